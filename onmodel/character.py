@@ -1,0 +1,78 @@
+"""character.toml: the model sheet — who the character is, what must, may and must not be drawn, and the author's words."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from onmodel.errors import InputError
+
+
+class Sheet(BaseModel):
+    """Base of the sheet's tables: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Outfit(Sheet):
+    """One outfit: `tags` say it in prompts."""
+
+    id: str
+    label: str
+    tags: list[str]
+
+
+class Author(Sheet):
+    """The author's own words; onmodel places them and never writes law."""
+
+    name: str
+    disclaimer: str = ""
+    terms: str = ""
+    credits: str = ""
+
+
+class Character(Sheet):
+    """The model sheet. `tags` describe the design without the trigger (control arm D); colours are #rrggbb."""
+
+    name: str
+    trigger: str
+    count_tag: str = "1girl"
+    tags: list[str]
+    description: str
+    required: list[str] = []
+    forbidden: list[str] = []
+    free: list[str]
+    palette: dict[str, str]
+    outfits: list[Outfit]
+    author: Author
+    license: str
+    rating: str = Field(pattern="^(safe|sensitive|explicit)$")
+
+    @field_validator("palette")
+    @classmethod
+    def _colours(cls, palette: dict[str, str]) -> dict[str, str]:
+        for name, colour in palette.items():
+            if len(colour) != 7 or colour[0] != "#" or not set(colour[1:].lower()) <= set("0123456789abcdef"):
+                raise ValueError(f"{name} = {colour!r} is not #rrggbb")
+        return palette
+
+
+def load_character(path: Path) -> Character:
+    """Read a model sheet. Raises InputError naming the field when it is missing or wrong."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError("character", path, "no such file; name a character.toml") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError("character", path, f"not valid TOML: {error}") from error
+    return parse_character(table, str(path))
+
+
+def parse_character(table: dict[str, object], where: str) -> Character:
+    """Build the sheet from TOML tables: `[character]` and, inside it, traits, palette, outfits, author."""
+    try:
+        return Character.model_validate(table.get("character", table))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: character.{field}", first.get("input"), first["msg"]) from error

@@ -1,0 +1,60 @@
+"""`onmodel`: the list of commands, and the one place where errors become a line and an exit code."""
+
+import errno
+import logging
+import os
+import sys
+
+import typer
+
+from onmodel import __version__
+from onmodel.cli import base, run, stage, verify
+from onmodel.errors import OnmodelError
+from onmodel.stages import VERBS
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+                  help="The whole life of a character LoRA: curate, train, sample, evaluate, select, merge, release.")  # fmt: skip
+app.command("run")(run.command)
+for verb in VERBS:
+    app.command(verb, help=f"Run a recipe's {verb} stage, and the stages that it needs.")(stage.command_for(verb))
+app.command("verify")(verify.command)
+app.command("export-base")(base.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"onmodel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: runs a command; what a user did wrong ends in one line on stderr."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve a shared machine
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        app()
+    except OnmodelError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped; run the same command again to go on where it stopped", 130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(f"{error.filename or 'disk'}: no space left — free some room and run the same command again", 1)
+
+
+def _fail(line: str, code: int) -> None:
+    print(f"onmodel: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""`onmodel run RECIPE`: print the plan, run what the ledger lacks, show what came out."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RECIPE = Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/demo.toml.", show_default=False)]
+PROJECT = Annotated[
+    Path | None, typer.Option("--project", help="Project folder; without it, a folder named after the recipe file.")
+]
+DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")]
+JSON = Annotated[bool, typer.Option("--json", help="Print the result (or the plan) as JSON on stdout.")]
+
+
+def command(recipe: RECIPE, project: PROJECT = None, dry_run: DRY_RUN = False, as_json: JSON = False) -> None:
+    """Run a whole recipe; killed at any moment, the same command goes on where it stopped."""
+    execute(recipe, project, dry_run, as_json, until=None)
+
+
+def execute(recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool, until: str | None) -> None:
+    """Plan and run a recipe, whole or `until` a stage, and print the result on stdout."""
+    from rich.console import Console
+
+    from onmodel import pipeline
+    from onmodel.cli.plan import plan_as_dict, print_plan
+    from onmodel.progress import Progress
+    from onmodel.project import Project
+    from onmodel.recipe import load_recipe
+
+    recipe = load_recipe(recipe_path)
+    steps = pipeline.make_plan(recipe)
+    if until is not None:
+        names = pipeline.needed(steps, until)
+        steps = [step for step in steps if step.name in names]
+    print_plan(recipe, steps, Console() if dry_run and not as_json else Console(stderr=True))
+    if dry_run:
+        pipeline.base_of(recipe)
+        if as_json:
+            print(json.dumps(plan_as_dict(recipe, steps), indent=1))
+        return
+    project = Project(folder or Path(recipe_path.stem))
+    with project.writing(), Progress() as progress:
+        result = pipeline.run(recipe, project, progress, until)
+    if until is None:
+        from onmodel.report.collect import write_results
+
+        write_results(recipe, project, result, Console(stderr=as_json))
+    if as_json:
+        summary = project.folder / "summary.json"
+        found = json.loads(summary.read_text()) if until is None else {n: str(a.path) for n, a in result.artifacts.items()}
+        print(json.dumps(found, indent=1))

@@ -1,0 +1,54 @@
+"""Everything that onmodel raises on purpose. A user's mistake is one line that names the field, the value and the remedy.
+
+OnmodelError            exit 1
+├── InputError          exit 2   a recipe, a file or an argument is wrong; nothing was written
+├── StateError          exit 1   a file that onmodel wrote is missing or damaged
+├── SpaceError          exit 1   no room on the disk; what existed still loads, the same command goes on
+├── BusyError           exit 1   another process holds the project
+└── VerifyError         exit 1   a hash does not match; names the node
+"""
+
+from pathlib import Path
+
+
+class OnmodelError(Exception):
+    """Base of the tree; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(OnmodelError):
+    """A user's mistake: which field, which value, what to do."""
+
+    exit_code = 2
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        self.field, self.value, self.remedy = field, value, remedy
+        super().__init__(f"{field}: {value} — {remedy}")
+
+
+class StateError(OnmodelError):
+    """A file of the project's own state is missing or damaged; onmodel never continues over it."""
+
+    def __init__(self, path: Path | str, what: str) -> None:
+        self.path, self.what = Path(path), what
+        super().__init__(f"{path}: {what}")
+
+
+class SpaceError(OnmodelError):
+    """The disk is full. Nothing was torn; free some room and run the same command again."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(f"{path}: no space left on the disk — free some room and run the same command again")
+
+
+class BusyError(OnmodelError):
+    """Another process writes to this project."""
+
+
+class VerifyError(OnmodelError):
+    """A hash does not match what the lineage says; `node` is the first that fails."""
+
+    def __init__(self, node: str, what: str) -> None:
+        self.node, self.what = node, what
+        super().__init__(f"{node}: {what}")

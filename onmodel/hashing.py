@@ -1,0 +1,97 @@
+"""Hashes, canonical JSON and writes that leave either the old file or the new one, never half of one."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+from onmodel.errors import SpaceError, StateError
+
+TEMPORARY_PREFIX = ".onmodel-"
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """RFC 8785 canonical JSON: one value, one byte string."""
+    return rfc8785.dumps(value)
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of the canonical JSON of `value`."""
+    return sha256_bytes(canonical_json(value))
+
+
+def tree_hash(folder: Path) -> str:
+    """One hash for a folder: SHA-256 over the sorted (relative path, file hash) pairs."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return hash_json({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: temporary in the same folder, fsync, replace, fsync of the folder.
+
+    Raises SpaceError when the disk is full; the old file is then untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp gives 0600; a released file is for everyone
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        if error.errno == errno.ENOSPC:
+            raise SpaceError(path) from error
+        raise
+    fsync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON with sorted keys, written atomically."""
+    write_atomic(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON that onmodel wrote. Raises StateError naming the file when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StateError(path, f"cannot be read ({error})") from error
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename last. Windows has no such call and needs none."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporaries that a killed process left in `folder` (only its direct children)."""
+    for path in folder.glob(TEMPORARY_PREFIX + "*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""The record of what was done: one SQLite file per project. Rows are added and finished, never rewritten or removed."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onmodel.errors import StateError
+
+# Append-only: entry n takes a database from user_version n to n + 1. Never edit one that was released.
+MIGRATIONS = (
+    """
+    CREATE TABLE runs (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,           -- hash of all that decides the result
+        recipe TEXT NOT NULL,
+        stage TEXT NOT NULL,
+        verb TEXT NOT NULL,
+        settings TEXT NOT NULL,      -- JSON, resolved
+        inputs TEXT NOT NULL,        -- JSON: stage -> artifact hash
+        environment TEXT NOT NULL,   -- JSON: versions and platform, told but not part of the key
+        started TEXT NOT NULL,
+        finished TEXT,
+        seconds REAL,
+        kind TEXT,
+        artifact TEXT                -- tree hash of objects/<2>/<hash>
+    ) STRICT;
+    CREATE INDEX runs_by_key ON runs (key);
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run of one stage."""
+
+    key: str
+    stage: str
+    verb: str
+    kind: str
+    artifact: str
+    seconds: float
+
+
+class Ledger:
+    """The project's SQLite file, in WAL mode so that readers never wait for the writer."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._migrate()
+        except sqlite3.DatabaseError as error:
+            raise StateError(path, f"is not a ledger that can be read ({error})") from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    def start(self, key: str, recipe: str, stage: str, verb: str, settings: Mapping[str, Any],
+              inputs: Mapping[str, str], environment: Mapping[str, str], now: str) -> int:  # fmt: skip
+        """Record that a stage begins; returns the run's id. `now` is UTC in ISO 8601."""
+        cursor = self._db.execute(
+            "INSERT INTO runs (key, recipe, stage, verb, settings, inputs, environment, started) VALUES (?,?,?,?,?,?,?,?)",
+            (key, recipe, stage, verb, _json(settings), _json(inputs), _json(environment), now),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def finish(self, id: int, kind: str, artifact: str, seconds: float, now: str) -> None:
+        """Record what a run made and how long it took, in seconds."""
+        self._db.execute(
+            "UPDATE runs SET finished = ?, seconds = ?, kind = ?, artifact = ? WHERE id = ? AND finished IS NULL",
+            (now, seconds, kind, artifact, id),
+        )
+
+    def finished(self, key: str) -> Run | None:
+        """The newest finished run with this key."""
+        row = self._db.execute(
+            "SELECT key, stage, verb, kind, artifact, seconds FROM runs"
+            " WHERE key = ? AND finished IS NOT NULL ORDER BY id DESC LIMIT 1",
+            (key,),
+        ).fetchone()
+        return Run(*row) if row else None
+
+    def seconds(self, verb: str) -> list[tuple[dict[str, Any], float]]:
+        """(settings, seconds) of every finished run of a verb: what estimates are made from."""
+        rows = self._db.execute("SELECT settings, seconds FROM runs WHERE verb = ? AND finished IS NOT NULL", (verb,))
+        return [(json.loads(settings), seconds) for settings, seconds in rows]
+
+    def _migrate(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise StateError(self.path, f"was written by a newer onmodel (ledger version {version})")
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,201 @@
+"""Plan a recipe and run what the ledger lacks. Killed at any moment, the same command goes on where it stopped."""
+
+import functools
+import importlib
+import platform
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from onmodel import __version__
+from onmodel.errors import InputError
+from onmodel.hashing import hash_json, write_json
+from onmodel.ledger.lineage import Lineage
+from onmodel.progress import Progress
+from onmodel.project import Project
+from onmodel.recipe import Recipe, refuse_unknown
+from onmodel.records import Artifact
+from onmodel.stages import VERBS
+from onmodel.stages.base import Context, Inputs, Plan, StageSettings
+
+if TYPE_CHECKING:
+    from onmodel.models.family import Family
+
+# Seconds per unit on two cores with the toon base; the ledger's own runs replace them (see `rates`).
+TOON_RATES = {"step": 0.13, "picture": 0.12, "stage": 3.0}
+CODE_VERSION = 1  # raised when a change makes a stage give other bytes from the same recipe
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a plan. `artifact` is set when the ledger has it already; `key` when all its inputs are known."""
+
+    name: str
+    verb: str
+    settings: StageSettings
+    plan: Plan
+    seconds: float | None
+
+
+def stage_module(verb: str) -> ModuleType:
+    """The file of a verb, imported when first needed."""
+    return importlib.import_module(VERBS[verb])
+
+
+def make_plan(recipe: Recipe, project: Project | None = None) -> list[Step]:
+    """Check every setting and reference of a recipe and say what each stage will cost. Writes nothing."""
+    steps: list[Step] = []
+    plans: dict[str, Plan] = {}
+    per = rates(recipe, project)
+    for name, table in recipe.stages.items():
+        module = stage_module(table["do"])
+        settings = _settings(name, table, module.Settings)
+        for reference in settings.needs():
+            stage = reference.partition("@")[0]
+            if stage not in plans:
+                later = stage in recipe.stages
+                known = ", ".join(plans) or "none yet"
+                raise InputError(f"stages.{name}", reference,
+                                 "stands later in the recipe; move it up" if later else f"no such stage; before this one: {known}")  # fmt: skip
+        plan = module.estimate(settings, plans)
+        plans[name] = plan
+        seconds = None if per is None else plan.steps * per["step"] + plan.pictures * per["picture"] + per["stage"]
+        steps.append(Step(name, table["do"], settings, plan, seconds))
+    return steps
+
+
+def rates(recipe: Recipe, project: Project | None) -> dict[str, float] | None:
+    """Seconds per training step, picture and stage: shipped for the toon base, unknown for another."""
+    return TOON_RATES if recipe.base_name == "toon" else None
+
+
+@dataclass
+class Result:
+    """What a run made: artifacts and seconds by stage name, in order."""
+
+    artifacts: dict[str, Artifact]
+    seconds: dict[str, float]
+
+
+def run(recipe: Recipe, project: Project, progress: Progress, until: str | None = None) -> Result:
+    """Run the stages in order, skipping what the ledger has; with `until`, only that stage and what it needs.
+
+    Raises InputError before anything heavy when the recipe is wrong, and whatever a stage raises; what was finished stays.
+    """
+    steps = make_plan(recipe, project)
+    wanted = {step.name for step in steps} if until is None else needed(steps, until)
+    family, base_sha256 = base_of(recipe)
+    result = Result({}, {})
+    for step in steps:
+        if step.name not in wanted:
+            continue
+        inputs = Inputs({s: result.artifacts[s] for s in _stages(step.settings.needs())})
+        key = hash_json({
+            "code": CODE_VERSION, "name": step.name, "settings": step.settings.model_dump(mode="json"),
+            "inputs": {name: artifact.hash for name, artifact in inputs.artifacts.items()},
+            "seed": recipe.seed, "date": recipe.date, "base": base_sha256, "threads": recipe.threads,
+            "character": recipe.character.model_dump(mode="json"),
+        })  # fmt: skip
+        done = project.ledger.finished(key)
+        if done:
+            result.artifacts[step.name] = project.object(done.kind, done.artifact)
+            result.seconds[step.name] = done.seconds
+            continue
+        progress.console.print(f"[bold]{step.verb}[/bold] {step.name}", highlight=False)
+        artifact, seconds = _run_stage(step, inputs, key, recipe, project, progress, family, base_sha256)
+        result.artifacts[step.name], result.seconds[step.name] = artifact, seconds
+    return result
+
+
+def _run_stage(step: Step, inputs: Inputs, key: str, recipe: Recipe, project: Project, progress: Progress,
+               family: "functools.partial[Family]", base_sha256: str) -> tuple[Artifact, float]:  # fmt: skip
+    """Run one stage into the object store and record it; scratch of a killed attempt is taken up."""
+    hashes = {name: artifact.hash for name, artifact in inputs.artifacts.items()}
+    id = project.ledger.start(key, recipe.name, step.name, step.verb, step.settings.model_dump(mode="json"), hashes,
+                              environment(), _now())  # fmt: skip
+    scratch = project.scratch(key)
+    started = time.monotonic()
+    artifact = project.committed(scratch)
+    if artifact is None:
+        def commit(kind: str, lineage: Lineage) -> Artifact:
+            write_json(scratch / "out" / "lineage.json", lineage)
+            return project.commit(scratch, kind)
+
+        context = Context(
+            name=step.name, seed=recipe.seed, date=recipe.date, character=recipe.character, family=family,
+            base_name=recipe.base_name, base_sha256=base_sha256, threads=recipe.threads, scratch=scratch,
+            pictures=project.pictures, progress=progress, commit=commit,
+        )  # fmt: skip
+        artifact = stage_module(step.verb).run(inputs, step.settings, context)
+    seconds = time.monotonic() - started
+    project.ledger.finish(id, artifact.kind, artifact.hash, seconds, _now())
+    shutil.rmtree(scratch)
+    return artifact, seconds
+
+
+def needed(steps: list[Step], until: str) -> set[str]:
+    """The stage `until` and every stage that it reads, directly or not. Raises InputError when there is no such stage."""
+    by_name = {step.name: step for step in steps}
+    if until not in by_name:
+        raise InputError("stage", until, f"the recipe has no such stage; it has {', '.join(by_name)}")
+    wanted: set[str] = set()
+    todo = [until]
+    while todo:
+        name = todo.pop()
+        wanted.add(name)
+        todo.extend(set(_stages(by_name[name].settings.needs())) - wanted)
+    return wanted
+
+
+def base_of(recipe: Recipe) -> "tuple[functools.partial[Family], str]":
+    """A function that loads the base once, and the SHA-256 that names it; checks that its files are there."""
+    from onmodel.models.load import base_sha256, load_base
+
+    return functools.partial(functools.cache(load_base), recipe_base(recipe)), base_sha256(recipe_base(recipe))
+
+
+def recipe_base(recipe: Recipe) -> Any:
+    """The recipe's base as checked settings."""
+    from onmodel.models.load import parse_base
+
+    return parse_base(recipe.base)
+
+
+def environment() -> dict[str, str]:
+    """Versions and platform: told in the ledger, no part of any key."""
+    from importlib.metadata import version
+
+    packages = ("torch", "diffusers", "transformers", "peft", "safetensors", "numpy")
+    return {"onmodel": __version__, "python": platform.python_version(), "platform": platform.platform(),
+            **{package: version(package) for package in packages}}  # fmt: skip
+
+
+def _settings(name: str, table: Mapping[str, Any], kind: type[StageSettings]) -> StageSettings:
+    """The stage's checked settings. Raises InputError for the first wrong field, with the nearest known name."""
+    refuse_unknown(f"stages.{name}.", table, kind.model_fields)
+    try:
+        return kind.model_validate(dict(table))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"stages.{name}.{field}", first.get("input"), "unknown setting; see docs/recipe.md") from error
+        value = "missing" if first["type"] == "missing" else first.get("input")
+        message = re.sub(r"^(Value error, |Input )", "", first["msg"])
+        raise InputError(f"stages.{name}.{field}", value, message) from error
+
+
+def _stages(references: Iterable[str]) -> Iterator[str]:
+    yield from dict.fromkeys(reference.partition("@")[0] for reference in references)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,53 @@
+"""Progress on stderr with time left; silent when stderr is no terminal, but for one line per task."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+
+class Task:
+    """One bar. `advance(n, loss=0.12)` moves it and shows the fields."""
+
+    def __init__(self, rich: RichProgress, id: int) -> None:
+        self._rich, self._id = rich, id
+
+    def advance(self, steps: int = 1, **fields: float) -> None:
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in fields.items())
+        if shown:
+            self._rich.update(self._id, shown=shown)  # type: ignore[arg-type]
+        self._rich.advance(self._id, steps)  # type: ignore[arg-type]
+
+
+class Progress:
+    """Bars for the tasks of a run. Use as a context manager; without a terminal it prints a line when a task ends."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                   TimeRemainingColumn(), TextColumn("{task.fields[shown]}"))  # fmt: skip
+        self._rich = RichProgress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+
+    def __enter__(self) -> "Progress":
+        self._rich.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._rich.stop()
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Task]:
+        """A bar of `total` units that vanishes when done and leaves one line with its seconds."""
+        started = time.monotonic()
+        id = self._rich.add_task(description, total=total, shown="")
+        try:
+            yield Task(self._rich, id)
+        finally:
+            self._rich.remove_task(id)
+        self.console.print(f"  {description}: {total} in {time.monotonic() - started:.1f} s", highlight=False)
+        sys.stderr.flush()

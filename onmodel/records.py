@@ -1,0 +1,59 @@
+"""Frozen records that cross from one stage to the next."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A folder in the object store: what a stage made. `hash` is the tree hash of its files."""
+
+    kind: str
+    hash: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One LoRA file of an artifact. `name` is how recipes and tables call it, e.g. `release_2@30`."""
+
+    name: str
+    path: Path
+    sha256: str
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A picture of a data set with its two captions. `image` is relative to the artifact; sizes in pixels."""
+
+    image: str
+    sha256: str
+    width: int
+    height: int
+    subset: str
+    tags: str
+    sentence: str
+    group: int
+    split: Literal["train", "heldout"]
+    origin: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One axis of one model: value with its 95 % interval over `n` prompts, and the plan it was measured under."""
+
+    axis: str
+    value: float
+    low: float
+    high: float
+    n: int
+    arm: str
+    signature: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,16 @@
+"""The stages, one file per verb. Read in order — curate, train, sample, evaluate, select, merge, release — they are the product.
+
+Each file has a `Settings` (its table in the recipe), `estimate(settings, before) -> Plan` (what it will cost, from what
+the stages before it will make) and `run(inputs, settings, context) -> Artifact`. They are imported when first needed,
+because most of them load torch.
+"""
+
+VERBS = {
+    "curate": "onmodel.stages.curate",
+    "train": "onmodel.stages.train",
+    "sample": "onmodel.stages.sample",
+    "evaluate": "onmodel.stages.evaluate",
+    "select": "onmodel.stages.select",
+    "merge": "onmodel.stages.merge",
+    "release": "onmodel.stages.release",
+}

@@ -1,0 +1,147 @@
+"""What every stage is given and gives back: settings from the recipe, inputs from the ledger, a context to work in."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from onmodel.character import Character
+from onmodel.errors import InputError, StateError
+from onmodel.hashing import read_json, sha256_file, write_json
+from onmodel.ledger.lineage import Lineage
+from onmodel.progress import Progress
+from onmodel.records import Artifact, Model
+
+if TYPE_CHECKING:
+    from onmodel.models.family import Family
+
+
+class StageSettings(BaseModel):
+    """A stage's table in the recipe. Unknown keys are refused; `do` names the verb."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def needs(self) -> list[str]:
+        """References to other stages that this one reads, e.g. `["release_2@*", "five"]`."""
+        return []
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a stage will cost and make, for the plan that is printed first.
+
+    `steps` of training, `pictures` to generate, `exposures`: subset → times that each of its pictures is seen;
+    `counts`: subset → pictures in the data set it makes; `models`: LoRA files it makes.
+    """
+
+    steps: int = 0
+    pictures: int = 0
+    exposures: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    models: int = 0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The artifacts of the stages that were referred to, by stage name."""
+
+    artifacts: Mapping[str, Artifact]
+
+    def artifact(self, reference: str) -> Artifact:
+        """The artifact of `stage` or `stage@…`."""
+        return self.artifacts[reference.partition("@")[0]]
+
+    def lineage(self, reference: str) -> Lineage:
+        """The history of the artifact that `reference` names."""
+        lineage: Lineage = read_json(self.artifact(reference).path / "lineage.json")
+        return lineage
+
+    def models(self, references: Sequence[str]) -> list[Model]:
+        """The LoRA files that the references name, in order, each once.
+
+        `stage@*` are all, `stage@30` one epoch, `stage` alone the last checkpoint — or everything that a select stage chose.
+        """
+        found: dict[str, Model] = {}
+        for reference in references:
+            for model in self._models(reference):
+                found.setdefault(model.name, model)
+        return list(found.values())
+
+    def model(self, reference: str) -> Model:
+        """The one LoRA file that `reference` names. Raises InputError when it names several."""
+        models = self._models(reference)
+        if len(models) != 1:
+            raise InputError("model", reference, f"names {len(models)} models; name one, e.g. {models[0].name!r}")
+        return models[0]
+
+    def _models(self, reference: str) -> list[Model]:
+        stage, _, which = reference.partition("@")
+        artifact = self.artifact(reference)
+        rows = read_models(artifact)
+        if which == "*" or (not which and artifact.kind == "selection"):
+            return rows
+        if not which:
+            return rows[-1:]
+        chosen = [row for row in rows if str(row.epoch) == which]
+        if not chosen:
+            epochs = ", ".join(str(row.epoch) for row in rows)
+            raise InputError("model", reference, f"stage {stage!r} has no epoch {which}; it has {epochs}")
+        return chosen
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a stage works and what it may use. Nothing here may put a clock or a path of the machine into bytes.
+
+    `base_name` is "toon" or the family's name. `scratch` belongs to this stage and these settings and survives a kill: what lies there is resumed from.
+    `family()` loads the base model once per process. `commit(kind, lineage)` moves `out` into the object store.
+    """
+
+    name: str
+    seed: int
+    date: str
+    character: Character
+    family: "Callable[[], Family]"
+    base_name: str
+    base_sha256: str
+    threads: int
+    scratch: Path
+    pictures: Path
+    progress: Progress
+    commit: Callable[[str, Lineage], Artifact]
+
+    @property
+    def out(self) -> Path:
+        """The folder that becomes the artifact."""
+        folder = self.scratch / "out"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def write_models(folder: Path, rows: Sequence[tuple[str, int | None, str]]) -> None:
+    """Write `models.json` for (name, epoch, file in `folder`) rows."""
+    table = [{"name": n, "epoch": e, "file": f, "sha256": sha256_file(folder / f)} for n, e, f in rows]
+    write_json(folder / "models.json", table)
+
+
+def read_models(artifact: Artifact) -> list[Model]:
+    """The LoRA files of an artifact, in order. Raises StateError when it holds none."""
+    index = artifact.path / "models.json"
+    if not index.exists():
+        raise StateError(artifact.path, f"a {artifact.kind} holds no models; refer to a train, select or merge stage")
+    return [Model(r["name"], artifact.path / r["file"], r["sha256"], r["epoch"]) for r in read_json(index)]
+
+
+def keep_file(source: Path, target: Path) -> None:
+    """Put a file of one artifact into another without copying its bytes where the file system allows it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another device, or a file system without links
+        import shutil
+
+        shutil.copyfile(source, target)

@@ -1,0 +1,64 @@
+"""Make the virtual environment, install the locked dependencies, run a task. Standard library only.
+
+    python run.py demo      a character's whole life on the toon world, into demo/
+    python run.py test      the tests
+    python run.py check     format, lint, types
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+TASKS = {
+    "demo": [["-m", "onmodel.cli.main", "run", "recipes/demo.toml", "--project", "demo"]],
+    "test": [["-m", "pytest"]],
+    "check": [["-m", "ruff", "format", "--check", "."], ["-m", "ruff", "check", "."], ["-m", "mypy"]],
+}
+
+
+def install() -> None:
+    """Bring `.venv` to what requirements.lock says; does nothing when it is there already."""
+    wanted = hashlib.sha256()
+    for name in ("requirements.lock", "pyproject.toml"):
+        wanted.update((ROOT / name).read_bytes())
+    stamp = VENV / "installed.sha256"
+    if stamp.exists() and stamp.read_text() == wanted.hexdigest():
+        return
+    print("Installing into .venv (once; torch is large)", file=sys.stderr, flush=True)
+    if not PYTHON.exists():
+        venv.create(VENV, with_pip=True)
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", "requirements.lock"], cwd=ROOT, check=True)
+    subprocess.run([*pip, "--no-deps", "--editable", "."], cwd=ROOT, check=True)
+    stamp.write_text(wanted.hexdigest())
+
+
+def main() -> int:
+    if sys.version_info < (3, 11):
+        print(f"python: {sys.version.split()[0]} — onmodel needs Python 3.11 or newer", file=sys.stderr)
+        return 2
+    if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        install()
+    except (subprocess.CalledProcessError, OSError) as error:
+        print(f"installation: {error} — check the network and the disk, then run the same command again", file=sys.stderr)
+        return 1
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    for task in TASKS[sys.argv[1]]:
+        code = subprocess.run([str(PYTHON), *task, *sys.argv[2:]], cwd=ROOT, env=environment).returncode
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Imports go one way, and the light part of the package stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "onmodel"
+
+# Each rank may import those before it, not its own neighbours and not what follows.
+RANKS = (
+    {"errors"}, {"hashing"}, {"randomness"}, {"records", "progress", "policy"}, {"character"},
+    {"ledger"}, {"toon"}, {"models"}, {"dataset"},
+    {"curate", "train", "sample", "merge"}, {"evaluate"}, {"release"},
+    {"stages"}, {"recipe", "project"}, {"pipeline"}, {"report"}, {"cli"},
+)  # fmt: skip
+RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
+
+
+def imports() -> list[tuple[str, str, str]]:
+    """(file, importing package, imported package) for every import inside onmodel, also those inside functions."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        own = relative.parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module] if node.module != "onmodel" else [f"onmodel.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                parts = name.split(".")
+                if parts[0] == "onmodel" and len(parts) > 1 and parts[1] in RANK and parts[1] != own:
+                    found.append((relative.as_posix(), own, parts[1]))
+    return found
+
+
+def test_every_package_has_a_rank() -> None:
+    here = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert here - {"__init__"} == set(RANK)
+
+
+def test_imports_go_one_way() -> None:
+    wrong = [f"{file}: {own} imports {other}" for file, own, other in imports() if own != "__init__" and RANK[other] >= RANK[own]]
+    assert wrong == []
+
+
+def test_help_and_import_load_no_torch() -> None:
+    code = "import sys, onmodel.cli.main; heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'PIL'} & set(sys.modules); print(sorted(heavy))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
