@@ -1,0 +1,1 @@
+"""The toon world: parametric cartoon characters with exact labels (attributes → picture and captions)."""
