@@ -6,7 +6,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,7 +116,7 @@ def run(recipe: Recipe, project: Project, progress: Progress, until: str | None 
 
 
 def _run_stage(step: Step, inputs: Inputs, key: str, recipe: Recipe, project: Project, progress: Progress,
-               family: "functools.partial[Family]", base_sha256: str) -> tuple[Artifact, float]:  # fmt: skip
+               family: "Callable[[], Family]", base_sha256: str) -> tuple[Artifact, float]:  # fmt: skip
     """Run one stage into the object store and record it; scratch of a killed attempt is taken up."""
     hashes = {name: artifact.hash for name, artifact in inputs.artifacts.items()}
     id = project.ledger.start(key, recipe.name, step.name, step.verb, step.settings.model_dump(mode="json"), hashes,
@@ -155,18 +155,12 @@ def needed(steps: list[Step], until: str) -> set[str]:
     return wanted
 
 
-def base_of(recipe: Recipe) -> "tuple[functools.partial[Family], str]":
+def base_of(recipe: Recipe) -> "tuple[Callable[[], Family], str]":
     """A function that loads the base once, and the SHA-256 that names it; checks that its files are there."""
-    from onmodel.models.load import base_sha256, load_base
+    from onmodel.models.load import base_sha256, load_base, parse_base
 
-    return functools.partial(functools.cache(load_base), recipe_base(recipe)), base_sha256(recipe_base(recipe))
-
-
-def recipe_base(recipe: Recipe) -> Any:
-    """The recipe's base as checked settings."""
-    from onmodel.models.load import parse_base
-
-    return parse_base(recipe.base)
+    settings = parse_base(recipe.base)
+    return functools.cache(lambda: load_base(settings)), base_sha256(settings)
 
 
 def environment() -> dict[str, str]:

@@ -20,6 +20,7 @@ from onmodel.errors import InputError
 from onmodel.stages import VERBS
 
 BASE_NAMES = frozenset({"toon", "anima"})
+PATHS = frozenset({"folder", "dit", "text_encoder", "vae", "tokenizers", "tagger", "identity"})
 HEAD = {"name", "character", "base", "seed", "date", "threads"}
 
 
@@ -66,7 +67,7 @@ def load_recipe(path: Path) -> Recipe:
         raise InputError("stages", "none", "a recipe needs at least one [stages.<name>] table with do = …")
     base = head.get("base", "toon")
     if isinstance(base, Mapping):
-        base = {k: str(path.parent / v) if isinstance(v, str) and _is_path(k, path.parent / v) else v for k, v in base.items()}
+        base = _resolved(dict(base), path.parent)
     return Recipe(
         name=head["name"],
         character=load_character(_character_path(head["character"], path.parent)),
@@ -74,7 +75,10 @@ def load_recipe(path: Path) -> Recipe:
         seed=_whole("recipe.seed", head.get("seed", 0)),
         date=head["date"],
         threads=_whole("recipe.threads", head.get("threads", 2)),
-        stages={n: _stage(n, t, table.get("defaults", {}), name_of_base(base)) for n, t in stages.items()},
+        stages={
+            name: _resolved(_stage(name, stage, table.get("defaults", {}), name_of_base(base)), path.parent)
+            for name, stage in stages.items()
+        },
         text=text,
     )
 
@@ -112,8 +116,13 @@ def _for_base(field: str, value: Any, base: str) -> Any:
     return value
 
 
-def _is_path(key: str, path: Path) -> bool:
-    return key in ("dit", "text_encoder", "vae", "tokenizers") or (key == "folder" and path.exists())
+def _resolved(value: Any, folder: Path, key: str = "") -> Any:
+    """Paths made relative to the recipe's folder, at any depth."""
+    if isinstance(value, dict):
+        return {name: _resolved(inner, folder, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_resolved(inner, folder) for inner in value]
+    return str(folder / value) if key in PATHS and isinstance(value, str) else value
 
 
 def _character_path(value: str, folder: Path) -> Path:

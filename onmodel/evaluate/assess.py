@@ -1,0 +1,152 @@
+"""One plan, many models: generate its pictures, look at them, measure every axis.
+
+The controls and the references belong to the plan and are looked at once. Stages and the merge search use this; what
+becomes of the numbers is theirs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onmodel.character import Character
+from onmodel.errors import InputError
+from onmodel.evaluate.axes import AXES, Result, evaluate_axis
+from onmodel.evaluate.axes.base import Evidence, References, Unavailable
+from onmodel.evaluate.features import Features, measure
+from onmodel.evaluate.observers import Observers
+from onmodel.evaluate.plan import Plan
+from onmodel.hashing import hash_json, read_json
+from onmodel.progress import Progress, Task
+from onmodel.records import Artifact, Model, Score
+from onmodel.sample.pictures import SAMPLER, Request, Sampling, key, picture_path, render
+from onmodel.sample.suites import Prompt, Vocabulary, noise_seed
+
+if TYPE_CHECKING:
+    from onmodel.models.family import Family
+
+MODEL_ARMS, BASE_ARMS, CONTROLS = ("L", "N"), ("B", "D", "BN"), ("B", "D")
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What was found of a model or control. `axes`: id → result, or why there is none; `pictures`: arm → [P][S]."""
+
+    axes: dict[str, Result | Unavailable]
+    pictures: dict[str, list[list[Path]]]
+
+    def scores(self, signature: str) -> dict[str, dict[str, Any]]:
+        """Axis → Score as JSON values; an unavailable one has the value None and says why."""
+        found: dict[str, dict[str, Any]] = {}
+        for id, result in self.axes.items():
+            if isinstance(result, Unavailable):
+                found[id] = {"axis": id, "value": None, "why": str(result), "signature": signature}
+            else:
+                value = result.interval
+                arm = AXES[id][0].arm
+                found[id] = Score(id, value.value, value.low, value.high, value.n, arm, signature).as_dict()
+        return found
+
+
+@dataclass(frozen=True)
+class Assessor:
+    """Everything that is fixed before looking. `seeds` per prompt; `cache` is a folder for features of this run.
+
+    `references` with the SHA-256 that names them, or None: axes that need them are unavailable.
+    """
+
+    family: "Callable[[], Family]"
+    base_sha256: str
+    character: Character
+    vocabulary: Vocabulary
+    suite: str
+    prompts: Sequence[Prompt]
+    seeds: int
+    sampling: Sampling
+    observers: Observers
+    references: tuple[References, str] | None
+    pictures: Path
+    cache: Path
+    progress: Progress
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The frozen plan with its signature."""
+        rows = [prompt.as_dict() | {"seeds": self._noise(prompt)} for prompt in self.prompts]
+        sampling = asdict(self.sampling) | {"sampler": SAMPLER}
+        del sampling["batch"]
+        references = self.references[1] if self.references else ""
+        return Plan(self.base_sha256, self.suite, rows, self.seeds, sampling, self.observers.sha256, references)
+
+    def assess(self, models: Sequence[Model]) -> tuple[list[Assessed], dict[str, Assessed]]:
+        """Generate what the cache lacks, look at it and measure: the models in order, and the controls by arm.
+
+        A control is the base alone, its arm standing where a model's L stands.
+        """
+        wanted = [(letter, None) for letter in BASE_ARMS] + [(letter, m) for m in models for letter in MODEL_ARMS]
+        requests = [request for letter, model in wanted for request in self._requests(letter, model)]
+        render(self.family, self.base_sha256, requests, self.sampling, self.pictures, self.progress, "pictures")
+        with self.progress.task("look at pictures", total=len(requests)) as task:
+            base = {letter: self._arm(letter, None, task) for letter in BASE_ARMS}
+            found = [self._measured({letter: self._arm(letter, m, task) for letter in MODEL_ARMS} | base, MODEL_ARMS)
+                     for m in models]  # fmt: skip
+        controls = {arm: self._measured(base | {"L": base[arm], "N": base["BN"]}, (arm,)) for arm in CONTROLS}
+        return found, controls
+
+    def _measured(self, arms: "Mapping[str, tuple[list[list[Path]], Features]]", shown: Sequence[str]) -> Assessed:
+        evidence = Evidence(
+            prompts=self.prompts,
+            vocabulary=self.vocabulary,
+            columns=self._columns,
+            free=frozenset(self.character.free),
+            arms={letter: features for letter, (_, features) in arms.items()},
+            references=self.references[0] if self.references else None,
+        )
+        axes: dict[str, Result | Unavailable] = {}
+        for id in AXES:
+            try:
+                axes[id] = evaluate_axis(id, evidence)
+            except Unavailable as why:
+                axes[id] = why
+        return Assessed(axes, {letter: arms[letter][0] for letter in shown})
+
+    def _arm(self, letter: str, model: Model | None, task: Task) -> tuple[list[list[Path]], Features]:
+        """Pictures [P][S] of an arm and their features [P, S, …]."""
+        keys = [key(self.base_sha256, request, self.sampling) for request in self._requests(letter, model)]
+        paths = [picture_path(self.pictures, one) for one in keys]
+        flat = measure(paths, self.observers, self.character.palette, self.cache, task)
+        rows = [paths[start : start + self.seeds] for start in range(0, len(paths), self.seeds)]
+        return rows, flat.take(np.arange(len(paths)).reshape(len(self.prompts), self.seeds))
+
+    def _requests(self, letter: str, model: Model | None) -> list[Request]:
+        return [Request(prompt.words(letter), prompt.negative, seed, model)
+                for prompt in self.prompts for seed in self._noise(prompt)]  # fmt: skip
+
+    def _noise(self, prompt: Prompt) -> list[int]:
+        return [noise_seed(self.suite, prompt.id, index) for index in range(self.seeds)]
+
+    @cached_property
+    def _columns(self) -> dict[str, int]:
+        tags = {tag for values in self.vocabulary.values() for tag in values.values()}
+        return self.observers.tagger.columns(tags) if self.observers.tagger else {}
+
+
+def load_references(dataset: Artifact, subset: str | None, observers: Observers, palette: Mapping[str, str],
+                    cache: Path, progress: Progress) -> tuple[References, str]:  # fmt: skip
+    """The held-out pictures of a data set (or of one subset) with the SHA-256 of their list.
+
+    Raises InputError when there are none: scoring against pictures that were trained on rewards copying.
+    """
+    items = read_json(dataset.path / "manifest.json")["items"]
+    held_out = [item for item in items if item["split"] == "heldout" and subset in (None, item["subset"])]
+    if not held_out:
+        names = ", ".join(sorted({item["subset"] for item in items if item["split"] == "heldout"})) or "no subset"
+        raise InputError("references.subset", subset, f"holds no held-out pictures; they are in {names}")
+    paths = [dataset.path / item["image"] for item in held_out]
+    with progress.task("look at the references", total=len(paths)) as task:
+        features = measure(paths, observers, palette, cache, task)
+    groups = np.array([item["group"] for item in held_out])
+    return References(features, groups), hash_json([item["sha256"] for item in held_out])

@@ -1,0 +1,129 @@
+"""What an axis is: a record of itself and a plain function from evidence to one number per prompt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from onmodel.evaluate.features import Features
+from onmodel.evaluate.observers.identity import differences
+from onmodel.sample.suites import Prompt, Vocabulary
+
+Direction = Literal["up", "down", "zero", "one"]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A metric's record. Without it no score is published.
+
+    `range`: None is an open end. `direction`: "up" and "down" are better so, "zero" and "one" are ideals. `across`: how
+    the values of prompts become the value of a model. `fault`: the deviation from the ideal that is as bad as a whole
+    unit of the other axes, for adding them up.
+    """
+
+    id: str
+    title: str
+    unit: str
+    range: tuple[float | None, float | None]
+    direction: Direction
+    across: Literal["mean", "geometric"]
+    arm: str
+    observers: tuple[str, ...]
+    version: int
+    fault: float
+    origin: str
+    limits: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as JSON values; `range` with None for open ends."""
+        return asdict(self) | {"range": list(self.range), "observers": list(self.observers)}
+
+
+class Unavailable(Exception):
+    """An axis cannot be measured; says why. It is never guessed and never 0."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number per prompt [P], NaN where the prompt says nothing.
+
+    With a `control` [P] the axis is the ratio of the two means. `details` are JSON values that explain the number.
+    """
+
+    values: np.ndarray
+    control: np.ndarray | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class References:
+    """Held-out pictures of the character; pictures of one `group` are near duplicates of each other."""
+
+    features: Features
+    groups: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of one model. `arms`: letter → Features [P, S, …]; the control stands in `arms` as D.
+
+    `vocabulary`: attribute → value → tag; `columns`: tag → column of the tagger, for the tags it knows.
+    """
+
+    prompts: Sequence[Prompt]
+    vocabulary: Vocabulary
+    columns: Mapping[str, int]
+    free: frozenset[str]
+    arms: Mapping[str, Features]
+    references: References | None
+
+    def arm(self, letter: str) -> Features:
+        """Features of an arm. Raises Unavailable when it was not generated."""
+        if letter not in self.arms:
+            raise Unavailable(f"arm {letter} was not generated")
+        return self.arms[letter]
+
+    def seen(self, letter: str, attribute: str) -> dict[str, np.ndarray]:
+        """Value → tagger probability [P, S] that it is seen, for the values that the tagger has a column for.
+
+        Raises Unavailable without a tagger.
+        """
+        tags = self.arm(letter).tags
+        if tags.shape[-1] == 0:
+            raise Unavailable("no tagger was given")
+        values = self.vocabulary.get(attribute, {})
+        return {value: tags[..., self.columns[tag]] for value, tag in values.items() if tag in self.columns}
+
+    def agreement(self, letter: str) -> np.ndarray:
+        """Mean identity agreement (1 − difference) with the references [P, S]. Raises Unavailable without them."""
+        features = self.arm(letter).identity
+        if features.shape[-1] == 0:
+            raise Unavailable("no identity model was given")
+        if self.references is None:
+            raise Unavailable("no held-out references were given")
+        flat = 1 - differences(features.reshape(-1, features.shape[-1]), self.references.features.identity).mean(1)
+        return flat.reshape(features.shape[:-1])
+
+
+def informedness(evidence: Evidence, letter: str, attribute: str) -> np.ndarray:
+    """Youden's J per prompt [P]: probability of the asked value minus its probability where a sibling is asked.
+
+    NaN where the attribute is not asked, or cannot be judged: no column, or no prompt asks for a sibling.
+    """
+    seen = {value: found.mean(1) for value, found in evidence.seen(letter, attribute).items()}
+    asked = [prompt.asked.get(attribute) for prompt in evidence.prompts]
+    result = np.full(len(asked), np.nan)
+    for p, value in enumerate(asked):
+        siblings = [q for q, other in enumerate(asked) if other in seen and other != value]
+        if value in seen and siblings:
+            result[p] = seen[value][p] - seen[value][siblings].mean()
+    return result
+
+
+def mean_of_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over rows [K][P] by prompt, leaving NaN out; NaN where a prompt has none."""
+    table = np.array(rows)
+    known = ~np.isnan(table)
+    total = np.where(known, table, 0).sum(0)
+    return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)

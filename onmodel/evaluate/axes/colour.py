@@ -1,0 +1,65 @@
+"""Unintended colour, in two numbers that are always given together: a cast over the picture, and areas of yellow."""
+
+import re
+
+import numpy as np
+
+from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
+from onmodel.evaluate.observers.colour import REGIONS, SECTORS
+
+CAST = Axis(
+    id="colour_cast",
+    title="colour cast, yellow to blue",
+    unit="Δb* (CIELAB)",
+    range=(None, None),
+    direction="zero",
+    across="mean",
+    arm="L-D",
+    observers=(),
+    version=1,
+    fault=10.0,
+    origin="mean b* of the picture, LoRA minus base with the description",
+    limits="A larger or smaller figure of another colour than the background also moves the mean.",
+)
+AREA = Axis(
+    id="colour_area",
+    title="yellow outside the palette",
+    unit="percentage points of the picture",
+    range=(-100.0, 100.0),
+    direction="zero",
+    across="mean",
+    arm="L-D",
+    observers=(),
+    version=1,
+    fault=10.0,
+    origin="area of the 30° sector at b*+ with C* ≥ 18 and CIEDE2000 > 10 from the palette, LoRA minus base",
+    limits="Scenery that was not asked for counts. Prompts that ask for the hue are left out.",
+)
+YELLOW = SECTORS.index("yellow")
+# Words that ask for yellow or for what is yellow.
+ASKS_YELLOW = re.compile(r"\b(yellow|gold|golden|blonde?|orange|amber|sunset|sunrise|beach|desert|sunflower|autumn)\b")
+
+
+def cast(evidence: Evidence) -> Measured:
+    """Mean Δb* over a prompt's seeds; details: ΔL*, Δa*, Δb* of the whole picture and of the background."""
+    delta = (evidence.arm("L").lab - evidence.arm("D").lab).mean(1)
+    kept = _free_of_yellow(evidence)
+    table = {region: dict(zip(("L", "a", "b"), map(float, row), strict=True))
+             for region, row in zip(REGIONS, delta[kept].mean(0), strict=True)}  # fmt: skip
+    return Measured(np.where(kept, delta[:, 0, 2], np.nan), details=table)
+
+
+def area(evidence: Evidence) -> Measured:
+    """Percentage points of yellow gained; details: every sector, of the whole picture and of the background."""
+    delta = 100 * (evidence.arm("L").sectors - evidence.arm("D").sectors).mean(1)
+    kept = _free_of_yellow(evidence)
+    table = {region: dict(zip(SECTORS, map(float, row), strict=True))
+             for region, row in zip(REGIONS, delta[kept].mean(0), strict=True)}  # fmt: skip
+    return Measured(np.where(kept, delta[:, 0, YELLOW], np.nan), details=table)
+
+
+def _free_of_yellow(evidence: Evidence) -> np.ndarray:
+    kept = np.array([not ASKS_YELLOW.search(" ".join(prompt.asked.values())) for prompt in evidence.prompts])
+    if not kept.any():
+        raise Unavailable("every prompt asks for yellow")
+    return kept

@@ -1,0 +1,98 @@
+"""Everything that the axes need to know of a picture, computed once per picture and kept as arrays.
+
+Time and memory are linear in the number of pictures; a killed run finds the finished chunks again.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from onmodel.errors import StateError
+from onmodel.evaluate.observers import Observers
+from onmodel.evaluate.observers.colour import colours
+from onmodel.evaluate.observers.layout import figure_box
+from onmodel.hashing import hash_json, write_atomic
+from onmodel.progress import Task
+
+CHUNK = 32
+VERSION = 1  # raised when the same picture gives other features
+
+
+@dataclass(frozen=True)
+class Features:
+    """Arrays over pictures. The leading axes […] are one (pictures) or two (prompts × seeds).
+
+    tags […, T] tagger probabilities without ratings, identity […, F]: width 0 without the observer;
+    lab […, 2, 3] and sectors […, 2, 12] of colour.py; box […, 4] of layout.py.
+    """
+
+    tags: np.ndarray
+    identity: np.ndarray
+    lab: np.ndarray
+    sectors: np.ndarray
+    box: np.ndarray
+
+    def take(self, indices: np.ndarray) -> "Features":
+        """The pictures at `indices` (any shape, which becomes the leading axes)."""
+        return Features(*(getattr(self, field.name)[indices] for field in fields(self)))
+
+
+def measure(
+    paths: Sequence[Path], observers: Observers, palette: Mapping[str, str], cache: Path, task: Task
+) -> Features:
+    """Features of picture files, in order. `cache` keeps finished chunks, named by the files and what observes them.
+
+    A file's name must identify its pixels, as in the picture cache and in data sets. `task` moves by pictures.
+    """
+    pieces = []
+    for start in range(0, len(paths), CHUNK):
+        chunk = paths[start : start + CHUNK]
+        name = hash_json([VERSION, [path.name for path in chunk], observers.sha256, dict(palette)])
+        pieces.append(_chunk(chunk, observers, palette, cache / f"{name}.npz"))
+        task.advance(len(chunk))
+    return Features(*(np.concatenate([getattr(piece, field.name) for piece in pieces]) for field in fields(Features)))
+
+
+def _chunk(paths: Sequence[Path], observers: Observers, palette: Mapping[str, str], kept: Path) -> Features:
+    if kept.exists():
+        try:
+            with np.load(kept, allow_pickle=False) as arrays:
+                return Features(**arrays)
+        except (OSError, ValueError, TypeError, BadZipFile) as error:
+            raise StateError(kept, f"is damaged; remove it and run the same command again ({error})") from error
+    found = observe([open_picture(path) for path in paths], observers, palette)
+    buffer = io.BytesIO()
+    np.savez(buffer, **{field.name: getattr(found, field.name) for field in fields(found)})
+    write_atomic(kept, buffer.getvalue())
+    return found
+
+
+def observe(images: Sequence[Image.Image], observers: Observers, palette: Mapping[str, str]) -> Features:
+    """Features of a few RGB pictures of any sizes."""
+    none = np.zeros((len(images), 0), dtype=np.float32)
+    found = [colours(image, palette) for image in images]
+    return Features(
+        tags=observers.tagger(images) if observers.tagger else none,
+        identity=observers.identity(images) if observers.identity else none,
+        lab=np.stack([lab for lab, _ in found]),
+        sectors=np.stack([sectors for _, sectors in found]),
+        box=np.stack([figure_box(image) for image in images]),
+    )
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A picture as RGB, turned upright, transparency on white. Raises StateError naming the file when it is damaged."""
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise StateError(path, f"is no readable picture; remove it and run the same command again ({error})") from error

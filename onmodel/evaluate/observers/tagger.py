@@ -1,0 +1,55 @@
+"""A tagger in WD v3 format: `model.onnx` and `selected_tags.csv` (tag_id, name, category, count) in one folder.
+
+Input [N, S, S, 3] float32, BGR, 0–255, the picture padded with white to a square and resized bicubically; output [N, T]
+probabilities, already through the sigmoid. S and the tensors' names are read from the file.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from onmodel.errors import InputError
+from onmodel.evaluate.observers import Network, chunks
+from onmodel.hashing import hash_json, sha256_file
+
+RATING = "9"  # category of selected_tags.csv; 0 is general, 4 a character
+
+
+class Tagger:
+    """Tag probabilities of pictures. `tags` name the columns, with spaces; ratings are left out."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self._model = Network("observers.tagger", folder / "model.onnx", threads)
+        self._side = self._model.side(1, "observers.tagger", folder / "model.onnx")
+        table = folder / "selected_tags.csv"
+        try:
+            with table.open(newline="", encoding="utf-8") as file:
+                rows = [(row["name"], row["category"].split(".")[0]) for row in csv.DictReader(file)]
+        except (OSError, UnicodeDecodeError, KeyError, AttributeError) as error:
+            raise InputError("observers.tagger", table, "must be a table with the columns name and category") from error
+        self._kept = np.array([category != RATING for _, category in rows])
+        self.tags = [name.replace("_", " ") for name, category in rows if category != RATING]
+        self._columns = {tag: i for i, tag in enumerate(self.tags)}
+        self.sha256 = hash_json([sha256_file(folder / "model.onnx"), sha256_file(table)])
+
+    def columns(self, tags: Iterable[str]) -> dict[str, int]:
+        """Tag → column, for the tags that this tagger knows."""
+        return {tag: self._columns[tag] for tag in tags if tag in self._columns}
+
+    def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Probabilities [N, T] of RGB pictures of any size."""
+        rows = [self._model(np.stack([self._prepare(image) for image in chunk])) for chunk in chunks(images)]
+        found = np.concatenate(rows)
+        if found.shape[1] != len(self._kept):
+            raise InputError("observers.tagger", f"{found.shape[1]} outputs", f"the table has {len(self._kept)} tags")
+        return found[:, self._kept]
+
+    def _prepare(self, image: Image.Image) -> np.ndarray:
+        side = max(image.size)
+        square = Image.new("RGB", (side, side), (255, 255, 255))
+        square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        pixels = np.asarray(square.resize((self._side, self._side), Image.Resampling.BICUBIC), dtype=np.float32)
+        return np.ascontiguousarray(pixels[:, :, ::-1])

@@ -1,0 +1,255 @@
+"""Choosing among evaluated models: constraints, Pareto front, and the set that cannot be told from the best.
+
+Everything resamples prompts, the same ones for all models and axes. "Too close to call" is a legal answer. This file
+chooses names; stages/select.py keeps the files.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from onmodel.errors import InputError
+from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.statistics import CONFIDENCE, holm, paired
+from onmodel.randomness import generator
+
+DRAWS = 2000
+RARE = 0.05  # models that are on the front less often than this are not chosen as "as good as the best"
+RULE = (
+    "bias = mean over axes of the deviation from the ideal in units of a whole fault; models that meet the constraints "
+    "come first, then those on the Pareto front in at least half of the resamples, then lower bias; one model alone is "
+    "the earliest that cannot be told from the least biased (95 %, resampled prompts)"
+)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is asked of a choice. Constraints hold for interval bounds, of |value| where 0 is the ideal."""
+
+    count: int = 1
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    at_most: Mapping[str, float] = field(default_factory=dict)
+    per_stage_max: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a candidate. `front`: share of resamples on the Pareto front; `violation`: faults over bounds."""
+
+    name: str
+    epoch: int | None
+    chosen: bool
+    bias: float
+    low: float
+    high: float
+    front: float
+    violation: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen names, best first, and why."""
+
+    chosen: list[str]
+    too_close_to_call: bool
+    constraints_met: bool
+    axes: list[str]
+    verdicts: list[Verdict]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Candidates [M]: values [M, A, P] (NaN: not asked there), costs [M, A] and resampled costs [B, M, A]."""
+
+    rows: Sequence[Mapping[str, Any]]
+    axes: Sequence[Axis]
+    prompts: int
+    values: np.ndarray
+    costs: np.ndarray
+    resampled: np.ndarray
+
+    def bias(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean cost over axes: real [M] and resampled [B, M]."""
+        return self.costs.mean(-1), self.resampled.mean(-1)
+
+    def half_width(self, resampled_b: np.ndarray) -> np.ndarray:
+        """Half of the 95 % interval of what was resampled along the first axis, with t for so few prompts."""
+        return resampled_b.std(0, ddof=1) * float(stats.t.ppf((1 + CONFIDENCE) / 2, self.prompts - 1))
+
+
+def select(rows: Sequence[Mapping[str, Any]], wishes: Wishes, seed: int) -> Selection:
+    """Choose among the `models` rows of an evaluation.
+
+    Raises InputError when there are fewer candidates than wanted, or when a constrained axis was not measured.
+    """
+    if len(rows) < wishes.count:
+        raise InputError("count", wishes.count, f"there are only {len(rows)} candidates")
+    table = _table(rows, seed)
+    complaints = [_violations(row, wishes) for row in rows]
+    violation = np.array([sum(amount for amount, _ in found) for found in complaints])
+    bias, resampled = table.bias()
+    front = np.mean([pareto_front(costs) for costs in table.resampled], axis=0)
+    order = sorted(range(len(rows)), key=lambda m: (violation[m], front[m] < 0.5, bias[m], m))
+    chosen = _spread(order, rows, wishes)
+    alike: list[int] = []
+    if wishes.count == 1:
+        best = min((m for m in order if violation[m] == violation[order[0]]), key=lambda m: (bias[m], m))
+        alike = [m for m in range(len(rows)) if violation[m] == violation[best] and front[m] >= min(RARE, front[best])
+                 and not _worse(table, m, best)]  # fmt: skip
+        chosen = [min(alike)]
+    left = [m for m in order if m not in chosen and violation[m] <= max(violation[chosen])]
+    close = len(alike) > 1 if alike else any(not _worse(table, m, chosen[-1]) for m in left)
+    half = table.half_width(resampled)
+    verdicts = [
+        Verdict(
+            name=row["name"], epoch=row["epoch"], chosen=m in chosen, bias=float(bias[m]),
+            low=float(bias[m] - half[m]), high=float(bias[m] + half[m]), front=float(front[m]),
+            violation=float(violation[m]), reason=_reason(table, m, chosen, alike, complaints[m], wishes),
+        )
+        for m, row in enumerate(rows)
+    ]  # fmt: skip
+    met = bool(max(violation[chosen]) == 0)
+    return Selection([rows[m]["name"] for m in chosen], close, met, [axis.id for axis in table.axes], verdicts)
+
+
+def pareto_front(costs_ma: np.ndarray) -> np.ndarray:
+    """True [M] for models that no other beats or equals on every axis and beats on one."""
+    no_worse = (costs_ma[:, None] <= costs_ma[None]).all(-1)
+    better = (costs_ma[:, None] < costs_ma[None]).any(-1)
+    return np.asarray(~(no_worse & better).any(0))
+
+
+def cost(axis: Axis, value: np.ndarray) -> np.ndarray:
+    """Deviation from the ideal in whole faults. "up" axes have the ideal 1, and more than that is still better."""
+    if axis.direction in ("zero", "one"):
+        deviation = np.abs(value - (axis.direction == "one"))
+    else:
+        deviation = 1 - value if axis.direction == "up" else value
+    return np.asarray(deviation / axis.fault)
+
+
+def prompt_costs(axis: Axis, values_p: np.ndarray) -> np.ndarray:
+    """Costs per prompt whose mean is that of the model: for an ideal, a swing to both sides is no bias, a shift is."""
+    if axis.across == "geometric":
+        values_p = np.log(values_p) + 1
+    if axis.direction in ("zero", "one"):
+        away = values_p - (axis.direction == "one")
+        return np.asarray(away * (-1.0 if np.nanmean(away) < 0 else 1.0) / axis.fault)
+    return cost(axis, values_p)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], seed: int) -> _Table:
+    """Values of the axes that were measured for every candidate."""
+    axes = [axis for id, (axis, _) in AXES.items() if all(row["axes"][id]["value"] is not None for row in rows)]
+    if not axes:
+        raise InputError("candidates", len(rows), "no axis was measured for all of them; evaluation.json says why")
+    prompts = list(dict.fromkeys(id for row in rows for axis in axes for id in row["per_prompt"][axis.id]))
+    tables = [[row["per_prompt"][axis.id] for axis in axes] for row in rows]
+    values = np.array([[[table.get(id, np.nan) for id in prompts] for table in tables_m] for tables_m in tables])
+    draws = generator(seed, "resampled prompts").integers(0, len(prompts), (DRAWS, len(prompts)))
+    weights = np.stack([(draws == p).sum(1) for p in range(len(prompts))], axis=1).astype(float)
+    once = np.ones((1, len(prompts)))
+    return _Table(rows, axes, len(prompts), values, _costs(axes, values, once)[0], _costs(axes, values, weights))
+
+
+def _costs(axes: Sequence[Axis], values_map: np.ndarray, weights_bp: np.ndarray) -> np.ndarray:
+    """Costs [B, M, A] when prompt p counts weights[b, p] times; an axis whose prompts all fell out keeps its value."""
+    found = []
+    for a, axis in enumerate(axes):
+        values = np.log(values_map[:, a]) if axis.across == "geometric" else values_map[:, a]
+        known = ~np.isnan(values)
+        filled = np.where(known, values, 0)
+        count = weights_bp @ known.T.astype(float)
+        mean = np.where(count > 0, weights_bp @ filled.T / np.maximum(count, 1), filled.sum(1) / known.sum(1))
+        found.append(cost(axis, np.exp(mean) if axis.across == "geometric" else mean))
+    return np.stack(found, axis=-1)
+
+
+def _violations(row: Mapping[str, Any], wishes: Wishes) -> list[tuple[float, str]]:
+    """How far (in faults) and in words a model misses each constraint that it misses."""
+    found = []
+    for sign, bounds in ((1, wishes.at_least), (-1, wishes.at_most)):
+        for id, needed in bounds.items():
+            axis, score = AXES[id][0], row["axes"].get(id, {})
+            if score.get("value") is None:
+                raise InputError(f"constraint on {id}", needed, f"was not measured: {score.get('why', 'no such axis')}")
+            worst = score["low"] if sign > 0 else score["high"]
+            if axis.direction == "zero":
+                reach = score["low"], score["high"]
+                inside = 0.0 if min(reach) <= 0 <= max(reach) else min(map(abs, reach))
+                worst = inside if sign > 0 else max(map(abs, reach))
+            missing = sign * (needed - worst) / axis.fault
+            if missing > 0:
+                bound = "at least" if sign > 0 else "at most"
+                found.append((missing, f"{axis.title} is {bound} {worst:.3g} with 95 % confidence, asked: {needed:g}"))
+    return found
+
+
+def _worse(table: _Table, m: int, other: int) -> bool:
+    """True when m's bias lies above the other's beyond the interval of their paired difference."""
+    bias, resampled = table.bias()
+    return bool(bias[m] - bias[other] > table.half_width(resampled[:, m] - resampled[:, other]) + 1e-12)
+
+
+def _spread(order: Sequence[int], rows: Sequence[Mapping[str, Any]], wishes: Wishes) -> list[int]:
+    """The first `count` in order with at most `per_stage_max` of one stage."""
+    taken: list[int] = []
+    for m in order:
+        stage = _stage(rows[m])
+        if wishes.per_stage_max is None or sum(_stage(rows[k]) == stage for k in taken) < wishes.per_stage_max:
+            taken.append(m)
+        if len(taken) == wishes.count:
+            return taken
+    raise InputError("per_stage_max", wishes.per_stage_max, f"leaves only {len(taken)} of {wishes.count} to choose")
+
+
+def _reason(table: _Table, m: int, chosen: Sequence[int], alike: Sequence[int], complaints: Sequence[tuple[float, str]],
+            wishes: Wishes) -> str:  # fmt: skip
+    """Why a candidate was chosen or not, in one sentence."""
+    best = chosen[0]
+    name = table.rows[best]["name"]
+    missed = "; ".join(words for _, words in complaints)
+    if m in chosen:
+        if missed:
+            return f"the least bad, although {missed}"
+        others = [table.rows[k]["name"] for k in alike if k != m]
+        if others:
+            return f"the earliest that cannot be told from the least biased (also: {', '.join(others)})"
+        return "the least biased" if m == best else f"number {list(chosen).index(m) + 1} by Pareto front and bias"
+    if missed:
+        return missed
+    if m in alike:
+        return f"cannot be told from {name}, and comes later"
+    proven = _proven(table, m, best)
+    if proven:
+        return f"worse than {name}: {'; '.join(proven)}"
+    limit = wishes.per_stage_max
+    if limit and sum(_stage(table.rows[k]) == _stage(table.rows[m]) for k in chosen) >= limit:
+        return f"{limit} of its stage are chosen already"
+    bias, _ = table.bias()
+    return f"bias {bias[m]:.3f} against {bias[chosen[-1]]:.3f} of the last one chosen; no single axis tells them apart"
+
+
+def _proven(table: _Table, m: int, best: int) -> list[str]:
+    """Axes on which m is worse than the best by the sign-flip test, adjusted over the axes."""
+    found = []
+    for a, axis in enumerate(table.axes):
+        ours, theirs = (prompt_costs(axis, table.values[k, a]) for k in (m, best))
+        if (~np.isnan(ours - theirs)).sum() > 1:
+            found.append((axis, paired(ours, theirs)))
+    adjusted = holm([row.p for _, row in found])
+    return [
+        f"{axis.title} by {axis.fault * row.mean.value:.3g} "
+        f"({axis.fault * row.mean.low:.3g} to {axis.fault * row.mean.high:.3g}, p {p:.2g})"
+        for (axis, row), p in zip(found, adjusted, strict=True)
+        if p < 1 - CONFIDENCE and row.mean.value > 0
+    ]
+
+
+def _stage(row: Mapping[str, Any]) -> str:
+    return str(row["name"]).partition("@")[0]

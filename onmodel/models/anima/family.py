@@ -1,0 +1,73 @@
+"""Anima behind the family protocol: one object that encodes, denoises and decodes, and carries a LoRA for a while.
+
+The classes are diffusers' own, unchanged. Two things are done here instead of in them: the padding mask, which
+diffusers would resize through torchvision, and the collapse of the text's zero rows (text.py).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from onmodel.models.anima.latents import LatentCodec
+from onmodel.models.anima.parts import Parts
+from onmodel.models.anima.spec import make_spec
+from onmodel.models.anima.text import TextEncoder, collapse
+from onmodel.models.family import Text
+from onmodel.models.lora import Lora, check_fits
+
+
+class Anima:
+    """A loaded Anima. See `onmodel.models.family.Family` for the contract."""
+
+    def __init__(self, parts: Parts, sha256: str) -> None:
+        self.sha256 = sha256
+        self.transformer = parts.transformer
+        # The mask of one unpadded picture is a channel of zeros; denoise appends it.
+        self.transformer.register_to_config(concat_padding_mask=False)
+        self.spec = make_spec(self.transformer, parts.text_conditioner.config.min_sequence_length)
+        self._text = TextEncoder(parts.tokenizer, parts.t5_tokenizer, parts.text_encoder, parts.text_conditioner)
+        self._codec = LatentCodec(parts.vae)
+        self._device, self._dtype = self.transformer.device, self.transformer.dtype
+        # Held now: an adapter that wraps a layer later changes its path, not the layer.
+        self._layers = {row.name: self.transformer.get_submodule(row.diffusers) for row in self.spec.linears}
+
+    def encode_text(self, captions: Sequence[str]) -> list[Text]:
+        return self._text.encode(captions)
+
+    @torch.no_grad()
+    def encode_images(self, images_bchw: Tensor) -> Tensor:
+        return self._codec.encode(images_bchw)
+
+    @torch.no_grad()
+    def decode_latents(self, latents_bchw: Tensor) -> Tensor:
+        return self._codec.decode(latents_bchw)
+
+    def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
+        rows_bsd, bias_bs = collapse(texts, self._dtype)
+        x_bcthw = latents_bchw.to(self._device, self._dtype).unsqueeze(2)
+        mask = x_bcthw.new_zeros(x_bcthw.shape[0], 1, *x_bcthw.shape[2:])
+        (velocity,) = self.transformer(
+            torch.cat([x_bcthw, mask], dim=1),
+            t_b.to(self._device, torch.float32),
+            rows_bsd.to(self._device),
+            attention_mask=bias_bs.to(self._device),
+            return_dict=False,
+        )
+        return velocity.squeeze(2).to(latents_bchw)
+
+    @contextmanager
+    def applied(self, lora: Lora, weight: float) -> Iterator[None]:
+        check_fits(lora.modules, self.spec, "applied")
+        saved = {name: self._layers[name].weight.detach().clone() for name in lora.modules}
+        try:
+            with torch.no_grad():
+                for name, factors in lora.modules.items():
+                    delta = factors.up.to(self._device) @ factors.down.to(self._device)
+                    self._layers[name].weight.add_(delta, alpha=weight * factors.scale)
+            yield
+        finally:
+            with torch.no_grad():
+                for name, original in saved.items():
+                    self._layers[name].weight.copy_(original)

@@ -1,0 +1,99 @@
+"""Names of Anima's tensors: the base's own files (ComfyUI layout) ↔ the diffusers classes.
+
+Tables go from diffusers to the base, since the model that is being filled knows its diffusers names for certain.
+"""
+
+import re
+
+# Whole paths outside the blocks, diffusers → base.
+_OUTER = {
+    "patch_embed.proj": "x_embedder.proj.1",
+    "time_embed.t_embedder": "t_embedder.1",
+    "time_embed.norm": "t_embedding_norm",
+    "norm_out.linear_1": "final_layer.adaln_modulation.1",
+    "norm_out.linear_2": "final_layer.adaln_modulation.2",
+    "proj_out": "final_layer.linear",
+}
+# Paths inside a block, diffusers → base.
+_INNER = {
+    "attn1.to_q": "self_attn.q_proj",
+    "attn1.to_k": "self_attn.k_proj",
+    "attn1.to_v": "self_attn.v_proj",
+    "attn1.to_out.0": "self_attn.output_proj",
+    "attn1.norm_q": "self_attn.q_norm",
+    "attn1.norm_k": "self_attn.k_norm",
+    "attn2.to_q": "cross_attn.q_proj",
+    "attn2.to_k": "cross_attn.k_proj",
+    "attn2.to_v": "cross_attn.v_proj",
+    "attn2.to_out.0": "cross_attn.output_proj",
+    "attn2.norm_q": "cross_attn.q_norm",
+    "attn2.norm_k": "cross_attn.k_norm",
+    "ff.net.0.proj": "mlp.layer1",
+    "ff.net.2": "mlp.layer2",
+    "norm1.linear_1": "adaln_modulation_self_attn.1",
+    "norm1.linear_2": "adaln_modulation_self_attn.2",
+    "norm2.linear_1": "adaln_modulation_cross_attn.1",
+    "norm2.linear_2": "adaln_modulation_cross_attn.2",
+    "norm3.linear_1": "adaln_modulation_mlp.1",
+    "norm3.linear_2": "adaln_modulation_mlp.2",
+}
+# The VAE's residual block: diffusers → Wan's numbered Sequential.
+_RESIDUAL = {
+    "norm1": "residual.0",
+    "conv1": "residual.2",
+    "norm2": "residual.3",
+    "conv2": "residual.6",
+    "conv_shortcut": "shortcut",
+}
+_VAE_OUTER = {
+    "quant_conv": "conv1",
+    "post_quant_conv": "conv2",
+    "encoder.conv_in": "encoder.conv1",
+    "decoder.conv_in": "decoder.conv1",
+    "encoder.norm_out": "encoder.head.0",
+    "decoder.norm_out": "decoder.head.0",
+    "encoder.conv_out": "encoder.head.2",
+    "decoder.conv_out": "decoder.head.2",
+}
+_VAE_MIDDLE = {"resnets.0": "middle.0", "attentions.0": "middle.1", "resnets.1": "middle.2"}
+
+
+def block_of(name: str) -> int | None:
+    """The block that a diffusers name of the transformer lies in."""
+    match = re.match(r"transformer_blocks\.(\d+)\.", name)
+    return int(match[1]) if match else None
+
+
+def transformer_name(name: str) -> str:
+    """`transformer_blocks.3.attn1.to_q.weight` → `blocks.3.self_attn.q_proj.weight`; modules and tensors alike."""
+    block = block_of(name)
+    if block is None:
+        return _swap_head(name, _OUTER)
+    return f"blocks.{block}." + _swap_head(name.removeprefix(f"transformer_blocks.{block}."), _INNER)
+
+
+def vae_name(name: str, residual_blocks: int) -> str:
+    """A diffusers name of `AutoencoderKLQwenImage` → the Wan-style one. `residual_blocks`: its `num_res_blocks`."""
+    side, _, rest = name.partition(".")
+    if match := re.match(r"mid_block\.(\w+\.\d)\.(.+)", rest):
+        return f"{side}.{_VAE_MIDDLE[match[1]]}.{_residual(match[2])}"
+    if match := re.match(r"down_blocks\.(\d+)\.(.+)", rest):
+        return f"{side}.downsamples.{match[1]}.{_residual(match[2])}"
+    if match := re.match(r"up_blocks\.(\d+)\.(resnets|upsamplers)\.(\d+)\.(.+)", rest):
+        # A stage of the decoder has residual_blocks + 1 residual blocks, then its upsampler, numbered straight through.
+        place = int(match[3]) if match[2] == "resnets" else residual_blocks + 1
+        return f"{side}.upsamples.{int(match[1]) * (residual_blocks + 2) + place}.{_residual(match[4])}"
+    return _swap_head(name, _VAE_OUTER)
+
+
+def _residual(rest: str) -> str:
+    head, dot, tail = rest.partition(".")
+    return _RESIDUAL.get(head, head) + dot + tail
+
+
+def _swap_head(name: str, table: dict[str, str]) -> str:
+    """Replace the beginning of a dotted name that stands in the table."""
+    for old, new in table.items():
+        if name == old or name.startswith(old + "."):
+            return new + name.removeprefix(old)
+    raise KeyError(name)

@@ -1,0 +1,173 @@
+"""Anima from ComfyUI's single files, and a diffusers folder written as such files.
+
+`dit` holds the transformer under `net.` or `model.diffusion_model.` and the text conditioner under `llm_adapter.`
+within it; `text_encoder` is Qwen3 with `model.…`; `vae` has Wan-style names. Sizes and counts are read from the
+tensors' shapes. What no shape tells comes from spec.py, or from the header where onmodel wrote the file.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onmodel.errors import InputError
+from onmodel.models.anima import spec
+from onmodel.models.anima.names import transformer_name, vae_name
+from onmodel.models.anima.parts import Parts, Tensors, build, load_tokenizers, open_tensors, plain_qwen, read_config
+from onmodel.models.weights import write_weights
+
+CONFIG_KEY = "onmodel.config"
+_MARK = "x_embedder.proj.1.weight"
+_ADAPTER = "llm_adapter."
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def load_single_files(
+    dit: Path, text_encoder: Path, vae: Path, tokenizers: Path, dtype: torch.dtype, device: str
+) -> Parts:
+    """Load the three files and the folder of the two tokenizers. Raises InputError naming the field and the path."""
+    with open_tensors(dit, "base.dit") as tensors:
+        inner = tensors.under(_prefix(tensors))
+        body, adapter = inner.beside(_ADAPTER), inner.under(_ADAPTER)
+        config = _config("transformer", _transformer_config, body)
+        transformer = build("transformer", config, body, transformer_name, dtype, device)
+        config = _config("text_conditioner", _conditioner_config, adapter)
+        conditioner = build("text_conditioner", config, adapter, str, dtype, device)
+    with open_tensors(text_encoder, "base.text_encoder") as tensors:
+        inner = plain_qwen(tensors)
+        qwen = build("text_encoder", _config("text_encoder", _text_encoder_config, inner), inner, str, dtype, device)
+    with open_tensors(vae, "base.vae") as tensors:
+        config = _config("vae", _vae_config, tensors)
+        rename = partial(vae_name, residual_blocks=config["num_res_blocks"])
+        autoencoder = build("vae", config, tensors, rename, dtype, device)
+    return Parts(transformer, conditioner, qwen, autoencoder, *load_tokenizers(tokenizers, "base.tokenizers"))
+
+
+def export_single_files(folder: Path, out: Path) -> list[Path]:
+    """Write `dit.safetensors`, `text_encoder.safetensors` and `vae.safetensors` from a diffusers folder.
+
+    Tensors keep the dtype that they are stored in. The tokenizers stay where they are.
+    """
+    configs = {role: read_config(folder / role) for role in _FACTS}
+    facts = {role: {key: configs[role][key] for key in keys} for role, keys in _FACTS.items()}
+    blocks = configs["vae"]["num_res_blocks"]
+    dit = {f"net.{transformer_name(name)}": tensor for name, tensor in _stored(folder / "transformer")}
+    dit |= {f"net.{_ADAPTER}{name}": tensor for name, tensor in _stored(folder / "text_conditioner")}
+    qwen = {f"model.{name.removeprefix('model.')}": tensor for name, tensor in _stored(folder / "text_encoder")}
+    vae = {vae_name(name, blocks): tensor for name, tensor in _stored(folder / "vae")}
+    written = []
+    for name, tensors, roles in (
+        ("dit", dit, ("transformer", "text_conditioner")),
+        ("text_encoder", qwen, ("text_encoder",)),
+        ("vae", vae, ("vae",)),
+    ):
+        written.append(out / f"{name}.safetensors")
+        words = json.dumps({role: facts[role] for role in roles}, sort_keys=True)
+        write_weights(written[-1], tensors, {CONFIG_KEY: words})
+    return written
+
+
+# What the header of an exported file says, since no shape does.
+_FACTS = {
+    "transformer": tuple(spec.TRANSFORMER_FACTS),
+    "text_conditioner": tuple(spec.CONDITIONER_FACTS),
+    "text_encoder": tuple(spec.TEXT_ENCODER_FACTS),
+    "vae": ("latents_mean", "latents_std"),
+}
+
+
+def _config(role: str, measure: Callable[[Shapes], dict[str, Any]], tensors: Tensors) -> dict[str, Any]:
+    """A part's config from its shapes, then from the header's words where there are any."""
+    try:
+        config = measure(tensors.shapes)
+    except (KeyError, IndexError) as error:
+        raise InputError(tensors.field, tensors.path, f"holds no {role} of Anima (it lacks {error})") from error
+    config.update(json.loads(tensors.words().get(CONFIG_KEY, "{}")).get(role, {}))
+    return config
+
+
+def _prefix(tensors: Tensors) -> str:
+    found = [name for name in tensors.places if name.endswith(_MARK)]
+    if len(found) != 1:
+        raise InputError(tensors.field, tensors.path, f"is no Anima transformer: {len(found)} keys end in {_MARK}")
+    return found[0].removesuffix(_MARK)
+
+
+def _count(shapes: Shapes, stem: str) -> int:
+    """How many numbered parts `stem.0`, `stem.1` … there are. A gap shows later as missing tensors."""
+    numbers = [int(match[1]) for name in shapes if (match := re.match(rf"{re.escape(stem)}\.(\d+)\.", name))]
+    return max(numbers, default=-1) + 1
+
+
+def _transformer_config(shapes: Shapes) -> dict[str, Any]:
+    hidden, patches = shapes[_MARK]
+    _, height, width = spec.TRANSFORMER_FACTS["patch_size"]
+    head = shapes["blocks.0.self_attn.q_norm.weight"][0]
+    return {
+        **spec.TRANSFORMER_FACTS,
+        "in_channels": patches // (height * width) - 1,  # the last channel is the padding mask
+        "out_channels": shapes["final_layer.linear.weight"][0] // (height * width),
+        "num_attention_heads": hidden // head,
+        "attention_head_dim": head,
+        "num_layers": _count(shapes, "blocks"),
+        "mlp_ratio": shapes["blocks.0.mlp.layer1.weight"][0] / hidden,
+        "text_embed_dim": shapes["blocks.0.cross_attn.k_proj.weight"][1],
+        "adaln_lora_dim": shapes["blocks.0.adaln_modulation_self_attn.1.weight"][0],
+    }
+
+
+def _conditioner_config(shapes: Shapes) -> dict[str, Any]:
+    vocabulary, target = shapes["embed.weight"]
+    inner, model = shapes["blocks.0.self_attn.q_proj.weight"]
+    return {
+        **spec.CONDITIONER_FACTS,
+        "source_dim": shapes["blocks.0.cross_attn.k_proj.weight"][1],
+        "target_dim": target,
+        "model_dim": model,
+        "num_layers": _count(shapes, "blocks"),
+        "num_attention_heads": inner // shapes["blocks.0.self_attn.q_norm.weight"][0],
+        "mlp_ratio": shapes["blocks.0.mlp.0.weight"][0] / model,
+        "target_vocab_size": vocabulary,
+    }
+
+
+def _text_encoder_config(shapes: Shapes) -> dict[str, Any]:
+    vocabulary, hidden = shapes["embed_tokens.weight"]
+    head = shapes["layers.0.self_attn.q_norm.weight"][0]
+    return {
+        **spec.TEXT_ENCODER_FACTS,
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "intermediate_size": shapes["layers.0.mlp.gate_proj.weight"][0],
+        "num_hidden_layers": _count(shapes, "layers"),
+        "num_attention_heads": shapes["layers.0.self_attn.q_proj.weight"][0] // head,
+        "num_key_value_heads": shapes["layers.0.self_attn.k_proj.weight"][0] // head,
+        "head_dim": head,
+    }
+
+
+def _vae_config(shapes: Shapes) -> dict[str, Any]:
+    base = shapes["encoder.conv1.weight"][0]
+    count = _count(shapes, "encoder.downsamples")
+    halvings = [i for i in range(count) if f"encoder.downsamples.{i}.resample.1.weight" in shapes]
+    blocks = halvings[0]
+    last = [*(i - 1 for i in halvings), count - 1]  # the last residual block of every stage
+    return {
+        "base_dim": base,
+        "z_dim": shapes["conv2.weight"][0],
+        "dim_mult": [shapes[f"encoder.downsamples.{i}.residual.6.weight"][0] // base for i in last],
+        "num_res_blocks": blocks,
+        "temperal_downsample": [f"encoder.downsamples.{i}.time_conv.weight" in shapes for i in halvings],
+    }
+
+
+def _stored(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    with open_tensors(folder, "base.folder") as tensors:
+        for name in tensors.places:
+            yield name, tensors.read(name)

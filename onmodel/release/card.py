@@ -1,0 +1,115 @@
+"""README.md, the model card: the template's words around the evaluation's numbers, the history and the author's own text.
+
+No sentence here judges by taste: what improved is what a paired test says, and every number with an interval is a value of
+the evaluation's tables (tables.py lints the finished text).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from onmodel.character import Character
+from onmodel.ledger.lineage import Lineage
+from onmodel.release.history import data_rows, experiments, merge_rows, signatures_chosen_on, strangers, training_rows
+from onmodel.release.licences import Licence
+from onmodel.release.sidecars import Sample
+from onmodel.release.tables import CONTROL, Change, Value, decimal, unavailable, values
+from onmodel.sample.pictures import Sampling
+
+IDEAL = {"up": "↑", "down": "↓", "zero": "→ 0", "one": "→ 1"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that the card is made from. `model` and `previous` are names in the evaluation."""
+
+    title: str
+    file_name: str
+    date: str
+    payload_sha256: str
+    character: Character
+    base_name: str
+    licence: Licence
+    sampling: Sampling
+    samples: Sequence[Sample]
+    triggers: Sequence[Mapping[str, Any]]
+    evaluation: Mapping[str, Any]
+    model: str
+    previous: str | None
+    changes: Sequence[Change]
+    lineage: Lineage
+    train_notes: str
+
+    def render(self) -> str:
+        """The card's Markdown, the same bytes for the same facts."""
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined,
+            trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
+        )  # fmt: skip
+        environment.filters |= {"quoted": _quoted, "g": lambda number: f"{number:g}", "cell": _table_cell,
+                                "first_small": lambda text: text[:1].lower() + text[1:]}  # fmt: skip
+        return environment.get_template("card.md.j2").render(self._words())
+
+    def _words(self) -> dict[str, Any]:
+        known = {(row.axis, row.model): row for row in values(self.evaluation)}
+        axes = {axis: self._axis(row) for axis, row in self.evaluation["axes"].items()}
+        measured = [axis for axis in axes if any((axis, row["name"]) in known for row in self.evaluation["models"])]
+        columns = [self.model, *([self.previous] if self.previous else []), CONTROL]
+        return vars(self) | {
+            "axes": axes,
+            "plan": self.evaluation["plan"],
+            "seeds": len(self.evaluation["plan"]["seeds"]),
+            "signature": self.evaluation["signature"],
+            "chosen_on": self._chosen_on,
+            "columns": columns,
+            "results": [(axes[axis], [_cell(known, axis, model) for model in columns]) for axis in measured],
+            "compared": [(row["name"], [_cell(known, axis, row["name"]) for axis in measured]) for row in self.evaluation["models"]],
+            "measured": [axes[axis] for axis in measured],
+            "p_values": {row.axis: "p < 0.001" if row.p < 0.001 else f"p = {row.p:.3f}" for row in self.changes},
+            "data": data_rows(self.lineage),
+            "trainings": training_rows(self.lineage),
+            "merges": merge_rows(self.lineage),
+            "experiments": experiments(self.lineage),
+            "limits": self._limits(axes, measured),
+        }
+
+    @property
+    def _chosen_on(self) -> bool:
+        """Whether any model of this history was chosen on the very pictures whose numbers are published."""
+        return self.evaluation["signature"] in signatures_chosen_on(self.lineage)
+
+    def _axis(self, row: Mapping[str, Any]) -> dict[str, str]:
+        title = row["title"]
+        return {"title": title[0].upper() + title[1:], "ideal": IDEAL[row["direction"]], "unit": row["unit"], "limits": row["limits"]}
+
+    def _limits(self, axes: Mapping[str, Mapping[str, str]], measured: Sequence[str]) -> list[str]:
+        worse = [axes[row.axis]["title"].lower() for row in self.changes if row.verdict == "worse"]
+        lines = [line.strip() for line in self.train_notes.splitlines() if line.strip()]
+        if self._chosen_on:
+            lines.append("Models were chosen on these same prompts and pictures, so the numbers flatter the one that was released.")
+        if worse:
+            lines.append(f"Clearly worse than `{self.previous}`: {', '.join(worse)}.")
+        lines += [f"{axes[axis]['title']}: {axes[axis]['limits']}" for axis in measured]
+        lines += [f"{axes[axis]['title']} was not measured: {why}." for axis, why in unavailable(self.evaluation, self.model).items()]
+        lines += [f"A part of it ({sha256[:12]}…) is a file of unknown origin: how it was made and trained is not known."
+                  for sha256 in strangers(self.lineage)]  # fmt: skip
+        return lines
+
+
+def _cell(known: Mapping[tuple[str, str], Value], axis: str, model: str) -> str:
+    row = known.get((axis, model))
+    return row.text if row else "not measured"
+
+
+def _table_cell(text: str) -> str:
+    """Text that stays in one cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def _quoted(text: str) -> str:
+    """A double-quoted string, which YAML and Python read alike."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,92 @@
+"""The two files that bind a release folder together: `lineage.json` and `checksums.txt`.
+
+`lineage.json` is an in-toto Statement v1 (https://in-toto.io/Statement/v1): its subjects are the released files with their
+hashes, its predicate the whole history. `checksums.txt` lists every file, `lineage.json` too. Both have exactly one right
+byte string for given files and history, so that a verifier can build them again and compare. So every file but these
+two has two witnesses of its bytes, and it is clear which of three disagrees.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onmodel.errors import VerifyError
+from onmodel.hashing import canonical_json, sha256_file, write_atomic
+from onmodel.ledger.lineage import Lineage
+
+LINEAGE, CHECKSUMS = "lineage.json", "checksums.txt"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:onmodel:lineage:1"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What `lineage.json` says. `files`: file → SHA-256; `generated`: file → id of the lineage node that it is."""
+
+    files: Mapping[str, str]
+    lineage: Lineage
+    generated: Mapping[str, str]
+
+    def to_bytes(self) -> bytes:
+        """The one right byte string, in RFC 8785 canonical JSON. Relations between nodes are PROV's, by their ids."""
+        edges = [{"generatedEntity": id, "usedEntity": parent} for id in sorted(self.lineage)
+                 for parent in self.lineage[id]["used"]]  # fmt: skip
+        return canonical_json({
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": name, "digest": {"sha256": self.files[name]}} for name in sorted(self.files)],
+            "predicateType": PREDICATE_TYPE,
+            "predicate": {
+                "entity": self.lineage,
+                "wasDerivedFrom": edges,
+                "wasGeneratedBy": dict(self.generated),
+            },
+        })  # fmt: skip
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Statement":
+        """Raises VerifyError when this is no statement, or not written as `to_bytes` writes it."""
+        try:
+            table: dict[str, Any] = json.loads(data)
+            statement = cls(
+                files={row["name"]: row["digest"]["sha256"] for row in table["subject"]},
+                lineage=table["predicate"]["entity"],
+                generated=table["predicate"]["wasGeneratedBy"],
+            )
+            if statement.to_bytes() == data:
+                return statement
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise VerifyError(LINEAGE, f"is no in-toto statement of a release ({error})") from error
+        raise VerifyError(LINEAGE, "is not written in canonical form")
+
+
+def bind(folder: Path, lineage: Lineage, generated: Mapping[str, str]) -> None:
+    """Write `lineage.json` and `checksums.txt` for the files that lie in `folder`."""
+    files = hashes(folder)
+    files.pop(LINEAGE, None)
+    write_atomic(folder / LINEAGE, Statement(files, lineage, generated).to_bytes())
+    write_atomic(folder / CHECKSUMS, checksums(hashes(folder)))
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """File → SHA-256 of everything in a release folder but `checksums.txt`. Raises VerifyError for a link."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise VerifyError(name, "is a link; a release holds plain files only")
+        if path.is_file() and name != CHECKSUMS:
+            found[name] = sha256_file(path)
+    return found
+
+
+def checksums(files: Mapping[str, str]) -> bytes:
+    """The text of `checksums.txt`, as `sha256sum --check` reads it."""
+    return "".join(f"{files[name]}  {name}\n" for name in sorted(files)).encode()
+
+
+def read_checksums(data: bytes) -> dict[str, str]:
+    """File → SHA-256, as far as the text can be read: a damaged line is left out."""
+    rows = (line.split("  ", 1) for line in data.decode(errors="replace").splitlines())
+    return {row[1]: row[0] for row in rows if len(row) == 2}

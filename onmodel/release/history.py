@@ -1,0 +1,159 @@
+"""The recorded history in words: data sets, trainings, merges and the order in which things were done, for the card.
+
+Reads the lineage alone, so what the card tells is what the release can prove. Pictures appear as counts and roots only.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from onmodel.ledger.lineage import Lineage, Node, ordered
+from onmodel.merge.methods import METHODS
+
+ORIGINS = {"toon": "drawn", "folder": "given", "generated": "generated"}
+
+
+def data_rows(lineage: Lineage) -> list[dict[str, Any]]:
+    """A row for each subset of each data set: counts, and each training that used it as repeats × epochs."""
+    return [
+        {
+            "dataset": _dataset_name(lineage, id), "root": node["root"][:12], "subset": subset, "count": row["count"],
+            "heldout": row["heldout"],
+            "uses": [f"`{run['name']}` {share['repeats']} × {run['settings']['epochs']}" for run, share in _uses(lineage, id, subset)],
+        }
+        for id, node in _of_type(lineage, "dataset")
+        for subset, row in node["subsets"].items()
+    ]  # fmt: skip
+
+
+def training_rows(lineage: Lineage) -> list[dict[str, Any]]:
+    """The trainings, oldest first: their settings, what they started from, and the checkpoints that are part of this history."""
+    return [
+        run["settings"] | {"name": run["name"], "steps": run["steps"], "start": _start(lineage, run), "taken": _taken(lineage, id)}
+        for id, run in _of_type(lineage, "run")
+    ]
+
+
+def merge_rows(lineage: Lineage) -> list[dict[str, Any]]:
+    """The merges, oldest first, each with its method's paper."""
+    return [node | {"paper": METHODS[node["method"]].paper} for _, node in _of_type(lineage, "merge")]
+
+
+def strangers(lineage: Lineage) -> list[str]:
+    """SHA-256 of every file that took part and whose history is not known."""
+    return [node["sha256"] for _, node in _of_type(lineage, "model") if node["origin"] == "unknown"]
+
+
+def signatures_chosen_on(lineage: Lineage) -> set[str]:
+    """The plans under which any selection of this history was made."""
+    return {node["signature"] for _, node in _of_type(lineage, "selection")}
+
+
+def experiments(lineage: Lineage) -> list[str]:
+    """One sentence a step, parents before children."""
+    return [SENTENCES[lineage[id]["type"]](lineage, id) for id in _in_order(lineage) if lineage[id]["type"] in SENTENCES]
+
+
+def _dataset(lineage: Lineage, id: str) -> str:
+    node = lineage[id]
+    counts: dict[str, int] = {}
+    for origin, count in node["origins"].items():
+        word = ORIGINS[origin.partition(":")[0]]
+        counts[word] = counts.get(word, 0) + count
+    subsets = ", ".join(f"`{name}` {row['count']}" for name, row in node["subsets"].items())
+    made = ", ".join(f"{count} {word}" for word, count in counts.items())
+    return f"Data set `{_dataset_name(lineage, id)}`: {subsets} ({made})."
+
+
+def _run(lineage: Lineage, id: str) -> str:
+    run, start = lineage[id], _start(lineage, lineage[id])
+    settings = run["settings"]
+    return (f"Training `{run['name']}`{f' from `{start}`' if start else ''}: {settings['epochs']} epochs, {run['steps']} steps, "
+            f"learning rate {settings['learning_rate']:g}.")  # fmt: skip
+
+
+def _pictures(lineage: Lineage, id: str) -> str:
+    node = lineage[id]
+    return f"{node['count']} pictures generated with an earlier model of this history, {node['kept']} kept."
+
+
+def _evaluation(lineage: Lineage, id: str) -> str:
+    count = len(lineage[id]["models"])
+    return f"{count} model{'s' * (count > 1)} measured under `{lineage[id]['signature']}`."
+
+
+def _selection(lineage: Lineage, id: str) -> str:
+    count = len(lineage[id]["chosen"])
+    return f"{count} model{'s' * (count > 1)} chosen by measured bias under `{lineage[id]['signature']}`."
+
+
+def _merge(lineage: Lineage, id: str) -> str:
+    node = lineage[id]
+    kept = "exactly" if node["exact"] else f"to rank {node['rank']}, {100 * node['energy_kept']:.1f} % of the energy kept"
+    parts = ", ".join(f"`{part['name']}`" for part in node["parts"])
+    return f"Merge `{node['name']}` of {parts}, {kept}."
+
+
+SENTENCES: Mapping[str, Callable[[Lineage, str], str]] = {
+    "dataset": _dataset, "run": _run, "pictures": _pictures, "evaluation": _evaluation, "selection": _selection, "merge": _merge,
+}  # fmt: skip
+
+
+def _of_type(lineage: Lineage, type: str) -> Iterator[tuple[str, Node]]:
+    return ((id, lineage[id]) for id in _in_order(lineage) if lineage[id]["type"] == type)
+
+
+def _in_order(lineage: Lineage) -> list[str]:
+    """Ids with parents before children, in the order in which it can have happened: the history knows no clock.
+
+    What nothing was made from stands just before its first use; ties go by name.
+    """
+    depth: dict[str, int] = {}
+    first_use: dict[str, int] = {}
+    for id in ordered(lineage):
+        depth[id] = max((depth[parent] + 1 for parent in lineage[id]["used"]), default=0)
+        for parent in lineage[id]["used"]:
+            first_use[parent] = min(first_use.get(parent, depth[id]), depth[id])
+    for id, node in lineage.items():
+        if not node["used"] and id in first_use:
+            depth[id] = first_use[id] - 1
+    return sorted(lineage, key=lambda id: (depth[id], str(lineage[id].get("name", "")), id))
+
+
+def _uses(lineage: Lineage, dataset: str, subset: str) -> Iterator[tuple[Node, Mapping[str, Any]]]:
+    """Runs that trained on a subset, each with its share of the data."""
+    for _, run in _of_type(lineage, "run"):
+        if dataset in run["used"]:
+            yield from ((run, share) for share in run["settings"]["data"] if share["subset"] == subset)
+
+
+def _dataset_name(lineage: Lineage, id: str) -> str:
+    """What the runs call a data set; its Merkle root when none trained on it."""
+    for subset in lineage[id]["subsets"]:
+        for run, share in _uses(lineage, id, subset):
+            return str(share.get("stage") or run["settings"]["dataset"])
+    return str(lineage[id]["root"][:12])
+
+
+def _start(lineage: Lineage, run: Node) -> str:
+    """The name of the merge or checkpoint that a training went on from; "" for a new LoRA."""
+    for parent in run["used"]:
+        if lineage[parent]["type"] == "merge":
+            return str(lineage[parent]["name"])
+        if lineage[parent]["type"] == "checkpoint":
+            return _checkpoint_name(lineage, parent)
+        if lineage[parent]["type"] == "model":
+            return "a file of unknown origin"
+    return ""
+
+
+def _taken(lineage: Lineage, run: str) -> list[int]:
+    """The epochs of a run whose checkpoints something else was made from."""
+    checkpoints = {id: node["epoch"] for id, node in _of_type(lineage, "checkpoint") if run in node["used"]}
+    makers = ("run", "merge", "weights")
+    used = {parent for _, node in lineage.items() if node["type"] in makers for parent in node["used"]}
+    return sorted(epoch for id, epoch in checkpoints.items() if id in used)
+
+
+def _checkpoint_name(lineage: Lineage, id: str) -> str:
+    (run,) = lineage[id]["used"]
+    return f"{lineage[run]['name']}@{lineage[id]['epoch']}"

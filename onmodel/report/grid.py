@@ -1,0 +1,211 @@
+"""The paired pictures: one row a prompt, one column a model or control, the same noise across; worst prompts first."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onmodel.report.pictures import Thumbnails
+from onmodel.report.source import Axis, ReportSource, axes_of, label
+
+PAGE_PICTURES = 8_000_000  # characters of data URIs that the grid may add to the page
+HERO = 8
+UNKNOWN = -1.0  # badness of a prompt that an axis says nothing of: behind all others
+ARMS = {"N": "no trigger", "B": "base, same prompt", "D": "base, design in words"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model under one arm."""
+
+    label: str
+    role: str
+    arm: str
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """What one button shows; `uris` one per seed."""
+
+    label: str
+    role: str
+    text: str
+    scores: str
+    uris: Sequence[str]
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One prompt; `orders`: sort key → rank."""
+
+    id: str
+    kind: str
+    text: str
+    scores: Sequence[Mapping[str, str]]
+    orders: Mapping[str, int]
+    cells: Sequence[GridCell]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The whole section; `left_out` says what did not fit on the page."""
+
+    rows: Sequence[GridRow]
+    seeds: Sequence[int]
+    kinds: Sequence[str]
+    orders: Sequence[Axis]
+    width: int
+    height: int
+    left_out: str
+
+
+def build_grid(source: ReportSource, thumbnails: Thumbnails, budget: int = PAGE_PICTURES) -> Grid | None:
+    """Prompts worst first, as many seeds (then prompts) as `budget` bytes allow. None when nothing was generated."""
+    evaluation, stage = source.published, source.published_name
+    if evaluation is None or stage is None or source.shown is None:
+        return None
+    shown = source.measured[source.shown]
+    axes = [axis for axis in axes_of(evaluation) if _per_prompt(shown, axis)]
+    prompts, all_seeds = evaluation["plan"]["prompts"], evaluation["plan"]["seeds"]
+    orders = _orders(shown, axes, prompts)
+    worst_first = sorted(prompts, key=lambda prompt: orders[prompt["id"]]["overall"])
+    columns = _columns(source)
+    kept, seeds = _fit(stage, worst_first, columns, len(all_seeds), thumbnails, budget)
+    rows = [
+        GridRow(
+            id=prompt["id"],
+            kind=prompt["kind"],
+            text=prompt["text"]["L"],
+            scores=_scores(shown, axes, prompt["id"]),
+            orders=orders[prompt["id"]],
+            cells=[
+                _cell(stage, column, prompt, seeds, axes, thumbnails) for column in columns if _files(column, prompt)
+            ],
+        )
+        for prompt in kept
+    ]
+    width, height = evaluation["plan"]["size"]
+    kinds = list(dict.fromkeys(prompt["kind"] for prompt in kept))
+    left_out = _left_out(len(kept), len(prompts), seeds, len(all_seeds))
+    return Grid(rows, all_seeds[:seeds], kinds, axes, width, height, left_out)
+
+
+def hero(source: ReportSource, thumbnails: Thumbnails) -> list[dict[str, Any]]:
+    """The shown model's best-scoring pictures, different kinds of prompts first."""
+    evaluation, stage = source.published, source.published_name
+    if evaluation is None or stage is None or source.shown is None:
+        return []
+    row = source.measured[source.shown]
+    prompts = evaluation["plan"]["prompts"]
+    orders = _orders(row, axes_of(evaluation), prompts)
+    best_first = sorted(prompts, key=lambda prompt: -orders[prompt["id"]]["overall"])
+    turn: dict[str, int] = {}
+    ranked = []
+    for prompt in best_first:
+        turn[prompt["kind"]] = turn.get(prompt["kind"], 0) + 1
+        ranked.append((turn[prompt["kind"]], prompt))
+    chosen = [prompt for _, prompt in sorted(ranked, key=lambda pair: pair[0])][:HERO]
+    width, height = evaluation["plan"]["size"]
+    return [
+        {"uri": thumbnails.encoded(stage, files[0]), "text": prompt["text"]["L"], "width": width, "height": height}
+        for prompt in chosen if (files := row["pictures"].get("L", {}).get(prompt["id"]))
+    ]  # fmt: skip
+
+
+def _columns(source: ReportSource) -> list[Column]:
+    """Models in the evaluation's order with the shown one last; then it without trigger, then the controls."""
+    models = sorted(source.measured.values(), key=lambda row: row["name"] == source.shown)
+    columns = [Column(label(row["name"]), "model", "L", row) for row in models[:-1]]
+    columns.append(Column(label(source.shown or ""), "final", "L", models[-1]))
+    columns.append(Column(f"{label(source.shown or '')}, {ARMS['N']}", "aside", "N", models[-1]))
+    for at, (arm, row) in enumerate(sorted((source.published or {})["controls"].items())):
+        columns.append(Column(ARMS.get(arm, f"control {arm}"), "model" if at else "aside", arm, row))
+    return columns
+
+
+def _fit(
+    stage: str,
+    prompts: Sequence[Mapping[str, Any]],
+    columns: Sequence[Column],
+    seeds: int,
+    thumbnails: Thumbnails,
+    budget: int,
+) -> tuple[Sequence[Mapping[str, Any]], int]:
+    """Which prompts and how many seeds fit into the budget: every prompt at one seed comes before a second seed."""
+    total = 0
+    for seed in range(seeds):
+        for count, prompt in enumerate(prompts):
+            files = [file for column in columns for file in _files(column, prompt)[seed : seed + 1]]
+            total += sum(len(thumbnails.encoded(stage, file)) for file in files)
+            if total > budget:
+                return (prompts[: max(count, 1)], 1) if seed == 0 else (prompts, seed)
+    return prompts, seeds
+
+
+def _left_out(prompts: int, of_prompts: int, seeds: int, of_seeds: int) -> str:
+    """What the page leaves out to stay small, as a sentence."""
+    if prompts < of_prompts:
+        return f"To keep this page small, the {prompts} worst of {of_prompts} prompts are shown, at the first seed."
+    if seeds < of_seeds:
+        return f"To keep this page small, {seeds} of {of_seeds} seeds are shown; the rest lie in the project."
+    return ""
+
+
+def _cell(
+    stage: str,
+    column: Column,
+    prompt: Mapping[str, Any],
+    seeds: int,
+    axes: Sequence[Axis],
+    thumbnails: Thumbnails,
+) -> GridCell:
+    scores = [] if column.arm == "N" else _scores(column.row, axes, prompt["id"])  # the numbers are those of arm L
+    return GridCell(
+        label=column.label,
+        role=column.role,
+        text=prompt["text"][column.arm],
+        scores=" \N{MIDDLE DOT} ".join(f"{score['title']} {score['text']}" for score in scores),
+        uris=[thumbnails.encoded(stage, file) for file in _files(column, prompt)[:seeds]],
+    )
+
+
+def _files(column: Column, prompt: Mapping[str, Any]) -> Sequence[str]:
+    files: Sequence[str] = column.row["pictures"].get(column.arm, {}).get(prompt["id"], ())
+    return files
+
+
+def _scores(row: Mapping[str, Any], axes: Sequence[Axis], prompt: str) -> list[dict[str, str]]:
+    return [
+        {"title": axis.short, "text": axis.text(value)}
+        for axis in axes if (value := _per_prompt(row, axis).get(prompt)) is not None
+    ]  # fmt: skip
+
+
+def _orders(
+    row: Mapping[str, Any], axes: Sequence[Axis], prompts: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, int]]:
+    """Rank of every prompt (0 is worst): per axis, as planned, and over all axes by mean relative cost."""
+    ids = [prompt["id"] for prompt in prompts]
+    badness = {axis.id: _badness(axis, _per_prompt(row, axis)) for axis in axes}
+    overall = {id: _mean([values[id] for values in badness.values() if id in values]) for id in ids}
+    ranks: dict[str, dict[str, int]] = {id: {"plan": at} for at, id in enumerate(ids)}
+    for key, values in {"overall": overall, **badness}.items():
+        for rank, id in enumerate(sorted(ids, key=lambda id: values.get(id, UNKNOWN), reverse=True)):
+            ranks[id][key] = rank
+    return ranks
+
+
+def _badness(axis: Axis, values: Mapping[str, float]) -> dict[str, float]:
+    """Cost of each prompt as a share 0..1 between the model's best and worst prompt on the axis."""
+    costs = {id: axis.cost(value) for id, value in values.items()}
+    low, high = min(costs.values(), default=0.0), max(costs.values(), default=0.0)
+    return {id: (cost - low) / (high - low) if high > low else 0.0 for id, cost in costs.items()}
+
+
+def _per_prompt(row: Mapping[str, Any], axis: Axis) -> dict[str, float]:
+    """Prompt → value, without the prompts that say nothing."""
+    return {id: value for id, value in (row["per_prompt"].get(axis.id) or {}).items() if value is not None}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else UNKNOWN

@@ -1,0 +1,105 @@
+"""What went in and why it was taken: data sets with exposures, choices with reasons, merges with weights."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from onmodel.report.pictures import SMALL, Thumbnails
+from onmodel.report.source import ReportSource, capital, label
+from onmodel.report.svg import decimal
+
+STRIP = 14  # pictures shown of a subset
+
+
+def data_sets(source: ReportSource, thumbnails: Thumbnails) -> list[dict[str, Any]]:
+    """Every data set with its subsets: counts, how each training used them, some pictures."""
+    return [
+        {
+            "label": label(stage), "count": len(manifest["items"]), "refused": len(manifest["refused"]),
+            "subsets": [_subset(source, stage, name, facts, thumbnails) for name, facts in manifest["subsets"].items()],
+        }
+        for stage, manifest in source.datasets.items()
+    ]  # fmt: skip
+
+
+def choices(source: ReportSource) -> list[dict[str, Any]]:
+    """Every selection: its rule and bounds, and what was chosen or left with the reason, best first."""
+    return [
+        {
+            "label": label(stage),
+            "rule": capital(choice["rule"]),
+            "signature": choice["signature"],
+            "facts": [
+                *(f"{capital(axis)} at least {bound:g}." for axis, bound in choice["at_least"].items()),
+                *(f"{capital(axis)} at most {bound:g}." for axis, bound in choice["at_most"].items()),
+                *(["Too close to call: models that were left may be as good."] if choice["too_close_to_call"] else []),
+                *([] if choice["constraints_met"] else ["Not every constraint is met; these are the least bad."]),
+            ],
+            "rows": [
+                {
+                    "label": label(row["name"]),
+                    "chosen": row["chosen"],
+                    "reason": row["reason"],
+                    "bias": decimal(row["bias"], 3),
+                    "interval": f"{decimal(row['low'], 3)}\N{HORIZONTAL ELLIPSIS}{decimal(row['high'], 3)}",
+                    "front": f"{100 * row['front']:.0f} %",
+                }
+                for row in sorted(choice["candidates"], key=lambda row: (not row["chosen"], row["bias"]))
+            ],
+        }
+        for stage, choice in source.selections.items()
+    ]
+
+
+def merges(source: ReportSource) -> list[dict[str, Any]]:
+    """Every merge: its method, what was kept, and the models with weight and strength."""
+    return [
+        {
+            "label": label(stage),
+            "method": merge["method"],
+            "rank": merge["rank"],
+            "kept": f"{100 * merge['energy_kept']:.1f} %",
+            "strength": f"{merge['strength']:.3g}",
+            "models": [
+                {
+                    "label": label(row["name"]),
+                    "weight": f"{row['weight']:.3g}",
+                    "strength": f"{row['strength']:.3g}",
+                    "cosines": [decimal(value, 2) for value in line],
+                }
+                for row, line in zip(merge["models"], merge["cosines"], strict=True)
+            ],
+        }
+        for stage, merge in source.merges.items()
+    ]
+
+
+def _subset(
+    source: ReportSource, stage: str, name: str, facts: Mapping[str, Any], thumbnails: Thumbnails
+) -> dict[str, Any]:
+    items = [item for item in source.datasets[stage]["items"] if item["subset"] == name]
+    shown = items[:: max(1, -(-len(items) // STRIP))]
+    return {
+        "name": name,
+        "purpose": facts["purpose"],
+        "train": sum(item["split"] == "train" for item in items),
+        "heldout": sum(item["split"] == "heldout" for item in items),
+        "origins": dict(Counter(item["origin"].partition(":")[0] for item in items)),
+        "uses": [use for train in source.stages for use in _uses(source, train, stage, name)],
+        "pictures": [{"uri": thumbnails.encoded(stage, item["image"], SMALL), "text": item["tags"]} for item in shown],
+    }
+
+
+def _uses(source: ReportSource, stage: str, dataset: str, subset: str) -> list[dict[str, Any]]:
+    """How a train stage used a subset of a data set: repeats per epoch, epochs, times each picture was seen."""
+    table = source.stages[stage]
+    shares = table["data"] if table["do"] == "train" else []
+    repeats = [
+        share.get("repeats", 1)
+        for share in shares
+        if share["subset"] == subset and share.get("stage", table["dataset"]) == dataset
+    ]
+    return [
+        {"label": label(stage), "repeats": r, "epochs": table["epochs"], "exposures": r * table["epochs"]}
+        for r in repeats
+    ]

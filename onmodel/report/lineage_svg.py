@@ -1,0 +1,197 @@
+"""A lineage drawn: parents left, children right, in layers, with few crossings; and its facts as texts for a list.
+
+Layers by longest path, long edges through invisible way-points, order by barycentres (Sugiyama, Tagawa, Toda 1981).
+Nothing is random and ties are broken by id, so one lineage is one picture.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from onmodel.ledger.lineage import Lineage, Node, ordered
+from onmodel.report.svg import element, number
+
+BOX_WIDTH, BOX_HEIGHT = 152.0, 46.0
+LAYER_GAP, ROW_GAP, MARGIN = 40.0, 14.0, 6.0
+SWEEPS = 12
+TITLE_LENGTH, FACT_LENGTH = 20, 240
+NAMES = ("name", "stage", "title", "file", "origin")  # the facts that may name a node, best first
+
+Edge = tuple[str, str]
+WayPoint = tuple[str, str, int]  # parent, child, layer of an invisible point on their edge
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the nodes stand: centre y and layer by key; `routes`: edge → the keys it passes."""
+
+    layers: Sequence[Sequence[str | WayPoint]]
+    y: Mapping[str | WayPoint, float]
+    routes: Mapping[Edge, Sequence[str | WayPoint]]
+
+
+def draw_lineage(lineage: Lineage) -> Markup:
+    """The DAG as SVG at its natural size; every node links to `#node-<first 12 of its id>`."""
+    plan = lay_out(lineage)
+    layer_of = {key: index for index, layer in enumerate(plan.layers) for key in layer}
+    x = {key: MARGIN + index * (BOX_WIDTH + LAYER_GAP) for key, index in layer_of.items()}
+    edges = [element("path", class_="edge", d=_edge(route, x, plan.y)) for route in plan.routes.values()]
+    boxes = [_box(lineage, id, x[id], plan.y[id]) for id in ordered(lineage)]
+    width = 2 * MARGIN + len(plan.layers) * (BOX_WIDTH + LAYER_GAP) - LAYER_GAP
+    height = max(y + _half(key) for key, y in plan.y.items()) + MARGIN
+    return element("svg", *edges, *boxes, class_="lineage", width=width, height=height,
+                   viewBox=f"0 0 {number(width)} {number(height)}", role="group", aria_label="lineage")  # fmt: skip
+
+
+def facts(lineage: Lineage) -> list[dict[str, object]]:
+    """Every node in words, parents first: `id`, `anchor`, `type`, `title`, `used` (titles and anchors), `facts`."""
+    return [
+        {
+            "id": id, "anchor": anchor(id), "type": node["type"], "title": title_of(lineage, id),
+            "used": [{"anchor": anchor(parent), "title": title_of(lineage, parent)} for parent in node["used"]],
+            "facts": _facts(node),
+        }
+        for id in ordered(lineage) for node in [lineage[id]]
+    ]  # fmt: skip
+
+
+def anchor(id: str) -> str:
+    return f"node-{id[:12]}"
+
+
+def title_of(lineage: Lineage, id: str) -> str:
+    """What a node is called: the first fact that names it; a checkpoint by its run and epoch; else by its type."""
+    node = lineage[id]
+    name = next((str(node[key]) for key in NAMES if node.get(key)), None)
+    if name is None and "epoch" in node and len(node["used"]) == 1:
+        name = f"{title_of(lineage, node['used'][0])}@{node['epoch']}"
+    return name or str(node["type"])
+
+
+def lay_out(lineage: Lineage) -> Layout:
+    """Layers, rows and routes of the nodes."""
+    layer = _layers(lineage)
+    layers: list[list[str | WayPoint]] = [[] for _ in range(max(layer.values()) + 1)]
+    routes: dict[Edge, list[str | WayPoint]] = {}
+    for id in ordered(lineage):
+        layers[layer[id]].append(id)
+        for parent in lineage[id]["used"]:
+            passed: list[str | WayPoint] = [(parent, id, at) for at in range(layer[parent] + 1, layer[id])]
+            for at, point in enumerate(passed, layer[parent] + 1):
+                layers[at].append(point)
+            routes[parent, id] = [parent, *passed, id]
+    before: dict[str | WayPoint, list[str | WayPoint]] = {}
+    after: dict[str | WayPoint, list[str | WayPoint]] = {}
+    for route in routes.values():
+        for left, right in pairwise(route):
+            after.setdefault(left, []).append(right)
+            before.setdefault(right, []).append(left)
+    for sweep in range(SWEEPS):
+        down = sweep % 2 == 0
+        _sort(layers if down else layers[::-1], before if down else after)
+    return Layout(layers, _rows(layers, before, after), routes)
+
+
+def _layers(lineage: Lineage) -> dict[str, int]:
+    """Longest path from a source; a source itself stands just left of its first child."""
+    layer: dict[str, int] = {}
+    for id in ordered(lineage):
+        layer[id] = max((layer[parent] + 1 for parent in lineage[id]["used"]), default=0)
+    children: dict[str, list[int]] = {}
+    for id, node in lineage.items():
+        for parent in node["used"]:
+            children.setdefault(parent, []).append(layer[id])
+    return {id: at if lineage[id]["used"] or id not in children else min(children[id]) - 1 for id, at in layer.items()}
+
+
+def _sort(layers: Sequence[list[str | WayPoint]], towards: Mapping[str | WayPoint, Sequence[str | WayPoint]]) -> None:
+    """Order each layer by the mean position of its neighbours in the layer before it."""
+    for fixed, moving in pairwise(layers):
+        at = {key: index for index, key in enumerate(fixed)}
+        old = {key: index for index, key in enumerate(moving)}
+        moving.sort(key=lambda key: _mean([at[n] for n in towards.get(key, ())], float(old[key])))
+
+
+def _rows(layers: Sequence[Sequence[str | WayPoint]], before: Mapping[str | WayPoint, Sequence[str | WayPoint]],
+          after: Mapping[str | WayPoint, Sequence[str | WayPoint]]) -> dict[str | WayPoint, float]:  # fmt: skip
+    """Centre heights: each node drawn to the mean of its neighbours, none closer than its size allows."""
+    y: dict[str | WayPoint, float] = {}
+    for layer in layers:
+        _settle(layer, dict.fromkeys(layer, 0.0), y)
+    for sweep in range(2 * SWEEPS):
+        towards = before if sweep % 2 == 0 else after
+        for layer in layers if sweep % 2 == 0 else layers[::-1]:
+            _settle(layer, {key: _mean([y[n] for n in towards.get(key, ())], y[key]) for key in layer}, y)
+    top = min(value - _half(key) for key, value in y.items())
+    return {key: value - top + MARGIN for key, value in y.items()}
+
+
+def _settle(
+    layer: Sequence[str | WayPoint], wanted: Mapping[str | WayPoint, float], y: dict[str | WayPoint, float]
+) -> None:
+    """Place a layer in its order as near to the wanted heights as the sizes allow.
+
+    Half of the result pushed down from the top, half pushed up from the bottom, so that neither end wins.
+    """
+    down: list[float] = []
+    for index, key in enumerate(layer):
+        floor = down[-1] + _half(layer[index - 1]) + _half(key) + ROW_GAP if index else wanted[key]
+        down.append(max(wanted[key], floor))
+    up: list[float] = []
+    for index, key in enumerate(reversed(layer)):
+        roof = up[-1] - _half(layer[len(layer) - index]) - _half(key) - ROW_GAP if index else wanted[key]
+        up.append(min(wanted[key], roof))
+    for key, a, b in zip(layer, down, reversed(up), strict=True):
+        y[key] = (a + b) / 2
+
+
+def _half(key: str | WayPoint) -> float:
+    return BOX_HEIGHT / 2 if isinstance(key, str) else 2.0
+
+
+def _mean(values: Sequence[float], otherwise: float) -> float:
+    return sum(values) / len(values) if values else otherwise
+
+
+def _edge(route: Sequence[str | WayPoint], x: Mapping[str | WayPoint, float], y: Mapping[str | WayPoint, float]) -> str:
+    """A smooth path from the parent's right side to the child's left side, straight through each way-point's column."""
+    at_x, at_y = x[route[0]] + BOX_WIDTH, y[route[0]]
+    parts = [f"M{number(at_x)} {number(at_y)}"]
+    for key in route[1:]:
+        to_x, to_y = x[key], y[key]
+        middle = number((at_x + to_x) / 2)
+        parts.append(f"C{middle} {number(at_y)} {middle} {number(to_y)} {number(to_x)} {number(to_y)}")
+        at_x, at_y = to_x, to_y
+        if not isinstance(key, str):
+            at_x += BOX_WIDTH
+            parts.append(f"H{number(at_x)}")
+    return "".join(parts)
+
+
+def _box(lineage: Lineage, id: str, x: float, y: float) -> Markup:
+    node, title = lineage[id], title_of(lineage, id)
+    lines = "\n".join(f"{key}: {value}" for key, value in _facts(node))
+    shown = title if len(title) <= TITLE_LENGTH else title[: TITLE_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return element(
+        "a",
+        element("title", f"{node['type']} {title}\n{lines}\n{id}"),
+        element("rect", x=x, y=y - BOX_HEIGHT / 2, width=BOX_WIDTH, height=BOX_HEIGHT, rx=6),
+        element("rect", class_="kind", x=x, y=y - BOX_HEIGHT / 2 + 9, width=3, height=BOX_HEIGHT - 18),
+        element("text", shown, x=x + 13, y=y - 2),
+        element("text", f"{node['type']} \N{MIDDLE DOT} {id[:8]}", class_="id", x=x + 13, y=y + 14),
+        href=f"#{anchor(id)}", class_=f"node {''.join(c for c in str(node['type']) if c.isalnum())}",
+    )  # fmt: skip
+
+
+def _facts(node: Node) -> list[tuple[str, str]]:
+    """A node's facts as short texts, without what the picture says already."""
+    rows = []
+    for key, value in sorted(node.items()):
+        if key in ("type", "used"):
+            continue
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+        rows.append((key, text if len(text) <= FACT_LENGTH else text[: FACT_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"))
+    return rows

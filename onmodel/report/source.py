@@ -1,0 +1,205 @@
+"""What a report is made from, and the plain readings of it: axes, models, roles. It reads no clock and no network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onmodel.character import Character
+from onmodel.evaluate.axes.base import Axis as Record
+from onmodel.evaluate.selection import cost
+from onmodel.ledger.lineage import Lineage
+from onmodel.report.svg import decimal
+
+IDEALS = {"up": 1.0, "down": 0.0, "zero": 0.0, "one": 1.0}
+ARROWS = {"up": ("\N{UPWARDS ARROW}", "higher is better"), "down": ("\N{DOWNWARDS ARROW}", "lower is better"),
+          "zero": ("\N{RIGHTWARDS ARROW} 0", "nearer to 0 is better"),
+          "one": ("\N{RIGHTWARDS ARROW} 1", "nearer to 1 is better")}  # fmt: skip
+UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis as the report prints it: its record, read from evaluation.json, with words and numbers for people."""
+
+    record: Record
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Axis":
+        """From a row of the `axes` table of evaluation.json."""
+        return cls(Record(**{**row, "range": tuple(row["range"]), "observers": tuple(row["observers"])}))
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def title(self) -> str:
+        return self.record.title
+
+    @property
+    def short(self) -> str:
+        """The title up to its first comma, for lists."""
+        return self.title.partition(",")[0]
+
+    @property
+    def heading(self) -> str:
+        """The title as a sentence begins."""
+        return capital(self.title)
+
+    @property
+    def unit(self) -> str:
+        return self.record.unit
+
+    @property
+    def ideal(self) -> float:
+        """The best value; where higher is better there may be more than 1, as a ratio to the base."""
+        return IDEALS[self.record.direction]
+
+    @property
+    def arrow(self) -> str:
+        return ARROWS[self.record.direction][0]
+
+    @property
+    def meaning(self) -> str:
+        """ "higher is better" and its siblings."""
+        return ARROWS[self.record.direction][1]
+
+    @property
+    def signed(self) -> bool:
+        """True where both signs mean something, so that a plus is printed."""
+        low, _ = self.record.range
+        return self.record.direction == "zero" and (low is None or low < 0)
+
+    @property
+    def places(self) -> int:
+        """Decimals: two, or one where a whole fault is many units."""
+        return 2 if self.record.fault < 10 else 1
+
+    def cost(self, value: float) -> float:
+        """Deviation from the ideal in whole faults."""
+        return float(cost(self.record, np.asarray(value)))
+
+    def text(self, value: float) -> str:
+        return decimal(value, self.places, self.signed)
+
+    def span(self, low: float, high: float) -> str:
+        """An interval as text."""
+        return f"{self.text(low)}\N{HORIZONTAL ELLIPSIS}{self.text(high)}"
+
+
+@dataclass(frozen=True)
+class ReportSource:
+    """Everything of one finished run. Stage names are the keys everywhere.
+
+    `stages` are the recipe's tables (defaults merged in), `folders` all artifacts. `evaluations`, `selections`,
+    `datasets` and `merges` hold the stages' JSON files, `training` the rows of metrics.jsonl. `final` is the released
+    model's name, `confirm` the evaluation whose numbers are published.
+    """
+
+    title: str
+    recipe_text: str
+    stages: Mapping[str, Mapping[str, Any]]
+    character: Character
+    evaluations: Mapping[str, Mapping[str, Any]]
+    folders: Mapping[str, Path]
+    selections: Mapping[str, Mapping[str, Any]]
+    training: Mapping[str, Sequence[Mapping[str, Any]]]
+    datasets: Mapping[str, Mapping[str, Any]]
+    merges: Mapping[str, Mapping[str, Any]]
+    seconds: Mapping[str, float]
+    final: str | None
+    confirm: str | None
+    release: Path | None
+    project: Path
+    lineage: Lineage | None
+
+    @property
+    def published_name(self) -> str | None:
+        """The evaluation whose numbers are published: the named one, else the last."""
+        return self.confirm or next(reversed(list(self.evaluations)), None)
+
+    @property
+    def published(self) -> Mapping[str, Any] | None:
+        """That evaluation's JSON; None when nothing was measured."""
+        return self.evaluations[self.published_name] if self.published_name else None
+
+    @property
+    def measured(self) -> dict[str, Mapping[str, Any]]:
+        """Models of the published evaluation by name, in its order."""
+        return {row["name"]: row for row in self.published["models"]} if self.published else {}
+
+    @property
+    def shown(self) -> str | None:
+        """The model that the page is about: the released one, else the last that was measured."""
+        return self.final if self.final in self.measured else next(reversed(list(self.measured)), None)
+
+    def role(self, model: str) -> str:
+        """What a model is in this run: `final`, `earlier`, `candidate`, `merge` or `refined`."""
+        table = self.stages.get(stage_of(model), {})
+        if model == self.final:
+            return "final"
+        if table.get("do") == "merge":
+            return "merge"
+        if table.get("start"):
+            return "refined"
+        return "earlier" if model in self.earlier else "candidate"
+
+    @property
+    def earlier(self) -> list[str]:
+        """Earlier releases: measured models of train stages of which no evaluation looked at a second checkpoint."""
+        seen: dict[str, set[str]] = {}
+        for evaluation in self.evaluations.values():
+            for row in evaluation["models"]:
+                seen.setdefault(stage_of(row["name"]), set()).add(row["name"])
+        return [
+            name for name in self.measured
+            if name != self.shown and len(seen[stage_of(name)]) == 1 and self._trained_from_base(stage_of(name))
+        ]  # fmt: skip
+
+    @property
+    def ancestors(self) -> list[str]:
+        """Measured models that the shown one was made from: what it started from, and what was merged into that."""
+        found: dict[str, None] = {}
+        waiting = self._sources(stage_of(self.shown)) if self.shown else []
+        while waiting:
+            reference = waiting.pop(0)
+            found.update(dict.fromkeys(name for name in self.measured if reference in (name, stage_of(name))))
+            waiting += self._sources(stage_of(reference))
+        return [name for name in found if name != self.shown]
+
+    def _trained_from_base(self, stage: str) -> bool:
+        table = self.stages.get(stage, {})
+        return table.get("do") == "train" and not table.get("start")
+
+    def _sources(self, stage: str) -> list[str]:
+        """References of the models that a stage was made from."""
+        table = self.stages.get(stage, {})
+        if table.get("do") == "merge":
+            return [row["name"] for row in self.merges[stage]["models"]]
+        if table.get("do") == "select":
+            return list(self.selections[stage]["chosen"])
+        return [table["start"]] if table.get("start") else []
+
+
+def stage_of(reference: str) -> str:
+    """`release_2` of `release_2@30`."""
+    return reference.partition("@")[0]
+
+
+def label(model: str) -> str:
+    """How a person calls a model: `release_2@30` → `Release 2 @30`."""
+    stage, _, epoch = model.partition("@")
+    return capital(stage.replace("_", " ")) + (f" @{epoch}" if epoch else "")
+
+
+def capital(words: str) -> str:
+    """With a large first letter; the rest stays."""
+    return words[:1].upper() + words[1:]
+
+
+def axes_of(evaluation: Mapping[str, Any]) -> list[Axis]:
+    """The axes of an evaluation, in its order."""
+    return [Axis.of(row) for row in evaluation["axes"].values()]

@@ -1,0 +1,146 @@
+"""The table models × axes of the published evaluation: as cells for the page, and printed on a terminal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from onmodel.report.source import UNAVAILABLE, Axis, ReportSource, axes_of, label
+
+SHADES = 6
+AXIS_WIDTH = 14  # of a column on a terminal
+PLAIN_WIDTH = 160  # columns where stdout is a file or a pipe
+CONTROLS = {"B": "base model, same prompt", "D": "base model, the design in words instead of the trigger"}
+ROLES = {
+    "final": "released",
+    "earlier": "earlier release",
+    "candidate": "checkpoint",
+    "merge": "merge",
+    "refined": "refined",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number with its interval. `shade` is 0 (far from the ideal) to 6; None for controls and missing values.
+
+    `place` are low, value and high as shares 0..1 of the column's common scale, for the strip under the number.
+    """
+
+    text: str
+    interval: str
+    shade: int | None
+    place: tuple[float, float, float] | None
+    tip: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model or control."""
+
+    name: str
+    label: str
+    role: str
+    note: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One axis; `ideal` is where it lies on the strips' scale."""
+
+    axis: Axis
+    ideal: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """The published evaluation, ready to print."""
+
+    signature: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+
+
+def build_table(source: ReportSource) -> Table | None:
+    """Rows in the evaluation's order, the released model last before the controls. None when nothing was measured."""
+    evaluation = source.published
+    if evaluation is None:
+        return None
+    models = sorted(evaluation["models"], key=lambda row: row["name"] == source.final)
+    controls = [{"name": arm, **row} for arm, row in sorted(evaluation["controls"].items())]
+    axes = axes_of(evaluation)
+    scales = {axis.id: _scale(axis, [*models, *controls]) for axis in axes}
+    worst = {axis.id: _worst(axis, models) for axis in axes}
+    rows = [
+        Row(row["name"], label(row["name"]), source.role(row["name"]), ROLES[source.role(row["name"])],
+            [_cell(axis, row["axes"].get(axis.id), scales[axis.id], worst[axis.id]) for axis in axes])
+        for row in models
+    ] + [
+        Row(row["name"], f"Control {row['name']}", "control", CONTROLS.get(row["name"], ""),
+            [_cell(axis, row["axes"].get(axis.id), scales[axis.id], None) for axis in axes])
+        for row in controls
+    ]  # fmt: skip
+    columns = [Column(axis, _share(scales[axis.id], axis.ideal)) for axis in axes]
+    return Table(evaluation["signature"], columns, rows)
+
+
+def print_table(source: ReportSource, console: Console) -> None:
+    """Print models × axes with 95 % intervals, in as many tables as the width asks for."""
+    table = build_table(source)
+    if table is None:
+        console.print("no evaluation in this run", highlight=False)
+        return
+    if not console.is_terminal:
+        console = Console(file=console.file, width=max(console.width, PLAIN_WIDTH))
+    names = max(len(row.name) for row in table.rows)
+    fitting = max(1, (console.width - names - 1) // (AXIS_WIDTH + 3))
+    console.print(table.signature, style="dim", highlight=False, soft_wrap=True)
+    for start in range(0, len(table.columns), fitting):
+        rich = RichTable(header_style="bold", pad_edge=False)
+        rich.add_column("model", no_wrap=True, min_width=names)
+        for column in table.columns[start : start + fitting]:
+            rich.add_column(f"{column.axis.short} {column.axis.arrow}", justify="right", width=AXIS_WIDTH)
+        for row in table.rows:
+            cells = (Text(f"{cell.text}\n{cell.interval}") for cell in row.cells[start : start + fitting])
+            rich.add_row(f"{row.name}\n{row.note}" if row.role != "control" else f"base, {row.name}", *cells,
+                         style={"final": "bold", "control": "dim"}.get(row.role, ""))  # fmt: skip
+        console.print(rich, highlight=False)
+
+
+def _cell(axis: Axis, score: Mapping[str, Any] | None, scale: tuple[float, float], worst: float | None) -> Cell:
+    if score is None:
+        return Cell("\N{EN DASH}", "", None, None, f"{axis.title}: does not apply here")
+    if score["value"] is None:
+        return Cell(UNAVAILABLE, "", None, None, f"{axis.title}: unavailable. {score.get('why', '')}".strip())
+    value, low, high = score["value"], score["low"], score["high"]
+    tip = f"{axis.title}: {axis.text(value)} ({axis.span(low, high)}, 95 %)\n{score['n']} prompts, arm {score['arm']}\n"
+    place = (_share(scale, low), _share(scale, value), _share(scale, high))
+    shade = None if worst is None else _shade(axis, value, worst)
+    return Cell(axis.text(value), axis.span(low, high), shade, place, tip + score["signature"])
+
+
+def _shade(axis: Axis, value: float, worst: float) -> int:
+    """0 for the table's worst model, SHADES at the ideal and beyond."""
+    return round(SHADES * min(1.0, max(0.0, 1 - axis.cost(value) / worst))) if worst > 0 else SHADES
+
+
+def _worst(axis: Axis, rows: Sequence[Mapping[str, Any]]) -> float:
+    costs = [
+        axis.cost(score["value"]) for row in rows if (score := row["axes"].get(axis.id)) and score["value"] is not None
+    ]
+    return max(costs, default=0.0)
+
+
+def _scale(axis: Axis, rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The common range of a column: all intervals, and the ideal."""
+    scores = [score for row in rows if (score := row["axes"].get(axis.id)) and score["value"] is not None]
+    ends = [score[end] for score in scores for end in ("low", "high")] + [axis.ideal]
+    return (min(ends), max(ends)) if len(set(ends)) > 1 else (0.0, 1.0)
+
+
+def _share(scale: tuple[float, float], value: float) -> float:
+    return (value - scale[0]) / (scale[1] - scale[0])

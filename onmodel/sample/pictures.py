@@ -1,0 +1,152 @@
+"""The picture cache: a picture is named by everything that decides its pixels, so none is ever generated twice.
+
+    <folder>/<key[:2]>/<key>.png      with the `parameters` text that A1111, Forge and ComfyUI nodes read
+
+A killed `render` loses at most the batch it was in. This file decides what to generate; sampler.py generates.
+"""
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from onmodel.hashing import hash_json, sweep, write_atomic
+from onmodel.progress import Progress
+from onmodel.records import Model
+
+if TYPE_CHECKING:
+    from onmodel.models.family import Family
+
+SAMPLER = "euler-flow-1"  # raised when the sampler gives other pixels for the same request
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How pictures are generated. Sides in pixels; `batch` only trades memory for speed and is no part of a key."""
+
+    steps: int = 16
+    guidance: float = 3.0
+    shift: float = 3.0
+    weight: float = 1.0
+    width: int = 96
+    height: int = 96
+    batch: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One picture: a prompt and a noise seed, under a LoRA or (None) the base alone."""
+
+    prompt: str
+    negative: str
+    seed: int
+    lora: Model | None = None
+
+
+Pending = tuple[Request, Path]
+
+
+def key(base_sha256: str, request: Request, sampling: Sampling) -> str:
+    """SHA-256 of everything that decides the pixels. The base's own pictures do not depend on the LoRA weight."""
+    return hash_json({
+        "base": base_sha256,
+        "lora": request.lora.sha256 if request.lora else None,
+        "weight": sampling.weight if request.lora else None,
+        "prompt": request.prompt, "negative": request.negative, "seed": request.seed,
+        "size": [sampling.width, sampling.height],
+        "steps": sampling.steps, "guidance": sampling.guidance, "shift": sampling.shift, "sampler": SAMPLER,
+    })  # fmt: skip
+
+
+def picture_path(folder: Path, key: str) -> Path:
+    return folder / key[:2] / f"{key}.png"
+
+
+def render(
+    family: "Callable[[], Family]", base_sha256: str, requests: Sequence[Request], sampling: Sampling, folder: Path,
+    progress: Progress, title: str,
+) -> list[Path]:  # fmt: skip
+    """Make what the cache lacks and return the path of every request, in order. Loads the base only if needed.
+
+    Requests are cut into batches before the cache is asked, one LoRA after another, so that what shares a batch, and
+    with it the last bit of every pixel, does not depend on where an earlier run was killed.
+    """
+    paths = [picture_path(folder, key(base_sha256, request, sampling)) for request in requests]
+    todo = [batch for batch in _batches(zip(requests, paths, strict=True), sampling.batch)
+            if not all(path.exists() for _, path in batch)]  # fmt: skip
+    for parent in sorted({path.parent for batch in todo for _, path in batch}):
+        if parent.exists():
+            sweep(parent)
+    if todo:
+        with progress.task(title, total=sum(len(batch) for batch in todo)) as task:
+            for _, same_lora in groupby(todo, key=lambda batch: _sha256(batch[0][0].lora)):
+                group = list(same_lora)
+                with _applied(family(), group[0][0][0].lora, sampling.weight):
+                    for batch in group:
+                        _generate(family(), base_sha256, batch, sampling)
+                        task.advance(len(batch))
+    return paths
+
+
+def parameters(base_sha256: str, request: Request, sampling: Sampling) -> str:
+    """The `parameters` text in A1111's form: prompt, negative prompt, settings, hashes.
+
+    The LoRA is called by its hash, since one file may have several names.
+    """
+    lora = request.lora.sha256[:12] if request.lora else None
+    settings = {
+        "Steps": sampling.steps, "Sampler": "Euler", "Schedule type": "Flow", "CFG scale": sampling.guidance,
+        "Shift": sampling.shift, "Seed": request.seed, "Size": f"{sampling.width}x{sampling.height}",
+        "Model hash": base_sha256[:10],
+        **({"Lora hashes": f'"{lora}: {lora}"', "Lora weight": sampling.weight} if lora else {}),
+        "Version": "onmodel",
+    }  # fmt: skip
+    said = ", ".join(f"{name}: {value}" for name, value in settings.items())
+    return f"{request.prompt}\nNegative prompt: {request.negative}\n{said}"
+
+
+def png_bytes(image: Image.Image, text: str) -> bytes:
+    """A PNG with a `parameters` text: the same pixels and text give the same bytes."""
+    info, buffer = PngInfo(), io.BytesIO()
+    info.add_text("parameters", text)
+    image.save(buffer, "PNG", pnginfo=info, compress_level=6)
+    return buffer.getvalue()
+
+
+def _batches(pairs: Iterable[Pending], size: int) -> Iterator[list[Pending]]:
+    """One LoRA after another in order of first appearance, each request once, cut into batches."""
+    by_lora: dict[str | None, dict[Path, Request]] = {}
+    for request, path in pairs:
+        by_lora.setdefault(_sha256(request.lora), {}).setdefault(path, request)
+    for group in by_lora.values():
+        rows = [(request, path) for path, request in group.items()]
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _sha256(lora: Model | None) -> str | None:
+    return lora.sha256 if lora else None
+
+
+def _applied(family: "Family", lora: Model | None, weight: float) -> AbstractContextManager[object]:
+    if lora is None:
+        return nullcontext()
+    from onmodel.models.lora import read_lora
+
+    return family.applied(read_lora(lora.path, family.spec), weight)
+
+
+def _generate(family: "Family", base_sha256: str, batch: Sequence[Pending], sampling: Sampling) -> None:
+    from onmodel.sample.sampler import Job, generate
+
+    jobs = [Job(r.prompt, r.negative, r.seed, sampling.width, sampling.height) for r, _ in batch]
+    made = generate(family, jobs, steps=sampling.steps, guidance=sampling.guidance, shift=sampling.shift,
+                    batch=len(jobs))  # fmt: skip
+    for (request, path), (_, image) in zip(batch, made, strict=True):
+        if not path.exists():
+            write_atomic(path, png_bytes(image, parameters(base_sha256, request, sampling)))

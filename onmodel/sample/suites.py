@@ -1,0 +1,194 @@
+"""Prompt suites made from the model sheet: what is asked of a model, in which words, under which seeds.
+
+Suite "choose" (12 prompts) is for choosing among checkpoints, "confirm" (24 fresh prompts) for the numbers that are
+published; they share no text and no seed. A prompt asks for values of attributes that the character leaves free; a
+value's tag is also how its answer is found in a tagger's columns. No picture is made here.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from onmodel.character import Character
+from onmodel.errors import InputError
+from onmodel.randomness import generator
+from onmodel.toon.attributes import VOCABULARY as TOON
+
+Vocabulary = Mapping[str, Mapping[str, str]]
+"""Attribute → value → its tag; an empty tag says nothing and is never asked for."""
+
+# The same attributes and values in Danbooru's words, for bases trained on such captions.
+DANBOORU: dict[str, dict[str, str]] = {
+    "expression": {"expressionless": "expressionless", "smile": "smile", "sad": "sad", "angry": "angry",
+                   "surprised": "surprised", "wink": "one eye closed"},
+    "framing": {value: value for value in ("close-up", "upper body", "full body")},
+    "view": {"looking at viewer": "looking at viewer", "three-quarter view": "looking to the side",
+             "from side": "from side"},
+    "pose": {"standing": "standing", "arms up": "arms up", "hand on hip": "hand on own hip", "waving": "waving"},
+    "background": {value: value for value in (
+        "white background", "blue sky", "night sky", "forest", "indoors", "beach", "sunset")},
+    "outfit": {value: value for value in ("t-shirt", "hoodie", "dress", "school uniform", "kimono", "jacket")},
+    "style": {"flat color": "flat color", "lineart": "lineart", "pixel art": "pixel art", "pastel": "pastel colors",
+              "noir": "monochrome", "comic": "halftone"},
+}  # fmt: skip
+
+QUALITY = ("masterpiece", "best quality")
+NEGATIVE = "worst quality, low quality"
+
+ARMS: dict[str, str] = {
+    "L": "LoRA, prompt with the trigger",
+    "B": "base, the same prompt",
+    "D": "base, trigger replaced by the character's tag description",
+    "N": "LoRA, prompt without the trigger",
+    "BN": "base, prompt without the trigger",
+}
+"""What is generated for a prompt. BN is the partner of N: without a LoRA they are the same picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question. `asked`: attribute → value; `tags`: the same as tags; `text`: L, B, D, N → prompt."""
+
+    id: str
+    kind: str
+    asked: Mapping[str, str]
+    tags: tuple[str, ...]
+    text: Mapping[str, str]
+    negative: str = NEGATIVE
+
+    def words(self, arm: str) -> str:
+        """The prompt of an arm of ARMS."""
+        return self.text["N" if arm == "BN" else arm]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# kind → rows of what is asked, the attribute in question first. "1", "2" … for an outfit are the vocabulary's outfits
+# other than the one the character wears. Expressions are asked only where a face is large enough to be read.
+_CHOOSE: tuple[tuple[str, dict[str, str]], ...] = (
+    ("identity", {}),
+    ("expression", {"expression": "smile", "framing": "upper body"}),
+    ("expression", {"expression": "sad", "framing": "close-up"}),
+    ("expression", {"expression": "angry", "framing": "upper body"}),
+    ("expression", {"expression": "surprised", "framing": "close-up"}),
+    ("expression", {"expression": "wink", "framing": "upper body"}),
+    ("expression", {"expression": "expressionless", "framing": "close-up"}),
+    ("framing", {"framing": "full body", "pose": "arms up", "background": "blue sky"}),
+    ("view", {"view": "from side", "background": "indoors"}),
+    ("outfit", {"outfit": "1", "style": "lineart", "pose": "standing"}),
+    ("style", {"style": "comic", "background": "forest", "view": "looking at viewer"}),
+    ("mixed", {"style": "pastel", "outfit": "2", "framing": "full body", "view": "three-quarter view",
+               "pose": "waving"}),
+)  # fmt: skip
+_CONFIRM: tuple[tuple[str, dict[str, str]], ...] = (
+    ("identity", {"framing": "upper body"}),
+    ("identity", {"framing": "full body"}),
+    ("expression", {"expression": "smile", "framing": "close-up", "background": "blue sky"}),
+    ("expression", {"expression": "sad", "framing": "upper body"}),
+    ("expression", {"expression": "angry", "framing": "close-up"}),
+    ("expression", {"expression": "surprised", "framing": "upper body"}),
+    ("expression", {"expression": "wink", "framing": "close-up"}),
+    ("expression", {"expression": "expressionless", "framing": "upper body", "background": "white background"}),
+    ("framing", {"framing": "close-up", "view": "three-quarter view"}),
+    ("framing", {"framing": "full body", "view": "looking at viewer"}),
+    ("view", {"view": "from side"}),
+    ("view", {"view": "three-quarter view", "background": "night sky"}),
+    ("pose", {"pose": "standing", "framing": "full body"}),
+    ("pose", {"pose": "hand on hip", "framing": "full body", "background": "indoors"}),
+    ("pose", {"pose": "waving", "background": "white background"}),
+    ("background", {"background": "forest"}),
+    ("background", {"background": "night sky", "pose": "arms up"}),
+    ("outfit", {"outfit": "3", "expression": "smile", "framing": "upper body"}),
+    ("outfit", {"outfit": "4", "framing": "full body"}),
+    ("style", {"style": "lineart", "background": "indoors"}),
+    ("style", {"style": "pixel art", "expression": "sad", "framing": "upper body"}),
+    ("style", {"style": "noir", "framing": "full body", "pose": "arms up"}),
+    ("style", {"style": "comic", "view": "from side"}),
+    ("mixed", {"style": "flat color", "outfit": "5", "pose": "hand on hip", "view": "looking at viewer",
+               "background": "blue sky"}),
+)  # fmt: skip
+SUITES = {"choose": _CHOOSE, "confirm": _CONFIRM}
+CUT_OFF = {"close-up": ("pose", "outfit")}
+SuiteName = Literal["choose", "confirm"]
+
+
+def suite(name: SuiteName, character: Character, vocabulary: Vocabulary) -> list[Prompt]:
+    """The prompts of a suite for this character. What she does not leave free is not asked, but for another outfit.
+
+    Raises InputError when so little is free that two prompts of one suite would be the same.
+    """
+    prompts: dict[str, Prompt] = {}
+    others = _other_outfits(character, vocabulary)
+    for kind, row in SUITES[name]:
+        asked = {attribute: value for attribute, value in row.items() if attribute in {*character.free, "outfit"}}
+        if "outfit" in asked:
+            asked["outfit"] = others[(int(asked["outfit"]) - 1) % len(others)]
+        tags = [vocabulary[attribute][value] for attribute, value in asked.items()]
+        id = "-".join([kind, next(iter(asked.values()), "")]).strip("-").replace(" ", "-")
+        if id in prompts or (row and not asked):
+            missing = next(attribute for attribute in row if attribute not in character.free)
+            raise InputError("character.free", ", ".join(character.free), f"suite {name!r} asks for {missing}; add it")
+        prompts[id] = Prompt(id, kind, asked, tuple(tags), texts(character, tags, "outfit" in asked))
+    return list(prompts.values())
+
+
+def texts(character: Character, tags: Sequence[str], other_outfit: bool) -> dict[str, str]:
+    """L, B, D and N for the tags that are asked. With another outfit asked, D leaves the default one unsaid."""
+    worn = set(character.outfits[0].tags) if other_outfit and character.outfits else set()
+    described = [tag for tag in character.tags if tag not in worn]
+
+    def line(*who: str) -> str:
+        return ", ".join([*QUALITY, character.count_tag, *who, *tags])
+
+    return {"L": line(character.trigger), "B": line(character.trigger), "D": line(*described), "N": line()}
+
+
+def free_table(character: Character, vocabulary: Vocabulary) -> dict[str, list[str]]:
+    """Attribute → tags for everything that the character leaves free; one round in each asks for no style."""
+    table = {attribute: [tag for tag in vocabulary[attribute].values() if tag]
+             for attribute in character.free if attribute in vocabulary}  # fmt: skip
+    return {attribute: [*tags, ""] if attribute == "style" else tags for attribute, tags in table.items()}
+
+
+def matrix(table: Mapping[str, Sequence[str]], character: Character, count: int, seed: int) -> list[Prompt]:
+    """`count` prompts that draw one tag from each attribute's list: each tag equally often, in shuffled rounds.
+
+    An empty tag asks for nothing, and so does what the framing cuts off. `asked` holds the tags themselves, since a
+    recipe writes tags.
+    """
+    columns = {attribute: _rounds(values, count, seed, attribute) for attribute, values in table.items()}
+    prompts = []
+    for i in range(count):
+        asked = {attribute: column[i] for attribute, column in columns.items() if column[i]}
+        for attribute in CUT_OFF.get(asked.get("framing", ""), ()):
+            asked.pop(attribute, None)
+        tags = list(asked.values())
+        prompts.append(Prompt(f"{i:04d}", "matrix", asked, tuple(tags), texts(character, tags, "outfit" in asked)))
+    return prompts
+
+
+def vocabulary_of(base_name: str) -> Vocabulary:
+    """The words that a base was trained on: the toon world's, Danbooru's for every other."""
+    return TOON if base_name == "toon" else DANBOORU
+
+
+def noise_seed(suite: str, prompt: str, index: int) -> int:
+    """The seed of a prompt's picture `index`, equal for all arms and models.
+
+    Prompts do not share noise: they are the units that statistics treat as independent.
+    """
+    digest = hashlib.sha256(f"{suite}\x1f{prompt}\x1f{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _rounds(values: Sequence[str], count: int, seed: int, attribute: str) -> list[str]:
+    rounds = -(-count // len(values))
+    order = [generator(seed, "prompt matrix", attribute, k).permutation(len(values)) for k in range(rounds)]
+    return [values[int(i)] for permutation in order for i in permutation][:count]
+
+
+def _other_outfits(character: Character, vocabulary: Vocabulary) -> list[str]:
+    worn = " ".join(character.outfits[0].tags) if character.outfits else ""
+    return [value for value, tag in vocabulary["outfit"].items() if tag and tag not in worn]

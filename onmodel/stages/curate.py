@@ -1,0 +1,236 @@
+"""curate: from toon sets, folders, generated pictures and older data sets to one data set of named subsets.
+
+Pictures and captions are checked, repeats of one picture found, and some pictures held out. Nothing is judged by taste
+here and no original is changed; what is refused stands in the manifest with its reason.
+"""
+
+import dataclasses
+import difflib
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, computed_field, field_validator, model_validator
+
+from onmodel.curate.duplicates import Small, group_duplicates
+from onmodel.curate.ingest import Candidate, Picture, Refused, check, folder_hash, scan_folder
+from onmodel.dataset.manifest import Refusal, merkle_root, read_items, write_manifest
+from onmodel.errors import InputError
+from onmodel.hashing import read_json, write_atomic
+from onmodel.ledger.lineage import add
+from onmodel.randomness import generator
+from onmodel.records import Artifact, Item
+from onmodel.stages.base import Context, Inputs, Plan, StageSettings
+from onmodel.toon.datasets import STANDIN_SETS, write_set
+
+SHOWN_REFUSALS = 5
+
+
+class Source(StageSettings):
+    """Where pictures of a subset come from: exactly one of `toon`, `folder`, `stage` (kept pictures of a sample stage)
+    or `dataset` with its `subset`. With `count` no more than so many are taken; a picture is taken once per data set.
+    """
+
+    toon: str | None = None
+    folder: Path | None = None
+    stage: str | None = None
+    dataset: str | None = None
+    subset: str | None = None
+    count: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(value is not None for value in (self.toon, self.folder, self.stage, self.dataset)) != 1:
+            raise ValueError(
+                "a source is one of { toon = … }, { folder = … }, { stage = … }, { dataset = …, subset = … }"
+            )
+        if (self.dataset is None) != (self.subset is None):
+            raise ValueError('dataset and subset go together: { dataset = "older", subset = "base" }')
+        if self.toon is not None and self.toon not in STANDIN_SETS:
+            near = difflib.get_close_matches(self.toon, STANDIN_SETS, n=1)
+            raise ValueError(f"did you mean {near[0]!r}?" if near else f"toon sets are {', '.join(STANDIN_SETS)}")
+        return self
+
+    @computed_field  # type: ignore[prop-decorator]
+    @cached_property
+    def content(self) -> str | None:
+        """Hash of the folder's files, so that other pictures in it make another stage."""
+        return None if self.folder is None else folder_hash(self.folder)
+
+
+class Settings(StageSettings):
+    """`heldout` is the share of pictures (counted in groups of repeats) of each subset that is never trained on."""
+
+    do: Literal["curate"]
+    subsets: dict[str, list[Source]] = Field(min_length=1)
+    purposes: dict[str, str] = Field(default_factory=dict)
+    heldout: float = Field(0.0, ge=0, lt=1)
+    heldout_subsets: list[str] = Field(default_factory=list)
+
+    @field_validator("subsets")
+    @classmethod
+    def _not_empty(cls, subsets: dict[str, list[Source]]) -> dict[str, list[Source]]:
+        for name, sources in subsets.items():
+            if not sources:
+                raise ValueError(f'{name} has no source; give it one, e.g. {{ folder = "pictures" }}')
+        return subsets
+
+    @model_validator(mode="after")
+    def _known_subsets(self) -> Self:
+        for name in [*self.purposes, *self.heldout_subsets]:
+            if name not in self.subsets:
+                raise ValueError(f"no subset {name!r}; there are {', '.join(self.subsets)}")
+        return self
+
+    def needs(self) -> list[str]:
+        sources = [source for rows in self.subsets.values() for source in rows]
+        return [name for source in sources if (name := source.stage or source.dataset)]
+
+    def purpose(self, subset: str) -> str:
+        """What a subset is for: as said in the recipe, else what its toon set says of itself."""
+        toon = next((source.toon for source in self.subsets[subset] if source.toon), None)
+        return self.purposes.get(subset) or (STANDIN_SETS[toon].purpose if toon else "")
+
+
+def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
+    """Pictures per subset. Raises InputError when a folder or an older subset does not exist."""
+    return Plan(
+        counts={name: sum(_expected(source, before) for source in rows) for name, rows in settings.subsets.items()}
+    )
+
+
+def _expected(source: Source, before: Mapping[str, Plan]) -> int:
+    if source.toon:
+        return source.count or STANDIN_SETS[source.toon].count
+    if source.folder:
+        found = len(scan_folder(source.folder, "")[0])
+    elif source.stage:
+        plan = before[source.stage]
+        found = sum(plan.counts.values()) or plan.pictures
+    else:
+        counts = before[str(source.dataset)].counts
+        if (subset := str(source.subset)) not in counts:
+            raise InputError("subset", subset, f"{source.dataset} has {', '.join(counts) or 'no subsets'}")
+        found = counts[subset]
+    return min(found, source.count or found)
+
+
+def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
+    """Make the data set. Raises InputError when a subset is left without a picture."""
+    shutil.rmtree(context.out)  # an earlier attempt may have seen other files in a folder
+    refused: list[Refusal] = []
+    offers = [
+        (subset, source, _offer(source, f"{subset}-{i}", inputs, context, refused))
+        for subset, sources in settings.subsets.items()
+        for i, source in enumerate(sources)
+    ]
+    items: list[Item] = []
+    small: list[Small] = []
+    taken: set[Path] = set()
+    with context.progress.task(f"read {context.name}", total=sum(len(offer) for _, _, offer in offers)) as task:
+        for subset, source, offer in offers:
+            inside = {item.sha256 for item in items if item.subset == subset}
+            count = 0
+            for candidate in offer:
+                task.advance()
+                if candidate.path in taken or count == source.count:
+                    continue
+                try:
+                    picture = check(candidate)
+                    if picture.sha256 in inside:
+                        raise Refused(f"the same file is in {subset} already")
+                except Refused as reason:
+                    refused.append(Refusal(candidate.name, str(reason)))
+                    continue
+                items.append(_keep(candidate, picture, subset, context.out))
+                small.append(Small.of(picture.image))
+                taken.add(candidate.path)
+                inside.add(picture.sha256)
+                count += 1
+    _say_refused(refused, context)
+    for subset in settings.subsets:
+        if not any(item.subset == subset for item in items):
+            why = f"; the first: {refused[0].file}, {refused[0].reason}" if refused else ""
+            raise InputError(f"stages.{context.name}.subsets.{subset}", "no picture", f"nothing remains of it{why}")
+    items = _split(items, group_duplicates(small), settings, context.seed)
+    manifest = write_manifest(context.out, items, {name: settings.purpose(name) for name in settings.subsets}, refused)
+    for name, row in manifest["subsets"].items():
+        held = f", {row['heldout']} of them held out" if row["heldout"] else ""
+        context.progress.console.print(f"  {name}: {row['count']} pictures{held}", highlight=False)
+    parents = [inputs.lineage(name) for name in settings.needs()]
+    counts = {name: {"count": row["count"], "heldout": row["heldout"]} for name, row in manifest["subsets"].items()}
+    origins = dict(sorted(Counter(item.origin for item in items).items()))
+    return context.commit("dataset", add(parents, "dataset", name=context.name, root=merkle_root(items), subsets=counts, origins=origins))
+
+
+def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused: list[Refusal]) -> list[Candidate]:
+    """What a source has, in the order in which it is taken: a toon set as it was dealt, anything else shuffled.
+
+    Two sources that draw on the same place shuffle it alike, so with `taken` they share it out.
+    """
+    if source.toon:
+        folder = context.scratch / "toon" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        write_set(source.toon, folder, count=source.count)
+        return scan_folder(folder, "toon")[0]
+    if source.folder:
+        found, bad = scan_folder(source.folder, f"folder:{source.folder.name}")
+        refused += bad
+    elif source.stage:
+        folder = inputs.artifact(source.stage).path
+        found = [
+            Candidate(folder / row["file"], row["tags"], row["sentence"], f"generated:{row['model_sha256']}")
+            for row in read_json(folder / "pictures.json")
+            if row["kept"]
+        ]
+    else:
+        folder = inputs.artifact(str(source.dataset)).path
+        rows = [item for item in read_items(folder) if item.subset == source.subset]
+        found = [Candidate(folder / item.image, item.tags, item.sentence, item.origin) for item in rows]
+    if source.count is None:
+        return found
+    place = str(source.folder or source.stage or f"{source.dataset}/{source.subset}")
+    return [found[i] for i in generator(context.seed, "choose pictures", place).permutation(len(found))]
+
+
+def _keep(candidate: Candidate, picture: Picture, subset: str, out: Path) -> Item:
+    """Copy the original's bytes into the data set. Group and split are set when all pictures are known."""
+    image = f"images/{picture.sha256}{picture.suffix}"
+    write_atomic(out / image, picture.data)
+    return Item(
+        image=image, sha256=picture.sha256, width=picture.width, height=picture.height, subset=subset,
+        tags=candidate.tags, sentence=candidate.sentence, group=0, split="train", origin=candidate.origin,
+    )  # fmt: skip
+
+
+def _split(items: Sequence[Item], groups: Sequence[int], settings: Settings, seed: int) -> list[Item]:
+    """Set group and split. A group is held out as a whole, wherever its pictures are: a repeat would leak.
+
+    Of each subset the share `heldout` of its groups goes out, at least one and never all; which, is drawn per group.
+    """
+    held = {group for group, item in zip(groups, items, strict=True) if item.subset in settings.heldout_subsets}
+    for subset in settings.subsets:
+        own = sorted({group for group, item in zip(groups, items, strict=True) if item.subset == subset})
+        if not settings.heldout or subset in settings.heldout_subsets or len(own) < 2:
+            continue
+        wanted = min(max(1, round(settings.heldout * len(own))), len(own) - 1)
+        order = generator(seed, "held out", subset).permutation(len(own))
+        free = [own[i] for i in order if own[i] not in held]
+        held |= set(free[: max(0, wanted - (len(own) - len(free)))])
+    return [
+        dataclasses.replace(item, group=group, split="heldout" if group in held else "train")
+        for item, group in zip(items, groups, strict=True)
+    ]
+
+
+def _say_refused(refused: Sequence[Refusal], context: Context) -> None:
+    if refused:
+        context.progress.console.print(f"  {len(refused)} files are set aside:", style="yellow", highlight=False)
+        for row in refused[:SHOWN_REFUSALS]:
+            context.progress.console.print(f"    {row.file}: {row.reason}", highlight=False, markup=False)
+        if len(refused) > SHOWN_REFUSALS:
+            rest = len(refused) - SHOWN_REFUSALS
+            context.progress.console.print(f"    and {rest} more, all in the manifest", highlight=False)

@@ -1,0 +1,115 @@
+"""evaluate: generate the same prompts with every model and its controls, measure every axis, write evaluation.json.
+
+Made under one frozen plan, so its numbers may be compared with each other. The evaluated LoRA files and the pictures
+lie in the artifact too (as links), so that a select stage needs nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from onmodel.evaluate.assess import Assessed, Assessor, load_references
+from onmodel.evaluate.axes import AXES, Result
+from onmodel.hashing import hash_json, write_json
+from onmodel.ledger.lineage import add
+from onmodel.policy import check_text
+from onmodel.records import Artifact, Model
+from onmodel.sample.suites import SUITES, Prompt, SuiteName, suite, vocabulary_of
+from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
+from onmodel.stages.sample import Generating
+
+
+class Settings(Generating):
+    """`models`: references such as `release_2@*`; `seeds` pictures per prompt and arm."""
+
+    do: Literal["evaluate"]
+    models: list[str] = Field(min_length=1)
+    suite: SuiteName = "choose"
+    seeds: int = Field(default=2, ge=1)
+
+    def needs(self) -> list[str]:
+        return [*self.models, *super().needs()]
+
+
+def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
+    """Pictures: prompts × seeds × (three arms of the base + two of every model)."""
+    models = sum(_named(reference, before) for reference in settings.models)
+    return Plan(pictures=len(SUITES[settings.suite]) * settings.seeds * (3 + 2 * models), models=models)
+
+
+def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
+    """Measure the models. Raises InputError for references that hold nothing out, or observers that do not load."""
+    models = inputs.models(settings.models)
+    assessor = make_assessor(inputs, settings, context)
+    found, controls = assessor.assess(models)
+    signature = assessor.plan.signature()
+    report = {
+        "signature": signature,
+        "plan": assessor.plan.as_dict(),
+        "axes": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
+        "models": [
+            {"name": model.name, "epoch": model.epoch, "sha256": model.sha256}
+            | _row(assessed, assessor.prompts, signature, context.out)
+            for model, assessed in zip(models, found, strict=True)
+        ],
+        "controls": {arm: _row(row, assessor.prompts, signature, context.out) for arm, row in controls.items()},
+    }
+    write_json(context.out / "evaluation.json", report)
+    for model in models:
+        keep_file(model.path, context.out / _file(model))
+    write_models(context.out, [(model.name, model.epoch, _file(model)) for model in models])
+    parents = [inputs.lineage(reference) for reference in settings.needs()]
+    facts = {"signature": signature, "plan_sha256": hash_json(assessor.plan.as_dict()),
+             "models": [model.sha256 for model in models]}  # fmt: skip
+    return context.commit("evaluation", add(parents, "evaluation", name=context.name, **facts))
+
+
+def make_assessor(inputs: Inputs, settings: Settings, context: Context) -> Assessor:
+    """The plan's assessor from a stage's settings."""
+    vocabulary = vocabulary_of(context.base_name)
+    prompts = suite(settings.suite, context.character, vocabulary)
+    for prompt in prompts:
+        for arm, text in prompt.text.items():
+            check_text(text, f"prompt {prompt.id}, arm {arm}")
+    observers = settings.observers(context)
+    cache, palette = context.scratch / "features", context.character.palette
+    references = None
+    if settings.references:
+        dataset = inputs.artifact(settings.references.stage)
+        references = load_references(dataset, settings.references.subset, observers, palette, cache, context.progress)
+    return Assessor(
+        family=context.family, base_sha256=context.base_sha256, character=context.character, vocabulary=vocabulary,
+        suite=settings.suite, prompts=prompts, seeds=settings.seeds, sampling=settings.sampling, observers=observers,
+        references=references, pictures=context.pictures, cache=cache, progress=context.progress,
+    )  # fmt: skip
+
+
+def _row(found: Assessed, prompts: Sequence[Prompt], signature: str, out: Path) -> dict[str, Any]:
+    """What evaluation.json says of a model or control; its pictures are put beside it."""
+    results = {id: result for id, result in found.axes.items() if isinstance(result, Result)}
+    pictures: dict[str, dict[str, list[str]]] = {}
+    for letter, rows in found.pictures.items():
+        pictures[letter] = {}
+        for prompt, paths in zip(prompts, rows, strict=True):
+            pictures[letter][prompt.id] = [f"pictures/{path.name}" for path in paths]
+            for path in paths:
+                keep_file(path, out / "pictures" / path.name)
+    return {
+        "axes": found.scores(signature),
+        "per_prompt": {id: result.per_prompt for id, result in results.items()},
+        "details": {id: result.details for id, result in results.items()},
+        "pictures": pictures,
+    }
+
+
+def _named(reference: str, before: Mapping[str, Plan]) -> int:
+    """How many models a reference will name: of what trained, one checkpoint unless all are asked for."""
+    stage, _, which = reference.partition("@")
+    trained = before[stage].steps > 0
+    return 1 if which != "*" and (which or trained) else before[stage].models
+
+
+def _file(model: Model) -> str:
+    return f"models/{model.sha256}.safetensors"

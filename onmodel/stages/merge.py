@@ -1,0 +1,121 @@
+"""Merge: several LoRAs into one, ΔW = Σ wᵢ·ΔWᵢ, exactly or as the best sum of a smaller rank.
+
+Makes `merged.safetensors`, `models.json` and `merge.json` (weights, strengths, cosines, energy kept). The history of every
+input is inlined in the result's own, so no parent file is needed to read it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from onmodel.errors import InputError
+from onmodel.hashing import write_json
+from onmodel.ledger.lineage import add, root
+from onmodel.merge.factors import Merged, cosines, merge_module
+from onmodel.merge.methods import METHODS
+from onmodel.models import header
+from onmodel.models.family import FamilySpec
+from onmodel.models.lora import Lora, read_lora, write_lora
+from onmodel.records import Artifact
+from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
+
+FILE = "merged.safetensors"
+
+
+class Settings(StageSettings):
+    """`rank` left out keeps the exact sum (rank Σ rᵢ).
+
+    `alpha` is that of the result's header, and by it of its factors: "from-parent" keeps the inputs' alpha / rank, so that
+    training it on moves ΔW by steps of the size the inputs were trained with. It never changes ΔW.
+    """
+
+    do: Literal["merge"]
+    models: str | list[str]
+    weights: Literal["uniform"] | list[float] | dict[str, float] = "uniform"
+    rank: Annotated[int, Field(ge=1)] | None = None
+    alpha: Literal["from-parent"] | Annotated[float, Field(gt=0)] = "from-parent"
+
+    def needs(self) -> list[str]:
+        return [self.models] if isinstance(self.models, str) else self.models
+
+
+def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
+    """One model; seconds of work."""
+    return Plan(models=1)
+
+
+def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
+    """Read, sum, write. Raises InputError for weights that do not fit the models, or a file that is no LoRA of this base."""
+    models = inputs.models(settings.needs())
+    if len(models) < 2:
+        raise InputError(f"stages.{context.name}.models", ", ".join(m.name for m in models), "name at least two models")
+    method = "uniform" if settings.weights == "uniform" else "weighted"
+    weights = METHODS[method].weights([model.name for model in models], settings.weights)
+    spec = context.family().spec
+    loras = [read_lora(model.path, spec) for model in models]
+    gauge = gauge_of(loras, weights, settings)
+    merged = merge_loras(loras, weights, settings.rank, gauge, spec)
+
+    lora = Lora({name: module.factors for name, module in merged.items()})
+    inner = np.sum([module.inner for module in merged.values()], axis=0)
+    kept = sum(module.kept for module in merged.values()) / max(sum(module.total for module in merged.values()), 1e-300)
+    rank = max(factors.rank for factors in lora.modules.values())
+    histories = [header.lineage_of(one, model.sha256) for one, model in zip(loras, models, strict=True)]
+    parts = [{"model": root(h), "name": m.name, "weight": w} for h, m, w in zip(histories, models, weights, strict=True)]
+    lineage = add(histories, "merge", name=context.name, method=method, parts=parts, rank=rank, exact=settings.rank is None,
+                  alpha=gauge * rank, energy_kept=round(kept, 6), base=context.base_sha256)  # fmt: skip
+    facts = header.Facts(
+        title=f"{context.character.name} {context.name}", author=context.character.author.name,
+        license=context.character.license, trigger=context.character.trigger, architecture=spec.architecture,
+        resolution=_resolution(loras), date=context.date, merged_from=", ".join(model.name for model in models),
+    )  # fmt: skip
+    words = header.build(facts, lineage, ss_network_alpha=f"{gauge * rank:g}")
+    if facts.resolution == 0:
+        del words["modelspec.resolution"], words["ss_resolution"]
+    write_lora(context.out / FILE, lora, words)
+    write_json(context.out / "merge.json", {
+        "method": method, "paper": METHODS[method].paper, "rank": rank, "alpha": gauge * rank, "energy_kept": round(kept, 6),
+        "strength": _rounded(np.sqrt(sum(module.kept for module in merged.values()))),
+        "models": [{**part, "sha256": m.sha256, "strength": _rounded(np.sqrt(max(inner[i, i], 0)))}
+                   for i, (part, m) in enumerate(zip(parts, models, strict=True))],
+        "cosines": [[_rounded(value) for value in row] for row in cosines(inner)],
+    })  # fmt: skip
+    write_models(context.out, [(context.name, None, FILE)])
+    return context.commit("merge", lineage)
+
+
+def merge_loras(
+    loras: Sequence[Lora], weights: Sequence[float], rank: int | None, gauge: float, spec: FamilySpec
+) -> dict[str, Merged]:
+    """Every layer that any input changes, in the model's order; a layer that an input lacks is a zero ΔW there."""
+    merged = {}
+    for linear in spec.linears:
+        having = [i for i, lora in enumerate(loras) if linear.name in lora.modules]
+        if having:
+            module = merge_module([(loras[i].modules[linear.name], weights[i]) for i in having], rank, gauge)
+            inner = np.zeros((len(loras), len(loras)))
+            inner[np.ix_(having, having)] = module.inner
+            merged[linear.name] = Merged(module.factors, module.kept, module.total, inner)
+    return merged
+
+
+def gauge_of(loras: Sequence[Lora], weights: Sequence[float], settings: Settings) -> float:
+    """alpha / rank of the result: the recipe's, or the mean of the inputs' by the size of their weights."""
+    ranks = [max(factors.rank for factors in lora.modules.values()) for lora in loras]
+    if settings.alpha != "from-parent":
+        return settings.alpha / (settings.rank or sum(ranks))
+    shares = np.abs(weights) if np.any(weights) else np.ones(len(loras))
+    gauges = [(lora.trained_alpha or rank) / rank for lora, rank in zip(loras, ranks, strict=True)]
+    return float(np.average(gauges, weights=shares))
+
+
+def _resolution(loras: Sequence[Lora]) -> int:
+    """The largest side that an input was trained at, as its header says; 0 when none says."""
+    sides = [side for lora in loras for side in lora.metadata.get("modelspec.resolution", "").split("x") if side.isdigit()]
+    return max(map(int, sides), default=0)
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 6)

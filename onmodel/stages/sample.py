@@ -1,0 +1,203 @@
+"""sample: generate pictures with a model and, if wanted, keep the best that differ: raw material for the next data set.
+
+Prompts are a suite, or lists of tags per attribute that are drawn in balanced rounds. What is kept shows the character
+as surely as her held-out references do, and is spread over layouts and tags; every picture says why it was kept or not.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from onmodel.character import Character
+from onmodel.errors import InputError
+from onmodel.evaluate import axes
+from onmodel.evaluate.assess import load_references
+from onmodel.evaluate.axes.reproduction import threshold
+from onmodel.evaluate.features import Features, measure
+from onmodel.evaluate.observers import Observers, load_observers
+from onmodel.evaluate.observers.identity import differences, unit
+from onmodel.hashing import write_json
+from onmodel.ledger.lineage import add
+from onmodel.policy import check_text
+from onmodel.records import Artifact
+from onmodel.sample.pictures import Request, Sampling, render
+from onmodel.sample.suites import Prompt, SuiteName, free_table, matrix, noise_seed, suite, vocabulary_of
+from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file
+
+Side = Annotated[int, Field(ge=16, multiple_of=16)]
+
+
+class References(BaseModel):
+    """Held-out pictures of the character: a curate stage and, if not all of them, one of its subsets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: str
+    subset: str | None = None
+
+
+class Generating(StageSettings):
+    """What every stage that generates and judges pictures can set. `size` is a side, or [width, height], in pixels.
+
+    `references` may be a stage's name alone. `tagger`, `identity`: folders of observers; the toon base has its own.
+    """
+
+    steps: int = Field(default=16, ge=1)
+    guidance: float = Field(default=3.0, ge=0)
+    shift: float = Field(default=3.0, gt=0)
+    weight: float = 1.0
+    size: Side | tuple[Side, Side] = 96
+    batch: int = Field(default=8, ge=1)
+    references: References | None = None
+    tagger: Path | None = None
+    identity: Path | None = None
+
+    @field_validator("references", mode="before")
+    @classmethod
+    def _whole_stage(cls, value: object) -> object:
+        return {"stage": value} if isinstance(value, str) else value
+
+    @property
+    def sampling(self) -> Sampling:
+        """The same as the picture cache takes it."""
+        width, height = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return Sampling(self.steps, self.guidance, self.shift, self.weight, width, height, self.batch)
+
+    def needs(self) -> list[str]:
+        return [self.references.stage] if self.references else []
+
+    def observers(self, context: Context) -> Observers:
+        """The observers that were named, or the toon world's own."""
+        return load_observers(context.base_name, self.tagger, self.identity, context.threads)
+
+
+class Settings(Generating):
+    """`count` pictures; `keep` of them (all, without it). Another `seed` gives other noise.
+
+    `prompts` is a suite's name, or attribute → tags, where "" asks for nothing; without it everything free is varied.
+    """
+
+    do: Literal["sample"]
+    model: str
+    prompts: SuiteName | dict[str, list[str]] | None = None
+    count: int = Field(ge=1)
+    seed: int = Field(default=0, ge=0)
+    keep: int | None = Field(default=None, ge=1)
+
+    def needs(self) -> list[str]:
+        return [self.model, *super().needs()]
+
+
+def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
+    """Generates `count` pictures."""
+    return Plan(pictures=settings.count, counts={"pictures": settings.keep or settings.count})
+
+
+def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
+    """Generate and choose. Raises InputError for a refused prompt, or for `keep` without references to judge by."""
+    if settings.keep is not None and settings.references is None:
+        raise InputError(
+            f"stages.{context.name}.keep", settings.keep, 'needs references = "<curate stage>" to judge by'
+        )
+    model = inputs.model(settings.model)
+    prompts = _prompts(settings, context)
+    rounds = [(prompts[i % len(prompts)], i // len(prompts)) for i in range(settings.count)]
+    seeds = [noise_seed(f"{context.name}/{context.seed}", prompt.id, settings.seed + i) for prompt, i in rounds]
+    requests = [
+        Request(prompt.text["L"], prompt.negative, seed, model) for (prompt, _), seed in zip(rounds, seeds, strict=True)
+    ]
+    paths = render(
+        context.family, context.base_sha256, requests, settings.sampling, context.pictures, context.progress,
+        f"pictures for {context.name}",
+    )  # fmt: skip
+    verdicts = [(True, "all were wanted")] * len(paths)
+    if settings.keep is not None:
+        verdicts = _chosen(paths, settings, inputs, context)
+    rows = []
+    for (prompt, _), request, path, (kept, reason) in zip(rounds, requests, paths, verdicts, strict=True):
+        keep_file(path, context.out / "pictures" / path.name)
+        tags, sentence = captions(prompt, context.character)
+        rows.append({
+            "file": f"pictures/{path.name}", "prompt": request.prompt, "tags": tags, "sentence": sentence,
+            "seed": request.seed, "kept": kept, "reason": reason, "model_sha256": model.sha256,
+        })  # fmt: skip
+    write_json(context.out / "pictures.json", rows)
+    kept_count = sum(kept for kept, _ in verdicts)
+    if settings.keep is not None and kept_count < settings.keep:
+        few = f"  only {kept_count} of {len(rows)} pictures show the character well enough; {settings.keep} were wanted"
+        context.progress.console.print(few, style="bold red")
+    parents = [inputs.lineage(reference) for reference in settings.needs()]
+    facts = {"model_sha256": model.sha256, "count": len(rows), "kept": kept_count}
+    return context.commit("pictures", add(parents, "pictures", name=context.name, **facts))
+
+
+def captions(prompt: Prompt, character: Character) -> tuple[str, str]:
+    """The training captions, tags and sentence, of a picture made for this prompt: trigger and what was asked."""
+    who = {"1girl": "a girl", "1boy": "a boy"}.get(character.count_tag, "a character")
+    *most, last = prompt.tags or ("",)
+    asked = " and ".join([", ".join(most), last] if most else [last])
+    sentence = f"{who[0].upper()}{who[1:]} named {character.trigger}." + (f" It shows {asked}." if asked else "")
+    return ", ".join([character.count_tag, character.trigger, *prompt.tags]), sentence
+
+
+def choose(features: Features, references: axes.References, keep: int) -> list[tuple[bool, str]]:
+    """Keep at most `keep` pictures, farthest-first among those that show the character; (kept, reason) for each.
+
+    The first kept agrees best with the references; each next one is farthest, in tags and layout, from those kept.
+    Raises Unavailable with too few references.
+    """
+    needed = threshold(references)
+    agreement = 1 - differences(features.identity, references.features.identity).mean(1)
+    look = np.concatenate([unit(features.tags), unit(features.box)], axis=-1)
+    passing = agreement >= needed
+    nearest = np.full(len(look), np.inf)
+    said = [f"agreement {value:.3f} is below the references' own {needed:.3f}" for value in agreement]
+    kept: list[int] = []
+    for _ in range(min(keep, int(passing.sum()))):
+        score = np.where(passing, nearest if kept else agreement, -np.inf)
+        score[kept] = -np.inf
+        pick = int(score.argmax())
+        apart = f"{nearest[pick]:.3f} from the nearest kept" if kept else "the best"
+        said[pick] = f"agreement {agreement[pick]:.3f}, {apart}"
+        kept.append(pick)
+        nearest = np.minimum(nearest, np.linalg.norm(look - look[pick], axis=-1))
+    for i in set(np.flatnonzero(passing).tolist()) - set(kept):
+        said[i] = f"agreement {agreement[i]:.3f}, but only {nearest[i]:.3f} from one that was kept"
+    return [(i in kept, reason) for i, reason in enumerate(said)]
+
+
+def _prompts(settings: Settings, context: Context) -> list[Prompt]:
+    """The prompts that were asked for, each allowed. Raises InputError when one is refused or a list is empty."""
+    if isinstance(settings.prompts, str):
+        prompts = suite(settings.prompts, context.character, vocabulary_of(context.base_name))
+    else:
+        table = settings.prompts or free_table(context.character, vocabulary_of(context.base_name))
+        for attribute, tags in table.items():
+            if not tags:
+                raise InputError(f"stages.{context.name}.prompts.{attribute}", "[]", "list at least one tag")
+        prompts = matrix(table, context.character, settings.count, context.seed)
+    for prompt in prompts:
+        check_text(prompt.text["L"], f"stages.{context.name}.prompts")
+    return prompts
+
+
+def _chosen(paths: Sequence[Path], settings: Settings, inputs: Inputs, context: Context) -> list[tuple[bool, str]]:
+    """Look at the pictures and choose. Raises InputError without an identity model or enough references."""
+    assert settings.keep is not None and settings.references is not None
+    observers = settings.observers(context)
+    if observers.identity is None:
+        raise InputError(
+            f"stages.{context.name}.identity", "none", "name the folder of an identity model; keep needs one"
+        )
+    cache, palette = context.scratch / "features", context.character.palette
+    dataset = inputs.artifact(settings.references.stage)
+    references, _ = load_references(dataset, settings.references.subset, observers, palette, cache, context.progress)
+    with context.progress.task("look at pictures", total=len(paths)) as task:
+        features = measure(paths, observers, palette, cache, task)
+    try:
+        return choose(features, references, settings.keep)
+    except axes.Unavailable as why:
+        raise InputError(f"stages.{context.name}.references", settings.references.stage, str(why)) from why

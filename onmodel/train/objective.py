@@ -1,0 +1,38 @@
+"""Flow matching: x_t = (1−t)·x0 + t·noise, the network predicts noise − x0. Times and noise come by counter."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from onmodel.models.family import Family, Text
+from onmodel.randomness import generator, normal
+from onmodel.train.options import Timesteps
+
+HELD_OUT_TIMES = tuple((i + 0.5) / 8 for i in range(8))
+
+
+def draw_time(rules: Timesteps, seed: int, step: int, slot: int) -> float:
+    """The time of one picture of one step."""
+    rng = generator(seed, "timestep", step, slot)
+    if rules.kind == "uniform":
+        t = float(rng.random())
+    else:
+        t = 1 / (1 + math.exp(-float(rng.standard_normal())))
+    return rules.shift * t / (1 + (rules.shift - 1) * t)
+
+
+def draw_noise(shape: Sequence[int], seed: int, purpose: str, *counters: int | str) -> Tensor:
+    """Standard normal noise of one picture's latents, float32 on the CPU."""
+    return torch.from_numpy(normal(tuple(shape), seed, purpose, *counters))
+
+
+def velocity_loss(
+    family: Family, latents_bchw: Tensor, noise_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]
+) -> Tensor:
+    """Mean squared error of the predicted velocity of each picture, [B] float32."""
+    t_b111 = t_b.view(-1, 1, 1, 1)
+    noisy = torch.lerp(latents_bchw, noise_bchw, t_b111)
+    velocity = family.denoise(noisy, t_b, texts)
+    return (velocity.float() - (noise_bchw - latents_bchw)).square().mean(dim=(1, 2, 3))

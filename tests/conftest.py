@@ -1,0 +1,25 @@
+"""Fixtures that several packages' tests share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from onmodel.models.anima.family import Anima
+
+
+@pytest.fixture(scope="session")
+def tiny_anima(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder with a tiny random Anima of the real classes (tests/tiny.py)."""
+    from tiny import write_tiny_anima
+
+    return write_tiny_anima(tmp_path_factory.mktemp("tiny_anima"))
+
+
+@pytest.fixture
+def tiny_family(tiny_anima: Path) -> "Anima":
+    """The tiny Anima, freshly loaded."""
+    from onmodel.models.load import load_base
+
+    return load_base({"family": "anima", "folder": tiny_anima, "device": "cpu"})

@@ -1,0 +1,241 @@
+"""A model whose faults are known: it obeys prompts by drawing toons, and its LoRAs are small notes of what goes wrong.
+
+`install` puts it where pictures are generated, so cache, observers, axes and stages run as they are. `oracle` is an
+observer that knows what was drawn, for tests of axes alone.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onmodel.character import Character, load_character
+from onmodel.evaluate.axes import Evidence, References
+from onmodel.evaluate.features import Features
+from onmodel.evaluate.observers.colour import colours
+from onmodel.evaluate.observers.layout import figure_box
+from onmodel.hashing import sha256_file, tree_hash, write_json
+from onmodel.ledger.lineage import Lineage, add, check
+from onmodel.progress import Progress
+from onmodel.randomness import generator, normal
+from onmodel.records import Artifact, Model
+from onmodel.sample.suites import Prompt, noise_seed, suite
+from onmodel.stages.base import Context, write_models
+from onmodel.toon import attributes
+from onmodel.toon.attributes import BACKGWA, VOCABULARY, WORLD, Toon, sample_toon
+from onmodel.toon.captions import ALL_TAGS, COLORED, tags_of
+from onmodel.toon.datasets import STANDIN_SETS as SETS
+from onmodel.toon.datasets import WARM_YELLOW, deal
+from onmodel.toon.draw import draw
+from tests.evaluate.onnx_files import write_identity, write_tagger
+
+SHEET = Path(attributes.__file__).parent / "characters" / "backgwa.toml"
+SIDE = 96
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What a LoRA does wrong, each 0 or empty when it does not. `leak`: the character is drawn without the trigger."""
+
+    yellow: float = 0.0
+    expression: str = ""
+    style: str = ""
+    unstyled: str = ""
+    frozen_layout: bool = False
+    wrong_hair: bool = False
+    leak: bool = False
+
+
+def sheet() -> Character:
+    return load_character(SHEET)
+
+
+def picture(text: str, seed: int, faults: Faults | None, side: int = SIDE) -> tuple[Image.Image, Toon]:
+    """What a prompt gives on the base (`faults` None) or under a LoRA; the same seed starts from the same toon."""
+    words = [word.strip() for word in text.split(",")]
+    asked = dict(pair for word in words for pair in _meaning(word))
+    named = BACKGWA.trigger in words
+    if faults is not None and (named or faults.leak):
+        asked = {**BACKGWA.traits, **asked}
+        if faults.wrong_hair:
+            asked |= {"hair_color": "red", "ears": "horns", "headwear": "none", "eye_color": "green"}
+        asked |= {name: value for name, value in (("expression", faults.expression), ("style", faults.style)) if value}
+        if faults.unstyled:
+            asked.setdefault("style", faults.unstyled)
+        if faults.frozen_layout:
+            asked |= {"framing": asked.get("framing", "upper body"), "view": asked.get("view", "looking at viewer")}
+            asked["pose"] = "standing"
+    toon = sample_toon(generator(seed, "drawn"), dict(WORLD), **asked)
+    if faults is not None and faults.frozen_layout and named:
+        toon = toon.replace(nuisance=7)
+    image = draw(toon, side, side)
+    if faults is not None and faults.yellow and named:
+        image = Image.blend(image, Image.new("RGB", image.size, WARM_YELLOW), faults.yellow)
+    return image, toon
+
+
+def _meaning(word: str) -> list[tuple[str, str]]:
+    """The attribute values that a tag says, e.g. "navy beret" → headwear and its colour."""
+    for attribute, values in VOCABULARY.items():
+        for value, tag in values.items():
+            if tag and attribute not in COLORED.values():
+                if word == tag:
+                    return [(attribute, value)]
+                if attribute in COLORED and word.endswith(" " + tag):
+                    return [(attribute, value), (COLORED[attribute], word.removesuffix(" " + tag))]
+    return []
+
+
+# --- in the place of the sampler -------------------------------------------------------------------------------------
+
+
+class DrawnFamily:
+    """Stands for a loaded base; counts what it draws. `stop_after` raises KeyboardInterrupt like a killed run."""
+
+    spec = None
+
+    def __init__(self) -> None:
+        self.faults: Faults | None = None
+        self.drawn = 0
+        self.applications = 0
+        self.stop_after: int | None = None
+
+    @contextmanager
+    def applied(self, lora: Faults, weight: float) -> Iterator[None]:
+        self.faults, self.applications = lora, self.applications + 1
+        yield
+        self.faults = None
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
+    """Generate by drawing from now on."""
+
+    def generate(family: DrawnFamily, jobs: Sequence[Any], **_: Any) -> Iterator[tuple[Any, Image.Image]]:
+        for job in jobs:
+            if family.drawn == family.stop_after:
+                raise KeyboardInterrupt
+            family.drawn += 1
+            yield job, picture(job.prompt, job.seed, family.faults, job.width)[0]
+
+    monkeypatch.setattr("onmodel.sample.sampler.generate", generate)
+    monkeypatch.setattr("onmodel.models.lora.read_lora", lambda path, spec: Faults(**json.loads(path.read_text())))
+    return DrawnFamily()
+
+
+def lora(folder: Path, name: str, epoch: int | None = None, **faults: Any) -> Model:
+    """A LoRA file of known faults."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name.replace('@', '-')}.safetensors"
+    path.write_text(json.dumps(asdict(Faults(**faults)), sort_keys=True))
+    return Model(name, path, sha256_file(path), epoch)
+
+
+# --- an observer that knows ------------------------------------------------------------------------------------------
+
+
+def oracle(made: Sequence[tuple[Image.Image, Toon]], noise: float = 0.03) -> Features:
+    """Features of drawn pictures: nearly right tags, an identity that is a sum of the traits' vectors, real colours."""
+    palette = sheet().palette
+    tags, identity = [], []
+    for i, (_, toon) in enumerate(made):
+        true = tags_of(toon)
+        jitter = normal((len(ALL_TAGS) + 32,), toon.nuisance, "oracle", i) * noise
+        tags.append(np.clip([0.94 if tag in true else 0.03 for tag in ALL_TAGS] + jitter[:-32], 0, 1))
+        traits = [
+            normal((32,), 0, "trait", name, getattr(toon, name))
+            for name in ("hair_color", "ears", "headwear", "eye_color", "hair_style")
+        ]
+        identity.append(np.sum(traits, axis=0) + jitter[-32:] * 4)
+    found = [colours(image, palette) for image, _ in made]
+    return Features(
+        tags=np.array(tags, dtype=np.float32),
+        identity=np.array(identity, dtype=np.float32),
+        lab=np.stack([lab for lab, _ in found]),
+        sectors=np.stack([sectors for _, sectors in found]),
+        box=np.stack([figure_box(image) for image, _ in made]),
+    )
+
+
+Look = Callable[[Sequence[tuple[Image.Image, Toon]]], Features]
+
+
+def evidence(faults: Faults | None, prompts: Sequence[Prompt] | None = None, seeds: int = 3, look: Look = oracle,
+             tags: Sequence[str] = ALL_TAGS, suite_name: Any = "choose") -> Evidence:  # fmt: skip
+    """What is known of a LoRA with these faults (None: no LoRA at all); `tags` are the columns of what `look` sees."""
+    character = sheet()
+    prompts = prompts or suite(suite_name, character, VOCABULARY)
+    arms = {}
+    for letter in ("L", "N", "B", "D", "BN"):
+        under = faults if letter in "LN" else None
+        made = [
+            picture(prompt.words(letter), noise_seed(suite_name, prompt.id, i), under)
+            for prompt in prompts
+            for i in range(seeds)
+        ]
+        arms[letter] = look(made).take(np.arange(len(made)).reshape(len(prompts), seeds))
+    toons = deal(SETS["reference"])
+    references = References(look([(draw(toon, SIDE, SIDE), toon) for toon in toons]), np.arange(len(toons)))
+    columns = {tag: i for i, tag in enumerate(tags)}
+    return Evidence(prompts, VOCABULARY, columns, frozenset(character.free), arms, references)
+
+
+# --- what stages are given -------------------------------------------------------------------------------------------
+
+
+def context(folder: Path, family: DrawnFamily, name: str = "stage", seed: int = 1) -> Context:
+    """A stage's context whose artifact stays in `folder`/<name>/out."""
+    scratch = folder / name
+
+    def commit(kind: str, lineage: Lineage) -> Artifact:
+        check(lineage)
+        write_json(scratch / "out" / "lineage.json", lineage)
+        return Artifact(kind, tree_hash(scratch / "out"), scratch / "out")
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    return Context(
+        name=name, seed=seed, date="2026-11-22", character=sheet(), family=lambda: family,  # type: ignore[arg-type,return-value]
+        base_name="toon", base_sha256="b" * 64, threads=1, scratch=scratch, pictures=folder / "pictures",
+        progress=Progress(), commit=commit,
+    )  # fmt: skip
+
+
+def trained(folder: Path, stage: str, epochs: Mapping[int, Mapping[str, Any]]) -> Artifact:
+    """A train artifact: a LoRA of known faults for each epoch."""
+    path = folder / stage
+    for epoch, faults in epochs.items():
+        lora(path, f"{stage}@{epoch}", epoch, **faults)
+    write_models(path, [(f"{stage}@{e}", e, f"{stage}-{e}.safetensors") for e in epochs])
+    write_json(path / "lineage.json", add([], "run", name=stage))
+    return Artifact("run", stage, path)
+
+
+def drawn_dataset(folder: Path, count: int = 8, split: str = "heldout") -> Artifact:
+    """A curate artifact whose subset "reference" is held out."""
+    path = folder / "references"
+    (path / "images").mkdir(parents=True)
+    items = []
+    for i, toon in enumerate(deal(SETS["reference"])[:count]):
+        file = path / "images" / f"{i}.png"
+        draw(toon, SIDE, SIDE).save(file)
+        items.append(
+            {"image": f"images/{i}.png", "sha256": sha256_file(file), "subset": "reference", "group": i, "split": split}
+        )
+    write_json(path / "manifest.json", {"items": items})
+    write_json(path / "lineage.json", add([], "dataset", count=count))
+    return Artifact("dataset", "references", path)
+
+
+def colour_observers(folder: Path) -> dict[str, Path]:
+    """Tiny observers in the real formats that look at mean colours: enough for a stage to run."""
+    rng = generator(0, "tiny observers")
+    tags = [("general", 9), *((tag, 0) for tag in ALL_TAGS)]
+    return {
+        "tagger": write_tagger(folder / "tagger", tags, rng.normal(0, 3, (len(tags), 3))),
+        "identity": write_identity(folder / "identity", rng.normal(0, 1, (8, 3))),
+    }

@@ -1,0 +1,168 @@
+"""Axes on models of known faults: the planted fault is found, its neighbours stay quiet, what is absent reads 0."""
+
+import dataclasses
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from onmodel.evaluate.axes import AXES, Evidence, Result, Unavailable, evaluate_axis
+from onmodel.evaluate.axes.base import informedness, mean_of_rows
+from onmodel.evaluate.axes.composition import vendi
+from tests.evaluate.drawn import Faults, evidence
+
+FAULTS = {
+    "clean": Faults(),
+    "yellow": Faults(yellow=0.3),
+    "expression": Faults(expression="smile"),
+    "style": Faults(style="comic"),
+    "layout": Faults(frozen_layout=True),
+    "hair": Faults(wrong_hair=True),
+    "leak": Faults(leak=True),
+}
+
+
+@lru_cache
+def seen(name: str) -> Evidence:
+    return evidence(FAULTS[name])
+
+
+@lru_cache
+def measured(name: str, axis: str) -> Result:
+    return evaluate_axis(axis, seen(name))
+
+
+def value(name: str, axis: str) -> float:
+    return measured(name, axis).interval.value
+
+
+def test_a_clean_lora_is_near_the_ideal_on_every_axis() -> None:
+    assert value("clean", "reproduction") > 0.8
+    assert 0.9 < value("clean", "responsiveness") < 1.1
+    assert 0.85 < value("clean", "expression") < 1.15
+    assert 0.85 < value("clean", "composition") < 1.15
+    assert value("clean", "style") < 0.1
+    assert abs(value("clean", "colour_cast")) < 2
+    assert abs(value("clean", "colour_area")) < 2
+    assert value("clean", "drift") < 0.05
+
+
+@pytest.mark.parametrize(("fault", "axis", "low", "high"), [
+    ("yellow", "colour_cast", 5, 30),
+    ("yellow", "colour_area", 4, 100),
+    ("expression", "expression", 0, 0.4),
+    ("style", "style", 0.8, 1),
+    ("layout", "composition", 0.3, 0.8),
+    ("hair", "reproduction", 0, 0.1),
+    ("leak", "drift", 0.3, 2),
+])  # fmt: skip
+def test_a_planted_fault_is_found(fault: str, axis: str, low: float, high: float) -> None:
+    found = measured(fault, axis).interval
+    assert low <= found.value <= high
+    clean = measured("clean", axis).interval
+    assert found.low > clean.high or found.high < clean.low
+
+
+@pytest.mark.parametrize(("fault", "quiet"), [
+    ("yellow", ("reproduction", "responsiveness", "expression", "style", "drift")),
+    ("expression", ("reproduction", "composition", "style", "drift")),
+    ("style", ("reproduction", "expression", "drift")),
+    ("hair", ("responsiveness", "expression", "style", "drift")),
+])  # fmt: skip
+def test_the_neighbours_of_a_fault_stay_quiet(fault: str, quiet: tuple[str, ...]) -> None:
+    for axis in quiet:
+        assert value(fault, axis) == pytest.approx(value("clean", axis), abs=0.08), axis
+
+
+def test_a_model_that_changes_nothing_drifts_by_nothing_and_is_not_the_character() -> None:
+    null = evidence(None)
+    assert evaluate_axis("drift", null).interval.value == pytest.approx(0, abs=0.02)
+    assert evaluate_axis("reproduction", null).interval.value < 0.2
+
+
+def test_twins_tie_exactly() -> None:
+    again = evidence(Faults())
+    for axis in AXES:
+        assert evaluate_axis(axis, again).per_prompt == measured("clean", axis).per_prompt
+
+
+def test_yellow_reads_more_with_every_dose() -> None:
+    doses = [evidence(Faults(yellow=amount), seeds=1) for amount in (0.0, 0.2, 0.3, 0.4)]
+    for axis in ("colour_cast", "colour_area"):
+        read = [evaluate_axis(axis, dose).interval.value for dose in doses]
+        assert read == sorted(read) and read[-1] > read[0] + 5
+
+
+def test_prompts_that_ask_for_yellow_are_left_out() -> None:
+    shown = measured("clean", "colour_area").per_prompt
+    assert all("sunset" not in prompt for prompt in shown)
+    asks = [dataclasses.replace(p, asked={"background": "sunset"}) for p in seen("clean").prompts]
+    with pytest.raises(Unavailable, match="asks for yellow"):
+        evaluate_axis("colour_area", dataclasses.replace(seen("clean"), prompts=asks))
+
+
+def test_style_pull_and_default_expression_are_told_in_the_details() -> None:
+    pulled = evaluate_axis("style", evidence(Faults(unstyled="pixel art")))
+    assert pulled.details["pull_towards"] == "pixel art" and pulled.details["pull"] > 0.5
+    assert pulled.interval.value < 0.3  # it follows when a style is asked
+    locked = measured("expression", "expression").details
+    assert locked["default"] == "smile" and locked["default_lock"] > 0.4
+    assert locked["confusion"]["angry"]["smile"] > 0.8
+
+
+def test_missing_observers_arms_and_references_are_said_not_guessed() -> None:
+    whole = seen("clean")
+
+    def without(part: str) -> Evidence:
+        arms = {k: dataclasses.replace(v, **{part: getattr(v, part)[..., :0]}) for k, v in whole.arms.items()}
+        return dataclasses.replace(whole, arms=arms)
+
+    with pytest.raises(Unavailable, match="no tagger"):
+        evaluate_axis("responsiveness", without("tags"))
+    with pytest.raises(Unavailable, match="no identity model"):
+        evaluate_axis("reproduction", without("identity"))
+    with pytest.raises(Unavailable, match="references"):
+        evaluate_axis("reproduction", dataclasses.replace(whole, references=None))
+    with pytest.raises(Unavailable, match="arm N"):
+        evaluate_axis("drift", dataclasses.replace(whole, arms={k: v for k, v in whole.arms.items() if k != "N"}))
+    assert evaluate_axis("colour_cast", without("tags")).interval.n > 2
+
+
+def test_few_or_copied_references_are_not_enough() -> None:
+    whole = seen("clean")
+    assert whole.references is not None
+    copies = dataclasses.replace(whole.references, groups=np.zeros_like(whole.references.groups))
+    with pytest.raises(Unavailable, match="different held-out references"):
+        evaluate_axis("reproduction", dataclasses.replace(whole, references=copies))
+
+
+def test_one_seed_cannot_show_diversity() -> None:
+    single = evidence(Faults(), seeds=1)
+    for axis in ("composition", "drift"):
+        with pytest.raises(Unavailable, match="two seeds"):
+            evaluate_axis(axis, single)
+
+
+def test_informedness_is_one_when_obeyed_and_zero_when_ignored() -> None:
+    obeyed, ignored = (
+        informedness(seen("clean"), "L", "expression"),
+        informedness(seen("expression"), "L", "expression"),
+    )
+    assert np.nanmean(obeyed) > 0.8 and abs(np.nanmean(ignored)) < 0.05
+    assert np.isnan(obeyed[0])  # the identity prompt asks nothing
+
+
+def test_mean_of_rows_leaves_unknown_out() -> None:
+    assert mean_of_rows([np.array([1.0, np.nan, np.nan]), np.array([3.0, 2.0, np.nan])]).tolist()[:2] == [2.0, 2.0]
+
+
+def test_vendi_counts_different_rows() -> None:
+    assert vendi(np.zeros((4, 2)), 1.0) == pytest.approx(1)
+    assert vendi(np.eye(4) * 100, 1.0) == pytest.approx(4)
+
+
+def test_every_record_is_complete_and_json() -> None:
+    for id, (axis, _) in AXES.items():
+        record = axis.as_dict()
+        assert id == axis.id and axis.origin and axis.limits and axis.version >= 1
+        assert record["direction"] in ("up", "down", "zero", "one") and len(record["range"]) == 2

@@ -1,0 +1,139 @@
+"""Observers: file formats, preprocessing to the pixel, colours and boxes whose answer is known, and clear refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from onmodel.errors import InputError
+from onmodel.evaluate.observers import load_observers
+from onmodel.evaluate.observers.colour import SECTORS, colours
+from onmodel.evaluate.observers.identity import CLIP_DEVIATION, CLIP_MEAN, Identity, differences
+from onmodel.evaluate.observers.layout import figure_box
+from onmodel.evaluate.observers.tagger import Tagger
+from tests.evaluate.onnx_files import write_identity, write_tagger
+
+RED, GREEN = Image.new("RGB", (40, 40), (255, 0, 0)), Image.new("RGB", (40, 40), (0, 255, 0))
+TAGS = [("general", 9), ("long hair", 0), ("red thing", 0), ("green thing", 0)]
+WEIGHTS = np.array([[0, 0, 0], [0, 0, 0], [-4, -4, 4], [-4, 4, -4]], dtype=np.float32)  # columns B, G, R
+
+
+def test_tagger_reads_bgr_leaves_ratings_out_and_knows_its_columns(tmp_path: Path) -> None:
+    tagger = Tagger(write_tagger(tmp_path, TAGS, WEIGHTS), threads=1)
+    assert tagger.tags == ["long hair", "red thing", "green thing"]
+    assert tagger.columns(["green thing", "unheard of"]) == {"green thing": 2}
+    found = tagger([RED, GREEN])
+    assert found.shape == (2, 3) and found.dtype == np.float32
+    assert found[0] == pytest.approx([0.5, 1 / (1 + np.exp(-4)), 1 / (1 + np.exp(4))], abs=1e-5)
+    assert found[1, 2] > 0.95
+
+
+def test_tagger_pads_with_white_to_a_square(tmp_path: Path) -> None:
+    tagger = Tagger(write_tagger(tmp_path, TAGS, WEIGHTS), threads=1)
+    wide = Image.new("RGB", (80, 40), (255, 0, 0))
+    red, other = 255.0, 127.5  # half of the square is white
+    expected = 1 / (1 + np.exp(-(4 * red - 4 * other - 4 * other) / 255))
+    assert tagger([wide])[0, 1] == pytest.approx(expected, abs=1e-2)
+
+
+def test_tagger_with_a_fixed_batch_of_one_and_other_tensor_names(tmp_path: Path) -> None:
+    free = Tagger(write_tagger(tmp_path / "a", TAGS, WEIGHTS), threads=1)
+    fixed = Tagger(write_tagger(tmp_path / "b", TAGS, WEIGHTS, batch=1, name="pixels"), threads=1)
+    pictures = [RED, GREEN] * 20
+    assert np.array_equal(free(pictures), fixed(pictures))
+
+
+def test_identity_normalises_as_clip_and_stretches(tmp_path: Path) -> None:
+    identity = Identity(write_identity(tmp_path, np.eye(3)), threads=1)
+    found = identity([RED, Image.new("RGB", (10, 90), (255, 0, 0))])
+    expected = (np.array([1, 0, 0]) - CLIP_MEAN) / CLIP_DEVIATION
+    assert found[0] == pytest.approx(expected, abs=1e-4) and found[1] == pytest.approx(expected, abs=1e-4)
+    assert identity.threshold == 0.2
+
+
+def test_differences_are_half_of_one_minus_cosine_whatever_the_norm() -> None:
+    a = np.array([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0]])
+    assert differences(a, a[:1] * 7)[:, 0] == pytest.approx([0, 0.5, 1])
+
+
+def test_the_same_files_have_the_same_name_and_others_another(tmp_path: Path) -> None:
+    one = Tagger(write_tagger(tmp_path / "a", TAGS, WEIGHTS), threads=1)
+    two = Tagger(write_tagger(tmp_path / "b", TAGS, WEIGHTS * 2), threads=1)
+    assert one.sha256 != two.sha256
+    assert one.sha256 == Tagger(tmp_path / "a", threads=2).sha256
+
+
+def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"observers.tagger.*no such file"):
+        Tagger(tmp_path, threads=1)
+    write_tagger(tmp_path, TAGS, WEIGHTS)
+    (tmp_path / "selected_tags.csv").write_text("nonsense\n1\n")
+    with pytest.raises(InputError, match="columns name and category"):
+        Tagger(tmp_path, threads=1)
+    write_tagger(tmp_path, TAGS[:3], WEIGHTS)
+    with pytest.raises(InputError, match="4 outputs"):
+        Tagger(tmp_path, threads=1)([RED])
+    (tmp_path / "model.onnx").write_bytes(b"no network")
+    with pytest.raises(InputError, match="no ONNX model"):
+        Tagger(tmp_path, threads=1)
+    write_identity(tmp_path / "identity", np.eye(3))
+    (tmp_path / "identity" / "metrics.json").write_text("{}")
+    with pytest.raises(InputError, match="threshold"):
+        Identity(tmp_path / "identity", threads=1)
+
+
+def test_another_base_brings_no_observers(tmp_path: Path) -> None:
+    found = load_observers("anima", None, write_identity(tmp_path, np.eye(3)), threads=1)
+    assert found.tagger is None and list(found.sha256) == ["identity"]
+
+
+@pytest.mark.parametrize(("colour", "sector"), [
+    ((255, 0, 0), "orange"), ((255, 150, 0), "amber"), ((255, 230, 0), "yellow"), ((0, 160, 0), "green"),
+    ((0, 0, 255), "purple"),
+])  # fmt: skip
+def test_hues_fall_into_their_sector(colour: tuple[int, int, int], sector: str) -> None:
+    _, shares = colours(Image.new("RGB", (64, 64), colour), {})
+    assert SECTORS[int(shares[0].argmax())] == sector and shares[0].sum() == pytest.approx(1)
+
+
+def test_palette_and_grey_do_not_count_as_area() -> None:
+    yellow = Image.new("RGB", (64, 64), (252, 202, 24))
+    assert colours(yellow, {"eyes": "#fcca18"})[1].sum() == 0
+    assert colours(yellow, {"hair": "#98d8fa"})[1][0, SECTORS.index("yellow")] == 1
+    assert colours(Image.new("RGB", (64, 64), (200, 198, 200)), {})[1].sum() == 0
+
+
+def test_background_is_the_border() -> None:
+    image = Image.new("RGB", (100, 100), (255, 255, 255))
+    ImageDraw.Draw(image).rectangle((30, 30, 70, 99), fill=(255, 230, 0))
+    lab, shares = colours(image, {})
+    assert lab[0, 2] > 10 and abs(lab[1, 2]) < 0.5
+    assert shares[0].sum() > 0.2 and shares[1].sum() == 0
+
+
+def test_colours_survive_another_resolution_and_jpeg(tmp_path: Path) -> None:
+    image = Image.new("RGB", (96, 96), (250, 250, 252))
+    ImageDraw.Draw(image).ellipse((20, 20, 80, 90), fill=(250, 200, 60))
+    image.save(tmp_path / "a.jpg", quality=95)
+    with Image.open(tmp_path / "a.jpg") as jpeg:
+        lab, shares = colours(jpeg.convert("RGB"), {})
+    expected, areas = colours(image, {})
+    assert np.abs(lab - expected).max() < 1 and np.abs(shares - areas).max() < 0.03
+    large, large_areas = colours(image.resize((768, 768), Image.Resampling.NEAREST), {})
+    assert np.abs(large - expected).max() < 1 and np.abs(large_areas - areas).max() < 0.03
+
+
+def test_figure_box_finds_place_and_shape() -> None:
+    image = Image.new("RGB", (100, 100), (120, 180, 250))
+    ImageDraw.Draw(image).rectangle((50, 20, 79, 79), fill=(200, 40, 40))
+    x, y, size, tall = figure_box(image)
+    assert (x, y) == pytest.approx((0.65, 0.5), abs=0.03)
+    assert size == pytest.approx((0.3 * 0.6) ** 0.5, abs=0.04) and tall == pytest.approx(np.log(2), abs=0.15)
+
+
+def test_figure_box_follows_a_sky_and_survives_an_empty_picture() -> None:
+    sky = Image.linear_gradient("L").resize((100, 100)).convert("RGB")
+    assert figure_box(sky).tolist() == [0.5, 0.5, 1.0, 0.0]
+    ImageDraw.Draw(sky).ellipse((35, 40, 65, 90), fill=(255, 0, 80))
+    assert figure_box(sky)[:2] == pytest.approx([0.5, 0.65], abs=0.03)

@@ -1,0 +1,125 @@
+"""Bases from a diffusers folder and from single files, and what is said when something is missing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from onmodel.errors import InputError
+from onmodel.models.anima.single_file import CONFIG_KEY, export_single_files
+from onmodel.models.family import Family
+from onmodel.models.load import base_sha256, load_base, parse_base
+from onmodel.models.weights import read_metadata
+from onmodel.sample.sampler import Job, sample
+
+JOBS = [Job("1girl, smile", "bad", 5, 64, 64)]
+
+
+@pytest.fixture(scope="module")
+def single_files(tiny_anima: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    out = tmp_path_factory.mktemp("single")
+    names = ("dit", "text_encoder", "vae")
+    assert export_single_files(tiny_anima, out) == [out / f"{name}.safetensors" for name in names]
+    return {name: out / f"{name}.safetensors" for name in names} | {"tokenizers": tiny_anima}
+
+
+def picture(family: Family) -> torch.Tensor:
+    return family.decode_latents(sample(family, JOBS, steps=2, guidance=3.0, shift=3.0))
+
+
+def test_single_files_are_the_same_base(tiny_anima: Path, single_files: dict[str, Path]) -> None:
+    folder, single = load_base({"folder": tiny_anima}), load_base(dict(single_files))
+    assert torch.equal(picture(folder), picture(single))
+    assert folder.spec == single.spec
+    assert folder.sha256 == base_sha256({"folder": tiny_anima})
+    assert single.sha256 == base_sha256(dict(single_files))
+
+
+def test_derived_models_have_another_prefix(tmp_path: Path, single_files: dict[str, Path]) -> None:
+    tensors = load_file(single_files["dit"])
+    renamed = {f"model.diffusion_model.{key.removeprefix('net.')}": tensor for key, tensor in tensors.items()}
+    renamed["model.diffusion_model.pos_embedder.seq"] = torch.arange(8.0)
+    save_file(renamed, tmp_path / "dit.safetensors", read_metadata(single_files["dit"]))
+    derived = load_base({**single_files, "dit": tmp_path / "dit.safetensors"})
+    assert torch.equal(picture(derived), picture(load_base(dict(single_files))))
+
+
+def test_sizes_come_from_shapes_alone(tmp_path: Path, single_files: dict[str, Path]) -> None:
+    """Published files have no words of ours; all that they then lack are constants."""
+    save_file(load_file(single_files["dit"]), tmp_path / "dit.safetensors")
+    assert CONFIG_KEY not in read_metadata(tmp_path / "dit.safetensors")
+    spec = load_base({**single_files, "dit": tmp_path / "dit.safetensors"}).spec
+    assert (spec.blocks, spec.text_rows, spec.latent_channels) == (2, 512, 16)
+
+
+def test_missing_files_are_named(tiny_anima: Path, single_files: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"base\.folder: .*transformer — no such"):
+        load_base({"folder": tmp_path})
+    with pytest.raises(InputError, match=r"base\.vae: .*nowhere — no such"):
+        load_base({**single_files, "vae": tmp_path / "nowhere"})
+    with pytest.raises(InputError, match=r"base\.tokenizers: missing — single files hold no tokenizers"):
+        load_base({name: path for name, path in single_files.items() if name != "tokenizers"})
+    with pytest.raises(InputError, match=r"base\.tokenizers: .* — no tokenizer here"):
+        load_base({**single_files, "tokenizers": tmp_path})
+    with pytest.raises(InputError, match="not both"):
+        load_base({"folder": tiny_anima, "vae": single_files["vae"]})
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(InputError, match='base: sdxl — write "toon"'):
+        parse_base("sdxl")
+    with pytest.raises(InputError, match=r"base\.foldr: x .*known: family, folder"):
+        parse_base({"foldr": "x"})
+    with pytest.raises(InputError, match=r"base\.family"):
+        parse_base({"family": "sdxl"})
+
+
+def test_float16_is_refused(tiny_anima: Path) -> None:
+    with pytest.raises(InputError, match="overflows in float16"):
+        load_base({"folder": tiny_anima, "dtype": "float16"})
+
+
+def test_torn_and_foreign_files_stop(tmp_path: Path, single_files: dict[str, Path]) -> None:
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(single_files["vae"].read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"base\.vae: .*is no complete safetensors"):
+        load_base({**single_files, "vae": torn})
+    with pytest.raises(InputError, match="is no Anima transformer: 0 keys"):
+        load_base({**single_files, "dit": single_files["vae"]})
+    with pytest.raises(InputError, match="holds no text_encoder of Anima"):
+        load_base({**single_files, "text_encoder": single_files["vae"]})
+
+
+def test_lost_and_quantised_tensors_stop(tmp_path: Path, single_files: dict[str, Path]) -> None:
+    tensors, words = load_file(single_files["dit"]), read_metadata(single_files["dit"])
+    path = tmp_path / "dit.safetensors"
+    lost = {key: tensor for key, tensor in tensors.items() if ".blocks.0.mlp.layer2" not in key}
+    save_file(lost, path, words)
+    with pytest.raises(InputError, match=r"1 tensors are missing, e.g. blocks\.0\.mlp\.layer2\.weight"):
+        load_base({**single_files, "dit": path})
+    save_file({**tensors, "net.blocks.9.mlp.layer2.weight": torch.ones(1)}, path, words)
+    with pytest.raises(InputError, match=r"tensors are missing, e.g. blocks\.2\."):  # block numbers with a gap
+        load_base({**single_files, "dit": path})
+    key = "net.blocks.0.mlp.layer2.weight"
+    save_file({**tensors, key: tensors[key].to(torch.float8_e4m3fn)}, path, words)
+    with pytest.raises(InputError, match="use the bfloat16 file"):
+        load_base({**single_files, "dit": path})
+
+
+def test_a_folder_of_another_class_stops(tmp_path: Path, tiny_anima: Path) -> None:
+    shutil.copytree(tiny_anima, tmp_path / "x")
+    shutil.rmtree(tmp_path / "x" / "transformer")
+    shutil.copytree(tmp_path / "x" / "vae", tmp_path / "x" / "transformer")
+    with pytest.raises(InputError, match="is AutoencoderKLQwenImage, Anima has CosmosTransformer3DModel here"):
+        load_base({"folder": tmp_path / "x"})
+
+
+def test_the_toon_base_ships_with_the_package() -> None:
+    """Blue hair is bluer than red hair, from the same noise: the shipped base is trained and its files fit."""
+    family = load_base("toon")
+    prompts = ("1girl, blue hair, close-up", "1girl, red hair, close-up")
+    latents = sample(family, [Job(prompt, "", 1, 96, 96) for prompt in prompts], steps=6, guidance=3.0, shift=3.0)
+    red, _, blue = family.decode_latents(latents).mean((2, 3)).unbind(1)
+    assert (blue - red)[0] > (blue - red)[1] + 0.1

@@ -1,0 +1,155 @@
+"""The card: its sections, its numbers, and the linter that finds a changed one."""
+
+import csv
+import re
+from typing import Any
+
+import pytest
+import yaml
+from tests.release.made_up import NAMES, character, evaluation, history
+
+from onmodel.errors import InputError, VerifyError
+from onmodel.release.card import Card
+from onmodel.release.licences import LICENCES, licence_of, licence_text, notice_text
+from onmodel.release.sidecars import samples, triggers, webui_sidecar
+from onmodel.release.tables import changes, changes_csv, decimal, lint_card, values, values_csv
+from onmodel.sample.pictures import Sampling
+
+SAMPLING = Sampling(steps=2, guidance=3.0, shift=3.0, width=32, height=32)
+SECTIONS = ["Disclaimer", "Trigger word", "Usage", "Licence", "What improved since `release_1@20`", "Results", "Data", "Training",
+            "Research and experiments", "Merge", "Notes and known limits", "Files"]  # fmt: skip
+
+
+def card(base_name: str = "toon", **changed: Any) -> str:
+    numbers = evaluation()
+    shown = samples(character(), numbers["plan"], 6)
+    parts = {
+        "title": "BACKGWA Release 2", "file_name": "backgwa-release-2", "date": "2026-11-22", "payload_sha256": "a" * 64,
+        "character": character(), "base_name": base_name, "licence": LICENCES[base_name], "sampling": SAMPLING, "samples": shown,
+        "triggers": triggers(character(), SAMPLING, shown), "evaluation": numbers, "model": "refined@15", "previous": "release_1@20",
+        "changes": changes(numbers, "refined@15", "release_1@20"), "lineage": history(), "train_notes": "Sleeves may merge.\n",
+    } | changed  # fmt: skip
+    return Card(**parts).render()
+
+
+def front_matter(text: str) -> dict[str, Any]:
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def test_front_matter_is_what_the_hub_reads() -> None:
+    head = front_matter(card("anima"))
+    assert head["license"] == "other"
+    assert head["license_name"] == "circlestone-labs-non-commercial-license"
+    assert head["license_link"].startswith("https://")
+    assert head["base_model"] == "circlestone-labs/Anima"
+    assert head["base_model_relation"] == "adapter"
+    assert head["library_name"] == "diffusers"
+    assert head["pipeline_tag"] == "text-to-image"
+    assert head["instance_prompt"] == "1girl, backgwa, blue jacket, white shirt"
+    assert {"text-to-image", "lora", "diffusers", "template:sd-lora", "anima", "comfyui"} <= set(head["tags"])
+    assert len(head["widget"]) == 6
+    assert head["widget"][0]["output"]["url"] == "images/outfit-default.png"
+    toon = front_matter(card())
+    assert toon["license"] == "mit" and "license_name" not in toon
+
+
+def test_sections_stand_in_order_and_nothing_is_left_unsaid() -> None:
+    text = card()
+    assert re.findall(r"^## (.+)$", text, re.M) == SECTIONS
+    assert "She depicts nobody." in text and "Share the pictures as you like." in text and "Sleeves may merge." in text
+    assert "\n\n\n" not in text
+    for line in text.splitlines():
+        assert not re.search(r"\{\{|\}\}|\{%|None|Undefined", line), line
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        assert len({row.replace(r"\|", "").count("|") for row in block.splitlines()}) == 1, block
+
+
+def test_what_the_card_tells_of_the_history() -> None:
+    text = card()
+    assert "`release_2` 4 × 40" in text
+    assert "97.1 % of its energy" in text
+    assert "96 pictures generated" in text and "16 kept" in text
+    assert "unknown origin" in text and "f" * 12 in text
+    assert "was not measured: arm N was not generated" in text
+    first = card(previous=None, changes=[], lineage=history())
+    assert "What improved" not in first
+
+
+def test_every_number_is_one_of_the_tables() -> None:
+    text = card()
+    count = lint_card(text, evaluation())
+    measured = len(values(evaluation()))
+    assert count > measured
+
+
+@pytest.mark.parametrize("which", range(12))
+def test_a_changed_number_is_found(which: int) -> None:
+    """Any digit of any value or bound, in the lists and in both tables."""
+    text = card()
+    places = [m.start(1) + 1 for m in re.finditer(r"(\d\.\d\d) \[", text)] + [m.end() - 2 for m in re.finditer(r"\d\.\d\d\]", text)]
+    place = places[which * len(places) // 12]
+    digit = next(i for i in range(place, len(text)) if text[i].isdigit())
+    tampered = text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1 :]
+    with pytest.raises(VerifyError, match=r"README\.md, line \d+"):
+        lint_card(tampered, evaluation())
+
+
+def test_a_number_of_another_model_or_axis_is_found() -> None:
+    text, known = card(), {(row.axis, row.model): row.text for row in values(evaluation())}
+    good, poor = known["reproduction", "refined@15"], known["reproduction", "preview@20"]
+    with pytest.raises(VerifyError):
+        lint_card(text.replace(good, poor), evaluation())
+    with pytest.raises(VerifyError):
+        lint_card(f"Better than ever: {good}", evaluation())
+    assert lint_card(f"Reproduction stability of `refined@15` is {good}.", evaluation()) == 1
+
+
+def test_verdicts_follow_the_paired_test() -> None:
+    verdicts = {row.axis: row.verdict for row in changes(evaluation(), "refined@15", "release_1@20")}
+    assert set(verdicts.values()) == {"better"}
+    back = {row.axis: row.verdict for row in changes(evaluation(), "release_1@20", "refined@15")}
+    assert set(back.values()) == {"worse"}
+    same = changes(evaluation(), "merged", "merged")
+    assert {row.verdict for row in same} == {"not clear"}
+    with pytest.raises(InputError, match="was not measured"):
+        changes(evaluation(), "merged", "release_0")
+
+
+def test_tables_hold_every_value_in_full() -> None:
+    rows = list(csv.DictReader(values_csv(values(evaluation())).splitlines()))
+    assert {row["model"] for row in rows} == {*NAMES, "control"}
+    assert float(rows[0]["value"]) == values(evaluation())[0].value
+    lines = changes_csv(changes(evaluation(), "refined@15", "release_1@20")).splitlines()
+    assert lines[0].split(",")[:4] == ["axis", "previous", "this", "verdict"]
+    assert decimal(-0.001) == "0.00"
+
+
+def test_the_licence_is_the_bases_and_conflicts_stop() -> None:
+    assert licence_of("anima", "circlestone-labs-non-commercial-license").hub_id == "other"
+    assert licence_of("toon", "MIT (toon world)").name == "onmodel-toon"
+    for base, declared in (("anima", "MIT"), ("toon", "apache-2.0"), ("anima", ""), ("sdxl", "MIT")):
+        with pytest.raises(InputError, match=r"license|licence"):
+            licence_of(base, declared)
+    anima = LICENCES["anima"]
+    assert anima.link in licence_text(anima, "backgwa", "someone", "2026-11-22")
+    assert "Built on NVIDIA Cosmos" in (notice_text(anima) or "")
+    assert notice_text(LICENCES["toon"]) is None
+
+
+def test_triggers_and_sidecar() -> None:
+    shown = samples(character(), evaluation()["plan"], 6)
+    sets = triggers(character(), SAMPLING, shown)
+    assert [row["id"] for row in sets] == ["default", "beach"]
+    assert sets[1]["text"] == "1girl, backgwa, dress"
+    assert sets[1]["sample"] == "images/outfit-beach.png"
+    assert len({sample.file for sample in shown}) == len(shown) == 6
+    assert len({sample.file.split("/")[1].split("-")[0] for sample in shown[2:]}) == 4  # one of each kind in turn
+    assert len(samples(character(), evaluation()["plan"], 1)) == 2  # every outfit is shown
+    side = webui_sidecar(character(), SAMPLING, "see README.md")
+    assert side["activation text"] == sets[0]["text"] and side["preferred weight"] == 1.0
+
+
+def test_minors_with_sexual_content_are_refused_in_every_sample() -> None:
+    sheet = character().model_copy(update={"rating": "explicit", "tags": [], "count_tag": "child"})
+    with pytest.raises(InputError, match="refused"):
+        samples(sheet, evaluation()["plan"], 6)

@@ -1,0 +1,189 @@
+"""The page and summary.json: whole, safe, the same every time."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from PIL import Image
+
+from onmodel.errors import StateError
+from onmodel.report.build import build_report, page_of, write_summary
+from onmodel.report.grid import build_grid
+from onmodel.report.pictures import Thumbnails, encode
+from onmodel.report.source import ReportSource
+from tests.report.synthetic import made_up
+
+VOID = {"meta", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Checks that elements close in order; gathers ids, addresses and text."""
+
+    addresses: ClassVar = {"src", "href", "action", "srcset", "poster"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.found: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.found += [value or "" for name, value in attrs if name in self.addresses]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(source: ReportSource, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("report")
+    build_report(source, folder)
+    return (folder / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def reader(page: str) -> Reader:
+    found = Reader()
+    found.feed(page)
+    found.close()
+    return found
+
+
+def test_elements_close_and_ids_are_single(reader: Reader) -> None:
+    assert reader.open == []
+    assert len(set(reader.ids)) == len(reader.ids)
+
+
+def test_the_page_asks_nothing_of_the_network(page: str, reader: Reader) -> None:
+    assert all(address.startswith(("data:image/webp;base64,", "#")) for address in reader.found)
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|https?://", re.sub(r"data:[^\"]+", "", page))
+    assert "default-src 'none'" in page
+
+
+def test_every_section_is_there_and_linked(reader: Reader) -> None:
+    sections = {"result", "table", "charts", "pictures", "data", "choices", "lineage", "again"}
+    assert sections <= set(reader.ids)
+    assert {address[1:] for address in reader.found if address.startswith("#")} <= set(reader.ids)
+
+
+def test_what_people_wrote_is_escaped(source: ReportSource, page: str, tmp_path: Path) -> None:
+    assert "<b>& at ease</b>" not in page and "&lt;b&gt;&amp; at ease&lt;/b&gt;" in page
+    build_report(replace(source, title="</title><script>x", recipe_text="</pre><script>y"), tmp_path)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<script>x" not in text and "<script>y" not in text and text.count("<script>") == 1
+
+
+def test_numbers_of_the_page_are_those_of_the_evaluation(source: ReportSource, reader: Reader) -> None:
+    text = " ".join(reader.text)
+    for row in source.measured.values():
+        assert f"{row['axes']['reproduction']['value']:.2f}" in text
+    assert source.evaluations["fresh"]["signature"] in text
+
+
+def test_the_same_run_gives_the_same_bytes_in_another_folder(page: str, tmp_path: Path) -> None:
+    build_report(made_up(tmp_path / "elsewhere"), tmp_path / "report")
+    assert (tmp_path / "report" / "index.html").read_text(encoding="utf-8") == page
+
+
+def test_no_path_of_the_machine_is_told(source: ReportSource, page: str) -> None:
+    assert str(source.project) not in page and "release/backgwa" in page
+
+
+def test_a_run_without_release_or_evaluation_has_a_page(source: ReportSource, tmp_path: Path) -> None:
+    bare = replace(source, evaluations={}, selections={}, merges={}, datasets={}, training={}, final=None, confirm=None,
+                   release=None, lineage=None)  # fmt: skip
+    build_report(bare, tmp_path)
+    assert "Nothing was compared" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    write_summary(bare, tmp_path / "summary.json")
+    assert json.loads((tmp_path / "summary.json").read_text())["models"] == []
+
+
+def test_summary(source: ReportSource, tmp_path: Path) -> None:
+    write_summary(source, tmp_path / "summary.json")
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["final"], summary["release"]) == ("refined@10", "release/backgwa")
+    assert summary["seconds"] == dict(source.seconds)
+    assert set(summary["models"][0]["axes"]["style"]) == {"value", "low", "high", "n", "arm", "signature"}
+    assert summary["models"][0]["axes"]["drift"] == {"value": None, "why": "arm N was not generated"}
+    assert summary["verdict"][0].startswith("Against Preview @20")
+
+
+def test_worst_prompts_come_first(source: ReportSource) -> None:
+    grid = build_grid(source, Thumbnails(source.folders))
+    assert grid is not None
+    assert [row.orders["overall"] for row in grid.rows] == list(range(10))
+    cast = source.measured["refined@10"]["per_prompt"]["colour_cast"]
+    worst = min(grid.rows, key=lambda row: row.orders["colour_cast"])
+    assert cast[worst.id] == max(cast.values(), key=abs)
+
+
+def test_a_row_shows_every_model_then_the_arms(source: ReportSource) -> None:
+    grid = build_grid(source, Thumbnails(source.folders))
+    assert grid is not None
+    labels = [cell.label for cell in grid.rows[0].cells]
+    assert labels[0] == "Preview @20" and labels[6:] == [
+        "Refined @10",
+        "Refined @10, no trigger",
+        "base, same prompt",
+        "base, design in words",
+    ]
+    assert all(len(cell.uris) == 2 for cell in grid.rows[0].cells)
+    assert "backgwa" not in grid.rows[0].cells[7].text
+
+
+def test_a_budget_drops_seeds_first_then_the_better_prompts(source: ReportSource) -> None:
+    thumbnails = Thumbnails(source.folders)
+    full = build_grid(source, thumbnails)
+    assert full is not None and full.left_out == ""
+    sizes = [sum(len(cell.uris[0]) for cell in row.cells) for row in full.rows]
+    one_seed = build_grid(source, thumbnails, budget=sum(sizes) + 10)
+    assert one_seed is not None and one_seed.seeds == [0] and "1 of 2 seeds" in one_seed.left_out
+    few = build_grid(source, thumbnails, budget=sum(sizes[:2]) + 10)
+    assert (
+        few is not None
+        and [row.id for row in few.rows] == [row.id for row in full.rows[:2]]
+        and "2 worst of 10" in few.left_out
+    )
+
+
+def test_data_tells_repeats_and_exposures(source: ReportSource) -> None:
+    base, alignment, additional = page_of(source)["data"][0]["subsets"]
+    assert (base["train"], base["heldout"], base["origins"]) == (35, 5, {"toon": 40})
+    assert [(use["label"], use["exposures"]) for use in alignment["uses"]] == [
+        ("Release 1", 80),
+        ("Release 2", 160),
+        ("Refined", 10),
+    ]
+    assert len(additional["pictures"]) <= 14
+
+
+def test_large_pictures_shrink_and_broken_ones_are_named(tmp_path: Path) -> None:
+    Image.effect_noise((1024, 768), 80).save(tmp_path / "large.png")
+    assert len(encode(tmp_path / "large.png")) < 100_000
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    with pytest.raises(StateError, match=r"broken\.png"):
+        encode(tmp_path / "broken.png")
+
+
+def test_a_lost_picture_stops_the_report_and_leaves_the_old_one(source: ReportSource, tmp_path: Path) -> None:
+    shutil.copytree(source.folders["fresh"], tmp_path / "fresh")
+    next((tmp_path / "fresh" / "pictures").iterdir()).unlink()
+    (tmp_path / "index.html").write_text("old")
+    with pytest.raises(StateError, match="cannot be read"):
+        build_report(replace(source, folders={**source.folders, "fresh": tmp_path / "fresh"}), tmp_path)
+    assert (tmp_path / "index.html").read_text() == "old"

@@ -1,0 +1,120 @@
+"""The picture cache: nothing is generated twice, a killed run loses a batch at most, the bytes are always the same."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from onmodel.hashing import sha256_file
+from onmodel.progress import Progress
+from onmodel.records import Model
+from onmodel.sample.pictures import Request, Sampling, key, picture_path, png_bytes, render
+from tests.evaluate.drawn import DrawnFamily, install, lora
+
+BASE = "b" * 64
+SAMPLING = Sampling(width=32, height=32, batch=4)
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
+    return install(monkeypatch)
+
+
+def requests(model: Model | None, count: int = 6) -> list[Request]:
+    return [Request("1girl, backgwa, smile", "worst quality", seed, model) for seed in range(count)]
+
+
+def go(family: DrawnFamily, folder: Path, wanted: list[Request], sampling: Sampling = SAMPLING) -> list[Path]:
+    return render(lambda: family, BASE, wanted, sampling, folder, Progress(), "pictures")  # type: ignore[arg-type,return-value]
+
+
+def test_every_picture_is_made_once_and_each_lora_applied_once(family: DrawnFamily, tmp_path: Path) -> None:
+    one, two = lora(tmp_path, "one"), lora(tmp_path, "two", yellow=0.3)
+    wanted = [r for pair in zip(requests(one), requests(None), requests(two), strict=True) for r in pair]
+    paths = go(family, tmp_path / "cache", wanted)
+    assert len(set(paths)) == 18 == family.drawn and family.applications == 2
+    assert go(family, tmp_path / "cache", wanted + wanted[:3]) == paths + paths[:3]
+    assert family.drawn == 18
+
+
+def test_the_base_is_not_loaded_when_nothing_is_missing(family: DrawnFamily, tmp_path: Path) -> None:
+    wanted = requests(None)
+    paths = go(family, tmp_path, wanted)
+    assert render(None, BASE, wanted, SAMPLING, tmp_path, Progress(), "pictures") == paths  # type: ignore[arg-type]
+
+
+def test_the_key_names_everything_that_decides_the_pixels(tmp_path: Path) -> None:
+    model = lora(tmp_path, "one")
+    request = Request("a", "b", 1, model)
+    changed = [
+        dataclasses.replace(request, **c) for c in ({"prompt": "c"}, {"negative": "c"}, {"seed": 2}, {"lora": None})
+    ]
+    samplings = [dataclasses.replace(SAMPLING, **c) for c in (
+        {"steps": 9}, {"guidance": 1.0}, {"shift": 1.0}, {"weight": 0.5}, {"width": 64}, {"height": 64})]  # fmt: skip
+    keys = {key(BASE, request, SAMPLING), key("c" * 64, request, SAMPLING)}
+    keys |= {key(BASE, r, SAMPLING) for r in changed} | {key(BASE, request, s) for s in samplings}
+    assert len(keys) == 2 + len(changed) + len(samplings)
+    assert key(BASE, request, dataclasses.replace(SAMPLING, batch=1)) == key(BASE, request, SAMPLING)
+    elsewhere = dataclasses.replace(
+        request, lora=dataclasses.replace(model, name="other", path=Path("/moved"), epoch=3)
+    )
+    assert key(BASE, elsewhere, SAMPLING) == key(BASE, request, SAMPLING)
+    alone = dataclasses.replace(request, lora=None)
+    assert key(BASE, alone, dataclasses.replace(SAMPLING, weight=0.5)) == key(BASE, alone, SAMPLING)
+
+
+@pytest.mark.parametrize("killed_at", [0, 3, 5, 9, 11])
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(family: DrawnFamily, tmp_path: Path, killed_at: int) -> None:
+    model = lora(tmp_path, "one", yellow=0.2)
+    wanted = requests(None) + requests(model)
+    whole = [sha256_file(path) for path in go(family, tmp_path / "whole", wanted)]
+    family.drawn, family.stop_after = 0, killed_at
+    with pytest.raises(KeyboardInterrupt):
+        go(family, tmp_path / "killed", wanted)
+    family.faults, family.stop_after = None, None
+    assert [sha256_file(path) for path in go(family, tmp_path / "killed", wanted)] == whole
+    assert family.drawn <= len(wanted) + SAMPLING.batch - 1
+    assert not list((tmp_path / "killed").rglob(".onmodel-*"))
+
+
+def test_what_shares_a_batch_does_not_depend_on_the_cache(
+    family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+    draw = __import__("onmodel.sample.sampler", fromlist=["generate"]).generate
+
+    def watched(family, jobs, **options):  # type: ignore[no-untyped-def]
+        seen.append([job.seed for job in jobs])
+        return draw(family, jobs, **options)
+
+    monkeypatch.setattr("onmodel.sample.sampler.generate", watched)
+    go(family, tmp_path, requests(None, 8))
+    picture_path(tmp_path, key(BASE, requests(None)[5], SAMPLING)).unlink()
+    go(family, tmp_path, requests(None, 8))
+    assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5, 6, 7]]
+
+
+def test_leftovers_of_a_killed_write_are_swept(family: DrawnFamily, tmp_path: Path) -> None:
+    path = picture_path(tmp_path, key(BASE, requests(None)[0], SAMPLING))
+    path.parent.mkdir(parents=True)
+    (path.parent / ".onmodel-torn").write_bytes(b"half")
+    go(family, tmp_path, requests(None))
+    assert not list(tmp_path.rglob(".onmodel-*"))
+
+
+def test_parameters_are_readable_by_the_usual_tools(family: DrawnFamily, tmp_path: Path) -> None:
+    model = lora(tmp_path, "one")
+    for wanted in (requests(model)[0], requests(None)[0]):
+        (path,) = go(family, tmp_path, [wanted])
+        with Image.open(path) as image:
+            text = image.info["parameters"]
+        prompt, negative, settings = text.split("\n")
+        assert prompt == "1girl, backgwa, smile" and negative == "Negative prompt: worst quality"
+        assert "Steps: 16, Sampler: Euler" in settings and "Seed: 0, Size: 32x32" in settings
+        assert (f'Lora hashes: "{model.sha256[:12]}: {model.sha256[:12]}"' in settings) == (wanted.lora is not None)
+
+
+def test_png_bytes_are_a_function_of_pixels_and_text() -> None:
+    image = Image.linear_gradient("L").convert("RGB")
+    assert png_bytes(image, "a") == png_bytes(image.copy(), "a") != png_bytes(image, "b")

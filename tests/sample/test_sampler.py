@@ -1,0 +1,118 @@
+"""Our sampler against diffusers' own AnimaModularPipeline, and what batches must not change."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.models.transformers import transformer_cosmos
+
+from onmodel.errors import InputError
+from onmodel.models.anima.family import Anima
+from onmodel.sample.sampler import Job, generate, noise, sample, sigmas
+
+
+@pytest.fixture
+def pipeline(tiny_anima: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The real pipeline with its own, unchanged parts; torchvision's resize of the padding mask is stood in for."""
+    from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel
+    from diffusers.guiders import ClassifierFreeGuidance
+    from diffusers.modular_pipelines.anima import AnimaAutoBlocks
+    from transformers import Qwen2Tokenizer, Qwen3Model, T5TokenizerFast
+
+    functional = SimpleNamespace(resize=lambda mask, size, interpolation: F.interpolate(mask, size, mode="nearest"))
+    stand_in = SimpleNamespace(functional=functional, InterpolationMode=SimpleNamespace(NEAREST="nearest"))
+    monkeypatch.setattr(transformer_cosmos, "transforms", stand_in, raising=False)
+    pipe = AnimaAutoBlocks().init_pipeline()
+    load = {"torch_dtype": torch.float32}
+    pipe.update_components(
+        transformer=CosmosTransformer3DModel.from_pretrained(tiny_anima / "transformer", **load),
+        text_conditioner=AnimaTextConditioner.from_pretrained(tiny_anima / "text_conditioner", **load),
+        text_encoder=Qwen3Model.from_pretrained(tiny_anima / "text_encoder", dtype=torch.float32),
+        tokenizer=Qwen2Tokenizer.from_pretrained(tiny_anima / "tokenizer"),
+        t5_tokenizer=T5TokenizerFast.from_pretrained(tiny_anima / "t5_tokenizer"),
+        vae=AutoencoderKLQwenImage.from_pretrained(tiny_anima / "vae", **load),
+        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(tiny_anima / "scheduler"),
+        guider=ClassifierFreeGuidance(guidance_scale=3.0),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_the_same_pictures_as_the_pipeline(tiny_family: Anima, pipeline: Any) -> None:
+    job = Job("1girl, smile", "", 11, 48, 64)
+    arguments = {
+        "prompt": job.prompt, "negative_prompt": job.negative, "height": job.height, "width": job.width,
+        "num_inference_steps": 4, "latents": noise(tiny_family, job).unsqueeze(2),
+    }  # fmt: skip
+    state = pipeline(**arguments, output_type="np")
+    latents = state.get("latents").squeeze(2)
+    ours = sample(tiny_family, [job], steps=4, guidance=3.0, shift=3.0)
+    torch.testing.assert_close(ours, latents, rtol=1e-4, atol=1e-4)
+    ((_, image),) = generate(tiny_family, [job], steps=4, guidance=3.0, shift=3.0, batch=1)
+    assert image.size == (48, 64)
+    np.testing.assert_allclose(np.asarray(image) / 255, state.get("images")[0], atol=0.51 / 255 + 1e-4)
+
+
+@pytest.mark.parametrize("caption", ["1girl, smile", "", "a girl who smiles, 猫", "word " * 300])
+def test_the_same_text_as_the_pipeline(tiny_family: Anima, pipeline: Any, caption: str) -> None:
+    state = pipeline(prompt=caption, height=32, width=32, num_inference_steps=1, output_type="pt")
+    (text,) = tiny_family.encode_text([caption])
+    rows = F.pad(text.rows_sd, (0, 0, 0, text.zero_rows))
+    torch.testing.assert_close(rows, state.get("prompt_embeds")[0], rtol=1e-4, atol=1e-5)
+    assert (rows[: len(text.rows_sd)].abs().amax(1) > 0).all()
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("steps", [1, 16, 30])
+def test_the_scheduler_s_sigmas(shift: float, steps: int) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps))
+    torch.testing.assert_close(sigmas(steps, shift), scheduler.sigmas, rtol=1e-6, atol=1e-7)
+
+
+def test_batches_change_nothing_but_rounding(tiny_family: Anima) -> None:
+    jobs = [Job(f"{'smile, ' * i}1girl", "bad", i % 2, *size) for i, size in enumerate([(32, 32), (32, 48)] * 4)]
+    settings = {"steps": 3, "guidance": 2.0, "shift": 3.0}
+    together = list(generate(tiny_family, jobs, **settings, batch=3))
+    assert [job for job, _ in together] == jobs
+    alone = [next(generate(tiny_family, [job], **settings, batch=1)) for job in jobs]
+    for (job, one), (_, two) in zip(together, alone, strict=True):
+        assert one.size == (job.width, job.height)
+        assert np.abs(np.asarray(one, dtype=int) - np.asarray(two, dtype=int)).max() <= 1
+
+
+def test_noise_is_the_seed_s_alone(tiny_family: Anima) -> None:
+    one, two = Job("a", "", 3, 32, 48), Job("b", "c", 3, 32, 48)
+    assert torch.equal(noise(tiny_family, one), noise(tiny_family, two))
+    assert not torch.equal(noise(tiny_family, one), noise(tiny_family, Job("a", "", 4, 32, 48)))
+
+
+def test_guidance_one_leaves_the_negative_out(tiny_family: Anima, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    denoise = tiny_family.denoise
+
+    def counted(latents: torch.Tensor, t: torch.Tensor, texts: Any) -> torch.Tensor:
+        sizes.append(len(texts))
+        return denoise(latents, t, texts)
+
+    monkeypatch.setattr(tiny_family, "denoise", counted)
+    job = Job("a", "b", 3, 32, 32)
+    sample(tiny_family, [job], steps=2, guidance=1.0, shift=3.0)
+    sample(tiny_family, [job], steps=2, guidance=2.0, shift=3.0)
+    assert sizes == [1, 1, 2, 2]
+
+
+def test_sides_must_fit(tiny_family: Anima) -> None:
+    with pytest.raises(InputError, match="size: 40×32 — sides are multiples of 16"):
+        next(generate(tiny_family, [Job("a", "", 0, 40, 32)], steps=1, guidance=1.0, shift=1.0, batch=1))
+
+
+def test_inference_mode_does_not_leak_to_the_caller(tiny_family: Anima) -> None:
+    jobs = [Job("a", "", 0, 32, 32)] * 2
+    for _ in generate(tiny_family, jobs, steps=1, guidance=1.0, shift=1.0, batch=1):
+        assert not torch.is_inference_mode_enabled()

@@ -1,0 +1,43 @@
+"""What the curate and train stages are given in tests: a context whose artifact stays in its scratch folder."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from onmodel.character import Author, Character, Outfit
+from onmodel.hashing import tree_hash, write_json
+from onmodel.ledger.lineage import Lineage, check, root
+from onmodel.progress import Progress
+from onmodel.records import Artifact
+from onmodel.stages.base import Context
+
+CHARACTER = Character(
+    name="Backgwa", trigger="backgwa", tags=["light blue hair"], description="a cat-eared girl", free=["expression"],
+    palette={"hair": "#aaddee"}, outfits=[Outfit(id="default", label="blue jacket", tags=["blue jacket"])],
+    author=Author(name="someone"), license="MIT", rating="safe",
+)  # fmt: skip
+
+
+def context(scratch: Path, family: Callable[[], Any], name: str, seed: int = 1) -> Context:
+    """A context of a stage called `name`; what it prints is in `said(context)`."""
+
+    def commit(kind: str, lineage: Lineage) -> Artifact:
+        check(lineage)
+        assert root(lineage)
+        write_json(scratch / "out" / "lineage.json", lineage)
+        return Artifact(kind, tree_hash(scratch / "out"), scratch / "out")
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    return Context(
+        name=name, seed=seed, date="2026-11-22", character=CHARACTER, family=family, base_name="toon",
+        base_sha256="b" * 64, threads=1, scratch=scratch, pictures=scratch / "pictures",
+        progress=Progress(Console(file=io.StringIO(), width=200)), commit=commit,
+    )  # fmt: skip
+
+
+def said(context: Context) -> str:
+    """Everything that the stage printed."""
+    return context.progress.console.file.getvalue()  # type: ignore[attr-defined]

@@ -1,0 +1,200 @@
+"""The curate stage: sources become subsets, repeats are held out together, refusals are told."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_stage import context, said
+from PIL import Image
+from pydantic import ValidationError
+
+from onmodel.dataset.manifest import merkle_root, read_items
+from onmodel.errors import InputError
+from onmodel.hashing import read_json, sha256_file, write_json
+from onmodel.ledger.lineage import add, root
+from onmodel.records import Artifact, Item
+from onmodel.stages import curate
+from onmodel.stages.base import Inputs, Plan
+from onmodel.toon.datasets import STANDIN_SETS, write_set
+
+
+def settings(**table: Any) -> curate.Settings:
+    return curate.Settings.model_validate({"do": "curate", **table})
+
+
+def run(folder: Path, artifacts: dict[str, Artifact] | None = None, seed: int = 1, **table: Any) -> Artifact:
+    return curate.run(Inputs(artifacts or {}), settings(**table), context(folder, lambda: None, "data", seed))
+
+
+def items(artifact: Artifact, subset: str | None = None) -> list[Item]:
+    return [item for item in read_items(artifact.path) if subset in (None, item.subset)]
+
+
+def generated(folder: Path, kept: int) -> Artifact:
+    """A sample stage's artifact of eight pictures."""
+    write_set("backgwa_base", folder / "pictures", count=8)
+    rows = [
+        {"file": f"pictures/{i:03d}.png", "prompt": "x", "tags": f"1girl, backgwa, number {i}", "sentence": "A girl.",
+         "kept": i < kept, "model_sha256": "c" * 64}
+        for i in range(8)
+    ]  # fmt: skip
+    write_json(folder / "pictures.json", rows)
+    write_json(folder / "lineage.json", add([], "pictures", name="generated"))
+    return Artifact("pictures", "x", folder)
+
+
+def test_toon_sets(tmp_path: Path) -> None:
+    artifact = run(
+        tmp_path / "a",
+        subsets={"base": [{"toon": "backgwa_base", "count": 6}], "fine": [{"toon": "refinement", "count": 4}]},
+    )
+    manifest = read_json(artifact.path / "manifest.json")
+    assert artifact.kind == "dataset" and manifest["refused"] == []
+    assert manifest["subsets"] == {
+        "base": {"purpose": STANDIN_SETS["backgwa_base"].purpose, "count": 6, "heldout": 0},
+        "fine": {"purpose": STANDIN_SETS["refinement"].purpose, "count": 4, "heldout": 0},
+    }
+    for item in items(artifact):
+        assert sha256_file(artifact.path / item.image) == item.sha256
+        assert item.tags.startswith("1girl, backgwa, ") and item.sentence and item.origin == "toon"
+    lineage = read_json(artifact.path / "lineage.json")
+    assert lineage[root(lineage)] == {
+        "type": "dataset", "used": [], "root": merkle_root(items(artifact)), "origins": {"toon": 10},
+        "subsets": {"base": {"count": 6, "heldout": 0}, "fine": {"count": 4, "heldout": 0}},
+    }  # fmt: skip
+
+
+def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path) -> None:
+    table = {"subsets": {"base": [{"toon": "backgwa_base", "count": 8}]}, "heldout": 0.25}
+    first, second, other = (
+        run(tmp_path / "a", **table),
+        run(tmp_path / "b", **table),
+        run(tmp_path / "c", seed=2, **table),
+    )
+    assert first.hash == second.hash != other.hash
+    (tmp_path / "a" / "out" / "images" / "left-over.png").write_bytes(b"x")
+    assert run(tmp_path / "a", **table).hash == first.hash
+
+
+def test_a_folder_keeps_its_bytes_and_tells_what_it_refused(tmp_path: Path) -> None:
+    pictures = tmp_path / "my pictures"
+    write_set("backgwa_base", pictures, count=4)
+    (pictures / "000.txt").write_bytes(b"\xff\xfe")
+    (pictures / "note.md").write_text("hello")
+    (pictures / "copy.png").write_bytes((pictures / "001.png").read_bytes())
+    (pictures / "copy.txt").write_text("1girl, backgwa")
+    (pictures / "empty.png").touch()
+    (pictures / "empty.txt").write_text("1girl")
+    before = {path.name: path.read_bytes() for path in pictures.iterdir()}
+    where = context(tmp_path / "a", lambda: None, "data")
+    artifact = curate.run(Inputs({}), settings(subsets={"own": [{"folder": str(pictures)}]}), where)
+    assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
+    refused = {row["file"]: row["reason"] for row in read_json(artifact.path / "manifest.json")["refused"]}
+    assert set(refused) == {"000.png", "note.md", "copy.png", "empty.png"}
+    assert "already" in refused["copy.png"]
+    assert {item.origin for item in items(artifact)} == {"folder:my pictures"} and len(items(artifact)) == 3
+    assert "4 files are set aside" in said(where) and "000.png: the caption is not UTF-8" in said(where)
+    assert str(tmp_path) not in (artifact.path / "manifest.json").read_text()
+    assert str(tmp_path) not in (artifact.path / "lineage.json").read_text()
+
+
+def test_two_subsets_share_out_generated_pictures(tmp_path: Path) -> None:
+    stage = generated(tmp_path / "generated", kept=6)
+    artifact = run(
+        tmp_path / "a",
+        {"generated": stage},
+        subsets={"one": [{"stage": "generated", "count": 4}], "two": [{"stage": "generated", "count": 4}]},
+    )
+    one, two = items(artifact, "one"), items(artifact, "two")
+    assert (len(one), len(two)) == (4, 2)
+    assert len({item.sha256 for item in one + two}) == 6
+    assert {item.tags for item in one + two} == {f"1girl, backgwa, number {i}" for i in range(6)}
+    assert {item.origin for item in one + two} == {f"generated:{'c' * 64}"}
+    lineage = read_json(artifact.path / "lineage.json")
+    assert lineage[root(lineage)]["used"] == [root(read_json(stage.path / "lineage.json"))]
+
+
+def test_an_older_data_set(tmp_path: Path) -> None:
+    old = run(tmp_path / "old", subsets={"base": [{"toon": "backgwa_base", "count": 6}]}, heldout=0.3)
+    new = run(tmp_path / "new", {"old": old}, subsets={"again": [{"dataset": "old", "subset": "base", "count": 4}]})
+    known = {item.sha256: item.tags for item in items(old)}
+    assert len(items(new)) == 4
+    assert all(known[item.sha256] == item.tags and item.origin == "toon" for item in items(new))
+
+
+def test_repeats_are_held_out_together(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_set("backgwa_base", tmp_path / name, count=12)
+    for path in sorted((tmp_path / "two").glob("*.png")):
+        Image.open(path).save(path.with_suffix(".jpg"), quality=85)
+        path.unlink()
+    artifact = run(
+        tmp_path / "a",
+        subsets={"one": [{"folder": tmp_path / "one"}], "two": [{"folder": tmp_path / "two"}]},
+        heldout=0.25,
+    )
+    one, two = items(artifact, "one"), items(artifact, "two")
+    assert [item.group for item in one] == [item.group for item in two] == list(range(12))
+    assert [item.split for item in one] == [item.split for item in two]
+    assert sum(item.split == "heldout" for item in one) == 3
+
+
+def test_a_whole_subset_is_held_out_with_its_repeats(tmp_path: Path) -> None:
+    artifact = run(
+        tmp_path / "a",
+        subsets={"base": [{"toon": "reference", "count": 3}, {"toon": "backgwa_base", "count": 4}],
+                 "reference": [{"toon": "reference", "count": 3}]},
+        heldout_subsets=["reference"],
+    )  # fmt: skip
+    assert all(item.split == "heldout" for item in items(artifact, "reference"))
+    assert [item.split for item in items(artifact, "base")] == ["heldout"] * 3 + ["train"] * 4
+
+
+@pytest.mark.parametrize(("share", "count", "held"), [(0.1, 3, 1), (0.5, 4, 2), (0.9, 3, 2), (0.0, 3, 0)])
+def test_the_share_that_is_held_out(tmp_path: Path, share: float, count: int, held: int) -> None:
+    artifact = run(tmp_path / "a", subsets={"base": [{"toon": "backgwa_base", "count": count}]}, heldout=share)
+    assert sum(item.split == "heldout" for item in items(artifact)) == held
+
+
+def test_nothing_left_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").touch()
+    (tmp_path / "bad" / "a.txt").write_text("1girl")
+    with pytest.raises(InputError, match=r"stages\.data\.subsets\.mine: no picture .* a\.png, the file is empty"):
+        run(tmp_path / "a", subsets={"mine": [{"folder": tmp_path / "bad"}]})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"subsets": {}}, "at least 1"),
+        ({"subsets": {"a": []}}, "has no source"),
+        ({"subsets": {"a": [{}]}}, "a source is one of"),
+        ({"subsets": {"a": [{"toon": "preview", "stage": "x"}]}}, "a source is one of"),
+        ({"subsets": {"a": [{"toon": "backgwa_bas"}]}}, "did you mean 'backgwa_base'"),
+        ({"subsets": {"a": [{"dataset": "x"}]}}, "dataset and subset go together"),
+        ({"subsets": {"a": [{"toon": "preview", "amount": 3}]}}, "Extra inputs"),
+        ({"subsets": {"a": [{"toon": "preview"}]}, "heldout_subsets": ["b"]}, "no subset 'b'"),
+        ({"subsets": {"a": [{"toon": "preview"}]}, "purposes": {"b": "x"}}, "no subset 'b'"),
+    ],
+)
+def test_wrong_settings(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        settings(**table)
+
+
+def test_plan(tmp_path: Path) -> None:
+    write_set("preview", tmp_path / "own", count=5)
+    table = settings(
+        subsets={"a": [{"toon": "backgwa_base"}, {"stage": "generated", "count": 10}],
+                 "b": [{"folder": tmp_path / "own", "count": 9}, {"dataset": "old", "subset": "x"}]},
+    )  # fmt: skip
+    before = {"generated": Plan(pictures=96, counts={"pictures": 16}), "old": Plan(counts={"x": 7})}
+    assert curate.estimate(table, before).counts == {"a": 50, "b": 12}
+    assert table.needs() == ["generated", "old"]
+    with pytest.raises(InputError, match="old has y"):
+        curate.estimate(table, {**before, "old": Plan(counts={"y": 7})})
+    first = table.model_dump(mode="json")
+    (tmp_path / "own" / "000.txt").write_text("1boy")
+    again = settings(subsets={"b": [{"folder": tmp_path / "own", "count": 9}]}).model_dump(mode="json")
+    assert again["subsets"]["b"][0] != first["subsets"]["b"][0]

@@ -1,0 +1,146 @@
+"""The evaluate stage: what evaluation.json holds, the same bytes again and after a kill, nothing measured by guess."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onmodel.errors import InputError
+from onmodel.evaluate.axes import AXES
+from onmodel.hashing import read_json, tree_hash
+from onmodel.ledger.lineage import root
+from onmodel.records import Artifact
+from onmodel.stages import evaluate
+from onmodel.stages.base import Inputs, Plan
+from tests.evaluate.drawn import DrawnFamily, colour_observers, context, drawn_dataset, install, trained
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
+    return install(monkeypatch)
+
+
+def settings(folder: Path, **changes: Any) -> evaluate.Settings:
+    given = {
+        "do": "evaluate", "models": ["a@*"], "seeds": 2, "size": 48, "steps": 4,
+        "references": {"stage": "references", "subset": "reference"}, **colour_observers(folder / "observers"),
+    }  # fmt: skip
+    return evaluate.Settings.model_validate(given | changes)
+
+
+def inputs(folder: Path) -> Inputs:
+    if (folder / "a").exists():
+        return Inputs(
+            {"a": Artifact("run", "a", folder / "a"), "references": Artifact("dataset", "r", folder / "references")}
+        )
+    return Inputs({"a": trained(folder, "a", {10: {}, 20: {"yellow": 0.3}}), "references": drawn_dataset(folder)})
+
+
+def run(folder: Path, family: DrawnFamily, name: str = "candidates", **changes: Any) -> tuple[Artifact, dict[str, Any]]:
+    artifact = evaluate.run(inputs(folder), settings(folder, **changes), context(folder, family, name))
+    return artifact, read_json(artifact.path / "evaluation.json")
+
+
+def test_evaluation_json_says_everything(family: DrawnFamily, tmp_path: Path) -> None:
+    artifact, found = run(tmp_path, family)
+    assert artifact.kind == "evaluation"
+    assert family.drawn == 12 * 2 * (3 + 2 * 2) and family.applications == 2
+    assert (
+        found["signature"].startswith("onm|base:bbbbbbbb|suite:choose-")
+        and "|P:12|S:2|cfg:3|steps:4|" in found["signature"]
+    )
+    plan = found["plan"]
+    assert plan["size"] == [48, 48] and plan["seeds"] == [0, 1] and set(plan["observers"]) == {"tagger", "identity"}
+    assert set(plan["prompts"][1]["text"]) == {"L", "B", "D", "N"} and len(plan["prompts"][1]["seeds"]) == 2
+    assert list(found["axes"]) == sorted(AXES) and found["axes"]["drift"]["range"] == [0.0, None]
+    assert [m["name"] for m in found["models"]] == ["a@10", "a@20"]
+    for row in [*found["models"], *found["controls"].values()]:
+        for id, score in row["axes"].items():
+            assert score["signature"] == found["signature"]
+            if score["value"] is None:
+                assert score["why"]
+            else:
+                assert score["low"] <= score["value"] <= score["high"] and score["n"] == len(row["per_prompt"][id])
+        for arm in row["pictures"].values():
+            assert all((artifact.path / file).exists() for files in arm.values() for file in files)
+    assert set(found["models"][0]["pictures"]) == {"L", "N"} and set(found["controls"]["D"]["pictures"]) == {"D"}
+    yellow = [m["axes"]["colour_cast"]["value"] for m in found["models"]]
+    assert yellow[1] > yellow[0] + 10
+    assert found["controls"]["D"]["axes"]["colour_cast"]["value"] == 0
+
+
+def test_means_of_prompts_are_the_values(family: DrawnFamily, tmp_path: Path) -> None:
+    _, found = run(tmp_path, family)
+    for row in found["models"]:
+        for id, values in row["per_prompt"].items():
+            if found["axes"][id]["across"] == "mean":
+                assert sum(values.values()) / len(values) == pytest.approx(row["axes"][id]["value"])
+
+
+def test_the_models_lie_in_the_artifact_and_the_history_knows_them(family: DrawnFamily, tmp_path: Path) -> None:
+    artifact, _ = run(tmp_path, family)
+    kept = Inputs({"candidates": artifact}).models(["candidates@*"])
+    assert [m.name for m in kept] == ["a@10", "a@20"] and all(m.path.exists() for m in kept)
+    lineage = read_json(artifact.path / "lineage.json")
+    assert lineage[root(lineage)]["models"] == [m.sha256 for m in kept]
+    assert {node["type"] for node in lineage.values()} == {"run", "dataset", "evaluation"}
+
+
+def test_again_it_draws_nothing_and_gives_the_same_bytes(family: DrawnFamily, tmp_path: Path) -> None:
+    first, _ = run(tmp_path, family)
+    drawn = family.drawn
+    again, _ = run(tmp_path, family, name="again")
+    assert family.drawn == drawn and tree_hash(again.path) == tree_hash(first.path)
+
+
+@pytest.mark.parametrize("killed_at", [5, 130])
+def test_killed_and_started_again_it_gives_the_same_bytes(family: DrawnFamily, tmp_path: Path, killed_at: int) -> None:
+    whole, _ = run(tmp_path / "whole", family)
+    drawn, family.drawn, family.stop_after = family.drawn, 0, killed_at
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", family)
+    family.faults, family.stop_after = None, None
+    resumed, _ = run(tmp_path / "killed", family)
+    assert tree_hash(resumed.path) == tree_hash(whole.path)
+    assert family.drawn <= drawn + 8
+
+
+def test_another_plan_is_another_signature(family: DrawnFamily, tmp_path: Path) -> None:
+    changes: tuple[dict[str, Any], ...] = (
+        {}, {"suite": "confirm"}, {"seeds": 1}, {"guidance": 2.0}, {"weight": 0.5}, {"size": 32}, {"references": None},
+    )  # fmt: skip
+    made = {
+        evaluate.make_assessor(
+            inputs(tmp_path), settings(tmp_path, **change), context(tmp_path, family)
+        ).plan.signature()
+        for change in changes
+    }
+    assert len(made) == len(changes)
+
+
+def test_without_references_the_axes_that_need_them_say_so(family: DrawnFamily, tmp_path: Path) -> None:
+    _, found = run(tmp_path, family, references=None, seeds=1)
+    score = found["models"][0]["axes"]["reproduction"]
+    assert score["value"] is None and "references" in score["why"]
+    assert "reproduction" not in found["models"][0]["per_prompt"]
+
+
+def test_training_pictures_are_no_references(family: DrawnFamily, tmp_path: Path) -> None:
+    given = Inputs({"a": trained(tmp_path, "a", {10: {}}), "references": drawn_dataset(tmp_path, split="train")})
+    with pytest.raises(InputError, match="no held-out pictures"):
+        evaluate.run(given, settings(tmp_path), context(tmp_path, family))
+
+
+def test_the_plan_counts_what_will_be_generated(tmp_path: Path) -> None:
+    before = {"a": Plan(steps=100, models=8), "five": Plan(models=5), "references": Plan()}
+    assert evaluate.estimate(settings(tmp_path), before).pictures == 12 * 2 * (3 + 2 * 8)
+    several = settings(tmp_path, models=["a", "a@10", "five"], suite="confirm", seeds=4)
+    assert evaluate.estimate(several, before).pictures == 24 * 4 * (3 + 2 * 7)
+
+
+def test_settings_are_checked_before_anything_heavy(tmp_path: Path) -> None:
+    for wrong in ({"size": 50}, {"steps": 0}, {"suite": "chose"}, {"models": []}, {"seed": 3}):
+        with pytest.raises(ValueError, match="validation error"):
+            settings(tmp_path, **wrong)
+    assert settings(tmp_path, references="references").needs() == ["a@*", "references"]
+    assert settings(tmp_path, size=[64, 96]).sampling.height == 96

@@ -1,0 +1,202 @@
+"""The merge stage on LoRA files: exactness, names, histories and the traps that only files have."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from onmodel.character import Author, Character, Outfit
+from onmodel.errors import InputError
+from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
+from onmodel.ledger.lineage import Lineage, add, check, ordered, root
+from onmodel.models import header
+from onmodel.models.family import FamilySpec, Linear
+from onmodel.models.lora import Factors, Lora, read_lora, regauge, write_lora
+from onmodel.models.weights import write_weights
+from onmodel.progress import Progress
+from onmodel.randomness import normal
+from onmodel.records import Artifact
+from onmodel.stages import merge
+from onmodel.stages.base import Context, Inputs, write_models
+
+LAYERS = {"self_attn.q_proj": "attn1.to_q", "self_attn.output_proj": "attn1.to_out.0", "mlp.layer1": "ff.net.0.proj"}
+SPEC = FamilySpec(
+    name="anima", architecture="anima-base-v1.0", prediction="flow", latent_channels=16, downscale=8, multiple=16,
+    text_rows=512, blocks=2, presets={"all": tuple(LAYERS)},
+    linears=tuple(Linear(f"blocks.{b}.{own}", f"transformer_blocks.{b}.{diffusers}", 24, 16, b)
+                  for b in range(2) for own, diffusers in LAYERS.items()),
+)  # fmt: skip
+CHARACTER = Character(
+    name="Backgwa", trigger="backgwa", tags=["pale blue hair"], description="a cat-eared girl", free=["expression"],
+    palette={"hair": "#aaddee"}, outfits=[Outfit(id="default", label="blue jacket", tags=["blue jacket"])],
+    author=Author(name="someone"), license="MIT", rating="safe",
+)  # fmt: skip
+
+
+def lora(seed: int, rank: int = 4, alpha: float = 2.0, names: tuple[str, ...] | None = None) -> Lora:
+    modules = {}
+    for linear in SPEC.linears:
+        if names is None or linear.name in names:
+            down = torch.from_numpy(normal((rank, 16), seed, "down", linear.name))
+            modules[linear.name] = Factors(down, torch.from_numpy(normal((24, rank), seed, "up", linear.name)) * 0.1, alpha)
+    return Lora(modules)
+
+
+def save(folder: Path, name: str, one: Lora, origin: bool = True, **options: Any) -> Artifact:
+    """A train artifact with one model, `origin` False as a file of another tool."""
+    folder = folder / name
+    folder.mkdir()
+    lineage = add([], "checkpoint", name=name)
+    facts = header.Facts(name, "someone", "MIT", "backgwa", SPEC.architecture, 96, "2026-11-22")
+    write_lora(folder / "model.safetensors", one, header.build(facts, lineage) if origin else {}, **options)
+    write_models(folder, [(f"{name}@30", 30, "model.safetensors")])
+    return Artifact("run", name, folder)
+
+
+def context(scratch: Path, name: str = "merged") -> Context:
+    def commit(kind: str, lineage: Lineage) -> Artifact:
+        write_json(scratch / "out" / "lineage.json", lineage)
+        return Artifact(kind, tree_hash(scratch / "out"), scratch / "out")
+
+    scratch.mkdir(exist_ok=True)
+    return Context(
+        name=name, seed=1, date="2026-11-22", character=CHARACTER, family=lambda: SimpleNamespace(spec=SPEC),  # type: ignore[arg-type,return-value]
+        base_name="toon", base_sha256="b" * 64, threads=1, scratch=scratch, pictures=scratch, progress=Progress(), commit=commit,
+    )  # fmt: skip
+
+
+Runner = Callable[..., tuple[Artifact, Lora]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Runner:
+    def run(loras: Mapping[str, Lora | Artifact], **settings: Any) -> tuple[Artifact, Lora]:
+        where = tmp_path / f"merge-{len(list(tmp_path.iterdir()))}"
+        where.mkdir()
+        artifacts = {n: one if isinstance(one, Artifact) else save(where, n, one) for n, one in loras.items()}
+        table = merge.Settings.model_validate({"do": "merge", "models": list(loras), **settings})
+        artifact = merge.run(Inputs(artifacts), table, context(where / "scratch"))
+        return artifact, read_lora(artifact.path / "merged.safetensors", SPEC)
+
+    return run
+
+
+def difference(one: Lora, wanted: Mapping[str, torch.Tensor]) -> float:
+    """Largest relative distance over the layers, which must be the same ones."""
+    assert set(one.modules) == set(wanted)
+    return max(float((one.modules[n].delta() - w).norm() / w.norm()) for n, w in wanted.items())
+
+
+def deltas(*weighted: tuple[Lora, float]) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for one, weight in weighted:
+        for name, factors in one.modules.items():
+            found[name] = found.get(name, torch.zeros(24, 16)) + weight * factors.delta()
+    return found
+
+
+def test_the_sum_is_exact_and_weights_go_by_name_or_place(run: Runner) -> None:
+    a, b = lora(1), lora(2, rank=3)
+    _, uniform = run({"a": a, "b": b})
+    assert difference(uniform, deltas((a, 0.5), (b, 0.5))) < 1e-6
+    artifact, by_name = run({"a": a, "b": b}, weights={"b@30": -0.25, "a@30": 1.5})
+    assert difference(by_name, deltas((a, 1.5), (b, -0.25))) < 1e-6
+    row = read_json(artifact.path / "models.json")[0]
+    assert row == {"name": "merged", "epoch": None, "file": "merged.safetensors", "sha256": sha256_file(artifact.path / row["file"])}
+
+
+def test_what_the_merge_says_of_itself(run: Runner) -> None:
+    a, b = lora(1), lora(2)
+    artifact, one = run({"a": a, "b": b, "a_again": a}, weights=[0.5, 0.5, 0.0], rank=4)
+    report = read_json(artifact.path / "merge.json")
+    assert report["rank"] == 4
+    assert 0.5 < report["energy_kept"] < 1
+    assert report["cosines"][0][2] == pytest.approx(1, abs=1e-5)
+    assert abs(report["cosines"][0][1]) < 0.2
+    size = np.sqrt(sum(float(d.norm()) ** 2 for d in deltas((a, 1.0)).values()))
+    assert report["models"][0]["strength"] == pytest.approx(size, rel=1e-4)
+    assert [row["weight"] for row in report["models"]] == [0.5, 0.5, 0.0]
+    assert one.metadata["ss_network_dim"] == "4"
+    assert one.metadata["modelspec.merged_from"] == "a@30, b@30, a_again@30"
+
+
+def test_a_merge_inlines_its_parents_histories_and_invents_none(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    stranger = save(tmp_path / "foreign", "stranger", lora(3), origin=False)
+    artifact, one = run({"a": lora(1), "stranger": stranger})
+    history = json.loads(one.metadata[header.RECIPE_KEY])
+    check(history)
+    assert history == read_json(artifact.path / "lineage.json")
+    top = history[root(history)]
+    assert top["type"] == "merge"
+    assert [history[part["model"]] for part in top["parts"]] == [
+        {"type": "checkpoint", "used": [], "name": "a"},
+        {"type": "model", "used": [], "origin": "unknown", "sha256": sha256_file(stranger.path / "model.safetensors")},
+    ]
+    again, _ = run({"merged_1": artifact, "b": lora(4)})
+    assert set(history) < set(read_json(again.path / "lineage.json"))
+    assert len(ordered(read_json(again.path / "lineage.json"))) == 5
+
+
+def test_the_same_merge_is_the_same_file(run: Runner) -> None:
+    first, _ = run({"a": lora(1), "b": lora(2)}, rank=4)
+    second, _ = run({"a": lora(1), "b": lora(2)}, rank=4)
+    assert first.hash == second.hash
+
+
+def test_trap_3_alpha_comes_from_the_parents(run: Runner) -> None:
+    """alpha / rank stays 1/8 through any change of rank, and training finds balanced factors of the parents' size."""
+    a, b = lora(1, rank=8, alpha=1.0), lora(2, rank=8, alpha=1.0)
+    for rank in (None, 4):
+        _, one = run({"a": a, "b": b}, rank=rank)
+        merged_rank = next(iter(one.modules.values())).rank
+        assert one.trained_alpha == pytest.approx(merged_rank / 8)
+    trained = regauge(one, 4, one.trained_alpha or 0, seed=0).modules["blocks.0.mlp.layer1"]
+    assert torch.allclose(trained.up.norm(dim=0), trained.down.norm(dim=1), rtol=1e-4)
+    _, chosen = run({"a": a, "b": b}, rank=4, alpha=4.0)
+    assert chosen.trained_alpha == 4.0
+    assert difference(chosen, {n: f.delta() for n, f in one.modules.items()}) < 1e-5
+
+
+def test_trap_8_a_layer_that_an_input_lacks_is_zero_there(run: Runner) -> None:
+    few = lora(1, names=("blocks.0.mlp.layer1", "blocks.1.mlp.layer1"))
+    _, one = run({"few": few, "all": lora(2)}, weights=[1.0, 0.5], rank=4)
+    assert set(one.modules) == {linear.name for linear in SPEC.linears}
+    _, exact = run({"few": few, "all": lora(2)}, weights=[1.0, 0.5])
+    assert difference(exact, deltas((few, 1.0), (lora(2), 0.5))) < 1e-6
+
+
+def test_trap_8_what_is_not_a_plain_lora_stops_the_merge(run: Runner, tmp_path: Path) -> None:
+    for key, said in (("diffusion_model.blocks.0.mlp.layer1.dora_scale", "DoRA"), ("diffusion_model.blocks.0.odd.lora_A.weight", "unknown")):
+        folder = tmp_path / said
+        folder.mkdir()
+        name = "diffusion_model.blocks.0.mlp.layer1.lora_"
+        tensors = {f"{name}A.weight": torch.ones(2, 16), f"{name}B.weight": torch.ones(24, 2), key: torch.ones(24)}
+        write_weights(folder / "model.safetensors", tensors, {})
+        write_models(folder, [("odd", None, "model.safetensors")])
+        with pytest.raises(InputError, match=said):
+            run({"a": lora(1), "odd": Artifact("run", "odd", folder)})
+
+
+def test_trap_9_every_layout_names_the_same_layers(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    kohya = save(tmp_path / "other", "kohya", lora(2), origin=False, layout="kohya")
+    _, mixed = run({"a": lora(1), "kohya": kohya})
+    assert difference(mixed, deltas((lora(1), 0.5), (lora(2), 0.5))) < 1e-6
+
+
+def test_one_model_is_no_merge(run: Runner) -> None:
+    with pytest.raises(InputError, match="at least two"):
+        run({"a": lora(1)})
+
+
+def test_a_foreign_merge_claims_no_resolution(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    strangers = {n: save(tmp_path / "other", n, lora(i), origin=False) for i, n in enumerate("xy")}
+    _, one = run(strangers)
+    assert "modelspec.resolution" not in one.metadata

@@ -1,0 +1,233 @@
+"""A whole release on the tiny base: what is in the folder, that it is the same everywhere, and that every byte is vouched for."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from onmodel.errors import InputError, OnmodelError, VerifyError
+from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
+from onmodel.ledger.lineage import Lineage, add, root
+from onmodel.models import header
+from onmodel.models.load import load_base
+from onmodel.models.lora import Factors, Lora, read_lora, write_lora
+from onmodel.models.weights import payload_sha256, read_metadata
+from onmodel.progress import Progress
+from onmodel.randomness import generator, normal
+from onmodel.records import Artifact
+from onmodel.release.compatibility import load_in_diffusers, self_test, write_config
+from onmodel.release.tables import lint_card
+from onmodel.release.verify import verify
+from onmodel.stages import release
+from onmodel.stages.base import Context, Inputs, read_models, write_models
+from tests.release.made_up import character, evaluation, history
+
+NAME = "backgwa-release-2"
+ROOT = Path(__file__).parents[2]
+
+
+def build(work: Path, base: Path, **changed: Any) -> Artifact:
+    """The release stage on a random LoRA of the tiny base, with a made-up evaluation. Also run in another process."""
+    family = load_base({"family": "anima", "folder": base, "device": "cpu"})
+    past = history()
+    (weights_id,) = [id for id, node in past.items() if node["type"] == "weights"]
+    checkpoint = past[weights_id]["used"][0]
+    wanted, todo = set(), [checkpoint]
+    while todo:
+        wanted.add(todo[-1])
+        todo.extend(past[todo.pop()]["used"])
+    own = {id: past[id] for id in wanted}
+
+    model = work / "final"
+    modules = {}
+    for linear in family.spec.targets("attention_mlp"):
+        down = torch.from_numpy(normal((4, linear.in_features), 1, "down", linear.name)) * 0.3
+        up = torch.from_numpy(normal((linear.out_features, 4), 1, "up", linear.name)) * 0.1
+        modules[linear.name] = Factors(down, up, 2.0)
+    facts = header.Facts("refined epoch 15", "someone", "MIT", "backgwa", family.spec.architecture, 96, "2026-11-22")
+    model.mkdir(parents=True)
+    write_lora(model / "epoch-0015.safetensors", Lora(modules), header.build(facts, own, ss_epoch="15"))
+    write_models(model, [("refined@15", 15, "epoch-0015.safetensors")])
+    write_json(model / "lineage.json", add([own], "selection", chosen=["1" * 64], signature="onm|suite:choose"))
+    measured = work / "confirmed"
+    sha256 = {"refined@15": sha256_file(model / "epoch-0015.safetensors")}
+    write_json(measured / "evaluation.json", evaluation(sha256))
+    write_json(measured / "lineage.json", add([own], "evaluation", signature="onm|suite:confirm", models=list(sha256.values())))
+
+    scratch = work / "scratch"
+    scratch.mkdir()
+
+    def commit(kind: str, lineage: Lineage) -> Artifact:
+        write_json(scratch / "out" / "lineage.json", lineage)
+        return Artifact(kind, tree_hash(scratch / "out"), scratch / "out")
+
+    context = Context(
+        name="release", seed=1, date="2026-11-22", character=character(), family=lambda: family, base_name="toon",
+        base_sha256="b" * 64, threads=1, scratch=scratch, pictures=work / "pictures", progress=Progress(), commit=commit,
+    )  # fmt: skip
+    table = {"do": "release", "model": "final", "evaluation": "confirmed", "title": "BACKGWA Release 2", "file_name": NAME,
+             "samples": 4, "previous": "release_1", "train_notes": "Sleeves may merge."} | changed  # fmt: skip
+    inputs = Inputs({"final": Artifact("selection", "f", model), "confirmed": Artifact("evaluation", "e", measured)})
+    return release.run(inputs, release.Settings.model_validate(table), context)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory, tiny_anima: Path) -> Artifact:
+    return build(tmp_path_factory.mktemp("work"), tiny_anima)
+
+
+@pytest.fixture
+def folder(artifact: Artifact, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(artifact.path / NAME, tmp_path / NAME))
+
+
+def test_everything_that_belongs_is_there(artifact: Artifact) -> None:
+    folder = artifact.path / NAME
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == {
+        f"{NAME}.safetensors", f"{NAME}.json", f"{NAME}.preview.png", "README.md", "LICENSE.md", "lineage.json", "triggers.json",
+        "checksums.txt", "evaluation/evaluation.json", "evaluation/table.csv", "evaluation/changes.csv",
+        "images/outfit-default.png", "images/outfit-beach.png", "images/identity-upper-body.png", "images/expression-smile.png",
+    }  # fmt: skip
+    assert read_models(artifact)[0].name == NAME
+    assert lint_card((folder / "README.md").read_text(encoding="utf-8"), read_json(folder / "evaluation" / "evaluation.json")) > 50
+    rows = list(csv.DictReader((folder / "evaluation" / "table.csv").open(encoding="utf-8")))
+    assert len(rows) == 7 * 6
+
+
+def test_the_released_tensors_are_the_measured_ones(artifact: Artifact) -> None:
+    file = artifact.path / NAME / f"{NAME}.safetensors"
+    source = artifact.path.parents[1] / "final" / "epoch-0015.safetensors"
+    assert payload_sha256(file) == payload_sha256(source)
+    words = read_metadata(file)
+    payload = payload_sha256(file)
+    assert words["sshs_model_hash"] == payload and words["modelspec.hash_sha256"] == f"0x{payload}"
+    assert words["modelspec.title"] == "BACKGWA Release 2" and words["modelspec.license"] == "onmodel-toon"
+    assert words["ss_network_alpha"] == "2" and words["ss_epoch"] == "15" and words["ss_output_name"] == NAME
+    past = json.loads(words[header.RECIPE_KEY])
+    assert past[root(past)]["type"] == "weights" and past[root(past)]["payload_sha256"] == payload
+    assert sum(map(len, words.values())) < 64 * 1024
+
+
+def test_samples_can_be_pasted_back(artifact: Artifact) -> None:
+    folder = artifact.path / NAME
+    payload = payload_sha256(folder / f"{NAME}.safetensors")
+    with Image.open(folder / "images" / "outfit-default.png") as image:
+        text = image.text["parameters"]  # type: ignore[attr-defined]
+        assert image.size == (32, 32)
+    assert text.startswith(f"masterpiece, best quality, 1girl, backgwa, blue jacket, white shirt <lora:{NAME}:1>\nNegative prompt: ")
+    assert f'Lora hashes: "{NAME}: {payload[:12]}"' in text
+    assert (folder / f"{NAME}.preview.png").read_bytes() == (folder / "images" / "outfit-default.png").read_bytes()
+    assert len({sha256_file(path) for path in (folder / "images").iterdir()}) == 4
+
+
+def test_200_flipped_bytes_are_all_found_in_the_right_file(folder: Path) -> None:
+    """Every file at least once; flips in the history may be named by their node."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sizes = [path.stat().st_size for path in files]
+    draw = generator(3, "flips")
+    chosen = [*files, *(files[i] for i in draw.choice(len(files), 200 - len(files), p=[size / sum(sizes) for size in sizes]))]
+    wrong = []
+    for path in chosen:
+        with path.open("r+b") as file:
+            place = int(draw.integers(path.stat().st_size))
+            file.seek(place)
+            (byte,) = file.read(1)
+            file.seek(place)
+            file.write(bytes([byte ^ int(draw.integers(1, 256))]))
+            file.flush()
+            name = path.relative_to(folder).as_posix()
+            try:
+                verify(folder)
+                wrong.append(f"{name} at {place}: not found")
+            except VerifyError as error:
+                if error.node.partition(",")[0] != name:
+                    wrong.append(f"{name} at {place}: called {error.node}")
+            file.seek(place)
+            file.write(bytes([byte]))
+    assert wrong == []
+    assert len(verify(folder)) == 5
+
+
+def test_the_same_bytes_in_another_place_zone_locale_and_hash_seed(artifact: Artifact, tmp_path: Path, tiny_anima: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; import tests.stages.test_release as t, onmodel.stages.release as r;"
+        "r.self_test = lambda *a: None; print(t.build(Path(sys.argv[1]), Path(sys.argv[2])).path)"
+    )
+    elsewhere = tmp_path / "ein anderer Ort"
+    elsewhere.mkdir()
+    environment = os.environ | {"TZ": "Pacific/Chatham", "LC_ALL": "C", "LANG": "C", "PYTHONHASHSEED": "99", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, str(elsewhere), str(tiny_anima)], cwd=elsewhere, env=environment,
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    other = Path(done.stdout.splitlines()[-1]) / NAME
+    here = artifact.path / NAME
+    names = {path.relative_to(here).as_posix(): sha256_file(path) for path in here.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(other).as_posix(): sha256_file(path) for path in other.rglob("*") if path.is_file()}
+
+
+def test_nothing_tells_of_the_machine_or_shows_a_picture_that_was_trained_on(artifact: Artifact) -> None:
+    folder = artifact.path / NAME
+    for path in folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            for word in (str(artifact.path.parents[1]), str(ROOT), f"{Path.home()}/"):
+                assert word.encode() not in data, f"{word} in {path.name}"
+    statement = read_json(folder / "lineage.json")
+    datasets = [node for node in statement["predicate"]["entity"].values() if node["type"] == "dataset"]
+    assert datasets
+    assert all(set(node) == {"type", "used", "root", "subsets", "origins"} for node in datasets)
+
+
+def test_checksums_are_those_of_sha256sum(artifact: Artifact) -> None:
+    folder = artifact.path / NAME
+    for line in (folder / "checksums.txt").read_text(encoding="utf-8").splitlines():
+        digest, name = line.split("  ")
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"previous": "release_9"}, "names 0 models"),
+        ({"file_name": "../x"}, "file_name"),
+        ({"title": "explicit shota"}, "refused"),
+    ],
+)
+def test_what_stops_a_release(changed: dict[str, Any], said: str, tmp_path: Path, tiny_anima: Path) -> None:
+    with pytest.raises(ValueError if "file_name" in changed else InputError, match=said):
+        build(tmp_path, tiny_anima, **changed)
+
+
+def test_a_file_that_diffusers_does_not_load_is_found_by_the_self_test(tmp_path: Path, tiny_anima: Path) -> None:
+    family = load_base({"family": "anima", "folder": tiny_anima, "device": "cpu"})
+    linear = family.spec.targets("attention_mlp")[0]
+    one = Lora({linear.name: Factors(torch.ones(2, linear.in_features), torch.ones(linear.out_features, 2), 2.0)})
+    config = {**family.transformer.config, "concat_padding_mask": True}
+    write_lora(tmp_path / "good.safetensors", one, {})
+    assert read_lora(tmp_path / "good.safetensors", family.spec).modules
+    write_config(config, tmp_path)
+    report = load_in_diffusers(tmp_path / "good.safetensors", tmp_path)
+    assert (report.keys, report.consumed) == (2, 2) and report.error < 1e-6
+    write_lora(tmp_path / "kohya.safetensors", one, {}, "kohya")
+    with pytest.raises(ValueError, match="lora"):
+        load_in_diffusers(tmp_path / "kohya.safetensors", tmp_path)
+    half = Lora({**one.modules, "blocks.0.nowhere": one.modules[linear.name]})
+    write_lora(tmp_path / "half.safetensors", half, {})
+    with pytest.raises(ValueError, match="2 of 4"):
+        load_in_diffusers(tmp_path / "half.safetensors", tmp_path)
+
+
+def test_a_failed_self_test_stops_the_release(artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "…\nValueError: no adapter was loaded\n"))
+    with pytest.raises(OnmodelError, match=r"x\.safetensors: diffusers does not load .*no adapter"):
+        self_test(tmp_path / "x.safetensors", {}, tmp_path)

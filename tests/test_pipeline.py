@@ -1,0 +1,122 @@
+"""The whole life on the toon base, through the command line as a user types it."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).parent / "tiny_recipe.toml"
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def onmodel(*words: object, **more: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "onmodel.cli.main", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, **more)  # type: ignore[call-overload, no-any-return]
+
+
+def released_weights(project: Path) -> str:
+    return hashlib.sha256((project / "release" / "tiny" / "tiny.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / "project"
+    run = onmodel("run", RECIPE, "--project", folder)
+    assert run.returncode == 0, run.stderr
+    return folder
+
+
+def test_a_run_leaves_summary_report_and_release(project: Path) -> None:
+    summary = json.loads((project / "summary.json").read_text())
+    assert summary["final"] == "refined@2"
+    assert (project / summary["release"] / "README.md").exists()
+    names = {model["name"]: model for model in summary["models"]}
+    assert {"first@4", "merged", "refined@2"} <= set(names)
+    for axis in names["refined@2"]["axes"].values():
+        assert axis["value"] is None or axis["low"] <= axis["value"] <= axis["high"]
+    assert "<title>" in (project / "report" / "index.html").read_text()
+    assert not list((project / "scratch").iterdir())
+
+
+def test_a_second_run_does_nothing_again_and_writes_the_same(project: Path) -> None:
+    before = released_weights(project), (project / "report" / "index.html").read_bytes()
+    run = onmodel("run", RECIPE, "--project", project)
+    assert run.returncode == 0, run.stderr
+    assert "train" not in run.stderr.split("about", 1)[1].split("\n", 1)[1]
+    assert (released_weights(project), (project / "report" / "index.html").read_bytes()) == before
+
+
+def test_the_release_verifies_and_one_changed_byte_is_named(project: Path, tmp_path: Path) -> None:
+    release = shutil.copytree(project / "release" / "tiny", tmp_path / "tiny")
+    assert onmodel("verify", release).returncode == 0
+    rng = random.Random(1)
+    for path in sorted(path for path in release.rglob("*") if path.is_file()):
+        good = path.read_bytes()
+        place = rng.randrange(len(good))
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        from onmodel.errors import OnmodelError
+        from onmodel.release.verify import verify
+
+        with pytest.raises(OnmodelError):
+            verify(release)
+        path.write_bytes(good)
+    weights = release / "tiny.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    run = onmodel("verify", release)
+    assert run.returncode == 1 and "tiny.safetensors" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
+    run = onmodel("run", RECIPE, "--project", tmp_path / "p", "--dry-run", "--json")
+    assert run.returncode == 0, run.stderr
+    stages = {row["stage"]: row for row in json.loads(run.stdout)["stages"]}
+    assert stages["first"]["exposures"] == {"base": 8}
+    assert stages["candidates"]["pictures"] == 12 * (3 + 2 * 2)
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("epochs = 4", "epohcs = 4", "stages.first.epohcs: 4 — unknown; did you mean 'epochs'?"),
+        ("epochs = 4", 'epochs = "four"', "stages.first.epochs: four"),
+        ('dataset = "data"', 'dataset = "dada"', "stages.first: dada — no such stage"),
+        ('models = ["first@*"]', 'models = ["refined"]', "stages.candidates: refined — stands later in the recipe"),
+        ('character = "toon:backgwa"', 'character = "me.toml"', "me.toml — no such file"),
+        ("[recipe]", '[recipe]\nbase = { family = "anima", folder = "nowhere" }', "base.folder"),
+    ],
+)
+def test_what_a_newcomer_gets_wrong_ends_in_one_line_before_anything_is_written(tmp_path: Path, old: str, new: str, says: str) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(RECIPE.read_text().replace(old, new, 1))
+    run = onmodel("run", recipe, "--project", tmp_path / "p")
+    last = run.stderr.strip().splitlines()[-1]
+    assert run.returncode == 2 and last.startswith("onmodel: ") and says in last, run.stderr
+    assert not (tmp_path / "p" / "objects").exists()
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_change_nothing(project: Path, tmp_path: Path) -> None:
+    rng, folder, kills = random.Random(7), tmp_path / "p", 0
+    while True:
+        command = [sys.executable, "-m", "onmodel.cli.main", "run", str(RECIPE), "--project", str(folder)]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+        try:
+            assert process.wait(timeout=rng.uniform(5, 30) if kills < 10 else None) == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            time.sleep(0.2)
+    print(f"{kills} kills")
+    assert kills >= 3
+    assert released_weights(folder) == released_weights(project)

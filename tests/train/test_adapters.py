@@ -1,0 +1,123 @@
+"""LoRA layers in a base: the right function, the right gradient, and no trace afterwards."""
+
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor
+
+from onmodel.models.anima.family import Anima
+from onmodel.models.family import Text
+from onmodel.models.lora import Factors
+from onmodel.randomness import normal
+from onmodel.train.adapters import Adapters, attached, fresh_factors
+
+CPU = torch.device("cpu")
+Inputs = tuple[Tensor, Tensor, list[Text]]
+
+
+@pytest.fixture
+def inputs(tiny_family: Anima) -> Inputs:
+    latents = torch.from_numpy(normal((2, 16, 8, 6), 0, "latents"))
+    return latents, torch.tensor([0.3, 0.8]), tiny_family.encode_text(["1girl, smile", ""])
+
+
+def random_factors(
+    family: Anima, rank: int = 3, alpha: float = 1.5, preset: str = "attention_mlp"
+) -> dict[str, Factors]:
+    fresh = fresh_factors(family.spec.targets(preset), rank, alpha, seed=1)
+    return {
+        name: Factors(f.down, torch.from_numpy(normal(tuple(f.up.shape), 2, name)) * 0.3, alpha)
+        for name, f in fresh.items()
+    }
+
+
+def test_fresh_factors_change_nothing(tiny_family: Anima, inputs: Inputs) -> None:
+    before = tiny_family.denoise(*inputs)
+    factors = fresh_factors(tiny_family.spec.targets("attention_mlp"), 4, 4.0, seed=1)
+    assert len(factors) == 20
+    with attached(tiny_family, Adapters(factors, CPU), torch.float32), torch.no_grad():
+        assert torch.equal(tiny_family.denoise(*inputs), before)
+
+
+def test_fresh_factors_are_drawn_per_layer(tiny_family: Anima) -> None:
+    few = fresh_factors(tiny_family.spec.targets("attention_mlp"), 4, 4.0, seed=1)
+    more = fresh_factors(tiny_family.spec.targets("attention_mlp_adaln"), 4, 4.0, seed=1)
+    assert len(more) == 32
+    assert all(torch.equal(more[name].down, factors.down) for name, factors in few.items())
+    assert len({factors.down.flatten()[0].item() for factors in more.values()}) == 32
+
+
+@pytest.mark.parametrize("preset", ["attention_mlp", "attention_mlp_adaln"])
+def test_the_adapted_base_is_the_base_plus_delta(tiny_family: Anima, inputs: Inputs, preset: str) -> None:
+    adapters = Adapters(random_factors(tiny_family, preset=preset), CPU)
+    with attached(tiny_family, adapters, torch.float32), torch.no_grad():
+        adapted = tiny_family.denoise(*inputs)
+    with tiny_family.applied(adapters.lora(), 1.0), torch.no_grad():
+        assert torch.allclose(adapted, tiny_family.denoise(*inputs), atol=2e-5)
+
+
+def test_the_base_comes_back_untouched(tiny_family: Anima, inputs: Inputs) -> None:
+    transformer = tiny_family.transformer
+    weights = {name: parameter.clone() for name, parameter in transformer.named_parameters()}
+    modules = dict(transformer.named_modules())
+    with torch.no_grad():
+        before = tiny_family.denoise(*inputs)
+    adapters = Adapters(random_factors(tiny_family), CPU)
+    with pytest.raises(RuntimeError, match="stop"), attached(tiny_family, adapters, torch.bfloat16):
+        tiny_family.denoise(*inputs).sum().backward()
+        raise RuntimeError("stop")
+    assert dict(transformer.named_modules()) == modules
+    for name, parameter in transformer.named_parameters():
+        assert torch.equal(parameter, weights.pop(name)) and parameter.grad is None
+    assert not weights
+    with torch.no_grad():
+        assert torch.equal(tiny_family.denoise(*inputs), before)
+
+
+def test_gradients_are_those_of_peft(tiny_family: Anima, inputs: Inputs) -> None:
+    factors = random_factors(tiny_family)
+    adapters = Adapters(factors, CPU)
+    with attached(tiny_family, adapters, torch.float32):
+        own = tiny_family.denoise(*inputs)
+        own.square().mean().backward()
+    gradients = {name: (down.grad.clone(), up.grad.clone()) for name, (down, up) in adapters.layers.items()}
+    assert torch.equal(adapters.flat.grad, torch.cat([g.reshape(-1) for pair in gradients.values() for g in pair]))
+
+    places = {linear.diffusers: linear.name for linear in tiny_family.spec.targets("attention_mlp")}
+    config = LoraConfig(r=3, lora_alpha=1.5, target_modules=list(places))
+    inject_adapter_in_model(config, tiny_family.transformer)
+    layers = {place: tiny_family.transformer.get_submodule(place) for place in places}
+    for place, layer in layers.items():
+        layer.lora_A["default"].weight.data.copy_(factors[places[place]].down)
+        layer.lora_B["default"].weight.data.copy_(factors[places[place]].up)
+    peft = tiny_family.denoise(*inputs)
+    peft.square().mean().backward()
+    assert torch.allclose(own, peft, atol=1e-5)
+    for place, layer in layers.items():
+        down, up = gradients[places[place]]
+        assert torch.allclose(down, layer.lora_A["default"].weight.grad, rtol=1e-3, atol=1e-6)
+        assert torch.allclose(up, layer.lora_B["default"].weight.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_bf16_products_are_near(tiny_family: Anima, inputs: Inputs) -> None:
+    adapters = Adapters(random_factors(tiny_family), CPU)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        adapters.flat.grad.zero_()
+        with attached(tiny_family, adapters, dtype):
+            tiny_family.denoise(*inputs).square().mean().backward()
+        found.append(adapters.flat.grad.clone())
+    assert adapters.flat.dtype == torch.float32
+    assert torch.cosine_similarity(*found, dim=0) > 0.99
+
+
+def test_factors_come_back_as_a_copy(tiny_family: Anima) -> None:
+    factors = random_factors(tiny_family)
+    adapters = Adapters(factors, CPU)
+    lora = adapters.lora()
+    with torch.no_grad():
+        adapters.flat.zero_()
+    for name, row in lora.modules.items():
+        assert torch.equal(row.down, factors[name].down) and torch.equal(row.up, factors[name].up)
+        assert row.alpha == 1.5
+    assert all(row.up.abs().sum() == 0 for row in adapters.lora().modules.values())

@@ -1,0 +1,53 @@
+"""Which picture comes when."""
+
+from collections import Counter
+
+import torch
+
+from onmodel.records import Item
+from onmodel.train.loop import Example, captions_of, epoch_batches
+from onmodel.train.options import Options
+
+
+def example(number: int, repeats: int, size: tuple[int, int] = (12, 12)) -> Example:
+    item = Item(
+        "images/x.png", f"{number:064x}", 96, 96, "base", "1girl, backgwa, a, b, c", "", number, "train", "toon"
+    )
+    return Example(item, torch.zeros(16, *size), repeats, [])
+
+
+EXAMPLES = [example(i, 2) for i in range(9)] + [example(9 + i, 3, (10, 14)) for i in range(5)]
+
+
+def test_an_epoch_shows_each_picture_as_often_as_its_repeats() -> None:
+    for epoch in (1, 2, 5):
+        shown = Counter(row.example for batch in epoch_batches(EXAMPLES, epoch, 4, 1) for row in batch)
+        assert shown == {i: one.repeats for i, one in enumerate(EXAMPLES)}
+
+
+def test_every_showing_of_a_run_is_another_one() -> None:
+    rows = [row for epoch in range(1, 6) for batch in epoch_batches(EXAMPLES, epoch, 4, 1) for row in batch]
+    assert len(set(rows)) == len(rows)
+    for i, one in enumerate(EXAMPLES):
+        assert sorted(row.exposure for row in rows if row.example == i) == list(range(5 * one.repeats))
+
+
+def test_batches_hold_one_size_and_are_equally_full() -> None:
+    batches = epoch_batches(EXAMPLES, 1, 4, 1)
+    for batch in batches:
+        assert len({EXAMPLES[row.example].latents_chw.shape for row in batch}) == 1
+    assert sorted(map(len, batches)) == [3, 3, 3, 4, 4, 4, 4, 4, 4]
+
+
+def test_order_changes_with_epoch_and_seed_alone() -> None:
+    assert epoch_batches(EXAMPLES, 1, 4, 1) == epoch_batches(EXAMPLES, 1, 4, 1)
+    assert epoch_batches(EXAMPLES, 1, 4, 1) != epoch_batches(EXAMPLES, 1, 4, 2)
+    orders = {tuple(row.example for batch in epoch_batches(EXAMPLES, e, 4, 1) for row in batch) for e in range(1, 6)}
+    assert len(orders) == 5
+
+
+def test_captions_of_a_run() -> None:
+    options = Options(epochs=6, learning_rate=1e-3)
+    captions = captions_of(EXAMPLES[0].item, 2, options, 1)
+    assert len(captions) == 12 and all(caption.startswith("1girl, backgwa, ") for caption in captions)
+    assert captions[:8] + captions[:4] == captions

@@ -1,0 +1,68 @@
+"""Write docs/recipe.md and docs/metrics.md from the code, so that they cannot say anything else. A test compares them.
+
+    .venv/bin/python tools/build_docs.py
+"""
+
+import inspect
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from onmodel.evaluate.axes import AXES
+from onmodel.pipeline import stage_module
+from onmodel.recipe import __doc__ as frame
+from onmodel.stages import VERBS
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def recipe_page() -> str:
+    """Every setting of every verb with its type and default."""
+    parts = ["# Recipes", "Written by `tools/build_docs.py`.", inspect.cleandoc(frame or "").replace("    [", "- `[").strip()]
+    parts[-1] = "```\n" + inspect.cleandoc(frame or "") + "\n```"
+    for verb in VERBS:
+        module = stage_module(verb)
+        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{inspect.cleandoc(module.Settings.__doc__)}")
+        rows = [f"| `{name}` | {_type(field)} | {_default(field)} |" for name, field in module.Settings.model_fields.items() if name != "do"]
+        parts.append("\n".join(["| setting | type | default |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def metrics_page() -> str:
+    """Every axis with its record."""
+    parts = ["# What is measured", "Written by `tools/build_docs.py` from each axis' own record."]
+    for axis, function in AXES.values():
+        low, high = ("" if end is None else f"{end:g}" for end in axis.range)
+        doc = inspect.getdoc(function) or ""
+        parts.append(
+            f"## `{axis.id}` — {axis.title}\n\n{doc}\n\n"
+            f"- unit: {axis.unit}; range {low or '−∞'} … {high or '∞'}; ideal: {axis.direction}; version {axis.version}\n"
+            f"- arm: {axis.arm}; observers: {', '.join(axis.observers) or 'none, pixels alone'}\n"
+            f"- origin: {axis.origin}\n- limits: {axis.limits}"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _type(field: FieldInfo) -> str:
+    text = inspect.formatannotation(field.annotation)
+    for noise in ("typing.", "collections.abc.", "pathlib.", "onmodel.sample.suites.", "onmodel.stages.curate.", "onmodel.stages.train.",
+                  "onmodel.stages.sample.", "onmodel.dataset.captions.", "onmodel.train.objective."):  # fmt: skip
+        text = text.replace(noise, "")
+    return f"`{text}`".replace("|", "\\|")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be given"
+    value = field.get_default(call_default_factory=True)
+    return "none" if value is None else f"`{value!r}`"
+
+
+def main() -> None:
+    DOCS.mkdir(exist_ok=True)
+    (DOCS / "recipe.md").write_text(recipe_page(), encoding="utf-8")
+    (DOCS / "metrics.md").write_text(metrics_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

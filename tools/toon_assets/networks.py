@@ -1,0 +1,139 @@
+"""The observers' convolutional network in torch and the same network as an ONNX graph, batch norms folded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+SIDE = 96
+WIDTHS = (32, 56, 88, 104)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+OPSET = 17
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions around a skip."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.norm2 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
+
+
+class Observer(nn.Module):
+    """Pictures −1…1 RGB [B,3,96,96] → [B,outputs]."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, width in zip((3, *WIDTHS), WIDTHS, strict=False):
+            layers += [nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+                       Residual(width)]
+        self.trunk = nn.Sequential(*layers)
+        self.head = nn.Linear(2 * WIDTHS[-1], outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.trunk(x).float()
+        return self.head(torch.cat([y.mean((2, 3)), y.amax((2, 3))], dim=1))
+
+
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    weight = conv.weight * scale.view(-1, 1, 1, 1)
+    return weight.detach().numpy(), (norm.bias - norm.running_mean * scale).detach().numpy()
+
+
+class _Graph:
+    """Collects nodes and weights; every method returns the name of its output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def constant(self, value: np.ndarray) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def node(self, kind: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
+        name = output or f"n{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def convolution(self, x: str, conv: nn.Conv2d, norm: nn.BatchNorm2d, flip_input: bool = False) -> str:
+        weight, bias = _fold(conv, norm)
+        if flip_input:
+            weight = weight[:, ::-1]
+        return self.node("Conv", x, self.constant(weight), self.constant(bias), kernel_shape=[3, 3],
+                         pads=[1, 1, 1, 1], strides=list(conv.stride))
+
+    def observer(self, x: str, network: Observer, output: str, bgr: bool) -> str:
+        modules = list(network.trunk)
+        for i in range(0, len(modules), 4):
+            x = self.node("Relu", self.convolution(x, modules[i], modules[i + 1], flip_input=bgr and i == 0))
+            block = modules[i + 3]
+            y = self.node("Relu", self.convolution(x, block.conv1, block.norm1))
+            x = self.node("Relu", self.node("Add", x, self.convolution(y, block.conv2, block.norm2)))
+        pooled = self.node("Concat", self.node("GlobalAveragePool", x), self.node("GlobalMaxPool", x), axis=1)
+        head = network.head
+        return self.node("Gemm", self.node("Flatten", pooled), self.constant(head.weight.detach().numpy()),
+                         self.constant(head.bias.detach().numpy()), transB=1, output=output)
+
+    def save(self, path: Path, name: str, inputs: list, outputs: list) -> None:
+        graph = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="onmodel",
+                                  ir_version=8)
+        onnx.checker.check_model(model)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(model, path)
+
+
+def _info(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+
+
+def save_tagger(network: Observer, groups: list[int], table: np.ndarray, offset: np.ndarray, path: Path) -> None:
+    """WD v3: NHWC float32 BGR 0–255 → probabilities exp(table · log-softmax of each group + offset)."""
+    graph = _Graph()
+    x = graph.node("Transpose", "input", perm=[0, 3, 1, 2])
+    x = graph.node("Mul", x, graph.constant(np.array(1 / 127.5, np.float32)))
+    x = graph.node("Sub", x, graph.constant(np.array(1.0, np.float32)))
+    logits = graph.observer(x, network, "logits", bgr=True)
+    parts = [f"part{i}" for i in range(len(groups))]
+    graph.nodes.append(helper.make_node("Split", [logits, graph.constant(np.array(groups, np.int64))], parts, axis=1))
+    logs = graph.node("Concat", *[graph.node("LogSoftmax", part, axis=1) for part in parts], axis=1)
+    said = graph.node("Gemm", logs, graph.constant(table), graph.constant(offset), transB=1)
+    graph.node("Exp", said, output="output")
+    graph.save(path, "toon_tagger", [_info("input", "batch", SIDE, SIDE, 3)], [_info("output", "batch", len(table))])
+
+
+def save_identity(network: Observer, folder: Path) -> None:
+    """CCIP: NCHW RGB 0–1 with CLIP mean and deviation → feature; features [N,D] → differences [N,N] in 0..1."""
+    graph = _Graph()
+    mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    x = graph.node("Mul", "input", graph.constant(2 * std))
+    x = graph.node("Add", x, graph.constant(2 * mean - 1))
+    graph.observer(x, network, "output", bgr=False)
+    size = network.head.out_features
+    graph.save(folder / "model_feat.onnx", "toon_identity", [_info("input", "batch", 3, SIDE, SIDE)],
+               [_info("output", "batch", size)])
+    graph = _Graph()
+    length = graph.node("Max", graph.node("ReduceL2", "input", axes=[1], keepdims=1),
+                        graph.constant(np.array(1e-8, np.float32)))
+    unit = graph.node("Div", "input", length)
+    cosine = graph.node("MatMul", unit, graph.node("Transpose", unit, perm=[1, 0]))
+    half = graph.node("Mul", graph.node("Sub", graph.constant(np.array(1.0, np.float32)), cosine),
+                      graph.constant(np.array(0.5, np.float32)))
+    graph.node("Clip", half, graph.constant(np.array(0.0, np.float32)), graph.constant(np.array(1.0, np.float32)),
+               output="output")
+    graph.save(folder / "model_metrics.onnx", "toon_identity_difference", [_info("input", "batch", size)],
+               [_info("output", "batch", "batch")])

@@ -1,0 +1,114 @@
+"""Writes assets/README.md from the measured numbers: what the assets can do and how they were made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .common import Settings, load_checkpoint, log
+from .observers import OUTPUTS
+
+TEXT = """# The toon assets
+
+A small, really trained Anima-class model and two observers, made by `python tools/build_toon_assets.py` from the
+renderer in `onmodel/toon` alone. Every number below was measured on the files in this folder, loaded as they are
+(bfloat16 weights computed in float32), on {count} toons that no training step saw. The stand-in character (light blue
+hair with cat ears and a beret) is in no training picture.
+
+![prompts and what the base draws](grid.png)
+
+## Files
+| path | what | bytes |
+|---|---|---|
+{files}
+
+`base/` is a modular diffusers folder: `AnimaModularPipeline.from_pretrained(folder)`, then `.load_components()`.
+Sides are multiples of 16; trained at 96×96, 80×112, 112×80 and a little at 64×64. Defaults that sample best: {steps}
+Euler steps, guidance {guidance}, scheduler shift {shift}, negative prompt empty. No learned positions; `rope_scale` is
+{rope} (rotary base 100), so other sizes work as far as the model has seen such distances.
+
+## VAE
+{psnr:.2f} dB PSNR at 96×96 (posterior mode). By style: {styles}.
+
+## Does the base obey?
+Share of pictures whose visible attribute the tagger reads as asked, half tag prompts, half sentences, all three sizes;
+beside it the tagger's ceiling: the same reading of real renders.
+
+| attribute | base | ceiling | tags | sentences |
+|---|---|---|---|---|
+{obeyed}
+
+## Trigger word
+`backgwa` was never trained. With it after `1girl`, same noise: agreement with the stand-in's references
+{agreement_with:.3f} (without {agreement_without:.3f}, with another made-up word {agreement_other_word:.3f}); mean
+change of a tag probability {tag_shift:.4f} (another made-up word {tag_shift_other_word:.4f}); attributes obeyed
+{obeyed_with:.3f} (without {obeyed_without:.3f}).
+
+## Tagger (WD v3 format)
+{tags} outputs (4 ratings, then `captions.ALL_TAGS` with underscores), 96×96, NHWC BGR 0–255 on a white square, bicubic.
+Mean average precision {map:.4f} on unseen renders. Weakest: {weakest}.
+
+## Identity (CCIP format)
+RGB 0–1 with CLIP mean and deviation, plainly resized to 96×96; 128 features; difference = clip((1 − cos) / 2, 0, 1).
+A pair counts as different only where the difference is visible in both pictures. AUC same against unrelated
+{auc_random:.4f}, against siblings that differ in one trait {auc_hard:.4f}; threshold {threshold:.4f}.
+Agreement (1 − difference) of the stand-in's references with each other: {own:.3f}; redrawn with one trait changed:
+
+| changed trait | agreement | same pairs unchanged |
+|---|---|---|
+{misses}
+
+## How they were made
+{made}
+
+Seeds are fixed, but training is timed by the clock, so a rebuild gives like assets and not equal bytes. What this is
+not: proof about real anime pictures.
+"""
+
+
+def _made(settings: Settings) -> str:
+    names = {"vae_joint": "VAE, encoder and decoder", "vae_decoder": "decoder alone", "base": "DiT and conditioner",
+             "tagger": "tagger", "identity": "identity model"}
+    rows = ["| part | steps | wall min | process CPU min |", "|---|---|---|---|"]
+    for name, label in names.items():
+        saved = load_checkpoint(settings.work / f"{name}.pt")
+        if saved:
+            clock = saved["clock"]
+            rows.append(f"| {label} | {saved['step']} | {clock['wall'] / 60:.0f} | {clock['cpu'] / 60:.0f} |")
+    return "\n".join(rows) + "\n\nTwo shared virtual cores without a GPU, bfloat16 autocast, Muon and AdamW."
+
+
+def _files(folder: Path) -> str:
+    about = {"base/transformer": "CosmosTransformer3DModel", "base/text_conditioner": "AnimaTextConditioner",
+             "base/text_encoder": "Qwen3Model, random and frozen", "base/tokenizer": "Qwen2 byte-level BPE",
+             "base/t5_tokenizer": "T5 unigram: whole words, then characters", "base/vae": "AutoencoderKLQwenImage",
+             "base/scheduler": "FlowMatchEulerDiscreteScheduler", "tagger": "model.onnx, selected_tags.csv",
+             "identity": "model_feat.onnx, model_metrics.onnx, metrics.json", "grid.png": "examples"}
+    rows = []
+    for name, text in about.items():
+        path = folder / name
+        parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
+        rows.append(f"| `{name}` | {text} | {sum(part.stat().st_size for part in parts):,} |")
+    return "\n".join(rows)
+
+
+def write(settings: Settings) -> None:
+    """README.md from work/measured.json."""
+    result = json.loads((settings.work / "measured.json").read_text())
+    rope = json.loads((settings.out / "base" / "transformer" / "config.json").read_text())["rope_scale"]
+    standin = result["standin"]
+    obeyed = "\n".join(
+        "| " + " | ".join([name, *(f"{result[kind].get(name, float('nan')):.3f}"
+                                for kind in ("obeyed", "ceiling", "obeyed_tags", "obeyed_sentences"))]) + " |"
+        for name in result["obeyed"])
+    misses = "\n".join(f"| {key} | {value:.3f} | {standin['own where ' + key.partition('=')[0] + ' is visible']:.3f} |"
+                       for key, value in standin.items() if "=" in key)
+    identity = {key: result["identity"][key] for key in ("auc_random", "auc_hard", "threshold")}
+    text = TEXT.format(
+        count=result["count"], files=_files(settings.out), **result["sampler"], rope=rope, psnr=result["vae_psnr"],
+        styles=", ".join(f"{k} {v:.1f}" for k, v in result["vae_psnr_by_style"].items()), obeyed=obeyed,
+        **result["trigger"], tags=len(OUTPUTS), map=result["tagger_map"], **identity, own=standin["own"], misses=misses,
+        weakest=", ".join(f"{k} {v:.2f}" for k, v in result["tagger_weakest"].items()), made=_made(settings))
+    (settings.out / "README.md").write_text(text)
+    total = sum(path.stat().st_size for path in settings.out.rglob("*") if path.is_file())
+    log(settings, "readme", f"assets {total / 1e6:.2f} MB")
