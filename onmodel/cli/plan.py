@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -12,15 +13,17 @@ from onmodel.recipe import Recipe
 
 def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
     """Print stages with exposures per picture, training steps, pictures to generate and estimated time."""
-    table = Table(title=f"{recipe.name} · {recipe.character.name} on {recipe.base_name}", title_justify="left")
-    for column in ("stage", "does", "pictures in", "exposures per picture", "steps", "to generate", "about"):
-        table.add_column(column, justify="right" if column in ("steps", "to generate", "about") else "left")
+    table = Table(title=f"{recipe.name} · {recipe.character.name} on {recipe.base_name}", title_justify="left", box=SIMPLE, pad_edge=False,
+                  caption="×n: times that each picture is seen", caption_justify="left")  # fmt: skip
+    for column in ("stage", "", "pictures", "steps", "generate", "about"):
+        number = column in ("steps", "generate", "about")
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for step in steps:
         plan = step.plan
+        shown = [f"{name} {n}" for name, n in plan.counts.items()] + [f"{name} ×{n}" for name, n in plan.exposures.items()]
         table.add_row(
-            step.name, step.verb, _pairs(plan.counts), _pairs(plan.exposures), str(plan.steps or ""),
-            str(plan.pictures or ""), clock(step.seconds),
-        )  # fmt: skip
+            step.name, step.verb, "\n".join(shown), str(plan.steps or ""), str(plan.pictures or ""), clock(step.seconds)
+        )
     console.print(table)
     seconds = [step.seconds for step in steps if step.seconds is not None]
     if len(seconds) == len(steps):
@@ -46,6 +49,3 @@ def clock(seconds: float | None) -> str:
     whole = round(seconds)
     return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60:02d} s"
 
-
-def _pairs(table: Any) -> str:
-    return "\n".join(f"{name} {value}" for name, value in table.items())

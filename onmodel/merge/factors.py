@@ -1,9 +1,9 @@
-"""Exact algebra on LoRA factors: weighted sums, the best sum of a smaller rank, inner products. No dense ΔW is ever built.
+"""Exact algebra on LoRA factors: weighted sums, the best sum of a smaller rank, inner products; never a dense ΔW.
 
-A module of K inputs is ΔW = Σ wᵢ·(αᵢ/rᵢ)·upᵢ·downᵢ: the factors stacked, B [out, R] and A [R, in] with R = Σ rᵢ. Its best
-approximation of a smaller rank needs only the R×R Gram matrices of A and B. Everything is computed in fp64, once, and
-rounded once to fp32. Reading and writing files is not done here, and one call knows one module only, so that a caller
-may go through files of any size module by module.
+A module of K inputs is ΔW = Σ wᵢ·(αᵢ/rᵢ)·upᵢ·downᵢ: the factors stacked, B [out, R] and A [R, in] with R = Σ rᵢ. Its
+best approximation of a smaller rank needs only the R×R Gram matrices of A and B. Everything is computed in fp64,
+once, and rounded once to fp32. Reading and writing files is not done here, and one call knows one module only, so
+that a caller may go through files of any size module by module.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from onmodel.errors import InputError
 from onmodel.models.lora import Factors
 from onmodel.randomness import normal
 
-# Gram matrices square the condition number: σ is known to about 1e-8·‖A‖‖B‖. Where the inputs cancel so far that this is
-# no longer small beside ‖ΔW‖, a QR decomposition (twice the work, error 1e-16·‖A‖‖B‖) gives the same core.
+# Gram matrices square the condition number: σ is known to about 1e-8·‖A‖‖B‖. Where the inputs cancel so far that this
+# is no longer small beside ‖ΔW‖, a QR decomposition (twice the work, error 1e-16·‖A‖‖B‖) gives the same core.
 CANCELLATION = 1e-6
 # A singular value below these shares of the largest one, or of ‖A‖‖B‖, is rounding noise; its direction means nothing.
 NOISE, NOISE_OF_INPUTS = 1e-7, 1e-13
@@ -39,10 +39,11 @@ class Merged:
 def merge_module(parts: Sequence[tuple[Factors, float]], rank: int | None = None, gauge: float = 1.0) -> Merged:
     """Sum K ≥ 1 inputs of one module, each with its weight.
 
-    `rank` None gives the exact sum with rank Σ rᵢ: the inputs' own `down` rows, each weight (its sign too) in `up` alone.
-    Otherwise the truncated SVD of that sum, balanced (√σ on both sides); rows past the sum's own rank are padded with
-    up = 0 and a random down, which adds nothing and can still learn. `gauge` is alpha / rank of the result: it divides
-    the factors, never ΔW. The same inputs give the same bytes. Raises InputError when an input or the result is not finite.
+    `rank` None gives the exact sum with rank Σ rᵢ: the inputs' own `down` rows, each weight (its sign too) in `up`
+    alone. Otherwise the truncated SVD of that sum, balanced (√σ on both sides); rows past the sum's own rank are
+    padded with up = 0 and a random down, which adds nothing and can still learn. `gauge` is alpha / rank of the
+    result: it divides the factors, never ΔW. The same inputs give the same bytes. Raises InputError when an input or
+    the result is not finite.
     """
     down, up = _stack(parts)  # A [R, in], B [out, R], at weight 1
     weights = np.concatenate([np.full(factors.rank, weight) for factors, weight in parts])
@@ -106,7 +107,7 @@ def _core_gram(gram_down: np.ndarray, gram_up: np.ndarray) -> tuple[np.ndarray, 
 
 def _core_qr(down: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same as `_core_gram`, from A and B themselves."""
-    root = np.linalg.qr(down.T, mode="r").T
+    root = np.asarray(np.linalg.qr(down.T, mode="r")).T
     _, sigma, right = np.linalg.svd(np.linalg.qr(up, mode="r") @ root)
     return sigma, root @ right.T
 

@@ -17,7 +17,7 @@ class Method:
 
 
 def weighted(names: Sequence[str], given: Given) -> list[float]:
-    """The recipe's own weights, by place or by model name; their sum is the strength of the result and need not be 1."""
+    """The recipe's own weights, by place or by model name. Their sum, the strength of the result, need not be 1."""
     if isinstance(given, Mapping):
         if set(given) != set(names):
             wrong = sorted(set(given) ^ set(names))

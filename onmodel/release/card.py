@@ -1,7 +1,7 @@
-"""README.md, the model card: the template's words around the evaluation's numbers, the history and the author's own text.
+"""README.md, the model card: the template's words around measured numbers, the history and the author's own text.
 
-No sentence here judges by taste: what improved is what a paired test says, and every number with an interval is a value of
-the evaluation's tables (tables.py lints the finished text).
+No sentence here judges by taste: what improved is what a paired test says, and every number with an interval is a
+value of the evaluation's tables (tables.py lints the finished text).
 """
 
 import json
@@ -17,7 +17,7 @@ from onmodel.ledger.lineage import Lineage
 from onmodel.release.history import data_rows, experiments, merge_rows, signatures_chosen_on, strangers, training_rows
 from onmodel.release.licences import Licence
 from onmodel.release.sidecars import Sample
-from onmodel.release.tables import CONTROL, Change, Value, decimal, unavailable, values
+from onmodel.release.tables import CONTROL, Change, Value, unavailable, values
 from onmodel.sample.pictures import Sampling
 
 IDEAL = {"up": "↑", "down": "↓", "zero": "→ 0", "one": "→ 1"}
@@ -67,7 +67,10 @@ class Card:
             "chosen_on": self._chosen_on,
             "columns": columns,
             "results": [(axes[axis], [_cell(known, axis, model) for model in columns]) for axis in measured],
-            "compared": [(row["name"], [_cell(known, axis, row["name"]) for axis in measured]) for row in self.evaluation["models"]],
+            "compared": [
+                (row["name"], [_cell(known, axis, row["name"]) for axis in measured])
+                for row in self.evaluation["models"]
+            ],
             "measured": [axes[axis] for axis in measured],
             "p_values": {row.axis: "p < 0.001" if row.p < 0.001 else f"p = {row.p:.3f}" for row in self.changes},
             "data": data_rows(self.lineage),
@@ -84,19 +87,31 @@ class Card:
 
     def _axis(self, row: Mapping[str, Any]) -> dict[str, str]:
         title = row["title"]
-        return {"title": title[0].upper() + title[1:], "ideal": IDEAL[row["direction"]], "unit": row["unit"], "limits": row["limits"]}
+        return {
+            "title": title[0].upper() + title[1:],
+            "ideal": IDEAL[row["direction"]],
+            "unit": row["unit"],
+            "limits": row["limits"],
+        }
 
     def _limits(self, axes: Mapping[str, Mapping[str, str]], measured: Sequence[str]) -> list[str]:
         worse = [axes[row.axis]["title"].lower() for row in self.changes if row.verdict == "worse"]
         lines = [line.strip() for line in self.train_notes.splitlines() if line.strip()]
         if self._chosen_on:
-            lines.append("Models were chosen on these same prompts and pictures, so the numbers flatter the one that was released.")
+            lines.append(
+                "Models were chosen on these same prompts and pictures, so the numbers flatter the released one."
+            )
         if worse:
             lines.append(f"Clearly worse than `{self.previous}`: {', '.join(worse)}.")
         lines += [f"{axes[axis]['title']}: {axes[axis]['limits']}" for axis in measured]
-        lines += [f"{axes[axis]['title']} was not measured: {why}." for axis, why in unavailable(self.evaluation, self.model).items()]
-        lines += [f"A part of it ({sha256[:12]}…) is a file of unknown origin: how it was made and trained is not known."
-                  for sha256 in strangers(self.lineage)]  # fmt: skip
+        lines += [
+            f"{axes[axis]['title']} was not measured: {why}."
+            for axis, why in unavailable(self.evaluation, self.model).items()
+        ]
+        lines += [
+            f"A part of it ({sha256[:12]}…) is a file of unknown origin: how it was made and trained is not known."
+            for sha256 in strangers(self.lineage)
+        ]
         return lines
 
 

@@ -53,8 +53,7 @@ def write_config(config: dict[str, Any], base: Path) -> None:
 def load_in_diffusers(file: Path, base: Path) -> Report:
     """Load the file as a user of diffusers would. Raises ValueError naming what was lost or changed."""
     import torch
-    from diffusers import CosmosTransformer3DModel
-    from diffusers.modular_pipelines import AnimaAutoBlocks
+    from diffusers import AnimaAutoBlocks, CosmosTransformer3DModel
     from peft import get_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -62,7 +61,7 @@ def load_in_diffusers(file: Path, base: Path) -> Report:
     with torch.device("meta"):
         transformer = CosmosTransformer3DModel.from_config(config)
     transformer = transformer.to_empty(device="cpu")  # memory that is never touched is never taken
-    pipeline = AnimaAutoBlocks().init_pipeline()
+    pipeline = AnimaAutoBlocks().init_pipeline()  # type: ignore[attr-defined]
     pipeline.update_components(transformer=transformer)
     pipeline.load_lora_weights(str(file), adapter_name="probe")
     if pipeline.get_list_adapters() != {"transformer": ["probe"]}:
@@ -74,15 +73,13 @@ def load_in_diffusers(file: Path, base: Path) -> Report:
         raise ValueError(f"{len(loaded)} of {len(tensors)} tensors were loaded")
     name = min(key for key in tensors if key.endswith(".lora_A.weight"))
     wanted = tensors[name.replace("lora_A", "lora_B")].float() @ tensors[name].float()
-    found = {path: layer.get_delta_weight("probe") for path, layer in transformer.named_modules()
-             if hasattr(layer, "get_delta_weight") and torch.equal(layer.lora_A["probe"].weight, tensors[name])}  # fmt: skip
-    if not found:
-        raise ValueError(f"{name} is in no layer")
-    layer, delta = next(iter(found.items()))
-    error = float((delta - wanted).norm() / wanted.norm().clamp(min=1e-30))
-    if error > TOLERANCE:
-        raise ValueError(f"{layer} has another ΔW (relative error {error:.1e})")
-    return Report(len(tensors), len(loaded), layer, error)
+    for path, layer in transformer.named_modules():
+        if hasattr(layer, "get_delta_weight") and torch.equal(layer.lora_A["probe"].weight, tensors[name]):
+            error = float((layer.get_delta_weight("probe").detach() - wanted).norm() / wanted.norm().clamp(min=1e-30))
+            if error > TOLERANCE:
+                raise ValueError(f"{path} has another ΔW (relative error {error:.1e})")
+            return Report(len(tensors), len(loaded), path, error)
+    raise ValueError(f"{name} is in no layer")
 
 
 def main() -> int:

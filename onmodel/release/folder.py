@@ -1,9 +1,9 @@
 """The two files that bind a release folder together: `lineage.json` and `checksums.txt`.
 
-`lineage.json` is an in-toto Statement v1 (https://in-toto.io/Statement/v1): its subjects are the released files with their
-hashes, its predicate the whole history. `checksums.txt` lists every file, `lineage.json` too. Both have exactly one right
-byte string for given files and history, so that a verifier can build them again and compare. So every file but these
-two has two witnesses of its bytes, and it is clear which of three disagrees.
+`lineage.json` is an in-toto Statement v1 (https://in-toto.io/Statement/v1): its subjects are the released files with
+their hashes, its predicate the whole history. `checksums.txt` lists every file, `lineage.json` too. Both have exactly
+one right byte string for given files and history, so that a verifier can build them again and compare. So every file
+but these two has two witnesses of its bytes, and it is clear which of three disagrees.
 """
 
 import json

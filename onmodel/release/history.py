@@ -16,19 +16,26 @@ def data_rows(lineage: Lineage) -> list[dict[str, Any]]:
     """A row for each subset of each data set: counts, and each training that used it as repeats × epochs."""
     return [
         {
-            "dataset": _dataset_name(lineage, id), "root": node["root"][:12], "subset": subset, "count": row["count"],
+            "dataset": _dataset_name(lineage, id),
+            "root": node["root"][:12],
+            "subset": subset,
+            "count": row["count"],
             "heldout": row["heldout"],
-            "uses": [f"`{run['name']}` {share['repeats']} × {run['settings']['epochs']}" for run, share in _uses(lineage, id, subset)],
+            "uses": [
+                f"`{run['name']}` {share['repeats']} × {run['settings']['epochs']}"
+                for run, share in _uses(lineage, id, subset)
+            ],
         }
         for id, node in _of_type(lineage, "dataset")
         for subset, row in node["subsets"].items()
-    ]  # fmt: skip
+    ]
 
 
 def training_rows(lineage: Lineage) -> list[dict[str, Any]]:
-    """The trainings, oldest first: their settings, what they started from, and the checkpoints that are part of this history."""
+    """The trainings, oldest first: settings, what they started from, and the epochs that were taken."""
     return [
-        run["settings"] | {"name": run["name"], "steps": run["steps"], "start": _start(lineage, run), "taken": _taken(lineage, id)}
+        run["settings"]
+        | {"name": run["name"], "steps": run["steps"], "start": _start(lineage, run), "taken": _taken(lineage, id)}
         for id, run in _of_type(lineage, "run")
     ]
 
@@ -50,7 +57,9 @@ def signatures_chosen_on(lineage: Lineage) -> set[str]:
 
 def experiments(lineage: Lineage) -> list[str]:
     """One sentence a step, parents before children."""
-    return [SENTENCES[lineage[id]["type"]](lineage, id) for id in _in_order(lineage) if lineage[id]["type"] in SENTENCES]
+    return [
+        SENTENCES[lineage[id]["type"]](lineage, id) for id in _in_order(lineage) if lineage[id]["type"] in SENTENCES
+    ]
 
 
 def _dataset(lineage: Lineage, id: str) -> str:
@@ -67,8 +76,11 @@ def _dataset(lineage: Lineage, id: str) -> str:
 def _run(lineage: Lineage, id: str) -> str:
     run, start = lineage[id], _start(lineage, lineage[id])
     settings = run["settings"]
-    return (f"Training `{run['name']}`{f' from `{start}`' if start else ''}: {settings['epochs']} epochs, {run['steps']} steps, "
-            f"learning rate {settings['learning_rate']:g}.")  # fmt: skip
+    return (
+        f"Training `{run['name']}`{f' from `{start}`' if start else ''}: {settings['epochs']} epochs, "
+        f"{run['steps']} steps, "
+        f"learning rate {settings['learning_rate']:g}."
+    )
 
 
 def _pictures(lineage: Lineage, id: str) -> str:
@@ -77,25 +89,42 @@ def _pictures(lineage: Lineage, id: str) -> str:
 
 
 def _evaluation(lineage: Lineage, id: str) -> str:
-    count = len(lineage[id]["models"])
-    return f"{count} model{'s' * (count > 1)} measured under `{lineage[id]['signature']}`."
+    node = lineage[id]
+    return f"{_count(len(node['models']), 'model')} measured {_plan(node['signature'])}."
 
 
 def _selection(lineage: Lineage, id: str) -> str:
-    count = len(lineage[id]["chosen"])
-    return f"{count} model{'s' * (count > 1)} chosen by measured bias under `{lineage[id]['signature']}`."
+    node = lineage[id]
+    return f"{_count(len(node['chosen']), 'model')} chosen by bias as measured {_plan(node['signature'])}."
 
 
 def _merge(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    kept = "exactly" if node["exact"] else f"to rank {node['rank']}, {100 * node['energy_kept']:.1f} % of the energy kept"
+    kept = (
+        "exactly" if node["exact"] else f"to rank {node['rank']}, {100 * node['energy_kept']:.1f} % of the energy kept"
+    )
     parts = ", ".join(f"`{part['name']}`" for part in node["parts"])
     return f"Merge `{node['name']}` of {parts}, {kept}."
 
 
 SENTENCES: Mapping[str, Callable[[Lineage, str], str]] = {
-    "dataset": _dataset, "run": _run, "pictures": _pictures, "evaluation": _evaluation, "selection": _selection, "merge": _merge,
-}  # fmt: skip
+    "dataset": _dataset,
+    "run": _run,
+    "pictures": _pictures,
+    "evaluation": _evaluation,
+    "selection": _selection,
+    "merge": _merge,
+}
+
+
+def _plan(signature: str) -> str:
+    """The size of a plan and the hash of its suite, from its signature."""
+    parts = dict(part.split(":", 1) for part in signature.split("|") if ":" in part)
+    return f"on suite `{parts['suite']}` ({parts['P']} prompts × {_count(int(parts['S']), 'seed')})"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _of_type(lineage: Lineage, type: str) -> Iterator[tuple[str, Node]]:

@@ -1,4 +1,4 @@
-"""The licence of a release comes from its base model's row here, never from a default. onmodel names licences; it writes no law."""
+"""The licence of a release comes from its base model's row here, never from a default. No law is written here."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ class Licence:
     """What a base's licence asks of a model card, and the words that have to go with a copy of the weights.
 
     `base_model` and `base_link` name the base on the card; `hub_id` is the hub's `license:` field, `name` its
-    `license_name`, `diffusers_id` the hub repository that diffusers loads. A model sheet declares it by a text that begins with one of `declared`. `notice` are the owners' own
-    words, `use` tells a user where the terms come from.
+    `license_name`, `diffusers_id` the hub repository that diffusers loads. A model sheet declares it by a text that
+    begins with one of `declared`. `notice` are the owners' own words, `use` tells a user where the terms come from.
     """
 
     name: str
@@ -41,7 +41,8 @@ LICENCES: dict[str, Licence] = {
         base_link="https://huggingface.co/circlestone-labs/Anima",
         diffusers_id="circlestone-labs/Anima-Base-v1.0-Diffusers",
         use="This LoRA is a derivative of Anima, so its weights are under Anima's own licence, which limits them to "
-        "non-commercial purposes. The text behind the link is what counts, for the weights and for pictures made with them.",
+        "non-commercial purposes. The text behind the link is what counts, for the weights and for pictures made with "
+        "them.",
         notice=(
             "The CircleStone Model is licensed by CircleStone Labs LLC under the CircleStone Non-Commercial License. "
             "Copyright CircleStone Labs LLC.\n"
@@ -73,10 +74,16 @@ def licence_of(base_name: str, declared: str) -> Licence:
     Raises InputError when the base has no row, or when the sheet promises another licence than the base's.
     """
     if base_name not in LICENCES:
-        raise InputError("base", base_name, f"has no known licence, so nothing made from it is released; known: {', '.join(LICENCES)}")
+        raise InputError(
+            "base",
+            base_name,
+            f"has no known licence, so nothing made from it is released; known: {', '.join(LICENCES)}",
+        )
     licence = LICENCES[base_name]
     if not declared.casefold().startswith(licence.declared):
-        raise InputError("character.license", declared or "missing", f"a LoRA on this base is under {licence.name!r}; write that")
+        raise InputError(
+            "character.license", declared or "missing", f"a LoRA on this base is under {licence.name!r}; write that"
+        )
     return licence
 
 
@@ -84,8 +91,8 @@ def licence_text(licence: Licence, file_name: str, author: str, date: str) -> st
     """LICENSE.md: which licence holds, where its text is, and that this is a changed work."""
     parts = [
         f"# {licence.title}",
-        f"`{file_name}.safetensors` (by {author}, {date}) is a LoRA adapter made from {licence.base_title}; "
-        f"it changes that model and is no part of it.",
+        f"`{file_name}.safetensors` (by {author}, {date}) is a LoRA adapter that modifies {licence.base_title}; "
+        f"it was not made by that model's authors.",
         licence.use,
         f"Licence: [{licence.title}]({licence.link})",
     ]

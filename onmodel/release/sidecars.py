@@ -20,7 +20,7 @@ from onmodel.sample.suites import NEGATIVE, QUALITY, noise_seed
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of the release: `file` in its folder; `outfit` is the id of the outfit that it shows, if it shows one."""
+    """One picture of the release: `file` in its folder; `outfit`: id of the outfit that it is there to show."""
 
     file: str
     prompt: str
@@ -59,6 +59,10 @@ def trigger_text(character: Character, outfit: Outfit) -> str:
 def triggers(character: Character, sampling: Sampling, shown: Sequence[Sample]) -> list[dict[str, Any]]:
     """triggers.json: one set per outfit. `weight` is the one that everything on the card was measured and drawn at."""
     by_outfit = {sample.outfit: sample for sample in shown}
+    for outfit in outfits(character):
+        check_text(
+            f"{outfit.label}, {trigger_text(character, outfit)}, rating {character.rating}", f"outfit {outfit.id}"
+        )
     return [
         {
             "id": outfit.id, "label": outfit.label, "text": trigger_text(character, outfit), "negative": NEGATIVE,
@@ -89,8 +93,8 @@ def write_samples(folder: Path, shown: Sequence[Sample], pictures: Sequence[Path
                   base_sha256: str, sampling: Sampling) -> None:  # fmt: skip
     """Write the samples, and the first as `<name>.preview.png`, with A1111's `parameters` text.
 
-    There the LoRA is called by its file name in the prompt and by the hash of its tensors, as A1111 computes it, so that
-    the text can be pasted back.
+    There the LoRA is called by its file name in the prompt and by the hash of its tensors, as A1111 computes it, so
+    that the text can be pasted back.
     """
     for i, (sample, picture) in enumerate(zip(shown, pictures, strict=True)):
         prompt = f"{sample.prompt} <lora:{name}:{sampling.weight:g}>"

@@ -1,4 +1,4 @@
-"""The numbers of a release: read from the evaluation, compared, printed one way, and found again in the card by the linter.
+"""The numbers of a release: read from the evaluation, compared, printed one way, and looked up again by the linter.
 
 Nothing is measured here. What the card prints and what the tables beside it hold comes from the same rows.
 """
@@ -46,8 +46,8 @@ class Value:
 class Change:
     """One axis of this release against the previous one, on the same prompts and seeds.
 
-    `p`: paired sign-flip permutation over `n` prompts, Holm-adjusted over the axes of the release; `won`: share of prompts
-    that rose.
+    `p`: paired sign-flip permutation over `n` prompts, Holm-adjusted over the axes of the release; `won`: share of
+    prompts that rose.
     """
 
     axis: str
@@ -86,7 +86,9 @@ def row_of(evaluation: Mapping[str, Any], model: str) -> Mapping[str, Any]:
     for row in evaluation["models"]:
         if row["name"] == model:
             return row
-    raise InputError("model", model, f"was not measured; the evaluation has {', '.join(r['name'] for r in evaluation['models'])}")
+    raise InputError(
+        "model", model, f"was not measured; the evaluation has {', '.join(r['name'] for r in evaluation['models'])}"
+    )
 
 
 def changes(evaluation: Mapping[str, Any], model: str, previous: str) -> list[Change]:
@@ -101,7 +103,8 @@ def changes(evaluation: Mapping[str, Any], model: str, previous: str) -> list[Ch
     for axis in axes:
         prompts = [p for p in after.get(axis, {}) if None not in (after[axis][p], before.get(axis, {}).get(p))]
         if len(prompts) > 1:
-            found.append((axis, paired(*(np.array([side[axis][p] for p in prompts]) for side in (after, before)))))
+            new, old = (np.array([side[axis][p] for p in prompts]) for side in (after, before))
+            found.append((axis, paired(new, old)))
     adjusted = holm([result.p for _, result in found])
     return [
         Change(
@@ -143,8 +146,9 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def lint_card(text: str, evaluation: Mapping[str, Any]) -> int:
     """Check every number with an interval in a card and return how many there were.
 
-    In a table the row (or column) heads must name axis and model, and the cell must be that value; on any other line the
-    number must be one of the axis that the line names. Raises VerifyError naming the line and the number that is not so.
+    In a table the row (or column) heads must name axis and model, and the cell must be that value; on any other line
+    the number must be one of the axis that the line names. Raises VerifyError naming the line and the number that is
+    not so.
     """
     known = {(row.axis, row.model): row.text for row in values(evaluation)}
     titles = {row["title"].lower(): axis for axis, row in evaluation["axes"].items()}
@@ -163,6 +167,8 @@ def lint_card(text: str, evaluation: Mapping[str, Any]) -> int:
                 names = f"{cells[0]} {head[column]}" if cells else line
                 axes = {axis for title, axis in titles.items() if title in names.lower()}
                 asked = {model for model in models if f"`{model}`" in names} or models
-                if not cells and len(axes) != 1 or found not in {known.get((a, m)) for a in axes for m in asked}:
-                    raise VerifyError(f"README.md, line {number}", f"{found} is not what the evaluation's tables say there")
+                if (not cells and len(axes) != 1) or found not in {known.get((a, m)) for a in axes for m in asked}:
+                    raise VerifyError(
+                        f"README.md, line {number}", f"{found} is not what the evaluation's tables say there"
+                    )
     return count

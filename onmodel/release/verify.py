@@ -1,8 +1,8 @@
 """Walk every hash of a release and name the first thing that does not match. Reads only; trusts no file alone.
 
-A file's bytes have two witnesses, `lineage.json` and `checksums.txt`; where one of the three disagrees with the other two,
-it is named. The history is Merkle: a node whose content changed no longer has its id. What this cannot see is a release
-that someone built anew as a whole; that takes a signature.
+A file's bytes have two witnesses, `lineage.json` and `checksums.txt`; where one of the three disagrees with the other
+two, it is named. The history is Merkle: a node whose content changed no longer has its id. What this cannot see is a
+release that someone built anew as a whole; that takes a signature.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from onmodel.release.folder import CHECKSUMS, LINEAGE, Statement, checksums, has
 
 
 def verify(path: Path) -> list[str]:
-    """The checks that a release folder or one .safetensors file passed. Raises VerifyError naming the first that fails."""
+    """The checks that a release folder or one .safetensors file passed. Raises VerifyError for the first that fails."""
     if path.is_dir():
         return list(_verify_folder(path))
     if path.suffix == ".safetensors" and path.is_file():
@@ -71,7 +71,9 @@ def _verify_folder(folder: Path) -> Iterator[str]:
         yield from lines
         missing = sorted(set(lineage) - set(statement.lineage))
         if missing:
-            raise VerifyError(f"{lineage[missing[0]]['type']} {missing[0][:12]}", f"in the header of {name}, not in {LINEAGE}")
+            raise VerifyError(
+                f"{lineage[missing[0]]['type']} {missing[0][:12]}", f"in the header of {name}, not in {LINEAGE}"
+            )
         yield f"{name}: its history is part of {LINEAGE}"
 
 

@@ -3,6 +3,9 @@
 Suite "choose" (12 prompts) is for choosing among checkpoints, "confirm" (24 fresh prompts) for the numbers that are
 published; they share no text and no seed. A prompt asks for values of attributes that the character leaves free; a
 value's tag is also how its answer is found in a tagger's columns. No picture is made here.
+
+Arms: L is the LoRA with the trigger, B the base with the same words, D the base with the trigger replaced by the
+character's tag description, N the LoRA without the trigger, BN the base with N's words, its partner at the same noise.
 """
 
 import hashlib
@@ -36,15 +39,6 @@ DANBOORU: dict[str, dict[str, str]] = {
 QUALITY = ("masterpiece", "best quality")
 NEGATIVE = "worst quality, low quality"
 
-ARMS: dict[str, str] = {
-    "L": "LoRA, prompt with the trigger",
-    "B": "base, the same prompt",
-    "D": "base, trigger replaced by the character's tag description",
-    "N": "LoRA, prompt without the trigger",
-    "BN": "base, prompt without the trigger",
-}
-"""What is generated for a prompt. BN is the partner of N: without a LoRA they are the same picture."""
-
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -58,7 +52,7 @@ class Prompt:
     negative: str = NEGATIVE
 
     def words(self, arm: str) -> str:
-        """The prompt of an arm of ARMS."""
+        """The prompt of an arm; N and BN share theirs."""
         return self.text["N" if arm == "BN" else arm]
 
     def as_dict(self) -> dict[str, Any]:

@@ -113,7 +113,9 @@ def _expected(source: Source, before: Mapping[str, Plan]) -> int:
     else:
         counts = before[str(source.dataset)].counts
         if (subset := str(source.subset)) not in counts:
-            raise InputError("subset", subset, f"{source.dataset} has {', '.join(counts) or 'no subsets'}")
+            raise InputError(
+                "subset", subset, f"subsets of {source.dataset}: {', '.join(counts) or 'none; name a curate stage'}"
+            )
         found = counts[subset]
     return min(found, source.count or found)
 
@@ -163,7 +165,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     parents = [inputs.lineage(name) for name in settings.needs()]
     counts = {name: {"count": row["count"], "heldout": row["heldout"]} for name, row in manifest["subsets"].items()}
     origins = dict(sorted(Counter(item.origin for item in items).items()))
-    return context.commit("dataset", add(parents, "dataset", name=context.name, root=merkle_root(items), subsets=counts, origins=origins))
+    return context.commit(
+        "dataset", add(parents, "dataset", name=context.name, root=merkle_root(items), subsets=counts, origins=origins)
+    )
 
 
 def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused: list[Refusal]) -> list[Candidate]:

@@ -1,7 +1,7 @@
-"""Merge: several LoRAs into one, ΔW = Σ wᵢ·ΔWᵢ, exactly or as the best sum of a smaller rank.
+"""merge: several LoRAs into one, ΔW = Σ wᵢ·ΔWᵢ, exactly or as the best sum of a smaller rank.
 
-Makes `merged.safetensors`, `models.json` and `merge.json` (weights, strengths, cosines, energy kept). The history of every
-input is inlined in the result's own, so no parent file is needed to read it.
+Makes `merged.safetensors`, `models.json` and `merge.json` (weights, strengths, cosines, energy kept). The history of
+every input, and of the selection that chose it, is inlined in the result's own: no parent file is needed to read it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,8 @@ FILE = "merged.safetensors"
 class Settings(StageSettings):
     """`rank` left out keeps the exact sum (rank Σ rᵢ).
 
-    `alpha` is that of the result's header, and by it of its factors: "from-parent" keeps the inputs' alpha / rank, so that
-    training it on moves ΔW by steps of the size the inputs were trained with. It never changes ΔW.
+    `alpha` is that of the result's header, and by it of its factors: "from-parent" keeps the inputs' alpha / rank, so
+    that training it on moves ΔW by steps of the size the inputs were trained with. It never changes ΔW.
     """
 
     do: Literal["merge"]
@@ -47,7 +47,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Read, sum, write. Raises InputError for weights that do not fit the models, or a file that is no LoRA of this base."""
+    """Read, sum, write. Raises InputError for weights that do not fit the models or a file of another base."""
     models = inputs.models(settings.needs())
     if len(models) < 2:
         raise InputError(f"stages.{context.name}.models", ", ".join(m.name for m in models), "name at least two models")
@@ -63,25 +63,32 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     kept = sum(module.kept for module in merged.values()) / max(sum(module.total for module in merged.values()), 1e-300)
     rank = max(factors.rank for factors in lora.modules.values())
     histories = [header.lineage_of(one, model.sha256) for one, model in zip(loras, models, strict=True)]
-    parts = [{"model": root(h), "name": m.name, "weight": w} for h, m, w in zip(histories, models, weights, strict=True)]
-    lineage = add(histories, "merge", name=context.name, method=method, parts=parts, rank=rank, exact=settings.rank is None,
-                  alpha=gauge * rank, energy_kept=round(kept, 6), base=context.base_sha256)  # fmt: skip
+    rows = zip(histories, models, weights, strict=True)
+    parts = [{"model": root(history), "name": model.name, "weight": weight} for history, model, weight in rows]
+    result = {"method": method, "rank": rank, "alpha": gauge * rank, "energy_kept": round(kept, 6)}
+    told = {"name": context.name, "parts": parts, "exact": settings.rank is None, "base": context.base_sha256, **result}
+    chosen = [inputs.lineage(name) for name in settings.needs() if inputs.artifact(name).kind == "selection"]
+    lineage = add([*histories, *chosen], "merge", **told)
     facts = header.Facts(
         title=f"{context.character.name} {context.name}", author=context.character.author.name,
         license=context.character.license, trigger=context.character.trigger, architecture=spec.architecture,
         resolution=_resolution(loras), date=context.date, merged_from=", ".join(model.name for model in models),
     )  # fmt: skip
-    words = header.build(facts, lineage, ss_network_alpha=f"{gauge * rank:g}")
-    if facts.resolution == 0:
-        del words["modelspec.resolution"], words["ss_resolution"]
+    unsaid = {} if facts.resolution else {"modelspec.resolution": "", "ss_resolution": ""}
+    words = header.build(facts, lineage, ss_network_alpha=f"{gauge * rank:g}", **unsaid)
     write_lora(context.out / FILE, lora, words)
-    write_json(context.out / "merge.json", {
-        "method": method, "paper": METHODS[method].paper, "rank": rank, "alpha": gauge * rank, "energy_kept": round(kept, 6),
+    strengths = [_rounded(np.sqrt(max(energy, 0))) for energy in np.diag(inner)]
+    report = {
+        **result,
+        "paper": METHODS[method].paper,
         "strength": _rounded(np.sqrt(sum(module.kept for module in merged.values()))),
-        "models": [{**part, "sha256": m.sha256, "strength": _rounded(np.sqrt(max(inner[i, i], 0)))}
-                   for i, (part, m) in enumerate(zip(parts, models, strict=True))],
+        "models": [
+            {**part, "sha256": model.sha256, "strength": strength}
+            for part, model, strength in zip(parts, models, strengths, strict=True)
+        ],
         "cosines": [[_rounded(value) for value in row] for row in cosines(inner)],
-    })  # fmt: skip
+    }
+    write_json(context.out / "merge.json", report)
     write_models(context.out, [(context.name, None, FILE)])
     return context.commit("merge", lineage)
 
@@ -113,7 +120,9 @@ def gauge_of(loras: Sequence[Lora], weights: Sequence[float], settings: Settings
 
 def _resolution(loras: Sequence[Lora]) -> int:
     """The largest side that an input was trained at, as its header says; 0 when none says."""
-    sides = [side for lora in loras for side in lora.metadata.get("modelspec.resolution", "").split("x") if side.isdigit()]
+    sides = [
+        side for lora in loras for side in lora.metadata.get("modelspec.resolution", "").split("x") if side.isdigit()
+    ]
     return max(map(int, sides), default=0)
 
 

@@ -1,7 +1,7 @@
-"""Release: freeze the weights, draw samples with exactly those, write card, sidecars, history and checksums, then verify it all.
+"""release: freeze the weights, draw samples with exactly those, write card, sidecars, history and checksums, verify.
 
-Makes one folder named after the file, which is published as it is. What is released has tensor for tensor the bytes that the
-evaluation measured; only the header is new. Nothing in it depends on the clock, the machine or the place.
+Makes one folder named after the file, which is published as it is. What is released has tensor for tensor the bytes
+that the evaluation measured; only the header is new. Nothing in it depends on the clock, the machine or the place.
 """
 
 import shutil
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from onmodel.errors import InputError
-from onmodel.hashing import canonical_json, read_json, sha256_file, write_atomic, write_json
+from onmodel.hashing import read_json, sha256_file, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.models import header
 from onmodel.models.lora import read_lora
@@ -23,7 +23,7 @@ from onmodel.release.card import Card
 from onmodel.release.compatibility import self_test
 from onmodel.release.folder import bind
 from onmodel.release.licences import Licence, licence_of, licence_text, notice_text
-from onmodel.release.sidecars import Sample, requests, samples, triggers, webui_sidecar, write_samples
+from onmodel.release.sidecars import requests, samples, triggers, webui_sidecar, write_samples
 from onmodel.release.tables import changes, changes_csv, lint_card, values, values_csv
 from onmodel.release.verify import verify
 from onmodel.sample.pictures import Sampling, render
@@ -33,8 +33,8 @@ from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_mode
 class Settings(StageSettings):
     """`evaluation` is the stage whose numbers are published: fresh prompts on which nothing was chosen.
 
-    `previous` is a model of that evaluation (or its stage) that the card compares with; `train_notes` are the author's own
-    lines under "Notes and known limits".
+    `previous` is a model of that evaluation (or its stage) that the card compares with; `train_notes` are the
+    author's own lines under "Notes and known limits".
     """
 
     do: Literal["release"]
@@ -56,16 +56,19 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Make the folder. Raises InputError for a licence that does not fit the base, a model that was not measured or words
-    that are refused, OnmodelError when diffusers does not load the file, VerifyError when a number or hash is not so."""
+    """Make the folder.
+
+    Raises InputError for a licence that does not fit the base, a model that was not measured or words that are refused,
+    OnmodelError when diffusers does not load the file, VerifyError when a number on the card is not a measured one.
+    """
     character, name = context.character, settings.file_name
     licence = licence_of(context.base_name, character.license)
-    check_text(f"{settings.title} {name} {character.description}, rating {character.rating}", f"stages.{context.name}.title")
+    words = f"{settings.title}, {name}, {character.description}, rating {character.rating}"
+    check_text(words, f"stages.{context.name}.title and the character's description")
     measured = inputs.artifact(settings.evaluation).path / "evaluation.json"
     evaluation = read_json(measured)
     source = inputs.model(settings.model)
-    model = _measured_name(evaluation, source, settings)
-    previous = _previous_name(evaluation, settings)
+    model, previous = _measured_name(evaluation, source, settings), _previous_name(evaluation, settings)
     plan = evaluation["plan"]
     sampling = Sampling(**{key: plan[key] for key in ("steps", "guidance", "shift", "weight", "width", "height")})
 
@@ -76,32 +79,39 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     self_test(weights, _diffusers_config(context), context.scratch / "diffusers")
 
     shown = samples(character, plan, settings.samples)
-    frozen = Model(name, weights, sha256_file(weights))
-    drawn = render(context.family, context.base_sha256, requests(shown, frozen), sampling, context.pictures, context.progress,
-                   f"samples for {context.name}")  # fmt: skip
+    wanted = requests(shown, Model(name, weights, sha256_file(weights)))
+    title = f"samples for {context.name}"
+    drawn = render(
+        context.family, context.base_sha256, wanted, sampling, context.pictures, context.progress, title
+    )  # fmt: skip
     write_samples(folder, shown, drawn, name, payload, context.base_sha256, sampling)
 
+    parents = [history, inputs.lineage(settings.model), inputs.lineage(settings.evaluation)]
+    facts = {"name": name, "title": settings.title, "author": character.author.name, "license": licence.name}
+    lineage = add(parents, "release", date=context.date, **facts)
     compared = changes(evaluation, model, previous) if previous else []
-    lineage = add([history, inputs.lineage(settings.model), inputs.lineage(settings.evaluation)], "release", name=name,
-                  title=settings.title, author=character.author.name, license=licence.name, date=context.date)  # fmt: skip
     sets = triggers(character, sampling, shown)
     card = Card(
         title=settings.title, file_name=name, date=context.date, payload_sha256=payload, character=character,
-        base_name=context.base_name, licence=licence, sampling=sampling, samples=shown, triggers=sets, evaluation=evaluation,
-        model=model, previous=previous, changes=compared, lineage=lineage, train_notes=settings.train_notes,
+        base_name=context.base_name, licence=licence, sampling=sampling, samples=shown, triggers=sets,
+        evaluation=evaluation, model=model, previous=previous, changes=compared, lineage=lineage,
+        train_notes=settings.train_notes,
     ).render()  # fmt: skip
     lint_card(card, evaluation)
 
     write_atomic(folder / "evaluation" / "evaluation.json", measured.read_bytes())
-    _write(folder / "evaluation" / "table.csv", values_csv(values(evaluation)))
-    if previous:
-        _write(folder / "evaluation" / "changes.csv", changes_csv(compared))
     write_json(folder / "triggers.json", sets)
     write_json(folder / f"{name}.json", webui_sidecar(character, sampling, f"{settings.title}; see README.md"))
-    _write(folder / "README.md", card)
-    _write(folder / "LICENSE.md", licence_text(licence, name, character.author.name, context.date))
-    if (notice := notice_text(licence)) is not None:
-        _write(folder / "NOTICE", notice)
+    texts = {
+        "README.md": card,
+        "LICENSE.md": licence_text(licence, name, character.author.name, context.date),
+        "NOTICE": notice_text(licence),
+        "evaluation/table.csv": values_csv(values(evaluation)),
+        "evaluation/changes.csv": changes_csv(compared) if previous else None,
+    }
+    for file, text in texts.items():
+        if text is not None:
+            write_atomic(folder / file, text.encode())
     bind(folder, lineage, {weights.name: root(history)})
     verify(folder)
     write_models(context.out, [(name, source.epoch, f"{name}/{weights.name}")])
@@ -110,22 +120,25 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
 def _freeze(source: Model, settings: Settings, licence: Licence, context: Context) -> tuple[Path, Lineage]:
     """Write the tensors of the measured model, byte for byte, under the released header; the file and its history."""
-    lora = read_lora(source.path, context.family().spec)
     character, spec = context.character, context.family().spec
-    payload = payload_sha256(source.path)
-    history = add([header.lineage_of(lora, source.sha256)], "weights", name=settings.file_name, title=settings.title,
-                  trigger=character.trigger, license=licence.name, date=context.date, payload_sha256=payload)  # fmt: skip
-    side = max((int(part) for part in lora.metadata.get("modelspec.resolution", "").split("x") if part.isdigit()), default=0)
+    lora, payload = read_lora(source.path, spec), payload_sha256(source.path)
+    named = {"name": settings.file_name, "title": settings.title, "trigger": character.trigger, "license": licence.name}
+    past = header.lineage_of(lora, source.sha256)
+    history = add([past], "weights", date=context.date, payload_sha256=payload, **named)
     facts = header.Facts(
         title=settings.title, author=character.author.name, license=licence.name, trigger=character.trigger,
-        architecture=spec.architecture, resolution=side, date=context.date,
-        merged_from=lora.metadata.get("modelspec.merged_from", ""),
+        architecture=spec.architecture, resolution=0, date=context.date,
     )  # fmt: skip
+    # What the training wrote stays; what it did not know stays unsaid.
     kept = {key: value for key, value in lora.metadata.items() if key.startswith("ss_")}
-    words = header.build(facts, history, **kept | {"ss_output_name": settings.file_name, "sshs_model_hash": payload})
+    kept |= {
+        key: lora.metadata.get(key, "") for key in ("modelspec.resolution", "ss_resolution", "modelspec.merged_from")
+    }
+    kept |= {"ss_output_name": settings.file_name, "sshs_model_hash": payload}
     target = context.out / settings.file_name / f"{settings.file_name}.safetensors"
     with open_weights(source.path, "model") as file:
-        write_weights(target, {key: file.get_tensor(key) for key in file.keys()}, words)  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    write_weights(target, tensors, header.build(facts, history, **kept))
     assert payload_sha256(target) == payload, "the released tensors are not those that were measured"
     return target, history
 
@@ -142,17 +155,14 @@ def _previous_name(evaluation: Mapping[str, Any], settings: Settings) -> str | N
     """The one measured model that `previous` names, itself or by its stage."""
     if settings.previous is None:
         return None
-    names = [row["name"] for row in evaluation["models"] if settings.previous in (row["name"], row["name"].partition("@")[0])]
+    known = [str(row["name"]) for row in evaluation["models"]]
+    names = [name for name in known if settings.previous in (name, name.partition("@")[0])]
     if len(names) != 1:
-        known = ", ".join(row["name"] for row in evaluation["models"])
-        raise InputError("previous", settings.previous, f"names {len(names)} models of {settings.evaluation!r}; name one of {known}")
-    return str(names[0])
+        remedy = f"names {len(names)} models of {settings.evaluation!r}; name one of {', '.join(known)}"
+        raise InputError("previous", settings.previous, remedy)
+    return names[0]
 
 
 def _diffusers_config(context: Context) -> dict[str, Any]:
-    """The transformer's config as its own folder has it; the family appends the padding mask itself and says so there."""
+    """The transformer's config as its folder has it: the family appends the padding mask itself, and notes that."""
     return {**context.family().transformer.config, "concat_padding_mask": True}  # type: ignore[dict-item]
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomic(path, text.encode())

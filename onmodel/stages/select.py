@@ -69,7 +69,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         kept.append((name, model.epoch, file))
     write_models(context.out, kept)
     facts = {"chosen": [by_name[name].sha256 for name in found.chosen], "signature": evaluation["signature"]}
-    return context.commit("selection", add([inputs.lineage(settings.candidates)], "selection", name=context.name, **facts))
+    return context.commit(
+        "selection", add([inputs.lineage(settings.candidates)], "selection", name=context.name, **facts)
+    )
 
 
 def _report(found: Selection, signature: str, settings: Settings) -> dict[str, object]:

@@ -85,7 +85,8 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     for share in settings.data:
         counts = before[share.stage or settings.dataset].counts
         if share.subset not in counts:
-            raise InputError("data.subset", share.subset, f"{share.stage or settings.dataset} has {', '.join(counts)}")
+            known = ", ".join(counts) or "none; name a curate stage"
+            raise InputError("data.subset", share.subset, f"subsets of {share.stage or settings.dataset}: {known}")
         shown += counts[share.subset] * share.repeats
     kept = sum(settings.kept(epoch) for epoch in range(1, settings.epochs + 1))
     steps = math.ceil(shown / settings.batch) * settings.epochs

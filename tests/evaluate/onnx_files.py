@@ -1,7 +1,6 @@
 """Tiny observers in the field's file formats: a linear read-out of the mean colour, so that a test knows the answer."""
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def write_tagger(folder: Path, tags: Sequence[tuple[str, int]], weights: np.ndar
     return folder
 
 
-def write_identity(folder: Path, weights: np.ndarray, side: int = 32, threshold: float = 0.2) -> Path:
+def write_identity(folder: Path, weights: np.ndarray, side: int = 32) -> Path:
     """Feature = weights [F, 3] · mean of the normalised RGB."""
     folder.mkdir(parents=True, exist_ok=True)
     nodes = [
@@ -45,7 +44,6 @@ def write_identity(folder: Path, weights: np.ndarray, side: int = 32, threshold:
         ("input", ["batch", 3, side, side]),
         ("output", ["batch", len(weights)]),
     )
-    (folder / "metrics.json").write_text(json.dumps({"threshold": threshold}))
     return folder
 
 

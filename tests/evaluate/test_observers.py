@@ -49,7 +49,6 @@ def test_identity_normalises_as_clip_and_stretches(tmp_path: Path) -> None:
     found = identity([RED, Image.new("RGB", (10, 90), (255, 0, 0))])
     expected = (np.array([1, 0, 0]) - CLIP_MEAN) / CLIP_DEVIATION
     assert found[0] == pytest.approx(expected, abs=1e-4) and found[1] == pytest.approx(expected, abs=1e-4)
-    assert identity.threshold == 0.2
 
 
 def test_differences_are_half_of_one_minus_cosine_whatever_the_norm() -> None:
@@ -77,10 +76,8 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no network")
     with pytest.raises(InputError, match="no ONNX model"):
         Tagger(tmp_path, threads=1)
-    write_identity(tmp_path / "identity", np.eye(3))
-    (tmp_path / "identity" / "metrics.json").write_text("{}")
-    with pytest.raises(InputError, match="threshold"):
-        Identity(tmp_path / "identity", threads=1)
+    with pytest.raises(InputError, match=r"observers.identity.*no such file"):
+        Identity(tmp_path, threads=1)
 
 
 def test_another_base_brings_no_observers(tmp_path: Path) -> None:

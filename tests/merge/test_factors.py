@@ -38,7 +38,13 @@ def distance(merged: Merged, wanted: np.ndarray) -> float:
     return float(np.linalg.norm(dense(merged.factors) - wanted) / np.linalg.norm(wanted))
 
 
-FIVE = [(factors(0), 0.5), (factors(1), 0.2), (factors(2), -0.3), (factors(3, rank=6), 0.4), (factors(4, alpha=1.0), 0.2)]
+FIVE = [
+    (factors(0), 0.5),
+    (factors(1), 0.2),
+    (factors(2), -0.3),
+    (factors(3, rank=6), 0.4),
+    (factors(4, alpha=1.0), 0.2),
+]
 
 
 def test_the_stack_is_the_exact_sum() -> None:
@@ -77,7 +83,9 @@ def test_the_same_inputs_give_the_same_bytes() -> None:
         return hashlib.sha256(merged.down.numpy().tobytes() + merged.up.numpy().tobytes()).hexdigest()
 
     assert digest() == digest()
-    assert torch.all(merge_module(FIVE, 4).factors.up.gather(0, merge_module(FIVE, 4).factors.up.abs().argmax(0)[None]) > 0)
+    assert torch.all(
+        merge_module(FIVE, 4).factors.up.gather(0, merge_module(FIVE, 4).factors.up.abs().argmax(0)[None]) > 0
+    )
 
 
 def test_cosines_come_from_the_same_gram_matrices() -> None:

@@ -11,7 +11,11 @@ NAMES = ["preview@20", "release_1@20", "release_2@30"]
 def test_the_table() -> None:
     assert METHODS["uniform"].weights(NAMES, "uniform") == [1 / 3] * 3
     assert METHODS["weighted"].weights(NAMES, [1, 0, -0.5]) == [1.0, 0.0, -0.5]
-    assert METHODS["weighted"].weights(NAMES, {"release_2@30": 2, "preview@20": 1, "release_1@20": 0}) == [1.0, 0.0, 2.0]
+    assert METHODS["weighted"].weights(NAMES, {"release_2@30": 2, "preview@20": 1, "release_1@20": 0}) == [
+        1.0,
+        0.0,
+        2.0,
+    ]
     assert all(method.paper.startswith("https://") for method in METHODS.values())
 
 

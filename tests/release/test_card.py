@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.release.made_up import NAMES, character, evaluation, history
 
 from onmodel.errors import InputError, VerifyError
 from onmodel.release.card import Card
@@ -14,21 +13,46 @@ from onmodel.release.licences import LICENCES, licence_of, licence_text, notice_
 from onmodel.release.sidecars import samples, triggers, webui_sidecar
 from onmodel.release.tables import changes, changes_csv, decimal, lint_card, values, values_csv
 from onmodel.sample.pictures import Sampling
+from tests.release.made_up import CHOICE, NAMES, character, evaluation, history
 
 SAMPLING = Sampling(steps=2, guidance=3.0, shift=3.0, width=32, height=32)
-SECTIONS = ["Disclaimer", "Trigger word", "Usage", "Licence", "What improved since `release_1@20`", "Results", "Data", "Training",
-            "Research and experiments", "Merge", "Notes and known limits", "Files"]  # fmt: skip
+SECTIONS = [
+    "Disclaimer",
+    "Trigger word",
+    "Usage",
+    "Licence",
+    "What improved since `release_1@20`",
+    "Results",
+    "Data",
+    "Training",
+    "Research and experiments",
+    "Merge",
+    "Notes and known limits",
+    "Files",
+]
 
 
 def card(base_name: str = "toon", **changed: Any) -> str:
     numbers = evaluation()
     shown = samples(character(), numbers["plan"], 6)
     parts = {
-        "title": "BACKGWA Release 2", "file_name": "backgwa-release-2", "date": "2026-11-22", "payload_sha256": "a" * 64,
-        "character": character(), "base_name": base_name, "licence": LICENCES[base_name], "sampling": SAMPLING, "samples": shown,
-        "triggers": triggers(character(), SAMPLING, shown), "evaluation": numbers, "model": "refined@15", "previous": "release_1@20",
-        "changes": changes(numbers, "refined@15", "release_1@20"), "lineage": history(), "train_notes": "Sleeves may merge.\n",
-    } | changed  # fmt: skip
+        "title": "BACKGWA Release 2",
+        "file_name": "backgwa-release-2",
+        "date": "2026-11-22",
+        "payload_sha256": "a" * 64,
+        "character": character(),
+        "base_name": base_name,
+        "licence": LICENCES[base_name],
+        "sampling": SAMPLING,
+        "samples": shown,
+        "triggers": triggers(character(), SAMPLING, shown),
+        "evaluation": numbers,
+        "model": "refined@15",
+        "previous": "release_1@20",
+        "changes": changes(numbers, "refined@15", "release_1@20"),
+        "lineage": history(),
+        "train_notes": "Sleeves may merge.\n",
+    } | changed
     return Card(**parts).render()
 
 
@@ -71,6 +95,11 @@ def test_what_the_card_tells_of_the_history() -> None:
     assert "96 pictures generated" in text and "16 kept" in text
     assert "unknown origin" in text and "f" * 12 in text
     assert "was not measured: arm N was not generated" in text
+    assert "10 models measured on suite `choose-cd34ef56` (12 prompts × 2 seeds)." in text
+    assert "on which nothing was chosen" in text and "flatter" not in text
+    numbers = evaluation()
+    numbers["signature"] = CHOICE
+    assert "flatter" in card(evaluation=numbers) and "on which nothing was chosen" not in card(evaluation=numbers)
     first = card(previous=None, changes=[], lineage=history())
     assert "What improved" not in first
 
@@ -86,7 +115,9 @@ def test_every_number_is_one_of_the_tables() -> None:
 def test_a_changed_number_is_found(which: int) -> None:
     """Any digit of any value or bound, in the lists and in both tables."""
     text = card()
-    places = [m.start(1) + 1 for m in re.finditer(r"(\d\.\d\d) \[", text)] + [m.end() - 2 for m in re.finditer(r"\d\.\d\d\]", text)]
+    places = [m.start(1) + 1 for m in re.finditer(r"(\d\.\d\d) \[", text)] + [
+        m.end() - 2 for m in re.finditer(r"\d\.\d\d\]", text)
+    ]
     place = places[which * len(places) // 12]
     digit = next(i for i in range(place, len(text)) if text[i].isdigit())
     tampered = text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1 :]

@@ -66,12 +66,16 @@ def test_200_random_bytes_are_all_found_and_named(release: Path, tmp_path: Path)
     """At least 40 in each of the two binding files, the rest anywhere."""
     files = sorted(path for path in release.rglob("*") if path.is_file())
     draw = generator(7, "flips")
-    chosen = [release / LINEAGE] * 40 + [release / CHECKSUMS] * 40 + [files[draw.integers(len(files))] for _ in range(120)]
+    chosen = (
+        [release / LINEAGE] * 40 + [release / CHECKSUMS] * 40 + [files[draw.integers(len(files))] for _ in range(120)]
+    )
     wrong = []
     for path in chosen:
         original = path.read_bytes()
         place = int(draw.integers(len(original)))
-        path.write_bytes(original[:place] + bytes([original[place] ^ int(draw.integers(1, 256))]) + original[place + 1 :])
+        path.write_bytes(
+            original[:place] + bytes([original[place] ^ int(draw.integers(1, 256))]) + original[place + 1 :]
+        )
         name = path.relative_to(release).as_posix()
         try:
             verify(release)

@@ -59,7 +59,7 @@ def test_toon_sets(tmp_path: Path) -> None:
         assert item.tags.startswith("1girl, backgwa, ") and item.sentence and item.origin == "toon"
     lineage = read_json(artifact.path / "lineage.json")
     assert lineage[root(lineage)] == {
-        "type": "dataset", "used": [], "root": merkle_root(items(artifact)), "origins": {"toon": 10},
+        "type": "dataset", "name": "data", "used": [], "root": merkle_root(items(artifact)), "origins": {"toon": 10},
         "subsets": {"base": {"count": 6, "heldout": 0}, "fine": {"count": 4, "heldout": 0}},
     }  # fmt: skip
 
@@ -192,7 +192,7 @@ def test_plan(tmp_path: Path) -> None:
     before = {"generated": Plan(pictures=96, counts={"pictures": 16}), "old": Plan(counts={"x": 7})}
     assert curate.estimate(table, before).counts == {"a": 50, "b": 12}
     assert table.needs() == ["generated", "old"]
-    with pytest.raises(InputError, match="old has y"):
+    with pytest.raises(InputError, match="subsets of old: y"):
         curate.estimate(table, {**before, "old": Plan(counts={"y": 7})})
     first = table.model_dump(mode="json")
     (tmp_path / "own" / "000.txt").write_text("1boy")

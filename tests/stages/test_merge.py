@@ -43,7 +43,9 @@ def lora(seed: int, rank: int = 4, alpha: float = 2.0, names: tuple[str, ...] | 
     for linear in SPEC.linears:
         if names is None or linear.name in names:
             down = torch.from_numpy(normal((rank, 16), seed, "down", linear.name))
-            modules[linear.name] = Factors(down, torch.from_numpy(normal((24, rank), seed, "up", linear.name)) * 0.1, alpha)
+            modules[linear.name] = Factors(
+                down, torch.from_numpy(normal((24, rank), seed, "up", linear.name)) * 0.1, alpha
+            )
     return Lora(modules)
 
 
@@ -65,9 +67,19 @@ def context(scratch: Path, name: str = "merged") -> Context:
 
     scratch.mkdir(exist_ok=True)
     return Context(
-        name=name, seed=1, date="2026-11-22", character=CHARACTER, family=lambda: SimpleNamespace(spec=SPEC),  # type: ignore[arg-type,return-value]
-        base_name="toon", base_sha256="b" * 64, threads=1, scratch=scratch, pictures=scratch, progress=Progress(), commit=commit,
-    )  # fmt: skip
+        name=name,
+        seed=1,
+        date="2026-11-22",
+        character=CHARACTER,
+        family=lambda: SimpleNamespace(spec=SPEC),  # type: ignore[arg-type,return-value]
+        base_name="toon",
+        base_sha256="b" * 64,
+        threads=1,
+        scratch=scratch,
+        pictures=scratch,
+        progress=Progress(),
+        commit=commit,
+    )
 
 
 Runner = Callable[..., tuple[Artifact, Lora]]
@@ -107,7 +119,12 @@ def test_the_sum_is_exact_and_weights_go_by_name_or_place(run: Runner) -> None:
     artifact, by_name = run({"a": a, "b": b}, weights={"b@30": -0.25, "a@30": 1.5})
     assert difference(by_name, deltas((a, 1.5), (b, -0.25))) < 1e-6
     row = read_json(artifact.path / "models.json")[0]
-    assert row == {"name": "merged", "epoch": None, "file": "merged.safetensors", "sha256": sha256_file(artifact.path / row["file"])}
+    assert row == {
+        "name": "merged",
+        "epoch": None,
+        "file": "merged.safetensors",
+        "sha256": sha256_file(artifact.path / row["file"]),
+    }
 
 
 def test_what_the_merge_says_of_itself(run: Runner) -> None:
@@ -143,6 +160,26 @@ def test_a_merge_inlines_its_parents_histories_and_invents_none(run: Runner, tmp
     assert len(ordered(read_json(again.path / "lineage.json"))) == 5
 
 
+def test_a_selection_that_chose_the_inputs_is_part_of_the_history(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    one = save(tmp_path / "runs", "one", lora(1))
+    two = save(tmp_path / "runs", "two", lora(2))
+    five = tmp_path / "five"
+    five.mkdir()
+    rows = []
+    for artifact in (one, two):
+        file = f"{artifact.hash}.safetensors"
+        (five / file).write_bytes((artifact.path / "model.safetensors").read_bytes())
+        rows.append((f"{artifact.hash}@30", 30, file))
+    write_models(five, rows)
+    write_json(five / "lineage.json", add([add([], "evaluation", name="candidates")], "selection", chosen=2))
+    settings = merge.Settings(do="merge", models="five")
+    artifact = merge.run(Inputs({"five": Artifact("selection", "five", five)}), settings, context(tmp_path / "scratch"))
+    history = read_json(artifact.path / "lineage.json")
+    used = sorted(history[id]["type"] for id in history[root(history)]["used"])
+    assert used == ["checkpoint", "checkpoint", "selection"]
+
+
 def test_the_same_merge_is_the_same_file(run: Runner) -> None:
     first, _ = run({"a": lora(1), "b": lora(2)}, rank=4)
     second, _ = run({"a": lora(1), "b": lora(2)}, rank=4)
@@ -172,7 +209,10 @@ def test_trap_8_a_layer_that_an_input_lacks_is_zero_there(run: Runner) -> None:
 
 
 def test_trap_8_what_is_not_a_plain_lora_stops_the_merge(run: Runner, tmp_path: Path) -> None:
-    for key, said in (("diffusion_model.blocks.0.mlp.layer1.dora_scale", "DoRA"), ("diffusion_model.blocks.0.odd.lora_A.weight", "unknown")):
+    for key, said in (
+        ("diffusion_model.blocks.0.mlp.layer1.dora_scale", "DoRA"),
+        ("diffusion_model.blocks.0.odd.lora_A.weight", "unknown"),
+    ):
         folder = tmp_path / said
         folder.mkdir()
         name = "diffusion_model.blocks.0.mlp.layer1.lora_"

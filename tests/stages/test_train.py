@@ -101,7 +101,8 @@ def test_what_it_writes(run: Run, data: Artifact, family: Anima) -> None:
         assert words["onmodel.dataset_root"] == next(n["root"] for n in lineage.values() if n["type"] == "dataset")
         assert {n["type"] for n in lineage.values()} == {"base", "dataset", "run", "checkpoint"}
         with safe_open(model.path, "pt") as file:
-            assert all(key.startswith("diffusion_model.blocks.") and ".lora_" in key for key in file)
+            keys = file.keys()
+        assert len(keys) == 40 and all(key.startswith("diffusion_model.blocks.") and ".lora_" in key for key in keys)
     whole = read_json(artifact.path / "lineage.json")
     check(whole)
     assert len(whole[root(whole)]["used"]) == 2
@@ -182,7 +183,7 @@ def test_killed_at_random_moments_it_ends_the_same(run: Run, tmp_path: Path, kil
         os.waitpid(child, 0)
         for path in (tmp_path / "killed").rglob("*.safetensors"):
             with safe_open(path, "pt") as file:
-                assert list(file)
+                assert file.keys()
     assert run("killed").hash == whole.hash
     assert not [path for path in (tmp_path / "killed").rglob("*") if path.name.startswith(".onmodel-")]
 
@@ -312,5 +313,5 @@ def test_plan() -> None:
     assert settings.needs() == ["data", "more", "old@3"]
     plan = train.estimate(settings, {"data": Plan(counts={"a": 10}), "more": Plan(counts={"b": 3}), "old": Plan()})
     assert plan == Plan(steps=33, exposures={"a": 12, "more/b": 3}, models=2)
-    with pytest.raises(InputError, match="more has c"):
+    with pytest.raises(InputError, match="subsets of more: c"):
         train.estimate(settings, {"data": Plan(counts={"a": 10}), "more": Plan(counts={"c": 3})})

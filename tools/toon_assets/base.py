@@ -146,7 +146,7 @@ def _bucket(rng: np.random.Generator, progress: float) -> str:
     return ("square", "portrait", "landscape", "small")[rng.choice(4, p=[0.58, 0.22, 0.16, 0.04])]
 
 
-def train(settings: Settings, minutes: float = 60.0) -> None:
+def train(settings: Settings, minutes: float = 88.0) -> None:
     """Writes work/base.pt every two minutes and a picture grid every four; resumes from it."""
     path = settings.work / "base.pt"
     saved = load_checkpoint(path)

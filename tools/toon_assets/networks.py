@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,12 @@ class _Graph:
         return self.node("Gemm", self.node("Flatten", pooled), self.constant(head.weight.detach().numpy()),
                          self.constant(head.bias.detach().numpy()), transB=1, output=output)
 
+    def groups(self, logits: str, sizes: Sequence[int], kind: str) -> str:
+        """Softmax or LogSoftmax of each group of classes."""
+        parts = [f"part{i}" for i in range(len(sizes))]
+        self.nodes.append(helper.make_node("Split", [logits, self.constant(np.array(sizes, np.int64))], parts, axis=1))
+        return self.node("Concat", *[self.node(kind, part, axis=1) for part in parts], axis=1)
+
     def save(self, path: Path, name: str, inputs: list, outputs: list) -> None:
         graph = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="onmodel",
@@ -101,29 +108,31 @@ def _info(name: str, *shape: int | str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
 
 
-def save_tagger(network: Observer, groups: list[int], table: np.ndarray, offset: np.ndarray, path: Path) -> None:
+def save_tagger(network: Observer, groups: Sequence[int], table: np.ndarray, offset: np.ndarray, path: Path) -> None:
     """WD v3: NHWC float32 BGR 0–255 → probabilities exp(table · log-softmax of each group + offset)."""
     graph = _Graph()
     x = graph.node("Transpose", "input", perm=[0, 3, 1, 2])
     x = graph.node("Mul", x, graph.constant(np.array(1 / 127.5, np.float32)))
     x = graph.node("Sub", x, graph.constant(np.array(1.0, np.float32)))
     logits = graph.observer(x, network, "logits", bgr=True)
-    parts = [f"part{i}" for i in range(len(groups))]
-    graph.nodes.append(helper.make_node("Split", [logits, graph.constant(np.array(groups, np.int64))], parts, axis=1))
-    logs = graph.node("Concat", *[graph.node("LogSoftmax", part, axis=1) for part in parts], axis=1)
+    logs = graph.groups(logits, groups, "LogSoftmax")
     said = graph.node("Gemm", logs, graph.constant(table), graph.constant(offset), transB=1)
     graph.node("Exp", said, output="output")
     graph.save(path, "toon_tagger", [_info("input", "batch", SIDE, SIDE, 3)], [_info("output", "batch", len(table))])
 
 
-def save_identity(network: Observer, folder: Path) -> None:
-    """CCIP: NCHW RGB 0–1 with CLIP mean and deviation → feature; features [N,D] → differences [N,N] in 0..1."""
+def save_identity(network: Observer, groups: Sequence[int], matrix: np.ndarray, folder: Path) -> None:
+    """CCIP: NCHW RGB 0–1 with CLIP mean and deviation → feature; features [N,D] → differences [N,N] in 0..1.
+
+    The feature is `matrix` [D,classes] times the softmax of each group.
+    """
     graph = _Graph()
     mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
     x = graph.node("Mul", "input", graph.constant(2 * std))
     x = graph.node("Add", x, graph.constant(2 * mean - 1))
-    graph.observer(x, network, "output", bgr=False)
-    size = network.head.out_features
+    logits = graph.observer(x, network, "logits", bgr=False)
+    graph.node("Gemm", graph.groups(logits, groups, "Softmax"), graph.constant(matrix), transB=1, output="output")
+    size = len(matrix)
     graph.save(folder / "model_feat.onnx", "toon_identity", [_info("input", "batch", 3, SIDE, SIDE)],
                [_info("output", "batch", size)])
     graph = _Graph()

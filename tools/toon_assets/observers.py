@@ -184,7 +184,7 @@ def fit(settings: Settings, name: str, network: nn.Module, loss_of, minutes: flo
     return network.eval()
 
 
-def train_tagger(settings: Settings, minutes: float = 15.0) -> None:
+def train_tagger(settings: Settings, minutes: float = 22.0) -> None:
     """Writes out/tagger; two thirds renders, one third pictures that went through the VAE."""
     chunks = [pictures.load_chunk(path) for path in sorted((settings.work / "pool").glob("*.pkl"))
               if f"{pictures.HELD_OUT_CHUNK:04d}" not in path.stem]

@@ -20,11 +20,13 @@ from torch import Tensor
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model, T5TokenizerFast
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from onmodel.toon.attributes import Toon, sample_toon
+from onmodel.toon.attributes import ATTRIBUTES, COLOR_ATTRIBUTES, VOCABULARY, Toon, sample_toon
 from onmodel.toon.captions import sentence, tags, words
+from onmodel.toon.datasets import FREE
 
 from .common import SEED, Settings, log
 
+EVERYDAY_STYLE = "flat color"  # drawn unless another style is asked for
 ROWS = 512  # text rows the DiT sees
 WIDTH = 128
 # Tokens of a training batch of short or long captions: two fixed shapes; the rare longer caption becomes "".
@@ -43,23 +45,43 @@ def nonsense_name(rng: np.random.Generator) -> str:
     return "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), size=rng.integers(4, 9)))
 
 
+def unsaid(toon: Toon, rng: np.random.Generator) -> frozenset[str]:
+    """Attributes that this caption leaves out, as people do: the everyday style, colours, or all of who it is.
+
+    Without this a prompt that names neither colour nor style would mean line art, where captions have no colours.
+    """
+    hidden: set[str] = set()
+    if toon.style == EVERYDAY_STYLE and rng.random() < 0.6:
+        hidden.add("style")
+    if rng.random() < 0.3:
+        hidden |= COLOR_ATTRIBUTES
+    if rng.random() < 0.25:
+        hidden |= set(ATTRIBUTES) - set(FREE)
+    return frozenset(hidden)
+
+
 def caption(toon: Toon, rng: np.random.Generator, long: bool) -> str:
     """One of the ways people write. Long: a sentence, perhaps after some tags. Short: empty or shuffled tags.
 
-    One caption in eight carries a made-up name, some tags begin with quality words; neither means anything.
+    One caption in eight carries a made-up name, some tags begin with quality words; neither means anything. A style
+    other than the everyday one is always said.
     """
     trigger = nonsense_name(rng) if rng.random() < 0.12 else None
+    absorbed = unsaid(toon, rng)
     if long and rng.random() < 0.75:
-        return sentence(toon, trigger=trigger, rng=rng)
+        return sentence(toon, trigger=trigger, absorbed=absorbed, rng=rng)
     if long:
-        few = tags(toon, trigger=trigger, rng=rng, keep=0.25)
-        return f"{', '.join(few)}. {sentence(toon, rng=rng)}"
+        few = tags(toon, trigger=trigger, absorbed=absorbed, rng=rng, keep=0.25)
+        return f"{', '.join(few)}. {sentence(toon, absorbed=absorbed, rng=rng)}"
     if rng.random() < 0.13:
         return ""
-    text = ", ".join(tags(toon, trigger=trigger, rng=rng, keep=0.9 if rng.random() < 0.8 else 0.5))
+    said = tags(toon, trigger=trigger, absorbed=absorbed, rng=rng, keep=0.9 if rng.random() < 0.8 else 0.5)
+    style = VOCABULARY["style"][toon.style]
+    if toon.style != EVERYDAY_STYLE and style not in said:
+        said.insert(int(rng.integers(1, len(said) + 1)), style)
     if rng.random() < 0.12:
-        text = ", ".join([*rng.choice(QUALITY, size=int(rng.integers(1, 4)), replace=False), text])
-    return text
+        said = [*rng.choice(QUALITY, size=int(rng.integers(1, 4)), replace=False), *said]
+    return ", ".join(said)
 
 
 def _corpus(count: int) -> list[str]:

@@ -1,37 +1,31 @@
 """An identity model in CCIP format: is the same character drawn in two pictures?
 
 `model_feat.onnx` maps a picture (RGB / 255, CLIP mean and deviation, plainly resized) to a feature that is not of unit
-norm; two pictures differ by clip((1 − cosine) / 2, 0, 1), and show the same character up to `metrics.json`'s threshold.
-`model_metrics.onnx` of the format computes the same difference and is not needed here.
+norm; two pictures differ by clip((1 − cosine) / 2, 0, 1). The format's `model_metrics.onnx` computes the same, and the
+threshold in its `metrics.json` is not used: the references' own agreement says what is enough.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from onmodel.errors import InputError
 from onmodel.evaluate.observers import Network, chunks
-from onmodel.hashing import hash_json, sha256_file
+from onmodel.hashing import sha256_file
 
 CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 CLIP_DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 
 
 class Identity:
-    """Identity features of pictures. Pictures up to `threshold` apart show the same character."""
+    """Identity features of pictures."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         path = folder / "model_feat.onnx"
         self._model = Network("observers.identity", path, threads)
         self._side = self._model.side(2, "observers.identity", path)
-        try:
-            self.threshold = float(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["threshold"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError("observers.identity", folder / "metrics.json", 'needs {"threshold": number}') from error
-        self.sha256 = hash_json([sha256_file(path), self.threshold])
+        self.sha256 = sha256_file(path)
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Features [N, F] of RGB pictures of any size."""
