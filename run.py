@@ -1,8 +1,8 @@
 """Make the virtual environment, install the locked dependencies, run a task. Standard library only.
 
-    python run.py demo      a character's whole life on the toon world, into demo/
-    python run.py test      the tests
-    python run.py check     format, lint, types
+python run.py demo      a character's whole life on the toon world, into demo/
+python run.py test      the tests
+python run.py check     format, lint, types
 """
 
 import hashlib
@@ -50,7 +50,9 @@ def main() -> int:
     try:
         install()
     except (subprocess.CalledProcessError, OSError) as error:
-        print(f"installation: {error} — check the network and the disk, then run the same command again", file=sys.stderr)
+        print(
+            f"installation: {error} — check the network and the disk, then run the same command again", file=sys.stderr
+        )
         return 1
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     for task in TASKS[sys.argv[1]]:

@@ -1,4 +1,4 @@
-"""character.toml: the model sheet — who the character is, what must, may and must not be drawn, and the author's words."""
+"""character.toml, the model sheet: who she is, what must, may and must not be drawn, and the author's words."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Everything that onmodel raises on purpose. A user's mistake is one line that names the field, the value and the remedy.
+"""Everything that onmodel raises on purpose. A user's mistake is one line that names field, value and remedy.
 
 OnmodelError            exit 1
 ├── InputError          exit 2   a recipe, a file or an argument is wrong; nothing was written

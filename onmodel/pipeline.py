@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -61,10 +60,10 @@ def make_plan(recipe: Recipe, project: Project | None = None) -> list[Step]:
         for reference in settings.needs():
             stage = reference.partition("@")[0]
             if stage not in plans:
-                later = stage in recipe.stages
-                known = ", ".join(plans) or "none yet"
-                raise InputError(f"stages.{name}", reference,
-                                 "stands later in the recipe; move it up" if later else f"no such stage; before this one: {known}")  # fmt: skip
+                remedy = f"no such stage; before this one: {', '.join(plans) or 'none yet'}"
+                if stage in recipe.stages:
+                    remedy = "stands later in the recipe; move it up"
+                raise InputError(f"stages.{name}", reference, remedy)
         plan = module.estimate(settings, plans)
         plans[name] = plan
         seconds = None if per is None else plan.steps * per["step"] + plan.pictures * per["picture"] + per["stage"]
@@ -88,7 +87,7 @@ class Result:
 def run(recipe: Recipe, project: Project, progress: Progress, until: str | None = None) -> Result:
     """Run the stages in order, skipping what the ledger has; with `until`, only that stage and what it needs.
 
-    Raises InputError before anything heavy when the recipe is wrong, and whatever a stage raises; what was finished stays.
+    Raises InputError before anything heavy when the recipe is wrong, and whatever a stage raises; what is done stays.
     """
     steps = make_plan(recipe, project)
     wanted = {step.name for step in steps} if until is None else needed(steps, until)
@@ -125,6 +124,7 @@ def _run_stage(step: Step, inputs: Inputs, key: str, recipe: Recipe, project: Pr
     started = time.monotonic()
     artifact = project.committed(scratch)
     if artifact is None:
+
         def commit(kind: str, lineage: Lineage) -> Artifact:
             write_json(scratch / "out" / "lineage.json", lineage)
             return project.commit(scratch, kind)
@@ -142,7 +142,7 @@ def _run_stage(step: Step, inputs: Inputs, key: str, recipe: Recipe, project: Pr
 
 
 def needed(steps: list[Step], until: str) -> set[str]:
-    """The stage `until` and every stage that it reads, directly or not. Raises InputError when there is no such stage."""
+    """The stage `until` and every stage that it reads, directly or not. Raises InputError for an unknown stage."""
     by_name = {step.name: step for step in steps}
     if until not in by_name:
         raise InputError("stage", until, f"the recipe has no such stage; it has {', '.join(by_name)}")
@@ -181,7 +181,9 @@ def _settings(name: str, table: Mapping[str, Any], kind: type[StageSettings]) ->
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise InputError(f"stages.{name}.{field}", first.get("input"), "unknown setting; see docs/recipe.md") from error
+            raise InputError(
+                f"stages.{name}.{field}", first.get("input"), "unknown setting; see docs/recipe.md"
+            ) from error
         value = "missing" if first["type"] == "missing" else first.get("input")
         message = re.sub(r"^(Value error, |Input )", "", first["msg"])
         raise InputError(f"stages.{name}.{field}", value, message) from error

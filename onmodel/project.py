@@ -1,6 +1,6 @@
 """A project: one folder that holds the ledger, the objects, the picture cache, and what a person reads.
 
-    onmodel.db  objects/ab/<hash>/  scratch/<key>/  pictures/ab/<key>.png  summary.json  report/  release/<name>/
+onmodel.db  objects/ab/<hash>/  scratch/<key>/  pictures/ab/<key>.png  summary.json  report/  release/<name>/
 """
 
 import errno
@@ -37,7 +37,9 @@ class Project:
             lock.acquire()
         except Timeout as error:
             who = holder.read_text() if holder.exists() else "another process"
-            raise BusyError(f"{self.folder} is being written by {who}; wait for it, or use another --project") from error
+            raise BusyError(
+                f"{self.folder} is being written by {who}; wait for it, or use another --project"
+            ) from error
         try:
             holder.write_text(f"process {os.getpid()}")
             sweep(self.folder)
@@ -59,7 +61,7 @@ class Project:
         return Artifact(kind, hash, path)
 
     def commit(self, scratch: Path, kind: str) -> Artifact:
-        """Move `scratch/out` into the objects in one step. Killed at any point, `committed` or a re-run completes it."""
+        """Move `scratch/out` into the objects in one step. After a kill, `committed` or a re-run completes it."""
         out = scratch / "out"
         hash = tree_hash(out)
         path = self.folder / "objects" / hash[:2] / hash

@@ -26,7 +26,7 @@ HEAD = {"name", "character", "base", "seed", "date", "threads"}
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe whose frame is right. `stages`: name → table with `do`, defaults merged in, base-dependent values chosen."""
+    """A recipe whose frame is right. `stages`: name → table with `do`; defaults and the base's values are in."""
 
     name: str
     character: Character
@@ -83,7 +83,7 @@ def load_recipe(path: Path) -> Recipe:
     )
 
 
-DATE_HINT = ", e.g. date = \"2026-11-22\": it stands in the released file, so that a rebuild gives the same bytes"
+DATE_HINT = ', e.g. date = "2026-11-22": it stands in the released file, so that a rebuild gives the same bytes'
 
 
 def refuse_unknown(prefix: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
@@ -93,7 +93,9 @@ def refuse_unknown(prefix: str, table: Mapping[str, Any], known: Iterable[str]) 
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-            raise InputError(f"{prefix}{key}", table[key] if not isinstance(table[key], dict) else "{…}", f"unknown; {remedy}")
+            raise InputError(
+                f"{prefix}{key}", table[key] if not isinstance(table[key], dict) else "{…}", f"unknown; {remedy}"
+            )
 
 
 def _stage(name: str, table: Any, defaults: Mapping[str, Any], base: str) -> dict[str, Any]:

@@ -42,11 +42,16 @@ def test_every_package_has_a_rank() -> None:
 
 
 def test_imports_go_one_way() -> None:
-    wrong = [f"{file}: {own} imports {other}" for file, own, other in imports() if own != "__init__" and RANK[other] >= RANK[own]]
+    wrong = [
+        f"{file}: {own} imports {other}"
+        for file, own, other in imports()
+        if own != "__init__" and RANK[other] >= RANK[own]
+    ]
     assert wrong == []
 
 
 def test_help_and_import_load_no_torch() -> None:
-    code = "import sys, onmodel.cli.main; heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'PIL'} & set(sys.modules); print(sorted(heavy))"
+    heavy = "{'torch', 'diffusers', 'transformers', 'numpy', 'PIL'}"
+    code = f"import sys, onmodel.cli.main; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -94,7 +94,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
         ("[recipe]", '[recipe]\nbase = { family = "anima", folder = "nowhere" }', "base.folder"),
     ],
 )
-def test_what_a_newcomer_gets_wrong_ends_in_one_line_before_anything_is_written(tmp_path: Path, old: str, new: str, says: str) -> None:
+def test_what_a_newcomer_gets_wrong_ends_in_one_line_before_anything_is_written(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
     recipe = tmp_path / "r.toml"
     recipe.write_text(RECIPE.read_text().replace(old, new, 1))
     run = onmodel("run", recipe, "--project", tmp_path / "p")

@@ -49,9 +49,14 @@ def test_defaults_are_merged_and_values_chosen_for_the_base(tmp_path: Path) -> N
         ("[stages.data]", "[stages.data", r"not valid TOML"),
     ],
 )
-def test_wrong_recipes_end_in_one_line_that_names_field_value_and_remedy(tmp_path: Path, old: str, new: str, says: str) -> None:
+def test_wrong_recipes_end_in_one_line_that_names_field_value_and_remedy(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
     if "tune" in new:  # not a table of bases any more: the stage itself refuses it
-        assert load_recipe(write(tmp_path, GOOD.replace(old, new))).stages["preview"]["learning_rate"] == {"anima": 1e-5, "tune": 2e-3}
+        assert load_recipe(write(tmp_path, GOOD.replace(old, new))).stages["preview"]["learning_rate"] == {
+            "anima": 1e-5,
+            "tune": 2e-3,
+        }
         return
     with pytest.raises(InputError, match=says) as error:
         load_recipe(write(tmp_path, GOOD.replace(old, new)))

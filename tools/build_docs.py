@@ -1,9 +1,10 @@
 """Write docs/recipe.md and docs/metrics.md from the code, so that they cannot say anything else. A test compares them.
 
-    .venv/bin/python tools/build_docs.py
+.venv/bin/python tools/build_docs.py
 """
 
 import inspect
+import re
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
@@ -18,12 +19,15 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 def recipe_page() -> str:
     """Every setting of every verb with its type and default."""
-    parts = ["# Recipes", "Written by `tools/build_docs.py`.", inspect.cleandoc(frame or "").replace("    [", "- `[").strip()]
-    parts[-1] = "```\n" + inspect.cleandoc(frame or "") + "\n```"
+    parts = ["# Recipes", "Written by `tools/build_docs.py`.", f"```\n{inspect.cleandoc(frame or '')}\n```"]
     for verb in VERBS:
         module = stage_module(verb)
         parts.append(f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{inspect.cleandoc(module.Settings.__doc__)}")
-        rows = [f"| `{name}` | {_type(field)} | {_default(field)} |" for name, field in module.Settings.model_fields.items() if name != "do"]
+        rows = [
+            f"| `{name}` | {_type(field)} | {_default(field)} |"
+            for name, field in module.Settings.model_fields.items()
+            if name != "do"
+        ]
         parts.append("\n".join(["| setting | type | default |", "|---|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
 
@@ -36,7 +40,8 @@ def metrics_page() -> str:
         doc = inspect.getdoc(function) or ""
         parts.append(
             f"## `{axis.id}` — {axis.title}\n\n{doc}\n\n"
-            f"- unit: {axis.unit}; range {low or '−∞'} … {high or '∞'}; ideal: {axis.direction}; version {axis.version}\n"
+            f"- unit: {axis.unit}; range {low or '−∞'} … {high or '∞'}; ideal: {axis.direction}; "
+            f"version {axis.version}\n"
             f"- arm: {axis.arm}; observers: {', '.join(axis.observers) or 'none, pixels alone'}\n"
             f"- origin: {axis.origin}\n- limits: {axis.limits}"
         )
@@ -45,8 +50,7 @@ def metrics_page() -> str:
 
 def _type(field: FieldInfo) -> str:
     text = inspect.formatannotation(field.annotation)
-    for noise in ("typing.", "collections.abc.", "pathlib.", "onmodel.sample.suites.", "onmodel.stages.curate.", "onmodel.stages.train.",
-                  "onmodel.stages.sample.", "onmodel.dataset.captions.", "onmodel.train.objective."):  # fmt: skip
+    for noise in re.findall(r"(?:[a-z_]+\.)+(?=[A-Z])", text):
         text = text.replace(noise, "")
     return f"`{text}`".replace("|", "\\|")
 

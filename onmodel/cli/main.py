@@ -12,8 +12,13 @@ from onmodel.cli import base, run, stage, verify
 from onmodel.errors import OnmodelError
 from onmodel.stages import VERBS
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  help="The whole life of a character LoRA: curate, train, sample, evaluate, select, merge, release.")  # fmt: skip
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="The whole life of a character LoRA: curate, train, sample, evaluate, select, merge, release.",
+)
 app.command("run")(run.command)
 for verb in VERBS:
     app.command(verb, help=f"Run a recipe's {verb} stage, and the stages that it needs.")(stage.command_for(verb))

@@ -13,14 +13,22 @@ from onmodel.recipe import Recipe
 
 def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
     """Print stages with exposures per picture, training steps, pictures to generate and estimated time."""
-    table = Table(title=f"{recipe.name} · {recipe.character.name} on {recipe.base_name}", title_justify="left", box=SIMPLE, pad_edge=False,
-                  caption="×n: times that each picture is seen", caption_justify="left")  # fmt: skip
+    table = Table(
+        title=f"{recipe.name} · {recipe.character.name} on {recipe.base_name}",
+        title_justify="left",
+        caption="×n: times that each picture is seen",
+        caption_justify="left",
+        box=SIMPLE,
+        pad_edge=False,
+    )
     for column in ("stage", "", "pictures", "steps", "generate", "about"):
         number = column in ("steps", "generate", "about")
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for step in steps:
         plan = step.plan
-        shown = [f"{name} {n}" for name, n in plan.counts.items()] + [f"{name} ×{n}" for name, n in plan.exposures.items()]
+        shown = [f"{name} {n}" for name, n in plan.counts.items()] + [
+            f"{name} ×{n}" for name, n in plan.exposures.items()
+        ]
         table.add_row(
             step.name, step.verb, "\n".join(shown), str(plan.steps or ""), str(plan.pictures or ""), clock(step.seconds)
         )
@@ -48,4 +56,3 @@ def clock(seconds: float | None) -> str:
         return "?"
     whole = round(seconds)
     return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60:02d} s"
-

@@ -49,5 +49,7 @@ def execute(recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool
         write_results(recipe, project, result, Console(stderr=as_json))
     if as_json:
         summary = project.folder / "summary.json"
-        found = json.loads(summary.read_text()) if until is None else {n: str(a.path) for n, a in result.artifacts.items()}
+        found = (
+            json.loads(summary.read_text()) if until is None else {n: str(a.path) for n, a in result.artifacts.items()}
+        )
         print(json.dumps(found, indent=1))

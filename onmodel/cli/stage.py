@@ -33,4 +33,6 @@ def _stage(recipe: Path, verb: str, name: str) -> str:
         return name
     if not name and len(stages) == 1:
         return stages[0]
-    raise InputError("stage", name or "none given", f"name a {verb} stage of the recipe: {', '.join(stages) or 'it has none'}")
+    raise InputError(
+        "stage", name or "none given", f"name a {verb} stage of the recipe: {', '.join(stages) or 'it has none'}"
+    )

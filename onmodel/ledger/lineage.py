@@ -1,8 +1,8 @@
 """Lineage: a Merkle DAG of what a thing was made from. It travels inside every artifact and every LoRA header.
 
-A node is `{"type": …, "used": [ids of its parents], **facts}` and its id is the SHA-256 of its canonical JSON, so a node's id
-vouches for its whole history, and joining two histories is a union of dictionaries. Node types follow W3C PROV's view: an
-entity (`dataset`, `checkpoint`, `merge`, `release` …) that was generated with `used` others.
+A node is `{"type": …, "used": [ids of its parents], **facts}` and its id is the SHA-256 of its canonical JSON, so a
+node's id vouches for its whole history, and joining two histories is a union of dictionaries. Node types follow W3C
+PROV's view: an entity (`dataset`, `checkpoint`, `merge`, `release` …) that was generated with `used` others.
 """
 
 from collections.abc import Iterable, Mapping

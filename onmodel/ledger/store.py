@@ -64,7 +64,8 @@ class Ledger:
               inputs: Mapping[str, str], environment: Mapping[str, str], now: str) -> int:  # fmt: skip
         """Record that a stage begins; returns the run's id. `now` is UTC in ISO 8601."""
         cursor = self._db.execute(
-            "INSERT INTO runs (key, recipe, stage, verb, settings, inputs, environment, started) VALUES (?,?,?,?,?,?,?,?)",
+            "INSERT INTO runs (key, recipe, stage, verb, settings, inputs, environment, started)"
+            " VALUES (?,?,?,?,?,?,?,?)",
             (key, recipe, stage, verb, _json(settings), _json(inputs), _json(environment), now),
         )
         assert cursor.lastrowid is not None

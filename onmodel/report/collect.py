@@ -28,7 +28,9 @@ def write_results(recipe: Recipe, project: Project, result: Result, console: Con
 
 def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
     """Read what the stages made. The published numbers are those of the evaluation that the release stage names."""
-    of_kind = {kind: _of_kind(result, kind) for kind in ("evaluation", "selection", "run", "dataset", "merge", "release")}
+    of_kind = {
+        kind: _of_kind(result, kind) for kind in ("evaluation", "selection", "run", "dataset", "merge", "release")
+    }
     inputs = Inputs(result.artifacts)
     final = confirm = release = lineage = None
     for name, artifact in of_kind["release"].items():

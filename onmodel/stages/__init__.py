@@ -1,4 +1,4 @@
-"""The stages, one file per verb. Read in order — curate, train, sample, evaluate, select, merge, release — they are the product.
+"""The stages, one file per verb; read in order they are the product.
 
 Each file has a `Settings` (its table in the recipe), `estimate(settings, before) -> Plan` (what it will cost, from what
 the stages before it will make) and `run(inputs, settings, context) -> Artifact`. They are imported when first needed,

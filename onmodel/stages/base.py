@@ -62,7 +62,7 @@ class Inputs:
     def models(self, references: Sequence[str]) -> list[Model]:
         """The LoRA files that the references name, in order, each once.
 
-        `stage@*` are all, `stage@30` one epoch, `stage` alone the last checkpoint — or everything that a select stage chose.
+        `stage@*` are all, `stage@30` one epoch, `stage` alone the last checkpoint, or all that a select stage chose.
         """
         found: dict[str, Model] = {}
         for reference in references:
@@ -96,7 +96,8 @@ class Inputs:
 class Context:
     """Where a stage works and what it may use. Nothing here may put a clock or a path of the machine into bytes.
 
-    `base_name` is "toon" or the family's name. `scratch` belongs to this stage and these settings and survives a kill: what lies there is resumed from.
+    `base_name` is "toon" or the family's name. `scratch` belongs to this stage and these settings and survives a kill:
+    what lies there is resumed from.
     `family()` loads the base model once per process. `commit(kind, lineage)` moves `out` into the object store.
     """
 

@@ -18,29 +18,49 @@ Distribution = Mapping[str, Mapping[str, float]]
 # attribute → value → Danbooru-style tag; '' says nothing. For outfit_color, headwear_color and neck_color the
 # entry is the colour word that captions put before the thing ("navy" + "beret").
 VOCABULARY: dict[str, dict[str, str]] = {
-    "hair_style": {v: v for v in (
-        "short hair", "long hair", "twintails", "ponytail", "bob cut", "spiky hair", "braid")},
-    "hair_color": {v: f"{v} hair" for v in (
-        "black", "brown", "blonde", "red", "orange", "green", "light blue", "blue", "purple", "pink", "white")},
+    "hair_style": {
+        v: v for v in ("short hair", "long hair", "twintails", "ponytail", "bob cut", "spiky hair", "braid")
+    },
+    "hair_color": {
+        v: f"{v} hair"
+        for v in ("black", "brown", "blonde", "red", "orange", "green", "light blue", "blue", "purple", "pink", "white")
+    },
     "eye_color": {v: f"{v} eyes" for v in ("blue", "red", "green", "purple", "brown", "yellow")},
     "ears": {"none": "", "cat ears": "cat ears", "rabbit ears": "rabbit ears", "horns": "horns"},
-    "headwear": {"none": "", "beret": "beret", "witch hat": "witch hat", "halo": "halo", "hair bow": "hair bow",
-                 "hair flower": "hair flower"},
+    "headwear": {
+        "none": "",
+        "beret": "beret",
+        "witch hat": "witch hat",
+        "halo": "halo",
+        "hair bow": "hair bow",
+        "hair flower": "hair flower",
+    },
     "headwear_color": {v: v for v in ("red", "navy", "white", "pink", "black", "yellow")},
     "glasses": {"none": "", "glasses": "glasses"},
     "neck": {"none": "", "ribbon": "ribbon", "scarf": "scarf"},
     "neck_color": {v: v for v in ("red", "navy", "white", "green")},
     "outfit": {v: v for v in ("t-shirt", "hoodie", "dress", "school uniform", "kimono", "jacket")},
     "outfit_color": {v: v for v in ("red", "blue", "green", "yellow", "purple", "pink", "black", "white")},
-    "expression": {"expressionless": "expressionless", "smile": "smile", "sad": "sad", "angry": "angry",
-                   "surprised": "surprised", "wink": "one eye closed"},
+    "expression": {
+        "expressionless": "expressionless",
+        "smile": "smile",
+        "sad": "sad",
+        "angry": "angry",
+        "surprised": "surprised",
+        "wink": "one eye closed",
+    },
     "framing": {v: v for v in ("close-up", "upper body", "full body")},
     "view": {v: v for v in ("looking at viewer", "three-quarter view", "from side")},
     "pose": {v: v for v in ("standing", "arms up", "hand on hip", "waving")},
-    "background": {v: v for v in (
-        "white background", "blue sky", "night sky", "forest", "indoors", "beach", "sunset")},
-    "style": {"flat color": "flat color", "lineart": "lineart", "pixel art": "pixel art", "pastel": "pastel colors",
-              "noir": "monochrome", "comic": "comic"},
+    "background": {v: v for v in ("white background", "blue sky", "night sky", "forest", "indoors", "beach", "sunset")},
+    "style": {
+        "flat color": "flat color",
+        "lineart": "lineart",
+        "pixel art": "pixel art",
+        "pastel": "pastel colors",
+        "noir": "monochrome",
+        "comic": "comic",
+    },
     "body": {"normal": "", "chibi": "chibi", "tall": "tall"},
 }
 ATTRIBUTES: tuple[str, ...] = tuple(VOCABULARY)
@@ -50,17 +70,46 @@ OUTFIT_EXTRAS: dict[str, tuple[str, ...]] = {"jacket": ("oversized sleeves", "wh
 
 # The renderer's real colours; a character sheet's palette is read from here.
 COLORS: dict[str, dict[str, RGB]] = {
-    "hair_color": {"black": (55, 51, 70), "brown": (128, 80, 50), "blonde": (250, 214, 106), "red": (206, 50, 54),
-                   "orange": (244, 140, 48), "green": (86, 178, 88), "light blue": (152, 216, 250),
-                   "blue": (58, 98, 210), "purple": (144, 86, 194), "pink": (250, 154, 194), "white": (238, 240, 248)},
-    "eye_color": {"blue": (36, 112, 240), "red": (226, 36, 50), "green": (34, 172, 78), "purple": (152, 70, 216),
-                  "brown": (136, 80, 38), "yellow": (252, 202, 24)},
-    "headwear_color": {"red": (214, 52, 56), "navy": (42, 54, 116), "white": (244, 244, 248), "pink": (250, 150, 186),
-                       "black": (57, 54, 68), "yellow": (252, 212, 64)},
+    "hair_color": {
+        "black": (55, 51, 70),
+        "brown": (128, 80, 50),
+        "blonde": (250, 214, 106),
+        "red": (206, 50, 54),
+        "orange": (244, 140, 48),
+        "green": (86, 178, 88),
+        "light blue": (152, 216, 250),
+        "blue": (58, 98, 210),
+        "purple": (144, 86, 194),
+        "pink": (250, 154, 194),
+        "white": (238, 240, 248),
+    },
+    "eye_color": {
+        "blue": (36, 112, 240),
+        "red": (226, 36, 50),
+        "green": (34, 172, 78),
+        "purple": (152, 70, 216),
+        "brown": (136, 80, 38),
+        "yellow": (252, 202, 24),
+    },
+    "headwear_color": {
+        "red": (214, 52, 56),
+        "navy": (42, 54, 116),
+        "white": (244, 244, 248),
+        "pink": (250, 150, 186),
+        "black": (57, 54, 68),
+        "yellow": (252, 212, 64),
+    },
     "neck_color": {"red": (222, 44, 52), "navy": (42, 54, 116), "white": (244, 244, 248), "green": (60, 160, 88)},
-    "outfit_color": {"red": (214, 60, 62), "blue": (60, 108, 214), "green": (72, 164, 92), "yellow": (248, 208, 72),
-                     "purple": (146, 92, 194), "pink": (248, 148, 182), "black": (56, 53, 68),
-                     "white": (242, 243, 248)},
+    "outfit_color": {
+        "red": (214, 60, 62),
+        "blue": (60, 108, 214),
+        "green": (72, 164, 92),
+        "yellow": (248, 208, 72),
+        "purple": (146, 92, 194),
+        "pink": (248, 148, 182),
+        "black": (56, 53, 68),
+        "white": (242, 243, 248),
+    },
     "fixed": {"skin": (255, 226, 204), "shirt": (250, 250, 252), "trousers": (74, 82, 112), "shoes": (92, 62, 56)},
 }
 COLOR_ATTRIBUTES = frozenset(COLORS) - {"fixed"}
@@ -121,14 +170,40 @@ class Character:
         return Toon(**{**self.traits, **free})  # type: ignore[arg-type]
 
 
-BACKGWA = Character("BACKGWA", "backgwa", {
-    "hair_style": "bob cut", "hair_color": "light blue", "eye_color": "yellow", "ears": "cat ears",
-    "headwear": "beret", "headwear_color": "navy", "glasses": "none", "neck": "ribbon", "neck_color": "red",
-    "outfit": "jacket", "outfit_color": "blue", "body": "normal"})
-OTHER = Character("Mimori", "mimori", {
-    "hair_style": "twintails", "hair_color": "pink", "eye_color": "red", "ears": "rabbit ears",
-    "headwear": "none", "glasses": "none", "neck": "none", "outfit": "dress", "outfit_color": "green",
-    "body": "normal"})
+BACKGWA = Character(
+    "BACKGWA",
+    "backgwa",
+    {
+        "hair_style": "bob cut",
+        "hair_color": "light blue",
+        "eye_color": "yellow",
+        "ears": "cat ears",
+        "headwear": "beret",
+        "headwear_color": "navy",
+        "glasses": "none",
+        "neck": "ribbon",
+        "neck_color": "red",
+        "outfit": "jacket",
+        "outfit_color": "blue",
+        "body": "normal",
+    },
+)
+OTHER = Character(
+    "Mimori",
+    "mimori",
+    {
+        "hair_style": "twintails",
+        "hair_color": "pink",
+        "eye_color": "red",
+        "ears": "rabbit ears",
+        "headwear": "none",
+        "glasses": "none",
+        "neck": "none",
+        "outfit": "dress",
+        "outfit_color": "green",
+        "body": "normal",
+    },
+)
 
 _STANDIN = ("hair_color", "ears", "headwear")
 

@@ -11,6 +11,8 @@ from onmodel.toon.pen import WHITE, Pen, Point, Variation, mirrored, mix, smooth
 
 SKIN, SHIRT = COLORS["fixed"]["skin"], COLORS["fixed"]["shirt"]
 DARK_CLOTH = (58, 58, 84)
+
+
 @dataclass(frozen=True)
 class Body:
     """Proportions in head radii: shoulder half width, heights of waist, hip and sole, arm length and thickness."""
@@ -66,8 +68,12 @@ def _flare(elbow: Point, hand: Point, near: float, far: float, beyond: float) ->
     dx, dy = hand[0] - elbow[0], hand[1] - elbow[1]
     length = math.hypot(dx, dy) or 1.0
     nx, ny, end = -dy / length, dx / length, _between(elbow, hand, beyond)
-    return ((elbow[0] + nx * near, elbow[1] + ny * near), (end[0] + nx * far, end[1] + ny * far),
-            (end[0] - nx * far, end[1] - ny * far), (elbow[0] - nx * near, elbow[1] - ny * near))
+    return (
+        (elbow[0] + nx * near, elbow[1] + ny * near),
+        (end[0] + nx * far, end[1] + ny * far),
+        (end[0] - nx * far, end[1] - ny * far),
+        (elbow[0] - nx * near, elbow[1] - ny * near),
+    )
 
 
 def draw_arm(pen: Pen, toon: Toon, body: Body, arm: tuple[Point, Point, Point]) -> None:
@@ -135,8 +141,9 @@ class Fit:
         """A garment from the neck over the waist to its hem, `flare` half wide there."""
         narrow *= self.narrow
         w = self.body.w * narrow
-        return mirrored(((0.26 * narrow, 1.0), (w * 0.86, 1.18), (w, 1.5), (w * 0.92, self.body.waist),
-                         (flare * narrow, hem)))
+        return mirrored(
+            ((0.26 * narrow, 1.0), (w * 0.86, 1.18), (w, 1.5), (w * 0.92, self.body.waist), (flare * narrow, hem))
+        )
 
 
 def _t_shirt(fit: Fit) -> None:
@@ -170,8 +177,14 @@ def _school_uniform(fit: Fit) -> None:
     pen, w, x, body = fit.pen, fit.w, fit.turn, fit.body
     pen.shape(mirrored(((w * 0.9, body.waist), (w + 0.34, body.hip + 0.45))), pen.dark(fit.color, 0.4))
     pen.shape(fit.trunk(body.waist + 0.15, body.w * 0.95), fit.color)
-    collar = ((x - w * 0.95, 1.16), (x + w * 0.95, 1.16), (x + w * 0.72, 1.62), (x + 0.06, 2.0), (x - 0.06, 2.0),
-              (x - w * 0.72, 1.62))
+    collar = (
+        (x - w * 0.95, 1.16),
+        (x + w * 0.95, 1.16),
+        (x + w * 0.72, 1.62),
+        (x + 0.06, 2.0),
+        (x - 0.06, 2.0),
+        (x - w * 0.72, 1.62),
+    )
     pen.shape(collar, WHITE)
     pen.shape(((x - 0.28, 1.1), (x + 0.28, 1.1), (x, 1.6)), SKIN)
 
@@ -191,14 +204,27 @@ def _jacket(fit: Fit) -> None:
     pen.shape(fit.trunk(body.hip - 0.2, body.w * 0.8, 0.92), SHIRT)
     for side in (-1, 1):
         inner = fit.turn + side * 0.24 * fit.narrow
-        pen.shape([(inner, 1.05), (side * w * 0.86, 1.14), (side * w * 1.12, 1.5), (side * w * 1.16, body.hip),
-                   (inner + side * 0.04, body.hip)], fit.color)
+        pen.shape(
+            [
+                (inner, 1.05),
+                (side * w * 0.86, 1.14),
+                (side * w * 1.12, 1.5),
+                (side * w * 1.16, body.hip),
+                (inner + side * 0.04, body.hip),
+            ],
+            fit.color,
+        )
         pen.shape([(inner, 1.05), (inner + side * 0.34, 1.08), (inner + side * 0.26, 1.7), (inner, 1.9)], fit.shade)
 
 
 OUTFITS: dict[str, Callable[[Fit], None]] = {
-    "t-shirt": _t_shirt, "hoodie": _hoodie, "dress": _dress, "school uniform": _school_uniform, "kimono": _kimono,
-    "jacket": _jacket}
+    "t-shirt": _t_shirt,
+    "hoodie": _hoodie,
+    "dress": _dress,
+    "school uniform": _school_uniform,
+    "kimono": _kimono,
+    "jacket": _jacket,
+}
 
 
 def draw_body(pen: Pen, toon: Toon, body: Body) -> None:
@@ -218,8 +244,9 @@ def draw_neck(pen: Pen, toon: Toon) -> None:
     x = {"looking at viewer": 0.0, "three-quarter view": 0.14, "from side": 0.34}[toon.view]
     if toon.neck == "scarf":
         pen.shape(((x + 0.1, 1.3), (x + 0.58, 1.3), (x + 0.64, 2.15), (x + 0.16, 2.15)), pen.dark(color))
-        pen.shape(smooth(((-0.8, 1.1), (-0.5, 0.96), (0.5, 0.96), (0.8, 1.1), (0.72, 1.42), (0, 1.56), (-0.72,
-                                                                                                        1.42))), color)
+        pen.shape(
+            smooth(((-0.8, 1.1), (-0.5, 0.96), (0.5, 0.96), (0.8, 1.1), (0.72, 1.42), (0, 1.56), (-0.72, 1.42))), color
+        )
         return
     for side in (-1, 1):
         pen.shape(((x, 1.3), (x + side * 0.36, 1.86), (x + side * 0.1, 1.9)), pen.dark(color))

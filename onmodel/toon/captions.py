@@ -29,19 +29,45 @@ _FEELING = ("she {}", "in the picture she {}", "now she {}")
 _NO_FEELING = "she is shown"
 # How a sentence says a tag where the bare tag would not read; "{}" is the tag.
 _PHRASES: dict[str, str] = {
-    "bob cut": "a {}", "braid": "a {}", "ponytail": "a {}",
-    "expressionless": "is {}", "smile": "has a {}", "sad": "is {}", "angry": "is {}", "surprised": "is {}",
-    "one eye closed": "has {}", "arms up": "with {}", "hand on hip": "with {}",
-    "close-up": "in a {}", "upper body": "in an {} picture", "full body": "in a {} picture",
-    "three-quarter view": "in {}", "white background": "on a {}", "blue sky": "under a {}", "night sky": "under a {}",
-    "forest": "in a {}", "beach": "on a {}", "sunset": "at {}",
-    "flat color": "in {} style", "lineart": "in {} style", "pixel art": "in {} style", "pastel colors": "in {}",
-    "monochrome": "in {} style", "comic": "in {} style"}
+    "bob cut": "a {}",
+    "braid": "a {}",
+    "ponytail": "a {}",
+    "expressionless": "is {}",
+    "smile": "has a {}",
+    "sad": "is {}",
+    "angry": "is {}",
+    "surprised": "is {}",
+    "one eye closed": "has {}",
+    "arms up": "with {}",
+    "hand on hip": "with {}",
+    "close-up": "in a {}",
+    "upper body": "in an {} picture",
+    "full body": "in a {} picture",
+    "three-quarter view": "in {}",
+    "white background": "on a {}",
+    "blue sky": "under a {}",
+    "night sky": "under a {}",
+    "forest": "in a {}",
+    "beach": "on a {}",
+    "sunset": "at {}",
+    "flat color": "in {} style",
+    "lineart": "in {} style",
+    "pixel art": "in {} style",
+    "pastel colors": "in {}",
+    "monochrome": "in {} style",
+    "comic": "in {} style",
+}
 _PLURAL = ("glasses", "sleeves")
 
 
-def tags(toon: Toon, *, trigger: str | None = None, absorbed: frozenset[str] = frozenset(),
-         rng: np.random.Generator | None = None, keep: float = 1.0) -> list[str]:
+def tags(
+    toon: Toon,
+    *,
+    trigger: str | None = None,
+    absorbed: frozenset[str] = frozenset(),
+    rng: np.random.Generator | None = None,
+    keep: float = 1.0,
+) -> list[str]:
     """Count tag, trigger, then general tags.
 
     `absorbed` names attributes left unsaid (a character's fixed traits). With `rng` the general tags are shuffled and
@@ -53,8 +79,13 @@ def tags(toon: Toon, *, trigger: str | None = None, absorbed: frozenset[str] = f
     return [COUNT_TAG, *([trigger] if trigger else []), *general]
 
 
-def sentence(toon: Toon, *, trigger: str | None = None, absorbed: frozenset[str] = frozenset(),
-             rng: np.random.Generator | None = None) -> str:
+def sentence(
+    toon: Toon,
+    *,
+    trigger: str | None = None,
+    absorbed: frozenset[str] = frozenset(),
+    rng: np.random.Generator | None = None,
+) -> str:
     """Two short sentences: the girl, then the picture; `rng` picks the wording and the order inside each part."""
     said = _said(toon, absorbed)
 
@@ -106,9 +137,11 @@ def _general(toon: Toon, absorbed: frozenset[str]) -> list[str]:
 def _said(toon: Toon, absorbed: frozenset[str]) -> dict[str, list[str]]:
     """Attribute → its tags, for what is visible and not absorbed."""
     open_ = visible(toon) - absorbed
-    said = {name: _thing(toon, name, COLORED[name] in open_) if name in COLORED
-            else [VOCABULARY[name][getattr(toon, name)]]
-            for name in ATTRIBUTES if name in open_ and name not in _COLOR_OF_A_THING}
+    said = {
+        name: _thing(toon, name, COLORED[name] in open_) if name in COLORED else [VOCABULARY[name][getattr(toon, name)]]
+        for name in ATTRIBUTES
+        if name in open_ and name not in _COLOR_OF_A_THING
+    }
     return {name: kept for name, phrases in said.items() if (kept := [phrase for phrase in phrases if phrase])}
 
 

@@ -20,8 +20,18 @@ from onmodel.toon.attributes import BACKGWA, RGB, VOCABULARY, WORLD, Distributio
 from onmodel.toon.captions import sentence, tags
 from onmodel.toon.draw import draw
 
-__all__ = ["BACKGWA", "FREE", "STANDIN_SETS", "Faults", "SetSpec", "deal", "draw_item", "planted", "shares",
-           "write_set"]
+__all__ = [
+    "BACKGWA",
+    "FREE",
+    "STANDIN_SETS",
+    "Faults",
+    "SetSpec",
+    "deal",
+    "draw_item",
+    "planted",
+    "shares",
+    "write_set",
+]
 
 Size = tuple[int, int]
 BUCKETS: tuple[Size, ...] = ((96, 96), (80, 112), (112, 80))
@@ -71,35 +81,81 @@ def _balanced(*names: str) -> dict[str, dict[str, float]]:
     return {name: uniform(name) for name in names}
 
 
-STANDIN_SETS: dict[str, SetSpec] = {spec.name: spec for spec in (
-    SetSpec("preview", 16, "the first quick set: one style, one mood, one framing, a yellow cast", 101,
-            {"style": _lead("style", pastel=0.9), "expression": _lead("expression", smile=0.7),
-             "framing": _lead("framing", upper_body=0.8), "view": _lead("view", looking_at_viewer=0.8)},
-            Faults(yellow_tint=0.25, unlabelled=frozenset({"style"})), tied=("framing", "view")),
-    SetSpec("release_1", 24, "wider, with new faults: evening light, unstable proportions and outfit colours", 102,
-            _balanced("style", "expression") | {
+STANDIN_SETS: dict[str, SetSpec] = {
+    spec.name: spec
+    for spec in (
+        SetSpec(
+            "preview",
+            16,
+            "the first quick set: one style, one mood, one framing, a yellow cast",
+            101,
+            {
+                "style": _lead("style", pastel=0.9),
+                "expression": _lead("expression", smile=0.7),
+                "framing": _lead("framing", upper_body=0.8),
+                "view": _lead("view", looking_at_viewer=0.8),
+            },
+            Faults(yellow_tint=0.25, unlabelled=frozenset({"style"})),
+            tied=("framing", "view"),
+        ),
+        SetSpec(
+            "release_1",
+            24,
+            "wider, with new faults: evening light, unstable proportions and outfit colours",
+            102,
+            _balanced("style", "expression")
+            | {
                 "background": _lead("background", sunset=0.5),
                 "body": {"normal": 0.5, "chibi": 0.25, "tall": 0.25},
                 "outfit_color": {"blue": 0.75, "purple": 0.125, "black": 0.125},
-                "framing": {"full body": 0.5, "upper body": 0.375, "close-up": 0.125}},
-            Faults(yellow_tint=0.15, tinted=0.5, unlabelled=frozenset({"body", "outfit_color"}))),
-    SetSpec("backgwa_base", 40, "the standard design, clean, styles balanced", 103,
-            _balanced("style", "expression", "background", "pose")),
-    SetSpec("backgwa_alignment", 20, "neutral pictures in flat light that hold the identity still", 104,
-            {"style": {"flat color": 0.7, "comic": 0.3}, "background": {"white background": 0.8, "indoors": 0.2},
-             "expression": {"expressionless": 0.6, "smile": 0.4}, "pose": {"standing": 1.0},
-             "framing": {"full body": 0.5, "upper body": 0.3, "close-up": 0.2},
-             "view": {"looking at viewer": 0.6, "three-quarter view": 0.2, "from side": 0.2}}),
-    SetSpec("backgwa_additional", 40, "variety with a style skew, other outfits and bodies, and some wrong labels", 105,
-            _balanced("expression", "pose", "background") | {
-                "style": _lead("style", comic=0.6), "outfit": _lead("outfit", jacket=0.4),
-                "body": {"normal": 0.6, "chibi": 0.2, "tall": 0.2}},
-            Faults(label_errors=0.1)),
-    SetSpec("refinement", 19, "clean, balanced and expressive", 106,
-            _balanced("style", "expression", "background", "pose", "view")),
-    SetSpec("reference", 24, "held out: never trained on, without faults", 107,
-            _balanced("style", "expression")),
-)}
+                "framing": {"full body": 0.5, "upper body": 0.375, "close-up": 0.125},
+            },
+            Faults(yellow_tint=0.15, tinted=0.5, unlabelled=frozenset({"body", "outfit_color"})),
+        ),
+        SetSpec(
+            "backgwa_base",
+            40,
+            "the standard design, clean, styles balanced",
+            103,
+            _balanced("style", "expression", "background", "pose"),
+        ),
+        SetSpec(
+            "backgwa_alignment",
+            20,
+            "neutral pictures in flat light that hold the identity still",
+            104,
+            {
+                "style": {"flat color": 0.7, "comic": 0.3},
+                "background": {"white background": 0.8, "indoors": 0.2},
+                "expression": {"expressionless": 0.6, "smile": 0.4},
+                "pose": {"standing": 1.0},
+                "framing": {"full body": 0.5, "upper body": 0.3, "close-up": 0.2},
+                "view": {"looking at viewer": 0.6, "three-quarter view": 0.2, "from side": 0.2},
+            },
+        ),
+        SetSpec(
+            "backgwa_additional",
+            40,
+            "variety with a style skew, other outfits and bodies, and some wrong labels",
+            105,
+            _balanced("expression", "pose", "background")
+            | {
+                "style": _lead("style", comic=0.6),
+                "outfit": _lead("outfit", jacket=0.4),
+                "body": {"normal": 0.6, "chibi": 0.2, "tall": 0.2},
+            },
+            Faults(label_errors=0.1),
+        ),
+        SetSpec(
+            "refinement",
+            19,
+            "clean, balanced and expressive",
+            106,
+            _balanced("style", "expression", "background", "pose", "view"),
+        ),
+        SetSpec("reference", 24, "held out: never trained on, without faults", 107, _balanced("style", "expression")),
+    )
+}
 
 
 # --- dealing ---------------------------------------------------------------------------------------------------------
@@ -117,7 +173,7 @@ def _apportion(weights: Mapping[str, float], count: int) -> list[str]:
     exact = {value: count * weight / total for value, weight in weights.items()}
     whole = {value: int(share + 1e-9) for value, share in exact.items()}
     by_remainder = sorted(exact, key=lambda value: whole[value] - exact[value])
-    for value in by_remainder[:count - sum(whole.values())]:
+    for value in by_remainder[: count - sum(whole.values())]:
         whole[value] += 1
     return [value for value in sorted(whole, key=lambda value: -whole[value]) for _ in range(whole[value])]
 
@@ -132,13 +188,15 @@ def deal(spec: SetSpec) -> tuple[Toon, ...]:
         order = _rng(spec, "tied" if attribute in spec.tied else attribute).permutation(spec.count)
         columns[attribute] = [values[place] for place in order]
     seeds = _rng(spec, "nuisance").integers(2**31, size=spec.count)
-    return tuple(BACKGWA.toon(**{name: column[i] for name, column in columns.items()}, nuisance=int(seeds[i]))
-                 for i in range(spec.count))
+    return tuple(
+        BACKGWA.toon(**{name: column[i] for name, column in columns.items()}, nuisance=int(seeds[i]))
+        for i in range(spec.count)
+    )
 
 
 def _chosen(spec: SetSpec, what: str, slots: int, share: float) -> frozenset[int]:
     """An exact share of `slots`."""
-    return frozenset(int(slot) for slot in _rng(spec, what).permutation(slots)[:round(share * slots)])
+    return frozenset(int(slot) for slot in _rng(spec, what).permutation(slots)[: round(share * slots)])
 
 
 def _mislabelled(spec: SetSpec, toons: Sequence[Toon]) -> dict[int, dict[str, str]]:
@@ -180,8 +238,9 @@ def _as_designed(toon: Toon) -> frozenset[str]:
     return frozenset(same if "outfit" in same else same - {"outfit_color"})
 
 
-def write_set(name: str, folder: Path | str, *, size_buckets: Sequence[Size] = BUCKETS,
-              count: int | None = None) -> None:
+def write_set(
+    name: str, folder: Path | str, *, size_buckets: Sequence[Size] = BUCKETS, count: int | None = None
+) -> None:
     """Write a set as NNN.png and NNN.txt: the tag caption on the first line, the sentence on the second.
 
     The same call writes the same bytes. `count` deals the set's shares over another number of pictures.

@@ -18,8 +18,7 @@ from onmodel.toon.scenery import background, dots, shadow
 OVERSAMPLE = 3
 
 # framing → (head radius as share of height, as share of width, head centre as share of height)
-FRAMES: dict[str, tuple[float, float, float]] = {
-    "close-up": (0.335, 0.36, 0.57), "upper body": (0.24, 0.28, 0.455)}
+FRAMES: dict[str, tuple[float, float, float]] = {"close-up": (0.335, 0.36, 0.57), "upper body": (0.24, 0.28, 0.455)}
 LOW_HAIR = frozenset({"short hair", "long hair", "bob cut", "braid"})
 LINE_AT: dict[str, float] = {"close-up": 1.25, "upper body": 1.0, "full body": 0.8}
 

@@ -10,8 +10,20 @@ from onmodel.toon.pen import BLACK, WHITE, Pen, Point, mirrored, mix, smooth
 
 SKIN = COLORS["fixed"]["skin"]
 FACE = smooth(mirrored(((0.5, -0.95), (0.98, -0.3), (0.97, 0.25), (0.72, 0.74), (0.26, 1.0))))
-PROFILE = smooth(((-0.6, -0.9), (0.5, -0.95), (0.92, -0.3), (0.93, 0.1), (1.1, 0.36), (0.95, 0.5), (0.9, 0.8),
-                  (0.6, 1.0), (0.0, 0.85), (-0.7, 0.5)))
+PROFILE = smooth(
+    (
+        (-0.6, -0.9),
+        (0.5, -0.95),
+        (0.92, -0.3),
+        (0.93, 0.1),
+        (1.1, 0.36),
+        (0.95, 0.5),
+        (0.9, 0.8),
+        (0.6, 1.0),
+        (0.0, 0.85),
+        (-0.7, 0.5),
+    )
+)
 
 # expression → brow (inner y, outer y, width), eye openness, iris size, mouth
 LOOKS: dict[str, tuple[Point, float, float, str]] = {
@@ -40,8 +52,20 @@ def _mouth(pen: Pen, kind: str, x: float, k: float) -> None:
         pen.shape([(x - 0.2 * k, 0.66), (x + 0.2 * k, 0.66), (x + 0.24 * k, 0.77), (x - 0.24 * k, 0.77)], WHITE, False)
     else:
         wide = 0.36 if kind == "smile" else 0.28
-        pen.shape(smooth(((x - wide * k, 0.57), (x, 0.62), (x + wide * k, 0.57), (x + 0.2 * k, 0.82), (x, 0.88),
-                          (x - 0.2 * k, 0.82))), dark, False)
+        pen.shape(
+            smooth(
+                (
+                    (x - wide * k, 0.57),
+                    (x, 0.62),
+                    (x + wide * k, 0.57),
+                    (x + 0.2 * k, 0.82),
+                    (x, 0.88),
+                    (x - 0.2 * k, 0.82),
+                )
+            ),
+            dark,
+            False,
+        )
         pen.oval(x, 0.78, 0.15 * k, 0.08, red)
 
 
@@ -60,8 +84,16 @@ def _eye(pen: Pen, toon: Toon, x: float, side: int, k: float) -> None:
     pen.oval(x, y, rx * 0.34 * size, ry * 0.42 * size, (24, 18, 30))
     pen.oval(x - 0.09 * k, y - 0.14, rx * 0.3, ry * 0.26, WHITE)
     inner = 0.5 if toon.expression == "angry" else 0.82
-    pen.stroke([(x - 0.95 * rx * side, y - ry * inner), (x - 0.3 * rx * side, y - ry * 1.0),
-                (x + 0.5 * rx * side, y - ry * 0.98), (x + 1.15 * rx * side, y - ry * 0.6)], 0.11, lash)
+    pen.stroke(
+        [
+            (x - 0.95 * rx * side, y - ry * inner),
+            (x - 0.3 * rx * side, y - ry * 1.0),
+            (x + 0.5 * rx * side, y - ry * 0.98),
+            (x + 1.15 * rx * side, y - ry * 0.6),
+        ],
+        0.11,
+        lash,
+    )
 
 
 # view → (x, side, narrowing) of each eye, mouth x, mouth narrowing

@@ -10,17 +10,69 @@ from onmodel.toon.pen import BLACK, WHITE, Pen, Points, grey, mirrored, mix, smo
 
 # Fringe: inner edge from the right lock to the left one, seen from the front; the outer edge is the head's dome.
 FRINGES: dict[str, Points] = {
-    "short hair": ((1.04, 0.5), (0.9, -0.02), (0.76, -0.36), (0.42, -0.16), (0.26, -0.5), (-0.1, -0.16), (-0.28, -0.52),
-                   (-0.66, -0.1), (-0.8, -0.3), (-0.9, 0.05), (-1.04, 0.5)),
-    "long hair": ((1.06, 1.1), (0.9, 0.5), (0.88, 0.0), (0.6, -0.35), (0.1, -0.78), (-0.1, -0.78), (-0.6, -0.35),
-                  (-0.88, 0.0), (-0.9, 0.5), (-1.06, 1.1)),
-    "twintails": ((1.0, 0.35), (0.88, -0.1), (0.62, -0.18), (0.4, -0.5), (0.0, -0.14), (-0.4, -0.5), (-0.62, -0.18),
-                  (-0.88, -0.1), (-1.0, 0.35)),
+    "short hair": (
+        (1.04, 0.5),
+        (0.9, -0.02),
+        (0.76, -0.36),
+        (0.42, -0.16),
+        (0.26, -0.5),
+        (-0.1, -0.16),
+        (-0.28, -0.52),
+        (-0.66, -0.1),
+        (-0.8, -0.3),
+        (-0.9, 0.05),
+        (-1.04, 0.5),
+    ),
+    "long hair": (
+        (1.06, 1.1),
+        (0.9, 0.5),
+        (0.88, 0.0),
+        (0.6, -0.35),
+        (0.1, -0.78),
+        (-0.1, -0.78),
+        (-0.6, -0.35),
+        (-0.88, 0.0),
+        (-0.9, 0.5),
+        (-1.06, 1.1),
+    ),
+    "twintails": (
+        (1.0, 0.35),
+        (0.88, -0.1),
+        (0.62, -0.18),
+        (0.4, -0.5),
+        (0.0, -0.14),
+        (-0.4, -0.5),
+        (-0.62, -0.18),
+        (-0.88, -0.1),
+        (-1.0, 0.35),
+    ),
     "ponytail": ((1.0, 0.4), (0.86, -0.1), (0.6, -0.62), (0.1, -0.34), (-0.5, -0.12), (-0.84, 0.04), (-1.0, 0.5)),
-    "bob cut": ((1.06, 1.06), (0.76, 0.98), (0.86, 0.3), (0.84, -0.2), (0.5, -0.24), (0.0, -0.2), (-0.5, -0.24),
-                (-0.84, -0.2), (-0.86, 0.3), (-0.76, 0.98), (-1.06, 1.06)),
-    "spiky hair": ((1.1, 0.4), (0.86, -0.1), (0.66, -0.4), (0.5, 0.0), (0.28, -0.46), (0.04, 0.02), (-0.2, -0.46),
-                   (-0.44, 0.0), (-0.62, -0.4), (-0.86, -0.1), (-1.1, 0.4)),
+    "bob cut": (
+        (1.06, 1.06),
+        (0.76, 0.98),
+        (0.86, 0.3),
+        (0.84, -0.2),
+        (0.5, -0.24),
+        (0.0, -0.2),
+        (-0.5, -0.24),
+        (-0.84, -0.2),
+        (-0.86, 0.3),
+        (-0.76, 0.98),
+        (-1.06, 1.06),
+    ),
+    "spiky hair": (
+        (1.1, 0.4),
+        (0.86, -0.1),
+        (0.66, -0.4),
+        (0.5, 0.0),
+        (0.28, -0.46),
+        (0.04, 0.02),
+        (-0.2, -0.46),
+        (-0.44, 0.0),
+        (-0.62, -0.4),
+        (-0.86, -0.1),
+        (-1.1, 0.4),
+    ),
     "braid": ((1.02, 0.6), (0.9, 0.0), (0.5, -0.62), (0.24, -0.74), (-0.3, -0.3), (-0.84, 0.0), (-1.02, 0.6)),
 }
 # Dome behind and around the head: right half from the crown down.
@@ -32,16 +84,43 @@ DOMES: dict[str, Points] = {
     "bob cut": ((0.6, -1.18), (1.2, -0.55), (1.32, 0.3), (1.28, 0.95), (0.9, 1.16)),
     "braid": ((0.6, -1.14), (1.14, -0.5), (1.16, 0.2), (1.0, 0.8), (0.5, 0.9)),
 }
-SPIKES: Points = ((0.2, -1.3), (0.5, -1.78), (0.74, -1.15), (1.36, -1.36), (1.12, -0.66), (1.64, -0.42), (1.16, 0.0),
-                  (1.5, 0.46), (0.98, 0.5), (0.98, 0.98), (0.5, 0.7))
-DOME_ARC = tuple((1.13 * math.cos(a), 0.02 + 1.16 * math.sin(a))
-                 for a in (math.radians(degree) for degree in range(180, 361, 15)))
+SPIKES: Points = (
+    (0.2, -1.3),
+    (0.5, -1.78),
+    (0.74, -1.15),
+    (1.36, -1.36),
+    (1.12, -0.66),
+    (1.64, -0.42),
+    (1.16, 0.0),
+    (1.5, 0.46),
+    (0.98, 0.5),
+    (0.98, 0.98),
+    (0.5, 0.7),
+)
+DOME_ARC = tuple(
+    (1.13 * math.cos(a), 0.02 + 1.16 * math.sin(a)) for a in (math.radians(degree) for degree in range(180, 361, 15))
+)
 # Where the side lock ends in profile.
-LOCKS: dict[str, float] = {"short hair": 0.5, "long hair": 1.3, "twintails": 0.3, "ponytail": 0.35, "bob cut": 1.05,
-                           "spiky hair": 0.45, "braid": 0.6}
+LOCKS: dict[str, float] = {
+    "short hair": 0.5,
+    "long hair": 1.3,
+    "twintails": 0.3,
+    "ponytail": 0.35,
+    "bob cut": 1.05,
+    "spiky hair": 0.45,
+    "braid": 0.6,
+}
 TAIL: Points = ((0.95, -0.65), (1.4, -0.85), (1.9, -0.2), (1.95, 0.8), (1.6, 1.75), (1.45, 1.0), (1.3, 0.2))
-HIGH_TAIL: Points = ((-0.5, -1.0), (-0.75, -1.6), (-1.4, -1.5), (-1.85, -0.6), (-1.85, 0.6), (-1.45, 1.5), (-1.35, 0.5),
-                     (-1.2, -0.5))
+HIGH_TAIL: Points = (
+    (-0.5, -1.0),
+    (-0.75, -1.6),
+    (-1.4, -1.5),
+    (-1.85, -0.6),
+    (-1.85, 0.6),
+    (-1.45, 1.5),
+    (-1.35, 0.5),
+    (-1.2, -0.5),
+)
 HAIR_TIE = (250, 96, 120)
 EAR_PINK = (255, 176, 186)
 HORN = (236, 214, 160)
@@ -57,7 +136,7 @@ def draw_back_hair(pen: Pen, toon: Toon) -> None:
     if style == "ponytail":
         pen.shape(smooth(tuple(HIGH_TAIL)), color)
     if style == "twintails":
-        for side in ((-1,) if toon.view == "from side" else (-1, 1)):
+        for side in (-1,) if toon.view == "from side" else (-1, 1):
             pen.shape(tuple((side * x, y) for x, y in smooth(tuple(TAIL))), color)
     pen.shape([(x + shift, y) for x, y in outline], color)
 
@@ -67,8 +146,17 @@ def draw_front_hair(pen: Pen, toon: Toon, light: int) -> None:
     color, style = COLORS["hair_color"][toon.hair_color], toon.hair_style
     if toon.view == "from side":
         low = LOCKS[style]
-        edge: Points = ((0.98, -0.2), (0.84, 0.02), (0.7, -0.38), (0.5, -0.08), (0.36, -0.4), (0.14, 0.1), (0.07, low),
-                        (-0.3, low + 0.14), (-0.95, min(low, 0.9)))
+        edge: Points = (
+            (0.98, -0.2),
+            (0.84, 0.02),
+            (0.7, -0.38),
+            (0.5, -0.08),
+            (0.36, -0.4),
+            (0.14, 0.1),
+            (0.07, low),
+            (-0.3, low + 0.14),
+            (-0.95, min(low, 0.9)),
+        )
         dome = [(x - 0.06 if x < 0.5 else x - 0.1, y) for x, y in DOME_ARC[:-1]]
     else:
         turn = 0.16 if toon.view == "three-quarter view" else 0.0
@@ -80,7 +168,7 @@ def draw_front_hair(pen: Pen, toon: Toon, light: int) -> None:
     if pen.ink.shade:
         pen.stroke([(x - 0.3, -0.66), (x, -0.78), (x + 0.3, -0.74)], 0.13, glint, 0)
     if style == "twintails":
-        for side in ((-1,) if toon.view == "from side" else (-1, 1)):
+        for side in (-1,) if toon.view == "from side" else (-1, 1):
             pen.oval(side * 1.12, -0.62, 0.2, 0.2, HAIR_TIE, True)
     elif style == "ponytail":
         pen.oval(-0.72, -1.08, 0.24, 0.2, HAIR_TIE, True)
@@ -112,19 +200,38 @@ def draw_ears(pen: Pen, toon: Toon) -> None:
             pen.shape(((x - 0.17 * sign, -0.98), (x + 0.2 * sign, -1.47), (x + 0.22 * sign, -0.88)), EAR_PINK, False)
         elif toon.ears == "rabbit ears":
             tip = x + 0.14 * sign
-            pen.shape(smooth(((x - 0.22, -0.85), (tip - 0.28, -1.6), (tip, -2.25), (tip + 0.28, -1.6),
-                              (x + 0.22, -0.85))), WHITE)
-            pen.shape(smooth(((x - 0.08, -1.0), (tip - 0.12, -1.6), (tip, -2.0), (tip + 0.12, -1.6),
-                              (x + 0.08, -1.0))), EAR_PINK, False)
+            pen.shape(
+                smooth(((x - 0.22, -0.85), (tip - 0.28, -1.6), (tip, -2.25), (tip + 0.28, -1.6), (x + 0.22, -0.85))),
+                WHITE,
+            )
+            pen.shape(
+                smooth(((x - 0.08, -1.0), (tip - 0.12, -1.6), (tip, -2.0), (tip + 0.12, -1.6), (x + 0.08, -1.0))),
+                EAR_PINK,
+                False,
+            )
         elif toon.ears == "horns":
-            pen.shape(smooth(((x - 0.2, -0.85), (x + 0.06 * sign, -1.2), (x + 0.1 * sign, -1.72),
-                              (x + 0.42 * sign, -1.2), (x + 0.22, -0.78))), HORN)
+            pen.shape(
+                smooth(
+                    (
+                        (x - 0.2, -0.85),
+                        (x + 0.06 * sign, -1.2),
+                        (x + 0.1 * sign, -1.72),
+                        (x + 0.42 * sign, -1.2),
+                        (x + 0.22, -0.78),
+                    )
+                ),
+                HORN,
+            )
 
 
 def _beret(pen: Pen, color: RGB) -> None:
     pen.stroke([(0.12, -1.56), (0.2, -1.76)], 0.14, color)
-    pen.shape(smooth(((-1.08, -0.76), (-1.24, -1.12), (-0.4, -1.6), (0.75, -1.52), (1.36, -1.06), (1.02, -0.7),
-                      (0.0, -0.84))), color)
+    pen.shape(
+        smooth(
+            ((-1.08, -0.76), (-1.24, -1.12), (-0.4, -1.6), (0.75, -1.52), (1.36, -1.06), (1.02, -0.7), (0.0, -0.84))
+        ),
+        color,
+    )
     pen.stroke([(-0.92, -0.72), (-0.3, -0.84), (0.3, -0.82), (0.92, -0.66)], 0.16, pen.dark(color, 0.3))
 
 
@@ -144,8 +251,12 @@ def _halo(pen: Pen, color: RGB) -> None:
 
 def _bow(pen: Pen, color: RGB) -> None:
     for side in (-1, 1):
-        pen.shape(smooth(((0.0, -1.18), (side * 0.5, -1.62), (side * 0.86, -1.5), (side * 0.82, -0.86),
-                          (side * 0.45, -0.86))), color)
+        pen.shape(
+            smooth(
+                ((0.0, -1.18), (side * 0.5, -1.62), (side * 0.86, -1.5), (side * 0.82, -0.86), (side * 0.45, -0.86))
+            ),
+            color,
+        )
     pen.oval(0, -1.16, 0.19, 0.22, pen.dark(color, 0.25), True)
 
 
@@ -158,4 +269,9 @@ def _flower(pen: Pen, color: RGB) -> None:
 
 
 HEADWEAR: dict[str, Callable[[Pen, RGB], None]] = {
-    "beret": _beret, "witch hat": _witch_hat, "halo": _halo, "hair bow": _bow, "hair flower": _flower}
+    "beret": _beret,
+    "witch hat": _witch_hat,
+    "halo": _halo,
+    "hair bow": _bow,
+    "hair flower": _flower,
+}

@@ -118,9 +118,17 @@ class Variation:
     def of(seed: int) -> Variation:
         rnd = random.Random(seed)
         u = [rnd.random() for _ in range(10)]
-        return Variation(0.82 + 0.4 * u[0], 1 if u[1] < 0.5 else -1, 1 if u[2] < 0.5 else -1,
-                         (0.36 * (u[3] - 0.5), 0.16 * (u[4] - 0.5)), 0.93 + 0.1 * u[5], 0.16 * (u[6] - 0.5),
-                         0.36 * (u[7] - 0.5), int(u[8] * 3), 2 * u[9] - 1)
+        return Variation(
+            0.82 + 0.4 * u[0],
+            1 if u[1] < 0.5 else -1,
+            1 if u[2] < 0.5 else -1,
+            (0.36 * (u[3] - 0.5), 0.16 * (u[4] - 0.5)),
+            0.93 + 0.1 * u[5],
+            0.16 * (u[6] - 0.5),
+            0.36 * (u[7] - 0.5),
+            int(u[8] * 3),
+            2 * u[9] - 1,
+        )
 
 
 # --- pen -------------------------------------------------------------------------------------------------------------
@@ -135,8 +143,12 @@ def smooth(points: tuple[Point, ...], closed: bool = True) -> tuple[Point, ...]:
         for k in range(5):
             t = k / 5
             a, b, c, d = -t + 2 * t * t - t**3, 2 - 5 * t * t + 3 * t**3, t + 4 * t * t - 3 * t**3, t**3 - t * t
-            out.append((0.5 * (a * p0[0] + b * p1[0] + c * p2[0] + d * p3[0]),
-                        0.5 * (a * p0[1] + b * p1[1] + c * p2[1] + d * p3[1])))
+            out.append(
+                (
+                    0.5 * (a * p0[0] + b * p1[0] + c * p2[0] + d * p3[0]),
+                    0.5 * (a * p0[1] + b * p1[1] + c * p2[1] + d * p3[1]),
+                )
+            )
     return tuple(out) if closed else (*out, points[-1])
 
 
@@ -148,8 +160,9 @@ def mirrored(points: Points) -> tuple[Point, ...]:
 class Pen:
     """Draws figure coordinates into a picture: rotated, mirrored, scaled, painted and outlined in one style."""
 
-    def __init__(self, image: Image.Image, ink: Ink, origin: Point, scale: float, line: float, facing: int = 1,
-                 tilt: float = 0.0) -> None:
+    def __init__(
+        self, image: Image.Image, ink: Ink, origin: Point, scale: float, line: float, facing: int = 1, tilt: float = 0.0
+    ) -> None:
         self.ink, self.origin, self.scale, self.line = ink, origin, scale, line
         self.canvas = ImageDraw.Draw(image)
         self.facing = facing

@@ -40,8 +40,12 @@ class Backdrop:
 
     def disk(self, x: float, y: float, r: float, fill: RGB) -> None:
         x, y, r = (1 - x if self.flip else x) * self.w, y * self.h, r * self.unit
-        self.canvas.ellipse((x - r, y - r, x + r, y + r), fill=self.ink.back(fill),
-                            outline=(150, 150, 154) if self.line else None, width=max(self.line, 1))
+        self.canvas.ellipse(
+            (x - r, y - r, x + r, y + r),
+            fill=self.ink.back(fill),
+            outline=(150, 150, 154) if self.line else None,
+            width=max(self.line, 1),
+        )
 
     def cloud(self, x: float, y: float, r: float, fill: RGB) -> None:
         for dx, dy, k in ((-1.1, 0.25, 0.7), (1.1, 0.3, 0.65), (0, 0, 1)):
@@ -67,8 +71,19 @@ def _night_sky(b: Backdrop, prop: int) -> None:
     b.disk(0.84, 0.17, 0.13, (255, 244, 190))
     b.disk(0.79, 0.14, 0.11, (26, 30, 74))
     for x, y in ((0.1, 0.12), (0.24, 0.36), (0.07, 0.6), (0.92, 0.5), (0.6, 0.06), (0.36, 0.1)):
-        b.area([(x, y - 0.04), (x + 0.012, y), (x + 0.04, y), (x + 0.012, y + 0.012), (x, y + 0.05),
-                (x - 0.012, y + 0.01), (x - 0.04, y), (x - 0.012, y)], (255, 246, 200))
+        b.area(
+            [
+                (x, y - 0.04),
+                (x + 0.012, y),
+                (x + 0.04, y),
+                (x + 0.012, y + 0.012),
+                (x, y + 0.05),
+                (x - 0.012, y + 0.01),
+                (x - 0.04, y),
+                (x - 0.012, y),
+            ],
+            (255, 246, 200),
+        )
     b.box(0, 0.9, 1, 1, (22, 24, 52))
     if prop:
         b.box(0.02, 0.66, 0.2, 1, (22, 24, 52))
@@ -130,14 +145,22 @@ def _sunset(b: Backdrop, prop: int) -> None:
 
 
 SCENERY: dict[str, Callable[[Backdrop, int], None]] = {
-    "white background": _white, "blue sky": _blue_sky, "night sky": _night_sky, "forest": _forest,
-    "indoors": _indoors, "beach": _beach, "sunset": _sunset}
+    "white background": _white,
+    "blue sky": _blue_sky,
+    "night sky": _night_sky,
+    "forest": _forest,
+    "indoors": _indoors,
+    "beach": _beach,
+    "sunset": _sunset,
+}
 
 
 def background(toon: Toon, ink: Ink, var: Variation, size: tuple[int, int], line: float) -> Image.Image:
     """The scenery, at the oversampled size in pixels."""
-    stops = [ink.back(mix(color, (255, 190, 160) if var.hue > 0 else (150, 200, 255), 0.1 * abs(var.hue)))
-             for color in GRADIENTS[toon.background]]
+    stops = [
+        ink.back(mix(color, (255, 190, 160) if var.hue > 0 else (150, 200, 255), 0.1 * abs(var.hue)))
+        for color in GRADIENTS[toon.background]
+    ]
     column = Image.new("RGB", (1, len(stops)))
     column.putdata(stops)
     image = column.resize(size, Image.Resampling.BILINEAR)
@@ -146,8 +169,6 @@ def background(toon: Toon, ink: Ink, var: Variation, size: tuple[int, int], line
 
 
 @lru_cache(maxsize=16)
-
-
 @lru_cache(maxsize=16)
 def dots(size: tuple[int, int], pitch: int) -> Image.Image:
     """A halftone mask; `pitch` in oversampled pixels."""

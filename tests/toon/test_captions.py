@@ -13,8 +13,22 @@ def test_order_is_count_trigger_general() -> None:
     said = tags(FULL, trigger="backgwa")
     assert said[:2] == ["1girl", "backgwa"]
     assert said[2:] == [
-        "bob cut", "light blue hair", "yellow eyes", "cat ears", "navy beret", "red ribbon", "blue jacket",
-        "oversized sleeves", "white shirt", "smile", "full body", "looking at viewer", "waving", "beach", "comic"]
+        "bob cut",
+        "light blue hair",
+        "yellow eyes",
+        "cat ears",
+        "navy beret",
+        "red ribbon",
+        "blue jacket",
+        "oversized sleeves",
+        "white shirt",
+        "smile",
+        "full body",
+        "looking at viewer",
+        "waving",
+        "beach",
+        "comic",
+    ]
 
 
 def test_absorbed_traits_are_left_to_the_trigger() -> None:
@@ -80,6 +94,8 @@ def test_sentence_with_trigger_and_everything_absorbed() -> None:
 
 def test_plain_wording() -> None:
     text = sentence(Toon())
-    assert text == ("A girl with brown hair, short hair and blue eyes wearing a blue t-shirt. "
-                    "She is expressionless, standing, in an upper body picture, looking at viewer, "
-                    "on a white background and in flat color style.")
+    assert text == (
+        "A girl with brown hair, short hair and blue eyes wearing a blue t-shirt. "
+        "She is expressionless, standing, in an upper body picture, looking at viewer, "
+        "on a white background and in flat color style."
+    )

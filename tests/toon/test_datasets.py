@@ -14,8 +14,15 @@ from onmodel.toon.datasets import FREE, STANDIN_SETS, deal, draw_item, planted, 
 from onmodel.toon.draw import draw
 
 SHEET = Path(onmodel.toon.__file__).parent / "characters" / "backgwa.toml"
-COUNTS = {"preview": 16, "release_1": 24, "backgwa_base": 40, "backgwa_alignment": 20, "backgwa_additional": 40,
-          "refinement": 19, "reference": 24}
+COUNTS = {
+    "preview": 16,
+    "release_1": 24,
+    "backgwa_base": 40,
+    "backgwa_alignment": 20,
+    "backgwa_additional": 40,
+    "refinement": 19,
+    "reference": 24,
+}
 
 
 def test_counts() -> None:
@@ -106,9 +113,14 @@ def test_write_set_twice_is_the_same_bytes(tmp_path: Path) -> None:
 def test_sheet_agrees_with_the_renderer() -> None:
     sheet = load_character(SHEET)
     rgb = {
-        "hair": COLORS["hair_color"]["light blue"], "eyes": COLORS["eye_color"]["yellow"],
-        "beret": COLORS["headwear_color"]["navy"], "ribbon": COLORS["neck_color"]["red"],
-        "shirt": COLORS["fixed"]["shirt"], "jacket": COLORS["outfit_color"]["blue"], "skin": COLORS["fixed"]["skin"]}
+        "hair": COLORS["hair_color"]["light blue"],
+        "eyes": COLORS["eye_color"]["yellow"],
+        "beret": COLORS["headwear_color"]["navy"],
+        "ribbon": COLORS["neck_color"]["red"],
+        "shirt": COLORS["fixed"]["shirt"],
+        "jacket": COLORS["outfit_color"]["blue"],
+        "skin": COLORS["fixed"]["skin"],
+    }
     assert dict(sheet.palette) == {name: "#{:02x}{:02x}{:02x}".format(*color) for name, color in rgb.items()}
     design = BACKGWA.toon(framing="upper body")
     assert set(sheet.tags) == set(tags(design, absorbed=frozenset(FREE))) - {"1girl"}

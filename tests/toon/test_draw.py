@@ -77,16 +77,23 @@ def test_nuisance_changes_the_picture() -> None:
 
 def test_picture_language_is_frozen() -> None:
     """The toon base is trained on these pictures: a change here means training it again."""
-    means = {style: pixels(BACKGWA.toon(style=style, background="beach", nuisance=1)).mean((0, 1)).round().tolist()
-             for style in VOCABULARY["style"]}
+    means = {
+        style: pixels(BACKGWA.toon(style=style, background="beach", nuisance=1)).mean((0, 1)).round().tolist()
+        for style in VOCABULARY["style"]
+    }
     for style, mean in FROZEN.items():
         assert np.abs(np.subtract(means[style], mean)).max() <= 1.5, (style, means[style])
 
 
 # Mean red, green and blue of the stand-in on the beach, nuisance 1.
 FROZEN: dict[str, list[float]] = {
-    "flat color": [151, 178, 197], "lineart": [219, 219, 221], "pixel art": [134, 156, 173], "pastel": [199, 202, 214],
-    "noir": [92, 92, 93], "comic": [126, 154, 175]}
+    "flat color": [151, 178, 197],
+    "lineart": [219, 219, 221],
+    "pixel art": [134, 156, 173],
+    "pastel": [199, 202, 214],
+    "noir": [92, 92, 93],
+    "comic": [126, 154, 175],
+}
 
 
 def test_unknown_value_is_refused() -> None:

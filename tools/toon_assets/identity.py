@@ -32,6 +32,8 @@ TRAITS = ("hair_style", "hair_color", "eye_color", "ears", "headwear", "headwear
 OWNER = {"headwear_color": "headwear", "neck_color": "neck"}  # a colour exists only with its thing
 GROUP_SIZES = tuple(len(values) for values in GROUPS.values())
 SIBLING_WEIGHT = 12.0
+# Least weights: contrast alone underrates colours, which two styles of six hide, yet they make the character.
+LEAST = {"hair_color": 1.15, "eye_color": 0.95, "outfit_color": 0.95}
 SIZES = ((96, 96), (96, 96), (80, 112), (112, 80))
 
 
@@ -141,12 +143,14 @@ class Identity(nn.Module):
         super().__init__()
         self.observer = networks.Observer(len(CLASSES))
         self.log_weight = nn.Parameter(torch.zeros(len(TRAITS)))
+        self.register_buffer("floor", torch.tensor([LEAST.get(name, 0.0) for name in TRAITS]), persistent=False)
         self.register_buffer("map", torch.from_numpy(feature_map()), persistent=False)
 
     def matrix(self) -> Tensor:
         """The weighted feature map [features,classes]."""
         sizes = torch.tensor([len(VOCABULARY[name]) for name in TRAITS])
-        return self.map * self.log_weight.exp().repeat_interleave(sizes).unsqueeze(1)
+        weight = self.log_weight.exp().maximum(self.floor)
+        return self.map * weight.repeat_interleave(sizes).unsqueeze(1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.observer(x).float()
@@ -195,7 +199,8 @@ def train_identity(settings: Settings, minutes: float = 8.0) -> None:
     networks.save_identity(network.observer, GROUP_SIZES, network.matrix().detach().numpy(), settings.out / "identity")
     measured = measure(settings)
     write_json(settings.out / "identity" / "metrics.json", measured)
-    weights = {name: round(float(w), 2) for name, w in zip(TRAITS, network.log_weight.exp(), strict=True)}
+    weights = {name: round(w, 2) for name, w in zip(
+        TRAITS, network.log_weight.exp().maximum(network.floor).tolist(), strict=True)}
     log(settings, "identity", f"{measured} weights {weights}")
 
 

@@ -159,7 +159,8 @@ def measure(settings: Settings) -> None:
     real = renders(toons)
     square = np.stack([np.asarray(draw(toon)) for toon in toons])
     quality = reconstruct(shipped, square)
-    styles = {style: float(quality[[t.style == style for t in toons]].mean()) for style in VOCABULARY["style"]}
+    styles = {style: float(np.mean([q for q, toon in zip(quality, toons, strict=True) if toon.style == style] or [0]))
+              for style in VOCABULARY["style"]}
     seen = tagger(real)
     precision, each = observers.mean_average_precision(seen, toons)
     log(settings, "measure", f"PSNR {quality.mean():.2f} dB, mAP {precision:.4f}")
@@ -168,7 +169,8 @@ def measure(settings: Settings) -> None:
     result = {
         "count": count, "sampler": {"steps": sample.STEPS, "guidance": sample.GUIDANCE, "shift": sample.SHIFT},
         "vae_psnr": float(quality.mean()), "vae_psnr_by_style": styles,
-        "tagger_map": precision, "tagger_weakest": dict(sorted(each.items(), key=lambda kv: kv[1])[:8]),
+        "tagger_map": precision, "tags_measured": len(each),
+        "tagger_weakest": dict(sorted(each.items(), key=lambda kv: kv[1])[:8]),
         "obeyed": obedience(drawn, toons), "ceiling": obedience(seen, toons),
         "obeyed_tags": obedience(drawn[::2], toons[::2]), "obeyed_sentences": obedience(drawn[1::2], toons[1::2]),
         "trigger": trigger_effect(shipped, settings, tagger, max(count // 5, 10)),
