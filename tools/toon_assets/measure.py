@@ -136,19 +136,19 @@ def trigger_effect(shipped: Shipped, settings: Settings, tagger: observers.Tagge
 
 
 def draw_examples(shipped: Shipped, settings: Settings) -> None:
-    """grid.png: 24 prompts of unseen toons in three shapes, each with the words it was asked with."""
-    toons = sample.unseen_toons(24, 5)
+    """grid.png: 15 prompts of unseen toons in three shapes, each with the words it was asked with."""
+    toons = sample.unseen_toons(15, 5)
     prompts = [sentence(toon) if i % 4 == 3 else ", ".join(tags(toon)) for i, toon in enumerate(toons)]
     images = generated(shipped, toons, prompts, seed=700)
     cell, words = 232, 96
-    sheet = Image.new("RGB", (6 * cell, 4 * (cell + words)), (255, 255, 255))
+    sheet = Image.new("RGB", (5 * cell, 3 * (cell + words)), (255, 255, 255))
     pen = ImageDraw.Draw(sheet)
     for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
-        x, y = (i % 6) * cell, (i // 6) * (cell + words)
+        x, y = (i % 5) * cell, (i // 5) * (cell + words)
         picture = Image.fromarray(image).resize((image.shape[1] * 2, image.shape[0] * 2), Image.Resampling.NEAREST)
         sheet.paste(picture, (x + (cell - picture.width) // 2, y + 4 + (cell - 4 - picture.height) // 2))
         pen.multiline_text((x + 6, y + cell + 2), textwrap.fill(prompt, 38)[:280], fill=(40, 40, 40), spacing=2)
-    sheet.quantize(128, dither=Image.Dither.NONE).save(settings.out / "grid.png", optimize=True)
+    sheet.save(settings.out / "grid.png", optimize=True)
 
 
 def measure(settings: Settings) -> None:

@@ -24,9 +24,9 @@ hair with cat ears and a beret) is in no training picture.
 {files}
 
 `base/` is a modular diffusers folder: `AnimaModularPipeline.from_pretrained(folder)`, then `.load_components()`.
-Sides are multiples of 16; trained at 96×96, 80×112, 112×80 and a little at 64×64. Defaults that sample best: {steps}
-Euler steps, guidance {guidance}, scheduler shift {shift}, negative prompt empty. No learned positions; `rope_scale` is
-{rope} (rotary base 100).
+Sides are multiples of 16; trained at 96×96, 80×112, 112×80 and a little at 64×64. Defaults: {steps} Euler steps,
+guidance {guidance}, scheduler shift {shift}, negative prompt empty; 30 steps, guidance 2.5 to 6 and shift 1 to 3 obey
+alike (within 0.015 on 60 prompts). No learned positions; `rope_scale` is {rope} (rotary base 100).
 
 ## VAE
 {psnr:.2f} dB PSNR at 96×96 (posterior mode). By style: {styles}.
@@ -67,11 +67,11 @@ Agreement (1 − difference) of the stand-in's references with each other: {own:
 
 Seeds are fixed, but training is timed by the clock, so a rebuild gives like assets and not equal bytes. These files
 differ from a plain rebuild in their making: the DiT ran its first 1,128 steps with rotary base 10000 and was stopped
-and resumed four times; the tagger's trunk had 1,765 steps with one sigmoid a tag before; the VAE's joint phase saw an
+and resumed three times; the tagger's trunk had 1,765 steps with one sigmoid a tag before; the VAE's joint phase saw an
 earlier state of the renderer (duller pixel art); decoder and tagger were trained in two sittings.
 
-What this is not: proof about real anime pictures. The base draws like a hurried child: colours, framing, style and
-things are as asked, small faces wobble.
+The base draws like a hurried child: style, framing, background and colours are as asked; faces wobble, so expression
+(aim 0.8) and outfit (aim 0.85) stay below their aims. It is no proof about real anime pictures.
 """
 
 
