@@ -87,7 +87,7 @@ class Settings(StageSettings):
 
     def needs(self) -> list[str]:
         sources = [source for rows in self.subsets.values() for source in rows]
-        return [name for source in sources if (name := source.stage or source.dataset)]
+        return list(dict.fromkeys(name for source in sources if (name := source.stage or source.dataset)))
 
     def purpose(self, subset: str) -> str:
         """What a subset is for: as said in the recipe, else what its toon set says of itself."""

@@ -133,7 +133,7 @@ class Stop(Exception):
     """The run ends here."""
 
 
-def stopped(run: Run, scratch: str, at: int) -> Artifact | None:
+def stopped(run: Run, scratch: str, at: int, **changes: Any) -> Artifact | None:
     """Run until the optimizer is to take the `at`-th step of this attempt (from 0); None if it was stopped."""
     step = torch.optim.AdamW.step
     count = itertools.count()
@@ -146,16 +146,17 @@ def stopped(run: Run, scratch: str, at: int) -> Artifact | None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", stop)
         try:
-            return run(scratch)
+            return run(scratch, **changes)
         except Stop:
             return None
 
 
-def test_stopped_at_every_step_it_ends_the_same(run: Run) -> None:
-    whole = run("whole")
-    for stop_at in range(STEPS):
-        assert stopped(run, f"at {stop_at}", stop_at) is None
-        assert run(f"at {stop_at}").hash == whole.hash, stop_at
+@pytest.mark.parametrize("epochs", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_stopped_at_every_step_it_ends_the_same(run: Run, epochs: int) -> None:
+    whole = run("whole", epochs=epochs)
+    for stop_at in range(STEPS // 3 * epochs):
+        assert stopped(run, f"at {stop_at}", stop_at, epochs=epochs) is None
+        assert run(f"at {stop_at}", epochs=epochs).hash == whole.hash, stop_at
 
 
 def test_stopped_again_and_again_it_ends_the_same(run: Run) -> None:
