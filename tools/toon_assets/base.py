@@ -17,11 +17,22 @@ from .common import SEED, Average, Clock, Muon, Settings, cosine, load_checkpoin
 
 # Anima uses 4.0 for grids of 64 and more; here the grid is 4 to 7 wide. 0.01 ** (8 / 10) makes the rotary base 100
 # instead of 10000, so that three of five frequencies tell positions apart and not just one (Heo et al. 2024).
-ROPE = 0.01 ** 0.8
-CONFIG = {"in_channels": 16, "out_channels": 16, "num_attention_heads": 6, "attention_head_dim": 32, "num_layers": 6,
-          "mlp_ratio": 4.0, "text_embed_dim": text.WIDTH, "adaln_lora_dim": 32, "max_size": (1, 64, 64),
-          "patch_size": (1, 2, 2), "rope_scale": (1.0, ROPE, ROPE), "concat_padding_mask": True,
-          "extra_pos_embed_type": None}
+ROPE = 0.01**0.8
+CONFIG = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "num_attention_heads": 6,
+    "attention_head_dim": 32,
+    "num_layers": 6,
+    "mlp_ratio": 4.0,
+    "text_embed_dim": text.WIDTH,
+    "adaln_lora_dim": 32,
+    "max_size": (1, 64, 64),
+    "patch_size": (1, 2, 2),
+    "rope_scale": (1.0, ROPE, ROPE),
+    "concat_padding_mask": True,
+    "extra_pos_embed_type": None,
+}
 BATCH = {"small": 96, "square": 64, "portrait": 64, "landscape": 64}
 
 
@@ -30,8 +41,16 @@ def make_transformer() -> CosmosTransformer3DModel:
     torch.manual_seed(SEED + 3)
     transformer = CosmosTransformer3DModel(**CONFIG)
     for name, parameter in transformer.named_parameters():
-        if name.endswith(("norm1.linear_2.weight", "norm2.linear_2.weight", "norm3.linear_2.weight",
-                          "norm_out.linear_2.weight", "t_embedder.linear_2.weight", "proj_out.weight")):
+        if name.endswith(
+            (
+                "norm1.linear_2.weight",
+                "norm2.linear_2.weight",
+                "norm3.linear_2.weight",
+                "norm_out.linear_2.weight",
+                "t_embedder.linear_2.weight",
+                "proj_out.weight",
+            )
+        ):
             nn.init.zeros_(parameter)
         elif name.endswith(("attn2.norm_k.weight", "attn2.norm_q.weight")):
             nn.init.constant_(parameter, 1.5)  # text has to stand out against some 470 zero rows
@@ -43,11 +62,19 @@ def make_transformer() -> CosmosTransformer3DModel:
 class PlainAttention:
     """CosmosAttnProcessor2_0 written out: on CPU the fused kernel's backward takes half of a step."""
 
-    def __call__(self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
-                 attention_mask: Tensor | None = None, image_rotary_emb: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (layer(x).unflatten(2, (attn.heads, -1)).transpose(1, 2) for layer, x in (
-            (attn.to_q, hidden_states), (attn.to_k, source), (attn.to_v, source)))
+        query, key, value = (
+            layer(x).unflatten(2, (attn.heads, -1)).transpose(1, 2)
+            for layer, x in ((attn.to_q, hidden_states), (attn.to_k, source), (attn.to_v, source))
+        )
         query, key = attn.norm_q(query), attn.norm_k(key)
         if image_rotary_emb is not None:
             query = apply_rotary_emb(query, image_rotary_emb, use_real=True, use_real_unbind_dim=-2)
@@ -62,13 +89,20 @@ class PlainAttention:
 class PlainTextAttention:
     """The same for the conditioner; masks are boolean [B,1,1,S]."""
 
-    def __call__(self, attn: nn.Module, hidden_states: Tensor, attention_mask: Tensor | None = None,
-                 encoder_hidden_states: Tensor | None = None,
-                 position_embeddings: tuple[Tensor, Tensor] | None = None,
-                 encoder_position_embeddings: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        encoder_position_embeddings: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (layer(x).unflatten(2, (attn.num_attention_heads, -1)).transpose(1, 2) for layer, x in (
-            (attn.q_proj, hidden_states), (attn.k_proj, source), (attn.v_proj, source)))
+        query, key, value = (
+            layer(x).unflatten(2, (attn.num_attention_heads, -1)).transpose(1, 2)
+            for layer, x in ((attn.q_proj, hidden_states), (attn.k_proj, source), (attn.v_proj, source))
+        )
         query = _turn(attn.q_norm(query), position_embeddings)
         key = _turn(attn.k_norm(key), encoder_position_embeddings)
         scores = (query.to(value.dtype) @ key.to(value.dtype).transpose(2, 3)).float() * query.shape[-1] ** -0.5
@@ -84,8 +118,9 @@ def _turn(x_bhsd: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     return x_bhsd * cos + torch.cat([-second, first], dim=-1) * sin
 
 
-def run_block(block: nn.Module, x: Tensor, rows: Tensor, embedded: Tensor, temb: Tensor, rope: tuple[Tensor, Tensor],
-              bias: Tensor) -> Tensor:
+def run_block(
+    block: nn.Module, x: Tensor, rows: Tensor, embedded: Tensor, temb: Tensor, rope: tuple[Tensor, Tensor], bias: Tensor
+) -> Tensor:
     return block(x, rows, embedded, temb, rope, None, bias)
 
 
@@ -93,8 +128,9 @@ torch._dynamo.config.recompile_limit = 64
 _fast_block = torch.compile(run_block, dynamic=False)
 
 
-def velocity(transformer: CosmosTransformer3DModel, x_bchw: Tensor, t: Tensor, rows: Tensor, bias: Tensor,
-             fast: bool = True) -> Tensor:
+def velocity(
+    transformer: CosmosTransformer3DModel, x_bchw: Tensor, t: Tensor, rows: Tensor, bias: Tensor, fast: bool = True
+) -> Tensor:
     """CosmosTransformer3DModel.forward for one frame and an all-zero padding mask, without torchvision.
 
     x_bchw [B,16,h,w], t [B] in 0..1, rows [B,S,128] with additive bias [B,S] → noise − x0 [B,16,h,w].
@@ -157,8 +193,9 @@ def train(settings: Settings, minutes: float = 88.0) -> None:
     pool = latent_files.LatentPool(settings)
     pool.wait()
     model = Base(len(side.t5))
-    optimizer = Muon(model.named_parameters(), rate=0.012, adam_rate=2.5e-3,
-                     adam_names=("embed.weight", "patch_embed", "proj_out"))
+    optimizer = Muon(
+        model.named_parameters(), rate=0.012, adam_rate=2.5e-3, adam_names=("embed.weight", "patch_embed", "proj_out")
+    )
     average = Average(model, 0.9985)
     clock, step = Clock(), 0
     if saved:
@@ -187,12 +224,24 @@ def train(settings: Settings, minutes: float = 88.0) -> None:
         done = clock.wall >= budget
         if done or clock.wall - said > 60:
             said = clock.wall
-            log(settings, "base", f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s "
-                                  f"loss {np.mean(losses[-200:]):.4f}")
+            log(
+                settings,
+                "base",
+                f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s loss {np.mean(losses[-200:]):.4f}",
+            )
         if done or clock.wall - kept > 120:
             kept = clock.wall
-            save_checkpoint(path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                                   "average": average.state_dict(), "clock": clock.state(), "done": done})
+            save_checkpoint(
+                path,
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                    "average": average.state_dict(),
+                    "clock": clock.state(),
+                    "done": done,
+                },
+            )
         if done or clock.wall - drawn > 240:
             drawn = clock.wall
             sample.draw_grid(settings, average.values, side, settings.work / "base.png")
@@ -205,5 +254,3 @@ def averaged(settings: Settings, side: text.TextSide, values: dict[str, Tensor] 
     model = Base(len(side.t5)).eval().requires_grad_(False)
     model.load_state_dict(values, strict=False)
     return model.to(torch.bfloat16).float()
-
-

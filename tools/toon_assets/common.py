@@ -109,8 +109,14 @@ def orthogonalize(matrices_nab: Tensor, steps: int = 5) -> Tensor:
 class Muon:
     """Muon on weights of two or more dimensions, AdamW on the rest; equal shapes share one Newton-Schulz call."""
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], rate: float, adam_rate: float,
-                 adam_names: tuple[str, ...] = (), weight_decay: float = 0.01) -> None:
+    def __init__(
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        rate: float,
+        adam_rate: float,
+        adam_names: tuple[str, ...] = (),
+        weight_decay: float = 0.01,
+    ) -> None:
         self.rate, self.adam_rate, self.decay = rate, adam_rate, weight_decay
         self.groups: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
         rest = []

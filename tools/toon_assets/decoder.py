@@ -76,13 +76,27 @@ def train(settings: Settings, minutes: float = 12.5) -> None:
         done = clock.wall >= budget
         if done or clock.wall - said > 60:
             said = clock.wall
-            log(settings, "decoder", f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s "
-                                     f"train PSNR {vae.psnr(float(np.mean(errors[-300:]))):.2f} dB")
+            log(
+                settings,
+                "decoder",
+                f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s "
+                f"train PSNR {vae.psnr(float(np.mean(errors[-300:]))):.2f} dB",
+            )
         if done or clock.wall - kept > 120:
             kept = clock.wall
             best = {**flat.state_dict(), **average.values}
-            save_checkpoint(path, {"model": flat.state_dict(), "best": best, "optimizer": optimizer.state_dict(),
-                                   "average": average.state_dict(), "step": step, "clock": clock.state(), "done": done})
+            save_checkpoint(
+                path,
+                {
+                    "model": flat.state_dict(),
+                    "best": best,
+                    "optimizer": optimizer.state_dict(),
+                    "average": average.state_dict(),
+                    "step": step,
+                    "clock": clock.state(),
+                    "done": done,
+                },
+            )
     flat.load_state_dict(best)
     images = pictures.held_out(settings.work / "pool", "square").images
     log(settings, "decoder", f"done: {vae.evaluate(flat, images[:300]):.2f} dB on unseen 96 px pictures")

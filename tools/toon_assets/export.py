@@ -15,10 +15,14 @@ from .common import Settings, load_checkpoint, log, swap_folder, write_json
 
 # component → (library, class) as diffusers names them
 COMPONENTS: dict[str, tuple[str, str]] = {
-    "text_encoder": ("transformers", "Qwen3Model"), "tokenizer": ("transformers", "Qwen2Tokenizer"),
-    "t5_tokenizer": ("transformers", "T5Tokenizer"), "text_conditioner": ("diffusers", "AnimaTextConditioner"),
+    "text_encoder": ("transformers", "Qwen3Model"),
+    "tokenizer": ("transformers", "Qwen2Tokenizer"),
+    "t5_tokenizer": ("transformers", "T5Tokenizer"),
+    "text_conditioner": ("diffusers", "AnimaTextConditioner"),
     "transformer": ("diffusers", "CosmosTransformer3DModel"),
-    "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler"), "vae": ("diffusers", "AutoencoderKLQwenImage")}
+    "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler"),
+    "vae": ("diffusers", "AutoencoderKLQwenImage"),
+}
 
 
 def final_vae(settings: Settings) -> AutoencoderKLQwenImage:
@@ -39,8 +43,12 @@ def export(settings: Settings) -> None:
     shutil.rmtree(built, ignore_errors=True)
     for name in ("tokenizer", "t5_tokenizer"):
         shutil.copytree(tokenizers / name, built / name)
-    for name, module in {"transformer": model.transformer, "text_conditioner": model.conditioner,
-                         "text_encoder": side.encoder, "vae": final_vae(settings)}.items():
+    for name, module in {
+        "transformer": model.transformer,
+        "text_conditioner": model.conditioner,
+        "text_encoder": side.encoder,
+        "vae": final_vae(settings),
+    }.items():
         module.to(torch.bfloat16).save_pretrained(built / name)
     sample.make_scheduler().save_pretrained(built / "scheduler")
     write_json(built / "modular_model_index.json", _index())
@@ -53,11 +61,23 @@ def export(settings: Settings) -> None:
 
 def _index() -> dict:
     """What AnimaModularPipeline.from_pretrained reads; paths are relative to the folder itself."""
-    index: dict = {"_blocks_class_name": "AnimaAutoBlocks", "_class_name": "AnimaModularPipeline",
-                   "_diffusers_version": "0.42.1"}
+    index: dict = {
+        "_blocks_class_name": "AnimaAutoBlocks",
+        "_class_name": "AnimaModularPipeline",
+        "_diffusers_version": "0.42.1",
+    }
     for name, (library, kind) in COMPONENTS.items():
-        index[name] = [library, kind, {"pretrained_model_name_or_path": None, "revision": None, "subfolder": name,
-                                       "type_hint": [library, kind], "variant": None}]
+        index[name] = [
+            library,
+            kind,
+            {
+                "pretrained_model_name_or_path": None,
+                "revision": None,
+                "subfolder": name,
+                "type_hint": [library, kind],
+                "variant": None,
+            },
+        ]
     return index
 
 

@@ -27,8 +27,19 @@ from . import networks, sample, vae
 from .common import SEED, Settings, load_checkpoint, log, write_json
 from .observers import CLASSES, GROUPS, HIDDEN, augment, classes_of, fit, reading_loss, stretch, to_input
 
-TRAITS = ("hair_style", "hair_color", "eye_color", "ears", "headwear", "headwear_color", "glasses", "neck",
-          "neck_color", "outfit", "outfit_color")
+TRAITS = (
+    "hair_style",
+    "hair_color",
+    "eye_color",
+    "ears",
+    "headwear",
+    "headwear_color",
+    "glasses",
+    "neck",
+    "neck_color",
+    "outfit",
+    "outfit_color",
+)
 OWNER = {"headwear_color": "headwear", "neck_color": "neck"}  # a colour exists only with its thing
 GROUP_SIZES = tuple(len(values) for values in GROUPS.values())
 SIBLING_WEIGHT = 12.0
@@ -100,8 +111,14 @@ def families(settings: Settings, count: int = 2600) -> list[Family]:
         for _ in range(max(int(count * min(settings.minutes_scale, 1)), 40)):
             images, who, toons = make_family(rng)
             images = [stretch(worn(image) if rng.random() < 0.25 else image) for image in images]
-            out.append(Family(np.stack(images), np.array(who), np.array([visible_traits(toon) for toon in toons]),
-                              classes_of(toons)))
+            out.append(
+                Family(
+                    np.stack(images),
+                    np.array(who),
+                    np.array([visible_traits(toon) for toon in toons]),
+                    classes_of(toons),
+                )
+            )
         path.write_bytes(pickle.dumps(out, protocol=5))
     return pickle.loads(path.read_bytes())
 
@@ -166,7 +183,8 @@ def contrastive(features: Tensor, names: Tensor, traits: Tensor, temperature: fl
     unit = F.normalize(features, dim=1)
     family = names // 3
     logits = unit @ unit.T / temperature + math.log(SIBLING_WEIGHT) * (
-        (family[:, None] == family[None, :]) & (names[:, None] != names[None, :]))
+        (family[:, None] == family[None, :]) & (names[:, None] != names[None, :])
+    )
     same = names[:, None] == names[None, :]
     both = (traits[:, None] >= 0) & (traits[None, :] >= 0)
     differ = ((traits[:, None] != traits[None, :]) & both).any(2) & ~same
@@ -199,8 +217,10 @@ def train_identity(settings: Settings, minutes: float = 8.0) -> None:
     networks.save_identity(network.observer, GROUP_SIZES, network.matrix().detach().numpy(), settings.out / "identity")
     measured = measure(settings)
     write_json(settings.out / "identity" / "metrics.json", measured)
-    weights = {name: round(w, 2) for name, w in zip(
-        TRAITS, network.log_weight.exp().maximum(network.floor).tolist(), strict=True)}
+    weights = {
+        name: round(w, 2)
+        for name, w in zip(TRAITS, network.log_weight.exp().maximum(network.floor).tolist(), strict=True)
+    }
     log(settings, "identity", f"{measured} weights {weights}")
 
 
@@ -211,14 +231,18 @@ class IdentityModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         folder = settings.out / "identity"
-        self.features, self.metrics = (onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options)
-                                       for name in ("model_feat", "model_metrics"))
+        self.features, self.metrics = (
+            onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options)
+            for name in ("model_feat", "model_metrics")
+        )
 
     def __call__(self, images: list[np.ndarray] | np.ndarray) -> np.ndarray:
         x = np.stack([stretch(image) for image in images]).astype(np.float32) / 255
         x = (x - np.array(networks.CLIP_MEAN)) / np.array(networks.CLIP_STD)
         x = x.transpose(0, 3, 1, 2).astype(np.float32)
-        return np.concatenate([self.features.run(["output"], {"input": x[i:i + 64]})[0] for i in range(0, len(x), 64)])
+        return np.concatenate(
+            [self.features.run(["output"], {"input": x[i : i + 64]})[0] for i in range(0, len(x), 64)]
+        )
 
     def differences(self, features: np.ndarray) -> np.ndarray:
         return self.metrics.run(["output"], {"input": features.astype(np.float32)})[0]
@@ -229,7 +253,7 @@ def auc(same: np.ndarray, different: np.ndarray) -> float:
     values = np.concatenate([same, different])
     order = np.empty(len(values))
     order[np.argsort(values, kind="stable")] = np.arange(len(values))
-    rank = order[len(same):].mean() - (len(different) - 1) / 2
+    rank = order[len(same) :].mean() - (len(different) - 1) / 2
     return float(rank / len(same))
 
 
@@ -249,15 +273,28 @@ def measure(settings: Settings, count: int = 250) -> dict:
     values = differences[a, b]
     pairs = {"same": values[same], "hard": values[differ & family & ~same], "random": values[differ & ~family]}
     cuts = np.linspace(0, 0.6, 241)
-    rate = [np.mean(pairs["same"] <= c) + 0.5 * np.mean(pairs["hard"] > c) + 0.5 * np.mean(pairs["random"] > c)
-            for c in cuts]
-    return {"threshold": float(cuts[int(np.argmax(rate))]), "auc_random": auc(pairs["same"], pairs["random"]),
-            "auc_hard": auc(pairs["same"], pairs["hard"]), "pairs": {k: len(v) for k, v in pairs.items()},
-            "mean_difference": {k: float(v.mean()) for k, v in pairs.items()}}
+    rate = [
+        np.mean(pairs["same"] <= c) + 0.5 * np.mean(pairs["hard"] > c) + 0.5 * np.mean(pairs["random"] > c)
+        for c in cuts
+    ]
+    return {
+        "threshold": float(cuts[int(np.argmax(rate))]),
+        "auc_random": auc(pairs["same"], pairs["random"]),
+        "auc_hard": auc(pairs["same"], pairs["hard"]),
+        "pairs": {k: len(v) for k, v in pairs.items()},
+        "mean_difference": {k: float(v.mean()) for k, v in pairs.items()},
+    }
 
 
-NEAR_MISSES = {"ears": "none", "hair_color": "pink", "headwear": "none", "hair_style": "long hair",
-               "outfit_color": "red", "eye_color": "red", "neck": "none"}
+NEAR_MISSES = {
+    "ears": "none",
+    "hair_color": "pink",
+    "headwear": "none",
+    "hair_style": "long hair",
+    "outfit_color": "red",
+    "eye_color": "red",
+    "neck": "none",
+}
 
 
 def standin_check(settings: Settings) -> dict[str, float]:
@@ -284,5 +321,3 @@ def standin_check(settings: Settings) -> dict[str, float]:
         out[f"{name}={value}"] = float(mixed[pairs].mean())
         out[f"own where {name} is visible"] = float(agreement[pairs].mean())
     return out
-
-

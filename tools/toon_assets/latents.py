@@ -48,8 +48,9 @@ def build(settings: Settings) -> None:
         if path.exists():
             continue
         chunk = pictures.load_chunk(pictures.draw_chunk(pool, bucket, index, count))
-        latents = torch.cat([((_encode(flat, chunk.images[i:i + 32]) - mean) / std).half()
-                             for i in range(0, len(chunk.images), 32)])
+        latents = torch.cat(
+            [((_encode(flat, chunk.images[i : i + 32]) - mean) / std).half() for i in range(0, len(chunk.images), 32)]
+        )
         temporary = path.with_suffix(".tmp")
         with open(temporary, "wb") as file:
             pickle.dump((latents.numpy(), chunk.toons), file, protocol=5)
@@ -109,5 +110,3 @@ class LatentPool:
             latents.append(chunk.latents[index])
             toons.append(chunk.toons[index])
         return torch.from_numpy(np.stack(latents)).float(), toons
-
-

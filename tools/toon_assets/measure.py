@@ -50,12 +50,13 @@ class Shipped:
         mean, std = self._statistics()
         parts = []
         for start in range(0, len(latents), 10):
-            y = self.vae.decode(latents[start:start + 10].unsqueeze(2) * std + mean).sample[:, :, 0]
+            y = self.vae.decode(latents[start : start + 10].unsqueeze(2) * std + mean).sample[:, :, 0]
             parts.append(((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
         return np.concatenate(parts)
 
-    def render(self, prompts: list[str], width: int = 96, height: int = 96, seed: int = 0,
-               **options: float) -> np.ndarray:
+    def render(
+        self, prompts: list[str], width: int = 96, height: int = 96, seed: int = 0, **options: float
+    ) -> np.ndarray:
         """uint8 [N,H,W,3]; the noise of picture i depends on seed and i alone."""
         return sample.render(self.model, self.side, self.decode, prompts, width, height, seed, precise=True, **options)
 
@@ -64,8 +65,12 @@ def reconstruct(shipped: Shipped, images: np.ndarray) -> np.ndarray:
     """PSNR in dB of every picture through the VAE, posterior mode, 8-bit input."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
-        y = torch.cat([shipped.vae.decode(shipped.vae.encode(part.unsqueeze(2)).latent_dist.mode()).sample[:, :, 0]
-                       for part in x.split(10)])
+        y = torch.cat(
+            [
+                shipped.vae.decode(shipped.vae.encode(part.unsqueeze(2)).latent_dist.mode()).sample[:, :, 0]
+                for part in x.split(10)
+            ]
+        )
     mse = (y - x).square().mean((1, 2, 3)).clamp(min=1e-10)
     return (10 * torch.log10(4 / mse)).numpy()
 
@@ -76,8 +81,10 @@ def judge(probabilities: np.ndarray, name: str) -> str:
     if name in COLORED.values():
         thing = next(key for key, value in COLORED.items() if value == name)
         worn = [tag for tag in VOCABULARY[thing].values() if tag]
-        score = {value: max(probabilities[index[f"{word} {tag}"]] for tag in worn)
-                 for value, word in VOCABULARY[name].items()}
+        score = {
+            value: max(probabilities[index[f"{word} {tag}"]] for tag in worn)
+            for value, word in VOCABULARY[name].items()
+        }
     else:
         score = {value: probabilities[index[tag]] if tag else 0.5 for value, tag in VOCABULARY[name].items()}
     return max(score, key=lambda value: score[value])
@@ -128,11 +135,15 @@ def trigger_effect(shipped: Shipped, settings: Settings, tagger: observers.Tagge
     plain, agreement = arm(None)
     named, named_agreement = arm(BACKGWA.trigger)
     other, other_agreement = arm("mupolika")
-    return {"agreement_without": agreement, "agreement_with": named_agreement, "agreement_other_word": other_agreement,
-            "tag_shift": float(np.abs(named - plain).mean()),
-            "tag_shift_other_word": float(np.abs(other - plain).mean()),
-            "obeyed_without": float(np.mean(list(obedience(plain, toons).values()))),
-            "obeyed_with": float(np.mean(list(obedience(named, toons).values())))}
+    return {
+        "agreement_without": agreement,
+        "agreement_with": named_agreement,
+        "agreement_other_word": other_agreement,
+        "tag_shift": float(np.abs(named - plain).mean()),
+        "tag_shift_other_word": float(np.abs(other - plain).mean()),
+        "obeyed_without": float(np.mean(list(obedience(plain, toons).values()))),
+        "obeyed_with": float(np.mean(list(obedience(named, toons).values()))),
+    }
 
 
 def draw_examples(shipped: Shipped, settings: Settings) -> None:
@@ -159,20 +170,27 @@ def measure(settings: Settings) -> None:
     real = renders(toons)
     square = np.stack([np.asarray(draw(toon)) for toon in toons])
     quality = reconstruct(shipped, square)
-    styles = {style: float(np.mean([q for q, toon in zip(quality, toons, strict=True) if toon.style == style] or [0]))
-              for style in VOCABULARY["style"]}
+    styles = {
+        style: float(np.mean([q for q, toon in zip(quality, toons, strict=True) if toon.style == style] or [0]))
+        for style in VOCABULARY["style"]
+    }
     seen = tagger(real)
     precision, each = observers.mean_average_precision(seen, toons)
     log(settings, "measure", f"PSNR {quality.mean():.2f} dB, mAP {precision:.4f}")
     prompts = [sentence(toon) if i % 2 else ", ".join(tags(toon)) for i, toon in enumerate(toons)]
     drawn = tagger(generated(shipped, toons, prompts, seed=500))
     result = {
-        "count": count, "sampler": {"steps": sample.STEPS, "guidance": sample.GUIDANCE, "shift": sample.SHIFT},
-        "vae_psnr": float(quality.mean()), "vae_psnr_by_style": styles,
-        "tagger_map": precision, "tags_measured": len(each),
+        "count": count,
+        "sampler": {"steps": sample.STEPS, "guidance": sample.GUIDANCE, "shift": sample.SHIFT},
+        "vae_psnr": float(quality.mean()),
+        "vae_psnr_by_style": styles,
+        "tagger_map": precision,
+        "tags_measured": len(each),
         "tagger_weakest": dict(sorted(each.items(), key=lambda kv: kv[1])[:8]),
-        "obeyed": obedience(drawn, toons), "ceiling": obedience(seen, toons),
-        "obeyed_tags": obedience(drawn[::2], toons[::2]), "obeyed_sentences": obedience(drawn[1::2], toons[1::2]),
+        "obeyed": obedience(drawn, toons),
+        "ceiling": obedience(seen, toons),
+        "obeyed_tags": obedience(drawn[::2], toons[::2]),
+        "obeyed_sentences": obedience(drawn[1::2], toons[1::2]),
         "trigger": trigger_effect(shipped, settings, tagger, max(count // 5, 10)),
         "identity": json.loads((settings.out / "identity" / "metrics.json").read_text()),
         "standin": identity.standin_check(settings),

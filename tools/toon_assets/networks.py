@@ -37,8 +37,12 @@ class Observer(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for before, width in zip((3, *WIDTHS), WIDTHS, strict=False):
-            layers += [nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-                       Residual(width)]
+            layers += [
+                nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                Residual(width),
+            ]
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(2 * WIDTHS[-1], outputs)
 
@@ -74,8 +78,15 @@ class _Graph:
         weight, bias = _fold(conv, norm)
         if flip_input:
             weight = weight[:, ::-1]
-        return self.node("Conv", x, self.constant(weight), self.constant(bias), kernel_shape=[3, 3],
-                         pads=[1, 1, 1, 1], strides=list(conv.stride))
+        return self.node(
+            "Conv",
+            x,
+            self.constant(weight),
+            self.constant(bias),
+            kernel_shape=[3, 3],
+            pads=[1, 1, 1, 1],
+            strides=list(conv.stride),
+        )
 
     def observer(self, x: str, network: Observer, output: str, bgr: bool) -> str:
         modules = list(network.trunk)
@@ -86,8 +97,14 @@ class _Graph:
             x = self.node("Relu", self.node("Add", x, self.convolution(y, block.conv2, block.norm2)))
         pooled = self.node("Concat", self.node("GlobalAveragePool", x), self.node("GlobalMaxPool", x), axis=1)
         head = network.head
-        return self.node("Gemm", self.node("Flatten", pooled), self.constant(head.weight.detach().numpy()),
-                         self.constant(head.bias.detach().numpy()), transB=1, output=output)
+        return self.node(
+            "Gemm",
+            self.node("Flatten", pooled),
+            self.constant(head.weight.detach().numpy()),
+            self.constant(head.bias.detach().numpy()),
+            transB=1,
+            output=output,
+        )
 
     def groups(self, logits: str, sizes: Sequence[int], kind: str) -> str:
         """Softmax or LogSoftmax of each group of classes."""
@@ -97,8 +114,9 @@ class _Graph:
 
     def save(self, path: Path, name: str, inputs: list, outputs: list) -> None:
         graph = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="onmodel",
-                                  ir_version=8)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="onmodel", ir_version=8
+        )
         onnx.checker.check_model(model)
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(model, path)
@@ -133,16 +151,33 @@ def save_identity(network: Observer, groups: Sequence[int], matrix: np.ndarray, 
     logits = graph.observer(x, network, "logits", bgr=False)
     graph.node("Gemm", graph.groups(logits, groups, "Softmax"), graph.constant(matrix), transB=1, output="output")
     size = len(matrix)
-    graph.save(folder / "model_feat.onnx", "toon_identity", [_info("input", "batch", 3, SIDE, SIDE)],
-               [_info("output", "batch", size)])
+    graph.save(
+        folder / "model_feat.onnx",
+        "toon_identity",
+        [_info("input", "batch", 3, SIDE, SIDE)],
+        [_info("output", "batch", size)],
+    )
     graph = _Graph()
-    length = graph.node("Max", graph.node("ReduceL2", "input", axes=[1], keepdims=1),
-                        graph.constant(np.array(1e-8, np.float32)))
+    length = graph.node(
+        "Max", graph.node("ReduceL2", "input", axes=[1], keepdims=1), graph.constant(np.array(1e-8, np.float32))
+    )
     unit = graph.node("Div", "input", length)
     cosine = graph.node("MatMul", unit, graph.node("Transpose", unit, perm=[1, 0]))
-    half = graph.node("Mul", graph.node("Sub", graph.constant(np.array(1.0, np.float32)), cosine),
-                      graph.constant(np.array(0.5, np.float32)))
-    graph.node("Clip", half, graph.constant(np.array(0.0, np.float32)), graph.constant(np.array(1.0, np.float32)),
-               output="output")
-    graph.save(folder / "model_metrics.onnx", "toon_identity_difference", [_info("input", "batch", size)],
-               [_info("output", "batch", "batch")])
+    half = graph.node(
+        "Mul",
+        graph.node("Sub", graph.constant(np.array(1.0, np.float32)), cosine),
+        graph.constant(np.array(0.5, np.float32)),
+    )
+    graph.node(
+        "Clip",
+        half,
+        graph.constant(np.array(0.0, np.float32)),
+        graph.constant(np.array(1.0, np.float32)),
+        output="output",
+    )
+    graph.save(
+        folder / "model_metrics.onnx",
+        "toon_identity_difference",
+        [_info("input", "batch", size)],
+        [_info("output", "batch", "batch")],
+    )

@@ -35,7 +35,7 @@ def pad_square(image: np.ndarray) -> np.ndarray:
     if height != width:
         canvas = np.full((side, side, 3), 255, np.uint8)
         top, left = (side - height) // 2, (side - width) // 2
-        canvas[top:top + height, left:left + width] = image
+        canvas[top : top + height, left : left + width] = image
         image = canvas
     return image if side == SIDE else stretch(image)
 
@@ -69,7 +69,7 @@ def tag_table() -> tuple[np.ndarray, np.ndarray]:
     """A [outputs,classes] and b [outputs]: log P(tag) = A · log P(class) + b; a tag is one class or two."""
     place = {pair: i for i, pair in enumerate(CLASSES)}
     table, offset = np.zeros((len(OUTPUTS), len(CLASSES)), np.float32), np.zeros(len(OUTPUTS), np.float32)
-    offset[1:len(RATINGS)] = np.log(1e-3)  # every toon is rated general
+    offset[1 : len(RATINGS)] = np.log(1e-3)  # every toon is rated general
     row = {name: i for i, name in enumerate(OUTPUTS)}
     for name, values in VOCABULARY.items():
         if name in COLORED.values():
@@ -111,7 +111,7 @@ def augment(x_bchw: Tensor, rng: np.random.Generator) -> Tensor:
 
     x = torch.where(amount(0, 1) < 0.5, x_bchw, x_bchw.flip(3))
     dx, dy = (int(v) for v in rng.integers(-5, 6, 2))
-    x = F.pad(x, (5, 5, 5, 5), mode="replicate")[..., 5 + dy:5 + dy + SIDE, 5 + dx:5 + dx + SIDE]
+    x = F.pad(x, (5, 5, 5, 5), mode="replicate")[..., 5 + dy : 5 + dy + SIDE, 5 + dx : 5 + dx + SIDE]
     x = x + amount(0, 0.8, 0.4) * (F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) - x)
     ink = amount(-0.5, 0.5, 0.3)
     thick, thin = -F.max_pool2d(-x, 3, 1, 1), F.max_pool2d(x, 3, 1, 1)
@@ -176,18 +176,33 @@ def fit(settings: Settings, name: str, network: nn.Module, loss_of, minutes: flo
         done = clock.wall >= budget
         if done or clock.wall - said > 60:
             said = clock.wall
-            log(settings, name, f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s "
-                                f"loss {np.mean(losses[-100:]):.4f}")
-            save_checkpoint(path, {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                                   "average": average.state_dict(), "clock": clock.state(), "done": done})
+            log(
+                settings,
+                name,
+                f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s loss {np.mean(losses[-100:]):.4f}",
+            )
+            save_checkpoint(
+                path,
+                {
+                    "model": network.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                    "average": average.state_dict(),
+                    "clock": clock.state(),
+                    "done": done,
+                },
+            )
     network.load_state_dict(average.values, strict=False)
     return network.eval()
 
 
 def train_tagger(settings: Settings, minutes: float = 22.0) -> None:
     """Writes out/tagger; two thirds renders, one third pictures that went through the VAE."""
-    chunks = [pictures.load_chunk(path) for path in sorted((settings.work / "pool").glob("*.pkl"))
-              if f"{pictures.HELD_OUT_CHUNK:04d}" not in path.stem]
+    chunks = [
+        pictures.load_chunk(path)
+        for path in sorted((settings.work / "pool").glob("*.pkl"))
+        if f"{pictures.HELD_OUT_CHUNK:04d}" not in path.stem
+    ]
     renders = np.stack([pad_square(image) for chunk in chunks for image in chunk.images])
     shown = [toon for chunk in chunks for toon in chunk.toons]
     truth = classes_of(shown)
@@ -213,8 +228,9 @@ def train_tagger(settings: Settings, minutes: float = 22.0) -> None:
 
 def save_tagger(settings: Settings, network: nn.Module, counts: np.ndarray) -> None:
     """model.onnx and selected_tags.csv; `counts` are the pictures of every output in the training pool."""
-    networks.save_tagger(network, [len(values) for values in GROUPS.values()], *tag_table(),
-                         settings.out / "tagger" / "model.onnx")
+    networks.save_tagger(
+        network, [len(values) for values in GROUPS.values()], *tag_table(), settings.out / "tagger" / "model.onnx"
+    )
     with open(settings.out / "tagger" / "selected_tags.csv", "w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["tag_id", "name", "category", "count"])
@@ -233,7 +249,7 @@ class Tagger:
 
     def __call__(self, images: list[np.ndarray] | np.ndarray) -> np.ndarray:
         x = np.stack([pad_square(image)[..., ::-1] for image in images]).astype(np.float32)
-        return np.concatenate([self.session.run(["output"], {"input": x[i:i + 64]})[0] for i in range(0, len(x), 64)])
+        return np.concatenate([self.session.run(["output"], {"input": x[i : i + 64]})[0] for i in range(0, len(x), 64)])
 
 
 def mean_average_precision(scores: np.ndarray, toons: list[Toon], least: int = 5) -> tuple[float, dict[str, float]]:
@@ -246,5 +262,3 @@ def mean_average_precision(scores: np.ndarray, toons: list[Toon], least: int = 5
             hits = truth[np.argsort(-scores[:, i], kind="stable"), i]
             values[name] = float((np.cumsum(hits) / np.arange(1, len(hits) + 1) * hits).sum() / positives)
     return float(np.mean(list(values.values()))), values
-
-

@@ -17,7 +17,11 @@ from .common import SEED, Settings, log
 
 # bucket → (width, height, pictures in the pool)
 BUCKETS: dict[str, tuple[int, int, int]] = {
-    "square": (96, 96, 22_000), "portrait": (80, 112, 8_000), "landscape": (112, 80, 6_000), "small": (64, 64, 6_000)}
+    "square": (96, 96, 22_000),
+    "portrait": (80, 112, 8_000),
+    "landscape": (112, 80, 6_000),
+    "small": (64, 64, 6_000),
+}
 CHUNK = 1000
 HELD_OUT_CHUNK = 9000  # index of the chunk that no training step reads
 
@@ -122,6 +126,6 @@ class Pool:
             image = chunk.images[rng.integers(len(chunk.images))]
             if crop:
                 y, x = (int(rng.integers(side - crop + 1)) for side in image.shape[:2])
-                image = image[y:y + crop, x:x + crop]
+                image = image[y : y + crop, x : x + crop]
             out.append(image)
         return np.stack(out)

@@ -76,8 +76,13 @@ The base draws like a hurried child: style, framing, background and colours are 
 
 
 def _made(settings: Settings) -> str:
-    names = {"vae_joint": "VAE, encoder and decoder", "vae_decoder": "decoder alone", "base": "DiT and conditioner",
-             "tagger": "tagger", "identity": "identity model"}
+    names = {
+        "vae_joint": "VAE, encoder and decoder",
+        "vae_decoder": "decoder alone",
+        "base": "DiT and conditioner",
+        "tagger": "tagger",
+        "identity": "identity model",
+    }
     rows = ["| part | steps | wall min | process CPU min |", "|---|---|---|---|"]
     for name, label in names.items():
         saved = load_checkpoint(settings.work / f"{name}.pt")
@@ -88,11 +93,18 @@ def _made(settings: Settings) -> str:
 
 
 def _files(folder: Path) -> str:
-    about = {"base/transformer": "CosmosTransformer3DModel", "base/text_conditioner": "AnimaTextConditioner",
-             "base/text_encoder": "Qwen3Model, random and frozen", "base/tokenizer": "Qwen2 byte-level BPE",
-             "base/t5_tokenizer": "T5 unigram: whole words, then characters", "base/vae": "AutoencoderKLQwenImage",
-             "base/scheduler": "FlowMatchEulerDiscreteScheduler", "tagger": "model.onnx, selected_tags.csv",
-             "identity": "model_feat.onnx, model_metrics.onnx, metrics.json", "grid.png": "examples"}
+    about = {
+        "base/transformer": "CosmosTransformer3DModel",
+        "base/text_conditioner": "AnimaTextConditioner",
+        "base/text_encoder": "Qwen3Model, random and frozen",
+        "base/tokenizer": "Qwen2 byte-level BPE",
+        "base/t5_tokenizer": "T5 unigram: whole words, then characters",
+        "base/vae": "AutoencoderKLQwenImage",
+        "base/scheduler": "FlowMatchEulerDiscreteScheduler",
+        "tagger": "model.onnx, selected_tags.csv",
+        "identity": "model_feat.onnx, model_metrics.onnx, metrics.json",
+        "grid.png": "examples",
+    }
     rows = []
     for name, text in about.items():
         path = folder / name
@@ -107,19 +119,44 @@ def write(settings: Settings) -> None:
     rope = json.loads((settings.out / "base" / "transformer" / "config.json").read_text())["rope_scale"]
     standin = result["standin"]
     obeyed = "\n".join(
-        "| " + " | ".join([name, *(f"{result[kind].get(name, float('nan')):.3f}"
-                                for kind in ("obeyed", "ceiling", "obeyed_tags", "obeyed_sentences"))]) + " |"
-        for name in result["obeyed"])
-    misses = "\n".join(f"| {key} | {value:.3f} | {standin['own where ' + key.partition('=')[0] + ' is visible']:.3f} |"
-                       for key, value in standin.items() if "=" in key)
+        "| "
+        + " | ".join(
+            [
+                name,
+                *(
+                    f"{result[kind].get(name, float('nan')):.3f}"
+                    for kind in ("obeyed", "ceiling", "obeyed_tags", "obeyed_sentences")
+                ),
+            ]
+        )
+        + " |"
+        for name in result["obeyed"]
+    )
+    misses = "\n".join(
+        f"| {key} | {value:.3f} | {standin['own where ' + key.partition('=')[0] + ' is visible']:.3f} |"
+        for key, value in standin.items()
+        if "=" in key
+    )
     identity = {key: result["identity"][key] for key in ("auc_random", "auc_hard", "threshold")}
     text = TEXT.format(
-        count=result["count"], files=_files(settings.out), **result["sampler"], rope=rope, psnr=result["vae_psnr"],
-        styles=", ".join(f"{k} {v:.1f}" for k, v in result["vae_psnr_by_style"].items()), obeyed=obeyed,
-        **result["trigger"], tags=len(OUTPUTS), map=result["tagger_map"],
-        tags_measured=result["tags_measured"], features=len(feature_map()), **identity, own=standin["own"],
-        misses=misses, made=_made(settings),
-        weakest=", ".join(f"{k} {v:.2f}" for k, v in result["tagger_weakest"].items()))
+        count=result["count"],
+        files=_files(settings.out),
+        **result["sampler"],
+        rope=rope,
+        psnr=result["vae_psnr"],
+        styles=", ".join(f"{k} {v:.1f}" for k, v in result["vae_psnr_by_style"].items()),
+        obeyed=obeyed,
+        **result["trigger"],
+        tags=len(OUTPUTS),
+        map=result["tagger_map"],
+        tags_measured=result["tags_measured"],
+        features=len(feature_map()),
+        **identity,
+        own=standin["own"],
+        misses=misses,
+        made=_made(settings),
+        weakest=", ".join(f"{k} {v:.2f}" for k, v in result["tagger_weakest"].items()),
+    )
     (settings.out / "README.md").write_text(text)
     total = sum(path.stat().st_size for path in settings.out.rglob("*") if path.is_file())
     log(settings, "readme", f"assets {total / 1e6:.2f} MB")

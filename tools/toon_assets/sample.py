@@ -36,9 +36,17 @@ def sigmas(steps: int, shift: float) -> list[float]:
 
 
 @torch.no_grad()
-def sample_latents(model: Base, side: text.TextSide, prompts: list[str], noise: Tensor, steps: int = STEPS,
-                   guidance: float = GUIDANCE, shift: float = SHIFT, negative: str = "",
-                   precise: bool = False) -> Tensor:
+def sample_latents(
+    model: Base,
+    side: text.TextSide,
+    prompts: list[str],
+    noise: Tensor,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    shift: float = SHIFT,
+    negative: str = "",
+    precise: bool = False,
+) -> Tensor:
     """Normalised latents [B,16,h,w] for the prompts, from the given noise of that shape."""
     from . import base
 
@@ -73,7 +81,7 @@ class Decoder:
         parts = []
         for start in range(0, len(latents), 16):
             with torch.autocast("cpu", torch.bfloat16):
-                y = vae.decode(self.flat, latents[start:start + 16] * self.std + self.mean)
+                y = vae.decode(self.flat, latents[start : start + 16] * self.std + self.mean)
             parts.append(((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
         return np.concatenate(parts)
 
@@ -88,8 +96,16 @@ def unseen_toons(count: int, stream: int, **fixed: str) -> list[Toon]:
     return [sample_toon(rng, **fixed) for _ in range(count)]
 
 
-def render(model: Base, side: text.TextSide, decoder: Callable[[Tensor], np.ndarray],
-           prompts: list[str], width: int = 96, height: int = 96, seed: int = 0, **options: float) -> np.ndarray:
+def render(
+    model: Base,
+    side: text.TextSide,
+    decoder: Callable[[Tensor], np.ndarray],
+    prompts: list[str],
+    width: int = 96,
+    height: int = 96,
+    seed: int = 0,
+    **options: float,
+) -> np.ndarray:
     """uint8 [N,H,W,3] pictures of the prompts; picture i starts from the i-th noise of the seed."""
     out = []
     noise = noise_for(seed, len(prompts), width, height)
@@ -119,6 +135,6 @@ def draw_grid(settings: Settings, values: dict[str, Tensor], side: text.TextSide
     toons = unseen_toons(30, 0)
     images = render(model, side, Decoder(settings), [", ".join(tags(toon)) for toon in toons])
     real = np.stack([np.asarray(draw(toon, 96, 96)) for toon in toons])
-    rows = [part[i:i + 10] for i in range(0, 30, 10) for part in (real, images)]
+    rows = [part[i : i + 10] for i in range(0, 30, 10) for part in (real, images)]
     tile(np.concatenate(rows), 10, zoom=2).save(path)
     log(settings, "base", f"grid {path}")

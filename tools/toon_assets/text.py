@@ -32,9 +32,34 @@ WIDTH = 128
 # Tokens of a training batch of short or long captions: two fixed shapes; the rare longer caption becomes "".
 LENGTHS = {False: 48, True: 76}
 QUALITY = ("masterpiece", "best quality", "high quality", "score_7", "score_8", "safe", "highres")
-PLAIN_WORDS = ("the", "of", "is", "in", "on", "at", "her", "she", "and", "solo", "anime", "named", "character",
-               "original", "view", "style", "drawing", "worst", "low", "bad", "normal", "score", "artist",
-               "name", "simple", "girl")
+PLAIN_WORDS = (
+    "the",
+    "of",
+    "is",
+    "in",
+    "on",
+    "at",
+    "her",
+    "she",
+    "and",
+    "solo",
+    "anime",
+    "named",
+    "character",
+    "original",
+    "view",
+    "style",
+    "drawing",
+    "worst",
+    "low",
+    "bad",
+    "normal",
+    "score",
+    "artist",
+    "name",
+    "simple",
+    "girl",
+)
 SYLLABLES = [c + v for c in "bcdfghjklmnprstvwxyz" for v in "aeiou"]
 
 
@@ -99,11 +124,18 @@ def build_tokenizers(settings: Settings) -> None:
     trained.normalizer = normalizers.NFC()
     from tokenizers import Regex
 
-    trained.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    trained.train_from_iterator(corpus, trainers.BpeTrainer(
-        vocab_size=900, min_frequency=20, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trained.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=900, min_frequency=20, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        ),
+    )
     vocab, merges = _bpe_files(trained)
     qwen = Qwen2Tokenizer(vocab=vocab, merges=merges, model_max_length=32768)
     t5 = T5TokenizerFast(vocab=_unigram_vocab(corpus), extra_ids=0, model_max_length=512)
@@ -113,8 +145,12 @@ def build_tokenizers(settings: Settings) -> None:
     t5.save_pretrained(temporary / "t5_tokenizer")
     temporary.rename(folder)
     text = corpus[7]
-    log(settings, "tokenizers", f"Qwen {len(qwen)} tokens, T5 {len(t5)}; {text!r}: {len(qwen(text).input_ids)} and "
-                                f"{len(t5(text).input_ids)} tokens")
+    log(
+        settings,
+        "tokenizers",
+        f"Qwen {len(qwen)} tokens, T5 {len(t5)}; {text!r}: {len(qwen(text).input_ids)} and "
+        f"{len(t5(text).input_ids)} tokens",
+    )
 
 
 def _bpe_files(trained: Tokenizer) -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -140,18 +176,36 @@ def _unigram_vocab(corpus: list[str]) -> list[tuple[str, float]]:
 def make_text_encoder(vocabulary: int) -> Qwen3Model:
     """A one-layer Qwen3 with random weights, never trained: it only has to tell words apart, which random states do."""
     torch.manual_seed(SEED + 1)
-    config = Qwen3Config(vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=256, num_hidden_layers=1,
-                         num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=2048,
-                         initializer_range=0.05, tie_word_embeddings=False, bos_token_id=None, eos_token_id=None,
-                         pad_token_id=None)
+    config = Qwen3Config(
+        vocab_size=vocabulary,
+        hidden_size=WIDTH,
+        intermediate_size=256,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=2048,
+        initializer_range=0.05,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
     model = Qwen3Model(config).eval().requires_grad_(False)
     return model.to(torch.bfloat16).float()  # rounded once, as stored
 
 
 def make_conditioner(vocabulary: int) -> AnimaTextConditioner:
     torch.manual_seed(SEED + 2)
-    conditioner = AnimaTextConditioner(source_dim=WIDTH, target_dim=WIDTH, model_dim=WIDTH, num_layers=1,
-                                       num_attention_heads=4, target_vocab_size=vocabulary, min_sequence_length=ROWS)
+    conditioner = AnimaTextConditioner(
+        source_dim=WIDTH,
+        target_dim=WIDTH,
+        model_dim=WIDTH,
+        num_layers=1,
+        num_attention_heads=4,
+        target_vocab_size=vocabulary,
+        min_sequence_length=ROWS,
+    )
     torch.nn.init.normal_(conditioner.embed.weight, std=0.5)
     return conditioner
 
@@ -183,8 +237,12 @@ class TextSide:
         t5, t5_mask = _pad(t5_ids, self.t5.pad_token_id, length)
         with torch.autocast("cpu", torch.bfloat16, enabled=length is not None):
             states = self.encoder(input_ids=qwen, attention_mask=qwen_mask).last_hidden_state.float()
-        return {"source_hidden_states": states * qwen_mask.unsqueeze(-1), "target_input_ids": t5,
-                "target_attention_mask": t5_mask, "source_attention_mask": qwen_mask}
+        return {
+            "source_hidden_states": states * qwen_mask.unsqueeze(-1),
+            "target_input_ids": t5,
+            "target_attention_mask": t5_mask,
+            "source_attention_mask": qwen_mask,
+        }
 
 
 def _pad(ids: list[list[int]], value: int, length: int | None) -> tuple[Tensor, Tensor]:
@@ -192,7 +250,7 @@ def _pad(ids: list[list[int]], value: int, length: int | None) -> tuple[Tensor, 
     out = np.full((len(ids), length), value)
     mask = np.zeros((len(ids), length), np.int64)
     for row, sequence in enumerate(ids):
-        out[row, :len(sequence)], mask[row, :len(sequence)] = sequence, 1
+        out[row, : len(sequence)], mask[row, : len(sequence)] = sequence, 1
     return torch.from_numpy(out), torch.from_numpy(mask)
 
 
@@ -200,7 +258,7 @@ def condition(conditioner: AnimaTextConditioner, inputs: dict[str, Tensor]) -> t
     """Text rows [B,S+1,128] and additive attention bias [B,S+1]: exactly the 512 unmasked rows, zero rows collapsed."""
     mask = inputs["target_attention_mask"]
     length = mask.shape[1]
-    rows = conditioner(**inputs)[:, :length + 1]
+    rows = conditioner(**inputs)[:, : length + 1]
     zeros = ROWS - mask.sum(1, keepdim=True)
     bias = torch.where(mask.bool(), 0.0, -math.inf)
     return rows, torch.cat([bias, zeros.float().log()], dim=1)

@@ -17,8 +17,15 @@ from torch import Tensor, nn
 from . import pictures
 from .common import SEED, Average, Clock, Muon, Settings, cosine, load_checkpoint, log, save_checkpoint
 
-CONFIG = {"base_dim": 16, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 1,
-          "temperal_downsample": [False, True, True], "latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
+CONFIG = {
+    "base_dim": 16,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 1,
+    "temperal_downsample": [False, True, True],
+    "latents_mean": [0.0] * 16,
+    "latents_std": [1.0] * 16,
+}
 KL_WEIGHT = 5e-4
 
 
@@ -35,8 +42,9 @@ def flatten_vae(vae: AutoencoderKLQwenImage) -> nn.Module:
             if name.endswith("time_conv"):
                 delattr(owner, "time_conv")  # never used for one frame
                 continue
-            flat = nn.Conv2d(module.in_channels, module.out_channels, module.kernel_size[1:],
-                             padding=module._padding[0])
+            flat = nn.Conv2d(
+                module.in_channels, module.out_channels, module.kernel_size[1:], padding=module._padding[0]
+            )
             flat.weight.data.copy_(module.weight.data[:, :, -1])
             flat.bias.data.copy_(module.bias.data)
             setattr(owner, name.rpartition(".")[2], flat)
@@ -150,7 +158,8 @@ def psnr(mse: float) -> float:
 def to_tensor(images_nhwc: np.ndarray) -> Tensor:
     """uint8 NHWC → float −1…1 NCHW in channels_last memory."""
     return (torch.from_numpy(np.ascontiguousarray(images_nhwc)).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(
-        memory_format=torch.channels_last)
+        memory_format=torch.channels_last
+    )
 
 
 @torch.no_grad()
@@ -158,7 +167,7 @@ def evaluate(vae: nn.Module, images_nhwc: np.ndarray) -> float:
     """PSNR of posterior-mode reconstruction, clamped as the real decoder does."""
     total = 0.0
     for start in range(0, len(images_nhwc), 32):
-        x = to_tensor(images_nhwc[start:start + 32])
+        x = to_tensor(images_nhwc[start : start + 32])
         with torch.autocast("cpu", torch.bfloat16):
             y = decode(vae, encode(vae, x)[0])
         total += (y.clamp(-1, 1) - x).square().mean((1, 2, 3)).sum().item()
@@ -185,7 +194,8 @@ def _dump(settings: Settings, flat: nn.Module, images: np.ndarray, name: str) ->
     rows = [torch.cat(list(t), dim=2) for t in (x, y)]
     array = ((torch.cat(rows, dim=1).permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
     Image.fromarray(array).resize((array.shape[1] * 2, array.shape[0] * 2), Image.Resampling.NEAREST).save(
-        settings.work / name)
+        settings.work / name
+    )
 
 
 def train_joint(settings: Settings, minutes: float = 21.0) -> None:
@@ -225,18 +235,33 @@ def train_joint(settings: Settings, minutes: float = 21.0) -> None:
         done = clock.wall >= budget
         if done or clock.wall - said > 60:
             said = clock.wall
-            log(settings, "vae", f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s "
-                                 f"loss {loss.item():.4f} train PSNR {psnr(float(np.mean(errors[-200:]))):.2f} dB")
-            save_checkpoint(path, {"model": flat.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                                   "average": average.state_dict(), "clock": clock.state(), "done": done})
+            log(
+                settings,
+                "vae",
+                f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s "
+                f"loss {loss.item():.4f} train PSNR {psnr(float(np.mean(errors[-200:]))):.2f} dB",
+            )
+            save_checkpoint(
+                path,
+                {
+                    "model": flat.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                    "average": average.state_dict(),
+                    "clock": clock.state(),
+                    "done": done,
+                },
+            )
     worker.join()
     freeze(settings, flat, average.values)
 
 
 def freeze(settings: Settings, flat: nn.Module, averaged: dict[str, Tensor]) -> None:
     """Rounds the averaged encoder to bfloat16, as it is shipped, and keeps it with its latents' statistics."""
-    rounded = {name: value.bfloat16().float() if name.startswith(("encoder.", "quant_conv.")) else value
-               for name, value in averaged.items()}
+    rounded = {
+        name: value.bfloat16().float() if name.startswith(("encoder.", "quant_conv.")) else value
+        for name, value in averaged.items()
+    }
     flat.load_state_dict(rounded)
     folder = settings.work / "pool"
     images = pictures.held_out(folder, "square").images
@@ -251,7 +276,7 @@ def _statistics(flat: nn.Module, folder: Path) -> dict[str, list[float]]:
     parts = []
     for bucket in pictures.BUCKETS:
         for start in range(0, 200, 40):
-            x = to_tensor(pictures.held_out(folder, bucket).images[start:start + 40])
+            x = to_tensor(pictures.held_out(folder, bucket).images[start : start + 40])
             if len(x):
                 parts.append(encode(flat, x)[0].transpose(0, 1).flatten(1))
     latents = torch.cat(parts, dim=1)
