@@ -13,10 +13,11 @@ from typing import Any, Literal
 import numpy as np
 
 from onmodel.errors import InputError, VerifyError
+from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.selection import prompt_costs
 from onmodel.evaluate.statistics import holm, paired
 
 SIGNIFICANT = 0.05
-IDEALS = {"zero": 0.0, "one": 1.0}
 CONTROL = "control"  # the column of arm D in the card: the base asked by description
 Verdict = Literal["better", "worse", "not clear"]
 
@@ -47,7 +48,7 @@ class Change:
     """One axis of this release against the previous one, on the same prompts and seeds.
 
     `p`: paired sign-flip permutation over `n` prompts, Holm-adjusted over the axes of the release; `won`: share of
-    prompts that rose.
+    prompts that came nearer to the ideal.
     """
 
     axis: str
@@ -103,26 +104,22 @@ def changes(evaluation: Mapping[str, Any], model: str, previous: str) -> list[Ch
     for axis in axes:
         prompts = [p for p in after.get(axis, {}) if None not in (after[axis][p], before.get(axis, {}).get(p))]
         if len(prompts) > 1:
-            new, old = (np.array([side[axis][p] for p in prompts]) for side in (after, before))
-            found.append((axis, paired(new, old)))
+            record = AXES[axis][0]
+            then, now = (prompt_costs(record, np.array([side[axis][p] for p in prompts])) for side in (before, after))
+            found.append((axis, paired(then, now)))
     adjusted = holm([result.p for _, result in found])
     return [
         Change(
-            axis, known[axis, previous], known[axis, model], p, result.win_share, result.mean.n,
-            _verdict(evaluation["axes"][axis]["direction"], known[axis, previous], known[axis, model], p),
+            axis=axis,
+            before=known[axis, previous],
+            after=known[axis, model],
+            p=p,
+            won=result.win_share,
+            n=result.mean.n,
+            verdict="not clear" if p >= SIGNIFICANT else "better" if result.mean.value > 0 else "worse",
         )
         for (axis, result), p in zip(found, adjusted, strict=True)
-    ]  # fmt: skip
-
-
-def _verdict(direction: str, before: Value, after: Value, p: float) -> Verdict:
-    if p >= SIGNIFICANT:
-        return "not clear"
-    if direction in IDEALS:
-        gain = abs(before.value - IDEALS[direction]) - abs(after.value - IDEALS[direction])
-    else:
-        gain = after.value - before.value if direction == "up" else before.value - after.value
-    return "better" if gain > 0 else "worse"
+    ]
 
 
 def values_csv(rows: Iterable[Value]) -> str:
