@@ -12,6 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers_anima import diffusers_pipeline
+
+from onmodel.errors import OnmodelError
+from onmodel.models.load import load_base
+from onmodel.models.lora import read_lora
+from onmodel.release.verify import verify
+from onmodel.sample.sampler import Job, noise, sample
+from onmodel.toon.base import TOON_BASE
 
 RECIPE = Path(__file__).parent / "tiny_recipe.toml"
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
@@ -50,7 +59,9 @@ def test_a_second_run_does_nothing_again_and_writes_the_same(project: Path) -> N
     before = released_weights(project), (project / "report" / "index.html").read_bytes()
     run = onmodel("run", RECIPE, "--project", project)
     assert run.returncode == 0, run.stderr
-    assert run.stderr.rstrip().endswith("when nothing is done yet"), "nothing but the plan is said, for nothing was done"
+    assert run.stderr.rstrip().endswith("when nothing is done yet"), (
+        "nothing but the plan is said, for nothing was done"
+    )
     assert (released_weights(project), (project / "report" / "index.html").read_bytes()) == before
 
 
@@ -62,9 +73,6 @@ def test_the_release_verifies_and_one_changed_byte_is_named(project: Path, tmp_p
         good = path.read_bytes()
         place = rng.randrange(len(good))
         path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
-        from onmodel.errors import OnmodelError
-        from onmodel.release.verify import verify
-
         with pytest.raises(OnmodelError):
             verify(release)
         path.write_bytes(good)
@@ -72,6 +80,22 @@ def test_the_release_verifies_and_one_changed_byte_is_named(project: Path, tmp_p
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     run = onmodel("verify", release)
     assert run.returncode == 1 and "tiny.safetensors" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_diffusers_draws_the_same_with_the_released_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = project / "release" / "tiny" / "tiny.safetensors"
+    job = Job("1girl, backgwa, smile, upper body", "worst quality", 5, 96, 96)
+    family = load_base("toon")
+    bare = sample(family, [job], steps=4, guidance=3.0, shift=3.0)
+    with family.applied(read_lora(file, family.spec), 1.0):
+        ours = sample(family, [job], steps=4, guidance=3.0, shift=3.0)
+    pipeline = diffusers_pipeline(TOON_BASE, monkeypatch)
+    pipeline.load_lora_weights(str(file))
+    state = pipeline(prompt=job.prompt, negative_prompt=job.negative, height=96, width=96, num_inference_steps=4,
+                     latents=noise(family, job).unsqueeze(2), output_type="np")  # fmt: skip
+    theirs = state.get("latents").squeeze(2)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    assert (ours - bare).abs().max() > 0.05
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Our sampler against diffusers' own AnimaModularPipeline, and what batches must not change."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler
-from diffusers.models.transformers import transformer_cosmos
+from diffusers_anima import diffusers_pipeline
 
 from onmodel.errors import InputError
 from onmodel.models.anima.family import Anima
@@ -18,29 +17,7 @@ from onmodel.sample.sampler import Job, generate, noise, sample, sigmas
 
 @pytest.fixture
 def pipeline(tiny_anima: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The real pipeline with its own, unchanged parts; torchvision's resize of the padding mask is stood in for."""
-    from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel
-    from diffusers.guiders import ClassifierFreeGuidance
-    from diffusers.modular_pipelines.anima import AnimaAutoBlocks
-    from transformers import Qwen2Tokenizer, Qwen3Model, T5TokenizerFast
-
-    functional = SimpleNamespace(resize=lambda mask, size, interpolation: F.interpolate(mask, size, mode="nearest"))
-    stand_in = SimpleNamespace(functional=functional, InterpolationMode=SimpleNamespace(NEAREST="nearest"))
-    monkeypatch.setattr(transformer_cosmos, "transforms", stand_in, raising=False)
-    pipe = AnimaAutoBlocks().init_pipeline()
-    load = {"torch_dtype": torch.float32}
-    pipe.update_components(
-        transformer=CosmosTransformer3DModel.from_pretrained(tiny_anima / "transformer", **load),
-        text_conditioner=AnimaTextConditioner.from_pretrained(tiny_anima / "text_conditioner", **load),
-        text_encoder=Qwen3Model.from_pretrained(tiny_anima / "text_encoder", dtype=torch.float32),
-        tokenizer=Qwen2Tokenizer.from_pretrained(tiny_anima / "tokenizer"),
-        t5_tokenizer=T5TokenizerFast.from_pretrained(tiny_anima / "t5_tokenizer"),
-        vae=AutoencoderKLQwenImage.from_pretrained(tiny_anima / "vae", **load),
-        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(tiny_anima / "scheduler"),
-        guider=ClassifierFreeGuidance(guidance_scale=3.0),
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return diffusers_pipeline(tiny_anima, monkeypatch)
 
 
 def test_the_same_pictures_as_the_pipeline(tiny_family: Anima, pipeline: Any) -> None:
