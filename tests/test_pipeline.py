@@ -134,9 +134,11 @@ def test_ten_kills_at_random_moments_change_nothing(project: Path, tmp_path: Pat
     rng, folder, kills = random.Random(7), tmp_path / "p", 0
     while True:
         command = [sys.executable, "-m", "onmodel.cli.main", "run", str(RECIPE), "--project", str(folder)]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+        said = tmp_path / "said.txt"
+        with said.open("wb") as file:
+            process = subprocess.Popen(command, stderr=file, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
         try:
-            assert process.wait(timeout=rng.uniform(5, 30) if kills < 10 else None) == 0
+            assert process.wait(timeout=rng.uniform(5, 20) if kills < 10 else None) == 0, said.read_text()
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)

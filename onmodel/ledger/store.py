@@ -87,11 +87,6 @@ class Ledger:
         ).fetchone()
         return Run(*row) if row else None
 
-    def seconds(self, verb: str) -> list[tuple[dict[str, Any], float]]:
-        """(settings, seconds) of every finished run of a verb: what estimates are made from."""
-        rows = self._db.execute("SELECT settings, seconds FROM runs WHERE verb = ? AND finished IS NOT NULL", (verb,))
-        return [(json.loads(settings), seconds) for settings, seconds in rows]
-
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
