@@ -22,7 +22,8 @@ from onmodel.release.verify import verify
 from onmodel.sample.sampler import Job, noise, sample
 from onmodel.toon.base import TOON_BASE
 
-RECIPE = Path(__file__).parent / "tiny_recipe.toml"
+ROOT = Path(__file__).parent.parent
+RECIPE = ROOT / "tests" / "tiny_recipe.toml"
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -31,8 +32,8 @@ def onmodel(*words: object, **more: object) -> "subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, **more)  # type: ignore[call-overload, no-any-return]
 
 
-def released_weights(project: Path) -> str:
-    return hashlib.sha256((project / "release" / "tiny" / "tiny.safetensors").read_bytes()).hexdigest()
+def released_weights(project: Path, name: str = "tiny") -> str:
+    return hashlib.sha256((project / "release" / name / f"{name}.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="session")
@@ -130,11 +131,13 @@ def test_what_a_newcomer_gets_wrong_ends_in_one_line_before_anything_is_written(
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments_change_nothing(project: Path, tmp_path: Path) -> None:
-    rng, folder, kills = random.Random(7), tmp_path / "p", 0
+@pytest.mark.parametrize(("recipe", "name"), [(RECIPE, "tiny"), (ROOT / "recipes" / "demo.toml", "backgwa-demo")])
+def test_ten_kills_at_random_moments_change_nothing(recipe: Path, name: str, tmp_path: Path) -> None:
+    whole = onmodel("run", recipe, "--project", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    rng, folder, said, kills = random.Random(7), tmp_path / "killed", tmp_path / "said.txt", 0
     while True:
-        command = [sys.executable, "-m", "onmodel.cli.main", "run", str(RECIPE), "--project", str(folder)]
-        said = tmp_path / "said.txt"
+        command = [sys.executable, "-m", "onmodel.cli.main", "run", str(recipe), "--project", str(folder)]
         with said.open("wb") as file:
             process = subprocess.Popen(command, stderr=file, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
         try:
@@ -145,6 +148,5 @@ def test_ten_kills_at_random_moments_change_nothing(project: Path, tmp_path: Pat
             process.wait()
             kills += 1
             time.sleep(0.2)
-    print(f"{kills} kills")
     assert kills >= 3
-    assert released_weights(folder) == released_weights(project)
+    assert released_weights(folder, name) == released_weights(tmp_path / "whole", name)
