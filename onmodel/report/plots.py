@@ -216,10 +216,12 @@ def _frame(x: Scale, y: Scale, x_name: str, width: float = WIDTH, left: float = 
 
 
 def _level(at: float, words: str, class_: str) -> Markup:
+    """A line across, named at its left end if it is the ideal, else at the right: two levels may coincide."""
+    x, anchor = (LEFT + 2, "start") if class_ == "ideal" else (WIDTH - RIGHT - 2, "end")
     return element(
         "g",
         element("line", class_=class_, x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at),
-        element("text", words, class_=class_, x=LEFT + 2, y=at - 3.5),
+        element("text", words, class_=class_, x=x, y=at - 3.5, text_anchor=anchor),
     )
 
 
