@@ -3,11 +3,12 @@
 `python run.py bench-merge` makes the files (280 layers, rank 32, bfloat16, 92 MB each) in a temporary folder and merges
 them to rank 32, fp32 out. Every contender runs in a process of its own on one thread, in turns, and reports CPU
 seconds from the end of its imports to the written file, and its peak memory above what importing it took. PEFT would
-take about 20 minutes; it merges one block of 28 and its CPU seconds are scaled, which the output says. The last line is
-one JSON object. `--json FILE` keeps it with all the rows.
+take about 20 minutes: it merges one layer of each kind and its CPU seconds are scaled to 280, which the output says.
+The last line is one JSON object. `--json FILE` keeps it with all the rows.
 """
 
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,14 @@ SHAPES = {  # (out, in) of a block's layers, as the published base has them
     "cross_attn.q_proj": (D, D), "cross_attn.k_proj": (D, TEXT), "cross_attn.v_proj": (D, TEXT),
     "cross_attn.output_proj": (D, D), "mlp.layer1": (MLP, D), "mlp.layer2": (D, MLP),
 }  # fmt: skip
-SAMPLE = ("blocks.0.cross_attn.k_proj", "blocks.13.self_attn.q_proj", "blocks.27.mlp.layer2")
+SAMPLE = ("blocks.0.cross_attn.k_proj", "blocks.13.self_attn.q_proj", "blocks.27.cross_attn.v_proj")  # dense SVDs
+PEFT_SAMPLE = {"self_attn.q_proj": 6, "cross_attn.k_proj": 2, "mlp.layer1": 2}  # layers of a block that cost the same
+GROWTH_BLOCKS = 4
 LAYERS = {f"blocks.{block}.{name}": shape for block in range(BLOCKS) for name, shape in SHAPES.items()}
 WEIGHTS = (0.4, 0.3, 0.2, 0.2, -0.1)
 
 
-def make_file(path: Path, seed: int, rank: int) -> None:
+def make_file(path: Path, seed: int, rank: int, blocks: int = BLOCKS) -> None:
     """A LoRA in the common layout: half of every factor is shared by all files, directions fade by 5 % each."""
     import numpy as np
 
@@ -39,18 +43,20 @@ def make_file(path: Path, seed: int, rank: int) -> None:
     from onmodel.randomness import generator
 
     fade = (0.95 ** np.arange(rank)).astype(np.float32)
+    shared, own = (generator(i, "bench").standard_normal(3 << 19, dtype=np.float32) for i in (0, seed + 1))
+
+    def draw(shape: tuple[int, int], name: str, side: str) -> np.ndarray:
+        start = zlib.crc32(f"{name} {side}".encode()) % (1 << 20)  # a window of the same draws costs nothing
+        count = shape[0] * shape[1]
+        return 0.7 * (shared[start : start + count] + own[start : start + count]).reshape(shape)
 
     def factors(name: str) -> Factors[np.ndarray]:
         out, in_ = LAYERS[name]
+        down, up = draw((rank, in_), name, "down"), draw((out, rank), name, "up")
+        return Factors(down * fade[:, None], up * 0.01, float(rank))
 
-        def draw(shape: tuple[int, int], side: str) -> np.ndarray:
-            shared = generator(0, side, name).standard_normal(shape, dtype=np.float32)
-            own = generator(seed + 1, side, name).standard_normal(shape, dtype=np.float32)
-            return 0.7 * (shared + own)
-
-        return Factors(draw((rank, in_), "down") * fade[:, None], draw((out, rank), "up") * 0.01, float(rank))
-
-    stream_lora(path, dict.fromkeys(LAYERS, rank), LAYERS, {}, factors, {}, dtype="BF16")
+    ranks = {name: rank for name in LAYERS if int(name.split(".")[1]) < blocks}
+    stream_lora(path, ranks, LAYERS, {}, factors, {}, dtype="BF16")
 
 
 def ours(files: list[Path], out: Path, rank: int) -> None:
@@ -87,35 +93,30 @@ def qr(files: list[Path], out: Path, rank: int) -> None:
     save_file(result, out)
 
 
-def peft(files: list[Path], out: Path, rank: int) -> None:
-    """`add_weighted_adapter(combination_type="svd")` on the first block's ten layers."""
+def peft(files: list[Path], out: Path, rank: int) -> float:
+    """`add_weighted_adapter(combination_type="svd")` as documented; returns CPU seconds, scaled to all layers."""
     import torch
     from peft import LoraConfig, get_peft_model
     from safetensors import safe_open
-    from safetensors.torch import save_file
 
-    class Block(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            for name, (out_features, in_features) in SHAPES.items():
-                setattr(self, name.replace(".", "_"), torch.nn.Linear(in_features, out_features, bias=False))
-
-    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=[name.replace(".", "_") for name in SHAPES])
-    model: Any = get_peft_model(Block(), config, adapter_name="0")
-    for i, path in enumerate(files):
-        if i:
-            model.add_adapter(str(i), config)
-        with safe_open(path, "pt") as lora, torch.no_grad():
-            for name in SHAPES:
-                layer = getattr(model.base_model.model, name.replace(".", "_"))
-                layer.lora_A[str(i)].weight.copy_(lora.get_tensor(f"diffusion_model.blocks.0.{name}.lora_A.weight"))
-                layer.lora_B[str(i)].weight.copy_(lora.get_tensor(f"diffusion_model.blocks.0.{name}.lora_B.weight"))
-    names = [str(i) for i in range(len(files))]
-    # PEFT weights by sqrt of the size on both factors; the sign is its own affair in svd mode.
-    model.add_weighted_adapter(
-        names, list(weights_for(len(files))), "merged", combination_type="svd", svd_rank=rank, svd_full_matrices=False
-    )
-    save_file({k: v.contiguous() for k, v in model.state_dict().items() if ".merged." in k}, out)
+    seconds = 0.0
+    for name, count in PEFT_SAMPLE.items():
+        out_features, in_features = SHAPES[name]
+        config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["0"])
+        base = torch.nn.Sequential(torch.nn.Linear(in_features, out_features, bias=False))
+        model: Any = get_peft_model(base, config, adapter_name="0")  # type: ignore[arg-type]
+        for i, path in enumerate(files):
+            if i:
+                model.add_adapter(str(i), config)
+            layer, key = model.base_model.model[0], f"diffusion_model.blocks.0.{name}.lora_"
+            with safe_open(path, "pt") as lora, torch.no_grad():
+                layer.lora_A[str(i)].weight.copy_(lora.get_tensor(key + "A.weight"))
+                layer.lora_B[str(i)].weight.copy_(lora.get_tensor(key + "B.weight"))
+        names, weights = [str(i) for i in range(len(files))], list(weights_for(len(files)))
+        before = time.process_time()
+        model.add_weighted_adapter(names, weights, "merged", combination_type="svd", svd_rank=rank)
+        seconds += (time.process_time() - before) * count * BLOCKS
+    return seconds
 
 
 def floor(files: list[Path], out: Path, rank: int, precise: bool = True) -> None:
@@ -172,8 +173,8 @@ def work(name: str, files: list[Path], out: Path, rank: int) -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     imported, wall, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
-    CONTENDERS[name](files, out, rank)
-    row = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall, "import_mb": imported,
+    scaled = CONTENDERS[name](files, out, rank)  # type: ignore[func-returns-value]
+    row = {"cpu_s": scaled or time.process_time() - cpu, "wall_s": time.perf_counter() - wall, "import_mb": imported,
            "peak_over_import_mb": memory("VmHWM") - imported}  # fmt: skip
     print(json.dumps(row))
 
@@ -223,16 +224,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--json", type=Path, help="Write all rows there.")
     parser.add_argument("--quick", action="store_true", help="Without PEFT, the dense reference and the growth.")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"Turns of every contender; {ROUNDS}.")
     parser.add_argument("files", nargs="*", type=Path)
     options = parser.parse_args()
     if options.worker:
         work(options.worker, options.files, options.out, options.rank)
         return
     with tempfile.TemporaryDirectory(prefix="onmodel-bench-") as folder:
-        run(Path(folder), options.quick, options.json)
+        run(Path(folder), options.rounds, options.quick, options.json)
 
 
-def run(folder: Path, quick: bool, keep: Path | None) -> None:
+def run(folder: Path, rounds: int, quick: bool, keep: Path | None) -> None:
     """Make the files, take turns, print the table and the last line."""
     files = [folder / f"lora_{i}.safetensors" for i in range(FILES)]
     for i, path in enumerate(files):
@@ -241,13 +243,12 @@ def run(folder: Path, quick: bool, keep: Path | None) -> None:
     print(f"{FILES} LoRAs of {len(LAYERS)} layers, rank {RANK}, {size:.1f} MB each; to rank {RANK}, fp32, one thread")
 
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name in ("ours", "floor", "floor32", "qr"):
             rows[name].append(measure(name, files, folder / f"{name}.safetensors"))
     if not quick:
-        print("PEFT: one block of 28 measured, CPU seconds × 28 (scaled, not run whole)")
+        print(f"PEFT: {len(PEFT_SAMPLE)} of {len(LAYERS)} layers measured, CPU seconds scaled to all; not run whole")
         rows["peft"].append(measure("peft", files, folder / "peft.safetensors"))
-        rows["peft"][0]["cpu_s"] *= BLOCKS
     table = {name: {key: statistics.median(row[key] for row in found) for key in found[0]}
              for name, found in rows.items() if found}  # fmt: skip
     errors: dict[str, float] = {}
@@ -262,8 +263,8 @@ def run(folder: Path, quick: bool, keep: Path | None) -> None:
         off = f"{errors[name]:.1e}" if name in errors else "–"
         ratio = row["cpu_s"] / table["floor"]["cpu_s"]
         print(f"{name:10} {row['cpu_s']:8.2f} {ratio:8.2f} {row['peak_over_import_mb']:21.0f} {off:>16}")
-    print(f"median of {ROUNDS} rounds; off the optimum: ‖merged − best‖/‖best‖, the largest of {len(SAMPLE)} layers")
-    growth = {} if quick else grow(folder, files)
+    print(f"median of {rounds} rounds; off the optimum: ‖merged − best‖/‖best‖, the largest of {len(SAMPLE)} layers")
+    growth = {} if quick else grow(folder)
     last = {
         "cpu_s": table["ours"]["cpu_s"], "floor_s": table["floor"]["cpu_s"], "qr_cpu_s": table["qr"]["cpu_s"],
         "peft_cpu_s": table.get("peft", {}).get("cpu_s"),
@@ -271,30 +272,35 @@ def run(folder: Path, quick: bool, keep: Path | None) -> None:
     }  # fmt: skip
     last = {key: None if value is None else float(f"{value:.4g}") for key, value in last.items()}
     if keep is not None:
-        about = {"python": platform.python_version(), "machine": platform.machine(), "processors": os.cpu_count()}
-        whole = {**last, "peft": "one block of 28, scaled", "table": table, "errors": errors, "growth": growth, **about}
+        about = {
+            "rounds": rounds,
+            "date": datetime.date.today().isoformat(),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "processors": os.cpu_count(),
+        }
+        whole = {
+            **last,
+            "peft": f"scaled from {len(PEFT_SAMPLE)} of {len(LAYERS)} layers",
+            "table": table,
+            "errors": errors,
+            "growth": growth,
+            **about,
+        }
         keep.write_text(json.dumps(whole, indent=1) + "\n")
     print(json.dumps(last))
 
 
-def grow(folder: Path, files: list[Path]) -> dict[str, float]:
-    """CPU seconds of ours with more inputs and with larger ranks; the result keeps the inputs' rank."""
+def grow(folder: Path) -> dict[str, float]:
+    """CPU seconds of ours with more inputs and with larger ranks, on four blocks; the result keeps the inputs' rank."""
     found = {}
-    for count in (2, 5, 10):
-        several = [files[i % FILES] for i in range(count)]
-        names = [folder / f"copy_{i}.safetensors" for i in range(count)]
-        for source, link in zip(several, names, strict=True):
-            if not link.exists():
-                make_file(link, int(link.stem.split("_")[1]), RANK) if count > FILES else os.link(source, link)
-        found[f"K={count}, R={RANK}"] = measure("ours", names, folder / "grown.safetensors")["cpu_s"]
-    for rank in (8, 16, 64):
-        several = [folder / f"rank_{rank}_{i}.safetensors" for i in range(FILES)]
-        for i, path in enumerate(several):
-            make_file(path, i, rank)
-        found[f"K={FILES}, R={rank}"] = measure("ours", several, folder / "grown.safetensors", rank)["cpu_s"]
-        for path in several:
-            path.unlink()
-    print("growth, CPU s: " + " · ".join(f"{key} {value:.2f}" for key, value in found.items()))
+    for count, rank in ((2, RANK), (5, RANK), (10, RANK), (5, 8), (5, 16), (5, 64)):
+        files = [folder / f"grow_{i}.safetensors" for i in range(count)]
+        for i, path in enumerate(files):
+            make_file(path, i, rank, GROWTH_BLOCKS)
+        found[f"K={count} R={rank}"] = measure("ours", files, folder / "grown.safetensors", rank)["cpu_s"]
+    rows = " · ".join(f"{key} {value:.2f}" for key, value in found.items())
+    print(f"growth with K inputs of rank R, {GROWTH_BLOCKS} of {BLOCKS} blocks, CPU s: {rows}")
     return found
 
 

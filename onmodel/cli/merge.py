@@ -57,6 +57,7 @@ def plan_command(
     as_json: JSON = False,
 ) -> None:  # fmt: skip
     """Say what a merge would give: cosines, energy against rank, size, strength, alpha, warnings. Writes nothing."""
+    from onmodel.merge.files import facts_of
     from onmodel.merge.plan import plan
     from onmodel.progress import Progress
 
@@ -65,7 +66,7 @@ def plan_command(
         _job(files, weights, method, block, decay, density, rank, energy, size, alpha, layout, dtype, base,
              checkpoint_rank, progress) as (job, factored),
     ):  # fmt: skip
-        found = plan(job, progress)
+        found = plan(job, facts_of(job.sources, job.spec, "merged"), progress)
     found["warnings"] += [_lost(name, row) for name, row in factored.items()]
     _show(found, as_json, _plan_lines)
 
@@ -158,7 +159,7 @@ def diff_command(
     names, spec = _names([one, other]), spec_of_loras([one, other])
     with open_sources(list(zip(names, [one, other], strict=True)), spec) as sources:
         linears = Job(sources, choose(names, spec), spec).linears
-        _show(compare(*sources, linears), as_json, _diff_lines)
+        _show(compare(sources[0], sources[1], linears), as_json, _diff_lines)
 
 
 app.command("stage", help="Run a recipe's merge stage, and the stages that it needs.")(command_for("merge"))

@@ -4,6 +4,7 @@ The recipe's merge stage and the commands both come through here. A rank by ener
 singular values first (`survey`), so those go over the files twice.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from onmodel.models.weights import SIZES
 from onmodel.progress import Progress
 
 Alpha = Literal["from-parent"] | float
+LONGEST = 0.123456  # an energy with as many digits as any: the header's room is known before the energy is
 
 
 @dataclass(frozen=True)
@@ -247,25 +249,8 @@ def merge_files(
     `reasons` are histories of what chose the inputs, `told` are more facts for the merge's own node. The report has
     method, rank, alpha, energy kept, strength ‖ΔW‖, and each input with its weight and strength, and their cosines.
     """
-    sources, blend = job.sources, job.blend
-    facts = replace(facts, merged_from=", ".join(source.name for source in sources))
-    parts = [
-        {"model": root(source.lineage), "name": source.name, "weight": weight}
-        for source, weight in zip(sources, blend.weights, strict=True)
-    ]
-
-    def words(ranks: Mapping[str, int], gauge: float, kept: float) -> tuple[Lineage, dict[str, str]]:
-        rank = max(ranks.values())
-        node = {"name": facts.title, **(told or {}), **blend.facts(), "parts": parts, "exact": job.size.exact,
-                "rank": rank, "alpha": gauge * rank, "energy_kept": round(kept, 6)}  # fmt: skip
-        lineage = add([*(source.lineage for source in sources), *reasons], "merge", **node)
-        return lineage, {**header.build(facts, lineage), **rank_words(ranks, gauge * rank)}
-
-    longest = 0.123456  # no energy has more digits
-    draft = words(job.full_ranks, gauge_of(job, job.full_ranks), longest)[1]
-    ranks = choose_ranks(
-        job, sum(len(key.encode()) + 2 * len(value.encode()) for key, value in draft.items()), progress
-    )
+    sources, blend, told = job.sources, job.blend, told or {}
+    ranks = choose_ranks(job, words_room(job, facts, reasons, told), progress)
     gauge = gauge_of(job, ranks)
     kept = total = 0.0
     inner = np.zeros((len(sources), len(sources)))
@@ -280,10 +265,10 @@ def merge_files(
             return merged.factors
 
         def final() -> tuple[Lineage, dict[str, str]]:
-            return words(ranks, gauge, kept / max(total, 1e-300))
+            return _words(job, facts, reasons, told, ranks, gauge, kept / max(total, 1e-300))
 
         alphas = {name: gauge * rank for name, rank in ranks.items()}
-        draft = words(ranks, gauge, longest)[1]
+        draft = _words(job, facts, reasons, told, ranks, gauge, LONGEST)[1]
         stream_lora(out, ranks, job.shapes, alphas, factors, draft, job.layout, job.dtype, lambda: final()[1])
     lineage, _ = final()
     node = lineage[root(lineage)]
@@ -291,12 +276,35 @@ def merge_files(
     report = {
         **blend.facts(), **{key: node[key] for key in ("exact", "rank", "alpha", "energy_kept")},
         "paper": blend.method.paper, "strength": rounded(np.sqrt(kept)),
-        "models": [{**part, "strength": strength} for part, strength in zip(parts, strengths, strict=True)],
+        "models": [{**part, "strength": strength} for part, strength in zip(node["parts"], strengths, strict=True)],
         "cosines": [[rounded(value) for value in row] for row in cosines(inner)],
     }  # fmt: skip
     if job.size.energy is not None or job.size.bytes is not None:
         report["ranks"] = ranks
     return lineage, report
+
+
+def words_room(
+    job: Job, facts: header.Facts, reasons: Sequence[Lineage] = (), told: Mapping[str, Any] | None = None
+) -> int:
+    """Bytes that the header's words take in the file at most."""
+    _, words = _words(job, facts, reasons, told or {}, job.full_ranks, gauge_of(job, job.full_ranks), LONGEST)
+    return sum(len(json.dumps({key: value}, ensure_ascii=False).encode()) for key, value in words.items())
+
+
+def _words(
+    job: Job, facts: header.Facts, reasons: Sequence[Lineage], told: Mapping[str, Any],
+    ranks: Mapping[str, int], gauge: float, kept: float,
+) -> tuple[Lineage, dict[str, str]]:  # fmt: skip
+    """The result's history and the words of its header."""
+    parts = [{"model": root(source.lineage), "name": source.name, "weight": weight}
+             for source, weight in zip(job.sources, job.blend.weights, strict=True)]  # fmt: skip
+    rank = max(ranks.values())
+    node = {"name": facts.title, **told, **job.blend.facts(), "parts": parts, "exact": job.size.exact,
+            "rank": rank, "alpha": gauge * rank, "energy_kept": round(kept, 6)}  # fmt: skip
+    lineage = add([*(source.lineage for source in job.sources), *reasons], "merge", **node)
+    facts = replace(facts, merged_from=", ".join(source.name for source in job.sources))
+    return lineage, {**header.build(facts, lineage), **rank_words(ranks, gauge * rank)}
 
 
 def facts_of(sources: Sequence[Source], spec: FamilySpec, title: str) -> header.Facts:

@@ -11,7 +11,7 @@ import numpy as np
 
 from onmodel.ledger.lineage import root
 from onmodel.merge.factors import Stack, cosines
-from onmodel.merge.files import Job, Source, Survey, choose_ranks, gauge_of, rounded, survey, table_bytes
+from onmodel.merge.files import Job, Source, Survey, choose_ranks, gauge_of, rounded, survey, table_bytes, words_room
 from onmodel.models import header
 from onmodel.models.family import Linear
 from onmodel.models.weights import SIZES
@@ -21,11 +21,10 @@ LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ALIKE, LITTLE_KEPT, CANCELS, FAR = 0.999, 0.9, 0.3, 2.0  # where a plan begins to warn
 
 
-def plan(job: Job, progress: Progress | None = None) -> dict[str, Any]:
-    """A merge's plan as JSON values. The sizes are predictions, a little above the file's. Raises what a run raises."""
+def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dict[str, Any]:
+    """A merge's plan as JSON values. Sizes of files are a little too large, never too small. Raises as a run does."""
     elements = job.blend.method.elements is not None
-    words = sum(len(source.file.metadata.get(header.RECIPE_KEY, "")) for source in job.sources)
-    room = 4000 + 2 * words
+    room = words_room(job, facts)
     seen = None if elements else survey(job, progress)
     ranks = choose_ranks(job, room, progress, seen)
     gauge = gauge_of(job, ranks)

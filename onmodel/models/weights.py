@@ -71,7 +71,7 @@ class WeightsFile:
         start, end = self._places[key]
         buffer = np.empty(end - start, np.uint8)
         self._file.seek(start)
-        view, got = memoryview(buffer), 0
+        view, got = buffer.data, 0
         while got < len(buffer):  # an unbuffered read may stop short
             count = self._file.readinto(view[got:])
             if not count:
@@ -165,7 +165,7 @@ def stream_weights(
         file.seek(8 + length)
         for name, piece in zip(written_order(entries), pieces, strict=True):
             assert piece.nbytes == entries[name].bytes, name
-            data = memoryview(np.ascontiguousarray(piece).reshape(-1).view(np.uint8))
+            data = np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data
             digest.update(data)
             file.write(data)
         text = header(metadata if final is None else final(), digest.hexdigest())

@@ -61,7 +61,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     spec, names = context.family().spec, [model.name for model in models]
     weights = None if settings.weights == "uniform" else settings.weights
     blend = choose(names, spec, settings.method, weights, settings.decay, settings.density, settings.blocks)
-    size = Size(settings.rank, settings.energy, settings.megabytes and round(settings.megabytes * MEGABYTE))
+    limit = None if settings.megabytes is None else round(settings.megabytes * MEGABYTE)
+    size = Size(settings.rank, settings.energy, limit)
     chosen = [inputs.lineage(name) for name in settings.needs() if inputs.artifact(name).kind == "selection"]
     with open_sources([(model.name, model.path) for model in models], spec) as sources:
         facts = header.Facts(
