@@ -71,7 +71,7 @@ def merging_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-MERGING = """`onmodel merge` works on plain files of any layout (kohya, dotted, diffusers, PEFT folders) and needs no recipe.
+MERGING = """`onmodel merge` works on plain files of any layout (kohya, dotted, diffusers, PEFT), without a recipe.
 LoKr and LoHa are expanded exactly, DoRA and OFT refused. Look first:
 
 ```
@@ -79,8 +79,8 @@ onmodel merge plan a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-
 onmodel merge run  a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-0.2 --rank 32 -o merged.safetensors
 ```
 
-A negative weight takes a model's change away. Without `--rank`, `--energy` or `--size` the sum is exact, its rank that
-of all inputs together. `--energy` and `--size` give each layer the rank that is worth its bytes. The result is float32
+A negative weight takes a model's change away (task arithmetic). Without `--rank`, `--energy` or `--size` the sum is
+exact, its rank that of all inputs together. `--energy` and `--size` give each layer the rank that is worth its bytes. The result is float32
 unless `--dtype` says otherwise. A full fine-tune among the files takes part as its difference to `--base`, and what is
 lost by factoring it is said. Every output carries the whole history of its inputs; a file of another tool stays a node
 of unknown origin with its hash. An output that exists is never overwritten."""

@@ -7,12 +7,12 @@ every input, and of the selection that chose it, is inlined in the result's own:
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from onmodel.errors import InputError
 from onmodel.hashing import write_json
 from onmodel.merge.files import Job, Size, largest_side, merge_files, open_sources
-from onmodel.merge.methods import choose
+from onmodel.merge.methods import METHODS, choose
 from onmodel.models import header
 from onmodel.records import Artifact
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
@@ -44,6 +44,18 @@ class Settings(StageSettings):
     megabytes: Annotated[float, Field(gt=0)] | None = None
     alpha: Literal["from-parent"] | Annotated[float, Field(gt=0)] = "from-parent"
 
+    @model_validator(mode="after")
+    def _make_sense(self) -> "Settings":
+        """What is wrong without knowing the models is said before anything runs."""
+        if self.method is not None and self.method not in METHODS:
+            raise InputError("method", self.method, f"known: {', '.join(METHODS)}")
+        self.size()
+        return self
+
+    def size(self) -> Size:
+        limit = None if self.megabytes is None else round(self.megabytes * MEGABYTE)
+        return Size(self.rank, self.energy, limit)
+
     def needs(self) -> list[str]:
         return [self.models] if isinstance(self.models, str) else self.models
 
@@ -61,8 +73,6 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     spec, names = context.family().spec, [model.name for model in models]
     weights = None if settings.weights == "uniform" else settings.weights
     blend = choose(names, spec, settings.method, weights, settings.decay, settings.density, settings.blocks)
-    limit = None if settings.megabytes is None else round(settings.megabytes * MEGABYTE)
-    size = Size(settings.rank, settings.energy, limit)
     chosen = [inputs.lineage(name) for name in settings.needs() if inputs.artifact(name).kind == "selection"]
     with open_sources([(model.name, model.path) for model in models], spec) as sources:
         facts = header.Facts(
@@ -70,7 +80,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             license=context.character.license, trigger=context.character.trigger, architecture=spec.architecture,
             resolution=largest_side(sources), date=context.date,
         )  # fmt: skip
-        job = Job(sources, blend, spec, size, settings.alpha)
+        job = Job(sources, blend, spec, settings.size(), settings.alpha)
         told = {"name": context.name, "base": context.base_sha256}
         lineage, report = merge_files(context.out / FILE, job, facts, chosen, told, context.progress)
     for row, model in zip(report["models"], models, strict=True):
