@@ -80,10 +80,10 @@ onmodel merge run  a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-
 ```
 
 A negative weight takes a model's change away (task arithmetic). Without `--rank`, `--energy` or `--size` the sum is
-exact, its rank that of all inputs together. `--energy` and `--size` give each layer the rank that is worth its bytes. The result is float32
-unless `--dtype` says otherwise. A full fine-tune among the files takes part as its difference to `--base`, and what is
-lost by factoring it is said. Every output carries the whole history of its inputs; a file of another tool stays a node
-of unknown origin with its hash. An output that exists is never overwritten."""
+exact, its rank that of all inputs together; `--energy` and `--size` give each layer the rank that is worth its bytes.
+The result is float32 unless `--dtype` says otherwise. A full fine-tune among the files takes part as its difference to
+`--base`, and what is lost by factoring it is said. Every output carries the whole history of its inputs; a file of
+another tool stays a node of unknown origin with its hash. An output that exists is never overwritten."""
 
 
 def _type(field: FieldInfo) -> str:

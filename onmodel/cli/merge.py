@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from onmodel.cli.stage import command_for
 from onmodel.errors import InputError
@@ -19,7 +20,20 @@ if TYPE_CHECKING:
     from onmodel.merge.files import Job
     from onmodel.progress import Progress
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Merge LoRA files: look first, then write.")
+
+class _Commands(TyperGroup):
+    """Tells who types `onmodel merge RECIPE`, as with other verbs, where the recipe's stage is."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands:
+            known = ", ".join(self.commands)
+            raise InputError("merge", args[0], f"is none of {known}; a recipe's stage is `onmodel merge stage RECIPE`")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, rich_markup_mode=None, help="Merge LoRA files: look first, then write."
+)
 
 FILES = Annotated[
     list[Path], typer.Argument(help="LoRA files, PEFT folders, or (with --base) full checkpoints.", show_default=False)

@@ -126,4 +126,6 @@ def test_the_program_ends_with_code_2_and_loads_no_torch(tmp_path: Path, ab: tup
 
 
 def test_a_recipes_stage_is_one_word_further() -> None:
+    with pytest.raises(InputError, match="onmodel merge stage RECIPE"):
+        merge("recipes/demo.toml")
     assert "Run a recipe's merge stage" in CliRunner().invoke(app, ["merge", "stage", "--help"]).stdout
