@@ -218,7 +218,7 @@ def table_bytes(job: Job) -> int:
     entries, _ = lora_entries(job.full_ranks, job.shapes, job.layout, job.dtype)
     digits = len(str(sum(entry.bytes for entry in entries.values())))
     row = len('"":{"data_offsets":[,],"dtype":"BF16","shape":[,]},') + 2 * digits + 10
-    return sum(row + len(key) for key in entries) + 4 * len(job.linears) + 64
+    return sum(row + len(key) for key in entries) + 4 * len(job.linears) + 300
 
 
 def gauge_of(job: Job, ranks: Mapping[str, int]) -> float:
