@@ -238,7 +238,7 @@ def test_methods_blocks_and_sizes_of_a_recipe(run: Runner) -> None:
     assert report["energy_kept"] >= 0.9 - 1e-6
     assert set(report["ranks"]) == set(one.modules)
     _, blocks = run({"a": a, "b": b}, blocks={"1": 0.0, "a@30:mlp": 3.0}, weights=[1.0, 1.0])
-    wanted = {name: (0 if "blocks.1" in name else delta) for name, delta in deltas((a, 1.0), (b, 1.0)).items()}
+    wanted = {name: delta * ("blocks.1" not in name) for name, delta in deltas((a, 1.0), (b, 1.0)).items()}
     wanted["blocks.0.mlp.layer1"] = (
         3 * a.modules["blocks.0.mlp.layer1"].delta() + b.modules["blocks.0.mlp.layer1"].delta()
     )
