@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import rfc8785
 
@@ -43,8 +45,10 @@ def tree_hash(folder: Path) -> str:
     return hash_json({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary in the same folder, fsync, replace, fsync of the folder.
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that takes its name only when the block ends well: temporary in the same folder, fsync,
+    replace, fsync of the folder.
 
     Raises SpaceError when the disk is full; the old file is then untouched.
     """
@@ -52,17 +56,23 @@ def write_atomic(path: Path, data: bytes) -> None:
     handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)  # mkstemp gives 0600; a released file is for everyone
         os.replace(name, path)
-    except OSError as error:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise SpaceError(path) from error
         raise
     fsync_folder(path.parent)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all (`atomic_file`)."""
+    with atomic_file(path) as file:
+        file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:

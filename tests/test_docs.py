@@ -13,11 +13,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 
-@pytest.mark.parametrize("page", ["recipe", "metrics"])
+@pytest.mark.parametrize("page", ["recipe", "metrics", "merging"])
 def test_generated_pages_are_those_that_the_code_gives(page: str) -> None:
     import build_docs
 
-    made = build_docs.recipe_page() if page == "recipe" else build_docs.metrics_page()
+    made = getattr(build_docs, f"{page}_page")()
     assert made == (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"), "run tools/build_docs.py"
 
 

@@ -1,4 +1,6 @@
-"""Write docs/recipe.md and docs/metrics.md from the code, so that they cannot say anything else. A test compares them.
+"""Write recipe.md, metrics.md and merging.md of docs/ from the code, so that they cannot say anything else.
+
+A test compares them.
 
 .venv/bin/python tools/build_docs.py
 """
@@ -9,7 +11,9 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from onmodel.cli.merge import app as merge_commands
 from onmodel.evaluate.axes import AXES
+from onmodel.merge import methods
 from onmodel.pipeline import stage_module
 from onmodel.recipe import __doc__ as frame
 from onmodel.stages import VERBS
@@ -48,6 +52,40 @@ def metrics_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def merging_page() -> str:
+    """Every command of `onmodel merge`, and the table of methods."""
+    parts = ["# Merging", "Written by `tools/build_docs.py`.", MERGING]
+    rows = [
+        f"| `onmodel merge {command.name}` | {command.help or inspect.cleandoc(command.callback.__doc__ or '')} |"
+        for command in merge_commands.registered_commands
+        if command.callback is not None
+    ]
+    parts.append("\n".join(["| command | does |", "|---|---|", *rows]))
+    parts.append("## Methods")
+    rows = [
+        f"| `{name}` | {row.says} | {', '.join(f'`{key}`' for key in row.takes) or 'none'} | [paper]({row.paper}) |"
+        for name, row in methods.METHODS.items()
+    ]
+    parts.append("\n".join(["| method | the result is | settings | |", "|---|---|---|---|", *rows]))
+    parts.append(inspect.cleandoc(methods.choose.__doc__ or ""))
+    return "\n\n".join(parts) + "\n"
+
+
+MERGING = """`onmodel merge` works on plain files of any layout (kohya, dotted, diffusers, PEFT), without a recipe.
+LoKr and LoHa are expanded exactly, DoRA and OFT refused. Look first:
+
+```
+onmodel merge plan a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-0.2 --rank 32
+onmodel merge run  a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-0.2 --rank 32 -o merged.safetensors
+```
+
+A negative weight takes a model's change away (task arithmetic). Without `--rank`, `--energy` or `--size` the sum is
+exact, its rank that of all inputs together; `--energy` and `--size` give each layer the rank that is worth its bytes.
+The result is float32 unless `--dtype` says otherwise. A full fine-tune among the files takes part as its difference to
+`--base`, and what is lost by factoring it is said. Every output carries the whole history of its inputs; a file of
+another tool stays a node of unknown origin with its hash. An output that exists is never overwritten."""
+
+
 def _type(field: FieldInfo) -> str:
     text = inspect.formatannotation(field.annotation)
     for noise in re.findall(r"(?:[a-z_]+\.)+(?=[A-Z])", text):
@@ -66,6 +104,7 @@ def main() -> None:
     DOCS.mkdir(exist_ok=True)
     (DOCS / "recipe.md").write_text(recipe_page(), encoding="utf-8")
     (DOCS / "metrics.md").write_text(metrics_page(), encoding="utf-8")
+    (DOCS / "merging.md").write_text(merging_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

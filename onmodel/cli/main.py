@@ -8,7 +8,7 @@ import sys
 import typer
 
 from onmodel import __version__
-from onmodel.cli import base, run, stage, verify
+from onmodel.cli import base, merge, run, stage, verify
 from onmodel.errors import OnmodelError
 from onmodel.stages import VERBS
 
@@ -21,6 +21,9 @@ app = typer.Typer(
 )
 app.command("run")(run.command)
 for verb in VERBS:
+    if verb == "merge":
+        app.add_typer(merge.app, name="merge")
+        continue
     app.command(verb, help=f"Run a recipe's {verb} stage, and the stages that it needs.")(stage.command_for(verb))
 app.command("verify")(verify.command)
 app.command("export-base")(base.command)

@@ -6,21 +6,22 @@ once, and rounded once to fp32. Reading and writing files is not done here, and 
 that a caller may go through files of any size module by module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from onmodel.errors import InputError
-from onmodel.models.lora import Factors
+from onmodel.models.lora_file import Factors
 from onmodel.randomness import normal
 
-# Gram matrices square the condition number: σ is known to about 1e-8·‖A‖‖B‖. Where the inputs cancel so far that this
-# is no longer small beside ‖ΔW‖, a QR decomposition (twice the work, error 1e-16·‖A‖‖B‖) gives the same core.
-CANCELLATION = 1e-6
+# Gram matrices square the condition number: the factors of a singular value σ are off by about 1e-16·‖A‖²‖B‖²/σ. Where
+# that is no longer small beside ‖ΔW‖, a QR decomposition (three times the work, off by 1e-16·‖A‖‖B‖) takes its place.
+UNSURE = 1e-8
 # A singular value below these shares of the largest one, or of ‖A‖‖B‖, is rounding noise; its direction means nothing.
 NOISE, NOISE_OF_INPUTS = 1e-7, 1e-13
+
+Mix = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -30,47 +31,153 @@ class Merged:
     `inner` [K, K] holds the inner products of the inputs' ΔW at strength 1: wᵀ·inner·w = total.
     """
 
-    factors: Factors
+    factors: Factors[np.ndarray]
     kept: float
     total: float
     inner: np.ndarray
 
 
-def merge_module(parts: Sequence[tuple[Factors, float]], rank: int | None = None, gauge: float = 1.0) -> Merged:
-    """Sum K ≥ 1 inputs of one module, each with its weight.
+class Stack:
+    """The K inputs of one module stacked at strength 1, in fp64: A `down` [R, in], B `up` [out, R], their Gram
+    matrices, and `inner` [K, K], the inner products of the inputs' ΔW.
 
-    `rank` None gives the exact sum with rank Σ rᵢ: the inputs' own `down` rows, each weight (its sign too) in `up`
-    alone. Otherwise the truncated SVD of that sum, balanced (√σ on both sides); rows past the sum's own rank are
-    padded with up = 0 and a random down, which adds nothing and can still learn. `gauge` is alpha / rank of the
-    result: it divides the factors, never ΔW. The same inputs give the same bytes. Raises InputError when an input or
-    the result is not finite.
+    Raises InputError when an input is not finite.
     """
-    down, up = _stack(parts)  # A [R, in], B [out, R], at weight 1
-    weights = np.concatenate([np.full(factors.rank, weight) for factors, weight in parts])
-    gram_down, gram_up = down @ down.T, up.T @ up
-    inner = _block_sums(gram_down * gram_up, [factors.rank for factors, _ in parts])
-    each = np.array([weight for _, weight in parts])
-    total = float(each @ inner @ each)
+
+    def __init__(self, parts: Sequence[Factors[np.ndarray]]) -> None:
+        self.ranks = [part.rank for part in parts]
+        edges = np.concatenate([[0], np.cumsum(self.ranks)])
+        self.down = np.empty((edges[-1], parts[0].down.shape[1]))
+        self.up = np.empty((parts[0].up.shape[0], edges[-1]))
+        for part, start, end in zip(parts, edges, edges[1:], strict=False):
+            self.down[start:end] = part.down
+            np.multiply(part.up, part.scale, out=self.up[:, start:end])
+        with np.errstate(invalid="ignore", over="ignore"):  # said below, once
+            self.gram_down, self.gram_up = self.down @ self.down.T, self.up.T @ self.up
+            product = self.gram_down * self.gram_up
+        self.inner = np.add.reduceat(np.add.reduceat(product, edges[:-1], axis=0), edges[:-1], axis=1)
+        if not np.isfinite(self.inner).all():
+            raise InputError("models", "a weight that is not finite", "leave out the damaged file, or save it again")
+
+    def exact(self, weights: np.ndarray, gauge: float) -> Factors[np.ndarray]:
+        """The sum with rank R: the inputs' own `down` rows, each weight (its sign too) in `up` alone."""
+        return _factors(self.down, self.up * (np.repeat(weights, self.ranks) / gauge), gauge)
+
+    def spectrum(self, weights: np.ndarray) -> np.ndarray:
+        """All singular values of the sum, largest first, noise left out."""
+        each = np.repeat(weights, self.ranks)
+        try:
+            root = np.linalg.cholesky(self.gram_down)
+        except np.linalg.LinAlgError:  # copies in the stack make it singular
+            return self._core_qr(each)[1]
+        energies = np.linalg.eigvalsh(root.T @ (self.gram_up * np.outer(each, each)) @ root)[::-1]
+        total, size = float(weights @ self.inner @ weights), self._size(each)
+        sure = energies > UNSURE**2 * size**2 / max(total, 1e-300)
+        if total <= 0 or not sure[0]:
+            return self._core_qr(each)[1]
+        return np.sqrt(energies[sure])
+
+    def truncated(self, weights: np.ndarray, rank: int, gauge: float) -> tuple[Factors[np.ndarray], float]:
+        """The truncated SVD of the sum, balanced (√σ on both sides), and the energy that it keeps.
+
+        Rows past the sum's own rank are padded with up = 0 and a random down, which adds nothing and can still learn.
+        """
+        each = np.repeat(weights, self.ranks)
+        core = self._core_gram(each, rank)
+        if core is None:
+            left, sigma, right_t = self._core_qr(each)
+            left, sigma, right_t = left[:, :rank], sigma[:rank], right_t[:rank]
+            sides = _signs(right_t.T) * np.sqrt(sigma / gauge)
+            up, down = left * sides, right_t * sides[:, None]
+        else:
+            to_up, sigma, to_down = core
+            up, down = self.up @ (to_up / np.sqrt(gauge)), (to_down / np.sqrt(gauge)) @ self.down
+        if len(sigma) < rank:
+            up, down = _pad(up, down, rank)
+        return _factors(down, up, gauge), float(np.sum(sigma**2))
+
+    def _core_gram(self, each: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """(P, σ, Q): up·P and Q·down are the balanced factors of the best sum of that rank. None where it is unsure.
+
+        With A·Aᵀ = L·Lᵀ the right singular vectors are V = Aᵀ·L⁻ᵀ·q for the eigenvectors q of Lᵀ·(Bᵀ·B)·L; the left
+        ones are B·L·q/σ, and √σ·Vᵀ = (B·L·q/√σ)ᵀ·B·A/σ needs no inverse.
+        """
+        try:
+            root = np.linalg.cholesky(self.gram_down)
+        except np.linalg.LinAlgError:
+            return None
+        half = (self.gram_up * np.outer(each, each)) @ root
+        energies, vectors = np.linalg.eigh(root.T @ half)
+        energies, vectors = energies[::-1][:rank], vectors[:, ::-1][:, :rank]
+        if len(energies) < rank or energies[-1] <= 0:
+            return None
+        sigma = np.sqrt(energies)
+        total = float(np.sum(np.outer(each, each) * self.gram_down * self.gram_up))
+        if sigma[-1] * np.sqrt(max(total, 0.0)) < UNSURE * self._size(each):
+            return None
+        mix = root @ vectors
+        signs = _signs(mix)
+        return each[:, None] * mix * (signs / np.sqrt(sigma)), sigma, (half @ vectors * (signs / sigma**1.5)).T
+
+    def _core_qr(self, each: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The sum's SVD (U, σ, Vᵀ) without noise, from orthogonal bases of A and B themselves."""
+        left, right = np.linalg.qr(self.up * each), np.linalg.qr(self.down.T)
+        u, sigma, v_t = np.linalg.svd(left.R @ right.R.T, full_matrices=False)
+        count = int(np.sum(sigma > max(NOISE * sigma[0], NOISE_OF_INPUTS * np.sqrt(self._size(each)))))
+        return left.Q @ u[:, :count], sigma[:count], v_t[:count] @ right.Q.T
+
+    def _size(self, each: np.ndarray) -> float:
+        """‖A‖²‖B‖²: how large ΔW could be without cancellation."""
+        return float(np.trace(self.gram_down) * (each**2 @ np.diag(self.gram_up)))
+
+
+def merge_module(
+    parts: Sequence[tuple[Factors[np.ndarray], float]],
+    rank: int | None = None,
+    gauge: float = 1.0,
+    mix: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> Merged:
+    """Sum K ≥ 1 inputs of one module, each with its weight; exactly, or the best sum of a smaller rank.
+
+    `mix(inner, weights)` may set the weights from the inputs' inner products. `gauge` is alpha / rank of the result:
+    it divides the factors, never ΔW. The same inputs give the same bytes. Raises InputError when an input or the
+    result is not finite.
+    """
+    stack = Stack([factors for factors, _ in parts])
+    weights = np.array([weight for _, weight in parts], float)
+    if mix is not None:
+        weights = mix(stack.inner, weights)
+    total = max(float(weights @ stack.inner @ weights), 0.0)
     if rank is None:
-        return Merged(_factors(down, up * (weights / gauge), gauge), total, total, inner)
+        return Merged(stack.exact(weights, gauge), total, total, stack.inner)
+    factors, kept = stack.truncated(weights, rank, gauge)
+    return Merged(factors, kept, max(total, kept), stack.inner)
 
-    up = up * weights
-    size = float(np.trace(gram_down) * (weights**2 @ np.diag(gram_up)))  # ‖A‖²‖B‖²
-    if total < CANCELLATION * size:
-        sigma, mix = _core_qr(down, up)
-        total = float(np.sum(sigma**2))
-    else:
-        sigma, mix = _core_gram(gram_down, gram_up * np.outer(weights, weights))
-    sigma = sigma[sigma > max(NOISE * sigma[0], NOISE_OF_INPUTS * np.sqrt(size))][:rank]
 
-    # Left singular vectors as ΔW·V/σ, made orthonormal, then ΔW projected on them: an error in V enters squared.
-    left = _orthonormal(up @ (mix[:, : len(sigma)] / sigma))
-    left *= np.where(left[np.abs(left).argmax(0), np.arange(len(sigma))] < 0, -1.0, 1.0)
-    projected = (left.T @ up) @ down
-    lengths = np.linalg.norm(projected, axis=1)
-    new_up, new_down = left * np.sqrt(lengths / gauge), projected / np.sqrt(lengths * gauge)[:, None]
-    new_up, new_down = _pad(new_up, new_down, rank)
-    return Merged(_factors(new_down, new_up, gauge), float(np.sum(lengths**2)), total, inner)
+def factor_dense(matrix: np.ndarray, rank: int, gauge: float, name: str) -> tuple[Factors[np.ndarray], float]:
+    """The truncated SVD of a dense ΔW [out, in] float32, balanced, and the energy that it keeps.
+
+    Subspace iteration from a fixed random start, until the kept energy stands still to 1e-6.
+    https://arxiv.org/abs/0909.4061, algorithm 4.4
+    """
+    width = min(rank + 16, *matrix.shape)
+    basis = normal((matrix.shape[1], width), 0, "factor dense", name)
+    kept = -1.0
+    for _ in range(30):
+        basis = np.linalg.qr(matrix @ basis).Q
+        projected = basis.T @ matrix  # [width, in]
+        before, kept = kept, float(np.sum(np.linalg.svd(projected @ projected.T, compute_uv=False)[:rank]))
+        if kept - before <= 1e-6 * kept:
+            break
+        basis = np.linalg.qr(projected.T).Q
+    projected64 = projected.astype(np.float64)
+    one = Factors(projected64, basis.astype(np.float64), float(width))
+    merged = merge_module([(one, 1.0)], min(rank, width), gauge)
+    if rank > width:
+        down, up = merged.factors.down, merged.factors.up
+        up, down = _pad(up.astype(np.float64), down.astype(np.float64), rank)
+        return _factors(down, up, gauge), merged.kept
+    return merged.factors, merged.kept
 
 
 def cosines(inner: np.ndarray) -> np.ndarray:
@@ -80,59 +187,22 @@ def cosines(inner: np.ndarray) -> np.ndarray:
     return np.divide(inner, product, out=np.zeros_like(inner), where=product > 0)
 
 
-def _stack(parts: Sequence[tuple[Factors, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """A [R, in] and B [out, R] in fp64, each input's own alpha / rank in B."""
-    down = np.concatenate([factors.down.double().numpy() for factors, _ in parts])
-    up = np.concatenate([factors.up.double().numpy() * (factors.alpha / factors.rank) for factors, _ in parts], axis=1)
-    if not (np.isfinite(down).all() and np.isfinite(up).all()):
-        raise InputError("models", "a weight that is not finite", "leave out the damaged file, or save it again")
-    return down, up
-
-
-def _block_sums(matrix: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    edges = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return np.add.reduceat(np.add.reduceat(matrix, edges, axis=0), edges, axis=1)
-
-
-def _core_gram(gram_down: np.ndarray, gram_up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Singular values of B·A, largest first, and A·V [R, R] for its right singular vectors V.
-
-    A·Aᵀ = root·rootᵀ by eigenvectors, since copies in the stack make it singular and Cholesky fails.
-    """
-    values, vectors = np.linalg.eigh(gram_down)
-    root = vectors * np.sqrt(np.clip(values, 0, None))
-    energies, right = np.linalg.eigh(root.T @ gram_up @ root)
-    return np.sqrt(np.clip(energies[::-1], 0, None)), root @ right[:, ::-1]
-
-
-def _core_qr(down: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same as `_core_gram`, from A and B themselves."""
-    root = np.asarray(np.linalg.qr(down.T, mode="r")).T
-    _, sigma, right = np.linalg.svd(np.linalg.qr(up, mode="r") @ root)
-    return sigma, root @ right.T
-
-
-def _orthonormal(columns: np.ndarray) -> np.ndarray:
-    """The nearest orthonormal columns [out, r] (Löwdin), which keeps order and signs. Twice, for 1e-16."""
-    for _ in range(2):
-        values, vectors = np.linalg.eigh(columns.T @ columns)
-        columns = columns @ (vectors / np.sqrt(values)) @ vectors.T
-    return columns
+def _signs(columns: np.ndarray) -> np.ndarray:
+    """What makes the largest entry of every column positive: an SVD leaves the signs open."""
+    return np.where(columns[np.abs(columns).argmax(0), np.arange(columns.shape[1])] < 0, -1.0, 1.0)
 
 
 def _pad(up: np.ndarray, down: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     missing = rank - len(down)
-    if missing == 0:
-        return up, down
     scale = np.sqrt(np.mean(down**2)) if len(down) else 1 / np.sqrt(down.shape[1])
     random = normal((missing, down.shape[1]), 0, "merge padding", rank) * scale
     return np.pad(up, ((0, 0), (0, missing))), np.concatenate([down, random])
 
 
-def _factors(down: np.ndarray, up: np.ndarray, gauge: float) -> Factors:
+def _factors(down: np.ndarray, up: np.ndarray, gauge: float) -> Factors[np.ndarray]:
     """Round once to fp32: what follows may be training, and fp16 overflows."""
     with np.errstate(over="ignore"):
         down32, up32 = down.astype(np.float32), up.astype(np.float32)
     if not (np.isfinite(down32).all() and np.isfinite(up32).all()):
         raise InputError("weights", "a merge beyond the range of fp32", "use smaller weights")
-    return Factors(torch.from_numpy(down32), torch.from_numpy(up32), gauge * len(down32))
+    return Factors(down32, up32, gauge * len(down32))

@@ -3,16 +3,18 @@
 Nothing outside a family's folder asks which family it is; what differs is in `FamilySpec` or behind `Family`.
 """
 
+from __future__ import annotations  # the facts are read without torch; only the calls need it
+
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from torch import Tensor, nn
-
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from onmodel.models.lora import Lora
 
 
@@ -90,6 +92,6 @@ class Family(Protocol):
         """What the network predicts for noisy latents at times `t_b` (0…1, float32); for flow: noise − x0."""
         ...
 
-    def applied(self, lora: "Lora", weight: float) -> AbstractContextManager[None]:
+    def applied(self, lora: Lora, weight: float) -> AbstractContextManager[None]:
         """Within the context the base has weight·ΔW added; at its end the exact weights of before are back."""
         ...

@@ -6,11 +6,16 @@ written (weights.py). https://github.com/Stability-AI/ModelSpec
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import canonical_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, check
-from onmodel.models.lora import Lora
+
+if TYPE_CHECKING:
+    from onmodel.models.lora import Lora
+    from onmodel.models.lora_file import LoraFile
+    from onmodel.models.weights import WeightsFile
 
 SCHEMA = "1"
 RECIPE_KEY = "onmodel.recipe"
@@ -36,9 +41,7 @@ def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
 
     Raises InputError when they are longer than 64 KiB.
     """
-    recipe = canonical_json(lineage)
     side = facts.resolution
-    roots = sorted({node["root"] for node in lineage.values() if node["type"] == "dataset"})
     words = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{facts.architecture}/lora",
@@ -54,10 +57,7 @@ def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
         "ss_sd_model_name": facts.architecture,
         "ss_network_module": "networks.lora",
         "ss_resolution": f"({side}, {side})" if side else "",
-        "onmodel.schema": SCHEMA,
-        "onmodel.dataset_root": ",".join(roots),
-        "onmodel.lineage_sha256": sha256_bytes(recipe),
-        RECIPE_KEY: recipe.decode(),
+        **history_words(lineage),
         **kohya,
     }
     words = {key: value for key, value in words.items() if value}
@@ -69,8 +69,20 @@ def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
     return words
 
 
-def lineage_of(lora: Lora, sha256: str) -> Lineage:
-    """The history that a LoRA's header carries; a file from elsewhere is one node of unknown origin with its hash.
+def history_words(lineage: Lineage) -> dict[str, str]:
+    """The words that carry the history, whatever the file is."""
+    recipe = canonical_json(lineage)
+    roots = sorted({node["root"] for node in lineage.values() if node["type"] == "dataset"})
+    return {
+        "onmodel.schema": SCHEMA,
+        "onmodel.dataset_root": ",".join(roots),
+        "onmodel.lineage_sha256": sha256_bytes(recipe),
+        RECIPE_KEY: recipe.decode(),
+    }
+
+
+def lineage_of(lora: "Lora | LoraFile | WeightsFile", sha256: str) -> Lineage:
+    """The history that a file's header carries; a file from elsewhere is one node of unknown origin with its hash.
 
     Raises VerifyError when the history does not match its own hashes.
     """

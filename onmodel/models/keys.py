@@ -4,6 +4,7 @@ A kohya name cannot be turned back by guessing dots (`output_proj` has an unders
 spelling of every layer is written down first and then looked up.
 """
 
+from functools import lru_cache
 from typing import Literal
 
 from onmodel.models.family import FamilySpec, Linear
@@ -42,8 +43,13 @@ _KOHYA_PREFIXES = ("lora_unet_", "lycoris_")
 
 def name_table(spec: FamilySpec) -> dict[str, Linear]:
     """Every spelling of every layer → the layer."""
+    return _table(spec.linears)
+
+
+@lru_cache(maxsize=4)
+def _table(linears: tuple[Linear, ...]) -> dict[str, Linear]:
     table: dict[str, Linear] = {}
-    for linear in spec.linears:
+    for linear in linears:
         names = [prefix + linear.name for prefix in _BASE_PREFIXES]
         names += [prefix + linear.diffusers for prefix in _DIFFUSERS_PREFIXES]
         for prefix in _KOHYA_PREFIXES:

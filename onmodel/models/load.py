@@ -1,6 +1,7 @@
 """From a recipe's `base` to a loaded family. Nothing heavy is imported before something is loaded."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +12,8 @@ from onmodel.hashing import hash_json, sha256_file, tree_hash
 from onmodel.toon.base import TOON_BASE
 
 if TYPE_CHECKING:
-    from onmodel.models.family import Family
+    from onmodel.models.family import Family, FamilySpec
+    from onmodel.models.weights import WeightsFile
 
 
 class BaseSettings(BaseModel):
@@ -85,6 +87,59 @@ def base_sha256(base: Base) -> str:
     """The identity of a base: one hash over the files it is loaded from. Loads nothing."""
     paths = _paths(parse_base(base))
     return hash_json({name: tree_hash(path) if path.is_dir() else sha256_file(path) for name, path in paths.items()})
+
+
+def spec_of_loras(paths: Sequence[Path]) -> "FamilySpec":
+    """The model that some LoRA files were made for, as far as they tell: names by the family's table, sizes as found.
+
+    Raises InputError for a file that is no LoRA of a known family.
+    """
+    from onmodel.models.anima.spec import spec_of_shapes
+    from onmodel.models.lora_file import layer_shapes
+    from onmodel.models.weights import WeightsFile
+
+    keys: list[str] = []
+    for path in paths:
+        with WeightsFile(path / "adapter_model.safetensors" if path.is_dir() else path, "lora") as file:
+            keys += file.entries
+    blocks = _count_blocks(keys)
+    return spec_of_shapes(blocks, layer_shapes(paths, spec_of_shapes(blocks)))
+
+
+def layers_of_checkpoint(file: "WeightsFile") -> "tuple[FamilySpec, dict[str, str]]":
+    """The model in a whole transformer's file, and the key of each layer's weight, by the base's names.
+
+    Raises InputError when it is none of a known family.
+    """
+    from onmodel.models.anima.spec import spec_of_shapes
+    from onmodel.models.keys import name_table
+
+    blocks = _count_blocks(file.entries)
+    table = name_table(spec_of_shapes(blocks))
+    keys = {linear.name: key for key in file.entries if (linear := table.get(key.removesuffix(".weight"))) is not None}
+    if "x_embedder.proj.1" not in keys:
+        raise InputError(file.field, file.path, "is no whole transformer of anima; name its checkpoint file")
+    shapes = {name: (file.entries[key].shape[0], file.entries[key].shape[1]) for name, key in keys.items()}
+    return spec_of_shapes(blocks, shapes), keys
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file holds whole weights and not a LoRA. Raises InputError when it is no safetensors file."""
+    from onmodel.models.weights import WeightsFile
+
+    if path.is_dir():
+        return False
+    with WeightsFile(path, "lora") as file:
+        return any(key.endswith(("x_embedder.proj.1.weight", "patch_embed.proj.weight")) for key in file.entries)
+
+
+def _count_blocks(keys: Iterable[str]) -> int:
+    numbers = [int(match[1]) for key in keys if (match := _BLOCK.match(key))]
+    return min(1 + max(numbers, default=0), 200)  # a key may say anything; what is beyond is unknown then
+
+
+# A block's number in the spellings of keys.py, and not that of a block of the text conditioner.
+_BLOCK = re.compile(r"(?!.*(?:llm_adapter|text_conditioner)).*?blocks[._](\d+)[._]")
 
 
 def _paths(settings: BaseSettings) -> dict[str, Path]:

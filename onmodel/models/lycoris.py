@@ -5,19 +5,18 @@ A Hadamard or Kronecker product of two low-rank matrices is itself low-rank: its
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
+import numpy as np
 
 
-def expand_loha(parts: Mapping[str, Tensor], alpha: float | None) -> tuple[Tensor, Tensor, float]:
+def expand_loha(parts: Mapping[str, np.ndarray], alpha: float | None) -> tuple[np.ndarray, np.ndarray, float]:
     """(W1a·W1b) ∘ (W2a·W2b), ranks p and q → (down [pq, in], up [out, pq], alpha)."""
-    up = torch.einsum("op,oq->opq", parts["hada_w1_a"], parts["hada_w2_a"]).flatten(1)
-    down = torch.einsum("pi,qi->pqi", parts["hada_w1_b"], parts["hada_w2_b"]).flatten(0, 1)
+    up = np.einsum("op,oq->opq", parts["hada_w1_a"], parts["hada_w2_a"]).reshape(len(parts["hada_w1_a"]), -1)
+    down = np.einsum("pi,qi->pqi", parts["hada_w1_b"], parts["hada_w2_b"]).reshape(-1, parts["hada_w1_b"].shape[1])
     rank = parts["hada_w1_b"].shape[0]
     return down, up, (alpha / rank if alpha is not None else 1.0) * down.shape[0]
 
 
-def expand_lokr(parts: Mapping[str, Tensor], alpha: float | None) -> tuple[Tensor, Tensor, float]:
+def expand_lokr(parts: Mapping[str, np.ndarray], alpha: float | None) -> tuple[np.ndarray, np.ndarray, float]:
     """W1 ⊗ W2, each whole or a product of two → (down, up, alpha). A whole matrix takes no part in the scale."""
     sides, rank = [], None
     for side in ("lokr_w1", "lokr_w2"):
@@ -27,14 +26,37 @@ def expand_lokr(parts: Mapping[str, Tensor], alpha: float | None) -> tuple[Tenso
             sides.append((parts[f"{side}_a"], parts[f"{side}_b"]))
             rank = parts[f"{side}_b"].shape[0]
     (up_1, down_1), (up_2, down_2) = sides
-    down, up = torch.kron(down_1, down_2), torch.kron(up_1, up_2)
+    down, up = np.kron(down_1, down_2), np.kron(up_1, up_2)
     scale = alpha / rank if alpha is not None and rank is not None else 1.0
     return down, up, scale * down.shape[0]
 
 
-def _thin(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def expanded_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int]:
+    """(out, in, rank) of a layer's plain factors, from the shapes of what a file holds of it.
+
+    Raises KeyError for a part that is missing, ValueError when the parts are of no known kind.
+    """
+    kinds = {role.partition("_")[0] for role in shapes if role != "alpha"}
+    if kinds == {"down", "up"}:
+        return shapes["up"][0], shapes["down"][1], shapes["down"][0]
+    if kinds == {"hada"}:
+        rank = shapes["hada_w1_b"][0] * shapes["hada_w2_b"][0]
+        return shapes["hada_w1_a"][0], shapes["hada_w1_b"][1], rank
+    if kinds == {"lokr"}:
+        sides = []
+        for side in ("lokr_w1", "lokr_w2"):
+            if side in shapes:
+                sides.append((*shapes[side], min(shapes[side])))
+            else:
+                sides.append((shapes[f"{side}_a"][0], shapes[f"{side}_b"][1], shapes[f"{side}_b"][0]))
+        (out_1, in_1, rank_1), (out_2, in_2, rank_2) = sides
+        return out_1 * out_2, in_1 * in_2, rank_1 * rank_2
+    raise ValueError(", ".join(shapes))
+
+
+def _thin(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A matrix as a product with an identity on its shorter side."""
     rows, columns = matrix.shape
     if columns <= rows:
-        return matrix, torch.eye(columns)
-    return torch.eye(rows), matrix
+        return matrix, np.eye(columns, dtype=np.float32)
+    return np.eye(rows, dtype=np.float32), matrix

@@ -1,38 +1,122 @@
-"""Safetensors files: opened with a clear error, and written so that equal tensors and words give equal bytes.
+"""Safetensors files: read tensor by tensor, and written so that equal tensors and words give equal bytes.
 
 `safetensors.save_file` writes metadata in a random order; here the header is sorted, so one recipe gives one file hash.
+A file is read into buffers of one tensor, not mapped, and written as its tensors come: a pass over a large file takes
+the memory of one layer. Nothing here but `open_weights` and `write_weights` needs torch.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.hashing import sha256_bytes, write_atomic
+from onmodel.hashing import atomic_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PAYLOAD_KEY = "onmodel.payload_sha256"
-_DTYPE_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+FLOATS = ("F64", "F32", "F16", "BF16")  # what is read as numbers
+SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "U64": 8, "I32": 4, "U32": 4,
+         "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}  # fmt: skip
 
 
-def open_weights(path: Path, field: str) -> Any:
-    """`safe_open` for torch on the CPU. Raises InputError naming `field` when it is missing, torn or something else."""
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor that a file holds or will hold; `dtype` in safetensors' words."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        return SIZES[self.dtype] * int(np.prod(self.shape, dtype=np.int64))
+
+
+class WeightsFile:
+    """An open safetensors file. `entries` maps its keys, `metadata` holds its words; a context manager.
+
+    Raises InputError naming `field` when the file is missing, torn or something else.
+    """
+
+    def __init__(self, path: Path, field: str) -> None:
+        self.path, self.field = path, field
+        checked = open_weights(path, field, framework="np")  # safetensors' own check of every length and offset
+        self.metadata: dict[str, str] = dict(checked.metadata() or {})
+        self._file = path.open("rb", buffering=0)
+        length = int.from_bytes(self._file.read(8), "little")
+        header: dict[str, Any] = json.loads(self._file.read(length))
+        header.pop("__metadata__", None)
+        self.entries = {key: Entry(row["dtype"], tuple(row["shape"])) for key, row in header.items()}
+        self._places = {key: (8 + length + row["data_offsets"][0], 8 + length + row["data_offsets"][1])
+                        for key, row in header.items()}  # fmt: skip
+
+    def __enter__(self) -> "WeightsFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def raw(self, key: str) -> np.ndarray:
+        """The bytes of a tensor, uint8 [n]."""
+        start, end = self._places[key]
+        buffer = np.empty(end - start, np.uint8)
+        self._file.seek(start)
+        view, got = buffer.data, 0
+        while got < len(buffer):  # an unbuffered read may stop short
+            count = self._file.readinto(view[got:])
+            if not count:
+                raise InputError(self.field, self.path, "was cut while it was read; get it again")
+            got += count
+        return buffer
+
+    def read(self, key: str) -> np.ndarray:
+        """A tensor as float32. Raises InputError for integers and 8-bit floats."""
+        entry = self.entries[key]
+        if entry.dtype not in FLOATS:
+            raise InputError(self.field, self.path, f"{key} is {entry.dtype}; use the bfloat16 or float32 file")
+        return decode(self.raw(key), entry)
+
+
+def decode(raw: np.ndarray, entry: Entry) -> np.ndarray:
+    """The bytes of a tensor as float32 of its shape."""
+    if entry.dtype == "BF16":  # the upper half of a float32
+        return np.left_shift(raw.view(np.uint16), 16, dtype=np.uint32).view(np.float32).reshape(entry.shape)
+    kind = {"F64": np.float64, "F32": np.float32, "F16": np.float16}[entry.dtype]
+    return raw.view(kind).astype(np.float32, copy=False).reshape(entry.shape)
+
+
+def encode(array: np.ndarray, dtype: str) -> np.ndarray:
+    """Numbers rounded once, to nearest even, into the bits of `dtype` (bfloat16 as uint16)."""
+    if dtype == "BF16":
+        bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, {"F64": np.float64, "F32": np.float32, "F16": np.float16}[dtype])
+
+
+def open_weights(path: Path, field: str, framework: str = "pt") -> Any:
+    """`safe_open` on the CPU. Raises InputError naming `field` when it is missing, torn or something else."""
     if not path.is_file():
         raise InputError(field, path, "no such file")
     try:
-        return safe_open(path, framework="pt")
+        return safe_open(path, framework=framework)
     except SafetensorError as error:
         raise InputError(field, path, f"is no complete safetensors file ({error}); get it again") from error
 
 
 def read_metadata(path: Path, field: str = "file") -> dict[str, str]:
     """The words in the header of a safetensors file; empty when it has none."""
-    with open_weights(path, field) as file:
+    with open_weights(path, field, framework="np") as file:
         return dict(file.metadata() or {})
 
 
@@ -44,25 +128,58 @@ def payload_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write float tensors with a canonical header: keys sorted, no spaces, padded to 8 bytes as safetensors does.
+def written_order(entries: Mapping[str, Entry]) -> list[str]:
+    """The order of tensors in a file: wider types first, as in safetensors, so that every tensor is aligned."""
+    return sorted(entries, key=lambda name: (-SIZES[entries[name].dtype], name))
 
-    Wider types come first, as in safetensors, so that every tensor is aligned. The hash of the tensors' bytes is put
-    into the header under `onmodel.payload_sha256`, and under modelspec's `modelspec.hash_sha256`.
+
+def stream_weights(
+    path: Path,
+    entries: Mapping[str, Entry],
+    pieces: Iterable[np.ndarray],
+    metadata: Mapping[str, str],
+    final: Callable[[], Mapping[str, str]] | None = None,
+) -> None:
+    """Write tensors one at a time, `pieces` in `written_order(entries)` and in the bits of their dtype (`encode`).
+
+    The header is canonical: keys sorted, no spaces, padded to 8 bytes as safetensors does. The hash of the tensors'
+    bytes is put into it under `onmodel.payload_sha256`, and under modelspec's `modelspec.hash_sha256`. Words that are
+    known only when all tensors are (an energy) come from `final`, and take no more room than `metadata`'s.
     """
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, Any] = {}
-    pieces, offset = [], 0
-    for name in order:
-        tensor = tensors[name].detach().cpu().contiguous()
-        piece = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
-        end = offset + len(piece)
-        header[name] = {"dtype": _DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        pieces.append(piece)
+    table: dict[str, Any] = {}
+    offset = 0
+    for name in written_order(entries):
+        entry = entries[name]
+        end = offset + entry.bytes
+        table[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [offset, end]}
         offset = end
-    payload = b"".join(pieces)
-    digest = sha256_bytes(payload)
-    header["__metadata__"] = {**metadata, PAYLOAD_KEY: digest, "modelspec.hash_sha256": f"0x{digest}"}
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    write_atomic(path, len(text).to_bytes(8, "little") + text + payload)
+
+    def header(words: Mapping[str, str], digest: str) -> bytes:
+        table["__metadata__"] = {**words, PAYLOAD_KEY: digest, "modelspec.hash_sha256": f"0x{digest}"}
+        return json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    length = len(header(metadata, "0" * 64))
+    length += -length % 8
+    digest = hashlib.sha256()
+    with atomic_file(path) as file:
+        file.seek(8 + length)
+        for name, piece in zip(written_order(entries), pieces, strict=True):
+            assert piece.nbytes == entries[name].bytes, name
+            data = np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data
+            digest.update(data)
+            file.write(data)
+        text = header(metadata if final is None else final(), digest.hexdigest())
+        assert len(text) <= length
+        file.seek(0)
+        file.write(length.to_bytes(8, "little") + text.ljust(length))
+
+
+def write_weights(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:
+    """Write torch's float tensors (`stream_weights`)."""
+    import torch
+
+    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    entries = {name: Entry(names[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
+    pieces = (tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+              for name in written_order(entries))  # fmt: skip
+    stream_weights(path, entries, pieces, metadata)

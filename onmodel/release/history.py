@@ -41,8 +41,11 @@ def training_rows(lineage: Lineage) -> list[dict[str, Any]]:
 
 
 def merge_rows(lineage: Lineage) -> list[dict[str, Any]]:
-    """The merges, oldest first, each with its method's paper."""
-    return [node | {"paper": METHODS[node["method"]].paper} for _, node in _of_type(lineage, "merge")]
+    """The merges, oldest first, each with what its method gives and its paper."""
+    return [
+        node | {"says": METHODS[node["method"]].says, "paper": METHODS[node["method"]].paper}
+        for _, node in _of_type(lineage, "merge")
+    ]
 
 
 def strangers(lineage: Lineage) -> list[str]:

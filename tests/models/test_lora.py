@@ -168,12 +168,12 @@ def test_diffusers_consumes_every_key_of_the_common_layout(tmp_path: Path) -> No
 
 
 def test_bfloat16_halves_the_file_and_float16_overflow_stops(tmp_path: Path) -> None:
-    write_lora(tmp_path / "a", random_lora(), {}, dtype=torch.bfloat16)
+    write_lora(tmp_path / "a", random_lora(), {}, dtype="BF16")
     write_lora(tmp_path / "b", random_lora(), {})
     assert (tmp_path / "a").stat().st_size < 0.6 * (tmp_path / "b").stat().st_size
     huge = {name: Factors(f.down, f.up * 1e6, f.alpha) for name, f in random_lora().modules.items()}
     with pytest.raises(InputError, match="overflows"):
-        write_lora(tmp_path / "c", Lora(huge), {}, dtype=torch.float16)
+        write_lora(tmp_path / "c", Lora(huge), {}, dtype="F16")
     assert not (tmp_path / "c").exists()
 
 

@@ -8,7 +8,8 @@ from diffusers.loaders.single_file_utils import (
     convert_wan_vae_to_diffusers,
 )
 
-from onmodel.models.anima.names import block_of, transformer_name, vae_name
+from onmodel.models.anima.names import block_of, linear_names, transformer_name, vae_name
+from onmodel.models.anima.spec import make_spec
 
 
 def transformer(blocks: int) -> CosmosTransformer3DModel:
@@ -33,6 +34,12 @@ def test_vae_names_agree_with_diffusers() -> None:
     ours = {vae_name(name, 2): name for name in names}
     assert len(ours) == len(names)
     assert all(theirs == name for theirs, name in convert_wan_vae_to_diffusers(ours).items())
+
+
+@pytest.mark.parametrize("blocks", [2, 28])
+def test_the_list_of_layers_is_that_of_the_real_class(blocks: int) -> None:
+    real = {(row.name, row.diffusers) for row in make_spec(transformer(blocks), 512).linears}
+    assert set(linear_names(blocks)) == real
 
 
 def test_block_of() -> None:

@@ -230,6 +230,25 @@ def test_trap_9_every_layout_names_the_same_layers(run: Runner, tmp_path: Path) 
     assert difference(mixed, deltas((lora(1), 0.5), (lora(2), 0.5))) < 1e-6
 
 
+def test_methods_blocks_and_sizes_of_a_recipe(run: Runner) -> None:
+    a, b = lora(1), lora(2)
+    artifact, one = run({"a": a, "b": b}, method="ema", decay=0.5, energy=0.9)
+    report = read_json(artifact.path / "merge.json")
+    assert [row["weight"] for row in report["models"]] == pytest.approx([1 / 3, 2 / 3])
+    assert report["energy_kept"] >= 0.9 - 1e-6
+    assert set(report["ranks"]) == set(one.modules)
+    _, blocks = run({"a": a, "b": b}, blocks={"1": 0.0, "a@30:mlp": 3.0}, weights=[1.0, 1.0])
+    wanted = {name: delta * ("blocks.1" not in name) for name, delta in deltas((a, 1.0), (b, 1.0)).items()}
+    wanted["blocks.0.mlp.layer1"] = (
+        3 * a.modules["blocks.0.mlp.layer1"].delta() + b.modules["blocks.0.mlp.layer1"].delta()
+    )
+    for name, delta in wanted.items():
+        assert torch.allclose(blocks.modules[name].delta(), torch.as_tensor(delta), atol=1e-5)
+    for settings, said in (({"method": "tie"}, "known: weighted"), ({"rank": 4, "energy": 0.9}, "choose one")):
+        with pytest.raises(InputError, match=said):
+            run({"a": a, "b": b}, **settings)
+
+
 def test_one_model_is_no_merge(run: Runner) -> None:
     with pytest.raises(InputError, match="at least two"):
         run({"a": lora(1)})

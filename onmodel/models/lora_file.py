@@ -1,0 +1,312 @@
+"""A LoRA file, open: every layout that Anima LoRAs come in, read layer by layer, and written the same way.
+
+A layer is called by its name in the base's own files and its factors are float32. ΔW = alpha/r · up @ down. Without
+torch, so that what only computes on factors starts fast and stays small; `lora.py` holds a whole LoRA as tensors.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from onmodel.errors import InputError
+from onmodel.models.family import FamilySpec
+from onmodel.models.keys import REFUSED, Layout, name_table, parse_key, written_keys
+from onmodel.models.lycoris import expand_loha, expand_lokr, expanded_shape
+from onmodel.models.weights import (
+    PAYLOAD_KEY,
+    Entry,
+    WeightsFile,
+    encode,
+    payload_sha256,
+    stream_weights,
+    written_order,
+)
+
+Array = TypeVar("Array")  # a numpy array or a torch tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Factors(Generic[Array]):
+    """The low-rank change of one layer: down [r, in], up [out, r], float32."""
+
+    down: Array
+    up: Array
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]  # type: ignore[attr-defined]
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+    def delta(self) -> Array:
+        """ΔW [out, in]."""
+        return self.scale * (self.up @ self.down)  # type: ignore[operator]
+
+
+class LoraFile:
+    """An open LoRA for the model that `spec` describes: a safetensors file or a PEFT folder; a context manager.
+
+    `ranks` maps its layers, in the model's order, to their rank as plain factors; `shapes` to (out, in). Raises
+    InputError when the file is torn or lies about itself, when a key is unknown, when it was made for another model or
+    another number of blocks, when it is DoRA or OFT, or when a factor does not fit.
+    """
+
+    def __init__(self, path: Path, spec: FamilySpec) -> None:
+        self.path, self.source, config = path, path, {}
+        if path.is_dir():
+            self.source, config = path / "adapter_model.safetensors", _read_config(path / "adapter_config.json")
+        self._file = WeightsFile(self.source, "lora")
+        try:
+            self.metadata = self._file.metadata
+            _refuse_other_kinds(path, self._file.entries)
+            found = _layers(path, self._file.entries, spec)
+            if PAYLOAD_KEY in self.metadata and self.metadata[PAYLOAD_KEY] != payload_sha256(self.source):
+                raise InputError(
+                    "lora", path, "its tensors are not those that its header was written for; get it again"
+                )
+            self._declared = _peft_scale(path, config or _header_config(self.metadata))
+            self._keys = {linear.name: found[linear.name] for linear in spec.linears if linear.name in found}
+            self.shapes: dict[str, tuple[int, int]] = {}
+            self.ranks: dict[str, int] = {}
+            for name, keys in self._keys.items():
+                out, in_, rank = _shape(path, name, {role: self._file.entries[key].shape for role, key in keys.items()})
+                self.shapes[name], self.ranks[name] = (out, in_), rank
+            check_shapes(self.shapes, spec, path)
+            _check_blocks(path, self._keys, spec)
+        except BaseException:
+            self._file.__exit__(None, None, None)
+            raise
+
+    def __enter__(self) -> "LoraFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.__exit__(kind, error, trace)
+
+    def factors(self, name: str) -> Factors[np.ndarray]:
+        """The factors of one layer. Raises InputError when a value is not finite."""
+        parts = {}
+        for role, key in self._keys[name].items():
+            parts[role] = self._file.read(key)
+            if not np.isfinite(parts[role]).all():
+                raise InputError(
+                    "lora", self.path, f"{name} {role} holds values that are not finite; use an earlier checkpoint"
+                )
+        alpha = parts.pop("alpha").item() if "alpha" in parts else None
+        if "down" in parts:
+            down, up = parts["down"], parts["up"]
+            if self._declared is not None and alpha is None:
+                value, stabilised = self._declared
+                alpha = value * len(down) ** 0.5 if stabilised else value
+        else:
+            down, up, alpha = (expand_loha if "hada_w1_a" in parts else expand_lokr)(parts, alpha)
+        return Factors(down, up, float(len(down)) if alpha is None else alpha)
+
+    @property
+    def trained_alpha(self) -> float | None:
+        """The alpha of its training: the header's, else its layers' own; None when those differ."""
+        return alpha_of(self.metadata, (self.factors(name).alpha for name in self._keys))
+
+
+def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | None:
+    """The header's `ss_network_alpha` (the common layout folds alpha away), else the layers', None when they differ."""
+    try:
+        return float(metadata["ss_network_alpha"])
+    except (KeyError, ValueError):
+        found = set(alphas)
+        return found.pop() if len(found) == 1 else None
+
+
+def stream_lora(
+    path: Path,
+    ranks: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, int]],
+    alphas: Mapping[str, float],
+    factors: Callable[[str], Factors[np.ndarray]],
+    metadata: Mapping[str, str],
+    layout: Layout = "common",
+    dtype: str = "F32",
+    final: Callable[[], Mapping[str, str]] | None = None,
+) -> None:
+    """Write a LoRA layer by layer, whole or not at all; `factors(name)` is asked once for each.
+
+    The header is the same for the same content; `final` as in `stream_weights`. `common` loads in ComfyUI and in
+    diffusers: no alpha tensors, alpha/rank folded into up. `dtype` is F32, BF16 or F16. Raises InputError when a
+    value does not fit it.
+    """
+    entries, owner = lora_entries(ranks, shapes, layout, dtype)
+
+    def pieces() -> Iterator[np.ndarray]:
+        now, down, up = "", np.empty(0), np.empty(0)
+        for key in written_order(entries):
+            name, role = owner[key]
+            if role == "alpha":
+                yield np.array(alphas[name], np.float32)
+                continue
+            if name != now:
+                now, one = name, factors(name)
+                down = encode(one.down, dtype)
+                up = encode(one.up if layout == "kohya" else one.up * np.float32(one.scale), dtype)
+                if not (_finite(down, dtype) and _finite(up, dtype)):
+                    raise InputError("dtype", dtype, f"{name} overflows; write bfloat16 or float32")
+            yield down if role == "down" else up
+
+    stream_weights(path, entries, pieces(), metadata, final)
+
+
+def lora_entries(
+    ranks: Mapping[str, int], shapes: Mapping[str, tuple[int, int]], layout: Layout, dtype: str
+) -> tuple[dict[str, Entry], dict[str, tuple[str, str]]]:
+    """The tensors of a LoRA file, and the layer and role of each."""
+    entries: dict[str, Entry] = {}
+    owner: dict[str, tuple[str, str]] = {}
+    for name, rank in ranks.items():
+        out, in_ = shapes[name]
+        down_key, up_key, alpha_key = written_keys(name, layout)
+        entries[down_key], owner[down_key] = Entry(dtype, (rank, in_)), (name, "down")
+        entries[up_key], owner[up_key] = Entry(dtype, (out, rank)), (name, "up")
+        if alpha_key:
+            entries[alpha_key], owner[alpha_key] = Entry("F32", ()), (name, "alpha")
+    return entries, owner
+
+
+def rank_words(ranks: Mapping[str, int], alpha: float | None) -> dict[str, str]:
+    """Rank and alpha as kohya's tools write and read them."""
+    found = set(ranks.values())
+    words = {"ss_network_dim": str(found.pop()) if len(found) == 1 else "Dynamic"}
+    if alpha is not None:
+        words["ss_network_alpha"] = f"{alpha:g}"
+    return words
+
+
+def layer_shapes(paths: Sequence[Path], table_spec: FamilySpec) -> dict[str, tuple[int, int]]:
+    """(out, in) of every layer that any of some LoRA files changes; the first file that has a layer says its size."""
+    shapes: dict[str, tuple[int, int]] = {}
+    for path in paths:
+        with WeightsFile(path / "adapter_model.safetensors" if path.is_dir() else path, "lora") as file:
+            _refuse_other_kinds(path, file.entries)
+            for name, keys in _layers(path, file.entries, table_spec).items():
+                sizes = {role: file.entries[key].shape for role, key in keys.items()}
+                shapes.setdefault(name, _shape(path, name, sizes)[:2])
+    return shapes
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source: object) -> None:
+    """Raise InputError unless every layer exists in the model, has its size, and there is one at all."""
+    linears = {linear.name: linear for linear in spec.linears}
+    if not shapes:
+        raise InputError("lora", source, f"changes no layer of this {spec.name}")
+    for name, shape in shapes.items():
+        if name not in linears:
+            raise InputError("lora", source, f"{name} is no layer of this {spec.name}")
+        wanted = (linears[name].out_features, linears[name].in_features)
+        if shape != wanted:
+            raise InputError("lora", source, f"{name} is {shape}, this {spec.name} has {wanted} there")
+
+
+def _finite(bits: np.ndarray, dtype: str) -> bool:
+    return bool(((bits & 0x7F80) != 0x7F80).all() if dtype == "BF16" else np.isfinite(bits).all())
+
+
+def _layers(path: Path, entries: Mapping[str, Entry], spec: FamilySpec) -> dict[str, dict[str, str]]:
+    """Layer → role → key."""
+    table = name_table(spec)
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    unknown: list[str] = []
+    for key in entries:
+        parsed = parse_key(key, table)
+        if parsed is None:
+            unknown.append(key)
+            continue
+        linear, role = parsed
+        if role in found[linear.name]:
+            raise InputError("lora", path, f"names {linear.name} twice ({key})")
+        found[linear.name][role] = key
+    _refuse_unknown(path, unknown, len(entries), spec)
+    return found
+
+
+def _shape(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int]:
+    """(out, in, rank) of a layer; an error for what is incomplete or no product."""
+    try:
+        found = expanded_shape(shapes)
+    except KeyError as error:
+        raise InputError("lora", path, f"{name} lacks {error.args[0]}; the file is incomplete") from error
+    except ValueError:
+        roles = ", ".join(shapes) or "alpha"
+        raise InputError("lora", path, f"{name} has only {roles}; the file is incomplete") from None
+    except IndexError:
+        found = (0, 0, 0)
+    two = all(len(shape) == 2 for role, shape in shapes.items() if role != "alpha")
+    if not two or ("down" in shapes and shapes["down"][0] != shapes["up"][1]):
+        said = " · ".join(f"{role} {shape}" for role, shape in shapes.items() if role != "alpha")
+        raise InputError("lora", path, f"{name}: {said} is no product")
+    return found
+
+
+def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry]) -> None:
+    for key in keys:
+        for part, kind in REFUSED.items():
+            if part in key:
+                raise InputError("lora", path, f"is {kind} ({key}), not a plain LoRA; export it as one")
+        if "llm_adapter" in key or key.startswith("text_conditioner."):
+            raise InputError("lora", path, f"changes the text conditioner ({key}); train on the transformer alone")
+
+
+def _refuse_unknown(path: Path, unknown: list[str], total: int, spec: FamilySpec) -> None:
+    """Name what was not understood: another model, another number of blocks, or stray keys."""
+    blocks = [int(match[1]) for key in unknown if (match := re.search(r"blocks[._](\d+)[._]", key))]
+    if blocks and len(unknown) < total and max(blocks) >= spec.blocks:
+        raise InputError("lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}")
+    if unknown and len(unknown) == total:
+        raise InputError("lora", path, f"none of its {total} keys names a layer of {spec.name} (first: {unknown[0]})")
+    if unknown:
+        raise InputError("lora", path, f"{len(unknown)} of {total} keys are unknown: {', '.join(unknown[:4])}")
+
+
+def _check_blocks(path: Path, names: Mapping[str, object], spec: FamilySpec) -> None:
+    """A LoRA that fills exactly the first blocks was made for a smaller base, where those are all there are."""
+    present = {linear.block for linear in spec.linears if linear.name in names} - {None}
+    if present == set(range(len(present))) and 1 < len(present) < spec.blocks:
+        raise InputError("lora", path, f"made for a base of {len(present)} blocks; this one has {spec.blocks}")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError("lora", path, f"a PEFT folder needs its config ({error})") from error
+    return config
+
+
+def _header_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The PEFT config that diffusers keeps in a header, keys `transformer.…`."""
+    try:
+        config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except ValueError:
+        return {}
+    return {key.removeprefix("transformer."): value for key, value in config.items()}
+
+
+def _peft_scale(path: Path, config: Mapping[str, Any]) -> tuple[float, bool] | None:
+    """(alpha, rank-stabilised) of a PEFT config; None when it says nothing."""
+    if config.get("use_dora"):
+        raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
+    for pattern in ("alpha_pattern", "rank_pattern"):
+        if config.get(pattern):
+            raise InputError("lora", path, f"its config has a {pattern}; save it with one alpha and rank")
+    if "lora_alpha" not in config:
+        return None
+    return float(config["lora_alpha"]), bool(config.get("use_rslora", False))
