@@ -72,6 +72,14 @@ def transformer_name(name: str) -> str:
     return f"blocks.{block}." + _swap_head(name.removeprefix(f"transformer_blocks.{block}."), _INNER)
 
 
+def linear_names(blocks: int) -> list[tuple[str, str]]:
+    """(base, diffusers) of every linear layer of a transformer with that many blocks."""
+    inner = [name for name in _INNER if not name.endswith(("norm_q", "norm_k"))]
+    outer = ["patch_embed.proj", "time_embed.t_embedder.linear_1", "time_embed.t_embedder.linear_2"]
+    names = [*outer, *(f"transformer_blocks.{block}.{name}" for block in range(blocks) for name in inner)]
+    return [(transformer_name(name), name) for name in [*names, "norm_out.linear_1", "norm_out.linear_2", "proj_out"]]
+
+
 def vae_name(name: str, residual_blocks: int) -> str:
     """A diffusers name of `AutoencoderKLQwenImage` → the Wan-style one. `residual_blocks`: its `num_res_blocks`."""
     side, _, rest = name.partition(".")

@@ -1,10 +1,12 @@
 """Anima as data: what its files do not say about themselves, and the spec made from a loaded transformer."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from onmodel.models.anima.names import block_of, transformer_name
+from onmodel.models.anima.names import block_of, linear_names, transformer_name
 from onmodel.models.family import FamilySpec, Linear
 
 # What no tensor's shape tells. A file that onmodel writes carries its own values in its header (single_file.py).
@@ -54,6 +56,23 @@ def make_spec(transformer: nn.Module, text_rows: int) -> FamilySpec:
         for name, module in transformer.named_modules()
         if isinstance(module, nn.Linear)
     )
+    return _spec(linears, text_rows)
+
+
+def spec_of_shapes(blocks: int, shapes: Mapping[str, tuple[int, int]] | None = None) -> FamilySpec:
+    """The facts as far as files tell them: the layers of a base of that many blocks, by the base's names.
+
+    With `shapes` (out, in) only the layers that they name; without, all of them and sizes of 0, enough to know names.
+    """
+    linears = tuple(
+        Linear(name, diffusers, *(shapes or {}).get(name, (0, 0)), block_of(diffusers))
+        for name, diffusers in linear_names(blocks)
+        if shapes is None or name in shapes
+    )
+    return dataclasses.replace(_spec(linears, CONDITIONER_FACTS["min_sequence_length"]), blocks=blocks)
+
+
+def _spec(linears: tuple[Linear, ...], text_rows: int) -> FamilySpec:
     return FamilySpec(
         name="anima",
         architecture="anima-base-v1.0",
@@ -62,7 +81,7 @@ def make_spec(transformer: nn.Module, text_rows: int) -> FamilySpec:
         downscale=8,
         multiple=16,
         text_rows=text_rows,
-        blocks=1 + max(linear.block for linear in linears if linear.block is not None),
+        blocks=1 + max((linear.block for linear in linears if linear.block is not None), default=-1),
         linears=linears,
         presets=PRESETS,
     )
