@@ -63,6 +63,7 @@ def load_in_diffusers(file: Path, base: Path) -> Report:
     config = CosmosTransformer3DModel.load_config(str(base / "transformer"))
     with torch.device("meta"):
         transformer = CosmosTransformer3DModel.from_config(config)
+    spec = make_spec(transformer, text_rows=0)
     transformer = transformer.to_empty(device="cpu")  # memory that is never touched is never taken
     pipeline = AnimaAutoBlocks().init_pipeline()  # type: ignore[attr-defined]
     pipeline.update_components(transformer=transformer)
@@ -75,7 +76,6 @@ def load_in_diffusers(file: Path, base: Path) -> Report:
         keys = len(opened.keys())
     if len(loaded) != keys:
         raise ValueError(f"{len(loaded)} of {keys} tensors were loaded")
-    spec = make_spec(transformer, text_rows=0)
     layers = dict(transformer.named_modules())
     names = {linear.name: linear.diffusers for linear in spec.linears}
     wanted = read_lora(file, spec).modules

@@ -76,7 +76,7 @@ def triggers(character: Character, sampling: Sampling, shown: Sequence[Sample]) 
 
 
 def webui_sidecar(character: Character, sampling: Sampling, note: str) -> dict[str, Any]:
-    """`<name>.json` as A1111's and Forge's extra-networks tab reads it; "Unknown" is the word they both know."""
+    """`<name>.json` as A1111's and Forge's extra-networks tab reads it. A1111 knows SD1, SD2, SDXL and "Unknown"."""
     return {
         "description": character.description,
         "sd version": "Unknown",

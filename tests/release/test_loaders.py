@@ -3,16 +3,17 @@
 When a new version of diffusers or safetensors behaves otherwise, a test here says so.
 """
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AnimaAutoBlocks
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from onmodel.hashing import sha256_file
 from onmodel.models.weights import write_weights
-from tests.models.test_lora import LAYOUTS, SPEC, random_lora, small
+from tests.models.test_lora import LAYOUTS, SPEC, as_keys, random_lora, small
 
 
 def load(path: Path) -> dict[str, torch.nn.Module]:
@@ -39,16 +40,18 @@ def test_alpha_under_the_dotted_names_is_a_value_error(tmp_path: Path) -> None:
 
 
 def test_down_and_up_under_the_dotted_names_is_an_index_error(tmp_path: Path) -> None:
+    write = as_keys(".lora_down.weight", ".lora_up.weight", None, "diffusion_model.{}".format)
     with pytest.raises(IndexError):
-        load(LAYOUTS["dotted down/up"](tmp_path, random_lora()))
+        load(write(tmp_path, random_lora()))
 
 
 def test_diffusers_scales_by_its_own_metadata(tmp_path: Path) -> None:
-    layers = load(LAYOUTS["diffusers with config"](tmp_path, random_lora(alpha=1.0)))
-    assert {layer.scaling["x"] for layer in layers.values()} == {1.0 / 4}
-    (tmp_path / "plain").mkdir()
-    layers = load(LAYOUTS["diffusers"](tmp_path / "plain", random_lora(alpha=1.0)))
-    assert {layer.scaling["x"] for layer in layers.values()} == {1.0}
+    path = LAYOUTS["diffusers"](tmp_path, random_lora())
+    assert {layer.scaling["x"] for layer in load(path).values()} == {1.0}
+    modules = [linear.diffusers for linear in SPEC.targets("attention_mlp")]
+    config = {"transformer.r": 4, "transformer.lora_alpha": 1, "transformer.target_modules": modules}
+    save_file(load_file(path), path, {"lora_adapter_metadata": json.dumps(config)})
+    assert {layer.scaling["x"] for layer in load(path).values()} == {1.0 / 4}
 
 
 def test_safetensors_writes_another_file_each_time_and_we_do_not(tmp_path: Path) -> None:
