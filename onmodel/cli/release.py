@@ -92,8 +92,7 @@ def push_command(
         for line in plan.warnings:
             print(line)
     if yes:
-        with Progress() as progress, progress.task(f"push to {repository}", total=1):
-            url, beside = push(folder, plan, private, f"Release {folder.name}")
+        url, beside = push(folder, plan, private, f"Release {folder.name}")
         result |= {"url": url, "beside": beside}
         if not as_json:
             print(f"pushed: {url}")

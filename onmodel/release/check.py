@@ -7,7 +7,7 @@ judged, and nothing is changed. The weights are checked by weight_checks.py.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def _trigger_of_a_file(path: Path) -> Iterator[Finding]:
         yield warning(path.name, "tells no trigger word", "write modelspec.trigger_phrase, or publish it with a card")
 
 
-def _card(folder: Path) -> Iterator[Finding]:
+def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
     """Findings of README.md; returns its front matter."""
     from huggingface_hub import ModelCard
 

@@ -43,13 +43,12 @@ def plan_push(folder: Path, repository: str) -> Push:
 def push(folder: Path, plan: Push, private: bool, message: str) -> tuple[str, list[str]]:
     """Make the repository where it is missing and upload in one commit; its address and the files that stay beside.
 
-    The token is huggingface_hub's own (HF_TOKEN, or `hf auth login`). Raises OnmodelError with the hub's own words.
+    Progress and token are huggingface_hub's own (HF_TOKEN, or `hf auth login`). Raises OnmodelError with the hub's own words.
     """
+    import httpx2  # what huggingface_hub speaks through; its errors pass through that
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-    from huggingface_hub.utils import disable_progress_bars
 
-    disable_progress_bars()  # onmodel shows its own
     api = HfApi()
     names = [name for name, _ in plan.files]
     try:
@@ -57,7 +56,7 @@ def push(folder: Path, plan: Push, private: bool, message: str) -> tuple[str, li
         patterns = [_literal(name) for name in names]
         api.upload_folder(repo_id=plan.repository, folder_path=folder, allow_patterns=patterns, commit_message=message)
         there = api.list_repo_files(plan.repository)
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError, RuntimeError, ValueError) as error:
+    except (HfHubHTTPError, LocalTokenNotFoundError, httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise OnmodelError(f"{plan.repository}: the hub refused ({reason}); run the same command again") from error
     lost = sorted(set(names) - set(there))

@@ -51,7 +51,7 @@ def test_without_yes_nothing_leaves_the_machine(hub: Hub, folder: Path) -> None:
 def test_a_pushed_release_is_there_byte_for_byte_in_one_commit(hub: Hub, folder: Path, tmp_path: Path) -> None:
     run = push(hub, folder, "--yes", "--private", "--json")
     assert run.returncode == 0, run.stderr
-    assert hub.repositories[NAME]["private"] is True and len(hub.commits) == 1
+    assert hub.repositories[NAME]["visibility"] == "private" and len(hub.commits) == 1
     assert hub.commits[0]["summary"] == f"Release {folder.name}"
     assert {f"POST /{NAME}.git/info/lfs/objects/batch", f"POST /api/models/{NAME}/preupload/main"} <= set(hub.requests)
     assert set(hub.files) == names(folder) | {".gitattributes"}
