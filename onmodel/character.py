@@ -2,10 +2,12 @@
 
 import tomllib
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from onmodel.errors import InputError
+from onmodel.policy import check_text
 
 
 class Sheet(BaseModel):
@@ -55,6 +57,14 @@ class Character(Sheet):
             if len(colour) != 7 or colour[0] != "#" or not set(colour[1:].lower()) <= set("0123456789abcdef"):
                 raise ValueError(f"{name} = {colour!r} is not #rrggbb")
         return palette
+
+    @model_validator(mode="after")
+    def _allowed(self) -> Self:
+        """The content policy over everything that she is and may be called, with the author's rating."""
+        outfits = [word for outfit in self.outfits for word in (outfit.label, *outfit.tags)]
+        words = [self.name, self.trigger, self.count_tag, *self.tags, self.description, *self.required, *outfits]
+        check_text(f"{', '.join(words)}, rating {self.rating}", "character")
+        return self
 
 
 def load_character(path: Path) -> Character:

@@ -64,6 +64,8 @@ def make_plan(recipe: Recipe) -> list[Step]:
                 if stage in recipe.stages:
                     remedy = "stands later in the recipe; move it up"
                 raise InputError(f"stages.{name}", reference, remedy)
+        if table["do"] == "release":  # not after hours of training
+            module.check_licence(settings, recipe.base_name, recipe.character)
         plan = module.estimate(settings, plans)
         plans[name] = plan
         seconds = None if per is None else plan.steps * per["step"] + plan.pictures * per["picture"] + per["stage"]

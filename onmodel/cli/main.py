@@ -8,7 +8,7 @@ import sys
 import typer
 
 from onmodel import __version__
-from onmodel.cli import base, merge, run, stage, verify
+from onmodel.cli import base, merge, release, run, stage, verify
 from onmodel.errors import OnmodelError
 from onmodel.stages import VERBS
 
@@ -20,11 +20,10 @@ app = typer.Typer(
     help="The whole life of a character LoRA: curate, train, sample, evaluate, select, merge, release.",
 )
 app.command("run")(run.command)
-for verb in VERBS:
-    if verb == "merge":
-        app.add_typer(merge.app, name="merge")
-        continue
+for verb in (verb for verb in VERBS if verb not in ("merge", "release")):
     app.command(verb, help=f"Run a recipe's {verb} stage, and the stages that it needs.")(stage.command_for(verb))
+app.add_typer(merge.app, name="merge")
+app.add_typer(release.app, name="release")
 app.command("verify")(verify.command)
 app.command("export-base")(base.command)
 

@@ -13,9 +13,9 @@ from typing import Any
 import jinja2
 
 from onmodel.character import Character
-from onmodel.ledger.lineage import Lineage
+from onmodel.ledger.lineage import Lineage, root
 from onmodel.release.history import data_rows, experiments, merge_rows, signatures_chosen_on, strangers, training_rows
-from onmodel.release.licences import Licence
+from onmodel.release.licences import BASES, Base
 from onmodel.release.sidecars import Sample
 from onmodel.release.tables import CONTROL, Change, Value, unavailable, values
 from onmodel.sample.pictures import Sampling
@@ -33,7 +33,7 @@ class Card:
     payload_sha256: str
     character: Character
     base_name: str
-    licence: Licence
+    base: Base
     sampling: Sampling
     samples: Sequence[Sample]
     triggers: Sequence[Mapping[str, Any]]
@@ -51,7 +51,7 @@ class Card:
             trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
         )  # fmt: skip
         environment.filters |= {"quoted": _quoted, "g": lambda number: f"{number:g}", "cell": _table_cell,
-                                "first_small": lambda text: text[:1].lower() + text[1:]}  # fmt: skip
+                                "said": _said}  # fmt: skip
         return environment.get_template("card.md.j2").render(self._words())
 
     def _words(self) -> dict[str, Any]:
@@ -60,6 +60,7 @@ class Card:
         measured = [axis for axis in axes if any((axis, row["name"]) in known for row in self.evaluation["models"])]
         columns = [self.model, *([self.previous] if self.previous else []), CONTROL]
         return vars(self) | {
+            "licence": self.base.licence,
             "axes": axes,
             "plan": self.evaluation["plan"],
             "seeds": len(self.evaluation["plan"]["seeds"]),
@@ -72,7 +73,6 @@ class Card:
                 for row in self.evaluation["models"]
             ],
             "measured": [axes[axis] for axis in measured],
-            "p_values": {row.axis: "p < 0.001" if row.p < 0.001 else f"p = {row.p:.3f}" for row in self.changes},
             "data": data_rows(self.lineage),
             "trainings": training_rows(self.lineage),
             "merges": merge_rows(self.lineage),
@@ -96,7 +96,7 @@ class Card:
 
     def _limits(self, axes: Mapping[str, Mapping[str, str]], measured: Sequence[str]) -> list[str]:
         worse = [axes[row.axis]["title"].lower() for row in self.changes if row.verdict == "worse"]
-        lines = [line.strip() for line in self.train_notes.splitlines() if line.strip()]
+        lines = []
         if self._chosen_on:
             lines.append(
                 "Models were chosen on these same prompts and pictures, so the numbers flatter the released one."
@@ -115,6 +115,20 @@ class Card:
         return lines
 
 
+def card_facts(evaluation: Mapping[str, Any], lineage: Lineage, triggers: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """All that a card may take a number from, beside the evaluation's values: what lint_card holds it against.
+
+    `lineage` is the release's own, its newest node the release.
+    """
+    plan = evaluation["plan"]
+    sizes = [len(plan["prompts"]), len(plan["seeds"]), len(evaluation["axes"])]
+    settings = {key: value for key, value in plan.items() if key not in ("prompts", "seeds", "observers")}
+    told = [data_rows(lineage), training_rows(lineage), merge_rows(lineage), experiments(lineage), strangers(lineage)]
+    labels = [row["label"] for row in triggers]
+    titles = [(base.title, base.licence.title) for base in BASES.values()]
+    return [sizes, settings, evaluation["axes"], told, lineage[root(lineage)], labels, titles]
+
+
 def _cell(known: Mapping[tuple[str, str], Value], axis: str, model: str) -> str:
     row = known.get((axis, model))
     return row.text if row else "not measured"
@@ -123,6 +137,11 @@ def _cell(known: Mapping[tuple[str, str], Value], axis: str, model: str) -> str:
 def _table_cell(text: str) -> str:
     """Text that stays in one cell of a Markdown table."""
     return " ".join(text.split()).replace("|", r"\|")
+
+
+def _said(text: str) -> str:
+    """The author's own words, as a Markdown quote."""
+    return "\n".join(f"> {line.strip()}".rstrip() for line in text.strip().splitlines())
 
 
 def _quoted(text: str) -> str:

@@ -21,11 +21,11 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Report:
-    """`keys` of the file, `consumed` of them found in the adapter; relative error of ΔW at the layer `probe`."""
+    """`keys` of the file, `consumed` of them in the adapter of so many `layers`; `error`: the largest relative one."""
 
     keys: int
     consumed: int
-    probe: str
+    layers: int
     error: float
 
 
@@ -55,11 +55,15 @@ def load_in_diffusers(file: Path, base: Path) -> Report:
     import torch
     from diffusers import AnimaAutoBlocks, CosmosTransformer3DModel
     from peft import get_peft_model_state_dict
-    from safetensors.torch import load_file
+
+    from onmodel.models.anima.spec import make_spec
+    from onmodel.models.lora import read_lora
+    from onmodel.models.weights import open_weights
 
     config = CosmosTransformer3DModel.load_config(str(base / "transformer"))
     with torch.device("meta"):
         transformer = CosmosTransformer3DModel.from_config(config)
+    spec = make_spec(transformer, text_rows=0)
     transformer = transformer.to_empty(device="cpu")  # memory that is never touched is never taken
     pipeline = AnimaAutoBlocks().init_pipeline()  # type: ignore[attr-defined]
     pipeline.update_components(transformer=transformer)
@@ -67,19 +71,26 @@ def load_in_diffusers(file: Path, base: Path) -> Report:
     if pipeline.get_list_adapters() != {"transformer": ["probe"]}:
         raise ValueError("no adapter was loaded")
 
-    tensors = load_file(file)
     loaded = get_peft_model_state_dict(transformer, adapter_name="probe")
-    if len(loaded) != len(tensors):
-        raise ValueError(f"{len(loaded)} of {len(tensors)} tensors were loaded")
-    name = min(key for key in tensors if key.endswith(".lora_A.weight"))
-    wanted = tensors[name.replace("lora_A", "lora_B")].float() @ tensors[name].float()
-    for path, layer in transformer.named_modules():
-        if hasattr(layer, "get_delta_weight") and torch.equal(layer.lora_A["probe"].weight, tensors[name]):
-            error = float((layer.get_delta_weight("probe").detach() - wanted).norm() / wanted.norm().clamp(min=1e-30))
-            if error > TOLERANCE:
-                raise ValueError(f"{path} has another ΔW (relative error {error:.1e})")
-            return Report(len(tensors), len(loaded), path, error)
-    raise ValueError(f"{name} is in no layer")
+    with open_weights(file, "lora") as opened:
+        keys = len(opened.keys())
+    if len(loaded) != keys:
+        raise ValueError(f"{len(loaded)} of {keys} tensors were loaded")
+    layers = dict(transformer.named_modules())
+    names = {linear.name: linear.diffusers for linear in spec.linears}
+    wanted = read_lora(file, spec).modules
+    errors = {name: _error(layers[names[name]], factors) for name, factors in wanted.items()}
+    worst = max(errors, key=lambda name: errors[name])
+    if errors[worst] > TOLERANCE:
+        raise ValueError(f"{names[worst]} has another ΔW (relative error {errors[worst]:.1e})")
+    return Report(keys, len(loaded), len(errors), errors[worst])
+
+
+def _error(layer: Any, wanted: Any) -> float:
+    """Relative error of the factors that the adapter multiplies; when they are equal, so is their product ΔW."""
+    down, up = layer.lora_A["probe"].weight, layer.scaling["probe"] * layer.lora_B["probe"].weight
+    pairs = ((down.detach().float(), wanted.down), (up.detach().float(), wanted.scale * wanted.up))
+    return max(float((there - here).norm() / here.norm().clamp(min=1e-30)) for there, here in pairs)
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from onmodel.hashing import canonical_json, sha256_file, write_atomic
 from onmodel.ledger.lineage import Lineage
 
 LINEAGE, CHECKSUMS = "lineage.json", "checksums.txt"
+SIDE_FILES = {".gitattributes", ".git", ".cache"}  # what the hub and its client put beside a release; no part of it
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:onmodel:lineage:1"
 
@@ -70,10 +71,15 @@ def bind(folder: Path, lineage: Lineage, generated: Mapping[str, str]) -> None:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """File → SHA-256 of everything in a release folder but `checksums.txt`. Raises VerifyError for a link."""
+    """File → SHA-256 of everything in a release folder but `checksums.txt`. Raises VerifyError for a link.
+
+    What a hosting site adds at the top (`SIDE_FILES`) is left out, so that a downloaded release can be verified.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if path.relative_to(folder).parts[0] in SIDE_FILES:
+            continue
         if path.is_symlink():
             raise VerifyError(name, "is a link; a release holds plain files only")
         if path.is_file() and name != CHECKSUMS:

@@ -1,19 +1,26 @@
-"""What stands beside the weights for people and programs: triggers.json, the A1111/Forge sidecar, the sample pictures.
+"""What stands beside the weights for people and programs: triggers.json, the sidecars of A1111/Forge and Civitai, the
+sample pictures.
 
 Samples are the first seed of their prompt, never picked. Generating them is sample/pictures.py's work.
 """
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from onmodel.character import Character, Outfit
 from onmodel.evaluate.features import open_picture
-from onmodel.hashing import write_atomic
+from onmodel.hashing import sha256_file, write_atomic
+from onmodel.models.weights import payload_sha256
 from onmodel.policy import check_text
 from onmodel.records import Model
+from onmodel.release.licences import Base
 from onmodel.sample.pictures import Request, Sampling, parameters, png_bytes
 from onmodel.sample.suites import NEGATIVE, QUALITY, noise_seed
 
@@ -59,10 +66,6 @@ def trigger_text(character: Character, outfit: Outfit) -> str:
 def triggers(character: Character, sampling: Sampling, shown: Sequence[Sample]) -> list[dict[str, Any]]:
     """triggers.json: one set per outfit. `weight` is the one that everything on the card was measured and drawn at."""
     by_outfit = {sample.outfit: sample for sample in shown}
-    for outfit in outfits(character):
-        check_text(
-            f"{outfit.label}, {trigger_text(character, outfit)}, rating {character.rating}", f"outfit {outfit.id}"
-        )
     return [
         {
             "id": outfit.id, "label": outfit.label, "text": trigger_text(character, outfit), "negative": NEGATIVE,
@@ -73,15 +76,42 @@ def triggers(character: Character, sampling: Sampling, shown: Sequence[Sample]) 
 
 
 def webui_sidecar(character: Character, sampling: Sampling, note: str) -> dict[str, Any]:
-    """`<name>.json` as A1111's and Forge's extra-networks tab reads it."""
+    """`<name>.json` as A1111's and Forge's extra-networks tab reads it. A1111 knows SD1, SD2, SDXL and "Unknown"."""
     return {
         "description": character.description,
-        "sd version": "Other",
+        "sd version": "Unknown",
         "activation text": trigger_text(character, outfits(character)[0]),
         "negative text": NEGATIVE,
         "preferred weight": sampling.weight,
         "notes": note,
     }
+
+
+def civitai_info(character: Character, base: Base, title: str, weights: Path, shown: Sequence[Sample],
+                 sampling: Sampling) -> dict[str, Any]:  # fmt: skip
+    """`<name>.civitai.info`: a model version as Civitai's interface gives it, and as tools that read sidecars expect.
+
+    Hashes are Civitai's: AutoV2 the first ten digits of the file's SHA-256, AutoV3 the first twelve of its tensors'.
+    There are no ids: it was not uploaded there.
+    """
+    sha256 = sha256_file(weights).upper()
+    return {
+        "name": title,
+        "baseModel": base.civitai,
+        "trainedWords": [trigger_text(character, outfit) for outfit in outfits(character)],
+        "description": character.description,
+        "model": {"name": title, "type": "LORA", "nsfw": character.rating == "explicit", "poi": False},
+        "files": [{
+            "name": weights.name, "type": "Model", "primary": True, "sizeKB": weights.stat().st_size / 1024,
+            "metadata": {"format": "SafeTensor"},
+            "hashes": {"AutoV2": sha256[:10], "AutoV3": payload_sha256(weights)[:12].upper(), "SHA256": sha256},
+        }],
+        "images": [{
+            "url": sample.file, "width": sampling.width, "height": sampling.height,
+            "meta": {"prompt": sample.prompt, "negativePrompt": sample.negative, "seed": sample.seed,
+                     "steps": sampling.steps, "cfgScale": sampling.guidance, "sampler": "Euler"},
+        } for sample in shown],
+    }  # fmt: skip
 
 
 def requests(shown: Sequence[Sample], weights: Model) -> list[Request]:
@@ -105,6 +135,14 @@ def write_samples(folder: Path, shown: Sequence[Sample], pictures: Sequence[Path
         write_atomic(folder / sample.file, data)
         if i == 0:
             write_atomic(folder / f"{name}.preview.png", data)
+
+
+def thumbnail(picture: Path) -> str:
+    """A sample as modelspec's thumbnail: a JPEG of at most 256 pixels a side in a data URL, about 12 kB."""
+    image, buffer = open_picture(picture), io.BytesIO()
+    image.thumbnail((256, 256), Image.Resampling.LANCZOS)
+    image.convert("RGB").save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _sample(id: str, prompt: str, negative: str, outfit: str | None = None) -> Sample:

@@ -6,7 +6,7 @@ Nothing is measured here. What the card prints and what the tables beside it hol
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,10 @@ Verdict = Literal["better", "worse", "not clear"]
 
 NUMBER = r"-?\d+\.\d\d"
 _INTERVAL = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]")
+_ANY_NUMBER = re.compile(r"(?<![\w.,/-])-?\d+(?:\.\d+)?(?![\w/])")
+_WORDLESS = re.compile(r"`[^`]*`|\]\([^)]*\)|<[^>]*>|^\s*\d+\. ")  # code, links, the numbers of a list
+_CELL_ENDS = re.compile(r"(?<!\\)\|")
+_CONSTANTS = (95, 0.05, 0.001)  # of the card's own sentences: the level of intervals and of tests
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,12 @@ class Change:
     won: float
     n: int
     verdict: Verdict
+
+    @property
+    def text(self) -> str:
+        """As the card prints it: `0.71 [0.60, 0.82] before, 0.91 [0.87, 0.95] now; p = 0.012`."""
+        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
+        return f"{self.before.text} before, {self.after.text} now; {p}"
 
 
 def decimal(value: float) -> str:
@@ -140,32 +150,80 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return buffer.getvalue()
 
 
-def lint_card(text: str, evaluation: Mapping[str, Any]) -> int:
-    """Check every number with an interval in a card and return how many there were.
+def lint_card(text: str, evaluation: Mapping[str, Any], changes: Sequence[Change], facts: Any) -> int:
+    """Hold a card against the evaluation, both ways, and return how many numbers with an interval it shows.
 
-    In a table the row (or column) heads must name axis and model, and the cell must be that value; on any other line
-    the number must be one of the axis that the line names. Raises VerifyError naming the line and the number that is
-    not so.
+    In a table the heads of row and column must name axis and model of such a number, on any other line it must be one
+    of the axis that the line names; a line that compares two models must be that axis' change, p-value and all. Every
+    value of the evaluation must be there. Any other number, outside code, links and the author's quoted words, must be
+    one of `facts` (values, at any depth). Raises VerifyError naming the line and the number that is not so.
     """
     known = {(row.axis, row.model): row.text for row in values(evaluation)}
     titles = {row["title"].lower(): axis for axis, row in evaluation["axes"].items()}
-    models = {row.model for row in values(evaluation)}
+    compared = {row.axis: row.text for row in changes}
+    allowed = {*_numbers(facts), *_CONSTANTS, len(changes)}
+    missing = set(known)
     head: list[str] = []
     count = 0
-    for number, line in enumerate(text.splitlines(), 1):
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
-        if not cells:
-            head = []
-        elif not head:
-            head = cells
+    for number, line in _body(text):
+        where = f"README.md, line {number}"
+        cells = [cell.strip() for cell in _CELL_ENDS.split(line.strip())[1:-1]] if line.startswith("|") else []
+        head = [] if not cells else head or cells
         for column, cell in enumerate(cells or [line]):
+            names = f"{cells[0]} {head[column]}" if cells else line
+            axes = {axis for title, axis in titles.items() if title in names.lower()}
+            asked = {model for _, model in known if f"`{model}`" in names} or {model for _, model in known}
             for found in _INTERVAL.findall(cell):
                 count += 1
-                names = f"{cells[0]} {head[column]}" if cells else line
-                axes = {axis for title, axis in titles.items() if title in names.lower()}
-                asked = {model for model in models if f"`{model}`" in names} or models
-                if (not cells and len(axes) != 1) or found not in {known.get((a, m)) for a in axes for m in asked}:
-                    raise VerifyError(
-                        f"README.md, line {number}", f"{found} is not what the evaluation's tables say there"
-                    )
+                fitting = {(a, m) for a in axes for m in asked if known.get((a, m)) == found}
+                if not fitting or (not cells and len(axes) != 1):
+                    raise VerifyError(where, f"{found} is not what the evaluation's tables say there")
+                if cells:
+                    missing -= fitting
+            if " before, " in cell and not any(compared.get(axis, "\n") in cell for axis in axes):
+                raise VerifyError(where, "is not the change that the evaluation's tables give")
+            for found in _ANY_NUMBER.findall(_WORDLESS.sub(" ", _INTERVAL.sub(" ", cell))):
+                if " before, " not in cell and not any(_same(found, value) for value in allowed):
+                    raise VerifyError(where, f"{found} stands in no table and in no record; leave it out")
+    if missing:
+        axis, model = min(missing)
+        raise VerifyError("README.md", f"does not show {known[axis, model]}, {axis} of {model}")
     return count
+
+
+def _body(text: str) -> list[tuple[int, str]]:
+    """The numbered lines of a card that are not front matter, title, code, or the author's quoted words."""
+    lines, skipped = [], False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("```") or line == "---":
+            skipped = not skipped
+        elif not skipped and not line.startswith(("> ", "# ")):
+            lines.append((number, line))
+    return lines
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Every number in nested facts, those within texts too; a share also as per cent."""
+    if isinstance(value, str):
+        yield from map(float, _ANY_NUMBER.findall(value))
+    elif isinstance(value, Mapping):
+        yield from (number for inner in value.values() for number in _numbers(inner))
+    elif isinstance(value, Iterable):
+        yield from (number for inner in value for number in _numbers(inner))
+    elif isinstance(value, int | float):
+        yield from (value, 100 * value)
+
+
+def _same(printed: str, value: float) -> bool:
+    """Whether a number is printed as the card rounds this value: to its decimals, or to three digits."""
+    decimals = len(printed.partition(".")[2])
+    rounded = {round(value, decimals), float(f"{value:.3g}")} if decimals else set()
+    return float(printed) in {value, *rounded}
+
+
+def lint_tables(evaluation: Mapping[str, Any], changes: Sequence[Change], tables: Mapping[str, str]) -> None:
+    """Hold the CSV files beside a card against the evaluation. Raises VerifyError naming the file that differs."""
+    wanted = {"evaluation/table.csv": values_csv(values(evaluation)), "evaluation/changes.csv": changes_csv(changes)}
+    for name, text in tables.items():
+        if text != wanted[name]:
+            raise VerifyError(name, "does not hold the numbers of evaluation.json")

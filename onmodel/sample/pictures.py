@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from onmodel.hashing import hash_json, sweep, write_atomic
+from onmodel.policy import check_text
 from onmodel.progress import Progress
 from onmodel.records import Model
 
@@ -73,10 +74,13 @@ def render(
     progress: Progress, title: str,
 ) -> list[Path]:  # fmt: skip
     """Make what the cache lacks and return the path of every request, in order. Loads the base only if needed.
+    Raises InputError for a prompt that the content policy refuses: nothing generates pictures but through here.
 
     Requests are cut into batches before the cache is asked, one LoRA after another, so that what shares a batch, and
     with it the last bit of every pixel, does not depend on where an earlier run was killed.
     """
+    for request in requests:
+        check_text(request.prompt, "prompt")
     paths = [picture_path(folder, key(base_sha256, request, sampling)) for request in requests]
     todo = [batch for batch in _batches(zip(requests, paths, strict=True), sampling.batch)
             if not all(path.exists() for _, path in batch)]  # fmt: skip

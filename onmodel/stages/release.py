@@ -7,10 +7,12 @@ that the evaluation measured; only the header is new. Nothing in it depends on t
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field
 
+from onmodel.character import Character
 from onmodel.errors import InputError
 from onmodel.hashing import read_json, sha256_file, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
@@ -19,11 +21,19 @@ from onmodel.models.lora import read_lora
 from onmodel.models.weights import open_weights, payload_sha256, write_weights
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
-from onmodel.release.card import Card
+from onmodel.release.card import Card, card_facts
 from onmodel.release.compatibility import self_test
 from onmodel.release.folder import bind
-from onmodel.release.licences import Licence, licence_of, licence_text, notice_text
-from onmodel.release.sidecars import requests, samples, triggers, webui_sidecar, write_samples
+from onmodel.release.licences import Base, base_of, licence_page, licence_text, notice_text
+from onmodel.release.sidecars import (
+    civitai_info,
+    requests,
+    samples,
+    thumbnail,
+    triggers,
+    webui_sidecar,
+    write_samples,
+)
 from onmodel.release.tables import changes, changes_csv, lint_card, values, values_csv
 from onmodel.release.verify import verify
 from onmodel.sample.pictures import Sampling, render
@@ -34,7 +44,9 @@ class Settings(StageSettings):
     """`evaluation` is the stage whose numbers are published: fresh prompts on which nothing was chosen.
 
     `previous` is a model of that evaluation (or its stage) that the card compares with; `train_notes` are the
-    author's own lines under "Notes and known limits".
+    author's own lines under "Notes and known limits". `license_file` is the text of the base's licence, which goes with
+    every copy of the weights; the toon base's is in the package. `thumbnail` puts the first sample into the file's
+    header, for programs that show one.
     """
 
     do: Literal["release"]
@@ -44,10 +56,18 @@ class Settings(StageSettings):
     file_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     samples: int = Field(default=6, ge=1)
     previous: str | None = None
+    license_file: Path | None = None
+    thumbnail: bool = False
     train_notes: str = ""
 
     def needs(self) -> list[str]:
         return [self.model, self.evaluation]
+
+
+def check_licence(settings: Settings, base_name: str, character: Character) -> tuple[Base, str]:
+    """The base's row and its licence's text. Raises InputError, at the plan already, when one is wrong or missing."""
+    base = base_of(base_name, character.license)
+    return base, licence_text(base, settings.license_file)
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
@@ -62,9 +82,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     OnmodelError when diffusers does not load the file, VerifyError when a number on the card is not a measured one.
     """
     character, name = context.character, settings.file_name
-    licence = licence_of(context.base_name, character.license)
-    words = f"{settings.title}, {name}, {character.description}, rating {character.rating}"
-    check_text(words, f"stages.{context.name}.title and the character's description")
+    base, licence = check_licence(settings, context.base_name, character)
+    check_text(f"{settings.title}, {name}, rating {character.rating}", f"stages.{context.name}.title")
     measured = inputs.artifact(settings.evaluation).path / "evaluation.json"
     evaluation = read_json(measured)
     source = inputs.model(settings.model)
@@ -74,7 +93,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
     shutil.rmtree(context.out)  # a killed attempt may have left files that no longer belong
     folder = context.out / name
-    weights, history = _freeze(source, settings, licence, context)
+    weights, history = _freeze(source, settings, base, context)
     payload = payload_sha256(weights)
     self_test(weights, _diffusers_config(context), context.scratch / "diffusers")
 
@@ -84,28 +103,32 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     drawn = render(
         context.family, context.base_sha256, wanted, sampling, context.pictures, context.progress, title
     )  # fmt: skip
+    if settings.thumbnail:  # the header alone is written again
+        weights, history = _freeze(source, settings, base, context, {"modelspec.thumbnail": thumbnail(drawn[0])})
     write_samples(folder, shown, drawn, name, payload, context.base_sha256, sampling)
 
     parents = [history, inputs.lineage(settings.model), inputs.lineage(settings.evaluation)]
-    facts = {"name": name, "title": settings.title, "author": character.author.name, "license": licence.name}
-    lineage = add(parents, "release", date=context.date, **facts)
+    told = {"name": name, "title": settings.title, "author": character.author.name, "license": base.licence.name}
+    lineage = add(parents, "release", date=context.date, **told)
     compared = changes(evaluation, model, previous) if previous else []
     sets = triggers(character, sampling, shown)
     card = Card(
         title=settings.title, file_name=name, date=context.date, payload_sha256=payload, character=character,
-        base_name=context.base_name, licence=licence, sampling=sampling, samples=shown, triggers=sets,
+        base_name=context.base_name, base=base, sampling=sampling, samples=shown, triggers=sets,
         evaluation=evaluation, model=model, previous=previous, changes=compared, lineage=lineage,
         train_notes=settings.train_notes,
     ).render()  # fmt: skip
-    lint_card(card, evaluation)
+    lint_card(card, evaluation, compared, card_facts(evaluation, lineage, sets))
 
     write_atomic(folder / "evaluation" / "evaluation.json", measured.read_bytes())
     write_json(folder / "triggers.json", sets)
     write_json(folder / f"{name}.json", webui_sidecar(character, sampling, f"{settings.title}; see README.md"))
+    info = civitai_info(character, base, settings.title, weights, shown, sampling)
+    write_json(folder / f"{name}.civitai.info", info)
     texts = {
         "README.md": card,
-        "LICENSE.md": licence_text(licence, name, character.author.name, context.date),
-        "NOTICE": notice_text(licence),
+        "LICENSE.md": licence_page(base, licence, name, character.author.name, context.date),
+        "NOTICE": notice_text(base),
         "evaluation/table.csv": values_csv(values(evaluation)),
         "evaluation/changes.csv": changes_csv(compared) if previous else None,
     }
@@ -118,15 +141,24 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     return context.commit("release", lineage)
 
 
-def _freeze(source: Model, settings: Settings, licence: Licence, context: Context) -> tuple[Path, Lineage]:
-    """Write the tensors of the measured model, byte for byte, under the released header; the file and its history."""
+def _freeze(source: Model, settings: Settings, base: Base, context: Context,
+            more: Mapping[str, str] = MappingProxyType({})) -> tuple[Path, Lineage]:  # fmt: skip
+    """Write the tensors of the measured model, byte for byte, under the released header with `more` words in it.
+
+    Returns the file and its history.
+    """
     character, spec = context.character, context.family().spec
     lora, payload = read_lora(source.path, spec), payload_sha256(source.path)
-    named = {"name": settings.file_name, "title": settings.title, "trigger": character.trigger, "license": licence.name}
+    named = {
+        "name": settings.file_name,
+        "title": settings.title,
+        "trigger": character.trigger,
+        "license": base.licence.name,
+    }
     past = header.lineage_of(lora, source.sha256)
     history = add([past], "weights", date=context.date, payload_sha256=payload, **named)
     facts = header.Facts(
-        title=settings.title, author=character.author.name, license=licence.name, trigger=character.trigger,
+        title=settings.title, author=character.author.name, license=base.licence.name, trigger=character.trigger,
         architecture=spec.architecture, resolution=0, date=context.date,
     )  # fmt: skip
     # What the training wrote stays; what it did not know stays unsaid.
@@ -134,7 +166,7 @@ def _freeze(source: Model, settings: Settings, licence: Licence, context: Contex
     kept |= {
         key: lora.metadata.get(key, "") for key in ("modelspec.resolution", "ss_resolution", "modelspec.merged_from")
     }
-    kept |= {"ss_output_name": settings.file_name, "sshs_model_hash": payload}
+    kept |= {"ss_output_name": settings.file_name, "sshs_model_hash": payload, **more}
     target = context.out / settings.file_name / f"{settings.file_name}.safetensors"
     with open_weights(source.path, "model") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

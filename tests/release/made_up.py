@@ -134,4 +134,4 @@ def history() -> Lineage:
     )
     refined = run("refined", dataset("0789", refinement=19), 15, {"refinement": 1}, merged)
     weights = add([refined], "weights", name="backgwa")
-    return add([weights, chosen], "release", name="backgwa")
+    return add([weights, chosen], "release", name="backgwa", date="2026-11-22")

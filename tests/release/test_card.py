@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from onmodel.errors import InputError, VerifyError
-from onmodel.release.card import Card
-from onmodel.release.licences import LICENCES, licence_of, licence_text, notice_text
+from onmodel.release.card import Card, card_facts
+from onmodel.release.licences import BASES
 from onmodel.release.sidecars import samples, triggers, webui_sidecar
-from onmodel.release.tables import changes, changes_csv, decimal, lint_card, values, values_csv
+from onmodel.release.tables import changes, changes_csv, decimal, lint_card, lint_tables, values, values_csv
 from onmodel.sample.pictures import Sampling
 from tests.release.made_up import CHOICE, NAMES, character, evaluation, history
 
@@ -42,7 +42,7 @@ def card(base_name: str = "toon", **changed: Any) -> str:
         "payload_sha256": "a" * 64,
         "character": character(),
         "base_name": base_name,
-        "licence": LICENCES[base_name],
+        "base": BASES[base_name],
         "sampling": SAMPLING,
         "samples": shown,
         "triggers": triggers(character(), SAMPLING, shown),
@@ -104,11 +104,16 @@ def test_what_the_card_tells_of_the_history() -> None:
     assert "What improved" not in first
 
 
+def lint(text: str, numbers: dict[str, Any] | None = None) -> int:
+    numbers = numbers or evaluation()
+    compared = changes(numbers, "refined@15", "release_1@20")
+    sets = triggers(character(), SAMPLING, samples(character(), numbers["plan"], 6))
+    return lint_card(text, numbers, compared, card_facts(numbers, history(), sets))
+
+
 def test_every_number_is_one_of_the_tables() -> None:
-    text = card()
-    count = lint_card(text, evaluation())
-    measured = len(values(evaluation()))
-    assert count > measured
+    assert lint(card()) > len(values(evaluation()))
+    assert lint(card("anima")) > len(values(evaluation()))
 
 
 @pytest.mark.parametrize("which", range(12))
@@ -122,17 +127,63 @@ def test_a_changed_number_is_found(which: int) -> None:
     digit = next(i for i in range(place, len(text)) if text[i].isdigit())
     tampered = text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1 :]
     with pytest.raises(VerifyError, match=r"README\.md, line \d+"):
-        lint_card(tampered, evaluation())
+        lint(tampered)
+
+
+@pytest.mark.parametrize("number", range(len(values(evaluation()))))
+def test_a_changed_table_is_found(number: int) -> None:
+    """Any value of any model, the control too: the card does not say it, or says another one."""
+    numbers = evaluation()
+    rows = [row["axes"] for row in numbers["models"]] + [numbers["controls"]["D"]["axes"]]
+    scores = [score for axes in rows for score in axes.values() if score["value"] is not None]
+    scores[number]["value"] += 0.02
+    with pytest.raises(VerifyError, match="README"):
+        lint(card(), numbers)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "She is right in 87 of 100 pictures.",
+        "The score is 0.93.",
+        "Hit rate: 87.5 %.",
+        "| a | b |\n|---|---|\n| 41 pictures | x |",
+    ],
+)
+def test_a_number_that_no_table_and_no_record_has_is_found(line: str) -> None:
+    with pytest.raises(VerifyError, match="stands in no table and in no record"):
+        lint(card() + line + "\n")
+    assert lint(card() + f"> {line.splitlines()[0]}\n")  # the author's own words, and marked as such
+
+
+def test_a_p_value_is_the_tests_own() -> None:
+    text = card()
+    said = re.search(r"now; (p [<=] 0\.\d+)", text)
+    assert said
+    with pytest.raises(VerifyError, match="is not the change"):
+        lint(text.replace(said[1], "p = 0.049", 1))
 
 
 def test_a_number_of_another_model_or_axis_is_found() -> None:
     text, known = card(), {(row.axis, row.model): row.text for row in values(evaluation())}
     good, poor = known["reproduction", "refined@15"], known["reproduction", "preview@20"]
     with pytest.raises(VerifyError):
-        lint_card(text.replace(good, poor), evaluation())
+        lint(text.replace(good, poor))
     with pytest.raises(VerifyError):
-        lint_card(f"Better than ever: {good}", evaluation())
-    assert lint_card(f"Reproduction stability of `refined@15` is {good}.", evaluation()) == 1
+        lint(text + f"Better than ever: {good}\n")
+    assert lint(text + f"Reproduction stability of `refined@15` is {good}.\n") == lint(text) + 1
+
+
+def test_the_csv_files_are_held_against_the_evaluation() -> None:
+    numbers = evaluation()
+    compared = changes(numbers, "refined@15", "release_1@20")
+    tables = {"evaluation/table.csv": values_csv(values(numbers)), "evaluation/changes.csv": changes_csv(compared)}
+    lint_tables(numbers, compared, tables)
+    for name, text in tables.items():
+        place = text.rindex("0.") + 4
+        wrong = text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
+        with pytest.raises(VerifyError, match=name):
+            lint_tables(numbers, compared, {**tables, name: wrong})
 
 
 def test_verdicts_follow_the_paired_test() -> None:
@@ -153,18 +204,6 @@ def test_tables_hold_every_value_in_full() -> None:
     lines = changes_csv(changes(evaluation(), "refined@15", "release_1@20")).splitlines()
     assert lines[0].split(",")[:4] == ["axis", "previous", "this", "verdict"]
     assert decimal(-0.001) == "0.00"
-
-
-def test_the_licence_is_the_bases_and_conflicts_stop() -> None:
-    assert licence_of("anima", "circlestone-labs-non-commercial-license").hub_id == "other"
-    assert licence_of("toon", "MIT (toon world)").name == "onmodel-toon"
-    for base, declared in (("anima", "MIT"), ("toon", "apache-2.0"), ("anima", ""), ("sdxl", "MIT")):
-        with pytest.raises(InputError, match=r"license|licence"):
-            licence_of(base, declared)
-    anima = LICENCES["anima"]
-    assert anima.link in licence_text(anima, "backgwa", "someone", "2026-11-22")
-    assert "Built on NVIDIA Cosmos" in (notice_text(anima) or "")
-    assert notice_text(LICENCES["toon"]) is None
 
 
 def test_triggers_and_sidecar() -> None:

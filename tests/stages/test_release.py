@@ -95,6 +95,7 @@ def build(work: Path, base: Path, **changed: Any) -> Artifact:
         "file_name": NAME,
         "samples": 4,
         "previous": "release_1",
+        "thumbnail": True,
         "train_notes": "Sleeves may merge.",
     } | changed
     inputs = Inputs({"final": Artifact("selection", "f", model), "confirmed": Artifact("evaluation", "e", measured)})
@@ -118,6 +119,7 @@ def test_everything_that_belongs_is_there(artifact: Artifact) -> None:
     assert files == {
         f"{NAME}.safetensors",
         f"{NAME}.json",
+        f"{NAME}.civitai.info",
         f"{NAME}.preview.png",
         "README.md",
         "LICENSE.md",
@@ -150,7 +152,7 @@ def test_the_released_tensors_are_the_measured_ones(artifact: Artifact) -> None:
     words = read_metadata(file)
     payload = payload_sha256(file)
     assert words["sshs_model_hash"] == payload and words["modelspec.hash_sha256"] == f"0x{payload}"
-    assert words["modelspec.title"] == "BACKGWA Release 2" and words["modelspec.license"] == "onmodel-toon"
+    assert words["modelspec.title"] == "BACKGWA Release 2" and words["modelspec.license"] == "mit"
     assert words["ss_network_alpha"] == "2" and words["ss_epoch"] == "15" and words["ss_output_name"] == NAME
     past = json.loads(words[header.RECIPE_KEY])
     assert past[root(past)]["type"] == "weights" and past[root(past)]["payload_sha256"] == payload

@@ -1,0 +1,104 @@
+"""`onmodel release …`: build a recipe's release, look over a file or folder, convert a layout, push to the hub."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from onmodel.cli.run import JSON
+from onmodel.cli.stage import command_for
+from onmodel.errors import InputError
+
+
+class Commands(TyperGroup):
+    """Tells who types `onmodel release RECIPE`, as with the other verbs, what it is called here."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0].endswith(".toml"):
+            raise InputError("release", args[0], f"write `onmodel release build {' '.join(args)}`")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Build a recipe's release; check, convert or push a LoRA.",
+)
+app.command("build", help="Run a recipe's release stage, and the stages that it needs.")(command_for("release"))
+
+
+@app.command("check")
+def check_command(
+    path: Annotated[Path, typer.Argument(help="A folder or a .safetensors file, your own or another's.")],
+    as_json: JSON = False,
+) -> None:
+    """Say what is wrong with a LoRA or a release, a line each; exit code 1 when there is an error."""
+    from onmodel.progress import Progress
+    from onmodel.release.check import check
+
+    with Progress() as progress, progress.task(f"check {path.name}", total=1):
+        found = check(path)
+    errors = sum(row.severity == "error" for row in found)
+    if as_json:
+        print(json.dumps({"path": str(path), "errors": errors, "findings": [asdict(row) for row in found]}, indent=1))
+    else:
+        for row in found:
+            print(row)
+        print(f"{errors} errors, {len(found) - errors} warnings" if found else f"{path}: nothing found")
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command("convert")
+def convert_command(
+    source: Annotated[Path, typer.Argument(help="A LoRA file in any known layout, or a PEFT folder.")],
+    out: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    to: Annotated[str, typer.Option("--to", help="common (ComfyUI and diffusers), kohya, or diffusers.")] = "common",
+) -> None:
+    """Write a LoRA in another layout: the same change of every layer, its words and its history kept."""
+    if to not in ("common", "kohya", "diffusers"):
+        raise InputError("--to", to, "one of common, kohya, diffusers")
+    from onmodel.models.convert import convert
+
+    lora, dtype = convert(source, out, to)  # type: ignore[arg-type]
+    print(f"{out}: {len(lora.modules)} layers, {str(dtype).removeprefix('torch.')}, {to} layout")
+
+
+@app.command("push")
+def push_command(
+    folder: Annotated[Path, typer.Argument(help="A release folder that onmodel made.")],
+    repository: Annotated[str, typer.Argument(help="The hub's repository, your-name/your-lora.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Upload; without it nothing leaves this machine.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private if it is made.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Check, verify and list a release; with --yes, upload it to a Hugging Face repository."""
+    from onmodel.progress import Progress
+    from onmodel.release.push import plan_push, push
+
+    with Progress() as progress, progress.task(f"check {folder.name}", total=1):
+        plan = plan_push(folder, repository)
+    size = sum(size for _, size in plan.files)
+    result: dict[str, object] = {"repository": repository, "files": dict(plan.files), "bytes": size, "pushed": yes}
+    if not as_json:
+        for name, bytes in plan.files:
+            print(f"{bytes:>12,}  {name}")
+        print(f"{size:>12,}  bytes in {len(plan.files)} files to model repository {repository}"
+              f"{' (private)' if private else ''}, made there if it is missing")  # fmt: skip
+        for line in plan.warnings:
+            print(line)
+    if yes:
+        url, beside = push(folder, plan, private, f"Release {folder.name}")
+        result |= {"url": url, "beside": beside}
+        if not as_json:
+            print(f"pushed: {url}")
+            for name in beside:
+                print(f"stays there, no part of this release: {name}")
+    elif not as_json:
+        print("a dry run: nothing was uploaded; add --yes")
+    if as_json:
+        print(json.dumps(result, indent=1))

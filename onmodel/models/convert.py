@@ -1,0 +1,116 @@
+"""A LoRA in another layout: the same ΔW of every layer, the words and the history of its header kept.
+
+`common` loads in ComfyUI and in diffusers; `kohya` is what kohya's trainer and A1111's kind read; `diffusers` are
+diffusers' own names, which ComfyUI leaves out. What the file was made from needs no base model: names come from the
+family's table, sizes from the file.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from onmodel.errors import InputError
+from onmodel.hashing import canonical_json, sha256_bytes, sha256_file, tree_hash
+from onmodel.ledger.lineage import add
+from onmodel.models import header
+from onmodel.models.anima.spec import spec_of_shapes
+from onmodel.models.family import FamilySpec, Linear
+from onmodel.models.keys import name_table, parse_key, written_keys
+from onmodel.models.lora import Factors, Lora, read_lora
+from onmodel.models.weights import open_weights, payload_sha256, write_weights
+
+Target = Literal["common", "kohya", "diffusers"]
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def convert(source: Path, target: Path, layout: Target) -> tuple[Lora, torch.dtype]:
+    """Write `source` (a file or a PEFT folder) as `target`; what was read, and the dtype that was written.
+
+    The file's own dtype is kept where it holds every number exactly; folding alpha/rank may need float32. Raises
+    InputError for what read_lora refuses, and when `target` exists.
+    """
+    if target.exists():
+        raise InputError("out", target, "exists already; name a new file")
+    spec = spec_of_lora(source)
+    lora = read_lora(source, spec)
+    tensors = _tensors(lora, spec, layout)
+    dtype = _smallest(source, tensors)
+    written = {key: tensor if key.endswith(".alpha") else tensor.to(dtype) for key, tensor in tensors.items()}
+    write_weights(target, written, {})
+    payload = payload_sha256(target)
+    sha256 = tree_hash(source) if source.is_dir() else sha256_file(source)
+    history = add([header.lineage_of(lora, sha256)], "conversion", layout=layout, payload_sha256=payload)
+    recipe = canonical_json(history)
+    # PEFT's own config would be applied again on top of what is folded in now.
+    words = {key: value for key, value in lora.metadata.items() if key != "lora_adapter_metadata"}
+    words |= {"onmodel.schema": header.SCHEMA, header.RECIPE_KEY: recipe.decode(), "sshs_model_hash": payload,
+              "onmodel.lineage_sha256": sha256_bytes(recipe)}  # fmt: skip
+    write_weights(target, written, words)
+    return lora, dtype
+
+
+def spec_of_lora(path: Path) -> FamilySpec:
+    """The model that a LoRA was made for, as far as the file tells: the layers that it names and their sizes."""
+    source = path / "adapter_model.safetensors" if path.is_dir() else path
+    with open_weights(source, "lora") as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    numbers = [int(match[1]) for key in shapes if (match := re.search(r"blocks[._](\d+)[._]", key))]
+    blocks = min(1 + max(numbers, default=0), 200)  # a key may say anything; what is beyond is unknown then
+    table = name_table(spec_of_shapes(blocks))
+    parts: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, shape in shapes.items():
+        if parsed := parse_key(key, table):
+            parts.setdefault(parsed[0].name, {})[parsed[1]] = shape
+    found = {name: size for name, roles in parts.items() if (size := _size(roles))}
+    return spec_of_shapes(blocks, found)
+
+
+def _size(roles: Mapping[str, tuple[int, ...]]) -> tuple[int, int] | None:
+    """(out, in) of a layer from the shapes of its tensors; None when they do not tell."""
+    if {"up", "down"} <= set(roles):
+        return roles["up"][0], roles["down"][-1]
+    if {"hada_w1_a", "hada_w1_b"} <= set(roles):
+        return roles["hada_w1_a"][0], roles["hada_w1_b"][-1]
+    sides = [(roles.get(f"lokr_w{i}", roles.get(f"lokr_w{i}_a")), roles.get(f"lokr_w{i}", roles.get(f"lokr_w{i}_b")))
+             for i in (1, 2)]  # fmt: skip
+    if any(left is None or right is None for left, right in sides):
+        return None
+    (left_1, right_1), (left_2, right_2) = sides
+    assert left_1 and right_1 and left_2 and right_2
+    return left_1[0] * left_2[0], right_1[-1] * right_2[-1]
+
+
+def _tensors(lora: Lora, spec: FamilySpec, layout: Target) -> dict[str, Tensor]:
+    """The tensors of a layout, float32."""
+    tensors: dict[str, Tensor] = {}
+    alpha = lora.trained_alpha
+    for linear in spec.linears:
+        factors = lora.modules[linear.name]
+        down, up, alpha_key = _keys(linear, layout)
+        tensors[down] = factors.down
+        if alpha_key:  # the alpha of its training, which the common layout folds away, is unfolded again
+            factors = (
+                Factors(factors.down, factors.up * (factors.scale * factors.rank / alpha), alpha) if alpha else factors
+            )
+            tensors[alpha_key] = torch.tensor(factors.alpha)
+        tensors[up] = factors.up if alpha_key else factors.up * factors.scale
+    return tensors
+
+
+def _keys(linear: Linear, layout: Target) -> tuple[str, str, str | None]:
+    if layout == "diffusers":
+        return f"transformer.{linear.diffusers}.lora_A.weight", f"transformer.{linear.diffusers}.lora_B.weight", None
+    return written_keys(linear.name, layout)
+
+
+def _smallest(source: Path, tensors: Mapping[str, Tensor]) -> torch.dtype:
+    """The source's own dtype when it holds every tensor exactly, else float32."""
+    with open_weights(source / "adapter_model.safetensors" if source.is_dir() else source, "lora") as file:
+        names = {file.get_slice(key).get_dtype() for key in file.keys() if not key.endswith(".alpha")}  # noqa: SIM118
+    dtype = _DTYPES.get(names.pop(), torch.float32) if len(names) == 1 else torch.float32
+    exact = all(torch.equal(t.to(dtype).float(), t) for key, t in tensors.items() if not key.endswith(".alpha"))
+    return dtype if exact else torch.float32

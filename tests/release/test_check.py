@@ -1,0 +1,251 @@
+"""`onmodel release check`: our own release is clean, and each fault of others' files is found and named."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from onmodel.errors import InputError
+from onmodel.release.check import check
+from onmodel.release.folder import Statement, bind
+from onmodel.release.licences import CIRCLESTONE, FAIPL
+from onmodel.release.weight_checks import Finding, author_paths
+from tests.models.test_lora import LAYOUTS, random_lora
+
+WORDS = {
+    "modelspec.architecture": "anima-base-v1.0/lora",
+    "modelspec.license": CIRCLESTONE.name,
+    "modelspec.trigger_phrase": "backgwa",
+    "ss_network_dim": "4",
+    "ss_network_alpha": "4",
+}
+LAYER = "diffusion_model.blocks.0.self_attn.q_proj"
+
+
+def plain(rank: int = 4, layer: str = LAYER, fill: float = 0.1) -> dict[str, Tensor]:
+    return {
+        f"{layer}.lora_A.weight": torch.full((rank, 8), fill),
+        f"{layer}.lora_B.weight": torch.full((8, rank), fill),
+    }
+
+
+def kohya(alpha: float | None = 4.0) -> dict[str, Tensor]:
+    flat = "lora_unet_blocks_0_self_attn_q_proj"
+    tensors = {f"{flat}.lora_down.weight": torch.ones(4, 8), f"{flat}.lora_up.weight": torch.ones(8, 4)}
+    return tensors | ({} if alpha is None else {f"{flat}.alpha": torch.tensor(alpha)})
+
+
+def found(path: Path) -> dict[str, Finding]:
+    return {f"{row.severity}: {row.what}": row for row in check(path)}
+
+
+FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
+    "kohya": (kohya(), {}, "warning: is in kohya's layout: diffusers loads nothing"),
+    "dotted alpha": (plain() | {f"{LAYER}.alpha": torch.tensor(4.0)}, {}, "error: has .alpha under diffusion_model."),
+    "dotted down/up": (
+        {f"{LAYER}.lora_down.weight": torch.ones(4, 8), f"{LAYER}.lora_up.weight": torch.ones(8, 4)},
+        {},
+        "error: has lora_down under diffusion_model.",
+    ),
+    "diffusers names": (
+        plain(layer="transformer.transformer_blocks.0.attn1.to_q"),
+        {},
+        "warning: has diffusers' own names: ComfyUI leaves them out",
+    ),
+    "mixed": (plain() | kohya(), {}, "error: mixes layouts"),
+    "unknown layer": (plain() | plain(layer="diffusion_model.blocks.0.nowhere"), {}, "error: 1 layers are none of"),
+    "NaN": (plain(fill=float("nan")), {}, "error: 2 tensors hold NaN or infinity"),
+    "overflow": (plain(fill=70000.0), {}, "warning: 2 tensors overflow in float16"),
+    "zero": (plain(fill=0.0), {}, "error: changes nothing"),
+    "half": ({f"{LAYER}.lora_A.weight": torch.ones(4, 8)}, {}, "error: 1 layers have up or down alone"),
+    "mixed ranks": (
+        plain() | plain(8, "diffusion_model.blocks.0.self_attn.k_proj"),
+        {},
+        "warning: has ranks 4 to 8, the header says 4",
+    ),
+    "rank": (plain(), {"ss_network_dim": "32"}, "warning: has rank 4, the header says 32"),
+    "alpha 0": (kohya(0.0), {"ss_network_alpha": None}, "error: has an alpha of 0"),
+    "alpha told": (kohya(2.0), {}, "warning: has alpha 2, the header says 4"),
+    "no alpha": (kohya(None), {"ss_network_alpha": "1"}, "error: has no alpha tensors, so programs scale by 1"),
+    "peft scale": (
+        plain(),
+        {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 2})},
+        "error: its lora_adapter_metadata has alpha 2 at rank 4",
+    ),
+    "epsilon": (plain(), {"modelspec.prediction_type": "epsilon"}, "error: says prediction_type = epsilon"),
+    "architecture": (
+        plain(),
+        {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"},
+        "error: says it is for stable-diffusion-xl",
+    ),
+    "no architecture": (plain(), {"modelspec.architecture": None}, "warning: does not say which base"),
+    "no licence": (plain(), {"modelspec.license": None}, "warning: names no licence"),
+    "no trigger": (plain(), {"modelspec.trigger_phrase": None}, "warning: tells no trigger word"),
+    "long": (plain(), {"ss_tag_frequency": "x" * 70_000}, "warning: its header's words take"),
+    "path": (plain(), {"ss_sd_model_name": r"C:\Users\me\anima.safetensors"}, "error: ss_sd_model_name names a folder"),
+    "hash": (plain(), {"modelspec.hash_sha256": "0x" + "0" * 64}, "error: its tensors do not have the hash"),
+    "history": (plain(), {"onmodel.recipe": "{}"}, "error: lineage: expected one newest node"),
+    "DoRA": (plain() | {f"{LAYER}.dora_scale": torch.ones(8)}, {}, "warning: is DoRA"),
+    "not a LoRA": ({"model.weight": torch.ones(2, 2)}, {}, "error: holds tensors that are no part of a LoRA"),
+    "integers": (plain() | {f"{LAYER}.alpha": torch.tensor(4)}, {}, "is torch.int64, not a float"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_of_a_file_is_found(tmp_path: Path, fault: str) -> None:
+    tensors, changed, said = FAULTS[fault]
+    words = {key: value for key, value in {**WORDS, **changed}.items() if value is not None}
+    save_file(tensors, tmp_path / "x.safetensors", words)
+    lines = found(tmp_path / "x.safetensors")
+    assert any(said in line for line in lines), list(lines)
+    assert all(row.remedy and "\n" not in str(row) for row in lines.values())
+
+
+def test_a_sound_file_of_another_has_no_findings(tmp_path: Path) -> None:
+    save_file(plain(), tmp_path / "x.safetensors", WORDS)
+    assert check(tmp_path / "x.safetensors") == []
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_layout_of_the_field_stops_the_check(tmp_path: Path, layout: str) -> None:
+    path = LAYOUTS[layout](tmp_path, random_lora())
+    assert check(path) is not None
+
+
+def test_torn_files_and_pickles(tmp_path: Path) -> None:
+    (tmp_path / "torn.safetensors").write_bytes(b"\xff" * 40)
+    assert any("no complete safetensors" in line for line in found(tmp_path / "torn.safetensors"))
+    (tmp_path / "old.pt").write_bytes(b"\x80\x04.")
+    assert any("is a pickle" in line for line in found(tmp_path / "old.pt"))
+    with pytest.raises(InputError, match="name a release folder"):
+        check(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        (r"D:\loras\x", 1), (r'{"image_dir": "C:\\Users\\me"}', 1), ("/home/someone/x, /mnt/d/y", 2), ("~/data/x", 1),
+        (r"\\nas\share", 1), ("https://huggingface.co/data/x", 0), ("and/or, 1/2, images/one.png", 0), ("a: b", 0),
+    ],
+)  # fmt: skip
+def test_paths_of_machines(text: str, count: int) -> None:
+    assert len(author_paths(text)) == count
+
+
+def test_our_own_release_is_clean(folder: Path) -> None:
+    assert check(folder) == []
+
+
+def test_what_the_hub_puts_beside_a_release_is_no_change(folder: Path) -> None:
+    (folder / ".gitattributes").write_text("*.safetensors filter=lfs")
+    (folder / ".cache" / "huggingface").mkdir(parents=True)
+    (folder / ".cache" / "huggingface" / "x.lock").write_text("")
+    assert check(folder) == []
+
+
+def rebind(folder: Path) -> None:
+    """As someone would who changes a file and writes the hashes anew."""
+    statement = Statement.from_bytes((folder / "lineage.json").read_bytes())
+    bind(folder, statement.lineage, statement.generated)
+
+
+def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        text = (folder / name).read_text(encoding="utf-8")
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    return change
+
+
+def another_value(folder: Path) -> None:
+    path = folder / "evaluation" / "evaluation.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    table["models"][0]["axes"]["reproduction"]["value"] += 0.1
+    path.write_text(json.dumps(table), encoding="utf-8")
+
+
+FOLDER_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no card": (lambda f: (f / "README.md").unlink(), "error: is missing"),
+    "yaml": (edit("README.md", "license: mit", "license: [mit"), "error: its front matter is no YAML"),
+    "no base": (edit("README.md", "base_model: onmodel-toon\n", ""), "error: lacks base_model"),
+    "relation": (edit("README.md", "relation: adapter", "relation: merge"), "error: calls a LoRA 'merge'"),
+    "other": (edit("README.md", "license: mit", "license: other"), "error: license: other without license_name"),
+    "licence": (edit("README.md", "license: mit", "license: apache-2.0"), "error: says the licence is 'apache-2.0'"),
+    "licence file": (
+        lambda f: (f / "LICENSE.md").write_text(" ".join(FAIPL.marks)),
+        "error: says Fair AI Public License",
+    ),
+    "no licence file": (lambda f: (f / "LICENSE.md").unlink(), "error: lacks the text of the MIT License"),
+    "anima": (edit("README.md", "onmodel-toon", "circlestone-labs/Anima"), "error: lacks notices"),
+    "unknown base": (edit("README.md", "base_model: onmodel-toon", "base_model: a/b"), "warning: a/b is no base"),
+    "widget": (edit("README.md", "url: images/outfit-default.png", "url: images/x.png"), "error: its widget shows"),
+    "tag": (edit("README.md", "- lora\n", ""), "warning: lacks the tag lora"),
+    "number": (edit("README.md", "## Files", "Right: 87.5 %.\n\n## Files"), "error: 87.5 stands in no"),
+    "value": (another_value, "error: "),
+    "table": (edit("evaluation/table.csv", "0.", "1."), "error: does not hold the numbers"),
+    "trigger": (edit("triggers.json", "images/outfit-beach.png", "images/x.png"), "error: beach shows images/x.png"),
+    "words": (edit("triggers.json", "1girl, backgwa, dress", "loli, nude"), "error: 'loli' with 'nude'"),
+    "picture": (
+        lambda f: Image.new("RGB", (8, 8)).save(f / "images" / "outfit-beach.png"),
+        "warning: has no parameters",
+    ),
+    "path": (edit("README.md", "## Files", "Made in /home/someone/loras.\n\n## Files"), "error: names a folder of"),
+    "pickle": (lambda f: (f / "extra.pt").write_bytes(b"x"), "error: is a pickle"),
+    "weights": (lambda f: next(f.glob("*.safetensors")).unlink(), "error: holds no .safetensors"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FOLDER_FAULTS)
+def test_each_fault_of_a_folder_is_found_even_with_new_hashes(folder: Path, fault: str) -> None:
+    change, said = FOLDER_FAULTS[fault]
+    change(folder)
+    assert any("was changed" in line or "is missing" in line for line in found(folder))  # without new hashes
+    rebind(folder)
+    lines = found(folder)
+    assert any(said in line for line in lines), list(lines)
+
+
+def test_a_folder_of_another(tmp_path: Path) -> None:
+    """No lineage, no tables: measured-looking numbers and silent pictures are told, the rest is as in any folder."""
+    save_file(plain(), tmp_path / "x.safetensors", WORDS)
+    head = f"""---
+base_model: circlestone-labs/Anima
+base_model_relation: adapter
+library_name: diffusers
+pipeline_tag: text-to-image
+instance_prompt: backgwa
+license: other
+license_name: {CIRCLESTONE.name}
+license_link: {CIRCLESTONE.link}
+tags: [lora]
+---
+"""
+    (tmp_path / "README.md").write_text(head + "It is right in 93 % of pictures, 0.91 [0.87, 0.95].\n")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    lines = found(tmp_path)
+    assert {line.split(":")[0] for line in lines} == {"error", "warning"}
+    assert any("2 numbers look measured (93 %)" in line for line in lines)
+    assert any("lacks the text of the CircleStone" in line for line in lines)
+    assert any("lacks notices" in line for line in lines)
+    assert any("has no parameters" in line for line in lines)
+    assert len(lines) == 4
+
+
+def test_the_command_says_a_line_each_and_its_exit_code(tmp_path: Path) -> None:
+    save_file(plain(fill=float("nan")), tmp_path / "x.safetensors", WORDS)
+    command = [sys.executable, "-m", "onmodel.cli.main", "release", "check", str(tmp_path / "x.safetensors")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1 and run.stdout.splitlines()[0].startswith("error    x.safetensors: 2 tensors hold NaN")
+    table = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)
+    assert table["errors"] == 1 and table["findings"][0]["severity"] == "error"
+    save_file(plain(), tmp_path / "x.safetensors", WORDS)
+    assert subprocess.run(command, capture_output=True).returncode == 0
