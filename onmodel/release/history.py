@@ -90,12 +90,12 @@ def _pictures(lineage: Lineage, id: str) -> str:
 
 def _evaluation(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    return f"{_count(len(node['models']), 'model')} measured {_plan(node['signature'])}."
+    return f"{_count(len(node['models']), 'model')} measured {plan_words(node['signature'])}."
 
 
 def _selection(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    return f"{_count(len(node['chosen']), 'model')} chosen by bias as measured {_plan(node['signature'])}."
+    return f"{_count(len(node['chosen']), 'model')} chosen by bias as measured {plan_words(node['signature'])}."
 
 
 def _merge(lineage: Lineage, id: str) -> str:
@@ -117,7 +117,7 @@ SENTENCES: Mapping[str, Callable[[Lineage, str], str]] = {
 }
 
 
-def _plan(signature: str) -> str:
+def plan_words(signature: str) -> str:
     """The size of a plan and the hash of its suite, from its signature."""
     parts = dict(part.split(":", 1) for part in signature.split("|") if ":" in part)
     return f"on suite `{parts['suite']}` ({parts['P']} prompts × {_count(int(parts['S']), 'seed')})"

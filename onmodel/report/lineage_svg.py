@@ -11,14 +11,13 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from onmodel.ledger.lineage import Lineage, Node, ordered
+from onmodel.ledger.lineage import Lineage, Node, ordered, root, title_of
 from onmodel.report.svg import element, number
 
 BOX_WIDTH, BOX_HEIGHT = 152.0, 46.0
 LAYER_GAP, ROW_GAP, MARGIN = 40.0, 14.0, 6.0
 SWEEPS = 12
 TITLE_LENGTH, FACT_LENGTH = 20, 240
-NAMES = ("name", "stage", "title", "file", "origin")  # the facts that may name a node, best first
 
 Edge = tuple[str, str]
 WayPoint = tuple[str, str, int]  # parent, child, layer of an invisible point on their edge
@@ -33,17 +32,48 @@ class Layout:
     routes: Mapping[Edge, Sequence[str | WayPoint]]
 
 
-def draw_lineage(lineage: Lineage) -> Markup:
-    """The DAG as SVG at its natural size; every node links to `#node-<first 12 of its id>`."""
-    plan = lay_out(lineage)
+def draw_lineage(lineage: Lineage, **attributes: str) -> Markup:
+    """The DAG of what `drawn` leaves, as SVG at its natural size; every node links to `#node-<first 12 of its id>`."""
+    shown = drawn(lineage)
+    plan = lay_out(shown)
     layer_of = {key: index for index, layer in enumerate(plan.layers) for key in layer}
     x = {key: MARGIN + index * (BOX_WIDTH + LAYER_GAP) for key, index in layer_of.items()}
     edges = [element("path", class_="edge", d=_edge(route, x, plan.y)) for route in plan.routes.values()]
-    boxes = [_box(lineage, id, x[id], plan.y[id]) for id in ordered(lineage)]
+    boxes = [_box(lineage, id, x[id], plan.y[id]) for id in ordered(shown)]
     width = 2 * MARGIN + len(plan.layers) * (BOX_WIDTH + LAYER_GAP) - LAYER_GAP
     height = max(y + _half(key) for key, y in plan.y.items()) + MARGIN
     return element("svg", *edges, *boxes, class_="lineage", width=width, height=height,
-                   viewBox=f"0 0 {number(width)} {number(height)}", role="group", aria_label="lineage")  # fmt: skip
+                   viewBox=f"0 0 {number(width)} {number(height)}", role="group", aria_label="lineage",
+                   **attributes)  # fmt: skip
+
+
+def drawn(lineage: Lineage) -> Lineage:
+    """What a picture needs of a history; its ids stay, but no longer vouch for the content.
+
+    Recipe, code and environment stand under everything and are left to the list of nodes; what comes from nothing else
+    hangs on its character. Checkpoints that only an evaluation looked at give way to their run.
+    """
+    taken = {parent for node in lineage.values() if node["type"] != "checkpoints" for parent in node["used"]}
+    idle = {id for id, node in lineage.items() if node["type"] == "checkpoint" and id not in taken}
+    top = root(lineage)
+    passed = {id for id, node in lineage.items() if node["type"] == "checkpoints" or id in idle} - {top}
+    hidden = {id for id, node in lineage.items() if node["type"] in ("recipe", "code", "environment")} - {top}
+
+    def parents(id: str) -> list[str]:
+        found: dict[str, None] = {}
+        for parent in lineage[id]["used"]:
+            if parent in passed:
+                found.update(dict.fromkeys(parents(parent)))
+            elif parent not in hidden:
+                found[parent] = None
+        return list(found)
+
+    def characters(id: str) -> list[str]:
+        sheets = [above for parent in lineage[id]["used"] if parent in hidden for above in lineage[parent]["used"]]
+        return [sheet for sheet in sheets if lineage[sheet]["type"] == "character"]
+
+    kept = {id: node for id, node in lineage.items() if id not in hidden and id not in passed}
+    return {id: {**node, "used": parents(id) or characters(id)} for id, node in kept.items()}
 
 
 def facts(lineage: Lineage) -> list[dict[str, object]]:
@@ -60,15 +90,6 @@ def facts(lineage: Lineage) -> list[dict[str, object]]:
 
 def anchor(id: str) -> str:
     return f"node-{id[:12]}"
-
-
-def title_of(lineage: Lineage, id: str) -> str:
-    """What a node is called: the first fact that names it; a checkpoint by its run and epoch; else by its type."""
-    node = lineage[id]
-    name = next((str(node[key]) for key in NAMES if node.get(key)), None)
-    if name is None and "epoch" in node and len(node["used"]) == 1:
-        name = f"{title_of(lineage, node['used'][0])}@{node['epoch']}"
-    return name or str(node["type"])
 
 
 def lay_out(lineage: Lineage) -> Layout:
@@ -173,7 +194,7 @@ def _edge(route: Sequence[str | WayPoint], x: Mapping[str | WayPoint, float], y:
 
 def _box(lineage: Lineage, id: str, x: float, y: float) -> Markup:
     node, title = lineage[id], title_of(lineage, id)
-    lines = "\n".join(f"{key}: {value}" for key, value in _facts(node))
+    lines = "\n".join(f"{key}: {value}" for key, value in _facts(node) if "." not in key)
     shown = title if len(title) <= TITLE_LENGTH else title[: TITLE_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
     return element(
         "a",
@@ -187,9 +208,14 @@ def _box(lineage: Lineage, id: str, x: float, y: float) -> Markup:
 
 
 def _facts(node: Node) -> list[tuple[str, str]]:
-    """A node's facts as short texts, without what the picture says already."""
+    """A node's facts as short texts, without what the picture says already; a table's rows as `settings.rank`."""
     rows = []
-    for key, value in sorted(node.items()):
+    flat = {
+        f"{key}.{name}" if name else key: inner
+        for key, value in sorted(node.items())
+        for name, inner in (value.items() if key in ("settings", "claims", "sheet") else (("", value),))
+    }
+    for key, value in flat.items():
         if key in ("type", "used"):
             continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

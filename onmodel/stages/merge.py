@@ -67,6 +67,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     parts = [{"model": root(history), "name": model.name, "weight": weight} for history, model, weight in rows]
     result = {"method": method, "rank": rank, "alpha": gauge * rank, "energy_kept": round(kept, 6)}
     told = {"name": context.name, "parts": parts, "exact": settings.rank is None, "base": context.base_sha256, **result}
+    told |= {"settings": settings.told()}
     chosen = [inputs.lineage(name) for name in settings.needs() if inputs.artifact(name).kind == "selection"]
     lineage = add([*histories, *chosen], "merge", **told)
     facts = header.Facts(

@@ -86,8 +86,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     )  # fmt: skip
     write_samples(folder, shown, drawn, name, payload, context.base_sha256, sampling)
 
-    parents = [history, inputs.lineage(settings.model), inputs.lineage(settings.evaluation)]
-    facts = {"name": name, "title": settings.title, "author": character.author.name, "license": licence.name}
+    parents = [context.recipe, history, inputs.lineage(settings.model), inputs.lineage(settings.evaluation)]
+    facts = {"name": name, "title": settings.title, "author": character.author.name, "license": licence.name,
+             "settings": settings.told()}  # fmt: skip
     lineage = add(parents, "release", date=context.date, **facts)
     compared = changes(evaluation, model, previous) if previous else []
     sets = triggers(character, sampling, shown)
