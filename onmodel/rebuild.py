@@ -52,9 +52,9 @@ def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | 
     stages = {_stage_name(own[id]): id for id in ordered(own) if _verb(own[id])}
     recipe, left_out = _recipe(release, own, stages, maker)
     found = Rebuilt(left_out=left_out, ground=_ground(own))
-    (base,) = {node["sha256"] for node in own.values() if node["type"] == "base"}
-    if recipe.stages and pipeline.base_of(recipe)[1] != base:
-        found.differs = ("base", f"{recipe.base_name} is {pipeline.base_of(recipe)[1][:12]} here, was {base[:12]}")
+    (base,), here = {node["sha256"] for node in own.values() if node["type"] == "base"}, pipeline.base_of(recipe)[1]
+    if here != base:
+        found.differs = ("base", f"{recipe.base_name} is {here[:12]}, was {base[:12]}")
         return found
     project = fresh()
     with project.writing():
@@ -99,12 +99,13 @@ def _recipe(
     release: Provenance, own: Lineage, stages: Mapping[str, str], maker: Project | None
 ) -> tuple[Recipe, dict[str, str]]:
     """The recipe as far as it can be run here, and why the other stages can not."""
-    top = own[root(own)]
-    heads = [own[id] for id in top["used"] if own[id]["type"] == "recipe"]
-    if top["type"] != "release" or not heads:
-        raise InputError("release", release.name, "its history holds no recipe; name a folder that onmodel released")
-    (sheet,) = [own[id] for id in heads[0]["used"] if own[id]["type"] == "character"]
-    (base,) = [own[id] for id in heads[0]["used"] if own[id]["type"] == "base"]
+    heads = [node for node in own.values() if node["type"] == "recipe"]
+    if len({(node["seed"], node["date"], node["threads"]) for node in heads}) != 1:
+        raise InputError(
+            "release", release.name, f"its history holds {len(heads) or 'no'} recipes; one can be run again"
+        )
+    (sheet,) = [node for node in own.values() if node["type"] == "character"]
+    (base,) = [node for node in own.values() if node["type"] == "base"]
     tables: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
     bases: list[Any] = ["toon"] if base["name"] == "toon" else []
@@ -185,7 +186,7 @@ def _ground(own: Lineage) -> list[str]:
         if node["type"] in here:
             was, now = _flat(node), _flat(here[node["type"]])
             said += [f"{key}: {now.get(key)}, was {was[key]}" for key in was if was[key] != now.get(key)]
-    return said
+    return list(dict.fromkeys(said))
 
 
 def _flat(node: Node) -> dict[str, str]:
