@@ -64,13 +64,8 @@ def experiments(lineage: Lineage) -> list[str]:
 
 def _dataset(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    counts: dict[str, int] = {}
-    for origin, count in node["origins"].items():
-        word = ORIGINS[origin.partition(":")[0]]
-        counts[word] = counts.get(word, 0) + count
     subsets = ", ".join(f"`{name}` {row['count']}" for name, row in node["subsets"].items())
-    made = ", ".join(f"{count} {word}" for word, count in counts.items())
-    return f"Data set `{_dataset_name(lineage, id)}`: {subsets} ({made})."
+    return f"Data set `{_dataset_name(lineage, id)}`: {subsets} ({origin_words(node)})."
 
 
 def _run(lineage: Lineage, id: str) -> str:
@@ -115,6 +110,15 @@ SENTENCES: Mapping[str, Callable[[Lineage, str], str]] = {
     "selection": _selection,
     "merge": _merge,
 }
+
+
+def origin_words(dataset: Node) -> str:
+    """Where the pictures of a data set came from: "84 drawn, 6 generated"."""
+    counts: dict[str, int] = {}
+    for origin, count in dataset["origins"].items():
+        word = ORIGINS[origin.partition(":")[0]]
+        counts[word] = counts.get(word, 0) + count
+    return ", ".join(f"{count} {word}" for word, count in counts.items())
 
 
 def plan_words(signature: str) -> str:

@@ -78,7 +78,10 @@ def _folder(folder: Path) -> Provenance:
     except ValueError:
         table = {}
     if isinstance(table, dict) and table and "predicate" not in table and "_type" not in table:  # an artifact's own
-        check(table)
+        try:
+            check(table)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise VerifyError(LINEAGE, f"is no history that onmodel wrote ({error!r})") from error
         return Provenance(str(table[root(table)].get("name", folder.name)), table)
     statement = Statement.from_bytes(data)
     check(statement.lineage)

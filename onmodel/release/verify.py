@@ -105,7 +105,7 @@ def _damaged_node(data: bytes) -> str | None:
     A node stands in the statement in its canonical form, so its own bytes are what was hashed.
     """
     text = data.decode("utf-8", "surrogateescape")
-    for match in re.finditer(r'"([0-9a-f]{64})":(?={)', text):
+    for match in re.finditer(r'"([0-9a-f]{64})":', text):
         try:
             _, end = json.JSONDecoder().raw_decode(text, match.end())
             whole = sha256_bytes(text[match.end() : end].encode("utf-8", "surrogateescape")) == match[1]

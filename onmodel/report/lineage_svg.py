@@ -4,17 +4,17 @@ Layers by longest path, long edges through invisible way-points, order by baryce
 Nothing is random and ties are broken by id, so one lineage is one picture.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from markupsafe import Markup
 
 from onmodel.ledger.lineage import Lineage, Node, ordered, root, title_of
 from onmodel.report.svg import element, number
 
-BOX_WIDTH, BOX_HEIGHT = 152.0, 46.0
+BOX_WIDTH, BOX_HEIGHT = 164.0, 60.0
 LAYER_GAP, ROW_GAP, MARGIN = 40.0, 14.0, 6.0
 SWEEPS = 12
 TITLE_LENGTH, FACT_LENGTH = 20, 240
@@ -86,6 +86,18 @@ def facts(lineage: Lineage) -> list[dict[str, object]]:
         }
         for id in ordered(lineage) for node in [lineage[id]]
     ]  # fmt: skip
+
+
+def in_words(value: Any) -> str:
+    """A fact or setting as people read it; a share of a training as `base ×4`; nothing of a table that is empty."""
+    if isinstance(value, Mapping):
+        if "subset" in value and "repeats" in value:
+            place = f"{value['stage']}/" if value.get("stage") else ""
+            return f"{place}{value['subset']} ×{value['repeats']}"
+        return f"({', '.join(f'{key} {in_words(one)}' for key, one in value.items() if one not in (None, '', [], {}))})"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " + ".join(map(in_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def anchor(id: str) -> str:
@@ -194,17 +206,41 @@ def _edge(route: Sequence[str | WayPoint], x: Mapping[str | WayPoint, float], y:
 
 def _box(lineage: Lineage, id: str, x: float, y: float) -> Markup:
     node, title = lineage[id], title_of(lineage, id)
-    lines = "\n".join(f"{key}: {value}" for key, value in _facts(node) if "." not in key)
+    lines = "\n".join(f"{key}: {value}" for key, value in _facts(node))
     shown = title if len(title) <= TITLE_LENGTH else title[: TITLE_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
     return element(
         "a",
         element("title", f"{node['type']} {title}\n{lines}\n{id}"),
         element("rect", x=x, y=y - BOX_HEIGHT / 2, width=BOX_WIDTH, height=BOX_HEIGHT, rx=6),
         element("rect", class_="kind", x=x, y=y - BOX_HEIGHT / 2 + 9, width=3, height=BOX_HEIGHT - 18),
-        element("text", shown, x=x + 13, y=y - 2),
-        element("text", f"{node['type']} \N{MIDDLE DOT} {id[:8]}", class_="id", x=x + 13, y=y + 14),
+        element("text", shown, x=x + 13, y=y - 10),
+        element("text", f"{node['type']} \N{MIDDLE DOT} {id[:8]}", class_="id", x=x + 13, y=y + 6),
+        element("text", _brief(node), class_="brief", x=x + 13, y=y + 21),
         href=f"#{anchor(id)}", class_=f"node {''.join(c for c in str(node['type']) if c.isalnum())}",
     )  # fmt: skip
+
+
+def _brief(node: Node) -> str:
+    """What matters most of a step, in the width of a box."""
+    settings = node.get("settings", {})
+    match node["type"]:
+        case "dataset" if "subsets" in node:
+            return f"{sum(row['count'] for row in node['subsets'].values())} pictures"
+        case "run" if settings:
+            return f"rank {settings['rank']}, rate {settings['learning_rate']:g}, {node['steps']} steps"
+        case "checkpoint" if "step" in node:
+            return f"step {node['step']}"
+        case "merge" if "rank" in node:
+            return f"{node['method']}, rank {node['rank']}"
+        case "pictures":
+            return f"{node['count']} generated, {node['kept']} kept"
+        case "evaluation" | "selection":
+            return f"{len(node.get('models', ()))} models"
+        case "model":
+            return f"{node['origin']} origin" if node["origin"] == "unknown" else f"by another {node['origin']}"
+        case "character" if "sheet" in node:
+            return str(node["sheet"]["trigger"])
+    return str(node.get("date", ""))
 
 
 def _facts(node: Node) -> list[tuple[str, str]]:
@@ -218,6 +254,6 @@ def _facts(node: Node) -> list[tuple[str, str]]:
     for key, value in flat.items():
         if key in ("type", "used"):
             continue
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+        text = in_words(value)
         rows.append((key, text if len(text) <= FACT_LENGTH else text[: FACT_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"))
     return rows

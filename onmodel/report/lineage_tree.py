@@ -3,7 +3,7 @@
 Each node is told once. Where it took part again, as in merges of merges, a line refers to where it stands above.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -11,8 +11,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from onmodel.ledger.lineage import Lineage, Node, ordered, title_of
-from onmodel.release.history import plan_words
+from onmodel.release.history import origin_words, plan_words
 from onmodel.release.provenance import Provenance, counts
+from onmodel.report.lineage_svg import in_words
 
 GROUND = ("character", "base", "recipe", "code", "environment")  # under everything: told once, before the tree
 # What a thing was made from comes before what led to its choice.
@@ -94,8 +95,7 @@ def _facts(lineage: Lineage, node: Node) -> Iterator[str]:
                 f"{name} {row['count']}" + (f" ({row['heldout']} held out)" if row.get("heldout") else "")
                 for name, row in node["subsets"].items()
             )
-            yield f"{subsets}; root {node['root'][:SHORT]}"
-            yield ", ".join(f"{count} {origin[:24]}" for origin, count in node["origins"].items())
+            yield f"{subsets}; {origin_words(node)}; root {node['root'][:SHORT]}"
         case "run":
             yield f"{node['steps']} steps" + (f" in {node['precision']}" if "precision" in node else "")
         case "checkpoint" if "payload_sha256" in node:
@@ -140,15 +140,4 @@ def _settings(table: Mapping[str, Any]) -> Iterator[str]:
     """Settings as words; what is switched off or empty is left out."""
     for key, value in table.items():
         if key != "do" and value not in (None, False, "", [], {}):
-            yield f"{key} {_value(value)}"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        if "subset" in value and "repeats" in value:  # a share of a training
-            place = f"{value['stage']}/" if value.get("stage") else ""
-            return f"{place}{value['subset']} ×{value['repeats']}"
-        return f"({', '.join(f'{key} {_value(inner)}' for key, inner in value.items() if inner is not None)})"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return " + ".join(map(_value, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+            yield f"{key} {in_words(value)}"
