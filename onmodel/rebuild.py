@@ -140,7 +140,7 @@ def _settings(name: str, node: Node, maker: Project | None) -> tuple[StageSettin
             settings = _parsed(kind, _without_computed(table))
             if settings and (settings.told() == told or verb == "import"):
                 gone = [path for path in _paths(settings.model_dump()) if not path.exists()]
-                return settings, f"needs {gone[0]}, which is no longer there" if gone else "", base
+                return settings, f"needs {gone[0]}, which is not found from here" if gone else "", base
     settings = _parsed(kind, told)
     if settings is None:
         return None, "its settings are of another version of onmodel", None

@@ -49,7 +49,7 @@ def test_every_step_is_told_once_with_its_settings(provenance: Provenance, width
     assert "character BACKGWA trigger backgwa" in flat and "Python 3.11" in flat and "seed 7" in flat
     assert flat.count("unknown origin: nothing is recorded") == 2
     assert "its header claims, unchecked: ss_learning_rate <b>1e-4</b>" in flat
-    assert "pictures 191, data sets 4, trainings 4, merges 1" in flat
+    assert "pictures 175, data sets 4, trainings 4, merges 1" in flat
 
 
 def test_a_join_is_told_where_it_is_met_first_and_referred_to_after(provenance: Provenance) -> None:
