@@ -175,7 +175,7 @@ def _start(lineage: Lineage, run: Node) -> str:
         if lineage[parent]["type"] == "checkpoint":
             return _checkpoint_name(lineage, parent)
         if lineage[parent]["type"] == "model":
-            return "a file of unknown origin"
+            return str(lineage[parent].get("name", "a file of unknown origin"))
     return ""
 
 
