@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from onmodel import __version__
 from onmodel.errors import InputError
 from onmodel.hashing import hash_json, write_json
+from onmodel.ledger.environment import CODE_VERSION
 from onmodel.ledger.lineage import Lineage
 from onmodel.progress import Progress
 from onmodel.project import Project
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 # Seconds per unit on two cores with the toon base, measured with recipes/release_2.toml; unknown for another base.
 TOON_RATES = {"step": 0.16, "picture": 0.14, "stage": 2.0}
-CODE_VERSION = 2  # raised when a change makes a stage give other bytes from the same recipe
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _run_stage(step: Step, inputs: Inputs, key: str, recipe: Recipe, project: Pr
     """Run one stage into the object store and record it; scratch of a killed attempt is taken up."""
     hashes = {name: artifact.hash for name, artifact in inputs.artifacts.items()}
     id = project.ledger.start(key, recipe.name, step.name, step.verb, step.settings.model_dump(mode="json"), hashes,
-                              environment(), _now())  # fmt: skip
+                              recipe.base, environment(), _now())  # fmt: skip
     scratch = project.scratch(key)
     started = time.monotonic()
     artifact = project.committed(scratch)

@@ -60,6 +60,10 @@ class Project:
             raise StateError(path, f"the {kind} that the ledger names is missing; restore it or start a new project")
         return Artifact(kind, hash, path)
 
+    def artifacts(self, kind: str) -> list[Artifact]:
+        """Every artifact of a kind that the ledger names, oldest first."""
+        return [self.object(kind, hash) for hash in self.ledger.artifacts(kind)]
+
     def commit(self, scratch: Path, kind: str) -> Artifact:
         """Move `scratch/out` into the objects in one step. After a kill, `committed` or a re-run completes it."""
         out = scratch / "out"

@@ -83,6 +83,36 @@ def test_the_release_verifies_and_one_changed_byte_is_named(project: Path, tmp_p
     assert run.returncode == 1 and "tiny.safetensors" in run.stderr and "Traceback" not in run.stderr
 
 
+def test_a_release_alone_tells_its_history_and_a_picture_of_it_is_proven(project: Path, tmp_path: Path) -> None:
+    """The folder is all there is; only the proof is made where the pictures are."""
+    release = shutil.copytree(project / "release" / "tiny", tmp_path / "elsewhere")
+    run = onmodel("lineage", release, "--json")
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    assert told["counts"]["trainings"] == 2 and told["counts"]["data_sets"] == 3 and told["counts"]["merges"] == 1
+    verbs = {node["settings"]["do"] for node in told["nodes"].values() if "settings" in node}
+    assert verbs == {"curate", "train", "sample", "evaluate", "select", "merge", "release"}
+    run = onmodel("lineage", release, "--export", "in-toto", tmp_path / "statement.json", "--svg", tmp_path / "l.svg")
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "statement.json").read_bytes() == (release / "lineage.json").read_bytes()
+    picture = sorted(project.glob("objects/*/*/images/*.png"))[0]
+    run = onmodel("prove", picture, release, "--project", project, "--out", tmp_path / "proof.json")
+    assert run.returncode == 0, run.stderr
+    run = onmodel("verify", release, "--proof", tmp_path / "proof.json", "--picture", picture)
+    assert run.returncode == 0 and "was " in run.stdout, run.stderr
+    run = onmodel("lineage", tmp_path / "nothing")
+    assert run.returncode == 2 and run.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_release_is_rebuilt_from_itself_to_the_same_bytes(project: Path, tmp_path: Path) -> None:
+    run = onmodel("rebuild", project / "release" / "tiny", "--into", tmp_path / "again", "--json")
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert found["differs"] is None and found["left_out"] == {} and found["ground"] == []
+    assert len(found["same"]) == 11 and set(found["same"].values()) == {"the same bytes"}
+
+
 def test_diffusers_draws_the_same_with_the_released_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = project / "release" / "tiny" / "tiny.safetensors"
     job = Job("1girl, backgwa, smile, upper body", "worst quality", 5, 96, 96)

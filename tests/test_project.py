@@ -59,7 +59,9 @@ def test_a_second_writer_is_told_who_holds_the_project_and_may_still_read(tmp_pa
 
 def test_ledger_keeps_runs_and_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     ledger = Project(tmp_path / "p").ledger
-    id = ledger.start("k", "r", "preview", "train", {"epochs": 2}, {"data": "h"}, {}, "2026-11-22T00:00:00+00:00")
+    id = ledger.start(
+        "k", "r", "preview", "train", {"epochs": 2}, {"data": "h"}, "toon", {}, "2026-11-22T00:00:00+00:00"
+    )
     assert ledger.finished("k") is None
     ledger.finish(id, "run", "hash", 1.5, "2026-11-22T00:00:02+00:00")
     run = ledger.finished("k")

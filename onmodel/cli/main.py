@@ -8,7 +8,7 @@ import sys
 import typer
 
 from onmodel import __version__
-from onmodel.cli import base, merge, release, run, stage, verify
+from onmodel.cli import base, lineage, merge, prove, rebuild, release, run, stage, verify
 from onmodel.errors import OnmodelError
 from onmodel.stages import VERBS
 
@@ -25,6 +25,9 @@ for verb in (verb for verb in VERBS if verb not in ("merge", "release")):
 app.add_typer(merge.app, name="merge")
 app.add_typer(release.app, name="release")
 app.command("verify")(verify.command)
+app.command("lineage")(lineage.command)
+app.command("prove")(prove.command)
+app.command("rebuild")(rebuild.command)
 app.command("export-base")(base.command)
 
 

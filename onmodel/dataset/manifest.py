@@ -1,18 +1,18 @@
 """manifest.json: the pictures of a data set, their captions, subsets and held-out split, and what was refused.
 
-The Merkle root over the pictures is what a release publishes: it vouches for every picture, caption and subset without
-showing any, and one picture can be proven on request. Repeats are no part of it; they belong to a training.
+A release publishes Merkle roots over the pictures: they vouch for every picture, caption, subset and weight without
+showing any, and one picture can be proven on request. The root of a data set knows no weights; they belong to a
+training, which has a root of its own.
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from onmodel.errors import StateError
-from onmodel.hashing import canonical_json, read_json, write_json
+from onmodel.hashing import read_json, write_json
 from onmodel.records import Item
 
 NAME = "manifest.json"
@@ -51,24 +51,13 @@ def read_items(folder: Path) -> list[Item]:
         raise StateError(folder / NAME, f"is no manifest of a data set ({error})") from error
 
 
-def merkle_root(items: Iterable[Item]) -> str:
-    """Root of the Merkle tree over the sorted leaves H(picture ‖ captions ‖ subset ‖ origin), 64 hex digits.
-
-    Leaves and inner nodes are hashed with different first bytes, and an odd node goes up as it is (RFC 6962), so that
-    no inner node can pass for a leaf.
-    """
-    level = sorted(_hash(b"\0", _leaf(item)) for item in items)
-    if not level:
-        return hashlib.sha256(b"").hexdigest()
-    while len(level) > 1:
-        pairs = [_hash(b"\1", a + b) for a, b in zip(level[::2], level[1::2], strict=False)]
-        level = pairs + level[len(pairs) * 2 :]
-    return level[0].hex()
+def leaf(item: Item) -> dict[str, Any]:
+    """What a data set's Merkle root vouches for, per picture: its bytes, captions, subset and origin."""
+    return {"image": item.sha256, "tags": item.tags, "sentence": item.sentence, "subset": item.subset,
+            "origin": item.origin}  # fmt: skip
 
 
-def _leaf(item: Item) -> bytes:
-    return canonical_json([item.sha256, item.tags, item.sentence, item.subset, item.origin])
-
-
-def _hash(prefix: bytes, data: bytes) -> bytes:
-    return hashlib.sha256(prefix + data).digest()
+def exposure_leaf(item: Item, subset: str, repeats: int) -> dict[str, Any]:
+    """What a training's root vouches for, per picture: its weight is the repeats per epoch, 0 when held out."""
+    weight = repeats if item.split == "train" else 0
+    return {"image": item.sha256, "tags": item.tags, "sentence": item.sentence, "subset": subset, "weight": weight}

@@ -2,7 +2,7 @@
 
 A node is `{"type": …, "used": [ids of its parents], **facts}` and its id is the SHA-256 of its canonical JSON, so a
 node's id vouches for its whole history, and joining two histories is a union of dictionaries. Node types follow W3C
-PROV's view: an entity (`dataset`, `checkpoint`, `merge`, `release` …) that was generated with `used` others.
+PROV's view: `run` is an activity, everything else an entity that was made with the `used` others.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,9 @@ from typing import Any
 
 from onmodel.errors import VerifyError
 from onmodel.hashing import hash_json
+
+ACTIVITIES = frozenset({"run"})
+NAMES = ("name", "stage", "title", "file")  # the facts that may name a node, best first
 
 Node = dict[str, Any]
 Lineage = dict[str, Node]
@@ -59,3 +62,43 @@ def ordered(lineage: Mapping[str, Node]) -> list[str]:
     for id in sorted(lineage):
         visit(id)
     return list(done)
+
+
+def title_of(lineage: Mapping[str, Node], id: str) -> str:
+    """What a node is called: the first fact that names it; a checkpoint by its run and epoch; else by its type."""
+    node = lineage[id]
+    name = next((str(node[key]) for key in NAMES if node.get(key)), None)
+    if name is None and "epoch" in node and len(node["used"]) == 1:
+        name = f"{title_of(lineage, node['used'][0])}@{node['epoch']}"
+    if name is None and node.get("origin") == "unknown":
+        name = f"{node['type']} {node['sha256'][:8]}"
+    return name or str(node["type"])
+
+
+def relations(lineage: Mapping[str, Node]) -> dict[str, list[dict[str, str]]]:
+    """Every edge as one of PROV's relations, sorted: used, wasGeneratedBy, wasDerivedFrom.
+
+    https://www.w3.org/TR/prov-dm/
+    """
+    found: dict[str, list[dict[str, str]]] = {"used": [], "wasGeneratedBy": [], "wasDerivedFrom": []}
+    for id in sorted(lineage):
+        for parent in lineage[id]["used"]:
+            if lineage[id]["type"] in ACTIVITIES:
+                found["used"].append({"activity": id, "entity": parent})
+            elif lineage[parent]["type"] in ACTIVITIES:
+                found["wasGeneratedBy"].append({"entity": id, "activity": parent})
+            else:
+                found["wasDerivedFrom"].append({"generatedEntity": id, "usedEntity": parent})
+    return found
+
+
+def ancestors(lineage: Mapping[str, Node], id: str) -> Lineage:
+    """A node with its whole history, as the lineage that it had when it was made."""
+    found: Lineage = {}
+    todo = [id]
+    while todo:
+        id = todo.pop()
+        if id not in found:
+            found[id] = lineage[id]
+            todo += lineage[id]["used"]
+    return found

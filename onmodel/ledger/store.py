@@ -29,6 +29,9 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX runs_by_key ON runs (key);
     """,
+    """
+    ALTER TABLE runs ADD COLUMN base TEXT NOT NULL DEFAULT '"toon"';  -- JSON, as the recipe names it
+    """,
 )
 
 
@@ -61,12 +64,13 @@ class Ledger:
         self._db.close()
 
     def start(self, key: str, recipe: str, stage: str, verb: str, settings: Mapping[str, Any],
-              inputs: Mapping[str, str], environment: Mapping[str, str], now: str) -> int:  # fmt: skip
+              inputs: Mapping[str, str], base: str | Mapping[str, Any], environment: Mapping[str, str],
+              now: str) -> int:  # fmt: skip
         """Record that a stage begins; returns the run's id. `now` is UTC in ISO 8601."""
         cursor = self._db.execute(
-            "INSERT INTO runs (key, recipe, stage, verb, settings, inputs, environment, started)"
-            " VALUES (?,?,?,?,?,?,?,?)",
-            (key, recipe, stage, verb, _json(settings), _json(inputs), _json(environment), now),
+            "INSERT INTO runs (key, recipe, stage, verb, settings, inputs, base, environment, started)"
+            " VALUES (?,?,?,?,?,?,?,?,?)",
+            (key, recipe, stage, verb, _json(settings), _json(inputs), _json(base), _json(environment), now),
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -87,6 +91,16 @@ class Ledger:
         ).fetchone()
         return Run(*row) if row else None
 
+    def artifacts(self, kind: str) -> list[str]:
+        """Hashes of everything of a kind that was made, oldest first."""
+        rows = self._db.execute("SELECT artifact FROM runs WHERE kind = ? GROUP BY artifact ORDER BY min(id)", (kind,))
+        return [hash for (hash,) in rows]
+
+    def sources(self, stage: str) -> list[tuple[dict[str, Any], Any]]:
+        """Settings and base of every run of a stage of this name, newest first, with the paths of this machine."""
+        rows = self._db.execute("SELECT settings, base FROM runs WHERE stage = ? ORDER BY id DESC", (stage,))
+        return [(json.loads(settings), json.loads(base)) for settings, base in rows]
+
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
@@ -95,5 +109,5 @@ class Ledger:
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
 
 
-def _json(value: Mapping[str, Any]) -> str:
+def _json(value: str | Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

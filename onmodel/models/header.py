@@ -5,11 +5,13 @@ written (weights.py). https://github.com/Stability-AI/ModelSpec
 """
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onmodel.errors import InputError, VerifyError
-from onmodel.hashing import canonical_json, sha256_bytes
+from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, check
 
 if TYPE_CHECKING:
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
 SCHEMA = "1"
 RECIPE_KEY = "onmodel.recipe"
 LIMIT = 64 * 1024  # bytes; sites that show LoRA files cut longer headers
+# What a history keeps of a stranger's header: what people ask of a LoRA, not the lists that fill a header.
+CLAIMS = (
+    *(f"modelspec.{word}" for word in ("title", "author", "license", "date", "architecture", "implementation",
+                                       "trigger_phrase", "usage_hint", "resolution", "merged_from")),
+    *(f"ss_{word}" for word in (
+        "output_name", "sd_model_name", "sd_model_hash", "base_model_version", "network_module", "network_dim",
+        "network_alpha", "network_args", "resolution", "num_train_images", "dataset_dirs", "total_batch_size", "epoch",
+        "num_epochs", "steps", "max_train_steps", "learning_rate", "unet_lr", "optimizer", "lr_scheduler", "seed",
+        "training_comment",
+    )),
+    "sshs_model_hash", "lora_adapter_metadata", "software",
+)  # fmt: skip
+CLAIM_LENGTH = 400  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +99,40 @@ def history_words(lineage: Lineage) -> dict[str, str]:
 def lineage_of(lora: "Lora | LoraFile | WeightsFile", sha256: str) -> Lineage:
     """The history that a file's header carries; a file from elsewhere is one node of unknown origin with its hash.
 
-    Raises VerifyError when the history does not match its own hashes.
+    What a stranger's header says is kept under `claims`. Raises VerifyError when the history does not match its hashes.
     """
     recipe = lora.metadata.get(RECIPE_KEY)
     if recipe is None:
-        return add([], "model", origin="unknown", sha256=sha256)
+        return add([], "model", origin="unknown", sha256=sha256, **_claimed(lora.metadata))
     try:
         lineage: Lineage = json.loads(recipe)
         check(lineage)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerifyError(RECIPE_KEY, f"the history in the header is damaged ({error})") from error
     return lineage
+
+
+def imported(lora: Lora, sha256: str, name: str) -> Lineage:
+    """The history of a file that others made. Its own history, if it has one, stands below a node that says so:
+    its hashes fit together, but nothing below that node was seen here.
+    """
+    if RECIPE_KEY not in lora.metadata:
+        return add([], "model", name=name, origin="unknown", sha256=sha256, **_claimed(lora.metadata))
+    past = lineage_of(lora, sha256)
+    return add([past], "model", name=name, origin="onmodel", sha256=sha256, **_claimed(lora.metadata))
+
+
+def _claimed(metadata: Mapping[str, str]) -> dict[str, object]:
+    """`claims`: the header's words about itself, each cut to 400 characters and without the folders of a machine;
+    `claims_sha256`: hash of the whole header, so that it can be held against the file later. Empty without a header.
+    """
+    if not metadata:
+        return {}
+    claims = {key: _claim(metadata[key]) for key in CLAIMS if metadata.get(key) not in (None, "", "None")}
+    return {"claims": claims, "claims_sha256": hash_json(dict(metadata))}
+
+
+def _claim(value: str) -> str:
+    if re.match(r"([A-Za-z]:|~)?[\\/]", value):  # a path
+        value = re.split(r"[\\/]", value)[-1]
+    return value if len(value) <= CLAIM_LENGTH else value[: CLAIM_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"

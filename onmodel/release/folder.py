@@ -14,7 +14,7 @@ from typing import Any
 
 from onmodel.errors import VerifyError
 from onmodel.hashing import canonical_json, sha256_file, write_atomic
-from onmodel.ledger.lineage import Lineage
+from onmodel.ledger.lineage import ACTIVITIES, Lineage, relations
 
 LINEAGE, CHECKSUMS = "lineage.json", "checksums.txt"
 SIDE_FILES = {".gitattributes", ".git", ".cache"}  # what the hub and its client put beside a release; no part of it
@@ -32,17 +32,15 @@ class Statement:
 
     def to_bytes(self) -> bytes:
         """The one right byte string, in RFC 8785 canonical JSON. Relations between nodes are PROV's, by their ids."""
-        edges = [{"generatedEntity": id, "usedEntity": parent} for id in sorted(self.lineage)
-                 for parent in self.lineage[id]["used"]]  # fmt: skip
+        kinds: dict[str, Lineage] = {"entity": {}, "activity": {}}
+        for id, node in self.lineage.items():
+            kinds["activity" if node["type"] in ACTIVITIES else "entity"][id] = node
+        files = [{"specificEntity": name, "generalEntity": id} for name, id in sorted(self.generated.items())]
         return canonical_json({
             "_type": STATEMENT_TYPE,
             "subject": [{"name": name, "digest": {"sha256": self.files[name]}} for name in sorted(self.files)],
             "predicateType": PREDICATE_TYPE,
-            "predicate": {
-                "entity": self.lineage,
-                "wasDerivedFrom": edges,
-                "wasGeneratedBy": dict(self.generated),
-            },
+            "predicate": {**kinds, **relations(self.lineage), "specializationOf": files},
         })  # fmt: skip
 
     @classmethod
@@ -52,8 +50,10 @@ class Statement:
             table: dict[str, Any] = json.loads(data)
             statement = cls(
                 files={row["name"]: row["digest"]["sha256"] for row in table["subject"]},
-                lineage=table["predicate"]["entity"],
-                generated=table["predicate"]["wasGeneratedBy"],
+                lineage={**table["predicate"]["entity"], **table["predicate"]["activity"]},
+                generated={
+                    row["specificEntity"]: row["generalEntity"] for row in table["predicate"]["specializationOf"]
+                },
             )
             if statement.to_bytes() == data:
                 return statement

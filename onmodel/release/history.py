@@ -67,13 +67,8 @@ def experiments(lineage: Lineage) -> list[str]:
 
 def _dataset(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    counts: dict[str, int] = {}
-    for origin, count in node["origins"].items():
-        word = ORIGINS[origin.partition(":")[0]]
-        counts[word] = counts.get(word, 0) + count
     subsets = ", ".join(f"`{name}` {row['count']}" for name, row in node["subsets"].items())
-    made = ", ".join(f"{count} {word}" for word, count in counts.items())
-    return f"Data set `{_dataset_name(lineage, id)}`: {subsets} ({made})."
+    return f"Data set `{_dataset_name(lineage, id)}`: {subsets} ({origin_words(node)})."
 
 
 def _run(lineage: Lineage, id: str) -> str:
@@ -93,12 +88,12 @@ def _pictures(lineage: Lineage, id: str) -> str:
 
 def _evaluation(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    return f"{_count(len(node['models']), 'model')} measured {_plan(node['signature'])}."
+    return f"{_count(len(node['models']), 'model')} measured {plan_words(node['signature'])}."
 
 
 def _selection(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    return f"{_count(len(node['chosen']), 'model')} chosen by bias as measured {_plan(node['signature'])}."
+    return f"{_count(len(node['chosen']), 'model')} chosen by bias as measured {plan_words(node['signature'])}."
 
 
 def _merge(lineage: Lineage, id: str) -> str:
@@ -120,7 +115,16 @@ SENTENCES: Mapping[str, Callable[[Lineage, str], str]] = {
 }
 
 
-def _plan(signature: str) -> str:
+def origin_words(dataset: Node) -> str:
+    """Where the pictures of a data set came from: "84 drawn, 6 generated"."""
+    counts: dict[str, int] = {}
+    for origin, count in dataset["origins"].items():
+        word = ORIGINS[origin.partition(":")[0]]
+        counts[word] = counts.get(word, 0) + count
+    return ", ".join(f"{count} {word}" for word, count in counts.items())
+
+
+def plan_words(signature: str) -> str:
     """The size of a plan and the hash of its suite, from its signature."""
     parts = dict(part.split(":", 1) for part in signature.split("|") if ":" in part)
     return f"on suite `{parts['suite']}` ({parts['P']} prompts × {_count(int(parts['S']), 'seed')})"
@@ -174,7 +178,7 @@ def _start(lineage: Lineage, run: Node) -> str:
         if lineage[parent]["type"] == "checkpoint":
             return _checkpoint_name(lineage, parent)
         if lineage[parent]["type"] == "model":
-            return "a file of unknown origin"
+            return str(lineage[parent].get("name", "a file of unknown origin"))
     return ""
 
 

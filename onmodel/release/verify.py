@@ -5,6 +5,8 @@ two, it is named. The history is Merkle: a node whose content changed no longer 
 release that someone built anew as a whole; that takes a signature.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def _verify_folder(folder: Path) -> Iterator[str]:
             raise VerifyError(CHECKSUMS, f"does not list the hash that {name} has")
         raise VerifyError(name, _difference(here))
     if lineage_error:
-        raise lineage_error
+        raise VerifyError(_damaged_node((folder / LINEAGE).read_bytes()) or LINEAGE, lineage_error.what)
     assert statement is not None
     try:
         check(statement.lineage)
@@ -95,6 +97,24 @@ def _verify_weights(path: Path) -> tuple[list[str], Lineage]:
         f"{path.name}: tensors match their hash {payload[:12]}",
         f"{path.name}: {len(lineage)} nodes of the history in its header match their ids",
     ], lineage
+
+
+def _damaged_node(data: bytes) -> str | None:
+    """The node of `lineage.json` whose bytes do not have the hash that is their id, where the file can not be read.
+
+    A node stands in the statement in its canonical form, so its own bytes are what was hashed.
+    """
+    text = data.decode("utf-8", "surrogateescape")
+    for match in re.finditer(r'"([0-9a-f]{64})":', text):
+        try:
+            _, end = json.JSONDecoder().raw_decode(text, match.end())
+            whole = sha256_bytes(text[match.end() : end].encode("utf-8", "surrogateescape")) == match[1]
+        except ValueError:
+            whole = False
+        if not whole:
+            type = re.search(r'"type":"(\w+)"', text[match.end() :])
+            return f"{LINEAGE}, {type[1] if type else 'node'} {match[1][:12]}"
+    return None
 
 
 def _difference(here: str | None) -> str:

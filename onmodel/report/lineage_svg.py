@@ -4,21 +4,20 @@ Layers by longest path, long edges through invisible way-points, order by baryce
 Nothing is random and ties are broken by id, so one lineage is one picture.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from markupsafe import Markup
 
-from onmodel.ledger.lineage import Lineage, Node, ordered
+from onmodel.ledger.lineage import Lineage, Node, ordered, root, title_of
 from onmodel.report.svg import element, number
 
-BOX_WIDTH, BOX_HEIGHT = 152.0, 46.0
+BOX_WIDTH, BOX_HEIGHT = 164.0, 60.0
 LAYER_GAP, ROW_GAP, MARGIN = 40.0, 14.0, 6.0
 SWEEPS = 12
 TITLE_LENGTH, FACT_LENGTH = 20, 240
-NAMES = ("name", "stage", "title", "file", "origin")  # the facts that may name a node, best first
 
 Edge = tuple[str, str]
 WayPoint = tuple[str, str, int]  # parent, child, layer of an invisible point on their edge
@@ -33,17 +32,48 @@ class Layout:
     routes: Mapping[Edge, Sequence[str | WayPoint]]
 
 
-def draw_lineage(lineage: Lineage) -> Markup:
-    """The DAG as SVG at its natural size; every node links to `#node-<first 12 of its id>`."""
-    plan = lay_out(lineage)
+def draw_lineage(lineage: Lineage, **attributes: str) -> Markup:
+    """The DAG of what `drawn` leaves, as SVG at its natural size; every node links to `#node-<first 12 of its id>`."""
+    shown = drawn(lineage)
+    plan = lay_out(shown)
     layer_of = {key: index for index, layer in enumerate(plan.layers) for key in layer}
     x = {key: MARGIN + index * (BOX_WIDTH + LAYER_GAP) for key, index in layer_of.items()}
     edges = [element("path", class_="edge", d=_edge(route, x, plan.y)) for route in plan.routes.values()]
-    boxes = [_box(lineage, id, x[id], plan.y[id]) for id in ordered(lineage)]
+    boxes = [_box(lineage, id, x[id], plan.y[id]) for id in ordered(shown)]
     width = 2 * MARGIN + len(plan.layers) * (BOX_WIDTH + LAYER_GAP) - LAYER_GAP
     height = max(y + _half(key) for key, y in plan.y.items()) + MARGIN
     return element("svg", *edges, *boxes, class_="lineage", width=width, height=height,
-                   viewBox=f"0 0 {number(width)} {number(height)}", role="group", aria_label="lineage")  # fmt: skip
+                   viewBox=f"0 0 {number(width)} {number(height)}", role="group", aria_label="lineage",
+                   **attributes)  # fmt: skip
+
+
+def drawn(lineage: Lineage) -> Lineage:
+    """What a picture needs of a history; its ids stay, but no longer vouch for the content.
+
+    Recipe, code and environment stand under everything and are left to the list of nodes; what comes from nothing else
+    hangs on its character. Checkpoints that only an evaluation looked at give way to their run.
+    """
+    taken = {parent for node in lineage.values() if node["type"] != "checkpoints" for parent in node["used"]}
+    idle = {id for id, node in lineage.items() if node["type"] == "checkpoint" and id not in taken}
+    top = root(lineage)
+    passed = {id for id, node in lineage.items() if node["type"] == "checkpoints" or id in idle} - {top}
+    hidden = {id for id, node in lineage.items() if node["type"] in ("recipe", "code", "environment")} - {top}
+
+    def parents(id: str) -> list[str]:
+        found: dict[str, None] = {}
+        for parent in lineage[id]["used"]:
+            if parent in passed:
+                found.update(dict.fromkeys(parents(parent)))
+            elif parent not in hidden:
+                found[parent] = None
+        return list(found)
+
+    def characters(id: str) -> list[str]:
+        sheets = [above for parent in lineage[id]["used"] if parent in hidden for above in lineage[parent]["used"]]
+        return [sheet for sheet in sheets if lineage[sheet]["type"] == "character"]
+
+    kept = {id: node for id, node in lineage.items() if id not in hidden and id not in passed}
+    return {id: {**node, "used": parents(id) or characters(id)} for id, node in kept.items()}
 
 
 def facts(lineage: Lineage) -> list[dict[str, object]]:
@@ -58,17 +88,20 @@ def facts(lineage: Lineage) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
+def in_words(value: Any) -> str:
+    """A fact or setting as people read it; a share of a training as `base ×4`; nothing of a table that is empty."""
+    if isinstance(value, Mapping):
+        if "subset" in value and "repeats" in value:
+            place = f"{value['stage']}/" if value.get("stage") else ""
+            return f"{place}{value['subset']} ×{value['repeats']}"
+        return f"({', '.join(f'{key} {in_words(one)}' for key, one in value.items() if one not in (None, '', [], {}))})"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " + ".join(map(in_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def anchor(id: str) -> str:
     return f"node-{id[:12]}"
-
-
-def title_of(lineage: Lineage, id: str) -> str:
-    """What a node is called: the first fact that names it; a checkpoint by its run and epoch; else by its type."""
-    node = lineage[id]
-    name = next((str(node[key]) for key in NAMES if node.get(key)), None)
-    if name is None and "epoch" in node and len(node["used"]) == 1:
-        name = f"{title_of(lineage, node['used'][0])}@{node['epoch']}"
-    return name or str(node["type"])
 
 
 def lay_out(lineage: Lineage) -> Layout:
@@ -180,18 +213,47 @@ def _box(lineage: Lineage, id: str, x: float, y: float) -> Markup:
         element("title", f"{node['type']} {title}\n{lines}\n{id}"),
         element("rect", x=x, y=y - BOX_HEIGHT / 2, width=BOX_WIDTH, height=BOX_HEIGHT, rx=6),
         element("rect", class_="kind", x=x, y=y - BOX_HEIGHT / 2 + 9, width=3, height=BOX_HEIGHT - 18),
-        element("text", shown, x=x + 13, y=y - 2),
-        element("text", f"{node['type']} \N{MIDDLE DOT} {id[:8]}", class_="id", x=x + 13, y=y + 14),
+        element("text", shown, x=x + 13, y=y - 10),
+        element("text", f"{node['type']} \N{MIDDLE DOT} {id[:8]}", class_="id", x=x + 13, y=y + 6),
+        element("text", _brief(node), class_="brief", x=x + 13, y=y + 21),
         href=f"#{anchor(id)}", class_=f"node {''.join(c for c in str(node['type']) if c.isalnum())}",
     )  # fmt: skip
 
 
+def _brief(node: Node) -> str:
+    """What matters most of a step, in the width of a box."""
+    settings = node.get("settings", {})
+    match node["type"]:
+        case "dataset" if "subsets" in node:
+            return f"{sum(row['count'] for row in node['subsets'].values())} pictures"
+        case "run" if settings:
+            return f"rank {settings['rank']}, rate {settings['learning_rate']:g}, {node['steps']} steps"
+        case "checkpoint" if "step" in node:
+            return f"step {node['step']}"
+        case "merge" if "rank" in node:
+            return f"{node['method']}, rank {node['rank']}"
+        case "pictures":
+            return f"{node['count']} generated, {node['kept']} kept"
+        case "evaluation" | "selection":
+            return f"{len(node.get('models', ()))} models"
+        case "model":
+            return f"{node['origin']} origin" if node["origin"] == "unknown" else f"by another {node['origin']}"
+        case "character" if "sheet" in node:
+            return str(node["sheet"]["trigger"])
+    return str(node.get("date", ""))
+
+
 def _facts(node: Node) -> list[tuple[str, str]]:
-    """A node's facts as short texts, without what the picture says already."""
+    """A node's facts as short texts, without what the picture says already; a table's rows as `settings.rank`."""
     rows = []
-    for key, value in sorted(node.items()):
+    flat = {
+        f"{key}.{name}" if name else key: inner
+        for key, value in sorted(node.items())
+        for name, inner in (value.items() if key in ("settings", "claims", "sheet") else (("", value),))
+    }
+    for key, value in flat.items():
         if key in ("type", "used"):
             continue
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+        text = in_words(value)
         rows.append((key, text if len(text) <= FACT_LENGTH else text[: FACT_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"))
     return rows

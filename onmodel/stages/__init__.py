@@ -7,6 +7,7 @@ because most of them load torch.
 
 VERBS = {
     "curate": "onmodel.stages.curate",
+    "import": "onmodel.stages.import_lora",
     "train": "onmodel.stages.train",
     "sample": "onmodel.stages.sample",
     "evaluate": "onmodel.stages.evaluate",

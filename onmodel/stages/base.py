@@ -4,14 +4,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from onmodel.character import Character
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import read_json, sha256_file, write_json
-from onmodel.ledger.lineage import Lineage
+from onmodel.ledger.environment import code, environment
+from onmodel.ledger.lineage import Lineage, add
 from onmodel.progress import Progress
 from onmodel.records import Artifact, Model
 
@@ -27,6 +28,14 @@ class StageSettings(BaseModel):
     def needs(self) -> list[str]:
         """References to other stages that this one reads, e.g. `["release_2@*", "five"]`."""
         return []
+
+    def told(self) -> dict[str, Any]:
+        """The settings as a history tells them, complete but for the folders of the machine: a path is its last part.
+
+        The same settings can be read from it again.
+        """
+        told: dict[str, Any] = _without_folders(self.model_dump(round_trip=True))
+        return told
 
 
 @dataclass(frozen=True)
@@ -115,11 +124,33 @@ class Context:
     commit: Callable[[str, Lineage], Artifact]
 
     @property
+    def base(self) -> Lineage:
+        """The base's weights as a node."""
+        return add([], "base", name=self.base_name, sha256=self.base_sha256)
+
+    @property
+    def recipe(self) -> Lineage:
+        """The head of the recipe as a node, on the character's sheet, the base, the code and the environment."""
+        sheet = add([], "character", name=self.character.name, sheet=self.character.model_dump(mode="json"))
+        facts = {"seed": self.seed, "date": self.date, "threads": self.threads}
+        return add([sheet, self.base, code(), environment()], "recipe", **facts)
+
+    @property
     def out(self) -> Path:
         """The folder that becomes the artifact."""
         folder = self.scratch / "out"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, Mapping):
+        return {key: _without_folders(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(inner) for inner in value]
+    return value
 
 
 def write_models(folder: Path, rows: Sequence[tuple[str, int | None, str]]) -> None:

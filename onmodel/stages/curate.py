@@ -17,7 +17,8 @@ from pydantic import Field, computed_field, field_validator, model_validator
 
 from onmodel.curate.duplicates import Small, group_duplicates
 from onmodel.curate.ingest import Candidate, Picture, Refused, check, folder_hash, scan_folder
-from onmodel.dataset.manifest import Refusal, merkle_root, read_items, write_manifest
+from onmodel.dataset.manifest import Refusal, leaf, read_items, write_manifest
+from onmodel.dataset.merkle import merkle_root
 from onmodel.errors import InputError
 from onmodel.hashing import read_json, write_atomic
 from onmodel.ledger.lineage import add
@@ -162,12 +163,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     for name, row in manifest["subsets"].items():
         held = f", {row['heldout']} of them held out" if row["heldout"] else ""
         context.progress.console.print(f"  {name}: {row['count']} pictures{held}", highlight=False)
-    parents = [inputs.lineage(name) for name in settings.needs()]
+    parents = [context.recipe, *(inputs.lineage(name) for name in settings.needs())]
     counts = {name: {"count": row["count"], "heldout": row["heldout"]} for name, row in manifest["subsets"].items()}
     origins = dict(sorted(Counter(item.origin for item in items).items()))
-    return context.commit(
-        "dataset", add(parents, "dataset", name=context.name, root=merkle_root(items), subsets=counts, origins=origins)
-    )
+    facts = {"root": merkle_root(map(leaf, items)), "subsets": counts, "origins": origins, "settings": settings.told()}
+    return context.commit("dataset", add(parents, "dataset", name=context.name, **facts))
 
 
 def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused: list[Refusal]) -> list[Candidate]:

@@ -60,9 +60,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     for model in models:
         keep_file(model.path, context.out / _file(model))
     write_models(context.out, [(model.name, model.epoch, _file(model)) for model in models])
-    parents = [inputs.lineage(reference) for reference in settings.needs()]
+    parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
     facts = {"signature": signature, "plan_sha256": hash_json(assessor.plan.as_dict()),
-             "models": [model.sha256 for model in models]}  # fmt: skip
+             "models": [model.sha256 for model in models], "settings": settings.told()}  # fmt: skip
     return context.commit("evaluation", add(parents, "evaluation", name=context.name, **facts))
 
 

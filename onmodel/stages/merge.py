@@ -81,7 +81,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             resolution=largest_side(sources), date=context.date,
         )  # fmt: skip
         job = Job(sources, blend, spec, settings.size(), settings.alpha)
-        told = {"name": context.name, "base": context.base_sha256}
+        told = {"name": context.name, "base": context.base_sha256, "settings": settings.told()}
         lineage, report = merge_files(context.out / FILE, job, facts, chosen, told, context.progress)
     for row, model in zip(report["models"], models, strict=True):
         row["sha256"] = model.sha256

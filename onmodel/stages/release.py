@@ -107,8 +107,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         weights, history = _freeze(source, settings, base, context, {"modelspec.thumbnail": thumbnail(drawn[0])})
     write_samples(folder, shown, drawn, name, payload, context.base_sha256, sampling)
 
-    parents = [history, inputs.lineage(settings.model), inputs.lineage(settings.evaluation)]
-    told = {"name": name, "title": settings.title, "author": character.author.name, "license": base.licence.name}
+    parents = [context.recipe, history, inputs.lineage(settings.model), inputs.lineage(settings.evaluation)]
+    told = {"name": name, "title": settings.title, "author": character.author.name, "license": base.licence.name,
+            "settings": settings.told()}  # fmt: skip
     lineage = add(parents, "release", date=context.date, **told)
     compared = changes(evaluation, model, previous) if previous else []
     sets = triggers(character, sampling, shown)

@@ -129,8 +129,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     if settings.keep is not None and kept_count < settings.keep:
         few = f"  only {kept_count} of {len(rows)} pictures show the character well enough; {settings.keep} were wanted"
         context.progress.console.print(few, style="bold red")
-    parents = [inputs.lineage(reference) for reference in settings.needs()]
-    facts = {"model_sha256": model.sha256, "count": len(rows), "kept": kept_count}
+    parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
+    facts = {"model_sha256": model.sha256, "count": len(rows), "kept": kept_count, "settings": settings.told()}
     return context.commit("pictures", add(parents, "pictures", name=context.name, **facts))
 
 

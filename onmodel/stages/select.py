@@ -68,10 +68,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         keep_file(model.path, context.out / file)
         kept.append((name, model.epoch, file))
     write_models(context.out, kept)
-    facts = {"chosen": [by_name[name].sha256 for name in found.chosen], "signature": evaluation["signature"]}
-    return context.commit(
-        "selection", add([inputs.lineage(settings.candidates)], "selection", name=context.name, **facts)
-    )
+    facts = {"chosen": [by_name[name].sha256 for name in found.chosen], "models": found.chosen,
+             "signature": evaluation["signature"], "settings": settings.told()}  # fmt: skip
+    parents = [context.recipe, inputs.lineage(settings.candidates)]
+    return context.commit("selection", add(parents, "selection", name=context.name, **facts))
 
 
 def _report(found: Selection, signature: str, settings: Settings) -> dict[str, object]:

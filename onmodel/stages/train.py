@@ -15,11 +15,11 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from onmodel import __version__
 from onmodel.dataset.buckets import Size, bucket_sizes, nearest_bucket
 from onmodel.dataset.captions import plain_caption, split_tags
 from onmodel.dataset.latents import encode_pictures
-from onmodel.dataset.manifest import read_items
+from onmodel.dataset.manifest import exposure_leaf, read_items
+from onmodel.dataset.merkle import merkle_root
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
@@ -117,16 +117,18 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     steps_per_epoch = len(epoch_batches(examples, 1, settings.batch, context.seed))
     steps = steps_per_epoch * settings.epochs
     facts = {
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.told(),
         "exposures": settings.exposures,
         "pictures": _count(pictures),
+        "root": merkle_root(exposure_leaf(one.item, _label(one.share), one.share.repeats) for one in pictures),
         "steps": steps,
         "layers": len(factors),
         "precision": str(dtype).removeprefix("torch."),
     }
-    base = add([], "base", name=context.base_name, sha256=context.base_sha256)
     data = [inputs.lineage(name) for name in settings.datasets]
-    this_run = add([base, *data, *parents], "run", name=context.name, seed=context.seed, version=__version__, **facts)
+    this_run = add(
+        [context.base, context.recipe, *data, *parents], "run", name=context.name, seed=context.seed, **facts
+    )
     words = _kohya_words(settings, context, pictures, buckets, steps)
 
     def keep(epoch: int, step: int) -> str:
@@ -236,7 +238,9 @@ def _first_factors(
     context.progress.console.print(note, highlight=False)
     both = {**fresh, **start.modules}
     ordered = {linear.name: both[linear.name] for linear in spec.linears if linear.name in both}
-    return ordered, [header.lineage_of(found, model.sha256)]
+    chosen = inputs.artifact(settings.start)
+    why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
+    return ordered, [header.lineage_of(found, model.sha256), *why]
 
 
 def _precision(settings: Settings, device: torch.device) -> torch.dtype:

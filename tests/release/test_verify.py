@@ -1,6 +1,7 @@
 """Every byte of a release is vouched for: flip any, remove or add a file, and the right thing is named."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from onmodel.errors import InputError, VerifyError
-from onmodel.hashing import canonical_json, write_json
+from onmodel.hashing import canonical_json, sha256_bytes, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.models import header
 from onmodel.models.weights import write_weights
@@ -56,7 +57,16 @@ def test_the_statement_is_in_toto_in_canonical_form(release: Path) -> None:
     assert data == canonical_json(table)
     assert table["_type"] == "https://in-toto.io/Statement/v1"
     assert {row["name"] for row in table["subject"]} == {path for path in hashes(release) if path != LINEAGE}
-    assert table["predicate"]["wasDerivedFrom"]
+    predicate = table["predicate"]
+    assert {node["type"] for node in predicate["activity"].values()} == {"run"}
+    (run,), lineage = predicate["activity"], {**predicate["entity"], **predicate["activity"]}
+    (data,) = (id for id, node in lineage.items() if node["type"] == "dataset")
+    (checkpoint,) = (id for id, node in lineage.items() if node["type"] == "checkpoint")
+    assert predicate["used"] == [{"activity": run, "entity": data}]
+    assert predicate["wasGeneratedBy"] == [{"activity": run, "entity": checkpoint}]
+    assert len(predicate["wasDerivedFrom"]) == 4
+    (file,) = predicate["specializationOf"]
+    assert file["specificEntity"] == "backgwa.safetensors" and lineage[file["generalEntity"]]["type"] == "weights"
     said = (release / CHECKSUMS).read_text().splitlines()
     assert len(said) == 5
     assert said == sorted(said, key=lambda line: line.split("  ")[1])
@@ -85,6 +95,56 @@ def test_200_random_bytes_are_all_found_and_named(release: Path, tmp_path: Path)
                 wrong.append(f"{name} at {place}: called {error.node}")
         path.write_bytes(original)
     assert wrong == []
+    assert verify(release)
+
+
+def test_a_flip_inside_the_history_names_the_node_that_it_hit(release: Path) -> None:
+    """Every byte of every node, and of the statement around them, one after the other."""
+    path = release / LINEAGE
+    original = path.read_bytes()
+    nodes = list(re.finditer(rb'"([0-9a-f]{64})":\{', original))
+    wrong, hit = [], set()
+    for place in range(0, len(original), 3):
+        path.write_bytes(original[:place] + bytes([original[place] ^ 0x11]) + original[place + 1 :])
+        with pytest.raises(VerifyError) as caught:
+            verify(release)
+        name, _, node = caught.value.node.partition(", ")
+        inside = [m for m in nodes if m.end() - 1 <= place < _end_of_node(original, m)]
+        expected = inside[0][1].decode()[:12] if inside else ""
+        hit.add(expected)
+        if (
+            name != LINEAGE
+            or (inside and node.split(" ")[-1] != expected)
+            or (not inside and node and not _in_id(nodes, place))
+        ):
+            wrong.append(f"at {place}: called {caught.value.node}, not {expected or LINEAGE}")
+    assert wrong == []
+    assert len(hit) == len(nodes) + 1
+    path.write_bytes(original)
+    assert verify(release)
+
+
+def _end_of_node(data: bytes, node: "re.Match[bytes]") -> int:
+    """Where a node's canonical text ends: it is what hashes to its id."""
+    text = data[node.end() - 1 :]
+    return node.end() - 1 + next(n for n in range(2, len(text) + 1) if sha256_bytes(text[:n]) == node[1].decode())
+
+
+def _in_id(nodes: "list[re.Match[bytes]]", place: int) -> bool:
+    """A flip in an id itself makes another id, whose content then does not match; or no id at all."""
+    return any(node.start() <= place < node.end() for node in nodes)
+
+
+def test_a_flip_in_the_header_of_the_weights_names_the_weights(release: Path) -> None:
+    path = release / "backgwa.safetensors"
+    original = path.read_bytes()
+    header_size = 8 + int.from_bytes(original[:8], "little")
+    for place in range(0, header_size, 97):
+        path.write_bytes(original[:place] + bytes([original[place] ^ 1]) + original[place + 1 :])
+        with pytest.raises(VerifyError) as caught:
+            verify(release)
+        assert caught.value.node == "backgwa.safetensors", place
+    path.write_bytes(original)
     assert verify(release)
 
 

@@ -8,7 +8,8 @@ from made_up_stage import context, said
 from PIL import Image
 from pydantic import ValidationError
 
-from onmodel.dataset.manifest import merkle_root, read_items
+from onmodel.dataset.manifest import leaf, read_items
+from onmodel.dataset.merkle import merkle_root
 from onmodel.errors import InputError
 from onmodel.hashing import read_json, sha256_file, write_json
 from onmodel.ledger.lineage import add, root
@@ -58,8 +59,11 @@ def test_toon_sets(tmp_path: Path) -> None:
         assert sha256_file(artifact.path / item.image) == item.sha256
         assert item.tags.startswith("1girl, backgwa, ") and item.sentence and item.origin == "toon"
     lineage = read_json(artifact.path / "lineage.json")
-    assert lineage[root(lineage)] == {
-        "type": "dataset", "name": "data", "used": [], "root": merkle_root(items(artifact)), "origins": {"toon": 10},
+    node = lineage[root(lineage)]
+    assert [lineage[id]["type"] for id in node.pop("used")] == ["recipe"]
+    assert node.pop("settings")["do"] == "curate"
+    assert node == {
+        "type": "dataset", "name": "data", "origins": {"toon": 10}, "root": merkle_root(map(leaf, items(artifact))),
         "subsets": {"base": {"count": 6, "heldout": 0}, "fine": {"count": 4, "heldout": 0}},
     }  # fmt: skip
 
@@ -111,7 +115,7 @@ def test_two_subsets_share_out_generated_pictures(tmp_path: Path) -> None:
     assert {item.tags for item in one + two} == {f"1girl, backgwa, number {i}" for i in range(6)}
     assert {item.origin for item in one + two} == {f"generated:{'c' * 64}"}
     lineage = read_json(artifact.path / "lineage.json")
-    assert lineage[root(lineage)]["used"] == [root(read_json(stage.path / "lineage.json"))]
+    assert root(read_json(stage.path / "lineage.json")) in lineage[root(lineage)]["used"]
 
 
 def test_an_older_data_set(tmp_path: Path) -> None:

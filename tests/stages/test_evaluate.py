@@ -84,7 +84,7 @@ def test_the_models_lie_in_the_artifact_and_the_history_knows_them(family: Drawn
     assert [m.name for m in kept] == ["a@10", "a@20"] and all(m.path.exists() for m in kept)
     lineage = read_json(artifact.path / "lineage.json")
     assert lineage[root(lineage)]["models"] == [m.sha256 for m in kept]
-    assert {node["type"] for node in lineage.values()} == {"run", "dataset", "evaluation"}
+    assert {lineage[id]["type"] for id in lineage[root(lineage)]["used"]} == {"recipe", "run", "dataset"}
 
 
 def test_again_it_draws_nothing_and_gives_the_same_bytes(family: DrawnFamily, tmp_path: Path) -> None:

@@ -99,7 +99,16 @@ def test_what_it_writes(run: Run, data: Artifact, family: Anima) -> None:
             payload_sha256(model.path),
         )
         assert words["onmodel.dataset_root"] == next(n["root"] for n in lineage.values() if n["type"] == "dataset")
-        assert {n["type"] for n in lineage.values()} == {"base", "dataset", "run", "checkpoint"}
+        assert {n["type"] for n in lineage.values()} == {
+            "base",
+            "character",
+            "checkpoint",
+            "code",
+            "dataset",
+            "environment",
+            "recipe",
+            "run",
+        }
         with safe_open(model.path, "pt") as file:
             keys = file.keys()
         assert len(keys) == 40 and all(key.startswith("diffusion_model.blocks.") and ".lora_" in key for key in keys)

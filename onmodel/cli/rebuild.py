@@ -1,0 +1,48 @@
+"""`onmodel rebuild`: run a release's recipe again and compare, stage by stage."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    release: Annotated[Path, typer.Argument(help="A release folder.", show_default=False)],
+    project: Annotated[
+        Path | None,
+        typer.Option("--project", help="The project that made it: where the private pictures and the base are noted."),
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option("--into", help="Project folder to build in; without it, rebuild-<release>.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Run a release's recipe again in a fresh folder and name the first stage that differs (exit code 1)."""
+    from onmodel.errors import InputError, VerifyError
+    from onmodel.progress import Progress
+    from onmodel.project import Project
+    from onmodel.rebuild import rebuild
+    from onmodel.release.provenance import read_provenance
+
+    if project and not (project / "onmodel.db").is_file():
+        raise InputError("project", project, "is no project folder; it has no onmodel.db")
+    provenance = read_provenance(release)
+    fresh = into or Path(f"rebuild-{provenance.name}")
+    if project and fresh.resolve() == project.resolve():
+        raise InputError("into", fresh, "is the project that made the release; name a fresh folder")
+    maker = Project(project) if project else None
+    with Progress() as progress:
+        found = rebuild(provenance, lambda: Project(fresh), maker, progress)
+    if as_json:
+        print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+    else:
+        for line in found.ground:
+            print(f"not as it was: {line}")
+        for stage, verdict in found.same.items():
+            print(f"{stage}: {verdict}")
+        for stage, why in found.left_out.items():
+            print(f"{stage}: not rebuilt, {why}")
+    if found.differs:
+        raise VerifyError(*found.differs)

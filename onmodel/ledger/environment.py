@@ -1,0 +1,35 @@
+"""What a result was made by: the code's version and the environment, as nodes of its history.
+
+No clock, no path and no name of the machine; the ledger keeps the platform's own description beside it.
+"""
+
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from onmodel import __version__
+from onmodel.ledger.lineage import Lineage, add
+
+CODE_VERSION = 2  # raised when a change makes a stage give other bytes from the same recipe
+PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy")
+
+
+def code() -> Lineage:
+    """The code: two copies with the same numbers give the same bytes from the same recipe."""
+    return add([], "code", name="onmodel", version=__version__, code=CODE_VERSION)
+
+
+@cache
+def environment() -> Lineage:
+    """Interpreter, kind of machine and the libraries that compute."""
+    return add(
+        [], "environment", python=platform.python_version(), system=platform.system(), machine=platform.machine(),
+        packages={name: _version(name) for name in PACKAGES},
+    )  # fmt: skip
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,102 @@
+"""The history of one thing: a release folder, an artifact of a project, or a LoRA file from anywhere.
+
+What the file or folder carries is enough; no ledger and no parent file is asked.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onmodel.errors import InputError, VerifyError
+from onmodel.hashing import sha256_file
+from onmodel.ledger.lineage import Lineage, check, root
+from onmodel.models import header
+from onmodel.models.lora import Lora
+from onmodel.models.weights import PAYLOAD_KEY, payload_sha256, read_metadata
+from onmodel.release.folder import LINEAGE, Statement
+
+EVALUATION = "evaluation/evaluation.json"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """`files`: file → SHA-256 of what was looked at; `generated`: file → the node that it is; `evaluation`: the
+    published numbers, where a release has them."""
+
+    name: str
+    lineage: Lineage
+    files: Mapping[str, str] = field(default_factory=dict)
+    generated: Mapping[str, str] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] | None = None
+
+    @property
+    def newest(self) -> str:
+        """The id of the node that everything else led to."""
+        return root(self.lineage)
+
+    def statement(self) -> Statement:
+        """The in-toto Statement about the files. A release's own `lineage.json` has the same bytes."""
+        return Statement(self.files, self.lineage, self.generated)
+
+
+def read_provenance(path: Path) -> Provenance:
+    """The history that a file or folder carries, every node held against its id.
+
+    Raises InputError when the path is none of these, VerifyError naming the node when the history is damaged.
+    """
+    if path.is_dir() and (path / LINEAGE).is_file():
+        return _folder(path)
+    if path.is_file() and path.name == LINEAGE:
+        return _folder(path.parent)
+    file = path / "adapter_model.safetensors" if path.is_dir() else path
+    if file.suffix == ".safetensors" and file.is_file():
+        return _weights(file)
+    raise InputError("path", path, f"name a release folder, a folder with {LINEAGE}, or a .safetensors file")
+
+
+def counts(lineage: Lineage) -> dict[str, int]:
+    """How much a history holds. A picture counts once for every data set that it is in."""
+    types = Counter(node["type"] for node in lineage.values())
+    pictures = sum(
+        row["count"] for node in lineage.values() if node["type"] == "dataset" for row in node["subsets"].values()
+    )
+    others = [node["origin"] for node in lineage.values() if node["type"] == "model"]
+    return {
+        "nodes": len(lineage), "pictures": pictures, "data_sets": types["dataset"], "trainings": types["run"],
+        "merges": types["merge"], "evaluations": types["evaluation"],
+        "files_of_others": len(others), "of_unknown_origin": others.count("unknown"),
+    }  # fmt: skip
+
+
+def _folder(folder: Path) -> Provenance:
+    data = (folder / LINEAGE).read_bytes()
+    try:
+        table = json.loads(data)
+    except ValueError:
+        table = {}
+    if isinstance(table, dict) and table and "predicate" not in table and "_type" not in table:  # an artifact's own
+        try:
+            check(table)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise VerifyError(LINEAGE, f"is no history that onmodel wrote ({error!r})") from error
+        return Provenance(str(table[root(table)].get("name", folder.name)), table)
+    statement = Statement.from_bytes(data)
+    check(statement.lineage)
+    numbers = folder / EVALUATION
+    evaluation = None
+    if numbers.is_file():
+        if sha256_file(numbers) != statement.files.get(EVALUATION):
+            raise VerifyError(EVALUATION, "was changed after the release; see onmodel verify")
+        evaluation = json.loads(numbers.read_bytes())
+    return Provenance(folder.resolve().name, statement.lineage, statement.files, statement.generated, evaluation)
+
+
+def _weights(file: Path) -> Provenance:
+    metadata, sha256 = read_metadata(file), sha256_file(file)
+    if PAYLOAD_KEY in metadata and metadata[PAYLOAD_KEY] != payload_sha256(file):
+        raise VerifyError(file.name, "the tensors are not those whose history the header tells")
+    lineage = header.lineage_of(Lora({}, metadata), sha256)
+    return Provenance(file.stem, lineage, {file.name: sha256}, {file.name: root(lineage)})

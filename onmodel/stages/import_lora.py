@@ -1,0 +1,59 @@
+"""import: a LoRA file that others made, in any layout that is read, to a model that recipes can measure and merge.
+
+Makes `imported.safetensors` in the common layout, the same ΔW, and `models.json`. What its header said stays in the
+history as claims of others, under a node that names the file by its hash; nothing of it counts as measured.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import computed_field
+
+from onmodel.hashing import sha256_file
+from onmodel.ledger.lineage import root
+from onmodel.models import header
+from onmodel.models.lora import read_lora, write_lora
+from onmodel.policy import check_text
+from onmodel.records import Artifact
+from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
+
+FILE = "imported.safetensors"
+
+
+class Settings(StageSettings):
+    """`file`: a .safetensors file (kohya, ComfyUI, diffusers or onmodel)."""
+
+    do: Literal["import"]
+    file: Path
+
+    @computed_field  # type: ignore[prop-decorator]
+    @cached_property
+    def content(self) -> str | None:
+        """Hash of the file, so that another file under its name makes another stage; None while there is none."""
+        return sha256_file(self.file) if self.file.is_file() else None
+
+
+def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
+    """One model; seconds of work."""
+    return Plan(models=1)
+
+
+def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
+    """Read, rewrite, keep the history. Raises InputError when the file is no LoRA of this base."""
+    spec = context.family().spec
+    lora = read_lora(settings.file, spec)
+    lineage = header.imported(lora, sha256_file(settings.file), context.name)
+    claims = lineage[root(lineage)].get("claims", {})
+    check_text(" ".join(claims.values()), f"the header of {settings.file.name}")
+    facts = header.Facts(
+        title=claims.get("modelspec.title", context.name), author=claims.get("modelspec.author", ""),
+        license=claims.get("modelspec.license", ""), trigger=claims.get("modelspec.trigger_phrase", ""),
+        architecture=spec.architecture, resolution=0, date=claims.get("modelspec.date", ""),
+        merged_from=claims.get("modelspec.merged_from", ""),
+    )  # fmt: skip
+    kept = {key: value for key, value in claims.items() if key.startswith("ss_")}
+    write_lora(context.out / FILE, lora, header.build(facts, lineage, **kept))
+    write_models(context.out, [(context.name, None, FILE)])
+    return context.commit("model", lineage)
