@@ -12,5 +12,6 @@ VERBS = {
     "evaluate": "onmodel.stages.evaluate",
     "select": "onmodel.stages.select",
     "merge": "onmodel.stages.merge",
+    "search": "onmodel.stages.search",
     "release": "onmodel.stages.release",
 }
