@@ -15,6 +15,7 @@ from itertools import product
 import numpy as np
 from scipy import stats
 from scipy.linalg import cho_factor, cho_solve
+from scipy.spatial.distance import cdist, pdist
 
 from onmodel.randomness import generator
 
@@ -99,11 +100,12 @@ class Posterior:
 
     def __init__(self, gram: np.ndarray, trials: Sequence[Trial]) -> None:
         """Choose the hyperparameters by likelihood; the level and the variance follow from them in closed form."""
-        self.gram, self.weights = gram, np.array([trial.weights for trial in trials])
+        energies, axes = np.linalg.eigh(gram)
+        self._root = axes * np.sqrt(np.clip(energies, 0, None))  # root·rootᵀ = G: weights become points of ΔW's space
+        self._points = self._place([trial.weights for trial in trials])
         values, blocks = (np.array([getattr(trial, name) for trial in trials]) for name in ("value", "block"))
-        count, distances = len(trials), self._distances(self.weights, self.weights)
-        singles = self._distances(np.eye(len(gram)), np.eye(len(gram)))
-        typical = float(np.sqrt(np.mean(singles[np.triu_indices(len(gram), 1)] ** 2))) or 1.0
+        count, distances = len(trials), cdist(self._points, self._points)
+        typical = float(np.sqrt(np.mean(pdist(self._root, "sqeuclidean")))) or 1.0
         # What the seeds of a block shift together counts as much as what is each value's own.
         shared = np.eye(count) + (blocks[:, None] == blocks[None])
         likelihood = -np.inf
@@ -122,7 +124,7 @@ class Posterior:
 
     def mean(self, weights: Sequence[Weights]) -> np.ndarray:
         """The expected value of merges."""
-        return np.asarray(self.level + self._covariance(np.array(weights), self.weights) @ self._solved)
+        return np.asarray(self.level + self._covariance(self._place(weights), self._points) @ self._solved)
 
     def best(self, among: Sequence[Weights]) -> Weights:
         """The merge with the lowest expected value."""
@@ -130,8 +132,8 @@ class Posterior:
 
     def above(self, weights: Sequence[Weights], best: Weights) -> tuple[np.ndarray, np.ndarray]:
         """How much higher than `best` merges lie: mean and standard deviation of the difference."""
-        rows = np.array([best, *weights])
-        cross = self._covariance(rows, self.weights)  # [1 + M, trials]
+        rows = self._place([best, *weights])
+        cross = self._covariance(rows, self._points)  # [1 + M, trials]
         explained = cho_solve(self._factor, cross.T)
         own = 1 - np.einsum("mn,nm->m", cross, explained)
         with_best = self._covariance(rows, rows[:1])[:, 0] - cross @ explained[:, 0]
@@ -139,13 +141,12 @@ class Posterior:
         mean = cross @ self._solved
         return mean[1:] - mean[0], np.sqrt(variance[1:])
 
-    def _covariance(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return _matern(self._distances(left, right) / self.length)
+    def _place(self, weights: Sequence[Weights]) -> np.ndarray:
+        """Points [M, K] that are as far from each other as the ΔW of the merges."""
+        return np.asarray(np.array(weights) @ self._root)
 
-    def _distances(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """‖ΔW(w) − ΔW(w')‖ for every pair of rows."""
-        apart = left[:, None] - right[None]
-        return np.asarray(np.sqrt(np.clip(np.einsum("mnk,kl,mnl->mn", apart, self.gram, apart), 0, None)))
+    def _covariance(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return _matern(cdist(left, right) / self.length)
 
 
 def _matern(distance: np.ndarray) -> np.ndarray:
