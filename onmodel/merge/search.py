@@ -57,8 +57,8 @@ def starts(origins: Sequence[tuple[str, int | None]]) -> list[Weights]:
     stages: dict[str, list[tuple[int, int]]] = {}
     for k, (stage, epoch) in enumerate(origins):
         stages.setdefault(stage, []).append((epoch or 0, k))
-    most = sorted(max(stages.values(), key=len))
-    late = [k for _, k in most[len(most) // 2 :]]
+    most = max(stages.values(), key=len)
+    late = [k for _, k in sorted(most)[len(most) // 2 :]]
     means = [tuple(float(k in group) / len(group) for k in range(count)) for group in (range(count), late)]
     return list(dict.fromkeys([*single, *means]))
 

@@ -102,7 +102,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     say(decision, context)
     taken = finalists[decision.chosen[0]]
 
-    told = {
+    told: dict[str, Any] = {
         "models": [{"name": model.name, "sha256": model.sha256} for model in models],
         "trials": [
             {"weights": list(step.weights), "block": step.block, "why": step.why, "value": round(trial.value, 6)}
@@ -118,7 +118,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     axes = [{id: score["value"] for id, score in row["axes"].items()} for row in rows]
     write_json(context.out / "search.json", {**told, "objective": OBJECTIVE, "expected": expected, "axes": axes})
     write_json(context.out / "selection.json", report(decision, told["check"], settings.wishes))
-    lineage = add(past, "search", name=context.name, settings=settings.model_dump(mode="json"), **told)
+    kept = settings.model_dump(mode="json", exclude={"tagger", "identity"})  # folders of this machine
+    lineage = add(past, "search", name=context.name, settings=kept, **told)
     return merger.keep(taken, lineage) if is_single(taken) else merger.merge(taken, settings.rank, lineage, context)
 
 
@@ -213,7 +214,7 @@ def _row(name: str, model: Model, assessor: Assessor) -> dict[str, Any]:
 
 def _trials(steps: Sequence[Step], rows: Sequence[Mapping[str, Any]], settings: Settings) -> list[Trial]:
     """All rows on one scale: that of the axes which every row has."""
-    values = objective(rows, settings.wishes) if rows else []
+    values = objective(rows, settings.wishes) if rows else np.empty(0)
     return [Trial(step.weights, step.block, float(value)) for step, value in zip(steps, values, strict=True)]
 
 
