@@ -25,8 +25,9 @@ BLOCKS = 3  # a merge is measured at most so many times, each time with other no
 DECIMALS = 2  # of a weight; finer ones are not told apart by any measurement of this kind
 POOL = 1000  # merges drawn at random, among which the next one is chosen
 # Hyperparameters are taken from these by likelihood, with weak lognormal priors for as long as trials are few: the
-# length in typical distances between the models (around 1), the noise's variance in variances of the function.
-LENGTHS, NOISES = np.geomspace(0.35, 4, 8), np.geomspace(0.01, 3, 10)
+# length in typical distances between the models (around 1), the noise's variance in variances of the function, and what
+# a block's seeds shift together in variances of the noise: alike models draw alike pictures, so it may be nearly all.
+LENGTHS, NOISES, SHARED = np.geomspace(0.35, 4, 6), np.geomspace(0.01, 3, 7), (1.0, 30.0)
 USUAL_NOISE = 0.2
 
 
@@ -106,11 +107,10 @@ class Posterior:
         values, blocks = (np.array([getattr(trial, name) for trial in trials]) for name in ("value", "block"))
         count, distances = len(trials), cdist(self._points, self._points)
         typical = float(np.sqrt(np.mean(pdist(self._root, "sqeuclidean")))) or 1.0
-        # What the seeds of a block shift together counts as much as what is each value's own.
-        shared = np.eye(count) + (blocks[:, None] == blocks[None])
+        own, together = np.eye(count), blocks[:, None] == blocks[None]
         likelihood = -np.inf
-        for length, noise in product(LENGTHS, NOISES):
-            covariance = _matern(distances / (length * typical)) + noise * shared
+        for length, noise, shared in product(LENGTHS, NOISES, SHARED):
+            covariance = _matern(distances / (length * typical)) + noise * (own + shared * together)
             factor = cho_factor(covariance, lower=True)
             ones = cho_solve(factor, np.ones(count))
             level = float(ones @ values / ones.sum())

@@ -68,11 +68,14 @@ def test_repeats_tell_the_noise() -> None:
     rng = np.random.default_rng(3)
     merges: list[Weights] = [tuple(row) for row in rng.dirichlet(np.ones(3), 12).tolist()]
 
-    def noise(size: float) -> float:
-        trials = [Trial(w, block, 3 * w[0] + size * float(rng.normal())) for w in merges for block in range(2)]
+    def noise(size: float, shift: float = 0.0) -> float:
+        trials = [
+            Trial(w, block, 3 * w[0] + shift * block + size * float(rng.normal())) for w in merges for block in range(2)
+        ]
         return Posterior(np.eye(3), trials).noise
 
     assert noise(0.5) > 3 * noise(0.05)
+    assert noise(0.05, shift=0.5) < noise(0.5) / 2  # what all merges of a block share is no noise between them
 
 
 def test_the_leader_is_the_one_with_the_lowest_expected_value_not_the_luckiest() -> None:
