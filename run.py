@@ -4,6 +4,8 @@ python run.py demo      a character's whole life on the toon world, into demo/
 python run.py test      the tests
 python run.py check     format, lint, types
 python run.py bench-merge    merging at Anima's size against peers and the floor
+python run.py bench-search   regret of searches for merge weights
+python run.py bench-alpha    what rewriting alpha does to further training
 """
 
 import hashlib
@@ -21,6 +23,8 @@ TASKS = {
     "demo": [["-m", "onmodel.cli.main", "run", "recipes/demo.toml", "--project", "demo"]],
     "test": [["-m", "pytest"]],
     "bench-merge": [["benchmarks/merge.py"]],
+    "bench-search": [["benchmarks/search_regret.py"]],
+    "bench-alpha": [["benchmarks/alpha_trap.py"]],
     "check": [["-m", "ruff", "format", "--check", "."], ["-m", "ruff", "check", "."], ["-m", "mypy"]],
 }
 

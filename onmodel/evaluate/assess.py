@@ -53,7 +53,7 @@ class Assessed:
 
 @dataclass(frozen=True)
 class Assessor:
-    """Everything that is fixed before looking. `seeds` per prompt; `cache` is a folder for features of this run.
+    """Everything that is fixed before looking. `seeds` per prompt, from `first_seed` on; `cache` keeps features.
 
     `references` with the SHA-256 that names them, or None: axes that need them are unavailable.
     """
@@ -71,6 +71,7 @@ class Assessor:
     pictures: Path
     cache: Path
     progress: Progress
+    first_seed: int = 0
 
     @cached_property
     def plan(self) -> Plan:
@@ -126,7 +127,7 @@ class Assessor:
                 for prompt in self.prompts for seed in self._noise(prompt)]  # fmt: skip
 
     def _noise(self, prompt: Prompt) -> list[int]:
-        return [noise_seed(self.suite, prompt.id, index) for index in range(self.seeds)]
+        return [noise_seed(self.suite, prompt.id, self.first_seed + index) for index in range(self.seeds)]
 
     @cached_property
     def _columns(self) -> dict[str, int]:

@@ -117,6 +117,16 @@ def select(rows: Sequence[Mapping[str, Any]], wishes: Wishes, seed: int) -> Sele
     return Selection([rows[m]["name"] for m in chosen], close, met, [axis.id for axis in table.axes], verdicts)
 
 
+def objective(rows: Sequence[Mapping[str, Any]], wishes: Wishes) -> np.ndarray:
+    """What a search lowers, one number [M] per row: the bias of RULE plus the faults by which bounds are missed.
+
+    Raises InputError when a constrained axis was not measured, or no axis was measured for all.
+    """
+    costs = [[cost(axis, np.asarray(row["axes"][axis.id]["value"])) for axis in _measured(rows)] for row in rows]
+    missed = [sum(amount for amount, _ in _violations(row, wishes)) for row in rows]
+    return np.mean(costs, axis=1) + np.array(missed)
+
+
 def pareto_front(costs_ma: np.ndarray) -> np.ndarray:
     """True [M] for models that no other beats or equals on every axis and beats on one."""
     no_worse = (costs_ma[:, None] <= costs_ma[None]).all(-1)
@@ -145,9 +155,7 @@ def prompt_costs(axis: Axis, values_p: np.ndarray) -> np.ndarray:
 
 def _table(rows: Sequence[Mapping[str, Any]], seed: int) -> _Table:
     """Values of the axes that were measured for every candidate."""
-    axes = [axis for id, (axis, _) in AXES.items() if all(row["axes"][id]["value"] is not None for row in rows)]
-    if not axes:
-        raise InputError("candidates", len(rows), "no axis was measured for all of them; evaluation.json says why")
+    axes = _measured(rows)
     prompts = list(dict.fromkeys(id for row in rows for axis in axes for id in row["per_prompt"][axis.id]))
     tables = [[row["per_prompt"][axis.id] for axis in axes] for row in rows]
     values = np.array([[[table.get(id, np.nan) for id in prompts] for table in tables_m] for tables_m in tables])
@@ -155,6 +163,14 @@ def _table(rows: Sequence[Mapping[str, Any]], seed: int) -> _Table:
     weights = np.stack([(draws == p).sum(1) for p in range(len(prompts))], axis=1).astype(float)
     once = np.ones((1, len(prompts)))
     return _Table(rows, axes, len(prompts), values, _costs(axes, values, once)[0], _costs(axes, values, weights))
+
+
+def _measured(rows: Sequence[Mapping[str, Any]]) -> list[Axis]:
+    """The axes that were measured for every row."""
+    axes = [axis for id, (axis, _) in AXES.items() if all(row["axes"][id]["value"] is not None for row in rows)]
+    if not axes:
+        raise InputError("candidates", len(rows), "no axis was measured for all of them; evaluation.json says why")
+    return axes
 
 
 def _costs(axes: Sequence[Axis], values_map: np.ndarray, weights_bp: np.ndarray) -> np.ndarray:

@@ -54,8 +54,9 @@ def strangers(lineage: Lineage) -> list[str]:
 
 
 def signatures_chosen_on(lineage: Lineage) -> set[str]:
-    """The plans under which any selection of this history was made."""
-    return {node["signature"] for _, node in _of_type(lineage, "selection")}
+    """The plans under which any selection or search of this history was made."""
+    searched = {node[plan] for _, node in _of_type(lineage, "search") for plan in ("signature", "check")}
+    return searched | {node["signature"] for _, node in _of_type(lineage, "selection")}
 
 
 def experiments(lineage: Lineage) -> list[str]:
@@ -96,6 +97,15 @@ def _selection(lineage: Lineage, id: str) -> str:
     return f"{_count(len(node['chosen']), 'model')} chosen by bias as measured {plan_words(node['signature'])}."
 
 
+def _search(lineage: Lineage, id: str) -> str:
+    node = lineage[id]
+    names = [model["name"] for model in node["models"]]
+    parts = [f"{weight:.2g} `{name}`" for name, weight in zip(names, node["taken"], strict=True) if weight]
+    taken = " + ".join(parts) if len(parts) > 1 else f"{parts[0].removeprefix('1 ')} alone, which no merge clearly beat"
+    measured = f"{_count(len(node['trials']), 'measurement')} {_plan(node['signature'])}"
+    return f"Search `{node['name']}` for merge weights, {measured}; taken {_plan(node['check'])}: {taken}."
+
+
 def _merge(lineage: Lineage, id: str) -> str:
     node = lineage[id]
     kept = (
@@ -111,6 +121,7 @@ SENTENCES: Mapping[str, Callable[[Lineage, str], str]] = {
     "pictures": _pictures,
     "evaluation": _evaluation,
     "selection": _selection,
+    "search": _search,
     "merge": _merge,
 }
 

@@ -9,7 +9,7 @@ import jinja2
 from onmodel.hashing import write_atomic, write_json
 from onmodel.report import plots
 from onmodel.report.grid import build_grid, hero
-from onmodel.report.history import choices, data_sets, merges
+from onmodel.report.history import choices, data_sets, merges, searches
 from onmodel.report.lineage_svg import draw_lineage, facts
 from onmodel.report.pictures import Thumbnails
 from onmodel.report.source import UNAVAILABLE, Axis, ReportSource, axes_of, capital, label, stage_of
@@ -71,6 +71,7 @@ def page_of(source: ReportSource) -> dict[str, Any]:
         "data": data_sets(source, thumbnails),
         "choices": choices(source),
         "merges": merges(source),
+        "searches": searches(source),
         "lineage": draw_lineage(source.lineage) if source.lineage else None,
         "nodes": facts(source.lineage) if source.lineage else [],
         **_again(source),

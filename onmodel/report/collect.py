@@ -28,12 +28,11 @@ def write_results(recipe: Recipe, project: Project, result: Result, console: Con
 
 def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
     """Read what the stages made. The published numbers are those of the evaluation that the release stage names."""
-    of_kind = {
-        kind: _of_kind(result, kind) for kind in ("evaluation", "selection", "run", "dataset", "merge", "release")
-    }
     inputs = Inputs(result.artifacts)
     final = confirm = release = lineage = None
-    for name, artifact in of_kind["release"].items():
+    for name, artifact in result.artifacts.items():
+        if artifact.kind != "release":
+            continue
         settings = recipe.stages[name]
         final, confirm = inputs.model(settings["model"]).name, settings["evaluation"]
         release = project.folder / "release" / settings["file_name"]
@@ -44,11 +43,12 @@ def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
         recipe_text=recipe.text,
         stages=recipe.stages,
         character=recipe.character,
-        evaluations=_read(of_kind["evaluation"], "evaluation.json"),
-        selections=_read(of_kind["selection"], "selection.json"),
-        training={name: _rows(artifact.path / "metrics.jsonl") for name, artifact in of_kind["run"].items()},
-        datasets=_read(of_kind["dataset"], "manifest.json"),
-        merges=_read(of_kind["merge"], "merge.json"),
+        evaluations=_read(result, "evaluation.json"),
+        selections=_read(result, "selection.json"),
+        training={name: _rows(path) for name, path in _having(result, "metrics.jsonl").items()},
+        datasets=_read(result, "manifest.json"),
+        merges=_read(result, "merge.json"),
+        searches=_read(result, "search.json"),
         folders={name: artifact.path for name, artifact in result.artifacts.items()},
         seconds=result.seconds,
         final=final,
@@ -59,12 +59,13 @@ def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
     )
 
 
-def _of_kind(result: Result, kind: str) -> dict[str, Artifact]:
-    return {name: artifact for name, artifact in result.artifacts.items() if artifact.kind == kind}
+def _having(result: Result, file: str) -> dict[str, Path]:
+    """The file of each stage that made one; a search makes a merge's files or a selection's, and its own."""
+    return {name: path for name, artifact in result.artifacts.items() if (path := artifact.path / file).is_file()}
 
 
-def _read(artifacts: dict[str, Artifact], file: str) -> dict[str, dict]:
-    return {name: read_json(artifact.path / file) for name, artifact in artifacts.items()}
+def _read(result: Result, file: str) -> dict[str, dict]:
+    return {name: read_json(path) for name, path in _having(result, file).items()}
 
 
 def _rows(path: Path) -> list[dict]:

@@ -1,9 +1,10 @@
 """What went in and why it was taken: data sets with exposures, choices with reasons, merges with weights."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onmodel.report import plots
 from onmodel.report.pictures import SMALL, Thumbnails
 from onmodel.report.source import ReportSource, capital, label
 from onmodel.report.svg import decimal
@@ -72,6 +73,37 @@ def merges(source: ReportSource) -> list[dict[str, Any]]:
         }
         for stage, merge in source.merges.items()
     ]
+
+
+def searches(source: ReportSource) -> list[dict[str, Any]]:
+    """Every search for merge weights: what it lowered, what came of it, and each measurement."""
+    return [
+        {
+            "label": label(stage),
+            "objective": capital(search["objective"]),
+            "noise": decimal(search["noise"], 3),
+            "taken": _mixture(search["models"], search["taken"]),
+            "found": _mixture(search["models"], search["found"]),
+            "models": [label(row["name"]) for row in search["models"]],
+            "svg": plots.search(label(stage), search["trials"], search["expected"]),
+            "trials": [
+                {
+                    **trial,
+                    "value": decimal(trial["value"], 3),
+                    "expected": decimal(expected, 3),
+                    "weights": [f"{weight:.2g}" if weight else "" for weight in trial["weights"]],
+                }
+                for trial, expected in zip(search["trials"], search["expected"], strict=True)
+            ],
+        }
+        for stage, search in source.searches.items()
+    ]
+
+
+def _mixture(models: Sequence[Mapping[str, Any]], weights: Sequence[float]) -> str:
+    """ "0.3 Release 2 @10 + 0.7 Release 2 @20"; a model alone has no number."""
+    parts = [(label(row["name"]), weight) for row, weight in zip(models, weights, strict=True) if weight]
+    return parts[0][0] if len(parts) == 1 else " + ".join(f"{weight:.2g} {name}" for name, weight in parts)
 
 
 def _subset(

@@ -15,6 +15,7 @@ from onmodel.report.svg import Scale, decimal, element, path, places_of, ticks
 WIDTH, HEIGHT = 270.0, 165.0  # of a small chart, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 8.0, 10.0, 22.0
 COLOURS = 5
+SEARCH_STEPS = ("start", "explore", "repeat")  # merge/search.py, in the order of the colours
 LOSS_POINTS = 64  # a curve is averaged down to this many points
 DOT = 6.0  # half the room a dot takes
 LETTER = 6.4  # width of a label's letter
@@ -114,6 +115,22 @@ def losses(stage: str, rows: Sequence[Mapping[str, Any]]) -> Markup | None:
             title = element("title", f"step {step:.0f}: held-out loss {loss:.4f}")
             parts.append(element("circle", title, class_="heldout", cx=x(step), cy=y(loss), r=2.6))
     return _chart(WIDTH, HEIGHT, f"losses of {label(stage)}", parts, "losses")
+
+
+def search(title: str, trials: Sequence[Mapping[str, Any]], expected: Sequence[float]) -> Markup:
+    """The measurements of a search in order, coloured by why they were made, each with its expectation in the end."""
+    values = [float(trial["value"]) for trial in trials]
+    x = Scale(0, len(trials) + 1, LEFT, WIDTH - RIGHT)
+    y = Scale.around([*values, *expected], HEIGHT - BOTTOM, TOP)
+    parts = [_frame(x, y, "")]
+    for number, (trial, value, mean) in enumerate(zip(trials, values, expected, strict=True), 1):
+        words = element("title", f"{number}, {trial['why']}: {value:.3f}, expected {mean:.3f}")
+        colour = f"s{SEARCH_STEPS.index(trial['why'])}"
+        parts.append(element("line", class_="rule", x1=x(number), x2=x(number), y1=y(value), y2=y(mean)))
+        parts.append(
+            element("g", element("circle", words, class_="point", cx=x(number), cy=y(value), r=2.8), class_=colour)
+        )
+    return _chart(WIDTH, HEIGHT, f"measurements of {title}", parts)
 
 
 def strip(place: Interval, ideal: float, width: float = 80.0) -> Markup:

@@ -95,8 +95,8 @@ class ReportSource:
     """Everything of one finished run. Stage names are the keys everywhere.
 
     `stages` are the recipe's tables (defaults merged in), `folders` all artifacts. `evaluations`, `selections`,
-    `datasets` and `merges` hold the stages' JSON files, `training` the rows of metrics.jsonl. `final` is the released
-    model's name, `confirm` the evaluation whose numbers are published.
+    `datasets`, `merges` and `searches` hold the stages' JSON files, `training` the rows of metrics.jsonl. `final` is
+    the released model's name, `confirm` the evaluation whose numbers are published.
     """
 
     title: str
@@ -109,6 +109,7 @@ class ReportSource:
     training: Mapping[str, Sequence[Mapping[str, Any]]]
     datasets: Mapping[str, Mapping[str, Any]]
     merges: Mapping[str, Mapping[str, Any]]
+    searches: Mapping[str, Mapping[str, Any]]
     seconds: Mapping[str, float]
     final: str | None
     confirm: str | None
@@ -141,7 +142,7 @@ class ReportSource:
         table = self.stages.get(stage_of(model), {})
         if model == self.final:
             return "final"
-        if table.get("do") == "merge":
+        if stage_of(model) in self.merges:
             return "merge"
         if table.get("start"):
             return "refined"
@@ -176,12 +177,12 @@ class ReportSource:
 
     def _sources(self, stage: str) -> list[str]:
         """References of the models that a stage was made from."""
-        table = self.stages.get(stage, {})
-        if table.get("do") == "merge":
+        if stage in self.merges:
             return [row["name"] for row in self.merges[stage]["models"]]
-        if table.get("do") == "select":
+        if stage in self.selections:
             return list(self.selections[stage]["chosen"])
-        return [table["start"]] if table.get("start") else []
+        start = self.stages.get(stage, {}).get("start")
+        return [start] if start else []
 
 
 def stage_of(reference: str) -> str:

@@ -1,7 +1,8 @@
 """Prompt suites made from the model sheet: what is asked of a model, in which words, under which seeds.
 
-Suite "choose" (12 prompts) is for choosing among checkpoints, "confirm" (24 fresh prompts) for the numbers that are
-published; they share no text and no seed. A prompt asks for values of attributes that the character leaves free; a
+Suite "choose" (12 prompts) is for choosing among checkpoints and searching merges, "check" (20 fresh prompts) decides
+whether what was found is really better, "confirm" (24 more) is for the numbers that are published; they share no text
+and no seed. A prompt asks for values of attributes that the character leaves free; a
 value's tag is also how its answer is found in a tagger's columns. No picture is made here.
 
 Arms: L is the LoRA with the trigger, B the base with the same words, D the base with the trigger replaced by the
@@ -76,6 +77,28 @@ _CHOOSE: tuple[tuple[str, dict[str, str]], ...] = (
     ("mixed", {"style": "pastel", "outfit": "2", "framing": "full body", "view": "three-quarter view",
                "pose": "waving"}),
 )  # fmt: skip
+_CHECK: tuple[tuple[str, dict[str, str]], ...] = (
+    ("identity", {"framing": "close-up"}),
+    ("identity", {"pose": "standing", "framing": "upper body"}),
+    ("expression", {"expression": "smile", "framing": "upper body", "background": "indoors"}),
+    ("expression", {"expression": "sad", "framing": "close-up", "background": "night sky"}),
+    ("expression", {"expression": "angry", "framing": "upper body", "view": "three-quarter view"}),
+    ("expression", {"expression": "surprised", "framing": "close-up", "style": "flat color"}),
+    ("expression", {"expression": "wink", "framing": "upper body", "background": "forest"}),
+    ("expression", {"expression": "expressionless", "framing": "close-up", "view": "looking at viewer"}),
+    ("framing", {"framing": "full body", "background": "forest"}),
+    ("framing", {"framing": "upper body", "view": "from side"}),
+    ("view", {"view": "looking at viewer", "background": "blue sky"}),
+    ("view", {"view": "from side", "framing": "full body"}),
+    ("pose", {"pose": "arms up", "framing": "upper body"}),
+    ("pose", {"pose": "waving", "framing": "full body"}),
+    ("background", {"background": "night sky", "view": "three-quarter view", "framing": "upper body"}),
+    ("outfit", {"outfit": "1", "framing": "full body", "background": "indoors"}),
+    ("outfit", {"outfit": "2", "expression": "smile", "framing": "upper body"}),
+    ("style", {"style": "comic", "framing": "upper body"}),
+    ("style", {"style": "lineart", "framing": "full body", "pose": "waving"}),
+    ("style", {"style": "pastel", "expression": "wink", "framing": "close-up"}),
+)  # fmt: skip
 _CONFIRM: tuple[tuple[str, dict[str, str]], ...] = (
     ("identity", {"framing": "upper body"}),
     ("identity", {"framing": "full body"}),
@@ -103,9 +126,9 @@ _CONFIRM: tuple[tuple[str, dict[str, str]], ...] = (
     ("mixed", {"style": "flat color", "outfit": "5", "pose": "hand on hip", "view": "looking at viewer",
                "background": "blue sky"}),
 )  # fmt: skip
-SUITES = {"choose": _CHOOSE, "confirm": _CONFIRM}
+SUITES = {"choose": _CHOOSE, "check": _CHECK, "confirm": _CONFIRM}
 CUT_OFF = {"close-up": ("pose", "outfit")}
-SuiteName = Literal["choose", "confirm"]
+SuiteName = Literal["choose", "check", "confirm"]
 
 
 def suite(name: SuiteName, character: Character, vocabulary: Vocabulary) -> list[Prompt]:

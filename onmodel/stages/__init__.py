@@ -13,5 +13,6 @@ VERBS = {
     "evaluate": "onmodel.stages.evaluate",
     "select": "onmodel.stages.select",
     "merge": "onmodel.stages.merge",
+    "search": "onmodel.stages.search",
     "release": "onmodel.stages.release",
 }

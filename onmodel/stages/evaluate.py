@@ -35,14 +35,14 @@ class Settings(Generating):
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Pictures: prompts × seeds × (three arms of the base + two of every model)."""
-    models = sum(_named(reference, before) for reference in settings.models)
+    models = sum(named(reference, before) for reference in settings.models)
     return Plan(pictures=len(SUITES[settings.suite]) * settings.seeds * (3 + 2 * models), models=models)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Measure the models. Raises InputError for references that hold nothing out, or observers that do not load."""
     models = inputs.models(settings.models)
-    assessor = make_assessor(inputs, settings, context)
+    assessor = make_assessor(inputs, settings, settings.suite, settings.seeds, context)
     found, controls = assessor.assess(models)
     signature = assessor.plan.signature()
     report = {
@@ -66,10 +66,12 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     return context.commit("evaluation", add(parents, "evaluation", name=context.name, **facts))
 
 
-def make_assessor(inputs: Inputs, settings: Settings, context: Context) -> Assessor:
+def make_assessor(
+    inputs: Inputs, settings: Generating, suite_name: SuiteName, seeds: int, context: Context
+) -> Assessor:
     """The plan's assessor from a stage's settings."""
     vocabulary = vocabulary_of(context.base_name)
-    prompts = suite(settings.suite, context.character, vocabulary)
+    prompts = suite(suite_name, context.character, vocabulary)
     for prompt in prompts:
         for arm, text in prompt.text.items():
             check_text(text, f"prompt {prompt.id}, arm {arm}")
@@ -81,7 +83,7 @@ def make_assessor(inputs: Inputs, settings: Settings, context: Context) -> Asses
         references = load_references(dataset, settings.references.subset, observers, palette, cache, context.progress)
     return Assessor(
         family=context.family, base_sha256=context.base_sha256, character=context.character, vocabulary=vocabulary,
-        suite=settings.suite, prompts=prompts, seeds=settings.seeds, sampling=settings.sampling, observers=observers,
+        suite=suite_name, prompts=prompts, seeds=seeds, sampling=settings.sampling, observers=observers,
         references=references, pictures=context.pictures, cache=cache, progress=context.progress,
     )  # fmt: skip
 
@@ -104,7 +106,7 @@ def _row(found: Assessed, prompts: Sequence[Prompt], signature: str, out: Path) 
     }
 
 
-def _named(reference: str, before: Mapping[str, Plan]) -> int:
+def named(reference: str, before: Mapping[str, Plan]) -> int:
     """How many models a reference will name: of what trained, one checkpoint unless all are asked for."""
     stage, _, which = reference.partition("@")
     trained = before[stage].steps > 0

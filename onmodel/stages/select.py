@@ -17,16 +17,11 @@ from onmodel.records import Artifact
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file, write_models
 
 
-class Settings(StageSettings):
-    """`candidates`: an evaluate stage; `among`: name patterns such as `release_2@*`; bounds by axis, on intervals."""
+class Bounded(StageSettings):
+    """Bounds by axis, which hold for 95 % intervals."""
 
-    do: Literal["select"]
-    candidates: str
-    count: int = Field(default=1, ge=1)
-    among: list[str] | None = None
     at_least: Mapping[str, float] = Field(default_factory=dict)
     at_most: Mapping[str, float] = Field(default_factory=dict)
-    per_stage_max: int | None = Field(default=None, ge=1)
 
     @field_validator("at_least", "at_most")
     @classmethod
@@ -36,6 +31,16 @@ class Settings(StageSettings):
                 near = difflib.get_close_matches(axis, AXES, n=1)
                 raise ValueError(f"{axis} is no axis; " + (f"did you mean {near[0]}?" if near else ", ".join(AXES)))
         return bounds
+
+
+class Settings(Bounded):
+    """`candidates`: an evaluate stage; `among`: name patterns such as `release_2@*`; bounds by axis, on intervals."""
+
+    do: Literal["select"]
+    candidates: str
+    count: int = Field(default=1, ge=1)
+    among: list[str] | None = None
+    per_stage_max: int | None = Field(default=None, ge=1)
 
     def needs(self) -> list[str]:
         return [self.candidates]
@@ -58,8 +63,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             raise InputError("among", ", ".join(patterns), f"matches no candidate; there are {names}")
     wishes = Wishes(settings.count, settings.at_least, settings.at_most, settings.per_stage_max)
     found = select(rows, wishes, context.seed)
-    _say(found, context)
-    write_json(context.out / "selection.json", _report(found, evaluation["signature"], settings))
+    say(found, context)
+    write_json(context.out / "selection.json", report(found, evaluation["signature"], wishes))
     by_name = {model.name: model for model in inputs.models([f"{settings.candidates}@*"])}
     kept = []
     for name in found.chosen:
@@ -74,14 +79,14 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     return context.commit("selection", add(parents, "selection", name=context.name, **facts))
 
 
-def _report(found: Selection, signature: str, settings: Settings) -> dict[str, object]:
+def report(found: Selection, signature: str, wishes: Wishes) -> dict[str, object]:
     """selection.json: the rule, the choice, and a row with its reason for every candidate."""
     return {
         "signature": signature,
         "rule": RULE,
-        "count": settings.count,
-        "at_least": dict(settings.at_least),
-        "at_most": dict(settings.at_most),
+        "count": wishes.count,
+        "at_least": dict(wishes.at_least),
+        "at_most": dict(wishes.at_most),
         "chosen": found.chosen,
         "too_close_to_call": found.too_close_to_call,
         "constraints_met": found.constraints_met,
@@ -90,14 +95,14 @@ def _report(found: Selection, signature: str, settings: Settings) -> dict[str, o
     }
 
 
-def _say(found: Selection, context: Context) -> None:
+def say(found: Selection, context: Context) -> None:
     """The choice on the console; loudly when the constraints could not be met."""
-    say = context.progress.console.print
+    show = context.progress.console.print
     for verdict in found.verdicts:
         if verdict.chosen:
             numbers = f"bias {verdict.bias:.3f} ({verdict.low:.3f} to {verdict.high:.3f})"
-            say(f"  {verdict.name}: {numbers}, {verdict.reason}", highlight=False, markup=False)
+            show(f"  {verdict.name}: {numbers}, {verdict.reason}", highlight=False, markup=False)
     if not found.constraints_met:
-        say("  NOT EVERY CONSTRAINT IS MET: what was kept is the least bad, see selection.json", style="bold red")
+        show("  NOT EVERY CONSTRAINT IS MET: what was kept is the least bad, see selection.json", style="bold red")
     if found.too_close_to_call:
-        say("  too close to call: others are as good as far as these prompts can tell", highlight=False)
+        show("  too close to call: others are as good as far as these prompts can tell", highlight=False)

@@ -105,8 +105,8 @@ def test_no_path_of_the_machine_is_told(source: ReportSource, page: str) -> None
 
 
 def test_a_run_without_release_or_evaluation_has_a_page(source: ReportSource, tmp_path: Path) -> None:
-    bare = replace(source, evaluations={}, selections={}, merges={}, datasets={}, training={}, final=None, confirm=None,
-                   release=None, lineage=None)  # fmt: skip
+    bare = replace(source, evaluations={}, selections={}, merges={}, searches={}, datasets={}, training={}, final=None,
+                   confirm=None, release=None, lineage=None)  # fmt: skip
     build_report(bare, tmp_path)
     assert "Nothing was compared" in (tmp_path / "index.html").read_text(encoding="utf-8")
     write_summary(bare, tmp_path / "summary.json")

@@ -1,4 +1,6 @@
-"""Suites: what they ask, that choosing and confirming share nothing, and what each arm says."""
+"""Suites: what they ask, that they share nothing, and what each arm says."""
+
+import itertools
 
 import pytest
 
@@ -17,7 +19,7 @@ def character() -> Character:
 
 
 @pytest.mark.parametrize("vocabulary", [TOON, DANBOORU], ids=["toon", "danbooru"])
-@pytest.mark.parametrize(("name", "count"), [("choose", 12), ("confirm", 24)])
+@pytest.mark.parametrize(("name", "count"), [("choose", 12), ("check", 20), ("confirm", 24)])
 def test_size_and_kinds(character: Character, vocabulary: Vocabulary, name: str, count: int) -> None:
     prompts = suite(name, character, vocabulary)  # type: ignore[arg-type]
     assert len(prompts) == count == len({p.id for p in prompts}) == len({p.text["L"] for p in prompts})
@@ -31,16 +33,17 @@ def test_size_and_kinds(character: Character, vocabulary: Vocabulary, name: str,
 
 
 @pytest.mark.parametrize("vocabulary", [TOON, DANBOORU], ids=["toon", "danbooru"])
-def test_choosing_and_confirming_share_no_text_and_no_seed(character: Character, vocabulary: Vocabulary) -> None:
+def test_suites_share_no_text_and_no_seed(character: Character, vocabulary: Vocabulary) -> None:
     texts, seeds = {}, {}
-    for name in ("choose", "confirm"):
+    for name in SUITES:
         prompts = suite(name, character, vocabulary)  # type: ignore[arg-type]
         texts[name] = {p.text[arm] for p in prompts for arm in "LDN"}
         seeds[name] = {noise_seed(name, p.id, i) for p in prompts for i in range(8)}
         assert len(seeds[name]) == len(prompts) * 8
         assert all(0 <= seed < 2**31 for seed in seeds[name])
-    assert not texts["choose"] & texts["confirm"]
-    assert not seeds["choose"] & seeds["confirm"]
+    for one, other in itertools.combinations(SUITES, 2):
+        assert not texts[one] & texts[other]
+        assert not seeds[one] & seeds[other]
 
 
 def test_what_each_arm_says(character: Character) -> None:

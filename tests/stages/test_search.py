@@ -1,0 +1,134 @@
+"""The search stage on drawn pictures: two models with opposite faults, whose even merge has none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onmodel.errors import InputError
+from onmodel.hashing import read_json, write_json
+from onmodel.ledger.lineage import Lineage, add, root
+from onmodel.records import Artifact
+from onmodel.release.history import SENTENCES, signatures_chosen_on
+from onmodel.stages import merge, search
+from onmodel.stages.base import Context, Inputs, Plan, write_models
+from tests.evaluate.drawn import DrawnFamily, colour_observers, context, drawn_dataset, install, lora, trained
+
+CHECKED = 20 * (3 + 2 * 3)  # pictures of the check: prompts × arms of the base and of three models
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
+    """Drawn pictures; a merge adds up the yellow veils of what it merges, each one being a direction of its own."""
+
+    def blend(inputs: Inputs, settings: merge.Settings, context: Context) -> Artifact:
+        models = inputs.models(settings.needs())
+        faults = [json.loads(model.path.read_text()) for model in models]
+        weights = settings.weights
+        assert isinstance(weights, list)
+        yellow = sum(weight * row["yellow"] for weight, row in zip(weights, faults, strict=True))
+        made = lora(context.out, "merged", yellow=round(yellow, 9))
+        write_models(context.out, [(context.name, None, made.path.name)])
+        rows = [{"name": m.name, "strength": abs(f["yellow"])} for m, f in zip(models, faults, strict=True)]
+        signs = [1 if row["yellow"] > 0 else -1 for row in faults]
+        write_json(context.out / "merge.json", {"models": rows, "cosines": [[a * b for b in signs] for a in signs]})
+        chosen = [inputs.lineage(name) for name in settings.needs()]
+        return context.commit("merge", add(chosen, "merge", name=context.name, weights=weights))
+
+    monkeypatch.setattr(merge, "run", blend)
+    return install(monkeypatch)
+
+
+def settings(folder: Path, **changes: Any) -> search.Settings:
+    given = {
+        "do": "search", "models": ["a", "b"], "evaluations": 6, "seeds": 1, "size": 48, "steps": 4,
+        "references": {"stage": "references", "subset": "reference"}, **colour_observers(folder / "observers"),
+    }  # fmt: skip
+    return search.Settings.model_validate(given | changes)
+
+
+def inputs(folder: Path, b: float) -> Inputs:
+    if (folder / "a").exists():
+        found = {name: Artifact("run", name, folder / name) for name in "ab"}
+        return Inputs({**found, "references": Artifact("dataset", "r", folder / "references")})
+    found = {"a": trained(folder, "a", {10: {"yellow": 0.35}}), "b": trained(folder, "b", {10: {"yellow": b}})}
+    return Inputs({**found, "references": drawn_dataset(folder)})
+
+
+def run(folder: Path, family: DrawnFamily, b: float = -0.35, **changes: Any) -> tuple[Artifact, dict[str, Any]]:
+    artifact = search.run(inputs(folder, b), settings(folder, **changes), context(folder, family, "searched"))
+    return artifact, read_json(artifact.path / "search.json")
+
+
+def sentence(lineage: Lineage) -> str:
+    """What a card says of the search."""
+    (id,) = [id for id, node in lineage.items() if node["type"] == "search"]
+    return SENTENCES["search"](lineage, id)
+
+
+def test_a_merge_that_is_clearly_better_is_made(family: DrawnFamily, tmp_path: Path) -> None:
+    artifact, found = run(tmp_path, family)
+    assert artifact.kind == "merge" and max(found["taken"]) < 1
+    assert abs(found["taken"][0] - 0.5) < 0.1
+    made = json.loads((artifact.path / "merged.safetensors").read_text())
+    assert abs(made["yellow"]) < 0.07
+    assert [row["name"] for row in read_json(artifact.path / "models.json")] == ["searched"]
+    decision = read_json(artifact.path / "selection.json")
+    names = [row["name"] for row in decision["candidates"]]
+    assert names[0] in ("a@10", "b@10") and names[1] == "uniform_mean" and decision["chosen"] != names[:1]
+
+    trials = found["trials"]
+    assert [t["weights"] for t in trials[:3]] == [[1, 0], [0, 1], [0.5, 0.5]] and len(trials) == 6
+    assert [t["why"] for t in trials].count("repeat") == 2 and trials[2]["value"] < trials[0]["value"]
+    assert "|suite:choose-" in found["signature"] and "|suite:check-" in found["check"]
+    lineage = read_json(artifact.path / "lineage.json")
+    (told,) = [node for node in lineage.values() if node["type"] == "search"]
+    assert lineage[root(lineage)]["type"] == "merge" and told["trials"] == trials
+    assert signatures_chosen_on(lineage) == {found["signature"], found["check"]}
+    assert "for merge weights, 6 measurements on suite `choose-" in sentence(lineage)
+
+
+def test_without_a_better_merge_the_best_model_is_kept_as_it_is(family: DrawnFamily, tmp_path: Path) -> None:
+    artifact, found = run(tmp_path, family, b=0.0)
+    assert artifact.kind == "selection" and found["taken"] == [0, 1]
+    given = tmp_path / "b" / "b-10.safetensors"
+    (row,) = read_json(artifact.path / "models.json")
+    assert row["name"] == "b@10" and (artifact.path / row["file"]).read_bytes() == given.read_bytes()
+    lineage = read_json(artifact.path / "lineage.json")
+    assert lineage[root(lineage)]["type"] == "search"
+    assert sentence(lineage).endswith("`b@10` alone, which no merge clearly beat.")
+
+
+def test_a_killed_search_draws_nothing_twice_and_ends_the_same(family: DrawnFamily, tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole", family)
+    drawn = family.drawn
+    family.drawn, family.stop_after = 0, drawn // 2
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", family)
+    kept = len(list((tmp_path / "killed" / "pictures").rglob("*.png")))
+    family.drawn, family.stop_after = 0, None
+    again, _ = run(tmp_path / "killed", family)
+    assert again.hash == whole.hash
+    assert family.drawn <= drawn - kept + 8  # the batch that it was in
+
+
+def test_the_plan_knows_the_pictures_and_refuses_a_search_that_ends_in_its_starts(tmp_path: Path) -> None:
+    before = {"a": Plan(steps=9, models=3), "b": Plan(steps=9, models=1), "references": Plan()}
+    plan = search.estimate(settings(tmp_path, evaluations=8, seeds=2), before)
+    assert plan.pictures == 2 * (12 * (2 * 8 + 3 * 3) + CHECKED)
+    with pytest.raises(InputError, match="evaluations: 4 — the search begins with 4"):
+        search.estimate(settings(tmp_path, evaluations=4), before)
+
+
+def test_one_model_is_no_search(family: DrawnFamily, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least two"):
+        run(tmp_path, family, models=["a"])
+
+
+def test_a_bound_is_part_of_what_is_lowered(family: DrawnFamily, tmp_path: Path) -> None:
+    _, free = run(tmp_path / "free", family)
+    _, bound = run(tmp_path / "bound", family, at_most={"colour_cast": 3.0})
+    assert bound["trials"][0]["value"] > free["trials"][0]["value"] + 0.5
+    with pytest.raises(ValueError, match="did you mean colour_cast"):
+        settings(tmp_path, at_most={"color_cast": 3.0})
