@@ -20,9 +20,7 @@ from onmodel.errors import InputError
 from onmodel.stages import VERBS
 
 BASE_NAMES = frozenset({"toon", "anima"})
-PATHS = frozenset(
-    {"folder", "file", "dit", "text_encoder", "vae", "tokenizers", "tagger", "identity", "license_file"}
-)
+PATHS = frozenset({"folder", "file", "dit", "text_encoder", "vae", "tokenizers", "tagger", "identity", "license_file"})
 HEAD = {"name", "character", "base", "seed", "date", "threads"}
 
 

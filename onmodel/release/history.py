@@ -102,8 +102,8 @@ def _search(lineage: Lineage, id: str) -> str:
     names = [model["name"] for model in node["models"]]
     parts = [f"{weight:.2g} `{name}`" for name, weight in zip(names, node["taken"], strict=True) if weight]
     taken = " + ".join(parts) if len(parts) > 1 else f"{parts[0].removeprefix('1 ')} alone, which no merge clearly beat"
-    measured = f"{_count(len(node['trials']), 'measurement')} {_plan(node['signature'])}"
-    return f"Search `{node['name']}` for merge weights, {measured}; taken {_plan(node['check'])}: {taken}."
+    measured = f"{_count(len(node['trials']), 'measurement')} {plan_words(node['signature'])}"
+    return f"Search `{node['name']}` for merge weights, {measured}; taken {plan_words(node['check'])}: {taken}."
 
 
 def _merge(lineage: Lineage, id: str) -> str:
