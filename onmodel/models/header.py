@@ -112,7 +112,7 @@ def lineage_of(lora: "Lora | LoraFile | WeightsFile", sha256: str) -> Lineage:
     return lineage
 
 
-def imported(lora: Lora, sha256: str, name: str) -> Lineage:
+def imported(lora: "Lora", sha256: str, name: str) -> Lineage:
     """The history of a file that others made. Its own history, if it has one, stands below a node that says so:
     its hashes fit together, but nothing below that node was seen here.
     """
