@@ -26,6 +26,16 @@ def write_results(recipe: Recipe, project: Project, result: Result, console: Con
         console.print(f"{source.release}", highlight=False, soft_wrap=True)
 
 
+def publish(recipe: Recipe, project: Project, result: Result) -> list[Path]:
+    """Put each release where a person looks for it; the folders."""
+    folders = []
+    for name, artifact in _of_kind(result, "release").items():
+        file_name = recipe.stages[name]["file_name"]
+        folders.append(project.folder / "release" / file_name)
+        project.publish(Artifact(artifact.kind, artifact.hash, artifact.path / file_name), folders[-1])
+    return folders
+
+
 def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
     """Read what the stages made. The published numbers are those of the evaluation that the release stage names."""
     of_kind = {
@@ -33,11 +43,9 @@ def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
     }
     inputs = Inputs(result.artifacts)
     final = confirm = release = lineage = None
-    for name, artifact in of_kind["release"].items():
+    for (name, artifact), folder in zip(of_kind["release"].items(), publish(recipe, project, result), strict=True):
         settings = recipe.stages[name]
-        final, confirm = inputs.model(settings["model"]).name, settings["evaluation"]
-        release = project.folder / "release" / settings["file_name"]
-        project.publish(Artifact(artifact.kind, artifact.hash, artifact.path / settings["file_name"]), release)
+        final, confirm, release = inputs.model(settings["model"]).name, settings["evaluation"], folder
         lineage = read_json(artifact.path / "lineage.json")
     return ReportSource(
         title=recipe.name,
