@@ -40,7 +40,10 @@ def test_the_recipes_are_whole(name: str) -> None:
 
 def test_the_template_is_right_but_for_the_users_own_files(tmp_path: Path) -> None:
     sheet = (ROOT / "onmodel" / "toon" / "characters" / "backgwa.toml").read_text(encoding="utf-8")
+    sheet = sheet.replace("MIT (toon world)", "circlestone-labs-non-commercial-license")
     (tmp_path / "my_character.toml").write_text(sheet, encoding="utf-8")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "LICENSE.md").write_text("CircleStone Labs Non-Commercial License", encoding="utf-8")
     for subset in ("base", "reference"):
         folder = tmp_path / "pictures" / subset
         folder.mkdir(parents=True)

@@ -66,6 +66,23 @@ def test_a_second_run_does_nothing_again_and_writes_the_same(project: Path) -> N
     assert (released_weights(project), (project / "report" / "index.html").read_bytes()) == before
 
 
+def test_the_release_stage_alone_says_where_the_release_lies(project: Path) -> None:
+    run = onmodel("release", "build", RECIPE, "--project", project)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == str(project / "release" / "tiny")
+    assert onmodel("release", "check", project / "release" / "tiny").stdout.endswith("nothing found\n")
+    run = onmodel("release", RECIPE)
+    assert run.returncode == 2 and "write `onmodel release build" in run.stderr
+
+
+def test_a_release_whose_licence_is_wrong_stops_at_the_plan(tmp_path: Path) -> None:
+    sheet = (ROOT / "onmodel" / "toon" / "characters" / "backgwa.toml").read_text()
+    (tmp_path / "sheet.toml").write_text(sheet.replace("MIT (toon world)", "CC-BY"))
+    (tmp_path / "r.toml").write_text(RECIPE.read_text().replace("toon:backgwa", "sheet.toml"))
+    run = onmodel("run", tmp_path / "r.toml", "--project", tmp_path / "p")
+    assert run.returncode == 2 and "character.license: CC-BY" in run.stderr and not (tmp_path / "p").exists()
+
+
 def test_the_release_verifies_and_one_changed_byte_is_named(project: Path, tmp_path: Path) -> None:
     release = shutil.copytree(project / "release" / "tiny", tmp_path / "tiny")
     assert onmodel("verify", release).returncode == 0

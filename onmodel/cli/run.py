@@ -1,6 +1,7 @@
 """`onmodel run RECIPE`: print the plan, run what the ledger lacks, show what came out."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -43,10 +44,13 @@ def execute(recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool
     project = Project(folder or Path(recipe_path.stem))
     with project.writing(), Progress() as progress:
         result = pipeline.run(recipe, project, progress, until)
-    if until is None:
-        from onmodel.report.collect import write_results
+    from onmodel.report.collect import publish, write_results
 
+    if until is None:
         write_results(recipe, project, result, Console(stderr=as_json))
+    else:
+        for published in publish(recipe, project, result).values():
+            print(published, file=sys.stderr if as_json else sys.stdout)
     if as_json:
         summary = project.folder / "summary.json"
         found = (

@@ -43,8 +43,7 @@ def plan_push(folder: Path, repository: str) -> Push:
 def push(folder: Path, plan: Push, private: bool, message: str) -> tuple[str, list[str]]:
     """Make the repository where it is missing and upload in one commit; its address and the files that stay beside.
 
-    Progress and token are huggingface_hub's own (HF_TOKEN, or `hf auth login`). Raises OnmodelError with the hub's
-    own words.
+    Progress and token are huggingface_hub's own (HF_TOKEN, or `hf auth login`). Raises OnmodelError with its words.
     """
     import httpx2  # what huggingface_hub speaks through; its errors pass through that
     from huggingface_hub import HfApi

@@ -26,18 +26,25 @@ def write_results(recipe: Recipe, project: Project, result: Result, console: Con
         console.print(f"{source.release}", highlight=False, soft_wrap=True)
 
 
+def publish(recipe: Recipe, project: Project, result: Result) -> dict[str, Path]:
+    """Put each release where a person looks for it; release stage → folder."""
+    folders = {}
+    for name, artifact in result.artifacts.items():
+        if artifact.kind == "release":
+            file_name = recipe.stages[name]["file_name"]
+            folders[name] = project.folder / "release" / file_name
+            project.publish(Artifact(artifact.kind, artifact.hash, artifact.path / file_name), folders[name])
+    return folders
+
+
 def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
     """Read what the stages made. The published numbers are those of the evaluation that the release stage names."""
     inputs = Inputs(result.artifacts)
     final = confirm = release = lineage = None
-    for name, artifact in result.artifacts.items():
-        if artifact.kind != "release":
-            continue
+    for name, folder in publish(recipe, project, result).items():
         settings = recipe.stages[name]
-        final, confirm = inputs.model(settings["model"]).name, settings["evaluation"]
-        release = project.folder / "release" / settings["file_name"]
-        project.publish(Artifact(artifact.kind, artifact.hash, artifact.path / settings["file_name"]), release)
-        lineage = read_json(artifact.path / "lineage.json")
+        final, confirm, release = inputs.model(settings["model"]).name, settings["evaluation"], folder
+        lineage = read_json(result.artifacts[name].path / "lineage.json")
     return ReportSource(
         title=recipe.name,
         recipe_text=recipe.text,

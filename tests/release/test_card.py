@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-import yaml
+from huggingface_hub import ModelCard
 
 from onmodel.errors import InputError, VerifyError
 from onmodel.release.card import Card, card_facts
@@ -57,7 +57,7 @@ def card(base_name: str = "toon", **changed: Any) -> str:
 
 
 def front_matter(text: str) -> dict[str, Any]:
-    return yaml.safe_load(text.split("---\n")[1])
+    return ModelCard(text).data.to_dict()
 
 
 def test_front_matter_is_what_the_hub_reads() -> None:
@@ -75,6 +75,11 @@ def test_front_matter_is_what_the_hub_reads() -> None:
     assert head["widget"][0]["output"]["url"] == "images/outfit-default.png"
     toon = front_matter(card())
     assert toon["license"] == "mit" and "license_name" not in toon
+    adult = character().model_copy(update={"rating": "explicit"})
+    assert "not-for-all-audiences" in front_matter(card(character=adult))["tags"] and "Rating: explicit" in card(
+        character=adult
+    )
+    assert "not-for-all-audiences" not in toon["tags"]
 
 
 def test_sections_stand_in_order_and_nothing_is_left_unsaid() -> None:

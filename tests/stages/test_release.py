@@ -24,8 +24,8 @@ from onmodel.models.weights import payload_sha256, read_metadata
 from onmodel.progress import Progress
 from onmodel.randomness import generator, normal
 from onmodel.records import Artifact
+from onmodel.release.check import check
 from onmodel.release.compatibility import load_in_diffusers, self_test, write_config
-from onmodel.release.tables import lint_card
 from onmodel.release.verify import verify
 from onmodel.stages import release
 from onmodel.stages.base import Context, Inputs, read_models, write_models
@@ -135,12 +135,7 @@ def test_everything_that_belongs_is_there(artifact: Artifact) -> None:
         "images/expression-smile.png",
     }
     assert read_models(artifact)[0].name == NAME
-    assert (
-        lint_card(
-            (folder / "README.md").read_text(encoding="utf-8"), read_json(folder / "evaluation" / "evaluation.json")
-        )
-        > 50
-    )
+    assert check(folder) == []  # the card's numbers too
     rows = list(csv.DictReader((folder / "evaluation" / "table.csv").open(encoding="utf-8")))
     assert len(rows) == 7 * 6
 
@@ -154,6 +149,9 @@ def test_the_released_tensors_are_the_measured_ones(artifact: Artifact) -> None:
     assert words["sshs_model_hash"] == payload and words["modelspec.hash_sha256"] == f"0x{payload}"
     assert words["modelspec.title"] == "BACKGWA Release 2" and words["modelspec.license"] == "mit"
     assert words["ss_network_alpha"] == "2" and words["ss_epoch"] == "15" and words["ss_output_name"] == NAME
+    assert words["modelspec.thumbnail"].startswith("data:image/jpeg;base64,")
+    (info,) = read_json(artifact.path / NAME / f"{NAME}.civitai.info")["files"]
+    assert info["hashes"]["SHA256"] == sha256_file(file).upper() and info["hashes"]["AutoV3"] == payload[:12].upper()
     past = json.loads(words[header.RECIPE_KEY])
     assert past[root(past)]["type"] == "weights" and past[root(past)]["payload_sha256"] == payload
     assert sum(map(len, words.values())) < 64 * 1024
