@@ -4,8 +4,8 @@ python run.py bench-alpha [--project FOLDER] [--out docs] [--epochs 12]
 
 A run on the toon base with alpha 1 is trained, its late checkpoints are merged to the same rank, and the merge is
 trained on twice from the same ΔW, on the same pictures in the same order at the same learning rate: with alpha 1, and
-with alpha rewritten to the rank. ΔW = alpha/rank · up @ down, so with balanced factors a step of Adam moves ΔW
-√(alpha/rank) times as far as the learning rate alone says. Writes alpha_trap.json and alpha_trap.svg; the same project
+with alpha rewritten to the rank. ΔW = alpha/rank · up @ down, so with balanced factors a small step of Adam moves ΔW
+√(alpha/rank) times as far as it does at alpha = rank. Writes alpha_trap.json and alpha_trap.svg; the same project
 folder goes on where it stopped. The last line is JSON.
 """
 
@@ -33,6 +33,7 @@ name = "alpha-trap"
 character = "toon:backgwa"
 seed = 7
 date = "2026-11-22"
+threads = 1
 
 [defaults.train]
 dataset = "data"
@@ -58,6 +59,13 @@ keep_every = 4
 do = "merge"
 models = ["source@8", "source@12", "source@16"]
 rank = {rank}
+
+[stages.untouched]      # so small a rate leaves the merge as it is: its own loss, at step 0
+do = "train"
+start = "merged"
+alpha = {alpha}
+epochs = 1
+learning_rate = 1e-9
 
 [stages.kept]
 do = "train"
@@ -88,10 +96,12 @@ def measure(folder: Path, epochs: int) -> dict[str, Any]:
     def lora(reference: str) -> Lora:
         return read_lora(inputs.model(reference).path, spec)
 
-    curves = {}
-    for name in COLOURS:
-        rows = [json.loads(line) for line in (artifacts[name].path / "metrics.jsonl").read_text().splitlines()]
-        curves[name] = [[row["step"], round(row["heldout"], 6)] for row in rows if "heldout" in row]
+    def heldout(stage: str) -> list[list[float]]:
+        rows = [json.loads(line) for line in (artifacts[stage].path / "metrics.jsonl").read_text().splitlines()]
+        return [[row["step"], round(row["heldout"], 6)] for row in rows if "heldout" in row]
+
+    ((_, untouched),) = heldout("untouched")
+    curves = {name: [[0, untouched], *heldout(name)] for name in COLOURS}
     start = lora("merged")
     moved = {name: round(distance(lora(f"{name}@1"), start), 4) for name in COLOURS}
     return {"rank": RANK, "alpha": {"kept": ALPHA, "rewritten": RANK}, "heldout": curves, "moved_in_first_epoch": moved,
@@ -146,7 +156,8 @@ def main() -> None:
         found = measure(arguments.project or Path(temporary), arguments.epochs)
     write_json(arguments.out / "alpha_trap.json", found)
     write_atomic(arguments.out / "alpha_trap.svg", chart(found["heldout"]).encode())
-    print(json.dumps({"best": {name: min(loss for _, loss in curve) for name, curve in found["heldout"].items()},
+    print(json.dumps({"start": found["heldout"]["kept"][0][1],
+                      "best": {name: min(loss for _, loss in curve[1:]) for name, curve in found["heldout"].items()},
                       "last": {name: curve[-1][1] for name, curve in found["heldout"].items()},
                       "moved_in_first_epoch": found["moved_in_first_epoch"]}))  # fmt: skip
 

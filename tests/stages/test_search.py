@@ -4,16 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from onmodel.errors import InputError
 from onmodel.hashing import read_json, write_json
 from onmodel.ledger.lineage import Lineage, add, root
+from onmodel.models import header
+from onmodel.models.lora import read_lora
 from onmodel.records import Artifact
 from onmodel.release.history import SENTENCES, signatures_chosen_on
 from onmodel.stages import merge, search
 from onmodel.stages.base import Context, Inputs, Plan, write_models
 from tests.evaluate.drawn import DrawnFamily, colour_observers, context, drawn_dataset, install, lora, trained
+from tests.stages import test_merge as made
 
 CHECKED = 20 * (3 + 2 * 3)  # pictures of the check: prompts × arms of the base and of three models
 
@@ -119,6 +123,29 @@ def test_the_plan_knows_the_pictures_and_refuses_a_search_that_ends_in_its_start
     assert plan.pictures == 2 * (12 * (2 * 8 + 3 * 3) + CHECKED)
     with pytest.raises(InputError, match="evaluations: 4 — the search begins with 4"):
         search.estimate(settings(tmp_path, evaluations=4), before)
+
+
+def test_its_merges_are_those_of_the_merge_stage_and_carry_the_search(tmp_path: Path) -> None:
+    """With real files: distances are those of ΔW, a model without weight is left out, the history travels inside."""
+    loras = {name: made.lora(seed, rank=2 + seed) for seed, name in enumerate("abc")}
+    artifacts = {name: made.save(tmp_path, name, one) for name, one in loras.items()}
+    models = Inputs(artifacts).models(list(loras))
+    table = search.Settings(do="search", models=list(loras), rank=3)
+    where = made.context(tmp_path / "scratch", "searched")
+    merger = search.Merger(models, table, where, add([], "candidates"))
+    flat = np.array([np.concatenate([d.ravel() for d in made.deltas((one, 1.0)).values()]) for one in loras.values()])
+    assert np.allclose(merger.gram, flat @ flat.T, rtol=1e-4, atol=1e-4 * np.trace(flat @ flat.T))
+    assert merger.model((0.0, 1.0, 0.0), 3) == models[1]
+
+    history = add([], "search", name="searched", trials=[])
+    artifact = merger.merge((0.25, 0.0, 0.75), None, history, where)
+    one = read_lora(artifact.path / "merged.safetensors", made.SPEC)
+    assert made.difference(one, made.deltas((loras["a"], 0.25), (loras["c"], 0.75))) < 1e-6
+    assert {factors.rank for factors in one.modules.values()} == {2 + 4}
+    inside = json.loads(one.metadata[header.RECIPE_KEY])
+    top = inside[root(inside)]
+    assert top["type"] == "merge" and root(history) in top["used"]
+    assert [(part["name"], part["weight"]) for part in top["parts"]] == [("a@30", 0.25), ("c@30", 0.75)]
 
 
 def test_one_model_is_no_search(family: DrawnFamily, tmp_path: Path) -> None:
