@@ -8,6 +8,7 @@ import pytest
 
 from onmodel.pipeline import make_plan
 from onmodel.recipe import load_recipe
+from onmodel.release.licences import CIRCLESTONE
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -40,7 +41,10 @@ def test_the_recipes_are_whole(name: str) -> None:
 
 def test_the_template_is_right_but_for_the_users_own_files(tmp_path: Path) -> None:
     sheet = (ROOT / "onmodel" / "toon" / "characters" / "backgwa.toml").read_text(encoding="utf-8")
+    sheet = sheet.replace("MIT (toon world)", CIRCLESTONE.name)
     (tmp_path / "my_character.toml").write_text(sheet, encoding="utf-8")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "LICENSE.md").write_text(" ".join(CIRCLESTONE.marks), encoding="utf-8")
     for subset in ("base", "reference"):
         folder = tmp_path / "pictures" / subset
         folder.mkdir(parents=True)
