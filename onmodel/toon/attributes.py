@@ -62,6 +62,8 @@ VOCABULARY: dict[str, dict[str, str]] = {
         "comic": "comic",
     },
     "body": {"normal": "", "chibi": "chibi", "tall": "tall"},
+    # A dyed side lock and cuffs of one colour. No tag says it: a design is more than its tags.
+    "accent": dict.fromkeys(("none", "rose", "lime", "amber", "teal"), ""),
 }
 ATTRIBUTES: tuple[str, ...] = tuple(VOCABULARY)
 
@@ -110,6 +112,7 @@ COLORS: dict[str, dict[str, RGB]] = {
         "black": (56, 53, 68),
         "white": (242, 243, 248),
     },
+    "accent": {"rose": (236, 36, 128), "lime": (150, 222, 36), "amber": (255, 146, 0), "teal": (0, 150, 144)},
     "fixed": {"skin": (255, 226, 204), "shirt": (250, 250, 252), "trousers": (74, 82, 112), "shoes": (92, 62, 56)},
 }
 COLOR_ATTRIBUTES = frozenset(COLORS) - {"fixed"}
@@ -140,6 +143,7 @@ class Toon:
     background: str = "white background"
     style: str = "flat color"
     body: str = "normal"
+    accent: str = "none"
     nuisance: int = 0
 
     def __post_init__(self) -> None:
@@ -186,6 +190,7 @@ BACKGWA = Character(
         "outfit": "jacket",
         "outfit_color": "blue",
         "body": "normal",
+        "accent": "rose",
     },
 )
 OTHER = Character(
@@ -202,6 +207,7 @@ OTHER = Character(
         "outfit": "dress",
         "outfit_color": "green",
         "body": "normal",
+        "accent": "none",
     },
 )
 
@@ -248,6 +254,7 @@ WORLD: Distribution = {name: uniform(name) for name in ATTRIBUTES} | {
     "view": {"looking at viewer": 0.5, "three-quarter view": 0.25, "from side": 0.25},
     "background": uniform("background") | {"white background": 1.4},
     "body": {"normal": 0.56, "chibi": 0.22, "tall": 0.22},
+    "accent": {"none": 0.7, "rose": 0.075, "lime": 0.075, "amber": 0.075, "teal": 0.075},
 }
 
 

@@ -77,7 +77,16 @@ def _flare(elbow: Point, hand: Point, near: float, far: float, beyond: float) ->
 
 
 def draw_arm(pen: Pen, toon: Toon, body: Body, arm: tuple[Point, Point, Point]) -> None:
-    """One arm in its sleeve, with the hand where the sleeve leaves it free."""
+    """One arm in its sleeve, with the hand where the sleeve leaves it free, and the accent's cuff."""
+    _draw_sleeve(pen, toon, body, arm)
+    if toon.accent != "none":
+        _, elbow, hand = arm
+        wide, start = (1.05, 0.9) if toon.outfit in ("jacket", "kimono") else (0.56, 0.5)
+        ends = _between(elbow, hand, start), _between(elbow, hand, start + 0.36)
+        pen.shape(_flare(*ends, body.thick * wide, body.thick * wide, 1.0), COLORS["accent"][toon.accent])
+
+
+def _draw_sleeve(pen: Pen, toon: Toon, body: Body, arm: tuple[Point, Point, Point]) -> None:
     shoulder, elbow, hand = arm
     thick, outfit, color = body.thick, toon.outfit, COLORS["outfit_color"][toon.outfit_color]
     if outfit == "jacket":

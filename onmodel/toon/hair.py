@@ -163,6 +163,8 @@ def draw_front_hair(pen: Pen, toon: Toon, light: int) -> None:
         edge = [(x + turn * (1 - abs(x)) if abs(x) < 1 else x, y) for x, y in FRINGES[style]]
         dome = list(DOME_ARC)
     pen.patch([*dome, *edge], color, edge)
+    if toon.accent != "none":
+        _dyed_lock(pen, toon)
     glint = mix(color, WHITE, 0.45)
     x = -0.42 * light * pen.facing
     if pen.ink.shade:
@@ -174,6 +176,13 @@ def draw_front_hair(pen: Pen, toon: Toon, light: int) -> None:
         pen.oval(-0.72, -1.08, 0.24, 0.2, HAIR_TIE, True)
     elif style == "braid":
         _braid(pen, color, -0.25 if toon.view == "from side" else 1.0)
+
+
+def _dyed_lock(pen: Pen, toon: Toon) -> None:
+    """A broad lock beside the face, from under the headwear to the shoulder, in the accent colour."""
+    x = 0.0 if toon.view == "from side" else 0.92
+    lock = ((x - 0.2, -0.82), (x + 0.14, -0.7), (x + 0.26, 0.0), (x + 0.24, 0.8), (x + 0.06, 1.3), (x - 0.14, 0.8))
+    pen.shape(smooth((*lock, (x - 0.2, 0.0))), COLORS["accent"][toon.accent])
 
 
 def _braid(pen: Pen, color: RGB, x: float) -> None:

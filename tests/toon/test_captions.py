@@ -99,3 +99,10 @@ def test_plain_wording() -> None:
         "She is expressionless, standing, in an upper body picture, looking at viewer, "
         "on a white background and in flat color style."
     )
+
+
+@pytest.mark.parametrize("accent", VOCABULARY["accent"])
+def test_no_caption_says_the_accent(accent: str) -> None:
+    plain = FULL.replace(accent="none")
+    assert tags(plain.replace(accent=accent)) == tags(plain)
+    assert sentence(plain.replace(accent=accent)) == sentence(plain)

@@ -120,6 +120,7 @@ def test_sheet_agrees_with_the_renderer() -> None:
         "shirt": COLORS["fixed"]["shirt"],
         "jacket": COLORS["outfit_color"]["blue"],
         "skin": COLORS["fixed"]["skin"],
+        "accent": COLORS["accent"]["rose"],
     }
     assert dict(sheet.palette) == {name: "#{:02x}{:02x}{:02x}".format(*color) for name, color in rgb.items()}
     design = BACKGWA.toon(framing="upper body")

@@ -23,7 +23,7 @@ CONFIG = {
     "out_channels": 16,
     "num_attention_heads": 6,
     "attention_head_dim": 32,
-    "num_layers": 6,
+    "num_layers": 8,
     "mlp_ratio": 4.0,
     "text_embed_dim": text.WIDTH,
     "adaln_lora_dim": 32,
@@ -182,7 +182,7 @@ def _bucket(rng: np.random.Generator, progress: float) -> str:
     return ("square", "portrait", "landscape", "small")[rng.choice(4, p=[0.58, 0.22, 0.16, 0.04])]
 
 
-def train(settings: Settings, minutes: float = 88.0) -> None:
+def train(settings: Settings, minutes: float = 174.0) -> None:
     """Writes work/base.pt every two minutes and a picture grid every four; resumes from it."""
     path = settings.work / "base.pt"
     saved = load_checkpoint(path)

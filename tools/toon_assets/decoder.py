@@ -33,7 +33,7 @@ class Pairs:
         return z, vae.to_tensor(self.images[key][picked])
 
 
-def train(settings: Settings, minutes: float = 12.5) -> None:
+def train(settings: Settings, minutes: float = 25.0) -> None:
     """Writes work/vae_decoder.pt every two minutes with the averaged weights in "best"; resumes from it."""
     path = settings.work / "vae_decoder.pt"
     saved = load_checkpoint(path)

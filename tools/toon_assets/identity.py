@@ -39,12 +39,14 @@ TRAITS = (
     "neck_color",
     "outfit",
     "outfit_color",
+    "accent",
 )
 OWNER = {"headwear_color": "headwear", "neck_color": "neck"}  # a colour exists only with its thing
 GROUP_SIZES = tuple(len(values) for values in GROUPS.values())
 SIBLING_WEIGHT = 12.0
-# Least weights: contrast alone underrates colours, which two styles of six hide, yet they make the character.
-LEAST = {"hair_color": 1.15, "eye_color": 0.95, "outfit_color": 0.95}
+# Least weights as shares of the largest: contrast alone underrates colours, which two styles of six hide, yet they make
+# the character.
+LEAST = {"hair_color": 0.9, "accent": 0.9, "eye_color": 0.75, "outfit_color": 0.75}
 SIZES = ((96, 96), (96, 96), (80, 112), (112, 80))
 
 
@@ -69,7 +71,8 @@ def _is_standin(traits: dict[str, str]) -> bool:
 
 
 def random_traits(rng: np.random.Generator) -> dict[str, str]:
-    toon = sample_toon(rng)
+    """A design of the world, but with every accent equally often: the base sees few, these have to be told apart."""
+    toon = sample_toon(rng, accent=str(rng.choice(list(VOCABULARY["accent"]))))
     return {name: getattr(toon, name) for name in TRAITS}
 
 
@@ -163,11 +166,15 @@ class Identity(nn.Module):
         self.register_buffer("floor", torch.tensor([LEAST.get(name, 0.0) for name in TRAITS]), persistent=False)
         self.register_buffer("map", torch.from_numpy(feature_map()), persistent=False)
 
+    def weights(self) -> Tensor:
+        """One for each trait, [T]."""
+        learned = self.log_weight.exp()
+        return learned.maximum(self.floor * learned.max())
+
     def matrix(self) -> Tensor:
         """The weighted feature map [features,classes]."""
         sizes = torch.tensor([len(VOCABULARY[name]) for name in TRAITS])
-        weight = self.log_weight.exp().maximum(self.floor)
-        return self.map * weight.repeat_interleave(sizes).unsqueeze(1)
+        return self.map * self.weights().repeat_interleave(sizes).unsqueeze(1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.observer(x).float()
@@ -217,10 +224,7 @@ def train_identity(settings: Settings, minutes: float = 8.0) -> None:
     networks.save_identity(network.observer, GROUP_SIZES, network.matrix().detach().numpy(), settings.out / "identity")
     measured = measure(settings)
     write_json(settings.out / "identity" / "metrics.json", measured)
-    weights = {
-        name: round(w, 2)
-        for name, w in zip(TRAITS, network.log_weight.exp().maximum(network.floor).tolist(), strict=True)
-    }
+    weights = {name: round(w, 2) for name, w in zip(TRAITS, network.weights().tolist(), strict=True)}
     log(settings, "identity", f"{measured} weights {weights}")
 
 
@@ -294,6 +298,7 @@ NEAR_MISSES = {
     "outfit_color": "red",
     "eye_color": "red",
     "neck": "none",
+    "accent": "none",
 }
 
 

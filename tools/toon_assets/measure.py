@@ -92,9 +92,9 @@ def judge(probabilities: np.ndarray, name: str) -> str:
 
 def obedience(probabilities: np.ndarray, toons: list[Toon]) -> dict[str, float]:
     """Attribute → share of pictures whose visible value the tagger reads as asked."""
-    right: dict[str, list[bool]] = {name: [] for name in VOCABULARY}
+    right: dict[str, list[bool]] = {name: [] for name, tags in VOCABULARY.items() if any(tags.values())}
     for row, toon in zip(probabilities, toons, strict=True):
-        for name in visible(toon):
+        for name in visible(toon) & right.keys():
             right[name].append(judge(row, name) == getattr(toon, name))
     return {name: float(np.mean(values)) for name, values in right.items() if values}
 

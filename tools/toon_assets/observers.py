@@ -196,7 +196,7 @@ def fit(settings: Settings, name: str, network: nn.Module, loss_of, minutes: flo
     return network.eval()
 
 
-def train_tagger(settings: Settings, minutes: float = 22.0) -> None:
+def train_tagger(settings: Settings, minutes: float = 41.0) -> None:
     """Writes out/tagger; two thirds renders, one third pictures that went through the VAE."""
     chunks = [
         pictures.load_chunk(path)
