@@ -8,7 +8,7 @@ import sys
 import typer
 
 from onmodel import __version__
-from onmodel.cli import base, run, stage, verify
+from onmodel.cli import base, doctor, run, stage, verify
 from onmodel.errors import OnmodelError
 from onmodel.stages import VERBS
 
@@ -23,6 +23,7 @@ app.command("run")(run.command)
 for verb in VERBS:
     app.command(verb, help=f"Run a recipe's {verb} stage, and the stages that it needs.")(stage.command_for(verb))
 app.command("verify")(verify.command)
+app.command("doctor")(doctor.command)
 app.command("export-base")(base.command)
 
 

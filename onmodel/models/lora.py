@@ -16,6 +16,7 @@ from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.models.family import FamilySpec
+from onmodel.models.foreign import recognise
 from onmodel.models.keys import REFUSED, Layout, name_table, parse_key, written_keys
 from onmodel.models.lycoris import expand_loha, expand_lokr
 from onmodel.models.weights import PAYLOAD_KEY, open_weights, payload_sha256, write_weights
@@ -86,7 +87,8 @@ def read_lora(path: Path, spec: FamilySpec) -> Lora:
             if role in found[linear.name]:
                 raise InputError("lora", path, f"names {linear.name} twice ({key})")
             found[linear.name][role] = file.get_tensor(key).to(torch.float32, copy=True)  # not the mapped file
-    _refuse_unknown(path, unknown, len(keys), spec)
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+    _refuse_unknown(path, unknown, shapes, spec)
     if PAYLOAD_KEY in metadata and metadata[PAYLOAD_KEY] != payload_sha256(source):
         raise InputError("lora", path, "its tensors are not those that its header was written for; get it again")
     declared = _peft_scale(path, config or _header_config(metadata))
@@ -195,13 +197,17 @@ def _refuse_other_kinds(path: Path, keys: list[str]) -> None:
             raise InputError("lora", path, f"changes the text conditioner ({key}); train on the transformer alone")
 
 
-def _refuse_unknown(path: Path, unknown: list[str], total: int, spec: FamilySpec) -> None:
+def _refuse_unknown(path: Path, unknown: list[str], shapes: Mapping[str, tuple[int, ...]], spec: FamilySpec) -> None:
     """Name what was not understood: another model, another number of blocks, or stray keys."""
+    total = len(shapes)
     blocks = [int(match[1]) for key in unknown if (match := re.search(r"blocks[._](\d+)[._]", key))]
     if blocks and len(unknown) < total and max(blocks) >= spec.blocks:
         raise InputError("lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}")
     if unknown and len(unknown) == total:
-        raise InputError("lora", path, f"none of its {total} keys names a layer of {spec.name} (first: {unknown[0]})")
+        kind = recognise(shapes) or "something unknown"
+        what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
+        first = f"none of its {total} keys names a layer (first: {unknown[0]})"
+        raise InputError("lora", path, f"is {kind}, {what}: {first}")
     if unknown:
         raise InputError("lora", path, f"{len(unknown)} of {total} keys are unknown: {', '.join(unknown[:4])}")
 
