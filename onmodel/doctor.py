@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rich.console import Console
+
 from onmodel.errors import InputError, OnmodelError
 from onmodel.progress import Progress
 from onmodel.toon.base import TOON_BASE
@@ -73,9 +75,12 @@ def examine(
             table = source if path.is_dir() else {"dataset_config": path}
             curates[str(path)] = _stage_settings("dataset", {"do": "curate", **table}, Curate)
     tokenizers = _tokenizers(settings) if settings is not None else {}
-    for name, curate in curates.items():
-        with _caught(found, f"data set {name}"):
-            found += dataset_findings(name, curate, recipe, tokenizers, progress)
+    if curates:
+        with progress.task("look at data sets", total=len(curates)) as task:
+            for name, curate in curates.items():
+                with _caught(found, f"data set {name}"):
+                    found += dataset_findings(name, curate, recipe, tokenizers)
+                task.advance()
     return found
 
 
@@ -274,7 +279,7 @@ def base_findings(settings: "BaseSettings") -> "tuple[list[Finding], Outline | N
 
 def _part(role: str, numbers: int, config: Mapping[str, Any], dtypes: Counter[str]) -> Finding:
     layers = config.get("num_layers", config.get("num_hidden_layers"))
-    text = f"{numbers / 1e6:,.0f} M parameters" + (f" in {layers} blocks" if layers else "")
+    text = f"{numbers / 1e6:,.{0 if numbers > 1e8 else 1}f} M parameters" + (f" in {layers} blocks" if layers else "")
     text += ", stored as " + " and ".join(sorted(dtypes))
     if dtypes.get("F16"):
         return Finding(f"base {role}", "warn", text, "float16 may have cut large values; prefer the bfloat16 file")
@@ -327,7 +332,7 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
 
 
 def dataset_findings(
-    name: str, settings: "Curate", recipe: "Recipe | None", tokenizers: Mapping[str, Any], progress: Progress
+    name: str, settings: "Curate", recipe: "Recipe | None", tokenizers: Mapping[str, Any]
 ) -> Iterator[Finding]:
     """What curate makes of a data set. Raises InputError when nothing is left of it."""
     from onmodel.dataset.manifest import read_items
@@ -335,7 +340,7 @@ def dataset_findings(
 
     about = f"data set {name}"
     with tempfile.TemporaryDirectory(prefix="onmodel-doctor-") as folder:
-        _curate(settings, Path(folder), progress)
+        _curate(settings, Path(folder))
         items = read_items(Path(folder) / "out")
         manifest = read_json(Path(folder) / "out" / "manifest.json")
     subsets = ", ".join(f"{subset} {row['count']}" for subset, row in manifest["subsets"].items())
@@ -389,7 +394,7 @@ def _trainings(recipe: "Recipe | None") -> list[Mapping[str, Any]]:
     return [table for table in recipe.stages.values() if table["do"] == "train"]
 
 
-def _curate(settings: "Curate", folder: Path, progress: Progress) -> None:
+def _curate(settings: "Curate", folder: Path) -> None:
     """Run the stage into `folder/out`, where nothing of it is kept."""
     from onmodel.character import load_character
     from onmodel.records import Artifact
@@ -402,7 +407,7 @@ def _curate(settings: "Curate", folder: Path, progress: Progress) -> None:
     sheet = TOON_BASE.parents[1] / "characters" / "backgwa.toml"  # curate does not look at it
     context = Context(
         name="doctor", seed=0, date="", character=load_character(sheet), family=family, base_name="", base_sha256="",
-        threads=1, scratch=folder, pictures=folder / "pictures", progress=progress,
+        threads=1, scratch=folder, pictures=folder / "pictures", progress=Progress(Console(quiet=True)),
         commit=lambda kind, lineage: Artifact(kind, "", folder / "out"),
     )  # fmt: skip
     curate.run(Inputs({}), settings, context)
