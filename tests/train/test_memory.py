@@ -34,7 +34,7 @@ def test_two_short_runs_say_what_a_whole_one_takes(tiny_anima: Path, checkpointi
 def test_activations_grow_with_pixels_and_batch_and_shrink_with_checkpointing(tiny_anima: Path) -> None:
     shapes = of_blocks(tiny_anima, 4)
     kept = [peak_bytes(shapes, OPTIONS, BF16, side, False) for side in (128, 256, 512)]
-    assert (kept[2] - kept[1]) == pytest.approx(4 * (kept[1] - kept[0]), rel=0.05)  # linear in pixels: no score matrix
+    assert (kept[2] - kept[1]) == pytest.approx(4 * (kept[1] - kept[0]), rel=0.15)  # a score matrix would make it 16
     assert peak_bytes(shapes, OPTIONS.model_copy(update={"batch": 8}), BF16, 256, False) > 2 * kept[1]
     assert peak_bytes(shapes, OPTIONS, BF16, 512, True) < 0.6 * kept[2]
 
