@@ -46,9 +46,8 @@ def test_a_whole_installation_base_and_data_set_pass(pictures: Path) -> None:
     assert code == 0
     assert {"python", "card", "processor", "memory", "disk"} <= set(rows)
     assert "blocks" in rows["base transformer"][0]["text"] and rows["base transformer"][0]["status"] == "ok"
-    said = [
-        (row["status"], row["text"]) for row in next(row for about, row in rows.items() if about.startswith("data"))
-    ]
+    (looked_at,) = (found for about, found in rows.items() if about.startswith("data set"))
+    said = [(row["status"], row["text"]) for row in looked_at]
     assert ("ok", "3 pictures: pictures 3") in said
     assert any(status == "warn" and text.startswith("torn.png: ") for status, text in said)
     assert ("warn", "1 captions hold letters that T5 does not know") in said

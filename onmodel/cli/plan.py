@@ -75,7 +75,7 @@ def _memory_table(name: str, row: "Forecast") -> Table:
     table = Table(
         title=f"{name}: peak memory of a step, batch {row.batch}, GiB",
         title_justify="left",
-        caption="from shapes alone; a card's context comes on top",
+        caption="from shapes alone; a card's context comes on top, a processor's heap can double it",
         caption_justify="left",
         box=SIMPLE,
         pad_edge=False,

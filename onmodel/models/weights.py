@@ -56,7 +56,7 @@ class Stored:
         Raises InputError when the file was cut since its header was read. The dtype must be one of `DTYPES`.
         """
         tensor = torch.empty(self.shape, dtype=DTYPES[self.dtype])
-        buffer = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+        buffer = tensor.reshape(-1).view(torch.uint8).numpy().data
         with self.path.open("rb") as file:
             file.seek(self.start)
             if file.readinto(buffer) != len(buffer):
