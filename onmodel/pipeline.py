@@ -6,7 +6,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import ModuleType
@@ -27,7 +27,10 @@ from onmodel.stages import VERBS
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings
 
 if TYPE_CHECKING:
+    from onmodel.models.anima.outline import Outline
     from onmodel.models.family import Family
+    from onmodel.train.memory import Forecast
+    from onmodel.train.options import Options
 
 # Seconds per unit on two cores with the toon base, measured with recipes/release_2.toml; unknown for another base.
 TOON_RATES = {"step": 0.16, "picture": 0.14, "stage": 2.0}
@@ -88,7 +91,10 @@ def run(recipe: Recipe, project: Project, progress: Progress, until: str | None 
     """
     steps = make_plan(recipe)
     wanted = {step.name for step in steps} if until is None else needed(steps, until)
-    family, base_sha256 = base_of(recipe)
+    for step in steps:
+        if step.name in wanted and step.plan.missing:
+            raise step.plan.missing[0]
+    family, base_sha256 = base_of(recipe, progress)
     result = Result({}, {})
     for step in steps:
         if step.name not in wanted:
@@ -152,12 +158,39 @@ def needed(steps: list[Step], until: str) -> set[str]:
     return wanted
 
 
-def base_of(recipe: Recipe) -> "tuple[Callable[[], Family], str]":
+def base_of(recipe: Recipe, progress: Progress) -> "tuple[Callable[[], Family], str]":
     """A function that loads the base once, and the SHA-256 that names it; checks that its files are there."""
     from onmodel.models.load import base_sha256, load_base, parse_base
 
     settings = parse_base(recipe.base)
-    return functools.cache(lambda: load_base(settings)), base_sha256(settings)
+    sha256 = base_sha256(settings, progress)
+    return functools.cache(lambda: load_base(settings, sha256)), sha256
+
+
+def forecasts(recipe: Recipe, steps: Sequence[Step], progress: Progress) -> "tuple[Outline, dict[str, Forecast]]":
+    """The base's outline and what each training of the plan takes. No weight is read, nothing is downloaded.
+
+    A base whose `dtype` is "auto" is taken as bfloat16, as on a card. Raises InputError for files that do not fit.
+    """
+    import torch
+
+    from onmodel.models.load import outline, parse_base
+    from onmodel.train.memory import forecast
+
+    settings = parse_base(recipe.base)
+    dtype = torch.float32 if settings.dtype == "float32" else torch.bfloat16
+    shapes = outline(settings)
+
+    known: dict[str, Forecast] = {}  # by what a forecast follows from: refining is often as large as the first training
+    found = {}
+    for step in steps:
+        if step.verb == "train":
+            options: Options = step.settings  # type: ignore[assignment]
+            key = repr((options.rank, options.targets, options.batch, options.resolution, options.precision))
+            if key not in known:
+                known[key] = forecast(shapes, options, dtype, progress)
+            found[step.name] = known[key]
+    return shapes, found
 
 
 def environment() -> dict[str, str]:

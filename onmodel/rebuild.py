@@ -52,7 +52,10 @@ def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | 
     stages = {_stage_name(own[id]): id for id in ordered(own) if _verb(own[id])}
     recipe, left_out = _recipe(release, own, stages, maker)
     found = Rebuilt(left_out=left_out, ground=_ground(own))
-    (base,), here = {node["sha256"] for node in own.values() if node["type"] == "base"}, pipeline.base_of(recipe)[1]
+    (base,), here = (
+        {node["sha256"] for node in own.values() if node["type"] == "base"},
+        pipeline.base_of(recipe, progress)[1],
+    )
     if here != base:
         found.differs = ("base", f"{recipe.base_name} is {here[:12]}, was {base[:12]}")
         return found

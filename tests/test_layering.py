@@ -12,7 +12,7 @@ RANKS = (
     {"errors"}, {"hashing"}, {"randomness"}, {"records", "progress", "policy"}, {"character"},
     {"ledger"}, {"toon"}, {"models"}, {"dataset"},
     {"curate", "train", "sample", "merge"}, {"evaluate"}, {"release"},
-    {"stages"}, {"recipe", "project"}, {"pipeline"}, {"proof", "rebuild"}, {"report"}, {"cli"},
+    {"stages"}, {"recipe", "project"}, {"pipeline"}, {"proof", "rebuild"}, {"report", "doctor"}, {"cli"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 

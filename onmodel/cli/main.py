@@ -8,7 +8,7 @@ import sys
 import typer
 
 from onmodel import __version__
-from onmodel.cli import base, lineage, merge, prove, rebuild, release, run, stage, verify
+from onmodel.cli import base, doctor, lineage, merge, prove, rebuild, release, run, stage, verify
 from onmodel.errors import OnmodelError
 from onmodel.stages import VERBS
 
@@ -28,6 +28,7 @@ app.command("verify")(verify.command)
 app.command("lineage")(lineage.command)
 app.command("prove")(prove.command)
 app.command("rebuild")(rebuild.command)
+app.command("doctor")(doctor.command)
 app.command("export-base")(base.command)
 
 

@@ -1,14 +1,19 @@
 """The plan of a recipe as a table: what each stage will train, generate and take, before anything is spent."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from onmodel.errors import InputError
 from onmodel.pipeline import Step
 from onmodel.recipe import Recipe
+
+if TYPE_CHECKING:
+    from onmodel.models.anima.outline import Outline
+    from onmodel.train.memory import Forecast
 
 
 def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
@@ -40,14 +45,73 @@ def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
         console.print("time: unknown until this base was measured on this machine", highlight=False)
 
 
-def plan_as_dict(recipe: Recipe, steps: Sequence[Step]) -> dict[str, Any]:
-    """The same plan as JSON values."""
+def print_forecasts(
+    outline: "Outline", forecasts: "Mapping[str, Forecast]", steps: Sequence[Step], console: Console
+) -> None:
+    """Print the base's size, what each training trains and takes, and what the recipe names that is not there."""
+    sizes = f"{outline.parameters('transformer') / 1e6:,.0f} M parameters in {outline.spec.blocks} blocks"
+    origin = "" if "transformer" in outline.sources else ", as published; the file is not there yet"
+    console.print(f"base: transformer of {sizes}{origin}", highlight=False, soft_wrap=True)
+    for name, row in forecasts.items():
+        console.print(
+            f"{name}: trains {row.parameters / 1e6:.1f} M parameters in {row.layers} of {len(outline.spec.linears)} "
+            f"layers; a checkpoint is {row.file_bytes / 2**20:.0f} MiB",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if row.memory:
+            console.print(_memory_table(name, row))
+    for what in missing_of(outline, steps):
+        console.print(f"not there: {what}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def missing_of(outline: "Outline", steps: Sequence[Step]) -> list[InputError]:
+    """What the recipe names and is not there, each once."""
+    errors = [*outline.missing, *(error for step in steps for error in step.plan.missing)]
+    return list({str(error): error for error in errors}.values())
+
+
+def _memory_table(name: str, row: "Forecast") -> Table:
+    table = Table(
+        title=f"{name}: peak memory of a step, batch {row.batch}, GiB",
+        title_justify="left",
+        caption="from shapes alone; a card's context comes on top, a processor's heap can double it",
+        caption_justify="left",
+        box=SIMPLE,
+        pad_edge=False,
+    )
+    table.add_column("gradient_checkpointing", no_wrap=True)
+    for side in row.memory:
+        table.add_column(f"{side} px", justify="right", no_wrap=True)
+    for i, title in enumerate(("false", "true")):
+        table.add_row(title, *(f"{peaks[i] / 2**30:.1f}" for peaks in row.memory.values()))
+    return table
+
+
+def plan_as_dict(
+    recipe: Recipe, steps: Sequence[Step], outline: "Outline", forecasts: "Mapping[str, Forecast]"
+) -> dict[str, Any]:
+    """The same plan as JSON values; sizes in bytes."""
     rows = [
         {"stage": s.name, "do": s.verb, "counts": dict(s.plan.counts), "exposures": dict(s.plan.exposures),
          "steps": s.plan.steps, "pictures": s.plan.pictures, "seconds": s.seconds}
         for s in steps
     ]  # fmt: skip
-    return {"recipe": recipe.name, "base": recipe.base_name, "stages": rows}
+    for row in rows:
+        if forecast := forecasts.get(row["stage"]):
+            memory = {
+                str(side): {"keep_activations": kept, "gradient_checkpointing": twice}
+                for side, (kept, twice) in forecast.memory.items()
+            }
+            row["training"] = {
+                "layers": forecast.layers, "parameters": forecast.parameters, "file_bytes": forecast.file_bytes,
+                "batch": forecast.batch, "peak_bytes": memory,
+            }  # fmt: skip
+    missing = [
+        {"field": error.field, "value": str(error.value), "remedy": error.remedy}
+        for error in missing_of(outline, steps)
+    ]
+    return {"recipe": recipe.name, "base": recipe.base_name, "stages": rows, "missing": missing}
 
 
 def clock(seconds: float | None) -> str:

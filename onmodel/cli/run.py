@@ -25,7 +25,7 @@ def execute(recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool
     from rich.console import Console
 
     from onmodel import pipeline
-    from onmodel.cli.plan import plan_as_dict, print_plan
+    from onmodel.cli.plan import plan_as_dict, print_forecasts, print_plan
     from onmodel.progress import Progress
     from onmodel.project import Project
     from onmodel.recipe import load_recipe
@@ -35,11 +35,14 @@ def execute(recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool
     if until is not None:
         names = pipeline.needed(steps, until)
         steps = [step for step in steps if step.name in names]
-    print_plan(recipe, steps, Console() if dry_run and not as_json else Console(stderr=True))
+    console = Console() if dry_run and not as_json else Console(stderr=True)
+    print_plan(recipe, steps, console)
     if dry_run:
-        pipeline.base_of(recipe)
+        with Progress() as progress:
+            outline, forecasts = pipeline.forecasts(recipe, steps, progress)
+        print_forecasts(outline, forecasts, steps, console)
         if as_json:
-            print(json.dumps(plan_as_dict(recipe, steps), indent=1))
+            print(json.dumps(plan_as_dict(recipe, steps, outline, forecasts), indent=1))
         return
     project = Project(folder or Path(recipe_path.stem))
     with project.writing(), Progress() as progress:

@@ -17,6 +17,7 @@ import numpy as np
 
 from onmodel.errors import InputError
 from onmodel.models.family import FamilySpec
+from onmodel.models.foreign import recognise
 from onmodel.models.keys import REFUSED, Layout, name_table, parse_key, written_keys
 from onmodel.models.lycoris import expand_loha, expand_lokr, expanded_shape
 from onmodel.models.weights import (
@@ -234,7 +235,7 @@ def _layers(path: Path, entries: Mapping[str, Entry], spec: FamilySpec) -> dict[
         if role in found[linear.name]:
             raise InputError("lora", path, f"names {linear.name} twice ({key})")
         found[linear.name][role] = key
-    _refuse_unknown(path, unknown, len(entries), spec)
+    _refuse_unknown(path, unknown, entries, spec)
     return found
 
 
@@ -265,13 +266,17 @@ def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry]) -> None:
             raise InputError("lora", path, f"changes the text conditioner ({key}); train on the transformer alone")
 
 
-def _refuse_unknown(path: Path, unknown: list[str], total: int, spec: FamilySpec) -> None:
+def _refuse_unknown(path: Path, unknown: list[str], entries: Mapping[str, Entry], spec: FamilySpec) -> None:
     """Name what was not understood: another model, another number of blocks, or stray keys."""
+    total = len(entries)
     blocks = [int(match[1]) for key in unknown if (match := re.search(r"blocks[._](\d+)[._]", key))]
     if blocks and len(unknown) < total and max(blocks) >= spec.blocks:
         raise InputError("lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}")
     if unknown and len(unknown) == total:
-        raise InputError("lora", path, f"none of its {total} keys names a layer of {spec.name} (first: {unknown[0]})")
+        kind = recognise({key: entry.shape for key, entry in entries.items()}) or "something unknown"
+        what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
+        first = f"none of its {total} keys names a layer (first: {unknown[0]})"
+        raise InputError("lora", path, f"is {kind}, {what}: {first}")
     if unknown:
         raise InputError("lora", path, f"{len(unknown)} of {total} keys are unknown: {', '.join(unknown[:4])}")
 

@@ -2,7 +2,7 @@
 
 `safetensors.save_file` writes metadata in a random order; here the header is sorted, so one recipe gives one file hash.
 A file is read into buffers of one tensor, not mapped, and written as its tensors come: a pass over a large file takes
-the memory of one layer. Nothing here but `open_weights` and `write_weights` needs torch.
+the memory of one layer. Only what takes or gives torch's tensors needs torch.
 """
 
 import hashlib
@@ -20,12 +20,18 @@ from onmodel.errors import InputError
 from onmodel.hashing import atomic_file
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 PAYLOAD_KEY = "onmodel.payload_sha256"
 FLOATS = ("F64", "F32", "F16", "BF16")  # what is read as numbers
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "U64": 8, "I32": 4, "U32": 4,
          "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}  # fmt: skip
+# First bytes of other kinds of files with weights.
+_OTHERS = {
+    b"GGUF": "is a quantised GGUF file; use the bfloat16 .safetensors",
+    b"PK\x03\x04": "is a PyTorch pickle, which can run code when it is opened; use the .safetensors",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,31 @@ class Entry:
         return SIZES[self.dtype] * int(np.prod(self.shape, dtype=np.int64))
 
 
+@dataclass(frozen=True, slots=True)
+class Stored(Entry):
+    """A tensor in a file, from byte `start` to byte `end`."""
+
+    path: Path
+    start: int
+    end: int
+
+    def read(self) -> "Tensor":
+        """The tensor, read straight into memory of its own; its dtype must be one of `FLOATS`.
+
+        Not through a mapped file: mapped pages stay in the process beside their copy, which doubles its memory.
+        Raises InputError when the file was cut since its header was read.
+        """
+        import torch
+
+        tensor = torch.empty(self.shape, dtype=_torch_dtypes()[self.dtype])
+        buffer = tensor.reshape(-1).view(torch.uint8).numpy().data
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            if file.readinto(buffer) != len(buffer):
+                raise InputError("file", self.path, "became shorter while it was read; get it again")
+        return tensor
+
+
 class WeightsFile:
     """An open safetensors file. `entries` maps its keys, `metadata` holds its words; a context manager.
 
@@ -48,15 +79,8 @@ class WeightsFile:
 
     def __init__(self, path: Path, field: str) -> None:
         self.path, self.field = path, field
-        checked = open_weights(path, field, framework="np")  # safetensors' own check of every length and offset
-        self.metadata: dict[str, str] = dict(checked.metadata() or {})
+        self.entries, self.metadata = read_header(path, field)
         self._file = path.open("rb", buffering=0)
-        length = int.from_bytes(self._file.read(8), "little")
-        header: dict[str, Any] = json.loads(self._file.read(length))
-        header.pop("__metadata__", None)
-        self.entries = {key: Entry(row["dtype"], tuple(row["shape"])) for key, row in header.items()}
-        self._places = {key: (8 + length + row["data_offsets"][0], 8 + length + row["data_offsets"][1])
-                        for key, row in header.items()}  # fmt: skip
 
     def __enter__(self) -> "WeightsFile":
         return self
@@ -68,9 +92,9 @@ class WeightsFile:
 
     def raw(self, key: str) -> np.ndarray:
         """The bytes of a tensor, uint8 [n]."""
-        start, end = self._places[key]
-        buffer = np.empty(end - start, np.uint8)
-        self._file.seek(start)
+        entry = self.entries[key]
+        buffer = np.empty(entry.end - entry.start, np.uint8)
+        self._file.seek(entry.start)
         view, got = buffer.data, 0
         while got < len(buffer):  # an unbuffered read may stop short
             count = self._file.readinto(view[got:])
@@ -111,7 +135,25 @@ def open_weights(path: Path, field: str, framework: str = "pt") -> Any:
     try:
         return safe_open(path, framework=framework)
     except SafetensorError as error:
-        raise InputError(field, path, f"is no complete safetensors file ({error}); get it again") from error
+        with path.open("rb") as file:
+            start = file.read(4)
+        what = _OTHERS.get(start, f"is no complete safetensors file ({error}); get it again")
+        raise InputError(field, path, what) from error
+
+
+def read_header(path: Path, field: str) -> tuple[dict[str, Stored], dict[str, str]]:
+    """The tensors of a safetensors file by name, and its words; no tensor is read. Raises InputError."""
+    # Opening it is safetensors' own check of every length and offset.
+    with open_weights(path, field, framework="np"), path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(length))
+    words: dict[str, str] = header.pop("__metadata__", {})
+    first = 8 + length
+    tensors = {
+        name: Stored(row["dtype"], tuple(row["shape"]), path, *(first + offset for offset in row["data_offsets"]))
+        for name, row in header.items()
+    }
+    return tensors, words
 
 
 def read_metadata(path: Path, field: str = "file") -> dict[str, str]:
@@ -178,8 +220,14 @@ def write_weights(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping
     """Write torch's float tensors (`stream_weights`)."""
     import torch
 
-    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    names = {dtype: name for name, dtype in _torch_dtypes().items()}
     entries = {name: Entry(names[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
     pieces = (tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
               for name in written_order(entries))  # fmt: skip
     stream_weights(path, entries, pieces, metadata)
+
+
+def _torch_dtypes() -> "dict[str, torch.dtype]":
+    import torch
+
+    return {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

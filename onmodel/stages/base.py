@@ -43,7 +43,8 @@ class Plan:
     """What a stage will cost and make, for the plan that is printed first.
 
     `steps` of training, `pictures` to generate, `exposures`: subset → times that each of its pictures is seen;
-    `counts`: subset → pictures in the data set it makes; `models`: LoRA files it makes.
+    `counts`: subset → pictures in the data set it makes; `models`: LoRA files it makes. `missing`: files that the
+    recipe names and that are not there; the plan was made without them, a run is refused.
     """
 
     steps: int = 0
@@ -51,6 +52,7 @@ class Plan:
     exposures: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     models: int = 0
+    missing: tuple[InputError, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from onmodel.stages.base import Context, Inputs, Plan, StageSettings
 from onmodel.toon.datasets import STANDIN_SETS, write_set
 
 SHOWN_REFUSALS = 5
+ASSUMED = 20  # pictures in a folder that is not there yet
 
 
 class Source(StageSettings):
@@ -97,9 +98,15 @@ class Settings(StageSettings):
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
-    """Pictures per subset. Raises InputError when a folder or an older subset does not exist."""
+    """Pictures per subset; a folder that is not there yet counts as 20. Raises InputError for an unknown subset."""
+    folders = dict.fromkeys(source.folder for rows in settings.subsets.values() for source in rows if source.folder)
     return Plan(
-        counts={name: sum(_expected(source, before) for source in rows) for name, rows in settings.subsets.items()}
+        counts={name: sum(_expected(source, before) for source in rows) for name, rows in settings.subsets.items()},
+        missing=tuple(
+            InputError("folder", folder, f"no such folder; planned as if it held {ASSUMED} pictures")
+            for folder in folders
+            if not folder.exists()
+        ),
     )
 
 
@@ -107,7 +114,7 @@ def _expected(source: Source, before: Mapping[str, Plan]) -> int:
     if source.toon:
         return source.count or STANDIN_SETS[source.toon].count
     if source.folder:
-        found = len(scan_folder(source.folder, "")[0])
+        found = len(scan_folder(source.folder, "")[0]) if source.folder.exists() else ASSUMED
     elif source.stage:
         plan = before[source.stage]
         found = sum(plan.counts.values()) or plan.pictures

@@ -36,7 +36,8 @@ class Settings(Generating):
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Pictures: prompts × seeds × (three arms of the base + two of every model)."""
     models = sum(named(reference, before) for reference in settings.models)
-    return Plan(pictures=len(SUITES[settings.suite]) * settings.seeds * (3 + 2 * models), models=models)
+    pictures = len(SUITES[settings.suite]) * settings.seeds * (3 + 2 * models)
+    return Plan(pictures=pictures, models=models, missing=settings.missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:

@@ -64,15 +64,21 @@ class Settings(StageSettings):
         return [self.model, self.evaluation]
 
 
-def check_licence(settings: Settings, base_name: str, character: Character) -> tuple[Base, str]:
-    """The base's row and its licence's text. Raises InputError, at the plan already, when one is wrong or missing."""
+def check_licence(settings: Settings, base_name: str, character: Character) -> None:
+    """At the plan already: raises InputError for a licence that does not fit the base. A text that is named and not
+    there yet is in the plan's `missing`.
+    """
     base = base_of(base_name, character.license)
-    return base, licence_text(base, settings.license_file)
+    if settings.license_file is None or settings.license_file.exists():
+        licence_text(base, settings.license_file)
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """The samples are drawn anew, since they carry the released file's hash."""
-    return Plan(pictures=settings.samples, models=1)
+    file = settings.license_file
+    lacking = file is not None and not file.exists()
+    missing = (InputError("license_file", file, "no such file; it goes with every copy"),) if lacking else ()
+    return Plan(pictures=settings.samples, models=1, missing=missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
@@ -82,7 +88,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     OnmodelError when diffusers does not load the file, VerifyError when a number on the card is not a measured one.
     """
     character, name = context.character, settings.file_name
-    base, licence = check_licence(settings, context.base_name, character)
+    base = base_of(context.base_name, character.license)
+    licence = licence_text(base, settings.license_file)
     check_text(f"{settings.title}, {name}, rating {character.rating}", f"stages.{context.name}.title")
     measured = inputs.artifact(settings.evaluation).path / "evaluation.json"
     evaluation = read_json(measured)

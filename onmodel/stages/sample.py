@@ -69,6 +69,14 @@ class Generating(StageSettings):
     def needs(self) -> list[str]:
         return [self.references.stage] if self.references else []
 
+    @property
+    def missing(self) -> tuple[InputError, ...]:
+        """What is wrong with the folders of observers that were named."""
+        named = {"tagger": self.tagger, "identity": self.identity}
+        return tuple(
+            InputError(field, path, "no such folder") for field, path in named.items() if path and not path.is_dir()
+        )
+
     def observers(self, context: Context) -> Observers:
         """The observers that were named, or the toon world's own."""
         return load_observers(context.base_name, self.tagger, self.identity, context.threads)
@@ -93,7 +101,8 @@ class Settings(Generating):
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Generates `count` pictures."""
-    return Plan(pictures=settings.count, counts={"pictures": settings.keep or settings.count})
+    counts = {"pictures": settings.keep or settings.count}
+    return Plan(pictures=settings.count, counts=counts, missing=settings.missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from onmodel.errors import InputError
 from onmodel.models.anima.single_file import CONFIG_KEY, export_single_files
 from onmodel.models.family import Family
-from onmodel.models.load import base_sha256, load_base, parse_base
+from onmodel.models.load import base_sha256, load_base, outline, parse_base
 from onmodel.models.weights import read_metadata
 from onmodel.sample.sampler import Job, sample
 
@@ -37,10 +38,11 @@ def test_single_files_are_the_same_base(tiny_anima: Path, single_files: dict[str
     assert single.sha256 == base_sha256(dict(single_files))
 
 
-def test_derived_models_have_another_prefix(tmp_path: Path, single_files: dict[str, Path]) -> None:
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model.", ""])
+def test_derived_models_have_another_prefix(tmp_path: Path, single_files: dict[str, Path], prefix: str) -> None:
     tensors = load_file(single_files["dit"])
-    renamed = {f"model.diffusion_model.{key.removeprefix('net.')}": tensor for key, tensor in tensors.items()}
-    renamed["model.diffusion_model.pos_embedder.seq"] = torch.arange(8.0)
+    renamed = {f"{prefix}{key.removeprefix('net.')}": tensor for key, tensor in tensors.items()}
+    renamed[f"{prefix}pos_embedder.seq"] = torch.arange(8.0)
     save_file(renamed, tmp_path / "dit.safetensors", read_metadata(single_files["dit"]))
     derived = load_base({**single_files, "dit": tmp_path / "dit.safetensors"})
     assert torch.equal(picture(derived), picture(load_base(dict(single_files))))
@@ -61,6 +63,10 @@ def test_missing_files_are_named(tiny_anima: Path, single_files: dict[str, Path]
         load_base({**single_files, "vae": tmp_path / "nowhere"})
     with pytest.raises(InputError, match=r"base\.tokenizers: missing — single files hold no tokenizers"):
         load_base({name: path for name, path in single_files.items() if name != "tokenizers"})
+    with pytest.raises(InputError, match=r"base\.tokenizers: .*tokenizer — no such file or folder"):
+        load_base({**single_files, "tokenizers": tmp_path})
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "t5_tokenizer").mkdir()
     with pytest.raises(InputError, match=r"base\.tokenizers: .* — no tokenizer here"):
         load_base({**single_files, "tokenizers": tmp_path})
     with pytest.raises(InputError, match="not both"):
@@ -86,10 +92,25 @@ def test_torn_and_foreign_files_stop(tmp_path: Path, single_files: dict[str, Pat
     torn.write_bytes(single_files["vae"].read_bytes()[:-100])
     with pytest.raises(InputError, match=r"base\.vae: .*is no complete safetensors"):
         load_base({**single_files, "vae": torn})
-    with pytest.raises(InputError, match="is no Anima transformer: 0 keys"):
+    with pytest.raises(InputError, match="is a video VAE, not an Anima transformer: 0 keys"):
         load_base({**single_files, "dit": single_files["vae"]})
-    with pytest.raises(InputError, match="holds no text_encoder of Anima"):
+    with pytest.raises(InputError, match="is a video VAE, not Anima's text_encoder"):
         load_base({**single_files, "text_encoder": single_files["vae"]})
+    with pytest.raises(InputError, match="is an Anima checkpoint, not Anima's vae"):
+        load_base({**single_files, "vae": single_files["dit"]})
+    (tmp_path / "dit.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(InputError, match="is a quantised GGUF file"):
+        load_base({**single_files, "dit": tmp_path / "dit.gguf"})
+    torch.save({"a": torch.ones(1)}, tmp_path / "dit.ckpt")
+    with pytest.raises(InputError, match="is a PyTorch pickle"):
+        load_base({**single_files, "dit": tmp_path / "dit.ckpt"})
+
+
+def test_a_cosmos_model_has_no_text_conditioner(tmp_path: Path, single_files: dict[str, Path]) -> None:
+    tensors = {key: tensor for key, tensor in load_file(single_files["dit"]).items() if "llm_adapter" not in key}
+    save_file(tensors, tmp_path / "dit.safetensors")
+    with pytest.raises(InputError, match="has no text conditioner"):
+        load_base({**single_files, "dit": tmp_path / "dit.safetensors"})
 
 
 def test_lost_and_quantised_tensors_stop(tmp_path: Path, single_files: dict[str, Path]) -> None:
@@ -97,15 +118,73 @@ def test_lost_and_quantised_tensors_stop(tmp_path: Path, single_files: dict[str,
     path = tmp_path / "dit.safetensors"
     lost = {key: tensor for key, tensor in tensors.items() if ".blocks.0.mlp.layer2" not in key}
     save_file(lost, path, words)
-    with pytest.raises(InputError, match=r"1 tensors are missing, e.g. blocks\.0\.mlp\.layer2\.weight"):
+    with pytest.raises(InputError, match=r"1 of \d+ tensors are missing, e.g. blocks\.0\.mlp\.layer2\.weight"):
         load_base({**single_files, "dit": path})
     save_file({**tensors, "net.blocks.9.mlp.layer2.weight": torch.ones(1)}, path, words)
-    with pytest.raises(InputError, match=r"tensors are missing, e.g. blocks\.2\."):  # block numbers with a gap
+    with pytest.raises(InputError, match=r"blocks\.2 is missing, although there is blocks\.9; get the file again"):
         load_base({**single_files, "dit": path})
     key = "net.blocks.0.mlp.layer2.weight"
     save_file({**tensors, key: tensors[key].to(torch.float8_e4m3fn)}, path, words)
-    with pytest.raises(InputError, match="use the bfloat16 file"):
+    with pytest.raises(InputError, match=r"is quantised \(F8_E4M3\); use the bfloat16 file"):
         load_base({**single_files, "dit": path})
+
+
+def test_two_variants_of_one_part_are_not_mixed(tmp_path: Path, tiny_anima: Path) -> None:
+    shutil.copytree(tiny_anima, tmp_path / "x")
+    weights = tmp_path / "x" / "vae" / "diffusion_pytorch_model.safetensors"
+    shutil.copy(weights, weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    with pytest.raises(InputError, match=r"is in diffusion_pytorch_model\.fp16\.safetensors too; keep one"):
+        load_base({"folder": tmp_path / "x"})
+
+
+def test_the_outline_is_the_loaded_base_without_its_weights(tiny_anima: Path, single_files: dict[str, Path]) -> None:
+    for base in ({"folder": tiny_anima}, dict(single_files)):
+        shapes = outline(base)
+        assert shapes.spec == load_base(base).spec and not shapes.missing
+        assert all(parameter.is_meta for model in shapes.models.values() for parameter in model.parameters())
+
+
+def test_without_files_the_outline_is_the_published_base() -> None:
+    """The published files have 4.18, 1.19 and 0.254 GB in bfloat16."""
+    shapes = outline({})
+    sizes = {role: 2 * shapes.parameters(role) / 1e9 for role in shapes.models}
+    assert sizes["transformer"] + sizes["text_conditioner"] == pytest.approx(4.18, abs=0.005)
+    assert sizes["text_encoder"] == pytest.approx(1.19, abs=0.005)
+    assert sizes["vae"] == pytest.approx(0.254, abs=0.0005)
+    assert (shapes.spec.blocks, len(shapes.spec.targets("attention_mlp"))) == (28, 280)
+    assert len(shapes.spec.targets("attention_mlp_adaln")) == 448
+    assert [error.field for error in shapes.missing] == ["base.dit", "base.text_encoder", "base.vae", "base.tokenizers"]
+
+
+def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"^base\.hub: someone/anima — is not in the local cache and the hub cannot"):
+        load_base({"hub": "someone/anima"})
+    with pytest.raises(InputError, match=r'base\.hub: some one/anima — write "owner/name"'):
+        load_base({"hub": "some one/anima"})
+    with pytest.raises(InputError, match="not both"):
+        load_base({"hub": "someone/anima", "folder": tmp_path})
+    assert outline({"hub": "someone/anima"}).missing[0].field == "base.hub"
+
+
+def test_a_hub_id_is_read_from_the_local_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_anima: Path, single_files: dict[str, Path]
+) -> None:
+    """The cache as huggingface_hub lays it out; single files take their tokenizers from it."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    repository = tmp_path / "models--someone--anima"
+    shutil.copytree(tiny_anima, repository / "snapshots" / ("a" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    whole = load_base({"hub": "someone/anima"})
+    assert whole.sha256 == base_sha256({"folder": tiny_anima})
+    files = {name: path for name, path in single_files.items() if name != "tokenizers"}
+    assert torch.equal(picture(load_base({**files, "hub": "someone/anima@main"})), picture(whole))
+    shutil.rmtree(repository / "snapshots" / ("a" * 40) / "vae")
+    with pytest.raises(InputError, match=r"base\.hub: someone/anima — has no vae/"):
+        load_base({"hub": "someone/anima"})
 
 
 def test_a_folder_of_another_class_stops(tmp_path: Path, tiny_anima: Path) -> None:

@@ -267,7 +267,7 @@ def test_wrong_tensors_stop(tmp_path: Path, change: Callable[[dict[str, Tensor]]
 
 def test_another_model_stops(tmp_path: Path) -> None:
     save_file({"lora_unet_down_blocks_0_attn.lora_down.weight": torch.ones(4, 32)}, tmp_path / "sdxl")
-    with pytest.raises(InputError, match="none of its 1 keys names a layer of anima"):
+    with pytest.raises(InputError, match="not for anima: none of its 1 keys names a layer"):
         read_lora(tmp_path / "sdxl", SPEC)
 
 

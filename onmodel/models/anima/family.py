@@ -6,6 +6,7 @@ diffusers would resize through torchvision, and the collapse of the text's zero 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,31 +19,17 @@ from onmodel.models.family import Text
 from onmodel.models.lora import Lora, check_fits
 
 
-class Anima:
-    """A loaded Anima. See `onmodel.models.family.Family` for the contract."""
+class Denoiser:
+    """Anima's transformer alone: all that a training step needs."""
 
-    def __init__(self, parts: Parts, sha256: str) -> None:
-        self.sha256 = sha256
-        self.transformer = parts.transformer
+    def __init__(self, transformer: Any, text_rows: int) -> None:
+        self.transformer = transformer
         # The mask of one unpadded picture is a channel of zeros; denoise appends it.
         self.transformer.register_to_config(concat_padding_mask=False)
-        self.spec = make_spec(self.transformer, parts.text_conditioner.config.min_sequence_length)
-        self._text = TextEncoder(parts.tokenizer, parts.t5_tokenizer, parts.text_encoder, parts.text_conditioner)
-        self._codec = LatentCodec(parts.vae)
+        self.spec = make_spec(self.transformer, text_rows)
         self._device, self._dtype = self.transformer.device, self.transformer.dtype
         # Held now: an adapter that wraps a layer later changes its path, not the layer.
         self._layers = {row.name: self.transformer.get_submodule(row.diffusers) for row in self.spec.linears}
-
-    def encode_text(self, captions: Sequence[str]) -> list[Text]:
-        return self._text.encode(captions)
-
-    @torch.no_grad()
-    def encode_images(self, images_bchw: Tensor) -> Tensor:
-        return self._codec.encode(images_bchw)
-
-    @torch.no_grad()
-    def decode_latents(self, latents_bchw: Tensor) -> Tensor:
-        return self._codec.decode(latents_bchw)
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
         rows_bsd, bias_bs = collapse(texts, self._dtype)
@@ -71,3 +58,24 @@ class Anima:
             with torch.no_grad():
                 for name, original in saved.items():
                     self._layers[name].weight.copy_(original)
+
+
+class Anima(Denoiser):
+    """A loaded Anima. See `onmodel.models.family.Family` for the contract."""
+
+    def __init__(self, parts: Parts, sha256: str) -> None:
+        super().__init__(parts.transformer, parts.text_conditioner.config.min_sequence_length)
+        self.sha256 = sha256
+        self._text = TextEncoder(parts.tokenizer, parts.t5_tokenizer, parts.text_encoder, parts.text_conditioner)
+        self._codec = LatentCodec(parts.vae)
+
+    def encode_text(self, captions: Sequence[str]) -> list[Text]:
+        return self._text.encode(captions)
+
+    @torch.no_grad()
+    def encode_images(self, images_bchw: Tensor) -> Tensor:
+        return self._codec.encode(images_bchw)
+
+    @torch.no_grad()
+    def decode_latents(self, latents_bchw: Tensor) -> Tensor:
+        return self._codec.decode(latents_bchw)

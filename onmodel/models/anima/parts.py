@@ -3,8 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ import torch
 from accelerate import init_empty_weights
 from accelerate.utils import set_module_tensor_to_device
 from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel
-from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model, T5Tokenizer
 
 from onmodel.errors import InputError
-from onmodel.models.weights import open_weights
+from onmodel.models.foreign import recognise
+from onmodel.models.weights import FLOATS, Stored, read_header
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,6 @@ CLASSES: dict[str, Any] = {
     "text_encoder": Qwen3Model,
     "vae": AutoencoderKLQwenImage,
 }
-_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 # Tensors of published files that the classes compute themselves, that count training steps, or that make text.
 _UNUSED = re.compile(r"pos_embedder\.|_extra_state$|^accum_|^logvar\.|\.inv_freq$|^lm_head\.")
 
@@ -46,97 +45,130 @@ class Parts:
 
 @dataclass(frozen=True)
 class Tensors:
-    """The tensors under one prefix of open files: `places` maps a name without the prefix to its file and key."""
+    """The tensors under one prefix of a file, or of a folder's files: `places` maps a name without the prefix to its
+    place. `words` are the first file's."""
 
     path: Path
     field: str
-    places: Mapping[str, tuple[Any, str]]
+    places: Mapping[str, Stored]
+    words: Mapping[str, str]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(file.get_slice(key).get_shape()) for name, (file, key) in self.places.items()}
-
-    def read(self, name: str) -> Tensor:
-        file, key = self.places[name]
-        return file.get_tensor(key)
+        return {name: stored.shape for name, stored in self.places.items()}
 
     def under(self, prefix: str) -> "Tensors":
         """Those whose names begin with `prefix`, called without it."""
         places = {name.removeprefix(prefix): place for name, place in self.places.items() if name.startswith(prefix)}
-        return Tensors(self.path, self.field, places)
+        return Tensors(self.path, self.field, places, self.words)
 
     def beside(self, prefix: str) -> "Tensors":
         """Those whose names do not begin with `prefix`."""
-        return Tensors(self.path, self.field, {n: p for n, p in self.places.items() if not n.startswith(prefix)})
+        places = {name: place for name, place in self.places.items() if not name.startswith(prefix)}
+        return Tensors(self.path, self.field, places, self.words)
 
-    def words(self) -> dict[str, str]:
-        """The header's words of the first file."""
-        file, _ = next(iter(self.places.values()))
-        return dict(file.metadata() or {})
+    def wrong(self, what: str) -> InputError:
+        """The error that this is not `what`, saying what it is where its keys tell."""
+        kind = recognise(self.shapes)
+        return InputError(self.field, self.path, f"is {kind or 'something unknown here'}, not {what}")
 
 
-@contextmanager
-def open_tensors(path: Path, field: str) -> Iterator[Tensors]:
-    """Open a safetensors file, or all of a folder's. Raises InputError for what is missing or torn."""
+@dataclass(frozen=True)
+class Source:
+    """Where a part comes from: its class' config, its tensors, and the file's name for a tensor of the class."""
+
+    role: str
+    config: Mapping[str, Any]
+    tensors: Tensors
+    rename: Callable[[str], str]
+
+
+def read_tensors(path: Path, field: str) -> Tensors:
+    """What a safetensors file or a folder of them holds. Raises InputError for what is missing, torn or there twice."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    with ExitStack() as stack:
-        opened = [stack.enter_context(open_weights(file, field)) for file in files]
-        places = {key: (file, key) for file in opened for key in file.keys()}  # noqa: SIM118
-        if not places:
-            raise InputError(field, path, "holds no weights")
-        yield Tensors(path, field, places)
+    places: dict[str, Stored] = {}
+    words: dict[str, str] = {}
+    for file in files:
+        found, said = read_header(file, field)
+        if twice := next((name for name in found if name in places), None):
+            raise InputError(field, file, f"{twice} is in {places[twice].path.name} too; keep one of the two variants")
+        places |= found
+        words = words or said
+    if not places:
+        raise InputError(field, path, "holds no weights")
+    return Tensors(path, field, places, words)
 
 
-def build(
-    role: str,
-    config: Mapping[str, Any],
-    tensors: Tensors,
-    rename: Callable[[str], str],
-    dtype: torch.dtype,
-    device: str,
-) -> Any:
-    """A part with its weights, read one by one so that none is in memory twice.
-
-    `rename` gives the file's name for a tensor of the class. Raises InputError for missing, misshapen or quantised
-    tensors, and tells of those that nothing uses.
-    """
+def empty(role: str, config: Mapping[str, Any]) -> Any:
+    """A part of the real class without memory for its weights, which are on the meta device."""
     cls = CLASSES[role]
-    with init_empty_weights(include_buffers=False):
-        model: nn.Module = cls(Qwen3Config(**config)) if cls is Qwen3Model else cls.from_config(config)
-    shapes, wanted = tensors.shapes, {name: rename(name) for name in model.state_dict()}
-    _refuse(role, tensors, {wanted[name]: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, shapes)
-    for name, stored in wanted.items():
-        tensor = tensors.read(stored)
-        if tensor.dtype not in _FLOATS:
-            raise InputError(tensors.field, tensors.path, f"{stored} is {tensor.dtype}; use the bfloat16 file")
-        set_module_tensor_to_device(model, name, device, value=tensor.to(dtype, copy=True))  # not the mapped file
+    with init_empty_weights(include_buffers=False), _NoDraws():
+        return cls(Qwen3Config(**config)) if cls is Qwen3Model else cls.from_config(config)
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves out first values: accelerate moves a weight to the meta device only after it was drawn, which takes
+    minutes for two billion of them.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def check(source: Source) -> Any:
+    """The part as `empty` gives it, when the stored tensors fit it; else raises InputError naming the first that does
+    not: missing, misshapen or quantised. Tells of tensors that nothing uses. Reads no tensor.
+    """
+    role, tensors = source.role, source.tensors
+    model = empty(role, source.config)
+    wanted = {source.rename(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    lacking = [name for name in wanted if name not in tensors.places]
+    if len(lacking) == len(wanted):
+        raise tensors.wrong(f"Anima's {role}")
+    if lacking:
+        what = f"{role}: {len(lacking)} of {len(wanted)} tensors are missing, e.g. {lacking[0]}; get the file again"
+        raise InputError(tensors.field, tensors.path, what)
+    for name, shape in wanted.items():
+        stored = tensors.places[name]
+        if stored.shape != shape:
+            raise InputError(tensors.field, tensors.path, f"{role}: {name} is {stored.shape}, not {shape}")
+        if stored.dtype not in FLOATS:
+            raise InputError(
+                tensors.field, tensors.path, f"{name} is quantised ({stored.dtype}); use the bfloat16 file"
+            )
+    extra = [name for name in tensors.places if name not in wanted and not _UNUSED.search(name)]
+    if extra:
+        logger.warning("%s: %d tensors are no part of Anima and unused, e.g. %s", tensors.path, len(extra), extra[0])
+    return model
+
+
+def build(source: Source, dtype: torch.dtype, device: str) -> Any:
+    """A part with its weights, read one by one so that none is in memory twice. Raises InputError as `check` does."""
+    model = check(source)
+    for name in model.state_dict():
+        tensor = source.tensors.places[source.rename(name)].read()
+        set_module_tensor_to_device(model, name, device, value=tensor.to(dtype), clear_cache=False)
     return model.to(device).eval().requires_grad_(False)
 
 
-def load_folder(folder: Path, dtype: torch.dtype, device: str) -> Parts:
-    """Load a diffusers folder (`AnimaModularPipeline.save_pretrained`). Raises InputError naming what is wrong."""
-    models = {role: _load_component(folder / role, role, dtype, device) for role in CLASSES}
-    tokenizer, t5_tokenizer = load_tokenizers(folder, "base.folder")
-    return Parts(**models, tokenizer=tokenizer, t5_tokenizer=t5_tokenizer)
+def load_tokenizer(role: str, folder: Path, field: str) -> Any:
+    """The Qwen2 (`tokenizer`) or T5 tokenizer (`t5_tokenizer`) of a folder."""
+    if not (folder / "tokenizer_config.json").is_file():
+        raise InputError(field, folder, "no tokenizer here; copy it from the base's diffusers repository")
+    kind = Qwen2Tokenizer if role == "tokenizer" else T5Tokenizer
+    return kind.from_pretrained(folder, local_files_only=True)
 
 
-def load_tokenizers(folder: Path, field: str) -> tuple[Any, Any]:
-    """The Qwen2 and T5 tokenizers in `tokenizer/` and `t5_tokenizer/` of a folder."""
-    for name in ("tokenizer", "t5_tokenizer"):
-        if not (folder / name / "tokenizer_config.json").is_file():
-            raise InputError(field, folder / name, "no tokenizer here; copy it from the base's diffusers repository")
-    return (
-        Qwen2Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        T5Tokenizer.from_pretrained(folder / "t5_tokenizer", local_files_only=True),
-    )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, field: str) -> dict[str, Any]:
     """A component's `config.json`."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError("base.folder", folder / "config.json", f"cannot be read ({error})") from error
+        raise InputError(field, folder / "config.json", f"cannot be read ({error})") from error
     return config
 
 
@@ -146,23 +178,11 @@ def plain_qwen(tensors: Tensors) -> Tensors:
     return inner if inner.places else tensors
 
 
-def _load_component(folder: Path, role: str, dtype: torch.dtype, device: str) -> Any:
-    config = read_config(folder)
+def folder_source(role: str, folder: Path, field: str) -> Source:
+    """A component of a folder of `AnimaModularPipeline.save_pretrained`. Raises InputError for another class."""
+    config = read_config(folder, field)
     found = config.get("_class_name", CLASSES[role].__name__)
     if found != CLASSES[role].__name__:
-        raise InputError("base.folder", folder, f"is {found}, Anima has {CLASSES[role].__name__} here")
-    with open_tensors(folder, "base.folder") as tensors:
-        tensors = plain_qwen(tensors) if role == "text_encoder" else tensors
-        return build(role, config, tensors, str, dtype, device)
-
-
-def _refuse(role: str, tensors: Tensors, wanted: Mapping[str, tuple], shapes: Mapping[str, tuple]) -> None:
-    lacking = [name for name in wanted if name not in shapes]
-    if lacking:
-        raise InputError(tensors.field, tensors.path, f"{role}: {len(lacking)} tensors are missing, e.g. {lacking[0]}")
-    for name, shape in wanted.items():
-        if shapes[name] != shape:
-            raise InputError(tensors.field, tensors.path, f"{role}: {name} is {shapes[name]}, not {shape}")
-    extra = [name for name in shapes if name not in wanted and not _UNUSED.search(name)]
-    if extra:
-        logger.warning("%s: %d tensors are no part of Anima and unused, e.g. %s", tensors.path, len(extra), extra[0])
+        raise InputError(field, folder, f"is {found}, Anima has {CLASSES[role].__name__} here")
+    tensors = read_tensors(folder, field)
+    return Source(role, config, plain_qwen(tensors) if role == "text_encoder" else tensors, str)

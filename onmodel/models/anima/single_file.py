@@ -1,24 +1,24 @@
 """Anima from ComfyUI's single files, and a diffusers folder written as such files.
 
-`dit` holds the transformer under `net.` or `model.diffusion_model.` and the text conditioner under `llm_adapter.`
-within it; `text_encoder` is Qwen3 with `model.…`; `vae` has Wan-style names. Sizes and counts are read from the
-tensors' shapes. What no shape tells comes from spec.py, or from the header where onmodel wrote the file.
+`dit` holds the transformer under a prefix (`net.`, `diffusion_model.`, `model.diffusion_model.`, none), found by the
+key that ends in `x_embedder.proj.1.weight`, and the text conditioner under `llm_adapter.` within it; `text_encoder` is
+Qwen3 with `model.…`; `vae` has Wan-style names. Sizes and counts are read from the tensors' shapes. What no shape tells
+comes from spec.py, or from the header where onmodel wrote the file.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.models.anima import spec
 from onmodel.models.anima.names import transformer_name, vae_name
-from onmodel.models.anima.parts import Parts, Tensors, build, load_tokenizers, open_tensors, plain_qwen, read_config
+from onmodel.models.anima.parts import Source, Tensors, plain_qwen, read_config, read_tensors
 from onmodel.models.weights import write_weights
 
 CONFIG_KEY = "onmodel.config"
@@ -28,25 +28,28 @@ _ADAPTER = "llm_adapter."
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def load_single_files(
-    dit: Path, text_encoder: Path, vae: Path, tokenizers: Path, dtype: torch.dtype, device: str
-) -> Parts:
-    """Load the three files and the folder of the two tokenizers. Raises InputError naming the field and the path."""
-    with open_tensors(dit, "base.dit") as tensors:
+class _Gap(Exception):
+    """A numbered part is missing."""
+
+
+def single_source(role: str, path: Path, field: str) -> Source:
+    """A part of Anima in one of the three files. Raises InputError naming the field, the path and what the file is."""
+    tensors = read_tensors(path, field)
+    if role in ("transformer", "text_conditioner"):
         inner = tensors.under(_prefix(tensors))
-        body, adapter = inner.beside(_ADAPTER), inner.under(_ADAPTER)
-        config = _config("transformer", _transformer_config, body)
-        transformer = build("transformer", config, body, transformer_name, dtype, device)
-        config = _config("text_conditioner", _conditioner_config, adapter)
-        conditioner = build("text_conditioner", config, adapter, str, dtype, device)
-    with open_tensors(text_encoder, "base.text_encoder") as tensors:
+        if role == "transformer":
+            body = inner.beside(_ADAPTER)
+            return Source(role, _config(role, _transformer_config, body), body, transformer_name)
+        adapter = inner.under(_ADAPTER)
+        if not adapter.places:
+            what = f"has no text conditioner ({_ADAPTER}…): a Cosmos model, or an Anima saved without it"
+            raise InputError(field, path, what)
+        return Source(role, _config(role, _conditioner_config, adapter), adapter, str)
+    if role == "text_encoder":
         inner = plain_qwen(tensors)
-        qwen = build("text_encoder", _config("text_encoder", _text_encoder_config, inner), inner, str, dtype, device)
-    with open_tensors(vae, "base.vae") as tensors:
-        config = _config("vae", _vae_config, tensors)
-        rename = partial(vae_name, residual_blocks=config["num_res_blocks"])
-        autoencoder = build("vae", config, tensors, rename, dtype, device)
-    return Parts(transformer, conditioner, qwen, autoencoder, *load_tokenizers(tokenizers, "base.tokenizers"))
+        return Source(role, _config(role, _text_encoder_config, inner), inner, str)
+    config = _config(role, _vae_config, tensors)
+    return Source(role, config, tensors, partial(vae_name, residual_blocks=config["num_res_blocks"]))
 
 
 def export_single_files(folder: Path, out: Path) -> list[Path]:
@@ -54,7 +57,7 @@ def export_single_files(folder: Path, out: Path) -> list[Path]:
 
     Tensors keep the dtype that they are stored in. The tokenizers stay where they are.
     """
-    configs = {role: read_config(folder / role) for role in _FACTS}
+    configs = {role: read_config(folder / role, "folder") for role in _FACTS}
     facts = {role: {key: configs[role][key] for key in keys} for role, keys in _FACTS.items()}
     blocks = configs["vae"]["num_res_blocks"]
     dit = {f"net.{transformer_name(name)}": tensor for name, tensor in _stored(folder / "transformer")}
@@ -86,23 +89,29 @@ def _config(role: str, measure: Callable[[Shapes], dict[str, Any]], tensors: Ten
     """A part's config from its shapes, then from the header's words where there are any."""
     try:
         config = measure(tensors.shapes)
-    except (KeyError, IndexError) as error:
-        raise InputError(tensors.field, tensors.path, f"holds no {role} of Anima (it lacks {error})") from error
-    config.update(json.loads(tensors.words().get(CONFIG_KEY, "{}")).get(role, {}))
+    except _Gap as gap:
+        raise InputError(tensors.field, tensors.path, f"{role}: {gap}; get the file again") from gap
+    except (KeyError, IndexError, ValueError) as error:
+        raise tensors.wrong(f"Anima's {role} (it lacks {error})") from error
+    config.update(json.loads(tensors.words.get(CONFIG_KEY, "{}")).get(role, {}))
     return config
 
 
 def _prefix(tensors: Tensors) -> str:
     found = [name for name in tensors.places if name.endswith(_MARK)]
-    if len(found) != 1:
-        raise InputError(tensors.field, tensors.path, f"is no Anima transformer: {len(found)} keys end in {_MARK}")
+    if not found:
+        raise tensors.wrong(f"an Anima transformer: 0 keys end in {_MARK}")
+    if len(found) > 1:
+        raise InputError(tensors.field, tensors.path, f"holds several models: {', '.join(found)}; save one alone")
     return found[0].removesuffix(_MARK)
 
 
 def _count(shapes: Shapes, stem: str) -> int:
-    """How many numbered parts `stem.0`, `stem.1` … there are. A gap shows later as missing tensors."""
-    numbers = [int(match[1]) for name in shapes if (match := re.match(rf"{re.escape(stem)}\.(\d+)\.", name))]
-    return max(numbers, default=-1) + 1
+    """How many numbered parts `stem.0`, `stem.1` … there are. Raises _Gap when one is missing between them."""
+    numbers = {int(match[1]) for name in shapes if (match := re.match(rf"{re.escape(stem)}\.(\d+)\.", name))}
+    if gap := set(range(max(numbers, default=0))) - numbers:
+        raise _Gap(f"{stem}.{min(gap)} is missing, although there is {stem}.{max(numbers)}")
+    return len(numbers)
 
 
 def _transformer_config(shapes: Shapes) -> dict[str, Any]:
@@ -167,7 +176,5 @@ def _vae_config(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def _stored(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    with open_tensors(folder, "base.folder") as tensors:
-        for name in tensors.places:
-            yield name, tensors.read(name)
+def _stored(folder: Path) -> list[tuple[str, Tensor]]:
+    return [(name, stored.read()) for name, stored in read_tensors(folder, "folder").places.items()]

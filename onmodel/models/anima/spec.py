@@ -25,7 +25,48 @@ TEXT_ENCODER_FACTS: dict[str, Any] = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
     "rms_norm_eps": 1e-6,
 }
-
+# The published base, part by part: what a plan is made with before the files are there. The parameters in bfloat16
+# are the published files' sizes: 4.18, 1.19 and 0.254 GB.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "transformer": {
+        **TRANSFORMER_FACTS,
+        "in_channels": 16,
+        "out_channels": 16,
+        "num_attention_heads": 16,
+        "attention_head_dim": 128,
+        "num_layers": 28,
+        "mlp_ratio": 4.0,
+        "text_embed_dim": 1024,
+        "adaln_lora_dim": 256,
+    },
+    "text_conditioner": {
+        **CONDITIONER_FACTS,
+        "source_dim": 1024,
+        "target_dim": 1024,
+        "model_dim": 1024,
+        "num_layers": 6,
+        "num_attention_heads": 16,
+        "mlp_ratio": 4.0,
+        "target_vocab_size": 32128,
+    },
+    "text_encoder": {
+        **TEXT_ENCODER_FACTS,
+        "vocab_size": 151936,
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
+    "vae": {
+        "base_dim": 96,
+        "z_dim": 16,
+        "dim_mult": [1, 2, 4, 4],
+        "num_res_blocks": 2,
+        "temperal_downsample": [False, True, True],
+    },
+}
 
 TEXT_TOKENS = 512  # each tokenizer's captions are cut here, as in AnimaModularPipeline
 

@@ -1,0 +1,49 @@
+"""`onmodel doctor`: what will not work here, with this base, these LoRA files and these pictures."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BASE = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--base",
+        help='"toon", a diffusers folder, a hub id, or field=path as in a recipe (dit=… text_encoder=… vae=… '
+        "tokenizers=…), repeated.",
+        show_default=False,
+    ),
+]
+
+
+def command(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe: its base, data sets and plan.")] = None,
+    base: BASE = None,
+    lora: Annotated[list[Path] | None, typer.Option("--lora", help="A LoRA file, or a PEFT folder.")] = None,
+    dataset: Annotated[
+        list[Path] | None, typer.Option("--dataset", help="A folder of pictures, or another trainer's data set file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON on stdout.")] = False,
+) -> None:
+    """Check the installation and what else is named: a line each, with what to do. Exit code 1 if something fails."""
+    from rich.console import Console
+
+    from onmodel.doctor import Status, examine
+    from onmodel.progress import Progress
+
+    with Progress() as progress:
+        findings = examine(recipe, base or [], lora or [], dataset or [], progress)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(row) for row in findings], indent=1))
+    else:
+        colours: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+        console = Console()
+        for row in findings:
+            line = f"[{colours[row.status]}]{row.status:4}[/]  {row.about}: "
+            console.print(line, end="", highlight=False)
+            console.print(row.text + (f" — {row.remedy}" if row.remedy else ""), markup=False, highlight=False,
+                          soft_wrap=True)  # fmt: skip
+    if any(row.status == "fail" for row in findings):
+        raise typer.Exit(1)
