@@ -52,7 +52,8 @@ def examine(
     from onmodel.stages.curate import Settings as Curate
 
     found = [*installation()]
-    recipe, curates = None, {}
+    recipe: Recipe | None = None
+    curates: dict[str, Curate] = {}
     with _caught(found, "recipe"):
         if recipe_path is not None:
             recipe, curates, rows = _read_recipe(recipe_path, progress)

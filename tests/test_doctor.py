@@ -132,7 +132,7 @@ def test_the_template_plans_from_a_fresh_clone() -> None:
         assert 5e9 < peaks["gradient_checkpointing"] < peaks["keep_activations"] < 60e9
     assert stage["exposures"] == {"base": 80} and stage["steps"] == 20 * 80 / 2 and stage["seconds"] is None
     assert {row["field"] for row in plan["missing"]} == {
-        "base.dit", "base.text_encoder", "base.vae", "base.tokenizers", "folder", "license_file",
+        "base.dit", "base.text_encoder", "base.vae", "base.tokenizers", "folder",
     }  # fmt: skip
 
 
@@ -141,3 +141,10 @@ def test_a_run_of_the_template_stops_at_the_first_file_that_is_not_there(tmp_pat
     result = CliRunner().invoke(app, ["run", str(recipe), "--project", str(tmp_path / "p")])
     assert result.exit_code != 0 and "pictures/base" in str(result.exception)
     assert not (tmp_path / "p" / "objects").exists()
+
+
+def test_a_dry_run_of_the_template_names_the_licence_that_a_release_needs() -> None:
+    result = CliRunner().invoke(app, ["run", str(ROOT / "recipes" / "own_character.toml"), "--dry-run", "--json"])
+    assert result.exit_code == 0, result.stderr
+    (row,) = [row for row in json.loads(result.stdout)["missing"] if row["field"] == "license_file"]
+    assert row["value"].endswith("models/LICENSE.md") and row["remedy"].startswith("no such file")

@@ -1,7 +1,8 @@
 """Compare the memory plan with the peak of real steps on this machine's CPU (Linux), and loading with the files' size.
 
 .venv/bin/python tools/measure_memory.py step     a transformer of width 1024 and 4 blocks, at 512 and 768 px
-.venv/bin/python tools/measure_memory.py load     random files of Anima's real shapes (5.6 GB) in a temporary folder
+.venv/bin/python tools/measure_memory.py load 28  random files of Anima's shapes with so many blocks (28: 5.6 GB) in a
+                                                  temporary folder
 """
 
 import json
@@ -10,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from onmodel.models.anima.outline import Outline, make_outline
-from onmodel.models.anima.parts import build, empty
+from onmodel.models.anima.parts import build, check, empty
 from onmodel.models.anima.single_file import single_source
 from onmodel.models.anima.spec import PUBLISHED
 from onmodel.models.family import Text
@@ -100,12 +102,13 @@ def write_random(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
             file.write(piece[: offset - start])
 
 
-def write_real_size(folder: Path) -> dict[str, Path]:
-    """The three files with the published shapes, in ComfyUI's layout."""
+def write_files(folder: Path, blocks: int, names: Sequence[str] = ("dit", "text_encoder", "vae")) -> dict[str, Path]:
+    """The files with the published shapes but for the transformer's blocks, in ComfyUI's layout."""
     from onmodel.models.anima.names import transformer_name, vae_name
 
     def shapes(role: str) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(tensor.shape) for name, tensor in empty(role, PUBLISHED[role]).state_dict().items()}
+        config = {**PUBLISHED[role], "num_layers": blocks} if role == "transformer" else PUBLISHED[role]
+        return {name: tuple(tensor.shape) for name, tensor in empty(role, config).state_dict().items()}
 
     dit = {f"net.{transformer_name(name)}": shape for name, shape in shapes("transformer").items()}
     dit |= {f"net.llm_adapter.{name}": shape for name, shape in shapes("text_conditioner").items()}
@@ -114,15 +117,15 @@ def write_real_size(folder: Path) -> dict[str, Path]:
         "text_encoder": {f"model.{name}": shape for name, shape in shapes("text_encoder").items()},
         "vae": {vae_name(name, PUBLISHED["vae"]["num_res_blocks"]): shape for name, shape in shapes("vae").items()},
     }
-    for name, tensors in files.items():
-        write_random(folder / f"{name}.safetensors", tensors)
-    return {name: folder / f"{name}.safetensors" for name in files}
+    for name in names:
+        write_random(folder / f"{name}.safetensors", files[name])
+    return {name: folder / f"{name}.safetensors" for name in names}
 
 
 def load_case(paths: dict[str, Path]) -> None:
     """Print the files' bytes and what the process grew by while it loaded them, at its peak and in the end."""
     places = {"transformer": "dit", "text_conditioner": "dit", "text_encoder": "text_encoder", "vae": "vae"}
-    build(single_source("vae", paths["vae"], "vae"), torch.bfloat16, "cpu")  # libraries are loaded before the count
+    check(single_source("vae", paths["vae"], "vae"))  # libraries are loaded before the count
     before, started = resident("VmRSS"), time.process_time()
     reset_peak()
     sources = {role: single_source(role, paths[name], name) for role, name in places.items()}
@@ -156,9 +159,9 @@ def main() -> None:
                     )
         case ["step", side, twice, dtype]:
             one_step_case(int(side), bool(int(twice)), getattr(torch, dtype))
-        case ["load"]:
+        case ["load", blocks]:
             with tempfile.TemporaryDirectory() as folder:
-                paths = write_real_size(Path(folder))
+                paths = write_files(Path(folder), int(blocks))
                 row = child("load", *paths.values())
             print({key: f"{value / 2**20:.0f} MiB" if value > 1e6 else value for key, value in row.items()})
         case ["load", dit, text_encoder, vae]:

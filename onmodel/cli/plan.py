@@ -92,7 +92,7 @@ def plan_as_dict(
     recipe: Recipe, steps: Sequence[Step], outline: "Outline", forecasts: "Mapping[str, Forecast]"
 ) -> dict[str, Any]:
     """The same plan as JSON values; sizes in bytes."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"stage": s.name, "do": s.verb, "counts": dict(s.plan.counts), "exposures": dict(s.plan.exposures),
          "steps": s.plan.steps, "pictures": s.plan.pictures, "seconds": s.seconds}
         for s in steps

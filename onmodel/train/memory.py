@@ -10,7 +10,7 @@ heap keeps freed pieces: measured peaks are 1.5 to 2 times as large, within 5 % 
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from onmodel.models.anima.outline import Outline
-from onmodel.models.family import Linear, Text
+from onmodel.models.family import Family, Linear, Text
 from onmodel.models.lora import Factors
 from onmodel.progress import Progress
 from onmodel.train.adapters import Adapters, attached
@@ -86,10 +86,10 @@ def _transformer_peak(
         products = torch.float32 if options.precision == "fp32" else torch.bfloat16
         if checkpointing:
             denoiser.transformer.enable_gradient_checkpointing()
-        with attached(denoiser, adapters, products):
+        with attached(cast(Family, denoiser), adapters, products):
             alive.peak = alive.now
             t_b = torch.empty(options.batch)
-            velocity_loss(denoiser, latents, torch.empty_like(latents), t_b, texts).mean().backward()
+            velocity_loss(cast(Family, denoiser), latents, torch.empty_like(latents), t_b, texts).mean().backward()
         del moments
         return alive.peak
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from onmodel.errors import InputError
-from onmodel.models.anima.single_file import CONFIG_KEY, export_single_files
+from onmodel.models.anima.parts import build
+from onmodel.models.anima.single_file import CONFIG_KEY, export_single_files, single_source
 from onmodel.models.family import Family
 from onmodel.models.load import base_sha256, load_base, outline, parse_base
 from onmodel.models.weights import read_metadata
@@ -54,6 +55,28 @@ def test_sizes_come_from_shapes_alone(tmp_path: Path, single_files: dict[str, Pa
     assert CONFIG_KEY not in read_metadata(tmp_path / "dit.safetensors")
     spec = load_base({**single_files, "dit": tmp_path / "dit.safetensors"}).spec
     assert (spec.blocks, spec.text_rows, spec.latent_channels) == (2, 512, 16)
+
+
+def test_a_base_asked_for_in_bfloat16_is_in_bfloat16(tiny_anima: Path) -> None:
+    half, full = (load_base({"folder": tiny_anima, "dtype": dtype}) for dtype in ("bfloat16", "float32"))
+    assert {parameter.dtype for parameter in half.transformer.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in full.transformer.parameters()} == {torch.float32}
+    assert half.encode_text(["smile"])[0].rows_sd.dtype == torch.bfloat16
+    assert (picture(half) - picture(full)).abs().mean() < 0.1 < picture(full).std()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux")
+def test_loading_takes_the_files_size_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The VAE in its published size: the process grows by the file, not by twice that and not by float32 on the way."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "tools"))
+    from measure_memory import reset_peak, resident, write_files
+
+    path = write_files(tmp_path, 1, ["vae"])["vae"]
+    before = resident("VmRSS")
+    reset_peak()
+    vae = build(single_source("vae", path, "base.vae"), torch.bfloat16, "cpu")
+    assert sum(parameter.nbytes for parameter in vae.parameters()) == pytest.approx(path.stat().st_size, rel=0.01)
+    assert (resident("VmHWM") - before) / path.stat().st_size < 1.2
 
 
 def test_missing_files_are_named(tiny_anima: Path, single_files: dict[str, Path], tmp_path: Path) -> None:

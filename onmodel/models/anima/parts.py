@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from accelerate.utils import set_module_tensor_to_device
 from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model, T5Tokenizer
 
@@ -150,8 +150,11 @@ def build(source: Source, dtype: torch.dtype, device: str) -> Any:
     """A part with its weights, read one by one so that none is in memory twice. Raises InputError as `check` does."""
     model = check(source)
     for name in model.state_dict():
-        tensor = source.tensors.places[source.rename(name)].read()
-        set_module_tensor_to_device(model, name, device, value=tensor.to(dtype), clear_cache=False)
+        tensor = source.tensors.places[source.rename(name)].read().to(device, dtype)
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        # Not by accelerate's set_module_tensor_to_device, which brings a value to the dtype that the class was made in.
+        setattr(module, leaf, nn.Parameter(tensor, False) if leaf in module._parameters else tensor)
     return model.to(device).eval().requires_grad_(False)
 
 
