@@ -49,7 +49,10 @@ def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | 
     Raises InputError when the release holds no recipe, or nothing of it can be run here.
     """
     own = _own_nodes(release.lineage)
-    stages = {_stage_name(own[id]): id for id in ordered(own) if _verb(own[id])}
+    stages: dict[str, str] = {}
+    for id in ordered(own):
+        if _verb(own[id]):
+            stages.setdefault(_stage_name(own[id]), id)  # a search comes before the merge that it made
     recipe, left_out = _recipe(release, own, stages, maker)
     found = Rebuilt(left_out=left_out, ground=_ground(own))
     (base,), here = {node["sha256"] for node in own.values() if node["type"] == "base"}, pipeline.base_of(recipe)[1]
