@@ -198,8 +198,9 @@ def _flat(node: Node) -> dict[str, str]:
 
 
 def _is_product(own: Lineage, id: str, stage: str) -> bool:
-    """Whether a node is one of the checkpoints that a training left."""
-    return own[id]["type"] == "checkpoint" and stage in own[id]["used"]
+    """Whether a node is one of the checkpoints that a training left, or the merge that a search made."""
+    kinds = {"run": "checkpoint", "search": "merge"}
+    return own[id]["type"] == kinds.get(own[stage]["type"]) and stage in own[id]["used"]
 
 
 def _first_difference(wanted: Lineage, made: Lineage) -> str | None:
