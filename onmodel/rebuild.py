@@ -49,7 +49,10 @@ def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | 
     Raises InputError when the release holds no recipe, or nothing of it can be run here.
     """
     own = _own_nodes(release.lineage)
-    stages = {_stage_name(own[id]): id for id in ordered(own) if _verb(own[id])}
+    stages: dict[str, str] = {}
+    for id in ordered(own):
+        if _verb(own[id]):
+            stages.setdefault(_stage_name(own[id]), id)  # a search comes before the merge that it made
     recipe, left_out = _recipe(release, own, stages, maker)
     found = Rebuilt(left_out=left_out, ground=_ground(own))
     (base,), here = (
@@ -198,8 +201,9 @@ def _flat(node: Node) -> dict[str, str]:
 
 
 def _is_product(own: Lineage, id: str, stage: str) -> bool:
-    """Whether a node is one of the checkpoints that a training left."""
-    return own[id]["type"] == "checkpoint" and stage in own[id]["used"]
+    """Whether a node is one of the checkpoints that a training left, or the merge that a search made."""
+    kinds = {"run": "checkpoint", "search": "merge"}
+    return own[id]["type"] == kinds.get(own[stage]["type"]) and stage in own[id]["used"]
 
 
 def _first_difference(wanted: Lineage, made: Lineage) -> str | None:

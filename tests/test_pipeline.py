@@ -163,7 +163,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
         ('dataset = "data"', 'dataset = "dada"', "stages.first: dada — no such stage"),
         ('models = ["first@*"]', 'models = ["refined"]', "stages.candidates: refined — stands later in the recipe"),
         ('character = "toon:backgwa"', 'character = "me.toml"', "me.toml — no such file"),
-        ("[recipe]", '[recipe]\nbase = { family = "anima", folder = "nowhere" }', "base.folder"),
+        (
+            "[recipe]",
+            '[recipe]\nbase = { family = "anima", folder = "nowhere" }',
+            "character.license: MIT (toon world)",
+        ),
     ],
 )
 def test_what_a_newcomer_gets_wrong_ends_in_one_line_before_anything_is_written(

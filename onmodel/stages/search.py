@@ -118,8 +118,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     axes = [{id: score["value"] for id, score in row["axes"].items()} for row in rows]
     write_json(context.out / "search.json", {**told, "objective": OBJECTIVE, "expected": expected, "axes": axes})
     write_json(context.out / "selection.json", report(decision, told["check"], settings.wishes))
-    kept = settings.model_dump(mode="json", exclude={"tagger", "identity"})  # folders of this machine
-    lineage = add(past, "search", name=context.name, settings=kept, **told)
+    lineage = add(past, "search", name=context.name, settings=settings.told(), **told)
     return merger.keep(taken, lineage) if is_single(taken) else merger.merge(taken, settings.rank, lineage, context)
 
 
