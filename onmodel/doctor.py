@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from rich.console import Console
 
@@ -259,8 +259,13 @@ def base_findings(settings: "BaseSettings") -> "tuple[list[Finding], Outline | N
 
     rows: list[Finding] = []
     sources = {}
-    for role, place in locate(settings, download=False).items():
+    places = locate(settings, download=False)
+    for error in {place.value: place for place in places.values() if _not_downloaded(place)}.values():
+        rows.append(Finding("base hub", "warn", str(error.value), error.remedy))
+    for role, place in places.items():
         with _caught(rows, f"base {role}"):
+            if _not_downloaded(place):
+                continue
             if not isinstance(place, Place):
                 raise place
             if role in CLASSES:
@@ -276,6 +281,10 @@ def base_findings(settings: "BaseSettings") -> "tuple[list[Finding], Outline | N
     if outline is not None and settings.folder != TOON_BASE:
         rows.append(_memory(outline, settings))
     return rows, outline
+
+
+def _not_downloaded(place: object) -> TypeGuard[InputError]:
+    return isinstance(place, InputError) and place.field == "base.hub"
 
 
 def _part(role: str, numbers: int, config: Mapping[str, Any], dtypes: Counter[str]) -> Finding:

@@ -77,6 +77,13 @@ def test_single_files_are_named_as_in_a_recipe(tmp_path: Path) -> None:
     assert code == 1 and "overflows in float16" in rows["base"][0]["remedy"]
 
 
+def test_a_hub_id_that_is_not_downloaded_yet_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    code, rows = findings("--base", "someone/anima")
+    assert code == 0 and not any(about.startswith("base") for about in rows if about != "base hub")
+    assert [(row["status"], row["text"]) for row in rows["base hub"]] == [("warn", "someone/anima")]
+
+
 def test_a_lora_is_held_against_its_base(tmp_path: Path) -> None:
     spec = outline("toon").spec
     modules = {

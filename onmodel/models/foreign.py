@@ -17,7 +17,7 @@ _KINDS = (
     ("Wan", r"(^|_)blocks_\d+_(self|cross)_attn_[qkvo]_(weight|bias|lora|alpha|diff)"),
     ("a U-Net", r"(^|_)(input|output|down|up)_blocks_\d+_.*_attn2_to_"),
     ("a video VAE", r"^(encoder_downsamples|decoder_upsamples)_\d+_"),
-    ("a Stable Diffusion VAE", r"(^|_)(encoder_down|decoder_up)(_blocks)?_0_"),
+    ("a VAE in another layout", r"(^|_)(encoder_down|decoder_up)(_blocks)?_0_"),
     ("a CLIP text encoder", r"(^|_)text_model_encoder_layers_0_"),
     ("a T5 text encoder", r"(^|_)encoder_block_0_layer_0_SelfAttention_"),
     ("a language model", r"(^|_)layers_0_self_attn_q_proj_"),

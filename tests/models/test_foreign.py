@@ -29,7 +29,7 @@ CHECKPOINTS = {
     "a Stable Diffusion 3 checkpoint": {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": (1, 1)},
     "a Wan checkpoint": {"blocks.0.self_attn.q.weight": (1536, 1536)},
     "an Anima checkpoint": {"net.blocks.0.self_attn.q_proj.weight": (2048, 2048)},
-    "a Stable Diffusion VAE": {"encoder.down.0.block.0.conv1.weight": (1, 1, 1, 1)},
+    "a VAE in another layout": {"encoder.down.0.block.0.conv1.weight": (1, 1, 1, 1)},
     "a video VAE": {"decoder.upsamples.0.residual.0.gamma": (1, 1, 1, 1)},
     "a language model": {"model.layers.0.self_attn.q_proj.weight": (2048, 1024)},
     "a CLIP text encoder": {"text_model.encoder.layers.0.self_attn.q_proj.weight": (768, 768)},
