@@ -91,7 +91,8 @@ def measure(folder: Path, epochs: int) -> dict[str, Any]:
     recipe, project = load_recipe(recipe_file), Project(folder)
     with project.writing(), Progress() as progress:
         artifacts = pipeline.run(recipe, project, progress).artifacts
-    spec, inputs = pipeline.base_of(recipe)[0]().spec, Inputs(artifacts)
+        family, base_sha256 = pipeline.base_of(recipe, progress)
+    spec, inputs = family().spec, Inputs(artifacts)
 
     def lora(reference: str) -> Lora:
         return read_lora(inputs.model(reference).path, spec)
@@ -105,7 +106,7 @@ def measure(folder: Path, epochs: int) -> dict[str, Any]:
     start = lora("merged")
     moved = {name: round(distance(lora(f"{name}@1"), start), 4) for name in COLOURS}
     return {"rank": RANK, "alpha": {"kept": ALPHA, "rewritten": RANK}, "heldout": curves, "moved_in_first_epoch": moved,
-            "base_sha256": pipeline.base_of(recipe)[1]}  # fmt: skip
+            "base_sha256": base_sha256}  # fmt: skip
 
 
 def distance(one: Lora, other: Lora) -> float:
