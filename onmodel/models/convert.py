@@ -5,7 +5,6 @@ diffusers' own names, which ComfyUI leaves out. What the file was made from need
 family's table, sizes from the file.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -17,9 +16,9 @@ from onmodel.errors import InputError
 from onmodel.hashing import canonical_json, sha256_bytes, sha256_file, tree_hash
 from onmodel.ledger.lineage import add
 from onmodel.models import header
-from onmodel.models.anima.spec import spec_of_shapes
 from onmodel.models.family import FamilySpec, Linear
-from onmodel.models.keys import name_table, parse_key, written_keys
+from onmodel.models.keys import written_keys
+from onmodel.models.load import spec_of_loras
 from onmodel.models.lora import Factors, Lora, read_lora
 from onmodel.models.weights import open_weights, payload_sha256, write_weights
 
@@ -35,7 +34,7 @@ def convert(source: Path, target: Path, layout: Target) -> tuple[Lora, torch.dty
     """
     if target.exists():
         raise InputError("out", target, "exists already; name a new file")
-    spec = spec_of_lora(source)
+    spec = spec_of_loras([source])
     lora = read_lora(source, spec)
     tensors = _tensors(lora, spec, layout)
     dtype = _smallest(source, tensors)
@@ -51,37 +50,6 @@ def convert(source: Path, target: Path, layout: Target) -> tuple[Lora, torch.dty
               "onmodel.lineage_sha256": sha256_bytes(recipe)}  # fmt: skip
     write_weights(target, written, words)
     return lora, dtype
-
-
-def spec_of_lora(path: Path) -> FamilySpec:
-    """The model that a LoRA was made for, as far as the file tells: the layers that it names and their sizes."""
-    source = path / "adapter_model.safetensors" if path.is_dir() else path
-    with open_weights(source, "lora") as file:
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    numbers = [int(match[1]) for key in shapes if (match := re.search(r"blocks[._](\d+)[._]", key))]
-    blocks = min(1 + max(numbers, default=0), 200)  # a key may say anything; what is beyond is unknown then
-    table = name_table(spec_of_shapes(blocks))
-    parts: dict[str, dict[str, tuple[int, ...]]] = {}
-    for key, shape in shapes.items():
-        if parsed := parse_key(key, table):
-            parts.setdefault(parsed[0].name, {})[parsed[1]] = shape
-    found = {name: size for name, roles in parts.items() if (size := _size(roles))}
-    return spec_of_shapes(blocks, found)
-
-
-def _size(roles: Mapping[str, tuple[int, ...]]) -> tuple[int, int] | None:
-    """(out, in) of a layer from the shapes of its tensors; None when they do not tell."""
-    if {"up", "down"} <= set(roles):
-        return roles["up"][0], roles["down"][-1]
-    if {"hada_w1_a", "hada_w1_b"} <= set(roles):
-        return roles["hada_w1_a"][0], roles["hada_w1_b"][-1]
-    sides = [(roles.get(f"lokr_w{i}", roles.get(f"lokr_w{i}_a")), roles.get(f"lokr_w{i}", roles.get(f"lokr_w{i}_b")))
-             for i in (1, 2)]  # fmt: skip
-    if any(left is None or right is None for left, right in sides):
-        return None
-    (left_1, right_1), (left_2, right_2) = sides
-    assert left_1 and right_1 and left_2 and right_2
-    return left_1[0] * left_2[0], right_1[-1] * right_2[-1]
 
 
 def _tensors(lora: Lora, spec: FamilySpec, layout: Target) -> dict[str, Tensor]:

@@ -13,7 +13,8 @@ from onmodel.errors import InputError
 from onmodel.ledger.lineage import Lineage, add, check, root
 from onmodel.models import header
 from onmodel.models.anima.single_file import export_single_files
-from onmodel.models.convert import convert, spec_of_lora
+from onmodel.models.convert import convert
+from onmodel.models.load import spec_of_loras
 from onmodel.models.lora import Factors, Lora, read_lora, write_lora
 from onmodel.models.weights import payload_sha256, read_metadata
 from onmodel.release.compatibility import self_test
@@ -139,7 +140,7 @@ def test_comfyui_patches_every_layer_with_the_same_change(
     source, dit = toon_lora
     convert(source, tmp_path / "out.safetensors", target)  # type: ignore[arg-type]
     found, left = comfyui_change(tmp_path / "out.safetensors", dit)
-    wanted = deltas(read_lora(source, spec_of_lora(source)))
+    wanted = deltas(read_lora(source, spec_of_loras([source])))
     assert not left
     assert_same_change(dict(sorted(wanted.items())), dict(sorted(found.items())))
 
