@@ -103,7 +103,9 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     return Plan(
         counts={name: sum(_expected(source, before) for source in rows) for name, rows in settings.subsets.items()},
         missing=tuple(
-            InputError("folder", folder, f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)")
+            InputError(
+                "folder", folder, f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)"
+            )
             for folder in folders
             if not folder.exists()
         ),
