@@ -13,7 +13,6 @@ from PIL import Image
 from onmodel.evaluate.axes import Evidence, Result, evaluate_axis
 from onmodel.evaluate.features import Features, observe
 from onmodel.evaluate.observers import Observers, load_observers
-from onmodel.evaluate.observers.identity import differences
 from onmodel.toon.attributes import BACKGWA, OTHER, Toon
 from onmodel.toon.datasets import STANDIN_SETS, deal
 from onmodel.toon.draw import draw
@@ -41,9 +40,9 @@ def look(made: Sequence[tuple[Image.Image, Toon]]) -> Features:
 
 @lru_cache
 def seen(name: str) -> Evidence:
-    tagger = observers().tagger
-    assert tagger is not None
-    return evidence(FAULTS[name], seeds=2, look=look, tags=tagger.tags)
+    tagger, identity = observers().tagger, observers().identity
+    assert tagger is not None and identity is not None
+    return evidence(FAULTS[name], seeds=2, look=look, tags=tagger.tags, compare=identity.differences)
 
 
 @lru_cache
@@ -60,7 +59,7 @@ def test_the_right_character_is_nearer_than_another() -> None:
     ]
     identity = observers().identity
     assert identity is not None
-    found = differences(*[identity([draw(toon, 96, 96) for toon in toons])] * 2)
+    found = identity.differences(*[identity([draw(toon, 96, 96) for toon in toons])] * 2)
     own, cross = found[:6, :6][~np.eye(6, dtype=bool)], found[:6, 6:]
     assert np.mean(own.ravel()[:, None] < cross.ravel()[None]) > 0.95
 
@@ -101,5 +100,7 @@ def test_eight_bit_jpeg_does_not_move_the_references() -> None:
         image.save(buffer, "JPEG", quality=95)
         jpegs.append(Image.open(buffer).convert("RGB"))
     before, after = (observe(pictures, observers(), sheet().palette) for pictures in (images, jpegs))
-    assert np.diag(differences(before.identity, after.identity)).max() < 0.05
+    identity = observers().identity
+    assert identity is not None
+    assert np.diag(identity.differences(before.identity, after.identity)).max() < 0.05
     assert np.abs(before.tags - after.tags).mean() < 0.02
