@@ -20,7 +20,10 @@ from onmodel.errors import InputError
 from onmodel.stages import VERBS
 
 BASE_NAMES = frozenset({"toon", "anima"})
-PATHS = frozenset({"folder", "dit", "text_encoder", "vae", "tokenizers", "tagger", "identity"})
+PATHS = frozenset({
+    "folder", "dit", "text_encoder", "vae", "tokenizers", "tagger", "identity", "masks", "dataset_config",
+    "train_data_dir", "reg_data_dir",
+})  # fmt: skip
 HEAD = {"name", "character", "base", "seed", "date", "threads"}
 
 

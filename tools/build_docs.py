@@ -7,13 +7,21 @@ import inspect
 import re
 from pathlib import Path
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from onmodel.evaluate.axes import AXES
 from onmodel.pipeline import stage_module
 from onmodel.recipe import __doc__ as frame
 from onmodel.stages import VERBS
+from onmodel.stages.base import StageSettings
+from onmodel.stages.curate import Source
+from onmodel.stages.train import Share
 
+INNER = {
+    "curate": {"A source of `subsets`": Source},
+    "train": {"A share of `data`": Share},
+}
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
@@ -22,14 +30,27 @@ def recipe_page() -> str:
     parts = ["# Recipes", "Written by `tools/build_docs.py`.", f"```\n{inspect.cleandoc(frame or '')}\n```"]
     for verb in VERBS:
         module = stage_module(verb)
-        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{inspect.cleandoc(module.Settings.__doc__)}")
-        rows = [
-            f"| `{name}` | {_type(field)} | {_default(field)} |"
-            for name, field in module.Settings.model_fields.items()
-            if name != "do"
+        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{_about(module.Settings)}")
+        parts.append(_settings(module.Settings))
+        parts += [
+            f"### {title}\n\n{_about(model)}\n\n{_settings(model)}" for title, model in INNER.get(verb, {}).items()
         ]
-        parts.append("\n".join(["| setting | type | default |", "|---|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
+
+
+def _about(model: type[BaseModel]) -> str:
+    """A model's own words, then those of what it is made of."""
+    kinds = [model, *(kind for kind in model.__bases__ if kind not in (BaseModel, StageSettings))]
+    return "\n\n".join(inspect.cleandoc(kind.__doc__ or "") for kind in kinds)
+
+
+def _settings(model: type[BaseModel]) -> str:
+    rows = [
+        f"| `{name}` | {_type(field)} | {_default(field)} |"
+        for name, field in model.model_fields.items()
+        if name != "do"
+    ]
+    return "\n".join(["| setting | type | default |", "|---|---|---|", *rows])
 
 
 def metrics_page() -> str:

@@ -27,13 +27,19 @@ class Refusal:
 
 
 def write_manifest(
-    folder: Path, items: Sequence[Item], purposes: Mapping[str, str], refused: Sequence[Refusal]
+    folder: Path,
+    items: Sequence[Item],
+    purposes: Mapping[str, str],
+    refused: Sequence[Refusal],
+    shown: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Write manifest.json. Subsets stand in the order of `purposes`."""
-    subsets = {}
+    """Write manifest.json. Subsets stand in the order of `purposes`; `shown` is what is said of how they are shown."""
+    subsets: dict[str, dict[str, Any]] = {}
     for name, purpose in purposes.items():
         splits = Counter(item.split for item in items if item.subset == name)
         subsets[name] = {"purpose": purpose, "count": splits.total(), "heldout": splits["heldout"]}
+        if name in shown:
+            subsets[name]["shown"] = dict(shown[name])
     manifest = {
         "subsets": subsets,
         "items": [item.as_dict() for item in items],
@@ -51,8 +57,17 @@ def read_items(folder: Path) -> list[Item]:
         raise StateError(folder / NAME, f"is no manifest of a data set ({error})") from error
 
 
+def read_subsets(folder: Path) -> dict[str, dict[str, Any]]:
+    """Subset → purpose, count, heldout and, where something is said of it, shown. Raises StateError."""
+    try:
+        subsets: dict[str, dict[str, Any]] = read_json(folder / NAME)["subsets"]
+    except (KeyError, TypeError) as error:
+        raise StateError(folder / NAME, f"is no manifest of a data set ({error})") from error
+    return subsets
+
+
 def merkle_root(items: Iterable[Item]) -> str:
-    """Root of the Merkle tree over the sorted leaves H(picture ‖ captions ‖ subset ‖ origin), 64 hex digits.
+    """Root of the Merkle tree over the sorted leaves H(picture ‖ captions ‖ subset ‖ origin ‖ mask), 64 hex digits.
 
     Leaves and inner nodes are hashed with different first bytes, and an odd node goes up as it is (RFC 6962), so that
     no inner node can pass for a leaf.
@@ -67,7 +82,8 @@ def merkle_root(items: Iterable[Item]) -> str:
 
 
 def _leaf(item: Item) -> bytes:
-    return canonical_json([item.sha256, item.tags, item.sentence, item.subset, item.origin])
+    mask = [item.mask] if item.mask else []  # named by its content
+    return canonical_json([item.sha256, item.tags, item.sentence, item.subset, item.origin, *mask])
 
 
 def _hash(prefix: bytes, data: bytes) -> bytes:

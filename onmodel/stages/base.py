@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -34,14 +34,19 @@ class Plan:
     """What a stage will cost and make, for the plan that is printed first.
 
     `steps` of training, `pictures` to generate, `exposures`: subset → times that each of its pictures is seen;
-    `counts`: subset → pictures in the data set it makes; `models`: LoRA files it makes.
+    `counts`: subset → pictures in the data set it makes; `shown`: subset → what the data set says of how it is shown;
+    `heldout`: subsets that are never trained on; `models`: LoRA files it makes; `notes`: what of the user's files has
+    no effect, or another one than elsewhere.
     """
 
     steps: int = 0
     pictures: int = 0
     exposures: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    shown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    heldout: Sequence[str] = ()
     models: int = 0
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

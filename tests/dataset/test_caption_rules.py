@@ -50,20 +50,20 @@ def test_refused(data: bytes, reason: str) -> None:
 
 def test_shuffling_keeps_the_first_tags_and_loses_none() -> None:
     rules = CaptionRules(shuffle=True, keep_tokens=2)
-    said = [caption_of(item(tags=TAGS), exposure, rules, seed=1) for exposure in range(40)]
+    said = [caption_of(item(tags=TAGS), exposure, 1, rules, seed=1) for exposure in range(40)]
     assert all(split_tags(caption)[:2] == ["1girl", "backgwa"] for caption in said)
     assert all(Counter(split_tags(caption)) == Counter(split_tags(TAGS)) for caption in said)
     assert 2 < len(set(said)) <= VARIANTS
-    assert said == [caption_of(item(tags=TAGS), exposure, rules, seed=1) for exposure in range(40)]
-    assert said != [caption_of(item(tags=TAGS), exposure, rules, seed=2) for exposure in range(40)]
+    assert said == [caption_of(item(tags=TAGS), exposure, 1, rules, seed=1) for exposure in range(40)]
+    assert said != [caption_of(item(tags=TAGS), exposure, 1, rules, seed=2) for exposure in range(40)]
 
 
 def test_dropout_has_its_rate() -> None:
     items = [item(tags=TAGS, sha256=f"{i:064x}") for i in range(100)]
-    thinned = [caption_of(one, e, CaptionRules(tag_dropout=0.3), 1) for one in items for e in range(VARIANTS)]
+    thinned = [caption_of(one, e, 1, CaptionRules(tag_dropout=0.3), 1) for one in items for e in range(VARIANTS)]
     share = sum(len(split_tags(caption)) - 2 for caption in thinned) / (5 * len(thinned))
     assert share == pytest.approx(0.7, abs=0.03)
-    emptied = [caption_of(one, e, CaptionRules(caption_dropout=0.2), 1) for one in items for e in range(20)]
+    emptied = [caption_of(one, e, 1, CaptionRules(caption_dropout=0.2), 1) for one in items for e in range(20)]
     assert emptied.count("") / len(emptied) == pytest.approx(0.2, abs=0.03)
 
 
@@ -71,11 +71,11 @@ def test_both_forms_alternate_and_are_mixed_over_pictures() -> None:
     rules = CaptionRules(form="both", shuffle=False)
     items = [item(tags=TAGS, sentence="A girl.", sha256=f"{i:064x}") for i in range(50)]
     for one in items:
-        said = [caption_of(one, exposure, rules, 1) for exposure in range(6)]
+        said = [caption_of(one, exposure, 1, rules, 1) for exposure in range(6)]
         assert said.count(TAGS) == said.count("A girl.") == 3
-    first = [caption_of(one, 0, rules, 1) for one in items]
+    first = [caption_of(one, 0, 1, rules, 1) for one in items]
     assert 10 < first.count("A girl.") < 40
-    assert {caption_of(item(tags=TAGS, sentence=""), e, rules, 1) for e in range(4)} == {TAGS}
+    assert {caption_of(item(tags=TAGS, sentence=""), e, 1, rules, 1) for e in range(4)} == {TAGS}
 
 
 def test_plain() -> None:

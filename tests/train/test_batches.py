@@ -4,9 +4,9 @@ from collections import Counter
 
 import torch
 
+from onmodel.dataset.captions import CaptionRules, captions_of
 from onmodel.records import Item
-from onmodel.train.loop import Example, captions_of, epoch_batches
-from onmodel.train.options import Options
+from onmodel.train.loop import Example, epoch_batches
 
 
 def example(number: int, repeats: int, size: tuple[int, int] = (12, 12)) -> Example:
@@ -47,7 +47,6 @@ def test_order_changes_with_epoch_and_seed_alone() -> None:
 
 
 def test_captions_of_a_run() -> None:
-    options = Options(epochs=6, learning_rate=1e-3)
-    captions = captions_of(EXAMPLES[0].item, 2, options, 1)
+    captions = captions_of(EXAMPLES[0].item, 2, 6, CaptionRules(), 1)
     assert len(captions) == 12 and all(caption.startswith("1girl, backgwa, ") for caption in captions)
     assert captions[:8] + captions[:4] == captions
