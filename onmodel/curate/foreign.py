@@ -170,7 +170,7 @@ def _parsed(path: Path) -> Any:
 
 def _tables(where: str, value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not value or not all(isinstance(row, dict) for row in value):
-        raise InputError(where, value, "must be one or more tables")
+        raise InputError(where, "missing" if value is None else value, "must be one or more tables")
     return value
 
 
@@ -253,9 +253,10 @@ def _sd_subset(where: str, table: Table, path: Path, names: _Names, notes: list[
         base["resolution"] = _resolution(f"{where}.resolution", table["resolution"])
     table, low, high = dict(table), table.get("min_bucket_reso"), table.get("max_bucket_reso")
     table = {key: value for key, value in table.items() if value is not None}
-    base["enlarge"] = table.get("bucket_no_upscale", True) is False
+    if "bucket_no_upscale" in table:
+        base["enlarge"] = not table["bucket_no_upscale"]
     if low is not None or high is not None:
-        if base["enlarge"]:
+        if base.get("enlarge"):
             base["bucket_sides"] = (low or 256, high or 1024)
         else:
             _note(notes, "min_bucket_reso and max_bucket_reso have no effect where small pictures are not enlarged")

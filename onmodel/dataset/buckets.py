@@ -56,7 +56,7 @@ def bucket_of(width: int, height: int, resolution: int, rules: Showing, multiple
 def cut_away(width: int, height: int, size: Size) -> float:
     """The share of a picture's area that does not show at a size."""
     scale = enlargement(width, height, size)
-    return 1 - size[0] * size[1] / (width * scale * height * scale)
+    return max(0.0, 1 - size[0] * size[1] / (width * scale * height * scale))
 
 
 def enlargement(width: int, height: int, size: Size) -> float:

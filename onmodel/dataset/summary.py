@@ -60,7 +60,7 @@ def say_exposures(shots: Sequence[Shot], epochs: int, console: Console) -> None:
         ]
         if masks := len({shot.item.sha256 for shot in own if shot.item.mask}):
             told.append(f"{masks} masks")
-        console.print(f"  {subset}: {', '.join(told)}", highlight=False, markup=False)
+        console.print(f"  {subset}: {', '.join(told)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _rules(rules: SubsetShowing) -> list[str]:
@@ -88,10 +88,10 @@ def say_crops(shots: Sequence[Shot], console: Console) -> None:
     """The buckets, the share of all pictures' area that is cut away, and the pictures that lose most."""
     sizes = Counter(shot.size for shot in shots)
     listed = ", ".join(f"{count} × {width}×{height}" for (width, height), count in sorted(sizes.items()))
-    console.print(f"  buckets: {listed}", highlight=False)
+    console.print(f"  buckets: {listed}", highlight=False, soft_wrap=True)
     area = sum(shot.item.width * shot.item.height for shot in shots)
     lost = sum(shot.item.width * shot.item.height * shot.cut for shot in shots)
-    console.print(f"  cut away to fit them: {lost / area:.1%} of the pictures' area", highlight=False)
+    console.print(f"  cut away to fit them: {lost / area:.1%} of the pictures' area", highlight=False, soft_wrap=True)
     rows = sorted(((shot.cut, shot) for shot in shots if shot.cut >= NOTICED), key=lambda row: -row[0])
     lines = [
         f"{shot.name}: {cut:.0%} of {shot.item.width}×{shot.item.height} for {shot.size[0]}×{shot.size[1]}"
@@ -124,8 +124,8 @@ def say_captions(shots: Sequence[Shot], losses: Callable[[str], list[str]], cons
 def _say_first(lines: Sequence[str], what: str, console: Console) -> None:
     if not lines:
         return
-    console.print(f"  {len(lines)} {what}:", style="yellow", highlight=False)
+    console.print(f"  {len(lines)} {what}:", style="yellow", highlight=False, soft_wrap=True)
     for line in lines[:NAMED]:
-        console.print(f"    {line}", highlight=False, markup=False)
+        console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
     if len(lines) > NAMED:
-        console.print(f"    and {len(lines) - NAMED} more, all in pictures.json", highlight=False)
+        console.print(f"    and {len(lines) - NAMED} more, all in pictures.json", highlight=False, soft_wrap=True)

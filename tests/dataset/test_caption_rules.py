@@ -10,8 +10,11 @@ from onmodel.dataset.captions import (
     VARIANTS,
     CaptionRules,
     caption_of,
+    captions_of,
+    flips_of,
     parse_caption,
     plain_caption,
+    split_kept,
     split_tags,
 )
 
@@ -83,3 +86,28 @@ def test_plain() -> None:
     assert plain_caption(one, CaptionRules(tag_dropout=0.5)) == TAGS
     assert plain_caption(one, CaptionRules(form="both")) == TAGS
     assert plain_caption(one, CaptionRules(form="sentence")) == "A girl."
+
+
+def test_whole_epochs_without_captions() -> None:
+    rules = CaptionRules(caption_dropout_every=3)
+    said = captions_of(item(tags=TAGS), 2, 7, rules, 1)
+    assert [caption == "" for caption in said] == [epoch % 3 == 0 for epoch in range(1, 8) for _ in range(2)]
+
+
+def test_separators_say_what_stays() -> None:
+    assert split_kept("a, b ||| c, d ||| e, f", "|||") == ("a, b, c, d, e, f", 2, 2)
+    assert split_kept("a ||| c, d", "|||") == ("a, c, d", 1, 0)
+    assert split_kept("||| c, d ||| e ||| f", "|||") == ("c, d, e, f", 0, 2)
+    assert split_kept("a, b", "|||") == ("a, b", None, 0)
+    one = item(tags="a, b, c, d, e, f", kept_first=2, kept_last=1)
+    for exposure in range(VARIANTS):
+        tags = split_tags(caption_of(one, exposure, 1, CaptionRules(keep_tokens=0, tag_dropout=0.5), 1))
+        assert tags[:2] == ["a", "b"] and tags[-1] == "f" and set(tags[2:-1]) <= {"c", "d", "e"}
+    short = item(tags="a, b", kept_first=2, kept_last=1)
+    assert caption_of(short, 0, 1, CaptionRules(), 1) == "a, b"
+
+
+def test_flips_are_one_in_two_and_drawn_by_counter() -> None:
+    flips = flips_of(item(), 400, seed=1)
+    assert 160 < sum(flips) < 240
+    assert flips[:100] == flips_of(item(), 100, seed=1) != flips_of(item(), 100, seed=2)

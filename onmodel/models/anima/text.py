@@ -50,10 +50,10 @@ class TextEncoder:
         """What is not read of a caption: tokens beyond the limit, letters that the T5 tokenizer does not know."""
         lines = []
         for name, tokenizer in (("Qwen", self.tokenizer), ("T5", self.t5_tokenizer)):
-            if (count := len(tokenizer(caption).input_ids)) > TEXT_TOKENS:
+            if (count := len(tokenizer(caption, verbose=False).input_ids)) > TEXT_TOKENS:
                 lines.append(f"{count} {name} tokens, only {TEXT_TOKENS} are read")
         unknown = self.t5_tokenizer.unk_token_id
-        if unknown in self.t5_tokenizer(caption).input_ids:
+        if unknown in self.t5_tokenizer(caption, verbose=False).input_ids:
             letters = sorted({c for c in caption if unknown in self.t5_tokenizer(c).input_ids})
             lines.append(f"the T5 tokenizer does not know {' '.join(letters)}")
         return lines
