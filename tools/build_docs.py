@@ -10,6 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from onmodel.curate.foreign import DIALECTS
+from onmodel.curate.foreign import __doc__ as foreign_doc
 from onmodel.evaluate.axes import AXES
 from onmodel.pipeline import stage_module
 from onmodel.recipe import __doc__ as frame
@@ -35,12 +37,26 @@ def recipe_page() -> str:
         parts += [
             f"### {title}\n\n{_about(model)}\n\n{_settings(model)}" for title, model in INNER.get(verb, {}).items()
         ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, _foreign()]) + "\n"
+
+
+def _foreign() -> str:
+    """What becomes of every option of other trainers' data sets."""
+    parts = [f"## Data sets of other trainers\n\n{inspect.cleandoc(foreign_doc or '')}"]
+    for tool in DIALECTS:
+        read = {**tool.special, **tool.reading, **tool.shown}
+        rows = [f"| `{name}` | `{own}` |" for name, own in sorted(read.items())]
+        rows += [f"| `{name}` | no effect: {why} |" for name, why in sorted(tool.harmless.items())]
+        rows += [
+            f"| `{name}` | an error, unless unset or `{value!r}` |" for name, value in sorted(tool.inactive.items())
+        ]
+        parts.append("\n".join([f"### {tool.tool}\n", "| option | here |", "|---|---|", *rows]))
+    return "\n\n".join(parts)
 
 
 def _about(model: type[BaseModel]) -> str:
     """A model's own words, then those of what it is made of."""
-    kinds = [model, *(kind for kind in model.__bases__ if kind not in (BaseModel, StageSettings))]
+    kinds = [kind for kind in model.__mro__ if issubclass(kind, BaseModel) and kind not in (BaseModel, StageSettings)]
     return "\n\n".join(inspect.cleandoc(kind.__doc__ or "") for kind in kinds)
 
 

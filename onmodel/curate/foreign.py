@@ -108,8 +108,8 @@ class _Names:
 
 
 @dataclass(frozen=True)
-class _Dialect:
-    """The options of a tool. `shown` and `reading`: its name → ours. `special` ones are read by code.
+class Dialect:
+    """The options of a tool. `shown` and `reading`: its name → ours. `special` ones are read by code, as it says.
 
     `harmless` have no effect here, for the reason given. `inactive` cannot be followed unless they have this value.
     """
@@ -117,7 +117,7 @@ class _Dialect:
     tool: str
     shown: Table
     reading: Table
-    special: frozenset[str]
+    special: Mapping[str, str]
     harmless: Table
     inactive: Table
 
@@ -194,7 +194,7 @@ def _resolution(where: str, value: Any) -> int:
 
 # --- sd-scripts (docs/config_README-en.md, masked_loss_README.md, validation.md) --------------------------------------
 
-_SD_SCRIPTS = _Dialect(
+_SD_SCRIPTS = Dialect(
     tool="sd-scripts",
     shown={
         "num_repeats": "repeats", "shuffle_caption": "shuffle_tags", "keep_tokens": "keep_tokens", "flip_aug": "flip",
@@ -206,10 +206,11 @@ _SD_SCRIPTS = _Dialect(
         "caption_extension": "caption_extension", "class_tokens": "default_caption", "caption_prefix": "caption_prefix",
         "caption_suffix": "caption_suffix", "keep_tokens_separator": "keep_separator", "alpha_mask": "alpha_mask",
     },
-    special=frozenset({
-        "image_dir", "resolution", "bucket_no_upscale", "min_bucket_reso", "max_bucket_reso", "validation_split",
-        "conditioning_data_dir", "skip_image_resolution",
-    }),
+    special={
+        "image_dir": "folder", "resolution": "resolution", "bucket_no_upscale": "not enlarge",
+        "min_bucket_reso": "bucket_sides", "max_bucket_reso": "bucket_sides", "validation_split": "heldout",
+        "conditioning_data_dir": "masks", "skip_image_resolution": "larger_than",
+    },
     harmless={
         "batch_size": "the recipe's `batch` holds for all data",
         "cache_info": "sizes and captions are read anew, so that no change is missed",
@@ -260,6 +261,8 @@ def _sd_subset(where: str, table: Table, path: Path, names: _Names, notes: list[
             base["bucket_sides"] = (low or 256, high or 1024)
         else:
             _note(notes, "min_bucket_reso and max_bucket_reso have no effect where small pictures are not enlarged")
+    if "num_repeats" not in table and (number := re.match(r"(\d+)_", folder.name)):
+        _note(notes, f"the {number[1]} in {folder.name} is not read, as in sd-scripts; write num_repeats = {number[1]}")
     if "enable_bucket" not in table:
         _note(notes, "enable_bucket is not set: pictures keep their shapes in buckets; sd-scripts would cut squares")
     if "bucket_no_upscale" not in table:
@@ -304,17 +307,20 @@ def _note(notes: list[str], text: str) -> None:
 
 # --- diffusion-pipe (examples/dataset.toml) ---------------------------------------------------------------------------
 
-_OWN_BUCKETS = "onmodel makes its own buckets, a sixteenth of the resolution apart, and cuts less"
-_DIFFUSION_PIPE = _Dialect(
+_OWN_BUCKETS = "onmodel makes its own buckets, a sixteenth of the resolution apart"
+_DIFFUSION_PIPE = Dialect(
     tool="diffusion-pipe",
     shown={"num_repeats": "repeats", "shuffle_tags": "shuffle_tags", "enable_ar_bucket": "buckets"},
     reading={"caption_prefix": "caption_prefix"},
-    special=frozenset({"path", "mask_path", "resolutions", "cache_shuffle_num", "skip_empty_caption"}),
+    special={
+        "path": "folder", "mask_path": "masks", "resolutions": "resolution", "cache_shuffle_num": "shuffle_tags",
+        "skip_empty_caption": "default_caption",
+    },
     harmless={
         "min_ar": _OWN_BUCKETS, "max_ar": _OWN_BUCKETS, "num_ar_buckets": _OWN_BUCKETS, "ar_buckets": _OWN_BUCKETS,
-        "frame_buckets": "there are pictures only", "cache_shuffle_delimiter": "tags are parted by commas",
+        "frame_buckets": "there are pictures only",
     },
-    inactive={"control_path": None, "size_buckets": None, "type": None},
+    inactive={"control_path": None, "size_buckets": None, "cache_shuffle_delimiter": ", "},
 )  # fmt: skip
 
 
@@ -348,7 +354,7 @@ def _diffusion_pipe(path: Path, config: Table) -> Foreign:
 
 # --- ai-toolkit (config/examples) -------------------------------------------------------------------------------------
 
-_AI_TOOLKIT = _Dialect(
+_AI_TOOLKIT = Dialect(
     tool="ai-toolkit",
     shown={
         "num_repeats": "repeats", "shuffle_tokens": "shuffle_tags", "keep_tokens": "keep_tokens", "flip_x": "flip",
@@ -359,7 +365,7 @@ _AI_TOOLKIT = _Dialect(
         "caption_ext": "caption_extension", "default_caption": "default_caption", "alpha_mask": "alpha_mask",
         "trigger_word": "trigger",
     },
-    special=frozenset({"folder_path", "dataset_path", "mask_path", "resolution"}),
+    special={"folder_path": "folder", "dataset_path": "folder", "mask_path": "masks", "resolution": "resolution"},
     harmless={
         "cache_latents": "latents are always kept", "cache_latents_to_disk": "latents are always kept on the disk",
         "cache_text_embeddings": "encoded captions are always kept", "num_workers": "nothing is read while training",
@@ -416,6 +422,7 @@ def _ai_toolkit(path: Path, tables: Sequence[Table], trigger: str) -> Foreign:
     return Foreign(subsets, notes)
 
 
+DIALECTS = (_SD_SCRIPTS, _DIFFUSION_PIPE, _AI_TOOLKIT)
 READERS: Mapping[str, Callable[[Path], Foreign]] = {
     "dataset_config": read_config,
     "train_data_dir": lambda folder: read_numbered_folders(folder, regularisation=False),

@@ -96,7 +96,8 @@ def _uses(source: ReportSource, stage: str, dataset: str, subset: str) -> list[d
     if table["do"] != "train":
         return []
     said = source.datasets[dataset]["subsets"][subset].get("shown", {}).get("repeats", 1)
-    shares = table.get("data") or [{"subset": name} for name in source.datasets[table["dataset"]]["subsets"]]
+    every = source.datasets[table["dataset"]]["subsets"].items()
+    shares = table.get("data") or [{"subset": name} for name, row in every if row["heldout"] < row["count"]]
     repeats = [
         share.get("repeats", said)
         for share in shares

@@ -92,6 +92,8 @@ class Settings(StageSettings, Options):
         """
         own = known[self.dataset]
         data = self.data or [Share(subset=name) for name in own.counts if name not in own.heldout]
+        if not data:
+            raise InputError("dataset", self.dataset, "has no subset to train on; name a curate stage")
         for share in data:
             counts = known[share.stage or self.dataset].counts
             if share.subset not in counts:

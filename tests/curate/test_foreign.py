@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from onmodel.curate.foreign import Foreign, ForeignSubset, read_config, read_numbered_folders
+from onmodel.curate.foreign import DIALECTS, Dialect, Foreign, ForeignSubset, read_config, read_numbered_folders
+from onmodel.curate.ingest import Reading
+from onmodel.dataset.rules import SubsetShowing
 from onmodel.errors import InputError
 
 SD_SCRIPTS = """
@@ -123,6 +125,22 @@ def test_what_sd_scripts_would_do_otherwise_is_told(tmp_path: Path) -> None:
     asked = "[[datasets]]\nmax_bucket_reso = 1536\nbucket_no_upscale = false\n[[datasets.subsets]]\nimage_dir = 'a'"
     assert said(read(tmp_path, "d.toml", asked).subsets[0]) == {
         "shuffle_tags": False, "keep_tokens": 0, "enlarge": True, "bucket_sides": [256, 1536]}  # fmt: skip
+
+
+def test_a_number_in_a_name_is_told_when_it_is_not_read(tmp_path: Path) -> None:
+    text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = '10_girl'\n"
+    assert any("write num_repeats = 10" in note for note in read(tmp_path, "d.toml", text).notes)
+    foreign = read(tmp_path, "d.toml", text + "num_repeats = 3")
+    assert foreign.subsets[0].shown.repeats == 3 and not any("10_girl" in note for note in foreign.notes)
+
+
+@pytest.mark.parametrize("tool", DIALECTS, ids=lambda tool: tool.tool)
+def test_every_option_is_read_in_one_way(tool: Dialect) -> None:
+    tables = [tool.shown, tool.reading, tool.special, tool.harmless, tool.inactive]
+    names = [name for table in tables for name in table]
+    assert len(names) == len(set(names))
+    assert set(tool.shown.values()) <= SubsetShowing.model_fields.keys()
+    assert set(tool.reading.values()) <= Reading.model_fields.keys()
 
 
 def test_data_sets_of_several_resolutions_are_one(tmp_path: Path) -> None:

@@ -314,6 +314,13 @@ def test_plan() -> None:
     assert settings.needs() == ["data", "more", "old@3"]
     plan = train.estimate(settings, {"data": Plan(counts={"a": 10}), "more": Plan(counts={"b": 3}), "old": Plan()})
     assert plan == Plan(steps=33, exposures={"a": 12, "more/b": 3}, models=2)
+    everything = train.Settings.model_validate(TABLE | {"data": None})
+    said = Plan(
+        counts={"a": 10, "b": 3, "held": 4}, shown={"a": {"repeats": 5, "resolution": [64, 96]}}, heldout=["held"]
+    )
+    assert train.estimate(everything, {"data": said}) == Plan(steps=78, exposures={"a": 30, "b": 3}, models=2)
+    with pytest.raises(InputError, match="dataset: data — has no subset to train on"):
+        train.estimate(everything, {"data": Plan()})
     with pytest.raises(InputError, match="subsets of more: c"):
         train.estimate(settings, {"data": Plan(counts={"a": 10}), "more": Plan(counts={"c": 3})})
 
