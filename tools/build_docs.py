@@ -48,7 +48,8 @@ def _foreign() -> str:
         rows = [f"| `{name}` | `{own}` |" for name, own in sorted(read.items())]
         rows += [f"| `{name}` | no effect: {why} |" for name, why in sorted(tool.harmless.items())]
         rows += [
-            f"| `{name}` | an error, unless unset or `{value!r}` |" for name, value in sorted(tool.inactive.items())
+            f"| `{name}` | an error, unless it is {'not set' if value is None else f'`{value!r}`'} |"
+            for name, value in sorted(tool.inactive.items())
         ]
         parts.append("\n".join([f"### {tool.tool}\n", "| option | here |", "|---|---|", *rows]))
     return "\n\n".join(parts)

@@ -25,6 +25,10 @@ from onmodel.errors import InputError
 
 Table = Mapping[str, Any]
 
+_EVEN = (
+    "regularisation pictures are repeated until they are about as many as the others, whatever repeats their file says"
+)
+
 
 @dataclass(frozen=True)
 class ForeignSubset:
@@ -90,6 +94,8 @@ def read_numbered_folders(folder: Path, regularisation: bool) -> Foreign:
     if not subsets:
         raise InputError(field, folder, "holds no folder such as 10_name, whose number is that of the repeats")
     notes = [f"not read, since its name has no number of repeats before it: {name}" for name in left]
+    if regularisation:
+        notes.append(_EVEN)
     return Foreign(subsets, notes, regularisation)
 
 
@@ -244,7 +250,10 @@ def _sd_scripts(path: Path, config: Table) -> Foreign:
             inside = f"{where}.subsets[{j}]"
             _SD_SCRIPTS.check(inside, subset, notes)
             subsets.append(_sd_subset(inside, {**general, **own, **subset}, path, names, notes))
-    return Foreign(_merged(subsets), notes, even_regularisation=any(one.shown.regularisation for one in subsets))
+    even = any(subset.shown.regularisation for subset in subsets)
+    if even:
+        notes.append(_EVEN)
+    return Foreign(_merged(subsets), notes, even)
 
 
 def _sd_subset(where: str, table: Table, path: Path, names: _Names, notes: list[str]) -> ForeignSubset:

@@ -114,7 +114,8 @@ def test_sd_scripts(tmp_path: Path) -> None:
     assert reg.reading.alpha_mask
     assert [subset.heldout for subset in foreign.subsets] == [0.1, 0.1, 0.0]
     assert foreign.even_regularisation
-    assert foreign.notes == ["batch_size has no effect: the recipe's `batch` holds for all data"]
+    assert foreign.notes[0] == "batch_size has no effect: the recipe's `batch` holds for all data"
+    assert len(foreign.notes) == 2 and foreign.notes[1].startswith("regularisation pictures are repeated")
 
 
 def test_what_sd_scripts_would_do_otherwise_is_told(tmp_path: Path) -> None:
@@ -236,6 +237,7 @@ def test_numbered_folders(tmp_path: Path) -> None:
     assert {subset.reading.default_caption for subset in foreign.subsets} == {"hoge girl", "style"}
     assert [note.rpartition(": ")[2] for note in foreign.notes] == ["0_never", "3_file", "plain"]
     reg = read_numbered_folders(tmp_path, regularisation=True)
+    assert reg.notes[-1].startswith("regularisation pictures are repeated")
     assert reg.even_regularisation and all(subset.shown.regularisation for subset in reg.subsets)
 
 
