@@ -16,6 +16,7 @@ import torch
 from diffusers_anima import diffusers_pipeline
 
 from onmodel.errors import OnmodelError
+from onmodel.hashing import read_json
 from onmodel.models.load import load_base
 from onmodel.models.lora import read_lora
 from onmodel.release.verify import verify
@@ -112,7 +113,10 @@ def test_a_release_alone_tells_its_history_and_a_picture_of_it_is_proven(project
     run = onmodel("lineage", release, "--export", "in-toto", tmp_path / "statement.json", "--svg", tmp_path / "l.svg")
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "statement.json").read_bytes() == (release / "lineage.json").read_bytes()
-    picture = sorted(project.glob("objects/*/*/images/*.png"))[0]
+    data = next(
+        path for path in project.glob("objects/*/*/manifest.json") if list(read_json(path)["subsets"]) == ["base"]
+    )
+    picture = sorted(data.parent.glob("images/*.png"))[0]
     run = onmodel("prove", picture, release, "--project", project, "--out", tmp_path / "proof.json")
     assert run.returncode == 0, run.stderr
     run = onmodel("verify", release, "--proof", tmp_path / "proof.json", "--picture", picture)
