@@ -221,7 +221,7 @@ def _fits(recipe: "Recipe", steps: Sequence[Any], progress: Progress) -> Iterato
         step = next(step for step in steps if step.name == name)
         if not row.memory:
             continue
-        kept, twice = row.memory[step.settings.resolution]
+        kept, twice = row.memory[max(step.settings.resolutions)]
         needed = twice if step.settings.gradient_checkpointing is True else kept
         text = f"a step takes about {needed / GIB:.1f} GiB ({twice / GIB:.1f} with gradient_checkpointing)"
         if room is None or needed < 0.9 * room:
@@ -361,7 +361,7 @@ def dataset_findings(
         yield Finding(about, "warn", f"{len(refused) - SHOWN} more files are left out")
     if repeats := len(items) - len({item.group for item in items}):
         yield Finding(about, "warn", f"{repeats} pictures repeat another", "each repeat counts as one more exposure")
-    for side in sorted({int(table.get("resolution", 1024)) for table in _trainings(recipe)}):
+    for side in sorted({side for table in _trainings(recipe) for side in _sides(table)}):
         small = sum(item.width * item.height < side * side for item in items)
         if small:
             yield Finding(
@@ -402,6 +402,13 @@ def _trainings(recipe: "Recipe | None") -> list[Mapping[str, Any]]:
     if recipe is None:
         return [{}]
     return [table for table in recipe.stages.values() if table["do"] == "train"]
+
+
+def _sides(training: Mapping[str, Any]) -> tuple[int, ...]:
+    """The resolutions of a train table."""
+    from onmodel.dataset.rules import Showing
+
+    return Showing(**{name: value for name, value in training.items() if name == "resolution"}).resolutions
 
 
 def _curate(settings: "Curate", folder: Path) -> None:

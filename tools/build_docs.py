@@ -9,15 +9,25 @@ import inspect
 import re
 from pathlib import Path
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from onmodel.cli.merge import app as merge_commands
+from onmodel.curate.foreign import DIALECTS
+from onmodel.curate.foreign import __doc__ as foreign_doc
 from onmodel.evaluate.axes import AXES
 from onmodel.merge import methods
 from onmodel.pipeline import stage_module
 from onmodel.recipe import __doc__ as frame
 from onmodel.stages import VERBS
+from onmodel.stages.base import StageSettings
+from onmodel.stages.curate import Source
+from onmodel.stages.train import Share
 
+INNER = {
+    "curate": {"A source of `subsets`": Source},
+    "train": {"A share of `data`": Share},
+}
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
@@ -26,14 +36,42 @@ def recipe_page() -> str:
     parts = ["# Recipes", "Written by `tools/build_docs.py`.", f"```\n{inspect.cleandoc(frame or '')}\n```"]
     for verb in VERBS:
         module = stage_module(verb)
-        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{inspect.cleandoc(module.Settings.__doc__)}")
-        rows = [
-            f"| `{name}` | {_type(field)} | {_default(field)} |"
-            for name, field in module.Settings.model_fields.items()
-            if name != "do"
+        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{_about(module.Settings)}")
+        parts.append(_settings(module.Settings))
+        parts += [
+            f"### {title}\n\n{_about(model)}\n\n{_settings(model)}" for title, model in INNER.get(verb, {}).items()
         ]
-        parts.append("\n".join(["| setting | type | default |", "|---|---|---|", *rows]))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, _foreign()]) + "\n"
+
+
+def _foreign() -> str:
+    """What becomes of every option of other trainers' data sets."""
+    parts = [f"## Data sets of other trainers\n\n{inspect.cleandoc(foreign_doc or '')}"]
+    for tool in DIALECTS:
+        read = {**tool.special, **tool.reading, **tool.shown}
+        rows = [f"| `{name}` | `{own}` |" for name, own in sorted(read.items())]
+        rows += [f"| `{name}` | no effect: {why} |" for name, why in sorted(tool.harmless.items())]
+        rows += [
+            f"| `{name}` | an error, unless it is {'not set' if value is None else f'`{value!r}`'} |"
+            for name, value in sorted(tool.inactive.items())
+        ]
+        parts.append("\n".join([f"### {tool.tool}\n", "| option | here |", "|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def _about(model: type[BaseModel]) -> str:
+    """A model's own words, then those of what it is made of."""
+    kinds = [kind for kind in model.__mro__ if issubclass(kind, BaseModel) and kind not in (BaseModel, StageSettings)]
+    return "\n\n".join(inspect.cleandoc(kind.__doc__ or "") for kind in kinds)
+
+
+def _settings(model: type[BaseModel]) -> str:
+    rows = [
+        f"| `{name}` | {_type(field)} | {_default(field)} |"
+        for name, field in model.model_fields.items()
+        if name != "do"
+    ]
+    return "\n".join(["| setting | type | default |", "|---|---|---|", *rows])
 
 
 def metrics_page() -> str:

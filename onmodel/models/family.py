@@ -80,6 +80,10 @@ class Family(Protocol):
         """Captions to text; "" is the unconditional one. Remembered by caption, without gradients."""
         ...
 
+    def text_losses(self, caption: str) -> list[str]:
+        """What the base will not read of a caption, a line for each loss: places beyond a limit, unknown letters."""
+        ...
+
     def encode_images(self, images_bchw: Tensor) -> Tensor:
         """Pictures −1…1 [B, 3, H, W] to normalised latents [B, C, H/8, W/8], the mode of the posterior."""
         ...

@@ -43,15 +43,20 @@ class Plan:
     """What a stage will cost and make, for the plan that is printed first.
 
     `steps` of training, `pictures` to generate, `exposures`: subset → times that each of its pictures is seen;
-    `counts`: subset → pictures in the data set it makes; `models`: LoRA files it makes. `missing`: files that the
-    recipe names and that are not there; the plan was made without them, a run is refused.
+    `counts`: subset → pictures in the data set it makes; `shown`: subset → what the data set says of how it is shown;
+    `heldout`: subsets that are never trained on; `models`: LoRA files it makes; `notes`: what of the user's files has
+    no effect, or another one than elsewhere. `missing`: files that the recipe names and that are not there; the plan
+    was made without them, a run is refused.
     """
 
     steps: int = 0
     pictures: int = 0
     exposures: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    shown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    heldout: Sequence[str] = ()
     models: int = 0
+    notes: Sequence[str] = ()
     missing: tuple[InputError, ...] = ()
 
 

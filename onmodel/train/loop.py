@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onmodel.dataset.captions import caption_of, plain_caption
 from onmodel.errors import InputError
 from onmodel.models.family import Family, Text
 from onmodel.progress import Progress
@@ -27,12 +26,29 @@ SAVE_EVERY = 25  # steps
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of the run: its latents [C, h, w], how often an epoch shows it, and what each showing says."""
+    """A picture of the run: its latents [C, h, w], how often an epoch shows it, and what each showing says.
+
+    Where `flips` is true for a showing, `flipped_chw` are its latents. `mask_hw` weighs the loss of each latent,
+    `weight` that of the picture.
+    """
 
     item: Item
     latents_chw: Tensor
     repeats: int
     captions: Sequence[str]
+    flipped_chw: Tensor | None = None
+    flips: Sequence[bool] = ()
+    mask_hw: Tensor | None = None
+    weight: float = 1.0
+
+    def latents(self, exposure: int) -> Tensor:
+        """What a showing is trained on."""
+        return self.latents_chw if self.flipped_chw is None or not self.flips[exposure] else self.flipped_chw
+
+    def weights(self, exposure: int) -> Tensor:
+        """What each place of a showing counts in the loss, [1, h, w]."""
+        mask = self.latents_chw.new_ones(self.latents_chw.shape[1:]) if self.mask_hw is None else self.mask_hw
+        return self.weight * (mask.flip(-1) if self.flips and self.flips[exposure] else mask)[None]
 
 
 @dataclass(frozen=True)
@@ -41,11 +57,6 @@ class Shown:
 
     example: int
     exposure: int
-
-
-def captions_of(item: Item, repeats: int, options: Options, seed: int) -> list[str]:
-    """What each showing of a picture over the whole run says."""
-    return [caption_of(item, exposure, options.caption_rules, seed) for exposure in range(repeats * options.epochs)]
 
 
 def epoch_batches(examples: Sequence[Example], epoch: int, batch: int, seed: int) -> list[list[Shown]]:
@@ -97,16 +108,17 @@ def train(
             for step, batch in enumerate(epoch_batches(examples, epoch, options.batch, seed), start=first):
                 if step < history.steps:
                     continue
-                latents = torch.stack([examples[shown.example].latents_chw for shown in batch])
+                latents = torch.stack([examples[shown.example].latents(shown.exposure) for shown in batch])
                 noise = torch.stack(
                     [draw_noise(latents.shape[1:], seed, "noise", step, slot) for slot in range(len(batch))]
                 )
                 t = torch.tensor([draw_time(options.timesteps, seed, step, slot) for slot in range(len(batch))])
                 said = [texts[examples[shown.example].captions[shown.exposure]] for shown in batch]
+                weights = batch_weights(examples, batch)
 
                 optimizer.zero_grad(set_to_none=False)
                 device = adapters.flat.device
-                loss = velocity_loss(family, latents.to(device), noise.to(device), t.to(device), said).mean()
+                loss = velocity_loss(family, latents.to(device), noise.to(device), t.to(device), said, weights).mean()
                 loss.backward()
                 history.losses.append(loss.item())
                 history.norms.append(_clip(adapters, options.grad_clip))
@@ -127,6 +139,14 @@ def train(
             state.save()
 
 
+def batch_weights(examples: Sequence[Example], batch: Sequence[Shown]) -> Tensor | None:
+    """What each place of each picture counts in the loss, [B, 1, h, w]; None when everything counts 1."""
+    rows = [examples[shown.example] for shown in batch]
+    if all(row.mask_hw is None and row.weight == 1 for row in rows):
+        return None
+    return torch.stack([row.weights(shown.exposure) for row, shown in zip(rows, batch, strict=True)])
+
+
 @torch.no_grad()
 def held_out_loss(
     family: Family, heldout: Sequence[Example], texts: Mapping[str, Text], options: Options, seed: int
@@ -145,8 +165,9 @@ def held_out_loss(
                 [draw_noise(latents.shape[1:], seed, "held-out noise", example.item.sha256, i) for example, i in part]
             )
             t = torch.tensor([HELD_OUT_TIMES[i] for _, i in part])
-            said = [texts[plain_caption(example.item, options.caption_rules)] for example, _ in part]
-            losses += velocity_loss(family, latents.to(device), noise.to(device), t.to(device), said).tolist()
+            said = [texts[example.captions[0]] for example, _ in part]
+            weights = torch.stack([example.weights(0) for example, _ in part])
+            losses += velocity_loss(family, latents.to(device), noise.to(device), t.to(device), said, weights).tolist()
     return float(np.mean(losses))
 
 

@@ -50,7 +50,7 @@ def forecast(outline: Outline, options: Options, dtype: torch.dtype, progress: P
     parameters = sum(options.rank * (row.in_features + row.out_features) for row in targets)
     memory: dict[int, tuple[int, int]] = {}
     if outline.parameters("transformer") >= _SMALL:
-        sides = sorted({*SIDES, options.resolution})
+        sides = sorted({*SIDES, *options.resolutions})
         with progress.task("plan memory", total=2 * len(sides)) as task:
             for side in sides:
                 peaks = []

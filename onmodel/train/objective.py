@@ -29,10 +29,19 @@ def draw_noise(shape: Sequence[int], seed: int, purpose: str, *counters: int | s
 
 
 def velocity_loss(
-    family: Family, latents_bchw: Tensor, noise_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]
+    family: Family,
+    latents_bchw: Tensor,
+    noise_bchw: Tensor,
+    t_b: Tensor,
+    texts: Sequence[Text],
+    weights_b1hw: Tensor | None = None,
 ) -> Tensor:
-    """Mean squared error of the predicted velocity of each picture, [B] float32."""
+    """Mean squared error of the predicted velocity of each picture, [B] float32; each place counts its weight.
+
+    The mean is over all places, as in kohya's masked loss: a picture of which half is masked counts half.
+    """
     t_b111 = t_b.view(-1, 1, 1, 1)
     noisy = torch.lerp(latents_bchw, noise_bchw, t_b111)
     velocity = family.denoise(noisy, t_b, texts)
-    return (velocity.float() - (noise_bchw - latents_bchw)).square().mean(dim=(1, 2, 3))
+    errors = (velocity.float() - (noise_bchw - latents_bchw)).square()
+    return (errors if weights_b1hw is None else errors * weights_b1hw.to(errors)).mean(dim=(1, 2, 3))

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from onmodel.dataset.captions import CaptionRules, Form
+from onmodel.dataset.rules import Showing
 
 
 class Timesteps(BaseModel):
@@ -17,16 +17,15 @@ class Timesteps(BaseModel):
     shift: float = Field(default=1.0, gt=0)
 
 
-class Options(BaseModel):
+class Options(Showing):
     """The settings of a training run, but for its data.
 
-    `resolution` is the side in pixels of a square of the buckets' area. `warmup` counts steps. A checkpoint is kept
-    every `keep_every` epochs and at the end. `validation` measures the loss on held-out pictures with each of them.
+    How pictures are shown (`Showing`) holds for every subset that says nothing else. `warmup` counts steps. A
+    checkpoint is kept every `keep_every` epochs and at the end. `validation` measures the loss on held-out pictures
+    with each of them.
     `precision` is that of the large products: "auto" is bf16 where the machine multiplies it in hardware, else fp32.
     `gradient_checkpointing` computes blocks twice instead of keeping their activations.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
@@ -34,12 +33,6 @@ class Options(BaseModel):
     alpha: float = Field(32, gt=0)
     targets: str = "attention_mlp"
     batch: int = Field(2, ge=1)
-    resolution: int = Field(1024, ge=32)
-    caption: Form = "tags"
-    shuffle_tags: bool = True
-    keep_tokens: int = Field(2, ge=0)
-    tag_dropout: float = Field(0.0, ge=0, lt=1)
-    caption_dropout: float = Field(0.0, ge=0, lt=1)
     timesteps: Timesteps = Timesteps()
     weight_decay: float = Field(0.01, ge=0)
     warmup: int = Field(0, ge=0)
@@ -49,11 +42,6 @@ class Options(BaseModel):
     validation: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     gradient_checkpointing: bool = False
-
-    @property
-    def caption_rules(self) -> CaptionRules:
-        """How captions are varied."""
-        return CaptionRules(self.caption, self.shuffle_tags, self.keep_tokens, self.tag_dropout, self.caption_dropout)
 
     def kept(self, epoch: int) -> bool:
         """Is a checkpoint kept after this epoch (from 1)?"""

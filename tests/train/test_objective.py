@@ -65,3 +65,29 @@ def test_learning_rate() -> None:
 def test_kept_epochs() -> None:
     options = Options(epochs=7, learning_rate=1e-3, keep_every=3)
     assert [epoch for epoch in range(1, 8) if options.kept(epoch)] == [3, 6, 7]
+
+
+def test_weighed_loss(tiny_family: Anima) -> None:
+    texts = tiny_family.encode_text(["smile", "1girl"])
+    latents, noise = draw_noise((2, 16, 6, 8), 1, "a"), draw_noise((2, 16, 6, 8), 1, "b")
+    t = torch.tensor([0.25, 0.75])
+    weights = torch.zeros(2, 1, 6, 8)
+    weights[0, :, :, :4] = 1
+    weights[1] = 0.5
+    with torch.no_grad():
+        plain = velocity_loss(tiny_family, latents, noise, t, texts)
+        weighed = velocity_loss(tiny_family, latents, noise, t, texts, weights)
+        ones = velocity_loss(tiny_family, latents, noise, t, texts, torch.ones(2, 1, 6, 8))
+        velocity = tiny_family.denoise(torch.lerp(latents, noise, t.view(-1, 1, 1, 1)), t, texts)
+    half = (velocity - (noise - latents)).square()[0, :, :, :4].sum() / latents[0].numel()
+    assert weighed[0].item() == pytest.approx(half.item(), rel=1e-4)
+    assert weighed[1].item() == pytest.approx(plain[1].item() / 2, rel=1e-5)
+    assert torch.equal(ones, plain)
+
+
+def test_what_is_masked_teaches_nothing(tiny_family: Anima) -> None:
+    texts = tiny_family.encode_text(["smile"])
+    noise, t = draw_noise((1, 16, 6, 8), 1, "b"), torch.tensor([0.5])
+    latents = draw_noise((1, 16, 6, 8), 1, "a").requires_grad_()
+    velocity_loss(tiny_family, latents, noise, t, texts, torch.zeros(1, 1, 6, 8)).sum().backward()
+    assert latents.grad is not None and not latents.grad.any()

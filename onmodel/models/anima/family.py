@@ -72,6 +72,9 @@ class Anima(Denoiser):
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         return self._text.encode(captions)
 
+    def text_losses(self, caption: str) -> list[str]:
+        return self._text.losses(caption)
+
     @torch.no_grad()
     def encode_images(self, images_bchw: Tensor) -> Tensor:
         return self._codec.encode(images_bchw)
