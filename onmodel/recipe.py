@@ -20,7 +20,7 @@ from onmodel.errors import InputError
 from onmodel.stages import VERBS
 
 BASE_NAMES = frozenset({"toon", "anima"})
-PATHS = frozenset({"folder", "dit", "text_encoder", "vae", "tokenizers", "tagger", "identity"})
+PATHS = frozenset({"folder", "dit", "text_encoder", "vae", "tokenizers", "tagger", "identity", "lora"})
 HEAD = {"name", "character", "base", "seed", "date", "threads"}
 
 

@@ -21,6 +21,9 @@ ROLES = {
     ".lora.down.weight": "down",
     ".lora.up.weight": "up",
     ".alpha": "alpha",
+    ".dora_scale": "dora_scale",
+    ".lora_magnitude_vector": "magnitude_vector",
+    ".lora_magnitude_vector.weight": "magnitude_vector",
     ".hada_w1_a": "hada_w1_a",
     ".hada_w1_b": "hada_w1_b",
     ".hada_w2_a": "hada_w2_a",
@@ -32,7 +35,7 @@ ROLES = {
     ".lokr_w2_a": "lokr_w2_a",
     ".lokr_w2_b": "lokr_w2_b",
 }
-# Parts of keys that mark an adapter which is no plain product of two matrices.
+# Parts of keys that mark an adapter which is no plain product of two matrices; DoRA is read where it is asked for.
 REFUSED = {"dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT", "boft": "OFT"}
 
 _BASE_PREFIXES = ("diffusion_model.", "model.diffusion_model.", "net.", "base_model.model.", "")

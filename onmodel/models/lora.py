@@ -21,14 +21,20 @@ from onmodel.models.lycoris import expand_loha, expand_lokr
 from onmodel.models.weights import PAYLOAD_KEY, open_weights, payload_sha256, write_weights
 from onmodel.randomness import normal
 
+BLOCKS_KEY = "onmodel.blocks"  # how many blocks the base has that a LoRA was made for
+
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """The low-rank change of one layer: down [r, in], up [out, r], float32."""
+    """The low-rank change of one layer: down [r, in], up [out, r], float32.
+
+    With a magnitude [out] it is DoRA: W + ΔW with its rows brought to these lengths.
+    """
 
     down: Tensor
     up: Tensor
     alpha: float
+    magnitude: Tensor | None = None
 
     @property
     def rank(self) -> int:
@@ -41,6 +47,16 @@ class Factors:
     def delta(self) -> Tensor:
         """ΔW [out, in]."""
         return self.scale * (self.up @ self.down)
+
+    def add_to(self, weight: Tensor, strength: float) -> None:
+        """Change a base's weight [out, in] in place: W + strength·(what the layer becomes − W), without gradients."""
+        delta = self.up.to(weight.device) @ self.down.to(weight.device)
+        if self.magnitude is None:
+            weight.add_(delta, alpha=strength * self.scale)
+            return
+        whole = weight.float() + self.scale * delta
+        whole *= (self.magnitude.to(weight.device) / whole.norm(dim=1)).unsqueeze(1)
+        weight.add_(whole - weight.float(), alpha=strength)
 
 
 @dataclass(frozen=True)
@@ -61,11 +77,12 @@ class Lora:
             return alphas.pop() if len(alphas) == 1 else None
 
 
-def read_lora(path: Path, spec: FamilySpec) -> Lora:
+def read_lora(path: Path, spec: FamilySpec, *, dora: bool = False) -> Lora:
     """Read a LoRA for the model that `spec` describes: a safetensors file or a PEFT folder, any known layout.
 
-    Raises InputError when the file is torn or lies about itself, when a key is unknown, when it was made for another
-    model or another number of blocks, when it is DoRA or OFT, or when a factor does not fit or is not finite.
+    `dora`: can the caller do with a change that depends on the base, which cannot be merged? Raises InputError when
+    the file is torn or lies about itself, when a key is unknown, when it was made for another model or another number
+    of blocks, when it is DoRA (unless asked for) or OFT, or when a factor does not fit or is not finite.
     """
     source, config = path, {}
     if path.is_dir():
@@ -76,7 +93,7 @@ def read_lora(path: Path, spec: FamilySpec) -> Lora:
     with open_weights(source, "lora") as file:
         metadata: dict[str, str] = dict(file.metadata() or {})
         keys = list(file.keys())
-        _refuse_other_kinds(path, keys)
+        _refuse_other_kinds(path, keys, dora)
         for key in keys:
             parsed = parse_key(key, table)
             if parsed is None:
@@ -89,14 +106,14 @@ def read_lora(path: Path, spec: FamilySpec) -> Lora:
     _refuse_unknown(path, unknown, len(keys), spec)
     if PAYLOAD_KEY in metadata and metadata[PAYLOAD_KEY] != payload_sha256(source):
         raise InputError("lora", path, "its tensors are not those that its header was written for; get it again")
-    declared = _peft_scale(path, config or _header_config(metadata))
+    declared = _peft_scale(path, config or _header_config(metadata), dora)
     modules = {
         linear.name: _factors(path, linear.name, found[linear.name], declared)
         for linear in spec.linears
         if linear.name in found
     }
     check_fits(modules, spec, path)
-    _check_blocks(path, modules, spec)
+    _check_blocks(path, modules, spec, metadata.get(BLOCKS_KEY))
     return Lora(modules, metadata)
 
 
@@ -110,7 +127,8 @@ def write_lora(
     """Write a LoRA whole or not at all, with a header that is the same for the same content.
 
     `common` loads in ComfyUI and in diffusers: no alpha tensors, alpha/rank folded into up, the trained alpha kept as
-    `ss_network_alpha`. Raises InputError when a value does not fit `dtype`.
+    `ss_network_alpha`. A magnitude stands in it twice, since each of the two reads it under another name.
+    Raises InputError when a value does not fit `dtype`.
     """
     tensors: dict[str, Tensor] = {}
     for name, factors in lora.modules.items():
@@ -119,6 +137,11 @@ def write_lora(
         tensors[up_key] = (factors.up if alpha_key else factors.up * factors.scale).to(dtype)
         if alpha_key:
             tensors[alpha_key] = torch.tensor(factors.alpha)
+        if factors.magnitude is not None:
+            stem = up_key.partition(".lora_")[0]
+            tensors[f"{stem}.dora_scale"] = factors.magnitude.unsqueeze(1).to(dtype)
+            if layout == "common":
+                tensors[f"{stem}.lora_magnitude_vector"] = factors.magnitude.to(dtype)
         if not (tensors[down_key].isfinite().all() and tensors[up_key].isfinite().all()):
             raise InputError("dtype", dtype, f"{name} overflows; write bfloat16 or float32")
     write_weights(path, tensors, {**metadata, **_kohya_words(lora)})
@@ -138,26 +161,26 @@ def check_fits(modules: Mapping[str, Factors], spec: FamilySpec, source: object)
             raise InputError("lora", source, f"{name} is {shape}, this {spec.name} has {wanted} there")
 
 
-def regauge(lora: Lora, rank: int, alpha: float, seed: int) -> Lora:
-    """The same ΔW written with another rank and alpha, so that training goes on at the run's own step size.
+def regauge(lora: Lora, gauges: Mapping[str, tuple[int, float]], seed: int) -> Lora:
+    """The same ΔW written with each layer's (rank, alpha), so that training goes on at the run's own step size.
 
     Alpha sets the size of a training step, so a file's factors must not be trained under another alpha as they are.
     The scale goes into `up`; new rows of `down` are random, new columns of `up` zero (both zero never learns).
-    Raises InputError when `rank` is smaller than the LoRA's, or alpha is not above 0.
+    Raises InputError when a rank is smaller than the LoRA's, or alpha is not above 0.
     """
-    if alpha <= 0:
-        raise InputError("alpha", alpha, "must be above 0")
     modules = {}
     for name, factors in lora.modules.items():
+        rank, alpha = gauges[name]
+        if alpha <= 0:
+            raise InputError("alpha", alpha, "must be above 0")
         if factors.rank > rank:
             raise InputError("rank", rank, f"the LoRA has rank {factors.rank} at {name}; merge it to {rank} first")
         extra, size = rank - factors.rank, factors.down.shape[1]
         rows = torch.from_numpy(normal((extra, size), seed, "pad rank", name)) / size**0.5
         up = factors.up * (factors.scale / (alpha / rank))
-        modules[name] = Factors(
-            torch.cat([factors.down, rows]), torch.cat([up, up.new_zeros(up.shape[0], extra)], dim=1), alpha
-        )
-    return Lora(modules, {**lora.metadata, "ss_network_dim": str(rank), "ss_network_alpha": f"{alpha:g}"})
+        down, up = torch.cat([factors.down, rows]), torch.cat([up, up.new_zeros(up.shape[0], extra)], dim=1)
+        modules[name] = Factors(down, up, alpha, factors.magnitude)
+    return Lora(modules)
 
 
 def _factors(path: Path, name: str, parts: dict[str, Tensor], declared: tuple[float, bool] | None) -> Factors:
@@ -166,6 +189,7 @@ def _factors(path: Path, name: str, parts: dict[str, Tensor], declared: tuple[fl
         if not tensor.isfinite().all():
             raise InputError("lora", path, f"{name} {role} holds values that are not finite; use an earlier checkpoint")
     alpha = float(parts.pop("alpha")) if "alpha" in parts else None
+    lengths = [parts.pop(role) for role in ("dora_scale", "magnitude_vector") if role in parts]
     kinds = {role.partition("_")[0] for role in parts}
     try:
         if kinds == {"down", "up"}:
@@ -183,13 +207,23 @@ def _factors(path: Path, name: str, parts: dict[str, Tensor], declared: tuple[fl
         raise InputError("lora", path, f"{name} lacks {error.args[0]}; the file is incomplete") from error
     if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:
         raise InputError("lora", path, f"{name}: up {tuple(up.shape)} · down {tuple(down.shape)} is no product")
-    return Factors(down, up, float(down.shape[0]) if alpha is None else alpha)
+    alpha = float(down.shape[0]) if alpha is None else alpha
+    return Factors(down, up, alpha, _magnitude(path, name, lengths[0], up.shape[0], kinds) if lengths else None)
 
 
-def _refuse_other_kinds(path: Path, keys: list[str]) -> None:
+def _magnitude(path: Path, name: str, lengths: Tensor, rows: int, kinds: set[str]) -> Tensor:
+    """DoRA's row lengths [out]. LyCORIS can also keep lengths of columns, [1, in]."""
+    if kinds != {"down", "up"}:
+        raise InputError("lora", path, f"is DoRA over {kinds.pop()} ({name}); only DoRA over LoRA is known")
+    if lengths.shape not in ((rows,), (rows, 1)):
+        raise InputError("lora", path, f"is DoRA over columns ({name}, {list(lengths.shape)}); only rows are known")
+    return lengths.reshape(rows)
+
+
+def _refuse_other_kinds(path: Path, keys: list[str], dora: bool) -> None:
     for key in keys:
         for part, kind in REFUSED.items():
-            if part in key:
+            if part in key and not (dora and kind == "DoRA"):
                 raise InputError("lora", path, f"is {kind} ({key}), not a plain LoRA; export it as one")
         if "llm_adapter" in key or key.startswith("text_conditioner."):
             raise InputError("lora", path, f"changes the text conditioner ({key}); train on the transformer alone")
@@ -206,11 +240,15 @@ def _refuse_unknown(path: Path, unknown: list[str], total: int, spec: FamilySpec
         raise InputError("lora", path, f"{len(unknown)} of {total} keys are unknown: {', '.join(unknown[:4])}")
 
 
-def _check_blocks(path: Path, modules: Mapping[str, Factors], spec: FamilySpec) -> None:
-    """A LoRA that fills exactly the first blocks was made for a smaller base, where those are all there are."""
+def _check_blocks(path: Path, modules: Mapping[str, Factors], spec: FamilySpec, said: str | None) -> None:
+    """A LoRA is for as many blocks as its header says. One without that word which fills exactly the first blocks was
+    made for a smaller base, where those are all there are.
+    """
     present = {linear.block for linear in spec.linears if linear.name in modules} - {None}
-    if present == set(range(len(present))) and 1 < len(present) < spec.blocks:
-        raise InputError("lora", path, f"made for a base of {len(present)} blocks; this one has {spec.blocks}")
+    first = present == set(range(len(present))) and 1 < len(present) < spec.blocks
+    made_for = said if said is not None else str(len(present) if first else spec.blocks)
+    if made_for != str(spec.blocks):
+        raise InputError("lora", path, f"made for a base of {made_for} blocks; this one has {spec.blocks}")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -230,9 +268,9 @@ def _header_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     return {key.removeprefix("transformer."): value for key, value in config.items()}
 
 
-def _peft_scale(path: Path, config: Mapping[str, Any]) -> tuple[float, bool] | None:
+def _peft_scale(path: Path, config: Mapping[str, Any], dora: bool) -> tuple[float, bool] | None:
     """(alpha, rank-stabilised) of a PEFT config; None when it says nothing."""
-    if config.get("use_dora"):
+    if config.get("use_dora") and not dora:
         raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
     for pattern in ("alpha_pattern", "rank_pattern"):
         if config.get(pattern):

@@ -4,9 +4,13 @@ A Hadamard or Kronecker product of two low-rank matrices is itself low-rank: its
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from onmodel.errors import InputError
+from onmodel.models.weights import write_weights
 
 
 def expand_loha(parts: Mapping[str, Tensor], alpha: float | None) -> tuple[Tensor, Tensor, float]:
@@ -30,6 +34,31 @@ def expand_lokr(parts: Mapping[str, Tensor], alpha: float | None) -> tuple[Tenso
     down, up = torch.kron(down_1, down_2), torch.kron(up_1, up_2)
     scale = alpha / rank if alpha is not None and rank is not None else 1.0
     return down, up, scale * down.shape[0]
+
+
+def write_lokr(
+    path: Path,
+    layers: Mapping[str, Mapping[str, Tensor]],
+    gauges: Mapping[str, tuple[int, float]],
+    metadata: Mapping[str, str],
+    dtype: torch.dtype,
+) -> None:
+    """Write LoKr layers (name → role → tensor) of (rank, alpha) as LyCORIS does: `lora_unet_….lokr_w1`, alpha beside.
+
+    LyCORIS leaves alpha out where both matrices are whole, so it goes into W2 there. Raises InputError when a value
+    does not fit `dtype`.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, parts in layers.items():
+        rank, alpha = gauges[name]
+        whole = "lokr_w2" in parts
+        for role, tensor in parts.items():
+            scaled = tensor * (alpha / rank) if role == "lokr_w2" else tensor
+            if not scaled.to(dtype).isfinite().all():
+                raise InputError("save_precision", dtype, f"{name} overflows; the training has diverged")
+            tensors[f"lora_unet_{name.replace('.', '_')}.{role}"] = scaled.to(dtype)
+        tensors[f"lora_unet_{name.replace('.', '_')}.alpha"] = torch.tensor(float(rank) if whole else alpha)
+    write_weights(path, tensors, metadata)
 
 
 def _thin(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from onmodel.merge.factors import Merged, cosines, merge_module
 from onmodel.merge.methods import METHODS
 from onmodel.models import header
 from onmodel.models.family import FamilySpec
-from onmodel.models.lora import Lora, read_lora, write_lora
+from onmodel.models.lora import BLOCKS_KEY, Lora, read_lora, write_lora
 from onmodel.records import Artifact
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
 
@@ -74,7 +74,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         license=context.character.license, trigger=context.character.trigger, architecture=spec.architecture,
         resolution=_resolution(loras), date=context.date, merged_from=", ".join(model.name for model in models),
     )  # fmt: skip
-    unsaid = {} if facts.resolution else {"modelspec.resolution": "", "ss_resolution": ""}
+    unsaid = {BLOCKS_KEY: str(spec.blocks)}
+    unsaid |= {} if facts.resolution else {"modelspec.resolution": "", "ss_resolution": ""}
     words = header.build(facts, lineage, ss_network_alpha=f"{gauge * rank:g}", **unsaid)
     write_lora(context.out / FILE, lora, words)
     strengths = [_rounded(np.sqrt(max(energy, 0))) for energy in np.diag(inner)]

@@ -64,8 +64,7 @@ class Anima:
         try:
             with torch.no_grad():
                 for name, factors in lora.modules.items():
-                    delta = factors.up.to(self._device) @ factors.down.to(self._device)
-                    self._layers[name].weight.add_(delta, alpha=weight * factors.scale)
+                    factors.add_to(self._layers[name].weight, weight)
             yield
         finally:
             with torch.no_grad():
