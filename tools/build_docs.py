@@ -6,13 +6,16 @@
 import inspect
 import re
 from pathlib import Path
+from typing import get_args
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from onmodel.evaluate.axes import AXES
 from onmodel.pipeline import stage_module
 from onmodel.recipe import __doc__ as frame
 from onmodel.stages import VERBS
+from onmodel.stages.base import StageSettings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -22,13 +25,10 @@ def recipe_page() -> str:
     parts = ["# Recipes", "Written by `tools/build_docs.py`.", f"```\n{inspect.cleandoc(frame or '')}\n```"]
     for verb in VERBS:
         module = stage_module(verb)
-        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{inspect.cleandoc(module.Settings.__doc__)}")
-        rows = [
-            f"| `{name}` | {_type(field)} | {_default(field)} |"
-            for name, field in module.Settings.model_fields.items()
-            if name != "do"
-        ]
-        parts.append("\n".join(["| setting | type | default |", "|---|---|---|", *rows]))
+        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{_words(module.Settings)}")
+        parts.append(_table(module.Settings))
+        for inner in _inner(module.Settings):
+            parts.append(f"### {verb}: `{inner.__name__}`\n\n{_words(inner)}\n\n{_table(inner)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -46,6 +46,37 @@ def metrics_page() -> str:
             f"- origin: {axis.origin}\n- limits: {axis.limits}"
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _table(settings: type[BaseModel]) -> str:
+    rows = [
+        f"| `{name}` | {_type(field)} | {_default(field)} |"
+        for name, field in settings.model_fields.items()
+        if name != "do"
+    ]
+    return "\n".join(["| setting | type | default |", "|---|---|---|", *rows])
+
+
+def _words(settings: type[BaseModel]) -> str:
+    """What a table of settings says of itself, and what it takes over from others."""
+    own = [
+        kind.__doc__
+        for kind in settings.__mro__
+        if issubclass(kind, BaseModel) and kind not in (BaseModel, StageSettings)
+    ]
+    return "\n\n".join(inspect.cleandoc(doc) for doc in own if doc)
+
+
+def _inner(settings: type[BaseModel]) -> list[type[BaseModel]]:
+    """The tables inside a verb's settings, each once."""
+    found: dict[type[BaseModel], None] = {}
+    todo = [field.annotation for field in settings.model_fields.values()]
+    while todo:
+        kind = todo.pop(0)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found.setdefault(kind)
+        todo.extend(get_args(kind))
+    return list(found)
 
 
 def _type(field: FieldInfo) -> str:

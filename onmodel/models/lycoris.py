@@ -45,19 +45,20 @@ def write_lokr(
 ) -> None:
     """Write LoKr layers (name → role → tensor) of (rank, alpha) as LyCORIS does: `lora_unet_….lokr_w1`, alpha beside.
 
-    LyCORIS leaves alpha out where both matrices are whole, so it goes into W2 there. Raises InputError when a value
+    alpha/rank goes into W2 and alpha says rank, for tools differ in what they make of another alpha: none of it where
+    both matrices are whole, and LyCORIS 4.1.3 applies it twice where W2 is a product. Raises InputError when a value
     does not fit `dtype`.
     """
     tensors: dict[str, Tensor] = {}
     for name, parts in layers.items():
         rank, alpha = gauges[name]
-        whole = "lokr_w2" in parts
+        stem = f"lora_unet_{name.replace('.', '_')}"
         for role, tensor in parts.items():
-            scaled = tensor * (alpha / rank) if role == "lokr_w2" else tensor
+            scaled = tensor * (alpha / rank) if role in ("lokr_w2", "lokr_w2_b") else tensor
             if not scaled.to(dtype).isfinite().all():
                 raise InputError("save_precision", dtype, f"{name} overflows; the training has diverged")
-            tensors[f"lora_unet_{name.replace('.', '_')}.{role}"] = scaled.to(dtype)
-        tensors[f"lora_unet_{name.replace('.', '_')}.alpha"] = torch.tensor(float(rank) if whole else alpha)
+            tensors[f"{stem}.{role}"] = scaled.to(dtype)
+        tensors[f"{stem}.alpha"] = torch.tensor(float(rank))
     write_weights(path, tensors, metadata)
 
 

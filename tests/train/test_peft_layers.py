@@ -142,7 +142,7 @@ def test_a_dora_in_kohyas_layout_is_read_back(tiny_family: Anima, tmp_path: Path
 
 
 def test_a_lokr_file_means_what_lycoris_makes_of_it(tiny_family: Anima, tmp_path: Path) -> None:
-    """W1 ⊗ W2 · alpha/rank, with the scale left out where both matrices are whole."""
+    """W1 ⊗ W2 · alpha/rank, the same whether a tool applies alpha once, twice or (whole matrices) never."""
     trained = moved(lokr(tiny_family))
     trained.write(tmp_path / "x.safetensors", {}, torch.float32)
     tensors, whole = load_file(tmp_path / "x.safetensors"), 0
@@ -151,11 +151,12 @@ def test_a_lokr_file_means_what_lycoris_makes_of_it(tiny_family: Anima, tmp_path
         layer = tiny_family.transformer.get_submodule(linear.diffusers)
         peft = trained.wrapped(linear.name, layer, torch.float32).layer
         first, alpha = tensors.pop(f"{stem}.lokr_w1"), tensors.pop(f"{stem}.alpha")
+        assert alpha == RANK
         if f"{stem}.lokr_w2" in tensors:
             change, whole = torch.kron(first, tensors.pop(f"{stem}.lokr_w2")), whole + 1
         else:
             second = tensors.pop(f"{stem}.lokr_w2_a"), tensors.pop(f"{stem}.lokr_w2_b")
-            change = torch.kron(first, second[0] @ second[1]) * alpha / second[1].shape[0]
+            change = torch.kron(first, second[0] @ second[1])
         assert first.shape == (FACTOR, FACTOR)
         assert torch.allclose(change, peft.get_delta_weight("run"), atol=1e-6)
     assert not tensors and whole == 0
