@@ -21,6 +21,8 @@ from onmodel.randomness import generator
 class LoraLinear(nn.Module):
     """A frozen linear layer plus scale · up @ down. Products are taken in `dtype`, the factors stay float32."""
 
+    _weight: Tensor
+
     def __init__(self, base: nn.Linear, down: nn.Parameter, up: nn.Parameter, scale: float, dtype: torch.dtype) -> None:
         super().__init__()
         self.base, self.down, self.up, self.scale, self.dtype = base, down, up, scale, dtype

@@ -53,8 +53,10 @@ _OWN = {"params": "nothing here", "lr": "learning_rate", "weight_decay": "weight
 
 
 def optimizer_class(options: Options) -> type[torch.optim.Optimizer]:
-    """The class, its arguments' names checked. Raises InputError when its package or an argument does not exist."""
+    """The class, its arguments' names checked. Raises InputError when its card, package or an argument is missing."""
     row = OPTIMIZERS[options.optimizer]
+    if not torch.cuda.is_available():  # said before a package is asked for that would not help
+        check_device(options, torch.device("cpu"))
     try:
         kind: type[torch.optim.Optimizer] = getattr(import_module(row.module), row.name)
     except ImportError as error:
