@@ -128,6 +128,11 @@ def encode(array: np.ndarray, dtype: str) -> np.ndarray:
         return np.ascontiguousarray(array, {"F64": np.float64, "F32": np.float32, "F16": np.float16}[dtype])
 
 
+def finite(bits: np.ndarray, dtype: str) -> bool:
+    """Is every number finite, of those that `encode` gave?"""
+    return bool(((bits & 0x7F80) != 0x7F80).all() if dtype == "BF16" else np.isfinite(bits).all())
+
+
 def open_weights(path: Path, field: str, framework: str = "pt") -> Any:
     """`safe_open` on the CPU. Raises InputError naming `field` when it is missing, torn or something else."""
     if not path.is_file():

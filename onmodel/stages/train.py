@@ -27,13 +27,18 @@ from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.models import header
 from onmodel.models.family import Family, FamilySpec, Text
-from onmodel.models.lora import Factors, read_lora, regauge, write_lora
+from onmodel.models.lora import read_lora, regauge
 from onmodel.models.weights import payload_sha256
+from onmodel.policy import check_text
 from onmodel.records import Artifact, Item
+from onmodel.sample.pictures import Request, Sampling, parameters, png_bytes
+from onmodel.sample.sampler import Job, generate
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
-from onmodel.train.adapters import Adapters, fresh_factors
-from onmodel.train.loop import Example, epoch_batches, train
-from onmodel.train.options import Options
+from onmodel.train.adapters import Adapters, Trained, fresh_factors
+from onmodel.train.loop import Example, epoch_steps, train
+from onmodel.train.optimizers import OPTIMIZERS, check_device, optimizer_class
+from onmodel.train.options import Options, Preview
+from onmodel.train.peft_layers import DoraAdapters, LokrAdapters
 from onmodel.train.state import History, State
 
 TAGS_IN_HEADER = 100  # the most frequent of each subset
@@ -64,7 +69,7 @@ class Settings(StageSettings, Options):
     """`dataset` is a curate stage; without `data`, all its subsets are trained on, but those that are held out whole.
 
     The loss of regularisation pictures counts `prior_weight`. `start` is a model to train on from, brought to this
-    run's rank and alpha.
+    run's rank and alpha; a file from elsewhere comes in through an `import` stage.
     """
 
     do: Literal["train"]
@@ -109,12 +114,15 @@ class Settings(StageSettings, Options):
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Exposures, steps and checkpoints. Steps are a few more when pictures have several sizes, fewer when some are held
-    out. Raises InputError for a subset that its data set does not have.
+    out. Raises InputError for a subset that its data set does not have, or an optimizer that cannot be had.
     """
+    optimizer_class(settings)
     shares = settings.shares(before)
     shown = sum(before[share.stage or settings.dataset].counts[share.subset] * share.exposures for share in shares)
     kept = sum(settings.kept(epoch) for epoch in range(1, settings.epochs + 1))
-    steps = math.ceil(shown / settings.batch) * settings.epochs
+    if settings.keep_last or settings.keep_best:
+        kept = min(kept, (settings.keep_last or 1) + (settings.keep_best or 0))  # the end always stays
+    steps = math.ceil(math.ceil(shown / settings.batch) / settings.gradient_accumulation) * settings.epochs
     return Plan(steps=steps, exposures=_exposures(shares, settings.epochs), models=kept)
 
 
@@ -126,6 +134,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     family = context.family()
     if family.spec.prediction != "flow":
         raise InputError("base", family.spec.name, f"predicts {family.spec.prediction}; only flow models are trained")
+    device = next(family.transformer.parameters()).device
+    check_device(settings, device)
+    for prompt in settings.preview.prompts if settings.preview else []:
+        check_text(prompt, f"stages.{context.name}.preview.prompts")
+    adapters, parents = _adapters(inputs, settings, context, family)
     shares = settings.shares({name: _known(inputs.artifact(name).path) for name in settings.datasets})
     pictures = _pictures(inputs, shares, settings, context, family.spec.multiple)
     shots = [picture.shot for picture in pictures]
@@ -136,13 +149,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     examples, heldout = _examples(pictures, latents, settings, context, family.spec.downscale)
     texts = _encode_captions(family, [*examples, *heldout], context)
 
-    factors, parents = _first_factors(inputs, settings, context, family.spec)
-    adapters = Adapters(factors, next(family.transformer.parameters()).device)
-    state = State(context.scratch, adapters, settings.weight_decay)
+    state = State(context.scratch, adapters, settings)
     _check_kept(state.history, context.out)
 
-    dtype = _precision(settings, adapters.flat.device)
-    steps_per_epoch = len(epoch_batches(examples, 1, settings.batch, context.seed))
+    dtype = _precision(settings, device)
+    steps_per_epoch = len(epoch_steps(examples, 1, settings, context.seed))
     steps = steps_per_epoch * settings.epochs
     facts = {
         "settings": settings.told(),
@@ -154,7 +165,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             for share, item in dict.fromkeys((picture.share, picture.item) for picture in pictures)
         ),
         "steps": steps,
-        "layers": len(factors),
+        "layers": len(adapters.parts),
         "precision": str(dtype).removeprefix("torch."),
     }
     data = [inputs.lineage(name) for name in settings.datasets]
@@ -164,18 +175,26 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     words = _kohya_words(settings, context, shares, pictures, steps)
 
     def keep(epoch: int, step: int) -> str:
+        _remove_dropped(state.history, context.out)
         path, draft = context.out / _file(epoch), context.scratch / "draft.safetensors"
-        lora = adapters.lora()
-        write_lora(draft, lora, {})  # the history names the hash of the tensors, and stands before them in the file
+        saved = {"fp32": "F32", "bf16": "BF16"}[settings.save_precision]
+        adapters.write(
+            draft, {}, saved
+        )  # the history names the hash of the tensors, and stands before them in the file
         lineage = _checkpoint(this_run, epoch, step, draft)
         about = _about(context, settings, family.spec, epoch)
-        write_lora(path, lora, header.build(about, lineage, **words, ss_epoch=str(epoch), ss_steps=str(step)))
+        adapters.write(path, header.build(about, lineage, **words, ss_epoch=str(epoch), ss_steps=str(step)), saved)
         return sha256_file(path)
+
+    def preview(epoch: int) -> None:
+        assert settings.preview is not None
+        _preview(family, settings.preview, settings, context, epoch)
 
     train(
         family, state, examples, heldout, texts, settings,
-        seed=context.seed, dtype=dtype, progress=context.progress, keep=keep,
+        seed=context.seed, dtype=dtype, progress=context.progress, keep=keep, preview=preview,
     )  # fmt: skip
+    _remove_dropped(state.history, context.out)
     rows = state.history.rows(steps_per_epoch)
     write_atomic(context.out / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
     write_json(context.out / "run.json", facts)
@@ -264,6 +283,8 @@ def _examples(
             examples.append(Example(item, sides[0], share.repeats, captions, flipped, flips, mask, weight))
         elif settings.validation and not share.regularisation:
             heldout.append(Example(item, sides[0], 0, [plain_caption(item, share.caption_rules)], mask_hw=mask))
+    if settings.keep_best is not None and not heldout:
+        raise InputError("keep_best", settings.keep_best, "no picture is held out to judge by; set heldout in curate")
     if settings.validation and not heldout:
         note = "  no picture is held out, so no held-out loss is measured"
         context.progress.console.print(note, style="yellow", highlight=False)
@@ -280,31 +301,53 @@ def _encode_captions(family: Family, examples: Sequence[Example], context: Conte
     return texts
 
 
-def _first_factors(
-    inputs: Inputs, settings: Settings, context: Context, spec: FamilySpec
-) -> tuple[dict[str, Factors], list[Lineage]]:
-    """The factors that training begins with, in the model's order, and the history of the LoRA that they come from.
+def _adapters(inputs: Inputs, settings: Settings, context: Context, family: Family) -> tuple[Trained, list[Lineage]]:
+    """What is trained, in the model's order, and the history of the LoRA that it begins with.
 
     Layers of `start` beyond the targets are trained too, or its change would be lost.
     """
+    spec, device = family.spec, next(family.transformer.parameters()).device
     targets = spec.targets(settings.targets)
-    fresh = fresh_factors(targets, settings.rank, settings.alpha, context.seed)
-    if settings.start is None:
-        return fresh, []
-    model = inputs.model(settings.start)
-    found = read_lora(model.path, spec)
-    start = regauge(found, settings.rank, settings.alpha, context.seed)
-    ranks = sorted({factors.rank for factors in found.modules.values()})
-    note = f"  starts from {model.name}: rank {ranks[-1]}, alpha {found.trained_alpha or ranks[-1]:g}"
-    note += f" → rank {settings.rank}, alpha {settings.alpha:g}, the same change of the base"
-    if beyond := set(start.modules) - set(fresh):
-        note += f"; {len(beyond)} layers beyond {settings.targets} are trained too"
-    context.progress.console.print(note, highlight=False)
-    both = {**fresh, **start.modules}
-    ordered = {linear.name: both[linear.name] for linear in spec.linears if linear.name in both}
-    chosen = inputs.artifact(settings.start)
-    why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
-    return ordered, [header.lineage_of(found, model.sha256), *why]
+    for rule in settings.ranks:
+        if not set(spec.matching("ranks.layers", rule.layers)) & set(targets):
+            raise InputError("ranks.layers", rule.layers, f"matches no layer of targets = {settings.targets!r}")
+    gauges = {linear.name: settings.gauge(linear.name) for linear in spec.linears}
+    if settings.network == "lokr":
+        if settings.start is not None:
+            raise InputError("start", settings.start, 'a LoKr begins at nothing; train on with network = "lora"')
+        return LokrAdapters(family, targets, gauges, settings.lokr_factor, context.seed, device), []
+    factors, parents = fresh_factors(targets, gauges, context.seed), []
+    if settings.start is not None:
+        model, chosen = inputs.model(settings.start), inputs.artifact(settings.start)
+        found = read_lora(model.path, spec, dora=settings.network == "dora")
+        start = regauge(found, gauges, context.seed).modules
+        ranks = sorted({row.rank for row in found.modules.values()})
+        note = f"  starts from {model.name}: rank {ranks[-1]}, alpha {found.trained_alpha or ranks[-1]:g}"
+        note += f" → rank {settings.rank}, alpha {settings.alpha:g}, the same change of the base"
+        if beyond := set(start) - set(factors):
+            note += f"; {len(beyond)} layers beyond {settings.targets} are trained too"
+        context.progress.console.print(note, highlight=False)
+        both = {**factors, **start}
+        factors = {linear.name: both[linear.name] for linear in spec.linears if linear.name in both}
+        why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
+        parents = [header.lineage_of(found, model.sha256), *why]
+    if settings.network == "dora":
+        return DoraAdapters(family, factors, device), parents
+    return Adapters(factors, device), parents
+
+
+def _preview(family: Family, preview: Preview, settings: Settings, context: Context, epoch: int) -> None:
+    """Draw the preview's prompts with the base as it is being trained."""
+    side = max(settings.resolutions) // family.spec.multiple * family.spec.multiple
+    width, height = (preview.size, preview.size) if isinstance(preview.size, int) else preview.size or (side, side)
+    sampling = Sampling(preview.steps, preview.guidance, preview.shift, 1.0, width, height)
+    jobs = [Job(prompt, preview.negative, preview.seed + i, width, height) for i, prompt in enumerate(preview.prompts)]
+    made = generate(family, jobs, steps=preview.steps, guidance=preview.guidance, shift=preview.shift,
+                    batch=settings.batch)  # fmt: skip
+    for i, (job, image) in enumerate(made):
+        text = parameters(context.base_sha256, Request(job.prompt, job.negative, job.seed), sampling)
+        path = context.out / "previews" / f"epoch-{epoch:04d}-{i:02d}.png"
+        write_atomic(path, png_bytes(image, f"{text}, Training: {context.name} epoch {epoch}"))
 
 
 def _precision(settings: Settings, device: torch.device) -> torch.dtype:
@@ -324,6 +367,13 @@ def _check_kept(history: History, out: Path) -> None:
             raise StateError(path, "is missing" if not path.is_file() else "was changed since it was written")
 
 
+def _remove_dropped(history: History, out: Path) -> None:
+    """Delete checkpoints that the saved state no longer names: by a keep-rule, or written just before a kill."""
+    for path in out.glob("epoch-*.safetensors"):
+        if path.name not in {_file(epoch) for epoch in history.kept}:
+            path.unlink()
+
+
 def _checkpoint(this_run: Lineage, epoch: int, step: int, weights: Path) -> Lineage:
     return add([this_run], "checkpoint", epoch=epoch, step=step, payload_sha256=payload_sha256(weights))
 
@@ -333,7 +383,7 @@ def _about(context: Context, settings: Settings, spec: FamilySpec, epoch: int) -
     return header.Facts(
         title=f"{character.name} {context.name} epoch {epoch}", author=character.author.name, license=character.license,
         trigger=character.trigger, architecture=spec.architecture, resolution=max(settings.resolutions),
-        date=context.date,
+        date=context.date, blocks=spec.blocks,
     )  # fmt: skip
 
 
@@ -341,6 +391,7 @@ def _kohya_words(
     settings: Settings, context: Context, shares: Sequence[Share], pictures: Sequence[Picture], steps: int
 ) -> dict[str, str]:
     """What kohya's tools write about a training and other tools read."""
+    row = OPTIMIZERS[settings.optimizer]
     tags: dict[str, Counter[str]] = {share.label: Counter() for share in shares}
     trained = [picture for picture in pictures if picture.item.split == "train"]
     for label, item in dict.fromkeys((picture.share.label, picture.item) for picture in trained):
@@ -365,7 +416,8 @@ def _kohya_words(
     return {
         "ss_output_name": context.name,
         "ss_learning_rate": repr(settings.learning_rate),
-        "ss_optimizer": "torch.optim.AdamW",
+        "ss_optimizer": f"{row.module}.{row.name}",
+        "ss_optimizer_args": _json(settings.optimizer_args) if settings.optimizer_args else "",
         "ss_lr_scheduler": settings.schedule,
         "ss_lr_warmup_steps": str(settings.warmup),
         "ss_max_grad_norm": repr(settings.grad_clip),
@@ -376,10 +428,25 @@ def _kohya_words(
         "ss_num_reg_images": str(sum(p.share.repeats for p in trained if p.share.regularisation)),
         "ss_prior_loss_weight": repr(settings.prior_weight),
         "ss_total_batch_size": str(settings.batch),
-        "ss_gradient_checkpointing": str(settings.gradient_checkpointing),
+        "ss_gradient_accumulation_steps": str(settings.gradient_accumulation),
+        **_network_words(settings),
         "ss_tag_frequency": _json({name: dict(count.most_common(TAGS_IN_HEADER)) for name, count in tags.items()}),
         "ss_datasets": _json(datasets),
         "ss_bucket_info": _json({"buckets": bucket_info}),
+    }
+
+
+def _network_words(settings: Settings) -> dict[str, str]:
+    """What LyCORIS calls a network that is no plain LoRA."""
+    if settings.network == "lora":
+        return {}
+    if settings.network == "dora":
+        return {"ss_network_module": "lycoris.kohya", "ss_network_args": _json({"algo": "lora", "dora_wd": True})}
+    return {
+        "ss_network_module": "lycoris.kohya",
+        "ss_network_args": _json({"algo": "lokr", "factor": settings.lokr_factor}),
+        "ss_network_dim": "Dynamic" if settings.ranks else str(settings.rank),
+        "ss_network_alpha": "" if settings.ranks else f"{settings.alpha:g}",
     }
 
 

@@ -2,23 +2,23 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from onmodel.errors import InputError
+from onmodel.errors import InputError, PausedError
 from onmodel.models.family import Family, Text
 from onmodel.progress import Progress
 from onmodel.randomness import generator
 from onmodel.records import Item
-from onmodel.train.adapters import Adapters, attached
-from onmodel.train.objective import HELD_OUT_TIMES, draw_noise, draw_time, velocity_loss
+from onmodel.train.adapters import Trained, attached
+from onmodel.train.checkpointing import checkpointing
+from onmodel.train.objective import HELD_OUT_TIMES, draw_noise, draw_time, loss_weight, velocity_loss
 from onmodel.train.options import Options
+from onmodel.train.pause import pausing
 from onmodel.train.state import State
 
 SAVE_EVERY = 25  # steps
@@ -74,6 +74,13 @@ def epoch_batches(examples: Sequence[Example], epoch: int, batch: int, seed: int
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def epoch_steps(examples: Sequence[Example], epoch: int, options: Options, seed: int) -> list[list[list[Shown]]]:
+    """The steps of an epoch (from 1), each the batches whose gradients it adds up; the last may have fewer."""
+    batches = epoch_batches(examples, epoch, options.batch, seed)
+    size = options.gradient_accumulation
+    return [batches[start : start + size] for start in range(0, len(batches), size)]
+
+
 def train(
     family: Family,
     state: State,
@@ -86,18 +93,21 @@ def train(
     dtype: torch.dtype,
     progress: Progress,
     keep: Callable[[int, int], str],
+    preview: Callable[[int], None],
 ) -> None:
     """Train on from where `state` is, and save it every 25 steps and every epoch.
 
     `keep(epoch, step)` writes a checkpoint and returns its SHA-256; one that was written just before a kill is written
-    again. The same arguments give the same factors, killed or not. Raises InputError when the loss is not finite.
+    again. `preview(epoch)` draws. The same arguments give the same tensors, killed or not. Raises InputError when the
+    loss is not finite, PausedError after Ctrl-C.
     """
     adapters, history, optimizer = state.adapters, state.history, state.optimizer
-    steps_per_epoch = len(epoch_batches(examples, 1, options.batch, seed))
+    steps_per_epoch = len(epoch_steps(examples, 1, options, seed))
     total = steps_per_epoch * options.epochs
     with (
         attached(family, adapters, dtype),
-        _checkpointing(family, options),
+        checkpointing(family, options, lambda: _largest(family, examples, texts, options), progress.console),
+        pausing(progress.console) as pause,
         progress.task("train", total=total) as task,
     ):
         task.advance(history.steps)
@@ -105,38 +115,75 @@ def train(
             first = (epoch - 1) * steps_per_epoch
             if first + steps_per_epoch <= history.steps:
                 continue
-            for step, batch in enumerate(epoch_batches(examples, epoch, options.batch, seed), start=first):
+            for step, batches in enumerate(epoch_steps(examples, epoch, options, seed), start=first):
                 if step < history.steps:
                     continue
-                latents = torch.stack([examples[shown.example].latents(shown.exposure) for shown in batch])
-                noise = torch.stack(
-                    [draw_noise(latents.shape[1:], seed, "noise", step, slot) for slot in range(len(batch))]
-                )
-                t = torch.tensor([draw_time(options.timesteps, seed, step, slot) for slot in range(len(batch))])
-                said = [texts[examples[shown.example].captions[shown.exposure]] for shown in batch]
-                weights = batch_weights(examples, batch)
-
-                optimizer.zero_grad(set_to_none=False)
-                device = adapters.flat.device
-                loss = velocity_loss(family, latents.to(device), noise.to(device), t.to(device), said, weights).mean()
-                loss.backward()
-                history.losses.append(loss.item())
+                history.losses.append(_gradient(family, adapters, examples, texts, batches, options, seed, step))
                 history.norms.append(_clip(adapters, options.grad_clip))
-                history.rates.append(options.rate(step, total))
                 if not math.isfinite(history.losses[-1] + history.norms[-1]):
                     raise InputError(
                         "learning_rate", options.learning_rate, f"the loss is not finite at step {step + 1}; lower it"
                     )
-                optimizer.param_groups[0]["lr"] = history.rates[-1]
+                for group in optimizer.param_groups:
+                    group["lr"] = options.rate(step, total)
                 optimizer.step()
+                # Prodigy multiplies the rate by its own estimate d.
+                history.rates.append(options.rate(step, total) * optimizer.param_groups[0].get("d", 1.0))
+                state.average()
                 task.advance(1, epoch=epoch, loss=float(np.mean(history.losses[-steps_per_epoch:])))
-                if (step + 1) % SAVE_EVERY == 0 and step + 1 < first + steps_per_epoch:
+                if step + 1 < first + steps_per_epoch and (pause.is_set() or (step + 1) % SAVE_EVERY == 0):
                     state.save()
+                    if pause.is_set():
+                        raise PausedError(step + 1, total)
             if options.kept(epoch):
-                if heldout:
-                    history.heldout[history.steps] = held_out_loss(family, heldout, texts, options, seed)
-                history.kept[epoch] = keep(epoch, history.steps)
+                if heldout and state.ema is not None:
+                    history.heldout_without_ema[history.steps] = held_out_loss(family, heldout, texts, options, seed)
+                with state.averaged():
+                    if heldout:
+                        history.heldout[history.steps] = held_out_loss(family, heldout, texts, options, seed)
+                    history.kept[epoch] = keep(epoch, history.steps)
+                losses = {kept: float(np.mean(history.heldout[kept * steps_per_epoch])) for kept in history.kept
+                          if heldout}  # fmt: skip
+                for dropped in options.dropped({kept: losses.get(kept) for kept in history.kept}):
+                    del history.kept[dropped]
+            if options.preview is not None and epoch % options.preview.every == 0:
+                with state.averaged():
+                    preview(epoch)
             state.save()
+            if pause.is_set():
+                raise PausedError(history.steps, total)
+
+
+def _gradient(
+    family: Family, adapters: Trained, examples: Sequence[Example], texts: Mapping[str, Text],
+    batches: Sequence[Sequence[Shown]], options: Options, seed: int, step: int,
+) -> float:  # fmt: skip
+    """Put the gradient of a step's mean loss over its pictures into the adapters, and return that loss."""
+    device = adapters.flat.device
+    assert adapters.flat.grad is not None
+    adapters.flat.grad.zero_()
+    pictures, total = sum(map(len, batches)), torch.zeros((), device=device)
+    slot = 0  # counts through the step, so that a picture's draws do not depend on how the step is cut into batches
+    for batch in batches:
+        slots = range(slot, slot := slot + len(batch))
+        latents = torch.stack([examples[shown.example].latents(shown.exposure) for shown in batch])
+        noise = torch.stack([draw_noise(latents.shape[1:], seed, "noise", step, i) for i in slots])
+        t = torch.tensor([draw_time(options.timesteps, seed, step, i) for i in slots])
+        said = [texts[examples[shown.example].captions[shown.exposure]] for shown in batch]
+        weights = batch_weights(examples, batch)
+        losses = velocity_loss(family, latents.to(device), noise.to(device), t.to(device), said, weights)
+        loss = (losses * loss_weight(options.loss_weighting, t).to(device)).mean() * (len(batch) / pictures)
+        loss.backward()
+        total += loss.detach()
+    return float(total)
+
+
+def _largest(family: Family, examples: Sequence[Example], texts: Mapping[str, Text], options: Options) -> Tensor:
+    """The loss of one picture of the largest size, to see what it takes."""
+    example = max(examples, key=lambda one: one.latents_chw.numel())
+    latents = example.latents_chw.unsqueeze(0).to(next(family.transformer.parameters()).device)
+    t = torch.full((1,), 0.5, device=latents.device)
+    return velocity_loss(family, latents, torch.zeros_like(latents), t, [texts[example.captions[0]]]).mean()
 
 
 def batch_weights(examples: Sequence[Example], batch: Sequence[Shown]) -> Tensor | None:
@@ -150,13 +197,16 @@ def batch_weights(examples: Sequence[Example], batch: Sequence[Shown]) -> Tensor
 @torch.no_grad()
 def held_out_loss(
     family: Family, heldout: Sequence[Example], texts: Mapping[str, Text], options: Options, seed: int
-) -> float:
-    """Loss on pictures that are not trained on, at eight fixed times with fixed noise and plain captions."""
+) -> list[float]:
+    """Loss on pictures that are not trained on, at eight fixed times with fixed noise and plain captions: its mean in
+    each quartile of the times, from the cleanest to the noisiest. Masks count, weights of times do not, so that runs
+    can be compared.
+    """
     device = next(family.transformer.parameters()).device
     sizes: dict[tuple[int, ...], list[tuple[Example, int]]] = defaultdict(list)
     for example in heldout:
         sizes[tuple(example.latents_chw.shape)] += [(example, i) for i in range(len(HELD_OUT_TIMES))]
-    losses: list[float] = []
+    quartiles: list[list[float]] = [[], [], [], []]
     for rows in sizes.values():
         for start in range(0, len(rows), options.batch):
             part = rows[start : start + options.batch]
@@ -167,23 +217,13 @@ def held_out_loss(
             t = torch.tensor([HELD_OUT_TIMES[i] for _, i in part])
             said = [texts[example.captions[0]] for example, _ in part]
             weights = torch.stack([example.weights(0) for example, _ in part])
-            losses += velocity_loss(family, latents.to(device), noise.to(device), t.to(device), said, weights).tolist()
-    return float(np.mean(losses))
+            losses = velocity_loss(family, latents.to(device), noise.to(device), t.to(device), said, weights).tolist()
+            for (_, i), loss in zip(part, losses, strict=True):
+                quartiles[i * 4 // len(HELD_OUT_TIMES)].append(loss)
+    return [float(np.mean(quartile)) for quartile in quartiles]
 
 
-@contextmanager
-def _checkpointing(family: Family, options: Options) -> Iterator[None]:
-    transformer: Any = family.transformer
-    if options.gradient_checkpointing:
-        transformer.enable_gradient_checkpointing()
-    try:
-        yield
-    finally:
-        if options.gradient_checkpointing:
-            transformer.disable_gradient_checkpointing()
-
-
-def _clip(adapters: Adapters, limit: float) -> float:
+def _clip(adapters: Trained, limit: float) -> float:
     """Norm of the gradient before it is cut to `limit` (0: not cut)."""
     gradient = adapters.flat.grad
     assert gradient is not None

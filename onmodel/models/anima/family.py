@@ -16,7 +16,7 @@ from onmodel.models.anima.parts import Parts
 from onmodel.models.anima.spec import make_spec
 from onmodel.models.anima.text import TextEncoder, collapse
 from onmodel.models.family import Text
-from onmodel.models.lora import Lora, check_fits
+from onmodel.models.lora import Lora, change_weight, check_fits
 
 
 class Denoiser:
@@ -51,8 +51,7 @@ class Denoiser:
         try:
             with torch.no_grad():
                 for name, factors in lora.modules.items():
-                    delta = factors.up.to(self._device) @ factors.down.to(self._device)
-                    self._layers[name].weight.add_(delta, alpha=weight * factors.scale)
+                    change_weight(self._layers[name].weight, factors, weight)
             yield
         finally:
             with torch.no_grad():
