@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ def tree_hash(folder: Path) -> str:
     return hash_json({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary in the same folder, fsync, replace, fsync of the folder.
+def write_atomic(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
+    """Write a file, given whole or in pieces, whole or not at all: temporary in the same folder, fsync, replace, fsync
+    of the folder.
 
     Raises SpaceError when the disk is full; the old file is then untouched.
     """
@@ -52,7 +54,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)  # mkstemp gives 0600; a released file is for everyone

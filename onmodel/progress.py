@@ -12,13 +12,12 @@ from rich.progress import Progress as RichProgress
 
 
 class Task:
-    """One bar. `advance(n, loss=0.12)` moves it and shows the fields."""
+    """One bar. `advance(n, "loss 0.12")` moves it and shows the words."""
 
     def __init__(self, rich: RichProgress, id: int) -> None:
         self._rich, self._id = rich, id
 
-    def advance(self, steps: int = 1, **fields: float) -> None:
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in fields.items())
+    def advance(self, steps: int = 1, shown: str = "") -> None:
         if shown:
             self._rich.update(self._id, shown=shown)  # type: ignore[arg-type]
         self._rich.advance(self._id, steps)  # type: ignore[arg-type]
@@ -29,9 +28,11 @@ class Progress:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                   TimeRemainingColumn(), TextColumn("{task.fields[shown]}"))  # fmt: skip
-        self._rich = RichProgress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+                   TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[shown]}"))  # fmt: skip
+        self._rich = RichProgress(
+            *columns, console=self.console, transient=True, expand=True, disable=not self.console.is_terminal
+        )
 
     def __enter__(self) -> "Progress":
         self._rich.start()

@@ -9,10 +9,10 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 
 # Each rank may import those before it, not its own neighbours and not what follows.
 RANKS = (
-    {"errors"}, {"hashing"}, {"randomness"}, {"records", "progress", "policy"}, {"character"},
+    {"errors", "processes"}, {"hashing"}, {"randomness"}, {"records", "progress", "policy"}, {"character"},
     {"ledger"}, {"toon"}, {"models"}, {"dataset"},
     {"curate", "train", "sample", "merge"}, {"evaluate"}, {"release"},
-    {"stages"}, {"recipe", "project"}, {"pipeline"}, {"report"}, {"cli"},
+    {"stages"}, {"recipe", "project", "tracking"}, {"pipeline"}, {"report"}, {"cli"}, {"__main__"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from onmodel.dataset.buckets import Size, load_pixels
-from onmodel.dataset.cache import read_sealed, write_sealed
+from onmodel.dataset.cache import map_sealed, write_sealed
 from onmodel.models.family import Family
 from onmodel.progress import Progress
 
@@ -22,7 +22,7 @@ def encode_pictures(
     Pictures are named by their content, so their file name and size are the key under which `folder` keeps them.
     """
     keys = {path: f"{path.stem}-{width}x{height}" for path, (width, height) in pictures.items()}
-    sealed = read_sealed(folder, "latents")
+    sealed = map_sealed(folder, "latents")
     if sealed is not None and set(sealed[0]) == set(keys.values()):
         return {path: sealed[0][key] for path, key in keys.items()}
     found: dict[Path, Tensor] = {}
@@ -34,7 +34,7 @@ def encode_pictures(
                 found |= zip(paths, family.encode_images(pixels.to(device)).cpu(), strict=True)
                 task.advance(len(paths))
     write_sealed(folder, "latents", {keys[path]: latents for path, latents in found.items()}, {})
-    return found
+    return encode_pictures(family, pictures, folder, progress)  # mapped, so that what was encoded leaves the memory
 
 
 def _batches(paths: Iterable[Path]) -> list[list[Path]]:

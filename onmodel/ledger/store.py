@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,14 @@ MIGRATIONS = (
         artifact TEXT                -- tree hash of objects/<2>/<hash>
     ) STRICT;
     CREATE INDEX runs_by_key ON runs (key);
+    """,
+    """
+    CREATE TABLE steps (
+        key TEXT NOT NULL,           -- of the run; attempts that were killed share it
+        step INTEGER NOT NULL,       -- from 1
+        metrics TEXT NOT NULL,       -- JSON
+        PRIMARY KEY (key, step)
+    ) STRICT, WITHOUT ROWID;
     """,
 )
 
@@ -86,6 +94,20 @@ class Ledger:
             (key,),
         ).fetchone()
         return Run(*row) if row else None
+
+    def add_steps(self, key: str, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Record steps of a training, each row with its `step`; returns those that were not there yet."""
+        (last,) = self._db.execute("SELECT coalesce(max(step), 0) FROM steps WHERE key = ?", (key,)).fetchone()
+        new = [row for row in rows if row["step"] > last]
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany("INSERT INTO steps VALUES (?,?,?)", [(key, row["step"], _json(row)) for row in new])
+        self._db.execute("COMMIT")
+        return new
+
+    def steps(self, key: str) -> list[dict[str, Any]]:
+        """The recorded steps of a training, in order."""
+        rows = self._db.execute("SELECT metrics FROM steps WHERE key = ? ORDER BY step", (key,))
+        return [json.loads(metrics) for (metrics,) in rows]
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()

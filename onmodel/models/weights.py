@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.hashing import sha256_bytes, write_atomic
+from onmodel.hashing import write_atomic
 
 PAYLOAD_KEY = "onmodel.payload_sha256"
-_DTYPE_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_DTYPE_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 def open_weights(path: Path, field: str) -> Any:
@@ -50,19 +50,42 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Wider types come first, as in safetensors, so that every tensor is aligned. The hash of the tensors' bytes is put
     into the header under `onmodel.payload_sha256`, and under modelspec's `modelspec.hash_sha256`.
     """
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, Any] = {}
-    pieces, offset = [], 0
-    for name in order:
-        tensor = tensors[name].detach().cpu().contiguous()
-        piece = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
-        end = offset + len(piece)
-        header[name] = {"dtype": _DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        pieces.append(piece)
+    pieces = [_bytes(tensors[name]) for name in _order(tensors)]
+    digest = _sha256(pieces)
+    words = {**metadata, PAYLOAD_KEY: digest, "modelspec.hash_sha256": f"0x{digest}"}
+    write_atomic(path, [_header(tensors, words), *pieces])
+
+
+def serialize(tensors: Mapping[str, Tensor]) -> tuple[list[bytes | memoryview], str]:
+    """A safetensors file as pieces that share the tensors' memory where they lie on the CPU, and its SHA-256."""
+    pieces = [_header(tensors, {}), *(_bytes(tensors[name]) for name in _order(tensors))]
+    return pieces, _sha256(pieces)
+
+
+def _order(tensors: Mapping[str, Tensor]) -> list[str]:
+    return sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+
+
+def _header(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> bytes:
+    table: dict[str, Any] = {"__metadata__": dict(words)} if words else {}
+    offset = 0
+    for name in _order(tensors):
+        tensor = tensors[name]
+        end = offset + tensor.nbytes
+        table[name] = {"dtype": _DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
-    payload = b"".join(pieces)
-    digest = sha256_bytes(payload)
-    header["__metadata__"] = {**metadata, PAYLOAD_KEY: digest, "modelspec.hash_sha256": f"0x{digest}"}
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    write_atomic(path, len(text).to_bytes(8, "little") + text + payload)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """A tensor's bytes, copied only from another device or when it is not contiguous."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _sha256(pieces: Iterable[bytes | memoryview]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()

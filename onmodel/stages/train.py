@@ -20,11 +20,12 @@ from onmodel.dataset.buckets import Size, bucket_sizes, nearest_bucket
 from onmodel.dataset.captions import plain_caption, split_tags
 from onmodel.dataset.latents import encode_pictures
 from onmodel.dataset.manifest import read_items
+from onmodel.dataset.texts import encode_captions
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.models import header
-from onmodel.models.family import Family, FamilySpec, Text
+from onmodel.models.family import FamilySpec
 from onmodel.models.lora import Factors, read_lora, regauge, write_lora
 from onmodel.models.weights import payload_sha256
 from onmodel.records import Artifact, Item
@@ -96,17 +97,24 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Train, keeping checkpoints. Raises InputError for data or a start that does not fit, StateError when damaged."""
     torch.set_num_threads(context.threads)
-    sweep(context.scratch)
-    sweep(context.out)
+    first = context.processes.first
+    if first:
+        sweep(context.scratch)
+        sweep(context.out)
     family = context.family()
     if family.spec.prediction != "flow":
         raise InputError("base", family.spec.name, f"predicts {family.spec.prediction}; only flow models are trained")
     pictures = _pictures(inputs, settings, context)
     sizes = bucket_sizes(settings.resolution, family.spec.multiple)
     buckets = {picture.path: nearest_bucket(picture.item.width, picture.item.height, sizes) for picture in pictures}
+    if not first:
+        context.processes.wait()  # the first encodes, the others map what it wrote
     latents = encode_pictures(family, buckets, context.scratch, context.progress)
     examples, heldout = _examples(pictures, latents, settings, context)
-    texts = _encode_captions(family, [*examples, *heldout], context)
+    captions = {caption for example in (*examples, *heldout) for caption in example.captions}
+    texts = encode_captions(family, captions, context.scratch, context.progress)
+    if first:
+        context.processes.wait()
 
     factors, parents = _first_factors(inputs, settings, context, family.spec)
     adapters = Adapters(factors, next(family.transformer.parameters()).device)
@@ -141,7 +149,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     train(
         family, state, examples, heldout, texts, settings,
         seed=context.seed, dtype=dtype, progress=context.progress, keep=keep,
+        processes=context.processes, record=context.record,
     )  # fmt: skip
+    if not first:
+        return Artifact("run", "", context.out)
     rows = state.history.rows(steps_per_epoch)
     write_atomic(context.out / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
     write_json(context.out / "run.json", facts)
@@ -202,16 +213,6 @@ def _examples(
         note = "  no picture is held out, so no held-out loss is measured"
         context.progress.console.print(note, style="yellow", highlight=False)
     return examples, heldout
-
-
-def _encode_captions(family: Family, examples: Sequence[Example], context: Context) -> dict[str, Text]:
-    captions = sorted({caption for example in examples for caption in example.captions})
-    texts = {}
-    with context.progress.task("encode captions", total=len(captions)) as task:
-        for caption in captions:
-            (texts[caption],) = family.encode_text([caption])
-            task.advance()
-    return texts
 
 
 def _first_factors(

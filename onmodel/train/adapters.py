@@ -42,7 +42,7 @@ class Adapters:
         self._alphas = {name: row.alpha for name, row in factors.items()}
         pieces = [tensor.float() for row in factors.values() for tensor in (row.down, row.up)]
         self.flat = nn.Parameter(torch.cat([piece.reshape(-1) for piece in pieces]).to(device))
-        self.flat.grad = torch.zeros_like(self.flat)
+        self.gradient = self.flat.grad = torch.zeros_like(self.flat)
         self.layers: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
         offset = 0
         for name, row in factors.items():
@@ -50,7 +50,7 @@ class Adapters:
             for shape in (row.down.shape, row.up.shape):
                 part = slice(offset, offset := offset + shape.numel())
                 view = nn.Parameter(self.flat.detach()[part].view(shape))
-                view.grad = self.flat.grad[part].view(shape)  # autograd adds into it, so the flat gradient fills
+                view.grad = self.gradient[part].view(shape)  # autograd adds into it, so the flat gradient fills
                 pair.append(view)
             self.layers[name] = (pair[0], pair[1])
 

@@ -14,10 +14,12 @@ from torch import Tensor
 from onmodel.dataset.captions import caption_of, plain_caption
 from onmodel.errors import InputError
 from onmodel.models.family import Family, Text
+from onmodel.processes import ALONE, Processes
 from onmodel.progress import Progress
 from onmodel.randomness import generator
 from onmodel.records import Item
 from onmodel.train.adapters import Adapters, attached
+from onmodel.train.live import Live, Record, Rhythm
 from onmodel.train.objective import HELD_OUT_TIMES, draw_noise, draw_time, velocity_loss
 from onmodel.train.options import Options
 from onmodel.train.state import State
@@ -75,11 +77,14 @@ def train(
     dtype: torch.dtype,
     progress: Progress,
     keep: Callable[[int, int], str],
+    processes: Processes = ALONE,
+    record: Record = lambda rows: None,
 ) -> None:
-    """Train on from where `state` is, and save it every 25 steps and every epoch.
+    """Train on from where `state` is, and save it every 25 steps or, where that takes long, as often as it costs 4 %.
 
     `keep(epoch, step)` writes a checkpoint and returns its SHA-256; one that was written just before a kill is written
-    again. The same arguments give the same factors, killed or not. Raises InputError when the loss is not finite.
+    again. `record` takes the rows of steps once they are saved. The same arguments give the same factors, killed or
+    not; several processes give those of one up to rounding. Raises InputError when the loss is not finite.
     """
     adapters, history, optimizer = state.adapters, state.history, state.optimizer
     steps_per_epoch = len(epoch_batches(examples, 1, options.batch, seed))
@@ -90,6 +95,8 @@ def train(
         progress.task("train", total=total) as task,
     ):
         task.advance(history.steps)
+        live = Live(history, steps_per_epoch, adapters.flat.device, record)
+        saving = Rhythm(SAVE_EVERY)
         for epoch in range(1, options.epochs + 1):
             first = (epoch - 1) * steps_per_epoch
             if first + steps_per_epoch <= history.steps:
@@ -97,19 +104,12 @@ def train(
             for step, batch in enumerate(epoch_batches(examples, epoch, options.batch, seed), start=first):
                 if step < history.steps:
                     continue
-                latents = torch.stack([examples[shown.example].latents_chw for shown in batch])
-                noise = torch.stack(
-                    [draw_noise(latents.shape[1:], seed, "noise", step, slot) for slot in range(len(batch))]
+                history.losses.append(
+                    fill_gradient(
+                        family, adapters, examples, batch, texts, options, seed=seed, step=step, processes=processes
+                    )
                 )
-                t = torch.tensor([draw_time(options.timesteps, seed, step, slot) for slot in range(len(batch))])
-                said = [texts[examples[shown.example].captions[shown.exposure]] for shown in batch]
-
-                optimizer.zero_grad(set_to_none=False)
-                device = adapters.flat.device
-                loss = velocity_loss(family, latents.to(device), noise.to(device), t.to(device), said).mean()
-                loss.backward()
-                history.losses.append(loss.item())
-                history.norms.append(_clip(adapters, options.grad_clip))
+                history.norms.append(clip_gradient(adapters, options.grad_clip))
                 history.rates.append(options.rate(step, total))
                 if not math.isfinite(history.losses[-1] + history.norms[-1]):
                     raise InputError(
@@ -117,14 +117,50 @@ def train(
                     )
                 optimizer.param_groups[0]["lr"] = history.rates[-1]
                 optimizer.step()
-                task.advance(1, epoch=epoch, loss=float(np.mean(history.losses[-steps_per_epoch:])))
-                if (step + 1) % SAVE_EVERY == 0 and step + 1 < first + steps_per_epoch:
-                    state.save()
-            if options.kept(epoch):
-                if heldout:
-                    history.heldout[history.steps] = held_out_loss(family, heldout, texts, options, seed)
-                history.kept[epoch] = keep(epoch, history.steps)
-            state.save()
+                task.advance(1, live.step(len(batch)))
+                if options.kept(epoch) and step + 1 == first + steps_per_epoch and processes.first:
+                    if heldout:
+                        history.heldout[history.steps] = held_out_loss(family, heldout, texts, options, seed)
+                    history.kept[epoch] = keep(epoch, history.steps)
+                    progress.console.print(f"  epoch {epoch}: {live.words()}", highlight=False)
+                if processes.first and saving.due(last=step + 1 == total):
+                    with saving:
+                        state.save()
+                    live.flush()
+
+
+def fill_gradient(
+    family: Family,
+    adapters: Adapters,
+    examples: Sequence[Example],
+    batch: Sequence[Shown],
+    texts: Mapping[str, Text],
+    options: Options,
+    *,
+    seed: int,
+    step: int,
+    processes: Processes = ALONE,
+) -> float:
+    """Put the gradient of a batch's mean loss into the adapters, in place of the last one; returns the loss.
+
+    Several processes deal the batch among them and add up.
+    """
+    device = adapters.flat.device
+    slots = range(processes.rank, len(batch), processes.count)  # of the batch, so that draws do not depend on the deal
+    own = [batch[slot] for slot in slots]
+    adapters.gradient.zero_()
+    loss = torch.zeros((), device=device)
+    if own:
+        latents = torch.stack([examples[shown.example].latents_chw for shown in own]).to(device)
+        noise = torch.stack([draw_noise(latents.shape[1:], seed, "noise", step, slot) for slot in slots]).to(device)
+        t = torch.tensor([draw_time(options.timesteps, seed, step, slot) for slot in slots]).to(device)
+        said = [texts[examples[shown.example].captions[shown.exposure]] for shown in own]
+        loss = velocity_loss(family, latents, noise, t, said).sum() / len(batch)
+        loss.backward()
+    loss = loss.detach()
+    processes.add(adapters.gradient)
+    processes.add(loss)
+    return float(loss)
 
 
 @torch.no_grad()
@@ -162,11 +198,9 @@ def _checkpointing(family: Family, options: Options) -> Iterator[None]:
             transformer.disable_gradient_checkpointing()
 
 
-def _clip(adapters: Adapters, limit: float) -> float:
+def clip_gradient(adapters: Adapters, limit: float) -> float:
     """Norm of the gradient before it is cut to `limit` (0: not cut)."""
-    gradient = adapters.flat.grad
-    assert gradient is not None
-    norm = float(gradient.norm())
+    norm = float(adapters.gradient.norm())
     if limit and norm > limit:
-        gradient.mul_(limit / norm)
+        adapters.gradient.mul_(limit / norm)
     return norm
