@@ -3,6 +3,7 @@
 python run.py demo      a character's whole life on the toon world, into demo/
 python run.py test      the tests
 python run.py check     format, lint, types
+python run.py bench-train    CPU time and memory of a training step, against a plain loop and against the limit
 """
 
 import hashlib
@@ -19,6 +20,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 TASKS = {
     "demo": [["-m", "onmodel.cli.main", "run", "recipes/demo.toml", "--project", "demo"]],
     "test": [["-m", "pytest"]],
+    "bench-train": [["benchmarks/train.py"]],
     "check": [["-m", "ruff", "format", "--check", "."], ["-m", "ruff", "check", "."], ["-m", "mypy"]],
 }
 

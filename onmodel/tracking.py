@@ -52,12 +52,13 @@ def journal(
     if tracker is None:
         yield Journal(ledger, key, path, None)
         return
+    from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+    PartialState()  # its loggers ask which process this is
     kind = LOGGER_TYPE_TO_CLASS[tracker]
     place = {"logging_dir": str(folder)} if kind.requires_logging_directory or tracker == "mlflow" else {}
     open_tracker = kind(name, **place)
-    open_tracker.main_process_only = False  # accelerate would ask its own group of processes which is the first
     open_tracker.start()
     plain = {field: value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
              for field, value in settings.items()}  # fmt: skip
