@@ -24,7 +24,7 @@ from onmodel.recipe import load_recipe
 from onmodel.stages.base import read_models
 
 GOLDEN = Path(__file__).parent / "golden" / "toon_loss.json"
-TOLERANCE = 1e-4  # relative; other kernels (AVX2, no MKL extensions, two threads) stay within 1e-5
+TOLERANCE = 1e-4  # relative. SSE kernels differ by 3e-7; a learning rate 1 % higher by 8e-4
 RECIPE = """
 [recipe]
 name = "golden"
