@@ -6,9 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+
+class _Bars(RichProgress):
+    """Bars, each with its words on a line below, where a narrow terminal has room for them."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if task.fields["shown"]:
+                yield Text(task.fields["shown"])
 
 
 class Task:
@@ -28,11 +39,9 @@ class Progress:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
-                   TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[shown]}"))  # fmt: skip
-        self._rich = RichProgress(
-            *columns, console=self.console, transient=True, expand=True, disable=not self.console.is_terminal
-        )
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                   TimeRemainingColumn())  # fmt: skip
+        self._rich = _Bars(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
 
     def __enter__(self) -> "Progress":
         self._rich.start()

@@ -1,5 +1,6 @@
 """The steps of a training as they happen: into the ledger, as JSON lines for whoever looks on, and to a tracker."""
 
+import errno
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from onmodel.errors import InputError
+from onmodel.errors import InputError, SpaceError
 from onmodel.hashing import write_atomic
 from onmodel.ledger.store import Ledger
 
@@ -34,8 +35,13 @@ class Journal:
     def record(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take rows, each with its `step`; those of an earlier attempt are passed over."""
         new = self._ledger.add_steps(self._key, rows)
-        with self._path.open("ab") as file:
-            file.write(_lines(new))
+        try:
+            with self._path.open("ab") as file:
+                file.write(_lines(new))
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise SpaceError(self._path) from error
+            raise
         if self._tracker is not None:
             for row in new:
                 self._tracker.log({name: value for name, value in row.items() if name != "step"}, step=row["step"])

@@ -58,7 +58,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 def serialize(tensors: Mapping[str, Tensor]) -> tuple[list[bytes | memoryview], str]:
     """A safetensors file as pieces that share the tensors' memory where they lie on the CPU, and its SHA-256."""
-    pieces = [_header(tensors, {}), *(_bytes(tensors[name]) for name in _order(tensors))]
+    pieces: list[bytes | memoryview] = [_header(tensors, {}), *(_bytes(tensors[name]) for name in _order(tensors))]
     return pieces, _sha256(pieces)
 
 

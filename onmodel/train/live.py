@@ -45,7 +45,11 @@ class Live:
         words = [f"loss {np.mean(history.losses[-WINDOW:]):.4f}"]
         if history.heldout:
             words.append(f"held-out {next(reversed(history.heldout.values())):.4f}")
-        words += [f"lr {history.rates[-1]:.3g}", f"{self._speed():.3g}/s", f"{memory_bytes(self._device) / 1e9:.1f} GB"]
+        words += [
+            f"lr {history.rates[-1]:.3g}",
+            f"{self._speed():.3g} pictures/s",
+            f"{memory_bytes(self._device) / 1e9:.1f} GB",
+        ]
         return "  ".join(words)
 
     def flush(self) -> None:

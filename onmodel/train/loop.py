@@ -91,6 +91,7 @@ def train(
     total = steps_per_epoch * options.epochs
     with (
         attached(family, adapters, dtype),
+        family.training(),
         _checkpointing(family, options),
         progress.task("train", total=total) as task,
     ):
