@@ -64,7 +64,8 @@ def test_a_recipe_under_a_launcher(launcher: str, tmp_path: Path) -> None:
     spec = load_base("toon").spec
     one, two = (read_lora(folder / "epoch-0004.safetensors", spec).modules for folder in made)
     assert max(float(row.delta().abs().max()) for row in one.values()) > 1e-3
-    assert max(float((one[name].delta() - two[name].delta()).abs().max()) for name in one) <= 1e-6
+    # How exact it is, tests/train/test_processes.py says; other differences than of rounding are far larger than this.
+    assert max(float((one[name].delta() - two[name].delta()).abs().max()) for name in one) <= 1e-5
     ledger = Ledger(tmp_path / "two" / "onmodel.db")
     assert ledger._db.execute("SELECT stage FROM runs").fetchall() == [("data",), ("look",)]
     assert not list((tmp_path / "two" / "scratch").iterdir())
