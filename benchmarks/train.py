@@ -52,12 +52,12 @@ subsets.base = [{ toon = "backgwa_base", count = 6 }]
 do = "train"
 dataset = "data"
 data = [{ subset = "base" }]
-epochs = 12
+epochs = 8
 batch = 3
 resolution = 96
 learning_rate = 2e-3
 validation = false
-keep_every = 12
+keep_every = 8
 """
 
 Steps = Iterator[None]  # each `next` takes one step
@@ -261,6 +261,7 @@ class Worker:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
         )
+        self.contender = contender
         self.seconds: list[float] = []
         self.peak = 0
 
@@ -268,7 +269,10 @@ class Worker:
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.contender}: its process ended with {self.process.wait()}")
+        answer = json.loads(line)
         self.peak = answer["peak"]
         if timed:
             self.seconds.append(answer["seconds"])
