@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from onmodel.dataset.buckets import Size, load_pixels
-from onmodel.dataset.cache import read_sealed, write_sealed
+from onmodel.dataset.cache import map_sealed, write_sealed
 from onmodel.models.family import Family
 from onmodel.progress import Progress
 
@@ -34,7 +34,7 @@ def encode_pictures(family: Family, views: Collection[View], folder: Path, progr
     there of another base is encoded anew.
     """
     facts = {"base": family.sha256}
-    sealed = read_sealed(folder, "latents")
+    sealed = map_sealed(folder, "latents")
     known = sealed[0] if sealed is not None and sealed[1] == facts else {}
     wanted = {view.key: view for view in views}
     missing = [key for key in wanted if key not in known]
@@ -47,4 +47,5 @@ def encode_pictures(family: Family, views: Collection[View], folder: Path, progr
                 known[key] = family.encode_images(pixels.to(device)).float().cpu()[0]
                 task.advance()
         write_sealed(folder, "latents", {key: known[key] for key in wanted}, facts)
+        return encode_pictures(family, views, folder, progress)  # mapped, so that what was encoded leaves the memory
     return {view: known[view.key] for view in views}

@@ -112,6 +112,10 @@ class Family(Protocol):
         """What the network predicts for noisy latents at times `t_b` (0…1, float32); for flow: noise − x0."""
         ...
 
+    def training(self) -> AbstractContextManager[None]:
+        """Within the context the network is the same up to rounding, but made for training: it moves less memory."""
+        ...
+
     def applied(self, lora: Lora, weight: float) -> AbstractContextManager[None]:
         """Within the context the base has weight·ΔW added; at its end the exact weights of before are back."""
         ...

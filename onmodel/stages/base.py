@@ -13,6 +13,7 @@ from onmodel.errors import InputError, StateError
 from onmodel.hashing import read_json, sha256_file, write_json
 from onmodel.ledger.environment import code, environment
 from onmodel.ledger.lineage import Lineage, add
+from onmodel.processes import ALONE, Processes
 from onmodel.progress import Progress
 from onmodel.records import Artifact, Model
 
@@ -115,6 +116,7 @@ class Context:
     `base_name` is "toon" or the family's name. `scratch` belongs to this stage and these settings and survives a kill:
     what lies there is resumed from.
     `family()` loads the base model once per process. `commit(kind, lineage)` moves `out` into the object store.
+    `processes` share a training; only the first of them may write. `record` takes the steps of one as they happen.
     """
 
     name: str
@@ -129,6 +131,8 @@ class Context:
     pictures: Path
     progress: Progress
     commit: Callable[[str, Lineage], Artifact]
+    processes: Processes = ALONE
+    record: Callable[[Sequence[Mapping[str, Any]]], None] = lambda rows: None
 
     @property
     def base(self) -> Lineage:

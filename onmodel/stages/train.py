@@ -22,11 +22,12 @@ from onmodel.dataset.manifest import exposure_leaf, read_items, read_subsets
 from onmodel.dataset.merkle import merkle_root
 from onmodel.dataset.rules import SubsetShowing
 from onmodel.dataset.summary import Shot, say_captions, say_crops, say_exposures
+from onmodel.dataset.texts import encode_captions
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.models import header
-from onmodel.models.family import Family, FamilySpec, Text
+from onmodel.models.family import Family, FamilySpec
 from onmodel.models.lora import read_lora, regauge
 from onmodel.models.weights import payload_sha256
 from onmodel.policy import check_text
@@ -129,8 +130,10 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Train, keeping checkpoints. Raises InputError for data or a start that does not fit, StateError when damaged."""
     torch.set_num_threads(context.threads)
-    sweep(context.scratch)
-    sweep(context.out)
+    first = context.processes.first
+    if first:
+        sweep(context.scratch)
+        sweep(context.out)
     family = context.family()
     if family.spec.prediction != "flow":
         raise InputError("base", family.spec.name, f"predicts {family.spec.prediction}; only flow models are trained")
@@ -145,9 +148,14 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     say_exposures(shots, settings.epochs, context.progress.console)
     say_crops(shots, context.progress.console)
     lost = say_captions(shots, family.text_losses, context.progress.console)
+    if not first:
+        context.processes.wait()  # the first encodes, the others map what it wrote
     latents = encode_pictures(family, [view for p in pictures for view in p.views], context.scratch, context.progress)
     examples, heldout = _examples(pictures, latents, settings, context, family.spec.downscale)
-    texts = _encode_captions(family, [*examples, *heldout], context)
+    captions = {caption for example in (*examples, *heldout) for caption in example.captions}
+    texts = encode_captions(family, captions, context.scratch, context.progress)
+    if first:
+        context.processes.wait()
 
     state = State(context.scratch, adapters, settings)
     _check_kept(state.history, context.out)
@@ -193,7 +201,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     train(
         family, state, examples, heldout, texts, settings,
         seed=context.seed, dtype=dtype, progress=context.progress, keep=keep, preview=preview,
+        processes=context.processes, record=context.record,
     )  # fmt: skip
+    if not first:
+        return Artifact("run", "", context.out)
     _remove_dropped(state.history, context.out)
     rows = state.history.rows(steps_per_epoch)
     write_atomic(context.out / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
@@ -289,16 +300,6 @@ def _examples(
         note = "  no picture is held out, so no held-out loss is measured"
         context.progress.console.print(note, style="yellow", highlight=False)
     return examples, heldout
-
-
-def _encode_captions(family: Family, examples: Sequence[Example], context: Context) -> dict[str, Text]:
-    captions = sorted({caption for example in examples for caption in example.captions})
-    texts = {}
-    with context.progress.task("encode captions", total=len(captions)) as task:
-        for caption in captions:
-            (texts[caption],) = family.encode_text([caption])
-            task.advance()
-    return texts
 
 
 def _adapters(inputs: Inputs, settings: Settings, context: Context, family: Family) -> tuple[Trained, list[Lineage]]:

@@ -46,7 +46,7 @@ class Trained:
     def __init__(self, layers: Mapping[str, Mapping[str, Tensor]], device: torch.device) -> None:
         pieces = [tensor.float() for parts in layers.values() for tensor in parts.values()]
         self.flat = nn.Parameter(torch.cat([piece.reshape(-1) for piece in pieces]).to(device))
-        self.flat.grad = torch.zeros_like(self.flat)
+        self.gradient = self.flat.grad = torch.zeros_like(self.flat)
         self.parts: dict[str, dict[str, nn.Parameter]] = {}
         offset = 0
         for name, parts in layers.items():
@@ -54,7 +54,7 @@ class Trained:
             for role, tensor in parts.items():
                 span = slice(offset, offset := offset + tensor.numel())
                 view = nn.Parameter(self.flat.detach()[span].view(tensor.shape))
-                view.grad = self.flat.grad[span].view(tensor.shape)  # autograd adds into it, so the flat gradient fills
+                view.grad = self.gradient[span].view(tensor.shape)  # autograd adds into it, so the flat gradient fills
                 self.parts[name][role] = view
 
     def tensors(self) -> list[nn.Parameter]:

@@ -11,15 +11,17 @@ from torch import Tensor
 
 from onmodel.errors import InputError, PausedError
 from onmodel.models.family import Family, Text
+from onmodel.processes import ALONE, Processes
 from onmodel.progress import Progress
 from onmodel.randomness import generator
 from onmodel.records import Item
 from onmodel.train.adapters import Trained, attached
 from onmodel.train.checkpointing import checkpointing
+from onmodel.train.live import Live, Record, Rhythm
 from onmodel.train.objective import HELD_OUT_TIMES, draw_noise, draw_time, loss_weight, velocity_loss
 from onmodel.train.options import Options
 from onmodel.train.pause import pausing
-from onmodel.train.state import State
+from onmodel.train.state import History, State
 
 SAVE_EVERY = 25  # steps
 
@@ -94,23 +96,29 @@ def train(
     progress: Progress,
     keep: Callable[[int, int], str],
     preview: Callable[[int], None],
+    processes: Processes = ALONE,
+    record: Record = lambda rows: None,
 ) -> None:
-    """Train on from where `state` is, and save it every 25 steps and every epoch.
+    """Train on from where `state` is, and save it every 25 steps or, where that takes long, as often as it costs 4 %.
 
     `keep(epoch, step)` writes a checkpoint and returns its SHA-256; one that was written just before a kill is written
-    again. `preview(epoch)` draws. The same arguments give the same tensors, killed or not. Raises InputError when the
-    loss is not finite, PausedError after Ctrl-C.
+    again. `preview(epoch)` draws. `record` takes the rows of steps once they are saved. The same arguments give the
+    same tensors, killed or not; several processes give those of one up to rounding. Raises InputError when the loss is
+    not finite, PausedError after Ctrl-C.
     """
     adapters, history, optimizer = state.adapters, state.history, state.optimizer
     steps_per_epoch = len(epoch_steps(examples, 1, options, seed))
     total = steps_per_epoch * options.epochs
     with (
         attached(family, adapters, dtype),
+        family.training(),
         checkpointing(family, options, lambda: _largest(family, examples, texts, options), progress.console),
         pausing(progress.console) as pause,
         progress.task("train", total=total) as task,
     ):
         task.advance(history.steps)
+        live = Live(history, steps_per_epoch, adapters.flat.device, record)
+        saving = Rhythm(SAVE_EVERY)
         for epoch in range(1, options.epochs + 1):
             first = (epoch - 1) * steps_per_epoch
             if first + steps_per_epoch <= history.steps:
@@ -118,8 +126,12 @@ def train(
             for step, batches in enumerate(epoch_steps(examples, epoch, options, seed), start=first):
                 if step < history.steps:
                     continue
-                history.losses.append(_gradient(family, adapters, examples, texts, batches, options, seed, step))
-                history.norms.append(_clip(adapters, options.grad_clip))
+                history.losses.append(
+                    fill_gradient(
+                        family, adapters, examples, batches, texts, options, seed=seed, step=step, processes=processes
+                    )
+                )
+                history.norms.append(clip_gradient(adapters, options.grad_clip))
                 if not math.isfinite(history.losses[-1] + history.norms[-1]):
                     raise InputError(
                         "learning_rate", options.learning_rate, f"the loss is not finite at step {step + 1}; lower it"
@@ -130,51 +142,90 @@ def train(
                 # Prodigy multiplies the rate by its own estimate d.
                 history.rates.append(options.rate(step, total) * optimizer.param_groups[0].get("d", 1.0))
                 state.average()
-                task.advance(1, epoch=epoch, loss=float(np.mean(history.losses[-steps_per_epoch:])))
-                if step + 1 < first + steps_per_epoch and (pause.is_set() or (step + 1) % SAVE_EVERY == 0):
-                    state.save()
-                    if pause.is_set():
-                        raise PausedError(step + 1, total)
-            if options.kept(epoch):
-                if heldout and state.ema is not None:
-                    history.heldout_without_ema[history.steps] = held_out_loss(family, heldout, texts, options, seed)
-                with state.averaged():
-                    if heldout:
-                        history.heldout[history.steps] = held_out_loss(family, heldout, texts, options, seed)
-                    history.kept[epoch] = keep(epoch, history.steps)
-                losses = {kept: float(np.mean(history.heldout[kept * steps_per_epoch])) for kept in history.kept
-                          if heldout}  # fmt: skip
-                for dropped in options.dropped({kept: losses.get(kept) for kept in history.kept}):
-                    del history.kept[dropped]
-            if options.preview is not None and epoch % options.preview.every == 0:
-                with state.averaged():
-                    preview(epoch)
-            state.save()
-            if pause.is_set():
-                raise PausedError(history.steps, total)
+                task.advance(1, live.step(sum(map(len, batches))))
+                dropped: set[int] = set()
+                if step + 1 == first + steps_per_epoch and processes.first:
+                    if options.kept(epoch):
+                        if heldout:
+                            measure(family, state, heldout, texts, options, seed)
+                        with state.averaged():
+                            history.kept[epoch] = keep(epoch, history.steps)
+                        dropped = drop(history, options, steps_per_epoch)
+                        progress.console.print(f"  epoch {epoch}: {live.words()}", highlight=False)
+                    if options.preview is not None and epoch % options.preview.every == 0:
+                        with state.averaged():
+                            preview(epoch)
+                paused = processes.agree(pause.is_set())
+                # A dropped checkpoint is deleted only when no saved state names it any more.
+                if processes.first and saving.due(now=paused or bool(dropped) or step + 1 == total):
+                    with saving:
+                        state.save()
+                    live.flush()
+                if paused:
+                    raise PausedError(step + 1, total)
 
 
-def _gradient(
-    family: Family, adapters: Trained, examples: Sequence[Example], texts: Mapping[str, Text],
-    batches: Sequence[Sequence[Shown]], options: Options, seed: int, step: int,
-) -> float:  # fmt: skip
-    """Put the gradient of a step's mean loss over its pictures into the adapters, and return that loss."""
+def measure(
+    family: Family, state: State, heldout: Sequence[Example], texts: Mapping[str, Text], options: Options, seed: int
+) -> None:
+    """Note the held-out loss of the weights that are kept and, where these are an average, of the others."""
+    history = state.history
+    if state.ema is not None:
+        history.heldout_without_ema[history.steps] = held_out_loss(family, heldout, texts, options, seed)
+    with state.averaged():
+        history.heldout[history.steps] = held_out_loss(family, heldout, texts, options, seed)
+
+
+def drop(history: History, options: Options, steps_per_epoch: int) -> set[int]:
+    """Take the epochs out of the history whose checkpoints do not stay; returns them."""
+    losses = {
+        epoch: float(np.mean(history.heldout[epoch * steps_per_epoch])) if history.heldout else None
+        for epoch in history.kept
+    }
+    dropped = options.dropped(losses)
+    for epoch in dropped:
+        del history.kept[epoch]
+    return dropped
+
+
+def fill_gradient(
+    family: Family,
+    adapters: Trained,
+    examples: Sequence[Example],
+    batches: Sequence[Sequence[Shown]],
+    texts: Mapping[str, Text],
+    options: Options,
+    *,
+    seed: int,
+    step: int,
+    processes: Processes = ALONE,
+) -> float:
+    """Put the gradient of a step's mean loss over its pictures into the adapters, in place of the last one; returns
+    that loss.
+
+    Several processes deal the pictures among them and add up.
+    """
     device = adapters.flat.device
-    assert adapters.flat.grad is not None
-    adapters.flat.grad.zero_()
+    adapters.gradient.zero_()
     pictures, total = sum(map(len, batches)), torch.zeros((), device=device)
-    slot = 0  # counts through the step, so that a picture's draws do not depend on how the step is cut into batches
+    first = 0  # slots count through the step, so that a picture's draws depend neither on the batches nor on the deal
     for batch in batches:
-        slots = range(slot, slot := slot + len(batch))
-        latents = torch.stack([examples[shown.example].latents(shown.exposure) for shown in batch])
-        noise = torch.stack([draw_noise(latents.shape[1:], seed, "noise", step, i) for i in slots])
-        t = torch.tensor([draw_time(options.timesteps, seed, step, i) for i in slots])
-        said = [texts[examples[shown.example].captions[shown.exposure]] for shown in batch]
-        weights = batch_weights(examples, batch)
+        slots = [slot for slot in range(first, first + len(batch)) if slot % processes.count == processes.rank]
+        own = [batch[slot - first] for slot in slots]
+        first += len(batch)
+        if not own:
+            continue
+        latents = torch.stack([examples[shown.example].latents(shown.exposure) for shown in own])
+        noise = torch.stack([draw_noise(latents.shape[1:], seed, "noise", step, slot) for slot in slots])
+        t = torch.tensor([draw_time(options.timesteps, seed, step, slot) for slot in slots])
+        said = [texts[examples[shown.example].captions[shown.exposure]] for shown in own]
+        weights = batch_weights(examples, own)
         losses = velocity_loss(family, latents.to(device), noise.to(device), t.to(device), said, weights)
-        loss = (losses * loss_weight(options.loss_weighting, t).to(device)).mean() * (len(batch) / pictures)
+        loss = (losses * loss_weight(options.loss_weighting, t).to(device)).sum() / pictures
         loss.backward()
         total += loss.detach()
+    processes.add(adapters.gradient)
+    processes.add(total)
     return float(total)
 
 
@@ -223,11 +274,9 @@ def held_out_loss(
     return [float(np.mean(quartile)) for quartile in quartiles]
 
 
-def _clip(adapters: Trained, limit: float) -> float:
+def clip_gradient(adapters: Trained, limit: float) -> float:
     """Norm of the gradient before it is cut to `limit` (0: not cut)."""
-    gradient = adapters.flat.grad
-    assert gradient is not None
-    norm = float(gradient.norm())
+    norm = float(adapters.gradient.norm())
     if limit and norm > limit:
-        gradient.mul_(limit / norm)
+        adapters.gradient.mul_(limit / norm)
     return norm

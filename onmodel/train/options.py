@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from onmodel.dataset.rules import Showing
 
+LOKR_FACTOR = 8
 Side = Annotated[int, Field(ge=16, multiple_of=16)]
 
 
@@ -27,7 +28,7 @@ class Timesteps(BaseModel):
 
     @model_validator(mode="after")
     def _used(self) -> Self:
-        if self.kind == "uniform" and {"mean", "std"} & self.model_fields_set:
+        if self.kind == "uniform" and (self.mean, self.std) != (0.0, 1.0):
             raise ValueError('mean and std belong to kind = "logit_normal"; uniform times have none')
         return self
 
@@ -95,7 +96,7 @@ class Options(Showing):
     rslora: bool = False
     targets: str | list[str] = "attention_mlp"
     ranks: list[Ranks] = Field(default_factory=list)
-    lokr_factor: int = Field(8, ge=-1)
+    lokr_factor: int = Field(LOKR_FACTOR, ge=-1)
     batch: int = Field(2, ge=1)
     gradient_accumulation: int = Field(1, ge=1)
     timesteps: Timesteps = Timesteps()
@@ -119,12 +120,12 @@ class Options(Showing):
 
     @model_validator(mode="after")
     def _no_idle_setting(self) -> Self:
-        """A setting that another one makes idle is refused, not ignored."""
+        """A setting that another one makes idle is refused, not ignored, unless it is as without a word."""
         if self.keep_best is not None and not self.validation:
             raise ValueError("keep_best goes by the held-out loss; set validation = true")
-        if "cycles" in self.model_fields_set and self.schedule != "cosine_with_restarts":
+        if self.cycles > 1 and self.schedule != "cosine_with_restarts":
             raise ValueError('cycles belong to schedule = "cosine_with_restarts"')
-        if "lokr_factor" in self.model_fields_set and self.network != "lokr":
+        if self.lokr_factor != LOKR_FACTOR and self.network != "lokr":
             raise ValueError('lokr_factor belongs to network = "lokr"')
         if self.network == "lokr" and self.rslora:
             raise ValueError("rslora is for lora and dora")

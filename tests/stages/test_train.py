@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import signal
 import time
@@ -29,7 +30,7 @@ from onmodel.records import Artifact
 from onmodel.stages import curate, train
 from onmodel.stages.base import Context, Inputs, Plan, read_models, write_models
 from onmodel.toon.datasets import write_set
-from onmodel.train import loop
+from onmodel.train import live, loop
 
 TABLE: dict[str, Any] = {
     "do": "train", "dataset": "data", "data": [{"subset": "base", "repeats": 2}, {"subset": "fine"}], "epochs": 3,
@@ -58,6 +59,7 @@ Run = Callable[..., Artifact]
 def run(tmp_path: Path, family: Anima, data: Artifact, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the stage in a scratch folder of this name, with changes of the settings."""
     monkeypatch.setattr(loop, "SAVE_EVERY", 2)
+    monkeypatch.setattr(live, "SAVING_SHARE", math.inf)  # saves as soon as it may, whatever that costs
 
     def run(
         scratch: str = "run", others: dict[str, Artifact] | None = None, where: Context | None = None, **changes: Any

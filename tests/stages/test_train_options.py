@@ -1,6 +1,7 @@
 """What a recipe can set about a training: each setting does what it says, and stopping changes nothing under any."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import signal
@@ -117,7 +118,7 @@ class Stop(Exception):
 
 def stopped(run: Run, scratch: str, **changes: Any) -> Artifact | None:
     """Take one step, and die in the next one."""
-    clip, count = loop._clip, itertools.count()
+    clip, count = loop.clip_gradient, itertools.count()
 
     def stop(*args: Any) -> float:
         if next(count) == 1:
@@ -125,7 +126,7 @@ def stopped(run: Run, scratch: str, **changes: Any) -> Artifact | None:
         return clip(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_clip", stop)
+        patch.setattr(loop, "clip_gradient", stop)
         try:
             return run(scratch, **changes)
         except Stop:
@@ -239,10 +240,14 @@ def test_only_the_last_and_the_best_checkpoints_stay(run: Run) -> None:
     assert [model.epoch for model in read_models(run("best", **changes | {"keep_last": None}))] == sorted({best, 5})
 
 
-def test_ctrl_c_finishes_the_step_and_goes_on_exactly(run: Run, tmp_path: Path, family: Anima) -> None:
-    whole, before = run("whole"), signal.getsignal(signal.SIGINT)
+def test_ctrl_c_finishes_the_step_and_goes_on_exactly(
+    run: Run, tmp_path: Path, family: Anima, request: pytest.FixtureRequest
+) -> None:
+    before = signal.default_int_handler  # not what a shell sets for jobs in the background
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, before)))
+    whole = run("whole")
     steps = len(metrics(whole))
-    clip = loop._clip
+    clip = loop.clip_gradient
     for at in range(steps):  # the first and the last step of an epoch, too
         scratch = tmp_path / f"at {at}"
         where, count = context(scratch, lambda: family, "look"), itertools.count()
@@ -253,7 +258,7 @@ def test_ctrl_c_finishes_the_step_and_goes_on_exactly(run: Run, tmp_path: Path, 
             return clip(*args)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "_clip", press)
+            patch.setattr(loop, "clip_gradient", press)
             patch.setattr(loop, "SAVE_EVERY", 1000)
             with pytest.raises(PausedError, match=f"paused after step {at + 1} of {steps}; run the same command again"):
                 run(where=where)
@@ -261,7 +266,7 @@ def test_ctrl_c_finishes_the_step_and_goes_on_exactly(run: Run, tmp_path: Path, 
         assert signal.getsignal(signal.SIGINT) is before
         assert run(f"at {at}").hash == whole.hash
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_clip", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
+        patch.setattr(loop, "clip_gradient", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
         with pytest.raises(KeyboardInterrupt):
             run("twice")
 
@@ -290,14 +295,14 @@ def test_gradient_checkpointing_is_chosen_by_what_fits(
     run: Run, plain: dict[str, Any], tmp_path: Path, family: Anima, monkeypatch: pytest.MonkeyPatch,
     free: int, chosen: bool,
 ) -> None:  # fmt: skip
-    transformer, clip, seen = family.transformer, loop._clip, []
+    transformer, clip, seen = family.transformer, loop.clip_gradient, []
 
     def look(*args: Any) -> float:
         seen.append(transformer.gradient_checkpointing)
         return clip(*args)
 
     monkeypatch.setattr(checkpointing, "free_memory", lambda _: free)
-    monkeypatch.setattr(loop, "_clip", look)
+    monkeypatch.setattr(loop, "clip_gradient", look)
     where = context(tmp_path / "run", lambda: family, "look")
     assert weights(run(where=where, gradient_checkpointing="auto")) == plain["weights"]
     assert set(seen) == {chosen} and ("gradient checkpointing is on" in said(where)) == chosen

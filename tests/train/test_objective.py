@@ -149,7 +149,7 @@ def test_accumulated_batches_have_the_gradient_of_one(tiny_family: Anima) -> Non
     for batches in ([shown], [shown[:2], shown[2:]]):
         adapters = Adapters(factors, torch.device("cpu"))
         with attached(tiny_family, adapters, torch.float32):
-            loss = loop._gradient(tiny_family, adapters, examples, texts, batches, options, 1, 0)
+            loss = loop.fill_gradient(tiny_family, adapters, examples, batches, texts, options, seed=1, step=0)
         found.append((loss, adapters.flat.grad))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     assert torch.allclose(found[0][1], found[1][1], rtol=1e-3, atol=1e-6) and found[0][1].abs().max() > 1e-4

@@ -5,13 +5,14 @@ diffusers would resize through torchvision, and the collapse of the text's zero 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from onmodel.models.anima.latents import LatentCodec
+from onmodel.models.anima.lean import lean_blocks
 from onmodel.models.anima.parts import Parts
 from onmodel.models.anima.spec import make_spec
 from onmodel.models.anima.text import TextEncoder, collapse
@@ -43,6 +44,9 @@ class Denoiser:
             return_dict=False,
         )
         return velocity.squeeze(2).to(latents_bchw)
+
+    def training(self) -> AbstractContextManager[None]:
+        return lean_blocks(self.transformer)
 
     @contextmanager
     def applied(self, lora: Lora, weight: float) -> Iterator[None]:
