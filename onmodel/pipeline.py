@@ -32,11 +32,14 @@ from onmodel.tracking import journal
 if TYPE_CHECKING:
     from onmodel.models.anima.outline import Outline
     from onmodel.models.family import Family
+    from onmodel.stages import train
     from onmodel.train.memory import Forecast
-    from onmodel.train.options import Options
 
 # Seconds per unit on two cores with the toon base, measured with recipes/release_2.toml; unknown for another base.
 TOON_RATES = {"step": 0.16, "picture": 0.14, "stage": 2.0}
+# What a training's memory and files follow from, beside its pictures.
+FORECAST = {"network", "rank", "alpha", "ranks", "targets", "lokr_factor", "batch", "precision", "save_precision",
+            "ema", "optimizer"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -205,18 +208,19 @@ def forecasts(recipe: Recipe, steps: Sequence[Step], progress: Progress) -> "tup
     from onmodel.models.load import outline, parse_base
     from onmodel.train.memory import forecast
 
-    settings = parse_base(recipe.base)
-    dtype = torch.float32 if settings.dtype == "float32" else torch.bfloat16
-    shapes = outline(settings)
-
+    base = parse_base(recipe.base)
+    dtype = torch.float32 if base.dtype == "float32" else torch.bfloat16
+    shapes = outline(base)
     known: dict[str, Forecast] = {}  # by what a forecast follows from: refining is often as large as the first training
+    plans = {step.name: step.plan for step in steps}
     found = {}
     for step in steps:
         if step.verb == "train":
-            options: Options = step.settings  # type: ignore[assignment]
-            key = repr((options.rank, options.targets, options.batch, options.resolution, options.precision))
+            settings: train.Settings = step.settings  # type: ignore[assignment]
+            sides = {side for share in settings.shares(plans) for side in share.resolutions}
+            key = hash_json([settings.model_dump(mode="json", include=FORECAST), sorted(sides)])
             if key not in known:
-                known[key] = forecast(shapes, options, dtype, progress)
+                known[key] = forecast(shapes, settings, sides, dtype, progress)
             found[step.name] = known[key]
     return shapes, found
 

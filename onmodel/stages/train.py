@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from onmodel.dataset.buckets import Size, bucket_of, load_weights
@@ -35,11 +35,11 @@ from onmodel.records import Artifact, Item
 from onmodel.sample.pictures import Request, Sampling, parameters, png_bytes
 from onmodel.sample.sampler import Job, generate
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
-from onmodel.train.adapters import Adapters, Trained, fresh_factors
+from onmodel.train.adapters import Trained
 from onmodel.train.loop import Example, epoch_steps, train
+from onmodel.train.networks import make_network, trained_layers
 from onmodel.train.optimizers import OPTIMIZERS, check_device, optimizer_class
 from onmodel.train.options import Options, Preview
-from onmodel.train.peft_layers import DoraAdapters, LokrAdapters
 from onmodel.train.state import History, State
 
 TAGS_IN_HEADER = 100  # the most frequent of each subset
@@ -78,6 +78,12 @@ class Settings(StageSettings, Options):
     data: list[Share] | None = Field(None, min_length=1)
     prior_weight: float = Field(1.0, ge=0)
     start: str | None = None
+
+    @model_validator(mode="after")
+    def _begins(self) -> Self:
+        if self.start is not None and self.network == "lokr":
+            raise ValueError('a LoKr begins at nothing; without start, or with network = "lora"')
+        return self
 
     @field_validator("data")
     @classmethod
@@ -141,7 +147,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     check_device(settings, device)
     for prompt in settings.preview.prompts if settings.preview else []:
         check_text(prompt, f"stages.{context.name}.preview.prompts")
-    adapters, parents = _adapters(inputs, settings, context, family)
+    adapters, parents = _network(inputs, settings, context, family)
     shares = settings.shares({name: _known(inputs.artifact(name).path) for name in settings.datasets})
     pictures = _pictures(inputs, shares, settings, context, family.spec.multiple)
     shots = [picture.shot for picture in pictures]
@@ -302,39 +308,27 @@ def _examples(
     return examples, heldout
 
 
-def _adapters(inputs: Inputs, settings: Settings, context: Context, family: Family) -> tuple[Trained, list[Lineage]]:
+def _network(inputs: Inputs, settings: Settings, context: Context, family: Family) -> tuple[Trained, list[Lineage]]:
     """What is trained, in the model's order, and the history of the LoRA that it begins with.
 
     Layers of `start` beyond the targets are trained too, or its change would be lost.
     """
     spec, device = family.spec, next(family.transformer.parameters()).device
-    targets = spec.targets(settings.targets)
-    for rule in settings.ranks:
-        if not set(spec.matching("ranks.layers", rule.layers)) & set(targets):
-            raise InputError("ranks.layers", rule.layers, f"matches no layer of targets = {settings.targets!r}")
-    gauges = {linear.name: settings.gauge(linear.name) for linear in spec.linears}
-    if settings.network == "lokr":
-        if settings.start is not None:
-            raise InputError("start", settings.start, 'a LoKr begins at nothing; train on with network = "lora"')
-        return LokrAdapters(family, targets, gauges, settings.lokr_factor, context.seed, device), []
-    factors, parents = fresh_factors(targets, gauges, context.seed), []
-    if settings.start is not None:
-        model, chosen = inputs.model(settings.start), inputs.artifact(settings.start)
-        found = read_lora(model.path, spec, dora=settings.network == "dora")
-        start = regauge(found, gauges, context.seed).modules
-        ranks = sorted({row.rank for row in found.modules.values()})
-        note = f"  starts from {model.name}: rank {ranks[-1]}, alpha {found.trained_alpha or ranks[-1]:g}"
-        note += f" → rank {settings.rank}, alpha {settings.alpha:g}, the same change of the base"
-        if beyond := set(start) - set(factors):
-            note += f"; {len(beyond)} layers beyond {settings.targets} are trained too"
-        context.progress.console.print(note, highlight=False)
-        both = {**factors, **start}
-        factors = {linear.name: both[linear.name] for linear in spec.linears if linear.name in both}
-        why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
-        parents = [header.lineage_of(found, model.sha256), *why]
-    if settings.network == "dora":
-        return DoraAdapters(family, factors, device), parents
-    return Adapters(factors, device), parents
+    gauges = trained_layers(spec, settings)
+    if settings.start is None:
+        return make_network(family, settings, gauges, context.seed, device), []
+    model, chosen = inputs.model(settings.start), inputs.artifact(settings.start)
+    found = read_lora(model.path, spec, dora=settings.network == "dora")
+    start = regauge(found, {name: settings.gauge(name) for name in found.modules}, context.seed).modules
+    ranks = sorted({row.rank for row in found.modules.values()})
+    note = f"  starts from {model.name}: rank {ranks[-1]}, alpha {found.trained_alpha or ranks[-1]:g}"
+    note += f" → rank {settings.rank}, alpha {settings.alpha:g}, the same change of the base"
+    if beyond := set(start) - set(gauges):
+        note += f"; {len(beyond)} layers beyond {settings.targets} are trained too"
+    context.progress.console.print(note, highlight=False)
+    why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
+    network = make_network(family, settings, gauges, context.seed, device, start)
+    return network, [header.lineage_of(found, model.sha256), *why]
 
 
 def _preview(family: Family, preview: Preview, settings: Settings, context: Context, epoch: int) -> None:

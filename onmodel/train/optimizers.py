@@ -5,10 +5,10 @@ Those that work on single numbers get the run's one flat tensor; those that fact
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from math import isfinite
+from math import isfinite, prod
 from typing import Any
 
 import torch
@@ -18,36 +18,58 @@ from onmodel.errors import InputError
 from onmodel.train.adapters import Trained
 from onmodel.train.options import Options
 
+Shape = tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class Row:
-    """Class `name` of `module`; `extra` of onmodel brings the package. `flat`: it takes the one flat tensor."""
+    """Class `name` of `module`; `extra` of onmodel brings the package. `flat`: it takes the one flat tensor. `state` is
+    what it keeps of a tensor of a shape, in bytes.
+    """
 
     module: str
     name: str
     paper: str
     flat: bool
+    state: Callable[[Shape], float]
     extra: str | None = None
     cuda: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _numbers(shape: Shape) -> int:
+    return 4 * prod(shape)  # float32
+
+
+def _factored(shape: Shape) -> int:
+    """A mean of each row and each column of a matrix."""
+    return 4 * sum(shape)
+
+
 OPTIMIZERS = {
-    "adamw": Row("torch.optim", "AdamW", "https://arxiv.org/abs/1711.05101", flat=True, defaults={"fused": True}),
+    "adamw": Row(
+        "torch.optim", "AdamW", "https://arxiv.org/abs/1711.05101", flat=True, state=lambda shape: 2 * _numbers(shape),
+        defaults={"fused": True},
+    ),
     "adamw_8bit": Row(
-        "bitsandbytes.optim", "AdamW8bit", "https://arxiv.org/abs/2110.02861", flat=True, extra="8bit", cuda=True
+        "bitsandbytes.optim", "AdamW8bit", "https://arxiv.org/abs/2110.02861", flat=True, extra="8bit", cuda=True,
+        state=lambda shape: (2 + 2 * 4 / 256) * prod(shape),  # a byte for each moment, a float32 for each 256 of them
     ),
     # As its authors advise for diffusion models.
     "prodigy": Row(
         "pytorch_optimizer", "Prodigy", "https://arxiv.org/abs/2306.06101", flat=True, extra="optimizers",
+        state=lambda shape: 4 * _numbers(shape),
         defaults={"bias_correction": True, "safeguard_warmup": True},
     ),
     # With the recipe's learning rate and schedule, not its own.
     "adafactor": Row(
-        "transformers", "Adafactor", "https://arxiv.org/abs/1804.04235", flat=False,
+        "transformers", "Adafactor", "https://arxiv.org/abs/1804.04235", flat=False, state=_factored,
         defaults={"scale_parameter": False, "relative_step": False},
     ),
-    "came": Row("pytorch_optimizer", "CAME", "https://arxiv.org/abs/2307.02047", flat=False, extra="optimizers"),
+    "came": Row(
+        "pytorch_optimizer", "CAME", "https://arxiv.org/abs/2307.02047", flat=False, extra="optimizers",
+        state=lambda shape: _numbers(shape) + (2 if len(shape) > 1 else 1) * _factored(shape),
+    ),
 }  # fmt: skip
 _OWN = {"params": "nothing here", "lr": "learning_rate", "weight_decay": "weight_decay"}
 
@@ -72,6 +94,12 @@ def optimizer_class(options: Options) -> type[torch.optim.Optimizer]:
             remedy = f"did you mean {near[0]!r}?" if near else f"{options.optimizer} has {', '.join(known)}"
             raise InputError("optimizer_args", name, remedy)
     return kind
+
+
+def state_bytes(options: Options, shapes: Sequence[Shape]) -> int:
+    """What the optimizer will keep of trained tensors of these shapes, in bytes."""
+    row = OPTIMIZERS[options.optimizer]
+    return round(sum(map(row.state, [(sum(map(prod, shapes)),)] if row.flat else shapes)))
 
 
 def check_device(options: Options, device: torch.device) -> None:

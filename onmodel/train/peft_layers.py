@@ -52,7 +52,10 @@ class DoraAdapters(Trained):
     def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
         down, up, magnitude = self.parts[name].values()
         config = LoraConfig(use_dora=True)
-        wrapper = lora.Linear(layer, "run", config=config, r=down.shape[0], lora_alpha=self._alphas[name])  # type: ignore[arg-type]
+        with torch.device("meta"):  # PEFT would draw factors and measure the base's rows for nothing
+            like = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
+            wrapper = lora.Linear(like, "run", config=config, r=down.shape[0], lora_alpha=self._alphas[name])  # type: ignore[arg-type]
+        wrapper.base_layer = layer
         wrapper.lora_A["run"].weight, wrapper.lora_B["run"].weight = down, up
         wrapper.lora_magnitude_vector["run"].weight = magnitude
         return _InPrecision(wrapper, dtype)
@@ -75,25 +78,23 @@ class LokrAdapters(Trained):
     """
 
     def __init__(
-        self, family: Family, linears: Sequence[Linear], gauges: Mapping[str, tuple[int, float]], factor: int,
-        seed: int, device: torch.device,
+        self, linears: Sequence[Linear], gauges: Mapping[str, tuple[int, float]], factor: int, seed: int,
+        device: torch.device,
     ) -> None:  # fmt: skip
         self._gauges, self._factor = gauges, factor
-        parts: dict[str, dict[str, Tensor]] = {}
-        for linear in linears:
-            layer = family.transformer.get_submodule(linear.diffusers)
-            assert isinstance(layer, nn.Linear)
-            shapes = {role: tuple(found["run"].shape) for role, found in self._roles(self._layer(linear.name, layer))}
-            parts[linear.name] = {
+        parts: dict[str, dict[str, Tensor]] = {
+            linear.name: {
                 role: torch.zeros(shape) if role in ("lokr_w2", "lokr_w2_b")
                 else uniform((shape[0], shape[1]), seed, role, linear.name)
-                for role, shape in shapes.items()
-            }  # fmt: skip
+                for role, shape in lokr_shapes(linear, gauges[linear.name][0], factor).items()
+            }
+            for linear in linears
+        }  # fmt: skip
         super().__init__(parts, device)
 
     def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
-        wrapper = self._layer(name, layer)
-        for role, found in self._roles(wrapper):
+        wrapper = _lokr_layer(layer, *self._gauges[name], self._factor)
+        for role, found in _lokr_roles(wrapper):
             found["run"] = self.parts[name][role]
         return _InPrecision(wrapper, dtype)
 
@@ -101,12 +102,18 @@ class LokrAdapters(Trained):
         layers = {name: {role: v.detach().cpu().numpy() for role, v in row.items()} for name, row in self.parts.items()}
         write_lokr(path, layers, self._gauges, words, dtype)
 
-    def _layer(self, name: str, layer: nn.Linear) -> lokr.Linear:
-        rank, alpha = self._gauges[name]
-        config = LoKrConfig(decompose_factor=self._factor)
-        return lokr.Linear(layer, "run", config=config, r=rank, alpha=alpha).eval()  # in training mode it draws numbers
 
-    @staticmethod
-    def _roles(layer: lokr.Linear) -> list[tuple[str, nn.ParameterDict]]:
-        """What PEFT keeps of this layer, by LyCORIS's names."""
-        return [(role, found) for role in layer.adapter_layer_names if "run" in (found := getattr(layer, role))]
+def lokr_shapes(linear: Linear, rank: int, factor: int) -> dict[str, tuple[int, ...]]:
+    """Role → shape of a LoKr of this layer, as PEFT makes it."""
+    like = _lokr_layer(nn.Linear(linear.in_features, linear.out_features, device="meta"), rank, 1.0, factor)
+    return {role: tuple(found["run"].shape) for role, found in _lokr_roles(like)}
+
+
+def _lokr_layer(layer: nn.Linear, rank: int, alpha: float, factor: int) -> lokr.Linear:
+    config = LoKrConfig(decompose_factor=factor)
+    return lokr.Linear(layer, "run", config=config, r=rank, alpha=alpha).eval()  # in training mode it draws numbers
+
+
+def _lokr_roles(layer: lokr.Linear) -> list[tuple[str, nn.ParameterDict]]:
+    """What PEFT keeps of this layer, by LyCORIS's names."""
+    return [(role, found) for role in layer.adapter_layer_names if "run" in (found := getattr(layer, role))]

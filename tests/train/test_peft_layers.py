@@ -29,7 +29,7 @@ def dora(family: Anima) -> Trained:
 
 def lokr(family: Anima) -> Trained:
     targets = family.spec.targets("attention_mlp")
-    return LokrAdapters(family, targets, {linear.name: (RANK, ALPHA) for linear in targets}, FACTOR, 1, CPU)
+    return LokrAdapters(targets, {linear.name: (RANK, ALPHA) for linear in targets}, FACTOR, 1, CPU)
 
 
 KINDS = {"dora": dora, "lokr": lokr}
@@ -160,7 +160,7 @@ def test_a_lokr_file_means_what_lycoris_makes_of_it(tiny_family: Anima, tmp_path
         assert first.shape == (FACTOR, FACTOR)
         assert torch.allclose(change, peft.get_delta_weight("run"), atol=1e-6)
     assert not tensors and whole == 0
-    big = LokrAdapters(tiny_family, tiny_family.spec.targets("attention_mlp"),
+    big = LokrAdapters(tiny_family.spec.targets("attention_mlp"),
                        {linear.name: (64, 8.0) for linear in tiny_family.spec.linears}, FACTOR, 1, CPU)  # fmt: skip
     moved(big).write(tmp_path / "whole.safetensors", {}, "F32")
     found = read_lora(tmp_path / "whole.safetensors", tiny_family.spec).modules["blocks.0.self_attn.q_proj"].delta()
