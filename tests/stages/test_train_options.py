@@ -376,6 +376,19 @@ def test_targets_and_ranks_go_by_pattern(run: Run, family: Anima) -> None:
     assert {name[:8] for name in read_lora(read_models(few)[-1].path, family.spec).modules} == {"blocks.0"}
 
 
+def test_a_base_in_bfloat16_trains_as_the_float32_one_but_for_rounding(
+    run: Run, plain: dict[str, Any], family: Anima, tiny_anima: Path, tmp_path: Path
+) -> None:
+    """As on a card: weights, activations and large products in bfloat16, factors and optimizer in float32."""
+    half = load_base({"family": "anima", "folder": tiny_anima, "device": "cpu", "dtype": "bfloat16"})
+    artifact = run(where=context(tmp_path / "half", lambda: half, "look"), precision="bf16")
+    losses = [[row["loss"] for row in rows] for rows in (metrics(artifact), plain["rows"])]
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
+    found = [read_lora(read_models(one)[-1].path, family.spec).modules for one in (artifact, run("whole"))]
+    flat = [torch.cat([row.delta().flatten() for row in modules.values()]) for modules in found]
+    assert torch.cosine_similarity(*flat, dim=0) > 0.9 and flat[0].abs().max() > 1e-3
+
+
 def test_steps_are_counted_with_accumulation(run: Run) -> None:
     assert len(metrics(run("a", gradient_accumulation=3, batch=1))) == 2 * -(-len(metrics(run("b", batch=1))) // 2 // 3)
     plan = train.estimate(
