@@ -157,23 +157,18 @@ def onmodel_steps(case: Case) -> Steps:
     """(b): the step of onmodel's own loop."""
     import torch
 
-    from onmodel.models.anima.family import Anima
-    from onmodel.models.anima.parts import Parts, load_folder
+    from onmodel.models.anima.family import Denoiser
     from onmodel.models.family import Text
     from onmodel.records import Item
-    from onmodel.toon.base import TOON_BASE
     from onmodel.train import loop
-    from onmodel.train.adapters import Adapters, attached, fresh_factors
+    from onmodel.train.adapters import attached
+    from onmodel.train.networks import make_network, trained_layers
     from onmodel.train.options import Options
 
     dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
-    toon = load_folder(TOON_BASE, torch.float32, "cpu")  # its text side and VAE; the transformer is the large one
-    parts = Parts(make_transformer(), *(getattr(toon, name) for name in list(Parts.__annotations__)[1:]))
-    del toon
-    family = Anima(parts, "0" * 64)
+    family: Any = Denoiser(make_transformer(), TEXT_ROWS)
     options = Options(epochs=1, learning_rate=1e-4, rank=RANK, alpha=RANK, batch=case.batch)
-    targets = family.spec.targets("attention_mlp")
-    adapters = Adapters(fresh_factors(targets, {row.name: (RANK, RANK) for row in targets}, 0), torch.device("cpu"))
+    adapters = make_network(family, options, trained_layers(family.spec, options), 0, torch.device("cpu"))
     optimizer = torch.optim.AdamW([adapters.flat], weight_decay=0.01, fused=True)
     item = Item("x.png", "0" * 64, case.size, case.size, "base", "", "", 0, "train", "toon")
     texts = {str(i): Text(rows, TEXT_ROWS - len(rows)) for i, rows in enumerate(make_texts(case.batch))}
