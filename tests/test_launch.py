@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from onmodel.ledger.store import Ledger
 from onmodel.models.load import load_base
@@ -63,9 +64,11 @@ def test_a_recipe_under_a_launcher(launcher: str, tmp_path: Path) -> None:
         assert ran.stderr.count("train look") == 1
     spec = load_base("toon").spec
     one, two = (read_lora(folder / "epoch-0004.safetensors", spec).modules for folder in made)
-    assert max(float(row.delta().abs().max()) for row in one.values()) > 1e-3
-    # How exact it is, tests/train/test_processes.py says; other differences than of rounding are far larger than this.
-    assert max(float((one[name].delta() - two[name].delta()).abs().max()) for name in one) <= 1e-5
+    deltas = [torch.cat([modules[name].delta().flatten() for name in one]) for modules in (one, two)]
+    assert float(deltas[0].abs().max()) > 1e-3
+    # How exact it is, tests/train/test_processes.py says. At this learning rate AdamW turns rounding into 1.4e-4 of the
+    # whole change; a picture that is dealt wrongly makes it another change.
+    assert float((deltas[0] - deltas[1]).norm() / deltas[0].norm()) <= 1e-2
     ledger = Ledger(tmp_path / "two" / "onmodel.db")
     assert ledger._db.execute("SELECT stage FROM runs").fetchall() == [("data",), ("look",)]
     assert not list((tmp_path / "two" / "scratch").iterdir())
