@@ -125,7 +125,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
             yield job, picture(job.prompt, job.seed, family.faults, job.width)[0]
 
     monkeypatch.setattr("onmodel.sample.sampler.generate", generate)
-    monkeypatch.setattr("onmodel.models.lora.read_lora", lambda path, spec: Faults(**json.loads(path.read_text())))
+    monkeypatch.setattr(
+        "onmodel.models.lora.read_lora", lambda path, spec, dora: Faults(**json.loads(path.read_text()))
+    )
     return DrawnFamily()
 
 
