@@ -192,9 +192,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         _remove_dropped(state.history, context.out)
         path, draft = context.out / _file(epoch), context.scratch / "draft.safetensors"
         saved = {"fp32": "F32", "bf16": "BF16"}[settings.save_precision]
-        adapters.write(
-            draft, {}, saved
-        )  # the history names the hash of the tensors, and stands before them in the file
+        # The history names the hash of the tensors, and stands before them in the file.
+        adapters.write(draft, {}, saved)
         lineage = _checkpoint(this_run, epoch, step, draft)
         about = _about(context, settings, family.spec, epoch)
         adapters.write(path, header.build(about, lineage, **words, ss_epoch=str(epoch), ss_steps=str(step)), saved)

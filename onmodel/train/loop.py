@@ -147,10 +147,10 @@ def train(
                 if step + 1 == first + steps_per_epoch and processes.first:
                     if options.kept(epoch):
                         if heldout:
-                            measure(family, state, heldout, texts, options, seed)
+                            _measure(family, state, heldout, texts, options, seed)
                         with state.averaged():
                             history.kept[epoch] = keep(epoch, history.steps)
-                        dropped = drop(history, options, steps_per_epoch)
+                        dropped = _drop(history, options, steps_per_epoch)
                         progress.console.print(f"  epoch {epoch}: {live.words()}", highlight=False)
                     if options.preview is not None and epoch % options.preview.every == 0:
                         with state.averaged():
@@ -165,7 +165,7 @@ def train(
                     raise PausedError(step + 1, total)
 
 
-def measure(
+def _measure(
     family: Family, state: State, heldout: Sequence[Example], texts: Mapping[str, Text], options: Options, seed: int
 ) -> None:
     """Note the held-out loss of the weights that are kept and, where these are an average, of the others."""
@@ -176,7 +176,7 @@ def measure(
         history.heldout[history.steps] = held_out_loss(family, heldout, texts, options, seed)
 
 
-def drop(history: History, options: Options, steps_per_epoch: int) -> set[int]:
+def _drop(history: History, options: Options, steps_per_epoch: int) -> set[int]:
     """Take the epochs out of the history whose checkpoints do not stay; returns them."""
     losses = {
         epoch: float(np.mean(history.heldout[epoch * steps_per_epoch])) if history.heldout else None
