@@ -6,7 +6,7 @@ Reads the lineage alone, so what the card tells is what the release can prove. P
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from onmodel.ledger.lineage import Lineage, Node, ordered
+from onmodel.ledger.lineage import Lineage, Node, ordered, title_of
 from onmodel.merge.methods import METHODS
 
 ORIGINS = {"toon": "drawn", "folder": "given", "generated": "generated"}
@@ -16,7 +16,7 @@ def data_rows(lineage: Lineage) -> list[dict[str, Any]]:
     """A row for each subset of each data set: counts, and each training that used it as repeats × epochs."""
     return [
         {
-            "dataset": _dataset_name(lineage, id),
+            "dataset": title_of(lineage, id),
             "root": node["root"][:12],
             "subset": subset,
             "count": row["count"],
@@ -69,7 +69,7 @@ def experiments(lineage: Lineage) -> list[str]:
 def _dataset(lineage: Lineage, id: str) -> str:
     node = lineage[id]
     subsets = ", ".join(f"`{name}` {row['count']}" for name, row in node["subsets"].items())
-    return f"Data set `{_dataset_name(lineage, id)}`: {subsets} ({origin_words(node)})."
+    return f"Data set `{title_of(lineage, id)}`: {subsets} ({origin_words(node)})."
 
 
 def _run(lineage: Lineage, id: str) -> str:
@@ -171,14 +171,6 @@ def _uses(lineage: Lineage, dataset: str, subset: str) -> Iterator[tuple[Node, M
     for _, run in _of_type(lineage, "run"):
         if dataset in run["used"]:
             yield from ((run, share) for share in run["shares"] if share["subset"] == subset)
-
-
-def _dataset_name(lineage: Lineage, id: str) -> str:
-    """What the runs call a data set; its Merkle root when none trained on it."""
-    for subset in lineage[id]["subsets"]:
-        for run, share in _uses(lineage, id, subset):
-            return str(share.get("stage") or run["settings"]["dataset"])
-    return str(lineage[id]["root"][:12])
 
 
 def _start(lineage: Lineage, run: Node) -> str:
