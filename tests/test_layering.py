@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 RANKS = (
     {"errors"}, {"hashing"}, {"randomness"}, {"records", "progress", "policy"}, {"character"},
     {"ledger"}, {"toon"}, {"models"}, {"dataset"},
-    {"curate", "train", "sample", "merge"}, {"evaluate"}, {"release"},
+    {"train", "sample", "merge"}, {"evaluate"}, {"curate", "release"},
     {"stages"}, {"recipe", "project"}, {"pipeline"}, {"proof", "rebuild"}, {"report", "doctor"}, {"cli"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
