@@ -2,9 +2,9 @@
 changed.
 
 A picture's central square is described by 24 numbers; so are some 180 squares of it at six sizes. A cut-out's central
-square is a square of the picture that it was cut from, so a search for the nearest descriptions (a k-d tree; time n log
-n) proposes pairs, for cut-outs, mirrored and whole pictures alike. The squares of the search lie on a grid, so distances
-are measured in units of what a misplaced square changes, learnt from the pictures themselves (whitening within class,
+square is a square of the picture that it was cut from, so a search for the nearest descriptions in a k-d tree proposes
+pairs, for cut-outs, mirrored and whole pictures alike. The squares of the search lie on a grid, so distances are
+measured in units of what a misplaced square changes, learnt from the pictures themselves (whitening within class,
 as linear discriminant analysis does). A proposed pair is then aligned (Lucas and Kanade 1981, place and scale) and
 compared pixel by pixel, which decides.
 

@@ -1,9 +1,9 @@
 """curate: from toon sets, folders, other trainers' data sets, generated pictures and older data sets to one data set of
 named subsets.
 
-Pictures and captions are checked, repeats of one picture found (copies, cut-outs, mirrored ones, one scene with a detail
-changed), and some pictures held out. Nothing is judged by taste
-here and no original is changed; what is refused stands in the manifest with its reason.
+Pictures and captions are checked, repeats of one picture found (copies, cut-outs, mirrored ones, one scene with a
+detail changed), and some pictures held out. Nothing is judged by taste here and no original is changed; what is refused
+stands in the manifest with its reason.
 """
 
 import dataclasses

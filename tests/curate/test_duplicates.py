@@ -1,4 +1,4 @@
-"""Repeats of one picture are found, however they were made; another drawing of the same character is another picture."""
+"""Repeats of one picture are found, however they were made; another drawing of her is another picture."""
 
 import io
 from collections.abc import Callable
