@@ -6,6 +6,8 @@ python run.py check     format, lint, types
 python run.py bench-merge    merging at Anima's size against peers and the floor
 python run.py bench-search   regret of searches for merge weights
 python run.py bench-alpha    what rewriting alpha does to further training
+python run.py bench-curate   20,000 pictures read, hashed, tagged and compared
+python run.py bench-audit    a heap with planted faults: which does the audit find?
 """
 
 import hashlib
@@ -25,6 +27,8 @@ TASKS = {
     "bench-merge": [["benchmarks/merge.py"]],
     "bench-search": [["benchmarks/search_regret.py"]],
     "bench-alpha": [["benchmarks/alpha_trap.py"]],
+    "bench-curate": [["benchmarks/curate.py"]],
+    "bench-audit": [["benchmarks/audit_faults.py"]],
     "check": [["-m", "ruff", "format", "--check", "."], ["-m", "ruff", "check", "."], ["-m", "mypy"]],
 }
 

@@ -59,7 +59,12 @@ def score(heap: Heap, audit: Audit) -> dict[str, dict[str, Any]]:
     for kind in REPEATED:
         own = [name for name in heap.repeats if name in heap.pictures[kind]]
         rows[f"repeat: {kind}"] = _row(own, own, [n for n in own if groups[n] == groups[heap.repeats[n]]])
+    alike = [pair for pair in pairs if _one_scene(heap, *pair)]
     rows["repeats, pairs"] = _row([], pairs, true) | {"planted": len(heap.repeats), "recall": "–"}
+    rows["repeats, pairs, with scenes that chance drew twice"] = _row([], pairs, alike) | {
+        "planted": "–",
+        "recall": "–",
+    }
     judged = {row.subject for row in audit.findings if row.kind == "not judgeable"}
     for fault in ("wrong label", "missing label"):
         planted = {row for row in heap.labels[fault] if row[0] not in cut}
@@ -88,7 +93,8 @@ def _sets(heap: Heap, audit: Audit) -> dict[str, dict[str, Any]]:
     tag = VOCABULARY[heap.sets["fused"][1]][heap.sets["fused"][2]]
     wanted = {
         "fused with the trigger": ({tag}, "fused with the trigger"),
-        "confound": ({f"subset × {heap.sets[name][1]}" for name in ("confound", "style skew")}, "confound"),
+        "confound": (
+            {f"{heap.sets[name][0]} × {heap.sets[name][1]}" for name in ("confound", "style skew")}, "confound"),
         "skewed subset": (
             {f"{s}: {heap.sets['fused'][1]}" for s in dict.fromkeys(piece.subset for piece in audit.pieces)}
             | {f"{heap.sets[name][0]}: {heap.sets[name][1]}" for name in ("confound", "style skew")}, "skewed subset"),
@@ -98,6 +104,12 @@ def _sets(heap: Heap, audit: Audit) -> dict[str, dict[str, Any]]:
         found = {row.subject for row in audit.findings if row.kind == kind}
         rows[name] = _row(planted, found, planted & found)
     return rows
+
+
+def _one_scene(heap: Heap, a: str, b: str) -> bool:
+    """One is made of the other, or both were drawn of the same labels but for one."""
+    one, other = heap.toons[_root(heap, a)], heap.toons[_root(heap, b)]
+    return _root(heap, a) == _root(heap, b) or sum(getattr(one, n) != getattr(other, n) for n in LABELLED) <= 1
 
 
 def _root(heap: Heap, name: str) -> str:

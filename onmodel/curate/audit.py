@@ -1,7 +1,7 @@
 """The whole audit of a workshop: look at every picture, find repeats, judge quality, identity, labels and coverage."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from onmodel.character import Character
 from onmodel.curate.coverage import Coverage, Shown, associations, audit_coverage, coverage, shown_of
 from onmodel.curate.duplicates import Link, find_links, group_links
-from onmodel.curate.findings import Finding, Fix
+from onmodel.curate.findings import Finding, Fix, Severity
 from onmodel.curate.identity import agreements, audit_identity
 from onmodel.curate.labels import Labelled, Sight, audit_labels
 from onmodel.curate.look import Looks, look
@@ -18,8 +18,11 @@ from onmodel.curate.vocabulary import Vocabulary, vocabulary_for
 from onmodel.curate.workshop import Piece, Workshop
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import Observers
-from onmodel.hashing import write_json
+from onmodel.hashing import hash_json, read_json, write_json
 from onmodel.progress import Progress
+
+COMPARED = 1  # raised when the same pictures give other repeats
+CLEAR = 0.8  # probability from which two pictures differ in what is seen
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,7 @@ def run_audit(workshop: Workshop, character: Character, observers: Observers, pr
     with progress.task("look at pictures", len(pieces)) as task:
         paths, hashes = [piece.path for piece in pieces], [piece.sha256 for piece in pieces]
         looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task)
-    with progress.task("compare pictures", 2 * len(pieces)) as task:
-        links = find_links(looks.small, task)
+    links = _links(workshop, hashes, looks, progress)
     tags = observers.tagger.tags if observers.tagger else []
     sheet = [character.count_tag, *character.tags, *character.required, *character.forbidden]
     vocabulary = vocabulary_for(tags, [*sheet, *(tag for outfit in character.outfits for tag in outfit.tags)])
@@ -71,7 +73,7 @@ def run_audit(workshop: Workshop, character: Character, observers: Observers, pr
     shown = [shown_of(p.subset, w, p.words, vocabulary, design) for p, w in zip(pieces, weights, strict=True)]
     names = [piece.name for piece in pieces]
     styles, places = (_read(names, attribute, sight, vocabulary, labelled) for attribute in ("style", "background"))
-    found = _repeats(pieces, links)
+    found = _repeats(pieces, links, _clearly(sight, vocabulary))
     found += audit_quality(names, looks.qualities, {name: f"{styles[name]}/{places[name]}" for name in names})
     excused = {row.picture for row in found if row.kind in ("blurred", "yellow cast", "blue cast", "repeat: crop")}
     if observers.identity or tags:
@@ -85,6 +87,17 @@ def run_audit(workshop: Workshop, character: Character, observers: Observers, pr
     audit = Audit(pieces, looks, links, group_links(len(pieces), links), vocabulary, shown, found)
     write_json(workshop.folder / "audit.json", audit_as_dict(audit, workshop, sight))
     return audit
+
+
+def _links(workshop: Workshop, hashes: Sequence[str], looks: Looks, progress: Progress) -> list[Link]:
+    """Repeats; found once for the same pictures."""
+    kept = workshop.folder / "seen" / f"{hash_json([COMPARED, list(hashes)])}.json"
+    if kept.exists():
+        return [Link(**{**row, "box": tuple(row["box"])}) for row in read_json(kept)]
+    with progress.task("compare pictures", 2 * len(hashes)) as task:
+        links = find_links(looks.small, task)
+    write_json(kept, [asdict(link) for link in links])
+    return links
 
 
 def audit_as_dict(audit: Audit, workshop: Workshop, sight: Sight | None) -> dict[str, Any]:
@@ -104,23 +117,41 @@ def audit_as_dict(audit: Audit, workshop: Workshop, sight: Sight | None) -> dict
     }  # fmt: skip
 
 
-def _repeats(pieces: Sequence[Piece], links: Sequence[Link]) -> list[Finding]:
-    """Of two that are one, the smaller goes; a changed scene is only told, since it may be wanted."""
+def _repeats(pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Mapping[str, str]]) -> list[Finding]:
+    """Of two that are one, the smaller goes; another face or pose in the same scene is only told: it may be wanted."""
     found = []
     for link in links:
         part, whole = pieces[link.part], pieces[link.whole]
         if link.kind != "crop" and part.width * part.height > whole.width * whole.height:
             part, whole = whole, part
         kind = "exact" if part.sha256 == whole.sha256 else link.kind
+        change = f"{link.changed:.1%} of it changed"
+        if clear and kind != "exact":
+            one, other = clear[link.part], clear[link.whole]
+            apart = [name for name in ("expression", "pose") if name in one and one[name] != other.get(name, one[name])]
+            if apart:
+                kind, change = "scene", f"another {apart[0]} is seen"
         evidence = {
             "exact": f"the same file as {whole.name}", "near": f"the same picture as {whole.name}",
             "flip": f"{whole.name} mirrored", "crop": f"cut out of {whole.name}",
-            "scene": f"the scene of {whole.name}, {link.changed:.1%} of it changed",
+            "scene": f"the scene of {whole.name}, {change}",
         }[kind]  # fmt: skip
+        severity: Severity = "note" if kind == "scene" else "warning"
         fix = None if kind == "scene" else Fix(aside=True)
-        found.append(
-            Finding(f"repeat: {kind}", "note" if kind == "scene" else "warning", part.name, whole.name, evidence, fix)
-        )
+        found.append(Finding(f"repeat: {kind}", severity, part.name, whole.name, evidence, fix))
+    return found
+
+
+def _clearly(sight: Sight | None, vocabulary: Vocabulary) -> list[dict[str, str]]:
+    """What is clearly seen in each picture: attribute → value."""
+    if sight is None:
+        return []
+    found: list[dict[str, str]] = [{} for _ in sight.probabilities]
+    for attribute, values in vocabulary.attributes.items():
+        known = {value: sight.tags.index(tag) for value, tag in values.items() if tag in sight.tags}
+        for i, row in enumerate(sight.probabilities[:, list(known.values())] if known else []):
+            if row.max() >= CLEAR:
+                found[i][attribute] = list(known)[int(row.argmax())]
     return found
 
 

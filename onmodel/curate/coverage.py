@@ -3,7 +3,7 @@ attributes go with which subset, colours that nobody declared.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -95,8 +95,13 @@ def cramers_v(table: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt(phi2 / least)) if least > 0 else 0.0, float(chi2.sf(statistic, (rows - 1) * (columns - 1)))
 
 
-def associations(pictures: Sequence[Shown], vocabulary: Vocabulary) -> list[tuple[str, str, float, float]]:
-    """(attribute or "subset", attribute, V, p) for every pair, the strongest first. Pictures count once each."""
+def associations(
+    pictures: Sequence[Shown], vocabulary: Vocabulary, ones: Sequence[str] = ()
+) -> list[tuple[str, str, float, float]]:
+    """(attribute or "subset", attribute, V, p) for every pair, the strongest first, or those with one of `ones`.
+
+    Pictures count once each.
+    """
     columns: dict[str, list[str]] = {"subset": [picture.subset for picture in pictures]}
     for attribute in vocabulary.attributes:
         column = [(picture.values.get(attribute) or [""])[0] for picture in pictures]
@@ -104,7 +109,11 @@ def associations(pictures: Sequence[Shown], vocabulary: Vocabulary) -> list[tupl
             columns[attribute] = column
     rows = []
     for one, other in combinations(columns, 2):
-        pairs = [pair for pair in zip(columns[one], columns[other], strict=True) if all(pair)]
+        if ones and one not in ones:
+            continue
+        silent = {name: "" if name != "subset" else None for name in (one, other)}  # a subset may be called ""
+        pairs = [(a, b) for a, b in zip(columns[one], columns[other], strict=True)
+                 if a != silent[one] and b != silent[other]]  # fmt: skip
         if len(pairs) < FEWEST:
             continue
         (a, i), (b, j) = (np.unique(column, return_inverse=True) for column in zip(*pairs, strict=True))
@@ -133,9 +142,12 @@ def audit_coverage(
                 evidence = f"{value} is {share:.0%} of it; {effective_number(list(counts.values())):.1f} of "
                 evidence += f"{cover.possible} values count"
                 found.append(Finding("skewed subset", "warning", "", f"{subset}: {attribute}", evidence))
-    rows = associations(pictures, vocabulary)
+    rows = [row for row in associations(pictures, vocabulary) if row[0] != "subset"]
+    for subset in dict.fromkeys(picture.subset for picture in pictures):  # each against the others
+        own = [replace(picture, subset=subset if picture.subset == subset else "") for picture in pictures]
+        rows += [(subset, *row[1:]) for row in associations(own, vocabulary, ("subset",))]
     for one, other, v, p in rows:
-        if v >= ASSOCIATED and p <= CHANCE / max(1, len(rows)) and {one, other} & {"subset", *free}:
+        if v >= ASSOCIATED and p <= CHANCE / max(1, len(rows)) and {one, other} & set(free):
             evidence = f"they go together: V = {v:.2f}; what one teaches, the other will show"
             found.append(Finding("confound", "warning", "", f"{one} × {other}", evidence))
     return found + _hues(pictures, sectors)

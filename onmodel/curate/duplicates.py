@@ -32,7 +32,7 @@ SIDE = 96  # of the thumbnails
 SCALES = (1.0, 0.88, 0.78, 0.69, 0.61, 0.54)  # of the squares, in shares of the shorter side
 STEP = 0.14  # from square to square, in shares of its side
 CELLS, LUMA, CHROMA = 8, 4, 2  # a square's means on 8×8 cells; its lowest 4×4 and 2 × 2×2 cosines are kept
-NEIGHBOURS, PROPOSED = 4, 8  # nearest pictures of a square; proposals that are looked at for a picture
+NEIGHBOURS, PROPOSED = 6, 10  # nearest pictures of a square; proposals that are looked at for a picture
 RADIUS = 9.0  # in units of misplacement; 97 of 100 cut-outs lie within 8
 SAMPLED = 300  # pictures that the units are learnt from
 # Alignment, coarse to fine: cells, steps, and the root mean square difference in levels beyond which it is given up.
@@ -254,8 +254,8 @@ def _centre(aspect: float) -> np.ndarray:
 
 
 def _squares(aspect: float) -> np.ndarray:
-    """The squares [n, 4] that a picture is searched by."""
-    found = []
+    """The squares [n, 4] that a picture is searched by, the central one first: whole pictures match it exactly."""
+    found = [_centre(aspect)]
     for scale in SCALES:
         side = scale * _unit_square(aspect)
         places = [np.linspace(0, 1 - s, n) if (n := 1 + round((1 - s) / (STEP * s))) > 1 else np.array([(1 - s) / 2])

@@ -22,7 +22,12 @@ CONFIRMED = 0.7  # share of an attribute's labels that the tagger must confirm t
 APART = 3.0  # log odds between what is seen and what is said, for a label to be wrong
 MOSTLY = 0.5  # share of pictures that must say an attribute before a picture that does not is one with a missing label
 ALWAYS, NEVER = 0.95, 0.05
-FUSED, LIFT = 0.8, 2.0  # share with the trigger from which a free value is fused with it; or so much more than without
+TOLD = 0.25  # share of what is shown that says an attribute, before its values are weighed
+FUSED, SHARE, LIFT = (
+    0.8,
+    0.5,
+    2.0,
+)  # share with the trigger from which a free value is fused with it; or half of it and so much more than without
 
 
 @dataclass(frozen=True)
@@ -270,11 +275,17 @@ def _whole(
         meaning = vocabulary.value(tag)
         if meaning in design or meaning is None:
             continue
-        inside = _mean(says, weights * with_trigger)
-        outside = _mean(says, weights * ~with_trigger) if (~with_trigger).sum() >= FEWEST else None
-        if inside >= FUSED or (outside is not None and inside >= 0.3 and inside >= LIFT * max(outside, 0.02)):
+        # of the pictures that say the attribute: a close-up has no pose
+        tells = np.array([any(pair and pair[0] == meaning[0] for pair in map(vocabulary.value, row)) for row in said])
+        if _mean(tells, weights) < TOLD:
+            continue
+        inside = _mean(says, weights * (with_trigger & tells))
+        outside = _mean(says, weights * (tells & ~with_trigger)) if (tells & ~with_trigger).sum() >= FEWEST else None
+        if inside >= FUSED or (outside is not None and inside >= SHARE and inside >= LIFT * max(outside, 0.02)):
             lift = "" if outside is None else f", {inside / max(outside, 0.01):.1f} times as often as without it"
-            evidence = f"with the trigger in {inside:.0%} of what is shown{lift}: the trigger will learn it"
+            evidence = (
+                f"with the trigger in {inside:.0%} of what says its {meaning[0]}{lift}: the trigger will learn it"
+            )
             yield Finding("fused with the trigger", "warning", "", tag, evidence)
         elif share >= ALWAYS:
             yield Finding("always said", "note", "", tag, f"in {share:.0%} of what is shown")

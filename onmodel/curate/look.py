@@ -57,13 +57,20 @@ def look(
 ) -> Looks:
     """Look at pictures, in order; `hashes` name their bytes. `task` moves by pictures. Raises StateError for a file
     that cannot be read any more, or a damaged cache."""
-    pieces = []
+    found: Looks | None = None
     for start in range(0, len(paths), CHUNK):
         part = slice(start, start + CHUNK)
         name = hash_json([VERSION, list(hashes[part]), observers.sha256, dict(palette)])
-        pieces.append(_kept(paths[part], observers, palette, cache / f"{name}.npz"))
+        piece = _kept(paths[part], observers, palette, cache / f"{name}.npz")
+        if found is None:  # room for all at once: joining pieces at the end would hold everything twice
+            shapes = ((getattr(piece, row.name).shape[1:], getattr(piece, row.name).dtype) for row in fields(Looks))
+            found = Looks(*(np.empty((len(paths), *shape), dtype) for shape, dtype in shapes))
+        for row in fields(Looks):
+            getattr(found, row.name)[part] = getattr(piece, row.name)
         task.advance(len(paths[part]))
-    return Looks(*(np.concatenate([getattr(piece, row.name) for piece in pieces]) for row in fields(Looks)))
+    if found is None:
+        raise ValueError("no picture to look at")
+    return found
 
 
 def _kept(paths: Sequence[Path], observers: Observers, palette: Mapping[str, str], path: Path) -> Looks:

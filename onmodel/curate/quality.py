@@ -16,7 +16,7 @@ EXTREME = 0.02  # share of the pixels that are the lightest, or the darkest
 BLURRED = 0.7  # of the set's median sharpness
 FEWEST = 12  # pictures that are compared with each other
 COOL = 0.02  # share of the pixels that are the bluest, or the yellowest
-CAST, LEAST_CAST = 6.0, 3.0  # b* (CIELAB) that the lightest pixels are off the others', and the darkest and bluest
+CAST, LEAST_CAST = 8.0, 3.0  # b* (CIELAB) that the lightest pixels are off the others', and the darkest and bluest
 FRAME, STEP = 0.9, 30.0  # share of a side along which the frame's inner edge runs; levels that it jumps
 
 

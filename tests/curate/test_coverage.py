@@ -44,7 +44,7 @@ def test_a_confound_and_a_skew_are_found_and_their_neighbours_are_quiet() -> Non
                              background=str(rng.choice(places)))]  # fmt: skip
     found = {(row.kind, row.subject)
              for row in audit_coverage(rows, WORDS, ["style", "background"], np.zeros((180, 12)))}  # fmt: skip
-    assert ("confound", "subset × style") in found and ("skewed subset", "a: style") in found
+    assert ("confound", "a × style") in found and ("skewed subset", "a: style") in found
     assert not any("background" in subject for _, subject in found)
 
 
