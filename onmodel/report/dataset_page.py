@@ -46,7 +46,9 @@ def dataset_page(audit: Audit, workshop: Workshop, character: Character) -> str:
         counts[finding.severity, finding.kind] += 1
     return environment.get_template("dataset.html.j2").render(
         name=workshop.folder.name, character=character, audit=audit, workshop=workshop, subsets=subsets, counts=counts,
-        whole=by_picture[""], coverage=audit.coverage, associations=associations(audit.shown, audit.vocabulary)[:8],
+        whole=by_picture[""],
+        coverage={name: row for name, row in audit.coverage.items() if name in {*character.free, "outfit"}},
+        associations=associations(audit.shown, audit.vocabulary)[:8],
         aside=[piece for piece in workshop.pieces.values() if piece.aside],
     )  # fmt: skip
 
