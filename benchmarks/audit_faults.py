@@ -58,7 +58,8 @@ def score(heap: Heap, audit: Audit) -> dict[str, dict[str, Any]]:
     true = [pair for pair in pairs if _root(heap, pair[0]) == _root(heap, pair[1])]
     for kind in REPEATED:
         own = [name for name in heap.repeats if name in heap.pictures[kind]]
-        rows[f"repeat: {kind}"] = _row(own, own, [n for n in own if groups[n] == groups[heap.repeats[n]]])
+        grouped = [name for name in own if groups[name] == groups[heap.repeats[name]]]
+        rows[f"repeat: {kind}, grouped with its original"] = _row(own, grouped, grouped) | {"precision": "–"}
     alike = [pair for pair in pairs if _one_scene(heap, *pair)]
     rows["repeats, pairs"] = _row([], pairs, true) | {"planted": len(heap.repeats), "recall": "–"}
     rows["repeats, pairs, with scenes that chance drew twice"] = _row([], pairs, alike) | {
