@@ -73,7 +73,7 @@ def mend_command(
     dry_run: DRY = False,
 ) -> None:
     """Do what findings propose: labels in place, pictures set aside. `undo` takes it back as one step."""
-    from onmodel.curate.workshop import mending, open_workshop, read_findings
+    from onmodel.curate.workshop import mending, open_workshop, read_findings, still_apply
 
     workshop, findings = open_workshop(work), read_findings(work)
     known = {row.id: row for row in findings}
@@ -87,14 +87,17 @@ def mend_command(
     wanted = [known[name] for name in ids or []] + [row for row in findings if row.kind in (kind or [])]
     if not wanted:
         raise InputError("mend", "nothing", "name ids of findings, or --kind")
-    decisions = [row for row in map(mending, wanted) if row]
-    left = len(wanted) - len(decisions)
+    proposed = [row for row in map(mending, wanted) if row]
+    left = len(wanted) - len(proposed)
+    decisions = still_apply(workshop, proposed)
     for row in decisions[:NAMED] if not dry_run else decisions:
         change = "set aside" if row.do == "aside" else f"−{list(row.remove)} +{list(row.add)}"
         print(f"{row.picture}: {change} ({row.why})")
     if decisions and not dry_run:
-        workshop = workshop.decide(decisions)
+        workshop.decide(decisions)
         print(f"{len(decisions)} mended; `onmodel dataset undo {work}` takes them back")
+    if old := len(proposed) - len(decisions):
+        print(f"{old} are older than the last change of their picture; audit again")
     if left:
         print(f"{left} need a person: only you know what is right there")
 

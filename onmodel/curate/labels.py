@@ -7,7 +7,7 @@ confirms is not judged at all, and is named as such. Labels of a picture that it
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,21 +90,11 @@ class Sight:
 
 
 def audit_labels(
-    pictures: Sequence[Labelled],
-    character: Character,
-    vocabulary: Vocabulary,
-    sight: Sight | None = None,
-    losses: Callable[[str], list[str]] | None = None,
+    pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None = None
 ) -> list[Finding]:
-    """Everything about the labels of a set. `losses` says what of a caption the two tokenizers cut or cannot read."""
+    """Everything about the labels of a set."""
     found = [finding for picture in pictures for finding in _form(picture, character, vocabulary)]
     spelt = [_spelt(picture, character, vocabulary) for picture in pictures]  # a slip is no missing label besides
-    if losses:
-        found += [
-            Finding("not read whole", "warning", picture.name, "caption", "; ".join(lost))
-            for picture in pictures
-            if (lost := losses(", ".join(picture.tags)))
-        ]
     if sight is not None:
         found += _seen(spelt, character, vocabulary, sight)
     return [*found, *_whole(spelt, character, vocabulary, sight)]

@@ -147,6 +147,17 @@ def mending(finding: Finding) -> Decision | None:
     return Decision(0, "tag", by, finding.picture, finding.fix.remove, finding.fix.add, why)
 
 
+def still_apply(workshop: Workshop, decisions: Sequence[Decision]) -> list[Decision]:
+    """Those, in order, whose tags are still there when their turn comes: an audit may be older than the last change."""
+    pieces, fresh = dict(workshop.pieces), []
+    for row in decisions:
+        piece = pieces.get(row.picture)
+        if piece is not None and set(row.remove) <= set(piece.words):
+            pieces[row.picture] = _after(piece, row)
+            fresh.append(row)
+    return fresh
+
+
 def read_findings(folder: Path) -> list[Finding]:
     """The findings of the last audit. Raises InputError when there was none."""
     if not (folder / "audit.json").exists():

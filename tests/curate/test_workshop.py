@@ -11,7 +11,7 @@ from PIL import Image
 from onmodel.curate.export import export
 from onmodel.curate.findings import Finding, Fix
 from onmodel.curate.gather import gather
-from onmodel.curate.workshop import Decision, Workshop, mending, open_workshop
+from onmodel.curate.workshop import Decision, Workshop, mending, open_workshop, still_apply
 from onmodel.errors import InputError, StateError
 from onmodel.progress import Progress
 from onmodel.toon.datasets import write_set
@@ -51,6 +51,13 @@ def test_a_persons_decision_stands_against_a_rule(work: Workshop) -> None:
     assert work.decide([rule]).pieces["base/000"].aside == "blurred"
     kept = open_workshop(work.folder).decide([Decision(0, "keep", "person", "base/000")])
     assert kept.decide([rule]).pieces["base/000"].aside == ""
+
+
+def test_a_finding_older_than_the_last_change_is_not_mended(work: Workshop) -> None:
+    last = work.pieces["base/001"].words[-1]
+    fix = Decision(0, "tag", "rule: spelling", "base/001", (last,), ("noir",))
+    assert still_apply(work, [fix, fix]) == [fix]
+    assert still_apply(work.decide([fix]), [fix]) == []
 
 
 def test_a_half_written_line_of_the_journal_was_never_decided(work: Workshop) -> None:
