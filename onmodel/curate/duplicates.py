@@ -85,7 +85,8 @@ class Link:
 def find_links(thumbs: Sequence[Thumb], task: Task | None = None) -> list[Link]:
     """Pairs of pictures that are one, the strongest claim of each pair. `task` moves by pictures, twice.
 
-    Time: some 180 searches and at most 20 comparisons a picture. Memory: 24 numbers a picture and what `thumbs` holds; it may read them from a file.
+    Time: some 180 searches and at most 20 comparisons a picture. Memory: 24 numbers a picture and
+    what `thumbs` holds; it may read them from a file.
     """
     if len(thumbs) < 2:
         return []
