@@ -7,6 +7,8 @@ python run.py bench-merge    merging at Anima's size against peers and the floor
 python run.py bench-search   regret of searches for merge weights
 python run.py bench-alpha    what rewriting alpha does to further training
 python run.py bench-train    CPU time and memory of a training step, against a plain loop and against the limit
+python run.py bench-curate   20,000 pictures read, hashed, tagged and compared
+python run.py bench-audit    a heap with planted faults: which does the audit find?
 """
 
 import hashlib
@@ -27,6 +29,8 @@ TASKS = {
     "bench-search": [["benchmarks/search_regret.py"]],
     "bench-alpha": [["benchmarks/alpha_trap.py"]],
     "bench-train": [["benchmarks/train.py"]],
+    "bench-curate": [["benchmarks/curate.py"]],
+    "bench-audit": [["benchmarks/audit_faults.py"]],
     "check": [["-m", "ruff", "format", "--check", "."], ["-m", "ruff", "check", "."], ["-m", "mypy"]],
 }
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 RANKS = (
     {"errors", "processes"}, {"hashing"}, {"randomness"}, {"records", "progress", "policy"}, {"character"},
     {"ledger"}, {"toon"}, {"models"}, {"dataset"},
-    {"curate", "train", "sample", "merge"}, {"evaluate"}, {"release"},
+    {"train", "sample", "merge"}, {"evaluate"}, {"curate", "release"},
     {"stages"}, {"recipe", "project", "tracking"}, {"pipeline"}, {"proof", "rebuild"}, {"report", "doctor"}, {"cli"},
     {"__main__"},
 )  # fmt: skip

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from onmodel import __version__
-from onmodel.cli import base, doctor, lineage, merge, prove, rebuild, release, run, stage, verify
+from onmodel.cli import base, dataset, doctor, lineage, merge, prove, rebuild, release, run, stage, verify
 from onmodel.errors import OnmodelError
 from onmodel.stages import VERBS
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("run")(run.command)
 for verb in (verb for verb in VERBS if verb not in ("merge", "release")):
     app.command(verb, help=f"Run a recipe's {verb} stage, and the stages that it needs.")(stage.command_for(verb))
+app.add_typer(dataset.app, name="dataset")
 app.add_typer(merge.app, name="merge")
 app.add_typer(release.app, name="release")
 app.command("verify")(verify.command)

@@ -1,7 +1,7 @@
 """From a folder of strangers' files to checked pictures with captions. What is not right is set aside with its reason.
 
-A picture is told by its content, not by its ending; PNG, JPEG and WebP alone are decoded. Originals are never changed:
-turning (EXIF) and flattening of transparency happen when training loads them (dataset/buckets.py).
+A picture is told by its content, not by its ending; PNG, JPEG, WebP and AVIF alone are decoded. Originals are never
+changed: turning (EXIF) and flattening of transparency happen when training loads them (dataset/buckets.py).
 """
 
 import io
@@ -21,7 +21,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import hash_json, sha256_bytes, sha256_file
 from onmodel.policy import check_text
 
-SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
+SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "AVIF": ".avif"}
 MIN_SIDE = 16
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 4.0
@@ -30,7 +30,7 @@ MAX_BYTES = 256 * 2**20
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
-    AttributeError, struct.error, zlib.error, Image.DecompressionBombError,
+    AttributeError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def _read(path: Path) -> bytes:
 
 
 def decode(data: bytes) -> Picture:
-    """Decode a PNG, JPEG or WebP whole, after a look at its header. Raises Refused with the reason."""
+    """Decode a PNG, JPEG, WebP or AVIF whole, after a look at its header. Raises Refused with the reason."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # size and depth are judged here, not by Pillow's warnings
@@ -187,7 +187,7 @@ def decode(data: bytes) -> Picture:
                 file.load()
                 image = ImageOps.exif_transpose(file)
     except UnidentifiedImageError as error:
-        raise Refused("not a PNG, JPEG or WebP picture") from error
+        raise Refused("not a PNG, JPEG, WebP or AVIF picture") from error
     except _DECODER_ERRORS as error:
         raise Refused(f"damaged picture ({str(error)[:80] or type(error).__name__})") from error
     if image.mode in _DEEP_MODES:

@@ -1,8 +1,9 @@
 """curate: from toon sets, folders, other trainers' data sets, generated pictures and older data sets to one data set of
 named subsets.
 
-Pictures and captions are checked, repeats of one picture found, and some pictures held out. Nothing is judged by taste
-here and no original is changed; what is refused stands in the manifest with its reason.
+Pictures and captions are checked, repeats of one picture found (copies, cut-outs, mirrored ones, one scene with a
+detail changed), and some pictures held out. Nothing is judged by taste here and no original is changed; what is refused
+stands in the manifest with its reason.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, computed_field, field_validator, model_validator
 
-from onmodel.curate.duplicates import Small, group_duplicates
+from onmodel.curate.duplicates import Thumb, find_links, group_links
 from onmodel.curate.foreign import READERS, Foreign, ForeignSubset
 from onmodel.curate.ingest import Candidate, Picture, Reading, Refused, check, folder_hash, scan_folder
 from onmodel.dataset.manifest import Refusal, leaf, read_items, write_manifest
@@ -230,7 +231,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         for i, source in enumerate(sources)
     ]
     items: list[Item] = []
-    small: list[Small] = []
+    thumbs: list[Thumb] = []
     taken: set[tuple[str, Path]] = set()
     with context.progress.task(f"read {context.name}", total=sum(len(offer) for _, _, offer in offers)) as task:
         for subset, source, offer in offers:
@@ -249,7 +250,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
                     refused.append(Refusal(candidate.name, str(reason)))
                     continue
                 items.append(_keep(candidate, picture, mask, subset, context.out))
-                small.append(Small.of(picture.image))
+                thumbs.append(Thumb.of(picture.image))
                 taken.add((place, candidate.path))
                 inside.add(picture.sha256)
                 count += 1
@@ -258,7 +259,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         if not any(item.subset == subset for item in items):
             why = f"; the first: {refused[0].file}, {refused[0].reason}" if refused else ""
             raise InputError(f"stages.{context.name}.subsets.{subset}", "no picture", f"nothing remains of it{why}")
-    items = _split(items, group_duplicates(small), settings, context.seed)
+    with context.progress.task(f"compare {context.name}", total=2 * len(items)) as task:
+        links = find_links(thumbs, task)
+    items = _split(items, group_links(len(items), links), settings, context.seed)
     purposes = {name: settings.purpose(name) for name in settings.sources}
     manifest = write_manifest(
         context.out, items, purposes, refused, settings.shown(Counter(item.subset for item in items))

@@ -56,7 +56,8 @@ GOOD = {
     "rgb.png": encoded(), "grey.png": encoded(mode="L"), "palette.png": encoded(mode="P"),
     "alpha.png": encoded(mode="RGBA"), "bits.png": encoded(mode="1"), "photo.jpg": encoded("JPEG"),
     "cmyk.jpg": encoded("JPEG", mode="CMYK"),
-    "web.webp": encoded("WEBP"), "wrong.jpg": encoded("WEBP"), "no_ending": encoded(), "ねこ.png": encoded(),
+    "web.webp": encoded("WEBP"), "new.avif": encoded("AVIF"), "wrong.jpg": encoded("WEBP"), "no_ending": encoded(),
+    "ねこ.png": encoded(),
     "sp ace;$(x).png": encoded(), "smallest.png": encoded(size=(16, 16)), "slim.png": encoded(size=(64, 16)),
 }  # fmt: skip
 BAD = {
@@ -90,7 +91,8 @@ def test_good_pictures_enter(name: str) -> None:
     picture = decode(GOOD[name])
     assert picture.data == GOOD[name]
     assert (picture.width, picture.height) == picture.image.size
-    assert picture.suffix == {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}[Image.open(io.BytesIO(GOOD[name])).format]
+    suffixes = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "AVIF": ".avif"}
+    assert picture.suffix == suffixes[str(Image.open(io.BytesIO(GOOD[name])).format)]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -101,7 +103,7 @@ def test_bad_pictures_are_refused_with_their_reason(name: str) -> None:
 
 
 def test_any_cut_or_flipped_picture_is_refused_or_read() -> None:
-    for format in ("PNG", "JPEG", "WEBP"):
+    for format in ("PNG", "JPEG", "WEBP", "AVIF"):
         whole = encoded(format)
         rng = np.random.default_rng(1)
         for _ in range(150):

@@ -1,0 +1,171 @@
+"""The whole audit of a workshop: look at every picture, find repeats, judge quality, identity, labels and coverage."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from onmodel.character import Character
+from onmodel.curate.coverage import Coverage, Shown, associations, audit_coverage, coverage, shown_of
+from onmodel.curate.duplicates import Link, find_links, group_links
+from onmodel.curate.findings import Finding, Fix, Severity
+from onmodel.curate.identity import agreements, audit_identity
+from onmodel.curate.labels import Labelled, Sight, audit_labels
+from onmodel.curate.look import Looks, look
+from onmodel.curate.quality import audit_quality
+from onmodel.curate.vocabulary import Vocabulary, vocabulary_for
+from onmodel.curate.workshop import Piece, Workshop
+from onmodel.errors import InputError
+from onmodel.evaluate.observers import Observers
+from onmodel.hashing import hash_json, read_json, write_json
+from onmodel.progress import Progress
+
+COMPARED = 1  # raised when the same pictures give other repeats
+CLEAR = 0.8  # probability from which two pictures differ in what is seen
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit knows. Arrays and lists stand in the order of `pieces`, those that are not set aside."""
+
+    pieces: Sequence[Piece]
+    looks: Looks
+    links: Sequence[Link]
+    groups: Sequence[int]
+    vocabulary: Vocabulary
+    shown: Sequence[Shown]
+    findings: Sequence[Finding]
+
+    @property
+    def coverage(self) -> dict[str, Coverage]:
+        return coverage(self.shown, self.vocabulary)
+
+    def merit(self) -> np.ndarray:
+        """0…1 [N]: rank of identity agreement and of sharpness, less for what is found about a picture."""
+        marks: dict[str, int] = {}
+        for finding in self.findings:
+            cost = {"error": 2, "warning": 1, "note": 0}[finding.severity]
+            marks[finding.picture] = marks.get(finding.picture, 0) + cost
+        faults = np.array([marks.get(piece.name, 0) for piece in self.pieces])
+        agree = agreements(self.looks.identity) if self.looks.identity.shape[1] else np.ones(len(self.pieces))
+        sharp = np.array([row.sharpness for row in self.looks.qualities])
+        good = (_rank(agree) + _rank(sharp)) / 2
+        return np.asarray(good / (1 + faults))
+
+
+def run_audit(workshop: Workshop, character: Character, observers: Observers, progress: Progress) -> Audit:
+    """Audit what is kept, write audit.json, return everything. Raises InputError when nothing is kept."""
+    pieces = workshop.kept
+    if not pieces:
+        raise InputError("work", workshop.folder, "no picture is kept")
+    with progress.task("look at pictures", len(pieces)) as task:
+        paths, hashes = [piece.path for piece in pieces], [piece.sha256 for piece in pieces]
+        looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task)
+    links = _links(workshop, hashes, looks, progress)
+    tags = observers.tagger.tags if observers.tagger else []
+    sheet = [character.count_tag, *character.tags, *character.required, *character.forbidden]
+    vocabulary = vocabulary_for(tags, [*sheet, *(tag for outfit in character.outfits for tag in outfit.tags)])
+    weights = [float(workshop.repeats.get(piece.subset, 1)) for piece in pieces]
+    labelled = [Labelled(p.name, p.words, p.sentence, w) for p, w in zip(pieces, weights, strict=True)]
+    sight = Sight.of(labelled, tags, looks.tags, vocabulary) if tags else None
+    design = vocabulary.said(character.tags)
+    shown = [shown_of(p.subset, w, p.words, vocabulary, design) for p, w in zip(pieces, weights, strict=True)]
+    names = [piece.name for piece in pieces]
+    styles, places = (_read(names, attribute, sight, vocabulary, labelled) for attribute in ("style", "background"))
+    found = _repeats(pieces, links, _clearly(sight, vocabulary))
+    found += audit_quality(names, looks.qualities, {name: f"{styles[name]}/{places[name]}" for name in names})
+    excused = {row.picture for row in found if row.kind in ("blurred", "yellow cast", "blue cast", "repeat: crop")}
+    if observers.identity or tags:
+        found += audit_identity(names, looks.identity, tags, looks.tags, styles, character, excused)
+    found += audit_labels(labelled, character, vocabulary, sight)
+    found += audit_coverage(shown, vocabulary, character.free, looks.sectors)
+    order = {"error": 0, "warning": 1, "note": 2}
+    found = sorted(
+        {row.id: row for row in found}.values(), key=lambda row: (order[row.severity], row.kind, row.picture)
+    )
+    audit = Audit(pieces, looks, links, group_links(len(pieces), links), vocabulary, shown, found)
+    write_json(workshop.folder / "audit.json", audit_as_dict(audit, workshop, sight))
+    return audit
+
+
+def _links(workshop: Workshop, hashes: Sequence[str], looks: Looks, progress: Progress) -> list[Link]:
+    """Repeats; found once for the same pictures."""
+    kept = workshop.folder / "seen" / f"{hash_json([COMPARED, list(hashes)])}.json"
+    if kept.exists():
+        return [Link(**{**row, "box": tuple(row["box"])}) for row in read_json(kept)]
+    with progress.task("compare pictures", 2 * len(hashes)) as task:
+        links = find_links(looks.small, task)
+    write_json(kept, [asdict(link) for link in links])
+    return links
+
+
+def audit_as_dict(audit: Audit, workshop: Workshop, sight: Sight | None) -> dict[str, Any]:
+    """What audit.json holds."""
+    return {
+        "pictures": len(audit.pieces), "set_aside": len(workshop.pieces) - len(audit.pieces),
+        "refused": list(workshop.refused), "repeats": dict(workshop.repeats),
+        "judged_by": {} if sight is None else {a: round(share, 3) for a, share in sight.confirmed.items()},
+        "groups": {p.name: g for p, g in zip(audit.pieces, audit.groups, strict=True)},
+        "coverage": {
+            name: {"counts": row.counts, "by_subset": row.by_subset, "effective": round(row.effective, 2),
+                   "of": row.possible, "silent": row.silent}
+            for name, row in audit.coverage.items()
+        },
+        "associations": [[a, b, round(v, 3), p] for a, b, v, p in associations(audit.shown, audit.vocabulary)],
+        "findings": [finding.as_dict() for finding in audit.findings],
+    }  # fmt: skip
+
+
+def _repeats(pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Mapping[str, str]]) -> list[Finding]:
+    """Of two that are one, the smaller goes; another face or pose in the same scene is only told: it may be wanted."""
+    found = []
+    for link in links:
+        part, whole = pieces[link.part], pieces[link.whole]
+        if link.kind != "crop" and part.width * part.height > whole.width * whole.height:
+            part, whole = whole, part
+        kind = "exact" if part.sha256 == whole.sha256 else link.kind
+        change = f"{link.changed:.1%} of it changed"
+        if clear and kind != "exact":
+            one, other = clear[link.part], clear[link.whole]
+            apart = [name for name in ("expression", "pose") if name in one and one[name] != other.get(name, one[name])]
+            if apart:
+                kind, change = "scene", f"another {apart[0]} is seen"
+        evidence = {
+            "exact": f"the same file as {whole.name}", "near": f"the same picture as {whole.name}",
+            "flip": f"{whole.name} mirrored", "crop": f"cut out of {whole.name}",
+            "scene": f"the scene of {whole.name}, {change}",
+        }[kind]  # fmt: skip
+        severity: Severity = "note" if kind == "scene" else "warning"
+        fix = None if kind == "scene" else Fix(aside=True)
+        found.append(Finding(f"repeat: {kind}", severity, part.name, whole.name, evidence, fix))
+    return found
+
+
+def _clearly(sight: Sight | None, vocabulary: Vocabulary) -> list[dict[str, str]]:
+    """What is clearly seen in each picture: attribute → value."""
+    if sight is None:
+        return []
+    found: list[dict[str, str]] = [{} for _ in sight.probabilities]
+    for attribute, values in vocabulary.attributes.items():
+        known = {value: sight.tags.index(tag) for value, tag in values.items() if tag in sight.tags}
+        for i, row in enumerate(sight.probabilities[:, list(known.values())] if known else []):
+            if row.max() >= CLEAR:
+                found[i][attribute] = list(known)[int(row.argmax())]
+    return found
+
+
+def _read(
+    names: Sequence[str], attribute: str, sight: Sight | None, vocabulary: Vocabulary, labelled: Sequence[Labelled]
+) -> Mapping[str, str]:
+    """Picture → value of an attribute: as seen where a tagger is there, else as said."""
+    values = {value: tag for value, tag in vocabulary.attributes.get(attribute, {}).items() if tag}
+    if sight is not None and (known := [value for value, tag in values.items() if tag in sight.tags]):
+        columns = [sight.tags.index(values[value]) for value in known]
+        best = sight.probabilities[:, columns].argmax(1).tolist()
+        return {name: known[i] for name, i in zip(names, best, strict=True)}
+    return {row.name: (vocabulary.said(row.tags).get(attribute) or [""])[0] for row in labelled}
+
+
+def _rank(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values.argsort().argsort() / max(1, len(values) - 1))

@@ -1,0 +1,54 @@
+"""A workshop's kept pictures as folders that trainers read: the original bytes, and captions as they are now."""
+
+import json
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from onmodel.curate.workshop import Workshop
+from onmodel.errors import InputError, StateError
+from onmodel.hashing import TEMPORARY_PREFIX, sha256_bytes
+from onmodel.progress import Progress
+
+
+def export(workshop: Workshop, out: Path, kohya: bool, progress: Progress) -> dict[str, int]:
+    """Write a folder per subset (`10_name` with its repeats for sd-scripts), and provenance.json: where each picture
+    comes from, by what right, who said each tag. Returns folder → pictures.
+
+    Whole or not at all. Raises InputError when `out` exists, StateError when an original is not what was read.
+    """
+    if out.exists():
+        raise InputError("out", out, "exists already; choose another name, or remove it first")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    counts: Counter[str] = Counter()
+    sources = {}
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as temporary:
+        folder = Path(temporary) / "out"
+        with progress.task("write pictures", len(workshop.kept)) as task:
+            for piece in workshop.kept:
+                task.advance()
+                subset = f"{workshop.repeats.get(piece.subset, 1)}_{piece.subset}" if kohya else piece.subset
+                target = folder / subset / piece.name.removeprefix(f"{piece.subset}/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    data = piece.path.read_bytes()
+                except OSError as error:
+                    raise StateError(piece.path, f"cannot be read any more ({error.strerror})") from error
+                if sha256_bytes(data) != piece.sha256:
+                    raise StateError(piece.path, "was changed since it was imported; import it again")
+                target.with_name(target.name + piece.path.suffix).write_bytes(data)
+                lines = [", ".join(piece.words), piece.sentence]
+                target.with_name(target.name + ".txt").write_text(
+                    "\n".join(filter(None, lines)) + "\n", encoding="utf-8"
+                )
+                sources[f"{subset}/{target.name}{piece.path.suffix}"] = {
+                    "sha256": piece.sha256, "origin": piece.origin, "rights": piece.rights,
+                    "tags": {said.tag: said.by for said in piece.tags}, "kept": piece.decided or "audit",
+                }  # fmt: skip
+                counts[subset] += 1
+        if not counts:
+            raise InputError("work", workshop.folder, "no picture is kept")
+        (folder / "provenance.json").write_text(json.dumps(sources, indent=1, ensure_ascii=False), encoding="utf-8")
+        os.replace(folder, out)
+    return dict(counts)

@@ -1,0 +1,299 @@
+"""Audit of tags: by rules of spelling and form, against what a tagger sees, and over the whole set.
+
+A tagger errs too, so what it says counts only where it is sure, measured on the set itself: a value is seen when its
+probability is as high as it usually is on pictures that say it, a label is wrong when another value is seen and its own
+is not (confident learning: Northcutt, Jiang and Chuang, JAIR 2021). An attribute whose labels the tagger seldom
+confirms is not judged at all, and is named as such. Labels of a picture that it cannot read are left alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onmodel.character import Character
+from onmodel.curate.findings import Finding, Fix
+from onmodel.curate.vocabulary import MARKS, Vocabulary, names_an_artist
+
+FEWEST = 5  # pictures that say a value before its usual probability is known
+USUAL = 0.5  # what counts as seen before that
+CONFIRMED = 0.7  # share of an attribute's labels that the tagger must confirm to judge it
+APART = 3.0  # log odds between what is seen and what is said, for a label to be wrong
+MOSTLY = 0.5  # share of pictures that must say an attribute before a picture that does not is one with a missing label
+ALWAYS, NEVER = 0.95, 0.05
+TOLD = 0.25  # share of what is shown that says an attribute, before its values are weighed
+FUSED, SHARE, LIFT = (
+    0.8,
+    0.5,
+    2.0,
+)  # share with the trigger from which a free value is fused with it; or half of it and so much more than without
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A picture's name, tags and sentence; `weight` is how often an epoch shows it."""
+
+    name: str
+    tags: Sequence[str]
+    sentence: str = ""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a tagger sees: probabilities [N, T] of `tags`, and which attributes it can judge here, with how surely.
+
+    `usual`: attribute → value → the probability from which it counts as seen.
+    """
+
+    tags: Sequence[str]
+    probabilities: np.ndarray
+    usual: Mapping[str, Mapping[str, float]]
+    confirmed: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls, pictures: Sequence[Labelled], tags: Sequence[str], probabilities: np.ndarray, vocabulary: Vocabulary
+    ) -> "Sight":
+        """Learn from the set how the tagger reads it."""
+        column = {tag: i for i, tag in enumerate(tags)}
+        said = [vocabulary.said(picture.tags) for picture in pictures]
+        usual: dict[str, dict[str, float]] = {}
+        confirmed: dict[str, float] = {}
+        for attribute, values in vocabulary.attributes.items():
+            known = {value: column[tag] for value, tag in values.items() if tag in column}
+            if len(known) < 2:
+                continue
+            own = {
+                value: np.median(found)
+                for value, i in known.items()
+                if len(found := [p[i] for p, row in zip(probabilities, said, strict=True)
+                                 if row.get(attribute) == [value]]) >= FEWEST
+            }  # fmt: skip
+            usual[attribute] = {value: float(min(max(own.get(value, USUAL), 0.2), 0.9)) for value in known}
+            agree = [
+                known[row[attribute][0]] == max(known.values(), key=lambda i: p[i])
+                for p, row in zip(probabilities, said, strict=True)
+                if len(row.get(attribute, ())) == 1 and row[attribute][0] in known
+            ]
+            if len(agree) >= FEWEST:
+                confirmed[attribute] = float(np.mean(agree))
+        return cls(tags, probabilities, usual, confirmed)
+
+    def judges(self, attribute: str) -> bool:
+        return self.confirmed.get(attribute, 0.0) >= CONFIRMED
+
+    def probability(self, i: int, tag: str) -> float | None:
+        """Of a tag in picture `i`; None where the tagger does not know it."""
+        return float(self.probabilities[i, self.tags.index(tag)]) if tag in self.tags else None
+
+
+def audit_labels(
+    pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None = None
+) -> list[Finding]:
+    """Everything about the labels of a set."""
+    found = [finding for picture in pictures for finding in _form(picture, character, vocabulary)]
+    spelt = [_spelt(picture, character, vocabulary) for picture in pictures]  # a slip is no missing label besides
+    if sight is not None:
+        found += _seen(spelt, character, vocabulary, sight)
+    return [*found, *_whole(spelt, character, vocabulary, sight)]
+
+
+def _spelt(picture: Labelled, character: Character, vocabulary: Vocabulary) -> Labelled:
+    tags = (tag if character.trigger in tag else vocabulary.spelling(tag) or tag for tag in picture.tags)
+    return replace(picture, tags=tuple(tags))
+
+
+# --- form: what needs no picture -------------------------------------------------------------------------------------
+
+
+def _form(picture: Labelled, character: Character, vocabulary: Vocabulary) -> Iterator[Finding]:
+    """Trigger, artists, spelling, repeats, contradictions, order, and tags against the sentence."""
+    trigger, tags = character.trigger, list(picture.tags)
+    lower = [tag.lower() for tag in tags]
+    yield from _trigger(picture, character)
+    for tag in tags:
+        if names_an_artist(tag):
+            fix = Fix(remove=(tag,), by="rule: no artist names")
+            yield Finding("artist name", "error", picture.name, tag, "names an artist", fix)
+        elif tag in MARKS:
+            yield Finding("watermark", "warning", picture.name, tag, "its tags say so", Fix(aside=True))
+        elif trigger not in tag and (right := vocabulary.spelling(tag)) and right != tag:
+            fix = Fix((tag,), () if right in tags else (right,), by="rule: spelling")
+            yield Finding("spelling", "warning", picture.name, tag, f"known as {right!r}", fix)
+    for tag, count in Counter(lower).items():
+        if count > 1:
+            yield Finding(
+                "said twice", "note", picture.name, tag, f"{count} times", Fix((tag,), (tag,), by="rule: once")
+            )
+    for tag in tags:
+        if any(other != tag and other.endswith(f" {tag}") and vocabulary.value(other) == vocabulary.value(tag)
+               for other in tags if vocabulary.value(tag)):  # fmt: skip
+            longer = next(other for other in tags if other.endswith(f" {tag}"))
+            yield Finding("implied", "note", picture.name, tag, f"{longer!r} says it", Fix((tag,), by="rule: implied"))
+    for attribute, values in vocabulary.said(tags).items():
+        if len(values) > 1 and vocabulary.exclusive(attribute):
+            said = ", ".join(values)
+            yield Finding("contradiction", "error", picture.name, attribute, f"says {said}, which exclude each other")
+    if character.count_tag in tags and tags[0] != character.count_tag:
+        fix = Fix(
+            tuple(tags), (character.count_tag, *(tag for tag in tags if tag != character.count_tag)), by="rule: order"
+        )
+        yield Finding("order", "note", picture.name, character.count_tag, "stands behind other tags", fix)
+    yield from _sentence(picture, vocabulary)
+
+
+def _trigger(picture: Labelled, character: Character) -> Iterator[Finding]:
+    trigger, tags = character.trigger, picture.tags
+    if trigger in tags:
+        return
+    for tag in tags:
+        words = tag.lower().split()
+        if trigger.lower() in words and len(words) > 1:
+            at = words.index(trigger.lower())
+            parts = tuple(" ".join(part) for part in (tag.split()[:at], [trigger], tag.split()[at + 1 :]) if part)
+            fix = Fix((tag,), parts, by="rule: trigger alone")
+            yield Finding(
+                "fused tag", "error", picture.name, tag, "trigger and another tag in one; a comma is missing", fix
+            )
+            return
+        if tag.lower() == trigger.lower() or _distance(tag.lower(), trigger.lower()) <= max(1, len(trigger) // 5):
+            fix = Fix((tag,), (trigger,), by="rule: trigger")
+            yield Finding("trigger misspelt", "error", picture.name, tag, f"the trigger is {trigger!r}", fix)
+            return
+    first = [tag for tag in tags if tag == character.count_tag]
+    fix = Fix(tuple(first), (*first, trigger), by="rule: trigger")
+    yield Finding("no trigger", "error", picture.name, trigger, "no tag is the trigger", fix)
+
+
+def _distance(a: str, b: str) -> int:
+    """Letters to change, drop or add (Levenshtein)."""
+    row = list(range(len(b) + 1))
+    for i, letter in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, other in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (letter != other))
+    return row[-1]
+
+
+def _sentence(picture: Labelled, vocabulary: Vocabulary) -> Iterator[Finding]:
+    """A value in the sentence's words that excludes the tags' one."""
+    text = f" {' '.join(picture.sentence.lower().replace(',', ' ').replace('.', ' ').split())} "
+    said = vocabulary.said(picture.tags)
+    for attribute, values in vocabulary.attributes.items():
+        told = [value for value, tag in values.items() if tag and f" {tag} " in text]
+        own = said.get(attribute, [])
+        if len(told) == 1 and len(own) == 1 and told != own and vocabulary.exclusive(attribute):
+            evidence = f"tags say {own[0]}, the sentence {told[0]}"
+            yield Finding("tags against sentence", "warning", picture.name, attribute, evidence)
+
+
+# --- against what is seen --------------------------------------------------------------------------------------------
+
+
+def _seen(
+    pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight
+) -> Iterator[Finding]:
+    """Wrong and missing labels, and marks of others that the tagger knows."""
+    said = [vocabulary.said(picture.tags) for picture in pictures]
+    designed = vocabulary.said(character.tags)
+    column = {tag: i for i, tag in enumerate(sight.tags)}
+    for attribute, values in vocabulary.attributes.items():
+        known = {value: column[tag] for value, tag in values.items() if tag in column}
+        if not sight.judges(attribute):
+            if attribute in sight.confirmed and any(attribute in row for row in said):
+                share = sight.confirmed[attribute]
+                evidence = f"the tagger confirms {share:.0%} of its labels; they are left alone"
+                yield Finding("not judgeable", "note", "", attribute, evidence)
+            continue
+        missable = bool(np.mean([attribute in row for row in said]) >= MOSTLY)
+        for i, (picture, row) in enumerate(zip(pictures, said, strict=True)):
+            yield from _one_label(
+                picture, attribute, row.get(attribute, []), designed.get(attribute, []), missable,
+                {value: float(sight.probabilities[i, at]) for value, at in known.items()}, sight.usual[attribute],
+                values,
+            )  # fmt: skip
+    for mark in set(MARKS) & set(column):
+        for i, picture in enumerate(pictures):
+            if (p := sight.probabilities[i, column[mark]]) >= USUAL and mark not in picture.tags:
+                yield Finding("watermark", "warning", picture.name, mark, f"seen, {p:.2f}", Fix(aside=True))
+
+
+def _one_label(
+    picture: Labelled, attribute: str, own: Sequence[str], designed: Sequence[str], missable: bool,
+    p: Mapping[str, float], usual: Mapping[str, float], tags: Mapping[str, str],
+) -> Iterator[Finding]:  # fmt: skip
+    """Is a picture's label of one attribute wrong or missing? `p`: value → probability."""
+    best = max(p, key=lambda value: p[value])
+    others = max((p[value] for value in p if value != best), default=0.0)
+    if p[best] < usual[best] * 0.75 or _odds(p[best]) - _odds(others) < APART / 2:
+        return  # nothing is clearly seen
+    by = f"tagger {p[best]:.2f}"
+    if len(own) == 1 and own[0] in p and own[0] != best and _odds(p[best]) - _odds(p[own[0]]) >= APART:
+        said = [tag for tag in picture.tags if tag == tags[own[0]] or tag.endswith(f" {tags[own[0]]}")]
+        evidence = f"says {own[0]} ({p[own[0]]:.2f}), {best} is seen ({p[best]:.2f})"
+        add = () if best in designed else (tags[best],)
+        yield Finding("wrong label", "error", picture.name, attribute, evidence, Fix(tuple(said), add, by=by))
+    elif not own and missable and best not in designed:
+        evidence = f"{best} is seen ({p[best]:.2f}) and not said"
+        yield Finding("missing label", "warning", picture.name, attribute, evidence, Fix(add=(tags[best],), by=by))
+
+
+def _odds(p: float) -> float:
+    p = min(max(p, 1e-3), 1 - 1e-3)
+    return float(np.log(p / (1 - p)))
+
+
+# --- over the whole set ----------------------------------------------------------------------------------------------
+
+
+def _whole(
+    pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None
+) -> Iterator[Finding]:
+    """What is always true and never said, always said and not true, and free values that come with the trigger."""
+    weights = np.array([picture.weight for picture in pictures])
+    if not weights.sum():
+        return
+    said = [set(picture.tags) for picture in pictures]
+    design = {value for pair in vocabulary.said(character.tags).items() for value in ((pair[0], v) for v in pair[1])}
+    every = {tag for row in said for tag in row if not names_an_artist(tag)} - {character.count_tag, character.trigger}
+    with_trigger = np.array([character.trigger in row for row in said])
+    for tag in sorted(every):
+        says = np.array([tag in row for row in said])
+        share = float(weights[says].sum() / weights.sum())
+        meaning = vocabulary.value(tag)
+        if meaning in design or meaning is None:
+            continue
+        # of the pictures that say the attribute: a close-up has no pose
+        tells = np.array([any(pair and pair[0] == meaning[0] for pair in map(vocabulary.value, row)) for row in said])
+        if _mean(tells, weights) < TOLD:
+            continue
+        inside = _mean(says, weights * (with_trigger & tells))
+        outside = _mean(says, weights * (tells & ~with_trigger)) if (tells & ~with_trigger).sum() >= FEWEST else None
+        if inside >= FUSED or (outside is not None and inside >= SHARE and inside >= LIFT * max(outside, 0.02)):
+            lift = "" if outside is None else f", {inside / max(outside, 0.01):.1f} times as often as without it"
+            evidence = (
+                f"with the trigger in {inside:.0%} of what says its {meaning[0]}{lift}: the trigger will learn it"
+            )
+            yield Finding("fused with the trigger", "warning", "", tag, evidence)
+        elif share >= ALWAYS:
+            yield Finding("always said", "note", "", tag, f"in {share:.0%} of what is shown")
+    if sight is None:
+        return
+    for attribute, values in vocabulary.attributes.items():
+        for value, tag in values.items():
+            if tag not in sight.tags or (attribute in sight.confirmed and not sight.judges(attribute)):
+                continue
+            seen = sight.probabilities[:, sight.tags.index(tag)] >= sight.usual.get(attribute, {}).get(value, USUAL) / 2
+            says = np.array([any(vocabulary.value(own) == (attribute, value) for own in row) for row in said])
+            true, told = _mean(seen, weights), _mean(says, weights)
+            if true >= ALWAYS and told <= NEVER and (attribute, value) not in design:
+                evidence = f"seen in {true:.0%} and said in {told:.0%}: it will belong to the trigger"
+                yield Finding("true and never said", "warning", "", tag, evidence)
+            elif told >= 0.9 and true < 0.5:
+                yield Finding("said and not true", "error", "", tag, f"said in {told:.0%} and seen in {true:.0%}")
+
+
+def _mean(flags: np.ndarray, weights: np.ndarray) -> float:
+    return float(weights[flags].sum() / weights.sum()) if weights.sum() else 0.0

@@ -1,0 +1,102 @@
+"""Looking at pictures once: thumbnails for repeats, what observers see, quality. In pieces, so that memory stays small;
+kept, so that another audit of the same pictures reads what is there.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from onmodel.curate.duplicates import Thumb
+from onmodel.curate.quality import Quality
+from onmodel.errors import StateError
+from onmodel.evaluate.features import open_picture
+from onmodel.evaluate.observers import Observers
+from onmodel.evaluate.observers.colour import colours
+from onmodel.hashing import hash_json, write_atomic
+from onmodel.progress import Task
+
+CHUNK = 64
+VERSION = 1  # raised when the same picture gives other numbers
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Arrays over pictures: tags [N, T], identity [N, F], sectors [N, 12] (hue shares outside the palette, whole
+    picture), quality [N, 12] in the order of Quality's numbers, aspect [N], thumbs [N, SIDE, SIDE, 3] uint8."""
+
+    tags: np.ndarray
+    identity: np.ndarray
+    sectors: np.ndarray
+    quality: np.ndarray
+    aspect: np.ndarray
+    thumbs: np.ndarray
+
+    @property
+    def qualities(self) -> list[Quality]:
+        return [
+            Quality(int(q[0]), int(q[1]), q[2], (q[3], q[4], q[5]), (q[6], q[7], q[8]), (q[9], q[10]), q[11])
+            for q in self.quality.tolist()
+        ]
+
+    @property
+    def small(self) -> list[Thumb]:
+        return [Thumb(float(a), pixels) for a, pixels in zip(self.aspect, self.thumbs, strict=True)]
+
+
+def look(
+    paths: Sequence[Path],
+    hashes: Sequence[str],
+    observers: Observers,
+    palette: Mapping[str, str],
+    cache: Path,
+    task: Task,
+) -> Looks:
+    """Look at pictures, in order; `hashes` name their bytes. `task` moves by pictures. Raises StateError for a file
+    that cannot be read any more, or a damaged cache."""
+    found: Looks | None = None
+    for start in range(0, len(paths), CHUNK):
+        part = slice(start, start + CHUNK)
+        name = hash_json([VERSION, list(hashes[part]), observers.sha256, dict(palette)])
+        piece = _kept(paths[part], observers, palette, cache / f"{name}.npz")
+        if found is None:  # room for all at once: joining pieces at the end would hold everything twice
+            shapes = ((getattr(piece, row.name).shape[1:], getattr(piece, row.name).dtype) for row in fields(Looks))
+            found = Looks(*(np.empty((len(paths), *shape), dtype) for shape, dtype in shapes))
+        for row in fields(Looks):
+            getattr(found, row.name)[part] = getattr(piece, row.name)
+        task.advance(len(paths[part]))
+    if found is None:
+        raise ValueError("no picture to look at")
+    return found
+
+
+def _kept(paths: Sequence[Path], observers: Observers, palette: Mapping[str, str], path: Path) -> Looks:
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return Looks(**arrays)
+        except (OSError, ValueError, TypeError, BadZipFile) as error:
+            raise StateError(path, f"is damaged; remove it and run the same command again ({error})") from error
+    found = _seen(paths, observers, palette)
+    buffer = io.BytesIO()
+    np.savez(buffer, **{row.name: getattr(found, row.name) for row in fields(found)})
+    write_atomic(path, buffer.getvalue())
+    return found
+
+
+def _seen(paths: Sequence[Path], observers: Observers, palette: Mapping[str, str]) -> Looks:
+    images = [open_picture(path) for path in paths]
+    none = np.zeros((len(images), 0), dtype=np.float32)
+    thumbs = [Thumb.of(image) for image in images]
+    rows = [Quality.of(image) for image in images]
+    return Looks(
+        tags=observers.tagger(images) if observers.tagger else none,
+        identity=observers.identity(images) if observers.identity else none,
+        sectors=np.stack([colours(image, palette)[1][0] for image in images]),
+        quality=np.array([[q.width, q.height, q.sharpness, *q.light, *q.dark, *q.reach, q.frame] for q in rows]),
+        aspect=np.array([thumb.aspect for thumb in thumbs]),
+        thumbs=np.stack([thumb.pixels for thumb in thumbs]),
+    )

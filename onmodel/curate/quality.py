@@ -1,0 +1,138 @@
+"""What is wrong with a picture itself: blur, frames, casts of colour, marks of others; measured so that flat drawings
+are not called empty. A number alone says nothing: it is judged against the other pictures of the set.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from onmodel.curate.findings import Finding, Fix
+
+SIDE = 512  # pictures are reduced to about this side first
+SHARPEST = 0.01  # share of the pixels that tell how sharp the edges are
+EXTREME = 0.02  # share of the pixels that are the lightest, or the darkest
+BLURRED = 0.7  # of the set's median sharpness
+FEWEST = 12  # pictures that are compared with each other
+COOL = 0.02  # share of the pixels that are the bluest, or the yellowest
+CAST, LEAST_CAST = 8.0, 3.0  # b* (CIELAB) that the lightest pixels are off the others', and the darkest and bluest
+FRAME, STEP = 0.9, 30.0  # share of a side along which the frame's inner edge runs; levels that it jumps
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Of one picture: `sharpness` 0…1 (a one-pixel edge is 1), `light` and `dark` L*a*b* of the lightest and darkest
+    pixels, `reach` the least and the greatest b* (but for the utmost), `frame` the share of the picture that a plain
+    frame takes."""
+
+    width: int
+    height: int
+    sharpness: float
+    light: tuple[float, float, float]
+    dark: tuple[float, float, float]
+    reach: tuple[float, float]
+    frame: float
+
+    @classmethod
+    def of(cls, image: Image.Image) -> "Quality":
+        """Measure an RGB picture."""
+        small = image.reduce(max(1, max(image.size) // SIDE))
+        grey = np.asarray(small.convert("L"), dtype=np.float32)
+        lab = _lab(small)
+        return cls(*image.size, _sharpness(grey), *_extremes(lab), _reach(lab), _frame(grey))
+
+
+def _sharpness(grey: np.ndarray) -> float:
+    """Steepest slopes against those of the picture at half size: an edge keeps its height when a sharp picture shrinks,
+    a blurred one grows twice as steep."""
+    half = grey[: len(grey) // 2 * 2, : grey.shape[1] // 2 * 2]
+    half = half.reshape(len(half) // 2, 2, -1, 2).mean(axis=(1, 3))
+    fine, coarse = (_steepest(view) for view in (grey, half))
+    return float(min(1.0, fine / coarse)) if coarse > 1 else 1.0
+
+
+def _steepest(grey: np.ndarray) -> float:
+    slopes = np.abs(np.diff(grey, axis=1)).ravel()
+    count = max(1, int(SHARPEST * slopes.size))
+    return float(np.partition(slopes, -count)[-count:].mean())
+
+
+def _lab(image: Image.Image) -> np.ndarray:
+    from skimage.color import rgb2lab
+
+    return np.asarray(rgb2lab(np.asarray(image.reduce(max(1, max(image.size) // 128)))))
+
+
+def _extremes(lab: np.ndarray) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    pixels = lab.reshape(-1, 3)
+    count = max(1, int(EXTREME * len(pixels)))
+    order = np.argpartition(pixels[:, 0], (count, len(pixels) - count))
+    light, dark = (np.median(pixels[part], axis=0).tolist() for part in (order[-count:], order[:count]))
+    return tuple(light), tuple(dark)
+
+
+def _reach(lab: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(lab[..., 2], (COOL, 1 - COOL)).tolist()
+    return low, high
+
+
+def _frame(grey: np.ndarray) -> float:
+    """The share of the picture in bars above and below, or left and right, that end in a straight edge."""
+    best = 0.0
+    for view in (grey, grey.T):
+        bars = [_bar(side) for side in (view, view[::-1])]
+        if all(bars):
+            best = max(best, sum(bars) / len(view))
+    return best
+
+
+def _bar(grey: np.ndarray) -> int:
+    """Rows of one colour before an edge that runs along nearly the whole side; 0 without."""
+    plain = (np.abs(grey - grey[0, 0]).max(axis=1) < 12)[: len(grey) // 3]
+    rows = len(plain) if plain.all() else int(plain.argmin())
+    if rows < 2 or rows == len(plain):
+        return 0
+    return rows if (np.abs(grey[rows + 1] - grey[rows - 1]) > STEP).mean() >= FRAME else 0
+
+
+def audit_quality(names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]) -> list[Finding]:
+    """Blurred, framed, cast. `kinds`: picture → `style/background`, since a pastel has no black and night no white."""
+    found: list[Finding] = []
+    sharp = np.array([row.sharpness for row in quality])
+    usual = float(np.median(sharp)) if len(sharp) else 1.0
+    for name, row in zip(names, quality, strict=True):
+        if row.sharpness < BLURRED * usual:
+            evidence = f"its edges are {row.sharpness / usual:.0%} as sharp as the set's"
+            found.append(Finding("blurred", "warning", name, "sharpness", evidence, Fix(aside=True)))
+        if row.frame:
+            evidence = f"a frame takes {row.frame:.0%} of it; cut it away"
+            found.append(Finding("frame", "warning", name, "frame", evidence))
+    return found + _casts(names, quality, kinds)
+
+
+def alike(kinds: Sequence[str]) -> np.ndarray:
+    """Names of groups [N] to compare within: `a/b` where FEWEST pictures are, else `a`, else all."""
+    names = np.array(kinds, dtype=object)
+    for shorten in (lambda kind: kind.partition("/")[0], lambda kind: ""):
+        few = {kind for kind in names if (names == kind).sum() < FEWEST}
+        names = np.array([shorten(kind) if kind in few else kind for kind in names], dtype=object)
+    return names
+
+
+def _casts(names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]) -> list[Finding]:
+    """Drawings hold paper and ink: where the lightest, the darkest and the bluest (or yellowest) pixels are all off
+    what is usual for its kind, in one direction, the whole picture has a cast and not a yellow thing in it."""
+    found = []
+    groups = alike([kinds.get(name, "") for name in names])
+    b = np.array([[row.light[2], row.dark[2], *row.reach] for row in quality]).reshape(-1, 4)
+    for kind in dict.fromkeys(groups.tolist()):
+        own = groups == kind
+        shift = b - np.median(b[own], axis=0)
+        for i in np.flatnonzero(own).tolist():
+            light, dark, least, most = shift[i].tolist()
+            for colour, sign, last in (("yellow", 1, least), ("blue", -1, most)):
+                if sign * light >= CAST and min(sign * dark, sign * last) >= LEAST_CAST:
+                    evidence = f"lightest, darkest and last pixels lie {light:+.0f}, {dark:+.0f}, {last:+.0f} b* off"
+                    found.append(Finding(f"{colour} cast", "warning", names[i], colour, evidence, Fix(aside=True)))
+    return found

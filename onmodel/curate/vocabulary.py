@@ -1,0 +1,78 @@
+"""What tags mean: which attribute a tag gives a value to, which values exclude each other, and how tags are spelt."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from onmodel.sample.suites import DANBOORU
+from onmodel.toon.attributes import VOCABULARY as TOON
+
+# Values that may be said together: a picture can show two of them.
+_NOT_EXCLUSIVE = frozenset({"style"})
+# What captions of pictures never say by itself.
+_COLOUR_WORDS = frozenset({"headwear_color", "neck_color", "outfit_color", "accent"})
+_ARTIST = re.compile(
+    r"^@\w|^(artist|art|drawn|illustrated|painted)[ :]+by\b|^artist\s*:|^by [\w.]+$|\bstyle of\b", re.I
+)
+MARKS = ("watermark", "signature", "artist name", "web address", "twitter username", "logo", "copyright name")
+
+
+def names_an_artist(tag: str) -> bool:
+    """Does a tag name an artist? Anima reads `@name`; others write `by name`, `artist:name`, `style of name`."""
+    return bool(_ARTIST.search(tag))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Attribute → value → tag, and every tag that may be said (`known`)."""
+
+    attributes: Mapping[str, Mapping[str, str]]
+    known: Sequence[str] = field(default_factory=tuple)
+
+    @cached_property
+    def _values(self) -> dict[str, tuple[str, str]]:
+        return {tag: (name, value) for name, values in self.attributes.items() for value, tag in values.items() if tag}
+
+    def value(self, tag: str) -> tuple[str, str] | None:
+        """Attribute and value of a tag; "navy beret" is a beret."""
+        words = tag.split(" ")
+        return next((found for i in range(len(words)) if (found := self._values.get(" ".join(words[i:])))), None)
+
+    def said(self, tags: Iterable[str]) -> dict[str, list[str]]:
+        """Attribute → its values that are said."""
+        found: dict[str, list[str]] = {}
+        for name, value in filter(None, map(self.value, tags)):
+            if value not in found.setdefault(name, []):
+                found[name].append(value)
+        return found
+
+    def exclusive(self, attribute: str) -> bool:
+        return attribute not in _NOT_EXCLUSIVE
+
+    def spelling(self, tag: str) -> str | None:
+        """The known tag that an unknown one stands for: another spelling, or a slip of the pen; else None."""
+        if tag in self._spellings.values() or self.value(tag):
+            return None
+        plain = _plain(tag)
+        if plain in self._spellings:
+            return self._spellings[plain]
+        near = difflib.get_close_matches(plain, self._spellings, n=1, cutoff=0.86)
+        return self._spellings[near[0]] if near else None
+
+    @cached_property
+    def _spellings(self) -> dict[str, str]:
+        return {_plain(tag): tag for tag in (*self._values, *self.known)}
+
+
+def _plain(tag: str) -> str:
+    return re.sub(r"[\s_\-]+", " ", tag.lower()).strip()
+
+
+def vocabulary_for(tagger_tags: Sequence[str], sheet_tags: Sequence[str]) -> Vocabulary:
+    """The toon world's words where the tagger knows them all, else Danbooru's; known: the tagger's and the sheet's."""
+    toon = {name: values for name, values in TOON.items() if name not in _COLOUR_WORDS}
+    every = {tag for values in toon.values() for tag in values.values() if tag}
+    attributes = toon if not tagger_tags or every <= set(tagger_tags) else DANBOORU
+    return Vocabulary(attributes, tuple(dict.fromkeys((*tagger_tags, *sheet_tags))))

@@ -1,0 +1,220 @@
+"""A data set in the making: what was read, what was decided about it, and its state, which is the one replayed over the
+other.
+
+WORK/pictures.json   what was read: files (which stay where they are), captions, origins and rights, what was refused
+WORK/journal.jsonl   decisions, one a line, only ever appended: who, what, why. Undoing is a line too.
+WORK/audit.json      the findings of the last audit
+WORK/seen/            what observers saw in each picture, so that an audit after a change need not look again
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from onmodel.curate.findings import Finding, finding_from
+from onmodel.dataset.captions import split_tags
+from onmodel.errors import InputError, StateError
+from onmodel.hashing import read_json, write_json
+
+FILE = "file"  # who said the tags that a caption file holds
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A tag and who said it: a caption file, a person, a rule or a tagger with its score."""
+
+    tag: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A picture of the workshop. `name` is `subset/file`; `path` the untouched original; `origin` and `rights` as told.
+
+    `aside` says why it is set aside, "" when it is kept; `decided` who kept it or set it aside.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    width: int
+    height: int
+    subset: str
+    tags: tuple[Said, ...]
+    sentence: str
+    origin: str
+    rights: str
+    aside: str = ""
+    decided: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        return [said.tag for said in self.tags]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A line of the journal. `do` is tag, keep, aside, repeats or undo; `step` numbers the commands that were given."""
+
+    step: int
+    do: str
+    by: str
+    picture: str = ""
+    remove: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
+    why: str = ""
+    subset: str = ""
+    repeats: int = 0
+    undone: int = 0
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The state of a workshop folder; change it by `decide` and `undo`, which give the next state."""
+
+    folder: Path
+    pieces: Mapping[str, Piece]
+    repeats: Mapping[str, int]
+    refused: Sequence[Mapping[str, str]]
+    journal: Sequence[Decision] = field(default_factory=tuple)
+
+    @property
+    def kept(self) -> list[Piece]:
+        return [piece for piece in self.pieces.values() if not piece.aside]
+
+    def decide(self, decisions: Sequence[Decision]) -> "Workshop":
+        """Append decisions as one step and return the new state. Raises InputError for an unknown picture."""
+        step = max((row.step for row in self.journal), default=0) + 1
+        rows = [replace(row, step=step) for row in decisions]
+        for row in rows:
+            if row.picture and row.picture not in self.pieces:
+                raise InputError("picture", row.picture, "is not in this data set; names are subset/file")
+        _append(self.folder / "journal.jsonl", rows)
+        return open_workshop(self.folder)
+
+    def undo(self) -> tuple["Workshop", int]:
+        """Take the last step back that still holds; returns the state and the step. Raises InputError without one."""
+        gone = {row.undone for row in self.journal if row.do == "undo"}
+        steps = [row.step for row in self.journal if row.do != "undo" and row.step not in gone]
+        if not steps:
+            raise InputError("undo", "nothing", "no decision holds; there is nothing to take back")
+        return self.decide([Decision(0, "undo", "person", undone=max(steps))]), max(steps)
+
+
+def make_workshop(folder: Path, pieces: Sequence[Piece], repeats: Mapping[str, int], refused: Sequence[Any]) -> None:
+    """Write what was read. Raises InputError when the folder holds a workshop already: its decisions would be lost."""
+    if (folder / "pictures.json").exists():
+        raise InputError("into", folder, "holds a data set with its decisions already; name another folder")
+    rows = [asdict(piece) | {"path": str(piece.path)} for piece in pieces]
+    table = {"pictures": rows, "repeats": dict(repeats), "refused": list(refused)}
+    write_json(folder / "pictures.json", table)
+
+
+def open_workshop(folder: Path) -> Workshop:
+    """The state of a folder. Raises InputError where there is none, StateError where it is damaged."""
+    if not (folder / "pictures.json").exists():
+        raise InputError("work", folder, "holds no data set; make one with `onmodel dataset import`")
+    table = read_json(folder / "pictures.json")
+    try:
+        pieces = {row["name"]: _piece(row) for row in table["pictures"]}
+        journal = [_decision(row) for row in _lines(folder / "journal.jsonl")]
+        repeats = {str(name): int(n) for name, n in table["repeats"].items()}
+        refused = list(table["refused"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(folder, f"is damaged ({error})") from error
+    gone = {row.undone for row in journal if row.do == "undo"}
+    for row in journal:
+        if row.step in gone or row.do == "undo":
+            continue
+        if row.do == "repeats":
+            repeats[row.subset] = row.repeats
+        else:
+            pieces[row.picture] = _after(pieces[row.picture], row)
+    return Workshop(folder, pieces, repeats, refused, journal)
+
+
+def mending(finding: Finding) -> Decision | None:
+    """The decision that mends a finding; None when only a person can say what is right."""
+    if finding.fix is None or not finding.picture:
+        return None
+    why = f"{finding.id} {finding.kind}: {finding.evidence}"
+    if finding.fix.aside:
+        return Decision(0, "aside", f"rule: {finding.kind}", finding.picture, why=why)
+    by = finding.fix.by or f"rule: {finding.kind}"
+    return Decision(0, "tag", by, finding.picture, finding.fix.remove, finding.fix.add, why)
+
+
+def still_apply(workshop: Workshop, decisions: Sequence[Decision]) -> list[Decision]:
+    """Those, in order, whose tags are still there when their turn comes: an audit may be older than the last change."""
+    pieces, fresh = dict(workshop.pieces), []
+    for row in decisions:
+        piece = pieces.get(row.picture)
+        if piece is not None and set(row.remove) <= set(piece.words):
+            pieces[row.picture] = _after(piece, row)
+            fresh.append(row)
+    return fresh
+
+
+def read_findings(folder: Path) -> list[Finding]:
+    """The findings of the last audit. Raises InputError when there was none."""
+    if not (folder / "audit.json").exists():
+        raise InputError("work", folder, "was not audited yet; run `onmodel dataset audit` first")
+    return [finding_from(row) for row in read_json(folder / "audit.json")["findings"]]
+
+
+def _after(piece: Piece, row: Decision) -> Piece:
+    if row.do == "keep":
+        return replace(piece, aside="", decided=row.by)
+    if row.do == "aside":
+        if piece.decided == "person":  # what a person decided stands against a rule
+            return piece if row.by != "person" else replace(piece, aside=row.why or "by hand", decided=row.by)
+        return replace(piece, aside=row.why or "by hand", decided=row.by)
+    if row.do != "tag":
+        raise ValueError(f"unknown decision {row.do!r}")
+    known = {said.tag: said for said in piece.tags}
+    new = [known.get(tag) or Said(tag, row.by) for tag in row.add]
+    tags: list[Said] = []
+    for said in piece.tags:
+        if said.tag in row.remove:
+            tags += new
+            new = []
+        elif said.tag not in row.add or not row.remove:
+            tags.append(said)
+    unique = {said.tag: said for said in [*tags, *new]}
+    return replace(piece, tags=tuple(unique.values()))
+
+
+def _piece(row: Mapping[str, Any]) -> Piece:
+    tags = tuple(Said(**said) for said in row["tags"])
+    return Piece(**{**row, "path": Path(row["path"]), "tags": tags})
+
+
+def _decision(row: Mapping[str, Any]) -> Decision:
+    return Decision(**{**row, "remove": tuple(row.get("remove", ())), "add": tuple(row.get("add", ()))})
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    """The whole lines of the journal: a line that a killed process left half written was never decided."""
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
+        yield from (json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines())
+
+
+def _append(path: Path, rows: Sequence[Decision]) -> None:
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if text and not text.endswith("\n"):
+        os.truncate(path, len(text[: text.rfind("\n") + 1].encode()))
+    with path.open("a", encoding="utf-8") as file:
+        for row in rows:
+            said = {key: value for key, value in asdict(row).items() if value not in ("", (), 0)}
+            file.write(json.dumps(said | {"step": row.step}, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def tags_from_file(text: str) -> tuple[Said, ...]:
+    """The tags of a caption, said by its file."""
+    return tuple(Said(tag, FILE) for tag in split_tags(text))

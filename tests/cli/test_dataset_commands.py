@@ -1,0 +1,78 @@
+"""`onmodel dataset …` as a user types it: heap, audit, mend, undo, plan, choose, page, folders."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from onmodel.toon.heap import plant_heap
+
+SHEET = Path(__file__).parents[2] / "onmodel/toon/characters/backgwa.toml"
+
+
+def dataset(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "onmodel.cli.main", "dataset", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset")
+    plant_heap(folder / "heap", 60, 5)
+    (folder / "heap" / "base" / "torn.png").write_bytes(b"\x89PNG torn")
+    made = dataset("import", folder / "heap", "--into", folder / "work", "--origin", "a renderer", "--rights", "MIT")
+    assert made.returncode == 0, made.stderr
+    assert "60 pictures, 1 files refused" in made.stdout and "base/torn.png" in made.stdout
+    audited = dataset("audit", folder / "work", "-c", SHEET)
+    assert audited.returncode == 0, audited.stderr
+    return folder / "work"
+
+
+def test_the_whole_way(work: Path) -> None:
+    findings = json.loads((work / "audit.json").read_text())["findings"]
+    wrong = [row for row in findings if row["kind"] == "wrong label"]
+    assert wrong
+    assert "mended" in dataset("mend", work, wrong[0]["id"]).stdout
+    assert "mended" in dataset("mend", work, "--kind", "repeat: exact").stdout
+    assert dataset("undo", work).stdout == "step 2 is taken back\n"
+    plan = json.loads(dataset("plan", work, "-c", SHEET, "--json").stdout)
+    assert plan["distance"] <= plan["before"] and set(plan["repeats"]) <= {
+        "base",
+        "alignment",
+        "additional",
+        "older",
+        "generated",
+    }
+    chosen = json.loads(dataset("choose", work, "-c", SHEET, "-k", 12, "--at-least", "older=3", "--json").stdout)
+    assert len(chosen) == 12 and sum(name.startswith("older/") for name in chosen) >= 3
+    page = work.parent / "page.html"
+    assert dataset("report", work, "-c", SHEET, "-o", page).returncode == 0
+    text = page.read_text()
+    assert "http" not in text.replace("http-equiv", "") and text.count("<details") == 60
+    assert wrong[0]["picture"] in text and "tagger" in text
+    assert dataset("export", work, "-o", work.parent / "out", "--kohya").returncode == 0
+    assert sorted(path.name for path in (work.parent / "out").iterdir())[0] == "1_additional"
+    again = dataset("export", work, "-o", work.parent / "out")
+    assert again.returncode == 2 and "exists already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("mend", "ffffffff"), "no finding of the last audit has it"),
+        (("mend", "--kind", "beauty"), "the last audit found"),
+        (("mend",), "name ids of findings"),
+        (("decide", "nobody/1"), "is not in this data set"),
+        (("plan", "-c", SHEET, "--target", "style"), "write attribute=value:share"),
+        (("plan", "-c", SHEET, "--target", "mood=gay:1"), "unknown here"),
+        (("choose", "-c", SHEET, "-k", "61"), "not repeats of each other"),
+        (("choose", "-c", SHEET, "-k", "3", "--at-least", "smile"), "write name=number"),
+        (("choose", "-c", SHEET, "-k", "3", "--subset", "none"), "there are"),
+    ],
+)
+def test_a_mistake_is_one_line(work: Path, words: tuple[object, ...], what: str) -> None:
+    run = dataset(words[0], work, *words[1:])
+    lines = [line for line in run.stderr.splitlines() if line.startswith("onmodel: ")]
+    assert run.returncode == 2 and len(lines) == 1 and what in lines[0], run.stderr
