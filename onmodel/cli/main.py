@@ -8,7 +8,7 @@ import sys
 import typer
 
 from onmodel import __version__
-from onmodel.cli import base, doctor, lineage, merge, prove, rebuild, release, run, stage, verify
+from onmodel.cli import base, doctor, lineage, merge, metrics, prove, rebuild, release, run, stage, verify
 from onmodel.errors import OnmodelError
 from onmodel.stages import VERBS
 
@@ -24,6 +24,7 @@ for verb in (verb for verb in VERBS if verb not in ("merge", "release")):
     app.command(verb, help=f"Run a recipe's {verb} stage, and the stages that it needs.")(stage.command_for(verb))
 app.add_typer(merge.app, name="merge")
 app.add_typer(release.app, name="release")
+app.add_typer(metrics.app, name="metrics")
 app.command("verify")(verify.command)
 app.command("lineage")(lineage.command)
 app.command("prove")(prove.command)

@@ -15,9 +15,10 @@ import numpy as np
 from onmodel.character import Character
 from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES, Result, evaluate_axis
-from onmodel.evaluate.axes.base import Evidence, References, Unavailable
-from onmodel.evaluate.features import Features, measure
+from onmodel.evaluate.axes.base import Evidence, References, Training, Unavailable
+from onmodel.evaluate.features import Features, measure, open_picture
 from onmodel.evaluate.observers import Observers
+from onmodel.evaluate.observers.copy import copy_embedding
 from onmodel.evaluate.plan import Plan
 from onmodel.hashing import hash_json, read_json
 from onmodel.progress import Progress, Task
@@ -55,7 +56,8 @@ class Assessed:
 class Assessor:
     """Everything that is fixed before looking. `seeds` per prompt, from `first_seed` on; `cache` keeps features.
 
-    `references` with the SHA-256 that names them, or None: axes that need them are unavailable.
+    `references` and `training` (what the models may have learnt by heart) with the SHA-256 that names them, or None:
+    axes that need them are unavailable.
     """
 
     family: "Callable[[], Family]"
@@ -71,6 +73,7 @@ class Assessor:
     pictures: Path
     cache: Path
     progress: Progress
+    training: tuple[Training, str] | None = None
     first_seed: int = 0
 
     @cached_property
@@ -80,7 +83,10 @@ class Assessor:
         sampling = asdict(self.sampling) | {"sampler": SAMPLER}
         del sampling["batch"]
         references = self.references[1] if self.references else ""
-        return Plan(self.base_sha256, self.suite, rows, self.seeds, sampling, self.observers.sha256, references)
+        training = self.training[1] if self.training else ""
+        return Plan(
+            self.base_sha256, self.suite, rows, self.seeds, sampling, self.observers.sha256, references, training
+        )
 
     def assess(self, models: Sequence[Model]) -> tuple[list[Assessed], dict[str, Assessed]]:
         """Generate what the cache lacks, look at it and measure: the models in order, and the controls by arm.
@@ -99,12 +105,13 @@ class Assessor:
 
     def _measured(self, arms: "Mapping[str, tuple[list[list[Path]], Features]]", shown: Sequence[str]) -> Assessed:
         evidence = Evidence(
+            character=self.character,
             prompts=self.prompts,
             vocabulary=self.vocabulary,
             columns=self._columns,
-            free=frozenset(self.character.free),
             arms={letter: features for letter, (_, features) in arms.items()},
             references=self.references[0] if self.references else None,
+            training=self.training[0] if self.training else None,
         )
         axes: dict[str, Result | Unavailable] = {}
         for id in AXES:
@@ -132,6 +139,7 @@ class Assessor:
     @cached_property
     def _columns(self) -> dict[str, int]:
         tags = {tag for values in self.vocabulary.values() for tag in values.values()}
+        tags |= {*self.character.required, *self.character.forbidden}
         return self.observers.tagger.columns(tags) if self.observers.tagger else {}
 
 
@@ -151,3 +159,18 @@ def load_references(dataset: Artifact, subset: str | None, observers: Observers,
         features = measure(paths, observers, palette, cache, task)
     groups = np.array([item["group"] for item in held_out])
     return References(features, groups), hash_json([item["sha256"] for item in held_out])
+
+
+def load_training(datasets: Sequence[Artifact], progress: Progress) -> tuple[Training, str]:
+    """The pictures of data sets that are trained on, with the SHA-256 of their list."""
+    rows = [(dataset.path, item) for dataset in datasets for item in read_json(dataset.path / "manifest.json")["items"]
+            if item["split"] == "train"]  # fmt: skip
+    if not rows:
+        raise InputError("training", "no picture", "name curate stages whose pictures are trained on")
+    copies = []
+    with progress.task("look at the training pictures", total=len(rows)) as task:
+        for folder, item in rows:
+            copies.append(copy_embedding(open_picture(folder / item["image"])))
+            task.advance()
+    names = [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for _, item in rows]
+    return Training(np.stack(copies), names), hash_json([item["sha256"] for _, item in rows])

@@ -32,6 +32,7 @@ DANBOORU: dict[str, dict[str, str]] = {
     "pose": {"standing": "standing", "arms up": "arms up", "hand on hip": "hand on own hip", "waving": "waving"},
     "background": {value: value for value in (
         "white background", "blue sky", "night sky", "forest", "indoors", "beach", "sunset")},
+    "body": {"normal": "", "chibi": "chibi", "tall": "tall"},
     "outfit": {value: value for value in ("t-shirt", "hoodie", "dress", "school uniform", "kimono", "jacket")},
     "style": {"flat color": "flat color", "lineart": "lineart", "pixel art": "pixel art", "pastel": "pastel colors",
               "noir": "monochrome", "comic": "halftone"},
@@ -186,6 +187,11 @@ def matrix(table: Mapping[str, Sequence[str]], character: Character, count: int,
     return prompts
 
 
+def default_outfit(character: Character, vocabulary: Vocabulary) -> str | None:
+    """The vocabulary's word for the sheet's first outfit; None when it has none."""
+    return next((value for value, tag in vocabulary["outfit"].items() if tag and _wears(character, tag)), None)
+
+
 def vocabulary_of(base_name: str) -> Vocabulary:
     """The words that a base was trained on: the toon world's, Danbooru's for every other."""
     return TOON if base_name == "toon" else DANBOORU
@@ -207,5 +213,8 @@ def _rounds(values: Sequence[str], count: int, seed: int, attribute: str) -> lis
 
 
 def _other_outfits(character: Character, vocabulary: Vocabulary) -> list[str]:
-    worn = " ".join(character.outfits[0].tags) if character.outfits else ""
-    return [value for value, tag in vocabulary["outfit"].items() if tag and tag not in worn]
+    return [value for value, tag in vocabulary["outfit"].items() if tag and not _wears(character, tag)]
+
+
+def _wears(character: Character, tag: str) -> bool:
+    return bool(character.outfits) and tag in " ".join(character.outfits[0].tags)

@@ -5,12 +5,13 @@ lie in the artifact too (as links), so that a select stage needs nothing else.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from onmodel.evaluate.assess import Assessed, Assessor, load_references
+from onmodel.evaluate.assess import Assessed, Assessor, load_references, load_training
 from onmodel.evaluate.axes import AXES, Result
 from onmodel.hashing import hash_json, write_json
 from onmodel.ledger.lineage import add
@@ -22,15 +23,19 @@ from onmodel.stages.sample import Generating
 
 
 class Settings(Generating):
-    """`models`: references such as `release_2@*`; `seeds` pictures per prompt and arm."""
+    """`models`: references such as `release_2@*`; `seeds` pictures per prompt and arm.
+
+    `training`: curate stages whose pictures the models were trained on; memorisation is looked for among them.
+    """
 
     do: Literal["evaluate"]
     models: list[str] = Field(min_length=1)
     suite: SuiteName = "choose"
     seeds: int = Field(default=2, ge=1)
+    training: tuple[str, ...] = ()
 
     def needs(self) -> list[str]:
-        return [*self.models, *super().needs()]
+        return list(dict.fromkeys([*self.models, *super().needs(), *self.training]))
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
@@ -44,6 +49,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Measure the models. Raises InputError for references that hold nothing out, or observers that do not load."""
     models = inputs.models(settings.models)
     assessor = make_assessor(inputs, settings, settings.suite, settings.seeds, context)
+    if settings.training:
+        datasets = [inputs.artifact(name) for name in settings.training]
+        assessor = replace(assessor, training=load_training(datasets, context.progress))
     found, controls = assessor.assess(models)
     signature = assessor.plan.signature()
     report = {

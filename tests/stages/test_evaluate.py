@@ -13,7 +13,15 @@ from onmodel.ledger.lineage import root
 from onmodel.records import Artifact
 from onmodel.stages import evaluate
 from onmodel.stages.base import Inputs, Plan
-from tests.evaluate.drawn import DrawnFamily, colour_observers, context, drawn_dataset, install, trained
+from tests.evaluate.drawn import (
+    DrawnFamily,
+    colour_observers,
+    context,
+    drawn_dataset,
+    install,
+    trained,
+    training_dataset,
+)
 
 
 @pytest.fixture
@@ -146,3 +154,17 @@ def test_settings_are_checked_before_anything_heavy(tmp_path: Path) -> None:
             settings(tmp_path, **wrong)
     assert settings(tmp_path, references="references").needs() == ["a@*", "references"]
     assert settings(tmp_path, size=[64, 96]).sampling.height == 96
+
+
+def test_copies_of_training_pictures_are_looked_for_when_it_knows_them(family: DrawnFamily, tmp_path: Path) -> None:
+    given = Inputs({"a": trained(tmp_path, "a", {10: {}, 20: {"copies": True}}), "references": drawn_dataset(tmp_path),
+                    "data": training_dataset(tmp_path)})  # fmt: skip
+    artifact = evaluate.run(given, settings(tmp_path, training=["data"]), context(tmp_path, family))
+    found = read_json(artifact.path / "evaluation.json")
+    clean, copied = (row["axes"]["memorisation"]["value"] for row in found["models"])
+    assert clean < 0.2 and copied > 0.5 and "|train:none|" not in found["signature"]
+    nearest = found["models"][1]["details"]["memorisation"]["nearest"][0]["training"]
+    assert nearest.startswith("base/") and nearest.endswith(".png")
+    assert "data" in settings(tmp_path, training=["data"]).needs()
+    with pytest.raises(InputError, match="training"):
+        evaluate.run(given, settings(tmp_path, training=["references"]), context(tmp_path, family))
