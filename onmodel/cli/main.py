@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="The whole life of a character LoRA: curate, train, sample, evaluate, select, merge, search, release.",
+    help="The whole life of a character LoRA: curate, train, sample, evaluate, select, tune, merge, search, release.",
 )
 app.command("run")(run.command)
 for verb in (verb for verb in VERBS if verb not in ("merge", "release")):

@@ -5,7 +5,7 @@ becomes of the numbers is theirs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ class Assessor:
         A control is the base alone, its arm standing where a model's L stands.
         """
         wanted = [(letter, None) for letter in BASE_ARMS] + [(letter, m) for m in models for letter in MODEL_ARMS]
-        requests = [request for letter, model in wanted for request in self._requests(letter, model)]
+        requests = [request for letter, model in wanted for request in self._in_blocks(self._requests(letter, model))]
         render(self.family, self.base_sha256, requests, self.sampling, self.pictures, self.progress, "pictures")
         with self.progress.task("look at pictures", total=len(requests)) as task:
             base = {letter: self._arm(letter, None, task) for letter in BASE_ARMS}
@@ -102,6 +102,17 @@ class Assessor:
                      for m in models]  # fmt: skip
         controls = {arm: self._measured(base | {"L": base[arm], "N": base["BN"]}, (arm,)) for arm in CONTROLS}
         return found, controls
+
+    def reseeded(self) -> Assessed:
+        """The base with the description under other noise, read as a model: what axes read when only chance differs."""
+        other = replace(self, first_seed=self.first_seed + self.seeds)
+        requests = other._requests("D", None)
+        render(self.family, self.base_sha256, requests, self.sampling, self.pictures, self.progress, "re-seeded base")
+        with self.progress.task("look at the re-seeded base", total=len(requests) * 3) as task:
+            base = {letter: self._arm(letter, None, task) for letter in ("D", "BN")}
+            again = other._arm("D", None, task)
+        found = self._measured(base | {"L": again, "N": base["BN"]}, ())
+        return Assessed(found.axes, {"R": again[0]})
 
     def _measured(self, arms: "Mapping[str, tuple[list[list[Path]], Features]]", shown: Sequence[str]) -> Assessed:
         evidence = Evidence(
@@ -132,6 +143,12 @@ class Assessor:
     def _requests(self, letter: str, model: Model | None) -> list[Request]:
         return [Request(prompt.words(letter), prompt.negative, seed, model)
                 for prompt in self.prompts for seed in self._noise(prompt)]  # fmt: skip
+
+    def _in_blocks(self, requests: Sequence[Request]) -> list[Request]:
+        """Two seeds of every prompt, then the next two: a longer look begins with the batches of a shorter one, so that
+        the picture cache need not make them again."""
+        rows = [requests[start : start + self.seeds] for start in range(0, len(requests), self.seeds)]
+        return [request for start in range(0, self.seeds, 2) for row in rows for request in row[start : start + 2]]
 
     def _noise(self, prompt: Prompt) -> list[int]:
         return [noise_seed(self.suite, prompt.id, self.first_seed + index) for index in range(self.seeds)]

@@ -7,7 +7,7 @@ observer that knows what was drawn, for tests of axes alone.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class DrawnFamily:
         self.drawn = 0
         self.applications = 0
         self.stop_after: int | None = None
+        self.without_negative: dict[str, Any] = {}
 
     @contextmanager
     def applied(self, lora: Faults, weight: float) -> Iterator[None]:
@@ -74,7 +75,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
             if family.drawn == family.stop_after:
                 raise KeyboardInterrupt
             family.drawn += 1
-            yield job, picture(job.prompt, job.seed, family.faults, job.width)[0]
+            faults = family.faults
+            if faults is not None and not job.negative and family.without_negative:
+                faults = replace(faults, **family.without_negative)
+            yield job, picture(job.prompt, job.seed, faults, job.width)[0]
 
     monkeypatch.setattr("onmodel.sample.sampler.generate", generate)
     monkeypatch.setattr("onmodel.models.lora.read_lora", lambda path, spec: Faults(**json.loads(path.read_text())))

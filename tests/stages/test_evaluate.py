@@ -19,6 +19,7 @@ from tests.evaluate.drawn import (
     context,
     drawn_dataset,
     install,
+    lora,
     trained,
     training_dataset,
 )
@@ -168,3 +169,28 @@ def test_copies_of_training_pictures_are_looked_for_when_it_knows_them(family: D
     assert "data" in settings(tmp_path, training=["data"]).needs()
     with pytest.raises(InputError, match="training"):
         evaluate.run(given, settings(tmp_path, training=["references"]), context(tmp_path, family))
+
+
+def test_floors_are_controls_of_their_own(family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    null = lora(tmp_path / "made", "null", noise=16.0).path
+    monkeypatch.setattr("onmodel.evaluate.null.write_null", lambda model, path, spec, seed: shutil.copy(null, path))
+    _, found = run(tmp_path, family, floors=True)
+    assert set(found["controls"]) == {"B", "D", "R", "Z"}
+    again, random = (found["controls"][arm] for arm in "RZ")
+    assert abs(again["axes"]["grain"]["value"]) < 2 < 8 < random["axes"]["grain"]["value"]
+    assert again["axes"]["drift"]["value"] == 0 and again["axes"]["colour_cast"]["value"] != 0
+    assert again["pictures"]["R"] and random["pictures"]["Z"]
+    before = {"a": Plan(steps=100, models=2), "references": Plan()}
+    assert evaluate.estimate(settings(tmp_path, floors=True), before).pictures == family.drawn
+
+
+def test_the_negative_prompt_is_a_factor(family: DrawnFamily, tmp_path: Path) -> None:
+    family.without_negative = {"yellow": 0.3}  # the model hides a veil behind its negative prompt
+    _, found = run(tmp_path, family, negatives=True)
+    clean, veiled = (row["negative"]["effect"]["colour_cast"] for row in found["models"])
+    assert clean["gain"] > 1 and clean["p"] < 0.05 and not clean["remains"]
+    assert abs(veiled["gain"]) < 0.2 and veiled["left"] > 1 and veiled["remains"]  # no negative prompt cures this one
+    without = found["models"][0]["negative"]["without"]["colour_cast"]
+    assert without["value"] > 10 and without["signature"] != found["signature"]
+    before = {"a": Plan(steps=100, models=2), "references": Plan()}
+    assert evaluate.estimate(settings(tmp_path, negatives=True), before).pictures == family.drawn

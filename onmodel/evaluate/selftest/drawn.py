@@ -1,5 +1,6 @@
 """A model whose faults are known: it obeys prompts by drawing toons, and does wrong what it is told to do wrong."""
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -48,9 +49,8 @@ class Faults:
 
 def picture(text: str, seed: int, faults: Faults | None, side: int = SIDE) -> tuple[Image.Image, Toon]:
     """What a prompt gives on the base (`faults` None) or under a LoRA, and what was drawn."""
-    words = [word.strip() for word in text.split(",")]
-    asked = dict(pair for word in words for pair in _meaning(word))
-    named = BACKGWA.trigger in words
+    asked = _meaning(text)
+    named = BACKGWA.trigger in text
     if faults is None or not (named or faults.leak):
         toon = sample_toon(generator(seed, "drawn"), dict(WORLD), **asked)
         return draw(toon, side, side), toon
@@ -104,13 +104,23 @@ def _damaged(image: Image.Image, faults: Faults, seed: int) -> Image.Image:
     return image
 
 
-def _meaning(word: str) -> list[tuple[str, str]]:
-    """The attribute values that a tag says, e.g. "navy beret" → headwear and its colour."""
+def _meaning(text: str) -> dict[str, str]:
+    """Attribute → value of every tag that a prompt or a sentence says; "navy beret" says the beret and its colour."""
+    pattern, meanings = _dictionary()
+    return {attribute: value for tag in pattern.findall(text) for attribute, value in meanings[tag].items()}
+
+
+@lru_cache
+def _dictionary() -> tuple[re.Pattern[str], dict[str, dict[str, str]]]:
+    """A pattern that finds tags, the longest first, and what each says."""
+    meanings: dict[str, dict[str, str]] = {}
     for attribute, values in VOCABULARY.items():
+        if attribute in COLORED.values():
+            continue
         for value, tag in values.items():
-            if tag and attribute not in COLORED.values():
-                if word == tag:
-                    return [(attribute, value)]
-                if attribute in COLORED and word.endswith(" " + tag):
-                    return [(attribute, value), (COLORED[attribute], word.removesuffix(" " + tag))]
-    return []
+            if tag:
+                meanings[tag] = {attribute: value}
+            for colour in VOCABULARY[COLORED[attribute]] if tag and attribute in COLORED else ():
+                meanings[f"{colour} {tag}"] = {attribute: value, COLORED[attribute]: colour}
+    longest = sorted(meanings, key=len, reverse=True)
+    return re.compile(rf"\b(?:{'|'.join(map(re.escape, longest))})\b"), meanings
