@@ -20,7 +20,7 @@ IDEAL = {"up": 1.0, "down": 0.0, "zero": 0.0, "one": 1.0}
 
 
 class World:
-    """Underfitting costs reproduction, overfitting everything else; both follow epoch × weight, best near `best`."""
+    """Underfitting costs every second axis, overfitting the others; both follow epoch × weight, best near `best`."""
 
     def __init__(self, seed: int, best: float) -> None:
         self.seed, self.best, self.made = seed, best, set()  # type: ignore[var-annotated]
@@ -29,19 +29,18 @@ class World:
         """What is missing and what is too much, in faults."""
         assert one.model.epoch is not None
         dose = one.model.epoch * one.weight - self.best
-        return 0.03 * max(0, -dose), 0.02 * max(0, dose) + 0.004 * one.model.epoch
+        return 0.03 * max(0, -dose), 0.02 * max(0, dose) + 0.002 * one.model.epoch
 
     def bias(self, one: Candidate) -> float:
-        less, more = self.truth(one)
-        return (less + more * (len(AXES) - 1)) / len(AXES)
+        return float(np.mean([self.truth(one)[number % 2] for number in range(len(AXES))]))
 
     def measure(self, chosen: Sequence[Candidate], rung: Rung) -> list[dict[str, Any]]:
         rows = []
         for one in chosen:
             self.made |= {(one.name, p, s) for p in range(rung.prompts) for s in range(rung.seeds)}
             row: dict[str, Any] = {"name": one.name, "epoch": one.model.epoch, "axes": {}, "per_prompt": {}}
-            for id, (axis, _) in AXES.items():
-                away = self.truth(one)[id != "reproduction"]
+            for number, (id, (axis, _)) in enumerate(AXES.items()):
+                away = self.truth(one)[number % 2]
                 hard = generator(self.seed, "prompts", id).normal(0, 0.1, 24)[: rung.prompts]
                 seeds = generator(self.seed, "seeds", one.name, id).normal(0, 0.15, (24, 4))
                 faults = away + hard + seeds[: rung.prompts, : rung.seeds].mean(1)
@@ -77,7 +76,7 @@ def test_the_choice_is_nearly_as_good_as_the_grids_best_for_a_quarter_of_its_pic
         world = World(seed, best)
         found, _ = halve(MODELS, WEIGHTS, world.measure, Wishes(), seed=1)
         truth = {one.name: world.bias(one) for one in grid}
-        assert truth[found.chosen[0]] <= min(truth.values()) + 0.06, (seed, found.chosen)
+        assert truth[found.chosen[0]] <= min(truth.values()) + 0.03, (seed, found.chosen)
         assert len(world.made) <= 0.25 * len(grid) * 24 * 4
 
 

@@ -1,9 +1,9 @@
 """The validity table: every axis against every planted fault, on drawn pictures that the toon observers look at.
 
-An axis is alive when the clean model beats the faulty one on most prompts; twins (two clean models under other chance)
-must tie (max-T over the axes); the fault must be found with its sign and at least its size; neighbours stay quiet; a
-larger dose moves the axis farther the same way; the null, a base drawn again from other noise, ties with the base; JPEG
-at quality 95 changes nothing that counts.
+An axis is alive when it moves the right way on most prompts that move at all; twins (two clean models under other
+chance) must tie (max-T over the axes); the fault must be found with its sign and at least its size; neighbours stay
+quiet; a larger dose moves the axis farther the same way; the null, a base drawn again from other noise, ties with the
+base; JPEG at quality 95 changes nothing that counts.
 """
 
 import io
@@ -19,7 +19,6 @@ from onmodel.evaluate.axes import AXES, Evidence, References, Result, Training, 
 from onmodel.evaluate.features import Features, observe
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.copy import copy_embedding
-from onmodel.evaluate.selection import prompt_costs
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toons
 from onmodel.evaluate.selftest.faults import PLANTED, Planted
 from onmodel.evaluate.statistics import CONFIDENCE, max_t, paired
@@ -34,7 +33,7 @@ from onmodel.toon.draw import draw
 SHEET = TOON_BASE.parents[1] / "characters" / "backgwa.toml"
 SEEDS = 4
 DOSES = (0.25, 0.5, 1.0)
-ALIVE = 0.75  # share of prompts on which the clean model must beat the faulty one, of those that differ
+ALIVE = 0.75  # share of prompts that move the right way, of those that move
 QUIET = 0.1  # of a whole fault: what a neighbour, the null or JPEG may move an axis
 SLACK = 0.01  # of a whole fault: a difference that counts as none
 ARMS = 8  # drawn beside the faults: base and base without trigger, clean, twin, null, two of JPEG, the leaking one
@@ -116,13 +115,13 @@ class Laboratory:
         """The axis' value for each prompt [P], NaN where it says nothing."""
         return np.array([measured[axis].per_prompt.get(prompt.id, np.nan) for prompt in self.prompts])
 
-    def costs(self, axis: str, measured: Mapping[str, Result]) -> np.ndarray:
-        """Deviation from the ideal for each prompt [P] in whole faults."""
-        return prompt_costs(AXES[axis][0], self.values(axis, measured))
+    def change(self, axis: str, one: Mapping[str, Result], other: Mapping[str, Result]) -> np.ndarray:
+        """What changes from the other model to the one for each prompt [P], in whole faults."""
+        return (self.values(axis, one) - self.values(axis, other)) / AXES[axis][0].fault
 
     def moved(self, axis: str, one: Mapping[str, Result], other: Mapping[str, Result]) -> float:
-        """By how many whole faults the axis reads worse for the one model than for the other."""
-        return float(np.nanmean(self.costs(axis, one)) - np.nanmean(self.costs(axis, other)))
+        """The mean change over prompts."""
+        return float(np.nanmean(self.change(axis, one, other)))
 
     def _look(self, images: Sequence[Image.Image]) -> Features:
         found = observe(images, self.observers, self.character.palette)
@@ -151,7 +150,7 @@ def selftest(observers: Observers, seed: int, progress: Progress) -> list[Row]:
         for axis, least in planted.moves.items():
             read = [clean, *doses[fault]]
             effect = paired(lab.values(axis, read[-1]), lab.values(axis, clean)).mean
-            apart = lab.costs(axis, read[-1]) - lab.costs(axis, clean)
+            apart = np.sign(least) * lab.change(axis, read[-1], clean)
             neighbours = {other: lab.moved(axis, doses[other][-1], clean) for other, row in PLANTED.items()
                           if axis not in row.moves and axis not in row.related}  # fmt: skip
             loudest = max(neighbours, key=lambda other: abs(neighbours[other]))
