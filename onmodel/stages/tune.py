@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from onmodel.errors import InputError
 from onmodel.evaluate.assess import Assessor
 from onmodel.evaluate.axes import Result
 from onmodel.evaluate.halving import RUNGS, Candidate, Rung, candidates, halve, most_looks
@@ -33,6 +32,13 @@ class Settings(Generating, Bounded):
     models: list[str] = Field(min_length=1)
     weights: list[Annotated[float, Field(gt=0)]] = Field(default=[0.4, 0.6, 0.8, 1.0, 1.2], min_length=1)
 
+    @field_validator("weights")
+    @classmethod
+    def _once(cls, weights: list[float]) -> list[float]:
+        if len(set(weights)) < len(weights):
+            raise ValueError("names a weight twice; name every weight once")
+        return weights
+
     def needs(self) -> list[str]:
         return [*self.models, *super().needs()]
 
@@ -45,9 +51,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Narrow, choose, keep. Raises InputError for a repeated weight or an axis that is bounded and not measured."""
-    if len(set(settings.weights)) < len(settings.weights):
-        raise InputError(f"stages.{context.name}.weights", settings.weights, "name every weight once")
+    """Narrow, choose, keep. Raises InputError for an axis that is bounded and not measured."""
     models = inputs.models(settings.models)
     prompts = wide_suite(context.character, vocabulary_of(context.base_name))
     assessor = replace(make_assessor(inputs, settings, "choose", RUNGS[0].seeds, context), prompts=prompts)

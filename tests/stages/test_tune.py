@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from onmodel.errors import InputError
 from onmodel.hashing import read_json
 from onmodel.ledger.lineage import root
 from onmodel.records import Artifact
@@ -44,6 +43,6 @@ def test_the_clean_checkpoint_is_found_and_kept_with_its_weight(
     assert family.drawn <= planned.pictures  # "at most": rounds share what they can
 
 
-def test_a_weight_named_twice_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="every weight once"):
-        run(tmp_path, install(monkeypatch), weights=[1.0, 1.0])
+def test_a_weight_named_twice_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ValueError, match="every weight once"):
+        tune.Settings.model_validate({"do": "tune", "models": ["a"], "weights": [1.0, 1.0]})
