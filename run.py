@@ -6,6 +6,7 @@ python run.py check     format, lint, types
 python run.py bench-merge    merging at Anima's size against peers and the floor
 python run.py bench-search   regret of searches for merge weights
 python run.py bench-alpha    what rewriting alpha does to further training
+python run.py bench-train    CPU time and memory of a training step, against a plain loop and against the limit
 python run.py bench-statistics  do 95 % intervals cover 95 %, and do twins stay alike?
 """
 
@@ -26,6 +27,7 @@ TASKS = {
     "bench-merge": [["benchmarks/merge.py"]],
     "bench-search": [["benchmarks/search_regret.py"]],
     "bench-alpha": [["benchmarks/alpha_trap.py"]],
+    "bench-train": [["benchmarks/train.py"]],
     "bench-statistics": [["benchmarks/simulated_evaluations.py"]],
     "check": [["-m", "ruff", "format", "--check", "."], ["-m", "ruff", "check", "."], ["-m", "mypy"]],
 }

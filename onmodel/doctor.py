@@ -5,6 +5,7 @@ A base's weights are not read. A data set is put through the real curate stage, 
 
 import os
 import platform
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -72,9 +73,7 @@ def examine(
         with _caught(found, "data set"):
             if not path.exists():
                 raise InputError("dataset", path, "no such file or folder")
-            source = {"subsets": {path.name or "pictures": [{"folder": path}]}}
-            table = source if path.is_dir() else {"dataset_config": path}
-            curates[str(path)] = _stage_settings("dataset", {"do": "curate", **table}, Curate)
+            curates[str(path)] = _stage_settings("dataset", {"do": "curate", **_curate_table(path)}, Curate)
     tokenizers = _tokenizers(settings) if settings is not None else {}
     if curates:
         with progress.task("look at data sets", total=len(curates)) as task:
@@ -221,7 +220,7 @@ def _fits(recipe: "Recipe", steps: Sequence[Any], progress: Progress) -> Iterato
         step = next(step for step in steps if step.name == name)
         if not row.memory:
             continue
-        kept, twice = row.memory[step.settings.resolution]
+        kept, twice = row.memory[max(step.settings.resolutions)]
         needed = twice if step.settings.gradient_checkpointing is True else kept
         text = f"a step takes about {needed / GIB:.1f} GiB ({twice / GIB:.1f} with gradient_checkpointing)"
         if room is None or needed < 0.9 * room:
@@ -322,7 +321,7 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
     if outline is None:
         yield Finding(about, "warn", "no base was named or fits; compared with Anima as published", "add --base")
         outline = outline_of({})
-    lora = read_lora(path, outline.spec)
+    lora = read_lora(path, outline.spec, dora=True)
     ranks = sorted({factors.rank for factors in lora.modules.values()})
     span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     text = (
@@ -332,6 +331,10 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
         yield Finding(about, "warn", f"{text}; it changes nothing, every product is zero", "use a later checkpoint")
     else:
         yield Finding(about, "ok", text)
+    if any(factors.magnitude is not None for factors in lora.modules.values()):
+        yield Finding(
+            about, "warn", "it is DoRA", "it can be sampled, evaluated and trained on, not merged or released"
+        )
     said = lora.metadata.get("modelspec.architecture") or lora.metadata.get("ss_base_model_version", "")
     if said and "anima" not in said.lower():
         yield Finding(
@@ -355,14 +358,18 @@ def dataset_findings(
         manifest = read_json(Path(folder) / "out" / "manifest.json")
     subsets = ", ".join(f"{subset} {row['count']}" for subset, row in manifest["subsets"].items())
     yield Finding(about, "ok", f"{len(items)} pictures: {subsets}")
+    yield from (Finding(about, "warn", note) for note in settings.notes)
     refused = manifest["refused"]
     yield from (Finding(about, "warn", f"{row['file']}: {row['reason']}", "it is left out") for row in refused[:SHOWN])
     if len(refused) > SHOWN:
         yield Finding(about, "warn", f"{len(refused) - SHOWN} more files are left out")
     if repeats := len(items) - len({item.group for item in items}):
         yield Finding(about, "warn", f"{repeats} pictures repeat another", "each repeat counts as one more exposure")
-    for side in sorted({int(table.get("resolution", 1024)) for table in _trainings(recipe)}):
-        small = sum(item.width * item.height < side * side for item in items)
+    asked = {side for table in _trainings(recipe) for side in _sides(table)}
+    own = {subset: row.get("shown", {}) for subset, row in manifest["subsets"].items()}
+    sides = {subset: set(_sides(shown)) if "resolution" in shown else asked for subset, shown in own.items()}
+    for side in sorted(set().union(*sides.values())):
+        small = sum(side in sides[item.subset] and item.width * item.height < side * side for item in items)
         if small:
             yield Finding(
                 about, "warn", f"{small} pictures are smaller than {side}×{side}", "lower resolution, or larger scans"
@@ -402,6 +409,22 @@ def _trainings(recipe: "Recipe | None") -> list[Mapping[str, Any]]:
     if recipe is None:
         return [{}]
     return [table for table in recipe.stages.values() if table["do"] == "train"]
+
+
+def _sides(table: Mapping[str, Any]) -> tuple[int, ...]:
+    """The resolutions of a train table, or of how a subset is shown."""
+    from onmodel.dataset.rules import Showing
+
+    return Showing(**{name: value for name, value in table.items() if name == "resolution"}).resolutions
+
+
+def _curate_table(path: Path) -> dict[str, Any]:
+    """What names a data set to curate: another trainer's file, its folders `10_name`, or a folder of pictures."""
+    if path.is_file():
+        return {"dataset_config": path}
+    if any(re.match(r"\d+_", inner.name) for inner in path.iterdir() if inner.is_dir()):
+        return {"train_data_dir": path}
+    return {"subsets": {path.name or "pictures": [{"folder": path}]}}
 
 
 def _curate(settings: "Curate", folder: Path) -> None:

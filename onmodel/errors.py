@@ -4,6 +4,7 @@ OnmodelError            exit 1
 ├── InputError          exit 2   a recipe, a file or an argument is wrong; nothing was written
 ├── StateError          exit 1   a file that onmodel wrote is missing or damaged
 ├── SpaceError          exit 1   no room on the disk; what existed still loads, the same command goes on
+├── PausedError         exit 130 Ctrl-C during a training; its state is saved, the same command goes on
 ├── BusyError           exit 1   another process holds the project
 └── VerifyError         exit 1   a hash does not match; names the node
 """
@@ -40,6 +41,15 @@ class SpaceError(OnmodelError):
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(f"{path}: no space left on the disk — free some room and run the same command again")
+
+
+class PausedError(OnmodelError):
+    """A training was asked to stop, finished its step and saved its state."""
+
+    exit_code = 130
+
+    def __init__(self, step: int, total: int) -> None:
+        super().__init__(f"paused after step {step} of {total}; run the same command again to go on")
 
 
 class BusyError(OnmodelError):

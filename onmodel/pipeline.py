@@ -7,7 +7,8 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,21 +20,26 @@ from onmodel.errors import InputError
 from onmodel.hashing import hash_json, write_json
 from onmodel.ledger.environment import CODE_VERSION
 from onmodel.ledger.lineage import Lineage
+from onmodel.processes import ALONE, Processes
 from onmodel.progress import Progress
 from onmodel.project import Project
 from onmodel.recipe import Recipe, refuse_unknown
 from onmodel.records import Artifact
 from onmodel.stages import VERBS
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings
+from onmodel.tracking import journal
 
 if TYPE_CHECKING:
     from onmodel.models.anima.outline import Outline
     from onmodel.models.family import Family
+    from onmodel.stages import train
     from onmodel.train.memory import Forecast
-    from onmodel.train.options import Options
 
 # Seconds per unit on two cores with the toon base, measured with recipes/release_2.toml; unknown for another base.
 TOON_RATES = {"step": 0.16, "picture": 0.14, "stage": 2.0}
+# What a training's memory and files follow from, beside its pictures.
+FORECAST = {"network", "rank", "alpha", "ranks", "targets", "lokr_factor", "batch", "precision", "save_precision",
+            "ema", "optimizer"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,9 +90,17 @@ class Result:
     seconds: dict[str, float]
 
 
-def run(recipe: Recipe, project: Project, progress: Progress, until: str | None = None) -> Result:
+def run(
+    recipe: Recipe,
+    project: Project,
+    progress: Progress,
+    until: str | None = None,
+    processes: Processes = ALONE,
+    tracker: str | None = None,
+) -> Result:
     """Run the stages in order, skipping what the ledger has; with `until`, only that stage and what it needs.
 
+    Of several processes all train together; for every other stage they wait for the first. `tracker` is told the steps.
     Raises InputError before anything heavy when the recipe is wrong, and whatever a stage raises; what is done stays.
     """
     steps = make_plan(recipe)
@@ -106,42 +120,59 @@ def run(recipe: Recipe, project: Project, progress: Progress, until: str | None 
             "seed": recipe.seed, "date": recipe.date, "base": base_sha256, "threads": recipe.threads,
             "character": recipe.character.model_dump(mode="json"),
         })  # fmt: skip
+        if processes.agree(project.ledger.finished(key) is None):
+            progress.console.print(f"[bold]{step.verb}[/bold] {step.name}", highlight=False)
+            context = functools.partial(_context, step, key, recipe, project, progress, processes, family, base_sha256)
+            if processes.first:
+                _run_stage(step, inputs, key, recipe, project, context(), tracker)
+            elif processes.agree(True) and step.verb == "train":
+                stage_module("train").run(inputs, step.settings, context())
+            processes.wait()
         done = project.ledger.finished(key)
-        if done:
-            result.artifacts[step.name] = project.object(done.kind, done.artifact)
-            result.seconds[step.name] = done.seconds
-            continue
-        progress.console.print(f"[bold]{step.verb}[/bold] {step.name}", highlight=False)
-        artifact, seconds = _run_stage(step, inputs, key, recipe, project, progress, family, base_sha256)
-        result.artifacts[step.name], result.seconds[step.name] = artifact, seconds
+        assert done is not None
+        result.artifacts[step.name] = project.object(done.kind, done.artifact)
+        result.seconds[step.name] = done.seconds
     return result
 
 
-def _run_stage(step: Step, inputs: Inputs, key: str, recipe: Recipe, project: Project, progress: Progress,
-               family: "Callable[[], Family]", base_sha256: str) -> tuple[Artifact, float]:  # fmt: skip
-    """Run one stage into the object store and record it; scratch of a killed attempt is taken up."""
-    hashes = {name: artifact.hash for name, artifact in inputs.artifacts.items()}
-    id = project.ledger.start(key, recipe.name, step.name, step.verb, step.settings.model_dump(mode="json"), hashes,
-                              recipe.base, environment(), _now())  # fmt: skip
+def _context(
+    step: Step, key: str, recipe: Recipe, project: Project, progress: Progress, processes: Processes,
+    family: "Callable[[], Family]", base_sha256: str,
+) -> Context:  # fmt: skip
     scratch = project.scratch(key)
+
+    def commit(kind: str, lineage: Lineage) -> Artifact:
+        write_json(scratch / "out" / "lineage.json", lineage)
+        return project.commit(scratch, kind)
+
+    return Context(
+        name=step.name, seed=recipe.seed, date=recipe.date, character=recipe.character, family=family,
+        base_name=recipe.base_name, base_sha256=base_sha256, threads=recipe.threads, scratch=scratch,
+        pictures=project.pictures, progress=progress, commit=commit, processes=processes,
+    )  # fmt: skip
+
+
+def _run_stage(
+    step: Step, inputs: Inputs, key: str, recipe: Recipe, project: Project, context: Context, tracker: str | None
+) -> None:
+    """Run one stage into the object store and record it; scratch of a killed attempt is taken up."""
+    settings = step.settings.model_dump(mode="json")
+    hashes = {name: artifact.hash for name, artifact in inputs.artifacts.items()}
+    id = project.ledger.start(
+        key, recipe.name, step.name, step.verb, settings, hashes, recipe.base, environment(), _now()
+    )
     started = time.monotonic()
-    artifact = project.committed(scratch)
-    if artifact is None:
-
-        def commit(kind: str, lineage: Lineage) -> Artifact:
-            write_json(scratch / "out" / "lineage.json", lineage)
-            return project.commit(scratch, kind)
-
-        context = Context(
-            name=step.name, seed=recipe.seed, date=recipe.date, character=recipe.character, family=family,
-            base_name=recipe.base_name, base_sha256=base_sha256, threads=recipe.threads, scratch=scratch,
-            pictures=project.pictures, progress=progress, commit=commit,
-        )  # fmt: skip
-        artifact = stage_module(step.verb).run(inputs, step.settings, context)
-    seconds = time.monotonic() - started
-    project.ledger.finish(id, artifact.kind, artifact.hash, seconds, _now())
-    shutil.rmtree(scratch)
-    return artifact, seconds
+    artifact = project.committed(context.scratch)
+    if context.processes.agree(artifact is None):
+        with ExitStack() as stack:
+            if step.verb == "train":
+                logs = project.folder / "logs"
+                steps = stack.enter_context(journal(project.ledger, key, step.name, logs, tracker, settings))
+                context = replace(context, record=steps.record)
+            artifact = stage_module(step.verb).run(inputs, step.settings, context)
+    assert artifact is not None
+    project.ledger.finish(id, artifact.kind, artifact.hash, time.monotonic() - started, _now())
+    shutil.rmtree(context.scratch)
 
 
 def needed(steps: list[Step], until: str) -> set[str]:
@@ -177,18 +208,19 @@ def forecasts(recipe: Recipe, steps: Sequence[Step], progress: Progress) -> "tup
     from onmodel.models.load import outline, parse_base
     from onmodel.train.memory import forecast
 
-    settings = parse_base(recipe.base)
-    dtype = torch.float32 if settings.dtype == "float32" else torch.bfloat16
-    shapes = outline(settings)
-
+    base = parse_base(recipe.base)
+    dtype = torch.float32 if base.dtype == "float32" else torch.bfloat16
+    shapes = outline(base)
     known: dict[str, Forecast] = {}  # by what a forecast follows from: refining is often as large as the first training
+    plans = {step.name: step.plan for step in steps}
     found = {}
     for step in steps:
         if step.verb == "train":
-            options: Options = step.settings  # type: ignore[assignment]
-            key = repr((options.rank, options.targets, options.batch, options.resolution, options.precision))
+            settings: train.Settings = step.settings  # type: ignore[assignment]
+            sides = {side for share in settings.shares(plans) for side in share.resolutions}
+            key = hash_json([settings.model_dump(mode="json", include=FORECAST), sorted(sides)])
             if key not in known:
-                known[key] = forecast(shapes, options, dtype, progress)
+                known[key] = forecast(shapes, settings, sides, dtype, progress)
             found[step.name] = known[key]
     return shapes, found
 

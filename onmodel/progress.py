@@ -6,19 +6,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+
+class _Bars(RichProgress):
+    """Bars, each with its words on a line below, where a narrow terminal has room for them."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if task.fields["shown"]:
+                yield Text(task.fields["shown"])
 
 
 class Task:
-    """One bar. `advance(n, loss=0.12)` moves it and shows the fields."""
+    """One bar. `advance(n, "loss 0.12")` moves it and shows the words."""
 
     def __init__(self, rich: RichProgress, id: int) -> None:
         self._rich, self._id = rich, id
 
-    def advance(self, steps: int = 1, **fields: float) -> None:
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in fields.items())
+    def advance(self, steps: int = 1, shown: str = "") -> None:
         if shown:
             self._rich.update(self._id, shown=shown)  # type: ignore[arg-type]
         self._rich.advance(self._id, steps)  # type: ignore[arg-type]
@@ -30,8 +40,8 @@ class Progress:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                   TimeRemainingColumn(), TextColumn("{task.fields[shown]}"))  # fmt: skip
-        self._rich = RichProgress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+                   TimeRemainingColumn())  # fmt: skip
+        self._rich = _Bars(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
 
     def __enter__(self) -> "Progress":
         self._rich.start()

@@ -86,13 +86,14 @@ def _leaves(lineage: Lineage, id: str, folders: Mapping[str, Path]) -> Iterator[
         yield from map(leaf, read_items(folders[id]))
     if node["type"] == "run" and "root" in node:
         named = {lineage[parent]["name"]: parent for parent in node["used"] if parent in folders}
-        for share in node["settings"]["data"]:
+        for share in node["shares"]:
             dataset = named.get(share["stage"] or node["settings"]["dataset"])
             label = f"{share['stage']}/{share['subset']}" if share["stage"] else share["subset"]
+            exposures = node["exposures"][label] // node["settings"]["epochs"]
             if dataset:
                 for item in read_items(folders[dataset]):
                     if item.subset == share["subset"]:
-                        yield exposure_leaf(item, label, share["repeats"])
+                        yield exposure_leaf(item, label, exposures)
 
 
 def _said(node: Node, one: Leaf) -> str:

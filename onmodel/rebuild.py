@@ -28,6 +28,7 @@ from onmodel.stages.base import StageSettings
 
 # Facts that hold the hash of a whole file. A file's header holds its history, so they change with the code and the
 # environment even where the tensors are the same.
+COMPUTED = frozenset({"content", "says"})  # settings that are read from files
 HASHES_OF_FILES = frozenset({"used", "chosen", "model_sha256", "origins", "parts"})
 
 
@@ -164,7 +165,7 @@ def _parsed(kind: type[StageSettings], table: Mapping[str, Any]) -> StageSetting
 def _without_computed(value: Any) -> Any:
     """Settings as the ledger has them, less the hashes of files' contents that it noted with them."""
     if isinstance(value, dict):
-        return {key: _without_computed(inner) for key, inner in value.items() if key != "content"}
+        return {key: _without_computed(inner) for key, inner in value.items() if key not in COMPUTED}
     return [_without_computed(inner) for inner in value] if isinstance(value, list) else value
 
 

@@ -20,7 +20,10 @@ from onmodel.errors import InputError
 from onmodel.stages import VERBS
 
 BASE_NAMES = frozenset({"toon", "anima"})
-PATHS = frozenset({"folder", "file", "dit", "text_encoder", "vae", "tokenizers", "tagger", "identity", "license_file"})
+PATHS = frozenset({
+    "folder", "file", "dit", "text_encoder", "vae", "tokenizers", "tagger", "identity", "license_file", "masks",
+    "dataset_config", "train_data_dir", "reg_data_dir",
+})  # fmt: skip
 HEAD = {"name", "character", "base", "seed", "date", "threads"}
 
 

@@ -26,7 +26,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture of a data set with its two captions. `image` is relative to the artifact; sizes in pixels."""
+    """A picture of a data set with its two captions. `image` is relative to the artifact; sizes in pixels.
+
+    `file` is the name it came with. `mask` says what its loss is weighed by: "" nothing, "alpha" its own transparency,
+    else a picture of the artifact. `kept_first` tags stay in front (None: as the training says) and `kept_last` behind.
+    """
 
     image: str
     sha256: str
@@ -38,6 +42,10 @@ class Item:
     group: int
     split: Literal["train", "heldout"]
     origin: str
+    file: str = ""
+    mask: str = ""
+    kept_first: int | None = None
+    kept_last: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -54,6 +54,25 @@ def test_a_whole_installation_base_and_data_set_pass(pictures: Path) -> None:
     assert ("warn", "3 pictures are smaller than 1024×1024") in said
 
 
+def test_data_sets_of_other_trainers_are_read_with_what_they_say(pictures: Path, tmp_path: Path) -> None:
+    """sd-scripts' file with its own resolution, and its folders without any file."""
+    (tmp_path / "own.toml").write_text(
+        '[[datasets]]\nresolution = 96\nbatch_size = 2\n[[datasets.subsets]]\nimage_dir = "pictures"\n'
+        'num_repeats = 3\ncaption_extension = ".txt"\n'
+    )
+    (tmp_path / "folders").mkdir()
+    shutil.copytree(pictures, tmp_path / "folders" / "10_girl")
+    code, rows = findings("--dataset", tmp_path / "own.toml", "--dataset", tmp_path / "folders")
+    assert code == 0
+    file, folders = ([row["text"] for row in found] for about, found in rows.items() if about.startswith("data set"))
+    assert "3 pictures: pictures 3" in file and "3 pictures are smaller than 96×96" in file
+    assert any(text.startswith("batch_size has no effect") for text in file)
+    assert "3 pictures: girl 3" in folders and "3 pictures are smaller than 1024×1024" in folders
+    (tmp_path / "own.toml").write_text("[[datasets]]\nrandom_crop = true\n")
+    code, rows = findings("--dataset", tmp_path / "own.toml")
+    assert code == 1 and any("random_crop" in row["text"] for found in rows.values() for row in found)
+
+
 def test_a_broken_base_fails_part_by_part(tiny_anima: Path, tmp_path: Path) -> None:
     base = shutil.copytree(tiny_anima, tmp_path / "base")
     weights = base / "vae" / "diffusion_pytorch_model.safetensors"

@@ -9,10 +9,11 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 
 # Each rank may import those before it, not its own neighbours and not what follows.
 RANKS = (
-    {"errors"}, {"hashing"}, {"randomness"}, {"records", "progress", "policy"}, {"character"},
+    {"errors", "processes"}, {"hashing"}, {"randomness"}, {"records", "progress", "policy"}, {"character"},
     {"ledger"}, {"toon"}, {"models"}, {"dataset"},
     {"curate", "train", "sample", "merge"}, {"evaluate"}, {"release"},
-    {"stages"}, {"recipe", "project"}, {"pipeline"}, {"proof", "rebuild"}, {"report", "doctor"}, {"cli"},
+    {"stages"}, {"recipe", "project", "tracking"}, {"pipeline"}, {"proof", "rebuild"}, {"report", "doctor"}, {"cli"},
+    {"__main__"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 

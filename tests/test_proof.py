@@ -32,7 +32,7 @@ def made(tmp_path: Path) -> tuple[Project, Lineage]:
              origin="folder:mine")
         for i in range(7)
     ]  # fmt: skip
-    write_manifest(scratch / "out", items, {"alignment": "", "base": ""}, [])
+    write_manifest(scratch / "out", items, {"alignment": "", "base": ""}, [], {})
     data = add([], "dataset", name="data", root=merkle_root(map(leaf, items)), subsets={}, origins={})
     write_json(scratch / "out" / "lineage.json", data)
     artifact = project.commit(scratch, "dataset")
@@ -41,7 +41,8 @@ def made(tmp_path: Path) -> tuple[Project, Lineage]:
     shares = [{"subset": "alignment", "repeats": 4, "stage": None}, {"subset": "base", "repeats": 1, "stage": "data"}]
     labels = {"alignment": ("alignment", 4), "base": ("data/base", 1)}
     exposed = merkle_root(exposure_leaf(item, *labels[item.subset]) for item in read_items(artifact.path))
-    run = add([data], "run", name="look", root=exposed, settings={"dataset": "data", "data": shares, "epochs": 40})
+    told = {"settings": {"dataset": "data", "epochs": 40}, "shares": shares}
+    run = add([data], "run", name="look", root=exposed, exposures={"alignment": 160, "data/base": 40}, **told)
     return project, add([run], "checkpoint", epoch=40)
 
 

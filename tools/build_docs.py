@@ -8,15 +8,20 @@ A test compares them.
 import inspect
 import re
 from pathlib import Path
+from typing import get_args
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from onmodel.cli.merge import app as merge_commands
+from onmodel.curate.foreign import DIALECTS
+from onmodel.curate.foreign import __doc__ as foreign_doc
 from onmodel.evaluate.axes import AXES
 from onmodel.merge import methods
 from onmodel.pipeline import stage_module
 from onmodel.recipe import __doc__ as frame
 from onmodel.stages import VERBS
+from onmodel.stages.base import StageSettings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -26,14 +31,27 @@ def recipe_page() -> str:
     parts = ["# Recipes", "Written by `tools/build_docs.py`.", f"```\n{inspect.cleandoc(frame or '')}\n```"]
     for verb in VERBS:
         module = stage_module(verb)
-        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{inspect.cleandoc(module.Settings.__doc__)}")
-        rows = [
-            f"| `{name}` | {_type(field)} | {_default(field)} |"
-            for name, field in module.Settings.model_fields.items()
-            if name != "do"
+        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{_words(module.Settings)}")
+        parts.append(_table(module.Settings))
+        for inner in _inner(module.Settings):
+            words = _words(inner, beyond=module.Settings)
+            parts.append(f"### {verb}: `{inner.__name__}`\n\n{words}\n\n{_table(inner)}")
+    return "\n\n".join([*parts, _foreign()]) + "\n"
+
+
+def _foreign() -> str:
+    """What becomes of every option of other trainers' data sets."""
+    parts = [f"## Data sets of other trainers\n\n{inspect.cleandoc(foreign_doc or '')}"]
+    for tool in DIALECTS:
+        read = {**tool.special, **tool.reading, **tool.shown}
+        rows = [f"| `{name}` | `{own}` |" for name, own in sorted(read.items())]
+        rows += [f"| `{name}` | no effect: {why} |" for name, why in sorted(tool.harmless.items())]
+        rows += [
+            f"| `{name}` | an error, unless it is {'not set' if value is None else f'`{value!r}`'} |"
+            for name, value in sorted(tool.inactive.items())
         ]
-        parts.append("\n".join(["| setting | type | default |", "|---|---|---|", *rows]))
-    return "\n\n".join(parts) + "\n"
+        parts.append("\n".join([f"### {tool.tool}\n", "| option | here |", "|---|---|", *rows]))
+    return "\n\n".join(parts)
 
 
 def metrics_page() -> str:
@@ -84,6 +102,33 @@ exact, its rank that of all inputs together; `--energy` and `--size` give each l
 The result is float32 unless `--dtype` says otherwise. A full fine-tune among the files takes part as its difference to
 `--base`, and what is lost by factoring it is said. Every output carries the whole history of its inputs; a file of
 another tool stays a node of unknown origin with its hash. An output that exists is never overwritten."""
+
+
+def _table(settings: type[BaseModel]) -> str:
+    rows = [
+        f"| `{name}` | {_type(field)} | {_default(field)} |"
+        for name, field in settings.model_fields.items()
+        if name != "do"
+    ]
+    return "\n".join(["| setting | type | default |", "|---|---|---|", *rows])
+
+
+def _words(settings: type[BaseModel], beyond: type[BaseModel] = StageSettings) -> str:
+    """What a table of settings says of itself, and what it takes over from others, `beyond` what was said already."""
+    kinds = [kind for kind in settings.__mro__ if issubclass(kind, BaseModel) and kind not in beyond.__mro__]
+    return "\n\n".join(inspect.cleandoc(kind.__doc__) for kind in kinds if kind.__doc__)
+
+
+def _inner(settings: type[BaseModel]) -> list[type[BaseModel]]:
+    """The tables inside a verb's settings, each once."""
+    found: dict[type[BaseModel], None] = {}
+    todo = [field.annotation for field in settings.model_fields.values()]
+    while todo:
+        kind = todo.pop(0)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found.setdefault(kind)
+        todo.extend(get_args(kind))
+    return list(found)
 
 
 def _type(field: FieldInfo) -> str:

@@ -22,8 +22,9 @@ from onmodel.models.anima.parts import build, check, empty
 from onmodel.models.anima.single_file import single_source
 from onmodel.models.anima.spec import PUBLISHED
 from onmodel.models.family import Text
-from onmodel.train.adapters import Adapters, attached
-from onmodel.train.memory import empty_factors, peak_bytes
+from onmodel.train.adapters import attached
+from onmodel.train.memory import peak_bytes
+from onmodel.train.networks import make_network, trained_layers
 from onmodel.train.objective import velocity_loss
 from onmodel.train.options import Options
 
@@ -58,15 +59,14 @@ def real_step(side: int, checkpointing: bool, dtype: torch.dtype, shapes: Outlin
     with torch.no_grad():
         for parameter in denoiser.transformer.parameters():
             parameter.normal_(0, 0.02)
-    targets = denoiser.spec.targets(OPTIONS.targets)
-    adapters = Adapters(empty_factors(targets, OPTIONS.rank), torch.device("cpu"))
+    adapters = make_network(denoiser, OPTIONS, trained_layers(denoiser.spec, OPTIONS), 0, torch.device("cpu"))  # type: ignore[arg-type]
     torch.nn.init.normal_(adapters.flat, std=0.02)
     optimizer = torch.optim.AdamW([adapters.flat], lr=1e-4, fused=True)
     latents = torch.randn(OPTIONS.batch, 16, side // 8, side // 8)
     texts = [Text(torch.randn(denoiser.spec.text_rows, 1024, dtype=dtype), 0)] * OPTIONS.batch
     if checkpointing:
         denoiser.transformer.enable_gradient_checkpointing()
-    with attached(denoiser, adapters, torch.bfloat16):  # type: ignore[arg-type]
+    with attached(denoiser, adapters, torch.bfloat16), denoiser.training():  # type: ignore[arg-type]
         optimizer.step()
         t_b = torch.full((OPTIONS.batch,), 0.5)
         velocity_loss(denoiser, latents, torch.randn_like(latents), t_b, texts).mean().backward()  # type: ignore[arg-type]

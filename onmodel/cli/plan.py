@@ -38,6 +38,9 @@ def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
             step.name, step.verb, "\n".join(shown), str(plan.steps or ""), str(plan.pictures or ""), clock(step.seconds)
         )
     console.print(table)
+    for step in steps:
+        for note in step.plan.notes:
+            console.print(f"{step.name}: {note}", style="yellow", highlight=False, markup=False)
     seconds = [step.seconds for step in steps if step.seconds is not None]
     if len(seconds) == len(steps):
         console.print(f"about {clock(sum(seconds))} when nothing is done yet", highlight=False)
@@ -94,7 +97,7 @@ def plan_as_dict(
     """The same plan as JSON values; sizes in bytes."""
     rows: list[dict[str, Any]] = [
         {"stage": s.name, "do": s.verb, "counts": dict(s.plan.counts), "exposures": dict(s.plan.exposures),
-         "steps": s.plan.steps, "pictures": s.plan.pictures, "seconds": s.seconds}
+         "steps": s.plan.steps, "pictures": s.plan.pictures, "seconds": s.seconds, "notes": list(s.plan.notes)}
         for s in steps
     ]  # fmt: skip
     for row in rows:

@@ -2,10 +2,14 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from onmodel.processes import Processes
 
 RECIPE = Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/demo.toml.", show_default=False)]
 PROJECT = Annotated[
@@ -13,15 +17,37 @@ PROJECT = Annotated[
 ]
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print the result (or the plan) as JSON on stdout.")]
+TRACKER = Annotated[
+    str | None, typer.Option("--tracker", help="Tell every training step to tensorboard, wandb, trackio or mlflow too.")
+]
 
 
-def command(recipe: RECIPE, project: PROJECT = None, dry_run: DRY_RUN = False, as_json: JSON = False) -> None:
+def command(
+    recipe: RECIPE, project: PROJECT = None, dry_run: DRY_RUN = False, as_json: JSON = False, tracker: TRACKER = None
+) -> None:
     """Run a whole recipe; killed at any moment, the same command goes on where it stopped."""
-    execute(recipe, project, dry_run, as_json, until=None)
+    execute(recipe, project, dry_run, as_json, tracker, until=None)
 
 
-def execute(recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool, until: str | None) -> None:
-    """Plan and run a recipe, whole or `until` a stage, and print the result on stdout."""
+def execute(
+    recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool, tracker: str | None, until: str | None
+) -> None:
+    """Plan and run a recipe, whole or `until` a stage, and print the result on stdout.
+
+    Started by a launcher of several processes, all of them train; the first does the rest and speaks.
+    """
+    from onmodel.processes import ALONE, joined
+
+    with nullcontext(ALONE) if dry_run else joined() as processes:
+        if not processes.first:
+            processes.wait()  # until the first found nothing wrong and holds the project
+        _execute(recipe_path, folder, dry_run, as_json, tracker, until, processes)
+
+
+def _execute(
+    recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool, tracker: str | None, until: str | None,
+    processes: "Processes",
+) -> None:  # fmt: skip
     from rich.console import Console
 
     from onmodel import pipeline
@@ -29,13 +55,16 @@ def execute(recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool
     from onmodel.progress import Progress
     from onmodel.project import Project
     from onmodel.recipe import load_recipe
+    from onmodel.tracking import check_tracker
 
+    check_tracker(tracker)
     recipe = load_recipe(recipe_path)
     steps = pipeline.make_plan(recipe)
     if until is not None:
         names = pipeline.needed(steps, until)
         steps = [step for step in steps if step.name in names]
-    console = Console() if dry_run and not as_json else Console(stderr=True)
+    talk = Console(stderr=True, quiet=not processes.first)
+    console = Console() if dry_run and not as_json else talk
     print_plan(recipe, steps, console)
     if dry_run:
         with Progress() as progress:
@@ -45,8 +74,12 @@ def execute(recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool
             print(json.dumps(plan_as_dict(recipe, steps, outline, forecasts), indent=1))
         return
     project = Project(folder or Path(recipe_path.stem))
-    with project.writing(), Progress() as progress:
-        result = pipeline.run(recipe, project, progress, until)
+    with project.writing() if processes.first else nullcontext(), Progress(talk) as progress:
+        if processes.first:
+            processes.wait()
+        result = pipeline.run(recipe, project, progress, until, processes, tracker)
+    if not processes.first:
+        return
     from onmodel.report.collect import publish, write_results
 
     if until is None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from onmodel.cli.run import DRY_RUN, JSON, PROJECT, RECIPE, execute
+from onmodel.cli.run import DRY_RUN, JSON, PROJECT, RECIPE, TRACKER, execute
 from onmodel.errors import InputError
 
 
@@ -19,8 +19,9 @@ def command_for(verb: str) -> Callable[..., None]:
         project: PROJECT = None,
         dry_run: DRY_RUN = False,
         as_json: JSON = False,
+        tracker: TRACKER = None,
     ) -> None:
-        execute(recipe, project, dry_run, as_json, until=_stage(recipe, verb, name))
+        execute(recipe, project, dry_run, as_json, tracker, until=_stage(recipe, verb, name))
 
     return command
 

@@ -9,12 +9,13 @@ import struct
 import warnings
 import zlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from onmodel.dataset.captions import parse_caption
+from onmodel.dataset.captions import parse_caption, split_kept, split_tags
 from onmodel.dataset.manifest import Refusal
 from onmodel.errors import InputError
 from onmodel.hashing import hash_json, sha256_bytes, sha256_file
@@ -33,8 +34,40 @@ _DECODER_ERRORS = (
 )  # fmt: skip
 
 
+# Files that other tools keep beside pictures: captions of other programs, and their caches.
+_COMPANIONS = (".txt", ".caption", ".npz")
+
+
 class Refused(Exception):
     """A file is set aside; the text is the reason."""
+
+
+class Reading(BaseModel):
+    """How a folder of pictures is read. What the trainers of the field call these is said in curate/foreign.py.
+
+    Captions lie in files that end in `caption_extension`; a picture without one has `default_caption`, or is refused.
+    `caption_prefix` and `caption_suffix` are tags put around it. With `keep_separator`, e.g. "|||", the tags before its
+    first and after its second place stay where they are. `trigger` stands for "[trigger]", or before a caption that
+    does not hold it. `masks` is a folder with a picture of the same name for each, white where the loss counts;
+    `alpha_mask` takes the picture's own transparency. Pictures of at most `larger_than`² pixels are set aside.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    caption_extension: str = ".txt"
+    default_caption: str | None = None
+    caption_prefix: str = ""
+    caption_suffix: str = ""
+    keep_separator: str = ""
+    trigger: str = ""
+    masks: Path | None = None
+    alpha_mask: bool = False
+    larger_than: int = Field(default=0, ge=0)
+
+    @field_validator("caption_extension")
+    @classmethod
+    def _with_dot(cls, extension: str) -> str:
+        return extension if extension.startswith(".") else f".{extension}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +78,16 @@ class Candidate:
     tags: str
     sentence: str
     origin: str
+    kept_first: int | None = None
+    kept_last: int = 0
+    mask: Path | None = None
+    reading: Reading = field(default_factory=Reading)
+    file: str = ""
 
     @property
     def name(self) -> str:
-        """The file's name as text that can be written, whatever bytes it has."""
-        return _name(self.path)
+        """The name that the file came with, as text that can be written, whatever bytes it has."""
+        return self.file or _name(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,48 +102,77 @@ class Picture:
     image: Image.Image
 
 
-def scan_folder(folder: Path, origin: str) -> tuple[list[Candidate], list[Refusal]]:
-    """The pictures of one folder (not of folders in it) with their `.txt` captions, by name, and what was refused.
+def scan_folder(folder: Path, origin: str, reading: Reading | None = None) -> tuple[list[Candidate], list[Refusal]]:
+    """The pictures of one folder (not of folders in it) with their captions, by name, and what was refused.
 
-    Hidden files are left alone. Raises InputError when the folder cannot be read.
+    Hidden files and other trainers' caches are left alone. Raises InputError when the folder cannot be read.
     """
-    try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError("folder", folder, f"cannot be read ({error.strerror}); name a folder of pictures") from error
-    pictures = [path for path in paths if path.suffix.lower() != ".txt"]
+    reading = reading or Reading()
+    extension = reading.caption_extension.lower()
+    paths = _listed(folder, "folder")
+    others = [path for path in paths if path.suffix.lower() in _COMPANIONS and path.suffix.lower() != extension]
+    captions = [path for path in paths if path.suffix.lower() == extension]
+    pictures = [path for path in paths if path not in {*others, *captions, reading.masks}]
+    masks = {} if reading.masks is None else {path.stem: path for path in _listed(reading.masks, "masks")}
     stems = Counter(path.stem for path in pictures)
     found, refused = [], []
     for path in pictures:
         try:
             if stems[path.stem] > 1:
-                raise Refused(f"{stems[path.stem]} files share the caption {path.stem}.txt; rename one of them")
+                raise Refused(f"{stems[path.stem]} files share the caption {path.stem}{extension}; rename one of them")
             if not path.is_file():  # a folder, a pipe, a link into nothing or into itself
                 raise Refused("not a file" if not path.is_dir() else "a folder; name it as a source of its own")
-            tags, sentence = _read_caption(path.with_suffix(".txt"))
-            found.append(Candidate(path, tags, sentence, origin))
+            if reading.masks is not None and path.stem not in masks:
+                raise Refused(f"no mask of its name in {reading.masks.name}; an all-white one weighs nothing")
+            tags, sentence, first, last = _read_caption(path.with_suffix(reading.caption_extension), reading)
+            found.append(Candidate(path, tags, sentence, origin, first, last, masks.get(path.stem), reading))
         except Refused as reason:
             refused.append(Refusal(_name(path), str(reason)))
-    alone = (path for path in paths if path.suffix.lower() == ".txt" and path.stem not in stems)
+    alone = (path for path in captions if path.stem not in stems)
     refused += [Refusal(_name(path), "a caption without a picture of its name") for path in alone]
+    for suffix, count in sorted(Counter(path.suffix.lower() for path in others).items()):
+        why = "caches of another trainer" if suffix == ".npz" else f"captions are read from {extension}"
+        refused.append(Refusal(f"{count} × *{suffix}", f"left alone: {why}"))
     return found, refused
 
 
-def check(candidate: Candidate) -> Picture:
-    """The decoded picture of a candidate. Raises Refused with the reason when picture or caption may not enter."""
+def _listed(folder: Path, field: str) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(field, folder, f"cannot be read ({error.strerror}); name a folder of pictures") from error
+
+
+def check(candidate: Candidate) -> tuple[Picture, Picture | None]:
+    """The decoded picture of a candidate and its mask. Raises Refused with the reason when one may not enter."""
     try:
         check_text(f"{candidate.tags}\n{candidate.sentence}", "caption")
     except InputError as error:
         raise Refused(f"{error.value}: {error.remedy}") from error
+    picture = decode(_read(candidate.path))
+    if picture.width * picture.height <= (least := candidate.reading.larger_than) ** 2:
+        raise Refused(f"{picture.width}×{picture.height} pixels; larger ones than {least}×{least} are wanted")
+    if candidate.mask is None:
+        return picture, None
     try:
-        if candidate.path.stat().st_size > MAX_BYTES:
+        mask = decode(_read(candidate.mask))
+    except Refused as reason:
+        raise Refused(f"its mask: {reason}") from reason
+    if (mask.width, mask.height) != (picture.width, picture.height):
+        raise Refused(f"its mask has {mask.width}×{mask.height} pixels, it has {picture.width}×{picture.height}")
+    return picture, mask
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
             raise Refused(f"the file is larger than {MAX_BYTES // 2**20} MiB")
-        data = candidate.path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise Refused(f"cannot be read ({error.strerror})") from error
     if not data:
         raise Refused("the file is empty")
-    return decode(data)
+    return data
 
 
 def decode(data: bytes) -> Picture:
@@ -145,16 +212,32 @@ def _check_header(data: bytes) -> str:
     return format
 
 
-def _read_caption(path: Path) -> tuple[str, str]:
+def _read_caption(path: Path, reading: Reading) -> tuple[str, str, int | None, int]:
+    """Tags, sentence, and how many tags stay in front and at the end."""
     try:
-        if not path.is_file():
+        if path.is_file():
+            with path.open("rb") as file:
+                tags, sentence = parse_caption(file.read(MAX_BYTES))
+        elif reading.default_caption is not None:
+            tags, sentence = reading.default_caption, ""
+        else:
             raise Refused(f"no caption {path.name}")
-        with path.open("rb") as file:
-            return parse_caption(file.read(MAX_BYTES))
     except OSError as error:
         raise Refused(f"its caption cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise Refused(str(error)) from error
+    tags = _joined(reading.caption_prefix, tags, reading.caption_suffix)
+    if reading.trigger:
+        tags, sentence = (text.replace("[trigger]", reading.trigger) for text in (tags, sentence))
+        if reading.trigger not in tags:
+            tags = _joined(reading.trigger, tags)
+    tags, first, last = split_kept(tags, reading.keep_separator)
+    return ", ".join(split_tags(tags)), sentence, first, last
+
+
+def _joined(*parts: str) -> str:
+    """Lists of tags one after another."""
+    return ", ".join(text for part in parts if (text := part.strip(" ,")))
 
 
 def folder_hash(folder: Path) -> str:

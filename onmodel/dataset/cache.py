@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from safetensors import safe_open
 from torch import Tensor
 
 from onmodel.errors import StateError
-from onmodel.hashing import hash_json, read_json, sha256_bytes, write_atomic, write_json
+from onmodel.hashing import atomic_file, hash_json, read_json, sha256_file, write_json
+from onmodel.models.weights import serialize
+
+Sealed = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def write_sealed(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Put tensors and JSON facts under `name` in `folder`, in place of what was there. Raises SpaceError."""
-    data = safetensors.torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
-    digest = sha256_bytes(data)
+    pieces, digest = serialize(tensors)
     file = f"{name}-{digest[:16]}.safetensors"
-    write_atomic(folder / file, data)
+    with atomic_file(folder / file) as handle:
+        handle.writelines(pieces)
     record = {"file": file, "sha256": digest, "facts": dict(facts)}
     write_json(folder / f"{name}.json", {**record, "seal": hash_json(record)})
     for old in folder.glob(f"{name}-*.safetensors"):
@@ -28,8 +32,26 @@ def write_sealed(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: 
             old.unlink(missing_ok=True)
 
 
-def read_sealed(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def read_sealed(folder: Path, name: str) -> Sealed | None:
     """Tensors and facts of `name`, or None when nothing was sealed. Raises StateError naming the damaged file."""
+    found = _check(folder, name)
+    return found and (safetensors.torch.load_file(found[0]), found[1])
+
+
+def map_sealed(folder: Path, name: str) -> Sealed | None:
+    """As `read_sealed`, but the tensors stay in the file, mapped: they cost no memory until they are used, and then
+    share it with every process that maps the same file. For what is written once; a mapped file cannot be replaced on
+    Windows.
+    """
+    found = _check(folder, name)
+    if found is None:
+        return None
+    with safe_open(found[0], framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, found[1]  # noqa: SIM118
+
+
+def _check(folder: Path, name: str) -> tuple[Path, dict[str, Any]] | None:
+    """The file and the facts of a sealed set, neither changed since they were written."""
     index = folder / f"{name}.json"
     if not index.exists():
         return None
@@ -39,9 +61,9 @@ def read_sealed(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, A
         raise StateError(index, "was changed since it was written")
     path = folder / record["file"]
     try:
-        data = path.read_bytes()
+        digest = sha256_file(path)
     except OSError as error:
         raise StateError(path, f"{index.name} names it and it cannot be read ({error.strerror})") from error
-    if sha256_bytes(data) != record["sha256"]:
+    if digest != record["sha256"]:
         raise StateError(path, "was changed since it was written")
-    return safetensors.torch.load(data), record["facts"]
+    return path, record["facts"]

@@ -17,13 +17,17 @@ Form = Literal["tags", "sentence", "both"]
 
 @dataclass(frozen=True, slots=True)
 class CaptionRules:
-    """How training says a picture. `both` alternates; the first `keep_tokens` tags stay in front and stay in."""
+    """How training says a picture. `both` alternates; the first `keep_tokens` tags stay in front and stay in.
+
+    In every `caption_dropout_every`-th epoch all captions are dropped (0: in none).
+    """
 
     form: Form = "tags"
     shuffle: bool = True
     keep_tokens: int = 2
     tag_dropout: float = 0.0
     caption_dropout: float = 0.0
+    caption_dropout_every: int = 0
 
 
 def parse_caption(data: bytes) -> tuple[str, str]:
@@ -51,12 +55,31 @@ def split_tags(text: str) -> list[str]:
     return [tag for part in text.split(",") if (tag := " ".join(part.split()))]
 
 
-def caption_of(item: Item, exposure: int, rules: CaptionRules, seed: int) -> str:
-    """What training says the `exposure`-th time (from 0) that it shows a picture.
+def split_kept(text: str, separator: str) -> tuple[str, int | None, int]:
+    """A caption without its separators, and how many tags stay in front and at the end: kohya's `a ||| b, c ||| d`.
+
+    What lies before the first separator and after the second stays; without one, the number in front is None.
+    """
+    if not separator or separator not in text:
+        return text, None, 0
+    first, middle, last = (split_tags(part) for part in (*text.split(separator, 2), "")[:3])
+    last = split_tags(", ".join(last).replace(separator, ","))
+    return ", ".join(first + middle + last), len(first), len(last)
+
+
+def captions_of(item: Item, repeats: int, epochs: int, rules: CaptionRules, seed: int) -> list[str]:
+    """What each showing of a picture over a whole run says: `repeats` in each epoch."""
+    return [caption_of(item, exposure, exposure // repeats + 1, rules, seed) for exposure in range(repeats * epochs)]
+
+
+def caption_of(item: Item, exposure: int, epoch: int, rules: CaptionRules, seed: int) -> str:
+    """What training says the `exposure`-th time (from 0) that it shows a picture, in this epoch (from 1).
 
     Which of the two forms comes first is drawn per picture, so that a batch holds both.
     """
     key = (item.subset, item.sha256)
+    if rules.caption_dropout_every and epoch % rules.caption_dropout_every == 0:
+        return ""
     if rules.caption_dropout and generator(seed, "caption dropout", *key, exposure).random() < rules.caption_dropout:
         return ""
     if rules.form != "tags" and item.sentence:
@@ -68,11 +91,17 @@ def caption_of(item: Item, exposure: int, rules: CaptionRules, seed: int) -> str
         return item.tags
     rng = generator(seed, "caption variant", *key, exposure % VARIANTS)
     tags = split_tags(item.tags)
-    kept, free = tags[: rules.keep_tokens], tags[rules.keep_tokens :]
-    free = [tag for tag in free if rng.random() >= rules.tag_dropout]
+    first = rules.keep_tokens if item.kept_first is None else item.kept_first
+    end = max(first, len(tags) - item.kept_last)
+    free = [tag for tag in tags[first:end] if rng.random() >= rules.tag_dropout]
     if rules.shuffle:
         free = [free[i] for i in rng.permutation(len(free))]
-    return ", ".join(kept + free)
+    return ", ".join(tags[:first] + free + tags[end:])
+
+
+def flips_of(item: Item, exposures: int, seed: int) -> list[bool]:
+    """Is a picture mirrored, for each showing over a whole run? One in two, at random."""
+    return [generator(seed, "flip", item.subset, item.sha256, i).random() < 0.5 for i in range(exposures)]
 
 
 def plain_caption(item: Item, rules: CaptionRules) -> str:

@@ -1,42 +1,51 @@
 """Pictures as latents, encoded once per stage and kept beside its state."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from onmodel.dataset.buckets import Size, load_pixels
-from onmodel.dataset.cache import read_sealed, write_sealed
+from onmodel.dataset.cache import map_sealed, write_sealed
 from onmodel.models.family import Family
 from onmodel.progress import Progress
 
-BATCH = 4
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A picture at the size of its bucket (width, height), mirrored or not. Its file is named by its content."""
+
+    path: Path
+    size: Size
+    flip: bool = False
+
+    @property
+    def key(self) -> str:
+        """All that its latents depend on, but for the base."""
+        return f"{self.path.stem}-{self.size[0]}x{self.size[1]}{'-flipped' if self.flip else ''}"
 
 
-def encode_pictures(
-    family: Family, pictures: Mapping[Path, Size], folder: Path, progress: Progress
-) -> dict[Path, Tensor]:
-    """Latents [C, h, w] float32 on the CPU for each picture at its bucket's size (width, height).
+def encode_pictures(family: Family, views: Collection[View], folder: Path, progress: Progress) -> dict[View, Tensor]:
+    """Latents [C, h, w] float32 on the CPU of each view.
 
-    Pictures are named by their content, so their file name and size are the key under which `folder` keeps them.
+    Encoded one at a time, so that what `folder` keeps under a key never depends on the pictures around it; what lies
+    there of another base is encoded anew.
     """
-    keys = {path: f"{path.stem}-{width}x{height}" for path, (width, height) in pictures.items()}
-    sealed = read_sealed(folder, "latents")
-    if sealed is not None and set(sealed[0]) == set(keys.values()):
-        return {path: sealed[0][key] for path, key in keys.items()}
-    found: dict[Path, Tensor] = {}
-    device = next(family.transformer.parameters()).device
-    with progress.task("encode pictures", total=len(pictures)) as task:
-        for size in sorted(set(pictures.values())):
-            for paths in _batches(path for path, own in pictures.items() if own == size):
-                pixels = torch.stack([torch.from_numpy(load_pixels(path, size)) for path in paths])
-                found |= zip(paths, family.encode_images(pixels.to(device)).cpu(), strict=True)
-                task.advance(len(paths))
-    write_sealed(folder, "latents", {keys[path]: latents for path, latents in found.items()}, {})
-    return found
-
-
-def _batches(paths: Iterable[Path]) -> list[list[Path]]:
-    rows = list(paths)
-    return [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
+    facts = {"base": family.sha256}
+    sealed = map_sealed(folder, "latents")
+    known = sealed[0] if sealed is not None and sealed[1] == facts else {}
+    wanted = {view.key: view for view in views}
+    missing = [key for key in wanted if key not in known]
+    if missing:
+        device = next(family.transformer.parameters()).device
+        with progress.task("encode pictures", total=len(missing)) as task:
+            for key in missing:
+                view = wanted[key]
+                pixels = torch.from_numpy(load_pixels(view.path, view.size, view.flip))[None]
+                known[key] = family.encode_images(pixels.to(device)).float().cpu()[0]
+                task.advance()
+        write_sealed(folder, "latents", {key: known[key] for key in wanted}, facts)
+        return encode_pictures(family, views, folder, progress)  # mapped, so that what was encoded leaves the memory
+    return {view: known[view.key] for view in views}

@@ -27,13 +27,19 @@ class Refusal:
 
 
 def write_manifest(
-    folder: Path, items: Sequence[Item], purposes: Mapping[str, str], refused: Sequence[Refusal]
+    folder: Path,
+    items: Sequence[Item],
+    purposes: Mapping[str, str],
+    refused: Sequence[Refusal],
+    shown: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Write manifest.json. Subsets stand in the order of `purposes`."""
-    subsets = {}
+    """Write manifest.json. Subsets stand in the order of `purposes`; `shown` is what is said of how they are shown."""
+    subsets: dict[str, dict[str, Any]] = {}
     for name, purpose in purposes.items():
         splits = Counter(item.split for item in items if item.subset == name)
         subsets[name] = {"purpose": purpose, "count": splits.total(), "heldout": splits["heldout"]}
+        if name in shown:
+            subsets[name]["shown"] = dict(shown[name])
     manifest = {
         "subsets": subsets,
         "items": [item.as_dict() for item in items],
@@ -51,13 +57,23 @@ def read_items(folder: Path) -> list[Item]:
         raise StateError(folder / NAME, f"is no manifest of a data set ({error})") from error
 
 
+def read_subsets(folder: Path) -> dict[str, dict[str, Any]]:
+    """Subset → purpose, count, heldout and, where something is said of it, shown. Raises StateError."""
+    try:
+        subsets: dict[str, dict[str, Any]] = read_json(folder / NAME)["subsets"]
+    except (KeyError, TypeError) as error:
+        raise StateError(folder / NAME, f"is no manifest of a data set ({error})") from error
+    return subsets
+
+
 def leaf(item: Item) -> dict[str, Any]:
-    """What a data set's Merkle root vouches for, per picture: its bytes, captions, subset and origin."""
+    """What a data set's Merkle root vouches for, per picture: its bytes, captions, subset, origin and mask, if any."""
+    mask = {"mask": item.mask} if item.mask else {}  # named by its content
     return {"image": item.sha256, "tags": item.tags, "sentence": item.sentence, "subset": item.subset,
-            "origin": item.origin}  # fmt: skip
+            "origin": item.origin, **mask}  # fmt: skip
 
 
-def exposure_leaf(item: Item, subset: str, repeats: int) -> dict[str, Any]:
-    """What a training's root vouches for, per picture: its weight is the repeats per epoch, 0 when held out."""
-    weight = repeats if item.split == "train" else 0
+def exposure_leaf(item: Item, subset: str, exposures: int) -> dict[str, Any]:
+    """What a training's root vouches for, per picture: its weight is its exposures per epoch, 0 when held out."""
+    weight = exposures if item.split == "train" else 0
     return {"image": item.sha256, "tags": item.tags, "sentence": item.sentence, "subset": subset, "weight": weight}

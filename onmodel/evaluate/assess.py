@@ -175,7 +175,8 @@ def load_references(dataset: Artifact, subset: str | None, observers: Observers,
     with progress.task("look at the references", total=len(paths)) as task:
         features = measure(paths, observers, palette, cache, task)
     groups = np.array([item["group"] for item in held_out])
-    return References(features, groups), hash_json([item["sha256"] for item in held_out])
+    compare = observers.identity.differences if observers.identity else None
+    return References(features, groups, compare), hash_json([item["sha256"] for item in held_out])
 
 
 def load_training(datasets: Sequence[Artifact], progress: Progress) -> tuple[Training, str]:

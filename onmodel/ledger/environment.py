@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from onmodel import __version__
 from onmodel.ledger.lineage import Lineage, add
 
-CODE_VERSION = 3  # raised when a change makes a stage give other bytes from the same recipe
-PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy")
+CODE_VERSION = 5  # raised when a change makes a stage give other bytes from the same recipe
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "pytorch-optimizer", "safetensors", "numpy")
 
 
 def code() -> Lineage:

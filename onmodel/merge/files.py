@@ -21,7 +21,7 @@ from onmodel.merge.factors import Merged, Stack, cosines, factor_dense, merge_mo
 from onmodel.merge.methods import Blend
 from onmodel.models import header
 from onmodel.models.family import FamilySpec, Linear
-from onmodel.models.keys import Layout
+from onmodel.models.keys import BLOCKS_KEY, Layout
 from onmodel.models.lora_file import Factors, LoraFile, lora_entries, rank_words, stream_lora
 from onmodel.models.weights import SIZES
 from onmodel.progress import Progress
@@ -321,6 +321,7 @@ def facts_of(sources: Sequence[Source], spec: FamilySpec, title: str) -> header.
         title=title, author=", ".join(filter(None, authors)), license=licences[0] if len(licences) == 1 else "",
         trigger=", ".join(filter(None, triggers)), architecture=spec.architecture, resolution=largest_side(sources),
         date=max(said("date")),
+        blocks=spec.blocks if any(BLOCKS_KEY in source.file.metadata for source in sources) else 0,
     )  # fmt: skip
 
 

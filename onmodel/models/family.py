@@ -8,6 +8,7 @@ from __future__ import annotations  # the facts are read without torch; only the
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from onmodel.errors import InputError
@@ -51,11 +52,26 @@ class FamilySpec:
     linears: tuple[Linear, ...]
     presets: Mapping[str, tuple[str, ...]]
 
-    def targets(self, preset: str) -> list[Linear]:
-        """The layers inside the blocks that a preset adapts, in the model's order."""
-        if preset not in self.presets:
-            raise InputError("preset", preset, f"{self.name} has {', '.join(self.presets)}")
-        return [row for row in self.linears if row.block is not None and row.name.endswith(self.presets[preset])]
+    def targets(self, wanted: str | Sequence[str]) -> list[Linear]:
+        """The layers that a preset adapts inside the blocks, or those anywhere whose names match one of some patterns.
+
+        In the model's order. Raises InputError for an unknown preset or a pattern that matches nothing.
+        """
+        if isinstance(wanted, str):
+            if wanted not in self.presets:
+                known = ", ".join(self.presets)
+                raise InputError("targets", wanted, f'{self.name} has {known}; patterns go in a list, ["*.mlp.*"]')
+            return [row for row in self.linears if row.block is not None and row.name.endswith(self.presets[wanted])]
+        for pattern in wanted:
+            self.matching("targets", pattern)
+        return [row for row in self.linears if any(fnmatchcase(row.name, pattern) for pattern in wanted)]
+
+    def matching(self, field: str, pattern: str) -> list[Linear]:
+        """The layers whose name matches a pattern. Raises InputError naming `field` when there is none."""
+        found = [row for row in self.linears if fnmatchcase(row.name, pattern)]
+        if not found:
+            raise InputError(field, pattern, f"matches no layer; layers are called {self.linears[-1].name} and so on")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +96,10 @@ class Family(Protocol):
         """Captions to text; "" is the unconditional one. Remembered by caption, without gradients."""
         ...
 
+    def text_losses(self, caption: str) -> list[str]:
+        """What the base will not read of a caption, a line for each loss: places beyond a limit, unknown letters."""
+        ...
+
     def encode_images(self, images_bchw: Tensor) -> Tensor:
         """Pictures −1…1 [B, 3, H, W] to normalised latents [B, C, H/8, W/8], the mode of the posterior."""
         ...
@@ -90,6 +110,10 @@ class Family(Protocol):
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
         """What the network predicts for noisy latents at times `t_b` (0…1, float32); for flow: noise − x0."""
+        ...
+
+    def training(self) -> AbstractContextManager[None]:
+        """Within the context the network is the same up to rounding, but made for training: it moves less memory."""
         ...
 
     def applied(self, lora: Lora, weight: float) -> AbstractContextManager[None]:

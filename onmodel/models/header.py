@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, check
+from onmodel.models.keys import BLOCKS_KEY
 
 if TYPE_CHECKING:
     from onmodel.models.lora import Lora
@@ -39,7 +40,9 @@ CLAIM_LENGTH = 400  # characters
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What any LoRA's header says, trained or merged. `resolution`: side in pixels, 0 unknown; `date`: the recipe's."""
+    """What any LoRA's header says, trained or merged. `resolution`: side in pixels, 0 unknown; `date`: the recipe's;
+    `blocks`: of the base that it was made for, 0 unknown.
+    """
 
     title: str
     author: str
@@ -49,6 +52,7 @@ class Facts:
     resolution: int
     date: str
     merged_from: str = ""
+    blocks: int = 0
 
 
 def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
@@ -72,6 +76,7 @@ def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
         "ss_sd_model_name": facts.architecture,
         "ss_network_module": "networks.lora",
         "ss_resolution": f"({side}, {side})" if side else "",
+        BLOCKS_KEY: str(facts.blocks or ""),
         **history_words(lineage),
         **kohya,
     }

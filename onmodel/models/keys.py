@@ -11,6 +11,8 @@ from onmodel.models.family import FamilySpec, Linear
 
 Layout = Literal["common", "kohya"]
 
+BLOCKS_KEY = "onmodel.blocks"  # a header's word: how many blocks the base has that a LoRA was made for
+
 # What stands after a layer's name → what the tensor is.
 ROLES = {
     ".lora_A.weight": "down",
@@ -22,6 +24,9 @@ ROLES = {
     ".lora.down.weight": "down",
     ".lora.up.weight": "up",
     ".alpha": "alpha",
+    ".dora_scale": "dora_scale",
+    ".lora_magnitude_vector": "magnitude_vector",
+    ".lora_magnitude_vector.weight": "magnitude_vector",
     ".hada_w1_a": "hada_w1_a",
     ".hada_w1_b": "hada_w1_b",
     ".hada_w2_a": "hada_w2_a",
@@ -33,7 +38,7 @@ ROLES = {
     ".lokr_w2_a": "lokr_w2_a",
     ".lokr_w2_b": "lokr_w2_b",
 }
-# Parts of keys that mark an adapter which is no plain product of two matrices.
+# Parts of keys that mark an adapter which is no plain product of two matrices; DoRA is read where it is asked for.
 REFUSED = {"dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT", "boft": "OFT"}
 
 _BASE_PREFIXES = ("diffusion_model.", "model.diffusion_model.", "net.", "base_model.model.", "")

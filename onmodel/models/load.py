@@ -52,6 +52,7 @@ _FIELDS = {
 }  # fmt: skip
 # A block's number in the spellings of keys.py, and not that of a block of the text conditioner.
 _BLOCK = re.compile(r"(?!.*(?:llm_adapter|text_conditioner)).*?blocks[._](\d+)[._]")
+_MOST_BLOCKS = 200  # a file may say anything; what is beyond is unknown then
 _TOLD = 2**30  # bytes of files from which hashing them takes seconds and shows a bar
 
 
@@ -136,14 +137,15 @@ def spec_of_loras(paths: Sequence[Path]) -> "FamilySpec":
     Raises InputError for a file that is no LoRA of a known family.
     """
     from onmodel.models.anima.spec import spec_of_shapes
+    from onmodel.models.keys import BLOCKS_KEY
     from onmodel.models.lora_file import layer_shapes
     from onmodel.models.weights import WeightsFile
 
-    keys: list[str] = []
+    blocks = 1
     for path in paths:
         with WeightsFile(path / "adapter_model.safetensors" if path.is_dir() else path, "lora") as file:
-            keys += file.entries
-    blocks = _count_blocks(keys)
+            said = file.metadata.get(BLOCKS_KEY, "")
+            blocks = max(blocks, min(int(said), _MOST_BLOCKS) if said.isdecimal() else 1, _count_blocks(file.entries))
     return spec_of_shapes(blocks, layer_shapes(paths, spec_of_shapes(blocks)))
 
 
@@ -238,7 +240,7 @@ def _place(settings: BaseSettings, role: str, root: Path | None, field: str) -> 
 
 def _count_blocks(keys: Iterable[str]) -> int:
     numbers = [int(match[1]) for key in keys if (match := _BLOCK.match(key))]
-    return min(1 + max(numbers, default=0), 200)  # a key may say anything; what is beyond is unknown then
+    return min(1 + max(numbers, default=0), _MOST_BLOCKS)
 
 
 def _hash(path: Path) -> str:

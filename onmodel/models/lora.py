@@ -16,7 +16,7 @@ from onmodel.models.keys import Layout
 from onmodel.models.lora_file import Factors, LoraFile, alpha_of, check_shapes, rank_words, stream_lora
 from onmodel.randomness import normal
 
-__all__ = ["Factors", "Lora", "check_fits", "read_lora", "regauge", "write_lora"]
+__all__ = ["Factors", "Lora", "change_weight", "check_fits", "read_lora", "regauge", "write_lora"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ class Lora:
         return alpha_of(self.metadata, (factors.alpha for factors in self.modules.values()))
 
 
-def read_lora(path: Path, spec: FamilySpec) -> Lora:
-    """Read a LoRA for the model that `spec` describes; raises what `LoraFile` raises."""
-    with LoraFile(path, spec) as file:
+def read_lora(path: Path, spec: FamilySpec, *, dora: bool = False) -> Lora:
+    """Read a LoRA for the model that `spec` describes, or (with `dora`) a DoRA; raises what `LoraFile` raises."""
+    with LoraFile(path, spec, dora=dora) as file:
         modules = {}
         for name in file.ranks:
             one = file.factors(name)
-            modules[name] = Factors(torch.from_numpy(one.down), torch.from_numpy(one.up), one.alpha)
+            magnitude = None if one.magnitude is None else torch.from_numpy(one.magnitude)
+            modules[name] = Factors(torch.from_numpy(one.down), torch.from_numpy(one.up), one.alpha, magnitude)
         return Lora(modules, file.metadata)
 
 
@@ -49,13 +50,26 @@ def write_lora(
 
     def factors(name: str) -> Factors:
         one = lora.modules[name]
-        return Factors(one.down.float().numpy(), one.up.float().numpy(), one.alpha)
+        magnitude = None if one.magnitude is None else one.magnitude.float().numpy()
+        return Factors(one.down.float().numpy(), one.up.float().numpy(), one.alpha, magnitude)
 
     ranks = {name: one.rank for name, one in lora.modules.items()}
     shapes = {name: (one.up.shape[0], one.down.shape[1]) for name, one in lora.modules.items()}
     alphas = {name: one.alpha for name, one in lora.modules.items()}
     words = {**metadata, **rank_words(ranks, lora.trained_alpha)}
-    stream_lora(path, ranks, shapes, alphas, factors, words, layout, dtype)
+    dora = any(one.magnitude is not None for one in lora.modules.values())
+    stream_lora(path, ranks, shapes, alphas, factors, words, layout, dtype, dora=dora)
+
+
+def change_weight(weight: Tensor, factors: Factors[Tensor], strength: float) -> None:
+    """Change a base's weight [out, in] in place: W + strength·(what the layer becomes − W), without gradients."""
+    delta = factors.up.to(weight.device) @ factors.down.to(weight.device)
+    if factors.magnitude is None:
+        weight.add_(delta, alpha=strength * factors.scale)
+        return
+    whole = weight.float() + factors.scale * delta
+    whole *= (factors.magnitude.to(weight.device) / whole.norm(dim=1)).unsqueeze(1)
+    weight.add_(whole - weight.float(), alpha=strength)
 
 
 def check_fits(modules: Mapping[str, Factors[Tensor]], spec: FamilySpec, source: object) -> None:
@@ -63,23 +77,23 @@ def check_fits(modules: Mapping[str, Factors[Tensor]], spec: FamilySpec, source:
     check_shapes({name: (one.up.shape[0], one.down.shape[1]) for name, one in modules.items()}, spec, source)
 
 
-def regauge(lora: Lora, rank: int, alpha: float, seed: int) -> Lora:
-    """The same ΔW written with another rank and alpha, so that training goes on at the run's own step size.
+def regauge(lora: Lora, gauges: Mapping[str, tuple[int, float]], seed: int) -> Lora:
+    """The same ΔW written with each layer's (rank, alpha), so that training goes on at the run's own step size.
 
     Alpha sets the size of a training step, so a file's factors must not be trained under another alpha as they are.
     The scale goes into `up`; new rows of `down` are random, new columns of `up` zero (both zero never learns).
-    Raises InputError when `rank` is smaller than the LoRA's, or alpha is not above 0.
+    Raises InputError when a rank is smaller than the LoRA's, or alpha is not above 0.
     """
-    if alpha <= 0:
-        raise InputError("alpha", alpha, "must be above 0")
     modules = {}
     for name, factors in lora.modules.items():
+        rank, alpha = gauges[name]
+        if alpha <= 0:
+            raise InputError("alpha", alpha, "must be above 0")
         if factors.rank > rank:
             raise InputError("rank", rank, f"the LoRA has rank {factors.rank} at {name}; merge it to {rank} first")
         extra, size = rank - factors.rank, factors.down.shape[1]
         rows = torch.from_numpy(normal((extra, size), seed, "pad rank", name)) / size**0.5
         up = factors.up * (factors.scale / (alpha / rank))
-        modules[name] = Factors(
-            torch.cat([factors.down, rows]), torch.cat([up, up.new_zeros(up.shape[0], extra)], dim=1), alpha
-        )
-    return Lora(modules, {**lora.metadata, "ss_network_dim": str(rank), "ss_network_alpha": f"{alpha:g}"})
+        down, up = torch.cat([factors.down, rows]), torch.cat([up, up.new_zeros(up.shape[0], extra)], dim=1)
+        modules[name] = Factors(down, up, alpha, factors.magnitude)
+    return Lora(modules)

@@ -18,28 +18,34 @@ import numpy as np
 from onmodel.errors import InputError
 from onmodel.models.family import FamilySpec
 from onmodel.models.foreign import recognise
-from onmodel.models.keys import REFUSED, Layout, name_table, parse_key, written_keys
+from onmodel.models.keys import BLOCKS_KEY, REFUSED, Layout, name_table, parse_key, written_keys
 from onmodel.models.lycoris import expand_loha, expand_lokr, expanded_shape
 from onmodel.models.weights import (
     PAYLOAD_KEY,
     Entry,
     WeightsFile,
     encode,
+    finite,
     payload_sha256,
     stream_weights,
     written_order,
 )
 
 Array = TypeVar("Array")  # a numpy array or a torch tensor
+LENGTHS = ("dora_scale", "magnitude_vector")  # roles of DoRA's row lengths, which change no shape
 
 
 @dataclass(frozen=True, slots=True)
 class Factors(Generic[Array]):
-    """The low-rank change of one layer: down [r, in], up [out, r], float32."""
+    """The low-rank change of one layer: down [r, in], up [out, r], float32.
+
+    With a magnitude [out] it is DoRA: W + ΔW with its rows brought to these lengths.
+    """
 
     down: Array
     up: Array
     alpha: float
+    magnitude: Array | None = None
 
     @property
     def rank(self) -> int:
@@ -57,25 +63,26 @@ class Factors(Generic[Array]):
 class LoraFile:
     """An open LoRA for the model that `spec` describes: a safetensors file or a PEFT folder; a context manager.
 
-    `ranks` maps its layers, in the model's order, to their rank as plain factors; `shapes` to (out, in). Raises
-    InputError when the file is torn or lies about itself, when a key is unknown, when it was made for another model or
-    another number of blocks, when it is DoRA or OFT, or when a factor does not fit.
+    `ranks` maps its layers, in the model's order, to their rank as plain factors; `shapes` to (out, in). `dora`: can
+    the caller do with a change that depends on the base, which cannot be merged? Raises InputError when the file is
+    torn or lies about itself, when a key is unknown, when it was made for another model or another number of blocks,
+    when it is DoRA (unless asked for) or OFT, or when a factor does not fit.
     """
 
-    def __init__(self, path: Path, spec: FamilySpec) -> None:
+    def __init__(self, path: Path, spec: FamilySpec, *, dora: bool = False) -> None:
         self.path, self.source, config = path, path, {}
         if path.is_dir():
             self.source, config = path / "adapter_model.safetensors", _read_config(path / "adapter_config.json")
         self._file = WeightsFile(self.source, "lora")
         try:
             self.metadata = self._file.metadata
-            _refuse_other_kinds(path, self._file.entries)
+            _refuse_other_kinds(path, self._file.entries, dora)
             found = _layers(path, self._file.entries, spec)
             if PAYLOAD_KEY in self.metadata and self.metadata[PAYLOAD_KEY] != payload_sha256(self.source):
                 raise InputError(
                     "lora", path, "its tensors are not those that its header was written for; get it again"
                 )
-            self._declared = _peft_scale(path, config or _header_config(self.metadata))
+            self._declared = _peft_scale(path, config or _header_config(self.metadata), dora)
             self._keys = {linear.name: found[linear.name] for linear in spec.linears if linear.name in found}
             self.shapes: dict[str, tuple[int, int]] = {}
             self.ranks: dict[str, int] = {}
@@ -83,7 +90,7 @@ class LoraFile:
                 out, in_, rank = _shape(path, name, {role: self._file.entries[key].shape for role, key in keys.items()})
                 self.shapes[name], self.ranks[name] = (out, in_), rank
             check_shapes(self.shapes, spec, path)
-            _check_blocks(path, self._keys, spec)
+            _check_blocks(path, self._keys, spec, self.metadata.get(BLOCKS_KEY))
         except BaseException:
             self._file.__exit__(None, None, None)
             raise
@@ -106,6 +113,7 @@ class LoraFile:
                     "lora", self.path, f"{name} {role} holds values that are not finite; use an earlier checkpoint"
                 )
         alpha = parts.pop("alpha").item() if "alpha" in parts else None
+        lengths = [parts.pop(role).reshape(-1) for role in LENGTHS if role in parts]
         if "down" in parts:
             down, up = parts["down"], parts["up"]
             if self._declared is not None and alpha is None:
@@ -113,7 +121,8 @@ class LoraFile:
                 alpha = value * len(down) ** 0.5 if stabilised else value
         else:
             down, up, alpha = (expand_loha if "hada_w1_a" in parts else expand_lokr)(parts, alpha)
-        return Factors(down, up, float(len(down)) if alpha is None else alpha)
+        alpha = float(len(down)) if alpha is None else alpha
+        return Factors(down, up, alpha, lengths[0] if lengths else None)
 
     @property
     def trained_alpha(self) -> float | None:
@@ -140,17 +149,19 @@ def stream_lora(
     layout: Layout = "common",
     dtype: str = "F32",
     final: Callable[[], Mapping[str, str]] | None = None,
+    dora: bool = False,
 ) -> None:
     """Write a LoRA layer by layer, whole or not at all; `factors(name)` is asked once for each.
 
     The header is the same for the same content; `final` as in `stream_weights`. `common` loads in ComfyUI and in
-    diffusers: no alpha tensors, alpha/rank folded into up. `dtype` is F32, BF16 or F16. Raises InputError when a
-    value does not fit it.
+    diffusers: no alpha tensors, alpha/rank folded into up. `dtype` is F32, BF16 or F16. `dora`: every layer has a
+    magnitude, which stands in the common layout twice, since each of the two reads it under another name. Raises
+    InputError when a value does not fit `dtype`.
     """
-    entries, owner = lora_entries(ranks, shapes, layout, dtype)
+    entries, owner = lora_entries(ranks, shapes, layout, dtype, dora)
 
     def pieces() -> Iterator[np.ndarray]:
-        now, down, up = "", np.empty(0), np.empty(0)
+        now, made = "", dict[str, np.ndarray]()
         for key in written_order(entries):
             name, role = owner[key]
             if role == "alpha":
@@ -158,17 +169,19 @@ def stream_lora(
                 continue
             if name != now:
                 now, one = name, factors(name)
-                down = encode(one.down, dtype)
-                up = encode(one.up if layout == "kohya" else one.up * np.float32(one.scale), dtype)
-                if not (_finite(down, dtype) and _finite(up, dtype)):
+                up = one.up if layout == "kohya" else one.up * np.float32(one.scale)
+                made = {"down": encode(one.down, dtype), "up": encode(up, dtype)}
+                if one.magnitude is not None:
+                    made["magnitude"] = encode(one.magnitude, dtype)
+                if not all(finite(bits, dtype) for bits in made.values()):
                     raise InputError("dtype", dtype, f"{name} overflows; write bfloat16 or float32")
-            yield down if role == "down" else up
+            yield made[role]
 
     stream_weights(path, entries, pieces(), metadata, final)
 
 
 def lora_entries(
-    ranks: Mapping[str, int], shapes: Mapping[str, tuple[int, int]], layout: Layout, dtype: str
+    ranks: Mapping[str, int], shapes: Mapping[str, tuple[int, int]], layout: Layout, dtype: str, dora: bool = False
 ) -> tuple[dict[str, Entry], dict[str, tuple[str, str]]]:
     """The tensors of a LoRA file, and the layer and role of each."""
     entries: dict[str, Entry] = {}
@@ -180,6 +193,13 @@ def lora_entries(
         entries[up_key], owner[up_key] = Entry(dtype, (out, rank)), (name, "up")
         if alpha_key:
             entries[alpha_key], owner[alpha_key] = Entry("F32", ()), (name, "alpha")
+        if dora:
+            stem = up_key.partition(".lora_")[0]
+            lengths: dict[str, tuple[int, ...]] = {f"{stem}.dora_scale": (out, 1)}
+            if layout == "common":
+                lengths[f"{stem}.lora_magnitude_vector"] = (out,)
+            for key, shape in lengths.items():
+                entries[key], owner[key] = Entry(dtype, shape), (name, "magnitude")
     return entries, owner
 
 
@@ -197,7 +217,7 @@ def layer_shapes(paths: Sequence[Path], table_spec: FamilySpec) -> dict[str, tup
     shapes: dict[str, tuple[int, int]] = {}
     for path in paths:
         with WeightsFile(path / "adapter_model.safetensors" if path.is_dir() else path, "lora") as file:
-            _refuse_other_kinds(path, file.entries)
+            _refuse_other_kinds(path, file.entries, dora=False)
             for name, keys in _layers(path, file.entries, table_spec).items():
                 sizes = {role: file.entries[key].shape for role, key in keys.items()}
                 shapes.setdefault(name, _shape(path, name, sizes)[:2])
@@ -215,10 +235,6 @@ def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source
         wanted = (linears[name].out_features, linears[name].in_features)
         if shape != wanted:
             raise InputError("lora", source, f"{name} is {shape}, this {spec.name} has {wanted} there")
-
-
-def _finite(bits: np.ndarray, dtype: str) -> bool:
-    return bool(((bits & 0x7F80) != 0x7F80).all() if dtype == "BF16" else np.isfinite(bits).all())
 
 
 def _layers(path: Path, entries: Mapping[str, Entry], spec: FamilySpec) -> dict[str, dict[str, str]]:
@@ -240,7 +256,9 @@ def _layers(path: Path, entries: Mapping[str, Entry], spec: FamilySpec) -> dict[
 
 
 def _shape(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int]:
-    """(out, in, rank) of a layer; an error for what is incomplete or no product."""
+    """(out, in, rank) of a layer; an error for what is incomplete or no product, or a DoRA of another kind."""
+    lengths = {role: shape for role, shape in shapes.items() if role in LENGTHS}
+    shapes = {role: shape for role, shape in shapes.items() if role not in LENGTHS}
     try:
         found = expanded_shape(shapes)
     except KeyError as error:
@@ -254,13 +272,20 @@ def _shape(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> tupl
     if not two or ("down" in shapes and shapes["down"][0] != shapes["up"][1]):
         said = " · ".join(f"{role} {shape}" for role, shape in shapes.items() if role != "alpha")
         raise InputError("lora", path, f"{name}: {said} is no product")
+    if lengths and "down" not in shapes:
+        raise InputError(
+            "lora", path, f"is DoRA over {min(shapes).partition('_')[0]} ({name}); only over LoRA is known"
+        )
+    for shape in lengths.values():  # LyCORIS can also keep lengths of columns, [1, in]
+        if shape not in ((found[0],), (found[0], 1)):
+            raise InputError("lora", path, f"is DoRA over columns ({name}, {list(shape)}); only rows are known")
     return found
 
 
-def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry]) -> None:
+def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> None:
     for key in keys:
         for part, kind in REFUSED.items():
-            if part in key:
+            if part in key and not (dora and kind == "DoRA"):
                 raise InputError("lora", path, f"is {kind} ({key}), not a plain LoRA; export it as one")
         if "llm_adapter" in key or key.startswith("text_conditioner."):
             raise InputError("lora", path, f"changes the text conditioner ({key}); train on the transformer alone")
@@ -281,11 +306,15 @@ def _refuse_unknown(path: Path, unknown: list[str], entries: Mapping[str, Entry]
         raise InputError("lora", path, f"{len(unknown)} of {total} keys are unknown: {', '.join(unknown[:4])}")
 
 
-def _check_blocks(path: Path, names: Mapping[str, object], spec: FamilySpec) -> None:
-    """A LoRA that fills exactly the first blocks was made for a smaller base, where those are all there are."""
+def _check_blocks(path: Path, names: Mapping[str, object], spec: FamilySpec, said: str | None) -> None:
+    """A LoRA is for as many blocks as its header says. One without that word which fills exactly the first blocks was
+    made for a smaller base, where those are all there are.
+    """
     present = {linear.block for linear in spec.linears if linear.name in names} - {None}
-    if present == set(range(len(present))) and 1 < len(present) < spec.blocks:
-        raise InputError("lora", path, f"made for a base of {len(present)} blocks; this one has {spec.blocks}")
+    first = present == set(range(len(present))) and 1 < len(present) < spec.blocks
+    made_for = said if said is not None else str(len(present) if first else spec.blocks)
+    if made_for != str(spec.blocks):
+        raise InputError("lora", path, f"made for a base of {made_for} blocks; this one has {spec.blocks}")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -305,9 +334,9 @@ def _header_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     return {key.removeprefix("transformer."): value for key, value in config.items()}
 
 
-def _peft_scale(path: Path, config: Mapping[str, Any]) -> tuple[float, bool] | None:
+def _peft_scale(path: Path, config: Mapping[str, Any], dora: bool) -> tuple[float, bool] | None:
     """(alpha, rank-stabilised) of a PEFT config; None when it says nothing."""
-    if config.get("use_dora"):
+    if config.get("use_dora") and not dora:
         raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
     for pattern in ("alpha_pattern", "rank_pattern"):
         if config.get(pattern):

@@ -4,8 +4,12 @@ A Hadamard or Kronecker product of two low-rank matrices is itself low-rank: its
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
+
+from onmodel.errors import InputError
+from onmodel.models.weights import Entry, encode, finite, stream_weights, written_order
 
 
 def expand_loha(parts: Mapping[str, np.ndarray], alpha: float | None) -> tuple[np.ndarray, np.ndarray, float]:
@@ -52,6 +56,35 @@ def expanded_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int
         (out_1, in_1, rank_1), (out_2, in_2, rank_2) = sides
         return out_1 * out_2, in_1 * in_2, rank_1 * rank_2
     raise ValueError(", ".join(shapes))
+
+
+def write_lokr(
+    path: Path,
+    layers: Mapping[str, Mapping[str, np.ndarray]],
+    gauges: Mapping[str, tuple[int, float]],
+    metadata: Mapping[str, str],
+    dtype: str,
+) -> None:
+    """Write LoKr layers (name → role → matrix) of (rank, alpha) as LyCORIS does: `lora_unet_….lokr_w1`, alpha beside.
+
+    alpha/rank goes into W2 and alpha says rank, for tools differ in what they make of another alpha: none of it where
+    both matrices are whole, and LyCORIS 4.1.3 applies it twice where W2 is a product. `dtype` is F32, BF16 or F16.
+    Raises InputError when a value does not fit it.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    entries: dict[str, Entry] = {}
+    for name, parts in layers.items():
+        rank, alpha = gauges[name]
+        stem = f"lora_unet_{name.replace('.', '_')}"
+        for role, matrix in parts.items():
+            scaled = matrix * np.float32(alpha / rank) if role in ("lokr_w2", "lokr_w2_b") else matrix
+            key = f"{stem}.{role}"
+            arrays[key], entries[key] = encode(scaled, dtype), Entry(dtype, matrix.shape)
+            if not finite(arrays[key], dtype):
+                raise InputError("dtype", dtype, f"{name} overflows; write bfloat16 or float32")
+        key = f"{stem}.alpha"
+        arrays[key], entries[key] = np.array(rank, np.float32), Entry("F32", ())
+    stream_weights(path, entries, (arrays[key] for key in written_order(entries)), metadata)
 
 
 def _thin(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -128,6 +128,11 @@ def encode(array: np.ndarray, dtype: str) -> np.ndarray:
         return np.ascontiguousarray(array, {"F64": np.float64, "F32": np.float32, "F16": np.float16}[dtype])
 
 
+def finite(bits: np.ndarray, dtype: str) -> bool:
+    """Is every number finite, of those that `encode` gave?"""
+    return bool(((bits & 0x7F80) != 0x7F80).all() if dtype == "BF16" else np.isfinite(bits).all())
+
+
 def open_weights(path: Path, field: str, framework: str = "pt") -> Any:
     """`safe_open` on the CPU. Raises InputError naming `field` when it is missing, torn or something else."""
     if not path.is_file():
@@ -188,20 +193,11 @@ def stream_weights(
     bytes is put into it under `onmodel.payload_sha256`, and under modelspec's `modelspec.hash_sha256`. Words that are
     known only when all tensors are (an energy) come from `final`, and take no more room than `metadata`'s.
     """
-    table: dict[str, Any] = {}
-    offset = 0
-    for name in written_order(entries):
-        entry = entries[name]
-        end = offset + entry.bytes
-        table[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [offset, end]}
-        offset = end
 
     def header(words: Mapping[str, str], digest: str) -> bytes:
-        table["__metadata__"] = {**words, PAYLOAD_KEY: digest, "modelspec.hash_sha256": f"0x{digest}"}
-        return json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        return _header(entries, {**words, PAYLOAD_KEY: digest, "modelspec.hash_sha256": f"0x{digest}"})
 
     length = len(header(metadata, "0" * 64))
-    length += -length % 8
     digest = hashlib.sha256()
     with atomic_file(path) as file:
         file.seek(8 + length)
@@ -217,17 +213,51 @@ def stream_weights(
 
 
 def write_weights(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:
-    """Write torch's float tensors (`stream_weights`)."""
+    """Write torch's tensors (`stream_weights`)."""
+    entries = _entries(tensors)
+    stream_weights(path, entries, (_bytes(tensors[name]) for name in written_order(entries)), metadata)
+
+
+def serialize(tensors: Mapping[str, "Tensor"]) -> tuple[list[bytes | memoryview], str]:
+    """A safetensors file without words, as pieces that share the tensors' memory where they lie on the CPU, and its
+    SHA-256.
+    """
+    entries = _entries(tensors)
+    text = _header(entries, {})
+    pieces: list[bytes | memoryview] = [len(text).to_bytes(8, "little") + text]
+    pieces += [_bytes(tensors[name]).data for name in written_order(entries)]
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return pieces, digest.hexdigest()
+
+
+def _header(entries: Mapping[str, Entry], words: Mapping[str, str]) -> bytes:
+    table: dict[str, Any] = {"__metadata__": dict(words)} if words else {}
+    offset = 0
+    for name in written_order(entries):
+        entry = entries[name]
+        end = offset + entry.bytes
+        table[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def _entries(tensors: Mapping[str, "Tensor"]) -> dict[str, Entry]:
+    names = {dtype: name for name, dtype in _torch_dtypes().items()}
+    return {name: Entry(names[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def _bytes(tensor: "Tensor") -> np.ndarray:
+    """A tensor's bytes [n], copied only from another device or when it is not contiguous."""
     import torch
 
-    names = {dtype: name for name, dtype in _torch_dtypes().items()}
-    entries = {name: Entry(names[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
-    pieces = (tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-              for name in written_order(entries))  # fmt: skip
-    stream_weights(path, entries, pieces, metadata)
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def _torch_dtypes() -> "dict[str, torch.dtype]":
     import torch
 
-    return {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    return {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+            "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}  # fmt: skip

@@ -170,7 +170,7 @@ def _uses(lineage: Lineage, dataset: str, subset: str) -> Iterator[tuple[Node, M
     """Runs that trained on a subset, each with its share of the data."""
     for _, run in _of_type(lineage, "run"):
         if dataset in run["used"]:
-            yield from ((run, share) for share in run["settings"]["data"] if share["subset"] == subset)
+            yield from ((run, share) for share in run["shares"] if share["subset"] == subset)
 
 
 def _dataset_name(lineage: Lineage, id: str) -> str:

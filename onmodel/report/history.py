@@ -125,9 +125,13 @@ def _subset(
 def _uses(source: ReportSource, stage: str, dataset: str, subset: str) -> list[dict[str, Any]]:
     """How a train stage used a subset of a data set: repeats per epoch, epochs, times each picture was seen."""
     table = source.stages[stage]
-    shares = table["data"] if table["do"] == "train" else []
+    if table["do"] != "train":
+        return []
+    said = source.datasets[dataset]["subsets"][subset].get("shown", {}).get("repeats", 1)
+    every = source.datasets[table["dataset"]]["subsets"].items()
+    shares = table.get("data") or [{"subset": name} for name, row in every if row["heldout"] < row["count"]]
     repeats = [
-        share.get("repeats", 1)
+        share.get("repeats", said)
         for share in shares
         if share["subset"] == subset and share.get("stage", table["dataset"]) == dataset
     ]

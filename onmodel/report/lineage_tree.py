@@ -97,7 +97,8 @@ def _facts(lineage: Lineage, node: Node) -> Iterator[str]:
             )
             yield f"{subsets}; {origin_words(node)}; root {node['root'][:SHORT]}"
         case "run":
-            yield f"{node['steps']} steps" + (f" in {node['precision']}" if "precision" in node else "")
+            precision = f" in {node['precision']}" if "precision" in node else ""
+            yield f"{node['steps']} steps{precision} of {in_words(node['shares'])}"
         case "checkpoint" if "payload_sha256" in node:
             yield f"step {node['step']}; tensors {node['payload_sha256'][:SHORT]}"
         case "checkpoints":
@@ -137,7 +138,7 @@ def _ground(node: Node) -> Text:
 
 
 def _settings(table: Mapping[str, Any]) -> Iterator[str]:
-    """Settings as words; what is switched off or empty is left out."""
+    """Settings as words; what is switched off or empty is left out, and what a step's facts tell in full."""
     for key, value in table.items():
-        if key != "do" and value not in (None, False, "", [], {}):
+        if key not in ("do", "data") and value not in (None, False, "", [], {}):
             yield f"{key} {in_words(value)}"

@@ -142,7 +142,7 @@ def _applied(family: "Family", lora: Model | None, weight: float) -> AbstractCon
         return nullcontext()
     from onmodel.models.lora import read_lora
 
-    return family.applied(read_lora(lora.path, family.spec), weight)
+    return family.applied(read_lora(lora.path, family.spec, dora=True), weight)
 
 
 def _generate(family: "Family", base_sha256: str, batch: Sequence[Pending], sampling: Sampling) -> None:

@@ -3,6 +3,7 @@
 Noise depends on the seed and the size alone, so every arm of a comparison starts from the same noise.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +16,8 @@ from torch import Tensor
 from onmodel.errors import InputError
 from onmodel.models.family import Family
 from onmodel.randomness import normal
+
+logger = logging.getLogger(__name__)
 
 # Jobs of unequal size wait for partners of their size within a window of so many batches; this bounds the memory.
 WINDOW = 8
@@ -42,6 +45,9 @@ def generate(
     for job in jobs:
         if job.width % multiple or job.height % multiple or min(job.width, job.height) < multiple:
             raise InputError("size", f"{job.width}×{job.height}", f"sides are multiples of {multiple} px")
+    for text in dict.fromkeys(text for job in jobs for text in (job.prompt, job.negative)):
+        for loss in family.text_losses(text):
+            logger.warning("%s, in the prompt: %.60s", loss, text)
     for start in range(0, len(jobs), window := batch * WINDOW):
         part = jobs[start : start + window]
         done: dict[int, Image.Image] = {}

@@ -13,6 +13,7 @@ from onmodel.errors import InputError, StateError
 from onmodel.hashing import read_json, sha256_file, write_json
 from onmodel.ledger.environment import code, environment
 from onmodel.ledger.lineage import Lineage, add
+from onmodel.processes import ALONE, Processes
 from onmodel.progress import Progress
 from onmodel.records import Artifact, Model
 
@@ -43,15 +44,20 @@ class Plan:
     """What a stage will cost and make, for the plan that is printed first.
 
     `steps` of training, `pictures` to generate, `exposures`: subset → times that each of its pictures is seen;
-    `counts`: subset → pictures in the data set it makes; `models`: LoRA files it makes. `missing`: files that the
-    recipe names and that are not there; the plan was made without them, a run is refused.
+    `counts`: subset → pictures in the data set it makes; `shown`: subset → what the data set says of how it is shown;
+    `heldout`: subsets that are never trained on; `models`: LoRA files it makes; `notes`: what of the user's files has
+    no effect, or another one than elsewhere. `missing`: files that the recipe names and that are not there; the plan
+    was made without them, a run is refused.
     """
 
     steps: int = 0
     pictures: int = 0
     exposures: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    shown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    heldout: Sequence[str] = ()
     models: int = 0
+    notes: Sequence[str] = ()
     missing: tuple[InputError, ...] = ()
 
 
@@ -110,6 +116,7 @@ class Context:
     `base_name` is "toon" or the family's name. `scratch` belongs to this stage and these settings and survives a kill:
     what lies there is resumed from.
     `family()` loads the base model once per process. `commit(kind, lineage)` moves `out` into the object store.
+    `processes` share a training; only the first of them may write. `record` takes the steps of one as they happen.
     """
 
     name: str
@@ -124,6 +131,8 @@ class Context:
     pictures: Path
     progress: Progress
     commit: Callable[[str, Lineage], Artifact]
+    processes: Processes = ALONE
+    record: Callable[[Sequence[Mapping[str, Any]]], None] = lambda rows: None
 
     @property
     def base(self) -> Lineage:

@@ -1,4 +1,5 @@
-"""curate: from toon sets, folders, generated pictures and older data sets to one data set of named subsets.
+"""curate: from toon sets, folders, other trainers' data sets, generated pictures and older data sets to one data set of
+named subsets.
 
 Pictures and captions are checked, repeats of one picture found, and some pictures held out. Nothing is judged by taste
 here and no original is changed; what is refused stands in the manifest with its reason.
@@ -6,17 +7,19 @@ here and no original is changed; what is refused stands in the manifest with its
 
 import dataclasses
 import difflib
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, computed_field, field_validator, model_validator
 
 from onmodel.curate.duplicates import Small, group_duplicates
-from onmodel.curate.ingest import Candidate, Picture, Refused, check, folder_hash, scan_folder
+from onmodel.curate.foreign import READERS, Foreign, ForeignSubset
+from onmodel.curate.ingest import Candidate, Picture, Reading, Refused, check, folder_hash, scan_folder
 from onmodel.dataset.manifest import Refusal, leaf, read_items, write_manifest
 from onmodel.dataset.merkle import merkle_root
 from onmodel.errors import InputError
@@ -31,9 +34,11 @@ SHOWN_REFUSALS = 5
 ASSUMED = 20  # pictures in a folder that is not there yet
 
 
-class Source(StageSettings):
+class Source(StageSettings, Reading):
     """Where pictures of a subset come from: exactly one of `toon`, `folder`, `stage` (kept pictures of a sample stage)
     or `dataset` with its `subset`. With `count` no more than so many are taken; a picture is taken once per data set.
+
+    The other settings say how a folder is read.
     """
 
     toon: str | None = None
@@ -49,6 +54,11 @@ class Source(StageSettings):
             raise ValueError(
                 "a source is one of { toon = … }, { folder = … }, { stage = … }, { dataset = …, subset = … }"
             )
+        said = sorted(
+            name for name, field in Reading.model_fields.items() if getattr(self, name) != field.get_default()
+        )
+        if self.folder is None and said:
+            raise ValueError(f"{said[0]} is about how a folder is read; it goes with {{ folder = … }}")
         if (self.dataset is None) != (self.subset is None):
             raise ValueError('dataset and subset go together: { dataset = "older", subset = "base" }')
         if self.toon is not None and self.toon not in STANDIN_SETS:
@@ -59,15 +69,25 @@ class Source(StageSettings):
     @computed_field  # type: ignore[prop-decorator]
     @cached_property
     def content(self) -> str | None:
-        """Hash of the folder's files, so that other pictures in it make another stage."""
-        return None if self.folder is None else folder_hash(self.folder)
+        """Hash of the files of the folder and of its masks, so that other pictures in it make another stage."""
+        if self.folder is None:
+            return None
+        return "+".join(folder_hash(folder) for folder in (self.folder, self.masks) if folder is not None)
 
 
 class Settings(StageSettings):
-    """`heldout` is the share of pictures (counted in groups of repeats) of each subset that is never trained on."""
+    """`heldout` is the share of pictures (counted in groups of repeats) of each subset that is never trained on.
+
+    `dataset_config` is a data set's file of sd-scripts (TOML, JSON), diffusion-pipe (TOML) or ai-toolkit (YAML);
+    `train_data_dir` and `reg_data_dir` hold sd-scripts' folders `10_name`. Each of their folders becomes a subset, with
+    the repeats, caption rules, masks and sizes that are said there; a train stage that names no `data` follows them.
+    """
 
     do: Literal["curate"]
-    subsets: dict[str, list[Source]] = Field(min_length=1)
+    dataset_config: Path | None = None
+    train_data_dir: Path | None = None
+    reg_data_dir: Path | None = None
+    subsets: dict[str, list[Source]] = Field(default_factory=dict)
     purposes: dict[str, str] = Field(default_factory=dict)
     heldout: float = Field(0.0, ge=0, lt=1)
     heldout_subsets: list[str] = Field(default_factory=list)
@@ -82,10 +102,80 @@ class Settings(StageSettings):
 
     @model_validator(mode="after")
     def _known_subsets(self) -> Self:
+        if not self.sources:
+            raise ValueError("name at least 1 subset, or a dataset_config or train_data_dir to take them from")
         for name in [*self.purposes, *self.heldout_subsets]:
-            if name not in self.subsets:
-                raise ValueError(f"no subset {name!r}; there are {', '.join(self.subsets)}")
+            if name not in self.sources:
+                raise ValueError(f"no subset {name!r}; there are {', '.join(self.sources)}")
         return self
+
+    @cached_property
+    def foreign(self) -> dict[str, Foreign]:
+        """What was described for other trainers, by the setting that names it. Raises InputError."""
+        return {name: read(path) for name, read in READERS.items() if (path := getattr(self, name)) is not None}
+
+    @cached_property
+    def imported(self) -> dict[str, ForeignSubset]:
+        """The subsets of those, by name. Raises InputError when a name stands twice."""
+        found: dict[str, ForeignSubset] = {}
+        for setting, foreign in self.foreign.items():
+            for subset in foreign.subsets:
+                if subset.name in found or subset.name in self.subsets:
+                    raise InputError(setting, subset.name, "there is another subset of that name; rename a folder")
+                found[subset.name] = subset
+        return found
+
+    @cached_property
+    def sources(self) -> dict[str, list[Source]]:
+        """Subset → its sources, those of other trainers' files too."""
+        imported = {
+            name: [Source(folder=subset.folder, **subset.reading.model_dump(exclude_unset=True))]
+            for name, subset in self.imported.items()
+        }
+        return imported | self.subsets
+
+    @computed_field  # type: ignore[prop-decorator]
+    @cached_property
+    def says(self) -> dict[str, Any]:
+        """What other trainers' files say, and the pictures that they name: a change in either makes another stage."""
+        return {name: [self.sources[name], subset.shown, subset.heldout] for name, subset in self.imported.items()}
+
+    def shown(self, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+        """Subset → what is said of how it is shown, for subsets of so many pictures.
+
+        Where regularisation pictures are to be as many as the others, their repeats are what comes nearest.
+        """
+        shown = {name: subset.shown for name, subset in self.imported.items()}
+        others = sum(counts.get(name, 0) * row.repeats for name, row in shown.items() if not row.regularisation)
+        for foreign in self.foreign.values():
+            own = [subset.name for subset in foreign.subsets if subset.shown.regularisation]
+            pictures = sum(counts.get(name, 0) for name in own)
+            if foreign.even_regularisation and others and pictures:
+                even = {"repeats": max(1, round(others / pictures))}
+                shown |= {name: shown[name].model_copy(update=even) for name in own}
+        return {name: row.model_dump(mode="json") for name, row in shown.items()}
+
+    @property
+    def whole_heldout(self) -> list[str]:
+        """Subsets that are never trained on."""
+        return [*self.heldout_subsets, *(name for name, subset in self.imported.items() if subset.heldout == 1)]
+
+    def share_heldout(self, subset: str) -> float:
+        said = self.imported[subset].heldout if subset in self.imported else None
+        return self.heldout if said is None else said
+
+    @property
+    def notes(self) -> list[str]:
+        """What of other trainers' files has no effect, or another one, here."""
+        notes = [note for foreign in self.foreign.values() for note in foreign.notes]
+        for name, sources in self.subsets.items():
+            for folder in (source.folder for source in sources if source.folder is not None):
+                if match := re.match(r"(\d+)_", folder.name):
+                    notes.append(
+                        f"{name}: the {match[1]} in {folder.name} is not read as repeats here; write repeats = "
+                        f"{match[1]} in `data`, or name the folder around it as train_data_dir"
+                    )
+        return notes
 
     def needs(self) -> list[str]:
         sources = [source for rows in self.subsets.values() for source in rows]
@@ -93,30 +183,30 @@ class Settings(StageSettings):
 
     def purpose(self, subset: str) -> str:
         """What a subset is for: as said in the recipe, else what its toon set says of itself."""
-        toon = next((source.toon for source in self.subsets[subset] if source.toon), None)
+        toon = next((source.toon for source in self.sources[subset] if source.toon), None)
         return self.purposes.get(subset) or (STANDIN_SETS[toon].purpose if toon else "")
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Pictures per subset; a folder that is not there yet counts as 20. Raises InputError for an unknown subset."""
-    folders = dict.fromkeys(source.folder for rows in settings.subsets.values() for source in rows if source.folder)
-    return Plan(
-        counts={name: sum(_expected(source, before) for source in rows) for name, rows in settings.subsets.items()},
-        missing=tuple(
-            InputError(
-                "folder", folder, f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)"
-            )
-            for folder in folders
-            if not folder.exists()
-        ),
+    counts = {name: sum(_expected(source, before) for source in rows) for name, rows in settings.sources.items()}
+    folders = dict.fromkeys(source.folder for rows in settings.sources.values() for source in rows if source.folder)
+    missing = tuple(
+        InputError("folder", folder, f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)")
+        for folder in folders
+        if not folder.exists()
     )
+    return Plan(
+        counts=counts, shown=settings.shown(counts), heldout=settings.whole_heldout, notes=settings.notes,
+        missing=missing,
+    )  # fmt: skip
 
 
 def _expected(source: Source, before: Mapping[str, Plan]) -> int:
     if source.toon:
         return source.count or STANDIN_SETS[source.toon].count
     if source.folder:
-        found = len(scan_folder(source.folder, "")[0]) if source.folder.exists() else ASSUMED
+        found = len(scan_folder(source.folder, "", source)[0]) if source.folder.exists() else ASSUMED
     elif source.stage:
         plan = before[source.stage]
         found = sum(plan.counts.values()) or plan.pictures
@@ -136,39 +226,43 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     refused: list[Refusal] = []
     offers = [
         (subset, source, _offer(source, f"{subset}-{i}", inputs, context, refused))
-        for subset, sources in settings.subsets.items()
+        for subset, sources in settings.sources.items()
         for i, source in enumerate(sources)
     ]
     items: list[Item] = []
     small: list[Small] = []
-    taken: set[Path] = set()
+    taken: set[tuple[str, Path]] = set()
     with context.progress.task(f"read {context.name}", total=sum(len(offer) for _, _, offer in offers)) as task:
         for subset, source, offer in offers:
             inside = {item.sha256 for item in items if item.subset == subset}
+            place = subset if subset in settings.imported else ""  # another trainer's data sets may share pictures
             count = 0
             for candidate in offer:
                 task.advance()
-                if candidate.path in taken or count == source.count:
+                if (place, candidate.path) in taken or count == source.count:
                     continue
                 try:
-                    picture = check(candidate)
+                    picture, mask = check(candidate)
                     if picture.sha256 in inside:
                         raise Refused(f"the same file is in {subset} already")
                 except Refused as reason:
                     refused.append(Refusal(candidate.name, str(reason)))
                     continue
-                items.append(_keep(candidate, picture, subset, context.out))
+                items.append(_keep(candidate, picture, mask, subset, context.out))
                 small.append(Small.of(picture.image))
-                taken.add(candidate.path)
+                taken.add((place, candidate.path))
                 inside.add(picture.sha256)
                 count += 1
     _say_refused(refused, context)
-    for subset in settings.subsets:
+    for subset in settings.sources:
         if not any(item.subset == subset for item in items):
             why = f"; the first: {refused[0].file}, {refused[0].reason}" if refused else ""
             raise InputError(f"stages.{context.name}.subsets.{subset}", "no picture", f"nothing remains of it{why}")
     items = _split(items, group_duplicates(small), settings, context.seed)
-    manifest = write_manifest(context.out, items, {name: settings.purpose(name) for name in settings.subsets}, refused)
+    purposes = {name: settings.purpose(name) for name in settings.sources}
+    manifest = write_manifest(
+        context.out, items, purposes, refused, settings.shown(Counter(item.subset for item in items))
+    )
     for name, row in manifest["subsets"].items():
         held = f", {row['heldout']} of them held out" if row["heldout"] else ""
         context.progress.console.print(f"  {name}: {row['count']} pictures{held}", highlight=False)
@@ -190,7 +284,7 @@ def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused:
         write_set(source.toon, folder, count=source.count)
         return scan_folder(folder, "toon")[0]
     if source.folder:
-        found, bad = scan_folder(source.folder, f"folder:{source.folder.name}")
+        found, bad = scan_folder(source.folder, f"folder:{source.folder.name}", source)
         refused += bad
     elif source.stage:
         folder = inputs.artifact(source.stage).path
@@ -202,20 +296,35 @@ def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused:
     else:
         folder = inputs.artifact(str(source.dataset)).path
         rows = [item for item in read_items(folder) if item.subset == source.subset]
-        found = [Candidate(folder / item.image, item.tags, item.sentence, item.origin) for item in rows]
+        found = [_again(item, folder) for item in rows]
     if source.count is None:
         return found
     place = str(source.folder or source.stage or f"{source.dataset}/{source.subset}")
     return [found[i] for i in generator(context.seed, "choose pictures", place).permutation(len(found))]
 
 
-def _keep(candidate: Candidate, picture: Picture, subset: str, out: Path) -> Item:
-    """Copy the original's bytes into the data set. Group and split are set when all pictures are known."""
+def _again(item: Item, folder: Path) -> Candidate:
+    """A picture of an older data set, with all that was said of it."""
+    own = item.mask == "alpha"
+    mask = folder / item.mask if item.mask and not own else None
+    return Candidate(
+        folder / item.image, item.tags, item.sentence, item.origin, item.kept_first, item.kept_last, mask,
+        Reading(alpha_mask=own), item.file,
+    )  # fmt: skip
+
+
+def _keep(candidate: Candidate, picture: Picture, mask: Picture | None, subset: str, out: Path) -> Item:
+    """Copy the originals' bytes into the data set. Group and split are set when all pictures are known."""
     image = f"images/{picture.sha256}{picture.suffix}"
     write_atomic(out / image, picture.data)
+    weighed = "alpha" if candidate.reading.alpha_mask and picture.image.has_transparency_data else ""
+    if mask is not None:
+        weighed = f"masks/{mask.sha256}{mask.suffix}"
+        write_atomic(out / weighed, mask.data)
     return Item(
         image=image, sha256=picture.sha256, width=picture.width, height=picture.height, subset=subset,
         tags=candidate.tags, sentence=candidate.sentence, group=0, split="train", origin=candidate.origin,
+        file=candidate.name, mask=weighed, kept_first=candidate.kept_first, kept_last=candidate.kept_last,
     )  # fmt: skip
 
 
@@ -224,12 +333,14 @@ def _split(items: Sequence[Item], groups: Sequence[int], settings: Settings, see
 
     Of each subset the share `heldout` of its groups goes out, at least one and never all; which, is drawn per group.
     """
-    held = {group for group, item in zip(groups, items, strict=True) if item.subset in settings.heldout_subsets}
-    for subset in settings.subsets:
+    whole = settings.whole_heldout
+    held = {group for group, item in zip(groups, items, strict=True) if item.subset in whole}
+    for subset in settings.sources:
+        share = settings.share_heldout(subset)
         own = sorted({group for group, item in zip(groups, items, strict=True) if item.subset == subset})
-        if not settings.heldout or subset in settings.heldout_subsets or len(own) < 2:
+        if not share or subset in whole or len(own) < 2:
             continue
-        wanted = min(max(1, round(settings.heldout * len(own))), len(own) - 1)
+        wanted = min(max(1, round(share * len(own))), len(own) - 1)
         order = generator(seed, "held out", subset).permutation(len(own))
         free = [own[i] for i in order if own[i] not in held]
         held |= set(free[: max(0, wanted - (len(own) - len(free)))])

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import computed_field
 
-from onmodel.hashing import sha256_file
+from onmodel.hashing import sha256_file, tree_hash
 from onmodel.ledger.lineage import root
 from onmodel.models import header
 from onmodel.models.lora import read_lora, write_lora
@@ -23,7 +23,7 @@ FILE = "imported.safetensors"
 
 
 class Settings(StageSettings):
-    """`file`: a .safetensors file (kohya, ComfyUI, diffusers or onmodel)."""
+    """`file`: a .safetensors file (kohya, ComfyUI, diffusers or onmodel) or a PEFT folder."""
 
     do: Literal["import"]
     file: Path
@@ -31,7 +31,9 @@ class Settings(StageSettings):
     @computed_field  # type: ignore[prop-decorator]
     @cached_property
     def content(self) -> str | None:
-        """Hash of the file, so that another file under its name makes another stage; None while there is none."""
+        """Hash of the file or folder, so that another under its name makes another stage; None while there is none."""
+        if self.file.is_dir():
+            return tree_hash(self.file)
         return sha256_file(self.file) if self.file.is_file() else None
 
 
@@ -43,15 +45,15 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Read, rewrite, keep the history. Raises InputError when the file is no LoRA of this base."""
     spec = context.family().spec
-    lora = read_lora(settings.file, spec)
-    lineage = header.imported(lora, sha256_file(settings.file), context.name)
+    lora = read_lora(settings.file, spec, dora=True)
+    lineage = header.imported(lora, settings.content or "", context.name)
     claims = lineage[root(lineage)].get("claims", {})
     check_text(" ".join(claims.values()), f"the header of {settings.file.name}")
     facts = header.Facts(
         title=claims.get("modelspec.title", context.name), author=claims.get("modelspec.author", ""),
         license=claims.get("modelspec.license", ""), trigger=claims.get("modelspec.trigger_phrase", ""),
         architecture=spec.architecture, resolution=0, date=claims.get("modelspec.date", ""),
-        merged_from=claims.get("modelspec.merged_from", ""),
+        merged_from=claims.get("modelspec.merged_from", ""), blocks=spec.blocks,
     )  # fmt: skip
     kept = {key: value for key, value in claims.items() if key.startswith("ss_")}
     write_lora(context.out / FILE, lora, header.build(facts, lineage, **kept))

@@ -78,7 +78,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         facts = header.Facts(
             title=f"{context.character.name} {context.name}", author=context.character.author.name,
             license=context.character.license, trigger=context.character.trigger, architecture=spec.architecture,
-            resolution=largest_side(sources), date=context.date,
+            resolution=largest_side(sources), date=context.date, blocks=spec.blocks,
         )  # fmt: skip
         job = Job(sources, blend, spec, settings.size(), settings.alpha)
         told = {"name": context.name, "base": context.base_sha256, "settings": settings.told()}

@@ -167,7 +167,7 @@ def _freeze(source: Model, settings: Settings, base: Base, context: Context,
     history = add([past], "weights", date=context.date, payload_sha256=payload, **named)
     facts = header.Facts(
         title=settings.title, author=character.author.name, license=base.licence.name, trigger=character.trigger,
-        architecture=spec.architecture, resolution=0, date=context.date,
+        architecture=spec.architecture, resolution=0, date=context.date, blocks=spec.blocks,
     )  # fmt: skip
     # What the training wrote stays; what it did not know stays unsaid.
     kept = {key: value for key, value in lora.metadata.items() if key.startswith("ss_")}

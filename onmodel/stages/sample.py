@@ -18,7 +18,7 @@ from onmodel.evaluate.assess import load_references
 from onmodel.evaluate.axes.reproduction import threshold
 from onmodel.evaluate.features import Features, measure
 from onmodel.evaluate.observers import Observers, load_observers
-from onmodel.evaluate.observers.identity import differences, unit
+from onmodel.evaluate.observers.identity import unit
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
 from onmodel.policy import check_text
@@ -166,7 +166,7 @@ def choose(features: Features, references: axes.References, keep: int) -> list[t
     Raises Unavailable with too few references.
     """
     needed = threshold(references)
-    agreement = 1 - differences(features.identity, references.features.identity).mean(1)
+    agreement = references.agreement(features.identity)
     look = np.concatenate([unit(features.tags), unit(features.box)], axis=-1)
     passing = agreement >= needed
     nearest = np.full(len(look), np.inf)

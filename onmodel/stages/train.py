@@ -9,55 +9,86 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from onmodel.dataset.buckets import Size, bucket_sizes, nearest_bucket
-from onmodel.dataset.captions import plain_caption, split_tags
-from onmodel.dataset.latents import encode_pictures
-from onmodel.dataset.manifest import exposure_leaf, read_items
+from onmodel.dataset.buckets import Size, bucket_of, load_weights
+from onmodel.dataset.captions import captions_of, flips_of, plain_caption, split_tags
+from onmodel.dataset.latents import View, encode_pictures
+from onmodel.dataset.manifest import exposure_leaf, read_items, read_subsets
 from onmodel.dataset.merkle import merkle_root
+from onmodel.dataset.rules import SubsetShowing
+from onmodel.dataset.summary import Shot, say_captions, say_crops, say_exposures
+from onmodel.dataset.texts import encode_captions
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.models import header
-from onmodel.models.family import Family, FamilySpec, Text
-from onmodel.models.lora import Factors, read_lora, regauge, write_lora
+from onmodel.models.family import Family, FamilySpec
+from onmodel.models.lora import read_lora, regauge
 from onmodel.models.weights import payload_sha256
+from onmodel.policy import check_text
 from onmodel.records import Artifact, Item
+from onmodel.sample.pictures import Request, Sampling, parameters, png_bytes
+from onmodel.sample.sampler import Job, generate
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
-from onmodel.train.adapters import Adapters, fresh_factors
-from onmodel.train.loop import Example, captions_of, epoch_batches, train
-from onmodel.train.options import Options
+from onmodel.train.adapters import Trained
+from onmodel.train.loop import Example, epoch_steps, train
+from onmodel.train.networks import make_network, trained_layers
+from onmodel.train.optimizers import OPTIMIZERS, check_device, optimizer_class
+from onmodel.train.options import Options, Preview
 from onmodel.train.state import History, State
 
 TAGS_IN_HEADER = 100  # the most frequent of each subset
 METRICS = "metrics.jsonl"
 
 
-class Share(StageSettings):
-    """One subset and how often an epoch shows each of its pictures. `stage` names another data set than the run's."""
+class Share(StageSettings, SubsetShowing):
+    """One subset and how it is shown: `repeats` says how often an epoch shows each of its pictures.
+
+    What is not said here is as the data set's own file says (curate's `dataset_config`), else as the run says.
+    `stage` names another data set than the run's.
+    """
 
     subset: str
-    repeats: int = Field(1, ge=1)
     stage: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.stage}/{self.subset}" if self.stage else self.subset
+
+    @property
+    def exposures(self) -> int:
+        """How often an epoch shows each picture, when everything is said."""
+        return self.repeats * len(self.resolutions)
 
 
 class Settings(StageSettings, Options):
-    """`dataset` is a curate stage. `start` is a model to train on from, brought to this run's rank and alpha."""
+    """`dataset` is a curate stage; without `data`, all its subsets are trained on, but those that are held out whole.
+
+    The loss of regularisation pictures counts `prior_weight`. `start` is a model to train on from, brought to this
+    run's rank and alpha; a file from elsewhere comes in through an `import` stage.
+    """
 
     do: Literal["train"]
     dataset: str
-    data: list[Share] = Field(min_length=1)
+    data: list[Share] | None = Field(None, min_length=1)
+    prior_weight: float = Field(1.0, ge=0)
     start: str | None = None
+
+    @model_validator(mode="after")
+    def _begins(self) -> Self:
+        if self.start is not None and self.network == "lokr":
+            raise ValueError('a LoKr begins at nothing; without start, or with network = "lora"')
+        return self
 
     @field_validator("data")
     @classmethod
-    def _once(cls, data: list[Share]) -> list[Share]:
-        seen = Counter((share.stage, share.subset) for share in data)
+    def _once(cls, data: list[Share] | None) -> list[Share] | None:
+        seen = Counter((share.stage, share.subset) for share in data or ())
         for (_, subset), count in seen.items():
             if count > 1:
                 raise ValueError(f"names {subset!r} {count} times; add up its repeats")
@@ -69,84 +100,121 @@ class Settings(StageSettings, Options):
     @property
     def datasets(self) -> list[str]:
         """The curate stages that the run takes pictures from."""
-        return list(dict.fromkeys([self.dataset, *(share.stage for share in self.data if share.stage)]))
+        return list(dict.fromkeys([self.dataset, *(share.stage for share in self.data or () if share.stage)]))
 
-    @property
-    def exposures(self) -> dict[str, int]:
-        """How often the run shows each picture of a subset."""
-        return {_label(share): share.repeats * self.epochs for share in self.data}
+    def shares(self, known: Mapping[str, Plan]) -> list[Share]:
+        """What is trained on, with everything said. `known`: data set → its subsets, as a plan or a manifest says.
+
+        Raises InputError for a subset that its data set does not have.
+        """
+        own = known[self.dataset]
+        data = self.data or [Share(subset=name) for name in own.counts if name not in own.heldout]
+        if not data:
+            raise InputError("dataset", self.dataset, "has no subset to train on; name a curate stage")
+        for share in data:
+            counts = known[share.stage or self.dataset].counts
+            if share.subset not in counts:
+                there = ", ".join(counts) or "none; name a curate stage"
+                raise InputError("data.subset", share.subset, f"subsets of {share.stage or self.dataset}: {there}")
+        return [share.over(self, known[share.stage or self.dataset].shown.get(share.subset, {})) for share in data]
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Exposures, steps and checkpoints. Steps are a few more when pictures have several sizes, fewer when some are held
-    out. Raises InputError for a subset that its data set does not have.
+    out. Raises InputError for a subset that its data set does not have, or an optimizer that cannot be had.
     """
-    shown = 0
-    for share in settings.data:
-        counts = before[share.stage or settings.dataset].counts
-        if share.subset not in counts:
-            known = ", ".join(counts) or "none; name a curate stage"
-            raise InputError("data.subset", share.subset, f"subsets of {share.stage or settings.dataset}: {known}")
-        shown += counts[share.subset] * share.repeats
+    optimizer_class(settings)
+    shares = settings.shares(before)
+    shown = sum(before[share.stage or settings.dataset].counts[share.subset] * share.exposures for share in shares)
     kept = sum(settings.kept(epoch) for epoch in range(1, settings.epochs + 1))
-    steps = math.ceil(shown / settings.batch) * settings.epochs
-    return Plan(steps=steps, exposures=settings.exposures, models=kept)
+    if settings.keep_last or settings.keep_best:
+        kept = min(kept, (settings.keep_last or 1) + (settings.keep_best or 0))  # the end always stays
+    steps = math.ceil(math.ceil(shown / settings.batch) / settings.gradient_accumulation) * settings.epochs
+    return Plan(steps=steps, exposures=_exposures(shares, settings.epochs), models=kept)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Train, keeping checkpoints. Raises InputError for data or a start that does not fit, StateError when damaged."""
     torch.set_num_threads(context.threads)
-    sweep(context.scratch)
-    sweep(context.out)
+    first = context.processes.first
+    if first:
+        sweep(context.scratch)
+        sweep(context.out)
     family = context.family()
     if family.spec.prediction != "flow":
         raise InputError("base", family.spec.name, f"predicts {family.spec.prediction}; only flow models are trained")
-    pictures = _pictures(inputs, settings, context)
-    sizes = bucket_sizes(settings.resolution, family.spec.multiple)
-    buckets = {picture.path: nearest_bucket(picture.item.width, picture.item.height, sizes) for picture in pictures}
-    latents = encode_pictures(family, buckets, context.scratch, context.progress)
-    examples, heldout = _examples(pictures, latents, settings, context)
-    texts = _encode_captions(family, [*examples, *heldout], context)
+    device = next(family.transformer.parameters()).device
+    check_device(settings, device)
+    for prompt in settings.preview.prompts if settings.preview else []:
+        check_text(prompt, f"stages.{context.name}.preview.prompts")
+    adapters, parents = _network(inputs, settings, context, family)
+    shares = settings.shares({name: _known(inputs.artifact(name).path) for name in settings.datasets})
+    pictures = _pictures(inputs, shares, settings, context, family.spec.multiple)
+    shots = [picture.shot for picture in pictures]
+    say_exposures(shots, settings.epochs, context.progress.console)
+    say_crops(shots, context.progress.console)
+    lost = say_captions(shots, family.text_losses, context.progress.console)
+    if not first:
+        context.processes.wait()  # the first encodes, the others map what it wrote
+    latents = encode_pictures(family, [view for p in pictures for view in p.views], context.scratch, context.progress)
+    examples, heldout = _examples(pictures, latents, settings, context, family.spec.downscale)
+    captions = {caption for example in (*examples, *heldout) for caption in example.captions}
+    texts = encode_captions(family, captions, context.scratch, context.progress)
+    if first:
+        context.processes.wait()
 
-    factors, parents = _first_factors(inputs, settings, context, family.spec)
-    adapters = Adapters(factors, next(family.transformer.parameters()).device)
-    state = State(context.scratch, adapters, settings.weight_decay)
+    state = State(context.scratch, adapters, settings)
     _check_kept(state.history, context.out)
 
-    dtype = _precision(settings, adapters.flat.device)
-    steps_per_epoch = len(epoch_batches(examples, 1, settings.batch, context.seed))
+    dtype = _precision(settings, device)
+    steps_per_epoch = len(epoch_steps(examples, 1, settings, context.seed))
     steps = steps_per_epoch * settings.epochs
     facts = {
         "settings": settings.told(),
-        "exposures": settings.exposures,
+        "shares": [share.model_dump(mode="json") for share in shares],
+        "exposures": _exposures(shares, settings.epochs),
         "pictures": _count(pictures),
-        "root": merkle_root(exposure_leaf(one.item, _label(one.share), one.share.repeats) for one in pictures),
+        "root": merkle_root(
+            exposure_leaf(item, share.label, share.exposures)
+            for share, item in dict.fromkeys((picture.share, picture.item) for picture in pictures)
+        ),
         "steps": steps,
-        "layers": len(factors),
+        "layers": len(adapters.parts),
         "precision": str(dtype).removeprefix("torch."),
     }
     data = [inputs.lineage(name) for name in settings.datasets]
     this_run = add(
         [context.base, context.recipe, *data, *parents], "run", name=context.name, seed=context.seed, **facts
     )
-    words = _kohya_words(settings, context, pictures, buckets, steps)
+    words = _kohya_words(settings, context, shares, pictures, steps)
 
     def keep(epoch: int, step: int) -> str:
+        _remove_dropped(state.history, context.out)
         path, draft = context.out / _file(epoch), context.scratch / "draft.safetensors"
-        lora = adapters.lora()
-        write_lora(draft, lora, {})  # the history names the hash of the tensors, and stands before them in the file
+        saved = {"fp32": "F32", "bf16": "BF16"}[settings.save_precision]
+        # The history names the hash of the tensors, and stands before them in the file.
+        adapters.write(draft, {}, saved)
         lineage = _checkpoint(this_run, epoch, step, draft)
         about = _about(context, settings, family.spec, epoch)
-        write_lora(path, lora, header.build(about, lineage, **words, ss_epoch=str(epoch), ss_steps=str(step)))
+        adapters.write(path, header.build(about, lineage, **words, ss_epoch=str(epoch), ss_steps=str(step)), saved)
         return sha256_file(path)
+
+    def preview(epoch: int) -> None:
+        assert settings.preview is not None
+        _preview(family, settings.preview, settings, context, epoch)
 
     train(
         family, state, examples, heldout, texts, settings,
-        seed=context.seed, dtype=dtype, progress=context.progress, keep=keep,
+        seed=context.seed, dtype=dtype, progress=context.progress, keep=keep, preview=preview,
+        processes=context.processes, record=context.record,
     )  # fmt: skip
+    if not first:
+        return Artifact("run", "", context.out)
+    _remove_dropped(state.history, context.out)
     rows = state.history.rows(steps_per_epoch)
     write_atomic(context.out / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
     write_json(context.out / "run.json", facts)
+    write_json(context.out / "pictures.json", [shot.as_dict(settings.epochs, lost) for shot in shots])
     kept = sorted(state.history.kept)
     write_models(context.out, [(f"{context.name}@{epoch}", epoch, _file(epoch)) for epoch in kept])
     checkpoints = [_checkpoint(this_run, e, e * steps_per_epoch, context.out / _file(e)) for e in kept]
@@ -155,92 +223,125 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
 @dataclass(frozen=True)
 class Picture:
-    """An item with its share of the run and its file."""
+    """An item at one resolution, with its share of the run, its file, and that of its mask."""
 
     item: Item
     share: Share
     path: Path
+    mask: Path | None
+    size: Size
+
+    @property
+    def views(self) -> list[View]:
+        """What is encoded of it: both sides of what may be mirrored."""
+        flips = (False, True) if self.share.flip and self.item.split == "train" else (False,)
+        return [View(self.path, self.size, flip) for flip in flips]
+
+    @property
+    def shot(self) -> Shot:
+        return Shot(self.share.label, self.item, self.size, self.share)
 
 
-def _pictures(inputs: Inputs, settings: Settings, context: Context) -> list[Picture]:
-    """The pictures of every share.
+def _known(folder: Path) -> Plan:
+    """What a data set that was made holds."""
+    subsets = read_subsets(folder)
+    return Plan(
+        counts={name: row["count"] for name, row in subsets.items()},
+        shown={name: row["shown"] for name, row in subsets.items() if "shown" in row},
+        heldout=[name for name, row in subsets.items() if row["heldout"] == row["count"]],
+    )
 
-    Raises InputError for a subset that is missing, has nothing to train on, or lacks the sentences that are asked for.
+
+def _pictures(
+    inputs: Inputs, shares: Sequence[Share], settings: Settings, context: Context, multiple: int
+) -> list[Picture]:
+    """The pictures of every share at each of its resolutions.
+
+    Raises InputError for a subset that has nothing to train on, or lacks the sentences that are asked for.
     """
     field = f"stages.{context.name}.data.subset"
     pictures = []
-    for share in settings.data:
+    for share in shares:
         folder = inputs.artifact(share.stage or settings.dataset).path
-        items = read_items(folder)
-        own = [item for item in items if item.subset == share.subset]
-        if not own:
-            known = ", ".join(dict.fromkeys(item.subset for item in items))
-            raise InputError(field, share.subset, f"no such subset; the data set has {known}")
+        own = [item for item in read_items(folder) if item.subset == share.subset]
         if all(item.split == "heldout" for item in own):
             raise InputError(field, share.subset, "all its pictures are held out; train on another subset")
         silent = sum(not item.sentence for item in own)
-        if settings.caption == "sentence" and silent:
+        if share.caption == "sentence" and silent:
             raise InputError(
                 field, share.subset, f'{silent} pictures have no sentence; write them or use caption = "tags"'
             )
-        pictures += [Picture(item, share, folder / item.image) for item in own]
+        for item in own:
+            path = folder / item.image
+            mask = path if item.mask == "alpha" else folder / item.mask if item.mask else None
+            for resolution in share.resolutions:
+                size = bucket_of(item.width, item.height, resolution, share, multiple)
+                pictures.append(Picture(item, share, path, mask, size))
     return pictures
 
 
 def _examples(
-    pictures: Sequence[Picture], latents: Mapping[Path, Tensor], settings: Settings, context: Context
+    pictures: Sequence[Picture], latents: Mapping[View, Tensor], settings: Settings, context: Context, downscale: int
 ) -> tuple[list[Example], list[Example]]:
-    """What is trained on, and what the held-out loss is measured on."""
+    """What is trained on, and what the held-out loss is measured on. Regularisation is never the latter."""
     examples, heldout = [], []
     for picture in pictures:
-        item, repeats = picture.item, picture.share.repeats
+        item, share = picture.item, picture.share
+        sides = [latents[view] for view in picture.views]
+        mask = None
+        if picture.mask is not None:
+            mask = torch.from_numpy(load_weights(picture.mask, item.mask == "alpha", picture.size, downscale))
         if item.split == "train":
-            captions = captions_of(item, repeats, settings, context.seed)
-            examples.append(Example(item, latents[picture.path], repeats, captions))
-        elif settings.validation:
-            captions = [plain_caption(item, settings.caption_rules)]
-            heldout.append(Example(item, latents[picture.path], 0, captions))
+            captions = captions_of(item, share.repeats, settings.epochs, share.caption_rules, context.seed)
+            weight = share.loss_weight * (settings.prior_weight if share.regularisation else 1.0)
+            flipped = sides[1] if share.flip else None
+            flips = flips_of(item, share.repeats * settings.epochs, context.seed) if share.flip else []
+            examples.append(Example(item, sides[0], share.repeats, captions, flipped, flips, mask, weight))
+        elif settings.validation and not share.regularisation:
+            heldout.append(Example(item, sides[0], 0, [plain_caption(item, share.caption_rules)], mask_hw=mask))
+    if settings.keep_best is not None and not heldout:
+        raise InputError("keep_best", settings.keep_best, "no picture is held out to judge by; set heldout in curate")
     if settings.validation and not heldout:
         note = "  no picture is held out, so no held-out loss is measured"
         context.progress.console.print(note, style="yellow", highlight=False)
     return examples, heldout
 
 
-def _encode_captions(family: Family, examples: Sequence[Example], context: Context) -> dict[str, Text]:
-    captions = sorted({caption for example in examples for caption in example.captions})
-    texts = {}
-    with context.progress.task("encode captions", total=len(captions)) as task:
-        for caption in captions:
-            (texts[caption],) = family.encode_text([caption])
-            task.advance()
-    return texts
-
-
-def _first_factors(
-    inputs: Inputs, settings: Settings, context: Context, spec: FamilySpec
-) -> tuple[dict[str, Factors], list[Lineage]]:
-    """The factors that training begins with, in the model's order, and the history of the LoRA that they come from.
+def _network(inputs: Inputs, settings: Settings, context: Context, family: Family) -> tuple[Trained, list[Lineage]]:
+    """What is trained, in the model's order, and the history of the LoRA that it begins with.
 
     Layers of `start` beyond the targets are trained too, or its change would be lost.
     """
-    targets = spec.targets(settings.targets)
-    fresh = fresh_factors(targets, settings.rank, settings.alpha, context.seed)
+    spec, device = family.spec, next(family.transformer.parameters()).device
+    gauges = trained_layers(spec, settings)
     if settings.start is None:
-        return fresh, []
-    model = inputs.model(settings.start)
-    found = read_lora(model.path, spec)
-    start = regauge(found, settings.rank, settings.alpha, context.seed)
-    ranks = sorted({factors.rank for factors in found.modules.values()})
+        return make_network(family, settings, gauges, context.seed, device), []
+    model, chosen = inputs.model(settings.start), inputs.artifact(settings.start)
+    found = read_lora(model.path, spec, dora=settings.network == "dora")
+    start = regauge(found, {name: settings.gauge(name) for name in found.modules}, context.seed).modules
+    ranks = sorted({row.rank for row in found.modules.values()})
     note = f"  starts from {model.name}: rank {ranks[-1]}, alpha {found.trained_alpha or ranks[-1]:g}"
     note += f" → rank {settings.rank}, alpha {settings.alpha:g}, the same change of the base"
-    if beyond := set(start.modules) - set(fresh):
+    if beyond := set(start) - set(gauges):
         note += f"; {len(beyond)} layers beyond {settings.targets} are trained too"
     context.progress.console.print(note, highlight=False)
-    both = {**fresh, **start.modules}
-    ordered = {linear.name: both[linear.name] for linear in spec.linears if linear.name in both}
-    chosen = inputs.artifact(settings.start)
     why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
-    return ordered, [header.lineage_of(found, model.sha256), *why]
+    network = make_network(family, settings, gauges, context.seed, device, start)
+    return network, [header.lineage_of(found, model.sha256), *why]
+
+
+def _preview(family: Family, preview: Preview, settings: Settings, context: Context, epoch: int) -> None:
+    """Draw the preview's prompts with the base as it is being trained."""
+    side = max(settings.resolutions) // family.spec.multiple * family.spec.multiple
+    width, height = (preview.size, preview.size) if isinstance(preview.size, int) else preview.size or (side, side)
+    sampling = Sampling(preview.steps, preview.guidance, preview.shift, 1.0, width, height)
+    jobs = [Job(prompt, preview.negative, preview.seed + i, width, height) for i, prompt in enumerate(preview.prompts)]
+    made = generate(family, jobs, steps=preview.steps, guidance=preview.guidance, shift=preview.shift,
+                    batch=settings.batch)  # fmt: skip
+    for i, (job, image) in enumerate(made):
+        text = parameters(context.base_sha256, Request(job.prompt, job.negative, job.seed), sampling)
+        path = context.out / "previews" / f"epoch-{epoch:04d}-{i:02d}.png"
+        write_atomic(path, png_bytes(image, f"{text}, Training: {context.name} epoch {epoch}"))
 
 
 def _precision(settings: Settings, device: torch.device) -> torch.dtype:
@@ -260,6 +361,13 @@ def _check_kept(history: History, out: Path) -> None:
             raise StateError(path, "is missing" if not path.is_file() else "was changed since it was written")
 
 
+def _remove_dropped(history: History, out: Path) -> None:
+    """Delete checkpoints that the saved state no longer names: by a keep-rule, or written just before a kill."""
+    for path in out.glob("epoch-*.safetensors"):
+        if path.name not in {_file(epoch) for epoch in history.kept}:
+            path.unlink()
+
+
 def _checkpoint(this_run: Lineage, epoch: int, step: int, weights: Path) -> Lineage:
     return add([this_run], "checkpoint", epoch=epoch, step=step, payload_sha256=payload_sha256(weights))
 
@@ -268,58 +376,79 @@ def _about(context: Context, settings: Settings, spec: FamilySpec, epoch: int) -
     character = context.character
     return header.Facts(
         title=f"{character.name} {context.name} epoch {epoch}", author=character.author.name, license=character.license,
-        trigger=character.trigger, architecture=spec.architecture, resolution=settings.resolution, date=context.date,
+        trigger=character.trigger, architecture=spec.architecture, resolution=max(settings.resolutions),
+        date=context.date, blocks=spec.blocks,
     )  # fmt: skip
 
 
 def _kohya_words(
-    settings: Settings, context: Context, pictures: Sequence[Picture], buckets: Mapping[Path, Size], steps: int
+    settings: Settings, context: Context, shares: Sequence[Share], pictures: Sequence[Picture], steps: int
 ) -> dict[str, str]:
     """What kohya's tools write about a training and other tools read."""
-    tags: dict[str, Counter[str]] = {_label(share): Counter() for share in settings.data}
+    row = OPTIMIZERS[settings.optimizer]
+    tags: dict[str, Counter[str]] = {share.label: Counter() for share in shares}
     trained = [picture for picture in pictures if picture.item.split == "train"]
-    for picture in trained:
-        tags[_label(picture.share)].update(split_tags(picture.item.tags))
-    counts = Counter(_label(picture.share) for picture in trained)
-    sizes = Counter(buckets[picture.path] for picture in trained)
+    for label, item in dict.fromkeys((picture.share.label, picture.item) for picture in trained):
+        tags[label].update(split_tags(item.tags))
+    counts = _count(trained)
+    sizes = Counter(picture.size for picture in trained)
     datasets = [
         {
-            "name": _label(share),
+            "name": share.label,
             "num_repeats": share.repeats,
-            "img_count": counts[_label(share)],
-            "keep_tokens": settings.keep_tokens,
-            "shuffle_caption": settings.shuffle_tags,
-            "caption_tag_dropout_rate": settings.tag_dropout,
-            "caption_dropout_rate": settings.caption_dropout,
+            "img_count": counts[share.label]["train"],
+            "is_reg": share.regularisation,
+            "keep_tokens": share.keep_tokens,
+            "shuffle_caption": share.shuffle_tags,
+            "caption_tag_dropout_rate": share.tag_dropout,
+            "caption_dropout_rate": share.caption_dropout,
+            "flip_aug": share.flip,
         }
-        for share in settings.data
+        for share in shares
     ]
     bucket_info = {str(i): {"resolution": list(size), "count": sizes[size]} for i, size in enumerate(sorted(sizes))}
     return {
         "ss_output_name": context.name,
         "ss_learning_rate": repr(settings.learning_rate),
-        "ss_optimizer": "torch.optim.AdamW",
+        "ss_optimizer": f"{row.module}.{row.name}",
+        "ss_optimizer_args": _json(settings.optimizer_args) if settings.optimizer_args else "",
         "ss_lr_scheduler": settings.schedule,
         "ss_lr_warmup_steps": str(settings.warmup),
         "ss_max_grad_norm": repr(settings.grad_clip),
         "ss_seed": str(context.seed),
         "ss_num_epochs": str(settings.epochs),
         "ss_max_train_steps": str(steps),
-        "ss_num_train_images": str(sum(picture.share.repeats for picture in trained)),
+        "ss_num_train_images": str(sum(p.share.repeats for p in trained if not p.share.regularisation)),
+        "ss_num_reg_images": str(sum(p.share.repeats for p in trained if p.share.regularisation)),
+        "ss_prior_loss_weight": repr(settings.prior_weight),
         "ss_total_batch_size": str(settings.batch),
-        "ss_gradient_checkpointing": str(settings.gradient_checkpointing),
+        "ss_gradient_accumulation_steps": str(settings.gradient_accumulation),
+        **_network_words(settings),
         "ss_tag_frequency": _json({name: dict(count.most_common(TAGS_IN_HEADER)) for name, count in tags.items()}),
         "ss_datasets": _json(datasets),
         "ss_bucket_info": _json({"buckets": bucket_info}),
     }
 
 
+def _network_words(settings: Settings) -> dict[str, str]:
+    """What LyCORIS calls a network that is no plain LoRA."""
+    if settings.network == "lora":
+        return {}
+    if settings.network == "dora":
+        return {"ss_network_module": "lycoris.kohya", "ss_network_args": _json({"algo": "lora", "dora_wd": True})}
+    return {
+        "ss_network_module": "lycoris.kohya",
+        "ss_network_args": _json({"algo": "lokr", "factor": settings.lokr_factor}),
+        "ss_network_dim": "Dynamic" if settings.ranks else str(settings.rank),
+        "ss_network_alpha": "" if settings.ranks else f"{settings.alpha:g}",
+    }
+
+
 def _count(pictures: Sequence[Picture]) -> dict[str, dict[str, int]]:
     """Pictures of each share, trained on and held out."""
     rows: dict[str, dict[str, int]] = {}
-    for picture in pictures:
-        row = rows.setdefault(_label(picture.share), {"train": 0, "heldout": 0})
-        row[picture.item.split] += 1
+    for label, _, split in dict.fromkeys((p.share.label, p.item.sha256, p.item.split) for p in pictures):
+        rows.setdefault(label, {"train": 0, "heldout": 0})[split] += 1
     return rows
 
 
@@ -327,8 +456,9 @@ def _file(epoch: int) -> str:
     return f"epoch-{epoch:04d}.safetensors"
 
 
-def _label(share: Share) -> str:
-    return f"{share.stage}/{share.subset}" if share.stage else share.subset
+def _exposures(shares: Sequence[Share], epochs: int) -> dict[str, int]:
+    """How often the run shows each picture of a subset."""
+    return {share.label: share.exposures * epochs for share in shares}
 
 
 def _json(value: object) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from onmodel.toon.attributes import BACKGWA, RGB, VOCABULARY, WORLD, Distribution, Toon, uniform, visible
+from onmodel.toon.attributes import BACKGWA, RGB, VOCABULARY, WORLD, Distribution, Toon, sample_toon, uniform, visible
 from onmodel.toon.captions import sentence, tags
 from onmodel.toon.draw import draw
 
@@ -54,7 +54,10 @@ class Faults:
 
 @dataclass(frozen=True)
 class SetSpec:
-    """One data set: attributes not in `distribution` follow WORLD when free and BACKGWA's design otherwise."""
+    """One data set: attributes not in `distribution` follow WORLD when free and BACKGWA's design otherwise.
+
+    `others` shows characters of the WORLD instead, captions in full and without her trigger: regularisation pictures.
+    """
 
     name: str
     count: int
@@ -63,6 +66,7 @@ class SetSpec:
     distribution: Distribution = field(default_factory=dict)
     faults: Faults = Faults()
     tied: tuple[str, ...] = ()  # attributes whose leading values fall on the same pictures
+    others: bool = False
 
 
 def _lead(attribute: str, **weights: float) -> dict[str, float]:
@@ -153,6 +157,9 @@ STANDIN_SETS: dict[str, SetSpec] = {
             106,
             _balanced("style", "expression", "background", "pose", "view"),
         ),
+        SetSpec(
+            "others", 80, "regularisation: other characters, so that hers hangs on the trigger alone", 108, others=True
+        ),
         SetSpec("reference", 24, "held out: never trained on, without faults", 107, _balanced("style", "expression")),
     )
 }
@@ -180,6 +187,9 @@ def _apportion(weights: Mapping[str, float], count: int) -> list[str]:
 
 def deal(spec: SetSpec) -> tuple[Toon, ...]:
     """The toons of a set, in order."""
+    if spec.others:
+        rng = _rng(spec, "others")
+        return tuple(sample_toon(rng) for _ in range(spec.count))
     columns: dict[str, Sequence[str]] = {}
     for attribute in VOCABULARY:
         if attribute not in spec.distribution and attribute not in FREE:
@@ -225,6 +235,8 @@ def draw_item(spec: SetSpec, i: int, size: Size = (96, 96)) -> tuple[Image.Image
     image = draw(toon, *size)
     if faults.yellow_tint and i in _chosen(spec, "tinted", spec.count, faults.tinted):
         image = Image.blend(image, Image.new("RGB", image.size, WARM_YELLOW), faults.yellow_tint)
+    if spec.others:
+        return image, toon, ", ".join(tags(toon)), sentence(toon, rng=_rng(spec, "words", i))
     errors = _mislabelled(spec, toons).get(i, {})
     said = toon.replace(**{name: value for name, value in errors.items() if value})
     silent = _as_designed(toon) | faults.unlabelled | {name for name, value in errors.items() if not value}

@@ -1,28 +1,32 @@
-"""LoRA factors put into a base for training, all in one flat tensor, and taken out again without a trace.
+"""What a run trains, all in one flat tensor, put into a base and taken out again without a trace; and plain LoRA.
 
-A wrapper of our own, not peft's: the same result (tested) at two thirds of the step time on small layers, because it
-casts once, has no dropout or adapter bookkeeping, and the optimizer sees one parameter instead of two per layer.
+For LoRA a wrapper of our own, not peft's: the same result (tested) at two thirds of the step time on small layers,
+because it casts once, has no dropout or adapter bookkeeping, and the optimizer sees one parameter instead of two per
+layer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from onmodel.models.family import Family, FamilySpec, Linear
-from onmodel.models.lora import Factors, Lora
+from onmodel.models.lora import Factors, Lora, write_lora
 from onmodel.randomness import generator
 
 
 class LoraLinear(nn.Module):
     """A frozen linear layer plus scale · up @ down. Products are taken in `dtype`, the factors stay float32."""
 
+    _weight: Tensor
+
     def __init__(self, base: nn.Linear, down: nn.Parameter, up: nn.Parameter, scale: float, dtype: torch.dtype) -> None:
         super().__init__()
         self.base, self.down, self.up, self.scale, self.dtype = base, down, up, scale, dtype
-        self._weight = base.weight.detach().to(dtype)
+        self.register_buffer("_weight", base.weight.detach().to(dtype), persistent=False)
         self._bias = None if base.bias is None else base.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,30 +36,56 @@ class LoraLinear(nn.Module):
         return (functional.linear(x_low, self._weight, self._bias) + change).to(x.dtype)
 
 
-class Adapters:
-    """The factors of all layers as views into one flat float32 tensor, with one flat gradient.
+class Trained:
+    """What a run trains: tensors of every layer, by their role, as views into one flat float32 tensor.
 
-    One tensor makes a step of the optimizer, the norm of the gradient and the state of a run single operations.
+    One tensor with one gradient makes a step of the optimizer, the norm of the gradient, an average of the weights and
+    the state of a run single operations.
     """
 
-    def __init__(self, factors: Mapping[str, Factors], device: torch.device) -> None:
-        self._alphas = {name: row.alpha for name, row in factors.items()}
-        pieces = [tensor.float() for row in factors.values() for tensor in (row.down, row.up)]
+    def __init__(self, layers: Mapping[str, Mapping[str, Tensor]], device: torch.device) -> None:
+        pieces = [tensor.float() for parts in layers.values() for tensor in parts.values()]
         self.flat = nn.Parameter(torch.cat([piece.reshape(-1) for piece in pieces]).to(device))
-        self.flat.grad = torch.zeros_like(self.flat)
-        self.layers: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
+        self.gradient = self.flat.grad = torch.zeros_like(self.flat)
+        self.parts: dict[str, dict[str, nn.Parameter]] = {}
         offset = 0
-        for name, row in factors.items():
-            pair = []
-            for shape in (row.down.shape, row.up.shape):
-                part = slice(offset, offset := offset + shape.numel())
-                view = nn.Parameter(self.flat.detach()[part].view(shape))
-                view.grad = self.flat.grad[part].view(shape)  # autograd adds into it, so the flat gradient fills
-                pair.append(view)
-            self.layers[name] = (pair[0], pair[1])
+        for name, parts in layers.items():
+            self.parts[name] = {}
+            for role, tensor in parts.items():
+                span = slice(offset, offset := offset + tensor.numel())
+                view = nn.Parameter(self.flat.detach()[span].view(tensor.shape))
+                view.grad = self.gradient[span].view(tensor.shape)  # autograd adds into it, so the flat gradient fills
+                self.parts[name][role] = view
+
+    def tensors(self) -> list[nn.Parameter]:
+        """The views, for what needs matrices."""
+        return [view for parts in self.parts.values() for view in parts.values()]
+
+    def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
+        """The layer with its change, large products taken in `dtype`."""
+        raise NotImplementedError
+
+    def write(self, path: Path, words: Mapping[str, str], dtype: str) -> None:
+        """Write a checkpoint of what the tensors are now, in F32, BF16 or F16."""
+        raise NotImplementedError
+
+
+class Adapters(Trained):
+    """The factors of a LoRA."""
+
+    def __init__(self, factors: Mapping[str, Factors], device: torch.device) -> None:
+        super().__init__({name: {"down": row.down, "up": row.up} for name, row in factors.items()}, device)
+        self._alphas = {name: row.alpha for name, row in factors.items()}
+        self.layers = {name: (parts["down"], parts["up"]) for name, parts in self.parts.items()}
 
     def scale(self, name: str) -> float:
         return self._alphas[name] / self.layers[name][0].shape[0]
+
+    def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
+        return LoraLinear(layer, *self.layers[name], self.scale(name), dtype)
+
+    def write(self, path: Path, words: Mapping[str, str], dtype: str) -> None:
+        write_lora(path, self.lora(), words, dtype=dtype)
 
     def lora(self) -> Lora:
         """A copy of the factors as they are now, on the CPU."""
@@ -65,19 +95,26 @@ class Adapters:
         })  # fmt: skip
 
 
-def fresh_factors(linears: Sequence[Linear], rank: int, alpha: float, seed: int) -> dict[str, Factors]:
-    """Factors that change nothing yet: down uniform in ±1/√in as PEFT draws it, up zero. Drawn per layer."""
+def fresh_factors(linears: Sequence[Linear], gauges: Mapping[str, tuple[int, float]], seed: int) -> dict[str, Factors]:
+    """Factors of each layer's (rank, alpha) that change nothing yet: down uniform in ±1/√in as PEFT draws it, up zero.
+    Drawn per layer.
+    """
     factors = {}
     for linear in linears:
-        bound = linear.in_features**-0.5
-        drawn = generator(seed, "lora", linear.name).uniform(-bound, bound, (rank, linear.in_features))
-        down = torch.from_numpy(drawn).float()
+        rank, alpha = gauges[linear.name]
+        down = uniform((rank, linear.in_features), seed, "lora", linear.name)
         factors[linear.name] = Factors(down, torch.zeros(linear.out_features, rank), alpha)
     return factors
 
 
+def uniform(shape: tuple[int, int], seed: int, purpose: str, layer: str) -> Tensor:
+    """A matrix with values uniform in ±1/√columns, drawn by counter."""
+    bound = shape[1] ** -0.5
+    return torch.from_numpy(generator(seed, purpose, layer).uniform(-bound, bound, shape)).float()
+
+
 @contextmanager
-def attached(family: Family, adapters: Adapters, dtype: torch.dtype) -> Iterator[None]:
+def attached(family: Family, adapters: Trained, dtype: torch.dtype) -> Iterator[None]:
     """Within the context the base, frozen, computes with the adapters; then its own layers are back in place."""
     family.transformer.requires_grad_(False)
     places = {linear.name: linear.diffusers for linear in _linears(family.spec, adapters)}
@@ -85,13 +122,12 @@ def attached(family: Family, adapters: Adapters, dtype: torch.dtype) -> Iterator
     try:
         for name, layer in originals.items():
             assert isinstance(layer, nn.Linear)
-            down, up = adapters.layers[name]
-            family.transformer.set_submodule(places[name], LoraLinear(layer, down, up, adapters.scale(name), dtype))
+            family.transformer.set_submodule(places[name], adapters.wrapped(name, layer, dtype))
         yield
     finally:
         for name, layer in originals.items():
             family.transformer.set_submodule(places[name], layer)
 
 
-def _linears(spec: FamilySpec, adapters: Adapters) -> list[Linear]:
-    return [linear for linear in spec.linears if linear.name in adapters.layers]
+def _linears(spec: FamilySpec, adapters: Trained) -> list[Linear]:
+    return [linear for linear in spec.linears if linear.name in adapters.parts]

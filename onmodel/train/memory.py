@@ -1,15 +1,17 @@
 """Peak memory of a training step, found without a weight: the real step runs on tensors that have shapes but no data.
 
-Counted op by op is every storage that is alive: weights, factors, their gradient and AdamW's moments, what the backward
-pass keeps, and passing values. Not counted are what kernels take inside, the allocator's rounding, a card's context
-(0.5–1 GiB), Python and its libraries, and pictures being encoded before the first step. On a processor the C library's
-heap keeps freed pieces: measured peaks are 1.5 to 2 times as large, within 5 % of this where the pieces are given back
-(docs/LOG.md).
+Counted op by op is every storage that is alive: weights, what the backward pass keeps, and passing values; and from
+shapes alone what is trained, its gradient, average and optimizer's state. Not counted are what kernels take inside, the
+allocator's rounding, a card's context (0.5–1 GiB), Python and its libraries, and pictures being encoded before the
+first step. On a processor the C library's heap keeps freed pieces: measured peaks are 1.5 to 2 times as large, within
+5 % of this where the pieces are given back (docs/LOG.md).
 """
 
+import re
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, cast
 
 import torch
@@ -19,16 +21,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from onmodel.models.anima.outline import Outline
-from onmodel.models.family import Family, Linear, Text
-from onmodel.models.lora import Factors
+from onmodel.models.family import Family, FamilySpec, Text
 from onmodel.progress import Progress
-from onmodel.train.adapters import Adapters, attached
+from onmodel.train.adapters import attached
+from onmodel.train.networks import make_network, trained_layers, trained_shapes
 from onmodel.train.objective import velocity_loss
+from onmodel.train.optimizers import Shape, state_bytes
 from onmodel.train.options import Options
 
 SIDES = (512, 768, 1024)
 _SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
-_MOMENTS = 2  # AdamW's, float32 like the factors
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,18 @@ class Forecast:
     memory: Mapping[int, tuple[int, int]]
 
 
-def forecast(outline: Outline, options: Options, dtype: torch.dtype, progress: Progress) -> Forecast:
-    """The forecast of a run with a base in `dtype`. Raises InputError for an unknown preset of targets."""
-    targets = outline.spec.targets(options.targets)
-    parameters = sum(options.rank * (row.in_features + row.out_features) for row in targets)
+def forecast(
+    outline: Outline, options: Options, sides: Collection[int], dtype: torch.dtype, progress: Progress
+) -> Forecast:
+    """The forecast of a run on pictures of these sides with a base in `dtype`. Raises InputError for targets that are
+    not there.
+    """
+    layers = _shapes(outline.spec, options)
+    parameters = sum(prod(shape) for shapes in layers.values() for shape in shapes.values())
+    written = parameters + sum(prod(shapes.get("magnitude", (0,))) for shapes in layers.values())  # under two names
     memory: dict[int, tuple[int, int]] = {}
     if outline.parameters("transformer") >= _SMALL:
-        sides = sorted({*SIDES, options.resolution})
+        sides = sorted({*SIDES, *sides})
         with progress.task("plan memory", total=2 * len(sides)) as task:
             for side in sides:
                 peaks = []
@@ -58,48 +65,63 @@ def forecast(outline: Outline, options: Options, dtype: torch.dtype, progress: P
                     peaks.append(peak_bytes(outline, options, dtype, side, checkpointing))
                     task.advance()
                 memory[side] = (peaks[0], peaks[1])
-    return Forecast(len(targets), parameters, parameters * torch.float32.itemsize, options.batch, memory)
+    width = 2 if options.save_precision == "bf16" else 4
+    return Forecast(len(layers), parameters, written * width, options.batch, memory)
 
 
 def peak_bytes(outline: Outline, options: Options, dtype: torch.dtype, side: int, checkpointing: bool) -> int:
     """Peak bytes of a step on square pictures of `side` pixels, with the whole base in memory.
 
     Blocks are alike, so a block more costs what the second costs: two short transformers are run, not a whole one.
+    Where blocks are not trained alike, each is taken to be trained as any of them is.
     """
-    one, two = (_transformer_peak(outline, options, dtype, side, checkpointing, blocks) for blocks in (1, 2))
+    one, two = (_step_bytes(outline, options, dtype, side, checkpointing, blocks) for blocks in (1, 2))
     others = sum(outline.parameters(role) for role in outline.models if role != "transformer") * dtype.itemsize
-    return two + (outline.spec.blocks - 2) * (two - one) + others
+    shapes = [shape for layer in _shapes(outline.spec, options).values() for shape in layer.values()]
+    return two + (outline.spec.blocks - 2) * (two - one) + others + run_bytes(options, shapes)
 
 
-def _transformer_peak(
+def run_bytes(options: Options, shapes: Collection[Shape]) -> int:
+    """What a run keeps beside the base: trained tensors, their gradient and average, and the optimizer's state."""
+    copies = 3 if options.ema else 2
+    return 4 * copies * sum(map(prod, shapes)) + state_bytes(options, list(shapes))
+
+
+def _shapes(spec: FamilySpec, options: Options) -> dict[str, dict[str, Shape]]:
+    """Layer → role → shape of what is trained."""
+    gauges = trained_layers(spec, options)
+    return {row.name: trained_shapes(row, options, gauges[row.name][0]) for row in spec.linears if row.name in gauges}
+
+
+def _step_bytes(
     outline: Outline, options: Options, dtype: torch.dtype, side: int, checkpointing: bool, blocks: int
 ) -> int:
-    """Peak bytes of a step with a transformer of so many blocks: its weights, the run's state, and the step's own."""
-    with FakeTensorMode(), _Alive() as alive:
+    """Peak bytes of a step with a transformer of so many blocks: its weights and the step's own, not the run's."""
+    with FakeTensorMode(allow_non_fake_inputs=True), _Alive() as alive:
         denoiser = outline.shadow(blocks, dtype)
-        spec = denoiser.spec
-        adapters = Adapters(empty_factors(spec.targets(options.targets), options.rank), torch.device("cpu"))
-        moments = [torch.empty_like(adapters.flat) for _ in range(_MOMENTS)]
+        spec, family = denoiser.spec, cast(Family, denoiser)
+        wanted: dict[str, tuple[int, float]] = {}
+        for name, gauge in trained_layers(outline.spec, options).items():
+            wanted[_in_any_block(name)] = max(gauge, wanted.get(_in_any_block(name), gauge))
+        gauges = {
+            row.name: wanted[_in_any_block(row.name)] for row in spec.linears if _in_any_block(row.name) in wanted
+        }
+        network = make_network(family, options, gauges, 0, torch.device("cpu"))
         latents = torch.empty(options.batch, spec.latent_channels, side // spec.downscale, side // spec.downscale)
         width = denoiser.transformer.config.text_embed_dim
         texts = [Text(torch.empty(spec.text_rows, width, dtype=dtype), 0)] * options.batch  # as long as captions get
         products = torch.float32 if options.precision == "fp32" else torch.bfloat16
         if checkpointing:
             denoiser.transformer.enable_gradient_checkpointing()
-        with attached(cast(Family, denoiser), adapters, products):
+        with attached(family, network, products), denoiser.training():
             alive.peak = alive.now
             t_b = torch.empty(options.batch)
-            velocity_loss(cast(Family, denoiser), latents, torch.empty_like(latents), t_b, texts).mean().backward()
-        del moments
-        return alive.peak
+            velocity_loss(family, latents, torch.empty_like(latents), t_b, texts).mean().backward()
+        return alive.peak - 2 * network.flat.nbytes
 
 
-def empty_factors(targets: Sequence[Linear], rank: int) -> dict[str, Factors]:
-    """Uninitialised factors of one rank, alpha 1."""
-    return {
-        row.name: Factors(torch.empty(rank, row.in_features), torch.empty(row.out_features, rank), 1.0)
-        for row in targets
-    }
+def _in_any_block(name: str) -> str:
+    return re.sub(r"^blocks\.\d+\.", "blocks.*.", name)
 
 
 class _Alive(TorchDispatchMode):

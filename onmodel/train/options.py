@@ -1,69 +1,166 @@
 """What a recipe can set about a training, and the numbers that follow from it."""
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from onmodel.dataset.captions import CaptionRules, Form
+from onmodel.dataset.rules import Showing
+
+LOKR_FACTOR = 8
+Side = Annotated[int, Field(ge=16, multiple_of=16)]
 
 
 class Timesteps(BaseModel):
-    """How times t in 0…1 are drawn, before they are shifted towards noise: shift·t / (1 + (shift−1)·t)."""
+    """How times t in 0…1 are drawn (1 is noise), before they are shifted towards noise: shift·t / (1 + (shift−1)·t).
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["logit_normal", "uniform"] = "logit_normal"
-    shift: float = Field(default=1.0, gt=0)
-
-
-class Options(BaseModel):
-    """The settings of a training run, but for its data.
-
-    `resolution` is the side in pixels of a square of the buckets' area. `warmup` counts steps. A checkpoint is kept
-    every `keep_every` epochs and at the end. `validation` measures the loss on held-out pictures with each of them.
-    `precision` is that of the large products: "auto" is bf16 where the machine multiplies it in hardware, else fp32.
-    `gradient_checkpointing` computes blocks twice instead of keeping their activations.
+    `logit_normal` is sigmoid(mean + std·normal) (https://arxiv.org/abs/2403.03206, 3.1).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    kind: Literal["logit_normal", "uniform"] = "logit_normal"
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+    shift: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        if self.kind == "uniform" and (self.mean, self.std) != (0.0, 1.0):
+            raise ValueError('mean and std belong to kind = "logit_normal"; uniform times have none')
+        return self
+
+
+class Ranks(BaseModel):
+    """Another rank for the layers whose name matches a pattern, e.g. `{ layers = "blocks.[0-3].*", rank = 8 }`.
+
+    Their scale stays the run's: alpha is brought along.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layers: str
+    rank: int = Field(ge=1)
+
+
+class Preview(BaseModel):
+    """Pictures drawn with the weights as they are, every so many epochs, through the sampler of all other stages.
+
+    Always the same prompts and noise. `size` is a side, or [width, height], in pixels; without it the resolution.
+    They lie in the run's folder `previews/`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts: list[str] = Field(min_length=1)
+    negative: str = ""
+    every: int = Field(1, ge=1)
+    seed: int = Field(0, ge=0)
+    steps: int = Field(16, ge=1)
+    guidance: float = Field(3.0, ge=0)
+    shift: float = Field(3.0, gt=0)
+    size: Side | tuple[Side, Side] | None = None
+
+
+class Options(Showing):
+    """The settings of a training run, but for its data. How pictures are shown (`Showing`) holds for every subset that
+    says nothing else.
+
+    Network. `rslora` scales by alpha/√rank instead of alpha/rank (https://arxiv.org/abs/2312.03732). `targets` is a
+    preset of the base or a list of patterns such as `["*.mlp.*", "final_layer.linear"]`; of `ranks` the last that
+    matches a layer decides. `lokr_factor` is LyCORIS's `factor`: the size of the smaller Kronecker factor, −1 for the
+    most even one.
+
+    Steps. A step takes `gradient_accumulation` batches. `warmup` counts steps and `cycles` the restarts of
+    `cosine_with_restarts`. `optimizer_args` go to the optimizer's own constructor. `ema` is the decay of an average of
+    the weights, 0 for none; with it checkpoints hold the average. `loss_weighting` weighs a picture by its time:
+    `sigma_sqrt` and `cosmap` as in https://arxiv.org/abs/2403.03206, `min_snr` with γ = 5 as in
+    https://arxiv.org/abs/2303.09556 for a velocity.
+
+    Checkpoints are written every `keep_every` epochs and at the end. With `keep_last` or `keep_best` (by the held-out
+    loss) only the last, or best, so many of them stay; the end always does. `validation` measures the loss on held-out
+    pictures with each of them.
+
+    `resolution` is the side in pixels of a square of the buckets' area. `precision` is that of the large products:
+    "auto" is bf16 where the machine multiplies it in hardware, else fp32. `gradient_checkpointing` computes blocks
+    twice instead of keeping their activations; "auto" does so when these would not fit the free memory.
+    """
+
     epochs: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    network: Literal["lora", "dora", "lokr"] = "lora"
     rank: int = Field(32, ge=1)
     alpha: float = Field(32, gt=0)
-    targets: str = "attention_mlp"
+    rslora: bool = False
+    targets: str | list[str] = "attention_mlp"
+    ranks: list[Ranks] = Field(default_factory=list)
+    lokr_factor: int = Field(LOKR_FACTOR, ge=-1)
     batch: int = Field(2, ge=1)
-    resolution: int = Field(1024, ge=32)
-    caption: Form = "tags"
-    shuffle_tags: bool = True
-    keep_tokens: int = Field(2, ge=0)
-    tag_dropout: float = Field(0.0, ge=0, lt=1)
-    caption_dropout: float = Field(0.0, ge=0, lt=1)
+    gradient_accumulation: int = Field(1, ge=1)
     timesteps: Timesteps = Timesteps()
+    loss_weighting: Literal["none", "sigma_sqrt", "cosmap", "min_snr"] = "none"
+    optimizer: Literal["adamw", "adamw_8bit", "prodigy", "adafactor", "came"] = "adamw"
+    optimizer_args: dict[str, Any] = Field(default_factory=dict)
     weight_decay: float = Field(0.01, ge=0)
     warmup: int = Field(0, ge=0)
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "cosine_with_restarts"] = "constant"
+    cycles: int = Field(1, ge=1)
     grad_clip: float = Field(1.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1)
     keep_every: int = Field(1, ge=1)
+    keep_last: int | None = Field(None, ge=1)
+    keep_best: int | None = Field(None, ge=1)
+    save_precision: Literal["fp32", "bf16"] = "fp32"
     validation: bool = True
+    preview: Preview | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
 
-    @property
-    def caption_rules(self) -> CaptionRules:
-        """How captions are varied."""
-        return CaptionRules(self.caption, self.shuffle_tags, self.keep_tokens, self.tag_dropout, self.caption_dropout)
+    @model_validator(mode="after")
+    def _no_idle_setting(self) -> Self:
+        """A setting that another one makes idle is refused, not ignored, unless it is as without a word."""
+        if self.keep_best is not None and not self.validation:
+            raise ValueError("keep_best goes by the held-out loss; set validation = true")
+        if self.cycles > 1 and self.schedule != "cosine_with_restarts":
+            raise ValueError('cycles belong to schedule = "cosine_with_restarts"')
+        if self.lokr_factor != LOKR_FACTOR and self.network != "lokr":
+            raise ValueError('lokr_factor belongs to network = "lokr"')
+        if self.network == "lokr" and self.rslora:
+            raise ValueError("rslora is for lora and dora")
+        if self.lokr_factor == 0:
+            raise ValueError("lokr_factor is −1 or 1 and more")
+        return self
+
+    def gauge(self, layer: str) -> tuple[int, float]:
+        """Rank and alpha of a layer; its scale is always alpha/rank, so rsLoRA's alpha is alpha·√rank."""
+        rank = next((rule.rank for rule in reversed(self.ranks) if fnmatchcase(layer, rule.layers)), self.rank)
+        return rank, self.alpha * rank**0.5 if self.rslora else self.alpha * rank / self.rank
 
     def kept(self, epoch: int) -> bool:
-        """Is a checkpoint kept after this epoch (from 1)?"""
+        """Is a checkpoint written after this epoch (from 1)?"""
         return epoch % self.keep_every == 0 or epoch == self.epochs
 
+    def dropped(self, heldout: Mapping[int, float | None]) -> set[int]:
+        """Which of the written checkpoints (epoch → held-out loss) do not stay."""
+        if self.keep_last is None and self.keep_best is None:
+            return set()
+        stay = {self.epochs} | set(sorted(heldout)[-self.keep_last :] if self.keep_last else [])
+        if self.keep_best:
+            stay |= set(sorted(heldout, key=lambda epoch: (heldout[epoch], epoch))[: self.keep_best])
+        return set(heldout) - stay
+
     def rate(self, step: int, total: int) -> float:
-        """The learning rate of a step (from 0) of `total`: linear warm-up, then constant or half a cosine to zero."""
+        """The learning rate of a step (from 0) of `total`: linear warm-up, then the schedule, which ends at zero."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
-        if self.schedule == "constant":
-            return self.learning_rate
         done = (step - self.warmup) / max(1, total - self.warmup)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        match self.schedule:
+            case "constant":
+                return self.learning_rate
+            case "linear":
+                return self.learning_rate * (1 - done)
+            case "cosine" | "cosine_with_restarts":
+                cycle = done * self.cycles % 1.0
+                return self.learning_rate * 0.5 * (1 + math.cos(math.pi * cycle))

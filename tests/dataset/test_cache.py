@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from onmodel.dataset.cache import read_sealed, write_sealed
+from onmodel.dataset.cache import map_sealed, read_sealed, write_sealed
 from onmodel.errors import StateError
 
 
@@ -34,3 +35,18 @@ def test_every_damage_is_named(tmp_path: Path) -> None:
     next(tmp_path.glob("*.safetensors")).unlink()
     with pytest.raises(StateError, match=r"state-.*\.safetensors"):
         read_sealed(tmp_path, "state")
+
+
+def test_mapped_tensors_take_no_memory_and_leave_the_file_alone(tmp_path: Path) -> None:
+    tensors = {name: torch.full((2 << 20,), value) for name, value in (("a", 1.0), ("b", 2.0))}
+    write_sealed(tmp_path, "latents", tensors, {})
+    (path,) = tmp_path.glob("*.safetensors")
+    before = path.read_bytes()
+    memory = psutil.Process().memory_info().rss
+    sealed = map_sealed(tmp_path, "latents")
+    assert sealed is not None and psutil.Process().memory_info().rss - memory < 4 << 20  # of 16 MiB
+    assert all(torch.equal(sealed[0][name], tensor) for name, tensor in tensors.items())
+    read = read_sealed(tmp_path, "latents")
+    assert read is not None
+    read[0]["a"].zero_()
+    assert path.read_bytes() == before

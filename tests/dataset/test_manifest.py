@@ -12,7 +12,7 @@ from onmodel.errors import StateError
 def test_it_comes_back(tmp_path: Path) -> None:
     items = [item(sha256="a" * 64), item(sha256="b" * 64, subset="more", split="heldout")]
     refused = [Refusal("x.png", "the file is empty")]
-    manifest = write_manifest(tmp_path, items, {"base": "the look", "more": ""}, refused)
+    manifest = write_manifest(tmp_path, items, {"base": "the look", "more": ""}, refused, {})
     assert read_items(tmp_path) == items
     assert manifest["subsets"]["more"] == {"purpose": "", "count": 1, "heldout": 1}
     assert manifest["refused"] == [{"file": "x.png", "reason": "the file is empty"}]

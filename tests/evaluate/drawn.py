@@ -21,6 +21,7 @@ from onmodel.evaluate.features import Features
 from onmodel.evaluate.observers.colour import colours
 from onmodel.evaluate.observers.copy import copy_embedding
 from onmodel.evaluate.observers.grain import grain
+from onmodel.evaluate.observers.identity import unit
 from onmodel.evaluate.observers.layout import figure_box
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toons
 from onmodel.hashing import sha256_file, tree_hash, write_json
@@ -81,7 +82,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
             yield job, picture(job.prompt, job.seed, faults, job.width)[0]
 
     monkeypatch.setattr("onmodel.sample.sampler.generate", generate)
-    monkeypatch.setattr("onmodel.models.lora.read_lora", lambda path, spec: Faults(**json.loads(path.read_text())))
+    monkeypatch.setattr(
+        "onmodel.models.lora.read_lora", lambda path, spec, dora: Faults(**json.loads(path.read_text()))
+    )
     return DrawnFamily()
 
 
@@ -122,10 +125,17 @@ def oracle(made: Sequence[tuple[Image.Image, Toon]], noise: float = 0.03) -> Fea
 
 
 Look = Callable[[Sequence[tuple[Image.Image, Toon]]], Features]
+Compare = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def half_of_one_minus_cosine(a_nf: np.ndarray, b_mf: np.ndarray) -> np.ndarray:
+    """CCIP's own difference."""
+    return (1 - unit(a_nf) @ unit(b_mf).T) / 2
 
 
 def evidence(faults: Faults | None, prompts: Sequence[Prompt] | None = None, seeds: int = 3, look: Look = oracle,
-             tags: Sequence[str] = ALL_TAGS, suite_name: Any = "choose") -> Evidence:  # fmt: skip
+             tags: Sequence[str] = ALL_TAGS, suite_name: Any = "choose",
+             compare: Compare = half_of_one_minus_cosine) -> Evidence:  # fmt: skip
     """What is known of a LoRA with these faults (None: no LoRA at all); `tags` are the columns of what `look` sees."""
     character = sheet()
     prompts = prompts or suite(suite_name, character, VOCABULARY)
@@ -139,7 +149,7 @@ def evidence(faults: Faults | None, prompts: Sequence[Prompt] | None = None, see
         ]
         arms[letter] = look(made).take(np.arange(len(made)).reshape(len(prompts), seeds))
     toons = deal(SETS["reference"])
-    references = References(look([(draw(toon, SIDE, SIDE), toon) for toon in toons]), np.arange(len(toons)))
+    references = References(look([(draw(toon, SIDE, SIDE), toon) for toon in toons]), np.arange(len(toons)), compare)
     columns = {tag: i for i, tag in enumerate(tags)}
     trained = training_toons()
     copies = np.stack([copy_embedding(draw(toon, SIDE, SIDE)) for toon in trained])

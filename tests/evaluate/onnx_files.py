@@ -30,7 +30,7 @@ def write_tagger(folder: Path, tags: Sequence[tuple[str, int]], weights: np.ndar
 
 
 def write_identity(folder: Path, weights: np.ndarray, side: int = 32) -> Path:
-    """Feature = weights [F, 3] · mean of the normalised RGB."""
+    """Feature = weights [F, 3] · mean of the normalised RGB; CCIP's own difference, (1 − cosine) / 2."""
     folder.mkdir(parents=True, exist_ok=True)
     nodes = [
         helper.make_node("ReduceMean", ["input", "axes"], ["mean"], keepdims=0),
@@ -44,6 +44,16 @@ def write_identity(folder: Path, weights: np.ndarray, side: int = 32) -> Path:
         ("input", ["batch", 3, side, side]),
         ("output", ["batch", len(weights)]),
     )
+    compared = [
+        helper.make_node("LpNormalization", ["input"], ["unit"], axis=1, p=2),
+        helper.make_node("Transpose", ["unit"], ["across"], perm=[1, 0]),
+        helper.make_node("MatMul", ["unit", "across"], ["cosine"]),
+        helper.make_node("Sub", ["one", "cosine"], ["twice"]),
+        helper.make_node("Mul", ["twice", "half"], ["output"]),
+    ]
+    numbers = {"one": np.array(1, dtype=np.float32), "half": np.array(0.5, dtype=np.float32)}
+    width = len(weights)
+    _save(folder / "model_metrics.onnx", compared, numbers, ("input", ["batch", width]), ("output", ["batch", "batch"]))
     return folder
 
 

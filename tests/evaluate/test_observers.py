@@ -11,7 +11,7 @@ from onmodel.evaluate.observers import load_observers
 from onmodel.evaluate.observers.colour import SECTORS, colours
 from onmodel.evaluate.observers.copy import copy_embedding
 from onmodel.evaluate.observers.grain import grain
-from onmodel.evaluate.observers.identity import CLIP_DEVIATION, CLIP_MEAN, Identity, differences
+from onmodel.evaluate.observers.identity import CLIP_DEVIATION, CLIP_MEAN, Identity
 from onmodel.evaluate.observers.layout import figure_box
 from onmodel.evaluate.observers.tagger import Tagger
 from onmodel.randomness import generator
@@ -56,9 +56,11 @@ def test_identity_normalises_as_clip_and_stretches(tmp_path: Path) -> None:
     assert found[0] == pytest.approx(expected, abs=1e-4) and found[1] == pytest.approx(expected, abs=1e-4)
 
 
-def test_differences_are_half_of_one_minus_cosine_whatever_the_norm() -> None:
-    a = np.array([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0]])
-    assert differences(a, a[:1] * 7)[:, 0] == pytest.approx([0, 0.5, 1])
+def test_differences_are_those_of_the_models_own_file(tmp_path: Path) -> None:
+    identity = Identity(write_identity(tmp_path, np.eye(2, 3)), threads=1)
+    a = np.array([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0]] * 100, dtype=np.float32)
+    found = identity.differences(a, a[:1] * 7)
+    assert found.shape == (300, 1) and found[-3:, 0] == pytest.approx([0, 0.5, 1])
 
 
 def test_the_same_files_have_the_same_name_and_others_another(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from onmodel.cli.main import app
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.observers import Observers, load_observers
-from onmodel.evaluate.observers.identity import differences
 from onmodel.evaluate.selftest import check
 from onmodel.evaluate.selftest.check import Row, selftest
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture
@@ -84,7 +83,7 @@ def test_the_right_character_is_nearer_than_another() -> None:
     ]
     identity = observers().identity
     assert identity is not None
-    found = differences(*[identity([draw(toon, SIDE, SIDE) for toon in toons])] * 2)
+    found = identity.differences(*[identity([draw(toon, SIDE, SIDE) for toon in toons])] * 2)
     own, cross = found[:6, :6][~np.eye(6, dtype=bool)], found[:6, 6:]
     assert np.mean(own.ravel()[:, None] < cross.ravel()[None]) > 0.95
 

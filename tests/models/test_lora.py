@@ -50,6 +50,10 @@ def random_lora(spec: FamilySpec = SPEC, preset: str = "attention_mlp", alpha: f
     return Lora(modules)
 
 
+def gauges(rank: int, alpha: float) -> dict[str, tuple[int, float]]:
+    return {linear.name: (rank, alpha) for linear in SPEC.linears}
+
+
 def deltas(lora: Lora) -> dict[str, Tensor]:
     return {name: factors.delta() for name, factors in lora.modules.items()}
 
@@ -180,7 +184,7 @@ def test_bfloat16_halves_the_file_and_float16_overflow_stops(tmp_path: Path) -> 
 @pytest.mark.parametrize(("rank", "alpha"), [(RANK, 8.0), (8, 1.0), (RANK, ALPHA)])
 def test_regauge_keeps_the_change(rank: int, alpha: float) -> None:
     lora = random_lora()
-    other = regauge(lora, rank, alpha, seed=3)
+    other = regauge(lora, gauges(rank, alpha), seed=3)
     assert_same_change(lora, other)
     assert {(f.rank, f.alpha) for f in other.modules.values()} == {(rank, alpha)}
     assert other.trained_alpha == alpha
@@ -193,11 +197,11 @@ def test_regauge_gives_a_file_its_trained_step_back(tmp_path: Path) -> None:
     lora = random_lora()
     read = read_lora(as_common(tmp_path, lora), SPEC)
     assert read.trained_alpha is not None
-    again = regauge(read, RANK, read.trained_alpha, seed=0)
+    again = regauge(read, gauges(RANK, read.trained_alpha), seed=0)
     for name, factors in again.modules.items():
         assert torch.equal(factors.up, lora.modules[name].up)  # 1/4 and 4 round nothing
     with pytest.raises(InputError, match="rank: 2"):
-        regauge(lora, 2, 1.0, seed=0)
+        regauge(lora, gauges(2, 1.0), seed=0)
 
 
 def test_loha_and_lokr_expand_exactly(tmp_path: Path) -> None:

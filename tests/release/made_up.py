@@ -100,8 +100,9 @@ def history() -> Lineage:
 
     def run(name: str, data: Lineage, epochs: int, repeats: dict[str, int], *parents: Lineage) -> Lineage:
         rows = [{"subset": subset, "repeats": count, "stage": None} for subset, count in repeats.items()]
-        settings = {**RUN, "dataset": f"{name}_data", "data": rows, "epochs": epochs + 10}
-        made = add([base, data, *parents], "run", name=name, seed=1, version="0.1.0", settings=settings, steps=300)
+        settings = {**RUN, "dataset": f"{name}_data", "epochs": epochs + 10}
+        facts = {"settings": settings, "shares": rows, "steps": 300}
+        made = add([base, data, *parents], "run", name=name, seed=1, version="0.1.0", **facts)
         return add([made], "checkpoint", epoch=epochs, step=200, payload_sha256="c" * 64)
 
     preview = run("preview", dataset("a1b2", preview=24), 20, {"preview": 10})

@@ -60,9 +60,17 @@ def test_merges_of_merges_list_all_pictures_and_runs(tmp_path: Path) -> None:
     for i in range(16):
         data = add([], "dataset", name=f"data_{i}", root=f"{i:064x}", subsets={"base": {"count": 10 + i, "heldout": 1}},
                    origins={"toon": 10 + i})  # fmt: skip
-        settings = {"do": "train", "dataset": f"data_{i}", "data": [{"subset": "base", "repeats": 2}], "epochs": 20,
+        settings = {"do": "train", "dataset": f"data_{i}", "epochs": 20,
                     "learning_rate": 1e-5, "rank": 32, "alpha": 32, "batch": 16, "schedule": "cosine"}  # fmt: skip
-        run = add([data], "run", name=f"run_{i}", steps=100, settings=settings, seed=i)
+        run = add(
+            [data],
+            "run",
+            name=f"run_{i}",
+            steps=100,
+            settings=settings,
+            shares=[{"subset": "base", "repeats": 2}],
+            seed=i,
+        )
         level.append(add([run], "checkpoint", epoch=20, step=100, payload_sha256=f"{i:064x}"))
     depth = 0
     while len(level) > 1:

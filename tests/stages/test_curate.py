@@ -202,3 +202,142 @@ def test_plan(tmp_path: Path) -> None:
     (tmp_path / "own" / "000.txt").write_text("1boy")
     again = settings(subsets={"b": [{"folder": tmp_path / "own", "count": 9}]}).model_dump(mode="json")
     assert again["subsets"]["b"][0] != first["subsets"]["b"][0]
+
+
+CONFIG = """
+[general]
+enable_bucket = true
+bucket_no_upscale = true
+caption_extension = ".txt"
+[[datasets]]
+resolution = 64
+[[datasets.subsets]]
+image_dir = "mine"
+num_repeats = 3
+conditioning_data_dir = "masks"
+keep_tokens_separator = "|||"
+caption_prefix = "safe |||"
+validation_split = 0.4
+[[datasets.subsets]]
+image_dir = "plain"
+class_tokens = "1girl"
+num_repeats = 2
+[[datasets.subsets]]
+is_reg = true
+image_dir = "reg"
+"""
+
+
+def kohya(folder: Path) -> Path:
+    """A data set of sd-scripts: five masked pictures, two of which one has no caption, two for regularisation."""
+    write_set("backgwa_base", folder / "mine", count=5)
+    write_set("refinement", folder / "plain", count=2)
+    write_set("preview", folder / "reg", count=2)
+    (folder / "plain" / "001.txt").unlink()
+    (folder / "masks").mkdir()
+    for path in sorted((folder / "mine").glob("*.png")):
+        size = Image.open(path).size
+        Image.new("L", size, 255 if path.stem == "000" else 128).save(folder / "masks" / path.name)
+    (folder / "dataset.toml").write_text(CONFIG)
+    return folder / "dataset.toml"
+
+
+def test_a_data_set_of_sd_scripts(tmp_path: Path) -> None:
+    artifact = run(tmp_path / "a", dataset_config=kohya(tmp_path))
+    manifest = read_json(artifact.path / "manifest.json")
+    assert manifest["refused"] == []
+    assert {name: (row["count"], row["heldout"]) for name, row in manifest["subsets"].items()} == {
+        "mine": (5, 2), "plain": (2, 0), "reg": (2, 0)}  # fmt: skip
+    shown = {name: row["shown"] for name, row in manifest["subsets"].items()}
+    assert shown["mine"]["repeats"] == 3 and shown["mine"]["resolution"] == 64 and not shown["mine"]["shuffle_tags"]
+    assert shown["reg"]["regularisation"] and shown["reg"]["repeats"] == 10  # 5·3 + 2·2 showings, two pictures
+    for item in items(artifact, "mine"):
+        assert item.tags.startswith("safe, 1girl") and (item.kept_first, item.kept_last) == (1, 0)
+        assert item.mask == f"masks/{sha256_file(artifact.path / item.mask)}.png"
+    assert {item.file: item.tags for item in items(artifact, "plain")}["001.png"] == "1girl"
+    assert not any(item.mask for item in items(artifact, "plain"))
+
+
+def test_an_older_data_set_keeps_its_masks(tmp_path: Path) -> None:
+    old = run(tmp_path / "old", dataset_config=kohya(tmp_path))
+    new = run(tmp_path / "new", {"old": old}, subsets={"again": [{"dataset": "old", "subset": "mine"}]})
+    kept = {item.sha256: (item.mask, item.kept_first, item.file) for item in items(old, "mine")}
+    assert {item.sha256: (item.mask, item.kept_first, item.file) for item in items(new)} == kept
+    assert all((new.path / item.mask).is_file() for item in items(new))
+
+
+def test_whatever_changes_in_it_makes_another_stage(tmp_path: Path) -> None:
+    config = kohya(tmp_path)
+
+    def written() -> Any:
+        return settings(dataset_config=config).model_dump(mode="json")
+
+    seen = [written()]
+    assert written() == seen[0]
+    Image.new("L", (96, 96), 7).save(tmp_path / "masks" / "000.png")
+    seen.append(written())
+    (tmp_path / "plain" / "000.txt").write_text("1boy")
+    seen.append(written())
+    for old, new in (("num_repeats = 3", "num_repeats = 4"), ("validation_split = 0.4", ""), ("safe |||", "nice |||")):
+        config.write_text(config.read_text().replace(old, new))
+        seen.append(written())
+    assert all(one != other for i, one in enumerate(seen) for other in seen[:i])
+    config.write_text(config.read_text() + "\n# a remark\n")
+    assert written() == seen[-1]
+
+
+def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    config = kohya(tmp_path)
+    Image.new("L", (50, 50)).save(tmp_path / "masks" / "000.png")
+    (tmp_path / "masks" / "001.png").unlink()
+    (tmp_path / "masks" / "002.png").write_bytes(b"no picture")
+    artifact = run(tmp_path / "a", dataset_config=config)
+    refused = {row["file"]: row["reason"] for row in read_json(artifact.path / "manifest.json")["refused"]}
+    assert set(refused) == {"000.png", "001.png", "002.png"}
+    assert "its mask has 50×50 pixels" in refused["000.png"] and "no mask of its name" in refused["001.png"]
+    assert refused["002.png"].startswith("its mask: not a PNG")
+
+
+def test_transparency_is_a_mask_when_asked(tmp_path: Path) -> None:
+    write_set("backgwa_base", tmp_path / "own", count=2)
+    picture = Image.open(tmp_path / "own" / "000.png").convert("RGB")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    picture.save(tmp_path / "own" / "000.png")
+    source = {"folder": tmp_path / "own", "alpha_mask": True}
+    artifact = run(tmp_path / "a", subsets={"own": [source]})
+    assert {item.file: item.mask for item in items(artifact)} == {"000.png": "alpha", "001.png": ""}
+
+
+def test_numbered_folders_and_regularisation(tmp_path: Path) -> None:
+    write_set("backgwa_base", tmp_path / "train" / "10_backgwa", count=2)
+    write_set("preview", tmp_path / "reg" / "1_girl", count=4)
+    (tmp_path / "train" / "10_backgwa" / "000_anima.npz").touch()
+    where = context(tmp_path / "a", lambda: None, "data")
+    table = settings(train_data_dir=tmp_path / "train", reg_data_dir=tmp_path / "reg")
+    plan = curate.estimate(table, {})
+    assert plan.counts == {"backgwa": 2, "girl": 4}
+    assert {name: row["repeats"] for name, row in plan.shown.items()} == {"backgwa": 10, "girl": 5}
+    artifact = curate.run(Inputs({}), table, where)
+    assert {item.subset for item in items(artifact)} == {"backgwa", "girl"}
+    assert "1 × *.npz: left alone" in said(where)
+
+
+def test_larger_pictures_alone(tmp_path: Path) -> None:
+    write_set("backgwa_base", tmp_path / "own", count=3)
+    big = Image.open(tmp_path / "own" / "000.png")
+    big.resize((big.width * 2, big.height * 2)).save(tmp_path / "own" / "000.png")
+    artifact = run(tmp_path / "a", subsets={"own": [{"folder": tmp_path / "own", "larger_than": 128}]})
+    assert [item.file for item in items(artifact)] == ["000.png"]
+
+
+def test_names_that_stand_twice_and_numbers_that_are_not_read(tmp_path: Path) -> None:
+    config = kohya(tmp_path)
+    with pytest.raises(InputError, match="dataset_config: mine — there is another subset of that name"):
+        settings(dataset_config=config, subsets={"mine": [{"toon": "preview"}]})
+    own = settings(subsets={"a": [{"folder": tmp_path / "10_name"}]})
+    assert own.notes == [
+        "a: the 10 in 10_name is not read as repeats here; write repeats = 10 in `data`, or name the folder around it "
+        "as train_data_dir"
+    ]
+    with pytest.raises(ValidationError, match="masks is about how a folder is read"):
+        settings(subsets={"a": [{"toon": "preview", "masks": "x"}]})

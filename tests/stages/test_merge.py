@@ -193,7 +193,8 @@ def test_trap_3_alpha_comes_from_the_parents(run: Runner) -> None:
         _, one = run({"a": a, "b": b}, rank=rank)
         merged_rank = next(iter(one.modules.values())).rank
         assert one.trained_alpha == pytest.approx(merged_rank / 8)
-    trained = regauge(one, 4, one.trained_alpha or 0, seed=0).modules["blocks.0.mlp.layer1"]
+    gauges = dict.fromkeys(one.modules, (4, one.trained_alpha or 0))
+    trained = regauge(one, gauges, seed=0).modules["blocks.0.mlp.layer1"]
     assert torch.allclose(trained.up.norm(dim=0), trained.down.norm(dim=1), rtol=1e-4)
     _, chosen = run({"a": a, "b": b}, rank=4, alpha=4.0)
     assert chosen.trained_alpha == 4.0

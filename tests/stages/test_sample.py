@@ -13,7 +13,16 @@ from onmodel.hashing import read_json, tree_hash
 from onmodel.records import Artifact
 from onmodel.stages import sample
 from onmodel.stages.base import Inputs, Plan
-from tests.evaluate.drawn import DrawnFamily, colour_observers, context, drawn_dataset, install, sheet, trained
+from tests.evaluate.drawn import (
+    DrawnFamily,
+    colour_observers,
+    context,
+    drawn_dataset,
+    half_of_one_minus_cosine,
+    install,
+    sheet,
+    trained,
+)
 
 
 @pytest.fixture
@@ -77,7 +86,9 @@ def test_choose_takes_what_shows_the_character_and_differs() -> None:
         )
 
     character, stranger = np.array([1.0, 0.0]), np.array([0.0, 1.0])
-    references = References(features(np.tile(character, (5, 1)), np.ones((5, 3))), np.arange(5))
+    references = References(
+        features(np.tile(character, (5, 1)), np.ones((5, 3))), np.arange(5), half_of_one_minus_cosine
+    )
     looks = np.array([[1.0, 0, 0], [0.99, 0.01, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]])
     found = sample.choose(features(np.stack([character] * 4 + [stranger]), looks), references, keep=3)
     assert [kept for kept, _ in found] == [True, False, True, True, False]

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from made_up_stage import context, said
+from PIL import Image
 from pydantic import ValidationError
 from safetensors import safe_open
 
@@ -27,7 +29,8 @@ from onmodel.models.weights import payload_sha256, read_metadata
 from onmodel.records import Artifact
 from onmodel.stages import curate, train
 from onmodel.stages.base import Context, Inputs, Plan, read_models, write_models
-from onmodel.train import loop
+from onmodel.toon.datasets import write_set
+from onmodel.train import live, loop
 
 TABLE: dict[str, Any] = {
     "do": "train", "dataset": "data", "data": [{"subset": "base", "repeats": 2}, {"subset": "fine"}], "epochs": 3,
@@ -56,6 +59,7 @@ Run = Callable[..., Artifact]
 def run(tmp_path: Path, family: Anima, data: Artifact, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the stage in a scratch folder of this name, with changes of the settings."""
     monkeypatch.setattr(loop, "SAVE_EVERY", 2)
+    monkeypatch.setattr(live, "SAVING_SHARE", math.inf)  # saves as soon as it may, whatever that costs
 
     def run(
         scratch: str = "run", others: dict[str, Artifact] | None = None, where: Context | None = None, **changes: Any
@@ -276,9 +280,7 @@ def test_without_validation(run: Run, tmp_path: Path, family: Anima) -> None:
 
 
 def test_wrong_data(run: Run, tmp_path: Path, data: Artifact) -> None:
-    with pytest.raises(
-        InputError, match=r"stages\.look\.data\.subset: bas — no such subset; the data set has base, fine"
-    ):
+    with pytest.raises(InputError, match=r"data\.subset: bas — subsets of data: base, fine"):
         run(data=[{"subset": "bas"}])
     manifest = read_json(data.path / "manifest.json")
     for name, change, message in (
@@ -323,5 +325,98 @@ def test_plan() -> None:
     assert settings.needs() == ["data", "more", "old@3"]
     plan = train.estimate(settings, {"data": Plan(counts={"a": 10}), "more": Plan(counts={"b": 3}), "old": Plan()})
     assert plan == Plan(steps=33, exposures={"a": 12, "more/b": 3}, models=2)
+    everything = train.Settings.model_validate(TABLE | {"data": None})
+    said = Plan(
+        counts={"a": 10, "b": 3, "held": 4}, shown={"a": {"repeats": 5, "resolution": [64, 96]}}, heldout=["held"]
+    )
+    assert train.estimate(everything, {"data": said}) == Plan(steps=78, exposures={"a": 30, "b": 3}, models=2)
+    with pytest.raises(InputError, match="dataset: data — has no subset to train on"):
+        train.estimate(everything, {"data": Plan()})
     with pytest.raises(InputError, match="subsets of more: c"):
         train.estimate(settings, {"data": Plan(counts={"a": 10}), "more": Plan(counts={"c": 3})})
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A data set as sd-scripts describes it: masks, flips, repeats, regularisation."""
+    folder = tmp_path_factory.mktemp("foreign")
+    write_set("backgwa_base", folder / "mine", count=4)
+    write_set("preview", folder / "reg", count=2)
+    (folder / "mine" / "000.txt").write_text("1girl, backgwa, 猫, " + "b " * 600)
+    (folder / "masks").mkdir()
+    for path in (folder / "mine").glob("*.png"):
+        mask = Image.new("L", Image.open(path).size, 0)
+        mask.paste(255, (0, 0, mask.width // 2, mask.height))
+        mask.save(folder / "masks" / path.name)
+    (folder / "dataset.toml").write_text("""
+[general]
+enable_bucket = true
+bucket_no_upscale = true
+caption_extension = ".txt"
+[[datasets]]
+resolution = 64
+[[datasets.subsets]]
+image_dir = "mine"
+num_repeats = 2
+flip_aug = true
+conditioning_data_dir = "masks"
+[[datasets.subsets]]
+is_reg = true
+image_dir = "reg"
+""")
+    table = {"do": "curate", "dataset_config": folder / "dataset.toml"}
+    where = context(folder / "data", lambda: None, "data")
+    return curate.run(Inputs({}), curate.Settings.model_validate(table), where)
+
+
+def test_a_data_set_says_how_it_is_shown(run: Run, foreign: Artifact, tmp_path: Path, family: Anima) -> None:
+    where = context(tmp_path / "run", lambda: family, "look")
+    artifact = run(where=where, others={"data": foreign}, data=None, resolution=96, caption="tags")
+    facts = read_json(artifact.path / "run.json")
+    assert facts["exposures"] == {"mine": 6, "reg": 12}
+    (mine, reg) = facts["shares"]
+    assert mine["flip"] and mine["repeats"] == 2 and mine["resolution"] == 64 and mine["stage"] is None
+    assert reg["regularisation"] and reg["repeats"] == 4  # four pictures twice, two to match them
+    pictures = read_json(artifact.path / "pictures.json")
+    assert {row["file"]: row["exposures"] for row in pictures if row["subset"] == "mine"} == {
+        f"00{i}.png": 6 for i in range(4)}  # fmt: skip
+    assert all(max(row["bucket"]) < 96 and row["mask"] == (row["subset"] == "mine") for row in pictures)
+    told = said(where)
+    assert "mine: 4 pictures, each seen 6 times (2 repeats × 3 epochs), mirrored half the time, 4 masks" in told
+    assert "cut away to fit them" in told
+    assert "000.png:" in told and "Qwen tokens, only 512 are read" in told and "does not know 猫" in told
+    words = read_metadata(read_models(artifact)[-1].path)
+    assert words["ss_num_train_images"] == "8" and words["ss_num_reg_images"] == "8"
+
+
+def test_a_share_may_say_otherwise(run: Run, foreign: Artifact) -> None:
+    data = [{"subset": "mine", "repeats": 1, "flip": False, "resolution": [48, 64]}]
+    artifact = run(others={"data": foreign}, data=data, epochs=1)
+    facts = read_json(artifact.path / "run.json")
+    assert facts["exposures"] == {"mine": 2} and facts["pictures"] == {"mine": {"train": 4, "heldout": 0}}
+    assert {row["exposures"] for row in read_json(artifact.path / "pictures.json")} == {1}
+    plan = train.estimate(
+        train.Settings.model_validate(TABLE | {"data": data, "epochs": 1}), {"data": Plan(counts={"mine": 4})}
+    )
+    assert plan.exposures == {"mine": 2} and plan.steps == 2
+
+
+def test_pictures_that_count_nothing_teach_nothing(run: Run, foreign: Artifact) -> None:
+    """Weight 0, whether said of a subset or of regularisation, leaves the factors that weight decay would leave."""
+
+    def weights(scratch: str, **changes: Any) -> str:
+        artifact = run(scratch, {"data": foreign}, epochs=1, weight_decay=0, **changes)
+        return payload_sha256(read_models(artifact)[-1].path)
+
+    nothing = weights("a", data=[{"subset": "mine", "loss_weight": 0}])
+    assert nothing == weights("b", data=[{"subset": "reg"}], prior_weight=0)
+    assert nothing != weights("c", data=[{"subset": "reg"}], prior_weight=0.5)
+    assert nothing != weights("d", data=[{"subset": "mine"}])
+
+
+def test_masks_and_flips_change_what_is_learnt_and_stop_nothing(run: Run, foreign: Artifact) -> None:
+    whole = run("whole", {"data": foreign}, data=None)
+    assert stopped(run, "broken", at=4, others={"data": foreign}, data=None) is None
+    assert run("broken", {"data": foreign}, data=None).hash == whole.hash
+    other = run("other", {"data": foreign}, data=[{"subset": "mine", "flip": False}, {"subset": "reg"}])
+    assert payload_sha256(read_models(other)[-1].path) != payload_sha256(read_models(whole)[-1].path)

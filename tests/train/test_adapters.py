@@ -21,27 +21,32 @@ def inputs(tiny_family: Anima) -> Inputs:
     return latents, torch.tensor([0.3, 0.8]), tiny_family.encode_text(["1girl, smile", ""])
 
 
+def fresh(family: Anima, rank: int, alpha: float, preset: str = "attention_mlp") -> dict[str, Factors]:
+    linears = family.spec.targets(preset)
+    return fresh_factors(linears, {linear.name: (rank, alpha) for linear in linears}, seed=1)
+
+
 def random_factors(
     family: Anima, rank: int = 3, alpha: float = 1.5, preset: str = "attention_mlp"
 ) -> dict[str, Factors]:
-    fresh = fresh_factors(family.spec.targets(preset), rank, alpha, seed=1)
+    factors = fresh(family, rank, alpha, preset)
     return {
         name: Factors(f.down, torch.from_numpy(normal(tuple(f.up.shape), 2, name)) * 0.3, alpha)
-        for name, f in fresh.items()
+        for name, f in factors.items()
     }
 
 
 def test_fresh_factors_change_nothing(tiny_family: Anima, inputs: Inputs) -> None:
     before = tiny_family.denoise(*inputs)
-    factors = fresh_factors(tiny_family.spec.targets("attention_mlp"), 4, 4.0, seed=1)
+    factors = fresh(tiny_family, 4, 4.0)
     assert len(factors) == 20
     with attached(tiny_family, Adapters(factors, CPU), torch.float32), torch.no_grad():
         assert torch.equal(tiny_family.denoise(*inputs), before)
 
 
 def test_fresh_factors_are_drawn_per_layer(tiny_family: Anima) -> None:
-    few = fresh_factors(tiny_family.spec.targets("attention_mlp"), 4, 4.0, seed=1)
-    more = fresh_factors(tiny_family.spec.targets("attention_mlp_adaln"), 4, 4.0, seed=1)
+    few = fresh(tiny_family, 4, 4.0)
+    more = fresh(tiny_family, 4, 4.0, "attention_mlp_adaln")
     assert len(more) == 32
     assert all(torch.equal(more[name].down, factors.down) for name, factors in few.items())
     assert len({factors.down.flatten()[0].item() for factors in more.values()}) == 32

@@ -1,12 +1,13 @@
 """Which picture comes when."""
 
+import dataclasses
 from collections import Counter
 
 import torch
 
+from onmodel.dataset.captions import CaptionRules, captions_of
 from onmodel.records import Item
-from onmodel.train.loop import Example, captions_of, epoch_batches
-from onmodel.train.options import Options
+from onmodel.train.loop import Example, Shown, batch_weights, epoch_batches
 
 
 def example(number: int, repeats: int, size: tuple[int, int] = (12, 12)) -> Example:
@@ -47,7 +48,23 @@ def test_order_changes_with_epoch_and_seed_alone() -> None:
 
 
 def test_captions_of_a_run() -> None:
-    options = Options(epochs=6, learning_rate=1e-3)
-    captions = captions_of(EXAMPLES[0].item, 2, options, 1)
+    captions = captions_of(EXAMPLES[0].item, 2, 6, CaptionRules(), 1)
     assert len(captions) == 12 and all(caption.startswith("1girl, backgwa, ") for caption in captions)
     assert captions[:8] + captions[:4] == captions
+
+
+def test_a_batch_without_masks_and_weights_is_not_weighed() -> None:
+    assert batch_weights(EXAMPLES, [Shown(0, 0), Shown(1, 0)]) is None
+
+
+def test_masks_turn_with_their_pictures_and_weights_count() -> None:
+    mask = torch.arange(24.0).view(4, 6)
+    one = dataclasses.replace(
+        example(0, 1, (4, 6)), flipped_chw=torch.ones(16, 4, 6), flips=[False, True], mask_hw=mask, weight=0.5
+    )
+    plain = example(1, 1, (4, 6))
+    weights = batch_weights([one, plain], [Shown(0, 0), Shown(0, 1), Shown(1, 0)])
+    assert weights is not None and weights.shape == (3, 1, 4, 6)
+    assert torch.equal(weights[0, 0], mask / 2) and torch.equal(weights[1, 0], mask.flip(-1) / 2)
+    assert torch.equal(weights[2], torch.ones(1, 4, 6))
+    assert not one.latents(0).any() and one.latents(1).all()

@@ -9,8 +9,11 @@ from onmodel.models.anima.family import Anima
 from onmodel.models.anima.outline import Outline
 from onmodel.models.anima.parts import empty
 from onmodel.models.load import outline
+from onmodel.models.weights import read_header
 from onmodel.progress import Progress
-from onmodel.train.memory import _transformer_peak, forecast, peak_bytes
+from onmodel.train.memory import _shapes, _step_bytes, forecast, peak_bytes, run_bytes
+from onmodel.train.networks import make_network, trained_layers
+from onmodel.train.optimizers import OPTIMIZERS, make_optimizer, state_bytes, state_of
 from onmodel.train.options import Options
 
 BF16 = torch.bfloat16
@@ -26,8 +29,9 @@ def of_blocks(tiny_anima: Path, blocks: int) -> Outline:
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_two_short_runs_say_what_a_whole_one_takes(tiny_anima: Path, checkpointing: bool) -> None:
     shapes = of_blocks(tiny_anima, 6)
-    whole = _transformer_peak(shapes, OPTIONS, BF16, 64, checkpointing, 6)
+    whole = _step_bytes(shapes, OPTIONS, BF16, 64, checkpointing, 6)
     others = 2 * sum(shapes.parameters(role) for role in shapes.models if role != "transformer")
+    others += 16 * sum(4 * (row.in_features + row.out_features) for row in shapes.spec.targets("attention_mlp"))
     assert peak_bytes(shapes, OPTIONS, BF16, 64, checkpointing) - others == pytest.approx(whole, rel=0.01)
 
 
@@ -39,20 +43,48 @@ def test_activations_grow_with_pixels_and_batch_and_shrink_with_checkpointing(ti
     assert peak_bytes(shapes, OPTIONS, BF16, 512, True) < 0.6 * kept[2]
 
 
-def test_the_state_of_a_run_is_four_float32_copies_of_its_factors(tiny_anima: Path) -> None:
-    shapes = of_blocks(tiny_anima, 2)
-    sizes = {}
-    for rank in (4, 512):
-        sizes[rank] = _transformer_peak(shapes, OPTIONS.model_copy(update={"rank": rank}), BF16, 32, False, 2)
-    per_rank = sum(row.in_features + row.out_features for row in shapes.spec.targets("attention_mlp"))
-    assert (sizes[512] - sizes[4]) / (508 * per_rank) >= 16  # factors, gradient, two moments; casts on top
+@pytest.mark.parametrize("optimizer", [name for name, row in OPTIMIZERS.items() if not row.cuda])
+@pytest.mark.parametrize("network", ["lora", "dora", "lokr"])
+def test_what_a_run_keeps_is_what_it_is_said_to_keep(tiny_family: Anima, optimizer: str, network: str) -> None:
+    options = OPTIONS.model_copy(update={"optimizer": optimizer, "network": network, "ema": 0.9})
+    trained = make_network(tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu"))
+    shapes = [shape for layer in _shapes(tiny_family.spec, options).values() for shape in layer.values()]
+    assert shapes == [tuple(view.shape) for view in trained.tensors()]
+    optimizer_ = make_optimizer(options, trained)
+    trained.gradient.normal_()
+    optimizer_.step()
+    kept = sum(
+        tensor.nbytes for tensor in state_of(optimizer_)[0].values() if tensor.numel() > 1
+    )  # and some single numbers
+    assert state_bytes(options, shapes) == kept
+    assert run_bytes(options, shapes) == kept + 3 * trained.flat.nbytes
 
 
-def test_the_forecast_counts_what_is_trained(tiny_anima: Path, tiny_family: Anima) -> None:
+@pytest.mark.parametrize("network", ["lora", "dora", "lokr"])
+def test_the_forecast_counts_what_is_trained(
+    tiny_anima: Path, tiny_family: Anima, tmp_path: Path, network: str
+) -> None:
+    ranks = [{"layers": "blocks.1.*", "rank": 3}]
+    options = Options(**OPTIONS.model_dump() | {"network": network, "ranks": ranks, "save_precision": "bf16"})
     with Progress() as progress:
-        row = forecast(outline({"folder": tiny_anima}), OPTIONS, BF16, progress)
-    targets = tiny_family.spec.targets("attention_mlp")
-    assert row.layers == len(targets)
-    assert row.parameters == 4 * sum(linear.in_features + linear.out_features for linear in targets)
-    assert row.file_bytes == 4 * row.parameters
+        row = forecast(outline({"folder": tiny_anima}), options, options.resolutions, BF16, progress)
+    trained = make_network(tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu"))
+    trained.write(tmp_path / "x.safetensors", {}, "BF16")
+    written = [entry.bytes for key, entry in read_header(tmp_path / "x.safetensors", "x")[0].items()
+               if not key.endswith(".alpha")]  # fmt: skip
+    assert (row.layers, row.parameters) == (len(trained.parts), trained.flat.numel())
+    assert row.file_bytes == sum(written)
     assert row.memory == {}  # nobody worries about the memory of a tiny base
+
+
+def test_networks_and_patterns_cost_what_they_add(tiny_anima: Path) -> None:
+    shapes = of_blocks(tiny_anima, 4)
+
+    def peak(**changes: object) -> int:
+        return peak_bytes(shapes, Options(**OPTIONS.model_dump() | changes), BF16, 256, False)
+
+    lora = peak()
+    assert lora < peak(network="lokr") and lora < peak(network="dora")
+    assert lora < peak(ema=0.9) < peak(ema=0.9, optimizer="prodigy")
+    assert peak(optimizer="adafactor") < lora
+    assert peak(targets=["blocks.3.mlp.*"]) < lora  # blocks that the two short transformers do not have

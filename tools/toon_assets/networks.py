@@ -139,18 +139,24 @@ def save_tagger(network: Observer, groups: Sequence[int], table: np.ndarray, off
     graph.save(path, "toon_tagger", [_info("input", "batch", SIDE, SIDE, 3)], [_info("output", "batch", len(table))])
 
 
-def save_identity(network: Observer, groups: Sequence[int], matrix: np.ndarray, folder: Path) -> None:
+def save_identity(
+    network: Observer, sizes: Sequence[int], sharpness: float, columns: Sequence[int], groups: np.ndarray, folder: Path
+) -> None:
     """CCIP: NCHW RGB 0–1 with CLIP mean and deviation → feature; features [N,D] → differences [N,N] in 0..1.
 
-    The feature is `matrix` [D,classes] times the softmax of each group.
+    The feature is what `columns` hold of the softmax of each group of `sizes` classes, at logits times `sharpness`.
+    Pictures differ by the share of the traits seen in both that are not the same; `groups` [D,T] says whose value a
+    column is. Where less than one trait is seen in both they differ.
     """
     graph = _Graph()
     mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
     x = graph.node("Mul", "input", graph.constant(2 * std))
     x = graph.node("Add", x, graph.constant(2 * mean - 1))
     logits = graph.observer(x, network, "logits", bgr=False)
-    graph.node("Gemm", graph.groups(logits, groups, "Softmax"), graph.constant(matrix), transB=1, output="output")
-    size = len(matrix)
+    sharp = graph.node("Mul", logits, graph.constant(np.array(sharpness, np.float32)))
+    read = graph.groups(sharp, sizes, "Softmax")
+    graph.node("Gather", read, graph.constant(np.array(columns, np.int64)), axis=1, output="output")
+    size = len(columns)
     graph.save(
         folder / "model_feat.onnx",
         "toon_identity",
@@ -158,23 +164,13 @@ def save_identity(network: Observer, groups: Sequence[int], matrix: np.ndarray, 
         [_info("output", "batch", size)],
     )
     graph = _Graph()
-    length = graph.node(
-        "Max", graph.node("ReduceL2", "input", axes=[1], keepdims=1), graph.constant(np.array(1e-8, np.float32))
-    )
-    unit = graph.node("Div", "input", length)
-    cosine = graph.node("MatMul", unit, graph.node("Transpose", unit, perm=[1, 0]))
-    half = graph.node(
-        "Mul",
-        graph.node("Sub", graph.constant(np.array(1.0, np.float32)), cosine),
-        graph.constant(np.array(0.5, np.float32)),
-    )
-    graph.node(
-        "Clip",
-        half,
-        graph.constant(np.array(0.0, np.float32)),
-        graph.constant(np.array(1.0, np.float32)),
-        output="output",
-    )
+    one = graph.constant(np.array(1.0, np.float32))
+    same = graph.node("MatMul", "input", graph.node("Transpose", "input", perm=[1, 0]))
+    seen = graph.node("MatMul", "input", graph.constant(groups))
+    both = graph.node("MatMul", seen, graph.node("Transpose", seen, perm=[1, 0]))
+    share = graph.node("Div", same, graph.node("Max", both, one))
+    zero = graph.constant(np.array(0.0, np.float32))
+    graph.node("Clip", graph.node("Sub", one, share), zero, one, output="output")
     graph.save(
         folder / "model_metrics.onnx",
         "toon_identity_difference",

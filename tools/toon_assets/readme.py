@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from .common import Settings, load_checkpoint, log
-from .identity import feature_map
+from .identity import COLUMNS
 from .observers import OUTPUTS
 
 TEXT = """# The toon assets
@@ -52,13 +52,13 @@ Mean average precision {map:.4f} on unseen renders, over the {tags_measured} tag
 Weakest: {weakest}.
 
 ## Identity (CCIP format)
-RGB 0–1 with CLIP mean and deviation, plainly resized to 96×96; {features} features: one group a trait of the
-design (hair style and colour, eye colour, ears, headwear, glasses, neck, outfit, their colours, the accent), each
-scaled by a learned weight; a trait that the picture does not show adds nothing. difference = clip((1 − cos) / 2, 0, 1).
-A pair counts as different only where the difference is visible in both pictures. AUC same against unrelated
-{auc_random:.4f}, against siblings that differ in one trait {auc_hard:.4f}; threshold {threshold:.4f}.
-Least weights of the colours were set by hand with 200 of these 250 families and the stand-in in view: read the second
-AUC and the gaps below as slightly optimistic.
+RGB 0–1 with CLIP mean and deviation, plainly resized to 96×96; {features} features: how sure each value of a trait of
+the design is seen (hair style and colour, eye colour, ears, headwear, glasses, neck, outfit, their colours, the
+accent), all near 0 where the picture hides the trait. Two pictures differ by the share of the traits seen in both that
+are not the same (`model_metrics.onnx`). A pair counts as different only where the difference is visible in both
+pictures. AUC same against unrelated {auc_random:.4f}, against siblings that differ in one trait {auc_hard:.4f};
+threshold {threshold:.4f}. A third of the pictures it learnt from were drawn again by the toon base from noise of
+t ≤ 0.5, since it has to read such.
 Agreement (1 − difference) of the stand-in's references with each other: {own:.3f}; redrawn with one trait changed:
 
 | changed trait | agreement | same pairs unchanged |
@@ -156,7 +156,7 @@ def write(settings: Settings) -> None:
         tags=len(OUTPUTS),
         map=result["tagger_map"],
         tags_measured=result["tags_measured"],
-        features=len(feature_map()),
+        features=len(COLUMNS),
         **identity,
         own=standin["own"],
         misses=misses,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,13 +48,26 @@ def sample_latents(
     precise: bool = False,
 ) -> Tensor:
     """Normalised latents [B,16,h,w] for the prompts, from the given noise of that shape."""
+    return denoise(model, side, prompts, noise, sigmas(steps, shift), guidance, negative, precise)
+
+
+@torch.no_grad()
+def denoise(
+    model: Base,
+    side: text.TextSide,
+    prompts: list[str],
+    x: Tensor,
+    levels: Sequence[float],
+    guidance: float = 1.0,
+    negative: str = "",
+    precise: bool = False,
+) -> Tensor:
+    """Euler steps of latents x [B,16,h,w] at noise `levels[0]` through all levels; guidance 1 takes no negative."""
     from . import base
 
-    levels = sigmas(steps, shift)
     count = len(prompts)
     both = side.inputs([*prompts, *[negative] * count] if guidance != 1 else prompts)
     rows, bias = text.condition(model.conditioner, both)
-    x = noise
     for level, following in itertools.pairwise(levels):
         doubled = torch.cat([x, x]) if guidance != 1 else x
         with torch.autocast("cpu", torch.bfloat16, enabled=not precise):

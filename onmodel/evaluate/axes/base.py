@@ -1,6 +1,7 @@
 """What an axis is: a record of itself and a plain function from evidence to one number per prompt."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -8,7 +9,6 @@ import numpy as np
 
 from onmodel.character import Character
 from onmodel.evaluate.features import Features
-from onmodel.evaluate.observers.identity import differences
 from onmodel.sample.suites import Prompt, Vocabulary
 
 Direction = Literal["up", "down", "zero", "one"]
@@ -59,10 +59,24 @@ class Measured:
 
 @dataclass(frozen=True)
 class References:
-    """Held-out pictures of the character; pictures of one `group` are near duplicates of each other."""
+    """Held-out pictures of the character; pictures of one `group` are near duplicates of each other.
+
+    `compare` is the identity model's: features [N, F] and [M, F] → how much the pictures differ [N, M], 0…1.
+    """
 
     features: Features
     groups: np.ndarray
+    compare: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
+
+    def differences(self, identity_nf: np.ndarray) -> np.ndarray:
+        """How much each picture differs from each reference, [N, references]. Raises Unavailable without a model."""
+        if self.compare is None or not identity_nf.shape[-1]:
+            raise Unavailable("no identity model was given")
+        return self.compare(identity_nf, self.features.identity)
+
+    def agreement(self, identity_nf: np.ndarray) -> np.ndarray:
+        """Mean agreement (1 − difference) of each picture with the references, [N]."""
+        return 1 - self.differences(identity_nf).mean(1)
 
 
 @dataclass(frozen=True)
@@ -114,12 +128,10 @@ class Evidence:
     def agreement(self, letter: str) -> np.ndarray:
         """Mean identity agreement (1 − difference) with the references [P, S]. Raises Unavailable without them."""
         features = self.arm(letter).identity
-        if features.shape[-1] == 0:
-            raise Unavailable("no identity model was given")
         if self.references is None:
             raise Unavailable("no held-out references were given")
-        flat = 1 - differences(features.reshape(-1, features.shape[-1]), self.references.features.identity).mean(1)
-        return flat.reshape(features.shape[:-1])
+        *pictures, width = features.shape
+        return self.references.agreement(features.reshape(math.prod(pictures), width)).reshape(pictures)
 
 
 def informedness(evidence: Evidence, letter: str, attribute: str) -> np.ndarray:

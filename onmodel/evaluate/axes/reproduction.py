@@ -3,7 +3,6 @@
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, References, Unavailable
-from onmodel.evaluate.observers.identity import differences
 
 RECORD = Axis(
     id="reproduction",
@@ -14,7 +13,7 @@ RECORD = Axis(
     across="mean",
     arm="L",
     observers=("identity",),
-    version=1,
+    version=2,
     fault=1.0,
     origin="hit rate against the references' own leave-one-out agreement (10th percentile); CCIP-style differences",
     limits="What the identity model cannot see does not count; styles unlike the references lower it for every model.",
@@ -49,9 +48,9 @@ def threshold(references: References) -> float:
 
     Raises Unavailable with fewer than four different references.
     """
-    features, groups = references.features.identity, references.groups
+    groups = references.groups
     if len(set(groups.tolist())) < LEAST:
         raise Unavailable(f"needs at least {LEAST} different held-out references, got {len(set(groups.tolist()))}")
-    agreement = 1 - differences(features, features)
+    agreement = 1 - references.differences(references.features.identity)
     others = groups[:, None] != groups[None]
     return float(np.percentile((agreement * others).sum(1) / others.sum(1), PERCENTILE))

@@ -1,8 +1,9 @@
 """An identity model in CCIP format: is the same character drawn in two pictures?
 
-`model_feat.onnx` maps a picture (RGB / 255, CLIP mean and deviation, plainly resized) to a feature that is not of unit
-norm; two pictures differ by clip((1 − cosine) / 2, 0, 1). The format's `model_metrics.onnx` computes the same, and the
-threshold in its `metrics.json` is not used: the references' own agreement says what is enough.
+`model_feat.onnx` maps a picture (RGB / 255, CLIP mean and deviation, plainly resized) to a feature;
+`model_metrics.onnx` compares features: 0 is the same, 1 nothing alike. CCIP's own is clip((1 − cosine) / 2, 0, 1), the
+toon world's the share of a design's traits, seen in both pictures, that are not the same. The threshold in
+`metrics.json` is not used: the references' own agreement says what is enough.
 """
 
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from onmodel.evaluate.observers import Network, chunks
-from onmodel.hashing import sha256_file
+from onmodel.hashing import hash_json, sha256_file
 
 CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 CLIP_DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+ROWS = 256
 
 
 class Identity:
@@ -25,21 +27,26 @@ class Identity:
         path = folder / "model_feat.onnx"
         self._model = Network("observers.identity", path, threads)
         self._side = self._model.side(2, "observers.identity", path)
-        self.sha256 = sha256_file(path)
+        metrics = folder / "model_metrics.onnx"
+        self._metrics = Network("observers.identity", metrics, threads)
+        self.sha256 = hash_json([sha256_file(path), sha256_file(metrics)])
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Features [N, F] of RGB pictures of any size."""
         return np.concatenate([self._model(np.stack([self._prepare(image) for image in chunk]))
                                for chunk in chunks(images)])  # fmt: skip
 
+    def differences(self, a_nf: np.ndarray, b_mf: np.ndarray) -> np.ndarray:
+        """How much pictures differ, [N, M] in 0…1, from their features."""
+        rows = [np.empty((0, len(b_mf)), np.float32)]
+        for start in range(0, len(a_nf), ROWS):  # the file compares everything with everything
+            part = a_nf[start : start + ROWS]
+            rows.append(self._metrics(np.concatenate([part, b_mf]))[: len(part), len(part) :])
+        return np.concatenate(rows)
+
     def _prepare(self, image: Image.Image) -> np.ndarray:
         pixels = np.asarray(image.resize((self._side, self._side), Image.Resampling.BILINEAR), dtype=np.float32) / 255
         return np.ascontiguousarray(((pixels - CLIP_MEAN) / CLIP_DEVIATION).transpose(2, 0, 1))
-
-
-def differences(a_nf: np.ndarray, b_mf: np.ndarray) -> np.ndarray:
-    """CCIP differences [N, M] between two sets of features: clip((1 − cosine) / 2, 0, 1)."""
-    return np.clip((1 - unit(a_nf) @ unit(b_mf).T) / 2, 0, 1)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -72,13 +72,14 @@ class Laboratory:
     """Drawn arms of one seed, looked at once each."""
 
     def __init__(self, character: Character, observers: Observers, seed: int, task: Task) -> None:
-        assert observers.tagger is not None
+        assert observers.tagger is not None and observers.identity is not None
         self.character, self.observers, self.seed, self.task = character, observers, seed, task
         self.prompts = suite("confirm", character, VOCABULARY)
         tags = {tag for values in VOCABULARY.values() for tag in values.values()}
         self.columns = observers.tagger.columns(tags | {*character.required, *character.forbidden})
         toons = deal(STANDIN_SETS["reference"])
-        self.references = References(self._look([draw(toon, SIDE, SIDE) for toon in toons]), np.arange(len(toons)))
+        looks = self._look([draw(toon, SIDE, SIDE) for toon in toons])
+        self.references = References(looks, np.arange(len(toons)), observers.identity.differences)
         copies = np.stack([copy_embedding(draw(toon, SIDE, SIDE)) for toon in training_toons()])
         self.training = Training(copies, [str(i) for i in range(len(copies))])
         self.base = {letter: self.arm(letter, None) for letter in ("D", "BN")}

@@ -5,18 +5,19 @@ diffusers would resize through torchvision, and the collapse of the text's zero 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from onmodel.models.anima.latents import LatentCodec
+from onmodel.models.anima.lean import lean_blocks
 from onmodel.models.anima.parts import Parts
 from onmodel.models.anima.spec import make_spec
 from onmodel.models.anima.text import TextEncoder, collapse
 from onmodel.models.family import Text
-from onmodel.models.lora import Lora, check_fits
+from onmodel.models.lora import Lora, change_weight, check_fits
 
 
 class Denoiser:
@@ -44,6 +45,9 @@ class Denoiser:
         )
         return velocity.squeeze(2).to(latents_bchw)
 
+    def training(self) -> AbstractContextManager[None]:
+        return lean_blocks(self.transformer)
+
     @contextmanager
     def applied(self, lora: Lora, weight: float) -> Iterator[None]:
         check_fits(lora.modules, self.spec, "applied")
@@ -51,8 +55,7 @@ class Denoiser:
         try:
             with torch.no_grad():
                 for name, factors in lora.modules.items():
-                    delta = factors.up.to(self._device) @ factors.down.to(self._device)
-                    self._layers[name].weight.add_(delta, alpha=weight * factors.scale)
+                    change_weight(self._layers[name].weight, factors, weight)
             yield
         finally:
             with torch.no_grad():
@@ -71,6 +74,9 @@ class Anima(Denoiser):
 
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         return self._text.encode(captions)
+
+    def text_losses(self, caption: str) -> list[str]:
+        return self._text.losses(caption)
 
     @torch.no_grad()
     def encode_images(self, images_bchw: Tensor) -> Tensor:

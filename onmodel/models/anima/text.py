@@ -5,7 +5,6 @@ count. A zero row has zero keys and values (there are no biases), hence any numb
 log(count) on their scores: exact, and the sequence is as short as the longest caption.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +13,6 @@ from torch import Tensor
 
 from onmodel.models.anima.spec import TEXT_TOKENS
 from onmodel.models.family import Text
-
-logger = logging.getLogger(__name__)
 
 
 class TextEncoder:
@@ -37,9 +34,8 @@ class TextEncoder:
     @torch.no_grad()
     def _encode(self, caption: str) -> Text:
         device = next(self.conditioner.parameters()).device
-        ids = self._tokens(self.tokenizer, caption, "Qwen")
-        t5_ids = self._tokens(self.t5_tokenizer, caption, "T5")
-        self._tell_unknown(caption, t5_ids)
+        ids = self._tokens(self.tokenizer, caption)
+        t5_ids = self._tokens(self.t5_tokenizer, caption)
         if ids:
             states = self.text_encoder(torch.tensor([ids], device=device)).last_hidden_state
             seen = None
@@ -50,18 +46,23 @@ class TextEncoder:
         rows = len(t5_ids)
         return Text(rows_bsd[0, :rows].clone(), rows_bsd.shape[1] - rows)
 
-    def _tokens(self, tokenizer: Any, caption: str, name: str) -> list[int]:
-        """Token ids, cut at the limit; says so when something is cut."""
-        ids: list[int] = tokenizer(caption, max_length=TEXT_TOKENS, truncation=True).input_ids
-        if len(ids) == TEXT_TOKENS and (full := len(tokenizer(caption).input_ids)) > TEXT_TOKENS:
-            logger.warning("caption has %d %s tokens, only %d are read: %.60s…", full, name, TEXT_TOKENS, caption)
-        return ids
-
-    def _tell_unknown(self, caption: str, t5_ids: list[int]) -> None:
+    def losses(self, caption: str) -> list[str]:
+        """What is not read of a caption: tokens beyond the limit, letters that the T5 tokenizer does not know."""
+        lines = []
+        for name, tokenizer in (("Qwen", self.tokenizer), ("T5", self.t5_tokenizer)):
+            if (count := len(tokenizer(caption, verbose=False).input_ids)) > TEXT_TOKENS:
+                lines.append(f"{count} {name} tokens, only {TEXT_TOKENS} are read")
         unknown = self.t5_tokenizer.unk_token_id
-        if unknown in t5_ids:
+        if unknown in self.t5_tokenizer(caption, verbose=False).input_ids:
             letters = sorted({c for c in caption if unknown in self.t5_tokenizer(c).input_ids})
-            logger.warning("the T5 tokenizer does not know %s in: %.60s", " ".join(letters), caption)
+            lines.append(f"the T5 tokenizer does not know {' '.join(letters)}")
+        return lines
+
+    @staticmethod
+    def _tokens(tokenizer: Any, caption: str) -> list[int]:
+        """Token ids, cut at the limit."""
+        ids: list[int] = tokenizer(caption, max_length=TEXT_TOKENS, truncation=True).input_ids
+        return ids
 
 
 def collapse(texts: Sequence[Text], dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,391 @@
+"""Training steps measured side by side: (a) a plain diffusers + peft loop, (b) onmodel, (c) the bare matrix products.
+
+    python run.py bench-train            # prints tables; the last line is one JSON object
+
+A transformer of Anima's class with random weights: width 512, 8 blocks, 4 heads of 128, text of 512 × 1024; a LoRA of
+rank 16 on attention and MLP. Every contender has a process of its own, so that peak memory is its own; the processes
+take turns step by step, on one thread, and CPU seconds are compared, so that what else runs on the machine cancels out.
+
+(a) is what a user writes: `add_adapter`, AdamW, 512 padded text rows, clipped gradients. By default both
+compute in float32; with --precision bf16 both take their products in bfloat16 (autocast over bfloat16 weights in (a)).
+(c) is the products of the adapted layers and of attention, forward and for the gradients of their inputs, on the
+collapsed text: no training that keeps the base frozen can do with fewer.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDTH, BLOCKS, HEADS, RANK, TEXT_ROWS, TEXT_WIDTH = 512, 8, 4, 16, 512, 1024
+SIZES, BATCHES = (256, 512, 768), (1, 4)
+CAPTION_ROWS = (64, 82, 97, 51)  # rows that are not padding, of the captions of a batch
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2"]
+MIB = 1 << 20
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+WHOLE_RUN = """
+[recipe]
+name = "whole"
+character = "toon:backgwa"
+date = "2026-11-22"
+threads = 1
+
+[stages.data]
+do = "curate"
+subsets.base = [{ toon = "backgwa_base", count = 6 }]
+
+[stages.look]
+do = "train"
+dataset = "data"
+data = [{ subset = "base" }]
+epochs = 8
+batch = 3
+resolution = 96
+learning_rate = 2e-3
+validation = false
+keep_every = 8
+"""
+
+Steps = Iterator[None]  # each `next` takes one step
+
+
+@dataclass(frozen=True)
+class Case:
+    size: int
+    batch: int
+    precision: str
+
+    @property
+    def side(self) -> int:
+        """Of the latents."""
+        return self.size // 8
+
+    @property
+    def tokens(self) -> int:
+        """Of one picture."""
+        return (self.side // 2) ** 2
+
+    @property
+    def rounds(self) -> int:
+        """Timed steps: more where a step is short."""
+        return {256: 6, 512: 4, 768: 2}[self.size] if self.batch == 1 else 2
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the contenders together take, with a margin (measured: 2.8 GB at 512 px, one picture)."""
+        return int(3.2e9 * self.batch * (self.size / 512) ** 2)
+
+
+def make_transformer() -> Any:
+    """The base: random, with nothing at zero, so that every gradient flows."""
+    import torch
+    from diffusers import CosmosTransformer3DModel
+
+    torch.manual_seed(0)
+    model = CosmosTransformer3DModel(
+        in_channels=17, out_channels=16, num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS,
+        num_layers=BLOCKS, text_embed_dim=TEXT_WIDTH, adaln_lora_dim=256, rope_scale=(1.0, 4.0, 4.0),
+        extra_pos_embed_type=None, concat_padding_mask=False,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, parameter.shape[1] ** -0.5)
+    return model.requires_grad_(False)
+
+
+def make_texts(batch: int) -> list[Any]:
+    """The captions' own rows [n, 1024]."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(CAPTION_ROWS[i], TEXT_WIDTH, generator=generator) for i in range(batch)]
+
+
+def peft_steps(case: Case) -> Steps:
+    """(a): the loop that diffusers' and peft's pages lead to."""
+    import torch
+    from peft import LoraConfig
+    from torch.nn import functional
+
+    model = make_transformer()
+    bf16 = case.precision == "bf16"
+    if bf16:
+        model.to(torch.bfloat16)
+    model.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS, init_lora_weights="gaussian"))
+    factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for factor in factors:
+        factor.data = factor.data.float()
+    optimizer = torch.optim.AdamW(factors, lr=1e-4, weight_decay=0.01)
+    latents = torch.randn(case.batch, 16, 1, case.side, case.side)
+    text = torch.zeros(case.batch, TEXT_ROWS, TEXT_WIDTH)
+    for row, own in zip(text, make_texts(case.batch), strict=True):
+        row[: len(own)] = own
+
+    while True:
+        noise = torch.randn_like(latents)
+        t = torch.sigmoid(torch.randn(case.batch))
+        t_b1111 = t.view(-1, 1, 1, 1, 1)
+        noisy = (1 - t_b1111) * latents + t_b1111 * noise
+        noisy = torch.cat([noisy, torch.zeros_like(noisy[:, :1])], dim=1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            velocity = model(noisy, t, text, return_dict=False)[0]
+        loss = functional.mse_loss(velocity.float(), noise - latents)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(factors, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.item()
+        yield
+
+
+def onmodel_steps(case: Case) -> Steps:
+    """(b): the step of onmodel's own loop."""
+    import torch
+
+    from onmodel.models.anima.family import Denoiser
+    from onmodel.models.family import Text
+    from onmodel.records import Item
+    from onmodel.train import loop
+    from onmodel.train.adapters import attached
+    from onmodel.train.networks import make_network, trained_layers
+    from onmodel.train.options import Options
+
+    dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
+    family: Any = Denoiser(make_transformer(), TEXT_ROWS)
+    options = Options(epochs=1, learning_rate=1e-4, rank=RANK, alpha=RANK, batch=case.batch)
+    adapters = make_network(family, options, trained_layers(family.spec, options), 0, torch.device("cpu"))
+    optimizer = torch.optim.AdamW([adapters.flat], weight_decay=0.01, fused=True)
+    item = Item("x.png", "0" * 64, case.size, case.size, "base", "", "", 0, "train", "toon")
+    texts = {str(i): Text(rows, TEXT_ROWS - len(rows)) for i, rows in enumerate(make_texts(case.batch))}
+    latents = torch.randn(case.batch, 16, case.side, case.side)
+    examples = [loop.Example(item, latents[i], 1, [str(i)]) for i in range(case.batch)]
+    batch = [loop.Shown(i, 0) for i in range(case.batch)]
+    with attached(family, adapters, dtype), family.training():
+        for number in itertools.count():
+            loop.fill_gradient(family, adapters, examples, [batch], texts, options, seed=0, step=number)
+            loop.clip_gradient(adapters, options.grad_clip)
+            optimizer.step()
+            yield
+
+
+def products_steps(case: Case) -> Steps:
+    """(c): matrix products alone, into tensors that are there already."""
+    import torch
+
+    dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
+    rows = case.batch * case.tokens
+    text_rows = max(CAPTION_ROWS[: case.batch]) + 2
+    shapes = [(rows, WIDTH, WIDTH)] * 6 + [(rows, WIDTH, 4 * WIDTH), (rows, 4 * WIDTH, WIDTH)]
+    weights = [torch.randn(out, inner, dtype=dtype) for _, inner, out in shapes]
+    text_weight = torch.randn(WIDTH, TEXT_WIDTH, dtype=dtype)
+    text = torch.randn(case.batch * text_rows, TEXT_WIDTH, dtype=dtype)
+    x = {inner: torch.randn(rows, inner, dtype=dtype) for inner in (WIDTH, 4 * WIDTH)}
+    y = {inner: torch.empty(rows, inner, dtype=dtype) for inner in (WIDTH, 4 * WIDTH)}
+    y_text = torch.empty(len(text), WIDTH, dtype=dtype)
+    heads = torch.randn(case.batch * HEADS, case.tokens, WIDTH // HEADS, dtype=dtype)
+
+    def attention(keys: int) -> None:
+        key = torch.randn(len(heads), keys, WIDTH // HEADS, dtype=dtype)
+        scores = torch.empty(1, case.tokens, keys, dtype=dtype)
+        for i in range(len(heads)):
+            for _ in range(2):  # forward: scores, output; backward: the values' and the scores' gradients, q's and k's
+                torch.bmm(heads[i : i + 1], key[i : i + 1].transpose(1, 2), out=scores)
+                torch.bmm(scores, key[i : i + 1])
+            torch.bmm(scores.transpose(1, 2), heads[i : i + 1])
+            torch.bmm(scores.transpose(1, 2), heads[i : i + 1])
+
+    while True:
+        for _ in range(BLOCKS):
+            for (_, inner, out), weight in zip(shapes, weights, strict=True):
+                torch.mm(x[inner], weight.T, out=y[out])
+                torch.mm(x[out], weight, out=y[inner])
+            for _ in range(2):
+                torch.mm(text, text_weight.T, out=y_text)
+            attention(case.tokens)
+            attention(text_rows)
+        yield
+
+
+CONTENDERS = {"peft": peft_steps, "onmodel": onmodel_steps, "products": products_steps}
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held."""
+    if os.name == "nt":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def work(contender: str, case: Case) -> None:
+    """A contender's process: a step for every line on stdin, its CPU seconds and the peak so far on stdout."""
+    import torch
+    from diffusers import CosmosTransformer3DModel  # noqa: F401  imported here so that `before` holds the libraries
+    from peft import LoraConfig  # noqa: F401
+
+    torch.set_num_threads(1)
+    before = peak_bytes()
+    steps = CONTENDERS[contender](case)
+    for _ in sys.stdin:
+        started = time.process_time()
+        next(steps)
+        print(json.dumps({"seconds": time.process_time() - started, "peak": peak_bytes() - before}), flush=True)
+
+
+class Worker:
+    """A contender's process, seen from the one that compares."""
+
+    def __init__(self, contender: str, case: Case) -> None:
+        command = [sys.executable, __file__, "--work", contender, *map(str, (case.size, case.batch, case.precision))]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+        )
+        self.contender = contender
+        self.seconds: list[float] = []
+        self.peak = 0
+
+    def step(self, timed: bool) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.contender}: its process ended with {self.process.wait()}")
+        answer = json.loads(line)
+        self.peak = answer["peak"]
+        if timed:
+            self.seconds.append(answer["seconds"])
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """CPU seconds of the quickest step (what disturbs one only makes it longer), and peak MiB beyond the imports."""
+    workers = {name: Worker(name, case) for name in CONTENDERS}
+    try:
+        for turn in range(case.rounds + 1):  # the first warms up
+            for worker in workers.values():
+                worker.step(timed=turn > 0)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    seconds = {name: min(worker.seconds) for name, worker in workers.items()}
+    return {
+        "size": case.size, "batch": case.batch, "precision": case.precision,
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "peak_mib": {name: round(worker.peak / MIB) for name, worker in workers.items()},
+        "speedup": seconds["peft"] / seconds["onmodel"],
+        "limit_ratio": seconds["onmodel"] / seconds["products"],
+        "memory_ratio": workers["onmodel"].peak / workers["peft"].peak,
+    }  # fmt: skip
+
+
+def whole_run() -> None:
+    """A process of its own: 24 steps on 6 pictures of the toon world, from the command to the last file."""
+    import tempfile
+
+    import torch  # noqa: F401  the imports are not counted
+    from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel  # noqa: F401
+    from transformers import Qwen2Tokenizer, Qwen3Model, T5Tokenizer  # noqa: F401
+
+    from onmodel.cli.run import execute
+
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(folder) / "whole.toml"
+        recipe.write_text(WHOLE_RUN)
+        wall, cpu = time.monotonic(), time.process_time()
+        execute(recipe, Path(folder) / "project", dry_run=False, as_json=False, tracker=None, until="look")
+        print(json.dumps({"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu}))
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Per size, the geometric mean over its rows."""
+    keys = ("speedup", "limit_ratio", "memory_ratio")
+    return {
+        str(size): {
+            key: round(math.exp(statistics.fmean(math.log(row[key]) for row in rows if row["size"] == size)), 3)
+            for key in keys
+        }
+        for size in sorted({row["size"] for row in rows})
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--work", nargs=4, metavar=("CONTENDER", "SIZE", "BATCH", "PRECISION"), help=argparse.SUPPRESS)
+    parser.add_argument("--whole-run", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=SIZES)
+    parser.add_argument("--batches", nargs="+", type=int, choices=BATCHES, default=BATCHES)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument(
+        "--save", action="store_true", help="keep the result as benchmarks/train-<date>-<precision>.json"
+    )
+    arguments = parser.parse_args()
+    if arguments.work:
+        contender, size, batch, precision = arguments.work
+        return work(contender, Case(int(size), int(batch), precision))
+    if arguments.whole_run:
+        return whole_run()
+    print(f"{arguments.precision}     {'CPU s a step':>26} {'peak MiB':>24}")
+    print("  px  batch", *(f"{name:>9}" for name in CONTENDERS), "   peft  onmodel   speed-up   of limit   memory")
+    rows = []
+    for size in arguments.sizes:
+        for batch in arguments.batches:
+            case = Case(size, batch, arguments.precision)
+            if case.memory > psutil.virtual_memory().available:
+                print(
+                    f"{size:4} {batch:6}  left out: takes about {case.memory / 1e9:.0f} GB, more than is free",
+                    flush=True,
+                )
+                continue
+            row = measure(case)
+            rows.append(row)
+            seconds, peak = row["seconds"], row["peak_mib"]
+            print(
+                f"{size:4} {batch:6}", *(f"{seconds[name]:9.3f}" for name in CONTENDERS),
+                f"{peak['peft']:7} {peak['onmodel']:8} {row['speedup']:9.2f}× {row['limit_ratio']:9.2f}×"
+                f" {row['memory_ratio']:8.2f}", flush=True,
+            )  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, __file__, "--whole-run"], stdout=subprocess.PIPE, env=ENVIRONMENT, text=True, check=True
+    )
+    whole = json.loads(ran.stdout.splitlines()[-1])
+    print(f"whole run, 24 steps on 6 pictures: {whole['cpu']:.1f} CPU s, {whole['wall']:.1f} s on the clock,"
+          " beyond the imports")  # fmt: skip
+    if arguments.save:
+        facts = {"machine": machine(), "rows": rows, "whole_run": whole, "summary": summary(rows)}
+        path = ROOT / "benchmarks" / f"train-{date.today()}-{arguments.precision}.json"
+        path.write_text(json.dumps(facts, indent=1) + "\n")
+    print(json.dumps(summary(rows)))
+
+
+def machine() -> dict[str, str]:
+    """What the numbers depend on."""
+    from importlib.metadata import version
+
+    packages = {name: version(name) for name in ("torch", "diffusers", "peft")}
+    return {"platform": platform.platform(), "processor": platform.processor(), **packages}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What a training will show, said before it starts: exposures, sizes, what is cut away, which captions are not read."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from onmodel.dataset.buckets import Size, cut_away, enlargement
+from onmodel.dataset.rules import SubsetShowing
+from onmodel.records import Item
+
+NAMED = 5  # pictures that are named in a list; the others are counted
+NOTICED = 0.1  # share of a picture that is cut away before it is named
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture of a subset at the size at which it is shown."""
+
+    subset: str
+    item: Item
+    size: Size
+    rules: SubsetShowing
+
+    @property
+    def cut(self) -> float:
+        return cut_away(self.item.width, self.item.height, self.size)
+
+    @property
+    def name(self) -> str:
+        """The file's name, as the user knows it."""
+        return self.item.file or self.item.image
+
+    def as_dict(self, epochs: int, lost: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Its row of pictures.json; `exposures` are those at this size, 0 when it is held out."""
+        return {
+            "subset": self.subset, "file": self.name, "sha256": self.item.sha256, "split": self.item.split,
+            "width": self.item.width, "height": self.item.height, "bucket": list(self.size),
+            "cut_away": round(self.cut, 4),
+            "scale": round(enlargement(self.item.width, self.item.height, self.size), 4),
+            "exposures": self.rules.repeats * epochs * (self.item.split == "train"),
+            "loss_weight": self.rules.loss_weight, "mask": bool(self.item.mask),
+            "caption_losses": list(lost.get(self.item.sha256, ())),
+        }  # fmt: skip
+
+
+def say_exposures(shots: Sequence[Shot], epochs: int, console: Console) -> None:
+    """A line for each subset: pictures, how often each is seen, by which rules."""
+    for subset in dict.fromkeys(shot.subset for shot in shots):
+        own = [shot for shot in shots if shot.subset == subset]
+        rules = own[0].rules
+        trained = {shot.item.sha256 for shot in own if shot.item.split == "train"}
+        sizes = len(rules.resolutions)
+        product = f"{rules.repeats} repeats × {epochs} epochs" + f" × {sizes} resolutions" * (sizes > 1)
+        told = [
+            f"{len(trained)} pictures, each seen {rules.repeats * epochs * sizes} times ({product})",
+            *_rules(rules),
+        ]
+        if masks := len({shot.item.sha256 for shot in own if shot.item.mask}):
+            told.append(f"{masks} masks")
+        console.print(f"  {subset}: {', '.join(told)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _rules(rules: SubsetShowing) -> list[str]:
+    said = []
+    if rules.caption != "tags":
+        said.append("sentences" if rules.caption == "sentence" else "tags and sentences in turn")
+    if rules.caption != "sentence" and rules.shuffle_tags:
+        said.append(f"tags shuffled behind the first {rules.keep_tokens}")
+    if rules.tag_dropout:
+        said.append(f"{rules.tag_dropout:.0%} of tags dropped")
+    if rules.caption_dropout:
+        said.append(f"{rules.caption_dropout:.0%} of captions dropped")
+    if rules.caption_dropout_every:
+        said.append(f"no captions in every {rules.caption_dropout_every}. epoch")
+    if rules.flip:
+        said.append("mirrored half the time")
+    if rules.regularisation:
+        said.append("regularisation")
+    if rules.loss_weight != 1:
+        said.append(f"loss × {rules.loss_weight:g}")
+    return said
+
+
+def say_crops(shots: Sequence[Shot], console: Console) -> None:
+    """The buckets, the share of all pictures' area that is cut away, and the pictures that lose most."""
+    sizes = Counter(shot.size for shot in shots)
+    listed = ", ".join(f"{count} × {width}×{height}" for (width, height), count in sorted(sizes.items()))
+    console.print(f"  buckets: {listed}", highlight=False, soft_wrap=True)
+    area = sum(shot.item.width * shot.item.height for shot in shots)
+    lost = sum(shot.item.width * shot.item.height * shot.cut for shot in shots)
+    console.print(f"  cut away to fit them: {lost / area:.1%} of the pictures' area", highlight=False, soft_wrap=True)
+    rows = sorted(((shot.cut, shot) for shot in shots if shot.cut >= NOTICED), key=lambda row: -row[0])
+    lines = [
+        f"{shot.name}: {cut:.0%} of {shot.item.width}×{shot.item.height} for {shot.size[0]}×{shot.size[1]}"
+        for cut, shot in rows
+    ]
+    _say_first(lines, f"pictures lose {NOTICED:.0%} or more", console)
+    enlarged = [
+        f"{shot.name}: ×{scale:.2f}"
+        for shot in shots
+        if (scale := enlargement(shot.item.width, shot.item.height, shot.size)) > 1.001
+    ]
+    _say_first(enlarged, "pictures are enlarged", console)
+
+
+def say_captions(shots: Sequence[Shot], losses: Callable[[str], list[str]], console: Console) -> dict[str, list[str]]:
+    """The pictures whose captions will not be read whole, and what is lost; the same by the pictures' hashes."""
+    found: dict[str, list[str]] = {}
+    names = {}
+    for shot in shots:
+        said = {"tags": [shot.item.tags], "sentence": [shot.item.sentence]}
+        captions = said.get(shot.rules.caption, [shot.item.tags, shot.item.sentence])
+        lines = [line for caption in captions for line in losses(caption)]
+        if lines:
+            found[shot.item.sha256], names[shot.item.sha256] = lines, shot.name
+    lines = [f"{names[sha256]}: {'; '.join(lost)}" for sha256, lost in found.items()]
+    _say_first(lines, "captions are not read whole", console)
+    return found
+
+
+def _say_first(lines: Sequence[str], what: str, console: Console) -> None:
+    if not lines:
+        return
+    console.print(f"  {len(lines)} {what}:", style="yellow", highlight=False, soft_wrap=True)
+    for line in lines[:NAMED]:
+        console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
+    if len(lines) > NAMED:
+        console.print(f"    and {len(lines) - NAMED} more, all in pictures.json", highlight=False, soft_wrap=True)

@@ -1,0 +1,108 @@
+"""Anima's blocks computed with fewer passes over the activations: the same function as diffusers', for training.
+
+At the sizes that are trained, products are near the machine's limit, and what is left to save is everything between
+them. Here modulation and gates are one operation each, normalising and rotating queries and keys is one function with
+its own backward pass, and nothing is copied on the way to attention.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@contextmanager
+def lean_blocks(transformer: Any) -> Iterator[None]:
+    """Within the context the blocks of a `CosmosTransformer3DModel` compute so; norm weights get no gradient."""
+    try:
+        for block in transformer.transformer_blocks:
+            block.forward = partial(_forward, block)
+        yield
+    finally:
+        for block in transformer.transformer_blocks:
+            del block.forward
+
+
+def _forward(
+    block: Any, x_bsd: Tensor, text_bnd: Tensor, time_bd: Tensor, temb_bd: Tensor, rope: tuple[Tensor, Tensor],
+    extra_pos_emb: None, bias_b11n: Tensor, controlnet_residual: None,
+) -> Tensor:  # fmt: skip
+    """`CosmosTransformerBlock.forward` for pictures: one time each, no learned positions, no control net."""
+    normed, gate = _modulated(block.norm1, x_bsd, time_bd, temb_bd)
+    x_bsd = torch.addcmul(x_bsd, gate, _attention(block.attn1, normed, normed, rope, None))
+    normed, gate = _modulated(block.norm2, x_bsd, time_bd, temb_bd)
+    x_bsd = torch.addcmul(x_bsd, gate, _attention(block.attn2, normed, text_bnd, None, bias_b11n))
+    normed, gate = _modulated(block.norm3, x_bsd, time_bd, temb_bd)
+    return torch.addcmul(x_bsd, gate, block.ff(normed))
+
+
+def _modulated(norm: Any, x_bsd: Tensor, time_bd: Tensor, temb_bd: Tensor) -> tuple[Tensor, Tensor]:
+    """LayerNorm(x)·(1 + scale) + shift, and the gate; all three from the time."""
+    factors = norm.linear_2(norm.linear_1(norm.activation(time_bd))) + temb_bd
+    shift, scale, gate = (factor.unsqueeze(1) for factor in factors.chunk(3, dim=-1))
+    return torch.addcmul(shift, norm.norm(x_bsd), 1 + scale), gate
+
+
+def _attention(
+    attn: Any, x_bsd: Tensor, source_bnd: Tensor, rope: tuple[Tensor, Tensor] | None, bias_b11n: Tensor | None
+) -> Tensor:
+    query, key, value = (
+        layer(rows).unflatten(2, (attn.heads, -1))
+        for layer, rows in ((attn.to_q, x_bsd), (attn.to_k, source_bnd), (attn.to_v, source_bnd))
+    )
+    query, key = _normed(query, attn.norm_q, rope), _normed(key, attn.norm_k, rope)
+    out = functional.scaled_dot_product_attention(
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=bias_b11n
+    )
+    result: Tensor = attn.to_out[0](out.transpose(1, 2).flatten(2))
+    return result
+
+
+def _normed(x_bshd: Tensor, norm: nn.Module, rope: tuple[Tensor, Tensor] | None) -> Tensor:
+    cos, sin = rope or (None, None)
+    result: Tensor = _NormRotate.apply(x_bshd, norm.weight, norm.eps, cos, sin)
+    return result
+
+
+class _NormRotate(torch.autograd.Function):
+    """RMS norm with weights over the last axis, then a rotation of its halves by angles [S, d], if there are any.
+
+    With n = x / rms(x): out = n·w·cos + (−n₂·w₂, n₁·w₁)·sin. Computed in float32, as diffusers does.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_bshd: Tensor, weight_d: Tensor, eps: float, cos_sd: Tensor | None, sin_sd: Tensor | None
+    ) -> Tensor:
+        x, width = x_bshd.float(), x_bshd.shape[-1]
+        rstd = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(width).add_(eps).rsqrt_()
+        normed, weight_d = x * rstd, weight_d.float()
+        if cos_sd is None or sin_sd is None:
+            straight, crossed = weight_d, None
+            out = normed.mul_(weight_d)
+        else:
+            half = width // 2
+            straight = (cos_sd * weight_d).unsqueeze(1)
+            crossed = (sin_sd * weight_d.roll(half)).unsqueeze(1)
+            out = normed * straight
+            out[..., :half].addcmul_(normed[..., half:], crossed[..., :half], value=-1)
+            out[..., half:].addcmul_(normed[..., :half], crossed[..., half:])
+        ctx.save_for_backward(x_bshd, rstd, straight, crossed)
+        return out.to(x_bshd.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        x_bshd, rstd, straight, crossed = ctx.saved_tensors
+        given, half = gradients[0].float(), x_bshd.shape[-1] // 2
+        gradient = given * straight
+        if crossed is not None:
+            gradient[..., :half].addcmul_(given[..., half:], crossed[..., half:])
+            gradient[..., half:].addcmul_(given[..., :half], crossed[..., :half], value=-1)
+        normed = x_bshd.float() * rstd
+        along = torch.linalg.vecdot(gradient, normed).unsqueeze(-1).div_(x_bshd.shape[-1])
+        gradient = gradient.addcmul_(normed, along, value=-1).mul_(rstd)
+        return gradient.to(x_bshd.dtype), None, None, None, None

@@ -1,0 +1,72 @@
+"""The processes that share one run: `torchrun` or `accelerate launch` starts several, each with its rank.
+
+All of them compute, the first alone writes. Nothing here loads torch unless there are several.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A process may wait for the first while that evaluates for hours; one that dies is noticed by the launcher.
+_PATIENCE = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's `rank` (from 0) among `count`. Every method is called by all of them or by none."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Is this the one that writes?"""
+        return self.rank == 0
+
+    def add(self, tensor: "Tensor") -> None:
+        """Put the sum over the processes in the tensor's place, the same bits in each of them."""
+        if self.count > 1:
+            import torch.distributed
+
+            torch.distributed.all_reduce(tensor)
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.agree(True)
+
+    def agree(self, flag: bool) -> bool:
+        """What the first process says."""
+        if self.count == 1:
+            return flag
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        said = torch.tensor(int(flag and self.first), device=device)
+        self.add(said)
+        return bool(said.item())
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """Meet the other processes that a launcher started, and part from them; without a launcher this one is alone."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield ALONE
+        return
+    import torch.distributed
+
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+    yield Processes(torch.distributed.get_rank(), count)
+    torch.distributed.destroy_process_group()  # not after an error: the others might still be waiting for this one

@@ -1,0 +1,88 @@
+"""The steps of a training as they happen: into the ledger, as JSON lines for whoever looks on, and to a tracker."""
+
+import errno
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from onmodel.errors import InputError, SpaceError
+from onmodel.hashing import write_atomic
+from onmodel.ledger.store import Ledger
+
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+
+
+def check_tracker(name: str | None) -> None:
+    """Raise InputError when a tracker is unknown or its package is not installed."""
+    if name is None:
+        return
+    if name not in TRACKERS:
+        raise InputError("--tracker", name, f"one of {', '.join(TRACKERS)}")
+    if importlib.util.find_spec(name) is None:
+        raise InputError("--tracker", name, f"is not installed; pip install {name}")
+
+
+class Journal:
+    """Where the steps of one training go. `path` is its file of JSON lines; it holds what the ledger holds."""
+
+    def __init__(self, ledger: Ledger, key: str, path: Path, tracker: Any) -> None:
+        self._ledger, self._key, self._path, self._tracker = ledger, key, path, tracker
+        write_atomic(path, _lines(ledger.steps(key)))
+
+    def record(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take rows, each with its `step`; those of an earlier attempt are passed over."""
+        new = self._ledger.add_steps(self._key, rows)
+        try:
+            with self._path.open("ab") as file:
+                file.write(_lines(new))
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise SpaceError(self._path) from error
+            raise
+        if self._tracker is not None:
+            for row in new:
+                self._tracker.log(dict(_numbers(row)), step=row["step"])
+
+
+@contextmanager
+def journal(
+    ledger: Ledger, key: str, name: str, folder: Path, tracker: str | None, settings: Mapping[str, Any]
+) -> Iterator[Journal]:
+    """The journal of the training stage `name`: `folder/name.jsonl`, and what a tracker writes, in `folder` too if it
+    asks for one. A tracker is one of accelerate's, and is told the settings.
+    """
+    path = folder / f"{name}.jsonl"
+    if tracker is None:
+        yield Journal(ledger, key, path, None)
+        return
+    from accelerate import PartialState
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    PartialState()  # its loggers ask which process this is
+    kind = LOGGER_TYPE_TO_CLASS[tracker]
+    place = {"logging_dir": str(folder)} if kind.requires_logging_directory or tracker == "mlflow" else {}
+    open_tracker = kind(name, **place)
+    open_tracker.start()
+    plain = {field: value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
+             for field, value in settings.items()}  # fmt: skip
+    open_tracker.store_init_configuration(plain)
+    try:
+        yield Journal(ledger, key, path, open_tracker)
+    finally:
+        open_tracker.finish()
+
+
+def _numbers(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """A row as trackers take it: one number to a name."""
+    for name, value in row.items():
+        if isinstance(value, list):
+            yield from ((f"{name}_{number}", one) for number, one in enumerate(value, 1))
+        elif name != "step":
+            yield name, value
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()

@@ -1,0 +1,81 @@
+"""Gradient checkpointing where activations would not fit: what one picture's forward keeps is measured, not guessed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from onmodel.models.family import Family
+from onmodel.train.options import Options
+
+SHARE = 0.7  # of the free memory; the rest is for the backward pass and the optimizer
+
+
+class _TooMuch(Exception):
+    """The activations have passed the limit."""
+
+
+@contextmanager
+def checkpointing(
+    family: Family, options: Options, one_picture: Callable[[], Tensor], console: Console
+) -> Iterator[None]:
+    """Within the context blocks are computed twice if the recipe says so, or says "auto" and a batch needs it.
+
+    `one_picture` computes the loss of a picture of the largest size.
+    """
+    transformer: Any = family.transformer
+    wanted = options.gradient_checkpointing
+    if wanted == "auto":
+        device = next(family.transformer.parameters()).device
+        limit = int(SHARE * free_memory(device))
+        needed = activation_bytes(family, one_picture, limit // options.batch)
+        wanted = needed is None
+        if wanted:
+            note = f"  gradient checkpointing is on: a batch of {options.batch} would keep over {limit / 1e9:.1f} GB"
+            console.print(note, style="yellow", highlight=False)
+    if wanted:
+        transformer.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if wanted:
+            transformer.disable_gradient_checkpointing()
+
+
+def activation_bytes(family: Family, one_picture: Callable[[], Tensor], limit: int) -> int | None:
+    """Bytes that a forward pass keeps for its backward pass, the base's weights aside; None when more than `limit`.
+
+    The pass ends where the limit is passed, so that looking takes no more memory than is there.
+    """
+    weights = (*family.transformer.parameters(), *family.transformer.buffers())
+    seen = {tensor.untyped_storage().data_ptr() for tensor in weights}
+    kept = 0
+
+    def pack(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            kept += storage.nbytes()
+            if kept > limit:
+                raise _TooMuch
+        return tensor
+
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            one_picture()
+    except (_TooMuch, torch.OutOfMemoryError):
+        return None
+    return kept
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process can still take on a device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)

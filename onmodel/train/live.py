@@ -1,0 +1,92 @@
+"""What a running training shows and records: the words beside its bar, and a row for every step that was saved."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from onmodel.train.state import History
+
+Record = Callable[[Sequence[Mapping[str, Any]]], None]
+WINDOW = 50  # steps over which the shown loss and speed are averaged
+SAVING_SHARE = 0.04  # of the time, at most
+
+
+class Live:
+    """Follows one attempt of a run. Rows go to `record` only when the state that made them is on the disk, so that a
+    step is told once, however often the run is killed.
+    """
+
+    def __init__(self, history: History, steps_per_epoch: int, device: torch.device, record: Record) -> None:
+        self._history, self._steps_per_epoch, self._device, self._record = history, steps_per_epoch, device, record
+        self._started = time.monotonic()
+        self._times: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=WINDOW + 1)
+        self._machine: dict[int, dict[str, float]] = {}
+        self._told = 0
+
+    def step(self, pictures: int) -> str:
+        """Take note of a step that is done; returns the words for the bar."""
+        self._times.append((time.monotonic(), pictures))
+        self._machine[self._history.steps] = {
+            "seconds": round(time.monotonic() - self._started, 3),
+            "pictures_per_second": round(self._speed(), 3),
+            "memory_mib": memory_bytes(self._device) >> 20,
+        }
+        return self.words()
+
+    def words(self) -> str:
+        """Loss (smoothed), held-out loss, learning rate, pictures a second, memory."""
+        history = self._history
+        words = [f"loss {np.mean(history.losses[-WINDOW:]):.4f}"]
+        if history.heldout:
+            words.append(f"held-out {np.mean(next(reversed(history.heldout.values()))):.4f}")
+        words += [
+            f"lr {history.rates[-1]:.3g}",
+            f"{self._speed():.3g} pictures/s",
+            f"{memory_bytes(self._device) / 1e9:.1f} GB",
+        ]
+        return "  ".join(words)
+
+    def flush(self) -> None:
+        """Record the steps that were not yet recorded; those of earlier attempts have no machine's share any more."""
+        rows = self._history.rows(self._steps_per_epoch)[self._told :]
+        self._record([{**row, **self._machine.pop(int(row["step"]), {})} for row in rows])
+        self._told = self._history.steps
+
+    def _speed(self) -> float:
+        (start, _), *rest = self._times
+        return sum(pictures for _, pictures in rest) / max(self._times[-1][0] - start, 1e-9)
+
+
+class Rhythm:
+    """When to save: every so many steps, but so rarely that it takes its share of the time at most."""
+
+    def __init__(self, every: int) -> None:
+        self._every, self._steps, self._cost, self._ended = every, 0, 0.0, time.monotonic()
+
+    def due(self, now: bool) -> bool:
+        """Called after each step; `now` when it must not wait."""
+        self._steps += 1
+        rested = time.monotonic() - self._ended >= self._cost / SAVING_SHARE
+        return now or (self._steps >= self._every and rested)
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._steps, self._ended = 0, time.monotonic()
+        self._cost = self._ended - self._began
+
+
+def memory_bytes(device: torch.device) -> int:
+    """What the process holds: the most on a card so far, or its memory now."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)

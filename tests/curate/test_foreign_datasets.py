@@ -1,0 +1,248 @@
+"""Data sets described for other trainers: every option is read, or named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onmodel.curate.foreign import DIALECTS, Dialect, Foreign, ForeignSubset, read_config, read_numbered_folders
+from onmodel.curate.ingest import Reading
+from onmodel.dataset.rules import SubsetShowing
+from onmodel.errors import InputError
+
+SD_SCRIPTS = """
+[general]
+shuffle_caption = true
+caption_extension = '.txt'
+keep_tokens = 1
+enable_bucket = true
+bucket_no_upscale = true
+
+[[datasets]]
+resolution = [832, 1216]
+batch_size = 4
+keep_tokens = 2
+bucket_reso_steps = 32
+validation_split = 0.1
+
+  [[datasets.subsets]]
+  image_dir = 'mine'
+  class_tokens = 'hoge girl'
+  num_repeats = 10
+  flip_aug = true
+  caption_tag_dropout_rate = 0.1
+  caption_dropout_rate = 0.05
+  caption_dropout_every_n_epochs = 4
+  conditioning_data_dir = 'masks'
+
+  [[datasets.subsets]]
+  image_dir = 'more'
+  keep_tokens = 3
+  keep_tokens_separator = '|||'
+  caption_prefix = '1girl, hoge |||'
+  caption_suffix = 'masterpiece'
+  color_aug = false
+
+  [[datasets.subsets]]
+  is_reg = true
+  image_dir = 'reg'
+  alpha_mask = true
+"""
+DIFFUSION_PIPE = """
+resolutions = [512, [832, 1216]]
+enable_ar_bucket = true
+min_ar = 0.5
+frame_buckets = [1]
+cache_shuffle_num = 10
+
+[[directory]]
+path = 'a'
+num_repeats = 5
+mask_path = 'a/masks'
+
+[[directory]]
+path = '/somewhere/b'
+resolutions = [768]
+"""
+AI_TOOLKIT = """
+job: extension
+config:
+  name: mine
+  process:
+    - type: sd_trainer
+      trigger_word: hoge
+      network: {type: lora, linear: 16}
+      datasets:
+        - folder_path: pictures
+          caption_ext: txt
+          caption_dropout_rate: 0.05
+          shuffle_tokens: true
+          keep_tokens: 1
+          cache_latents_to_disk: true
+          flip_x: true
+          flip_y: false
+          resolution: [512, 768]
+        - folder_path: reg
+          is_reg: true
+          num_repeats: 2
+          control_path: null
+"""
+
+
+def read(folder: Path, name: str, text: str) -> Foreign:
+    (folder / name).write_text(text, encoding="utf-8")
+    return read_config(folder / name)
+
+
+def said(subset: ForeignSubset) -> dict[str, Any]:
+    return subset.shown.model_dump(mode="json")
+
+
+def test_sd_scripts(tmp_path: Path) -> None:
+    foreign = read(tmp_path, "dataset.toml", SD_SCRIPTS)
+    mine, more, reg = foreign.subsets
+    assert [subset.name for subset in foreign.subsets] == ["mine", "more", "reg"]
+    assert mine.folder == tmp_path / "mine" and mine.reading.masks == tmp_path / "masks"
+    common = {"resolution": 1006, "enlarge": False, "buckets": True, "bucket_step": 32, "shuffle_tags": True}
+    assert said(mine) == common | {
+        "keep_tokens": 2, "repeats": 10, "flip": True, "tag_dropout": 0.1, "caption_dropout": 0.05,
+        "caption_dropout_every": 4}  # fmt: skip
+    assert said(more) == common | {"keep_tokens": 3}
+    assert said(reg) == common | {"keep_tokens": 2, "regularisation": True}
+    assert mine.reading.default_caption == "hoge girl" and more.reading.default_caption is None
+    assert (more.reading.keep_separator, more.reading.caption_prefix) == ("|||", "1girl, hoge |||")
+    assert reg.reading.alpha_mask
+    assert [subset.heldout for subset in foreign.subsets] == [0.1, 0.1, 0.0]
+    assert foreign.even_regularisation
+    assert foreign.notes[0] == "batch_size has no effect: the recipe's `batch` holds for all data"
+    assert len(foreign.notes) == 2 and foreign.notes[1].startswith("regularisation pictures are repeated")
+
+
+def test_what_sd_scripts_would_do_otherwise_is_told(tmp_path: Path) -> None:
+    foreign = read(tmp_path, "d.toml", "[[datasets]]\nmax_bucket_reso = 1024\n[[datasets.subsets]]\nimage_dir = 'a'")
+    assert said(foreign.subsets[0]) == {"shuffle_tags": False, "keep_tokens": 0}
+    for word in ("enable_bucket", "bucket_no_upscale", "caption_extension", "max_bucket_reso"):
+        assert sum(word in note for note in foreign.notes) == 1, word
+    asked = "[[datasets]]\nmax_bucket_reso = 1536\nbucket_no_upscale = false\n[[datasets.subsets]]\nimage_dir = 'a'"
+    assert said(read(tmp_path, "d.toml", asked).subsets[0]) == {
+        "shuffle_tags": False, "keep_tokens": 0, "enlarge": True, "bucket_sides": [256, 1536]}  # fmt: skip
+
+
+def test_a_number_in_a_name_is_told_when_it_is_not_read(tmp_path: Path) -> None:
+    text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = '10_girl'\n"
+    assert any("write num_repeats = 10" in note for note in read(tmp_path, "d.toml", text).notes)
+    foreign = read(tmp_path, "d.toml", text + "num_repeats = 3")
+    assert foreign.subsets[0].shown.repeats == 3 and not any("10_girl" in note for note in foreign.notes)
+
+
+@pytest.mark.parametrize("tool", DIALECTS, ids=lambda tool: tool.tool)
+def test_every_option_is_read_in_one_way(tool: Dialect) -> None:
+    tables = [tool.shown, tool.reading, tool.special, tool.harmless, tool.inactive]
+    names = [name for table in tables for name in table]
+    assert len(names) == len(set(names))
+    assert set(tool.shown.values()) <= SubsetShowing.model_fields.keys()
+    assert set(tool.reading.values()) <= Reading.model_fields.keys()
+
+
+def test_data_sets_of_several_resolutions_are_one(tmp_path: Path) -> None:
+    one = "[[datasets]]\nresolution = {}\n[[datasets.subsets]]\nimage_dir = 'a'\nnum_repeats = {}\n"
+    foreign = read(tmp_path, "d.toml", one.format(512, 2) + one.format(768, 2) + one.format(1024, 3))
+    assert [(subset.name, subset.shown.resolution, subset.shown.repeats) for subset in foreign.subsets] == [
+        ("a", (512, 768), 2), ("a-3", 1024, 3)]  # fmt: skip
+    skipped = one.format(1024, 2).replace("[[datasets.subsets]]", "skip_image_resolution = 768\n[[datasets.subsets]]")
+    assert [s.reading.larger_than for s in read(tmp_path, "d.toml", one.format(768, 2) + skipped).subsets] == [0, 768]
+
+
+def test_json_is_read_too(tmp_path: Path) -> None:
+    text = '{"datasets": [{"resolution": 512, "subsets": [{"image_dir": "a", "num_repeats": 3}]}]}'
+    assert read(tmp_path, "d.json", text).subsets[0].shown.repeats == 3
+
+
+def test_diffusion_pipe(tmp_path: Path) -> None:
+    foreign = read(tmp_path, "dataset.toml", DIFFUSION_PIPE)
+    a, b = foreign.subsets
+    assert (a.folder, b.folder) == (tmp_path / "a", Path("/somewhere/b"))
+    assert a.reading.masks == tmp_path / "a/masks" and b.reading.masks is None
+    assert said(a) == {"resolution": [512, 1006], "buckets": True, "shuffle_tags": True, "keep_tokens": 0,
+                       "caption": "both", "repeats": 5}  # fmt: skip
+    assert said(b)["resolution"] == [768] and b.shown.repeats == 1
+    assert [note.split()[0] for note in foreign.notes] == ["min_ar", "frame_buckets"]
+
+
+def test_ai_toolkit(tmp_path: Path) -> None:
+    foreign = read(tmp_path, "job.yaml", AI_TOOLKIT)
+    pictures, reg = foreign.subsets
+    assert pictures.folder == tmp_path / "pictures" and pictures.reading.trigger == "hoge"
+    assert pictures.reading.caption_extension == ".txt"
+    assert said(pictures) == {"resolution": [512, 768], "caption_dropout": 0.05, "shuffle_tags": True, "keep_tokens": 1,
+                              "flip": True, "caption": "both"}  # fmt: skip
+    assert reg.shown.regularisation and reg.shown.repeats == 2 and reg.heldout == 0.0
+    assert not foreign.even_regularisation
+    assert any(note.startswith("cache_latents_to_disk") for note in foreign.notes)
+    bare = read(tmp_path, "sets.yaml", "- {folder_path: a, resolution: 512}\n- {dataset_path: b}")
+    assert [subset.name for subset in bare.subsets] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("keep_tokens = 1", "keep_token = 1"), r"dataset\.toml: general: keep_token — .*did you mean 'keep_tokens'"),
+        (("color_aug = false", "color_aug = true"), r"subsets\[1\]: color_aug = True — onmodel does not do this"),
+        (("color_aug = false", "random_crop = true\n  enable_wildcard = true"), "random_crop = True, enable_wildcard"),
+        (("color_aug = false", "metadata_file = 'meta.json'"), "metadata_file = 'meta.json'"),
+        (("num_repeats = 10", "num_repeats = -1"), r"subsets\[0\]\.num_repeats: -1 — .*greater than or equal to 1"),
+        (("num_repeats = 10", "num_repeats = 'ten'"), r"num_repeats: ten — should be a valid integer"),
+        (("bucket_reso_steps = 32", "bucket_reso_steps = 8"), r"bucket_reso_steps: 8"),
+        (("resolution = [832, 1216]", "resolution = 'big'"), r"resolution: big — write a number of pixels"),
+        (("validation_split = 0.1", "validation_split = 2"), r"validation_split: 2 — write a share"),
+        (("image_dir = 'more'", "# no folder"), r"subsets\[1\]\.image_dir: missing"),
+        (("[general]", "[generel]"), r"dataset\.toml: generel — unknown"),
+    ],
+)
+def test_what_cannot_be_followed_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    assert change[0] in SD_SCRIPTS
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, "dataset.toml", SD_SCRIPTS.replace(*change))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.toml", "x =", "not valid TOML"),
+        ("a.toml", "x = 1", "describes no data set"),
+        ("a.yaml", "a: [", "not valid YAML"),
+        ("a.yaml", "", "describes no data set"),
+        ("a.yaml", "!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("a.json", "{", "not valid JSON"),
+        ("a.toml", "[[datasets]]\nresolution = 512", r"datasets\[0\]\.subsets: missing"),
+        ("a.toml", "datasets = 3", r"datasets: 3 — must be one or more tables"),
+        ("a.toml", "[[directory]]\npath = 'a'", r"directory\[0\]\.resolutions: missing"),
+        ("a.toml", "resolutions = [512]\n[[directory]]\npath = 'a'\ncontrol_path = 'b'", "control_path = 'b'"),
+        ("a.toml", "resolutions = [512]\n[[directory]]\npath = 'a'\nmask = 'b'", "did you mean 'mask_path'"),
+        ("a.yaml", "- {folder_path: a, flip_y: true}", "flip_y = True"),
+        ("a.yaml", "- {folder_path: a, resolution: [512, 512]}", r"datasets\[0\]\.resolution.*different numbers"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, name, text)
+
+
+def test_numbered_folders(tmp_path: Path) -> None:
+    for name in ("10_hoge girl", "2_style", "plain", "0_never"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "3_file").touch()
+    foreign = read_numbered_folders(tmp_path, regularisation=False)
+    assert {subset.name: subset.shown.repeats for subset in foreign.subsets} == {"hoge girl": 10, "style": 2}
+    assert {subset.reading.default_caption for subset in foreign.subsets} == {"hoge girl", "style"}
+    assert [note.rpartition(": ")[2] for note in foreign.notes] == ["0_never", "3_file", "plain"]
+    reg = read_numbered_folders(tmp_path, regularisation=True)
+    assert reg.notes[-1].startswith("regularisation pictures are repeated")
+    assert reg.even_regularisation and all(subset.shown.regularisation for subset in reg.subsets)
+
+
+def test_a_folder_without_numbered_ones_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"train_data_dir: .* holds no folder such as 10_name"):
+        read_numbered_folders(tmp_path, regularisation=False)
+    with pytest.raises(InputError, match=r"reg_data_dir: .*gone"):
+        read_numbered_folders(tmp_path / "gone", regularisation=True)
