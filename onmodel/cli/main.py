@@ -8,7 +8,7 @@ import sys
 import typer
 
 from onmodel import __version__
-from onmodel.cli import base, dataset, doctor, lineage, merge, prove, rebuild, release, run, stage, verify
+from onmodel.cli import base, dataset, doctor, lineage, merge, metrics, prove, rebuild, release, run, stage, verify
 from onmodel.errors import OnmodelError
 from onmodel.stages import VERBS
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="The whole life of a character LoRA: curate, train, sample, evaluate, select, merge, search, release.",
+    help="The whole life of a character LoRA: curate, train, sample, evaluate, select, tune, merge, search, release.",
 )
 app.command("run")(run.command)
 for verb in (verb for verb in VERBS if verb not in ("merge", "release")):
@@ -25,6 +25,7 @@ for verb in (verb for verb in VERBS if verb not in ("merge", "release")):
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(merge.app, name="merge")
 app.add_typer(release.app, name="release")
+app.add_typer(metrics.app, name="metrics")
 app.command("verify")(verify.command)
 app.command("lineage")(lineage.command)
 app.command("prove")(prove.command)

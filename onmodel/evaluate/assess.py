@@ -5,7 +5,7 @@ becomes of the numbers is theirs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,10 @@ import numpy as np
 from onmodel.character import Character
 from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES, Result, evaluate_axis
-from onmodel.evaluate.axes.base import Evidence, References, Unavailable
-from onmodel.evaluate.features import Features, measure
+from onmodel.evaluate.axes.base import Evidence, References, Training, Unavailable
+from onmodel.evaluate.features import Features, measure, open_picture
 from onmodel.evaluate.observers import Observers
+from onmodel.evaluate.observers.copy import copy_embedding
 from onmodel.evaluate.plan import Plan
 from onmodel.hashing import hash_json, read_json
 from onmodel.progress import Progress, Task
@@ -55,7 +56,8 @@ class Assessed:
 class Assessor:
     """Everything that is fixed before looking. `seeds` per prompt, from `first_seed` on; `cache` keeps features.
 
-    `references` with the SHA-256 that names them, or None: axes that need them are unavailable.
+    `references` and `training` (what the models may have learnt by heart) with the SHA-256 that names them, or None:
+    axes that need them are unavailable.
     """
 
     family: "Callable[[], Family]"
@@ -71,6 +73,7 @@ class Assessor:
     pictures: Path
     cache: Path
     progress: Progress
+    training: tuple[Training, str] | None = None
     first_seed: int = 0
 
     @cached_property
@@ -80,7 +83,10 @@ class Assessor:
         sampling = asdict(self.sampling) | {"sampler": SAMPLER}
         del sampling["batch"]
         references = self.references[1] if self.references else ""
-        return Plan(self.base_sha256, self.suite, rows, self.seeds, sampling, self.observers.sha256, references)
+        training = self.training[1] if self.training else ""
+        return Plan(
+            self.base_sha256, self.suite, rows, self.seeds, sampling, self.observers.sha256, references, training
+        )
 
     def assess(self, models: Sequence[Model]) -> tuple[list[Assessed], dict[str, Assessed]]:
         """Generate what the cache lacks, look at it and measure: the models in order, and the controls by arm.
@@ -88,7 +94,7 @@ class Assessor:
         A control is the base alone, its arm standing where a model's L stands.
         """
         wanted = [(letter, None) for letter in BASE_ARMS] + [(letter, m) for m in models for letter in MODEL_ARMS]
-        requests = [request for letter, model in wanted for request in self._requests(letter, model)]
+        requests = [request for letter, model in wanted for request in self._in_blocks(self._requests(letter, model))]
         render(self.family, self.base_sha256, requests, self.sampling, self.pictures, self.progress, "pictures")
         with self.progress.task("look at pictures", total=len(requests)) as task:
             base = {letter: self._arm(letter, None, task) for letter in BASE_ARMS}
@@ -97,14 +103,26 @@ class Assessor:
         controls = {arm: self._measured(base | {"L": base[arm], "N": base["BN"]}, (arm,)) for arm in CONTROLS}
         return found, controls
 
+    def reseeded(self) -> Assessed:
+        """The base with the description under other noise, read as a model: what axes read when only chance differs."""
+        other = replace(self, first_seed=self.first_seed + self.seeds)
+        requests = other._requests("D", None)
+        render(self.family, self.base_sha256, requests, self.sampling, self.pictures, self.progress, "re-seeded base")
+        with self.progress.task("look at the re-seeded base", total=len(requests) * 3) as task:
+            base = {letter: self._arm(letter, None, task) for letter in ("D", "BN")}
+            again = other._arm("D", None, task)
+        found = self._measured(base | {"L": again, "N": base["BN"]}, ())
+        return Assessed(found.axes, {"R": again[0]})
+
     def _measured(self, arms: "Mapping[str, tuple[list[list[Path]], Features]]", shown: Sequence[str]) -> Assessed:
         evidence = Evidence(
+            character=self.character,
             prompts=self.prompts,
             vocabulary=self.vocabulary,
             columns=self._columns,
-            free=frozenset(self.character.free),
             arms={letter: features for letter, (_, features) in arms.items()},
             references=self.references[0] if self.references else None,
+            training=self.training[0] if self.training else None,
         )
         axes: dict[str, Result | Unavailable] = {}
         for id in AXES:
@@ -126,12 +144,19 @@ class Assessor:
         return [Request(prompt.words(letter), prompt.negative, seed, model)
                 for prompt in self.prompts for seed in self._noise(prompt)]  # fmt: skip
 
+    def _in_blocks(self, requests: Sequence[Request]) -> list[Request]:
+        """Two seeds of every prompt, then the next two: a longer look begins with the batches of a shorter one, so that
+        the picture cache need not make them again."""
+        rows = [requests[start : start + self.seeds] for start in range(0, len(requests), self.seeds)]
+        return [request for start in range(0, self.seeds, 2) for row in rows for request in row[start : start + 2]]
+
     def _noise(self, prompt: Prompt) -> list[int]:
         return [noise_seed(self.suite, prompt.id, self.first_seed + index) for index in range(self.seeds)]
 
     @cached_property
     def _columns(self) -> dict[str, int]:
         tags = {tag for values in self.vocabulary.values() for tag in values.values()}
+        tags |= {*self.character.required, *self.character.forbidden}
         return self.observers.tagger.columns(tags) if self.observers.tagger else {}
 
 
@@ -152,3 +177,18 @@ def load_references(dataset: Artifact, subset: str | None, observers: Observers,
     groups = np.array([item["group"] for item in held_out])
     compare = observers.identity.differences if observers.identity else None
     return References(features, groups, compare), hash_json([item["sha256"] for item in held_out])
+
+
+def load_training(datasets: Sequence[Artifact], progress: Progress) -> tuple[Training, str]:
+    """The pictures of data sets that are trained on, with the SHA-256 of their list."""
+    rows = [(dataset.path, item) for dataset in datasets for item in read_json(dataset.path / "manifest.json")["items"]
+            if item["split"] == "train"]  # fmt: skip
+    if not rows:
+        raise InputError("training", "no picture", "name curate stages whose pictures are trained on")
+    copies = []
+    with progress.task("look at the training pictures", total=len(rows)) as task:
+        for folder, item in rows:
+            copies.append(copy_embedding(open_picture(folder / item["image"])))
+            task.advance()
+    names = [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for _, item in rows]
+    return Training(np.stack(copies), names), hash_json([item["sha256"] for _, item in rows])

@@ -15,12 +15,14 @@ from PIL import Image, ImageOps
 from onmodel.errors import StateError
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.colour import colours
+from onmodel.evaluate.observers.copy import copy_embedding
+from onmodel.evaluate.observers.grain import grain
 from onmodel.evaluate.observers.layout import figure_box
 from onmodel.hashing import hash_json, write_atomic
 from onmodel.progress import Task
 
 CHUNK = 32
-VERSION = 1  # raised when the same picture gives other features
+VERSION = 2  # raised when the same picture gives other features
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Features:
     """Arrays over pictures. The leading axes […] are one (pictures) or two (prompts × seeds).
 
     tags […, T] tagger probabilities without ratings, identity […, F]: width 0 without the observer;
-    lab […, 2, 3] and sectors […, 2, 12] of colour.py; box […, 4] of layout.py.
+    lab […, 2, 3] and sectors […, 2, 12] of colour.py; box […, 4] of layout.py; copy […, 768] of copy.py; grain […].
     """
 
     tags: np.ndarray
@@ -36,10 +38,22 @@ class Features:
     lab: np.ndarray
     sectors: np.ndarray
     box: np.ndarray
+    copy: np.ndarray
+    grain: np.ndarray
 
     def take(self, indices: np.ndarray) -> "Features":
         """The pictures at `indices` (any shape, which becomes the leading axes)."""
         return Features(*(getattr(self, field.name)[indices] for field in fields(self)))
+
+    def join(self, other: "Features") -> "Features":
+        """These pictures and then the others."""
+        names = [field.name for field in fields(self)]
+        return Features(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+
+    def flat(self) -> "Features":
+        """[P, S, …] as pictures [P · S, …]."""
+        arrays = (getattr(self, field.name) for field in fields(self))
+        return Features(*(array.reshape(-1, *array.shape[2:]) for array in arrays))
 
 
 def measure(
@@ -82,6 +96,8 @@ def observe(images: Sequence[Image.Image], observers: Observers, palette: Mappin
         lab=np.stack([lab for lab, _ in found]),
         sectors=np.stack([sectors for _, sectors in found]),
         box=np.stack([figure_box(image) for image in images]),
+        copy=np.stack([copy_embedding(image) for image in images]),
+        grain=np.stack([grain(image) for image in images]),
     )
 
 

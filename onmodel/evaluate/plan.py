@@ -16,7 +16,8 @@ class Plan:
     """What is asked, under which noise, generated how, and who looks.
 
     `prompts`: JSON rows with id, kind, text by arm, negative, asked and noise seeds; `sampling`: steps, guidance,
-    shift, weight, width, height, sampler; `observers`: name → SHA-256; `references`: that of the reference pictures.
+    shift, weight, width, height, sampler; `observers`: name → SHA-256; `references`, `training`: those of the
+    pictures that judge and that were trained on.
     """
 
     base_sha256: str
@@ -26,19 +27,21 @@ class Plan:
     sampling: Mapping[str, Any]
     observers: Mapping[str, str]
     references: str
+    training: str = ""
 
     @property
     def suite_sha256(self) -> str:
         return hash_json([dict(prompt) for prompt in self.prompts])
 
     def signature(self) -> str:
-        """One line, e.g. `onm|base:1f…|suite:choose-ab12|ref:…|tagger:…|identity:…|P:12|S:2|cfg:3|…|v:ab12`."""
+        """One line, e.g. `onm|base:1f…|suite:choose-ab12|ref:…|train:…|tagger:…|identity:…|P:12|S:2|cfg:3|…|v:ab12`."""
         sampling = self.sampling
         observers = [f"{name}:{self.observers[name][:8] if name in self.observers else 'none'}"
                      for name in ("tagger", "identity")]  # fmt: skip
         return "|".join([
             "onm", f"base:{self.base_sha256[:8]}", f"suite:{self.suite}-{self.suite_sha256[:8]}",
-            f"ref:{self.references[:8] or 'none'}", *observers, f"P:{len(self.prompts)}", f"S:{self.seeds}",
+            f"ref:{self.references[:8] or 'none'}", f"train:{self.training[:8] or 'none'}", *observers,
+            f"P:{len(self.prompts)}", f"S:{self.seeds}",
             f"cfg:{sampling['guidance']:g}", f"steps:{sampling['steps']}", f"shift:{sampling['shift']:g}",
             f"w:{sampling['weight']:g}", f"{sampling['width']}x{sampling['height']}", sampling["sampler"],
             f"v:{metric_versions()[:4]}",

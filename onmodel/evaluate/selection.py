@@ -9,15 +9,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.axes.base import Axis
-from onmodel.evaluate.statistics import CONFIDENCE, holm, paired
-from onmodel.randomness import generator
+from onmodel.evaluate.statistics import (
+    CONFIDENCE,
+    bootstrap_half_width,
+    front_membership,
+    max_t,
+    mean_interval,
+    resampled_prompts,
+)
 
-DRAWS = 2000
 RARE = 0.05  # models that are on the front less often than this are not chosen as "as good as the best"
 RULE = (
     "bias = mean over axes of the deviation from the ideal in units of a whole fault; models that meet the constraints "
@@ -78,8 +82,8 @@ class _Table:
         return self.costs.mean(-1), self.resampled.mean(-1)
 
     def half_width(self, resampled_b: np.ndarray) -> np.ndarray:
-        """Half of the 95 % interval of what was resampled along the first axis, with t for so few prompts."""
-        return resampled_b.std(0, ddof=1) * float(stats.t.ppf((1 + CONFIDENCE) / 2, self.prompts - 1))
+        """Half of the 95 % interval of what was resampled along the first axis."""
+        return bootstrap_half_width(resampled_b, self.prompts)
 
 
 def select(rows: Sequence[Mapping[str, Any]], wishes: Wishes, seed: int) -> Selection:
@@ -93,7 +97,7 @@ def select(rows: Sequence[Mapping[str, Any]], wishes: Wishes, seed: int) -> Sele
     complaints = [_violations(row, wishes) for row in rows]
     violation = np.array([sum(amount for amount, _ in found) for found in complaints])
     bias, resampled = table.bias()
-    front = np.mean([pareto_front(costs) for costs in table.resampled], axis=0)
+    front = front_membership(table.resampled)
     order = sorted(range(len(rows)), key=lambda m: (violation[m], front[m] < 0.5, bias[m], m))
     chosen = _spread(order, rows, wishes)
     alike: list[int] = []
@@ -127,13 +131,6 @@ def objective(rows: Sequence[Mapping[str, Any]], wishes: Wishes) -> np.ndarray:
     return np.mean(costs, axis=1) + np.array(missed)
 
 
-def pareto_front(costs_ma: np.ndarray) -> np.ndarray:
-    """True [M] for models that no other beats or equals on every axis and beats on one."""
-    no_worse = (costs_ma[:, None] <= costs_ma[None]).all(-1)
-    better = (costs_ma[:, None] < costs_ma[None]).any(-1)
-    return np.asarray(~(no_worse & better).any(0))
-
-
 def cost(axis: Axis, value: np.ndarray) -> np.ndarray:
     """Deviation from the ideal in whole faults. "up" axes have the ideal 1, and more than that is still better."""
     if axis.direction in ("zero", "one"):
@@ -159,8 +156,7 @@ def _table(rows: Sequence[Mapping[str, Any]], seed: int) -> _Table:
     prompts = list(dict.fromkeys(id for row in rows for axis in axes for id in row["per_prompt"][axis.id]))
     tables = [[row["per_prompt"][axis.id] for axis in axes] for row in rows]
     values = np.array([[[table.get(id, np.nan) for id in prompts] for table in tables_m] for tables_m in tables])
-    draws = generator(seed, "resampled prompts").integers(0, len(prompts), (DRAWS, len(prompts)))
-    weights = np.stack([(draws == p).sum(1) for p in range(len(prompts))], axis=1).astype(float)
+    weights = resampled_prompts(len(prompts), seed)
     once = np.ones((1, len(prompts)))
     return _Table(rows, axes, len(prompts), values, _costs(axes, values, once)[0], _costs(axes, values, weights))
 
@@ -252,18 +248,16 @@ def _reason(table: _Table, m: int, chosen: Sequence[int], alike: Sequence[int], 
 
 
 def _proven(table: _Table, m: int, best: int) -> list[str]:
-    """Axes on which m is worse than the best by the sign-flip test, adjusted over the axes."""
-    found = []
-    for a, axis in enumerate(table.axes):
-        ours, theirs = (prompt_costs(axis, table.values[k, a]) for k in (m, best))
-        if (~np.isnan(ours - theirs)).sum() > 1:
-            found.append((axis, paired(ours, theirs)))
-    adjusted = holm([row.p for _, row in found])
+    """Axes on which m is worse than the best by the sign-flip test, adjusted over the axes (max-T)."""
+    costs = [[prompt_costs(axis, table.values[k, a]) for a, axis in enumerate(table.axes)] for k in (m, best)]
+    differences = np.array(costs[0]) - np.array(costs[1])
+    adjusted = max_t(differences)
+    rows = [(axis, row[~np.isnan(row)], p) for axis, row, p in zip(table.axes, differences, adjusted, strict=True)]
     return [
-        f"{axis.title} by {axis.fault * row.mean.value:.3g} "
-        f"({axis.fault * row.mean.low:.3g} to {axis.fault * row.mean.high:.3g}, p {p:.2g})"
-        for (axis, row), p in zip(found, adjusted, strict=True)
-        if p < 1 - CONFIDENCE and row.mean.value > 0
+        f"{axis.title} by {axis.fault * found.value:.3g} "
+        f"({axis.fault * found.low:.3g} to {axis.fault * found.high:.3g}, p {p:.2g})"
+        for axis, row, p in rows
+        if p < 1 - CONFIDENCE and len(row) > 1 and (found := mean_interval(row)).value > 0
     ]
 
 

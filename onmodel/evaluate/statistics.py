@@ -1,7 +1,8 @@
 """Intervals and tests where the unit is the prompt, because pictures of one prompt resemble each other.
 
-Every function takes one number per prompt (already averaged over seeds). Intervals are 95 % t-intervals; ratios of
-means use the linearised (delta) form, geometric means the logarithm. The test is the paired sign-flip permutation.
+Every function takes one number per prompt (already averaged over seeds). Intervals are 95 % t-intervals, for shares
+score intervals; ratios of means use the linearised (delta) form, geometric means the logarithm. Tests are paired
+sign-flip permutations; what is resampled is prompts. docs/statistics.md says how often each is right in simulations.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from onmodel.randomness import generator
 CONFIDENCE = 0.95
 EXACT = 16  # up to this many prompts all sign flips are counted
 FLIPS = 10_000
+DRAWS = 2_000  # of prompts, when they are resampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,26 @@ class Paired:
 
 
 def mean_interval(values_p: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
-    """t-interval of the mean, cut to `bounds`.
+    """t-interval of the mean; between two finite `bounds` the score interval of a share.
 
-    When every prompt lies at the same end of the range there is no spread to measure; the interval then reaches as far
-    as one unseen kind of prompt could move the mean (a prompt off the end has probability at most 1 − 0.05^(1/n)).
+    Near the ends of a range a few prompts show no spread and a t-interval covers far less than 95 %. The score interval
+    (Wilson 1927) stays right with the effective number of observations, mean · (1 − mean) over the squared standard
+    error, and with t for the normal quantile (Dean & Pagano 2015). At an end itself prompts count as one observation
+    each.
     """
-    n, mean = len(values_p), float(np.mean(values_p))
-    half = _t(n) * float(np.std(values_p, ddof=1)) / n**0.5
-    low, high = max(bounds[0], mean - half), min(bounds[1], mean + half)
-    if np.ptp(values_p) == 0 and np.isfinite(bounds).all() and mean in bounds:
-        reach = (bounds[1] - bounds[0]) * (1 - (1 - CONFIDENCE) ** (1 / n))
-        low, high = (mean, mean + reach) if mean == bounds[0] else (mean - reach, mean)
-    return Interval(mean, low, high, n)
+    n, mean = len(values_p), float(np.clip(np.mean(values_p), *bounds))
+    t, error = _t(n), float(np.std(values_p, ddof=1)) / n**0.5
+    at_an_end = bool(np.isclose(mean, bounds, rtol=0, atol=1e-9).any())
+    if not np.isfinite(bounds).all() or (np.ptp(values_p) == 0 and not at_an_end):
+        return Interval(mean, mean - t * error, mean + t * error, n)
+    start, width = bounds[0], bounds[1] - bounds[0]
+    share = (mean - start) / width
+    spread = 0.0 if at_an_end else share * (1 - share)
+    inverse = (error / width) ** 2 / spread if spread else 1 / n
+    centre = (share + t**2 * inverse / 2) / (1 + t**2 * inverse)
+    half = t * (spread * inverse + (t * inverse / 2) ** 2) ** 0.5 / (1 + t**2 * inverse)
+    low, high = (start + width * min(1.0, max(0.0, end)) for end in (centre - half, centre + half))
+    return Interval(mean, min(low, mean), max(high, mean), n)
 
 
 def ratio_interval(values_p: np.ndarray, control_p: np.ndarray) -> Interval:
@@ -81,14 +91,31 @@ def sign_flip_p(differences_p: np.ndarray, seed: int = 0) -> float:
 
     Exact up to 16 prompts, else 10,000 drawn flips (with the observed one counted, so p is never 0).
     """
-    n = len(differences_p)
-    if n <= EXACT:
-        signs = ((np.arange(2**n)[:, None] >> np.arange(n)) & 1) * 2.0 - 1.0
-    else:
-        signs = generator(seed, "sign flips", n).integers(0, 2, (FLIPS, n)) * 2.0 - 1.0
-    observed = abs(float(differences_p.sum()))
-    reached = int((np.abs(signs @ differences_p) >= observed - 1e-9 * max(1.0, observed)).sum())
-    return reached / len(signs) if n <= EXACT else (reached + 1) / (len(signs) + 1)
+    return max_t(differences_p[None], seed)[0]
+
+
+def max_t(differences_cp: np.ndarray, seed: int = 0) -> list[float]:
+    """p of many sign-flip tests on the same prompts, adjusted so that 95 % of families raise no false alarm.
+
+    Step-down max-T (Westfall & Young 1993, algorithm 4.1): all comparisons [C, P] share each flip, so what goes
+    together counts once. The statistic Σd / √Σd² orders flips as t does. NaN is a prompt that says nothing.
+    """
+    known = np.nan_to_num(differences_cp)
+    size = np.linalg.norm(known, axis=1, keepdims=True)
+    unit = np.divide(known, size, out=np.zeros_like(known, dtype=float), where=size > 0)
+    observed = np.abs(unit.sum(1))
+    order = np.argsort(-observed, kind="stable")
+    unit, observed = unit[order], observed[order]
+    signs, drawn = _flips(known.shape[1], seed)
+    reached = np.zeros(len(unit), dtype=int)
+    for start in range(0, len(signs), 4096):
+        flipped = np.abs(signs[start : start + 4096] @ unit.T)
+        highest = np.maximum.accumulate(flipped[:, ::-1], axis=1)[:, ::-1]  # of this comparison and all weaker ones
+        reached += (highest >= observed - 1e-9).sum(0)
+    p = np.maximum.accumulate((reached + drawn) / (len(signs) + drawn))
+    adjusted = np.empty(len(p))
+    adjusted[order] = p
+    return [float(value) for value in adjusted]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -98,6 +125,40 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
     return [float(p) for p in adjusted]
+
+
+def resampled_prompts(prompts: int, seed: int) -> np.ndarray:
+    """How often each prompt counts in each of 2,000 bootstrap draws, [B, P]."""
+    draws = generator(seed, "resampled prompts").integers(0, prompts, (DRAWS, prompts))
+    return np.stack([(draws == p).sum(1) for p in range(prompts)], axis=1).astype(float)
+
+
+def bootstrap_half_width(resampled_b: np.ndarray, prompts: int) -> np.ndarray:
+    """Half of the 95 % interval of what was resampled along the first axis: t for so few prompts, and the bootstrap's
+    spread, which is that of n prompts about their own mean, as that about the unknown one."""
+    spread = resampled_b.std(0, ddof=1) * (prompts / (prompts - 1)) ** 0.5
+    return np.asarray(spread * _t(prompts))
+
+
+def pareto_front(costs_ma: np.ndarray) -> np.ndarray:
+    """True [M] for models that no other beats or equals on every axis and beats on one; [..., M, A] at once."""
+    ours, others = costs_ma[..., :, None, :], costs_ma[..., None, :, :]
+    beats = (ours <= others).all(-1) & (ours < others).any(-1)
+    return np.asarray(~np.any(beats, axis=-2))
+
+
+def front_membership(costs_bma: np.ndarray) -> np.ndarray:
+    """Share of the draws [B, M, A] in which each model [M] is on the Pareto front."""
+    return np.asarray(np.mean([pareto_front(costs) for costs in costs_bma], axis=0))
+
+
+def _flips(n: int, seed: int) -> tuple[np.ndarray, int]:
+    """Signs [K, n] and 1 when they are drawn, 0 when they are all. A flip and its mirror image give the same |sum|, so
+    the first sign stays."""
+    if n <= EXACT:
+        signs = ((np.arange(2 ** (n - 1))[:, None] >> np.arange(n - 1)) & 1) * 2.0 - 1.0
+        return np.hstack([np.ones((len(signs), 1)), signs]), 0
+    return generator(seed, "sign flips", n).integers(0, 2, (FLIPS, n)) * 2.0 - 1.0, 1
 
 
 def _t(n: int) -> float:

@@ -7,6 +7,8 @@ value's tag is also how its answer is found in a tagger's columns. No picture is
 
 Arms: L is the LoRA with the trigger, B the base with the same words, D the base with the trigger replaced by the
 character's tag description, N the LoRA without the trigger, BN the base with N's words, its partner at the same noise.
+Every second prompt's N describes another character; prompts of kind "sentence" say everything in a sentence. A change
+of a suite's words changes its hash, and with that the signature of every number.
 """
 
 import hashlib
@@ -32,11 +34,15 @@ DANBOORU: dict[str, dict[str, str]] = {
     "pose": {"standing": "standing", "arms up": "arms up", "hand on hip": "hand on own hip", "waving": "waving"},
     "background": {value: value for value in (
         "white background", "blue sky", "night sky", "forest", "indoors", "beach", "sunset")},
+    "body": {"normal": "", "chibi": "chibi", "tall": "tall"},
     "outfit": {value: value for value in ("t-shirt", "hoodie", "dress", "school uniform", "kimono", "jacket")},
     "style": {"flat color": "flat color", "lineart": "lineart", "pixel art": "pixel art", "pastel": "pastel colors",
               "noir": "monochrome", "comic": "halftone"},
 }  # fmt: skip
 
+# Characters that nobody trains, for N: the words that both vocabularies have.
+STRANGERS = (("pink hair", "twintails", "red eyes"), ("brown hair", "ponytail", "glasses"), ("purple hair", "long hair",
+             "green eyes"))  # fmt: skip
 QUALITY = ("masterpiece", "best quality")
 NEGATIVE = "worst quality, low quality"
 
@@ -66,16 +72,31 @@ _CHOOSE: tuple[tuple[str, dict[str, str]], ...] = (
     ("identity", {}),
     ("expression", {"expression": "smile", "framing": "upper body"}),
     ("expression", {"expression": "sad", "framing": "close-up"}),
-    ("expression", {"expression": "angry", "framing": "upper body"}),
+    ("expression", {"expression": "angry", "framing": "upper body", "outfit": "2"}),
     ("expression", {"expression": "surprised", "framing": "close-up"}),
     ("expression", {"expression": "wink", "framing": "upper body"}),
     ("expression", {"expression": "expressionless", "framing": "close-up"}),
-    ("framing", {"framing": "full body", "pose": "arms up", "background": "blue sky"}),
-    ("view", {"view": "from side", "background": "indoors"}),
+    ("framing", {"framing": "full body", "pose": "arms up", "background": "blue sky", "outfit": "4"}),
+    ("view", {"view": "from side", "framing": "full body", "background": "indoors", "style": "noir"}),
     ("outfit", {"outfit": "1", "style": "lineart", "pose": "standing"}),
-    ("style", {"style": "comic", "background": "forest", "view": "looking at viewer"}),
-    ("mixed", {"style": "pastel", "outfit": "2", "framing": "full body", "view": "three-quarter view",
+    ("sentence", {"style": "comic", "background": "forest", "view": "looking at viewer"}),
+    ("mixed", {"style": "pastel", "outfit": "3", "framing": "full body", "view": "three-quarter view",
                "pose": "waving"}),
+)  # fmt: skip
+# Twelve more for the longer looks of a tuning; they begin where suite "choose" ends.
+_WIDER: tuple[tuple[str, dict[str, str]], ...] = (
+    ("identity", {"framing": "upper body", "view": "three-quarter view"}),
+    ("expression", {"expression": "wink", "framing": "close-up", "view": "three-quarter view"}),
+    ("expression", {"expression": "sad", "framing": "upper body", "background": "blue sky"}),
+    ("expression", {"expression": "surprised", "framing": "upper body", "outfit": "5"}),
+    ("framing", {"framing": "full body", "pose": "hand on hip", "background": "forest"}),
+    ("framing", {"framing": "close-up", "background": "night sky"}),
+    ("pose", {"pose": "waving", "framing": "full body", "outfit": "1"}),
+    ("background", {"background": "indoors", "framing": "upper body", "view": "from side"}),
+    ("sentence", {"background": "night sky", "pose": "standing"}),
+    ("outfit", {"outfit": "2", "framing": "full body", "background": "blue sky"}),
+    ("style", {"style": "pixel art", "framing": "upper body", "pose": "waving"}),
+    ("style", {"style": "noir", "framing": "close-up"}),
 )  # fmt: skip
 _CHECK: tuple[tuple[str, dict[str, str]], ...] = (
     ("identity", {"framing": "close-up"}),
@@ -103,23 +124,24 @@ _CONFIRM: tuple[tuple[str, dict[str, str]], ...] = (
     ("identity", {"framing": "upper body"}),
     ("identity", {"framing": "full body"}),
     ("expression", {"expression": "smile", "framing": "close-up", "background": "blue sky"}),
-    ("expression", {"expression": "sad", "framing": "upper body"}),
+    ("expression", {"expression": "sad", "framing": "upper body", "outfit": "1"}),
     ("expression", {"expression": "angry", "framing": "close-up"}),
     ("expression", {"expression": "surprised", "framing": "upper body"}),
     ("expression", {"expression": "wink", "framing": "close-up"}),
-    ("expression", {"expression": "expressionless", "framing": "upper body", "background": "white background"}),
+    ("expression", {"expression": "expressionless", "framing": "upper body", "outfit": "2",
+                    "background": "white background"}),
     ("framing", {"framing": "close-up", "view": "three-quarter view"}),
     ("framing", {"framing": "full body", "view": "looking at viewer", "style": "pastel"}),
-    ("view", {"view": "from side"}),
+    ("sentence", {"view": "from side", "background": "blue sky"}),
     ("view", {"view": "three-quarter view", "background": "night sky"}),
     ("pose", {"pose": "standing", "framing": "full body"}),
-    ("pose", {"pose": "hand on hip", "framing": "full body", "background": "indoors"}),
+    ("pose", {"pose": "hand on hip", "framing": "full body", "background": "indoors", "outfit": "1"}),
     ("pose", {"pose": "waving", "background": "white background", "style": "flat color"}),
     ("background", {"background": "forest", "style": "comic"}),
-    ("background", {"background": "night sky", "pose": "arms up"}),
+    ("background", {"background": "night sky", "pose": "arms up", "framing": "upper body", "outfit": "2"}),
     ("outfit", {"outfit": "3", "expression": "smile", "framing": "upper body"}),
     ("outfit", {"outfit": "4", "framing": "full body"}),
-    ("style", {"style": "lineart", "background": "indoors"}),
+    ("sentence", {"style": "lineart", "background": "indoors"}),
     ("style", {"style": "pixel art", "expression": "sad", "framing": "upper body"}),
     ("style", {"style": "noir", "framing": "full body", "pose": "arms up"}),
     ("style", {"style": "comic", "view": "from side"}),
@@ -136,18 +158,36 @@ def suite(name: SuiteName, character: Character, vocabulary: Vocabulary) -> list
 
     Raises InputError when so little is free that two prompts of one suite would be the same.
     """
+    return _prompts(name, SUITES[name], character, vocabulary)
+
+
+def wide_suite(character: Character, vocabulary: Vocabulary) -> list[Prompt]:
+    """The prompts of suite "choose" and twelve more. Raises what `suite` raises."""
+    return _prompts("choose", _CHOOSE + _WIDER, character, vocabulary, "wider-", len(_CHOOSE))
+
+
+def _prompts(
+    name: str, rows: Sequence[tuple[str, dict[str, str]]], character: Character, vocabulary: Vocabulary,
+    later: str = "", start: int = 0,
+) -> list[Prompt]:  # fmt: skip
+    """The prompts of the rows; ids of the rows after `start` begin with `later`."""
     prompts: dict[str, Prompt] = {}
     others = _other_outfits(character, vocabulary)
-    for kind, row in SUITES[name]:
+    for number, (kind, row) in enumerate(rows):
         asked = {attribute: value for attribute, value in row.items() if attribute in {*character.free, "outfit"}}
         if "outfit" in asked:
             asked["outfit"] = others[(int(asked["outfit"]) - 1) % len(others)]
         tags = [vocabulary[attribute][value] for attribute, value in asked.items()]
         id = "-".join([kind, next(iter(asked.values()), "")]).strip("-").replace(" ", "-")
+        id = later + id if number >= start else id
         if id in prompts or (row and not asked):
             missing = next(attribute for attribute in row if attribute not in character.free)
             raise InputError("character.free", ", ".join(character.free), f"suite {name!r} asks for {missing}; add it")
-        prompts[id] = Prompt(id, kind, asked, tuple(tags), texts(character, tags, "outfit" in asked))
+        said = in_words(character, tags) if kind == "sentence" else texts(character, tags, "outfit" in asked)
+        if number % 2 == 0 and kind != "sentence":
+            stranger = ", ".join([*QUALITY, character.count_tag, *STRANGERS[number // 2 % len(STRANGERS)], *tags])
+            said = said | {"N": stranger}
+        prompts[id] = Prompt(id, kind, asked, tuple(tags), said)
     return list(prompts.values())
 
 
@@ -160,6 +200,25 @@ def texts(character: Character, tags: Sequence[str], other_outfit: bool) -> dict
         return ", ".join([*QUALITY, character.count_tag, *who, *tags])
 
     return {"L": line(character.trigger), "B": line(character.trigger), "D": line(*described), "N": line()}
+
+
+def in_words(character: Character, tags: Sequence[str]) -> dict[str, str]:
+    """L, B, D and N as sentences: the trigger inside one, and the sheet's description in D."""
+    named = f"{whom(character)} named {character.trigger}."
+    who = {"L": named, "B": named, "D": " ".join(character.description.split()), "N": f"{whom(character)}."}
+    return {arm: f"{', '.join(QUALITY)}. {first}{it_shows(tags)}" for arm, first in who.items()}
+
+
+def it_shows(tags: Sequence[str]) -> str:
+    """The sentence that says what a picture shows, with a space before it; nothing when there is nothing to say."""
+    *most, last = tags or ("",)
+    asked = " and ".join([", ".join(most), last] if most else [last])
+    return f" It shows {asked}." if asked else ""
+
+
+def whom(character: Character) -> str:
+    """How a sentence begins: "A girl"."""
+    return {"1girl": "A girl", "1boy": "A boy"}.get(character.count_tag, "A character")
 
 
 def free_table(character: Character, vocabulary: Vocabulary) -> dict[str, list[str]]:
@@ -186,6 +245,11 @@ def matrix(table: Mapping[str, Sequence[str]], character: Character, count: int,
     return prompts
 
 
+def default_outfit(character: Character, vocabulary: Vocabulary) -> str | None:
+    """The vocabulary's word for the sheet's first outfit; None when it has none."""
+    return next((value for value, tag in vocabulary["outfit"].items() if tag and _wears(character, tag)), None)
+
+
 def vocabulary_of(base_name: str) -> Vocabulary:
     """The words that a base was trained on: the toon world's, Danbooru's for every other."""
     return TOON if base_name == "toon" else DANBOORU
@@ -207,5 +271,8 @@ def _rounds(values: Sequence[str], count: int, seed: int, attribute: str) -> lis
 
 
 def _other_outfits(character: Character, vocabulary: Vocabulary) -> list[str]:
-    worn = " ".join(character.outfits[0].tags) if character.outfits else ""
-    return [value for value, tag in vocabulary["outfit"].items() if tag and tag not in worn]
+    return [value for value, tag in vocabulary["outfit"].items() if tag and not _wears(character, tag)]
+
+
+def _wears(character: Character, tag: str) -> bool:
+    return bool(character.outfits) and tag in " ".join(character.outfits[0].tags)

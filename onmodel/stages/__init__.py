@@ -12,6 +12,7 @@ VERBS = {
     "sample": "onmodel.stages.sample",
     "evaluate": "onmodel.stages.evaluate",
     "select": "onmodel.stages.select",
+    "tune": "onmodel.stages.tune",
     "merge": "onmodel.stages.merge",
     "search": "onmodel.stages.search",
     "release": "onmodel.stages.release",

@@ -5,14 +5,16 @@ lie in the artifact too (as links), so that a select stage needs nothing else.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from onmodel.evaluate.assess import Assessed, Assessor, load_references
+from onmodel.evaluate.assess import Assessed, Assessor, load_references, load_training
 from onmodel.evaluate.axes import AXES, Result
-from onmodel.hashing import hash_json, write_json
+from onmodel.evaluate.negative import negative_effect
+from onmodel.hashing import hash_json, sha256_file, write_json
 from onmodel.ledger.lineage import add
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
@@ -22,21 +24,30 @@ from onmodel.stages.sample import Generating
 
 
 class Settings(Generating):
-    """`models`: references such as `release_2@*`; `seeds` pictures per prompt and arm."""
+    """`models`: references such as `release_2@*`; `seeds` pictures per prompt and arm.
+
+    `training`: curate stages whose pictures the models were trained on; memorisation is looked for among them.
+    `floors` also measures the base under other noise (control R) and a random LoRA as strong as the first model (Z).
+    `negatives` measures every model without the negative prompt, too, and says what that prompt gains on each axis.
+    """
 
     do: Literal["evaluate"]
     models: list[str] = Field(min_length=1)
     suite: SuiteName = "choose"
     seeds: int = Field(default=2, ge=1)
+    training: tuple[str, ...] = ()
+    floors: bool = False
+    negatives: bool = False
 
     def needs(self) -> list[str]:
-        return [*self.models, *super().needs()]
+        return list(dict.fromkeys([*self.models, *super().needs(), *self.training]))
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
-    """Pictures: prompts × seeds × (three arms of the base + two of every model)."""
+    """Pictures: prompts × seeds × (three arms of the base + two of every model), and those of floors and negatives."""
     models = sum(named(reference, before) for reference in settings.models)
-    pictures = len(SUITES[settings.suite]) * settings.seeds * (3 + 2 * models)
+    arms = (3 + 2 * models) * (1 + settings.negatives) + 3 * settings.floors
+    pictures = len(SUITES[settings.suite]) * settings.seeds * arms
     return Plan(pictures=pictures, models=models, missing=settings.missing)
 
 
@@ -44,9 +55,14 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Measure the models. Raises InputError for references that hold nothing out, or observers that do not load."""
     models = inputs.models(settings.models)
     assessor = make_assessor(inputs, settings, settings.suite, settings.seeds, context)
+    if settings.training:
+        datasets = [inputs.artifact(name) for name in settings.training]
+        assessor = replace(assessor, training=load_training(datasets, context.progress))
     found, controls = assessor.assess(models)
+    if settings.floors:
+        controls |= _floors(assessor, models[0], context)
     signature = assessor.plan.signature()
-    report = {
+    report: dict[str, Any] = {
         "signature": signature,
         "plan": assessor.plan.as_dict(),
         "axes": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
@@ -57,6 +73,13 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         ],
         "controls": {arm: _row(row, assessor.prompts, signature, context.out) for arm, row in controls.items()},
     }
+    if settings.negatives:
+        bare = replace(assessor, prompts=[replace(prompt, negative="") for prompt in assessor.prompts])
+        for row, on, off in zip(report["models"], found, bare.assess(models)[0], strict=True):
+            row["negative"] = {
+                "effect": negative_effect(on.axes, off.axes),
+                "without": off.scores(bare.plan.signature()),
+            }
     write_json(context.out / "evaluation.json", report)
     for model in models:
         keep_file(model.path, context.out / _file(model))
@@ -65,6 +88,16 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     facts = {"signature": signature, "plan_sha256": hash_json(assessor.plan.as_dict()),
              "models": [model.sha256 for model in models], "settings": settings.told()}  # fmt: skip
     return context.commit("evaluation", add(parents, "evaluation", name=context.name, **facts))
+
+
+def _floors(assessor: Assessor, model: Model, context: Context) -> dict[str, Assessed]:
+    """What the axes read where there is nothing to read: R, the base under other noise, and Z, a null LoRA."""
+    from onmodel.evaluate.null import write_null
+
+    path = context.scratch / "null.safetensors"
+    write_null(model.path, path, context.family().spec, context.seed)
+    (null,), _ = assessor.assess([Model("null", path, sha256_file(path))])
+    return {"R": assessor.reseeded(), "Z": Assessed(null.axes, {"Z": null.pictures["L"]})}
 
 
 def make_assessor(

@@ -24,7 +24,17 @@ from onmodel.ledger.lineage import add
 from onmodel.policy import check_text
 from onmodel.records import Artifact
 from onmodel.sample.pictures import Request, Sampling, render
-from onmodel.sample.suites import Prompt, SuiteName, free_table, matrix, noise_seed, suite, vocabulary_of
+from onmodel.sample.suites import (
+    Prompt,
+    SuiteName,
+    free_table,
+    it_shows,
+    matrix,
+    noise_seed,
+    suite,
+    vocabulary_of,
+    whom,
+)
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file
 
 Side = Annotated[int, Field(ge=16, multiple_of=16)]
@@ -145,10 +155,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
 def captions(prompt: Prompt, character: Character) -> tuple[str, str]:
     """The training captions, tags and sentence, of a picture made for this prompt: trigger and what was asked."""
-    who = {"1girl": "a girl", "1boy": "a boy"}.get(character.count_tag, "a character")
-    *most, last = prompt.tags or ("",)
-    asked = " and ".join([", ".join(most), last] if most else [last])
-    sentence = f"{who[0].upper()}{who[1:]} named {character.trigger}." + (f" It shows {asked}." if asked else "")
+    sentence = f"{whom(character)} named {character.trigger}.{it_shows(prompt.tags)}"
     return ", ".join([character.count_tag, character.trigger, *prompt.tags]), sentence
 
 

@@ -7,7 +7,7 @@ observer that knows what was drawn, for tests of axes alone.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ import pytest
 from PIL import Image
 
 from onmodel.character import Character, load_character
-from onmodel.evaluate.axes import Evidence, References
+from onmodel.evaluate.axes import Evidence, References, Training
 from onmodel.evaluate.features import Features
 from onmodel.evaluate.observers.colour import colours
+from onmodel.evaluate.observers.copy import copy_embedding
+from onmodel.evaluate.observers.grain import grain
 from onmodel.evaluate.observers.identity import unit
 from onmodel.evaluate.observers.layout import figure_box
+from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toons
 from onmodel.hashing import sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, check
 from onmodel.progress import Progress
@@ -29,68 +32,18 @@ from onmodel.records import Artifact, Model
 from onmodel.sample.suites import Prompt, noise_seed, suite
 from onmodel.stages.base import Context, write_models
 from onmodel.toon import attributes
-from onmodel.toon.attributes import BACKGWA, VOCABULARY, WORLD, Toon, sample_toon
-from onmodel.toon.captions import ALL_TAGS, COLORED, tags_of
+from onmodel.toon.attributes import VOCABULARY, Toon
+from onmodel.toon.captions import ALL_TAGS, tags_of
 from onmodel.toon.datasets import STANDIN_SETS as SETS
-from onmodel.toon.datasets import WARM_YELLOW, deal
+from onmodel.toon.datasets import deal
 from onmodel.toon.draw import draw
 from tests.evaluate.onnx_files import write_identity, write_tagger
 
 SHEET = Path(attributes.__file__).parent / "characters" / "backgwa.toml"
-SIDE = 96
-
-
-@dataclass(frozen=True)
-class Faults:
-    """What a LoRA does wrong, each 0 or empty when it does not. `leak`: the character is drawn without the trigger."""
-
-    yellow: float = 0.0
-    expression: str = ""
-    style: str = ""
-    unstyled: str = ""
-    frozen_layout: bool = False
-    wrong_hair: bool = False
-    leak: bool = False
 
 
 def sheet() -> Character:
     return load_character(SHEET)
-
-
-def picture(text: str, seed: int, faults: Faults | None, side: int = SIDE) -> tuple[Image.Image, Toon]:
-    """What a prompt gives on the base (`faults` None) or under a LoRA; the same seed starts from the same toon."""
-    words = [word.strip() for word in text.split(",")]
-    asked = dict(pair for word in words for pair in _meaning(word))
-    named = BACKGWA.trigger in words
-    if faults is not None and (named or faults.leak):
-        asked = {**BACKGWA.traits, **asked}
-        if faults.wrong_hair:
-            asked |= {"hair_color": "red", "ears": "horns", "headwear": "none", "eye_color": "green"}
-        asked |= {name: value for name, value in (("expression", faults.expression), ("style", faults.style)) if value}
-        if faults.unstyled:
-            asked.setdefault("style", faults.unstyled)
-        if faults.frozen_layout:
-            asked |= {"framing": asked.get("framing", "upper body"), "view": asked.get("view", "looking at viewer")}
-            asked["pose"] = "standing"
-    toon = sample_toon(generator(seed, "drawn"), dict(WORLD), **asked)
-    if faults is not None and faults.frozen_layout and named:
-        toon = toon.replace(nuisance=7)
-    image = draw(toon, side, side)
-    if faults is not None and faults.yellow and named:
-        image = Image.blend(image, Image.new("RGB", image.size, WARM_YELLOW), faults.yellow)
-    return image, toon
-
-
-def _meaning(word: str) -> list[tuple[str, str]]:
-    """The attribute values that a tag says, e.g. "navy beret" → headwear and its colour."""
-    for attribute, values in VOCABULARY.items():
-        for value, tag in values.items():
-            if tag and attribute not in COLORED.values():
-                if word == tag:
-                    return [(attribute, value)]
-                if attribute in COLORED and word.endswith(" " + tag):
-                    return [(attribute, value), (COLORED[attribute], word.removesuffix(" " + tag))]
-    return []
 
 
 # --- in the place of the sampler -------------------------------------------------------------------------------------
@@ -106,6 +59,7 @@ class DrawnFamily:
         self.drawn = 0
         self.applications = 0
         self.stop_after: int | None = None
+        self.without_negative: dict[str, Any] = {}
 
     @contextmanager
     def applied(self, lora: Faults, weight: float) -> Iterator[None]:
@@ -122,7 +76,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
             if family.drawn == family.stop_after:
                 raise KeyboardInterrupt
             family.drawn += 1
-            yield job, picture(job.prompt, job.seed, family.faults, job.width)[0]
+            faults = family.faults
+            if faults is not None and not job.negative and family.without_negative:
+                faults = replace(faults, **family.without_negative)
+            yield job, picture(job.prompt, job.seed, faults, job.width)[0]
 
     monkeypatch.setattr("onmodel.sample.sampler.generate", generate)
     monkeypatch.setattr(
@@ -162,6 +119,8 @@ def oracle(made: Sequence[tuple[Image.Image, Toon]], noise: float = 0.03) -> Fea
         lab=np.stack([lab for lab, _ in found]),
         sectors=np.stack([sectors for _, sectors in found]),
         box=np.stack([figure_box(image) for image, _ in made]),
+        copy=np.stack([copy_embedding(image) for image, _ in made]),
+        grain=np.stack([grain(image) for image, _ in made]),
     )
 
 
@@ -192,7 +151,10 @@ def evidence(faults: Faults | None, prompts: Sequence[Prompt] | None = None, see
     toons = deal(SETS["reference"])
     references = References(look([(draw(toon, SIDE, SIDE), toon) for toon in toons]), np.arange(len(toons)), compare)
     columns = {tag: i for i, tag in enumerate(tags)}
-    return Evidence(prompts, VOCABULARY, columns, frozenset(character.free), arms, references)
+    trained = training_toons()
+    copies = np.stack([copy_embedding(draw(toon, SIDE, SIDE)) for toon in trained])
+    training = Training(copies, [f"base/{i:04d}.png" for i in range(len(trained))])
+    return Evidence(character, prompts, VOCABULARY, columns, arms, references, training)
 
 
 # --- what stages are given -------------------------------------------------------------------------------------------
@@ -239,6 +201,20 @@ def drawn_dataset(folder: Path, count: int = 8, split: str = "heldout") -> Artif
     write_json(path / "manifest.json", {"items": items})
     write_json(path / "lineage.json", add([], "dataset", count=count))
     return Artifact("dataset", "references", path)
+
+
+def training_dataset(folder: Path) -> Artifact:
+    """A curate artifact of the pictures that `Faults.copies` draws again."""
+    path = folder / "training"
+    (path / "images").mkdir(parents=True)
+    items = []
+    for i, toon in enumerate(training_toons()):
+        file = path / "images" / f"{i}.png"
+        draw(toon, SIDE, SIDE).save(file)
+        items.append({"image": f"images/{i}.png", "sha256": sha256_file(file), "subset": "base", "split": "train"})
+    write_json(path / "manifest.json", {"items": items})
+    write_json(path / "lineage.json", add([], "dataset", name="training"))
+    return Artifact("dataset", "training", path)
 
 
 def colour_observers(folder: Path) -> dict[str, Path]:

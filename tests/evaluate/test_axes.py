@@ -166,3 +166,67 @@ def test_every_record_is_complete_and_json() -> None:
         record = axis.as_dict()
         assert id == axis.id and axis.origin and axis.limits and axis.version >= 1
         assert record["direction"] in ("up", "down", "zero", "one") and len(record["range"]) == 2
+
+
+# --- the newer axes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("faults", "axis", "low", "high"), [
+    (Faults(ears="rabbit ears"), "design", 0.05, 1),
+    (Faults(body="chibi"), "body", -1.1, -0.7),
+    (Faults(outfit="jacket"), "outfit_change", -0.2, 0.2),
+    (Faults(outfit="jacket"), "outfit_leak", 0.6, 1),
+    (Faults(changing_outfit=True), "outfit_keep", 0, 0.5),
+    (Faults(copies=True), "memorisation", 0.9, 1),
+    (Faults(tied=True), "entanglement", 0.03, 1),
+    (Faults(expression="smile"), "override", 0.2, 1),
+    (Faults(noise=16), "grain", 8, 20),
+])  # fmt: skip
+def test_a_newer_axis_finds_its_fault_and_reads_a_clean_model_clean(
+    faults: Faults, axis: str, low: float, high: float
+) -> None:
+    name = "confirm" if axis == "entanglement" else "choose"  # twelve prompts are too few for it
+    clean, found = (evaluate_axis(axis, evidence(given, suite_name=name)).interval for given in (Faults(), faults))
+    assert low <= found.value <= high
+    assert not low <= clean.value <= high and (found.low > clean.value or found.high < clean.value)
+
+
+def test_design_checks_only_what_references_of_that_framing_and_style_show() -> None:
+    traits = evaluate_axis("design", evidence(Faults(ears="rabbit ears"))).details["traits"]
+    assert traits["cat ears"]["violated"] > 0.9 and traits["rabbit ears"]["violated"] > 0.9
+    assert traits["bob cut"]["violated"] < 0.05
+    neck, hair = traits["red ribbon"]["checks"], traits["bob cut"]["checks"]
+    assert 0 < neck < hair  # a close-up cuts the ribbon off
+
+
+def test_memorisation_names_the_training_picture_beside_the_copy() -> None:
+    found = evaluate_axis("memorisation", evidence(Faults(copies=True))).details
+    assert found["nearest"][0]["training"].startswith("base/") and found["nearest"][0]["similarity"] > 0.9
+    assert found["contrast"] > measured("clean", "memorisation").details["contrast"]
+
+
+def test_entanglement_says_which_word_pulls_what() -> None:
+    matrix = evaluate_axis("entanglement", evidence(Faults(tied=True))).details["matrix"]
+    assert matrix["style"]["expression"] > 0.05 > abs(matrix["framing"]["view"])
+
+
+def test_unbiased_entanglement_reads_zero_for_a_model_that_draws_at_random() -> None:
+    """A model that leaves everything open to chance and one that never varies are both untangled."""
+    steady = evaluate_axis("entanglement", evidence(Faults(expression="smile", frozen_layout=True))).interval
+    assert abs(value("clean", "entanglement")) < 0.05 and abs(steady.value) < 0.08
+
+
+def test_the_newer_axes_say_what_they_miss() -> None:
+    whole = seen("clean")
+    with pytest.raises(Unavailable, match="training"):
+        evaluate_axis("memorisation", dataclasses.replace(whole, training=None))
+    for axis in ("design", "body", "memorisation"):
+        with pytest.raises(Unavailable, match="references"):
+            evaluate_axis(axis, dataclasses.replace(whole, references=None))
+    untold = {tag: column for tag, column in whole.columns.items() if tag not in ("chibi", "jacket")}
+    with pytest.raises(Unavailable, match="small and tall"):
+        evaluate_axis("body", dataclasses.replace(whole, columns=untold))
+    with pytest.raises(Unavailable, match="first outfit"):
+        evaluate_axis("outfit_keep", dataclasses.replace(whole, columns=untold))
+    with pytest.raises(Unavailable, match="two seeds"):
+        evaluate_axis("entanglement", evidence(Faults(), seeds=1))

@@ -9,9 +9,14 @@ from PIL import Image, ImageDraw
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import load_observers
 from onmodel.evaluate.observers.colour import SECTORS, colours
+from onmodel.evaluate.observers.copy import copy_embedding
+from onmodel.evaluate.observers.grain import grain
 from onmodel.evaluate.observers.identity import CLIP_DEVIATION, CLIP_MEAN, Identity
 from onmodel.evaluate.observers.layout import figure_box
 from onmodel.evaluate.observers.tagger import Tagger
+from onmodel.randomness import generator
+from onmodel.toon.attributes import Toon
+from onmodel.toon.draw import draw
 from tests.evaluate.onnx_files import write_identity, write_tagger
 
 RED, GREEN = Image.new("RGB", (40, 40), (255, 0, 0)), Image.new("RGB", (40, 40), (0, 255, 0))
@@ -136,3 +141,19 @@ def test_figure_box_follows_a_sky_and_survives_an_empty_picture() -> None:
     assert figure_box(sky).tolist() == [0.5, 0.5, 1.0, 0.0]
     ImageDraw.Draw(sky).ellipse((35, 40, 65, 90), fill=(255, 0, 80))
     assert figure_box(sky)[:2] == pytest.approx([0.5, 0.65], abs=0.03)
+
+
+def test_a_copy_is_nearer_than_another_picture_whatever_its_tint_or_size() -> None:
+    toons = [Toon(nuisance=seed, background=background) for seed, background in ((1, "forest"), (2, "beach"))]
+    one, other = (draw(toon, 96, 96) for toon in toons)
+    tinted = Image.blend(one, Image.new("RGB", one.size, (255, 206, 70)), 0.2).resize((192, 192))
+    assert copy_embedding(one) @ copy_embedding(tinted) > 0.95
+    assert copy_embedding(one) @ copy_embedding(other) < 0.8
+    assert np.abs(copy_embedding(RED)).max() < 1e-5
+
+
+def test_grain_reads_the_noise_and_not_the_drawing() -> None:
+    drawing = np.asarray(draw(Toon(background="forest"), 96, 96), dtype=float)
+    for deviation in (0.0, 6.0, 12.0):
+        noisy = drawing + generator(1, "grain").normal(0, deviation, (96, 96, 1))
+        assert grain(Image.fromarray(noisy.clip(0, 255).astype(np.uint8))) == pytest.approx(deviation, abs=1.5)

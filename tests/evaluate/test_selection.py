@@ -8,8 +8,8 @@ import pytest
 
 from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES, bounds
-from onmodel.evaluate.selection import Wishes, cost, pareto_front, prompt_costs, select
-from onmodel.evaluate.statistics import mean_interval
+from onmodel.evaluate.selection import Wishes, cost, prompt_costs, select
+from onmodel.evaluate.statistics import mean_interval, pareto_front
 from onmodel.randomness import generator
 
 IDEAL = {"up": 1.0, "down": 0.0, "zero": 0.0, "one": 1.0}

@@ -1,11 +1,27 @@
 """Statistics against simulation and known answers: 95 % must mean 95 %."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from onmodel.evaluate.statistics import geometric_interval, holm, mean_interval, paired, ratio_interval, sign_flip_p
+from onmodel.evaluate.statistics import (
+    front_membership,
+    geometric_interval,
+    holm,
+    max_t,
+    mean_interval,
+    paired,
+    ratio_interval,
+    resampled_prompts,
+    sign_flip_p,
+)
 from onmodel.randomness import generator
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import simulated_evaluations
 
 SIMULATIONS = 600
 
@@ -52,19 +68,29 @@ def test_the_geometric_interval_covers() -> None:
     assert 0.92 <= np.mean([i.low <= 1 <= i.high for i in found]) <= 0.98
 
 
-def test_the_interval_is_scipys_and_cut_to_its_range() -> None:
+def test_without_ends_the_interval_is_scipys() -> None:
     values = np.array([0.2, 0.9, 0.7, 0.95])
     low, high = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
     found = mean_interval(values)
     assert (found.low, found.high, found.n) == pytest.approx((low, high, 4))
-    assert mean_interval(values, (0.0, 1.0)).high == 1.0
+    share = mean_interval(values, (0.0, 1.0))
+    assert 0 < share.low < share.value < share.high < 1
+    far = mean_interval(values, (-1000.0, 1000.0))  # far from the ends the score interval is the t-interval
+    assert (far.low, far.high) == pytest.approx((low, high), abs=0.01)
+
+
+def test_a_share_with_one_prompt_off_the_end_is_no_near_certainty() -> None:
+    values = np.array([1.0] * 11 + [0.5])
+    found, plain = mean_interval(values, (0.0, 1.0)), mean_interval(values)
+    assert found.low < 0.8 < plain.low and found.high < 1.0
 
 
 def test_no_spread_at_the_end_of_the_range_is_no_certainty() -> None:
-    every = mean_interval(np.ones(12), (0.0, 1.0))
-    assert every.value == every.high == 1 and every.low == pytest.approx(1 - (1 - 0.05 ** (1 / 12)))
-    none = mean_interval(np.zeros(3), (0.0, 1.0))
-    assert none.low == 0 and 0.6 < none.high < 0.65
+    every, none = mean_interval(np.ones(12), (0.0, 1.0)), mean_interval(np.zeros(12), (0.0, 1.0))
+    assert every.value == every.high == 1 and 0.7 < every.low < 0.75
+    assert none.low == 0 and none.high == pytest.approx(1 - every.low)
+    other = mean_interval(np.full(12, -0.01), (-0.01, 0.99))
+    assert (other.value, other.low) == pytest.approx((-0.01, -0.01)) and other.high == pytest.approx(none.high - 0.01)
     middle = mean_interval(np.full(12, 0.5), (0.0, 1.0))
     assert middle.low == middle.high == 0.5
 
@@ -97,3 +123,63 @@ def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_max_t_of_one_test_is_that_test_and_of_many_is_more_careful() -> None:
+    rows = generator(6, "family").normal(0.1, 0.2, (5, 14))
+    alone = [sign_flip_p(row) for row in rows]
+    together = max_t(rows)
+    assert max_t(rows[:1]) == alone[:1]
+    assert all(one <= both <= careful + 0.02 for one, both, careful in zip(alone, together, holm(alone), strict=True))
+    assert np.argsort(together).tolist() == np.argsort(holm(alone)).tolist()
+
+
+def test_max_t_counts_what_goes_together_once() -> None:
+    row = generator(7, "copies").normal(0.1, 0.2, 12)
+    copies = np.stack([row] * 20)
+    assert max_t(copies) == pytest.approx([sign_flip_p(row)] * 20)
+    assert holm([sign_flip_p(row)] * 20)[0] == pytest.approx(min(1, 20 * sign_flip_p(row)))
+
+
+def test_max_t_takes_prompts_that_say_nothing_and_axes_that_never_move() -> None:
+    rows = np.array([[1.0] * 8 + [np.nan] * 4, [0.0] * 12, [1.0, -1.0] * 6])
+    p = max_t(rows)
+    assert p[0] < 0.05 and p[1] == p[2] == 1
+
+
+def test_the_bootstrap_knows_who_is_on_the_front() -> None:
+    weights = resampled_prompts(12, seed=1)
+    assert weights.shape == (2000, 12) and (weights.sum(1) == 12).all()
+    prompts = generator(8, "front").normal(0, 0.1, (3, 2, 12))
+    prompts[0] -= 0.5  # better on both axes than the others, which are alike
+    costs = np.einsum("bp,map->bma", weights, prompts) / 12
+    members = front_membership(costs)
+    assert members[0] == 1 and members[1] == members[2] == 0
+    alike = front_membership(costs[:, 1:])
+    assert all(0.2 < share <= 1 for share in alike) and alike.sum() >= 1
+
+
+# --- simulated evaluations: the published table, smaller --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [case for case in simulated_evaluations.CASES if "plain" not in case])
+@pytest.mark.parametrize(("prompts", "seeds"), simulated_evaluations.DESIGNS)
+def test_intervals_cover_in_simulated_evaluations(case: str, prompts: int, seeds: int) -> None:
+    """93 to 97 %, and two standard errors of 0.5 % on either side."""
+    found = simulated_evaluations.coverage(case, prompts, seeds, 2000)
+    assert 0.92 <= found <= 0.985
+
+
+def test_a_plain_t_interval_of_shares_would_not_cover() -> None:
+    assert simulated_evaluations.coverage("share, true 0.95, plain t", 12, 2, 500) < 0.8
+
+
+def test_twins_raise_no_alarm() -> None:
+    adjusted, alone = simulated_evaluations.false_alarms(12, 2, 100)
+    assert adjusted <= 0.1 and alone > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("prompts", "seeds"), simulated_evaluations.DESIGNS)
+def test_twins_raise_an_alarm_in_one_family_of_twenty(prompts: int, seeds: int) -> None:
+    assert simulated_evaluations.false_alarms(prompts, seeds, 2000)[0] <= 0.06  # 5 % and two standard errors

@@ -55,6 +55,17 @@ STAGES: dict[str, dict[str, Any]] = {
 }
 # How on-model each model is, 0..1; every number and every picture follows from it.
 GOODNESS = {"preview@20": 0.15, "release_1@20": 0.42, "merged": 0.8, "refined@5": 0.82, "refined@10": 0.9}
+# What these made-up evaluations measure; a report shows the axes of its evaluation, whatever there are today.
+MEASURED = (
+    "reproduction",
+    "responsiveness",
+    "expression",
+    "composition",
+    "style",
+    "colour_cast",
+    "colour_area",
+    "drift",
+)
 KINDS = {
     "expression": ("expression", ("smile", "sad", "angry", "surprised", "wink")),
     "framing": ("framing", ("close-up", "full body")),
@@ -138,7 +149,7 @@ def evaluation(folder: Path, suite: str, names: list[str], prompts: int, seeds: 
     return {
         "signature": signature,
         "plan": {"suite": suite, "seeds": list(range(seeds)), "size": [96, 96], "prompts": rows},
-        "axes": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
+        "axes": {id: AXES[id][0].as_dict() for id in MEASURED},
         "models": models,
         "controls": controls,
     }  # fmt: skip
@@ -169,7 +180,7 @@ def model(
     """One row of `models`: per-prompt numbers from the model's goodness and a prompt's own ease, and drawn pictures."""
     rng = generator(7, "numbers", int(sha256_bytes(name.encode())[:6], 16))
     ease = generator(7, "ease", len(ids)).normal(0, 1, len(ids))
-    noise = {axis: rng.normal(0, 1, len(ids)) for axis in AXES}
+    noise = {axis: rng.normal(0, 1, len(ids)) for axis in MEASURED}
     away = 1 - level
     values = {
         "reproduction": np.clip(0.35 + 0.6 * level + 0.06 * ease + 0.05 * noise["reproduction"], 0, 1),
@@ -274,7 +285,7 @@ def selection(names: list[str], chosen: list[str]) -> dict[str, Any]:
         "chosen": chosen,
         "too_close_to_call": True,
         "constraints_met": True,
-        "axes": list(AXES),
+        "axes": list(MEASURED),
         "candidates": rows,
     }
 

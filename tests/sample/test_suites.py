@@ -6,7 +6,17 @@ import pytest
 
 from onmodel.character import Character, load_character
 from onmodel.errors import InputError
-from onmodel.sample.suites import DANBOORU, SUITES, Vocabulary, free_table, matrix, noise_seed, suite, vocabulary_of
+from onmodel.sample.suites import (
+    DANBOORU,
+    STRANGERS,
+    SUITES,
+    Vocabulary,
+    free_table,
+    matrix,
+    noise_seed,
+    suite,
+    vocabulary_of,
+)
 from onmodel.toon import attributes
 from tests.evaluate.drawn import SHEET
 
@@ -54,10 +64,34 @@ def test_what_each_arm_says(character: Character) -> None:
     assert "backgwa" not in prompt.text["D"] and all(tag in prompt.text["D"] for tag in character.tags)
 
 
+def test_the_trigger_also_stands_in_a_sentence(character: Character) -> None:
+    prompt = next(p for p in suite("choose", character, TOON) if p.kind == "sentence")
+    shows = "It shows comic, forest and looking at viewer."
+    assert prompt.text["L"] == f"masterpiece, best quality. A girl named backgwa. {shows}"
+    assert prompt.text["N"] == f"masterpiece, best quality. A girl. {shows}"
+    assert "backgwa" not in prompt.text["D"] and "yellow eyes" in prompt.text["D"] and shows in prompt.text["D"]
+
+
+@pytest.mark.parametrize("name", ["choose", "check", "confirm"])
+def test_without_the_trigger_other_characters_are_asked_for_too(character: Character, name: str) -> None:
+    prompts = suite(name, character, TOON)  # type: ignore[arg-type]
+    strangers = [p for p in prompts if any(tags[0] in p.text["N"] for tags in STRANGERS)]
+    assert len(prompts) / 3 <= len(strangers) <= len(prompts) / 2
+    assert not any(tag in p.text["N"] for p in prompts for tag in [*character.tags, character.trigger])
+    assert not any(tag in p.text["L"] for p in strangers for tag in STRANGERS[0])
+
+
+@pytest.mark.parametrize(("name", "outfits", "bodies"), [("choose", 4, 3), ("confirm", 7, 6)])
+def test_every_axis_has_several_prompts(character: Character, name: str, outfits: int, bodies: int) -> None:
+    asked = [p.asked for p in suite(name, character, TOON)]  # type: ignore[arg-type]
+    assert sum("outfit" in a for a in asked) == outfits
+    assert sum(a.get("framing") == "full body" for a in asked) >= bodies
+
+
 def test_another_outfit_takes_the_default_one_out_of_the_description(character: Character) -> None:
     for name in SUITES:
         for prompt in suite(name, character, TOON):  # type: ignore[arg-type]
-            worn = set(character.outfits[0].tags) & set(prompt.text["D"].split(", "))
+            worn = [tag for tag in character.outfits[0].tags if tag in prompt.text["D"]]
             assert bool(worn) == ("outfit" not in prompt.asked)
             assert prompt.asked.get("outfit") != "jacket"
 

@@ -13,7 +13,16 @@ from onmodel.ledger.lineage import root
 from onmodel.records import Artifact
 from onmodel.stages import evaluate
 from onmodel.stages.base import Inputs, Plan
-from tests.evaluate.drawn import DrawnFamily, colour_observers, context, drawn_dataset, install, trained
+from tests.evaluate.drawn import (
+    DrawnFamily,
+    colour_observers,
+    context,
+    drawn_dataset,
+    install,
+    lora,
+    trained,
+    training_dataset,
+)
 
 
 @pytest.fixture
@@ -146,3 +155,42 @@ def test_settings_are_checked_before_anything_heavy(tmp_path: Path) -> None:
             settings(tmp_path, **wrong)
     assert settings(tmp_path, references="references").needs() == ["a@*", "references"]
     assert settings(tmp_path, size=[64, 96]).sampling.height == 96
+
+
+def test_copies_of_training_pictures_are_looked_for_when_it_knows_them(family: DrawnFamily, tmp_path: Path) -> None:
+    given = Inputs({"a": trained(tmp_path, "a", {10: {}, 20: {"copies": True}}), "references": drawn_dataset(tmp_path),
+                    "data": training_dataset(tmp_path)})  # fmt: skip
+    artifact = evaluate.run(given, settings(tmp_path, training=["data"]), context(tmp_path, family))
+    found = read_json(artifact.path / "evaluation.json")
+    clean, copied = (row["axes"]["memorisation"]["value"] for row in found["models"])
+    assert clean < 0.2 and copied > 0.5 and "|train:none|" not in found["signature"]
+    nearest = found["models"][1]["details"]["memorisation"]["nearest"][0]["training"]
+    assert nearest.startswith("base/") and nearest.endswith(".png")
+    assert "data" in settings(tmp_path, training=["data"]).needs()
+    with pytest.raises(InputError, match="training"):
+        evaluate.run(given, settings(tmp_path, training=["references"]), context(tmp_path, family))
+
+
+def test_floors_are_controls_of_their_own(family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    null = lora(tmp_path / "made", "null", noise=16.0).path
+    monkeypatch.setattr("onmodel.evaluate.null.write_null", lambda model, path, spec, seed: shutil.copy(null, path))
+    _, found = run(tmp_path, family, floors=True)
+    assert set(found["controls"]) == {"B", "D", "R", "Z"}
+    again, random = (found["controls"][arm] for arm in "RZ")
+    assert abs(again["axes"]["grain"]["value"]) < 2 < 8 < random["axes"]["grain"]["value"]
+    assert again["axes"]["drift"]["value"] == 0 and again["axes"]["colour_cast"]["value"] != 0
+    assert again["pictures"]["R"] and random["pictures"]["Z"]
+    before = {"a": Plan(steps=100, models=2), "references": Plan()}
+    assert evaluate.estimate(settings(tmp_path, floors=True), before).pictures == family.drawn
+
+
+def test_the_negative_prompt_is_a_factor(family: DrawnFamily, tmp_path: Path) -> None:
+    family.without_negative = {"yellow": 0.3}  # the model hides a veil behind its negative prompt
+    _, found = run(tmp_path, family, negatives=True)
+    clean, veiled = (row["negative"]["effect"]["colour_cast"] for row in found["models"])
+    assert clean["gain"] > 1 and clean["p"] < 0.05 and not clean["remains"]
+    assert abs(veiled["gain"]) < 0.2 and veiled["left"] > 1 and veiled["remains"]  # no negative prompt cures this one
+    without = found["models"][0]["negative"]["without"]["colour_cast"]
+    assert without["value"] > 10 and without["signature"] != found["signature"]
+    before = {"a": Plan(steps=100, models=2), "references": Plan()}
+    assert evaluate.estimate(settings(tmp_path, negatives=True), before).pictures == family.drawn

@@ -81,7 +81,9 @@ def test_keep_says_why_for_each(family: DrawnFamily, tmp_path: Path) -> None:
 def test_choose_takes_what_shows_the_character_and_differs() -> None:
     def features(identity: np.ndarray, tags: np.ndarray) -> Features:
         n = len(identity)
-        return Features(tags, identity, np.zeros((n, 2, 3)), np.zeros((n, 2, 12)), np.ones((n, 4)))
+        return Features(
+            tags, identity, np.zeros((n, 2, 3)), np.zeros((n, 2, 12)), np.ones((n, 4)), np.ones((n, 768)), np.ones(n)
+        )
 
     character, stranger = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     references = References(

@@ -7,10 +7,35 @@ from typing import Any
 import numpy as np
 
 from onmodel.evaluate import statistics
-from onmodel.evaluate.axes import colour, composition, drift, expression, reproduction, responsiveness, style
-from onmodel.evaluate.axes.base import Axis, Evidence, Measured, References, Unavailable
+from onmodel.evaluate.axes import (
+    body,
+    colour,
+    composition,
+    design,
+    drift,
+    entanglement,
+    expression,
+    memorisation,
+    outfit,
+    quality,
+    reproduction,
+    responsiveness,
+    style,
+)
+from onmodel.evaluate.axes.base import Axis, Evidence, Measured, References, Training, Unavailable
 
-__all__ = ["AXES", "Axis", "Evidence", "Measured", "References", "Result", "Unavailable", "bounds", "evaluate_axis"]
+__all__ = [
+    "AXES",
+    "Axis",
+    "Evidence",
+    "Measured",
+    "References",
+    "Result",
+    "Training",
+    "Unavailable",
+    "bounds",
+    "evaluate_axis",
+]
 
 AXES: dict[str, tuple[Axis, Callable[[Evidence], Measured]]] = {
     axis.id: (axis, function)
@@ -22,7 +47,16 @@ AXES: dict[str, tuple[Axis, Callable[[Evidence], Measured]]] = {
         (style.RECORD, style.measure),
         (colour.CAST, colour.cast),
         (colour.AREA, colour.area),
+        (design.RECORD, design.measure),
+        (body.RECORD, body.measure),
+        (outfit.KEEP, outfit.keep),
+        (outfit.CHANGE, outfit.change),
+        (outfit.LEAK, outfit.leak),
+        (memorisation.RECORD, memorisation.measure),
         (drift.RECORD, drift.measure),
+        (entanglement.ENTANGLEMENT, entanglement.entanglement),
+        (entanglement.OVERRIDE, entanglement.override),
+        (quality.RECORD, quality.measure),
     )
 }
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from onmodel.character import Character
 from onmodel.evaluate.features import Features
 from onmodel.sample.suites import Prompt, Vocabulary
 
@@ -79,18 +80,33 @@ class References:
 
 
 @dataclass(frozen=True)
+class Training:
+    """Pictures that models were trained on: copy embeddings [T, 768] of copy.py, and their names."""
+
+    copies: np.ndarray
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that is known of one model. `arms`: letter → Features [P, S, …]; the control stands in `arms` as D.
 
     `vocabulary`: attribute → value → tag; `columns`: tag → column of the tagger, for the tags it knows.
     """
 
+    character: Character
+
     prompts: Sequence[Prompt]
     vocabulary: Vocabulary
     columns: Mapping[str, int]
-    free: frozenset[str]
     arms: Mapping[str, Features]
     references: References | None
+    training: Training | None
+
+    @property
+    def free(self) -> frozenset[str]:
+        """The attributes that the character leaves free."""
+        return frozenset(self.character.free)
 
     def arm(self, letter: str) -> Features:
         """Features of an arm. Raises Unavailable when it was not generated."""

@@ -1,0 +1,38 @@
+"""`onmodel metrics`: the axes themselves, and what proves them."""
+
+import json
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="The axes: what each measures, and whether it finds what it must.")
+
+
+@app.command("list")
+def show() -> None:
+    """Every axis with its unit, its ideal, the observers it needs and its version."""
+    from onmodel.evaluate.axes import AXES
+
+    for axis, _ in AXES.values():
+        needs = ", ".join(axis.observers) or "pixels alone"
+        print(f"{axis.id:15} v{axis.version}  {axis.title} ({axis.unit}; ideal: {axis.direction}; from {needs})")
+
+
+@app.command()
+def selftest(
+    seed: Annotated[list[int] | None, typer.Option(help="Noise of the drawn pictures; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON on stdout.")] = False,
+) -> None:
+    """Plant faults of known size in drawn pictures and print what every axis makes of them (about 40 s a seed)."""
+    from onmodel.evaluate.observers import load_observers
+    from onmodel.evaluate.selftest.check import selftest as check
+    from onmodel.evaluate.selftest.page import table
+    from onmodel.progress import Progress
+
+    with Progress() as progress:
+        observers = load_observers("toon", None, None, threads=1)
+        rows = {number: check(observers, number, progress) for number in seed or [0]}
+    if as_json:
+        print(json.dumps({number: [row.as_dict() for row in found] for number, found in rows.items()}, indent=1))
+    else:
+        print("\n\n".join(table(number, found) for number, found in rows.items()))

@@ -1,0 +1,107 @@
+"""Successive halving: look briefly at many checkpoints and LoRA weights, and longer at those that may be the best.
+
+First every checkpoint at its plainest weight, then the best third of them at every weight, both on few prompts; each
+round after that looks longer at a third as many. Rounds nest, so no picture is made twice. What is dropped hears why.
+Jamieson & Talwalkar 2016 halve; here a third goes on, because the first look costs a quarter of the last one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from onmodel.evaluate.selection import Selection, Wishes, select
+from onmodel.records import Model
+
+KEEP = 3  # one of so many goes on, at least two
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint at a LoRA weight."""
+
+    model: Model
+    weight: float
+
+    @property
+    def name(self) -> str:
+        """How tables call it: `release_2@20 × 0.8`."""
+        return f"{self.model.name} × {self.weight:g}"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How long a round looks: the first `prompts` of the suite, each with `seeds` pictures."""
+
+    prompts: int
+    seeds: int
+
+
+RUNGS = (Rung(12, 2), Rung(12, 2), Rung(24, 2), Rung(24, 4))
+Measure = Callable[[Sequence[Candidate], Rung], Sequence[Row]]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round looked at, with the reason for everything that it dropped."""
+
+    rung: Rung
+    looked: list[str]
+    kept: list[str]
+    dropped: dict[str, str]
+
+
+def candidates(models: Sequence[Model], weights: Sequence[float]) -> list[Candidate]:
+    """Every checkpoint at every weight: earlier checkpoints first, and weights near 1 before others."""
+    plain_first = sorted(weights, key=lambda weight: (abs(weight - 1), weight))
+    return [Candidate(model, weight) for model in models for weight in plain_first]
+
+
+def halve(
+    models: Sequence[Model], weights: Sequence[float], measure: Measure, wishes: Wishes, seed: int
+) -> tuple[Selection, list[Round]]:
+    """Narrow the grid of checkpoints × weights and choose among what is left by the rule of selection.py.
+
+    `measure` gives evaluation rows in the order of the candidates, named as they are. Raises what `select` raises.
+    """
+    everything = candidates(models, weights)
+    plain = everything[0].weight
+    alive = [one for one in everything if one.weight == plain]
+    rounds: list[Round] = []
+    for number, rung in enumerate(RUNGS):
+        rows = measure(alive, rung)
+        found = select(rows, wishes, seed)
+        if number == len(RUNGS) - 1:
+            break
+        order = sorted(range(len(alive)), key=lambda i: (found.verdicts[i].violation, found.verdicts[i].bias, i))
+        count = min(len(alive), max(2, ceil(len(alive) / KEEP)))
+        kept = sorted(order[:count])
+        best, last = (found.verdicts[i] for i in (order[0], order[count - 1]))
+        dropped = {
+            alive[i].name: f"bias {found.verdicts[i].bias:.3f} at {rung.prompts} × {rung.seeds}, where {best.name} has "
+            f"{best.bias:.3f} and the last that went on {last.bias:.3f}"
+            + (f"; {found.verdicts[i].reason}" if found.verdicts[i].violation else "")
+            for i in order[count:]
+        }
+        rounds.append(Round(rung, [one.name for one in alive], [alive[i].name for i in kept], dropped))
+        alive = [alive[i] for i in kept]
+        if number == 0:
+            alive = [one for one in everything if any(one.model == left.model for left in alive)]
+    rounds.append(Round(RUNGS[-1], [one.name for one in alive], found.chosen, {}))
+    return found, rounds
+
+
+def most_looks(models: int, weights: int) -> int:
+    """Pictures per arm that `halve` makes at most, as a sum over candidates; the full grid's are 96 of each."""
+    looks, alive, before = 0, models, Rung(0, 0)
+    for number, rung in enumerate(RUNGS):
+        size, known = rung.prompts * rung.seeds, before.prompts * before.seeds
+        if number == 1:
+            looks += alive * (weights - 1) * size
+            alive *= weights
+        else:
+            looks += alive * (size - known)
+        before = rung
+        alive = min(alive, max(2, ceil(alive / KEEP)))
+    return looks

@@ -1,0 +1,92 @@
+"""tune: which checkpoint at which LoRA weight, by successive halving (evaluate/halving.py) instead of the full grid.
+
+Rounds of 12 × 2, 24 × 2 and 24 × 4 pictures an arm on suite "choose" and its twelve further prompts; the rule is that
+of a select stage, and "too close to call" an outcome. Keeps one file as a select stage does. The weight that it was
+chosen at stands in `selection.json`: the file is not changed, so later stages evaluate it at that `weight`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from onmodel.evaluate.assess import Assessor
+from onmodel.evaluate.axes import Result
+from onmodel.evaluate.halving import RUNGS, Candidate, Rung, candidates, halve, most_looks
+from onmodel.evaluate.selection import Wishes
+from onmodel.hashing import write_json
+from onmodel.ledger.lineage import add
+from onmodel.records import Artifact
+from onmodel.sample.suites import vocabulary_of, wide_suite
+from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
+from onmodel.stages.evaluate import make_assessor, named
+from onmodel.stages.sample import Generating
+from onmodel.stages.select import Bounded, report, say
+
+
+class Settings(Generating, Bounded):
+    """`models` are the checkpoints, earliest first; `weights` the LoRA weights. `weight` itself is not read."""
+
+    do: Literal["tune"]
+    models: list[str] = Field(min_length=1)
+    weights: list[Annotated[float, Field(gt=0)]] = Field(default=[0.4, 0.6, 0.8, 1.0, 1.2], min_length=1)
+
+    @field_validator("weights")
+    @classmethod
+    def _once(cls, weights: list[float]) -> list[float]:
+        if len(set(weights)) < len(weights):
+            raise ValueError("names a weight twice; name every weight once")
+        return weights
+
+    def needs(self) -> list[str]:
+        return [*self.models, *super().needs()]
+
+
+def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
+    """Pictures of the rounds, at most: two arms of every candidate, three of the base."""
+    models = sum(named(reference, before) for reference in settings.models)
+    looks = 2 * most_looks(models, len(settings.weights)) + 3 * RUNGS[-1].prompts * RUNGS[-1].seeds
+    return Plan(pictures=looks, models=1, missing=settings.missing)
+
+
+def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
+    """Narrow, choose, keep. Raises InputError for an axis that is bounded and not measured."""
+    models = inputs.models(settings.models)
+    prompts = wide_suite(context.character, vocabulary_of(context.base_name))
+    assessor = replace(make_assessor(inputs, settings, "choose", RUNGS[0].seeds, context), prompts=prompts)
+
+    def measure(chosen: Sequence[Candidate], rung: Rung) -> list[dict[str, Any]]:
+        return _rows(replace(assessor, prompts=prompts[: rung.prompts], seeds=rung.seeds), chosen)
+
+    wishes = Wishes(1, settings.at_least, settings.at_most)
+    found, rounds = halve(models, settings.weights, measure, wishes, context.seed)
+    say(found, context)
+    (winner,) = [one for one in candidates(models, settings.weights) if one.name == found.chosen[0]]
+    plan = replace(assessor, seeds=RUNGS[-1].seeds).plan
+    told = {"weight": winner.weight, "rounds": [asdict(one) for one in rounds]}
+    write_json(context.out / "selection.json", {**report(found, plan.signature(), wishes), **told})
+    file = f"{winner.model.sha256}.safetensors"
+    keep_file(winner.model.path, context.out / file)
+    write_models(context.out, [(winner.model.name, winner.model.epoch, file)])
+    facts = {"chosen": [winner.model.sha256], "models": found.chosen, "weight": winner.weight,
+             "signature": plan.signature(), "settings": settings.told()}  # fmt: skip
+    parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
+    return context.commit("selection", add(parents, "selection", name=context.name, **facts))
+
+
+def _rows(assessor: Assessor, chosen: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """Evaluation rows of candidates, in their order; each weight has a signature of its own."""
+    rows: dict[str, dict[str, Any]] = {}
+    for weight in dict.fromkeys(one.weight for one in chosen):
+        same = [one for one in chosen if one.weight == weight]
+        weighted = replace(assessor, sampling=replace(assessor.sampling, weight=weight))
+        for one, assessed in zip(same, weighted.assess([one.model for one in same])[0], strict=True):
+            results = {id: result for id, result in assessed.axes.items() if isinstance(result, Result)}
+            rows[one.name] = {
+                "name": one.name,
+                "epoch": one.model.epoch,
+                "axes": assessed.scores(weighted.plan.signature()),
+                "per_prompt": {id: result.per_prompt for id, result in results.items()},
+            }
+    return [rows[one.name] for one in chosen]

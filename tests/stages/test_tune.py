@@ -1,0 +1,48 @@
+"""The tune stage: checkpoints at several weights narrowed to one file, with the weight and the reasons of the rest."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onmodel.hashing import read_json
+from onmodel.ledger.lineage import root
+from onmodel.records import Artifact
+from onmodel.stages import tune
+from onmodel.stages.base import Inputs, Plan
+from tests.evaluate.drawn import DrawnFamily, colour_observers, context, drawn_dataset, install, trained
+
+
+def run(folder: Path, family: DrawnFamily, **changes: Any) -> tuple[Artifact, dict[str, Any]]:
+    given = Inputs({"a": trained(folder, "a", {10: {"yellow": 0.4}, 20: {}, 30: {"yellow": 0.2}}),
+                    "references": drawn_dataset(folder)})  # fmt: skip
+    settings = {"do": "tune", "models": ["a@*"], "weights": [0.8, 1.0], "size": 48, "steps": 4,
+                "references": "references", **colour_observers(folder / "observers")}  # fmt: skip
+    settings = tune.Settings.model_validate(settings | changes)
+    artifact = tune.run(given, settings, context(folder, family, "tuned"))
+    return artifact, read_json(artifact.path / "selection.json")
+
+
+def test_the_clean_checkpoint_is_found_and_kept_with_its_weight(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    family = install(monkeypatch)
+    artifact, told = run(tmp_path, family)
+    assert told["chosen"] == ["a@20 × 1"] and told["weight"] == 1.0
+    (kept,) = Inputs({"tuned": artifact}).models(["tuned"])
+    assert (kept.name, kept.epoch) == ("a@20", 20)
+    assert [len(one["looked"]) for one in told["rounds"]] == [3, 4, 2, 2]
+    assert "bias" in told["rounds"][0]["dropped"]["a@10 × 1"] and "P:24|S:4" in told["signature"]
+    assert told["too_close_to_call"]  # the drawn model is the same at every weight
+    lineage = read_json(artifact.path / "lineage.json")
+    assert lineage[root(lineage)]["weight"] == 1.0 and lineage[root(lineage)]["chosen"] == [kept.sha256]
+    planned = tune.estimate(
+        tune.Settings.model_validate({"do": "tune", "models": ["a@*"], "weights": [0.8, 1.0]}),
+        {"a": Plan(steps=9, models=3)},
+    )
+    assert family.drawn <= planned.pictures  # "at most": rounds share what they can
+
+
+def test_a_weight_named_twice_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ValueError, match="every weight once"):
+        tune.Settings.model_validate({"do": "tune", "models": ["a"], "weights": [1.0, 1.0]})
