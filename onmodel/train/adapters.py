@@ -5,6 +5,7 @@ because it casts once, has no dropout or adapter bookkeeping, and the optimizer 
 layer.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ class LoraLinear(nn.Module):
         return (functional.linear(x_low, self._weight, self._bias) + change).to(x.dtype)
 
 
-class Trained:
+class Trained(ABC):
     """What a run trains: tensors of every layer, by their role, as views into one flat float32 tensor.
 
     One tensor with one gradient makes a step of the optimizer, the norm of the gradient, an average of the weights and
@@ -61,13 +62,13 @@ class Trained:
         """The views, for what needs matrices."""
         return [view for parts in self.parts.values() for view in parts.values()]
 
+    @abstractmethod
     def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
         """The layer with its change, large products taken in `dtype`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, path: Path, words: Mapping[str, str], dtype: str) -> None:
         """Write a checkpoint of what the tensors are now, in F32, BF16 or F16."""
-        raise NotImplementedError
 
 
 class Adapters(Trained):
