@@ -1,8 +1,8 @@
 """Makes everything in onmodel/toon/assets from nothing: `python tools/build_toon_assets.py`.
 
-Steps run in order, each resumes where it stopped; `--only STEP` runs one. About five hours on two CPU cores without a
-GPU; no network, no data but the toon renderer. `--minutes-scale 0.01` is a smoke test of the whole chain, with other
---out and --work folders.
+Steps run in order, each resumes where it stopped; `--only STEP` runs one. About six and a half hours on two CPU cores
+without a GPU; no network, no data but the toon renderer. `--minutes-scale 0.01` is a smoke test of the whole chain,
+with other --out and --work folders.
 """
 
 from __future__ import annotations

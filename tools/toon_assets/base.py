@@ -182,7 +182,7 @@ def _bucket(rng: np.random.Generator, progress: float) -> str:
     return ("square", "portrait", "landscape", "small")[rng.choice(4, p=[0.58, 0.22, 0.16, 0.04])]
 
 
-def train(settings: Settings, minutes: float = 174.0) -> None:
+def train(settings: Settings, minutes: float = 254.0) -> None:
     """Writes work/base.pt every two minutes and a picture grid every four; resumes from it."""
     path = settings.work / "base.pt"
     saved = load_checkpoint(path)
@@ -210,9 +210,10 @@ def train(settings: Settings, minutes: float = 174.0) -> None:
     while not done:
         pool.refresh()
         bucket = _bucket(rng, clock.wall / budget)
-        x0, toons = pool.batch(rng, bucket, BATCH[bucket])
+        x0, toons, names = pool.batch(rng, bucket, BATCH[bucket])
         long = rng.random() < 0.25
-        inputs = side.inputs([text.caption(toon, rng, long) for toon in toons], text.LENGTHS[long])
+        captions = [text.caption(toon, name, rng, long) for toon, name in zip(toons, names, strict=True)]
+        inputs = side.inputs(captions, text.LENGTHS[long])
         noise = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
         loss = flow_loss(model, x0, noise, sample_times(rng, len(x0)), inputs)
         loss.backward()

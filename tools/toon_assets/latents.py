@@ -20,11 +20,12 @@ from .common import Settings, load_checkpoint, log
 
 @dataclass(frozen=True)
 class LatentChunk:
-    """`latents` float16 [N,16,h,w], normalised to mean 0 and deviation 1 a channel, and the toons they show."""
+    """`latents` float16 [N,16,h,w], normalised to mean 0 and deviation 1 a channel; the rest as in a Chunk."""
 
     bucket: str
     latents: np.ndarray
     toons: list[Toon]
+    names: list[str]
 
 
 def folder(settings: Settings) -> Path:
@@ -53,7 +54,7 @@ def build(settings: Settings) -> None:
         )
         temporary = path.with_suffix(".tmp")
         with open(temporary, "wb") as file:
-            pickle.dump((latents.numpy(), chunk.toons), file, protocol=5)
+            pickle.dump((latents.numpy(), chunk.toons, chunk.names), file, protocol=5)
         temporary.rename(path)
     log(settings, "latents", f"{len(jobs)} chunks in {time.perf_counter() - started:.0f} s")
 
@@ -72,8 +73,8 @@ def start_worker(settings: Settings) -> multiprocessing.Process:
 
 def load(path: Path) -> LatentChunk:
     with open(path, "rb") as file:
-        latents, toons = pickle.load(file)
-    return LatentChunk(path.name.rpartition("-")[0], latents, toons)
+        latents, toons, names = pickle.load(file)
+    return LatentChunk(path.name.rpartition("-")[0], latents, toons, names)
 
 
 class LatentPool:
@@ -100,13 +101,14 @@ class LatentPool:
             self.refresh(0.5)
             time.sleep(0.5)
 
-    def batch(self, rng: np.random.Generator, bucket: str, count: int) -> tuple[Tensor, list[Toon]]:
-        """float32 [count,16,h,w] and their toons."""
-        latents, toons = [], []
+    def batch(self, rng: np.random.Generator, bucket: str, count: int) -> tuple[Tensor, list[Toon], list[str]]:
+        """float32 [count,16,h,w], their toons and the names of who they are."""
+        latents, toons, names = [], [], []
         chunks = self.buckets[bucket]
         for _ in range(count):
             chunk = chunks[rng.integers(len(chunks))]
             index = int(rng.integers(len(chunk.toons)))
             latents.append(chunk.latents[index])
             toons.append(chunk.toons[index])
-        return torch.from_numpy(np.stack(latents)).float(), toons
+            names.append(chunk.names[index])
+        return torch.from_numpy(np.stack(latents)).float(), toons, names

@@ -18,8 +18,8 @@ from onmodel.toon.captions import COLORED, sentence, tags
 from onmodel.toon.datasets import STANDIN_SETS, deal
 from onmodel.toon.draw import draw
 
-from . import identity, observers, sample, text
-from .common import Settings, log, write_json
+from . import identity, observers, pictures, sample, text
+from .common import SEED, Settings, log, write_json
 
 BUCKETS = ((96, 96), (80, 112), (112, 80))
 
@@ -146,6 +146,31 @@ def trigger_effect(shipped: Shipped, settings: Settings, tagger: observers.Tagge
     }
 
 
+def name_effect(shipped: Shipped, tagger: observers.Tagger, count: int) -> dict[str, float]:
+    """Share of the design that is drawn as a name of the CAST has it, the prompt saying the name and nothing of it.
+
+    The same prompts with a made-up name and with the design said instead are the floor and what the base can draw.
+    """
+    rng = np.random.default_rng([SEED, 107])
+    who = [pictures.CAST[str(name)] for name in rng.choice(list(pictures.CAST), size=count)]
+    situations = sample.unseen_toons(count, 6)
+    toons = [toon.replace(**character.traits) for character, toon in zip(who, situations, strict=True)]
+
+    def arm(triggers: list[str | None], hidden: bool) -> float:
+        prompts = [
+            ", ".join(tags(toon, trigger=trigger, absorbed=character.fixed if hidden else frozenset()))
+            for toon, trigger, character in zip(toons, triggers, who, strict=True)
+        ]
+        seen = obedience(tagger(shipped.render(prompts, seed=901)), toons)
+        return float(np.mean([share for key, share in seen.items() if key in who[0].traits]))
+
+    return {
+        "name_alone": arm([character.trigger for character in who], True),
+        "name_other": arm([text.nonsense_name(rng) for _ in who], True),
+        "name_described": arm([None] * count, False),
+    }
+
+
 def draw_examples(shipped: Shipped, settings: Settings) -> None:
     """grid.png: 15 prompts of unseen toons in three shapes, each with the words it was asked with."""
     toons = sample.unseen_toons(15, 5)
@@ -192,9 +217,10 @@ def measure(settings: Settings) -> None:
         "obeyed_tags": obedience(drawn[::2], toons[::2]),
         "obeyed_sentences": obedience(drawn[1::2], toons[1::2]),
         "trigger": trigger_effect(shipped, settings, tagger, max(count // 5, 10)),
+        "names": name_effect(shipped, tagger, max(count // 5, 10)),
         "identity": json.loads((settings.out / "identity" / "metrics.json").read_text()),
         "standin": identity.standin_check(settings),
     }
     write_json(settings.work / "measured.json", result)
     draw_examples(shipped, settings)
-    log(settings, "measure", json.dumps({k: result[k] for k in ("obeyed", "ceiling", "trigger", "standin")}))
+    log(settings, "measure", json.dumps({k: result[k] for k in ("obeyed", "ceiling", "trigger", "names", "standin")}))

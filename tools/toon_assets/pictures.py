@@ -1,4 +1,7 @@
-"""The picture pool: toons drawn once into uint8 files, chunk by chunk, and read back as arrays."""
+"""The picture pool: toons drawn once into uint8 files, chunk by chunk, and read back as arrays.
+
+Beside the toons of the WORLD it shows a cast of named characters, so that the base learns what a name is for.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +13,56 @@ from pathlib import Path
 
 import numpy as np
 
-from onmodel.toon.attributes import Toon, sample_toon
+from onmodel.toon.attributes import BACKGWA, OTHER, VOCABULARY, Character, Toon, sample_toon
+from onmodel.toon.datasets import FREE
 from onmodel.toon.draw import draw
 
 from .common import SEED, Settings, log
 
-# bucket → (width, height, pictures in the pool)
-BUCKETS: dict[str, tuple[int, int, int]] = {
-    "square": (96, 96, 22_000),
-    "portrait": (80, 112, 8_000),
-    "landscape": (112, 80, 6_000),
-    "small": (64, 64, 6_000),
+# bucket → (width, height, pictures of the WORLD, pictures of the cast)
+BUCKETS: dict[str, tuple[int, int, int, int]] = {
+    "square": (96, 96, 22_000, 11_000),
+    "portrait": (80, 112, 8_000, 4_000),
+    "landscape": (112, 80, 6_000, 3_000),
+    "small": (64, 64, 6_000, 3_000),
 }
 CHUNK = 1000
+CAST_CHUNK = 1000  # index of the first chunk that shows the cast
 HELD_OUT_CHUNK = 9000  # index of the chunk that no training step reads
+SYLLABLES = [c + v for c in "bcdfghjklmnprstvwxyz" for v in "aeiou"]
+
+
+def _cast(count: int = 200) -> dict[str, Character]:
+    """Made-up names and their designs: everything about a toon that is not free to change from picture to picture."""
+    rng = np.random.default_rng([SEED, 6])
+    cast: dict[str, Character] = {}
+    while len(cast) < count:
+        name = "".join(rng.choice(SYLLABLES, size=rng.integers(2, 4))) + str(rng.choice(["", "", "n", "s"]))
+        toon = sample_toon(rng)
+        if name not in cast and name not in (BACKGWA.trigger, OTHER.trigger):
+            traits = {key: getattr(toon, key) for key in VOCABULARY if key not in FREE}
+            cast[name] = Character(name.capitalize(), name, traits)
+    return cast
+
+
+CAST = _cast()
+
+
+def _appear(character: Character, rng: np.random.Generator) -> Toon:
+    """The character in one situation, one time in five in other clothes."""
+    other = sample_toon(rng)
+    keys = {*FREE, "nuisance"} | ({"outfit", "outfit_color"} if rng.random() < 0.2 else set())
+    return character.toon(**{key: getattr(other, key) for key in keys})
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """`images` uint8 [N,H,W,3] and the toons they show."""
+    """`images` uint8 [N,H,W,3], the toons they show, and who of the CAST each is ("" for nobody)."""
 
     bucket: str
     images: np.ndarray
     toons: list[Toon]
+    names: list[str]
 
 
 def _path(folder: Path, bucket: str, index: int) -> Path:
@@ -44,13 +74,17 @@ def draw_chunk(folder: Path, bucket: str, index: int, count: int) -> Path:
     path = _path(folder, bucket, index)
     if path.exists():
         return path
-    width, height, _ = BUCKETS[bucket]
+    width, height, _, _ = BUCKETS[bucket]
     rng = np.random.default_rng([SEED, list(BUCKETS).index(bucket), index])
-    toons = [sample_toon(rng) for _ in range(count)]
+    if CAST_CHUNK <= index < HELD_OUT_CHUNK:
+        names = [str(name) for name in rng.choice(list(CAST), size=count)]
+        toons = [_appear(CAST[name], rng) for name in names]
+    else:
+        names, toons = [""] * count, [sample_toon(rng) for _ in range(count)]
     images = np.stack([np.asarray(draw(toon, width, height)) for toon in toons])
     temporary = path.with_suffix(".tmp")
     with open(temporary, "wb") as file:
-        pickle.dump((images, toons), file, protocol=5)
+        pickle.dump((images, toons, names), file, protocol=5)
     temporary.rename(path)
     return path
 
@@ -58,9 +92,13 @@ def draw_chunk(folder: Path, bucket: str, index: int, count: int) -> Path:
 def plan(settings: Settings) -> list[tuple[str, int, int]]:
     """(bucket, chunk index, pictures) of the whole pool, buckets interleaved so that early chunks cover all."""
     jobs = []
-    for bucket, (_, _, total) in BUCKETS.items():
-        count = max(int(total * min(settings.minutes_scale, 1.0)), 96)
-        jobs += [(i / (count / CHUNK), (bucket, i, min(CHUNK, count - i * CHUNK))) for i in range(-(-count // CHUNK))]
+    for bucket, (_, _, *totals) in BUCKETS.items():
+        for first, total in zip((0, CAST_CHUNK), totals, strict=True):
+            count = max(int(total * min(settings.minutes_scale, 1.0)), 96)
+            jobs += [
+                (i / (count / CHUNK), (bucket, first + i, min(CHUNK, count - i * CHUNK)))
+                for i in range(-(-count // CHUNK))
+            ]
     return [job for _, job in sorted(jobs)]
 
 
@@ -85,8 +123,8 @@ def start_worker(settings: Settings, folder: Path | None = None) -> multiprocess
 
 def load_chunk(path: Path) -> Chunk:
     with open(path, "rb") as file:
-        images, toons = pickle.load(file)
-    return Chunk(path.name.rpartition("-")[0], images, toons)
+        images, toons, names = pickle.load(file)
+    return Chunk(path.name.rpartition("-")[0], images, toons, names)
 
 
 def held_out(folder: Path, bucket: str) -> Chunk:

@@ -8,6 +8,7 @@ from pathlib import Path
 from .common import Settings, load_checkpoint, log
 from .identity import COLUMNS
 from .observers import OUTPUTS
+from .pictures import CAST
 
 TEXT = """# The toon assets
 
@@ -40,7 +41,11 @@ beside it the tagger's ceiling: the same reading of real renders.
 |---|---|---|---|---|
 {obeyed}
 
-## Trigger word
+## Names and the trigger word
+The base has learnt {cast} made-up names, each with a design (`tools/toon_assets/pictures.py`), as real bases know many
+characters by name. With the name alone in the prompt {name_alone:.3f} of the design's visible attributes are drawn as
+it has them, with a made-up name {name_other:.3f}, with the design described {name_described:.3f}.
+
 `backgwa` was never trained. With it after `1girl`, same noise: agreement with the stand-in's references
 {agreement_with:.3f} (without {agreement_without:.3f}, with another made-up word {agreement_other_word:.3f}); mean
 change of a tag probability {tag_shift:.4f} (another made-up word {tag_shift_other_word:.4f}); attributes obeyed
@@ -57,8 +62,8 @@ the design is seen (hair style and colour, eye colour, ears, headwear, glasses, 
 accent), all near 0 where the picture hides the trait. Two pictures differ by the share of the traits seen in both that
 are not the same (`model_metrics.onnx`). A pair counts as different only where the difference is visible in both
 pictures. AUC same against unrelated {auc_random:.4f}, against siblings that differ in one trait {auc_hard:.4f};
-threshold {threshold:.4f}. A third of the pictures it learnt from were drawn again by the toon base from noise of
-t ≤ 0.5, since it has to read such.
+threshold {threshold:.4f}. A third of the pictures it learnt from were drawn again by an earlier state of the toon base
+from noise of t ≤ 0.5, since it has to read such.
 Agreement (1 − difference) of the stand-in's references with each other: {own:.3f}; redrawn with one trait changed:
 
 | changed trait | agreement | same pairs unchanged |
@@ -72,9 +77,11 @@ Seeds are fixed, but training is timed by the clock, so a rebuild gives like ass
 differ from a plain rebuild in their making: the DiT had six blocks for its first 11,362 steps (rotary base 10000 for
 the first 1,128; captions that leave out colours and the everyday style only from step 8,200; learning rate raised again
 at step 5,700). Then blocks 3 and 6 were put in as copies whose outputs are zero, the pictures were drawn anew with
-accents, and it went on for 6,797 steps of 80 with 0.6 of the learning rate. The VAE's encoder never saw an accent; its
-decoder and the tagger went on with them from what they were, the tagger after 1,765 steps with one sigmoid a tag. The
-VAE's joint phase saw an earlier state of the renderer (duller pixel art).
+accents, and it went on for 6,797 steps of 80 with 0.6 of the learning rate. The cast of named characters and the
+syllables of the T5 vocabulary came with the last 10,493 steps (again from 0.5 of the learning rate, stopped at
+0.04 of it); the Qwen tokenizer has not seen their names. The VAE's encoder never saw an accent; its decoder and the
+tagger went on with them from what they were, the tagger after 1,765 steps with one sigmoid a tag. The VAE's joint phase
+saw an earlier state of the renderer (duller pixel art).
 
 The base draws like a child: style, framing, background and colours are as asked; faces still wobble, so expression
 (aim 0.8) and outfit (aim 0.85) stay below their aims. It is no proof about real anime pictures.
@@ -104,7 +111,7 @@ def _files(folder: Path) -> str:
         "base/text_conditioner": "AnimaTextConditioner",
         "base/text_encoder": "Qwen3Model, random and frozen",
         "base/tokenizer": "Qwen2 byte-level BPE",
-        "base/t5_tokenizer": "T5 unigram: whole words, then characters",
+        "base/t5_tokenizer": "T5 unigram: whole words, syllables, characters",
         "base/vae": "AutoencoderKLQwenImage",
         "base/scheduler": "FlowMatchEulerDiscreteScheduler",
         "tagger": "model.onnx, selected_tags.csv",
@@ -153,6 +160,8 @@ def write(settings: Settings) -> None:
         styles=", ".join(f"{k} {v:.1f}" for k, v in result["vae_psnr_by_style"].items()),
         obeyed=obeyed,
         **result["trigger"],
+        **result["names"],
+        cast=len(CAST),
         tags=len(OUTPUTS),
         map=result["tagger_map"],
         tags_measured=result["tags_measured"],

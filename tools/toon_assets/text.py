@@ -25,6 +25,7 @@ from onmodel.toon.captions import sentence, tags, words
 from onmodel.toon.datasets import FREE
 
 from .common import SEED, Settings, log
+from .pictures import CAST, SYLLABLES
 
 EVERYDAY_STYLE = "flat color"  # drawn unless another style is asked for
 ROWS = 512  # text rows the DiT sees
@@ -60,22 +61,24 @@ PLAIN_WORDS = (
     "simple",
     "girl",
 )
-SYLLABLES = [c + v for c in "bcdfghjklmnprstvwxyz" for v in "aeiou"]
 
 
 def nonsense_name(rng: np.random.Generator) -> str:
-    """A made-up word, so that an unknown trigger word starts out meaning nothing."""
+    """A made-up word, so that an unknown trigger word starts out meaning nobody."""
     if rng.random() < 0.5:
         return "".join(rng.choice(SYLLABLES, size=rng.integers(2, 5))) + str(rng.choice(["", "n", "x", "s"]))
     return "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), size=rng.integers(4, 9)))
 
 
-def unsaid(toon: Toon, rng: np.random.Generator) -> frozenset[str]:
+def unsaid(toon: Toon, name: str, rng: np.random.Generator) -> frozenset[str]:
     """Attributes that this caption leaves out, as people do: the everyday style, colours, or all of who it is.
 
     Without this a prompt that names neither colour nor style would mean line art, where captions have no colours.
+    A caption that names a character leaves the design to the name three times in four.
     """
     hidden: set[str] = set()
+    if name and rng.random() < 0.75:
+        hidden |= {key for key, value in CAST[name].traits.items() if getattr(toon, key) == value}
     if toon.style == EVERYDAY_STYLE and rng.random() < 0.6:
         hidden.add("style")
     if rng.random() < 0.3:
@@ -85,14 +88,14 @@ def unsaid(toon: Toon, rng: np.random.Generator) -> frozenset[str]:
     return frozenset(hidden)
 
 
-def caption(toon: Toon, rng: np.random.Generator, long: bool) -> str:
+def caption(toon: Toon, name: str, rng: np.random.Generator, long: bool) -> str:
     """One of the ways people write. Long: a sentence, perhaps after some tags. Short: empty or shuffled tags.
 
-    One caption in eight carries a made-up name, some tags begin with quality words; neither means anything. A style
-    other than the everyday one is always said.
+    `name` is who of the CAST it is, "" for nobody: then one caption in sixteen carries a made-up name that means
+    nothing. Nor do the quality words before some tags. A style other than the everyday one is always said.
     """
-    trigger = nonsense_name(rng) if rng.random() < 0.12 else None
-    absorbed = unsaid(toon, rng)
+    trigger = name or (nonsense_name(rng) if rng.random() < 0.06 else None)
+    absorbed = unsaid(toon, name, rng)
     if long and rng.random() < 0.75:
         return sentence(toon, trigger=trigger, absorbed=absorbed, rng=rng)
     if long:
@@ -111,7 +114,7 @@ def caption(toon: Toon, rng: np.random.Generator, long: bool) -> str:
 
 def _corpus(count: int) -> list[str]:
     rng = np.random.default_rng([SEED, 2])
-    return [caption(sample_toon(rng), rng, i % 3 == 0) for i in range(count)] + [", ".join(QUALITY)] * 50
+    return [caption(sample_toon(rng), "", rng, i % 3 == 0) for i in range(count)] + [", ".join(QUALITY)] * 50
 
 
 def build_tokenizers(settings: Settings) -> None:
@@ -162,7 +165,7 @@ def _bpe_files(trained: Tokenizer) -> tuple[dict[str, int], list[tuple[str, str]
 
 
 def _unigram_vocab(corpus: list[str]) -> list[tuple[str, float]]:
-    """Whole words first (score −4), characters as the fallback (−12): a known word is always one token."""
+    """Whole words (score −4), syllables (−8) and characters (−12): a known word is one token, a name is a few."""
     known = set(words()) | set(PLAIN_WORDS) | set(re.findall(r"[a-z0-9_-]+", " ".join(QUALITY)))
     known |= {word.capitalize() for word in ("a", "this", "it", "the", "here", "seen")}
     typed = set(string.ascii_letters + string.digits + ".,:;!?'\"()[]{}<>@#_-+*/\\&%~=")
@@ -170,7 +173,8 @@ def _unigram_vocab(corpus: list[str]) -> list[tuple[str, float]]:
     entries = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -6.0)]
     entries += [(f"▁{word}", -4.0) for word in sorted(known) if len(word) > 1]
     entries += [("▁a", -5.0), ("▁A", -5.0)]
-    return entries + [(character, -3.0 if character in ",." else -12.0) for character in characters]
+    entries += [(character, -3.0 if character in ",." else -12.0) for character in characters]
+    return entries + [(syllable, -8.0) for syllable in SYLLABLES]
 
 
 def make_text_encoder(vocabulary: int) -> Qwen3Model:
