@@ -24,7 +24,7 @@ from onmodel.records import Model
 if TYPE_CHECKING:
     from onmodel.models.family import Family
 
-SAMPLER = "euler-flow-1"  # raised when the sampler gives other pixels for the same request
+SAMPLER = "euler-flow-2"  # raised when the sampler gives other pixels for the same request
 
 
 @dataclass(frozen=True, slots=True)
