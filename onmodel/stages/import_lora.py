@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import computed_field
 
+from onmodel.errors import InputError
 from onmodel.hashing import sha256_file, tree_hash
 from onmodel.ledger.lineage import root
 from onmodel.models import header
@@ -20,6 +21,7 @@ from onmodel.records import Artifact
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
 
 FILE = "imported.safetensors"
+NOT_THERE = "no such file; name a LoRA file or a PEFT folder, relative to the recipe"
 
 
 class Settings(StageSettings):
@@ -38,8 +40,9 @@ class Settings(StageSettings):
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
-    """One model; seconds of work."""
-    return Plan(models=1)
+    """One model; seconds of work. A file that is not there is told with the plan."""
+    missing = () if settings.file.exists() else (InputError("file", settings.file, NOT_THERE),)
+    return Plan(models=1, missing=missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:

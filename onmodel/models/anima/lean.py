@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
 KeysValues = tuple[Tensor, Tensor]  # [B, S, heads, d] each
 
 
