@@ -15,6 +15,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import sha256_file, tree_hash
 from onmodel.ledger.lineage import root
 from onmodel.models import header
+from onmodel.models.load import is_checkpoint
 from onmodel.models.lora import read_lora, write_lora
 from onmodel.policy import check_text
 from onmodel.records import Artifact
@@ -47,6 +48,8 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Read, rewrite, keep the history. Raises InputError when the file is no LoRA of this base."""
+    if is_checkpoint(settings.file):
+        raise InputError("file", settings.file, "is a whole model; onmodel merge extract makes a LoRA of it")
     spec = context.family().spec
     lora = read_lora(settings.file, spec, dora=True)
     lineage = header.imported(lora, settings.content or "", context.name)

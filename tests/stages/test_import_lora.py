@@ -21,6 +21,7 @@ from onmodel.records import Artifact, Model
 from onmodel.sample.pictures import Request, Sampling, render
 from onmodel.stages import import_lora, merge
 from onmodel.stages.base import Inputs, read_models
+from tests.made_loras import write_checkpoint
 from tests.stages.made_up_stage import context
 from tests.stages.test_merge import SPEC, lora
 
@@ -76,6 +77,9 @@ def test_what_is_no_lora_or_says_what_is_refused_stops(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"not a file of tensors")
     with pytest.raises(InputError, match="no complete safetensors"):
         bring(tmp_path / "b", tmp_path / "bad.safetensors")
+    whole = write_checkpoint(tmp_path / "whole.safetensors")
+    with pytest.raises(InputError, match="is a whole model; onmodel merge extract"):
+        bring(tmp_path / "d", whole)
     refused = theirs(tmp_path / "x.safetensors", lora(1), {"modelspec.title": "explicit shota"})
     with pytest.raises(InputError, match="refused"):
         bring(tmp_path / "c", refused)
