@@ -7,6 +7,7 @@ python run.py bench-merge    merging at Anima's size against peers and the floor
 python run.py bench-search   regret of searches for merge weights
 python run.py bench-alpha    what rewriting alpha does to further training
 python run.py bench-train    CPU time and memory of a training step, against a plain loop and against the limit
+python run.py bench-evaluate pictures per CPU second against AnimaModularPipeline and against the limit
 python run.py bench-curate   20,000 pictures read, hashed, tagged and compared
 python run.py bench-audit    a heap with planted faults: which does the audit find?
 python run.py bench-statistics  do 95 % intervals cover 95 %, and do twins stay alike?
@@ -30,6 +31,7 @@ TASKS = {
     "bench-search": [["benchmarks/search_regret.py"]],
     "bench-alpha": [["benchmarks/alpha_trap.py"]],
     "bench-train": [["benchmarks/train.py"]],
+    "bench-evaluate": [["benchmarks/evaluate.py"]],
     "bench-curate": [["benchmarks/curate.py"]],
     "bench-audit": [["benchmarks/audit_faults.py"]],
     "bench-statistics": [["benchmarks/simulated_evaluations.py"]],

@@ -1,4 +1,4 @@
-"""The benchmark of training still runs: every contender takes a step, at a size that costs nothing."""
+"""The benchmarks of training and evaluation still run: every contender does its work, at a size that costs nothing."""
 
 import importlib.util
 import io
@@ -11,14 +11,19 @@ import pytest
 import torch
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_train", Path(__file__).parents[1] / "benchmarks" / "train.py")
+def load(name: str) -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_train"] = module  # dataclasses look their module up
+    sys.modules[f"bench_{name}"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    return load("train")
 
 
 @pytest.mark.parametrize("contender", ["peft", "onmodel", "products"])
@@ -32,3 +37,11 @@ def test_every_contender_takes_a_step_for_every_line_and_says_what_it_cost(
     torch.set_num_threads(threads)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(told) == 2 and all(row["seconds"] > 0 and row["peak"] >= 0 for row in told)
+
+
+def test_pipeline_and_onmodel_make_the_same_pictures(tiny_anima: Path) -> None:
+    evaluation = load("evaluate")
+    row = evaluation.measure(evaluation.Case(tiny_anima, size=32, steps=2, batch=2), pictures=3, rounds=1)
+    assert set(row["seconds"]) == {"loop", "batched", "onmodel", "products"} and min(row["seconds"].values()) > 0
+    assert row["speedup"] > 0 and row["limit_ratio"] > 0
+    assert row["differs"]["onmodel"] <= 1

@@ -53,3 +53,14 @@ def test_the_template_is_right_but_for_the_users_own_files(tmp_path: Path) -> No
     (tmp_path / "my.toml").write_text((ROOT / "recipes" / "own_character.toml").read_text(encoding="utf-8"))
     steps = make_plan(load_recipe(tmp_path / "my.toml"))
     assert [step.verb for step in steps] == ["curate", "train", "evaluate", "select", "evaluate", "release"]
+
+
+def test_the_comparison_needs_two_files_and_no_more(tmp_path: Path) -> None:
+    recipe = tmp_path / "compare.toml"
+    recipe.write_text((ROOT / "recipes" / "compare.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    steps = make_plan(load_recipe(recipe))
+    assert [step.verb for step in steps] == ["import", "import", "curate", "evaluate"]
+    assert [len(step.plan.missing) for step in steps] == [1, 1, 0, 0]
+    for name in ("ours", "theirs"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"")
+    assert not any(step.plan.missing for step in make_plan(load_recipe(recipe)))

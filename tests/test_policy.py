@@ -134,8 +134,8 @@ def test_a_model_sheet_is_judged_as_a_whole_with_its_rating() -> None:
 
 def test_no_picture_is_generated_for_a_refused_prompt(tmp_path: Path) -> None:
     """The last gate, whichever stage asks: nothing is loaded, nothing is written."""
-    with pytest.raises(InputError, match="refused everywhere"):
-        render(pytest.fail, "b" * 64, [Request("(shota:1.2), nude", "", 1)], Sampling(), tmp_path, Progress(), "x")
+    with Progress().task("x", total=1) as task, pytest.raises(InputError, match="refused everywhere"):
+        render(pytest.fail, "b" * 64, [Request("(shota:1.2), nude", "", 1)], Sampling(), tmp_path, task)
     assert not list(tmp_path.iterdir())
 
 

@@ -4,8 +4,10 @@ The controls and the references belong to the plan and are looked at once. Stage
 becomes of the numbers is theirs.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,7 @@ from onmodel.sample.suites import Prompt, Vocabulary, noise_seed
 if TYPE_CHECKING:
     from onmodel.models.family import Family
 
+Looked = tuple[list[list[Path]], Features]  # an arm's pictures [P][S] and what is seen in them [P, S, …]
 MODEL_ARMS, BASE_ARMS, CONTROLS = ("L", "N"), ("B", "D", "BN"), ("B", "D")
 
 
@@ -57,7 +60,8 @@ class Assessor:
     """Everything that is fixed before looking. `seeds` per prompt, from `first_seed` on; `cache` keeps features.
 
     `references` and `training` (what the models may have learnt by heart) with the SHA-256 that names them, or None:
-    axes that need them are unavailable.
+    axes that need them are unavailable. `triggers`: a model's name → the word it knows the character by, where that is
+    not the character's own trigger.
     """
 
     family: "Callable[[], Family]"
@@ -74,6 +78,7 @@ class Assessor:
     cache: Path
     progress: Progress
     training: tuple[Training, str] | None = None
+    triggers: Mapping[str, str] = field(default_factory=dict)
     first_seed: int = 0
 
     @cached_property
@@ -91,15 +96,23 @@ class Assessor:
     def assess(self, models: Sequence[Model]) -> tuple[list[Assessed], dict[str, Assessed]]:
         """Generate what the cache lacks, look at it and measure: the models in order, and the controls by arm.
 
-        A control is the base alone, its arm standing where a model's L stands.
+        A control is the base alone, its arm standing where a model's L stands. While a model's pictures are generated,
+        a thread looks at those of the one before.
         """
-        wanted = [(letter, None) for letter in BASE_ARMS] + [(letter, m) for m in models for letter in MODEL_ARMS]
-        requests = [request for letter, model in wanted for request in self._in_blocks(self._requests(letter, model))]
-        render(self.family, self.base_sha256, requests, self.sampling, self.pictures, self.progress, "pictures")
-        with self.progress.task("look at pictures", total=len(requests)) as task:
-            base = {letter: self._arm(letter, None, task) for letter in BASE_ARMS}
-            found = [self._measured({letter: self._arm(letter, m, task) for letter in MODEL_ARMS} | base, MODEL_ARMS)
-                     for m in models]  # fmt: skip
+        wanted: list[tuple[Model | None, tuple[str, ...]]] = [(None, BASE_ARMS), *((m, MODEL_ARMS) for m in models)]
+        total = sum(len(letters) for _, letters in wanted) * len(self.prompts) * self.seeds
+        with (
+            self.progress.task("pictures", total=total) as made,
+            self.progress.task("look at pictures", total=total) as seen,
+            ThreadPoolExecutor(max_workers=1) as observer,
+        ):
+            looks = []
+            for model, letters in wanted:
+                requests = [one for letter in letters for one in self._in_blocks(self._requests(letter, model))]
+                render(self.family, self.base_sha256, requests, self.sampling, self.pictures, made)
+                looks.append(observer.submit(self._arms, letters, model, seen))
+            base, *arms = (look.result() for look in looks)
+        found = [self._measured(one | base, MODEL_ARMS) for one in arms]
         controls = {arm: self._measured(base | {"L": base[arm], "N": base["BN"]}, (arm,)) for arm in CONTROLS}
         return found, controls
 
@@ -107,14 +120,15 @@ class Assessor:
         """The base with the description under other noise, read as a model: what axes read when only chance differs."""
         other = replace(self, first_seed=self.first_seed + self.seeds)
         requests = other._requests("D", None)
-        render(self.family, self.base_sha256, requests, self.sampling, self.pictures, self.progress, "re-seeded base")
+        with self.progress.task("re-seeded base", total=len(requests)) as task:
+            render(self.family, self.base_sha256, requests, self.sampling, self.pictures, task)
         with self.progress.task("look at the re-seeded base", total=len(requests) * 3) as task:
-            base = {letter: self._arm(letter, None, task) for letter in ("D", "BN")}
+            base = self._arms(("D", "BN"), None, task)
             again = other._arm("D", None, task)
         found = self._measured(base | {"L": again, "N": base["BN"]}, ())
         return Assessed(found.axes, {"R": again[0]})
 
-    def _measured(self, arms: "Mapping[str, tuple[list[list[Path]], Features]]", shown: Sequence[str]) -> Assessed:
+    def _measured(self, arms: Mapping[str, Looked], shown: Sequence[str]) -> Assessed:
         evidence = Evidence(
             character=self.character,
             prompts=self.prompts,
@@ -132,7 +146,10 @@ class Assessor:
                 axes[id] = why
         return Assessed(axes, {letter: arms[letter][0] for letter in shown})
 
-    def _arm(self, letter: str, model: Model | None, task: Task) -> tuple[list[list[Path]], Features]:
+    def _arms(self, letters: Sequence[str], model: Model | None, task: Task) -> dict[str, Looked]:
+        return {letter: self._arm(letter, model, task) for letter in letters}
+
+    def _arm(self, letter: str, model: Model | None, task: Task) -> Looked:
         """Pictures [P][S] of an arm and their features [P, S, …]."""
         keys = [key(self.base_sha256, request, self.sampling) for request in self._requests(letter, model)]
         paths = [picture_path(self.pictures, one) for one in keys]
@@ -141,8 +158,14 @@ class Assessor:
         return rows, flat.take(np.arange(len(paths)).reshape(len(self.prompts), self.seeds))
 
     def _requests(self, letter: str, model: Model | None) -> list[Request]:
-        return [Request(prompt.words(letter), prompt.negative, seed, model)
+        return [Request(self._words(prompt, letter, model), prompt.negative, seed, model)
                 for prompt in self.prompts for seed in self._noise(prompt)]  # fmt: skip
+
+    def _words(self, prompt: Prompt, letter: str, model: Model | None) -> str:
+        words = prompt.words(letter)
+        if model is None or model.name not in self.triggers:
+            return words
+        return re.sub(rf"\b{re.escape(self.character.trigger)}\b", lambda _: self.triggers[model.name], words)
 
     def _in_blocks(self, requests: Sequence[Request]) -> list[Request]:
         """Two seeds of every prompt, then the next two: a longer look begins with the batches of a shorter one, so that

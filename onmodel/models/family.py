@@ -5,7 +5,7 @@ Nothing outside a family's folder asks which family it is; what differs is in `F
 
 from __future__ import annotations  # the facts are read without torch; only the calls need it
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -110,6 +110,12 @@ class Family(Protocol):
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
         """What the network predicts for noisy latents at times `t_b` (0…1, float32); for flow: noise − x0."""
+        ...
+
+    def sampling(self, texts: Sequence[Text]) -> AbstractContextManager[Callable[[Tensor, Tensor], Tensor]]:
+        """Within the context: `denoise` for these texts and one time for all, up to rounding. What follows from the
+        texts alone is computed once, so the weights must not change.
+        """
         ...
 
     def training(self) -> AbstractContextManager[None]:

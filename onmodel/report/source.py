@@ -138,10 +138,12 @@ class ReportSource:
         return self.final if self.final in self.measured else next(reversed(list(self.measured)), None)
 
     def role(self, model: str) -> str:
-        """What a model is in this run: `final`, `earlier`, `candidate`, `merge` or `refined`."""
+        """What a model is in this run: `final`, `imported`, `earlier`, `candidate`, `merge` or `refined`."""
         table = self.stages.get(stage_of(model), {})
         if model == self.final:
             return "final"
+        if table.get("do") == "import":
+            return "imported"
         if stage_of(model) in self.merges:
             return "merge"
         if table.get("start"):
@@ -150,14 +152,15 @@ class ReportSource:
 
     @property
     def earlier(self) -> list[str]:
-        """Earlier releases: measured models of train stages of which no evaluation looked at a second checkpoint."""
+        """Whom the shown model is held against: measured models that were imported, and earlier releases: those of
+        train stages of which no evaluation looked at a second checkpoint."""
         seen: dict[str, set[str]] = {}
         for evaluation in self.evaluations.values():
             for row in evaluation["models"]:
                 seen.setdefault(stage_of(row["name"]), set()).add(row["name"])
         return [
             name for name in self.measured
-            if name != self.shown and len(seen[stage_of(name)]) == 1 and self._trained_from_base(stage_of(name))
+            if name != self.shown and len(seen[stage_of(name)]) == 1 and self._stands_alone(stage_of(name))
         ]  # fmt: skip
 
     @property
@@ -171,9 +174,9 @@ class ReportSource:
             waiting += self._sources(stage_of(reference))
         return [name for name in found if name != self.shown]
 
-    def _trained_from_base(self, stage: str) -> bool:
+    def _stands_alone(self, stage: str) -> bool:
         table = self.stages.get(stage, {})
-        return table.get("do") == "train" and not table.get("start")
+        return table.get("do") == "import" or (table.get("do") == "train" and not table.get("start"))
 
     def _sources(self, stage: str) -> list[str]:
         """References of the models that a stage was made from."""

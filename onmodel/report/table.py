@@ -16,6 +16,7 @@ PLAIN_WIDTH = 160  # columns where stdout is a file or a pipe
 CONTROLS = {"B": "base model, same prompt", "D": "base model, the design in words instead of the trigger"}
 ROLES = {
     "final": "released",
+    "imported": "imported",
     "earlier": "earlier release",
     "candidate": "checkpoint",
     "merge": "merge",

@@ -18,13 +18,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from onmodel.hashing import hash_json, sweep, write_atomic
 from onmodel.policy import check_text
-from onmodel.progress import Progress
+from onmodel.progress import Task
 from onmodel.records import Model
 
 if TYPE_CHECKING:
     from onmodel.models.family import Family
 
-SAMPLER = "euler-flow-1"  # raised when the sampler gives other pixels for the same request
+SAMPLER = "euler-flow-2"  # raised when the sampler gives other pixels for the same request
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,11 @@ def picture_path(folder: Path, key: str) -> Path:
 
 def render(
     family: "Callable[[], Family]", base_sha256: str, requests: Sequence[Request], sampling: Sampling, folder: Path,
-    progress: Progress, title: str,
+    task: Task,
 ) -> list[Path]:  # fmt: skip
     """Make what the cache lacks and return the path of every request, in order. Loads the base only if needed.
     Raises InputError for a prompt that the content policy refuses: nothing generates pictures but through here.
+    `task` moves by requests.
 
     Requests are cut into batches before the cache is asked, one LoRA after another, so that what shares a batch, and
     with it the last bit of every pixel, does not depend on where an earlier run was killed.
@@ -84,17 +85,16 @@ def render(
     paths = [picture_path(folder, key(base_sha256, request, sampling)) for request in requests]
     todo = [batch for batch in _batches(zip(requests, paths, strict=True), sampling.batch)
             if not all(path.exists() for _, path in batch)]  # fmt: skip
+    task.advance(len(requests) - sum(len(batch) for batch in todo))
     for parent in sorted({path.parent for batch in todo for _, path in batch}):
         if parent.exists():
             sweep(parent)
-    if todo:
-        with progress.task(title, total=sum(len(batch) for batch in todo)) as task:
-            for _, same_lora in groupby(todo, key=lambda batch: _sha256(batch[0][0].lora)):
-                group = list(same_lora)
-                with _applied(family(), group[0][0][0].lora, sampling.weight):
-                    for batch in group:
-                        _generate(family(), base_sha256, batch, sampling)
-                        task.advance(len(batch))
+    for _, same_lora in groupby(todo, key=lambda batch: _sha256(batch[0][0].lora)):
+        group = list(same_lora)
+        with _applied(family(), group[0][0][0].lora, sampling.weight):
+            for batch in group:
+                _generate(family(), base_sha256, batch, sampling)
+                task.advance(len(batch))
     return paths
 
 

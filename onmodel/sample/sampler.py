@@ -67,14 +67,13 @@ def sample(family: Family, jobs: Sequence[Job], steps: int, guidance: float, shi
     if guided:
         texts += family.encode_text([job.negative for job in jobs])
     x_bchw = torch.cat([noise(family, job) for job in jobs])
-    levels = sigmas(steps, shift)
-    for now, after in pairwise(levels):
-        t_b = now.expand(len(texts))
-        velocity = family.denoise(torch.cat([x_bchw, x_bchw]) if guided else x_bchw, t_b, texts)
-        if guided:
-            cond, uncond = velocity.chunk(2)
-            velocity = uncond + guidance * (cond - uncond)
-        x_bchw = x_bchw + (after - now) * velocity
+    with family.sampling(texts) as predict:
+        for now, after in pairwise(sigmas(steps, shift)):
+            velocity = predict(torch.cat([x_bchw, x_bchw]) if guided else x_bchw, now)
+            if guided:
+                cond, uncond = velocity.chunk(2)
+                velocity = uncond + guidance * (cond - uncond)
+            x_bchw = x_bchw + (after - now) * velocity
     return x_bchw
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from onmodel.errors import InputError
 from onmodel.evaluate.assess import Assessed, Assessor, load_references, load_training
 from onmodel.evaluate.axes import AXES, Result
 from onmodel.evaluate.negative import negative_effect
@@ -26,6 +27,8 @@ from onmodel.stages.sample import Generating
 class Settings(Generating):
     """`models`: references such as `release_2@*`; `seeds` pictures per prompt and arm.
 
+    `triggers`: model → the word it knows the character by, for LoRAs of others that were not trained on the sheet's own
+    trigger; everything else of their prompts stays the same.
     `training`: curate stages whose pictures the models were trained on; memorisation is looked for among them.
     `floors` also measures the base under other noise (control R) and a random LoRA as strong as the first model (Z).
     `negatives` measures every model without the negative prompt, too, and says what that prompt gains on each axis.
@@ -35,6 +38,7 @@ class Settings(Generating):
     models: list[str] = Field(min_length=1)
     suite: SuiteName = "choose"
     seeds: int = Field(default=2, ge=1)
+    triggers: dict[str, str] = Field(default_factory=dict)
     training: tuple[str, ...] = ()
     floors: bool = False
     negatives: bool = False
@@ -52,9 +56,17 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Measure the models. Raises InputError for references that hold nothing out, or observers that do not load."""
+    """Measure the models. Raises InputError for references that hold nothing out, observers that do not load, or a
+    trigger for a model that is not there."""
     models = inputs.models(settings.models)
+    names = [model.name for model in models]
+    for name, word in settings.triggers.items():
+        if name not in names:
+            raise InputError(f"stages.{context.name}.triggers", name, f"no such model; there are {', '.join(names)}")
+        if not word.strip():
+            raise InputError(f"stages.{context.name}.triggers.{name}", "empty", "write the word it was trained with")
     assessor = make_assessor(inputs, settings, settings.suite, settings.seeds, context)
+    assessor = replace(assessor, triggers=settings.triggers)
     if settings.training:
         datasets = [inputs.artifact(name) for name in settings.training]
         assessor = replace(assessor, training=load_training(datasets, context.progress))
@@ -67,7 +79,12 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "plan": assessor.plan.as_dict(),
         "axes": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
         "models": [
-            {"name": model.name, "epoch": model.epoch, "sha256": model.sha256}
+            {
+                "name": model.name,
+                "epoch": model.epoch,
+                "sha256": model.sha256,
+                "trigger": settings.triggers.get(model.name, context.character.trigger),
+            }
             | _row(assessed, assessor.prompts, signature, context.out)
             for model, assessed in zip(models, found, strict=True)
         ],

@@ -11,15 +11,18 @@ from typing import Literal
 
 from pydantic import computed_field
 
+from onmodel.errors import InputError
 from onmodel.hashing import sha256_file, tree_hash
 from onmodel.ledger.lineage import root
 from onmodel.models import header
+from onmodel.models.load import is_checkpoint
 from onmodel.models.lora import read_lora, write_lora
 from onmodel.policy import check_text
 from onmodel.records import Artifact
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
 
 FILE = "imported.safetensors"
+NOT_THERE = "no such file; name a LoRA file or a PEFT folder, relative to the recipe"
 
 
 class Settings(StageSettings):
@@ -38,12 +41,15 @@ class Settings(StageSettings):
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
-    """One model; seconds of work."""
-    return Plan(models=1)
+    """One model; seconds of work. A file that is not there is told with the plan."""
+    missing = () if settings.file.exists() else (InputError("file", settings.file, NOT_THERE),)
+    return Plan(models=1, missing=missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Read, rewrite, keep the history. Raises InputError when the file is no LoRA of this base."""
+    if is_checkpoint(settings.file):
+        raise InputError("file", settings.file, "is a whole model; onmodel merge extract makes a LoRA of it")
     spec = context.family().spec
     lora = read_lora(settings.file, spec, dora=True)
     lineage = header.imported(lora, settings.content or "", context.name)

@@ -106,10 +106,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
     shown = samples(character, plan, settings.samples)
     wanted = requests(shown, Model(name, weights, sha256_file(weights)))
-    title = f"samples for {context.name}"
-    drawn = render(
-        context.family, context.base_sha256, wanted, sampling, context.pictures, context.progress, title
-    )  # fmt: skip
+    with context.progress.task(f"samples for {context.name}", total=len(wanted)) as task:
+        drawn = render(context.family, context.base_sha256, wanted, sampling, context.pictures, task)
     if settings.thumbnail:  # the header alone is written again
         weights, history = _freeze(source, settings, base, context, {"modelspec.thumbnail": thumbnail(drawn[0])})
     write_samples(folder, shown, drawn, name, payload, context.base_sha256, sampling)

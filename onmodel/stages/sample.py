@@ -128,10 +128,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     requests = [
         Request(prompt.text["L"], prompt.negative, seed, model) for (prompt, _), seed in zip(rounds, seeds, strict=True)
     ]
-    paths = render(
-        context.family, context.base_sha256, requests, settings.sampling, context.pictures, context.progress,
-        f"pictures for {context.name}",
-    )  # fmt: skip
+    with context.progress.task(f"pictures for {context.name}", total=len(requests)) as task:
+        paths = render(context.family, context.base_sha256, requests, settings.sampling, context.pictures, task)
     verdicts = [(True, "all were wanted")] * len(paths)
     if settings.keep is not None:
         verdicts = _chosen(paths, settings, inputs, context)

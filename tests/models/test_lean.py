@@ -1,4 +1,4 @@
-"""The blocks of training are diffusers' own function, and leave no trace."""
+"""The blocks of training and sampling are diffusers' own function, and leave no trace."""
 
 import pytest
 import torch
@@ -36,3 +36,30 @@ def test_they_are_the_same_function(tiny_family: Anima, checkpointing: bool) -> 
     assert torch.allclose(lean_gradient, gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max()))
     assert not torch.equal(lean_velocity, velocity)  # or nothing was replaced
     assert torch.equal(gradients(tiny_family)[0], velocity)
+
+
+def test_sampling_computes_a_text_s_keys_and_values_once(tiny_family: Anima) -> None:
+    latents = torch.from_numpy(normal((2, 16, 8, 6), 0, "latents"))
+    texts = tiny_family.encode_text(["1girl, smile", ""])
+    calls: list[int] = []
+    for block in tiny_family.transformer.transformer_blocks:
+        block.attn2.to_k.register_forward_hook(lambda *_: calls.append(1))
+    with torch.inference_mode():
+        expected = {t: tiny_family.denoise(latents, torch.full((2,), t), texts) for t in (1.0, 0.3)}
+        calls.clear()
+        with tiny_family.sampling(texts) as predict:
+            found = {t: predict(latents, torch.tensor(t)) for t in expected}
+        assert len(calls) == tiny_family.spec.blocks
+        for t, velocity in expected.items():
+            assert torch.allclose(found[t], velocity, atol=1e-5)
+        assert torch.equal(tiny_family.denoise(latents, torch.full((2,), 0.3), texts), expected[0.3])
+
+
+def test_sampling_within_training_leaves_training_as_it_was(tiny_family: Anima) -> None:
+    latents, t = torch.from_numpy(normal((1, 16, 8, 6), 0, "latents")), torch.tensor([0.3])
+    one, other = tiny_family.encode_text(["1girl, smile"]), tiny_family.encode_text(["sad"])
+    with torch.no_grad(), tiny_family.training():
+        before = tiny_family.denoise(latents, t, one)
+        with tiny_family.sampling(other) as predict:
+            assert torch.allclose(predict(latents, t[0]), tiny_family.denoise(latents, t, other), atol=1e-5)
+        assert torch.equal(tiny_family.denoise(latents, t, one), before)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from onmodel.report.source import Axis, ReportSource, axes_of, label
+from onmodel.report.verdict import verdict
 
 
 def test_roles_follow_from_the_recipe(source: ReportSource) -> None:
@@ -10,6 +11,13 @@ def test_roles_follow_from_the_recipe(source: ReportSource) -> None:
         "preview@20": "earlier", "release_1@20": "earlier", "release_2@30": "candidate", "release_2@40": "candidate",
         "merged": "merge", "refined@5": "refined", "refined@10": "final",
     }  # fmt: skip
+
+
+def test_what_was_imported_is_what_the_shown_model_is_held_against(source: ReportSource) -> None:
+    stages = {**source.stages, "preview": {"do": "import", "file": "theirs.safetensors"}}
+    compared = replace(source, stages=stages)
+    assert compared.role("preview@20") == "imported" and "preview@20" in compared.earlier
+    assert any(sentence.startswith("Against Preview @20, ") for sentence in verdict(compared))
 
 
 def test_ancestors_are_the_start_and_what_was_merged_into_it(source: ReportSource) -> None:

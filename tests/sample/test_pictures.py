@@ -26,7 +26,8 @@ def requests(model: Model | None, count: int = 6) -> list[Request]:
 
 
 def go(family: DrawnFamily, folder: Path, wanted: list[Request], sampling: Sampling = SAMPLING) -> list[Path]:
-    return render(lambda: family, BASE, wanted, sampling, folder, Progress(), "pictures")  # type: ignore[arg-type,return-value]
+    with Progress().task("pictures", total=len(wanted)) as task:
+        return render(lambda: family, BASE, wanted, sampling, folder, task)  # type: ignore[arg-type,return-value]
 
 
 def test_every_picture_is_made_once_and_each_lora_applied_once(family: DrawnFamily, tmp_path: Path) -> None:
@@ -41,7 +42,8 @@ def test_every_picture_is_made_once_and_each_lora_applied_once(family: DrawnFami
 def test_the_base_is_not_loaded_when_nothing_is_missing(family: DrawnFamily, tmp_path: Path) -> None:
     wanted = requests(None)
     paths = go(family, tmp_path, wanted)
-    assert render(None, BASE, wanted, SAMPLING, tmp_path, Progress(), "pictures") == paths  # type: ignore[arg-type]
+    with Progress().task("pictures", total=len(wanted)) as task:
+        assert render(None, BASE, wanted, SAMPLING, tmp_path, task) == paths  # type: ignore[arg-type]
 
 
 def test_the_key_names_everything_that_decides_the_pixels(tmp_path: Path) -> None:

@@ -1,14 +1,22 @@
 """The evaluate stage: what evaluation.json holds, the same bytes again and after a kill, nothing measured by guess."""
 
+import itertools
+import os
 import shutil
+import signal
+import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from onmodel.errors import InputError
+from onmodel.evaluate import assess
 from onmodel.evaluate.axes import AXES
-from onmodel.hashing import read_json, tree_hash
+from onmodel.evaluate.features import Features
+from onmodel.hashing import read_json, tree_hash, write_atomic
 from onmodel.ledger.lineage import root
 from onmodel.records import Artifact
 from onmodel.stages import evaluate
@@ -117,6 +125,58 @@ def test_killed_and_started_again_it_gives_the_same_bytes(family: DrawnFamily, t
     assert family.drawn <= drawn + 8
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs fork and SIGKILL")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # newer Pythons warn of fork; the child only draws
+@pytest.mark.parametrize(("where", "number"), [("sample.pictures", 40), ("evaluate.features", 3)])
+def test_killed_while_it_writes_it_loses_only_that_file(
+    family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int
+) -> None:
+    whole, _ = run(tmp_path / "whole", family, seeds=1)
+    inputs(tmp_path / "killed")
+    child = os.fork()
+    if child == 0:
+        written = itertools.count(1)
+
+        def torn(path: Path, data: bytes) -> None:
+            if next(written) == number:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                (path.parent / ".onmodel-torn").write_bytes(data[: len(data) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            write_atomic(path, data)
+
+        try:
+            monkeypatch.setattr(f"onmodel.{where}.write_atomic", torn)
+            run(tmp_path / "killed", family, seeds=1)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    made = len(list((tmp_path / "killed" / "pictures").rglob("*.png")))
+    drawn, family.drawn = family.drawn, 0
+    resumed, _ = run(tmp_path / "killed", family, seeds=1)
+    assert tree_hash(resumed.path) == tree_hash(whole.path)
+    assert drawn - made <= family.drawn < drawn - made + 8
+    assert not list((tmp_path / "killed" / "pictures").rglob(".onmodel-*"))
+
+
+def test_it_looks_at_pictures_while_it_generates_the_next_model_s(
+    family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, applied, measure = threading.Event(), family.applied, assess.measure
+
+    def noticed(*arguments: Any) -> Features:
+        looking.set()
+        return measure(*arguments)
+
+    def waiting(*arguments: Any) -> AbstractContextManager[None]:
+        assert looking.wait(60), "nobody looked at the base's pictures before the first model's were generated"
+        return applied(*arguments)
+
+    monkeypatch.setattr(assess, "measure", noticed)
+    monkeypatch.setattr(family, "applied", waiting)
+    run(tmp_path, family, seeds=1, references=None)
+
+
 def test_another_plan_is_another_signature(family: DrawnFamily, tmp_path: Path) -> None:
     changes: tuple[dict[str, Any], ...] = (
         {}, {"suite": "confirm"}, {"seeds": 1}, {"guidance": 2.0}, {"weight": 0.5}, {"size": 32}, {"references": None},
@@ -134,6 +194,26 @@ def test_without_references_the_axes_that_need_them_say_so(family: DrawnFamily, 
     score = found["models"][0]["axes"]["reproduction"]
     assert score["value"] is None and "references" in score["why"]
     assert "reproduction" not in found["models"][0]["per_prompt"]
+
+
+def test_a_lora_of_others_is_asked_for_by_its_own_word(family: DrawnFamily, tmp_path: Path) -> None:
+    artifact, found = run(tmp_path, family, seeds=1, triggers={"a@20": "theirword"})
+    ours, theirs = found["models"]
+    assert (ours["trigger"], theirs["trigger"]) == ("backgwa", "theirword")
+    for prompt in found["plan"]["prompts"]:
+        said = {}
+        for arm in "LN":
+            for row in (ours, theirs):
+                with Image.open(artifact.path / row["pictures"][arm][prompt["id"]][0]) as picture:
+                    words, _, rest = picture.info["parameters"].partition("\n")
+                said[arm, row["name"]] = words
+                assert f"Seed: {prompt['seeds'][0]}," in rest
+        assert said["L", "a@10"].replace("backgwa", "theirword") == said["L", "a@20"] != said["L", "a@10"]
+        assert said["N", "a@10"] == said["N", "a@20"]
+    with pytest.raises(InputError, match="triggers: b — no such model; there are a@10, a@20"):
+        run(tmp_path, family, "other", seeds=1, triggers={"b": "theirword"})
+    with pytest.raises(InputError, match=r"triggers\.a@10: empty — write the word"):
+        run(tmp_path, family, "other", seeds=1, triggers={"a@10": " "})
 
 
 def test_training_pictures_are_no_references(family: DrawnFamily, tmp_path: Path) -> None:

@@ -3,17 +3,25 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from onmodel.errors import InputError
 from onmodel.hashing import read_json, sha256_file
 from onmodel.ledger.lineage import add, root
 from onmodel.models import header
-from onmodel.models.lora import Lora, read_lora, write_lora
-from onmodel.records import Artifact
+from onmodel.models.anima.family import Anima
+from onmodel.models.convert import convert
+from onmodel.models.lora import Factors, Lora, read_lora, write_lora
+from onmodel.progress import Progress
+from onmodel.randomness import normal
+from onmodel.records import Artifact, Model
+from onmodel.sample.pictures import Request, Sampling, render
 from onmodel.stages import import_lora, merge
-from onmodel.stages.base import Inputs
+from onmodel.stages.base import Inputs, read_models
+from tests.made_loras import write_checkpoint
 from tests.stages.made_up_stage import context
 from tests.stages.test_merge import SPEC, lora
 
@@ -69,6 +77,9 @@ def test_what_is_no_lora_or_says_what_is_refused_stops(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"not a file of tensors")
     with pytest.raises(InputError, match="no complete safetensors"):
         bring(tmp_path / "b", tmp_path / "bad.safetensors")
+    whole = write_checkpoint(tmp_path / "whole.safetensors")
+    with pytest.raises(InputError, match="is a whole model; onmodel merge extract"):
+        bring(tmp_path / "d", whole)
     refused = theirs(tmp_path / "x.safetensors", lora(1), {"modelspec.title": "explicit shota"})
     with pytest.raises(InputError, match="refused"):
         bring(tmp_path / "c", refused)
@@ -80,3 +91,41 @@ def test_another_file_under_the_same_name_is_another_stage(tmp_path: Path) -> No
     theirs(file, lora(2), WORDS)
     assert import_lora.Settings(do="import", file=file).model_dump(mode="json") != before
     assert import_lora.Settings(do="import", file=file).told() == {"do": "import", "file": "x.safetensors"}
+
+
+def test_a_file_that_is_not_there_is_told_with_the_plan(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    (missing,) = import_lora.estimate(import_lora.Settings(do="import", file=file), {}).missing
+    assert "no such file" in str(missing)
+    theirs(file, lora(1), WORDS)
+    assert not import_lora.estimate(import_lora.Settings(do="import", file=file), {}).missing
+
+
+def test_one_lora_in_every_layout_draws_the_same_pictures(tiny_family: Anima, tmp_path: Path) -> None:
+    modules = {}
+    for linear in tiny_family.spec.targets("attention_mlp"):
+        down = torch.from_numpy(normal((3, linear.in_features), 1, linear.name))
+        up = torch.from_numpy(normal((linear.out_features, 3), 2, linear.name)) * 0.1
+        modules[linear.name] = Factors(down, up, 1.5)
+    files = {"kohya": theirs(tmp_path / "kohya.safetensors", Lora(modules), WORDS)}
+    for layout in ("common", "diffusers"):
+        files[layout] = tmp_path / f"{layout}.safetensors"
+        convert(files["kohya"], files[layout], layout)  # type: ignore[arg-type]
+
+    def drawn(model: Model | None) -> np.ndarray:
+        wanted = [Request("1girl, smile", "bad", 3, model)]
+        sampling = Sampling(steps=2, guidance=2.0, width=32, height=32)
+        with Progress().task("pictures", total=1) as task:
+            (path,) = render(lambda: tiny_family, "b" * 64, wanted, sampling, tmp_path / "pictures", task)
+        with Image.open(path) as picture:
+            return np.asarray(picture, dtype=int)
+
+    pictures = {}
+    for layout, file in files.items():
+        settings = import_lora.Settings(do="import", file=file)
+        artifact = import_lora.run(Inputs({}), settings, context(tmp_path / "work", lambda: tiny_family, layout))
+        (model,) = read_models(artifact)
+        pictures[layout] = drawn(model)
+    assert abs(pictures["kohya"] - drawn(None)).max() > 8
+    for picture in pictures.values():
+        assert abs(picture - pictures["kohya"]).max() <= 1

@@ -4,7 +4,7 @@ The classes are diffusers' own, unchanged. Two things are done here instead of i
 diffusers would resize through torchvision, and the collapse of the text's zero rows (text.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -33,14 +33,26 @@ class Denoiser:
         self._layers = {row.name: self.transformer.get_submodule(row.diffusers) for row in self.spec.linears}
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
+        return self._velocity(latents_bchw, t_b, *self._collapsed(texts))
+
+    @contextmanager
+    def sampling(self, texts: Sequence[Text]) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
+        rows_bsd, bias_bs = self._collapsed(texts)
+        with lean_blocks(self.transformer, rows_bsd):
+            yield lambda latents_bchw, t: self._velocity(latents_bchw, t.reshape(1), rows_bsd, bias_bs)
+
+    def _collapsed(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
         rows_bsd, bias_bs = collapse(texts, self._dtype)
+        return rows_bsd.to(self._device), bias_bs.to(self._device)
+
+    def _velocity(self, latents_bchw: Tensor, t_b: Tensor, rows_bsd: Tensor, bias_bs: Tensor) -> Tensor:
         x_bcthw = latents_bchw.to(self._device, self._dtype).unsqueeze(2)
         mask = x_bcthw.new_zeros(x_bcthw.shape[0], 1, *x_bcthw.shape[2:])
         (velocity,) = self.transformer(
             torch.cat([x_bcthw, mask], dim=1),
             t_b.to(self._device, torch.float32),
-            rows_bsd.to(self._device),
-            attention_mask=bias_bs.to(self._device),
+            rows_bsd,
+            attention_mask=bias_bs,
             return_dict=False,
         )
         return velocity.squeeze(2).to(latents_bchw)

@@ -1,8 +1,11 @@
-"""Anima's blocks computed with fewer passes over the activations: the same function as diffusers', for training.
+"""Anima's blocks computed with fewer passes over the activations: the same function as diffusers'.
 
 At the sizes that are trained, products are near the machine's limit, and what is left to save is everything between
 them. Here modulation and gates are one operation each, normalising and rotating queries and keys is one function with
 its own backward pass, and nothing is copied on the way to attention.
+
+Time modulates the picture's rows alone, never the text's, so while one text is sampled its keys and values stay the
+same from step to step.
 """
 
 from collections.abc import Iterator
@@ -14,28 +17,42 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+KeysValues = tuple[Tensor, Tensor]  # [B, S, heads, d] each
+
 
 @contextmanager
-def lean_blocks(transformer: Any) -> Iterator[None]:
-    """Within the context the blocks of a `CosmosTransformer3DModel` compute so; norm weights get no gradient."""
+def lean_blocks(transformer: Any, text_bnd: Tensor | None = None) -> Iterator[None]:
+    """Within the context the blocks of a `CosmosTransformer3DModel` compute so; norm weights get no gradient.
+
+    With `text_bnd` they attend to that text whatever they are given: its keys and values are computed now, by the
+    weights of now. Contexts may be nested.
+    """
+    outer = {block: block.__dict__.get("forward") for block in transformer.transformer_blocks}
     try:
-        for block in transformer.transformer_blocks:
-            block.forward = partial(_forward, block)
+        for block in outer:
+            known = None if text_bnd is None else _keys_values(block.attn2, text_bnd, None)
+            block.forward = partial(_forward, block, known)
         yield
     finally:
-        for block in transformer.transformer_blocks:
-            del block.forward
+        for block, forward in outer.items():
+            if forward is None:
+                block.__dict__.pop("forward", None)
+            else:
+                block.forward = forward
 
 
 def _forward(
-    block: Any, x_bsd: Tensor, text_bnd: Tensor, time_bd: Tensor, temb_bd: Tensor, rope: tuple[Tensor, Tensor],
-    extra_pos_emb: None, bias_b11n: Tensor, controlnet_residual: None,
+    block: Any, known: KeysValues | None, x_bsd: Tensor, text_bnd: Tensor, time_bd: Tensor, temb_bd: Tensor,
+    rope: tuple[Tensor, Tensor], extra_pos_emb: None, bias_b11n: Tensor, controlnet_residual: None,
 ) -> Tensor:  # fmt: skip
-    """`CosmosTransformerBlock.forward` for pictures: one time each, no learned positions, no control net."""
+    """`CosmosTransformerBlock.forward` for pictures: no learned positions, no control net, a time each or one for all.
+
+    `known` are the keys and values of `text_bnd`, where they are.
+    """
     normed, gate = _modulated(block.norm1, x_bsd, time_bd, temb_bd)
     x_bsd = torch.addcmul(x_bsd, gate, _attention(block.attn1, normed, normed, rope, None))
     normed, gate = _modulated(block.norm2, x_bsd, time_bd, temb_bd)
-    x_bsd = torch.addcmul(x_bsd, gate, _attention(block.attn2, normed, text_bnd, None, bias_b11n))
+    x_bsd = torch.addcmul(x_bsd, gate, _attention(block.attn2, normed, known or text_bnd, None, bias_b11n))
     normed, gate = _modulated(block.norm3, x_bsd, time_bd, temb_bd)
     return torch.addcmul(x_bsd, gate, block.ff(normed))
 
@@ -48,18 +65,21 @@ def _modulated(norm: Any, x_bsd: Tensor, time_bd: Tensor, temb_bd: Tensor) -> tu
 
 
 def _attention(
-    attn: Any, x_bsd: Tensor, source_bnd: Tensor, rope: tuple[Tensor, Tensor] | None, bias_b11n: Tensor | None
+    attn: Any, x_bsd: Tensor, source: Tensor | KeysValues, rope: tuple[Tensor, Tensor] | None, bias_b11n: Tensor | None
 ) -> Tensor:
-    query, key, value = (
-        layer(rows).unflatten(2, (attn.heads, -1))
-        for layer, rows in ((attn.to_q, x_bsd), (attn.to_k, source_bnd), (attn.to_v, source_bnd))
-    )
-    query, key = _normed(query, attn.norm_q, rope), _normed(key, attn.norm_k, rope)
+    """Attention of rows to the rows `source` [B, S, D], or to their keys and values."""
+    query = _normed(attn.to_q(x_bsd).unflatten(2, (attn.heads, -1)), attn.norm_q, rope)
+    key, value = source if isinstance(source, tuple) else _keys_values(attn, source, rope)
     out = functional.scaled_dot_product_attention(
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=bias_b11n
     )
     result: Tensor = attn.to_out[0](out.transpose(1, 2).flatten(2))
     return result
+
+
+def _keys_values(attn: Any, source_bsd: Tensor, rope: tuple[Tensor, Tensor] | None) -> KeysValues:
+    key, value = (layer(source_bsd).unflatten(2, (attn.heads, -1)) for layer in (attn.to_k, attn.to_v))
+    return _normed(key, attn.norm_k, rope), value
 
 
 def _normed(x_bshd: Tensor, norm: nn.Module, rope: tuple[Tensor, Tensor] | None) -> Tensor:
