@@ -83,7 +83,8 @@ def _execute(
     from onmodel.report.collect import publish, write_results
 
     if until is None:
-        write_results(recipe, project, result, Console(stderr=as_json))
+        with Progress(talk) as progress:
+            write_results(recipe, project, result, Console(stderr=as_json), progress)
     else:
         for published in publish(recipe, project, result).values():
             print(published, file=sys.stderr if as_json else sys.stdout)
