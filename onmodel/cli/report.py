@@ -30,13 +30,14 @@ def command(
         raise InputError("project", folder, "is no project folder; it has no onmodel.db")
     opened = Project(folder)
     talk = Console(stderr=True)
-    with opened.writing(), Progress(talk) as progress:
-        result = pipeline.finished(found, opened, progress)
+    with opened.writing():
+        with Progress(talk) as progress:
+            result = pipeline.finished(found, opened, progress)
         if not result.artifacts:
             raise InputError("project", folder, f"has nothing of {recipe}; `onmodel run {recipe}` makes it")
         missing = [name for name in found.stages if name not in result.artifacts]
         if missing:
             talk.print(f"not done yet and left out: {', '.join(missing)}", highlight=False, markup=False)
-        write_results(found, opened, result, Console(stderr=as_json), progress)
+        write_results(found, opened, result, Console(stderr=as_json))
     if as_json:
         print((folder / "summary.json").read_text(encoding="utf-8"))

@@ -83,8 +83,7 @@ def _execute(
     from onmodel.report.collect import publish, write_results
 
     if until is None:
-        with Progress(talk) as progress:
-            write_results(recipe, project, result, Console(stderr=as_json), progress)
+        write_results(recipe, project, result, Console(stderr=as_json))
     else:
         for published in publish(recipe, project, result).values():
             print(published, file=sys.stderr if as_json else sys.stdout)

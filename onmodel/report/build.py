@@ -7,7 +7,6 @@ from typing import Any
 import jinja2
 
 from onmodel.hashing import write_atomic, write_json
-from onmodel.progress import Progress
 from onmodel.report import evaluation_page, plots, tuning_page
 from onmodel.report.board import board, missing, table_of
 from onmodel.report.grid import hero
@@ -17,7 +16,7 @@ from onmodel.report.numbers import write_differences, write_looks, write_prompts
 from onmodel.report.pictures import Thumbnails
 from onmodel.report.source import ReportSource, axes_of, label, stage_of
 from onmodel.report.table import print_table
-from onmodel.report.verdict import comparisons, differences, pairs, summary, verdict
+from onmodel.report.verdict import comparisons, differences, summary, verdict
 
 __all__ = ["ReportSource", "build_report", "print_table", "verdict", "write_summary"]
 
@@ -25,7 +24,7 @@ REPRODUCTION = "reproduction"
 Write = Callable[[str, Mapping[str, Any], str], None]  # template, page, file
 
 
-def build_report(source: ReportSource, folder: Path, progress: Progress) -> None:
+def build_report(source: ReportSource, folder: Path) -> None:
     """Write `folder/index.html` and, for every evaluation and tuning, a page with its numbers as CSV beside it.
 
     Raises StateError when a picture that an evaluation names is missing; index.html is written last.
@@ -41,21 +40,18 @@ def build_report(source: ReportSource, folder: Path, progress: Progress) -> None
 
     thumbnails = Thumbnails(source.folders)
     for name in source.evaluations:
-        _write_evaluation(source, name, thumbnails, folder, progress, write)
+        _write_evaluation(source, name, thumbnails, folder, write)
     for name in _tunings(source):
         write("tuning.html.j2", tuning_page.page_of(source, name), tuning_page.file_of(name))
         write_looks(source.selections[name], folder / tuning_page.csv_of(name))
     write("report.html.j2", page_of(source, thumbnails), "index.html")
 
 
-def _write_evaluation(
-    source: ReportSource, name: str, thumbnails: Thumbnails, folder: Path, progress: Progress, write: Write
-) -> None:
+def _write_evaluation(source: ReportSource, name: str, thumbnails: Thumbnails, folder: Path, write: Write) -> None:
     """The page of one evaluation, and its CSV files."""
     evaluation, about = source.evaluations[name], source.about(name)
     assert about.shown is not None
-    with progress.task(f"compare the models of {name}", len(pairs(list(about.measured), about.shown))) as task:
-        found = differences(evaluation, about.shown, task.advance)
+    found = differences(evaluation, about.shown)
     files = evaluation_page.files(name)
     write_scores(evaluation, folder / files["scores"])
     write_prompts(evaluation, folder / files["prompts"])

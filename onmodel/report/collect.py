@@ -7,7 +7,6 @@ from rich.console import Console
 
 from onmodel.hashing import read_json
 from onmodel.pipeline import Result
-from onmodel.progress import Progress
 from onmodel.project import Project
 from onmodel.recipe import Recipe
 from onmodel.records import Artifact
@@ -15,11 +14,12 @@ from onmodel.report.build import ReportSource, build_report, print_table, write_
 from onmodel.stages.base import Inputs
 
 
-def write_results(recipe: Recipe, project: Project, result: Result, console: Console, progress: Progress) -> None:
+def write_results(recipe: Recipe, project: Project, result: Result, console: Console) -> None:
     """Publish the release, write summary and report, print the table and where things lie."""
     source = collect(recipe, project, result)
-    write_summary(source, project.folder / "summary.json")
-    build_report(source, project.folder / "report", progress)
+    with Console(stderr=True).status("write the report"):
+        write_summary(source, project.folder / "summary.json")
+        build_report(source, project.folder / "report")
     print_table(source, console)
     for what in ("summary.json", "report/index.html"):
         console.print(f"{project.folder / what}", highlight=False, soft_wrap=True)
@@ -49,7 +49,7 @@ def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
     return ReportSource(
         title=recipe.name,
         recipe_text=recipe.text,
-        stages=recipe.stages,
+        stages={name: recipe.stages[name] for name in result.artifacts},
         character=recipe.character,
         evaluations=_read(result, "evaluation.json"),
         selections=_read(result, "selection.json"),

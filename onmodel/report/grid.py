@@ -37,9 +37,10 @@ class Column:
 
 @dataclass(frozen=True)
 class GridCell:
-    """What one button shows; `uris` and `misses` (what that picture missed) one per seed."""
+    """What one button shows; `uris` and `misses` (what that picture missed) one per seed; `model` for arm L."""
 
     label: str
+    model: str | None
     role: str
     text: str
     scores: str
@@ -179,6 +180,7 @@ def _cell(
     files = _files(column, prompt)[:seeds]
     return GridCell(
         label=column.label,
+        model=column.row["name"] if column.arm == "L" else None,
         role=column.role,
         text=prompt["text"][WORDS_OF.get(column.arm, column.arm)],
         scores=" \N{MIDDLE DOT} ".join(f"{score['title']} {score['text']}" for score in scores),

@@ -13,7 +13,8 @@ from onmodel.report.verdict import Comparison
 SCORES = ("model", "epoch", "axis", "value", "low", "high", "n", "unit", "direction", "arm", "why", "signature")
 PROMPTS = ("model", "axis", "prompt", "value")
 DIFFERENCES = ("model", "against", "axis", "gain", "low", "high", "p", "outcome", "unit", "signature")
-LOOKS = ("round", "prompts", "seeds", "model", "weight", "axis", "value", "low", "high", "n", "why", "signature")
+LOOKS = ("round", "prompts", "seeds", "model", "weight", "axis", "value", "low", "high", "n", "arm", "why",
+         "signature")  # fmt: skip
 
 
 def write_scores(evaluation: Mapping[str, Any], path: Path) -> None:

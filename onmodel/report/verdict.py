@@ -4,7 +4,7 @@ A change counts when the sign-flip test, adjusted over the axes (Holm), says so;
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
@@ -115,20 +115,16 @@ def compare(axis: Axis, evaluation: Mapping[str, Any], model: str, against: str 
     return Comparison(axis, against, "close", gain, low, high, found.p)
 
 
-def differences(
-    evaluation: Mapping[str, Any], shown: str, advance: Callable[[], None]
-) -> dict[tuple[str, str], list[Comparison]]:
+def differences(evaluation: Mapping[str, Any], shown: str) -> dict[tuple[str, str], list[Comparison]]:
     """(a, b) → a against b on every axis, p adjusted over the axes of the pair: every pair, both ways round.
 
-    Beside more than EVERY_PAIR models only the pairs with `shown`. `advance` is called after each pair.
+    Beside more than EVERY_PAIR models only the pairs with `shown`.
     """
-    names = [row["name"] for row in evaluation["models"]]
     axes = axes_of(evaluation)
     found = {}
-    for a, b in pairs(names, shown):
+    for a, b in pairs([row["name"] for row in evaluation["models"]], shown):
         found[a, b] = adjusted([compare(axis, evaluation, a, b) for axis in axes])
-        found[b, a] = [c.turned(a) for c in found[a, b]]
-        advance()
+        found[b, a] = [one.turned(a) for one in found[a, b]]
     return found
 
 

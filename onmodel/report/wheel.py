@@ -32,14 +32,14 @@ def wheel(title: str, points: Mapping[str, float], reach: float) -> Markup:
         value, angle = points[hue], math.radians(30 * at)
         end = ZERO + ROOM * max(-1.0, min(1.0, value / reach))
         words = element("title", f"{hue}: {decimal(value, 1, signed=True)} percentage points")
-        look = {"fill": colour} if value > 0 else {"class_": "loss", "stroke": colour}
+        look = {"style": f"fill: {colour}"} if value > 0 else {"class_": "loss", "stroke": colour}
         parts.append(element("path", words, d=_wedge(angle, ZERO, end), **look))
         x, y = _place(angle, LABELS)
         lines = [element("tspan", hue, x=x, dy="0")]
         if abs(value) >= NAMED:
             lines.append(element("tspan", decimal(value, 1, signed=True), x=x, dy="1.1em", class_="value"))
         parts.append(element("text", *lines, x=x, y=y, text_anchor="middle"))
-    reached = f"ring: +{number(round(reach, 1))}"
+    reached = f"ring: {number(round(reach, 1))} points"
     parts.append(element("text", reached, x=middle, y=middle + 4, text_anchor="middle"))
     return element("svg", *parts, class_="chart wheel", viewBox=f"0 0 {SIZE:g} {SIZE:g}", role="img", aria_label=title)
 

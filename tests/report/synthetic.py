@@ -288,9 +288,9 @@ def dosed(epochs: tuple[int, ...]) -> dict[str, Any]:
     names = [[row["name"] for row in rows] for rows in looks]
     winner = names[1][-1]
     rounds = [
-        {"rung": {"prompts": 12, "seeds": 2}, "looked": names[0], "kept": names[0], "dropped": {}},
-        {"rung": {"prompts": 24, "seeds": 2}, "looked": names[1], "kept": [winner],
-         "dropped": dict.fromkeys(names[1][:-1], "worse <by> 0.2")},
+        {"rung": {"prompts": 12, "seeds": 2}, "looked": names[0], "kept": names[0],
+         "dropped": {names[0][0]: "worse <by> 0.2"}},
+        {"rung": {"prompts": 24, "seeds": 2}, "looked": names[1], "kept": [winner], "dropped": {}},
     ]  # fmt: skip
     rows = [{"name": name, "epoch": None, "chosen": name == winner, "bias": 0.3, "low": 0.2, "high": 0.4, "front": 1.0,
              "violation": 0.0, "reason": "number 1 by bias"} for name in names[1]]  # fmt: skip

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from onmodel.errors import StateError
-from onmodel.progress import Progress
 from onmodel.report.build import build_report, page_of, write_summary
 from onmodel.report.grid import build_grid, missed
 from onmodel.report.pictures import Thumbnails, encode
@@ -53,7 +52,7 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def page(source: ReportSource, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("report")
-    build_report(source, folder, Progress())
+    build_report(source, folder)
     return (folder / "index.html").read_text(encoding="utf-8")
 
 
@@ -85,7 +84,7 @@ def test_every_section_is_there_and_linked(reader: Reader) -> None:
 
 def test_what_people_wrote_is_escaped(source: ReportSource, page: str, tmp_path: Path) -> None:
     assert "<b>& at ease</b>" not in page and "&lt;b&gt;&amp; at ease&lt;/b&gt;" in page  # of the best pictures
-    build_report(replace(source, title="</title><script>x", recipe_text="</pre><script>y"), tmp_path, Progress())
+    build_report(replace(source, title="</title><script>x", recipe_text="</pre><script>y"), tmp_path)
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "<script>x" not in text and "<script>y" not in text and text.count("<script>") == 1
 
@@ -98,7 +97,7 @@ def test_numbers_of_the_page_are_those_of_the_evaluation(source: ReportSource, r
 
 
 def test_the_same_run_gives_the_same_bytes_in_another_folder(page: str, tmp_path: Path) -> None:
-    build_report(made_up(tmp_path / "elsewhere"), tmp_path / "report", Progress())
+    build_report(made_up(tmp_path / "elsewhere"), tmp_path / "report")
     assert (tmp_path / "report" / "index.html").read_text(encoding="utf-8") == page
 
 
@@ -109,7 +108,7 @@ def test_no_path_of_the_machine_is_told(source: ReportSource, page: str) -> None
 def test_a_run_without_release_or_evaluation_has_a_page(source: ReportSource, tmp_path: Path) -> None:
     bare = replace(source, evaluations={}, selections={}, merges={}, searches={}, datasets={}, training={}, final=None,
                    confirm=None, release=None, lineage=None)  # fmt: skip
-    build_report(bare, tmp_path, Progress())
+    build_report(bare, tmp_path)
     assert "Nothing was compared" in (tmp_path / "index.html").read_text(encoding="utf-8")
     write_summary(bare, tmp_path / "summary.json")
     assert json.loads((tmp_path / "summary.json").read_text())["models"] == []
@@ -209,5 +208,5 @@ def test_a_lost_picture_stops_the_report_and_leaves_the_old_one(source: ReportSo
         picture.unlink()
     (tmp_path / "index.html").write_text("old")
     with pytest.raises(StateError, match="cannot be read"):
-        build_report(replace(source, folders={**source.folders, "fresh": tmp_path / "fresh"}), tmp_path, Progress())
+        build_report(replace(source, folders={**source.folders, "fresh": tmp_path / "fresh"}), tmp_path)
     assert (tmp_path / "index.html").read_text() == "old"

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from onmodel.evaluate.observers.colour import SECTORS
-from onmodel.progress import Progress
 from onmodel.report import heat
 from onmodel.report.build import build_report
 from onmodel.report.source import ReportSource, axes_of, label
@@ -23,7 +22,7 @@ from tests.report.test_build import Reader
 @pytest.fixture(scope="module")
 def folder(source: ReportSource, tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("project") / "report"
-    build_report(source, found, Progress())
+    build_report(source, found)
     return found
 
 

@@ -45,6 +45,11 @@ if (rows) {
     articles.forEach((article) => { article.hidden = kind !== "" && article.dataset.kind !== kind; });
     all("[data-seed]", rows).forEach((one) => { one.hidden = one.dataset.seed !== seed; });
     $("#count").textContent = `${articles.filter((article) => !article.hidden).length} of ${articles.length} prompts`;
+    all("[data-of]", rows).forEach((figure) => {
+      const chosen = figure.dataset.of === model();
+      figure.classList.toggle("final", chosen);
+      if (chosen) figure.parentElement.scrollLeft = figure.offsetLeft - figure.parentElement.offsetLeft - 116; // and its neighbour
+    });
   };
   $("#tools").addEventListener("input", arrange);
   models.forEach((select) => select.addEventListener("input", arrange));
@@ -115,7 +120,7 @@ if (pair) {
     put($("#over"), article, left.at);
     $("#words").textContent = put($("#under"), article, right.at).dataset.text;
     [["#left-name", left], ["#right-name", right]].forEach(([id, one]) => { $(id).textContent = one.name; });
-    const found = (changes[names[left.name]] || {})[names[right.name]];
+    const found = (changes[names[right.name]] || {})[names[left.name]];
     $("#changes").hidden = !found;
     $("#no-changes").hidden = Boolean(found);
     if (!found) return;
