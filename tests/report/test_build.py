@@ -18,7 +18,7 @@ from onmodel.report.pictures import Thumbnails, encode
 from onmodel.report.source import ReportSource
 from tests.report.synthetic import made_up
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 
 
 class Reader(HTMLParser):
@@ -208,5 +208,8 @@ def test_a_lost_picture_stops_the_report_and_leaves_the_old_one(source: ReportSo
         picture.unlink()
     (tmp_path / "index.html").write_text("old")
     with pytest.raises(StateError, match="cannot be read"):
-        build_report(replace(source, folders={**source.folders, "fresh": tmp_path / "fresh"}), tmp_path)
+        build_report(
+            replace(source, folders={**source.folders, "fresh": tmp_path / "fresh"}, project=Path(tmp_path.anchor)),
+            tmp_path,
+        )
     assert (tmp_path / "index.html").read_text() == "old"

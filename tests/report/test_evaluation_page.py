@@ -101,8 +101,8 @@ def test_any_two_models_differ_on_the_page_and_in_the_csv_by_the_same(folder: Pa
             assert math.isclose(float(back["gain"]), -one.gain)
     against = {"better": "worse", "worse": "better"}
     for key, row in lines.items():
-        back = lines[key[1], key[0], key[2]]["outcome"]
-        assert back == against.get(row["outcome"], row["outcome"])
+        turned = lines[key[1], key[0], key[2]]["outcome"]
+        assert turned == against.get(row["outcome"], row["outcome"])
 
 
 def test_many_models_are_compared_with_the_shown_one_only() -> None:
