@@ -144,7 +144,7 @@ def _copies(source: ReportSource, thumbnails: Thumbnails) -> dict[str, dict[str,
             continue
         pairs = [
             {
-                "similarity": decimal(one["similarity"], 2),
+                "similarity": decimal(one["similarity"], 3),
                 "over": one["similarity"] > told["threshold"],
                 "prompt": one["prompt"],
                 "seed": one["seed"],
@@ -155,7 +155,7 @@ def _copies(source: ReportSource, thumbnails: Thumbnails) -> dict[str, dict[str,
             for one in told["nearest"]
             if one["training"] in training
         ]
-        found[row["name"]] = {"threshold": decimal(told["threshold"], 2), "pairs": pairs}
+        found[row["name"]] = {"threshold": decimal(told["threshold"], 3), "pairs": pairs}
     return found
 
 
