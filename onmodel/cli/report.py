@@ -37,7 +37,8 @@ def command(
             raise InputError("project", folder, f"has nothing of {recipe}; `onmodel run {recipe}` makes it")
         missing = [name for name in found.stages if name not in result.artifacts]
         if missing:
-            talk.print(f"not done yet and left out: {', '.join(missing)}", highlight=False, markup=False)
+            told = f"not done yet and left out: {', '.join(missing)}"
+            talk.print(told, highlight=False, markup=False, soft_wrap=True)
         write_results(found, opened, result, Console(stderr=as_json))
     if as_json:
         print((folder / "summary.json").read_text(encoding="utf-8"))
