@@ -114,12 +114,7 @@ def run(
         if step.name not in wanted:
             continue
         inputs = Inputs({s: result.artifacts[s] for s in _stages(step.settings.needs())})
-        key = hash_json({
-            "code": CODE_VERSION, "name": step.name, "settings": step.settings.model_dump(mode="json"),
-            "inputs": {name: artifact.hash for name, artifact in inputs.artifacts.items()},
-            "seed": recipe.seed, "date": recipe.date, "base": base_sha256, "threads": recipe.threads,
-            "character": recipe.character.model_dump(mode="json"),
-        })  # fmt: skip
+        key = _key(step, inputs, recipe, base_sha256)
         if processes.agree(project.ledger.finished(key) is None):
             progress.console.print(f"[bold]{step.verb}[/bold] {step.name}", highlight=False)
             context = functools.partial(_context, step, key, recipe, project, progress, processes, family, base_sha256)
@@ -133,6 +128,36 @@ def run(
         result.artifacts[step.name] = project.object(done.kind, done.artifact)
         result.seconds[step.name] = done.seconds
     return result
+
+
+def finished(recipe: Recipe, project: Project, progress: Progress) -> Result:
+    """What the ledger has of a recipe, without running anything: stages that are not done, and all after, are left out.
+
+    Raises InputError when the recipe is wrong or its base's files are not there.
+    """
+    steps = make_plan(recipe)
+    _, base_sha256 = base_of(recipe, progress)
+    result = Result({}, {})
+    for step in steps:
+        needs = list(_stages(step.settings.needs()))
+        if not all(name in result.artifacts for name in needs):
+            continue
+        inputs = Inputs({name: result.artifacts[name] for name in needs})
+        done = project.ledger.finished(_key(step, inputs, recipe, base_sha256))
+        if done is not None:
+            result.artifacts[step.name] = project.object(done.kind, done.artifact)
+            result.seconds[step.name] = done.seconds
+    return result
+
+
+def _key(step: Step, inputs: Inputs, recipe: Recipe, base_sha256: str) -> str:
+    """The hash of all that decides what a stage makes."""
+    return hash_json({
+        "code": CODE_VERSION, "name": step.name, "settings": step.settings.model_dump(mode="json"),
+        "inputs": {name: artifact.hash for name, artifact in inputs.artifacts.items()},
+        "seed": recipe.seed, "date": recipe.date, "base": base_sha256, "threads": recipe.threads,
+        "character": recipe.character.model_dump(mode="json"),
+    })  # fmt: skip
 
 
 def _context(

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -65,6 +66,34 @@ def test_a_second_run_does_nothing_again_and_writes_the_same(project: Path) -> N
         "nothing but the plan is said, for nothing was done"
     )
     assert (released_weights(project), (project / "report" / "index.html").read_bytes()) == before
+
+
+def test_the_report_is_written_again_from_what_is_done(project: Path, tmp_path: Path) -> None:
+    pages = {file.name: file.read_bytes() for file in (project / "report").iterdir()}
+    assert {"index.html", "evaluation-candidates.html", "evaluation-candidates-scores.csv"} <= set(pages)
+    shutil.rmtree(project / "report")
+    run = onmodel("report", RECIPE, "--project", project, "--json")
+    assert run.returncode == 0, run.stderr
+    assert {file.name: file.read_bytes() for file in (project / "report").iterdir()} == pages
+    assert json.loads(run.stdout) == json.loads((project / "summary.json").read_text())
+    run = onmodel("report", RECIPE, "--project", tmp_path)
+    assert run.returncode == 2 and "no project folder" in run.stderr and not list(tmp_path.iterdir())
+
+
+def test_what_is_not_done_is_left_out_of_the_report(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project, tmp_path / "partly")
+    with sqlite3.connect(tmp_path / "partly" / "onmodel.db") as ledger:
+        ledger.execute("DELETE FROM runs WHERE stage IN ('refined', 'release')")
+    shutil.rmtree(tmp_path / "partly" / "report")
+    run = onmodel("report", RECIPE, "--project", tmp_path / "partly")
+    assert run.returncode == 0, run.stderr
+    assert "left out: refined, confirmed, release" in run.stderr
+    pages = {file.name for file in (tmp_path / "partly" / "report").glob("*.html")}
+    assert pages == {"index.html", "evaluation-candidates.html"}
+    with sqlite3.connect(tmp_path / "partly" / "onmodel.db") as ledger:
+        ledger.execute("DELETE FROM runs")
+    run = onmodel("report", RECIPE, "--project", tmp_path / "partly")
+    assert run.returncode == 2 and "has nothing of" in run.stderr
 
 
 def test_the_release_stage_alone_says_where_the_release_lies(project: Path) -> None:

@@ -8,7 +8,21 @@ import sys
 import typer
 
 from onmodel import __version__
-from onmodel.cli import base, dataset, doctor, lineage, merge, metrics, prove, rebuild, release, run, stage, verify
+from onmodel.cli import (
+    base,
+    dataset,
+    doctor,
+    lineage,
+    merge,
+    metrics,
+    prove,
+    rebuild,
+    release,
+    report,
+    run,
+    stage,
+    verify,
+)
 from onmodel.errors import OnmodelError
 from onmodel.stages import VERBS
 
@@ -30,6 +44,7 @@ app.command("verify")(verify.command)
 app.command("lineage")(lineage.command)
 app.command("prove")(prove.command)
 app.command("rebuild")(rebuild.command)
+app.command("report")(report.command)
 app.command("doctor")(doctor.command)
 app.command("export-base")(base.command)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from onmodel.character import Character
 from onmodel.errors import InputError
+from onmodel.evaluate.answers import Answers, answers
 from onmodel.evaluate.axes import AXES, Result, evaluate_axis
 from onmodel.evaluate.axes.base import Evidence, References, Training, Unavailable
 from onmodel.evaluate.features import Features, measure, open_picture
@@ -41,6 +42,7 @@ class Assessed:
 
     axes: dict[str, Result | Unavailable]
     pictures: dict[str, list[list[Path]]]
+    answers: Answers
 
     def scores(self, signature: str) -> dict[str, dict[str, Any]]:
         """Axis → Score as JSON values; an unavailable one has the value None and says why."""
@@ -126,7 +128,7 @@ class Assessor:
             base = self._arms(("D", "BN"), None, task)
             again = other._arm("D", None, task)
         found = self._measured(base | {"L": again, "N": base["BN"]}, ())
-        return Assessed(found.axes, {"R": again[0]})
+        return Assessed(found.axes, {"R": again[0]}, found.answers)
 
     def _measured(self, arms: Mapping[str, Looked], shown: Sequence[str]) -> Assessed:
         evidence = Evidence(
@@ -144,7 +146,7 @@ class Assessor:
                 axes[id] = evaluate_axis(id, evidence)
             except Unavailable as why:
                 axes[id] = why
-        return Assessed(axes, {letter: arms[letter][0] for letter in shown})
+        return Assessed(axes, {letter: arms[letter][0] for letter in shown}, answers(evidence))
 
     def _arms(self, letters: Sequence[str], model: Model | None, task: Task) -> dict[str, Looked]:
         return {letter: self._arm(letter, model, task) for letter in letters}

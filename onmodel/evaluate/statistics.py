@@ -7,6 +7,7 @@ sign-flip permutations; what is resampled is prompts. docs/statistics.md says ho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -152,6 +153,7 @@ def front_membership(costs_bma: np.ndarray) -> np.ndarray:
     return np.asarray(np.mean([pareto_front(costs) for costs in costs_bma], axis=0))
 
 
+@lru_cache(8)
 def _flips(n: int, seed: int) -> tuple[np.ndarray, int]:
     """Signs [K, n] and 1 when they are drawn, 0 when they are all. A flip and its mirror image give the same |sum|, so
     the first sign stays."""

@@ -1,38 +1,63 @@
-"""The report of a run: one page that needs no network, and summary.json. No clock enters either."""
+"""The report of a run: index.html, a page for each evaluation and tuning, and summary.json. No network, no clock."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from onmodel.hashing import write_atomic, write_json
-from onmodel.report import plots
-from onmodel.report.grid import build_grid, hero
+from onmodel.report import evaluation_page, plots, tuning_page
+from onmodel.report.board import board, missing, table_of
+from onmodel.report.grid import hero
 from onmodel.report.history import choices, data_sets, merges, searches
 from onmodel.report.lineage_svg import draw_lineage, facts
+from onmodel.report.numbers import write_differences, write_looks, write_prompts, write_scores
 from onmodel.report.pictures import Thumbnails
-from onmodel.report.source import UNAVAILABLE, Axis, ReportSource, axes_of, capital, label, stage_of
-from onmodel.report.table import build_table, print_table
-from onmodel.report.verdict import WORDS, Comparison, comparisons, summary, verdict
+from onmodel.report.source import ReportSource, axes_of, label, stage_of
+from onmodel.report.table import print_table
+from onmodel.report.verdict import comparisons, differences, summary, verdict
 
 __all__ = ["ReportSource", "build_report", "print_table", "verdict", "write_summary"]
 
 REPRODUCTION = "reproduction"
-RULE = (
-    "A change counts when the sign-flip test over prompts, adjusted for the {n} axes (Holm), gives p < 0.05; "
-    "else it is too close to call."
-)
+Write = Callable[[str, Mapping[str, Any], str], None]  # template, page, file
 
 
 def build_report(source: ReportSource, folder: Path) -> None:
-    """Write `folder/index.html`. Raises StateError when a picture that an evaluation names is missing."""
+    """Write `folder/index.html` and, for every evaluation and tuning, a page with its numbers as CSV beside it.
+
+    Raises StateError when a picture that an evaluation names is missing; index.html is written last.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("onmodel.report"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    page = environment.get_template("report.html.j2").render(page=page_of(source), strip=plots.strip)
-    write_atomic(folder / "index.html", page.encode())
+    environment.globals["strip"] = plots.strip
+
+    def write(template: str, page: Mapping[str, Any], file: str) -> None:
+        write_atomic(folder / file, environment.get_template(template).render(page=page).encode())
+
+    thumbnails = Thumbnails(source.folders)
+    for name in source.evaluations:
+        _write_evaluation(source, name, thumbnails, folder, write)
+    for name in _tunings(source):
+        write("tuning.html.j2", tuning_page.page_of(source, name), tuning_page.file_of(name))
+        write_looks(source.selections[name], folder / tuning_page.csv_of(name))
+    write("report.html.j2", page_of(source, thumbnails), "index.html")
+
+
+def _write_evaluation(source: ReportSource, name: str, thumbnails: Thumbnails, folder: Path, write: Write) -> None:
+    """The page of one evaluation, and its CSV files."""
+    evaluation, about = source.evaluations[name], source.about(name)
+    assert about.shown is not None
+    found = differences(evaluation, about.shown)
+    files = evaluation_page.files(name)
+    write_scores(evaluation, folder / files["scores"])
+    write_prompts(evaluation, folder / files["prompts"])
+    write_differences(found, evaluation, folder / files["differences"])
+    page = evaluation_page.page_of(about, thumbnails, found) | {"published": name == source.confirm}
+    write("evaluation.html.j2", page, evaluation_page.file_of(name))
 
 
 def write_summary(source: ReportSource, path: Path) -> None:
@@ -46,11 +71,9 @@ def write_summary(source: ReportSource, path: Path) -> None:
                       "verdict": verdict(source)})  # fmt: skip
 
 
-def page_of(source: ReportSource) -> dict[str, Any]:
-    """Everything the templates show, as plain values."""
-    thumbnails = Thumbnails(source.folders)
+def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, Any]:
+    """Everything that index.html shows, as plain values."""
     found = comparisons(source)
-    table = build_table(source)
     page: dict[str, Any] = {
         "title": source.title,
         "character": source.character,
@@ -59,15 +82,15 @@ def page_of(source: ReportSource) -> dict[str, Any]:
         "hero": hero(source, thumbnails),
         "summary": summary(found, source.shown) if source.shown else [],
         "sentences": verdict(source),
-        "board": _board(source, found),
+        "board": board(source, found),
         "evaluation": source.published_name,
-        "table": table,
-        "axis_tips": {column.axis.id: _axis_tip(column.axis) for column in table.columns} if table else {},
-        "missing": _missing(source),
+        **table_of(source),
+        "missing": missing(source),
         "epochs": _epochs(source),
         **_scatters(source),
         "losses": _losses(source),
-        "grid": build_grid(source, thumbnails),
+        "evaluations": _evaluations(source),
+        "tunings": [{"label": label(name), "file": tuning_page.file_of(name)} for name in _tunings(source)],
         "data": data_sets(source, thumbnails),
         "choices": choices(source),
         "merges": merges(source),
@@ -82,7 +105,7 @@ def page_of(source: ReportSource) -> dict[str, Any]:
             ("result", "What changed", True),
             ("table", "All models", page["table"]),
             ("charts", "Training", page["epochs"] or page["scatters"] or page["losses"]),
-            ("pictures", "Pictures", page["grid"]),
+            ("evaluations", "Evaluations", page["evaluations"] or page["tunings"]),
             ("data", "Data", page["data"]),
             ("choices", "Choices", page["choices"] or page["merges"]),
             ("lineage", "Lineage", page["lineage"]),
@@ -98,50 +121,19 @@ def _score(score: Mapping[str, Any]) -> dict[str, Any]:
     return {key: score.get(key) for key in keys}
 
 
-def _board(source: ReportSource, found: Mapping[str, Sequence[Comparison]]) -> dict[str, Any] | None:
-    """The table axis × other model of paired differences, with strips on one scale a row; None without comparisons."""
-    if not found or source.published is None:
-        return None
-    axes = axes_of(source.published)
-    rows = []
-    for index, axis in enumerate(axes):
-        line = [row[index] for row in found.values()]
-        reach = max((max(abs(c.low), abs(c.high)) for c in line if c.outcome != "unavailable"), default=0.0) or 1.0
-        three = plots.interval_of(source.measured[source.shown or ""]["axes"].get(axis.id))
-        now = (axis.text(three[1]), axis.span(three[0], three[2])) if three else ("", UNAVAILABLE)
-        rows.append({"axis": axis, "now": now, "cells": [_board_cell(c, reach) for c in line]})
-    return {"against": list(found), "rows": rows, "rule": RULE.format(n=len(axes))}
-
-
-def _board_cell(comparison: Comparison, reach: float) -> dict[str, Any]:
-    if comparison.outcome == "unavailable":
-        return {"outcome": comparison.outcome, "words": WORDS[comparison.outcome], "strip": "", "change": "", "tip": ""}
-    place = tuple((x / reach + 1) / 2 for x in (comparison.low, comparison.gain, comparison.high))
-    return {
-        "outcome": comparison.outcome, "words": WORDS[comparison.outcome], "change": comparison.change,
-        "strip": plots.strip(place, 0.5, 150), "tip": comparison.sentence,  # type: ignore[arg-type]
-    }  # fmt: skip
-
-
-def _axis_tip(axis: Axis) -> str:
-    """What an axis measures, whence, and its limits."""
-    lines = [f"{axis.title}: {axis.meaning}", axis.record.origin, axis.record.limits]
-    return "\n".join(lines)
-
-
-def _missing(source: ReportSource) -> list[str]:
-    """A sentence for every axis that some model lacks, with the reason."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for row in source.measured.values():
-        for id, score in row["axes"].items():
-            if score["value"] is None:
-                found.setdefault((id, score.get("why", "")), []).append(label(row["name"]))
-    every = len(source.measured)
-    titles = {axis.id: capital(axis.short) for axis in axes_of(source.published)} if source.published else {}
+def _evaluations(source: ReportSource) -> list[dict[str, Any]]:
+    """Every evaluation with its page, the published one first."""
+    names = sorted(source.evaluations, key=lambda name: name != source.published_name)
     return [
-        f"{titles[id]} is unavailable for {', '.join(names) if len(names) < every else 'every model'}: {why}"
-        for (id, why), names in found.items()
-    ]
+        {"name": name, "file": evaluation_page.file_of(name), "facts": evaluation_page.facts(source.evaluations[name]),
+         "published": name == source.confirm}
+        for name in names
+    ]  # fmt: skip
+
+
+def _tunings(source: ReportSource) -> list[str]:
+    """The selections that measured several rounds."""
+    return [name for name, selection in source.selections.items() if "rounds" in selection]
 
 
 def _epochs(source: ReportSource) -> list[dict[str, Any]]:

@@ -17,8 +17,9 @@ from onmodel.stages.base import Inputs
 def write_results(recipe: Recipe, project: Project, result: Result, console: Console) -> None:
     """Publish the release, write summary and report, print the table and where things lie."""
     source = collect(recipe, project, result)
-    write_summary(source, project.folder / "summary.json")
-    build_report(source, project.folder / "report")
+    with Console(stderr=True).status("write the report"):
+        write_summary(source, project.folder / "summary.json")
+        build_report(source, project.folder / "report")
     print_table(source, console)
     for what in ("summary.json", "report/index.html"):
         console.print(f"{project.folder / what}", highlight=False, soft_wrap=True)
@@ -48,7 +49,7 @@ def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
     return ReportSource(
         title=recipe.name,
         recipe_text=recipe.text,
-        stages=recipe.stages,
+        stages={name: recipe.stages[name] for name in result.artifacts},
         character=recipe.character,
         evaluations=_read(result, "evaluation.json"),
         selections=_read(result, "selection.json"),

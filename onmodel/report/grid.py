@@ -1,4 +1,8 @@
-"""The paired pictures: one row a prompt, one column a model or control, the same noise across; worst prompts first."""
+"""The paired pictures: one row a prompt, one column a model or control, the same noise across; worst prompts first.
+
+Under a picture stands what it missed: where the tagger is surer of another value than of the asked one, and where the
+identity model does not take her for the character.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +13,16 @@ from onmodel.report.source import Axis, ReportSource, axes_of, label
 
 PAGE_PICTURES = 8_000_000  # characters of data URIs that the grid may add to the page
 HERO = 8
+WORDS_OF = {"R": "D", "Z": "L"}  # whose words a control without its own is asked in
 UNKNOWN = -1.0  # badness of a prompt that an axis says nothing of: behind all others
-ARMS = {"N": "no trigger", "B": "base, same prompt", "D": "base, design in words"}
+FIRST = ("reproduction", "responsiveness")  # what makes a prompt the worst: not her, or not what was asked
+ARMS = {
+    "N": "no trigger",
+    "B": "base, same prompt",
+    "D": "base, design in words",
+    "R": "base, other noise",
+    "Z": "null LoRA",
+}
 
 
 @dataclass(frozen=True)
@@ -25,35 +37,37 @@ class Column:
 
 @dataclass(frozen=True)
 class GridCell:
-    """What one button shows; `uris` one per seed."""
+    """What one button shows; `uris` and `misses` (what that picture missed) one per seed; `model` for arm L."""
 
     label: str
+    model: str | None
     role: str
     text: str
     scores: str
     uris: Sequence[str]
+    misses: Sequence[str]
 
 
 @dataclass(frozen=True)
 class GridRow:
-    """One prompt; `orders`: sort key → rank."""
+    """One prompt; `orders`: model → rank of the prompt (0 is worst) for each of the grid's `keys`."""
 
     id: str
     kind: str
     text: str
-    scores: Sequence[Mapping[str, str]]
-    orders: Mapping[str, int]
+    orders: Mapping[str, Sequence[int]]
     cells: Sequence[GridCell]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The whole section; `left_out` says what did not fit on the page."""
+    """The whole section; `keys`: sort key → its words; `left_out` says what did not fit on the page."""
 
     rows: Sequence[GridRow]
     seeds: Sequence[int]
     kinds: Sequence[str]
-    orders: Sequence[Axis]
+    keys: Mapping[str, str]
+    columns: Sequence[str]
     width: int
     height: int
     left_out: str
@@ -64,30 +78,32 @@ def build_grid(source: ReportSource, thumbnails: Thumbnails, budget: int = PAGE_
     evaluation, stage = source.published, source.published_name
     if evaluation is None or stage is None or source.shown is None:
         return None
-    shown = source.measured[source.shown]
-    axes = [axis for axis in axes_of(evaluation) if _per_prompt(shown, axis)]
+    axes = [axis for axis in axes_of(evaluation) if _per_prompt(source.measured[source.shown], axis)]
     prompts, all_seeds = evaluation["plan"]["prompts"], evaluation["plan"]["seeds"]
-    orders = _orders(shown, axes, prompts)
-    worst_first = sorted(prompts, key=lambda prompt: orders[prompt["id"]]["overall"])
+    orders = {name: _orders(row, axes, prompts) for name, row in source.measured.items()}
+    shown = orders[source.shown]
+    worst_first = sorted(prompts, key=lambda prompt: shown[prompt["id"]]["asked"])
     columns = _columns(source)
     kept, seeds = _fit(stage, worst_first, columns, len(all_seeds), thumbnails, budget)
+    keys = {
+        "asked": "worst at being her and doing what is asked", "overall": "worst over all axes",
+        **{axis.id: f"worst {axis.short}" for axis in axes}, "plan": "as planned",
+    }  # fmt: skip
     rows = [
         GridRow(
             id=prompt["id"],
             kind=prompt["kind"],
             text=prompt["text"]["L"],
-            scores=_scores(shown, axes, prompt["id"]),
-            orders=orders[prompt["id"]],
-            cells=[
-                _cell(stage, column, prompt, seeds, axes, thumbnails) for column in columns if _files(column, prompt)
-            ],
+            orders={name: [ranks[prompt["id"]][key] for key in keys] for name, ranks in orders.items()},
+            cells=[_cell(stage, column, prompt, seeds, axes, thumbnails) for column in columns],
         )
         for prompt in kept
     ]
     width, height = evaluation["plan"]["size"]
     kinds = list(dict.fromkeys(prompt["kind"] for prompt in kept))
     left_out = _left_out(len(kept), len(prompts), seeds, len(all_seeds))
-    return Grid(rows, all_seeds[:seeds], kinds, axes, width, height, left_out)
+    names = [column.label for column in columns]
+    return Grid(rows, all_seeds[:seeds], kinds, keys, names, width, height, left_out)
 
 
 def hero(source: ReportSource, thumbnails: Thumbnails) -> list[dict[str, Any]]:
@@ -118,8 +134,9 @@ def _columns(source: ReportSource) -> list[Column]:
     columns = [Column(label(row["name"]), "model", "L", row) for row in models[:-1]]
     columns.append(Column(label(source.shown or ""), "final", "L", models[-1]))
     columns.append(Column(f"{label(source.shown or '')}, {ARMS['N']}", "aside", "N", models[-1]))
-    for at, (arm, row) in enumerate(sorted((source.published or {})["controls"].items())):
-        columns.append(Column(ARMS.get(arm, f"control {arm}"), "model" if at else "aside", arm, row))
+    controls = sorted((source.published or {})["controls"].items())
+    for at, (arm, row) in enumerate((arm, row) for arm, row in controls if row["pictures"].get(arm)):
+        columns.append(Column(ARMS[arm], "model" if at else "aside", arm, row))
     return columns
 
 
@@ -160,13 +177,31 @@ def _cell(
     thumbnails: Thumbnails,
 ) -> GridCell:
     scores = [] if column.arm == "N" else _scores(column.row, axes, prompt["id"])  # the numbers are those of arm L
+    files = _files(column, prompt)[:seeds]
     return GridCell(
         label=column.label,
+        model=column.row["name"] if column.arm == "L" else None,
         role=column.role,
-        text=prompt["text"][column.arm],
+        text=prompt["text"][WORDS_OF.get(column.arm, column.arm)],
         scores=" \N{MIDDLE DOT} ".join(f"{score['title']} {score['text']}" for score in scores),
-        uris=[thumbnails.encoded(stage, file) for file in _files(column, prompt)[:seeds]],
+        uris=[thumbnails.encoded(stage, file) for file in files],
+        misses=["" if column.arm == "N" else ", ".join(missed(column.row, prompt, seed)) for seed in range(len(files))],
     )
+
+
+def missed(row: Mapping[str, Any], prompt: Mapping[str, Any], seed: int) -> list[str]:
+    """What one picture missed: `smile → sad` where sad is the likelier reading, `not her` when it agrees too little."""
+    words = []
+    for attribute, readings in row["answers"].get(prompt["id"], {}).items():
+        asked = prompt["asked"][attribute]
+        likeliest = max(readings, key=lambda value: (readings[value][seed], value == asked))
+        if likeliest != asked:
+            words.append(f"{asked} \N{RIGHTWARDS ARROW} {likeliest}")
+    identity = row["details"].get("reproduction", {})
+    agreement = identity.get("agreement", {}).get(prompt["id"])
+    if agreement and agreement[seed] < identity["threshold"]:
+        words.append("not her")
+    return words
 
 
 def _files(column: Column, prompt: Mapping[str, Any]) -> Sequence[str]:
@@ -184,12 +219,16 @@ def _scores(row: Mapping[str, Any], axes: Sequence[Axis], prompt: str) -> list[d
 def _orders(
     row: Mapping[str, Any], axes: Sequence[Axis], prompts: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, int]]:
-    """Rank of every prompt (0 is worst): per axis, as planned, and over all axes by mean relative cost."""
+    """Rank of every prompt (0 is worst): per axis, as planned, and by mean relative cost over FIRST and all axes."""
     ids = [prompt["id"] for prompt in prompts]
     badness = {axis.id: _badness(axis, _per_prompt(row, axis)) for axis in axes}
-    overall = {id: _mean([values[id] for values in badness.values() if id in values]) for id in ids}
+    keys = {"asked": [id for id in badness if id in FIRST], "overall": list(badness)}
+    joined = {
+        key: {id: _mean([badness[axis][id] for axis in of if id in badness[axis]]) for id in ids}
+        for key, of in keys.items()
+    }
     ranks: dict[str, dict[str, int]] = {id: {"plan": at} for at, id in enumerate(ids)}
-    for key, values in {"overall": overall, **badness}.items():
+    for key, values in {**joined, **badness}.items():
         for rank, id in enumerate(sorted(ids, key=lambda id: values.get(id, UNKNOWN), reverse=True)):
             ranks[id][key] = rank
     return ranks

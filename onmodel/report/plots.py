@@ -57,10 +57,31 @@ def epochs(axis: Axis, evaluation: Mapping[str, Any], stages: Sequence[str], cho
     parts = [_frame(x, y, "epoch"), _level(y(axis.ideal), "ideal", "ideal")]
     if control:
         parts.append(_level(y(control[1]), "base D", "control"))
-    for index, (stage, points) in enumerate(series.items()):
+    for index, points in enumerate(series.values()):
         if points:
-            parts += _line(index % COLOURS, stage, points, axis, x, y, chosen)
+            parts += _line(index % COLOURS, points, axis, x, y, chosen)
     return _chart(WIDTH, HEIGHT, f"{axis.title} over epochs", parts)
+
+
+def dose(axis: Axis, rows: Sequence[Mapping[str, Any]], chosen: Sequence[str]) -> Markup | None:
+    """One axis over the LoRA weight, a curve for each checkpoint with its 95 % band; the chosen points are ringed.
+
+    `rows` have name, model, weight and axes. None when no row has a value.
+    """
+    series: dict[str, list[tuple[str, float, Interval]]] = {row["model"]: [] for row in rows}
+    for row in sorted(rows, key=lambda row: float(row["weight"])):
+        if three := interval_of(row["axes"].get(axis.id)):
+            series[row["model"]].append((row["name"], float(row["weight"]), three))
+    found = [point for points in series.values() for point in points]
+    if not found:
+        return None
+    x = Scale.around([weight for _, weight, _ in found], LEFT, WIDTH - RIGHT)
+    y = Scale.around([v for *_, three in found for v in three] + [axis.ideal], HEIGHT - BOTTOM, TOP)
+    parts = [_frame(x, y, "weight"), _level(y(axis.ideal), "ideal", "ideal")]
+    for index, points in enumerate(series.values()):
+        if points:
+            parts += _line(index % COLOURS, points, axis, x, y, chosen)
+    return _chart(WIDTH, HEIGHT, f"{axis.title} over the LoRA weight", parts)
 
 
 def scatter(x_axis: Axis, y_axis: Axis, evaluation: Mapping[str, Any], marked: Sequence[str]) -> Markup | None:
@@ -157,7 +178,7 @@ def _series(axis: Axis, evaluation: Mapping[str, Any], stage: str) -> list[tuple
     return sorted(found, key=lambda point: point[1])
 
 
-def _line(index: int, stage: str, points: Sequence[tuple[str, float, Interval]], axis: Axis, x: Scale, y: Scale,
+def _line(index: int, points: Sequence[tuple[str, float, Interval]], axis: Axis, x: Scale, y: Scale,
           chosen: Sequence[str]) -> list[Markup]:  # fmt: skip
     upper = [(x(epoch), y(high)) for _, epoch, (_, _, high) in points]
     lower = [(x(epoch), y(low)) for _, epoch, (low, _, _) in points]

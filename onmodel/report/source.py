@@ -1,7 +1,7 @@
 """What a report is made from, and the plain readings of it: axes, models, roles. It reads no clock and no network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,10 @@ class ReportSource:
     release: Path | None
     project: Path
     lineage: Lineage | None
+
+    def about(self, evaluation: str) -> "ReportSource":
+        """The same run told by another of its evaluations."""
+        return replace(self, confirm=evaluation)
 
     @property
     def published_name(self) -> str | None:

@@ -6,6 +6,7 @@ A change counts when the sign-flip test, adjusted over the axes (Holm), says so;
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from onmodel.report.svg import decimal
 LEVEL = 0.05
 FEWEST = 2  # prompts below which nothing is compared
 BEST_PARENT = "best parent"
+EVERY_PAIR = 16  # models, up to which every pair is compared
 
 Outcome = Literal["better", "worse", "close", "unavailable"]
 DECIDED: Sequence[Outcome] = ("better", "worse", "close")
@@ -63,6 +65,11 @@ class Comparison:
         moved = f"{self._moved()} {self._text(abs(self.gain)).lstrip('+')}, {self._span(low, high)}"
         return f"{self.outcome} than {label(self.against)} ({moved}, {p})"
 
+    def turned(self, against: str) -> "Comparison":
+        """The same comparison from the other side; `against` is the model that it was about."""
+        other: Outcome = {"better": "worse", "worse": "better"}.get(self.outcome, self.outcome)  # type: ignore[assignment]
+        return replace(self, against=against, outcome=other, gain=-self.gain, low=-self.high, high=-self.low)
+
     def _span(self, low: float, high: float) -> str:
         return f"{self._text(low)}\N{HORIZONTAL ELLIPSIS}{self._text(high)}"
 
@@ -106,6 +113,25 @@ def compare(axis: Axis, evaluation: Mapping[str, Any], model: str, against: str 
     found = paired(b, a)
     gain, low, high = (axis.record.fault * x for x in (found.mean.value, found.mean.low, found.mean.high))
     return Comparison(axis, against, "close", gain, low, high, found.p)
+
+
+def differences(evaluation: Mapping[str, Any], shown: str) -> dict[tuple[str, str], list[Comparison]]:
+    """(a, b) → a against b on every axis, p adjusted over the axes of the pair: every pair, both ways round.
+
+    Beside more than EVERY_PAIR models only the pairs with `shown`.
+    """
+    axes = axes_of(evaluation)
+    found = {}
+    for a, b in pairs([row["name"] for row in evaluation["models"]], shown):
+        found[a, b] = adjusted([compare(axis, evaluation, a, b) for axis in axes])
+        found[b, a] = [one.turned(a) for one in found[a, b]]
+    return found
+
+
+def pairs(names: Sequence[str], shown: str) -> list[tuple[str, str]]:
+    """The pairs of models that a page compares, one way round."""
+    every = len(names) <= EVERY_PAIR
+    return [(a, b) for a, b in combinations(names, 2) if every or shown in (a, b)]
 
 
 def adjusted(row: Sequence[Comparison]) -> list[Comparison]:

@@ -114,7 +114,7 @@ def _floors(assessor: Assessor, model: Model, context: Context) -> dict[str, Ass
     path = context.scratch / "null.safetensors"
     write_null(model.path, path, context.family().spec, context.seed)
     (null,), _ = assessor.assess([Model("null", path, sha256_file(path))])
-    return {"R": assessor.reseeded(), "Z": Assessed(null.axes, {"Z": null.pictures["L"]})}
+    return {"R": assessor.reseeded(), "Z": Assessed(null.axes, {"Z": null.pictures["L"]}, null.answers)}
 
 
 def make_assessor(
@@ -153,6 +153,7 @@ def _row(found: Assessed, prompts: Sequence[Prompt], signature: str, out: Path) 
         "axes": found.scores(signature),
         "per_prompt": {id: result.per_prompt for id, result in results.items()},
         "details": {id: result.details for id, result in results.items()},
+        "answers": found.answers,
         "pictures": pictures,
     }
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from onmodel.evaluate.assess import Assessor
-from onmodel.evaluate.axes import Result
+from onmodel.evaluate.axes import AXES, Result
 from onmodel.evaluate.halving import RUNGS, Candidate, Rung, candidates, halve, most_looks
 from onmodel.evaluate.selection import Wishes
 from onmodel.hashing import write_json
@@ -56,15 +56,24 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     prompts = wide_suite(context.character, vocabulary_of(context.base_name))
     assessor = replace(make_assessor(inputs, settings, "choose", RUNGS[0].seeds, context), prompts=prompts)
 
+    looks: list[list[dict[str, Any]]] = []
+
     def measure(chosen: Sequence[Candidate], rung: Rung) -> list[dict[str, Any]]:
-        return _rows(replace(assessor, prompts=prompts[: rung.prompts], seeds=rung.seeds), chosen)
+        rows = _rows(replace(assessor, prompts=prompts[: rung.prompts], seeds=rung.seeds), chosen)
+        looks.append([{"name": one.name, "model": one.model.name, "weight": one.weight, "axes": row["axes"]}
+                      for one, row in zip(chosen, rows, strict=True)])  # fmt: skip
+        return rows
 
     wishes = Wishes(1, settings.at_least, settings.at_most)
     found, rounds = halve(models, settings.weights, measure, wishes, context.seed)
     say(found, context)
     (winner,) = [one for one in candidates(models, settings.weights) if one.name == found.chosen[0]]
     plan = replace(assessor, seeds=RUNGS[-1].seeds).plan
-    told = {"weight": winner.weight, "rounds": [asdict(one) for one in rounds]}
+    told = {
+        "weight": winner.weight,
+        "rounds": [asdict(one) | {"measured": look} for one, look in zip(rounds, looks, strict=True)],
+        "records": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
+    }
     write_json(context.out / "selection.json", {**report(found, plan.signature(), wishes), **told})
     file = f"{winner.model.sha256}.safetensors"
     keep_file(winner.model.path, context.out / file)

@@ -107,7 +107,6 @@ def test_style_pull_and_default_expression_are_told_in_the_details() -> None:
     assert pulled.interval.value < 0.3  # it follows when a style is asked
     locked = measured("expression", "expression").details
     assert locked["default"] == "smile" and locked["default_lock"] > 0.4
-    assert locked["confusion"]["angry"]["smile"] > 0.8
 
 
 def test_missing_observers_arms_and_references_are_said_not_guessed() -> None:

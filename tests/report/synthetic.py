@@ -8,6 +8,7 @@ from PIL import Image
 
 from onmodel.character import Author, Character
 from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.observers.colour import SECTORS
 from onmodel.evaluate.selection import RULE
 from onmodel.evaluate.statistics import geometric_interval, mean_interval
 from onmodel.hashing import sha256_bytes
@@ -50,7 +51,12 @@ STAGES: dict[str, dict[str, Any]] = {
         "dataset": "pictures",
         "data": [{"subset": "backgwa_alignment"}],
     },
-    "fresh": {"do": "evaluate", "models": ["preview", "release_1", "five", "merged", "refined"]},
+    "fresh": {
+        "do": "evaluate",
+        "models": ["preview", "release_1", "five", "merged", "refined"],
+        "training": ["pictures"],
+    },
+    "dosed": {"do": "tune", "models": ["release_2@*"]},
     "release": {"do": "release", "model": "refined@10", "evaluation": "fresh"},
 }
 # How on-model each model is, 0..1; every number and every picture follows from it.
@@ -82,6 +88,7 @@ def made_up(
     folders = {name: folder / "objects" / name for name in STAGES}
     candidates = ["preview@20", "release_1@20", *(f"release_2@{epoch}" for epoch in epochs)]
     chosen = ["preview@20", "release_1@20", *(f"release_2@{epoch}" for epoch in epochs[-2:])]
+    pictures = data_set(folders["pictures"])
     release = folder / "release" / "backgwa"
     for file, text in (("backgwa.safetensors", "weights"), ("README.md", "# card"), ("images/01.png", "picture")):
         (release / file).parent.mkdir(parents=True, exist_ok=True)
@@ -93,14 +100,15 @@ def made_up(
         character=character(),
         evaluations={
             "candidates": evaluation(folders["candidates"], "choose", candidates, max(prompts // 2, 3), 1),
-            "fresh": evaluation(
-                folders["fresh"], "fresh", [*chosen, "merged", "refined@5", "refined@10"], prompts, seeds
+            "fresh": copied(
+                evaluation(folders["fresh"], "fresh", [*chosen, "merged", "refined@5", "refined@10"], prompts, seeds),
+                pictures,
             ),
         },
         folders=folders,
-        selections={"five": selection(candidates, chosen)},
+        selections={"five": selection(candidates, chosen), "dosed": dosed(epochs[-2:])},
         training={name: training(table["epochs"]) for name, table in STAGES.items() if table["do"] == "train"},
-        datasets={"pictures": data_set(folders["pictures"])},
+        datasets={"pictures": pictures},
         merges={"merged": merge(chosen)},
         searches={"merged": search(chosen)},
         seconds={name: 3.0 + 41.7 * (len(name) % 4) for name in STAGES},
@@ -214,8 +222,84 @@ def model(
         "sha256": sha256_bytes(name.encode()),
         "axes": axes,
         "per_prompt": {axis: dict(zip(ids, map(float, found), strict=True)) for axis, found in values.items()},
+        "details": details(prompts, seeds, level, values["reproduction"]),
+        "answers": {row["id"]: answers(row, seeds, level) for row in prompts},
         "pictures": arms,
     }
+
+
+def answers(row: dict[str, Any], seeds: int, level: float) -> dict[str, dict[str, list[float]]]:
+    """The better a model, the surer the asked value; the rest goes to the next value, more of it at the second seed."""
+    ((attribute, asked),) = row["asked"].items()
+    values = list(dict.fromkeys(value for name, found in KINDS.values() if name == attribute for value in found))
+    other = values[(values.index(asked) + 1) % len(values)]
+    sure = [round(min(1.0, level + 0.3 - 0.2 * seed), 3) for seed in range(seeds)]
+    return {attribute: {value: sure if value == asked else [round(1 - one, 3) for one in sure] if value == other
+                        else [0.0] * seeds for value in values}}  # fmt: skip
+
+
+def details(prompts: list[dict[str, Any]], seeds: int, level: float, hits: np.ndarray) -> dict[str, Any]:
+    """What the axes tell beside their numbers: yellow gained and blue lost, more so in the background."""
+    away = 1 - level
+    gained = [9 * away if hue == "yellow" else -3 * away if hue == "blue" else 0.0 for hue in SECTORS]
+    by_prompt = {
+        row["id"]: {"whole": [one * (1 + at / 10) for one in gained], "background": [2 * one for one in gained]}
+        for at, row in enumerate(prompts)
+        if row["asked"].get("background") != "beach"
+    }
+    regions = {
+        region: dict(zip(SECTORS, np.mean([one[region] for one in by_prompt.values()], 0).tolist(), strict=True))
+        for region in ("whole", "background")
+    }
+    shifts = {"expression": {"style": 0.3 * away, "framing": 0.0}, "style": {"expression": -0.02}, "framing": {}}
+    agreement = {row["id"]: [float(hit) - 0.1 * seed for seed in range(seeds)]
+                 for row, hit in zip(prompts, hits, strict=True)}  # fmt: skip
+    return {
+        "reproduction": {"threshold": 0.6, "agreement": agreement},
+        "colour_area": regions | {"prompts": by_prompt},
+        "entanglement": {"matrix": shifts},
+    }
+
+
+def copied(evaluation: dict[str, Any], pictures: dict[str, Any]) -> dict[str, Any]:
+    """The same with the nearest training pictures of each model told: the first one is a copy."""
+    names = [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for item in pictures["items"]]
+    for row in evaluation["models"]:
+        prompts = list(row["pictures"]["L"])
+        nearest = [{"prompt": prompts[at], "seed": 0, "similarity": 0.99 - 0.1 * at, "training": names[at]}
+                   for at in range(3)]  # fmt: skip
+        row["details"]["memorisation"] = {"threshold": 0.9, "nearest": nearest}
+    return evaluation
+
+
+def dosed(epochs: tuple[int, ...]) -> dict[str, Any]:
+    """selection.json of a tuning of two checkpoints at three weights; reproduction rises with the weight."""
+
+    def look(epoch: int, weight: float) -> dict[str, Any]:
+        value = weight * epoch / 100
+        score = {"axis": "reproduction", "value": value, "low": value - 0.1, "high": value + 0.1, "n": 12, "arm": "L",
+                 "signature": f"onm|w:{weight:g}"}  # fmt: skip
+        lost = {"axis": "drift", "value": None, "why": "arm N was not generated", "signature": f"onm|w:{weight:g}"}
+        return {"name": f"release_2@{epoch} × {weight:g}", "model": f"release_2@{epoch}", "weight": weight,
+                "axes": {"reproduction": score, "drift": lost}}  # fmt: skip
+
+    looks = [[look(epoch, 1.0) for epoch in epochs],
+             [look(epoch, weight) for epoch in epochs for weight in (0.5, 1.0, 1.2)]]  # fmt: skip
+    names = [[row["name"] for row in rows] for rows in looks]
+    winner = names[1][-1]
+    rounds = [
+        {"rung": {"prompts": 12, "seeds": 2}, "looked": names[0], "kept": names[0],
+         "dropped": {names[0][0]: "worse <by> 0.2"}},
+        {"rung": {"prompts": 24, "seeds": 2}, "looked": names[1], "kept": [winner], "dropped": {}},
+    ]  # fmt: skip
+    rows = [{"name": name, "epoch": None, "chosen": name == winner, "bias": 0.3, "low": 0.2, "high": 0.4, "front": 1.0,
+             "violation": 0.0, "reason": "number 1 by bias"} for name in names[1]]  # fmt: skip
+    return {
+        "signature": "onm|suite:choose", "rule": RULE, "count": 1, "at_least": {}, "at_most": {}, "chosen": [winner],
+        "too_close_to_call": True, "constraints_met": True, "axes": ["reproduction"], "candidates": rows,
+        "weight": 1.2, "records": {id: AXES[id][0].as_dict() for id in ("reproduction", "drift")},
+        "rounds": [row | {"measured": look} for row, look in zip(rounds, looks, strict=True)],
+    }  # fmt: skip
 
 
 def picture(folder: Path, row: dict[str, Any], seed: int, level: float, arm: str) -> str:

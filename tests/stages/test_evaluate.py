@@ -257,6 +257,8 @@ def test_floors_are_controls_of_their_own(family: DrawnFamily, tmp_path: Path, m
     _, found = run(tmp_path, family, floors=True)
     assert set(found["controls"]) == {"B", "D", "R", "Z"}
     again, random = (found["controls"][arm] for arm in "RZ")
+    for row in (*found["models"], again, random):
+        assert list(row["answers"]) == [prompt["id"] for prompt in found["plan"]["prompts"]]
     assert abs(again["axes"]["grain"]["value"]) < 2 < 8 < random["axes"]["grain"]["value"]
     assert again["axes"]["drift"]["value"] == 0 and again["axes"]["colour_cast"]["value"] != 0
     assert again["pictures"]["R"] and random["pictures"]["Z"]

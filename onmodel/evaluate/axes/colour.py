@@ -50,12 +50,16 @@ def cast(evidence: Evidence) -> Measured:
 
 
 def area(evidence: Evidence) -> Measured:
-    """Percentage points of yellow gained; details: every sector, of the whole picture and of the background."""
+    """Percentage points of yellow gained; details: every sector by region, of all prompts and (`prompts`) of each."""
     delta = 100 * (evidence.arm("L").sectors - evidence.arm("D").sectors).mean(1)
     kept = _free_of_yellow(evidence)
     table = {region: dict(zip(SECTORS, map(float, row), strict=True))
              for region, row in zip(REGIONS, delta[kept].mean(0), strict=True)}  # fmt: skip
-    return Measured(np.where(kept, delta[:, 0, YELLOW], np.nan), details=table)
+    by_prompt = {
+        prompt.id: {region: [round(float(one), 3) for one in row] for region, row in zip(REGIONS, rows, strict=True)}
+        for prompt, rows, judged in zip(evidence.prompts, delta, kept, strict=True) if judged
+    }  # fmt: skip
+    return Measured(np.where(kept, delta[:, 0, YELLOW], np.nan), details=table | {"prompts": by_prompt})
 
 
 def _free_of_yellow(evidence: Evidence) -> np.ndarray:

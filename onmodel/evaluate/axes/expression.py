@@ -31,7 +31,7 @@ def measure(evidence: Evidence) -> Measured:
         raise Unavailable("no asked expression can be judged by this tagger")
     if np.nanmean(control) < BASE_SHOWS:
         raise Unavailable(f"the base itself shows no difference of expressions (mean J {np.nanmean(control):.2f})")
-    return Measured(values, control, {**default_lock(evidence), "confusion": confusion(evidence)})
+    return Measured(values, control, default_lock(evidence))
 
 
 def default_lock(evidence: Evidence) -> dict[str, object]:
@@ -43,14 +43,3 @@ def default_lock(evidence: Evidence) -> dict[str, object]:
     rise = {value: float(on[value][unasked].mean() - off[value][unasked].mean()) for value in on}
     most = max(rise, key=lambda value: rise[value])
     return {"default_lock": rise[most], "default": most}
-
-
-def confusion(evidence: Evidence) -> dict[str, dict[str, float]]:
-    """Asked expression → seen expression → mean probability."""
-    seen = evidence.seen("L", ATTRIBUTE)
-    table = {}
-    for value in seen:
-        asking = [p for p, prompt in enumerate(evidence.prompts) if prompt.asked.get(ATTRIBUTE) == value]
-        if asking:
-            table[value] = {other: float(found[asking].mean()) for other, found in seen.items()}
-    return table

@@ -38,6 +38,11 @@ def measure(evidence: Evidence) -> Measured:
         "threshold": needed,
         "mean_agreement": float(agreement[designed].mean()),
         "worst_tenth": float(np.percentile(hits[designed], 10)),
+        "agreement": {
+            prompt.id: [round(float(one), 3) for one in row]
+            for prompt, row, kept in zip(evidence.prompts, agreement, designed, strict=True)
+            if kept
+        },
         "seed_spread": float(agreement[designed].std(1, ddof=1).mean()) if agreement.shape[1] > 1 else None,
     }
     return Measured(np.where(designed, hits, np.nan), details=details)

@@ -1,0 +1,44 @@
+"""`onmodel report RECIPE`: the pages, tables and summary of what is done, written anew without running anything."""
+
+from typing import Annotated
+
+import typer
+
+from onmodel.cli.run import PROJECT, RECIPE
+
+
+def command(
+    recipe: RECIPE,
+    project: PROJECT = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")] = False,
+) -> None:
+    """Write a project's report again from what is done, a run of single stages included; nothing is run."""
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from onmodel import pipeline
+    from onmodel.errors import InputError
+    from onmodel.progress import Progress
+    from onmodel.project import Project
+    from onmodel.recipe import load_recipe
+    from onmodel.report.collect import write_results
+
+    found = load_recipe(recipe)
+    folder = project or Path(recipe.stem)
+    if not (folder / "onmodel.db").is_file():
+        raise InputError("project", folder, "is no project folder; it has no onmodel.db")
+    opened = Project(folder)
+    talk = Console(stderr=True)
+    with opened.writing():
+        with Progress(talk) as progress:
+            result = pipeline.finished(found, opened, progress)
+        if not result.artifacts:
+            raise InputError("project", folder, f"has nothing of {recipe}; `onmodel run {recipe}` makes it")
+        missing = [name for name in found.stages if name not in result.artifacts]
+        if missing:
+            told = f"not done yet and left out: {', '.join(missing)}"
+            talk.print(told, highlight=False, markup=False, soft_wrap=True)
+        write_results(found, opened, result, Console(stderr=as_json))
+    if as_json:
+        print((folder / "summary.json").read_text(encoding="utf-8"))

@@ -1,0 +1,69 @@
+"""The result in two tables: what changed against whom, and models × axes with what each axis means."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onmodel.report import plots
+from onmodel.report.source import UNAVAILABLE, Axis, ReportSource, axes_of, capital, label
+from onmodel.report.table import build_table
+from onmodel.report.verdict import WORDS, Comparison
+
+RULE = (
+    "A change counts when the sign-flip test over prompts, adjusted for the {n} axes (Holm), gives p < 0.05; "
+    "else it is too close to call."
+)
+
+
+def board(source: ReportSource, found: Mapping[str, Sequence[Comparison]]) -> dict[str, Any] | None:
+    """The table axis × other model of paired differences, with strips on one scale a row; None without comparisons."""
+    if not found or source.published is None:
+        return None
+    axes = axes_of(source.published)
+    rows = []
+    for index, axis in enumerate(axes):
+        line = [row[index] for row in found.values()]
+        reach = max((max(abs(c.low), abs(c.high)) for c in line if c.outcome != "unavailable"), default=0.0) or 1.0
+        three = plots.interval_of(source.measured[source.shown or ""]["axes"].get(axis.id))
+        now = (axis.text(three[1]), axis.span(three[0], three[2])) if three else ("", UNAVAILABLE)
+        rows.append({"axis": axis, "now": now, "cells": [_cell(c, reach) for c in line]})
+    return {"against": list(found), "rows": rows, "rule": RULE.format(n=len(axes))}
+
+
+def _cell(comparison: Comparison, reach: float) -> dict[str, Any]:
+    if comparison.outcome == "unavailable":
+        return {"outcome": comparison.outcome, "words": WORDS[comparison.outcome], "strip": "", "change": "", "tip": ""}
+    place = tuple((x / reach + 1) / 2 for x in (comparison.low, comparison.gain, comparison.high))
+    return {
+        "outcome": comparison.outcome, "words": WORDS[comparison.outcome], "change": comparison.change,
+        "strip": plots.strip(place, 0.5, 150), "tip": comparison.sentence,  # type: ignore[arg-type]
+    }  # fmt: skip
+
+
+def _axis_tip(axis: Axis) -> str:
+    """What an axis measures, whence, and its limits."""
+    lines = [f"{axis.title}: {axis.meaning}", axis.record.origin, axis.record.limits]
+    return "\n".join(lines)
+
+
+def missing(source: ReportSource) -> list[str]:
+    """A sentence for every axis that some model lacks, with the reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in source.measured.values():
+        for id, score in row["axes"].items():
+            if score["value"] is None:
+                found.setdefault((id, score.get("why", "")), []).append(label(row["name"]))
+    every = len(source.measured)
+    titles = {axis.id: capital(axis.short) for axis in axes_of(source.published)} if source.published else {}
+    return [
+        f"{titles[id]} is unavailable for {', '.join(names) if len(names) < every else 'every model'}: {why}"
+        for (id, why), names in found.items()
+    ]
+
+
+def table_of(source: ReportSource) -> dict[str, Any]:
+    """The table of models × axes, and what each axis means."""
+    table = build_table(source)
+    return {
+        "table": table,
+        "axis_tips": {column.axis.id: _axis_tip(column.axis) for column in table.columns} if table else {},
+    }

@@ -1,0 +1,123 @@
+"""Tables whose cells are shaded by their number: asked against seen, what pulls what, hues by kind of prompt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onmodel.evaluate.observers.colour import SECTORS
+from onmodel.report.svg import decimal
+
+FAINT = 0.5  # percentage points that are not worth a shade
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """`shade` is −1…1, the share of the scale's reach; `marked` is the diagonal. No text where nothing is known."""
+
+    text: str
+    shade: float
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """`count`: prompts behind the row."""
+
+    label: str
+    count: int
+    cells: Sequence[HeatCell]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """One table."""
+
+    columns: Sequence[str]
+    rows: Sequence[HeatRow]
+
+
+def attributes(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> list[str]:
+    """The attributes that were judged with at least two asked values, expression, framing and view first."""
+    asked: dict[str, set[str]] = {}
+    for prompt in prompts:
+        for attribute in row["answers"].get(prompt["id"], {}):
+            asked.setdefault(attribute, set()).add(prompt["asked"][attribute])
+    first = ("expression", "framing", "view")
+    found = [name for name, values in asked.items() if len(values) > 1]
+    return sorted(found, key=lambda name: (first.index(name) if name in first else len(first), name))
+
+
+def confusion(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any], attribute: str) -> Heat:
+    """Asked value × seen value: the mean probability over the prompts that ask it, each the mean over its seeds."""
+    found = confusions(prompts, row, attribute)
+    columns = list(next(iter(found.values()))[1])
+    rows = [
+        HeatRow(asked, count, [HeatCell(decimal(value, 2), value, seen == asked) for seen, value in cells.items()])
+        for asked, (count, cells) in found.items()
+    ]
+    return Heat(columns, rows)
+
+
+def confusions(
+    prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any], attribute: str
+) -> dict[str, tuple[int, dict[str, float]]]:
+    """Asked value → prompts that ask it, and seen value → mean probability."""
+    readings: dict[str, list[dict[str, float]]] = {}
+    order: list[str] = []
+    for prompt in prompts:
+        answer = row["answers"].get(prompt["id"], {}).get(attribute)
+        if answer:
+            order = list(answer)
+            means = {value: sum(seeds) / len(seeds) for value, seeds in answer.items()}
+            readings.setdefault(prompt["asked"][attribute], []).append(means)
+    return {
+        asked: (len(readings[asked]), {seen: _mean([one[seen] for one in readings[asked]]) for seen in order})
+        for asked in order
+        if asked in readings
+    }
+
+
+def entangled(row: Mapping[str, Any], fault: float) -> Heat | None:
+    """Asked attribute × open attribute: the shift beyond the base's; a whole `fault` is the darkest shade."""
+    matrix = row["details"].get("entanglement", {}).get("matrix")
+    if not matrix:
+        return None
+    names = list(matrix)
+    rows = [HeatRow(_words(asked), 0, [_shift(matrix[asked].get(name), fault) for name in names]) for asked in names]
+    return Heat([_words(name) for name in names], rows)
+
+
+def hues(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any], reach: float) -> Heat | None:
+    """Kind of prompt × hue: mean percentage points of the picture gained over the base; `reach` is darkest."""
+    by_prompt = row["details"].get("colour_area", {}).get("prompts")
+    if not by_prompt:
+        return None
+    kinds: dict[str, list[Sequence[float]]] = {}
+    for prompt in prompts:
+        if prompt["id"] in by_prompt:
+            kinds.setdefault(prompt["kind"], []).append(by_prompt[prompt["id"]]["whole"])
+    rows = []
+    for kind, found in kinds.items():
+        means = [_mean(column) for column in zip(*found, strict=True)]
+        rows.append(HeatRow(kind, len(found), [_points(value, reach) for value in means]))
+    return Heat(SECTORS, rows)
+
+
+def _shift(value: float | None, fault: float) -> HeatCell:
+    return HeatCell("", 0.0) if value is None else HeatCell(decimal(value, 2, signed=True), _clipped(value / fault))
+
+
+def _points(value: float, reach: float) -> HeatCell:
+    return HeatCell(decimal(value, 1, signed=True), _clipped(value / reach) if abs(value) >= FAINT else 0.0)
+
+
+def _clipped(value: float) -> float:
+    return round(max(-1.0, min(1.0, value)), 2)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
