@@ -8,7 +8,21 @@ import sys
 import typer
 
 from onmodel import __version__
-from onmodel.cli import base, dataset, doctor, lineage, merge, metrics, prove, rebuild, release, run, stage, verify
+from onmodel.cli import (
+    base,
+    dataset,
+    doctor,
+    judge,
+    lineage,
+    merge,
+    metrics,
+    prove,
+    rebuild,
+    release,
+    run,
+    stage,
+    verify,
+)
 from onmodel.errors import OnmodelError
 from onmodel.stages import VERBS
 
@@ -26,6 +40,7 @@ app.add_typer(dataset.app, name="dataset")
 app.add_typer(merge.app, name="merge")
 app.add_typer(release.app, name="release")
 app.add_typer(metrics.app, name="metrics")
+app.command("judge")(judge.command)
 app.command("verify")(verify.command)
 app.command("lineage")(lineage.command)
 app.command("prove")(prove.command)
