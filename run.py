@@ -9,6 +9,7 @@ python run.py bench-alpha    what rewriting alpha does to further training
 python run.py bench-train    CPU time and memory of a training step, against a plain loop and against the limit
 python run.py bench-curate   20,000 pictures read, hashed, tagged and compared
 python run.py bench-audit    a heap with planted faults: which does the audit find?
+python run.py bench-judge   do a blind judge's intervals cover the truth?
 python run.py bench-statistics  do 95 % intervals cover 95 %, and do twins stay alike?
 """
 
@@ -32,6 +33,7 @@ TASKS = {
     "bench-train": [["benchmarks/train.py"]],
     "bench-curate": [["benchmarks/curate.py"]],
     "bench-audit": [["benchmarks/audit_faults.py"]],
+    "bench-judge": [["benchmarks/simulated_judges.py"]],
     "bench-statistics": [["benchmarks/simulated_evaluations.py"]],
     "check": [["-m", "ruff", "format", "--check", "."], ["-m", "ruff", "check", "."], ["-m", "mypy"]],
 }

@@ -36,10 +36,11 @@ def command(
     if not (project / "onmodel.db").is_file():
         raise InputError("PROJECT", project, "holds no onmodel.db; name the folder that `onmodel run` made")
     session = open_session(Project(project), models or [], pairs, seed, question)
+    if end and not session.votes.exists():
+        raise InputError("--end", project, "no pair of this session was answered yet")
+    session.save()
     with voting(session.votes) as votes:
         if end and not votes.ended:
-            if not votes.answers:
-                raise InputError("--end", session.folder, "no pair was answered yet")
             votes.end()
         if not votes.ended:
             with JudgeServer(session, votes, port) as server:

@@ -55,6 +55,15 @@ class Session:
         """evaluation.json of the pictures."""
         return _report(self.evaluation)
 
+    def save(self) -> None:
+        """Write session.json, once; from then on it says what is shown."""
+        file = self.folder / "session.json"
+        if not file.exists():
+            write_json(file, {
+                "evaluation": self.evaluation.hash, "models": list(self.models), "question": self.question,
+                "seed": self.seed, "pairs": [asdict(pair) for pair in self.pairs],
+            })  # fmt: skip
+
 
 def open_session(project: Project, models: Sequence[str], count: int | None, seed: int, question: str) -> Session:
     """The session of these wishes: an unfinished one, else one over the newest evaluation that holds the models.
@@ -67,14 +76,7 @@ def open_session(project: Project, models: Sequence[str], count: int | None, see
     fitting = _fitting(project, models)
     sessions = [_session(project, artifact, models, count, seed, question) for artifact in fitting]
     begun = [session for session in sessions if session.folder.exists() and not ended(session.votes)]
-    session = begun[0] if begun else sessions[0]
-    file = session.folder / "session.json"
-    if not file.exists():
-        write_json(file, {
-            "evaluation": session.evaluation.hash, "models": list(session.models), "question": question,
-            "seed": seed, "pairs": [asdict(pair) for pair in session.pairs],
-        })  # fmt: skip
-    return session
+    return begun[0] if begun else sessions[0]
 
 
 def draw_pairs(models: Sequence[str], prompts: Sequence[str], seeds: int, count: int, seed: int) -> list[Pair]:
