@@ -42,12 +42,14 @@ def command(
     with voting(session.votes) as votes:
         if end and not votes.ended:
             votes.end()
+        found = None
         if not votes.ended:
             with JudgeServer(session, votes, port) as server:
                 told = f"{len(votes.answers)} of {len(session.pairs)} pairs answered; Ctrl-C pauses"
                 Console(stderr=True).print(f"{server.url}\n{told}", highlight=False, soft_wrap=True)
                 server.serve_forever()
-        found = result(session, votes.answers)
+                found = server.found
+        found = found or result(session, votes.answers)
     write_json(session.folder / "result.json", found.as_dict())
     if as_json:
         print(json.dumps(found.as_dict(), indent=1))

@@ -16,6 +16,7 @@ from onmodel.evaluate.statistics import CONFIDENCE, Interval
 from onmodel.randomness import generator
 
 DRAWS = 2_000
+PRECISION = 1e-4  # of a drawn strength; intervals are a thousand times as wide
 SMALLEST = 1e-6  # a weight; less would leave the fit without a path from one model to another
 
 
@@ -65,7 +66,8 @@ def strengths(wins_pmm: np.ndarray, seed: int, draws: int = DRAWS) -> Strengths:
     halves = generator(seed, "weights of half votes").gamma(spread, size=(draws, models, models))
     drawn = np.einsum("bp,pmk->bmk", weights, wins_pmm) + np.maximum(halves, SMALLEST) * others
     values = choix.ilsr_pairwise_dense(wins_pmm.sum(0) + spread * others)
-    return Strengths(values, np.stack([choix.ilsr_pairwise_dense(one) for one in drawn]), prompts)
+    fits = [choix.ilsr_pairwise_dense(one, tol=PRECISION) for one in drawn]
+    return Strengths(values, np.stack(fits), prompts)
 
 
 def _won(strengths_m: np.ndarray, model: int) -> np.ndarray:

@@ -44,7 +44,7 @@ def add_evaluation(
                 image = Image.new("RGB", (8, 12), (m * 40, p * 5, s * 9))
                 write_atomic(out / file, png_bytes(image, f"Lora hashes: {name}"))
                 pictures[id].append(file)
-        per_prompt = {axis: dict.fromkeys(ids, row[name]) for axis, row in values.items()}
+        per_prompt = {axis: dict.fromkeys(ids, row.get(name, 0.5)) for axis, row in values.items()}
         rows.append({"name": name, "epoch": None, "axes": {}, "per_prompt": per_prompt, "pictures": {"L": pictures}})
     write_json(out / "evaluation.json", {
         "signature": f"onm|{stage}|P:{prompts}|S:{seeds}",

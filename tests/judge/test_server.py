@@ -88,7 +88,7 @@ def test_a_session_is_blind_survives_a_stop_and_finds_the_order(session: Session
         assert state["pair"] == 14 and state["of"] == 33
         assert client.judge(later)["prompt"] is None
         heard += client.heard
-        for secret in (*MODELS, "@", "Lora", ".png", str(session.folder), session.evaluation.hash):
+        for secret in (*MODELS, "Lora", ".png", str(session.folder), session.evaluation.hash):
             assert secret.encode() not in heard
         assert b"Which one is &lt;she&gt;?" in heard
         status, told = client.ask("POST", "/end", {})
