@@ -24,7 +24,7 @@ def command(
     """Choose blindly between pictures that an evaluation made; the same command goes on, or shows the result."""
     from rich.console import Console
 
-    from onmodel.errors import InputError
+    from onmodel.errors import InputError, PausedError
     from onmodel.hashing import write_json
     from onmodel.judge.page import print_result
     from onmodel.judge.result import result
@@ -47,7 +47,10 @@ def command(
             with JudgeServer(session, votes, port) as server:
                 told = f"{len(votes.answers)} of {len(session.pairs)} pairs answered; Ctrl-C pauses"
                 Console(stderr=True).print(f"{server.url}\n{told}", highlight=False, soft_wrap=True)
-                server.serve_forever()
+                try:
+                    server.serve_forever()
+                except KeyboardInterrupt:
+                    raise PausedError(len(votes.answers), len(session.pairs)) from None
                 found = server.found
         found = found or result(session, votes.answers)
     write_json(session.folder / "result.json", found.as_dict())

@@ -68,7 +68,9 @@ class JudgeServer(ThreadingHTTPServer):
         return buffer.getvalue()
 
     def end(self) -> dict[str, Any]:
-        """Close the votes and work out the result."""
+        """Close the votes and work out the result. Raises ValueError before the first answer."""
+        if not self.votes.answers:
+            raise ValueError("no pair was answered yet")
         self.votes.end()
         self.found = result(self.session, self.votes.answers)
         return {"result": result_fragment(self.found)}

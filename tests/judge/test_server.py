@@ -135,6 +135,7 @@ def test_other_places_are_refused(session: Session) -> None:
 
 def test_after_the_end_nothing_more(session: Session) -> None:
     with serving(session) as (server, client):
+        assert client.ask("POST", "/end", {})[0] == 409 and not server.votes.ended
         client.judge(later, until=5)
         client.ask("POST", "/end", {})
         assert server.found is not None and "ended after 5 of 33 pairs" in server.found.notes
