@@ -68,15 +68,35 @@ class Session:
 def open_session(project: Project, models: Sequence[str], count: int | None, seed: int, question: str) -> Session:
     """The session of these wishes: an unfinished one, else one over the newest evaluation that holds the models.
 
-    No models means all of the newest evaluation; `count` pairs, without the repeats. Raises InputError when no
+    No models means all of an evaluation; `count` pairs, without the repeats. Raises InputError when no
     evaluation holds the models, or holds that many pairs.
     """
     if len(set(models)) != len(models) or len(models) == 1:
         raise InputError("MODEL", " ".join(models), "name two or more different models, or none for all")
-    fitting = _fitting(project, models)
-    sessions = [_session(project, artifact, models, count, seed, question) for artifact in fitting]
-    begun = [session for session in sessions if session.folder.exists() and not ended(session.votes)]
-    return begun[0] if begun else sessions[0]
+    wishes = {"pairs": PAIRS if count is None else count, "seed": seed, "question": question}
+    folders = {}
+    for evaluation in _fitting(project, models):
+        names = [name for name in _names(_report(evaluation)) if not models or name in models]
+        identity = hash_json(wishes | {"evaluation": evaluation.hash, "models": names})
+        folders[evaluation] = project.folder / "judge" / identity[:12], names
+    begun = [found for found, (folder, _) in folders.items()
+             if (folder / "session.json").exists() and not ended(folder / "votes.jsonl")]  # fmt: skip
+    evaluation = (begun or list(folders))[0]
+    folder, names = folders[evaluation]
+    if (folder / "session.json").exists():
+        pairs = [Pair(**row) for row in read_json(folder / "session.json")["pairs"]]
+    else:
+        plan = _report(evaluation)["plan"]
+        prompts, seeds = [row["id"] for row in plan["prompts"]], len(plan["seeds"])
+        most = len(list(combinations(names, 2))) * len(prompts) * seeds
+        wanted = min(PAIRS, most) if count is None else count
+        if not 2 <= wanted <= most:
+            remedy = f"2 to {most}: the evaluation has {len(prompts)} prompts × {seeds} seeds"
+            raise InputError("--pairs", wanted, remedy)
+        pairs = draw_pairs(names, prompts, seeds, wanted, seed)
+    session = Session(folder, evaluation, names, question, seed, pairs)
+    _check_pictures(session)
+    return session
 
 
 def draw_pairs(models: Sequence[str], prompts: Sequence[str], seeds: int, count: int, seed: int) -> list[Pair]:
@@ -114,30 +134,14 @@ def draw_pairs(models: Sequence[str], prompts: Sequence[str], seeds: int, count:
     return pairs
 
 
-def _session(
-    project: Project, evaluation: Artifact, models: Sequence[str], count: int | None, seed: int, question: str
-) -> Session:
-    """The session over one evaluation: as it was drawn, or drawn now."""
-    report = _report(evaluation)
-    models = [name for name in _names(report) if not models or name in models]
-    pictures = {row["name"]: row["pictures"]["L"] for row in report["models"]}
-    prompts, seeds = [row["id"] for row in report["plan"]["prompts"]], len(report["plan"]["seeds"])
-    most = len(list(combinations(models, 2))) * len(prompts) * seeds
-    count = min(PAIRS, most) if count is None else count
-    if not 2 <= count <= most:
-        raise InputError("--pairs", count, f"2 to {most}: the evaluation has {len(prompts)} prompts × {seeds} seeds")
-    wishes = {"evaluation": evaluation.hash, "models": models, "question": question, "seed": seed}
-    folder = project.folder / "judge" / hash_json(wishes | {"count": count})[:12]
-    if (folder / "session.json").exists():
-        pairs = [Pair(**row) for row in read_json(folder / "session.json")["pairs"]]
-    else:
-        pairs = draw_pairs(models, prompts, seeds, count, seed)
-    for pair in pairs:
+def _check_pictures(session: Session) -> None:
+    """Raises StateError for a picture that is gone, before the first answer."""
+    pictures = {row["name"]: row["pictures"]["L"] for row in session.report()["models"]}
+    for pair in session.pairs:
         for model in (pair.left, pair.right):
-            path = evaluation.path / pictures[model][pair.prompt][pair.seed]
+            path = session.evaluation.path / pictures[model][pair.prompt][pair.seed]
             if not path.is_file():
                 raise StateError(path, "the picture that the evaluation names is missing; run the recipe again")
-    return Session(folder, evaluation, models, question, seed, pairs)
 
 
 def _fitting(project: Project, models: Sequence[str]) -> list[Artifact]:
@@ -154,7 +158,7 @@ def _fitting(project: Project, models: Sequence[str]) -> list[Artifact]:
         else:
             remedy = "no evaluation holds two of them together; pictures are compared at the same prompt and noise"
         raise InputError("MODEL", ", ".join(missing or models) or project.folder, remedy)
-    return found if models else found[:1]
+    return found
 
 
 def _report(evaluation: Artifact) -> dict[str, Any]:

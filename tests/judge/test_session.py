@@ -63,7 +63,7 @@ def test_wrong_wishes_are_one_line(tmp_path: Path) -> None:
         open_session(project, [MODELS[0]], None, 0, "?")
     with pytest.raises(InputError, match="no evaluation holds two of them together"):
         open_session(project, [MODELS[1], "other"], None, 0, "?")
-    for count in (1, 25):
+    for count in (0, 1, 25):
         with pytest.raises(InputError, match=f"--pairs: {count} — 2 to 24"):
             open_session(project, list(MODELS[:2]), count, 0, "?")
     assert not (tmp_path / "judge").exists()
@@ -71,9 +71,11 @@ def test_wrong_wishes_are_one_line(tmp_path: Path) -> None:
 
 def test_the_same_wishes_go_on_although_a_newer_evaluation_came(tmp_path: Path) -> None:
     project = Project(tmp_path)
+    add_evaluation(project, prompts=4, seeds=1, stage="small")
     add_evaluation(project, stage="old")
     begun = open_session(project, [], 10, 0, "?")
     assert set(begun.models) == set(MODELS)
+    assert len(open_session(project, list(MODELS[:2]), 24, 0, "?").pairs) == 26  # the small one has but 4
     named = open_session(project, [MODELS[1], MODELS[0]], 10, 0, "?")
     assert open_session(project, list(MODELS[:2]), 10, 0, "?") == named
     named.save()
