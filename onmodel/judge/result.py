@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-from onmodel.evaluate.statistics import Interval, mean_interval
+from onmodel.evaluate.statistics import CONFIDENCE, Interval, mean_interval
 from onmodel.judge.session import Pair, Session
 from onmodel.judge.strength import strengths
 from onmodel.judge.votes import Answer
@@ -79,7 +80,7 @@ def result(session: Session, answers: Sequence[Answer]) -> Result:
     report = session.report()
     given = list(zip(session.pairs, answers, strict=False))
     votes = [Vote(pair, _choice(pair, answer)) for pair, answer in given if pair.repeats is None]
-    again = [(pair.prompt, _choice(session.pairs[pair.repeats], answers[pair.repeats]), _choice(pair, answer))
+    again = [(_choice(session.pairs[pair.repeats], answers[pair.repeats]), _choice(pair, answer))
              for pair, answer in given if pair.repeats is not None]  # fmt: skip
     models, notes = _models(session, votes)
     found = Result(
@@ -87,8 +88,8 @@ def result(session: Session, answers: Sequence[Answer]) -> Result:
         answered=len(given), of=len(session.pairs), models=models,
         ties=_share([(vote.pair.prompt, vote.chosen is None) for vote in votes]),
         left=_share([(pair.prompt, answer == "left") for pair, answer in given if answer != "tie"]),
-        repeated=_share([(prompt, first == second) for prompt, first, second in again]), repeats=len(again),
-        reversed=sum(None not in (first, second) and first != second for _, first, second in again),
+        repeated=_repeated([first == second for first, second in again]), repeats=len(again),
+        reversed=sum(None not in (first, second) and first != second for first, second in again),
         axes=_agreements(report, votes), notes=notes,
     )  # fmt: skip
     return replace(found, notes=[*notes, *_warnings(found)])
@@ -107,6 +108,15 @@ def _share(rows: Sequence[tuple[str, bool]]) -> Interval | None:
     if len(by_prompt) < 2:
         return None
     return mean_interval(np.array([np.mean(group) for group in by_prompt.values()]), (0, 1))
+
+
+def _repeated(alike: Sequence[bool]) -> Interval | None:
+    """Share of the repeats that were answered alike, with Wilson's interval over repeats: each is another pair."""
+    if not alike:
+        return None
+    test = stats.binomtest(sum(alike), len(alike))
+    low, high = test.proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(float(test.statistic), float(low), float(high), len(alike))
 
 
 def _models(session: Session, votes: Sequence[Vote]) -> tuple[list[Judged], list[str]]:
@@ -188,7 +198,7 @@ def _warnings(found: Result) -> list[str]:
     if found.answered < found.of:
         notes.append(f"ended after {found.answered} of {found.of} pairs")
     if found.repeated is None:
-        notes.append("pairs of fewer than two prompts were shown again: how consistent the judge is is unknown")
+        notes.append("no pair was shown again: how consistent the judge is is unknown")
     elif found.repeated.low <= CHANCE:
         notes.append("the repeats do not show that the judge answers more alike than by chance")
     if found.left and not found.left.low <= CHANCE <= found.left.high:

@@ -98,6 +98,7 @@ def test_axes_agree_as_their_values_say(session: Session) -> None:
     assert share(found, "reproduction") == 1.0
     assert share(found, "colour_cast") == 0.0  # |-9| is worst and |-1| best: the other way round
     assert share(found, "drift") is None and any("base drift" in note for note in found.notes)
+    assert not any("by chance" in note for note in found.notes)  # seven repeats alike
     reverse = judged(session, lambda at, pair: "right" if TRUTH[pair.left] > TRUTH[pair.right] else "left")
     assert share(reverse, "reproduction") == 0.0 and share(reverse, "colour_cast") == 1.0
     assert any(note.startswith(f"{MODELS[2]} won every vote") for note in found.notes)
