@@ -1,6 +1,6 @@
 """Are the intervals of `onmodel judge` right? Simulated judges whose truth is known.
 
-python run.py bench-judge [--sessions 200] [--write docs/judging.md]
+python run.py bench-judge [--sessions 100] [--write docs/judging.md]
 
 A simulated judge prefers a model by log-odds of its true strength, which differs from prompt to prompt, and ties one
 pair in ten. Prompts are drawn anew for every session, since an interval speaks of prompts like these. "Equal" models
@@ -83,7 +83,7 @@ def table(rows: Mapping[tuple[int, int, int], Mapping[str, float]], sessions: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--sessions", type=int, default=100)
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     rows = {}

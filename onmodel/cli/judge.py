@@ -12,7 +12,7 @@ QUESTION = "Which picture is better for this prompt?"
 def command(
     project: Annotated[Path, typer.Argument(help="A project with an evaluation.", show_default=False)],
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Two or more, as evaluations call them.")
+        list[str] | None, typer.Argument(metavar="MODEL", help="Two or more, as evaluations call them.")
     ] = None,
     pairs: Annotated[int | None, typer.Option(help="Pairs to judge, beside the repeats; 60 if there are.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed is another session, for another judge or day.")] = 0,
