@@ -4,7 +4,7 @@ OnmodelError            exit 1
 ├── InputError          exit 2   a recipe, a file or an argument is wrong; nothing was written
 ├── StateError          exit 1   a file that onmodel wrote is missing or damaged
 ├── SpaceError          exit 1   no room on the disk; what existed still loads, the same command goes on
-├── PausedError         exit 130 Ctrl-C during a training; its state is saved, the same command goes on
+├── PausedError         exit 130 Ctrl-C during a training or a blind session; all is saved, the same command goes on
 ├── BusyError           exit 1   another process holds the project
 └── VerifyError         exit 1   a hash does not match; names the node
 """
@@ -44,7 +44,7 @@ class SpaceError(OnmodelError):
 
 
 class PausedError(OnmodelError):
-    """A training was asked to stop, finished its step and saved its state."""
+    """A training was asked to stop, finished its step and saved its state; or a judge stopped after some pairs."""
 
     exit_code = 130
 

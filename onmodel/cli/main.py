@@ -12,6 +12,7 @@ from onmodel.cli import (
     base,
     dataset,
     doctor,
+    judge,
     lineage,
     merge,
     metrics,
@@ -40,6 +41,7 @@ app.add_typer(dataset.app, name="dataset")
 app.add_typer(merge.app, name="merge")
 app.add_typer(release.app, name="release")
 app.add_typer(metrics.app, name="metrics")
+app.command("judge")(judge.command)
 app.command("verify")(verify.command)
 app.command("lineage")(lineage.command)
 app.command("prove")(prove.command)

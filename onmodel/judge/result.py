@@ -1,0 +1,213 @@
+"""What the answers say: strengths, ties, the judge's own consistency, and which axes point where the judge points.
+
+Only first showings count as votes; repeats measure the judge. The unit is the prompt, as everywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from onmodel.evaluate.statistics import CONFIDENCE, Interval, mean_interval
+from onmodel.judge.session import Pair, Session
+from onmodel.judge.strength import strengths
+from onmodel.judge.votes import Answer
+from onmodel.report.source import Axis, axes_of
+
+CHANCE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """The answer to a first showing; `chosen` is a model, None for a tie."""
+
+    pair: Pair
+    chosen: str | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model. `strength`: Bradley–Terry log-odds, mean 0; `preferred`: share of pairs it would win against the
+    others. None where answers lie on one prompt only."""
+
+    name: str
+    strength: Interval | None
+    preferred: Interval | None
+    won: int
+    lost: int
+    tied: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often an axis prefers the picture that the judge chose, over the decided pairs on whose prompt its values of
+    the two models differ. `share` is None when these are of fewer than two prompts."""
+
+    axis: str
+    title: str
+    share: Interval | None
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything that a session says. `models` strongest first; `ties`, `left`, `repeated`: shares of the answers, of
+    the decided answers, of the repeats that were answered alike."""
+
+    question: str
+    signature: str
+    seed: int
+    answered: int
+    of: int
+    models: Sequence[Judged]
+    ties: Interval | None
+    left: Interval | None
+    repeated: Interval | None
+    repeats: int
+    reversed: int
+    axes: Sequence[Agreement]
+    notes: Sequence[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def result(session: Session, answers: Sequence[Answer]) -> Result:
+    """Read the answers, one for each of the first pairs."""
+    report = session.report()
+    given = list(zip(session.pairs, answers, strict=False))
+    votes = [Vote(pair, _choice(pair, answer)) for pair, answer in given if pair.repeats is None]
+    again = [(_choice(session.pairs[pair.repeats], answers[pair.repeats]), _choice(pair, answer))
+             for pair, answer in given if pair.repeats is not None]  # fmt: skip
+    models, notes = _models(session, votes)
+    found = Result(
+        question=session.question, signature=report["signature"], seed=session.seed,
+        answered=len(given), of=len(session.pairs), models=models,
+        ties=_share([(vote.pair.prompt, vote.chosen is None) for vote in votes]),
+        left=_share([(pair.prompt, answer == "left") for pair, answer in given if answer != "tie"]),
+        repeated=_repeated([first == second for first, second in again]), repeats=len(again),
+        reversed=sum(None not in (first, second) and first != second for first, second in again),
+        axes=_agreements(report, votes), notes=notes,
+    )  # fmt: skip
+    return replace(found, notes=[*notes, *_warnings(found)])
+
+
+def _choice(pair: Pair, answer: Answer) -> str | None:
+    """The model that was chosen; None for a tie."""
+    return {"left": pair.left, "right": pair.right, "tie": None}[answer]
+
+
+def _share(rows: Sequence[tuple[str, bool]]) -> Interval | None:
+    """Share of (prompt, yes) rows that say yes, every prompt counting alike; None with fewer than two prompts."""
+    by_prompt: dict[str, list[bool]] = {}
+    for prompt, yes in rows:
+        by_prompt.setdefault(prompt, []).append(yes)
+    if len(by_prompt) < 2:
+        return None
+    return mean_interval(np.array([np.mean(group) for group in by_prompt.values()]), (0, 1))
+
+
+def _repeated(alike: Sequence[bool]) -> Interval | None:
+    """Share of the repeats that were answered alike, with Wilson's interval over repeats: each is another pair."""
+    if not alike:
+        return None
+    test = stats.binomtest(sum(alike), len(alike))
+    low, high = test.proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(float(test.statistic), float(low), float(high), len(alike))
+
+
+def _models(session: Session, votes: Sequence[Vote]) -> tuple[list[Judged], list[str]]:
+    """The models, strongest first, and who can be told from whom."""
+    names = list(session.models)
+    prompts = list(dict.fromkeys(vote.pair.prompt for vote in votes))
+    wins = np.zeros((len(prompts), len(names), len(names)))  # ties half to both
+    ties = np.zeros(len(names), dtype=int)
+    for vote in votes:
+        ends = names.index(vote.pair.left), names.index(vote.pair.right)
+        for own, other in (ends, ends[::-1]):
+            won = 0.5 if vote.chosen is None else float(vote.chosen == names[own])
+            wins[prompts.index(vote.pair.prompt), own, other] += won
+            ties[own] += vote.chosen is None
+    won, lost = (np.round(wins.sum((0, axis)) - ties / 2).astype(int) for axis in (2, 1))
+    counts = list(zip(won.tolist(), lost.tolist(), ties.tolist(), strict=True))
+    if len(prompts) < 2:
+        told = "the answers lie on fewer than two prompts: they say nothing about the models"
+        return [Judged(name, None, None, *row) for name, row in zip(names, counts, strict=True)], [told]
+    fit = strengths(wins, session.seed)
+    order = np.argsort(-fit.values, kind="stable").tolist()
+    models = [Judged(names[m], fit.strength(m), fit.preferred(m), *counts[m]) for m in order]
+    best, *others = order
+    worse = [m for m in others if fit.told_apart(best, m)]
+    alike = [m for m in others if m not in worse]
+    notes = [f"{names[best]} is preferred to {_listed(names, worse)} (95 %, all pairs of models together)"] * bool(
+        worse
+    )
+    notes += [f"{names[best]} cannot be told from {_listed(names, alike)}"] * bool(alike)
+    for model in models:
+        if not model.won + model.lost + model.tied:
+            notes.append(f"{model.name} was never shown: its strength is a guess")
+        elif not model.won + model.tied or not model.lost + model.tied:
+            which, end = ("won", "upper") if model.won else ("lost", "lower")
+            notes.append(f"{model.name} {which} every vote: its strength has no {end} end that votes could show")
+    return models, notes
+
+
+def _agreements(report: Mapping[str, Any], votes: Sequence[Vote]) -> list[Agreement]:
+    """All axes together (the mean cost that select lowers), then each axis, from its value of each prompt."""
+    axes = axes_of(report)
+    costs = {
+        (row["name"], axis.id, prompt): _cost(axis, value)
+        for row in report["models"] for axis in axes
+        for prompt, value in (row["per_prompt"].get(axis.id) or {}).items() if value is not None
+    }  # fmt: skip
+    by_axis: dict[str, list[tuple[str, float]]] = {axis.id: [] for axis in axes}
+    together = []
+    for vote in votes:
+        if vote.chosen is None:
+            continue
+        prompt = vote.pair.prompt
+        loser = vote.pair.left if vote.chosen == vote.pair.right else vote.pair.right
+        saved = {
+            axis.id: costs[loser, axis.id, prompt] - costs[vote.chosen, axis.id, prompt]
+            for axis in axes if (loser, axis.id, prompt) in costs and (vote.chosen, axis.id, prompt) in costs
+        }  # fmt: skip
+        together.append((prompt, sum(saved.values())))
+        for id, difference in saved.items():
+            by_axis[id].append((prompt, difference))
+    rows = [("bias", "all axes together, as select adds them up", together)]
+    rows += [(axis.id, axis.title, by_axis[axis.id]) for axis in axes]
+    return [_agreement(*row) for row in rows]
+
+
+def _agreement(axis: str, title: str, differences: Sequence[tuple[str, float]]) -> Agreement:
+    decided = [(prompt, saved > 0) for prompt, saved in differences if saved]
+    return Agreement(axis, title, _share(decided), len(decided))
+
+
+def _cost(axis: Axis, value: float) -> float:
+    """Deviation of one prompt from the ideal, in whole faults; ratios by their logarithm."""
+    return axis.cost(float(np.log(value)) + 1 if axis.record.across == "geometric" else value)
+
+
+def _warnings(found: Result) -> list[str]:
+    """What to keep in mind about this judge and these axes."""
+    notes = []
+    if found.answered < found.of:
+        notes.append(f"ended after {found.answered} of {found.of} pairs")
+    if found.repeated is None:
+        notes.append("no pair was shown again: how consistent the judge is is unknown")
+    elif found.repeated.low <= CHANCE:
+        notes.append("the repeats do not show that the judge answers more alike than by chance")
+    if found.left and not found.left.low <= CHANCE <= found.left.high:
+        notes.append(f"the judge leans to the {'left' if found.left.value > CHANCE else 'right'} side")
+    silent = [row.title for row in found.axes if row.share is None]
+    if silent:
+        notes.append(f"no two prompts with a decided pair and different values: {', '.join(silent)}")
+    return notes
+
+
+def _listed(names: Sequence[str], which: Sequence[int]) -> str:
+    return ", ".join(names[m] for m in which)
