@@ -37,7 +37,7 @@ def command(
     rights: Annotated[str, typer.Option(help="The right or licence to use what the model makes.")] = "unknown",
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other candidates.")] = 0,
     size: Annotated[int, typer.Option(help="Side in pixels; 0: 96 for the toon base, else 1024.")] = 0,
-    steps: Annotated[int, typer.Option(help="Sampling steps; 0: 16 for the toon base, else 30.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Sampling steps; 0: 16 for the toon base, else 30.")] = 0,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance; 0: 3 for the toon base, else 4.5.")] = 0.0,
     weight: Annotated[float, typer.Option(help="Weight of the LoRA.")] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
@@ -101,8 +101,8 @@ def _sampling(toon: bool, size: int, steps: int, guidance: float, weight: float,
     from onmodel.sample.pictures import Sampling
 
     side = size or (96 if toon else 1024)
-    if side % 16 or side < 16 or steps < 0:
-        raise InputError("size" if steps >= 0 else "steps", side if steps >= 0 else steps, "sides are multiples of 16")
+    if side % 16 or side < 16:
+        raise InputError("size", side, "sides are multiples of 16")
     return Sampling(
         steps or (16 if toon else 30), guidance or (3.0 if toon else 4.5), weight=weight, width=side, height=side,
         batch=batch,

@@ -49,8 +49,9 @@ class Endpoint:
         if not self.model:
             raise InputError("model", "missing", "name what the endpoint calls its vision model: --model NAME")
 
-    def ask(self, messages: Sequence[Message]) -> str:
-        """The answer's text. Waits and asks again while the service is busy or away.
+    def ask(self, messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> str:
+        """The answer's text, held to a JSON schema if one is given. Waits and asks again while the service is busy or
+        away.
 
         Raises Unusable for an answer without text or a question it refuses, InputError for a wrong address, model or
         key, ServiceError when it stays away.
@@ -59,7 +60,7 @@ class Endpoint:
         for attempt in range(self.attempts):
             if attempt:
                 self.sleep(min(2.0 ** (attempt - 1), LONGEST_WAIT) if wait is None else wait)
-            status, wait, body = self._post(messages)
+            status, wait, body = self._post(messages, schema)
             if status == 200:
                 return _text(body)
             why = f"{status}: {_reason(body)}" if status else _reason(body)
@@ -72,10 +73,13 @@ class Endpoint:
             "run the same command again to go on"
         )
 
-    def _post(self, messages: Sequence[Message]) -> tuple[int, float | None, bytes]:
+    def _post(self, messages: Sequence[Message], schema: Mapping[str, Any] | None) -> tuple[int, float | None, bytes]:
         """Status (0 when there was no answer), seconds to wait if it says so, and the answer or what went wrong."""
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        question = {"model": self.model, "messages": list(messages), "temperature": 0, "stream": False}
+        question: dict[str, Any] = {"model": self.model, "messages": list(messages), "temperature": 0, "stream": False}
+        if schema is not None:
+            held = {"name": "answer", "schema": schema, "strict": True}
+            question["response_format"] = {"type": "json_schema", "json_schema": held}
         ends = time.monotonic() + self.timeout
         url = f"{self.url.rstrip('/')}/chat/completions"
         body = b""

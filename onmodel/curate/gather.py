@@ -55,12 +55,12 @@ def gather(
             for candidate in found:
                 task.advance()
                 try:
-                    row = known[subset].of(candidate.path)
-                    picture, _ = check(_on_its_paper(candidate, row))
+                    told = known[subset].of(candidate.path)
+                    picture, _ = check(_on_its_paper(candidate, told))
                 except Refused as reason:
                     refused.append({"file": f"{subset}/{candidate.name}", "reason": str(reason)})
                     continue
-                same = row if row.get("sha256") == picture.sha256 else {}
+                same = told if told.get("sha256") == picture.sha256 else {}
                 pieces.append(
                     Piece(
                         f"{subset}/{candidate.path.stem}", candidate.path.resolve(), picture.sha256, picture.width,
@@ -81,7 +81,7 @@ def gather(
 
 def _checked(setting: Mapping[str, str]) -> Mapping[str, str]:
     try:
-        Reading(**setting)
+        Reading.model_validate(setting)
     except ValidationError as error:
         name, value = next(iter(setting.items()))
         raise InputError(name, value, "write a colour as #rrggbb, e.g. #ffffff") from error

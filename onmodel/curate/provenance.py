@@ -47,7 +47,9 @@ def read_known(folder: Path) -> Known:
                 raise ValueError(f"the paper {row['paper']!r} is no colour")
             row["tags"], row["made"] = dict(row["tags"]), dict(row["made"])
         models = dict(table["models"])
-        for lineage in models.values():
+        for sha256, lineage in models.items():
+            if not re.fullmatch("[0-9a-f]{64}", sha256):  # it becomes a file's name
+                raise ValueError(f"{sha256!r} is no SHA-256")
             check(lineage)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, VerifyError) as error:
         raise InputError("provenance", path, f"is damaged ({error}); remove it, or export again") from error

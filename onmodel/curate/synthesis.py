@@ -27,7 +27,6 @@ from onmodel.evaluate.observers import Observers
 from onmodel.hashing import sha256_file, write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.models import header
-from onmodel.models.lora import Lora
 from onmodel.models.weights import read_metadata
 from onmodel.progress import Progress
 from onmodel.randomness import generator
@@ -63,6 +62,8 @@ class Maker:
         """Its history: what the LoRA's header tells, or the base alone."""
         if self.lora is None:
             return add([], "base", name=self.base_name, sha256=self.base_sha256)
+        from onmodel.models.lora import Lora  # torch
+
         return header.imported(Lora({}, read_metadata(self.lora.path)), self.lora.sha256, self.lora.name)
 
 

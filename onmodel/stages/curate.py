@@ -376,8 +376,9 @@ def _split(items: Sequence[Item], groups: Sequence[int], settings: Settings, see
 def _makers(items: Sequence[Item], settings: Settings) -> dict[str, Lineage]:
     """SHA-256 → history of the models that made pictures of the folders, as their provenance.json tells."""
     models: dict[str, Lineage] = {}
-    for source in (source for sources in settings.sources.values() for source in sources if source.folder):
-        models |= read_known(source.folder).models
+    folders = [source.folder for sources in settings.sources.values() for source in sources]
+    for folder in filter(None, folders):
+        models |= read_known(folder).models
     return {sha256: models[sha256] for sha256 in sorted({model_of(item.origin) for item in items} & models.keys())}
 
 
@@ -391,7 +392,7 @@ def _self_taught(
             if node["type"] == "model":
                 models[node["sha256"]] = ancestors(lineage, id)
             elif node["type"] == "pictures":
-                own.add(node["model_sha256"])
+                own.add(node.get("model_sha256", ""))
     own |= own_models(models, context.character.trigger, context.base_sha256)
     rows = self_taught([item.subset for item in items], [item.origin for item in items], own)
     for name, row in rows.items():

@@ -39,7 +39,8 @@ def exported(tmp_path: Path) -> Workshop:
     Image.new("RGB", (32, 32), (9, 90, 200)).save(tmp_path / "work" / "made.png")
     made = dataclasses.replace(
         work.pieces["base/000"], name="new/0", path=tmp_path / "work" / "made.png", subset="new",
-        sha256=sha256_file(tmp_path / "work" / "made.png"), origin=f"generated:{LORA}", rights="MIT", told="template",
+        sha256=sha256_file(tmp_path / "work" / "made.png"), width=32, height=32, origin=f"generated:{LORA}",
+        rights="MIT", told="template",
         made={"model": "release", "seed": 7},
     )  # fmt: skip
     keep_models(work.folder, {LORA: history(), "c" * 64: history("another")})
@@ -78,7 +79,7 @@ def test_another_file_under_the_name_is_not_believed(exported: Workshop, tmp_pat
     assert (piece.origin, piece.made, piece.told) == ("from a friend", {}, "file")
 
 
-@pytest.mark.parametrize("harm", ["not json", "no pictures", "paper", "history"])
+@pytest.mark.parametrize("harm", ["not json", "no pictures", "paper", "history", "name"])
 def test_damage_is_named(exported: Workshop, tmp_path: Path, harm: str) -> None:
     path = tmp_path / "out" / "provenance.json"
     table = json.loads(path.read_text())
@@ -88,6 +89,8 @@ def test_damage_is_named(exported: Workshop, tmp_path: Path, harm: str) -> None:
         table["pictures"]["base/001.png"]["paper"] = "url(x)"
     elif harm == "history":
         next(iter(table["models"][LORA].values()))["name"] = "another"
+    elif harm == "name":
+        table["models"]["../outside"] = table["models"].pop(LORA)
     path.write_text("{" if harm == "not json" else json.dumps(table))
     with pytest.raises(InputError, match=r"provenance: .* is damaged"):
         read_known(tmp_path / "out" / "base")

@@ -78,8 +78,8 @@ def synthesized(
     prompts, wanted = prompts_for(audit.coverage, audit.vocabulary, targets, CHARACTER, 8, 0)
     maker = Maker(lambda: pytest.fail("no base is needed"), "toon", "b" * 64)
     made = synthesis.synthesize(
-        work, audit, observers, CHARACTER, maker, prompts, wanted, 2, Sampling(width=SIDE, height=SIDE), "new", "MIT", 0,
-        Progress(),
+        work, audit, observers, CHARACTER, maker, prompts, wanted, 2, Sampling(width=SIDE, height=SIDE), "new", "MIT",
+        0, Progress(),
     )  # fmt: skip
     return audit, made
 
