@@ -31,11 +31,13 @@ def label(
 ) -> tuple[tuple[Said, ...], dict[str, str], list[str]]:
     """Labels of picture `row` of `sight`, its attributes → values, and the tags that were asked for and are not seen.
 
-    A value that was asked is said by the prompt, and by the tagger when it sees it; where the tagger surely sees
-    another one, that is the label. What the design says stays with the trigger.
+    A value that was asked is said by the prompt, and by the tagger when it sees it. Where the tagger surely sees
+    another one, that is the label; where it sees neither, there is none. What the design says stays with the trigger.
     """
     design = vocabulary.said(character.tags)
-    said, values, unshown = [], {}, []
+    said: list[Said] = []
+    values: dict[str, str] = {}
+    unshown: list[str] = []
     for name in dict.fromkeys([*asked, *character.free]):
         tags = {value: tag for value, tag in vocabulary.attributes.get(name, {}).items() if tag}
         seen = _seen(name, tags, row, sight)
@@ -50,6 +52,9 @@ def label(
             elif best != value and sure and log_odds(seen[best]) - log_odds(seen.get(value, 0.0)) >= APART:
                 unshown.append(tags[value])
                 value, by = best, f"tagger {seen[best]:.2f}"
+            elif value in seen and seen[value] < (sight.usual[name][value] / 2 if sight else 0.0):
+                unshown.append(tags[value])
+                value = None
             elif value in seen:
                 by = f"prompt, tagger {seen[value]:.2f}"
         if value is not None:
