@@ -115,7 +115,7 @@ def _say_plan(
     if as_json:
         print(json.dumps({"wanted": wanted, "prompts": texts, "candidates": pictures}, indent=1, ensure_ascii=False))
         return
-    for name, values in wanted.items():
+    for name, values in ((name, values) for name, values in wanted.items() if values):
         have = audit.coverage[name].counts if name in audit.coverage else {}
         print(f"{name}: " + ", ".join(f"{value} {have.get(value, 0):.0f} + {n}" for value, n in values.items()))
     print("\n".join(texts[:SHOWN]))
@@ -133,7 +133,7 @@ def _say_made(made: "Made", wanted: dict[str, dict[str, int]], sheet: "Character
                  "candidates": len(made.rows), "refused": dict(made.refusals)}  # fmt: skip
         print(json.dumps(table, indent=1, ensure_ascii=False))
         return
-    for name, values in wanted.items():
+    for name, values in ((name, values) for name, values in wanted.items() if values):
         print(f"{name}: " + ", ".join(f"{value} {got[name][value]} of {n}" for value, n in values.items()))
     refused = ", ".join(f"{count} × {why}" for why, count in made.refusals.most_common())
     print(

@@ -11,7 +11,7 @@ from onmodel.curate.labels import APART, Sight, log_odds
 from onmodel.curate.vocabulary import Vocabulary
 from onmodel.curate.workshop import Said
 
-PERCENTILE = 90  # of the set's own pictures break no more required traits than a new one may
+USUALLY, FEWEST = 0.9, 4  # share of the set's pictures of a style that show a trait; so many are judged by
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,30 @@ def _seen(name: str, tags: Mapping[str, str], row: int, sight: Sight | None) -> 
     return {value: p for value, p in found.items() if p is not None}
 
 
-def broken_traits(character: Character, tags: Sequence[str], probabilities: np.ndarray) -> list[tuple[list[str], int]]:
-    """Per picture of `probabilities` [N, T]: the forbidden traits that are seen, how many required ones are not."""
+def alien_traits(character: Character, tags: Sequence[str], probabilities: np.ndarray) -> list[list[str]]:
+    """Per picture of `probabilities` [N, T]: the forbidden traits that are seen."""
     column = {tag: i for i, tag in enumerate(tags)}
     forbidden = [tag for tag in character.forbidden if tag in column]
-    required = [column[tag] for tag in character.required if tag in column]
-    return [
-        ([tag for tag in forbidden if p[column[tag]] >= SEEN], int((p[required] <= UNSEEN).sum()) if required else 0)
-        for p in probabilities
-    ]
+    return [[tag for tag in forbidden if p[column[tag]] >= SEEN] for p in probabilities]
 
 
-def most_broken(rows: Sequence[tuple[list[str], int]]) -> int:
-    """How many required traits a picture may hide: as many as the set's own pictures do, but for a tenth of them."""
-    return int(np.ceil(np.percentile([count for _, count in rows], PERCENTILE))) if rows else 0
+def hidden_traits(
+    character: Character, tags: Sequence[str], vocabulary: Vocabulary, own: np.ndarray, new: np.ndarray
+) -> list[list[str]]:
+    """Per picture of `new` [N, T]: the required traits that the set's pictures `own` [M, T] of its style nearly always
+    show, and that it does not: line art shows no colours."""
+    column = {tag: i for i, tag in enumerate(tags)}
+    required = np.array([column[tag] for tag in character.required if tag in column], dtype=int)
+    styles = [column[tag] for tag in vocabulary.attributes.get("style", {}).values() if tag in column]
+    if not len(required):
+        return [[] for _ in new]
+    shows = own[:, required] > UNSEEN
+    found = []
+    for p in new:
+        alike = own[:, styles].argmax(1) == p[styles].argmax() if styles else np.ones(len(own), dtype=bool)
+        usual = shows[alike if alike.sum() >= FEWEST else slice(None)].mean(0) >= USUALLY
+        found.append([tags[i] for i in required[usual & (p[required] <= UNSEEN)]])
+    return found
 
 
 def pick(

@@ -15,7 +15,7 @@ from onmodel.character import Character
 from onmodel.curate.audit import Audit
 from onmodel.curate.duplicates import find_links, group_links
 from onmodel.curate.look import Looks, look
-from onmodel.curate.picking import Judged, broken_traits, label, most_broken, pick
+from onmodel.curate.picking import Judged, alien_traits, hidden_traits, label, pick
 from onmodel.curate.provenance import GENERATED, model_of
 from onmodel.curate.sentences import sentence_of
 from onmodel.curate.workshop import Decision, Piece, Workshop, keep_models, piece_as_table
@@ -37,6 +37,7 @@ from onmodel.sample.suites import Prompt, noise_seed
 if TYPE_CHECKING:
     from onmodel.models.family import Family
 
+HIDDEN = 2  # traits that a picture must lack: one may be covered, or missed by the tagger
 REFERENCES = 200  # pictures of the set that new ones are compared with
 
 
@@ -113,24 +114,24 @@ def synthesize(
     with progress.task("look at candidates", len(paths)) as task:
         looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task)
     agreement, needed = _agreement(audit, observers, looks)
-    traits = broken_traits(character, observers.tagger.tags, looks.tags)
-    own = broken_traits(character, observers.tagger.tags, audit.looks.tags)
+    tags = observers.tagger.tags
+    aliens = alien_traits(character, tags, looks.tags)
+    hidden = hidden_traits(character, tags, audit.vocabulary, audit.looks.tags, looks.tags)
     repeats, groups = _repeats(audit, looks, progress)
     known = {piece.sha256: piece.name for piece in workshop.pieces.values()}
     sight = None if audit.sight is None else audit.sight.over(looks.tags)
     judged = []
     for i, (prompt, _) in enumerate(rounds):
-        alien, hidden = traits[i]
         why = (
             f"in the set already: {known[hashes[i]]}" if hashes[i] in known
             else f"repeat: of {repeats[i]}" if i in repeats
-            else f"off model: seen {', '.join(alien)}" if alien
-            else f"off model: {hidden} of her traits are not seen" if hidden > most_broken(own)
+            else f"off model: seen {', '.join(aliens[i])}" if aliens[i]
+            else f"off model: not seen {', '.join(hidden[i])}" if len(hidden[i]) >= HIDDEN
             else f"another character: agreement {agreement[i]:.3f}, the set's own {needed:.3f}" if agreement[i] < needed
             else ""
         )  # fmt: skip
-        tags, values, unshown = label(prompt.asked, i, sight, audit.vocabulary, character)
-        judged.append(Judged(tags, values, unshown, float(agreement[i]), why))
+        said, values, unshown = label(prompt.asked, i, sight, audit.vocabulary, character)
+        judged.append(Judged(said, values, unshown, float(agreement[i]), why))
     chosen = pick(judged, groups, wanted, len(prompts))
     pieces = [
         _piece(judged[i], rounds[i][0], requests[i], paths[i], hashes[i], maker, sampling, subset, rights, character)

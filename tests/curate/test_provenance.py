@@ -46,7 +46,7 @@ def exported(tmp_path: Path) -> Workshop:
     keep_models(work.folder, {LORA: history(), "c" * 64: history("another")})
     work = work.decide([
         Decision(0, "add", "synthesis", "new/0", piece=piece_as_table(made)),
-        Decision(0, "tag", "person", "base/000", add=("smile",)),
+        Decision(0, "tag", "person", "base/000", add=("head tilt",)),
         Decision(0, "sentence", "captioner eyes", "base/000", sentence="backgwa smiles."),
     ])  # fmt: skip
     export(work, tmp_path / "out", False, Progress())

@@ -36,7 +36,8 @@ def observers() -> Observers:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Workshop:
-    write_set("backgwa_base", tmp_path / "heap" / "base", count=20)
+    write_set("backgwa_base", tmp_path / "heap" / "base", count=10)
+    write_set("backgwa_alignment", tmp_path / "heap" / "alignment", count=14)  # calm faces, flat colours
     gather([tmp_path / "heap"], tmp_path / "work", "a renderer", "MIT", Progress())
     return open_workshop(tmp_path / "work")
 
@@ -92,7 +93,7 @@ def test_a_model_that_obeys_fills_the_holes(
     before, made = synthesized(work, observers, monkeypatch, obedient)
     assert len(made.rows) == 16 and 6 <= len(made.pieces) <= 8
     work = open_workshop(work.folder)
-    assert {piece.subset for piece in work.kept} == {"base", "new"}
+    assert {piece.subset for piece in work.kept} == {"base", "alignment", "new"}
     piece = made.pieces[0]
     assert piece.words[:2] == ["1girl", "backgwa"] and piece.origin == f"generated:{'b' * 64}" and piece.rights == "MIT"
     assert "light blue hair" in piece.made["prompt"] and piece.told == "template" and "backgwa" in piece.sentence
@@ -104,7 +105,7 @@ def test_a_model_that_obeys_fills_the_holes(
     assert [row.subject for row in after.findings if row.kind == "self-training"] == ["new"]
     rows = json.loads(next((work.folder / "synthesis").glob("new-0-*.json")).read_text())
     assert len(rows) == 16 and sum(row["picked"] for row in rows) == len(made.pieces)
-    assert len(work.undo()[0].kept) == 20
+    assert len(work.undo()[0].kept) == 24
 
 
 def test_a_model_that_draws_others_gives_nothing(
