@@ -34,6 +34,12 @@ def command(
         typer.Option(help="attribute=value:share,…; without, every value of what is free equally often."),
     ] = None,
     tries: Annotated[int, typer.Option(min=1, help="Candidates for each picture that is wanted.")] = 4,
+    agreement: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Least agreement with the character; without, as nine in ten of the set's own."
+        ),
+    ] = None,
     rights: Annotated[str, typer.Option(help="The right or licence to use what the model makes.")] = "unknown",
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other candidates.")] = 0,
     size: Annotated[int, typer.Option(help="Side in pixels; 0: 96 for the toon base, else 1024.")] = 0,
@@ -79,7 +85,7 @@ def command(
             _say_plan(audit, wanted, texts, len(prompts) * tries, maker, as_json)
             return
         made = synthesize(workshop, audit, observers, sheet, maker, prompts, wanted, tries, sampling, subset, rights,
-                          seed, progress)  # fmt: skip
+                          seed, progress, agreement)  # fmt: skip
     _say_made(made, wanted, sheet, work, as_json)
 
 

@@ -93,11 +93,12 @@ def lora_at(path: Path) -> Model:
 def synthesize(
     workshop: Workshop, audit: Audit, observers: Observers, character: Character, maker: Maker,
     prompts: Sequence[Prompt], wanted: Mapping[str, Mapping[str, int]], tries: int, sampling: Sampling, subset: str,
-    rights: str, seed: int, progress: Progress,
+    rights: str, seed: int, progress: Progress, least: float | None = None,
 ) -> Made:  # fmt: skip
     """Generate `tries` pictures for each prompt, pick one per prompt at most, and put them into `subset`, as one step.
 
-    Without a LoRA the character is described by her sheet's tags. Raises InputError when the set has too few pictures
+    Without a LoRA the character is described by her sheet's tags. `least` is the agreement with the set's pictures that
+    a new one needs, 0…1; without, what nine in ten of them reach among themselves. Raises InputError when the set has too few pictures
     to tell the character by, or a prompt is refused.
     """
     if observers.identity is None or observers.tagger is None:
@@ -105,7 +106,12 @@ def synthesize(
     arm = "L" if maker.lora else "D"
     rounds = [(prompt, turn) for turn in range(tries) for prompt in prompts]
     requests = [
-        Request(prompt.text[arm], prompt.negative, noise_seed(f"synthesis/{seed}", prompt.text[arm], turn), maker.lora)
+        Request(
+            prompt.text[arm],
+            prompt.negative,
+            noise_seed(f"synthesis/{seed}", f"{prompt.id} {prompt.text[arm]}", turn),
+            maker.lora,
+        )
         for prompt, turn in rounds
     ]
     room = workshop.folder / "synthesis"
@@ -113,7 +119,8 @@ def synthesize(
     hashes = [sha256_file(path) for path in paths]
     with progress.task("look at candidates", len(paths)) as task:
         looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task)
-    agreement, needed = _agreement(audit, observers, looks)
+    agreement, usual = _agreement(audit, observers, looks)
+    needed = usual if least is None else least
     tags = observers.tagger.tags
     aliens = alien_traits(character, tags, looks.tags)
     hidden = hidden_traits(character, tags, audit.vocabulary, audit.looks.tags, looks.tags)
@@ -127,7 +134,7 @@ def synthesize(
             else f"repeat: of {repeats[i]}" if i in repeats
             else f"off model: seen {', '.join(aliens[i])}" if aliens[i]
             else f"off model: not seen {', '.join(hidden[i])}" if len(hidden[i]) >= HIDDEN
-            else f"another character: agreement {agreement[i]:.3f}, the set's own {needed:.3f}" if agreement[i] < needed
+            else f"another character: agreement {agreement[i]:.3f}, {needed:.3f} is needed" if agreement[i] < needed
             else ""
         )  # fmt: skip
         said, values, unshown = label(prompt.asked, i, sight, audit.vocabulary, character)

@@ -91,6 +91,7 @@ def test_a_model_that_obeys_fills_the_holes(
     work: Workshop, observers: Observers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before, made = synthesized(work, observers, monkeypatch, obedient)
+    assert len({(row["prompt"], row["seed"]) for row in made.rows}) == 16  # the same prompt has other noise
     assert len(made.rows) == 16 and 6 <= len(made.pieces) <= 8
     work = open_workshop(work.folder)
     assert {piece.subset for piece in work.kept} == {"base", "alignment", "new"}
