@@ -95,11 +95,12 @@ def synthesize(
     prompts: Sequence[Prompt], wanted: Mapping[str, Mapping[str, int]], tries: int, sampling: Sampling, subset: str,
     rights: str, seed: int, progress: Progress, least: float | None = None,
 ) -> Made:  # fmt: skip
-    """Generate `tries` pictures for each prompt, pick one per prompt at most, and put them into `subset`, as one step.
+    """Generate `tries` pictures for each prompt, pick as many as there are prompts at most, and put them into `subset`,
+    as one step.
 
     Without a LoRA the character is described by her sheet's tags. `least` is the agreement with the set's pictures that
-    a new one needs, 0…1; without, what nine in ten of them reach among themselves. Raises InputError when the set has too few pictures
-    to tell the character by, or a prompt is refused.
+    a new one needs, 0…1; without, what nine in ten of them reach among themselves. Raises InputError when the set has
+    too few pictures to tell the character by, or a prompt is refused.
     """
     if observers.identity is None or observers.tagger is None:
         raise InputError("observers", "none", "name the folders: --tagger and --identity")
