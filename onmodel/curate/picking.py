@@ -11,6 +11,7 @@ from onmodel.curate.labels import APART, Sight, log_odds
 from onmodel.curate.vocabulary import Vocabulary
 from onmodel.curate.workshop import Said
 
+SURELY = 0.95  # probability from which something that nobody asked for is said
 USUALLY, FEWEST = 0.9, 4  # share of the set's pictures of a style that show a trait; so many are judged by
 
 
@@ -47,7 +48,7 @@ def label(
             rival = max((p for one, p in seen.items() if one != best), default=0.0)
             sure = seen[best] >= sight.usual[name][best] * 0.75 if sight else False
             if value is None:
-                value = best if sure and log_odds(seen[best]) - log_odds(rival) >= APART / 2 else None
+                value = best if seen[best] >= SURELY and log_odds(seen[best]) - log_odds(rival) >= APART else None
                 by = f"tagger {seen[best]:.2f}"
             elif best != value and sure and log_odds(seen[best]) - log_odds(seen.get(value, 0.0)) >= APART:
                 unshown.append(tags[value])
