@@ -61,7 +61,7 @@ def examine(
             found += rows
     settings = None
     with _caught(found, "base"):
-        settings = _base_settings(base, recipe)
+        settings = base_settings(base, recipe)
     outline = None
     if settings is not None:
         rows, outline = base_findings(settings)
@@ -230,7 +230,7 @@ def _fits(recipe: "Recipe", steps: Sequence[Any], progress: Progress) -> Iterato
             yield Finding(f"recipe {name}", "fail", f"{text}, the card has {room / GIB:.1f}", remedy)
 
 
-def _base_settings(rows: Sequence[str], recipe: "Recipe | None") -> "BaseSettings | None":
+def base_settings(rows: Sequence[str], recipe: "Recipe | None") -> "BaseSettings | None":
     """The base of the command line, else the recipe's, else none. Raises InputError for rows that say nothing."""
     from onmodel.models.load import parse_base
 

@@ -5,6 +5,7 @@ OnmodelError            exit 1
 ├── StateError          exit 1   a file that onmodel wrote is missing or damaged
 ├── SpaceError          exit 1   no room on the disk; what existed still loads, the same command goes on
 ├── PausedError         exit 130 Ctrl-C during a training or a blind session; all is saved, the same command goes on
+├── ServiceError        exit 1   a service did not answer, or not usably; what it answered before is kept
 ├── BusyError           exit 1   another process holds the project
 └── VerifyError         exit 1   a hash does not match; names the node
 """
@@ -50,6 +51,10 @@ class PausedError(OnmodelError):
 
     def __init__(self, step: int, total: int) -> None:
         super().__init__(f"paused after step {step} of {total}; run the same command again to go on")
+
+
+class ServiceError(OnmodelError):
+    """A service that was asked did not answer, or not usably; what it answered before is kept."""
 
 
 class BusyError(OnmodelError):

@@ -28,8 +28,10 @@ class Model:
 class Item:
     """A picture of a data set with its two captions. `image` is relative to the artifact; sizes in pixels.
 
-    `file` is the name it came with. `mask` says what its loss is weighed by: "" nothing, "alpha" its own transparency,
-    else a picture of the artifact. `kept_first` tags stay in front (None: as the training says) and `kept_last` behind.
+    `file` is the name it came with. `paper` (#rrggbb) is what shows through where it is transparent, "" where it is not
+    so; `profile` the colour profile that it carries, "" for none. `mask` says what its loss is weighed by: "" nothing,
+    "alpha" its own transparency, else a picture of the artifact. `kept_first` tags stay in front (None: as the training
+    says) and `kept_last` behind.
     """
 
     image: str
@@ -46,6 +48,8 @@ class Item:
     mask: str = ""
     kept_first: int | None = None
     kept_last: int = 0
+    paper: str = ""
+    profile: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

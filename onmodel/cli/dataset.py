@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onmodel.cli import dataset_caption, dataset_scene, dataset_synthesize
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Curate pictures: import, audit, mend, decide, undo, plan, choose, report, export.",
+    help="Curate pictures: import, audit, mend, caption, synthesize, plan, choose, report, export.",
 )
 WORK = Annotated[Path, typer.Argument(help="The folder that `onmodel dataset import` made.", show_default=False)]
 SHEET = Annotated[Path, typer.Option("--character", "-c", help="The model sheet, character.toml.", show_default=False)]
@@ -37,6 +38,7 @@ def import_command(
     into: Annotated[Path, typer.Option(help="The folder of the new data set in the making.", show_default=False)],
     origin: Annotated[str, typer.Option(help="Where the pictures come from, e.g. 'drawn by the author'.")] = "unknown",
     rights: Annotated[str, typer.Option(help="The right or licence to use them.")] = "unknown",
+    paper: Annotated[str, typer.Option(help="What shows through where a picture is transparent.")] = "#ffffff",
     as_json: JSON = False,
 ) -> None:
     """Read pictures with their captions; originals stay where they are, what is refused is named with its reason."""
@@ -44,7 +46,7 @@ def import_command(
     from onmodel.progress import Progress
 
     with Progress() as progress:
-        count, refused = gather(sources, into, origin, rights, progress)
+        count, refused = gather(sources, into, origin, rights, progress, paper)
     if as_json:
         print(json.dumps({"pictures": count, "refused": refused}, indent=1, ensure_ascii=False))
         return
@@ -108,6 +110,7 @@ def decide_command(
     picture: Annotated[list[str], typer.Argument(help="Names, subset/file.", show_default=False)],
     keep: Annotated[bool, typer.Option("--keep/--aside", help="Keep them, or set them aside.")] = True,
     tags: Annotated[str, typer.Option(help="Write these tags instead: 'a, b, c'.")] = "",
+    sentence: Annotated[str, typer.Option(help="Write this sentence instead.")] = "",
     why: Annotated[str, typer.Option(help="Your reason; it is recorded.")] = "",
 ) -> None:
     """Decide by hand about pictures. A person's decision stands against every rule."""
@@ -117,10 +120,12 @@ def decide_command(
     workshop = open_workshop(work)
     rows = []
     for name in picture:
-        if tags and name in workshop.pieces:
-            now = tuple(workshop.pieces[name].words)
+        if tags:
+            now = tuple(workshop.pieces[name].words) if name in workshop.pieces else ()
             rows.append(Decision(0, "tag", "person", name, now, tuple(split_tags(tags)), why))
-        else:
+        if sentence:
+            rows.append(Decision(0, "sentence", "person", name, sentence=sentence, why=why))
+        if not tags and not sentence:
             rows.append(Decision(0, "keep" if keep else "aside", "person", name, why=why))
     workshop.decide(rows)
     print(f"{len(rows)} decided")
@@ -133,6 +138,11 @@ def undo_command(work: WORK) -> None:
 
     _, step = open_workshop(work).undo()
     print(f"step {step} is taken back")
+
+
+app.command("caption")(dataset_caption.command)
+app.command("scene")(dataset_scene.command)
+app.command("synthesize")(dataset_synthesize.command)
 
 
 @app.command("plan")
@@ -153,7 +163,7 @@ def plan_command(
 
     audit, workshop = _audit(work, character, tagger, identity)
     free = _sheet(character).free
-    targets = dict(map(_target, target)) if target else even_targets(audit.shown, audit.vocabulary, free)
+    targets = dict(map(parse_target, target)) if target else even_targets(audit.shown, audit.vocabulary, free)
     found = balance(audit.shown, audit.vocabulary, targets, workshop.repeats)
     if as_json:
         print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
@@ -280,7 +290,8 @@ def _say_findings(findings: "list[Finding]", work: Path) -> None:
         print("nothing is found")
 
 
-def _target(text: str) -> tuple[str, dict[str, float]]:
+def parse_target(text: str) -> tuple[str, dict[str, float]]:
+    """Attribute and value → share, from `attribute=value:share,…`. Raises InputError."""
     attribute, equals, rows = text.partition("=")
     try:
         shares = {row.rpartition(":")[0].strip(): float(row.rpartition(":")[2]) for row in rows.split(",")}

@@ -13,6 +13,7 @@ from onmodel.curate.findings import Finding, Fix, Severity
 from onmodel.curate.identity import agreements, audit_identity
 from onmodel.curate.labels import Labelled, Sight, audit_labels
 from onmodel.curate.look import Looks, look
+from onmodel.curate.provenance import SELF_TAUGHT, SelfTaught, own_models, self_taught
 from onmodel.curate.quality import audit_quality
 from onmodel.curate.vocabulary import Vocabulary, vocabulary_for
 from onmodel.curate.workshop import Piece, Workshop
@@ -36,6 +37,8 @@ class Audit:
     vocabulary: Vocabulary
     shown: Sequence[Shown]
     findings: Sequence[Finding]
+    taught: Mapping[str, SelfTaught]
+    sight: Sight | None
 
     @property
     def coverage(self) -> dict[str, Coverage]:
@@ -61,7 +64,8 @@ def run_audit(workshop: Workshop, character: Character, observers: Observers, pr
         raise InputError("work", workshop.folder, "no picture is kept")
     with progress.task("look at pictures", len(pieces)) as task:
         paths, hashes = [piece.path for piece in pieces], [piece.sha256 for piece in pieces]
-        looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task)
+        looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task,
+                     [piece.paper for piece in pieces])  # fmt: skip
     links = _links(workshop, hashes, looks, progress)
     tags = observers.tagger.tags if observers.tagger else []
     sheet = [character.count_tag, *character.tags, *character.required, *character.forbidden]
@@ -80,12 +84,15 @@ def run_audit(workshop: Workshop, character: Character, observers: Observers, pr
         found += audit_identity(names, looks.identity, tags, looks.tags, styles, character, excused)
     found += audit_labels(labelled, character, vocabulary, sight)
     found += audit_coverage(shown, vocabulary, character.free, looks.sectors)
+    own = own_models(workshop.models, character.trigger)
+    taught = self_taught([piece.subset for piece in pieces], [piece.origin for piece in pieces], own)
+    found += _taught(taught)
     order = {"error": 0, "warning": 1, "note": 2}
     found = sorted(
         {row.id: row for row in found}.values(), key=lambda row: (order[row.severity], row.kind, row.picture)
     )
-    audit = Audit(pieces, looks, links, group_links(len(pieces), links), vocabulary, shown, found)
-    write_json(workshop.folder / "audit.json", audit_as_dict(audit, workshop, sight))
+    audit = Audit(pieces, looks, links, group_links(len(pieces), links), vocabulary, shown, found, taught, sight)
+    write_json(workshop.folder / "audit.json", audit_as_dict(audit, workshop))
     return audit
 
 
@@ -100,12 +107,13 @@ def _links(workshop: Workshop, hashes: Sequence[str], looks: Looks, progress: Pr
     return links
 
 
-def audit_as_dict(audit: Audit, workshop: Workshop, sight: Sight | None) -> dict[str, Any]:
+def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, Any]:
     """What audit.json holds."""
     return {
         "pictures": len(audit.pieces), "set_aside": len(workshop.pieces) - len(audit.pieces),
         "refused": list(workshop.refused), "repeats": dict(workshop.repeats),
-        "judged_by": {} if sight is None else {a: round(share, 3) for a, share in sight.confirmed.items()},
+        "made_by_models": {name: asdict(row) for name, row in audit.taught.items()},
+        "judged_by": {} if audit.sight is None else {a: round(share, 3) for a, share in audit.sight.confirmed.items()},
         "groups": {p.name: g for p, g in zip(audit.pieces, audit.groups, strict=True)},
         "coverage": {
             name: {"counts": row.counts, "by_subset": row.by_subset, "effective": round(row.effective, 2),
@@ -139,6 +147,17 @@ def _repeats(pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Map
         severity: Severity = "note" if kind == "scene" else "warning"
         fix = None if kind == "scene" else Fix(aside=True)
         found.append(Finding(f"repeat: {kind}", severity, part.name, whole.name, evidence, fix))
+    return found
+
+
+def _taught(taught: Mapping[str, SelfTaught]) -> list[Finding]:
+    found = []
+    for subset, row in taught.items():
+        if row.share >= SELF_TAUGHT:
+            evidence = (
+                f"{row.own} of {row.pictures} pictures were made by the model's own ancestors: it learns their faults"
+            )
+            found.append(Finding("self-training", "warning", "", subset, evidence))
     return found
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy.spatial import cKDTree
 
-from onmodel.dataset.buckets import flatten
+from onmodel.dataset.pixels import as_shown
 from onmodel.progress import Task
 from onmodel.randomness import generator
 
@@ -61,7 +61,7 @@ class Thumb:
 
     @classmethod
     def of(cls, image: Image.Image) -> "Thumb":
-        small = flatten(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        small = as_shown(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
         return cls(image.width / image.height, np.asarray(small))
 
     def mirrored(self) -> "Thumb":

@@ -1,20 +1,20 @@
 """A workshop's kept pictures as folders that trainers read: the original bytes, and captions as they are now."""
 
-import json
 import os
 import tempfile
 from collections import Counter
 from pathlib import Path
 
+from onmodel.curate.provenance import NAME, model_of
 from onmodel.curate.workshop import Workshop
 from onmodel.errors import InputError, StateError
-from onmodel.hashing import TEMPORARY_PREFIX, sha256_bytes
+from onmodel.hashing import TEMPORARY_PREFIX, sha256_bytes, write_json
 from onmodel.progress import Progress
 
 
 def export(workshop: Workshop, out: Path, kohya: bool, progress: Progress) -> dict[str, int]:
     """Write a folder per subset (`10_name` with its repeats for sd-scripts), and provenance.json: where each picture
-    comes from, by what right, who said each tag. Returns folder → pictures.
+    comes from, by what right, who said each tag and the sentence, which models made it. Returns folder → pictures.
 
     Whole or not at all. Raises InputError when `out` exists, StateError when an original is not what was read.
     """
@@ -44,11 +44,15 @@ def export(workshop: Workshop, out: Path, kohya: bool, progress: Progress) -> di
                 )
                 sources[f"{subset}/{target.name}{piece.path.suffix}"] = {
                     "sha256": piece.sha256, "origin": piece.origin, "rights": piece.rights,
-                    "tags": {said.tag: said.by for said in piece.tags}, "kept": piece.decided or "audit",
+                    "paper": piece.paper, "profile": piece.profile, "made": dict(piece.made),
+                    "tags": {said.tag: said.by for said in piece.tags}, "told": piece.told,
+                    "kept": piece.decided or "audit",
                 }  # fmt: skip
                 counts[subset] += 1
         if not counts:
             raise InputError("work", workshop.folder, "no picture is kept")
-        (folder / "provenance.json").write_text(json.dumps(sources, indent=1, ensure_ascii=False), encoding="utf-8")
+        used = {model_of(piece.origin) for piece in workshop.kept}
+        models = {sha256: lineage for sha256, lineage in workshop.models.items() if sha256 in used}
+        write_json(folder / NAME, {"pictures": sources, "models": models})
         os.replace(folder, out)
     return dict(counts)

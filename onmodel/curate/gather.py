@@ -5,11 +5,17 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from onmodel.curate.foreign import read_config, read_numbered_folders
-from onmodel.curate.ingest import MAX_BYTES, Reading, Refused, check, scan_folder
-from onmodel.curate.workshop import Piece, make_workshop, tags_from_file
+from onmodel.curate.ingest import MAX_BYTES, Candidate, Reading, Refused, check, scan_folder
+from onmodel.curate.provenance import read_known
+from onmodel.curate.workshop import FILE, Piece, keep_models, make_workshop, tags_from_file
+from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
 from onmodel.progress import Progress
 
@@ -19,12 +25,13 @@ _PLAIN = Reading(default_caption="")
 
 
 def gather(
-    sources: Sequence[Path], into: Path, origin: str, rights: str, progress: Progress
+    sources: Sequence[Path], into: Path, origin: str, rights: str, progress: Progress, paper: str = WHITE
 ) -> tuple[int, list[dict[str, str]]]:
     """Read sources into a new workshop; returns the number of pictures and what was refused.
 
     A folder of pictures is a subset of its name; a folder of folders one subset for each, with its repeats where it is
-    called `10_name`; a file is another trainer's data set, or a zip of either. Raises InputError when nothing is left.
+    called `10_name`; a file is another trainer's data set, or a zip of either. Transparent pictures lie on `paper`,
+    #rrggbb. Raises InputError when nothing is left.
     """
     if (into / "pictures.json").exists():
         raise InputError("into", into, "holds a data set with its decisions already; name another folder")
@@ -36,27 +43,56 @@ def gather(
                 raise InputError("sources", name, "two subsets have this name; rename a folder")
             subsets[name] = row
     pieces: list[Piece] = []
-    scanned = {name: scan_folder(folder, origin, reading) for name, (folder, reading, _) in subsets.items()}
+    lying = _checked({"paper": paper})
+    scanned = {
+        name: scan_folder(folder, origin, reading.model_copy(update=lying))
+        for name, (folder, reading, _) in subsets.items()
+    }
+    known = {name: read_known(folder) for name, (folder, *_) in subsets.items()}
     with progress.task("read pictures", sum(len(found) for found, _ in scanned.values())) as task:
         for subset, (found, bad) in scanned.items():
             refused += [{"file": f"{subset}/{row.file}", "reason": row.reason} for row in bad]
             for candidate in found:
                 task.advance()
                 try:
-                    picture, _ = check(candidate)
+                    told = known[subset].of(candidate.path)
+                    picture, _ = check(_on_its_paper(candidate, told))
                 except Refused as reason:
                     refused.append({"file": f"{subset}/{candidate.name}", "reason": str(reason)})
                     continue
+                same = told if told.get("sha256") == picture.sha256 else {}
                 pieces.append(
-                    Piece(f"{subset}/{candidate.path.stem}", candidate.path.resolve(), picture.sha256, picture.width,
-                          picture.height, subset, tags_from_file(candidate.tags), candidate.sentence, origin, rights)
+                    Piece(
+                        f"{subset}/{candidate.path.stem}", candidate.path.resolve(), picture.sha256, picture.width,
+                        picture.height, subset, tags_from_file(candidate.tags, same.get("tags", {})),
+                        candidate.sentence, same.get("origin", origin), same.get("rights", rights), picture.paper,
+                        picture.profile, same.get("told", FILE), same.get("made", {}),
+                    )
                 )  # fmt: skip
     if not pieces:
         why = f"; the first: {refused[0]['file']}, {refused[0]['reason']}" if refused else ""
         raise InputError("sources", ", ".join(map(str, sources)), f"no picture can be read{why}")
     kept = {piece.subset for piece in pieces}
+    for sources_of in known.values():
+        keep_models(into, sources_of.models)
     make_workshop(into, pieces, {name: row[2] for name, row in subsets.items() if name in kept}, refused)
     return len(pieces), refused
+
+
+def _checked(setting: Mapping[str, str]) -> Mapping[str, str]:
+    try:
+        Reading.model_validate(setting)
+    except ValidationError as error:
+        name, value = next(iter(setting.items()))
+        raise InputError(name, value, "write a colour as #rrggbb, e.g. #ffffff") from error
+    return setting
+
+
+def _on_its_paper(candidate: Candidate, known: Mapping[str, Any]) -> Candidate:
+    """A picture that was exported lies on the paper it had."""
+    if not known.get("paper"):
+        return candidate
+    return replace(candidate, reading=candidate.reading.model_copy(update={"paper": known["paper"]}))
 
 
 def _subsets(source: Path, into: Path, refused: list[dict[str, str]]) -> Mapping[str, tuple[Path, Reading, int]]:

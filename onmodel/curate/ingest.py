@@ -1,7 +1,7 @@
 """From a folder of strangers' files to checked pictures with captions. What is not right is set aside with its reason.
 
 A picture is told by its content, not by its ending; PNG, JPEG, WebP and AVIF alone are decoded. Originals are never
-changed: turning (EXIF) and flattening of transparency happen when training loads them (dataset/buckets.py).
+changed: they are turned (EXIF), brought to sRGB and flattened where pixels are needed (dataset/pixels.py).
 """
 
 import io
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from onmodel.dataset.captions import parse_caption, split_kept, split_tags
 from onmodel.dataset.manifest import Refusal
+from onmodel.dataset.pixels import WHITE, as_shown, profile_of
 from onmodel.errors import InputError
 from onmodel.hashing import hash_json, sha256_bytes, sha256_file
 from onmodel.policy import check_text
@@ -49,7 +50,8 @@ class Reading(BaseModel):
     `caption_prefix` and `caption_suffix` are tags put around it. With `keep_separator`, e.g. "|||", the tags before its
     first and after its second place stay where they are. `trigger` stands for "[trigger]", or before a caption that
     does not hold it. `masks` is a folder with a picture of the same name for each, white where the loss counts;
-    `alpha_mask` takes the picture's own transparency. Pictures of at most `larger_than`² pixels are set aside.
+    `alpha_mask` takes the picture's own transparency. `paper` is the colour that shows through it. Pictures of at most
+    `larger_than`² pixels are set aside.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +64,7 @@ class Reading(BaseModel):
     trigger: str = ""
     masks: Path | None = None
     alpha_mask: bool = False
+    paper: str = Field(default=WHITE, pattern="^#[0-9a-fA-F]{6}$")
     larger_than: int = Field(default=0, ge=0)
 
     @field_validator("caption_extension")
@@ -92,7 +95,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A checked picture. Width and height as it is shown, after its EXIF turn; `data` are the file's own bytes."""
+    """A checked picture: `data` are the file's own bytes, `image` is how it is shown; width and height are its own.
+
+    `paper` is what it lies on where it is transparent, "" where it is not; `profile` the colour profile it carries.
+    """
 
     data: bytes
     sha256: str
@@ -100,6 +106,8 @@ class Picture:
     width: int
     height: int
     image: Image.Image
+    paper: str = ""
+    profile: str = ""
 
 
 def scan_folder(folder: Path, origin: str, reading: Reading | None = None) -> tuple[list[Candidate], list[Refusal]]:
@@ -149,7 +157,7 @@ def check(candidate: Candidate) -> tuple[Picture, Picture | None]:
         check_text(f"{candidate.tags}\n{candidate.sentence}", "caption")
     except InputError as error:
         raise Refused(f"{error.value}: {error.remedy}") from error
-    picture = decode(_read(candidate.path))
+    picture = decode(_read(candidate.path), candidate.reading.paper)
     if picture.width * picture.height <= (least := candidate.reading.larger_than) ** 2:
         raise Refused(f"{picture.width}×{picture.height} pixels; larger ones than {least}×{least} are wanted")
     if candidate.mask is None:
@@ -175,7 +183,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def decode(data: bytes) -> Picture:
+def decode(data: bytes, paper: str = WHITE) -> Picture:
     """Decode a PNG, JPEG, WebP or AVIF whole, after a look at its header. Raises Refused with the reason."""
     try:
         with warnings.catch_warnings():
@@ -192,7 +200,10 @@ def decode(data: bytes) -> Picture:
         raise Refused(f"damaged picture ({str(error)[:80] or type(error).__name__})") from error
     if image.mode in _DEEP_MODES:
         raise Refused(f"{image.mode} pixels of more than 8 bits; save it with 8 bits a channel")
-    return Picture(data, sha256_bytes(data), SUFFIXES[format], *image.size, image)
+    return Picture(
+        data, sha256_bytes(data), SUFFIXES[format], *image.size, as_shown(image, paper),
+        paper.lower() if image.has_transparency_data else "", profile_of(image),
+    )  # fmt: skip
 
 
 def _check_header(data: bytes) -> str:

@@ -81,6 +81,10 @@ class Sight:
                 confirmed[attribute] = float(np.mean(agree))
         return cls(tags, probabilities, usual, confirmed)
 
+    def over(self, probabilities: np.ndarray) -> "Sight":
+        """Other pictures [M, T], read as this set taught the tagger to be read."""
+        return replace(self, probabilities=probabilities)
+
     def judges(self, attribute: str) -> bool:
         return self.confirmed.get(attribute, 0.0) >= CONFIRMED
 
@@ -227,10 +231,10 @@ def _one_label(
     """Is a picture's label of one attribute wrong or missing? `p`: value → probability."""
     best = max(p, key=lambda value: p[value])
     others = max((p[value] for value in p if value != best), default=0.0)
-    if p[best] < usual[best] * 0.75 or _odds(p[best]) - _odds(others) < APART / 2:
+    if p[best] < usual[best] * 0.75 or log_odds(p[best]) - log_odds(others) < APART / 2:
         return  # nothing is clearly seen
     by = f"tagger {p[best]:.2f}"
-    if len(own) == 1 and own[0] in p and own[0] != best and _odds(p[best]) - _odds(p[own[0]]) >= APART:
+    if len(own) == 1 and own[0] in p and own[0] != best and log_odds(p[best]) - log_odds(p[own[0]]) >= APART:
         said = [tag for tag in picture.tags if tag == tags[own[0]] or tag.endswith(f" {tags[own[0]]}")]
         evidence = f"says {own[0]} ({p[own[0]]:.2f}), {best} is seen ({p[best]:.2f})"
         add = () if best in designed else (tags[best],)
@@ -240,7 +244,7 @@ def _one_label(
         yield Finding("missing label", "warning", picture.name, attribute, evidence, Fix(add=(tags[best],), by=by))
 
 
-def _odds(p: float) -> float:
+def log_odds(p: float) -> float:
     p = min(max(p, 1e-3), 1 - 1e-3)
     return float(np.log(p / (1 - p)))
 

@@ -9,18 +9,19 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from PIL import Image
 
 from onmodel.curate.duplicates import Thumb
 from onmodel.curate.quality import Quality
+from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import StateError
-from onmodel.evaluate.features import open_picture
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.colour import colours
 from onmodel.hashing import hash_json, write_atomic
 from onmodel.progress import Task
 
 CHUNK = 64
-VERSION = 1  # raised when the same picture gives other numbers
+VERSION = 2  # raised when the same picture gives other numbers
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,18 @@ def look(
     palette: Mapping[str, str],
     cache: Path,
     task: Task,
+    papers: Sequence[str] = (),
 ) -> Looks:
-    """Look at pictures, in order; `hashes` name their bytes. `task` moves by pictures. Raises StateError for a file
-    that cannot be read any more, or a damaged cache."""
+    """Look at pictures, in order; `hashes` name their bytes, `papers` what they lie on ("", or none at all: white).
+
+    `task` moves by pictures. Raises StateError for a file that cannot be read any more, or a damaged cache.
+    """
     found: Looks | None = None
+    papers = papers or [""] * len(paths)
     for start in range(0, len(paths), CHUNK):
         part = slice(start, start + CHUNK)
-        name = hash_json([VERSION, list(hashes[part]), observers.sha256, dict(palette)])
-        piece = _kept(paths[part], observers, palette, cache / f"{name}.npz")
+        name = hash_json([VERSION, list(hashes[part]), list(papers[part]), observers.sha256, dict(palette)])
+        piece = _kept(paths[part], papers[part], observers, palette, cache / f"{name}.npz")
         if found is None:  # room for all at once: joining pieces at the end would hold everything twice
             shapes = ((getattr(piece, row.name).shape[1:], getattr(piece, row.name).dtype) for row in fields(Looks))
             found = Looks(*(np.empty((len(paths), *shape), dtype) for shape, dtype in shapes))
@@ -73,22 +78,25 @@ def look(
     return found
 
 
-def _kept(paths: Sequence[Path], observers: Observers, palette: Mapping[str, str], path: Path) -> Looks:
+def _kept(
+    paths: Sequence[Path], papers: Sequence[str], observers: Observers, palette: Mapping[str, str], path: Path
+) -> Looks:
     if path.exists():
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return Looks(**arrays)
         except (OSError, ValueError, TypeError, BadZipFile) as error:
             raise StateError(path, f"is damaged; remove it and run the same command again ({error})") from error
-    found = _seen(paths, observers, palette)
+    found = _seen(
+        [open_picture(*row) for row in zip(paths, (p or WHITE for p in papers), strict=True)], observers, palette
+    )
     buffer = io.BytesIO()
     np.savez(buffer, **{row.name: getattr(found, row.name) for row in fields(found)})
     write_atomic(path, buffer.getvalue())
     return found
 
 
-def _seen(paths: Sequence[Path], observers: Observers, palette: Mapping[str, str]) -> Looks:
-    images = [open_picture(path) for path in paths]
+def _seen(images: Sequence[Image.Image], observers: Observers, palette: Mapping[str, str]) -> Looks:
     none = np.zeros((len(images), 0), dtype=np.float32)
     thumbs = [Thumb.of(image) for image in images]
     rows = [Quality.of(image) for image in images]

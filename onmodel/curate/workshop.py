@@ -4,6 +4,7 @@ other.
 WORK/pictures.json   what was read: files (which stay where they are), captions, origins and rights, what was refused
 WORK/journal.jsonl   decisions, one a line, only ever appended: who, what, why. Undoing is a line too.
 WORK/audit.json      the findings of the last audit
+WORK/models/          histories of the models that made some of the pictures
 WORK/seen/            what observers saw in each picture, so that an audit after a change need not look again
 """
 
@@ -18,13 +19,14 @@ from onmodel.curate.findings import Finding, finding_from
 from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import read_json, write_json
+from onmodel.ledger.lineage import Lineage
 
 FILE = "file"  # who said the tags that a caption file holds
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A tag and who said it: a caption file, a person, a rule or a tagger with its score."""
+    """A tag and who said it: a caption file, a person, a rule, a tagger with its score, a generated one's prompt."""
 
     tag: str
     by: str
@@ -34,6 +36,8 @@ class Said:
 class Piece:
     """A picture of the workshop. `name` is `subset/file`; `path` the untouched original; `origin` and `rights` as told.
 
+    `made` is what is known of a generated one: model, prompt, seed, settings. `told` says who wrote the sentence.
+    `paper` is what it lies on where it is transparent, "" where it is not; `profile` its colour profile, "" for none.
     `aside` says why it is set aside, "" when it is kept; `decided` who kept it or set it aside.
     """
 
@@ -47,6 +51,10 @@ class Piece:
     sentence: str
     origin: str
     rights: str
+    paper: str = ""
+    profile: str = ""
+    told: str = FILE
+    made: Mapping[str, Any] = field(default_factory=dict)
     aside: str = ""
     decided: str = ""
 
@@ -57,7 +65,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Decision:
-    """A line of the journal. `do` is tag, keep, aside, repeats or undo; `step` numbers the commands that were given."""
+    """A line of the journal. `do` is tag, sentence, keep, aside, repeats, add or undo; `step` numbers the commands that
+    were given. `piece` is a picture that comes to the set, as a table."""
 
     step: int
     do: str
@@ -69,6 +78,8 @@ class Decision:
     subset: str = ""
     repeats: int = 0
     undone: int = 0
+    sentence: str = ""
+    piece: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,11 @@ class Workshop:
     journal: Sequence[Decision] = field(default_factory=tuple)
 
     @property
+    def models(self) -> dict[str, Lineage]:
+        """SHA-256 → history of the models that made pictures of it. Raises StateError for a damaged one."""
+        return {path.stem: read_json(path) for path in sorted((self.folder / "models").glob("*.json"))}
+
+    @property
     def kept(self) -> list[Piece]:
         return [piece for piece in self.pieces.values() if not piece.aside]
 
@@ -90,7 +106,9 @@ class Workshop:
         step = max((row.step for row in self.journal), default=0) + 1
         rows = [replace(row, step=step) for row in decisions]
         for row in rows:
-            if row.picture and row.picture not in self.pieces:
+            if row.do == "add" and row.picture in self.pieces:
+                raise InputError("picture", row.picture, "is in this data set already; name another subset")
+            if row.picture and row.do != "add" and row.picture not in self.pieces:
                 raise InputError("picture", row.picture, "is not in this data set; names are subset/file")
         _append(self.folder / "journal.jsonl", rows)
         return open_workshop(self.folder)
@@ -108,9 +126,16 @@ def make_workshop(folder: Path, pieces: Sequence[Piece], repeats: Mapping[str, i
     """Write what was read. Raises InputError when the folder holds a workshop already: its decisions would be lost."""
     if (folder / "pictures.json").exists():
         raise InputError("into", folder, "holds a data set with its decisions already; name another folder")
-    rows = [asdict(piece) | {"path": str(piece.path)} for piece in pieces]
+    rows = [piece_as_table(piece) for piece in pieces]
     table = {"pictures": rows, "repeats": dict(repeats), "refused": list(refused)}
     write_json(folder / "pictures.json", table)
+
+
+def keep_models(folder: Path, models: Mapping[str, Lineage]) -> None:
+    """Write histories of models beside the pictures that they made; a model's hash names its file."""
+    for sha256, lineage in models.items():
+        if not (path := folder / "models" / f"{sha256}.json").exists():
+            write_json(path, lineage)
 
 
 def open_workshop(folder: Path) -> Workshop:
@@ -131,6 +156,8 @@ def open_workshop(folder: Path) -> Workshop:
             continue
         if row.do == "repeats":
             repeats[row.subset] = row.repeats
+        elif row.do == "add":
+            pieces[row.picture] = _piece(row.piece)
         else:
             pieces[row.picture] = _after(pieces[row.picture], row)
     return Workshop(folder, pieces, repeats, refused, journal)
@@ -165,7 +192,14 @@ def read_findings(folder: Path) -> list[Finding]:
     return [finding_from(row) for row in read_json(folder / "audit.json")["findings"]]
 
 
+def piece_as_table(piece: Piece) -> dict[str, Any]:
+    """A piece as JSON holds it."""
+    return asdict(piece) | {"path": str(piece.path)}
+
+
 def _after(piece: Piece, row: Decision) -> Piece:
+    if row.do == "sentence":
+        return replace(piece, sentence=row.sentence, told=row.by)
     if row.do == "keep":
         return replace(piece, aside="", decided=row.by)
     if row.do == "aside":
@@ -209,12 +243,12 @@ def _append(path: Path, rows: Sequence[Decision]) -> None:
         os.truncate(path, len(text[: text.rfind("\n") + 1].encode()))
     with path.open("a", encoding="utf-8") as file:
         for row in rows:
-            said = {key: value for key, value in asdict(row).items() if value not in ("", (), 0)}
+            said = {key: value for key, value in asdict(row).items() if value not in ("", (), 0, {})}
             file.write(json.dumps(said | {"step": row.step}, ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
 
-def tags_from_file(text: str) -> tuple[Said, ...]:
-    """The tags of a caption, said by its file."""
-    return tuple(Said(tag, FILE) for tag in split_tags(text))
+def tags_from_file(text: str, known: Mapping[str, str]) -> tuple[Said, ...]:
+    """The tags of a caption, said by its file, or by who is known to have said them."""
+    return tuple(Said(tag, known.get(tag, FILE)) for tag in split_tags(text))

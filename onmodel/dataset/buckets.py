@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from onmodel.dataset.pixels import WHITE, open_picture, open_upright
 from onmodel.dataset.rules import Showing
-from onmodel.errors import InputError, StateError
+from onmodel.errors import InputError
 
 Size = tuple[int, int]  # (width, height) in pixels
-_BACKGROUND = (255, 255, 255)  # what shows through where a picture is transparent
 
 
 @cache
@@ -64,12 +64,12 @@ def enlargement(width: int, height: int, size: Size) -> float:
     return max(size[0] / width, size[1] / height)
 
 
-def load_pixels(path: Path, size: Size, flip: bool = False) -> np.ndarray:
-    """A picture turned upright, flattened on white, scaled to cover `size`, cut to it around its middle, mirrored.
+def load_pixels(path: Path, size: Size, flip: bool = False, paper: str = WHITE) -> np.ndarray:
+    """A picture as it is shown (dataset/pixels.py), scaled to cover `size`, cut to it around its middle, mirrored.
 
     Returns float32 [3, height, width] in −1…1. Raises StateError when the file cannot be read.
     """
-    image = flatten(_load(path))
+    image = open_picture(path, paper)
     if image.size != size:
         image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     pixels = np.asarray(image, dtype=np.float32) / 127.5 - 1.0
@@ -82,7 +82,7 @@ def load_weights(path: Path, alpha: bool, size: Size, downscale: int) -> np.ndar
 
     Returns float32 [height / downscale, width / downscale]. Raises StateError when the file cannot be read.
     """
-    image = _load(path)
+    image = open_upright(path)
     if alpha:
         mask = image.convert("RGBA").getchannel("A")
     else:
@@ -91,24 +91,7 @@ def load_weights(path: Path, alpha: bool, size: Size, downscale: int) -> np.ndar
     return np.asarray(small, dtype=np.float32) / 255
 
 
-def _load(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as file:
-            return ImageOps.exif_transpose(file)
-    except OSError as error:
-        raise StateError(path, f"cannot be read as a picture ({error})") from error
-
-
 def _rounded(side: float, step: int, multiple: int) -> int:
     """Down to a multiple of the step, or of `multiple` below one."""
     whole = int(side + 1e-6)
     return whole // step * step or max(multiple, whole // multiple * multiple)
-
-
-def flatten(image: Image.Image) -> Image.Image:
-    """RGB, with transparent parts on white."""
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    paper = Image.new("RGBA", layer.size, (*_BACKGROUND, 255))
-    return Image.alpha_composite(paper, layer).convert("RGB")

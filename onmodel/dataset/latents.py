@@ -9,22 +9,26 @@ from torch import Tensor
 
 from onmodel.dataset.buckets import Size, load_pixels
 from onmodel.dataset.cache import map_sealed, write_sealed
+from onmodel.dataset.pixels import WHITE
 from onmodel.models.family import Family
 from onmodel.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A picture at the size of its bucket (width, height), mirrored or not. Its file is named by its content."""
+    """A picture at the size of its bucket (width, height), mirrored or not, on its paper. Its file is named by its
+    content."""
 
     path: Path
     size: Size
     flip: bool = False
+    paper: str = WHITE
 
     @property
     def key(self) -> str:
         """All that its latents depend on, but for the base."""
-        return f"{self.path.stem}-{self.size[0]}x{self.size[1]}{'-flipped' if self.flip else ''}"
+        paper = "" if self.paper == WHITE else f"-on-{self.paper.removeprefix('#')}"
+        return f"{self.path.stem}-{self.size[0]}x{self.size[1]}{'-flipped' if self.flip else ''}{paper}"
 
 
 def encode_pictures(family: Family, views: Collection[View], folder: Path, progress: Progress) -> dict[View, Tensor]:
@@ -43,7 +47,7 @@ def encode_pictures(family: Family, views: Collection[View], folder: Path, progr
         with progress.task("encode pictures", total=len(missing)) as task:
             for key in missing:
                 view = wanted[key]
-                pixels = torch.from_numpy(load_pixels(view.path, view.size, view.flip))[None]
+                pixels = torch.from_numpy(load_pixels(view.path, view.size, view.flip, view.paper))[None]
                 known[key] = family.encode_images(pixels.to(device)).float().cpu()[0]
                 task.advance()
         write_sealed(folder, "latents", {key: known[key] for key in wanted}, facts)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onmodel.character import Character
+from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import InputError
 from onmodel.evaluate.answers import Answers, answers
 from onmodel.evaluate.axes import AXES, Result, evaluate_axis
 from onmodel.evaluate.axes.base import Evidence, References, Training, Unavailable
-from onmodel.evaluate.features import Features, measure, open_picture
+from onmodel.evaluate.features import Features, measure
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.copy import copy_embedding
 from onmodel.evaluate.plan import Plan
@@ -198,7 +199,7 @@ def load_references(dataset: Artifact, subset: str | None, observers: Observers,
         raise InputError("references.subset", subset, f"holds no held-out pictures; they are in {names}")
     paths = [dataset.path / item["image"] for item in held_out]
     with progress.task("look at the references", total=len(paths)) as task:
-        features = measure(paths, observers, palette, cache, task)
+        features = measure(paths, observers, palette, cache, task, [item["paper"] for item in held_out])
     groups = np.array([item["group"] for item in held_out])
     compare = observers.identity.differences if observers.identity else None
     return References(features, groups, compare), hash_json([item["sha256"] for item in held_out])
@@ -213,7 +214,7 @@ def load_training(datasets: Sequence[Artifact], progress: Progress) -> tuple[Tra
     copies = []
     with progress.task("look at the training pictures", total=len(rows)) as task:
         for folder, item in rows:
-            copies.append(copy_embedding(open_picture(folder / item["image"])))
+            copies.append(copy_embedding(open_picture(folder / item["image"], item["paper"] or WHITE)))
             task.advance()
     names = [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for _, item in rows]
     return Training(np.stack(copies), names), hash_json([item["sha256"] for _, item in rows])

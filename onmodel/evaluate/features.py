@@ -10,8 +10,9 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import StateError
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.colour import colours
@@ -22,7 +23,7 @@ from onmodel.hashing import hash_json, write_atomic
 from onmodel.progress import Task
 
 CHUNK = 32
-VERSION = 2  # raised when the same picture gives other features
+VERSION = 3  # raised when the same picture gives other features
 
 
 @dataclass(frozen=True)
@@ -57,29 +58,34 @@ class Features:
 
 
 def measure(
-    paths: Sequence[Path], observers: Observers, palette: Mapping[str, str], cache: Path, task: Task
-) -> Features:
+    paths: Sequence[Path], observers: Observers, palette: Mapping[str, str], cache: Path, task: Task,
+    papers: Sequence[str] = (),
+) -> Features:  # fmt: skip
     """Features of picture files, in order. `cache` keeps finished chunks, named by the files and what observes them.
 
-    A file's name must identify its pixels, as in the picture cache and in data sets. `task` moves by pictures.
+    A file's name must identify its pixels, as in the picture cache and in data sets. `papers` are what the transparent
+    ones lie on ("", or none at all: white). `task` moves by pictures.
     """
     pieces = []
-    for start in range(0, len(paths), CHUNK):
-        chunk = paths[start : start + CHUNK]
-        name = hash_json([VERSION, [path.name for path in chunk], observers.sha256, dict(palette)])
+    pictures = list(zip(paths, papers or [""] * len(paths), strict=True))
+    for start in range(0, len(pictures), CHUNK):
+        chunk = pictures[start : start + CHUNK]
+        name = hash_json([VERSION, [[path.name, paper] for path, paper in chunk], observers.sha256, dict(palette)])
         pieces.append(_chunk(chunk, observers, palette, cache / f"{name}.npz"))
         task.advance(len(chunk))
     return Features(*(np.concatenate([getattr(piece, field.name) for piece in pieces]) for field in fields(Features)))
 
 
-def _chunk(paths: Sequence[Path], observers: Observers, palette: Mapping[str, str], kept: Path) -> Features:
+def _chunk(
+    pictures: Sequence[tuple[Path, str]], observers: Observers, palette: Mapping[str, str], kept: Path
+) -> Features:
     if kept.exists():
         try:
             with np.load(kept, allow_pickle=False) as arrays:
                 return Features(**arrays)
         except (OSError, ValueError, TypeError, BadZipFile) as error:
             raise StateError(kept, f"is damaged; remove it and run the same command again ({error})") from error
-    found = observe([open_picture(path) for path in paths], observers, palette)
+    found = observe([open_picture(path, paper or WHITE) for path, paper in pictures], observers, palette)
     buffer = io.BytesIO()
     np.savez(buffer, **{field.name: getattr(found, field.name) for field in fields(found)})
     write_atomic(kept, buffer.getvalue())
@@ -99,16 +105,3 @@ def observe(images: Sequence[Image.Image], observers: Observers, palette: Mappin
         copy=np.stack([copy_embedding(image) for image in images]),
         grain=np.stack([grain(image) for image in images]),
     )
-
-
-def open_picture(path: Path) -> Image.Image:
-    """A picture as RGB, turned upright, transparency on white. Raises StateError naming the file when it is damaged."""
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise StateError(path, f"is no readable picture; remove it and run the same command again ({error})") from error

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from onmodel.character import Character, Outfit
-from onmodel.evaluate.features import open_picture
+from onmodel.dataset.pixels import open_picture
 from onmodel.hashing import sha256_file, write_atomic
 from onmodel.models.weights import payload_sha256
 from onmodel.policy import check_text

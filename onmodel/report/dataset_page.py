@@ -33,7 +33,8 @@ def dataset_page(audit: Audit, workshop: Workshop, character: Character) -> str:
         own = [i for i, piece in enumerate(audit.pieces) if piece.subset == name]
         hues = audit.looks.sectors[own].mean(axis=0)
         subsets.append({
-            "name": name, "pictures": len(own), "repeats": repeats, "share": len(own) * repeats / total,
+            "name": name, "pictures": len(own), "taught": audit.taught[name], "repeats": repeats,
+            "share": len(own) * repeats / total,
             "aside": sum(piece.subset == name and bool(piece.aside) for piece in workshop.pieces.values()),
             "hues": [(hue, float(share)) for hue, share in zip(SECTORS, hues, strict=True) if share >= 0.01],
             "pieces": [

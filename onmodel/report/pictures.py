@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from onmodel.errors import StateError
+from onmodel.dataset.pixels import open_picture
 
 LONGEST = 256  # pixels of a thumbnail's longer side; a toon picture (96) stays as it is
 SMALL = 128  # of a data set's thumbnail
@@ -31,11 +31,7 @@ class Thumbnails:
 
 def encode(path: Path, longest: int = LONGEST) -> str:
     """A WebP data URI, at most `longest` pixels long. Raises StateError when the file is missing or no picture."""
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except OSError as error:
-        raise StateError(path, f"the picture cannot be read ({error})") from error
+    picture = open_picture(path)
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=QUALITY, method=4)

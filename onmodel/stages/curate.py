@@ -21,11 +21,13 @@ from pydantic import Field, computed_field, field_validator, model_validator
 from onmodel.curate.duplicates import Thumb, find_links, group_links
 from onmodel.curate.foreign import READERS, Foreign, ForeignSubset
 from onmodel.curate.ingest import Candidate, Picture, Reading, Refused, check, folder_hash, scan_folder
+from onmodel.curate.provenance import SELF_TAUGHT, known_at, model_of, own_models, read_known, self_taught
 from onmodel.dataset.manifest import Refusal, leaf, read_items, write_manifest
 from onmodel.dataset.merkle import merkle_root
+from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
-from onmodel.hashing import read_json, write_atomic
-from onmodel.ledger.lineage import add
+from onmodel.hashing import read_json, sha256_file, write_atomic
+from onmodel.ledger.lineage import Lineage, add, ancestors
 from onmodel.randomness import generator
 from onmodel.records import Artifact, Item
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings
@@ -70,10 +72,13 @@ class Source(StageSettings, Reading):
     @computed_field  # type: ignore[prop-decorator]
     @cached_property
     def content(self) -> str | None:
-        """Hash of the files of the folder and of its masks, so that other pictures in it make another stage."""
+        """Hash of the files of the folder, of its masks and of what is known of them, so that other pictures in it make
+        another stage."""
         if self.folder is None:
             return None
-        return "+".join(folder_hash(folder) for folder in (self.folder, self.masks) if folder is not None)
+        hashes = [folder_hash(folder) for folder in (self.folder, self.masks) if folder is not None]
+        known = known_at(self.folder)
+        return "+".join([*hashes, sha256_file(known)] if known else hashes)
 
 
 class Settings(StageSettings):
@@ -269,8 +274,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     for name, row in manifest["subsets"].items():
         held = f", {row['heldout']} of them held out" if row["heldout"] else ""
         context.progress.console.print(f"  {name}: {row['count']} pictures{held}", highlight=False)
-    parents = [context.recipe, *(inputs.lineage(name) for name in settings.needs())]
+    makers = _makers(items, settings)
+    parents = [context.recipe, *(inputs.lineage(name) for name in settings.needs()), *makers.values()]
     counts = {name: {"count": row["count"], "heldout": row["heldout"]} for name, row in manifest["subsets"].items()}
+    for name, own in _self_taught(items, parents, makers, context).items():
+        counts[name]["self_taught"] = own
     origins = dict(sorted(Counter(item.origin for item in items).items()))
     facts = {"root": merkle_root(map(leaf, items)), "subsets": counts, "origins": origins, "settings": settings.told()}
     return context.commit("dataset", add(parents, "dataset", name=context.name, **facts))
@@ -289,6 +297,8 @@ def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused:
     if source.folder:
         found, bad = scan_folder(source.folder, f"folder:{source.folder.name}", source)
         refused += bad
+        known = read_known(source.folder)
+        found = [_as_known(candidate, known.of(candidate.path)) for candidate in found]
     elif source.stage:
         folder = inputs.artifact(source.stage).path
         found = [
@@ -306,13 +316,22 @@ def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused:
     return [found[i] for i in generator(context.seed, "choose pictures", place).permutation(len(found))]
 
 
+def _as_known(candidate: Candidate, row: Mapping[str, Any]) -> Candidate:
+    """A picture with the origin, right and paper that its folder's provenance.json tells."""
+    if not row or sha256_file(candidate.path) != row["sha256"]:
+        return candidate
+    told = row["origin"] if model_of(row["origin"]) else f"told:{row['origin']} ({row['rights']})"
+    reading = candidate.reading.model_copy(update={"paper": row["paper"]} if row["paper"] else {})
+    return dataclasses.replace(candidate, origin=told, reading=reading)
+
+
 def _again(item: Item, folder: Path) -> Candidate:
     """A picture of an older data set, with all that was said of it."""
     own = item.mask == "alpha"
     mask = folder / item.mask if item.mask and not own else None
     return Candidate(
         folder / item.image, item.tags, item.sentence, item.origin, item.kept_first, item.kept_last, mask,
-        Reading(alpha_mask=own), item.file,
+        Reading(alpha_mask=own, paper=item.paper or WHITE), item.file,
     )  # fmt: skip
 
 
@@ -320,7 +339,7 @@ def _keep(candidate: Candidate, picture: Picture, mask: Picture | None, subset: 
     """Copy the originals' bytes into the data set. Group and split are set when all pictures are known."""
     image = f"images/{picture.sha256}{picture.suffix}"
     write_atomic(out / image, picture.data)
-    weighed = "alpha" if candidate.reading.alpha_mask and picture.image.has_transparency_data else ""
+    weighed = "alpha" if candidate.reading.alpha_mask and picture.paper else ""
     if mask is not None:
         weighed = f"masks/{mask.sha256}{mask.suffix}"
         write_atomic(out / weighed, mask.data)
@@ -328,6 +347,7 @@ def _keep(candidate: Candidate, picture: Picture, mask: Picture | None, subset: 
         image=image, sha256=picture.sha256, width=picture.width, height=picture.height, subset=subset,
         tags=candidate.tags, sentence=candidate.sentence, group=0, split="train", origin=candidate.origin,
         file=candidate.name, mask=weighed, kept_first=candidate.kept_first, kept_last=candidate.kept_last,
+        paper=picture.paper, profile=picture.profile,
     )  # fmt: skip
 
 
@@ -351,6 +371,35 @@ def _split(items: Sequence[Item], groups: Sequence[int], settings: Settings, see
         dataclasses.replace(item, group=group, split="heldout" if group in held else "train")
         for item, group in zip(items, groups, strict=True)
     ]
+
+
+def _makers(items: Sequence[Item], settings: Settings) -> dict[str, Lineage]:
+    """SHA-256 → history of the models that made pictures of the folders, as their provenance.json tells."""
+    models: dict[str, Lineage] = {}
+    folders = [source.folder for sources in settings.sources.values() for source in sources]
+    for folder in filter(None, folders):
+        models |= read_known(folder).models
+    return {sha256: models[sha256] for sha256 in sorted({model_of(item.origin) for item in items} & models.keys())}
+
+
+def _self_taught(
+    items: Sequence[Item], parents: Sequence[Lineage], makers: Mapping[str, Lineage], context: Context
+) -> dict[str, int]:
+    """Subset → pictures that an ancestor of what is trained on them made; said where they are many."""
+    models, own = dict(makers), {context.base_sha256}
+    for lineage in parents:
+        for id, node in lineage.items():
+            if node["type"] == "model":
+                models[node["sha256"]] = ancestors(lineage, id)
+            elif node["type"] == "pictures":
+                own.add(node.get("model_sha256", ""))
+    own |= own_models(models, context.character.trigger, context.base_sha256)
+    rows = self_taught([item.subset for item in items], [item.origin for item in items], own)
+    for name, row in rows.items():
+        if row.share >= SELF_TAUGHT:
+            line = f"  {name}: {row.share:.0%} of it was made by the model's own ancestors; it will learn their faults"
+            context.progress.console.print(line, style="yellow", highlight=False)
+    return {name: row.own for name, row in rows.items() if row.own}
 
 
 def _say_refused(refused: Sequence[Refusal], context: Context) -> None:

@@ -20,6 +20,7 @@ from onmodel.dataset.captions import captions_of, flips_of, plain_caption, split
 from onmodel.dataset.latents import View, encode_pictures
 from onmodel.dataset.manifest import exposure_leaf, read_items, read_subsets
 from onmodel.dataset.merkle import merkle_root
+from onmodel.dataset.pixels import WHITE
 from onmodel.dataset.rules import SubsetShowing
 from onmodel.dataset.summary import Shot, say_captions, say_crops, say_exposures
 from onmodel.dataset.texts import encode_captions
@@ -235,7 +236,7 @@ class Picture:
     def views(self) -> list[View]:
         """What is encoded of it: both sides of what may be mirrored."""
         flips = (False, True) if self.share.flip and self.item.split == "train" else (False,)
-        return [View(self.path, self.size, flip) for flip in flips]
+        return [View(self.path, self.size, flip, self.item.paper or WHITE) for flip in flips]
 
     @property
     def shot(self) -> Shot:

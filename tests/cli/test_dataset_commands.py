@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from chat_server import serving
 
 from onmodel.toon.heap import plant_heap
 
@@ -70,9 +71,50 @@ def test_the_whole_way(work: Path) -> None:
         (("choose", "-c", SHEET, "-k", "61"), "not repeats of each other"),
         (("choose", "-c", SHEET, "-k", "3", "--at-least", "smile"), "write name=number"),
         (("choose", "-c", SHEET, "-k", "3", "--subset", "none"), "there are"),
+        (("caption", "-c", SHEET, "--subset", "none"), "there are"),
+        (("caption", "-c", SHEET, "--endpoint", "http://127.0.0.1:9/v1"), "model: missing"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--lora", "gone.safetensors"), "no such file"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--base", "dit=x"), "name --tagger and --identity"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--subset", "../x"), "name it as a folder"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--size", "100"), "multiples of 16"),
     ],
 )
 def test_a_mistake_is_one_line(work: Path, words: tuple[object, ...], what: str) -> None:
     run = dataset(words[0], work, *words[1:])
     lines = [line for line in run.stderr.splitlines() if line.startswith("onmodel: ")]
     assert run.returncode == 2 and len(lines) == 1 and what in lines[0], run.stderr
+
+
+def test_sentences_are_written_by_template_and_by_a_model(work: Path) -> None:
+    shown = dataset("caption", work, "-c", SHEET, "--again", "--dry-run")
+    assert shown.returncode == 0 and "A girl named backgwa" in shown.stdout and "nothing is changed" in shown.stdout
+    assert dataset("decide", work, "base/0000", "--sentence", "backgwa, as I see her.").returncode == 0
+    said = "backgwa stands somewhere and looks at us."
+    with serving(lambda n, question: said) as server:
+        words = (
+            "caption",
+            work,
+            "-c",
+            SHEET,
+            "--again",
+            "--subset",
+            "base",
+            "--endpoint",
+            server.url,
+            "--model",
+            "eyes",
+        )
+        assert "would be asked about" in dataset(*words, "--dry-run").stdout and not server.questions
+        told = json.loads(dataset(*words, "--json").stdout)
+        assert told["by"] == "captioner eyes" and set(told["sentences"].values()) == {said}
+        assert "base/0000" not in told["sentences"] and len(server.questions) == len(told["sentences"])
+    assert dataset("undo", work).stdout.endswith("is taken back\n") and dataset("undo", work).returncode == 0
+    away = dataset(*words[:-4], "--endpoint", "nowhere", "--model", "eyes")
+    assert away.returncode == 2 and "endpoint: nowhere" in away.stderr
+
+
+def test_holes_and_prompts_are_shown_first(work: Path) -> None:
+    words = ("synthesize", work, "-c", SHEET, "-n", "4", "--target", "expression=sad:1,angry:1", "--dry-run", "--json")
+    plan = json.loads(dataset(*words).stdout)
+    assert sum(plan["wanted"]["expression"].values()) == 4 and set(plan["wanted"]["expression"]) <= {"sad", "angry"}
+    assert plan["candidates"] == 16 and all("light blue hair" in prompt for prompt in plan["prompts"])

@@ -80,7 +80,7 @@ def test_export_writes_originals_with_mended_captions(work: Workshop, tmp_path: 
     original = tmp_path / "heap" / "base" / "000.png"
     assert (tmp_path / "out" / "5_base" / "000.png").read_bytes() == original.read_bytes()
     assert (tmp_path / "out" / "5_base" / "000.txt").read_text().startswith("1girl, backgwa, sad\n")
-    row = json.loads((tmp_path / "out" / "provenance.json").read_text())["5_base/000.png"]
+    row = json.loads((tmp_path / "out" / "provenance.json").read_text())["pictures"]["5_base/000.png"]
     assert (row["origin"], row["rights"], row["tags"]["sad"]) == ("drawn by a test", "MIT", "person")
 
 

@@ -14,6 +14,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import read_json, sha256_file, write_json
 from onmodel.ledger.lineage import add, root
 from onmodel.records import Artifact, Item
+from onmodel.release.history import origin_words
 from onmodel.stages import curate
 from onmodel.stages.base import Inputs, Plan
 from onmodel.toon.datasets import STANDIN_SETS, write_set
@@ -341,3 +342,36 @@ def test_names_that_stand_twice_and_numbers_that_are_not_read(tmp_path: Path) ->
     ]
     with pytest.raises(ValidationError, match="masks is about how a folder is read"):
         settings(subsets={"a": [{"toon": "preview", "masks": "x"}]})
+
+
+def test_what_a_folders_provenance_tells_is_kept(tmp_path: Path) -> None:
+    """Origins and rights, the paper, and the history of the model that made some: its share is told."""
+    lora = "d" * 64
+    maker = add([add([], "character", sheet={"trigger": "backgwa"})], "model", name="r1", origin="onmodel", sha256=lora)
+    rows = {}
+    for subset, origin in (("base", "drawn by the author"), ("new", f"generated:{lora}")):
+        write_set("backgwa_base" if subset == "base" else "refinement", tmp_path / subset, count=3)
+        rows |= {
+            f"{subset}/{i:03d}.png": {"sha256": sha256_file(tmp_path / subset / f"{i:03d}.png"), "origin": origin,
+                                      "rights": "own work", "told": "file", "paper": "", "tags": {}, "made": {}}
+            for i in range(3)
+        }  # fmt: skip
+    clear = tmp_path / "base" / "000.png"
+    Image.open(clear).convert("RGBA").save(clear)
+    rows["base/000.png"] |= {"sha256": sha256_file(clear), "paper": "#102030"}
+    sources = {"base": [{"folder": str(tmp_path / "base")}], "new": [{"folder": str(tmp_path / "new")}]}
+    unknown = settings(subsets=sources).subsets["new"][0].content
+    write_json(tmp_path / "provenance.json", {"pictures": rows, "models": {lora: maker}})
+    assert settings(subsets=sources).subsets["new"][0].content != unknown
+    where = context(tmp_path / "a", lambda: None, "data")
+    artifact = curate.run(Inputs({}), settings(subsets=sources), where)
+    origins = {item.origin for item in items(artifact, "base")}
+    assert origins == {"told:drawn by the author (own work)"}
+    assert {item.origin for item in items(artifact, "new")} == {f"generated:{lora}"}
+    assert sorted(item.paper for item in items(artifact, "base")) == ["", "", "#102030"]
+    lineage = read_json(artifact.path / "lineage.json")
+    assert root(maker) in lineage[root(lineage)]["used"]
+    assert lineage[root(lineage)]["subsets"]["new"]["self_taught"] == 3
+    assert "self_taught" not in lineage[root(lineage)]["subsets"]["base"]
+    assert origin_words(lineage[root(lineage)]) == "3 generated, 3 drawn by the author (own work)"
+    assert "new: 100% of it was made by the model's own ancestors" in said(where)

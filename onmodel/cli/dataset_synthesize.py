@@ -1,0 +1,152 @@
+"""`onmodel dataset synthesize`: pictures for the holes of a data set, made by a release, a LoRA or a base."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onmodel.errors import InputError
+
+if TYPE_CHECKING:
+    from onmodel.character import Character
+    from onmodel.curate.audit import Audit
+    from onmodel.curate.synthesis import Made, Maker
+    from onmodel.sample.pictures import Sampling
+
+SHOWN = 5  # prompts that are printed
+
+
+def command(
+    work: Annotated[Path, typer.Argument(help="The folder that `onmodel dataset import` made.", show_default=False)],
+    character: Annotated[Path, typer.Option("--character", "-c", help="The model sheet.", show_default=False)],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures that are wanted.", show_default=False)],
+    lora: Annotated[
+        Path | None, typer.Option(help="A LoRA file, or a release folder; without, the base from the sheet's tags.")
+    ] = None,
+    base: Annotated[
+        list[str] | None, typer.Option(help='As for `doctor`: "toon", a folder, a hub id, or field=path, repeated.')
+    ] = None,
+    subset: Annotated[str, typer.Option(help="The subset that they go into.")] = "synthetic",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="attribute=value:share,…; without, every value of what is free equally often."),
+    ] = None,
+    tries: Annotated[int, typer.Option(min=1, help="Candidates for each picture that is wanted.")] = 4,
+    agreement: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Least agreement with the character; without, as nine in ten of the set's own."
+        ),
+    ] = None,
+    rights: Annotated[str, typer.Option(help="The right or licence to use what the model makes.")] = "unknown",
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other candidates.")] = 0,
+    size: Annotated[int, typer.Option(help="Side in pixels; 0: 96 for the toon base, else 1024.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Sampling steps; 0: 16 for the toon base, else 30.")] = 0,
+    guidance: Annotated[float, typer.Option(min=0, help="Guidance; 0: 3 for the toon base, else 4.5.")] = 0.0,
+    weight: Annotated[float, typer.Option(help="Weight of the LoRA.")] = 1.0,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
+    tagger: Annotated[Path | None, typer.Option(help="A folder with a tagger in WD v3 format.")] = None,
+    identity: Annotated[Path | None, typer.Option(help="A folder with an identity model in CCIP format.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the holes and prompts; make nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Fill what a data set shows too seldom: generate, look, pick, label from the prompt and from what is seen.
+
+    The model that made them stands in the history of each picture, and of every data set that is exported from here.
+    """
+    from onmodel.character import load_character
+    from onmodel.cli.dataset import parse_target
+    from onmodel.curate.audit import run_audit
+    from onmodel.curate.holes import even, prompts_for
+    from onmodel.curate.synthesis import synthesize
+    from onmodel.curate.workshop import open_workshop
+    from onmodel.evaluate.observers import load_observers
+    from onmodel.progress import Progress
+
+    sheet, workshop = load_character(character), open_workshop(work)
+    if not subset or any(letter in subset for letter in "/\\") or subset.startswith("."):
+        raise InputError("subset", subset, "name it as a folder could be called")
+    toon = (base or ["toon"]) == ["toon"]
+    if not toon and (tagger is None or identity is None):
+        raise InputError(
+            "tagger", tagger or "missing", "name --tagger and --identity; the toon world's know toons only"
+        )
+    maker = _maker(base or ["toon"], lora)
+    sampling = _sampling(toon, size, steps, guidance, weight, batch)
+    observers = load_observers("toon" if toon else "", tagger, identity, 1)
+    with Progress() as progress:
+        audit = run_audit(workshop, sheet, observers, progress)
+        targets = dict(map(parse_target, target)) if target else even(audit.vocabulary, sheet.free)
+        prompts, wanted = prompts_for(audit.coverage, audit.vocabulary, targets, sheet, count, seed)
+        if dry_run:
+            texts = [prompt.text["L" if lora else "D"] for prompt in prompts]
+            _say_plan(audit, wanted, texts, len(prompts) * tries, maker, as_json)
+            return
+        made = synthesize(workshop, audit, observers, sheet, maker, prompts, wanted, tries, sampling, subset, rights,
+                          seed, progress, agreement)  # fmt: skip
+    _say_made(made, wanted, sheet, work, as_json)
+
+
+def _maker(base: list[str], lora: Path | None) -> "Maker":
+    from onmodel.curate.synthesis import Maker, lora_at
+    from onmodel.doctor import base_settings
+    from onmodel.models.load import base_sha256, load_base
+
+    model = lora_at(lora) if lora else None
+    settings = base_settings(base, None)
+    if settings is None:
+        raise InputError("base", "none", 'name one, e.g. --base "toon"')
+    sha256 = base_sha256(settings)
+    name = "toon" if base == ["toon"] else settings.hub or settings.family
+    return Maker(cache(lambda: load_base(settings, sha256)), name, sha256, model)
+
+
+def _sampling(toon: bool, size: int, steps: int, guidance: float, weight: float, batch: int) -> "Sampling":
+    from onmodel.sample.pictures import Sampling
+
+    side = size or (96 if toon else 1024)
+    if side % 16 or side < 16:
+        raise InputError("size", side, "sides are multiples of 16")
+    return Sampling(
+        steps or (16 if toon else 30), guidance or (3.0 if toon else 4.5), weight=weight, width=side, height=side,
+        batch=batch,
+    )  # fmt: skip
+
+
+def _say_plan(
+    audit: "Audit", wanted: dict[str, dict[str, int]], texts: list[str], pictures: int, maker: "Maker", as_json: bool
+) -> None:
+    if as_json:
+        print(json.dumps({"wanted": wanted, "prompts": texts, "candidates": pictures}, indent=1, ensure_ascii=False))
+        return
+    for name, values in ((name, values) for name, values in wanted.items() if values):
+        have = audit.coverage[name].counts if name in audit.coverage else {}
+        print(f"{name}: " + ", ".join(f"{value} {have.get(value, 0):.0f} + {n}" for value, n in values.items()))
+    print("\n".join(texts[:SHOWN]))
+    if len(texts) > SHOWN:
+        print(f"and {len(texts) - SHOWN} more prompts")
+    print(f"{pictures} candidates would be made by {maker.name}; nothing is made")
+
+
+def _say_made(made: "Made", wanted: dict[str, dict[str, int]], sheet: "Character", work: Path, as_json: bool) -> None:
+    picked = [row for row in made.rows if row["picked"]]
+    got = {name: {value: sum(row["values"].get(name) == value for row in picked) for value in values}
+           for name, values in wanted.items()}  # fmt: skip
+    if as_json:
+        table = {"pictures": [piece.name for piece in made.pieces], "wanted": wanted, "got": got,
+                 "candidates": len(made.rows), "refused": dict(made.refusals)}  # fmt: skip
+        print(json.dumps(table, indent=1, ensure_ascii=False))
+        return
+    for name, values in ((name, values) for name, values in wanted.items() if values):
+        print(f"{name}: " + ", ".join(f"{value} {got[name][value]} of {n}" for value, n in values.items()))
+    refused = ", ".join(f"{count} × {why}" for why, count in made.refusals.most_common())
+    print(
+        f"{len(made.pieces)} of {len(made.rows)} candidates are in the set now"
+        + f"; refused: {refused}" * bool(refused)
+    )
+    if made.pieces:
+        print(f"`onmodel dataset undo {work}` takes them back; `onmodel dataset report` shows them")
+    else:
+        print(f"none shows {sheet.name} well enough and something that is wanted; try another model or --tries")

@@ -1,0 +1,79 @@
+"""A picture file as everything here sees it: turned upright (EXIF), in sRGB, on opaque paper.
+
+Originals keep their bytes; they are shown like this wherever pixels are needed, so training, observers and pages agree.
+"""
+
+import io
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageCms, ImageOps
+
+from onmodel.errors import StateError
+
+WHITE = "#ffffff"
+UNREADABLE = "unreadable"
+# What a profile says its colours are → the mode in which Pillow holds such pixels.
+_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+
+
+def open_picture(path: Path, paper: str = WHITE) -> Image.Image:
+    """A picture file as it is shown, RGB. Raises StateError naming the file when it cannot be read."""
+    return as_shown(open_upright(path), paper)
+
+
+def open_upright(path: Path) -> Image.Image:
+    """A picture file turned upright, else as it is. Raises StateError naming the file when it cannot be read."""
+    try:
+        with Image.open(path) as file:
+            return ImageOps.exif_transpose(file)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise StateError(path, f"is no readable picture; remove it and run the same command again ({error})") from error
+
+
+def as_shown(image: Image.Image, paper: str = WHITE) -> Image.Image:
+    """An upright picture in sRGB, RGB; what shows through where it is transparent is `paper`, #rrggbb."""
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    colours = _in_srgb(image) or image.convert("RGBA" if alpha else "RGB").convert("RGB")
+    if alpha is None:
+        return colours
+    return Image.composite(colours, Image.new("RGB", image.size, paper), alpha)
+
+
+def profile_of(image: Image.Image) -> str:
+    """The name of the colour profile that a picture carries: "" without one; one that cannot be read counts as sRGB."""
+    data = image.info.get("icc_profile")
+    if not data:
+        return ""
+    try:
+        return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(data))).strip() or "unnamed"
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return UNREADABLE
+
+
+def _in_srgb(image: Image.Image) -> Image.Image | None:
+    """The colours, RGB, of a picture with a profile: relative colorimetric with black point compensation.
+
+    None without a profile, and for one that is broken or speaks of other channels than the picture has.
+    """
+    data = image.info.get("icc_profile")
+    if not data:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        mode = _MODES.get(profile.profile.xcolor_space.strip())
+        grey, printed = image.mode in ("1", "L", "LA"), image.mode == "CMYK"
+        if mode is None or (mode == "L") > grey or (mode == "CMYK") != printed:
+            return None
+        colours = image.convert("RGBA").convert("RGB") if mode == "RGB" else image.convert(mode)
+        return ImageCms.profileToProfile(
+            colours, profile, _srgb(), ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )  # fmt: skip
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+
+
+@cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))

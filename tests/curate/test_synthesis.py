@@ -1,0 +1,167 @@
+"""Synthesis from holes to labelled pictures, with a model that obeys, one that draws others, and one that disobeys."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from onmodel.character import load_character
+from onmodel.curate import synthesis
+from onmodel.curate.audit import Audit, run_audit
+from onmodel.curate.gather import gather
+from onmodel.curate.holes import even, prompts_for
+from onmodel.curate.picking import Judged, pick
+from onmodel.curate.synthesis import Made, Maker, lora_at
+from onmodel.curate.workshop import Workshop, open_workshop
+from onmodel.errors import InputError
+from onmodel.evaluate.observers import Observers, load_observers
+from onmodel.progress import Progress
+from onmodel.randomness import generator
+from onmodel.sample.pictures import Request, Sampling, key, picture_path
+from onmodel.toon.attributes import BACKGWA, VOCABULARY, WORLD, sample_toon
+from onmodel.toon.datasets import write_set
+from onmodel.toon.draw import draw
+
+CHARACTER = load_character(Path(__file__).parents[2] / "onmodel/toon/characters/backgwa.toml")
+SIDE = 128
+
+
+@pytest.fixture(scope="module")
+def observers() -> Observers:
+    return load_observers("toon", None, None, 1)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workshop:
+    write_set("backgwa_base", tmp_path / "heap" / "base", count=10)
+    write_set("backgwa_alignment", tmp_path / "heap" / "alignment", count=14)  # calm faces, flat colours
+    gather([tmp_path / "heap"], tmp_path / "work", "a renderer", "MIT", Progress())
+    return open_workshop(tmp_path / "work")
+
+
+Hand = Callable[[str, int], Any]
+
+
+def obedient(prompt: str, seed: int) -> Any:
+    """BACKGWA as the prompt asks for her."""
+    tags = prompt.split(", ")
+    free = {
+        name: next((value for value, tag in VOCABULARY[name].items() if tag in tags), None) for name in CHARACTER.free
+    }
+    drawn = sample_toon(generator(seed, "test"), WORLD)
+    return BACKGWA.toon(
+        **{name: value or getattr(drawn, name) for name, value in free.items()}, nuisance=drawn.nuisance
+    )
+
+
+def drawing(hand: Hand) -> Callable[..., list[Path]]:
+    """In the place of the sampler: pictures under the same names, drawn by `hand`."""
+
+    def render(family: object, base: str, requests: Sequence[Request], sampling: Sampling, folder: Path,
+               progress: Progress, title: str) -> list[Path]:  # fmt: skip
+        paths = [picture_path(folder, key(base, request, sampling)) for request in requests]
+        for request, path in zip(requests, paths, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = hand(request.prompt, request.seed)
+            (made if isinstance(made, Image.Image) else draw(made, SIDE, SIDE)).save(path)
+        return paths
+
+    return render
+
+
+def synthesized(
+    work: Workshop, observers: Observers, monkeypatch: pytest.MonkeyPatch, hand: Hand
+) -> tuple[Audit, Made]:
+    monkeypatch.setattr(synthesis, "render", drawing(hand))
+    audit = run_audit(work, CHARACTER, observers, Progress())
+    targets = even(audit.vocabulary, CHARACTER.free)
+    prompts, wanted = prompts_for(audit.coverage, audit.vocabulary, targets, CHARACTER, 8, 0)
+    maker = Maker(lambda: pytest.fail("no base is needed"), "toon", "b" * 64)
+    made = synthesis.synthesize(
+        work, audit, observers, CHARACTER, maker, prompts, wanted, 2, Sampling(width=SIDE, height=SIDE), "new", "MIT",
+        0, Progress(),
+    )  # fmt: skip
+    return audit, made
+
+
+def test_a_model_that_obeys_fills_the_holes(
+    work: Workshop, observers: Observers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before, made = synthesized(work, observers, monkeypatch, obedient)
+    assert len({(row["prompt"], row["seed"]) for row in made.rows}) == 16  # the same prompt has other noise
+    assert len(made.rows) == 16 and 6 <= len(made.pieces) <= 8
+    work = open_workshop(work.folder)
+    assert {piece.subset for piece in work.kept} == {"base", "alignment", "new"}
+    piece = made.pieces[0]
+    assert piece.words[:2] == ["1girl", "backgwa"] and piece.origin == f"generated:{'b' * 64}" and piece.rights == "MIT"
+    assert "light blue hair" in piece.made["prompt"] and piece.told == "template" and "backgwa" in piece.sentence
+    assert any(said.by.startswith("prompt, tagger 0.") for piece in made.pieces for said in piece.tags)
+    after = run_audit(work, CHARACTER, observers, Progress())
+    for name in ("expression", "style"):
+        assert after.coverage[name].effective > before.coverage[name].effective, name
+    assert after.taught["new"].own == len(made.pieces) and after.taught["base"].generated == 0
+    assert [row.subject for row in after.findings if row.kind == "self-training"] == ["new"]
+    rows = json.loads(next((work.folder / "synthesis").glob("new-0-*.json")).read_text())
+    assert len(rows) == 16 and sum(row["picked"] for row in rows) == len(made.pieces)
+    assert len(work.undo()[0].kept) == 24
+
+
+def test_a_model_that_draws_others_gives_nothing(
+    work: Workshop, observers: Observers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = lambda prompt, seed: sample_toon(generator(seed, "stranger"), WORLD)  # noqa: E731
+    _, made = synthesized(work, observers, monkeypatch, stranger)
+    assert len(made.pieces) <= 1 and sum(made.refusals.values()) >= 14
+    assert set(made.refusals) <= {"off model", "another character"}
+
+
+def test_what_is_seen_and_not_what_was_asked_becomes_the_label(
+    work: Workshop, observers: Observers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stubborn(prompt: str, seed: int) -> Any:
+        toon = obedient(prompt, seed)
+        return BACKGWA.toon(
+            **{n: getattr(toon, n) for n in CHARACTER.free} | {"background": "forest"}, nuisance=toon.nuisance
+        )
+
+    audit, made = synthesized(work, observers, monkeypatch, stubborn)
+    assert audit.sight is not None and audit.sight.judges("background") and made.pieces
+    forest = [said for piece in made.pieces for said in piece.tags if said.tag == "forest"]
+    assert len(forest) >= len(made.pieces) - 1 and any(said.by.startswith("tagger") for said in forest)
+    backgrounds = set(VOCABULARY["background"].values()) - {"forest"}
+    assert sum(bool(backgrounds & set(piece.words)) for piece in made.pieces) <= 1  # what was asked is in none of them
+    assert any("background" in row["asked"] and row["unshown"] for row in made.rows)
+
+
+def test_what_the_set_has_already_is_no_new_picture(
+    work: Workshop, observers: Observers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [Image.open(piece.path).resize((SIDE, SIDE)) for piece in work.kept if piece.width == piece.height]
+    _, made = synthesized(work, observers, monkeypatch, lambda prompt, seed: own[seed % len(own)])
+    assert not made.pieces and set(made.refusals) == {"repeat"}
+
+
+def test_picking_goes_where_something_is_wanted() -> None:
+    def judged(agreement: float, refused: str = "", **values: str) -> Judged:
+        return Judged((), values, (), agreement, refused)
+
+    rows = [
+        judged(0.9, pose="a"),
+        judged(0.8, pose="a", style="x"),
+        judged(0.7, pose="b"),
+        judged(0.99, "no", pose="b"),
+    ]
+    wanted = {"pose": {"a": 1, "b": 1}, "style": {"x": 1}}
+    assert pick(rows, [0, 1, 2, 3], wanted, 4) == [1, 2]
+    assert pick(rows, [0, 1, 1, 3], wanted, 4) == [1]
+    assert pick(rows, [0, 1, 2, 3], {"pose": {"a": 2}}, 4) == [0, 1]
+
+
+def test_a_lora_is_one_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"lora: .*no such file"):
+        lora_at(tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="holds 0"):
+        lora_at(tmp_path)
