@@ -28,7 +28,8 @@ def open_upright(path: Path) -> Image.Image:
         with Image.open(path) as file:
             return ImageOps.exif_transpose(file)
     except (OSError, SyntaxError, ValueError) as error:
-        raise StateError(path, f"is no readable picture; remove it and run the same command again ({error})") from error
+        told = f"cannot be read as a picture ({error}); remove what lies there and run the same command again"
+        raise StateError(path, told) from error
 
 
 def as_shown(image: Image.Image, paper: str = WHITE) -> Image.Image:

@@ -9,7 +9,7 @@ import jinja2
 from onmodel.hashing import write_atomic, write_json
 from onmodel.report import evaluation_page, plots, tuning_page
 from onmodel.report.board import board, missing, table_of
-from onmodel.report.grid import hero
+from onmodel.report.grid import build_grid, hero
 from onmodel.report.history import choices, data_sets, merges, searches
 from onmodel.report.lineage_svg import draw_lineage, facts
 from onmodel.report.numbers import write_differences, write_looks, write_prompts, write_scores
@@ -78,7 +78,9 @@ def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, Any]:
         "title": source.title,
         "character": source.character,
         "final": source.final,
+        "shown": source.shown,
         "shown_label": label(source.shown or ""),
+        "models": {name: label(name) for name in source.measured},
         "hero": hero(source, thumbnails),
         "summary": summary(found, source.shown) if source.shown else [],
         "sentences": verdict(source),
@@ -86,6 +88,7 @@ def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, Any]:
         "evaluation": source.published_name,
         **table_of(source),
         "missing": missing(source),
+        "grid": build_grid(source, thumbnails),
         "epochs": _epochs(source),
         **_scatters(source),
         "losses": _losses(source),
@@ -105,6 +108,7 @@ def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, Any]:
             ("result", "What changed", True),
             ("table", "All models", page["table"]),
             ("charts", "Training", page["epochs"] or page["scatters"] or page["losses"]),
+            ("pictures", "Pictures", page["grid"]),
             ("evaluations", "Evaluations", page["evaluations"] or page["tunings"]),
             ("data", "Data", page["data"]),
             ("choices", "Choices", page["choices"] or page["merges"]),
