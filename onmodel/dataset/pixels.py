@@ -28,7 +28,9 @@ def open_upright(path: Path) -> Image.Image:
         with Image.open(path) as file:
             return ImageOps.exif_transpose(file)
     except (OSError, SyntaxError, ValueError) as error:
-        raise StateError(path, f"is no readable picture; remove it and run the same command again ({error})") from error
+        raise StateError(
+            path, f"cannot be read as a picture; remove it and run the same command again ({error})"
+        ) from error
 
 
 def as_shown(image: Image.Image, paper: str = WHITE) -> Image.Image:
