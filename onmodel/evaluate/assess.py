@@ -199,7 +199,7 @@ def load_references(dataset: Artifact, subset: str | None, observers: Observers,
         raise InputError("references.subset", subset, f"holds no held-out pictures; they are in {names}")
     paths = [dataset.path / item["image"] for item in held_out]
     with progress.task("look at the references", total=len(paths)) as task:
-        features = measure(paths, observers, palette, cache, task, [item["paper"] for item in held_out])
+        features = measure(paths, observers, palette, cache, task, [item.get("paper", "") for item in held_out])
     groups = np.array([item["group"] for item in held_out])
     compare = observers.identity.differences if observers.identity else None
     return References(features, groups, compare), hash_json([item["sha256"] for item in held_out])
@@ -214,7 +214,7 @@ def load_training(datasets: Sequence[Artifact], progress: Progress) -> tuple[Tra
     copies = []
     with progress.task("look at the training pictures", total=len(rows)) as task:
         for folder, item in rows:
-            copies.append(copy_embedding(open_picture(folder / item["image"], item["paper"] or WHITE)))
+            copies.append(copy_embedding(open_picture(folder / item["image"], item.get("paper") or WHITE)))
             task.advance()
     names = [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for _, item in rows]
     return Training(np.stack(copies), names), hash_json([item["sha256"] for _, item in rows])
