@@ -116,7 +116,8 @@ def synthesize(
         for prompt, turn in rounds
     ]
     room = workshop.folder / "synthesis"
-    paths = render(maker.family, maker.base_sha256, requests, sampling, room / "pictures", progress, "make candidates")
+    with progress.task("make candidates", len(requests)) as task:
+        paths = render(maker.family, maker.base_sha256, requests, sampling, room / "pictures", task)
     hashes = [sha256_file(path) for path in paths]
     with progress.task("look at candidates", len(paths)) as task:
         looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task)

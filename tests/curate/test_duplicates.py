@@ -115,3 +115,9 @@ def test_the_order_of_the_pictures_does_not_change_the_groups() -> None:
     order = generator(0, "order").permutation(len(images))
     straight, shuffled = linked(images), linked([images[i] for i in order])
     assert {tuple(sorted((int(order[i]), int(order[j])))) for i, j in shuffled} == set(straight) == {(2, 8), (5, 9)}
+
+
+def test_many_copies_of_one_picture_are_one_group() -> None:
+    one, *others = drawn()[:6]
+    links = find_links([Thumb.of(image) for image in [one] * 24 + others])
+    assert group_links(29, links) == [0] * 24 + [1, 2, 3, 4, 5]
