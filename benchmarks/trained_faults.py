@@ -4,8 +4,8 @@
 
 One recipe trains a LoRA on a clean toon set, one on its twin (dealt anew), and one on each set with a single fault; all
 are evaluated together on suite confirm. A fault is found when its axis, named beforehand, is worse than the clean
-model's: the 95 % interval over prompts of the paired difference is below zero. What else moved (sign-flip test, Holm over
-the axes) is listed; much of it is right, since a training carries a fault into everything it touches. Resumable: the
+model's: the 95 % interval over prompts of the paired difference is below zero. What else moved (sign-flip test, Holm
+over the axes) is listed; much of it is right, since a training carries a fault into all it touches. Resumable: the
 same command goes on. Prints a table, and as its last line JSON.
 """
 
