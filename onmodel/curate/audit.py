@@ -22,7 +22,7 @@ from onmodel.evaluate.observers import Observers
 from onmodel.hashing import hash_json, read_json, write_json
 from onmodel.progress import Progress
 
-COMPARED = 1  # raised when the same pictures give other repeats
+COMPARED = 2  # raised when the same pictures give other repeats
 CLEAR = 0.8  # probability from which two pictures differ in what is seen
 
 
