@@ -10,6 +10,10 @@ from types import ModuleType
 import pytest
 import torch
 
+from onmodel.evaluate.axes import AXES
+from onmodel.pipeline import TOON_RATES, make_plan
+from onmodel.recipe import load_recipe
+
 
 def load(name: str) -> ModuleType:
     path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
@@ -37,6 +41,38 @@ def test_every_contender_takes_a_step_for_every_line_and_says_what_it_cost(
     torch.set_num_threads(threads)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(told) == 2 and all(row["seconds"] > 0 and row["peak"] >= 0 for row in told)
+
+
+def test_mended_takes_the_mean_of_each_prompt_over_the_seeds_before_it_compares() -> None:
+    mended = load("mended")
+    told = [{"p": 0.9, "q": 0.8, "r": 0.9, "s": None}, {"p": 0.7, "q": 0.6, "r": 0.7, "s": 0.8}]
+    evaluations = [
+        {
+            "axes": {"expression": AXES["expression"][0].as_dict()},
+            "models": [
+                {"name": "mended@8", "per_prompt": {"expression": ours}},
+                {"name": "as_found@8", "per_prompt": {"expression": dict.fromkeys("pqrs", 0.5)}},
+            ],
+        }
+        for ours in told
+    ]
+    [better] = mended.over_seeds(evaluations, "mended@8", "as_found@8")
+    [worse] = mended.over_seeds(evaluations, "as_found@8", "mended@8")
+    assert better.gain == pytest.approx((0.3 + 0.2 + 0.3) / 3) == -worse.gain
+    assert 0 < better.low <= better.gain <= better.high
+
+
+def test_mended_writes_a_recipe_whose_plan_is_what_it_estimated(tmp_path: Path) -> None:
+    mended = load("mended")
+    recipe = tmp_path / "recipe.toml"
+    # a plan counts 20 pictures for a folder that is not there yet
+    counts = {mended.MENDED: {"base": 20}, mended.FOUND: {"base": 20}}
+    recipe.write_text(mended.recipe_text(counts, 3, "choose", 1))
+    steps = {step.name: step.plan for step in make_plan(load_recipe(recipe))}
+    assert steps[mended.MENDED].exposures == steps[mended.FOUND].exposures == {"base": 3, "others": 6}
+    seconds = TOON_RATES["step"] * 2 * steps[mended.MENDED].steps + TOON_RATES["picture"] * steps["evaluated"].pictures
+    heap = 20 / mended.KEPT
+    assert mended.estimate(round(heap), 3, "choose") == pytest.approx(heap * mended.AUDIT + 2 * seconds, rel=0.05)
 
 
 def test_pipeline_and_onmodel_make_the_same_pictures(tiny_anima: Path) -> None:

@@ -265,6 +265,7 @@ def _sheet(path: Path) -> "Character":
 
 def _audit(work: Path, character: Path, tagger: Path | None, identity: Path | None) -> "tuple[Audit, Workshop]":
     from onmodel.curate.audit import run_audit
+    from onmodel.curate.lettering import load_reader
     from onmodel.curate.workshop import open_workshop
     from onmodel.evaluate.observers import load_observers
     from onmodel.progress import Progress
@@ -272,7 +273,7 @@ def _audit(work: Path, character: Path, tagger: Path | None, identity: Path | No
     sheet, workshop = _sheet(character), open_workshop(work)
     base = "" if tagger or identity else "toon"
     with Progress() as progress:
-        return run_audit(workshop, sheet, load_observers(base, tagger, identity, 1), progress), workshop
+        return run_audit(workshop, sheet, load_observers(base, tagger, identity, 1), progress, load_reader(1)), workshop
 
 
 def _say_findings(findings: "list[Finding]", work: Path) -> None:

@@ -60,6 +60,7 @@ def command(
     from onmodel.cli.dataset import parse_target
     from onmodel.curate.audit import run_audit
     from onmodel.curate.holes import even, prompts_for
+    from onmodel.curate.lettering import load_reader
     from onmodel.curate.synthesis import synthesize
     from onmodel.curate.workshop import open_workshop
     from onmodel.evaluate.observers import load_observers
@@ -77,7 +78,7 @@ def command(
     sampling = _sampling(toon, size, steps, guidance, weight, batch)
     observers = load_observers("toon" if toon else "", tagger, identity, 1)
     with Progress() as progress:
-        audit = run_audit(workshop, sheet, observers, progress)
+        audit = run_audit(workshop, sheet, observers, progress, load_reader(1))
         targets = dict(map(parse_target, target)) if target else even(audit.vocabulary, sheet.free)
         prompts, wanted = prompts_for(audit.coverage, audit.vocabulary, targets, sheet, count, seed)
         if dry_run:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from onmodel.curate.duplicates import Link, find_links, group_links
 from onmodel.curate.findings import Finding, Fix, Severity
 from onmodel.curate.identity import agreements, audit_identity
 from onmodel.curate.labels import Labelled, Sight, audit_labels
+from onmodel.curate.lettering import audit_lettering, read_all
 from onmodel.curate.look import Looks, look
 from onmodel.curate.provenance import SELF_TAUGHT, SelfTaught, own_models, self_taught
 from onmodel.curate.quality import audit_quality
@@ -22,7 +23,10 @@ from onmodel.evaluate.observers import Observers
 from onmodel.hashing import hash_json, read_json, write_json
 from onmodel.progress import Progress
 
-COMPARED = 2  # raised when the same pictures give other repeats
+if TYPE_CHECKING:
+    from rapidocr import RapidOCR
+
+COMPARED = 3  # raised when the same pictures give other repeats
 CLEAR = 0.8  # probability from which two pictures differ in what is seen
 
 
@@ -57,15 +61,18 @@ class Audit:
         return np.asarray(good / (1 + faults))
 
 
-def run_audit(workshop: Workshop, character: Character, observers: Observers, progress: Progress) -> Audit:
-    """Audit what is kept, write audit.json, return everything. Raises InputError when nothing is kept."""
+def run_audit(
+    workshop: Workshop, character: Character, observers: Observers, progress: Progress, reader: "RapidOCR | None" = None
+) -> Audit:
+    """Audit what is kept, write audit.json, return everything. `reader` reads letters (lettering.py); without it they
+    are not looked for. Raises InputError when nothing is kept."""
     pieces = workshop.kept
     if not pieces:
         raise InputError("work", workshop.folder, "no picture is kept")
     with progress.task("look at pictures", len(pieces)) as task:
         paths, hashes = [piece.path for piece in pieces], [piece.sha256 for piece in pieces]
         looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task,
-                     [piece.paper for piece in pieces])  # fmt: skip
+                     papers := [piece.paper for piece in pieces])  # fmt: skip
     links = _links(workshop, hashes, looks, progress)
     tags = observers.tagger.tags if observers.tagger else []
     sheet = [character.count_tag, *character.tags, *character.required, *character.forbidden]
@@ -76,12 +83,21 @@ def run_audit(workshop: Workshop, character: Character, observers: Observers, pr
     design = vocabulary.said(character.tags)
     shown = [shown_of(p.subset, w, p.words, vocabulary, design) for p, w in zip(pieces, weights, strict=True)]
     names = [piece.name for piece in pieces]
-    styles, places = (_read(names, attribute, sight, vocabulary, labelled) for attribute in ("style", "background"))
+    look_like = [
+        _read(names, attribute, sight, vocabulary, labelled) for attribute in ("style", "framing", "background")
+    ]
+    styles = look_like[0]
     found = _repeats(pieces, links, _clearly(sight, vocabulary))
-    found += audit_quality(names, looks.qualities, {name: f"{styles[name]}/{places[name]}" for name in names})
+    found += audit_quality(names, looks.qualities, {name: "/".join(row[name] for row in look_like) for name in names})
     excused = {row.picture for row in found if row.kind in ("blurred", "yellow cast", "blue cast", "repeat: crop")}
     if observers.identity or tags:
         found += audit_identity(names, looks.identity, tags, looks.tags, styles, character, excused)
+    if reader is not None:
+        with progress.task("read letters", len(pieces)) as task:
+            found += audit_lettering(names, read_all(reader, paths, papers, hashes, workshop.folder / "seen", task))
+    else:
+        missing = "rapidocr is not installed, so nothing reads them: pip install 'onmodel[lettering]'"
+        found.append(Finding("not judgeable", "note", "", "letters", missing))
     found += audit_labels(labelled, character, vocabulary, sight)
     found += audit_coverage(shown, vocabulary, character.free, looks.sectors)
     own = own_models(workshop.models, character.trigger)

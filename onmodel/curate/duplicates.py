@@ -33,7 +33,11 @@ SIDE = 96  # of the thumbnails
 SCALES = (1.0, 0.88, 0.78, 0.69, 0.61, 0.54)  # of the squares, in shares of the shorter side
 STEP = 0.14  # from square to square, in shares of its side
 CELLS, LUMA, CHROMA = 8, 4, 2  # a square's means on 8×8 cells; its lowest 4×4 and 2 × 2×2 cosines are kept
-NEIGHBOURS, PROPOSED = 6, 10  # nearest pictures of a square; proposals that are looked at for a picture
+NEIGHBOURS, PROPOSED = (
+    6,
+    6,
+)  # nearest pictures of a square; proposals that are looked at for a picture, either way round
+STARTS, PATIENT = 2, 3  # squares that an alignment is tried from, and for how many of the proposals more than one
 RADIUS = 9.0  # in units of misplacement; 97 of 100 cut-outs lie within 8
 SAMPLED = 300  # pictures that the units are learnt from
 # Alignment, coarse to fine: cells, steps, and the root mean square difference in levels beyond which it is given up.
@@ -109,17 +113,19 @@ def _search(thumbs: Sequence[Thumb], task: Task | None) -> list[Link]:
     mirrored = np.concatenate([_describe(_Image(t.mirrored()), _centre(t.aspect)) for t in thumbs]) @ whiten
     n = len(thumbs)
     tree = cKDTree(np.concatenate([centres, mirrored]))
-    proposed: list[list[tuple[float, int, int]]] = [[] for _ in range(2 * n)]  # part → (distance, whole, square)
+    # part → (distance, whole, its squares that come nearest)
+    proposed: list[list[tuple[float, int, list[int]]]] = [[] for _ in range(2 * n)]
     for whole, thumb in enumerate(thumbs):
         squares = _describe(_Image(thumb), _squares(thumb.aspect)) @ whiten
         near = tree.query(squares, k=min(NEIGHBOURS + 1, 2 * n), distance_upper_bound=RADIUS)
-        best: dict[int, tuple[float, int]] = {}
+        starts: dict[int, list[tuple[float, int]]] = {}
         for square, (distances, parts) in enumerate(zip(*near, strict=True)):
             for distance, part in zip(distances.tolist(), parts.tolist(), strict=True):
-                if part < 2 * n and part % n != whole and distance < best.get(part, (np.inf, 0))[0]:
-                    best[part] = distance, square
-        for part, (distance, square) in best.items():
-            proposed[part].append((distance, whole, square))
+                if part < 2 * n and part % n != whole:
+                    starts.setdefault(part, []).append((distance, square))
+        for part, found_squares in starts.items():
+            nearest = sorted(found_squares)[:STARTS]
+            proposed[part].append((nearest[0][0], whole, [square for _, square in nearest]))
             if len(proposed[part]) > 4 * PROPOSED:
                 proposed[part] = sorted(proposed[part])[:PROPOSED]
         if task:
@@ -130,12 +136,11 @@ def _search(thumbs: Sequence[Thumb], task: Task | None) -> list[Link]:
         for mirror in (False, True):
             thumb = thumbs[part].mirrored() if mirror else thumbs[part]
             own = _Image(thumb)
-            for _, whole, square in sorted(proposed[part + n * mirror])[:PROPOSED]:
+            for rank, (_, whole, squares) in enumerate(sorted(proposed[part + n * mirror])[:PROPOSED]):
                 pair = min(part, whole), max(part, whole)
                 if pair in found and found[pair].kind == "near":
                     continue
-                box = _align(own, _centre(thumb.aspect)[0], image(whole), _squares(thumbs[whole].aspect)[square])
-                link = None if box is None else _judge(thumb, thumbs[whole], box)
+                link = _compare(thumb, own, thumbs[whole], image(whole), squares if rank < PATIENT else squares[:1])
                 if link is None:
                     continue
                 kind, place, changed = link
@@ -163,6 +168,22 @@ def group_links(count: int, links: Sequence[Link]) -> list[int]:
         parents[max(a, b)] = min(a, b)
     numbers: dict[int, int] = {}
     return [numbers.setdefault(top(i), len(numbers)) for i in range(count)]
+
+
+def _compare(
+    part: Thumb, own: "_Image", whole: Thumb, image: "_Image", squares: Sequence[int]
+) -> tuple[Kind, tuple[float, float, float, float], float] | None:
+    """Align from each of the squares until one leads somewhere, and judge. `own` and `image` are the sums of both."""
+    for square in squares:
+        start = _squares(whole.aspect)[square]
+        box = _align(own, _centre(part.aspect)[0], image, start)
+        if box is not None:
+            return _judge(part, whole, box)
+        if square == 0 and (
+            link := _judge(part, whole, start)
+        ):  # another face in a close-up leads the alignment astray
+            return link
+    return None
 
 
 def _judge(

@@ -2,6 +2,7 @@
 are not called empty. A number alone says nothing: it is judged against the other pictures of the set.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ EXTREME = 0.02  # share of the pixels that are the lightest, or the darkest
 BLURRED = 0.7  # of the set's median sharpness
 FEWEST = 12  # pictures that are compared with each other
 COOL = 0.02  # share of the pixels that are the bluest, or the yellowest
-CAST, LEAST_CAST = 8.0, 3.0  # b* (CIELAB) that the lightest pixels are off the others', and the darkest and bluest
+CAST, LEAST_CAST = 7.0, 4.0  # b* (CIELAB) that the lightest pixels are off the others', and the darkest and bluest
 FRAME, STEP = 0.9, 30.0  # share of a side along which the frame's inner edge runs; levels that it jumps
 
 
@@ -97,7 +98,8 @@ def _bar(grey: np.ndarray) -> int:
 
 
 def audit_quality(names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]) -> list[Finding]:
-    """Blurred, framed, cast. `kinds`: picture → `style/background`, since a pastel has no black and night no white."""
+    """Blurred, framed, cast. `kinds`: picture → `style/framing/background`: a pastel has no black, night no white, and
+    a close-up before a sunset nothing but yellow and her."""
     found: list[Finding] = []
     sharp = np.array([row.sharpness for row in quality])
     usual = float(np.median(sharp)) if len(sharp) else 1.0
@@ -112,12 +114,12 @@ def audit_quality(names: Sequence[str], quality: Sequence[Quality], kinds: Mappi
 
 
 def alike(kinds: Sequence[str]) -> np.ndarray:
-    """Names of groups [N] to compare within: `a/b` where FEWEST pictures are, else `a`, else all."""
-    names = np.array(kinds, dtype=object)
-    for shorten in (lambda kind: kind.partition("/")[0], lambda kind: ""):
-        few = {kind for kind in names if (names == kind).sum() < FEWEST}
-        names = np.array([shorten(kind) if kind in few else kind for kind in names], dtype=object)
-    return names
+    """Names of groups [N] to compare within: `a/b/c` where FEWEST pictures are, else `a/b`, else `a`, else all."""
+    names = list(kinds)
+    for _ in range(1 + max((kind.count("/") for kind in names), default=0)):
+        counts = Counter(names)
+        names = [kind if counts[kind] >= FEWEST else kind.rpartition("/")[0] for kind in names]
+    return np.array(names, dtype=object)
 
 
 def _casts(names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]) -> list[Finding]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from onmodel.toon.attributes import BACKGWA, VOCABULARY, WORLD, Toon, sample_toon, uniform, visible
 from onmodel.toon.captions import sentence, tags
@@ -28,6 +28,7 @@ RATES = {
     "wrong character": 0.03, "watermark": 0.03, "yellow": 0.04, "blurred": 0.02, "no trigger": 0.01,
     "fused tag": 0.01, "misspelt tag": 0.02, "artist name": 0.01,
 }  # fmt: skip
+MARKS = ("SAMPLE", "@inkpot", "toonhouse.example", "© 2026 inkpot", "DO NOT REPOST", "J. Inkwell", "preview only")
 REPEATED = ("exact", "near", "flip", "crop", "scene")
 
 
@@ -160,12 +161,29 @@ def _spoil(image: Image.Image, kind: str, rng: np.random.Generator) -> Image.Ima
     if kind == "blurred":
         return image.filter(ImageFilter.GaussianBlur(float(rng.uniform(2, 3.5))))
     if kind == "watermark":
-        mark = image.copy()
-        ink = ImageDraw.Draw(mark)
-        ink.text((image.width * 0.45, image.height * 0.86), "SAMPLE.TOON", fill=(255, 255, 255), font_size=14,
-                 stroke_width=1, stroke_fill=(0, 0, 0))  # fmt: skip
-        return Image.blend(image, mark, 0.7)
+        return _lettered(image, rng)
     return image
+
+
+def _lettered(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Letters of 9 to 18 px over a picture, at its rim or across its middle, faint (0.35) to nearly solid, in the
+    one of black and white that stands out."""
+    font = ImageFont.load_default(int(rng.integers(9, 19)))
+    text = str(rng.choice(MARKS))
+    _, _, right, low = font.getbbox(text)
+    tile = Image.new("L", (math.ceil(right) + 4, math.ceil(low) + 4))
+    ImageDraw.Draw(tile).text((2, 2), text, fill=255, font=font)
+    if rng.random() < 0.2:
+        tile = tile.rotate(float(rng.uniform(-20, 20)), Image.Resampling.BICUBIC, expand=True)
+    tile.thumbnail((image.width - 8, image.height - 8))
+    free = image.width - tile.width, image.height - tile.height
+    left, top = [(4, 4), (free[0] - 4, 4), (4, free[1] - 4), (free[0] - 4, free[1] - 4), (free[0] // 2, free[1] - 4),
+                 (free[0] // 2, free[1] // 2)][int(rng.integers(6))]  # fmt: skip
+    box, opacity = (left, top, left + tile.width, top + tile.height), float(rng.uniform(0.35, 0.9))
+    dark = np.asarray(image.crop(box).convert("L")).mean() < 128
+    lettered = image.copy()
+    lettered.paste((255, 255, 255) if dark else (0, 0, 0), box, tile.point(lambda level: level * opacity))
+    return lettered
 
 
 def _changed(toon: Toon, rng: np.random.Generator) -> Toon:
