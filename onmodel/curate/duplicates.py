@@ -173,15 +173,13 @@ def group_links(count: int, links: Sequence[Link]) -> list[int]:
 def _compare(
     part: Thumb, own: "_Image", whole: Thumb, image: "_Image", squares: Sequence[int]
 ) -> tuple[Kind, tuple[float, float, float, float], float] | None:
-    """Align from each of the squares until one leads somewhere, and judge. `own` and `image` are the sums of both."""
+    """Align from each of the squares, and judge, until one makes a link. `own` and `image` are the sums of both."""
     for square in squares:
         start = _squares(whole.aspect)[square]
         box = _align(own, _centre(part.aspect)[0], image, start)
-        if box is not None:
-            return _judge(part, whole, box)
-        if square == 0 and (
-            link := _judge(part, whole, start)
-        ):  # another face in a close-up leads the alignment astray
+        if box is None and square == 0:  # another face in a close-up leads the alignment astray
+            box = start
+        if box is not None and (link := _judge(part, whole, box)):
             return link
     return None
 
