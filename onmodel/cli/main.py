@@ -73,8 +73,10 @@ def main() -> None:
         app()
     except OnmodelError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped; run the same command again to go on where it stopped", 130)
+    except SystemExit as ended:
+        if ended.code == 130:  # so Typer ends a command that Ctrl-C stopped, without a word
+            _fail("stopped; run the same command again to go on where it stopped", 130)
+        raise
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -9,10 +9,11 @@ from onmodel.report.grid import build_grid
 from onmodel.report.pictures import SMALL, Thumbnails
 from onmodel.report.source import ReportSource, axes_of, label
 from onmodel.report.svg import decimal
-from onmodel.report.verdict import WORDS, Comparison, comparisons, summary, verdict
+from onmodel.report.verdict import WORDS, Comparison, comparisons, decided, enumerated, summary, verdict
 from onmodel.report.wheel import wheel
 
 LEAST_REACH = 5.0  # percentage points of the hue wheel's ring, at least: smaller gains shall look small
+EFFECT = {"better": "helps", "worse": "harms", "close": "too close to call"}  # outcome → what a negative prompt does
 REGIONS = {"whole": "whole picture", "background": "border (background, mostly)"}
 
 
@@ -43,6 +44,7 @@ def page_of(
         "matrices": _matrices(evaluation),
         **_colour(evaluation),
         "entangled": _entangled(evaluation),
+        "negatives": _negatives(evaluation),
         "copies": _copies(source, thumbnails),
     }
     page["contents"] = [
@@ -55,6 +57,7 @@ def page_of(
             ("seen", "Asked and seen", page["matrices"]),
             ("colour", "Colour", page["wheels"]),
             ("entanglement", "Entanglement", page["entangled"]),
+            ("negative", "Negative prompt", page["negatives"]),
             ("copies", "Nearest training pictures", page["copies"]),
         )
         if there
@@ -131,6 +134,37 @@ def _entangled(evaluation: Mapping[str, Any]) -> dict[str, heat.Heat]:
     fault = evaluation["axes"].get("entanglement", {}).get("fault", 1.0)
     found = {row["name"]: heat.entangled(row, fault) for row in evaluation["models"]}
     return {name: table for name, table in found.items() if table}
+
+
+def _negatives(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Model → what its negative prompt does: a sentence, and a row for each axis. Empty where that was not measured."""
+    found = {}
+    for row in evaluation["models"]:
+        told = row.get("negative", {}).get("effect", {})
+        rows = []
+        for axis in (axis for axis in axes_of(evaluation) if axis.id in told):
+            one = told[axis.id]
+            gain, low, high = (axis.record.fault * one[key] for key in ("gain", "low", "high"))
+            change = decided(Comparison(axis, "", "close", gain, low, high), one["p"])
+            rows.append({
+                "axis": axis, "outcome": change.outcome, "words": EFFECT[change.outcome], "change": change.change,
+                "without": axis.text(row["negative"]["without"][axis.id]["value"]),
+                "with": axis.text(row["axes"][axis.id]["value"]), "remains": one["remains"],
+            })  # fmt: skip
+        if rows:
+            found[row["name"]] = {"rows": rows, "sentence": _effect(rows)}
+    return found
+
+
+def _effect(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a negative prompt does and what it leaves, in a sentence."""
+    titles = {word: [row["axis"].short for row in rows if row["outcome"] == word] for word in EFFECT}
+    cured = [row["axis"].short for row in rows if row["outcome"] == "better" and not row["remains"]]
+    kept = [name for name in titles["better"] if name not in cured]
+    parts = [f"helps {enumerated(kept)} without reaching the ideal there"] if kept else []
+    parts += [f"brings {enumerated(cured)} to the ideal, as far as this can tell"] if cured else []
+    parts += [f"harms {enumerated(titles['worse'])}"] if titles["worse"] else []
+    return f"The negative prompt {'; '.join(parts) or 'changes no axis for certain'}."
 
 
 def _copies(source: ReportSource, thumbnails: Thumbnails) -> dict[str, dict[str, Any]]:

@@ -13,16 +13,20 @@ from onmodel.report.verdict import Comparison
 SCORES = ("model", "epoch", "axis", "value", "low", "high", "n", "unit", "direction", "arm", "why", "signature")
 PROMPTS = ("model", "axis", "prompt", "value")
 DIFFERENCES = ("model", "against", "axis", "gain", "low", "high", "p", "outcome", "unit", "signature")
+BARE = "without its negative prompt"
 LOOKS = ("round", "prompts", "seeds", "model", "weight", "axis", "value", "low", "high", "n", "arm", "why",
          "signature")  # fmt: skip
 
 
 def write_scores(evaluation: Mapping[str, Any], path: Path) -> None:
-    """A row for each model (then each control) and axis; no value and a `why` where an axis is unavailable."""
+    """A row for each model (then each control, then each model without its negative prompt) and axis; no value and a
+    `why` where an axis is unavailable."""
+    bare = [(f"{row['name']} {BARE}", {"epoch": row["epoch"], "axes": row["negative"]["without"]})
+            for row in evaluation["models"] if "negative" in row]  # fmt: skip
     _write(path, SCORES, (
         {"model": name, "epoch": row.get("epoch"), "axis": axis.id, "unit": axis.unit,
          "direction": axis.record.direction, **row["axes"][axis.id]}
-        for name, row in _rows(evaluation) for axis in axes_of(evaluation) if axis.id in row["axes"]
+        for name, row in [*_rows(evaluation), *bare] for axis in axes_of(evaluation) if axis.id in row["axes"]
     ))  # fmt: skip
 
 

@@ -19,6 +19,7 @@ SEARCH_STEPS = ("start", "explore", "repeat")  # merge/search.py, in the order o
 LOSS_POINTS = 64  # a curve is averaged down to this many points
 DOT = 6.0  # half the room a dot takes
 LETTER = 6.4  # width of a label's letter
+COUNTED = ("epoch", "step")  # have no halves
 
 Interval = tuple[float, float, float]  # low, value, high
 
@@ -243,6 +244,8 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 def _frame(x: Scale, y: Scale, x_name: str, width: float = WIDTH, left: float = LEFT) -> Markup:
     """Horizontal rules with their numbers, and the numbers of the x axis after its name."""
     marks_y, marks_x = ticks(y.low, y.high), ticks(x.low, x.high, 5)
+    if x_name in COUNTED:
+        marks_x = [mark for mark in marks_x if mark == int(mark)]
     foot = y.start + 15
     parts = [element("text", x_name, x=left - 8, y=foot, text_anchor="end")] if x_name else []
     for mark in marks_y:

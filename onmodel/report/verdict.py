@@ -138,7 +138,7 @@ def adjusted(row: Sequence[Comparison]) -> list[Comparison]:
     """Decide a family of comparisons together: p adjusted by Holm, then better, worse or too close to call."""
     tested = [c for c in row if c.outcome != "unavailable"]
     by_axis = dict(zip((c.axis.id for c in tested), holm([c.p for c in tested]), strict=True))
-    return [_decided(c, by_axis[c.axis.id]) if c.axis.id in by_axis else c for c in row]
+    return [decided(c, by_axis[c.axis.id]) if c.axis.id in by_axis else c for c in row]
 
 
 def verdict(source: ReportSource) -> list[str]:
@@ -159,7 +159,9 @@ def summary(found: Mapping[str, Sequence[Comparison]], shown: str) -> list[str]:
             titles = [c.axis.short for c in row if c.outcome == outcome]
             if titles:
                 every = len(titles) > 1 and all(c.outcome in (outcome, "unavailable") for c in row)
-                parts.append(f"{WORDS[outcome]} on {f'all {len(titles)} measured axes' if every else _list(titles)}")
+                parts.append(
+                    f"{WORDS[outcome]} on {f'all {len(titles)} measured axes' if every else enumerated(titles)}"
+                )
         whom = f"its {words} on each axis" if words == BEST_PARENT else words
         sentences.append(f"Against {whom}, {label(shown)} is {'; '.join(parts) or 'not comparable'}.")
     return sentences
@@ -179,7 +181,8 @@ def _axis_sentence(source: ReportSource, axis: Axis, found: Mapping[str, Sequenc
     return f"{value}: {'; '.join(told) or 'nothing to compare with'}."
 
 
-def _decided(comparison: Comparison, p: float) -> Comparison:
+def decided(comparison: Comparison, p: float) -> Comparison:
+    """The comparison with its adjusted p, and the outcome that follows."""
     outcome: Outcome = "close" if p >= LEVEL else "better" if comparison.gain > 0 else "worse"
     return replace(comparison, p=p, outcome=outcome)
 
@@ -191,5 +194,6 @@ def _best(axis: Axis, names: Sequence[str], measured: Mapping[str, Mapping[str, 
     return min(known, key=lambda name: axis.cost(scores[name]["value"]), default=None)
 
 
-def _list(words: Sequence[str]) -> str:
+def enumerated(words: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -151,6 +151,7 @@ def evaluation(folder: Path, suite: str, names: list[str], prompts: int, seeds: 
         row["pictures"] = {row["name"]: row["pictures"]["L"]}
         for axis in ("style", "colour_cast", "colour_area", "drift"):
             del row["axes"][axis], row["per_prompt"][axis]
+    models[-1]["negative"] = negative(models[-1])
     for row in models:
         row["axes"]["drift"] = {"axis": "drift", "value": None, "why": "arm N was not generated"}
         row["per_prompt"]["drift"] = {}
@@ -161,6 +162,16 @@ def evaluation(folder: Path, suite: str, names: list[str], prompts: int, seeds: 
         "models": models,
         "controls": controls,
     }  # fmt: skip
+
+
+def negative(row: dict[str, Any]) -> dict[str, Any]:
+    """A negative prompt that helps against the cast and harms responsiveness."""
+    effect = {
+        "colour_cast": {"gain": 0.4, "low": 0.3, "high": 0.5, "n": 12, "left": 0.2, "remains": True, "p": 0.001},
+        "responsiveness": {"gain": -0.2, "low": -0.3, "high": -0.1, "n": 12, "left": 0.1, "remains": True, "p": 0.02},
+        "style": {"gain": 0.1, "low": -0.1, "high": 0.3, "n": 4, "left": 0.0, "remains": False, "p": 0.6},
+    }
+    return {"effect": effect, "without": {axis: row["axes"][axis] | {"value": 9.25} for axis in effect}}
 
 
 def prompt(suite: str, at: int) -> dict[str, Any]:

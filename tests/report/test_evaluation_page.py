@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.observers.colour import SECTORS
 from onmodel.report import heat
 from onmodel.report.build import build_report
@@ -58,6 +59,8 @@ def test_scores_of_the_csv_are_those_of_the_json_and_stand_on_the_page(folder: P
     found = {(row["model"], row["axis"]): row for row in rows(folder, "evaluation-fresh-scores.csv")}
     text = " ".join(read(folder, "evaluation-fresh.html").text)
     every = [(row["name"], row) for row in evaluation["models"]] + list(evaluation["controls"].items())
+    every += [(f"{row['name']} without its negative prompt", {"axes": row["negative"]["without"]})
+              for row in evaluation["models"] if "negative" in row]  # fmt: skip
     assert len(found) == sum(len(row["axes"]) for _, row in every)
     for name, row in every:
         for id, score in row["axes"].items():
@@ -69,7 +72,8 @@ def test_scores_of_the_csv_are_those_of_the_json_and_stand_on_the_page(folder: P
                 score["value"], score["low"], score["high"]
             ]  # fmt: skip
             assert (int(line["n"]), line["signature"]) == (score["n"], score["signature"])
-            assert axes[id].text(score["value"]) in text and axes[id].span(score["low"], score["high"]) in text
+            assert axes[id].text(score["value"]) in text
+            assert axes[id].span(score["low"], score["high"]) in text
 
 
 def test_every_prompt_has_its_number_in_the_csv(folder: Path, source: ReportSource) -> None:
@@ -171,6 +175,16 @@ def test_the_nearest_training_pictures_stand_beside_what_was_drawn(folder: Path,
         assert [float(one) for one in re.findall(r"<b>([\d.]+)</b>", block)] == [0.99, 0.89, 0.79]
         assert block.count("suspicious") == 1 and block.count("<img") == 6
         assert all(one["training"] in block for one in row["details"]["memorisation"]["nearest"])
+
+
+def test_what_a_negative_prompt_helps_and_leaves_is_told(folder: Path, source: ReportSource) -> None:
+    text = (folder / "evaluation-fresh.html").read_text(encoding="utf-8").split('<section id="negative">')[1]
+    text = text.split("</section>")[0]
+    assert "helps colour cast without reaching the ideal there; harms prompt responsiveness." in text
+    cast = AXES["colour_cast"][0]
+    line = next(row for row in text.split("<tr>") if f"{cast.title} <small>" in row)
+    assert "+9.2" in line and "off the ideal" in line and decimal(0.4 * cast.fault, 1, signed=True) in line
+    assert text.count("too close to call") == 1 and "within noise of it" in text
 
 
 def test_an_evaluation_that_knows_no_training_pictures_has_no_such_section(folder: Path) -> None:

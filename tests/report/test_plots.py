@@ -1,5 +1,6 @@
 """Charts: what is drawn for which numbers."""
 
+import re
 from typing import Any
 
 from onmodel.report import plots
@@ -50,3 +51,11 @@ def test_losses_keep_every_held_out_point_and_average_the_rest() -> None:
     assert svg.count("<circle") == 2
     assert svg.split('class="train" d="')[1].split('"')[0].count("L") < plots.LOSS_POINTS
     assert plots.losses("release_2", []) is None
+
+
+def test_there_are_no_half_epochs(source: ReportSource) -> None:
+    evaluation = source.evaluations["candidates"]
+    two = {**evaluation, "models": [{**row, "epoch": at} for at, row in enumerate(evaluation["models"][-2:], 1)]}
+    svg = str(plots.epochs(axes(source)["style"], two, ["release_2"], []))
+    foot = re.findall(r'text-anchor="middle"[^>]*>([^<]+)<', svg)
+    assert foot == ["0", "1", "2"]
