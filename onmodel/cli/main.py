@@ -12,6 +12,7 @@ from onmodel.cli import (
     base,
     dataset,
     doctor,
+    influence,
     judge,
     lineage,
     merge,
@@ -47,6 +48,7 @@ app.command("lineage")(lineage.command)
 app.command("prove")(prove.command)
 app.command("rebuild")(rebuild.command)
 app.command("report")(report.command)
+app.command("influence")(influence.command)
 app.command("doctor")(doctor.command)
 app.command("export-base")(base.command)
 

@@ -25,11 +25,12 @@ def board(source: ReportSource, found: Mapping[str, Sequence[Comparison]]) -> di
         reach = max((max(abs(c.low), abs(c.high)) for c in line if c.outcome != "unavailable"), default=0.0) or 1.0
         three = plots.interval_of(source.measured[source.shown or ""]["axes"].get(axis.id))
         now = (axis.text(three[1]), axis.span(three[0], three[2])) if three else ("", UNAVAILABLE)
-        rows.append({"axis": axis, "now": now, "cells": [_cell(c, reach) for c in line]})
+        rows.append({"axis": axis, "now": now, "cells": [cell(c, reach) for c in line]})
     return {"against": list(found), "rows": rows, "rule": RULE.format(n=len(axes))}
 
 
-def _cell(comparison: Comparison, reach: float) -> dict[str, Any]:
+def cell(comparison: Comparison, reach: float) -> dict[str, Any]:
+    """A comparison as words, numbers and a strip; `reach` is what the strip's ends stand for."""
     if comparison.outcome == "unavailable":
         return {"outcome": comparison.outcome, "words": WORDS[comparison.outcome], "strip": "", "change": "", "tip": ""}
     place = tuple((x / reach + 1) / 2 for x in (comparison.low, comparison.gain, comparison.high))

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -71,7 +71,8 @@ class Settings(StageSettings, Options):
     """`dataset` is a curate stage; without `data`, all its subsets are trained on, but those that are held out whole.
 
     The loss of regularisation pictures counts `prior_weight`. `start` is a model to train on from, brought to this
-    run's rank and alpha; a file from elsewhere comes in through an `import` stage.
+    run's rank and alpha; a file from elsewhere comes in through an `import` stage. Another `seed` is another training
+    of the same kind: it is added to the recipe's.
     """
 
     do: Literal["train"]
@@ -79,6 +80,7 @@ class Settings(StageSettings, Options):
     data: list[Share] | None = Field(None, min_length=1)
     prior_weight: float = Field(1.0, ge=0)
     start: str | None = None
+    seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _begins(self) -> Self:
@@ -137,6 +139,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Train, keeping checkpoints. Raises InputError for data or a start that does not fit, StateError when damaged."""
     torch.set_num_threads(context.threads)
+    context = replace(context, seed=context.seed + settings.seed)
     first = context.processes.first
     if first:
         sweep(context.scratch)

@@ -1,0 +1,61 @@
+"""`onmodel influence RECIPE STAGE`: what each subset of a training does, by training without it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onmodel.cli.run import DRY_RUN, JSON, PROJECT, RECIPE
+
+
+def command(
+    recipe: RECIPE,
+    stage: Annotated[str, typer.Argument(help="A train stage of several subsets.", show_default=False)],
+    like: Annotated[
+        str | None, typer.Option(help="The evaluate stage whose settings measure; the recipe's last.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of a prompt, instead of that stage's own.")] = None,
+    twins: Annotated[int, typer.Option(help="Whole trainings from other noise: what chance does.")] = 2,
+    project: PROJECT = None,
+    dry_run: DRY_RUN = False,
+    as_json: JSON = False,
+) -> None:
+    """Train without each subset in turn, and once more with all, and say what every subset does to every axis."""
+    from rich.console import Console
+
+    from onmodel import pipeline
+    from onmodel.cli.plan import print_plan
+    from onmodel.hashing import read_json, write_json
+    from onmodel.influence import effects, leave_out
+    from onmodel.progress import Progress
+    from onmodel.project import Project
+    from onmodel.recipe import load_recipe
+    from onmodel.report.influence import as_dict, print_influence, write_page
+    from onmodel.report.source import axes_of
+
+    leaving = leave_out(load_recipe(recipe), stage, like, twins, seeds)
+    steps = pipeline.make_plan(leaving.recipe)
+    wanted = pipeline.needed(steps, leaving.evaluation)
+    talk = Console() if dry_run and not as_json else Console(stderr=True)
+    print_plan(leaving.recipe, [step for step in steps if step.name in wanted], talk)
+    if dry_run:
+        if as_json:
+            print(json.dumps({"trainings": [*leaving.full, *leaving.without.values()]}, indent=1))
+        return
+    place = Project(project or Path(recipe.stem))
+    with place.writing():
+        with Progress(talk) as progress:
+            result = pipeline.run(leaving.recipe, place, progress, until=leaving.evaluation)
+        evaluation = read_json(result.artifacts[leaving.evaluation].path / "evaluation.json")
+        axes = axes_of(evaluation)
+        found = effects(evaluation, [axis.record for axis in axes], leaving)
+        told = as_dict(found, evaluation, leaving)
+        page = place.folder / "report" / f"influence-{leaving.full[0]}.html"
+        write_json(page.with_suffix(".json"), told)
+        write_page(found, axes, leaving, evaluation, page)
+    if as_json:
+        print(json.dumps(told, indent=1))
+    else:
+        print_influence(found, axes, leaving, Console())
+        print(page)
