@@ -6,7 +6,7 @@ What it seldom reads: letters of less than 9 pixels, and those that differ littl
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -42,7 +42,7 @@ def load_reader(threads: int) -> "RapidOCR | None":
 
 def read(reader: "RapidOCR", image: Image.Image) -> list[tuple[str, float]]:
     """Texts of an RGB picture that are surely letters, with their probability, from top to bottom."""
-    found = reader(np.asarray(image)[..., ::-1])
+    found: Any = reader(np.asarray(image)[..., ::-1])  # as OpenCV holds pictures
     rows = zip(found.txts or (), found.scores or (), strict=True)
     return [(text, round(float(score), 3)) for text, score in rows if sum(map(str.isalnum, text)) >= LETTERS]
 
