@@ -142,7 +142,7 @@ def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, Any]:
 
 
 def _repeats(pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Mapping[str, str]]) -> list[Finding]:
-    """Of two that are one, the smaller goes; another face, pose or view in the same scene is only told: it may be wanted."""
+    """Of two that are one, the smaller goes. Another face, pose or view in one scene is told only: it may be wanted."""
     found = []
     for link in links:
         part, whole = pieces[link.part], pieces[link.whole]
@@ -152,11 +152,8 @@ def _repeats(pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Map
         change = f"{link.changed:.1%} of it changed"
         if clear and kind != "exact":
             one, other = clear[link.part], clear[link.whole]
-            apart = [
-                name
-                for name in ("expression", "pose", "view")
-                if name in one and one[name] != other.get(name, one[name])
-            ]
+            told = [name for name in ("expression", "pose", "view") if name in one and name in other]
+            apart = [name for name in told if one[name] != other[name]]
             if apart:
                 kind, change = "scene", f"another {apart[0]} is seen"
         evidence = {

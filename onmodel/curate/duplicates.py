@@ -303,8 +303,8 @@ def _squares(aspect: float) -> np.ndarray:
 
 
 class _Template:
-    """A picture's central square as alignment needs it: for each of _ALIGN's levels its cells, and the matrix that turns
-    a difference of the cells into the move (across, down, growth) that explains it."""
+    """A picture's central square as alignment needs it: for each of _ALIGN's levels its cells, and the matrix that
+    turns a difference of the cells into the move (across, down, growth) that explains it."""
 
     def __init__(self, image: _Image, centre: np.ndarray) -> None:
         self.levels = []
