@@ -26,7 +26,7 @@ from onmodel.progress import Progress
 if TYPE_CHECKING:
     from rapidocr import RapidOCR
 
-COMPARED = 2  # raised when the same pictures give other repeats
+COMPARED = 3  # raised when the same pictures give other repeats
 CLEAR = 0.8  # probability from which two pictures differ in what is seen
 
 

@@ -42,7 +42,7 @@ def load_reader(threads: int) -> "RapidOCR | None":
 
 def read(reader: "RapidOCR", image: Image.Image) -> list[tuple[str, float]]:
     """Texts of an RGB picture that are surely letters, with their probability, from top to bottom."""
-    found: Any = reader(np.asarray(image)[..., ::-1])  # as OpenCV holds pictures
+    found: Any = reader(np.asarray(image)[..., ::-1])  # a RapidOCROutput, when it finds and reads
     rows = zip(found.txts or (), found.scores or (), strict=True)
     return [(text, round(float(score), 3)) for text, score in rows if sum(map(str.isalnum, text)) >= LETTERS]
 

@@ -180,12 +180,9 @@ def _repeats(audit: Audit, looks: Looks, progress: Progress) -> tuple[dict[int, 
     first = len(audit.pieces)
     with progress.task("compare with the set", 2 * (first + len(looks.thumbs))) as task:
         links = find_links([*audit.looks.small, *looks.small], task)
-    repeats = {}
-    for link in links:
-        low, high = sorted((link.part, link.whole))
-        if low < first <= high:
-            repeats[high - first] = audit.pieces[low].name
-    return repeats, group_links(first + len(looks.thumbs), links)[first:]
+    groups = group_links(first + len(looks.thumbs), links)
+    shown = dict(zip(reversed(groups[:first]), (piece.name for piece in reversed(audit.pieces)), strict=True))
+    return {i: shown[group] for i, group in enumerate(groups[first:]) if group in shown}, groups[first:]
 
 
 def _piece(

@@ -18,7 +18,7 @@ from onmodel.curate.synthesis import Made, Maker, lora_at
 from onmodel.curate.workshop import Workshop, open_workshop
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import Observers, load_observers
-from onmodel.progress import Progress
+from onmodel.progress import Progress, Task
 from onmodel.randomness import generator
 from onmodel.sample.pictures import Request, Sampling, key, picture_path
 from onmodel.toon.attributes import BACKGWA, VOCABULARY, WORLD, sample_toon
@@ -61,7 +61,7 @@ def drawing(hand: Hand) -> Callable[..., list[Path]]:
     """In the place of the sampler: pictures under the same names, drawn by `hand`."""
 
     def render(family: object, base: str, requests: Sequence[Request], sampling: Sampling, folder: Path,
-               progress: Progress, title: str) -> list[Path]:  # fmt: skip
+               task: Task) -> list[Path]:  # fmt: skip
         paths = [picture_path(folder, key(base, request, sampling)) for request in requests]
         for request, path in zip(requests, paths, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
