@@ -26,8 +26,9 @@ from onmodel.progress import Progress
 if TYPE_CHECKING:
     from rapidocr import RapidOCR
 
-COMPARED = 3  # raised when the same pictures give other repeats
+COMPARED = 4  # raised when the same pictures give other repeats
 CLEAR = 0.8  # probability from which two pictures differ in what is seen
+APART = ("expression", "pose", "view")  # where two that differ are two pictures of one scene
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _repeats(pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Map
         change = f"{link.changed:.1%} of it changed"
         if clear and kind != "exact":
             one, other = clear[link.part], clear[link.whole]
-            told = [name for name in ("expression", "pose", "view") if name in one and name in other]
+            told = [name for name in APART if name in one and name in other]
             apart = [name for name in told if one[name] != other[name]]
             if apart:
                 kind, change = "scene", f"another {apart[0]} is seen"
