@@ -58,11 +58,15 @@ def score(heap: Heap, audit: Audit) -> dict[str, dict[str, Any]]:
     groups = dict(zip((piece.name for piece in audit.pieces), audit.groups, strict=True))
     names = [piece.name for piece in audit.pieces]
     pairs = [(names[link.part], names[link.whole]) for link in audit.links]
-    true = [pair for pair in pairs if _root(heap, pair[0]) == _root(heap, pair[1])]
+    true = [pair for pair in pairs if _one_root(heap, *pair)]
     for kind in REPEATED:
         own = [name for name in heap.repeats if name in heap.pictures[kind]]
         grouped = [name for name in own if groups[name] == groups[heap.repeats[name]]]
         rows[f"repeat: {kind}, grouped with its original"] = _row(own, grouped, grouped) | {"precision": "–"}
+    aside = [(row.picture, row.subject) for row in audit.findings if row.kind.startswith("repeat") and row.fix]
+    rows["repeats, pairs of which mend sets one aside"] = _row([], aside, [p for p in aside if _one_root(heap, *p)]) | {
+        "planted": "–", "recall": "–"
+    }  # fmt: skip
     alike = [pair for pair in pairs if _one_scene(heap, *pair)]
     rows["repeats, pairs"] = _row([], pairs, true) | {"planted": len(heap.repeats), "recall": "–"}
     rows["repeats, pairs, with scenes that chance drew twice"] = _row([], pairs, alike) | {
@@ -112,10 +116,14 @@ def _sets(heap: Heap, audit: Audit) -> dict[str, dict[str, Any]]:
     return rows
 
 
+def _one_root(heap: Heap, a: str, b: str) -> bool:
+    return _root(heap, a) == _root(heap, b)
+
+
 def _one_scene(heap: Heap, a: str, b: str) -> bool:
     """One is made of the other, or both were drawn of the same labels but for one."""
     one, other = heap.toons[_root(heap, a)], heap.toons[_root(heap, b)]
-    return _root(heap, a) == _root(heap, b) or sum(getattr(one, n) != getattr(other, n) for n in LABELLED) <= 1
+    return _one_root(heap, a, b) or sum(getattr(one, n) != getattr(other, n) for n in LABELLED) <= 1
 
 
 def _root(heap: Heap, name: str) -> str:

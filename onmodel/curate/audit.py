@@ -26,8 +26,9 @@ from onmodel.progress import Progress
 if TYPE_CHECKING:
     from rapidocr import RapidOCR
 
-COMPARED = 3  # raised when the same pictures give other repeats
+COMPARED = 4  # raised when the same pictures give other repeats
 CLEAR = 0.8  # probability from which two pictures differ in what is seen
+APART = ("expression", "pose", "view")  # where two that differ are two pictures of one scene
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, Any]:
 
 
 def _repeats(pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Mapping[str, str]]) -> list[Finding]:
-    """Of two that are one, the smaller goes; another face or pose in the same scene is only told: it may be wanted."""
+    """Of two that are one, the smaller goes. Another face, pose or view in one scene is told only: it may be wanted."""
     found = []
     for link in links:
         part, whole = pieces[link.part], pieces[link.whole]
@@ -152,7 +153,8 @@ def _repeats(pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Map
         change = f"{link.changed:.1%} of it changed"
         if clear and kind != "exact":
             one, other = clear[link.part], clear[link.whole]
-            apart = [name for name in ("expression", "pose") if name in one and one[name] != other.get(name, one[name])]
+            told = [name for name in APART if name in one and name in other]
+            apart = [name for name in told if one[name] != other[name]]
             if apart:
                 kind, change = "scene", f"another {apart[0]} is seen"
         evidence = {

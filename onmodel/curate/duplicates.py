@@ -5,7 +5,7 @@ A picture's central square is described by 24 numbers; so are some 180 squares o
 square is a square of the picture that it was cut from, so a search for the nearest descriptions in a k-d tree proposes
 pairs, for cut-outs, mirrored and whole pictures alike. The squares of the search lie on a grid, so distances are
 measured in units of what a misplaced square changes, learnt from the pictures themselves (whitening within class,
-as linear discriminant analysis does). A proposed pair is then aligned (Lucas and Kanade 1981, place and scale) and
+as linear discriminant analysis does). A proposed pair is then aligned (place and scale; Lucas and Kanade 1981) and
 compared pixel by pixel, which decides.
 
 Not found: turned pictures, cut-outs of less than half the shorter side, and what is drawn anew.
@@ -135,12 +135,14 @@ def _search(thumbs: Sequence[Thumb], task: Task | None) -> list[Link]:
     for part in range(n):
         for mirror in (False, True):
             thumb = thumbs[part].mirrored() if mirror else thumbs[part]
-            own = _Image(thumb)
+            template = _Template(_Image(thumb), _centre(thumb.aspect)[0])
             for rank, (_, whole, squares) in enumerate(sorted(proposed[part + n * mirror])[:PROPOSED]):
                 pair = min(part, whole), max(part, whole)
                 if pair in found and found[pair].kind == "near":
                     continue
-                link = _compare(thumb, own, thumbs[whole], image(whole), squares if rank < PATIENT else squares[:1])
+                link = _compare(
+                    thumb, template, thumbs[whole], image(whole), squares if rank < PATIENT else squares[:1]
+                )
                 if link is None:
                     continue
                 kind, place, changed = link
@@ -171,12 +173,12 @@ def group_links(count: int, links: Sequence[Link]) -> list[int]:
 
 
 def _compare(
-    part: Thumb, own: "_Image", whole: Thumb, image: "_Image", squares: Sequence[int]
+    part: Thumb, template: "_Template", whole: Thumb, image: "_Image", squares: Sequence[int]
 ) -> tuple[Kind, tuple[float, float, float, float], float] | None:
-    """Align from each of the squares, and judge, until one makes a link. `own` and `image` are the sums of both."""
+    """Align from each of the squares, and judge, until one makes a link."""
     for square in squares:
         start = _squares(whole.aspect)[square]
-        box = _align(own, _centre(part.aspect)[0], image, start)
+        box = _align(template, image, start)
         if box is None and square == 0:  # another face in a close-up leads the alignment astray
             box = start
         if box is not None and (link := _judge(part, whole, box)):
@@ -287,6 +289,7 @@ def _centre(aspect: float) -> np.ndarray:
     return np.concatenate([(1 - side) / 2, (1 + side) / 2])[None]
 
 
+@lru_cache(maxsize=1024)
 def _squares(aspect: float) -> np.ndarray:
     """The squares [n, 4] that a picture is searched by, the central one first: whole pictures match it exactly."""
     found = [_centre(aspect)]
@@ -299,25 +302,39 @@ def _squares(aspect: float) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _align(part: _Image, centre: np.ndarray, whole: _Image, square: np.ndarray) -> np.ndarray | None:
-    """The box of `whole` that `centre` of `part` shows, from `square` on; None when nothing like it is near."""
-    box = square.astype(float)
-    for cells, steps, apart in _ALIGN:
-        wanted = part.means(centre[None], cells)[0]
-        place = (np.arange(cells) + 0.5) / cells * 2 - 1
-        for _ in range(steps):
-            seen = whole.means(box[None], cells)[0]
-            down, across = np.gradient(seen, 2 / cells, axis=(0, 1))
+class _Template:
+    """A picture's central square as alignment needs it: for each of _ALIGN's levels its cells, and the matrix that
+    turns a difference of the cells into the move (across, down, growth) that explains it."""
+
+    def __init__(self, image: _Image, centre: np.ndarray) -> None:
+        self.levels = []
+        for cells, _, _ in _ALIGN:
+            wanted = image.means(centre[None], cells)[0]
+            place = (np.arange(cells) + 0.5) / cells * 2 - 1
+            down, across = np.gradient(wanted, 2 / cells, axis=(0, 1))
             grow = across * place[None, :, None] + down * place[:, None, None]
             slopes = np.stack([across, down, grow], axis=-1).reshape(-1, 3)
-            error = (wanted - seen).reshape(-1)
-            move = np.linalg.solve(slopes.T @ slopes + 1e-3 * np.eye(3), slopes.T @ error).clip(-0.2, 0.2)
-            half, middle = (box[2:] - box[:2]) / 2, (box[2:] + box[:2]) / 2 + move[:2] * (box[2:] - box[:2]) / 2
-            half = half * (1 + move[2])
+            explain = np.linalg.solve(slopes.T @ slopes + 1e-3 * np.eye(3), slopes.T)
+            self.levels.append((wanted.reshape(-1), explain))
+
+
+def _align(part: _Template, whole: _Image, square: np.ndarray) -> np.ndarray | None:
+    """The box of `whole` that the central square of `part` shows, from `square` on; None when nothing like it is near.
+
+    The part's slopes serve every step and every start: inverse composition (Baker and Matthews 2004, IJCV 56).
+    """
+    box = square.astype(float)
+    for (cells, steps, apart), (wanted, explain) in zip(_ALIGN, part.levels, strict=True):
+        for _ in range(steps):
+            error = whole.means(box[None], cells).reshape(-1) - wanted
+            x, y, growth = (explain @ error).clip(-0.2, 0.2).tolist()
+            half, middle = (box[2:] - box[:2]) / 2, (box[2:] + box[:2]) / 2
+            half = half / (1 + growth)
+            middle = middle - half * (x, y)
             box = np.concatenate([middle - half, middle + half])
-            if (half < 0.1).any() or (half > 0.6).any():
+            if half.min() < 0.1 or half.max() > 0.6:
                 return None
-        if np.sqrt(np.mean((wanted - whole.means(box[None], cells)[0]) ** 2)) > apart:
+        if np.sqrt(np.mean((whole.means(box[None], cells).reshape(-1) - wanted) ** 2)) > apart:
             return None
     return box
 

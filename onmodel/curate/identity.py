@@ -15,7 +15,7 @@ from onmodel.evaluate.observers.identity import unit
 
 OUTLIER, LEAST = 4.0, 0.12  # scaled median absolute deviations below the median, and agreement below it
 SEEN, UNSEEN = 0.8, 0.1  # probabilities at which a trait is seen, and not
-BROKEN = 4  # traits of the sheet that somebody else breaks besides, one of them by what is forbidden
+BROKEN = 4  # traits of the sheet that somebody else breaks besides, one of them by what is forbidden, or one more
 
 
 def agreements(features: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def audit_identity(
         traits = ", ".join([*alien, *broken])
         if name in excused:
             continue
-        if low[i] and alien and len(alien) + len(broken) >= BROKEN:
+        if low[i] and len(alien) + len(broken) >= BROKEN + (not alien):
             evidence = f"agreement {agreement[i]:.2f}; {traits}"
             found.append(Finding("wrong character", "error", name, character.name, evidence, Fix(aside=True)))
         elif low[i]:

@@ -23,11 +23,8 @@ APART = 3.0  # log odds between what is seen and what is said, for a label to be
 MOSTLY = 0.5  # share of pictures that must say an attribute before a picture that does not is one with a missing label
 ALWAYS, NEVER = 0.95, 0.05
 TOLD = 0.25  # share of what is shown that says an attribute, before its values are weighed
-FUSED, SHARE, LIFT = (
-    0.8,
-    0.5,
-    2.0,
-)  # share with the trigger from which a free value is fused with it; or half of it and so much more than without
+# Share with the trigger from which a free value is fused with it; or half of it and so much more than without.
+FUSED, SHARE, LIFT = 0.75, 0.5, 2.0
 
 
 @dataclass(frozen=True)

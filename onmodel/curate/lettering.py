@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from rapidocr import RapidOCR
 
 CHUNK = 64
-VERSION = 1  # raised when the same picture gives another text
-SIDE = 384  # pixels that the shorter side has at least when letters are looked for
+VERSION = 2  # raised when the same picture gives another text
+SIDE = 640  # pixels that the shorter side has at least when letters are looked for
+FAINT, BOX = 0.2, 0.3  # probability of a letter in a pixel and in a box, below RapidOCR's own: watermarks are faint
 SURE = 0.75  # mean probability of a text's letters from which it is one
 LETTERS = 3  # of a text; eyes and ornaments are read as one or two
 
@@ -35,6 +36,7 @@ def load_reader(threads: int) -> "RapidOCR | None":
         return None
     return RapidOCR(params={
         "Global.log_level": "critical", "Global.use_cls": False, "Det.limit_side_len": SIDE, "Global.text_score": SURE,
+        "Det.thresh": FAINT, "Det.box_thresh": BOX,
         "EngineConfig.onnxruntime.intra_op_num_threads": threads,
         "EngineConfig.onnxruntime.inter_op_num_threads": 1,
     })  # fmt: skip

@@ -77,7 +77,7 @@ def plant_heap(folder: Path, count: int, seed: int) -> Heap:
         for fault in ("wrong label", "missing label"):
             heap.labels[fault] |= {(again, attribute) for whose, attribute in heap.labels[fault] if whose == name}
         for fault in ("wrong character", "watermark", "yellow", "blurred"):
-            if name in heap.pictures.get(fault, ()) and kind != "scene":
+            if name in heap.pictures.get(fault, ()) and (kind != "scene" or fault == "wrong character"):
                 heap.pictures[fault].add(again)
         if kind == "scene":  # one picture more with its own right label, or its original's fault
             toon = _changed(heap.toons[name], rng)
