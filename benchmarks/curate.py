@@ -3,8 +3,9 @@
     python benchmarks/curate.py [--count 20000]
 
 Pictures of 512 px are made of a fifth as many renders, moved, mirrored and tinted so that none repeats another byte for
-byte, and each has as many relatives in a small heap as in a large one; they are removed at the end. A tenth of them is measured first, each in a process of its own, in processor seconds
-of import (hash, decode, policy) and audit (thumbnails, tagger, identity, quality, colours, repeats, labels, coverage).
+byte, and each has as many relatives in a small heap as in a large one; they are removed at the end. A tenth of them is
+measured first, each in a process of its own, in processor seconds of import (hash, decode, policy) and audit
+(thumbnails, tagger, identity, quality, colours, repeats, labels, coverage).
 The last line is one JSON object.
 """
 

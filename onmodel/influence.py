@@ -14,7 +14,7 @@ from onmodel import pipeline
 from onmodel.errors import InputError
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.selection import prompt_costs
-from onmodel.evaluate.statistics import Interval, holm, mean_interval, sign_flip_p
+from onmodel.evaluate.statistics import Interval, max_t, mean_interval
 from onmodel.recipe import Recipe
 
 LEVEL = 0.05
@@ -36,7 +36,7 @@ class Leaving:
 class Effect:
     """What a subset does to an axis, in whole faults: positive is good, the model is farther from ideal without it.
 
-    `p` is adjusted over subsets and axes (Holm); `floor` is how far a twin lies from the others of its kind, at most.
+    `p` is adjusted over subsets and axes (max-T); `floor` is how far a twin lies from the others of its kind, at most.
     """
 
     subset: str
@@ -92,25 +92,29 @@ def leave_out(recipe: Recipe, training: str, like: str | None, twins: int, seeds
 def effects(evaluation: Mapping[str, Any], axes: Sequence[Axis], leaving: Leaving) -> list[Effect]:
     """Every subset's effect on every axis that all models were measured on, in the order of `axes`."""
     rows = {row["name"].partition("@")[0]: row["per_prompt"] for row in evaluation["models"]}
-    found = []
+    every = list(dict.fromkeys(prompt for row in rows.values() for values in row.values() for prompt in values or ()))
+    found, lost = [], []
     for axis in axes:
-        told = {name: _values(row, axis.id) for name, row in rows.items()}
-        prompts = [p for p in told[leaving.full[0]] if all(p in values for values in told.values())]
-        if len(prompts) < FEWEST:
+        values = {name: _values(row.get(axis.id) or {}, every) for name, row in rows.items()}
+        shared = ~np.isnan(list(values.values())).any(0)
+        if shared.sum() < FEWEST:
             continue
-        cost = {name: prompt_costs(axis, np.array([values[p] for p in prompts])) for name, values in told.items()}
+        cost = {name: np.where(shared, prompt_costs(axis, np.where(shared, row, np.nan)), np.nan)
+                for name, row in values.items()}  # fmt: skip
         whole = np.array([cost[name] for name in leaving.full])
-        others = [np.delete(whole, i, axis=0).mean() for i in range(len(whole))]
-        floor = float(max(abs(own.mean() - other) for own, other in zip(whole, others, strict=True)))
+        apart = [own - np.delete(whole, i, axis=0).mean(0) for i, own in enumerate(whole)]
+        floor = max(abs(float(np.nanmean(row))) for row in apart)
         for subset, name in leaving.without.items():
-            lost = cost[name] - whole.mean(0)
-            found.append(Effect(subset, axis.id, mean_interval(lost), sign_flip_p(lost), floor))
-    adjusted = holm([one.p for one in found])
+            lost.append(cost[name] - whole.mean(0))
+            found.append(Effect(subset, axis.id, mean_interval(lost[-1][shared]), 1.0, floor))
+    adjusted = max_t(np.array(lost)) if lost else []
     return [replace(one, p=p) for one, p in zip(found, adjusted, strict=True)]
 
 
-def _values(per_prompt: Mapping[str, Any], axis: str) -> dict[str, float]:
-    return {prompt: float(x) for prompt, x in (per_prompt.get(axis) or {}).items() if x is not None}
+def _values(per_prompt: Mapping[str, float | None], prompts: Sequence[str]) -> np.ndarray:
+    """Values [P], NaN where a prompt says nothing."""
+    found = (per_prompt.get(prompt) for prompt in prompts)
+    return np.array([np.nan if value is None else value for value in found], dtype=float)
 
 
 def _stage(recipe: Recipe, verb: str, name: str | None) -> str:

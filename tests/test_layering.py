@@ -12,8 +12,8 @@ RANKS = (
     {"errors", "processes"}, {"hashing"}, {"randomness"}, {"records", "progress", "policy"}, {"character"},
     {"ledger"}, {"toon"}, {"models"}, {"dataset"},
     {"train", "sample", "merge"}, {"evaluate"}, {"curate", "release"},
-    {"stages"}, {"recipe", "project", "tracking"}, {"pipeline"}, {"proof", "rebuild", "influence"}, {"report", "doctor"}, {"judge"},
-    {"cli"}, {"__main__"},
+    {"stages"}, {"recipe", "project", "tracking"}, {"pipeline"},
+    {"proof", "rebuild", "influence"}, {"report", "doctor"}, {"judge"}, {"cli"}, {"__main__"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 

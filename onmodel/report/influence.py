@@ -20,7 +20,7 @@ from onmodel.report.verdict import Comparison, Outcome, enumerated
 OUTCOMES: Mapping[str, Outcome] = {"helps": "better", "harms": "worse", "too close to call": "close"}
 STYLES = {"helps": "blue", "harms": "red", "too close to call": "dim"}
 RULE = (
-    "An effect counts when the sign-flip test over prompts, adjusted for all subsets and axes (Holm), gives p < 0.05, "
+    "An effect counts when the sign-flip test over prompts, adjusted for all subsets and axes (max-T), gives p < 0.05, "
     "and when it is larger than the floor: how far two trainings on the same pictures lie apart."
 )
 
@@ -84,7 +84,7 @@ def write_page(
     page = {
         "contents": [], "training": leaving.full[0], "character": leaving.recipe.character.name,
         "title": leaving.recipe.name, "facts": facts(evaluation), "twins": len(leaving.full) - 1,
-        "json": f"{path.stem}.json",
+        "json": f"{path.stem}.json", "report": (path.parent / "index.html").exists(),
         "subsets": list(leaving.without), "sentences": sentences(found, axes, leaving), "rows": rows, "rule": RULE,
     }  # fmt: skip
     write_atomic(path, environment.get_template("influence.html.j2").render(page=page).encode())
