@@ -22,7 +22,7 @@ from onmodel.hashing import read_json
 from onmodel.project import Project
 from onmodel.report.source import axes_of
 from onmodel.report.verdict import Comparison, adjusted, compare
-from onmodel.toon.attributes import uniform
+from onmodel.toon.attributes import VOCABULARY, uniform
 from onmodel.toon.datasets import BUCKETS, Faults, SetSpec, draw_item
 
 SHOWN = 80  # pictures of her in an epoch
@@ -35,16 +35,18 @@ CLEAN = SetSpec(
 
 @dataclass(frozen=True)
 class Fault:
-    """A training set's fault: the one value its attributes always have, unsaid in captions, and the axis to see it."""
+    """A training set's fault and the axis to see it: the one value that attributes `always` have; what is `unsaid` in
+    captions beside those; a veil of yellow; the number of pictures."""
 
     words: str
     axis: str
     always: dict[str, str] = dataclasses.field(default_factory=dict)
+    unsaid: frozenset[str] = frozenset()
     yellow: float = 0.0
     count: int = CLEAN.count
 
     def spec(self, name: str, seed: int) -> SetSpec:
-        faults = Faults(yellow_tint=self.yellow, unlabelled=frozenset(self.always))
+        faults = Faults(yellow_tint=self.yellow, unlabelled=self.unsaid | set(self.always))
         shares = {attribute: {value: 1.0} for attribute, value in self.always.items()}
         return dataclasses.replace(CLEAN, name=name, seed=CLEAN.seed + 100 * seed, count=self.count,
                                    distribution={**CLEAN.distribution, **shares}, faults=faults)  # fmt: skip
@@ -53,11 +55,12 @@ class Fault:
 FAULTS = {
     "yellow": Fault("25 % warm yellow over every picture", "colour_cast", yellow=0.25),
     "one_style": Fault("pastel in every picture", "style", {"style": "pastel"}),
-    "frozen_face": Fault("a smile in every picture", "expression", {"expression": "smile"}),
+    "frozen_face": Fault("a smile in every picture", "default_expression", {"expression": "smile"}),
     "one_framing": Fault("one framing, view and pose", "composition",
                          {"framing": "upper body", "view": "looking at viewer", "pose": "standing"}),
     "same_coat": Fault("the jacket in every picture", "outfit_change", {"outfit": "jacket"}),
-    "copies": Fault("four pictures instead of forty", "memorisation", count=4),
+    "copies": Fault("four pictures, captioned by the trigger alone", "memorisation", unsaid=frozenset(VOCABULARY),
+                    count=4),
     "wrong_ears": Fault("rabbit ears in every picture", "design", {"ears": "rabbit ears"}),
     "big_head": Fault("a child's proportions in every picture", "body", {"body": "chibi"}),
 }  # fmt: skip

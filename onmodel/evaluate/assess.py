@@ -62,9 +62,10 @@ class Assessed:
 class Assessor:
     """Everything that is fixed before looking. `seeds` per prompt, from `first_seed` on; `cache` keeps features.
 
-    `references` and `training` (what the models may have learnt by heart) with the SHA-256 that names them, or None:
-    axes that need them are unavailable. `triggers`: a model's name → the word it knows the character by, where that is
-    not the character's own trigger.
+    `references` and `training` (data set → the pictures of it that are trained on) with the SHA-256 that names them, or
+    None: axes that need them are unavailable. `learnt`: a model's name → the data sets it was trained on; a model that
+    is not there is held to all. `triggers`: a model's name → the word it knows the character by, where that is not the
+    character's own trigger.
     """
 
     family: "Callable[[], Family]"
@@ -80,7 +81,8 @@ class Assessor:
     pictures: Path
     cache: Path
     progress: Progress
-    training: tuple[Training, str] | None = None
+    training: tuple[Mapping[str, Training], str] | None = None
+    learnt: Mapping[str, Sequence[str]] = field(default_factory=dict)
     triggers: Mapping[str, str] = field(default_factory=dict)
     first_seed: int = 0
 
@@ -115,7 +117,7 @@ class Assessor:
                 render(self.family, self.base_sha256, requests, self.sampling, self.pictures, made)
                 looks.append(observer.submit(self._arms, letters, model, seen))
             base, *arms = (look.result() for look in looks)
-        found = [self._measured(one | base, MODEL_ARMS) for one in arms]
+        found = [self._measured(one | base, MODEL_ARMS, model) for one, model in zip(arms, models, strict=True)]
         controls = {arm: self._measured(base | {"L": base[arm], "N": base["BN"]}, (arm,)) for arm in CONTROLS}
         return found, controls
 
@@ -131,7 +133,7 @@ class Assessor:
         found = self._measured(base | {"L": again, "N": base["BN"]}, ())
         return Assessed(found.axes, {"R": again[0]}, found.answers)
 
-    def _measured(self, arms: Mapping[str, Looked], shown: Sequence[str]) -> Assessed:
+    def _measured(self, arms: Mapping[str, Looked], shown: Sequence[str], model: Model | None = None) -> Assessed:
         evidence = Evidence(
             character=self.character,
             prompts=self.prompts,
@@ -139,7 +141,7 @@ class Assessor:
             columns=self._columns,
             arms={letter: features for letter, (_, features) in arms.items()},
             references=self.references[0] if self.references else None,
-            training=self.training[0] if self.training else None,
+            training=self._trained(model),
         )
         axes: dict[str, Result | Unavailable] = {}
         for id in AXES:
@@ -148,6 +150,12 @@ class Assessor:
             except Unavailable as why:
                 axes[id] = why
         return Assessed(axes, {letter: arms[letter][0] for letter in shown}, answers(evidence))
+
+    def _trained(self, model: Model | None) -> Training | None:
+        if self.training is None:
+            return None
+        datasets = self.training[0]
+        return Training.join([datasets[id] for id in self.learnt.get(model.name if model else "", datasets)])
 
     def _arms(self, letters: Sequence[str], model: Model | None, task: Task) -> dict[str, Looked]:
         return {letter: self._arm(letter, model, task) for letter in letters}
@@ -205,16 +213,23 @@ def load_references(dataset: Artifact, subset: str | None, observers: Observers,
     return References(features, groups, compare), hash_json([item["sha256"] for item in held_out])
 
 
-def load_training(datasets: Sequence[Artifact], progress: Progress) -> tuple[Training, str]:
-    """The pictures of data sets that are trained on, with the SHA-256 of their list."""
-    rows = [(dataset.path, item) for dataset in datasets for item in read_json(dataset.path / "manifest.json")["items"]
-            if item["split"] == "train"]  # fmt: skip
-    if not rows:
-        raise InputError("training", "no picture", "name curate stages whose pictures are trained on")
-    copies = []
-    with progress.task("look at the training pictures", total=len(rows)) as task:
-        for folder, item in rows:
-            copies.append(copy_embedding(open_picture(folder / item["image"], item.get("paper") or WHITE)))
-            task.advance()
-    names = [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for _, item in rows]
-    return Training(np.stack(copies), names), hash_json([item["sha256"] for _, item in rows])
+def load_training(datasets: Mapping[str, Artifact], progress: Progress) -> tuple[dict[str, Training], str]:
+    """The pictures of each data set that are trained on, with the SHA-256 of their list.
+
+    Raises InputError for a data set that is held out whole.
+    """
+    rows = {id: [item for item in read_json(dataset.path / "manifest.json")["items"] if item["split"] == "train"]
+            for id, dataset in datasets.items()}  # fmt: skip
+    found = {}
+    with progress.task("look at the training pictures", total=sum(map(len, rows.values()))) as task:
+        for id, items in rows.items():
+            if not items:
+                raise InputError("training", "no picture", "name curate stages whose pictures are trained on")
+            copies = []
+            for item in items:
+                picture = open_picture(datasets[id].path / item["image"], item.get("paper") or WHITE)
+                copies.append(copy_embedding(picture))
+                task.advance()
+            names = [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for item in items]
+            found[id] = Training(np.stack(copies), names)
+    return found, hash_json([[item["sha256"] for item in items] for items in rows.values()])

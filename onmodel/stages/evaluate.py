@@ -4,7 +4,7 @@ Made under one frozen plan, so its numbers may be compared with each other. The 
 lie in the artifact too (as links), so that a select stage needs nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,9 @@ from onmodel.evaluate.assess import Assessed, Assessor, load_references, load_tr
 from onmodel.evaluate.axes import AXES, Result
 from onmodel.evaluate.negative import negative_effect
 from onmodel.hashing import hash_json, sha256_file, write_json
-from onmodel.ledger.lineage import add
+from onmodel.ledger.lineage import add, root
+from onmodel.models import header
+from onmodel.models.weights import WeightsFile
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, Prompt, SuiteName, suite, vocabulary_of
@@ -29,7 +31,8 @@ class Settings(Generating):
 
     `triggers`: model → the word it knows the character by, for LoRAs of others that were not trained on the sheet's own
     trigger; everything else of their prompts stays the same.
-    `training`: curate stages whose pictures the models were trained on; memorisation is looked for among them.
+    `training`: curate stages whose pictures the models were trained on; memorisation is looked for among them, for each
+    model among those that its history names, and among all of them where it names none.
     `floors` also measures the base under other noise (control R) and a random LoRA as strong as the first model (Z).
     `negatives` measures every model without the negative prompt, too, and says what that prompt gains on each axis.
     """
@@ -68,8 +71,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     assessor = make_assessor(inputs, settings, settings.suite, settings.seeds, context)
     assessor = replace(assessor, triggers=settings.triggers)
     if settings.training:
-        datasets = [inputs.artifact(name) for name in settings.training]
-        assessor = replace(assessor, training=load_training(datasets, context.progress))
+        datasets = {root(inputs.lineage(name)): inputs.artifact(name) for name in settings.training}
+        learnt = {model.name: own for model in models if (own := _learnt(model, datasets))}
+        assessor = replace(assessor, training=load_training(datasets, context.progress), learnt=learnt)
     found, controls = assessor.assess(models)
     if settings.floors:
         controls |= _floors(assessor, models[0], context)
@@ -105,6 +109,22 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     facts = {"signature": signature, "plan_sha256": hash_json(assessor.plan.as_dict()),
              "models": [model.sha256 for model in models], "settings": settings.told()}  # fmt: skip
     return context.commit("evaluation", add(parents, "evaluation", name=context.name, **facts))
+
+
+def _learnt(model: Model, datasets: Collection[str]) -> list[str]:
+    """Which of the data sets (roots of their histories) the model's weights, or those they come from, were trained on.
+
+    A data set of pictures that an older model made is no way back to what that one was trained on.
+    """
+    with WeightsFile(model.path, model.name) as file:
+        lineage = header.lineage_of(file, model.sha256)
+    seen, todo = set(), [root(lineage)]
+    while todo:
+        id = todo.pop()
+        if id not in seen:
+            seen.add(id)
+            todo += lineage[id]["used"] if lineage[id]["type"] != "dataset" else []
+    return [id for id in datasets if id in seen]
 
 
 def _floors(assessor: Assessor, model: Model, context: Context) -> dict[str, Assessed]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from onmodel.character import Character, load_character
 from onmodel.evaluate.axes import Evidence, References, Training
@@ -26,6 +27,8 @@ from onmodel.evaluate.observers.layout import figure_box
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toons
 from onmodel.hashing import sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, check
+from onmodel.models.header import history_words
+from onmodel.models.weights import read_metadata
 from onmodel.progress import Progress
 from onmodel.randomness import generator, normal
 from onmodel.records import Artifact, Model
@@ -83,16 +86,17 @@ def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
 
     monkeypatch.setattr("onmodel.sample.sampler.generate", generate)
     monkeypatch.setattr(
-        "onmodel.models.lora.read_lora", lambda path, spec, dora: Faults(**json.loads(path.read_text()))
+        "onmodel.models.lora.read_lora", lambda path, spec, dora: Faults(**json.loads(read_metadata(path)["faults"]))
     )
     return DrawnFamily()
 
 
-def lora(folder: Path, name: str, epoch: int | None = None, **faults: Any) -> Model:
-    """A LoRA file of known faults."""
+def lora(folder: Path, name: str, epoch: int | None = None, history: Lineage | None = None, **faults: Any) -> Model:
+    """A LoRA file of known faults, and of a known history."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name.replace('@', '-')}.safetensors"
-    path.write_text(json.dumps(asdict(Faults(**faults)), sort_keys=True))
+    words = {"faults": json.dumps(asdict(Faults(**faults)), sort_keys=True)}
+    save_file({"none": np.zeros(1)}, path, words | (history_words(history) if history else {}))
     return Model(name, path, sha256_file(path), epoch)
 
 
@@ -177,13 +181,13 @@ def context(folder: Path, family: DrawnFamily, name: str = "stage", seed: int = 
     )  # fmt: skip
 
 
-def trained(folder: Path, stage: str, epochs: Mapping[int, Mapping[str, Any]]) -> Artifact:
-    """A train artifact: a LoRA of known faults for each epoch."""
-    path = folder / stage
+def trained(folder: Path, stage: str, epochs: Mapping[int, Mapping[str, Any]], *data: Lineage) -> Artifact:
+    """A train artifact: a LoRA of known faults for each epoch; `data` is what it was trained on."""
+    path, history = folder / stage, add(data, "run", name=stage)
     for epoch, faults in epochs.items():
-        lora(path, f"{stage}@{epoch}", epoch, **faults)
+        lora(path, f"{stage}@{epoch}", epoch, history, **faults)
     write_models(path, [(f"{stage}@{e}", e, f"{stage}-{e}.safetensors") for e in epochs])
-    write_json(path / "lineage.json", add([], "run", name=stage))
+    write_json(path / "lineage.json", history)
     return Artifact("run", stage, path)
 
 
@@ -203,18 +207,18 @@ def drawn_dataset(folder: Path, count: int = 8, split: str = "heldout") -> Artif
     return Artifact("dataset", "references", path)
 
 
-def training_dataset(folder: Path) -> Artifact:
-    """A curate artifact of the pictures that `Faults.copies` draws again."""
-    path = folder / "training"
+def training_dataset(folder: Path, name: str = "training", count: int | None = None) -> Artifact:
+    """A curate artifact of the pictures (the first `count`) that `Faults.copies` draws again."""
+    path = folder / name
     (path / "images").mkdir(parents=True)
     items = []
-    for i, toon in enumerate(training_toons()):
+    for i, toon in enumerate(training_toons()[:count]):
         file = path / "images" / f"{i}.png"
         draw(toon, SIDE, SIDE).save(file)
-        items.append({"image": f"images/{i}.png", "sha256": sha256_file(file), "subset": "base", "split": "train"})
+        items.append({"image": f"images/{i}.png", "sha256": sha256_file(file), "subset": name, "split": "train"})
     write_json(path / "manifest.json", {"items": items})
-    write_json(path / "lineage.json", add([], "dataset", name="training"))
-    return Artifact("dataset", "training", path)
+    write_json(path / "lineage.json", add([], "dataset", name=name, root=""))
+    return Artifact("dataset", name, path)
 
 
 def colour_observers(folder: Path) -> dict[str, Path]:

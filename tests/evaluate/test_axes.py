@@ -51,6 +51,7 @@ def test_a_clean_lora_is_near_the_ideal_on_every_axis() -> None:
     ("yellow", "colour_cast", 5, 30),
     ("yellow", "colour_area", 4, 100),
     ("expression", "expression", 0, 0.4),
+    ("expression", "default_expression", 0.4, 1),
     ("style", "style", 0.8, 1),
     ("layout", "composition", 0.3, 0.8),
     ("hair", "reproduction", 0, 0.1),
@@ -64,7 +65,7 @@ def test_a_planted_fault_is_found(fault: str, axis: str, low: float, high: float
 
 
 @pytest.mark.parametrize(("fault", "quiet"), [
-    ("yellow", ("reproduction", "responsiveness", "expression", "style", "drift")),
+    ("yellow", ("reproduction", "responsiveness", "expression", "default_expression", "style", "drift")),
     ("expression", ("reproduction", "composition", "style", "drift")),
     ("style", ("reproduction", "expression", "drift")),
     ("hair", ("responsiveness", "expression", "style", "drift")),
@@ -101,12 +102,21 @@ def test_prompts_that_ask_for_yellow_are_left_out() -> None:
         evaluate_axis("colour_area", dataclasses.replace(seen("clean"), prompts=asks))
 
 
-def test_style_pull_and_default_expression_are_told_in_the_details() -> None:
+def test_style_pull_is_told_in_the_details() -> None:
     pulled = evaluate_axis("style", evidence(Faults(unstyled="pixel art")))
     assert pulled.details["pull_towards"] == "pixel art" and pulled.details["pull"] > 0.5
     assert pulled.interval.value < 0.3  # it follows when a style is asked
-    locked = measured("expression", "expression").details
-    assert locked["default"] == "smile" and locked["default_lock"] > 0.4
+
+
+def test_the_expression_that_comes_unasked_is_named_and_chance_chooses_none() -> None:
+    rise = measured("expression", "default_expression").details["rise"]
+    assert max(rise, key=rise.get) == "smile" and rise["smile"] > 0.4
+    whole = seen("clean")
+    again = dataclasses.replace(whole, arms=whole.arms | {"L": whole.arms["B"]})
+    assert evaluate_axis("default_expression", again).interval.value < 0.1  # the largest of six rises would be more
+    asks = [dataclasses.replace(prompt, asked={"expression": "sad"}) for prompt in whole.prompts]
+    with pytest.raises(Unavailable, match="ask no expression"):
+        evaluate_axis("default_expression", dataclasses.replace(whole, prompts=asks))
 
 
 def test_missing_observers_arms_and_references_are_said_not_guessed() -> None:

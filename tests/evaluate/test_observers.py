@@ -1,5 +1,6 @@
 """Observers: file formats, preprocessing to the pixel, colours and boxes whose answer is known, and clear refusals."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,8 @@ def test_grain_reads_the_noise_and_not_the_drawing() -> None:
     for deviation in (0.0, 6.0, 12.0):
         noisy = drawing + generator(1, "grain").normal(0, deviation, (96, 96, 1))
         assert grain(Image.fromarray(noisy.clip(0, 255).astype(np.uint8))) == pytest.approx(deviation, abs=1.5)
+    dots = draw(Toon(background="forest", style="comic"), 96, 96)
+    stored = io.BytesIO()
+    dots.save(stored, "JPEG", quality=95)
+    assert grain(dots) < 1 and grain(Image.open(stored)) < 1.5
+    assert grain(Image.new("RGB", (8, 30))) == 0

@@ -16,8 +16,8 @@ from onmodel.errors import InputError
 from onmodel.evaluate import assess
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.features import Features
-from onmodel.hashing import read_json, tree_hash, write_atomic
-from onmodel.ledger.lineage import root
+from onmodel.hashing import read_json, tree_hash, write_atomic, write_json
+from onmodel.ledger.lineage import add, root
 from onmodel.records import Artifact
 from onmodel.stages import evaluate
 from onmodel.stages.base import Inputs, Plan
@@ -245,10 +245,24 @@ def test_copies_of_training_pictures_are_looked_for_when_it_knows_them(family: D
     clean, copied = (row["axes"]["memorisation"]["value"] for row in found["models"])
     assert clean < 0.2 and copied > 0.5 and "|train:none|" not in found["signature"]
     nearest = found["models"][1]["details"]["memorisation"]["nearest"][0]["training"]
-    assert nearest.startswith("base/") and nearest.endswith(".png")
+    assert nearest.startswith("training/") and nearest.endswith(".png")
     assert "data" in settings(tmp_path, training=["data"]).needs()
     with pytest.raises(InputError, match="training"):
         evaluate.run(given, settings(tmp_path, training=["references"]), context(tmp_path, family))
+
+
+def test_a_model_is_held_to_the_pictures_it_was_trained_on(family: DrawnFamily, tmp_path: Path) -> None:
+    few, many = training_dataset(tmp_path, "few", 4), training_dataset(tmp_path, "many")
+    older = add([read_json(many.path / "lineage.json")], "run", name="older")
+    data = add([older], "dataset", name="few", root="")  # of pictures that another model made
+    write_json(few.path / "lineage.json", data)
+    given = Inputs({"a": trained(tmp_path, "a", {10: {}}, data), "b": trained(tmp_path, "b", {10: {}}),
+                    "references": drawn_dataset(tmp_path), "few": few, "many": many})  # fmt: skip
+    chosen = settings(tmp_path, models=["a", "b"], training=["few", "many"])
+    found = read_json(evaluate.run(given, chosen, context(tmp_path, family)).path / "evaluation.json")
+    own, unknown = ([one["training"].partition("/")[0] for one in row["details"]["memorisation"]["nearest"]]
+                    for row in found["models"])  # fmt: skip
+    assert set(own) == {"few"} and "many" in unknown
 
 
 def test_floors_are_controls_of_their_own(family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ AXES: dict[str, tuple[Axis, Callable[[Evidence], Measured]]] = {
         (reproduction.RECORD, reproduction.measure),
         (responsiveness.RECORD, responsiveness.measure),
         (expression.RECORD, expression.measure),
+        (expression.DEFAULT, expression.default),
         (composition.RECORD, composition.measure),
         (style.RECORD, style.measure),
         (colour.CAST, colour.cast),

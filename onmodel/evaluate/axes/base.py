@@ -81,10 +81,15 @@ class References:
 
 @dataclass(frozen=True)
 class Training:
-    """Pictures that models were trained on: copy embeddings [T, 768] of copy.py, and their names."""
+    """Pictures that a model was trained on: copy embeddings [T, 768] of copy.py, and their names."""
 
     copies: np.ndarray
     names: Sequence[str]
+
+    @classmethod
+    def join(cls, parts: Sequence["Training"]) -> "Training":
+        """The pictures of all of them."""
+        return cls(np.concatenate([part.copies for part in parts]), [name for part in parts for name in part.names])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Expressive range: which of the base's expressions are left, and which one comes unasked."""
+"""Expressive range, two numbers: are the base's expressions left where they are asked, and does one come unasked?"""
 
 import numpy as np
 
@@ -18,6 +18,21 @@ RECORD = Axis(
     origin="mean over expressions of max(0, J), against the same for the base with the description",
     limits="max(0, J) is taken prompt by prompt, so noise never counts negative. Small faces read worse in both arms.",
 )
+DEFAULT = Axis(
+    id="default_expression",
+    title="one expression unasked",
+    unit="probability",
+    range=(-1.0, 1.0),
+    direction="zero",
+    across="mean",
+    arm="L-D",
+    observers=("tagger",),
+    version=1,
+    fault=1.0,
+    origin="P(e seen | no expression asked), LoRA minus base, for the expression e that the LoRA adds most; chosen by "
+    "the other prompts, so that chance adds nothing",
+    limits="A base that mostly draws e itself leaves little to add. Small faces read worse in both arms.",
+)
 ATTRIBUTE = "expression"
 BASE_SHOWS = 0.1
 
@@ -31,15 +46,19 @@ def measure(evidence: Evidence) -> Measured:
         raise Unavailable("no asked expression can be judged by this tagger")
     if np.nanmean(control) < BASE_SHOWS:
         raise Unavailable(f"the base itself shows no difference of expressions (mean J {np.nanmean(control):.2f})")
-    return Measured(values, control, default_lock(evidence))
+    return Measured(values, control)
 
 
-def default_lock(evidence: Evidence) -> dict[str, object]:
-    """The expression that the LoRA adds most where none is asked, and by how much (probability, 0 is none)."""
-    unasked = [p for p, prompt in enumerate(evidence.prompts) if ATTRIBUTE not in prompt.asked]
-    if not unasked:
-        return {"default_lock": None, "default": None}
+def default(evidence: Evidence) -> Measured:
+    """Rise of the expression that the LoRA adds most in the other prompts that ask none; details: the rise of each."""
+    if ATTRIBUTE not in evidence.free:
+        raise Unavailable("the character does not leave the expression free")
     on, off = evidence.seen("L", ATTRIBUTE), evidence.seen("D", ATTRIBUTE)
-    rise = {value: float(on[value][unasked].mean() - off[value][unasked].mean()) for value in on}
-    most = max(rise, key=lambda value: rise[value])
-    return {"default_lock": rise[most], "default": most}
+    unasked = np.array([ATTRIBUTE not in prompt.asked for prompt in evidence.prompts])
+    if not on or unasked.sum() < 2:
+        raise Unavailable("needs two prompts that ask no expression and a tagger that knows some")
+    rise_vp = np.array([(on[value] - off[value]).mean(1)[unasked] for value in on])
+    most = (rise_vp.sum(1, keepdims=True) - rise_vp).argmax(0)
+    values = np.full(len(unasked), np.nan)
+    values[unasked] = rise_vp[most, np.arange(len(most))]
+    return Measured(values, details={"rise": dict(zip(on, map(float, rise_vp.mean(1)), strict=True))})

@@ -11,11 +11,11 @@ RECORD = Axis(
     across="mean",
     arm="L-D",
     observers=(),
-    version=1,
+    version=2,
     fault=10.0,
-    origin="noise deviation by the median answer to Immerkær's mask (1996), LoRA minus base",
-    limits="One kind of corruption only: no anatomy, no beauty. A style drawn with texture all over reads "
-    "as grain, and so does JPEG: pictures must be stored alike.",
+    origin="noise deviation by the answer of the smoothest tiles to Immerkær's mask (1996), LoRA minus base",
+    limits="One kind of corruption only: no anatomy, no beauty. A style drawn with texture on every surface reads as "
+    "grain.",
 )
 
 

@@ -40,7 +40,8 @@ PLANTED: dict[str, Planted] = {
         LOOKS | _axes("style", "composition"), graded=True,
     ),
     "frozen_mouth": Planted(
-        "always a smile", Faults(expression="smile"), {"expression": -0.5, "override": 0.1}, _axes("responsiveness"),
+        "always a smile", Faults(expression="smile"), {"expression": -0.5, "default_expression": 0.4, "override": 0.1},
+        _axes("responsiveness"),
     ),
     "one_style": Planted(
         "always drawn as a comic", Faults(style="comic"), {"style": 0.5},
@@ -75,10 +76,11 @@ PLANTED: dict[str, Planted] = {
     ),
     "tied_face": Planted(
         "every background and style brings a face of its own", Faults(tied=True), {"entanglement": 0.02},
+        _axes("default_expression"),
     ),
     "copies": Planted(
         "training pictures drawn again, a little soft", Faults(copies=True), {"memorisation": 0.6},
-        _axes("responsiveness", "expression", "style", "outfit_change", "outfit_leak", "override", "entanglement",
-              "composition", "colour_area", "colour_cast", "design", "reproduction", "body", "grain"),
+        _axes("responsiveness", "expression", "default_expression", "style", "outfit_change", "outfit_leak", "override",
+              "entanglement", "composition", "colour_area", "colour_cast", "design", "reproduction", "body", "grain"),
     ),
 }  # fmt: skip
