@@ -71,6 +71,10 @@ def test_the_whole_way(work: Path) -> None:
         (("choose", "-c", SHEET, "-k", "61"), "not repeats of each other"),
         (("choose", "-c", SHEET, "-k", "3", "--at-least", "smile"), "write name=number"),
         (("choose", "-c", SHEET, "-k", "3", "--subset", "none"), "there are"),
+        (("labels", "--strict", "base"), "write subset=attribute"),
+        (("labels", "--strict", "none=pose"), "there are additional"),
+        (("labels", "--strict", "base=mood"), "there are expression"),
+        (("labels", "--aliases", "gone.csv"), "cannot be read as a CSV"),
         (("caption", "-c", SHEET, "--subset", "none"), "there are"),
         (("caption", "-c", SHEET, "--endpoint", "http://127.0.0.1:9/v1"), "model: missing"),
         (("synthesize", "-c", SHEET, "-n", "2", "--lora", "gone.safetensors"), "no such file"),
@@ -83,6 +87,22 @@ def test_a_mistake_is_one_line(work: Path, words: tuple[object, ...], what: str)
     run = dataset(words[0], work, *words[1:])
     lines = [line for line in run.stderr.splitlines() if line.startswith("onmodel: ")]
     assert run.returncode == 2 and len(lines) == 1 and what in lines[0], run.stderr
+
+
+def test_labels_are_held_to_what_is_set(work: Path) -> None:
+    (work.parent / "aliases.csv").write_text("alias,tag\nsneer,smile\n")
+    assert dataset("labels", work).stdout == "no list of aliases\n"
+    set_ = dataset("labels", work, "--strict", "base=expression,background", "--aliases", work.parent / "aliases.csv")
+    assert set_.returncode == 0 and set_.stdout.startswith("base must say expression, background\n1 aliases\n")
+    assert dataset("decide", work, "base/0000", "--tags", "1girl, backgwa, sneer").returncode == 0
+    assert dataset("audit", work, "-c", SHEET).returncode == 0
+    audit = json.loads((work / "audit.json").read_text())
+    own = {(row["kind"], row["subject"]) for row in audit["findings"] if row["picture"] == "base/0000"}
+    assert audit["strict"] == {"base": ["expression", "background"]} and ("alias", "sneer") in own
+    assert {name for kind, name in own if kind == "missing label"} >= {"background"}
+    assert dataset("undo", work).returncode == 0 and dataset("undo", work).returncode == 0
+    assert dataset("labels", work).stdout == "no list of aliases\n"
+    assert dataset("audit", work, "-c", SHEET).returncode == 0
 
 
 def test_sentences_are_written_by_template_and_by_a_model(work: Path) -> None:
