@@ -193,10 +193,8 @@ def _distance(a: str, b: str) -> int:
 
 def _sentence(picture: Labelled, vocabulary: Vocabulary) -> Iterator[Finding]:
     """A value in the sentence's words that excludes the tags' one."""
-    text = f" {' '.join(picture.sentence.lower().replace(',', ' ').replace('.', ' ').split())} "
     said = vocabulary.said(picture.tags)
-    for attribute, values in vocabulary.attributes.items():
-        told = [value for value, tag in values.items() if tag and f" {tag} " in text]
+    for attribute, told in vocabulary.told(picture.sentence).items():
         own = said.get(attribute, [])
         if len(told) == 1 and len(own) == 1 and told != own and vocabulary.exclusive(attribute):
             evidence = f"tags say {own[0]}, the sentence {told[0]}"

@@ -81,6 +81,10 @@ def test_the_whole_way(work: Path) -> None:
         (("synthesize", "-c", SHEET, "-n", "2", "--base", "dit=x"), "name --tagger and --identity"),
         (("synthesize", "-c", SHEET, "-n", "2", "--subset", "../x"), "name it as a folder"),
         (("synthesize", "-c", SHEET, "-n", "2", "--size", "100"), "multiples of 16"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--model", "brush"), "name --endpoint too"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--endpoint", "http://127.0.0.1:9/v1"), "model: missing"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--endpoint", "http://x/v1", "--steps", "9"), "steps: 9"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--scenes", "gone"), "holds no scene"),
     ],
 )
 def test_a_mistake_is_one_line(work: Path, words: tuple[object, ...], what: str) -> None:
@@ -138,3 +142,18 @@ def test_holes_and_prompts_are_shown_first(work: Path) -> None:
     plan = json.loads(dataset(*words).stdout)
     assert sum(plan["wanted"]["expression"].values()) == 4 and set(plan["wanted"]["expression"]) <= {"sad", "angry"}
     assert plan["candidates"] == 16 and all("light blue hair" in prompt for prompt in plan["prompts"])
+
+
+def test_scenes_are_asked_of_an_endpoint(work: Path, tmp_path: Path) -> None:
+    scene = {"description": "She waves in a forest, with a smile.", "object": [
+        {"name": "tree", "description": "an old oak", "position": "left"}]}  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(scene | {"by": "eyes", "prompt": "x"}))
+    with serving(lambda n, question: (400, {}, '{"error": {"message": "not today"}}')) as server:
+        words = ("synthesize", work, "-c", SHEET, "-n", "2", "--tries", "1", "--scenes", tmp_path,
+                 "--endpoint", server.url, "--model", "brush")  # fmt: skip
+        plan = json.loads(dataset(*words, "--dry-run", "--json").stdout)
+        assert len(plan["prompts"]) == 2 and plan["prompts"][0].endswith("tree (left): an old oak.")
+        assert "light blue hair" in plan["prompts"][0] and not server.questions
+        run = dataset(*words)
+    assert run.returncode != 0 and "brush: none of 2 candidates could be made; the first: " in run.stderr
+    assert "not today" in run.stderr and len(server.questions) == 6
