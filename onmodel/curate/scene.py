@@ -85,8 +85,8 @@ def scenes_in(folder: Path) -> dict[str, Scene]:
     for path in sorted(folder.glob("*.json")):
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
-            found[path.stem] = parse_scene(json.dumps({key: table[key] for key in Scene.model_fields}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            found[path.stem] = parse_scene(json.dumps({key: table[key] for key in Scene.model_fields if key in table}))
+        except (OSError, ValueError, TypeError) as error:
             raise InputError("scenes", path, f"is no scene ({error}); write it with `onmodel dataset scene`") from error
     if not found:
         raise InputError("scenes", folder, "holds no scene; write some with `onmodel dataset scene`")
