@@ -35,6 +35,10 @@ class Unusable(Exception):
     """An answer, or a refusal of one question, that cannot be used; the text is the reason."""
 
 
+class Declined(Unusable):
+    """The refusal of one question: asked again as it is, it will be refused again."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """`url` ends before `/chat/completions` and the like, e.g. http://127.0.0.1:8080/v1. `timeout`: seconds for a whole
@@ -67,7 +71,7 @@ class Endpoint:
     def send(self, path: str, question: Mapping[str, Any], largest: int = LARGEST) -> bytes:
         """The body of the answer, of at most `largest` bytes. Waits and asks again while the service is busy or away.
 
-        Raises Unusable for a question it refuses, InputError for a wrong address, model or key, ServiceError when it
+        Raises Declined for a question it refuses, InputError for a wrong address, model or key, ServiceError when it
         stays away.
         """
         why, wait = "", None
@@ -115,7 +119,7 @@ class Endpoint:
         if status < 400 or status in (404, 405):
             remedy = f"answers {status} ({_reason(body)}); check the address, which ends in /v1 mostly, and the model"
             return InputError("endpoint", self.url, remedy)
-        return Unusable(f"the endpoint refuses the question ({status}: {_reason(body)})")
+        return Declined(f"the endpoint refuses the question ({status}: {_reason(body)})")
 
 
 def ask_all(todo: Sequence[Asked], ask: Callable[[Asked], Answer], at_once: int) -> Iterator[tuple[Asked, Answer]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from onmodel.curate.endpoint import Endpoint, Unusable, ask_all
+from onmodel.curate.endpoint import Declined, Endpoint, Unusable, ask_all
 from onmodel.curate.ingest import Picture, Refused, decode
 from onmodel.curate.makers import Candidate
 from onmodel.hashing import hash_json, read_json, write_atomic, write_json
@@ -102,6 +102,8 @@ class Painter:
         for _ in range(TIMES):
             try:
                 return picture_in(self._ask(words))
+            except Declined as reason:
+                return None, str(reason)
             except Unusable as reason:
                 why = str(reason)
         return None, why
@@ -110,7 +112,7 @@ class Painter:
         question = {"model": self.name, "prompt": words, "n": 1, "size": f"{self.side}x{self.side}"}
         try:
             return self.endpoint.send("images/generations", question | {"response_format": "b64_json"}, LARGEST)
-        except Unusable as refused:
+        except Declined as refused:
             if "response_format" not in str(refused):
                 raise
             return self.endpoint.send("images/generations", question, LARGEST)  # a model that knows no other form

@@ -156,4 +156,4 @@ def test_scenes_are_asked_of_an_endpoint(work: Path, tmp_path: Path) -> None:
         assert "light blue hair" in plan["prompts"][0] and not server.questions
         run = dataset(*words)
     assert run.returncode != 0 and "brush: none of 2 candidates could be made; the first: " in run.stderr
-    assert "not today" in run.stderr and len(server.questions) == 6
+    assert "not today" in run.stderr and len(server.questions) == 2

@@ -75,7 +75,6 @@ def test_a_model_that_knows_one_form_only_is_asked_without(tmp_path: Path) -> No
         (b"hello", "not a PNG"),
         (picture()[:60], "damaged"),
         (png_header(60_000, 60_000), "exceeds limit"),
-        ((400, {}, '{"error": {"message": "content policy"}}'), "refuses the question .400: content policy"),
     ],
 )
 def test_what_is_no_picture_is_asked_for_again_and_then_named(tmp_path: Path, answer: Answer, what: str) -> None:
@@ -83,6 +82,14 @@ def test_what_is_no_picture_is_asked_for_again_and_then_named(tmp_path: Path, an
         bad, good = make(server.url, tmp_path, "a girl", "a boy")
     assert bad.path is None and re.search(what, bad.why) and good.path is not None
     assert len(server.questions) == TIMES + 1
+
+
+def test_what_is_refused_is_not_asked_again(tmp_path: Path) -> None:
+    refuses = (400, {}, '{"error": {"message": "content policy"}}')
+    with serving(lambda n, question: picture() if "boy" in question["prompt"] else refuses) as server:
+        bad, good = make(server.url, tmp_path, "a girl", "a boy")
+    assert bad.path is None and bad.why == "the endpoint refuses the question (400: content policy)" and good.path
+    assert len(server.questions) == 2
 
 
 def test_what_came_is_never_asked_for_again(tmp_path: Path) -> None:
