@@ -1,5 +1,6 @@
-"""A real local HTTP server that speaks the OpenAI chat protocol, with a script of what goes wrong."""
+"""A real local HTTP server that speaks OpenAI's protocol, chat or images, with a script of what goes wrong."""
 
+import base64
 import contextlib
 import json
 import threading
@@ -9,8 +10,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# words; or status, headers, body; or seconds of silence; or pieces of a body, a tenth of a second apart
-Answer = str | tuple[int, dict[str, str], str] | float | list[str]
+# words, or the bytes of a picture; or status, headers, body; or seconds of silence; or pieces of a body, a tenth of a
+# second apart
+Answer = str | bytes | tuple[int, dict[str, str], str] | float | list[str]
 
 
 class Server:
@@ -35,7 +37,7 @@ def serving(script: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Server]
                 n = len(server.questions)
                 server.questions.append(question)
                 server.keys.append(self.headers.get("Authorization"))
-            if self.path != "/v1/chat/completions":
+            if self.path not in ("/v1/chat/completions", "/v1/images/generations"):
                 return self.answer(404, {}, '{"error": {"message": "no such path"}}')
             said = server.script(n, question)
             if isinstance(said, float):
@@ -43,6 +45,8 @@ def serving(script: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Server]
                 return None
             if isinstance(said, list):
                 return self.trickle(said)
+            if isinstance(said, bytes):
+                said = 200, {}, generation(said)
             return self.answer(*said) if isinstance(said, tuple) else self.answer(200, {}, completion(said))
 
         def answer(self, status: int, headers: dict[str, str], body: str) -> None:
@@ -79,3 +83,7 @@ def serving(script: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Server]
 def completion(text: str | None, finish: str = "stop") -> str:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
     return json.dumps({"id": "1", "object": "chat.completion", "choices": [choice]})
+
+
+def generation(picture: bytes, **more: str) -> str:
+    return json.dumps({"created": 1, "data": [{"b64_json": base64.b64encode(picture).decode(), **more}]})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onmodel.cli import dataset_caption, dataset_scene, dataset_synthesize
+from onmodel.cli import dataset_caption, dataset_labels, dataset_scene, dataset_synthesize
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Curate pictures: import, audit, mend, caption, synthesize, plan, choose, report, export.",
+    help="Curate pictures: import, audit, mend, labels, caption, synthesize, plan, choose, report, export.",
 )
 WORK = Annotated[Path, typer.Argument(help="The folder that `onmodel dataset import` made.", show_default=False)]
 SHEET = Annotated[Path, typer.Option("--character", "-c", help="The model sheet, character.toml.", show_default=False)]
@@ -140,6 +140,7 @@ def undo_command(work: WORK) -> None:
     print(f"step {step} is taken back")
 
 
+app.command("labels")(dataset_labels.command)
 app.command("caption")(dataset_caption.command)
 app.command("scene")(dataset_scene.command)
 app.command("synthesize")(dataset_synthesize.command)

@@ -36,6 +36,9 @@ def command(
         words = notes.read_text(encoding="utf-8") if notes else ""
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("notes", notes, f"cannot be read as text ({error})") from error
+    for picture in pictures:
+        if not picture.is_file():
+            raise InputError("picture", picture, "no such file")
     stems = [picture.stem for picture in pictures]
     if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
         raise InputError("pictures", twice, "two pictures have this name; rename one")

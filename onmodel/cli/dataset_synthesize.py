@@ -1,6 +1,7 @@
-"""`onmodel dataset synthesize`: pictures for the holes of a data set, made by a release, a LoRA or a base."""
+"""`onmodel dataset synthesize`: pictures that a data set lacks, made by a release, a LoRA, a base or an endpoint."""
 
 import json
+import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,8 @@ from onmodel.errors import InputError
 if TYPE_CHECKING:
     from onmodel.character import Character
     from onmodel.curate.audit import Audit
-    from onmodel.curate.synthesis import Made, Maker
+    from onmodel.curate.makers import Maker
+    from onmodel.curate.synthesis import Made
     from onmodel.sample.pictures import Sampling
 
 SHOWN = 5  # prompts that are printed
@@ -27,6 +29,13 @@ def command(
     ] = None,
     base: Annotated[
         list[str] | None, typer.Option(help='As for `doctor`: "toon", a folder, a hub id, or field=path, repeated.')
+    ] = None,
+    endpoint: Annotated[
+        str, typer.Option(help="An OpenAI-compatible address that makes them, e.g. http://127.0.0.1:8080/v1.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="What the endpoint calls the model. Key: OPENAI_API_KEY.")] = "",
+    scenes: Annotated[
+        Path | None, typer.Option(help="Ask for the scenes of this folder, as `onmodel dataset scene` writes them.")
     ] = None,
     subset: Annotated[str, typer.Option(help="The subset that they go into.")] = "synthetic",
     target: Annotated[
@@ -47,6 +56,8 @@ def command(
     guidance: Annotated[float, typer.Option(min=0, help="Guidance; 0: 3 for the toon base, else 4.5.")] = 0.0,
     weight: Annotated[float, typer.Option(help="Weight of the LoRA.")] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
+    at_once: Annotated[int, typer.Option(min=1, max=64, help="Questions that are open at the endpoint.")] = 2,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one of its answers.")] = 300.0,
     tagger: Annotated[Path | None, typer.Option(help="A folder with a tagger in WD v3 format.")] = None,
     identity: Annotated[Path | None, typer.Option(help="A folder with an identity model in CCIP format.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the holes and prompts; make nothing.")] = False,
@@ -59,8 +70,9 @@ def command(
     from onmodel.character import load_character
     from onmodel.cli.dataset import parse_target
     from onmodel.curate.audit import run_audit
-    from onmodel.curate.holes import even, prompts_for
+    from onmodel.curate.holes import even, prompts_for, prompts_of_scenes
     from onmodel.curate.lettering import load_reader
+    from onmodel.curate.scene import scenes_in
     from onmodel.curate.synthesis import synthesize
     from onmodel.curate.workshop import open_workshop
     from onmodel.evaluate.observers import load_observers
@@ -69,29 +81,39 @@ def command(
     sheet, workshop = load_character(character), open_workshop(work)
     if not subset or any(letter in subset for letter in "/\\") or subset.startswith("."):
         raise InputError("subset", subset, "name it as a folder could be called")
-    toon = (base or ["toon"]) == ["toon"]
-    if not toon and (tagger is None or identity is None):
+    own = {"lora": lora, "base": base, "steps": steps, "guidance": guidance}
+    if endpoint and (given := [name for name, value in own.items() if value]):
+        raise InputError(given[0], own[given[0]], "is the endpoint's affair; leave it out, or --endpoint")
+    if model and not endpoint:
+        raise InputError("model", model, "is an endpoint's; name --endpoint too")
+    toon = not (tagger or identity) if endpoint else (base or ["toon"]) == ["toon"]
+    if not (toon or (tagger and identity)):
         raise InputError(
             "tagger", tagger or "missing", "name --tagger and --identity; the toon world's know toons only"
         )
-    maker = _maker(base or ["toon"], lora)
-    sampling = _sampling(toon, size, steps, guidance, weight, batch)
+    told = {name: scene.prompt for name, scene in scenes_in(scenes).items()} if scenes else {}
+    if endpoint:
+        maker = _painter(endpoint, model, timeout, at_once, size or 1024, seed)
+    else:
+        sampling = _sampling(toon, size, steps, guidance, weight, batch)
+        maker = _sampler(base or ["toon"], lora, sampling, seed)
     observers = load_observers("toon" if toon else "", tagger, identity, 1)
     with Progress() as progress:
         audit = run_audit(workshop, sheet, observers, progress, load_reader(1))
         targets = dict(map(parse_target, target)) if target else even(audit.vocabulary, sheet.free)
         prompts, wanted = prompts_for(audit.coverage, audit.vocabulary, targets, sheet, count, seed)
+        if told:
+            prompts = prompts_of_scenes(told, audit.vocabulary, sheet, count)
         if dry_run:
-            texts = [prompt.text["L" if lora else "D"] for prompt in prompts]
-            _say_plan(audit, wanted, texts, len(prompts) * tries, maker, as_json)
+            _say_plan(audit, wanted, list(map(maker.words, prompts)), len(prompts) * tries, maker, as_json)
             return
-        made = synthesize(workshop, audit, observers, sheet, maker, prompts, wanted, tries, sampling, subset, rights,
-                          seed, progress, agreement)  # fmt: skip
+        made = synthesize(workshop, audit, observers, sheet, maker, prompts, wanted, tries, subset, rights, progress,
+                          agreement)  # fmt: skip
     _say_made(made, wanted, sheet, work, as_json)
 
 
-def _maker(base: list[str], lora: Path | None) -> "Maker":
-    from onmodel.curate.synthesis import Maker, lora_at
+def _sampler(base: list[str], lora: Path | None, sampling: "Sampling", seed: int) -> "Maker":
+    from onmodel.curate.makers import Sampler, lora_at
     from onmodel.doctor import base_settings
     from onmodel.models.load import base_sha256, load_base
 
@@ -101,7 +123,14 @@ def _maker(base: list[str], lora: Path | None) -> "Maker":
         raise InputError("base", "none", 'name one, e.g. --base "toon"')
     sha256 = base_sha256(settings)
     name = "toon" if base == ["toon"] else settings.hub or settings.family
-    return Maker(cache(lambda: load_base(settings, sha256)), name, sha256, model)
+    return Sampler(cache(lambda: load_base(settings, sha256)), name, sha256, model, sampling, seed)
+
+
+def _painter(url: str, model: str, timeout: float, at_once: int, side: int, seed: int) -> "Maker":
+    from onmodel.curate.endpoint import Endpoint
+    from onmodel.curate.painter import Painter
+
+    return Painter(Endpoint(url, model, os.environ.get("OPENAI_API_KEY", ""), timeout), side, at_once, seed)
 
 
 def _sampling(toon: bool, size: int, steps: int, guidance: float, weight: float, batch: int) -> "Sampling":

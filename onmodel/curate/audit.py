@@ -77,9 +77,17 @@ def run_audit(
     links = _links(workshop, hashes, looks, progress)
     tags = observers.tagger.tags if observers.tagger else []
     sheet = [character.count_tag, *character.tags, *character.required, *character.forbidden]
-    vocabulary = vocabulary_for(tags, [*sheet, *(tag for outfit in character.outfits for tag in outfit.tags)])
+    sheet += [tag for outfit in character.outfits for tag in outfit.tags]
+    vocabulary = vocabulary_for(tags, sheet, workshop.aliases)
+    for subset, attributes in workshop.strict.items():
+        if unknown := [name for name in attributes if name not in vocabulary.attributes]:
+            known = ", ".join(vocabulary.attributes)
+            raise InputError("strict", f"{subset}={unknown[0]}", f"unknown to this tagger; there are {known}")
     weights = [float(workshop.repeats.get(piece.subset, 1)) for piece in pieces]
-    labelled = [Labelled(p.name, p.words, p.sentence, w) for p, w in zip(pieces, weights, strict=True)]
+    labelled = [
+        Labelled(p.name, p.words, p.sentence, w, workshop.strict.get(p.subset, ()))
+        for p, w in zip(pieces, weights, strict=True)
+    ]
     sight = Sight.of(labelled, tags, looks.tags, vocabulary) if tags else None
     design = vocabulary.said(character.tags)
     shown = [shown_of(p.subset, w, p.words, vocabulary, design) for p, w in zip(pieces, weights, strict=True)]
@@ -130,6 +138,7 @@ def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, Any]:
         "pictures": len(audit.pieces), "set_aside": len(workshop.pieces) - len(audit.pieces),
         "refused": list(workshop.refused), "repeats": dict(workshop.repeats),
         "made_by_models": {name: asdict(row) for name, row in audit.taught.items()},
+        "strict": {name: list(row) for name, row in workshop.strict.items()}, "aliases": len(workshop.aliases),
         "judged_by": {} if audit.sight is None else {a: round(share, 3) for a, share in audit.sight.confirmed.items()},
         "groups": {p.name: g for p, g in zip(audit.pieces, audit.groups, strict=True)},
         "coverage": {

@@ -6,13 +6,12 @@ told what is wrong with it and asked for again, a bounded number of times.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from onmodel.character import Character
-from onmodel.curate.endpoint import Endpoint, Message, Unusable, picture_url
+from onmodel.curate.endpoint import Endpoint, Message, Unusable, ask_all, picture_url
 from onmodel.curate.workshop import Piece
 from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import InputError
@@ -53,23 +52,15 @@ def describe(
     """
     found = Answers(stored(pieces, character, endpoint, folder))
     task.advance(len(found.sentences))
-    with ThreadPoolExecutor(at_once) as pool:
-        todo = {pool.submit(_one, piece, character, endpoint): piece for piece in pieces
-                if piece.name not in found.sentences}  # fmt: skip
-        try:
-            for done in as_completed(todo):
-                piece = todo[done]
-                sentence, why, asked = done.result()
-                found.asked += asked
-                if why:
-                    found.failed[piece.name] = why
-                else:
-                    found.sentences[piece.name] = sentence
-                    write_json(_place(piece, character, endpoint, folder), {"sentence": sentence, "asked": asked})
-                task.advance()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    todo = [piece for piece in pieces if piece.name not in found.sentences]
+    for piece, (sentence, why, asked) in ask_all(todo, lambda piece: _one(piece, character, endpoint), at_once):
+        found.asked += asked
+        if why:
+            found.failed[piece.name] = why
+        else:
+            found.sentences[piece.name] = sentence
+            write_json(_place(piece, character, endpoint, folder), {"sentence": sentence, "asked": asked})
+        task.advance()
     return found
 
 

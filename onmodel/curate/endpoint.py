@@ -1,4 +1,5 @@
-"""A vision model behind an OpenAI-compatible address (`/chat/completions`): a server on this machine, or a service.
+"""A model behind an OpenAI-compatible address, a server on this machine or a service: how it is asked, waited for and
+believed. What is asked is told in scene.py and captioner.py (`/chat/completions`) and in painter.py (pictures).
 
 Pictures go to the address that is named and nowhere else. The key is sent to it and never written or printed.
 https://platform.openai.com/docs/api-reference/chat
@@ -9,11 +10,12 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 from PIL import Image
@@ -21,6 +23,8 @@ from PIL import Image
 from onmodel.errors import InputError, ServiceError
 
 Message = Mapping[str, Any]
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # the same question may be answered later
 LONGEST_WAIT = 120.0  # seconds between two tries; a service that asks for more is given up for now
 LARGEST = 4 * 2**20  # bytes of an answer
@@ -31,10 +35,14 @@ class Unusable(Exception):
     """An answer, or a refusal of one question, that cannot be used; the text is the reason."""
 
 
+class Declined(Unusable):
+    """The refusal of one question: asked again as it is, it will be refused again."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
-    """`url` ends before `/chat/completions`, e.g. http://127.0.0.1:8080/v1. `timeout`: seconds for a whole answer;
-    `attempts`: times that one question is sent while it gets none. `sleep` waits so many seconds."""
+    """`url` ends before `/chat/completions` and the like, e.g. http://127.0.0.1:8080/v1. `timeout`: seconds for a whole
+    answer; `attempts`: times that one question is sent while it gets none. `sleep` waits so many seconds."""
 
     url: str
     model: str
@@ -47,22 +55,32 @@ class Endpoint:
         if not self.url.startswith(("http://", "https://")):
             raise InputError("endpoint", self.url or "missing", "name it, e.g. --endpoint http://127.0.0.1:8080/v1")
         if not self.model:
-            raise InputError("model", "missing", "name what the endpoint calls its vision model: --model NAME")
+            raise InputError("model", "missing", "name what the endpoint calls its model: --model NAME")
 
     def ask(self, messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> str:
-        """The answer's text, held to a JSON schema if one is given. Waits and asks again while the service is busy or
-        away.
+        """The answer's text, held to a JSON schema if one is given.
 
-        Raises Unusable for an answer without text or a question it refuses, InputError for a wrong address, model or
-        key, ServiceError when it stays away.
+        Raises Unusable for an answer without text, and what `send` raises.
+        """
+        question: dict[str, Any] = {"model": self.model, "messages": list(messages), "temperature": 0, "stream": False}
+        if schema is not None:
+            held = {"name": "answer", "schema": schema, "strict": True}
+            question["response_format"] = {"type": "json_schema", "json_schema": held}
+        return _text(self.send("chat/completions", question))
+
+    def send(self, path: str, question: Mapping[str, Any], largest: int = LARGEST) -> bytes:
+        """The body of the answer, of at most `largest` bytes. Waits and asks again while the service is busy or away.
+
+        Raises Declined for a question it refuses, InputError for a wrong address, model or key, ServiceError when it
+        stays away.
         """
         why, wait = "", None
         for attempt in range(self.attempts):
             if attempt:
                 self.sleep(min(2.0 ** (attempt - 1), LONGEST_WAIT) if wait is None else wait)
-            status, wait, body = self._post(messages, schema)
+            status, wait, body = self._post(path, question, largest)
             if status == 200:
-                return _text(body)
+                return body
             why = f"{status}: {_reason(body)}" if status else _reason(body)
             if status and status not in PASSING:
                 raise self._refusal(status, body)
@@ -73,25 +91,21 @@ class Endpoint:
             "run the same command again to go on"
         )
 
-    def _post(self, messages: Sequence[Message], schema: Mapping[str, Any] | None) -> tuple[int, float | None, bytes]:
+    def _post(self, path: str, question: Mapping[str, Any], largest: int) -> tuple[int, float | None, bytes]:
         """Status (0 when there was no answer), seconds to wait if it says so, and the answer or what went wrong."""
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        question: dict[str, Any] = {"model": self.model, "messages": list(messages), "temperature": 0, "stream": False}
-        if schema is not None:
-            held = {"name": "answer", "schema": schema, "strict": True}
-            question["response_format"] = {"type": "json_schema", "json_schema": held}
         ends = time.monotonic() + self.timeout
-        url = f"{self.url.rstrip('/')}/chat/completions"
-        body = b""
+        url = f"{self.url.rstrip('/')}/{path}"
+        parts: list[bytes] = []
         try:
             with httpx2.stream("POST", url, json=question, headers=headers, timeout=self.timeout) as answer:
                 for part in answer.iter_bytes():
-                    body += part
-                    if len(body) > LARGEST:
+                    parts.append(part)
+                    if (largest := largest - len(part)) < 0:
                         return 0, None, b"the answer never ends"
                     if time.monotonic() > ends:  # a trickle keeps a connection's own clock from running out
                         return 0, None, f"no whole answer in {self.timeout:g} s".encode()
-                return answer.status_code, _rest(answer.headers.get("retry-after")), body
+                return answer.status_code, _rest(answer.headers.get("retry-after")), b"".join(parts)
         except httpx2.TimeoutException:
             return 0, None, f"no answer in {self.timeout:g} s".encode()
         except httpx2.InvalidURL as error:
@@ -105,7 +119,20 @@ class Endpoint:
         if status < 400 or status in (404, 405):
             remedy = f"answers {status} ({_reason(body)}); check the address, which ends in /v1 mostly, and the model"
             return InputError("endpoint", self.url, remedy)
-        return Unusable(f"the endpoint refuses the question ({status}: {_reason(body)})")
+        return Declined(f"the endpoint refuses the question ({status}: {_reason(body)})")
+
+
+def ask_all(todo: Sequence[Asked], ask: Callable[[Asked], Answer], at_once: int) -> Iterator[tuple[Asked, Answer]]:
+    """Each with its answer, as they come, `at_once` questions open at a time. The first error, or leaving off, drops
+    what was not asked yet."""
+    with ThreadPoolExecutor(at_once) as pool:
+        asked = {pool.submit(ask, one): one for one in todo}
+        try:
+            for done in as_completed(asked):
+                yield asked[done], done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def picture_url(image: Image.Image) -> str:

@@ -1,6 +1,9 @@
-"""Holes of a data set as prompts: which values of what is free are shown too seldom, and what to ask for instead."""
+"""Holes of a data set as prompts: which values of what is free are shown too seldom, and what to ask for instead; or
+scenes as prompts.
+"""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from onmodel.character import Character
 from onmodel.curate.coverage import Coverage
@@ -58,3 +61,25 @@ def prompts_for(
         tags = [vocabulary.attributes[name][value] for name, value in row.items()]
         prompts.append(Prompt(f"{i:04d}", "hole", row, tuple(tags), texts(character, tags, "outfit" in row)))
     return prompts, wanted
+
+
+def prompts_of_scenes(
+    scenes: Mapping[str, str], vocabulary: Vocabulary, character: Character, count: int
+) -> list[Prompt]:
+    """`count` prompts that ask for what scenes say (name → text), in turn, each after the words for the character.
+
+    Asked is what a text says of what is free, where it says one value of it.
+    """
+    design = vocabulary.said(character.tags)
+    prompts = []
+    for i, (name, text) in zip(range(count), cycle(scenes.items()), strict=False):
+        told = {key: values[0] for key, values in vocabulary.told(text).items() if len(values) == 1}
+        asked = {
+            key: value for key, value in told.items()
+            if key in (*character.free, "outfit") and value not in design.get(key, ())
+        }  # fmt: skip
+        lines = texts(character, [], "outfit" in asked)
+        prompts.append(
+            Prompt(f"{name} {i:04d}", "scene", asked, (), {arm: f"{line}. {text}" for arm, line in lines.items()})
+        )
+    return prompts

@@ -1,7 +1,7 @@
 """From a folder of strangers' files to checked pictures with captions. What is not right is set aside with its reason.
 
-A picture is told by its content, not by its ending; PNG, JPEG, WebP and AVIF alone are decoded. Originals are never
-changed: they are turned (EXIF), brought to sRGB and flattened where pixels are needed (dataset/pixels.py).
+A picture is told by its content, not by its ending; the formats of dataset/formats.py alone are decoded. Originals are
+never changed: they are turned (EXIF), brought to sRGB and flattened where pixels are needed (dataset/pixels.py).
 """
 
 import io
@@ -12,17 +12,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from onmodel.dataset.captions import parse_caption, split_kept, split_tags
+from onmodel.dataset.formats import SUFFIXES, format_of, jxl_header, readable, unreadable, upright
 from onmodel.dataset.manifest import Refusal
 from onmodel.dataset.pixels import WHITE, as_shown, profile_of
 from onmodel.errors import InputError
 from onmodel.hashing import hash_json, sha256_bytes, sha256_file
 from onmodel.policy import check_text
 
-SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "AVIF": ".avif"}
 MIN_SIDE = 16
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 4.0
@@ -184,20 +184,22 @@ def _read(path: Path) -> bytes:
 
 
 def decode(data: bytes, paper: str = WHITE) -> Picture:
-    """Decode a PNG, JPEG, WebP or AVIF whole, after a look at its header. Raises Refused with the reason."""
+    """Decode a picture whole, after a look at its header. Raises Refused with the reason."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # size and depth are judged here, not by Pillow's warnings
             format = _check_header(data)
-            with Image.open(io.BytesIO(data), formats=(format,)) as file:
-                file.verify()  # checksums; the picture must then be opened anew
+            if format == "PNG":
+                with Image.open(io.BytesIO(data), formats=(format,)) as file:
+                    file.verify()  # checksums; the picture must then be opened anew
             with Image.open(io.BytesIO(data), formats=(format,)) as file:
                 file.load()
-                image = ImageOps.exif_transpose(file)
+                image = upright(file)
     except UnidentifiedImageError as error:
-        raise Refused("not a PNG, JPEG, WebP or AVIF picture") from error
+        raise Refused(unreadable(data)) from error
     except _DECODER_ERRORS as error:
-        raise Refused(f"damaged picture ({str(error)[:80] or type(error).__name__})") from error
+        told = str(error)[:80].partition(" Please build")[0]  # libjxl's advice to those who made its plugin
+        raise Refused(f"damaged picture ({told or type(error).__name__})") from error
     if image.mode in _DEEP_MODES:
         raise Refused(f"{image.mode} pixels of more than 8 bits; save it with 8 bits a channel")
     return Picture(
@@ -208,18 +210,25 @@ def decode(data: bytes, paper: str = WHITE) -> Picture:
 
 def _check_header(data: bytes) -> str:
     """The format; it and the size are judged before a pixel is decoded."""
-    with Image.open(io.BytesIO(data), formats=tuple(SUFFIXES)) as file:
-        format, (width, height), frames = str(file.format), file.size, getattr(file, "n_frames", 1)
-    if format == "MPO":  # a phone's JPEG with a depth map or a second view behind it; the first picture counts
-        format, frames = "JPEG", 1
+    several = ""
+    if (format := format_of(data)) == "JXL" and format in readable():
+        width, height, animated = jxl_header(data)
+        several = "animated" if animated else ""
+    else:
+        with Image.open(io.BytesIO(data), formats=readable()) as file:
+            format, (width, height), frames = str(file.format), file.size, getattr(file, "n_frames", 1)
+        if format == "MPO":  # a phone's JPEG with a depth map or a second view behind it; the first picture counts
+            format = "JPEG"
+        elif frames > 1:
+            several = f"{frames} pictures in one file" if format == "HEIF" else f"animated ({frames} frames)"
     if width * height > MAX_PIXELS:
         raise Refused(f"{width}×{height} pixels; at most {MAX_PIXELS // 1_000_000} million are read")
     if min(width, height) < MIN_SIDE:
         raise Refused(f"{width}×{height} pixels; the shorter side needs {MIN_SIDE}")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise Refused(f"{width}×{height} pixels; cut it to at most {MAX_ASPECT:g} times as long as wide")
-    if frames > 1:
-        raise Refused(f"animated ({frames} frames); save the frame that you want")
+    if several:
+        raise Refused(f"{several}; save the one that you want")
     return format
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from onmodel.character import Character
 from onmodel.curate.findings import Finding, Fix
 from onmodel.curate.vocabulary import MARKS, Vocabulary, names_an_artist
+from onmodel.sample.suites import CUT_OFF
 
 FEWEST = 5  # pictures that say a value before its usual probability is known
 USUAL = 0.5  # what counts as seen before that
@@ -29,12 +30,13 @@ FUSED, SHARE, LIFT = 0.75, 0.5, 2.0
 
 @dataclass(frozen=True)
 class Labelled:
-    """A picture's name, tags and sentence; `weight` is how often an epoch shows it."""
+    """A picture's name, tags and sentence; `weight` is how often an epoch shows it; `strict` names what it must say."""
 
     name: str
     tags: Sequence[str]
     sentence: str = ""
     weight: float = 1.0
+    strict: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,16 @@ def audit_labels(
     spelt = [_spelt(picture, character, vocabulary) for picture in pictures]  # a slip is no missing label besides
     if sight is not None:
         found += _seen(spelt, character, vocabulary, sight)
+    judged = {(row.picture, row.subject) for row in found if row.kind in ("wrong label", "missing label")}
+    found += (row for row in _strictly(spelt, character, vocabulary, sight) if (row.picture, row.subject) not in judged)
     return [*found, *_whole(spelt, character, vocabulary, sight)]
 
 
 def _spelt(picture: Labelled, character: Character, vocabulary: Vocabulary) -> Labelled:
-    tags = (tag if character.trigger in tag else vocabulary.spelling(tag) or tag for tag in picture.tags)
+    tags = (
+        tag if character.trigger in tag else vocabulary.alias(tag) or vocabulary.spelling(tag) or tag
+        for tag in picture.tags
+    )  # fmt: skip
     return replace(picture, tags=tuple(tags))
 
 
@@ -120,6 +127,9 @@ def _form(picture: Labelled, character: Character, vocabulary: Vocabulary) -> It
             yield Finding("artist name", "error", picture.name, tag, "names an artist", fix)
         elif tag in MARKS:
             yield Finding("watermark", "warning", picture.name, tag, "its tags say so", Fix(aside=True))
+        elif trigger not in tag and (right := vocabulary.alias(tag)):
+            fix = Fix((tag,), () if right in tags else (right,), by="rule: alias")
+            yield Finding("alias", "warning", picture.name, tag, f"the list of aliases calls it {right!r}", fix)
         elif trigger not in tag and (right := vocabulary.spelling(tag)) and right != tag:
             fix = Fix((tag,), () if right in tags else (right,), by="rule: spelling")
             yield Finding("spelling", "warning", picture.name, tag, f"known as {right!r}", fix)
@@ -180,10 +190,8 @@ def _distance(a: str, b: str) -> int:
 
 def _sentence(picture: Labelled, vocabulary: Vocabulary) -> Iterator[Finding]:
     """A value in the sentence's words that excludes the tags' one."""
-    text = f" {' '.join(picture.sentence.lower().replace(',', ' ').replace('.', ' ').split())} "
     said = vocabulary.said(picture.tags)
-    for attribute, values in vocabulary.attributes.items():
-        told = [value for value, tag in values.items() if tag and f" {tag} " in text]
+    for attribute, told in vocabulary.told(picture.sentence).items():
         own = said.get(attribute, [])
         if len(told) == 1 and len(own) == 1 and told != own and vocabulary.exclusive(attribute):
             evidence = f"tags say {own[0]}, the sentence {told[0]}"
@@ -211,7 +219,8 @@ def _seen(
         missable = bool(np.mean([attribute in row for row in said]) >= MOSTLY)
         for i, (picture, row) in enumerate(zip(pictures, said, strict=True)):
             yield from _one_label(
-                picture, attribute, row.get(attribute, []), designed.get(attribute, []), missable,
+                picture, attribute, row.get(attribute, []), designed.get(attribute, []),
+                missable or attribute in picture.strict,
                 {value: float(sight.probabilities[i, at]) for value, at in known.items()}, sight.usual[attribute],
                 values,
             )  # fmt: skip
@@ -239,6 +248,28 @@ def _one_label(
     elif not own and missable and best not in designed:
         evidence = f"{best} is seen ({p[best]:.2f}) and not said"
         yield Finding("missing label", "warning", picture.name, attribute, evidence, Fix(add=(tags[best],), by=by))
+
+
+def _strictly(
+    pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None
+) -> Iterator[Finding]:
+    """What a picture must say and does not, though nothing is clearly seen; and what it says that is hardly seen."""
+    designed = vocabulary.said(character.tags)
+    for i, picture in enumerate(pictures):
+        said = vocabulary.said(picture.tags)
+        hidden = {name for framing in said.get("framing", ()) for name in CUT_OFF.get(framing, ())}
+        for attribute in (name for name in picture.strict if name not in hidden):
+            values, own = vocabulary.attributes[attribute], said.get(attribute, [])
+            if not own and attribute not in designed and all(values.values()):
+                evidence = "not said, and its subset must say it"
+                yield Finding("missing label", "warning", picture.name, attribute, evidence)
+            if sight is None or not sight.judges(attribute):
+                continue
+            for value in own:
+                p = sight.probability(i, values[value])
+                if p is not None and p < sight.usual[attribute][value] / 2:
+                    evidence = f"says {value}, which is hardly seen ({p:.2f})"
+                    yield Finding("doubtful label", "warning", picture.name, attribute, evidence)
 
 
 def log_odds(p: float) -> float:

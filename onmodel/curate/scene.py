@@ -79,6 +79,20 @@ def read_scene(picture: Path, notes: str, endpoint: Endpoint) -> Scene:
     raise ServiceError(f"picture: {picture.name}: no usable answer in {TIMES} tries ({why})")
 
 
+def scenes_in(folder: Path) -> dict[str, Scene]:
+    """The sheets of a folder by their files' names. Raises InputError where there is none, or one does not fit."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+            found[path.stem] = parse_scene(json.dumps({key: table[key] for key in Scene.model_fields if key in table}))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError("scenes", path, f"is no scene ({error}); write it with `onmodel dataset scene`") from error
+    if not found:
+        raise InputError("scenes", folder, "holds no scene; write some with `onmodel dataset scene`")
+    return found
+
+
 def parse_scene(answer: str) -> Scene:
     """The sheet in an answer, also from within a Markdown fence. Raises ValueError that says what does not fit."""
     text = re.sub(r"^```\w*\s*|\s*```$", "", answer.strip())

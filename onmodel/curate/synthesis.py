@@ -3,69 +3,35 @@ stays in their history. Everything that was generated is kept with its verdict; 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from onmodel.character import Character
 from onmodel.curate.audit import Audit
 from onmodel.curate.duplicates import find_links, group_links
+from onmodel.curate.ingest import decode
 from onmodel.curate.look import Looks, look
+from onmodel.curate.makers import Candidate, Maker
 from onmodel.curate.picking import Judged, alien_traits, hidden_traits, label, pick
 from onmodel.curate.provenance import GENERATED, model_of
 from onmodel.curate.sentences import sentence_of
 from onmodel.curate.workshop import Decision, Piece, Workshop, keep_models, piece_as_table
-from onmodel.errors import InputError
+from onmodel.errors import InputError, ServiceError
 from onmodel.evaluate.axes.base import References, Unavailable
 from onmodel.evaluate.axes.reproduction import threshold
 from onmodel.evaluate.features import Features
 from onmodel.evaluate.observers import Observers
-from onmodel.hashing import sha256_file, write_json
-from onmodel.ledger.lineage import Lineage, add
-from onmodel.models import header
-from onmodel.models.weights import read_metadata
+from onmodel.hashing import hash_json, sha256_file, write_json
 from onmodel.progress import Progress
 from onmodel.randomness import generator
-from onmodel.records import Model
-from onmodel.sample.pictures import Request, Sampling, render
-from onmodel.sample.suites import Prompt, noise_seed
-
-if TYPE_CHECKING:
-    from onmodel.models.family import Family
+from onmodel.sample.suites import Prompt
 
 HIDDEN = 2  # traits that a picture must lack: one may be covered, or missed by the tagger
 REFERENCES = 200  # pictures of the set that new ones are compared with
-
-
-@dataclass(frozen=True)
-class Maker:
-    """The model that makes pictures: a base, and a LoRA on it if there is one. `family` loads the base."""
-
-    family: "Callable[[], Family]"
-    base_name: str
-    base_sha256: str
-    lora: Model | None = None
-
-    @property
-    def sha256(self) -> str:
-        return self.lora.sha256 if self.lora else self.base_sha256
-
-    @property
-    def name(self) -> str:
-        return self.lora.name if self.lora else self.base_name
-
-    @property
-    def lineage(self) -> Lineage:
-        """Its history: what the LoRA's header tells, or the base alone."""
-        if self.lora is None:
-            return add([], "base", name=self.base_name, sha256=self.base_sha256)
-        from onmodel.models.lora import Lora  # torch
-
-        return header.imported(Lora({}, read_metadata(self.lora.path)), self.lora.sha256, self.lora.name)
 
 
 @dataclass(frozen=True)
@@ -80,46 +46,29 @@ class Made:
         return Counter(str(row["refused"]).partition(":")[0] for row in self.rows if row["refused"])
 
 
-def lora_at(path: Path) -> Model:
-    """A LoRA file, or the one in a release folder. Raises InputError when there is none, or more than one."""
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    if len(files) != 1 or not files[0].is_file():
-        raise InputError(
-            "lora", path, f"holds {len(files)} .safetensors; name one" if path.is_dir() else "no such file"
-        )
-    return Model(files[0].stem, files[0], sha256_file(files[0]))
-
-
 def synthesize(
     workshop: Workshop, audit: Audit, observers: Observers, character: Character, maker: Maker,
-    prompts: Sequence[Prompt], wanted: Mapping[str, Mapping[str, int]], tries: int, sampling: Sampling, subset: str,
-    rights: str, seed: int, progress: Progress, least: float | None = None,
+    prompts: Sequence[Prompt], wanted: Mapping[str, Mapping[str, int]], tries: int, subset: str, rights: str,
+    progress: Progress, least: float | None = None,
 ) -> Made:  # fmt: skip
-    """Generate `tries` pictures for each prompt, pick as many as there are prompts at most, and put them into `subset`,
-    as one step.
+    """Have `tries` pictures made for each prompt, pick as many as there are prompts at most, and put them into
+    `subset`, as one step.
 
-    Without a LoRA the character is described by her sheet's tags. `least` is the agreement with the set's pictures that
-    a new one needs, 0…1; without, what nine in ten of them reach among themselves. Raises InputError when the set has
-    too few pictures to tell the character by, or a prompt is refused.
+    `least` is the agreement with the set's pictures that a new one needs, 0…1; without, what nine in ten of them reach
+    among themselves. Raises InputError when the set has too few pictures to tell the character by, or a prompt is
+    refused; ServiceError when no picture can be made.
     """
     if observers.identity is None or observers.tagger is None:
         raise InputError("observers", "none", "name the folders: --tagger and --identity")
-    arm = "L" if maker.lora else "D"
     rounds = [(prompt, turn) for turn in range(tries) for prompt in prompts]
-    requests = [
-        Request(
-            prompt.text[arm],
-            prompt.negative,
-            noise_seed(f"synthesis/{seed}", f"{prompt.id} {prompt.text[arm]}", turn),
-            maker.lora,
-        )
-        for prompt, turn in rounds
-    ]
     room = workshop.folder / "synthesis"
-    with progress.task("make candidates", len(requests)) as task:
-        paths = render(maker.family, maker.base_sha256, requests, sampling, room / "pictures", task)
-    hashes = [sha256_file(path) for path in paths]
-    with progress.task("look at candidates", len(paths)) as task:
+    asked = maker.make(rounds, room / "pictures", progress)
+    made = [(one, one.path, sha256_file(one.path)) for one in asked if one.path]
+    if not made:
+        raise ServiceError(f"{maker.name}: none of {len(asked)} candidates could be made; the first: {asked[0].why}")
+    hashes = [sha256 for _, _, sha256 in made]
+    with progress.task("look at candidates", len(made)) as task:
+        paths = [path for _, path, _ in made]
         looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task)
     agreement, usual = _agreement(audit, observers, looks)
     needed = usual if least is None else least
@@ -130,7 +79,7 @@ def synthesize(
     known = {piece.sha256: piece.name for piece in workshop.pieces.values()}
     sight = None if audit.sight is None else audit.sight.over(looks.tags)
     judged = []
-    for i, (prompt, _) in enumerate(rounds):
+    for i, (one, _, _) in enumerate(made):
         why = (
             f"in the set already: {known[hashes[i]]}" if hashes[i] in known
             else f"repeat: of {repeats[i]}" if i in repeats
@@ -139,20 +88,20 @@ def synthesize(
             else f"another character: agreement {agreement[i]:.3f}, {needed:.3f} is needed" if agreement[i] < needed
             else ""
         )  # fmt: skip
-        said, values, unshown = label(prompt.asked, i, sight, audit.vocabulary, character)
+        said, values, unshown = label(one.prompt.asked, i, sight, audit.vocabulary, character)
         judged.append(Judged(said, values, unshown, float(agreement[i]), why))
     chosen = pick(judged, groups, wanted, len(prompts))
-    pieces = [
-        _piece(judged[i], rounds[i][0], requests[i], paths[i], hashes[i], maker, sampling, subset, rights, character)
-        for i in chosen
-    ]
+    pieces = [_piece(judged[i], *made[i], maker, subset, rights, character) for i in chosen]
     rows = [
-        {"file": path.relative_to(workshop.folder).as_posix(), "prompt": request.prompt, "seed": request.seed,
-         "asked": dict(prompt.asked), **asdict(one), "picked": i in chosen}
-        for i, ((prompt, _), request, path, one) in enumerate(zip(rounds, requests, paths, judged, strict=True))
+        {"file": path.relative_to(workshop.folder).as_posix(), **one.made, "asked": dict(one.prompt.asked),
+         **asdict(verdict), "picked": i in chosen}
+        for i, ((one, path, _), verdict) in enumerate(zip(made, judged, strict=True))
+    ] + [
+        {**one.made, "asked": dict(one.prompt.asked), "refused": f"not made: {one.why}", "picked": False}
+        for one in asked if one.path is None
     ]  # fmt: skip
     keep_models(workshop.folder, {maker.sha256: maker.lineage})
-    write_json(room / f"{subset}-{seed}-{len(workshop.journal)}.json", rows)
+    write_json(room / f"{subset}-{len(workshop.journal)}-{hash_json(hashes)[:8]}.json", rows)
     if pieces:
         workshop.decide([Decision(0, "add", f"synthesis {maker.name}", piece.name, piece=piece_as_table(piece))
                          for piece in pieces])  # fmt: skip
@@ -186,19 +135,14 @@ def _repeats(audit: Audit, looks: Looks, progress: Progress) -> tuple[dict[int, 
 
 
 def _piece(
-    judged: Judged, prompt: Prompt, request: Request, path: Path, sha256: str, maker: Maker, sampling: Sampling,
-    subset: str, rights: str, character: Character,
+    judged: Judged, candidate: Candidate, path: Path, sha256: str, maker: Maker, subset: str, rights: str,
+    character: Character,
 ) -> Piece:  # fmt: skip
-    with Image.open(path) as image:
-        width, height = image.size
-    facts = {
-        "model": maker.name, "base_sha256": maker.base_sha256, "prompt": request.prompt, "negative": request.negative,
-        "seed": request.seed, "steps": sampling.steps, "guidance": sampling.guidance, "shift": sampling.shift,
-        "weight": sampling.weight if maker.lora else 0.0, "agreement": round(judged.agreement, 4),
-        "asked_and_not_seen": ", ".join(judged.unshown),
-    }  # fmt: skip
+    picture = decode(path.read_bytes())
+    told = {"agreement": round(judged.agreement, 4), "asked_and_not_seen": ", ".join(judged.unshown)}
     sentence = sentence_of([said.tag for said in judged.tags], character)
     return Piece(
-        f"{subset}/{path.stem[:12]}", path.resolve(), sha256, width, height, subset, judged.tags, sentence,
-        f"{GENERATED}{maker.sha256}", rights, told="template", made=facts,
+        f"{subset}/{path.stem[:12]}", path.resolve(), sha256, picture.width, picture.height, subset, judged.tags,
+        sentence, f"{GENERATED}{maker.sha256}", rights, picture.paper, picture.profile, "template",
+        {**candidate.made, **told},
     )  # fmt: skip

@@ -1,11 +1,15 @@
-"""What tags mean: which attribute a tag gives a value to, which values exclude each other, and how tags are spelt."""
+"""What tags mean: which attribute a tag gives a value to, which values exclude each other, how they are spelt, and
+which stand for others."""
 
+import csv
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
+from onmodel.errors import InputError
 from onmodel.sample.suites import DANBOORU
 from onmodel.toon.attributes import VOCABULARY as TOON
 
@@ -26,10 +30,11 @@ def names_an_artist(tag: str) -> bool:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Attribute → value → tag, and every tag that may be said (`known`)."""
+    """Attribute → value → tag; every tag that may be said (`known`); alias → tag, the alias as `plain` writes it."""
 
     attributes: Mapping[str, Mapping[str, str]]
     known: Sequence[str] = field(default_factory=tuple)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def _values(self) -> dict[str, tuple[str, str]]:
@@ -48,31 +53,80 @@ class Vocabulary:
                 found[name].append(value)
         return found
 
+    def told(self, text: str) -> dict[str, list[str]]:
+        """Attribute → its values whose tags stand in a text."""
+        words = f" {' '.join(re.sub('[,.;:!?()]', ' ', text.lower()).split())} "
+        found = {
+            name: [value for value, tag in values.items() if tag and f" {tag} " in words]
+            for name, values in self.attributes.items()
+        }
+        return {name: values for name, values in found.items() if values}
+
     def exclusive(self, attribute: str) -> bool:
         return attribute not in _NOT_EXCLUSIVE
+
+    def alias(self, tag: str) -> str | None:
+        """The tag that an alias stands for, as a person's list has it; None for what is no alias."""
+        right = self.aliases.get(plain(tag))
+        return right if right != tag else None
 
     def spelling(self, tag: str) -> str | None:
         """The known tag that an unknown one stands for: another spelling, or a slip of the pen; else None."""
         if tag in self._spellings.values() or self.value(tag):
             return None
-        plain = _plain(tag)
-        if plain in self._spellings:
-            return self._spellings[plain]
-        near = difflib.get_close_matches(plain, self._spellings, n=1, cutoff=0.86)
+        if (word := plain(tag)) in self._spellings:
+            return self._spellings[word]
+        near = difflib.get_close_matches(word, self._spellings, n=1, cutoff=0.86)
         return self._spellings[near[0]] if near else None
 
     @cached_property
     def _spellings(self) -> dict[str, str]:
-        return {_plain(tag): tag for tag in (*self._values, *self.known)}
+        return {plain(tag): tag for tag in (*self._values, *self.known)}
 
 
-def _plain(tag: str) -> str:
+def plain(tag: str) -> str:
+    """A tag without what its spellings differ by: capitals, and what parts its words."""
     return re.sub(r"[\s_\-]+", " ", tag.lower()).strip()
 
 
-def vocabulary_for(tagger_tags: Sequence[str], sheet_tags: Sequence[str]) -> Vocabulary:
+def read_aliases(path: Path) -> dict[str, str]:
+    """Alias → tag of a CSV with a pair in each line, `alias,tag`, or of a tag list, `tag,category,count,"alias,alias"`.
+
+    Raises InputError that names the line which is neither.
+    """
+    found: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for i, row in enumerate(csv.reader(file), 1):
+                if row == ["alias", "tag"]:
+                    continue
+                if len(row) == 2:
+                    tag, aliases = row[1], row[:1]
+                elif len(row) == 4 and row[2].isdecimal():
+                    tag, aliases = row[0], row[3].split(",")
+                elif row:
+                    raise InputError("aliases", f"{path}, line {i}", "write alias,tag in each line")
+                else:
+                    continue
+                tag = tag.strip().replace("_", " ")
+                found |= {word: tag for word in map(plain, aliases) if word and tag}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError("aliases", path, f"cannot be read as a CSV in UTF-8 ({error})") from error
+    if not found:
+        raise InputError("aliases", path, "holds no pair alias,tag")
+    return found
+
+
+def attributes_known() -> list[str]:
+    """The attributes of any vocabulary."""
+    return [name for name in {**DANBOORU, **TOON} if name not in _COLOUR_WORDS]
+
+
+def vocabulary_for(
+    tagger_tags: Sequence[str], sheet_tags: Sequence[str], aliases: Mapping[str, str] | None = None
+) -> Vocabulary:
     """The toon world's words where the tagger knows them all, else Danbooru's; known: the tagger's and the sheet's."""
     toon = {name: values for name, values in TOON.items() if name not in _COLOUR_WORDS}
     every = {tag for values in toon.values() for tag in values.values() if tag}
     attributes = toon if not tagger_tags or every <= set(tagger_tags) else DANBOORU
-    return Vocabulary(attributes, tuple(dict.fromkeys((*tagger_tags, *sheet_tags))))
+    return Vocabulary(attributes, tuple(dict.fromkeys((*tagger_tags, *sheet_tags))), aliases or {})

@@ -5,6 +5,7 @@ WORK/pictures.json   what was read: files (which stay where they are), captions,
 WORK/journal.jsonl   decisions, one a line, only ever appended: who, what, why. Undoing is a line too.
 WORK/audit.json      the findings of the last audit
 WORK/models/          histories of the models that made some of the pictures
+WORK/aliases/         lists of tags that stand for others
 WORK/seen/            what observers saw in each picture, so that an audit after a change need not look again
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 from onmodel.curate.findings import Finding, finding_from
 from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError, StateError
-from onmodel.hashing import read_json, write_json
+from onmodel.hashing import hash_json, read_json, write_json
 from onmodel.ledger.lineage import Lineage
 
 FILE = "file"  # who said the tags that a caption file holds
@@ -65,8 +66,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Decision:
-    """A line of the journal. `do` is tag, sentence, keep, aside, repeats, add or undo; `step` numbers the commands that
-    were given. `piece` is a picture that comes to the set, as a table."""
+    """A line of the journal. `do` is tag, sentence, keep, aside, repeats, add, strict, aliases or undo; `step` numbers
+    the commands that were given. `piece` is a picture that comes to the set, as a table. strict: `subset` must say what
+    `add` names; `aliases` is the hash of the list that holds from here on."""
 
     step: int
     do: str
@@ -80,17 +82,23 @@ class Decision:
     undone: int = 0
     sentence: str = ""
     piece: Mapping[str, Any] = field(default_factory=dict)
+    aliases: str = ""
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """The state of a workshop folder; change it by `decide` and `undo`, which give the next state."""
+    """The state of a workshop folder; change it by `decide` and `undo`, which give the next state.
+
+    `strict`: subset → attributes that each picture of it must say; `aliases`: alias → tag, as vocabulary.py reads them.
+    """
 
     folder: Path
     pieces: Mapping[str, Piece]
     repeats: Mapping[str, int]
     refused: Sequence[Mapping[str, str]]
     journal: Sequence[Decision] = field(default_factory=tuple)
+    strict: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def models(self) -> dict[str, Lineage]:
@@ -151,16 +159,29 @@ def open_workshop(folder: Path) -> Workshop:
     except (KeyError, TypeError, ValueError) as error:
         raise StateError(folder, f"is damaged ({error})") from error
     gone = {row.undone for row in journal if row.do == "undo"}
+    strict: dict[str, tuple[str, ...]] = {}
+    aliases: Mapping[str, str] = {}
     for row in journal:
         if row.step in gone or row.do == "undo":
             continue
         if row.do == "repeats":
             repeats[row.subset] = row.repeats
+        elif row.do == "strict":
+            strict[row.subset] = row.add
+        elif row.do == "aliases":
+            aliases = read_json(folder / "aliases" / f"{row.aliases}.json")
         elif row.do == "add":
             pieces[row.picture] = _piece(row.piece)
         else:
             pieces[row.picture] = _after(pieces[row.picture], row)
-    return Workshop(folder, pieces, repeats, refused, journal)
+    return Workshop(folder, pieces, repeats, refused, journal, strict, aliases)
+
+
+def keep_aliases(folder: Path, aliases: Mapping[str, str], why: str) -> Decision:
+    """Write a list of aliases into a workshop; the decision that makes it hold. `why` says where it comes from."""
+    sha256 = hash_json(dict(aliases))
+    write_json(folder / "aliases" / f"{sha256}.json", aliases)
+    return Decision(0, "aliases", "person", why=why, aliases=sha256)
 
 
 def mending(finding: Finding) -> Decision | None:

@@ -7,8 +7,9 @@ import io
 from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, UnidentifiedImageError
 
+from onmodel.dataset.formats import readable, unreadable, upright
 from onmodel.errors import StateError
 
 WHITE = "#ffffff"
@@ -25,9 +26,12 @@ def open_picture(path: Path, paper: str = WHITE) -> Image.Image:
 def open_upright(path: Path) -> Image.Image:
     """A picture file turned upright, else as it is. Raises StateError naming the file when it cannot be read."""
     try:
-        with Image.open(path) as file:
-            return ImageOps.exif_transpose(file)
-    except (OSError, SyntaxError, ValueError) as error:
+        with Image.open(path, formats=readable()) as file:
+            return upright(file)
+    except UnidentifiedImageError as error:
+        with path.open("rb") as file:
+            raise StateError(path, f"is {unreadable(file.read(64))}") from error
+    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
         told = f"cannot be read as a picture ({error}); remove what lies there and run the same command again"
         raise StateError(path, told) from error
 

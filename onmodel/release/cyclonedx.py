@@ -12,7 +12,7 @@ from typing import Any
 from onmodel.ledger.lineage import Lineage, Node, ordered, title_of
 from onmodel.release.provenance import Provenance
 
-MODELS = frozenset({"base", "checkpoint", "checkpoints", "merge", "model", "weights", "release"})
+MODELS = frozenset({"base", "checkpoint", "checkpoints", "merge", "model", "service", "weights", "release"})
 DATA = frozenset({"dataset", "pictures"})
 
 

@@ -20,7 +20,7 @@ GROUND = ("character", "base", "recipe", "code", "environment")  # under everyth
 ORDER = ("weights", "checkpoint", "run", "merge", "model", "pictures", "dataset", "checkpoints", "selection",
          "evaluation")  # fmt: skip
 WORDS = {"run": "training", "dataset": "data set", "weights": "released weights", "pictures": "generated pictures",
-         "model": "file of others", "checkpoints": "all checkpoints"}  # fmt: skip
+         "model": "file of others", "service": "model behind an address", "checkpoints": "all checkpoints"}  # fmt: skip
 SHORT = 12
 
 
@@ -118,6 +118,8 @@ def _facts(lineage: Lineage, node: Node) -> Iterator[str]:
             yield f"tensors {node['payload_sha256'][:SHORT]}" if "payload_sha256" in node else "frozen"
         case "model":
             yield f"sha256 {node['sha256']}"
+        case "service":
+            yield node["address"]
         case "release":
             yield ", ".join(str(node[key]) for key in ("title", "date", "author", "license") if node.get(key))
 

@@ -71,18 +71,42 @@ def test_the_whole_way(work: Path) -> None:
         (("choose", "-c", SHEET, "-k", "61"), "not repeats of each other"),
         (("choose", "-c", SHEET, "-k", "3", "--at-least", "smile"), "write name=number"),
         (("choose", "-c", SHEET, "-k", "3", "--subset", "none"), "there are"),
+        (("labels", "--strict", "base"), "write subset=attribute"),
+        (("labels", "--strict", "none=pose"), "there are additional"),
+        (("labels", "--strict", "base=mood"), "there are expression"),
+        (("labels", "--aliases", "gone.csv"), "cannot be read as a CSV"),
         (("caption", "-c", SHEET, "--subset", "none"), "there are"),
         (("caption", "-c", SHEET, "--endpoint", "http://127.0.0.1:9/v1"), "model: missing"),
         (("synthesize", "-c", SHEET, "-n", "2", "--lora", "gone.safetensors"), "no such file"),
         (("synthesize", "-c", SHEET, "-n", "2", "--base", "dit=x"), "name --tagger and --identity"),
         (("synthesize", "-c", SHEET, "-n", "2", "--subset", "../x"), "name it as a folder"),
         (("synthesize", "-c", SHEET, "-n", "2", "--size", "100"), "multiples of 16"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--model", "brush"), "name --endpoint too"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--endpoint", "http://127.0.0.1:9/v1"), "model: missing"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--endpoint", "http://x/v1", "--steps", "9"), "steps: 9"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--scenes", "gone"), "holds no scene"),
     ],
 )
 def test_a_mistake_is_one_line(work: Path, words: tuple[object, ...], what: str) -> None:
     run = dataset(words[0], work, *words[1:])
     lines = [line for line in run.stderr.splitlines() if line.startswith("onmodel: ")]
     assert run.returncode == 2 and len(lines) == 1 and what in lines[0], run.stderr
+
+
+def test_labels_are_held_to_what_is_set(work: Path) -> None:
+    (work.parent / "aliases.csv").write_text("alias,tag\nsneer,smile\n")
+    assert dataset("labels", work).stdout == "no list of aliases\n"
+    set_ = dataset("labels", work, "--strict", "base=expression,background", "--aliases", work.parent / "aliases.csv")
+    assert set_.returncode == 0 and set_.stdout.startswith("base must say expression, background\n1 aliases\n")
+    assert dataset("decide", work, "base/0000", "--tags", "1girl, backgwa, sneer").returncode == 0
+    assert dataset("audit", work, "-c", SHEET).returncode == 0
+    audit = json.loads((work / "audit.json").read_text())
+    own = {(row["kind"], row["subject"]) for row in audit["findings"] if row["picture"] == "base/0000"}
+    assert audit["strict"] == {"base": ["expression", "background"]} and ("alias", "sneer") in own
+    assert {name for kind, name in own if kind == "missing label"} >= {"background"}
+    assert dataset("undo", work).returncode == 0 and dataset("undo", work).returncode == 0
+    assert dataset("labels", work).stdout == "no list of aliases\n"
+    assert dataset("audit", work, "-c", SHEET).returncode == 0
 
 
 def test_sentences_are_written_by_template_and_by_a_model(work: Path) -> None:
@@ -118,3 +142,18 @@ def test_holes_and_prompts_are_shown_first(work: Path) -> None:
     plan = json.loads(dataset(*words).stdout)
     assert sum(plan["wanted"]["expression"].values()) == 4 and set(plan["wanted"]["expression"]) <= {"sad", "angry"}
     assert plan["candidates"] == 16 and all("light blue hair" in prompt for prompt in plan["prompts"])
+
+
+def test_scenes_are_asked_of_an_endpoint(work: Path, tmp_path: Path) -> None:
+    scene = {"description": "She waves in a forest, with a smile.", "object": [
+        {"name": "tree", "description": "an old oak", "position": "left"}]}  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(scene | {"by": "eyes", "prompt": "x"}))
+    with serving(lambda n, question: (400, {}, '{"error": {"message": "not today"}}')) as server:
+        words = ("synthesize", work, "-c", SHEET, "-n", "2", "--tries", "1", "--scenes", tmp_path,
+                 "--endpoint", server.url, "--model", "brush")  # fmt: skip
+        plan = json.loads(dataset(*words, "--dry-run", "--json").stdout)
+        assert len(plan["prompts"]) == 2 and plan["prompts"][0].endswith("tree (left): an old oak.")
+        assert "light blue hair" in plan["prompts"][0] and not server.questions
+        run = dataset(*words)
+    assert run.returncode != 0 and "brush: none of 2 candidates could be made; the first: " in run.stderr
+    assert "not today" in run.stderr and len(server.questions) == 2

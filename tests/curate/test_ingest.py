@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_pictures import jxl_head
 from PIL import Image
 
 from onmodel.curate.ingest import MAX_PIXELS, Candidate, Refused, check, decode, folder_hash, scan_folder
+from onmodel.dataset.formats import SUFFIXES, readable
 from onmodel.errors import InputError
+
+readable()  # Pillow writes HEIC and JPEG XL from here on
 
 
 def encoded(format: str = "PNG", size: tuple[int, int] = (32, 24), mode: str = "RGB", **options: object) -> bytes:
@@ -56,7 +60,9 @@ GOOD = {
     "rgb.png": encoded(), "grey.png": encoded(mode="L"), "palette.png": encoded(mode="P"),
     "alpha.png": encoded(mode="RGBA"), "bits.png": encoded(mode="1"), "photo.jpg": encoded("JPEG"),
     "cmyk.jpg": encoded("JPEG", mode="CMYK"),
-    "web.webp": encoded("WEBP"), "new.avif": encoded("AVIF"), "wrong.jpg": encoded("WEBP"), "no_ending": encoded(),
+    "web.webp": encoded("WEBP"), "new.avif": encoded("AVIF"), "phone.heic": encoded("HEIF"),
+    "newer.jxl": encoded("JXL"), "clear.heic": encoded("HEIF", mode="RGBA"), "faint.jxl": encoded("JXL", mode="LA"),
+    "wrong.jpg": encoded("WEBP"), "no_ending": encoded(),
     "ねこ.png": encoded(),
     "sp ace;$(x).png": encoded(), "smallest.png": encoded(size=(16, 16)), "slim.png": encoded(size=(64, 16)),
 }  # fmt: skip
@@ -83,6 +89,14 @@ BAD = {
     "moving.webp": (animated("WEBP"), r"animated \(2 frames\)"),
     "moving.png": (animated("PNG"), r"animated \(2 frames\)"),
     "deep.png": (deep_grey(), "more than 8 bits"),
+    "several.heic": (animated("HEIF"), "2 pictures in one file"),
+    "piece.heic": (encoded("HEIF", size=(200, 200))[:3000], "damaged"),
+    "part.jxl": (encoded("JXL", size=(200, 200))[:3000], r"damaged picture \(Generic Error.\)"),
+    "stub.jxl": (b"\xff\x0a\x00", "header is cut off"),
+    "tower.jxl": (jxl_head(60_000, 60_000), "at most 64 million"),
+    "band.jxl": (jxl_head(1_000, 20), "at most 4 times"),
+    "walking.jxl": (jxl_head(64, 64, animated=True), "animated; save"),
+    "empty.heic": (b"\0\0\0\x18ftypheic" + b"\0" * 40, "not a PNG|damaged"),
 }
 
 
@@ -91,8 +105,7 @@ def test_good_pictures_enter(name: str) -> None:
     picture = decode(GOOD[name])
     assert picture.data == GOOD[name]
     assert (picture.width, picture.height) == picture.image.size
-    suffixes = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "AVIF": ".avif"}
-    assert picture.suffix == suffixes[str(Image.open(io.BytesIO(GOOD[name])).format)]
+    assert picture.suffix == SUFFIXES[str(Image.open(io.BytesIO(GOOD[name])).format)]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -103,7 +116,7 @@ def test_bad_pictures_are_refused_with_their_reason(name: str) -> None:
 
 
 def test_any_cut_or_flipped_picture_is_refused_or_read() -> None:
-    for format in ("PNG", "JPEG", "WEBP", "AVIF"):
+    for format in ("PNG", "JPEG", "WEBP", "AVIF", "HEIF", "JXL"):
         whole = encoded(format)
         rng = np.random.default_rng(1)
         for _ in range(150):

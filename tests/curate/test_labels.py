@@ -8,7 +8,8 @@ import pytest
 from onmodel.character import load_character
 from onmodel.curate.findings import Finding
 from onmodel.curate.labels import Labelled, Sight, audit_labels
-from onmodel.curate.vocabulary import names_an_artist, vocabulary_for
+from onmodel.curate.vocabulary import Vocabulary, names_an_artist, read_aliases, vocabulary_for
+from onmodel.errors import InputError
 from onmodel.toon.attributes import VOCABULARY
 from onmodel.toon.captions import ALL_TAGS
 
@@ -69,13 +70,14 @@ def test_other_tags_name_no_artist(tag: str) -> None:
     assert not names_an_artist(tag)
 
 
-def seen(faces: list[str], said: list[str], sure: float = 0.97) -> list[Finding]:
-    """An audit of pictures whose faces the tagger sees, and whose captions say another list of faces ("" for none)."""
+def seen(faces: list[str], said: list[str], sure: float = 0.97, strict: tuple[str, ...] = ()) -> list[Finding]:
+    """An audit of pictures whose faces the tagger sees ("" for none), and whose captions say another list of faces."""
     columns = list(VOCABULARY["expression"].values())
     p = np.full((len(faces), len(columns)), 0.02)
     for i, face in enumerate(faces):
-        p[i, columns.index(face)] = sure
-    rows = [Labelled(f"a/{i}", [tag for tag in ("1girl", "backgwa", face) if tag]) for i, face in enumerate(said)]
+        p[i, [columns.index(face)] if face else []] = sure
+    rows = [Labelled(f"a/{i}", [tag for tag in ("1girl", "backgwa", face) if tag], strict=strict)
+            for i, face in enumerate(said)]  # fmt: skip
     return audit_labels(rows, SHEET, WORDS, Sight.of(rows, columns, p, WORDS))
 
 
@@ -115,3 +117,58 @@ def test_what_always_comes_with_the_trigger_is_told() -> None:
     assert [(row.kind, row.subject) for row in fused] == [("fused with the trigger", "smile")]
     weighted = [Labelled("a/0", ["1girl", "backgwa", "smile"], weight=9), Labelled("b/0", ["1girl", "backgwa", "sad"])]
     assert [row.subject for row in audit_labels(weighted, SHEET, WORDS)] == ["smile"]
+
+
+def test_what_a_subset_must_say_is_asked_of_each_picture() -> None:
+    faces = ["smile", "sad", "angry"] * 5 + ["", ""]
+    said = [*faces[:6], *[""] * 10, "sad"]
+    assert not [row for row in seen(faces, said) if row.picture]  # few say it: elsewhere nothing is missing
+    missing = [row for row in seen(faces, said, strict=("expression", "background")) if row.kind == "missing label"]
+    unsaid = [row for row in missing if row.subject == "expression"]
+    assert len(unsaid) == 10 and [row.picture for row in unsaid if row.fix is None] == ["a/15"]
+    assert len(missing) == 10 + len(faces) and not any(row.fix for row in missing if row.subject == "background")
+    whole = seen(faces, ["smile", "sad", "angry"] * 5 + ["", "sad"], strict=("expression",))
+    assert {(row.kind, row.picture) for row in whole if row.picture} == {
+        ("missing label", "a/15"), ("doubtful label", "a/16"),
+    }  # fmt: skip
+
+
+def test_what_a_close_up_hides_or_the_design_says_need_not_be_said() -> None:
+    rows = [Labelled("a/0", ["1girl", "backgwa", "close-up"], strict=("pose", "hair_color", "ears", "framing"))]
+    assert not [row for row in audit_labels(rows, SHEET, WORDS) if row.picture]
+
+
+def test_aliases_of_a_list_become_their_tags(tmp_path: Path) -> None:
+    path = tmp_path / "aliases.csv"
+    path.write_text("alias,tag\nsneer,smile\nHand_On_Own_Hip,hand_on_hip\n", encoding="utf-8")
+    words = Vocabulary(WORDS.attributes, WORDS.known, read_aliases(path))
+    rows = [Labelled("a/0", ["1girl", "backgwa", "Sneer", "hand on own hip"])]
+    found = {row.subject: row for row in audit_labels(rows, SHEET, words) if row.picture}
+    assert {row.kind for row in found.values()} == {"alias"}
+    fix = found["hand on own hip"].fix
+    assert fix is not None and (fix.remove, fix.add, fix.by) == (
+        ("hand on own hip",), ("hand on hip",), "rule: alias",
+    )  # fmt: skip
+
+
+def test_a_tag_list_says_aliases_too(tmp_path: Path) -> None:
+    path = tmp_path / "tags.csv"
+    path.write_text('smile,0,5000,"sneer,smiling_face"\n1girl,0,9000,\n', encoding="utf-8")
+    assert read_aliases(path) == {"sneer": "smile", "smiling face": "smile"}
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("a,b\nc\n", "line 2"),
+        ("alias,tag\n", "no pair"),
+        ("x\n", "line 1"),
+        ("a,b\nc,d,e\n", "line 2"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_list_that_is_none_is_named(tmp_path: Path, text: str | None, what: str) -> None:
+    if text is not None:
+        (tmp_path / "aliases.csv").write_text(text)
+    with pytest.raises(InputError, match=what):
+        read_aliases(tmp_path / "aliases.csv")

@@ -1,20 +1,27 @@
 """Synthesis from holes to labelled pictures, with a model that obeys, one that draws others, and one that disobeys."""
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_server import serving
 from PIL import Image
 
 from onmodel.character import load_character
-from onmodel.curate import synthesis
+from onmodel.curate import makers, synthesis
 from onmodel.curate.audit import Audit, run_audit
+from onmodel.curate.endpoint import Endpoint
+from onmodel.curate.export import export
 from onmodel.curate.gather import gather
-from onmodel.curate.holes import even, prompts_for
+from onmodel.curate.holes import even, prompts_for, prompts_of_scenes
+from onmodel.curate.makers import Sampler, lora_at
+from onmodel.curate.painter import Painter
 from onmodel.curate.picking import Judged, pick
-from onmodel.curate.synthesis import Made, Maker, lora_at
+from onmodel.curate.provenance import read_known
+from onmodel.curate.synthesis import Made
 from onmodel.curate.workshop import Workshop, open_workshop
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import Observers, load_observers
@@ -75,14 +82,21 @@ def drawing(hand: Hand) -> Callable[..., list[Path]]:
 def synthesized(
     work: Workshop, observers: Observers, monkeypatch: pytest.MonkeyPatch, hand: Hand
 ) -> tuple[Audit, Made]:
-    monkeypatch.setattr(synthesis, "render", drawing(hand))
+    monkeypatch.setattr(makers, "render", drawing(hand))
+    sampling = Sampling(width=SIDE, height=SIDE)
+    return made_by(Sampler(lambda: pytest.fail("no base is needed"), "toon", "b" * 64, None, sampling), work, observers)
+
+
+def made_by(
+    maker: makers.Maker, work: Workshop, observers: Observers, scenes: dict[str, str] | None = None
+) -> tuple[Audit, Made]:
     audit = run_audit(work, CHARACTER, observers, Progress())
     targets = even(audit.vocabulary, CHARACTER.free)
     prompts, wanted = prompts_for(audit.coverage, audit.vocabulary, targets, CHARACTER, 8, 0)
-    maker = Maker(lambda: pytest.fail("no base is needed"), "toon", "b" * 64)
+    if scenes:
+        prompts = prompts_of_scenes(scenes, audit.vocabulary, CHARACTER, 8)
     made = synthesis.synthesize(
-        work, audit, observers, CHARACTER, maker, prompts, wanted, 2, Sampling(width=SIDE, height=SIDE), "new", "MIT",
-        0, Progress(),
+        work, audit, observers, CHARACTER, maker, prompts, wanted, 2, "new", "MIT", Progress()
     )  # fmt: skip
     return audit, made
 
@@ -104,7 +118,7 @@ def test_a_model_that_obeys_fills_the_holes(
         assert after.coverage[name].effective > before.coverage[name].effective, name
     assert after.taught["new"].own == len(made.pieces) and after.taught["base"].generated == 0
     assert [row.subject for row in after.findings if row.kind == "self-training"] == ["new"]
-    rows = json.loads(next((work.folder / "synthesis").glob("new-0-*.json")).read_text())
+    rows = json.loads(next((work.folder / "synthesis").glob("new-*.json")).read_text())
     assert len(rows) == 16 and sum(row["picked"] for row in rows) == len(made.pieces)
     assert len(work.undo()[0].kept) == 24
 
@@ -142,6 +156,37 @@ def test_what_the_set_has_already_is_no_new_picture(
     own = [Image.open(piece.path).resize((SIDE, SIDE)) for piece in work.kept if piece.width == piece.height]
     _, made = synthesized(work, observers, monkeypatch, lambda prompt, seed: own[seed % len(own)])
     assert not made.pieces and set(made.refusals) == {"repeat"}
+
+
+def test_pictures_of_a_service_are_picked_like_any(work: Workshop, observers: Observers, tmp_path: Path) -> None:
+    def paint(n: int, question: dict[str, Any]) -> bytes:
+        words = question["prompt"].replace(".", ",").lower()  # prose is read by its words
+        said = [tag for values in VOCABULARY.values() for tag in values.values() if tag and f" {tag}," in words]
+        buffer = io.BytesIO()
+        draw(obedient(", ".join(said), n), SIDE, SIDE).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    scenes = {
+        "wave": "A girl in a forest, waving, with a smile, in lineart.", "sea": "She is angry, at the beach, comic.",
+        "night": "A close-up, sad, under a night sky, flat color.",
+    }  # fmt: skip
+    with serving(paint) as server:
+        painter = Painter(Endpoint(server.url, "brush"), SIDE)
+        _, made = made_by(painter, work, observers, scenes)
+    assert len(server.questions) == 16 and {q["size"] for q in server.questions} == {f"{SIDE}x{SIDE}"}
+    assert all("light blue hair" in q["prompt"] and "backgwa" not in q["prompt"] for q in server.questions)
+    assert [row["asked"]["expression"] for row in made.rows[:3]] == ["smile", "angry", "sad"]
+    assert made.pieces and any(row["picked"] for row in made.rows)
+    piece = made.pieces[0]
+    assert piece.origin == f"generated:{painter.sha256}" and piece.made["model"] == "brush"
+    assert piece.made["address"] == server.url and piece.words[:2] == ["1girl", "backgwa"]
+    work = open_workshop(work.folder)
+    (node,) = work.models[painter.sha256].values()
+    assert (node["type"], node["name"]) == ("service", "brush")
+    after = run_audit(work, CHARACTER, observers, Progress())
+    assert after.taught["new"].generated == len(made.pieces) and after.taught["new"].own == 0  # no ancestor of hers
+    export(work, tmp_path / "out", False, Progress())
+    assert read_known(tmp_path / "out" / "new").models == work.models
 
 
 def test_picking_goes_where_something_is_wanted() -> None:

@@ -7,9 +7,11 @@ import pytest
 from made_profiles import ADOBE, grey_profile, primaries_d50, rgb_profile
 from PIL import Image, ImageCms, ImageOps
 
+from onmodel.dataset.formats import readable
 from onmodel.dataset.pixels import UNREADABLE, as_shown, open_picture, profile_of
 from onmodel.errors import StateError
 
+readable()  # Pillow writes HEIC and JPEG XL from here on
 SRGB = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 WIDE = rgb_profile("Wide", ADOBE, 2.2)
 COLOURS = [(200, 60, 40), (30, 180, 90), (20, 40, 220), (128, 128, 128), (0, 0, 0), (255, 255, 255), (90, 200, 210)]
@@ -34,7 +36,7 @@ def means(image: Image.Image) -> np.ndarray:
     return np.array([pixels[4:12, 16 * i + 4 : 16 * i + 12].mean((0, 1)) for i in range(len(COLOURS))])
 
 
-@pytest.mark.parametrize(("format", "most"), [("PNG", 1.5), ("JPEG", 4), ("WEBP", 6), ("AVIF", 4)])
+@pytest.mark.parametrize(("format", "most"), [("PNG", 1.5), ("JPEG", 4), ("WEBP", 6), ("AVIF", 4), ("HEIF", 4)])
 def test_colours_of_a_wide_profile_become_srgb(tmp_path: Path, format: str, most: float) -> None:
     path = tmp_path / "picture"
     options = {"lossless": True} if format == "WEBP" else {} if format == "PNG" else {"quality": 100}
@@ -101,8 +103,8 @@ def test_every_turn_of_a_camera_is_undone(tmp_path: Path, turn: int) -> None:
     held = upright.transpose(Image.Transpose(undo[turn])) if turn != 1 else upright
     exif = Image.Exif()
     exif[0x0112] = turn
-    for format in ("PNG", "JPEG", "WEBP", "AVIF"):
-        held.save(tmp_path / "turned", format, exif=exif, quality=95)
+    for format in ("PNG", "JPEG", "WEBP", "AVIF", "HEIF"):
+        held.save(tmp_path / "turned", format, exif=exif.tobytes(), quality=95)
         shown = open_picture(tmp_path / "turned")
         assert shown.size == (48, 32), format
         away = np.abs(np.asarray(shown, dtype=int) - np.asarray(upright, dtype=int))

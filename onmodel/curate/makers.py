@@ -1,0 +1,112 @@
+"""What makes pictures for a data set: a model on this machine. One behind an address is in painter.py."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from onmodel.errors import InputError
+from onmodel.hashing import sha256_file
+from onmodel.ledger.lineage import Lineage, add
+from onmodel.models import header
+from onmodel.models.weights import read_metadata
+from onmodel.progress import Progress
+from onmodel.records import Model
+from onmodel.sample.pictures import Request, Sampling, render
+from onmodel.sample.suites import Prompt, noise_seed
+
+if TYPE_CHECKING:
+    from onmodel.models.family import Family
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A picture that was asked for: its file, and what is known of how it was made, "prompt" at least. `path` is None
+    where there is none, and `why` says the reason."""
+
+    prompt: Prompt
+    path: Path | None
+    made: Mapping[str, Any]
+    why: str = ""
+
+
+class Maker(Protocol):
+    """`sha256` names the model in origins, `lineage` is its history."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def lineage(self) -> Lineage: ...
+
+    def words(self, prompt: Prompt) -> str:
+        """What it is asked."""
+
+    def make(self, rounds: Sequence[tuple[Prompt, int]], folder: Path, progress: Progress) -> list[Candidate]:
+        """A candidate for each prompt and turn, in order; `folder` keeps pictures, so that none is made again.
+
+        Raises InputError for a prompt that is refused.
+        """
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A base, and a LoRA on it if there is one. `family` loads the base; another `seed` gives other pictures."""
+
+    family: "Callable[[], Family]"
+    base_name: str
+    base_sha256: str
+    lora: Model | None
+    sampling: Sampling
+    seed: int = 0
+
+    @property
+    def sha256(self) -> str:
+        return self.lora.sha256 if self.lora else self.base_sha256
+
+    @property
+    def name(self) -> str:
+        return self.lora.name if self.lora else self.base_name
+
+    @property
+    def lineage(self) -> Lineage:
+        """What the LoRA's header tells, or the base alone."""
+        if self.lora is None:
+            return add([], "base", name=self.base_name, sha256=self.base_sha256)
+        from onmodel.models.lora import Lora  # torch
+
+        return header.imported(Lora({}, read_metadata(self.lora.path)), self.lora.sha256, self.lora.name)
+
+    def words(self, prompt: Prompt) -> str:
+        """By the trigger, which the LoRA knows; without a LoRA by the sheet's tags."""
+        return prompt.text["L" if self.lora else "D"]
+
+    def make(self, rounds: Sequence[tuple[Prompt, int]], folder: Path, progress: Progress) -> list[Candidate]:
+        requests = []
+        for prompt, turn in rounds:
+            seed = noise_seed(f"synthesis/{self.seed}", f"{prompt.id} {self.words(prompt)}", turn)
+            requests.append(Request(self.words(prompt), prompt.negative, seed, self.lora))
+        with progress.task("make candidates", len(requests)) as task:
+            paths = render(self.family, self.base_sha256, requests, self.sampling, folder, task)
+        how = {
+            "model": self.name, "base_sha256": self.base_sha256, "steps": self.sampling.steps,
+            "guidance": self.sampling.guidance, "shift": self.sampling.shift,
+            "weight": self.sampling.weight if self.lora else 0.0,
+        }  # fmt: skip
+        return [
+            Candidate(prompt, path, how | {"prompt": row.prompt, "negative": row.negative, "seed": row.seed})
+            for (prompt, _), row, path in zip(rounds, requests, paths, strict=True)
+        ]
+
+
+def lora_at(path: Path) -> Model:
+    """A LoRA file, or the one in a release folder. Raises InputError when there is none, or more than one."""
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if len(files) != 1 or not files[0].is_file():
+        raise InputError(
+            "lora", path, f"holds {len(files)} .safetensors; name one" if path.is_dir() else "no such file"
+        )
+    return Model(files[0].stem, files[0], sha256_file(files[0]))
