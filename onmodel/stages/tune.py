@@ -59,7 +59,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     looks: list[list[dict[str, Any]]] = []
 
     def measure(chosen: Sequence[Candidate], rung: Rung) -> list[dict[str, Any]]:
-        rows = _rows(replace(assessor, prompts=prompts[: rung.prompts], seeds=rung.seeds), chosen)
+        rows = evaluation_rows(replace(assessor, prompts=prompts[: rung.prompts], seeds=rung.seeds), chosen)
         looks.append([{"name": one.name, "model": one.model.name, "weight": one.weight, "axes": row["axes"]}
                       for one, row in zip(chosen, rows, strict=True)])  # fmt: skip
         return rows
@@ -84,7 +84,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     return context.commit("selection", add(parents, "selection", name=context.name, **facts))
 
 
-def _rows(assessor: Assessor, chosen: Sequence[Candidate]) -> list[dict[str, Any]]:
+def evaluation_rows(assessor: Assessor, chosen: Sequence[Candidate]) -> list[dict[str, Any]]:
     """Evaluation rows of candidates, in their order; each weight has a signature of its own."""
     rows: dict[str, dict[str, Any]] = {}
     for weight in dict.fromkeys(one.weight for one in chosen):
