@@ -7,10 +7,11 @@ suite "choose" and its further prompts. The truth is measured on prompts that no
 and confirm, under noise of its own: 44 × 11 pictures, five times the last look's 24 × 4. Pictures without the trigger,
 which the drift axis alone reads, are 44 × 2. The true set holds what the same rule cannot tell from the best there.
 
-Not everything is measured so long. The grid of all twenty is looked at with 12 × 2, then with 24 × 4, and the truth
-with 44 × 2 before 44 × 11; what lies more than MARGIN half widths behind the best goes no further, which is half more
-than the rule asks for. Every choice that is compared is measured to the end. Resumable: the same command goes on, and a
-run that is done stays in DIR/results. Prints the page, and as its last line JSON.
+Not everything is measured so long. All twenty are looked at with tune's 12 × 2, then in the truth with 44 × 2; what
+lies more than MARGIN half widths behind the best goes no further. Every choice that is compared is measured to the end.
+When all runs have their truth, the whole grid is looked at with 24 × 4, as a tuning without halving would (but for what
+12 × 2 told apart). Resumable: the same command goes on, and what is done stays in DIR/results. Prints the page, and as
+its last line JSON.
 """
 
 import argparse
@@ -19,7 +20,8 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from scipy.stats import binomtest
 
 from onmodel import pipeline
 from onmodel.evaluate.assess import Assessor, Looked, load_references
-from onmodel.evaluate.halving import RUNGS, Candidate, candidates
+from onmodel.evaluate.halving import RUNGS, Candidate, Rung, candidates
 from onmodel.evaluate.observers import load_observers
 from onmodel.evaluate.selection import Wishes, behind, select
 from onmodel.hashing import read_json, write_json
@@ -50,7 +52,7 @@ SAMPLING = Sampling(steps=8, guidance=2.0)
 SHOWN = 80  # pictures of her in an epoch
 TRUTH = (2, 11)  # seeds of the first look at the truth, and of the whole
 FEW = 2  # seeds of its pictures without the trigger
-MARGIN = 1.5  # half widths behind the best at which a candidate is surely not among the best
+MARGIN = 1.25  # half widths behind the best; beyond 1 the rule tells them apart
 CANDIDATES = 5 * len(WEIGHTS)
 WAYS = {"tune": "tune", "grid": "whole grid, 24 × 4", "last": "last checkpoint × 1", "loss": "lowest held-out loss × 1"}
 CLEAN = Faults()
@@ -108,12 +110,17 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="a page with <!-- bench-selection --> and <!-- end -->")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for number, name in enumerate(RUNS):
-        kept = args.folder / "results" / f"{name}.json"
-        if name in args.runs and not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_json(kept, measured(name, number + 1, args.folder))
-    results = {name: read_json(args.folder / "results" / f"{name}.json") for name in args.runs}
+    kept = {name: args.folder / "results" / f"{name}.json" for name in args.runs}
+    for name, path in kept.items():
+        if not path.exists():
+            with opened(name, args.folder) as lab:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(path, tuned(lab))
+    for name, path in kept.items():
+        if "grid" not in (result := read_json(path)):
+            with opened(name, args.folder) as lab:
+                write_json(path, with_grid(lab, result))
+    results = {name: read_json(path) for name, path in kept.items()}
     text = page(results)
     print(text)
     if args.write:
@@ -123,54 +130,88 @@ def main() -> None:
     print(json.dumps(summary(results)))
 
 
-def measured(name: str, seed: int, folder: Path) -> dict[str, Any]:
-    """Train, tune, and find out what was true."""
-    started = time.process_time()
+@dataclass(frozen=True)
+class Lab:
+    """A run that is trained and tuned, and what all looks at it have in common."""
 
-    def say(what: str) -> None:
-        print(f"{name}: {what} after {time.process_time() - started:.0f} CPU s", file=sys.stderr, flush=True)
+    name: str
+    recipe: Recipe
+    artifacts: Mapping[str, Artifact]
+    common: Mapping[str, Any]
 
-    write_pictures(name, seed, folder / "pictures" / name)
-    recipe_path = folder / f"{name}.toml"
-    recipe_path.write_text(recipe_text(name, seed))
-    recipe, project = load_recipe(recipe_path), Project(folder / "project")
+    @property
+    def grid(self) -> list[Candidate]:
+        return candidates(read_models(self.artifacts["trained"]), WEIGHTS)
+
+    def choosing(self, looked: Sequence[Candidate], rung: Rung) -> list[dict[str, Any]]:
+        """Rows of a look as tune's."""
+        prompts = wide_suite(self.recipe.character, self.common["vocabulary"])[: rung.prompts]
+        return self._rows(Assessor(suite="choose", prompts=prompts, seeds=rung.seeds, **self.common), looked)
+
+    def truth(self, looked: Sequence[Candidate], seeds: int) -> list[dict[str, Any]]:
+        """Rows on the prompts of suites check and confirm."""
+        prompts = fresh_prompts(self.recipe)
+        return self._rows(FewWithout(suite="truth", prompts=prompts, seeds=seeds, **self.common), looked)
+
+    def running(self, looked: Sequence[Candidate], rows: Sequence[Mapping[str, Any]]) -> list[Candidate]:
+        """Those that may still be among the best."""
+        gaps, halves = behind(rows, self.recipe.seed)
+        return [one for one, gap, half in zip(looked, gaps, halves, strict=True) if gap <= MARGIN * half]
+
+    def among(self, looked: Sequence[Candidate], names: Collection[str]) -> list[Candidate]:
+        """The candidates looked at and those of these names, in the grid's order."""
+        return [one for one in self.grid if one in looked or one.name in names]
+
+    def _rows(self, assessor: Assessor, looked: Sequence[Candidate]) -> list[dict[str, Any]]:
+        rows = [slim(row) for row in evaluation_rows(assessor, looked)]
+        look = f"{assessor.suite}: {len(looked)} at {len(assessor.prompts)} × {assessor.seeds}"
+        print(f"{self.name}: {look} after {time.process_time():.0f} CPU s", file=sys.stderr, flush=True)
+        return rows
+
+
+@contextmanager
+def opened(name: str, folder: Path) -> Iterator[Lab]:
+    """Train and tune what is not yet."""
+    write_pictures(name, folder / "pictures" / name)
+    path = folder / f"{name}.toml"
+    path.write_text(recipe_text(name))
+    recipe, project = load_recipe(path), Project(folder / "project")
     with project.writing(), Progress() as progress:
-        done = pipeline.run(recipe, project, progress).artifacts
-        say("trained and tuned")
-        tuned = read_json(done["tuned"].path / "selection.json")
-        models = read_models(done["trained"])
-        steps = [json.loads(line) for line in (done["trained"].path / "metrics.jsonl").read_text().splitlines()]
-        choices = {"tune": tuned["chosen"][0], **naive(models, steps)}
-        common = assessing(recipe, project, done["references"], progress)
-
-        alive = candidates(models, WEIGHTS)
-        for rung in (RUNGS[0], RUNGS[-1]):
-            prompts = wide_suite(recipe.character, vocabulary_of("toon"))[: rung.prompts]
-            grid = evaluation_rows(Assessor(suite="choose", prompts=prompts, seeds=rung.seeds, **common), alive)
-            say(f"grid: {len(alive)} at {rung.prompts} × {rung.seeds}")
-            alive = running(alive, grid, recipe.seed)
-        whole = select(grid, Wishes(), recipe.seed)
-        choices["grid"] = whole.chosen[0]
-
-        prompts = fresh_prompts(recipe)
-        named = [one for one in candidates(models, WEIGHTS) if one.name in choices.values()]
-        for seeds in TRUTH:
-            alive += [one for one in named if one not in alive]
-            truth = evaluation_rows(FewWithout(suite="truth", prompts=prompts, seeds=seeds, **common), alive)
-            say(f"truth: {len(alive)} at {len(prompts)} × {seeds}")
-            alive = running(alive, truth, recipe.seed)
-    return {
-        "seed": seed, "choices": choices, "rounds": tuned["rounds"],
-        "close": tuned["too_close_to_call"], "grid_close": whole.too_close_to_call, "share": share(tuned["rounds"]),
-        "grid": [slim(row) for row in grid], "truth": [slim(row) for row in truth],
-        "cpu_seconds": round(time.process_time() - started),
-    }  # fmt: skip
+        artifacts = pipeline.run(recipe, project, progress).artifacts
+        yield Lab(name, recipe, artifacts, assessing(recipe, project, artifacts["references"], progress))
 
 
-def write_pictures(name: str, seed: int, folder: Path) -> None:
+def tuned(lab: Lab) -> dict[str, Any]:
+    """What tune chose, and what was true."""
+    chosen = read_json(lab.artifacts["tuned"].path / "selection.json")
+    steps = [json.loads(line) for line in (lab.artifacts["trained"].path / "metrics.jsonl").read_text().splitlines()]
+    choices = {"tune": chosen["chosen"][0], **naive(read_models(lab.artifacts["trained"]), steps)}
+    alive = lab.running(lab.grid, lab.choosing(lab.grid, RUNGS[0]))
+    for seeds in TRUTH:
+        looked = lab.among(alive, choices.values())
+        rows = lab.truth(looked, seeds)
+        alive = lab.running(looked, rows)
+    return {"seed": lab.recipe.seed, "choices": choices, "close": chosen["too_close_to_call"],
+            "share": share(chosen["rounds"]), "rounds": chosen["rounds"], "truth": rows}  # fmt: skip
+
+
+def with_grid(lab: Lab, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with the choice of the whole grid, which the truth may not have held yet."""
+    alive = lab.running(lab.grid, lab.choosing(lab.grid, RUNGS[0]))
+    rows = lab.choosing(alive, RUNGS[-1])
+    whole = select(rows, Wishes(), lab.recipe.seed)
+    choices = {**result["choices"], "grid": whole.chosen[0]}
+    names = {row["name"] for row in result["truth"]}
+    truth = (
+        result["truth"] if choices["grid"] in names else lab.truth(lab.among([], names | {choices["grid"]}), TRUTH[-1])
+    )
+    return {**result, "choices": choices, "grid_close": whole.too_close_to_call, "grid": rows, "truth": truth}
+
+
+def write_pictures(name: str, folder: Path) -> None:
     """NNN.png and NNN.txt, as a person's folder."""
     run = RUNS[name]
-    spec = SetSpec(name, run.count, "truth", 1000 + seed, {**BALANCED, **run.shares}, run.faults)
+    spec = SetSpec(name, run.count, "truth", 1000 + seed_of(name), {**BALANCED, **run.shares}, run.faults)
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(spec.count):
         image, _, caption, _ = draw_item(spec, i, BUCKETS[i % len(BUCKETS)])
@@ -178,7 +219,7 @@ def write_pictures(name: str, seed: int, folder: Path) -> None:
         (folder / f"{i:03d}.txt").write_text(caption + "\n")
 
 
-def recipe_text(name: str, seed: int) -> str:
+def recipe_text(name: str) -> str:
     """A training with held-out pictures and five checkpoints, and the tuning of them."""
     run = RUNS[name]
     data = [f'{{ subset = "her", repeats = {round(SHOWN / run.count)} }}']
@@ -188,7 +229,7 @@ def recipe_text(name: str, seed: int) -> str:
 name = "selection-truth-{name}"
 character = "toon:backgwa"
 base = "toon"
-seed = {seed}
+seed = {seed_of(name)}
 date = "2026-11-22"
 threads = 1
 
@@ -227,6 +268,10 @@ references = "references"
 """
 
 
+def seed_of(name: str) -> int:
+    return list(RUNS).index(name) + 1
+
+
 def assessing(recipe: Recipe, project: Project, references: Artifact, progress: Progress) -> dict[str, Any]:
     """What every look has in common: the base, her sheet, who looks, and where pictures are kept."""
     family, base_sha256 = pipeline.base_of(recipe, progress)
@@ -259,12 +304,6 @@ def naive(models: Sequence[Model], steps: Sequence[Mapping[str, Any]]) -> dict[s
     return {name: Candidate(model, 1.0).name for name, model in (("last", models[-1]), ("loss", best))}
 
 
-def running(looked: Sequence[Candidate], rows: Sequence[Mapping[str, Any]], seed: int) -> list[Candidate]:
-    """Those that may still be among the best."""
-    gaps, halves = behind(rows, seed)
-    return [one for one, gap, half in zip(looked, gaps, halves, strict=True) if gap <= MARGIN * half]
-
-
 def share(rounds: Sequence[Mapping[str, Any]]) -> float:
     """Pictures that a tuning made of its candidates, of those that the whole grid would take."""
     size = {name: one["rung"]["prompts"] * one["rung"]["seeds"] for one in rounds for name in one["looked"]}
@@ -280,63 +319,69 @@ def slim(row: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Found:
-    """A run's truth: the names that are as good as the best, and how far behind it each choice lies, in faults."""
+    """A run's truth: the names that are as good as the best, and of each way of choosing whether it took one of them
+    and by how many faults its choice is behind the best."""
 
     best: str
     alike: list[str]
+    hit: dict[str, bool]
     regret: dict[str, float]
-
-    def hit(self, choices: Mapping[str, str], who: str) -> bool:
-        return choices[who] in self.alike
 
 
 def found(result: Mapping[str, Any]) -> Found:
     """The truth by the rule of selection, from the rows that were measured to the end."""
-    rows = result["truth"]
+    rows, choices = result["truth"], result["choices"]
     names = [row["name"] for row in rows]
     gaps = dict(zip(names, behind(rows, result["seed"])[0].tolist(), strict=True))
     alike = select(rows, Wishes(), result["seed"]).alike
-    return Found(min(names, key=gaps.__getitem__), alike, {who: gaps[name] for who, name in result["choices"].items()})
+    hit = {who: name in alike for who, name in choices.items()}
+    return Found(min(names, key=gaps.__getitem__), alike, hit, {who: gaps[name] for who, name in choices.items()})
 
 
 def summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Over the runs: how often each way of choosing hits the true set, with Wilson's interval, and its mean regret."""
-    truths = {name: found(result) for name, result in results.items()}
-    told: dict[str, Any] = {"runs": len(results), "share": float(np.mean([row["share"] for row in results.values()]))}
+    """Over the runs: how often each way of choosing hits the true set, with Wilson's interval, and its mean regret.
+
+    `lot` is the share of the candidates that are in a true set, `close` the runs that tune called too close.
+    """
+    truths = [found(result) for result in results.values()]
+    told: dict[str, Any] = {
+        "runs": len(truths),
+        "share": float(np.mean([result["share"] for result in results.values()])),
+        "lot": float(np.mean([len(truth.alike) / CANDIDATES for truth in truths])),
+        "close": sum(result["close"] for result in results.values()),
+    }
     for who in WAYS:
-        hits = sum(truths[name].hit(result["choices"], who) for name, result in results.items())
-        interval = binomtest(hits, len(results)).proportion_ci(method="wilson")
-        regret = [truth.regret[who] for truth in truths.values()]
-        told[who] = {"hits": hits, "low": float(interval.low), "high": float(interval.high),
-                     "regret": float(np.mean(regret)), "worst": max(regret)}  # fmt: skip
-    told["lot"] = float(np.mean([len(truth.alike) for truth in truths.values()])) / CANDIDATES
-    told["close"] = sum(row["close"] for row in results.values())
+        known = [truth for truth in truths if who in truth.hit]  # the grid comes last
+        if known:
+            hits, regret = sum(truth.hit[who] for truth in known), [truth.regret[who] for truth in known]
+            interval = binomtest(hits, len(known)).proportion_ci(method="wilson")
+            told[who] = {"hits": hits, "of": len(known), "low": float(interval.low), "high": float(interval.high),
+                         "regret": float(np.mean(regret)), "worst": max(regret)}  # fmt: skip
     return told
 
 
 def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     """A row for each run, and what they say together."""
     told = summary(results)
-    lines = [
-        f"| training | tune chose | truly the best | true set, of {CANDIDATES} | pictures | "
-        + " | ".join(WAYS.values())
-        + " |",
-        "|---|---|---|---|---|" + "---|" * len(WAYS),
-    ]
+    ways = {who: words for who, words in WAYS.items() if who in told}
+    heads = ["training", "tune chose", "truly the best", "true set", *ways.values()]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, result in results.items():
-        truth, choices = found(result), result["choices"]
-        cells = [f"{'yes' if truth.hit(choices, who) else '**no**'}, {truth.regret[who]:.3f}" for who in WAYS]
-        close = " (too close to call)" if result["close"] else ""
-        lines.append(
-            f"| {RUNS[name].words} | {short(choices['tune'])}{close} | {short(truth.best)} | {len(truth.alike)} | "
-            f"{result['share']:.1%} | {' | '.join(cells)} |"
-        )
-    lines += ["", "| way | in the true set | Wilson 95 % | mean regret | worst |", "|---|---|---|---|---|"]
-    for who, words in WAYS.items():
-        row = told[who]
-        lines.append(f"| {words} | {row['hits']} of {told['runs']} | {row['low']:.0%} to {row['high']:.0%} | "
-                     f"{row['regret']:.3f} | {row['worst']:.3f} |")  # fmt: skip
-    lines += ["", f"A candidate drawn by lot would be in the true set in {told['lot']:.0%} of the runs."]
+        truth, chosen = found(result), result["choices"]["tune"]
+        row = [RUNS[name].words, short(chosen), short(truth.best), f"{len(truth.alike)} of {CANDIDATES}"]
+        row[1] += ", too close to call" if result["close"] else ""
+        row += [f"{'yes' if truth.hit[who] else '**no**'}, {truth.regret[who]:.3f}" if who in truth.hit else "–"
+                for who in ways]  # fmt: skip
+        lines.append(f"| {' | '.join(row)} |")
+    lines += ["", "| choice | in the true set | Wilson 95 % | mean regret | worst |", "|---|---|---|---|---|"]
+    for who, words in ways.items():
+        one = told[who]
+        lines.append(f"| {words} | {one['hits']} of {one['of']} | {one['low']:.0%} to {one['high']:.0%} | "
+                     f"{one['regret']:.3f} | {one['worst']:.3f} |")  # fmt: skip
+    said = (
+        f"`tune` made {told['share']:.1%} of the grid's pictures; too close to call: {told['close']} of {told['runs']}."
+    )
+    lines += ["", f"{said} A candidate drawn by lot would be in the true set in {told['lot']:.0%} of the runs."]
     return "\n".join(lines)
 
 
