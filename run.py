@@ -12,6 +12,7 @@ python run.py bench-curate   20,000 pictures read, hashed, tagged and compared
 python run.py bench-audit    a heap with planted faults: which does the audit find?
 python run.py bench-faults   faults planted in training sets: does the axis of each see them?
 python run.py bench-mended   does a LoRA on the mended heap beat one on the heap as it was found?
+python run.py bench-selection   is what tune chooses among the truly best, and for how many pictures?
 python run.py bench-judge   do a blind judge's intervals cover the truth?
 python run.py bench-statistics  do 95 % intervals cover 95 %, and do twins stay alike?
 """
@@ -39,6 +40,7 @@ TASKS = {
     "bench-audit": [["benchmarks/audit_faults.py"]],
     "bench-faults": [["benchmarks/trained_faults.py"]],
     "bench-mended": [["benchmarks/mended.py"]],
+    "bench-selection": [["benchmarks/selection_truth.py"]],
     "bench-judge": [["benchmarks/simulated_judges.py"]],
     "bench-statistics": [["benchmarks/simulated_evaluations.py"]],
     "check": [["-m", "ruff", "format", "--check", "."], ["-m", "ruff", "check", "."], ["-m", "mypy"]],

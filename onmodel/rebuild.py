@@ -202,9 +202,11 @@ def _flat(node: Node) -> dict[str, str]:
 
 
 def _is_product(own: Lineage, id: str, stage: str) -> bool:
-    """Whether a node is one of the checkpoints that a training left, or the merge that a search made."""
-    kinds = {"run": "checkpoint", "search": "merge"}
-    return own[id]["type"] == kinds.get(own[stage]["type"]) and stage in own[id]["used"]
+    """Whether a node is one of the checkpoints that a training left, or the merge that a search or a tuning made."""
+    kinds = {"run": "checkpoint", "search": "merge", "selection": "merge"}
+    node, maker = own[id], own[stage]
+    named = node.get("name", maker["name"]) == maker["name"]  # a merge of what was chosen has its own
+    return node["type"] == kinds.get(maker["type"]) and stage in node["used"] and named
 
 
 def _first_difference(wanted: Lineage, made: Lineage) -> str | None:

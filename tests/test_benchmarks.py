@@ -4,15 +4,19 @@ import importlib.util
 import io
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
 from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.halving import RUNGS, candidates, most_looks
 from onmodel.pipeline import TOON_RATES, make_plan
 from onmodel.recipe import load_recipe
+from onmodel.records import Model
 
 
 def load(name: str) -> ModuleType:
@@ -73,6 +77,56 @@ def test_mended_writes_a_recipe_whose_plan_is_what_it_estimated(tmp_path: Path) 
     seconds = TOON_RATES["step"] * 2 * steps[mended.MENDED].steps + TOON_RATES["picture"] * steps["evaluated"].pictures
     heap = 20 / mended.KEPT
     assert mended.estimate(round(heap), 3, "choose") == pytest.approx(heap * mended.AUDIT + 2 * seconds, rel=0.05)
+
+
+def test_selection_truth_says_which_choices_are_as_good_as_the_best_and_how_far_behind_they_are() -> None:
+    truth = load("selection_truth")
+    spread = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+
+    def row(epoch: int, shift: float, wobble: float = 0.0) -> dict[str, Any]:
+        values = {f"p{i}": 0.1 + shift + 0.2 * x + wobble * (-1) ** i for i, x in enumerate(spread)}
+        axes = {id: {"value": sum(values.values()) / len(values) if id == "design" else None} for id in AXES}
+        return {"name": f"trained@{epoch} × 1", "epoch": epoch, "axes": axes, "per_prompt": {"design": values}}
+
+    run = {
+        "seed": 1, "close": True, "share": 0.225, "truth": [row(8, 0.01, wobble=0.05), row(16, 0.0), row(24, 0.2)],
+        "choices": {"tune": "trained@8 × 1", "last": "trained@24 × 1", "loss": "trained@16 × 1"},
+    }  # fmt: skip
+    seen = truth.found(run)
+    assert seen.best == "trained@16 × 1" and seen.alike == ["trained@8 × 1", "trained@16 × 1"]
+    assert seen.hit == {"tune": True, "last": False, "loss": True} and seen.regret["loss"] == 0
+    assert seen.regret["last"] == pytest.approx(0.2 / AXES["design"][0].fault)
+    told = truth.summary({"plain": run, "few": run})
+    assert (told["tune"]["hits"], told["tune"]["of"], told["last"]["hits"], told["lot"]) == (2, 2, 0, 0.1)
+    assert told["tune"]["low"] == pytest.approx(2 / (2 + 1.96**2), abs=1e-3) and "grid" not in told
+    assert "| 40 pictures, clean | 8 × 1, too close to call | 16 × 1 | 2 of 20 |" in truth.page({"plain": run})
+
+
+def test_selection_truth_counts_pictures_and_knows_the_naive_choices(tmp_path: Path) -> None:
+    truth = load("selection_truth")
+    models = [Model(f"trained@{epoch}", tmp_path, "", epoch) for epoch in (8, 16, 24, 32, 40)]
+    grid = candidates(models, truth.WEIGHTS)
+    looked = [grid[::4], grid[4:12], grid[4:7], grid[4:6]]
+    rounds = [{"rung": asdict(rung), "looked": [one.name for one in names],
+               "measured": [{"model": one.model.name} for one in names]}
+              for rung, names in zip(RUNGS, looked, strict=True)]  # fmt: skip
+    assert truth.share(rounds) == pytest.approx(most_looks(5, 4) / (20 * 96)) and truth.share(rounds) <= 0.25
+    steps = [
+        {"epoch": epoch, "heldout": loss} for epoch, loss in zip((8, 16, 24, 32, 40), (5, 3, 4, 6, 7), strict=True)
+    ]
+    assert truth.naive(models, [{"epoch": 1}, *steps]) == {"last": "trained@40 × 1", "loss": "trained@16 × 1"}
+
+
+def test_selection_truth_trains_what_it_says(tmp_path: Path) -> None:
+    truth = load("selection_truth")
+    for name, run in truth.RUNS.items():
+        path = tmp_path / f"{name}.toml"
+        path.write_text(truth.recipe_text(name))
+        truth.write_pictures(name, tmp_path / "pictures" / name)
+        recipe = load_recipe(path)
+        plans = {step.name: step.plan for step in make_plan(recipe)}
+        assert plans["trained"].models == 5 and plans["data"].counts["her"] == run.count
+        assert len({prompt.id for prompt in truth.fresh_prompts(recipe)}) == 44
 
 
 def test_pipeline_and_onmodel_make_the_same_pictures(tiny_anima: Path) -> None:

@@ -57,9 +57,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen names, best first, and why."""
+    """The chosen names, best first, and why. `alike`: those that cannot be told from the best, when one is chosen."""
 
     chosen: list[str]
+    alike: list[str]
     too_close_to_call: bool
     constraints_met: bool
     axes: list[str]
@@ -118,7 +119,16 @@ def select(rows: Sequence[Mapping[str, Any]], wishes: Wishes, seed: int) -> Sele
         for m, row in enumerate(rows)
     ]  # fmt: skip
     met = bool(max(violation[chosen]) == 0)
-    return Selection([rows[m]["name"] for m in chosen], close, met, [axis.id for axis in table.axes], verdicts)
+    names, as_good = ([rows[m]["name"] for m in among] for among in (chosen, alike))
+    return Selection(names, as_good, close, met, [axis.id for axis in table.axes], verdicts)
+
+
+def behind(rows: Sequence[Mapping[str, Any]], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Faults by which each row [M] is more biased than the least biased, and half of that gap's 95 % interval [M]."""
+    table = _table(rows, seed)
+    best = int(table.bias()[0].argmin())
+    gaps = [_gap(table, m, best) for m in range(len(rows))]
+    return np.array([gap for gap, _ in gaps]), np.array([half for _, half in gaps])
 
 
 def objective(rows: Sequence[Mapping[str, Any]], wishes: Wishes) -> np.ndarray:
@@ -202,10 +212,16 @@ def _violations(row: Mapping[str, Any], wishes: Wishes) -> list[tuple[float, str
     return found
 
 
+def _gap(table: _Table, m: int, other: int) -> tuple[float, float]:
+    """By how much m's bias lies above the other's, and half of the interval of that paired difference."""
+    bias, resampled = table.bias()
+    return float(bias[m] - bias[other]), float(table.half_width(resampled[:, m] - resampled[:, other]))
+
+
 def _worse(table: _Table, m: int, other: int) -> bool:
     """True when m's bias lies above the other's beyond the interval of their paired difference."""
-    bias, resampled = table.bias()
-    return bool(bias[m] - bias[other] > table.half_width(resampled[:, m] - resampled[:, other]) + 1e-12)
+    gap, half = _gap(table, m, other)
+    return gap > half + 1e-12
 
 
 def _spread(order: Sequence[int], rows: Sequence[Mapping[str, Any]], wishes: Wishes) -> list[int]:

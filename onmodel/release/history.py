@@ -111,6 +111,8 @@ def _merge(lineage: Lineage, id: str) -> str:
     kept = (
         "exactly" if node["exact"] else f"to rank {node['rank']}, {100 * node['energy_kept']:.1f} % of the energy kept"
     )
+    if len(node["parts"]) == 1:
+        return f"`{node['name']}` is `{node['parts'][0]['name']}` times {node['parts'][0]['weight']:g}."
     parts = ", ".join(f"`{part['name']}`" for part in node["parts"])
     return f"Merge `{node['name']}` of {parts}, {kept}."
 

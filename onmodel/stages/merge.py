@@ -4,18 +4,20 @@ Makes `merged.safetensors`, `models.json` and `merge.json` (weights, strengths, 
 every input, and of the selection that chose it, is inlined in the result's own: no parent file is needed to read it.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from onmodel.errors import InputError
 from onmodel.hashing import write_json
+from onmodel.ledger.lineage import Lineage
 from onmodel.merge.files import Job, Size, largest_side, merge_files, open_sources
 from onmodel.merge.methods import METHODS, choose
 from onmodel.models import header
-from onmodel.records import Artifact
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
+from onmodel.records import Artifact, Model
+from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file, write_models
 
 FILE = "merged.safetensors"
 MEGABYTE = 1_000_000
@@ -68,8 +70,9 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Read, sum, write. Raises InputError for settings that do not fit the models or a file of another base."""
     models = inputs.models(settings.needs())
-    if len(models) < 2:
-        raise InputError(f"stages.{context.name}.models", ", ".join(m.name for m in models), "name at least two models")
+    if len(models) < 2 and settings.weights == "uniform":
+        remedy = "name at least two models, or the weight of one"
+        raise InputError(f"stages.{context.name}.models", ", ".join(m.name for m in models), remedy)
     spec, names = context.family().spec, [model.name for model in models]
     weights = None if settings.weights == "uniform" else settings.weights
     blend = choose(names, spec, settings.method, weights, settings.decay, settings.density, settings.blocks)
@@ -88,3 +91,18 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     write_json(context.out / "merge.json", report)
     write_models(context.out, [(context.name, None, FILE)])
     return context.commit("merge", lineage)
+
+
+def run_chosen(parts: Sequence[tuple[Model, float]], history: Lineage, context: Context, **size: Any) -> Artifact:
+    """Run a merge stage on models and their weights, as if a select stage with this history had chosen them.
+
+    `size` are the stage's `rank` and `alpha`.
+    """
+    folder = context.scratch / "chosen"
+    shutil.rmtree(folder, ignore_errors=True)
+    for model, _ in parts:
+        keep_file(model.path, folder / f"{model.sha256}.safetensors")
+    write_models(folder, [(model.name, model.epoch, f"{model.sha256}.safetensors") for model, _ in parts])
+    write_json(folder / "lineage.json", history)
+    table = {"do": "merge", "models": context.name, "weights": [weight for _, weight in parts], **size}
+    return run(Inputs({context.name: Artifact("selection", "", folder)}), Settings.model_validate(table), context)

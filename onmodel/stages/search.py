@@ -145,16 +145,8 @@ class Merger:
 
     def merge(self, weights: Weights, rank: int | None, history: Lineage, context: Context) -> Artifact:
         """Run a merge stage on the models whose weight is not 0, as if a select stage had chosen them."""
-        folder = self.context.scratch / "chosen"
-        shutil.rmtree(folder, ignore_errors=True)
         parts = [(model, weight) for model, weight in zip(self.models, weights, strict=True) if weight]
-        for model, _ in parts:
-            keep_file(model.path, folder / f"{model.sha256}.safetensors")
-        write_models(folder, [(model.name, model.epoch, f"{model.sha256}.safetensors") for model, _ in parts])
-        write_json(folder / "lineage.json", history)
-        table = {"do": "merge", "models": context.name, "weights": [weight for _, weight in parts], "rank": rank}
-        settings = merge.Settings.model_validate({**table, "alpha": self.settings.alpha})
-        return merge.run(Inputs({context.name: Artifact("selection", "", folder)}), settings, context)
+        return merge.run_chosen(parts, history, context, rank=rank, alpha=self.settings.alpha)
 
     def keep(self, weights: Weights, history: Lineage) -> Artifact:
         """The artifact of a select stage that chose one of the models."""

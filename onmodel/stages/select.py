@@ -88,6 +88,7 @@ def report(found: Selection, signature: str, wishes: Wishes) -> dict[str, object
         "at_least": dict(wishes.at_least),
         "at_most": dict(wishes.at_most),
         "chosen": found.chosen,
+        "alike": found.alike,
         "too_close_to_call": found.too_close_to_call,
         "constraints_met": found.constraints_met,
         "axes": found.axes,

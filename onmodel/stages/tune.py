@@ -1,8 +1,11 @@
 """tune: which checkpoint at which LoRA weight, by successive halving (evaluate/halving.py) instead of the full grid.
 
 Rounds of 12 × 2, 24 × 2 and 24 × 4 pictures an arm on suite "choose" and its twelve further prompts; the rule is that
-of a select stage, and "too close to call" an outcome. Keeps one file as a select stage does. The weight that it was
-chosen at stands in `selection.json`: the file is not changed, so later stages evaluate it at that `weight`.
+of a select stage, and "too close to call" an outcome.
+
+What is kept is the checkpoint times the chosen weight, as a merge stage makes it: at weight 1 it draws what was chosen,
+whoever evaluates, merges, trains on or releases it. Chosen at 1 it is the checkpoint itself. So is a DoRA, which cannot
+be scaled: the console and `selection.json` say at which weight to use it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +19,10 @@ from onmodel.evaluate.axes import AXES, Result
 from onmodel.evaluate.halving import RUNGS, Candidate, Rung, candidates, halve, most_looks
 from onmodel.evaluate.selection import Wishes
 from onmodel.hashing import write_json
-from onmodel.ledger.lineage import add
-from onmodel.records import Artifact
+from onmodel.ledger.lineage import Lineage, add
+from onmodel.records import Artifact, Model
 from onmodel.sample.suites import vocabulary_of, wide_suite
+from onmodel.stages import merge
 from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
 from onmodel.stages.evaluate import make_assessor, named
 from onmodel.stages.sample import Generating
@@ -59,7 +63,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     looks: list[list[dict[str, Any]]] = []
 
     def measure(chosen: Sequence[Candidate], rung: Rung) -> list[dict[str, Any]]:
-        rows = _rows(replace(assessor, prompts=prompts[: rung.prompts], seeds=rung.seeds), chosen)
+        rows = evaluation_rows(replace(assessor, prompts=prompts[: rung.prompts], seeds=rung.seeds), chosen)
         looks.append([{"name": one.name, "model": one.model.name, "weight": one.weight, "axes": row["axes"]}
                       for one, row in zip(chosen, rows, strict=True)])  # fmt: skip
         return rows
@@ -75,16 +79,33 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "records": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
     }
     write_json(context.out / "selection.json", {**report(found, plan.signature(), wishes), **told})
-    file = f"{winner.model.sha256}.safetensors"
-    keep_file(winner.model.path, context.out / file)
-    write_models(context.out, [(winner.model.name, winner.model.epoch, file)])
     facts = {"chosen": [winner.model.sha256], "models": found.chosen, "weight": winner.weight,
              "signature": plan.signature(), "settings": settings.told()}  # fmt: skip
     parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
-    return context.commit("selection", add(parents, "selection", name=context.name, **facts))
+    return keep(winner, add(parents, "selection", name=context.name, **facts), context)
 
 
-def _rows(assessor: Assessor, chosen: Sequence[Candidate]) -> list[dict[str, Any]]:
+def keep(winner: Candidate, history: Lineage, context: Context) -> Artifact:
+    """The checkpoint times its weight, as a merge; at weight 1, and a DoRA, as it is."""
+    model, weight = winner.model, winner.weight
+    if weight != 1 and not _is_dora(model, context):
+        return merge.run_chosen([(model, weight)], history, context)
+    if weight != 1:
+        context.progress.console.print(f"  a DoRA cannot be scaled: use it at weight {weight:g}", highlight=False)
+    file = f"{model.sha256}.safetensors"
+    keep_file(model.path, context.out / file)
+    write_models(context.out, [(model.name, model.epoch, file)])
+    return context.commit("selection", history)
+
+
+def _is_dora(model: Model, context: Context) -> bool:
+    from onmodel.models.lora import read_lora
+
+    lora = read_lora(model.path, context.family().spec, dora=True)
+    return any(factors.magnitude is not None for factors in lora.modules.values())
+
+
+def evaluation_rows(assessor: Assessor, chosen: Sequence[Candidate]) -> list[dict[str, Any]]:
     """Evaluation rows of candidates, in their order; each weight has a signature of its own."""
     rows: dict[str, dict[str, Any]] = {}
     for weight in dict.fromkeys(one.weight for one in chosen):

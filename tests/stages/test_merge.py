@@ -21,6 +21,7 @@ from onmodel.models.weights import write_weights
 from onmodel.progress import Progress
 from onmodel.randomness import normal
 from onmodel.records import Artifact
+from onmodel.release.history import experiments
 from onmodel.stages import merge
 from onmodel.stages.base import Context, Inputs, write_models
 
@@ -250,9 +251,14 @@ def test_methods_blocks_and_sizes_of_a_recipe(run: Runner) -> None:
             run({"a": a, "b": b}, **settings)
 
 
-def test_one_model_is_no_merge(run: Runner) -> None:
-    with pytest.raises(InputError, match="at least two"):
+def test_one_model_is_no_merge_unless_its_weight_is_given(run: Runner) -> None:
+    with pytest.raises(InputError, match="at least two models, or the weight of one"):
         run({"a": lora(1)})
+    artifact, scaled = run({"a": lora(1)}, weights=[0.6])
+    assert difference(scaled, deltas((lora(1), 0.6))) < 1e-6
+    assert {one.rank for one in scaled.modules.values()} == {4} and scaled.trained_alpha == 2.0
+    lineage = read_json(artifact.path / "lineage.json")
+    assert experiments(lineage)[-1] == "`merged` is `a@30` times 0.6."
 
 
 def test_a_foreign_merge_claims_no_resolution(run: Runner, tmp_path: Path) -> None:

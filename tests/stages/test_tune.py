@@ -1,16 +1,22 @@
 """The tune stage: checkpoints at several weights narrowed to one file, with the weight and the reasons of the rest."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from onmodel.evaluate.halving import Candidate
 from onmodel.hashing import read_json
-from onmodel.ledger.lineage import root
+from onmodel.ledger.lineage import add, root
+from onmodel.models.lora import Lora, read_lora
 from onmodel.records import Artifact
 from onmodel.stages import tune
 from onmodel.stages.base import Inputs, Plan
 from tests.evaluate.drawn import DrawnFamily, colour_observers, context, drawn_dataset, install, trained
+from tests.stages.test_merge import SPEC, deltas, difference, lora, save
+from tests.stages.test_merge import context as merging
 
 
 def run(folder: Path, family: DrawnFamily, **changes: Any) -> tuple[Artifact, dict[str, Any]]:
@@ -53,3 +59,25 @@ def test_the_clean_checkpoint_is_found_and_kept_with_its_weight(
 def test_a_weight_named_twice_is_refused_before_anything_runs() -> None:
     with pytest.raises(ValueError, match="every weight once"):
         tune.Settings.model_validate({"do": "tune", "models": ["a"], "weights": [1.0, 1.0]})
+
+
+def test_what_is_kept_draws_at_weight_1_what_was_chosen(tmp_path: Path) -> None:
+    given = Inputs({"a": save(tmp_path, "a", lora(1))})
+    (model,) = given.models(["a"])
+    history = add([], "selection", name="tuned")
+    artifact = tune.keep(Candidate(model, 0.6), history, merging(tmp_path / "scratch", "tuned"))
+    (kept,) = Inputs({"tuned": artifact}).models(["tuned"])
+    assert kept.name == "tuned" and difference(read_lora(kept.path, SPEC), deltas((lora(1), 0.6))) < 1e-6
+    lineage = read_json(artifact.path / "lineage.json")
+    node = lineage[root(lineage)]
+    assert (node["type"], node["parts"][0]["weight"]) == ("merge", 0.6) and root(history) in node["used"]
+
+
+def test_a_dora_is_kept_as_it_is_and_its_weight_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    modules = {name: replace(one, magnitude=torch.ones(24)) for name, one in lora(1).modules.items()}
+    (model,) = Inputs({"a": save(tmp_path, "a", Lora(modules))}).models(["a"])
+    history = add([], "selection", name="tuned")
+    artifact = tune.keep(Candidate(model, 0.6), history, merging(tmp_path / "scratch", "tuned"))
+    (kept,) = Inputs({"tuned": artifact}).models(["tuned"])
+    assert (kept.name, kept.sha256) == (model.name, model.sha256)
+    assert "use it at weight 0.6" in capsys.readouterr().err
