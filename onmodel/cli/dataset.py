@@ -1,6 +1,7 @@
 """`onmodel dataset …`: from a heap of pictures to subsets that a person can defend. Originals are never changed."""
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -248,14 +249,17 @@ def export_command(
     kohya: Annotated[bool, typer.Option("--kohya", help="Folders called 10_name, ten repeats each.")] = False,
 ) -> None:
     """Write what is kept as folders of pictures and captions, for a recipe's curate stage or another trainer."""
-    from onmodel.curate.export import export
+    from onmodel.curate.export import export, unread_by_kohya
     from onmodel.curate.workshop import open_workshop
     from onmodel.progress import Progress
 
+    workshop = open_workshop(work)
     with Progress() as progress:
-        counts = export(open_workshop(work), out, kohya, progress)
+        counts = export(workshop, out, kohya, progress)
     for name, count in counts.items():
         print(f"{out / name}: {count} pictures")
+    if kohya and (unread := unread_by_kohya(workshop)):
+        print(f"sd-scripts leaves {len(unread)} of them out without a word, e.g. {unread[0]}", file=sys.stderr)
 
 
 def _sheet(path: Path) -> "Character":

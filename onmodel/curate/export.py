@@ -11,6 +11,15 @@ from onmodel.errors import InputError, StateError
 from onmodel.hashing import TEMPORARY_PREFIX, sha256_bytes, write_json
 from onmodel.progress import Progress
 
+KOHYA_READS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # sd-scripts' IMAGE_EXTENSIONS without further packages
+
+
+def unread_by_kohya(workshop: Workshop) -> list[str]:
+    """Kept files that sd-scripts leaves out without a word, by their endings."""
+    return [
+        f"{piece.name}{piece.path.suffix}" for piece in workshop.kept if piece.path.suffix.lower() not in KOHYA_READS
+    ]
+
 
 def export(workshop: Workshop, out: Path, kohya: bool, progress: Progress) -> dict[str, int]:
     """Write a folder per subset (`10_name` with its repeats for sd-scripts), and provenance.json: where each picture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from onmodel.curate.export import export
+from onmodel.curate.export import export, unread_by_kohya
 from onmodel.curate.findings import Finding, Fix
 from onmodel.curate.gather import gather
-from onmodel.curate.workshop import Decision, Workshop, mending, open_workshop, still_apply
+from onmodel.curate.workshop import Decision, Workshop, keep_aliases, mending, open_workshop, still_apply
 from onmodel.errors import InputError, StateError
 from onmodel.progress import Progress
 from onmodel.toon.datasets import write_set
@@ -30,6 +30,29 @@ def test_a_folder_of_folders_is_read_as_subsets(work: Workshop) -> None:
     piece = work.pieces["base/000"]
     assert piece.words[:2] == ["1girl", "backgwa"] and {said.by for said in piece.tags} == {"file"}
     assert (piece.origin, piece.rights) == ("drawn by a test", "MIT")
+
+
+def test_what_another_trainer_leaves_out_is_told(work: Workshop, tmp_path: Path) -> None:
+    assert unread_by_kohya(work) == []
+    (tmp_path / "phone").mkdir()
+    for name in ("a.avif", "b.PNG"):
+        Image.new("RGB", (32, 32), "teal").save(tmp_path / "phone" / name)
+    gather([tmp_path / "phone"], tmp_path / "more", "drawn", "MIT", Progress())
+    assert unread_by_kohya(open_workshop(tmp_path / "more")) == ["phone/a.avif"]
+
+
+def test_strict_labels_and_aliases_are_steps_like_any(work: Workshop) -> None:
+    set_ = work.decide([
+        Decision(0, "strict", "person", subset="base", add=("pose",)),
+        keep_aliases(work.folder, {"sneer": "smile"}, "tags.csv"),
+    ])  # fmt: skip
+    again = open_workshop(work.folder)
+    assert (again.strict, again.aliases) == (set_.strict, set_.aliases) == ({"base": ("pose",)}, {"sneer": "smile"})
+    cleared = again.decide([Decision(0, "strict", "person", subset="base")])
+    back, _ = cleared.undo()
+    assert cleared.strict == {"base": ()} and back.strict == {"base": ("pose",)}
+    first, _ = back.undo()
+    assert first.strict == {} and first.aliases == {}
 
 
 def test_a_mended_label_says_who_said_it_and_can_be_taken_back(work: Workshop) -> None:
