@@ -27,6 +27,8 @@ class Settings(StageSettings):
     """The result's size is its `rank`, the share of `energy` to keep or the file's `megabytes`; nothing of it keeps the
     exact sum (rank Σ rᵢ). Energy and megabytes share the ranks out over the layers.
 
+    One model with its weight, `weights = [0.8]`, is scaled by it.
+
     `method` left out is the plain mean, or the weighted sum where there are weights; `decay`, `density` and `blocks`
     (`{ "0-9" = 0.5, mlp = 0, "model:mlp" = 2 }`, factors on the weights) are read by the methods that have them.
 
