@@ -1,8 +1,8 @@
 """Grain: how much noise lies on surfaces that should be smooth, in levels of grey.
 
 The Laplacian difference mask of Immerkær (1996, "Fast Noise Variance Estimation") answers to neither flats nor slopes.
-Noise lies everywhere, texture and JPEG's waves beside lines do not: the picture's smoothest tiles are asked, each by its
-median absolute answer. Tiles of pure white or black, where noise is cut off, are not.
+Noise lies everywhere, texture and JPEG's waves beside lines do not: the picture's smoothest tiles are asked, each by
+its median absolute answer. Tiles of pure white or black, where noise is cut off, are not.
 """
 
 import numpy as np
