@@ -56,7 +56,7 @@ FAULTS = {
     "yellow": Fault("25 % warm yellow over every picture", "colour_cast", yellow=0.25),
     "one_style": Fault("pastel in every picture", "style", {"style": "pastel"}),
     "frozen_face": Fault("a smile in every picture", "default_expression", {"expression": "smile"}),
-    "one_framing": Fault("one framing, view and pose", "composition",
+    "one_framing": Fault("one framing, view and pose", "default_framing",
                          {"framing": "upper body", "view": "looking at viewer", "pose": "standing"}),
     "same_coat": Fault("the jacket in every picture", "outfit_change", {"outfit": "jacket"}),
     "copies": Fault("four pictures, captioned by the trigger alone", "memorisation", unsaid=frozenset(VOCABULARY),

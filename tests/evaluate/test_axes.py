@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from onmodel.evaluate.axes import AXES, Evidence, Result, Unavailable, evaluate_axis
-from onmodel.evaluate.axes.base import informedness, mean_of_rows
+from onmodel.evaluate.axes.base import chosen, informedness, mean_of_rows
 from onmodel.evaluate.axes.composition import vendi
 from tests.evaluate.drawn import Faults, evidence
 
@@ -119,6 +119,13 @@ def test_the_expression_that_comes_unasked_is_named_and_chance_chooses_none() ->
         evaluate_axis("default_expression", dataclasses.replace(whole, prompts=asks))
 
 
+def test_a_choice_by_the_other_half_owes_nothing_to_chance() -> None:
+    noise = np.random.default_rng(0).normal(size=(2000, 6, 16))
+    picked = [table[chosen(table), np.arange(16)].mean() for table in noise]
+    assert abs(np.mean(picked)) < 0.02 and np.mean([table.mean(1).max() for table in noise]) > 0.25
+    assert (chosen(np.array([[1, 1, 1], [3, 0, 0]])) == [0, 1, 0]).all()
+
+
 def test_missing_observers_arms_and_references_are_said_not_guessed() -> None:
     whole = seen("clean")
 
@@ -189,12 +196,13 @@ def test_every_record_is_complete_and_json() -> None:
     (Faults(copies=True), "memorisation", 0.9, 1),
     (Faults(tied=True), "entanglement", 0.03, 1),
     (Faults(expression="smile"), "override", 0.2, 1),
+    (Faults(frozen_layout=True), "default_framing", 0.2, 1),
     (Faults(noise=16), "grain", 8, 20),
 ])  # fmt: skip
 def test_a_newer_axis_finds_its_fault_and_reads_a_clean_model_clean(
     faults: Faults, axis: str, low: float, high: float
 ) -> None:
-    name = "confirm" if axis == "entanglement" else "choose"  # twelve prompts are too few for it
+    name = "confirm" if axis in ("entanglement", "default_framing") else "choose"  # twelve prompts are too few for them
     clean, found = (evaluate_axis(axis, evidence(given, suite_name=name)).interval for given in (Faults(), faults))
     assert low <= found.value <= high
     assert not low <= clean.value <= high and (found.low > clean.value or found.high < clean.value)

@@ -45,6 +45,7 @@ AXES: dict[str, tuple[Axis, Callable[[Evidence], Measured]]] = {
         (expression.RECORD, expression.measure),
         (expression.DEFAULT, expression.default),
         (composition.RECORD, composition.measure),
+        (composition.DEFAULT, composition.default),
         (style.RECORD, style.measure),
         (colour.CAST, colour.cast),
         (colour.AREA, colour.area),

@@ -154,6 +154,16 @@ def informedness(evidence: Evidence, letter: str, attribute: str) -> np.ndarray:
     return result
 
 
+def chosen(table_vp: np.ndarray) -> np.ndarray:
+    """For each prompt [P] the row that is largest over the other half of the prompts (even or odd), of [V, P].
+
+    What it picks owes nothing to the prompt's own chance. All the other prompts would not do: their sum is largest
+    where the prompt's own value is small.
+    """
+    half = np.arange(table_vp.shape[1]) % 2
+    return np.array([table_vp[:, half != own].sum(1).argmax() for own in (0, 1)])[half]
+
+
 def mean_of_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over rows [K][P] by prompt, leaving NaN out; NaN where a prompt has none."""
     table = np.array(rows)

@@ -1,8 +1,9 @@
-"""Composition diversity: do seeds still place and frame the figure differently, as they do on the base?"""
+"""Composition diversity, two numbers: do seeds place and frame the figure as differently as on the base, and does one
+framing come wherever none is asked?"""
 
 import numpy as np
 
-from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
+from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, chosen
 
 RECORD = Axis(
     id="composition",
@@ -18,7 +19,23 @@ RECORD = Axis(
     origin="Vendi score (Friedman & Dieng 2023) over seeds of figure box, framing and view, L over D",
     limits="With S seeds the ratio cannot leave 1/S … S; two tell little. The box is read from pixels, not detected.",
 )
-ATTRIBUTES = ("framing", "view")
+DEFAULT = Axis(
+    id="default_framing",
+    title="one framing unasked",
+    unit="probability",
+    range=(-1.0, 1.0),
+    direction="zero",
+    across="mean",
+    arm="L, D",
+    observers=("tagger",),
+    version=1,
+    fault=1.0,
+    origin="P(f seen | no framing asked), f the framing that is commonest there, minus the same of the base with its "
+    "own; half of the prompts choose f for the other half",
+    limits="Suites leave the framing open on few prompts. Below 0 she is framed more variously than the base does.",
+)
+FRAMING = "framing"
+ATTRIBUTES = (FRAMING, "view")
 
 
 def measure(evidence: Evidence) -> Measured:
@@ -37,6 +54,23 @@ def measure(evidence: Evidence) -> Measured:
     scores = {letter: np.array([vendi(rows, bandwidth) for rows in array]) for letter, array in scaled.items()}
     details = {"vendi": float(scores["L"].mean()), "vendi_control": float(scores["D"].mean())}
     return Measured(scores["L"] / scores["D"], details=details)
+
+
+def default(evidence: Evidence) -> Measured:
+    """Probability of the model's commonest framing where none is asked, minus that of the base's own.
+
+    Details: the probability of each framing there, of L and of D.
+    """
+    unasked = np.array([FRAMING not in prompt.asked for prompt in evidence.prompts])
+    seen = {letter: evidence.seen(letter, FRAMING) for letter in ("L", "D")}
+    if not seen["L"] or unasked.sum() < 2:
+        raise Unavailable("needs two prompts that ask no framing and a tagger that knows some")
+    table = {letter: np.array([one.mean(1)[unasked] for one in found.values()]) for letter, found in seen.items()}
+    common = {letter: found_vp[chosen(found_vp), np.arange(found_vp.shape[1])] for letter, found_vp in table.items()}
+    values = np.full(len(unasked), np.nan)
+    values[unasked] = common["L"] - common["D"]
+    details = {letter: dict(zip(seen[letter], map(float, table[letter].mean(1)), strict=True)) for letter in table}
+    return Measured(values, details=details)
 
 
 def layout(evidence: Evidence, letter: str) -> np.ndarray:

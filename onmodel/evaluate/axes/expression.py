@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, informedness
+from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, chosen, informedness
 
 RECORD = Axis(
     id="expression",
@@ -29,8 +29,8 @@ DEFAULT = Axis(
     observers=("tagger",),
     version=1,
     fault=1.0,
-    origin="P(e seen | no expression asked), LoRA minus base, for the expression e that the LoRA adds most; chosen by "
-    "the other prompts, so that chance adds nothing",
+    origin="P(e seen | no expression asked), LoRA minus base, for the expression e that the LoRA adds most; half of "
+    "the prompts choose it for the other half, so that chance adds nothing",
     limits="A base that mostly draws e itself leaves little to add. Small faces read worse in both arms.",
 )
 ATTRIBUTE = "expression"
@@ -50,7 +50,10 @@ def measure(evidence: Evidence) -> Measured:
 
 
 def default(evidence: Evidence) -> Measured:
-    """Rise of the expression that the LoRA adds most in the other prompts that ask none; details: the rise of each."""
+    """Rise, where no expression is asked, of the one that the LoRA adds most in the other half of these prompts.
+
+    Details: the rise of each expression over all of them.
+    """
     if ATTRIBUTE not in evidence.free:
         raise Unavailable("the character does not leave the expression free")
     on, off = evidence.seen("L", ATTRIBUTE), evidence.seen("D", ATTRIBUTE)
@@ -58,7 +61,6 @@ def default(evidence: Evidence) -> Measured:
     if not on or unasked.sum() < 2:
         raise Unavailable("needs two prompts that ask no expression and a tagger that knows some")
     rise_vp = np.array([(on[value] - off[value]).mean(1)[unasked] for value in on])
-    most = (rise_vp.sum(1, keepdims=True) - rise_vp).argmax(0)
     values = np.full(len(unasked), np.nan)
-    values[unasked] = rise_vp[most, np.arange(len(most))]
+    values[unasked] = rise_vp[chosen(rise_vp), np.arange(rise_vp.shape[1])]
     return Measured(values, details={"rise": dict(zip(on, map(float, rise_vp.mean(1)), strict=True))})

@@ -48,7 +48,7 @@ PLANTED: dict[str, Planted] = {
         LOOKS | _axes("responsiveness", "override", "entanglement", "colour_area", "colour_cast"),
     ),
     "one_layout": Planted(
-        "always one pose in one place", Faults(frozen_layout=True), {"composition": -0.15},
+        "always one pose in one place", Faults(frozen_layout=True), {"composition": -0.15, "default_framing": 0.2},
         _axes("responsiveness", "override", "entanglement", "memorisation"),
     ),
     "same_coat": Planted(
@@ -81,6 +81,7 @@ PLANTED: dict[str, Planted] = {
     "copies": Planted(
         "training pictures drawn again, a little soft", Faults(copies=True), {"memorisation": 0.6},
         _axes("responsiveness", "expression", "default_expression", "style", "outfit_change", "outfit_leak", "override",
-              "entanglement", "composition", "colour_area", "colour_cast", "design", "reproduction", "body", "grain"),
+              "entanglement", "composition", "default_framing", "colour_area", "colour_cast", "design", "reproduction",
+              "body", "grain"),
     ),
 }  # fmt: skip
