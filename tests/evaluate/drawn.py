@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from safetensors.numpy import save_file
 
 from onmodel.character import Character, load_character
 from onmodel.evaluate.axes import Evidence, References, Training
@@ -28,7 +28,7 @@ from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toon
 from onmodel.hashing import sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, check
 from onmodel.models.header import history_words
-from onmodel.models.weights import read_metadata
+from onmodel.models.weights import read_metadata, write_weights
 from onmodel.progress import Progress
 from onmodel.randomness import generator, normal
 from onmodel.records import Artifact, Model
@@ -96,7 +96,7 @@ def lora(folder: Path, name: str, epoch: int | None = None, history: Lineage | N
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name.replace('@', '-')}.safetensors"
     words = {"faults": json.dumps(asdict(Faults(**faults)), sort_keys=True)}
-    save_file({"none": np.zeros(1)}, path, words | (history_words(history) if history else {}))
+    write_weights(path, {"none": torch.zeros(1)}, words | (history_words(history) if history else {}))
     return Model(name, path, sha256_file(path), epoch)
 
 
