@@ -126,3 +126,12 @@ def test_what_cannot_be_run_at_all_is_one_line(home: Path, trained: tuple[Projec
     with pytest.raises(InputError, match="2 recipes"):
         again(other, home, None)
     assert not (home / "fresh").exists()
+
+
+def test_what_a_tuning_made_is_its_own_and_what_was_merged_of_it_is_not() -> None:
+    own = {
+        "tuning": {"type": "selection", "name": "tuned", "used": []},
+        "kept": {"type": "merge", "name": "tuned", "used": ["tuning"]},
+        "later": {"type": "merge", "name": "merged", "used": ["tuning"]},
+    }
+    assert [id for id in own if rebuild._is_product(own, id, "tuning")] == ["kept"]

@@ -1,7 +1,8 @@
 """tune: which checkpoint at which LoRA weight, by successive halving (evaluate/halving.py) instead of the full grid.
 
 Rounds of 12 × 2, 24 × 2 and 24 × 4 pictures an arm on suite "choose" and its twelve further prompts; the rule is that
-of a select stage, and "too close to call" an outcome.
+of a select stage, and "too close to call" an outcome. Set a bound on reproduction: without one the least biased LoRA is
+often the weakest, which changes little because it does little (docs/selection.md).
 
 What is kept is the checkpoint times the chosen weight, as a merge stage makes it: at weight 1 it draws what was chosen,
 whoever evaluates, merges, trains on or releases it. Chosen at 1 it is the checkpoint itself. So is a DoRA, which cannot
@@ -71,6 +72,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     wishes = Wishes(1, settings.at_least, settings.at_most)
     found, rounds = halve(models, settings.weights, measure, wishes, context.seed)
     say(found, context)
+    if "reproduction" not in settings.at_least:
+        _say_reproduction(next(row for row in looks[-1] if row["name"] == found.chosen[0]), context)
     (winner,) = [one for one in candidates(models, settings.weights) if one.name == found.chosen[0]]
     plan = replace(assessor, seeds=RUNGS[-1].seeds).plan
     told = {
@@ -83,6 +86,15 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
              "signature": plan.signature(), "settings": settings.told()}  # fmt: skip
     parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
     return keep(winner, add(parents, "selection", name=context.name, **facts), context)
+
+
+def _say_reproduction(row: Mapping[str, Any], context: Context) -> None:
+    """That nobody asked for the character to be there, and how surely she is."""
+    score = row["axes"]["reproduction"]
+    if score["value"] is not None:
+        told = f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
+        note = f"  reproduction has no bound and is {told}; at_least = {{ reproduction = 0.05 }} asks for the character"
+        context.progress.console.print(note, style="yellow", highlight=False)
 
 
 def keep(winner: Candidate, history: Lineage, context: Context) -> Artifact:

@@ -56,6 +56,16 @@ def test_the_clean_checkpoint_is_found_and_kept_with_its_weight(
     assert family.drawn <= planned.pictures  # "at most": rounds share what they can
 
 
+def test_a_choice_without_a_bound_says_how_surely_the_character_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = merging(tmp_path, "tuned")
+    tune._say_reproduction({"axes": {"reproduction": {"value": 0.02, "low": 0.0, "high": 0.1}}}, where)
+    tune._say_reproduction({"axes": {"reproduction": {"value": None, "why": "no references"}}}, where)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("reproduction has no bound and is 0.02 (0.00 to 0.10); at_least = { reproduction = 0.05 }") == 1
+
+
 def test_a_weight_named_twice_is_refused_before_anything_runs() -> None:
     with pytest.raises(ValueError, match="every weight once"):
         tune.Settings.model_validate({"do": "tune", "models": ["a"], "weights": [1.0, 1.0]})
