@@ -1,6 +1,6 @@
 """Faults planted in training sets: does the axis of each see what a training on it does?
 
-    python run.py bench-faults [--seed 1] [--epochs 30] [--folder DIR] [--write docs/validity.md]
+    python run.py bench-faults [--seed 1] [--only FAULT…] [--epochs 30] [--folder DIR] [--write docs/validity.md]
 
 One recipe trains a LoRA on a clean toon set, one on its twin (dealt anew), and one on each set with a single fault; all
 are evaluated together on suite confirm. A fault is found when its axis, named beforehand, is worse than the clean
@@ -69,12 +69,13 @@ FAULTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=list(FAULTS), default=list(FAULTS), help="some faults alone")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--folder", type=Path, default=Path("trained-faults"))
     parser.add_argument("--write", type=Path, help="a page with <!-- bench-faults --> and <!-- end -->")
     args = parser.parse_args()
     folder: Path = args.folder / str(args.seed)
-    sets = {name: fault.spec(name, args.seed) for name, fault in FAULTS.items()}
+    sets = {name: FAULTS[name].spec(name, args.seed) for name in args.only}
     sets |= {"clean": Fault("", "").spec("clean", args.seed), "twin": Fault("", "").spec("clean", args.seed + 50)}
     for name, spec in sets.items():
         write_pictures(spec, folder / "pictures" / name)
@@ -86,16 +87,16 @@ def main() -> None:
     evaluation = read_json(Project(folder / "project").artifacts("evaluation")[-1].path / "evaluation.json")
     at = f"@{args.epochs}"
     against = {name: adjusted([compare(axis, evaluation, name + at, "clean" + at) for axis in axes_of(evaluation)])
-               for name in (*FAULTS, "twin")}  # fmt: skip
+               for name in (*args.only, "twin")}  # fmt: skip
     page = table(against, args.seed, args.epochs)
     print(page)
     if args.write:
         old = args.write.read_text()
         part = f"<!-- bench-faults -->\n{page}\n<!-- end -->"
         args.write.write_text(re.sub(r"<!-- bench-faults -->.*?<!-- end -->", lambda _: part, old, flags=re.S))
-    found = [name for name, fault in FAULTS.items() if verdict(own(against[name], fault.axis)) == "yes"]
+    found = [name for name in args.only if verdict(own(against[name], FAULTS[name].axis)) == "yes"]
     moved = [one.axis.id for one in against["twin"] if one.outcome in ("better", "worse")]
-    print(json.dumps({"seed": args.seed, "found": len(found), "of": len(FAULTS), "twin_moved": moved}))
+    print(json.dumps({"seed": args.seed, "found": len(found), "of": len(args.only), "twin_moved": moved}))
 
 
 def write_pictures(spec: SetSpec, folder: Path) -> None:

@@ -34,7 +34,11 @@ class Author(Sheet):
 
 
 class Character(Sheet):
-    """The model sheet. `tags` describe the design without the trigger (control arm D); colours are #rrggbb."""
+    """The model sheet. `tags` describe the design without the trigger (control arm D); colours are #rrggbb.
+
+    `severity`: how much the absence of a required tag, or the presence of a forbidden one, weighs; 1 where nothing is
+    said.
+    """
 
     name: str
     trigger: str
@@ -43,6 +47,7 @@ class Character(Sheet):
     description: str
     required: list[str] = []
     forbidden: list[str] = []
+    severity: dict[str, float] = {}
     free: list[str]
     palette: dict[str, str]
     outfits: list[Outfit]
@@ -57,6 +62,16 @@ class Character(Sheet):
             if len(colour) != 7 or colour[0] != "#" or not set(colour[1:].lower()) <= set("0123456789abcdef"):
                 raise ValueError(f"{name} = {colour!r} is not #rrggbb")
         return palette
+
+    @model_validator(mode="after")
+    def _weighed(self) -> Self:
+        """Weights are positive and belong to tags that are checked."""
+        for tag, weight in self.severity.items():
+            if tag not in (*self.required, *self.forbidden):
+                raise ValueError(f"severity.{tag}: the tag is neither in required nor in forbidden")
+            if not 0 < weight < float("inf"):
+                raise ValueError(f"severity.{tag} = {weight} is not a positive number")
+        return self
 
     @model_validator(mode="after")
     def _allowed(self) -> Self:

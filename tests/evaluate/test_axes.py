@@ -94,6 +94,19 @@ def test_yellow_reads_more_with_every_dose() -> None:
         assert read == sorted(read) and read[-1] > read[0] + 5
 
 
+def test_a_cast_says_how_much_of_it_hangs_on_the_trigger() -> None:
+    whole = seen("yellow")
+    bound = measured("yellow", "colour_cast").details
+    assert bound["trigger_bound"]["whole"] == pytest.approx(bound["whole"])  # nothing without the trigger
+    everywhere = dataclasses.replace(whole.arm("N"), lab=whole.arm("N").lab + np.array([0, 0, 5]))
+    leaky = dataclasses.replace(whole, arms=whole.arms | {"N": everywhere})
+    found = evaluate_axis("colour_cast", leaky)
+    assert found.details["trigger_bound"]["whole"]["b"] == pytest.approx(bound["whole"]["b"] - 5)
+    assert found.interval == measured("yellow", "colour_cast").interval
+    arms = {letter: arm for letter, arm in whole.arms.items() if letter != "N"}
+    assert evaluate_axis("colour_cast", dataclasses.replace(whole, arms=arms)).details["trigger_bound"] is None
+
+
 def test_prompts_that_ask_for_yellow_are_left_out() -> None:
     shown = measured("clean", "colour_area").per_prompt
     assert all("sunset" not in prompt for prompt in shown)
@@ -214,6 +227,16 @@ def test_design_checks_only_what_references_of_that_framing_and_style_show() -> 
     assert traits["bob cut"]["violated"] < 0.05
     neck, hair = traits["red ribbon"]["checks"], traits["bob cut"]["checks"]
     assert 0 < neck < hair  # a close-up cuts the ribbon off
+
+
+def test_a_severe_error_weighs_more() -> None:
+    ears = evidence(Faults(ears="rabbit ears"))
+    equal = evaluate_axis("design", ears)
+    sheet = ears.character.model_copy(update={"severity": {"cat ears": 3.0, "rabbit ears": 3.0}})
+    severe = evaluate_axis("design", dataclasses.replace(ears, character=sheet))
+    assert severe.interval.value > 1.5 * equal.interval.value and severe.details["traits"] == equal.details["traits"]
+    alike = ears.character.model_copy(update={"severity": dict.fromkeys(ears.character.required, 1.0)})
+    assert evaluate_axis("design", dataclasses.replace(ears, character=alike)).per_prompt == equal.per_prompt
 
 
 def test_memorisation_names_the_training_picture_beside_the_copy() -> None:

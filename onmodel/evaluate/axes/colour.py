@@ -1,6 +1,7 @@
 """Unintended colour, in two numbers that are always given together: a cast over the picture, and areas of yellow."""
 
 import re
+from typing import Any
 
 import numpy as np
 
@@ -41,12 +42,18 @@ ASKS_YELLOW = re.compile(r"\b(yellow|gold|golden|blonde?|orange|amber|sunset|sun
 
 
 def cast(evidence: Evidence) -> Measured:
-    """Mean Δb* over a prompt's seeds; details: ΔL*, Δa*, Δb* of the whole picture and of the background."""
+    """Mean Δb* over a prompt's seeds; details: ΔL*, Δa*, Δb* of the whole picture and of the background.
+
+    `trigger_bound` is the part of them that comes with the trigger alone: L − N, less the base's own difference D − BN
+    between the character and somebody else; None without these arms.
+    """
     delta = (evidence.arm("L").lab - evidence.arm("D").lab).mean(1)
     kept = _free_of_yellow(evidence)
-    table = {region: dict(zip(("L", "a", "b"), map(float, row), strict=True))
-             for region, row in zip(REGIONS, delta[kept].mean(0), strict=True)}  # fmt: skip
-    return Measured(np.where(kept, delta[:, 0, 2], np.nan), details=table)
+    bound = None
+    if {"N", "BN"} <= evidence.arms.keys():
+        bound = _by_region((delta - (evidence.arm("N").lab - evidence.arm("BN").lab).mean(1))[kept].mean(0))
+    details = _by_region(delta[kept].mean(0)) | {"trigger_bound": bound}
+    return Measured(np.where(kept, delta[:, 0, 2], np.nan), details=details)
 
 
 def area(evidence: Evidence) -> Measured:
@@ -60,6 +67,11 @@ def area(evidence: Evidence) -> Measured:
         for prompt, rows, judged in zip(evidence.prompts, delta, kept, strict=True) if judged
     }  # fmt: skip
     return Measured(np.where(kept, delta[:, 0, YELLOW], np.nan), details=table | {"prompts": by_prompt})
+
+
+def _by_region(lab_rc: np.ndarray) -> dict[str, Any]:
+    """Region → L, a, b."""
+    return {region: dict(zip("Lab", map(float, row), strict=True)) for region, row in zip(REGIONS, lab_rc, strict=True)}
 
 
 def _free_of_yellow(evidence: Evidence) -> np.ndarray:

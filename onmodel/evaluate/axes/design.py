@@ -14,12 +14,12 @@ RECORD = Axis(
     across="mean",
     arm="L",
     observers=("tagger",),
-    version=1,
+    version=2,
     fault=0.5,
-    origin="violated ÷ applicable checks of the sheet's required and forbidden tags; applicable is what the held-out "
-    "references of the same framing and of the same style show",
-    limits="Every check weighs the same. Only what has a tag is checked: no counts, no sides. The tagger's own errors "
-    "on the references are in the details; they are the floor.",
+    origin="violated ÷ applicable checks of the sheet's required and forbidden tags, each weighed by the sheet's "
+    "severity; applicable is what the held-out references of the same framing and of the same style show",
+    limits="Only what has a tag is checked: no counts, no sides. The tagger's own errors on the references are in the "
+    "details; they are the floor.",
 )
 SEEN = 0.5
 CLASSES = ("framing", "style")
@@ -39,13 +39,15 @@ def measure(evidence: Evidence) -> Measured:
         raise Unavailable("the tagger knows none of the sheet's required and forbidden tags")
     wrong, applicable = _checks(evidence, found.flat(), expected, evidence.references)
     own_wrong, own_applicable = _checks(evidence, evidence.references.features, expected, evidence.references)
-    per_prompt = [array.reshape(*shape, -1).sum((1, 2)) for array in (wrong & applicable, applicable)]
-    values = np.where(per_prompt[1] > 0, per_prompt[0] / np.maximum(per_prompt[1], 1), np.nan)
+    weights = np.array([sheet.severity.get(tag, 1.0) for tag in expected])
+    per_prompt = [(array * weights).reshape(*shape, -1).sum((1, 2)) for array in (wrong & applicable, applicable)]
+    values = np.where(per_prompt[1] > 0, per_prompt[0] / np.where(per_prompt[1] > 0, per_prompt[1], 1), np.nan)
     traits = {
         tag: {"checks": int(applicable[:, i].sum()), "violated": _share(wrong[:, i], applicable[:, i])}
         for i, tag in enumerate(expected)
     }
-    return Measured(values, details={"traits": traits, "references": _share(own_wrong, own_applicable)})
+    own = _share(own_wrong * weights, own_applicable * weights)
+    return Measured(values, details={"traits": traits, "references": own})
 
 
 def _checks(
@@ -76,4 +78,5 @@ def _class(evidence: Evidence, pictures: Features, attribute: str) -> np.ndarray
 
 
 def _share(wrong: np.ndarray, applicable: np.ndarray) -> float | None:
-    return float((wrong & applicable).sum() / applicable.sum()) if applicable.any() else None
+    """Weight of what is violated over the weight of what is applicable; None where nothing is."""
+    return float((wrong * (applicable > 0)).sum() / applicable.sum()) if applicable.any() else None
