@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import save_file
 
 from onmodel.character import Character, load_character
 from onmodel.evaluate.axes import Evidence, References, Training
@@ -96,7 +95,10 @@ def lora(folder: Path, name: str, epoch: int | None = None, history: Lineage | N
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name.replace('@', '-')}.safetensors"
     words = {"faults": json.dumps(asdict(Faults(**faults)), sort_keys=True)}
-    save_file({"none": np.zeros(1)}, path, words | (history_words(history) if history else {}))
+    words |= history_words(history) if history else {}
+    none = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    header = json.dumps({"__metadata__": words, "none": none}, sort_keys=True).encode()  # safetensors' own order varies
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     return Model(name, path, sha256_file(path), epoch)
 
 
