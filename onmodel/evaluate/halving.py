@@ -1,6 +1,6 @@
 """Successive halving: look briefly at many checkpoints and LoRA weights, and longer at those that may be the best.
 
-First every checkpoint at the middle weight, then the best third of them at every weight, both on few prompts; each
+First every checkpoint at its plainest weight, then the best third of them at every weight, both on few prompts; each
 round after that looks longer at a third as many. Rounds nest, so no picture is made twice. What is dropped hears why.
 Jamieson & Talwalkar 2016 halve; here a third goes on, because the first look costs a quarter of the last one.
 """
@@ -66,8 +66,8 @@ def halve(
     `measure` gives evaluation rows in the order of the candidates, named as they are. Raises what `select` raises.
     """
     everything = candidates(models, weights)
-    middle = sorted(weights)[(len(weights) - 1) // 2]  # most like the others; of two the weaker, which is less noisy
-    alive = [one for one in everything if one.weight == middle]
+    plain = everything[0].weight
+    alive = [one for one in everything if one.weight == plain]
     rounds: list[Round] = []
     for number, rung in enumerate(RUNGS):
         rows = measure(alive, rung)

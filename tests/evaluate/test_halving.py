@@ -58,12 +58,6 @@ def test_weights_near_one_come_first() -> None:
     assert [one.weight for one in candidates(MODELS[:1], WEIGHTS)] == [1.0, 0.8, 1.2, 0.6, 0.4]
 
 
-@pytest.mark.parametrize(("weights", "first"), [(WEIGHTS, 0.8), ((1.0, 0.6), 0.6), ((1.2, 0.6, 1.0, 0.8), 0.8)])
-def test_checkpoints_are_first_compared_at_the_middle_weight(weights: tuple[float, ...], first: float) -> None:
-    _, rounds = halve(MODELS, weights, World(1, best=20).measure, Wishes(), seed=1)
-    assert rounds[0].looked == [f"{model.name} × {first:g}" for model in MODELS]
-
-
 def test_every_round_looks_longer_at_fewer_and_says_why_others_went() -> None:
     world = World(1, best=20)
     found, rounds = halve(MODELS, WEIGHTS, world.measure, Wishes(), seed=1)
