@@ -85,10 +85,13 @@ def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
             yield job, picture(job.prompt, job.seed, faults, job.width)[0]
 
     monkeypatch.setattr("onmodel.sample.sampler.generate", generate)
-    monkeypatch.setattr(
-        "onmodel.models.lora.read_lora", lambda path, spec, dora: Faults(**json.loads(read_metadata(path)["faults"]))
-    )
+    monkeypatch.setattr("onmodel.models.lora.read_lora", lambda path, spec, dora: faults_of(path))
     return DrawnFamily()
+
+
+def faults_of(path: Path) -> Faults:
+    """What a file that `lora` wrote holds."""
+    return Faults(**json.loads(read_metadata(path)["faults"]))
 
 
 def lora(folder: Path, name: str, epoch: int | None = None, history: Lineage | None = None, **faults: Any) -> Model:

@@ -16,7 +16,16 @@ from onmodel.records import Artifact
 from onmodel.release.history import SENTENCES, signatures_chosen_on
 from onmodel.stages import merge, search
 from onmodel.stages.base import Context, Inputs, Plan, write_models
-from tests.evaluate.drawn import DrawnFamily, colour_observers, context, drawn_dataset, install, lora, trained
+from tests.evaluate.drawn import (
+    DrawnFamily,
+    colour_observers,
+    context,
+    drawn_dataset,
+    faults_of,
+    install,
+    lora,
+    trained,
+)
 from tests.stages import test_merge as made
 
 CHECKED = 20 * (3 + 2 * 3)  # pictures of the check: prompts × arms of the base and of three models
@@ -28,14 +37,14 @@ def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
 
     def blend(inputs: Inputs, settings: merge.Settings, context: Context) -> Artifact:
         models = inputs.models(settings.needs())
-        faults = [json.loads(model.path.read_text()) for model in models]
+        faults = [faults_of(model.path) for model in models]
         weights = settings.weights
         assert isinstance(weights, list)
-        yellow = sum(weight * row["yellow"] for weight, row in zip(weights, faults, strict=True))
+        yellow = sum(weight * row.yellow for weight, row in zip(weights, faults, strict=True))
         made = lora(context.out, "merged", yellow=round(yellow, 9))
         write_models(context.out, [(context.name, None, made.path.name)])
-        rows = [{"name": m.name, "strength": abs(f["yellow"])} for m, f in zip(models, faults, strict=True)]
-        signs = [1 if row["yellow"] > 0 else -1 for row in faults]
+        rows = [{"name": m.name, "strength": abs(f.yellow)} for m, f in zip(models, faults, strict=True)]
+        signs = [1 if row.yellow > 0 else -1 for row in faults]
         write_json(context.out / "merge.json", {"models": rows, "cosines": [[a * b for b in signs] for a in signs]})
         chosen = [inputs.lineage(name) for name in settings.needs()]
         return context.commit("merge", add(chosen, "merge", name=context.name, weights=weights))
@@ -75,8 +84,7 @@ def test_a_merge_that_is_clearly_better_is_made(family: DrawnFamily, tmp_path: P
     artifact, found = run(tmp_path, family)
     assert artifact.kind == "merge" and max(found["taken"]) < 1
     assert abs(found["taken"][0] - 0.5) < 0.1
-    made = json.loads((artifact.path / "merged.safetensors").read_text())
-    assert abs(made["yellow"]) < 0.07
+    assert abs(faults_of(artifact.path / "merged.safetensors").yellow) < 0.07
     assert [row["name"] for row in read_json(artifact.path / "models.json")] == ["searched"]
     decision = read_json(artifact.path / "selection.json")
     names = [row["name"] for row in decision["candidates"]]
