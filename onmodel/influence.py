@@ -84,7 +84,8 @@ def leave_out(recipe: Recipe, training: str, like: str | None, twins: int, seeds
             **kept, "epochs": epochs, "keep_every": epochs, "data": [other for other in said if other is not row]
         }  # fmt: skip
     evaluation = f"{training}_influence"
-    measuring = {**measured, "models": [*full, *without.values()], "triggers": {}}
+    alone = {"triggers": {}, "floors": False, "negatives": False}  # what this does not ask
+    measuring = {**measured, "models": [*full, *without.values()], **alone}
     stages[evaluation] = measuring | ({"seeds": seeds} if seeds is not None else {})
     return Leaving(replace(recipe, stages={**recipe.stages, **stages}), full, without, evaluation)
 

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from onmodel.hashing import write_atomic, write_json
 from onmodel.report import evaluation_page, plots, tuning_page
 from onmodel.report.board import board, missing, table_of
@@ -13,6 +11,7 @@ from onmodel.report.grid import build_grid, hero
 from onmodel.report.history import choices, data_sets, merges, searches
 from onmodel.report.lineage_svg import draw_lineage, facts
 from onmodel.report.numbers import write_differences, write_looks, write_prompts, write_scores
+from onmodel.report.pages import environment
 from onmodel.report.pictures import Thumbnails
 from onmodel.report.source import ReportSource, axes_of, label, stage_of
 from onmodel.report.table import print_table
@@ -29,14 +28,11 @@ def build_report(source: ReportSource, folder: Path) -> None:
 
     Raises StateError when a picture that an evaluation names is missing; index.html is written last.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("onmodel.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.globals["strip"] = plots.strip
+    templates = environment()
+    templates.globals["strip"] = plots.strip
 
     def write(template: str, page: Mapping[str, Any], file: str) -> None:
-        write_atomic(folder / file, environment.get_template(template).render(page=page).encode())
+        write_atomic(folder / file, templates.get_template(template).render(page=page).encode())
 
     thumbnails = Thumbnails(source.folders)
     for name in source.evaluations:

@@ -4,7 +4,6 @@ import base64
 import io
 from collections import defaultdict
 
-import jinja2
 from PIL import Image
 
 from onmodel.character import Character
@@ -12,6 +11,7 @@ from onmodel.curate.audit import Audit
 from onmodel.curate.coverage import associations
 from onmodel.curate.workshop import Workshop
 from onmodel.evaluate.observers.colour import SECTORS
+from onmodel.report.pages import environment
 
 THUMB = 80  # pixels of a picture in the grid
 QUALITY = 70
@@ -19,10 +19,6 @@ QUALITY = 70
 
 def dataset_page(audit: Audit, workshop: Workshop, character: Character) -> str:
     """The page. Pictures that are set aside are listed with their reasons, not shown."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("onmodel.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     by_picture = defaultdict(list)
     for finding in audit.findings:
         by_picture[finding.picture].append(finding)
@@ -45,7 +41,7 @@ def dataset_page(audit: Audit, workshop: Workshop, character: Character) -> str:
     counts: dict[tuple[str, str], int] = defaultdict(int)
     for finding in audit.findings:
         counts[finding.severity, finding.kind] += 1
-    return environment.get_template("dataset.html.j2").render(
+    return environment().get_template("dataset.html.j2").render(
         name=workshop.folder.name, character=character, audit=audit, workshop=workshop, subsets=subsets, counts=counts,
         whole=by_picture[""],
         coverage={name: row for name, row in audit.coverage.items() if name in {*character.free, "outfit"}},

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from onmodel.hashing import write_atomic
 from onmodel.influence import Effect, Leaving
 from onmodel.report.board import cell
 from onmodel.report.evaluation_page import facts
+from onmodel.report.pages import environment
 from onmodel.report.source import Axis
 from onmodel.report.svg import decimal
 from onmodel.report.table import PLAIN_WIDTH
@@ -45,7 +46,7 @@ def print_influence(found: Sequence[Effect], axes: Sequence[Axis], leaving: Leav
     table.add_column("axis", no_wrap=True)
     table.add_column("floor", justify="right")
     for subset in leaving.without:
-        table.add_column(subset, justify="right", no_wrap=True)
+        table.add_column(Text(subset), justify="right", no_wrap=True)
     for axis, effects in _by_axis(found, axes):
         cells = [f"[{STYLES[one.outcome]}]{_comparison(axis, one).change}[/]" for one in effects]
         table.add_row(axis.short, _floor(axis, effects[0]), *cells)
@@ -71,10 +72,6 @@ def write_page(
     found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving, evaluation: Mapping[str, Any], path: Path
 ) -> None:
     """The page; its JSON lies beside it."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("onmodel.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     rows = []
     for axis, effects in _by_axis(found, axes):
         line = [_comparison(axis, one) for one in effects]
@@ -87,7 +84,7 @@ def write_page(
         "json": f"{path.stem}.json", "report": (path.parent / "index.html").exists(),
         "subsets": list(leaving.without), "sentences": sentences(found, axes, leaving), "rows": rows, "rule": RULE,
     }  # fmt: skip
-    write_atomic(path, environment.get_template("influence.html.j2").render(page=page).encode())
+    write_atomic(path, environment().get_template("influence.html.j2").render(page=page).encode())
 
 
 def _by_axis(found: Sequence[Effect], axes: Sequence[Axis]) -> list[tuple[Axis, list[Effect]]]:

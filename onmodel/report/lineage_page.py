@@ -2,11 +2,11 @@
 
 from importlib.resources import files
 
-import jinja2
 from markupsafe import Markup
 
 from onmodel.release.provenance import Provenance, counts
 from onmodel.report.lineage_svg import draw_lineage, facts
+from onmodel.report.pages import environment
 from onmodel.report.svg import element
 
 TEMPLATES = files("onmodel.report") / "templates"
@@ -14,11 +14,7 @@ TEMPLATES = files("onmodel.report") / "templates"
 
 def lineage_page(provenance: Provenance) -> str:
     """The page: counts, the drawing, every node with all its facts."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("onmodel.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("lineage.html.j2").render(
+    return environment().get_template("lineage.html.j2").render(
         name=provenance.name, newest=provenance.newest, counts=counts(provenance.lineage),
         drawing=draw_lineage(provenance.lineage), nodes=facts(provenance.lineage), files=provenance.files,
     )  # fmt: skip
