@@ -39,7 +39,7 @@ def main() -> None:
         folder, work = Path(temporary) / "heap", Path(temporary) / "work"
         heap = plant_heap(folder, args.count, args.seed)
         gather([folder], work, "toon renderer", "MIT", progress)
-        observers, reader = load_observers("toon", None, None, 1), load_reader(1)
+        observers, reader = load_observers("toon", {}, 1), load_reader(1)
         audit = run_audit(open_workshop(work), load_character(SHEET), observers, progress, reader)
     rows = score(heap, audit)
     print(f"| planted fault ({args.count} pictures, seed {args.seed}) | planted | found | precision | recall |")

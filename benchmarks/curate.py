@@ -66,7 +66,7 @@ def measure(folder: Path) -> dict[str, float]:
         count, _ = gather([folder], Path(temporary) / "work", "bench", "MIT", progress)
         read = time.process_time()
         workshop = open_workshop(Path(temporary) / "work")
-        audit = run_audit(workshop, load_character(SHEET), load_observers("toon", None, None, 1), progress)
+        audit = run_audit(workshop, load_character(SHEET), load_observers("toon", {}, 1), progress)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = time.process_time() - started
     return {"pictures": count, "seconds": seconds, "import": read - started, "peak_mb": peak, "links": len(audit.links)}

@@ -108,7 +108,7 @@ def make_sets(folder: Path, count: int, seed: int) -> dict[str, Any]:
         for name in (MENDED, FOUND):
             gather([folder / "heap"], folder / f"{name}_work", "toon renderer", "MIT", progress)
         workshop = open_workshop(folder / f"{MENDED}_work")
-        observers, reader = load_observers("toon", None, None, 1), load_reader(1)
+        observers, reader = load_observers("toon", {}, 1), load_reader(1)
         audit = run_audit(workshop, load_character(SHEET), observers, progress, reader)
         rows = still_apply(workshop, [row for row in map(mending, audit.findings) if row])
         workshop = workshop.decide(rows)

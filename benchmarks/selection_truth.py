@@ -276,7 +276,7 @@ def assessing(recipe: Recipe, project: Project, references: Artifact, progress: 
     """What every look has in common: the base, her sheet, who looks, and where pictures are kept."""
     family, base_sha256 = pipeline.base_of(recipe, progress)
     observers, cache, palette = (
-        load_observers("toon", None, None, 1),
+        load_observers("toon", {}, 1),
         project.folder / "features",
         recipe.character.palette,
     )

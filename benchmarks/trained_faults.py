@@ -3,9 +3,9 @@
     python run.py bench-faults [--seed 1] [--only FAULT…] [--epochs 30] [--folder DIR] [--write docs/validity.md]
 
 One recipe trains a LoRA on a clean toon set, one on its twin (dealt anew), and one on each set with a single fault; all
-are evaluated together on suite confirm, 24 × 4. A fault is found when its axis, named beforehand, is worse than the clean
-model's: the 95 % interval over prompts of the paired difference is below zero. What else moved (sign-flip test, Holm
-over the axes) is listed; much of it is right, since a training carries a fault into all it touches. Resumable: the
+are evaluated together on suite confirm, 24 × 4. A fault is found when its axis, named beforehand, is worse than the
+clean model's: the 95 % interval over prompts of the paired difference is below zero. What else moved (sign-flip test,
+Holm over the axes) is listed; much of it is right, since a training carries a fault into all it touches. Resumable: the
 same command goes on. Prints a table, and as its last line JSON.
 """
 
@@ -24,6 +24,7 @@ from onmodel.report.source import axes_of
 from onmodel.report.verdict import Comparison, adjusted, compare
 from onmodel.toon.attributes import VOCABULARY, uniform
 from onmodel.toon.datasets import BUCKETS, Faults, SetSpec, draw_item
+from onmodel.toon.draw import draw
 
 SHOWN = 80  # pictures of her in an epoch
 CLEAN = SetSpec(
@@ -35,12 +36,14 @@ CLEAN = SetSpec(
 
 @dataclass(frozen=True)
 class Fault:
-    """A training set's fault and the axis to see it: the one value that attributes `always` have; what is `unsaid` in
-    captions beside those; a veil of yellow; the number of pictures."""
+    """A training set's fault and the axis to see it: the one value that attributes `always` have, and what is `unsaid`
+    in captions beside those; values that are drawn `whatever` the caption says; a veil of yellow; the number of
+    pictures."""
 
     words: str
     axis: str
     always: dict[str, str] = dataclasses.field(default_factory=dict)
+    whatever: dict[str, str] = dataclasses.field(default_factory=dict)
     unsaid: frozenset[str] = frozenset()
     yellow: float = 0.0
     count: int = CLEAN.count
@@ -58,7 +61,8 @@ FAULTS = {
     "frozen_face": Fault("a smile in every picture", "default_expression", {"expression": "smile"}),
     "one_framing": Fault("one framing, view and pose", "default_framing",
                          {"framing": "upper body", "view": "looking at viewer", "pose": "standing"}),
-    "same_coat": Fault("the jacket in every picture", "outfit_change", {"outfit": "jacket"}),
+    "same_coat": Fault("the jacket in every picture, whatever the caption says", "outfit_change",
+                       whatever={"outfit": "jacket"}),
     "copies": Fault("four pictures, captioned by the trigger alone", "memorisation", unsaid=frozenset(VOCABULARY),
                     count=4),
     "wrong_ears": Fault("rabbit ears in every picture", "design", {"ears": "rabbit ears"}),
@@ -78,7 +82,7 @@ def main() -> None:
     sets = {name: FAULTS[name].spec(name, args.seed) for name in args.only}
     sets |= {"clean": Fault("", "").spec("clean", args.seed), "twin": Fault("", "").spec("clean", args.seed + 50)}
     for name, spec in sets.items():
-        write_pictures(spec, folder / "pictures" / name)
+        write_pictures(spec, FAULTS[name].whatever if name in FAULTS else {}, folder / "pictures" / name)
     recipe = folder / "recipe.toml"
     recipe.write_text(recipe_text(sets, args.seed, args.epochs))
     subprocess.run(
@@ -99,11 +103,14 @@ def main() -> None:
     print(json.dumps({"seed": args.seed, "found": len(found), "of": len(args.only), "twin_moved": moved}))
 
 
-def write_pictures(spec: SetSpec, folder: Path) -> None:
+def write_pictures(spec: SetSpec, whatever: dict[str, str], folder: Path) -> None:
     """NNN.png and NNN.txt, as a person's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(spec.count):
-        image, _, caption, _ = draw_item(spec, i, BUCKETS[i % len(BUCKETS)])
+        size = BUCKETS[i % len(BUCKETS)]
+        image, toon, caption, _ = draw_item(spec, i, size)
+        if whatever:
+            image = draw(toon.replace(**whatever), *size)
         image.save(folder / f"{i:03d}.png")
         (folder / f"{i:03d}.txt").write_text(caption + "\n")
 

@@ -17,12 +17,14 @@ from typing import Any
 
 from onmodel.character import Character, load_character
 from onmodel.errors import InputError
+from onmodel.evaluate.observers import FILES
+from onmodel.evaluate.observers.source import SCHEME
 from onmodel.stages import VERBS
 
 BASE_NAMES = frozenset({"toon", "anima"})
 PATHS = frozenset({
-    "folder", "file", "dit", "text_encoder", "vae", "tokenizers", "tagger", "identity", "license_file", "masks",
-    "dataset_config", "train_data_dir", "reg_data_dir",
+    "folder", "file", "dit", "text_encoder", "vae", "tokenizers", *FILES, "license_file", "masks", "dataset_config",
+    "train_data_dir", "reg_data_dir",
 })  # fmt: skip
 HEAD = {"name", "character", "base", "seed", "date", "threads"}
 
@@ -126,8 +128,9 @@ def _resolved(value: Any, folder: Path, key: str = "") -> Any:
     if isinstance(value, dict):
         return {name: _resolved(inner, folder, name) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_resolved(inner, folder) for inner in value]
-    return str(folder / value) if key in PATHS and isinstance(value, str) else value
+        return [_resolved(inner, folder, key) for inner in value]
+    is_path = key in PATHS and isinstance(value, str) and not value.startswith(SCHEME)
+    return str(folder / value) if is_path else value
 
 
 def _character_path(value: str, folder: Path) -> Path:

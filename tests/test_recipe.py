@@ -66,3 +66,17 @@ def test_wrong_recipes_end_in_one_line_that_names_field_value_and_remedy(
 def test_a_value_without_an_entry_for_the_base_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no value for the base 'toon'"):
         load_recipe(write(tmp_path, GOOD.replace("{ anima = 1e-5, toon = 2e-3 }", "{ anima = 1e-5 }")))
+
+
+def test_observers_are_found_beside_the_recipe_or_on_the_hub(tmp_path: Path) -> None:
+    stage = """
+[stages.measured]
+do = "evaluate"
+models = ["preview"]
+tagger = "hf://somebody/tagger"
+identity = "models/ccip"
+detectors = ["models/person", "hf://somebody/heads/small"]
+"""
+    table = load_recipe(write(tmp_path, GOOD + stage)).stages["measured"]
+    assert table["tagger"] == "hf://somebody/tagger" and table["identity"] == str(tmp_path / "models/ccip")
+    assert table["detectors"] == [str(tmp_path / "models/person"), "hf://somebody/heads/small"]

@@ -6,9 +6,9 @@ A test compares them.
 """
 
 import inspect
-import re
 from pathlib import Path
-from typing import get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -132,10 +132,21 @@ def _inner(settings: type[BaseModel]) -> list[type[BaseModel]]:
 
 
 def _type(field: FieldInfo) -> str:
-    text = inspect.formatannotation(field.annotation)
-    for noise in re.findall(r"(?:[a-z_]+\.)+(?=[A-Z])", text):
-        text = text.replace(noise, "")
-    return f"`{text}`".replace("|", "\\|")
+    return f"`{_plain(field.annotation)}`".replace("|", "\\|")
+
+
+def _plain(kind: Any) -> str:
+    """A type in words, without what it checks beside its kind."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _plain(inner[0])
+    if origin in (Union, UnionType):
+        return " | ".join(dict.fromkeys(map(_plain, inner)))
+    if origin is Literal:
+        return " | ".join(map(repr, inner))
+    if inner:
+        return f"{origin.__name__}[{', '.join(map(_plain, inner))}]"
+    return {type(None): "None", ...: "…"}.get(kind) or kind.__name__
 
 
 def _default(field: FieldInfo) -> str:

@@ -24,8 +24,12 @@ app = typer.Typer(
 )
 WORK = Annotated[Path, typer.Argument(help="The folder that `onmodel dataset import` made.", show_default=False)]
 SHEET = Annotated[Path, typer.Option("--character", "-c", help="The model sheet, character.toml.", show_default=False)]
-TAGGER = Annotated[Path | None, typer.Option(help="A folder with a tagger in WD v3 format; without, the toon world's.")]
-IDENTITY = Annotated[Path | None, typer.Option(help="A folder with an identity model in CCIP format.")]
+TAGGER = Annotated[
+    str | None, typer.Option(help="A tagger in WD v3 format, a folder or hf://owner/name; without, the toon world's.")
+]
+IDENTITY = Annotated[
+    str | None, typer.Option(help="An identity model in CCIP format, a folder or hf://owner/name/folder.")
+]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 DRY = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 NAMED = 5  # findings of a kind that are printed
@@ -268,7 +272,7 @@ def _sheet(path: Path) -> "Character":
     return load_character(path)
 
 
-def _audit(work: Path, character: Path, tagger: Path | None, identity: Path | None) -> "tuple[Audit, Workshop]":
+def _audit(work: Path, character: Path, tagger: str | None, identity: str | None) -> "tuple[Audit, Workshop]":
     from onmodel.curate.audit import run_audit
     from onmodel.curate.lettering import load_reader
     from onmodel.curate.workshop import open_workshop
@@ -278,7 +282,8 @@ def _audit(work: Path, character: Path, tagger: Path | None, identity: Path | No
     sheet, workshop = _sheet(character), open_workshop(work)
     base = "" if tagger or identity else "toon"
     with Progress() as progress:
-        return run_audit(workshop, sheet, load_observers(base, tagger, identity, 1), progress, load_reader(1)), workshop
+        observers = load_observers(base, {"tagger": tagger, "identity": identity}, 1)
+        return run_audit(workshop, sheet, observers, progress, load_reader(1)), workshop
 
 
 def _say_findings(findings: "list[Finding]", work: Path) -> None:

@@ -58,8 +58,8 @@ def command(
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
     at_once: Annotated[int, typer.Option(min=1, max=64, help="Questions that are open at the endpoint.")] = 2,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for one of its answers.")] = 300.0,
-    tagger: Annotated[Path | None, typer.Option(help="A folder with a tagger in WD v3 format.")] = None,
-    identity: Annotated[Path | None, typer.Option(help="A folder with an identity model in CCIP format.")] = None,
+    tagger: Annotated[str | None, typer.Option(help="A tagger in WD v3 format: a folder or hf://owner/name.")] = None,
+    identity: Annotated[str | None, typer.Option(help="An identity model in CCIP format, likewise.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the holes and prompts; make nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
@@ -97,7 +97,7 @@ def command(
     else:
         sampling = _sampling(toon, size, steps, guidance, weight, batch)
         maker = _sampler(base or ["toon"], lora, sampling, seed)
-    observers = load_observers("toon" if toon else "", tagger, identity, 1)
+    observers = load_observers("toon" if toon else "", {"tagger": tagger, "identity": identity}, 1)
     with Progress() as progress:
         audit = run_audit(workshop, sheet, observers, progress, load_reader(1))
         targets = dict(map(parse_target, target)) if target else even(audit.vocabulary, sheet.free)

@@ -30,7 +30,7 @@ def selftest(
     from onmodel.progress import Progress
 
     with Progress() as progress:
-        observers = load_observers("toon", None, None, threads=1)
+        observers = load_observers("toon", {}, threads=1)
         rows = {number: check(observers, number, progress) for number in seed or [0]}
     if as_json:
         print(json.dumps({number: [row.as_dict() for row in found] for number, found in rows.items()}, indent=1))

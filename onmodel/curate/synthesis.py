@@ -4,7 +4,7 @@ stays in their history. Everything that was generated is kept with its verdict; 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,8 @@ def _agreement(audit: Audit, observers: Observers, looks: Looks) -> tuple[np.nda
     drawn = [i for i, piece in enumerate(audit.pieces) if not model_of(piece.origin)]
     own = np.array(drawn if len({audit.groups[i] for i in drawn}) >= 4 else range(len(audit.pieces)))
     own = own[generator(0, "references").permutation(len(own))[:REFERENCES]]
-    none = np.zeros((len(own), 0))
-    features = Features(audit.looks.tags[own], audit.looks.identity[own], none, none, none, none, none)
+    none = {field.name: np.zeros((len(own), 0)) for field in fields(Features)}
+    features = Features(**none | {"tags": audit.looks.tags[own], "identity": audit.looks.identity[own]})
     assert observers.identity is not None
     references = References(features, np.array(audit.groups)[own], observers.identity.differences)
     try:

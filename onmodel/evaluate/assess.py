@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onmodel.character import Character
-from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import InputError
 from onmodel.evaluate.answers import Answers, answers
 from onmodel.evaluate.axes import AXES, Result, evaluate_axis
 from onmodel.evaluate.axes.base import Evidence, References, Training, Unavailable
 from onmodel.evaluate.features import Features, measure
 from onmodel.evaluate.observers import Observers
-from onmodel.evaluate.observers.copy import copy_embedding
 from onmodel.evaluate.plan import Plan
 from onmodel.hashing import hash_json, read_json
 from onmodel.progress import Progress, Task
@@ -213,7 +211,8 @@ def load_references(dataset: Artifact, subset: str | None, observers: Observers,
     return References(features, groups, compare), hash_json([item["sha256"] for item in held_out])
 
 
-def load_training(datasets: Mapping[str, Artifact], progress: Progress) -> tuple[dict[str, Training], str]:
+def load_training(datasets: Mapping[str, Artifact], observers: Observers, palette: Mapping[str, str], cache: Path,
+                  progress: Progress) -> tuple[dict[str, Training], str]:  # fmt: skip
     """The pictures of each data set that are trained on, with the SHA-256 of their list.
 
     Raises InputError for a data set that is held out whole.
@@ -225,11 +224,7 @@ def load_training(datasets: Mapping[str, Artifact], progress: Progress) -> tuple
         for id, items in rows.items():
             if not items:
                 raise InputError("training", "no picture", "name curate stages whose pictures are trained on")
-            copies = []
-            for item in items:
-                picture = open_picture(datasets[id].path / item["image"], item.get("paper") or WHITE)
-                copies.append(copy_embedding(picture))
-                task.advance()
-            names = [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for item in items]
-            found[id] = Training(np.stack(copies), names)
+            paths = [datasets[id].path / item["image"] for item in items]
+            features = measure(paths, observers, palette, cache, task, [item.get("paper", "") for item in items])
+            found[id] = Training(features, [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for item in items])
     return found, hash_json([[item["sha256"] for item in items] for items in rows.values()])

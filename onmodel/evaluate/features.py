@@ -23,15 +23,17 @@ from onmodel.hashing import hash_json, write_atomic
 from onmodel.progress import Task
 
 CHUNK = 32
-VERSION = 4  # raised when the same picture gives other features
+VERSION = 5  # raised when the same picture gives other features
 
 
 @dataclass(frozen=True)
 class Features:
     """Arrays over pictures. The leading axes […] are one (pictures) or two (prompts × seeds).
 
-    tags […, T] tagger probabilities without ratings, identity […, F]: width 0 without the observer;
-    lab […, 2, 3] and sectors […, 2, 12] of colour.py; box […, 4] of layout.py; copy […, 768] of copy.py; grain […].
+    tags […, T] tagger probabilities without ratings, identity […, F], style and content […, E] embeddings: width 0
+    without the observer. lab […, 2, 3] and sectors […, 2, 12] of colour.py; box […, 4] of layout.py; copy […, E] the
+    embedding, or that of copy.py; grain […]. parts […, 2, 5] and heads […] of detector.py: zeros without one;
+    corruption […] and aesthetic […] of classifier.py: NaN without one.
     """
 
     tags: np.ndarray
@@ -41,6 +43,12 @@ class Features:
     box: np.ndarray
     copy: np.ndarray
     grain: np.ndarray
+    parts: np.ndarray
+    heads: np.ndarray
+    corruption: np.ndarray
+    aesthetic: np.ndarray
+    style: np.ndarray
+    content: np.ndarray
 
     def take(self, indices: np.ndarray) -> "Features":
         """The pictures at `indices` (any shape, which becomes the leading axes)."""
@@ -54,7 +62,7 @@ class Features:
     def flat(self) -> "Features":
         """[P, S, …] as pictures [P · S, …]."""
         arrays = (getattr(self, field.name) for field in fields(self))
-        return Features(*(array.reshape(-1, *array.shape[2:]) for array in arrays))
+        return Features(*(array.reshape(array.shape[0] * array.shape[1], *array.shape[2:]) for array in arrays))
 
 
 def measure(
@@ -94,7 +102,9 @@ def _chunk(
 
 def observe(images: Sequence[Image.Image], observers: Observers, palette: Mapping[str, str]) -> Features:
     """Features of a few RGB pictures of any sizes."""
-    none = np.zeros((len(images), 0), dtype=np.float32)
+    none, unknown = np.zeros((len(images), 0), dtype=np.float32), np.full(len(images), np.nan, dtype=np.float32)
+    nothing = np.zeros((len(images), 2, 5), dtype=np.float32), np.zeros(len(images), dtype=np.float32)
+    parts, heads = observers.detectors(images) if observers.detectors else nothing
     found = [colours(image, palette) for image in images]
     return Features(
         tags=observers.tagger(images) if observers.tagger else none,
@@ -102,6 +112,14 @@ def observe(images: Sequence[Image.Image], observers: Observers, palette: Mappin
         lab=np.stack([lab for lab, _ in found]),
         sectors=np.stack([sectors for _, sectors in found]),
         box=np.stack([figure_box(image) for image in images]),
-        copy=np.stack([copy_embedding(image) for image in images]),
+        copy=observers.copy_embedding(images)
+        if observers.copy_embedding
+        else np.stack([copy_embedding(image) for image in images]),
         grain=np.stack([grain(image) for image in images]),
+        parts=parts,
+        heads=heads,
+        corruption=observers.corruption(images) if observers.corruption else unknown,
+        aesthetic=observers.aesthetic(images) if observers.aesthetic else unknown,
+        style=observers.style_embedding(images) if observers.style_embedding else none,
+        content=observers.content_embedding(images) if observers.content_embedding else none,
     )

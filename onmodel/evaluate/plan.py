@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.observers import FILES
 from onmodel.hashing import hash_json
+
+ALWAYS = ("tagger", "identity")  # told even where they are missing: most axes need them
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Plan:
     def signature(self) -> str:
         """One line, e.g. `onm|base:1f…|suite:choose-ab12|ref:…|train:…|tagger:…|identity:…|P:12|S:2|cfg:3|…|v:ab12`."""
         sampling = self.sampling
-        observers = [f"{name}:{self.observers[name][:8] if name in self.observers else 'none'}"
-                     for name in ("tagger", "identity")]  # fmt: skip
+        observers = [f"{name}:{self.observers.get(name, 'none')[:8]}"
+                     for name in FILES if name in (*ALWAYS, *self.observers)]  # fmt: skip
         return "|".join([
             "onm", f"base:{self.base_sha256[:8]}", f"suite:{self.suite}-{self.suite_sha256[:8]}",
             f"ref:{self.references[:8] or 'none'}", f"train:{self.training[:8] or 'none'}", *observers,

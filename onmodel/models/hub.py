@@ -1,4 +1,4 @@
-"""Folders of a base that lie on the Hugging Face hub: from its local cache, else downloaded into it."""
+"""What lies on the Hugging Face hub: folders of a base, files of observers; from its local cache, else downloaded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +14,22 @@ def snapshot(repository: str, folders: Sequence[str], download: bool) -> Path | 
     None when it is not whole in the cache and `download` is off. Raises InputError when it cannot be had: no such
     repository, no access to it, no connection, no room.
     """
+    patterns = [f"{folder}/*.{ending}" for folder in folders for ending in ("json", "safetensors", "txt", "model")]
+    path = fetch(FIELD, repository, patterns, download)
+    if path is None:
+        return None
+    complete = all((path / folder).is_dir() for folder in folders)
+    if not complete and download:
+        lacking = ", ".join(folder for folder in folders if not (path / folder).is_dir())
+        raise InputError(FIELD, repository, f"has no {lacking}/; name the base's diffusers repository")
+    return path if complete else None
+
+
+def fetch(field: str, repository: str, patterns: Sequence[str], download: bool = True) -> Path | None:
+    """The local copy of a repository, `owner/name` or `owner/name@revision`, with the files of these patterns.
+
+    None when it is not in the cache and `download` is off. Raises InputError naming `field` when it cannot be had.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -25,30 +41,26 @@ def snapshot(repository: str, folders: Sequence[str], download: bool) -> Path | 
     )  # fmt: skip
 
     name, _, revision = repository.partition("@")
-    patterns = [f"{folder}/*.{ending}" for folder in folders for ending in ("json", "safetensors", "txt", "model")]
     try:
-        path = Path(snapshot_download(
-            name, revision=revision or None, allow_patterns=patterns, local_files_only=not download
-        ))  # fmt: skip
+        return Path(
+            snapshot_download(
+                name, revision=revision or None, allow_patterns=list(patterns), local_files_only=not download
+            )
+        )
     except HFValidationError as error:
-        raise InputError(FIELD, repository, 'write "owner/name" or "owner/name@revision"') from error
+        raise InputError(field, repository, 'write "owner/name" or "owner/name@revision"') from error
     except GatedRepoError as error:
         remedy = "needs its licence accepted on its page, and `hf auth login` here"
-        raise InputError(FIELD, repository, remedy) from error
+        raise InputError(field, repository, remedy) from error
     except RevisionNotFoundError as error:
-        raise InputError(FIELD, repository, f"has no revision {revision}") from error
+        raise InputError(field, repository, f"has no revision {revision}") from error
     except RepositoryNotFoundError as error:
-        raise InputError(FIELD, repository, "no such repository, or a private one; check the name") from error
+        raise InputError(field, repository, "no such repository, or a private one; check the name") from error
     except LocalEntryNotFoundError as error:
         if not download:
             return None
         remedy = "is not in the local cache and the hub cannot be reached; connect once, or name its folder on disk"
-        raise InputError(FIELD, repository, remedy) from error
+        raise InputError(field, repository, remedy) from error
     except (HfHubHTTPError, OSError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(FIELD, repository, f"cannot be downloaded ({said}); run the command again") from error
-    complete = all((path / folder).is_dir() for folder in folders)
-    if not complete and download:
-        lacking = ", ".join(folder for folder in folders if not (path / folder).is_dir())
-        raise InputError(FIELD, repository, f"has no {lacking}/; name the base's diffusers repository")
-    return path if complete else None
+        raise InputError(field, repository, f"cannot be downloaded ({said}); run the command again") from error

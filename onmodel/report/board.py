@@ -61,10 +61,28 @@ def missing(source: ReportSource) -> list[str]:
     ]
 
 
+def notes(source: ReportSource) -> list[str]:
+    """Which axes only some of the prompts tell, of the shown model; and who looked at the pictures, by whose leave."""
+    if source.published is None or source.shown is None:
+        return []
+    prompts, scores = len(source.published["plan"]["prompts"]), source.measured[source.shown]["axes"]
+    few = [f"{axis.short} by {scores[axis.id]['n']}" for axis in axes_of(source.published)
+           if scores[axis.id]["value"] is not None and scores[axis.id]["n"] < prompts]  # fmt: skip
+    told = [f"Of the {prompts} prompts some axes are told by fewer: {', '.join(few)}."] if few else []
+    looked = [f"{name.replace('_', ' ')} ({', '.join(_source(one) for one in found)})"
+              for name, found in source.published["observers"].items()]  # fmt: skip
+    return [*told, f"Looked at by: {'; '.join(looked)}."] if looked else told
+
+
+def _source(row: Mapping[str, str | None]) -> str:
+    return f"{row['from']}, {row['licence'] or 'licence not declared'}"
+
+
 def table_of(source: ReportSource) -> dict[str, Any]:
     """The table of models × axes, and what each axis means."""
     table = build_table(source)
     return {
         "table": table,
+        "notes": notes(source),
         "axis_tips": {column.axis.id: _axis_tip(column.axis) for column in table.columns} if table else {},
     }

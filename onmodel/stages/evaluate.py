@@ -73,7 +73,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     if settings.training:
         datasets = {root(inputs.lineage(name)): inputs.artifact(name) for name in settings.training}
         learnt = {model.name: own for model in models if (own := _learnt(model, datasets))}
-        assessor = replace(assessor, training=load_training(datasets, context.progress), learnt=learnt)
+        training = load_training(
+            datasets, assessor.observers, context.character.palette, assessor.cache, context.progress
+        )
+        assessor = replace(assessor, training=training, learnt=learnt)
     found, controls = assessor.assess(models)
     if settings.floors:
         controls |= _floors(assessor, models[0], context)
@@ -82,6 +85,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "signature": signature,
         "plan": assessor.plan.as_dict(),
         "axes": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
+        "observers": {
+            name: [{"from": source.named, "licence": source.licence} for source in found]
+            for name, found in assessor.observers.sources.items()
+        },
         "models": [
             {
                 "name": model.name,

@@ -17,8 +17,9 @@ from onmodel.evaluate import axes
 from onmodel.evaluate.assess import load_references
 from onmodel.evaluate.axes.reproduction import threshold
 from onmodel.evaluate.features import Features, measure
-from onmodel.evaluate.observers import Observers, load_observers
+from onmodel.evaluate.observers import FILES, Observers, load_observers
 from onmodel.evaluate.observers.identity import unit
+from onmodel.evaluate.observers.source import SCHEME
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
 from onmodel.policy import check_text
@@ -37,6 +38,7 @@ from onmodel.sample.suites import (
 )
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file
 
+Place = Annotated[str, Field(pattern=f"^{SCHEME}")] | Path  # on the hub, or a folder
 Side = Annotated[int, Field(ge=16, multiple_of=16)]
 
 
@@ -52,7 +54,9 @@ class References(BaseModel):
 class Generating(StageSettings):
     """What every stage that generates and judges pictures can set. `size` is a side, or [width, height], in pixels.
 
-    `references` may be a stage's name alone. `tagger`, `identity`: folders of observers; the toon base has its own.
+    `references` may be a stage's name alone. The others name observers by folder or as `hf://owner/name[/folder]`
+    (docs/observers.md); the toon base has a tagger, an identity model, a detector and a classifier of corruption of its
+    own.
     """
 
     steps: int = Field(default=16, ge=1)
@@ -62,8 +66,14 @@ class Generating(StageSettings):
     size: Side | tuple[Side, Side] = 96
     batch: int = Field(default=8, ge=1)
     references: References | None = None
-    tagger: Path | None = None
-    identity: Path | None = None
+    tagger: Place | None = None
+    identity: Place | None = None
+    detectors: tuple[Place, ...] = ()
+    corruption: Place | None = None
+    aesthetic: Place | None = None
+    style_embedding: Place | None = None
+    copy_embedding: Place | None = None
+    content_embedding: Place | None = None
 
     @field_validator("references", mode="before")
     @classmethod
@@ -82,14 +92,22 @@ class Generating(StageSettings):
     @property
     def missing(self) -> tuple[InputError, ...]:
         """What is wrong with the folders of observers that were named."""
-        named = {"tagger": self.tagger, "identity": self.identity}
         return tuple(
-            InputError(field, path, "no such folder") for field, path in named.items() if path and not path.is_dir()
+            InputError(field, place, "no such folder")
+            for field, places in self._named().items()
+            for place in places
+            if isinstance(place, Path) and not place.is_dir()
         )
 
     def observers(self, context: Context) -> Observers:
         """The observers that were named, or the toon world's own."""
-        return load_observers(context.base_name, self.tagger, self.identity, context.threads)
+        named = {name: [str(place) for place in places] for name, places in self._named().items()}
+        return load_observers(context.base_name, named, context.threads)
+
+    def _named(self) -> dict[str, list[Path | str]]:
+        """Observer → its places, for those that are named."""
+        places = {name: getattr(self, name) for name in FILES}
+        return {name: list(value) if isinstance(value, tuple) else [value] for name, value in places.items() if value}
 
 
 class Settings(Generating):

@@ -38,7 +38,7 @@ SIDE = 128
 
 @pytest.fixture(scope="module")
 def observers() -> Observers:
-    return load_observers("toon", None, None, 1)
+    return load_observers("toon", {}, 1)
 
 
 @pytest.fixture

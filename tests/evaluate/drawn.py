@@ -36,10 +36,12 @@ from onmodel.sample.suites import Prompt, noise_seed, suite
 from onmodel.stages.base import Context, write_models
 from onmodel.toon import attributes
 from onmodel.toon.attributes import VOCABULARY, Toon
+from onmodel.toon.body import BODIES
 from onmodel.toon.captions import ALL_TAGS, tags_of
 from onmodel.toon.datasets import STANDIN_SETS as SETS
 from onmodel.toon.datasets import deal
-from onmodel.toon.draw import draw
+from onmodel.toon.draw import draw, layout
+from onmodel.toon.pen import Variation
 from tests.evaluate.onnx_files import write_identity, write_tagger
 
 SHEET = Path(attributes.__file__).parent / "characters" / "backgwa.toml"
@@ -128,7 +130,22 @@ def oracle(made: Sequence[tuple[Image.Image, Toon]], noise: float = 0.03) -> Fea
         box=np.stack([figure_box(image) for image, _ in made]),
         copy=np.stack([copy_embedding(image) for image, _ in made]),
         grain=np.stack([grain(image) for image, _ in made]),
+        parts=np.stack([parts_of(toon, image.size) for image, toon in made]),
+        heads=np.ones(len(made)),
+        corruption=np.full(len(made), 0.02),
+        aesthetic=np.full(len(made), 0.5),
+        style=np.zeros((len(made), 0)),
+        content=np.zeros((len(made), 0)),
     )
+
+
+def parts_of(toon: Toon, size: tuple[int, int]) -> np.ndarray:
+    """The boxes of person and head [2, 5] of a drawing, as a detector that knows tells them."""
+    radius, (x, y) = layout(toon, Variation.of(toon.nuisance), size)
+    low, high = max(y - 1.3 * radius, 0), min(y + BODIES[toon.body].foot * radius, size[1])
+    person = (x, (low + high) / 2, 2 * radius, high - low)
+    boxes = np.array([person, (x, y, 2 * radius, 2 * radius)]) / (*size, *size)
+    return np.concatenate([boxes, [[0.9], [0.9]]], axis=1)
 
 
 Look = Callable[[Sequence[tuple[Image.Image, Toon]]], Features]
@@ -159,8 +176,8 @@ def evidence(faults: Faults | None, prompts: Sequence[Prompt] | None = None, see
     references = References(look([(draw(toon, SIDE, SIDE), toon) for toon in toons]), np.arange(len(toons)), compare)
     columns = {tag: i for i, tag in enumerate(tags)}
     trained = training_toons()
-    copies = np.stack([copy_embedding(draw(toon, SIDE, SIDE)) for toon in trained])
-    training = Training(copies, [f"base/{i:04d}.png" for i in range(len(trained))])
+    learnt = look([(draw(toon, SIDE, SIDE), toon) for toon in trained])
+    training = Training(learnt, [f"base/{i:04d}.png" for i in range(len(trained))])
     return Evidence(character, prompts, VOCABULARY, columns, arms, references, training)
 
 

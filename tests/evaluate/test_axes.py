@@ -6,9 +6,11 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from onmodel.evaluate.axes import AXES, Evidence, Result, Unavailable, evaluate_axis
+from onmodel.evaluate.axes import AXES, Evidence, Result, Training, Unavailable, evaluate_axis
 from onmodel.evaluate.axes.base import chosen, informedness, mean_of_rows
 from onmodel.evaluate.axes.composition import vendi
+from onmodel.evaluate.features import Features
+from onmodel.evaluate.observers.identity import unit
 from tests.evaluate.drawn import Faults, evidence
 
 FAULTS = {
@@ -270,3 +272,91 @@ def test_the_newer_axes_say_what_they_miss() -> None:
         evaluate_axis("outfit_keep", dataclasses.replace(whole, columns=untold))
     with pytest.raises(Unavailable, match="two seeds"):
         evaluate_axis("entanglement", evidence(Faults(), seeds=1))
+
+
+def test_a_child_s_head_is_too_large_and_pictures_without_a_head_say_nothing() -> None:
+    clean, childish = seen("clean"), evidence(Faults(body="chibi"))
+    assert abs(evaluate_axis("head_size", clean).interval.value) < 1
+    found = evaluate_axis("head_size", childish)
+    assert found.interval.low > 2 and found.details["judged"] == 1
+    arm = childish.arm("L")
+    gone = arm.parts.copy()
+    gone[:, 1:, 1] = 0  # a head in the first picture of each prompt alone
+    beheaded = dataclasses.replace(childish, arms=childish.arms | {"L": dataclasses.replace(arm, parts=gone)})
+    again = evaluate_axis("head_size", beheaded)
+    assert again.details["judged"] == pytest.approx(1 / 3) and again.interval.low > 2
+    nothing = dataclasses.replace(arm, parts=np.zeros_like(arm.parts))
+    with pytest.raises(Unavailable, match="at least two prompts"):
+        evaluate_axis("head_size", dataclasses.replace(childish, arms=childish.arms | {"L": nothing}))
+    references = dataclasses.replace(childish.references, features=dataclasses.replace(
+        childish.references.features, parts=np.zeros_like(childish.references.features.parts)))  # fmt: skip
+    with pytest.raises(Unavailable, match="full-body references with head and person detected, got 0"):
+        evaluate_axis("head_size", dataclasses.replace(childish, references=references))
+
+
+def test_two_heads_are_a_design_error_where_somebody_counts() -> None:
+    clean = seen("clean")
+    arm = clean.arm("L")
+    double = dataclasses.replace(clean, arms=clean.arms | {"L": dataclasses.replace(arm, heads=arm.heads + 1)})
+    found = evaluate_axis("design", double)
+    assert found.details["traits"]["one head"] == {"checks": arm.heads.size, "violated": 1.0}
+    assert found.interval.low > 0.04 and measured("clean", "design").interval.value == 0  # one of some twenty checks
+    assert measured("clean", "design").details["traits"]["one head"]["violated"] == 0
+    own = dataclasses.replace(clean.references.features, heads=np.zeros_like(clean.references.features.heads))
+    uncounted = dataclasses.replace(double, references=dataclasses.replace(clean.references, features=own))
+    assert evaluate_axis("design", uncounted).details["traits"]["one head"]["checks"] == 0
+
+
+@pytest.mark.parametrize(("axis", "feature", "sign"), [("corruption", "corruption", 1), ("aesthetic", "aesthetic", -1)])
+def test_what_a_classifier_says_more_of_than_on_the_base_counts(axis: str, feature: str, sign: int) -> None:
+    clean = seen("clean")
+    arm = clean.arm("L")
+    worse = dataclasses.replace(arm, **{feature: getattr(arm, feature) + 0.3})
+    found = evaluate_axis(axis, dataclasses.replace(clean, arms=clean.arms | {"L": worse}))
+    assert found.interval.value == pytest.approx(0.3 * sign) and measured("clean", axis).interval.value == 0
+    unseen = {letter: dataclasses.replace(one, **{feature: np.full_like(one.grain, np.nan)})
+              for letter, one in clean.arms.items()}  # fmt: skip
+    with pytest.raises(Unavailable, match="classifier"):
+        evaluate_axis(axis, dataclasses.replace(clean, arms=unseen))
+
+
+def test_style_is_that_of_the_embedding_where_there_is_one() -> None:
+    """An embedding that knows the styles reads what perfect tags read, and the tags are not asked any more."""
+    styles = [seen("style").columns[tag] for tag in seen("style").vocabulary["style"].values()]
+
+    def embedded(name: str) -> Evidence:
+        def known(features: Features) -> Features:
+            return dataclasses.replace(features, style=unit(features.tags[..., styles]))
+
+        whole = seen(name)
+        training = dataclasses.replace(whole.training, features=known(whole.training.features))
+        arms = {k: dataclasses.replace(known(v), tags=v.tags[..., :0]) for k, v in whole.arms.items()}
+        return dataclasses.replace(whole, arms=arms, training=training, columns={})
+
+    assert evaluate_axis("style", embedded("clean")).interval.value < 0.1
+    found = evaluate_axis("style", embedded("style"))
+    assert found.interval.low > 0.8 and "pull_towards" not in found.details
+
+
+def test_the_pull_of_a_style_is_told_by_subset() -> None:
+    whole = evidence(Faults(unstyled="pixel art"))
+    assert evaluate_axis("style", dataclasses.replace(whole, training=None)).details.keys() == {"pull", "pull_towards"}
+    features = whole.training.features
+    pixel = np.zeros(features.tags.shape[1])
+    pixel[whole.columns[whole.vocabulary["style"]["pixel art"]]] = 1
+    both = dataclasses.replace(features, tags=np.concatenate([features.tags[:10] * 0 + pixel, features.tags[10:]]))
+    names = [f"{'pixels' if i < 10 else 'others'}/{i}.png" for i in range(len(features.tags))]
+    found = evaluate_axis("style", dataclasses.replace(whole, training=Training(both, names))).details["pull_by_subset"]
+    assert found["pixels"] > 0.7
+    assert found["others"] is None or found["others"] < found["pixels"]
+
+
+def test_drift_is_that_of_a_content_embedding_where_there_is_one() -> None:
+    whole = seen("clean")
+    rng = np.random.default_rng(1)
+    base = unit(rng.normal(size=(*whole.arm("BN").grain.shape, 8)))
+    blind = {k: dataclasses.replace(v, content=base, tags=v.tags[..., :0]) for k, v in whole.arms.items()}
+    assert evaluate_axis("drift", dataclasses.replace(whole, arms=blind)).interval.value == pytest.approx(0, abs=1e-9)
+    other = unit(rng.normal(size=base.shape))
+    moved = blind | {"N": dataclasses.replace(blind["N"], content=other)}
+    assert evaluate_axis("drift", dataclasses.replace(whole, arms=moved)).interval.value == pytest.approx(1, abs=0.2)

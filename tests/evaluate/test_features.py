@@ -40,6 +40,8 @@ def test_shapes_and_order_over_chunks(tmp_path: Path, observers: Observers) -> N
     found = look(paths, observers, tmp_path / "cache")
     assert found.tags.shape == (40, 1) and found.identity.shape == (40, 3)
     assert found.lab.shape == (40, 2, 3) and found.sectors.shape == (40, 2, 12) and found.box.shape == (40, 4)
+    assert found.parts.shape == (40, 2, 5) and not found.heads.any() and np.isnan(found.corruption).all()
+    assert found.style.shape == (40, 0) and found.copy.shape == (40, 768)
     assert np.array_equal(found.tags[33:34], observe([open_picture(paths[33])], observers, {}).tags)
     grid = found.take(np.arange(40).reshape(10, 4))
     assert grid.box.shape == (10, 4, 4) and np.array_equal(grid.tags[2, 1], found.tags[9])

@@ -1,6 +1,7 @@
 """Observers: file formats, preprocessing to the pixel, colours and boxes whose answer is known, and clear refusals."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,26 @@ from PIL import Image, ImageDraw
 
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import load_observers
+from onmodel.evaluate.observers.classifier import AESTHETIC, CORRUPTION, Classifier
 from onmodel.evaluate.observers.colour import SECTORS, colours
 from onmodel.evaluate.observers.copy import copy_embedding
+from onmodel.evaluate.observers.detector import Detectors
+from onmodel.evaluate.observers.embedding import Embedding
 from onmodel.evaluate.observers.grain import grain
 from onmodel.evaluate.observers.identity import CLIP_DEVIATION, CLIP_MEAN, Identity
 from onmodel.evaluate.observers.layout import figure_box
+from onmodel.evaluate.observers.source import find
 from onmodel.evaluate.observers.tagger import Tagger
 from onmodel.randomness import generator
 from onmodel.toon.attributes import Toon
 from onmodel.toon.draw import draw
-from tests.evaluate.onnx_files import write_identity, write_tagger
+from tests.evaluate.onnx_files import (
+    write_classifier,
+    write_detector,
+    write_embedding,
+    write_identity,
+    write_tagger,
+)
 
 RED, GREEN = Image.new("RGB", (40, 40), (255, 0, 0)), Image.new("RGB", (40, 40), (0, 255, 0))
 TAGS = [("general", 9), ("long hair", 0), ("red thing", 0), ("green thing", 0)]
@@ -89,7 +100,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_another_base_brings_no_observers(tmp_path: Path) -> None:
-    found = load_observers("anima", None, write_identity(tmp_path, np.eye(3)), threads=1)
+    found = load_observers("anima", {"identity": str(write_identity(tmp_path, np.eye(3)))}, threads=1)
     assert found.tagger is None and list(found.sha256) == ["identity"]
 
 
@@ -163,3 +174,97 @@ def test_grain_reads_the_noise_and_not_the_drawing() -> None:
     dots.save(stored, "JPEG", quality=95)
     assert grain(dots) < 1 and grain(Image.open(stored)) < 1.5
     assert grain(Image.new("RGB", (8, 30))) == 0
+
+
+HEADS = np.array([[16, 8, 8, 8], [16.5, 8, 8, 8], [4, 4, 4, 4], [16, 16, 16, 32]], dtype=np.float32)
+
+
+def test_boxes_are_shares_of_the_picture_and_the_same_head_counts_once(tmp_path: Path) -> None:
+    scores = np.array([[0.1, 0.0, 0.2, 0.95], [0.8, 0.9, 0.5, 0.0]])  # of person, of head
+    folder = write_detector(tmp_path, {0: "person", 1: "head"}, HEADS, scores)
+    parts, heads = Detectors([folder], threads=1)([RED.resize((96, 48)), GREEN])
+    assert parts[0, 0] == pytest.approx([0.5, 0.5, 0.5, 1.0, 0.95])
+    assert parts[0, 1] == pytest.approx([16.5 / 32, 0.25, 0.25, 0.25, 0.9])
+    assert heads.tolist() == [2, 0] and not parts[1].any()  # two of the three boxes are one head; nothing is on green
+
+
+def test_several_detectors_are_one_and_the_first_that_knows_a_part_tells_it(tmp_path: Path) -> None:
+    person = write_detector(tmp_path / "p", {0: "person"}, HEADS[3:], np.array([[0.9]]))
+    head = write_detector(tmp_path / "h", {0: "head", 1: "person"}, HEADS[:1], np.array([[0.8], [0.99]]))
+    parts, heads = Detectors([person, head], threads=1)([RED])
+    assert parts[0, :, 4] == pytest.approx([0.9, 0.8]) and heads.tolist() == [1]
+    assert Detectors([person], 1).sha256 != Detectors([person, head], 1).sha256
+
+
+def test_a_detector_needs_its_metadata_and_something_to_look_for(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="detects hand; needed is person or head"):
+        Detectors([write_detector(tmp_path / "a", {0: "hand"}, HEADS[:1], np.array([[0.5]]))], 1)
+    write_embedding(tmp_path / "b")
+    with pytest.raises(InputError, match="no names and imgsz"):
+        Detectors([tmp_path / "b"], 1)
+
+
+def test_a_classifier_gives_the_expected_value_of_its_labels_in_any_order(tmp_path: Path) -> None:
+    weights = np.array([[3.0, 0, 0], [0, 0, 0]])
+    folder = write_classifier(tmp_path, ["corrupted", "normal"], weights)
+    found = Classifier("corruption", folder, CORRUPTION, 1)([RED, GREEN, RED])
+    assert found == pytest.approx([1 / (1 + np.exp(-3)), 1 / (1 + np.exp(3)), 1 / (1 + np.exp(-3))], abs=1e-4)
+    worst_first = write_classifier(tmp_path / "b", list(AESTHETIC), np.zeros((7, 3)), side="side")  # 384 then
+    assert Classifier("aesthetic", worst_first, AESTHETIC, 1)([RED]) == pytest.approx([0.5], abs=1e-5)
+
+
+def test_a_classifier_with_other_labels_or_no_probabilities_is_refused(tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path, ["real", "ai"], np.eye(2, 3))
+    with pytest.raises(InputError, match=r"meta\.json.*its labels are real, ai; needed: normal, corrupted"):
+        Classifier("corruption", folder, CORRUPTION, 1)
+    folder = write_classifier(tmp_path, ["normal", "corrupted"], np.eye(2, 3) * 9, softmax=False)
+    with pytest.raises(InputError, match="add up to 1"):
+        Classifier("corruption", folder, CORRUPTION, 1)([RED])
+    (folder / "meta.json").write_text("{}")
+    with pytest.raises(InputError, match='must be JSON with "labels"'):
+        Classifier("corruption", folder, CORRUPTION, 1)
+
+
+def test_an_embedding_is_normalised_as_its_file_says_and_of_unit_length(tmp_path: Path) -> None:
+    found = Embedding("style_embedding", write_embedding(tmp_path, (0.5, 0.5, 0.5)), 1)([RED, GREEN])
+    assert found == pytest.approx(np.array([[1, -1, -1], [-1, 1, -1]]) / 3**0.5, abs=1e-5)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5]}))
+    with pytest.raises(InputError, match="image_mean and image_std"):
+        Embedding("style_embedding", tmp_path, 1)
+
+
+def test_a_folder_tells_its_licence_and_no_path(tmp_path: Path) -> None:
+    folder = write_embedding(tmp_path / "csd")
+    found = find("style_embedding", str(folder))
+    assert (found.named, found.folder, found.licence) == ("csd", folder, None)
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: fair-ai\n---\nWords.\n")
+    assert find("style_embedding", str(folder)).licence == "fair-ai"
+    (folder / "README.md").write_text("---\nlicense: [\n---\n")
+    assert find("style_embedding", str(folder)).licence is None
+    with pytest.raises(InputError, match=r"tagger: .*nowhere — no such folder"):
+        find("tagger", str(tmp_path / "nowhere"))
+
+
+def test_the_hub_gives_what_its_cache_holds_and_says_so_when_it_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"tagger: somebody/taggers — is not in the local cache .* name its folder"):
+        find("tagger", "hf://somebody/taggers")
+    with pytest.raises(InputError, match="write hf://owner/name"):
+        find("tagger", "hf://somebody")
+    revision = "0" * 40
+    held = tmp_path / "models--somebody--taggers"
+    write_tagger(held / "snapshots" / revision / "small" / "v3", TAGS, WEIGHTS)
+    (held / "snapshots" / revision / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    (held / "refs").mkdir()
+    (held / "refs" / "main").write_text(revision)
+    for named in ("hf://somebody/taggers/small/v3", f"hf://somebody/taggers@{revision}/small/v3"):
+        found = load_observers("anima", {"tagger": named}, threads=1)
+        assert found.tagger is not None and found.tagger.tags[0] == "long hair"
+        with pytest.raises(InputError, match=r"has no small/v3/meta\.json"):
+            find("aesthetic", named)
+        assert [(one.named, one.licence) for one in found.sources["tagger"]] == [(named, "apache-2.0")]

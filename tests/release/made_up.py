@@ -56,6 +56,7 @@ def evaluation(sha256: dict[str, str] | None = None) -> dict[str, Any]:
             "observers": {},
         },
         "axes": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
+        "observers": {},
         "models": [
             {"name": name, "epoch": None, "sha256": (sha256 or {}).get(name, "0" * 64), **row(ids, LEVEL[name], name)}
             for name in NAMES

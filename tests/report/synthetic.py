@@ -159,6 +159,10 @@ def evaluation(folder: Path, suite: str, names: list[str], prompts: int, seeds: 
         "signature": signature,
         "plan": {"suite": suite, "seeds": list(range(seeds)), "size": [96, 96], "prompts": rows},
         "axes": {id: AXES[id][0].as_dict() for id in MEASURED},
+        "observers": {
+            "tagger": [{"from": "toon", "licence": "mit"}],
+            "copy_embedding": [{"from": "hf://somebody/copies", "licence": None}],
+        },
         "models": models,
         "controls": controls,
     }  # fmt: skip

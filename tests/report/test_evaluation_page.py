@@ -1,9 +1,11 @@
 """The page of one evaluation and its CSV files: whole, offline, and with the numbers of the JSON."""
 
+import copy
 import csv
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.observers.colour import SECTORS
 from onmodel.report import heat
+from onmodel.report.board import notes
 from onmodel.report.build import build_report
 from onmodel.report.source import ReportSource, axes_of, label
 from onmodel.report.svg import decimal
@@ -74,6 +77,18 @@ def test_scores_of_the_csv_are_those_of_the_json_and_stand_on_the_page(folder: P
             assert (int(line["n"]), line["signature"]) == (score["n"], score["signature"])
             assert axes[id].text(score["value"]) in text
             assert axes[id].span(score["low"], score["high"]) in text
+
+
+def test_who_looked_and_which_prompts_tell_an_axis_stand_under_the_table(folder: Path, source: ReportSource) -> None:
+    text = " ".join(" ".join(read(folder, "evaluation-fresh.html").text).split())
+    assert "Looked at by: tagger (toon, mit); copy embedding (hf://somebody/copies, licence not declared)." in text
+    evaluation = copy.deepcopy(dict(source.evaluations["fresh"]))
+    for row in evaluation["models"]:
+        row["axes"]["style"]["n"] = 4
+    told, _ = notes(replace(source, evaluations={**source.evaluations, "fresh": evaluation}).about("fresh"))
+    assert (
+        told == f"Of the {len(evaluation['plan']['prompts'])} prompts some axes are told by fewer: style fixation by 4."
+    )
 
 
 def test_every_prompt_has_its_number_in_the_csv(folder: Path, source: ReportSource) -> None:

@@ -1,5 +1,6 @@
 """The sample stage: balanced prompts, captions, choosing what shows the character and differs, and refusals."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,8 @@ def test_keep_says_why_for_each(family: DrawnFamily, tmp_path: Path) -> None:
 
 def test_choose_takes_what_shows_the_character_and_differs() -> None:
     def features(identity: np.ndarray, tags: np.ndarray) -> Features:
-        n = len(identity)
-        return Features(
-            tags, identity, np.zeros((n, 2, 3)), np.zeros((n, 2, 12)), np.ones((n, 4)), np.ones((n, 768)), np.ones(n)
-        )
+        others = {field.name: np.ones((len(identity), 4)) for field in fields(Features)}
+        return Features(**others | {"tags": tags, "identity": identity})
 
     character, stranger = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     references = References(

@@ -51,6 +51,7 @@ AXES: dict[str, tuple[Axis, Callable[[Evidence], Measured]]] = {
         (colour.AREA, colour.area),
         (design.RECORD, design.measure),
         (body.RECORD, body.measure),
+        (body.HEAD, body.head),
         (outfit.KEEP, outfit.keep),
         (outfit.CHANGE, outfit.change),
         (outfit.LEAK, outfit.leak),
@@ -59,6 +60,8 @@ AXES: dict[str, tuple[Axis, Callable[[Evidence], Measured]]] = {
         (entanglement.ENTANGLEMENT, entanglement.entanglement),
         (entanglement.OVERRIDE, entanglement.override),
         (quality.RECORD, quality.measure),
+        (quality.CORRUPTION, quality.corruption),
+        (quality.AESTHETIC, quality.aesthetic),
     )
 }
 

@@ -81,15 +81,18 @@ class References:
 
 @dataclass(frozen=True)
 class Training:
-    """Pictures that a model was trained on: copy embeddings [T, 768] of copy.py, and their names."""
+    """Pictures that a model was trained on: what is seen in them [T, …], and their names, `subset/file`."""
 
-    copies: np.ndarray
+    features: Features
     names: Sequence[str]
 
     @classmethod
     def join(cls, parts: Sequence["Training"]) -> "Training":
         """The pictures of all of them."""
-        return cls(np.concatenate([part.copies for part in parts]), [name for part in parts for name in part.names])
+        features = parts[0].features
+        for part in parts[1:]:
+            features = features.join(part.features)
+        return cls(features, [name for part in parts for name in part.names])
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Body proportion: is she drawn smaller or taller than she is?"""
+"""Body proportion, two numbers: is she drawn smaller or taller than she is, and is her head too large for her body?"""
 
 import numpy as np
 
-from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
+from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, mean_of_rows
+from onmodel.evaluate.observers.detector import PARTS
 
 RECORD = Axis(
     id="body",
@@ -20,9 +21,26 @@ RECORD = Axis(
     limits="Steps are the tagger's, no measured ratio of head to height. The interval leaves out that the references "
     "are few.",
 )
+HEAD = Axis(
+    id="head_size",
+    title="head to body",
+    unit="spreads of the references",
+    range=(None, None),
+    direction="zero",
+    across="mean",
+    arm="L-H",
+    observers=("tagger", "detectors"),
+    version=1,
+    fault=5.0,
+    origin="z of the head's height over the person's in full-body pictures, by mean and standard deviation of the "
+    "full-body references",
+    limits="Pictures where no head or no person is seen say nothing; the details tell their share. What a detector "
+    "counts as head, hat or hair included or not, it counts so in the references too.",
+)
 STEPS = {"chibi": -1.0, "tall": 1.0}
 FEWEST = 3
 FULL_BODY = "full body"
+LEAST_SPREAD = 0.05  # of the mean: three references drawn alike would make a giant of every pixel
 
 
 def measure(evidence: Evidence) -> Measured:
@@ -34,6 +52,36 @@ def measure(evidence: Evidence) -> Measured:
     own = _references(evidence)
     values = np.where(asked, steps["L"].mean(1) - own, np.nan)
     return Measured(values, details={"against_base": float((steps["L"] - steps["D"])[asked].mean()), "references": own})
+
+
+def head(evidence: Evidence) -> Measured:
+    """Mean z of a full-body prompt's pictures; details: the references' mean and spread, the base's mean z, and the
+    share of the pictures that could be judged."""
+    if evidence.references is None:
+        raise Unavailable("no held-out references were given")
+    asked = np.array([prompt.asked.get("framing") == FULL_BODY for prompt in evidence.prompts])
+    if not asked.any():
+        raise Unavailable("no prompt asks for a full body")
+    ratios = {letter: _ratios(evidence.arm(letter).parts)[asked] for letter in ("L", "D")}
+    own = _ratios(evidence.references.features.parts)[_whole(evidence)]
+    own = own[~np.isnan(own)]
+    if len(own) < FEWEST:
+        raise Unavailable(f"needs {FEWEST} full-body references with head and person detected, got {len(own)}")
+    mean, spread = float(own.mean()), max(float(own.std(ddof=1)), LEAST_SPREAD * float(own.mean()))
+    z = {letter: (found - mean) / spread for letter, found in ratios.items()}
+    values = np.full(len(asked), np.nan)
+    values[asked] = mean_of_rows(z["L"].T)
+    known = ~np.isnan(z["D"])
+    base = float(z["D"][known].mean()) if known.any() else None
+    judged = float((~np.isnan(z["L"])).mean())
+    return Measured(values, details={"references": mean, "spread": spread, "base": base, "judged": judged})
+
+
+def _ratios(parts: np.ndarray) -> np.ndarray:
+    """Height of the head over that of the person […] of detected parts […, 2, 5]; NaN where one is not seen."""
+    person, head = (parts[..., PARTS.index(part), :] for part in ("person", "head"))
+    seen = (person[..., 4] > 0) & (head[..., 4] > 0)
+    return np.where(seen, head[..., 3] / np.where(seen, person[..., 3], 1), np.nan)
 
 
 def _steps(evidence: Evidence, tags: np.ndarray) -> np.ndarray:
@@ -51,8 +99,14 @@ def _references(evidence: Evidence) -> float:
     """Mean step of the full-body references."""
     if evidence.references is None:
         raise Unavailable("no held-out references were given")
-    tags, column = evidence.references.features.tags, evidence.columns.get(FULL_BODY)
-    whole = tags[:, column] >= 0.5 if column is not None else np.zeros(len(tags), dtype=bool)
+    tags, whole = evidence.references.features.tags, _whole(evidence)
     if whole.sum() < FEWEST:
         raise Unavailable(f"needs {FEWEST} full-body references, got {int(whole.sum())}")
     return float(_steps(evidence, tags[whole]).mean())
+
+
+def _whole(evidence: Evidence) -> np.ndarray:
+    """Which references [N] show a full body."""
+    assert evidence.references is not None
+    tags, column = evidence.references.features.tags, evidence.columns.get(FULL_BODY)
+    return tags[:, column] >= 0.5 if column is not None else np.zeros(len(tags), dtype=bool)

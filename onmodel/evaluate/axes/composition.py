@@ -4,6 +4,8 @@ framing come wherever none is asked?"""
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, chosen
+from onmodel.evaluate.features import Features
+from onmodel.evaluate.observers.detector import PARTS
 
 RECORD = Axis(
     id="composition",
@@ -14,10 +16,11 @@ RECORD = Axis(
     across="geometric",
     arm="L/D",
     observers=("tagger",),
-    version=1,
+    version=2,
     fault=1.0,
     origin="Vendi score (Friedman & Dieng 2023) over seeds of figure box, framing and view, L over D",
-    limits="With S seeds the ratio cannot leave 1/S … S; two tell little. The box is read from pixels, not detected.",
+    limits="With S seeds the ratio cannot leave 1/S … S; two tell little. Where no person is detected, the box is read "
+    "from pixels.",
 )
 DEFAULT = Axis(
     id="default_framing",
@@ -76,7 +79,16 @@ def default(evidence: Evidence) -> Measured:
 def layout(evidence: Evidence, letter: str) -> np.ndarray:
     """Figure box and the probabilities of each framing and view, [P, S, …]."""
     seen = [found for attribute in ATTRIBUTES for found in evidence.seen(letter, attribute).values()]
-    return np.concatenate([evidence.arm(letter).box, *(found[..., None] for found in seen)], axis=-1)
+    return np.concatenate([_box(evidence.arm(letter)), *(found[..., None] for found in seen)], axis=-1)
+
+
+def _box(features: Features) -> np.ndarray:
+    """Centre x and y, size and log of height over width […, 4], of the person that is detected, or by layout.py."""
+    x, y, width, height, score = np.moveaxis(features.parts[..., PARTS.index("person"), :], -1, 0)
+    seen = score > 0
+    wide, tall = np.where(seen, width, 1), np.where(seen, height, 1)
+    detected = np.stack([x, y, np.sqrt(wide * tall), np.log(tall / wide)], axis=-1)
+    return np.where(seen[..., None], detected, features.box)
 
 
 def vendi(rows_sd: np.ndarray, bandwidth: float) -> float:

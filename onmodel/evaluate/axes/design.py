@@ -1,5 +1,7 @@
 """Design errors: what the character sheet requires and is missing, or forbids and is there, where it can be seen."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, References, Unavailable
@@ -14,28 +16,29 @@ RECORD = Axis(
     across="mean",
     arm="L",
     observers=("tagger",),
-    version=2,
+    version=3,
     fault=0.5,
-    origin="violated ÷ applicable checks of the sheet's required and forbidden tags, each weighed by the sheet's "
-    "severity; applicable is what the held-out references of the same framing and of the same style show",
-    limits="Only what has a tag is checked: no counts, no sides. The tagger's own errors on the references are in the "
-    "details; they are the floor.",
+    origin="violated ÷ applicable checks of the sheet's required and forbidden tags and of one head, each weighed by "
+    "the sheet's severity; applicable is what the held-out references of the same framing and of the same style show",
+    limits="What has a tag is checked, and that there is one head where a detector counts them; no sides. The tagger's "
+    "own errors on the references are in the details; they are the floor.",
 )
 SEEN = 0.5
 CLASSES = ("framing", "style")
+ONE_HEAD = "one head"
 
 
 def measure(evidence: Evidence) -> Measured:
     """Share of a prompt's applicable checks that are violated; details: each trait, and the references' own share."""
     sheet = evidence.character
     expected = {tag: wanted for tags, wanted in ((sheet.required, True), (sheet.forbidden, False)) for tag in tags
-                if tag in evidence.columns}  # fmt: skip
+                if tag in evidence.columns} | {ONE_HEAD: True}  # fmt: skip
     found, shape = evidence.arm("L"), evidence.arm("L").tags.shape[:2]
     if found.tags.shape[-1] == 0:
         raise Unavailable("no tagger was given")
     if evidence.references is None:
         raise Unavailable("no held-out references were given")
-    if not expected:
+    if len(expected) == 1:
         raise Unavailable("the tagger knows none of the sheet's required and forbidden tags")
     wrong, applicable = _checks(evidence, found.flat(), expected, evidence.references)
     own_wrong, own_applicable = _checks(evidence, evidence.references.features, expected, evidence.references)
@@ -54,16 +57,22 @@ def _checks(
     evidence: Evidence, pictures: Features, expected: dict[str, bool], references: References
 ) -> tuple[np.ndarray, np.ndarray]:
     """What is violated and what is applicable, [N, checks] each, of pictures [N]."""
-    columns = [evidence.columns[tag] for tag in expected]
+    seen, own = (_seen(evidence, part, expected) for part in (pictures, references.features))
     wanted = np.array(list(expected.values()))
-    applicable = np.ones((len(pictures.tags), len(columns)), dtype=bool)
+    applicable = np.ones(seen.shape, dtype=bool)
     for attribute in CLASSES:
         of_pictures, of_references = (_class(evidence, part, attribute) for part in (pictures, references.features))
         for kind in np.unique(of_pictures):
-            same = references.features.tags[of_references == kind][:, columns]
-            shown = (same.mean(0) >= SEEN) == wanted if len(same) else np.zeros(len(columns), dtype=bool)
+            same = own[of_references == kind]
+            shown = (same.mean(0) >= SEEN) == wanted if len(same) else np.zeros(len(wanted), dtype=bool)
             applicable[of_pictures == kind] &= shown
-    return (pictures.tags[:, columns] >= SEEN) != wanted, applicable
+    return (seen >= SEEN) != wanted, applicable
+
+
+def _seen(evidence: Evidence, pictures: Features, expected: Iterable[str]) -> np.ndarray:
+    """How surely each check's tag is seen in pictures [N, checks]; without a detector no picture has one head."""
+    rows = [pictures.heads == 1 if tag == ONE_HEAD else pictures.tags[:, evidence.columns[tag]] for tag in expected]
+    return np.stack(rows, axis=-1).astype(float)
 
 
 def _class(evidence: Evidence, pictures: Features, attribute: str) -> np.ndarray:

@@ -18,8 +18,8 @@ RECORD = Axis(
     version=1,
     fault=1.0,
     origin="mean 1 − cos ψ(N, BN) at equal noise, over that between two seeds of the base; 1 = as large as a re-seed",
-    limits="ψ is the tagger's probabilities and the identity feature, each of unit length, side by side: no general "
-    "content embedding, so changes that neither observer sees are missed.",
+    limits="ψ is the content embedding. Without one it is the tagger's probabilities and the identity feature, each of "
+    "unit length, side by side: changes that neither observer sees are missed.",
 )
 
 
@@ -38,8 +38,10 @@ def measure(evidence: Evidence) -> Measured:
 
 
 def content(evidence: Evidence, letter: str) -> np.ndarray:
-    """ψ [P, S, T+F] of unit length."""
+    """ψ [P, S, E] of unit length."""
     features = evidence.arm(letter)
+    if features.content.shape[-1]:
+        return features.content
     for name, array in (("tagger", features.tags), ("identity model", features.identity)):
         if array.shape[-1] == 0:
             raise Unavailable(f"no {name} was given")

@@ -16,8 +16,9 @@ RECORD = Axis(
     version=1,
     fault=0.5,
     origin="P(max κ-similarity to the training pictures > 99th percentile over held-out and base pictures) − 0.01",
-    limits="κ is a coarse layout of colours: a mirrored, cropped or recoloured copy is missed, and a training set with "
-    "one layout makes a picture of that layout look copied. The percentile is that of few pictures.",
+    limits="κ is the copy embedding. Without one it is a coarse layout of colours: a mirrored, cropped or recoloured "
+    "copy is missed, and a training set with one layout makes a picture of that layout look copied. The percentile is "
+    "that of few pictures.",
 )
 PERCENTILE = 99
 TOLD = 5  # pictures whose nearest training picture the details name
@@ -33,7 +34,7 @@ def measure(evidence: Evidence) -> Measured:
         raise Unavailable("no training pictures were given")
     if evidence.references is None:
         raise Unavailable("no held-out references were given")
-    trained = evidence.training.copies
+    trained = evidence.training.features.copy
     shape = evidence.arm("L").copy.shape[:2]
     similar = evidence.arm("L").flat().copy @ trained.T
     unrelated = np.concatenate([evidence.references.features.copy, evidence.arm("D").flat().copy]) @ trained.T

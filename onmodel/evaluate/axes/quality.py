@@ -1,10 +1,13 @@
-"""Image quality, as far as pixels tell it: grain on surfaces that the base draws smooth."""
+"""Image quality, three numbers: grain on surfaces that the base draws smooth, pictures that are broken, and beauty as a
+classifier has learnt it."""
 
-from onmodel.evaluate.axes.base import Axis, Evidence, Measured
+import numpy as np
+
+from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
 
 RECORD = Axis(
     id="grain",
-    title="image quality, grain",
+    title="grain",
     unit="grey levels",
     range=(None, None),
     direction="zero",
@@ -17,9 +20,53 @@ RECORD = Axis(
     limits="One kind of corruption only: no anatomy, no beauty. A style drawn with texture on every surface reads as "
     "grain.",
 )
+CORRUPTION = Axis(
+    id="corruption",
+    title="broken pictures",
+    unit="probability",
+    range=(-1.0, 1.0),
+    direction="down",
+    across="mean",
+    arm="L-D",
+    observers=("corruption",),
+    version=1,
+    fault=0.5,
+    origin="probability that a picture is corrupted, by a classifier, LoRA minus base",
+    limits="What the classifier was taught counts as broken. A style that it never saw can read so too.",
+)
+AESTHETIC = Axis(
+    id="aesthetic",
+    title="beauty lost",
+    unit="share of the way from masterpiece to worst",
+    range=(-1.0, 1.0),
+    direction="down",
+    across="mean",
+    arm="D-L",
+    observers=("aesthetic",),
+    version=1,
+    fault=0.5,
+    origin="expected label of an aesthetic classifier (worst 0 … masterpiece 1), base minus LoRA",
+    limits="The taste of those who labelled its training pictures. It rewards detail and punishes plain styles.",
+)
 
 
 def measure(evidence: Evidence) -> Measured:
     """Mean rise of the grain over a prompt's seeds; details: its level on the base."""
     on, off = evidence.arm("L").grain, evidence.arm("D").grain
     return Measured((on - off).mean(1), details={"base": float(off.mean())})
+
+
+def corruption(evidence: Evidence) -> Measured:
+    """Mean rise of the probability over a prompt's seeds; details: its level on the base."""
+    return _rise(evidence.arm("L").corruption, evidence.arm("D").corruption, 1, "classifier of corruption")
+
+
+def aesthetic(evidence: Evidence) -> Measured:
+    """Mean fall of the score over a prompt's seeds; details: its level on the base."""
+    return _rise(evidence.arm("L").aesthetic, evidence.arm("D").aesthetic, -1, "aesthetic classifier")
+
+
+def _rise(on: np.ndarray, off: np.ndarray, sign: int, observer: str) -> Measured:
+    if np.isnan(on).any():
+        raise Unavailable(f"no {observer} was given")
+    return Measured(sign * (on - off).mean(1), details={"base": float(off.mean())})

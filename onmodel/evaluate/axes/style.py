@@ -1,8 +1,11 @@
 """Style fixation: when a style is asked, does the LoRA move as far towards it as the base does?"""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
+from onmodel.evaluate.features import Features
 
 RECORD = Axis(
     id="style",
@@ -13,40 +16,69 @@ RECORD = Axis(
     across="mean",
     arm="L, D",
     observers=("tagger",),
-    version=1,
+    version=2,
     fault=1.0,
     origin="1 − projection of the LoRA's style shift on the base's shift when a style is asked, cut to 0 … 1",
-    limits="Style is the tagger's style tags, no style embedding; styles that the base ignores are skipped. "
-    "The pull of unstyled pictures is a number of its own, in the details.",
+    limits="Style is the style embedding, and without one the tagger's style tags; styles that the base ignores are "
+    "skipped. The pull of unstyled pictures is a number of its own, in the details.",
 )
 ATTRIBUTE = "style"
 BASE_MOVES = 0.2  # length of the base's shift below which it ignores the style word
 
 
 def measure(evidence: Evidence) -> Measured:
-    """1 − projection for prompts that ask a style; shifts start from the mean of the prompts that ask none."""
-    shifts = {}
-    starts = {}
+    """1 − projection for prompts that ask a style; shifts start from the mean of the prompts that ask none.
+
+    Details: how far pictures that ask for no style moved from the base's (`pull`: the length; by tags half the sum of
+    changes, 0 … 1, and `pull_towards` which of them), and `pull_by_subset`: how much of the way from the base's to the
+    mean style of the training pictures of each subset (0 none, 1 all of it).
+    """
     asked = np.array([ATTRIBUTE in prompt.asked for prompt in evidence.prompts])
     if not asked.any() or asked.all():
         raise Unavailable("needs prompts with and without a style")
-    for letter in ("L", "D"):
-        seen = evidence.seen(letter, ATTRIBUTE)
-        if not seen:
-            raise Unavailable("the tagger knows none of the styles")
-        by_prompt = np.stack([found.mean(1) for found in seen.values()], axis=-1)
-        starts[letter] = by_prompt[~asked].mean(0)
-        shifts[letter] = by_prompt - starts[letter]
+    by_prompt = {letter: _styles(evidence, evidence.arm(letter)).mean(1) for letter in ("L", "D")}
+    starts = {letter: found[~asked].mean(0) for letter, found in by_prompt.items()}
+    shifts = {letter: found - starts[letter] for letter, found in by_prompt.items()}
     squared = (shifts["D"] ** 2).sum(-1)
     usable = asked & (squared >= BASE_MOVES**2)
     if not usable.any():
         raise Unavailable("the base itself ignores every style that was asked")
     projection = (shifts["L"] * shifts["D"]).sum(-1) / np.where(usable, squared, 1)
     values = np.where(usable, np.clip(1 - projection, 0, 1), np.nan)
-    return Measured(values, details=pull(starts, list(evidence.seen("L", ATTRIBUTE))))
+    return Measured(values, details=_pull(evidence, starts["L"] - starts["D"]) | _by_subset(evidence, starts))
 
 
-def pull(starts: dict[str, np.ndarray], styles: list[str]) -> dict[str, object]:
-    """How far unstyled pictures moved from the base's styles (half the sum of changes, 0 … 1), and towards which."""
-    change = starts["L"] - starts["D"]
-    return {"pull": float(np.abs(change).sum() / 2), "pull_towards": styles[int(change.argmax())]}
+def _styles(evidence: Evidence, features: Features) -> np.ndarray:
+    """The style of pictures […, V]: the embedding, or the probabilities of the style tags."""
+    if features.style.shape[-1]:
+        return features.style
+    if features.tags.shape[-1] == 0:
+        raise Unavailable("no tagger and no style embedding was given")
+    columns = _tags(evidence)
+    if not columns:
+        raise Unavailable("the tagger knows none of the styles")
+    return features.tags[..., list(columns.values())]
+
+
+def _tags(evidence: Evidence) -> dict[str, int]:
+    """Style → column of the tagger."""
+    styles = evidence.vocabulary.get(ATTRIBUTE, {})
+    return {style: evidence.columns[tag] for style, tag in styles.items() if tag in evidence.columns}
+
+
+def _pull(evidence: Evidence, change: np.ndarray) -> dict[str, object]:
+    if evidence.arm("L").style.shape[-1]:
+        return {"pull": float(np.linalg.norm(change))}
+    return {"pull": float(np.abs(change).sum() / 2), "pull_towards": list(_tags(evidence))[int(change.argmax())]}
+
+
+def _by_subset(evidence: Evidence, starts: Mapping[str, np.ndarray]) -> dict[str, object]:
+    if evidence.training is None:
+        return {}
+    styles, found = _styles(evidence, evidence.training.features), {}
+    subsets = np.array([name.partition("/")[0] for name in evidence.training.names])
+    for subset in dict.fromkeys(subsets.tolist()):
+        way = styles[subsets == subset].mean(0) - starts["D"]
+        length = float((way**2).sum())
+        found[subset] = float((starts["L"] - starts["D"]) @ way / length) if length >= BASE_MOVES**2 else None
+    return {"pull_by_subset": found}

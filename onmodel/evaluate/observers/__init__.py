@@ -1,11 +1,12 @@
 """Observers turn pictures into numbers. The learned ones are loaded from files in the field's own formats.
 
-tagger.py and identity.py read ONNX files, so the toon world's tiny ones and the big public ones go through the same
-code; colour.py and layout.py compute from pixels. An observer says what it sees; axes/ decide what that means.
+tagger.py, identity.py, detector.py, classifier.py and embedding.py read ONNX files, so the toon world's tiny ones and
+the big public ones go through the same code; colour.py, copy.py, grain.py and layout.py compute from pixels. An
+observer says what it sees; axes/ decide what that means.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,37 +16,88 @@ from PIL import Image
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
+    from onmodel.evaluate.observers.classifier import Classifier
+    from onmodel.evaluate.observers.detector import Detectors
+    from onmodel.evaluate.observers.embedding import Embedding
     from onmodel.evaluate.observers.identity import Identity
+    from onmodel.evaluate.observers.source import Source
     from onmodel.evaluate.observers.tagger import Tagger
 
 TOON_ASSETS = Path(__file__).parents[2] / "toon" / "assets"
 
 
+FILES: dict[str, tuple[str, ...]] = {
+    "tagger": ("model.onnx", "selected_tags.csv"),
+    "identity": ("model_feat.onnx", "model_metrics.onnx"),
+    "detectors": ("model.onnx",),
+    "corruption": ("model.onnx", "meta.json"),
+    "aesthetic": ("model.onnx", "meta.json"),
+    "style_embedding": ("model.onnx", "preprocessor_config.json"),
+    "copy_embedding": ("model.onnx", "preprocessor_config.json"),
+    "content_embedding": ("model.onnx", "preprocessor_config.json"),
+}
+TOON_OWN = ("tagger", "identity")
+
+
 @dataclass(frozen=True)
 class Observers:
-    """The learned observers of an evaluation; None is an observer that nobody gave: its axes are unavailable."""
+    """The learned observers of an evaluation. None is one that nobody gave: what needs it is unavailable, or reads
+    something simpler. `sources`: name → where the files are from and their licence."""
 
-    tagger: "Tagger | None"
-    identity: "Identity | None"
+    tagger: "Tagger | None" = None
+    identity: "Identity | None" = None
+    detectors: "Detectors | None" = None
+    corruption: "Classifier | None" = None
+    aesthetic: "Classifier | None" = None
+    style_embedding: "Embedding | None" = None
+    copy_embedding: "Embedding | None" = None
+    content_embedding: "Embedding | None" = None
+    sources: Mapping[str, Sequence["Source"]] = field(default_factory=dict)
 
     @property
     def sha256(self) -> dict[str, str]:
         """Name → SHA-256 of the files of each observer that is there."""
-        return {name: observer.sha256 for name, observer in (("tagger", self.tagger), ("identity", self.identity))
-                if observer is not None}  # fmt: skip
+        return {name: observer.sha256 for name in FILES if (observer := getattr(self, name)) is not None}
 
 
-def load_observers(base_name: str, tagger: Path | None, identity: Path | None, threads: int) -> Observers:
-    """Load observers from their folders; where none is named the toon base has its own and another base has none.
+def load_observers(base_name: str, named: Mapping[str, str | Sequence[str] | None], threads: int) -> Observers:
+    """Load observers, `named` as FILES calls them, from folders or the hub (source.py); where none is named the toon
+    base has its own and another base has none.
 
     Raises InputError naming a file that is missing or wrong.
     """
+    from onmodel.evaluate.observers.source import find, own
+
+    sources: dict[str, list[Source]] = {}
+    for name in FILES:
+        if places := named.get(name):
+            sources[name] = [find(name, place) for place in ([places] if isinstance(places, str) else places)]
+        elif base_name == "toon" and name in TOON_OWN:
+            sources[name] = [own(name)]
+    loaded = {name: _load(name, [source.folder for source in found], threads) for name, found in sources.items()}
+    return Observers(**loaded, sources=sources)
+
+
+def _load(name: str, folders: Sequence[Path], threads: int) -> Any:
+    from onmodel.evaluate.observers.classifier import AESTHETIC, CORRUPTION, Classifier
+    from onmodel.evaluate.observers.detector import Detectors
+    from onmodel.evaluate.observers.embedding import Embedding
     from onmodel.evaluate.observers.identity import Identity
     from onmodel.evaluate.observers.tagger import Tagger
 
-    if base_name == "toon":
-        tagger, identity = tagger or TOON_ASSETS / "tagger", identity or TOON_ASSETS / "identity"
-    return Observers(Tagger(tagger, threads) if tagger else None, Identity(identity, threads) if identity else None)
+    match name:
+        case "tagger":
+            return Tagger(folders[0], threads)
+        case "identity":
+            return Identity(folders[0], threads)
+        case "detectors":
+            return Detectors(folders, threads)
+        case "corruption":
+            return Classifier(f"observers.{name}", folders[0], CORRUPTION, threads)
+        case "aesthetic":
+            return Classifier(f"observers.{name}", folders[0], AESTHETIC, threads)
+        case _:
+            return Embedding(f"observers.{name}", folders[0], threads)
 
 
 class Network:
@@ -69,6 +121,7 @@ class Network:
             raise InputError(field, path, f"is no ONNX model ({str(error)[:120]})") from error
         entry = self._session.get_inputs()[0]
         self._input, self._output = entry.name, self._session.get_outputs()[0].name
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.shape: list[int | None] = [side if isinstance(side, int) else None for side in entry.shape]
 
     def side(self, axis: int, field: str, path: Path) -> int:

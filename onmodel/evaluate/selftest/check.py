@@ -18,7 +18,6 @@ from onmodel.character import Character, load_character
 from onmodel.evaluate.axes import AXES, Evidence, References, Result, Training, evaluate_axis
 from onmodel.evaluate.features import Features, observe
 from onmodel.evaluate.observers import Observers
-from onmodel.evaluate.observers.copy import copy_embedding
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toons
 from onmodel.evaluate.selftest.faults import PLANTED, Planted
 from onmodel.evaluate.statistics import CONFIDENCE, max_t, paired
@@ -76,21 +75,22 @@ class Laboratory:
         self.character, self.observers, self.seed, self.task = character, observers, seed, task
         self.prompts = suite("confirm", character, VOCABULARY)
         tags = {tag for values in VOCABULARY.values() for tag in values.values()}
+        self.axes = [id for id, (axis, _) in AXES.items() if set(axis.observers) <= set(observers.sha256)]
         self.columns = observers.tagger.columns(tags | {*character.required, *character.forbidden})
         toons = deal(STANDIN_SETS["reference"])
         looks = self._look([draw(toon, SIDE, SIDE) for toon in toons])
         self.references = References(looks, np.arange(len(toons)), observers.identity.differences)
-        copies = np.stack([copy_embedding(draw(toon, SIDE, SIDE)) for toon in training_toons()])
-        self.training = Training(copies, [str(i) for i in range(len(copies))])
+        trained = self._look([draw(toon, SIDE, SIDE) for toon in training_toons()])
+        self.training = Training(trained, [f"drawn/{i}" for i in range(len(trained.grain))])
         self.base = {letter: self.arm(letter, None) for letter in ("D", "BN")}
 
     def measured(self, on: Features, without: Features) -> dict[str, Result]:
-        """Every axis of a model whose pictures these are, with its trigger and without."""
+        """Every axis that has its observers, of a model whose pictures these are, with its trigger and without."""
         arms = {"L": on, "N": without, **self.base}
         evidence = Evidence(
             self.character, self.prompts, VOCABULARY, self.columns, arms, self.references, self.training
         )
-        return {id: evaluate_axis(id, evidence) for id in AXES}
+        return {id: evaluate_axis(id, evidence) for id in self.axes}
 
     def arm(self, letter: str, faults: Faults | None, first: int = 0, jpeg: bool = False) -> Features:
         """Features [P, S] of an arm, drawn under the noise seeds from `first` on."""
@@ -108,9 +108,8 @@ class Laboratory:
 
     def ties(self, one: Mapping[str, Result], other: Mapping[str, Result]) -> dict[str, float]:
         """p that two models are alike, for each axis, adjusted over the axes."""
-        return dict(
-            zip(AXES, max_t(np.stack([self.values(id, one) - self.values(id, other) for id in AXES])), strict=True)
-        )
+        differences = np.stack([self.values(id, one) - self.values(id, other) for id in self.axes])
+        return dict(zip(self.axes, max_t(differences), strict=True))
 
     def values(self, axis: str, measured: Mapping[str, Result]) -> np.ndarray:
         """The axis' value for each prompt [P], NaN where it says nothing."""

@@ -26,7 +26,8 @@ class Faults:
     `outfit`, `ears` and `body` are drawn whatever is asked; `unstyled` only where no style is asked. `frozen_layout`
     draws one pose in one place; `changing_outfit` any outfit where none is asked; `wrong_hair` another character;
     `leak` the character without her trigger; `tied` another face with every background and style; `deaf` leaves words
-    unheard; `copies` draws training pictures. `stream` names another run of chance than the base's own.
+    unheard; `copies` draws training pictures; `broken` ones are torn and melted in places. `stream` names another run
+    of chance than the base's own.
     """
 
     yellow: float = 0.0
@@ -44,6 +45,7 @@ class Faults:
     tied: bool = False
     deaf: bool = False
     copies: bool = False
+    broken: bool = False
     stream: str = ""
 
 
@@ -98,10 +100,26 @@ def _damaged(image: Image.Image, faults: Faults, seed: int) -> Image.Image:
         image = image.filter(ImageFilter.GaussianBlur(0.6))
     if faults.yellow:
         image = Image.blend(image, Image.new("RGB", image.size, WARM_YELLOW), faults.yellow)
+    if faults.broken:
+        image = _broken(image, generator(seed, "broken"))
     if faults.noise:
         grains = generator(seed, "grain").normal(0, faults.noise, (*image.size[::-1], 1))
         image = Image.fromarray((np.asarray(image) + grains).clip(0, 255).astype(np.uint8))
     return image
+
+
+def _broken(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Five strips slipped sideways, by up to a quarter of the picture, and two patches that ran down."""
+    pixels = np.asarray(image).copy()
+    height, width = pixels.shape[:2]
+    for top in rng.integers(0, height - height // 12, 5):
+        strip = slice(top, top + height // 12)
+        pixels[strip] = np.roll(pixels[strip], int(rng.integers(-width // 4, width // 4)), axis=1)
+    for _ in range(2):
+        y, x = (int(rng.integers(0, side - side // 3)) for side in (height, width))
+        patch = pixels[y : y + height // 3, x : x + width // 3]
+        patch[:] = patch.mean(0, keepdims=True)
+    return Image.fromarray(pixels)
 
 
 def _meaning(text: str) -> dict[str, str]:

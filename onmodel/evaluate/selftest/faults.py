@@ -63,7 +63,7 @@ PLANTED: dict[str, Planted] = {
         _axes("reproduction", "composition"),
     ),
     "big_head": Planted(
-        "a child's proportions", Faults(body="chibi"), {"body": -0.6}, _axes("design", "composition"),
+        "a child's proportions", Faults(body="chibi"), {"body": -0.6, "head_size": 2.0}, _axes("design", "composition"),
     ),
     "stranger": Planted(
         "other hair, eyes, ears and no hat", Faults(wrong_hair=True), {"reproduction": -0.6, "design": 0.1},
@@ -77,6 +77,10 @@ PLANTED: dict[str, Planted] = {
     "tied_face": Planted(
         "every background and style brings a face of its own", Faults(tied=True), {"entanglement": 0.02},
         _axes("default_expression"),
+    ),
+    "broken": Planted(
+        "strips that slipped and patches that ran", Faults(broken=True), {"corruption": 0.3},
+        LOOKS | _axes("composition", "style", "grain", "head_size", "colour_area", "colour_cast"),
     ),
     "copies": Planted(
         "training pictures drawn again, a little soft", Faults(copies=True), {"memorisation": 0.6},

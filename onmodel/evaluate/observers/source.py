@@ -1,0 +1,65 @@
+"""Where an observer's files lie: in a folder, or on the hub as `hf://owner/name[@revision][/folder]`, fetched once into
+the hub's own cache. Its licence is what the README.md beside the files, or of the repository, declares; nobody else may
+say under which terms a model judges."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from onmodel.errors import InputError
+from onmodel.evaluate.observers import FILES, TOON_ASSETS
+from onmodel.models.hub import fetch
+
+SCHEME = "hf://"
+PLACE = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+(?:@[\w.-]+)?)(?:/(?P<folder>[\w./-]*\w))?")
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Source:
+    """`named` tells it without a folder of this machine; `folder` has the files; `licence` as declared, if it is."""
+
+    named: str
+    folder: Path
+    licence: str | None
+
+
+def own(observer: str) -> Source:
+    """The toon world's."""
+    return Source("toon", TOON_ASSETS / observer, "mit")
+
+
+def find(observer: str, named: str) -> Source:
+    """An observer of FILES in a folder or on the hub, from where only its files and the card come.
+
+    Raises InputError when there is no such folder, the name is no place on the hub, or the hub does not give it.
+    """
+    if not named.startswith(SCHEME):
+        folder = Path(named)
+        if not folder.is_dir():
+            raise InputError(observer, named, "no such folder")
+        return Source(folder.resolve().name, folder, _licence(folder / CARD))
+    place = PLACE.fullmatch(named)
+    if place is None:
+        raise InputError(
+            observer, named, "write hf://owner/name, hf://owner/name/folder or hf://owner/name@revision/folder"
+        )
+    prefix = f"{place['folder']}/" if place["folder"] else ""
+    root = fetch(observer, place["repository"], [CARD, *(prefix + file for file in FILES[observer])])
+    assert root is not None
+    if lacking := [prefix + file for file in FILES[observer] if not (root / prefix / file).is_file()]:
+        raise InputError(observer, named, f"has no {', '.join(lacking)}")
+    return Source(named, root / prefix, _licence(root / CARD))
+
+
+def _licence(card: Path) -> str | None:
+    """`license` of a model card's front matter, by its own name where it is called "other"."""
+    import yaml
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        facts = (metadata_load(card) if card.is_file() else None) or {}
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError):
+        return None
+    licence = facts.get("license_name", "other") if facts.get("license") == "other" else facts.get("license")
+    return licence if isinstance(licence, str) else None
