@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onmodel.evaluate.observers.colour import SECTORS
+from onmodel.report.source import label
 from onmodel.report.svg import decimal
 
 FAINT = 0.5  # percentage points that are not worth a shade
@@ -34,6 +35,21 @@ class Heat:
 
     columns: Sequence[str]
     rows: Sequence[HeatRow]
+
+
+def pulls(models: Sequence[Mapping[str, Any]]) -> Heat | None:
+    """Model × training subset: the share of the way to the subset's style that unstyled pictures went; None without
+    training pictures. A subset that is drawn as the base draws has no way to go, and no number."""
+    found = {row["name"]: row["details"].get("style", {}).get("pull_by_subset", {}) for row in models}
+    subsets = list(dict.fromkeys(subset for row in found.values() for subset in row))
+    rows = [
+        HeatRow(label(name), 0, [_pull(row.get(subset)) for subset in subsets]) for name, row in found.items() if row
+    ]
+    return Heat(subsets, rows) if rows else None
+
+
+def _pull(share: float | None) -> HeatCell:
+    return HeatCell("", 0.0) if share is None else HeatCell(decimal(share, 2), max(-1.0, min(1.0, share)))
 
 
 def attributes(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> list[str]:

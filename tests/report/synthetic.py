@@ -273,6 +273,7 @@ def details(prompts: list[dict[str, Any]], seeds: int, level: float, hits: np.nd
         "reproduction": {"threshold": 0.6, "agreement": agreement},
         "colour_area": regions | {"prompts": by_prompt},
         "entanglement": {"matrix": shifts},
+        "style": {"pull": 0.5 * away, "pull_towards": "comic", "pull_by_subset": {"comics": 1.2 * away, "plain": None}},
     }
 
 

@@ -145,6 +145,17 @@ def test_what_was_asked_and_seen_is_the_mean_of_the_answers(folder: Path, source
     assert all(cell.text in text for line in table.rows for cell in line.cells)
 
 
+def test_the_pull_of_a_subset_s_style_is_told_for_every_model(folder: Path, source: ReportSource) -> None:
+    models = source.evaluations["fresh"]["models"]
+    table = heat.pulls(models)
+    assert table is not None and table.columns == ["comics", "plain"] and len(table.rows) == len(models)
+    for line, row in zip(table.rows, models, strict=True):
+        share = row["details"]["style"]["pull_by_subset"]["comics"]
+        assert [cell.text for cell in line.cells] == [decimal(share, 2), ""] and line.cells[0].shade == min(share, 1)
+    assert heat.pulls([{**row, "details": {"style": {"pull": 0.1}}} for row in models]) is None
+    assert all(line.cells[0].text in " ".join(read(folder, "evaluation-fresh.html").text) for line in table.rows)
+
+
 def test_hues_are_told_by_kind_of_prompt_and_region(folder: Path, source: ReportSource) -> None:
     evaluation = source.evaluations["fresh"]
     prompts, row = evaluation["plan"]["prompts"], evaluation["models"][0]
