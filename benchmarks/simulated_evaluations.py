@@ -14,12 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
-from onmodel.evaluate.statistics import Interval, geometric_interval, max_t, mean_interval, ratio_interval
+from onmodel.evaluate.statistics import (
+    Interval,
+    geometric_interval,
+    holm,
+    max_t,
+    mean_interval,
+    paired,
+    ratio_interval,
+)
 from onmodel.hashing import write_atomic
 from onmodel.randomness import generator
 
 DESIGNS = ((12, 2), (24, 2), (24, 4))
 AXES, CHECKPOINTS = 14, 10
+PAIR_AXES, FEW = 19, (4, 5, 5, 6, 6, 7, 7)  # axes of a pair, and prompts of those that few tell, as in suite confirm
 Rng = np.random.Generator
 
 
@@ -89,6 +98,29 @@ def false_alarms(prompts: int, seeds: int, evaluations: int) -> tuple[float, flo
     return float(np.mean(adjusted)), float(np.mean(alone))
 
 
+def verdicts(prompts: int, seeds: int, evaluations: int) -> tuple[float, float, float]:
+    """A pair of models on 19 axes, some of which few prompts tell: share of twins with any alarm of the verdict's test
+    (Holm for discrete tests), and share in which it finds a change on one axis of half the prompts; and Holm's own."""
+    rng = generator(1, "verdicts", prompts, seeds)
+    told = [min(prompts, n) for n in (prompts // 2, *FEW, *[prompts] * (PAIR_AXES - 1 - len(FEW)))]
+    counts = np.zeros(3)
+    for _ in range(evaluations):
+        common = rng.normal(0, 0.07, (prompts, seeds))
+        rows = [(common + rng.normal(0, 0.12, (prompts, seeds))).mean(1)[rng.permutation(prompts)[:n]] for n in told]
+        hits = [rng.binomial(seeds, 0.8, (2, n)) / seeds for n in told]  # a third of the axes are shares of hits
+        rows = [a - b if i % 3 == 1 else row for i, (row, (a, b)) in enumerate(zip(rows, hits, strict=True))]
+        twins = [paired(row, np.zeros_like(row)) for row in rows]
+        changed = [paired(rows[0] + 0.1, np.zeros_like(rows[0])), *twins[1:]]
+        least = [one.least for one in twins]
+        counts += (
+            min(holm([one.p for one in twins], least)) < 0.05,
+            holm([one.p for one in changed], least)[0] < 0.05,
+            holm([one.p for one in changed], [0.0] * len(changed))[0] < 0.05,
+        )
+    alarms, found, plainly = (counts / evaluations).tolist()
+    return alarms, found, plainly
+
+
 def page(evaluations: int) -> tuple[str, dict[str, dict[str, float]]]:
     """docs/statistics.md, and the same numbers."""
     names = [f"{p} × {s}" for p, s in DESIGNS]
@@ -97,6 +129,10 @@ def page(evaluations: int) -> tuple[str, dict[str, dict[str, float]]]:
     alarms = {name: false_alarms(p, s, evaluations) for name, (p, s) in zip(names, DESIGNS, strict=True)}
     table["twins: any false alarm"] = {name: rate for name, (rate, _) in alarms.items()}
     table["twins: any false alarm, unadjusted t"] = {name: rate for name, (_, rate) in alarms.items()}
+    pairs = {name: verdicts(p, s, evaluations) for name, (p, s) in zip(names, DESIGNS, strict=True)}
+    said = ("a pair of twins: any false alarm of the verdict", "a change on one axis: found by the verdict",
+            "a change on one axis: found by Holm as of 1979")  # fmt: skip
+    table |= {words: {name: row[i] for name, row in pairs.items()} for i, words in enumerate(said)}
     rows = [f"| {case} | {' | '.join(f'{100 * rate:.1f}' for rate in row.values())} |" for case, row in table.items()]
     head = f"| per cent of {evaluations:,} evaluations | {' | '.join(names)} |"
     return "\n".join([PREFACE, head, "|---|" + "---|" * len(names), *rows]) + "\n", table
@@ -110,6 +146,11 @@ checkpoints that are equal are compared with one more; a false alarm is any p of
 5 of 100 evaluations or fewer.
 
 Shares near 0 or 1 get the score interval with an effective number of prompts; the rows "plain t" show why.
+
+The verdict on a pair adjusts for its axes by Holm's method for discrete tests (Tarone 1990, Westfall & Wolfinger 1997):
+axes that few prompts tell cannot give a small p, so they need not count against those that can. The last rows:
+{PAIR_AXES} axes, {len(FEW)} of them told by {min(FEW)} to {max(FEW)} prompts, and a change of 0.1 on an axis that
+half of the prompts tell.
 """
 
 

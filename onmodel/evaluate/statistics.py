@@ -32,11 +32,15 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Two models on the same prompts: mean difference with its interval, p of the test, share of prompts that rose."""
+    """Two models on the same prompts: mean difference with its interval, p of the test, share of prompts that rose.
+
+    `least` is the smallest p that so many prompts can give, had all differences one sign.
+    """
 
     mean: Interval
     p: float
     win_share: float
+    least: float
 
 
 def mean_interval(values_p: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
@@ -84,7 +88,9 @@ def paired(a_p: np.ndarray, b_p: np.ndarray, seed: int = 0) -> Paired:
     """What changes from b to a on the same prompts; prompts where either says nothing (NaN) are left out."""
     difference = (a_p - b_p)[~np.isnan(a_p - b_p)]
     won = float(np.mean(difference > 0) + np.mean(difference == 0) / 2)
-    return Paired(mean_interval(difference), sign_flip_p(difference, seed), won)
+    n = len(difference)
+    least = 2.0 ** (1 - n) if n <= EXACT else 1 / (FLIPS + 1)
+    return Paired(mean_interval(difference), sign_flip_p(difference, seed), won, least)
 
 
 def sign_flip_p(differences_p: np.ndarray, seed: int = 0) -> float:
@@ -119,13 +125,23 @@ def max_t(differences_cp: np.ndarray, seed: int = 0) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment for a family of tests (Holm 1979), in the order given."""
+def holm(p_values: Sequence[float], least: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979) for a family of discrete tests, in the order given.
+
+    A test whose `least` p lies above another's p cannot raise a false alarm there and does not count against it
+    (Tarone 1990; step-down in Westfall & Wolfinger 1997): few prompts on one axis cost the others nothing.
+    """
     order = np.argsort(p_values, kind="stable")
-    scaled = np.array(p_values, dtype=float)[order] * np.arange(len(p_values), 0, -1)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
-    return [float(p) for p in adjusted]
+    p, floor = np.array(p_values, dtype=float)[order], np.array(least, dtype=float)[order]
+    rivals = [np.count_nonzero(floor[rank:] <= p[rank]) for rank in range(len(p))]
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p * rivals))
+    return [float(one) for one in adjusted]
+
+
+def reachable(least: Sequence[float]) -> list[float]:
+    """What `holm` would make of each test's least p, were it the smallest of the family."""
+    return [float(one * np.count_nonzero(np.asarray(least) <= one)) for one in least]
 
 
 def resampled_prompts(prompts: int, seed: int) -> np.ndarray:

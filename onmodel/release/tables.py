@@ -117,7 +117,7 @@ def changes(evaluation: Mapping[str, Any], model: str, previous: str) -> list[Ch
             record = AXES[axis][0]
             then, now = (prompt_costs(record, np.array([side[axis][p] for p in prompts])) for side in (before, after))
             found.append((axis, paired(then, now)))
-    adjusted = holm([result.p for _, result in found])
+    adjusted = holm([result.p for _, result in found], [result.least for _, result in found])
     return [
         Change(
             axis=axis,

@@ -1,6 +1,7 @@
 """Did the released model become better? Paired differences over prompts, in numbers and in plain sentences.
 
-A change counts when the sign-flip test, adjusted over the axes (Holm), says so; everything else is too close to call.
+A change counts when the sign-flip test, adjusted over the axes (Holm), says so; everything else is too close to call,
+or asked by too few prompts for any difference to count.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from onmodel.evaluate.selection import prompt_costs
-from onmodel.evaluate.statistics import holm, paired
+from onmodel.evaluate.statistics import holm, paired, reachable
 from onmodel.report.source import UNAVAILABLE, Axis, ReportSource, axes_of, capital, label
 from onmodel.report.svg import decimal
 
@@ -21,12 +22,13 @@ FEWEST = 2  # prompts below which nothing is compared
 BEST_PARENT = "best parent"
 EVERY_PAIR = 16  # models, up to which every pair is compared
 
-Outcome = Literal["better", "worse", "close", "unavailable"]
-DECIDED: Sequence[Outcome] = ("better", "worse", "close")
+Outcome = Literal["better", "worse", "close", "few", "unavailable"]
+TESTED: Sequence[Outcome] = ("better", "worse", "close", "few")
 WORDS: Mapping[Outcome, str] = {
     "better": "better",
     "worse": "worse",
     "close": "too close to call",
+    "few": "too few prompts to tell",
     "unavailable": UNAVAILABLE,
 }
 
@@ -36,7 +38,7 @@ class Comparison:
     """The shown model against another on one axis.
 
     `gain` with its interval: how much nearer to good it is, in the axis's unit (in its logarithm for geometric means);
-    positive is better. `p` is adjusted over the axes.
+    positive is better. `p` is adjusted over the axes, `least` the smallest that so many prompts can give before that.
     """
 
     axis: Axis
@@ -46,6 +48,7 @@ class Comparison:
     low: float = math.nan
     high: float = math.nan
     p: float = 1.0
+    least: float = 0.0
 
     @property
     def change(self) -> str:
@@ -58,8 +61,8 @@ class Comparison:
     def sentence(self) -> str:
         """ "better than Release 1 (nearer to 0 by 2.9, 2.0…3.8, p 0.003)"."""
         p = "p < 0.001" if self.p < 0.001 else f"p {self.p:.2g}"
-        if self.outcome == "close":
-            return f"too close to call against {label(self.against)} (difference {self.change}, {p})"
+        if self.outcome in ("close", "few"):
+            return f"{WORDS[self.outcome]} against {label(self.against)} (difference {self.change}, {p})"
         flip = 1 if self.gain > 0 else -1
         low, high = sorted((flip * self.low, flip * self.high))
         moved = f"{self._moved()} {self._text(abs(self.gain)).lstrip('+')}, {self._span(low, high)}"
@@ -112,7 +115,7 @@ def compare(axis: Axis, evaluation: Mapping[str, Any], model: str, against: str 
     a, b = (prompt_costs(axis.record, np.array([values[p] for p in shared], dtype=float)) for values in (ours, theirs))
     found = paired(b, a)
     gain, low, high = (axis.record.fault * x for x in (found.mean.value, found.mean.low, found.mean.high))
-    return Comparison(axis, against, "close", gain, low, high, found.p)
+    return Comparison(axis, against, "close", gain, low, high, found.p, found.least)
 
 
 def differences(evaluation: Mapping[str, Any], shown: str) -> dict[tuple[str, str], list[Comparison]]:
@@ -135,10 +138,13 @@ def pairs(names: Sequence[str], shown: str) -> list[tuple[str, str]]:
 
 
 def adjusted(row: Sequence[Comparison]) -> list[Comparison]:
-    """Decide a family of comparisons together: p adjusted by Holm, then better, worse or too close to call."""
+    """Decide a family of comparisons together: p adjusted by Holm, then the outcome."""
     tested = [c for c in row if c.outcome != "unavailable"]
-    by_axis = dict(zip((c.axis.id for c in tested), holm([c.p for c in tested]), strict=True))
-    return [decided(c, by_axis[c.axis.id]) if c.axis.id in by_axis else c for c in row]
+    least = [c.least for c in tested]
+    ids = [c.axis.id for c in tested]
+    by_axis = dict(zip(ids, holm([c.p for c in tested], least), strict=True))
+    best = dict(zip(ids, reachable(least), strict=True))
+    return [decided(c, by_axis[c.axis.id], best[c.axis.id]) if c.axis.id in by_axis else c for c in row]
 
 
 def verdict(source: ReportSource) -> list[str]:
@@ -151,11 +157,11 @@ def verdict(source: ReportSource) -> list[str]:
 
 
 def summary(found: Mapping[str, Sequence[Comparison]], shown: str) -> list[str]:
-    """One sentence for each model compared with: on which axes better, worse, too close to call."""
+    """One sentence for each model compared with: on which axes better, worse, too close to call, or not to tell."""
     sentences = []
     for words, row in found.items():
         parts = []
-        for outcome in DECIDED:
+        for outcome in TESTED:
             titles = [c.axis.short for c in row if c.outcome == outcome]
             if titles:
                 every = len(titles) > 1 and all(c.outcome in (outcome, "unavailable") for c in row)
@@ -181,10 +187,11 @@ def _axis_sentence(source: ReportSource, axis: Axis, found: Mapping[str, Sequenc
     return f"{value}: {'; '.join(told) or 'nothing to compare with'}."
 
 
-def decided(comparison: Comparison, p: float) -> Comparison:
-    """The comparison with its adjusted p, and the outcome that follows."""
-    outcome: Outcome = "close" if p >= LEVEL else "better" if comparison.gain > 0 else "worse"
-    return replace(comparison, p=p, outcome=outcome)
+def decided(comparison: Comparison, p: float, best: float = 0.0) -> Comparison:
+    """The comparison with its adjusted p, and the outcome that follows; `best` is the smallest that it could be."""
+    if p < LEVEL:
+        return replace(comparison, p=p, outcome="better" if comparison.gain > 0 else "worse")
+    return replace(comparison, p=p, outcome="few" if best >= LEVEL else "close")
 
 
 def _best(axis: Axis, names: Sequence[str], measured: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -15,6 +15,7 @@ from onmodel.evaluate.statistics import (
     mean_interval,
     paired,
     ratio_interval,
+    reachable,
     resampled_prompts,
     sign_flip_p,
 )
@@ -120,25 +121,34 @@ def test_paired_leaves_unknown_prompts_out_and_counts_wins() -> None:
 
 
 def test_holm() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm([0.01, 0.04, 0.03], [0.0] * 3) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9], [0.0] * 2) == [1.0, 1.0]
+    assert holm([], []) == []
+
+
+def test_tests_that_cannot_reach_a_p_do_not_count_against_it() -> None:
+    """By hand: two tests of four prompts cannot give less than 0.125."""
+    least = [0.001, 0.001, 0.125, 0.125]
+    assert holm([0.02, 0.2, 0.125, 0.5], least) == pytest.approx([0.04, 0.4, 0.375, 0.5])
+    assert reachable(least) == pytest.approx([0.002, 0.002, 0.5, 0.5])
+    assert paired(np.arange(1.0, 8.0), np.zeros(7)).least == pytest.approx(1 / 64) == paired(np.ones(7), np.zeros(7)).p
+    assert paired(np.zeros(24), np.ones(24)).least == paired(np.zeros(24), np.ones(24)).p == 1 / 10_001
 
 
 def test_max_t_of_one_test_is_that_test_and_of_many_is_more_careful() -> None:
     rows = generator(6, "family").normal(0.1, 0.2, (5, 14))
     alone = [sign_flip_p(row) for row in rows]
-    together = max_t(rows)
+    together, careful = max_t(rows), holm(alone, [0.0] * 5)
     assert max_t(rows[:1]) == alone[:1]
-    assert all(one <= both <= careful + 0.02 for one, both, careful in zip(alone, together, holm(alone), strict=True))
-    assert np.argsort(together).tolist() == np.argsort(holm(alone)).tolist()
+    assert all(one <= both <= most + 0.02 for one, both, most in zip(alone, together, careful, strict=True))
+    assert np.argsort(together).tolist() == np.argsort(careful).tolist()
 
 
 def test_max_t_counts_what_goes_together_once() -> None:
     row = generator(7, "copies").normal(0.1, 0.2, 12)
     copies = np.stack([row] * 20)
     assert max_t(copies) == pytest.approx([sign_flip_p(row)] * 20)
-    assert holm([sign_flip_p(row)] * 20)[0] == pytest.approx(min(1, 20 * sign_flip_p(row)))
+    assert holm([sign_flip_p(row)] * 20, [0.0] * 20)[0] == pytest.approx(min(1, 20 * sign_flip_p(row)))
 
 
 def test_max_t_takes_prompts_that_say_nothing_and_axes_that_never_move() -> None:
@@ -177,6 +187,11 @@ def test_a_plain_t_interval_of_shares_would_not_cover() -> None:
 def test_twins_raise_no_alarm() -> None:
     adjusted, alone = simulated_evaluations.false_alarms(12, 2, 100)
     assert adjusted <= 0.1 and alone > 0.9
+
+
+def test_few_prompts_on_some_axes_cost_the_others_nothing_and_twins_stay_alike() -> None:
+    alarms, found, plainly = simulated_evaluations.verdicts(24, 4, 100)
+    assert alarms <= 0.12 and found >= plainly
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "copy_embedding": ("model.onnx", "preprocessor_config.json"),
     "content_embedding": ("model.onnx", "preprocessor_config.json"),
 }
-TOON_OWN = ("tagger", "identity")
+TOON_OWN = {"tagger": "tagger", "identity": "identity", "detectors": "detector", "corruption": "corruption"}
 
 
 @dataclass(frozen=True)

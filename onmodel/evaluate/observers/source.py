@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import FILES, TOON_ASSETS
+from onmodel.evaluate.observers import FILES, TOON_ASSETS, TOON_OWN
 from onmodel.models.hub import fetch
 
 SCHEME = "hf://"
@@ -26,7 +26,7 @@ class Source:
 
 def own(observer: str) -> Source:
     """The toon world's."""
-    return Source("toon", TOON_ASSETS / observer, "mit")
+    return Source("toon", TOON_ASSETS / TOON_OWN[observer], "mit")
 
 
 def find(observer: str, named: str) -> Source:
