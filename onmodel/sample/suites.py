@@ -1,9 +1,9 @@
 """Prompt suites made from the model sheet: what is asked of a model, in which words, under which seeds.
 
 Suite "choose" (12 prompts) is for choosing among checkpoints and searching merges, "check" (20 fresh prompts) decides
-whether what was found is really better, "confirm" (24 more) is for the numbers that are published; they share no text
-and no seed. A prompt asks for values of attributes that the character leaves free; a
-value's tag is also how its answer is found in a tagger's columns. No picture is made here.
+whether what was found is really better, "confirm" (24 more) is for the numbers that are published; they share no text and no seed. "thorough"
+is confirm and 24 more: 48 × 2 pictures tell more than 24 × 4. A prompt asks for values of attributes that the
+character leaves free; a value's tag is also how its answer is found in a tagger's columns. No picture is made here.
 
 Arms: L is the LoRA with the trigger, B the base with the same words, D the base with the trigger replaced by the
 character's tag description, N the LoRA without the trigger, BN the base with N's words, its partner at the same noise.
@@ -148,9 +148,36 @@ _CONFIRM: tuple[tuple[str, dict[str, str]], ...] = (
     ("mixed", {"style": "flat color", "outfit": "5", "pose": "hand on hip", "view": "looking at viewer",
                "background": "blue sky"}),
 )  # fmt: skip
-SUITES = {"choose": _CHOOSE, "check": _CHECK, "confirm": _CONFIRM}
+# As many again, so that every complaint is told by twelve prompts or more: fewer cannot decide among twenty axes.
+_MORE: tuple[tuple[str, dict[str, str]], ...] = (
+    ("expression", {"expression": "smile", "framing": "upper body", "background": "night sky"}),
+    ("expression", {"expression": "sad", "framing": "close-up", "background": "forest"}),
+    ("expression", {"expression": "angry", "framing": "upper body"}),
+    ("expression", {"expression": "surprised", "framing": "close-up", "view": "three-quarter view"}),
+    ("expression", {"expression": "wink", "framing": "upper body", "outfit": "3"}),
+    ("expression", {"expression": "expressionless", "framing": "close-up", "background": "white background"}),
+    ("outfit", {"outfit": "1", "style": "lineart", "background": "blue sky"}),
+    ("outfit", {"outfit": "2", "background": "forest"}),
+    ("outfit", {"outfit": "3", "pose": "waving"}),
+    ("outfit", {"outfit": "4", "view": "from side"}),
+    ("outfit", {"outfit": "5", "framing": "full body", "background": "beach"}),
+    ("style", {"style": "pastel", "framing": "full body"}),
+    ("style", {"style": "noir", "pose": "standing"}),
+    ("style", {"style": "pixel art", "framing": "full body", "outfit": "2"}),
+    ("style", {"style": "comic", "framing": "upper body", "background": "indoors"}),
+    ("style", {"style": "lineart", "framing": "full body", "view": "looking at viewer"}),
+    ("style", {"style": "flat color", "framing": "close-up"}),
+    ("framing", {"framing": "full body", "background": "night sky"}),
+    ("framing", {"framing": "upper body", "pose": "hand on hip"}),
+    ("view", {"view": "from side", "pose": "standing", "background": "forest"}),
+    ("pose", {"pose": "waving", "framing": "full body", "background": "blue sky", "outfit": "1"}),
+    ("background", {"background": "beach", "view": "three-quarter view"}),
+    ("sentence", {"pose": "arms up", "background": "indoors"}),
+    ("sentence", {"view": "three-quarter view", "background": "night sky"}),
+)  # fmt: skip
+SUITES = {"choose": _CHOOSE, "check": _CHECK, "confirm": _CONFIRM, "thorough": _CONFIRM + _MORE}
 CUT_OFF = {"close-up": ("pose", "outfit")}
-SuiteName = Literal["choose", "check", "confirm"]
+SuiteName = Literal["choose", "check", "confirm", "thorough"]
 
 
 def suite(name: SuiteName, character: Character, vocabulary: Vocabulary) -> list[Prompt]:
@@ -158,7 +185,7 @@ def suite(name: SuiteName, character: Character, vocabulary: Vocabulary) -> list
 
     Raises InputError when so little is free that two prompts of one suite would be the same.
     """
-    return _prompts(name, SUITES[name], character, vocabulary)
+    return _prompts(name, SUITES[name], character, vocabulary, "more-", len(_CONFIRM))
 
 
 def wide_suite(character: Character, vocabulary: Vocabulary) -> list[Prompt]:
@@ -168,7 +195,7 @@ def wide_suite(character: Character, vocabulary: Vocabulary) -> list[Prompt]:
 
 def _prompts(
     name: str, rows: Sequence[tuple[str, dict[str, str]]], character: Character, vocabulary: Vocabulary,
-    later: str = "", start: int = 0,
+    later: str, start: int,
 ) -> list[Prompt]:  # fmt: skip
     """The prompts of the rows; ids of the rows after `start` begin with `later`."""
     prompts: dict[str, Prompt] = {}

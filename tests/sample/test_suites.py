@@ -29,7 +29,7 @@ def character() -> Character:
 
 
 @pytest.mark.parametrize("vocabulary", [TOON, DANBOORU], ids=["toon", "danbooru"])
-@pytest.mark.parametrize(("name", "count"), [("choose", 12), ("check", 20), ("confirm", 24)])
+@pytest.mark.parametrize(("name", "count"), [("choose", 12), ("check", 20), ("confirm", 24), ("thorough", 48)])
 def test_size_and_kinds(character: Character, vocabulary: Vocabulary, name: str, count: int) -> None:
     prompts = suite(name, character, vocabulary)  # type: ignore[arg-type]
     assert len(prompts) == count == len({p.id for p in prompts}) == len({p.text["L"] for p in prompts})
@@ -52,7 +52,7 @@ def test_suites_share_no_text_and_no_seed(character: Character, vocabulary: Voca
         assert len(seeds[name]) == len(prompts) * 8
         assert all(0 <= seed < 2**31 for seed in seeds[name])
     for one, other in itertools.combinations(SUITES, 2):
-        assert not texts[one] & texts[other]
+        assert not texts[one] & texts[other] or {one, other} == {"confirm", "thorough"}
         assert not seeds[one] & seeds[other]
 
 
@@ -72,7 +72,7 @@ def test_the_trigger_also_stands_in_a_sentence(character: Character) -> None:
     assert "backgwa" not in prompt.text["D"] and "yellow eyes" in prompt.text["D"] and shows in prompt.text["D"]
 
 
-@pytest.mark.parametrize("name", ["choose", "check", "confirm"])
+@pytest.mark.parametrize("name", SUITES)
 def test_without_the_trigger_other_characters_are_asked_for_too(character: Character, name: str) -> None:
     prompts = suite(name, character, TOON)  # type: ignore[arg-type]
     strangers = [p for p in prompts if any(tags[0] in p.text["N"] for tags in STRANGERS)]
@@ -81,7 +81,14 @@ def test_without_the_trigger_other_characters_are_asked_for_too(character: Chara
     assert not any(tag in p.text["L"] for p in strangers for tag in STRANGERS[0])
 
 
-@pytest.mark.parametrize(("name", "outfits", "bodies"), [("choose", 4, 3), ("confirm", 7, 6)])
+def test_the_thorough_suite_is_confirm_and_more(character: Character) -> None:
+    prompts = suite("thorough", character, TOON)
+    assert prompts[:24] == suite("confirm", character, TOON)
+    asked = [p.asked for p in prompts]
+    assert sum("style" in a for a in asked) >= 12 and sum("framing" not in a for a in asked) >= 12
+
+
+@pytest.mark.parametrize(("name", "outfits", "bodies"), [("choose", 4, 3), ("confirm", 7, 6), ("thorough", 15, 12)])
 def test_every_axis_has_several_prompts(character: Character, name: str, outfits: int, bodies: int) -> None:
     asked = [p.asked for p in suite(name, character, TOON)]  # type: ignore[arg-type]
     assert sum("outfit" in a for a in asked) == outfits
