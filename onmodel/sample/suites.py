@@ -1,9 +1,11 @@
 """Prompt suites made from the model sheet: what is asked of a model, in which words, under which seeds.
 
 Suite "choose" (12 prompts) is for choosing among checkpoints and searching merges, "check" (20 fresh prompts) decides
-whether what was found is really better, "confirm" (24 more) is for the numbers that are published; they share no text and no seed. "thorough"
-is confirm and 24 more: 48 × 2 pictures tell more than 24 × 4. A prompt asks for values of attributes that the
-character leaves free; a value's tag is also how its answer is found in a tagger's columns. No picture is made here.
+whether what was found is really better, "confirm" (24 more) is for the numbers that are published; they share no text
+and no seed. "thorough" is confirm and 24 more: 48 × 2 pictures tell more than 24 × 4.
+
+A prompt asks for values of attributes that the character leaves free; a value's tag is also how its answer is found in
+a tagger's columns. No picture is made here.
 
 Arms: L is the LoRA with the trigger, B the base with the same words, D the base with the trigger replaced by the
 character's tag description, N the LoRA without the trigger, BN the base with N's words, its partner at the same noise.
