@@ -15,9 +15,9 @@ TEXT = """# The toon assets
 
 A small, really trained Anima-class model and four observers, made by `python tools/build_toon_assets.py` from the
 renderer in `onmodel/toon` alone. Every number below was measured on the files in this folder, loaded as they are
-(bfloat16 weights computed in float32), on {count} toons that no training step saw. The stand-in character (light blue
-hair with cat ears and a beret) is in no training picture. Three pictures in ten have an accent (a dyed lock and cuffs
-of one colour), which no caption says: what a design has beyond its tags.
+(bfloat16 weights computed in float32), on toons that no training step saw, {count} where no other number stands. The
+stand-in character (light blue hair with cat ears and a beret) is in no training picture. Three pictures in ten have an
+accent (a dyed lock and cuffs of one colour), which no caption says: what a design has beyond its tags.
 
 ![prompts and what the base draws](grid.png)
 
@@ -93,7 +93,7 @@ of the same toon:
 {ratios}
 
 The ratio tells bodies apart. Within one body it says little: what differs there are hats and ears, by about as much as
-the error. It has never seen three persons, one behind another, or anything but toons.
+the error. It has never seen three persons, one in front of another, or anything but toons.
 
 ## Corruption (format of deepghs' classifiers)
 RGB, −1…1, plainly resized to 96×96; `output` holds the probabilities of `meta.json`'s labels. Share called corrupted
@@ -104,8 +104,9 @@ drew unaided:
 |---|---|---|---|---|
 {corrupted}
 
-Whole renders called corrupted, by style: {whole_styles}. The faults are `tools/toon_assets/corruption.py`'s own, and
-plain; it has learnt that what the base draws is whole, a wobbly face too, and knows no fault that was not shown to it.
+Whole renders called corrupted, by style: {whole_styles}.
+The faults are `tools/toon_assets/corruption.py`'s own, and plain; it has learnt that what the base draws is whole, a
+wobbly face too, and knows no fault that was not shown to it.
 
 ## How they were made
 {made}
@@ -118,7 +119,9 @@ accents, and it went on for 6,797 steps of 80 with 0.6 of the learning rate. The
 syllables of the T5 vocabulary came with the last 10,493 steps (again from 0.5 of the learning rate, stopped at
 0.04 of it); the Qwen tokenizer has not seen their names. The VAE's encoder never saw an accent; its decoder and the
 tagger went on with them from what they were, the tagger after 1,765 steps with one sigmoid a tag. The VAE's joint phase
-saw an earlier state of the renderer (duller pixel art).
+saw an earlier state of the renderer (duller pixel art). The detector and the corruption classifier learnt from decoded
+pictures of an earlier decoder, in two sittings each (the learning rate raised again between them) and beside other
+jobs, so longer by the clock than the 8 and 6 minutes of a rebuild.
 
 The base draws like a child: style, framing, background and colours are as asked; faces still wobble, so expression
 (aim 0.8) and outfit (aim 0.85) stay below their aims. It is no proof about real anime pictures.
