@@ -1,6 +1,6 @@
 """Makes everything in onmodel/toon/assets from nothing: `python tools/build_toon_assets.py`.
 
-Steps run in order, each resumes where it stopped; `--only STEP` runs one. About six and a half hours on two CPU cores
+Steps run in order, each resumes where it stopped; `--only STEP` runs one. About seven hours on two CPU cores
 without a GPU; no network, no data but the toon renderer. `--minutes-scale 0.01` is a smoke test of the whole chain,
 with other --out and --work folders.
 """
@@ -16,7 +16,19 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import torch  # noqa: E402
-from toon_assets import base, decoder, export, identity, measure, observers, readme, text, vae  # noqa: E402
+from toon_assets import (  # noqa: E402
+    base,
+    corruption,
+    decoder,
+    detector,
+    export,
+    identity,
+    measure,
+    observers,
+    readme,
+    text,
+    vae,
+)
 from toon_assets.common import Settings  # noqa: E402
 
 STEPS: dict[str, Callable[[Settings], None]] = {
@@ -26,6 +38,8 @@ STEPS: dict[str, Callable[[Settings], None]] = {
     "decoder": decoder.train,
     "tagger": observers.train_tagger,
     "identity": identity.train_identity,
+    "detector": detector.train,
+    "corruption": corruption.train,
     "export": export.export,
     "measure": measure.measure,
     "readme": readme.write,

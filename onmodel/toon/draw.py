@@ -6,7 +6,10 @@ out and stacks its parts; they are drawn in scenery.py, body.py, face.py and hai
 
 from __future__ import annotations
 
-from PIL import Image
+import math
+from dataclasses import dataclass
+
+from PIL import Image, ImageChops
 
 from onmodel.toon.attributes import COLORS, Toon
 from onmodel.toon.body import BODIES, SHOULDER_Y, arms_of, draw_arm, draw_body, draw_neck
@@ -21,6 +24,9 @@ OVERSAMPLE = 3
 FRAMES: dict[str, tuple[float, float, float]] = {"close-up": (0.335, 0.36, 0.57), "upper body": (0.24, 0.28, 0.455)}
 LOW_HAIR = frozenset({"short hair", "long hair", "bob cut", "braid"})
 LINE_AT: dict[str, float] = {"close-up": 1.25, "upper body": 1.0, "full body": 0.8}
+NO_INK = (1, 254, 3)  # a colour that no style paints with
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the picture
 
 
 def layout(toon: Toon, var: Variation, size: tuple[int, int]) -> tuple[float, Point]:
@@ -72,26 +78,61 @@ def draw_figure(image: Image.Image, toon: Toon, ink: Ink, var: Variation, line: 
         draw_ears(head, toon)
 
 
+@dataclass(frozen=True)
+class _Sheet:
+    """What a toon is drawn on: pixels of the picture to one of pixel art, oversampled size and line width."""
+
+    pixel: int
+    size: tuple[int, int]
+    line: float
+
+    @staticmethod
+    def of(toon: Toon, ink: Ink, var: Variation, width: int, height: int) -> _Sheet:
+        if width % 16 or height % 16 or min(width, height) < 32:
+            raise ValueError(f"toon size {width}x{height}: sides must be multiples of 16, at least 32")
+        pixel = _pixel_size(toon, min(width, height)) if toon.style == "pixel art" else 1
+        zoom = OVERSAMPLE if pixel == 1 else 1  # pixel art is drawn on its grid, without blended edges
+        size = (round(width / pixel) * zoom, round(height / pixel) * zoom)
+        line = 1.0 if pixel > 1 else max(ink.width * var.weight * LINE_AT[toon.framing] * min(size) / 96, 0.75 * zoom)
+        return _Sheet(pixel, size, line)
+
+
 def draw(toon: Toon, width: int = 96, height: int = 96) -> Image.Image:
     """The toon as an RGB picture; width and height in pixels, multiples of 16."""
-    if width % 16 or height % 16 or min(width, height) < 32:
-        raise ValueError(f"toon size {width}x{height}: sides must be multiples of 16, at least 32")
     ink, var = INKS[toon.style], Variation.of(toon.nuisance)
-    pixel = _pixel_size(toon, min(width, height)) if toon.style == "pixel art" else 1
-    grid = (round(width / pixel), round(height / pixel))
-    zoom = OVERSAMPLE if pixel == 1 else 1  # pixel art is drawn on its grid, without blended edges
-    size = (grid[0] * zoom, grid[1] * zoom)
-    line = 1.0 if pixel > 1 else max(ink.width * var.weight * LINE_AT[toon.framing] * min(size) / 96, 0.75 * zoom)
-    image = background(toon, ink, var, size, line)
+    sheet = _Sheet.of(toon, ink, var, width, height)
+    image = background(toon, ink, var, sheet.size, sheet.line)
     if toon.style == "comic":
-        image.paste((70, 40, 110), mask=dots(size, round(min(size) / 16)))
-    draw_figure(image, toon, ink, var, line)
+        image.paste((70, 40, 110), mask=dots(sheet.size, round(min(sheet.size) / 16)))
+    draw_figure(image, toon, ink, var, sheet.line)
     if toon.style == "noir":
         image = _beam(image, var.light)
-    if pixel > 1:
+    if sheet.pixel > 1:
         image = image.quantize(32, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).convert("RGB")
         return image.resize((width, height), Image.Resampling.NEAREST)
     return image.reduce(OVERSAMPLE)
+
+
+def person_box(toon: Toon, width: int = 96, height: int = 96) -> Box:
+    """The box of all ink of the figure that `draw` leaves in a picture of this size."""
+    ink, var = INKS[toon.style], Variation.of(toon.nuisance)
+    sheet = _Sheet.of(toon, ink, var, width, height)
+    empty = Image.new("RGB", sheet.size, NO_INK)
+    image = empty.copy()
+    draw_figure(image, toon, ink, var, sheet.line)
+    box = ImageChops.difference(image, empty).getbbox()
+    assert box is not None  # every framing shows the face
+    across, down = width / sheet.size[0], height / sheet.size[1]
+    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
+
+
+def head_box(toon: Toon, width: int = 96, height: int = 96) -> Box:
+    """The square around the skull, without hair, ears and hat, clipped to the picture."""
+    var = Variation.of(toon.nuisance)
+    radius, (x, y) = layout(toon, var, (width, height))
+    x += var.facing * math.sin(var.tilt) * radius  # the head tilts about the neck, one radius below its centre
+    y += (1 - math.cos(var.tilt)) * radius
+    return max(x - radius, 0.0), max(y - radius, 0.0), min(x + radius, float(width)), min(y + radius, float(height))
 
 
 def _pixel_size(toon: Toon, side: int) -> int:

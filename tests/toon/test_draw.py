@@ -17,7 +17,7 @@ from onmodel.toon.attributes import (
     sample_toon,
     visible,
 )
-from onmodel.toon.draw import draw
+from onmodel.toon.draw import draw, head_box, person_box
 
 # Everything on and coloured, whole figure: each attribute has something to change.
 RICH = Toon(ears="cat ears", headwear="hair bow", neck="ribbon", outfit="jacket", framing="full body", nuisance=5)
@@ -25,7 +25,7 @@ SIZES = ((96, 96), (80, 112), (112, 80), (64, 64), (192, 192))
 DIGEST = """
 import hashlib, numpy as np
 from onmodel.toon.attributes import sample_toon
-from onmodel.toon.draw import draw
+from onmodel.toon.draw import draw, head_box, person_box
 rng = np.random.default_rng(3)
 print(hashlib.sha256(b"".join(draw(sample_toon(rng)).tobytes() for _ in range(24))).hexdigest())
 """
@@ -143,3 +143,34 @@ def test_what_is_not_visible_does_not_change_the_picture_much(attribute: str) ->
         pytest.skip("visible")
     first, *others = (pixels(toon.replace(**{attribute: value})) for value in VOCABULARY[attribute])
     assert all(np.abs(first - other).mean() < 12 for other in others)
+
+
+@pytest.mark.parametrize("size", SIZES[:3])
+def test_the_persons_box_is_where_the_picture_differs_from_its_empty_scene(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(11)
+    toons = [toon for toon in (sample_toon(rng) for _ in range(30)) if toon.style != "pixel art"]
+    pictures = [pixels(toon, size) for toon in toons]
+    boxes = [person_box(toon, *size) for toon in toons]
+    monkeypatch.setattr("onmodel.toon.draw.draw_figure", lambda *_: None)
+    for toon, picture, box in zip(toons, pictures, boxes, strict=True):
+        differs = (picture != pixels(toon, size)).any(axis=2)
+        columns, rows = np.flatnonzero(differs.any(axis=0)), np.flatnonzero(differs.any(axis=1))
+        edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        assert np.abs(np.array(edges) - box).max() <= 1, toon
+
+
+def test_pixel_arts_box_lies_on_its_grid() -> None:
+    toon = Toon(style="pixel art", framing="full body")
+    assert all(edge % 2 == 0 for edge in person_box(toon))
+
+
+def test_the_heads_box_is_the_skull_and_ends_at_the_picture() -> None:
+    left, top, right, bottom = head_box(Toon(framing="full body", nuisance=5))
+    assert right - left == pytest.approx(bottom - top)
+    wide, small = Toon(framing="close-up"), Toon(framing="full body", body="tall")
+    assert head_box(wide)[2] - head_box(wide)[0] > 3 * (head_box(small)[2] - head_box(small)[0])
+    for size in SIZES:
+        box = head_box(Toon(framing="close-up", nuisance=3), *size)
+        assert min(box) >= 0 and box[2] <= size[0] and box[3] <= size[1]

@@ -97,7 +97,7 @@ def make_family(rng: np.random.Generator) -> tuple[list[np.ndarray], list[int], 
 def seen_pictures(settings: Settings, count: int = 2600) -> tuple[np.ndarray, np.ndarray]:
     """Pictures of `count` families, uint8 [N,96,96,3], and their classes [N,attributes]; kept in work/families.npz.
 
-    One picture in three is drawn again, see `_Redrawn`.
+    One picture in three is drawn again, see `Redrawn`.
     """
     path = settings.work / "families.npz"
     if not path.exists():
@@ -105,7 +105,7 @@ def seen_pictures(settings: Settings, count: int = 2600) -> tuple[np.ndarray, np
         made = [make_family(rng) for _ in range(max(int(count * min(settings.minutes_scale, 1)), 40))]
         images = [image for drawn, _, _ in made for image in drawn]
         toons = [toon for _, _, shown in made for toon in shown]
-        redrawn = _Redrawn(settings, rng)
+        redrawn = Redrawn(settings, rng)
         for places in redrawn.batches(images):
             again = redrawn([images[i] for i in places], [toons[i] for i in places])
             for i, image in zip(places, again, strict=True):
@@ -115,7 +115,7 @@ def seen_pictures(settings: Settings, count: int = 2600) -> tuple[np.ndarray, np
     return saved["images"], saved["classes"]
 
 
-class _Redrawn:
+class Redrawn:
     """Pictures as a model might give them: through the VAE, then noised to t ≤ 0.5 and denoised by the toon base.
 
     So little noise leaves a picture's traits as they are, and what is lost is what a reader must do without.

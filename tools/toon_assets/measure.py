@@ -18,7 +18,7 @@ from onmodel.toon.captions import COLORED, sentence, tags
 from onmodel.toon.datasets import STANDIN_SETS, deal
 from onmodel.toon.draw import draw
 
-from . import identity, observers, pictures, sample, text
+from . import corruption, detector, identity, observers, pictures, sample, text
 from .common import SEED, Settings, log, write_json
 
 BUCKETS = ((96, 96), (80, 112), (112, 80))
@@ -187,6 +187,12 @@ def draw_examples(shipped: Shipped, settings: Settings) -> None:
     sheet.save(settings.out / "grid.png", optimize=True)
 
 
+def measure_eyes(settings: Settings, images: list[np.ndarray], toons: list[Toon], count: int = 150) -> dict[str, dict]:
+    """The detector and the corruption classifier, on renders and on the first `count` pictures of the base."""
+    made = (images[:count], toons[:count])
+    return {"detector": detector.measure(settings, made), "corruption": corruption.measure(settings, made)}
+
+
 def measure(settings: Settings) -> None:
     """All numbers of the README, from the files that are shipped."""
     count = max(int(500 * min(settings.minutes_scale, 1)), 20)
@@ -203,7 +209,8 @@ def measure(settings: Settings) -> None:
     precision, each = observers.mean_average_precision(seen, toons)
     log(settings, "measure", f"PSNR {quality.mean():.2f} dB, mAP {precision:.4f}")
     prompts = [sentence(toon) if i % 2 else ", ".join(tags(toon)) for i, toon in enumerate(toons)]
-    drawn = tagger(generated(shipped, toons, prompts, seed=500))
+    images = generated(shipped, toons, prompts, seed=500)
+    drawn = tagger(images)
     result = {
         "count": count,
         "sampler": {"steps": sample.STEPS, "guidance": sample.GUIDANCE, "shift": sample.SHIFT},
@@ -220,6 +227,7 @@ def measure(settings: Settings) -> None:
         "names": name_effect(shipped, tagger, max(count // 5, 10)),
         "identity": json.loads((settings.out / "identity" / "metrics.json").read_text()),
         "standin": identity.standin_check(settings),
+        **measure_eyes(settings, images, toons),
     }
     write_json(settings.work / "measured.json", result)
     draw_examples(shipped, settings)

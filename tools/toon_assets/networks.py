@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 SIDE = 96
 WIDTHS = (32, 56, 88, 104)
+DETECTOR_WIDTHS = (16, 32, 48)
+STRIDE = 2 ** len(DETECTOR_WIDTHS)  # pixels between the detector's cells
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 OPSET = 17
 
@@ -21,34 +23,66 @@ OPSET = 17
 class Residual(nn.Module):
     """Two 3×3 convolutions around a skip."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, reach: int = 1) -> None:
         super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.norm2 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+
+        def convolution() -> nn.Conv2d:
+            return nn.Conv2d(width, width, 3, padding=reach, dilation=reach, bias=False)
+
+        self.conv1, self.norm1 = convolution(), nn.BatchNorm2d(width)
+        self.conv2, self.norm2 = convolution(), nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
 
 
+def _stages(widths: Sequence[int]) -> list[nn.Module]:
+    """Each halves the sides."""
+    layers: list[nn.Module] = []
+    for before, width in zip((3, *widths), widths, strict=False):
+        layers += [
+            nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            Residual(width),
+        ]
+    return layers
+
+
 class Observer(nn.Module):
     """Pictures −1…1 RGB [B,3,96,96] → [B,outputs]."""
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(self, outputs: int, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, width in zip((3, *WIDTHS), WIDTHS, strict=False):
-            layers += [
-                nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-                Residual(width),
-            ]
-        self.trunk = nn.Sequential(*layers)
-        self.head = nn.Linear(2 * WIDTHS[-1], outputs)
+        self.trunk = nn.Sequential(*_stages(widths))
+        self.head = nn.Linear(2 * widths[-1], outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.trunk(x).float()
         return self.head(torch.cat([y.mean((2, 3)), y.amax((2, 3))], dim=1))
+
+
+class Detector(nn.Module):
+    """Pictures −1…1 RGB [B,3,96,96] → [B,classes,5,cells]: four distances to the box's sides and a score's logit.
+
+    Every class has its own box at a cell: in a close-up the person and the head have the same centre. The last block
+    reaches over the whole picture.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(*_stages(DETECTOR_WIDTHS), Residual(DETECTOR_WIDTHS[-1], reach=3))
+        self.head = nn.Conv2d(DETECTOR_WIDTHS[-1], classes * 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.trunk(x)).float().unflatten(1, (-1, 5)).flatten(3)
+
+
+def cell_centres() -> np.ndarray:
+    """x and y of the detector's cells in pixels, float32 [2,cells]."""
+    middles = np.arange(STRIDE / 2, SIDE, STRIDE, dtype=np.float32)
+    y, x = np.meshgrid(middles, middles, indexing="ij")
+    return np.stack([x.ravel(), y.ravel()])
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
@@ -84,17 +118,22 @@ class _Graph:
             self.constant(weight),
             self.constant(bias),
             kernel_shape=[3, 3],
-            pads=[1, 1, 1, 1],
+            pads=list(conv.padding) * 2,
+            dilations=list(conv.dilation),
             strides=list(conv.stride),
         )
 
+    def trunk(self, x: str, modules: list[nn.Module], bgr: bool = False) -> str:
+        for i, module in enumerate(modules):
+            if isinstance(module, nn.Conv2d):
+                x = self.node("Relu", self.convolution(x, module, modules[i + 1], flip_input=bgr and i == 0))
+            elif isinstance(module, Residual):
+                y = self.node("Relu", self.convolution(x, module.conv1, module.norm1))
+                x = self.node("Relu", self.node("Add", x, self.convolution(y, module.conv2, module.norm2)))
+        return x
+
     def observer(self, x: str, network: Observer, output: str, bgr: bool) -> str:
-        modules = list(network.trunk)
-        for i in range(0, len(modules), 4):
-            x = self.node("Relu", self.convolution(x, modules[i], modules[i + 1], flip_input=bgr and i == 0))
-            block = modules[i + 3]
-            y = self.node("Relu", self.convolution(x, block.conv1, block.norm1))
-            x = self.node("Relu", self.node("Add", x, self.convolution(y, block.conv2, block.norm2)))
+        x = self.trunk(x, list(network.trunk), bgr)
         pooled = self.node("Concat", self.node("GlobalAveragePool", x), self.node("GlobalMaxPool", x), axis=1)
         head = network.head
         return self.node(
@@ -112,11 +151,14 @@ class _Graph:
         self.nodes.append(helper.make_node("Split", [logits, self.constant(np.array(sizes, np.int64))], parts, axis=1))
         return self.node("Concat", *[self.node(kind, part, axis=1) for part in parts], axis=1)
 
-    def save(self, path: Path, name: str, inputs: list, outputs: list) -> None:
+    def save(
+        self, path: Path, name: str, inputs: list, outputs: list, metadata: Mapping[str, str] | None = None
+    ) -> None:
         graph = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="onmodel", ir_version=8
         )
+        helper.set_model_props(model, dict(metadata or {}))
         onnx.checker.check_model(model)
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(model, path)
@@ -177,3 +219,52 @@ def save_identity(
         [_info("input", "batch", size)],
         [_info("output", "batch", "batch")],
     )
+
+
+def save_detector(network: Detector, names: Sequence[str], path: Path) -> None:
+    """Ultralytics' YOLO export without NMS: NCHW RGB 0–1 → [N, 4 + classes, anchors], boxes as centre and size.
+
+    An anchor is a cell of one class; its scores for the other classes are 0.
+    """
+    count, cells = len(names), (SIDE // STRIDE) ** 2
+    graph = _Graph()
+    x = graph.node("Mul", "images", graph.constant(np.array(2.0, np.float32)))
+    x = graph.node("Sub", x, graph.constant(np.array(1.0, np.float32)))
+    weight, bias = (value.detach().numpy() for value in (network.head.weight, network.head.bias))
+    said = graph.node(
+        "Conv", graph.trunk(x, list(network.trunk)), graph.constant(weight), graph.constant(bias), kernel_shape=[1, 1]
+    )
+    said = graph.node("Reshape", said, graph.constant(np.array([0, count, 5, cells], np.int64)))
+    graph.nodes.append(
+        helper.make_node("Split", [said, graph.constant(np.array([4, 1], np.int64))], ["sides", "logits"], axis=2)
+    )
+    # left, top, right, bottom of the cell's middle → x, y, width, height
+    to_xywh = np.array([[-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5], [1, 0, 1, 0], [0, 1, 0, 1]], np.float32) * STRIDE
+    box = graph.node("MatMul", graph.constant(to_xywh), graph.node("Softplus", "sides"))
+    centres = np.concatenate([cell_centres(), np.zeros((2, cells), np.float32)])
+    box = graph.node("Add", box, graph.constant(centres))
+    one_hot = np.eye(count, dtype=np.float32)[..., None]
+    score = graph.node("Mul", graph.node("Sigmoid", "logits"), graph.constant(one_hot))
+    each = graph.node("Transpose", graph.node("Concat", box, score, axis=2), perm=[0, 2, 1, 3])
+    graph.node("Reshape", each, graph.constant(np.array([0, 4 + count, count * cells], np.int64)), output="output0")
+    graph.save(
+        path,
+        "toon_detector",
+        [_info("images", "batch", 3, SIDE, SIDE)],
+        [_info("output0", "batch", 4 + count, count * cells)],
+        {
+            "task": "detect",
+            "names": str(dict(enumerate(names))),
+            "imgsz": str([SIDE, SIDE]),
+            "stride": str(STRIDE),
+        },
+    )
+
+
+def save_classifier(network: Observer, path: Path) -> None:
+    """deepghs' anime classifiers: NCHW RGB, −1…1 → probabilities of the labels."""
+    graph = _Graph()
+    logits = graph.observer("input", network, "logits", bgr=False)
+    graph.node("Softmax", logits, axis=1, output="output")
+    labels = network.head.out_features
+    graph.save(path, "toon_classifier", [_info("input", "batch", 3, SIDE, SIDE)], [_info("output", "batch", labels)])

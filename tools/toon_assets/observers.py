@@ -101,25 +101,31 @@ def reading_loss(logits: Tensor, truth: Tensor) -> Tensor:
     return torch.stack([F.cross_entropy(part, truth[:, i]) for i, part in enumerate(parts)]).mean()
 
 
+def _amount(rng: np.random.Generator, count: int, low: float, high: float, share: float = 1.0) -> Tensor:
+    """[count,1,1,1]: uniform in low…high for `share` of the pictures, else 0."""
+    value = rng.uniform(low, high, count) * (rng.random(count) < share)
+    return torch.from_numpy(value.astype(np.float32)).view(-1, 1, 1, 1)
+
+
 def augment(x_bchw: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mirror, shift, blur, thicker or thinner ink, a little colour and noise: as a model might draw."""
-    count = len(x_bchw)
-
-    def amount(low: float, high: float, share: float = 1.0) -> Tensor:
-        value = rng.uniform(low, high, count) * (rng.random(count) < share)
-        return torch.from_numpy(value.astype(np.float32)).view(-1, 1, 1, 1)
-
-    x = torch.where(amount(0, 1) < 0.5, x_bchw, x_bchw.flip(3))
+    """Mirror, shift, and what `soil` does."""
+    x = torch.where(_amount(rng, len(x_bchw), 0, 1) < 0.5, x_bchw, x_bchw.flip(3))
     dx, dy = (int(v) for v in rng.integers(-5, 6, 2))
     x = F.pad(x, (5, 5, 5, 5), mode="replicate")[..., 5 + dy : 5 + dy + SIDE, 5 + dx : 5 + dx + SIDE]
-    x = x + amount(0, 0.8, 0.4) * (F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) - x)
-    ink = amount(-0.5, 0.5, 0.3)
+    return soil(x, rng)
+
+
+def soil(x_bchw: Tensor, rng: np.random.Generator) -> Tensor:
+    """Blur, thicker or thinner ink, a little colour and noise: as a model might draw. Nothing moves."""
+    x, count = x_bchw, len(x_bchw)
+    x = x + _amount(rng, count, 0, 0.8, 0.4) * (F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) - x)
+    ink = _amount(rng, count, -0.5, 0.5, 0.3)
     thick, thin = -F.max_pool2d(-x, 3, 1, 1), F.max_pool2d(x, 3, 1, 1)
     x = x + ink.clamp(min=0) * (thick - x) + (-ink).clamp(min=0) * (thin - x)
     tint = torch.from_numpy(rng.normal(0, 0.04, (count, 3, 1, 1)).astype(np.float32))
-    x = x * (1 + amount(-0.08, 0.08)) + tint + amount(-0.06, 0.06)
+    x = x * (1 + _amount(rng, count, -0.08, 0.08)) + tint + _amount(rng, count, -0.06, 0.06)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**31))))
-    return (x + amount(0, 0.08, 0.5) * noise).clamp(-1, 1)
+    return (x + _amount(rng, count, 0, 0.08, 0.5) * noise).clamp(-1, 1)
 
 
 def decoded_pictures(settings: Settings, count: int) -> tuple[list[np.ndarray], list[Toon]]:
