@@ -3,7 +3,7 @@
     python run.py bench-faults [--seed 1] [--only FAULT…] [--epochs 30] [--folder DIR] [--write docs/validity.md]
 
 One recipe trains a LoRA on a clean toon set, one on its twin (dealt anew), and one on each set with a single fault; all
-are evaluated together on suite confirm, 24 × 4. A fault is found when its axis, named beforehand, is worse than the
+are evaluated together on suite thorough, 48 × 2. A fault is found when its axis, named beforehand, is worse than the
 clean model's: the 95 % interval over prompts of the paired difference is below zero. What else moved (sign-flip test,
 Holm over the axes) is listed; much of it is right, since a training carries a fault into all it touches. Resumable: the
 same command goes on. Prints a table, and as its last line JSON.
@@ -155,8 +155,8 @@ data = [{{ subset = "her", repeats = {SHOWN // spec.count} }}, {{ subset = "othe
     parts.append(f"""[stages.evaluated]
 do = "evaluate"
 models = {json.dumps(list(sets))}
-suite = "confirm"
-seeds = 4
+suite = "thorough"
+seeds = 2
 steps = 16
 batch = 16
 guidance = 2.0
