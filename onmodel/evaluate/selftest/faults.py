@@ -30,6 +30,11 @@ def _axes(*names: str) -> frozenset[str]:
 
 
 LOOKS = _axes("reproduction", "design")  # what a veil or another style hides from every observer
+TORN = LOOKS | _axes(  # what cannot be read any more in a broken picture: all that is asked
+    "expression", "default_expression", "override", "style", "composition", "default_framing", "outfit_change",
+    "outfit_leak", "outfit_keep", "body", "head_size", "responsiveness", "entanglement", "colour_area", "colour_cast",
+    "grain",
+)  # fmt: skip
 PLANTED: dict[str, Planted] = {
     "yellow_veil": Planted(
         "30 % warm yellow over every picture", Faults(yellow=0.3), {"colour_cast": 8.0, "colour_area": 5.0},
@@ -37,7 +42,7 @@ PLANTED: dict[str, Planted] = {
     ),
     "grain": Planted(
         "grain of 16 levels on every picture", Faults(noise=16.0), {"grain": 8.0},
-        LOOKS | _axes("style", "composition"), graded=True,
+        LOOKS | _axes("style", "composition", "corruption"), graded=True,
     ),
     "frozen_mouth": Planted(
         "always a smile", Faults(expression="smile"), {"expression": -0.5, "default_expression": 0.4, "override": 0.1},
@@ -60,14 +65,14 @@ PLANTED: dict[str, Planted] = {
     ),
     "wrong_ears": Planted(
         "rabbit ears instead of cat ears", Faults(ears="rabbit ears"), {"design": 0.04},
-        _axes("reproduction", "composition"),
+        _axes("reproduction", "composition", "head_size"),
     ),
     "big_head": Planted(
         "a child's proportions", Faults(body="chibi"), {"body": -0.6, "head_size": 2.0}, _axes("design", "composition"),
     ),
     "stranger": Planted(
         "other hair, eyes, ears and no hat", Faults(wrong_hair=True), {"reproduction": -0.6, "design": 0.1},
-        _axes("colour_area", "colour_cast"),
+        _axes("colour_area", "colour_cast", "head_size"),
     ),
     "no_trigger": Planted("the character without her trigger", Faults(leak=True), {"drift": 0.3}),
     "deaf": Planted(
@@ -79,13 +84,12 @@ PLANTED: dict[str, Planted] = {
         _axes("default_expression"),
     ),
     "broken": Planted(
-        "strips that slipped and patches that ran", Faults(broken=True), {"corruption": 0.3},
-        LOOKS | _axes("composition", "style", "grain", "head_size", "colour_area", "colour_cast"),
+        "strips that slipped and patches that ran", Faults(broken=True), {"corruption": 0.3}, TORN,
     ),
     "copies": Planted(
         "training pictures drawn again, a little soft", Faults(copies=True), {"memorisation": 0.6},
         _axes("responsiveness", "expression", "default_expression", "style", "outfit_change", "outfit_leak", "override",
               "entanglement", "composition", "default_framing", "colour_area", "colour_cast", "design", "reproduction",
-              "body", "grain"),
+              "body", "head_size", "grain"),
     ),
 }  # fmt: skip
