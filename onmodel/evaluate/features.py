@@ -23,7 +23,7 @@ from onmodel.hashing import hash_json, write_atomic
 from onmodel.progress import Task
 
 CHUNK = 32
-VERSION = 5  # raised when the same picture gives other features
+VERSION = 6  # raised when the same picture gives other features
 
 
 @dataclass(frozen=True)

@@ -187,10 +187,48 @@ def draw_examples(shipped: Shipped, settings: Settings) -> None:
     sheet.save(settings.out / "grid.png", optimize=True)
 
 
-def measure_eyes(settings: Settings, images: list[np.ndarray], toons: list[Toon], count: int = 150) -> dict[str, dict]:
+def broken(shipped: Shipped, settings: Settings, count: int = 24) -> dict[str, float]:
+    """Share called corrupted of what a broken base draws, which no training showed: the cause → the share.
+
+    Its matrices are noised by a share of their own deviation, or it is sampled with too few steps or too much guidance.
+    """
+    classifier = corruption.Classifier(settings)
+    prompts = [", ".join(tags(toon)) for toon in sample.unseen_toons(count, 33)]
+    transformer = shipped.model.transformer
+    healthy = {name: value.clone() for name, value in transformer.state_dict().items()}
+
+    def told(noise: float = 0.0, **options: float) -> float:
+        generator = torch.Generator().manual_seed(5)
+        transformer.load_state_dict(
+            {
+                name: value + noise * value.std() * torch.randn(value.shape, generator=generator)
+                if value.ndim == 2
+                else value
+                for name, value in healthy.items()
+            }
+        )
+        return float((classifier(shipped.render(prompts, seed=77, **options)) > 0.5).mean())
+
+    shares = {
+        "unharmed": told(),
+        "2 steps": told(steps=2),
+        "guidance 12": told(guidance=12.0),
+        "guidance 25": told(guidance=25.0),
+        **{f"weights noised by {noise}": told(noise) for noise in (0.2, 0.4, 0.6)},
+    }
+    transformer.load_state_dict(healthy)
+    return shares
+
+
+def measure_eyes(
+    shipped: Shipped, settings: Settings, images: list[np.ndarray], toons: list[Toon], count: int = 150
+) -> dict[str, dict]:
     """The detector and the corruption classifier, on renders and on the first `count` pictures of the base."""
     made = (images[:count], toons[:count])
-    return {"detector": detector.measure(settings, made), "corruption": corruption.measure(settings, made)}
+    return {
+        "detector": detector.measure(settings, made),
+        "corruption": corruption.measure(settings, made) | {"broken": broken(shipped, settings)},
+    }
 
 
 def measure(settings: Settings) -> None:
@@ -227,7 +265,7 @@ def measure(settings: Settings) -> None:
         "names": name_effect(shipped, tagger, max(count // 5, 10)),
         "identity": json.loads((settings.out / "identity" / "metrics.json").read_text()),
         "standin": identity.standin_check(settings),
-        **measure_eyes(settings, images, toons),
+        **measure_eyes(shipped, settings, images, toons),
     }
     write_json(settings.work / "measured.json", result)
     draw_examples(shipped, settings)

@@ -105,8 +105,11 @@ drew unaided:
 {corrupted}
 
 Whole renders called corrupted, by style: {whole_styles}.
-The faults are `tools/toon_assets/corruption.py`'s own, and plain; it has learnt that what the base draws is whole, a
-wobbly face too, and knows no fault that was not shown to it.
+Of 24 pictures of a base really harmed, of which it has seen none, it calls corrupted (matrices are noised by that share
+of their own deviation): {broken}.
+So weights that fall apart are seen. What is drawn badly but cleanly is not: it
+has learnt that what the base draws is whole, a wobbly face too. The faults of the table are
+`tools/toon_assets/corruption.py`'s own, and plain.
 
 ## How they were made
 {made}
@@ -213,6 +216,7 @@ def _corruption(measured: dict) -> dict[str, object]:
         "whole_count": render["count"],
         "unaided_count": unaided["count"],
         "corrupted": "\n".join(rows),
+        "broken": ", ".join(f"{cause} {share:.2f}" for cause, share in measured["broken"].items()),
         "whole_styles": ", ".join(f"{style} {share:.3f}" for style, share in styles.items()),
     }
 
