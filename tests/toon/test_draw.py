@@ -25,7 +25,7 @@ SIZES = ((96, 96), (80, 112), (112, 80), (64, 64), (192, 192))
 DIGEST = """
 import hashlib, numpy as np
 from onmodel.toon.attributes import sample_toon
-from onmodel.toon.draw import draw, head_box, person_box
+from onmodel.toon.draw import draw
 rng = np.random.default_rng(3)
 print(hashlib.sha256(b"".join(draw(sample_toon(rng)).tobytes() for _ in range(24))).hexdigest())
 """
