@@ -19,7 +19,7 @@ from onmodel.evaluate.axes.reproduction import threshold
 from onmodel.evaluate.features import Features, measure
 from onmodel.evaluate.observers import FILES, Observers, load_observers
 from onmodel.evaluate.observers.identity import unit
-from onmodel.evaluate.observers.source import SCHEME
+from onmodel.evaluate.observers.source import SCHEME, wrong
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
 from onmodel.policy import check_text
@@ -80,6 +80,11 @@ class Generating(StageSettings):
     def _whole_stage(cls, value: object) -> object:
         return {"stage": value} if isinstance(value, str) else value
 
+    @field_validator("detectors", mode="before")
+    @classmethod
+    def _one_detector(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | Path) else value
+
     @property
     def sampling(self) -> Sampling:
         """The same as the picture cache takes it."""
@@ -91,13 +96,9 @@ class Generating(StageSettings):
 
     @property
     def missing(self) -> tuple[InputError, ...]:
-        """What is wrong with the folders of observers that were named."""
-        return tuple(
-            InputError(field, place, "no such folder")
-            for field, places in self._named().items()
-            for place in places
-            if isinstance(place, Path) and not place.is_dir()
-        )
+        """What is wrong with the observers that were named."""
+        named = [(observer, str(place)) for observer, places in self._named().items() for place in places]
+        return tuple(error for observer, place in named if (error := wrong(observer, place)))
 
     def observers(self, context: Context) -> Observers:
         """The observers that were named, or the toon world's own."""

@@ -21,6 +21,7 @@ from onmodel.evaluate.observers.layout import figure_box
 from onmodel.evaluate.observers.source import find
 from onmodel.evaluate.observers.tagger import Tagger
 from onmodel.randomness import generator
+from onmodel.stages.evaluate import Settings
 from onmodel.toon.attributes import Toon
 from onmodel.toon.draw import draw
 from tests.evaluate.onnx_files import (
@@ -243,6 +244,17 @@ def test_a_folder_tells_its_licence_and_no_path(tmp_path: Path) -> None:
     assert find("style_embedding", str(folder)).licence is None
     with pytest.raises(InputError, match=r"tagger: .*nowhere — no such folder"):
         find("tagger", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"tagger: .*csd — has no selected_tags\.csv"):
+        find("tagger", str(folder))
+
+
+def test_what_is_wrong_with_names_is_in_the_plan(tmp_path: Path) -> None:
+    folder = write_embedding(tmp_path / "csd")
+    named = {"tagger": "hf://nobody", "detectors": folder, "aesthetic": tmp_path / "nowhere", "style_embedding": folder}
+    settings = Settings(do="evaluate", models=["a"], **named)
+    assert settings.detectors == (folder,)  # one needs no list
+    told = [str(error).partition(" — ")[2] for error in settings.missing]
+    assert told[0].startswith("write hf://owner/name") and told[1:] == ["no such folder"]
 
 
 def test_the_hub_gives_what_its_cache_holds_and_says_so_when_it_cannot(

@@ -68,7 +68,11 @@ def test_evaluation_json_says_everything(family: DrawnFamily, tmp_path: Path) ->
         and "|P:12|S:2|cfg:3|steps:4|" in found["signature"]
     )
     plan = found["plan"]
-    assert plan["size"] == [48, 48] and plan["seeds"] == [0, 1] and set(plan["observers"]) == {"tagger", "identity"}
+    own = {"detectors", "corruption"}  # the toon base's; the others were named
+    assert plan["size"] == [48, 48] and plan["seeds"] == [0, 1]
+    assert set(plan["observers"]) == {"tagger", "identity"} | own == set(found["observers"])
+    assert all(found["observers"][name] == [{"from": "toon", "licence": "mit"}] for name in own)
+    assert found["observers"]["tagger"] == [{"from": "tagger", "licence": None}]
     assert set(plan["prompts"][1]["text"]) == {"L", "B", "D", "N"} and len(plan["prompts"][1]["seeds"]) == 2
     assert list(found["axes"]) == list(AXES) and found["axes"]["drift"]["range"] == [0.0, None]
     assert [m["name"] for m in found["models"]] == ["a@10", "a@20"]

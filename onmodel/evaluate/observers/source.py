@@ -29,21 +29,28 @@ def own(observer: str) -> Source:
     return Source("toon", TOON_ASSETS / TOON_OWN[observer], "mit")
 
 
+def wrong(observer: str, named: str) -> InputError | None:
+    """What can be seen to be wrong without a network: no place on the hub, no such folder, or files that it lacks."""
+    if named.startswith(SCHEME):
+        how = "write hf://owner/name, hf://owner/name/folder or hf://owner/name@revision/folder"
+        return None if PLACE.fullmatch(named) else InputError(observer, named, how)
+    if not Path(named).is_dir():
+        return InputError(observer, named, "no such folder")
+    lacking = [file for file in FILES[observer] if not (Path(named) / file).is_file()]
+    return InputError(observer, named, f"has no {', '.join(lacking)}") if lacking else None
+
+
 def find(observer: str, named: str) -> Source:
     """An observer of FILES in a folder or on the hub, from where only its files and the card come.
 
-    Raises InputError when there is no such folder, the name is no place on the hub, or the hub does not give it.
+    Raises InputError for what `wrong` tells, or when the hub does not give it.
     """
-    if not named.startswith(SCHEME):
-        folder = Path(named)
-        if not folder.is_dir():
-            raise InputError(observer, named, "no such folder")
-        return Source(folder.resolve().name, folder, _licence(folder / CARD))
+    if error := wrong(observer, named):
+        raise error
     place = PLACE.fullmatch(named)
     if place is None:
-        raise InputError(
-            observer, named, "write hf://owner/name, hf://owner/name/folder or hf://owner/name@revision/folder"
-        )
+        folder = Path(named)
+        return Source(folder.resolve().name, folder, _licence(folder / CARD))
     prefix = f"{place['folder']}/" if place["folder"] else ""
     root = fetch(observer, place["repository"], [CARD, *(prefix + file for file in FILES[observer])])
     assert root is not None
