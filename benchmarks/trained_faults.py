@@ -5,8 +5,9 @@
 One recipe trains a LoRA on a clean toon set, one on its twin (dealt anew), and one on each set with a single fault; all
 are evaluated together on suite thorough, 48 × 2. A fault is found when its axis, named beforehand, is worse than the
 clean model's: the 95 % interval over prompts of the paired difference is below zero. What else moved (sign-flip test,
-Holm over the axes) is listed; much of it is right, since a training carries a fault into all it touches. Resumable: the
-same command goes on. Prints a table, and as its last line JSON.
+Holm over the axes) is listed; much of it is right, since a training carries a fault into all it touches. Intervals are
+over prompts; what another training of the same kind changes beside, the twin says. Resumable: the same command goes
+on. Prints a table, and as its last line JSON.
 """
 
 import argparse
@@ -184,8 +185,8 @@ def table(against: dict[str, list[Comparison]], seed: int, epochs: int) -> str:
         f"Seed {seed}, {epochs} epochs of {SHOWN} pictures of her and 80 of others. Change against the clean model; "
         "positive is better.",
         "",
-        "| training set | axis | change [95 %] | found | also worse | better |",
-        "|---|---|---|---|---|---|",
+        "| training set | axis | change [95 %] | the twin's | found | also worse | better |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, row in against.items():
         fault = FAULTS.get(name)
@@ -193,12 +194,11 @@ def table(against: dict[str, list[Comparison]], seed: int, epochs: int) -> str:
         rest = {word: ", ".join(one.axis.id for one in row if one.outcome == word and one.axis.id != axis) or "–"
                 for word in ("worse", "better")}  # fmt: skip
         if fault:
-            seen = own(row, axis)
-            lines.append(
-                f"| {fault.words} | `{axis}` | {seen.change} | {verdict(seen)} | {rest['worse']} | {rest['better']} |"
-            )
+            seen, chance = own(row, axis), own(against["twin"], axis)
+            cells = [fault.words, f"`{axis}`", seen.change, chance.change, verdict(seen), rest["worse"], rest["better"]]
+            lines.append(f"| {' | '.join(cells)} |")
         else:
-            lines.append(f"| clean, dealt anew | | | | {rest['worse']} | {rest['better']} |")
+            lines.append(f"| clean, dealt anew | | | | | {rest['worse']} | {rest['better']} |")
     return "\n".join(lines)
 
 
