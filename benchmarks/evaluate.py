@@ -66,6 +66,7 @@ def write_random_base(folder: Path) -> Path:
     from onmodel.toon.base import TOON_BASE
 
     shutil.copytree(TOON_BASE, folder, ignore=shutil.ignore_patterns("transformer", "text_conditioner"))
+    words = json.loads((TOON_BASE / "text_conditioner" / "config.json").read_text())["target_vocab_size"]
     torch.manual_seed(0)
     models = {
         "transformer": CosmosTransformer3DModel(
@@ -74,7 +75,7 @@ def write_random_base(folder: Path) -> Path:
         ),
         "text_conditioner": AnimaTextConditioner(
             source_dim=128, target_dim=TEXT_WIDTH, model_dim=TEXT_WIDTH, num_layers=1, num_attention_heads=16,
-            target_vocab_size=238, min_sequence_length=512,
+            target_vocab_size=words, min_sequence_length=512,
         ),
     }  # fmt: skip
     for name, model in models.items():

@@ -135,3 +135,13 @@ def test_pipeline_and_onmodel_make_the_same_pictures(tiny_anima: Path) -> None:
     assert set(row["seconds"]) == {"loop", "batched", "onmodel", "products"} and min(row["seconds"].values()) > 0
     assert row["speedup"] > 0 and row["limit_ratio"] > 0
     assert row["differs"]["onmodel"] <= 1
+
+
+def test_the_random_base_knows_every_word_of_its_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import T5TokenizerFast
+
+    evaluate = load("evaluate")
+    monkeypatch.setattr(evaluate, "BLOCKS", 1)
+    base = evaluate.write_random_base(tmp_path / "base")
+    known = json.loads((base / "text_conditioner" / "config.json").read_text())["target_vocab_size"]
+    assert len(T5TokenizerFast.from_pretrained(base / "t5_tokenizer")) <= known
