@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image, ImageDraw
 
@@ -203,6 +204,12 @@ def test_a_detector_needs_its_metadata_and_something_to_look_for(tmp_path: Path)
     write_embedding(tmp_path / "b")
     with pytest.raises(InputError, match="no names and imgsz"):
         Detectors([tmp_path / "b"], 1)
+    one = write_detector(tmp_path / "c", {0: "head"}, HEADS[:1], np.array([[0.5]]))
+    model = onnx.load(one / "model.onnx")
+    model.metadata_props[0].value = "{0: 'head', 1: 'person'}"
+    onnx.save(model, one / "model.onnx")
+    with pytest.raises(InputError, match=r"its output is \[None, 5, 1\]; export it without NMS, as \[N, 6, boxes\]"):
+        Detectors([one], 1)
 
 
 def test_a_classifier_gives_the_expected_value_of_its_labels_in_any_order(tmp_path: Path) -> None:

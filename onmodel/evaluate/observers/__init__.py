@@ -101,7 +101,8 @@ def _load(name: str, folders: Sequence[Path], threads: int) -> Any:
 
 
 class Network:
-    """An ONNX file with one picture input. `shape` is the input's shape, None where it is left open."""
+    """An ONNX file with one picture input. `shape` and `answer`: those of the input and of the first output, None where
+    a side is left open."""
 
     def __init__(self, field: str, path: Path, threads: int) -> None:
         try:
@@ -119,10 +120,12 @@ class Network:
                 onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf,
                 onnxruntime.capi.onnxruntime_pybind11_state.InvalidGraph) as error:  # fmt: skip
             raise InputError(field, path, f"is no ONNX model ({str(error)[:120]})") from error
-        entry = self._session.get_inputs()[0]
-        self._input, self._output = entry.name, self._session.get_outputs()[0].name
+        entry, exit = self._session.get_inputs()[0], self._session.get_outputs()[0]
+        self._input, self._output = entry.name, exit.name
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self.shape: list[int | None] = [side if isinstance(side, int) else None for side in entry.shape]
+        self.shape, self.answer = (
+            [side if isinstance(side, int) else None for side in tensor.shape] for tensor in (entry, exit)
+        )
 
     def side(self, axis: int, field: str, path: Path) -> int:
         """The input's fixed side in pixels. Raises InputError when the file leaves it open."""

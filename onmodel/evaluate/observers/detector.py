@@ -40,6 +40,9 @@ class Detector:
         self.parts = [part for part in PARTS if part in self._classes]
         if not self.parts:
             raise InputError(FIELD, path, f"detects {', '.join(self._classes)}; needed is {' or '.join(PARTS)}")
+        if len(self._model.answer) != 3 or self._model.answer[1] not in (None, 4 + len(names)):
+            remedy = f"its output is {self._model.answer}; export it without NMS, as [N, {4 + len(names)}, boxes]"
+            raise InputError(FIELD, path, remedy)
         self.sha256 = sha256_file(path)
 
     def __call__(self, images: Sequence[Image.Image]) -> dict[str, list[np.ndarray]]:
