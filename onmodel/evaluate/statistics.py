@@ -133,7 +133,7 @@ def holm(p_values: Sequence[float], least: Sequence[float]) -> list[float]:
     """
     order = np.argsort(p_values, kind="stable")
     p, floor = np.array(p_values, dtype=float)[order], np.array(least, dtype=float)[order]
-    rivals = [np.count_nonzero(floor[rank:] <= p[rank]) for rank in range(len(p))]
+    rivals = [1 + np.count_nonzero(floor[rank + 1 :] <= p[rank]) for rank in range(len(p))]
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p * rivals))
     return [float(one) for one in adjusted]

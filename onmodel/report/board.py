@@ -10,7 +10,7 @@ from onmodel.report.verdict import WORDS, Comparison
 
 RULE = (
     "A change counts when the sign-flip test over prompts, adjusted for the {n} axes (Holm), gives p < 0.05; "
-    "else it is too close to call. Where fewer than about eight prompts tell an axis no difference can count among so "
+    "else it is too close to call. Where fewer than about ten prompts tell an axis no difference can count among so "
     "many: the interval says what there is to say."
 )
 
@@ -27,7 +27,8 @@ def board(source: ReportSource, found: Mapping[str, Sequence[Comparison]]) -> di
         three = plots.interval_of(source.measured[source.shown or ""]["axes"].get(axis.id))
         now = (axis.text(three[1]), axis.span(three[0], three[2])) if three else ("", UNAVAILABLE)
         rows.append({"axis": axis, "now": now, "cells": [cell(c, reach) for c in line]})
-    return {"against": list(found), "rows": rows, "rule": RULE.format(n=len(axes))}
+    tested = sum(any(cell["outcome"] != "unavailable" for cell in row["cells"]) for row in rows)
+    return {"against": list(found), "rows": rows, "rule": RULE.format(n=tested)}
 
 
 def cell(comparison: Comparison, reach: float) -> dict[str, Any]:

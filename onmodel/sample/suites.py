@@ -150,7 +150,8 @@ _CONFIRM: tuple[tuple[str, dict[str, str]], ...] = (
     ("mixed", {"style": "flat color", "outfit": "5", "pose": "hand on hip", "view": "looking at viewer",
                "background": "blue sky"}),
 )  # fmt: skip
-# As many again, so that every complaint is told by twelve prompts or more: fewer cannot decide among twenty axes.
+# As many again, so that every complaint is told by twelve prompts or more: fewer than ten decide nothing among twenty
+# axes.
 _MORE: tuple[tuple[str, dict[str, str]], ...] = (
     ("expression", {"expression": "smile", "framing": "upper body", "background": "night sky"}),
     ("expression", {"expression": "sad", "framing": "close-up", "background": "forest"}),
