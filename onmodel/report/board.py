@@ -27,7 +27,7 @@ def board(source: ReportSource, found: Mapping[str, Sequence[Comparison]]) -> di
         three = plots.interval_of(source.measured[source.shown or ""]["axes"].get(axis.id))
         now = (axis.text(three[1]), axis.span(three[0], three[2])) if three else ("", UNAVAILABLE)
         rows.append({"axis": axis, "now": now, "cells": [cell(c, reach) for c in line]})
-    tested = sum(any(cell["outcome"] != "unavailable" for cell in row["cells"]) for row in rows)
+    tested = sum(any(c.outcome != "unavailable" for c in axis) for axis in zip(*found.values(), strict=True))
     return {"against": list(found), "rows": rows, "rule": RULE.format(n=tested)}
 
 
