@@ -4,12 +4,12 @@
 
 Each run trains five checkpoints on pictures of its own, and a tune stage chooses among them at four LoRA weights, by
 suite "choose" and its further prompts. The truth is measured on prompts that no choice has seen, those of suites check
-and confirm, under noise of its own: 44 × 11 pictures, five times the last look's 24 × 4. Pictures without the trigger,
+and confirm, under noise of its own: 44 × 11 pictures, five times the last look's 48 × 2. Pictures without the trigger,
 which the drift axis alone reads, are 44 × 2. The true set holds what the same rule cannot tell from the best there.
 
 Not everything is measured so long. All twenty are looked at with tune's 12 × 2, then in the truth with 44 × 2; what
 lies more than MARGIN half widths behind the best goes no further. Every choice that is compared is measured to the end.
-When all runs have their truth, the whole grid is looked at with 24 × 4, as a tuning without halving would (but for what
+When all runs have their truth, the whole grid is looked at with 48 × 2, as a tuning without halving would (but for what
 12 × 2 told apart). Resumable: the same command goes on, and what is done stays in DIR/results. Prints the page, and as
 its last line JSON.
 """
@@ -54,7 +54,7 @@ TRUTH = (2, 11)  # seeds of the first look at the truth, and of the whole
 FEW = 2  # seeds of its pictures without the trigger
 MARGIN = 1.25  # half widths behind the best; beyond 1 the rule tells them apart
 CANDIDATES = 5 * len(WEIGHTS)
-WAYS = {"tune": "tune", "grid": "whole grid, 24 × 4", "last": "last checkpoint × 1", "loss": "lowest held-out loss × 1"}
+WAYS = {"tune": "tune", "grid": "whole grid, 48 × 2", "last": "last checkpoint × 1", "loss": "lowest held-out loss × 1"}
 CLEAN = Faults()
 BALANCED = {name: uniform(name) for name in ("style", "expression", "background", "pose", "view")}
 

@@ -38,7 +38,7 @@ class Rung:
     seeds: int
 
 
-RUNGS = (Rung(12, 2), Rung(12, 2), Rung(24, 2), Rung(24, 4))
+RUNGS = (Rung(12, 2), Rung(12, 2), Rung(24, 2), Rung(48, 2))
 Measure = Callable[[Sequence[Candidate], Rung], Sequence[Row]]
 
 

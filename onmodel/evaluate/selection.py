@@ -26,7 +26,7 @@ RARE = 0.05  # models that are on the front less often than this are not chosen 
 RULE = (
     "bias = mean over axes of the deviation from the ideal in units of a whole fault; models that meet the constraints "
     "come first, then those on the Pareto front in at least half of the resamples, then lower bias; one model alone is "
-    "the earliest that cannot be told from the least biased (95 %, resampled prompts)"
+    "the least biased, and those that cannot be told from it (95 %, resampled prompts) are named beside it"
 )
 
 
@@ -106,7 +106,7 @@ def select(rows: Sequence[Mapping[str, Any]], wishes: Wishes, seed: int) -> Sele
         best = min((m for m in order if violation[m] == violation[order[0]]), key=lambda m: (bias[m], m))
         alike = [m for m in range(len(rows)) if violation[m] == violation[best] and front[m] >= min(RARE, front[best])
                  and not _worse(table, m, best)]  # fmt: skip
-        chosen = [min(alike)]
+        chosen = [best]  # not the earliest of those: its regret is several times larger (docs/selection.md)
     left = [m for m in order if m not in chosen and violation[m] <= max(violation[chosen])]
     close = len(alike) > 1 if alike else any(not _worse(table, m, chosen[-1]) for m in left)
     half = table.half_width(resampled)
@@ -247,12 +247,12 @@ def _reason(table: _Table, m: int, chosen: Sequence[int], alike: Sequence[int], 
             return f"the least bad, although {missed}"
         others = [table.rows[k]["name"] for k in alike if k != m]
         if others:
-            return f"the earliest that cannot be told from the least biased (also: {', '.join(others)})"
+            return f"the least biased, not told apart from {', '.join(others)}"
         return "the least biased" if m == best else f"number {list(chosen).index(m) + 1} by Pareto front and bias"
     if missed:
         return missed
     if m in alike:
-        return f"cannot be told from {name}, and comes later"
+        return f"cannot be told from {name}, which is less biased by {_gap(table, m, best)[0]:.3f}"
     proven = _proven(table, m, best)
     if proven:
         return f"worse than {name}: {'; '.join(proven)}"

@@ -85,20 +85,45 @@ _CHOOSE: tuple[tuple[str, dict[str, str]], ...] = (
     ("mixed", {"style": "pastel", "outfit": "3", "framing": "full body", "view": "three-quarter view",
                "pose": "waving"}),
 )  # fmt: skip
-# Twelve more for the longer looks of a tuning; they begin where suite "choose" ends.
+# More for the longer looks of a tuning, which begin where suite "choose" ends: its first 24 and all 48 prompts ask
+# every axis often enough, for all axes count alike in a choice. What is not asked is open, and a default shows there.
 _WIDER: tuple[tuple[str, dict[str, str]], ...] = (
-    ("identity", {"framing": "upper body", "view": "three-quarter view"}),
+    ("identity", {"background": "beach"}),
     ("expression", {"expression": "wink", "framing": "close-up", "view": "three-quarter view"}),
     ("expression", {"expression": "sad", "framing": "upper body", "background": "blue sky"}),
     ("expression", {"expression": "surprised", "framing": "upper body", "outfit": "5"}),
     ("framing", {"framing": "full body", "pose": "hand on hip", "background": "forest"}),
-    ("framing", {"framing": "close-up", "background": "night sky"}),
     ("pose", {"pose": "waving", "framing": "full body", "outfit": "1"}),
-    ("background", {"background": "indoors", "framing": "upper body", "view": "from side"}),
+    ("background", {"background": "indoors", "view": "from side"}),
     ("sentence", {"background": "night sky", "pose": "standing"}),
-    ("outfit", {"outfit": "2", "framing": "full body", "background": "blue sky"}),
-    ("style", {"style": "pixel art", "framing": "upper body", "pose": "waving"}),
-    ("style", {"style": "noir", "framing": "close-up"}),
+    ("outfit", {"outfit": "2", "background": "blue sky"}),
+    ("outfit", {"outfit": "3", "style": "flat color", "framing": "full body"}),
+    ("style", {"style": "pixel art", "pose": "waving"}),
+    ("style", {"style": "noir", "background": "forest"}),
+    ("expression", {"expression": "smile", "framing": "close-up", "background": "indoors"}),
+    ("expression", {"expression": "angry", "framing": "close-up", "background": "forest"}),
+    ("expression", {"expression": "expressionless", "framing": "upper body", "view": "three-quarter view"}),
+    ("mixed", {"expression": "sad", "framing": "upper body", "style": "comic"}),
+    ("mixed", {"expression": "surprised", "framing": "close-up", "style": "pastel"}),
+    ("mixed", {"expression": "wink", "framing": "upper body", "outfit": "4"}),
+    ("framing", {"framing": "close-up", "background": "night sky"}),
+    ("framing", {"framing": "upper body", "view": "looking at viewer", "background": "sunset"}),
+    ("view", {"view": "three-quarter view", "framing": "full body", "background": "beach"}),
+    ("view", {"view": "looking at viewer", "pose": "hand on hip"}),
+    ("view", {"view": "from side", "outfit": "1"}),
+    ("pose", {"pose": "arms up", "background": "sunset"}),
+    ("pose", {"pose": "standing", "framing": "full body", "style": "comic"}),
+    ("pose", {"pose": "hand on hip", "outfit": "4"}),
+    ("background", {"background": "sunset", "framing": "full body"}),
+    ("background", {"background": "white background", "pose": "arms up", "framing": "full body"}),
+    ("background", {"background": "blue sky", "style": "pastel"}),
+    ("outfit", {"outfit": "4", "framing": "full body", "background": "night sky"}),
+    ("outfit", {"outfit": "5", "style": "noir"}),
+    ("outfit", {"outfit": "1", "pose": "standing", "view": "three-quarter view"}),
+    ("style", {"style": "lineart", "framing": "upper body", "background": "forest"}),
+    ("style", {"style": "comic", "framing": "full body", "pose": "waving"}),
+    ("style", {"style": "flat color", "view": "three-quarter view"}),
+    ("sentence", {"view": "from side", "background": "sunset"}),
 )  # fmt: skip
 _CHECK: tuple[tuple[str, dict[str, str]], ...] = (
     ("identity", {"framing": "close-up"}),
@@ -192,7 +217,7 @@ def suite(name: SuiteName, character: Character, vocabulary: Vocabulary) -> list
 
 
 def wide_suite(character: Character, vocabulary: Vocabulary) -> list[Prompt]:
-    """The prompts of suite "choose" and twelve more. Raises what `suite` raises."""
+    """The 48 prompts of a tuning, suite "choose" first. Raises what `suite` raises."""
     return _prompts("choose", _CHOOSE + _WIDER, character, vocabulary, "wider-", len(_CHOOSE))
 
 

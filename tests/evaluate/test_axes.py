@@ -223,6 +223,16 @@ def test_a_newer_axis_finds_its_fault_and_reads_a_clean_model_clean(
     assert not low <= clean.value <= high and (found.low > clean.value or found.high < clean.value)
 
 
+def test_a_framing_that_nobody_asked_for_neither_keeps_nor_loses_the_garment() -> None:
+    # One layout never cuts the jacket off, a free one does now and then.
+    free, fixed = (evidence(given, suite_name="confirm") for given in (Faults(), Faults(frozen_layout=True)))
+    kept = [evaluate_axis("outfit_keep", one).interval.value for one in (free, fixed)]
+    assert abs(kept[0] - kept[1]) < 0.05
+    open_ = [i for i, prompt in enumerate(free.prompts) if not {"framing", "outfit"} & prompt.asked.keys()]
+    close = free.seen("L", "framing")["close-up"][open_].mean(1)
+    assert close.max() > 0.3  # so something was cut off
+
+
 def test_design_checks_only_what_references_of_that_framing_and_style_show() -> None:
     traits = evaluate_axis("design", evidence(Faults(ears="rabbit ears"))).details["traits"]
     assert traits["cat ears"]["violated"] > 0.9 and traits["rabbit ears"]["violated"] > 0.9

@@ -56,11 +56,14 @@ def test_a_clear_winner_wins_and_losers_hear_why() -> None:
     assert told["a@30"].startswith("worse than a@20: base drift by 0.")
 
 
-def test_among_equals_the_earliest_and_it_says_so() -> None:
+def test_among_models_too_close_to_call_the_least_biased_is_taken_and_the_others_are_named() -> None:
     rows = [model("a@10", drift=0.8), model("a@20", noise=0.1), model("a@30", noise=0.1), model("a@40", noise=0.1)]
     found = select(rows, Wishes(), seed=1)
-    assert found.chosen == ["a@20"] and found.too_close_to_call
-    assert "cannot be told" in reasons(found)["a@20"] and "comes later" in reasons(found)["a@40"]
+    bias = {verdict.name: verdict.bias for verdict in found.verdicts}
+    assert found.chosen == [min(bias, key=bias.__getitem__)] == ["a@30"] and found.too_close_to_call
+    assert found.alike == ["a@20", "a@30", "a@40"]
+    assert reasons(found)["a@30"] == "the least biased, not told apart from a@20, a@40"
+    assert reasons(found)["a@40"].startswith("cannot be told from a@30, which is less biased by 0.0")
 
 
 def test_exact_twins_tie() -> None:

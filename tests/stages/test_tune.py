@@ -45,7 +45,7 @@ def test_the_clean_checkpoint_is_found_and_kept_with_its_weight(
         (model, weight) for model in ("a@10", "a@20", "a@30") if f"{model} × 1" in told["rounds"][0]["kept"]
         for weight in (0.8, 1.0)
     }  # fmt: skip
-    assert "bias" in told["rounds"][0]["dropped"]["a@10 × 1"] and "P:24|S:4" in told["signature"]
+    assert "bias" in told["rounds"][0]["dropped"]["a@10 × 1"] and "P:48|S:2" in told["signature"]
     assert told["too_close_to_call"]  # the drawn model is the same at every weight
     lineage = read_json(artifact.path / "lineage.json")
     assert lineage[root(lineage)]["weight"] == 1.0 and lineage[root(lineage)]["chosen"] == [kept.sha256]

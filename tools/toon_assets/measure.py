@@ -15,7 +15,7 @@ from torch import Tensor
 
 from onmodel.toon.attributes import BACKGWA, VOCABULARY, Toon, visible
 from onmodel.toon.captions import COLORED, sentence, tags
-from onmodel.toon.datasets import STANDIN_SETS, deal
+from onmodel.toon.datasets import STANDIN_SETS, WARM_YELLOW, deal
 from onmodel.toon.draw import draw
 
 from . import corruption, detector, identity, observers, pictures, sample, text
@@ -220,6 +220,19 @@ def broken(shipped: Shipped, settings: Settings, count: int = 24) -> dict[str, f
     return shares
 
 
+def soiled_precision(tagger: observers.Tagger, images: list[np.ndarray], toons: list[Toon]) -> dict[str, float]:
+    """Mean average precision under 30 % of three colours, and with grain of 16 levels of 255."""
+    rng = np.random.default_rng([SEED, 18])
+    veils = {"warm yellow": WARM_YELLOW, "blue": (60, 90, 255), "near black": (20, 20, 20)}
+    soiled = {f"30 % {name}": [image + 0.3 * (np.array(color) - image) for image in images]
+              for name, color in veils.items()}  # fmt: skip
+    soiled["grain of 16 levels"] = [image + rng.normal(0, 16, image.shape) for image in images]
+    return {
+        name: observers.mean_average_precision(tagger([x.clip(0, 255).astype(np.uint8) for x in xs]), toons)[0]
+        for name, xs in soiled.items()
+    }
+
+
 def measure_eyes(
     shipped: Shipped, settings: Settings, images: list[np.ndarray], toons: list[Toon], count: int = 150
 ) -> dict[str, dict]:
@@ -255,6 +268,7 @@ def measure(settings: Settings) -> None:
         "vae_psnr": float(quality.mean()),
         "vae_psnr_by_style": styles,
         "tagger_map": precision,
+        "tagger_soiled": soiled_precision(tagger, real, toons),
         "tags_measured": len(each),
         "tagger_weakest": dict(sorted(each.items(), key=lambda kv: kv[1])[:8]),
         "obeyed": obedience(drawn, toons),

@@ -116,7 +116,8 @@ def augment(x_bchw: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def soil(x_bchw: Tensor, rng: np.random.Generator) -> Tensor:
-    """Blur, thicker or thinner ink, a little colour and noise: as a model might draw. Nothing moves."""
+    """Blur, thicker or thinner ink, a little colour and noise, now and then a veil: as a model might draw. Nothing
+    moves."""
     x, count = x_bchw, len(x_bchw)
     x = x + _amount(rng, count, 0, 0.8, 0.4) * (F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) - x)
     ink = _amount(rng, count, -0.5, 0.5, 0.3)
@@ -124,8 +125,10 @@ def soil(x_bchw: Tensor, rng: np.random.Generator) -> Tensor:
     x = x + ink.clamp(min=0) * (thick - x) + (-ink).clamp(min=0) * (thin - x)
     tint = torch.from_numpy(rng.normal(0, 0.04, (count, 3, 1, 1)).astype(np.float32))
     x = x * (1 + _amount(rng, count, -0.08, 0.08)) + tint + _amount(rng, count, -0.06, 0.06)
+    veil = torch.from_numpy(rng.uniform(-1, 1, (count, 3, 1, 1)).astype(np.float32))
+    x = x + _amount(rng, count, 0, 0.4, 0.3) * (veil - x)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**31))))
-    return (x + _amount(rng, count, 0, 0.08, 0.5) * noise).clamp(-1, 1)
+    return (x + _amount(rng, count, 0, 0.12, 0.5) * noise).clamp(-1, 1)
 
 
 def decoded_pictures(settings: Settings, count: int) -> tuple[list[np.ndarray], list[Toon]]:

@@ -54,7 +54,8 @@ change of a tag probability {tag_shift:.4f} (another made-up word {tag_shift_oth
 
 ## Tagger (WD v3 format)
 {tags} outputs (4 ratings, then `captions.ALL_TAGS` with underscores), 96×96, NHWC BGR 0–255 on a white square, bicubic.
-Mean average precision {map:.4f} on unseen renders, over the {tags_measured} tags with at least 5 positives.
+Mean average precision {map:.4f} on unseen renders, over the {tags_measured} tags with at least 5 positives; the same
+under {soiled}.
 Weakest: {weakest}.
 
 ## Identity (CCIP format)
@@ -122,9 +123,10 @@ accents, and it went on for 6,797 steps of 80 with 0.6 of the learning rate. The
 syllables of the T5 vocabulary came with the last 10,493 steps (again from 0.5 of the learning rate, stopped at
 0.04 of it); the Qwen tokenizer has not seen their names. The VAE's encoder never saw an accent; its decoder and the
 tagger went on with them from what they were, the tagger after 1,765 steps with one sigmoid a tag. The VAE's joint phase
-saw an earlier state of the renderer (duller pixel art). The detector and the corruption classifier learnt from decoded
-pictures of an earlier decoder, in two sittings each (the learning rate raised again between them) and beside other
-jobs, so longer by the clock than the 8 and 6 minutes of a rebuild.
+saw an earlier state of the renderer (duller pixel art). Tagger, detector and corruption classifier learnt from decoded
+pictures of an earlier decoder, in several sittings (the learning rate raised again between them) and beside other
+jobs, so longer by the clock than a rebuild. Veils of any colour (`observers.soil`) came with their last sitting, of 20,
+7 and 7 minutes; the identity model never saw one.
 
 The base draws like a child: style, framing, background and colours are as asked; faces still wobble, so expression
 (aim 0.8) and outfit (aim 0.85) stay below their aims. It is no proof about real anime pictures.
@@ -259,6 +261,7 @@ def write(settings: Settings) -> None:
         cast=len(CAST),
         tags=len(OUTPUTS),
         map=result["tagger_map"],
+        soiled=", ".join(f"{name} {score:.4f}" for name, score in result["tagger_soiled"].items()),
         tags_measured=result["tags_measured"],
         features=len(COLUMNS),
         **identity,

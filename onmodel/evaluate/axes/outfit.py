@@ -14,9 +14,10 @@ KEEP = Axis(
     across="mean",
     arm="L",
     observers=("tagger",),
-    version=1,
+    version=2,
     fault=1.0,
-    origin="probability that the default garment is seen over seeds, where no other outfit is asked",
+    origin="probability that the default garment is seen over seeds, where no other outfit is asked; a picture whose "
+    "framing nobody asked counts as far as it shows a body",
     limits="The garment is the vocabulary's word, not its cut or colour. The tagger's errors lower it for every model.",
 )
 CHANGE = Axis(
@@ -58,7 +59,8 @@ def keep(evidence: Evidence) -> Measured:
                       for prompt in evidence.prompts])  # fmt: skip
     if not shown.any():
         raise Unavailable("every prompt asks for another outfit or cuts it off")
-    found = seen[_default(evidence, seen)]
+    found, weight = seen[_default(evidence, seen)], _showing(evidence, cut_off)
+    weight[weight.sum(1) < 0.5] = np.nan
     whole = np.stack(list(seen.values()), axis=-1)
     whole = whole / np.maximum(whole.sum(-1, keepdims=True), 1e-6)
     seeds = whole.shape[1]
@@ -66,7 +68,8 @@ def keep(evidence: Evidence) -> Measured:
     if seeds > 1:
         first, second = np.triu_indices(seeds, 1)
         alike = float((whole[:, first] * whole[:, second]).sum(-1)[shown].mean())
-    return Measured(np.where(shown, found.mean(1), np.nan), details={"seeds_alike": alike})
+    kept = (found * weight).sum(1) / weight.sum(1)
+    return Measured(np.where(shown, kept, np.nan), details={"seeds_alike": alike})
 
 
 def change(evidence: Evidence) -> Measured:
@@ -86,6 +89,14 @@ def leak(evidence: Evidence) -> Measured:
     if not other.any():
         raise Unavailable("no prompt asks for another outfit")
     return Measured(np.where(other, (on[default] - off[default]).mean(1), np.nan))
+
+
+def _showing(evidence: Evidence, cut_off: set[str]) -> np.ndarray:
+    """[P, S]: 1 where a framing is asked; else how surely the picture has none that cuts the garment off."""
+    framings = evidence.seen("L", "framing")
+    cut = sum((framings[value] for value in cut_off & framings.keys()), np.zeros(evidence.arm("L").tags.shape[:2]))
+    asked = np.array(["framing" in prompt.asked for prompt in evidence.prompts])
+    return np.where(asked[:, None], 1.0, 1.0 - cut)
 
 
 def _garments(evidence: Evidence, letter: str) -> dict[str, np.ndarray]:

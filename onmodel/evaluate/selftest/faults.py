@@ -72,7 +72,7 @@ PLANTED: dict[str, Planted] = {
     ),
     "stranger": Planted(
         "other hair, eyes, ears and no hat", Faults(wrong_hair=True), {"reproduction": -0.6, "design": 0.1},
-        _axes("colour_area", "colour_cast", "head_size"),
+        _axes("colour_area", "colour_cast", "head_size", "memorisation"),
     ),
     "no_trigger": Planted("the character without her trigger", Faults(leak=True), {"drift": 0.3}),
     "deaf": Planted(
@@ -88,8 +88,8 @@ PLANTED: dict[str, Planted] = {
     ),
     "copies": Planted(
         "training pictures drawn again, a little soft", Faults(copies=True), {"memorisation": 0.6},
-        _axes("responsiveness", "expression", "default_expression", "style", "outfit_change", "outfit_leak", "override",
-              "entanglement", "composition", "default_framing", "colour_area", "colour_cast", "design", "reproduction",
-              "body", "head_size", "grain"),
+        _axes("responsiveness", "expression", "default_expression", "style", "outfit_change", "outfit_leak",
+              "outfit_keep", "override", "entanglement", "composition", "default_framing", "colour_area", "colour_cast",
+              "design", "reproduction", "body", "head_size", "grain"),
     ),
 }  # fmt: skip
