@@ -7,10 +7,10 @@ suite "choose" and its further prompts. The truth is measured on prompts that no
 and confirm, under noise of its own: 44 × 11 pictures, five times the last look's 48 × 2. Pictures without the trigger,
 which the drift axis alone reads, are 44 × 2. The true set holds what the same rule cannot tell from the best there.
 
-Not everything is measured so long. All twenty are looked at with tune's 12 × 2, then in the truth with 44 × 2; what
+Not everything is measured so long. All twenty are looked at as tune does first, then in the truth with 44 × 2; what
 lies more than MARGIN half widths behind the best goes no further. Every choice that is compared is measured to the end.
 When all runs have their truth, the whole grid is looked at with 48 × 2, as a tuning without halving would (but for what
-12 × 2 told apart). Resumable: the same command goes on, and what is done stays in DIR/results. Prints the page, and as
+the first look told apart). Resumable: the same command goes on, and what is done stays in DIR/results. Prints the page, and as
 its last line JSON.
 """
 

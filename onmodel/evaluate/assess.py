@@ -35,6 +35,9 @@ Looked = tuple[list[list[Path]], Features]  # an arm's pictures [P][S] and what 
 MODEL_ARMS, BASE_ARMS, CONTROLS = ("L", "N"), ("B", "D", "BN"), ("B", "D")
 
 
+BLOCK = 24  # prompts that are drawn seed by seed; the looks of a tuning are whole blocks
+
+
 @dataclass(frozen=True)
 class Assessed:
     """What was found of a model or control. `axes`: id → result, or why there is none; `pictures`: arm → [P][S]."""
@@ -177,10 +180,11 @@ class Assessor:
         return re.sub(rf"\b{re.escape(self.character.trigger)}\b", lambda _: self.triggers[model.name], words)
 
     def _in_blocks(self, requests: Sequence[Request]) -> list[Request]:
-        """Two seeds of every prompt, then the next two: a longer look begins with the batches of a shorter one, so that
-        the picture cache need not make them again."""
+        """The first seed of BLOCK prompts, their next one, …, then the next prompts: a look at more seeds or at more
+        blocks begins with the batches of a shorter one, and the picture cache need not make them again."""
         rows = [requests[start : start + self.seeds] for start in range(0, len(requests), self.seeds)]
-        return [request for start in range(0, self.seeds, 2) for row in rows for request in row[start : start + 2]]
+        return [row[seed] for start in range(0, len(rows), BLOCK) for seed in range(self.seeds)
+                for row in rows[start : start + BLOCK]]  # fmt: skip
 
     def _noise(self, prompt: Prompt) -> list[int]:
         return [noise_seed(self.suite, prompt.id, self.first_seed + index) for index in range(self.seeds)]

@@ -1,15 +1,17 @@
 """Successive halving: look briefly at many checkpoints and LoRA weights, and longer at those that may be the best.
 
-First every checkpoint at its plainest weight, then the best third of them at every weight, both on few prompts; each
-round after that looks longer at a third as many. Rounds nest, so no picture is made twice. What is dropped hears why.
+First every checkpoint at its plainest weight, then the best third of them at every weight, both by one picture a
+prompt; each round after that looks longer at a third as many. Rounds nest, so no picture is made twice. What is dropped
+hears why. Axes that need two pictures of a prompt speak from the third round on, and bounds on them wait for it.
 Jamieson & Talwalkar 2016 halve; here a third goes on, because the first look costs a quarter of the last one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
+from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.selection import Selection, Wishes, select
 from onmodel.records import Model
 
@@ -38,7 +40,7 @@ class Rung:
     seeds: int
 
 
-RUNGS = (Rung(12, 2), Rung(12, 2), Rung(24, 2), Rung(48, 2))
+RUNGS = (Rung(24, 1), Rung(24, 1), Rung(24, 2), Rung(48, 2))
 Measure = Callable[[Sequence[Candidate], Rung], Sequence[Row]]
 
 
@@ -71,7 +73,7 @@ def halve(
     rounds: list[Round] = []
     for number, rung in enumerate(RUNGS):
         rows = measure(alive, rung)
-        found = select(rows, wishes, seed)
+        found = select(rows, _tellable(wishes, rung), seed)
         if number == len(RUNGS) - 1:
             break
         order = sorted(range(len(alive)), key=lambda i: (found.verdicts[i].violation, found.verdicts[i].bias, i))
@@ -90,6 +92,15 @@ def halve(
             alive = [one for one in everything if any(one.model == left.model for left in alive)]
     rounds.append(Round(RUNGS[-1], [one.name for one in alive], found.chosen, {}))
     return found, rounds
+
+
+def _tellable(wishes: Wishes, rung: Rung) -> Wishes:
+    """Without the bounds on axes that need more pictures of a prompt than the round has."""
+    least, most = (
+        {id: bound for id, bound in bounds.items() if AXES[id][0].seeds <= rung.seeds}
+        for bounds in (wishes.at_least, wishes.at_most)
+    )
+    return replace(wishes, at_least=least, at_most=most)
 
 
 def most_looks(models: int, weights: int) -> int:

@@ -1,6 +1,6 @@
 """tune: which checkpoint at which LoRA weight, by successive halving (evaluate/halving.py) instead of the full grid.
 
-Rounds of 12 × 2, 24 × 2 and 48 × 2 pictures an arm on suite "choose" and its further prompts; the rule is that
+Rounds of 24 × 1, 24 × 2 and 48 × 2 pictures an arm on suite "choose" and its further prompts; the rule is that
 of a select stage, and "too close to call" an outcome. Set a bound on reproduction: without one the least biased LoRA is
 often the weakest, which changes little because it does little (docs/selection.md).
 

@@ -170,7 +170,7 @@ def test_few_or_copied_references_are_not_enough() -> None:
 def test_one_seed_cannot_show_diversity() -> None:
     single = evidence(Faults(), seeds=1)
     for axis in ("composition", "drift"):
-        with pytest.raises(Unavailable, match="two seeds"):
+        with pytest.raises(Unavailable, match="2 pictures of a prompt"):
             evaluate_axis(axis, single)
 
 
@@ -280,7 +280,7 @@ def test_the_newer_axes_say_what_they_miss() -> None:
         evaluate_axis("body", dataclasses.replace(whole, columns=untold))
     with pytest.raises(Unavailable, match="first outfit"):
         evaluate_axis("outfit_keep", dataclasses.replace(whole, columns=untold))
-    with pytest.raises(Unavailable, match="two seeds"):
+    with pytest.raises(Unavailable, match="2 pictures of a prompt"):
         evaluate_axis("entanglement", evidence(Faults(), seeds=1))
 
 

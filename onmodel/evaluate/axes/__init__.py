@@ -81,6 +81,8 @@ class Result:
 def evaluate_axis(id: str, evidence: Evidence) -> Result:
     """Measure one axis and its interval. Raises Unavailable saying why it cannot be measured."""
     axis, function = AXES[id]
+    if evidence.arm(axis.arm[0]).tags.shape[1] < axis.seeds:
+        raise Unavailable(f"needs at least {axis.seeds} pictures of a prompt (seeds)")
     measured = function(evidence)
     control = measured.control
     known = ~np.isnan(measured.values) & (True if control is None else ~np.isnan(control))

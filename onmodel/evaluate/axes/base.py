@@ -20,7 +20,7 @@ class Axis:
 
     `range`: None is an open end. `direction`: "up" and "down" are better so, "zero" and "one" are ideals. `across`: how
     the values of prompts become the value of a model. `fault`: the deviation from the ideal that is as bad as a whole
-    unit of the other axes, for adding them up.
+    unit of the other axes, for adding them up. `seeds`: pictures of a prompt without which it tells nothing.
     """
 
     id: str
@@ -35,6 +35,7 @@ class Axis:
     fault: float
     origin: str
     limits: str
+    seeds: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON values; `range` with None for open ends."""

@@ -21,6 +21,7 @@ RECORD = Axis(
     origin="Vendi score (Friedman & Dieng 2023) over seeds of figure box, framing and view, L over D",
     limits="With S seeds the ratio cannot leave 1/S … S; two tell little. Where no person is detected, the box is read "
     "from pixels.",
+    seeds=2,
 )
 DEFAULT = Axis(
     id="default_framing",
@@ -44,8 +45,6 @@ ATTRIBUTES = (FRAMING, "view")
 def measure(evidence: Evidence) -> Measured:
     """Vendi score of L's layouts over the seeds of a prompt, divided by that of D's."""
     layouts = {letter: layout(evidence, letter) for letter in ("L", "D")}
-    if layouts["D"].shape[1] < 2:
-        raise Unavailable("needs at least two seeds")
     spread = layouts["D"].reshape(-1, layouts["D"].shape[-1]).std(0)
     used = spread > 1e-3
     if not used.any():

@@ -20,17 +20,15 @@ RECORD = Axis(
     origin="mean 1 − cos ψ(N, BN) at equal noise, over that between two seeds of the base; 1 = as large as a re-seed",
     limits="ψ is the content embedding. Without one it is the tagger's probabilities and the identity feature, each of "
     "unit length, side by side: changes that neither observer sees are missed.",
+    seeds=2,
 )
 
 
 def measure(evidence: Evidence) -> Measured:
     """Distance that the LoRA adds without its trigger; the control is the base's distance between two seeds."""
     on, off = content(evidence, "N"), content(evidence, "BN")
-    seeds = off.shape[1]
-    if seeds < 2:
-        raise Unavailable("needs at least two seeds")
     moved = (1 - (on * off).sum(-1)).mean(1)
-    first, second = np.triu_indices(seeds, 1)
+    first, second = np.triu_indices(off.shape[1], 1)
     reseed = (1 - (off[:, first] * off[:, second]).sum(-1)).mean(1)
     if reseed.mean() <= 1e-6:
         raise Unavailable("the base draws every seed alike")

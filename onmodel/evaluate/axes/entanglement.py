@@ -17,7 +17,8 @@ ENTANGLEMENT = Axis(
     fault=0.25,
     origin="how far an attribute that a prompt leaves open lies from the other prompts that leave it open, LoRA minus "
     "base; products of different seeds, so that noise adds nothing on average",
-    limits="Needs two seeds. Which word pulls which attribute is in the details, one cell from few prompts.",
+    limits="Which word pulls which attribute is in the details, one cell from few prompts.",
+    seeds=2,
 )
 OVERRIDE = Axis(
     id="override",
@@ -38,8 +39,6 @@ OVERRIDE = Axis(
 
 def entanglement(evidence: Evidence) -> Measured:
     """Mean over the attributes that a prompt leaves open of their squared shift; details: asked → open → shift."""
-    if evidence.arm("L").tags.shape[1] < 2:
-        raise Unavailable("needs at least two seeds")
     shifts = {}
     for open_ in _free(evidence):
         rows = [_shift(evidence, letter, open_) for letter in ("L", "D")]
