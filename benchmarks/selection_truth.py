@@ -10,8 +10,8 @@ which the drift axis alone reads, are 44 × 2. The true set holds what the same 
 Not everything is measured so long. All twenty are looked at as tune does first, then in the truth with 44 × 2; what
 lies more than MARGIN half widths behind the best goes no further. Every choice that is compared is measured to the end.
 When all runs have their truth, the whole grid is looked at with 48 × 2, as a tuning without halving would (but for what
-the first look told apart). Resumable: the same command goes on, and what is done stays in DIR/results. Prints the page, and as
-its last line JSON.
+the first look told apart). Resumable: the same command goes on, and what is done stays in DIR/results. Prints the page,
+and as its last line JSON.
 """
 
 import argparse
