@@ -105,7 +105,8 @@ def row_of(evaluation: Mapping[str, Any], model: str) -> Mapping[str, Any]:
 def changes(evaluation: Mapping[str, Any], model: str, previous: str) -> list[Change]:
     """What changed since the previous release, axis by axis; axes that either lacks are left out.
 
-    "better" and "worse" need p < 0.05 after Holm's adjustment, and a value nearer to or farther from the axis's ideal.
+    "better" and "worse" need p < 0.05 after Holm's adjustment, an interval that leaves 0 out, and a value nearer to or
+    farther from the axis's ideal.
     """
     known = {(row.axis, row.model): row for row in values(evaluation)}
     after, before = row_of(evaluation, model)["per_prompt"], row_of(evaluation, previous)["per_prompt"]
@@ -126,7 +127,11 @@ def changes(evaluation: Mapping[str, Any], model: str, previous: str) -> list[Ch
             p=p,
             won=result.win_share,
             n=result.mean.n,
-            verdict="not clear" if p >= SIGNIFICANT else "better" if result.mean.value > 0 else "worse",
+            verdict="not clear"
+            if p >= SIGNIFICANT or result.mean.low <= 0 <= result.mean.high
+            else "better"
+            if result.mean.value > 0
+            else "worse",
         )
         for (axis, result), p in zip(found, adjusted, strict=True)
     ]

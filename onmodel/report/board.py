@@ -9,9 +9,9 @@ from onmodel.report.table import build_table
 from onmodel.report.verdict import WORDS, Comparison
 
 RULE = (
-    "A change counts when the sign-flip test over prompts, adjusted for the {n} axes (Holm), gives p < 0.05; "
-    "else it is too close to call. Where fewer than about ten prompts tell an axis no difference can count among so "
-    "many: the interval says what there is to say."
+    "A change counts when its interval leaves 0 out and the sign-flip test over prompts, adjusted for the {n} axes "
+    "(Holm), gives p < 0.05; else it is too close to call. Where fewer than about ten prompts tell an axis no "
+    "difference can count among so many: the interval says what there is to say."
 )
 
 

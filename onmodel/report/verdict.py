@@ -1,7 +1,8 @@
 """Did the released model become better? Paired differences over prompts, in numbers and in plain sentences.
 
-A change counts when the sign-flip test, adjusted over the axes (Holm), says so; everything else is too close to call,
-or asked by too few prompts for any difference to count.
+A change counts when the sign-flip test, adjusted over the axes (Holm), says so and its interval leaves 0 out, which one
+prompt far from the others can keep it from; everything else is too close to call, or asked by too few prompts for any
+difference to count.
 """
 
 import math
@@ -189,7 +190,7 @@ def _axis_sentence(source: ReportSource, axis: Axis, found: Mapping[str, Sequenc
 
 def decided(comparison: Comparison, p: float, best: float = 0.0) -> Comparison:
     """The comparison with its adjusted p, and the outcome that follows; `best` is the smallest that it could be."""
-    if p < LEVEL:
+    if p < LEVEL and comparison.low * comparison.high > 0:
         return replace(comparison, p=p, outcome="better" if comparison.gain > 0 else "worse")
     return replace(comparison, p=p, outcome="few" if best >= LEVEL else "close")
 

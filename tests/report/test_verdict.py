@@ -73,6 +73,15 @@ def test_prompts_that_say_nothing_are_left_out_and_too_few_are_unavailable(sourc
     assert compare(axis, measured([0.1, 0.2, *[None] * 10], wave(0.5), "style"), "a", "b").outcome == "close"
 
 
+def test_one_prompt_far_from_the_others_leaves_a_change_too_close_to_call(source: ReportSource) -> None:
+    # All twelve fall, so no other signs of theirs fall lower; but the interval of such a mean holds 0.
+    fallen: list[float | None] = [0.68] * 11 + [0.0]
+    level: list[float | None] = [0.7] * 12
+    found = adjusted([compare(axis_of(source, "reproduction"), measured(fallen, level, "reproduction"), "a", "b")])[0]
+    assert found.p < 0.01 and found.low < found.gain < 0 < found.high
+    assert found.outcome == "close"
+
+
 def test_the_more_axes_the_more_it_takes(source: ReportSource) -> None:
     one = compare(axis_of(source, "style"), measured(wave(0.47), wave(0.5, 0.03), "style"), "a", "b")
     assert adjusted([one])[0].p <= adjusted([replace(one, axis=axis) for axis in axes_of(source.published or {})])[0].p
