@@ -66,6 +66,7 @@ def metrics_page() -> str:
             f"version {axis.version}\n"
             f"- arm: {axis.arm}; observers: {', '.join(axis.observers) or 'none, pixels alone'}\n"
             f"- origin: {axis.origin}\n- limits: {axis.limits}"
+            + (f"\n- needs {axis.seeds} pictures of a prompt" if axis.seeds > 1 else "")
         )
     return "\n\n".join(parts) + "\n"
 
