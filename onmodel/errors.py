@@ -12,11 +12,16 @@ OnmodelError            exit 1
 
 from pathlib import Path
 
+from onmodel.text import printable
+
 
 class OnmodelError(Exception):
-    """Base of the tree; `exit_code` is what the command line returns."""
+    """Base of the tree; `exit_code` is what the command line returns. The message is one printable line."""
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(message))
 
 
 class InputError(OnmodelError):

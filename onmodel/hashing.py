@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -86,6 +86,40 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StateError(path, f"cannot be read ({error})") from error
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The whole lines of a file of JSON lines; one that a killed process left half written does not count.
+
+    Only "\\n" ends a line: texts may hold U+2028 and other signs that end one elsewhere. No file, no lines. Raises
+    StateError naming the file and the line that is damaged.
+    """
+    try:
+        data = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise StateError(path, f"cannot be read ({error.strerror})") from error
+    rows = []
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].split(b"\n")[:-1], 1):
+        try:
+            rows.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise StateError(path, f"line {number} is damaged ({error})") from error
+    return rows
+
+
+def append_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Append each row as one line of JSON, and wait for the disk. A half line that a kill left is cut off first.
+
+    Two processes must not append at once: hold the lock of the folder.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    if data and not data.endswith(b"\n"):
+        os.truncate(path, data.rfind(b"\n") + 1)
+    with path.open("ab") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=True).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def fsync_folder(folder: Path) -> None:

@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 
 # Each rank may import those before it, not its own neighbours and not what follows.
 RANKS = (
-    {"errors", "processes"}, {"hashing"}, {"randomness"}, {"records", "progress", "policy"}, {"character"},
-    {"ledger"}, {"toon"}, {"models"}, {"dataset"},
+    {"text"}, {"errors", "processes"}, {"hashing", "paths", "reading"}, {"randomness"},
+    {"records", "progress", "policy"}, {"character"}, {"ledger"}, {"toon"}, {"models"}, {"dataset"},
     {"train", "sample", "merge"}, {"evaluate"}, {"curate", "release"},
     {"stages"}, {"recipe", "project", "tracking"}, {"pipeline"},
     {"proof", "rebuild", "influence"}, {"report", "doctor"}, {"judge"}, {"cli"}, {"__main__"},
