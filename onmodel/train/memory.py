@@ -4,7 +4,7 @@ Counted op by op is every storage that is alive: weights, what the backward pass
 shapes alone what is trained, its gradient, average and optimizer's state. Not counted are what kernels take inside, the
 allocator's rounding, a card's context (0.5–1 GiB), Python and its libraries, and pictures being encoded before the
 first step. On a processor the C library's heap keeps freed pieces: measured peaks are 1.5 to 2 times as large, within
-5 % of this where the pieces are given back (docs/LOG.md).
+5 % of this where the pieces are given back (LOG.md).
 """
 
 import re

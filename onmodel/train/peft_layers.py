@@ -1,6 +1,6 @@
 """DoRA and LoKr: PEFT's own layers, whose parameters are views into the run's flat tensor.
 
-They cost more than plain LoRA (docs/LOG.md), so LoRA has its own layer in adapters.py.
+They cost more than plain LoRA (LOG.md), so LoRA has its own layer in adapters.py.
 """
 
 from collections.abc import Mapping, Sequence
