@@ -21,8 +21,6 @@ SECRET = b"what is served"
 class Served(GatedServer):
     """Answers with the request's own words; /fail is a mistake of ours."""
 
-    head_seconds = body_seconds = 0.3
-
     def answer(self, request: Request) -> Reply:
         if request.target == "/fail":
             raise RuntimeError("two\nlines")
@@ -182,13 +180,15 @@ def test_the_length_of_a_body_is_a_plain_number(server: Served, length: str | No
     assert ask(server, "POST / HTTP/1.1", b"{}", Content_Length=length, **json_type) == code
 
 
-def test_bodies_that_are_not_as_announced(server: Served) -> None:
+def test_bodies_that_are_not_as_announced(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     json_type = {"Content_Type": "application/json"}
     post = "POST / HTTP/1.1"
     assert ask(server, post, b"2\r\n{}\r\n0\r\n\r\n", Transfer_Encoding="chunked", **json_type) == 501
     assert ask(server, post, b"{}", Transfer_Encoding="chunked", Content_Length="2", **json_type) == 501
     assert ask(server, post, b"{}", Content_Length="2\r\nContent-Length: 2", **json_type) == 400
-    assert ask(server, post, b"{", Content_Length="2", **json_type) == 408  # the rest never comes
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "body_seconds", 0.2)
+        assert ask(server, post, b"{", Content_Length="2", **json_type) == 408  # the rest never comes
     assert ask(server, post, b"{}" + b"x" * 90_000, Content_Length="2", **json_type) == 200
     assert ask(server, post, b"{}", Content_Length="2", Content_Type="text/plain") == 415
     for body in (b"[]", b"1", b"{", b"\xff\xfe", b"", b'{"a": ' + b"[" * 900):
@@ -203,24 +203,22 @@ def test_one_connection_answers_one_request(server: Served) -> None:
     assert status(talk(server, request * 50)) == 200
 
 
-def test_silence_and_a_trickle_end_in_time(server: Served) -> None:
+def test_silence_and_a_trickle_end_in_time(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "head_seconds", 0.2)
     assert status(talk(server, b"")) == 408
     assert status(talk(server, b"GET / HTTP/1.1\r\nHost: ")) == 408
     assert talk(server, b"", close=True) == b""
     assert status(talk(server, b"GET / HT", close=True)) == 400
-    began = time.monotonic()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
-        for byte in b"GET / HTTP/1.1\r\nX: " + b"a" * 200:  # each byte in time, the head not
-            try:
-                client.sendall(bytes([byte]))
-            except OSError:
-                break
-            time.sleep(0.02)
-    assert time.monotonic() - began < 2.5
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as client,
+        pytest.raises(OSError, match=r"reset|pipe"),
+    ):
+        for byte in b"GET / HTTP/1.1\r\nX: " + b"a" * 400:  # each byte in time, the head not
+            client.sendall(bytes([byte]))
+            time.sleep(0.01)
 
 
-def test_a_crowd_is_turned_away_and_leaves_no_trace(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "head_seconds", 5.0)
+def test_a_crowd_is_turned_away_and_leaves_no_trace(server: Served) -> None:
     threads = threading.active_count()
     with ExitStack() as stack:
         for _ in range(gate.MOST_CONNECTIONS):
