@@ -50,7 +50,7 @@ def command(
                 told = f"{len(votes.answers)} of {len(session.pairs)} pairs answered; Ctrl-C pauses"
                 print(f"{server.url}\n{told}", file=sys.stderr, flush=True)
                 try:
-                    server.serve_forever()
+                    server.serve()
                 except KeyboardInterrupt:
                     raise PausedError(len(votes.answers), len(session.pairs)) from None
                 found = server.found

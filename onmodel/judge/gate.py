@@ -16,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import socket
 import socketserver
 import sys
@@ -120,6 +121,7 @@ class GatedServer(socketserver.ThreadingTCPServer):
         self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self._start = f"/?token={secrets.token_urlsafe(32)}"
         self._secret = secrets.token_urlsafe(32)
+        self._interrupted = False
         try:
             super().__init__((HOST, port), _Connection)
         except (OSError, OverflowError) as error:
@@ -137,6 +139,29 @@ class GatedServer(socketserver.ThreadingTCPServer):
     def answer(self, request: Request) -> Reply:
         """What a request gets that passed the gate; called in a thread of its own. May raise RefusedError."""
         raise NotImplementedError
+
+    def serve(self) -> None:
+        """Answer until the last reply; main thread only. Raises KeyboardInterrupt after Ctrl-C.
+
+        Python's own handler raises at any place, also where Python drops the exception, such as a weak reference's
+        callback; Ctrl-C would then be lost.
+        """
+        before = signal.getsignal(signal.SIGINT)
+
+        def interrupt(number: int, frame: Any) -> None:
+            self._interrupted = True
+            signal.signal(signal.SIGINT, before)  # a second Ctrl-C stops at once
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            self.serve_forever()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def service_actions(self) -> None:
+        """Called by `serve_forever` between two connections, twice a second or more."""
+        if self._interrupted:
+            raise KeyboardInterrupt
 
     def admit(self, request: Request) -> Reply | None:
         """None when the request may be answered; the redirect that sets the cookie for the address with the token.
@@ -181,7 +206,7 @@ class GatedServer(socketserver.ThreadingTCPServer):
             return
         try:
             super().process_request(request, client_address)
-        except BaseException:
+        except RuntimeError:  # the system has no thread left
             self._slots.release()
             raise
 

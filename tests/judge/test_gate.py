@@ -3,6 +3,7 @@ tidied up on the way."""
 
 import http.client
 import json
+import signal
 import socket
 import threading
 import time
@@ -262,6 +263,21 @@ def test_an_ordinary_client_is_served(server: Served) -> None:
     for _ in range(3):
         connection.request("POST", "/", b'{"a": "\xe2\x80\xa8"}', headers)
         assert json.loads(connection.getresponse().read()) == {"a": "\u2028"}
+
+
+def test_ctrl_c_ends_it_between_two_requests() -> None:
+    def press(server: Served) -> None:
+        assert ask(server) == 200
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with Served() as server:
+        presser = threading.Thread(target=press, args=[server])
+        presser.start()
+        with pytest.raises(KeyboardInterrupt):
+            server.serve()
+        presser.join()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("port", [-1, 65_536, 99_999, 10**30])
