@@ -41,8 +41,13 @@ def hash_json(value: Any) -> str:
 
 def tree_hash(folder: Path) -> str:
     """One hash for a folder: SHA-256 over the sorted (relative path, file hash) pairs."""
+    return hash_json(file_hashes(folder))
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder, by its path in it; `hash_json` of this is the folder's `tree_hash`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return hash_json({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
 @contextmanager
@@ -84,7 +89,7 @@ def read_json(path: Path) -> Any:
     """Read JSON that onmodel wrote. Raises StateError naming the file when it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StateError(path, f"cannot be read ({error})") from error
 
 
@@ -95,6 +100,8 @@ def read_json_lines(path: Path) -> list[Any]:
     StateError naming the file and the line that is damaged.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise StateError(path, "is no regular file")  # reading a pipe would wait for ever
         data = path.read_bytes() if path.exists() else b""
     except OSError as error:
         raise StateError(path, f"cannot be read ({error.strerror})") from error
@@ -108,18 +115,27 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def append_json_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Append each row as one line of JSON, and wait for the disk. A half line that a kill left is cut off first.
+    """Append each row as one line of JSON, all or none, and wait for the disk. A half line that a kill left is cut off
+    first.
 
-    Two processes must not append at once: hold the lock of the folder.
+    Two processes must not append at once: hold the lock of the folder. Raises SpaceError when the disk is full.
     """
-    data = path.read_bytes() if path.exists() else b""
-    if data and not data.endswith(b"\n"):
-        os.truncate(path, data.rfind(b"\n") + 1)
-    with path.open("ab") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=True).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    data = path.read_bytes() if path.exists() else None
+    whole = data.rfind(b"\n") + 1 if data else 0
+    lines = b"".join(json.dumps(row, ensure_ascii=True).encode() + b"\n" for row in rows)
+    with path.open("ab", buffering=0) as file:  # a buffer would write its rest when the file is closed
+        try:
+            file.truncate(whole)
+            if file.write(lines) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(file.fileno())
+        except OSError as error:
+            file.truncate(whole)
+            if error.errno == errno.ENOSPC:
+                raise SpaceError(path) from error
+            raise
+    if data is None:
+        fsync_folder(path.parent)
 
 
 def fsync_folder(folder: Path) -> None:

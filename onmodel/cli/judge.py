@@ -1,6 +1,7 @@
 """`onmodel judge PROJECT [MODEL …]`: choose blindly between models' pictures, then see who won."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,20 +36,21 @@ def command(
 
     if not (project / "onmodel.db").is_file():
         raise InputError("PROJECT", project, "holds no onmodel.db; name the folder that `onmodel run` made")
-    session = open_session(Project(project), models or [], pairs, seed, question)
+    with Console(stderr=True).status("check the pictures"):
+        session = open_session(Project(project), models or [], pairs, seed, question)
     if end and not session.votes.exists():
         raise InputError("--end", project, "no pair of this session was answered yet")
     session.save()
-    with voting(session.votes) as votes:
+    with voting(session.votes, len(session.pairs)) as votes:
         if end and not votes.ended:
             votes.end()
         found = None
         if not votes.ended:
             with JudgeServer(session, votes, port) as server:
                 told = f"{len(votes.answers)} of {len(session.pairs)} pairs answered; Ctrl-C pauses"
-                Console(stderr=True).print(f"{server.url}\n{told}", highlight=False, soft_wrap=True)
+                print(f"{server.url}\n{told}", file=sys.stderr, flush=True)
                 try:
-                    server.serve_forever()
+                    server.serve()
                 except KeyboardInterrupt:
                     raise PausedError(len(votes.answers), len(session.pairs)) from None
                 found = server.found

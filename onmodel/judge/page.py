@@ -1,5 +1,7 @@
 """The session's page, the result as part of it, and the result on a terminal."""
 
+from importlib.resources import files
+
 import jinja2
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +16,18 @@ NOTHING = "\N{EN DASH}"
 
 def session_page(session: Session) -> str:
     """The page that shows the pairs; it holds no name of a model."""
-    width, height = session.report()["plan"]["size"]
+    width, height = session.shown.size
     return _environment().get_template("page.html.j2").render(question=session.question, width=width, height=height)
+
+
+def page_style() -> str:
+    """Its style sheet."""
+    return _environment().get_template("page.css.j2").render()
+
+
+def page_script() -> str:
+    """Its script."""
+    return (files("onmodel.judge") / "templates" / "page.js").read_text(encoding="utf-8")
 
 
 def result_fragment(found: Result) -> str:

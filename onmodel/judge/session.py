@@ -5,21 +5,28 @@
                          result.json
 
 The same wishes give the same session, so the same command goes on with it, also when a newer evaluation has come.
+Pictures are shown only as the evaluation's hash names them: one that was changed afterwards would change the result.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from onmodel.errors import InputError, StateError
-from onmodel.hashing import hash_json, read_json, write_json
-from onmodel.judge.votes import ended
+from onmodel.hashing import file_hashes, hash_json, read_json, sha256_bytes, write_json
+from onmodel.judge.votes import REMEDY, ended
+from onmodel.paths import inside
 from onmodel.project import Project
 from onmodel.randomness import generator
 from onmodel.records import Artifact
+from onmodel.text import is_printable
 
+LARGEST_NUMBER = 2**53 - 1  # canonical JSON holds no larger one
+RESTORE = "restore the folder from a copy, or evaluate again in a new project"
 PAIRS = 60
 REPEATED = 0.1  # of the pairs are shown again
 
@@ -36,9 +43,25 @@ class Pair:
     repeats: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a session needs of evaluation.json: the text of each prompt, pictures per prompt, their size in pixels
+    (width, height), and model → prompt → files."""
+
+    texts: Mapping[str, str]
+    seeds: int
+    size: tuple[int, int]
+    pictures: Mapping[str, Mapping[str, Sequence[str]]]
+
+    def files(self, pair: Pair) -> tuple[str, str]:
+        """The left and the right picture, relative to the evaluation."""
+        left, right = (self.pictures[model][pair.prompt][pair.seed] for model in (pair.left, pair.right))
+        return left, right
+
+
 @dataclass(frozen=True)
 class Session:
-    """Pairs in the order in which they are shown, over the pictures of one evaluation."""
+    """Pairs in the order in which they are shown, over the pictures of one evaluation, and the SHA-256 of its files."""
 
     folder: Path
     evaluation: Artifact
@@ -46,6 +69,8 @@ class Session:
     question: str
     seed: int
     pairs: Sequence[Pair]
+    shown: Shown
+    hashes: Mapping[str, str]
 
     @property
     def votes(self) -> Path:
@@ -54,6 +79,18 @@ class Session:
     def report(self) -> dict[str, Any]:
         """evaluation.json of the pictures."""
         return _report(self.evaluation)
+
+    def picture(self, pair: Pair, right: bool) -> bytes:
+        """The file of one side of a pair. Raises StateError when it is not the one that the evaluation made."""
+        file = self.shown.files(pair)[right]
+        path = self.evaluation.path / file
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StateError(path, f"the picture cannot be read ({error.strerror}); {RESTORE}") from error
+        if sha256_bytes(data) != self.hashes[file]:
+            raise StateError(path, f"the picture was changed after it was made; {RESTORE}")
+        return data
 
     def save(self) -> None:
         """Write session.json, once; from then on it says what is shown."""
@@ -73,6 +110,11 @@ def open_session(project: Project, models: Sequence[str], count: int | None, see
     """
     if len(set(models)) != len(models) or len(models) == 1:
         raise InputError("MODEL", " ".join(models), "name two or more different models, or none for all")
+    for option, number in (("--seed", seed), ("--pairs", count or 0)):
+        if abs(number) > LARGEST_NUMBER:
+            raise InputError(option, number, f"use a number up to {LARGEST_NUMBER}")
+    if not is_printable(question):
+        raise InputError("--question", question, "leave out control characters and characters that are not shown")
     wishes = {"pairs": PAIRS if count is None else count, "seed": seed, "question": question}
     folders = {}
     for evaluation in _fitting(project, models):
@@ -83,20 +125,19 @@ def open_session(project: Project, models: Sequence[str], count: int | None, see
              if (folder / "session.json").exists() and not ended(folder / "votes.jsonl")]  # fmt: skip
     evaluation = (begun or list(folders))[0]
     folder, names = folders[evaluation]
+    shown = _shown(evaluation)
     if (folder / "session.json").exists():
-        pairs = [Pair(**row) for row in read_json(folder / "session.json")["pairs"]]
+        pairs = _saved_pairs(folder / "session.json", names, shown)
     else:
-        plan = _report(evaluation)["plan"]
-        prompts, seeds = [row["id"] for row in plan["prompts"]], len(plan["seeds"])
+        prompts, seeds = list(shown.texts), shown.seeds
         most = len(list(combinations(names, 2))) * len(prompts) * seeds
         wanted = min(PAIRS, most) if count is None else count
         if not 2 <= wanted <= most:
             remedy = f"2 to {most}: the evaluation has {len(prompts)} prompts × {seeds} seeds"
             raise InputError("--pairs", wanted, remedy)
         pairs = draw_pairs(names, prompts, seeds, wanted, seed)
-    session = Session(folder, evaluation, names, question, seed, pairs)
-    _check_pictures(session)
-    return session
+    hashes = _check_pictures(evaluation, dict.fromkeys(file for pair in pairs for file in shown.files(pair)))
+    return Session(folder, evaluation, names, question, seed, pairs, shown, hashes)
 
 
 def draw_pairs(models: Sequence[str], prompts: Sequence[str], seeds: int, count: int, seed: int) -> list[Pair]:
@@ -134,14 +175,52 @@ def draw_pairs(models: Sequence[str], prompts: Sequence[str], seeds: int, count:
     return pairs
 
 
-def _check_pictures(session: Session) -> None:
-    """Raises StateError for a picture that is gone, before the first answer."""
-    pictures = {row["name"]: row["pictures"]["L"] for row in session.report()["models"]}
-    for pair in session.pairs:
-        for model in (pair.left, pair.right):
-            path = session.evaluation.path / pictures[model][pair.prompt][pair.seed]
-            if not path.is_file():
-                raise StateError(path, "the picture that the evaluation names is missing; run the recipe again")
+def _saved_pairs(file: Path, models: Sequence[str], shown: Shown) -> list[Pair]:
+    """The pairs of session.json. Raises StateError where they are not pairs of these models and pictures."""
+    try:
+        pairs = [Pair(**row) for row in read_json(file)["pairs"]]
+        sound = bool(pairs) and all(_is_sound(at, pair, models, shown) for at, pair in enumerate(pairs))
+    except (KeyError, TypeError) as error:
+        raise StateError(file, f"is damaged; {REMEDY}") from error
+    if not sound:
+        raise StateError(file, f"does not fit its evaluation; {REMEDY}")
+    return pairs
+
+
+def _is_sound(at: int, pair: Pair, models: Sequence[str], shown: Shown) -> bool:
+    places = [pair.seed, 0 if pair.repeats is None else pair.repeats]
+    return (
+        all(type(place) is int for place in places)
+        and pair.prompt in shown.texts
+        and pair.seed in range(shown.seeds)
+        and pair.left != pair.right
+        and {pair.left, pair.right} <= set(models)
+        and (pair.repeats is None or pair.repeats in range(at))
+    )
+
+
+def _check_pictures(evaluation: Artifact, files: Collection[str]) -> dict[str, str]:
+    """SHA-256 of every file of the evaluation. Raises StateError before the first answer when a picture is gone, or
+    when the files are not those that the evaluation's hash stands for."""
+    for file in files:
+        path = inside(evaluation.path, file, "evaluation.json")
+        if not path.is_file():
+            raise StateError(path, f"the picture that the evaluation names is missing; {RESTORE}")
+    hashes = file_hashes(evaluation.path)
+    if hash_json(hashes) != evaluation.hash:
+        broken = next((file for file in files if _is_broken(evaluation.path / file)), ".")
+        raise StateError(evaluation.path / broken, f"was changed after the evaluation made it; {RESTORE}")
+    return hashes
+
+
+def _is_broken(picture: Path) -> bool:
+    """Do the checksums inside a PNG fail? This only finds the name for a message."""
+    try:
+        with Image.open(picture, formats=["PNG"]) as image:
+            image.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return True
+    return False
 
 
 def _fitting(project: Project, models: Sequence[str]) -> list[Artifact]:
@@ -164,6 +243,23 @@ def _fitting(project: Project, models: Sequence[str]) -> list[Artifact]:
 def _report(evaluation: Artifact) -> dict[str, Any]:
     report: dict[str, Any] = read_json(evaluation.path / "evaluation.json")
     return report
+
+
+def _shown(evaluation: Artifact) -> Shown:
+    """Raises StateError when evaluation.json does not hold what judge needs."""
+    report = _report(evaluation)
+    try:
+        plan = report["plan"]
+        texts = {str(row["id"]): str(row["text"]["L"]) for row in plan["prompts"]}
+        seeds, (width, height) = len(plan["seeds"]), plan["size"]
+        pictures = {str(row["name"]): {id: [str(file) for file in row["pictures"]["L"][id]] for id in texts}
+                    for row in report["models"]}  # fmt: skip
+        if any(len(files) != seeds for rows in pictures.values() for files in rows.values()):
+            raise ValueError("a prompt without its pictures")
+        return Shown(texts, seeds, (int(width), int(height)), pictures)
+    except (KeyError, TypeError, ValueError) as error:
+        path = evaluation.path / "evaluation.json"
+        raise StateError(path, f"does not hold what judge needs ({error}); evaluate again in a new project") from error
 
 
 def _names(report: Mapping[str, Any]) -> list[str]:

@@ -5,9 +5,6 @@
 A line that a crash tore is no line. Once ended, nobody can vote: the names may be out.
 """
 
-import errno
-import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,29 +12,34 @@ from typing import Literal, get_args
 
 from filelock import FileLock, Timeout
 
-from onmodel.errors import BusyError, SpaceError, StateError
-from onmodel.hashing import fsync_folder
+from onmodel.errors import BusyError, StateError
+from onmodel.hashing import append_json_lines, read_json_lines
 
 Answer = Literal["left", "right", "tie"]
 ANSWERS: tuple[Answer, ...] = get_args(Answer)
+REMEDY = "restore the file, or judge again with another --seed"
 
 
 class Votes:
-    """The answers so far, in the order of the pairs, and the file behind them."""
+    """The answers so far, in the order of the pairs, and the file behind them. `pairs` is how many there are to answer;
+    None reads a journal without its session.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Raises StateError naming the line when the file is damaged.
+    """
+
+    def __init__(self, path: Path, pairs: int | None = None) -> None:
+        self._path, self._pairs = path, pairs
         self.answers: list[Answer] = []
         self.ended = False
-        data = path.read_bytes() if path.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        self._size = len(whole)
-        for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            rows = read_json_lines(path)
+        except StateError as error:
+            raise StateError(path, f"{error.what}; {REMEDY}") from error
+        for number, row in enumerate(rows, 1):
             try:
-                self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise StateError(path, f"line {number} is damaged; restore the file, or judge again with another --seed"
-                                 ) from error  # fmt: skip
+                self._take(row)
+            except ValueError as error:
+                raise StateError(path, f"line {number} is damaged ({error}); {REMEDY}") from error
 
     def vote(self, pair: int, answer: Answer) -> None:
         """Answer the next pair. Raises ValueError when `pair` is not the next, or the session has ended."""
@@ -55,48 +57,31 @@ class Votes:
         before = list(self.answers), self.ended
         self._take(row)
         try:
-            self._write(json.dumps(row).encode() + b"\n")
-        except OSError as error:
+            append_json_lines(self._path, [row])
+        except BaseException:
             self.answers, self.ended = before
-            if error.errno == errno.ENOSPC:
-                raise SpaceError(self._path) from error
             raise
 
-    def _write(self, line: bytes) -> None:
-        """One line behind the whole ones, or none."""
-        new = not self._path.exists()
-        with self._path.open("ab", buffering=0) as file:
-            file.truncate(self._size)  # what a crash tore
-            try:
-                if file.write(line) < len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(self._size)
-                raise
-        self._size += len(line)
-        if new:
-            fsync_folder(self._path.parent)
-
-    def _take(self, row: Mapping[str, int | str]) -> None:
+    def _take(self, row: object) -> None:
         """Do what a line says. Raises ValueError when it does not follow from those before."""
+        at = len(self.answers)
         if self.ended:
             raise ValueError("the session has ended")
-        if "end" in row:
+        if row == {"end": at}:
             self.ended = True
-        elif "undo" in row:
-            if not self.answers or row["undo"] != len(self.answers) - 1:
+        elif isinstance(row, dict) and "undo" in row:
+            if not at or row != {"undo": at - 1}:
                 raise ValueError("only the last answer can be taken back")
             self.answers.pop()
         else:
-            answer = next((answer for answer in ANSWERS if answer == row["answer"]), None)
-            if answer is None or row["pair"] != len(self.answers):
+            answer = next((answer for answer in ANSWERS if row == {"pair": at, "answer": answer}), None)
+            if answer is None or at == self._pairs:
                 raise ValueError("not an answer to the pair that is shown")
             self.answers.append(answer)
 
 
 @contextmanager
-def voting(path: Path) -> Iterator[Votes]:
+def voting(path: Path, pairs: int | None = None) -> Iterator[Votes]:
     """The journal for the only process that may write it. Raises BusyError when another does."""
     lock = FileLock(path.with_suffix(".lock"), timeout=0)
     try:
@@ -104,7 +89,7 @@ def voting(path: Path) -> Iterator[Votes]:
     except Timeout as error:
         raise BusyError(f"{path.parent} is being judged by another process; end it, or take another --seed") from error
     try:
-        yield Votes(path)
+        yield Votes(path, pairs)
     finally:
         lock.release()
 

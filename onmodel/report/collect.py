@@ -1,11 +1,10 @@
 """From a finished run to what a person reads: the table, summary.json, report/index.html and the release folder."""
 
-import json
 from pathlib import Path
 
 from rich.console import Console
 
-from onmodel.hashing import read_json
+from onmodel.hashing import read_json, read_json_lines
 from onmodel.pipeline import Result
 from onmodel.project import Project
 from onmodel.recipe import Recipe
@@ -53,7 +52,7 @@ def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
         character=recipe.character,
         evaluations=_read(result, "evaluation.json"),
         selections=_read(result, "selection.json"),
-        training={name: _rows(path) for name, path in _having(result, "metrics.jsonl").items()},
+        training={name: read_json_lines(path) for name, path in _having(result, "metrics.jsonl").items()},
         datasets=_read(result, "manifest.json"),
         merges=_read(result, "merge.json"),
         searches=_read(result, "search.json"),
@@ -74,7 +73,3 @@ def _having(result: Result, file: str) -> dict[str, Path]:
 
 def _read(result: Result, file: str) -> dict[str, dict]:
     return {name: read_json(path) for name, path in _having(result, file).items()}
-
-
-def _rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -29,8 +29,9 @@ def add_evaluation(
     seeds: int = 2,
     values: Mapping[str, Mapping[str, float]] = VALUES,
     stage: str = "fresh",
+    file: str | None = None,
 ) -> Artifact:
-    """Make an evaluation as the stage would, and record it."""
+    """Make an evaluation as the stage would, and record it. `file` stands in place of the first picture's name."""
     scratch = project.scratch(stage * 12)
     out = scratch / "out"
     ids = [f"choose/{at:02}" for at in range(prompts)]
@@ -40,10 +41,10 @@ def add_evaluation(
         for p, id in enumerate(ids):
             pictures[id] = []
             for s in range(seeds):
-                file = f"pictures/{m}{p:02}{s}.png"
+                made = f"pictures/{m}{p:02}{s}.png"
                 image = Image.new("RGB", (8, 12), (m * 40, p * 5, s * 9))
-                write_atomic(out / file, png_bytes(image, f"Lora hashes: {name}"))
-                pictures[id].append(file)
+                write_atomic(out / made, png_bytes(image, f"Lora hashes: {name}"))
+                pictures[id].append(file if file and m == p == s == 0 else made)
         per_prompt = {axis: dict.fromkeys(ids, row.get(name, 0.5)) for axis, row in values.items()}
         rows.append({"name": name, "epoch": None, "axes": {}, "per_prompt": per_prompt, "pictures": {"L": pictures}})
     write_json(out / "evaluation.json", {
@@ -53,10 +54,10 @@ def add_evaluation(
         "axes": {id: AXES[id][0].as_dict() for id in values}, "models": rows, "controls": {},
     })  # fmt: skip
     write_json(out / "lineage.json", {})
-    made = project.commit(scratch, "evaluation")
+    artifact = project.commit(scratch, "evaluation")
     run = project.ledger.start(stage, "r", stage, "evaluate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00")
-    project.ledger.finish(run, "evaluation", made.hash, 1.0, "2026-11-22T00:00:01+00:00")
-    return made
+    project.ledger.finish(run, "evaluation", artifact.hash, 1.0, "2026-11-22T00:00:01+00:00")
+    return artifact
 
 
 def model_seen(png: bytes) -> int:

@@ -1,6 +1,9 @@
 """What simulated judges of known truth make of the result."""
 
 import json
+import re
+import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,12 +13,13 @@ import pytest
 from made_up_project import MODELS, VALUES, add_evaluation
 from typer.testing import CliRunner
 
-from onmodel.cli.main import app
+from onmodel.cli.main import app, main
 from onmodel.errors import InputError
 from onmodel.judge.result import Result, result
+from onmodel.judge.server import JudgeServer
 from onmodel.judge.session import Pair, Session, open_session
 from onmodel.judge.strength import strengths
-from onmodel.judge.votes import Answer, Votes
+from onmodel.judge.votes import Answer, Votes, voting
 from onmodel.project import Project
 from onmodel.randomness import generator
 
@@ -151,3 +155,49 @@ def test_the_command_ends_a_session_and_shows_it_again(tmp_path: Path) -> None:
     assert shown.exception is None and "ended after 8 of 22 pairs" in shown.stdout and MODELS[1] in shown.stdout
     nowhere = CliRunner().invoke(app, ["judge", str(tmp_path / "nowhere")])
     assert isinstance(nowhere.exception, InputError) and not (tmp_path / "nowhere").exists()
+
+
+def test_the_command_tells_the_address_and_pauses_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(server: JudgeServer) -> None:
+        raise KeyboardInterrupt
+
+    add_evaluation(Project(tmp_path), prompts=2, seeds=1)
+    monkeypatch.setattr(JudgeServer, "serve_forever", stopped)
+    monkeypatch.setattr(sys, "argv", ["onmodel", "judge", str(tmp_path), "--pairs", "4"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    address, progress, pause = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", address) and progress.startswith("0 of 5 pairs")
+    assert ended.value.code == 130 and pause.startswith("onmodel: paused after step 0 of 5")
+    assert address.partition("token=")[2] not in "".join(
+        path.read_text("latin-1") for path in tmp_path.rglob("*") if path.is_file()
+    )
+
+
+@pytest.mark.parametrize("words", [["--port", "99999"], ["--port", "-1"], ["--port", "taken"], ["--pairs", "0"],
+                                   ["--seed", "9" * 30]])  # fmt: skip
+def test_a_wrong_option_is_one_line(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_evaluation(Project(tmp_path), prompts=2, seeds=1)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        words = [word.replace("taken", str(other.getsockname()[1])) for word in words]
+        monkeypatch.setattr(sys, "argv", ["onmodel", "judge", str(tmp_path), *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.count("\n") == 1 and told.startswith(f"onmodel: {words[0]}: {words[1]} — ")
+
+
+def test_a_second_judge_of_a_session_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
+    session = open_session(project, [], 4, 0, "?")
+    monkeypatch.setattr(sys, "argv", ["onmodel", "judge", str(tmp_path), "--pairs", "4", "--question", "?"])
+    with voting(session.votes), pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 1 and told.count("\n") == 1 and "is being judged by another process" in told

@@ -8,6 +8,7 @@ import pytest
 from made_up_project import MODELS, add_evaluation
 
 from onmodel.errors import InputError, StateError
+from onmodel.hashing import read_json, write_json
 from onmodel.judge.session import draw_pairs, open_session
 from onmodel.judge.votes import Votes
 from onmodel.project import Project
@@ -93,3 +94,67 @@ def test_a_picture_that_is_gone_is_named_before_the_first_vote(tmp_path: Path) -
     gone.unlink()
     with pytest.raises(StateError, match=r"0000\.png"):
         open_session(project, [], 72, 0, "?")
+
+
+@pytest.mark.parametrize("damage", ["flipped", "longer", "swapped", "a file more"])
+def test_pictures_that_the_evaluation_did_not_make_are_refused_before_the_first_vote(
+    tmp_path: Path, damage: str
+) -> None:
+    made = add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
+    one, other = made.path / "pictures" / "0000.png", made.path / "pictures" / "1000.png"
+    data = one.read_bytes()
+    changed = {"flipped": data[:-20] + b"x" + data[-19:], "longer": data + b"x", "swapped": other.read_bytes()}
+    one.write_bytes(changed.get(damage, data))
+    if damage == "a file more":
+        (made.path / "pictures" / "more.png").write_bytes(data)
+    with pytest.raises(StateError, match="was changed after the evaluation made it; restore") as told:
+        open_session(project, [], None, 0, "?")
+    assert told.value.path == (one if damage == "flipped" else made.path)
+
+
+@pytest.mark.parametrize("row", [
+    {"seed": 2}, {"seed": -1}, {"seed": "0"}, {"seed": True}, {"prompt": "x"}, {"prompt": []}, {"left": "x"},
+    {"left": [1]}, {"left": MODELS[0], "right": MODELS[0]}, {"repeats": 1}, {"repeats": 0}, {"repeats": -1},
+    {"more": 1}, {"right": None},
+])  # fmt: skip
+def test_a_session_that_does_not_fit_its_evaluation_is_one_line(tmp_path: Path, row: dict[str, object]) -> None:
+    add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
+    session = open_session(project, [], None, 0, "?")
+    session.save()
+    file = session.folder / "session.json"
+    saved = read_json(file)
+    saved["pairs"][0] |= row
+    write_json(file, saved)
+    with pytest.raises(StateError, match=r"session\.json: .*another --seed$"):
+        open_session(project, [], None, 0, "?")
+
+
+@pytest.mark.parametrize("text", [
+    "", "[]", "{}", "no", "[" * 9_000, '{"pairs": []}', '{"pairs": 1}', '{"pairs": {"a": 1}}', '{"pairs": [1]}', "\x00",
+])  # fmt: skip
+def test_a_damaged_session_is_one_line(tmp_path: Path, text: str) -> None:
+    add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
+    session = open_session(project, [], None, 0, "?")
+    session.save()
+    (session.folder / "session.json").write_text(text)
+    with pytest.raises(StateError, match=r"session\.json"):
+        open_session(project, [], None, 0, "?")
+
+
+@pytest.mark.parametrize("file", ["../../../secret.png", "/etc/hostname", "pictures/../../x.png", "pictures\\x.png"])
+def test_an_evaluation_cannot_show_files_outside_itself(tmp_path: Path, file: str) -> None:
+    add_evaluation(project := Project(tmp_path), prompts=2, seeds=1, file=file)
+    with pytest.raises(InputError, match=r"evaluation\.json"):
+        open_session(project, [], None, 0, "?")
+
+
+def test_options_out_of_range_are_one_line(tmp_path: Path) -> None:
+    add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
+    for count, seed, question, field in (
+        (10**30, 0, "?", "--pairs"), (-1, 0, "?", "--pairs"), (-(10**30), 0, "?", "--pairs"),
+        (5, 10**30, "?", "--seed"), (5, -(10**30), "?", "--seed"),
+        (5, 0, "a\nb", "--question"), (5, 0, "\udcff", "--question"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=field):
+            open_session(project, [], count, seed, question)
+    assert len(open_session(project, [], 5, -3, "?").pairs) == 6
