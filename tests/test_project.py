@@ -78,16 +78,3 @@ def test_ledger_keeps_runs_and_refuses_what_it_cannot_read(tmp_path: Path) -> No
     (broken / "onmodel.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(StateError, match="not a ledger that can be read"):
         Project(broken)
-
-
-def test_publish_replaces_the_whole_folder(tmp_path: Path) -> None:
-    project = Project(tmp_path)
-    scratch = project.scratch("a" * 64)
-    fill(scratch, 1)
-    artifact = project.commit(scratch, "release")
-    target = tmp_path / "release" / "x"
-    target.mkdir(parents=True)
-    (target / "stale.txt").write_text("")
-    project.publish(artifact, target)
-    assert sorted(path.name for path in target.iterdir()) == ["data.json", "lineage.json"]
-    assert [path.name for path in target.parent.iterdir()] == ["x"]
