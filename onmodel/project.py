@@ -28,10 +28,11 @@ from onmodel.hashing import (
     sweep,
     write_json,
 )
-from onmodel.ledger.store import Ledger, Run
+from onmodel.ledger.store import Ledger, LedgerDamage, Run
 from onmodel.records import Artifact
 from onmodel.release.folder import CHECKSUMS, read_checksums
 
+LEDGER = "onmodel.db"
 KEY_DIGITS = 24  # of a stage's key, in the name of its scratch folder
 PATIENCE = 60.0  # seconds that one waits for another process to finish writing the report
 SHOWN = 5  # files that are named one by one
@@ -45,10 +46,10 @@ class Project:
         self.folder = folder
         with _usable(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        ledger = folder / "onmodel.db"
+        ledger = folder / LEDGER
         if not (ledger.exists() and ledger.stat().st_size) and any((folder / "objects").glob("*/*")):
             remedy = f"restore it, or run `onmodel doctor {folder} --fix`, which begins a new one"
-            raise StateError(ledger, f"is missing or empty, but {folder / 'objects'} is not; {remedy}")
+            raise LedgerDamage(ledger, f"is missing or empty, but {folder / 'objects'} is not; {remedy}")
         self.ledger = Ledger(ledger)
         self.pictures = folder / "pictures"
         self._whole: set[str] = set()  # objects that were checked
@@ -57,26 +58,13 @@ class Project:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the project for this process. Raises BusyError naming the process that holds it."""
-        holder = self.folder / "writer.txt"
-        lock = FileLock(self.folder / "writer.lock", timeout=0)
-        try:
-            with _usable(self.folder):
-                lock.acquire()
-        except Timeout as error:
-            raise BusyError(
-                f"{self.folder} is being written by {_holder(holder)}; wait for it, or use another --project"
-            ) from error
-        try:
-            with _usable(self.folder):
-                holder.write_text(_own_name(), encoding="utf-8")
+        with holding(self.folder):
             self._held = True
-            self._sweep()
-            yield
-        finally:
-            self._held = False
-            with suppress(OSError):
-                holder.unlink()  # while it is ours
-            lock.release()
+            try:
+                self._sweep()
+                yield
+            finally:
+                self._held = False
 
     @contextmanager
     def results(self, patience: float = PATIENCE) -> Iterator[None]:
@@ -167,11 +155,7 @@ class Project:
 
     def set_aside(self, path: Path) -> Path:
         """Move what is damaged out of the way, to `damaged/`; returns where it lies now. Hold the project."""
-        target = self.folder / "damaged" / path.relative_to(self.folder)
-        number = 1
-        while os.path.lexists(target):
-            number += 1
-            target = target.with_name(f"{path.name}.{number}")
+        target = free_name(self.folder / "damaged" / path.relative_to(self.folder))
         with naming(path):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
@@ -240,6 +224,37 @@ class Project:
         for name in ("objects", "pictures"):
             yield self.folder / name
             yield from _matching(self.folder / name, 2)
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Hold a project's only lock for writing. Raises BusyError naming the process that holds it."""
+    holder = folder / "writer.txt"
+    lock = FileLock(folder / "writer.lock", timeout=0)
+    try:
+        with _usable(folder):
+            lock.acquire()
+    except Timeout as error:
+        raise BusyError(
+            f"{folder} is being written by {_holder(holder)}; wait for it, or use another --project"
+        ) from error
+    try:
+        with _usable(folder):
+            holder.write_text(_own_name(), encoding="utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink()  # while it is ours
+        lock.release()
+
+
+def free_name(path: Path) -> Path:
+    """`path`, or the first of `path.2`, `path.3` … that is not there yet."""
+    found, number = path, 1
+    while os.path.lexists(found):
+        number += 1
+        found = path.with_name(f"{path.name}.{number}")
+    return found
 
 
 def table_of(path: Path) -> Path:

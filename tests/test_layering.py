@@ -13,7 +13,7 @@ RANKS = (
     {"records", "progress", "policy"}, {"character"}, {"ledger"}, {"toon"}, {"models"}, {"dataset"},
     {"train", "sample", "merge"}, {"evaluate"}, {"curate", "release"},
     {"stages"}, {"recipe", "project", "tracking"}, {"pipeline"},
-    {"proof", "rebuild", "influence"}, {"report", "doctor"}, {"judge"}, {"cli"}, {"__main__"},
+    {"proof", "rebuild", "influence", "clean"}, {"report", "doctor"}, {"judge", "project_check"}, {"cli"}, {"__main__"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 

@@ -60,6 +60,10 @@ class Run:
     seconds: float
 
 
+class LedgerDamage(StateError):
+    """The file is no whole ledger; `onmodel doctor PROJECT --fix` can begin a new one with what can be read of it."""
+
+
 BUSY_SECONDS = 5.0  # that a query waits for another program's lock
 
 
@@ -157,8 +161,7 @@ class Ledger:
         """What SQLite's own check finds wrong in the file, and texts of rows that are no JSON."""
         found = [line for (line,) in self._rows("PRAGMA integrity_check") if line != "ok"]
         for table, columns in _JSON_COLUMNS.items():
-            bad = " OR ".join(f"NOT json_valid({column})" for column in columns)
-            ((count,),) = self._rows(f"SELECT count(*) FROM {table} WHERE {bad}")
+            ((count,),) = self._rows(f"SELECT count(*) FROM {table} WHERE {_invalid(columns)}")
             found += [f"{count} damaged rows of {table}"] if count else []
         return found
 
@@ -192,12 +195,18 @@ def salvage(damaged: Path, target: Path) -> int:
     with closing(sqlite3.connect(target)) as new, closing(sqlite3.connect(damaged)) as old, new:
         for table, first in _ORDER.items():
             for end in ("", " DESC"):  # from both ends, up to the damage
-                for columns, row in _readable(old, f"SELECT * FROM {table} NOT INDEXED ORDER BY {first}{end}"):
+                for names, row in _readable(old, f"SELECT * FROM {table} NOT INDEXED ORDER BY {first}{end}"):
                     with suppress(sqlite3.IntegrityError):  # a value of another type
                         marks = ",".join("?" * len(row))
-                        new.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", row)
+                        new.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", row)
+        for table, columns in _JSON_COLUMNS.items():
+            new.execute(f"DELETE FROM {table} WHERE {_invalid(columns)}")
         ((count,),) = new.execute("SELECT (SELECT count(*) FROM runs) + (SELECT count(*) FROM steps)")
     return int(count)
+
+
+def _invalid(columns: Sequence[str]) -> str:
+    return " OR ".join(f"NOT json_valid({column})" for column in columns)
 
 
 def _readable(database: sqlite3.Connection, query: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -239,9 +248,9 @@ def _faults(path: Path) -> Iterator[None]:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, why: Exception) -> StateError:
+def _damaged(path: Path, why: Exception) -> LedgerDamage:
     remedy = f"`onmodel doctor {path.parent} --fix` moves it aside and keeps the rows that can be read"
-    return StateError(path, f"is not a ledger that can be read ({why}); {remedy}")
+    return LedgerDamage(path, f"is not a ledger that can be read ({why}); {remedy}")
 
 
 def _is_full(name: str, path: Path) -> bool:
