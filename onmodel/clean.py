@@ -19,6 +19,7 @@ from onmodel.hashing import TEMPORARY_PREFIX, files_of, read_json, temporaries
 from onmodel.progress import Progress
 from onmodel.project import KEY_DIGITS, Project, table_of
 from onmodel.recipe import Recipe
+from onmodel.sample.pictures import cached
 
 KINDS = ("temporaries", "scratch", "damaged", "objects", "pictures")
 
@@ -61,8 +62,7 @@ def survey(project: Project, recipes: Sequence[Recipe], progress: Progress) -> U
         else:
             shown = {Path(name).name for hash, path in objects.items() if hash in needed.objects
                      for name, _ in files_of(path)}  # fmt: skip
-            pictures = sorted((project.folder / "pictures").glob("??/*.png"))
-            found["pictures"] = [path for path in pictures if path.name not in shown]
+            found["pictures"] = [path for path in cached(project.pictures) if path.name not in shown]
     here = project.folder.resolve()
     inside = {kind: [path for path in found.get(kind, ()) if path.parent.resolve().is_relative_to(here)]
               for kind in KINDS}  # fmt: skip

@@ -17,7 +17,7 @@ from onmodel.ledger.store import LedgerDamage, salvage
 from onmodel.progress import Progress
 from onmodel.project import LEDGER, Project, fault_of, free_name, holding, table_of
 from onmodel.release.verify import verify
-from onmodel.sample.pictures import TABLE, is_damaged
+from onmodel.sample.pictures import TABLE, cached, is_damaged
 
 AGAIN = "the next run of its recipe makes it again"
 
@@ -121,7 +121,7 @@ def _check_objects(project: Project, fix: bool, progress: Progress) -> Iterator[
 
 
 def _check_pictures(project: Project, fix: bool, progress: Progress) -> Iterator[Finding]:
-    pictures = sorted(project.pictures.glob("??/*.png"))
+    pictures = cached(project.pictures)
     tables = {shard: read_table(shard / TABLE) for shard in {path.parent for path in pictures}}
     damaged = 0
     with progress.task("check pictures", total=len(pictures)) as task:

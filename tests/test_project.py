@@ -12,9 +12,10 @@ import pytest
 from onmodel import checked, project
 from onmodel.errors import BusyError, InputError, StateError
 from onmodel.hashing import TEMPORARY_PREFIX, write_atomic, write_json
+from onmodel.ledger.lineage import add
 from onmodel.project import Project
 from onmodel.records import Artifact
-from onmodel.release.folder import CHECKSUMS, checksums, hashes
+from onmodel.release.folder import CHECKSUMS, bind, hashes
 
 
 def fill(scratch: Path, value: int) -> None:
@@ -97,6 +98,7 @@ def made(place: Project, value: int = 1) -> Artifact:
     fill(scratch, value)
     write_atomic(scratch / "out" / "pictures" / "a.png", b"picture %d" % value)
     artifact = place.commit(scratch, "dataset")
+    shutil.rmtree(scratch)
     run = place.ledger.start(f"k{value}", "r", "s", "curate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00")
     place.ledger.finish(run, "dataset", artifact.hash, 1.0, "2026-11-22T00:00:01+00:00")
     return artifact
@@ -330,11 +332,12 @@ def release(place: Project, value: int) -> Artifact:
     """A release folder inside an object, as `collect.publish` hands it on."""
     scratch = place.scratch(f"{value}" * 64)
     inner = scratch / "out" / "x"
-    for name, data in {"x.safetensors": b"weights %d" % value, "README.md": b"card", "sub/a.png": b"png"}.items():
+    for name, data in {"x.bin": b"weights %d" % value, "README.md": b"card", "sub/a.png": b"png"}.items():
         write_atomic(inner / name, data)
-    write_atomic(inner / CHECKSUMS, checksums(hashes(inner)))
+    bind(inner, add([], "release"), {})
     write_json(scratch / "out" / "lineage.json", {})
     artifact = place.commit(scratch, "release")
+    shutil.rmtree(scratch)
     return Artifact("release", artifact.hash, artifact.path / "x")
 
 
@@ -389,7 +392,7 @@ def test_publishing_the_same_again_leaves_own_files_alone(tmp_path: Path) -> Non
     assert (target / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("file", ["x.safetensors", "README.md", "sub/a.png", CHECKSUMS])
+@pytest.mark.parametrize("file", ["x.bin", "README.md", "sub/a.png", CHECKSUMS])
 def test_a_damaged_release_is_not_published(file: str, tmp_path: Path) -> None:
     place, target = Project(tmp_path), tmp_path / "release" / "x"
     place.publish(release(place, 1), target)

@@ -8,6 +8,7 @@ A killed `render` loses at most the batch it was in. This file decides what to g
 """
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -71,6 +72,11 @@ def key(base_sha256: str, request: Request, sampling: Sampling) -> str:
 
 def picture_path(folder: Path, key: str) -> Path:
     return folder / key[:2] / f"{key}.png"
+
+
+def cached(folder: Path) -> list[Path]:
+    """Every picture of the cache, sorted."""
+    return sorted(path for path in folder.glob("??/*.png") if re.fullmatch("[0-9a-f]{64}", path.stem))
 
 
 def render(

@@ -29,15 +29,23 @@ def start(ledger: Ledger, key: str, note: str = "") -> int:
     return ledger.start(key, "r", "s", "train", {"note": note}, {}, "toon", {}, NOW)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A ledger of many pages, closed."""
-    ledger = Ledger(tmp_path / "onmodel.db")
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A ledger of many pages."""
+    path = tmp_path_factory.mktemp("ledger") / "onmodel.db"
+    ledger = Ledger(path)
+    ledger._db.execute("PRAGMA synchronous = OFF")
     for number in range(200):
         run = start(ledger, f"k{number}", f"{number}" * 200)
         ledger.finish(run, "run", f"h{number}", 1.0, NOW)
     ledger.add_steps("k1", [{"step": step, "loss": 0.5} for step in range(1, 500)])
     ledger.close()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path: Path, data: bytes) -> Path:
+    (tmp_path / "onmodel.db").write_bytes(data)
     return tmp_path / "onmodel.db"
 
 
@@ -46,7 +54,7 @@ def test_damaged_pages_are_told_at_the_query_that_meets_them(query: str, path: P
     data = bytearray(path.read_bytes())
     data[4096:] = b"\xff" * (len(data) - 4096)  # the first page stays, so that the file opens
     path.write_bytes(data)
-    with pytest.raises(LedgerDamage, match="onmodel doctor .* --fix"):
+    with pytest.raises(LedgerDamage, match=r"onmodel doctor .* --fix"):
         QUERIES[query](Ledger(path))
 
 
