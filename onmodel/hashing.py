@@ -4,10 +4,12 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +18,7 @@ import rfc8785
 from onmodel.errors import SpaceError, StateError
 
 TEMPORARY_PREFIX = ".onmodel-"
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # no room on the disk, or no more for this user
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -46,8 +49,33 @@ def tree_hash(folder: Path) -> str:
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file in a folder, by its path in it; `hash_json` of this is the folder's `tree_hash`."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+    return {name: sha256_file(folder / name) for name, _ in files_of(folder)}
+
+
+def files_of(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every regular file of a folder and its subfolders: its path in the folder, and what the system says of it."""
+    for root, _, names in os.walk(folder):
+        start = Path(root).relative_to(folder).as_posix()
+        for name in names:
+            try:
+                facts = os.stat(os.path.join(root, name))
+            except FileNotFoundError:  # a link that leads nowhere
+                continue
+            if stat.S_ISREG(facts.st_mode):
+                yield name if start == "." else f"{start}/{name}", facts
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn a full disk into SpaceError, and give every other OSError that names no file the name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise SpaceError(path) from error
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -55,23 +83,24 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write into that takes its name only when the block ends well: temporary in the same folder, fsync,
     replace, fsync of the folder.
 
-    Raises SpaceError when the disk is full; the old file is then untouched.
+    Raises SpaceError when the disk is full; the old file is then untouched. Every other OSError names the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+    temporary = path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp gives 0600; a released file is for everyone
-        os.replace(name, path)
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:  # not tempfile: its files are readable by their owner alone
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            fsync_folder(path.parent)
     except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise SpaceError(path) from error
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename, error.filename2 = str(path), None
         raise
-    fsync_folder(path.parent)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -120,22 +149,31 @@ def append_json_lines(path: Path, rows: Iterable[Any]) -> None:
 
     Two processes must not append at once: hold the lock of the folder. Raises SpaceError when the disk is full.
     """
-    data = path.read_bytes() if path.exists() else None
-    whole = data.rfind(b"\n") + 1 if data else 0
     lines = b"".join(json.dumps(row, ensure_ascii=True).encode() + b"\n" for row in rows)
-    with path.open("ab", buffering=0) as file:  # a buffer would write its rest when the file is closed
+    new = not path.exists()
+    with naming(path), path.open("ab+", buffering=0) as file:  # a buffer would write its rest when the file is closed
+        whole = _end_of_lines(file)
         try:
             file.truncate(whole)
-            if file.write(lines) < len(lines):
+            if (file.write(lines) or 0) < len(lines):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             os.fsync(file.fileno())
-        except OSError as error:
+        except OSError:
             file.truncate(whole)
-            if error.errno == errno.ENOSPC:
-                raise SpaceError(path) from error
             raise
-    if data is None:
+    if new:
         fsync_folder(path.parent)
+
+
+def _end_of_lines(file: FileIO) -> int:
+    """Where the last whole line ends, in bytes. Reads the file only where a kill left half a line."""
+    size = file.seek(0, os.SEEK_END)
+    if size:
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            return file.readall().rfind(b"\n") + 1
+    return size
 
 
 def fsync_folder(folder: Path) -> None:
@@ -149,9 +187,16 @@ def fsync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove temporaries that a killed process left in `folder` (only its direct children)."""
-    for path in folder.glob(TEMPORARY_PREFIX + "*"):
-        if path.is_dir():
+    """Remove temporaries that a killed process left in `folder` (only its direct children); no folder, none."""
+    for path in temporaries(folder):
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """What a killed process left half written in `folder`, or one that works there writes now."""
+    if not folder.is_dir():
+        return []
+    return sorted(folder / name for name in os.listdir(folder) if name.startswith(TEMPORARY_PREFIX))

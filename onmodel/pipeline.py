@@ -115,8 +115,9 @@ def run(
             continue
         inputs = Inputs({s: result.artifacts[s] for s in _stages(step.settings.needs())})
         key = _key(step, inputs, recipe, base_sha256)
-        if processes.agree(project.ledger.finished(key) is None):
-            progress.console.print(f"[bold]{step.verb}[/bold] {step.name}", highlight=False)
+        if processes.agree(project.finished(key) is None):
+            again = " (made before; its object is gone)" if project.ledger.finished(key) else ""
+            progress.console.print(f"[bold]{step.verb}[/bold] {step.name}{again}", highlight=False)
             context = functools.partial(_context, step, key, recipe, project, progress, processes, family, base_sha256)
             if processes.first:
                 _run_stage(step, inputs, key, recipe, project, context(), tracker)
@@ -135,19 +136,32 @@ def finished(recipe: Recipe, project: Project, progress: Progress) -> Result:
 
     Raises InputError when the recipe is wrong or its base's files are not there.
     """
-    steps = make_plan(recipe)
-    _, base_sha256 = base_of(recipe, progress)
     result = Result({}, {})
-    for step in steps:
-        needs = list(_stages(step.settings.needs()))
-        if not all(name in result.artifacts for name in needs):
-            continue
-        inputs = Inputs({name: result.artifacts[name] for name in needs})
-        done = project.ledger.finished(_key(step, inputs, recipe, base_sha256))
-        if done is not None:
+    for step, key in keys(recipe, project, progress):
+        done = project.finished(key)
+        if done is not None and all(name in result.artifacts for name in _stages(step.settings.needs())):
             result.artifacts[step.name] = project.object(done.kind, done.artifact)
             result.seconds[step.name] = done.seconds
     return result
+
+
+def keys(recipe: Recipe, project: Project, progress: Progress) -> Iterator[tuple[Step, str]]:
+    """The stages whose inputs were made at some time, each with its key. The objects may be gone since.
+
+    Raises InputError when the recipe is wrong or its base's files are not there.
+    """
+    steps = make_plan(recipe)
+    _, base_sha256 = base_of(recipe, progress)
+    made: dict[str, Artifact] = {}
+    for step in steps:
+        needs = list(_stages(step.settings.needs()))
+        if not all(name in made for name in needs):
+            continue
+        key = _key(step, Inputs({name: made[name] for name in needs}), recipe, base_sha256)
+        yield step, key
+        done = project.ledger.finished(key)
+        if done is not None:
+            made[step.name] = Artifact(done.kind, done.artifact, project.place(done.artifact))
 
 
 def _key(step: Step, inputs: Inputs, recipe: Recipe, base_sha256: str) -> str:

@@ -33,6 +33,10 @@ class Task:
             self._rich.update(self._id, shown=shown)  # type: ignore[arg-type]
         self._rich.advance(self._id, steps)  # type: ignore[arg-type]
 
+    def note(self, line: str) -> None:
+        """Print a line that stays, above the bars."""
+        self._rich.console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
 
 class Progress:
     """Bars for the tasks of a run. Use as a context manager; without a terminal it prints a line when a task ends."""

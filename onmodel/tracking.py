@@ -1,6 +1,5 @@
 """The steps of a training as they happen: into the ledger, as JSON lines for whoever looks on, and to a tracker."""
 
-import errno
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from onmodel.errors import InputError, SpaceError
-from onmodel.hashing import write_atomic
+from onmodel.errors import InputError
+from onmodel.hashing import naming, write_atomic
 from onmodel.ledger.store import Ledger
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
@@ -35,13 +34,8 @@ class Journal:
     def record(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take rows, each with its `step`; those of an earlier attempt are passed over."""
         new = self._ledger.add_steps(self._key, rows)
-        try:
-            with self._path.open("ab") as file:
-                file.write(_lines(new))
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise SpaceError(self._path) from error
-            raise
+        with naming(self._path), self._path.open("ab") as file:
+            file.write(_lines(new))
         if self._tracker is not None:
             for row in new:
                 self._tracker.log(dict(_numbers(row)), step=row["step"])

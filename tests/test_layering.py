@@ -9,11 +9,11 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 
 # Each rank may import those before it, not its own neighbours and not what follows.
 RANKS = (
-    {"text"}, {"errors", "processes"}, {"hashing", "paths", "reading"}, {"randomness"},
+    {"text"}, {"errors", "processes"}, {"hashing", "paths", "reading"}, {"randomness", "checked"},
     {"records", "progress", "policy"}, {"character"}, {"ledger"}, {"toon"}, {"models"}, {"dataset"},
     {"train", "sample", "merge"}, {"evaluate"}, {"curate", "release"},
     {"stages"}, {"recipe", "project", "tracking"}, {"pipeline"},
-    {"proof", "rebuild", "influence"}, {"report", "doctor"}, {"judge"}, {"cli"}, {"__main__"},
+    {"proof", "rebuild", "influence", "clean"}, {"report", "doctor"}, {"judge", "project_check"}, {"cli"}, {"__main__"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 

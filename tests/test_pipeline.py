@@ -17,9 +17,10 @@ import torch
 from diffusers_anima import diffusers_pipeline
 
 from onmodel.errors import OnmodelError
-from onmodel.hashing import read_json
+from onmodel.hashing import read_json, tree_hash
 from onmodel.models.load import load_base
 from onmodel.models.lora import read_lora
+from onmodel.project import Project
 from onmodel.release.verify import verify
 from onmodel.sample.sampler import Job, noise, sample
 from onmodel.toon.base import TOON_BASE
@@ -78,6 +79,37 @@ def test_the_report_is_written_again_from_what_is_done(project: Path, tmp_path: 
     assert json.loads(run.stdout) == json.loads((project / "summary.json").read_text())
     run = onmodel("report", RECIPE, "--project", tmp_path)
     assert run.returncode == 2 and "no project folder" in run.stderr and not list(tmp_path.iterdir())
+
+
+def test_the_report_is_written_while_a_run_holds_the_project(project: Path) -> None:
+    before = (project / "report" / "index.html").read_bytes()
+    with Project(project).writing():
+        run = onmodel("report", RECIPE, "--project", project)
+        assert run.returncode == 0, run.stderr
+        run = onmodel("run", RECIPE, "--project", project)
+        assert run.returncode == 1 and f"is being written by process {os.getpid()}" in run.stderr
+    assert (project / "report" / "index.html").read_bytes() == before
+
+
+def test_a_data_set_whose_picture_was_changed_stops_the_run_until_it_is_made_again(
+    project: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(project, tmp_path / "p")
+    data = next(
+        path for path in folder.glob("objects/*/*/manifest.json") if list(read_json(path)["subsets"]) == ["base"]
+    )
+    picture = sorted(data.parent.glob("images/*.png"))[0]
+    picture.write_bytes(picture.read_bytes()[:-1] + b"x")
+    for command in ("run", "report"):
+        run = onmodel(command, RECIPE, "--project", folder)
+        assert run.returncode == 1 and "Traceback" not in run.stderr
+        assert f"{picture}: was changed since it was made" in run.stderr.replace("\n", "")
+    assert onmodel("doctor", folder).returncode == 1
+    run = onmodel("doctor", folder, "--fix")
+    assert run.returncode == 0 and "moved to" in run.stdout, run.stdout
+    run = onmodel("run", RECIPE, "--project", folder)
+    assert run.returncode == 0 and run.stderr.count("(made before; its object is gone)") == 1, run.stderr
+    assert tree_hash(data.parent) == data.parent.name and released_weights(folder) == released_weights(project)
 
 
 def test_what_is_not_done_is_left_out_of_the_report(project: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`onmodel doctor`: what will not work here, with this base, these LoRA files and these pictures."""
+"""`onmodel doctor`: what will not work here, with this base, these LoRA files and these pictures, or in a project."""
 
 import dataclasses
 import json
@@ -19,22 +19,41 @@ BASE = Annotated[
 
 
 def command(
-    recipe: Annotated[Path | None, typer.Argument(help="A recipe: its base, data sets and plan.")] = None,
+    what: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RECIPE|PROJECT]",
+            help="A recipe: its base, data sets and plan. A project folder: every byte of its ledger and files.",
+        ),
+    ] = None,
     base: BASE = None,
     lora: Annotated[list[Path] | None, typer.Option("--lora", help="A LoRA file, or a PEFT folder.")] = None,
     dataset: Annotated[
         list[Path] | None, typer.Option("--dataset", help="A folder of pictures, or another trainer's data set file.")
     ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Move what is damaged in a project to its folder damaged/, to be made again.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON on stdout.")] = False,
 ) -> None:
     """Check the installation and what else is named: a line each, with what to do. Exit code 1 if something fails."""
     from rich.console import Console
 
     from onmodel.doctor import Status, examine
+    from onmodel.errors import InputError
     from onmodel.progress import Progress
+    from onmodel.project_check import examine_project
 
+    is_project = what is not None and what.is_dir()
+    if is_project and (base or lora or dataset):
+        raise InputError("doctor", what, "a project is checked alone; leave out --base, --lora and --dataset")
+    if fix and not is_project:
+        raise InputError("--fix", what or "no project", "name a project folder")
     with Progress() as progress:
-        findings = examine(recipe, base or [], lora or [], dataset or [], progress)
+        if what is not None and is_project:
+            findings = examine_project(what, fix, progress)
+        else:
+            findings = examine(what, base or [], lora or [], dataset or [], progress)
     if as_json:
         print(json.dumps([dataclasses.asdict(row) for row in findings], indent=1))
     else:

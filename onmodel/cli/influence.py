@@ -52,8 +52,9 @@ def command(
         found = effects(evaluation, [axis.record for axis in axes], leaving)
         told = as_dict(found, evaluation, leaving)
         page = place.folder / "report" / f"influence-{leaving.full[0]}.html"
-        write_json(page.with_suffix(".json"), told)
-        write_page(found, axes, leaving, evaluation, page)
+        with place.results():
+            write_json(page.with_suffix(".json"), told)
+            write_page(found, axes, leaving, evaluation, page)
     if as_json:
         print(json.dumps(told, indent=1))
     else:

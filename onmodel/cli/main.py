@@ -10,6 +10,7 @@ import typer
 from onmodel import __version__
 from onmodel.cli import (
     base,
+    clean,
     dataset,
     doctor,
     influence,
@@ -50,6 +51,7 @@ app.command("rebuild")(rebuild.command)
 app.command("report")(report.command)
 app.command("influence")(influence.command)
 app.command("doctor")(doctor.command)
+app.command("clean")(clean.command)
 app.command("export-base")(base.command)
 
 

@@ -1,4 +1,7 @@
-"""`onmodel report RECIPE`: the pages, tables and summary of what is done, written anew without running anything."""
+"""`onmodel report RECIPE`: the pages, tables and summary of what is done, written anew without running anything.
+
+It takes no part in the project's writing, so it works while a run goes on.
+"""
 
 from typing import Annotated
 
@@ -30,15 +33,14 @@ def command(
         raise InputError("project", folder, "is no project folder; it has no onmodel.db")
     opened = Project(folder)
     talk = Console(stderr=True)
-    with opened.writing():
-        with Progress(talk) as progress:
-            result = pipeline.finished(found, opened, progress)
-        if not result.artifacts:
-            raise InputError("project", folder, f"has nothing of {recipe}; `onmodel run {recipe}` makes it")
-        missing = [name for name in found.stages if name not in result.artifacts]
-        if missing:
-            told = f"not done yet and left out: {', '.join(missing)}"
-            talk.print(told, highlight=False, markup=False, soft_wrap=True)
-        write_results(found, opened, result, Console(stderr=as_json))
+    with Progress(talk) as progress:
+        result = pipeline.finished(found, opened, progress)
+    if not result.artifacts:
+        raise InputError("project", folder, f"has nothing of {recipe}; `onmodel run {recipe}` makes it")
+    missing = [name for name in found.stages if name not in result.artifacts]
+    if missing:
+        told = f"not done yet and left out: {', '.join(missing)}"
+        talk.print(told, highlight=False, markup=False, soft_wrap=True)
+    write_results(found, opened, result, Console(stderr=as_json))
     if as_json:
         print((folder / "summary.json").read_text(encoding="utf-8"))

@@ -2,22 +2,20 @@
 kept, so that another audit of the same pictures reads what is there.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
 
 from onmodel.curate.duplicates import Thumb
 from onmodel.curate.quality import Quality
+from onmodel.dataset.arrays import read_arrays, write_arrays
 from onmodel.dataset.pixels import WHITE, open_picture
-from onmodel.errors import StateError
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.colour import colours
-from onmodel.hashing import hash_json, write_atomic
+from onmodel.hashing import hash_json
 from onmodel.progress import Task
 
 CHUNK = 64
@@ -66,7 +64,7 @@ def look(
     for start in range(0, len(paths), CHUNK):
         part = slice(start, start + CHUNK)
         name = hash_json([VERSION, list(hashes[part]), list(papers[part]), observers.sha256, dict(palette)])
-        piece = _kept(paths[part], papers[part], observers, palette, cache / f"{name}.npz")
+        piece = _kept(paths[part], papers[part], observers, palette, cache / f"{name}.arrays")
         if found is None:  # room for all at once: joining pieces at the end would hold everything twice
             shapes = ((getattr(piece, row.name).shape[1:], getattr(piece, row.name).dtype) for row in fields(Looks))
             found = Looks(*(np.empty((len(paths), *shape), dtype) for shape, dtype in shapes))
@@ -81,18 +79,13 @@ def look(
 def _kept(
     paths: Sequence[Path], papers: Sequence[str], observers: Observers, palette: Mapping[str, str], path: Path
 ) -> Looks:
-    if path.exists():
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return Looks(**arrays)
-        except (OSError, ValueError, TypeError, BadZipFile) as error:
-            raise StateError(path, f"is damaged; remove it and run the same command again ({error})") from error
+    arrays = read_arrays(path)
+    if arrays is not None:
+        return Looks(**arrays)
     found = _seen(
         [open_picture(*row) for row in zip(paths, (p or WHITE for p in papers), strict=True)], observers, palette
     )
-    buffer = io.BytesIO()
-    np.savez(buffer, **{row.name: getattr(found, row.name) for row in fields(found)})
-    write_atomic(path, buffer.getvalue())
+    write_arrays(path, {row.name: getattr(found, row.name) for row in fields(found)})
     return found
 
 

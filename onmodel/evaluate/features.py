@@ -3,23 +3,21 @@
 Time and memory are linear in the number of pictures; a killed run finds the finished chunks again.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
 
+from onmodel.dataset.arrays import read_arrays, write_arrays
 from onmodel.dataset.pixels import WHITE, open_picture
-from onmodel.errors import StateError
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.colour import colours
 from onmodel.evaluate.observers.copy import copy_embedding
 from onmodel.evaluate.observers.grain import grain
 from onmodel.evaluate.observers.layout import figure_box
-from onmodel.hashing import hash_json, write_atomic
+from onmodel.hashing import hash_json
 from onmodel.progress import Task
 
 CHUNK = 32
@@ -79,7 +77,7 @@ def measure(
     for start in range(0, len(pictures), CHUNK):
         chunk = pictures[start : start + CHUNK]
         name = hash_json([VERSION, [[path.name, paper] for path, paper in chunk], observers.sha256, dict(palette)])
-        pieces.append(_chunk(chunk, observers, palette, cache / f"{name}.npz"))
+        pieces.append(_chunk(chunk, observers, palette, cache / f"{name}.arrays"))
         task.advance(len(chunk))
     return Features(*(np.concatenate([getattr(piece, field.name) for piece in pieces]) for field in fields(Features)))
 
@@ -87,16 +85,11 @@ def measure(
 def _chunk(
     pictures: Sequence[tuple[Path, str]], observers: Observers, palette: Mapping[str, str], kept: Path
 ) -> Features:
-    if kept.exists():
-        try:
-            with np.load(kept, allow_pickle=False) as arrays:
-                return Features(**arrays)
-        except (OSError, ValueError, TypeError, BadZipFile) as error:
-            raise StateError(kept, f"is damaged; remove it and run the same command again ({error})") from error
+    arrays = read_arrays(kept)
+    if arrays is not None:
+        return Features(**arrays)
     found = observe([open_picture(path, paper or WHITE) for path, paper in pictures], observers, palette)
-    buffer = io.BytesIO()
-    np.savez(buffer, **{field.name: getattr(found, field.name) for field in fields(found)})
-    write_atomic(kept, buffer.getvalue())
+    write_arrays(kept, {field.name: getattr(found, field.name) for field in fields(found)})
     return found
 
 

@@ -1,15 +1,16 @@
 """The record of what was done: one SQLite file per project. Rows are added and finished, never rewritten or removed."""
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onmodel.errors import SpaceError, StateError
+from onmodel.errors import BusyError, SpaceError, StateError
 
 # Append-only: entry n takes a database from user_version n to n + 1. Never edit one that was released.
 MIGRATIONS = (
@@ -43,6 +44,8 @@ MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     """,
 )
+_JSON_COLUMNS = {"runs": ("settings", "inputs", "environment", "base"), "steps": ("metrics",)}
+_ORDER = {"runs": "id", "steps": "key"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +60,34 @@ class Run:
     seconds: float
 
 
+class LedgerDamage(StateError):
+    """The file is no whole ledger; `onmodel doctor PROJECT --fix` can begin a new one with what can be read of it."""
+
+
+BUSY_SECONDS = 5.0  # that a query waits for another program's lock
+
+
 class Ledger:
-    """The project's SQLite file, in WAL mode so that readers never wait for the writer."""
+    """The project's SQLite file, in WAL mode so that readers never wait for the writer.
+
+    Where the file or its folder cannot be written, it is opened for reading only. Every method raises StateError for a
+    damaged file, BusyError when another program locks it for long, SpaceError when the disk is full.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._migrate()
-        except sqlite3.DatabaseError as error:
-            if _is_full(error, path):
-                raise SpaceError(path) from error
-            raise StateError(path, f"is not a ledger that can be read ({error})") from error
+        with _faults(path):
+            if os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK)):
+                self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._migrate()
+            else:
+                self._db = _connect_to_read(path)
+                (version,) = self._db.execute("PRAGMA user_version").fetchone()
+                if version != len(MIGRATIONS):
+                    raise StateError(path, f"has ledger version {version}, this onmodel reads {len(MIGRATIONS)}; copy "
+                                     "the project to where it can be written, or use the newest onmodel")  # fmt: skip
 
     def close(self) -> None:
         self._db.close()
@@ -98,26 +115,37 @@ class Ledger:
 
     def finished(self, key: str) -> Run | None:
         """The newest finished run with this key."""
-        row = self._db.execute(
+        rows = self._rows(
             "SELECT key, stage, verb, kind, artifact, seconds FROM runs"
             " WHERE key = ? AND finished IS NOT NULL ORDER BY id DESC LIMIT 1",
-            (key,),
-        ).fetchone()
-        return Run(*row) if row else None
+            key,
+        )
+        return Run(*rows[0]) if rows else None
 
     def artifacts(self, kind: str) -> list[str]:
         """Hashes of everything of a kind that was made, oldest first."""
-        rows = self._db.execute("SELECT artifact FROM runs WHERE kind = ? GROUP BY artifact ORDER BY min(id)", (kind,))
+        rows = self._rows("SELECT artifact FROM runs WHERE kind = ? GROUP BY artifact ORDER BY min(id)", kind)
         return [hash for (hash,) in rows]
+
+    def made(self) -> dict[str, str]:
+        """The kind of every artifact that was made, by its hash, oldest first."""
+        done = "SELECT artifact, kind FROM runs WHERE finished IS NOT NULL"
+        return dict(self._rows(f"{done} GROUP BY artifact ORDER BY min(id)"))
+
+    def keys(self) -> dict[str, bool]:
+        """Every key, and whether its newest run is finished."""
+        newest = "SELECT max(id) FROM runs GROUP BY key"
+        return {key: bool(done) for key, done in self._rows(
+            f"SELECT key, finished IS NOT NULL FROM runs WHERE id IN ({newest}) ORDER BY id")}  # fmt: skip
 
     def sources(self, stage: str) -> list[tuple[dict[str, Any], Any]]:
         """Settings and base of every run of a stage of this name, newest first, with the paths of this machine."""
-        rows = self._db.execute("SELECT settings, base FROM runs WHERE stage = ? ORDER BY id DESC", (stage,))
-        return [(json.loads(settings), json.loads(base)) for settings, base in rows]
+        rows = self._rows("SELECT settings, base FROM runs WHERE stage = ? ORDER BY id DESC", stage)
+        return [(self._value(settings), self._value(base)) for settings, base in rows]
 
     def add_steps(self, key: str, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Record steps of a training, each row with its `step`; returns those that were not there yet."""
-        (last,) = self._db.execute("SELECT coalesce(max(step), 0) FROM steps WHERE key = ?", (key,)).fetchone()
+        ((last,),) = self._rows("SELECT coalesce(max(step), 0) FROM steps WHERE key = ?", key)
         new = [row for row in rows if row["step"] > last]
         with self._writing():
             self._db.execute("BEGIN IMMEDIATE")
@@ -126,19 +154,32 @@ class Ledger:
 
     def steps(self, key: str) -> list[dict[str, Any]]:
         """The recorded steps of a training, in order."""
-        rows = self._db.execute("SELECT metrics FROM steps WHERE key = ? ORDER BY step", (key,))
-        return [json.loads(metrics) for (metrics,) in rows]
+        return [self._value(metrics) for (metrics,) in self._rows(
+            "SELECT metrics FROM steps WHERE key = ? ORDER BY step", key)]  # fmt: skip
+
+    def faults(self) -> list[str]:
+        """What SQLite's own check finds wrong in the file, and texts of rows that are no JSON."""
+        found = [line for (line,) in self._rows("PRAGMA integrity_check") if line != "ok"]
+        for table, columns in _JSON_COLUMNS.items():
+            ((count,),) = self._rows(f"SELECT count(*) FROM {table} WHERE {_invalid(columns)}")
+            found += [f"{count} damaged rows of {table}"] if count else []
+        return found
+
+    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        with _faults(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    def _value(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise _damaged(self.path, error) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Commit at the end or take everything back. Raises SpaceError when the disk is full."""
-        try:
-            with self._db:
-                yield
-        except sqlite3.OperationalError as error:
-            if _is_full(error, self.path):
-                raise SpaceError(self.path) from error
-            raise
+        """Commit at the end or take everything back."""
+        with _faults(self.path), self._db:
+            yield
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -148,9 +189,72 @@ class Ledger:
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
 
 
-def _is_full(error: sqlite3.DatabaseError, path: Path) -> bool:
+def salvage(damaged: Path, target: Path) -> int:
+    """Copy the rows that can still be read from a damaged ledger into a new one at `target`; how many they are."""
+    Ledger(target).close()
+    with closing(sqlite3.connect(target)) as new, closing(sqlite3.connect(damaged)) as old, new:
+        for table, first in _ORDER.items():
+            for end in ("", " DESC"):  # from both ends, up to the damage
+                for names, row in _readable(old, f"SELECT * FROM {table} NOT INDEXED ORDER BY {first}{end}"):
+                    with suppress(sqlite3.IntegrityError):  # a value of another type
+                        marks = ",".join("?" * len(row))
+                        new.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", row)
+        for table, columns in _JSON_COLUMNS.items():
+            new.execute(f"DELETE FROM {table} WHERE {_invalid(columns)}")
+        ((count,),) = new.execute("SELECT (SELECT count(*) FROM runs) + (SELECT count(*) FROM steps)")
+    return int(count)
+
+
+def _invalid(columns: Sequence[str]) -> str:
+    return " OR ".join(f"NOT json_valid({column})" for column in columns)
+
+
+def _readable(database: sqlite3.Connection, query: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The names of the columns and a row, for every row before the first that cannot be read."""
+    with suppress(sqlite3.Error):
+        cursor = database.execute(query)
+        columns = ",".join(column[0] for column in cursor.description)
+        for row in cursor:
+            yield columns, row
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """A ledger that cannot be written. Without a log beside it there is no writer, and SQLite needs to make no file."""
+    log = path.with_name(f"{path.name}-wal")
+    mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """What SQLite raises, as an error of onmodel's with a remedy."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:  # a mistake of the code
+        raise
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", None) or ""
+        if _is_full(name, path):
+            raise SpaceError(path) from error
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            line = f"{path} is locked by another program; close that and run the same command again"
+            raise BusyError(line) from error
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            remedy = f"cannot be opened or written ({error}); check its permissions, or copy the project elsewhere"
+            raise StateError(path, remedy) from error
+        if name.startswith("SQLITE_IOERR"):
+            remedy = f"cannot be read or written ({error}); check the disk and run the same command again"
+            raise StateError(path, remedy) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, why: Exception) -> LedgerDamage:
+    remedy = f"`onmodel doctor {path.parent} --fix` moves it aside and keeps the rows that can be read"
+    return LedgerDamage(path, f"is not a ledger that can be read ({why}); {remedy}")
+
+
+def _is_full(name: str, path: Path) -> bool:
     """Is it for want of room? SQLite calls it an I/O error when the files beside the database cannot grow."""
-    name = getattr(error, "sqlite_errorname", "")
     return name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and shutil.disk_usage(path.parent).free < 1 << 20)
 
 

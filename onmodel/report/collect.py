@@ -16,7 +16,7 @@ from onmodel.stages.base import Inputs
 def write_results(recipe: Recipe, project: Project, result: Result, console: Console) -> None:
     """Publish the release, write summary and report, print the table and where things lie."""
     source = collect(recipe, project, result)
-    with Console(stderr=True).status("write the report"):
+    with project.results(), Console(stderr=True).status("write the report"):
         write_summary(source, project.folder / "summary.json")
         build_report(source, project.folder / "report")
     print_table(source, console)

@@ -1,11 +1,14 @@
 """The picture cache: a picture is named by everything that decides its pixels, so none is ever generated twice.
 
     <folder>/<key[:2]>/<key>.png      with the `parameters` text that A1111, Forge and ComfyUI nodes read
+    <folder>/<key[:2]>/hashes.jsonl   what its bytes were when it was made (checked.py)
 
+The key does not follow from the bytes, so a picture is used only if it is as it was made; else it is made again.
 A killed `render` loses at most the batch it was in. This file decides what to generate; sampler.py generates.
 """
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from onmodel.checked import Checked, append_table, read_table
 from onmodel.hashing import hash_json, sweep, write_atomic
 from onmodel.policy import check_text
 from onmodel.progress import Task
@@ -24,6 +28,7 @@ from onmodel.records import Model
 if TYPE_CHECKING:
     from onmodel.models.family import Family
 
+TABLE = "hashes.jsonl"
 SAMPLER = "euler-flow-2"  # raised when the sampler gives other pixels for the same request
 
 
@@ -69,6 +74,11 @@ def picture_path(folder: Path, key: str) -> Path:
     return folder / key[:2] / f"{key}.png"
 
 
+def cached(folder: Path) -> list[Path]:
+    """Every picture of the cache, sorted."""
+    return sorted(path for path in folder.glob("??/*.png") if re.fullmatch("[0-9a-f]{64}", path.stem))
+
+
 def render(
     family: "Callable[[], Family]", base_sha256: str, requests: Sequence[Request], sampling: Sampling, folder: Path,
     task: Task,
@@ -83,6 +93,8 @@ def render(
     for request in requests:
         check_text(request.prompt, "prompt")
     paths = [picture_path(folder, key(base_sha256, request, sampling)) for request in requests]
+    for path in remove_damaged(paths):
+        task.note(f"{path} is damaged; it is made again")
     todo = [batch for batch in _batches(zip(requests, paths, strict=True), sampling.batch)
             if not all(path.exists() for _, path in batch)]  # fmt: skip
     task.advance(len(requests) - sum(len(batch) for batch in todo))
@@ -96,6 +108,39 @@ def render(
                 _generate(family(), base_sha256, batch, sampling)
                 task.advance(len(batch))
     return paths
+
+
+def remove_damaged(paths: Iterable[Path]) -> list[Path]:
+    """Remove the pictures of the cache that are not as they were made; returns them. What is as it was is recorded."""
+    found = []
+    shards: dict[Path, dict[str, Path]] = {}
+    for path in paths:
+        shards.setdefault(path.parent, {})[path.name] = path
+    for shard, inside in shards.items():
+        table, now = read_table(shard / TABLE), {}
+        for name, path in inside.items():
+            if not path.exists():
+                continue
+            now[name] = Checked.of(path, path.stat(), table.get(name))
+            if is_damaged(path, now[name], table.get(name)):
+                del now[name]
+                path.unlink()
+                found.append(path)
+        if new := {name: file for name, file in now.items() if table.get(name) != file}:
+            append_table(shard / TABLE, new)
+    return found
+
+
+def is_damaged(path: Path, now: Checked, before: Checked | None) -> bool:
+    """Is a picture of the cache not as it was made? Of one without a record, the PNG's own checksums say it."""
+    if before is not None:
+        return now.sha256 != before.sha256
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return True
+    return False
 
 
 def parameters(base_sha256: str, request: Request, sampling: Sampling) -> str:
@@ -154,3 +199,4 @@ def _generate(family: "Family", base_sha256: str, batch: Sequence[Pending], samp
     for (request, path), (_, image) in zip(batch, made, strict=True):
         if not path.exists():
             write_atomic(path, png_bytes(image, parameters(base_sha256, request, sampling)))
+            append_table(path.parent / TABLE, {path.name: Checked.of(path, path.stat())})

@@ -1,15 +1,19 @@
 """The picture cache: nothing is generated twice, a killed run loses a batch at most, the bytes are always the same."""
 
 import dataclasses
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from onmodel import checked
 from onmodel.hashing import sha256_file
 from onmodel.progress import Progress
 from onmodel.records import Model
-from onmodel.sample.pictures import Request, Sampling, key, picture_path, png_bytes, render
+from onmodel.sample.pictures import TABLE, Request, Sampling, key, picture_path, png_bytes, render
 from tests.evaluate.drawn import DrawnFamily, install, lora
 
 BASE = "b" * 64
@@ -120,3 +124,79 @@ def test_parameters_are_readable_by_the_usual_tools(family: DrawnFamily, tmp_pat
 def test_png_bytes_are_a_function_of_pixels_and_text() -> None:
     image = Image.linear_gradient("L").convert("RGB")
     assert png_bytes(image, "a") == png_bytes(image.copy(), "a") != png_bytes(image, "b")
+
+
+def flip(path: Path) -> None:
+    """One byte of the pixels; size and time stay."""
+    facts, data = path.stat(), path.read_bytes()
+    place = len(data) - 30
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def swap(path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(path)
+
+
+@pytest.mark.parametrize("damage", [cut, swap, lambda path: path.write_bytes(b"")])
+def test_a_damaged_picture_of_the_cache_is_made_again_with_a_note(
+    damage: Callable[[Path], object], family: DrawnFamily, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    paths = go(family, tmp_path, requests(None))
+    whole = [sha256_file(path) for path in paths]
+    linked = tmp_path / "linked.png"
+    os.link(paths[2], linked)
+    damage(paths[2])
+    assert go(family, tmp_path, requests(None)) == paths
+    assert [sha256_file(path) for path in paths] == whole and family.drawn == 6 + SAMPLING.batch
+    assert f"{paths[2].name} is damaged; it is made again" in capfd.readouterr().err
+    go(family, tmp_path, requests(None))
+    assert family.drawn == 6 + SAMPLING.batch and "damaged" not in capfd.readouterr().err
+    assert linked.exists()  # an object may hold it; that is for the object's own check
+
+
+@pytest.mark.parametrize("damage", [flip, cut, lambda path: path.write_bytes(b"")])
+def test_pictures_without_a_record_are_kept_if_their_own_checksums_fit(
+    damage: Callable[[Path], object], family: DrawnFamily, tmp_path: Path
+) -> None:
+    paths = go(family, tmp_path, requests(None))
+    whole = [sha256_file(path) for path in paths]
+    for table in tmp_path.rglob(TABLE):
+        table.unlink()
+    go(family, tmp_path, requests(None))
+    assert family.drawn == 6 and list(tmp_path.rglob(TABLE))
+    for table in tmp_path.rglob(TABLE):
+        table.unlink()
+    damage(paths[5])
+    go(family, tmp_path, requests(None))
+    assert [sha256_file(path) for path in paths] == whole and family.drawn == 6 + 2
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]\n", b"\xff\n", b'{"file": []}\n', b"[" * 100_000 + b"\n", b"7\n"])
+def test_a_damaged_record_costs_nothing_but_time(line: bytes, family: DrawnFamily, tmp_path: Path) -> None:
+    paths = go(family, tmp_path, requests(None))
+    for path in paths:
+        (path.parent / TABLE).write_bytes(line)
+    go(family, tmp_path, requests(None))
+    assert family.drawn == 6
+    swap(paths[0])
+    go(family, tmp_path, requests(None))
+    assert family.drawn == 6 + SAMPLING.batch
+
+
+def test_whole_pictures_are_not_read_again(
+    family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = go(family, tmp_path / "one", requests(None))
+    shutil.copytree(tmp_path / "one", tmp_path / "copy", copy_function=shutil.copyfile)
+    monkeypatch.setattr(checked, "sha256_file", None)
+    assert go(family, tmp_path / "one", requests(None)) == paths
+    monkeypatch.undo()
+    install(monkeypatch)
+    go(family, tmp_path / "copy", requests(None))
+    monkeypatch.setattr(checked, "sha256_file", None)
+    go(family, tmp_path / "copy", requests(None))

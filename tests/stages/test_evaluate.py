@@ -131,7 +131,7 @@ def test_killed_and_started_again_it_gives_the_same_bytes(family: DrawnFamily, t
 
 @pytest.mark.skipif(os.name != "posix", reason="needs fork and SIGKILL")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # newer Pythons warn of fork; the child only draws
-@pytest.mark.parametrize(("where", "number"), [("sample.pictures", 40), ("evaluate.features", 3)])
+@pytest.mark.parametrize(("where", "number"), [("sample.pictures", 40), ("dataset.arrays", 3)])
 def test_killed_while_it_writes_it_loses_only_that_file(
     family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int
 ) -> None:

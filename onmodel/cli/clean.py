@@ -1,0 +1,46 @@
+"""`onmodel clean PROJECT [RECIPE …]`: what no recipe needs any more, told or freed."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    project: Annotated[Path, typer.Argument(help="A project folder.", show_default=False)],
+    recipes: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RECIPE", help="Every recipe whose results are kept; without one, all results are."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Free it; without this option nothing is removed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print paths and bytes as JSON on stdout.")] = False,
+) -> None:
+    """List what no recipe needs any more, with its size: leftovers and, beside the recipes named, other results."""
+    from rich.console import Console
+    from rich.filesize import decimal
+
+    from onmodel.clean import free, survey
+    from onmodel.errors import InputError
+    from onmodel.progress import Progress
+    from onmodel.project import Project
+    from onmodel.recipe import load_recipe
+
+    if not (project / "onmodel.db").is_file():
+        raise InputError("project", project, "is no project folder; it has no onmodel.db")
+    kept = [load_recipe(path) for path in recipes or ()]
+    with Progress() as progress:
+        found = (free if yes else survey)(Project(project), kept, progress)
+    if as_json:
+        rows = {
+            kind: {"bytes": found.bytes[kind], "paths": list(map(str, paths))} for kind, paths in found.paths.items()
+        }
+        print(json.dumps({"freed": yes, "kinds": rows, "notes": list(found.notes)}, indent=1))
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for kind, paths in found.paths.items():
+        console.print(f"{kind}: {len(paths)}, {decimal(found.bytes[kind])}")
+    for note in found.notes:
+        console.print(note)
+    total = decimal(sum(found.bytes.values()))
+    console.print(f"freed {total}" if yes else f"{total} can be freed; add --yes to do it")

@@ -1,0 +1,136 @@
+"""The ledger when its file is damaged, locked or not to be written: one line with a remedy at every query."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from onmodel.errors import BusyError, OnmodelError, StateError
+from onmodel.ledger import store
+from onmodel.ledger.store import Ledger, LedgerDamage, salvage
+
+NOW = "2026-11-22T00:00:00+00:00"
+QUERIES: dict[str, Callable[[Ledger], object]] = {
+    "finished": lambda ledger: ledger.finished("k1"),
+    "artifacts": lambda ledger: ledger.artifacts("run"),
+    "made": lambda ledger: ledger.made(),
+    "keys": lambda ledger: ledger.keys(),
+    "sources": lambda ledger: ledger.sources("s"),
+    "steps": lambda ledger: ledger.steps("k1"),
+    "add_steps": lambda ledger: ledger.add_steps("k2", [{"step": 1}]),
+    "start": lambda ledger: start(ledger, "k9"),
+    "finish": lambda ledger: ledger.finish(1, "run", "h", 1.0, NOW),
+}
+
+
+def start(ledger: Ledger, key: str, note: str = "") -> int:
+    return ledger.start(key, "r", "s", "train", {"note": note}, {}, "toon", {}, NOW)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A ledger of many pages."""
+    path = tmp_path_factory.mktemp("ledger") / "onmodel.db"
+    ledger = Ledger(path)
+    ledger._db.execute("PRAGMA synchronous = OFF")
+    for number in range(200):
+        run = start(ledger, f"k{number}", f"{number}" * 200)
+        ledger.finish(run, "run", f"h{number}", 1.0, NOW)
+    ledger.add_steps("k1", [{"step": step, "loss": 0.5} for step in range(1, 500)])
+    ledger.close()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path: Path, data: bytes) -> Path:
+    (tmp_path / "onmodel.db").write_bytes(data)
+    return tmp_path / "onmodel.db"
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_damaged_pages_are_told_at_the_query_that_meets_them(query: str, path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)  # the first page stays, so that the file opens
+    path.write_bytes(data)
+    with pytest.raises(LedgerDamage, match=r"onmodel doctor .* --fix"):
+        QUERIES[query](Ledger(path))
+
+
+def test_one_flipped_byte_anywhere_is_an_error_of_onmodel_or_none(path: Path) -> None:
+    good = path.read_bytes()
+    for place in range(0, len(good), 997):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 0x55]) + good[place + 1 :])
+        try:
+            ledger = Ledger(path)
+            for query in QUERIES.values():
+                query(ledger)
+            ledger.faults()
+            ledger.close()
+        except OnmodelError:
+            pass
+        for beside in path.parent.glob("onmodel.db-*"):
+            beside.unlink()
+
+
+@pytest.mark.parametrize("column", ["settings", "base"])
+def test_a_row_whose_text_is_damaged_is_told(column: str, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE runs SET {column} = '{{' WHERE id = 3")
+    with pytest.raises(LedgerDamage, match="not a ledger that can be read"):
+        Ledger(path).sources("s")
+    assert Ledger(path).faults() == ["1 damaged rows of runs"]
+
+
+@pytest.fixture
+def locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Another program holds the file."""
+    monkeypatch.setattr(store, "BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        yield path
+
+
+def test_a_ledger_that_another_program_locks_is_one_line(locked: Path) -> None:
+    with pytest.raises(BusyError, match="locked by another program; close that"):
+        Ledger(locked).finished("k1")
+
+
+def test_reading_goes_on_while_another_program_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "BUSY_SECONDS", 0.05)
+    ledger = Ledger(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert ledger.finished("k1") is not None
+        with pytest.raises(BusyError):
+            start(ledger, "k9")
+
+
+def test_what_can_be_read_of_a_damaged_ledger_is_kept(path: Path, tmp_path: Path) -> None:
+    whole = salvage(path, tmp_path / "copy.db")
+    assert whole == 699 and Ledger(tmp_path / "copy.db").finished("k7") == Ledger(path).finished("k7")
+    data = bytearray(path.read_bytes())
+    pages = len(data) // 4096
+    data[pages // 2 * 4096 : (pages // 2 + 1) * 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    for beside in path.parent.glob("onmodel.db-*"):
+        beside.unlink()
+    kept = salvage(path, tmp_path / "new.db")
+    assert whole / 4 < kept < whole
+    ledger = Ledger(tmp_path / "new.db")
+    assert ledger.faults() == [] and ledger.finished("k0") is not None
+
+
+@pytest.mark.parametrize("data", [b"", b"not a database at all" * 100])
+def test_of_a_file_that_is_no_ledger_nothing_is_kept(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "old.db").write_bytes(data)
+    assert salvage(tmp_path / "old.db", tmp_path / "new.db") == 0
+    assert Ledger(tmp_path / "new.db").keys() == {}
+
+
+def test_a_folder_in_the_place_of_the_ledger_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "onmodel.db").mkdir()
+    with pytest.raises(StateError, match="cannot be opened or written"):
+        Ledger(tmp_path / "onmodel.db")
