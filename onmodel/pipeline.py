@@ -19,6 +19,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import hash_json, write_json
 from onmodel.ledger.environment import CODE_VERSION
 from onmodel.ledger.lineage import Lineage
+from onmodel.paths import folded
 from onmodel.processes import ALONE, Processes
 from onmodel.progress import Progress
 from onmodel.project import Project
@@ -65,6 +66,7 @@ def make_plan(recipe: Recipe) -> list[Step]:
     steps: list[Step] = []
     plans: dict[str, Plan] = {}
     per = TOON_RATES if recipe.base_name == "toon" else None
+    released: list[str] = []
     for name, table in recipe.stages.items():
         module = stage_module(table["do"])
         settings = _settings(name, table, module.Settings)
@@ -77,6 +79,10 @@ def make_plan(recipe: Recipe) -> list[Step]:
                 raise InputError(f"stages.{name}", reference, remedy)
         if table["do"] == "release":  # not after hours of training
             module.check_licence(settings, recipe.base_name, recipe.character)
+            if folded(settings.file_name) in released:
+                remedy = "names another release's folder; give each a name of its own"
+                raise InputError(f"stages.{name}.file_name", settings.file_name, remedy)
+            released.append(folded(settings.file_name))
         plan = module.estimate(settings, plans)
         _check_cost(name, plan)
         plans[name] = plan

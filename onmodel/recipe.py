@@ -9,6 +9,7 @@ This file checks the frame; each stage checks its own settings (onmodel/stages).
 """
 
 import difflib
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -148,7 +149,25 @@ def _resolved(value: Any, folder: Path, key: str = "") -> Any:
     if isinstance(value, list):
         return [_resolved(inner, folder, key) for inner in value]
     is_path = key in PATHS and isinstance(value, str) and not value.startswith(SCHEME)
-    return str(folder / value) if is_path else value
+    return str(_path(key, value, folder)) if is_path else value
+
+
+def _path(field: str, value: str, folder: Path) -> Path:
+    """A path beside the recipe. What is not there is the plan's to say, which is made without it.
+
+    Raises InputError for what is there and is neither a file nor a folder, or cannot be looked at.
+    """
+    path = folder / value
+    try:
+        mode = path.stat().st_mode if value.strip() else 0
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(field, path, f"cannot be read ({reason}); check the path and its permissions") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(field, value or "empty", "is neither a file nor a folder; correct the path")
+    return path
 
 
 def _character_path(value: str, folder: Path) -> Path:

@@ -199,7 +199,8 @@ class Settings(StageSettings):
 
     def needs(self) -> list[str]:
         sources = [source for rows in self.subsets.values() for source in rows]
-        return list(dict.fromkeys(name for source in sources if (name := source.stage or source.dataset)))
+        named = (source.dataset if source.stage is None else source.stage for source in sources)
+        return list(dict.fromkeys(name for name in named if name is not None))
 
     def purpose(self, subset: str) -> str:
         """What a subset is for: as said in the recipe, else what its toon set says of itself."""

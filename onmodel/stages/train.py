@@ -99,7 +99,7 @@ class Settings(StageSettings, Options):
         return data
 
     def needs(self) -> list[str]:
-        return [*self.datasets, *([self.start] if self.start else [])]
+        return [*self.datasets, *([] if self.start is None else [self.start])]
 
     @property
     def datasets(self) -> list[str]:
