@@ -1,13 +1,18 @@
 """character.toml, the model sheet: who she is, what must, may and must not be drawn, and the author's words."""
 
-import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from onmodel.errors import InputError
+from onmodel.paths import check_distinct, check_name
 from onmodel.policy import check_text
+from onmodel.reading import check_values, read_toml
+from onmodel.text import is_printable
+
+LONGEST_WORD = 200  # characters of a name, a trigger or a tag
 
 
 class Sheet(BaseModel):
@@ -74,6 +79,28 @@ class Character(Sheet):
         return self
 
     @model_validator(mode="after")
+    def _named(self) -> Self:
+        """Words are one line each and not empty; ids of outfits name pictures of a release."""
+        for field, word in self._words():
+            if not word.strip() or len(word) > LONGEST_WORD or not is_printable(word):
+                remedy = f"write 1 to {LONGEST_WORD} characters on one line, without control characters"
+                raise InputError(f"character.{field}", repr(word), remedy)
+        ids = [check_name(outfit.id, "character.outfits.id") for outfit in self.outfits]
+        if twice := next((id for id in ids if ids.count(id) > 1), None):
+            raise InputError("character.outfits.id", twice, "names two outfits; give each an id of its own")
+        check_distinct(ids, "character.outfits.id")
+        return self
+
+    def _words(self) -> Iterator[tuple[str, str]]:
+        """Field and text of everything that becomes a part of a prompt or a name."""
+        yield from (("name", self.name), ("trigger", self.trigger), ("count_tag", self.count_tag))
+        yield from (("author.name", self.author.name), ("license", self.license))
+        for field in ("tags", "required", "forbidden", "free", "palette"):
+            yield from ((field, word) for word in getattr(self, field))
+        yield from (("outfits.label", outfit.label) for outfit in self.outfits)
+        yield from (("outfits.tags", tag) for outfit in self.outfits for tag in outfit.tags)
+
+    @model_validator(mode="after")
     def _allowed(self) -> Self:
         """The content policy over everything that she is and may be called, with the author's rating."""
         outfits = [word for outfit in self.outfits for word in (outfit.label, *outfit.tags)]
@@ -84,20 +111,15 @@ class Character(Sheet):
 
 def load_character(path: Path) -> Character:
     """Read a model sheet. Raises InputError naming the field when it is missing or wrong."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError("character", path, "no such file; name a character.toml") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError("character", path, f"not valid TOML: {error}") from error
-    return parse_character(table, str(path))
+    return parse_character(read_toml(path, "character"), str(path))
 
 
-def parse_character(table: dict[str, object], where: str) -> Character:
+def parse_character(table: Any, where: str) -> Character:
     """Build the sheet from TOML tables: `[character]` and, inside it, traits, palette, outfits, author."""
+    field = f"{where}: character"
+    sheet = table.get("character", table) if isinstance(table, dict) else table
+    check_values(field, sheet)
     try:
-        return Character.model_validate(table.get("character", table))
+        return Character.model_validate(sheet)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: character.{field}", first.get("input"), first["msg"]) from error
+        raise InputError.of(error, field) from error

@@ -10,9 +10,16 @@ OnmodelError            exit 1
 └── VerifyError         exit 1   a hash does not match; names the node
 """
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onmodel.text import printable
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+_SHOWN = 300  # characters of a field's name or value; a wrong value may be a list of 100,000 entries
 
 
 class OnmodelError(Exception):
@@ -31,7 +38,20 @@ class InputError(OnmodelError):
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
         self.field, self.value, self.remedy = field, value, remedy
-        super().__init__(f"{field}: {value} — {remedy}")
+        super().__init__(f"{_shortened(field)}: {_shortened(value)} — {_shortened(remedy, 4 * _SHOWN)}")
+
+    @classmethod
+    def of(cls, error: "ValidationError", prefix: str) -> "InputError":
+        """The first fault that pydantic found, its field below `prefix`."""
+        first = error.errors()[0]
+        value = "missing" if first["type"] == "missing" else first.get("input")
+        message = re.sub(r"^(Value error, |Input )", "", first["msg"])
+        return cls(".".join([prefix, *map(str, first["loc"])]), value, message)
+
+
+def _shortened(value: object, most: int = _SHOWN) -> str:
+    text = str(value)
+    return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 class StateError(OnmodelError):

@@ -18,6 +18,7 @@ from onmodel.evaluate.statistics import Interval, max_t, mean_interval
 from onmodel.recipe import Recipe
 
 LEVEL = 0.05
+MOST_TWINS = 100
 FEWEST = 2  # prompts that an effect is told of
 
 
@@ -60,6 +61,8 @@ def leave_out(recipe: Recipe, training: str, like: str | None, twins: int, seeds
     """
     if twins < 1:
         raise InputError("twins", twins, "train at least one twin: without it nothing says what chance does")
+    if twins > MOST_TWINS:
+        raise InputError("twins", twins, f"at most {MOST_TWINS}; each is a whole training")
     table, measured = recipe.stages[_stage(recipe, "train", training)], recipe.stages[_stage(recipe, "evaluate", like)]
     steps = {step.name: step for step in pipeline.make_plan(recipe)}
     settings: Any = steps[training].settings
@@ -84,6 +87,9 @@ def leave_out(recipe: Recipe, training: str, like: str | None, twins: int, seeds
             **kept, "epochs": epochs, "keep_every": epochs, "data": [other for other in said if other is not row]
         }  # fmt: skip
     evaluation = f"{training}_influence"
+    made = [*full[1:], *without.values(), evaluation]
+    if len(set(made)) < len(without) + twins + 1 or set(made) & set(recipe.stages):
+        raise InputError("training", training, f"needs the stage names {', '.join(made)}; rename stages or subsets")
     alone = {"triggers": {}, "floors": False, "negatives": False}  # what this does not ask
     measuring = {**measured, "models": [*full, *without.values()], **alone}
     stages[evaluation] = measuring | ({"seeds": seeds} if seeds is not None else {})

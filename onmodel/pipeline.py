@@ -3,7 +3,6 @@
 import functools
 import importlib
 import platform
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import hash_json, write_json
 from onmodel.ledger.environment import CODE_VERSION
 from onmodel.ledger.lineage import Lineage
+from onmodel.paths import folded
 from onmodel.processes import ALONE, Processes
 from onmodel.progress import Progress
 from onmodel.project import Project
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 # Seconds per unit on two cores with the toon base, measured with recipes/release_2.toml; unknown for another base.
 TOON_RATES = {"step": 0.16, "picture": 0.14, "stage": 2.0}
+# More than any recipe means: a hundred times what the largest LoRA trainings take.
+MOST_STEPS = 10_000_000
+MOST_PICTURES = 10_000_000
 # What a training's memory and files follow from, beside its pictures.
 FORECAST = {"network", "rank", "alpha", "ranks", "targets", "lokr_factor", "batch", "precision", "save_precision",
             "ema", "optimizer"}  # fmt: skip
@@ -63,6 +66,7 @@ def make_plan(recipe: Recipe) -> list[Step]:
     steps: list[Step] = []
     plans: dict[str, Plan] = {}
     per = TOON_RATES if recipe.base_name == "toon" else None
+    released: list[str] = []
     for name, table in recipe.stages.items():
         module = stage_module(table["do"])
         settings = _settings(name, table, module.Settings)
@@ -75,11 +79,24 @@ def make_plan(recipe: Recipe) -> list[Step]:
                 raise InputError(f"stages.{name}", reference, remedy)
         if table["do"] == "release":  # not after hours of training
             module.check_licence(settings, recipe.base_name, recipe.character)
+            if folded(settings.file_name) in released:
+                remedy = "names another release's folder; give each a name of its own"
+                raise InputError(f"stages.{name}.file_name", settings.file_name, remedy)
+            released.append(folded(settings.file_name))
         plan = module.estimate(settings, plans)
+        _check_cost(name, plan)
         plans[name] = plan
         seconds = None if per is None else plan.steps * per["step"] + plan.pictures * per["picture"] + per["stage"]
         steps.append(Step(name, table["do"], settings, plan, seconds))
     return steps
+
+
+def _check_cost(name: str, plan: Plan) -> None:
+    if plan.steps > MOST_STEPS:
+        raise InputError(f"stages.{name}", f"{plan.steps} steps", f"at most {MOST_STEPS}; lower epochs or repeats")
+    if plan.pictures > MOST_PICTURES:
+        remedy = f"at most {MOST_PICTURES}; lower count, seeds or the number of models"
+        raise InputError(f"stages.{name}", f"{plan.pictures} pictures", remedy)
 
 
 @dataclass
@@ -118,6 +135,7 @@ def run(
         if processes.agree(project.finished(key) is None):
             again = " (made before; its object is gone)" if project.ledger.finished(key) else ""
             progress.console.print(f"[bold]{step.verb}[/bold] {step.name}{again}", highlight=False)
+            _use_threads(recipe.threads)
             context = functools.partial(_context, step, key, recipe, project, progress, processes, family, base_sha256)
             if processes.first:
                 _run_stage(step, inputs, key, recipe, project, context(), tracker)
@@ -129,6 +147,15 @@ def run(
         result.artifacts[step.name] = project.object(done.kind, done.artifact)
         result.seconds[step.name] = done.seconds
     return result
+
+
+def _use_threads(count: int) -> None:
+    """Sums of floats depend on how many threads add them up, so the recipe sets the number before every stage: a stage
+    computes the same whether its process ran the stages before it or found them done, whatever OMP_NUM_THREADS says.
+    """
+    import torch
+
+    torch.set_num_threads(count)
 
 
 def finished(recipe: Recipe, project: Project, progress: Progress) -> Result:
@@ -167,7 +194,7 @@ def keys(recipe: Recipe, project: Project, progress: Progress) -> Iterator[tuple
 def _key(step: Step, inputs: Inputs, recipe: Recipe, base_sha256: str) -> str:
     """The hash of all that decides what a stage makes."""
     return hash_json({
-        "code": CODE_VERSION, "name": step.name, "settings": step.settings.model_dump(mode="json"),
+        "code": CODE_VERSION, "name": step.name, "settings": step.settings.keyed(),
         "inputs": {name: artifact.hash for name, artifact in inputs.artifacts.items()},
         "seed": recipe.seed, "date": recipe.date, "base": base_sha256, "threads": recipe.threads,
         "character": recipe.character.model_dump(mode="json"),
@@ -279,15 +306,7 @@ def _settings(name: str, table: Mapping[str, Any], kind: type[StageSettings]) ->
     try:
         return kind.model_validate(dict(table))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise InputError(
-                f"stages.{name}.{field}", first.get("input"), "unknown setting; see docs/recipe.md"
-            ) from error
-        value = "missing" if first["type"] == "missing" else first.get("input")
-        message = re.sub(r"^(Value error, |Input )", "", first["msg"])
-        raise InputError(f"stages.{name}.{field}", value, message) from error
+        raise InputError.of(error, f"stages.{name}") from error
 
 
 def _stages(references: Iterable[str]) -> Iterator[str]:

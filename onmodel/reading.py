@@ -5,9 +5,11 @@ own (curate/ingest.py, models/weights.py).
 """
 
 import json
+import math
 import os
 import stat
 import tomllib
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ from onmodel.errors import InputError
 LARGEST_TEXT = 16 * 2**20  # bytes
 MOST_VALUES = 2_000_000  # of a parsed file; YAML can name one list a million times in a few bytes
 DEEPEST = 64
+# Limits of one value that a person writes into a recipe or a model sheet.
+LARGEST_WHOLE = 10**15  # JSON keeps whole numbers up to 2^53, also the sum of two of these
+LONGEST_TEXT = 20_000  # characters
+LONGEST_LIST = 10_000
+DEEPEST_SETTING = 16
 
 
 def read_bytes(path: Path, field: str, most: int = LARGEST_TEXT, follow: bool = True) -> bytes:
@@ -98,3 +105,43 @@ def _check_size(value: Any, path: Path, field: str) -> None:
         if not level:
             return
     raise InputError(field, path, f"is nested deeper than {DEEPEST} levels; write it flatter")
+
+
+def check_values(field: str, value: Any, depth: int = 0) -> None:
+    """Raise InputError for a value that no setting can mean, at any depth of tables and lists.
+
+    Refused are numbers that are not finite or too large for JSON, dates, control characters but for tabs and line
+    ends, and texts, lists and tables of absurd size.
+    """
+    if fault := _fault(value, depth):
+        raise InputError(field, value, fault)
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            check_values(field, key, DEEPEST_SETTING)
+            check_values(f"{field}.{key}", inner, depth + 1)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            check_values(field, inner, depth + 1)
+
+
+def _fault(value: Any, depth: int) -> str | None:
+    match value:
+        case None | bool() | Path():
+            return None
+        case int():
+            return f"write a whole number up to {LARGEST_WHOLE}" if abs(value) > LARGEST_WHOLE else None
+        case float():
+            return None if math.isfinite(value) else "write a finite number"
+        case str():
+            if len(value) > LONGEST_TEXT:
+                return f"is longer than {LONGEST_TEXT} characters"
+            hidden = any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r" for sign in value)
+            return "leave out control characters" if hidden else None
+        case list() | tuple() | dict():
+            if len(value) > LONGEST_LIST:
+                return f"has {len(value)} entries; at most {LONGEST_LIST}"
+            return (
+                f"is nested deeper than {DEEPEST_SETTING} levels; write it flatter" if depth > DEEPEST_SETTING else None
+            )
+        case _:
+            return 'cannot be set; write a date in quotes, e.g. "2026-11-22"'

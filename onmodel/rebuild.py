@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from onmodel import pipeline
-from onmodel.character import Character
+from onmodel.character import parse_character
 from onmodel.errors import InputError
 from onmodel.hashing import read_json
 from onmodel.ledger.environment import code, environment
@@ -24,6 +24,7 @@ from onmodel.recipe import Recipe
 from onmodel.records import Artifact
 from onmodel.release.folder import LINEAGE, Statement
 from onmodel.release.provenance import Provenance
+from onmodel.stages import VERBS
 from onmodel.stages.base import StageSettings
 
 # Facts that hold the hash of a whole file. A file's header holds its history, so they change with the code and the
@@ -50,16 +51,14 @@ def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | 
     Raises InputError when the release holds no recipe, or nothing of it can be run here.
     """
     own = _own_nodes(release.lineage)
+    _check_shape(release.name, own)
     stages: dict[str, str] = {}
     for id in ordered(own):
         if _verb(own[id]):
             stages.setdefault(_stage_name(own[id]), id)  # a search comes before the merge that it made
     recipe, left_out = _recipe(release, own, stages, maker)
     found = Rebuilt(left_out=left_out, ground=_ground(own))
-    (base,), here = (
-        {node["sha256"] for node in own.values() if node["type"] == "base"},
-        pipeline.base_of(recipe, progress)[1],
-    )
+    base, here = _single(release.name, own, "base")["sha256"], pipeline.base_of(recipe, progress)[1]
     if here != base:
         found.differs = ("base", f"{recipe.base_name} is {here[:12]}, was {base[:12]}")
         return found
@@ -91,6 +90,30 @@ def _own_nodes(lineage: Lineage) -> Lineage:
     return found
 
 
+def _check_shape(name: str, own: Lineage) -> None:
+    """Raise InputError for nodes that onmodel would not write: hashes that match say nothing of what is hashed."""
+    for node in own.values():
+        settings = node.get("settings", {"do": "train"})
+        if not isinstance(settings, dict) or settings.get("do") not in tuple(VERBS):
+            fault = "the settings of a stage"
+        elif node["type"] == "recipe" and not {"seed", "date", "threads"} <= node.keys():
+            fault = "the head of a recipe"
+        elif node["type"] in ("base", "model") and not isinstance(node.get("sha256"), str):
+            fault = f"a {node['type']}"
+        elif not isinstance(node.get("packages", {}), dict):
+            fault = "an environment"
+        else:
+            continue
+        raise InputError("release", name, f"its history holds {fault} that onmodel does not write")
+
+
+def _single(name: str, own: Lineage, type: str) -> Node:
+    found = [node for node in own.values() if node["type"] == type]
+    if len(found) != 1:
+        raise InputError("release", name, f"its history names {len(found)} times a {type}; one can be run again")
+    return found[0]
+
+
 def _verb(node: Node) -> str | None:
     """The stage's verb that made a node; None for what is no stage's own node."""
     if node["type"] == "model":
@@ -107,15 +130,14 @@ def _recipe(
 ) -> tuple[Recipe, dict[str, str]]:
     """The recipe as far as it can be run here, and why the other stages can not."""
     heads = [node for node in own.values() if node["type"] == "recipe"]
-    if len({(node["seed"], node["date"], node["threads"]) for node in heads}) != 1:
+    if len({str((node["seed"], node["date"], node["threads"])) for node in heads}) != 1:
         raise InputError(
             "release", release.name, f"its history holds {len(heads) or 'no'} recipes; one can be run again"
         )
-    (sheet,) = [node for node in own.values() if node["type"] == "character"]
-    (base,) = [node for node in own.values() if node["type"] == "base"]
+    sheet, base = _single(release.name, own, "character"), _single(release.name, own, "base")
     tables: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
-    bases: list[Any] = ["toon"] if base["name"] == "toon" else []
+    bases: list[Any] = ["toon"] if base.get("name") == "toon" else []
     for name, id in stages.items():
         settings, missing, found_base = _settings(name, own[id], maker)
         bases += [found_base] if found_base not in (None, "toon") else []
@@ -128,12 +150,12 @@ def _recipe(
             tables[name] = settings.model_dump(round_trip=True)
     if not bases:
         raise InputError(
-            "base", base["name"], "does not ship with onmodel; name the project that has it with --project"
+            "base", base.get("name"), "does not ship with onmodel; name the project that has it with --project"
         )
     if not tables:
         raise InputError("release", release.name, f"nothing of it can be run here: {next(iter(left_out.values()))}")
     head = heads[0]
-    character = Character.model_validate(sheet["sheet"])
+    character = parse_character(sheet.get("sheet"), release.name)
     return Recipe(release.name, character, bases[0], head["seed"], head["date"], head["threads"], tables, ""), left_out
 
 

@@ -9,9 +9,10 @@ This file checks the frame; each stage checks its own settings (onmodel/stages).
 """
 
 import difflib
-import tomllib
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from onmodel.character import Character, load_character
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import FILES
 from onmodel.evaluate.observers.source import SCHEME
+from onmodel.models.load import parse_base
+from onmodel.paths import check_distinct, check_name, inside
+from onmodel.reading import LARGEST_WHOLE, check_values, read_text, read_toml
 from onmodel.stages import VERBS
 
 BASE_NAMES = frozenset({"toon", "anima"})
@@ -27,11 +31,17 @@ PATHS = frozenset({
     "train_data_dir", "reg_data_dir",
 })  # fmt: skip
 HEAD = {"name", "character", "base", "seed", "date", "threads"}
+MOST_STAGES = 1_000
+MOST_THREADS = 1_024
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe whose frame is right. `stages`: name → table with `do`; defaults and the base's values are in."""
+    """A recipe whose frame is right. `stages`: name → table with `do`; defaults and the base's values are in.
+
+    Raises InputError where it is not, wherever it comes from: a file, or the history of a release of others. Names of
+    stages become names of files; "@" parts a stage from an epoch in references.
+    """
 
     name: str
     character: Character
@@ -41,6 +51,23 @@ class Recipe:
     threads: int
     stages: dict[str, dict[str, Any]]
     text: str
+
+    def __post_init__(self) -> None:
+        check_name(_text("recipe.name", self.name), "recipe.name")
+        _check_date(self.date)
+        _whole("recipe.seed", self.seed, 0, LARGEST_WHOLE)
+        _whole("recipe.threads", self.threads, 1, MOST_THREADS)
+        check_values("recipe.base", self.base)
+        parse_base(self.base)
+        if not 1 <= len(self.stages) <= MOST_STAGES:
+            remedy = f"a recipe has 1 to {MOST_STAGES} [stages.<name>] tables with do = …"
+            raise InputError("stages", len(self.stages) or "none", remedy)
+        for name, table in self.stages.items():
+            check_name(name, "stages")
+            if "@" in name:
+                raise InputError("stages", name, 'leave out "@"; in references an epoch follows it')
+            check_values(f"stages.{name}", table)
+        check_distinct(self.stages, "stages")
 
     @property
     def base_name(self) -> str:
@@ -55,36 +82,29 @@ def name_of_base(base: str | Mapping[str, Any]) -> str:
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe. Paths in it are relative to its own folder. Raises InputError naming field, value and remedy."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
-    except OSError as error:
-        raise InputError("recipe", path, "no such file; name a recipe such as recipes/demo.toml") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError("recipe", path, f"not valid TOML: {error}") from error
+    table = read_toml(path, "recipe")
     refuse_unknown("", table, {"recipe", "defaults", "stages"})
-    head, stages = table.get("recipe", {}), table.get("stages", {})
+    head, defaults, stages = (_table(name, table.get(name, {})) for name in ("recipe", "defaults", "stages"))
     refuse_unknown("recipe.", head, HEAD)
-    for key in ("name", "character", "date"):
-        if not isinstance(head.get(key), str):
-            raise InputError(f"recipe.{key}", head.get(key), "write a text here" + DATE_HINT * (key == "date"))
-    if not stages:
-        raise InputError("stages", "none", "a recipe needs at least one [stages.<name>] table with do = …")
+    refuse_unknown("defaults.", defaults, VERBS)
+    for verb, values in defaults.items():
+        _table(f"defaults.{verb}", values)
     base = head.get("base", "toon")
-    if isinstance(base, Mapping):
-        base = _resolved(dict(base), path.parent)
+    if isinstance(base, dict):
+        base = _resolved(base, path.parent)
+    parse_base(base)
     return Recipe(
-        name=head["name"],
-        character=load_character(_character_path(head["character"], path.parent)),
+        name=_text("recipe.name", head.get("name")),
+        character=load_character(_character_path(_text("recipe.character", head.get("character")), path.parent)),
         base=base,
-        seed=_whole("recipe.seed", head.get("seed", 0)),
-        date=head["date"],
-        threads=_whole("recipe.threads", head.get("threads", 2)),
+        seed=head.get("seed", 0),
+        date=_text("recipe.date", head.get("date"), DATE_HINT),
+        threads=head.get("threads", 2),
         stages={
-            name: _resolved(_stage(name, stage, table.get("defaults", {}), name_of_base(base)), path.parent)
+            name: _resolved(_stage(name, stage, defaults, name_of_base(base)), path.parent)
             for name, stage in stages.items()
         },
-        text=text,
+        text=read_text(path, "recipe"),
     )
 
 
@@ -104,13 +124,12 @@ def refuse_unknown(prefix: str, table: Mapping[str, Any], known: Iterable[str]) 
 
 
 def _stage(name: str, table: Any, defaults: Mapping[str, Any], base: str) -> dict[str, Any]:
-    if not isinstance(table, dict) or table.get("do") not in VERBS:
-        value = table.get("do") if isinstance(table, dict) else table
-        near = difflib.get_close_matches(str(value), VERBS, n=1)
+    verb = _table(f"stages.{name}", table).get("do")
+    if not isinstance(verb, str) or verb not in VERBS:
+        near = difflib.get_close_matches(str(verb), VERBS, n=1)
         remedy = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(VERBS)}"
-        raise InputError(f"stages.{name}.do", value, remedy)
-    refuse_unknown("defaults.", defaults, VERBS)
-    merged = {**defaults.get(table["do"], {}), **table}
+        raise InputError(f"stages.{name}.do", verb, remedy)
+    merged = {**defaults.get(verb, {}), **table}
     return {key: _for_base(f"stages.{name}.{key}", value, base) for key, value in merged.items()}
 
 
@@ -130,17 +149,54 @@ def _resolved(value: Any, folder: Path, key: str = "") -> Any:
     if isinstance(value, list):
         return [_resolved(inner, folder, key) for inner in value]
     is_path = key in PATHS and isinstance(value, str) and not value.startswith(SCHEME)
-    return str(folder / value) if is_path else value
+    return str(_path(key, value, folder)) if is_path else value
+
+
+def _path(field: str, value: str, folder: Path) -> Path:
+    """A path beside the recipe. What is not there is the plan's to say, which is made without it.
+
+    Raises InputError for what is there and is neither a file nor a folder, or cannot be looked at.
+    """
+    path = folder / value
+    try:
+        mode = path.stat().st_mode if value.strip() else 0
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(field, path, f"cannot be read ({reason}); check the path and its permissions") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(field, value or "empty", "is neither a file nor a folder; correct the path")
+    return path
 
 
 def _character_path(value: str, folder: Path) -> Path:
     """`toon:backgwa` is the shipped stand-in; anything else is a path beside the recipe."""
     if value.startswith("toon:"):
-        return Path(__file__).parent / "toon" / "characters" / f"{value.removeprefix('toon:')}.toml"
+        shipped = Path(__file__).parent / "toon" / "characters"
+        return inside(shipped, f"{value.removeprefix('toon:')}.toml", "recipe.character")
     return folder / value
 
 
-def _whole(field: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InputError(field, value, "write a whole number, 0 or more")
+def _table(field: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(field, value, f"write a table, e.g. [{field}]")
     return value
+
+
+def _text(field: str, value: Any, hint: str = "") -> str:
+    if not isinstance(value, str):
+        raise InputError(field, value, "write a text here" + hint)
+    return value
+
+
+def _check_date(value: Any) -> None:
+    try:
+        datetime.fromisoformat(_text("recipe.date", value, DATE_HINT))
+    except ValueError as error:
+        raise InputError("recipe.date", value, "write a date" + DATE_HINT) from error
+
+
+def _whole(field: str, value: Any, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InputError(field, value, f"write a whole number from {least} to {most}")

@@ -10,6 +10,7 @@ from typing import Any
 from onmodel.errors import InputError
 from onmodel.hashing import naming, write_atomic
 from onmodel.ledger.store import Ledger
+from onmodel.paths import inside
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
 
@@ -48,7 +49,7 @@ def journal(
     """The journal of the training stage `name`: `folder/name.jsonl`, and what a tracker writes, in `folder` too if it
     asks for one. A tracker is one of accelerate's, and is told the settings.
     """
-    path = folder / f"{name}.jsonl"
+    path = inside(folder, f"{name}.jsonl", "stages")
     if tracker is None:
         yield Journal(ledger, key, path, None)
         return

@@ -28,6 +28,7 @@ def command(
     from onmodel.cli.plan import print_plan
     from onmodel.hashing import read_json, write_json
     from onmodel.influence import effects, leave_out
+    from onmodel.paths import inside
     from onmodel.progress import Progress
     from onmodel.project import Project
     from onmodel.recipe import load_recipe
@@ -51,7 +52,7 @@ def command(
         axes = axes_of(evaluation)
         found = effects(evaluation, [axis.record for axis in axes], leaving)
         told = as_dict(found, evaluation, leaving)
-        page = place.folder / "report" / f"influence-{leaving.full[0]}.html"
+        page = inside(place.folder / "report", f"influence-{leaving.full[0]}.html", "stage")
         with place.results():
             write_json(page.with_suffix(".json"), told)
             write_page(found, axes, leaving, evaluation, page)

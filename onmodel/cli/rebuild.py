@@ -21,6 +21,7 @@ def command(
 ) -> None:
     """Run a release's recipe again in a fresh folder and name the first stage that differs (exit code 1)."""
     from onmodel.errors import InputError, VerifyError
+    from onmodel.paths import check_name, inside
     from onmodel.progress import Progress
     from onmodel.project import Project
     from onmodel.rebuild import rebuild
@@ -29,7 +30,7 @@ def command(
     if project and not (project / "onmodel.db").is_file():
         raise InputError("project", project, "is no project folder; it has no onmodel.db")
     provenance = read_provenance(release)
-    fresh = into or Path(f"rebuild-{provenance.name}")
+    fresh = into or inside(Path(), check_name(f"rebuild-{provenance.name}", "release", 255), "release")
     if project and fresh.resolve() == project.resolve():
         raise InputError("into", fresh, "is the project that made the release; name a fresh folder")
     maker = Project(project) if project else None

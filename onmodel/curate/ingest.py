@@ -20,8 +20,9 @@ from onmodel.dataset.formats import SUFFIXES, format_of, jxl_header, readable, u
 from onmodel.dataset.manifest import Refusal
 from onmodel.dataset.pixels import WHITE, as_shown, profile_of
 from onmodel.errors import InputError
-from onmodel.hashing import hash_json, sha256_bytes, sha256_file
+from onmodel.hashing import hash_json, sha256_bytes
 from onmodel.policy import check_text
+from onmodel.reading import read_bytes
 
 MIN_SIDE = 16
 MAX_PIXELS = 64_000_000
@@ -265,8 +266,8 @@ def folder_hash(folder: Path) -> str:
     seen = {}
     for path in folder.glob("*"):
         try:
-            seen[_name(path)] = sha256_file(path) if path.is_file() else None
-        except OSError:
+            seen[_name(path)] = sha256_bytes(read_bytes(path, "folder", MAX_BYTES)) if path.is_file() else None
+        except (OSError, InputError):
             seen[_name(path)] = None  # it will be refused when it is read
     return hash_json(seen)
 

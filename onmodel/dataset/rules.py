@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from onmodel.dataset.captions import CaptionRules, Form
 
 STEP = 16  # pixels; sides of buckets are multiples of it
+LONGEST_SIDE = 8_192  # pixels
+MOST_REPEATS = 100_000
+MOST_WEIGHT = 1e6
 
 
 class Showing(BaseModel):
@@ -28,11 +31,11 @@ class Showing(BaseModel):
     resolution: int | tuple[int, ...] = 1024
     enlarge: bool = False
     buckets: bool = True
-    bucket_step: int | None = Field(default=None, ge=STEP, multiple_of=STEP)
+    bucket_step: int | None = Field(default=None, ge=STEP, le=LONGEST_SIDE, multiple_of=STEP)
     bucket_sides: tuple[int, int] | None = None
     caption: Form = "tags"
     shuffle_tags: bool = True
-    keep_tokens: int = Field(default=2, ge=0)
+    keep_tokens: int = Field(default=2, ge=0, le=10_000)
     tag_dropout: float = Field(default=0.0, ge=0, lt=1)
     caption_dropout: float = Field(default=0.0, ge=0, le=1)
     caption_dropout_every: int = Field(default=0, ge=0)
@@ -42,14 +45,15 @@ class Showing(BaseModel):
     @classmethod
     def _of_some_size(cls, resolution: int | tuple[int, ...]) -> int | tuple[int, ...]:
         sides = resolution if isinstance(resolution, tuple) else (resolution,)
-        if not sides or min(sides) < 2 * STEP or len(set(sides)) < len(sides):
-            raise ValueError(f"resolutions are different numbers of pixels from {2 * STEP} on, e.g. [768, 1024]")
+        if not sides or min(sides) < 2 * STEP or max(sides) > LONGEST_SIDE or len(set(sides)) < len(sides):
+            limits = f"from {2 * STEP} to {LONGEST_SIDE}"
+            raise ValueError(f"resolutions are different numbers of pixels {limits}, e.g. [768, 1024]")
         return resolution
 
     @field_validator("bucket_sides")
     @classmethod
     def _short_and_long(cls, sides: tuple[int, int] | None) -> tuple[int, int] | None:
-        if sides is not None and not STEP <= sides[0] <= sides[1]:
+        if sides is not None and not STEP <= sides[0] <= sides[1] <= LONGEST_SIDE:
             raise ValueError(f"write the shortest and the longest side in pixels, e.g. [{STEP * 32}, {STEP * 96}]")
         return sides
 
@@ -73,8 +77,8 @@ class SubsetShowing(Showing):
     `regularisation` subset show what must not change; their loss counts the run's `prior_weight` besides.
     """
 
-    repeats: int = Field(default=1, ge=1)
-    loss_weight: float = Field(default=1.0, ge=0)
+    repeats: int = Field(default=1, ge=1, le=MOST_REPEATS)
+    loss_weight: float = Field(default=1.0, ge=0, le=MOST_WEIGHT)
     regularisation: bool = False
 
     @model_serializer(mode="wrap")

@@ -60,7 +60,7 @@ def parse_base(base: Base) -> BaseSettings:
     """A recipe's `base` as settings: "toon", or a table. Raises InputError for what is wrong in it."""
     if isinstance(base, BaseSettings):
         return base
-    if isinstance(base, str):
+    if not isinstance(base, Mapping):
         if base != "toon":
             raise InputError("base", base, 'write "toon", or a table such as { family = "anima", folder = "…" }')
         return _TOON
@@ -235,7 +235,8 @@ def _place(settings: BaseSettings, role: str, root: Path | None, field: str) -> 
         place = Place(field, root / role, single=False)
     else:
         return InputError(f"base.{name}", "missing", _TOKENIZERS if name == "tokenizers" else _NAME_IT)
-    return place if place.path.exists() else InputError(place.field, place.path, "no such file or folder")
+    there = place.path.is_file() or place.path.is_dir()  # a pipe or a device is neither
+    return place if there else InputError(place.field, place.path, "no such file or folder")
 
 
 def _count_blocks(keys: Iterable[str]) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onmodel.errors import InputError
+from onmodel.reading import read_text
 
 # What licences ask for → how LICENSE.md says it.
 DEMANDS = {
@@ -191,10 +192,7 @@ def licence_text(base: Base, file: Path | None) -> str:
     if file is None:
         remedy = f"{licence.title} goes with every copy: save {licence.link} and name the file"
         raise InputError("license_file", "missing", remedy)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("license_file", file, f"cannot be read as text ({error}); save {licence.link}") from error
+    text = read_text(file, "license_file")
     found = licence_in(text)
     if found is None or found.marks != licence.marks:
         what = f"holds {found.title}" if found else "is no licence that is known here"

@@ -18,6 +18,7 @@ from onmodel.character import Character, Outfit
 from onmodel.dataset.pixels import open_picture
 from onmodel.hashing import sha256_file, write_atomic
 from onmodel.models.weights import payload_sha256
+from onmodel.paths import inside
 from onmodel.policy import check_text
 from onmodel.records import Model
 from onmodel.release.licences import Base
@@ -132,7 +133,7 @@ def write_samples(folder: Path, shown: Sequence[Sample], pictures: Sequence[Path
         short = payload_sha256[:12]
         text = parameters(base_sha256, request, sampling).replace(f'"{short}: {short}"', f'"{name}: {short}"')
         data = png_bytes(open_picture(picture), text)
-        write_atomic(folder / sample.file, data)
+        write_atomic(inside(folder, sample.file, "outfits.id"), data)
         if i == 0:
             write_atomic(folder / f"{name}.preview.png", data)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from onmodel.hashing import write_atomic, write_json
+from onmodel.paths import inside
 from onmodel.report import evaluation_page, plots, tuning_page
 from onmodel.report.board import board, missing, table_of
 from onmodel.report.grid import build_grid, hero
@@ -32,14 +33,14 @@ def build_report(source: ReportSource, folder: Path) -> None:
     templates.globals["strip"] = plots.strip
 
     def write(template: str, page: Mapping[str, Any], file: str) -> None:
-        write_atomic(folder / file, templates.get_template(template).render(page=page).encode())
+        write_atomic(inside(folder, file, "stages"), templates.get_template(template).render(page=page).encode())
 
     thumbnails = Thumbnails(source.folders)
     for name in source.evaluations:
         _write_evaluation(source, name, thumbnails, folder, write)
     for name in _tunings(source):
         write("tuning.html.j2", tuning_page.page_of(source, name), tuning_page.file_of(name))
-        write_looks(source.selections[name], folder / tuning_page.csv_of(name))
+        write_looks(source.selections[name], inside(folder, tuning_page.csv_of(name), "stages"))
     write("report.html.j2", page_of(source, thumbnails), "index.html")
 
 
@@ -48,10 +49,10 @@ def _write_evaluation(source: ReportSource, name: str, thumbnails: Thumbnails, f
     evaluation, about = source.evaluations[name], source.about(name)
     assert about.shown is not None
     found = differences(evaluation, about.shown)
-    files = evaluation_page.files(name)
-    write_scores(evaluation, folder / files["scores"])
-    write_prompts(evaluation, folder / files["prompts"])
-    write_differences(found, evaluation, folder / files["differences"])
+    files = {what: inside(folder, file, "stages") for what, file in evaluation_page.files(name).items()}
+    write_scores(evaluation, files["scores"])
+    write_prompts(evaluation, files["prompts"])
+    write_differences(found, evaluation, files["differences"])
     page = evaluation_page.page_of(about, thumbnails, found) | {"published": name == source.confirm}
     write("evaluation.html.j2", page, evaluation_page.file_of(name))
 

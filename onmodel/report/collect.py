@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from onmodel.hashing import read_json, read_json_lines
+from onmodel.paths import inside
 from onmodel.pipeline import Result
 from onmodel.project import Project
 from onmodel.recipe import Recipe
@@ -32,8 +33,9 @@ def publish(recipe: Recipe, project: Project, result: Result) -> dict[str, Path]
     for name, artifact in result.artifacts.items():
         if artifact.kind == "release":
             file_name = recipe.stages[name]["file_name"]
-            folders[name] = project.folder / "release" / file_name
-            project.publish(Artifact(artifact.kind, artifact.hash, artifact.path / file_name), folders[name])
+            folders[name] = inside(project.folder / "release", file_name, "file_name")
+            source = inside(artifact.path, file_name, "file_name")
+            project.publish(Artifact(artifact.kind, artifact.hash, source), folders[name])
     return folders
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from onmodel.character import Character
 from onmodel.errors import InputError, StateError
-from onmodel.hashing import read_json, sha256_file, write_json
+from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
 from onmodel.ledger.environment import code, environment
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.processes import ALONE, Processes
@@ -29,6 +29,16 @@ class StageSettings(BaseModel):
     def needs(self) -> list[str]:
         """References to other stages that this one reads, e.g. `["release_2@*", "five"]`."""
         return []
+
+    def contents(self) -> dict[str, Any]:
+        """Setting → hash of what the stage reads from the files that it names. A stage that reads a part of a folder
+        says which; without that it is the whole file or folder."""
+        return {name: content_of(value) for name, value in self if isinstance(value, Path)}
+
+    def keyed(self) -> dict[str, Any]:
+        """The settings as the stage's key takes them: contents in place of paths. So files that are replaced make
+        another stage, and files that are moved do not."""
+        return self.model_dump(mode="json", round_trip=True) | self.contents()
 
     def told(self) -> dict[str, Any]:
         """The settings as a history tells them, complete but for the folders of the machine: a path is its last part.
@@ -152,6 +162,13 @@ class Context:
         folder = self.scratch / "out"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def content_of(path: Path) -> str | None:
+    """Hash of a file's or folder's content; None while there is none."""
+    if path.is_dir():
+        return tree_hash(path)
+    return sha256_file(path) if path.is_file() else None
 
 
 def _without_folders(value: Any) -> Any:

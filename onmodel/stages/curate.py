@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, computed_field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from onmodel.curate.duplicates import Thumb, find_links, group_links
 from onmodel.curate.foreign import READERS, Foreign, ForeignSubset
@@ -28,6 +28,7 @@ from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
 from onmodel.hashing import read_json, sha256_file, write_atomic
 from onmodel.ledger.lineage import Lineage, add, ancestors
+from onmodel.paths import check_distinct, check_name, inside
 from onmodel.randomness import generator
 from onmodel.records import Artifact, Item
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings
@@ -69,16 +70,19 @@ class Source(StageSettings, Reading):
             raise ValueError(f"did you mean {near[0]!r}?" if near else f"toon sets are {', '.join(STANDIN_SETS)}")
         return self
 
-    @computed_field  # type: ignore[prop-decorator]
-    @cached_property
-    def content(self) -> str | None:
-        """Hash of the files of the folder, of its masks and of what is known of them, so that other pictures in it make
-        another stage."""
-        if self.folder is None:
-            return None
-        hashes = [folder_hash(folder) for folder in (self.folder, self.masks) if folder is not None]
-        known = known_at(self.folder)
-        return "+".join([*hashes, sha256_file(known)] if known else hashes)
+    def contents(self) -> dict[str, Any]:
+        """The files of the folder and of its masks, and what is known of them."""
+        known = known_at(self.folder) if self.folder else None
+        return {
+            "folder": self.pictures,
+            "masks": folder_hash(self.masks) if self.masks else None,
+            "known": sha256_file(known) if known else None,
+        }
+
+    @property
+    def pictures(self) -> str | None:
+        """Hash of the folder's files."""
+        return folder_hash(self.folder) if self.folder else None
 
 
 class Settings(StageSettings):
@@ -101,7 +105,9 @@ class Settings(StageSettings):
     @field_validator("subsets")
     @classmethod
     def _not_empty(cls, subsets: dict[str, list[Source]]) -> dict[str, list[Source]]:
+        check_distinct(subsets, "subsets")
         for name, sources in subsets.items():
+            check_name(name, "subsets")
             if not sources:
                 raise ValueError(f'{name} has no source; give it one, e.g. {{ folder = "pictures" }}')
         return subsets
@@ -140,11 +146,19 @@ class Settings(StageSettings):
         }
         return imported | self.subsets
 
-    @computed_field  # type: ignore[prop-decorator]
-    @cached_property
-    def says(self) -> dict[str, Any]:
-        """What other trainers' files say, and the pictures that they name: a change in either makes another stage."""
-        return {name: [self.sources[name], subset.shown, subset.heldout] for name, subset in self.imported.items()}
+    def contents(self) -> dict[str, Any]:
+        """The pictures of every source; for another trainer's file what it says, and the pictures that it names."""
+        said: dict[str, Any] = {
+            setting: {
+                "even": foreign.even_regularisation,
+                "subsets": [
+                    [one.name, self.sources[one.name][0].keyed(), one.shown.model_dump(mode="json"), one.heldout]
+                    for one in foreign.subsets
+                ],
+            }
+            for setting, foreign in self.foreign.items()
+        }
+        return said | {"subsets": {name: [row.keyed() for row in rows] for name, rows in self.subsets.items()}}
 
     def shown(self, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
         """Subset → what is said of how it is shown, for subsets of so many pictures.
@@ -185,7 +199,8 @@ class Settings(StageSettings):
 
     def needs(self) -> list[str]:
         sources = [source for rows in self.subsets.values() for source in rows]
-        return list(dict.fromkeys(name for source in sources if (name := source.stage or source.dataset)))
+        named = (source.dataset if source.stage is None else source.stage for source in sources)
+        return list(dict.fromkeys(name for name in named if name is not None))
 
     def purpose(self, subset: str) -> str:
         """What a subset is for: as said in the recipe, else what its toon set says of itself."""
@@ -290,7 +305,7 @@ def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused:
     Two sources that draw on the same place shuffle it alike, so with `taken` they share it out.
     """
     if source.toon:
-        folder = context.scratch / "toon" / name
+        folder = inside(context.scratch / "toon", name, "subsets")
         shutil.rmtree(folder, ignore_errors=True)
         write_set(source.toon, folder, count=source.count)
         return scan_folder(folder, "toon")[0]
@@ -312,7 +327,8 @@ def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused:
         found = [_again(item, folder) for item in rows]
     if source.count is None:
         return found
-    place = str(source.folder or source.stage or f"{source.dataset}/{source.subset}")
+    # The folder's content, not its path: the same recipe chooses the same pictures wherever it lies.
+    place = str(source.pictures or source.stage or f"{source.dataset}/{source.subset}")
     return [found[i] for i in generator(context.seed, "choose pictures", place).permutation(len(found))]
 
 

@@ -23,7 +23,7 @@ from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, Prompt, SuiteName, suite, vocabulary_of
 from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
-from onmodel.stages.sample import Generating
+from onmodel.stages.sample import MOST_SEEDS, Generating
 
 
 class Settings(Generating):
@@ -40,7 +40,7 @@ class Settings(Generating):
     do: Literal["evaluate"]
     models: list[str] = Field(min_length=1)
     suite: SuiteName = "choose"
-    seeds: int = Field(default=2, ge=1)
+    seeds: int = Field(default=2, ge=1, le=MOST_SEEDS)
     triggers: dict[str, str] = Field(default_factory=dict)
     training: tuple[str, ...] = ()
     floors: bool = False

@@ -5,21 +5,17 @@ history as claims of others, under a node that names the file by its hash; nothi
 """
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import computed_field
-
 from onmodel.errors import InputError
-from onmodel.hashing import sha256_file, tree_hash
 from onmodel.ledger.lineage import root
 from onmodel.models import header
 from onmodel.models.load import is_checkpoint
 from onmodel.models.lora import read_lora, write_lora
 from onmodel.policy import check_text
 from onmodel.records import Artifact
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
+from onmodel.stages.base import Context, Inputs, Plan, StageSettings, content_of, write_models
 
 FILE = "imported.safetensors"
 NOT_THERE = "no such file; name a LoRA file or a PEFT folder, relative to the recipe"
@@ -31,18 +27,11 @@ class Settings(StageSettings):
     do: Literal["import"]
     file: Path
 
-    @computed_field  # type: ignore[prop-decorator]
-    @cached_property
-    def content(self) -> str | None:
-        """Hash of the file or folder, so that another under its name makes another stage; None while there is none."""
-        if self.file.is_dir():
-            return tree_hash(self.file)
-        return sha256_file(self.file) if self.file.is_file() else None
-
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """One model; seconds of work. A file that is not there is told with the plan."""
-    missing = () if settings.file.exists() else (InputError("file", settings.file, NOT_THERE),)
+    there = settings.file.is_file() or settings.file.is_dir()  # a pipe or a device is neither
+    missing = () if there else (InputError("file", settings.file, NOT_THERE),)
     return Plan(models=1, missing=missing)
 
 
@@ -52,7 +41,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         raise InputError("file", settings.file, "is a whole model; onmodel merge extract makes a LoRA of it")
     spec = context.family().spec
     lora = read_lora(settings.file, spec, dora=True)
-    lineage = header.imported(lora, settings.content or "", context.name)
+    lineage = header.imported(lora, content_of(settings.file) or "", context.name)
     claims = lineage[root(lineage)].get("claims", {})
     check_text(" ".join(claims.values()), f"the header of {settings.file.name}")
     facts = header.Facts(

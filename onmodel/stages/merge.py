@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from onmodel.dataset.rules import MOST_WEIGHT
 from onmodel.errors import InputError
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import Lineage
@@ -18,6 +19,7 @@ from onmodel.merge.methods import METHODS, choose
 from onmodel.models import header
 from onmodel.records import Artifact, Model
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file, write_models
+from onmodel.train.options import LARGEST_RANK
 
 FILE = "merged.safetensors"
 MEGABYTE = 1_000_000
@@ -43,10 +45,10 @@ class Settings(StageSettings):
     decay: float | None = None
     density: float | None = None
     blocks: dict[str, float] | None = None
-    rank: Annotated[int, Field(ge=1)] | None = None
+    rank: Annotated[int, Field(ge=1, le=LARGEST_RANK)] | None = None
     energy: Annotated[float, Field(gt=0, le=1)] | None = None
-    megabytes: Annotated[float, Field(gt=0)] | None = None
-    alpha: Literal["from-parent"] | Annotated[float, Field(gt=0)] = "from-parent"
+    megabytes: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    alpha: Literal["from-parent"] | Annotated[float, Field(gt=0, le=MOST_WEIGHT)] = "from-parent"
 
     @model_validator(mode="after")
     def _make_sense(self) -> "Settings":

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from onmodel.character import Character
 from onmodel.errors import InputError
@@ -19,6 +19,7 @@ from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.models import header
 from onmodel.models.lora import read_lora
 from onmodel.models.weights import open_weights, payload_sha256, write_weights
+from onmodel.paths import check_name, inside
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
 from onmodel.release.card import Card, card_facts
@@ -39,6 +40,8 @@ from onmodel.release.verify import verify
 from onmodel.sample.pictures import Sampling, render
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
 
+TAKEN = frozenset({"triggers", "lineage"})  # .json files of every release, beside <file_name>.json
+
 
 class Settings(StageSettings):
     """`evaluation` is the stage whose numbers are published: fresh prompts on which nothing was chosen.
@@ -52,13 +55,21 @@ class Settings(StageSettings):
     do: Literal["release"]
     model: str
     evaluation: str
-    title: str = Field(min_length=1)
+    title: str = Field(min_length=1, max_length=500)
     file_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    samples: int = Field(default=6, ge=1)
+    samples: int = Field(default=6, ge=1, le=1_000)
     previous: str | None = None
     license_file: Path | None = None
     thumbnail: bool = False
     train_notes: str = ""
+
+    @field_validator("file_name")
+    @classmethod
+    def _own_file(cls, name: str) -> str:
+        check_name(name, "file_name")
+        if name.casefold() in TAKEN:
+            raise ValueError(f"a release has a file {name}.json of another kind; choose another name")
+        return name
 
     def needs(self) -> list[str]:
         return [self.model, self.evaluation]
@@ -99,7 +110,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     sampling = Sampling(**{key: plan[key] for key in ("steps", "guidance", "shift", "weight", "width", "height")})
 
     shutil.rmtree(context.out)  # a killed attempt may have left files that no longer belong
-    folder = context.out / name
+    folder = inside(context.out, name, "file_name")
     weights, history = _freeze(source, settings, base, context)
     payload = payload_sha256(weights)
     self_test(weights, _diffusers_config(context), context.scratch / "diffusers")

@@ -6,7 +6,7 @@ as surely as her held-out references do, and is spread over layouts and tags; ev
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -19,10 +19,11 @@ from onmodel.evaluate.axes.reproduction import threshold
 from onmodel.evaluate.features import Features, measure
 from onmodel.evaluate.observers import FILES, Observers, load_observers
 from onmodel.evaluate.observers.identity import unit
-from onmodel.evaluate.observers.source import SCHEME, wrong
+from onmodel.evaluate.observers.source import SCHEME, content, wrong
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
 from onmodel.policy import check_text
+from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact
 from onmodel.sample.pictures import Request, Sampling, render
 from onmodel.sample.suites import (
@@ -37,9 +38,11 @@ from onmodel.sample.suites import (
     whom,
 )
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file
+from onmodel.train.options import LARGEST_BATCH, MOST_GUIDANCE, MOST_SAMPLING_STEPS, MOST_SHIFT, Side
 
 Place = Annotated[str, Field(pattern=f"^{SCHEME}")] | Path  # on the hub, or a folder
-Side = Annotated[int, Field(ge=16, multiple_of=16)]
+MOST_SEEDS = 10_000
+MOST_LORA_WEIGHT = 100.0
 
 
 class References(BaseModel):
@@ -59,12 +62,12 @@ class Generating(StageSettings):
     own.
     """
 
-    steps: int = Field(default=16, ge=1)
-    guidance: float = Field(default=3.0, ge=0)
-    shift: float = Field(default=3.0, gt=0)
-    weight: float = 1.0
+    steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS)
+    guidance: float = Field(default=3.0, ge=0, le=MOST_GUIDANCE)
+    shift: float = Field(default=3.0, gt=0, le=MOST_SHIFT)
+    weight: float = Field(default=1.0, ge=-MOST_LORA_WEIGHT, le=MOST_LORA_WEIGHT)
     size: Side | tuple[Side, Side] = 96
-    batch: int = Field(default=8, ge=1)
+    batch: int = Field(default=8, ge=1, le=LARGEST_BATCH)
     references: References | None = None
     tagger: Place | None = None
     identity: Place | None = None
@@ -94,6 +97,14 @@ class Generating(StageSettings):
     def needs(self) -> list[str]:
         return [self.references.stage] if self.references else []
 
+    def contents(self) -> dict[str, Any]:
+        """The files of the observers; None while they are not to be had. On the hub another revision has other files,
+        and the place is told in the results, so it stays."""
+        return {
+            name: [[place if isinstance(place, str) else "", _content(name, str(place))] for place in places]
+            for name, places in self._named().items()
+        }
+
     @property
     def missing(self) -> tuple[InputError, ...]:
         """What is wrong with the observers that were named."""
@@ -111,6 +122,13 @@ class Generating(StageSettings):
         return {name: list(value) if isinstance(value, tuple) else [value] for name, value in places.items() if value}
 
 
+def _content(observer: str, place: str) -> list[str | None] | None:
+    try:
+        return content(observer, place)
+    except InputError:
+        return None
+
+
 class Settings(Generating):
     """`count` pictures; `keep` of them (all, without it). Another `seed` gives other noise.
 
@@ -121,7 +139,7 @@ class Settings(Generating):
     model: str
     prompts: SuiteName | dict[str, list[str]] | None = None
     count: int = Field(ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LARGEST_WHOLE)
     keep: int | None = Field(default=None, ge=1)
 
     def needs(self) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from onmodel.dataset.rules import MOST_WEIGHT
 from onmodel.errors import InputError
 from onmodel.evaluate.assess import Assessor
 from onmodel.evaluate.axes import Result
@@ -31,8 +32,9 @@ from onmodel.sample.suites import SUITES, SuiteName
 from onmodel.stages import merge
 from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
 from onmodel.stages.evaluate import make_assessor, named
-from onmodel.stages.sample import Generating
+from onmodel.stages.sample import MOST_SEEDS, Generating
 from onmodel.stages.select import Bounded, report, say
+from onmodel.train.options import LARGEST_RANK
 
 SEARCHED: SuiteName = "choose"
 FRESH: SuiteName = "check"
@@ -49,10 +51,10 @@ class Settings(Generating, Bounded):
 
     do: Literal["search"]
     models: str | list[str]
-    evaluations: int = Field(32, ge=1)
-    seeds: int = Field(2, ge=1)
-    rank: Annotated[int, Field(ge=1)] | None = None
-    alpha: Literal["from-parent"] | Annotated[float, Field(gt=0)] = "from-parent"
+    evaluations: int = Field(32, ge=1, le=10_000)
+    seeds: int = Field(2, ge=1, le=MOST_SEEDS)
+    rank: Annotated[int, Field(ge=1, le=LARGEST_RANK)] | None = None
+    alpha: Literal["from-parent"] | Annotated[float, Field(gt=0, le=MOST_WEIGHT)] = "from-parent"
 
     @property
     def candidates(self) -> list[str]:

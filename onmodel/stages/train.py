@@ -21,7 +21,7 @@ from onmodel.dataset.latents import View, encode_pictures
 from onmodel.dataset.manifest import exposure_leaf, read_items, read_subsets
 from onmodel.dataset.merkle import merkle_root
 from onmodel.dataset.pixels import WHITE
-from onmodel.dataset.rules import SubsetShowing
+from onmodel.dataset.rules import MOST_WEIGHT, SubsetShowing
 from onmodel.dataset.summary import Shot, say_captions, say_crops, say_exposures
 from onmodel.dataset.texts import encode_captions
 from onmodel.errors import InputError, StateError
@@ -32,6 +32,7 @@ from onmodel.models.family import Family, FamilySpec
 from onmodel.models.lora import read_lora, regauge
 from onmodel.models.weights import payload_sha256
 from onmodel.policy import check_text
+from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact, Item
 from onmodel.sample.pictures import Request, Sampling, parameters, png_bytes
 from onmodel.sample.sampler import Job, generate
@@ -78,9 +79,9 @@ class Settings(StageSettings, Options):
     do: Literal["train"]
     dataset: str
     data: list[Share] | None = Field(None, min_length=1)
-    prior_weight: float = Field(1.0, ge=0)
+    prior_weight: float = Field(1.0, ge=0, le=MOST_WEIGHT)
     start: str | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_WHOLE)
 
     @model_validator(mode="after")
     def _begins(self) -> Self:
@@ -98,7 +99,7 @@ class Settings(StageSettings, Options):
         return data
 
     def needs(self) -> list[str]:
-        return [*self.datasets, *([self.start] if self.start else [])]
+        return [*self.datasets, *([] if self.start is None else [self.start])]
 
     @property
     def datasets(self) -> list[str]:
@@ -129,7 +130,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     optimizer_class(settings)
     shares = settings.shares(before)
     shown = sum(before[share.stage or settings.dataset].counts[share.subset] * share.exposures for share in shares)
-    kept = sum(settings.kept(epoch) for epoch in range(1, settings.epochs + 1))
+    kept = settings.epochs // settings.keep_every + (settings.epochs % settings.keep_every > 0)
     if settings.keep_last or settings.keep_best:
         kept = min(kept, (settings.keep_last or 1) + (settings.keep_best or 0))  # the end always stays
     steps = math.ceil(math.ceil(shown / settings.batch) / settings.gradient_accumulation) * settings.epochs
@@ -138,7 +139,6 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Train, keeping checkpoints. Raises InputError for data or a start that does not fit, StateError when damaged."""
-    torch.set_num_threads(context.threads)
     context = replace(context, seed=context.seed + settings.seed)
     first = context.processes.first
     if first:

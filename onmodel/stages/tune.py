@@ -26,7 +26,7 @@ from onmodel.sample.suites import vocabulary_of, wide_suite
 from onmodel.stages import merge
 from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
 from onmodel.stages.evaluate import make_assessor, named
-from onmodel.stages.sample import Generating
+from onmodel.stages.sample import MOST_LORA_WEIGHT, Generating
 from onmodel.stages.select import Bounded, report, say
 
 
@@ -35,7 +35,9 @@ class Settings(Generating, Bounded):
 
     do: Literal["tune"]
     models: list[str] = Field(min_length=1)
-    weights: list[Annotated[float, Field(gt=0)]] = Field(default=[0.4, 0.6, 0.8, 1.0, 1.2], min_length=1)
+    weights: list[Annotated[float, Field(gt=0, le=MOST_LORA_WEIGHT)]] = Field(
+        default=[0.4, 0.6, 0.8, 1.0, 1.2], min_length=1, max_length=100
+    )
 
     @field_validator("weights")
     @classmethod

@@ -7,10 +7,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from onmodel.dataset.rules import Showing
+from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, Showing
+from onmodel.reading import LARGEST_WHOLE
 
 LOKR_FACTOR = 8
-Side = Annotated[int, Field(ge=16, multiple_of=16)]
+LARGEST_RANK = 8_192  # the widest layers of the field are no wider
+LARGEST_BATCH = 10_000
+MOST_EPOCHS = 1_000_000
+MOST_SAMPLING_STEPS = 1_000
+MOST_GUIDANCE = 1_000.0
+MOST_SHIFT = 1_000.0
+Side = Annotated[int, Field(ge=16, le=LONGEST_SIDE, multiple_of=16)]
 
 
 class Timesteps(BaseModel):
@@ -22,9 +29,9 @@ class Timesteps(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["logit_normal", "uniform"] = "logit_normal"
-    mean: float = 0.0
-    std: float = Field(default=1.0, gt=0)
-    shift: float = Field(default=1.0, gt=0)
+    mean: float = Field(default=0.0, ge=-100, le=100)
+    std: float = Field(default=1.0, gt=0, le=100)
+    shift: float = Field(default=1.0, gt=0, le=MOST_SHIFT)
 
     @model_validator(mode="after")
     def _used(self) -> Self:
@@ -42,7 +49,7 @@ class Ranks(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: str
-    rank: int = Field(ge=1)
+    rank: int = Field(ge=1, le=LARGEST_RANK)
 
 
 class Preview(BaseModel):
@@ -54,13 +61,13 @@ class Preview(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prompts: list[str] = Field(min_length=1)
+    prompts: list[str] = Field(min_length=1, max_length=1_000)
     negative: str = ""
     every: int = Field(1, ge=1)
-    seed: int = Field(0, ge=0)
-    steps: int = Field(16, ge=1)
-    guidance: float = Field(3.0, ge=0)
-    shift: float = Field(3.0, gt=0)
+    seed: int = Field(0, ge=0, le=LARGEST_WHOLE)
+    steps: int = Field(16, ge=1, le=MOST_SAMPLING_STEPS)
+    guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE)
+    shift: float = Field(3.0, gt=0, le=MOST_SHIFT)
     size: Side | tuple[Side, Side] | None = None
 
 
@@ -88,25 +95,25 @@ class Options(Showing):
     twice instead of keeping their activations; "auto" does so when these would not fit the free memory.
     """
 
-    epochs: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
+    epochs: int = Field(ge=1, le=MOST_EPOCHS)
+    learning_rate: float = Field(gt=0, le=1_000)
     network: Literal["lora", "dora", "lokr"] = "lora"
-    rank: int = Field(32, ge=1)
-    alpha: float = Field(32, gt=0)
+    rank: int = Field(32, ge=1, le=LARGEST_RANK)
+    alpha: float = Field(32, gt=0, le=MOST_WEIGHT)
     rslora: bool = False
     targets: str | list[str] = "attention_mlp"
     ranks: list[Ranks] = Field(default_factory=list)
-    lokr_factor: int = Field(LOKR_FACTOR, ge=-1)
-    batch: int = Field(2, ge=1)
-    gradient_accumulation: int = Field(1, ge=1)
+    lokr_factor: int = Field(LOKR_FACTOR, ge=-1, le=LARGEST_RANK)
+    batch: int = Field(2, ge=1, le=LARGEST_BATCH)
+    gradient_accumulation: int = Field(1, ge=1, le=LARGEST_BATCH)
     timesteps: Timesteps = Timesteps()
     loss_weighting: Literal["none", "sigma_sqrt", "cosmap", "min_snr"] = "none"
     optimizer: Literal["adamw", "adamw_8bit", "prodigy", "adafactor", "came"] = "adamw"
     optimizer_args: dict[str, Any] = Field(default_factory=dict)
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, le=1_000)
     warmup: int = Field(0, ge=0)
     schedule: Literal["constant", "linear", "cosine", "cosine_with_restarts"] = "constant"
-    cycles: int = Field(1, ge=1)
+    cycles: int = Field(1, ge=1, le=MOST_EPOCHS)
     grad_clip: float = Field(1.0, ge=0)
     ema: float = Field(0.0, ge=0, lt=1)
     keep_every: int = Field(1, ge=1)

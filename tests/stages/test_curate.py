@@ -199,9 +199,9 @@ def test_plan(tmp_path: Path) -> None:
     assert table.needs() == ["generated", "old"]
     with pytest.raises(InputError, match="subsets of old: y"):
         curate.estimate(table, {**before, "old": Plan(counts={"y": 7})})
-    first = table.model_dump(mode="json")
+    first = table.keyed()
     (tmp_path / "own" / "000.txt").write_text("1boy")
-    again = settings(subsets={"b": [{"folder": tmp_path / "own", "count": 9}]}).model_dump(mode="json")
+    again = settings(subsets={"b": [{"folder": tmp_path / "own", "count": 9}]}).keyed()
     assert again["subsets"]["b"][0] != first["subsets"]["b"][0]
 
 
@@ -271,7 +271,7 @@ def test_whatever_changes_in_it_makes_another_stage(tmp_path: Path) -> None:
     config = kohya(tmp_path)
 
     def written() -> Any:
-        return settings(dataset_config=config).model_dump(mode="json")
+        return settings(dataset_config=config).keyed()
 
     seen = [written()]
     assert written() == seen[0]
@@ -360,9 +360,9 @@ def test_what_a_folders_provenance_tells_is_kept(tmp_path: Path) -> None:
     Image.open(clear).convert("RGBA").save(clear)
     rows["base/000.png"] |= {"sha256": sha256_file(clear), "paper": "#102030"}
     sources = {"base": [{"folder": str(tmp_path / "base")}], "new": [{"folder": str(tmp_path / "new")}]}
-    unknown = settings(subsets=sources).subsets["new"][0].content
+    unknown = settings(subsets=sources).subsets["new"][0].keyed()
     write_json(tmp_path / "provenance.json", {"pictures": rows, "models": {lora: maker}})
-    assert settings(subsets=sources).subsets["new"][0].content != unknown
+    assert settings(subsets=sources).subsets["new"][0].keyed() != unknown
     where = context(tmp_path / "a", lambda: None, "data")
     artifact = curate.run(Inputs({}), settings(subsets=sources), where)
     origins = {item.origin for item in items(artifact, "base")}

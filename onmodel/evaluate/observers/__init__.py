@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
-
-from onmodel.errors import InputError
 
 if TYPE_CHECKING:
     from onmodel.evaluate.observers.classifier import Classifier
@@ -98,48 +95,6 @@ def _load(name: str, folders: Sequence[Path], threads: int) -> Any:
             return Classifier(f"observers.{name}", folders[0], AESTHETIC, threads)
         case _:
             return Embedding(f"observers.{name}", folders[0], threads)
-
-
-class Network:
-    """An ONNX file with one picture input. `shape` and `answer`: those of the input and of the first output, None where
-    a side is left open."""
-
-    def __init__(self, field: str, path: Path, threads: int) -> None:
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise InputError(field, path, "needs onnxruntime: pip install 'onmodel[evaluate]'") from error
-        if not path.is_file():
-            raise InputError(field, path, "no such file")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except (onnxruntime.capi.onnxruntime_pybind11_state.Fail,
-                onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf,
-                onnxruntime.capi.onnxruntime_pybind11_state.InvalidGraph) as error:  # fmt: skip
-            raise InputError(field, path, f"is no ONNX model ({str(error)[:120]})") from error
-        entry, exit = self._session.get_inputs()[0], self._session.get_outputs()[0]
-        self._input, self._output = entry.name, exit.name
-        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self.shape, self.answer = (
-            [side if isinstance(side, int) else None for side in tensor.shape] for tensor in (entry, exit)
-        )
-
-    def side(self, axis: int, field: str, path: Path) -> int:
-        """The input's fixed side in pixels. Raises InputError when the file leaves it open."""
-        side = self.shape[axis] if len(self.shape) == 4 else None
-        if side is None:
-            raise InputError(field, path, f"its input is {self.shape}; the picture's side must be written in the file")
-        return side
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """One float32 batch [n, …] to the first output [n, D]; a file with a fixed batch is fed one row at a time."""
-        if self.shape[0] == 1 and len(batch) > 1:
-            return np.concatenate([self(row[None]) for row in batch])
-        output: Any = self._session.run([self._output], {self._input: batch})[0]
-        return np.asarray(output, dtype=np.float32).reshape(len(batch), -1)
 
 
 def chunks(images: Sequence[Image.Image], size: int = 16) -> Iterator[Sequence[Image.Image]]:

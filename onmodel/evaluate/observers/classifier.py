@@ -5,7 +5,6 @@ leaves S open); output [N, labels], probabilities. What is asked of one is a sin
 labels.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,8 +12,10 @@ import numpy as np
 from PIL import Image
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import Network, chunks
-from onmodel.hashing import hash_json, sha256_file
+from onmodel.evaluate.observers import chunks
+from onmodel.evaluate.observers.onnx import Network, hashes, rows_of
+from onmodel.hashing import hash_json
+from onmodel.reading import read_json_of_others
 
 OPEN_SIDE = 384  # where the file leaves the side open
 CORRUPTION = {"normal": 0.0, "corrupted": 1.0}
@@ -36,20 +37,19 @@ class Classifier:
         path, table = folder / "model.onnx", folder / "meta.json"
         self._field, self._path = field, path
         self._model = Network(field, path, threads)
-        self._side = self._model.shape[2] or OPEN_SIDE
+        self._side = self._model.side(2, OPEN_SIDE)
         try:
-            labels = json.loads(table.read_text(encoding="utf-8"))["labels"]
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            labels = [str(label) for label in read_json_of_others(table, field)["labels"]]
+        except (KeyError, TypeError) as error:
             raise InputError(field, table, 'must be JSON with "labels"') from error
-        if set(labels) != set(values):
-            raise InputError(field, table, f"its labels are {', '.join(map(str, labels))}; needed: {', '.join(values)}")
+        if sorted(labels) != sorted(values):
+            raise InputError(field, table, f"its labels are {', '.join(labels)}; needed: {', '.join(values)}")
         self._values = np.array([values[label] for label in labels], dtype=np.float32)
-        self.sha256 = hash_json([sha256_file(path), sha256_file(table)])
+        self.sha256 = hash_json([*self._model.hashes, *hashes(field, [table])])
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Expected values [N] of RGB pictures of any size. Raises InputError when the file gives no probabilities."""
-        found = np.concatenate([self._model(np.stack([self._prepare(image) for image in chunk]))
-                                for chunk in chunks(images)])  # fmt: skip
+        found = rows_of(self._model, (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)))
         if found.shape[1] != len(self._values) or np.abs(found.sum(1) - 1).max() > 1e-2:
             raise InputError(self._field, self._path, f"must give {len(self._values)} probabilities that add up to 1")
         return np.asarray(found @ self._values)

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import Network, chunks
-from onmodel.hashing import hash_json, sha256_file
+from onmodel.evaluate.observers import chunks
+from onmodel.evaluate.observers.onnx import LONGEST_SIDE, Network
+from onmodel.hashing import hash_json
 
 PARTS = ("person", "head")
 SURE = 0.3  # score from which something counts as seen
@@ -31,19 +32,23 @@ class Detector:
         self._model = Network(FIELD, path, threads)
         facts = self._model.metadata
         try:
-            names = dict(ast.literal_eval(facts["names"]))
-            height, width = ast.literal_eval(facts["imgsz"])
-        except (KeyError, ValueError, TypeError, SyntaxError) as error:
+            names = {int(index): str(name) for index, name in ast.literal_eval(facts["names"]).items()}
+            height, width = (int(side) for side in ast.literal_eval(facts["imgsz"]))
+            if not (1 <= width <= LONGEST_SIDE and 1 <= height <= LONGEST_SIDE):
+                raise ValueError(f"a picture of {width} × {height}")
+            if sorted(names) != list(range(len(names))):
+                raise ValueError("classes are not numbered from 0")
+        except (KeyError, ValueError, TypeError, SyntaxError, AttributeError, MemoryError, RecursionError) as error:
             raise InputError(FIELD, path, "its metadata has no names and imgsz; export it as YOLO does") from error
-        self._size = (int(width), int(height))
-        self._classes = {name: int(index) for index, name in names.items()}
+        self._size, self._rows = (width, height), 4 + len(names)
+        self._classes = {name: index for index, name in names.items()}
         self.parts = [part for part in PARTS if part in self._classes]
         if not self.parts:
             raise InputError(FIELD, path, f"detects {', '.join(self._classes)}; needed is {' or '.join(PARTS)}")
         if len(self._model.answer) != 3 or self._model.answer[1] not in (None, 4 + len(names)):
             remedy = f"its output is {self._model.answer}; export it without NMS, as [N, {4 + len(names)}, boxes]"
             raise InputError(FIELD, path, remedy)
-        self.sha256 = sha256_file(path)
+        self.hashes = self._model.hashes
 
     def __call__(self, images: Sequence[Image.Image]) -> dict[str, list[np.ndarray]]:
         """Part → for each RGB picture the boxes [K, 5], surest first: centre x, centre y, width, height in shares of
@@ -52,7 +57,11 @@ class Detector:
         scale = np.array([*self._size, *self._size], dtype=np.float32)
         for chunk in chunks(images):
             batch = np.stack([self._prepare(image) for image in chunk])
-            for rows in self._model(batch).reshape(len(chunk), 4 + len(self._classes), -1):
+            found_here = self._model(batch)
+            if found_here.shape[1] % self._rows:
+                remedy = f"answers {found_here.shape[1]} numbers, which are no boxes of {self._rows} each"
+                raise InputError(FIELD, self._model.path, remedy)
+            for rows in found_here.reshape(len(chunk), self._rows, -1):
                 for part in self.parts:
                     scores = rows[4 + self._classes[part]]
                     kept = np.flatnonzero(scores >= SURE)
@@ -70,7 +79,7 @@ class Detectors:
 
     def __init__(self, folders: Sequence[Path], threads: int) -> None:
         self._all = [Detector(folder, threads) for folder in folders]
-        self.sha256 = hash_json([one.sha256 for one in self._all])
+        self.sha256 = hash_json([sha256 for one in self._all for sha256 in one.hashes])
 
     def __call__(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
         """The surest box of each of PARTS [N, 2, 5] as Detector gives it, zeros where there is none, and how many heads

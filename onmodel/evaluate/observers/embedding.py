@@ -5,7 +5,6 @@ RGB, (x / 255 − mean) / deviation, the picture stretched to S × S (nothing is
 its layout); the first output [N, …] is the embedding, used at unit length.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +12,11 @@ import numpy as np
 from PIL import Image
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import Network, chunks
+from onmodel.evaluate.observers import chunks
 from onmodel.evaluate.observers.identity import unit
-from onmodel.hashing import hash_json, sha256_file
+from onmodel.evaluate.observers.onnx import Network, hashes, rows_of
+from onmodel.hashing import hash_json
+from onmodel.reading import read_json_of_others
 
 
 class Embedding:
@@ -24,20 +25,22 @@ class Embedding:
     def __init__(self, field: str, folder: Path, threads: int) -> None:
         path, table = folder / "model.onnx", folder / "preprocessor_config.json"
         self._model = Network(field, path, threads)
-        self._side = self._model.side(2, field, path)
+        self._side = self._model.side(2)
         try:
-            facts = json.loads(table.read_text(encoding="utf-8"))
+            facts = read_json_of_others(table, field)
             self._mean, self._deviation = (
                 np.array(facts[name], dtype=np.float32).reshape(3) for name in ("image_mean", "image_std")
             )
-        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+            if not (np.isfinite(self._mean).all() and 0 < self._deviation.min() <= self._deviation.max() < np.inf):
+                raise ValueError("not finite, or a deviation that is not positive")
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(field, table, "must be JSON with image_mean and image_std, three numbers each") from error
-        self.sha256 = hash_json([sha256_file(path), sha256_file(table)])
+        self.sha256 = hash_json([*self._model.hashes, *hashes(field, [table])])
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Embeddings [N, E] of RGB pictures of any size."""
-        return unit(np.concatenate([self._model(np.stack([self._prepare(image) for image in chunk]))
-                                    for chunk in chunks(images)]))  # fmt: skip
+        batches = (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images))
+        return unit(rows_of(self._model, batches))
 
     def _prepare(self, image: Image.Image) -> np.ndarray:
         pixels = np.asarray(image.resize((self._side, self._side), Image.Resampling.BICUBIC), dtype=np.float32) / 255

@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from onmodel.evaluate.observers import Network, chunks
-from onmodel.hashing import hash_json, sha256_file
+from onmodel.errors import InputError
+from onmodel.evaluate.observers import chunks
+from onmodel.evaluate.observers.onnx import Network, rows_of
+from onmodel.hashing import hash_json
 
 CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 CLIP_DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 ROWS = 256
+FIELD = "observers.identity"
 
 
 class Identity:
@@ -25,23 +28,26 @@ class Identity:
 
     def __init__(self, folder: Path, threads: int) -> None:
         path = folder / "model_feat.onnx"
-        self._model = Network("observers.identity", path, threads)
-        self._side = self._model.side(2, "observers.identity", path)
+        self._model = Network(FIELD, path, threads)
+        self._side = self._model.side(2)
         metrics = folder / "model_metrics.onnx"
-        self._metrics = Network("observers.identity", metrics, threads)
-        self.sha256 = hash_json([sha256_file(path), sha256_file(metrics)])
+        self._metrics = Network(FIELD, metrics, threads)
+        self.sha256 = hash_json([*self._model.hashes, *self._metrics.hashes])
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Features [N, F] of RGB pictures of any size."""
-        return np.concatenate([self._model(np.stack([self._prepare(image) for image in chunk]))
-                               for chunk in chunks(images)])  # fmt: skip
+        return rows_of(self._model, (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)))
 
     def differences(self, a_nf: np.ndarray, b_mf: np.ndarray) -> np.ndarray:
         """How much pictures differ, [N, M] in 0…1, from their features."""
         rows = [np.empty((0, len(b_mf)), np.float32)]
         for start in range(0, len(a_nf), ROWS):  # the file compares everything with everything
             part = a_nf[start : start + ROWS]
-            rows.append(self._metrics(np.concatenate([part, b_mf]))[: len(part), len(part) :])
+            found = self._metrics(np.concatenate([part, b_mf]))
+            if found.shape[1] != len(found):
+                remedy = f"answers {found.shape[1]} numbers to each of {len(found)} features; it must compare all"
+                raise InputError(FIELD, self._metrics.path, remedy)
+            rows.append(found[: len(part), len(part) :])
         return np.concatenate(rows)
 
     def _prepare(self, image: Image.Image) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import FILES, TOON_ASSETS, TOON_OWN
+from onmodel.evaluate.observers.onnx import check_files, hashes
 from onmodel.models.hub import fetch
 
 SCHEME = "hf://"
@@ -37,7 +38,13 @@ def wrong(observer: str, named: str) -> InputError | None:
     if not Path(named).is_dir():
         return InputError(observer, named, "no such folder")
     lacking = [file for file in FILES[observer] if not (Path(named) / file).is_file()]
-    return InputError(observer, named, f"has no {', '.join(lacking)}") if lacking else None
+    if lacking:
+        return InputError(observer, named, f"has no {', '.join(lacking)}")
+    try:
+        check_files(observer, [Path(named) / file for file in FILES[observer]])
+    except InputError as error:
+        return error
+    return None
 
 
 def find(observer: str, named: str) -> Source:
@@ -57,6 +64,15 @@ def find(observer: str, named: str) -> Source:
     if lacking := [prefix + file for file in FILES[observer] if not (root / prefix / file).is_file()]:
         raise InputError(observer, named, f"has no {', '.join(lacking)}")
     return Source(named, root / prefix, _licence(root / CARD))
+
+
+def content(observer: str, named: str) -> list[str | None]:
+    """What decides what an observer says, without the path: its licence and the hashes of its files.
+
+    Raises what `find` raises.
+    """
+    source = find(observer, named)
+    return [source.licence, *hashes(observer, [source.folder / file for file in FILES[observer]])]
 
 
 def _licence(card: Path) -> str | None:

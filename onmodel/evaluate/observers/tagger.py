@@ -5,6 +5,7 @@ probabilities, already through the sigmoid. S and the tensors' names are read fr
 """
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import numpy as np
 from PIL import Image
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import Network, chunks
-from onmodel.hashing import hash_json, sha256_file
+from onmodel.evaluate.observers import chunks
+from onmodel.evaluate.observers.onnx import Network, hashes, rows_of
+from onmodel.hashing import hash_json
+from onmodel.reading import read_text
 
+FIELD = "observers.tagger"
 RATING = "9"  # category of selected_tags.csv; 0 is general, 4 a character
 
 
@@ -22,18 +26,20 @@ class Tagger:
     """Tag probabilities of pictures. `tags` name the columns, with spaces; ratings are left out."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        self._model = Network("observers.tagger", folder / "model.onnx", threads)
-        self._side = self._model.side(1, "observers.tagger", folder / "model.onnx")
+        self._model = Network(FIELD, folder / "model.onnx", threads)
+        self._side = self._model.side(1)
         table = folder / "selected_tags.csv"
+        reader = csv.DictReader(io.StringIO(read_text(table, FIELD), newline=""))
         try:
-            with table.open(newline="", encoding="utf-8") as file:
-                rows = [(row["name"], row["category"].split(".")[0]) for row in csv.DictReader(file)]
-        except (OSError, UnicodeDecodeError, KeyError, AttributeError) as error:
-            raise InputError("observers.tagger", table, "must be a table with the columns name and category") from error
+            rows = [(str(row["name"] or ""), row["category"].split(".")[0]) for row in reader]
+        except (csv.Error, KeyError, AttributeError) as error:
+            raise InputError(FIELD, table, "must be a table with the columns name and category") from error
+        if not rows or self._model.answer[-1:] not in ([], [None], [len(rows)]):
+            raise InputError(FIELD, table, f"has {len(rows)} tags; the model gives {self._model.answer[-1]} outputs")
         self._kept = np.array([category != RATING for _, category in rows])
         self.tags = [name.replace("_", " ") for name, category in rows if category != RATING]
         self._columns = {tag: i for i, tag in enumerate(self.tags)}
-        self.sha256 = hash_json([sha256_file(folder / "model.onnx"), sha256_file(table)])
+        self.sha256 = hash_json([*self._model.hashes, *hashes(FIELD, [table])])
 
     def columns(self, tags: Iterable[str]) -> dict[str, int]:
         """Tag → column, for the tags that this tagger knows."""
@@ -41,10 +47,9 @@ class Tagger:
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Probabilities [N, T] of RGB pictures of any size."""
-        rows = [self._model(np.stack([self._prepare(image) for image in chunk])) for chunk in chunks(images)]
-        found = np.concatenate(rows)
+        found = rows_of(self._model, (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)))
         if found.shape[1] != len(self._kept):
-            raise InputError("observers.tagger", f"{found.shape[1]} outputs", f"the table has {len(self._kept)} tags")
+            raise InputError(FIELD, f"{found.shape[1]} outputs", f"the table has {len(self._kept)} tags")
         return found[:, self._kept]
 
     def _prepare(self, image: Image.Image) -> np.ndarray:
