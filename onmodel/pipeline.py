@@ -79,10 +79,10 @@ def make_plan(recipe: Recipe) -> list[Step]:
                 raise InputError(f"stages.{name}", reference, remedy)
         if table["do"] == "release":  # not after hours of training
             module.check_licence(settings, recipe.base_name, recipe.character)
-            if folded(settings.file_name) in released:
+            if folded(table["file_name"]) in released:
                 remedy = "names another release's folder; give each a name of its own"
-                raise InputError(f"stages.{name}.file_name", settings.file_name, remedy)
-            released.append(folded(settings.file_name))
+                raise InputError(f"stages.{name}.file_name", table["file_name"], remedy)
+            released.append(folded(table["file_name"]))
         plan = module.estimate(settings, plans)
         _check_cost(name, plan)
         plans[name] = plan

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from PIL import Image
 
 from onmodel import pipeline, rebuild
 from onmodel.errors import InputError
+from onmodel.hashing import hash_json
 from onmodel.ledger import environment
-from onmodel.ledger.lineage import add
+from onmodel.ledger.lineage import Node, add, check, ordered
 from onmodel.progress import Progress
 from onmodel.project import Project
 from onmodel.randomness import generator
@@ -135,3 +137,58 @@ def test_what_a_tuning_made_is_its_own_and_what_was_merged_of_it_is_not() -> Non
         "later": {"type": "merge", "name": "merged", "used": ["tuning"]},
     }
     assert [id for id in own if rebuild._is_product(own, id, "tuning")] == ["kept"]
+
+
+def hostile(thing: Provenance, change: Callable[[Node], Node]) -> Provenance:
+    """A history of others: every node changed, and every id the hash of its node again."""
+    new: dict[str, str] = {}
+    lineage: dict[str, Node] = {}
+    for id in ordered(thing.lineage):
+        node = change({**thing.lineage[id], "used": sorted(new[parent] for parent in thing.lineage[id]["used"])})
+        new[id] = hash_json(node)
+        lineage[new[id]] = node
+    check(lineage)
+    return dataclasses.replace(thing, lineage=lineage)
+
+
+@pytest.mark.parametrize("name", ["../../out", "/tmp/out", "a\\b", "con", "x" * 300, "a\x00b", "a@b"])
+def test_a_history_of_others_names_no_file_outside_the_project(name: str, home: Path) -> None:
+    _, artifact = run(home, HEAD + TOON, "drawn")
+
+    def renamed(node: Node) -> Node:
+        return {**node, "name": name} if node["type"] == "dataset" else node
+
+    def subset(node: Node) -> Node:
+        if node["type"] != "dataset":
+            return node
+        return {**node, "settings": {**node["settings"], "subsets": {name: [{"toon": "backgwa_base"}]}}}
+
+    for change in (renamed, subset) if "@" not in name else (renamed,):
+        before = sorted(path for path in home.rglob("*"))
+        with pytest.raises(InputError) as error:
+            again(hostile(read_provenance(artifact), change), home, None)
+        assert "\n" not in str(error.value)
+        assert sorted(path for path in home.rglob("*") if "fresh" not in path.parts) == before
+
+
+@pytest.mark.parametrize(
+    ("type", "facts"),
+    [
+        ("recipe", {"seed": "x"}), ("recipe", {"threads": 10**9}), ("recipe", {"date": 3}), ("recipe", {"seed": None}),
+        ("character", {"sheet": 3}), ("character", {"sheet": {}}), ("base", {"sha256": 3}), ("base", {"name": []}),
+        ("dataset", {"settings": 3}), ("dataset", {"settings": {"do": "format"}}),
+        ("dataset", {"settings": {"do": []}}),
+        ("dataset", {"settings": {"do": "curate"}}), ("dataset", {"settings": {"do": "curate", "subsets": 3}}),
+        ("dataset", {"name": 3}), ("environment", {"packages": 3}), ("code", {"type": "recipe"}),
+        ("base", {"type": "code"}), ("character", {"type": "base"}),
+    ],
+)  # fmt: skip
+def test_a_history_that_onmodel_would_not_write_is_a_line(type: str, facts: Node, home: Path) -> None:
+    _, artifact = run(home, HEAD + TOON, "drawn")
+    thing = hostile(read_provenance(artifact), lambda node: {**node, **facts} if node["type"] == type else node)
+    try:
+        found = again(thing, home, None)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert found.differs or found.same or found.left_out

@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict
 
 from onmodel.character import Character
 from onmodel.errors import InputError, StateError
-from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
+from onmodel.hashing import read_json, sha256_bytes, sha256_file, tree_hash, write_json
 from onmodel.ledger.environment import code, environment
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.processes import ALONE, Processes
 from onmodel.progress import Progress
+from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
 
 if TYPE_CHECKING:
@@ -165,10 +166,17 @@ class Context:
 
 
 def content_of(path: Path) -> str | None:
-    """Hash of a file's or folder's content; None while there is none."""
-    if path.is_dir():
-        return tree_hash(path)
-    return sha256_file(path) if path.is_file() else None
+    """Hash of a file's or folder's content; None while there is none. Raises InputError when it cannot be read."""
+    try:
+        if path.is_dir():
+            return tree_hash(path)
+        if not path.is_file():
+            return None
+        if path.stat().st_size == 0:  # so are the files of /proc, of which some wait to be written to
+            return sha256_bytes(read_bytes(path, "path"))
+        return sha256_file(path)
+    except OSError as error:
+        raise InputError("path", path, f"cannot be read ({error.strerror}); check its permissions") from error
 
 
 def _without_folders(value: Any) -> Any:

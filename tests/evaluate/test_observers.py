@@ -2,11 +2,15 @@
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import convert_model_to_external_data
 from PIL import Image, ImageDraw
 
 from onmodel.errors import InputError
@@ -287,3 +291,138 @@ def test_the_hub_gives_what_its_cache_holds_and_says_so_when_it_cannot(
         with pytest.raises(InputError, match=r"has no small/v3/meta\.json"):
             find("aesthetic", named)
         assert [(one.named, one.licence) for one in found.sources["tagger"]] == [(named, "apache-2.0")]
+
+
+def network(folder: Path, answer: list[int | str], *, kind: int = TensorProto.FLOAT, value: float = 1.0,
+            side: int | str = 32, rows: int | None = None) -> Path:  # fmt: skip
+    """An embedding's folder whose model answers `value` in a shape, to a picture of any element type."""
+    write_embedding(folder)
+    shape = [1, 3] if rows is None else [rows, 3]
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "value"], ["each"]) if rows is None else
+        helper.make_node("Identity", ["value"], ["each"]),
+    ]  # fmt: skip
+    given = {"axes": np.array([2, 3], dtype=np.int64), "value": np.full(shape, value, dtype=np.float32)}
+    graph = helper.make_graph(
+        nodes, "wrong", [helper.make_tensor_value_info("pixels", kind, ["n", 3, side, side])],
+        [helper.make_tensor_value_info("each", TensorProto.FLOAT, answer)],
+        [numpy_helper.from_array(array, name) for name, array in given.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    onnx.save(model, folder / "model.onnx")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"value": float("nan")}, "NaN or infinity"),
+        ({"value": float("inf")}, "NaN or infinity"),
+        ({"kind": TensorProto.UINT8}, "one picture input of float32"),
+        ({"side": "open"}, "side must be written in the file"),
+        ({"side": 100_000}, "1 to 4096"),
+        ({"rows": 3}, r"answers \[3, 3\] to 2 pictures"),
+        ({"rows": 0}, r"answers \[0, 3\] to 2 pictures"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_a_line_and_never_a_number(
+    more: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    folder = network(tmp_path, ["m", 3], **more)
+    with pytest.raises(InputError, match=said) as error:
+        load_observers("anima", {"copy_embedding": str(folder)}, threads=1).copy_embedding([RED, GREEN])  # type: ignore[misc]
+    assert "observers.copy_embedding" in str(error.value) and "\n" not in str(error.value)
+
+
+def empty(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"")
+
+
+def without_data(folder: Path) -> None:
+    outside(folder, "weights.bin")
+    (folder / "weights.bin").unlink()
+
+
+def outside(folder: Path, location: str = "../weights.bin") -> None:
+    model = onnx.load(folder / "model.onnx")
+    convert_model_to_external_data(model, location="weights.bin", size_threshold=0)
+    (folder / "model.onnx").unlink()
+    onnx.save(model, folder / "model.onnx")
+    if location != "weights.bin":
+        model = onnx.load(folder / "model.onnx", load_external_data=False)
+        for entry in (entry for tensor in model.graph.initializer for entry in tensor.external_data):
+            entry.value = location if entry.key == "location" else entry.value
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (empty, "is empty"),
+        (without_data, "needs the file weights.bin beside it"),
+        (outside, "no file in its folder"),
+        (lambda folder: outside(folder, "/etc/passwd"), "no file in its folder"),
+        (lambda folder: (folder / "model.onnx").unlink(), "has no model.onnx"),
+    ],
+)
+def test_a_file_that_cannot_work_is_told_with_the_plan(
+    spoil: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    spoil(write_embedding(tmp_path))
+    (error,) = Settings(do="evaluate", models=["a"], style_embedding=tmp_path).missing
+    assert said in str(error) and "style_embedding" in str(error)
+    with pytest.raises(InputError, match=said):
+        load_observers("anima", {"style_embedding": str(tmp_path)}, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text"),
+    [
+        ("style_embedding", "preprocessor_config.json", '{"image_mean": [0, 0, 0], "image_std": [0, 1, 1]}'),
+        ("style_embedding", "preprocessor_config.json", '{"image_mean": [NaN, 0, 0], "image_std": [1, 1, 1]}'),
+        ("style_embedding", "preprocessor_config.json", "[]"),
+        ("style_embedding", "preprocessor_config.json", '{"image_mean": [0], "image_std": [1]}'),
+        ("corruption", "meta.json", '{"labels": 3}'),
+        ("corruption", "meta.json", '{"labels": [["normal"], "corrupted"]}'),
+        ("corruption", "meta.json", '{"labels": ["normal", "normal"]}'),
+        ("corruption", "meta.json", "[" * 100_000),
+        ("corruption", "meta.json", '{"labels": '),
+        ("tagger", "selected_tags.csv", "name,category\nsmile,0\n"),
+        ("tagger", "selected_tags.csv", "name,category\n"),
+        ("tagger", "selected_tags.csv", "\x00\x00"),
+        ("tagger", "selected_tags.csv", "name,category\nsmile\n"),
+    ],
+)
+def test_a_table_beside_a_network_that_is_wrong_is_a_line(name: str, file: str, text: str, tmp_path: Path) -> None:
+    if name == "tagger":
+        write_tagger(tmp_path, TAGS, WEIGHTS)
+    elif name == "corruption":
+        write_classifier(tmp_path, ["normal", "corrupted"], np.eye(2, 3))
+    else:
+        write_embedding(tmp_path)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(InputError, match=file) as error:
+        load_observers("anima", {name: str(tmp_path)}, threads=1)
+    assert "\n" not in str(error.value)
+    (tmp_path / file).write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(InputError, match=file):
+        load_observers("anima", {name: str(tmp_path)}, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("names", "{0: 'head', 5: 'person'}"), ("names", "3"), ("names", "(" * 5_000), ("names", "{-1: 'head'}"),
+        ("imgsz", "[0, 32]"), ("imgsz", "[1000000, 1000000]"), ("imgsz", "[1e400, 3]"), ("imgsz", "32"),
+    ],
+)  # fmt: skip
+def test_a_detector_with_wrong_metadata_is_a_line(key: str, text: str, tmp_path: Path) -> None:
+    write_detector(tmp_path, {0: "head"}, np.zeros((1, 4)), np.ones((1, 1)))
+    model = onnx.load(tmp_path / "model.onnx")
+    helper.set_model_props(model, {"names": "{0: 'head'}", "imgsz": "[32, 32]", key: text})
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(InputError, match=r"observers\.detectors.*metadata"):
+        load_observers("anima", {"detectors": str(tmp_path)}, threads=1)

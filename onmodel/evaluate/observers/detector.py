@@ -38,7 +38,8 @@ class Detector:
                 raise ValueError(f"a picture of {width} × {height}")
             if sorted(names) != list(range(len(names))):
                 raise ValueError("classes are not numbered from 0")
-        except (KeyError, ValueError, TypeError, SyntaxError, AttributeError, MemoryError, RecursionError) as error:
+        except (KeyError, AttributeError, ArithmeticError, ValueError, TypeError, SyntaxError, MemoryError,
+                RecursionError) as error:  # fmt: skip
             raise InputError(FIELD, path, "its metadata has no names and imgsz; export it as YOLO does") from error
         self._size, self._rows = (width, height), 4 + len(names)
         self._classes = {name: index for index, name in names.items()}
