@@ -12,16 +12,19 @@ OnmodelError            exit 1
 
 from pathlib import Path
 
-from onmodel.text import printable
+from onmodel.text import printable, without_secrets
 
 
 class OnmodelError(Exception):
-    """Base of the tree; `exit_code` is what the command line returns. The message is one printable line."""
+    """Base of the tree; `exit_code` is what the command line returns.
+
+    The message is one printable line without secrets (text.py).
+    """
 
     exit_code = 1
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(printable(message))
+        super().__init__(printable(without_secrets(str(message))))
 
 
 class InputError(OnmodelError):

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from rich.text import Text
 
 from onmodel import __version__
 from onmodel.errors import InputError
@@ -116,7 +117,7 @@ def run(
         inputs = Inputs({s: result.artifacts[s] for s in _stages(step.settings.needs())})
         key = _key(step, inputs, recipe, base_sha256)
         if processes.agree(project.ledger.finished(key) is None):
-            progress.console.print(f"[bold]{step.verb}[/bold] {step.name}", highlight=False)
+            progress.console.print(Text(step.verb, "bold"), step.name)
             context = functools.partial(_context, step, key, recipe, project, progress, processes, family, base_sha256)
             if processes.first:
                 _run_stage(step, inputs, key, recipe, project, context(), tracker)

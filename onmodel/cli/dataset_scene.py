@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from onmodel.console import say
 from onmodel.errors import InputError
 
 
@@ -44,7 +45,7 @@ def command(
         raise InputError("pictures", twice, "two pictures have this name; rename one")
     todo = [picture for picture in pictures if not (out / f"{picture.stem}.json").exists()]
     if dry_run:
-        print(f"{len(todo)} of {len(pictures)} pictures would be asked about at {endpoint}")
+        say(f"{len(todo)} of {len(pictures)} pictures would be asked about at {endpoint}")
         return
     with Progress() as progress, progress.task(f"ask {model}", len(todo)) as task:
         for picture in todo:
@@ -52,4 +53,4 @@ def command(
             write_json(out / f"{picture.stem}.json", {"by": model, **scene.model_dump(), "prompt": scene.prompt})
             task.advance()
     for stem in stems:
-        print(out / f"{stem}.json")
+        say(out / f"{stem}.json")

@@ -1,10 +1,11 @@
 """`onmodel judge PROJECT [MODEL …]`: choose blindly between models' pictures, then see who won."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from onmodel.console import say_json
 
 QUESTION = "Which picture is better for this prompt?"
 
@@ -22,8 +23,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Choose blindly between pictures that an evaluation made; the same command goes on, or shows the result."""
-    from rich.console import Console
-
+    from onmodel.console import PlainConsole
     from onmodel.errors import InputError, PausedError
     from onmodel.hashing import write_json
     from onmodel.judge.page import print_result
@@ -46,7 +46,7 @@ def command(
         if not votes.ended:
             with JudgeServer(session, votes, port) as server:
                 told = f"{len(votes.answers)} of {len(session.pairs)} pairs answered; Ctrl-C pauses"
-                Console(stderr=True).print(f"{server.url}\n{told}", highlight=False, soft_wrap=True)
+                PlainConsole(stderr=True).print(f"{server.url}\n{told}", highlight=False, soft_wrap=True)
                 try:
                     server.serve_forever()
                 except KeyboardInterrupt:
@@ -55,6 +55,6 @@ def command(
         found = found or result(session, votes.answers)
     write_json(session.folder / "result.json", found.as_dict())
     if as_json:
-        print(json.dumps(found.as_dict(), indent=1))
+        say_json(found.as_dict())
     else:
-        print_result(found, Console())
+        print_result(found, PlainConsole())

@@ -3,7 +3,6 @@
 A recipe's own merge stage is `onmodel merge stage RECIPE`.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from onmodel.cli.stage import command_for
+from onmodel.console import say_json
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
@@ -280,12 +280,13 @@ def _alpha(text: str) -> Any:
 
 def _show(found: dict[str, Any], as_json: bool, lines: Any) -> None:
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        say_json(found)
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from onmodel.console import PlainConsole
+
+    console = PlainConsole()
     for line in lines(found):
         if isinstance(line, str):
             console.print(line, markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from onmodel.console import PlainConsole
 from onmodel.hashing import read_json
 from onmodel.pipeline import Result
 from onmodel.project import Project
@@ -17,7 +18,7 @@ from onmodel.stages.base import Inputs
 def write_results(recipe: Recipe, project: Project, result: Result, console: Console) -> None:
     """Publish the release, write summary and report, print the table and where things lie."""
     source = collect(recipe, project, result)
-    with Console(stderr=True).status("write the report"):
+    with PlainConsole(stderr=True).status("write the report"):
         write_summary(source, project.folder / "summary.json")
         build_report(source, project.folder / "report")
     print_table(source, console)
