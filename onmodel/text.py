@@ -23,7 +23,7 @@ _QUERY = re.compile(r"([?&;][\w.%-]*(?:key|token|secret|sig|pass|pwd|auth|cred)[
 _HEADER = re.compile(r"(\bbearer|\bauthorization\W{1,4}basic)\s+[\w.~+/=-]{4,}", re.I)
 _TOKEN = re.compile(r"\b(?:hf_|sk-|gh[pousr]_|github_pat_)[\w-]{16,}")
 _SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD")  # ends of environment variables
-SHORTEST_SECRET = 8  # characters; a shorter value of the environment is a common word rather than a key
+SHORTEST_SECRET = 6  # characters; a shorter value is a common word, such as "none" for a server that asks for no key
 GONE = "***"
 
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")  # "_" within a word, as in an address, marks nothing
@@ -51,9 +51,9 @@ def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
 
     Known are `secrets` and the values of environment variables whose names end in KEY, TOKEN, SECRET or PASSWORD.
     """
-    own = (value for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES))
-    known = {*filter(None, secrets), *(value for value in own if len(value) >= SHORTEST_SECRET)}
-    for secret in sorted({form for value in known for form in (value, quote(value, ""))}, key=len, reverse=True):
+    known = [*secrets, *(value for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES))]
+    forms = {form for value in known if len(value) >= SHORTEST_SECRET for form in (value, quote(value, ""))}
+    for secret in sorted(forms, key=len, reverse=True):
         text = text.replace(secret, GONE)
     text = _USER_INFO.sub(r"\1", text)
     for pattern in (_QUERY, _HEADER):

@@ -45,7 +45,7 @@ def command(
         raise InputError("pictures", twice, "two pictures have this name; rename one")
     todo = [picture for picture in pictures if not (out / f"{picture.stem}.json").exists()]
     if dry_run:
-        say(f"{len(todo)} of {len(pictures)} pictures would be asked about at {endpoint}")
+        say(f"{len(todo)} of {len(pictures)} pictures would be asked about at {service.address}")
         return
     with Progress() as progress, progress.task(f"ask {model}", len(todo)) as task:
         for picture in todo:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from onmodel.console import say_json
+from onmodel.console import say, say_json
 
 QUESTION = "Which picture is better for this prompt?"
 
@@ -46,7 +46,8 @@ def command(
         if not votes.ended:
             with JudgeServer(session, votes, port) as server:
                 told = f"{len(votes.answers)} of {len(session.pairs)} pairs answered; Ctrl-C pauses"
-                PlainConsole(stderr=True).print(f"{server.url}\n{told}", highlight=False, soft_wrap=True)
+                say(server.url, stderr=True)
+                say(told, stderr=True)
                 try:
                     server.serve_forever()
                 except KeyboardInterrupt:
