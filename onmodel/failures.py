@@ -68,6 +68,7 @@ _OS_ERRORS = {
     "ENOMEM": f"not enough memory — close other programs and {_AGAIN}",
 }
 _BY_NUMBER = {getattr(errno, name): line for name, line in _OS_ERRORS.items() if hasattr(errno, name)}
+_WRONG_PATHS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)  # a user's mistake
 _BY_WINDOWS_NUMBER = {32: _OS_ERRORS["EBUSY"], 33: _OS_ERRORS["EBUSY"], 206: _OS_ERRORS["ENAMETOOLONG"]}
 _DATABASE = {
     sqlite3.SQLITE_BUSY: f"another process writes to it — wait for it, then {_AGAIN}",
@@ -92,7 +93,7 @@ def outcome(error: BaseException) -> tuple[str, int]:
         case KeyboardInterrupt():
             return f"stopped; {_AGAIN} to go on where it stopped", STOPPED
         case OSError() if words := os_error_words(error):
-            return words, 1
+            return words, 2 if error.errno in _WRONG_PATHS else 1
         case sqlite3.Error() if words := _database_words(error):
             return f"the project's onmodel.db: {words}", 1
         case _ if _is_memory(error):

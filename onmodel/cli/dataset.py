@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onmodel.cli import dataset_caption, dataset_labels, dataset_scene, dataset_synthesize
+from onmodel.cli.numbers import finite
 from onmodel.console import say, say_json
 from onmodel.errors import InputError
 
@@ -198,7 +199,7 @@ def choose_command(
     subset: Annotated[list[str] | None, typer.Option(help="Choose among these subsets; without, among all.")] = None,
     at_least: Annotated[list[str] | None, typer.Option(help="Quota: a subset or value=number, e.g. smile=8.")] = None,
     at_most: Annotated[list[str] | None, typer.Option(help="Quota: a subset or tag value=number.")] = None,
-    spread: Annotated[float, typer.Option(min=0, help="Weight of spread against merit.")] = 1.0,
+    spread: Annotated[float, typer.Option(callback=finite, min=0, help="Weight of spread against merit.")] = 1.0,
     apply: Annotated[bool, typer.Option("--apply", help="Set the others aside.")] = False,
     tagger: TAGGER = None, identity: IDENTITY = None, as_json: JSON = False,
 ) -> None:  # fmt: skip

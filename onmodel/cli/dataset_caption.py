@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onmodel.cli.numbers import finite
 from onmodel.console import say, say_json
 from onmodel.errors import InputError
 
@@ -33,7 +34,7 @@ def command(
     subset: Annotated[list[str] | None, typer.Option(help="Only these subsets.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Also those that have a sentence, but a person's.")] = False,
     at_once: Annotated[int, typer.Option(min=1, max=64, help="Questions that are open at a time.")] = 4,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one answer.")] = 120.0,
+    timeout: Annotated[float, typer.Option(callback=finite, min=1, help="Seconds for one answer.")] = 120.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask and change nothing; show what would be.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from onmodel.cli.numbers import finite
 from onmodel.console import say
 from onmodel.errors import InputError
 
@@ -20,7 +21,7 @@ def command(
     ] = "",
     notes: Annotated[Path | None, typer.Option(help="A text file with the author's notes.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="A folder; sheets that lie there stay.")] = Path("scenes"),
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one answer.")] = 120.0,
+    timeout: Annotated[float, typer.Option(callback=finite, min=1, help="Seconds for one answer.")] = 120.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
 ) -> None:
     """Write what pictures show as JSON: description, and name, description and position of each thing; and as a prompt.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onmodel.cli.numbers import finite
 from onmodel.console import say, say_json
 from onmodel.errors import InputError
 
@@ -46,18 +47,23 @@ def command(
     agreement: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Least agreement with the character; without, as nine in ten of the set's own."
+            callback=finite,
+            min=0,
+            max=1,
+            help="Least agreement with the character; without, as nine in ten of the set's own.",
         ),
     ] = None,
     rights: Annotated[str, typer.Option(help="The right or licence to use what the model makes.")] = "unknown",
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other candidates.")] = 0,
     size: Annotated[int, typer.Option(help="Side in pixels; 0: 96 for the toon base, else 1024.")] = 0,
     steps: Annotated[int, typer.Option(min=0, help="Sampling steps; 0: 16 for the toon base, else 30.")] = 0,
-    guidance: Annotated[float, typer.Option(min=0, help="Guidance; 0: 3 for the toon base, else 4.5.")] = 0.0,
-    weight: Annotated[float, typer.Option(help="Weight of the LoRA.")] = 1.0,
+    guidance: Annotated[
+        float, typer.Option(callback=finite, min=0, help="Guidance; 0: 3 for the toon base, else 4.5.")
+    ] = 0.0,
+    weight: Annotated[float, typer.Option(callback=finite, help="Weight of the LoRA.")] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
     at_once: Annotated[int, typer.Option(min=1, max=64, help="Questions that are open at the endpoint.")] = 2,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one of its answers.")] = 300.0,
+    timeout: Annotated[float, typer.Option(callback=finite, min=1, help="Seconds for one of its answers.")] = 300.0,
     tagger: Annotated[str | None, typer.Option(help="A tagger in WD v3 format: a folder or hf://owner/name.")] = None,
     identity: Annotated[str | None, typer.Option(help="An identity model in CCIP format, likewise.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the holes and prompts; make nothing.")] = False,

@@ -3,6 +3,7 @@
 A recipe's own merge stage is `onmodel merge stage RECIPE`.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from onmodel.cli.numbers import finite
 from onmodel.cli.stage import command_for
 from onmodel.console import say_json
 from onmodel.errors import InputError
@@ -47,10 +49,16 @@ BLOCKS = Annotated[
     list[str] | None,
     typer.Option("--block", help="A factor on the weights: 0-9=0.5, mlp=0, or for one file only: name:mlp=0."),
 ]
-DECAY = Annotated[float | None, typer.Option(help="ema: the weight of a file relative to the next. Default 0.8.")]
-DENSITY = Annotated[float | None, typer.Option(help="ties and dare: the share of entries that stay. Default 0.5.")]
+DECAY = Annotated[
+    float | None, typer.Option(callback=finite, help="ema: the weight of a file relative to the next. Default 0.8.")
+]
+DENSITY = Annotated[
+    float | None, typer.Option(callback=finite, help="ties and dare: the share of entries that stay. Default 0.5.")
+]
 RANK = Annotated[int | None, typer.Option(help="Rank of every layer. Without rank, energy and size: the exact sum.")]
-ENERGY = Annotated[float | None, typer.Option(help="Smallest file that keeps this share of energy, e.g. 0.95.")]
+ENERGY = Annotated[
+    float | None, typer.Option(callback=finite, help="Smallest file that keeps this share of energy, e.g. 0.95.")
+]
 SIZE = Annotated[str, typer.Option(help="Best file no larger than this, e.g. 90MB.")]
 ALPHA = Annotated[str, typer.Option(help="Alpha of the result, for further training; never changes the result itself.")]
 LAYOUT = Annotated[str, typer.Option(help="Key layout: common (ComfyUI and diffusers) or kohya.")]
@@ -235,9 +243,12 @@ def _names(files: list[Path]) -> list[str]:
 
 def _number(field: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise InputError(field, text, "is no number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(field, text, "is no number; write one like 0.5")
+    return number
 
 
 def _weights(text: str) -> list[float] | dict[str, float] | None:
