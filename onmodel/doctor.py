@@ -17,8 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
-from rich.console import Console
-
+from onmodel.console import PlainConsole
 from onmodel.errors import InputError, OnmodelError
 from onmodel.progress import Progress
 from onmodel.toon.base import TOON_BASE
@@ -440,7 +439,7 @@ def _curate(settings: "Curate", folder: Path) -> None:
     sheet = TOON_BASE.parents[1] / "characters" / "backgwa.toml"  # curate does not look at it
     context = Context(
         name="doctor", seed=0, date="", character=load_character(sheet), family=family, base_name="", base_sha256="",
-        threads=1, scratch=folder, pictures=folder / "pictures", progress=Progress(Console(quiet=True)),
+        threads=1, scratch=folder, pictures=folder / "pictures", progress=Progress(PlainConsole(quiet=True)),
         commit=lambda kind, lineage: Artifact(kind, "", folder / "out"),
     )  # fmt: skip
     curate.run(Inputs({}), settings, context)

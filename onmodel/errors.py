@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onmodel.text import printable
+from onmodel.text import printable, without_secrets
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -23,12 +23,15 @@ _SHOWN = 300  # characters of a field's name or value; a wrong value may be a li
 
 
 class OnmodelError(Exception):
-    """Base of the tree; `exit_code` is what the command line returns. The message is one printable line."""
+    """Base of the tree; `exit_code` is what the command line returns.
+
+    The message is one printable line without secrets (text.py).
+    """
 
     exit_code = 1
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(printable(message))
+        super().__init__(printable(without_secrets(str(message))))
 
 
 class InputError(OnmodelError):

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from rich.text import Text
 
 from onmodel import __version__
 from onmodel.errors import InputError
@@ -134,7 +135,7 @@ def run(
         key = _key(step, inputs, recipe, base_sha256)
         if processes.agree(project.finished(key) is None):
             again = " (made before; its object is gone)" if project.ledger.finished(key) else ""
-            progress.console.print(f"[bold]{step.verb}[/bold] {step.name}{again}", highlight=False)
+            progress.console.print(Text(step.verb, "bold"), f"{step.name}{again}")
             _use_threads(recipe.threads)
             context = functools.partial(_context, step, key, recipe, project, progress, processes, family, base_sha256)
             if processes.first:

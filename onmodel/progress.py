@@ -1,6 +1,5 @@
 """Progress on stderr with time left; silent when stderr is no terminal, but for one line per task."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from onmodel.console import PlainConsole
+from onmodel.text import printable
+
 
 class _Bars(RichProgress):
     """Bars, each with its words on a line below, where a narrow terminal has room for them."""
@@ -19,7 +21,7 @@ class _Bars(RichProgress):
         for task in self.tasks:
             yield self.make_tasks_table([task])
             if task.fields["shown"]:
-                yield Text(task.fields["shown"])
+                yield Text(printable(task.fields["shown"]))
 
 
 class Task:
@@ -42,9 +44,9 @@ class Progress:
     """Bars for the tasks of a run. Use as a context manager; without a terminal it prints a line when a task ends."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                   TimeRemainingColumn())  # fmt: skip
+        self.console = console or PlainConsole(stderr=True)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                   TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
         self._rich = _Bars(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
 
     def __enter__(self) -> "Progress":
@@ -59,11 +61,10 @@ class Progress:
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
         """A bar of `total` units that vanishes when done and leaves one line with its seconds."""
-        started = time.monotonic()
+        started, description = time.monotonic(), printable(description)
         id = self._rich.add_task(description, total=total, shown="")
         try:
             yield Task(self._rich, id)
         finally:
             self._rich.remove_task(id)
-        self.console.print(f"  {description}: {total} in {time.monotonic() - started:.1f} s", highlight=False)
-        sys.stderr.flush()
+        self.console.print(Text(f"  {description}: {total} in {time.monotonic() - started:.1f} s"))

@@ -1,11 +1,33 @@
-"""Text at the edges: what a stranger wrote, made safe for one line of a terminal, a log or a message."""
+"""Text at the edges: what a stranger wrote, made safe for a terminal, a message, a Markdown file or a CSV file.
 
+HTML pages escape through Jinja2 (report/pages.py) and SVG through markupsafe (report/svg.py).
+"""
+
+import os
+import re
 import unicodedata
+from collections.abc import Iterable
+from urllib.parse import quote
 
 # Cc: control characters; Cf: format characters, such as right-to-left overrides; Cs: halves of surrogate pairs, which
 # stand for bytes that are not UTF-8; Zl, Zp: U+2028 and U+2029, which end a line for some readers.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = frozenset("\u200c\u200d")  # Persian words and composed emoji need them
+
+_USER_INFO = re.compile(
+    r"(?<![\w+.-])([a-z][a-z0-9+.-]*://)"
+    r"(?:[^\s/?#@:]*:(?!\d+(?:[/?#\s]|$))\S*|[^\s/?#]*)@",  # a password may hold "/" and "@", a port may not
+    re.I,
+)
+_QUERY = re.compile(r"([?&;][\w.%-]*(?:key|token|secret|sig|pass|pwd|auth|cred)[\w.%-]*=)[^\s&;#\"'<>]+", re.I)
+_HEADER = re.compile(r"(\bbearer|\bauthorization\W{1,4}basic)\s+[\w.~+/=-]{4,}", re.I)
+_TOKEN = re.compile(r"\b(?:hf_|sk-|gh[pousr]_|github_pat_)[\w-]{16,}")
+_SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD")  # ends of environment variables
+SHORTEST_SECRET = 6  # characters; a shorter value is a common word, such as "none" for a server that asks for no key
+GONE = "***"
+
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")  # "_" within a word, as in an address, marks nothing
+_FORMULA = frozenset("=+-@\t\r\n")
 
 
 def printable(text: object) -> str:
@@ -16,6 +38,43 @@ def printable(text: object) -> str:
 def is_printable(text: str) -> bool:
     """Whether `printable` would leave `text` as it is."""
     return not any(_hidden(sign) for sign in text)
+
+
+def brief(text: object, most: int = 200) -> str:
+    """The first `most` characters of what someone else's program or server says, on one line."""
+    words = " ".join(str(text)[: 20 * most].split())
+    return printable(words if len(words) <= most else words[: most - 1] + "…")
+
+
+def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
+    """`text` without user names and passwords in addresses, keys in queries and headers, and known key values.
+
+    Known are `secrets` and the values of environment variables whose names end in KEY, TOKEN, SECRET or PASSWORD.
+    """
+    known = [*secrets, *(value for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES))]
+    forms = {form for value in known if len(value) >= SHORTEST_SECRET for form in (value, quote(value, ""))}
+    for secret in sorted(forms, key=len, reverse=True):
+        text = text.replace(secret, GONE)
+    text = _USER_INFO.sub(r"\1", text)
+    for pattern in (_QUERY, _HEADER):
+        text = pattern.sub(lambda found: f"{found[1]}{'' if found[1].endswith('=') else ' '}{GONE}", text)
+    return _TOKEN.sub(GONE, text)
+
+
+def markdown(text: object) -> str:
+    """`text` as plain words on one line of Markdown, also in a cell of a table; no markup or HTML in it is read."""
+    line = _MARKDOWN.sub(r"\\\g<0>", printable(" ".join(str(text).split())))
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def code_span(text: object) -> str:
+    """`text` as Markdown code. A backtick cannot stand in it; an apostrophe does instead."""
+    return f"`{printable(text).replace('`', chr(39)) or ' '}`"
+
+
+def csv_cell(value: object) -> object:
+    """A value for a CSV file: an apostrophe stands before text that a spreadsheet would run as a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA and value else value
 
 
 def _hidden(sign: str) -> bool:

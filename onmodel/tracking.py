@@ -11,6 +11,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import naming, write_atomic
 from onmodel.ledger.store import Ledger
 from onmodel.paths import inside
+from onmodel.text import brief
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
 
@@ -59,11 +60,16 @@ def journal(
     PartialState()  # its loggers ask which process this is
     kind = LOGGER_TYPE_TO_CLASS[tracker]
     place = {"logging_dir": str(folder)} if kind.requires_logging_directory or tracker == "mlflow" else {}
-    open_tracker = kind(name, **place)
-    open_tracker.start()
     plain = {field: value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
              for field, value in settings.items()}  # fmt: skip
-    open_tracker.store_init_configuration(plain)
+    try:
+        open_tracker = kind(name, **place)
+        open_tracker.start()
+        open_tracker.store_init_configuration(plain)
+    except Exception as error:  # others' code, which may ask a service: no login, no network
+        raise InputError(
+            "--tracker", tracker, f"does not start ({brief(error)}); check its login and network"
+        ) from error
     try:
         yield Journal(ledger, key, path, open_tracker)
     finally:

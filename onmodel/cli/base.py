@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from onmodel.console import say
+
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder to write the three .safetensors into.")],
@@ -15,4 +17,4 @@ def command(
     from onmodel.toon.base import TOON_BASE
 
     for path in export_single_files(folder or TOON_BASE, out):
-        print(path)
+        say(path)

@@ -1,10 +1,11 @@
 """`onmodel clean PROJECT [RECIPE …]`: what no recipe needs any more, told or freed."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from onmodel.console import say, say_json
 
 
 def command(
@@ -17,7 +18,6 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print paths and bytes as JSON on stdout.")] = False,
 ) -> None:
     """List what no recipe needs any more, with its size: leftovers and, beside the recipes named, other results."""
-    from rich.console import Console
     from rich.filesize import decimal
 
     from onmodel.clean import free, survey
@@ -35,12 +35,11 @@ def command(
         rows = {
             kind: {"bytes": found.bytes[kind], "paths": list(map(str, paths))} for kind, paths in found.paths.items()
         }
-        print(json.dumps({"freed": yes, "kinds": rows, "notes": list(found.notes)}, indent=1))
+        say_json({"freed": yes, "kinds": rows, "notes": list(found.notes)})
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     for kind, paths in found.paths.items():
-        console.print(f"{kind}: {len(paths)}, {decimal(found.bytes[kind])}")
+        say(f"{kind}: {len(paths)}, {decimal(found.bytes[kind])}")
     for note in found.notes:
-        console.print(note)
+        say(note)
     total = decimal(sum(found.bytes.values()))
-    console.print(f"freed {total}" if yes else f"{total} can be freed; add --yes to do it")
+    say(f"freed {total}" if yes else f"{total} can be freed; add --yes to do it")

@@ -1,7 +1,5 @@
 """`onmodel dataset …`: from a heap of pictures to subsets that a person can defend. Originals are never changed."""
 
-import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onmodel.cli import dataset_caption, dataset_labels, dataset_scene, dataset_synthesize
+from onmodel.cli.numbers import finite
+from onmodel.console import say, say_json
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def import_command(
     with Progress() as progress:
         count, refused = gather(sources, into, origin, rights, progress, paper)
     if as_json:
-        print(json.dumps({"pictures": count, "refused": refused}, indent=1, ensure_ascii=False))
+        say_json({"pictures": count, "refused": refused})
         return
-    print(f"{into}: {count} pictures, {len(refused)} files refused")
+    say(f"{into}: {count} pictures, {len(refused)} files refused")
     for row in refused:
-        print(f"  {row['file']}: {row['reason']}")
+        say(f"  {row['file']}: {row['reason']}")
 
 
 @app.command("audit")
@@ -65,9 +65,11 @@ def audit_command(
     work: WORK, character: SHEET, tagger: TAGGER = None, identity: IDENTITY = None, as_json: JSON = False
 ) -> None:
     """Look at every picture and label; findings with evidence, severity and id. Changes nothing."""
+    from onmodel.hashing import read_json
+
     audit, workshop = _audit(work, character, tagger, identity)
     if as_json:
-        print((workshop.folder / "audit.json").read_text(encoding="utf-8"))
+        say_json(read_json(workshop.folder / "audit.json"))
         return
     _say_findings(list(audit.findings), work)
 
@@ -99,14 +101,14 @@ def mend_command(
     decisions = still_apply(workshop, proposed)
     for row in decisions[:NAMED] if not dry_run else decisions:
         change = "set aside" if row.do == "aside" else f"−{list(row.remove)} +{list(row.add)}"
-        print(f"{row.picture}: {change} ({row.why})")
+        say(f"{row.picture}: {change} ({row.why})")
     if decisions and not dry_run:
         workshop.decide(decisions)
-        print(f"{len(decisions)} mended; `onmodel dataset undo {work}` takes them back")
+        say(f"{len(decisions)} mended; `onmodel dataset undo {work}` takes them back")
     if old := len(proposed) - len(decisions):
-        print(f"{old} are older than the last change of their picture; audit again")
+        say(f"{old} are older than the last change of their picture; audit again")
     if left:
-        print(f"{left} need a person: only you know what is right there")
+        say(f"{left} need a person: only you know what is right there")
 
 
 @app.command("decide")
@@ -133,7 +135,7 @@ def decide_command(
         if not tags and not sentence:
             rows.append(Decision(0, "keep" if keep else "aside", "person", name, why=why))
     workshop.decide(rows)
-    print(f"{len(rows)} decided")
+    say(f"{len(rows)} decided")
 
 
 @app.command("undo")
@@ -142,7 +144,7 @@ def undo_command(work: WORK) -> None:
     from onmodel.curate.workshop import open_workshop
 
     _, step = open_workshop(work).undo()
-    print(f"step {step} is taken back")
+    say(f"step {step} is taken back")
 
 
 app.command("labels")(dataset_labels.command)
@@ -172,18 +174,18 @@ def plan_command(
     targets = dict(map(parse_target, target)) if target else even_targets(audit.shown, audit.vocabulary, free)
     found = balance(audit.shown, audit.vocabulary, targets, workshop.repeats)
     if as_json:
-        print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+        say_json(asdict(found))
     else:
-        print(f"distance from the target {found.before:.3f} → {found.distance:.3f}; "
+        say(f"distance from the target {found.before:.3f} → {found.distance:.3f}; "
               f"{found.effective:.0f} of {len(audit.pieces)} pictures count")  # fmt: skip
         for subset, repeats in found.repeats.items():
             now = workshop.repeats.get(subset, 1)
-            print(f"  {subset}: {now} → {repeats} repeats" if now != repeats else f"  {subset}: {repeats} repeats")
-        print("one repeat more or less of:")
+            say(f"  {subset}: {now} → {repeats} repeats" if now != repeats else f"  {subset}: {repeats} repeats")
+        say("one repeat more or less of:")
         for step, distance in found.steps.items():
-            print(f"  {step}: {distance:.3f} ({distance - found.distance:+.3f})")
+            say(f"  {step}: {distance:.3f} ({distance - found.distance:+.3f})")
         for attribute, shares in found.shares.items():
-            print(f"  {attribute}: {effective_of(shares):.1f} values count; "
+            say(f"  {attribute}: {effective_of(shares):.1f} values count; "
                   + ", ".join(f"{value} {share:.0%}" for value, share in shares.items()))  # fmt: skip
     if apply:
         rows = [Decision(0, "repeats", "person", subset=s, repeats=n, why="plan") for s, n in found.repeats.items()]
@@ -197,7 +199,7 @@ def choose_command(
     subset: Annotated[list[str] | None, typer.Option(help="Choose among these subsets; without, among all.")] = None,
     at_least: Annotated[list[str] | None, typer.Option(help="Quota: a subset or value=number, e.g. smile=8.")] = None,
     at_most: Annotated[list[str] | None, typer.Option(help="Quota: a subset or tag value=number.")] = None,
-    spread: Annotated[float, typer.Option(min=0, help="Weight of spread against merit.")] = 1.0,
+    spread: Annotated[float, typer.Option(callback=finite, min=0, help="Weight of spread against merit.")] = 1.0,
     apply: Annotated[bool, typer.Option("--apply", help="Set the others aside.")] = False,
     tagger: TAGGER = None, identity: IDENTITY = None, as_json: JSON = False,
 ) -> None:  # fmt: skip
@@ -227,7 +229,11 @@ def choose_command(
         workshop.decide(
             [Decision(0, "aside", "rule: choose", name, why=f"not among the best {count}") for name in left]
         )
-    print(json.dumps(names, indent=1, ensure_ascii=False) if as_json else "\n".join(names))
+    if as_json:
+        say_json(names)
+    else:
+        for name in names:
+            say(name)
 
 
 @app.command("report")
@@ -243,7 +249,7 @@ def report_command(
     audit, workshop = _audit(work, character, tagger, identity)
     write_atomic(out, dataset_page(audit, workshop, _sheet(character)).encode())
     write_atomic(out.with_suffix(".json"), (workshop.folder / "audit.json").read_bytes())
-    print(f"{out} and {out.with_suffix('.json')}")
+    say(f"{out} and {out.with_suffix('.json')}")
 
 
 @app.command("export")
@@ -261,9 +267,9 @@ def export_command(
     with Progress() as progress:
         counts = export(workshop, out, kohya, progress)
     for name, count in counts.items():
-        print(f"{out / name}: {count} pictures")
+        say(f"{out / name}: {count} pictures")
     if kohya and (unread := unread_by_kohya(workshop)):
-        print(f"sd-scripts leaves {len(unread)} of them out without a word, e.g. {unread[0]}", file=sys.stderr)
+        say(f"sd-scripts leaves {len(unread)} of them out without a word, e.g. {unread[0]}", stderr=True)
 
 
 def _sheet(path: Path) -> "Character":
@@ -290,15 +296,15 @@ def _say_findings(findings: "list[Finding]", work: Path) -> None:
     counts = Counter((row.severity, row.kind) for row in findings)
     for (severity, kind), count in counts.items():
         rows = [row for row in findings if row.kind == kind and row.severity == severity]
-        print(f"{severity}: {count} × {kind}")
+        say(f"{severity}: {count} × {kind}")
         for row in rows[:NAMED]:
-            print(f"  {row.id}  {row.picture or 'all'}  {row.subject}: {row.evidence}")
+            say(f"  {row.id}  {row.picture or 'all'}  {row.subject}: {row.evidence}")
         if count > NAMED:
-            print(f"  and {count - NAMED} more, all in {work / 'audit.json'}")
+            say(f"  and {count - NAMED} more, all in {work / 'audit.json'}")
     if any(row.fix for row in findings):
-        print(f"mend one: onmodel dataset mend {work} ID, or all of a kind: … --kind 'wrong label'")
+        say(f"mend one: onmodel dataset mend {work} ID, or all of a kind: … --kind 'wrong label'")
     if not findings:
-        print("nothing is found")
+        say("nothing is found")
 
 
 def parse_target(text: str) -> tuple[str, dict[str, float]]:

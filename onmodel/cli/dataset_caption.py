@@ -1,13 +1,13 @@
 """`onmodel dataset caption`: sentences for pictures, by template from their tags, or from a vision model."""
 
-import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onmodel.cli.numbers import finite
+from onmodel.console import say, say_json
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def command(
     subset: Annotated[list[str] | None, typer.Option(help="Only these subsets.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Also those that have a sentence, but a person's.")] = False,
     at_once: Annotated[int, typer.Option(min=1, max=64, help="Questions that are open at a time.")] = 4,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one answer.")] = 120.0,
+    timeout: Annotated[float, typer.Option(callback=finite, min=1, help="Seconds for one answer.")] = 120.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask and change nothing; show what would be.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
@@ -58,22 +58,20 @@ def command(
         rows = [Decision(0, "sentence", by, name, sentence=text) for name, text in found.sentences.items()]
         workshop.decide(rows)
     if as_json:
-        print(
-            json.dumps({"by": by, "sentences": found.sentences, "failed": found.failed}, indent=1, ensure_ascii=False)
-        )
+        say_json({"by": by, "sentences": found.sentences, "failed": found.failed})
         return
     for name, text in list(found.sentences.items())[:SHOWN]:
-        print(f"{name}: {text}")
+        say(f"{name}: {text}")
     if len(found.sentences) > SHOWN:
-        print(f"and {len(found.sentences) - SHOWN} more")
+        say(f"and {len(found.sentences) - SHOWN} more")
     for name, why in found.failed.items():
-        print(f"{name}: none; {why}")
+        say(f"{name}: none; {why}")
     if dry_run:
         left = len(pieces) - len(found.sentences) - len(found.failed)
-        print(f"nothing is changed; {left} pictures would be asked about" if asked else "nothing is changed")
+        say(f"nothing is changed; {left} pictures would be asked about" if asked else "nothing is changed")
     else:
         undo = f"; `onmodel dataset undo {work}` takes them back" if found.sentences else ""
-        print(f"{len(found.sentences)} sentences by {by}{undo}")
+        say(f"{len(found.sentences)} sentences by {by}{undo}")
 
 
 def _wanted(workshop: "Workshop", subsets: list[str], again: bool) -> "list[Piece]":
@@ -118,11 +116,11 @@ def _warn_of_labels(workshop: "Workshop", pieces: "list[Piece]") -> None:
     from onmodel.curate.workshop import mending, read_findings, still_apply
 
     if not (workshop.folder / "audit.json").exists():
-        print("the tags were not audited; sentences repeat what is wrong in them", file=sys.stderr)
+        say("the tags were not audited; sentences repeat what is wrong in them", stderr=True)
         return
     names = {piece.name for piece in pieces}
     wrong = [row for row in read_findings(workshop.folder) if row.severity == "error" and row.picture in names]
     open_ = still_apply(workshop, [row for row in map(mending, wrong) if row and row.do == "tag"])
     if open_:
         count = len({row.picture for row in open_})
-        print(f"{count} pictures have labels that the last audit found wrong; mend them first", file=sys.stderr)
+        say(f"{count} pictures have labels that the last audit found wrong; mend them first", stderr=True)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from onmodel.console import say
 from onmodel.errors import InputError
 
 
@@ -37,10 +38,10 @@ def command(
     if rows:
         workshop = workshop.decide(rows)
     for subset, attributes in workshop.strict.items():
-        print(f"{subset} must say {', '.join(attributes) or 'nothing'}")
-    print(f"{len(workshop.aliases)} aliases" if workshop.aliases else "no list of aliases")
+        say(f"{subset} must say {', '.join(attributes) or 'nothing'}")
+    say(f"{len(workshop.aliases)} aliases" if workshop.aliases else "no list of aliases")
     if rows:
-        print(f"audit again to see what that finds; `onmodel dataset undo {work}` takes it back")
+        say(f"audit again to see what that finds; `onmodel dataset undo {work}` takes it back")
 
 
 def parse_strict(text: str) -> tuple[str, tuple[str, ...]]:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from onmodel.cli.numbers import finite
+from onmodel.console import say
 from onmodel.errors import InputError
 
 
@@ -19,7 +21,7 @@ def command(
     ] = "",
     notes: Annotated[Path | None, typer.Option(help="A text file with the author's notes.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="A folder; sheets that lie there stay.")] = Path("scenes"),
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one answer.")] = 120.0,
+    timeout: Annotated[float, typer.Option(callback=finite, min=1, help="Seconds for one answer.")] = 120.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
 ) -> None:
     """Write what pictures show as JSON: description, and name, description and position of each thing; and as a prompt.
@@ -44,7 +46,7 @@ def command(
         raise InputError("pictures", twice, "two pictures have this name; rename one")
     todo = [picture for picture in pictures if not (out / f"{picture.stem}.json").exists()]
     if dry_run:
-        print(f"{len(todo)} of {len(pictures)} pictures would be asked about at {endpoint}")
+        say(f"{len(todo)} of {len(pictures)} pictures would be asked about at {service.address}")
         return
     with Progress() as progress, progress.task(f"ask {model}", len(todo)) as task:
         for picture in todo:
@@ -52,4 +54,4 @@ def command(
             write_json(out / f"{picture.stem}.json", {"by": model, **scene.model_dump(), "prompt": scene.prompt})
             task.advance()
     for stem in stems:
-        print(out / f"{stem}.json")
+        say(out / f"{stem}.json")

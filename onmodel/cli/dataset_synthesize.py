@@ -1,6 +1,5 @@
 """`onmodel dataset synthesize`: pictures that a data set lacks, made by a release, a LoRA, a base or an endpoint."""
 
-import json
 import os
 from functools import cache
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onmodel.cli.numbers import finite
+from onmodel.console import say, say_json
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,18 +47,23 @@ def command(
     agreement: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Least agreement with the character; without, as nine in ten of the set's own."
+            callback=finite,
+            min=0,
+            max=1,
+            help="Least agreement with the character; without, as nine in ten of the set's own.",
         ),
     ] = None,
     rights: Annotated[str, typer.Option(help="The right or licence to use what the model makes.")] = "unknown",
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other candidates.")] = 0,
     size: Annotated[int, typer.Option(help="Side in pixels; 0: 96 for the toon base, else 1024.")] = 0,
     steps: Annotated[int, typer.Option(min=0, help="Sampling steps; 0: 16 for the toon base, else 30.")] = 0,
-    guidance: Annotated[float, typer.Option(min=0, help="Guidance; 0: 3 for the toon base, else 4.5.")] = 0.0,
-    weight: Annotated[float, typer.Option(help="Weight of the LoRA.")] = 1.0,
+    guidance: Annotated[
+        float, typer.Option(callback=finite, min=0, help="Guidance; 0: 3 for the toon base, else 4.5.")
+    ] = 0.0,
+    weight: Annotated[float, typer.Option(callback=finite, help="Weight of the LoRA.")] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
     at_once: Annotated[int, typer.Option(min=1, max=64, help="Questions that are open at the endpoint.")] = 2,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one of its answers.")] = 300.0,
+    timeout: Annotated[float, typer.Option(callback=finite, min=1, help="Seconds for one of its answers.")] = 300.0,
     tagger: Annotated[str | None, typer.Option(help="A tagger in WD v3 format: a folder or hf://owner/name.")] = None,
     identity: Annotated[str | None, typer.Option(help="An identity model in CCIP format, likewise.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the holes and prompts; make nothing.")] = False,
@@ -149,15 +155,16 @@ def _say_plan(
     audit: "Audit", wanted: dict[str, dict[str, int]], texts: list[str], pictures: int, maker: "Maker", as_json: bool
 ) -> None:
     if as_json:
-        print(json.dumps({"wanted": wanted, "prompts": texts, "candidates": pictures}, indent=1, ensure_ascii=False))
+        say_json({"wanted": wanted, "prompts": texts, "candidates": pictures})
         return
     for name, values in ((name, values) for name, values in wanted.items() if values):
         have = audit.coverage[name].counts if name in audit.coverage else {}
-        print(f"{name}: " + ", ".join(f"{value} {have.get(value, 0):.0f} + {n}" for value, n in values.items()))
-    print("\n".join(texts[:SHOWN]))
+        say(f"{name}: " + ", ".join(f"{value} {have.get(value, 0):.0f} + {n}" for value, n in values.items()))
+    for text in texts[:SHOWN]:
+        say(text)
     if len(texts) > SHOWN:
-        print(f"and {len(texts) - SHOWN} more prompts")
-    print(f"{pictures} candidates would be made by {maker.name}; nothing is made")
+        say(f"and {len(texts) - SHOWN} more prompts")
+    say(f"{pictures} candidates would be made by {maker.name}; nothing is made")
 
 
 def _say_made(made: "Made", wanted: dict[str, dict[str, int]], sheet: "Character", work: Path, as_json: bool) -> None:
@@ -167,16 +174,16 @@ def _say_made(made: "Made", wanted: dict[str, dict[str, int]], sheet: "Character
     if as_json:
         table = {"pictures": [piece.name for piece in made.pieces], "wanted": wanted, "got": got,
                  "candidates": len(made.rows), "refused": dict(made.refusals)}  # fmt: skip
-        print(json.dumps(table, indent=1, ensure_ascii=False))
+        say_json(table)
         return
     for name, values in ((name, values) for name, values in wanted.items() if values):
-        print(f"{name}: " + ", ".join(f"{value} {got[name][value]} of {n}" for value, n in values.items()))
+        say(f"{name}: " + ", ".join(f"{value} {got[name][value]} of {n}" for value, n in values.items()))
     refused = ", ".join(f"{count} × {why}" for why, count in made.refusals.most_common())
-    print(
+    say(
         f"{len(made.pieces)} of {len(made.rows)} candidates are in the set now"
         + f"; refused: {refused}" * bool(refused)
     )
     if made.pieces:
-        print(f"`onmodel dataset undo {work}` takes them back; `onmodel dataset report` shows them")
+        say(f"`onmodel dataset undo {work}` takes them back; `onmodel dataset report` shows them")
     else:
-        print(f"none shows {sheet.name} well enough and something that is wanted; try another model or --tries")
+        say(f"none shows {sheet.name} well enough and something that is wanted; try another model or --tries")

@@ -1,11 +1,12 @@
 """`onmodel doctor`: what will not work here, with this base, these LoRA files and these pictures, or in a project."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from onmodel.console import PlainConsole, say_json
 
 BASE = Annotated[
     list[str] | None,
@@ -37,7 +38,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON on stdout.")] = False,
 ) -> None:
     """Check the installation and what else is named: a line each, with what to do. Exit code 1 if something fails."""
-    from rich.console import Console
+
+    from rich.text import Text
 
     from onmodel.doctor import Status, examine
     from onmodel.errors import InputError
@@ -55,14 +57,12 @@ def command(
         else:
             findings = examine(what, base or [], lora or [], dataset or [], progress)
     if as_json:
-        print(json.dumps([dataclasses.asdict(row) for row in findings], indent=1))
+        say_json([dataclasses.asdict(row) for row in findings])
     else:
         colours: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-        console = Console()
+        console = PlainConsole()
         for row in findings:
-            line = f"[{colours[row.status]}]{row.status:4}[/]  {row.about}: "
-            console.print(line, end="", highlight=False)
-            console.print(row.text + (f" — {row.remedy}" if row.remedy else ""), markup=False, highlight=False,
-                          soft_wrap=True)  # fmt: skip
+            text = f"  {row.about}: {row.text}" + (f" — {row.remedy}" if row.remedy else "")
+            console.print(Text(f"{row.status:4}", colours[row.status]), text, sep="", soft_wrap=True)
     if any(row.status == "fail" for row in findings):
         raise typer.Exit(1)

@@ -1,12 +1,12 @@
 """`onmodel influence RECIPE STAGE`: what each subset of a training does, by training without it."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from onmodel.cli.run import DRY_RUN, JSON, PROJECT, RECIPE
+from onmodel.console import say, say_json
 
 
 def command(
@@ -22,10 +22,9 @@ def command(
     as_json: JSON = False,
 ) -> None:
     """Train without each subset in turn, and once more with all, and say what every subset does to every axis."""
-    from rich.console import Console
-
     from onmodel import pipeline
     from onmodel.cli.plan import print_plan
+    from onmodel.console import PlainConsole
     from onmodel.hashing import read_json, write_json
     from onmodel.influence import effects, leave_out
     from onmodel.paths import inside
@@ -38,11 +37,11 @@ def command(
     leaving = leave_out(load_recipe(recipe), stage, like, twins, seeds)
     steps = pipeline.make_plan(leaving.recipe)
     wanted = pipeline.needed(steps, leaving.evaluation)
-    talk = Console() if dry_run and not as_json else Console(stderr=True)
+    talk = PlainConsole() if dry_run and not as_json else PlainConsole(stderr=True)
     print_plan(leaving.recipe, [step for step in steps if step.name in wanted], talk)
     if dry_run:
         if as_json:
-            print(json.dumps({"trainings": [*leaving.full, *leaving.without.values()]}, indent=1))
+            say_json({"trainings": [*leaving.full, *leaving.without.values()]})
         return
     place = Project(project or Path(recipe.stem))
     with place.writing():
@@ -57,7 +56,7 @@ def command(
             write_json(page.with_suffix(".json"), told)
             write_page(found, axes, leaving, evaluation, page)
     if as_json:
-        print(json.dumps(told, indent=1))
+        say_json(told)
     else:
-        print_influence(found, axes, leaving, Console())
-        print(page)
+        print_influence(found, axes, leaving, PlainConsole())
+        say(page)

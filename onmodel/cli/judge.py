@@ -1,11 +1,11 @@
 """`onmodel judge PROJECT [MODEL …]`: choose blindly between models' pictures, then see who won."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from onmodel.console import say, say_json
 
 QUESTION = "Which picture is better for this prompt?"
 
@@ -23,8 +23,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Choose blindly between pictures that an evaluation made; the same command goes on, or shows the result."""
-    from rich.console import Console
-
+    from onmodel.console import PlainConsole
     from onmodel.errors import InputError, PausedError
     from onmodel.hashing import write_json
     from onmodel.judge.page import print_result
@@ -36,7 +35,7 @@ def command(
 
     if not (project / "onmodel.db").is_file():
         raise InputError("PROJECT", project, "holds no onmodel.db; name the folder that `onmodel run` made")
-    with Console(stderr=True).status("check the pictures"):
+    with PlainConsole(stderr=True).status("check the pictures"):
         session = open_session(Project(project), models or [], pairs, seed, question)
     if end and not session.votes.exists():
         raise InputError("--end", project, "no pair of this session was answered yet")
@@ -48,7 +47,8 @@ def command(
         if not votes.ended:
             with JudgeServer(session, votes, port) as server:
                 told = f"{len(votes.answers)} of {len(session.pairs)} pairs answered; Ctrl-C pauses"
-                print(f"{server.url}\n{told}", file=sys.stderr, flush=True)
+                say(server.url, stderr=True)
+                say(told, stderr=True)
                 try:
                     server.serve()
                 except KeyboardInterrupt:
@@ -57,6 +57,6 @@ def command(
         found = found or result(session, votes.answers)
     write_json(session.folder / "result.json", found.as_dict())
     if as_json:
-        print(json.dumps(found.as_dict(), indent=1))
+        say_json(found.as_dict())
     else:
-        print_result(found, Console())
+        print_result(found, PlainConsole())

@@ -1,11 +1,12 @@
 """`onmodel lineage`: the history of a release folder or a LoRA file, on the terminal, drawn, or exported."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from onmodel.console import say, say_json
 
 
 class Format(StrEnum):
@@ -50,13 +51,12 @@ def command(
         nodes = {id: provenance.lineage[id] for id in ordered(provenance.lineage)}
         shown = {"name": provenance.name, "newest": provenance.newest, "counts": counts(provenance.lineage),
                  "files": dict(provenance.files), "nodes": nodes}  # fmt: skip
-        print(json.dumps(shown, indent=1, ensure_ascii=False))
+        say_json(shown)
     elif written:
         for file in written:
-            print(file)
+            say(file)
     else:
-        from rich.console import Console
-
+        from onmodel.console import PlainConsole
         from onmodel.report.lineage_tree import print_lineage
 
-        print_lineage(provenance, Console(highlight=False))
+        print_lineage(provenance, PlainConsole())

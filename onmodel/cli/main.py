@@ -1,9 +1,10 @@
 """`onmodel`: the list of commands, and the one place where errors become a line and an exit code."""
 
-import errno
 import logging
 import os
 import sys
+from contextlib import suppress
+from typing import Any
 
 import typer
 
@@ -26,8 +27,12 @@ from onmodel.cli import (
     stage,
     verify,
 )
-from onmodel.errors import OnmodelError
+from onmodel.console import close_streams, open_streams, say
+from onmodel.errors import InputError
+from onmodel.failures import STOPPED, outcome
 from onmodel.stages import VERBS
+
+_UsageError: Any = typer.BadParameter.__base__  # Typer brings Click along, under another name since 0.2x
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -69,27 +74,40 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: runs a command; what a user did wrong ends in one line on stderr."""
+    """Entry point: runs a command; whatever goes wrong ends in one line on stderr and an exit code (failures.py)."""
+    open_streams()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve a shared machine
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
-        app()
-    except OnmodelError as error:
-        _fail(str(error), error.exit_code)
-    except SystemExit as ended:
-        if ended.code == 130:  # so Typer ends a command that Ctrl-C stopped, without a word
-            _fail("stopped; run the same command again to go on where it stopped", 130)
-        raise
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _fail(f"{error.filename or 'disk'}: no space left — free some room and run the same command again", 1)
-
-
-def _fail(line: str, code: int) -> None:
-    print(f"onmodel: {line}", file=sys.stderr)
+        code = _run()
+        sys.stdout.flush()  # else a full disk or a closed pipe is met where nothing can be said any more
+    except BaseException as error:  # the boundary of the process
+        line, code = outcome(error)
+        with suppress(OSError):
+            if line:
+                say(f"onmodel: {line}", stderr=True)
+    close_streams()
     sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command of sys.argv; its exit code. Errors pass, those of the command line as InputError."""
+    try:
+        code = app(prog_name="onmodel", standalone_mode=False)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # Typer would end with code 1
+            raise ended.__context__ from None
+        return ended.code if isinstance(ended.code, int) else 0
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            return error.exit_code
+        command = error.ctx.command_path if error.ctx else "onmodel"
+        raise InputError(command, error.format_message(), f"see `{command} --help`") from error
+    if code == STOPPED:  # so Typer ends a command that Ctrl-C stopped
+        raise KeyboardInterrupt
+    return code or 0
 
 
 if __name__ == "__main__":

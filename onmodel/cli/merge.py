@@ -3,7 +3,7 @@
 A recipe's own merge stage is `onmodel merge stage RECIPE`.
 """
 
-import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from onmodel.cli.numbers import finite
 from onmodel.cli.stage import command_for
+from onmodel.console import say_json
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,10 +49,16 @@ BLOCKS = Annotated[
     list[str] | None,
     typer.Option("--block", help="A factor on the weights: 0-9=0.5, mlp=0, or for one file only: name:mlp=0."),
 ]
-DECAY = Annotated[float | None, typer.Option(help="ema: the weight of a file relative to the next. Default 0.8.")]
-DENSITY = Annotated[float | None, typer.Option(help="ties and dare: the share of entries that stay. Default 0.5.")]
+DECAY = Annotated[
+    float | None, typer.Option(callback=finite, help="ema: the weight of a file relative to the next. Default 0.8.")
+]
+DENSITY = Annotated[
+    float | None, typer.Option(callback=finite, help="ties and dare: the share of entries that stay. Default 0.5.")
+]
 RANK = Annotated[int | None, typer.Option(help="Rank of every layer. Without rank, energy and size: the exact sum.")]
-ENERGY = Annotated[float | None, typer.Option(help="Smallest file that keeps this share of energy, e.g. 0.95.")]
+ENERGY = Annotated[
+    float | None, typer.Option(callback=finite, help="Smallest file that keeps this share of energy, e.g. 0.95.")
+]
 SIZE = Annotated[str, typer.Option(help="Best file no larger than this, e.g. 90MB.")]
 ALPHA = Annotated[str, typer.Option(help="Alpha of the result, for further training; never changes the result itself.")]
 LAYOUT = Annotated[str, typer.Option(help="Key layout: common (ComfyUI and diffusers) or kohya.")]
@@ -235,9 +243,12 @@ def _names(files: list[Path]) -> list[str]:
 
 def _number(field: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise InputError(field, text, "is no number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(field, text, "is no number; write one like 0.5")
+    return number
 
 
 def _weights(text: str) -> list[float] | dict[str, float] | None:
@@ -280,12 +291,13 @@ def _alpha(text: str) -> Any:
 
 def _show(found: dict[str, Any], as_json: bool, lines: Any) -> None:
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        say_json(found)
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from onmodel.console import PlainConsole
+
+    console = PlainConsole()
     for line in lines(found):
         if isinstance(line, str):
             console.print(line, markup=False, soft_wrap=True)

@@ -1,9 +1,10 @@
 """`onmodel metrics`: the axes themselves, and what proves them."""
 
-import json
 from typing import Annotated
 
 import typer
+
+from onmodel.console import say, say_json
 
 app = typer.Typer(no_args_is_help=True, help="The axes: what each measures, and whether it finds what it must.")
 
@@ -15,7 +16,7 @@ def show() -> None:
 
     for axis, _ in AXES.values():
         needs = ", ".join(axis.observers) or "pixels alone"
-        print(f"{axis.id:15} v{axis.version}  {axis.title} ({axis.unit}; ideal: {axis.direction}; from {needs})")
+        say(f"{axis.id:15} v{axis.version}  {axis.title} ({axis.unit}; ideal: {axis.direction}; from {needs})")
 
 
 @app.command()
@@ -33,6 +34,6 @@ def selftest(
         observers = load_observers("toon", {}, threads=1)
         rows = {number: check(observers, number, progress) for number in seed or [0]}
     if as_json:
-        print(json.dumps({number: [row.as_dict() for row in found] for number, found in rows.items()}, indent=1))
+        say_json({number: [row.as_dict() for row in found] for number, found in rows.items()})
     else:
         print("\n\n".join(table(number, found) for number, found in rows.items()))

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from onmodel.errors import InputError
 from onmodel.pipeline import Step
 from onmodel.recipe import Recipe
+from onmodel.text import printable
 
 if TYPE_CHECKING:
     from onmodel.models.anima.outline import Outline
@@ -34,9 +36,9 @@ def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
         shown = [f"{name} {n}" for name, n in plan.counts.items()] + [
             f"{name} ×{n}" for name, n in plan.exposures.items()
         ]
-        table.add_row(
-            step.name, step.verb, "\n".join(shown), str(plan.steps or ""), str(plan.pictures or ""), clock(step.seconds)
-        )
+        pictures = Text("\n".join(map(printable, shown)))
+        made = (str(plan.steps or ""), str(plan.pictures or ""), clock(step.seconds))
+        table.add_row(step.name, step.verb, pictures, *made)
     console.print(table)
     for step in steps:
         for note in step.plan.notes:

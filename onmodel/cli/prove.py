@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from onmodel.console import say
+
 
 def command(
     picture: Annotated[Path, typer.Argument(help="The picture, as it was given to curate.", show_default=False)],
@@ -24,5 +26,5 @@ def command(
     lineage = read_provenance(release).lineage
     write_json(out, prove(picture, lineage, Project(project)))
     for line in check_proof(out, lineage, picture):
-        print(line)
-    print(out)
+        say(line)
+    say(out)

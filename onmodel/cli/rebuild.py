@@ -1,11 +1,12 @@
 """`onmodel rebuild`: run a release's recipe again and compare, stage by stage."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from onmodel.console import say, say_json
 
 
 def command(
@@ -37,13 +38,13 @@ def command(
     with Progress() as progress:
         found = rebuild(provenance, lambda: Project(fresh), maker, progress)
     if as_json:
-        print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+        say_json(asdict(found))
     else:
         for line in found.ground:
-            print(f"not as it was: {line}")
+            say(f"not as it was: {line}")
         for stage, verdict in found.same.items():
-            print(f"{stage}: {verdict}")
+            say(f"{stage}: {verdict}")
         for stage, why in found.left_out.items():
-            print(f"{stage}: not rebuilt, {why}")
+            say(f"{stage}: not rebuilt, {why}")
     if found.differs:
         raise VerifyError(*found.differs)

@@ -1,6 +1,5 @@
 """`onmodel release …`: build a recipe's release, look over a file or folder, convert a layout, push to the hub."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typer.core import TyperGroup
 
 from onmodel.cli.run import JSON
 from onmodel.cli.stage import command_for
+from onmodel.console import say, say_json
 from onmodel.errors import InputError
 
 
@@ -44,11 +44,11 @@ def check_command(
         found = check(path)
     errors = sum(row.severity == "error" for row in found)
     if as_json:
-        print(json.dumps({"path": str(path), "errors": errors, "findings": [asdict(row) for row in found]}, indent=1))
+        say_json({"path": str(path), "errors": errors, "findings": [asdict(row) for row in found]})
     else:
         for row in found:
-            print(row)
-        print(f"{errors} errors, {len(found) - errors} warnings" if found else f"{path}: nothing found")
+            say(row)
+        say(f"{errors} errors, {len(found) - errors} warnings" if found else f"{path}: nothing found")
     if errors:
         raise typer.Exit(1)
 
@@ -65,7 +65,7 @@ def convert_command(
     from onmodel.models.convert import convert
 
     lora, dtype = convert(source, out, to)  # type: ignore[arg-type]
-    print(f"{out}: {len(lora.modules)} layers, {str(dtype).removeprefix('torch.')}, {to} layout")
+    say(f"{out}: {len(lora.modules)} layers, {str(dtype).removeprefix('torch.')}, {to} layout")
 
 
 @app.command("push")
@@ -86,19 +86,19 @@ def push_command(
     result: dict[str, object] = {"repository": repository, "files": dict(plan.files), "bytes": size, "pushed": yes}
     if not as_json:
         for name, bytes in plan.files:
-            print(f"{bytes:>12,}  {name}")
-        print(f"{size:>12,}  bytes in {len(plan.files)} files to model repository {repository}"
+            say(f"{bytes:>12,}  {name}")
+        say(f"{size:>12,}  bytes in {len(plan.files)} files to model repository {repository}"
               f"{' (private)' if private else ''}, made there if it is missing")  # fmt: skip
         for line in plan.warnings:
-            print(line)
+            say(line)
     if yes:
         url, beside = push(folder, plan, private, f"Release {folder.name}")
         result |= {"url": url, "beside": beside}
         if not as_json:
-            print(f"pushed: {url}")
+            say(f"pushed: {url}")
             for name in beside:
-                print(f"stays there, no part of this release: {name}")
+                say(f"stays there, no part of this release: {name}")
     elif not as_json:
-        print("a dry run: nothing was uploaded; add --yes")
+        say("a dry run: nothing was uploaded; add --yes")
     if as_json:
-        print(json.dumps(result, indent=1))
+        say_json(result)

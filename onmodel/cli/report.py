@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from onmodel.cli.run import PROJECT, RECIPE
+from onmodel.console import say_json
 
 
 def command(
@@ -18,10 +19,10 @@ def command(
     """Write a project's report again from what is done, a run of single stages included; nothing is run."""
     from pathlib import Path
 
-    from rich.console import Console
-
     from onmodel import pipeline
+    from onmodel.console import PlainConsole
     from onmodel.errors import InputError
+    from onmodel.hashing import read_json
     from onmodel.progress import Progress
     from onmodel.project import Project
     from onmodel.recipe import load_recipe
@@ -32,7 +33,7 @@ def command(
     if not (folder / "onmodel.db").is_file():
         raise InputError("project", folder, "is no project folder; it has no onmodel.db")
     opened = Project(folder)
-    talk = Console(stderr=True)
+    talk = PlainConsole(stderr=True)
     with Progress(talk) as progress:
         result = pipeline.finished(found, opened, progress)
     if not result.artifacts:
@@ -41,6 +42,6 @@ def command(
     if missing:
         told = f"not done yet and left out: {', '.join(missing)}"
         talk.print(told, highlight=False, markup=False, soft_wrap=True)
-    write_results(found, opened, result, Console(stderr=as_json))
+    write_results(found, opened, result, PlainConsole(stderr=as_json))
     if as_json:
-        print((folder / "summary.json").read_text(encoding="utf-8"))
+        say_json(read_json(folder / "summary.json"))

@@ -1,12 +1,12 @@
 """`onmodel run RECIPE`: print the plan, run what the ledger lacks, show what came out."""
 
-import json
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from onmodel.console import say, say_json
 
 if TYPE_CHECKING:
     from onmodel.processes import Processes
@@ -48,10 +48,10 @@ def _execute(
     recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool, tracker: str | None, until: str | None,
     processes: "Processes",
 ) -> None:  # fmt: skip
-    from rich.console import Console
-
     from onmodel import pipeline
     from onmodel.cli.plan import plan_as_dict, print_forecasts, print_plan
+    from onmodel.console import PlainConsole
+    from onmodel.hashing import read_json
     from onmodel.progress import Progress
     from onmodel.project import Project
     from onmodel.recipe import load_recipe
@@ -63,15 +63,15 @@ def _execute(
     if until is not None:
         names = pipeline.needed(steps, until)
         steps = [step for step in steps if step.name in names]
-    talk = Console(stderr=True, quiet=not processes.first)
-    console = Console() if dry_run and not as_json else talk
+    talk = PlainConsole(stderr=True, quiet=not processes.first)
+    console = PlainConsole() if dry_run and not as_json else talk
     print_plan(recipe, steps, console)
     if dry_run:
         with Progress() as progress:
             outline, forecasts = pipeline.forecasts(recipe, steps, progress)
         print_forecasts(outline, forecasts, steps, console)
         if as_json:
-            print(json.dumps(plan_as_dict(recipe, steps, outline, forecasts), indent=1))
+            say_json(plan_as_dict(recipe, steps, outline, forecasts))
         return
     project = Project(folder or Path(recipe_path.stem))
     with project.writing() if processes.first else nullcontext(), Progress(talk) as progress:
@@ -83,13 +83,11 @@ def _execute(
     from onmodel.report.collect import publish, write_results
 
     if until is None:
-        write_results(recipe, project, result, Console(stderr=as_json))
+        write_results(recipe, project, result, PlainConsole(stderr=as_json))
     else:
         for published in publish(recipe, project, result).values():
-            print(published, file=sys.stderr if as_json else sys.stdout)
+            say(published, stderr=as_json)
     if as_json:
         summary = project.folder / "summary.json"
-        found = (
-            json.loads(summary.read_text()) if until is None else {n: str(a.path) for n, a in result.artifacts.items()}
-        )
-        print(json.dumps(found, indent=1))
+        found = read_json(summary) if until is None else {n: str(a.path) for n, a in result.artifacts.items()}
+        say_json(found)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from onmodel.console import say
+
 
 def command(
     path: Annotated[Path, typer.Argument(help="A release folder, or one .safetensors.")],
@@ -21,10 +23,10 @@ def command(
     if picture and not proof:
         raise InputError("picture", picture, "needs --proof, the file that onmodel prove wrote")
     for line in verify(path):
-        print(line)
+        say(line)
     if proof:
         from onmodel.proof import check_proof
         from onmodel.release.provenance import read_provenance
 
         for line in check_proof(proof, read_provenance(path).lineage, picture):
-            print(line)
+            say(line)

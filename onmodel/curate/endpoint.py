@@ -5,6 +5,7 @@ Pictures go to the address that is named and nowhere else. The key is sent to it
 https://platform.openai.com/docs/api-reference/chat
 """
 
+import asyncio
 import base64
 import io
 import json
@@ -12,21 +13,25 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
 from PIL import Image
 
 from onmodel.errors import InputError, ServiceError
+from onmodel.text import brief, is_printable, without_secrets
 
 Message = Mapping[str, Any]
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # the same question may be answered later
 LONGEST_WAIT = 120.0  # seconds between two tries; a service that asks for more is given up for now
+LONGEST_TIMEOUT = 86_400.0  # seconds
 LARGEST = 4 * 2**20  # bytes of an answer
 SIDE, QUALITY = 1024, 92  # of the JPEG that is sent
 
@@ -52,10 +57,28 @@ class Endpoint:
     sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise InputError("endpoint", self.url or "missing", "name it, e.g. --endpoint http://127.0.0.1:8080/v1")
+        if fault := _address_fault(self.url):
+            remedy = f"{fault}; write it like --endpoint http://127.0.0.1:8080/v1"
+            raise InputError("endpoint", self.clean(self.url) or "missing", remedy)
         if not self.model:
             raise InputError("model", "missing", "name what the endpoint calls its model: --model NAME")
+        if not re.fullmatch(r"[!-~]*", self.key):
+            raise InputError("OPENAI_API_KEY", "set", "holds a space or sign that no key has; copy it again")
+        if not 0 < self.timeout < LONGEST_TIMEOUT:
+            raise InputError("timeout", self.timeout, f"use seconds between 0 and {LONGEST_TIMEOUT:.0f}")
+
+    @property
+    def address(self) -> str:
+        """Where it is, without a name or word that only its owner should know: for messages and files."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+    def clean(self, text: str) -> str:
+        """`text` of the service, as in an answer or error, without the key and password that were sent to it."""
+        with suppress(ValueError):
+            password = urlsplit(self.url).password or ""
+            return without_secrets(text, (self.key, password, unquote(password)))
+        return without_secrets(text, (self.key,))
 
     def ask(self, messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> str:
         """The answer's text, held to a JSON schema if one is given.
@@ -66,7 +89,7 @@ class Endpoint:
         if schema is not None:
             held = {"name": "answer", "schema": schema, "strict": True}
             question["response_format"] = {"type": "json_schema", "json_schema": held}
-        return _text(self.send("chat/completions", question))
+        return self.clean(_text(self.send("chat/completions", question)))
 
     def send(self, path: str, question: Mapping[str, Any], largest: int = LARGEST) -> bytes:
         """The body of the answer, of at most `largest` bytes. Waits and asks again while the service is busy or away.
@@ -81,45 +104,65 @@ class Endpoint:
             status, wait, body = self._post(path, question, largest)
             if status == 200:
                 return body
-            why = f"{status}: {_reason(body)}" if status else _reason(body)
+            why = f"{status}: {self._reason(body)}" if status else self._reason(body)
             if status and status not in PASSING:
                 raise self._refusal(status, body)
             if wait is not None and wait > LONGEST_WAIT:
-                raise ServiceError(f"endpoint: {self.url} wants {wait:.0f} s of rest; run the same command again then")
+                raise ServiceError(
+                    f"endpoint: {self.address} wants {wait:.0f} s of rest; run the same command again then"
+                )
         raise ServiceError(
-            f"endpoint: {self.url} gave no answer in {self.attempts} tries ({why}); what was answered is kept, "
+            f"endpoint: {self.address} gave no answer in {self.attempts} tries ({why}); what was answered is kept, "
             "run the same command again to go on"
         )
 
     def _post(self, path: str, question: Mapping[str, Any], largest: int) -> tuple[int, float | None, bytes]:
         """Status (0 when there was no answer), seconds to wait if it says so, and the answer or what went wrong."""
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        ends = time.monotonic() + self.timeout
-        url = f"{self.url.rstrip('/')}/{path}"
-        parts: list[bytes] = []
         try:
-            with httpx2.stream("POST", url, json=question, headers=headers, timeout=self.timeout) as answer:
-                for part in answer.iter_bytes():
-                    parts.append(part)
-                    if (largest := largest - len(part)) < 0:
-                        return 0, None, b"the answer never ends"
-                    if time.monotonic() > ends:  # a trickle keeps a connection's own clock from running out
-                        return 0, None, f"no whole answer in {self.timeout:g} s".encode()
-                return answer.status_code, _rest(answer.headers.get("retry-after")), b"".join(parts)
-        except httpx2.TimeoutException:
-            return 0, None, f"no answer in {self.timeout:g} s".encode()
-        except httpx2.InvalidURL as error:
-            raise InputError("endpoint", self.url, f"is no address ({error})") from error
+            return asyncio.run(self._exchange(path, question, largest))
+        except (TimeoutError, httpx2.TimeoutException):
+            return 0, None, f"no whole answer in {self.timeout:g} s".encode()
+        except (httpx2.InvalidURL, ValueError) as error:  # also a proxy's address, from the environment
+            remedy = f"cannot be asked ({brief(self.clean(str(error)))}); check the address and HTTPS_PROXY"
+            raise InputError("endpoint", self.address, remedy) from error
         except httpx2.HTTPError as error:
             return 0, None, (str(error) or type(error).__name__).encode()
 
+    async def _exchange(self, path: str, question: Mapping[str, Any], largest: int) -> tuple[int, float | None, bytes]:
+        """One question. The clock holds for all of it: a server that trickles its headers or answer is given up."""
+        parts = urlsplit(self.url)
+        url = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{path}", fragment=""))
+        headers = {"Accept-Encoding": "identity"}  # a packed answer could grow without end
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        body = bytearray()
+        async with (
+            asyncio.timeout(self.timeout),
+            httpx2.AsyncClient(timeout=None) as client,
+            client.stream("POST", url, json=question, headers=headers) as answer,
+        ):
+            async for part in answer.aiter_raw():
+                body += part
+                if len(body) > largest:
+                    return 0, None, b"the answer never ends"
+            return answer.status_code, _rest(answer.headers.get("retry-after")), bytes(body)
+
     def _refusal(self, status: int, body: bytes) -> Exception:
         if status in (401, 403):
-            return InputError("OPENAI_API_KEY", "set" if self.key else "not set", f"{self.url} refuses it ({status})")
+            remedy = f"{self.address} refuses it ({status}); check the key"
+            return InputError("OPENAI_API_KEY", "set" if self.key else "not set", remedy)
         if status < 400 or status in (404, 405):
-            remedy = f"answers {status} ({_reason(body)}); check the address, which ends in /v1 mostly, and the model"
-            return InputError("endpoint", self.url, remedy)
-        return Declined(f"the endpoint refuses the question ({status}: {_reason(body)})")
+            remedy = (
+                f"answers {status} ({self._reason(body)}); check the address, which ends in /v1 mostly, and the model"
+            )
+            return InputError("endpoint", self.address, remedy)
+        return Declined(f"the endpoint refuses the question ({status}: {self._reason(body)})")
+
+    def _reason(self, body: bytes) -> str:
+        """The first words of what a service says went wrong."""
+        text = " ".join(body[:65536].decode("utf-8", "replace").split())
+        said = re.search(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"', text)
+        return brief(self.clean(said[1] if said else text), 120) or "no word why"
 
 
 def ask_all(todo: Sequence[Asked], ask: Callable[[Asked], Answer], at_once: int) -> Iterator[tuple[Asked, Answer]]:
@@ -157,11 +200,18 @@ def _text(body: bytes) -> str:
     return re.sub(r"<think>.*?</think>", "", text, flags=re.S).strip()
 
 
-def _reason(body: bytes) -> str:
-    """The first words of what a service says went wrong."""
-    text = " ".join(body.decode("utf-8", "replace").split())
-    said = re.search(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"', text)
-    return (said[1] if said else text)[:120] or "no word why"
+def _address_fault(url: str) -> str:
+    """What keeps `url` from being the address of a service; "" when nothing does."""
+    if not url.lower().startswith(("http://", "https://")):
+        return "name the service"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "its host or port cannot be read"
+    if not host or not is_printable(url) or " " in url:
+        return "it has no host, or a sign that no address has"
+    return ""
 
 
 def _rest(header: str | None) -> float | None:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from onmodel.curate.endpoint import Declined, Endpoint, Unusable, ask_all
 from onmodel.curate.ingest import Picture, Refused, decode
@@ -49,13 +48,7 @@ class Painter:
 
     @property
     def lineage(self) -> Lineage:
-        return add([], "service", name=self.name, address=self.address)
-
-    @property
-    def address(self) -> str:
-        """Where it is, without a name or word that only its owner should know."""
-        parts = urlsplit(self.endpoint.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        return add([], "service", name=self.name, address=self.endpoint.address)
 
     def words(self, prompt: Prompt) -> str:
         """By the sheet's tags: nobody else's model knows the trigger."""
@@ -85,7 +78,7 @@ class Painter:
         ]
 
     def _candidate(self, prompt: Prompt, place: Path, why: str) -> Candidate:
-        made: dict[str, Any] = {"model": self.name, "address": self.address, "prompt": self.words(prompt)}
+        made: dict[str, Any] = {"model": self.name, "address": self.endpoint.address, "prompt": self.words(prompt)}
         if why:
             return Candidate(prompt, None, made, why)
         kept = read_json(place)
@@ -101,7 +94,8 @@ class Painter:
         why = ""
         for _ in range(TIMES):
             try:
-                return picture_in(self._ask(words))
+                picture, revised = picture_in(self._ask(words))
+                return picture, self.endpoint.clean(revised)
             except Declined as reason:
                 return None, str(reason)
             except Unusable as reason:

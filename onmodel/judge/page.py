@@ -6,6 +6,7 @@ import jinja2
 from rich.console import Console
 from rich.table import Table
 
+from onmodel.console import PlainConsole
 from onmodel.evaluate.statistics import Interval
 from onmodel.judge.result import Result
 from onmodel.judge.session import Session
@@ -38,7 +39,7 @@ def result_fragment(found: Result) -> str:
 def print_result(found: Result, console: Console) -> None:
     """Print strengths, the judge's consistency, agreement of the axes, and what to keep in mind."""
     if not console.is_terminal:
-        console = Console(file=console.file, width=max(console.width, PLAIN_WIDTH))
+        console = PlainConsole(file=console.file, width=max(console.width, PLAIN_WIDTH))
     console.print(found.question, style="bold", highlight=False, markup=False, soft_wrap=True)
     console.print(found.signature, style="dim", highlight=False, soft_wrap=True)
     models = _table("model", "strength, log-odds [95 %]", "preferred to the others [95 %]", "won", "lost", "tied")

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onmodel.errors import InputError
+from onmodel.failures import os_error_words
+from onmodel.text import brief
 
 FIELD = "base.hub"
 
@@ -30,10 +32,10 @@ def fetch(field: str, repository: str, patterns: Sequence[str], download: bool =
 
     None when it is not in the cache and `download` is off. Raises InputError naming `field` when it cannot be had.
     """
+    import httpx2  # what huggingface_hub speaks through; its errors pass through that
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -61,6 +63,6 @@ def fetch(field: str, repository: str, patterns: Sequence[str], download: bool =
             return None
         remedy = "is not in the local cache and the hub cannot be reached; connect once, or name its folder on disk"
         raise InputError(field, repository, remedy) from error
-    except (HfHubHTTPError, OSError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        said = (os_error_words(error) if isinstance(error, OSError) else "") or brief(error) or type(error).__name__
         raise InputError(field, repository, f"cannot be downloaded ({said}); run the command again") from error

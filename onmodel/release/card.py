@@ -19,6 +19,7 @@ from onmodel.release.licences import BASES, Base
 from onmodel.release.sidecars import Sample
 from onmodel.release.tables import CONTROL, Change, Value, unavailable, values
 from onmodel.sample.pictures import Sampling
+from onmodel.text import code_span, markdown, printable
 
 IDEAL = {"up": "↑", "down": "↓", "zero": "→ 0", "one": "→ 1"}
 
@@ -51,7 +52,7 @@ class Card:
             trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
         )  # fmt: skip
         environment.filters |= {"quoted": _quoted, "g": lambda number: f"{number:g}", "cell": _table_cell,
-                                "said": _said}  # fmt: skip
+                                "md": markdown, "code": code_span, "said": _said}  # fmt: skip
         return environment.get_template("card.md.j2").render(self._words())
 
     def _words(self) -> dict[str, Any]:
@@ -102,10 +103,10 @@ class Card:
                 "Models were chosen on these same prompts and pictures, so the numbers flatter the released one."
             )
         if worse:
-            lines.append(f"Clearly worse than `{self.previous}`: {', '.join(worse)}.")
+            lines.append(f"Clearly worse than {code_span(self.previous)}: {', '.join(worse)}.")
         lines += [f"{axes[axis]['title']}: {axes[axis]['limits']}" for axis in measured]
         lines += [
-            f"{axes[axis]['title']} was not measured: {why}."
+            f"{axes[axis]['title']} was not measured: {markdown(why)}."
             for axis, why in unavailable(self.evaluation, self.model).items()
         ]
         lines += [
@@ -135,15 +136,15 @@ def _cell(known: Mapping[tuple[str, str], Value], axis: str, model: str) -> str:
 
 
 def _table_cell(text: str) -> str:
-    """Text that stays in one cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", r"\|")
+    """Code that stays in one cell of a Markdown table; `markdown` minds the bar itself."""
+    return text.replace("|", r"\|")
 
 
 def _said(text: str) -> str:
     """The author's own words, as a Markdown quote."""
-    return "\n".join(f"> {line.strip()}".rstrip() for line in text.strip().splitlines())
+    return "\n".join(f"> {markdown(line)}".rstrip() for line in text.strip().splitlines())
 
 
 def _quoted(text: str) -> str:
     """A double-quoted string, which YAML and Python read alike."""
-    return json.dumps(text, ensure_ascii=False)
+    return printable(json.dumps(text, ensure_ascii=False))

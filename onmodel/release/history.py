@@ -8,6 +8,7 @@ from typing import Any
 
 from onmodel.ledger.lineage import Lineage, Node, ordered, title_of
 from onmodel.merge.methods import METHODS
+from onmodel.text import code_span, markdown
 
 ORIGINS = {"toon": "drawn", "folder": "given", "generated": "generated"}
 
@@ -22,7 +23,7 @@ def data_rows(lineage: Lineage) -> list[dict[str, Any]]:
             "count": row["count"],
             "heldout": row["heldout"],
             "uses": [
-                f"`{run['name']}` {share['repeats']} × {run['settings']['epochs']}"
+                f"{code_span(run['name'])} {share['repeats']} × {run['settings']['epochs']}"
                 for run, share in _uses(lineage, id, subset)
             ],
         }
@@ -68,16 +69,16 @@ def experiments(lineage: Lineage) -> list[str]:
 
 def _dataset(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    subsets = ", ".join(f"`{name}` {row['count']}" for name, row in node["subsets"].items())
-    return f"Data set `{title_of(lineage, id)}`: {subsets} ({origin_words(node)})."
+    subsets = ", ".join(f"{code_span(name)} {row['count']}" for name, row in node["subsets"].items())
+    return f"Data set {code_span(title_of(lineage, id))}: {subsets} ({markdown(origin_words(node))})."
 
 
 def _run(lineage: Lineage, id: str) -> str:
     run, start = lineage[id], _start(lineage, lineage[id])
     settings = run["settings"]
     return (
-        f"Training `{run['name']}`{f' from `{start}`' if start else ''}: {settings['epochs']} epochs, "
-        f"{run['steps']} steps, "
+        f"Training {code_span(run['name'])}{f' from {code_span(start)}' if start else ''}: "
+        f"{settings['epochs']} epochs, {run['steps']} steps, "
         f"learning rate {settings['learning_rate']:g}."
     )
 
@@ -100,10 +101,12 @@ def _selection(lineage: Lineage, id: str) -> str:
 def _search(lineage: Lineage, id: str) -> str:
     node = lineage[id]
     names = [model["name"] for model in node["models"]]
-    parts = [f"{weight:.2g} `{name}`" for name, weight in zip(names, node["taken"], strict=True) if weight]
+    parts = [f"{weight:.2g} {code_span(name)}" for name, weight in zip(names, node["taken"], strict=True) if weight]
     taken = " + ".join(parts) if len(parts) > 1 else f"{parts[0].removeprefix('1 ')} alone, which no merge clearly beat"
     measured = f"{_count(len(node['trials']), 'measurement')} {plan_words(node['signature'])}"
-    return f"Search `{node['name']}` for merge weights, {measured}; taken {plan_words(node['check'])}: {taken}."
+    return (
+        f"Search {code_span(node['name'])} for merge weights, {measured}; taken {plan_words(node['check'])}: {taken}."
+    )
 
 
 def _merge(lineage: Lineage, id: str) -> str:
@@ -112,9 +115,10 @@ def _merge(lineage: Lineage, id: str) -> str:
         "exactly" if node["exact"] else f"to rank {node['rank']}, {100 * node['energy_kept']:.1f} % of the energy kept"
     )
     if len(node["parts"]) == 1:
-        return f"`{node['name']}` is `{node['parts'][0]['name']}` times {node['parts'][0]['weight']:g}."
-    parts = ", ".join(f"`{part['name']}`" for part in node["parts"])
-    return f"Merge `{node['name']}` of {parts}, {kept}."
+        part = node["parts"][0]
+        return f"{code_span(node['name'])} is {code_span(part['name'])} times {part['weight']:g}."
+    parts = ", ".join(code_span(part["name"]) for part in node["parts"])
+    return f"Merge {code_span(node['name'])} of {parts}, {kept}."
 
 
 SENTENCES: Mapping[str, Callable[[Lineage, str], str]] = {
@@ -141,7 +145,7 @@ def origin_words(dataset: Node) -> str:
 def plan_words(signature: str) -> str:
     """The size of a plan and the hash of its suite, from its signature."""
     parts = dict(part.split(":", 1) for part in signature.split("|") if ":" in part)
-    return f"on suite `{parts['suite']}` ({parts['P']} prompts × {_count(int(parts['S']), 'seed')})"
+    return f"on suite {code_span(parts['suite'])} ({parts['P']} prompts × {_count(int(parts['S']), 'seed')})"
 
 
 def _count(count: int, noun: str) -> str:

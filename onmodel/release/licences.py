@@ -10,6 +10,7 @@ from pathlib import Path
 
 from onmodel.errors import InputError
 from onmodel.reading import read_text
+from onmodel.text import code_span, markdown
 
 # What licences ask for → how LICENSE.md says it.
 DEMANDS = {
@@ -206,8 +207,8 @@ def licence_page(base: Base, text: str, file_name: str, author: str, date: str) 
     asked = "\n".join(f"- {DEMANDS[demand]}" for demand in licence.demands)
     return "\n\n".join([
         f"# {licence.title}",
-        f"`{file_name}.safetensors` (by {author}, {date}) is a LoRA adapter that modifies {base.title}; "
-        f"it was not made by that model's authors.",
+        f"{code_span(file_name + '.safetensors')} (by {markdown(author)}, {date}) is a LoRA adapter "
+        f"that modifies {base.title}; it was not made by that model's authors.",
         base.use,
         f"Of whoever passes it on the licence asks, in short:\n\n{asked}",
         f"Its text, which alone counts, from <{licence.link}>:",

@@ -11,6 +11,7 @@ from onmodel.errors import InputError, OnmodelError
 from onmodel.release.check import check
 from onmodel.release.folder import CHECKSUMS, LINEAGE, SIDE_FILES, hashes
 from onmodel.release.verify import verify
+from onmodel.text import brief
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -57,7 +58,7 @@ def push(folder: Path, plan: Push, private: bool, message: str) -> tuple[str, li
         api.upload_folder(repo_id=plan.repository, folder_path=folder, allow_patterns=patterns, commit_message=message)
         there = api.list_repo_files(plan.repository)
     except (HfHubHTTPError, LocalTokenNotFoundError, httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = brief(error) or type(error).__name__
         raise OnmodelError(f"{plan.repository}: the hub refused ({reason}); run the same command again") from error
     lost = sorted(set(names) - set(there))
     if lost:

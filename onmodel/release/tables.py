@@ -16,6 +16,7 @@ from onmodel.errors import InputError, VerifyError
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.selection import prompt_costs
 from onmodel.evaluate.statistics import holm, paired
+from onmodel.text import code_span, csv_cell
 
 SIGNIFICANT = 0.05
 CONTROL = "control"  # the column of arm D in the card: the base asked by description
@@ -151,7 +152,7 @@ def changes_csv(rows: Iterable[Change]) -> str:
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+    csv.writer(buffer, lineterminator="\n").writerows([header, *(map(csv_cell, row) for row in rows)])
     return buffer.getvalue()
 
 
@@ -177,7 +178,9 @@ def lint_card(text: str, evaluation: Mapping[str, Any], changes: Sequence[Change
         for column, cell in enumerate(cells or [line]):
             names = f"{cells[0]} {head[column]}" if cells else line
             axes = {axis for title, axis in titles.items() if title in names.lower()}
-            asked = {model for _, model in known if f"`{model}`" in names} or {model for _, model in known}
+            asked = {model for _, model in known if code_span(model) in names.replace(r"\|", "|")} or {
+                model for _, model in known
+            }
             for found in _INTERVAL.findall(cell):
                 count += 1
                 fitting = {(a, m) for a in axes for m in asked if known.get((a, m)) == found}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from onmodel.console import PlainConsole
 from onmodel.hashing import read_json, read_json_lines
 from onmodel.paths import inside
 from onmodel.pipeline import Result
@@ -17,7 +18,7 @@ from onmodel.stages.base import Inputs
 def write_results(recipe: Recipe, project: Project, result: Result, console: Console) -> None:
     """Publish the release, write summary and report, print the table and where things lie."""
     source = collect(recipe, project, result)
-    with project.results(), Console(stderr=True).status("write the report"):
+    with project.results(), PlainConsole(stderr=True).status("write the report"):
         write_summary(source, project.folder / "summary.json")
         build_report(source, project.folder / "report")
     print_table(source, console)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from onmodel.console import PlainConsole
 from onmodel.hashing import write_atomic
 from onmodel.influence import Effect, Leaving
 from onmodel.report.board import cell
@@ -41,14 +42,14 @@ def as_dict(found: Sequence[Effect], evaluation: Mapping[str, Any], leaving: Lea
 def print_influence(found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving, console: Console) -> None:
     """A row for each axis, a column for each subset."""
     if not console.is_terminal:
-        console = Console(file=console.file, width=max(console.width, PLAIN_WIDTH))
+        console = PlainConsole(file=console.file, width=max(console.width, PLAIN_WIDTH))
     table = Table(title=f"{leaving.full[0]}: what each subset does", title_justify="left", pad_edge=False)
     table.add_column("axis", no_wrap=True)
     table.add_column("floor", justify="right")
     for subset in leaving.without:
-        table.add_column(Text(subset), justify="right", no_wrap=True)
+        table.add_column(subset, justify="right", no_wrap=True)
     for axis, effects in _by_axis(found, axes):
-        cells = [f"[{STYLES[one.outcome]}]{_comparison(axis, one).change}[/]" for one in effects]
+        cells = [Text(_comparison(axis, one).change, STYLES[one.outcome]) for one in effects]
         table.add_row(axis.short, _floor(axis, effects[0]), *cells)
     console.print(table, highlight=False)
     for sentence in sentences(found, axes, leaving):

@@ -14,6 +14,7 @@ from onmodel.ledger.lineage import Lineage, Node, ordered, title_of
 from onmodel.release.history import origin_words, plan_words
 from onmodel.release.provenance import Provenance, counts
 from onmodel.report.lineage_svg import in_words
+from onmodel.text import printable
 
 GROUND = ("character", "base", "recipe", "code", "environment")  # under everything: told once, before the tree
 # What a thing was made from comes before what led to its choice.
@@ -32,7 +33,7 @@ def print_lineage(provenance: Provenance, console: Console) -> None:
             console.print(_ground(lineage[id]))
     console.print(_tree(lineage, provenance.newest))
     told = [f"{name.replace('_', ' ')} {count}" for name, count in counts(lineage).items() if count]
-    console.print(Text(", ".join(told), "dim"))
+    console.print(Text(printable(", ".join(told)), "dim"))
 
 
 def _tree(lineage: Lineage, newest: str) -> Tree:
@@ -48,7 +49,7 @@ def _tree(lineage: Lineage, newest: str) -> Tree:
             else:
                 tree.children.append(grow(parent, weight))
         if again:
-            label.append(f"\n\N{UPWARDS ARROW} and, told above: {', '.join(again)}", "cyan")
+            label.append(f"\n\N{UPWARDS ARROW} and, told above: {printable(', '.join(again))}", "cyan")
         return tree
 
     return grow(newest, "")
@@ -72,18 +73,17 @@ def _parents(lineage: Lineage, id: str) -> list[tuple[str, str]]:
 
 def _label(lineage: Lineage, id: str, prefix: str) -> Text:
     node = lineage[id]
-    text = Text.assemble(
-        prefix, (title_of(lineage, id), "bold"), f"  {WORDS.get(node['type'], node['type'])} ", (id[:8], "dim")
-    )
+    kind = WORDS.get(node["type"], printable(node["type"]))
+    text = Text.assemble(prefix, (printable(title_of(lineage, id)), "bold"), f"  {kind} ", (printable(id[:8]), "dim"))
     if node.get("origin") == "unknown":
         text.append("\nunknown origin: nothing is recorded of how it was made", "yellow")
     for line in _facts(lineage, node):
-        text.append(f"\n{line}")
+        text.append(f"\n{printable(line)}")
     if settings := ", ".join(_settings(node.get("settings", {}))):
-        text.append(f"\n{settings}", "dim")
+        text.append(f"\n{printable(settings)}", "dim")
     if claims := node.get("claims"):
         said = ", ".join(f"{key.partition('.')[2] or key} {value}" for key, value in claims.items())
-        text.append(f"\nits header claims, unchecked: {said}", "dim italic")
+        text.append(f"\nits header claims, unchecked: {printable(said)}", "dim italic")
     return text
 
 
@@ -136,7 +136,8 @@ def _ground(node: Node) -> Text:
             said = f"Python {node['python']}, {node['system']} {node['machine']}, {libraries}"
         case _:
             said = ", ".join(f"{key} {value}" for key, value in node.items() if key not in ("type", "used", "name"))
-    return Text.assemble((f"{node['type']} ", "dim"), (str(node.get("name", "")), "bold"), " " * ("name" in node), said)
+    name = printable(node.get("name", ""))
+    return Text.assemble((f"{node['type']} ", "dim"), (name, "bold"), " " * ("name" in node), printable(said))
 
 
 def _settings(table: Mapping[str, Any]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from onmodel.hashing import write_atomic
 from onmodel.report.source import axes_of
 from onmodel.report.verdict import Comparison
+from onmodel.text import csv_cell
 
 SCORES = ("model", "epoch", "axis", "value", "low", "high", "n", "unit", "direction", "arm", "why", "signature")
 PROMPTS = ("model", "axis", "prompt", "value")
@@ -69,5 +70,5 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, extrasaction="raise", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: csv_cell(value) for column, value in row.items()} for row in rows)
     write_atomic(path, buffer.getvalue().encode())

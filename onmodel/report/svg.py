@@ -6,17 +6,22 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from onmodel.text import printable
+
 MINUS = "\N{MINUS SIGN}"
 
 
 def element(name: str, *children: str, **attributes: str | float | None) -> Markup:
-    """One element; text is escaped, Markup kept. `class_` writes `class`, `stroke_width` writes `stroke-width`."""
+    """One element; text is escaped, Markup kept. `class_` writes `class`, `stroke_width` writes `stroke-width`.
+
+    XML allows no control characters; they become visible escapes.
+    """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(number(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escape(printable(number(value)))}"'
         for key, value in attributes.items()
         if value is not None
     )
-    inside = Markup("").join(children)
+    inside = Markup("").join(child if isinstance(child, Markup) else printable(child) for child in children)
     return Markup(f"<{name}{written}>{inside}</{name}>" if inside else f"<{name}{written}/>")
 
 

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from onmodel.console import PlainConsole
 from onmodel.report.source import UNAVAILABLE, Axis, ReportSource, axes_of, label
+from onmodel.text import printable
 
 SHADES = 6
 AXIS_WIDTH = 14  # of a column on a terminal
@@ -96,7 +98,7 @@ def print_table(source: ReportSource, console: Console) -> None:
         console.print("no evaluation in this run", highlight=False)
         return
     if not console.is_terminal:
-        console = Console(file=console.file, width=max(console.width, PLAIN_WIDTH))
+        console = PlainConsole(file=console.file, width=max(console.width, PLAIN_WIDTH))
     names = max(len(row.name) for row in table.rows)
     fitting = max(1, (console.width - names - 1) // (AXIS_WIDTH + 3))
     console.print(table.signature, style="dim", highlight=False, soft_wrap=True)
@@ -107,7 +109,8 @@ def print_table(source: ReportSource, console: Console) -> None:
             rich.add_column(f"{column.axis.short} {column.axis.arrow}", justify="right", width=AXIS_WIDTH)
         for row in table.rows:
             cells = (Text(f"{cell.text}\n{cell.interval}") for cell in row.cells[start : start + fitting])
-            rich.add_row(f"{row.name}\n{row.note}" if row.role != "control" else f"base, {row.name}", *cells,
+            name = f"{printable(row.name)}\n{printable(row.note)}" if row.role != "control" else f"base, {row.name}"
+            rich.add_row(Text(name), *cells,
                          style={"final": "bold", "control": "dim"}.get(row.role, ""))  # fmt: skip
         console.print(rich, highlight=False)
 
