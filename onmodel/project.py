@@ -170,7 +170,7 @@ class Project:
         """
         with self.results():
             new = _hashes(artifact.path, hidden=False)
-            _refuse_damaged(artifact.path, new)
+            _refuse_damaged(self.folder, artifact.path, new)
             here = _hashes(target, hidden=True) if os.path.lexists(target) else {}
             if here and all(here.get(name) == hash for name, hash in new.items()):
                 return
@@ -329,13 +329,13 @@ def _hashes(folder: Path, hidden: bool) -> dict[str, str]:
             if hidden or not any(part.startswith(".") for part in name.split("/"))}  # fmt: skip
 
 
-def _refuse_damaged(folder: Path, new: dict[str, str]) -> None:
+def _refuse_damaged(project: Path, folder: Path, new: dict[str, str]) -> None:
     """Raise StateError where a release's files and its checksums disagree."""
     if CHECKSUMS in new:
         listed = read_checksums((folder / CHECKSUMS).read_bytes())
         for name in sorted(listed.keys() | new.keys() - {CHECKSUMS}):
             if listed.get(name) != new.get(name):
-                remedy = "`onmodel doctor PROJECT --fix` moves it out of the way; then run the recipe again"
+                remedy = f"`onmodel doctor {project} --fix` moves it out of the way; then run the recipe again"
                 raise StateError(folder / name, f"does not have the hash in {CHECKSUMS}; {remedy}")
 
 

@@ -6,6 +6,7 @@ Nothing is removed: the ledger's readable rows are copied into a new one, and th
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from onmodel.checked import Checked, read_table
@@ -42,7 +43,8 @@ def examine_project(folder: Path, fix: bool, progress: Progress) -> list[Finding
 
 def _check_ledger(folder: Path, fix: bool) -> list[Finding]:
     try:
-        faults = Project(folder).ledger.faults()
+        with closing(Project(folder).ledger) as ledger:  # an open one would remove the log of the one that follows it
+            faults = ledger.faults()
         if not faults:
             return [Finding("ledger", "ok", "is whole")]
         why = "; ".join(faults[:3])
