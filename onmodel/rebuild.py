@@ -29,7 +29,7 @@ from onmodel.stages.base import StageSettings
 # Facts that hold the hash of a whole file. A file's header holds its history, so they change with the code and the
 # environment even where the tensors are the same.
 COMPUTED = frozenset({"content", "says"})  # settings that are read from files
-HASHES_OF_FILES = frozenset({"used", "chosen", "model_sha256", "origins", "parts"})
+HASHES_OF_FILES = frozenset({"used", "chosen", "model_sha256", "origins", "parts", "evaluation_sha256", "files"})
 
 
 @dataclass

@@ -63,7 +63,13 @@ def build(work: Path, base: Path, **changed: Any) -> Artifact:
     write_json(measured / "evaluation.json", evaluation(sha256))
     write_json(
         measured / "lineage.json",
-        add([own], "evaluation", signature="onm|suite:confirm-ab12cd34|P:24|S:2", models=list(sha256.values())),
+        add(
+            [own],
+            "evaluation",
+            signature="onm|suite:confirm-ab12cd34|P:24|S:2",
+            models=list(sha256.values()),
+            evaluation_sha256=sha256_file(measured / "evaluation.json"),
+        ),
     )
 
     scratch = work / "scratch"
@@ -200,7 +206,7 @@ def test_200_flipped_bytes_are_all_found_in_the_right_file(folder: Path) -> None
             file.seek(place)
             file.write(bytes([byte]))
     assert wrong == []
-    assert len(verify(folder)) == 5
+    assert len(verify(folder)) == 8
 
 
 def test_the_same_bytes_in_another_place_zone_locale_and_hash_seed(
