@@ -17,7 +17,7 @@ from onmodel.character import Character
 from onmodel.errors import InputError
 from onmodel.hashing import read_json
 from onmodel.ledger.environment import code, environment
-from onmodel.ledger.lineage import Lineage, Node, ordered, root
+from onmodel.ledger.lineage import Lineage, Node, facts_of_others, ordered, root
 from onmodel.progress import Progress
 from onmodel.project import Project
 from onmodel.recipe import Recipe
@@ -49,17 +49,20 @@ def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | 
 
     Raises InputError when the release holds no recipe, or nothing of it can be run here.
     """
-    own = _own_nodes(release.lineage)
-    stages: dict[str, str] = {}
-    for id in ordered(own):
-        if _verb(own[id]):
-            stages.setdefault(_stage_name(own[id]), id)  # a search comes before the merge that it made
-    recipe, left_out = _recipe(release, own, stages, maker)
-    found = Rebuilt(left_out=left_out, ground=_ground(own))
-    (base,), here = (
-        {node["sha256"] for node in own.values() if node["type"] == "base"},
-        pipeline.base_of(recipe, progress)[1],
-    )
+    with facts_of_others(f"the history of {release.name}"):
+        own = _own_nodes(release.lineage)
+        stages: dict[str, str] = {}
+        for id in ordered(own):
+            if _verb(own[id]):
+                stages.setdefault(_stage_name(own[id]), id)  # a search comes before the merge that it made
+        recipe, left_out = _recipe(release, own, stages, maker)
+        found = Rebuilt(left_out=left_out, ground=_ground(own))
+        (base,) = {str(node["sha256"]) for node in own.values() if node["type"] == "base"}
+        products = {
+            name: {id: own[id] for id in own if id == stages[name] or _is_product(own, id, stages[name])}
+            for name in recipe.stages
+        }
+    here = pipeline.base_of(recipe, progress)[1]
     if here != base:
         found.differs = ("base", f"{recipe.base_name} is {here[:12]}, was {base[:12]}")
         return found
@@ -67,7 +70,7 @@ def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | 
     with project.writing():
         for name in recipe.stages:
             artifact = pipeline.run(recipe, project, progress, until=name).artifacts[name]
-            wanted = {id: own[id] for id in own if id == stages[name] or _is_product(own, id, stages[name])}
+            wanted = products[name]
             other = _first_difference(wanted, read_json(artifact.path / LINEAGE))
             if other is None and artifact.kind == "release":
                 other = _first_file(release, artifact)

@@ -21,15 +21,17 @@ def command(
 ) -> None:
     """Run a release's recipe again in a fresh folder and name the first stage that differs (exit code 1)."""
     from onmodel.errors import InputError, VerifyError
+    from onmodel.paths import check_name
     from onmodel.progress import Progress
     from onmodel.project import Project
     from onmodel.rebuild import rebuild
     from onmodel.release.provenance import read_provenance
+    from onmodel.text import printable
 
     if project and not (project / "onmodel.db").is_file():
         raise InputError("project", project, "is no project folder; it has no onmodel.db")
     provenance = read_provenance(release)
-    fresh = into or Path(f"rebuild-{provenance.name}")
+    fresh = into or Path(check_name(f"rebuild-{provenance.name}", "--into"))
     if project and fresh.resolve() == project.resolve():
         raise InputError("into", fresh, "is the project that made the release; name a fresh folder")
     maker = Project(project) if project else None
@@ -39,10 +41,10 @@ def command(
         print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
     else:
         for line in found.ground:
-            print(f"not as it was: {line}")
+            print(printable(f"not as it was: {line}"))
         for stage, verdict in found.same.items():
-            print(f"{stage}: {verdict}")
+            print(printable(f"{stage}: {verdict}"))
         for stage, why in found.left_out.items():
-            print(f"{stage}: not rebuilt, {why}")
+            print(printable(f"{stage}: not rebuilt, {why}"))
     if found.differs:
         raise VerifyError(*found.differs)

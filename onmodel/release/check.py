@@ -216,14 +216,14 @@ def _allowed(where: str, text: str) -> Iterator[Finding]:
 
 def _own(folder: Path) -> Iterator[Finding]:
     """A release that onmodel made: every hash, and the card against the tables that lie beside it."""
-    problems: dict[str, VerifyError] = {}
+    problems: dict[tuple[str, str], None] = {}
     for look in (verify, lint_release):
         try:
             look(folder)
         except VerifyError as problem:
-            problems[str(problem)] = problem
-    for problem in problems.values():
-        yield error(problem.node, problem.what, "build the release again from its recipe")
+            problems[problem.node, problem.what] = None
+    for node, what in problems:
+        yield error(node, what, "build the release again from its recipe")
 
 
 def _numbers_without_tables(folder: Path, files: list[Path]) -> Iterator[Finding]:

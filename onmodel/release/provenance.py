@@ -47,13 +47,16 @@ def read_provenance(path: Path) -> Provenance:
 
     Raises InputError when the path is none of these, VerifyError naming the node when the history is damaged.
     """
-    if path.is_dir() and (path / LINEAGE).is_file():
-        return _folder(path)
-    if path.is_file() and path.name == LINEAGE:
-        return _folder(path.parent)
-    file = path / "adapter_model.safetensors" if path.is_dir() else path
-    if file.suffix == ".safetensors" and file.is_file():
-        return _weights(file)
+    try:
+        if path.is_dir() and (path / LINEAGE).is_file():
+            return _folder(path)
+        if path.is_file() and path.name == LINEAGE:
+            return _folder(path.parent)
+        file = path / "adapter_model.safetensors" if path.is_dir() else path
+        if file.suffix == ".safetensors" and file.is_file():
+            return _weights(file)
+    except OSError as error:
+        raise InputError("path", path, f"cannot be read ({error.strerror}); check its permissions") from error
     raise InputError("path", path, f"name a release folder, a folder with {LINEAGE}, or a .safetensors file")
 
 

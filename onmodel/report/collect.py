@@ -5,11 +5,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from onmodel.errors import InputError, StateError, VerifyError
 from onmodel.hashing import read_json
 from onmodel.pipeline import Result
 from onmodel.project import Project
 from onmodel.recipe import Recipe
 from onmodel.records import Artifact
+from onmodel.release.verify import verify
 from onmodel.report.build import ReportSource, build_report, print_table, write_summary
 from onmodel.stages.base import Inputs
 
@@ -34,8 +36,18 @@ def publish(recipe: Recipe, project: Project, result: Result) -> dict[str, Path]
         if artifact.kind == "release":
             file_name = recipe.stages[name]["file_name"]
             folders[name] = project.folder / "release" / file_name
+            _check(artifact.path / file_name)
             project.publish(Artifact(artifact.kind, artifact.hash, artifact.path / file_name), folders[name])
     return folders
+
+
+def _check(release: Path) -> None:
+    """Raise StateError for a release in the store that was damaged since it was made: it is not published."""
+    try:
+        verify(release)
+    except (VerifyError, InputError) as error:
+        remedy = "is damaged, so it is not published; restore it from a copy, or run the recipe in a new --project"
+        raise StateError(release, f"{remedy} ({error})") from error
 
 
 def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:

@@ -14,6 +14,7 @@ from onmodel.ledger.lineage import Lineage, Node, ordered, title_of
 from onmodel.release.history import origin_words, plan_words
 from onmodel.release.provenance import Provenance, counts
 from onmodel.report.lineage_svg import in_words
+from onmodel.text import printable
 
 GROUND = ("character", "base", "recipe", "code", "environment")  # under everything: told once, before the tree
 # What a thing was made from comes before what led to its choice.
@@ -26,13 +27,22 @@ SHORT = 12
 
 def print_lineage(provenance: Provenance, console: Console) -> None:
     """Print what lies under everything, the tree, and the counts."""
-    lineage = provenance.lineage
+    lineage: Lineage = _printable(provenance.lineage)
     for id in sorted(ordered(lineage), key=lambda id: lineage[id]["type"] != "character"):
         if lineage[id]["type"] in GROUND:
             console.print(_ground(lineage[id]))
     console.print(_tree(lineage, provenance.newest))
     told = [f"{name.replace('_', ' ')} {count}" for name, count in counts(lineage).items() if count]
     console.print(Text(", ".join(told), "dim"))
+
+
+def _printable(value: Any) -> Any:
+    """A history with every text on one line and without signs that a terminal obeys: anyone may have written it."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(key): _printable(inner) for key, inner in value.items()}
+    return [_printable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _tree(lineage: Lineage, newest: str) -> Tree:
