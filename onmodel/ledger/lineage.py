@@ -15,7 +15,7 @@ from onmodel.reading import parse_json
 
 # What a history of others may hold. The largest of ours has some hundred nodes.
 LARGEST = 8 * 2**20  # bytes of JSON
-MOST_NODES, MOST_EDGES = 5_000, 50_000
+MOST_FACTS, MOST_NODES, MOST_EDGES, DEEPEST = 250_000, 5_000, 50_000, 500
 ACTIVITIES = frozenset({"run"})
 NAMES = ("name", "stage", "title", "file")  # the facts that may name a node, best first
 
@@ -48,7 +48,7 @@ def parse(data: bytes, where: str) -> Lineage:
     try:
         if len(data) > LARGEST:
             raise ValueError(f"is longer than {LARGEST >> 20} MiB")
-        lineage: Lineage = parse_json(data.decode())
+        lineage: Lineage = parse_json(data.decode(), MOST_FACTS)
     except ValueError as error:
         raise VerifyError(where, f"is no history that can be read ({error})") from error
     check_at(lineage, where)
@@ -80,6 +80,11 @@ def check(lineage: Any) -> None:
                 raise VerifyError(f"{node['type']} {id[:12]}", f"its parent {parent[:12]} is missing")
     if len(lineage) > MOST_NODES or sum(len(node["used"]) for node in lineage.values()) > MOST_EDGES:
         raise VerifyError("lineage", f"has more than {MOST_NODES} nodes or {MOST_EDGES} relations")
+    depth: dict[str, int] = {}
+    for id in ordered(lineage):
+        depth[id] = max((depth[parent] + 1 for parent in lineage[id]["used"]), default=1)
+    if max(depth.values(), default=0) > DEEPEST:
+        raise VerifyError("lineage", f"has more than {DEEPEST} steps one after the other")
     root(lineage)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from onmodel.errors import VerifyError
 from onmodel.hashing import canonical_json, sha256_file, write_atomic
-from onmodel.ledger.lineage import ACTIVITIES, Lineage, relations
+from onmodel.ledger.lineage import ACTIVITIES, MOST_FACTS, Lineage, relations
 from onmodel.reading import parse_json
 from onmodel.text import is_printable
 
@@ -49,7 +49,7 @@ class Statement:
     def from_bytes(cls, data: bytes) -> "Statement":
         """Raises VerifyError when this is no statement, or not written as `to_bytes` writes it."""
         try:
-            table: dict[str, Any] = parse_json(data.decode())
+            table: dict[str, Any] = parse_json(data.decode(), 2 * MOST_FACTS)  # its nodes and their relations
             statement = cls(
                 files={row["name"]: row["digest"]["sha256"] for row in table["subject"]},
                 lineage={**table["predicate"]["entity"], **table["predicate"]["activity"]},
