@@ -13,14 +13,20 @@ from typing import Any
 import pytest
 import torch
 
-from onmodel.errors import VerifyError
+from onmodel.errors import StateError, VerifyError
 from onmodel.hashing import hash_json, sha256_bytes
 from onmodel.ledger import environment
-from onmodel.ledger.lineage import Lineage, root
+from onmodel.ledger.lineage import Lineage, ancestors, ordered, root
 from onmodel.models import header
 from onmodel.models.weights import open_weights, read_metadata, stream_weights, write_weights
+from onmodel.pipeline import Result
+from onmodel.project import Project
+from onmodel.recipe import Recipe
+from onmodel.records import Artifact
 from onmodel.release.folder import LINEAGE, Statement, bind
 from onmodel.release.verify import verify
+from onmodel.report.collect import publish
+from tests.release.made_up import character
 from tests.stages.test_release import NAME
 
 WEIGHTS = f"{NAME}.safetensors"
@@ -263,8 +269,6 @@ def _without(folder: Path, *facts: str) -> None:
     statement = Statement.from_bytes((folder / LINEAGE).read_bytes())
     new_ids: dict[str, str] = {}
     lineage: Lineage = {}
-    from onmodel.ledger.lineage import ancestors, ordered
-
     for id in ordered(statement.lineage):
         node = {key: value for key, value in statement.lineage[id].items() if key not in facts}
         node["used"] = sorted(new_ids[parent] for parent in node["used"])
@@ -314,3 +318,20 @@ def test_a_file_that_was_written_in_pieces_is_canonical(folder: Path, tmp_path: 
     words = {"a": "a long word"}
     stream_weights(tmp_path / "x.safetensors", {"t": Entry("F32", (4,))}, pieces, words, lambda: {"a": "b"})
     assert is_canonical(tmp_path / "x.safetensors")
+
+
+def test_a_release_that_was_damaged_in_the_store_is_not_published(folder: Path, tmp_path: Path) -> None:
+    stages = {"release": {"do": "release", "file_name": NAME}}
+    recipe = Recipe("r", character(), "toon", 1, "2026-11-22", 1, stages, "")
+    project = Project(tmp_path / "project")
+    result = Result({"release": Artifact("release", "0" * 64, folder.parent)}, {})
+    (published,) = publish(recipe, project, result).values()
+    assert verify(published)
+    kept = (published / "README.md").read_bytes()
+    for name in ("README.md", WEIGHTS, "evaluation/evaluation.json", LINEAGE):
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(StateError, match="is damaged, so it is not published"):
+            publish(recipe, project, result)
+        (folder / name).write_bytes(data)
+    assert (published / "README.md").read_bytes() == kept, "what was published before stays"
