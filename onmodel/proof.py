@@ -12,8 +12,9 @@ from onmodel.dataset.manifest import exposure_leaf, leaf, read_items
 from onmodel.dataset.merkle import Leaf, merkle_path, root_from
 from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import read_json, sha256_file
-from onmodel.ledger.lineage import Lineage, Node, ordered, root
+from onmodel.ledger.lineage import Lineage, Node, facts_of_others, ordered, root
 from onmodel.project import Project
+from onmodel.reading import read_json_of_others
 
 TYPE = "urn:onmodel:picture-proof:1"
 
@@ -27,11 +28,12 @@ def prove(picture: Path, lineage: Lineage, project: Project) -> dict[str, Any]:
         raise InputError("picture", picture, "no such file")
     sha256, proofs = sha256_file(picture), []
     folders = _folders(lineage, project)
-    for id in ordered(lineage):
-        leaves = list(_leaves(lineage, id, folders))
-        proofs += [
-            {"node": id, "leaf": one, "path": merkle_path(leaves, one)} for one in leaves if one["image"] == sha256
-        ]
+    with facts_of_others("lineage"):
+        for id in ordered(lineage):
+            leaves = list(_leaves(lineage, id, folders))
+            proofs += [
+                {"node": id, "leaf": one, "path": merkle_path(leaves, one)} for one in leaves if one["image"] == sha256
+            ]
     if not proofs:
         raise InputError(
             "picture", picture, f"none of the {len(folders)} data sets of this history has a file with these bytes"
@@ -42,13 +44,12 @@ def prove(picture: Path, lineage: Lineage, project: Project) -> dict[str, Any]:
 def check_proof(path: Path, lineage: Lineage, picture: Path | None = None) -> list[str]:
     """What a proof proves about a history, a line for each root. Raises VerifyError for the first that fails, and for
     a `picture` that is not the one that was proven."""
-    table = read_json(path)
-    try:
+    table = read_json_of_others(path, "proof")
+    with facts_of_others(path.name):
         if table["type"] != TYPE:
             raise VerifyError(path.name, f"is no proof of a picture but {table['type']!r}")
-        rows = [(row["node"], row["leaf"], row["path"]) for row in table["proofs"]]
         said = []
-        for id, one, steps in rows:
+        for id, one, steps in [(row["node"], row["leaf"], row["path"]) for row in table["proofs"]]:
             node = lineage.get(id, {})
             if root_from(one, steps) != node.get("root"):
                 raise VerifyError(
@@ -57,8 +58,6 @@ def check_proof(path: Path, lineage: Lineage, picture: Path | None = None) -> li
             if picture and sha256_file(picture) != one["image"]:
                 raise VerifyError(picture.name, "is not the picture that was proven")
             said.append(_said(node, one))
-    except (KeyError, TypeError, ValueError) as error:
-        raise VerifyError(path.name, f"is no proof of a picture ({error})") from error
     if not said:
         raise VerifyError(path.name, "proves nothing")
     return said

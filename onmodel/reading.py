@@ -68,7 +68,21 @@ def read_toml(path: Path, field: str) -> dict[str, Any]:
 
 def read_json_of_others(path: Path, field: str) -> Any:
     """The value of a JSON file that onmodel did not write itself (its own: hashing.read_json)."""
-    return _parsed(path, field, "JSON", json.loads)
+    return _parsed(path, field, "JSON", parse_json)
+
+
+def parse_json(text: str, most: int = MOST_VALUES) -> Any:
+    """One JSON value that every reader takes alike: a key that stands twice in a table is refused.
+
+    Raises ValueError, also for what is nested too deep or holds more than `most` values.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_table)
+    except RecursionError as error:
+        raise ValueError(f"is nested deeper than {DEEPEST} levels; write it flatter") from error
+    if fault := _size_fault(value, most):
+        raise ValueError(fault)
+    return value
 
 
 def read_yaml(path: Path, field: str) -> Any:
@@ -89,22 +103,33 @@ def _parsed(path: Path, field: str, form: str, parse: Callable[[str], Any]) -> A
     except (ValueError, TypeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(field, path, f"not valid {form}: {reason}") from error
-    _check_size(value, path, field)
+    if fault := _size_fault(value, MOST_VALUES):
+        raise InputError(field, path, fault)
     return value
 
 
-def _check_size(value: Any, path: Path, field: str) -> None:
-    """Refuse what is too deep or too much, also where one value stands at many places (YAML aliases)."""
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Readers differ in which of two equal keys they take, so none is taken."""
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"the key {key[:80]!r} stands twice in a table")
+        table[key] = value
+    return table
+
+
+def _size_fault(value: Any, most: int) -> str | None:
+    """What is too deep or too much, also where one value stands at many places (YAML aliases); None for neither."""
     count, level = 0, [value]
     for _ in range(DEEPEST + 1):
         level = [inner for outer in level if isinstance(outer, dict | list)
                  for inner in (outer.values() if isinstance(outer, dict) else outer)]  # fmt: skip
         count += len(level)
-        if count > MOST_VALUES:
-            raise InputError(field, path, f"holds more than {MOST_VALUES} values; name another file")
+        if count > most:
+            return f"holds more than {most} values; name another file"
         if not level:
-            return
-    raise InputError(field, path, f"is nested deeper than {DEEPEST} levels; write it flatter")
+            return None
+    return f"is nested deeper than {DEEPEST} levels; write it flatter"
 
 
 def check_values(field: str, value: Any, depth: int = 0) -> None:

@@ -17,7 +17,7 @@ from onmodel.character import parse_character
 from onmodel.errors import InputError
 from onmodel.hashing import read_json
 from onmodel.ledger.environment import code, environment
-from onmodel.ledger.lineage import Lineage, Node, ordered, root
+from onmodel.ledger.lineage import Lineage, Node, facts_of_others, ordered, root
 from onmodel.progress import Progress
 from onmodel.project import Project
 from onmodel.recipe import Recipe
@@ -30,7 +30,7 @@ from onmodel.stages.base import StageSettings
 # Facts that hold the hash of a whole file. A file's header holds its history, so they change with the code and the
 # environment even where the tensors are the same.
 COMPUTED = frozenset({"content", "says"})  # settings that are read from files
-HASHES_OF_FILES = frozenset({"used", "chosen", "model_sha256", "origins", "parts"})
+HASHES_OF_FILES = frozenset({"used", "chosen", "model_sha256", "origins", "parts", "evaluation_sha256", "files"})
 
 
 @dataclass
@@ -50,15 +50,21 @@ def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | 
 
     Raises InputError when the release holds no recipe, or nothing of it can be run here.
     """
-    own = _own_nodes(release.lineage)
-    _check_shape(release.name, own)
-    stages: dict[str, str] = {}
-    for id in ordered(own):
-        if _verb(own[id]):
-            stages.setdefault(_stage_name(own[id]), id)  # a search comes before the merge that it made
-    recipe, left_out = _recipe(release, own, stages, maker)
-    found = Rebuilt(left_out=left_out, ground=_ground(own))
-    base, here = _single(release.name, own, "base")["sha256"], pipeline.base_of(recipe, progress)[1]
+    with facts_of_others(f"the history of {release.name}"):
+        own = _own_nodes(release.lineage)
+        _check_shape(release.name, own)
+        stages: dict[str, str] = {}
+        for id in ordered(own):
+            if _verb(own[id]):
+                stages.setdefault(_stage_name(own[id]), id)  # a search comes before the merge that it made
+        recipe, left_out = _recipe(release, own, stages, maker)
+        found = Rebuilt(left_out=left_out, ground=_ground(own))
+        base = _single(release.name, own, "base")["sha256"]
+        products = {
+            name: {id: own[id] for id in own if id == stages[name] or _is_product(own, id, stages[name])}
+            for name in recipe.stages
+        }
+    here = pipeline.base_of(recipe, progress)[1]
     if here != base:
         found.differs = ("base", f"{recipe.base_name} is {here[:12]}, was {base[:12]}")
         return found
@@ -66,7 +72,7 @@ def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | 
     with project.writing():
         for name in recipe.stages:
             artifact = pipeline.run(recipe, project, progress, until=name).artifacts[name]
-            wanted = {id: own[id] for id in own if id == stages[name] or _is_product(own, id, stages[name])}
+            wanted = products[name]
             other = _first_difference(wanted, read_json(artifact.path / LINEAGE))
             if other is None and artifact.kind == "release":
                 other = _first_file(release, artifact)

@@ -7,7 +7,7 @@ import pytest
 
 from onmodel.dataset.manifest import exposure_leaf, leaf, read_items, write_manifest
 from onmodel.dataset.merkle import merkle_root
-from onmodel.errors import InputError, StateError, VerifyError
+from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import read_json, sha256_bytes, write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.project import Project
@@ -99,7 +99,7 @@ def test_what_is_no_proof_is_one_line(text: str, made: tuple[Project, Lineage], 
     with pytest.raises(VerifyError, match=r"p\.json"):
         check_proof(tmp_path / "p.json", made[1])
     (tmp_path / "p.json").write_text("{")
-    with pytest.raises(StateError, match=r"p\.json"):
+    with pytest.raises(InputError, match=r"p\.json"):
         check_proof(tmp_path / "p.json", made[1])
 
 

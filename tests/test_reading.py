@@ -24,6 +24,13 @@ def test_what_is_too_deep_or_broken_is_one_line(form: str, text: str, tmp_path: 
         READERS[form](path, "recipe")
 
 
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '{"b": [{"a": 1, "\\u0061": 2}]}', '{"": 1, "": 2}'])
+def test_a_key_that_stands_twice_is_refused_since_readers_take_either(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match="stands twice in a table"):
+        reading.read_json_of_others(tmp_path / "x.json", "proof")
+
+
 def test_many_values_behind_few_bytes_are_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]

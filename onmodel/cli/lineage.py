@@ -28,28 +28,31 @@ def command(
 ) -> None:
     """Show what a LoRA was made from: every picture count, training and merge, with its settings."""
     from onmodel.hashing import canonical_json, write_atomic
-    from onmodel.ledger.lineage import ordered
+    from onmodel.ledger.lineage import facts_of_others, ordered
     from onmodel.release.provenance import counts, read_provenance
 
     provenance = read_provenance(path)
     written: dict[Path, bytes] = {}
-    if svg or html:
-        from onmodel.report.lineage_page import lineage_page, lineage_picture
+    with facts_of_others(f"the history of {provenance.name}"):
+        if svg or html:
+            from onmodel.report.lineage_page import lineage_page, lineage_picture
 
-        if svg:
-            written[svg] = lineage_picture(provenance).encode()
-        if html:
-            written[html] = lineage_page(provenance).encode()
-    if export:
-        from onmodel.release.cyclonedx import cyclonedx
+            if svg:
+                written[svg] = lineage_picture(provenance).encode()
+            if html:
+                written[html] = lineage_page(provenance).encode()
+        if export:
+            from onmodel.release.cyclonedx import cyclonedx
 
-        statement = export[0] is Format.IN_TOTO
-        written[export[1]] = provenance.statement().to_bytes() if statement else canonical_json(cyclonedx(provenance))
+            is_statement = export[0] is Format.IN_TOTO
+            made = provenance.statement().to_bytes() if is_statement else canonical_json(cyclonedx(provenance))
+            written[export[1]] = made
+        counted = counts(provenance.lineage)
     for file, data in written.items():
         write_atomic(file, data)
     if as_json:
         nodes = {id: provenance.lineage[id] for id in ordered(provenance.lineage)}
-        shown = {"name": provenance.name, "newest": provenance.newest, "counts": counts(provenance.lineage),
+        shown = {"name": provenance.name, "newest": provenance.newest, "counts": counted,
                  "files": dict(provenance.files), "nodes": nodes}  # fmt: skip
         say_json(shown)
     elif written:
@@ -59,4 +62,5 @@ def command(
         from onmodel.console import PlainConsole
         from onmodel.report.lineage_tree import print_lineage
 
-        print_lineage(provenance, PlainConsole())
+        with facts_of_others(f"the history of {provenance.name}"):
+            print_lineage(provenance, PlainConsole())

@@ -31,7 +31,7 @@ def command(
     if project and not (project / "onmodel.db").is_file():
         raise InputError("project", project, "is no project folder; it has no onmodel.db")
     provenance = read_provenance(release)
-    fresh = into or inside(Path(), check_name(f"rebuild-{provenance.name}", "release", 255), "release")
+    fresh = into or inside(Path(), check_name(f"rebuild-{provenance.name}", "--into", 255), "--into")
     if project and fresh.resolve() == project.resolve():
         raise InputError("into", fresh, "is the project that made the release; name a fresh folder")
     maker = Project(project) if project else None

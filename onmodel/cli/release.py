@@ -1,4 +1,4 @@
-"""`onmodel release …`: build a recipe's release, look over a file or folder, convert a layout, push to the hub."""
+"""`onmodel release …`: build a recipe's release, check a file or folder, convert a layout, sign, push to the hub."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Build a recipe's release; check, convert or push a LoRA.",
+    help="Build a recipe's release; check, convert, sign or push a LoRA.",
 )
 app.command("build", help="Run a recipe's release stage, and the stages that it needs.")(command_for("release"))
 
@@ -66,6 +66,17 @@ def convert_command(
 
     lora, dtype = convert(source, out, to)  # type: ignore[arg-type]
     say(f"{out}: {len(lora.modules)} layers, {str(dtype).removeprefix('torch.')}, {to} layout")
+
+
+@app.command("sign")
+def sign_command(
+    folder: Annotated[Path, typer.Argument(help="A release folder that onmodel made.")],
+    key: Annotated[Path, typer.Option("--key", help="Private EC key (PEM); docs/verifying.md says how to make one.")],
+) -> None:
+    """Sign a release with OpenSSF model-signing: verify the folder, then write model.sig into it."""
+    from onmodel.release.signature import sign
+
+    print(sign(folder, key))
 
 
 @app.command("push")

@@ -5,12 +5,17 @@ node's id vouches for its whole history, and joining two histories is a union of
 PROV's view: `run` is an activity, everything else an entity that was made with the `used` others.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from onmodel.errors import VerifyError
 from onmodel.hashing import hash_json
+from onmodel.reading import parse_json
 
+# What a history of others may hold. The largest of ours has some hundred nodes.
+LARGEST = 8 * 2**20  # bytes of JSON
+MOST_FACTS, MOST_NODES, MOST_EDGES, DEEPEST = 250_000, 5_000, 50_000, 500
 ACTIVITIES = frozenset({"run"})
 NAMES = ("name", "stage", "title", "file")  # the facts that may name a node, best first
 
@@ -38,41 +43,103 @@ def root(lineage: Mapping[str, Node]) -> str:
     return tops[0]
 
 
-def check(lineage: Mapping[str, Node]) -> None:
-    """Recompute every id and follow every edge. Raises VerifyError naming the first node that does not match."""
+def parse(data: bytes, where: str) -> Lineage:
+    """A history from JSON that anyone may have written, checked. Raises VerifyError naming `where` and the node."""
+    try:
+        if len(data) > LARGEST:
+            raise ValueError(f"is longer than {LARGEST >> 20} MiB")
+        lineage: Lineage = parse_json(data.decode(), MOST_FACTS)
+    except ValueError as error:
+        raise VerifyError(where, f"is no history that can be read ({error})") from error
+    check_at(lineage, where)
+    return lineage
+
+
+def check_at(lineage: Any, where: str) -> None:
+    """`check` a history that stands in the file or header word `where`, which the error names with the node."""
+    try:
+        check(lineage)
+    except VerifyError as error:
+        raise VerifyError(f"{where}, {error.node}", error.what) from error
+
+
+def check(lineage: Any) -> None:
+    """Recompute every id and follow every edge. Raises VerifyError naming the first node that does not match.
+
+    Takes any JSON value. A node that matches its id has no cycle below it: no hash can be made to hold itself.
+    """
+    if not isinstance(lineage, dict):
+        raise VerifyError("lineage", "is no table of nodes")
     for id, node in lineage.items():
-        if hash_json(node) != id:
-            raise VerifyError(f"{node.get('type', '?')} {id[:12]}", "its content does not match its id")
+        if not _is_node(node):
+            raise VerifyError(f"node {id[:12]}", "is no node: it has no type or no list of the ids that it used")
+        if not _has_id(node, id):
+            raise VerifyError(f"{node['type']} {id[:12]}", "its content does not match its id")
         for parent in node["used"]:
             if parent not in lineage:
                 raise VerifyError(f"{node['type']} {id[:12]}", f"its parent {parent[:12]} is missing")
+    if len(lineage) > MOST_NODES or sum(len(node["used"]) for node in lineage.values()) > MOST_EDGES:
+        raise VerifyError("lineage", f"has more than {MOST_NODES} nodes or {MOST_EDGES} relations")
+    depth: dict[str, int] = {}
+    for id in ordered(lineage):
+        depth[id] = max((depth[parent] + 1 for parent in lineage[id]["used"]), default=1)
+    if max(depth.values(), default=0) > DEEPEST:
+        raise VerifyError("lineage", f"has more than {DEEPEST} steps one after the other")
     root(lineage)
+
+
+def _is_node(node: Any) -> bool:
+    return (
+        isinstance(node, dict)
+        and isinstance(node.get("type"), str)
+        and isinstance(node.get("used"), list)
+        and all(isinstance(parent, str) for parent in node["used"])
+    )
+
+
+def _has_id(node: Node, id: str) -> bool:
+    try:
+        return hash_json(node) == id
+    except ValueError:  # NaN, a number beyond 2**53 or half a surrogate pair: no canonical JSON, so no id
+        return False
+
+
+@contextmanager
+def facts_of_others(where: str) -> Iterator[None]:
+    """Read the facts of nodes that anyone may have written: a fact that is missing or of another kind than ours is a
+    VerifyError. That a node matches its id does not say that onmodel wrote it.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+        what = f"holds something that onmodel does not write ({type(error).__name__}: {str(error)[:200]})"
+        raise VerifyError(where, what) from error
 
 
 def ordered(lineage: Mapping[str, Node]) -> list[str]:
     """Ids with parents before children; ties by id, so the order is always the same."""
     done: dict[str, None] = {}
-
-    def visit(id: str) -> None:
-        if id not in done:
-            for parent in lineage[id]["used"]:
-                visit(parent)
+    todo = sorted(lineage, reverse=True)
+    while todo:  # no recursion: a history may be longer than Python's stack
+        id = todo[-1]
+        waiting = [] if id in done else [parent for parent in lineage[id]["used"] if parent not in done]
+        if waiting:
+            todo += reversed(waiting)
+        else:
             done[id] = None
-
-    for id in sorted(lineage):
-        visit(id)
+            todo.pop()
     return list(done)
 
 
 def title_of(lineage: Mapping[str, Node], id: str) -> str:
     """What a node is called: the first fact that names it; a checkpoint by its run and epoch; else by its type."""
-    node = lineage[id]
+    node, epochs = lineage[id], ""
+    while not any(node.get(key) for key in NAMES) and "epoch" in node and len(node["used"]) == 1:
+        node, epochs = lineage[node["used"][0]], f"@{node['epoch']}{epochs}"
     name = next((str(node[key]) for key in NAMES if node.get(key)), None)
-    if name is None and "epoch" in node and len(node["used"]) == 1:
-        name = f"{title_of(lineage, node['used'][0])}@{node['epoch']}"
     if name is None and node.get("origin") == "unknown":
         name = f"{node['type']} {node['sha256'][:8]}"
-    return name or str(node["type"])
+    return (name or str(node["type"])) + epochs
 
 
 def relations(lineage: Mapping[str, Node]) -> dict[str, list[dict[str, str]]]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.hashing import canonical_json, sha256_bytes, sha256_file, tree_hash
+from onmodel.hashing import sha256_file, tree_hash
 from onmodel.ledger.lineage import add
 from onmodel.models import header
 from onmodel.models.family import FamilySpec, Linear
@@ -40,15 +40,14 @@ def convert(source: Path, target: Path, layout: Target) -> tuple[Lora, torch.dty
     dtype = _smallest(source, tensors)
     written = {key: tensor if key.endswith(".alpha") else tensor.to(dtype) for key, tensor in tensors.items()}
     write_weights(target, written, {})
-    payload = payload_sha256(target)
     sha256 = tree_hash(source) if source.is_dir() else sha256_file(source)
-    history = add([header.lineage_of(lora, sha256)], "conversion", layout=layout, payload_sha256=payload)
-    recipe = canonical_json(history)
     # PEFT's own config would be applied again on top of what is folded in now.
-    words = {key: value for key, value in lora.metadata.items() if key != "lora_adapter_metadata"}
-    words |= {"onmodel.schema": header.SCHEMA, header.RECIPE_KEY: recipe.decode(), "sshs_model_hash": payload,
-              "onmodel.lineage_sha256": sha256_bytes(recipe)}  # fmt: skip
-    write_weights(target, written, words)
+    dropped = ("lora_adapter_metadata", *header.HISTORY_KEYS)
+    words = {key: value for key, value in lora.metadata.items() if key not in dropped}
+    words["sshs_model_hash"] = payload_sha256(target)
+    past = header.lineage_of(lora, sha256)
+    history = add([past], "conversion", layout=layout, **header.held(target, words))
+    write_weights(target, written, {**words, **header.history_words(history)})
     return lora, dtype
 
 

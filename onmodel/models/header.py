@@ -4,16 +4,17 @@ Values are strings and never a path or a clock of the machine. The hash of the t
 written (weights.py). https://github.com/Stability-AI/ModelSpec
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onmodel.errors import InputError, VerifyError
+from onmodel.errors import InputError
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes
-from onmodel.ledger.lineage import Lineage, add, check
+from onmodel.ledger.lineage import Lineage, add, parse
 from onmodel.models.keys import BLOCKS_KEY
+from onmodel.models.weights import PAYLOAD_KEY, payload_sha256, table_sha256
 
 if TYPE_CHECKING:
     from onmodel.models.lora import Lora
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "1"
 RECIPE_KEY = "onmodel.recipe"
+DIGEST_KEY = "modelspec.hash_sha256"  # 0x and the same hash as PAYLOAD_KEY's
+HISTORY_KEYS = ("onmodel.schema", "onmodel.dataset_root", "onmodel.lineage_sha256", RECIPE_KEY)
 LIMIT = 64 * 1024  # bytes; sites that show LoRA files cut longer headers
 # What a history keeps of a stranger's header: what people ask of a LoRA, not the lists that fill a header.
 CLAIMS = (
@@ -80,6 +83,25 @@ def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
         **history_words(lineage),
         **kohya,
     }
+    return _limited(words)
+
+
+def sealed(words: Mapping[str, str], lineage: Lineage) -> dict[str, str]:
+    """The same words with another history, one whose newest node holds their hashes (`held`)."""
+    return _limited({**words, **history_words(lineage)})
+
+
+def held(path: Path, words: Mapping[str, str]) -> dict[str, object]:
+    """What a node holds of the file that it is: hashes of the tensors' bytes, of their table and of each word.
+
+    The words of the history and of the tensors' hash are left out: they follow from the node.
+    """
+    own = {key: sha256_bytes(words[key].encode()) for key in sorted(words)
+           if key not in (*HISTORY_KEYS, PAYLOAD_KEY, DIGEST_KEY)}  # fmt: skip
+    return {"payload_sha256": payload_sha256(path), "tensors_sha256": table_sha256(path), "words": own}
+
+
+def _limited(words: Mapping[str, str]) -> dict[str, str]:
     words = {key: value for key, value in words.items() if value}
     size = sum(len(key.encode()) + len(value.encode()) for key, value in words.items())
     if size > LIMIT:
@@ -92,13 +114,14 @@ def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
 def history_words(lineage: Lineage) -> dict[str, str]:
     """The words that carry the history, whatever the file is."""
     recipe = canonical_json(lineage)
-    roots = sorted({node["root"] for node in lineage.values() if node["type"] == "dataset"})
-    return {
+    roots = sorted({str(node.get("root", "")) for node in lineage.values() if node["type"] == "dataset"})
+    words = {
         "onmodel.schema": SCHEMA,
         "onmodel.dataset_root": ",".join(roots),
         "onmodel.lineage_sha256": sha256_bytes(recipe),
         RECIPE_KEY: recipe.decode(),
     }
+    return {key: value for key, value in words.items() if value}
 
 
 def lineage_of(lora: "Lora | LoraFile | WeightsFile", sha256: str) -> Lineage:
@@ -109,12 +132,7 @@ def lineage_of(lora: "Lora | LoraFile | WeightsFile", sha256: str) -> Lineage:
     recipe = lora.metadata.get(RECIPE_KEY)
     if recipe is None:
         return add([], "model", origin="unknown", sha256=sha256, **_claimed(lora.metadata))
-    try:
-        lineage: Lineage = json.loads(recipe)
-        check(lineage)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise VerifyError(RECIPE_KEY, f"the history in the header is damaged ({error})") from error
-    return lineage
+    return parse(recipe.encode(), RECIPE_KEY)
 
 
 def imported(lora: "Lora", sha256: str, name: str) -> Lineage:

@@ -17,7 +17,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from onmodel.errors import InputError
-from onmodel.hashing import atomic_file
+from onmodel.hashing import atomic_file, hash_json
+from onmodel.reading import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -151,8 +152,11 @@ def read_header(path: Path, field: str) -> tuple[dict[str, Stored], dict[str, st
     # Opening it is safetensors' own check of every length and offset.
     with open_weights(path, field, framework="np"), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(length))
-    words: dict[str, str] = header.pop("__metadata__", {})
+        try:
+            header: dict[str, Any] = parse_json(file.read(length).decode())
+        except ValueError as error:  # a key twice: safetensors takes the one, others the other
+            raise InputError(field, path, f"its header cannot be read one way ({error}); get it again") from error
+    words: dict[str, str] = header.pop("__metadata__", None) or {}
     first = 8 + length
     tensors = {
         name: Stored(row["dtype"], tuple(row["shape"]), path, *(first + offset for offset in row["data_offsets"]))
@@ -163,8 +167,7 @@ def read_header(path: Path, field: str) -> tuple[dict[str, Stored], dict[str, st
 
 def read_metadata(path: Path, field: str = "file") -> dict[str, str]:
     """The words in the header of a safetensors file; empty when it has none."""
-    with open_weights(path, field, framework="np") as file:
-        return dict(file.metadata() or {})
+    return read_header(path, field)[1]
 
 
 def payload_sha256(path: Path) -> str:
@@ -173,6 +176,25 @@ def payload_sha256(path: Path) -> str:
         length = int.from_bytes(file.read(8), "little")
         file.seek(8 + length)
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def table_sha256(path: Path) -> str:
+    """SHA-256 of the tensors' names, types, shapes and places, which the hash of their bytes does not cover."""
+    entries, _ = read_header(path, "file")
+    first = min((entry.start for entry in entries.values()), default=0)
+    return hash_json({
+        name: [entry.dtype, list(entry.shape), entry.start - first, entry.end - first]
+        for name, entry in entries.items()
+    })  # fmt: skip
+
+
+def is_canonical(path: Path) -> bool:
+    """Whether the header is byte for byte what `stream_weights` writes for these tensors and words."""
+    entries, words = read_header(path, "file")
+    with path.open("rb") as file:
+        text = file.read(int.from_bytes(file.read(8), "little"))
+    known = all(entry.dtype in SIZES for entry in entries.values())
+    return known and text.rstrip(b" ") == _header(entries, words).rstrip(b" ")
 
 
 def written_order(entries: Mapping[str, Entry]) -> list[str]:

@@ -15,13 +15,11 @@ import yaml
 from PIL import Image
 
 from onmodel.errors import InputError, VerifyError
-from onmodel.hashing import read_json
 from onmodel.policy import check_text
-from onmodel.release.card import card_facts
-from onmodel.release.folder import CHECKSUMS, LINEAGE, SIDE_FILES, Statement
+from onmodel.release.folder import CHECKSUMS, LINEAGE, SIDE_FILES
 from onmodel.release.licences import Licence, base_on_hub, licence_declared, licence_in
-from onmodel.release.tables import NUMBER, changes, lint_card, lint_tables
-from onmodel.release.verify import verify
+from onmodel.release.tables import NUMBER
+from onmodel.release.verify import lint_release, verify
 from onmodel.release.weight_checks import Finding, author_paths, check_weights, error, warning
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -218,21 +216,14 @@ def _allowed(where: str, text: str) -> Iterator[Finding]:
 
 def _own(folder: Path) -> Iterator[Finding]:
     """A release that onmodel made: every hash, and the card against the tables that lie beside it."""
-    try:
-        verify(folder)
-        text = (folder / "README.md").read_text(encoding="utf-8")
-        evaluation = read_json(folder / "evaluation" / "evaluation.json")
-        lineage = Statement.from_bytes((folder / LINEAGE).read_bytes()).lineage
-        model = re.search(r"it is called `(.+?)`", text)
-        previous = re.search(r"^## What improved since `(.+?)`", text, re.M)
-        compared = changes(evaluation, model[1], previous[1]) if model and previous else []
-        lint_card(text, evaluation, compared, card_facts(evaluation, lineage, read_json(folder / "triggers.json")))
-        names = ["evaluation/table.csv", *(["evaluation/changes.csv"] if compared else [])]
-        lint_tables(evaluation, compared, {name: (folder / name).read_text(encoding="utf-8") for name in names})
-    except VerifyError as problem:
-        yield error(problem.node, problem.what, "build the release again from its recipe")
-    except (InputError, OSError, LookupError) as problem:
-        yield error(folder.name, f"is no whole release ({problem})", "build the release again from its recipe")
+    problems: dict[tuple[str, str], None] = {}
+    for look in (verify, lint_release):
+        try:
+            look(folder)
+        except VerifyError as problem:
+            problems[problem.node, problem.what] = None
+    for node, what in problems:
+        yield error(node, what, "build the release again from its recipe")
 
 
 def _numbers_without_tables(folder: Path, files: list[Path]) -> Iterator[Finding]:

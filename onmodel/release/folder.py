@@ -6,7 +6,6 @@ one right byte string for given files and history, so that a verifier can build 
 but these two has two witnesses of its bytes, and it is clear which of three disagrees.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,13 @@ from typing import Any
 
 from onmodel.errors import VerifyError
 from onmodel.hashing import canonical_json, sha256_file, write_atomic
-from onmodel.ledger.lineage import ACTIVITIES, Lineage, relations
+from onmodel.ledger.lineage import ACTIVITIES, MOST_FACTS, Lineage, relations
+from onmodel.reading import parse_json
+from onmodel.text import is_printable
 
-LINEAGE, CHECKSUMS = "lineage.json", "checksums.txt"
-SIDE_FILES = {".gitattributes", ".git", ".cache"}  # what the hub and its client put beside a release; no part of it
+LINEAGE, CHECKSUMS, SIGNATURE = "lineage.json", "checksums.txt", "model.sig"
+# What stands beside a release and is no part of it: what the hub and its client add, and a signature over the rest.
+SIDE_FILES = {".gitattributes", ".git", ".cache", SIGNATURE}
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:onmodel:lineage:1"
 
@@ -47,7 +49,7 @@ class Statement:
     def from_bytes(cls, data: bytes) -> "Statement":
         """Raises VerifyError when this is no statement, or not written as `to_bytes` writes it."""
         try:
-            table: dict[str, Any] = json.loads(data)
+            table: dict[str, Any] = parse_json(data.decode(), 2 * MOST_FACTS)  # its nodes and their relations
             statement = cls(
                 files={row["name"]: row["digest"]["sha256"] for row in table["subject"]},
                 lineage={**table["predicate"]["entity"], **table["predicate"]["activity"]},
@@ -55,6 +57,9 @@ class Statement:
                     row["specificEntity"]: row["generalEntity"] for row in table["predicate"]["specializationOf"]
                 },
             )
+            names = [*statement.files.items(), *statement.generated.items()]
+            if not all(isinstance(text, str) for pair in names for text in pair):
+                raise TypeError("a name or a hash is no text")
             if statement.to_bytes() == data:
                 return statement
         except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -71,7 +76,8 @@ def bind(folder: Path, lineage: Lineage, generated: Mapping[str, str]) -> None:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """File → SHA-256 of everything in a release folder but `checksums.txt`. Raises VerifyError for a link.
+    """File → SHA-256 of everything in a release folder but `checksums.txt`. Raises VerifyError for what is no plain
+    file, or has a name that cannot stand in a list.
 
     What a hosting site adds at the top (`SIDE_FILES`) is left out, so that a downloaded release can be verified.
     """
@@ -82,6 +88,10 @@ def hashes(folder: Path) -> dict[str, str]:
             continue
         if path.is_symlink():
             raise VerifyError(name, "is a link; a release holds plain files only")
+        if not is_printable(name):
+            raise VerifyError(name, "has a name with characters that are not shown or not UTF-8")
+        if not path.is_dir() and not path.is_file():
+            raise VerifyError(name, "is a pipe, socket or device; a release holds plain files only")
         if path.is_file() and name != CHECKSUMS:
             found[name] = sha256_file(path)
     return found

@@ -3,7 +3,6 @@
 What the file or folder carries is enough; no ledger and no parent file is asked.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,13 +11,14 @@ from typing import Any
 
 from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import sha256_file
-from onmodel.ledger.lineage import Lineage, check, root
+from onmodel.ledger.lineage import Lineage, check_at, facts_of_others, parse, root
 from onmodel.models import header
 from onmodel.models.lora import Lora
 from onmodel.models.weights import PAYLOAD_KEY, payload_sha256, read_metadata
+from onmodel.reading import parse_json, read_bytes
 from onmodel.release.folder import LINEAGE, Statement
-
-EVALUATION = "evaluation/evaluation.json"
+from onmodel.release.tables import EVALUATION
+from onmodel.release.verify import LARGEST_EVALUATION, MOST_NUMBERS, verify_weights
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,16 @@ def read_provenance(path: Path) -> Provenance:
 
     Raises InputError when the path is none of these, VerifyError naming the node when the history is damaged.
     """
-    if path.is_dir() and (path / LINEAGE).is_file():
-        return _folder(path)
-    if path.is_file() and path.name == LINEAGE:
-        return _folder(path.parent)
-    file = path / "adapter_model.safetensors" if path.is_dir() else path
-    if file.suffix == ".safetensors" and file.is_file():
-        return _weights(file)
+    try:
+        if path.is_dir() and (path / LINEAGE).is_file():
+            return _folder(path)
+        if path.is_file() and path.name == LINEAGE:
+            return _folder(path.parent)
+        file = path / "adapter_model.safetensors" if path.is_dir() else path
+        if file.suffix == ".safetensors" and file.is_file():
+            return _weights(file)
+    except OSError as error:
+        raise InputError("path", path, f"cannot be read ({error.strerror}); check its permissions") from error
     raise InputError("path", path, f"name a release folder, a folder with {LINEAGE}, or a .safetensors file")
 
 
@@ -72,25 +75,21 @@ def counts(lineage: Lineage) -> dict[str, int]:
 
 
 def _folder(folder: Path) -> Provenance:
-    data = (folder / LINEAGE).read_bytes()
-    try:
-        table = json.loads(data)
-    except ValueError:
-        table = {}
-    if isinstance(table, dict) and table and "predicate" not in table and "_type" not in table:  # an artifact's own
-        try:
-            check(table)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise VerifyError(LINEAGE, f"is no history that onmodel wrote ({error!r})") from error
-        return Provenance(str(table[root(table)].get("name", folder.name)), table)
+    data = read_bytes(folder / LINEAGE, LINEAGE)
+    # An artifact's own lineage.json is the table of nodes; a release's is a statement, in canonical form.
+    if not data.startswith(b'{"_type":'):
+        lineage = parse(data, LINEAGE)
+        return Provenance(str(lineage[root(lineage)].get("name", folder.name)), lineage)
     statement = Statement.from_bytes(data)
-    check(statement.lineage)
+    check_at(statement.lineage, LINEAGE)
     numbers = folder / EVALUATION
     evaluation = None
     if numbers.is_file():
         if sha256_file(numbers) != statement.files.get(EVALUATION):
             raise VerifyError(EVALUATION, "was changed after the release; see onmodel verify")
-        evaluation = json.loads(numbers.read_bytes())
+        with facts_of_others(EVALUATION):
+            text = read_bytes(numbers, EVALUATION, LARGEST_EVALUATION).decode()
+            evaluation = parse_json(text, MOST_NUMBERS)
     return Provenance(folder.resolve().name, statement.lineage, statement.files, statement.generated, evaluation)
 
 
@@ -98,5 +97,8 @@ def _weights(file: Path) -> Provenance:
     metadata, sha256 = read_metadata(file), sha256_file(file)
     if PAYLOAD_KEY in metadata and metadata[PAYLOAD_KEY] != payload_sha256(file):
         raise VerifyError(file.name, "the tensors are not those whose history the header tells")
-    lineage = header.lineage_of(Lora({}, metadata), sha256)
+    if PAYLOAD_KEY in metadata and header.RECIPE_KEY in metadata:
+        lineage = verify_weights(file)[1]
+    else:
+        lineage = header.lineage_of(Lora({}, metadata), sha256)
     return Provenance(file.stem, lineage, {file.name: sha256}, {file.name: root(lineage)})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onmodel.errors import InputError, OnmodelError
 from onmodel.release.check import check
-from onmodel.release.folder import CHECKSUMS, LINEAGE, SIDE_FILES, hashes
+from onmodel.release.folder import CHECKSUMS, LINEAGE, SIDE_FILES, SIGNATURE, hashes
 from onmodel.release.verify import verify
 from onmodel.text import brief
 
@@ -36,7 +36,8 @@ def plan_push(folder: Path, repository: str) -> Push:
     errors = [row for row in findings if row.severity == "error"]
     if errors:
         raise OnmodelError(f"{len(errors)} errors in {folder}, so nothing is pushed; the first: {errors[0]}")
-    names = sorted([*hashes(folder), CHECKSUMS])
+    signed = [SIGNATURE] if (folder / SIGNATURE).is_file() else []
+    names = sorted([*hashes(folder), CHECKSUMS, *signed])
     files = tuple((name, (folder / name).stat().st_size) for name in names)
     return Push(repository, files, tuple(map(str, findings)))
 

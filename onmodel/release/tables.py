@@ -5,6 +5,7 @@ Nothing is measured here. What the card prints and what the tables beside it hol
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from onmodel.evaluate.statistics import holm, paired
 from onmodel.text import code_span, csv_cell
 
 SIGNIFICANT = 0.05
+EVALUATION, TABLE, CHANGES = "evaluation/evaluation.json", "evaluation/table.csv", "evaluation/changes.csv"
 CONTROL = "control"  # the column of arm D in the card: the base asked by description
 Verdict = Literal["better", "worse", "not clear"]
 
@@ -27,6 +29,7 @@ _INTERVAL = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]")
 _ANY_NUMBER = re.compile(r"(?<![\w.,/-])-?\d+(?:\.\d+)?(?![\w/])")
 _WORDLESS = re.compile(r"`[^`]*`|\]\([^)]*\)|<[^>]*>|^\s*\d+\. ")  # code, links, the numbers of a list
 _CELL_ENDS = re.compile(r"(?<!\\)\|")
+MOST_DECIMALS = 12
 _CONSTANTS = (95, 0.05, 0.001)  # of the card's own sentences: the level of intervals and of tests
 
 
@@ -139,13 +142,13 @@ def changes(evaluation: Mapping[str, Any], model: str, previous: str) -> list[Ch
 
 
 def values_csv(rows: Iterable[Value]) -> str:
-    """`evaluation/table.csv`, full precision."""
+    """The text of `TABLE`, full precision."""
     return _csv(("model", "axis", "arm", "value", "low", "high", "n"),
                 [(r.model, r.axis, r.arm, r.value, r.low, r.high, r.n) for r in rows])  # fmt: skip
 
 
 def changes_csv(rows: Iterable[Change]) -> str:
-    """`evaluation/changes.csv`, full precision."""
+    """The text of `CHANGES`, full precision."""
     return _csv(("axis", "previous", "this", "verdict", "p_holm", "win_share", "n"),
                 [(r.axis, r.before.value, r.after.value, r.verdict, r.p, r.won, r.n) for r in rows])  # fmt: skip
 
@@ -167,7 +170,8 @@ def lint_card(text: str, evaluation: Mapping[str, Any], changes: Sequence[Change
     known = {(row.axis, row.model): row.text for row in values(evaluation)}
     titles = {row["title"].lower(): axis for axis, row in evaluation["axes"].items()}
     compared = {row.axis: row.text for row in changes}
-    allowed = {*_numbers(facts), *_CONSTANTS, len(changes)}
+    models = {model for _, model in known}
+    allowed = _Printed({*_numbers(facts), *_CONSTANTS, len(changes)})
     missing = set(known)
     head: list[str] = []
     count = 0
@@ -178,9 +182,8 @@ def lint_card(text: str, evaluation: Mapping[str, Any], changes: Sequence[Change
         for column, cell in enumerate(cells or [line]):
             names = f"{cells[0]} {head[column]}" if cells else line
             axes = {axis for title, axis in titles.items() if title in names.lower()}
-            asked = {model for _, model in known if code_span(model) in names.replace(r"\|", "|")} or {
-                model for _, model in known
-            }
+            named = names.replace(r"\|", "|")
+            asked = {model for model in models if code_span(model) in named} or models
             for found in _INTERVAL.findall(cell):
                 count += 1
                 fitting = {(a, m) for a in axes for m in asked if known.get((a, m)) == found}
@@ -191,7 +194,7 @@ def lint_card(text: str, evaluation: Mapping[str, Any], changes: Sequence[Change
             if " before, " in cell and not any(compared.get(axis, "\n") in cell for axis in axes):
                 raise VerifyError(where, "is not the change that the evaluation's tables give")
             for found in _ANY_NUMBER.findall(_WORDLESS.sub(" ", _INTERVAL.sub(" ", cell))):
-                if " before, " not in cell and not any(_same(found, value) for value in allowed):
+                if " before, " not in cell and found not in allowed:
                     raise VerifyError(where, f"{found} stands in no table and in no record; leave it out")
     if missing:
         axis, model = min(missing)
@@ -222,16 +225,28 @@ def _numbers(value: Any) -> Iterator[float]:
         yield from (value, 100 * value)
 
 
-def _same(printed: str, value: float) -> bool:
-    """Whether a number is printed as the card rounds this value: to its decimals, or to three digits."""
-    decimals = len(printed.partition(".")[2])
-    rounded = {round(value, decimals), float(f"{value:.3g}")} if decimals else set()
-    return float(printed) in {value, *rounded}
+class _Printed:
+    """Numbers as a card prints them: `"0.91" in printed` where a number is rounded to it, by decimals or to three
+    digits. Sets by decimals, since a card and a history of others may hold very many numbers.
+    """
+
+    def __init__(self, numbers: set[float]) -> None:
+        self._numbers = {number for number in numbers if math.isfinite(number)}
+        self._rounded: dict[int, set[float]] = {0: self._numbers}
+
+    def __contains__(self, text: str) -> bool:
+        decimals = len(text.partition(".")[2])
+        if decimals > MOST_DECIMALS:
+            return False
+        if decimals not in self._rounded:
+            rounded = {round(number, decimals) for number in self._numbers}
+            self._rounded[decimals] = rounded | {float(f"{number:.3g}") for number in self._numbers} | self._numbers
+        return float(text) in self._rounded[decimals]
 
 
 def lint_tables(evaluation: Mapping[str, Any], changes: Sequence[Change], tables: Mapping[str, str]) -> None:
     """Hold the CSV files beside a card against the evaluation. Raises VerifyError naming the file that differs."""
-    wanted = {"evaluation/table.csv": values_csv(values(evaluation)), "evaluation/changes.csv": changes_csv(changes)}
+    wanted = {TABLE: values_csv(values(evaluation)), CHANGES: changes_csv(changes)}
     for name, text in tables.items():
         if text != wanted[name]:
             raise VerifyError(name, "does not hold the numbers of evaluation.json")

@@ -5,12 +5,14 @@ from pathlib import Path
 from rich.console import Console
 
 from onmodel.console import PlainConsole
+from onmodel.errors import InputError, StateError, VerifyError
 from onmodel.hashing import read_json, read_json_lines
 from onmodel.paths import inside
 from onmodel.pipeline import Result
 from onmodel.project import Project
 from onmodel.recipe import Recipe
 from onmodel.records import Artifact
+from onmodel.release.verify import verify
 from onmodel.report.build import ReportSource, build_report, print_table, write_summary
 from onmodel.stages.base import Inputs
 
@@ -36,8 +38,18 @@ def publish(recipe: Recipe, project: Project, result: Result) -> dict[str, Path]
             file_name = recipe.stages[name]["file_name"]
             folders[name] = inside(project.folder / "release", file_name, "file_name")
             source = inside(artifact.path, file_name, "file_name")
+            _check(source)
             project.publish(Artifact(artifact.kind, artifact.hash, source), folders[name])
     return folders
+
+
+def _check(release: Path) -> None:
+    """Raise StateError for a release in the store that was damaged since it was made: it is not published."""
+    try:
+        verify(release)
+    except (VerifyError, InputError) as error:
+        remedy = "is damaged, so it is not published; restore it from a copy, or run the recipe in a new --project"
+        raise StateError(release, f"{remedy} ({error})") from error
 
 
 def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:

@@ -6,17 +6,20 @@ Nothing is random and ties are broken by id, so one lineage is one picture.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup
 
+from onmodel.errors import VerifyError
 from onmodel.ledger.lineage import Lineage, Node, ordered, root, title_of
 from onmodel.report.svg import element, number
 
 BOX_WIDTH, BOX_HEIGHT = 164.0, 60.0
 LAYER_GAP, ROW_GAP, MARGIN = 40.0, 14.0, 6.0
 SWEEPS = 12
+MOST_POINTS = 20_000
 TITLE_LENGTH, FACT_LENGTH = 20, 240
 
 Edge = tuple[str, str]
@@ -59,6 +62,7 @@ def drawn(lineage: Lineage) -> Lineage:
     passed = {id for id, node in lineage.items() if node["type"] == "checkpoints" or id in idle} - {top}
     hidden = {id for id, node in lineage.items() if node["type"] in ("recipe", "code", "environment")} - {top}
 
+    @cache
     def parents(id: str) -> list[str]:
         found: dict[str, None] = {}
         for parent in lineage[id]["used"]:
@@ -107,6 +111,9 @@ def anchor(id: str) -> str:
 def lay_out(lineage: Lineage) -> Layout:
     """Layers, rows and routes of the nodes."""
     layer = _layers(lineage)
+    points = sum(layer[id] - layer[parent] for id, node in lineage.items() for parent in node["used"])
+    if points > MOST_POINTS:
+        raise VerifyError("lineage", f"is too large to be drawn ({points} points); print it as text")
     layers: list[list[str | WayPoint]] = [[] for _ in range(max(layer.values()) + 1)]
     routes: dict[Edge, list[str | WayPoint]] = {}
     for id in ordered(lineage):

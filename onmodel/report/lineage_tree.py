@@ -27,13 +27,22 @@ SHORT = 12
 
 def print_lineage(provenance: Provenance, console: Console) -> None:
     """Print what lies under everything, the tree, and the counts."""
-    lineage = provenance.lineage
+    lineage: Lineage = _printable(provenance.lineage)
     for id in sorted(ordered(lineage), key=lambda id: lineage[id]["type"] != "character"):
         if lineage[id]["type"] in GROUND:
             console.print(_ground(lineage[id]))
     console.print(_tree(lineage, provenance.newest))
     told = [f"{name.replace('_', ' ')} {count}" for name, count in counts(lineage).items() if count]
     console.print(Text(printable(", ".join(told)), "dim"))
+
+
+def _printable(value: Any) -> Any:
+    """A history with every text on one line and without signs that a terminal obeys: anyone may have written it."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(key): _printable(inner) for key, inner in value.items()}
+    return [_printable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _tree(lineage: Lineage, newest: str) -> Tree:

@@ -114,7 +114,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     write_models(context.out, [(model.name, model.epoch, _file(model)) for model in models])
     parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
     facts = {"signature": signature, "plan_sha256": hash_json(assessor.plan.as_dict()),
-             "models": [model.sha256 for model in models], "settings": settings.told()}  # fmt: skip
+             "models": [model.sha256 for model in models], "settings": settings.told(),
+             "evaluation_sha256": sha256_file(context.out / "evaluation.json")}  # fmt: skip
     return context.commit("evaluation", add(parents, "evaluation", name=context.name, **facts))
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from onmodel.character import Character
-from onmodel.errors import InputError
+from onmodel.errors import InputError, StateError
 from onmodel.hashing import read_json, sha256_file, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.models import header
@@ -24,7 +24,7 @@ from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
 from onmodel.release.card import Card, card_facts
 from onmodel.release.compatibility import self_test
-from onmodel.release.folder import bind
+from onmodel.release.folder import bind, hashes
 from onmodel.release.licences import Base, base_of, licence_page, licence_text, notice_text
 from onmodel.release.sidecars import (
     civitai_info,
@@ -35,7 +35,7 @@ from onmodel.release.sidecars import (
     webui_sidecar,
     write_samples,
 )
-from onmodel.release.tables import changes, changes_csv, lint_card, values, values_csv
+from onmodel.release.tables import CHANGES, EVALUATION, TABLE, changes, changes_csv, lint_card, values, values_csv
 from onmodel.release.verify import verify
 from onmodel.sample.pictures import Sampling, render
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
@@ -102,9 +102,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     base = base_of(context.base_name, character.license)
     licence = licence_text(base, settings.license_file)
     check_text(f"{settings.title}, {name}, rating {character.rating}", f"stages.{context.name}.title")
-    measured = inputs.artifact(settings.evaluation).path / "evaluation.json"
-    evaluation = read_json(measured)
     source = inputs.model(settings.model)
+    measured = _measured(inputs, settings, source)
+    evaluation = read_json(measured)
     model, previous = _measured_name(evaluation, source, settings), _previous_name(evaluation, settings)
     plan = evaluation["plan"]
     sampling = Sampling(**{key: plan[key] for key in ("steps", "guidance", "shift", "weight", "width", "height")})
@@ -126,7 +126,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     parents = [context.recipe, history, inputs.lineage(settings.model), inputs.lineage(settings.evaluation)]
     told = {"name": name, "title": settings.title, "author": character.author.name, "license": base.licence.name,
             "settings": settings.told()}  # fmt: skip
-    lineage = add(parents, "release", date=context.date, **told)
+    lineage = add(parents, "release", date=context.date, **told)  # what the card tells; the files' hashes come last
     compared = changes(evaluation, model, previous) if previous else []
     sets = triggers(character, sampling, shown)
     card = Card(
@@ -137,7 +137,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     ).render()  # fmt: skip
     lint_card(card, evaluation, compared, card_facts(evaluation, lineage, sets))
 
-    write_atomic(folder / "evaluation" / "evaluation.json", measured.read_bytes())
+    write_atomic(folder / EVALUATION, measured.read_bytes())
     write_json(folder / "triggers.json", sets)
     write_json(folder / f"{name}.json", webui_sidecar(character, sampling, f"{settings.title}; see README.md"))
     info = civitai_info(character, base, settings.title, weights, shown, sampling)
@@ -146,16 +146,29 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "README.md": card,
         "LICENSE.md": licence_page(base, licence, name, character.author.name, context.date),
         "NOTICE": notice_text(base),
-        "evaluation/table.csv": values_csv(values(evaluation)),
-        "evaluation/changes.csv": changes_csv(compared) if previous else None,
+        TABLE: values_csv(values(evaluation)),
+        CHANGES: changes_csv(compared) if previous else None,
     }
     for file, text in texts.items():
         if text is not None:
             write_atomic(folder / file, text.encode())
+    lineage = add(parents, "release", date=context.date, **told, files=hashes(folder))
     bind(folder, lineage, {weights.name: root(history)})
     verify(folder)
     write_models(context.out, [(name, source.epoch, f"{name}/{weights.name}")])
     return context.commit("release", lineage)
+
+
+def _measured(inputs: Inputs, settings: Settings, model: Model) -> Path:
+    """The evaluation's numbers, after they and the model's file were held against their hashes: neither the disk nor a
+    hand changed them since they were made.
+    """
+    file, lineage = inputs.artifact(settings.evaluation).path / "evaluation.json", inputs.lineage(settings.evaluation)
+    held = {model.path: model.sha256, file: lineage[root(lineage)]["evaluation_sha256"]}
+    for path, sha256 in held.items():
+        if sha256_file(path) != sha256:
+            raise StateError(path, "is damaged: it was changed since it was made; restore it or start a new project")
+    return file
 
 
 def _freeze(source: Model, settings: Settings, base: Base, context: Context,
@@ -173,7 +186,6 @@ def _freeze(source: Model, settings: Settings, base: Base, context: Context,
         "license": base.licence.name,
     }
     past = header.lineage_of(lora, source.sha256)
-    history = add([past], "weights", date=context.date, payload_sha256=payload, **named)
     facts = header.Facts(
         title=settings.title, author=character.author.name, license=base.licence.name, trigger=character.trigger,
         architecture=spec.architecture, resolution=0, date=context.date, blocks=spec.blocks,
@@ -187,7 +199,9 @@ def _freeze(source: Model, settings: Settings, base: Base, context: Context,
     target = context.out / settings.file_name / f"{settings.file_name}.safetensors"
     with open_weights(source.path, "model") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    write_weights(target, tensors, header.build(facts, history, **kept))
+    words = header.build(facts, past, **kept)
+    history = add([past], "weights", date=context.date, **named, **header.held(source.path, words))
+    write_weights(target, tensors, header.sealed(words, history))
     assert payload_sha256(target) == payload, "the released tensors are not those that were measured"
     return target, history
 

@@ -92,7 +92,7 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
     "long": (plain(), {"ss_tag_frequency": "x" * 70_000}, "warning: its header's words take"),
     "path": (plain(), {"ss_sd_model_name": r"C:\Users\me\anima.safetensors"}, "error: ss_sd_model_name names a folder"),
     "hash": (plain(), {"modelspec.hash_sha256": "0x" + "0" * 64}, "error: its tensors do not have the hash"),
-    "history": (plain(), {"onmodel.recipe": "{}"}, "error: lineage: expected one newest node"),
+    "history": (plain(), {"onmodel.recipe": "{}"}, "error: onmodel.recipe, lineage: expected one newest"),
     "DoRA": (plain() | {f"{LAYER}.dora_scale": torch.ones(8)}, {}, "warning: is DoRA"),
     "not a LoRA": ({"model.weight": torch.ones(2, 2)}, {}, "error: holds tensors that are no part of a LoRA"),
     "integers": (plain() | {f"{LAYER}.alpha": torch.tensor(4)}, {}, "is torch.int64, not a float"),

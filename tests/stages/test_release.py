@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from onmodel.errors import InputError, OnmodelError, VerifyError
+from onmodel.errors import InputError, OnmodelError, StateError, VerifyError
 from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.models import header
@@ -35,8 +35,11 @@ NAME = "backgwa-release-2"
 ROOT = Path(__file__).parents[2]
 
 
-def build(work: Path, base: Path, **changed: Any) -> Artifact:
-    """The release stage on a random LoRA of the tiny base, with a made-up evaluation. Also run in another process."""
+def build(work: Path, base: Path, damage: str = "", **changed: Any) -> Artifact:
+    """The release stage on a random LoRA of the tiny base, with a made-up evaluation. Also run in another process.
+
+    `damage` is a file whose last byte is another one since it was made.
+    """
     family = load_base({"family": "anima", "folder": base, "device": "cpu"})
     past = history()
     (weights_id,) = [id for id, node in past.items() if node["type"] == "weights"]
@@ -63,9 +66,18 @@ def build(work: Path, base: Path, **changed: Any) -> Artifact:
     write_json(measured / "evaluation.json", evaluation(sha256))
     write_json(
         measured / "lineage.json",
-        add([own], "evaluation", signature="onm|suite:confirm-ab12cd34|P:24|S:2", models=list(sha256.values())),
+        add(
+            [own],
+            "evaluation",
+            signature="onm|suite:confirm-ab12cd34|P:24|S:2",
+            models=list(sha256.values()),
+            evaluation_sha256=sha256_file(measured / "evaluation.json"),
+        ),
     )
 
+    if damage:
+        data = (work / damage).read_bytes()
+        (work / damage).write_bytes(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
     scratch = work / "scratch"
     scratch.mkdir()
 
@@ -200,7 +212,7 @@ def test_200_flipped_bytes_are_all_found_in_the_right_file(folder: Path) -> None
             file.seek(place)
             file.write(bytes([byte]))
     assert wrong == []
-    assert len(verify(folder)) == 5
+    assert len(verify(folder)) == 8
 
 
 def test_the_same_bytes_in_another_place_zone_locale_and_hash_seed(
@@ -260,6 +272,12 @@ def test_checksums_are_those_of_sha256sum(artifact: Artifact) -> None:
 def test_what_stops_a_release(changed: dict[str, Any], said: str, tmp_path: Path, tiny_anima: Path) -> None:
     with pytest.raises(ValueError if "file_name" in changed else InputError, match=said):
         build(tmp_path, tiny_anima, **changed)
+
+
+@pytest.mark.parametrize("damage", ["final/epoch-0015.safetensors", "confirmed/evaluation.json"])
+def test_nothing_is_released_from_an_object_that_was_damaged(damage: str, tmp_path: Path, tiny_anima: Path) -> None:
+    with pytest.raises(StateError, match="is damaged: it was changed since it was made"):
+        build(tmp_path, tiny_anima, damage)
 
 
 def test_a_file_that_diffusers_does_not_load_is_found_by_the_self_test(tmp_path: Path, tiny_anima: Path) -> None:
