@@ -78,7 +78,8 @@ def csv_cell(value: object) -> object:
 
 
 def _hidden(sign: str) -> bool:
-    return unicodedata.category(sign) in _HIDDEN and sign not in _JOINERS
+    noncharacter = ord(sign) & 0xFFFE == 0xFFFE  # XML has none
+    return noncharacter or (unicodedata.category(sign) in _HIDDEN and sign not in _JOINERS)
 
 
 def _escaped(sign: str) -> str:

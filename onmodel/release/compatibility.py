@@ -36,7 +36,7 @@ def self_test(file: Path, config: dict[str, Any], scratch: Path) -> Report:
     """
     write_config(config, scratch)
     command = [sys.executable, "-m", "onmodel.release.compatibility", str(file), "--base", str(scratch)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]
         raise OnmodelError(f"{file.name}: diffusers does not load it as it is meant ({reason})")

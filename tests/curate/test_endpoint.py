@@ -1,8 +1,11 @@
 """An OpenAI-compatible endpoint over real HTTP: busy, slow, broken, wrong; and sentences from it, none asked twice."""
 
 import base64
+import contextlib
 import io
+import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from PIL import Image
 from onmodel.character import Character, load_character
 from onmodel.curate import captioner
 from onmodel.curate.captioner import describe, fault_of, stored
-from onmodel.curate.endpoint import Endpoint, Unusable
+from onmodel.curate.endpoint import LARGEST, Endpoint, Unusable
 from onmodel.curate.workshop import Piece, Said
 from onmodel.errors import InputError, ServiceError
 from onmodel.hashing import sha256_file
@@ -189,3 +192,72 @@ def test_what_was_answered_is_never_asked_again(tmp_path: Path, character: Chara
 def test_a_wrong_address_is_one_line(url: str, model: str, what: str) -> None:
     with pytest.raises(InputError, match=what):
         Endpoint(url, model)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://", "http:///v1", "http://host:99999/v1", "http://[::1/v1", "http://a b/v1", "http://a\nb/v1", "ftp://x"],
+)
+def test_an_address_that_none_is_is_refused_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(InputError, match="endpoint"):
+        Endpoint(url, "m")
+
+
+@pytest.mark.parametrize("key", ["two words", "line\n", "k\N{LATIN SMALL LETTER E WITH ACUTE}y", "\x00"])
+def test_a_key_with_signs_that_no_key_has_is_named_and_not_shown(key: str) -> None:
+    with pytest.raises(InputError, match="OPENAI_API_KEY: set") as raised:
+        Endpoint("http://x/v1", "m", key)
+    assert key not in str(raised.value)
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_without_an_end_is_refused(timeout: float) -> None:
+    with pytest.raises(InputError, match="timeout"):
+        Endpoint("http://x/v1", "m", timeout=timeout)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 302, 500, 429])
+def test_no_key_or_password_is_in_a_message_even_if_the_service_says_it(status: int) -> None:
+    body = '{"error": {"message": "Bearer secret of me:pass/w0rd at http://me:pass%2Fw0rd@here, \\u001b[31m"}}'
+    with serving(lambda n, question: (status, {}, body)) as server:
+        endpoint = at(server.url.replace("http://", "http://me:pass%2Fw0rd@"), attempts=1)
+        with pytest.raises((InputError, ServiceError, Unusable)) as raised:
+            endpoint.ask(HELLO)
+    said = str(raised.value)
+    assert "secret" not in said and "w0rd" not in said and "\x1b" not in said and len(said) < 400
+
+
+def test_the_password_of_an_address_is_used_and_the_words_of_an_answer_hold_no_secret() -> None:
+    with serving(lambda n, question: "my key is pass-word-1") as server:
+        endpoint = Endpoint(server.url.replace("http://", "http://me:pass-word-1@"), "eyes", attempts=1)
+        assert endpoint.ask(HELLO) == "my key is ***"
+        assert server.keys[0] is not None and server.keys[0].startswith("Basic ")
+        assert "pass-word-1" not in endpoint.address
+
+
+def test_a_query_in_the_address_is_kept() -> None:
+    with serving(lambda n, question: (404, {}, "{}")) as server, pytest.raises(InputError, match="answers 404"):
+        at(server.url + "?version=1", attempts=1).ask(HELLO)
+
+
+def test_headers_that_trickle_are_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def trickle() -> None:
+            with contextlib.suppress(OSError):
+                peer, _ = listening.accept()
+                peer.sendall(b"HTTP/1.1 200 OK\r\n")
+                for i in range(100):
+                    peer.sendall(f"X-{i}: a\r\n".encode())
+                    time.sleep(0.1)
+
+        threading.Thread(target=trickle, daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises(ServiceError, match="no whole answer in 1 s"):
+            at(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", timeout=1, attempts=1).ask(HELLO)
+        assert time.monotonic() - started < 5
+
+
+def test_a_packed_or_endless_answer_is_not_taken() -> None:
+    with serving(lambda n, question: "x" * (LARGEST + 1)) as server, pytest.raises(ServiceError, match="never ends"):
+        at(server.url, attempts=1).ask(HELLO)

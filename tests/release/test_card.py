@@ -228,3 +228,35 @@ def test_minors_with_sexual_content_are_refused_in_every_sample() -> None:
     sheet = character().model_copy(update={"rating": "explicit", "tags": [], "count_tag": "child"})
     with pytest.raises(InputError, match="refused"):
         samples(sheet, evaluation()["plan"], 6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<script>x</script>", "<img src=a onerror=x>", "[a](javascript:x)", "a | b", "`<b>`", "a\n\n# b <i>"],
+)  # fmt: skip
+def test_no_name_of_a_stranger_is_html_or_markup_in_the_card(text: str) -> None:
+    sheet = character()
+    author = sheet.author.model_copy(update=dict.fromkeys(("name", "disclaimer", "terms", "credits"), text))
+    outfits = [outfit.model_copy(update={"label": text, "tags": [text]}) for outfit in sheet.outfits]
+    changed = {"name": text, "description": text, "author": author, "outfits": outfits, "trigger": text}
+    sheet = sheet.model_copy(update=changed)
+    lineage = {id: node | ({"name": text} if "name" in node else {}) for id, node in history().items()}
+    numbers = evaluation()
+    shown = triggers(sheet, SAMPLING, samples(sheet, numbers["plan"], 6))
+    made = card(title=text, character=sheet, triggers=shown, train_notes=text, lineage=lineage, model="refined@15")
+    head, body = made.split("\n---\n", 1)
+    assert len(front_matter(made)["widget"]) == 6 and "\nlicense:" in head
+    prose = re.sub(r"```.*?```|(?<!\\)`[^`\n]*`|<Gallery />|<https://[^>]*>", "", body, flags=re.S)
+    assert not re.search(r"<[a-z!/]|(?<!\\)\]\(javascript", prose)
+    tables = re.findall(r"(?:^\|.*\n)+", body, re.M)
+    for rows in tables:
+        assert len({re.sub(r"\\\\|\\\|", "", row).count("|") for row in rows.splitlines()}) == 1, rows
+
+
+def test_a_model_named_like_a_formula_is_text_in_the_tables() -> None:
+    numbers = evaluation()
+    numbers["models"][0]["name"] = "=cmd|' /C calc'!A0"
+    rows = list(csv.reader(values_csv(values(numbers)).splitlines()))
+    assert any(row[0].startswith("'=cmd") for row in rows)
+    assert all(not row[0].startswith(("=", "+", "-", "@")) for row in rows)
+    lint_tables(numbers, [], {"evaluation/table.csv": values_csv(values(numbers))})

@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from onmodel.console import PlainConsole
 from onmodel.ledger.lineage import add, root, title_of
 from onmodel.release.provenance import Provenance
 from onmodel.report.lineage_page import lineage_page, lineage_picture
 from onmodel.report.lineage_svg import anchor, drawn
 from onmodel.report.lineage_tree import print_lineage
+from onmodel.text import is_printable, printable
 from tests.release.made_up import history
 
 
@@ -50,6 +52,19 @@ def test_every_step_is_told_once_with_its_settings(provenance: Provenance, width
     assert flat.count("unknown origin: nothing is recorded") == 2
     assert "its header claims, unchecked: ss_learning_rate <b>1e-4</b>" in flat
     assert "pictures 175, data sets 4, trainings 4, merges 1" in flat
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31m", "a\nrelease  all is well", "[bold]a[/bold]", ":skull:", "a\u202eb"])
+def test_a_strangers_text_does_nothing_on_a_terminal_or_in_the_drawing(text: str) -> None:
+    theirs = add([], "model", name=text, origin="unknown", sha256="9" * 64, claims={text: text})
+    merge = add([theirs], text, name=text, settings={text: text})
+    past = Provenance("x", add([merge], "release", name="again", title=text, author=text))
+    console = PlainConsole(file=io.StringIO(), width=400)
+    print_lineage(past, console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert all(map(is_printable, lines)) and not any(line.startswith("release  all") for line in lines)
+    assert sum(printable(text) in line for line in lines) >= 5
+    ElementTree.fromstring(lineage_picture(past))
 
 
 def test_a_join_is_told_where_it_is_met_first_and_referred_to_after(provenance: Provenance) -> None:

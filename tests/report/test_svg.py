@@ -1,5 +1,6 @@
 """Numbers, ticks and scales of the report's drawings."""
 
+import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
 
 import pytest
@@ -40,3 +41,10 @@ def test_ticks_are_few_even_and_inside(low: float, width: float) -> None:
 def test_a_scale_is_never_of_zero_width() -> None:
     scale = Scale.around([0.0, 0.0], 0, 100)
     assert scale(0.0) == pytest.approx(50)
+
+
+@pytest.mark.parametrize("text", ["<script>", 'a" onload="x', "\x00", "\x1b[31m", "a\nb", "\ufffe", "\udc80", "&amp;"])
+def test_a_strangers_text_is_text_in_a_drawing_that_xml_readers_take(text: str) -> None:
+    drawn = str(element("svg", element("text", text, class_=text)))
+    (inside,) = ElementTree.fromstring(drawn)
+    assert inside.tag == "text" and set(inside.attrib) == {"class"} and not len(inside)
