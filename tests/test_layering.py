@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 
 # Each rank may import those before it, not its own neighbours and not what follows.
 RANKS = (
-    {"text"}, {"errors", "processes"}, {"hashing", "paths", "reading"}, {"randomness"},
+    {"text"}, {"errors", "processes"}, {"hashing", "locking", "paths", "reading"}, {"randomness"},
     {"records", "progress", "policy"}, {"character"}, {"ledger"}, {"toon"}, {"models"}, {"dataset"},
     {"train", "sample", "merge"}, {"evaluate"}, {"curate", "release"},
     {"stages"}, {"recipe", "project", "tracking"}, {"pipeline"},

@@ -14,6 +14,7 @@ from onmodel.errors import StateError
 
 WHITE = "#ffffff"
 UNREADABLE = "unreadable"
+SIDE = 96  # pixels of the small version by which pictures are compared
 # What a profile says its colours are → the mode in which Pillow holds such pixels.
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
@@ -43,6 +44,11 @@ def as_shown(image: Image.Image, paper: str = WHITE) -> Image.Image:
     if alpha is None:
         return colours
     return Image.composite(colours, Image.new("RGB", image.size, paper), alpha)
+
+
+def small(image: Image.Image, paper: str = WHITE) -> Image.Image:
+    """An upright picture as it is shown, SIDE × SIDE, whatever its shape."""
+    return as_shown(image, paper).resize((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def profile_of(image: Image.Image) -> str:

@@ -1,11 +1,10 @@
 """From a finished run to what a person reads: the table, summary.json, report/index.html and the release folder."""
 
-import json
 from pathlib import Path
 
 from rich.console import Console
 
-from onmodel.hashing import read_json
+from onmodel.hashing import read_json, read_json_lines
 from onmodel.pipeline import Result
 from onmodel.project import Project
 from onmodel.recipe import Recipe
@@ -77,4 +76,4 @@ def _read(result: Result, file: str) -> dict[str, dict]:
 
 
 def _rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return read_json_lines(path)
