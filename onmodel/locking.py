@@ -13,13 +13,13 @@ PATIENCE = 5.0  # seconds that the second writer waits; most commands end within
 
 
 @contextmanager
-def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` for this thread, which may already hold it. Raises BusyError naming the process that does.
 
     The lock ends with its process, however that ends.
     """
     holder = folder / "writer.txt"
-    lock = FileLock(folder / "writer.lock", timeout=patience, is_singleton=True)
+    lock = FileLock(folder / "writer.lock", timeout=PATIENCE, is_singleton=True)
     try:
         lock.acquire()
     except Timeout as error:

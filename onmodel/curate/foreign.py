@@ -24,7 +24,7 @@ from onmodel.reading import read_json_of_others, read_toml, read_yaml
 from onmodel.text import printable
 
 Table = Mapping[str, Any]
-LONGEST_SHOWN = 80  # characters of a wrong value that a message repeats
+LONGEST_SHOWN, SHOWN = 80, 5  # characters of a wrong value, and options, that a message repeats
 MOST_REPEATS = 100_000
 LARGEST_SIDE = 8_192  # pixels; a picture of such a square is larger than what is read
 
@@ -128,13 +128,13 @@ class Dialect:
         if unknown:
             near = difflib.get_close_matches(unknown[0], known, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else f"take it out, or see {self.tool}'s documents"
-            raise InputError(where, ", ".join(unknown), f"unknown to onmodel; {remedy}")
+            raise InputError(where, _brief(", ".join(unknown)), f"unknown to onmodel; {remedy}")
         active = [
             f"{key} = {_brief(repr(value))}" for key, value in table.items()
             if key in self.inactive and value not in (self.inactive[key], None, False, "", [], 0)
         ]  # fmt: skip
         if active:
-            raise InputError(where, ", ".join(active), "onmodel does not do this; take it out to train without")
+            raise InputError(where, ", ".join(active[:SHOWN]), "onmodel does not do this; take it out to train without")
         for key in table:
             if key in self.harmless and (note := f"{key} has no effect: {self.harmless[key]}") not in notes:
                 notes.append(note)
@@ -250,7 +250,7 @@ _SD_SCRIPTS = Dialect(
 def _sd_scripts(path: Path, config: Table) -> Foreign:
     for key in config:
         if key not in ("general", "datasets"):
-            raise InputError(path.name, key, "unknown to onmodel; such a file holds [general] and [[datasets]]")
+            raise InputError(path.name, _brief(key), "unknown to onmodel; such a file holds [general] and [[datasets]]")
     notes: list[str] = []
     general = _table(f"{path.name}: general", config.get("general", {}))
     _SD_SCRIPTS.check(f"{path.name}: general", general, notes)

@@ -58,7 +58,8 @@ def read_known(folder: Path) -> Known:
             _check_nodes(lineage)
             check(lineage)
     except (ValueError, KeyError, TypeError, AttributeError, VerifyError) as error:
-        raise InputError("provenance", path, f"is damaged ({error}); remove it, or export again") from error
+        why = str(error)[:200]
+        raise InputError("provenance", path, f"is damaged ({why}); remove it, or export again") from error
     return Known(pictures, models)
 
 

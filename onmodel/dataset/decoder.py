@@ -28,8 +28,8 @@ from onmodel.dataset.pixels import SIDE
 from onmodel.errors import OnmodelError
 from onmodel.hashing import sha256_bytes
 
-SECONDS = 60  # for one picture; 64 million pixels take about ten
-MEMORY = 6 * 2**30  # bytes of address space, where the system can limit it
+SECONDS = 120  # for one picture; 64 million pixels with a colour profile take 30 on a busy machine
+MEMORY = 4 * 2**30  # bytes of address space, where the system can limit it; 64 million pixels take 1.2 GiB
 _NUMBER = 8  # bytes of a number between the processes
 _READY = b"ready"
 # Threads and their own heaps take address space and gain nothing for one picture after the other.

@@ -4,15 +4,13 @@ This runs in the decoder's own process for files of others (dataset/decoder.py),
 """
 
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
-from onmodel.dataset.formats import SUFFIXES, format_of, jxl_header, readable, unreadable, upright
+from onmodel.dataset.formats import DECODER_ERRORS, SUFFIXES, format_of, jxl_header, readable, unreadable, upright
 from onmodel.dataset.pixels import WHITE, profile_of, small
 from onmodel.hashing import sha256_bytes
 from onmodel.text import printable
@@ -24,10 +22,6 @@ MAX_BYTES = 256 * 2**20
 LONGEST_PROFILE = 80  # characters of a colour profile's name
 # 16 bits a channel would be clipped to white when a grey picture is read as 8 bits.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
-    AttributeError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
 
 
 class Refused(Exception):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from onmodel.dataset.formats import readable, unreadable, upright
+from onmodel.dataset.formats import DECODER_ERRORS, readable, unreadable, upright
 from onmodel.errors import StateError
 
 WHITE = "#ffffff"
@@ -32,7 +32,7 @@ def open_upright(path: Path) -> Image.Image:
     except UnidentifiedImageError as error:
         with path.open("rb") as file:
             raise StateError(path, f"is {unreadable(file.read(64))}") from error
-    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
+    except DECODER_ERRORS as error:
         told = f"cannot be read as a picture ({error}); remove what lies there and run the same command again"
         raise StateError(path, told) from error
 
