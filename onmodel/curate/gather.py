@@ -12,11 +12,13 @@ from pydantic import ValidationError
 
 from onmodel.curate.foreign import Foreign, read_config, read_numbered_folders
 from onmodel.curate.ingest import Candidate, Reading, check, scan_folder
+from onmodel.curate.provenance import NAME as PROVENANCE
 from onmodel.curate.provenance import read_known
 from onmodel.curate.unpack import unpack
 from onmodel.curate.workshop import FILE, Piece, make_workshop, tags_from_file
 from onmodel.dataset.decoder import Decoder
 from onmodel.dataset.decoding import Refused
+from onmodel.dataset.formats import BEGINNING
 from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
 from onmodel.paths import Names, check_distinct, leads_out, writable
@@ -135,34 +137,49 @@ def _subsets(
         source = _unpacked(source, into, refused, unpacked)
     elif source.exists() and not source.is_dir():
         return _as_said(read_config(source))
-    inner, files = _content(source)
+    paths = _content(source)
+    if not any(path.is_dir() for path in paths) or any(map(_is_picture, paths)):
+        return {Names().free(source.name or source.resolve().name): (source, _PLAIN, 1)}
     names = Names()
     folders = {}
-    for path in inner:
+    for path in paths:
         if leads_out(path, source):
-            why = "a link to a folder elsewhere; name it as a source of its own"
-            refused.append({"file": printable(f"{source.name}/{path.name}"), "reason": why})
-        else:
+            why = "a link to what lies elsewhere; name it as a source of its own"
+        elif path.is_dir():
             folders[names.free(path.name)] = path
-    if folders and not files and all(path.name.partition("_")[0].isdecimal() for path in folders.values()):
+            continue
+        elif path.name == PROVENANCE:
+            continue
+        else:
+            why = "left alone: beside folders of pictures"
+        refused.append({"file": printable(f"{source.name}/{path.name}"), "reason": why})
+    if folders and all(path.name.partition("_")[0].isdecimal() for path in folders.values()):
         return _as_said(read_numbered_folders(source, regularisation=False))
-    if inner and not files:
-        return {name: (path, _PLAIN, 1) for name, path in folders.items()}
-    return {names.free(source.name or source.resolve().name): (source, _PLAIN, 1)}
+    return {name: (path, _PLAIN, 1) for name, path in folders.items()}
 
 
 def _as_said(foreign: Foreign) -> Mapping[str, tuple[Path, Reading, int]]:
     return {row.name: (row.folder, row.reading, row.shown.repeats) for row in foreign.subsets}
 
 
-def _content(source: Path) -> tuple[list[Path], bool]:
-    """The folders in a source, and whether there are files in it. Hidden ones do not count."""
+def _content(source: Path) -> list[Path]:
+    """What lies in a source, by name. Hidden files and folders do not count."""
     try:
-        paths = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-        return [path for path in paths if path.is_dir()], any(path.is_file() for path in paths)
+        return sorted(path for path in source.iterdir() if not path.name.startswith("."))
     except (OSError, ValueError) as error:
         why = f"cannot be read ({getattr(error, 'strerror', None) or error}); check the path"
         raise InputError("sources", source, why) from error
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file begins as pictures do."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return BEGINNING.match(file.read(64)) is not None
+    except OSError:
+        return False
 
 
 def _unpacked(source: Path, into: Path, refused: list[dict[str, str]], unpacked: list[Path]) -> Path:

@@ -177,6 +177,14 @@ def test_a_source_without_a_name_of_its_own_is_called_as_its_folder(
     assert list(open_workshop(tmp_path / "work").pieces) == ["girl/a"]
 
 
+def test_a_file_beside_folders_of_pictures_is_named_and_the_folders_are_read(tmp_path: Path) -> None:
+    picture(tmp_path / "img" / "10_girl" / "a.png")
+    (tmp_path / "img" / "readme.txt").write_text("read me")
+    count, refused = gather([tmp_path / "img"], tmp_path / "work", "", "", Progress())
+    assert count == 1 and open_workshop(tmp_path / "work").repeats == {"girl": 10}
+    assert refused == [{"file": "img/readme.txt", "reason": "left alone: beside folders of pictures"}]
+
+
 def test_captions_are_found_whatever_the_case_of_their_ending(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", caption=None)
     (tmp_path / "a.TXT").write_text("1girl, upper")
