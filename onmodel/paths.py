@@ -4,6 +4,7 @@ A name that passes is a plain file name on Linux, macOS and Windows alike, so a 
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -70,6 +71,38 @@ def name_fault(name: str, longest: int = LONGEST_NAME) -> str | None:
     if len(name.encode()) > longest:
         return f"use at most {longest} bytes"
     return None
+
+
+def writable(name: str, longest: int = LONGEST_NAME) -> str:
+    """`name` as one that passes `check_name`, with room for a number: what cannot stand in a file name becomes "_"."""
+    text = "".join("_" if sign in _FORBIDDEN or not is_printable(sign) else sign for sign in name).strip()
+    text = text.encode()[: longest - 8].decode(errors="ignore").rstrip(". ")
+    return f"_{text}" if name_fault(text, longest) else text
+
+
+class Names:
+    """Names of files, each once, whatever names are asked for."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._asked: Counter[str] = Counter()
+
+    def free(self, name: str) -> str:
+        """`name` as it can be written; a number follows where it is taken."""
+        name = found = writable(name)
+        while folded(found) in self._taken:
+            self._asked[name] += 1
+            found = f"{name}-{self._asked[name] + 1}"
+        self._taken.add(folded(found))
+        return found
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether `path` is a link to something outside `folder`, to nothing, or to itself."""
+    try:
+        return path.is_symlink() and not path.resolve(strict=True).is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # RuntimeError: a loop, before Python 3.13
+        return True
 
 
 def folded(name: str) -> str:

@@ -66,9 +66,9 @@ def read_toml(path: Path, field: str) -> dict[str, Any]:
     return table
 
 
-def read_json_of_others(path: Path, field: str) -> Any:
+def read_json_of_others(path: Path, field: str, most: int = LARGEST_TEXT) -> Any:
     """The value of a JSON file that onmodel did not write itself (its own: hashing.read_json)."""
-    return _parsed(path, field, "JSON", parse_json)
+    return _parsed(path, field, "JSON", parse_json, most)
 
 
 def parse_json(text: str, most: int = MOST_VALUES) -> Any:
@@ -92,10 +92,10 @@ def read_yaml(path: Path, field: str) -> Any:
     return _parsed(path, field, "YAML", yaml.safe_load)
 
 
-def _parsed(path: Path, field: str, form: str, parse: Callable[[str], Any]) -> Any:
+def _parsed(path: Path, field: str, form: str, parse: Callable[[str], Any], most: int = LARGEST_TEXT) -> Any:
     import yaml
 
-    text = read_text(path, field)
+    text = read_text(path, field, most)
     try:
         value = parse(text)
     except RecursionError as error:
@@ -122,6 +122,8 @@ def _size_fault(value: Any, most: int) -> str | None:
     """What is too deep or too much, also where one value stands at many places (YAML aliases); None for neither."""
     count, level = 0, [value]
     for _ in range(DEEPEST + 1):
+        if not all(map(_is_whole, level)):
+            return "holds an escape of half a character, such as \\ud800; leave it out"
         level = [inner for outer in level if isinstance(outer, dict | list)
                  for inner in (outer.values() if isinstance(outer, dict) else outer)]  # fmt: skip
         count += len(level)
@@ -170,3 +172,17 @@ def _fault(value: Any, depth: int) -> str | None:
             )
         case _:
             return 'cannot be set; write a date in quotes, e.g. "2026-11-22"'
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value can be written as UTF-8, with the names in a table: escapes can spell half of a character."""
+    texts = value if isinstance(value, dict) else [value]
+    return all(text.isascii() or text.isprintable() or _is_utf8(text) for text in texts if isinstance(text, str))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 # Each rank may import those before it, not its own neighbours and not what follows.
 RANKS = (
     {"text"}, {"errors", "processes"},
-    {"hashing", "paths", "reading", "console", "failures"}, {"randomness", "checked"},
+    {"hashing", "locking", "paths", "reading", "console", "failures"}, {"randomness", "checked"},
     {"records", "progress", "policy"}, {"character"}, {"ledger"}, {"toon"}, {"models"}, {"dataset"},
     {"train", "sample", "merge"}, {"evaluate"}, {"curate", "release"},
     {"stages"}, {"recipe", "project", "tracking"}, {"pipeline"},

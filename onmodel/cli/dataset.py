@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onmodel.cli import dataset_caption, dataset_labels, dataset_scene, dataset_synthesize
+from onmodel.cli.dataset_lock import writes
 from onmodel.cli.numbers import finite
 from onmodel.console import say, say_json
 from onmodel.errors import InputError
@@ -61,6 +62,7 @@ def import_command(
 
 
 @app.command("audit")
+@writes
 def audit_command(
     work: WORK, character: SHEET, tagger: TAGGER = None, identity: IDENTITY = None, as_json: JSON = False
 ) -> None:
@@ -75,6 +77,7 @@ def audit_command(
 
 
 @app.command("mend")
+@writes
 def mend_command(
     work: WORK,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of findings.", show_default=False)] = None,
@@ -112,6 +115,7 @@ def mend_command(
 
 
 @app.command("decide")
+@writes
 def decide_command(
     work: WORK,
     picture: Annotated[list[str], typer.Argument(help="Names, subset/file.", show_default=False)],
@@ -148,12 +152,13 @@ def undo_command(work: WORK) -> None:
 
 
 app.command("labels")(dataset_labels.command)
-app.command("caption")(dataset_caption.command)
+app.command("caption")(writes(dataset_caption.command))
 app.command("scene")(dataset_scene.command)
-app.command("synthesize")(dataset_synthesize.command)
+app.command("synthesize")(writes(dataset_synthesize.command))
 
 
 @app.command("plan")
+@writes
 def plan_command(
     work: WORK, character: SHEET,
     target: Annotated[
@@ -193,6 +198,7 @@ def plan_command(
 
 
 @app.command("choose")
+@writes
 def choose_command(
     work: WORK, character: SHEET,
     count: Annotated[int, typer.Option("--count", "-k", min=1, help="How many to keep.", show_default=False)],
@@ -237,6 +243,7 @@ def choose_command(
 
 
 @app.command("report")
+@writes
 def report_command(
     work: WORK, character: SHEET,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write (.html).")] = Path("dataset.html"),

@@ -9,6 +9,8 @@ import typer
 from onmodel.cli.numbers import finite
 from onmodel.console import say
 from onmodel.errors import InputError
+from onmodel.paths import check_name
+from onmodel.reading import read_text
 
 
 def command(
@@ -34,13 +36,11 @@ def command(
     from onmodel.progress import Progress
 
     service = Endpoint(endpoint, model, os.environ.get("OPENAI_API_KEY", ""), timeout)
-    try:
-        words = notes.read_text(encoding="utf-8") if notes else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("notes", notes, f"cannot be read as text ({error})") from error
+    words = read_text(notes, "notes") if notes else ""
     for picture in pictures:
         if not picture.is_file():
             raise InputError("picture", picture, "no such file")
+        check_name(f"{picture.stem}.json", "picture", 255)
     stems = [picture.stem for picture in pictures]
     if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
         raise InputError("pictures", twice, "two pictures have this name; rename one")

@@ -10,6 +10,7 @@ import typer
 from onmodel.cli.numbers import finite
 from onmodel.console import say, say_json
 from onmodel.errors import InputError
+from onmodel.paths import check_distinct, check_name
 
 if TYPE_CHECKING:
     from onmodel.character import Character
@@ -85,8 +86,8 @@ def command(
     from onmodel.progress import Progress
 
     sheet, workshop = load_character(character), open_workshop(work)
-    if not subset or any(letter in subset for letter in "/\\") or subset.startswith("."):
-        raise InputError("subset", subset, "name it as a folder could be called")
+    check_name(subset, "subset")
+    check_distinct([*dict.fromkeys(piece.subset for piece in workshop.pieces.values()), subset], "subset")
     own = {"lora": lora, "base": base, "steps": steps, "guidance": guidance}
     if endpoint and (given := [name for name, value in own.items() if value]):
         raise InputError(given[0], own[given[0]], "is the endpoint's affair; leave it out, or --endpoint")

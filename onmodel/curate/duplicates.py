@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy.spatial import cKDTree
 
-from onmodel.dataset.pixels import as_shown
+from onmodel.dataset.pixels import SIDE, small
 from onmodel.progress import Task
 from onmodel.randomness import generator
 
@@ -29,7 +29,6 @@ Kind = Literal["near", "flip", "crop", "scene"]
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _KEPT = 256  # pictures whose sums are kept at hand
 
-SIDE = 96  # of the thumbnails
 SCALES = (1.0, 0.88, 0.78, 0.69, 0.61, 0.54)  # of the squares, in shares of the shorter side
 STEP = 0.14  # from square to square, in shares of its side
 CELLS, LUMA, CHROMA = 8, 4, 2  # a square's means on 8×8 cells; its lowest 4×4 and 2 × 2×2 cosines are kept
@@ -64,8 +63,7 @@ class Thumb:
 
     @classmethod
     def of(cls, image: Image.Image) -> "Thumb":
-        small = as_shown(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        return cls(image.width / image.height, np.asarray(small))
+        return cls(image.width / image.height, np.asarray(small(image)))
 
     def mirrored(self) -> "Thumb":
         return Thumb(self.aspect, self.pixels[:, ::-1])

@@ -9,6 +9,7 @@ from onmodel.curate.provenance import NAME, model_of
 from onmodel.curate.workshop import Workshop
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import TEMPORARY_PREFIX, sha256_bytes, write_json
+from onmodel.paths import inside, writable
 from onmodel.progress import Progress
 
 KOHYA_READS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # sd-scripts' IMAGE_EXTENSIONS without further packages
@@ -38,7 +39,11 @@ def export(workshop: Workshop, out: Path, kohya: bool, progress: Progress) -> di
             for piece in workshop.kept:
                 task.advance()
                 subset = f"{workshop.repeats.get(piece.subset, 1)}_{piece.subset}" if kohya else piece.subset
-                target = folder / subset / piece.name.removeprefix(f"{piece.subset}/")
+                name = piece.name.removeprefix(f"{piece.subset}/")
+                target = inside(folder, f"{subset}/{writable(name + piece.path.suffix)}", "picture")
+                caption = target.with_name(f"{name}.txt")
+                if target.exists() or caption.exists():
+                    raise InputError("picture", piece.name, "another has this name without case; set one aside")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     data = piece.path.read_bytes()
@@ -46,12 +51,10 @@ def export(workshop: Workshop, out: Path, kohya: bool, progress: Progress) -> di
                     raise StateError(piece.path, f"cannot be read any more ({error.strerror})") from error
                 if sha256_bytes(data) != piece.sha256:
                     raise StateError(piece.path, "was changed since it was imported; import it again")
-                target.with_name(target.name + piece.path.suffix).write_bytes(data)
+                target.write_bytes(data)
                 lines = [", ".join(piece.words), piece.sentence]
-                target.with_name(target.name + ".txt").write_text(
-                    "\n".join(filter(None, lines)) + "\n", encoding="utf-8"
-                )
-                sources[f"{subset}/{target.name}{piece.path.suffix}"] = {
+                caption.write_text("\n".join(filter(None, lines)) + "\n", encoding="utf-8")
+                sources[f"{subset}/{target.name}"] = {
                     "sha256": piece.sha256, "origin": piece.origin, "rights": piece.rights,
                     "paper": piece.paper, "profile": piece.profile, "made": dict(piece.made),
                     "tags": {said.tag: said.by for said in piece.tags}, "told": piece.told,

@@ -7,23 +7,26 @@ they leave unsaid about sizes is as in onmodel (nothing is enlarged).
 """
 
 import difflib
-import json
 import math
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from onmodel.curate.ingest import Reading
 from onmodel.dataset.rules import SubsetShowing
 from onmodel.errors import InputError
+from onmodel.paths import Names, leads_out
+from onmodel.reading import read_json_of_others, read_toml, read_yaml
+from onmodel.text import printable
 
 Table = Mapping[str, Any]
+LONGEST_SHOWN, SHOWN = 80, 5  # characters of a wrong value, and options, that a message repeats
+MOST_REPEATS = 100_000
+LARGEST_SIDE = 8_192  # pixels; a picture of such a square is larger than what is read
 
 _EVEN = (
     "regularisation pictures are repeated until they are about as many as the others, whatever repeats their file says"
@@ -59,6 +62,8 @@ def read_config(path: Path) -> Foreign:
     Raises InputError for a file that is none of them, and for every option that is unknown or cannot be followed.
     """
     table = _parsed(path)
+    if isinstance(table, dict):
+        _table(path.name, table)
     if isinstance(table, dict) and "directory" in table:
         return _diffusion_pipe(path, table)
     if isinstance(table, dict) and "datasets" in table and path.suffix.lower() in (".toml", ".json"):
@@ -80,12 +85,15 @@ def read_numbered_folders(folder: Path, regularisation: bool) -> Foreign:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise InputError(field, folder, f"cannot be read ({error.strerror}); name a folder of folders") from error
-    names = _Names()
+    names = Names()
     subsets, left = [], []
     for path in paths:
-        match = re.fullmatch(r"(\d+)_(.+)", path.name)
-        if not match or not path.is_dir() or int(match[1]) < 1:
-            left.append(path.name)
+        match = re.fullmatch(r"(\d+)_(.+)", path.name, re.S)
+        if not match or not path.is_dir() or not 1 <= int(match[1]) <= MOST_REPEATS:
+            left.append(f"its name has no number of repeats before it: {printable(path.name)}")
+            continue
+        if leads_out(path, folder):
+            left.append(f"it is a link to a folder elsewhere: {printable(path.name)}")
             continue
         said = {"repeats": int(match[1]), "shuffle_tags": False, "keep_tokens": 0}
         shown = SubsetShowing.model_validate(said | ({"regularisation": True} if regularisation else {}))
@@ -93,24 +101,10 @@ def read_numbered_folders(folder: Path, regularisation: bool) -> Foreign:
         subsets.append(ForeignSubset(names.free(match[2]), path, reading, shown, 0.0 if regularisation else None))
     if not subsets:
         raise InputError(field, folder, "holds no folder such as 10_name, whose number is that of the repeats")
-    notes = [f"not read, since its name has no number of repeats before it: {name}" for name in left]
+    notes = [f"not read, since {why}" for why in left]
     if regularisation:
         notes.append(_EVEN)
     return Foreign(subsets, notes, regularisation)
-
-
-@dataclass
-class _Names:
-    """Names of subsets, each once."""
-
-    taken: set[str] = field(default_factory=set)
-
-    def free(self, name: str) -> str:
-        found, number = name, 2
-        while found in self.taken:
-            found, number = f"{name}-{number}", number + 1
-        self.taken.add(found)
-        return found
 
 
 @dataclass(frozen=True)
@@ -134,13 +128,13 @@ class Dialect:
         if unknown:
             near = difflib.get_close_matches(unknown[0], known, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else f"take it out, or see {self.tool}'s documents"
-            raise InputError(where, ", ".join(unknown), f"unknown to onmodel; {remedy}")
+            raise InputError(where, _brief(", ".join(unknown)), f"unknown to onmodel; {remedy}")
         active = [
-            f"{key} = {value!r}" for key, value in table.items()
+            f"{key} = {_brief(repr(value))}" for key, value in table.items()
             if key in self.inactive and value not in (self.inactive[key], None, False, "", [], 0)
         ]  # fmt: skip
         if active:
-            raise InputError(where, ", ".join(active), "onmodel does not do this; take it out to train without")
+            raise InputError(where, ", ".join(active[:SHOWN]), "onmodel does not do this; take it out to train without")
         for key in table:
             if key in self.harmless and (note := f"{key} has no effect: {self.harmless[key]}") not in notes:
                 notes.append(note)
@@ -156,34 +150,55 @@ class Dialect:
             first = error.errors()[0]
             own = str(first["loc"][0])
             message = re.sub(r"^(Value error, |Input )", "", first["msg"])
-            raise InputError(f"{where}.{names.get(own, own)}", first["input"], message) from error
+            raise InputError(f"{where}.{names.get(own, own)}", _brief(first["input"]), message) from error
 
 
 def _parsed(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8"
-        raise InputError("dataset_config", path, f"cannot be read ({why}); name a data set's TOML or YAML") from error
-    try:
-        if path.suffix.lower() in (".yaml", ".yml"):
-            return yaml.safe_load(text)
-        return json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise InputError("dataset_config", path.name, f"not valid {path.suffix.lstrip('.').upper()}: {line}") from error
+    suffix = path.suffix.lower()
+    if suffix in (".yaml", ".yml"):
+        return read_yaml(path, "dataset_config")
+    return read_json_of_others(path, "dataset_config") if suffix == ".json" else read_toml(path, "dataset_config")
+
+
+def _brief(value: Any) -> str:
+    """A value of a file for one line of a message."""
+    text = "missing" if value is None else str(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def _table(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(where, _brief(value), "must be a table")
+    if odd := [key for key in value if not isinstance(key, str)]:
+        raise InputError(where, _brief(odd[0]), "names of options are text; write it in quotes")
+    return value
 
 
 def _tables(where: str, value: Any) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not value or not all(isinstance(row, dict) for row in value):
-        raise InputError(where, "missing" if value is None else value, "must be one or more tables")
-    return value
+    if not isinstance(value, list) or not value:
+        raise InputError(where, _brief(value), "must be one or more tables")
+    return [_table(f"{where}[{i}]", row) for i, row in enumerate(value)]
 
 
 def _folder(where: str, value: Any, file: Path) -> Path:
     if not isinstance(value, str) or not value:
-        raise InputError(where, "missing" if value is None else value, "name the folder of the pictures")
-    return file.parent / value
+        raise InputError(where, _brief(value), "name the folder of the pictures")
+    folder = file.parent / value
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # said when it is read, so that a plan can come before the pictures
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(
+            where, _brief(value), f"cannot be a folder ({why}); name the folder of the pictures"
+        ) from error
+    return folder
+
+
+def _name_of(folder: Path) -> str:
+    """What a folder is called, also where the file says "." or ".."."""
+    return folder.resolve().name
 
 
 def _resolution(where: str, value: Any) -> int:
@@ -191,10 +206,11 @@ def _resolution(where: str, value: Any) -> int:
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
     try:
         sides = [int(part) for part in parts]
-        if len(sides) not in (1, 2) or min(sides) < 1:
+        if len(sides) not in (1, 2) or min(sides) < 1 or max(sides) > LARGEST_SIDE:
             raise ValueError
-    except (TypeError, ValueError) as error:
-        raise InputError(where, value, "write a number of pixels, or [width, height]") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        remedy = f"write a number of pixels, at most {LARGEST_SIDE}, or [width, height]"
+        raise InputError(where, _brief(value), remedy) from error
     return round(math.sqrt(sides[0] * sides[-1]))
 
 
@@ -234,13 +250,11 @@ _SD_SCRIPTS = Dialect(
 def _sd_scripts(path: Path, config: Table) -> Foreign:
     for key in config:
         if key not in ("general", "datasets"):
-            raise InputError(path.name, key, "unknown to onmodel; such a file holds [general] and [[datasets]]")
+            raise InputError(path.name, _brief(key), "unknown to onmodel; such a file holds [general] and [[datasets]]")
     notes: list[str] = []
-    general = config.get("general", {})
-    if not isinstance(general, dict):
-        raise InputError(f"{path.name}: general", general, "must be a table")
+    general = _table(f"{path.name}: general", config.get("general", {}))
     _SD_SCRIPTS.check(f"{path.name}: general", general, notes)
-    names = _Names()
+    names = Names()
     subsets = []
     for i, dataset in enumerate(_tables(f"{path.name}: datasets", config["datasets"])):
         where = f"{path.name}: datasets[{i}]"
@@ -256,7 +270,7 @@ def _sd_scripts(path: Path, config: Table) -> Foreign:
     return Foreign(_merged(subsets), notes, even)
 
 
-def _sd_subset(where: str, table: Table, path: Path, names: _Names, notes: list[str]) -> ForeignSubset:
+def _sd_subset(where: str, table: Table, path: Path, names: Names, notes: list[str]) -> ForeignSubset:
     folder = _folder(f"{where}.image_dir", table.get("image_dir"), path)
     base: dict[str, Any] = {"shuffle_tags": False, "keep_tokens": 0}
     if "resolution" in table:
@@ -286,10 +300,10 @@ def _sd_subset(where: str, table: Table, path: Path, names: _Names, notes: list[
     shown, read = _SD_SCRIPTS.subset(where, table, base, reading)
     heldout = table.get("validation_split")
     if heldout is not None and not (isinstance(heldout, int | float) and 0 <= heldout <= 1):
-        raise InputError(f"{where}.validation_split", heldout, "write a share from 0 to 1")
+        raise InputError(f"{where}.validation_split", _brief(heldout), "write a share from 0 to 1")
     if shown.regularisation:
         heldout = 0.0
-    return ForeignSubset(names.free(folder.name), folder, read, shown, heldout)
+    return ForeignSubset(names.free(_name_of(folder)), folder, read, shown, heldout)
 
 
 def _merged(subsets: Sequence[ForeignSubset]) -> list[ForeignSubset]:
@@ -337,7 +351,7 @@ def _diffusion_pipe(path: Path, config: Table) -> Foreign:
     notes: list[str] = []
     top = {key: value for key, value in config.items() if key != "directory"}
     _DIFFUSION_PIPE.check(path.name, top, notes)
-    names = _Names()
+    names = Names()
     subsets = []
     for i, directory in enumerate(_tables(f"{path.name}: directory", config["directory"])):
         where = f"{path.name}: directory[{i}]"
@@ -346,7 +360,7 @@ def _diffusion_pipe(path: Path, config: Table) -> Foreign:
         folder = _folder(f"{where}.path", table.get("path"), path)
         resolutions = table.get("resolutions", [])
         if not isinstance(resolutions, list) or not resolutions:
-            raise InputError(f"{where}.resolutions", resolutions or "missing", "write e.g. resolutions = [1024]")
+            raise InputError(f"{where}.resolutions", _brief(resolutions or None), "write e.g. resolutions = [1024]")
         sides = tuple(dict.fromkeys(_resolution(f"{where}.resolutions", one) for one in resolutions))
         shuffled = bool(table.get("shuffle_tags") or table.get("cache_shuffle_num"))
         base = {"shuffle_tags": shuffled, "keep_tokens": 0, "resolution": sides, "caption": "both"}
@@ -357,7 +371,7 @@ def _diffusion_pipe(path: Path, config: Table) -> Foreign:
             reading["default_caption"] = ""
         table = {key: value for key, value in table.items() if key != "shuffle_tags"}
         shown, read = _DIFFUSION_PIPE.subset(where, table, base, reading)
-        subsets.append(ForeignSubset(names.free(folder.name), folder, read, shown))
+        subsets.append(ForeignSubset(names.free(_name_of(folder)), folder, read, shown))
     return Foreign(subsets, notes)
 
 
@@ -397,13 +411,15 @@ _AI_TOOLKIT = Dialect(
 def _ai_toolkit_sets(table: Any) -> tuple[list[dict[str, Any]], str] | None:
     """The data sets and the trigger word of a job, of one process of it, or of a bare list."""
     if isinstance(table, list) and table and all(isinstance(row, dict) for row in table):
-        return table, ""
+        return _tables("datasets", table), ""
     if not isinstance(table, dict):
         return None
-    if isinstance(table.get("datasets"), list):
+    if "datasets" in table:
         return _tables("datasets", table["datasets"]), str(table.get("trigger_word") or "")
     inner = table.get("config", {})
-    processes = inner.get("process", []) if isinstance(inner, dict) else []
+    processes = inner.get("process") if isinstance(inner, dict) else None
+    if not isinstance(processes, list):
+        return None
     found = [one for one in processes if isinstance(one, dict) and "datasets" in one]
     if len(found) > 1:
         raise InputError("dataset_config", f"{len(found)} processes with datasets", "keep one of them in the file")
@@ -412,7 +428,7 @@ def _ai_toolkit_sets(table: Any) -> tuple[list[dict[str, Any]], str] | None:
 
 def _ai_toolkit(path: Path, tables: Sequence[Table], trigger: str) -> Foreign:
     notes = ["of an ai-toolkit job only `datasets` and `trigger_word` are read; the recipe says the rest"]
-    names = _Names()
+    names = Names()
     subsets = []
     for i, table in enumerate(tables):
         where = f"{path.name}: datasets[{i}]"
@@ -427,7 +443,7 @@ def _ai_toolkit(path: Path, tables: Sequence[Table], trigger: str) -> Foreign:
         reading: dict[str, Any] = {"masks": _folder(where, table["mask_path"], path)} if table.get("mask_path") else {}
         shown, read = _AI_TOOLKIT.subset(where, {"trigger_word": trigger, **table}, base, reading)
         heldout = 0.0 if shown.regularisation else None
-        subsets.append(ForeignSubset(names.free(folder.name), folder, read, shown, heldout))
+        subsets.append(ForeignSubset(names.free(_name_of(folder)), folder, read, shown, heldout))
     return Foreign(subsets, notes)
 
 

@@ -1,9 +1,8 @@
 """From folders, zips and other trainers' sets to a workshop. Originals stay where they are and as they are; every
 refused file is named with its reason."""
 
-import lzma
-import zipfile
-import zlib
+import contextlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +10,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from onmodel.curate.foreign import read_config, read_numbered_folders
-from onmodel.curate.ingest import MAX_BYTES, Candidate, Reading, Refused, check, scan_folder
+from onmodel.curate.foreign import Foreign, read_config, read_numbered_folders
+from onmodel.curate.ingest import Candidate, Reading, check, scan_folder
+from onmodel.curate.provenance import NAME as PROVENANCE
 from onmodel.curate.provenance import read_known
-from onmodel.curate.workshop import FILE, Piece, keep_models, make_workshop, tags_from_file
+from onmodel.curate.unpack import unpack
+from onmodel.curate.workshop import FILE, Piece, make_workshop, tags_from_file
+from onmodel.dataset.decoder import Decoder
+from onmodel.dataset.decoding import Refused
+from onmodel.dataset.formats import BEGINNING
 from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
+from onmodel.paths import Names, check_distinct, leads_out, writable
 from onmodel.progress import Progress
+from onmodel.text import printable
 
-_ZIP_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, RuntimeError, EOFError)
-MAX_UNPACKED = 32 * 2**30
 _PLAIN = Reading(default_caption="")
 
 
@@ -33,37 +37,58 @@ def gather(
     called `10_name`; a file is another trainer's data set, or a zip of either. Transparent pictures lie on `paper`,
     #rrggbb. Raises InputError when nothing is left.
     """
+    lying = _checked({"paper": paper})
     if (into / "pictures.json").exists():
         raise InputError("into", into, "holds a data set with its decisions already; name another folder")
+    unpacked: list[Path] = []
+    new = not into.exists()
+    try:
+        return _gather(sources, into, origin, rights, progress, lying, unpacked)
+    except BaseException:
+        for folder in unpacked:
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (into / "unpacked", *([into] if new else [])):
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # where nothing of another import is in it
+        raise
+
+
+def _gather(
+    sources: Sequence[Path], into: Path, origin: str, rights: str, progress: Progress, lying: Mapping[str, str],
+    unpacked: list[Path],
+) -> tuple[int, list[dict[str, str]]]:  # fmt: skip
     subsets: dict[str, tuple[Path, Reading, int]] = {}
     refused: list[dict[str, str]] = []
     for source in sources:
-        for name, row in _subsets(source, into, refused).items():
+        for name, row in _subsets(source, into, refused, unpacked).items():
             if name in subsets:
                 raise InputError("sources", name, "two subsets have this name; rename a folder")
             subsets[name] = row
+    check_distinct(subsets, "sources")
     pieces: list[Piece] = []
-    lying = _checked({"paper": paper})
     scanned = {
         name: scan_folder(folder, origin, reading.model_copy(update=lying))
         for name, (folder, reading, _) in subsets.items()
     }
     known = {name: read_known(folder) for name, (folder, *_) in subsets.items()}
-    with progress.task("read pictures", sum(len(found) for found, _ in scanned.values())) as task:
+    total = sum(len(found) for found, _ in scanned.values())
+    with progress.task("read pictures", total) as task, Decoder() as decode:
         for subset, (found, bad) in scanned.items():
             refused += [{"file": f"{subset}/{row.file}", "reason": row.reason} for row in bad]
+            names = Names()
             for candidate in found:
                 task.advance()
                 try:
+                    path = _resolved(candidate.path)
                     told = known[subset].of(candidate.path)
-                    picture, _ = check(_on_its_paper(candidate, told))
+                    picture, _ = check(_on_its_paper(candidate, told), decode)
                 except Refused as reason:
-                    refused.append({"file": f"{subset}/{candidate.name}", "reason": str(reason)})
+                    refused.append({"file": f"{subset}/{candidate.name}", "reason": printable(reason)})
                     continue
                 same = told if told.get("sha256") == picture.sha256 else {}
                 pieces.append(
                     Piece(
-                        f"{subset}/{candidate.path.stem}", candidate.path.resolve(), picture.sha256, picture.width,
+                        f"{subset}/{names.free(candidate.path.stem)}", path, picture.sha256, picture.width,
                         picture.height, subset, tags_from_file(candidate.tags, same.get("tags", {})),
                         candidate.sentence, same.get("origin", origin), same.get("rights", rights), picture.paper,
                         picture.profile, same.get("told", FILE), same.get("made", {}),
@@ -73,10 +98,19 @@ def gather(
         why = f"; the first: {refused[0]['file']}, {refused[0]['reason']}" if refused else ""
         raise InputError("sources", ", ".join(map(str, sources)), f"no picture can be read{why}")
     kept = {piece.subset for piece in pieces}
-    for sources_of in known.values():
-        keep_models(into, sources_of.models)
-    make_workshop(into, pieces, {name: row[2] for name, row in subsets.items() if name in kept}, refused)
+    models = {sha256: lineage for sources_of in known.values() for sha256, lineage in sources_of.models.items()}
+    make_workshop(into, pieces, {name: row[2] for name, row in subsets.items() if name in kept}, refused, models)
     return len(pieces), refused
+
+
+def _resolved(path: Path) -> Path:
+    """Where a picture is. Raises Refused where that cannot be written down."""
+    path = path.resolve()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise Refused("the bytes of its path are no UTF-8 text; rename it, or the folder that holds it") from error
+    return path
 
 
 def _checked(setting: Mapping[str, str]) -> Mapping[str, str]:
@@ -95,58 +129,64 @@ def _on_its_paper(candidate: Candidate, known: Mapping[str, Any]) -> Candidate:
     return replace(candidate, reading=candidate.reading.model_copy(update={"paper": known["paper"]}))
 
 
-def _subsets(source: Path, into: Path, refused: list[dict[str, str]]) -> Mapping[str, tuple[Path, Reading, int]]:
+def _subsets(
+    source: Path, into: Path, refused: list[dict[str, str]], unpacked: list[Path]
+) -> Mapping[str, tuple[Path, Reading, int]]:
     """Subset → folder, how it is read, repeats."""
     if source.is_file() and source.suffix.lower() == ".zip":
-        source = _unpack(source, into, refused)
-    elif source.is_file():
-        foreign = read_config(source)
-        return {row.name: (row.folder, row.reading, row.shown.repeats) for row in foreign.subsets}
-    if not source.is_dir():
-        raise InputError("sources", source, "no such folder or file")
-    inner = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
-    files = any(path.is_file() and not path.name.startswith(".") for path in source.iterdir())
-    if inner and all(path.name.partition("_")[0].isdecimal() for path in inner) and not files:
-        foreign = read_numbered_folders(source, regularisation=False)
-        return {row.name: (row.folder, row.reading, row.shown.repeats) for row in foreign.subsets}
-    if inner and not files:
-        return {path.name: (path, _PLAIN, 1) for path in inner}
-    return {source.name: (source, _PLAIN, 1)}
+        source = _unpacked(source, into, refused, unpacked)
+    elif source.exists() and not source.is_dir():
+        return _as_said(read_config(source))
+    paths = _content(source)
+    if not any(path.is_dir() for path in paths) or any(map(_is_picture, paths)):
+        return {Names().free(source.name or source.resolve().name): (source, _PLAIN, 1)}
+    names = Names()
+    folders = {}
+    for path in paths:
+        if leads_out(path, source):
+            why = "a link to what lies elsewhere; name it as a source of its own"
+        elif path.is_dir():
+            folders[names.free(path.name)] = path
+            continue
+        elif path.name == PROVENANCE:
+            continue
+        else:
+            why = "left alone: beside folders of pictures"
+        refused.append({"file": printable(f"{source.name}/{path.name}"), "reason": why})
+    if folders and all(path.name.partition("_")[0].isdecimal() for path in folders.values()):
+        return _as_said(read_numbered_folders(source, regularisation=False))
+    return {name: (path, _PLAIN, 1) for name, path in folders.items()}
 
 
-def _unpack(source: Path, into: Path, refused: list[dict[str, str]]) -> Path:
-    """A zip's files in the workshop's own folder. Names that leave it, links, and what is too large are refused."""
-    target = into / "unpacked" / source.stem
-    total = 0
+def _as_said(foreign: Foreign) -> Mapping[str, tuple[Path, Reading, int]]:
+    return {row.name: (row.folder, row.reading, row.shown.repeats) for row in foreign.subsets}
+
+
+def _content(source: Path) -> list[Path]:
+    """What lies in a source, by name. Hidden files and folders do not count."""
     try:
-        with zipfile.ZipFile(source) as archive:
-            for info in archive.infolist():
-                parts = Path(info.filename.replace("\\", "/")).parts
-                hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
-                if info.is_dir() or hidden:
-                    continue
-                total += info.file_size
-                why = (
-                    "its name leads out of the zip" if ".." in parts or Path(info.filename).is_absolute()
-                    else "is a link" if (info.external_attr >> 16) & 0o170000 == 0o120000
-                    else "is larger than 256 MiB" if info.file_size > MAX_BYTES
-                    else "the zip holds more than 32 GiB" if total > MAX_UNPACKED
-                    else "is encrypted" if info.flag_bits & 1 else ""
-                )  # fmt: skip
-                if not why:
-                    try:
-                        with archive.open(info) as file:
-                            data = file.read(MAX_BYTES + 1)
-                        path = target.joinpath(*parts)
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        path.write_bytes(data)
-                    except _ZIP_ERRORS as error:
-                        why = f"damaged in the zip ({error})"
-                if why:
-                    refused.append({"file": f"{source.name}/{info.filename}", "reason": why})
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError("sources", source, f"is no readable zip ({error})") from error
-    if not target.exists():
-        raise InputError("sources", source, "no file in it can be read")
+        return sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    except (OSError, ValueError) as error:
+        why = f"cannot be read ({getattr(error, 'strerror', None) or error}); check the path"
+        raise InputError("sources", source, why) from error
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file begins as pictures do."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return BEGINNING.match(file.read(64)) is not None
+    except OSError:
+        return False
+
+
+def _unpacked(source: Path, into: Path, refused: list[dict[str, str]], unpacked: list[Path]) -> Path:
+    """The folder of a zip's files in the workshop; where they all lie in one folder, that one."""
+    target = into / "unpacked" / writable(source.stem)
+    left = unpack(source, target)
+    unpacked.append(target)
+    refused += [{"file": printable(f"{source.name}/{name}"), "reason": printable(why)} for name, why in left]
     rooms = list(target.iterdir())
     return rooms[0] if len(rooms) == 1 and rooms[0].is_dir() else target

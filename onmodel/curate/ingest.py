@@ -1,47 +1,31 @@
 """From a folder of strangers' files to checked pictures with captions. What is not right is set aside with its reason.
 
-A picture is told by its content, not by its ending; the formats of dataset/formats.py alone are decoded. Originals are
+A picture is told by its content, not by its ending; the formats of dataset/formats.py alone are decoded
+(dataset/decoding.py). Links to pictures are followed; a link to a caption outside its folder is not. Originals are
 never changed: they are turned (EXIF), brought to sRGB and flattened where pixels are needed (dataset/pixels.py).
 """
 
-import io
-import struct
-import warnings
-import zlib
+import stat
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from onmodel.dataset.captions import parse_caption, split_kept, split_tags
-from onmodel.dataset.formats import SUFFIXES, format_of, jxl_header, readable, unreadable, upright
+from onmodel.dataset.decoding import MAX_BYTES, Decode, Picture, Refused, decode
 from onmodel.dataset.manifest import Refusal
-from onmodel.dataset.pixels import WHITE, as_shown, profile_of
+from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
-from onmodel.hashing import hash_json, sha256_bytes
+from onmodel.hashing import hash_json, sha256_file
+from onmodel.paths import leads_out
 from onmodel.policy import check_text
 from onmodel.reading import read_bytes
+from onmodel.text import printable
 
-MIN_SIDE = 16
-MAX_PIXELS = 64_000_000
-MAX_ASPECT = 4.0
-MAX_BYTES = 256 * 2**20
-# 16 bits a channel would be clipped to white when a grey picture is read as 8 bits.
-_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
-    AttributeError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
-
-
+LARGEST_CAPTION = 2**20  # bytes that are read of one; parse_caption says how many it may have
 # Files that other tools keep beside pictures: captions of other programs, and their caches.
 _COMPANIONS = (".txt", ".caption", ".npz")
-
-
-class Refused(Exception):
-    """A file is set aside; the text is the reason."""
 
 
 class Reading(BaseModel):
@@ -91,24 +75,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """The name that the file came with, as text that can be written, whatever bytes it has."""
-        return self.file or _name(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A checked picture: `data` are the file's own bytes, `image` is how it is shown; width and height are its own.
-
-    `paper` is what it lies on where it is transparent, "" where it is not; `profile` the colour profile it carries.
-    """
-
-    data: bytes
-    sha256: str
-    suffix: str
-    width: int
-    height: int
-    image: Image.Image
-    paper: str = ""
-    profile: str = ""
+        return self.file or printable(self.path.name)
 
 
 def scan_folder(folder: Path, origin: str, reading: Reading | None = None) -> tuple[list[Candidate], list[Refusal]]:
@@ -118,27 +85,34 @@ def scan_folder(folder: Path, origin: str, reading: Reading | None = None) -> tu
     """
     reading = reading or Reading()
     extension = reading.caption_extension.lower()
-    paths = _listed(folder, "folder")
-    others = [path for path in paths if path.suffix.lower() in _COMPANIONS and path.suffix.lower() != extension]
-    captions = [path for path in paths if path.suffix.lower() == extension]
-    pictures = [path for path in paths if path not in {*others, *captions, reading.masks}]
+    captions: dict[str, Path] = {}
+    pictures, others, found, refused = [], [], [], []
+    for path in _listed(folder, "folder"):
+        if path.name[-len(extension) :].lower() == extension:
+            stem = path.name[: -len(extension)]
+            if stem in captions:
+                refused.append(Refusal(printable(path.name), f"left alone: {captions[stem].name} is the caption"))
+            else:
+                captions[stem] = path
+        elif path.suffix.lower() in _COMPANIONS:
+            others.append(path)
+        elif path != reading.masks:
+            pictures.append(path)
     masks = {} if reading.masks is None else {path.stem: path for path in _listed(reading.masks, "masks")}
     stems = Counter(path.stem for path in pictures)
-    found, refused = [], []
     for path in pictures:
         try:
             if stems[path.stem] > 1:
                 raise Refused(f"{stems[path.stem]} files share the caption {path.stem}{extension}; rename one of them")
-            if not path.is_file():  # a folder, a pipe, a link into nothing or into itself
-                raise Refused("not a file" if not path.is_dir() else "a folder; name it as a source of its own")
+            _check_kind(path)
             if reading.masks is not None and path.stem not in masks:
                 raise Refused(f"no mask of its name in {reading.masks.name}; an all-white one weighs nothing")
-            tags, sentence, first, last = _read_caption(path.with_suffix(reading.caption_extension), reading)
+            tags, sentence, first, last = _read_caption(path, captions.get(path.stem), reading)
             found.append(Candidate(path, tags, sentence, origin, first, last, masks.get(path.stem), reading))
         except Refused as reason:
-            refused.append(Refusal(_name(path), str(reason)))
-    alone = (path for path in captions if path.stem not in stems)
-    refused += [Refusal(_name(path), "a caption without a picture of its name") for path in alone]
+            refused.append(Refusal(printable(path.name), printable(reason)))
+    alone = (path for stem, path in captions.items() if stem not in stems)
+    refused += [Refusal(printable(path.name), "a caption without a picture of its name") for path in alone]
     for suffix, count in sorted(Counter(path.suffix.lower() for path in others).items()):
         why = "caches of another trainer" if suffix == ".npz" else f"captions are read from {extension}"
         refused.append(Refusal(f"{count} × *{suffix}", f"left alone: {why}"))
@@ -147,13 +121,27 @@ def scan_folder(folder: Path, origin: str, reading: Reading | None = None) -> tu
 
 def _listed(folder: Path, field: str) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(field, folder, f"cannot be read ({why}); name a folder of pictures") from error
+
+
+def _check_kind(path: Path) -> None:
+    """Raise Refused for a folder, a pipe, a device, a link into nothing or into itself."""
+    try:
+        mode = path.stat().st_mode
     except OSError as error:
-        raise InputError(field, folder, f"cannot be read ({error.strerror}); name a folder of pictures") from error
+        raise Refused(f"not a file that can be read ({error.strerror})") from error
+    if not stat.S_ISREG(mode):
+        raise Refused("a folder; name it as a source of its own" if stat.S_ISDIR(mode) else "not a file")
 
 
-def check(candidate: Candidate) -> tuple[Picture, Picture | None]:
-    """The decoded picture of a candidate and its mask. Raises Refused with the reason when one may not enter."""
+def check(candidate: Candidate, decode: Decode = decode) -> tuple[Picture, Picture | None]:
+    """The decoded picture of a candidate and its mask. Raises Refused with the reason when one may not enter.
+
+    For files of others `decode` is a Decoder, which has a process of its own.
+    """
     try:
         check_text(f"{candidate.tags}\n{candidate.sentence}", "caption")
     except InputError as error:
@@ -164,7 +152,7 @@ def check(candidate: Candidate) -> tuple[Picture, Picture | None]:
     if candidate.mask is None:
         return picture, None
     try:
-        mask = decode(_read(candidate.mask))
+        mask = decode(_read(candidate.mask), WHITE)
     except Refused as reason:
         raise Refused(f"its mask: {reason}") from reason
     if (mask.width, mask.height) != (picture.width, picture.height):
@@ -174,77 +162,27 @@ def check(candidate: Candidate) -> tuple[Picture, Picture | None]:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise Refused(f"the file is larger than {MAX_BYTES // 2**20} MiB")
-        data = path.read_bytes()
-    except OSError as error:
-        raise Refused(f"cannot be read ({error.strerror})") from error
+        data = read_bytes(path, "picture", MAX_BYTES)
+    except InputError as error:
+        raise Refused(error.remedy) from error
     if not data:
         raise Refused("the file is empty")
     return data
 
 
-def decode(data: bytes, paper: str = WHITE) -> Picture:
-    """Decode a picture whole, after a look at its header. Raises Refused with the reason."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # size and depth are judged here, not by Pillow's warnings
-            format = _check_header(data)
-            if format == "PNG":
-                with Image.open(io.BytesIO(data), formats=(format,)) as file:
-                    file.verify()  # checksums; the picture must then be opened anew
-            with Image.open(io.BytesIO(data), formats=(format,)) as file:
-                file.load()
-                image = upright(file)
-    except UnidentifiedImageError as error:
-        raise Refused(unreadable(data)) from error
-    except _DECODER_ERRORS as error:
-        told = str(error)[:80].partition(" Please build")[0]  # libjxl's advice to those who made its plugin
-        raise Refused(f"damaged picture ({told or type(error).__name__})") from error
-    if image.mode in _DEEP_MODES:
-        raise Refused(f"{image.mode} pixels of more than 8 bits; save it with 8 bits a channel")
-    return Picture(
-        data, sha256_bytes(data), SUFFIXES[format], *image.size, as_shown(image, paper),
-        paper.lower() if image.has_transparency_data else "", profile_of(image),
-    )  # fmt: skip
-
-
-def _check_header(data: bytes) -> str:
-    """The format; it and the size are judged before a pixel is decoded."""
-    several = ""
-    if (format := format_of(data)) == "JXL" and format in readable():
-        width, height, animated = jxl_header(data)
-        several = "animated" if animated else ""
-    else:
-        with Image.open(io.BytesIO(data), formats=readable()) as file:
-            format, (width, height), frames = str(file.format), file.size, getattr(file, "n_frames", 1)
-        if format == "MPO":  # a phone's JPEG with a depth map or a second view behind it; the first picture counts
-            format = "JPEG"
-        elif frames > 1:
-            several = f"{frames} pictures in one file" if format == "HEIF" else f"animated ({frames} frames)"
-    if width * height > MAX_PIXELS:
-        raise Refused(f"{width}×{height} pixels; at most {MAX_PIXELS // 1_000_000} million are read")
-    if min(width, height) < MIN_SIDE:
-        raise Refused(f"{width}×{height} pixels; the shorter side needs {MIN_SIDE}")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise Refused(f"{width}×{height} pixels; cut it to at most {MAX_ASPECT:g} times as long as wide")
-    if several:
-        raise Refused(f"{several}; save the one that you want")
-    return format
-
-
-def _read_caption(path: Path, reading: Reading) -> tuple[str, str, int | None, int]:
+def _read_caption(picture: Path, path: Path | None, reading: Reading) -> tuple[str, str, int | None, int]:
     """Tags, sentence, and how many tags stay in front and at the end."""
     try:
-        if path.is_file():
-            with path.open("rb") as file:
-                tags, sentence = parse_caption(file.read(MAX_BYTES))
+        if path is not None:
+            if leads_out(path, picture.parent):
+                raise Refused(f"its caption {path.name} is a link out of its folder; put the file itself there")
+            tags, sentence = parse_caption(read_bytes(path, "caption", LARGEST_CAPTION))
         elif reading.default_caption is not None:
             tags, sentence = reading.default_caption, ""
         else:
-            raise Refused(f"no caption {path.name}")
-    except OSError as error:
-        raise Refused(f"its caption cannot be read ({error.strerror})") from error
+            raise Refused(f"no caption {picture.stem}{reading.caption_extension}")
+    except InputError as error:
+        raise Refused(f"its caption: {error.remedy}") from error
     except ValueError as error:
         raise Refused(str(error)) from error
     tags = _joined(reading.caption_prefix, tags, reading.caption_suffix)
@@ -263,14 +201,12 @@ def _joined(*parts: str) -> str:
 
 def folder_hash(folder: Path) -> str:
     """A hash of the names and bytes of a folder's files, so that a change in it is noticed."""
-    seen = {}
+    seen: dict[str, str | None] = {}
     for path in folder.glob("*"):
         try:
-            seen[_name(path)] = sha256_bytes(read_bytes(path, "folder", MAX_BYTES)) if path.is_file() else None
-        except (OSError, InputError):
-            seen[_name(path)] = None  # it will be refused when it is read
+            kind = path.stat()
+            small = stat.S_ISREG(kind.st_mode) and kind.st_size <= MAX_BYTES
+            seen[printable(path.name)] = sha256_file(path) if small else None
+        except OSError:
+            seen[printable(path.name)] = None  # it will be refused when it is read
     return hash_json(seen)
-
-
-def _name(path: Path) -> str:
-    return path.name.encode("utf-8", "replace").decode()

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from onmodel.curate.endpoint import Declined, Endpoint, Unusable, ask_all
-from onmodel.curate.ingest import Picture, Refused, decode
 from onmodel.curate.makers import Candidate
+from onmodel.dataset.decoder import Decoder
+from onmodel.dataset.decoding import Decode, Picture, Refused
+from onmodel.dataset.pixels import WHITE
 from onmodel.hashing import hash_json, read_json, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.policy import check_text
@@ -62,9 +64,10 @@ class Painter:
         places = [folder / key[:2] / f"{key}.json" for key in (self._key(*row) for row in rounds)]
         todo = [i for i, place in enumerate(places) if not place.exists()]
         failed: dict[int, str] = {}
-        with progress.task(f"ask {self.name}", len(rounds)) as task:
+        with progress.task(f"ask {self.name}", len(rounds)) as task, Decoder() as decode:
             task.advance(len(rounds) - len(todo))
-            for i, (picture, told) in ask_all(todo, lambda i: self._one(self.words(rounds[i][0])), self.at_once):
+            asked = ask_all(todo, lambda i: self._one(self.words(rounds[i][0]), decode), self.at_once)
+            for i, (picture, told) in asked:
                 if picture is None:
                     failed[i] = told
                 else:
@@ -89,12 +92,12 @@ class Painter:
     def _key(self, prompt: Prompt, turn: int) -> str:
         return hash_json([ASKED, self.sha256, prompt.id, self.words(prompt), self.side, self.seed, turn])
 
-    def _one(self, words: str) -> tuple[Picture | None, str]:
+    def _one(self, words: str, decode: Decode) -> tuple[Picture | None, str]:
         """A picture and the prompt that the service made of ours, if it did; or none and the reason."""
         why = ""
         for _ in range(TIMES):
             try:
-                picture, revised = picture_in(self._ask(words))
+                picture, revised = picture_in(self._ask(words), decode)
                 return picture, self.endpoint.clean(revised)
             except Declined as reason:
                 return None, str(reason)
@@ -112,7 +115,7 @@ class Painter:
             return self.endpoint.send("images/generations", question, LARGEST)  # a model that knows no other form
 
 
-def picture_in(body: bytes) -> tuple[Picture, str]:
+def picture_in(body: bytes, decode: Decode) -> tuple[Picture, str]:
     """The checked picture in an answer, and the prompt that the service made of ours, "" where it kept it.
 
     Raises Unusable.
@@ -126,7 +129,7 @@ def picture_in(body: bytes) -> tuple[Picture, str]:
         where = "an address instead of a picture; only b64_json is taken" if row.get("url") else "no picture"
         raise Unusable(f"the answer holds {where}")
     try:
-        picture = decode(base64.b64decode(text, validate=True))
+        picture = decode(base64.b64decode(text, validate=True), WHITE)
     except binascii.Error as error:
         raise Unusable("the answer's picture is no base64") from error
     except Refused as reason:

@@ -2,7 +2,6 @@
 the generated ones, with their whole history. Export writes it; import and the curate stage read it back.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,10 @@ from typing import Any
 
 from onmodel.errors import InputError, VerifyError
 from onmodel.ledger.lineage import Lineage, check
+from onmodel.reading import read_json_of_others
 
 NAME = "provenance.json"
+LARGEST = 256 * 2**20  # bytes; it has a row for each picture
 SELF_TAUGHT = 0.5  # share of a subset from which self-training is warned of
 GENERATED = "generated:"  # origin of a picture that a model made; the model's SHA-256 follows
 
@@ -37,8 +38,10 @@ def read_known(folder: Path) -> Known:
     path = known_at(folder)
     if path is None:
         return Known()
+    if path.is_symlink():
+        raise InputError("provenance", path, "is a link; put the file itself there, or remove it")
+    table = read_json_of_others(path, "provenance", LARGEST)
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
         pictures = {str(name): dict(row) for name, row in table["pictures"].items()}
         for row in pictures.values():
             if not all(isinstance(row[key], str) for key in ("sha256", "origin", "rights", "told", "paper")):
@@ -46,14 +49,29 @@ def read_known(folder: Path) -> Known:
             if row["paper"] and not re.fullmatch("#[0-9a-f]{6}", row["paper"]):
                 raise ValueError(f"the paper {row['paper']!r} is no colour")
             row["tags"], row["made"] = dict(row["tags"]), dict(row["made"])
+            if not all(isinstance(text, str) for pair in row["tags"].items() for text in pair):
+                raise ValueError("tags and who said them are text")
         models = dict(table["models"])
         for sha256, lineage in models.items():
             if not re.fullmatch("[0-9a-f]{64}", sha256):  # it becomes a file's name
                 raise ValueError(f"{sha256!r} is no SHA-256")
+            _check_nodes(lineage)
             check(lineage)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, VerifyError) as error:
-        raise InputError("provenance", path, f"is damaged ({error}); remove it, or export again") from error
+    except (ValueError, KeyError, TypeError, AttributeError, VerifyError) as error:
+        why = str(error)[:200]
+        raise InputError("provenance", path, f"is damaged ({why}); remove it, or export again") from error
     return Known(pictures, models)
+
+
+def _check_nodes(lineage: Lineage) -> None:
+    """Raise ValueError where a node is no table as this package makes them; its hash alone does not say so."""
+    for node in lineage.values():
+        texts = [node["type"], *(node[key] for key in ("sha256", "name") if key in node), *node["used"]]
+        tables = [node.get(key, {}) for key in ("sheet", "claims")]
+        if node["type"] == "model":
+            texts.append(node["sha256"])
+        if not all(isinstance(text, str) for text in texts) or not all(isinstance(table, dict) for table in tables):
+            raise ValueError("a node of a history is none")
 
 
 def known_at(folder: Path) -> Path | None:

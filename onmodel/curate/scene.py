@@ -14,6 +14,8 @@ from onmodel.curate.endpoint import Endpoint, Message, Unusable, picture_url
 from onmodel.dataset.pixels import open_picture
 from onmodel.errors import InputError, ServiceError
 from onmodel.policy import check_text
+from onmodel.reading import read_json_of_others
+from onmodel.text import printable
 
 TIMES = 4  # that a picture is asked about before its answers are given up
 
@@ -83,10 +85,13 @@ def scenes_in(folder: Path) -> dict[str, Scene]:
     """The sheets of a folder by their files' names. Raises InputError where there is none, or one does not fit."""
     found = {}
     for path in sorted(folder.glob("*.json")):
+        table = read_json_of_others(path, "scenes")
+        if not isinstance(table, dict):
+            raise InputError("scenes", path, "is no table; write it with `onmodel dataset scene`")
         try:
-            table = json.loads(path.read_text(encoding="utf-8"))
-            found[path.stem] = parse_scene(json.dumps({key: table[key] for key in Scene.model_fields if key in table}))
-        except (OSError, ValueError, TypeError) as error:
+            said = json.dumps({key: table[key] for key in Scene.model_fields if key in table})
+            found[printable(path.stem)] = parse_scene(said)
+        except ValueError as error:
             raise InputError("scenes", path, f"is no scene ({error}); write it with `onmodel dataset scene`") from error
     if not found:
         raise InputError("scenes", folder, "holds no scene; write some with `onmodel dataset scene`")

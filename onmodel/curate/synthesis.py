@@ -13,13 +13,14 @@ import numpy as np
 from onmodel.character import Character
 from onmodel.curate.audit import Audit
 from onmodel.curate.duplicates import find_links, group_links
-from onmodel.curate.ingest import decode
 from onmodel.curate.look import Looks, look
 from onmodel.curate.makers import Candidate, Maker
 from onmodel.curate.picking import Judged, alien_traits, hidden_traits, label, pick
 from onmodel.curate.provenance import GENERATED, model_of
 from onmodel.curate.sentences import sentence_of
 from onmodel.curate.workshop import Decision, Piece, Workshop, keep_models, piece_as_table
+from onmodel.dataset.decoding import decode
+from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError, ServiceError
 from onmodel.evaluate.axes.base import References, Unavailable
 from onmodel.evaluate.axes.reproduction import threshold
@@ -138,7 +139,7 @@ def _piece(
     judged: Judged, candidate: Candidate, path: Path, sha256: str, maker: Maker, subset: str, rights: str,
     character: Character,
 ) -> Piece:  # fmt: skip
-    picture = decode(path.read_bytes())
+    picture = decode(path.read_bytes(), WHITE)
     told = {"agreement": round(judged.agreement, 4), "asked_and_not_seen": ", ".join(judged.unshown)}
     sentence = sentence_of([said.tag for said in judged.tags], character)
     return Piece(

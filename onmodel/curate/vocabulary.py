@@ -3,6 +3,7 @@ which stand for others."""
 
 import csv
 import difflib
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +11,16 @@ from functools import cached_property
 from pathlib import Path
 
 from onmodel.errors import InputError
+from onmodel.reading import read_text
 from onmodel.sample.suites import DANBOORU
+from onmodel.text import is_printable
 from onmodel.toon.attributes import VOCABULARY as TOON
 
 # Values that may be said together: a picture can show two of them.
 _NOT_EXCLUSIVE = frozenset({"style"})
 # What captions of pictures never say by itself.
 _COLOUR_WORDS = frozenset({"headwear_color", "neck_color", "outfit_color", "accent"})
+LARGEST_LIST = 64 * 2**20  # bytes of a list of tags; those that are passed around have up to 20 MB
 _ARTIST = re.compile(
     r"^@\w|^(artist|art|drawn|illustrated|painted)[ :]+by\b|^artist\s*:|^by [\w.]+$|\bstyle of\b", re.I
 )
@@ -95,25 +99,25 @@ def read_aliases(path: Path) -> dict[str, str]:
     Raises InputError that names the line which is neither.
     """
     found: dict[str, str] = {}
+    text = read_text(path, "aliases", LARGEST_LIST)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for i, row in enumerate(csv.reader(file), 1):
-                if row == ["alias", "tag"]:
-                    continue
-                if len(row) == 2:
-                    tag, aliases = row[1], row[:1]
-                elif len(row) == 4 and row[2].isdecimal():
-                    tag, aliases = row[0], row[3].split(",")
-                elif row:
-                    raise InputError("aliases", f"{path}, line {i}", "write alias,tag in each line")
-                else:
-                    continue
-                tag = tag.strip().replace("_", " ")
-                found |= {word: tag for word in map(plain, aliases) if word and tag}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError("aliases", path, f"cannot be read as a CSV in UTF-8 ({error})") from error
+        for i, row in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
+            if row in ([], ["alias", "tag"]):
+                continue
+            if len(row) == 2:
+                tag, aliases = row[1], row[:1]
+            elif len(row) == 4 and row[2].isdecimal():
+                tag, aliases = row[0], row[3].split(",")
+            else:
+                raise InputError("aliases", f"{path}, line {i}", "write alias,tag in each line")
+            tag = " ".join(tag.replace("_", " ").split())
+            if not is_printable(tag):
+                raise InputError("aliases", f"{path}, line {i}", "leave out characters that are not shown")
+            found |= {word: tag for word in map(plain, aliases) if word and tag}
+    except csv.Error as error:
+        raise InputError("aliases", path, f"cannot be read as a CSV ({error}); write alias,tag in each line") from error
     if not found:
-        raise InputError("aliases", path, "holds no pair alias,tag")
+        raise InputError("aliases", path, "holds no pair; write alias,tag in each line")
     return found
 
 

@@ -3,15 +3,15 @@ other.
 
 WORK/pictures.json   what was read: files (which stay where they are), captions, origins and rights, what was refused
 WORK/journal.jsonl   decisions, one a line, only ever appended: who, what, why. Undoing is a line too.
+WORK/writer.lock      held by the process that writes; reading needs no lock
 WORK/audit.json      the findings of the last audit
 WORK/models/          histories of the models that made some of the pictures
 WORK/aliases/         lists of tags that stand for others
 WORK/seen/            what observers saw in each picture, so that an audit after a change need not look again
 """
 
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from typing import Any
 from onmodel.curate.findings import Finding, finding_from
 from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError, StateError
-from onmodel.hashing import hash_json, read_json, write_json
+from onmodel.hashing import append_json_lines, hash_json, read_json, read_json_lines, write_json
 from onmodel.ledger.lineage import Lineage
+from onmodel.locking import locked
+from onmodel.paths import inside
 
+JOURNAL = "journal.jsonl"
 FILE = "file"  # who said the tags that a caption file holds
 
 
@@ -110,33 +113,51 @@ class Workshop:
         return [piece for piece in self.pieces.values() if not piece.aside]
 
     def decide(self, decisions: Sequence[Decision]) -> "Workshop":
-        """Append decisions as one step and return the new state. Raises InputError for an unknown picture."""
-        step = max((row.step for row in self.journal), default=0) + 1
-        rows = [replace(row, step=step) for row in decisions]
-        for row in rows:
-            if row.do == "add" and row.picture in self.pieces:
-                raise InputError("picture", row.picture, "is in this data set already; name another subset")
-            if row.picture and row.do != "add" and row.picture not in self.pieces:
-                raise InputError("picture", row.picture, "is not in this data set; names are subset/file")
-        _append(self.folder / "journal.jsonl", rows)
-        return open_workshop(self.folder)
+        """Append decisions as one step and return the new state, which counts what others decided meanwhile. Raises
+        InputError for an unknown picture, BusyError when another process writes."""
+        with held(self.folder):
+            now = open_workshop(self.folder)
+            step = max((row.step for row in now.journal), default=0) + 1
+            for row in decisions:
+                if row.do == "add" and row.picture in now.pieces:
+                    raise InputError("picture", row.picture, "is in this data set already; name another subset")
+                if row.picture and row.do != "add" and row.picture not in now.pieces:
+                    raise InputError("picture", row.picture, "is not in this data set; names are subset/file")
+            append_json_lines(self.folder / JOURNAL, (_as_line(replace(row, step=step)) for row in decisions))
+            return open_workshop(self.folder)
 
     def undo(self) -> tuple["Workshop", int]:
         """Take the last step back that still holds; returns the state and the step. Raises InputError without one."""
-        gone = {row.undone for row in self.journal if row.do == "undo"}
-        steps = [row.step for row in self.journal if row.do != "undo" and row.step not in gone]
-        if not steps:
-            raise InputError("undo", "nothing", "no decision holds; there is nothing to take back")
-        return self.decide([Decision(0, "undo", "person", undone=max(steps))]), max(steps)
+        with held(self.folder):
+            now = open_workshop(self.folder)
+            gone = {row.undone for row in now.journal if row.do == "undo"}
+            steps = [row.step for row in now.journal if row.do != "undo" and row.step not in gone]
+            if not steps:
+                raise InputError("undo", "nothing", "no decision holds; there is nothing to take back")
+            return now.decide([Decision(0, "undo", "person", undone=max(steps))]), max(steps)
 
 
-def make_workshop(folder: Path, pieces: Sequence[Piece], repeats: Mapping[str, int], refused: Sequence[Any]) -> None:
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Nobody else changes the workshop until the block ends; open it within. Raises BusyError when another does."""
+    _check_there(folder)
+    with locked(folder):
+        yield
+
+
+def make_workshop(
+    folder: Path, pieces: Sequence[Piece], repeats: Mapping[str, int], refused: Sequence[Mapping[str, str]],
+    models: Mapping[str, Lineage],
+) -> None:  # fmt: skip
     """Write what was read. Raises InputError when the folder holds a workshop already: its decisions would be lost."""
-    if (folder / "pictures.json").exists():
-        raise InputError("into", folder, "holds a data set with its decisions already; name another folder")
-    rows = [piece_as_table(piece) for piece in pieces]
-    table = {"pictures": rows, "repeats": dict(repeats), "refused": list(refused)}
-    write_json(folder / "pictures.json", table)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        if (folder / "pictures.json").exists():
+            raise InputError("into", folder, "holds a data set with its decisions already; name another folder")
+        keep_models(folder, models)
+        rows = [piece_as_table(piece) for piece in pieces]
+        table = {"pictures": rows, "repeats": dict(repeats), "refused": list(refused)}
+        write_json(folder / "pictures.json", table)
 
 
 def keep_models(folder: Path, models: Mapping[str, Lineage]) -> None:
@@ -148,20 +169,28 @@ def keep_models(folder: Path, models: Mapping[str, Lineage]) -> None:
 
 def open_workshop(folder: Path) -> Workshop:
     """The state of a folder. Raises InputError where there is none, StateError where it is damaged."""
-    if not (folder / "pictures.json").exists():
-        raise InputError("work", folder, "holds no data set; make one with `onmodel dataset import`")
+    _check_there(folder)
     table = read_json(folder / "pictures.json")
     try:
         pieces = {row["name"]: _piece(row) for row in table["pictures"]}
-        journal = [_decision(row) for row in _lines(folder / "journal.jsonl")]
+        journal = [_decision(row) for row in read_json_lines(folder / JOURNAL)]
         repeats = {str(name): int(n) for name, n in table["repeats"].items()}
-        refused = list(table["refused"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StateError(folder, f"is damaged ({error})") from error
-    gone = {row.undone for row in journal if row.do == "undo"}
-    strict: dict[str, tuple[str, ...]] = {}
-    aliases: Mapping[str, str] = {}
-    for row in journal:
+        return _replayed(Workshop(folder, pieces, repeats, list(table["refused"]), journal))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StateError(folder, f"is damaged ({type(error).__name__}: {error})") from error
+
+
+def _check_there(folder: Path) -> None:
+    if not (folder / "pictures.json").is_file():
+        raise InputError("work", folder, "holds no data set; make one with `onmodel dataset import`")
+
+
+def _replayed(read: Workshop) -> Workshop:
+    """What was read, with the decisions that hold."""
+    pieces, repeats, strict = dict(read.pieces), dict(read.repeats), dict(read.strict)
+    aliases = read.aliases
+    gone = {row.undone for row in read.journal if row.do == "undo"}
+    for row in read.journal:
         if row.step in gone or row.do == "undo":
             continue
         if row.do == "repeats":
@@ -169,12 +198,12 @@ def open_workshop(folder: Path) -> Workshop:
         elif row.do == "strict":
             strict[row.subset] = row.add
         elif row.do == "aliases":
-            aliases = read_json(folder / "aliases" / f"{row.aliases}.json")
+            aliases = read_json(inside(read.folder / "aliases", f"{row.aliases}.json", "aliases"))
         elif row.do == "add":
             pieces[row.picture] = _piece(row.piece)
         else:
             pieces[row.picture] = _after(pieces[row.picture], row)
-    return Workshop(folder, pieces, repeats, refused, journal, strict, aliases)
+    return replace(read, pieces=pieces, repeats=repeats, strict=strict, aliases=aliases)
 
 
 def keep_aliases(folder: Path, aliases: Mapping[str, str], why: str) -> Decision:
@@ -210,7 +239,10 @@ def read_findings(folder: Path) -> list[Finding]:
     """The findings of the last audit. Raises InputError when there was none."""
     if not (folder / "audit.json").exists():
         raise InputError("work", folder, "was not audited yet; run `onmodel dataset audit` first")
-    return [finding_from(row) for row in read_json(folder / "audit.json")["findings"]]
+    try:
+        return [finding_from(row) for row in read_json(folder / "audit.json")["findings"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StateError(folder / "audit.json", "is damaged; run `onmodel dataset audit` again") from error
 
 
 def piece_as_table(piece: Piece) -> dict[str, Any]:
@@ -251,23 +283,10 @@ def _decision(row: Mapping[str, Any]) -> Decision:
     return Decision(**{**row, "remove": tuple(row.get("remove", ())), "add": tuple(row.get("add", ()))})
 
 
-def _lines(path: Path) -> Iterator[Any]:
-    """The whole lines of the journal: a line that a killed process left half written was never decided."""
-    if path.exists():
-        text = path.read_text(encoding="utf-8")
-        yield from (json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines())
-
-
-def _append(path: Path, rows: Sequence[Decision]) -> None:
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    if text and not text.endswith("\n"):
-        os.truncate(path, len(text[: text.rfind("\n") + 1].encode()))
-    with path.open("a", encoding="utf-8") as file:
-        for row in rows:
-            said = {key: value for key, value in asdict(row).items() if value not in ("", (), 0, {})}
-            file.write(json.dumps(said | {"step": row.step}, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+def _as_line(row: Decision) -> dict[str, Any]:
+    """A decision as the journal holds it: what it does not say is left out."""
+    said = {key: value for key, value in asdict(row).items() if value not in ("", (), 0, {})}
+    return said | {"step": row.step}
 
 
 def tags_from_file(text: str, known: Mapping[str, str]) -> tuple[Said, ...]:

@@ -4,6 +4,7 @@
 
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -11,8 +12,15 @@ from PIL import Image, ImageOps
 
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "AVIF": ".avif", "HEIF": ".heic", "JXL": ".jxl"}
 EXTRA = "pip install 'onmodel[formats]'"
+# What decoders raise for a damaged file, beside UnidentifiedImageError, which is an OSError.
+DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
+    AttributeError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 _HEIC = re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.S)  # ISO/IEC 23008-12; AVIF has its own brand
 _JXL = re.compile(rb"\xff\x0a|\0{3}\x0cJXL \r\n\x87\n")
+# Of every format above, so that other files are told without a decoder.
+BEGINNING = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF.{4}WEBP|.{4}ftyp|\xff\x0a|\0{3}\x0cJXL \r\n\x87\n", re.S)
 _RATIOS = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # of a JPEG XL: width to height
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from onmodel.dataset.formats import readable, unreadable, upright
+from onmodel.dataset.formats import DECODER_ERRORS, readable, unreadable, upright
 from onmodel.errors import StateError
 
 WHITE = "#ffffff"
 UNREADABLE = "unreadable"
+SIDE = 96  # pixels of the small version by which pictures are compared
 # What a profile says its colours are → the mode in which Pillow holds such pixels.
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
@@ -31,7 +32,7 @@ def open_upright(path: Path) -> Image.Image:
     except UnidentifiedImageError as error:
         with path.open("rb") as file:
             raise StateError(path, f"is {unreadable(file.read(64))}") from error
-    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
+    except DECODER_ERRORS as error:
         told = f"cannot be read as a picture ({error}); remove what lies there and run the same command again"
         raise StateError(path, told) from error
 
@@ -43,6 +44,11 @@ def as_shown(image: Image.Image, paper: str = WHITE) -> Image.Image:
     if alpha is None:
         return colours
     return Image.composite(colours, Image.new("RGB", image.size, paper), alpha)
+
+
+def small(image: Image.Image, paper: str = WHITE) -> Image.Image:
+    """An upright picture as it is shown, SIDE × SIDE, whatever its shape."""
+    return as_shown(image, paper).resize((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def profile_of(image: Image.Image) -> str:

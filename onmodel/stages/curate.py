@@ -16,12 +16,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from onmodel.curate.duplicates import Thumb, find_links, group_links
 from onmodel.curate.foreign import READERS, Foreign, ForeignSubset
-from onmodel.curate.ingest import Candidate, Picture, Reading, Refused, check, folder_hash, scan_folder
+from onmodel.curate.ingest import Candidate, Reading, check, folder_hash, scan_folder
 from onmodel.curate.provenance import SELF_TAUGHT, known_at, model_of, own_models, read_known, self_taught
+from onmodel.dataset.decoder import Decoder
+from onmodel.dataset.decoding import Picture, Refused, decode
 from onmodel.dataset.manifest import Refusal, leaf, read_items, write_manifest
 from onmodel.dataset.merkle import merkle_root
 from onmodel.dataset.pixels import WHITE
@@ -253,7 +256,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     items: list[Item] = []
     thumbs: list[Thumb] = []
     taken: set[tuple[str, Path]] = set()
-    with context.progress.task(f"read {context.name}", total=sum(len(offer) for _, _, offer in offers)) as task:
+    total = sum(len(offer) for _, _, offer in offers)
+    with context.progress.task(f"read {context.name}", total) as task, Decoder() as decoder:
         for subset, source, offer in offers:
             inside = {item.sha256 for item in items if item.subset == subset}
             place = subset if subset in settings.imported else ""  # another trainer's data sets may share pictures
@@ -263,14 +267,14 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
                 if (place, candidate.path) in taken or count == source.count:
                     continue
                 try:
-                    picture, mask = check(candidate)
+                    picture, mask = check(candidate, decode if source.folder is None else decoder)
                     if picture.sha256 in inside:
                         raise Refused(f"the same file is in {subset} already")
                 except Refused as reason:
                     refused.append(Refusal(candidate.name, str(reason)))
                     continue
                 items.append(_keep(candidate, picture, mask, subset, context.out))
-                thumbs.append(Thumb.of(picture.image))
+                thumbs.append(Thumb(picture.width / picture.height, np.asarray(picture.small)))
                 taken.add((place, candidate.path))
                 inside.add(picture.sha256)
                 count += 1

@@ -164,7 +164,7 @@ def test_a_tag_list_says_aliases_too(tmp_path: Path) -> None:
         ("alias,tag\n", "no pair"),
         ("x\n", "line 1"),
         ("a,b\nc,d,e\n", "line 2"),
-        (None, "cannot be read"),
+        (None, "no such file"),
     ],
 )
 def test_a_list_that_is_none_is_named(tmp_path: Path, text: str | None, what: str) -> None:

@@ -2,17 +2,24 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from onmodel import locking
+from onmodel.cli.dataset import app
 from onmodel.curate.export import export, unread_by_kohya
 from onmodel.curate.findings import Finding, Fix
 from onmodel.curate.gather import gather
 from onmodel.curate.workshop import Decision, Workshop, keep_aliases, mending, open_workshop, still_apply
-from onmodel.errors import InputError, StateError
+from onmodel.errors import BusyError, InputError, StateError
 from onmodel.progress import Progress
 from onmodel.toon.datasets import write_set
 
@@ -90,6 +97,70 @@ def test_a_half_written_line_of_the_journal_was_never_decided(work: Workshop) ->
     again = open_workshop(work.folder).decide([Decision(0, "aside", "person", "base/001", why="ugly")])
     assert [name for name, piece in again.pieces.items() if piece.aside] == ["base/000", "base/001"]
     assert len(journal.read_text().splitlines()) == 2
+
+
+SEPARATORS = "a\u2028b\u2029c\u0085d\x1ce\x0bf\x0cg\rh\ni\ud7ff\U0001f600"
+
+
+def test_a_reason_may_hold_any_sign_that_ends_a_line_elsewhere(work: Workshop) -> None:
+    work.decide([Decision(0, "aside", "person", "base/000", why=SEPARATORS)])
+    again = open_workshop(work.folder).decide([Decision(0, "keep", "person", "base/001", why="\u0085")])
+    assert again.pieces["base/000"].aside == SEPARATORS and len(again.journal) == 2
+
+
+def test_a_journal_of_an_older_version_with_such_signs_is_read(work: Workshop) -> None:
+    row = {"step": 1, "do": "aside", "by": "person", "picture": "base/000", "why": "a\u2028b"}
+    (work.folder / "journal.jsonl").write_bytes(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    assert open_workshop(work.folder).pieces["base/000"].aside == "a\u2028b"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[]", "5", "null", "{}", '{"do": "aside"}', '{"do": 5, "by": "x", "step": 1, "picture": "base/000"}',
+     '{"do": "tag", "by": "x", "step": 1, "picture": "gone/1"}', '{"do": "add", "by": "x", "step": 1, "piece": 5}',
+     '{"do": "tag", "by": "x", "step": "one", "picture": "base/000", "add": 5}', "{", "\\xff"],
+)  # fmt: skip
+def test_a_damaged_journal_is_named(work: Workshop, line: str) -> None:
+    (work.folder / "journal.jsonl").write_text(line + "\n")
+    with pytest.raises(StateError, match="damaged"):
+        open_workshop(work.folder)
+
+
+def test_steps_that_are_decided_at_once_follow_each_other(work: Workshop) -> None:
+    stale = [open_workshop(work.folder) for _ in range(6)]
+
+    def decide(i: int) -> None:
+        stale[i].decide([Decision(0, "aside", "person", f"base/00{i % 4}", why=f"{i}")])
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(decide, range(6)))
+    state = open_workshop(work.folder)
+    assert [row.step for row in state.journal] == [1, 2, 3, 4, 5, 6]
+    assert {row.why for row in state.journal} == set("012345")
+    _, step = stale[0].undo()
+    assert step == 6
+
+
+def test_a_second_writer_is_told_who_holds_the_folder(work: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import sys, pathlib\nfrom onmodel.locking import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(locking.__file__).parents[1])}
+    command = [sys.executable, "-c", code, str(work.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        monkeypatch.setattr(locking, "PATIENCE", 0.2)
+        for write in (
+            lambda: work.decide([Decision(0, "keep", "person", "base/000")]), work.undo,
+            lambda: CliRunner().invoke(app, ["decide", str(work.folder), "base/000"], catch_exceptions=False),
+            lambda: CliRunner().invoke(app, ["mend", str(work.folder), "x"], catch_exceptions=False),
+        ):  # fmt: skip
+            with pytest.raises(BusyError, match=f"written by process {other.pid}"):
+                write()
+        assert open_workshop(work.folder).journal == []
+        other.communicate("")
+    assert len(work.decide([Decision(0, "keep", "person", "base/000")]).journal) == 1
 
 
 def test_export_writes_originals_with_mended_captions(work: Workshop, tmp_path: Path) -> None:

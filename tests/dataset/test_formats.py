@@ -13,9 +13,9 @@ from made_pictures import jxl_head
 from made_profiles import ADOBE, rgb_profile
 from PIL import Image, ImageChops
 
-from onmodel.curate.ingest import Refused, decode
+from onmodel.dataset.decoding import Refused, decode, pixels
 from onmodel.dataset.formats import jxl_header, readable
-from onmodel.dataset.pixels import open_picture
+from onmodel.dataset.pixels import WHITE, as_shown, open_picture
 from onmodel.errors import StateError
 
 assert readable()[-2:] == ("HEIF", "JXL"), "the tests need the extra `formats`"
@@ -62,19 +62,25 @@ def differ(one: Image.Image, other: Image.Image) -> int:
     return int(np.asarray(ImageChops.difference(one, other))[4:12, 4:20].max())
 
 
+def shown(data: bytes, paper: str = WHITE) -> Image.Image:
+    return as_shown(pixels(data)[0], paper)
+
+
 @pytest.mark.parametrize("format", ["HEIF", "JXL"])
 def test_they_enter_like_any_picture(format: str) -> None:
-    picture = decode(encoded(corner(), format, quality=95))
-    assert (picture.width, picture.height) == (48, 32) and differ(picture.image, corner()) < 8
-    seen = decode(encoded(Image.new("RGBA", (32, 32), (0, 0, 0, 0)), format), "#20a040")
-    assert seen.paper == "#20a040" and seen.image.getpixel((9, 9)) == pytest.approx((32, 160, 64), abs=2)
+    data = encoded(corner(), format, quality=95)
+    picture = decode(data)
+    assert (picture.width, picture.height) == (48, 32) and differ(shown(data), corner()) < 8
+    clear = encoded(Image.new("RGBA", (32, 32), (0, 0, 0, 0)), format)
+    assert decode(clear, "#20a040").paper == "#20a040"
+    assert shown(clear, "#20a040").getpixel((9, 9)) == pytest.approx((32, 160, 64), abs=2)
 
 
 def test_a_jpeg_in_jpeg_xl_is_turned_once(tmp_path: Path) -> None:
     held = corner().transpose(Image.Transpose.ROTATE_90)
     data = from_jpeg(tmp_path / "held.jpg", held, exif=turned())
     assert any(kind == b"jbrd" for kind, _ in boxes(data))
-    assert differ(decode(data).image, corner()) < 8
+    assert differ(shown(data), corner()) < 8
 
 
 def test_exif_does_not_turn_what_the_decoder_turned(tmp_path: Path) -> None:
@@ -86,7 +92,7 @@ def test_exif_does_not_turn_what_the_decoder_turned(tmp_path: Path) -> None:
     with Image.open(io.BytesIO(plain)) as file:
         assert file.size == (48, 32) and file.getexif()[0x0112] == TURNED  # upright, and EXIF says: turn it
     (tmp_path / "plain.jxl").write_bytes(plain)
-    assert differ(decode(plain).image, corner()) < 8 and differ(open_picture(tmp_path / "plain.jxl"), corner()) < 8
+    assert differ(shown(plain), corner()) < 8 and differ(open_picture(tmp_path / "plain.jxl"), corner()) < 8
 
 
 def test_profiles_become_srgb(tmp_path: Path) -> None:
@@ -94,12 +100,11 @@ def test_profiles_become_srgb(tmp_path: Path) -> None:
     grey = Image.new("RGB", (32, 32), (90, 200, 210))
     grey.save(tmp_path / "a.png", icc_profile=wide)
     wanted = open_picture(tmp_path / "a.png").getpixel((9, 9))
-    heic = decode(encoded(grey, "HEIF", quality=100, chroma=444, icc_profile=wide))
-    assert heic.profile == "Wide" and heic.image.getpixel((9, 9)) == pytest.approx(wanted, abs=4)
+    heic = encoded(grey, "HEIF", quality=100, chroma=444, icc_profile=wide)
+    assert decode(heic).profile == "Wide" and shown(heic).getpixel((9, 9)) == pytest.approx(wanted, abs=4)
     data = from_jpeg(tmp_path / "a.jpg", grey, icc_profile=wide)
     for jxl in (data, b"".join(box for kind, box in boxes(data) if kind != b"jbrd")):
-        picture = decode(jxl)
-        assert picture.profile == "Wide" and picture.image.getpixel((9, 9)) == pytest.approx(wanted, abs=4)
+        assert decode(jxl).profile == "Wide" and shown(jxl).getpixel((9, 9)) == pytest.approx(wanted, abs=4)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (33, 21), (64, 64), (72, 60), (80, 60), (300, 200), (256, 144), (50, 40),
