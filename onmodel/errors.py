@@ -12,16 +12,18 @@ OnmodelError            exit 1
 
 from pathlib import Path
 
-from onmodel.text import printable
+from onmodel.text import shown
+
+_LONGEST = 4_000  # characters of a message; what is quoted of a file may have any length
 
 
 class OnmodelError(Exception):
-    """Base of the tree; `exit_code` is what the command line returns. The message is one printable line."""
+    """Base of the tree; `exit_code` is what the command line returns. The message is one printable, bounded line."""
 
     exit_code = 1
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(printable(message))
+        super().__init__(shown(message, _LONGEST))
 
 
 class InputError(OnmodelError):

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, check
+from onmodel.models.author_paths import without_author_paths
 from onmodel.models.keys import BLOCKS_KEY
+from onmodel.text import shown
 
 if TYPE_CHECKING:
     from onmodel.models.lora import Lora
@@ -56,7 +58,8 @@ class Facts:
 
 
 def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
-    """The header's words; `kohya` adds keys such as `ss_epoch`. Empty values are left out.
+    """The header's words; `kohya` adds keys such as `ss_epoch`. Empty values are left out, and of a path of the machine
+    only its last part stays.
 
     Raises InputError when they are longer than 64 KiB.
     """
@@ -77,9 +80,9 @@ def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
         "ss_network_module": "networks.lora",
         "ss_resolution": f"({side}, {side})" if side else "",
         BLOCKS_KEY: str(facts.blocks or ""),
-        **history_words(lineage),
         **kohya,
     }
+    words = {key: without_author_paths(value) for key, value in words.items()} | history_words(lineage)
     words = {key: value for key, value in words.items() if value}
     size = sum(len(key.encode()) + len(value.encode()) for key, value in words.items())
     if size > LIMIT:
@@ -112,8 +115,8 @@ def lineage_of(lora: "Lora | LoraFile | WeightsFile", sha256: str) -> Lineage:
     try:
         lineage: Lineage = json.loads(recipe)
         check(lineage)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise VerifyError(RECIPE_KEY, f"the history in the header is damaged ({error})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise VerifyError(RECIPE_KEY, f"the history in the header is damaged ({shown(error)})") from error
     return lineage
 
 
@@ -138,6 +141,7 @@ def _claimed(metadata: Mapping[str, str]) -> dict[str, object]:
 
 
 def _claim(value: str) -> str:
-    if re.match(r"([A-Za-z]:|~)?[\\/]", value):  # a path
+    if re.match(r"([A-Za-z]:|~)?[\\/]", value):  # a path, of one part too
         value = re.split(r"[\\/]", value)[-1]
+    value = without_author_paths(value)
     return value if len(value) <= CLAIM_LENGTH else value[: CLAIM_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
