@@ -13,12 +13,11 @@ from onmodel.text import shown
 
 _SHOWN = 3  # of the paths that a text names
 
-# Parts of a text that hold slashes and name no folder: data URLs, addresses, and base64 (of a JPEG, or long).
+# Parts of a text that hold slashes and name no folder: data URLs, addresses, and a JPEG in base64.
 _NO_PATHS = re.compile(
     r"data:[\w.+/-]{1,80};base64,[A-Za-z0-9+/=]*"
     r"|(?<![A-Za-z0-9])(?!(?:file|smb|nfs|afp):)[A-Za-z][A-Za-z0-9+.-]{1,20}:(?:\\?/){2}[^\s\"'<>]*"
     r"|/9j/[A-Za-z0-9+/=]{16,}"
-    r"|[A-Za-z0-9+/]{200,}={0,2}"
 )
 _PART = r"[\w.@+%&#$~-]"
 _ROOTS = "home|Users|root|mnt|media|workspace|content|kaggle|data|tmp|var|opt|srv|Volumes"
@@ -26,14 +25,14 @@ _STARTS = (
     r"(?:file|smb|nfs|afp):/{1,3}\w",
     r"(?<![A-Za-z0-9])[A-Za-z]:(?:\\{1,4}|/{1,2})[\w.(@$%~-]",  # a drive; texts in texts double the backslash
     r"(?<![\w\\])\\{2,8}(?!u[0-9a-f]{4})[\w.?$-]+\\{1,4}[\w.$]",  # a share of Windows
-    r"(?<![\w:/\\.])//[\w$-]+/\w",  # the same with slashes
+    r"(?<![\w:/\\.+])//[\w$-]+/\w",  # the same with slashes
     r"(?<![\w.])~(?:[A-Za-z_][\w-]*)?[\\/]{1,2}[\w.]",
     r"(?<!\w)\$(?:env:)?\{?[A-Za-z_]\w*\}?[\\/]{1,4}[\w.]",
     r"(?<!\w)%[A-Za-z_]\w*%[\\/]{1,4}[\w.]",
     r"(?<![\w.])(?:\.\.[\\/]{1,2}){2}[\w.]",
     r"(?<![\w.])\.\.[\\/]{1,2}[\w-]+[\\/]{1,2}\w",
     rf"(?:^|(?<=[\s\"'`(\[{{=,;:|>]))/(?=[\w.@+%&#$~-]*[^\W\d_])[\w.@$]{_PART}*/[\w.]",
-    rf"(?<![\w./:<\\])/(?:{_ROOTS})/[\w.]",
+    rf"(?<![\w./:<\\+])/(?:{_ROOTS})/[\w.]",
     rf"(?<=[^\W\x00-\x7f])/(?:{_ROOTS})/[\w.]",  # after a sign of a script that writes no spaces
 )
 _START = "|".join(f"(?:{start})" for start in _STARTS)

@@ -1,5 +1,6 @@
 """From a recipe's `base` to a loaded family, or to its outline. Nothing heavy is imported before that."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,10 +132,10 @@ def base_sha256(base: Base, progress: Progress | None = None) -> str:
     return hash_json({role: hashes[place.path] for role, place in places.items()})
 
 
-def spec_of_loras(paths: Sequence[Path]) -> "FamilySpec":
+def spec_of_loras(paths: Sequence[Path], *, dora: bool = False) -> "FamilySpec":
     """The model that some LoRA files were made for, as far as they tell: names by the family's table, sizes as found.
 
-    Raises InputError for a file that is no LoRA of a known family.
+    Raises InputError for a file that is no LoRA of a known family, and for a DoRA unless it is asked for.
     """
     from onmodel.models.anima.spec import spec_of_shapes
     from onmodel.models.keys import BLOCKS_KEY
@@ -147,7 +148,7 @@ def spec_of_loras(paths: Sequence[Path]) -> "FamilySpec":
             said = file.metadata.get(BLOCKS_KEY, "")
             told = min(int(said), _MOST_BLOCKS) if re.fullmatch(r"[0-9]{1,9}", said) else 1
             blocks = max(blocks, told, _count_blocks(file.entries))
-    shapes = layer_shapes(paths, spec_of_shapes(blocks))
+    shapes = layer_shapes(paths, spec_of_shapes(blocks), dora)
     _check_alike(paths, shapes)
     return spec_of_shapes(blocks, shapes)
 
@@ -192,7 +193,7 @@ def is_checkpoint(path: Path) -> bool:
     """Whether a file holds whole weights and not a LoRA. Raises InputError when it is no safetensors file."""
     from onmodel.models.weights import WeightsFile
 
-    if path.is_dir():
+    if os.path.isdir(path):
         return False
     with WeightsFile(path, "lora") as file:
         return any(key.endswith(("x_embedder.proj.1.weight", "patch_embed.proj.weight")) for key in file.entries)

@@ -83,7 +83,7 @@ class LoraFile:
 
     def __init__(self, path: Path, spec: FamilySpec, *, dora: bool = False) -> None:
         self.path, self.source, config = path, lora_weights(path), None
-        if path.is_dir():
+        if self.source != path:
             config = _parse_config(path, _read_config(path / "adapter_config.json"))
         self._file = WeightsFile(self.source, "lora")
         try:
@@ -94,7 +94,7 @@ class LoraFile:
                 raise InputError(
                     "lora", path, "its tensors are not those that its header was written for; get it again"
                 )
-            config = config or _parse_config(path, _header_config(self.metadata))
+            config = config or _parse_config(path, header_config(self.metadata))
             self._declared = _peft_scale(path, config, dora)
             self._keys = {linear.name: found[linear.name] for linear in spec.linears if linear.name in found}
             self.shapes: dict[str, tuple[int, int]] = {}
@@ -241,12 +241,12 @@ def rank_words(ranks: Mapping[str, int], alpha: float | None) -> dict[str, str]:
     return words
 
 
-def layer_shapes(paths: Sequence[Path], table_spec: FamilySpec) -> dict[str, tuple[int, int]]:
+def layer_shapes(paths: Sequence[Path], table_spec: FamilySpec, dora: bool = False) -> dict[str, tuple[int, int]]:
     """(out, in) of every layer that any of some LoRA files changes; the first file that has a layer says its size."""
     shapes: dict[str, tuple[int, int]] = {}
     for path in paths:
         with WeightsFile(lora_weights(path), "lora") as file:
-            _refuse_other_kinds(path, file.entries, dora=False)
+            _refuse_other_kinds(path, file.entries, dora)
             for name, keys in _layers(path, file.entries, table_spec).items():
                 sizes = {role: file.entries[key] for role, key in keys.items()}
                 shapes.setdefault(name, _shape(path, name, sizes)[:2])
@@ -257,10 +257,10 @@ def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source
     """Raise InputError unless every layer exists in the model, has its size, and there is one at all."""
     linears = {linear.name: linear for linear in spec.linears}
     if not shapes:
-        raise InputError("lora", source, f"changes no layer of this {spec.name}")
+        raise InputError("lora", source, f"changes no layer of this {spec.name}; export it again")
     for name, shape in shapes.items():
         if name not in linears:
-            raise InputError("lora", source, f"{name} is no layer of this {spec.name}")
+            raise InputError("lora", source, f"{name} is no layer of this {spec.name}; use a LoRA of it")
         wanted = (linears[name].out_features, linears[name].in_features)
         if shape != wanted:
             said = f"{name} is {_by(shape)}, this {spec.name} has {_by(wanted)} there"
@@ -365,7 +365,7 @@ def _check_blocks(path: Path, names: Mapping[str, object], spec: FamilySpec, sai
     if made_for != str(spec.blocks):
         what = f"made for a base of {shown(made_for, 20)} blocks; this one has {spec.blocks}"
         if said is None:
-            what += f". If it is for this one, write {BLOCKS_KEY} = {spec.blocks} into its header"
+            what += f" (if it is for this one, write {BLOCKS_KEY} = {spec.blocks} into its header)"
         raise InputError("lora", path, what)
 
 
@@ -390,7 +390,7 @@ def _read_config(path: Path) -> Any:
     return read_json_of_others(path, "lora")
 
 
-def _header_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+def header_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     """The PEFT config that diffusers keeps in a header, keys `transformer.…`."""
     try:
         config = json.loads(metadata.get("lora_adapter_metadata", "{}"))

@@ -7,6 +7,7 @@ the memory of one layer. Only what takes or gives torch's tensors needs torch.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def finite(bits: np.ndarray, dtype: str) -> bool:
 
 def lora_weights(path: Path, field: str = "lora") -> Path:
     """The file with the tensors of a LoRA, which is a file or a PEFT folder. Raises InputError for another folder."""
-    if not path.is_dir():
+    if not os.path.isdir(path):  # which raises nothing, whatever the name
         return path
     if not (path / "adapter_model.safetensors").exists():
         raise InputError(field, path, "holds no adapter_model.safetensors; name a LoRA file or a PEFT folder")
