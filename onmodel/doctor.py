@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 from onmodel.console import PlainConsole
 from onmodel.errors import InputError, OnmodelError
 from onmodel.progress import Progress
+from onmodel.text import shown
 from onmodel.toon.base import TOON_BASE
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
     said = lora.metadata.get("modelspec.architecture") or lora.metadata.get("ss_base_model_version", "")
     if said and "anima" not in said.lower():
         yield Finding(
-            about, "warn", f"its header says {said!r}, its keys say Anima", "other tools may go by the header"
+            about, "warn", f"its header says {shown(said)!r}, its keys say Anima", "other tools may go by the header"
         )
     if not lora.metadata:
         yield Finding(about, "warn", "its header says nothing of how it was made", "")

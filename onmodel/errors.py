@@ -14,24 +14,25 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onmodel.text import printable, without_secrets
+from onmodel.text import shown, without_secrets
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-_SHOWN = 300  # characters of a field's name or value; a wrong value may be a list of 100,000 entries
+_SHOWN = 300  # characters of a field or value; a wrong value may be a list of 100,000 entries
+_LONGEST = 4_000  # characters of a message; what is quoted of a file may have any length
 
 
 class OnmodelError(Exception):
     """Base of the tree; `exit_code` is what the command line returns.
 
-    The message is one printable line without secrets (text.py).
+    The message is one printable line of a bounded length, without secrets (text.py).
     """
 
     exit_code = 1
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(printable(without_secrets(str(message))))
+        super().__init__(shown(without_secrets(str(message)), _LONGEST))
 
 
 class InputError(OnmodelError):

@@ -12,7 +12,7 @@ import tomllib
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from onmodel.errors import InputError
 
@@ -26,8 +26,8 @@ LONGEST_LIST = 10_000
 DEEPEST_SETTING = 16
 
 
-def read_bytes(path: Path, field: str, most: int = LARGEST_TEXT, follow: bool = True) -> bytes:
-    """The bytes of a regular file of at most `most` bytes. Pipes, devices and sockets are refused without waiting.
+def open_regular(path: Path, field: str, follow: bool = True) -> BinaryIO:
+    """A regular file, open for reading. Pipes, devices and sockets are refused without waiting.
 
     With `follow` false a link is refused, too: a folder of others must not reach files outside it.
     """
@@ -35,21 +35,34 @@ def read_bytes(path: Path, field: str, most: int = LARGEST_TEXT, follow: bool = 
     try:
         if not follow and path.is_symlink():
             raise InputError(field, path, "is a link; put the file itself there")
-        handle = os.open(path, flags)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise InputError(field, path, "is no regular file; name a file on the disk")
-            data = file.read(most + 1)
+        file = os.fdopen(os.open(path, flags), "rb")
     except FileNotFoundError as error:
         raise InputError(field, path, "no such file; check the path") from error
     except IsADirectoryError as error:
         raise InputError(field, path, "is a folder; name a file") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(field, path, f"cannot be read ({reason}); check the path and its permissions") from error
+        raise _unreadable(path, field, error) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InputError(field, path, "is no regular file; name a file on the disk")
+    return file
+
+
+def read_bytes(path: Path, field: str, most: int = LARGEST_TEXT, follow: bool = True) -> bytes:
+    """The bytes of a regular file of at most `most` bytes, opened by `open_regular`."""
+    with open_regular(path, field, follow) as file:
+        try:
+            data = file.read(most + 1)
+        except OSError as error:
+            raise _unreadable(path, field, error) from error
     if len(data) > most:
         raise InputError(field, path, f"is larger than {most / 2**20:g} MiB; name another file")
     return data
+
+
+def _unreadable(path: Path, field: str, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return InputError(field, path, f"cannot be read ({reason}); check the path and its permissions")
 
 
 def read_text(path: Path, field: str, most: int = LARGEST_TEXT) -> str:
@@ -92,10 +105,18 @@ def read_yaml(path: Path, field: str) -> Any:
     return _parsed(path, field, "YAML", yaml.safe_load)
 
 
+def parse_json_in(text: str, path: Path, field: str) -> Any:
+    """The value of JSON that stands inside a file, such as the header of a safetensors file. Raises InputError."""
+    return _value(text, path, field, "JSON", parse_json)
+
+
 def _parsed(path: Path, field: str, form: str, parse: Callable[[str], Any], most: int = LARGEST_TEXT) -> Any:
+    return _value(read_text(path, field, most), path, field, form, parse)
+
+
+def _value(text: str, path: Path, field: str, form: str, parse: Callable[[str], Any]) -> Any:
     import yaml
 
-    text = read_text(path, field, most)
     try:
         value = parse(text)
     except RecursionError as error:

@@ -35,6 +35,17 @@ def printable(text: object) -> str:
     return "".join(_escaped(sign) if _hidden(sign) else sign for sign in str(text))
 
 
+def shown(text: object, most: int = 120) -> str:
+    """A stranger's text inside a message: printable and at most `most` characters, its middle left out."""
+    line = printable(_clipped(str(text), most))  # cut first: escapes of a large text take long
+    return _clipped(line, most)
+
+
+def _clipped(text: str, most: int) -> str:
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
 def is_printable(text: str) -> bool:
     """Whether `printable` would leave `text` as it is."""
     return not any(_hidden(sign) for sign in text)

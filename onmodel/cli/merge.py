@@ -17,6 +17,7 @@ from onmodel.cli.numbers import finite
 from onmodel.cli.stage import command_for
 from onmodel.console import say_json
 from onmodel.errors import InputError
+from onmodel.text import shown
 
 if TYPE_CHECKING:
     from onmodel.merge.files import Job
@@ -300,13 +301,19 @@ def _show(found: dict[str, Any], as_json: bool, lines: Any) -> None:
     console = PlainConsole()
     for line in lines(found):
         if isinstance(line, str):
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(shown(line, 1_000), markup=False, soft_wrap=True)  # it may quote a stranger's header
             continue
         head, *rows = line
-        table = Table(*head, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table = Table(*map(_cell, head), box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for row in rows:
-            table.add_row(*(cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row))
+            table.add_row(*map(_cell, row))
         console.print(table)
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    return escape(shown(value)) if isinstance(value, str) else f"{value:.4g}"
 
 
 def _plan_lines(found: dict[str, Any]) -> Iterator[Any]:

@@ -18,11 +18,13 @@ from onmodel.merge.factors import factor_dense
 from onmodel.merge.files import Source, rounded, task
 from onmodel.merge.methods import Blend
 from onmodel.models import header
+from onmodel.models.author_paths import without_author_paths
 from onmodel.models.family import FamilySpec
 from onmodel.models.load import layers_of_checkpoint
 from onmodel.models.lora_file import Factors, rank_words, stream_lora
 from onmodel.models.weights import FLOATS, WeightsFile, decode, encode, stream_weights, written_order
 from onmodel.progress import Progress
+from onmodel.text import shown
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Checkpoint:
     def others(self) -> dict[str, str]:
         """What is no layer (norms, the text conditioner): its name without the file's prefix → its key."""
         prefix = self.keys["x_embedder.proj.1"].partition("x_embedder")[0].partition("patch_embed")[0]
-        return {key.removeprefix(prefix): key for key in self.file.entries if key not in set(self.keys.values())}
+        layers = set(self.keys.values())
+        return {key.removeprefix(prefix): key for key in self.file.entries if key not in layers}
 
     def lineage(self) -> Lineage:
         """Its history where the header has one, else a node of unknown origin with its hash."""
@@ -47,7 +50,11 @@ class Checkpoint:
 def open_checkpoint(path: Path, field: str) -> Checkpoint:
     """Open a checkpoint. Raises InputError when it is none of a known family. The caller closes `file`."""
     file = WeightsFile(path, field)
-    spec, keys = layers_of_checkpoint(file)
+    try:
+        spec, keys = layers_of_checkpoint(file)
+    except BaseException:
+        file.__exit__(None, None, None)
+        raise
     return Checkpoint(file, spec, keys)
 
 
@@ -129,6 +136,8 @@ def into(
                     raise InputError("checkpoint", checkpoint, f"{key} is {entries[key].dtype}; use the bfloat16 file")
                 name = owner[key]
                 before = decode(raw, entries[key])
+                if not np.isfinite(before).all():
+                    raise InputError("checkpoint", checkpoint, f"{key} holds NaN or infinity; use another checkpoint")
                 delta = np.zeros_like(before)
                 for source, weight in zip(sources, blend.in_layer(linears[name]), strict=True):
                     if name in source.file.ranks:
@@ -149,7 +158,8 @@ def into(
     parts = [{"model": root(source.lineage), "name": source.name, "weight": weight}
              for source, weight in zip(sources, blend.weights, strict=True)]  # fmt: skip
     lineage = add(histories, "into", name=title, checkpoint=root(histories[0]), **blend.facts(), parts=parts)
-    words = {**target.file.metadata, **header.history_words(lineage)}
+    kept = {key: without_author_paths(value) for key, value in target.file.metadata.items()}
+    words = {**kept, **header.history_words(lineage)}
     stream_weights(out, entries, pieces(), words)
     return {
         **blend.facts(),
@@ -173,20 +183,25 @@ def _energies(
             layers[name] = _energy(_difference(one, other, name))
             advance()
     theirs = other.others
-    rest = {
-        name: _energy(one.file.read(key) - other.file.read(theirs[name]))
-        for name, key in one.others.items()
-        if name in theirs and one.file.entries[key].shape == other.file.entries[theirs[name]].shape
-        and one.file.entries[key].dtype in FLOATS
-    }  # fmt: skip
+    rest = {}
+    for name, key in one.others.items():
+        mine, its = one.file.entries[key], other.file.entries.get(theirs.get(name, ""))
+        if its is not None and mine.shape == its.shape and {mine.dtype, its.dtype} <= set(FLOATS):
+            rest[name] = _energy(_minus(one, key, other, theirs[name]))
     return layers, rest
 
 
 def _difference(one: Checkpoint, other: Checkpoint, name: str) -> np.ndarray:
     """W − W_base of one layer [out, in], float32. Raises InputError when it is not finite."""
-    found = one.file.read(one.keys[name]) - other.file.read(other.keys[name])
+    return _minus(one, one.keys[name], other, other.keys[name])
+
+
+def _minus(one: Checkpoint, key: str, other: Checkpoint, its: str) -> np.ndarray:
+    with np.errstate(invalid="ignore", over="ignore"):  # said below, once
+        found = one.file.read(key) - other.file.read(its)
     if not np.isfinite(found).all():
-        raise InputError("checkpoint", one.file.path, f"{name} differs by a value that is not finite")
+        what = f"{shown(key)} differs by a value that is not finite; use another checkpoint"
+        raise InputError("checkpoint", one.file.path, what)
     return found
 
 

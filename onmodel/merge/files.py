@@ -5,6 +5,7 @@ singular values first (`survey`), so those go over the files twice.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -328,7 +329,8 @@ def facts_of(sources: Sequence[Source], spec: FamilySpec, title: str) -> header.
 def largest_side(sources: Sequence[Source]) -> int:
     """The largest side in pixels that an input was trained at, as its header says; 0 when none says."""
     words = [source.file.metadata.get("modelspec.resolution", "") for source in sources]
-    return max((int(side) for word in words for side in word.split("x") if side.isdigit()), default=0)
+    return max((int(side) for word in words for side in word.split("x") if re.fullmatch("[0-9]{1,5}", side)),
+               default=0)  # fmt: skip
 
 
 def rounded(value: Any) -> float:

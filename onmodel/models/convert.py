@@ -16,11 +16,12 @@ from onmodel.errors import InputError
 from onmodel.hashing import sha256_file, tree_hash
 from onmodel.ledger.lineage import add
 from onmodel.models import header
+from onmodel.models.author_paths import without_author_paths
 from onmodel.models.family import FamilySpec, Linear
 from onmodel.models.keys import written_keys
 from onmodel.models.load import spec_of_loras
 from onmodel.models.lora import Factors, Lora, read_lora
-from onmodel.models.weights import open_weights, payload_sha256, write_weights
+from onmodel.models.weights import lora_weights, payload_sha256, read_header, write_weights
 
 Target = Literal["common", "kohya", "diffusers"]
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -36,14 +37,18 @@ def convert(source: Path, target: Path, layout: Target) -> tuple[Lora, torch.dty
         raise InputError("out", target, "exists already; name a new file")
     spec = spec_of_loras([source])
     lora = read_lora(source, spec)
+    sha256 = tree_hash(source) if source.is_dir() else sha256_file(source)
+    past = header.lineage_of(lora, sha256)  # before anything is written: it may be damaged
     tensors = _tensors(lora, spec, layout)
+    if broken := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
+        raise InputError("lora", source, f"{broken} overflows in the {layout} layout; correct ss_network_alpha")
     dtype = _smallest(source, tensors)
     written = {key: tensor if key.endswith(".alpha") else tensor.to(dtype) for key, tensor in tensors.items()}
     write_weights(target, written, {})
     sha256 = tree_hash(source) if source.is_dir() else sha256_file(source)
     # PEFT's own config would be applied again on top of what is folded in now.
     dropped = ("lora_adapter_metadata", *header.HISTORY_KEYS)
-    words = {key: value for key, value in lora.metadata.items() if key not in dropped}
+    words = {key: without_author_paths(value) for key, value in lora.metadata.items() if key not in dropped}
     words["sshs_model_hash"] = payload_sha256(target)
     past = header.lineage_of(lora, sha256)
     history = add([past], "conversion", layout=layout, **header.held(target, words))
@@ -76,8 +81,8 @@ def _keys(linear: Linear, layout: Target) -> tuple[str, str, str | None]:
 
 def _smallest(source: Path, tensors: Mapping[str, Tensor]) -> torch.dtype:
     """The source's own dtype when it holds every tensor exactly, else float32."""
-    with open_weights(source / "adapter_model.safetensors" if source.is_dir() else source, "lora") as file:
-        names = {file.get_slice(key).get_dtype() for key in file.keys() if not key.endswith(".alpha")}  # noqa: SIM118
+    entries, _ = read_header(lora_weights(source), "lora")
+    names = {entry.dtype for key, entry in entries.items() if not key.endswith(".alpha")}
     dtype = _DTYPES.get(names.pop(), torch.float32) if len(names) == 1 else torch.float32
     exact = all(torch.equal(t.to(dtype).float(), t) for key, t in tensors.items() if not key.endswith(".alpha"))
     return dtype if exact else torch.float32

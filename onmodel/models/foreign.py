@@ -30,7 +30,8 @@ _U_NETS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 2048: "SDXL"
 def recognise(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """What a file with these tensors is: "a LoRA for SDXL", "a Flux checkpoint", "a video VAE"; None when unknown."""
     flat = {name.replace(".", "_"): shape for name, shape in shapes.items()}
-    kind = next((kind for kind, pattern in _KINDS if any(re.search(pattern, name) for name in flat)), None)
+    lines = "\n".join(flat)  # one search for all keys: a file may hold 100,000
+    kind = next((kind for kind, pattern in _KINDS if re.search(pattern, lines, re.M)), None)
     if kind == "a U-Net":  # the versions differ in the width of the text that they attend to
         width = next((shape[1] for name, shape in flat.items() if _TEXT_WIDTH.search(name) and len(shape) > 1), 0)
         kind = _U_NETS.get(width, "Stable Diffusion or SDXL")

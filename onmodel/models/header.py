@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from onmodel.errors import InputError
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, parse
+from onmodel.models.author_paths import without_author_paths
 from onmodel.models.keys import BLOCKS_KEY
 from onmodel.models.weights import PAYLOAD_KEY, payload_sha256, table_sha256
 
@@ -59,7 +60,8 @@ class Facts:
 
 
 def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
-    """The header's words; `kohya` adds keys such as `ss_epoch`. Empty values are left out.
+    """The header's words; `kohya` adds keys such as `ss_epoch`. Empty values are left out, and of a path of the machine
+    only its last part stays.
 
     Raises InputError when they are longer than 64 KiB.
     """
@@ -80,7 +82,6 @@ def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
         "ss_network_module": "networks.lora",
         "ss_resolution": f"({side}, {side})" if side else "",
         BLOCKS_KEY: str(facts.blocks or ""),
-        **history_words(lineage),
         **kohya,
     }
     return _limited(words)
@@ -102,6 +103,7 @@ def held(path: Path, words: Mapping[str, str]) -> dict[str, object]:
 
 
 def _limited(words: Mapping[str, str]) -> dict[str, str]:
+    words = {key: value if key in HISTORY_KEYS else without_author_paths(value) for key, value in words.items()}
     words = {key: value for key, value in words.items() if value}
     size = sum(len(key.encode()) + len(value.encode()) for key, value in words.items())
     if size > LIMIT:
@@ -156,6 +158,7 @@ def _claimed(metadata: Mapping[str, str]) -> dict[str, object]:
 
 
 def _claim(value: str) -> str:
-    if re.match(r"([A-Za-z]:|~)?[\\/]", value):  # a path
+    if re.match(r"([A-Za-z]:|~)?[\\/]", value):  # a path, of one part too
         value = re.split(r"[\\/]", value)[-1]
+    value = without_author_paths(value)
     return value if len(value) <= CLAIM_LENGTH else value[: CLAIM_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"

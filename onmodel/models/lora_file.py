@@ -5,6 +5,7 @@ torch, so that what only computes on factors starts fast and stays small; `lora.
 """
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onmodel.errors import InputError
 from onmodel.models.family import FamilySpec
@@ -21,18 +23,28 @@ from onmodel.models.foreign import recognise
 from onmodel.models.keys import BLOCKS_KEY, REFUSED, Layout, name_table, parse_key, written_keys
 from onmodel.models.lycoris import expand_loha, expand_lokr, expanded_shape
 from onmodel.models.weights import (
+    FLOATS,
+    INTEGERS,
     PAYLOAD_KEY,
     Entry,
     WeightsFile,
+    decode,
     encode,
     finite,
+    lora_weights,
     payload_sha256,
     stream_weights,
     written_order,
 )
+from onmodel.reading import read_json_of_others
+from onmodel.text import shown
 
 Array = TypeVar("Array")  # a numpy array or a torch tensor
 LENGTHS = ("dora_scale", "magnitude_vector")  # roles of DoRA's row lengths, which change no shape
+_MOST_NUMBERS = 2**28  # of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
+# How keys of a text encoder's layers begin, in kohya's, diffusers', PEFT's and ComfyUI's files.
+_TEXT_ENCODER = ("lora_te_", "lora_te1_", "lora_te2_", "text_encoder", "base_model.model.text_encoder")
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +82,9 @@ class LoraFile:
     """
 
     def __init__(self, path: Path, spec: FamilySpec, *, dora: bool = False) -> None:
-        self.path, self.source, config = path, path, {}
-        if path.is_dir():
-            self.source, config = path / "adapter_model.safetensors", _read_config(path / "adapter_config.json")
+        self.path, self.source, config = path, lora_weights(path), None
+        if self.source != path:
+            config = _parse_config(path, _read_config(path / "adapter_config.json"))
         self._file = WeightsFile(self.source, "lora")
         try:
             self.metadata = self._file.metadata
@@ -82,13 +94,16 @@ class LoraFile:
                 raise InputError(
                     "lora", path, "its tensors are not those that its header was written for; get it again"
                 )
-            self._declared = _peft_scale(path, config or _header_config(self.metadata), dora)
+            config = config or _parse_config(path, header_config(self.metadata))
+            self._declared = _peft_scale(path, config, dora)
             self._keys = {linear.name: found[linear.name] for linear in spec.linears if linear.name in found}
             self.shapes: dict[str, tuple[int, int]] = {}
             self.ranks: dict[str, int] = {}
             for name, keys in self._keys.items():
-                out, in_, rank = _shape(path, name, {role: self._file.entries[key].shape for role, key in keys.items()})
+                out, in_, rank = _shape(path, name, {role: self._file.entries[key] for role, key in keys.items()})
                 self.shapes[name], self.ranks[name] = (out, in_), rank
+                if self._declared is not None and "down" in keys and config.r not in (None, rank):
+                    raise InputError("lora", path, f"{name} has rank {rank}, its config says r = {config.r}; correct r")
             check_shapes(self.shapes, spec, path)
             _check_blocks(path, self._keys, spec, self.metadata.get(BLOCKS_KEY))
         except BaseException:
@@ -104,10 +119,10 @@ class LoraFile:
         self._file.__exit__(kind, error, trace)
 
     def factors(self, name: str) -> Factors[np.ndarray]:
-        """The factors of one layer. Raises InputError when a value is not finite."""
+        """The factors of one layer. Raises InputError when a value or ΔW is not finite, or alpha is negative."""
         parts = {}
         for role, key in self._keys[name].items():
-            parts[role] = self._file.read(key)
+            parts[role] = decode(self._file.raw(key), self._file.entries[key])
             if not np.isfinite(parts[role]).all():
                 raise InputError(
                     "lora", self.path, f"{name} {role} holds values that are not finite; use an earlier checkpoint"
@@ -120,9 +135,20 @@ class LoraFile:
                 value, stabilised = self._declared
                 alpha = value * len(down) ** 0.5 if stabilised else value
         else:
-            down, up, alpha = (expand_loha if "hada_w1_a" in parts else expand_lokr)(parts, alpha)
-        alpha = float(len(down)) if alpha is None else alpha
-        return Factors(down, up, alpha, lengths[0] if lengths else None)
+            with np.errstate(over="ignore", invalid="ignore"):  # refused below
+                down, up, alpha = (expand_loha if "hada_w1_a" in parts else expand_lokr)(parts, alpha)
+        found = Factors(down, up, float(len(down)) if alpha is None else alpha, lengths[0] if lengths else None)
+        self._check_size(name, found)
+        return found
+
+    def _check_size(self, name: str, one: Factors[np.ndarray]) -> None:
+        """Raise InputError for a scale that is negative, or factors whose product float32 might not hold."""
+        if one.alpha < 0:
+            raise InputError("lora", self.path, f"{name} has alpha {one.alpha:g}; write it positive and negate its up")
+        scaled = one.scale * float(np.abs(one.up).max())
+        if not max(scaled, scaled * one.rank * float(np.abs(one.down).max())) < _LARGEST:
+            what = f"{name} at alpha {one.alpha:g} is too large for float32; use an earlier checkpoint"
+            raise InputError("lora", self.path, what)
 
     @property
     def trained_alpha(self) -> float | None:
@@ -133,10 +159,13 @@ class LoraFile:
 def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | None:
     """The header's `ss_network_alpha` (the common layout folds alpha away), else the layers', None when they differ."""
     try:
-        return float(metadata["ss_network_alpha"])
+        said = float(metadata["ss_network_alpha"])
     except (KeyError, ValueError):
-        found = set(alphas)
-        return found.pop() if len(found) == 1 else None
+        said = math.nan
+    if 0 <= said <= _LARGEST:
+        return said
+    found = set(alphas)
+    return found.pop() if len(found) == 1 else None
 
 
 def stream_lora(
@@ -212,14 +241,14 @@ def rank_words(ranks: Mapping[str, int], alpha: float | None) -> dict[str, str]:
     return words
 
 
-def layer_shapes(paths: Sequence[Path], table_spec: FamilySpec) -> dict[str, tuple[int, int]]:
+def layer_shapes(paths: Sequence[Path], table_spec: FamilySpec, dora: bool = False) -> dict[str, tuple[int, int]]:
     """(out, in) of every layer that any of some LoRA files changes; the first file that has a layer says its size."""
     shapes: dict[str, tuple[int, int]] = {}
     for path in paths:
-        with WeightsFile(path / "adapter_model.safetensors" if path.is_dir() else path, "lora") as file:
-            _refuse_other_kinds(path, file.entries, dora=False)
+        with WeightsFile(lora_weights(path), "lora") as file:
+            _refuse_other_kinds(path, file.entries, dora)
             for name, keys in _layers(path, file.entries, table_spec).items():
-                sizes = {role: file.entries[key].shape for role, key in keys.items()}
+                sizes = {role: file.entries[key] for role, key in keys.items()}
                 shapes.setdefault(name, _shape(path, name, sizes)[:2])
     return shapes
 
@@ -228,13 +257,14 @@ def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source
     """Raise InputError unless every layer exists in the model, has its size, and there is one at all."""
     linears = {linear.name: linear for linear in spec.linears}
     if not shapes:
-        raise InputError("lora", source, f"changes no layer of this {spec.name}")
+        raise InputError("lora", source, f"changes no layer of this {spec.name}; export it again")
     for name, shape in shapes.items():
         if name not in linears:
-            raise InputError("lora", source, f"{name} is no layer of this {spec.name}")
+            raise InputError("lora", source, f"{name} is no layer of this {spec.name}; use a LoRA of it")
         wanted = (linears[name].out_features, linears[name].in_features)
         if shape != wanted:
-            raise InputError("lora", source, f"{name} is {shape}, this {spec.name} has {wanted} there")
+            said = f"{name} is {_by(shape)}, this {spec.name} has {_by(wanted)} there"
+            raise InputError("lora", source, f"{said}; use a LoRA that was trained on this base")
 
 
 def _layers(path: Path, entries: Mapping[str, Entry], spec: FamilySpec) -> dict[str, dict[str, str]]:
@@ -249,16 +279,24 @@ def _layers(path: Path, entries: Mapping[str, Entry], spec: FamilySpec) -> dict[
             continue
         linear, role = parsed
         if role in found[linear.name]:
-            raise InputError("lora", path, f"names {linear.name} twice ({key})")
+            raise InputError("lora", path, f"names {linear.name} twice ({shown(key)}); keep one of the two")
         found[linear.name][role] = key
     _refuse_unknown(path, unknown, entries, spec)
     return found
 
 
-def _shape(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int]:
+def _shape(path: Path, name: str, entries: Mapping[str, Entry]) -> tuple[int, int, int]:
     """(out, in, rank) of a layer; an error for what is incomplete or no product, or a DoRA of another kind."""
-    lengths = {role: shape for role, shape in shapes.items() if role in LENGTHS}
-    shapes = {role: shape for role, shape in shapes.items() if role not in LENGTHS}
+    for role, entry in entries.items():
+        if entry.dtype not in FLOATS and not (role == "alpha" and entry.dtype in INTEGERS):
+            raise InputError("lora", path, f"{name}: {role} is {entry.dtype}; use the bfloat16 or float32 file")
+    if "alpha" in entries and math.prod(entries["alpha"].shape) != 1:
+        said = f"{name}: alpha has shape {list(entries['alpha'].shape)}, a layer has one"
+        raise InputError("lora", path, f"{said}; export the LoRA again")
+    shapes = {role: entry.shape for role, entry in entries.items() if role != "alpha" and role not in LENGTHS}
+    said = " · ".join(f"{role} {list(shape)}" for role, shape in shapes.items())
+    if not all(len(shape) == 2 and 0 not in shape for shape in shapes.values()):
+        raise InputError("lora", path, f"{name}: {said} is no product of two matrices; export the LoRA again")
     try:
         found = expanded_shape(shapes)
     except KeyError as error:
@@ -266,44 +304,55 @@ def _shape(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> tupl
     except ValueError:
         roles = ", ".join(shapes) or "alpha"
         raise InputError("lora", path, f"{name} has only {roles}; the file is incomplete") from None
-    except IndexError:
-        found = (0, 0, 0)
-    two = all(len(shape) == 2 for role, shape in shapes.items() if role != "alpha")
-    if not two or ("down" in shapes and shapes["down"][0] != shapes["up"][1]):
-        said = " · ".join(f"{role} {shape}" for role, shape in shapes.items() if role != "alpha")
-        raise InputError("lora", path, f"{name}: {said} is no product")
+    except ArithmeticError:
+        raise InputError("lora", path, f"{name}: {said} is no product; export the LoRA again") from None
+    out, in_, rank = found
+    if "down" not in shapes and rank * (out + in_) > _MOST_NUMBERS:
+        raise InputError("lora", path, f"{name} is a plain LoRA of rank {rank}; export it with a smaller rank")
+    lengths = {role: entry.shape for role, entry in entries.items() if role in LENGTHS}
     if lengths and "down" not in shapes:
         raise InputError(
             "lora", path, f"is DoRA over {min(shapes).partition('_')[0]} ({name}); only over LoRA is known"
         )
     for shape in lengths.values():  # LyCORIS can also keep lengths of columns, [1, in]
-        if shape not in ((found[0],), (found[0], 1)):
+        if shape not in ((out,), (out, 1)):
             raise InputError("lora", path, f"is DoRA over columns ({name}, {list(shape)}); only rows are known")
     return found
+
+
+def _by(shape: tuple[int, int]) -> str:
+    return f"{shape[0]}×{shape[1]}"
 
 
 def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> None:
     for key in keys:
         for part, kind in REFUSED.items():
             if part in key and not (dora and kind == "DoRA"):
-                raise InputError("lora", path, f"is {kind} ({key}), not a plain LoRA; export it as one")
+                raise InputError("lora", path, f"is {kind} ({shown(key)}), not a plain LoRA; export it as one")
         if "llm_adapter" in key or key.startswith("text_conditioner."):
-            raise InputError("lora", path, f"changes the text conditioner ({key}); train on the transformer alone")
+            what = f"changes the text conditioner ({shown(key)}), which is not read; train on the transformer alone"
+            raise InputError("lora", path, what)
 
 
 def _refuse_unknown(path: Path, unknown: list[str], entries: Mapping[str, Entry], spec: FamilySpec) -> None:
-    """Name what was not understood: another model, another number of blocks, or stray keys."""
+    """Name what was not understood: another model, another number of blocks, the text encoder, or stray keys."""
+    if not unknown:
+        return
     total = len(entries)
-    blocks = [int(match[1]) for key in unknown if (match := re.search(r"blocks[._](\d+)[._]", key))]
+    blocks = [int(match[1]) for key in unknown if (match := re.search(r"blocks[._](\d{1,9})[._]", key))]
     if blocks and len(unknown) < total and max(blocks) >= spec.blocks:
         raise InputError("lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}")
-    if unknown and len(unknown) == total:
+    texts = [key for key in unknown if key.startswith(_TEXT_ENCODER)]
+    if len(texts) == len(unknown):
+        what = f"changes the text encoder in {len(texts)} tensors ({shown(texts[0])}), which are not read"
+        raise InputError("lora", path, f"{what}; train on the transformer alone")
+    if len(unknown) == total:
         kind = recognise({key: entry.shape for key, entry in entries.items()}) or "something unknown"
         what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
-        first = f"none of its {total} keys names a layer (first: {unknown[0]})"
-        raise InputError("lora", path, f"is {kind}, {what}: {first}")
-    if unknown:
-        raise InputError("lora", path, f"{len(unknown)} of {total} keys are unknown: {', '.join(unknown[:4])}")
+        first = f"none of its {total} keys names a layer (first: {shown(unknown[0])})"
+        raise InputError("lora", path, f"is {kind}, {what}: {first}; use a LoRA for {spec.name}")
+    named = ", ".join(shown(key) for key in unknown[:4])
+    raise InputError("lora", path, f"{len(unknown)} of {total} keys are unknown: {named}; export the LoRA alone")
 
 
 def _check_blocks(path: Path, names: Mapping[str, object], spec: FamilySpec, said: str | None) -> None:
@@ -314,33 +363,62 @@ def _check_blocks(path: Path, names: Mapping[str, object], spec: FamilySpec, sai
     first = present == set(range(len(present))) and 1 < len(present) < spec.blocks
     made_for = said if said is not None else str(len(present) if first else spec.blocks)
     if made_for != str(spec.blocks):
-        raise InputError("lora", path, f"made for a base of {made_for} blocks; this one has {spec.blocks}")
+        what = f"made for a base of {shown(made_for, 20)} blocks; this one has {spec.blocks}"
+        if said is None:
+            what += f" (if it is for this one, write {BLOCKS_KEY} = {spec.blocks} into its header)"
+        raise InputError("lora", path, what)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError("lora", path, f"a PEFT folder needs its config ({error})") from error
-    return config
+class _PeftConfig(BaseModel):
+    """What a PEFT config says of ΔW; the rest of it is not read."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    peft_type: str | None = None
+    r: int | None = Field(None, ge=1)
+    lora_alpha: float | None = Field(None, ge=0, le=_LARGEST)
+    use_rslora: bool | None = None
+    use_dora: bool | None = None
+    alpha_pattern: dict[str, Any] | None = None
+    rank_pattern: dict[str, Any] | None = None
+    target_modules: str | list[str] | None = None
 
 
-def _header_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _read_config(path: Path) -> Any:
+    if not path.exists():
+        raise InputError("lora", path, "a PEFT folder needs its config, which holds the scale; put it there")
+    return read_json_of_others(path, "lora")
+
+
+def header_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     """The PEFT config that diffusers keeps in a header, keys `transformer.…`."""
     try:
         config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return {key.removeprefix("transformer."): value for key, value in config.items()}
+    return (
+        {key.removeprefix("transformer."): value for key, value in config.items()} if isinstance(config, dict) else {}
+    )
 
 
-def _peft_scale(path: Path, config: Mapping[str, Any], dora: bool) -> tuple[float, bool] | None:
+def _parse_config(path: Path, config: Any) -> _PeftConfig:
+    try:
+        return _PeftConfig.model_validate(config)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        what = f"its PEFT config is damaged: {where} is {shown(first['input'], 40)} ({first['msg']}); correct it"
+        raise InputError("lora", path, what) from error
+
+
+def _peft_scale(path: Path, config: _PeftConfig, dora: bool) -> tuple[float, bool] | None:
     """(alpha, rank-stabilised) of a PEFT config; None when it says nothing."""
-    if config.get("use_dora") and not dora:
+    if config.use_dora and not dora:
         raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
+    if config.peft_type not in (None, "LORA"):
+        what = f"is a PEFT {shown(config.peft_type, 20)} folder, whose scale is not read; export it as a LoRA"
+        raise InputError("lora", path, what)
     for pattern in ("alpha_pattern", "rank_pattern"):
-        if config.get(pattern):
+        if getattr(config, pattern):
             raise InputError("lora", path, f"its config has a {pattern}; save it with one alpha and rank")
-    if "lora_alpha" not in config:
-        return None
-    return float(config["lora_alpha"]), bool(config.get("use_rslora", False))
+    return None if config.lora_alpha is None else (config.lora_alpha, bool(config.use_rslora))

@@ -36,26 +36,39 @@ def expand_lokr(parts: Mapping[str, np.ndarray], alpha: float | None) -> tuple[n
 
 
 def expanded_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int]:
-    """(out, in, rank) of a layer's plain factors, from the shapes of what a file holds of it.
+    """(out, in, rank) of a layer's plain factors, from the shapes of the matrices that a file holds of it.
 
-    Raises KeyError for a part that is missing, ValueError when the parts are of no known kind.
+    Raises KeyError for a part that is missing, ValueError when the parts are of no known kind, ArithmeticError when
+    they cannot be multiplied.
     """
-    kinds = {role.partition("_")[0] for role in shapes if role != "alpha"}
+    kinds = {role.partition("_")[0] for role in shapes}
     if kinds == {"down", "up"}:
-        return shapes["up"][0], shapes["down"][1], shapes["down"][0]
+        return _product(shapes["up"], shapes["down"])
     if kinds == {"hada"}:
-        rank = shapes["hada_w1_b"][0] * shapes["hada_w2_b"][0]
-        return shapes["hada_w1_a"][0], shapes["hada_w1_b"][1], rank
+        one = _product(shapes["hada_w1_a"], shapes["hada_w1_b"])
+        other = _product(shapes["hada_w2_a"], shapes["hada_w2_b"])
+        if one[:2] != other[:2]:
+            raise ArithmeticError
+        return one[0], one[1], one[2] * other[2]
     if kinds == {"lokr"}:
         sides = []
         for side in ("lokr_w1", "lokr_w2"):
+            if side in shapes and f"{side}_a" in shapes:
+                raise ValueError
             if side in shapes:
-                sides.append((*shapes[side], min(shapes[side])))
+                rows, columns = shapes[side]
+                sides.append((rows, columns, min(rows, columns)))
             else:
-                sides.append((shapes[f"{side}_a"][0], shapes[f"{side}_b"][1], shapes[f"{side}_b"][0]))
+                sides.append(_product(shapes[f"{side}_a"], shapes[f"{side}_b"]))
         (out_1, in_1, rank_1), (out_2, in_2, rank_2) = sides
         return out_1 * out_2, in_1 * in_2, rank_1 * rank_2
-    raise ValueError(", ".join(shapes))
+    raise ValueError
+
+
+def _product(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, int, int]:
+    if left[1] != right[0]:
+        raise ArithmeticError
+    return left[0], right[1], right[0]
 
 
 def write_lokr(

@@ -7,6 +7,7 @@ the memory of one layer. Only what takes or gives torch's tensors needs torch.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 
 from onmodel.errors import InputError
 from onmodel.hashing import atomic_file, hash_json
-from onmodel.reading import parse_json
+from onmodel.reading import open_regular, parse_json_in
+from onmodel.text import shown
 
 if TYPE_CHECKING:
     import torch
@@ -28,11 +30,19 @@ PAYLOAD_KEY = "onmodel.payload_sha256"
 FLOATS = ("F64", "F32", "F16", "BF16")  # what is read as numbers
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "U64": 8, "I32": 4, "U32": 4,
          "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}  # fmt: skip
-# First bytes of other kinds of files with weights.
+INTEGERS = {"I64": np.int64, "U64": np.uint64, "I32": np.int32, "U32": np.uint32, "I16": np.int16, "U16": np.uint16,
+            "I8": np.int8, "U8": np.uint8}  # fmt: skip
+_PICKLE = "is a PyTorch pickle, which can run code when it is opened; use the .safetensors"
+# First bytes of what is found under the name of a safetensors file.
 _OTHERS = {
     b"GGUF": "is a quantised GGUF file; use the bfloat16 .safetensors",
-    b"PK\x03\x04": "is a PyTorch pickle, which can run code when it is opened; use the .safetensors",
+    b"PK\x03\x04": _PICKLE,
+    **dict.fromkeys((b"\x80\x02\x8a", b"\x80\x02}", b"\x80\x02c", b"\x80\x04\x95", b"\x80\x05\x95"), _PICKLE),
+    b"<": "is a web page and not the file; download it again, signed in where the site asks for it",
+    b"version https://git-lfs": "is only a pointer to a Git LFS file; run git lfs pull",
 }
+_LONGEST_HEADER = 32 * 2**20  # bytes; the header of a whole checkpoint takes less than one MiB
+_LONGEST_NAME = 1_000  # characters of a tensor's name; published ones have about 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +118,17 @@ class WeightsFile:
         """A tensor as float32. Raises InputError for integers and 8-bit floats."""
         entry = self.entries[key]
         if entry.dtype not in FLOATS:
-            raise InputError(self.field, self.path, f"{key} is {entry.dtype}; use the bfloat16 or float32 file")
+            raise InputError(self.field, self.path, f"{shown(key)} is {entry.dtype}; use the bfloat16 or float32 file")
         return decode(self.raw(key), entry)
 
 
 def decode(raw: np.ndarray, entry: Entry) -> np.ndarray:
-    """The bytes of a tensor as float32 of its shape."""
+    """The bytes of a tensor, of `FLOATS` or `INTEGERS`, as float32 of its shape."""
     if entry.dtype == "BF16":  # the upper half of a float32
         return np.left_shift(raw.view(np.uint16), 16, dtype=np.uint32).view(np.float32).reshape(entry.shape)
-    kind = {"F64": np.float64, "F32": np.float32, "F16": np.float16}[entry.dtype]
-    return raw.view(kind).astype(np.float32, copy=False).reshape(entry.shape)
+    kind = {"F64": np.float64, "F32": np.float32, "F16": np.float16, **INTEGERS}[entry.dtype]
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which every reader refuses
+        return raw.view(kind).astype(np.float32, copy=False).reshape(entry.shape)
 
 
 def encode(array: np.ndarray, dtype: str) -> np.ndarray:
@@ -134,34 +145,47 @@ def finite(bits: np.ndarray, dtype: str) -> bool:
     return bool(((bits & 0x7F80) != 0x7F80).all() if dtype == "BF16" else np.isfinite(bits).all())
 
 
+def lora_weights(path: Path, field: str = "lora") -> Path:
+    """The file with the tensors of a LoRA, which is a file or a PEFT folder. Raises InputError for another folder."""
+    if not os.path.isdir(path):  # which raises nothing, whatever the name
+        return path
+    if not (path / "adapter_model.safetensors").exists():
+        raise InputError(field, path, "holds no adapter_model.safetensors; name a LoRA file or a PEFT folder")
+    return path / "adapter_model.safetensors"
+
+
 def open_weights(path: Path, field: str, framework: str = "pt") -> Any:
     """`safe_open` on the CPU. Raises InputError naming `field` when it is missing, torn or something else."""
-    if not path.is_file():
-        raise InputError(field, path, "no such file")
+    with open_regular(path, field) as file:  # a pipe would never open
+        start = file.read(24)
     try:
         return safe_open(path, framework=framework)
-    except SafetensorError as error:
-        with path.open("rb") as file:
-            start = file.read(4)
-        what = _OTHERS.get(start, f"is no complete safetensors file ({error}); get it again")
+    except (SafetensorError, OSError) as error:
+        torn = f"is no complete safetensors file ({shown(error)}); get it again"
+        what = next((what for first, what in _OTHERS.items() if start.startswith(first)), torn)
         raise InputError(field, path, what) from error
 
 
 def read_header(path: Path, field: str) -> tuple[dict[str, Stored], dict[str, str]]:
     """The tensors of a safetensors file by name, and its words; no tensor is read. Raises InputError."""
-    # Opening it is safetensors' own check of every length and offset.
+    # Opening it is safetensors' own check of every length and offset, and of the header's types.
     with open_weights(path, field, framework="np"), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        try:
-            header: dict[str, Any] = parse_json(file.read(length).decode())
-        except ValueError as error:  # a key twice: safetensors takes the one, others the other
-            raise InputError(field, path, f"its header cannot be read one way ({error}); get it again") from error
+        if length > _LONGEST_HEADER:
+            raise InputError(field, path, f"has a header of {length} bytes, over {_LONGEST_HEADER}; save it again")
+        header: dict[str, Any] = parse_json_in(file.read(length).decode(), path, field)
     words: dict[str, str] = header.pop("__metadata__", None) or {}
     first = 8 + length
     tensors = {
         name: Stored(row["dtype"], tuple(row["shape"]), path, *(first + offset for offset in row["data_offsets"]))
         for name, row in header.items()
     }
+    for name, tensor in tensors.items():
+        if len(name) > _LONGEST_NAME:
+            said = f"{shown(name)} is the name of a tensor, of {len(name)} characters"
+            raise InputError(field, path, f"{said}; get the file again")
+        if tensor.dtype not in SIZES:
+            raise InputError(field, path, f"{shown(name)} is {tensor.dtype}; use the bfloat16 or float32 file")
     return tensors, words
 
 

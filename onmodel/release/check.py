@@ -5,7 +5,7 @@ not so; a warning costs users something. What cannot be known from the files (qu
 judged, and nothing is changed. The weights are checked by weight_checks.py.
 """
 
-import json
+import os
 import re
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -15,12 +15,14 @@ import yaml
 from PIL import Image
 
 from onmodel.errors import InputError, VerifyError
+from onmodel.models.author_paths import author_paths
 from onmodel.policy import check_text
+from onmodel.reading import LARGEST_TEXT, open_regular, read_json_of_others
 from onmodel.release.folder import CHECKSUMS, LINEAGE, SIDE_FILES
 from onmodel.release.licences import Licence, base_on_hub, licence_declared, licence_in
 from onmodel.release.tables import NUMBER
 from onmodel.release.verify import lint_release, verify
-from onmodel.release.weight_checks import Finding, author_paths, check_weights, error, warning
+from onmodel.release.weight_checks import Finding, check_weights, error, warning
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
@@ -30,11 +32,11 @@ _MEASURED = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]|\d+(?:\.\d+)? ?%")
 
 def check(path: Path) -> list[Finding]:
     """Everything that is wrong with a file or a folder, errors first. Raises InputError when it is neither."""
-    if path.is_dir():
+    if os.path.isdir(path):  # which raises nothing, whatever the name
         found = list(_folder(path))
     elif path.suffix in PICKLES:
         found = [_pickle(path.name)]
-    elif path.is_file():
+    elif os.path.isfile(path):
         found = [*check_weights(path), *_trigger_of_a_file(path)]
     else:
         raise InputError("path", path, "name a release folder or a .safetensors file")
@@ -51,8 +53,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
         if path.suffix in PICKLES:
             yield _pickle(path.relative_to(folder).as_posix())
         if path.suffix in TEXTS:
-            for word in author_paths(path.read_text(encoding="utf-8", errors="replace")):
-                yield error(path.relative_to(folder).as_posix(), f"names a folder of a machine ({word})", "take it out")
+            yield from _paths_in(path, path.relative_to(folder).as_posix())
     for path in weights:
         yield from check_weights(path)
     card = yield from _card(folder)
@@ -63,6 +64,18 @@ def _folder(folder: Path) -> Iterator[Finding]:
         yield from _own(folder)
     else:
         yield from _numbers_without_tables(folder, files)
+
+
+def _paths_in(path: Path, name: str) -> Iterator[Finding]:
+    if path.stat().st_size > LARGEST_TEXT:
+        yield error(name, f"has over {LARGEST_TEXT // 2**20} MiB of text, which is not looked at whole", "split it")
+    for word in author_paths(_text(path)):
+        yield error(name, f"names a folder of a machine ({word})", "take it out")
+
+
+def _text(path: Path) -> str:
+    with open_regular(path, "file") as file:
+        return file.read(LARGEST_TEXT).decode("utf-8", errors="replace")
 
 
 def _pickle(name: str) -> Finding:
@@ -88,7 +101,7 @@ def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
     if not path.exists():
         yield error("README.md", "is missing", "write a model card with base_model, license and the trigger word")
         return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = _text(path)
     try:
         data: dict[str, Any] = ModelCard(text).data.to_dict()
     except (ValueError, TypeError, yaml.YAMLError) as problem:
@@ -132,7 +145,7 @@ def _licences(folder: Path, card: Mapping[str, Any], weights: list[Path]) -> Ite
     if named := licence_declared(name):
         said["README.md"] = named
     text_file = next((path for path in sorted(folder.glob("LICENSE*")) if path.is_file()), None)
-    text = text_file.read_text(encoding="utf-8", errors="replace") if text_file else ""
+    text = _text(text_file) if text_file else ""
     if text_file and (held := licence_in(text)):
         said[text_file.name] = held
     for path in weights:
@@ -158,7 +171,7 @@ def _licences(folder: Path, card: Mapping[str, Any], weights: list[Path]) -> Ite
         if "text" in base.licence.demands and (not text_file or licence_in(text) is None):
             yield error("LICENSE", f"lacks the text of the {base.licence.title}", f"add it: {base.licence.link}")
         notice = folder / "NOTICE"
-        kept = " ".join(notice.read_text(encoding="utf-8", errors="replace").split()) if notice.is_file() else ""
+        kept = " ".join(_text(notice).split()) if notice.is_file() else ""
         if not all(" ".join(words.split()) in kept for words in base.notice):
             yield error("NOTICE", f"lacks notices that the {base.licence.title} asks to be kept", "add them")
     if not any(base for _, base in bases) and len({licence.marks for licence in said.values()}) > 1:
@@ -199,11 +212,11 @@ def _triggers(folder: Path, card: Mapping[str, Any]) -> Iterator[Finding]:
     if not path.exists():
         return
     try:
-        for row in json.loads(path.read_text(encoding="utf-8")):
+        for row in read_json_of_others(path, "file"):
             yield from _allowed(path.name, f"{row['label']}, {row['text']}{rating}")
             if not (folder / row["sample"]).is_file():
                 yield error(path.name, f"{row['id']} shows {row['sample']}, which is not there", "correct the path")
-    except (ValueError, LookupError, TypeError):
+    except (InputError, LookupError, TypeError, AttributeError):
         yield error(path.name, "is no list of trigger sets", "write id, label, text, negative, weight, sample for each")
 
 
@@ -231,9 +244,8 @@ def _numbers_without_tables(folder: Path, files: list[Path]) -> Iterator[Finding
     card = folder / "README.md"
     if not card.exists():
         return
-    tables = " ".join(path.read_text(encoding="utf-8", errors="replace") for path in files
-                      if path.suffix in (".csv", ".json"))  # fmt: skip
-    text = re.sub(r"^---\n.*?\n---\n|```.*?```", "", card.read_text(encoding="utf-8", errors="replace"), flags=re.S)
+    tables = " ".join(_text(path) for path in files if path.suffix in (".csv", ".json"))  # fmt: skip
+    text = re.sub(r"^---\n.*?\n---\n|```.*?```", "", _text(card), flags=re.S)
     alone = [number for number in _MEASURED.findall(text) if number.split()[0].rstrip("%") not in tables]
     if alone:
         yield warning("README.md", f"{len(alone)} numbers look measured ({alone[0]}) and stand in no table beside it",

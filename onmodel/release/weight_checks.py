@@ -3,25 +3,33 @@
 What loaders do was measured with the versions in requirements.lock (tests/release/test_loaders.py).
 """
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+import numpy as np
 
 from onmodel.errors import InputError, VerifyError
 from onmodel.models import header
-from onmodel.models.anima.spec import spec_of_shapes
-from onmodel.models.keys import REFUSED, ROLES, name_table
+from onmodel.models.anima.spec import PUBLISHED, spec_of_config, spec_of_shapes
+from onmodel.models.author_paths import author_paths
+from onmodel.models.family import FamilySpec
+from onmodel.models.keys import BLOCKS_KEY, REFUSED, ROLES, name_table
+from onmodel.models.load import spec_of_loras
 from onmodel.models.lora import Lora
-from onmodel.models.weights import PAYLOAD_KEY, open_weights, payload_sha256
+from onmodel.models.lora_file import LoraFile, header_config
+from onmodel.models.weights import PAYLOAD_KEY, WeightsFile, decode, payload_sha256
+from onmodel.text import shown
+from onmodel.toon.base import TOON_BASE
 
 FLOAT16_MAX = 65504.0
-# Folders of a machine, as Windows, Linux and macOS write them; not the path of an address.
-_ROOTS = "home|Users|root|mnt|media|workspace|content|kaggle|data|tmp|var|opt|srv"
-_PATHS = re.compile(rf"(?<![\w/:.~-])(?:[A-Za-z]:\\{{1,2}}\w|[A-Za-z]:/\w|\\\\\w|~/\w|/(?:{_ROOTS})/\w)[^\s\"',;)]*")
-_CONVERT = "onmodel release convert FILE OUT --to common"
+_LONGEST = 600  # characters of a finding's words
+_CONVERT = "onmodel release convert FILE OUT --to common"  # said only of a file that our own reader takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +46,67 @@ class Finding:
 
 
 def error(where: str, what: str, remedy: str) -> Finding:
-    return Finding("error", where, what, remedy)
+    return Finding("error", shown(where), shown(what, _LONGEST), shown(remedy, _LONGEST))
 
 
 def warning(where: str, what: str, remedy: str) -> Finding:
-    return Finding("warning", where, what, remedy)
+    return Finding("warning", shown(where), shown(what, _LONGEST), shown(remedy, _LONGEST))
 
 
-def author_paths(text: str) -> list[str]:
-    """The folders of a machine that a text names; the first three."""
-    return list(dict.fromkeys(_PATHS.findall(text)))[:3]
+def refusal(where: str, problem: InputError) -> Finding:
+    """An InputError as a finding; its remedy stands after the last semicolon."""
+    what, _, remedy = problem.remedy.rpartition("; ")
+    return error(where, what or remedy, remedy if what else "export it again")
 
 
 def check_weights(path: Path) -> Iterator[Finding]:
-    """Everything that is wrong with one safetensors file."""
+    """Everything that is wrong with one safetensors file, a LoRA's or the one of a PEFT folder."""
     try:
-        with open_weights(path, "file") as file:
-            words: dict[str, str] = dict(file.metadata() or {})
-            tensors = _by_module(list(file.keys()))
-            yield from _layout(path.name, list(file.keys()), tensors, words)
-            yield from _values(path.name, file, tensors, words)
+        file = WeightsFile(path, "file")
     except InputError as problem:
-        yield error(path.name, "is no complete safetensors file", problem.remedy)
+        yield refusal(path.name, problem)
         return
-    yield from _header(path, words, _is_anima(tensors))
+    with file:
+        tensors = _by_module(file.entries)
+        refused = _refused(path, file.metadata)
+        if refused is None:
+            yield from _layout(path.name, list(file.entries), tensors)
+            yield from _values(path.name, file, tensors)
+        else:
+            yield refusal(path.name, refused)
+        yield from _header(path, file.metadata, _is_anima(tensors), readable=refused is None)
+
+
+def _refused(path: Path, words: Mapping[str, str]) -> InputError | None:
+    """Why the reader of training, sampling and merging does not take a LoRA; None when it reads every value of it and
+    every layer has its base's size.
+    """
+    source = path.parent if path.name == "adapter_model.safetensors" else path
+    try:
+        with LoraFile(source, _base_of(source, words), dora=True) as lora:
+            for name in lora.ranks:
+                lora.factors(name)
+    except InputError as problem:
+        return problem
+    return None
+
+
+def _base_of(source: Path, words: Mapping[str, str]) -> FamilySpec:
+    """The known base that most layers of a LoRA fit. For a base of one's own, which the header tells by its number of
+    blocks, only what the file itself says. Raises InputError when the file is no LoRA.
+    """
+    own = spec_of_loras([source], dora=True)
+    if BLOCKS_KEY in words and words[BLOCKS_KEY] not in {str(spec.blocks) for spec in _known_bases()}:
+        return own
+    layers = set(own.linears)
+    return max(_known_bases(), key=lambda spec: len(layers.intersection(spec.linears)))
+
+
+@lru_cache(maxsize=1)
+def _known_bases() -> tuple[FamilySpec, ...]:
+    """Anima as published, and the small base that ships with onmodel."""
+    toon = json.loads((TOON_BASE / "transformer" / "config.json").read_text(encoding="utf-8"))
+    return spec_of_config(PUBLISHED["transformer"]), spec_of_config(toon)
 
 
 def _by_module(keys: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -86,91 +131,63 @@ def _blocks(modules: Iterable[str]) -> int:
     return min(1 + max(numbers, default=0), 200)
 
 
-def _layout(
-    name: str, keys: list[str], modules: Mapping[str, Mapping[str, str]], words: Mapping[str, str]
-) -> Iterator[Finding]:
-    """The names of layers, and what loaders make of them."""
-    for part, kind in REFUSED.items():
-        if any(part in key for key in keys):
-            yield warning(
-                name, f"is {kind}: loaders that do not know it load it as something else", "export a plain LoRA"
-            )
-            return
-    if not keys:
-        yield error(name, "holds no tensors", "export it again")
+def _layout(name: str, keys: list[str], modules: Mapping[str, object]) -> Iterator[Finding]:
+    """What loaders make of the names of layers, of a file that our reader takes."""
+    if any(part in key for part in REFUSED for key in keys):
+        yield warning(name, "is DoRA: loaders that do not know it load it as something else", "export a plain LoRA")
         return
     layouts = {_layout_of(module) for module in modules}
     if len(layouts) > 1:
         yield error(name, f"mixes layouts ({', '.join(sorted(layouts))}): every loader takes a part of it", _CONVERT)
-    if not _is_anima(modules):
-        if "?" in {role for roles in modules.values() for role in roles}:
-            yield error(name, f"holds tensors that are no part of a LoRA ({keys[0]})", "export the LoRA alone")
-        elif "kohya" not in layouts:
-            yield warning(name, "is for no model family that is known here", "try it in the programs that you name")
-        return
-    table = name_table(spec_of_shapes(_blocks(modules)))
-    unknown = [module for module in modules if module not in table]
-    if unknown:
-        what = f"{len(unknown)} layers are none of Anima's ({unknown[0]}): loaders drop them and say nothing"
-        yield error(name, what, "train on the transformer alone and export again")
     if "kohya" in layouts:
         yield warning(name, "is in kohya's layout: diffusers loads nothing of it and says nothing", _CONVERT)
+    if "lycoris" in layouts:
+        yield error(name, "has names with lycoris_: ComfyUI and diffusers load nothing of it", _CONVERT)
     if layouts & {"diffusers", "peft"}:
         yield warning(name, "has diffusers' own names: ComfyUI leaves them out and says nothing", _CONVERT)
-    if "dotted" in layouts and any(key.endswith(".alpha") for key in keys):
-        yield error(name, "has .alpha under diffusion_model.: diffusers stops with a ValueError", _CONVERT)
-    if "dotted" in layouts and any(".lora_down." in key for key in keys):
-        yield error(name, "has lora_down under diffusion_model.: diffusers stops with an IndexError", _CONVERT)
+    for layout, prefix in (("dotted", "diffusion_model."), ("diffusers", "transformer.")):
+        if layout in layouts and any(key.endswith(".alpha") for key in keys):
+            yield error(name, f"has .alpha under {prefix}: diffusers stops with a ValueError", _CONVERT)
+        if layout in layouts and any(".lora_down." in key for key in keys):
+            yield error(name, f"has lora_down under {prefix}: diffusers stops with an IndexError", _CONVERT)
 
 
 def _layout_of(module: str) -> str:
-    if module.startswith(("lora_unet_", "lora_te", "lycoris_")):
+    if module.startswith("lora_unet_"):
         return "kohya"
+    if module.startswith("lycoris_"):
+        return "lycoris"
     if module.startswith("base_model.model."):
         return "peft"
-    if module.startswith(("transformer.", "unet.", "text_encoder")):
+    if module.startswith("transformer."):
         return "diffusers"
     return "dotted"
 
 
-def _values(
-    name: str, file: Any, modules: Mapping[str, Mapping[str, str]], words: Mapping[str, str]
-) -> Iterator[Finding]:
-    """Ranks, alphas and numbers."""
-    import torch
-
+def _values(name: str, file: WeightsFile, modules: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
+    """Ranks, alphas and numbers, of a file that our reader takes."""
     ranks: dict[str, int] = {}
     alphas: dict[str, float] = {}
-    broken, large, dead, halves = [], [], [], []
+    large, dead = [], []
     for module, roles in modules.items():
-        for key in roles.values():
-            tensor = file.get_tensor(key)
-            if not tensor.is_floating_point():
-                yield warning(name, f"{key} is {tensor.dtype}, not a float", "export it in bfloat16 or float32")
-                continue
-            if not tensor.float().isfinite().all():
-                broken.append(key)
-            elif tensor.dtype != torch.float16 and tensor.numel() and float(tensor.float().abs().max()) > FLOAT16_MAX:
+        for role, key in roles.items():
+            entry = file.entries[key]
+            values = decode(file.raw(key), entry)
+            if entry.dtype != "F16" and float(np.abs(values).max()) > FLOAT16_MAX:
                 large.append(key)
-            if ROLES.get(f".{key.rpartition('.')[2]}") == "alpha":
-                alphas[module] = float(tensor)
-            if key == roles.get("down"):
-                ranks[module] = tensor.shape[0]
-            if key == roles.get("up") and not tensor.any():
+            if role == "alpha":
+                alphas[module] = float(values.item())
+            if role == "down":
+                ranks[module] = values.shape[0]
+            if role == "up" and not values.any():
                 dead.append(module)
-        if len({"down", "up"} & set(roles)) == 1:
-            halves.append(module)
-    if broken:
-        yield error(name, f"{len(broken)} tensors hold NaN or infinity ({broken[0]})", "publish an earlier checkpoint")
     if large:
         yield warning(name, f"{len(large)} tensors overflow in float16 ({large[0]})", "publish bfloat16, or less alpha")
-    if halves:
-        yield error(name, f"{len(halves)} layers have up or down alone ({halves[0]})", "export it again")
     if ranks and len(dead) == len(ranks):
         yield error(name, "changes nothing: every up is zero", "publish a trained checkpoint")
     elif dead:
         yield warning(name, f"{len(dead)} layers change nothing ({dead[0]})", "leave them out to save room")
-    yield from _scale(name, ranks, alphas, words)
+    yield from _scale(name, ranks, alphas, file.metadata)
 
 
 def _scale(
@@ -196,31 +213,22 @@ def _scale(
                     "add .alpha to every layer")  # fmt: skip
     elif told is not None and alphas and set(alphas.values()) != {told}:
         yield warning(name, f"has alpha {min(alphas.values()):g}, the header says {told:g}", "correct ss_network_alpha")
-    config = _peft_config(words)
+    config = header_config(words)
     if config and config.get("lora_alpha") != config.get("r"):
         yield error(name, f"its lora_adapter_metadata has alpha {config.get('lora_alpha')} at rank {config.get('r')}: "
                     "diffusers scales by it, ComfyUI does not", _CONVERT)  # fmt: skip
 
 
-def _peft_config(words: Mapping[str, str]) -> dict[str, Any]:
-    import json
-
-    try:
-        table = json.loads(words.get("lora_adapter_metadata", "{}"))
-        return {key.removeprefix("transformer.").removeprefix("unet."): value for key, value in table.items()}
-    except (ValueError, AttributeError):
-        return {}
-
-
-def _header(path: Path, words: Mapping[str, str], anima: bool) -> Iterator[Finding]:
+def _header(path: Path, words: Mapping[str, str], anima: bool, readable: bool) -> Iterator[Finding]:
     """The header's words, held against the tensors and against each other."""
     size = sum(len(key.encode()) + len(value.encode()) for key, value in words.items())
     if size > header.LIMIT:
         yield warning(path.name, f"its header's words take {size} bytes: sites cut them at {header.LIMIT}",
                       "shorten ss_tag_frequency or the thumbnail")  # fmt: skip
     for key, value in words.items():
+        remedy = f"{_CONVERT} leaves it out" if readable and key != header.RECIPE_KEY else "write it again without it"
         for place in author_paths(value):
-            yield error(path.name, f"{key} names a folder of a machine ({place})", "write the header again without it")
+            yield error(path.name, f"{shown(key)} names a folder of a machine ({place})", remedy)
     architecture = words.get("modelspec.architecture", "")
     if not architecture:
         yield warning(path.name, "does not say which base it is for", "write modelspec.architecture")

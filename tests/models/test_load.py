@@ -225,3 +225,37 @@ def test_the_toon_base_ships_with_the_package() -> None:
     latents = sample(family, [Job(prompt, "", 1, 96, 96) for prompt in prompts], steps=6, guidance=3.0, shift=3.0)
     red, _, blue = family.decode_latents(latents).mean((2, 3)).unbind(1)
     assert (blue - red)[0] > (blue - red)[1] + 0.1
+
+
+DIT_FAULTS = {
+    "mark of no columns": lambda t, w: t.update({"net.x_embedder.proj.1.weight": torch.ones(32, 0)}),
+    "0-d mark": lambda t, w: t.update({"net.x_embedder.proj.1.weight": torch.ones(())}),
+    "head of 0": lambda t, w: t.update({"net.blocks.0.self_attn.q_norm.weight": torch.ones(0)}),
+    "0-d head": lambda t, w: t.update({"net.blocks.0.self_attn.q_norm.weight": torch.ones(())}),
+    "far block": lambda t, w: t.update({"net.blocks.999999999.x": torch.ones(1)}),
+    "two models": lambda t, w: t.update({f"{'x' * 900}.x_embedder.proj.1.weight": torch.ones(2, 2)}),
+    "config deep": lambda t, w: w.update({CONFIG_KEY: "[" * 100_000}),
+    "config a list": lambda t, w: w.update({CONFIG_KEY: "[]"}),
+    "config of lists": lambda t, w: w.update({CONFIG_KEY: '{"transformer": []}'}),
+    "patch of text": lambda t, w: w.update({CONFIG_KEY: '{"transformer": {"patch_size": "x"}}'}),
+    "patch of 0": lambda t, w: w.update({CONFIG_KEY: '{"transformer": {"patch_size": [0, 0, 0]}}'}),
+}
+
+
+@pytest.mark.parametrize("fault", DIT_FAULTS)
+def test_a_malformed_single_file_is_refused_in_one_line(
+    fault: str, tmp_path: Path, single_files: dict[str, Path]
+) -> None:
+    path = tmp_path / "dit.safetensors"
+    tensors, words = load_file(single_files["dit"]), read_metadata(single_files["dit"])
+    DIT_FAULTS[fault](tensors, words)
+    save_file(tensors, path, words)
+    with pytest.raises(InputError, match=r"^base\.dit: .*dit\.safetensors") as caught:
+        load_base({**single_files, "dit": path})
+    assert len(str(caught.value)) < 1_500
+
+
+def test_a_header_cannot_set_what_the_shapes_tell(tmp_path: Path, single_files: dict[str, Path]) -> None:
+    path = tmp_path / "dit.safetensors"
+    save_file(load_file(single_files["dit"]), path, {CONFIG_KEY: '{"transformer": {"num_layers": 1000000000}}'})
+    assert load_base({**single_files, "dit": path}).spec.blocks == 2

@@ -1,6 +1,5 @@
 """The pieces that an Anima is put together from: filled tensor by tensor, and found in a diffusers folder."""
 
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -18,6 +17,8 @@ from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model, T5Tokenizer
 from onmodel.errors import InputError
 from onmodel.models.foreign import recognise
 from onmodel.models.weights import FLOATS, Stored, read_header
+from onmodel.reading import read_json_of_others
+from onmodel.text import shown
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,11 @@ def check(source: Source) -> Any:
     not: missing, misshapen or quantised. Tells of tensors that nothing uses. Reads no tensor.
     """
     role, tensors = source.role, source.tensors
-    model = empty(role, source.config)
+    try:
+        model = empty(role, source.config)
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+        what = f"its config makes no {role} ({shown(error, 200)}); get the file again"
+        raise InputError(tensors.field, tensors.path, what) from error
     wanted = {source.rename(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     lacking = [name for name in wanted if name not in tensors.places]
     if len(lacking) == len(wanted):
@@ -136,6 +141,8 @@ def check(source: Source) -> Any:
         stored = tensors.places[name]
         if stored.shape != shape:
             raise InputError(tensors.field, tensors.path, f"{role}: {name} is {stored.shape}, not {shape}")
+        if 0 in shape:
+            raise InputError(tensors.field, tensors.path, f"{role}: {name} holds no number; get the file again")
         if stored.dtype not in FLOATS:
             raise InputError(
                 tensors.field, tensors.path, f"{name} is quantised ({stored.dtype}); use the bfloat16 file"
@@ -168,10 +175,9 @@ def load_tokenizer(role: str, folder: Path, field: str) -> Any:
 
 def read_config(folder: Path, field: str) -> dict[str, Any]:
     """A component's `config.json`."""
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(field, folder / "config.json", f"cannot be read ({error})") from error
+    config = read_json_of_others(folder / "config.json", field)
+    if not isinstance(config, dict):
+        raise InputError(field, folder / "config.json", "is no table; copy it from the base's diffusers repository")
     return config
 
 

@@ -20,6 +20,8 @@ from onmodel.models.anima import spec
 from onmodel.models.anima.names import transformer_name, vae_name
 from onmodel.models.anima.parts import Source, Tensors, plain_qwen, read_config, read_tensors
 from onmodel.models.weights import write_weights
+from onmodel.reading import parse_json_in
+from onmodel.text import shown
 
 CONFIG_KEY = "onmodel.config"
 _MARK = "x_embedder.proj.1.weight"
@@ -91,10 +93,18 @@ def _config(role: str, measure: Callable[[Shapes], dict[str, Any]], tensors: Ten
         config = measure(tensors.shapes)
     except _Gap as gap:
         raise InputError(tensors.field, tensors.path, f"{role}: {gap}; get the file again") from gap
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise tensors.wrong(f"Anima's {role} (it lacks {error})") from error
-    config.update(json.loads(tensors.words.get(CONFIG_KEY, "{}")).get(role, {}))
-    return config
+    return config | _facts_in(tensors, role)
+
+
+def _facts_in(tensors: Tensors, role: str) -> dict[str, Any]:
+    """What the header of a file that onmodel wrote says of a part; nothing else of the header counts."""
+    table = parse_json_in(tensors.words.get(CONFIG_KEY, "{}"), tensors.path, tensors.field)
+    said = table.get(role, {}) if isinstance(table, dict) else None
+    if not isinstance(said, dict):
+        raise InputError(tensors.field, tensors.path, f"its {CONFIG_KEY} is no table of parts; export the base again")
+    return {key: said[key] for key in _FACTS[role] if key in said}
 
 
 def _prefix(tensors: Tensors) -> str:
@@ -102,15 +112,18 @@ def _prefix(tensors: Tensors) -> str:
     if not found:
         raise tensors.wrong(f"an Anima transformer: 0 keys end in {_MARK}")
     if len(found) > 1:
-        raise InputError(tensors.field, tensors.path, f"holds several models: {', '.join(found)}; save one alone")
+        raise InputError(
+            tensors.field, tensors.path, f"holds several models: {shown(', '.join(found))}; save one alone"
+        )
     return found[0].removesuffix(_MARK)
 
 
 def _count(shapes: Shapes, stem: str) -> int:
     """How many numbered parts `stem.0`, `stem.1` … there are. Raises _Gap when one is missing between them."""
-    numbers = {int(match[1]) for name in shapes if (match := re.match(rf"{re.escape(stem)}\.(\d+)\.", name))}
-    if gap := set(range(max(numbers, default=0))) - numbers:
-        raise _Gap(f"{stem}.{min(gap)} is missing, although there is {stem}.{max(numbers)}")
+    numbers = {int(match[1]) for name in shapes if (match := re.match(rf"{re.escape(stem)}\.(\d{{1,9}})\.", name))}
+    first = next(i for i in range(len(numbers) + 1) if i not in numbers)
+    if first < len(numbers):
+        raise _Gap(f"{stem}.{first} is missing, although there is {stem}.{max(numbers)}")
     return len(numbers)
 
 

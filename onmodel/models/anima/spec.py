@@ -118,6 +118,35 @@ def spec_of_shapes(blocks: int, shapes: Mapping[str, tuple[int, int]] | None = N
     return dataclasses.replace(_spec(linears, CONDITIONER_FACTS["min_sequence_length"]), blocks=blocks)
 
 
+def spec_of_config(transformer: Mapping[str, Any]) -> FamilySpec:
+    """The facts of a base with this transformer config, as `make_spec` measures them, without loading diffusers."""
+    hidden = transformer["num_attention_heads"] * transformer["attention_head_dim"]
+    inner = int(hidden * transformer["mlp_ratio"])
+    text, adaln = transformer["text_embed_dim"], transformer["adaln_lora_dim"]
+    _, height, width = transformer["patch_size"]
+    channels = transformer["in_channels"] + bool(transformer["concat_padding_mask"])
+    sizes = {
+        "x_embedder.proj.1": (hidden, channels * height * width),
+        "t_embedder.1.linear_1": (hidden, hidden),
+        "t_embedder.1.linear_2": (3 * hidden, hidden),
+        "cross_attn.k_proj": (hidden, text),
+        "cross_attn.v_proj": (hidden, text),
+        "mlp.layer1": (inner, hidden),
+        "mlp.layer2": (hidden, inner),
+        "final_layer.adaln_modulation.1": (adaln, hidden),
+        "final_layer.adaln_modulation.2": (2 * hidden, adaln),
+        "final_layer.linear": (transformer["out_channels"] * height * width, hidden),
+    }
+    for part in ("self_attn", "cross_attn", "mlp"):
+        sizes[f"adaln_modulation_{part}.1"] = (adaln, hidden)
+        sizes[f"adaln_modulation_{part}.2"] = (3 * hidden, adaln)
+    shapes = {}
+    for name, diffusers in linear_names(transformer["num_layers"]):
+        inside = name if block_of(diffusers) is None else name.split(".", 2)[2]
+        shapes[name] = sizes.get(inside, (hidden, hidden))
+    return spec_of_shapes(transformer["num_layers"], shapes)
+
+
 def _spec(linears: tuple[Linear, ...], text_rows: int) -> FamilySpec:
     return FamilySpec(
         name="anima",
