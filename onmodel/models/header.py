@@ -82,6 +82,7 @@ def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
         "ss_network_module": "networks.lora",
         "ss_resolution": f"({side}, {side})" if side else "",
         BLOCKS_KEY: str(facts.blocks or ""),
+        **history_words(lineage),
         **kohya,
     }
     return _limited(words)
