@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ JOINERS = "\u200c\u200d"  # composed emoji and Persian words need them
 
 @dataclass(frozen=True)
 class Outcome:
+    """How a command ended; `files` is the number of files in the output folder after it."""
+
     code: int
+    files: int
     stdout: str
     stderr: str
-    seconds: float
 
 
 class Servers:
@@ -39,43 +42,46 @@ class Servers:
             ) for torch in (False, True)
         }  # fmt: skip
 
-    def run(self, place: Place, words: list[str]) -> Outcome:
-        process = self.processes[not " ".join(words[:2]).startswith(self.WITHOUT_TORCH)]
+    def run(self, place: Place, commands: list[list[str]]) -> list[Outcome]:
+        """What came of each command, one after the other; after one that was killed no other is run."""
+        small = all(" ".join(words[:2]).startswith(self.WITHOUT_TORCH) for words in commands)
+        process = self.processes[not small]
         assert process.stdin is not None and process.stdout is not None
-        print(json.dumps({"root": str(place.root), "words": words}), file=process.stdin, flush=True)
-        return Outcome(**json.loads(process.stdout.readline()))
+        print(json.dumps({"root": str(place.root), "commands": commands}), file=process.stdin, flush=True)
+        return [Outcome(**answer) for answer in json.loads(process.stdout.readline())]
 
     def close(self) -> None:
         for process in self.processes.values():
             process.communicate(timeout=60)
 
 
-def faults_of(case: Case, servers: Servers, root: Path) -> tuple[list[str], float]:
-    """Everything that is wrong about how the program meets a case, and the CPU seconds that it took."""
+def faults_of(case: Case, servers: Servers, root: Path) -> list[str]:
+    """Everything that is wrong about how the program meets a case."""
     place = Place(root).make()
     case.build(place)
-    faults, seconds = [], 0.0
-    for run in case.runs:
-        if not isinstance(run, Run):
-            run(place)
+    faults: list[str] = []
+    for commands, steps in groupby(case.runs, lambda step: isinstance(step, Run)):
+        if not commands:
+            for step in steps:
+                step(place)  # type: ignore[operator]
             continue
-        before, written = place.snapshot(), _files(place.out)
-        outcome = servers.run(place, place.filled(run.words))
-        seconds += outcome.seconds
-        after = place.snapshot()
-        if outcome.code == 2 and (more := _files(place.out) - written):
-            faults.append(f"{' '.join(run.words[:3])}: refused, and yet wrote {sorted(more)[0]!r}")
-        found = [*_ending(run, outcome, place), *_text(outcome), *_changes(before, after, place), *_left(place)]
-        faults += [f"{' '.join(run.words[:3])}: {fault}" for fault in found]
-        if found:
-            faults.append(_shown(outcome))
-            break
-    else:
-        faults += case.then(place)
-    return faults, seconds
+        runs = [run for run in steps if isinstance(run, Run)]
+        before, files = place.snapshot(), _count(place)
+        outcomes = servers.run(place, [place.filled(run.words) for run in runs])
+        for run, outcome in zip(runs, outcomes, strict=False):
+            found = [*_ending(run, outcome), *_text(outcome)]
+            if outcome.code == 2 and outcome.files > files:
+                found.append("refused, and yet wrote a file")
+            if found:
+                faults += [f"{' '.join(run.words[:3])}: {fault}" for fault in found] + [_shown(outcome)]
+            files = outcome.files
+        faults += [*_changes(before, place.snapshot(), place), *_left(place)]
+        if faults:
+            return faults
+    return case.then(place)
 
 
-def _ending(run: Run, outcome: Outcome, place: Place) -> Iterator[str]:
+def _ending(run: Run, outcome: Outcome) -> Iterator[str]:
     if "Traceback (most recent" in outcome.stderr + outcome.stdout:
         yield "a traceback"
     if outcome.code < 0:
@@ -126,8 +132,8 @@ def _left(place: Place) -> Iterator[str]:
                         yield f"{name!r} holds a file that no command named"
 
 
-def _files(folder: Path) -> set[bytes]:
-    return {os.path.join(where, name) for where, _, names in os.walk(os.fsencode(folder)) for name in names}
+def _count(place: Place) -> int:
+    return sum(len(names) for *_, names in os.walk(os.fsencode(place.out)))
 
 
 def _shown(outcome: Outcome) -> str:

@@ -145,7 +145,6 @@ def _runs(*codes: int, lineage: tuple[int, ...] = (1, 2)) -> tuple[Run, ...]:
         run("lineage", "{in}/tiny", codes=lineage),
         run("rebuild", "{in}/tiny", "--into", "{out}/again", codes=(1, 2)),
         run("release", "check", "{in}/tiny", codes=(0, 1, 2), findings=True),
-        run("release", "push", "{in}/tiny", "someone/tiny", codes=(0, 1, 2)),
     )
 
 

@@ -1,11 +1,13 @@
-"""Runs commands of the program, each in a forked process of its own: `python -m tests.hostile.server [torch]`.
+"""Runs commands of the program, those of a case in a forked process of their own.
 
-A line of JSON comes in ({root, words}), a line of JSON goes out (what came of it). The modules are loaded once, so a
-command costs milliseconds; and each has its own limits of memory and time, its own home and its own working folder.
-Without `torch` the modules are those of pictures alone: a small process is forked faster.
+`python -m tests.hostile.server [torch]`: a line of JSON comes in ({root, commands}), one goes out (what came of each).
+The modules are loaded once, so a command costs milliseconds. Each case has its own limits of memory and time,
+its own home and its own working folder. Without `torch` the modules are those of pictures alone: a small process is
+forked faster.
 """
 
 import contextlib
+import functools
 import gc
 import io
 import json
@@ -32,20 +34,23 @@ def main() -> None:
     gc.freeze()  # a collection in a fork would touch, and so copy, every page of what is loaded
     for line in sys.stdin:
         question = json.loads(line)
-        print(json.dumps(_answer(Path(question["root"]), question["words"])), file=answers, flush=True)
+        print(json.dumps(_answers(Path(question["root"]), question["commands"])), file=answers, flush=True)
 
 
 def _load() -> None:
     """What commands on pictures load, so that a fork finds it there."""
+    import typer
     from PIL import Image
 
     import onmodel.cli.main
     import onmodel.curate.gather
-    import onmodel.merge.plan  # noqa: F401
+    import onmodel.merge.plan
     from onmodel.dataset.formats import readable
 
     Image.init()
     readable()
+    typer.main.get_command = functools.cache(typer.main.get_command)  # the same for every command
+    typer.main.get_command(onmodel.cli.main.app)
 
 
 def _load_all() -> None:
@@ -62,45 +67,52 @@ def _load_all() -> None:
     torch.set_num_threads(1)
 
 
-def _answer(root: Path, words: list[str]) -> dict[str, Any]:
-    out, err = root / "stdout", root / "stderr"
+def _answers(root: Path, commands: list[list[str]]) -> list[dict[str, Any]]:
     pid = os.fork()
     if pid == 0:
         try:
-            os._exit(_child(root, words, out, err))
+            _child(root, commands)
         finally:  # whatever happens, the child never goes on as a server
-            os._exit(ESCAPED)
-    _, status, used = os.wait4(pid, 0)
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)  # what the command may have left running
-    code = os.waitstatus_to_exitcode(status)
-    answer = {
-        "code": code, "stdout": out.read_bytes().decode("utf-8", "backslashreplace"),
-        "stderr": err.read_bytes().decode("utf-8", "backslashreplace"),
-        "seconds": used.ru_utime + used.ru_stime,
-    }  # fmt: skip
-    out.unlink()
-    err.unlink()
-    return answer
+        os.killpg(pid, signal.SIGKILL)  # what the commands may have left running
+    answers: list[dict[str, Any]] = []
+    for number in range(len(commands)):
+        out, err, end = (root / f"{name}{number}" for name in ("stdout", "stderr", "end"))
+        if not out.exists():
+            break
+        ended = json.loads(end.read_text()) if end.exists() else {"code": os.waitstatus_to_exitcode(status), "files": 0}
+        text = {path.name[:6]: path.read_bytes().decode("utf-8", "backslashreplace") for path in (out, err)}
+        answers.append(ended | text)
+        for path in (out, err, end):
+            path.unlink(missing_ok=True)
+    return answers
 
 
-def _child(root: Path, words: list[str], out: Path, err: Path) -> int:
+def _child(root: Path, commands: list[list[str]]) -> None:
     os.setsid()
-    for path, number in ((out, 1), (err, 2)):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(handle, number)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "strict")
-    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", line_buffering=True)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ |= {"HOME": str(root / "home"), "TMPDIR": str(root / "tmp"), "XDG_CACHE_HOME": str(root / "home")}
     tempfile.tempdir = None
-    os.chdir(root / "cwd")
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(WALL_SECONDS)
+    for number, words in enumerate(commands):
+        os.chdir(root / "cwd")
+        for name, stream in (("stdout", 1), ("stderr", 2)):
+            os.dup2(os.open(root / f"{name}{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "strict")
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace")
+        code = _code(words)
+        files = sum(len(names) for *_, names in os.walk(os.fsencode(root / "out")))
+        (root / f"end{number}").write_text(json.dumps({"code": code, "files": files}))
+
+
+def _code(words: list[str]) -> int:
+    """Run one command as a shell would; its exit code."""
     sys.argv = ["onmodel", *words]
     code = 0
     try:
@@ -115,7 +127,7 @@ def _child(root: Path, words: list[str], out: Path, err: Path) -> int:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):
         code = ESCAPED
     return code
 
