@@ -159,6 +159,35 @@ def test_a_number_that_is_none_is_refused_before_anything_is_read(
     assert raised.value.code == 2 and words[-1] in said and said.count("\n") == 1, said
 
 
+WRONG_PATHS = ["folder", "file", "missing", "loop", "file/x", "n" * 300, "a\0b"]
+COMMANDS = [
+    "run X", "train X", "judge X", "verify X", "lineage X", "prove X folder --project folder",
+    "prove file X --project folder", "rebuild X", "report X", "influence X train", "dataset import X --into new",
+    "dataset import folder --into X", "dataset audit X -c SHEET", "dataset audit folder -c X", "dataset mend X id",
+    "dataset undo X", "dataset labels X", "dataset caption X -c SHEET", "dataset synthesize X -c SHEET -n 1",
+    "dataset plan X -c SHEET", "dataset choose X -c SHEET -k 1", "dataset report X -c SHEET",
+    "dataset export X --out new", "release convert X --out new.safetensors", "release push X a/b", "merge plan X X",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_wrong_path_is_one_line_for_every_command(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("hello")
+    (tmp_path / "loop").symlink_to("loop")
+    sheet = str(Path(main.__file__).parents[1] / "toon/characters/backgwa.toml")
+    for path in WRONG_PATHS:
+        words = [{"X": path, "SHEET": sheet}.get(word, word) for word in command.split()]
+        monkeypatch.setattr(sys, "argv", ["onmodel", *words])
+        with pytest.raises(SystemExit) as raised:
+            main.main()
+        lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")]
+        assert raised.value.code in (1, 2) and len(lines) == 1 and lines[0].startswith("onmodel: "), (path, lines)
+
+
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     line = command.replace("onmodel", f"'{sys.executable}' -m onmodel")
     return subprocess.run(
@@ -172,12 +201,12 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
-        ("onmodel metrics list | true; exit ${PIPESTATUS[0]}", 141, ""),
+        ("onmodel --version | true; exit ${PIPESTATUS[0]}", 141, ""),
         ("onmodel --help | true; exit ${PIPESTATUS[0]}", 141, ""),
-        ("onmodel metrics list >&-", 0, ""),
-        ("onmodel metrics list >&- 2>&-", 0, ""),
+        ("onmodel --version >&-", 0, ""),
+        ("onmodel --version >&- 2>&-", 0, ""),
         ("onmodel nosuch 2>&-", 2, ""),
-        ("onmodel metrics list > /dev/full", 1, "onmodel: no space left"),
+        ("onmodel --version > /dev/full", 1, "onmodel: no space left"),
     ],
 )
 def test_a_closed_or_full_output_ends_a_command_quietly(command: str, code: int, said: str, unbuffered: str) -> None:
