@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onmodel import pipeline
+from onmodel.engine import pipeline
+from onmodel.engine.project import Project
 from onmodel.hashing import write_atomic, write_json
-from onmodel.models.lora import Lora, read_lora
+from onmodel.lora.tensors import Lora, read_lora
 from onmodel.progress import Progress
-from onmodel.project import Project
 from onmodel.recipe import load_recipe
 from onmodel.report.svg import Scale, decimal, element, path, places_of, ticks
 from onmodel.stages.base import Inputs

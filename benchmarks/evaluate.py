@@ -137,7 +137,7 @@ def pipeline(case: Case, batch: int) -> "Contender":
     """Calls of the pipeline, `batch` pictures in each."""
     import torch
 
-    from onmodel.models.load import load_base
+    from onmodel.families.registry import load_base
     from onmodel.sample.sampler import noise
 
     pipe, family = make_pipeline(case), load_base({"folder": case.folder, "device": "cpu"}, "0" * 64)
@@ -158,7 +158,7 @@ def pipeline(case: Case, batch: int) -> "Contender":
 
 def onmodel(case: Case) -> "Contender":
     """What evaluate generates with."""
-    from onmodel.models.load import load_base
+    from onmodel.families.registry import load_base
     from onmodel.sample.sampler import generate
 
     family: Any = load_base({"folder": case.folder, "device": "cpu"}, "0" * 64)
@@ -175,7 +175,7 @@ def products(case: Case) -> "Contender":
     """Matrix products alone, into tensors that are there already."""
     import torch
 
-    from onmodel.models.load import load_base
+    from onmodel.families.registry import load_base
 
     family: Any = load_base({"folder": case.folder, "device": "cpu"}, "0" * 64)
     config = family.transformer.config

@@ -32,13 +32,13 @@ from onmodel.curate.export import export
 from onmodel.curate.gather import gather
 from onmodel.curate.lettering import load_reader
 from onmodel.curate.workshop import Decision, mending, open_workshop, still_apply
+from onmodel.engine.pipeline import TOON_RATES
+from onmodel.engine.project import Project
 from onmodel.evaluate.observers import load_observers
 from onmodel.evaluate.selection import prompt_costs
 from onmodel.evaluate.statistics import paired
 from onmodel.hashing import read_json, write_json
-from onmodel.pipeline import TOON_RATES
 from onmodel.progress import Progress
-from onmodel.project import Project
 from onmodel.randomness import generator
 from onmodel.report.source import Axis, axes_of
 from onmodel.report.verdict import FEWEST, Comparison, adjusted, compare

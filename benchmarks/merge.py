@@ -39,7 +39,7 @@ def make_file(path: Path, seed: int, rank: int, blocks: int = BLOCKS) -> None:
     """A LoRA in the common layout: half of every factor is shared by all files, directions fade by 5 % each."""
     import numpy as np
 
-    from onmodel.models.lora_file import Factors, stream_lora
+    from onmodel.lora.file import Factors, stream_lora
     from onmodel.randomness import generator
 
     fade = (0.95 ** np.arange(rank)).astype(np.float32)
@@ -61,10 +61,10 @@ def make_file(path: Path, seed: int, rank: int, blocks: int = BLOCKS) -> None:
 
 def ours(files: list[Path], out: Path, rank: int) -> None:
     """What `onmodel merge run` does: hashes and history, Gram core, streamed."""
-    from onmodel.merge.files import Job, Size, merge_files, open_sources
-    from onmodel.merge.methods import choose
-    from onmodel.models.header import Facts
-    from onmodel.models.load import spec_of_loras
+    from onmodel.families.registry import spec_of_loras
+    from onmodel.lora.header import Facts
+    from onmodel.lora.merge_files import Job, Size, merge_files, open_sources
+    from onmodel.lora.methods import choose
 
     spec, names = spec_of_loras(files), [path.stem for path in files]
     with open_sources(list(zip(names, files, strict=True)), spec) as sources:
@@ -146,7 +146,7 @@ def floor32(files: list[Path], out: Path, rank: int) -> None:
 
 CONTENDERS = {"ours": ours, "qr": qr, "peft": peft, "floor": floor, "floor32": floor32}
 IMPORTS = {
-    "ours": "import onmodel.merge.files, onmodel.merge.methods, onmodel.models.load, onmodel.models.anima.spec",
+    "ours": "import onmodel.lora.merge_files, onmodel.lora.methods, onmodel.families.registry, onmodel.families.anima.spec",
     "qr": "import torch, safetensors.torch",
     "peft": "import torch, safetensors.torch, peft",
     "floor": "import numpy",
@@ -202,7 +202,7 @@ def best_truncation(files: list[Path], name: str) -> Any:
 def factors_of(path: Path, name: str) -> tuple[Any, Any]:
     import numpy as np
 
-    from onmodel.models.weights import WeightsFile
+    from onmodel.weights import WeightsFile
 
     with WeightsFile(path, "file") as file:
         found = [file.read(f"diffusion_model.{name}.lora_{side}.weight").astype(np.float64) for side in "AB"]

@@ -14,7 +14,7 @@ import json
 
 import numpy as np
 
-from onmodel.merge.search import Posterior, Trial, Weights, next_step, starts
+from onmodel.lora.search import Posterior, Trial, Weights, next_step, starts
 from onmodel.randomness import generator
 
 DIMENSIONS = 40

@@ -30,14 +30,14 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 
-from onmodel import pipeline
+from onmodel.engine import pipeline
+from onmodel.engine.project import Project
 from onmodel.evaluate.assess import Assessor, Looked, load_references
 from onmodel.evaluate.halving import RUNGS, Candidate, Rung, candidates
 from onmodel.evaluate.observers import load_observers
 from onmodel.evaluate.selection import Wishes, behind, select
 from onmodel.hashing import read_json, write_json
 from onmodel.progress import Progress, Task
-from onmodel.project import Project
 from onmodel.recipe import Recipe, load_recipe
 from onmodel.records import Artifact, Model
 from onmodel.sample.pictures import Request, Sampling

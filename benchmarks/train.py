@@ -157,8 +157,8 @@ def onmodel_steps(case: Case) -> Steps:
     """(b): the step of onmodel's own loop."""
     import torch
 
-    from onmodel.models.anima.family import Denoiser
-    from onmodel.models.family import Text
+    from onmodel.families.anima.family import Denoiser
+    from onmodel.families.protocol import Text
     from onmodel.records import Item
     from onmodel.train import loop
     from onmodel.train.adapters import attached

@@ -19,8 +19,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from onmodel.engine.project import Project
 from onmodel.hashing import read_json
-from onmodel.project import Project
 from onmodel.report.source import axes_of
 from onmodel.report.verdict import Comparison, adjusted, compare
 from onmodel.toon.attributes import VOCABULARY, uniform

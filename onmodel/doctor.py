@@ -24,8 +24,8 @@ from onmodel.text import shown
 from onmodel.toon.base import TOON_BASE
 
 if TYPE_CHECKING:
-    from onmodel.models.anima.outline import Outline
-    from onmodel.models.load import BaseSettings
+    from onmodel.families.anima.memory import Outline
+    from onmodel.families.registry import BaseSettings
     from onmodel.recipe import Recipe
     from onmodel.stages.curate import Settings as Curate
 
@@ -187,7 +187,7 @@ def _processor() -> Iterator[Finding]:
 
 def _read_recipe(path: Path, progress: Progress) -> "tuple[Recipe, dict[str, Curate], list[Finding]]":
     """A recipe, its data sets that come from outside, and what is to be said of its plan."""
-    from onmodel import pipeline
+    from onmodel.engine import pipeline
     from onmodel.recipe import load_recipe
 
     recipe = load_recipe(path)
@@ -213,7 +213,7 @@ def _fits(recipe: "Recipe", steps: Sequence[Any], progress: Progress) -> Iterato
     """Does each training fit into the card, as planned from shapes?"""
     import torch
 
-    from onmodel import pipeline
+    from onmodel.engine import pipeline
 
     room = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
     for name, row in pipeline.forecasts(recipe, steps, progress)[1].items():
@@ -232,7 +232,7 @@ def _fits(recipe: "Recipe", steps: Sequence[Any], progress: Progress) -> Iterato
 
 def base_settings(rows: Sequence[str], recipe: "Recipe | None") -> "BaseSettings | None":
     """The base of the command line, else the recipe's, else none. Raises InputError for rows that say nothing."""
-    from onmodel.models.load import parse_base
+    from onmodel.families.registry import parse_base
 
     if not rows:
         return parse_base(recipe.base) if recipe else None
@@ -252,9 +252,9 @@ def base_settings(rows: Sequence[str], recipe: "Recipe | None") -> "BaseSettings
 
 def base_findings(settings: "BaseSettings") -> "tuple[list[Finding], Outline | None]":
     """A line for each part of a base, from headers alone; and its outline when all parts of the model fit."""
-    from onmodel.models.anima.outline import make_outline
-    from onmodel.models.anima.parts import CLASSES, check
-    from onmodel.models.load import Place, load_tokenizer_at, locate, source
+    from onmodel.families.anima.memory import make_outline
+    from onmodel.families.anima.parts import CLASSES, check
+    from onmodel.families.registry import Place, load_tokenizer_at, locate, source
 
     rows: list[Finding] = []
     sources = {}
@@ -314,8 +314,8 @@ def _memory(outline: "Outline", settings: "BaseSettings") -> Finding:
 
 def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
     """Is this a LoRA for the base? Without one it is compared with Anima as published. Raises InputError."""
-    from onmodel.models.load import outline as outline_of
-    from onmodel.models.lora import read_lora
+    from onmodel.families.registry import outline as outline_of
+    from onmodel.lora.tensors import read_lora
 
     about = f"lora {path.name}"
     if outline is None:
@@ -384,7 +384,7 @@ def dataset_findings(
 
 
 def _caption_findings(about: str, captions: set[str], tokenizers: Mapping[str, Any]) -> Iterator[Finding]:
-    from onmodel.models.anima.spec import TEXT_TOKENS
+    from onmodel.families.anima.spec import TEXT_TOKENS
 
     for role, tokenizer in tokenizers.items():
         ids = {caption: tokenizer(caption).input_ids for caption in captions}
@@ -448,7 +448,7 @@ def _curate(settings: "Curate", folder: Path) -> None:
 
 def _tokenizers(settings: "BaseSettings") -> dict[str, Any]:
     """Those of the base that load."""
-    from onmodel.models.load import Place, load_tokenizer_at, locate
+    from onmodel.families.registry import Place, load_tokenizer_at, locate
 
     found = {}
     for role, place in locate(settings, download=False).items():

@@ -10,13 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 from onmodel.checked import Checked, read_table
-from onmodel.clean import survey
 from onmodel.doctor import Finding
+from onmodel.engine.clean import survey
+from onmodel.engine.project import LEDGER, Project, fault_of, free_name, holding, table_of
 from onmodel.errors import InputError, OnmodelError, StateError
 from onmodel.hashing import TEMPORARY_PREFIX
 from onmodel.ledger.store import LedgerDamage, salvage
 from onmodel.progress import Progress
-from onmodel.project import LEDGER, Project, fault_of, free_name, holding, table_of
 from onmodel.release.verify import verify
 from onmodel.sample.pictures import TABLE, cached, is_damaged
 

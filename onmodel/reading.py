@@ -1,7 +1,7 @@
 """The one gate for small files of others: a regular file, bounded in size and depth, UTF-8, parsed to plain values.
 
 Every fault is an InputError that names the field, the file and what to do. Pictures and weights have readers of their
-own (curate/ingest.py, models/weights.py).
+own (curate/ingest.py, weights.py).
 """
 
 import json

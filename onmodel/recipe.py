@@ -20,7 +20,7 @@ from onmodel.character import Character, load_character
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import FILES
 from onmodel.evaluate.observers.source import SCHEME
-from onmodel.models.load import parse_base
+from onmodel.families.registry import parse_base
 from onmodel.paths import check_distinct, check_name, inside
 from onmodel.reading import LARGEST_WHOLE, check_values, read_text, read_toml
 from onmodel.stages import VERBS

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from onmodel.models.anima.family import Anima
+    from onmodel.families.anima.family import Anima
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,6 @@ def tiny_anima(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_family(tiny_anima: Path) -> "Anima":
     """The tiny Anima, freshly loaded."""
-    from onmodel.models.load import load_base
+    from onmodel.families.registry import load_base
 
     return load_base({"family": "anima", "folder": tiny_anima, "device": "cpu"})

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from onmodel.families.anima.spec import spec_of_shapes
+from onmodel.families.protocol import FamilySpec
 from onmodel.ledger.lineage import Lineage
-from onmodel.models.anima.spec import spec_of_shapes
-from onmodel.models.family import FamilySpec
-from onmodel.models.header import Facts, build
-from onmodel.models.keys import Layout
-from onmodel.models.lora_file import Factors, LoraFile, stream_lora
-from onmodel.models.weights import Entry, WeightsFile, encode, stream_weights, written_order
+from onmodel.lora.file import Factors, LoraFile, stream_lora
+from onmodel.lora.header import Facts, build
+from onmodel.lora.layouts import Layout
 from onmodel.randomness import normal
+from onmodel.weights import Entry, WeightsFile, encode, stream_weights, written_order
 
 SHAPES = {
     f"blocks.{block}.{name}": shape

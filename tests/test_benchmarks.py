@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from onmodel.engine.pipeline import TOON_RATES, make_plan
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.halving import RUNGS, candidates, most_looks
-from onmodel.pipeline import TOON_RATES, make_plan
 from onmodel.recipe import load_recipe
 from onmodel.records import Model
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from onmodel import clean, pipeline
 from onmodel.cli.main import app
+from onmodel.engine import clean, pipeline
+from onmodel.engine.project import KEY_DIGITS, Project
 from onmodel.errors import BusyError, InputError
 from onmodel.hashing import TEMPORARY_PREFIX, write_atomic, write_json
 from onmodel.progress import Progress
-from onmodel.project import KEY_DIGITS, Project
 from onmodel.recipe import Recipe, load_recipe
 from tests.test_project import made
 

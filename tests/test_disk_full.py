@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 from safetensors import safe_open
 
-from onmodel import pipeline
+from onmodel.engine import pipeline
+from onmodel.engine.project import Project
 from onmodel.errors import SpaceError
-from onmodel.models.weights import payload_sha256
 from onmodel.progress import Progress
-from onmodel.project import Project
 from onmodel.recipe import load_recipe
 from onmodel.stages.base import read_models
+from onmodel.weights import payload_sha256
 from tests.test_launch import RECIPE
 
 MIB = 1 << 20

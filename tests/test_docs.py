@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from onmodel.pipeline import make_plan
+from onmodel.engine.pipeline import make_plan
 from onmodel.recipe import load_recipe
 from onmodel.release.licences import CIRCLESTONE
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from onmodel import doctor
 from onmodel.cli.main import app
-from onmodel.models.load import outline
-from onmodel.models.lora import Factors, Lora, write_lora
+from onmodel.families.registry import outline
+from onmodel.lora.tensors import Factors, Lora, write_lora
 from onmodel.stages.curate import Settings as Curate
 
 ROOT = Path(__file__).parent.parent

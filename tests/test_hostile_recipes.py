@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel
 
 from onmodel.character import Character, parse_character
+from onmodel.engine.pipeline import make_plan, stage_module
 from onmodel.errors import InputError
-from onmodel.models.load import BaseSettings
-from onmodel.pipeline import make_plan, stage_module
+from onmodel.families.registry import BaseSettings
 from onmodel.randomness import generator
 from onmodel.recipe import HEAD, load_recipe
 from onmodel.stages.curate import Source

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from onmodel import pipeline
+from onmodel.engine import pipeline
+from onmodel.engine.influence import Leaving, effects, leave_out
 from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES
-from onmodel.influence import Leaving, effects, leave_out
 from onmodel.randomness import generator
 from onmodel.recipe import load_recipe
 from onmodel.report.influence import as_dict, sentences, write_page

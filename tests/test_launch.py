@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from onmodel.families.registry import load_base
 from onmodel.ledger.store import Ledger
-from onmodel.models.load import load_base
-from onmodel.models.lora import read_lora
+from onmodel.lora.tensors import read_lora
 
 RECIPE = """
 [recipe]

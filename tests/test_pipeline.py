@@ -16,11 +16,11 @@ import pytest
 import torch
 from diffusers_anima import diffusers_pipeline
 
+from onmodel.engine.project import Project
 from onmodel.errors import OnmodelError
+from onmodel.families.registry import load_base
 from onmodel.hashing import read_json, tree_hash
-from onmodel.models.load import load_base
-from onmodel.models.lora import read_lora
-from onmodel.project import Project
+from onmodel.lora.tensors import read_lora
 from onmodel.release.verify import verify
 from onmodel.sample.sampler import Job, noise, sample
 from onmodel.toon.base import TOON_BASE

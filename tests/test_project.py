@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from onmodel import checked, project
-from onmodel.clean import survey
+from onmodel import checked
+from onmodel.engine import project
+from onmodel.engine.clean import survey
+from onmodel.engine.project import Project
 from onmodel.errors import BusyError, InputError, StateError
 from onmodel.hashing import TEMPORARY_PREFIX, write_atomic, write_json
 from onmodel.ledger.lineage import add
 from onmodel.progress import Progress
-from onmodel.project import Project
 from onmodel.project_check import examine_project
 from onmodel.records import Artifact
 from onmodel.release.folder import CHECKSUMS, bind, hashes
@@ -315,10 +316,10 @@ def test_a_project_of_another_user_is_read(live: bool, tmp_path: Path) -> None:
     code = f"""
 import os
 from pathlib import Path
-import psutil, onmodel.errors, onmodel.project, onmodel.hashing
+import psutil, onmodel.errors, onmodel.engine.project, onmodel.hashing
 onmodel.hashing.hash_json({{"a": "b"}})  # what is imported late is out of reach after this
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-place = onmodel.project.Project(Path({str(tmp_path / "p")!r}))
+place = onmodel.engine.project.Project(Path({str(tmp_path / "p")!r}))
 print(len(place.artifacts("dataset")))
 try:
     with place.writing(): pass

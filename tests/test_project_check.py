@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from onmodel.checked import Checked, append_table
 from onmodel.cli.main import app
+from onmodel.engine.project import Project, table_of
 from onmodel.errors import BusyError, InputError, StateError
 from onmodel.hashing import sha256_file
 from onmodel.progress import Progress
-from onmodel.project import Project, table_of
 from onmodel.project_check import examine_project
 from onmodel.sample.pictures import TABLE
 from tests.test_project import flip, made, release

@@ -7,11 +7,11 @@ import pytest
 
 from onmodel.dataset.manifest import exposure_leaf, leaf, read_items, write_manifest
 from onmodel.dataset.merkle import merkle_root
+from onmodel.engine.project import Project
+from onmodel.engine.proof import check_proof, prove
 from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import read_json, sha256_bytes, write_json
 from onmodel.ledger.lineage import Lineage, add
-from onmodel.project import Project
-from onmodel.proof import check_proof, prove
 from onmodel.records import Item
 
 NOW = "2026-11-22T00:00:00+00:00"

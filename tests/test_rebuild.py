@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from onmodel import pipeline, rebuild
+from onmodel.engine import pipeline, rebuild
+from onmodel.engine.project import Project
 from onmodel.errors import InputError
 from onmodel.hashing import hash_json
 from onmodel.ledger import environment
 from onmodel.ledger.lineage import Node, add, check, ordered
 from onmodel.progress import Progress
-from onmodel.project import Project
 from onmodel.randomness import generator
 from onmodel.recipe import load_recipe
 from onmodel.release.provenance import Provenance, read_provenance

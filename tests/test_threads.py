@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from onmodel import pipeline
-from onmodel.models.weights import payload_sha256
+from onmodel.engine import pipeline
+from onmodel.engine.project import Project
 from onmodel.progress import Progress
-from onmodel.project import Project
 from onmodel.recipe import Recipe, load_recipe
+from onmodel.weights import payload_sha256
 
 TINY = Path(__file__).parent / "tiny_recipe.toml"
 LITTLE = """

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from onmodel.engine.tracking import TRACKERS, check_tracker, journal
 from onmodel.errors import InputError
 from onmodel.ledger.store import Ledger
-from onmodel.tracking import TRACKERS, check_tracker, journal
 
 ROWS = [{"step": i, "epoch": 1, "loss": 1 / i} for i in range(1, 8)]
 

@@ -16,9 +16,9 @@ from pydantic.fields import FieldInfo
 from onmodel.cli.merge import app as merge_commands
 from onmodel.curate.foreign import DIALECTS
 from onmodel.curate.foreign import __doc__ as foreign_doc
+from onmodel.engine.pipeline import stage_module
 from onmodel.evaluate.axes import AXES
-from onmodel.merge import methods
-from onmodel.pipeline import stage_module
+from onmodel.lora import methods
 from onmodel.recipe import __doc__ as frame
 from onmodel.stages import VERBS
 from onmodel.stages.base import StageSettings

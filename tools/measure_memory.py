@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from onmodel.models.anima.outline import Outline, make_outline
-from onmodel.models.anima.parts import build, check, empty
-from onmodel.models.anima.single_file import single_source
-from onmodel.models.anima.spec import PUBLISHED
-from onmodel.models.family import Text
+from onmodel.families.anima.memory import Outline, make_outline
+from onmodel.families.anima.parts import build, check, empty
+from onmodel.families.anima.single_file import single_source
+from onmodel.families.anima.spec import PUBLISHED
+from onmodel.families.protocol import Text
 from onmodel.train.adapters import attached
 from onmodel.train.memory import peak_bytes
 from onmodel.train.networks import make_network, trained_layers
@@ -104,7 +104,7 @@ def write_random(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
 
 def write_files(folder: Path, blocks: int, names: Sequence[str] = ("dit", "text_encoder", "vae")) -> dict[str, Path]:
     """The files with the published shapes but for the transformer's blocks, in ComfyUI's layout."""
-    from onmodel.models.anima.names import transformer_name, vae_name
+    from onmodel.families.anima.lora_layouts import transformer_name, vae_name
 
     def shapes(role: str) -> dict[str, tuple[int, ...]]:
         config = {**PUBLISHED[role], "num_layers": blocks} if role == "transformer" else PUBLISHED[role]

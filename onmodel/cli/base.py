@@ -13,7 +13,7 @@ def command(
     folder: Annotated[Path | None, typer.Option(help="A diffusers folder; without it, the shipped toon base.")] = None,
 ) -> None:
     """Write a base as single files (DiT with its text conditioner, text encoder, VAE) in ComfyUI's key layout."""
-    from onmodel.models.anima.single_file import export_single_files
+    from onmodel.families.anima.single_file import export_single_files
     from onmodel.toon.base import TOON_BASE
 
     for path in export_single_files(folder or TOON_BASE, out):

@@ -20,10 +20,10 @@ def command(
     """List what no recipe needs any more, with its size: leftovers and, beside the recipes named, other results."""
     from rich.filesize import decimal
 
-    from onmodel.clean import free, survey
+    from onmodel.engine.clean import free, survey
+    from onmodel.engine.project import Project
     from onmodel.errors import InputError
     from onmodel.progress import Progress
-    from onmodel.project import Project
     from onmodel.recipe import load_recipe
 
     if not (project / "onmodel.db").is_file():

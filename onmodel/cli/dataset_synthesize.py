@@ -122,7 +122,7 @@ def command(
 def _sampler(base: list[str], lora: Path | None, sampling: "Sampling", seed: int) -> "Maker":
     from onmodel.curate.makers import Sampler, lora_at
     from onmodel.doctor import base_settings
-    from onmodel.models.load import base_sha256, load_base
+    from onmodel.families.registry import base_sha256, load_base
 
     model = lora_at(lora) if lora else None
     settings = base_settings(base, None)

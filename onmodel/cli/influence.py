@@ -22,14 +22,14 @@ def command(
     as_json: JSON = False,
 ) -> None:
     """Train without each subset in turn, and once more with all, and say what every subset does to every axis."""
-    from onmodel import pipeline
     from onmodel.cli.plan import print_plan
     from onmodel.console import PlainConsole
+    from onmodel.engine import pipeline
+    from onmodel.engine.influence import effects, leave_out
+    from onmodel.engine.project import Project
     from onmodel.hashing import read_json, write_json
-    from onmodel.influence import effects, leave_out
     from onmodel.paths import inside
     from onmodel.progress import Progress
-    from onmodel.project import Project
     from onmodel.recipe import load_recipe
     from onmodel.report.influence import as_dict, print_influence, write_page
     from onmodel.report.source import axes_of

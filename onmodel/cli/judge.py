@@ -24,6 +24,7 @@ def command(
 ) -> None:
     """Choose blindly between pictures that an evaluation made; the same command goes on, or shows the result."""
     from onmodel.console import PlainConsole
+    from onmodel.engine.project import Project
     from onmodel.errors import InputError, PausedError
     from onmodel.hashing import write_json
     from onmodel.judge.page import print_result
@@ -31,7 +32,6 @@ def command(
     from onmodel.judge.server import JudgeServer
     from onmodel.judge.session import open_session
     from onmodel.judge.votes import voting
-    from onmodel.project import Project
 
     if not (project / "onmodel.db").is_file():
         raise InputError("PROJECT", project, "holds no onmodel.db; name the folder that `onmodel run` made")

@@ -20,7 +20,7 @@ from onmodel.errors import InputError
 from onmodel.text import shown
 
 if TYPE_CHECKING:
-    from onmodel.merge.files import Job
+    from onmodel.lora.merge_files import Job
     from onmodel.progress import Progress
 
 
@@ -80,8 +80,8 @@ def plan_command(
     as_json: JSON = False,
 ) -> None:  # fmt: skip
     """Say what a merge would give: cosines, energy against rank, size, strength, alpha, warnings. Writes nothing."""
-    from onmodel.merge.files import facts_of
-    from onmodel.merge.plan import plan
+    from onmodel.lora.merge_files import facts_of
+    from onmodel.lora.merge_plan import plan
     from onmodel.progress import Progress
 
     with (
@@ -102,7 +102,7 @@ def run_command(
     title: TITLE = "", as_json: JSON = False,
 ) -> None:  # fmt: skip
     """Merge files into one LoRA; the header carries the history of all of them."""
-    from onmodel.merge.files import facts_of, merge_files
+    from onmodel.lora.merge_files import facts_of, merge_files
     from onmodel.progress import Progress
 
     _fresh(out)
@@ -136,7 +136,7 @@ def extract_command(
     title: TITLE = "", as_json: JSON = False,
 ) -> None:  # fmt: skip
     """A fine-tune's difference to its base as a LoRA, with the energy that is lost."""
-    from onmodel.merge.checkpoints import extract
+    from onmodel.lora.full_checkpoints import extract
     from onmodel.progress import Progress
 
     _fresh(out)
@@ -152,9 +152,9 @@ def into_command(
     weights: WEIGHTS = "", block: BLOCKS = None, title: TITLE = "", as_json: JSON = False,
 ) -> None:  # fmt: skip
     """A full checkpoint with LoRAs added in, in its own dtype, and what rounding lost of them."""
-    from onmodel.merge.checkpoints import into, open_checkpoint
-    from onmodel.merge.files import open_sources
-    from onmodel.merge.methods import choose
+    from onmodel.lora.full_checkpoints import into, open_checkpoint
+    from onmodel.lora.merge_files import open_sources
+    from onmodel.lora.methods import choose
     from onmodel.progress import Progress
 
     _fresh(out)
@@ -174,10 +174,10 @@ def diff_command(
     one: Annotated[Path, typer.Argument()], other: Annotated[Path, typer.Argument()], as_json: JSON = False
 ) -> None:
     """What differs between two LoRAs: strength, cosine and distance by block and type of layer, and their words."""
-    from onmodel.merge.files import Job, open_sources
-    from onmodel.merge.methods import choose
-    from onmodel.merge.plan import compare
-    from onmodel.models.load import spec_of_loras
+    from onmodel.families.registry import spec_of_loras
+    from onmodel.lora.merge_files import Job, open_sources
+    from onmodel.lora.merge_plan import compare
+    from onmodel.lora.methods import choose
 
     names, spec = _names([one, other]), spec_of_loras([one, other])
     with open_sources(list(zip(names, [one, other], strict=True)), spec) as sources:
@@ -197,10 +197,10 @@ def _job(
     """The merge that the options ask for, its files open, and what was lost of the checkpoints among them."""
     from tempfile import TemporaryDirectory
 
-    from onmodel.merge.checkpoints import extract, open_checkpoint
-    from onmodel.merge.files import Job, Size, open_sources
-    from onmodel.merge.methods import choose
-    from onmodel.models.load import is_checkpoint, spec_of_loras
+    from onmodel.families.registry import is_checkpoint, spec_of_loras
+    from onmodel.lora.full_checkpoints import extract, open_checkpoint
+    from onmodel.lora.merge_files import Job, Size, open_sources
+    from onmodel.lora.methods import choose
 
     limit, kind, written = Size(rank, energy, _bytes(size)), _type(dtype), _alpha(alpha)
     if layout not in ("common", "kohya"):

@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from onmodel.engine.pipeline import Step
 from onmodel.errors import InputError
-from onmodel.pipeline import Step
 from onmodel.recipe import Recipe
 from onmodel.text import printable
 
 if TYPE_CHECKING:
-    from onmodel.models.anima.outline import Outline
+    from onmodel.families.anima.memory import Outline
     from onmodel.train.memory import Forecast
 
 

@@ -15,10 +15,10 @@ def command(
     out: Annotated[Path, typer.Option("--out", help="File for the proof.")] = Path("proof.json"),
 ) -> None:
     """Write a proof of one picture against the roots that a release publishes; no other picture is shown."""
+    from onmodel.engine.project import Project
+    from onmodel.engine.proof import check_proof, prove
     from onmodel.errors import InputError
     from onmodel.hashing import write_json
-    from onmodel.project import Project
-    from onmodel.proof import check_proof, prove
     from onmodel.release.provenance import read_provenance
 
     if not (project / "onmodel.db").is_file():

@@ -21,11 +21,11 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Run a release's recipe again in a fresh folder and name the first stage that differs (exit code 1)."""
+    from onmodel.engine.project import Project
+    from onmodel.engine.rebuild import rebuild
     from onmodel.errors import InputError, VerifyError
     from onmodel.paths import check_name, inside
     from onmodel.progress import Progress
-    from onmodel.project import Project
-    from onmodel.rebuild import rebuild
     from onmodel.release.provenance import read_provenance
 
     if project and not (project / "onmodel.db").is_file():

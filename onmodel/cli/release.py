@@ -62,7 +62,7 @@ def convert_command(
     """Write a LoRA in another layout: the same change of every layer, its words and its history kept."""
     if to not in ("common", "kohya", "diffusers"):
         raise InputError("--to", to, "one of common, kohya, diffusers")
-    from onmodel.models.convert import convert
+    from onmodel.lora.convert import convert
 
     lora, dtype = convert(source, out, to)  # type: ignore[arg-type]
     say(f"{out}: {len(lora.modules)} layers, {str(dtype).removeprefix('torch.')}, {to} layout")

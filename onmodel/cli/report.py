@@ -19,12 +19,12 @@ def command(
     """Write a project's report again from what is done, a run of single stages included; nothing is run."""
     from pathlib import Path
 
-    from onmodel import pipeline
     from onmodel.console import PlainConsole
+    from onmodel.engine import pipeline
+    from onmodel.engine.project import Project
     from onmodel.errors import InputError
     from onmodel.hashing import read_json
     from onmodel.progress import Progress
-    from onmodel.project import Project
     from onmodel.recipe import load_recipe
     from onmodel.report.collect import write_results
 

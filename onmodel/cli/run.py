@@ -48,14 +48,14 @@ def _execute(
     recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool, tracker: str | None, until: str | None,
     processes: "Processes",
 ) -> None:  # fmt: skip
-    from onmodel import pipeline
     from onmodel.cli.plan import plan_as_dict, print_forecasts, print_plan
     from onmodel.console import PlainConsole
+    from onmodel.engine import pipeline
+    from onmodel.engine.project import Project
+    from onmodel.engine.tracking import check_tracker
     from onmodel.hashing import read_json
     from onmodel.progress import Progress
-    from onmodel.project import Project
     from onmodel.recipe import load_recipe
-    from onmodel.tracking import check_tracker
 
     check_tracker(tracker)
     recipe = load_recipe(recipe_path)

@@ -29,7 +29,7 @@ def command(
     if key:
         say(check_signature(path, key))
     if proof:
-        from onmodel.proof import check_proof
+        from onmodel.engine.proof import check_proof
         from onmodel.release.provenance import read_provenance
 
         for line in check_proof(proof, read_provenance(path).lineage, picture):

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from onmodel.errors import InputError
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add
-from onmodel.models import header
-from onmodel.models.weights import read_metadata
+from onmodel.lora import header
 from onmodel.progress import Progress
 from onmodel.records import Model
 from onmodel.sample.pictures import Request, Sampling, render
 from onmodel.sample.suites import Prompt, noise_seed
+from onmodel.weights import read_metadata
 
 if TYPE_CHECKING:
-    from onmodel.models.family import Family
+    from onmodel.families.protocol import Family
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Sampler:
         """What the LoRA's header tells, or the base alone."""
         if self.lora is None:
             return add([], "base", name=self.base_name, sha256=self.base_sha256)
-        from onmodel.models.lora import Lora  # torch
+        from onmodel.lora.tensors import Lora  # torch
 
         return header.imported(Lora({}, read_metadata(self.lora.path)), self.lora.sha256, self.lora.name)
 

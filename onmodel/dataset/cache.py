@@ -14,7 +14,7 @@ from torch import Tensor
 
 from onmodel.errors import StateError
 from onmodel.hashing import atomic_file, hash_json, read_json, sha256_file, write_json
-from onmodel.models.weights import serialize
+from onmodel.weights import serialize
 
 Sealed = tuple[dict[str, Tensor], dict[str, Any]]
 

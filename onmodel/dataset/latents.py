@@ -10,7 +10,7 @@ from torch import Tensor
 from onmodel.dataset.buckets import Size, load_pixels
 from onmodel.dataset.cache import map_sealed, write_sealed
 from onmodel.dataset.pixels import WHITE
-from onmodel.models.family import Family
+from onmodel.families.protocol import Family
 from onmodel.progress import Progress
 
 

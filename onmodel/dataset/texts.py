@@ -4,8 +4,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from onmodel.dataset.cache import map_sealed, write_sealed
+from onmodel.families.protocol import Family, Text
 from onmodel.hashing import sha256_bytes
-from onmodel.models.family import Family, Text
 from onmodel.progress import Progress
 
 

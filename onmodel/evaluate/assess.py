@@ -29,7 +29,7 @@ from onmodel.sample.pictures import SAMPLER, Request, Sampling, key, picture_pat
 from onmodel.sample.suites import Prompt, Vocabulary, noise_seed
 
 if TYPE_CHECKING:
-    from onmodel.models.family import Family
+    from onmodel.families.protocol import Family
 
 Looked = tuple[list[list[Path]], Features]  # an arm's pictures [P][S] and what is seen in them [P, S, …]
 MODEL_ARMS, BASE_ARMS, CONTROLS = ("L", "N"), ("B", "D", "BN"), ("B", "D")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from onmodel.models.family import FamilySpec
-from onmodel.models.lora import Factors, Lora, read_lora, write_lora
+from onmodel.families.protocol import FamilySpec
+from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
 from onmodel.randomness import normal
 
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from PIL import Image
 
+from onmodel.engine.project import Project
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import file_hashes, hash_json, read_json, sha256_bytes, write_json
 from onmodel.judge.votes import REMEDY, ended
 from onmodel.paths import inside
-from onmodel.project import Project
 from onmodel.randomness import generator
 from onmodel.records import Artifact
 from onmodel.text import is_printable

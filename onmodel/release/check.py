@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from onmodel.errors import InputError, VerifyError
-from onmodel.models.author_paths import author_paths
+from onmodel.lora.author_paths import author_paths
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_TEXT, open_regular, read_json_of_others
 from onmodel.release.folder import CHECKSUMS, LINEAGE, SIDE_FILES
@@ -83,7 +83,7 @@ def _pickle(name: str) -> Finding:
 
 
 def _trigger_of_a_file(path: Path) -> Iterator[Finding]:
-    from onmodel.models.weights import read_metadata
+    from onmodel.weights import read_metadata
 
     try:
         words = read_metadata(path)
@@ -136,7 +136,7 @@ def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
 
 def _licences(folder: Path, card: Mapping[str, Any], weights: list[Path]) -> Iterator[Finding]:
     """Every place that names a licence must name the base's, whose demands must be met."""
-    from onmodel.models.weights import read_metadata
+    from onmodel.weights import read_metadata
 
     said: dict[str, Licence] = {}
     if card and not card.get("license"):

@@ -56,9 +56,9 @@ def load_in_diffusers(file: Path, base: Path) -> Report:
     from diffusers import AnimaAutoBlocks, CosmosTransformer3DModel
     from peft import get_peft_model_state_dict
 
-    from onmodel.models.anima.spec import make_spec
-    from onmodel.models.lora import read_lora
-    from onmodel.models.weights import open_weights
+    from onmodel.families.anima.spec import make_spec
+    from onmodel.lora.tensors import read_lora
+    from onmodel.weights import open_weights
 
     config = CosmosTransformer3DModel.load_config(str(base / "transformer"))
     with torch.device("meta"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from onmodel.ledger.lineage import Lineage, Node, ordered, title_of
-from onmodel.merge.methods import METHODS
+from onmodel.lora.methods import METHODS
 from onmodel.text import code_span, markdown
 
 ORIGINS = {"toon": "drawn", "folder": "given", "generated": "generated"}

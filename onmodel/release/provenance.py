@@ -12,13 +12,13 @@ from typing import Any
 from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, check_at, facts_of_others, parse, root
-from onmodel.models import header
-from onmodel.models.lora import Lora
-from onmodel.models.weights import PAYLOAD_KEY, payload_sha256, read_metadata
+from onmodel.lora import header
+from onmodel.lora.tensors import Lora
 from onmodel.reading import parse_json, read_bytes
 from onmodel.release.folder import LINEAGE, Statement
 from onmodel.release.tables import EVALUATION
 from onmodel.release.verify import LARGEST_EVALUATION, MOST_NUMBERS, verify_weights
+from onmodel.weights import PAYLOAD_KEY, payload_sha256, read_metadata
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from PIL import Image
 from onmodel.character import Character, Outfit
 from onmodel.dataset.pixels import open_picture
 from onmodel.hashing import sha256_file, write_atomic
-from onmodel.models.weights import payload_sha256
 from onmodel.paths import inside
 from onmodel.policy import check_text
 from onmodel.records import Model
 from onmodel.release.licences import Base
 from onmodel.sample.pictures import Request, Sampling, parameters, png_bytes
 from onmodel.sample.suites import NEGATIVE, QUALITY, noise_seed
+from onmodel.weights import payload_sha256
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import sha256_bytes
 from onmodel.ledger.environment import CODE_VERSION
 from onmodel.ledger.lineage import Lineage, Node, check_at, facts_of_others, root
-from onmodel.models import header
-from onmodel.models.lora import Lora
-from onmodel.models.weights import PAYLOAD_KEY, is_canonical, payload_sha256, read_metadata
+from onmodel.lora import header
+from onmodel.lora.tensors import Lora
 from onmodel.reading import parse_json, read_bytes
 from onmodel.release.card import card_facts
 from onmodel.release.folder import CHECKSUMS, LINEAGE, Statement, checksums, hashes, read_checksums
 from onmodel.release.tables import CHANGES, EVALUATION, TABLE, changes, lint_card, lint_tables, values
+from onmodel.weights import PAYLOAD_KEY, is_canonical, payload_sha256, read_metadata
 
 # What a release of others may hold. The largest of ours has a tenth of it.
 LARGEST_CARD, LARGEST_EVALUATION = 2**18, 2**28  # bytes

@@ -15,17 +15,17 @@ from typing import Literal
 import numpy as np
 
 from onmodel.errors import InputError, VerifyError
-from onmodel.models import header
-from onmodel.models.anima.spec import PUBLISHED, spec_of_config, spec_of_shapes
-from onmodel.models.author_paths import author_paths
-from onmodel.models.family import FamilySpec
-from onmodel.models.keys import BLOCKS_KEY, REFUSED, ROLES, name_table
-from onmodel.models.load import spec_of_loras
-from onmodel.models.lora import Lora
-from onmodel.models.lora_file import LoraFile, header_config
-from onmodel.models.weights import PAYLOAD_KEY, WeightsFile, decode, payload_sha256
+from onmodel.families.anima.spec import PUBLISHED, spec_of_config, spec_of_shapes
+from onmodel.families.protocol import FamilySpec
+from onmodel.families.registry import spec_of_loras
+from onmodel.lora import header
+from onmodel.lora.author_paths import author_paths
+from onmodel.lora.file import LoraFile, header_config
+from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, ROLES, name_table
+from onmodel.lora.tensors import Lora
 from onmodel.text import shown
 from onmodel.toon.base import TOON_BASE
+from onmodel.weights import PAYLOAD_KEY, WeightsFile, decode, payload_sha256
 
 FLOAT16_MAX = 65504.0
 _LONGEST = 600  # characters of a finding's words

@@ -5,11 +5,11 @@ from pathlib import Path
 from rich.console import Console
 
 from onmodel.console import PlainConsole
+from onmodel.engine.pipeline import Result
+from onmodel.engine.project import Project
 from onmodel.errors import InputError, StateError, VerifyError
 from onmodel.hashing import read_json, read_json_lines
 from onmodel.paths import inside
-from onmodel.pipeline import Result
-from onmodel.project import Project
 from onmodel.recipe import Recipe
 from onmodel.records import Artifact
 from onmodel.release.verify import verify

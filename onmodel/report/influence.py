@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from onmodel.console import PlainConsole
+from onmodel.engine.influence import Effect, Leaving
 from onmodel.hashing import write_atomic
-from onmodel.influence import Effect, Leaving
 from onmodel.report.board import cell
 from onmodel.report.evaluation_page import facts
 from onmodel.report.pages import environment

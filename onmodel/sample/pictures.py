@@ -26,7 +26,7 @@ from onmodel.progress import Task
 from onmodel.records import Model
 
 if TYPE_CHECKING:
-    from onmodel.models.family import Family
+    from onmodel.families.protocol import Family
 
 TABLE = "hashes.jsonl"
 SAMPLER = "euler-flow-2"  # raised when the sampler gives other pixels for the same request
@@ -185,7 +185,7 @@ def _sha256(lora: Model | None) -> str | None:
 def _applied(family: "Family", lora: Model | None, weight: float) -> AbstractContextManager[object]:
     if lora is None:
         return nullcontext()
-    from onmodel.models.lora import read_lora
+    from onmodel.lora.tensors import read_lora
 
     return family.applied(read_lora(lora.path, family.spec, dora=True), weight)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.models.family import Family
+from onmodel.families.protocol import Family
 from onmodel.randomness import normal
 
 logger = logging.getLogger(__name__)

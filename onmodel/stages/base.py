@@ -19,7 +19,7 @@ from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
 
 if TYPE_CHECKING:
-    from onmodel.models.family import Family
+    from onmodel.families.protocol import Family
 
 
 class StageSettings(BaseModel):

@@ -17,13 +17,13 @@ from onmodel.evaluate.axes import AXES, Result
 from onmodel.evaluate.negative import negative_effect
 from onmodel.hashing import hash_json, sha256_file, write_json
 from onmodel.ledger.lineage import add, root
-from onmodel.models import header
-from onmodel.models.weights import WeightsFile
+from onmodel.lora import header
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, Prompt, SuiteName, suite, vocabulary_of
 from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
 from onmodel.stages.sample import MOST_SEEDS, Generating
+from onmodel.weights import WeightsFile
 
 
 class Settings(Generating):

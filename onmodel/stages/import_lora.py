@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from onmodel.errors import InputError
+from onmodel.families.registry import is_checkpoint
 from onmodel.ledger.lineage import root
-from onmodel.models import header
-from onmodel.models.load import is_checkpoint
-from onmodel.models.lora import read_lora, write_lora
+from onmodel.lora import header
+from onmodel.lora.tensors import read_lora, write_lora
 from onmodel.policy import check_text
 from onmodel.records import Artifact
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, content_of, write_models

@@ -14,9 +14,9 @@ from onmodel.dataset.rules import MOST_WEIGHT
 from onmodel.errors import InputError
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import Lineage
-from onmodel.merge.files import Job, Size, largest_side, merge_files, open_sources
-from onmodel.merge.methods import METHODS, choose
-from onmodel.models import header
+from onmodel.lora import header
+from onmodel.lora.merge_files import Job, Size, largest_side, merge_files, open_sources
+from onmodel.lora.methods import METHODS, choose
 from onmodel.records import Artifact, Model
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file, write_models
 from onmodel.train.options import LARGEST_RANK

@@ -16,9 +16,8 @@ from onmodel.character import Character
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import read_json, sha256_file, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
-from onmodel.models import header
-from onmodel.models.lora import read_lora
-from onmodel.models.weights import open_weights, payload_sha256, write_weights
+from onmodel.lora import header
+from onmodel.lora.tensors import read_lora
 from onmodel.paths import check_name, inside
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
@@ -39,6 +38,7 @@ from onmodel.release.tables import CHANGES, EVALUATION, TABLE, changes, changes_
 from onmodel.release.verify import verify
 from onmodel.sample.pictures import Sampling, render
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
+from onmodel.weights import open_weights, payload_sha256, write_weights
 
 TAKEN = frozenset({"triggers", "lineage"})  # .json files of every release, beside <file_name>.json
 

@@ -1,7 +1,7 @@
 """search: a merge whose weights are found by measuring, and which is made only if fresh prompts say that it is better.
 
 Every merge is measured on the prompts of suite "choose", under the same noise: first each model alone, their mean and
-the mean of late checkpoints, then what a Gaussian process over the weights proposes (merge/search.py); a third of the
+the mean of late checkpoints, then what a Gaussian process over the weights proposes (lora/search.py); a third of the
 measurements repeat a merge under other noise. What is lowered is the bias of the select stage's rule plus the faults by
 which bounds are missed. Merges are measured as exact sums; the best one and the uniform mean are then brought to `rank`
 and compared with the best model alone on the fresh prompts of suite "check". Of these three the earliest is taken that
@@ -26,7 +26,7 @@ from onmodel.evaluate.axes import Result
 from onmodel.evaluate.selection import RULE, Wishes, objective, select
 from onmodel.hashing import read_json, write_json
 from onmodel.ledger.lineage import Lineage, add
-from onmodel.merge.search import BLOCKS, Posterior, Step, Trial, Weights, is_single, next_step, starts
+from onmodel.lora.search import BLOCKS, Posterior, Step, Trial, Weights, is_single, next_step, starts
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, SuiteName
 from onmodel.stages import merge

@@ -25,12 +25,11 @@ from onmodel.dataset.rules import MOST_WEIGHT, SubsetShowing
 from onmodel.dataset.summary import Shot, say_captions, say_crops, say_exposures
 from onmodel.dataset.texts import encode_captions
 from onmodel.errors import InputError, StateError
+from onmodel.families.protocol import Family, FamilySpec
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
-from onmodel.models import header
-from onmodel.models.family import Family, FamilySpec
-from onmodel.models.lora import read_lora, regauge
-from onmodel.models.weights import payload_sha256
+from onmodel.lora import header
+from onmodel.lora.tensors import read_lora, regauge
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact, Item
@@ -43,6 +42,7 @@ from onmodel.train.networks import make_network, trained_layers
 from onmodel.train.optimizers import OPTIMIZERS, check_device, optimizer_class
 from onmodel.train.options import Options, Preview
 from onmodel.train.state import History, State
+from onmodel.weights import payload_sha256
 
 TAGS_IN_HEADER = 100  # the most frequent of each subset
 METRICS = "metrics.jsonl"

@@ -113,7 +113,7 @@ def keep(winner: Candidate, history: Lineage, context: Context) -> Artifact:
 
 
 def _is_dora(model: Model, context: Context) -> bool:
-    from onmodel.models.lora import read_lora
+    from onmodel.lora.tensors import read_lora
 
     lora = read_lora(model.path, context.family().spec, dora=True)
     return any(factors.magnitude is not None for factors in lora.modules.values())

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onmodel.models.family import Family, FamilySpec, Linear
-from onmodel.models.lora import Factors, Lora, write_lora
+from onmodel.families.protocol import Family, FamilySpec, Linear
+from onmodel.lora.tensors import Factors, Lora, write_lora
 from onmodel.randomness import generator
 
 

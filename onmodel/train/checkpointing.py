@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from onmodel.models.family import Family
+from onmodel.families.protocol import Family
 from onmodel.train.options import Options
 
 SHARE = 0.7  # of the free memory; the rest is for the backward pass and the optimizer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from onmodel.errors import InputError, PausedError
-from onmodel.models.family import Family, Text
+from onmodel.families.protocol import Family, Text
 from onmodel.processes import ALONE, Processes
 from onmodel.progress import Progress
 from onmodel.randomness import generator

@@ -20,8 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from onmodel.models.anima.outline import Outline
-from onmodel.models.family import Family, FamilySpec, Text
+from onmodel.families.anima.memory import Outline
+from onmodel.families.protocol import Family, FamilySpec, Text
 from onmodel.progress import Progress
 from onmodel.train.adapters import attached
 from onmodel.train.networks import make_network, trained_layers, trained_shapes

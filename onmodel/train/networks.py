@@ -6,8 +6,8 @@ from types import MappingProxyType
 import torch
 
 from onmodel.errors import InputError
-from onmodel.models.family import Family, FamilySpec, Linear
-from onmodel.models.lora import Factors
+from onmodel.families.protocol import Family, FamilySpec, Linear
+from onmodel.lora.tensors import Factors
 from onmodel.train.adapters import Adapters, Trained, fresh_factors
 from onmodel.train.options import Options
 from onmodel.train.peft_layers import DoraAdapters, LokrAdapters, lokr_shapes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from onmodel.models.family import Family, Text
+from onmodel.families.protocol import Family, Text
 from onmodel.randomness import generator, normal
 from onmodel.train.options import Timesteps
 

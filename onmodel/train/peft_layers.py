@@ -11,9 +11,9 @@ from peft import LoKrConfig, LoraConfig
 from peft.tuners import lokr, lora
 from torch import Tensor, nn
 
-from onmodel.models.family import Family, Linear
-from onmodel.models.lora import Factors, Lora, write_lora
-from onmodel.models.lycoris import write_lokr
+from onmodel.families.protocol import Family, Linear
+from onmodel.lora.kinds import write_lokr
+from onmodel.lora.tensors import Factors, Lora, write_lora
 from onmodel.train.adapters import Trained, uniform
 
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from onmodel.cli.main import app
 from onmodel.errors import InputError
 from onmodel.ledger.lineage import root
-from onmodel.models import header
-from onmodel.models.weights import read_metadata
+from onmodel.lora import header
 from onmodel.randomness import normal
+from onmodel.weights import read_metadata
 
 
 def merge(*words: object) -> str:

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from onmodel.dataset.texts import encode_captions
-from onmodel.models.anima.family import Anima
+from onmodel.families.anima.family import Anima
 from onmodel.progress import Progress
 
 

@@ -27,8 +27,7 @@ from onmodel.evaluate.observers.layout import figure_box
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toons
 from onmodel.hashing import sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, check
-from onmodel.models.header import history_words
-from onmodel.models.weights import read_metadata, write_weights
+from onmodel.lora.header import history_words
 from onmodel.progress import Progress
 from onmodel.randomness import generator, normal
 from onmodel.records import Artifact, Model
@@ -42,6 +41,7 @@ from onmodel.toon.datasets import STANDIN_SETS as SETS
 from onmodel.toon.datasets import deal
 from onmodel.toon.draw import draw, layout
 from onmodel.toon.pen import Variation
+from onmodel.weights import read_metadata, write_weights
 from tests.evaluate.onnx_files import write_identity, write_tagger
 
 SHEET = Path(attributes.__file__).parent / "characters" / "backgwa.toml"
@@ -87,7 +87,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
             yield job, picture(job.prompt, job.seed, faults, job.width)[0]
 
     monkeypatch.setattr("onmodel.sample.sampler.generate", generate)
-    monkeypatch.setattr("onmodel.models.lora.read_lora", lambda path, spec, dora: faults_of(path))
+    monkeypatch.setattr("onmodel.lora.tensors.read_lora", lambda path, spec, dora: faults_of(path))
     return DrawnFamily()
 
 

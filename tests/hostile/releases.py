@@ -12,8 +12,8 @@ from made_loras import SHAPES, factors
 
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, root
-from onmodel.models.header import Facts, build
-from onmodel.models.lora_file import stream_lora
+from onmodel.lora.file import stream_lora
+from onmodel.lora.header import Facts, build
 from onmodel.release.folder import bind
 from tests.hostile.case import Case, Place, Run, run
 from tests.hostile.pictures import encoded

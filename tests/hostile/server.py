@@ -44,7 +44,7 @@ def _load() -> None:
 
     import onmodel.cli.main
     import onmodel.curate.gather
-    import onmodel.merge.plan
+    import onmodel.lora.merge_plan
     from onmodel.dataset.formats import readable
 
     Image.init()
@@ -58,7 +58,7 @@ def _load_all() -> None:
     _load()
     for name in (
         "diffusers", "transformers", "onnxruntime", "onmodel.curate.audit", "onmodel.doctor",
-        "onmodel.models.anima.outline", "onmodel.models.anima.parts", "onmodel.pipeline", "onmodel.rebuild",
+        "onmodel.families.anima.memory", "onmodel.families.anima.parts", "onmodel.engine.pipeline", "onmodel.engine.rebuild",
         "onmodel.release.check", "onmodel.release.push", "onmodel.report.collect",
     ):  # fmt: skip
         import_module(name)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from onmodel.engine.project import Project
 from onmodel.evaluate.axes import AXES
 from onmodel.hashing import write_atomic, write_json
-from onmodel.project import Project
 from onmodel.records import Artifact
 from onmodel.sample.pictures import png_bytes
 

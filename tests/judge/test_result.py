@@ -14,13 +14,13 @@ from made_up_project import MODELS, VALUES, add_evaluation
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app, main
+from onmodel.engine.project import Project
 from onmodel.errors import InputError
 from onmodel.judge.result import Result, result
 from onmodel.judge.server import JudgeServer
 from onmodel.judge.session import Pair, Session, open_session
 from onmodel.judge.strength import strengths
 from onmodel.judge.votes import Answer, Votes, voting
-from onmodel.project import Project
 from onmodel.randomness import generator
 
 TRUTH = dict(zip(MODELS, (-0.9, 0.0, 0.9), strict=True))  # log-odds

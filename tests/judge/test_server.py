@@ -18,11 +18,11 @@ import pytest
 from made_up_project import MODELS, add_evaluation, lines, model_seen
 from PIL import Image
 
+from onmodel.engine.project import Project
 from onmodel.errors import InputError
 from onmodel.judge.server import JudgeServer
 from onmodel.judge.session import Session, open_session
 from onmodel.judge.votes import voting
-from onmodel.project import Project
 
 
 class Client:

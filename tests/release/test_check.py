@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.models.convert import convert
+from onmodel.lora.convert import convert
 from onmodel.release.check import check
 from onmodel.release.folder import Statement, bind
 from onmodel.release.licences import CIRCLESTONE, FAIPL
 from onmodel.release.weight_checks import Finding
 from onmodel.text import is_printable
-from tests.models.test_lora import LAYOUTS, random_lora
+from tests.lora.test_tensors import LAYOUTS, random_lora
 
 WORDS = {
     "modelspec.architecture": "anima-base-v1.0/lora",

@@ -11,15 +11,15 @@ import torch
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app
+from onmodel.engine.proof import check_proof
 from onmodel.errors import OnmodelError, VerifyError
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes, write_json
 from onmodel.ledger.lineage import Lineage, add, check, ordered, parse, title_of
 from onmodel.ledger.store import Ledger
-from onmodel.models import header
-from onmodel.models.weights import write_weights
-from onmodel.proof import check_proof
+from onmodel.lora import header
 from onmodel.release.folder import CHECKSUMS, LINEAGE, Statement, checksums, hashes
 from onmodel.release.verify import verify
+from onmodel.weights import write_weights
 
 SECONDS = 30  # far above what any takes here; a hang would take hours
 

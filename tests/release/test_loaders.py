@@ -12,8 +12,8 @@ from diffusers import AnimaAutoBlocks
 from safetensors.torch import load_file, save_file
 
 from onmodel.hashing import sha256_file
-from onmodel.models.weights import write_weights
-from tests.models.test_lora import LAYOUTS, SPEC, as_keys, random_lora, small
+from onmodel.weights import write_weights
+from tests.lora.test_tensors import LAYOUTS, SPEC, as_keys, random_lora, small
 
 
 def load(path: Path) -> dict[str, torch.nn.Module]:

@@ -15,11 +15,11 @@ from in_toto_attestation.v1.statement import Statement as InToto
 from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import canonical_json, sha256_file, write_json
 from onmodel.ledger.lineage import Lineage, add, ancestors, check, root, title_of
-from onmodel.models import header
-from onmodel.models.weights import read_metadata, write_weights
+from onmodel.lora import header
 from onmodel.release.cyclonedx import cyclonedx
 from onmodel.release.folder import LINEAGE, Statement, bind
 from onmodel.release.provenance import counts, read_provenance
+from onmodel.weights import read_metadata, write_weights
 from tests.release.made_up import NAMES, evaluation, history
 
 FACTS = header.Facts("Backgwa", "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22")

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 import torch
 
+from onmodel.engine.pipeline import Result
+from onmodel.engine.project import Project
 from onmodel.errors import StateError, VerifyError
 from onmodel.hashing import hash_json, sha256_bytes
 from onmodel.ledger import environment
 from onmodel.ledger.lineage import Lineage, ancestors, ordered, root
-from onmodel.models import header
-from onmodel.models.weights import open_weights, read_metadata, stream_weights, write_weights
-from onmodel.pipeline import Result
-from onmodel.project import Project
+from onmodel.lora import header
 from onmodel.recipe import Recipe
 from onmodel.records import Artifact
 from onmodel.release.folder import LINEAGE, Statement, bind
 from onmodel.release.verify import verify
 from onmodel.report.collect import publish
+from onmodel.weights import open_weights, read_metadata, stream_weights, write_weights
 from tests.release.made_up import character
 from tests.stages.test_release import NAME
 
@@ -312,7 +312,7 @@ def test_a_stray_file_of_the_hub_is_no_part_of_the_release(folder: Path) -> None
 
 def test_a_file_that_was_written_in_pieces_is_canonical(folder: Path, tmp_path: Path) -> None:
     """Words that are known late leave room behind the header; that is not a fault."""
-    from onmodel.models.weights import Entry, is_canonical
+    from onmodel.weights import Entry, is_canonical
 
     pieces = [torch.zeros(4).numpy()]
     words = {"a": "a long word"}

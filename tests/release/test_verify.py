@@ -12,11 +12,11 @@ import torch
 from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import canonical_json, sha256_bytes, write_json
 from onmodel.ledger.lineage import Lineage, add, root
-from onmodel.models import header
-from onmodel.models.weights import write_weights
+from onmodel.lora import header
 from onmodel.randomness import generator
 from onmodel.release.folder import CHECKSUMS, LINEAGE, Statement, bind, checksums, hashes
 from onmodel.release.verify import verify
+from onmodel.weights import write_weights
 
 FACTS = header.Facts("Backgwa", "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22")
 

@@ -11,7 +11,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers_anima import diffusers_pipeline
 
 from onmodel.errors import InputError
-from onmodel.models.anima.family import Anima
+from onmodel.families.anima.family import Anima
 from onmodel.sample.sampler import Job, generate, noise, sample, sigmas
 
 

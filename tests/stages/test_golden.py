@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from onmodel.models.load import base_sha256
-from onmodel.models.weights import payload_sha256
-from onmodel.pipeline import run
+from onmodel.engine.pipeline import run
+from onmodel.engine.project import Project
+from onmodel.families.registry import base_sha256
 from onmodel.progress import Progress
-from onmodel.project import Project
 from onmodel.recipe import load_recipe
 from onmodel.stages.base import read_models
+from onmodel.weights import payload_sha256
 
 GOLDEN = Path(__file__).parent / "golden" / "toon_loss.json"
 TOLERANCE = 1e-4  # relative. SSE kernels differ by 3e-7; a learning rate 1 % higher by 8e-4

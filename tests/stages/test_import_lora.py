@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from onmodel.errors import InputError
+from onmodel.families.anima.family import Anima
 from onmodel.hashing import read_json, sha256_file
 from onmodel.ledger.lineage import add, root
-from onmodel.models import header
-from onmodel.models.anima.family import Anima
-from onmodel.models.convert import convert
-from onmodel.models.lora import Factors, Lora, read_lora, write_lora
+from onmodel.lora import header
+from onmodel.lora.convert import convert
+from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
 from onmodel.progress import Progress
 from onmodel.randomness import normal
 from onmodel.records import Artifact, Model

@@ -12,18 +12,18 @@ import torch
 
 from onmodel.character import Author, Character, Outfit
 from onmodel.errors import InputError
+from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, check, ordered, root
-from onmodel.models import header
-from onmodel.models.family import FamilySpec, Linear
-from onmodel.models.lora import Factors, Lora, read_lora, regauge, write_lora
-from onmodel.models.weights import write_weights
+from onmodel.lora import header
+from onmodel.lora.tensors import Factors, Lora, read_lora, regauge, write_lora
 from onmodel.progress import Progress
 from onmodel.randomness import normal
 from onmodel.records import Artifact
 from onmodel.release.history import experiments
 from onmodel.stages import merge
 from onmodel.stages.base import Context, Inputs, write_models
+from onmodel.weights import write_weights
 
 LAYERS = {"self_attn.q_proj": "attn1.to_q", "self_attn.output_proj": "attn1.to_out.0", "mlp.layer1": "ff.net.0.proj"}
 SPEC = FamilySpec(

@@ -15,12 +15,11 @@ import torch
 from PIL import Image
 
 from onmodel.errors import InputError, OnmodelError, StateError, VerifyError
+from onmodel.families.registry import load_base
 from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, root
-from onmodel.models import header
-from onmodel.models.load import load_base
-from onmodel.models.lora import Factors, Lora, read_lora, write_lora
-from onmodel.models.weights import payload_sha256, read_metadata
+from onmodel.lora import header
+from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
 from onmodel.progress import Progress
 from onmodel.randomness import generator, normal
 from onmodel.records import Artifact
@@ -29,6 +28,7 @@ from onmodel.release.compatibility import load_in_diffusers, self_test, write_co
 from onmodel.release.verify import verify
 from onmodel.stages import release
 from onmodel.stages.base import Context, Inputs, read_models, write_models
+from onmodel.weights import payload_sha256, read_metadata
 from tests.release.made_up import CHOICE, character, evaluation, history
 
 NAME = "backgwa-release-2"

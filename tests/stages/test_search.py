@@ -10,8 +10,8 @@ import pytest
 from onmodel.errors import InputError
 from onmodel.hashing import read_json, write_json
 from onmodel.ledger.lineage import Lineage, add, root
-from onmodel.models import header
-from onmodel.models.lora import read_lora
+from onmodel.lora import header
+from onmodel.lora.tensors import read_lora
 from onmodel.records import Artifact
 from onmodel.release.history import SENTENCES, signatures_chosen_on
 from onmodel.stages import merge, search

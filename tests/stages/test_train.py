@@ -19,18 +19,18 @@ from pydantic import ValidationError
 from safetensors import safe_open
 
 from onmodel.errors import InputError, SpaceError, StateError
+from onmodel.families.anima.family import Anima
+from onmodel.families.registry import load_base
 from onmodel.hashing import read_json, sha256_file
 from onmodel.ledger.lineage import check, root
-from onmodel.models.anima.family import Anima
-from onmodel.models.header import LIMIT, lineage_of
-from onmodel.models.load import load_base
-from onmodel.models.lora import Lora, read_lora, write_lora
-from onmodel.models.weights import payload_sha256, read_metadata
+from onmodel.lora.header import LIMIT, lineage_of
+from onmodel.lora.tensors import Lora, read_lora, write_lora
 from onmodel.records import Artifact
 from onmodel.stages import curate, train
 from onmodel.stages.base import Context, Inputs, Plan, read_models, write_models
 from onmodel.toon.datasets import write_set
 from onmodel.train import live, loop
+from onmodel.weights import payload_sha256, read_metadata
 
 TABLE: dict[str, Any] = {
     "do": "train", "dataset": "data", "data": [{"subset": "base", "repeats": 2}, {"subset": "fine"}], "epochs": 3,

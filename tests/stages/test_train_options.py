@@ -16,16 +16,16 @@ from PIL import Image
 from pydantic import ValidationError
 
 from onmodel.errors import InputError, PausedError
+from onmodel.families.anima.family import Anima
+from onmodel.families.registry import load_base
 from onmodel.hashing import read_json
-from onmodel.models.anima.family import Anima
-from onmodel.models.load import load_base
-from onmodel.models.lora import Factors, Lora, change_weight, read_lora, write_lora
-from onmodel.models.weights import payload_sha256
+from onmodel.lora.tensors import Factors, Lora, change_weight, read_lora, write_lora
 from onmodel.randomness import normal
 from onmodel.records import Artifact
 from onmodel.stages import curate, import_lora, train
 from onmodel.stages.base import Context, Inputs, Plan, read_models
 from onmodel.train import checkpointing, loop, optimizers
+from onmodel.weights import payload_sha256
 from tests.stages.made_up_stage import context, said
 
 TABLE: dict[str, Any] = {

@@ -10,7 +10,7 @@ import torch
 from onmodel.evaluate.halving import Candidate
 from onmodel.hashing import read_json
 from onmodel.ledger.lineage import add, root
-from onmodel.models.lora import Lora, read_lora
+from onmodel.lora.tensors import Lora, read_lora
 from onmodel.records import Artifact
 from onmodel.stages import tune
 from onmodel.stages.base import Inputs, Plan

@@ -5,9 +5,9 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
-from onmodel.models.anima.family import Anima
-from onmodel.models.family import Text
-from onmodel.models.lora import Factors
+from onmodel.families.anima.family import Anima
+from onmodel.families.protocol import Text
+from onmodel.lora.tensors import Factors
 from onmodel.randomness import normal
 from onmodel.train.adapters import Adapters, attached, fresh_factors
 

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from onmodel.models.anima.family import Anima
-from onmodel.models.anima.outline import Outline
-from onmodel.models.anima.parts import empty
-from onmodel.models.load import outline
-from onmodel.models.weights import read_header
+from onmodel.families.anima.family import Anima
+from onmodel.families.anima.memory import Outline
+from onmodel.families.anima.parts import empty
+from onmodel.families.registry import outline
 from onmodel.progress import Progress
 from onmodel.train.memory import _shapes, _step_bytes, forecast, peak_bytes, run_bytes
 from onmodel.train.networks import make_network, trained_layers
 from onmodel.train.optimizers import OPTIMIZERS, make_optimizer, state_bytes, state_of
 from onmodel.train.options import Options
+from onmodel.weights import read_header
 
 BF16 = torch.bfloat16
 OPTIONS = Options(epochs=1, learning_rate=1e-4, rank=4, alpha=4, batch=2, resolution=64)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from onmodel.models.anima.family import Anima
+from onmodel.families.anima.family import Anima
 from onmodel.train.objective import HELD_OUT_TIMES, draw_noise, draw_time, loss_weight, velocity_loss
 from onmodel.train.options import Options, Timesteps
 

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.models.anima.family import Anima
-from onmodel.models.family import Text
-from onmodel.models.lora import read_lora, write_lora
+from onmodel.families.anima.family import Anima
+from onmodel.families.protocol import Text
+from onmodel.lora.tensors import read_lora, write_lora
 from onmodel.randomness import normal
 from onmodel.train.adapters import Trained, attached, fresh_factors
 from onmodel.train.peft_layers import DoraAdapters, LokrAdapters

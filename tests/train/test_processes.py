@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from onmodel.models.load import load_base
-from onmodel.models.lora import Lora
+from onmodel.families.registry import load_base
+from onmodel.lora.tensors import Lora
 from onmodel.processes import Processes, joined
 from onmodel.progress import Progress
 from onmodel.randomness import normal

@@ -9,7 +9,7 @@ from pathlib import Path
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import FILES, TOON_ASSETS, TOON_OWN
 from onmodel.evaluate.observers.onnx import check_files, hashes
-from onmodel.models.hub import fetch
+from onmodel.families.hub import fetch
 
 SCHEME = "hf://"
 PLACE = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+(?:@[\w.-]+)?)(?:/(?P<folder>[\w./-]*\w))?")

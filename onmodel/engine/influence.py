@@ -1,0 +1,133 @@
+"""What does each subset of a training do? Leave it out, train again, measure: no estimate stands in for the retraining.
+
+Every training spends the same number of steps, so a subset's place is taken by the others. Twins, trained on
+everything from other noise in another order, say how much two trainings differ anyway; an effect counts only above it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from onmodel.engine import pipeline
+from onmodel.errors import InputError
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.selection import prompt_costs
+from onmodel.evaluate.statistics import Interval, max_t, mean_interval
+from onmodel.recipe import Recipe
+
+LEVEL = 0.05
+MOST_TWINS = 100
+FEWEST = 2  # prompts that an effect is told of
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A recipe with the trainings that are compared. `full`: the training and its twins; `without`: subset → stage;
+    `evaluation`: the stage that measures them all."""
+
+    recipe: Recipe
+    full: list[str]
+    without: dict[str, str]
+    evaluation: str
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a subset does to an axis, in whole faults: positive is good, the model is farther from ideal without it.
+
+    `p` is adjusted over subsets and axes (max-T); `floor` is how far a twin lies from the others of its kind, at most.
+    """
+
+    subset: str
+    axis: str
+    effect: Interval
+    p: float
+    floor: float
+
+    @property
+    def outcome(self) -> Literal["helps", "harms", "too close to call"]:
+        if self.p >= LEVEL or abs(self.effect.value) <= self.floor:
+            return "too close to call"
+        return "helps" if self.effect.value > 0 else "harms"
+
+
+def leave_out(recipe: Recipe, training: str, like: str | None, twins: int, seeds: int | None) -> Leaving:
+    """The recipe with a training for each left-out subset of `training`, `twins` whole ones, and one evaluation of the
+    last checkpoints: as the evaluate stage `like` (None: the recipe's last) measures, with `seeds` for its own.
+
+    Raises InputError for stages that are not there, a training of one subset, or no twin.
+    """
+    if twins < 1:
+        raise InputError("twins", twins, "train at least one twin: without it nothing says what chance does")
+    if twins > MOST_TWINS:
+        raise InputError("twins", twins, f"at most {MOST_TWINS}; each is a whole training")
+    table, measured = recipe.stages[_stage(recipe, "train", training)], recipe.stages[_stage(recipe, "evaluate", like)]
+    steps = {step.name: step for step in pipeline.make_plan(recipe)}
+    settings: Any = steps[training].settings
+    plans = {name: step.plan for name, step in steps.items()}
+    shares = settings.shares(plans)
+    shown = {
+        share.label: plans[share.stage or settings.dataset].counts[share.subset] * share.exposures for share in shares
+    }
+    if len(shown) < 2:
+        raise InputError("training", training, f"has one subset, {next(iter(shown))}: without it nothing is left")
+    said = table.get("data") or [{"subset": share.subset} for share in shares]
+    kept = {key: value for key, value in table.items() if key not in ("keep_every", "keep_last", "keep_best")}
+    full = [training, *(f"{training}_twin_{number}" for number in range(1, twins + 1))]
+    stages = {name: {**kept, "keep_every": settings.epochs, "seed": settings.seed + number}
+              for number, name in enumerate(full[1:], 1)}  # fmt: skip
+    without = {}
+    for share, row in zip(shares, said, strict=True):
+        left = sum(shown.values()) - shown[share.label]
+        epochs = max(1, round(settings.epochs * sum(shown.values()) / left))
+        without[share.label] = f"{training}_without_{share.label.replace('/', '_')}"
+        stages[without[share.label]] = {
+            **kept, "epochs": epochs, "keep_every": epochs, "data": [other for other in said if other is not row]
+        }  # fmt: skip
+    evaluation = f"{training}_influence"
+    made = [*full[1:], *without.values(), evaluation]
+    if len(set(made)) < len(without) + twins + 1 or set(made) & set(recipe.stages):
+        raise InputError("training", training, f"needs the stage names {', '.join(made)}; rename stages or subsets")
+    alone = {"triggers": {}, "floors": False, "negatives": False}  # what this does not ask
+    measuring = {**measured, "models": [*full, *without.values()], **alone}
+    stages[evaluation] = measuring | ({"seeds": seeds} if seeds is not None else {})
+    return Leaving(replace(recipe, stages={**recipe.stages, **stages}), full, without, evaluation)
+
+
+def effects(evaluation: Mapping[str, Any], axes: Sequence[Axis], leaving: Leaving) -> list[Effect]:
+    """Every subset's effect on every axis that all models were measured on, in the order of `axes`."""
+    rows = {row["name"].partition("@")[0]: row["per_prompt"] for row in evaluation["models"]}
+    every = list(dict.fromkeys(prompt for row in rows.values() for values in row.values() for prompt in values or ()))
+    found, lost = [], []
+    for axis in axes:
+        values = {name: _values(row.get(axis.id) or {}, every) for name, row in rows.items()}
+        shared = ~np.isnan(list(values.values())).any(0)
+        if shared.sum() < FEWEST:
+            continue
+        cost = {name: np.where(shared, prompt_costs(axis, np.where(shared, row, np.nan)), np.nan)
+                for name, row in values.items()}  # fmt: skip
+        whole = np.array([cost[name] for name in leaving.full])
+        apart = [own - np.delete(whole, i, axis=0).mean(0) for i, own in enumerate(whole)]
+        floor = max(abs(float(np.nanmean(row))) for row in apart)
+        for subset, name in leaving.without.items():
+            lost.append(cost[name] - whole.mean(0))
+            found.append(Effect(subset, axis.id, mean_interval(lost[-1][shared]), 1.0, floor))
+    adjusted = max_t(np.array(lost)) if lost else []
+    return [replace(one, p=p) for one, p in zip(found, adjusted, strict=True)]
+
+
+def _values(per_prompt: Mapping[str, float | None], prompts: Sequence[str]) -> np.ndarray:
+    """Values [P], NaN where a prompt says nothing."""
+    found = (per_prompt.get(prompt) for prompt in prompts)
+    return np.array([np.nan if value is None else value for value in found], dtype=float)
+
+
+def _stage(recipe: Recipe, verb: str, name: str | None) -> str:
+    """The recipe's stage of that verb: the named one, or the last."""
+    there = [stage for stage, table in recipe.stages.items() if table["do"] == verb]
+    if not there or name not in (None, *there):
+        remedy = f"name a {verb} stage of the recipe: {', '.join(there)}" if there else f"add a stage that does {verb}"
+        raise InputError(f"{verb} stage", name or "none", remedy)
+    return name or there[-1]

@@ -1,0 +1,99 @@
+"""Anima behind the family protocol: one object that encodes, denoises and decodes, and carries a LoRA for a while.
+
+The classes are diffusers' own, unchanged. Two things are done here instead of in them: the padding mask, which
+diffusers would resize through torchvision, and the collapse of the text's zero rows (text.py).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onmodel.families.anima.latents import LatentCodec
+from onmodel.families.anima.lean import lean_blocks
+from onmodel.families.anima.parts import Parts
+from onmodel.families.anima.spec import make_spec
+from onmodel.families.anima.text import TextEncoder, collapse
+from onmodel.families.protocol import Text
+from onmodel.lora.tensors import Lora, change_weight, check_fits
+
+
+class Denoiser:
+    """Anima's transformer alone: all that a training step needs."""
+
+    def __init__(self, transformer: Any, text_rows: int) -> None:
+        self.transformer = transformer
+        # The mask of one unpadded picture is a channel of zeros; denoise appends it.
+        self.transformer.register_to_config(concat_padding_mask=False)
+        self.spec = make_spec(self.transformer, text_rows)
+        self._device, self._dtype = self.transformer.device, self.transformer.dtype
+        # Held now: an adapter that wraps a layer later changes its path, not the layer.
+        self._layers = {row.name: self.transformer.get_submodule(row.diffusers) for row in self.spec.linears}
+
+    def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
+        return self._velocity(latents_bchw, t_b, *self._collapsed(texts))
+
+    @contextmanager
+    def sampling(self, texts: Sequence[Text]) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
+        rows_bsd, bias_bs = self._collapsed(texts)
+        with lean_blocks(self.transformer, rows_bsd):
+            yield lambda latents_bchw, t: self._velocity(latents_bchw, t.reshape(1), rows_bsd, bias_bs)
+
+    def _collapsed(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
+        rows_bsd, bias_bs = collapse(texts, self._dtype)
+        return rows_bsd.to(self._device), bias_bs.to(self._device)
+
+    def _velocity(self, latents_bchw: Tensor, t_b: Tensor, rows_bsd: Tensor, bias_bs: Tensor) -> Tensor:
+        x_bcthw = latents_bchw.to(self._device, self._dtype).unsqueeze(2)
+        mask = x_bcthw.new_zeros(x_bcthw.shape[0], 1, *x_bcthw.shape[2:])
+        (velocity,) = self.transformer(
+            torch.cat([x_bcthw, mask], dim=1),
+            t_b.to(self._device, torch.float32),
+            rows_bsd,
+            attention_mask=bias_bs,
+            return_dict=False,
+        )
+        return velocity.squeeze(2).to(latents_bchw)
+
+    def training(self) -> AbstractContextManager[None]:
+        return lean_blocks(self.transformer)
+
+    @contextmanager
+    def applied(self, lora: Lora, weight: float) -> Iterator[None]:
+        check_fits(lora.modules, self.spec, "applied")
+        saved = {name: self._layers[name].weight.detach().clone() for name in lora.modules}
+        try:
+            with torch.no_grad():
+                for name, factors in lora.modules.items():
+                    change_weight(self._layers[name].weight, factors, weight)
+            yield
+        finally:
+            with torch.no_grad():
+                for name, original in saved.items():
+                    self._layers[name].weight.copy_(original)
+
+
+class Anima(Denoiser):
+    """A loaded Anima. See `onmodel.families.protocol.Family` for the contract."""
+
+    def __init__(self, parts: Parts, sha256: str) -> None:
+        super().__init__(parts.transformer, parts.text_conditioner.config.min_sequence_length)
+        self.sha256 = sha256
+        self._text = TextEncoder(parts.tokenizer, parts.t5_tokenizer, parts.text_encoder, parts.text_conditioner)
+        self._codec = LatentCodec(parts.vae)
+
+    def encode_text(self, captions: Sequence[str]) -> list[Text]:
+        return self._text.encode(captions)
+
+    def text_losses(self, caption: str) -> list[str]:
+        return self._text.losses(caption)
+
+    @torch.no_grad()
+    def encode_images(self, images_bchw: Tensor) -> Tensor:
+        return self._codec.encode(images_bchw)
+
+    @torch.no_grad()
+    def decode_latents(self, latents_bchw: Tensor) -> Tensor:
+        return self._codec.decode(latents_bchw)

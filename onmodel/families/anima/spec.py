@@ -1,0 +1,162 @@
+"""Anima as data: what its files do not say about themselves, and the spec made from a loaded transformer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from onmodel.families.anima.lora_layouts import block_of, linear_names, transformer_name
+from onmodel.families.protocol import FamilySpec, Linear
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# What no tensor's shape tells. A file that onmodel writes carries its own values in its header (single_file.py).
+TRANSFORMER_FACTS: dict[str, Any] = {
+    "max_size": [128, 240, 240],
+    "patch_size": [1, 2, 2],
+    "rope_scale": [1.0, 4.0, 4.0],
+    "concat_padding_mask": True,
+    "extra_pos_embed_type": None,
+}
+CONDITIONER_FACTS: dict[str, Any] = {"min_sequence_length": 512}
+TEXT_ENCODER_FACTS: dict[str, Any] = {
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
+    "rms_norm_eps": 1e-6,
+}
+# The published base, part by part: what a plan is made with before the files are there. The parameters in bfloat16
+# are the published files' sizes: 4.18, 1.19 and 0.254 GB.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "transformer": {
+        **TRANSFORMER_FACTS,
+        "in_channels": 16,
+        "out_channels": 16,
+        "num_attention_heads": 16,
+        "attention_head_dim": 128,
+        "num_layers": 28,
+        "mlp_ratio": 4.0,
+        "text_embed_dim": 1024,
+        "adaln_lora_dim": 256,
+    },
+    "text_conditioner": {
+        **CONDITIONER_FACTS,
+        "source_dim": 1024,
+        "target_dim": 1024,
+        "model_dim": 1024,
+        "num_layers": 6,
+        "num_attention_heads": 16,
+        "mlp_ratio": 4.0,
+        "target_vocab_size": 32128,
+    },
+    "text_encoder": {
+        **TEXT_ENCODER_FACTS,
+        "vocab_size": 151936,
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
+    "vae": {
+        "base_dim": 96,
+        "z_dim": 16,
+        "dim_mult": [1, 2, 4, 4],
+        "num_res_blocks": 2,
+        "temperal_downsample": [False, True, True],
+    },
+}
+
+TEXT_TOKENS = 512  # each tokenizer's captions are cut here, as in AnimaModularPipeline
+
+_ATTENTION_MLP = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.output_proj",
+    "cross_attn.q_proj",
+    "cross_attn.k_proj",
+    "cross_attn.v_proj",
+    "cross_attn.output_proj",
+    "mlp.layer1",
+    "mlp.layer2",
+)
+_ADALN = (
+    "adaln_modulation_self_attn.1",
+    "adaln_modulation_self_attn.2",
+    "adaln_modulation_cross_attn.1",
+    "adaln_modulation_cross_attn.2",
+    "adaln_modulation_mlp.1",
+    "adaln_modulation_mlp.2",
+)
+PRESETS = {"attention_mlp": _ATTENTION_MLP, "attention_mlp_adaln": _ATTENTION_MLP + _ADALN}
+
+
+def make_spec(transformer: nn.Module, text_rows: int) -> FamilySpec:
+    """The facts of a loaded `CosmosTransformer3DModel`, its layers counted and measured, never assumed."""
+    from torch import nn
+
+    linears = tuple(
+        Linear(transformer_name(name), name, module.out_features, module.in_features, block_of(name))
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear)
+    )
+    return _spec(linears, text_rows)
+
+
+def spec_of_shapes(blocks: int, shapes: Mapping[str, tuple[int, int]] | None = None) -> FamilySpec:
+    """The facts as far as files tell them: the layers of a base of that many blocks, by the base's names.
+
+    With `shapes` (out, in) only the layers that they name; without, all of them and sizes of 0, enough to know names.
+    """
+    linears = tuple(
+        Linear(name, diffusers, *(shapes or {}).get(name, (0, 0)), block_of(diffusers))
+        for name, diffusers in linear_names(blocks)
+        if shapes is None or name in shapes
+    )
+    return dataclasses.replace(_spec(linears, CONDITIONER_FACTS["min_sequence_length"]), blocks=blocks)
+
+
+def spec_of_config(transformer: Mapping[str, Any]) -> FamilySpec:
+    """The facts of a base with this transformer config, as `make_spec` measures them, without loading diffusers."""
+    hidden = transformer["num_attention_heads"] * transformer["attention_head_dim"]
+    inner = int(hidden * transformer["mlp_ratio"])
+    text, adaln = transformer["text_embed_dim"], transformer["adaln_lora_dim"]
+    _, height, width = transformer["patch_size"]
+    channels = transformer["in_channels"] + bool(transformer["concat_padding_mask"])
+    sizes = {
+        "x_embedder.proj.1": (hidden, channels * height * width),
+        "t_embedder.1.linear_1": (hidden, hidden),
+        "t_embedder.1.linear_2": (3 * hidden, hidden),
+        "cross_attn.k_proj": (hidden, text),
+        "cross_attn.v_proj": (hidden, text),
+        "mlp.layer1": (inner, hidden),
+        "mlp.layer2": (hidden, inner),
+        "final_layer.adaln_modulation.1": (adaln, hidden),
+        "final_layer.adaln_modulation.2": (2 * hidden, adaln),
+        "final_layer.linear": (transformer["out_channels"] * height * width, hidden),
+    }
+    for part in ("self_attn", "cross_attn", "mlp"):
+        sizes[f"adaln_modulation_{part}.1"] = (adaln, hidden)
+        sizes[f"adaln_modulation_{part}.2"] = (3 * hidden, adaln)
+    shapes = {}
+    for name, diffusers in linear_names(transformer["num_layers"]):
+        inside = name if block_of(diffusers) is None else name.split(".", 2)[2]
+        shapes[name] = sizes.get(inside, (hidden, hidden))
+    return spec_of_shapes(transformer["num_layers"], shapes)
+
+
+def _spec(linears: tuple[Linear, ...], text_rows: int) -> FamilySpec:
+    return FamilySpec(
+        name="anima",
+        architecture="anima-base-v1.0",
+        prediction="flow",
+        latent_channels=16,
+        downscale=8,
+        multiple=16,
+        text_rows=text_rows,
+        blocks=1 + max((linear.block for linear in linears if linear.block is not None), default=-1),
+        linears=linears,
+        presets=PRESETS,
+    )

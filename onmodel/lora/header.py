@@ -1,0 +1,165 @@
+"""The words in a LoRA file's header: modelspec 1.0.1, what kohya's tools read, and onmodel's own history.
+
+Values are strings and never a path or a clock of the machine. The hash of the tensors is added when the file is
+written (weights.py). https://github.com/Stability-AI/ModelSpec
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onmodel.errors import InputError
+from onmodel.hashing import canonical_json, hash_json, sha256_bytes
+from onmodel.ledger.lineage import Lineage, add, parse
+from onmodel.lora.author_paths import without_author_paths
+from onmodel.lora.layouts import BLOCKS_KEY
+from onmodel.weights import PAYLOAD_KEY, payload_sha256, table_sha256
+
+if TYPE_CHECKING:
+    from onmodel.lora.file import LoraFile
+    from onmodel.lora.tensors import Lora
+    from onmodel.weights import WeightsFile
+
+SCHEMA = "1"
+RECIPE_KEY = "onmodel.recipe"
+DIGEST_KEY = "modelspec.hash_sha256"  # 0x and the same hash as PAYLOAD_KEY's
+HISTORY_KEYS = ("onmodel.schema", "onmodel.dataset_root", "onmodel.lineage_sha256", RECIPE_KEY)
+LIMIT = 64 * 1024  # bytes; sites that show LoRA files cut longer headers
+# What a history keeps of a stranger's header: what people ask of a LoRA, not the lists that fill a header.
+CLAIMS = (
+    *(f"modelspec.{word}" for word in ("title", "author", "license", "date", "architecture", "implementation",
+                                       "trigger_phrase", "usage_hint", "resolution", "merged_from")),
+    *(f"ss_{word}" for word in (
+        "output_name", "sd_model_name", "sd_model_hash", "base_model_version", "network_module", "network_dim",
+        "network_alpha", "network_args", "resolution", "num_train_images", "dataset_dirs", "total_batch_size", "epoch",
+        "num_epochs", "steps", "max_train_steps", "learning_rate", "unet_lr", "optimizer", "lr_scheduler", "seed",
+        "training_comment",
+    )),
+    "sshs_model_hash", "lora_adapter_metadata", "software",
+)  # fmt: skip
+CLAIM_LENGTH = 400  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What any LoRA's header says, trained or merged. `resolution`: side in pixels, 0 unknown; `date`: the recipe's;
+    `blocks`: of the base that it was made for, 0 unknown.
+    """
+
+    title: str
+    author: str
+    license: str
+    trigger: str
+    architecture: str
+    resolution: int
+    date: str
+    merged_from: str = ""
+    blocks: int = 0
+
+
+def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
+    """The header's words; `kohya` adds keys such as `ss_epoch`. Empty values are left out, and of a path of the machine
+    only its last part stays.
+
+    Raises InputError when they are longer than 64 KiB.
+    """
+    side = facts.resolution
+    words = {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": f"{facts.architecture}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": facts.title,
+        "modelspec.author": facts.author,
+        "modelspec.license": facts.license,
+        "modelspec.date": facts.date,
+        "modelspec.trigger_phrase": facts.trigger,
+        "modelspec.resolution": f"{side}x{side}" if side else "",
+        "modelspec.merged_from": facts.merged_from,
+        "ss_base_model_version": facts.architecture.partition("-")[0],
+        "ss_sd_model_name": facts.architecture,
+        "ss_network_module": "networks.lora",
+        "ss_resolution": f"({side}, {side})" if side else "",
+        BLOCKS_KEY: str(facts.blocks or ""),
+        **history_words(lineage),
+        **kohya,
+    }
+    return _limited(words)
+
+
+def sealed(words: Mapping[str, str], lineage: Lineage) -> dict[str, str]:
+    """The same words with another history, one whose newest node holds their hashes (`held`)."""
+    return _limited({**words, **history_words(lineage)})
+
+
+def held(path: Path, words: Mapping[str, str]) -> dict[str, object]:
+    """What a node holds of the file that it is: hashes of the tensors' bytes, of their table and of each word.
+
+    The words of the history and of the tensors' hash are left out: they follow from the node.
+    """
+    own = {key: sha256_bytes(words[key].encode()) for key in sorted(words)
+           if key not in (*HISTORY_KEYS, PAYLOAD_KEY, DIGEST_KEY)}  # fmt: skip
+    return {"payload_sha256": payload_sha256(path), "tensors_sha256": table_sha256(path), "words": own}
+
+
+def _limited(words: Mapping[str, str]) -> dict[str, str]:
+    words = {key: value if key in HISTORY_KEYS else without_author_paths(value) for key, value in words.items()}
+    words = {key: value for key, value in words.items() if value}
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in words.items())
+    if size > LIMIT:
+        raise InputError(
+            "header", f"{size} bytes", f"longer than {LIMIT}; merge fewer models or shorten the author's words"
+        )
+    return words
+
+
+def history_words(lineage: Lineage) -> dict[str, str]:
+    """The words that carry the history, whatever the file is."""
+    recipe = canonical_json(lineage)
+    roots = sorted({str(node.get("root", "")) for node in lineage.values() if node["type"] == "dataset"})
+    words = {
+        "onmodel.schema": SCHEMA,
+        "onmodel.dataset_root": ",".join(roots),
+        "onmodel.lineage_sha256": sha256_bytes(recipe),
+        RECIPE_KEY: recipe.decode(),
+    }
+    return {key: value for key, value in words.items() if value}
+
+
+def lineage_of(lora: "Lora | LoraFile | WeightsFile", sha256: str) -> Lineage:
+    """The history that a file's header carries; a file from elsewhere is one node of unknown origin with its hash.
+
+    What a stranger's header says is kept under `claims`. Raises VerifyError when the history does not match its hashes.
+    """
+    recipe = lora.metadata.get(RECIPE_KEY)
+    if recipe is None:
+        return add([], "model", origin="unknown", sha256=sha256, **_claimed(lora.metadata))
+    return parse(recipe.encode(), RECIPE_KEY)
+
+
+def imported(lora: "Lora", sha256: str, name: str) -> Lineage:
+    """The history of a file that others made. Its own history, if it has one, stands below a node that says so:
+    its hashes fit together, but nothing below that node was seen here.
+    """
+    if RECIPE_KEY not in lora.metadata:
+        return add([], "model", name=name, origin="unknown", sha256=sha256, **_claimed(lora.metadata))
+    past = lineage_of(lora, sha256)
+    return add([past], "model", name=name, origin="onmodel", sha256=sha256, **_claimed(lora.metadata))
+
+
+def _claimed(metadata: Mapping[str, str]) -> dict[str, object]:
+    """`claims`: the header's words about itself, each cut to 400 characters and without the folders of a machine;
+    `claims_sha256`: hash of the whole header, so that it can be held against the file later. Empty without a header.
+    """
+    if not metadata:
+        return {}
+    claims = {key: _claim(metadata[key]) for key in CLAIMS if metadata.get(key) not in (None, "", "None")}
+    return {"claims": claims, "claims_sha256": hash_json(dict(metadata))}
+
+
+def _claim(value: str) -> str:
+    if re.match(r"([A-Za-z]:|~)?[\\/]", value):  # a path, of one part too
+        value = re.split(r"[\\/]", value)[-1]
+    value = without_author_paths(value)
+    return value if len(value) <= CLAIM_LENGTH else value[: CLAIM_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"

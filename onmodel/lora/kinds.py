@@ -1,0 +1,108 @@
+"""LoHa and LoKr layers of LyCORIS (https://github.com/KohakuBlueleaf/LyCORIS) as plain factors, exactly.
+
+A Hadamard or Kronecker product of two low-rank matrices is itself low-rank: its factors are products of theirs.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from onmodel.errors import InputError
+from onmodel.weights import Entry, encode, finite, stream_weights, written_order
+
+
+def expand_loha(parts: Mapping[str, np.ndarray], alpha: float | None) -> tuple[np.ndarray, np.ndarray, float]:
+    """(W1a·W1b) ∘ (W2a·W2b), ranks p and q → (down [pq, in], up [out, pq], alpha)."""
+    up = np.einsum("op,oq->opq", parts["hada_w1_a"], parts["hada_w2_a"]).reshape(len(parts["hada_w1_a"]), -1)
+    down = np.einsum("pi,qi->pqi", parts["hada_w1_b"], parts["hada_w2_b"]).reshape(-1, parts["hada_w1_b"].shape[1])
+    rank = parts["hada_w1_b"].shape[0]
+    return down, up, (alpha / rank if alpha is not None else 1.0) * down.shape[0]
+
+
+def expand_lokr(parts: Mapping[str, np.ndarray], alpha: float | None) -> tuple[np.ndarray, np.ndarray, float]:
+    """W1 ⊗ W2, each whole or a product of two → (down, up, alpha). A whole matrix takes no part in the scale."""
+    sides, rank = [], None
+    for side in ("lokr_w1", "lokr_w2"):
+        if side in parts:
+            sides.append(_thin(parts[side]))
+        else:
+            sides.append((parts[f"{side}_a"], parts[f"{side}_b"]))
+            rank = parts[f"{side}_b"].shape[0]
+    (up_1, down_1), (up_2, down_2) = sides
+    down, up = np.kron(down_1, down_2), np.kron(up_1, up_2)
+    scale = alpha / rank if alpha is not None and rank is not None else 1.0
+    return down, up, scale * down.shape[0]
+
+
+def expanded_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int]:
+    """(out, in, rank) of a layer's plain factors, from the shapes of the matrices that a file holds of it.
+
+    Raises KeyError for a part that is missing, ValueError when the parts are of no known kind, ArithmeticError when
+    they cannot be multiplied.
+    """
+    kinds = {role.partition("_")[0] for role in shapes}
+    if kinds == {"down", "up"}:
+        return _product(shapes["up"], shapes["down"])
+    if kinds == {"hada"}:
+        one = _product(shapes["hada_w1_a"], shapes["hada_w1_b"])
+        other = _product(shapes["hada_w2_a"], shapes["hada_w2_b"])
+        if one[:2] != other[:2]:
+            raise ArithmeticError
+        return one[0], one[1], one[2] * other[2]
+    if kinds == {"lokr"}:
+        sides = []
+        for side in ("lokr_w1", "lokr_w2"):
+            if side in shapes and f"{side}_a" in shapes:
+                raise ValueError
+            if side in shapes:
+                rows, columns = shapes[side]
+                sides.append((rows, columns, min(rows, columns)))
+            else:
+                sides.append(_product(shapes[f"{side}_a"], shapes[f"{side}_b"]))
+        (out_1, in_1, rank_1), (out_2, in_2, rank_2) = sides
+        return out_1 * out_2, in_1 * in_2, rank_1 * rank_2
+    raise ValueError
+
+
+def _product(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, int, int]:
+    if left[1] != right[0]:
+        raise ArithmeticError
+    return left[0], right[1], right[0]
+
+
+def write_lokr(
+    path: Path,
+    layers: Mapping[str, Mapping[str, np.ndarray]],
+    gauges: Mapping[str, tuple[int, float]],
+    metadata: Mapping[str, str],
+    dtype: str,
+) -> None:
+    """Write LoKr layers (name → role → matrix) of (rank, alpha) as LyCORIS does: `lora_unet_….lokr_w1`, alpha beside.
+
+    alpha/rank goes into W2 and alpha says rank, for tools differ in what they make of another alpha: none of it where
+    both matrices are whole, and LyCORIS 4.1.3 applies it twice where W2 is a product. `dtype` is F32, BF16 or F16.
+    Raises InputError when a value does not fit it.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    entries: dict[str, Entry] = {}
+    for name, parts in layers.items():
+        rank, alpha = gauges[name]
+        stem = f"lora_unet_{name.replace('.', '_')}"
+        for role, matrix in parts.items():
+            scaled = matrix * np.float32(alpha / rank) if role in ("lokr_w2", "lokr_w2_b") else matrix
+            key = f"{stem}.{role}"
+            arrays[key], entries[key] = encode(scaled, dtype), Entry(dtype, matrix.shape)
+            if not finite(arrays[key], dtype):
+                raise InputError("dtype", dtype, f"{name} overflows; write bfloat16 or float32")
+        key = f"{stem}.alpha"
+        arrays[key], entries[key] = np.array(rank, np.float32), Entry("F32", ())
+    stream_weights(path, entries, (arrays[key] for key in written_order(entries)), metadata)
+
+
+def _thin(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix as a product with an identity on its shorter side."""
+    rows, columns = matrix.shape
+    if columns <= rows:
+        return matrix, np.eye(columns, dtype=np.float32)
+    return np.eye(rows, dtype=np.float32), matrix

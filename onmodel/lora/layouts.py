@@ -1,0 +1,80 @@
+"""The names that LoRA files give a layer, in a table built from the model's own layers.
+
+A kohya name cannot be turned back by guessing dots (`output_proj` has an underscore of its own), so every known
+spelling of every layer is written down first and then looked up.
+"""
+
+from functools import lru_cache
+from typing import Literal
+
+from onmodel.families.protocol import FamilySpec, Linear
+
+Layout = Literal["common", "kohya"]
+
+BLOCKS_KEY = "onmodel.blocks"  # a header's word: how many blocks the base has that a LoRA was made for
+
+# What stands after a layer's name → what the tensor is.
+ROLES = {
+    ".lora_A.weight": "down",
+    ".lora_B.weight": "up",
+    ".lora_A.default.weight": "down",
+    ".lora_B.default.weight": "up",
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    ".alpha": "alpha",
+    ".dora_scale": "dora_scale",
+    ".lora_magnitude_vector": "magnitude_vector",
+    ".lora_magnitude_vector.weight": "magnitude_vector",
+    ".hada_w1_a": "hada_w1_a",
+    ".hada_w1_b": "hada_w1_b",
+    ".hada_w2_a": "hada_w2_a",
+    ".hada_w2_b": "hada_w2_b",
+    ".lokr_w1": "lokr_w1",
+    ".lokr_w1_a": "lokr_w1_a",
+    ".lokr_w1_b": "lokr_w1_b",
+    ".lokr_w2": "lokr_w2",
+    ".lokr_w2_a": "lokr_w2_a",
+    ".lokr_w2_b": "lokr_w2_b",
+}
+# Parts of keys that mark an adapter which is no plain product of two matrices; DoRA is read where it is asked for.
+REFUSED = {"dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT", "boft": "OFT"}
+
+_BASE_PREFIXES = ("diffusion_model.", "model.diffusion_model.", "net.", "base_model.model.", "")
+_DIFFUSERS_PREFIXES = ("transformer.", "base_model.model.", "base_model.model.transformer.", "")
+_KOHYA_PREFIXES = ("lora_unet_", "lycoris_")
+
+
+def name_table(spec: FamilySpec) -> dict[str, Linear]:
+    """Every spelling of every layer → the layer."""
+    return _table(spec.linears)
+
+
+@lru_cache(maxsize=4)
+def _table(linears: tuple[Linear, ...]) -> dict[str, Linear]:
+    table: dict[str, Linear] = {}
+    for linear in linears:
+        names = [prefix + linear.name for prefix in _BASE_PREFIXES]
+        names += [prefix + linear.diffusers for prefix in _DIFFUSERS_PREFIXES]
+        for prefix in _KOHYA_PREFIXES:
+            names += [prefix + linear.name.replace(".", "_"), prefix + linear.diffusers.replace(".", "_")]
+        for name in names:
+            assert table.setdefault(name, linear) is linear, f"{name} names two layers"
+    return table
+
+
+def parse_key(key: str, table: dict[str, Linear]) -> tuple[Linear, str] | None:
+    """The layer and the role of one tensor of a LoRA file, or None when the key is not known."""
+    for ending, role in ROLES.items():
+        if key.endswith(ending) and (linear := table.get(key.removesuffix(ending))) is not None:
+            return linear, role
+    return None
+
+
+def written_keys(name: str, layout: Layout) -> tuple[str, str, str | None]:
+    """The keys of down, up and alpha for a layer. The common layout has no alpha: it is folded into up."""
+    if layout == "kohya":
+        flat = "lora_unet_" + name.replace(".", "_")
+        return f"{flat}.lora_down.weight", f"{flat}.lora_up.weight", f"{flat}.alpha"
+    return f"diffusion_model.{name}.lora_A.weight", f"diffusion_model.{name}.lora_B.weight", None

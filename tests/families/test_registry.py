@@ -1,0 +1,261 @@
+"""Bases from a diffusers folder and from single files, and what is said when something is missing."""
+
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from onmodel.errors import InputError
+from onmodel.families.anima.parts import build
+from onmodel.families.anima.single_file import CONFIG_KEY, export_single_files, single_source
+from onmodel.families.protocol import Family
+from onmodel.families.registry import base_sha256, load_base, outline, parse_base
+from onmodel.sample.sampler import Job, sample
+from onmodel.weights import read_metadata
+
+JOBS = [Job("1girl, smile", "bad", 5, 64, 64)]
+
+
+@pytest.fixture(scope="module")
+def single_files(tiny_anima: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    out = tmp_path_factory.mktemp("single")
+    names = ("dit", "text_encoder", "vae")
+    assert export_single_files(tiny_anima, out) == [out / f"{name}.safetensors" for name in names]
+    return {name: out / f"{name}.safetensors" for name in names} | {"tokenizers": tiny_anima}
+
+
+def picture(family: Family) -> torch.Tensor:
+    return family.decode_latents(sample(family, JOBS, steps=2, guidance=3.0, shift=3.0))
+
+
+def test_single_files_are_the_same_base(tiny_anima: Path, single_files: dict[str, Path]) -> None:
+    folder, single = load_base({"folder": tiny_anima}), load_base(dict(single_files))
+    assert torch.equal(picture(folder), picture(single))
+    assert folder.spec == single.spec
+    assert folder.sha256 == base_sha256({"folder": tiny_anima})
+    assert single.sha256 == base_sha256(dict(single_files))
+
+
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model.", ""])
+def test_derived_models_have_another_prefix(tmp_path: Path, single_files: dict[str, Path], prefix: str) -> None:
+    tensors = load_file(single_files["dit"])
+    renamed = {f"{prefix}{key.removeprefix('net.')}": tensor for key, tensor in tensors.items()}
+    renamed[f"{prefix}pos_embedder.seq"] = torch.arange(8.0)
+    save_file(renamed, tmp_path / "dit.safetensors", read_metadata(single_files["dit"]))
+    derived = load_base({**single_files, "dit": tmp_path / "dit.safetensors"})
+    assert torch.equal(picture(derived), picture(load_base(dict(single_files))))
+
+
+def test_sizes_come_from_shapes_alone(tmp_path: Path, single_files: dict[str, Path]) -> None:
+    """Published files have no words of ours; all that they then lack are constants."""
+    save_file(load_file(single_files["dit"]), tmp_path / "dit.safetensors")
+    assert CONFIG_KEY not in read_metadata(tmp_path / "dit.safetensors")
+    spec = load_base({**single_files, "dit": tmp_path / "dit.safetensors"}).spec
+    assert (spec.blocks, spec.text_rows, spec.latent_channels) == (2, 512, 16)
+
+
+def test_a_base_asked_for_in_bfloat16_is_in_bfloat16(tiny_anima: Path) -> None:
+    half, full = (load_base({"folder": tiny_anima, "dtype": dtype}) for dtype in ("bfloat16", "float32"))
+    assert {parameter.dtype for parameter in half.transformer.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in full.transformer.parameters()} == {torch.float32}
+    assert half.encode_text(["smile"])[0].rows_sd.dtype == torch.bfloat16
+    assert (picture(half) - picture(full)).abs().mean() < 0.1 < picture(full).std()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux")
+def test_loading_takes_the_files_size_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The VAE in its published size: the process grows by the file, not by twice that and not by float32 on the way."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "tools"))
+    from measure_memory import reset_peak, resident, write_files
+
+    path = write_files(tmp_path, 1, ["vae"])["vae"]
+    before = resident("VmRSS")
+    reset_peak()
+    vae = build(single_source("vae", path, "base.vae"), torch.bfloat16, "cpu")
+    assert sum(parameter.nbytes for parameter in vae.parameters()) == pytest.approx(path.stat().st_size, rel=0.01)
+    assert (resident("VmHWM") - before) / path.stat().st_size < 1.2
+
+
+def test_missing_files_are_named(tiny_anima: Path, single_files: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"base\.folder: .*transformer — no such"):
+        load_base({"folder": tmp_path})
+    with pytest.raises(InputError, match=r"base\.vae: .*nowhere — no such"):
+        load_base({**single_files, "vae": tmp_path / "nowhere"})
+    with pytest.raises(InputError, match=r"base\.tokenizers: missing — single files hold no tokenizers"):
+        load_base({name: path for name, path in single_files.items() if name != "tokenizers"})
+    with pytest.raises(InputError, match=r"base\.tokenizers: .*tokenizer — no such file or folder"):
+        load_base({**single_files, "tokenizers": tmp_path})
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "t5_tokenizer").mkdir()
+    with pytest.raises(InputError, match=r"base\.tokenizers: .* — no tokenizer here"):
+        load_base({**single_files, "tokenizers": tmp_path})
+    with pytest.raises(InputError, match="not both"):
+        load_base({"folder": tiny_anima, "vae": single_files["vae"]})
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(InputError, match='base: sdxl — write "toon"'):
+        parse_base("sdxl")
+    with pytest.raises(InputError, match=r"base\.foldr: x .*known: family, folder"):
+        parse_base({"foldr": "x"})
+    with pytest.raises(InputError, match=r"base\.family"):
+        parse_base({"family": "sdxl"})
+
+
+def test_float16_is_refused(tiny_anima: Path) -> None:
+    with pytest.raises(InputError, match="overflows in float16"):
+        load_base({"folder": tiny_anima, "dtype": "float16"})
+
+
+def test_torn_and_foreign_files_stop(tmp_path: Path, single_files: dict[str, Path]) -> None:
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(single_files["vae"].read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"base\.vae: .*is no complete safetensors"):
+        load_base({**single_files, "vae": torn})
+    with pytest.raises(InputError, match="is a video VAE, not an Anima transformer: 0 keys"):
+        load_base({**single_files, "dit": single_files["vae"]})
+    with pytest.raises(InputError, match="is a video VAE, not Anima's text_encoder"):
+        load_base({**single_files, "text_encoder": single_files["vae"]})
+    with pytest.raises(InputError, match="is an Anima checkpoint, not Anima's vae"):
+        load_base({**single_files, "vae": single_files["dit"]})
+    (tmp_path / "dit.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(InputError, match="is a quantised GGUF file"):
+        load_base({**single_files, "dit": tmp_path / "dit.gguf"})
+    torch.save({"a": torch.ones(1)}, tmp_path / "dit.ckpt")
+    with pytest.raises(InputError, match="is a PyTorch pickle"):
+        load_base({**single_files, "dit": tmp_path / "dit.ckpt"})
+
+
+def test_a_cosmos_model_has_no_text_conditioner(tmp_path: Path, single_files: dict[str, Path]) -> None:
+    tensors = {key: tensor for key, tensor in load_file(single_files["dit"]).items() if "llm_adapter" not in key}
+    save_file(tensors, tmp_path / "dit.safetensors")
+    with pytest.raises(InputError, match="has no text conditioner"):
+        load_base({**single_files, "dit": tmp_path / "dit.safetensors"})
+
+
+def test_lost_and_quantised_tensors_stop(tmp_path: Path, single_files: dict[str, Path]) -> None:
+    tensors, words = load_file(single_files["dit"]), read_metadata(single_files["dit"])
+    path = tmp_path / "dit.safetensors"
+    lost = {key: tensor for key, tensor in tensors.items() if ".blocks.0.mlp.layer2" not in key}
+    save_file(lost, path, words)
+    with pytest.raises(InputError, match=r"1 of \d+ tensors are missing, e.g. blocks\.0\.mlp\.layer2\.weight"):
+        load_base({**single_files, "dit": path})
+    save_file({**tensors, "net.blocks.9.mlp.layer2.weight": torch.ones(1)}, path, words)
+    with pytest.raises(InputError, match=r"blocks\.2 is missing, although there is blocks\.9; get the file again"):
+        load_base({**single_files, "dit": path})
+    key = "net.blocks.0.mlp.layer2.weight"
+    save_file({**tensors, key: tensors[key].to(torch.float8_e4m3fn)}, path, words)
+    with pytest.raises(InputError, match=r"is quantised \(F8_E4M3\); use the bfloat16 file"):
+        load_base({**single_files, "dit": path})
+
+
+def test_two_variants_of_one_part_are_not_mixed(tmp_path: Path, tiny_anima: Path) -> None:
+    shutil.copytree(tiny_anima, tmp_path / "x")
+    weights = tmp_path / "x" / "vae" / "diffusion_pytorch_model.safetensors"
+    shutil.copy(weights, weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    with pytest.raises(InputError, match=r"is in diffusion_pytorch_model\.fp16\.safetensors too; keep one"):
+        load_base({"folder": tmp_path / "x"})
+
+
+def test_the_outline_is_the_loaded_base_without_its_weights(tiny_anima: Path, single_files: dict[str, Path]) -> None:
+    for base in ({"folder": tiny_anima}, dict(single_files)):
+        shapes = outline(base)
+        assert shapes.spec == load_base(base).spec and not shapes.missing
+        assert all(parameter.is_meta for model in shapes.models.values() for parameter in model.parameters())
+
+
+def test_without_files_the_outline_is_the_published_base() -> None:
+    """The published files have 4.18, 1.19 and 0.254 GB in bfloat16."""
+    shapes = outline({})
+    sizes = {role: 2 * shapes.parameters(role) / 1e9 for role in shapes.models}
+    assert sizes["transformer"] + sizes["text_conditioner"] == pytest.approx(4.18, abs=0.005)
+    assert sizes["text_encoder"] == pytest.approx(1.19, abs=0.005)
+    assert sizes["vae"] == pytest.approx(0.254, abs=0.0005)
+    assert (shapes.spec.blocks, len(shapes.spec.targets("attention_mlp"))) == (28, 280)
+    assert len(shapes.spec.targets("attention_mlp_adaln")) == 448
+    assert [error.field for error in shapes.missing] == ["base.dit", "base.text_encoder", "base.vae", "base.tokenizers"]
+
+
+def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"^base\.hub: someone/anima — is not in the local cache and the hub cannot"):
+        load_base({"hub": "someone/anima"})
+    with pytest.raises(InputError, match=r'base\.hub: some one/anima — write "owner/name"'):
+        load_base({"hub": "some one/anima"})
+    with pytest.raises(InputError, match="not both"):
+        load_base({"hub": "someone/anima", "folder": tmp_path})
+    assert outline({"hub": "someone/anima"}).missing[0].field == "base.hub"
+
+
+def test_a_hub_id_is_read_from_the_local_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_anima: Path, single_files: dict[str, Path]
+) -> None:
+    """The cache as huggingface_hub lays it out; single files take their tokenizers from it."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    repository = tmp_path / "models--someone--anima"
+    shutil.copytree(tiny_anima, repository / "snapshots" / ("a" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    whole = load_base({"hub": "someone/anima"})
+    assert whole.sha256 == base_sha256({"folder": tiny_anima})
+    files = {name: path for name, path in single_files.items() if name != "tokenizers"}
+    assert torch.equal(picture(load_base({**files, "hub": "someone/anima@main"})), picture(whole))
+    shutil.rmtree(repository / "snapshots" / ("a" * 40) / "vae")
+    with pytest.raises(InputError, match=r"base\.hub: someone/anima — has no vae/"):
+        load_base({"hub": "someone/anima"})
+
+
+def test_a_folder_of_another_class_stops(tmp_path: Path, tiny_anima: Path) -> None:
+    shutil.copytree(tiny_anima, tmp_path / "x")
+    shutil.rmtree(tmp_path / "x" / "transformer")
+    shutil.copytree(tmp_path / "x" / "vae", tmp_path / "x" / "transformer")
+    with pytest.raises(InputError, match="is AutoencoderKLQwenImage, Anima has CosmosTransformer3DModel here"):
+        load_base({"folder": tmp_path / "x"})
+
+
+def test_the_toon_base_ships_with_the_package() -> None:
+    """Blue hair is bluer than red hair, from the same noise: the shipped base is trained and its files fit."""
+    family = load_base("toon")
+    prompts = ("1girl, blue hair, close-up", "1girl, red hair, close-up")
+    latents = sample(family, [Job(prompt, "", 1, 96, 96) for prompt in prompts], steps=6, guidance=3.0, shift=3.0)
+    red, _, blue = family.decode_latents(latents).mean((2, 3)).unbind(1)
+    assert (blue - red)[0] > (blue - red)[1] + 0.1
+
+
+DIT_FAULTS = {
+    "mark of no columns": lambda t, w: t.update({"net.x_embedder.proj.1.weight": torch.ones(32, 0)}),
+    "0-d mark": lambda t, w: t.update({"net.x_embedder.proj.1.weight": torch.ones(())}),
+    "head of 0": lambda t, w: t.update({"net.blocks.0.self_attn.q_norm.weight": torch.ones(0)}),
+    "0-d head": lambda t, w: t.update({"net.blocks.0.self_attn.q_norm.weight": torch.ones(())}),
+    "far block": lambda t, w: t.update({"net.blocks.999999999.x": torch.ones(1)}),
+    "two models": lambda t, w: t.update({f"{'x' * 900}.x_embedder.proj.1.weight": torch.ones(2, 2)}),
+    "config deep": lambda t, w: w.update({CONFIG_KEY: "[" * 100_000}),
+    "config a list": lambda t, w: w.update({CONFIG_KEY: "[]"}),
+    "config of lists": lambda t, w: w.update({CONFIG_KEY: '{"transformer": []}'}),
+    "patch of text": lambda t, w: w.update({CONFIG_KEY: '{"transformer": {"patch_size": "x"}}'}),
+    "patch of 0": lambda t, w: w.update({CONFIG_KEY: '{"transformer": {"patch_size": [0, 0, 0]}}'}),
+}
+
+
+@pytest.mark.parametrize("fault", DIT_FAULTS)
+def test_a_malformed_single_file_is_refused_in_one_line(
+    fault: str, tmp_path: Path, single_files: dict[str, Path]
+) -> None:
+    path = tmp_path / "dit.safetensors"
+    tensors, words = load_file(single_files["dit"]), read_metadata(single_files["dit"])
+    DIT_FAULTS[fault](tensors, words)
+    save_file(tensors, path, words)
+    with pytest.raises(InputError, match=r"^base\.dit: .*dit\.safetensors") as caught:
+        load_base({**single_files, "dit": path})
+    assert len(str(caught.value)) < 1_500
+
+
+def test_a_header_cannot_set_what_the_shapes_tell(tmp_path: Path, single_files: dict[str, Path]) -> None:
+    path = tmp_path / "dit.safetensors"
+    save_file(load_file(single_files["dit"]), path, {CONFIG_KEY: '{"transformer": {"num_layers": 1000000000}}'})
+    assert load_base({**single_files, "dit": path}).spec.blocks == 2

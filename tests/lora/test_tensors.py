@@ -1,0 +1,309 @@
+"""LoRA files: every layout gives the same ΔW, what we write loads in diffusers, and bad files say what is wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import CosmosTransformer3DModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from onmodel.errors import InputError
+from onmodel.families.anima.spec import make_spec
+from onmodel.families.protocol import FamilySpec
+from onmodel.hashing import sha256_file
+from onmodel.lora.layouts import name_table
+from onmodel.lora.tensors import Factors, Lora, read_lora, regauge, write_lora
+from onmodel.randomness import normal
+
+RANK, ALPHA = 4, 1.0
+
+
+def small(blocks: int) -> CosmosTransformer3DModel:
+    return CosmosTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=blocks,
+        text_embed_dim=24,
+        adaln_lora_dim=8,
+        extra_pos_embed_type=None,
+    )
+
+
+def spec_of(blocks: int) -> FamilySpec:
+    with torch.device("meta"):
+        return make_spec(small(blocks), 512)
+
+
+SPEC = spec_of(2)
+
+
+def random_lora(spec: FamilySpec = SPEC, preset: str = "attention_mlp", alpha: float = ALPHA) -> Lora:
+    modules = {}
+    for row in spec.targets(preset):
+        down = torch.from_numpy(normal((RANK, row.in_features), 1, "down", row.name))
+        up = torch.from_numpy(normal((row.out_features, RANK), 1, "up", row.name))
+        modules[row.name] = Factors(down, up, alpha)
+    return Lora(modules)
+
+
+def gauges(rank: int, alpha: float) -> dict[str, tuple[int, float]]:
+    return {linear.name: (rank, alpha) for linear in SPEC.linears}
+
+
+def deltas(lora: Lora) -> dict[str, Tensor]:
+    return {name: factors.delta() for name, factors in lora.modules.items()}
+
+
+def assert_same_change(one: Lora, two: Lora) -> None:
+    a, b = deltas(one), deltas(two)
+    assert list(a) == list(b)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-6, atol=1e-6)
+
+
+def diffusers_names(spec: FamilySpec) -> dict[str, str]:
+    return {row.name: row.diffusers for row in spec.linears}
+
+
+def as_common(path: Path, lora: Lora) -> Path:
+    write_lora(path / "x.safetensors", lora, {})
+    return path / "x.safetensors"
+
+
+def as_kohya(path: Path, lora: Lora) -> Path:
+    write_lora(path / "x.safetensors", lora, {}, layout="kohya")
+    return path / "x.safetensors"
+
+
+def as_keys(down: str, up: str, alpha: str | None, name: Callable[[str], str]) -> Callable[[Path, Lora], Path]:
+    """A writer of one more layout: the endings of a layer's tensors and the spelling of its name."""
+
+    def write(path: Path, lora: Lora) -> Path:
+        tensors = {}
+        for key, factors in lora.modules.items():
+            tensors[name(key) + down] = factors.down.clone()
+            tensors[name(key) + up] = factors.up.clone() if alpha else factors.up * factors.scale
+            if alpha:
+                tensors[name(key) + alpha] = torch.tensor(factors.alpha)
+        save_file(tensors, path / "x.safetensors")
+        return path / "x.safetensors"
+
+    return write
+
+
+def as_peft_folder(path: Path, lora: Lora) -> Path:
+    names = diffusers_names(SPEC)
+    tensors = {}
+    for key, factors in lora.modules.items():
+        tensors[f"base_model.model.{names[key]}.lora_A.weight"] = factors.down.clone()
+        tensors[f"base_model.model.{names[key]}.lora_B.weight"] = factors.up.clone()
+    save_file(tensors, path / "adapter_model.safetensors")
+    (path / "adapter_config.json").write_text(json.dumps({"r": RANK, "lora_alpha": ALPHA}))
+    return path
+
+
+def as_diffusers_with_config(path: Path, lora: Lora) -> Path:
+    names = diffusers_names(SPEC)
+    tensors = {}
+    for key, factors in lora.modules.items():
+        tensors[f"transformer.{names[key]}.lora_A.weight"] = factors.down.clone()
+        tensors[f"transformer.{names[key]}.lora_B.weight"] = factors.up.clone()
+    config = {"transformer.r": RANK, "transformer.lora_alpha": ALPHA}
+    save_file(tensors, path / "x.safetensors", {"lora_adapter_metadata": json.dumps(config)})
+    return path / "x.safetensors"
+
+
+LAYOUTS = {
+    "common": as_common,
+    "kohya": as_kohya,
+    "dotted with alpha": as_keys(".lora_A.weight", ".lora_B.weight", ".alpha", "diffusion_model.{}".format),
+    "dotted down/up": as_keys(".lora_down.weight", ".lora_up.weight", ".alpha", "diffusion_model.{}".format),
+    "diffusers": as_keys(
+        ".lora_A.weight", ".lora_B.weight", None, lambda name: f"transformer.{diffusers_names(SPEC)[name]}"
+    ),
+    "diffusers with config": as_diffusers_with_config,
+    "peft folder": as_peft_folder,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("preset", ["attention_mlp", "attention_mlp_adaln"])
+def test_every_layout_gives_the_same_change(tmp_path: Path, layout: str, preset: str) -> None:
+    lora = random_lora(preset=preset)
+    assert_same_change(read_lora(LAYOUTS[layout](tmp_path, lora), SPEC), lora)
+
+
+def test_published_counts() -> None:
+    with torch.device("meta"):
+        spec = make_spec(CosmosTransformer3DModel(num_attention_heads=16, extra_pos_embed_type=None), 512)
+    assert len(spec.targets("attention_mlp")) == 280
+    assert len(spec.targets("attention_mlp_adaln")) == 448
+    name_table(spec)  # no spelling names two layers
+
+
+def test_common_layout_has_no_alpha_but_remembers_it(tmp_path: Path) -> None:
+    path = as_common(tmp_path, random_lora())
+    keys = load_file(path).keys()
+    assert all(key.startswith("diffusion_model.blocks.") and "alpha" not in key for key in keys)
+    read = read_lora(path, SPEC)
+    assert read.trained_alpha == ALPHA
+    write_lora(tmp_path / "again.safetensors", read, {})
+    assert sha256_file(tmp_path / "again.safetensors") == sha256_file(path)
+
+
+def test_diffusers_consumes_every_key_of_the_common_layout(tmp_path: Path) -> None:
+    from diffusers.loaders.lora_pipeline import AnimaLoraLoaderMixin
+
+    lora = random_lora()
+    model = small(2)
+    state = AnimaLoraLoaderMixin.lora_state_dict(str(as_common(tmp_path, lora)))
+    AnimaLoraLoaderMixin.load_lora_into_transformer(state, model, adapter_name="x")
+    layers = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    assert len(layers) == len(lora.modules)
+    for name, diffusers in diffusers_names(SPEC).items():
+        if name in lora.modules:
+            layer = layers[diffusers]
+            change = layer.scaling["x"] * layer.lora_B["x"].weight @ layer.lora_A["x"].weight
+            torch.testing.assert_close(change, lora.modules[name].delta(), rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_halves_the_file_and_float16_overflow_stops(tmp_path: Path) -> None:
+    write_lora(tmp_path / "a", random_lora(), {}, dtype="BF16")
+    write_lora(tmp_path / "b", random_lora(), {})
+    assert (tmp_path / "a").stat().st_size < 0.6 * (tmp_path / "b").stat().st_size
+    huge = {name: Factors(f.down, f.up * 1e6, f.alpha) for name, f in random_lora().modules.items()}
+    with pytest.raises(InputError, match="overflows"):
+        write_lora(tmp_path / "c", Lora(huge), {}, dtype="F16")
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(RANK, 8.0), (8, 1.0), (RANK, ALPHA)])
+def test_regauge_keeps_the_change(rank: int, alpha: float) -> None:
+    lora = random_lora()
+    other = regauge(lora, gauges(rank, alpha), seed=3)
+    assert_same_change(lora, other)
+    assert {(f.rank, f.alpha) for f in other.modules.values()} == {(rank, alpha)}
+    assert other.trained_alpha == alpha
+    for factors in other.modules.values():
+        assert (factors.up[:, RANK:] == 0).all()
+        assert rank == RANK or factors.down[RANK:].std() > 0  # both zero never learns
+
+
+def test_regauge_gives_a_file_its_trained_step_back(tmp_path: Path) -> None:
+    lora = random_lora()
+    read = read_lora(as_common(tmp_path, lora), SPEC)
+    assert read.trained_alpha is not None
+    again = regauge(read, gauges(RANK, read.trained_alpha), seed=0)
+    for name, factors in again.modules.items():
+        assert torch.equal(factors.up, lora.modules[name].up)  # 1/4 and 4 round nothing
+    with pytest.raises(InputError, match="rank: 2"):
+        regauge(lora, gauges(2, 1.0), seed=0)
+
+
+def test_loha_and_lokr_expand_exactly(tmp_path: Path) -> None:
+    rows = SPEC.targets("attention_mlp")[:2]
+    t = {key: torch.from_numpy(normal(shape, 5, key)) for key, shape in _lycoris_shapes(rows).items()}
+    save_file({**t, f"{_kohya(rows[0])}.alpha": torch.tensor(1.0), f"{_kohya(rows[1])}.alpha": torch.tensor(2.0)},
+              tmp_path / "x")  # fmt: skip
+    read = read_lora(tmp_path / "x", SPEC)
+    a, b = _kohya(rows[0]), _kohya(rows[1])
+    loha = (t[f"{a}.hada_w1_a"] @ t[f"{a}.hada_w1_b"]) * (t[f"{a}.hada_w2_a"] @ t[f"{a}.hada_w2_b"]) / 3
+    lokr = torch.kron(t[f"{b}.lokr_w1"], t[f"{b}.lokr_w2_a"] @ t[f"{b}.lokr_w2_b"]) * 2 / 2
+    torch.testing.assert_close(read.modules[rows[0].name].delta(), loha, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(read.modules[rows[1].name].delta(), lokr, rtol=1e-5, atol=1e-5)
+
+
+def _kohya(row: Any) -> str:
+    return "lora_unet_" + row.name.replace(".", "_")
+
+
+def _lycoris_shapes(rows: list[Any]) -> dict[str, tuple[int, int]]:
+    a, b = rows
+    assert b.out_features % 4 == 0 and b.in_features % 2 == 0
+    return {
+        f"{_kohya(a)}.hada_w1_a": (a.out_features, 3),
+        f"{_kohya(a)}.hada_w1_b": (3, a.in_features),
+        f"{_kohya(a)}.hada_w2_a": (a.out_features, 3),
+        f"{_kohya(a)}.hada_w2_b": (3, a.in_features),
+        f"{_kohya(b)}.lokr_w1": (4, 2),
+        f"{_kohya(b)}.lokr_w2_a": (b.out_features // 4, 2),
+        f"{_kohya(b)}.lokr_w2_b": (2, b.in_features // 2),
+    }
+
+
+# --- what must stop ---------------------------------------------------------------------------------------------------
+
+
+def changed(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> Path:
+    """A common file after `change` was done to its tensors, with a header that knows of it."""
+    tensors = load_file(as_common(path, random_lora()))
+    change(tensors)
+    save_file(tensors, path / "y.safetensors")
+    return path / "y.safetensors"
+
+
+Q = "diffusion_model.blocks.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.update({f"{Q}.dora_scale": torch.ones(32)}), "is DoRA"),
+        (lambda t: t.update({f"{Q}.oft_blocks": torch.ones(2, 2)}), "is OFT"),
+        (lambda t: t.update({"diffusion_model.norm.lora_A.weight": torch.ones(2, 2)}), "1 of .* are unknown"),
+        (lambda t: t.update({"diffusion_model.llm_adapter.blocks.0.self_attn.q_proj.lora_A.weight": torch.ones(2, 2)}),
+         "text conditioner"),
+        (lambda t: t[f"{Q}.lora_B.weight"].fill_(float("nan")), "not finite"),
+        (lambda t: t.pop(f"{Q}.lora_B.weight"), "has only down"),
+        (lambda t: t.update({f"{Q}.lora_A.weight": torch.ones(RANK, 7)}), "has .* there"),
+        (lambda t: t.update({f"{Q}.lora_A.weight": torch.ones(3, 32)}), "is no product"),
+        (lambda t: t.update({"lora_unet_blocks_0_self_attn_q_proj.lora_down.weight": torch.ones(4, 32)}), "twice"),
+    ],
+)  # fmt: skip
+def test_wrong_tensors_stop(tmp_path: Path, change: Callable[[dict[str, Tensor]], Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_lora(changed(tmp_path, change), SPEC)
+
+
+def test_another_model_stops(tmp_path: Path) -> None:
+    save_file({"lora_unet_down_blocks_0_attn.lora_down.weight": torch.ones(4, 32)}, tmp_path / "sdxl")
+    with pytest.raises(InputError, match="not for anima: none of its 1 keys names a layer"):
+        read_lora(tmp_path / "sdxl", SPEC)
+
+
+def test_another_number_of_blocks_stops(tmp_path: Path) -> None:
+    few, many = spec_of(2), spec_of(3)
+    write_lora(tmp_path / "few", random_lora(few), {})
+    write_lora(tmp_path / "many", random_lora(many), {})
+    with pytest.raises(InputError, match="made for a base of 2 blocks; this one has 3"):
+        read_lora(tmp_path / "few", many)
+    with pytest.raises(InputError, match="made for a base of 3 blocks; this one has 2"):
+        read_lora(tmp_path / "many", few)
+
+
+def test_a_header_that_lies_stops(tmp_path: Path) -> None:
+    path = as_common(tmp_path, random_lora())
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="not those that its header was written for"):
+        read_lora(path, SPEC)
+
+
+@pytest.mark.parametrize("config", [{"use_dora": True}, {"alpha_pattern": {"x": 2}}])
+def test_peft_configs_that_change_the_meaning_stop(tmp_path: Path, config: dict[str, Any]) -> None:
+    as_peft_folder(tmp_path, random_lora())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 1, **config}))
+    with pytest.raises(InputError, match=r"DoRA|alpha_pattern"):
+        read_lora(tmp_path, SPEC)
+
+
+def test_a_peft_folder_without_config_stops(tmp_path: Path) -> None:
+    as_peft_folder(tmp_path, random_lora())
+    (tmp_path / "adapter_config.json").unlink()
+    with pytest.raises(InputError, match="needs its config"):
+        read_lora(tmp_path, SPEC)
