@@ -1,20 +1,18 @@
 """Make the virtual environment, install the locked dependencies, run a task. Standard library only.
 
-python run.py demo      a character's whole life on the toon world, into demo/
-python run.py test      the tests
-python run.py check     format, lint, types
-python run.py bench-merge    merging at Anima's size against peers and the floor
-python run.py bench-search   regret of searches for merge weights
-python run.py bench-alpha    what rewriting alpha does to further training
-python run.py bench-train    CPU time and memory of a training step, against a plain loop and against the limit
-python run.py bench-evaluate pictures per CPU second against AnimaModularPipeline and against the limit
-python run.py bench-curate   20,000 pictures read, hashed, tagged and compared
-python run.py bench-audit    a heap with planted faults: which does the audit find?
-python run.py bench-faults   faults planted in training sets: does the axis of each see them?
-python run.py bench-mended   does a LoRA on the mended heap beat one on the heap as it was found?
-python run.py bench-selection   is what tune chooses among the truly best, and for how many pictures?
-python run.py bench-judge   do a blind judge's intervals cover the truth?
-python run.py bench-statistics  do 95 % intervals cover 95 %, and do twins stay alike?
+python run.py demo      a character's whole life on the toon world, into demo/ python run.py test
+the tests python run.py check     format, lint, types python run.py bench-merge    merging at
+Anima's size against peers and the floor python run.py bench-search   regret of searches for merge
+weights python run.py bench-alpha    what rewriting alpha does to further training python run.py
+bench-train    CPU time and memory of a training step, against a plain loop and against the limit
+python run.py bench-evaluate pictures per CPU second against AnimaModularPipeline and against the
+limit python run.py bench-curate   20,000 pictures read, hashed, tagged and compared python run.py
+bench-audit    a heap with planted faults: which does the audit find? python run.py bench-faults
+faults planted in training sets: does the axis of each see them? python run.py bench-mended   does a
+LoRA on the mended heap beat one on the heap as it was found? python run.py bench-selection   is
+what tune chooses among the truly best, and for how many pictures? python run.py bench-judge   do a
+blind judge's intervals cover the truth? python run.py bench-statistics  do 95 % intervals cover 95
+%, and do twins stay alike?
 """
 
 import hashlib
@@ -43,7 +41,11 @@ TASKS = {
     "bench-selection": [["benchmarks/selection_truth.py"]],
     "bench-judge": [["benchmarks/simulated_judges.py"]],
     "bench-statistics": [["benchmarks/simulated_evaluations.py"]],
-    "check": [["-m", "ruff", "format", "--check", "."], ["-m", "ruff", "check", "."], ["-m", "mypy"]],
+    "check": [
+        ["-m", "ruff", "format", "--check", "."],
+        ["-m", "ruff", "check", "."],
+        ["-m", "mypy"],
+    ],
 }
 
 
@@ -66,7 +68,10 @@ def install() -> None:
 
 def main() -> int:
     if sys.version_info < (3, 11):
-        print(f"python: {sys.version.split()[0]} — onmodel needs Python 3.11 or newer", file=sys.stderr)
+        print(
+            f"python: {sys.version.split()[0]} — onmodel needs Python 3.11 or newer",
+            file=sys.stderr,
+        )
         return 2
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
         print(__doc__, file=sys.stderr)
@@ -75,12 +80,16 @@ def main() -> int:
         install()
     except (subprocess.CalledProcessError, OSError) as error:
         print(
-            f"installation: {error} — check the network and the disk, then run the same command again", file=sys.stderr
+            f"installation: {error} — check the network and the disk, then run the same command"
+            " again",
+            file=sys.stderr,
         )
         return 1
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     for task in TASKS[sys.argv[1]]:
-        code = subprocess.run([str(PYTHON), *task, *sys.argv[2:]], cwd=ROOT, env=environment).returncode
+        code = subprocess.run(
+            [str(PYTHON), *task, *sys.argv[2:]], cwd=ROOT, env=environment
+        ).returncode
         if code:
             return code
     return 0

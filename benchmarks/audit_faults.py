@@ -1,9 +1,10 @@
-"""How much of what is planted in a heap of toons does the audit find? Precision and recall of each kind of fault.
+"""How much of what is planted in a heap of toons does the audit find? Precision and recall of each
+kind of fault.
 
     python benchmarks/audit_faults.py --seed 1 --count 2000 --out benchmarks/audit-faults.json
 
-Thresholds were set on seeds 0 and 2. Labels and watermarks of cut-outs are left out of the count: a cut changes
-framing and pose, and takes letters off.
+Thresholds were set on seeds 0 and 2. Labels and watermarks of cut-outs are left out of the count: a
+cut changes framing and pose, and takes letters off.
 """
 
 import argparse
@@ -24,9 +25,15 @@ from onmodel.toon.heap import LABELLED, REPEATED, Heap, plant_heap
 
 SHEET = Path(__file__).parents[1] / "onmodel" / "toon" / "characters" / "backgwa.toml"
 KINDS = {  # planted → kind of finding
-    "wrong character": "wrong character", "yellow": "yellow cast", "blurred": "blurred", "watermark": "lettering",
-    "no trigger": "no trigger", "fused tag": "fused tag", "misspelt tag": "spelling", "artist name": "artist name",
-}  # fmt: skip
+    "wrong character": "wrong character",
+    "yellow": "yellow cast",
+    "blurred": "blurred",
+    "watermark": "lettering",
+    "no trigger": "no trigger",
+    "fused tag": "fused tag",
+    "misspelt tag": "spelling",
+    "artist name": "artist name",
+}
 
 
 def main() -> None:
@@ -42,12 +49,19 @@ def main() -> None:
         observers, reader = load_observers("toon", {}, 1), load_reader(1)
         audit = run_audit(open_workshop(work), load_character(SHEET), observers, progress, reader)
     rows = score(heap, audit)
-    print(f"| planted fault ({args.count} pictures, seed {args.seed}) | planted | found | precision | recall |")
+    print(
+        f"| planted fault ({args.count} pictures, seed {args.seed}) | planted | found | precision |"
+        " recall |"
+    )
     print("|---|---|---|---|---|")
     for name, row in rows.items():
-        print(f"| {name} | {row['planted']} | {row['found']} | {row['precision']} | {row['recall']} |")
+        print(
+            f"| {name} | {row['planted']} | {row['found']} | {row['precision']} | {row['recall']} |"
+        )
     if args.out:
-        args.out.write_text(json.dumps({"seed": args.seed, "count": args.count, "rows": rows}, indent=1) + "\n")
+        args.out.write_text(
+            json.dumps({"seed": args.seed, "count": args.count, "rows": rows}, indent=1) + "\n"
+        )
     sys.stdout.flush()
 
 
@@ -62,11 +76,17 @@ def score(heap: Heap, audit: Audit) -> dict[str, dict[str, Any]]:
     for kind in REPEATED:
         own = [name for name in heap.repeats if name in heap.pictures[kind]]
         grouped = [name for name in own if groups[name] == groups[heap.repeats[name]]]
-        rows[f"repeat: {kind}, grouped with its original"] = _row(own, grouped, grouped) | {"precision": "–"}
-    aside = [(row.picture, row.subject) for row in audit.findings if row.kind.startswith("repeat") and row.fix]
-    rows["repeats, pairs of which mend sets one aside"] = _row([], aside, [p for p in aside if _one_root(heap, *p)]) | {
-        "planted": "–", "recall": "–"
-    }  # fmt: skip
+        rows[f"repeat: {kind}, grouped with its original"] = _row(own, grouped, grouped) | {
+            "precision": "–"
+        }
+    aside = [
+        (row.picture, row.subject)
+        for row in audit.findings
+        if row.kind.startswith("repeat") and row.fix
+    ]
+    rows["repeats, pairs of which mend sets one aside"] = _row(
+        [], aside, [p for p in aside if _one_root(heap, *p)]
+    ) | {"planted": "–", "recall": "–"}
     alike = [pair for pair in pairs if _one_scene(heap, *pair)]
     rows["repeats, pairs"] = _row([], pairs, true) | {"planted": len(heap.repeats), "recall": "–"}
     rows["repeats, pairs, with scenes that chance drew twice"] = _row([], pairs, alike) | {
@@ -76,7 +96,11 @@ def score(heap: Heap, audit: Audit) -> dict[str, dict[str, Any]]:
     judged = {row.subject for row in audit.findings if row.kind == "not judgeable"}
     for fault in ("wrong label", "missing label"):
         planted = {row for row in heap.labels[fault] if row[0] not in cut}
-        found = {(row.picture, row.subject) for row in audit.findings if row.kind == fault and row.picture not in cut}
+        found = {
+            (row.picture, row.subject)
+            for row in audit.findings
+            if row.kind == fault and row.picture not in cut
+        }
         fair = {row for row in planted if row[1] not in judged}
         rows[f"{fault}, attributes that the tagger judges"] = _row(fair, found, found & fair)
         rows[f"{fault}, all attributes"] = _row(planted, found, found & planted)
@@ -85,9 +109,14 @@ def score(heap: Heap, audit: Audit) -> dict[str, dict[str, Any]]:
             rows[f"{fault}: {attribute}"] = _row(mine[0], mine[1], mine[0] & mine[1])
     for fault, kind in KINDS.items():
         planted_names = heap.pictures.get(fault, set()) | (
-            {name for name, other in heap.repeats.items() if other in heap.pictures.get(fault, set())}
-            if fault in ("no trigger", "fused tag", "misspelt tag", "artist name") else set()
-        )  # fmt: skip
+            {
+                name
+                for name, other in heap.repeats.items()
+                if other in heap.pictures.get(fault, set())
+            }
+            if fault in ("no trigger", "fused tag", "misspelt tag", "artist name")
+            else set()
+        )
         found_names = {row.picture for row in audit.findings if row.kind == kind}
         if fault == "watermark":
             planted_names, found_names = planted_names - cut, found_names - cut
@@ -104,11 +133,20 @@ def _sets(heap: Heap, audit: Audit) -> dict[str, dict[str, Any]]:
     wanted = {
         "fused with the trigger": ({tag}, "fused with the trigger"),
         "confound": (
-            {f"{heap.sets[name][0]} × {heap.sets[name][1]}" for name in ("confound", "style skew")}, "confound"),
+            {f"{heap.sets[name][0]} × {heap.sets[name][1]}" for name in ("confound", "style skew")},
+            "confound",
+        ),
         "skewed subset": (
-            {f"{s}: {heap.sets['fused'][1]}" for s in dict.fromkeys(piece.subset for piece in audit.pieces)}
-            | {f"{heap.sets[name][0]}: {heap.sets[name][1]}" for name in ("confound", "style skew")}, "skewed subset"),
-    }  # fmt: skip
+            {
+                f"{s}: {heap.sets['fused'][1]}"
+                for s in dict.fromkeys(piece.subset for piece in audit.pieces)
+            }
+            | {
+                f"{heap.sets[name][0]}: {heap.sets[name][1]}" for name in ("confound", "style skew")
+            },
+            "skewed subset",
+        ),
+    }
     rows = {}
     for name, (planted, kind) in wanted.items():
         found = {row.subject for row in audit.findings if row.kind == kind}

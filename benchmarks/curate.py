@@ -2,11 +2,11 @@
 
     python benchmarks/curate.py [--count 20000]
 
-Pictures of 512 px are made of a fifth as many renders, moved, mirrored and tinted so that none repeats another byte for
-byte, and each has as many relatives in a small heap as in a large one; they are removed at the end. A tenth of them is
-measured first, each in a process of its own, in processor seconds of import (hash, decode, policy) and audit
-(thumbnails, tagger, identity, quality, colours, repeats, labels, coverage).
-The last line is one JSON object.
+Pictures of 512 px are made of a fifth as many renders, moved, mirrored and tinted so that none
+repeats another byte for byte, and each has as many relatives in a small heap as in a large one;
+they are removed at the end. A tenth of them is measured first, each in a process of its own, in
+processor seconds of import (hash, decode, policy) and audit (thumbnails, tagger, identity, quality,
+colours, repeats, labels, coverage). The last line is one JSON object.
 """
 
 import argparse
@@ -48,7 +48,9 @@ def write_heap(folder: Path, count: int) -> None:
     for i in range(count):
         image, caption = renders[i % len(renders)]
         left, top, right, low = rng.integers(0, 50, 4).tolist()
-        image = ImageChops.offset(image, int(rng.integers(192)), 0).crop((left, top, 192 - right, 192 - low))
+        image = ImageChops.offset(image, int(rng.integers(192)), 0).crop(
+            (left, top, 192 - right, 192 - low)
+        )
         image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         if i % 2:
             image = ImageOps.mirror(image)
@@ -69,7 +71,13 @@ def measure(folder: Path) -> dict[str, float]:
         audit = run_audit(workshop, load_character(SHEET), load_observers("toon", {}, 1), progress)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = time.process_time() - started
-    return {"pictures": count, "seconds": seconds, "import": read - started, "peak_mb": peak, "links": len(audit.links)}
+    return {
+        "pictures": count,
+        "seconds": seconds,
+        "import": read - started,
+        "peak_mb": peak,
+        "links": len(audit.links),
+    }
 
 
 def main() -> None:
@@ -88,13 +96,21 @@ def main() -> None:
             run = subprocess.run(command, capture_output=True, text=True, check=True)
         row = json.loads(run.stdout.splitlines()[-1])
         rows.append(row)
-        print(f"{count} pictures: {row['seconds']:.1f} CPU s, {row['import']:.1f} to import; {row['links']} links, "
-              f"peak {row['peak_mb']:.0f} MB", flush=True)  # fmt: skip
+        print(
+            f"{count} pictures: {row['seconds']:.1f} CPU s, {row['import']:.1f} to import;"
+            f" {row['links']} links, peak {row['peak_mb']:.0f} MB",
+            flush=True,
+        )
     small, large = rows
-    print(json.dumps({
-        "pictures_per_s": round(large["pictures"] / large["seconds"], 1),
-        "growth": round(large["seconds"] / small["seconds"], 2), "peak_mb": round(large["peak_mb"]),
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "pictures_per_s": round(large["pictures"] / large["seconds"], 1),
+                "growth": round(large["seconds"] / small["seconds"], 2),
+                "peak_mb": round(large["peak_mb"]),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
-"""Pictures made side by side: calls of AnimaModularPipeline, onmodel's generation, and the bare matrix products.
+"""Pictures made side by side: calls of AnimaModularPipeline, onmodel's generation, and the bare
+matrix products.
 
     python run.py bench-evaluate         # prints tables; the last line is one JSON object
 
-Everyone makes the same pictures, from the prompt to the decoded picture: prompts of suite "choose" with the negative
-prompt, two seeds each, the same noise, the same steps and guidance, float32, no LoRA. They take turns in one process,
-on one thread, and CPU seconds are compared, so that what else runs on the machine cancels out.
+Everyone makes the same pictures, from the prompt to the decoded picture: prompts of suite "choose"
+with the negative prompt, two seeds each, the same noise, the same steps and guidance, float32, no
+LoRA. They take turns in one process, on one thread, and CPU seconds are compared, so that what else
+runs on the machine cancels out.
 
-Two bases: `toon`, which ships with the package, at 96 px, and `random`, a transformer of Anima's class as in train.py
-(width 512, 8 blocks, 4 heads of 128, text of 512 × 1024) with random weights, at 256 px; its VAE is the toon one's.
+Two bases: `toon`, which ships with the package, at 96 px, and `random`, a transformer of Anima's
+class as in train.py (width 512, 8 blocks, 4 heads of 128, text of 512 × 1024) with random weights,
+at 256 px; its VAE is the toon one's.
 
-`loop` is what a user writes: a call for every picture. `batched` calls the pipeline with as many prompts as onmodel has
-in a batch. onmodel forgets its encoded texts before every turn; in an evaluation it does so never. `products` are the
-products of the blocks' layers and of attention, forward, for both halves of the guidance, on the collapsed text, whose
-keys and values are computed once: no sampler of this base and precision can do with fewer.
+`loop` is what a user writes: a call for every picture. `batched` calls the pipeline with as many
+prompts as onmodel has in a batch. onmodel forgets its encoded texts before every turn; in an
+evaluation it does so never. `products` are the products of the blocks' layers and of attention,
+forward, for both halves of the guidance, on the collapsed text, whose keys and values are computed
+once: no sampler of this base and precision can do with fewer.
 """
 
 import argparse
@@ -65,19 +69,33 @@ def write_random_base(folder: Path) -> Path:
 
     from onmodel.toon.base import TOON_BASE
 
-    shutil.copytree(TOON_BASE, folder, ignore=shutil.ignore_patterns("transformer", "text_conditioner"))
-    words = json.loads((TOON_BASE / "text_conditioner" / "config.json").read_text())["target_vocab_size"]
+    shutil.copytree(
+        TOON_BASE, folder, ignore=shutil.ignore_patterns("transformer", "text_conditioner")
+    )
+    words = json.loads((TOON_BASE / "text_conditioner" / "config.json").read_text())[
+        "target_vocab_size"
+    ]
     torch.manual_seed(0)
     models = {
         "transformer": CosmosTransformer3DModel(
-            num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS, num_layers=BLOCKS, text_embed_dim=TEXT_WIDTH,
-            adaln_lora_dim=256, rope_scale=(1.0, 4.0, 4.0), extra_pos_embed_type=None,
+            num_attention_heads=HEADS,
+            attention_head_dim=WIDTH // HEADS,
+            num_layers=BLOCKS,
+            text_embed_dim=TEXT_WIDTH,
+            adaln_lora_dim=256,
+            rope_scale=(1.0, 4.0, 4.0),
+            extra_pos_embed_type=None,
         ),
         "text_conditioner": AnimaTextConditioner(
-            source_dim=128, target_dim=TEXT_WIDTH, model_dim=TEXT_WIDTH, num_layers=1, num_attention_heads=16,
-            target_vocab_size=words, min_sequence_length=512,
+            source_dim=128,
+            target_dim=TEXT_WIDTH,
+            model_dim=TEXT_WIDTH,
+            num_layers=1,
+            num_attention_heads=16,
+            target_vocab_size=words,
+            min_sequence_length=512,
         ),
-    }  # fmt: skip
+    }
     for name, model in models.items():
         with torch.no_grad():
             for parameter in model.parameters():
@@ -96,7 +114,11 @@ def make_jobs(count: int, size: int) -> "list[Job]":
 
     sheet = load_character(TOON_BASE.parents[1] / "characters" / "backgwa.toml")
     prompts = suite("choose", sheet, vocabulary_of("toon"))
-    return [Job(prompt.words("L"), prompt.negative, seed, size, size) for prompt in prompts for seed in (0, 1)][:count]
+    return [
+        Job(prompt.words("L"), prompt.negative, seed, size, size)
+        for prompt in prompts
+        for seed in (0, 1)
+    ][:count]
 
 
 def make_pipeline(case: Case) -> Any:
@@ -113,8 +135,12 @@ def make_pipeline(case: Case) -> Any:
     from diffusers.modular_pipelines.anima import AnimaAutoBlocks
     from transformers import Qwen2Tokenizer, Qwen3Model, T5TokenizerFast
 
-    if not hasattr(transformer_cosmos, "transforms"):  # torchvision is missing: it would resize a mask of zeros
-        resize = SimpleNamespace(resize=lambda mask, size, interpolation: mask.new_zeros(*mask.shape[:-2], *size))
+    if not hasattr(
+        transformer_cosmos, "transforms"
+    ):  # torchvision is missing: it would resize a mask of zeros
+        resize = SimpleNamespace(
+            resize=lambda mask, size, interpolation: mask.new_zeros(*mask.shape[:-2], *size)
+        )
         transformer_cosmos.transforms = SimpleNamespace(
             functional=resize, InterpolationMode=SimpleNamespace(NEAREST="nearest")
         )
@@ -122,7 +148,9 @@ def make_pipeline(case: Case) -> Any:
     pipe = AnimaAutoBlocks().init_pipeline()
     pipe.update_components(
         transformer=CosmosTransformer3DModel.from_pretrained(case.folder / "transformer", **load),
-        text_conditioner=AnimaTextConditioner.from_pretrained(case.folder / "text_conditioner", **load),
+        text_conditioner=AnimaTextConditioner.from_pretrained(
+            case.folder / "text_conditioner", **load
+        ),
         text_encoder=Qwen3Model.from_pretrained(case.folder / "text_encoder", dtype=torch.float32),
         tokenizer=Qwen2Tokenizer.from_pretrained(case.folder / "tokenizer"),
         t5_tokenizer=T5TokenizerFast.from_pretrained(case.folder / "t5_tokenizer"),
@@ -140,17 +168,23 @@ def pipeline(case: Case, batch: int) -> "Contender":
     from onmodel.families.registry import load_base
     from onmodel.sample.sampler import noise
 
-    pipe, family = make_pipeline(case), load_base({"folder": case.folder, "device": "cpu"}, "0" * 64)
+    pipe, family = (
+        make_pipeline(case),
+        load_base({"folder": case.folder, "device": "cpu"}, "0" * 64),
+    )
 
     def make(jobs: "Sequence[Job]") -> "list[Image.Image]":
         pictures = []
         for start in range(0, len(jobs), batch):
             part = jobs[start : start + batch]
             pictures += pipe(
-                prompt=[job.prompt for job in part], negative_prompt=[job.negative for job in part],
-                height=case.size, width=case.size, num_inference_steps=case.steps,
+                prompt=[job.prompt for job in part],
+                negative_prompt=[job.negative for job in part],
+                height=case.size,
+                width=case.size,
+                num_inference_steps=case.steps,
                 latents=torch.cat([noise(family, job) for job in part]).unsqueeze(2),
-            ).get("images")  # fmt: skip
+            ).get("images")
         return pictures
 
     return make
@@ -165,7 +199,9 @@ def onmodel(case: Case) -> "Contender":
 
     def make(jobs: "Sequence[Job]") -> "list[Image.Image]":
         family._text._known.clear()
-        made = generate(family, jobs, steps=case.steps, guidance=GUIDANCE, shift=SHIFT, batch=case.batch)
+        made = generate(
+            family, jobs, steps=case.steps, guidance=GUIDANCE, shift=SHIFT, batch=case.batch
+        )
         return [image for _, image in made]
 
     return make
@@ -192,7 +228,10 @@ def products(case: Case) -> "Contender":
 
     def multiply(rows: int, text_rows: int) -> None:
         """The steps of one batch; a row is a picture under one of the two texts."""
-        layers = [torch.randn(width, width)] * 6 + [torch.randn(4 * width, width), torch.randn(width, 4 * width)]
+        layers = [torch.randn(width, width)] * 6 + [
+            torch.randn(4 * width, width),
+            torch.randn(width, 4 * width),
+        ]
         x = {inner: torch.randn(rows * tokens, inner) for inner in (width, 4 * width)}
         y = {inner: torch.empty(rows * tokens, inner) for inner in (width, 4 * width)}
         text, text_layer = torch.randn(rows * text_rows, text_width), torch.randn(width, text_width)
@@ -214,17 +253,19 @@ def products(case: Case) -> "Contender":
 
 
 def measure(case: Case, pictures: int, rounds: int) -> dict[str, Any]:
-    """CPU seconds per picture of the quickest turn, what disturbs one only makes it longer; the largest differences
-    from the loop's pictures, in levels of 255."""
+    """CPU seconds per picture of the quickest turn, what disturbs one only makes it longer; the
+    largest differences from the loop's pictures, in levels of 255."""
     import numpy as np
     import torch
 
     jobs = make_jobs(pictures, case.size)
     with torch.inference_mode():
         makers = {
-            "loop": pipeline(case, 1), "batched": pipeline(case, case.batch), "onmodel": onmodel(case),
+            "loop": pipeline(case, 1),
+            "batched": pipeline(case, case.batch),
+            "onmodel": onmodel(case),
             "products": products(case),
-        }  # fmt: skip
+        }
         seconds: dict[str, list[float]] = {name: [] for name in makers}
         made: dict[str, Any] = {}
         for turn in range(rounds + 1):  # the first, with one picture, warms up
@@ -236,14 +277,19 @@ def measure(case: Case, pictures: int, rounds: int) -> dict[str, Any]:
                     made[name] = np.array([np.asarray(image, dtype=int) for image in found])
     best = {name: min(values) / pictures for name, values in seconds.items()}
     return {
-        "size": case.size, "steps": case.steps, "batch": case.batch, "pictures": pictures,
+        "size": case.size,
+        "steps": case.steps,
+        "batch": case.batch,
+        "pictures": pictures,
         "seconds": {name: round(value, 4) for name, value in best.items()},
         "per_second": {name: round(1 / best[name], 3) for name in ("loop", "batched", "onmodel")},
-        "differs": {name: int(abs(made[name] - made["loop"]).max()) for name in ("batched", "onmodel")},
+        "differs": {
+            name: int(abs(made[name] - made["loop"]).max()) for name in ("batched", "onmodel")
+        },
         "speedup": round(best["loop"] / best["onmodel"], 3),
         "speedup_batched": round(best["batched"] / best["onmodel"], 3),
         "limit_ratio": round(best["onmodel"] / best["products"], 3),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -253,7 +299,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--save", action="store_true", help="keep the result as benchmarks/evaluate-<date>.json")
+    parser.add_argument(
+        "--save", action="store_true", help="keep the result as benchmarks/evaluate-<date>.json"
+    )
     arguments = parser.parse_args()
 
     import torch
@@ -261,7 +309,10 @@ def main() -> None:
     from onmodel.toon.base import TOON_BASE
 
     torch.set_num_threads(1)
-    print("           CPU s a picture:      loop   batched   onmodel  products   speed-up  of batched   of limit")
+    print(
+        "           CPU s a picture:      loop   batched   onmodel  products   speed-up  of batched"
+        "   of limit"
+    )
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         for base in arguments.bases:
@@ -269,18 +320,27 @@ def main() -> None:
             case = Case(where, SIZES[base], arguments.steps, arguments.batch)
             row = rows[base] = measure(case, arguments.pictures, arguments.rounds)
             print(
-                f"{base:7} {case.size:4} px, {case.steps:2} steps:", *(f"{s:9.3f}" for s in row["seconds"].values()),
-                f"{row['speedup']:9.2f}× {row['speedup_batched']:10.2f}× {row['limit_ratio']:9.2f}×", flush=True,
-            )  # fmt: skip
+                f"{base:7} {case.size:4} px, {case.steps:2} steps:",
+                *(f"{s:9.3f}" for s in row["seconds"].values()),
+                f"{row['speedup']:9.2f}× {row['speedup_batched']:10.2f}×"
+                f" {row['limit_ratio']:9.2f}×",
+                flush=True,
+            )
             print(f"    largest difference from the loop: {row['differs']} of 255 levels")
     if arguments.save:
         facts = {"torch": torch.__version__, "diffusers": version("diffusers"), "bases": rows}
-        (ROOT / "benchmarks" / f"evaluate-{date.today()}.json").write_text(json.dumps(facts, indent=1) + "\n")
+        (ROOT / "benchmarks" / f"evaluate-{date.today()}.json").write_text(
+            json.dumps(facts, indent=1) + "\n"
+        )
     mean = {
         key: round(math.exp(statistics.fmean(math.log(row[key]) for row in rows.values())), 3)
         for key in ("speedup", "limit_ratio")
     }
-    print(json.dumps({**mean, "bases": {base: {key: row[key] for key in mean} for base, row in rows.items()}}))
+    print(
+        json.dumps(
+            {**mean, "bases": {base: {key: row[key] for key in mean} for base, row in rows.items()}}
+        )
+    )
 
 
 if __name__ == "__main__":

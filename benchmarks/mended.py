@@ -1,14 +1,17 @@
-"""Does mending a data set make the LoRA better? Heap with planted faults → audit → mend → train → evaluate, against the
-same heap as it was found.
+"""Does mending a data set make the LoRA better? Heap with planted faults → audit → mend → train →
+evaluate, against the same heap as it was found.
 
-    python run.py bench-mended [--seeds 1 2 3] [--count 400] [--epochs 8] [--folder mended] [--out FILE]
+    python run.py bench-mended [--seeds 1 2 3] [--count 400] [--epochs 8] [--folder mended] [--out
+      FILE]
 
-For each seed a heap of its own is planted, imported, audited, and every finding that has a fix is mended (`onmodel
-dataset mend` for all kinds). Of the heap as found so many pictures are drawn by lot as the mended one keeps: both
-trainings show equally many pictures equally often, and the same pictures of others. One recipe a seed trains both and
-evaluates them together on suite confirm. Positive differences are better for the mended set; intervals (95 %) are over
-prompts, each prompt's difference being the mean of the seeds'. Three seeds say little about other seeds; each stands
-beside. The same command goes on where it was stopped. Prints an estimate first, a table, and as its last line JSON.
+For each seed a heap of its own is planted, imported, audited, and every finding that has a fix is
+mended (`onmodel dataset mend` for all kinds). Of the heap as found so many pictures are drawn by
+lot as the mended one keeps: both trainings show equally many pictures equally often, and the same
+pictures of others. One recipe a seed trains both and evaluates them together on suite confirm.
+Positive differences are better for the mended set; intervals (95 %) are over prompts, each prompt's
+difference being the mean of the seeds'. Three seeds say little about other seeds; each stands
+beside. The same command goes on where it was stopped. Prints an estimate first, a table, and as its
+last line JSON.
 """
 
 import argparse
@@ -62,10 +65,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--suite", default="confirm", choices=list(SUITES))
     parser.add_argument("--folder", type=Path, default=Path("mended"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name(f"mended-{date.today()}.json"))
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).with_name(f"mended-{date.today()}.json")
+    )
     args = parser.parse_args()
     seconds = estimate(args.count, args.epochs, args.suite)
-    print(f"about {clock(len(args.seeds) * seconds)} of CPU time, {clock(seconds)} a seed", file=sys.stderr, flush=True)
+    print(
+        f"about {clock(len(args.seeds) * seconds)} of CPU time, {clock(seconds)} a seed",
+        file=sys.stderr,
+        flush=True,
+    )
     evaluations, sets = {}, {}
     for seed in args.seeds:
         folder = args.folder / f"{args.count}-{args.epochs}-{args.suite}" / str(seed)
@@ -77,17 +86,29 @@ def main() -> None:
         artifact = Project(folder / "project").artifacts("evaluation")[-1]
         evaluations[seed] = read_json(artifact.path / "evaluation.json")
     at = f"@{args.epochs}"
-    seeds = {seed: [compare(axis, row, MENDED + at, FOUND + at) for axis in axes_of(row)]
-             for seed, row in evaluations.items()}  # fmt: skip
+    seeds = {
+        seed: [compare(axis, row, MENDED + at, FOUND + at) for axis in axes_of(row)]
+        for seed, row in evaluations.items()
+    }
     together = over_seeds(list(evaluations.values()), MENDED + at, FOUND + at)
     print(table(together, seeds))
     result = {
-        "command": f"benchmarks/mended.py --count {args.count} --epochs {args.epochs} --suite {args.suite}",
-        "sets": sets, "axes": [as_row(one) for one in together],
+        "command": (
+            f"benchmarks/mended.py --count {args.count} --epochs {args.epochs} --suite {args.suite}"
+        ),
+        "sets": sets,
+        "axes": [as_row(one) for one in together],
         "seeds": {seed: [as_row(one) for one in adjusted(row)] for seed, row in seeds.items()},
-    }  # fmt: skip
+    }
     write_json(args.out, result)
-    print(json.dumps({word: [one.axis.id for one in together if one.outcome == word] for word in ("better", "worse")}))
+    print(
+        json.dumps(
+            {
+                word: [one.axis.id for one in together if one.outcome == word]
+                for word in ("better", "worse")
+            }
+        )
+    )
 
 
 def estimate(count: int, epochs: int, suite: str) -> float:
@@ -98,7 +119,8 @@ def estimate(count: int, epochs: int, suite: str) -> float:
 
 
 def make_sets(folder: Path, count: int, seed: int) -> dict[str, Any]:
-    """Both data sets of a seed, `mended/` and `as_found/` of one folder per subset; how many, and what was mended."""
+    """Both data sets of a seed, `mended/` and `as_found/` of one folder per subset; how many, and
+    what was mended."""
     told = folder / "sets.json"
     if told.exists():
         return dict(read_json(told))
@@ -113,26 +135,38 @@ def make_sets(folder: Path, count: int, seed: int) -> dict[str, Any]:
         rows = still_apply(workshop, [row for row in map(mending, audit.findings) if row])
         workshop = workshop.decide(rows)
         found = open_workshop(folder / f"{FOUND}_work")
-        first = {piece.sha256: piece.name for piece in reversed(found.kept)}  # a curate stage takes a picture once
+        first = {
+            piece.sha256: piece.name for piece in reversed(found.kept)
+        }  # a curate stage takes a picture once
         lot = generator(seed, "bench-mended").permutation(sorted(first.values()))
         drawn = set(lot[: len(workshop.kept)].tolist())
         found = found.decide(
-            [Decision(0, "aside", "rule: lot", p.name, why="not drawn") for p in found.kept if p.name not in drawn]
+            [
+                Decision(0, "aside", "rule: lot", p.name, why="not drawn")
+                for p in found.kept
+                if p.name not in drawn
+            ]
         )
         exported = {
-            name: export(row, folder / name, False, progress) for name, row in ((MENDED, workshop), (FOUND, found))
+            name: export(row, folder / name, False, progress)
+            for name, row in ((MENDED, workshop), (FOUND, found))
         }
     sets = {
-        "subsets": exported, "heap": count, "pictures": {name: sum(rows.values()) for name, rows in exported.items()},
+        "subsets": exported,
+        "heap": count,
+        "pictures": {name: sum(rows.values()) for name, rows in exported.items()},
         "letters_read": reader is not None,
         "mended": dict(Counter(row.why.split(" ", 1)[1].partition(":")[0] for row in rows)),
-    }  # fmt: skip
+    }
     write_json(told, sets)
     return sets
 
 
-def recipe_text(subsets: Mapping[str, Mapping[str, int]], epochs: int, suite: str, seed: int) -> str:
-    """The recipe of both trainings and their one evaluation. `subsets`: data set → subset → pictures."""
+def recipe_text(
+    subsets: Mapping[str, Mapping[str, int]], epochs: int, suite: str, seed: int
+) -> str:
+    """The recipe of both trainings and their one evaluation. `subsets`: data set → subset →
+    pictures."""
     parts = [
         f"""[recipe]
 name = "mended"
@@ -148,7 +182,9 @@ heldout_subsets = ["reference"]
 """
     ]
     for name, counts in subsets.items():
-        sources = "\n".join(f'subsets.{subset} = [{{ folder = "{name}/{subset}" }}]' for subset in counts)
+        sources = "\n".join(
+            f'subsets.{subset} = [{{ folder = "{name}/{subset}" }}]' for subset in counts
+        )
         shown = "\n".join(f'  {{ subset = "{subset}" }},' for subset in counts)
         parts.append(f"""[stages.{name}_data]
 do = "curate"
@@ -186,41 +222,66 @@ training = {json.dumps([f"{name}_data" for name in subsets])}
     return "\n".join(parts)
 
 
-def over_seeds(evaluations: Sequence[Mapping[str, Any]], model: str, against: str) -> list[Comparison]:
-    """Both models on every axis: each prompt's difference is the mean of its evaluations', one family of tests."""
-    return adjusted([_together(axis, evaluations, model, against) for axis in axes_of(evaluations[0])])
+def over_seeds(
+    evaluations: Sequence[Mapping[str, Any]], model: str, against: str
+) -> list[Comparison]:
+    """Both models on every axis: each prompt's difference is the mean of its evaluations', one
+    family of tests."""
+    return adjusted(
+        [_together(axis, evaluations, model, against) for axis in axes_of(evaluations[0])]
+    )
 
 
-def _together(axis: Axis, evaluations: Sequence[Mapping[str, Any]], model: str, against: str) -> Comparison:
-    names = {name: [_values(evaluation, name, axis.id) for evaluation in evaluations] for name in (model, against)}
+def _together(
+    axis: Axis, evaluations: Sequence[Mapping[str, Any]], model: str, against: str
+) -> Comparison:
+    names = {
+        name: [_values(evaluation, name, axis.id) for evaluation in evaluations]
+        for name in (model, against)
+    }
     shared = sorted(set.intersection(*(set(row) for rows in names.values() for row in rows)))
     if len(shared) < FEWEST:
         return Comparison(axis, against, "unavailable")
     ours, theirs = (
-        np.mean([prompt_costs(axis.record, np.array([row[p] for p in shared])) for row in rows], axis=0)
+        np.mean(
+            [prompt_costs(axis.record, np.array([row[p] for p in shared])) for row in rows], axis=0
+        )
         for rows in names.values()
     )
     found = paired(theirs, ours)
-    gain, low, high = (axis.record.fault * x for x in (found.mean.value, found.mean.low, found.mean.high))
+    gain, low, high = (
+        axis.record.fault * x for x in (found.mean.value, found.mean.low, found.mean.high)
+    )
     return Comparison(axis, against, "close", gain, low, high, found.p)
 
 
 def _values(evaluation: Mapping[str, Any], model: str, axis: str) -> dict[str, float]:
     """Prompt → value, where there is one."""
     row = next(row for row in evaluation["models"] if row["name"] == model)
-    return {prompt: float(x) for prompt, x in (row["per_prompt"].get(axis) or {}).items() if x is not None}
+    return {
+        prompt: float(x)
+        for prompt, x in (row["per_prompt"].get(axis) or {}).items()
+        if x is not None
+    }
 
 
 def as_row(one: Comparison) -> dict[str, Any]:
-    numbers = {name: None if math.isnan(x) else round(x, 5) for name, x in
-               (("gain", one.gain), ("low", one.low), ("high", one.high))}  # fmt: skip
+    numbers = {
+        name: None if math.isnan(x) else round(x, 5)
+        for name, x in (("gain", one.gain), ("low", one.low), ("high", one.high))
+    }
     return {"axis": one.axis.id, "outcome": one.outcome, **numbers, "p": one.p}
 
 
 def table(together: Sequence[Comparison], seeds: Mapping[int, Sequence[Comparison]]) -> str:
     """A row for each axis: the mean over the seeds with its interval, and each seed."""
-    lines = [f"| axis | mended against as found [95 %] | | {' | '.join(f'seed {seed}' for seed in seeds)} |",
-             "|---" * (3 + len(seeds)) + "|"]  # fmt: skip
+    lines = [
+        (
+            "| axis | mended against as found [95 %] | |"
+            f" {' | '.join(f'seed {seed}' for seed in seeds)} |"
+        ),
+        "|---" * (3 + len(seeds)) + "|",
+    ]
     for i, one in enumerate(together):
         own = " | ".join(row[i].change for row in seeds.values())
         lines.append(f"| `{one.axis.id}` | {one.change} | {one.outcome} | {own} |")

@@ -1,17 +1,20 @@
-"""Can the choice of `tune` be believed? Trainings whose best checkpoint and LoRA weight are known by far more pictures.
+"""Can the choice of `tune` be believed? Trainings whose best checkpoint and LoRA weight are known
+by far more pictures.
 
     python run.py bench-selection [--runs NAME …] [--folder DIR] [--write docs/selection.md]
 
-Each run trains five checkpoints on pictures of its own, and a tune stage chooses among them at four LoRA weights, by
-suite "choose" and its further prompts. The truth is measured on prompts that no choice has seen, those of suites check
-and confirm, under noise of its own: 44 × 11 pictures, five times the last look's 48 × 2. Pictures without the trigger,
-which the drift axis alone reads, are 44 × 2. The true set holds what the same rule cannot tell from the best there.
+Each run trains five checkpoints on pictures of its own, and a tune stage chooses among them at four
+LoRA weights, by suite "choose" and its further prompts. The truth is measured on prompts that no
+choice has seen, those of suites check and confirm, under noise of its own: 44 × 11 pictures, five
+times the last look's 48 × 2. Pictures without the trigger, which the drift axis alone reads, are 44
+× 2. The true set holds what the same rule cannot tell from the best there.
 
-Not everything is measured so long. All twenty are looked at as tune does first, then in the truth with 44 × 2; what
-lies more than MARGIN half widths behind the best goes no further. Every choice that is compared is measured to the end.
-When all runs have their truth, the whole grid is looked at with 48 × 2, as a tuning without halving would (but for what
-the first look told apart). Resumable: the same command goes on, and what is done stays in DIR/results. Prints the page,
-and as its last line JSON.
+Not everything is measured so long. All twenty are looked at as tune does first, then in the truth
+with 44 × 2; what lies more than MARGIN half widths behind the best goes no further. Every choice
+that is compared is measured to the end. When all runs have their truth, the whole grid is looked at
+with 48 × 2, as a tuning without halving would (but for what the first look told apart). Resumable:
+the same command goes on, and what is done stays in DIR/results. Prints the page, and as its last
+line JSON.
 """
 
 import argparse
@@ -54,14 +57,20 @@ TRUTH = (2, 11)  # seeds of the first look at the truth, and of the whole
 FEW = 2  # seeds of its pictures without the trigger
 MARGIN = 1.25  # half widths behind the best; beyond 1 the rule tells them apart
 CANDIDATES = 5 * len(WEIGHTS)
-WAYS = {"tune": "tune", "grid": "whole grid, 48 × 2", "last": "last checkpoint × 1", "loss": "lowest held-out loss × 1"}
+WAYS = {
+    "tune": "tune",
+    "grid": "whole grid, 48 × 2",
+    "last": "last checkpoint × 1",
+    "loss": "lowest held-out loss × 1",
+}
 CLEAN = Faults()
 BALANCED = {name: uniform(name) for name in ("style", "expression", "background", "pose", "view")}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training: `count` pictures of her whose shares and faults are told, beside `others`, for `epochs`."""
+    """A training: `count` pictures of her whose shares and faults are told, beside `others`, for
+    `epochs`."""
 
     words: str
     count: int
@@ -75,18 +84,33 @@ class Run:
 RUNS = {
     "plain": Run("40 pictures, clean", 40),
     "few": Run("8 pictures, rate 1e-2, no others", 8, 1e-2, epochs=60, others=0),
-    "pastel": Run("24 pictures, 90 % pastel and unsaid, rate 1e-2", 24, 1e-2,
-                  shares={"style": {"pastel": 0.9, "comic": 0.1}}, faults=Faults(unlabelled=frozenset({"style"}))),
+    "pastel": Run(
+        "24 pictures, 90 % pastel and unsaid, rate 1e-2",
+        24,
+        1e-2,
+        shares={"style": {"pastel": 0.9, "comic": 0.1}},
+        faults=Faults(unlabelled=frozenset({"style"})),
+    ),
     "hot": Run("50 pictures, rate 2e-2", 50, 2e-2),
     "yellow": Run("16 pictures, 25 % yellow, rate 1e-2", 16, 1e-2, faults=Faults(yellow_tint=0.25)),
     "slow": Run("60 pictures, rate 2e-3", 60, 2e-3),
     "lone": Run("20 pictures, rate 1e-2, 20 others", 20, 1e-2, epochs=60, others=20),
-    "mislabelled": Run("30 pictures, 30 % of labels wrong, rate 1e-2", 30, 1e-2, epochs=60,
-                       faults=Faults(label_errors=0.3)),
-    "one_look": Run("12 pictures, one framing and view, 40 others", 12, epochs=50, others=40,
-                    shares={"framing": {"upper body": 1.0}, "view": {"looking at viewer": 1.0}}),
+    "mislabelled": Run(
+        "30 pictures, 30 % of labels wrong, rate 1e-2",
+        30,
+        1e-2,
+        epochs=60,
+        faults=Faults(label_errors=0.3),
+    ),
+    "one_look": Run(
+        "12 pictures, one framing and view, 40 others",
+        12,
+        epochs=50,
+        others=40,
+        shares={"framing": {"upper body": 1.0}, "view": {"looking at viewer": 1.0}},
+    ),
     "tiny": Run("8 pictures", 8),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -100,14 +124,18 @@ class FewWithout(Assessor):
         return Assessor._arm(self._sparing(letter), letter, model, task)
 
     def _sparing(self, letter: str) -> "FewWithout":
-        return dataclasses.replace(self, seeds=min(FEW, self.seeds)) if letter in ("N", "BN") else self
+        return (
+            dataclasses.replace(self, seeds=min(FEW, self.seeds)) if letter in ("N", "BN") else self
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--folder", type=Path, default=Path("selection-truth"))
-    parser.add_argument("--write", type=Path, help="a page with <!-- bench-selection --> and <!-- end -->")
+    parser.add_argument(
+        "--write", type=Path, help="a page with <!-- bench-selection --> and <!-- end -->"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     kept = {name: args.folder / "results" / f"{name}.json" for name in args.runs}
@@ -126,7 +154,9 @@ def main() -> None:
     if args.write:
         old = args.write.read_text()
         part = f"<!-- bench-selection -->\n{text}\n<!-- end -->"
-        args.write.write_text(re.sub(r"<!-- bench-selection -->.*?<!-- end -->", lambda _: part, old, flags=re.S))
+        args.write.write_text(
+            re.sub(r"<!-- bench-selection -->.*?<!-- end -->", lambda _: part, old, flags=re.S)
+        )
     print(json.dumps(summary(results)))
 
 
@@ -146,17 +176,25 @@ class Lab:
     def choosing(self, looked: Sequence[Candidate], rung: Rung) -> list[dict[str, Any]]:
         """Rows of a look as tune's."""
         prompts = wide_suite(self.recipe.character, self.common["vocabulary"])[: rung.prompts]
-        return self._rows(Assessor(suite="choose", prompts=prompts, seeds=rung.seeds, **self.common), looked)
+        return self._rows(
+            Assessor(suite="choose", prompts=prompts, seeds=rung.seeds, **self.common), looked
+        )
 
     def truth(self, looked: Sequence[Candidate], seeds: int) -> list[dict[str, Any]]:
         """Rows on the prompts of suites check and confirm."""
         prompts = fresh_prompts(self.recipe)
-        return self._rows(FewWithout(suite="truth", prompts=prompts, seeds=seeds, **self.common), looked)
+        return self._rows(
+            FewWithout(suite="truth", prompts=prompts, seeds=seeds, **self.common), looked
+        )
 
-    def running(self, looked: Sequence[Candidate], rows: Sequence[Mapping[str, Any]]) -> list[Candidate]:
+    def running(
+        self, looked: Sequence[Candidate], rows: Sequence[Mapping[str, Any]]
+    ) -> list[Candidate]:
         """Those that may still be among the best."""
         gaps, halves = behind(rows, self.recipe.seed)
-        return [one for one, gap, half in zip(looked, gaps, halves, strict=True) if gap <= MARGIN * half]
+        return [
+            one for one, gap, half in zip(looked, gaps, halves, strict=True) if gap <= MARGIN * half
+        ]
 
     def among(self, looked: Sequence[Candidate], names: Collection[str]) -> list[Candidate]:
         """The candidates looked at and those of these names, in the grid's order."""
@@ -165,7 +203,11 @@ class Lab:
     def _rows(self, assessor: Assessor, looked: Sequence[Candidate]) -> list[dict[str, Any]]:
         rows = [slim(row) for row in evaluation_rows(assessor, looked)]
         look = f"{assessor.suite}: {len(looked)} at {len(assessor.prompts)} × {assessor.seeds}"
-        print(f"{self.name}: {look} after {time.process_time():.0f} CPU s", file=sys.stderr, flush=True)
+        print(
+            f"{self.name}: {look} after {time.process_time():.0f} CPU s",
+            file=sys.stderr,
+            flush=True,
+        )
         return rows
 
 
@@ -178,21 +220,32 @@ def opened(name: str, folder: Path) -> Iterator[Lab]:
     recipe, project = load_recipe(path), Project(folder / "project")
     with project.writing(), Progress() as progress:
         artifacts = pipeline.run(recipe, project, progress).artifacts
-        yield Lab(name, recipe, artifacts, assessing(recipe, project, artifacts["references"], progress))
+        yield Lab(
+            name, recipe, artifacts, assessing(recipe, project, artifacts["references"], progress)
+        )
 
 
 def tuned(lab: Lab) -> dict[str, Any]:
     """What tune chose, and what was true."""
     chosen = read_json(lab.artifacts["tuned"].path / "selection.json")
-    steps = [json.loads(line) for line in (lab.artifacts["trained"].path / "metrics.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)
+        for line in (lab.artifacts["trained"].path / "metrics.jsonl").read_text().splitlines()
+    ]
     choices = {"tune": chosen["chosen"][0], **naive(read_models(lab.artifacts["trained"]), steps)}
     alive = lab.running(lab.grid, lab.choosing(lab.grid, RUNGS[0]))
     for seeds in TRUTH:
         looked = lab.among(alive, choices.values())
         rows = lab.truth(looked, seeds)
         alive = lab.running(looked, rows)
-    return {"seed": lab.recipe.seed, "choices": choices, "close": chosen["too_close_to_call"],
-            "share": share(chosen["rounds"]), "rounds": chosen["rounds"], "truth": rows}  # fmt: skip
+    return {
+        "seed": lab.recipe.seed,
+        "choices": choices,
+        "close": chosen["too_close_to_call"],
+        "share": share(chosen["rounds"]),
+        "rounds": chosen["rounds"],
+        "truth": rows,
+    }
 
 
 def with_grid(lab: Lab, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,15 +256,25 @@ def with_grid(lab: Lab, result: Mapping[str, Any]) -> dict[str, Any]:
     choices = {**result["choices"], "grid": whole.chosen[0]}
     names = {row["name"] for row in result["truth"]}
     truth = (
-        result["truth"] if choices["grid"] in names else lab.truth(lab.among([], names | {choices["grid"]}), TRUTH[-1])
+        result["truth"]
+        if choices["grid"] in names
+        else lab.truth(lab.among([], names | {choices["grid"]}), TRUTH[-1])
     )
-    return {**result, "choices": choices, "grid_close": whole.too_close_to_call, "grid": rows, "truth": truth}
+    return {
+        **result,
+        "choices": choices,
+        "grid_close": whole.too_close_to_call,
+        "grid": rows,
+        "truth": truth,
+    }
 
 
 def write_pictures(name: str, folder: Path) -> None:
     """NNN.png and NNN.txt, as a person's folder."""
     run = RUNS[name]
-    spec = SetSpec(name, run.count, "truth", 1000 + seed_of(name), {**BALANCED, **run.shares}, run.faults)
+    spec = SetSpec(
+        name, run.count, "truth", 1000 + seed_of(name), {**BALANCED, **run.shares}, run.faults
+    )
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(spec.count):
         image, _, caption, _ = draw_item(spec, i, BUCKETS[i % len(BUCKETS)])
@@ -272,8 +335,11 @@ def seed_of(name: str) -> int:
     return list(RUNS).index(name) + 1
 
 
-def assessing(recipe: Recipe, project: Project, references: Artifact, progress: Progress) -> dict[str, Any]:
-    """What every look has in common: the base, her sheet, who looks, and where pictures are kept."""
+def assessing(
+    recipe: Recipe, project: Project, references: Artifact, progress: Progress
+) -> dict[str, Any]:
+    """What every look has in common: the base, her sheet, who looks, and where pictures are
+    kept."""
     family, base_sha256 = pipeline.base_of(recipe, progress)
     observers, cache, palette = (
         load_observers("toon", {}, 1),
@@ -282,10 +348,17 @@ def assessing(recipe: Recipe, project: Project, references: Artifact, progress: 
     )
     judge = load_references(references, None, observers, palette, cache, progress)
     return {
-        "family": family, "base_sha256": base_sha256, "character": recipe.character,
-        "vocabulary": vocabulary_of("toon"), "sampling": SAMPLING, "observers": observers, "references": judge,
-        "pictures": project.pictures, "cache": cache, "progress": progress,
-    }  # fmt: skip
+        "family": family,
+        "base_sha256": base_sha256,
+        "character": recipe.character,
+        "vocabulary": vocabulary_of("toon"),
+        "sampling": SAMPLING,
+        "observers": observers,
+        "references": judge,
+        "pictures": project.pictures,
+        "cache": cache,
+        "progress": progress,
+    }
 
 
 def fresh_prompts(recipe: Recipe) -> list[Prompt]:
@@ -298,15 +371,22 @@ def fresh_prompts(recipe: Recipe) -> list[Prompt]:
 
 
 def naive(models: Sequence[Model], steps: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What is chosen without looking: the last checkpoint, and that of the lowest held-out loss, both at weight 1."""
+    """What is chosen without looking: the last checkpoint, and that of the lowest held-out loss,
+    both at weight 1."""
     loss = {row["epoch"]: row["heldout"] for row in steps if "heldout" in row}
     best = min(models, key=lambda model: loss[model.epoch])
-    return {name: Candidate(model, 1.0).name for name, model in (("last", models[-1]), ("loss", best))}
+    return {
+        name: Candidate(model, 1.0).name for name, model in (("last", models[-1]), ("loss", best))
+    }
 
 
 def share(rounds: Sequence[Mapping[str, Any]]) -> float:
     """Pictures that a tuning made of its candidates, of those that the whole grid would take."""
-    size = {name: one["rung"]["prompts"] * one["rung"]["seeds"] for one in rounds for name in one["looked"]}
+    size = {
+        name: one["rung"]["prompts"] * one["rung"]["seeds"]
+        for one in rounds
+        for name in one["looked"]
+    }
     models = {row["model"] for row in rounds[0]["measured"]}
     return sum(size.values()) / (len(models) * len(WEIGHTS) * RUNGS[-1].prompts * RUNGS[-1].seeds)
 
@@ -314,13 +394,18 @@ def share(rounds: Sequence[Mapping[str, Any]]) -> float:
 def slim(row: Mapping[str, Any]) -> dict[str, Any]:
     """What the rule reads of a row."""
     values = {id: {"value": score["value"]} for id, score in row["axes"].items()}
-    return {"name": row["name"], "epoch": row["epoch"], "axes": values, "per_prompt": row["per_prompt"]}
+    return {
+        "name": row["name"],
+        "epoch": row["epoch"],
+        "axes": values,
+        "per_prompt": row["per_prompt"],
+    }
 
 
 @dataclass(frozen=True)
 class Found:
-    """A run's truth: the names that are as good as the best, and of each way of choosing whether it took one of them
-    and by how many faults its choice is behind the best."""
+    """A run's truth: the names that are as good as the best, and of each way of choosing whether it
+    took one of them and by how many faults its choice is behind the best."""
 
     best: str
     alike: list[str]
@@ -335,13 +420,20 @@ def found(result: Mapping[str, Any]) -> Found:
     gaps = dict(zip(names, behind(rows, result["seed"])[0].tolist(), strict=True))
     alike = select(rows, Wishes(), result["seed"]).alike
     hit = {who: name in alike for who, name in choices.items()}
-    return Found(min(names, key=gaps.__getitem__), alike, hit, {who: gaps[name] for who, name in choices.items()})
+    return Found(
+        min(names, key=gaps.__getitem__),
+        alike,
+        hit,
+        {who: gaps[name] for who, name in choices.items()},
+    )
 
 
 def summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Over the runs: how often each way of choosing hits the true set, with Wilson's interval, and its mean regret.
+    """Over the runs: how often each way of choosing hits the true set, with Wilson's interval, and
+    its mean regret.
 
-    `lot` is the share of the candidates that are in a true set, `close` the runs that tune called too close.
+    `lot` is the share of the candidates that are in a true set, `close` the runs that tune called
+    too close.
     """
     truths = [found(result) for result in results.values()]
     told: dict[str, Any] = {
@@ -353,10 +445,19 @@ def summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for who in WAYS:
         known = [truth for truth in truths if who in truth.hit]  # the grid comes last
         if known:
-            hits, regret = sum(truth.hit[who] for truth in known), [truth.regret[who] for truth in known]
+            hits, regret = (
+                sum(truth.hit[who] for truth in known),
+                [truth.regret[who] for truth in known],
+            )
             interval = binomtest(hits, len(known)).proportion_ci(method="wilson")
-            told[who] = {"hits": hits, "of": len(known), "low": float(interval.low), "high": float(interval.high),
-                         "regret": float(np.mean(regret)), "worst": max(regret)}  # fmt: skip
+            told[who] = {
+                "hits": hits,
+                "of": len(known),
+                "low": float(interval.low),
+                "high": float(interval.high),
+                "regret": float(np.mean(regret)),
+                "worst": max(regret),
+            }
     return told
 
 
@@ -368,20 +469,44 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, result in results.items():
         truth, chosen = found(result), result["choices"]["tune"]
-        row = [RUNS[name].words, short(chosen), short(truth.best), f"{len(truth.alike)} of {CANDIDATES}"]
+        row = [
+            RUNS[name].words,
+            short(chosen),
+            short(truth.best),
+            f"{len(truth.alike)} of {CANDIDATES}",
+        ]
         row[1] += ", too close to call" if result["close"] else ""
-        row += [f"{'yes' if truth.hit[who] else '**no**'}, {truth.regret[who]:.3f}" if who in truth.hit else "–"
-                for who in ways]  # fmt: skip
+        row += [
+            (
+                f"{'yes' if truth.hit[who] else '**no**'}, {truth.regret[who]:.3f}"
+                if who in truth.hit
+                else "–"
+            )
+            for who in ways
+        ]
         lines.append(f"| {' | '.join(row)} |")
-    lines += ["", "| choice | in the true set | Wilson 95 % | mean regret | worst |", "|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| choice | in the true set | Wilson 95 % | mean regret | worst |",
+        "|---|---|---|---|---|",
+    ]
     for who, words in ways.items():
         one = told[who]
-        lines.append(f"| {words} | {one['hits']} of {one['of']} | {one['low']:.0%} to {one['high']:.0%} | "
-                     f"{one['regret']:.3f} | {one['worst']:.3f} |")  # fmt: skip
+        lines.append(
+            f"| {words} | {one['hits']} of {one['of']} | {one['low']:.0%} to {one['high']:.0%} | "
+            f"{one['regret']:.3f} | {one['worst']:.3f} |"
+        )
     said = (
-        f"`tune` made {told['share']:.1%} of the grid's pictures; too close to call: {told['close']} of {told['runs']}."
+        f"`tune` made {told['share']:.1%} of the grid's pictures; too close to call:"
+        f" {told['close']} of {told['runs']}."
     )
-    lines += ["", f"{said} A candidate drawn by lot would be in the true set in {told['lot']:.0%} of the runs."]
+    lines += [
+        "",
+        (
+            f"{said} A candidate drawn by lot would be in the true set in {told['lot']:.0%} of the"
+            " runs."
+        ),
+    ]
     return "\n".join(lines)
 
 

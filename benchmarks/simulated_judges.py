@@ -2,10 +2,11 @@
 
 python run.py bench-judge [--sessions 100] [--write docs/judging.md]
 
-A simulated judge prefers a model by log-odds of its true strength, which differs from prompt to prompt, and ties one
-pair in ten. Prompts are drawn anew for every session, since an interval speaks of prompts like these. "Equal" models
-have the same strength over all prompts: telling any two of them apart is a false alarm. Prints a table, and as its last
-line JSON; --write puts the table into the page.
+A simulated judge prefers a model by log-odds of its true strength, which differs from prompt to
+prompt, and ties one pair in ten. Prompts are drawn anew for every session, since an interval speaks
+of prompts like these. "Equal" models have the same strength over all prompts: telling any two of
+them apart is a false alarm. Prints a table, and as its last line JSON; --write puts the table into
+the page.
 """
 
 import argparse
@@ -31,7 +32,8 @@ START, END = "<!-- bench-judge -->\n", "<!-- end -->"
 
 
 def truth(strength_m: np.ndarray) -> np.ndarray:
-    """Bradley–Terry strengths of all prompts that could be drawn: fitted to the mean chances over 20,000 of them."""
+    """Bradley–Terry strengths of all prompts that could be drawn: fitted to the mean chances over
+    20,000 of them."""
     values = strength_m + generator(0, "all prompts").normal(0, VARIES, (20_000, len(strength_m)))
     chances = 1 / (1 + np.exp(values[:, None, :] - values[:, :, None]))
     return np.asarray(choix.ilsr_pairwise_dense(chances.mean(0) * (1 - np.eye(len(strength_m)))))
@@ -40,7 +42,9 @@ def truth(strength_m: np.ndarray) -> np.ndarray:
 def session(strength_m: np.ndarray, pairs: int, prompts: int, number: int) -> np.ndarray:
     """Wins [P, M, M] of one simulated session, ties half to both."""
     names = [str(m) for m in range(len(strength_m))]
-    values = strength_m + generator(number, "these prompts").normal(0, VARIES, (prompts, len(strength_m)))
+    values = strength_m + generator(number, "these prompts").normal(
+        0, VARIES, (prompts, len(strength_m))
+    )
     rng = generator(number, "judge")
     wins = np.zeros((prompts, len(names), len(names)))
     noises = -(-pairs // prompts)
@@ -48,25 +52,32 @@ def session(strength_m: np.ndarray, pairs: int, prompts: int, number: int) -> np
         if pair.repeats is None:
             a, b, p = int(pair.left), int(pair.right), int(pair.prompt)
             tie = rng.random() < TIES
-            won = 0.5 if tie else float(rng.random() < 1 / (1 + np.exp(values[p, b] - values[p, a])))
+            won = (
+                0.5 if tie else float(rng.random() < 1 / (1 + np.exp(values[p, b] - values[p, a])))
+            )
             wins[p, a, b] += won
             wins[p, b, a] += 1 - won
     return wins
 
 
 def measure(models: int, pairs: int, prompts: int, sessions: int, task: Task) -> dict[str, float]:
-    """Percentages: intervals that cover, equal models told apart, the best found first, told from the second best."""
+    """Percentages: intervals that cover, equal models told apart, the best found first, told from
+    the second best."""
     ladder, equal = APART * np.arange(models)[::-1], np.zeros(models)
     true = truth(ladder)
     counts = {"covers": 0.0, "false alarms": 0.0, "best first": 0.0, "told from the second": 0.0}
     for number in range(sessions):
         found = strengths(session(ladder, pairs, prompts, number), number, DRAWS)
         intervals = [found.strength(m) for m in range(models)]
-        counts["covers"] += np.mean([i.low <= t <= i.high for i, t in zip(intervals, true, strict=True)])
+        counts["covers"] += np.mean(
+            [i.low <= t <= i.high for i, t in zip(intervals, true, strict=True)]
+        )
         counts["best first"] += float(found.values.argmax() == 0)
         counts["told from the second"] += found.told_apart(0, 1)
         none = strengths(session(equal, pairs, prompts, sessions + number), number, DRAWS)
-        counts["false alarms"] += any(none.told_apart(a, b) for a in range(models) for b in range(models) if a != b)
+        counts["false alarms"] += any(
+            none.told_apart(a, b) for a in range(models) for b in range(models) if a != b
+        )
         task.advance()
     return {name: 100 * count / sessions for name, count in counts.items()}
 
@@ -74,7 +85,10 @@ def measure(models: int, pairs: int, prompts: int, sessions: int, task: Task) ->
 def table(rows: Mapping[tuple[int, int, int], Mapping[str, float]], sessions: int) -> str:
     """Markdown."""
     columns = list(next(iter(rows.values())))
-    lines = [f"| per cent of {sessions} sessions | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines = [
+        f"| per cent of {sessions} sessions | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
     for (models, pairs, prompts), row in rows.items():
         cells = " | ".join(f"{row[name]:.0f}" for name in columns)
         lines.append(f"| {models} models, {pairs} pairs, {prompts} prompts | {cells} |")
@@ -89,7 +103,9 @@ def main() -> None:
     rows = {}
     with Progress() as progress:
         for case in CASES:
-            with progress.task("{} models, {} pairs, {} prompts".format(*case), given.sessions) as task:
+            with progress.task(
+                "{} models, {} pairs, {} prompts".format(*case), given.sessions
+            ) as task:
                 rows[case] = measure(*case, given.sessions, task)
     page = table(rows, given.sessions)
     print(page)

@@ -1,15 +1,18 @@
-"""Training steps measured side by side: (a) a plain diffusers + peft loop, (b) onmodel, (c) the bare matrix products.
+"""Training steps measured side by side: (a) a plain diffusers + peft loop, (b) onmodel, (c) the
+bare matrix products.
 
     python run.py bench-train            # prints tables; the last line is one JSON object
 
-A transformer of Anima's class with random weights: width 512, 8 blocks, 4 heads of 128, text of 512 × 1024; a LoRA of
-rank 16 on attention and MLP. Every contender has a process of its own, so that peak memory is its own; the processes
-take turns step by step, on one thread, and CPU seconds are compared, so that what else runs on the machine cancels out.
+A transformer of Anima's class with random weights: width 512, 8 blocks, 4 heads of 128, text of 512
+× 1024; a LoRA of rank 16 on attention and MLP. Every contender has a process of its own, so that
+peak memory is its own; the processes take turns step by step, on one thread, and CPU seconds are
+compared, so that what else runs on the machine cancels out.
 
-(a) is what a user writes: `add_adapter`, AdamW, 512 padded text rows, clipped gradients. By default both
-compute in float32; with --precision bf16 both take their products in bfloat16 (autocast over bfloat16 weights in (a)).
-(c) is the products of the adapted layers and of attention, forward and for the gradients of their inputs, on the
-collapsed text: no training that keeps the base frozen can do with fewer.
+(a) is what a user writes: `add_adapter`, AdamW, 512 padded text rows, clipped gradients. By default
+both compute in float32; with --precision bf16 both take their products in bfloat16 (autocast over
+bfloat16 weights in (a)). (c) is the products of the adapted layers and of attention, forward and
+for the gradients of their inputs, on the collapsed text: no training that keeps the base frozen can
+do with fewer.
 """
 
 import argparse
@@ -86,7 +89,8 @@ class Case:
 
     @property
     def memory(self) -> int:
-        """Bytes that the contenders together take, with a margin (measured: 2.8 GB at 512 px, one picture)."""
+        """Bytes that the contenders together take, with a margin (measured: 2.8 GB at 512 px, one
+        picture)."""
         return int(3.2e9 * self.batch * (self.size / 512) ** 2)
 
 
@@ -97,10 +101,17 @@ def make_transformer() -> Any:
 
     torch.manual_seed(0)
     model = CosmosTransformer3DModel(
-        in_channels=17, out_channels=16, num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS,
-        num_layers=BLOCKS, text_embed_dim=TEXT_WIDTH, adaln_lora_dim=256, rope_scale=(1.0, 4.0, 4.0),
-        extra_pos_embed_type=None, concat_padding_mask=False,
-    )  # fmt: skip
+        in_channels=17,
+        out_channels=16,
+        num_attention_heads=HEADS,
+        attention_head_dim=WIDTH // HEADS,
+        num_layers=BLOCKS,
+        text_embed_dim=TEXT_WIDTH,
+        adaln_lora_dim=256,
+        rope_scale=(1.0, 4.0, 4.0),
+        extra_pos_embed_type=None,
+        concat_padding_mask=False,
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -126,7 +137,9 @@ def peft_steps(case: Case) -> Steps:
     bf16 = case.precision == "bf16"
     if bf16:
         model.to(torch.bfloat16)
-    model.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS, init_lora_weights="gaussian"))
+    model.add_adapter(
+        LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS, init_lora_weights="gaussian")
+    )
     factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for factor in factors:
         factor.data = factor.data.float()
@@ -168,16 +181,22 @@ def onmodel_steps(case: Case) -> Steps:
     dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
     family: Any = Denoiser(make_transformer(), TEXT_ROWS)
     options = Options(epochs=1, learning_rate=1e-4, rank=RANK, alpha=RANK, batch=case.batch)
-    adapters = make_network(family, options, trained_layers(family.spec, options), 0, torch.device("cpu"))
+    adapters = make_network(
+        family, options, trained_layers(family.spec, options), 0, torch.device("cpu")
+    )
     optimizer = torch.optim.AdamW([adapters.flat], weight_decay=0.01, fused=True)
     item = Item("x.png", "0" * 64, case.size, case.size, "base", "", "", 0, "train", "toon")
-    texts = {str(i): Text(rows, TEXT_ROWS - len(rows)) for i, rows in enumerate(make_texts(case.batch))}
+    texts = {
+        str(i): Text(rows, TEXT_ROWS - len(rows)) for i, rows in enumerate(make_texts(case.batch))
+    }
     latents = torch.randn(case.batch, 16, case.side, case.side)
     examples = [loop.Example(item, latents[i], 1, [str(i)]) for i in range(case.batch)]
     batch = [loop.Shown(i, 0) for i in range(case.batch)]
     with attached(family, adapters, dtype), family.training():
         for number in itertools.count():
-            loop.fill_gradient(family, adapters, examples, [batch], texts, options, seed=0, step=number)
+            loop.fill_gradient(
+                family, adapters, examples, [batch], texts, options, seed=0, step=number
+            )
             loop.clip_gradient(adapters, options.grad_clip)
             optimizer.step()
             yield
@@ -203,7 +222,11 @@ def products_steps(case: Case) -> Steps:
         key = torch.randn(len(heads), keys, WIDTH // HEADS, dtype=dtype)
         scores = torch.empty(1, case.tokens, keys, dtype=dtype)
         for i in range(len(heads)):
-            for _ in range(2):  # forward: scores, output; backward: the values' and the scores' gradients, q's and k's
+            for _ in range(
+                2
+                # forward: scores, output; backward: the values' and the scores' gradients, q's and
+                # k's
+            ):
                 torch.bmm(heads[i : i + 1], key[i : i + 1].transpose(1, 2), out=scores)
                 torch.bmm(scores, key[i : i + 1])
             torch.bmm(scores.transpose(1, 2), heads[i : i + 1])
@@ -235,9 +258,12 @@ def peak_bytes() -> int:
 
 
 def work(contender: str, case: Case) -> None:
-    """A contender's process: a step for every line on stdin, its CPU seconds and the peak so far on stdout."""
+    """A contender's process: a step for every line on stdin, its CPU seconds and the peak so far on
+    stdout."""
     import torch
-    from diffusers import CosmosTransformer3DModel  # noqa: F401  imported here so that `before` holds the libraries
+
+    # Imported here so that `before` holds the libraries.
+    from diffusers import CosmosTransformer3DModel  # noqa: F401
     from peft import LoraConfig  # noqa: F401
 
     torch.set_num_threads(1)
@@ -246,14 +272,23 @@ def work(contender: str, case: Case) -> None:
     for _ in sys.stdin:
         started = time.process_time()
         next(steps)
-        print(json.dumps({"seconds": time.process_time() - started, "peak": peak_bytes() - before}), flush=True)
+        print(
+            json.dumps({"seconds": time.process_time() - started, "peak": peak_bytes() - before}),
+            flush=True,
+        )
 
 
 class Worker:
     """A contender's process, seen from the one that compares."""
 
     def __init__(self, contender: str, case: Case) -> None:
-        command = [sys.executable, __file__, "--work", contender, *map(str, (case.size, case.batch, case.precision))]
+        command = [
+            sys.executable,
+            __file__,
+            "--work",
+            contender,
+            *map(str, (case.size, case.batch, case.precision)),
+        ]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
         )
@@ -280,7 +315,8 @@ class Worker:
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """CPU seconds of the quickest step (what disturbs one only makes it longer), and peak MiB beyond the imports."""
+    """CPU seconds of the quickest step (what disturbs one only makes it longer), and peak MiB
+    beyond the imports."""
     workers = {name: Worker(name, case) for name in CONTENDERS}
     try:
         for turn in range(case.rounds + 1):  # the first warms up
@@ -291,21 +327,27 @@ def measure(case: Case) -> dict[str, Any]:
             worker.close()
     seconds = {name: min(worker.seconds) for name, worker in workers.items()}
     return {
-        "size": case.size, "batch": case.batch, "precision": case.precision,
+        "size": case.size,
+        "batch": case.batch,
+        "precision": case.precision,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "peak_mib": {name: round(worker.peak / MIB) for name, worker in workers.items()},
         "speedup": seconds["peft"] / seconds["onmodel"],
         "limit_ratio": seconds["onmodel"] / seconds["products"],
         "memory_ratio": workers["onmodel"].peak / workers["peft"].peak,
-    }  # fmt: skip
+    }
 
 
 def whole_run() -> None:
-    """A process of its own: 24 steps on 6 pictures of the toon world, from the command to the last file."""
+    """A process of its own: 24 steps on 6 pictures of the toon world, from the command to the last
+    file."""
     import tempfile
 
+    import diffusers
     import torch  # noqa: F401  the imports are not counted
-    from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel  # noqa: F401
+
+    _ = diffusers.AnimaTextConditioner, diffusers.AutoencoderKLQwenImage
+    _ = diffusers.CosmosTransformer3DModel
     from transformers import Qwen2Tokenizer, Qwen3Model, T5Tokenizer  # noqa: F401
 
     from onmodel.cli.run import execute
@@ -314,7 +356,14 @@ def whole_run() -> None:
         recipe = Path(folder) / "whole.toml"
         recipe.write_text(WHOLE_RUN)
         wall, cpu = time.monotonic(), time.process_time()
-        execute(recipe, Path(folder) / "project", dry_run=False, as_json=False, tracker=None, until="look")
+        execute(
+            recipe,
+            Path(folder) / "project",
+            dry_run=False,
+            as_json=False,
+            tracker=None,
+            until="look",
+        )
         print(json.dumps({"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu}))
 
 
@@ -323,7 +372,12 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     keys = ("speedup", "limit_ratio", "memory_ratio")
     return {
         str(size): {
-            key: round(math.exp(statistics.fmean(math.log(row[key]) for row in rows if row["size"] == size)), 3)
+            key: round(
+                math.exp(
+                    statistics.fmean(math.log(row[key]) for row in rows if row["size"] == size)
+                ),
+                3,
+            )
             for key in keys
         }
         for size in sorted({row["size"] for row in rows})
@@ -332,13 +386,20 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--work", nargs=4, metavar=("CONTENDER", "SIZE", "BATCH", "PRECISION"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--work",
+        nargs=4,
+        metavar=("CONTENDER", "SIZE", "BATCH", "PRECISION"),
+        help=argparse.SUPPRESS,
+    )
     parser.add_argument("--whole-run", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=SIZES)
     parser.add_argument("--batches", nargs="+", type=int, choices=BATCHES, default=BATCHES)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument(
-        "--save", action="store_true", help="keep the result as benchmarks/train-<date>-<precision>.json"
+        "--save",
+        action="store_true",
+        help="keep the result as benchmarks/train-<date>-<precision>.json",
     )
     arguments = parser.parse_args()
     if arguments.work:
@@ -347,14 +408,19 @@ def main() -> None:
     if arguments.whole_run:
         return whole_run()
     print(f"{arguments.precision}     {'CPU s a step':>26} {'peak MiB':>24}")
-    print("  px  batch", *(f"{name:>9}" for name in CONTENDERS), "   peft  onmodel   speed-up   of limit   memory")
+    print(
+        "  px  batch",
+        *(f"{name:>9}" for name in CONTENDERS),
+        "   peft  onmodel   speed-up   of limit   memory",
+    )
     rows = []
     for size in arguments.sizes:
         for batch in arguments.batches:
             case = Case(size, batch, arguments.precision)
             if case.memory > psutil.virtual_memory().available:
                 print(
-                    f"{size:4} {batch:6}  left out: takes about {case.memory / 1e9:.0f} GB, more than is free",
+                    f"{size:4} {batch:6}  left out: takes about {case.memory / 1e9:.0f} GB, more"
+                    " than is free",
                     flush=True,
                 )
                 continue
@@ -362,16 +428,24 @@ def main() -> None:
             rows.append(row)
             seconds, peak = row["seconds"], row["peak_mib"]
             print(
-                f"{size:4} {batch:6}", *(f"{seconds[name]:9.3f}" for name in CONTENDERS),
-                f"{peak['peft']:7} {peak['onmodel']:8} {row['speedup']:9.2f}× {row['limit_ratio']:9.2f}×"
-                f" {row['memory_ratio']:8.2f}", flush=True,
-            )  # fmt: skip
+                f"{size:4} {batch:6}",
+                *(f"{seconds[name]:9.3f}" for name in CONTENDERS),
+                f"{peak['peft']:7} {peak['onmodel']:8} {row['speedup']:9.2f}×"
+                f" {row['limit_ratio']:9.2f}× {row['memory_ratio']:8.2f}",
+                flush=True,
+            )
     ran = subprocess.run(
-        [sys.executable, __file__, "--whole-run"], stdout=subprocess.PIPE, env=ENVIRONMENT, text=True, check=True
+        [sys.executable, __file__, "--whole-run"],
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+        text=True,
+        check=True,
     )
     whole = json.loads(ran.stdout.splitlines()[-1])
-    print(f"whole run, 24 steps on 6 pictures: {whole['cpu']:.1f} CPU s, {whole['wall']:.1f} s on the clock,"
-          " beyond the imports")  # fmt: skip
+    print(
+        f"whole run, 24 steps on 6 pictures: {whole['cpu']:.1f} CPU s, {whole['wall']:.1f} s on the"
+        " clock, beyond the imports"
+    )
     if arguments.save:
         facts = {"machine": machine(), "rows": rows, "whole_run": whole, "summary": summary(rows)}
         path = ROOT / "benchmarks" / f"train-{date.today()}-{arguments.precision}.json"

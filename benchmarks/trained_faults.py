@@ -1,13 +1,15 @@
 """Faults planted in training sets: does the axis of each see what a training on it does?
 
-    python run.py bench-faults [--seed 1] [--only FAULT…] [--epochs 30] [--folder DIR] [--write docs/validity.md]
+    python run.py bench-faults [--seed 1] [--only FAULT…] [--epochs 30] [--folder DIR] [--write
+      docs/validity.md]
 
-One recipe trains a LoRA on a clean toon set, one on its twin (dealt anew), and one on each set with a single fault; all
-are evaluated together on suite thorough, 48 × 2. A fault is found when its axis, named beforehand, is worse than the
-clean model's: the 95 % interval over prompts of the paired difference is below zero. What else moved (sign-flip test,
-Holm over the axes) is listed; much of it is right, since a training carries a fault into all it touches. Intervals are
-over prompts; what another training of the same kind changes beside, the twin says. Resumable: the same command goes
-on. Prints a table, and as its last line JSON.
+One recipe trains a LoRA on a clean toon set, one on its twin (dealt anew), and one on each set with
+a single fault; all are evaluated together on suite thorough, 48 × 2. A fault is found when its
+axis, named beforehand, is worse than the clean model's: the 95 % interval over prompts of the
+paired difference is below zero. What else moved (sign-flip test, Holm over the axes) is listed;
+much of it is right, since a training carries a fault into all it touches. Intervals are over
+prompts; what another training of the same kind changes beside, the twin says. Resumable: the same
+command goes on. Prints a table, and as its last line JSON.
 """
 
 import argparse
@@ -29,17 +31,20 @@ from onmodel.toon.draw import draw
 
 SHOWN = 80  # pictures of her in an epoch
 CLEAN = SetSpec(
-    "clean", 40, "balanced", 900,
+    "clean",
+    40,
+    "balanced",
+    900,
     {name: uniform(name) for name in ("style", "expression", "background", "pose", "view")}
     | {"outfit": {"jacket": 0.6, "dress": 0.1, "hoodie": 0.1, "kimono": 0.1, "t-shirt": 0.1}},
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A training set's fault and the axis to see it: the one value that attributes `always` have, and what is `unsaid`
-    in captions beside those; values that are drawn `whatever` the caption says; a veil of yellow; the number of
-    pictures."""
+    """A training set's fault and the axis to see it: the one value that attributes `always` have,
+    and what is `unsaid` in captions beside those; values that are drawn `whatever` the caption
+    says; a veil of yellow; the number of pictures."""
 
     words: str
     axis: str
@@ -52,56 +57,95 @@ class Fault:
     def spec(self, name: str, seed: int) -> SetSpec:
         faults = Faults(yellow_tint=self.yellow, unlabelled=self.unsaid | set(self.always))
         shares = {attribute: {value: 1.0} for attribute, value in self.always.items()}
-        return dataclasses.replace(CLEAN, name=name, seed=CLEAN.seed + 100 * seed, count=self.count,
-                                   distribution={**CLEAN.distribution, **shares}, faults=faults)  # fmt: skip
+        return dataclasses.replace(
+            CLEAN,
+            name=name,
+            seed=CLEAN.seed + 100 * seed,
+            count=self.count,
+            distribution={**CLEAN.distribution, **shares},
+            faults=faults,
+        )
 
 
 FAULTS = {
     "yellow": Fault("25 % warm yellow over every picture", "colour_cast", yellow=0.25),
     "one_style": Fault("pastel in every picture", "style", {"style": "pastel"}),
     "frozen_face": Fault("a smile in every picture", "default_expression", {"expression": "smile"}),
-    "one_framing": Fault("one framing, view and pose", "default_framing",
-                         {"framing": "upper body", "view": "looking at viewer", "pose": "standing"}),
-    "same_coat": Fault("the jacket in every picture, whatever the caption says", "outfit_change",
-                       whatever={"outfit": "jacket"}),
-    "copies": Fault("four pictures, captioned by the trigger alone", "memorisation", unsaid=frozenset(VOCABULARY),
-                    count=4),
+    "one_framing": Fault(
+        "one framing, view and pose",
+        "default_framing",
+        {"framing": "upper body", "view": "looking at viewer", "pose": "standing"},
+    ),
+    "same_coat": Fault(
+        "the jacket in every picture, whatever the caption says",
+        "outfit_change",
+        whatever={"outfit": "jacket"},
+    ),
+    "copies": Fault(
+        "four pictures, captioned by the trigger alone",
+        "memorisation",
+        unsaid=frozenset(VOCABULARY),
+        count=4,
+    ),
     "wrong_ears": Fault("rabbit ears in every picture", "design", {"ears": "rabbit ears"}),
     "big_head": Fault("a child's proportions in every picture", "body", {"body": "chibi"}),
-}  # fmt: skip
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", nargs="+", choices=list(FAULTS), default=list(FAULTS), help="some faults alone")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(FAULTS), default=list(FAULTS), help="some faults alone"
+    )
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--folder", type=Path, default=Path("trained-faults"))
-    parser.add_argument("--write", type=Path, help="a page with <!-- bench-faults --> and <!-- end -->")
+    parser.add_argument(
+        "--write", type=Path, help="a page with <!-- bench-faults --> and <!-- end -->"
+    )
     args = parser.parse_args()
     folder: Path = args.folder / str(args.seed)
     sets = {name: FAULTS[name].spec(name, args.seed) for name in args.only}
-    sets |= {"clean": Fault("", "").spec("clean", args.seed), "twin": Fault("", "").spec("clean", args.seed + 50)}
+    sets |= {
+        "clean": Fault("", "").spec("clean", args.seed),
+        "twin": Fault("", "").spec("clean", args.seed + 50),
+    }
     for name, spec in sets.items():
-        write_pictures(spec, FAULTS[name].whatever if name in FAULTS else {}, folder / "pictures" / name)
+        write_pictures(
+            spec, FAULTS[name].whatever if name in FAULTS else {}, folder / "pictures" / name
+        )
     recipe = folder / "recipe.toml"
     recipe.write_text(recipe_text(sets, args.seed, args.epochs))
     subprocess.run(
-        [sys.executable, "-m", "onmodel", "run", recipe, "--project", folder / "project"], check=True, stdout=sys.stderr
+        [sys.executable, "-m", "onmodel", "run", recipe, "--project", folder / "project"],
+        check=True,
+        stdout=sys.stderr,
     )
-    evaluation = read_json(Project(folder / "project").artifacts("evaluation")[-1].path / "evaluation.json")
+    evaluation = read_json(
+        Project(folder / "project").artifacts("evaluation")[-1].path / "evaluation.json"
+    )
     at = f"@{args.epochs}"
-    against = {name: adjusted([compare(axis, evaluation, name + at, "clean" + at) for axis in axes_of(evaluation)])
-               for name in (*args.only, "twin")}  # fmt: skip
+    against = {
+        name: adjusted(
+            [compare(axis, evaluation, name + at, "clean" + at) for axis in axes_of(evaluation)]
+        )
+        for name in (*args.only, "twin")
+    }
     page = table(against, args.seed, args.epochs)
     print(page)
     if args.write:
         old = args.write.read_text()
         part = f"<!-- bench-faults -->\n{page}\n<!-- end -->"
-        args.write.write_text(re.sub(r"<!-- bench-faults -->.*?<!-- end -->", lambda _: part, old, flags=re.S))
+        args.write.write_text(
+            re.sub(r"<!-- bench-faults -->.*?<!-- end -->", lambda _: part, old, flags=re.S)
+        )
     found = [name for name in args.only if verdict(own(against[name], FAULTS[name].axis)) == "yes"]
     moved = [one.axis.id for one in against["twin"] if one.outcome in ("better", "worse")]
-    print(json.dumps({"seed": args.seed, "found": len(found), "of": len(args.only), "twin_moved": moved}))
+    print(
+        json.dumps(
+            {"seed": args.seed, "found": len(found), "of": len(args.only), "twin_moved": moved}
+        )
+    )
 
 
 def write_pictures(spec: SetSpec, whatever: dict[str, str], folder: Path) -> None:
@@ -182,8 +226,10 @@ def verdict(seen: Comparison) -> str:
 def table(against: dict[str, list[Comparison]], seed: int, epochs: int) -> str:
     """A row for each fault, and one for the twin."""
     lines = [
-        f"Seed {seed}, {epochs} epochs of {SHOWN} pictures of her and 80 of others. Change against the clean model; "
-        "positive is better.",
+        (
+            f"Seed {seed}, {epochs} epochs of {SHOWN} pictures of her and 80 of others. Change"
+            " against the clean model; positive is better."
+        ),
         "",
         "| training set | axis | change [95 %] | the twin's | found | also worse | better |",
         "|---|---|---|---|---|---|---|",
@@ -191,11 +237,24 @@ def table(against: dict[str, list[Comparison]], seed: int, epochs: int) -> str:
     for name, row in against.items():
         fault = FAULTS.get(name)
         axis = fault.axis if fault else ""
-        rest = {word: ", ".join(one.axis.id for one in row if one.outcome == word and one.axis.id != axis) or "–"
-                for word in ("worse", "better")}  # fmt: skip
+        rest = {
+            word: (
+                ", ".join(one.axis.id for one in row if one.outcome == word and one.axis.id != axis)
+                or "–"
+            )
+            for word in ("worse", "better")
+        }
         if fault:
             seen, chance = own(row, axis), own(against["twin"], axis)
-            cells = [fault.words, f"`{axis}`", seen.change, chance.change, verdict(seen), rest["worse"], rest["better"]]
+            cells = [
+                fault.words,
+                f"`{axis}`",
+                seen.change,
+                chance.change,
+                verdict(seen),
+                rest["worse"],
+                rest["better"],
+            ]
             lines.append(f"| {' | '.join(cells)} |")
         else:
             lines.append(f"| clean, dealt anew | | | | | {rest['worse']} | {rest['better']} |")

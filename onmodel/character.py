@@ -1,4 +1,5 @@
-"""character.toml, the model sheet: who she is, what must, may and must not be drawn, and the author's words."""
+"""character.toml, the model sheet: who she is, what must, may and must not be drawn, and the
+author's words."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,10 +40,11 @@ class Author(Sheet):
 
 
 class Character(Sheet):
-    """The model sheet. `tags` describe the design without the trigger (control arm D); colours are #rrggbb.
+    """The model sheet. `tags` describe the design without the trigger (control arm D); colours are
+    #rrggbb.
 
-    `severity`: how much the absence of a required tag, or the presence of a forbidden one, weighs; 1 where nothing is
-    said.
+    `severity`: how much the absence of a required tag, or the presence of a forbidden one, weighs;
+    1 where nothing is said.
     """
 
     name: str
@@ -64,7 +66,11 @@ class Character(Sheet):
     @classmethod
     def _colours(cls, palette: dict[str, str]) -> dict[str, str]:
         for name, colour in palette.items():
-            if len(colour) != 7 or colour[0] != "#" or not set(colour[1:].lower()) <= set("0123456789abcdef"):
+            if (
+                len(colour) != 7
+                or colour[0] != "#"
+                or not set(colour[1:].lower()) <= set("0123456789abcdef")
+            ):
                 raise ValueError(f"{name} = {colour!r} is not #rrggbb")
         return palette
 
@@ -83,11 +89,15 @@ class Character(Sheet):
         """Words are one line each and not empty; ids of outfits name pictures of a release."""
         for field, word in self._words():
             if not word.strip() or len(word) > LONGEST_WORD or not is_printable(word):
-                remedy = f"write 1 to {LONGEST_WORD} characters on one line, without control characters"
+                remedy = (
+                    f"write 1 to {LONGEST_WORD} characters on one line, without control characters"
+                )
                 raise InputError(f"character.{field}", repr(word), remedy)
         ids = [check_name(outfit.id, "character.outfits.id") for outfit in self.outfits]
         if twice := next((id for id in ids if ids.count(id) > 1), None):
-            raise InputError("character.outfits.id", twice, "names two outfits; give each an id of its own")
+            raise InputError(
+                "character.outfits.id", twice, "names two outfits; give each an id of its own"
+            )
         check_distinct(ids, "character.outfits.id")
         return self
 
@@ -102,9 +112,18 @@ class Character(Sheet):
 
     @model_validator(mode="after")
     def _allowed(self) -> Self:
-        """The content policy over everything that she is and may be called, with the author's rating."""
+        """The content policy over everything that she is and may be called, with the author's
+        rating."""
         outfits = [word for outfit in self.outfits for word in (outfit.label, *outfit.tags)]
-        words = [self.name, self.trigger, self.count_tag, *self.tags, self.description, *self.required, *outfits]
+        words = [
+            self.name,
+            self.trigger,
+            self.count_tag,
+            *self.tags,
+            self.description,
+            *self.required,
+            *outfits,
+        ]
         check_text(f"{', '.join(words)}, rating {self.rating}", "character")
         return self
 
@@ -115,7 +134,8 @@ def load_character(path: Path) -> Character:
 
 
 def parse_character(table: Any, where: str) -> Character:
-    """Build the sheet from TOML tables: `[character]` and, inside it, traits, palette, outfits, author."""
+    """Build the sheet from TOML tables: `[character]` and, inside it, traits, palette, outfits,
+    author."""
     field = f"{where}: character"
     sheet = table.get("character", table) if isinstance(table, dict) else table
     check_values(field, sheet)

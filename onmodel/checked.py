@@ -1,7 +1,8 @@
 """Hashes of files, kept so that a file that still looks as it did is not read again.
 
-A table is a file of JSON lines, one for each file: `{"file", "sha256", "size", "mtime_ns", "inode"}`. The last line of
-a file counts. A changed file with its old size and time passes here; `onmodel doctor PROJECT` reads every byte.
+A table is a file of JSON lines, one for each file: `{"file", "sha256", "size", "mtime_ns",
+"inode"}`. The last line of a file counts. A changed file with its old size and time passes here;
+`onmodel doctor PROJECT` reads every byte.
 """
 
 import json
@@ -24,7 +25,8 @@ class Checked:
 
     @classmethod
     def of(cls, path: Path, facts: os.stat_result, before: "Checked | None" = None) -> "Checked":
-        """The file now: read, or as `before` says if it still looks so. `facts` must be older than the reading."""
+        """The file now: read, or as `before` says if it still looks so. `facts` must be older than
+        the reading."""
         look = facts.st_size, facts.st_mtime_ns, facts.st_ino
         if before and (before.size, before.mtime_ns, before.inode) == look:
             return before
@@ -32,8 +34,11 @@ class Checked:
 
 
 def check_folder(folder: Path, before: Mapping[str, Checked]) -> dict[str, Checked]:
-    """Every file of a folder by its path in it; only those are read that do not look as `before` says."""
-    return {name: Checked.of(folder / name, facts, before.get(name)) for name, facts in files_of(folder)}
+    """Every file of a folder by its path in it; only those are read that do not look as `before`
+    says."""
+    return {
+        name: Checked.of(folder / name, facts, before.get(name)) for name, facts in files_of(folder)
+    }
 
 
 def folder_hash(files: Mapping[str, Checked]) -> str:
@@ -41,8 +46,11 @@ def folder_hash(files: Mapping[str, Checked]) -> str:
     return hash_json({name: file.sha256 for name, file in files.items()})
 
 
-def fault(hash: str, now: Mapping[str, Checked], before: Mapping[str, Checked]) -> tuple[str, str] | None:
-    """The file that keeps a folder from having its hash, and what is wrong with it: changed, added or missing.
+def fault(
+    hash: str, now: Mapping[str, Checked], before: Mapping[str, Checked]
+) -> tuple[str, str] | None:
+    """The file that keeps a folder from having its hash, and what is wrong with it: changed, added
+    or missing.
 
     `before` is believed only where it gives the hash itself; else the file is "", the folder.
     """
@@ -59,7 +67,8 @@ def fault(hash: str, now: Mapping[str, Checked], before: Mapping[str, Checked]) 
 
 
 def read_table(path: Path) -> dict[str, Checked]:
-    """The table at `path`. It only saves time, so a damaged line is left out, and no file is an empty table."""
+    """The table at `path`. It only saves time, so a damaged line is left out, and no file is an
+    empty table."""
     found = {}
     for line in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
@@ -82,4 +91,10 @@ def append_table(path: Path, files: Mapping[str, Checked]) -> None:
 
 def _rows(files: Mapping[str, Checked]) -> Iterable[dict[str, str | int]]:
     for name, file in files.items():
-        yield {"file": name, "sha256": file.sha256, "size": file.size, "mtime_ns": file.mtime_ns, "inode": file.inode}
+        yield {
+            "file": name,
+            "sha256": file.sha256,
+            "size": file.size,
+            "mtime_ns": file.mtime_ns,
+            "inode": file.inode,
+        }

@@ -1,4 +1,5 @@
-"""What is printed: streams that take any text, lines of plain text, JSON, and rich's console without its markup."""
+"""What is printed: streams that take any text, lines of plain text, JSON, and rich's console
+without its markup."""
 
 import json
 import os
@@ -13,10 +14,12 @@ from onmodel.text import printable
 def open_streams() -> None:
     """Make stdout and stderr take any text. Called once, where a process begins.
 
-    A character that the stream's encoding lacks becomes an escape, e.g. `\\u2192`. A stream that is closed, or that
-    Windows leaves out for programs without a window, discards what it is given.
+    A character that the stream's encoding lacks becomes an escape, e.g. `\\u2192`. A stream that is
+    closed, or that Windows leaves out for programs without a window, discards what it is given.
     """
-    while (free := os.open(os.devnull, os.O_RDWR)) < 3:  # else the next file that is opened would be written to
+    while (
+        free := os.open(os.devnull, os.O_RDWR)
+    ) < 3:  # else the next file that is opened would be written to
         os.set_inheritable(free, True)
     os.close(free)
     for name in ("stdout", "stderr"):
@@ -28,7 +31,8 @@ def open_streams() -> None:
 
 
 def close_streams() -> None:
-    """Write what stdout and stderr still hold, and drop it where nobody takes it: the interpreter would complain."""
+    """Write what stdout and stderr still hold, and drop it where nobody takes it: the interpreter
+    would complain."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -49,9 +53,11 @@ def say_json(value: Any) -> None:
 
 
 class PlainConsole(Console):
-    """A rich console that reads no markup or emoji names in text, and writes control characters as escapes.
+    """A rich console that reads no markup or emoji names in text, and writes control characters as
+    escapes.
 
-    A string is one line. Text of several lines, and styled text, is passed as rich.text.Text with printable parts.
+    A string is one line. Text of several lines, and styled text, is passed as rich.text.Text with
+    printable parts.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -1,6 +1,8 @@
-"""What will not work: an installation, a base, LoRA files and data sets looked at before anything is spent on them.
+"""What will not work: an installation, a base, LoRA files and data sets looked at before anything
+is spent on them.
 
-A base's weights are not read. A data set is put through the real curate stage, into a folder that is thrown away.
+A base's weights are not read. A data set is put through the real curate stage, into a folder that
+is thrown away.
 """
 
 import os
@@ -47,9 +49,14 @@ class Finding:
 
 
 def examine(
-    recipe_path: Path | None, base: Sequence[str], loras: Sequence[Path], datasets: Sequence[Path], progress: Progress
+    recipe_path: Path | None,
+    base: Sequence[str],
+    loras: Sequence[Path],
+    datasets: Sequence[Path],
+    progress: Progress,
 ) -> list[Finding]:
-    """All findings, the installation's first. `base` is as on the command line: a name, or `field=path` rows."""
+    """All findings, the installation's first. `base` is as on the command line: a name, or
+    `field=path` rows."""
     from onmodel.stages.curate import Settings as Curate
 
     found = [*installation()]
@@ -73,7 +80,9 @@ def examine(
         with _caught(found, "data set"):
             if not path.exists():
                 raise InputError("dataset", path, "no such file or folder")
-            curates[str(path)] = _stage_settings("dataset", {"do": "curate", **_curate_table(path)}, Curate)
+            curates[str(path)] = _stage_settings(
+                "dataset", {"do": "curate", **_curate_table(path)}, Curate
+            )
     tokenizers = _tokenizers(settings) if settings is not None else {}
     if curates:
         with progress.task("look at data sets", total=len(curates)) as task:
@@ -89,17 +98,24 @@ def installation() -> Iterator[Finding]:
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}")
     yield from _packages()
     if sqlite3.sqlite_version_info < _SQLITE:
-        yield Finding("sqlite", "fail", sqlite3.sqlite_version, "the ledger needs 3.37; use a newer Python")
+        yield Finding(
+            "sqlite", "fail", sqlite3.sqlite_version, "the ledger needs 3.37; use a newer Python"
+        )
     yield from _card()
     yield from _processor()
     import psutil
 
     memory = psutil.virtual_memory()
-    yield Finding("memory", "ok", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB are free")
+    yield Finding(
+        "memory", "ok", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB are free"
+    )
     free = shutil.disk_usage(Path.cwd()).free / GIB
     short: Status = "fail" if free < _ROOM[0] else "warn" if free < _ROOM[1] else "ok"
     yield Finding(
-        "disk", short, f"{free:.1f} GiB are free here", "" if short == "ok" else "make room, or work elsewhere"
+        "disk",
+        short,
+        f"{free:.1f} GiB are free here",
+        "" if short == "ok" else "make room, or work elsewhere",
     )
 
 
@@ -110,12 +126,25 @@ def _packages() -> Iterator[Finding]:
     try:
         wanted = [Requirement(row) for row in metadata.requires("onmodel") or []]
     except metadata.PackageNotFoundError:
-        yield Finding("packages", "warn", "onmodel is not installed, so versions are not checked", "python run.py demo")
+        yield Finding(
+            "packages",
+            "warn",
+            "onmodel is not installed, so versions are not checked",
+            "python run.py demo",
+        )
         return
     bad, good, extras = [], 0, dict[str, list[str]]()
     for row in wanted:
-        extra = next((name for name in ("evaluate", "dev") if row.marker and not row.marker.evaluate({"extra": ""})
-                      and row.marker.evaluate({"extra": name})), "")  # fmt: skip
+        extra = next(
+            (
+                name
+                for name in ("evaluate", "dev")
+                if row.marker
+                and not row.marker.evaluate({"extra": ""})
+                and row.marker.evaluate({"extra": name})
+            ),
+            "",
+        )
         try:
             version = metadata.version(row.name)
             fault = (
@@ -177,15 +206,26 @@ def _processor() -> Iterator[Finding]:
 
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
     able = torch.cpu.get_capabilities()
-    bf16 = "bfloat16 in hardware" if able.get("avx512_bf16") or able.get("amx_bf16") else "no bfloat16 in hardware"
+    bf16 = (
+        "bfloat16 in hardware"
+        if able.get("avx512_bf16") or able.get("amx_bf16")
+        else "no bfloat16 in hardware"
+    )
     text = f"{cores} cores, torch uses {threads} threads, {bf16}"
     if threads * 2 < cores and "OMP_NUM_THREADS" in os.environ:
-        yield Finding("processor", "warn", text, f"OMP_NUM_THREADS is {os.environ['OMP_NUM_THREADS']}; unset it")
+        yield Finding(
+            "processor",
+            "warn",
+            text,
+            f"OMP_NUM_THREADS is {os.environ['OMP_NUM_THREADS']}; unset it",
+        )
     else:
         yield Finding("processor", "ok", text)
 
 
-def _read_recipe(path: Path, progress: Progress) -> "tuple[Recipe, dict[str, Curate], list[Finding]]":
+def _read_recipe(
+    path: Path, progress: Progress
+) -> "tuple[Recipe, dict[str, Curate], list[Finding]]":
     """A recipe, its data sets that come from outside, and what is to be said of its plan."""
     from onmodel.engine import pipeline
     from onmodel.recipe import load_recipe
@@ -195,10 +235,18 @@ def _read_recipe(path: Path, progress: Progress) -> "tuple[Recipe, dict[str, Cur
     rows = [Finding("recipe", "ok", f"{recipe.name}: {len(steps)} stages")]
     if recipe.threads > (os.cpu_count() or 1):
         rows.append(
-            Finding("recipe", "warn", f"threads = {recipe.threads}, the machine has {os.cpu_count()} cores", "lower it")
+            Finding(
+                "recipe",
+                "warn",
+                f"threads = {recipe.threads}, the machine has {os.cpu_count()} cores",
+                "lower it",
+            )
         )
     missing = {str(error): error for step in steps for error in step.plan.missing}
-    rows += [Finding(f"recipe {row.field}", "fail", str(row.value), row.remedy) for row in missing.values()]
+    rows += [
+        Finding(f"recipe {row.field}", "fail", str(row.value), row.remedy)
+        for row in missing.values()
+    ]
     curates: dict[str, Any] = {
         step.name: step.settings
         for step in steps
@@ -222,16 +270,24 @@ def _fits(recipe: "Recipe", steps: Sequence[Any], progress: Progress) -> Iterato
             continue
         kept, twice = row.memory[max(step.settings.resolutions)]
         needed = twice if step.settings.gradient_checkpointing is True else kept
-        text = f"a step takes about {needed / GIB:.1f} GiB ({twice / GIB:.1f} with gradient_checkpointing)"
+        text = (
+            f"a step takes about {needed / GIB:.1f} GiB ({twice / GIB:.1f} with"
+            " gradient_checkpointing)"
+        )
         if room is None or needed < 0.9 * room:
             yield Finding(f"recipe {name}", "ok", text)
         else:
-            remedy = "set gradient_checkpointing" if twice < 0.9 * room else "lower batch or resolution"
-            yield Finding(f"recipe {name}", "fail", f"{text}, the card has {room / GIB:.1f}", remedy)
+            remedy = (
+                "set gradient_checkpointing" if twice < 0.9 * room else "lower batch or resolution"
+            )
+            yield Finding(
+                f"recipe {name}", "fail", f"{text}, the card has {room / GIB:.1f}", remedy
+            )
 
 
 def base_settings(rows: Sequence[str], recipe: "Recipe | None") -> "BaseSettings | None":
-    """The base of the command line, else the recipe's, else none. Raises InputError for rows that say nothing."""
+    """The base of the command line, else the recipe's, else none. Raises InputError for rows that
+    say nothing."""
     from onmodel.families.registry import parse_base
 
     if not rows:
@@ -240,18 +296,25 @@ def base_settings(rows: Sequence[str], recipe: "Recipe | None") -> "BaseSettings
         return parse_base(dict(row.split("=", 1) for row in rows))
     if len(rows) > 1:
         raise InputError(
-            "base", " ".join(rows), "name one base, or write each as field=path, e.g. dit=model.safetensors"
+            "base",
+            " ".join(rows),
+            "name one base, or write each as field=path, e.g. dit=model.safetensors",
         )
     (row,) = rows
     if row == "toon":
         return parse_base(row)
     if row.endswith(".safetensors"):
-        raise InputError("base", row, f"write --base dit={row}, and text_encoder=, vae=, tokenizers= with it")
-    return parse_base({"folder": row} if Path(row).exists() or row.count("/") != 1 else {"hub": row})
+        raise InputError(
+            "base", row, f"write --base dit={row}, and text_encoder=, vae=, tokenizers= with it"
+        )
+    return parse_base(
+        {"folder": row} if Path(row).exists() or row.count("/") != 1 else {"hub": row}
+    )
 
 
 def base_findings(settings: "BaseSettings") -> "tuple[list[Finding], Outline | None]":
-    """A line for each part of a base, from headers alone; and its outline when all parts of the model fit."""
+    """A line for each part of a base, from headers alone; and its outline when all parts of the
+    model fit."""
     from onmodel.families.anima.memory import make_outline
     from onmodel.families.anima.parts import CLASSES, check
     from onmodel.families.registry import Place, load_tokenizer_at, locate, source
@@ -259,7 +322,9 @@ def base_findings(settings: "BaseSettings") -> "tuple[list[Finding], Outline | N
     rows: list[Finding] = []
     sources = {}
     places = locate(settings, download=False)
-    for error in {place.value: place for place in places.values() if _not_downloaded(place)}.values():
+    for error in {
+        place.value: place for place in places.values() if _not_downloaded(place)
+    }.values():
         rows.append(Finding("base hub", "warn", str(error.value), error.remedy))
     for role, place in places.items():
         with _caught(rows, f"base {role}"):
@@ -272,7 +337,14 @@ def base_findings(settings: "BaseSettings") -> "tuple[list[Finding], Outline | N
                 model = check(found)
                 sources[role] = found
                 numbers = sum(parameter.numel() for parameter in model.parameters())
-                rows.append(_part(role, numbers, found.config, Counter(t.dtype for t in found.tensors.places.values())))
+                rows.append(
+                    _part(
+                        role,
+                        numbers,
+                        found.config,
+                        Counter(t.dtype for t in found.tensors.places.values()),
+                    )
+                )
             else:
                 tokenizer = load_tokenizer_at(role, place)
                 rows.append(Finding(f"base {role}", "ok", f"{len(tokenizer)} tokens"))
@@ -288,10 +360,17 @@ def _not_downloaded(place: object) -> TypeGuard[InputError]:
 
 def _part(role: str, numbers: int, config: Mapping[str, Any], dtypes: Counter[str]) -> Finding:
     layers = config.get("num_layers", config.get("num_hidden_layers"))
-    text = f"{numbers / 1e6:,.{0 if numbers > 1e8 else 1}f} M parameters" + (f" in {layers} blocks" if layers else "")
+    text = f"{numbers / 1e6:,.{0 if numbers > 1e8 else 1}f} M parameters" + (
+        f" in {layers} blocks" if layers else ""
+    )
     text += ", stored as " + " and ".join(sorted(dtypes))
     if dtypes.get("F16"):
-        return Finding(f"base {role}", "warn", text, "float16 may have cut large values; prefer the bfloat16 file")
+        return Finding(
+            f"base {role}",
+            "warn",
+            text,
+            "float16 may have cut large values; prefer the bfloat16 file",
+        )
     return Finding(f"base {role}", "ok", text)
 
 
@@ -305,40 +384,66 @@ def _memory(outline: "Outline", settings: "BaseSettings") -> Finding:
     needed = width * sum(outline.parameters(role) for role in outline.models)
     room = torch.cuda.mem_get_info()[0] if card else psutil.virtual_memory().available
     text = (
-        f"its weights take {needed / GIB:.1f} GiB, {'the card' if card else 'this machine'} has {room / GIB:.1f} free"
+        f"its weights take {needed / GIB:.1f} GiB, {'the card' if card else 'this machine'} has"
+        f" {room / GIB:.1f} free"
     )
     if needed < room:
         return Finding("base memory", "ok", text)
-    return Finding("base memory", "fail", text, 'use dtype = "bfloat16"' if width == 4 else "close other programs")
+    return Finding(
+        "base memory",
+        "fail",
+        text,
+        'use dtype = "bfloat16"' if width == 4 else "close other programs",
+    )
 
 
 def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
-    """Is this a LoRA for the base? Without one it is compared with Anima as published. Raises InputError."""
+    """Is this a LoRA for the base? Without one it is compared with Anima as published. Raises
+    InputError."""
     from onmodel.families.registry import outline as outline_of
     from onmodel.lora.tensors import read_lora
 
     about = f"lora {path.name}"
     if outline is None:
-        yield Finding(about, "warn", "no base was named or fits; compared with Anima as published", "add --base")
+        yield Finding(
+            about,
+            "warn",
+            "no base was named or fits; compared with Anima as published",
+            "add --base",
+        )
         outline = outline_of({})
     lora = read_lora(path, outline.spec, dora=True)
     ranks = sorted({factors.rank for factors in lora.modules.values()})
     span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     text = (
-        f"{len(lora.modules)} of {len(outline.spec.linears)} layers, rank {span}, alpha {lora.trained_alpha or 'mixed'}"
+        f"{len(lora.modules)} of {len(outline.spec.linears)} layers, rank {span}, alpha"
+        f" {lora.trained_alpha or 'mixed'}"
     )
     if not any(factors.up.any() and factors.down.any() for factors in lora.modules.values()):
-        yield Finding(about, "warn", f"{text}; it changes nothing, every product is zero", "use a later checkpoint")
+        yield Finding(
+            about,
+            "warn",
+            f"{text}; it changes nothing, every product is zero",
+            "use a later checkpoint",
+        )
     else:
         yield Finding(about, "ok", text)
     if any(factors.magnitude is not None for factors in lora.modules.values()):
         yield Finding(
-            about, "warn", "it is DoRA", "it can be sampled, evaluated and trained on, not merged or released"
+            about,
+            "warn",
+            "it is DoRA",
+            "it can be sampled, evaluated and trained on, not merged or released",
         )
-    said = lora.metadata.get("modelspec.architecture") or lora.metadata.get("ss_base_model_version", "")
+    said = lora.metadata.get("modelspec.architecture") or lora.metadata.get(
+        "ss_base_model_version", ""
+    )
     if said and "anima" not in said.lower():
         yield Finding(
-            about, "warn", f"its header says {shown(said)!r}, its keys say Anima", "other tools may go by the header"
+            about,
+            "warn",
+            f"its header says {shown(said)!r}, its keys say Anima",
+            "other tools may go by the header",
         )
     if not lora.metadata:
         yield Finding(about, "warn", "its header says nothing of how it was made", "")
@@ -360,30 +465,53 @@ def dataset_findings(
     yield Finding(about, "ok", f"{len(items)} pictures: {subsets}")
     yield from (Finding(about, "warn", note) for note in settings.notes)
     refused = manifest["refused"]
-    yield from (Finding(about, "warn", f"{row['file']}: {row['reason']}", "it is left out") for row in refused[:SHOWN])
+    yield from (
+        Finding(about, "warn", f"{row['file']}: {row['reason']}", "it is left out")
+        for row in refused[:SHOWN]
+    )
     if len(refused) > SHOWN:
         yield Finding(about, "warn", f"{len(refused) - SHOWN} more files are left out")
     if repeats := len(items) - len({item.group for item in items}):
-        yield Finding(about, "warn", f"{repeats} pictures repeat another", "each repeat counts as one more exposure")
+        yield Finding(
+            about,
+            "warn",
+            f"{repeats} pictures repeat another",
+            "each repeat counts as one more exposure",
+        )
     asked = {side for table in _trainings(recipe) for side in _sides(table)}
     own = {subset: row.get("shown", {}) for subset, row in manifest["subsets"].items()}
-    sides = {subset: set(_sides(shown)) if "resolution" in shown else asked for subset, shown in own.items()}
+    sides = {
+        subset: set(_sides(shown)) if "resolution" in shown else asked
+        for subset, shown in own.items()
+    }
     for side in sorted(set().union(*sides.values())):
-        small = sum(side in sides[item.subset] and item.width * item.height < side * side for item in items)
+        small = sum(
+            side in sides[item.subset] and item.width * item.height < side * side for item in items
+        )
         if small:
             yield Finding(
-                about, "warn", f"{small} pictures are smaller than {side}×{side}", "lower resolution, or larger scans"
+                about,
+                "warn",
+                f"{small} pictures are smaller than {side}×{side}",
+                "lower resolution, or larger scans",
             )
     if recipe is not None:
         trigger = recipe.character.trigger
         without = sum(trigger not in f"{item.tags} {item.sentence}" for item in items)
         if without:
-            yield Finding(about, "warn", f"{without} captions lack the trigger {trigger!r}", "put it into them")
+            yield Finding(
+                about,
+                "warn",
+                f"{without} captions lack the trigger {trigger!r}",
+                "put it into them",
+            )
     captions = {text for item in items for text in (item.tags, item.sentence) if text}
     yield from _caption_findings(about, captions, tokenizers)
 
 
-def _caption_findings(about: str, captions: set[str], tokenizers: Mapping[str, Any]) -> Iterator[Finding]:
+def _caption_findings(
+    about: str, captions: set[str], tokenizers: Mapping[str, Any]
+) -> Iterator[Finding]:
     from onmodel.families.anima.spec import TEXT_TOKENS
 
     for role, tokenizer in tokenizers.items():
@@ -391,7 +519,10 @@ def _caption_findings(about: str, captions: set[str], tokenizers: Mapping[str, A
         long = sum(len(row) > TEXT_TOKENS for row in ids.values())
         if long:
             yield Finding(
-                about, "warn", f"{long} captions have over {TEXT_TOKENS} tokens ({role})", "what follows is not read"
+                about,
+                "warn",
+                f"{long} captions have over {TEXT_TOKENS} tokens ({role})",
+                "what follows is not read",
             )
         if role == "t5_tokenizer":
             unknown = sum(tokenizer.unk_token_id in row for row in ids.values())
@@ -415,11 +546,14 @@ def _sides(table: Mapping[str, Any]) -> tuple[int, ...]:
     """The resolutions of a train table, or of how a subset is shown."""
     from onmodel.dataset.rules import Showing
 
-    return Showing(**{name: value for name, value in table.items() if name == "resolution"}).resolutions
+    return Showing(
+        **{name: value for name, value in table.items() if name == "resolution"}
+    ).resolutions
 
 
 def _curate_table(path: Path) -> dict[str, Any]:
-    """What names a data set to curate: another trainer's file, its folders `10_name`, or a folder of pictures."""
+    """What names a data set to curate: another trainer's file, its folders `10_name`, or a folder
+    of pictures."""
     if path.is_file():
         return {"dataset_config": path}
     if any(re.match(r"\d+_", inner.name) for inner in path.iterdir() if inner.is_dir()):
@@ -439,10 +573,19 @@ def _curate(settings: "Curate", folder: Path) -> None:
 
     sheet = TOON_BASE.parents[1] / "characters" / "backgwa.toml"  # curate does not look at it
     context = Context(
-        name="doctor", seed=0, date="", character=load_character(sheet), family=family, base_name="", base_sha256="",
-        threads=1, scratch=folder, pictures=folder / "pictures", progress=Progress(PlainConsole(quiet=True)),
+        name="doctor",
+        seed=0,
+        date="",
+        character=load_character(sheet),
+        family=family,
+        base_name="",
+        base_sha256="",
+        threads=1,
+        scratch=folder,
+        pictures=folder / "pictures",
+        progress=Progress(PlainConsole(quiet=True)),
         commit=lambda kind, lineage: Artifact(kind, "", folder / "out"),
-    )  # fmt: skip
+    )
     curate.run(Inputs({}), settings, context)
 
 
@@ -452,7 +595,11 @@ def _tokenizers(settings: "BaseSettings") -> dict[str, Any]:
 
     found = {}
     for role, place in locate(settings, download=False).items():
-        if role.endswith("tokenizer") and isinstance(place, Place) and (place.path / "tokenizer_config.json").is_file():
+        if (
+            role.endswith("tokenizer")
+            and isinstance(place, Place)
+            and (place.path / "tokenizer_config.json").is_file()
+        ):
             found[role] = load_tokenizer_at(role, place)
     return found
 

@@ -1,13 +1,13 @@
-"""Everything that onmodel raises on purpose. A user's mistake is one line that names field, value and remedy.
+"""Everything that onmodel raises on purpose. A user's mistake is one line that names field, value
+and remedy.
 
-OnmodelError            exit 1
-├── InputError          exit 2   a recipe, a file or an argument is wrong; nothing was written
-├── StateError          exit 1   a file that onmodel wrote is missing or damaged
-├── SpaceError          exit 1   no room on the disk; what existed still loads, the same command goes on
-├── PausedError         exit 130 Ctrl-C during a training or a blind session; all is saved, the same command goes on
-├── ServiceError        exit 1   a service did not answer, or not usably; what it answered before is kept
-├── BusyError           exit 1   another process holds the project
-└── VerifyError         exit 1   a hash does not match; names the node
+OnmodelError            exit 1 ├── InputError          exit 2   a recipe, a file or an argument is
+wrong; nothing was written ├── StateError          exit 1   a file that onmodel wrote is missing or
+damaged ├── SpaceError          exit 1   no room on the disk; what existed still loads, the same
+command goes on ├── PausedError         exit 130 Ctrl-C during a training or a blind session; all is
+saved, the same command goes on ├── ServiceError        exit 1   a service did not answer, or not
+usably; what it answered before is kept ├── BusyError           exit 1   another process holds the
+project └── VerifyError         exit 1   a hash does not match; names the node
 """
 
 import re
@@ -42,7 +42,9 @@ class InputError(OnmodelError):
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
         self.field, self.value, self.remedy = field, value, remedy
-        super().__init__(f"{_shortened(field)}: {_shortened(value)} — {_shortened(remedy, 4 * _SHOWN)}")
+        super().__init__(
+            f"{_shortened(field)}: {_shortened(value)} — {_shortened(remedy, 4 * _SHOWN)}"
+        )
 
     @classmethod
     def of(cls, error: "ValidationError", prefix: str) -> "InputError":
@@ -70,16 +72,21 @@ class SpaceError(OnmodelError):
     """The disk is full. Nothing was torn; free some room and run the same command again."""
 
     def __init__(self, path: Path | str) -> None:
-        super().__init__(f"{path}: no space left on the disk — free some room and run the same command again")
+        super().__init__(
+            f"{path}: no space left on the disk — free some room and run the same command again"
+        )
 
 
 class PausedError(OnmodelError):
-    """A training was asked to stop, finished its step and saved its state; or a judge stopped after some pairs."""
+    """A training was asked to stop, finished its step and saved its state; or a judge stopped after
+    some pairs."""
 
     exit_code = 130
 
     def __init__(self, step: int, total: int) -> None:
-        super().__init__(f"paused after step {step} of {total}; run the same command again to go on")
+        super().__init__(
+            f"paused after step {step} of {total}; run the same command again to go on"
+        )
 
 
 class ServiceError(OnmodelError):

@@ -22,7 +22,16 @@ from onmodel.errors import OnmodelError
 from onmodel.text import brief, printable, without_secrets
 
 INTERNAL, STOPPED, UNREAD = 70, 130, 141
-PACKAGES = ("torch", "diffusers", "transformers", "huggingface_hub", "pydantic", "typer", "rich", "Pillow")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "huggingface_hub",
+    "pydantic",
+    "typer",
+    "rich",
+    "Pillow",
+)
 
 _AGAIN = "run the same command again"
 _LOCAL = "put the project on a local disk"
@@ -31,18 +40,26 @@ _OS_ERRORS = {
     "ENOSPC": f"no space left on the disk — free some room and {_AGAIN}",
     "EDQUOT": f"the disk quota is used up — free some room and {_AGAIN}",
     "EFBIG": "too large for this file system or its limit — use another disk, or raise `ulimit -f`",
-    "EIO": f"the disk or network share reports an error — check its connection and health, then {_AGAIN}",
+    "EIO": (
+        "the disk or network share reports an error — check its connection and health, then"
+        f" {_AGAIN}"
+    ),
     "EROFS": "the disk is read-only — name a folder that can be written",
     "EACCES": "permission denied — check its owner and permissions, or name another path",
     "EPERM": "not permitted — check its owner, permissions and attributes, or name another path",
-    "EMFILE": f"too many open files in this process — raise the limit, e.g. `ulimit -n 4096`, and {_AGAIN}",
+    "EMFILE": (
+        "too many open files in this process — raise the limit, e.g. `ulimit -n 4096`, and"
+        f" {_AGAIN}"
+    ),
     "ENFILE": f"too many open files on this machine — close other programs and {_AGAIN}",
     "ENAMETOOLONG": "the name or path is too long — choose a shorter one",
     "ENOLCK": f"this file system has no file locks — {_LOCAL}",
     "ENOSYS": f"the system cannot do this here — {_LOCAL}",
     "EOPNOTSUPP": f"this file system cannot do this — {_LOCAL}",
     "ENOTSUP": f"this file system cannot do this — {_LOCAL}",
-    "EINVAL": "the file system refuses this name or operation — choose a plain name on a local disk",
+    "EINVAL": (
+        "the file system refuses this name or operation — choose a plain name on a local disk"
+    ),
     "EXDEV": f"lies on another disk than its target — {_LOCAL}",
     "ENOENT": "no such file or folder — check the path",
     "ENOTDIR": "a part of the path is a file where a folder is needed — check the path",
@@ -67,20 +84,37 @@ _OS_ERRORS = {
     "EADDRNOTAVAIL": "this machine does not have the address — check it",
     "ENOMEM": f"not enough memory — close other programs and {_AGAIN}",
 }
-_BY_NUMBER = {getattr(errno, name): line for name, line in _OS_ERRORS.items() if hasattr(errno, name)}
-_WRONG_PATHS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)  # a user's mistake
-_BY_WINDOWS_NUMBER = {32: _OS_ERRORS["EBUSY"], 33: _OS_ERRORS["EBUSY"], 206: _OS_ERRORS["ENAMETOOLONG"]}
+_BY_NUMBER = {
+    getattr(errno, name): line for name, line in _OS_ERRORS.items() if hasattr(errno, name)
+}
+_WRONG_PATHS = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)  # a user's mistake
+_BY_WINDOWS_NUMBER = {
+    32: _OS_ERRORS["EBUSY"],
+    33: _OS_ERRORS["EBUSY"],
+    206: _OS_ERRORS["ENAMETOOLONG"],
+}
 _DATABASE = {
     sqlite3.SQLITE_BUSY: f"another process writes to it — wait for it, then {_AGAIN}",
     sqlite3.SQLITE_LOCKED: f"another process writes to it — wait for it, then {_AGAIN}",
     sqlite3.SQLITE_FULL: _OS_ERRORS["ENOSPC"],
     sqlite3.SQLITE_IOERR: f"{_OS_ERRORS['EIO']}; if it stays, {_LOCAL}",
-    sqlite3.SQLITE_READONLY: "cannot be written — check its owner and permissions, and those of its folder",
+    sqlite3.SQLITE_READONLY: (
+        "cannot be written — check its owner and permissions, and those of its folder"
+    ),
     sqlite3.SQLITE_CANTOPEN: "cannot be opened — check its permissions, and those of its folder",
     sqlite3.SQLITE_CORRUPT: "is damaged — restore it from a backup, or use a new project folder",
     sqlite3.SQLITE_NOTADB: "is damaged — restore it from a backup, or use a new project folder",
 }
-_MEMORY = f"not enough memory — close other programs, or use smaller pictures, batches or ranks, and {_AGAIN}"
+_MEMORY = (
+    "not enough memory — close other programs, or use smaller pictures, batches or ranks, and"
+    f" {_AGAIN}"
+)
 
 
 def outcome(error: BaseException) -> tuple[str, int]:
@@ -108,8 +142,11 @@ def outcome(error: BaseException) -> tuple[str, int]:
 
 
 def os_error_words(error: OSError) -> str:
-    """What an error of the operating system means and what to do, on one line; "" for an unknown one."""
-    line = _BY_WINDOWS_NUMBER.get(getattr(error, "winerror", None) or 0) or _BY_NUMBER.get(error.errno or 0, "")
+    """What an error of the operating system means and what to do, on one line; "" for an unknown
+    one."""
+    line = _BY_WINDOWS_NUMBER.get(getattr(error, "winerror", None) or 0) or _BY_NUMBER.get(
+        error.errno or 0, ""
+    )
     names = [_path(name) for name in (error.filename, error.filename2) if name not in (None, "")]
     subject = " → ".join(names)
     return printable(without_secrets(f"{subject}: {line}" if line and subject else line))
@@ -125,9 +162,12 @@ def _path(name: object) -> str:
 
 
 def _is_memory(error: BaseException) -> bool:
-    """Python's and NumPy's MemoryError, torch's OutOfMemoryError and the plain RuntimeError of its CPU allocator."""
+    """Python's and NumPy's MemoryError, torch's OutOfMemoryError and the plain RuntimeError of its
+    CPU allocator."""
     words = str(error).lower()
-    said = "out of memory" in words or "can't allocate memory" in words or "not enough memory" in words
+    said = (
+        "out of memory" in words or "can't allocate memory" in words or "not enough memory" in words
+    )
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
 
 
@@ -138,7 +178,12 @@ def _reported(error: BaseException) -> str:
     facts += [f"command: {shlex.join(sys.argv)}", "", *traceback.format_exception(error)]
     try:
         with tempfile.NamedTemporaryFile(  # 0600, and never a file or link that is there already
-            "w", encoding="utf-8", errors="backslashreplace", prefix="onmodel-error-", suffix=".txt", delete=False
+            "w",
+            encoding="utf-8",
+            errors="backslashreplace",
+            prefix="onmodel-error-",
+            suffix=".txt",
+            delete=False,
         ) as file:
             file.write(without_secrets("\n".join(facts)))
     except OSError as unwritten:

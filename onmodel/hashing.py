@@ -1,4 +1,5 @@
-"""Hashes, canonical JSON and writes that leave either the old file or the new one, never half of one."""
+"""Hashes, canonical JSON and writes that leave either the old file or the new one, never half of
+one."""
 
 import errno
 import hashlib
@@ -48,12 +49,14 @@ def tree_hash(folder: Path) -> str:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder, by its path in it; `hash_json` of this is the folder's `tree_hash`."""
+    """SHA-256 of every file in a folder, by its path in it; `hash_json` of this is the folder's
+    `tree_hash`."""
     return {name: sha256_file(folder / name) for name, _ in files_of(folder)}
 
 
 def files_of(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every regular file of a folder and its subfolders: its path in the folder, and what the system says of it."""
+    """Every regular file of a folder and its subfolders: its path in the folder, and what the
+    system says of it."""
     for root, _, names in os.walk(folder):
         start = Path(root).relative_to(folder).as_posix()
         for name in names:
@@ -67,7 +70,8 @@ def files_of(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn a full disk into SpaceError, and give every other OSError that names no file the name `path`."""
+    """Turn a full disk into SpaceError, and give every other OSError that names no file the name
+    `path`."""
     try:
         yield
     except OSError as error:
@@ -80,16 +84,19 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that takes its name only when the block ends well: temporary in the same folder, fsync,
-    replace, fsync of the folder.
+    """A file to write into that takes its name only when the block ends well: temporary in the same
+    folder, fsync, replace, fsync of the folder.
 
-    Raises SpaceError when the disk is full; the old file is then untouched. Every other OSError names the file.
+    Raises SpaceError when the disk is full; the old file is then untouched. Every other OSError
+    names the file.
     """
     temporary = path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
     try:
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:  # not tempfile: its files are readable by their owner alone
+            with temporary.open(
+                "xb"
+            ) as file:  # not tempfile: its files are readable by their owner alone
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -111,11 +118,17 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Indented JSON in the order of its tables, written atomically."""
-    write_atomic(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+    write_atomic(
+        path,
+        (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode(
+            "utf-8", "backslashreplace"
+        ),
+    )
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON that onmodel wrote. Raises StateError naming the file when it is missing or damaged."""
+    """Read JSON that onmodel wrote. Raises StateError naming the file when it is missing or
+    damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -123,10 +136,11 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """The whole lines of a file of JSON lines; one that a killed process left half written does not count.
+    """The whole lines of a file of JSON lines; one that a killed process left half written does not
+    count.
 
-    Only "\\n" ends a line: texts may hold U+2028 and other signs that end one elsewhere. No file, no lines. Raises
-    StateError naming the file and the line that is damaged.
+    Only "\\n" ends a line: texts may hold U+2028 and other signs that end one elsewhere. No file,
+    no lines. Raises StateError naming the file and the line that is damaged.
     """
     try:
         if path.exists() and not path.is_file():
@@ -144,14 +158,18 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def append_json_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Append each row as one line of JSON, all or none, and wait for the disk. A half line that a kill left is cut off
-    first.
+    """Append each row as one line of JSON, all or none, and wait for the disk. A half line that a
+    kill left is cut off first.
 
-    Two processes must not append at once: hold the lock of the folder. Raises SpaceError when the disk is full.
+    Two processes must not append at once: hold the lock of the folder. Raises SpaceError when the
+    disk is full.
     """
     lines = b"".join(json.dumps(row, ensure_ascii=True).encode() + b"\n" for row in rows)
     new = not path.exists()
-    with naming(path), path.open("ab+", buffering=0) as file:  # a buffer would write its rest when the file is closed
+    with (
+        naming(path),
+        path.open("ab+", buffering=0) as file,
+    ):  # a buffer would write its rest when the file is closed
         whole = _end_of_lines(file)
         try:
             file.truncate(whole)
@@ -166,7 +184,8 @@ def append_json_lines(path: Path, rows: Iterable[Any]) -> None:
 
 
 def _end_of_lines(file: FileIO) -> int:
-    """Where the last whole line ends, in bytes. Reads the file only where a kill left half a line."""
+    """Where the last whole line ends, in bytes. Reads the file only where a kill left half a
+    line."""
     size = file.seek(0, os.SEEK_END)
     if size:
         file.seek(size - 1)
@@ -187,7 +206,8 @@ def fsync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove temporaries that a killed process left in `folder` (only its direct children); no folder, none."""
+    """Remove temporaries that a killed process left in `folder` (only its direct children); no
+    folder, none."""
     for path in temporaries(folder):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -14,7 +14,8 @@ PATIENCE = 5.0  # seconds that the second writer waits; most commands end within
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this thread, which may already hold it. Raises BusyError naming the process that does.
+    """Hold `folder` for this thread, which may already hold it. Raises BusyError naming the process
+    that does.
 
     The lock ends with its process, however that ends.
     """
@@ -27,7 +28,9 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder} is being written by {_holder(holder)}; run the command again when it ends"
         ) from error
     except OSError as error:
-        raise InputError("folder", folder, f"cannot be written ({error.strerror}); check its permissions") from error
+        raise InputError(
+            "folder", folder, f"cannot be written ({error.strerror}); check its permissions"
+        ) from error
     try:
         holder.write_text(f"process {os.getpid()}", encoding="utf-8")
         yield

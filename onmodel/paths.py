@@ -1,6 +1,8 @@
-"""The one gate from a name to a file inside a folder. Names come from recipes, model sheets, zips and releases.
+"""The one gate from a name to a file inside a folder. Names come from recipes, model sheets, zips
+and releases.
 
-A name that passes is a plain file name on Linux, macOS and Windows alike, so a project can be moved between them.
+A name that passes is a plain file name on Linux, macOS and Windows alike, so a project can be moved
+between them.
 """
 
 import unicodedata
@@ -14,12 +16,15 @@ from onmodel.text import is_printable, printable
 LONGEST_NAME = 120  # bytes of UTF-8; file systems end at 255, and suffixes and epochs are added
 LONGEST_PATH = 1_024  # bytes of UTF-8 of all parts of a name
 _FORBIDDEN = frozenset('/\\<>:"|?*')
-_RESERVED = frozenset({"con", "prn", "aux", "nul", "conin$", "conout$"}
-                      | {f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³"})  # fmt: skip
+_RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", "conin$", "conout$"}
+    | {f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³"}
+)
 
 
 def check_name(name: str, field: str, longest: int = LONGEST_NAME) -> str:
-    """`name` if it can name a file on every system. Raises InputError naming `field` and what is wrong."""
+    """`name` if it can name a file on every system. Raises InputError naming `field` and what is
+    wrong."""
     why = name_fault(name, longest)
     if why:
         raise InputError(field, repr(name) if len(name) <= 80 else repr(name[:60]) + "…", why)
@@ -27,16 +32,22 @@ def check_name(name: str, field: str, longest: int = LONGEST_NAME) -> str:
 
 
 def check_distinct(names: Iterable[str], field: str) -> None:
-    """Raise InputError where two names are one file on a system that ignores case or Unicode form."""
+    """Raise InputError where two names are one file on a system that ignores case or Unicode
+    form."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(folded(name), name)
         if other is not name and other != name:
-            raise InputError(field, f"{other!r} and {name!r}", "are one file on Windows and macOS; rename one of them")
+            raise InputError(
+                field,
+                f"{other!r} and {name!r}",
+                "are one file on Windows and macOS; rename one of them",
+            )
 
 
 def inside(folder: Path, name: str, field: str) -> Path:
-    """The path of `name` in `folder`; `/` may divide it into parts, each of which must pass `check_name`.
+    """The path of `name` in `folder`; `/` may divide it into parts, each of which must pass
+    `check_name`.
 
     Raises InputError for a name that leads out of the folder, through a link as well.
     """
@@ -53,7 +64,8 @@ def inside(folder: Path, name: str, field: str) -> Path:
 
 
 def name_fault(name: str, longest: int = LONGEST_NAME) -> str | None:
-    """What keeps `name` from being the name of one file, as a remedy in words; None when nothing does."""
+    """What keeps `name` from being the name of one file, as a remedy in words; None when nothing
+    does."""
     if not isinstance(name, str) or not name.strip():
         return "write a name of one letter or more"
     if name in (".", ".."):
@@ -74,8 +86,11 @@ def name_fault(name: str, longest: int = LONGEST_NAME) -> str | None:
 
 
 def writable(name: str, longest: int = LONGEST_NAME) -> str:
-    """`name` as one that passes `check_name`, with room for a number: what cannot stand in a file name becomes "_"."""
-    text = "".join("_" if sign in _FORBIDDEN or not is_printable(sign) else sign for sign in name).strip()
+    """`name` as one that passes `check_name`, with room for a number: what cannot stand in a file
+    name becomes "_"."""
+    text = "".join(
+        "_" if sign in _FORBIDDEN or not is_printable(sign) else sign for sign in name
+    ).strip()
     text = text.encode()[: longest - 8].decode(errors="ignore").rstrip(". ")
     return f"_{text}" if name_fault(text, longest) else text
 

@@ -1,4 +1,5 @@
-"""The processes that share one run: `torchrun` or `accelerate launch` starts several, each with its rank.
+"""The processes that share one run: `torchrun` or `accelerate launch` starts several, each with its
+rank.
 
 All of them compute, the first alone writes. Nothing here loads torch unless there are several.
 """
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A process may wait for the first while that evaluates for hours; one that dies is noticed by the launcher.
+# A process may wait for the first while that evaluates for hours; one that dies is noticed by the
+# launcher.
 _PATIENCE = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's `rank` (from 0) among `count`. Every method is called by all of them or by none."""
+    """This process's `rank` (from 0) among `count`. Every method is called by all of them or by
+    none."""
 
     rank: int = 0
     count: int = 1
@@ -57,7 +60,8 @@ ALONE = Processes()
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Meet the other processes that a launcher started, and part from them; without a launcher this one is alone."""
+    """Meet the other processes that a launcher started, and part from them; without a launcher this
+    one is alone."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield ALONE
@@ -69,4 +73,5 @@ def joined() -> Iterator[Processes]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
     yield Processes(torch.distributed.get_rank(), count)
-    torch.distributed.destroy_process_group()  # not after an error: the others might still be waiting for this one
+    # not after an error: the others might still be waiting for this one
+    torch.distributed.destroy_process_group()

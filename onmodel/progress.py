@@ -1,4 +1,5 @@
-"""Progress on stderr with time left; silent when stderr is no terminal, but for one line per task."""
+"""Progress on stderr with time left; silent when stderr is no terminal, but for one line per
+task."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +7,13 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
@@ -41,20 +48,31 @@ class Task:
 
 
 class Progress:
-    """Bars for the tasks of a run. Use as a context manager; without a terminal it prints a line when a task ends."""
+    """Bars for the tasks of a run. Use as a context manager; without a terminal it prints a line
+    when a task ends."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or PlainConsole(stderr=True)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-                   TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
-        self._rich = _Bars(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._rich = _Bars(
+            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+        )
 
     def __enter__(self) -> "Progress":
         self._rich.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._rich.stop()
 

@@ -1,6 +1,8 @@
-"""Is a project's store whole? Reads every byte of it; what can be made again is moved to `damaged/`, if wanted.
+"""Is a project's store whole? Reads every byte of it; what can be made again is moved to
+`damaged/`, if wanted.
 
-Nothing is removed: the ledger's readable rows are copied into a new one, and the damaged file is kept.
+Nothing is removed: the ledger's readable rows are copied into a new one, and the damaged file is
+kept.
 """
 
 import os
@@ -26,8 +28,8 @@ AGAIN = "the next run of its recipe makes it again"
 def examine_project(folder: Path, fix: bool, progress: Progress) -> list[Finding]:
     """One finding for everything that is wrong, and one for every part that is whole.
 
-    With `fix`, what is damaged is moved to `<project>/damaged/`. Raises InputError for a folder that is no project,
-    BusyError with `fix` while another process writes to it.
+    With `fix`, what is damaged is moved to `<project>/damaged/`. Raises InputError for a folder
+    that is no project, BusyError with `fix` while another process writes to it.
     """
     if not (folder / LEDGER).exists() and not (folder / "objects").is_dir():
         raise InputError("project", folder, f"is no project folder; it has no {LEDGER}")
@@ -43,7 +45,9 @@ def examine_project(folder: Path, fix: bool, progress: Progress) -> list[Finding
 
 def _check_ledger(folder: Path, fix: bool) -> list[Finding]:
     try:
-        with closing(Project(folder).ledger) as ledger:  # an open one would remove the log of the one that follows it
+        with closing(
+            Project(folder).ledger
+        ) as ledger:  # an open one would remove the log of the one that follows it
             faults = ledger.faults()
         if not faults:
             return [Finding("ledger", "ok", "is whole")]
@@ -53,15 +57,26 @@ def _check_ledger(folder: Path, fix: bool) -> list[Finding]:
     except StateError as error:
         return [Finding("ledger", "fail", str(error))]
     if not fix:
-        return [Finding("ledger", "fail", why, "--fix moves it aside and keeps the rows that can be read")]
+        return [
+            Finding(
+                "ledger", "fail", why, "--fix moves it aside and keeps the rows that can be read"
+            )
+        ]
     with holding(folder):
         rows = _renew_ledger(folder)
-    return [Finding("ledger", "warn", f"{why}; a new one was begun with the {rows} rows that could be read",
-                    "stages whose rows are lost are run again")]  # fmt: skip
+    return [
+        Finding(
+            "ledger",
+            "warn",
+            f"{why}; a new one was begun with the {rows} rows that could be read",
+            "stages whose rows are lost are run again",
+        )
+    ]
 
 
 def _renew_ledger(folder: Path) -> int:
-    """Put a ledger with the readable rows in the place of the damaged one, a copy of which stays in `damaged/`."""
+    """Put a ledger with the readable rows in the place of the damaged one, a copy of which stays in
+    `damaged/`."""
     kept, fresh = free_name(folder / "damaged" / LEDGER), folder / f"{TEMPORARY_PREFIX}{LEDGER}"
     kept.parent.mkdir(exist_ok=True)
     parts = [part for part in ("", "-wal", "-shm") if (folder / f"{LEDGER}{part}").exists()]
@@ -84,7 +99,9 @@ def _check_files(project: Project, fix: bool, progress: Progress) -> Iterator[Fi
             verify(folder)
             yield Finding(f"release {folder.name}", "ok", "has the hashes that it lists")
         except (OnmodelError, OSError) as error:
-            remedy = "move that file elsewhere, then `onmodel report RECIPE` publishes the release again"
+            remedy = (
+                "move that file elsewhere, then `onmodel report RECIPE` publishes the release again"
+            )
             yield Finding(f"release {folder.name}", "fail", str(error), remedy)
     left = survey(project, (), progress)
     for kind in ("temporaries", "scratch"):
@@ -101,13 +118,19 @@ def _check_objects(project: Project, fix: bool, progress: Progress) -> Iterator[
             while found := fault_of(path):
                 damaged += 1
                 kind, (file, what) = kinds.get(hash, "object"), found
-                said = {"added": "is no part of it", "missing": "is missing", "changed": "was changed"}[what]
+                said = {
+                    "added": "is no part of it",
+                    "missing": "is missing",
+                    "changed": "was changed",
+                }[what]
                 text = f"{path / file} {said}"
                 if not fix:
                     yield Finding(kind, "fail", text, "--fix moves it to damaged/")
                     break
                 moved = project.set_aside(path / file if what == "added" else path)
-                yield Finding(kind, "warn", f"{text}; moved to {moved}", "" if what == "added" else AGAIN)
+                yield Finding(
+                    kind, "warn", f"{text}; moved to {moved}", "" if what == "added" else AGAIN
+                )
                 if what != "added":
                     table_of(path).unlink(missing_ok=True)
                     break
@@ -116,8 +139,12 @@ def _check_objects(project: Project, fix: bool, progress: Progress) -> Iterator[
     for name in gone:
         yield Finding(name, "warn", "was made and is not there any more", AGAIN)
     if orphans := len(objects.keys() - kinds.keys()):
-        yield Finding("objects", "warn", f"{orphans} that the ledger does not name",
-                      f"`onmodel clean {project.folder} RECIPE` lists what no recipe needs")  # fmt: skip
+        yield Finding(
+            "objects",
+            "warn",
+            f"{orphans} that the ledger does not name",
+            f"`onmodel clean {project.folder} RECIPE` lists what no recipe needs",
+        )
     if not damaged:
         yield Finding("objects", "ok", f"all {len(objects)} are as they were made")
 
@@ -134,7 +161,12 @@ def _check_pictures(project: Project, fix: bool, progress: Progress) -> Iterator
                     moved = f"; moved to {project.set_aside(path)}"
                     yield Finding("picture", "warn", f"{path} is not as it was made{moved}", AGAIN)
                 else:
-                    yield Finding("picture", "fail", f"{path} is not as it was made", "--fix moves it to damaged/")
+                    yield Finding(
+                        "picture",
+                        "fail",
+                        f"{path} is not as it was made",
+                        "--fix moves it to damaged/",
+                    )
             task.advance()
     if not damaged:
         yield Finding("pictures", "ok", f"all {len(pictures)} of the cache are as they were made")

@@ -1,4 +1,5 @@
-"""Counter-based random draws: each comes from (seed, purpose, counters), never from a generator's running state.
+"""Counter-based random draws: each comes from (seed, purpose, counters), never from a generator's
+running state.
 
 So resuming, sharding over processes and re-ordering work do not change a result.
 """

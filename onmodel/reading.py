@@ -1,7 +1,8 @@
-"""The one gate for small files of others: a regular file, bounded in size and depth, UTF-8, parsed to plain values.
+"""The one gate for small files of others: a regular file, bounded in size and depth, UTF-8, parsed
+to plain values.
 
-Every fault is an InputError that names the field, the file and what to do. Pictures and weights have readers of their
-own (curate/ingest.py, weights.py).
+Every fault is an InputError that names the field, the file and what to do. Pictures and weights
+have readers of their own (curate/ingest.py, weights.py).
 """
 
 import json
@@ -31,7 +32,12 @@ def open_regular(path: Path, field: str, follow: bool = True) -> BinaryIO:
 
     With `follow` false a link is refused, too: a folder of others must not reach files outside it.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    flags = (
+        os.O_RDONLY
+        | getattr(os, "O_NONBLOCK", 0)
+        | getattr(os, "O_BINARY", 0)
+        | getattr(os, "O_CLOEXEC", 0)
+    )
     try:
         if not follow and path.is_symlink():
             raise InputError(field, path, "is a link; put the file itself there")
@@ -70,7 +76,9 @@ def read_text(path: Path, field: str, most: int = LARGEST_TEXT) -> str:
     try:
         return read_bytes(path, field, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(field, path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        raise InputError(
+            field, path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from error
 
 
 def read_toml(path: Path, field: str) -> dict[str, Any]:
@@ -106,11 +114,14 @@ def read_yaml(path: Path, field: str) -> Any:
 
 
 def parse_json_in(text: str, path: Path, field: str) -> Any:
-    """The value of JSON that stands inside a file, such as the header of a safetensors file. Raises InputError."""
+    """The value of JSON that stands inside a file, such as the header of a safetensors file. Raises
+    InputError."""
     return _value(text, path, field, "JSON", parse_json)
 
 
-def _parsed(path: Path, field: str, form: str, parse: Callable[[str], Any], most: int = LARGEST_TEXT) -> Any:
+def _parsed(
+    path: Path, field: str, form: str, parse: Callable[[str], Any], most: int = LARGEST_TEXT
+) -> Any:
     return _value(read_text(path, field, most), path, field, form, parse)
 
 
@@ -120,7 +131,9 @@ def _value(text: str, path: Path, field: str, form: str, parse: Callable[[str], 
     try:
         value = parse(text)
     except RecursionError as error:
-        raise InputError(field, path, f"is nested deeper than {DEEPEST} levels; write it flatter") from error
+        raise InputError(
+            field, path, f"is nested deeper than {DEEPEST} levels; write it flatter"
+        ) from error
     except (ValueError, TypeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(field, path, f"not valid {form}: {reason}") from error
@@ -140,13 +153,18 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _size_fault(value: Any, most: int) -> str | None:
-    """What is too deep or too much, also where one value stands at many places (YAML aliases); None for neither."""
+    """What is too deep or too much, also where one value stands at many places (YAML aliases); None
+    for neither."""
     count, level = 0, [value]
     for _ in range(DEEPEST + 1):
         if not all(map(_is_whole, level)):
             return "holds an escape of half a character, such as \\ud800; leave it out"
-        level = [inner for outer in level if isinstance(outer, dict | list)
-                 for inner in (outer.values() if isinstance(outer, dict) else outer)]  # fmt: skip
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
         count += len(level)
         if count > most:
             return f"holds more than {most} values; name another file"
@@ -158,8 +176,8 @@ def _size_fault(value: Any, most: int) -> str | None:
 def check_values(field: str, value: Any, depth: int = 0) -> None:
     """Raise InputError for a value that no setting can mean, at any depth of tables and lists.
 
-    Refused are numbers that are not finite or too large for JSON, dates, control characters but for tabs and line
-    ends, and texts, lists and tables of absurd size.
+    Refused are numbers that are not finite or too large for JSON, dates, control characters but for
+    tabs and line ends, and texts, lists and tables of absurd size.
     """
     if fault := _fault(value, depth):
         raise InputError(field, value, fault)
@@ -177,28 +195,42 @@ def _fault(value: Any, depth: int) -> str | None:
         case None | bool() | Path():
             return None
         case int():
-            return f"write a whole number up to {LARGEST_WHOLE}" if abs(value) > LARGEST_WHOLE else None
+            return (
+                f"write a whole number up to {LARGEST_WHOLE}"
+                if abs(value) > LARGEST_WHOLE
+                else None
+            )
         case float():
             return None if math.isfinite(value) else "write a finite number"
         case str():
             if len(value) > LONGEST_TEXT:
                 return f"is longer than {LONGEST_TEXT} characters"
-            hidden = any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r" for sign in value)
+            hidden = any(
+                unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r"
+                for sign in value
+            )
             return "leave out control characters" if hidden else None
         case list() | tuple() | dict():
             if len(value) > LONGEST_LIST:
                 return f"has {len(value)} entries; at most {LONGEST_LIST}"
             return (
-                f"is nested deeper than {DEEPEST_SETTING} levels; write it flatter" if depth > DEEPEST_SETTING else None
+                f"is nested deeper than {DEEPEST_SETTING} levels; write it flatter"
+                if depth > DEEPEST_SETTING
+                else None
             )
         case _:
             return 'cannot be set; write a date in quotes, e.g. "2026-11-22"'
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether a value can be written as UTF-8, with the names in a table: escapes can spell half of a character."""
+    """Whether a value can be written as UTF-8, with the names in a table: escapes can spell half of
+    a character."""
     texts = value if isinstance(value, dict) else [value]
-    return all(text.isascii() or text.isprintable() or _is_utf8(text) for text in texts if isinstance(text, str))
+    return all(
+        text.isascii() or text.isprintable() or _is_utf8(text)
+        for text in texts
+        if isinstance(text, str)
+    )
 
 
 def _is_utf8(text: str) -> bool:

@@ -1,11 +1,13 @@
-"""A recipe: one TOML file that says a character's whole life, stage by stage, read from top to bottom.
+"""A recipe: one TOML file that says a character's whole life, stage by stage, read from top to
+bottom.
 
-    [recipe]              name, character (a character.toml), base ("toon" or a table), seed, date, threads
+    [recipe]              name, character (a character.toml), base ("toon" or a table), seed, date,
+                          threads
     [defaults.<verb>]     settings that every stage of a verb starts from
     [stages.<name>]       do = "<verb>", and that stage's own settings
 
-A value that depends on the base is a table of base names: `learning_rate = { anima = 1e-5, toon = 2e-3 }`.
-This file checks the frame; each stage checks its own settings (onmodel/stages).
+A value that depends on the base is a table of base names: `learning_rate = { anima = 1e-5, toon =
+2e-3 }`. This file checks the frame; each stage checks its own settings (onmodel/stages).
 """
 
 import difflib
@@ -26,10 +28,22 @@ from onmodel.reading import LARGEST_WHOLE, check_values, read_text, read_toml
 from onmodel.stages import VERBS
 
 BASE_NAMES = frozenset({"toon", "anima"})
-PATHS = frozenset({
-    "folder", "file", "dit", "text_encoder", "vae", "tokenizers", *FILES, "license_file", "masks", "dataset_config",
-    "train_data_dir", "reg_data_dir",
-})  # fmt: skip
+PATHS = frozenset(
+    {
+        "folder",
+        "file",
+        "dit",
+        "text_encoder",
+        "vae",
+        "tokenizers",
+        *FILES,
+        "license_file",
+        "masks",
+        "dataset_config",
+        "train_data_dir",
+        "reg_data_dir",
+    }
+)
 HEAD = {"name", "character", "base", "seed", "date", "threads"}
 MOST_STAGES = 1_000
 MOST_THREADS = 1_024
@@ -37,10 +51,11 @@ MOST_THREADS = 1_024
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe whose frame is right. `stages`: name → table with `do`; defaults and the base's values are in.
+    """A recipe whose frame is right. `stages`: name → table with `do`; defaults and the base's
+    values are in.
 
-    Raises InputError where it is not, wherever it comes from: a file, or the history of a release of others. Names of
-    stages become names of files; "@" parts a stage from an epoch in references.
+    Raises InputError where it is not, wherever it comes from: a file, or the history of a release
+    of others. Names of stages become names of files; "@" parts a stage from an epoch in references.
     """
 
     name: str
@@ -81,10 +96,13 @@ def name_of_base(base: str | Mapping[str, Any]) -> str:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe. Paths in it are relative to its own folder. Raises InputError naming field, value and remedy."""
+    """Read a recipe. Paths in it are relative to its own folder. Raises InputError naming field,
+    value and remedy."""
     table = read_toml(path, "recipe")
     refuse_unknown("", table, {"recipe", "defaults", "stages"})
-    head, defaults, stages = (_table(name, table.get(name, {})) for name in ("recipe", "defaults", "stages"))
+    head, defaults, stages = (
+        _table(name, table.get(name, {})) for name in ("recipe", "defaults", "stages")
+    )
     refuse_unknown("recipe.", head, HEAD)
     refuse_unknown("defaults.", defaults, VERBS)
     for verb, values in defaults.items():
@@ -95,7 +113,9 @@ def load_recipe(path: Path) -> Recipe:
     parse_base(base)
     return Recipe(
         name=_text("recipe.name", head.get("name")),
-        character=load_character(_character_path(_text("recipe.character", head.get("character")), path.parent)),
+        character=load_character(
+            _character_path(_text("recipe.character", head.get("character")), path.parent)
+        ),
         base=base,
         seed=head.get("seed", 0),
         date=_text("recipe.date", head.get("date"), DATE_HINT),
@@ -108,7 +128,10 @@ def load_recipe(path: Path) -> Recipe:
     )
 
 
-DATE_HINT = ', e.g. date = "2026-11-22": it stands in the released file, so that a rebuild gives the same bytes'
+DATE_HINT = (
+    ', e.g. date = "2026-11-22": it stands in the released file, so that a rebuild gives the same'
+    " bytes"
+)
 
 
 def refuse_unknown(prefix: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
@@ -119,7 +142,9 @@ def refuse_unknown(prefix: str, table: Mapping[str, Any], known: Iterable[str]) 
             near = difflib.get_close_matches(key, known, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
             raise InputError(
-                f"{prefix}{key}", table[key] if not isinstance(table[key], dict) else "{…}", f"unknown; {remedy}"
+                f"{prefix}{key}",
+                table[key] if not isinstance(table[key], dict) else "{…}",
+                f"unknown; {remedy}",
             )
 
 
@@ -164,9 +189,13 @@ def _path(field: str, value: str, folder: Path) -> Path:
         return path
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(field, path, f"cannot be read ({reason}); check the path and its permissions") from error
+        raise InputError(
+            field, path, f"cannot be read ({reason}); check the path and its permissions"
+        ) from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise InputError(field, value or "empty", "is neither a file nor a folder; correct the path")
+        raise InputError(
+            field, value or "empty", "is neither a file nor a folder; correct the path"
+        )
     return path
 
 

@@ -16,7 +16,8 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One LoRA file of an artifact. `name` is how recipes and tables call it, e.g. `release_2@30`."""
+    """One LoRA file of an artifact. `name` is how recipes and tables call it, e.g.
+    `release_2@30`."""
 
     name: str
     path: Path
@@ -26,12 +27,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture of a data set with its two captions. `image` is relative to the artifact; sizes in pixels.
+    """A picture of a data set with its two captions. `image` is relative to the artifact; sizes in
+    pixels.
 
-    `file` is the name it came with. `paper` (#rrggbb) is what shows through where it is transparent, "" where it is not
-    so; `profile` the colour profile that it carries, "" for none. `mask` says what its loss is weighed by: "" nothing,
-    "alpha" its own transparency, else a picture of the artifact. `kept_first` tags stay in front (None: as the training
-    says) and `kept_last` behind.
+    `file` is the name it came with. `paper` (#rrggbb) is what shows through where it is
+    transparent, "" where it is not so; `profile` the colour profile that it carries, "" for none.
+    `mask` says what its loss is weighed by: "" nothing, "alpha" its own transparency, else a
+    picture of the artifact. `kept_first` tags stay in front (None: as the training says) and
+    `kept_last` behind.
     """
 
     image: str
@@ -57,7 +60,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One axis of one model: value with its 95 % interval over `n` prompts, and the plan it was measured under."""
+    """One axis of one model: value with its 95 % interval over `n` prompts, and the plan it was
+    measured under."""
 
     axis: str
     value: float

@@ -1,8 +1,10 @@
-"""Safetensors files: read tensor by tensor, and written so that equal tensors and words give equal bytes.
+"""Safetensors files: read tensor by tensor, and written so that equal tensors and words give equal
+bytes.
 
-`safetensors.save_file` writes metadata in a random order; here the header is sorted, so one recipe gives one file hash.
-A file is read into buffers of one tensor, not mapped, and written as its tensors come: a pass over a large file takes
-the memory of one layer. Only what takes or gives torch's tensors needs torch.
+`safetensors.save_file` writes metadata in a random order; here the header is sorted, so one recipe
+gives one file hash. A file is read into buffers of one tensor, not mapped, and written as its
+tensors come: a pass over a large file takes the memory of one layer. Only what takes or gives
+torch's tensors needs torch.
 """
 
 import hashlib
@@ -28,16 +30,41 @@ if TYPE_CHECKING:
 
 PAYLOAD_KEY = "onmodel.payload_sha256"
 FLOATS = ("F64", "F32", "F16", "BF16")  # what is read as numbers
-SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "U64": 8, "I32": 4, "U32": 4,
-         "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}  # fmt: skip
-INTEGERS = {"I64": np.int64, "U64": np.uint64, "I32": np.int32, "U32": np.uint32, "I16": np.int16, "U16": np.uint16,
-            "I8": np.int8, "U8": np.uint8}  # fmt: skip
+SIZES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "I64": 8,
+    "U64": 8,
+    "I32": 4,
+    "U32": 4,
+    "I16": 2,
+    "U16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
+INTEGERS = {
+    "I64": np.int64,
+    "U64": np.uint64,
+    "I32": np.int32,
+    "U32": np.uint32,
+    "I16": np.int16,
+    "U16": np.uint16,
+    "I8": np.int8,
+    "U8": np.uint8,
+}
 _PICKLE = "is a PyTorch pickle, which can run code when it is opened; use the .safetensors"
 # First bytes of what is found under the name of a safetensors file.
 _OTHERS = {
     b"GGUF": "is a quantised GGUF file; use the bfloat16 .safetensors",
     b"PK\x03\x04": _PICKLE,
-    **dict.fromkeys((b"\x80\x02\x8a", b"\x80\x02}", b"\x80\x02c", b"\x80\x04\x95", b"\x80\x05\x95"), _PICKLE),
+    **dict.fromkeys(
+        (b"\x80\x02\x8a", b"\x80\x02}", b"\x80\x02c", b"\x80\x04\x95", b"\x80\x05\x95"), _PICKLE
+    ),
     b"<": "is a web page and not the file; download it again, signed in where the site asks for it",
     b"version https://git-lfs": "is only a pointer to a Git LFS file; run git lfs pull",
 }
@@ -68,8 +95,8 @@ class Stored(Entry):
     def read(self) -> "Tensor":
         """The tensor, read straight into memory of its own; its dtype must be one of `FLOATS`.
 
-        Not through a mapped file: mapped pages stay in the process beside their copy, which doubles its memory.
-        Raises InputError when the file was cut since its header was read.
+        Not through a mapped file: mapped pages stay in the process beside their copy, which doubles
+        its memory. Raises InputError when the file was cut since its header was read.
         """
         import torch
 
@@ -78,12 +105,15 @@ class Stored(Entry):
         with self.path.open("rb") as file:
             file.seek(self.start)
             if file.readinto(buffer) != len(buffer):
-                raise InputError("file", self.path, "became shorter while it was read; get it again")
+                raise InputError(
+                    "file", self.path, "became shorter while it was read; get it again"
+                )
         return tensor
 
 
 class WeightsFile:
-    """An open safetensors file. `entries` maps its keys, `metadata` holds its words; a context manager.
+    """An open safetensors file. `entries` maps its keys, `metadata` holds its words; a context
+    manager.
 
     Raises InputError naming `field` when the file is missing, torn or something else.
     """
@@ -97,7 +127,10 @@ class WeightsFile:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._file.close()
 
@@ -118,16 +151,26 @@ class WeightsFile:
         """A tensor as float32. Raises InputError for integers and 8-bit floats."""
         entry = self.entries[key]
         if entry.dtype not in FLOATS:
-            raise InputError(self.field, self.path, f"{shown(key)} is {entry.dtype}; use the bfloat16 or float32 file")
+            raise InputError(
+                self.field,
+                self.path,
+                f"{shown(key)} is {entry.dtype}; use the bfloat16 or float32 file",
+            )
         return decode(self.raw(key), entry)
 
 
 def decode(raw: np.ndarray, entry: Entry) -> np.ndarray:
     """The bytes of a tensor, of `FLOATS` or `INTEGERS`, as float32 of its shape."""
     if entry.dtype == "BF16":  # the upper half of a float32
-        return np.left_shift(raw.view(np.uint16), 16, dtype=np.uint32).view(np.float32).reshape(entry.shape)
+        return (
+            np.left_shift(raw.view(np.uint16), 16, dtype=np.uint32)
+            .view(np.float32)
+            .reshape(entry.shape)
+        )
     kind = {"F64": np.float64, "F32": np.float32, "F16": np.float16, **INTEGERS}[entry.dtype]
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which every reader refuses
+    with np.errstate(
+        over="ignore"
+    ):  # what float32 cannot hold becomes infinite, which every reader refuses
         return raw.view(kind).astype(np.float32, copy=False).reshape(entry.shape)
 
 
@@ -137,7 +180,9 @@ def encode(array: np.ndarray, dtype: str) -> np.ndarray:
         bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, {"F64": np.float64, "F32": np.float32, "F16": np.float16}[dtype])
+        return np.ascontiguousarray(
+            array, {"F64": np.float64, "F32": np.float32, "F16": np.float16}[dtype]
+        )
 
 
 def finite(bits: np.ndarray, dtype: str) -> bool:
@@ -146,16 +191,20 @@ def finite(bits: np.ndarray, dtype: str) -> bool:
 
 
 def lora_weights(path: Path, field: str = "lora") -> Path:
-    """The file with the tensors of a LoRA, which is a file or a PEFT folder. Raises InputError for another folder."""
+    """The file with the tensors of a LoRA, which is a file or a PEFT folder. Raises InputError for
+    another folder."""
     if not os.path.isdir(path):  # which raises nothing, whatever the name
         return path
     if not (path / "adapter_model.safetensors").exists():
-        raise InputError(field, path, "holds no adapter_model.safetensors; name a LoRA file or a PEFT folder")
+        raise InputError(
+            field, path, "holds no adapter_model.safetensors; name a LoRA file or a PEFT folder"
+        )
     return path / "adapter_model.safetensors"
 
 
 def open_weights(path: Path, field: str, framework: str = "pt") -> Any:
-    """`safe_open` on the CPU. Raises InputError naming `field` when it is missing, torn or something else."""
+    """`safe_open` on the CPU. Raises InputError naming `field` when it is missing, torn or
+    something else."""
     with open_regular(path, field) as file:  # a pipe would never open
         start = file.read(24)
     try:
@@ -167,17 +216,27 @@ def open_weights(path: Path, field: str, framework: str = "pt") -> Any:
 
 
 def read_header(path: Path, field: str) -> tuple[dict[str, Stored], dict[str, str]]:
-    """The tensors of a safetensors file by name, and its words; no tensor is read. Raises InputError."""
+    """The tensors of a safetensors file by name, and its words; no tensor is read. Raises
+    InputError."""
     # Opening it is safetensors' own check of every length and offset, and of the header's types.
     with open_weights(path, field, framework="np"), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _LONGEST_HEADER:
-            raise InputError(field, path, f"has a header of {length} bytes, over {_LONGEST_HEADER}; save it again")
+            raise InputError(
+                field,
+                path,
+                f"has a header of {length} bytes, over {_LONGEST_HEADER}; save it again",
+            )
         header: dict[str, Any] = parse_json_in(file.read(length).decode(), path, field)
     words: dict[str, str] = header.pop("__metadata__", None) or {}
     first = 8 + length
     tensors = {
-        name: Stored(row["dtype"], tuple(row["shape"]), path, *(first + offset for offset in row["data_offsets"]))
+        name: Stored(
+            row["dtype"],
+            tuple(row["shape"]),
+            path,
+            *(first + offset for offset in row["data_offsets"]),
+        )
         for name, row in header.items()
     }
     for name, tensor in tensors.items():
@@ -185,7 +244,9 @@ def read_header(path: Path, field: str) -> tuple[dict[str, Stored], dict[str, st
             said = f"{shown(name)} is the name of a tensor, of {len(name)} characters"
             raise InputError(field, path, f"{said}; get the file again")
         if tensor.dtype not in SIZES:
-            raise InputError(field, path, f"{shown(name)} is {tensor.dtype}; use the bfloat16 or float32 file")
+            raise InputError(
+                field, path, f"{shown(name)} is {tensor.dtype}; use the bfloat16 or float32 file"
+            )
     return tensors, words
 
 
@@ -195,7 +256,8 @@ def read_metadata(path: Path, field: str = "file") -> dict[str, str]:
 
 
 def payload_sha256(path: Path) -> str:
-    """SHA-256 of the tensors' bytes, i.e. of everything after the header (kohya's `sshs_model_hash`)."""
+    """SHA-256 of the tensors' bytes, i.e. of everything after the header (kohya's
+    `sshs_model_hash`)."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         file.seek(8 + length)
@@ -203,17 +265,21 @@ def payload_sha256(path: Path) -> str:
 
 
 def table_sha256(path: Path) -> str:
-    """SHA-256 of the tensors' names, types, shapes and places, which the hash of their bytes does not cover."""
+    """SHA-256 of the tensors' names, types, shapes and places, which the hash of their bytes does
+    not cover."""
     entries, _ = read_header(path, "file")
     first = min((entry.start for entry in entries.values()), default=0)
-    return hash_json({
-        name: [entry.dtype, list(entry.shape), entry.start - first, entry.end - first]
-        for name, entry in entries.items()
-    })  # fmt: skip
+    return hash_json(
+        {
+            name: [entry.dtype, list(entry.shape), entry.start - first, entry.end - first]
+            for name, entry in entries.items()
+        }
+    )
 
 
 def is_canonical(path: Path) -> bool:
-    """Whether the header is byte for byte what `stream_weights` writes for these tensors and words."""
+    """Whether the header is byte for byte what `stream_weights` writes for these tensors and
+    words."""
     entries, words = read_header(path, "file")
     with path.open("rb") as file:
         text = file.read(int.from_bytes(file.read(8), "little"))
@@ -222,7 +288,8 @@ def is_canonical(path: Path) -> bool:
 
 
 def written_order(entries: Mapping[str, Entry]) -> list[str]:
-    """The order of tensors in a file: wider types first, as in safetensors, so that every tensor is aligned."""
+    """The order of tensors in a file: wider types first, as in safetensors, so that every tensor is
+    aligned."""
     return sorted(entries, key=lambda name: (-SIZES[entries[name].dtype], name))
 
 
@@ -233,15 +300,19 @@ def stream_weights(
     metadata: Mapping[str, str],
     final: Callable[[], Mapping[str, str]] | None = None,
 ) -> None:
-    """Write tensors one at a time, `pieces` in `written_order(entries)` and in the bits of their dtype (`encode`).
+    """Write tensors one at a time, `pieces` in `written_order(entries)` and in the bits of their
+    dtype (`encode`).
 
-    The header is canonical: keys sorted, no spaces, padded to 8 bytes as safetensors does. The hash of the tensors'
-    bytes is put into it under `onmodel.payload_sha256`, and under modelspec's `modelspec.hash_sha256`. Words that are
-    known only when all tensors are (an energy) come from `final`, and take no more room than `metadata`'s.
+    The header is canonical: keys sorted, no spaces, padded to 8 bytes as safetensors does. The hash
+    of the tensors' bytes is put into it under `onmodel.payload_sha256`, and under modelspec's
+    `modelspec.hash_sha256`. Words that are known only when all tensors are (an energy) come from
+    `final`, and take no more room than `metadata`'s.
     """
 
     def header(words: Mapping[str, str], digest: str) -> bytes:
-        return _header(entries, {**words, PAYLOAD_KEY: digest, "modelspec.hash_sha256": f"0x{digest}"})
+        return _header(
+            entries, {**words, PAYLOAD_KEY: digest, "modelspec.hash_sha256": f"0x{digest}"}
+        )
 
     length = len(header(metadata, "0" * 64))
     digest = hashlib.sha256()
@@ -261,12 +332,14 @@ def stream_weights(
 def write_weights(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:
     """Write torch's tensors (`stream_weights`)."""
     entries = _entries(tensors)
-    stream_weights(path, entries, (_bytes(tensors[name]) for name in written_order(entries)), metadata)
+    stream_weights(
+        path, entries, (_bytes(tensors[name]) for name in written_order(entries)), metadata
+    )
 
 
 def serialize(tensors: Mapping[str, "Tensor"]) -> tuple[list[bytes | memoryview], str]:
-    """A safetensors file without words, as pieces that share the tensors' memory where they lie on the CPU, and its
-    SHA-256.
+    """A safetensors file without words, as pieces that share the tensors' memory where they lie on
+    the CPU, and its SHA-256.
     """
     entries = _entries(tensors)
     text = _header(entries, {})
@@ -284,7 +357,11 @@ def _header(entries: Mapping[str, Entry], words: Mapping[str, str]) -> bytes:
     for name in written_order(entries):
         entry = entries[name]
         end = offset + entry.bytes
-        table[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [offset, end]}
+        table[name] = {
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
+            "data_offsets": [offset, end],
+        }
         offset = end
     text = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     return text + b" " * (-len(text) % 8)
@@ -292,7 +369,9 @@ def _header(entries: Mapping[str, Entry], words: Mapping[str, str]) -> bytes:
 
 def _entries(tensors: Mapping[str, "Tensor"]) -> dict[str, Entry]:
     names = {dtype: name for name, dtype in _torch_dtypes().items()}
-    return {name: Entry(names[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
+    return {
+        name: Entry(names[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()
+    }
 
 
 def _bytes(tensor: "Tensor") -> np.ndarray:
@@ -305,5 +384,13 @@ def _bytes(tensor: "Tensor") -> np.ndarray:
 def _torch_dtypes() -> "dict[str, torch.dtype]":
     import torch
 
-    return {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-            "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}  # fmt: skip
+    return {
+        "F64": torch.float64,
+        "F32": torch.float32,
+        "F16": torch.float16,
+        "BF16": torch.bfloat16,
+        "I64": torch.int64,
+        "I32": torch.int32,
+        "U8": torch.uint8,
+        "BOOL": torch.bool,
+    }

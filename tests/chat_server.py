@@ -1,4 +1,5 @@
-"""A real local HTTP server that speaks OpenAI's protocol, chat or images, with a script of what goes wrong."""
+"""A real local HTTP server that speaks OpenAI's protocol, chat or images, with a script of what
+goes wrong."""
 
 import base64
 import contextlib
@@ -10,13 +11,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# words, or the bytes of a picture; or status, headers, body; or seconds of silence; or pieces of a body, a tenth of a
-# second apart
+# words, or the bytes of a picture; or status, headers, body; or seconds of silence; or pieces of a
+# body, a tenth of a second apart
 Answer = str | bytes | tuple[int, dict[str, str], str] | float | list[str]
 
 
 class Server:
-    """`script(n, question)` gives the answer to the n-th question (from 0); `questions` holds what was asked."""
+    """`script(n, question)` gives the answer to the n-th question (from 0); `questions` holds what
+    was asked."""
 
     def __init__(self, script: Callable[[int, dict[str, Any]], Answer]) -> None:
         self.script = script
@@ -47,7 +49,11 @@ def serving(script: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Server]
                 return self.trickle(said)
             if isinstance(said, bytes):
                 said = 200, {}, generation(said)
-            return self.answer(*said) if isinstance(said, tuple) else self.answer(200, {}, completion(said))
+            return (
+                self.answer(*said)
+                if isinstance(said, tuple)
+                else self.answer(200, {}, completion(said))
+            )
 
         def answer(self, status: int, headers: dict[str, str], body: str) -> None:
             self.send_response(status)
@@ -69,7 +75,9 @@ def serving(script: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Server]
             pass
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     server.url = f"http://127.0.0.1:{http.server_port}/v1"
     try:
@@ -81,9 +89,15 @@ def serving(script: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Server]
 
 
 def completion(text: str | None, finish: str = "stop") -> str:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": finish,
+    }
     return json.dumps({"id": "1", "object": "chat.completion", "choices": [choice]})
 
 
 def generation(picture: bytes, **more: str) -> str:
-    return json.dumps({"created": 1, "data": [{"b64_json": base64.b64encode(picture).decode(), **more}]})
+    return json.dumps(
+        {"created": 1, "data": [{"b64_json": base64.b64encode(picture).decode(), **more}]}
+    )

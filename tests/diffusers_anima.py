@@ -12,14 +12,19 @@ from diffusers.models.transformers import transformer_cosmos
 
 
 def diffusers_pipeline(base: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Guidance 3, float32. torchvision's resize of the padding mask is stood in for: there is no CPU build of it."""
+    """Guidance 3, float32. torchvision's resize of the padding mask is stood in for: there is no
+    CPU build of it."""
     from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel
     from diffusers.guiders import ClassifierFreeGuidance
     from diffusers.modular_pipelines.anima import AnimaAutoBlocks
     from transformers import Qwen2Tokenizer, Qwen3Model, T5TokenizerFast
 
-    functional = SimpleNamespace(resize=lambda mask, size, interpolation: F.interpolate(mask, size, mode="nearest"))
-    stand_in = SimpleNamespace(functional=functional, InterpolationMode=SimpleNamespace(NEAREST="nearest"))
+    functional = SimpleNamespace(
+        resize=lambda mask, size, interpolation: F.interpolate(mask, size, mode="nearest")
+    )
+    stand_in = SimpleNamespace(
+        functional=functional, InterpolationMode=SimpleNamespace(NEAREST="nearest")
+    )
     monkeypatch.setattr(transformer_cosmos, "transforms", stand_in, raising=False)
     pipe = AnimaAutoBlocks().init_pipeline()
     load = {"torch_dtype": torch.float32}

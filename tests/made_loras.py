@@ -18,31 +18,55 @@ SHAPES = {
     f"blocks.{block}.{name}": shape
     for block in range(3)
     for name, shape in {
-        "self_attn.q_proj": (24, 24), "self_attn.output_proj": (24, 24), "mlp.layer1": (64, 24), "mlp.layer2": (24, 64),
+        "self_attn.q_proj": (24, 24),
+        "self_attn.output_proj": (24, 24),
+        "mlp.layer1": (64, 24),
+        "mlp.layer2": (24, 64),
     }.items()
-}  # fmt: skip
+}
 SPEC: FamilySpec = spec_of_shapes(3, SHAPES)
 NORM = "blocks.0.self_attn.q_norm.weight"
 
 
-def factors(name: str, seed: int, rank: int = 4, alpha: float = 2.0, fade: float = 0.8) -> Factors[np.ndarray]:
+def factors(
+    name: str, seed: int, rank: int = 4, alpha: float = 2.0, fade: float = 0.8
+) -> Factors[np.ndarray]:
     out, in_ = SHAPES[name]
     down, up = normal((rank, in_), seed, "down", name), normal((out, rank), seed, "up", name) * 0.1
     return Factors(down * np.float32(fade) ** np.arange(rank, dtype=np.float32)[:, None], up, alpha)
 
 
 def write(
-    path: Path, seed: int, rank: int = 4, alpha: float = 2.0, layout: Layout = "common", dtype: str = "F32",
-    names: Iterable[str] = tuple(SHAPES), history: Lineage | None = None, **words: str,
-) -> Path:  # fmt: skip
+    path: Path,
+    seed: int,
+    rank: int = 4,
+    alpha: float = 2.0,
+    layout: Layout = "common",
+    dtype: str = "F32",
+    names: Iterable[str] = tuple(SHAPES),
+    history: Lineage | None = None,
+    **words: str,
+) -> Path:
     """A LoRA file; with `history` one of ours, without it one of another tool."""
     names = tuple(names)
     metadata = words | {"ss_network_alpha": f"{alpha:g}"}
     if history is not None:
-        metadata |= build(Facts(path.stem, "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22"), history)
+        metadata |= build(
+            Facts(path.stem, "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22"),
+            history,
+        )
     ranks = dict.fromkeys(names, rank)
     alphas = dict.fromkeys(names, alpha)
-    stream_lora(path, ranks, SHAPES, alphas, lambda name: factors(name, seed, rank, alpha), metadata, layout, dtype)
+    stream_lora(
+        path,
+        ranks,
+        SHAPES,
+        alphas,
+        lambda name: factors(name, seed, rank, alpha),
+        metadata,
+        layout,
+        dtype,
+    )
     return path
 
 
@@ -68,18 +92,30 @@ def weighted(*pairs: tuple[Path, float]) -> dict[str, np.ndarray]:
 def distance(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
     """Largest relative distance over the layers, which must be the same ones."""
     assert set(one) == set(other)
-    return max(float(np.linalg.norm(one[n] - other[n]) / max(np.linalg.norm(other[n]), 1e-30)) for n in other)
+    return max(
+        float(np.linalg.norm(one[n] - other[n]) / max(np.linalg.norm(other[n]), 1e-30))
+        for n in other
+    )
 
 
 def write_checkpoint(
-    path: Path, dtype: str = "BF16", prefix: str = "net.", change: Callable[[str, np.ndarray], np.ndarray] | None = None
+    path: Path,
+    dtype: str = "BF16",
+    prefix: str = "net.",
+    change: Callable[[str, np.ndarray], np.ndarray] | None = None,
 ) -> Path:
-    """A whole, tiny transformer: its layers, the patch embedding, and a norm that no LoRA can hold."""
+    """A whole, tiny transformer: its layers, the patch embedding, and a norm that no LoRA can
+    hold."""
     tensors = {f"{name}.weight": normal(shape, 0, "base", name) for name, shape in SHAPES.items()}
-    tensors["x_embedder.proj.1.weight"], tensors[NORM] = normal((24, 8), 0, "patch"), np.ones(8, np.float32)
+    tensors["x_embedder.proj.1.weight"], tensors[NORM] = (
+        normal((24, 8), 0, "patch"),
+        np.ones(8, np.float32),
+    )
     tensors["llm_adapter.embed.weight"] = normal((5, 8), 0, "embed")
     if change is not None:
-        tensors = {key: change(key.removesuffix(".weight"), tensor) for key, tensor in tensors.items()}
+        tensors = {
+            key: change(key.removesuffix(".weight"), tensor) for key, tensor in tensors.items()
+        }
     entries = {prefix + key: Entry(dtype, tensor.shape) for key, tensor in tensors.items()}
     pieces = (encode(tensors[key.removeprefix(prefix)], dtype) for key in written_order(entries))
     stream_weights(path, entries, pieces, {"from": "elsewhere"})

@@ -1,4 +1,5 @@
-"""ICC profiles for tests, written from the standard: RGB by primaries and a gamma, grey by a gamma. ICC.1:2010."""
+"""ICC profiles for tests, written from the standard: RGB by primaries and a gamma, grey by a gamma.
+ICC.1:2010."""
 
 import struct
 
@@ -6,12 +7,16 @@ import numpy as np
 
 ADOBE = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 _D65, _D50 = (0.3127, 0.3290), (0.9642, 1.0, 0.8249)
-_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+_BRADFORD = np.array(
+    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+)
 
 
 def rgb_profile(name: str, primaries: tuple[tuple[float, float], ...], gamma: float) -> bytes:
     """A matrix profile with D65 white, adapted to D50 as the standard wants."""
-    tags = dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), map(_xyz, primaries_d50(primaries).T), strict=True))
+    tags = dict(
+        zip((b"rXYZ", b"gXYZ", b"bXYZ"), map(_xyz, primaries_d50(primaries).T), strict=True)
+    )
     tags |= {key: _curve(gamma) for key in (b"rTRC", b"gTRC", b"bTRC")}
     return _profile(b"RGB ", name, tags)
 
@@ -32,21 +37,28 @@ def primaries_d50(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
 def _profile(space: bytes, name: str, tags: dict[bytes, bytes]) -> bytes:
     text = name.encode() + b"\0"
     tags = {
-        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + b"\0" * 78, b"wtpt": _xyz(np.array(_D50)),
-        b"cprt": b"text\0\0\0\0none\0", **tags,
-    }  # fmt: skip
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + b"\0" * 78,
+        b"wtpt": _xyz(np.array(_D50)),
+        b"cprt": b"text\0\0\0\0none\0",
+        **tags,
+    }
     table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
     for key, value in tags.items():
         table += struct.pack(">4sII", key, start + len(data), len(value))
         data += value + b"\0" * (-len(value) % 4)
     size = start + len(data)
-    head = struct.pack(">I4sI4s4s4s", size, b"\0\0\0\0", 0x02400000, b"mntr", space, b"XYZ ") + b"\0" * 12
+    head = (
+        struct.pack(">I4sI4s4s4s", size, b"\0\0\0\0", 0x02400000, b"mntr", space, b"XYZ ")
+        + b"\0" * 12
+    )
     head += b"acsp" + b"\0" * 28 + _xyz(np.array(_D50))[8:] + b"\0" * 48
     return head + struct.pack(">I", len(tags)) + table + data
 
 
 def _xyz(values: np.ndarray) -> bytes:
-    return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(float(value) * 65536)) for value in values)
+    return b"XYZ \0\0\0\0" + b"".join(
+        struct.pack(">i", round(float(value) * 65536)) for value in values
+    )
 
 
 def _curve(gamma: float) -> bytes:

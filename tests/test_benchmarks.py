@@ -1,4 +1,5 @@
-"""The benchmarks of training and evaluation still run: every contender does its work, at a size that costs nothing."""
+"""The benchmarks of training and evaluation still run: every contender does its work, at a size
+that costs nothing."""
 
 import importlib.util
 import io
@@ -36,7 +37,10 @@ def benchmark() -> ModuleType:
 
 @pytest.mark.parametrize("contender", ["peft", "onmodel", "products"])
 def test_every_contender_takes_a_step_for_every_line_and_says_what_it_cost(
-    benchmark: ModuleType, contender: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark: ModuleType,
+    contender: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(benchmark, "BLOCKS", 1)
     monkeypatch.setattr(sys, "stdin", io.StringIO("step\nstep\n"))
@@ -73,33 +77,58 @@ def test_mended_writes_a_recipe_whose_plan_is_what_it_estimated(tmp_path: Path) 
     counts = {mended.MENDED: {"base": 20}, mended.FOUND: {"base": 20}}
     recipe.write_text(mended.recipe_text(counts, 3, "choose", 1))
     steps = {step.name: step.plan for step in make_plan(load_recipe(recipe))}
-    assert steps[mended.MENDED].exposures == steps[mended.FOUND].exposures == {"base": 3, "others": 6}
-    seconds = TOON_RATES["step"] * 2 * steps[mended.MENDED].steps + TOON_RATES["picture"] * steps["evaluated"].pictures
+    assert (
+        steps[mended.MENDED].exposures == steps[mended.FOUND].exposures == {"base": 3, "others": 6}
+    )
+    seconds = (
+        TOON_RATES["step"] * 2 * steps[mended.MENDED].steps
+        + TOON_RATES["picture"] * steps["evaluated"].pictures
+    )
     heap = 20 / mended.KEPT
-    assert mended.estimate(round(heap), 3, "choose") == pytest.approx(heap * mended.AUDIT + 2 * seconds, rel=0.05)
+    assert mended.estimate(round(heap), 3, "choose") == pytest.approx(
+        heap * mended.AUDIT + 2 * seconds, rel=0.05
+    )
 
 
-def test_selection_truth_says_which_choices_are_as_good_as_the_best_and_how_far_behind_they_are() -> None:
+def test_selection_truth_says_which_choices_are_as_good_as_the_best_and_how_far_behind() -> None:
     truth = load("selection_truth")
     spread = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
 
     def row(epoch: int, shift: float, wobble: float = 0.0) -> dict[str, Any]:
         values = {f"p{i}": 0.1 + shift + 0.2 * x + wobble * (-1) ** i for i, x in enumerate(spread)}
-        axes = {id: {"value": sum(values.values()) / len(values) if id == "design" else None} for id in AXES}
-        return {"name": f"trained@{epoch} × 1", "epoch": epoch, "axes": axes, "per_prompt": {"design": values}}
+        axes = {
+            id: {"value": sum(values.values()) / len(values) if id == "design" else None}
+            for id in AXES
+        }
+        return {
+            "name": f"trained@{epoch} × 1",
+            "epoch": epoch,
+            "axes": axes,
+            "per_prompt": {"design": values},
+        }
 
     run = {
-        "seed": 1, "close": True, "share": 0.225, "truth": [row(8, 0.01, wobble=0.05), row(16, 0.0), row(24, 0.2)],
+        "seed": 1,
+        "close": True,
+        "share": 0.225,
+        "truth": [row(8, 0.01, wobble=0.05), row(16, 0.0), row(24, 0.2)],
         "choices": {"tune": "trained@8 × 1", "last": "trained@24 × 1", "loss": "trained@16 × 1"},
-    }  # fmt: skip
+    }
     seen = truth.found(run)
     assert seen.best == "trained@16 × 1" and seen.alike == ["trained@8 × 1", "trained@16 × 1"]
     assert seen.hit == {"tune": True, "last": False, "loss": True} and seen.regret["loss"] == 0
     assert seen.regret["last"] == pytest.approx(0.2 / AXES["design"][0].fault)
     told = truth.summary({"plain": run, "few": run})
-    assert (told["tune"]["hits"], told["tune"]["of"], told["last"]["hits"], told["lot"]) == (2, 2, 0, 0.1)
+    assert (told["tune"]["hits"], told["tune"]["of"], told["last"]["hits"], told["lot"]) == (
+        2,
+        2,
+        0,
+        0.1,
+    )
     assert told["tune"]["low"] == pytest.approx(2 / (2 + 1.96**2), abs=1e-3) and "grid" not in told
-    assert "| 40 pictures, clean | 8 × 1, too close to call | 16 × 1 | 2 of 20 |" in truth.page({"plain": run})
+    assert "| 40 pictures, clean | 8 × 1, too close to call | 16 × 1 | 2 of 20 |" in truth.page(
+        {"plain": run}
+    )
 
 
 def test_selection_truth_counts_pictures_and_knows_the_naive_choices(tmp_path: Path) -> None:
@@ -107,14 +136,26 @@ def test_selection_truth_counts_pictures_and_knows_the_naive_choices(tmp_path: P
     models = [Model(f"trained@{epoch}", tmp_path, "", epoch) for epoch in (8, 16, 24, 32, 40)]
     grid = candidates(models, truth.WEIGHTS)
     looked = [grid[::4], grid[4:12], grid[4:7], grid[4:6]]
-    rounds = [{"rung": asdict(rung), "looked": [one.name for one in names],
-               "measured": [{"model": one.model.name} for one in names]}
-              for rung, names in zip(RUNGS, looked, strict=True)]  # fmt: skip
-    assert truth.share(rounds) == pytest.approx(most_looks(5, 4) / (20 * 96)) and truth.share(rounds) <= 0.25
-    steps = [
-        {"epoch": epoch, "heldout": loss} for epoch, loss in zip((8, 16, 24, 32, 40), (5, 3, 4, 6, 7), strict=True)
+    rounds = [
+        {
+            "rung": asdict(rung),
+            "looked": [one.name for one in names],
+            "measured": [{"model": one.model.name} for one in names],
+        }
+        for rung, names in zip(RUNGS, looked, strict=True)
     ]
-    assert truth.naive(models, [{"epoch": 1}, *steps]) == {"last": "trained@40 × 1", "loss": "trained@16 × 1"}
+    assert (
+        truth.share(rounds) == pytest.approx(most_looks(5, 4) / (20 * 96))
+        and truth.share(rounds) <= 0.25
+    )
+    steps = [
+        {"epoch": epoch, "heldout": loss}
+        for epoch, loss in zip((8, 16, 24, 32, 40), (5, 3, 4, 6, 7), strict=True)
+    ]
+    assert truth.naive(models, [{"epoch": 1}, *steps]) == {
+        "last": "trained@40 × 1",
+        "loss": "trained@16 × 1",
+    }
 
 
 def test_selection_truth_trains_what_it_says(tmp_path: Path) -> None:
@@ -131,13 +172,20 @@ def test_selection_truth_trains_what_it_says(tmp_path: Path) -> None:
 
 def test_pipeline_and_onmodel_make_the_same_pictures(tiny_anima: Path) -> None:
     evaluation = load("evaluate")
-    row = evaluation.measure(evaluation.Case(tiny_anima, size=32, steps=2, batch=2), pictures=3, rounds=1)
-    assert set(row["seconds"]) == {"loop", "batched", "onmodel", "products"} and min(row["seconds"].values()) > 0
+    row = evaluation.measure(
+        evaluation.Case(tiny_anima, size=32, steps=2, batch=2), pictures=3, rounds=1
+    )
+    assert (
+        set(row["seconds"]) == {"loop", "batched", "onmodel", "products"}
+        and min(row["seconds"].values()) > 0
+    )
     assert row["speedup"] > 0 and row["limit_ratio"] > 0
     assert row["differs"]["onmodel"] <= 1
 
 
-def test_the_random_base_knows_every_word_of_its_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_random_base_knows_every_word_of_its_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import T5TokenizerFast
 
     evaluate = load("evaluate")

@@ -1,4 +1,5 @@
-"""`onmodel clean`: what no recipe needs any more is told with its bytes, and freed only when asked to."""
+"""`onmodel clean`: what no recipe needs any more is told with its bytes, and freed only when asked
+to."""
 
 import json
 import os
@@ -49,7 +50,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(whole: Path, tmp_path: Path) -> Path:
-    """A copy, with leftovers of 3, 5 and 7 bytes, and two cached pictures: one that nothing shows, one of recipe 1."""
+    """A copy, with leftovers of 3, 5 and 7 bytes, and two cached pictures: one that nothing shows,
+    one of recipe 1."""
     shutil.copytree(whole, tmp_path / "home")
     folder = tmp_path / "home" / "p"
     (folder / "logs").mkdir(exist_ok=True)
@@ -58,7 +60,11 @@ def home(whole: Path, tmp_path: Path) -> Path:
     (scratch / "state").write_bytes(b"12345")
     write_atomic(folder / "damaged" / "objects" / "ab" / "x", b"1234567")
     write_atomic(folder / "pictures" / "ab" / ("ab" * 32 + ".png"), b"12345678901")
-    shown = next(path for hash, path in Project(folder).objects().items() if hash in kept(tmp_path / "home", 1))
+    shown = next(
+        path
+        for hash, path in Project(folder).objects().items()
+        if hash in kept(tmp_path / "home", 1)
+    )
     image = next((shown / "images").glob("*.png"))
     (folder / "pictures" / "cd").mkdir()
     os.link(image, folder / "pictures" / "cd" / image.name)
@@ -71,7 +77,12 @@ def recipe(home: Path, number: int) -> Recipe:
 
 def kept(home: Path, number: int) -> set[str]:
     """The objects of a recipe."""
-    return {a.hash for a in pipeline.finished(recipe(home, number), Project(home / "p"), Progress()).artifacts.values()}
+    return {
+        a.hash
+        for a in pipeline.finished(
+            recipe(home, number), Project(home / "p"), Progress()
+        ).artifacts.values()
+    }
 
 
 def ran(home: Path, *words: str) -> dict[str, dict[str, object]]:
@@ -82,8 +93,11 @@ def ran(home: Path, *words: str) -> dict[str, dict[str, object]]:
 
 
 def snapshot(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*")
-            if path.is_file() and not path.name.startswith("onmodel.db") and path.suffix != ".lock"}  # fmt: skip
+    return {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith("onmodel.db") and path.suffix != ".lock"
+    }
 
 
 def test_nothing_is_removed_without_yes(home: Path) -> None:
@@ -97,9 +111,17 @@ def test_without_a_recipe_only_leftovers_are_freed(home: Path) -> None:
     objects = set(Project(home / "p").objects())
     told = ran(home)
     assert {kind: row["bytes"] for kind, row in told["kinds"].items()} == {  # type: ignore[index]
-        "temporaries": 3, "scratch": 5, "damaged": 7, "objects": 0, "pictures": 0}  # fmt: skip
+        "temporaries": 3,
+        "scratch": 5,
+        "damaged": 7,
+        "objects": 0,
+        "pictures": 0,
+    }
     assert ran(home, "--yes")["kinds"] == told["kinds"]
-    assert set(Project(home / "p").objects()) == objects and len(list((home / "p" / "pictures").rglob("*.png"))) == 2
+    assert (
+        set(Project(home / "p").objects()) == objects
+        and len(list((home / "p" / "pictures").rglob("*.png"))) == 2
+    )
     again = ran(home, "--yes")["kinds"]
     assert not any(row["paths"] for row in again.values())  # type: ignore[index]
 
@@ -114,9 +136,14 @@ def test_what_a_recipe_has_done_stays_done(numbers: tuple[int, ...], home: Path)
     assert "ab" not in left and (len(left) == 1) == (1 in numbers or bool(left))
     for number in numbers:
         assert kept(home, number) <= wanted and len(kept(home, number)) >= 1
-        assert all(place.finished(key) for _, key in pipeline.keys(recipe(home, number), place, Progress()))
-    assert not [path for path in place.folder.rglob("*.jsonl") if path.parents[1].name == "objects"
-                and path.stem not in wanted]  # fmt: skip
+        assert all(
+            place.finished(key) for _, key in pipeline.keys(recipe(home, number), place, Progress())
+        )
+    assert not [
+        path
+        for path in place.folder.rglob("*.jsonl")
+        if path.parents[1].name == "objects" and path.stem not in wanted
+    ]
 
 
 def test_a_recipe_whose_first_object_was_deleted_keeps_the_others(home: Path) -> None:
@@ -128,25 +155,36 @@ def test_a_recipe_whose_first_object_was_deleted_keeps_the_others(home: Path) ->
     told = ran(home, str(home / "1.toml"), "--yes")
     assert place.place(done["more"].artifact).is_dir()
     assert "these stages are not done: data of two" in told["notes"][0]  # type: ignore[index]
-    assert (home / "p" / "pictures" / "ab").exists() and told["kinds"]["pictures"] == {"bytes": 0, "paths": []}
+    assert (home / "p" / "pictures" / "ab").exists() and told["kinds"]["pictures"] == {
+        "bytes": 0,
+        "paths": [],
+    }
 
 
 def test_scratch_that_a_recipe_goes_on_from_is_kept(home: Path) -> None:
     place = Project(home / "p")
-    first, second = ({step.name: key for step, key in pipeline.keys(recipe(home, number), place, Progress())}
-                     for number in (1, 2))  # fmt: skip
+    first, second = (
+        {step.name: key for step, key in pipeline.keys(recipe(home, number), place, Progress())}
+        for number in (1, 2)
+    )
     for key in (first["more"], second["more"]):
         place.scratch(key).joinpath("state").write_bytes(b"1")
         place.ledger.start(key, "r", "s", "curate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00")
     assert len(ran(home)["kinds"]["scratch"]["paths"]) == 1  # type: ignore[index, call-overload, arg-type]
     ran(home, str(home / "1.toml"), "--yes")
-    assert [path.name for path in (home / "p" / "scratch").iterdir()] == [first["more"][:KEY_DIGITS]]
+    assert [path.name for path in (home / "p" / "scratch").iterdir()] == [
+        first["more"][:KEY_DIGITS]
+    ]
 
 
 def test_an_object_that_is_not_recorded_yet_is_kept_for_its_recipe(home: Path) -> None:
     place = Project(home / "p")
     orphan = made(place, 7)
-    key = next(key for step, key in pipeline.keys(recipe(home, 1), place, Progress()) if step.name == "more")
+    key = next(
+        key
+        for step, key in pipeline.keys(recipe(home, 1), place, Progress())
+        if step.name == "more"
+    )
     place.ledger.start(key, "r", "s", "curate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00")
     write_json(place.scratch(key) / "commit.json", {"kind": "dataset", "hash": orphan.hash})
     ran(home, str(home / "1.toml"), "--yes")
@@ -168,14 +206,21 @@ def test_nothing_outside_the_project_is_freed(place: str, home: Path, tmp_path: 
     link.symlink_to(outside)
     ran(home, str(home / "1.toml"))
     ran(home, str(home / "1.toml"), "--yes")
-    assert {name: size for name, size in before.items() if TEMPORARY_PREFIX not in name}.items() <= snapshot(
-        outside
-    ).items()
+    assert {
+        name: size for name, size in before.items() if TEMPORARY_PREFIX not in name
+    }.items() <= snapshot(outside).items()
 
 
 def test_files_of_a_person_are_left_alone(home: Path) -> None:
     folder = home / "p"
-    names = ("notes.txt", "objects/readme", "objects/ab/x", "scratch/y", "release/n/card", "pictures/ab/mine.png")
+    names = (
+        "notes.txt",
+        "objects/readme",
+        "objects/ab/x",
+        "scratch/y",
+        "release/n/card",
+        "pictures/ab/mine.png",
+    )
     mine = [folder / name for name in names]
     for path in mine:
         write_atomic(path, b"mine")
@@ -184,7 +229,8 @@ def test_files_of_a_person_are_left_alone(home: Path) -> None:
 
 
 def test_bytes_count_what_really_comes_free(home: Path) -> None:
-    """A file with a second name in what is kept frees nothing; one whose names all go counts once."""
+    """A file with a second name in what is kept frees nothing; one whose names all go counts
+    once."""
     damaged = home / "p" / "damaged" / "objects" / "ab"
     os.link(damaged / "x", damaged / "y")
     write_atomic(home / "outside", b"1234")

@@ -1,4 +1,5 @@
-"""A project on a disk that is really full: the run pauses, and goes on to the same bytes when there is room."""
+"""A project on a disk that is really full: the run pauses, and goes on to the same bytes when there
+is room."""
 
 import errno
 import io
@@ -30,7 +31,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     try:
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True
+        )
     except OSError:
         mounted = None
     if mounted is None or mounted.returncode:
@@ -39,7 +42,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_a_full_disk_pauses_the_run(small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_pauses_the_run(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "two.toml").write_text(RECIPE)
     recipe = load_recipe(tmp_path / "two.toml")
     base = pipeline.base_of(recipe, Progress())

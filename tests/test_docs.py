@@ -19,7 +19,9 @@ def test_generated_pages_are_those_that_the_code_gives(page: str) -> None:
     import build_docs
 
     made = build_docs.recipe_page() if page == "recipe" else build_docs.metrics_page()
-    assert made == (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"), "run tools/build_docs.py"
+    assert made == (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"), (
+        "run tools/build_docs.py"
+    )
 
 
 def test_every_path_in_the_readme_exists() -> None:
@@ -36,7 +38,11 @@ def test_the_recipes_are_whole(name: str) -> None:
     steps = make_plan(load_recipe(ROOT / "recipes" / f"{name}.toml"))
     assert steps[-1].verb == "release"
     exposures = next(step.plan.exposures for step in steps if step.name == "release_2")
-    assert exposures["backgwa_alignment"] == 2 * exposures["backgwa_base"] == 4 * exposures["backgwa_additional"]
+    assert (
+        exposures["backgwa_alignment"]
+        == 2 * exposures["backgwa_base"]
+        == 4 * exposures["backgwa_additional"]
+    )
 
 
 def test_the_template_is_right_but_for_the_users_own_files(tmp_path: Path) -> None:
@@ -50,14 +56,25 @@ def test_the_template_is_right_but_for_the_users_own_files(tmp_path: Path) -> No
         folder.mkdir(parents=True)
         (folder / "001.png").write_bytes(b"")
         (folder / "001.txt").write_text("1girl")
-    (tmp_path / "my.toml").write_text((ROOT / "recipes" / "own_character.toml").read_text(encoding="utf-8"))
+    (tmp_path / "my.toml").write_text(
+        (ROOT / "recipes" / "own_character.toml").read_text(encoding="utf-8")
+    )
     steps = make_plan(load_recipe(tmp_path / "my.toml"))
-    assert [step.verb for step in steps] == ["curate", "train", "evaluate", "select", "evaluate", "release"]
+    assert [step.verb for step in steps] == [
+        "curate",
+        "train",
+        "evaluate",
+        "select",
+        "evaluate",
+        "release",
+    ]
 
 
 def test_the_comparison_needs_two_files_and_no_more(tmp_path: Path) -> None:
     recipe = tmp_path / "compare.toml"
-    recipe.write_text((ROOT / "recipes" / "compare.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    recipe.write_text(
+        (ROOT / "recipes" / "compare.toml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     steps = make_plan(load_recipe(recipe))
     assert [step.verb for step in steps] == ["import", "import", "curate", "evaluate"]
     assert [len(step.plan.missing) for step in steps] == [1, 1, 0, 0]

@@ -45,7 +45,10 @@ def test_a_whole_installation_base_and_data_set_pass(pictures: Path) -> None:
     code, rows = findings("--base", "toon", "--dataset", pictures)
     assert code == 0
     assert {"python", "card", "processor", "memory", "disk"} <= set(rows)
-    assert "blocks" in rows["base transformer"][0]["text"] and rows["base transformer"][0]["status"] == "ok"
+    assert (
+        "blocks" in rows["base transformer"][0]["text"]
+        and rows["base transformer"][0]["status"] == "ok"
+    )
     (looked_at,) = (found for about, found in rows.items() if about.startswith("data set"))
     said = [(row["status"], row["text"]) for row in looked_at]
     assert ("ok", "3 pictures: pictures 3") in said
@@ -54,23 +57,31 @@ def test_a_whole_installation_base_and_data_set_pass(pictures: Path) -> None:
     assert ("warn", "3 pictures are smaller than 1024×1024") in said
 
 
-def test_data_sets_of_other_trainers_are_read_with_what_they_say(pictures: Path, tmp_path: Path) -> None:
+def test_data_sets_of_other_trainers_are_read_with_what_they_say(
+    pictures: Path, tmp_path: Path
+) -> None:
     """sd-scripts' file with its own resolution, and its folders without any file."""
     (tmp_path / "own.toml").write_text(
-        '[[datasets]]\nresolution = 96\nbatch_size = 2\n[[datasets.subsets]]\nimage_dir = "pictures"\n'
-        'num_repeats = 3\ncaption_extension = ".txt"\n'
+        "[[datasets]]\nresolution = 96\nbatch_size = 2\n[[datasets.subsets]]\nimage_dir ="
+        ' "pictures"\nnum_repeats = 3\ncaption_extension = ".txt"\n'
     )
     (tmp_path / "folders").mkdir()
     shutil.copytree(pictures, tmp_path / "folders" / "10_girl")
     code, rows = findings("--dataset", tmp_path / "own.toml", "--dataset", tmp_path / "folders")
     assert code == 0
-    file, folders = ([row["text"] for row in found] for about, found in rows.items() if about.startswith("data set"))
+    file, folders = (
+        [row["text"] for row in found]
+        for about, found in rows.items()
+        if about.startswith("data set")
+    )
     assert "3 pictures: pictures 3" in file and "3 pictures are smaller than 96×96" in file
     assert any(text.startswith("batch_size has no effect") for text in file)
     assert "3 pictures: girl 3" in folders and "3 pictures are smaller than 1024×1024" in folders
     (tmp_path / "own.toml").write_text("[[datasets]]\nrandom_crop = true\n")
     code, rows = findings("--dataset", tmp_path / "own.toml")
-    assert code == 1 and any("random_crop" in row["text"] for found in rows.values() for row in found)
+    assert code == 1 and any(
+        "random_crop" in row["text"] for found in rows.values() for row in found
+    )
 
 
 def test_a_broken_base_fails_part_by_part(tiny_anima: Path, tmp_path: Path) -> None:
@@ -80,15 +91,22 @@ def test_a_broken_base_fails_part_by_part(tiny_anima: Path, tmp_path: Path) -> N
     shutil.rmtree(base / "t5_tokenizer")
     code, rows = findings("--base", base)
     assert code == 1
-    assert {about for about, found in rows.items() if found[0]["status"] == "fail"} == {"base vae", "base t5_tokenizer"}
+    assert {about for about, found in rows.items() if found[0]["status"] == "fail"} == {
+        "base vae",
+        "base t5_tokenizer",
+    }
     assert "get it again" in rows["base vae"][0]["remedy"]
 
 
 def test_single_files_are_named_as_in_a_recipe(tmp_path: Path) -> None:
-    save_file({"double_blocks.0.img_attn.qkv.weight": torch.zeros(2, 2)}, tmp_path / "flux.safetensors")
+    save_file(
+        {"double_blocks.0.img_attn.qkv.weight": torch.zeros(2, 2)}, tmp_path / "flux.safetensors"
+    )
     code, rows = findings("--base", f"dit={tmp_path / 'flux.safetensors'}")
     assert code == 1
-    assert rows["base transformer"][0]["remedy"].startswith("is a Flux checkpoint, not an Anima transformer")
+    assert rows["base transformer"][0]["remedy"].startswith(
+        "is a Flux checkpoint, not an Anima transformer"
+    )
     assert rows["base vae"][0]["text"] == "base.vae: missing"
     code, rows = findings("--base", "dit=x", "--base", "toon")
     assert code == 1 and "write each as field=path" in rows["base"][0]["remedy"]
@@ -96,7 +114,9 @@ def test_single_files_are_named_as_in_a_recipe(tmp_path: Path) -> None:
     assert code == 1 and "overflows in float16" in rows["base"][0]["remedy"]
 
 
-def test_a_hub_id_that_is_not_downloaded_yet_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_id_that_is_not_downloaded_yet_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     code, rows = findings("--base", "someone/anima")
     assert code == 0 and not any(about.startswith("base") for about in rows if about != "base hub")
@@ -109,13 +129,17 @@ def test_a_lora_is_held_against_its_base(tmp_path: Path) -> None:
         row.name: Factors(torch.ones(2, row.in_features), torch.zeros(row.out_features, 2), 2.0)
         for row in spec.targets("attention_mlp")
     }
-    write_lora(tmp_path / "zero.safetensors", Lora(modules), {"modelspec.architecture": "flux-1-dev/lora"})
+    write_lora(
+        tmp_path / "zero.safetensors", Lora(modules), {"modelspec.architecture": "flux-1-dev/lora"}
+    )
     code, rows = findings("--base", "toon", "--lora", tmp_path / "zero.safetensors")
     said = rows["lora zero.safetensors"]
     assert code == 0 and [row["status"] for row in said] == ["warn", "warn"]
     assert "it changes nothing" in said[0]["text"] and "flux-1-dev/lora" in said[1]["text"]
     code, rows = findings("--lora", tmp_path / "zero.safetensors")  # against the published base
-    assert code == 1 and "compared with Anima as published" in rows["lora zero.safetensors"][0]["text"]
+    assert (
+        code == 1 and "compared with Anima as published" in rows["lora zero.safetensors"][0]["text"]
+    )
 
 
 def test_an_old_package_and_a_missing_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +147,11 @@ def test_an_old_package_and_a_missing_extra_are_told(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(metadata, "requires", lambda name: wanted)
     packages, extra = doctor._packages()
     assert packages.status == "fail" and packages.text.startswith("torch 2.")
-    assert extra.status == "warn" and extra.text == "nothing-such is missing" and "onmodel[evaluate]" in extra.remedy
+    assert (
+        extra.status == "warn"
+        and extra.text == "nothing-such is missing"
+        and "onmodel[evaluate]" in extra.remedy
+    )
 
 
 def test_a_recipe_brings_its_base_and_data_sets() -> None:
@@ -132,7 +160,10 @@ def test_a_recipe_brings_its_base_and_data_sets() -> None:
     assert {row["text"] for row in rows["recipe folder"]} == {
         str(ROOT / "recipes" / "pictures" / name) for name in ("base", "reference")
     }
-    assert rows["base transformer"][0]["status"] == "fail" and "GiB" in rows["recipe trained"][0]["text"]
+    assert (
+        rows["base transformer"][0]["status"] == "fail"
+        and "GiB" in rows["recipe trained"][0]["text"]
+    )
 
 
 def test_what_the_data_set_lacks_for_the_recipe_is_told(pictures: Path, tmp_path: Path) -> None:
@@ -145,8 +176,11 @@ def test_what_the_data_set_lacks_for_the_recipe_is_told(pictures: Path, tmp_path
 
 
 def test_the_template_plans_from_a_fresh_clone() -> None:
-    """No weights, no pictures: shapes as published, 20 pictures a folder, and every line that is not true yet."""
-    result = CliRunner().invoke(app, ["train", str(ROOT / "recipes" / "own_character.toml"), "--dry-run", "--json"])
+    """No weights, no pictures: shapes as published, 20 pictures a folder, and every line that is
+    not true yet."""
+    result = CliRunner().invoke(
+        app, ["train", str(ROOT / "recipes" / "own_character.toml"), "--dry-run", "--json"]
+    )
     assert result.exit_code == 0, result.stderr
     plan = json.loads(result.stdout)
     (stage,) = [row for row in plan["stages"] if row["do"] == "train"]
@@ -156,10 +190,18 @@ def test_the_template_plans_from_a_fresh_clone() -> None:
     assert set(training["peak_bytes"]) == {"512", "768", "1024"}
     for peaks in training["peak_bytes"].values():
         assert 5e9 < peaks["gradient_checkpointing"] < peaks["keep_activations"] < 60e9
-    assert stage["exposures"] == {"base": 80} and stage["steps"] == 20 * 80 / 2 and stage["seconds"] is None
+    assert (
+        stage["exposures"] == {"base": 80}
+        and stage["steps"] == 20 * 80 / 2
+        and stage["seconds"] is None
+    )
     assert {row["field"] for row in plan["missing"]} == {
-        "base.dit", "base.text_encoder", "base.vae", "base.tokenizers", "folder",
-    }  # fmt: skip
+        "base.dit",
+        "base.text_encoder",
+        "base.vae",
+        "base.tokenizers",
+        "folder",
+    }
 
 
 def test_a_run_of_the_template_stops_at_the_first_file_that_is_not_there(tmp_path: Path) -> None:
@@ -170,7 +212,9 @@ def test_a_run_of_the_template_stops_at_the_first_file_that_is_not_there(tmp_pat
 
 
 def test_a_dry_run_of_the_template_names_the_licence_that_a_release_needs() -> None:
-    result = CliRunner().invoke(app, ["run", str(ROOT / "recipes" / "own_character.toml"), "--dry-run", "--json"])
+    result = CliRunner().invoke(
+        app, ["run", str(ROOT / "recipes" / "own_character.toml"), "--dry-run", "--json"]
+    )
     assert result.exit_code == 0, result.stderr
     (row,) = [row for row in json.loads(result.stdout)["missing"] if row["field"] == "license_file"]
     assert row["value"].endswith("models/LICENSE.md") and row["remedy"].startswith("no such file")

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from onmodel.errors import SpaceError, StateError
-from onmodel.hashing import TEMPORARY_PREFIX, canonical_json, read_json, sweep, tree_hash, write_atomic, write_json
+from onmodel.hashing import (
+    TEMPORARY_PREFIX,
+    canonical_json,
+    read_json,
+    sweep,
+    tree_hash,
+    write_atomic,
+    write_json,
+)
 
 
 def test_write_replaces_whole_files(tmp_path: Path) -> None:
@@ -17,7 +25,9 @@ def test_write_replaces_whole_files(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["a.bin"]
 
 
-def test_full_disk_keeps_the_old_file_and_leaves_no_orphan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_old_file_and_leaves_no_orphan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.bin"
     write_atomic(path, b"old")
 
@@ -96,13 +106,17 @@ def test_numbers_that_json_lacks_are_errors(bits: str) -> None:
 
 
 def test_whole_numbers_that_a_double_does_not_hold_are_errors() -> None:
-    assert canonical_json([2**53 - 1, -(2**53) + 1, 16, 16.0]) == b"[9007199254740991,-9007199254740991,16,16]"
+    assert (
+        canonical_json([2**53 - 1, -(2**53) + 1, 16, 16.0])
+        == b"[9007199254740991,-9007199254740991,16,16]"
+    )
     with pytest.raises(ValueError, match="exceeds"):
         canonical_json(2**53)
 
 
 def test_strings_literals_and_order_are_those_of_rfc_8785() -> None:
-    """Sections 3.2.2 and 3.2.3: escapes are the shortest, keys go by UTF-16 code units, not by code points."""
+    """Sections 3.2.2 and 3.2.3: escapes are the shortest, keys go by UTF-16 code units, not by code
+    points."""
     sample = {
         "numbers": [333333333.33333329, 1e30, 4.50, 2e-3, 0.000000000000000000000000001],
         "string": "\u20ac$\u000f\u000aA'\u0042\u0022\u005c\\\"/",
@@ -122,7 +136,9 @@ def test_strings_literals_and_order_are_those_of_rfc_8785() -> None:
         b'"\\u0000\\u0001\\u0002\\u0003\\u0004\\u0005\\u0006\\u0007\\b\\t\\n\\u000b\\f\\r\\u000e\\u000f'
         b'\\u0010\\u0011\\u0012\\u0013\\u0014\\u0015\\u0016\\u0017\\u0018\\u0019\\u001a\\u001b\\u001c\\u001d\\u001e\\u001f"'
     )
-    assert canonical_json("\x7f\u2028") == '"\x7f\u2028"'.encode()  # what need not be escaped is not
+    assert (
+        canonical_json("\x7f\u2028") == '"\x7f\u2028"'.encode()
+    )  # what need not be escaped is not
     with pytest.raises(ValueError, match="UTF-8"):
         canonical_json("\ud800")
     with pytest.raises(ValueError, match="keys"):

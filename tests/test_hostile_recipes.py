@@ -1,4 +1,5 @@
-"""Whatever is written into a recipe or a model sheet, planning it ends in a plan or in one line, and writes nothing."""
+"""Whatever is written into a recipe or a model sheet, planning it ends in a plan or in one line,
+and writes nothing."""
 
 import copy
 import datetime
@@ -26,20 +27,50 @@ ROOT = Path(__file__).parent.parent
 RECIPES = [ROOT / "tests" / "tiny_recipe.toml", *sorted((ROOT / "recipes").glob("*.toml"))]
 SHEET = ROOT / "onmodel" / "toon" / "characters" / "backgwa.toml"
 VALUES: list[Any] = [
-    3, -1, 0, 10**18, 10**30, True, 1.5, -2.5, float("nan"), float("inf"), float("-inf"), 1e308, "", " ", "text",
-    "a\nb", "\x00", "../../out", "/dev/zero", "x" * 300, "x" * 30_000, [], [[]], [1], ["a"] * 100_000, [{}], {},
-    {"x": 1}, {"x": {}}, datetime.date(2026, 1, 1),
-]  # fmt: skip
+    3,
+    -1,
+    0,
+    10**18,
+    10**30,
+    True,
+    1.5,
+    -2.5,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    1e308,
+    "",
+    " ",
+    "text",
+    "a\nb",
+    "\x00",
+    "../../out",
+    "/dev/zero",
+    "x" * 300,
+    "x" * 30_000,
+    [],
+    [[]],
+    [1],
+    ["a"] * 100_000,
+    [{}],
+    {},
+    {"x": 1},
+    {"x": {}},
+    datetime.date(2026, 1, 1),
+]
 
 
 class Lines:
-    """TOML is one way to write tables; this stands for the reader, so that any table can be planned."""
+    """TOML is one way to write tables; this stands for the reader, so that any table can be
+    planned."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.table: Any = None
         read = tomllib.loads
         monkeypatch.setattr("onmodel.recipe.read_toml", lambda path, field: self.table)
-        monkeypatch.setattr("onmodel.character.read_toml", lambda path, field: read(SHEET.read_text()))
+        monkeypatch.setattr(
+            "onmodel.character.read_toml", lambda path, field: read(SHEET.read_text())
+        )
 
 
 @pytest.fixture
@@ -49,7 +80,13 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
 
 def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The way to every value, at any depth."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, one in inner:
         yield (*way, key)
         yield from places(one, (*way, key))
@@ -57,7 +94,11 @@ def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def unsaid(table: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
     """The way to every setting that a recipe leaves out."""
-    nested: dict[str, type[BaseModel]] = {"preview": Preview, "timesteps": Timesteps, "references": References}
+    nested: dict[str, type[BaseModel]] = {
+        "preview": Preview,
+        "timesteps": Timesteps,
+        "references": References,
+    }
     for name, stage in table.get("stages", {}).items():
         for field in stage_module(stage["do"]).Settings.model_fields.keys() - stage.keys():
             yield ("stages", name, field)
@@ -66,8 +107,11 @@ def unsaid(table: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         for i, _ in enumerate(stage.get("data", ())):
             yield from (("stages", name, "data", i, field) for field in Share.model_fields)
         for subset, sources in stage.get("subsets", {}).items():
-            yield from (("stages", name, "subsets", subset, i, field)
-                        for i, _ in enumerate(sources) for field in Source.model_fields)  # fmt: skip
+            yield from (
+                ("stages", name, "subsets", subset, i, field)
+                for i, _ in enumerate(sources)
+                for field in Source.model_fields
+            )
     if "recipe" in table:
         yield from (("recipe", key) for key in HEAD)
         yield from (("recipe", "base", field) for field in BaseSettings.model_fields)
@@ -120,21 +164,46 @@ def test_any_value_at_any_place_ends_in_a_plan_or_a_line(recipe: Path, lines: Li
             raise AssertionError(f"{way} = {str(value)[:60]!r}: {error!r}") from error
 
 
-BAD_NAMES = ["../out", "a/b", "..\\out", "/abs", "con", "NUL.txt", "x" * 300, "a\nb", "a\x00b", ".", "..", " ", "",
-             ".hidden", "a:b", "end.", "-x", "\u202egnp"]  # fmt: skip
+BAD_NAMES = [
+    "../out",
+    "a/b",
+    "..\\out",
+    "/abs",
+    "con",
+    "NUL.txt",
+    "x" * 300,
+    "a\nb",
+    "a\x00b",
+    ".",
+    "..",
+    " ",
+    "",
+    ".hidden",
+    "a:b",
+    "end.",
+    "-x",
+    "\u202egnp",
+]
 
 
 @pytest.mark.parametrize("name", [*BAD_NAMES, "first@2"])
 @pytest.mark.parametrize("verb", ["train", "evaluate", "tune"])
-def test_a_stage_name_that_is_no_file_name_is_refused_at_the_plan(name: str, verb: str, lines: Lines) -> None:
+def test_a_stage_name_that_is_no_file_name_is_refused_at_the_plan(
+    name: str, verb: str, lines: Lines
+) -> None:
     table = tomllib.loads(RECIPES[0].read_text())
-    made = {"do": verb, **({"dataset": "data", "epochs": 1} if verb == "train" else {"models": ["first"]})}
+    made = {
+        "do": verb,
+        **({"dataset": "data", "epochs": 1} if verb == "train" else {"models": ["first"]}),
+    }
     lines.table = table | {"stages": table["stages"] | {name: made}}
     assert planned(RECIPES[0]).startswith("stages")
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_names_of_recipes_subsets_releases_and_outfits_are_refused_too(name: str, lines: Lines) -> None:
+def test_names_of_recipes_subsets_releases_and_outfits_are_refused_too(
+    name: str, lines: Lines
+) -> None:
     table = tomllib.loads(RECIPES[0].read_text())
     lines.table = changed(table, ("recipe", "name"), name)
     assert planned(RECIPES[0]).startswith("recipe.name")
@@ -143,14 +212,19 @@ def test_names_of_recipes_subsets_releases_and_outfits_are_refused_too(name: str
     lines.table = changed(table, ("stages", "data", "subsets"), {name: [{"toon": "reference"}]})
     assert "subsets" in planned(RECIPES[0])
     with pytest.raises(InputError, match="outfits"):
-        parse_character(changed(tomllib.loads(SHEET.read_text()), ("character", "outfits", 0, "id"), name), "s.toml")
+        parse_character(
+            changed(tomllib.loads(SHEET.read_text()), ("character", "outfits", 0, "id"), name),
+            "s.toml",
+        )
 
 
 def test_names_that_are_one_file_on_another_system_are_refused(lines: Lines) -> None:
     table = tomllib.loads(RECIPES[0].read_text())
     lines.table = table | {"stages": table["stages"] | {"DATA": table["stages"]["data"]}}
     assert "'DATA'" in planned(RECIPES[0])
-    lines.table = table | {"stages": table["stages"] | {"again": {**table["stages"]["release"], "file_name": "TINY"}}}
+    lines.table = table | {
+        "stages": table["stages"] | {"again": {**table["stages"]["release"], "file_name": "TINY"}}
+    }
     assert "another release's folder" in planned(RECIPES[0])
     lines.table = changed(table, ("stages", "release", "file_name"), "lineage")
     assert "file_name: lineage" in planned(RECIPES[0])
@@ -180,10 +254,18 @@ def test_names_that_are_one_file_on_another_system_are_refused(lines: Lines) -> 
         (("recipe", "threads"), 0),
         (("recipe", "threads"), 10**6),
         (("recipe", "date"), "soon"),
-        (("stages",), {f"s{i}": {"do": "curate", "subsets": {"a": [{"toon": "reference"}]}} for i in range(2_000)}),
+        (
+            ("stages",),
+            {
+                f"s{i}": {"do": "curate", "subsets": {"a": [{"toon": "reference"}]}}
+                for i in range(2_000)
+            },
+        ),
     ],
 )
-def test_what_no_machine_can_do_is_refused_at_once(way: tuple[Any, ...], value: Any, lines: Lines) -> None:
+def test_what_no_machine_can_do_is_refused_at_once(
+    way: tuple[Any, ...], value: Any, lines: Lines
+) -> None:
     lines.table = changed(tomllib.loads(RECIPES[0].read_text()), way, value)
     assert planned(RECIPES[0])
 
@@ -192,15 +274,21 @@ def test_what_no_machine_can_do_is_refused_at_once(way: tuple[Any, ...], value: 
 @pytest.mark.parametrize("word", ["", " ", "a\nb", "a\x1b[31m", "x" * 300, "a\u2028b"])
 def test_words_of_a_prompt_are_one_line_each(field: str, word: str) -> None:
     with pytest.raises(InputError, match=f"character.{field}") as error:
-        parse_character(changed(tomllib.loads(SHEET.read_text()), ("character", field), word), "sheet.toml")
+        parse_character(
+            changed(tomllib.loads(SHEET.read_text()), ("character", field), word), "sheet.toml"
+        )
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     "where", ["/dev/zero", "pipe", "folder", "no.toml", "/proc/self/mem", "latin.toml", "bad.toml"]
 )
-@pytest.mark.parametrize("what", ["recipe", "character", "license_file", "dataset_config", "folder", "file", "dit"])
-def test_a_path_that_is_no_file_is_a_line_and_does_not_wait(what: str, where: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "what", ["recipe", "character", "license_file", "dataset_config", "folder", "file", "dit"]
+)
+def test_a_path_that_is_no_file_is_a_line_and_does_not_wait(
+    what: str, where: str, tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
@@ -213,7 +301,9 @@ def test_a_path_that_is_no_file_is_a_line_and_does_not_wait(what: str, where: st
         "dataset_config": text + f'[stages.x]\ndo = "curate"\ndataset_config = "{where}"\n',
         "folder": text + f'[stages.x]\ndo = "curate"\nsubsets.a = [{{ folder = "{where}" }}]\n',
         "file": text + f'[stages.x]\ndo = "import"\nfile = "{where}"\n',
-        "dit": text.replace("[recipe]", f'[recipe]\nbase = {{ family = "anima", dit = "{where}" }}'),
+        "dit": text.replace(
+            "[recipe]", f'[recipe]\nbase = {{ family = "anima", dit = "{where}" }}'
+        ),
         "recipe": text,
     }
     recipe.write_text(added[what])
@@ -225,7 +315,12 @@ def test_a_path_that_is_no_file_is_a_line_and_does_not_wait(what: str, where: st
     except InputError as error:
         assert "\n" not in str(error)
     else:  # what is missing is told with the plan; what is there is looked at when it is read
-        assert what in ("folder", "file", "license_file") and where in ("folder", "no.toml", "latin.toml", "bad.toml")
+        assert what in ("folder", "file", "license_file") and where in (
+            "folder",
+            "no.toml",
+            "latin.toml",
+            "bad.toml",
+        )
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:

@@ -25,7 +25,12 @@ def leaving() -> Leaving:
 
 def test_every_subset_is_left_out_once_at_the_same_cost(leaving: Leaving) -> None:
     steps = {step.name: step for step in pipeline.make_plan(leaving.recipe)}
-    assert list(leaving.without) == ["backgwa_base", "backgwa_alignment", "backgwa_additional", "others"]
+    assert list(leaving.without) == [
+        "backgwa_base",
+        "backgwa_alignment",
+        "backgwa_additional",
+        "others",
+    ]
     whole = steps["release_2"].plan
     for subset, name in leaving.without.items():
         plan = steps[name].plan
@@ -39,21 +44,33 @@ def test_every_subset_is_left_out_once_at_the_same_cost(leaving: Leaving) -> Non
 
 @pytest.mark.parametrize(
     ("training", "like", "twins", "said"),
-    [("five", None, 1, "five"), ("preview", None, 1, "one subset"), ("release_2", "nope", 1, "nope"),
-     ("release_2", None, 0, "twin")],
-)  # fmt: skip
-def test_what_cannot_be_left_out_is_refused(training: str, like: str | None, twins: int, said: str) -> None:
+    [
+        ("five", None, 1, "five"),
+        ("preview", None, 1, "one subset"),
+        ("release_2", "nope", 1, "nope"),
+        ("release_2", None, 0, "twin"),
+    ],
+)
+def test_what_cannot_be_left_out_is_refused(
+    training: str, like: str | None, twins: int, said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         leave_out(load_recipe(RECIPE), training, like, twins, None)
 
 
 def evaluation(leaving: Leaving, moved: dict[str, float], noise: float) -> dict:
-    """Casts: 3 everywhere but for what leaving out moves, with noise that a whole training shares."""
+    """Casts: 3 everywhere but for what leaving out moves, with noise that a whole training
+    shares."""
     models = []
     for name in [*leaving.full, *leaving.without.values()]:
         rng = generator(len(models), "cast")
         values = 3 + moved.get(name, 0.0) + noise * rng.normal() + 0.3 * rng.normal(size=24)
-        models.append({"name": f"{name}@40", "per_prompt": {"colour_cast": {f"p{i}": v for i, v in enumerate(values)}}})
+        models.append(
+            {
+                "name": f"{name}@40",
+                "per_prompt": {"colour_cast": {f"p{i}": v for i, v in enumerate(values)}},
+            }
+        )
     plan = {"suite": "confirm", "prompts": [1] * 24, "seeds": [0]}
     return {"signature": "onm|test", "models": models, "plan": plan}
 
@@ -63,11 +80,15 @@ def test_a_subset_that_makes_the_yellow_is_found(leaving: Leaving, tmp_path: Pat
     told = evaluation(leaving, {leaving.without["backgwa_additional"]: -2.5}, noise=0.1)
     found = effects(told, [axis], leaving)
     assert {one.subset: one.outcome for one in found} == {
-        "backgwa_base": "too close to call", "backgwa_alignment": "too close to call",
-        "backgwa_additional": "harms", "others": "too close to call",
-    }  # fmt: skip
+        "backgwa_base": "too close to call",
+        "backgwa_alignment": "too close to call",
+        "backgwa_additional": "harms",
+        "others": "too close to call",
+    }
     harm = next(one for one in found if one.outcome == "harms")
-    assert harm.effect.value * axis.fault == pytest.approx(-2.5, abs=0.4) and harm.floor < abs(harm.effect.value)
+    assert harm.effect.value * axis.fault == pytest.approx(-2.5, abs=0.4) and harm.floor < abs(
+        harm.effect.value
+    )
     axes = [Axis(axis)]
     assert sentences(found, axes, leaving)[2] == "backgwa_additional harms colour cast."
     write_page(found, axes, leaving, told, tmp_path / "influence.html")

@@ -35,7 +35,8 @@ RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
 
 def imports() -> list[tuple[str, str, str]]:
-    """(file, importing package, imported package) for every import inside onmodel, also those inside functions."""
+    """(file, importing package, imported package) for every import inside onmodel, also those
+    inside functions."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         relative = path.relative_to(PACKAGE)
@@ -43,18 +44,31 @@ def imports() -> list[tuple[str, str, str]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module] if node.module != "onmodel" else [f"onmodel.{alias.name}" for alias in node.names]
+                names = (
+                    [node.module]
+                    if node.module != "onmodel"
+                    else [f"onmodel.{alias.name}" for alias in node.names]
+                )
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             for name in names:
                 parts = name.split(".")
-                if parts[0] == "onmodel" and len(parts) > 1 and parts[1] in RANK and parts[1] != own:
+                if (
+                    parts[0] == "onmodel"
+                    and len(parts) > 1
+                    and parts[1] in RANK
+                    and parts[1] != own
+                ):
                     found.append((relative.as_posix(), own, parts[1]))
     return found
 
 
 def test_every_package_has_a_rank() -> None:
-    here = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    here = {
+        path.stem
+        for path in PACKAGE.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     assert here - {"__init__"} == set(RANK)
 
 

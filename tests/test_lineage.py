@@ -13,7 +13,12 @@ def diamond() -> lineage.Lineage:
 
 def test_a_merge_holds_the_histories_of_both_parents_once() -> None:
     merged = diamond()
-    assert sorted(node["type"] for node in merged.values()) == ["base", "checkpoint", "checkpoint", "merge"]
+    assert sorted(node["type"] for node in merged.values()) == [
+        "base",
+        "checkpoint",
+        "checkpoint",
+        "merge",
+    ]
     assert merged[lineage.root(merged)]["type"] == "merge"
     lineage.check(merged)
 

@@ -8,13 +8,46 @@ from onmodel.errors import InputError
 from onmodel.paths import check_distinct, check_name, inside
 
 LEADING_OUT = [
-    "../x", "a/../../x", "/tmp/x", "\\tmp\\x", "\\\\tmp\\x", "C:\\x", "C:x", "..", ".", "a/./b", "a//b", "~/x",
-    "-rf", ".hidden",
-]  # fmt: skip
+    "../x",
+    "a/../../x",
+    "/tmp/x",
+    "\\tmp\\x",
+    "\\\\tmp\\x",
+    "C:\\x",
+    "C:x",
+    "..",
+    ".",
+    "a/./b",
+    "a//b",
+    "~/x",
+    "-rf",
+    ".hidden",
+]
 UNWRITABLE = [
-    "", " ", "a ", " a", "a.", "a\0b", "a\nb", "a\x1b[2J", "a\u2028b", "a\u202eb", "\udc80", "a:b", "a?", "a*",
-    "a|b", "<a>", "con", "NUL.png", "Com1.txt", "lpt9", "aux .png", "x" * 121, "é" * 61,
-]  # fmt: skip
+    "",
+    " ",
+    "a ",
+    " a",
+    "a.",
+    "a\0b",
+    "a\nb",
+    "a\x1b[2J",
+    "a\u2028b",
+    "a\u202eb",
+    "\udc80",
+    "a:b",
+    "a?",
+    "a*",
+    "a|b",
+    "<a>",
+    "con",
+    "NUL.png",
+    "Com1.txt",
+    "lpt9",
+    "aux .png",
+    "x" * 121,
+    "é" * 61,
+]
 
 
 @pytest.mark.parametrize("name", LEADING_OUT + UNWRITABLE)
@@ -24,7 +57,9 @@ def test_a_name_that_is_no_plain_file_name_is_refused_in_one_line(name: str) -> 
     assert str(caught.value).isprintable() and str(caught.value).startswith("stages: ")
 
 
-@pytest.mark.parametrize("name", ["release_2", "トレーニング", "a.b", "x" * 120, "console", "ни-что", "می‌خواهم"])
+@pytest.mark.parametrize(
+    "name", ["release_2", "トレーニング", "a.b", "x" * 120, "console", "ни-что", "می‌خواهم"]
+)
 def test_a_plain_name_passes(name: str) -> None:
     assert check_name(name, "stages") == name
 
@@ -46,7 +81,9 @@ def test_a_link_in_the_folder_leads_nowhere(tmp_path: Path) -> None:
         inside(tmp_path / "in", "link/x", "zip")
 
 
-@pytest.mark.parametrize("names", [("Coat", "coat"), ("caf\u00e9", "cafe\u0301"), ("STRASSE", "straße")])
+@pytest.mark.parametrize(
+    "names", [("Coat", "coat"), ("caf\u00e9", "cafe\u0301"), ("STRASSE", "straße")]
+)
 def test_names_that_are_one_file_elsewhere_are_refused(names: tuple[str, str]) -> None:
     with pytest.raises(InputError, match="one file"):
         check_distinct(names, "outfits")

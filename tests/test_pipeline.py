@@ -36,7 +36,9 @@ def onmodel(*words: object, **more: object) -> "subprocess.CompletedProcess[str]
 
 
 def released_weights(project: Path, name: str = "tiny") -> str:
-    return hashlib.sha256((project / "release" / name / f"{name}.safetensors").read_bytes()).hexdigest()
+    return hashlib.sha256(
+        (project / "release" / name / f"{name}.safetensors").read_bytes()
+    ).hexdigest()
 
 
 @pytest.fixture(scope="session")
@@ -71,14 +73,18 @@ def test_a_second_run_does_nothing_again_and_writes_the_same(project: Path) -> N
 
 def test_the_report_is_written_again_from_what_is_done(project: Path, tmp_path: Path) -> None:
     pages = {file.name: file.read_bytes() for file in (project / "report").iterdir()}
-    assert {"index.html", "evaluation-candidates.html", "evaluation-candidates-scores.csv"} <= set(pages)
+    assert {"index.html", "evaluation-candidates.html", "evaluation-candidates-scores.csv"} <= set(
+        pages
+    )
     shutil.rmtree(project / "report")
     run = onmodel("report", RECIPE, "--project", project, "--json")
     assert run.returncode == 0, run.stderr
     assert {file.name: file.read_bytes() for file in (project / "report").iterdir()} == pages
     assert json.loads(run.stdout) == json.loads((project / "summary.json").read_text())
     run = onmodel("report", RECIPE, "--project", tmp_path)
-    assert run.returncode == 2 and "no project folder" in run.stderr and not list(tmp_path.iterdir())
+    assert (
+        run.returncode == 2 and "no project folder" in run.stderr and not list(tmp_path.iterdir())
+    )
 
 
 def test_the_report_is_written_while_a_run_holds_the_project(project: Path) -> None:
@@ -96,7 +102,9 @@ def test_a_data_set_whose_picture_was_changed_stops_the_run_until_it_is_made_aga
 ) -> None:
     folder = shutil.copytree(project, tmp_path / "p")
     data = next(
-        path for path in folder.glob("objects/*/*/manifest.json") if list(read_json(path)["subsets"]) == ["base"]
+        path
+        for path in folder.glob("objects/*/*/manifest.json")
+        if list(read_json(path)["subsets"]) == ["base"]
     )
     picture = sorted(data.parent.glob("images/*.png"))[0]
     picture.write_bytes(picture.read_bytes()[:-1] + b"x")
@@ -108,8 +116,12 @@ def test_a_data_set_whose_picture_was_changed_stops_the_run_until_it_is_made_aga
     run = onmodel("doctor", folder, "--fix")
     assert run.returncode == 0 and "moved to" in run.stdout, run.stdout
     run = onmodel("run", RECIPE, "--project", folder)
-    assert run.returncode == 0 and run.stderr.count("(made before; its object is gone)") == 1, run.stderr
-    assert tree_hash(data.parent) == data.parent.name and released_weights(folder) == released_weights(project)
+    assert run.returncode == 0 and run.stderr.count("(made before; its object is gone)") == 1, (
+        run.stderr
+    )
+    assert tree_hash(data.parent) == data.parent.name and released_weights(
+        folder
+    ) == released_weights(project)
 
 
 def test_what_is_not_done_is_left_out_of_the_report(project: Path, tmp_path: Path) -> None:
@@ -132,7 +144,9 @@ def test_the_release_stage_alone_says_where_the_release_lies(project: Path) -> N
     run = onmodel("release", "build", RECIPE, "--project", project)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == str(project / "release" / "tiny")
-    assert onmodel("release", "check", project / "release" / "tiny").stdout.endswith("nothing found\n")
+    assert onmodel("release", "check", project / "release" / "tiny").stdout.endswith(
+        "nothing found\n"
+    )
     run = onmodel("release", RECIPE)
     assert run.returncode == 2 and "write `onmodel release build" in run.stderr
 
@@ -142,7 +156,11 @@ def test_a_release_whose_licence_is_wrong_stops_at_the_plan(tmp_path: Path) -> N
     (tmp_path / "sheet.toml").write_text(sheet.replace("MIT (toon world)", "CC-BY"))
     (tmp_path / "r.toml").write_text(RECIPE.read_text().replace("toon:backgwa", "sheet.toml"))
     run = onmodel("run", tmp_path / "r.toml", "--project", tmp_path / "p")
-    assert run.returncode == 2 and "character.license: CC-BY" in run.stderr and not (tmp_path / "p").exists()
+    assert (
+        run.returncode == 2
+        and "character.license: CC-BY" in run.stderr
+        and not (tmp_path / "p").exists()
+    )
 
 
 def test_the_release_verifies_and_one_changed_byte_is_named(project: Path, tmp_path: Path) -> None:
@@ -159,23 +177,41 @@ def test_the_release_verifies_and_one_changed_byte_is_named(project: Path, tmp_p
     weights = release / "tiny.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     run = onmodel("verify", release)
-    assert run.returncode == 1 and "tiny.safetensors" in run.stderr and "Traceback" not in run.stderr
+    assert (
+        run.returncode == 1 and "tiny.safetensors" in run.stderr and "Traceback" not in run.stderr
+    )
 
 
-def test_a_release_alone_tells_its_history_and_a_picture_of_it_is_proven(project: Path, tmp_path: Path) -> None:
+def test_a_release_alone_tells_its_history_and_a_picture_of_it_is_proven(
+    project: Path, tmp_path: Path
+) -> None:
     """The folder is all there is; only the proof is made where the pictures are."""
     release = shutil.copytree(project / "release" / "tiny", tmp_path / "elsewhere")
     run = onmodel("lineage", release, "--json")
     assert run.returncode == 0, run.stderr
     told = json.loads(run.stdout)
-    assert told["counts"]["trainings"] == 2 and told["counts"]["data_sets"] == 3 and told["counts"]["merges"] == 1
+    assert (
+        told["counts"]["trainings"] == 2
+        and told["counts"]["data_sets"] == 3
+        and told["counts"]["merges"] == 1
+    )
     verbs = {node["settings"]["do"] for node in told["nodes"].values() if "settings" in node}
     assert verbs == {"curate", "train", "sample", "evaluate", "select", "merge", "release"}
-    run = onmodel("lineage", release, "--export", "in-toto", tmp_path / "statement.json", "--svg", tmp_path / "l.svg")
+    run = onmodel(
+        "lineage",
+        release,
+        "--export",
+        "in-toto",
+        tmp_path / "statement.json",
+        "--svg",
+        tmp_path / "l.svg",
+    )
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "statement.json").read_bytes() == (release / "lineage.json").read_bytes()
     data = next(
-        path for path in project.glob("objects/*/*/manifest.json") if list(read_json(path)["subsets"]) == ["base"]
+        path
+        for path in project.glob("objects/*/*/manifest.json")
+        if list(read_json(path)["subsets"]) == ["base"]
     )
     picture = sorted(data.parent.glob("images/*.png"))[0]
     run = onmodel("prove", picture, release, "--project", project, "--out", tmp_path / "proof.json")
@@ -195,7 +231,9 @@ def test_a_release_is_rebuilt_from_itself_to_the_same_bytes(project: Path, tmp_p
     assert len(found["same"]) == 11 and set(found["same"].values()) == {"the same bytes"}
 
 
-def test_diffusers_draws_the_same_with_the_released_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diffusers_draws_the_same_with_the_released_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = project / "release" / "tiny" / "tiny.safetensors"
     job = Job("1girl, backgwa, smile, upper body", "worst quality", 5, 96, 96)
     family = load_base("toon")
@@ -204,8 +242,15 @@ def test_diffusers_draws_the_same_with_the_released_file(project: Path, monkeypa
         ours = sample(family, [job], steps=4, guidance=3.0, shift=3.0)
     pipeline = diffusers_pipeline(TOON_BASE, monkeypatch)
     pipeline.load_lora_weights(str(file))
-    state = pipeline(prompt=job.prompt, negative_prompt=job.negative, height=96, width=96, num_inference_steps=4,
-                     latents=noise(family, job).unsqueeze(2), output_type="np")  # fmt: skip
+    state = pipeline(
+        prompt=job.prompt,
+        negative_prompt=job.negative,
+        height=96,
+        width=96,
+        num_inference_steps=4,
+        latents=noise(family, job).unsqueeze(2),
+        output_type="np",
+    )
     theirs = state.get("latents").squeeze(2)
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
     assert (ours - bare).abs().max() > 0.05
@@ -226,7 +271,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
         ("epochs = 4", "epohcs = 4", "stages.first.epohcs: 4 — unknown; did you mean 'epochs'?"),
         ("epochs = 4", 'epochs = "four"', "stages.first.epochs: four"),
         ('dataset = "data"', 'dataset = "dada"', "stages.first: dada — no such stage"),
-        ('models = ["first@*"]', 'models = ["refined"]', "stages.candidates: refined — stands later in the recipe"),
+        (
+            'models = ["first@*"]',
+            'models = ["refined"]',
+            "stages.candidates: refined — stands later in the recipe",
+        ),
         ('character = "toon:backgwa"', 'character = "me.toml"', "me.toml — no such file"),
         (
             "[recipe]",
@@ -247,17 +296,33 @@ def test_what_a_newcomer_gets_wrong_ends_in_one_line_before_anything_is_written(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "name"), [(RECIPE, "tiny"), (ROOT / "recipes" / "demo.toml", "backgwa-demo")])
-def test_ten_kills_at_random_moments_change_nothing(recipe: Path, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "name"), [(RECIPE, "tiny"), (ROOT / "recipes" / "demo.toml", "backgwa-demo")]
+)
+def test_ten_kills_at_random_moments_change_nothing(
+    recipe: Path, name: str, tmp_path: Path
+) -> None:
     whole = onmodel("run", recipe, "--project", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     rng, folder, said, kills = random.Random(7), tmp_path / "killed", tmp_path / "said.txt", 0
     while True:
-        command = [sys.executable, "-m", "onmodel.cli.main", "run", str(recipe), "--project", str(folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "onmodel.cli.main",
+            "run",
+            str(recipe),
+            "--project",
+            str(folder),
+        ]
         with said.open("wb") as file:
-            process = subprocess.Popen(command, stderr=file, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+            process = subprocess.Popen(
+                command, stderr=file, stdout=subprocess.DEVNULL, env=ENVIRONMENT
+            )
         try:
-            assert process.wait(timeout=rng.uniform(5, 20) if kills < 10 else None) == 0, said.read_text()
+            assert process.wait(timeout=rng.uniform(5, 20) if kills < 10 else None) == 0, (
+                said.read_text()
+            )
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)

@@ -122,20 +122,35 @@ def test_a_long_text_takes_no_time() -> None:
 
 def test_a_model_sheet_is_judged_as_a_whole_with_its_rating() -> None:
     table: dict[str, object] = {
-        "name": "K", "trigger": "kkk", "tags": ["child"], "description": "", "free": [], "palette": {}, "outfits": [],
-        "author": {"name": "a"}, "license": "MIT", "rating": "safe",
-    }  # fmt: skip
+        "name": "K",
+        "trigger": "kkk",
+        "tags": ["child"],
+        "description": "",
+        "free": [],
+        "palette": {},
+        "outfits": [],
+        "author": {"name": "a"},
+        "license": "MIT",
+        "rating": "safe",
+    }
     assert parse_character(table, "sheet").rating == "safe"
     with pytest.raises(InputError, match=r"character: .*refused everywhere"):
         parse_character({**table, "rating": "explicit"}, "sheet")
     with pytest.raises(InputError, match="refused everywhere"):
-        parse_character({**table, "outfits": [{"id": "a", "label": "a", "tags": ["lingerie"]}]}, "sheet")
+        parse_character(
+            {**table, "outfits": [{"id": "a", "label": "a", "tags": ["lingerie"]}]}, "sheet"
+        )
 
 
 def test_no_picture_is_generated_for_a_refused_prompt(tmp_path: Path) -> None:
     """The last gate, whichever stage asks: nothing is loaded, nothing is written."""
-    with Progress().task("x", total=1) as task, pytest.raises(InputError, match="refused everywhere"):
-        render(pytest.fail, "b" * 64, [Request("(shota:1.2), nude", "", 1)], Sampling(), tmp_path, task)
+    with (
+        Progress().task("x", total=1) as task,
+        pytest.raises(InputError, match="refused everywhere"),
+    ):
+        render(
+            pytest.fail, "b" * 64, [Request("(shota:1.2), nude", "", 1)], Sampling(), tmp_path, task
+        )
     assert not list(tmp_path.iterdir())
 
 

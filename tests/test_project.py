@@ -50,7 +50,11 @@ def test_a_missing_object_is_an_error_that_names_it(tmp_path: Path) -> None:
         Project(tmp_path).object("dataset", "ab" * 32)
 
 
-def hold(folder: Path, held: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
+def hold(
+    folder: Path,
+    held: "multiprocessing.synchronize.Event",
+    done: "multiprocessing.synchronize.Event",
+) -> None:
     with Project(folder).writing():
         held.set()
         done.wait(30)
@@ -73,7 +77,15 @@ def test_a_second_writer_is_told_who_holds_the_project_and_may_still_read(tmp_pa
 def test_ledger_keeps_runs_and_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     ledger = Project(tmp_path / "p").ledger
     id = ledger.start(
-        "k", "r", "preview", "train", {"epochs": 2}, {"data": "h"}, "toon", {}, "2026-11-22T00:00:00+00:00"
+        "k",
+        "r",
+        "preview",
+        "train",
+        {"epochs": 2},
+        {"data": "h"},
+        "toon",
+        {},
+        "2026-11-22T00:00:00+00:00",
     )
     assert ledger.finished("k") is None
     ledger.finish(id, "run", "hash", 1.5, "2026-11-22T00:00:02+00:00")
@@ -93,7 +105,8 @@ def test_ledger_keeps_runs_and_refuses_what_it_cannot_read(tmp_path: Path) -> No
         Project(broken)
 
 
-# --- objects that were changed on the disk ---------------------------------------------------------------------------
+# --- objects that were changed on the disk
+# ---------------------------------------------------------------------------
 
 
 def made(place: Project, value: int = 1) -> Artifact:
@@ -103,7 +116,9 @@ def made(place: Project, value: int = 1) -> Artifact:
     write_atomic(scratch / "out" / "pictures" / "a.png", b"picture %d" % value)
     artifact = place.commit(scratch, "dataset")
     shutil.rmtree(scratch)
-    run = place.ledger.start(f"k{value}", "r", "s", "curate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00")
+    run = place.ledger.start(
+        f"k{value}", "r", "s", "curate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00"
+    )
     place.ledger.finish(run, "dataset", artifact.hash, 1.0, "2026-11-22T00:00:01+00:00")
     return artifact
 
@@ -120,14 +135,42 @@ def rewrite(path: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "a changed picture": (lambda folder: rewrite(folder / "pictures" / "a.png"), "pictures/a.png", "was changed"),
-    "a changed history": (lambda folder: rewrite(folder / "lineage.json"), "lineage.json", "was changed"),
+    "a changed picture": (
+        lambda folder: rewrite(folder / "pictures" / "a.png"),
+        "pictures/a.png",
+        "was changed",
+    ),
+    "a changed history": (
+        lambda folder: rewrite(folder / "lineage.json"),
+        "lineage.json",
+        "was changed",
+    ),
     "a cut file": (lambda folder: os.truncate(folder / "data.json", 1), "data.json", "was changed"),
-    "an emptied file": (lambda folder: os.truncate(folder / "data.json", 0), "data.json", "was changed"),
-    "a file that is gone": (lambda folder: (folder / "lineage.json").unlink(), "lineage.json", "is missing"),
-    "a folder that is gone": (lambda folder: shutil.rmtree(folder / "pictures"), "pictures/a.png", "is missing"),
-    "a file too many": (lambda folder: rewrite(folder / "pictures" / ".DS_Store"), ".DS_Store", "is no part of"),
-    "a renamed file": (lambda folder: (folder / "data.json").rename(folder / "d.json"), "data.json", "is missing"),
+    "an emptied file": (
+        lambda folder: os.truncate(folder / "data.json", 0),
+        "data.json",
+        "was changed",
+    ),
+    "a file that is gone": (
+        lambda folder: (folder / "lineage.json").unlink(),
+        "lineage.json",
+        "is missing",
+    ),
+    "a folder that is gone": (
+        lambda folder: shutil.rmtree(folder / "pictures"),
+        "pictures/a.png",
+        "is missing",
+    ),
+    "a file too many": (
+        lambda folder: rewrite(folder / "pictures" / ".DS_Store"),
+        ".DS_Store",
+        "is no part of",
+    ),
+    "a renamed file": (
+        lambda folder: (folder / "data.json").rename(folder / "d.json"),
+        "data.json",
+        "is missing",
+    ),
 }
 
 
@@ -151,7 +194,9 @@ def test_an_object_without_a_record_of_its_files_is_read_whole(tmp_path: Path) -
         Project(tmp_path).object("dataset", artifact.hash)
 
 
-def test_a_file_that_looks_as_it_did_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_looks_as_it_did_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     artifact = made(Project(tmp_path / "p"))
     shutil.copytree(tmp_path / "p", tmp_path / "copy")
     read: list[str] = []
@@ -182,7 +227,9 @@ def test_an_object_that_was_deleted_or_moved_away_is_made_again(tmp_path: Path) 
     assert place.finished("k1") is not None
     place.set_aside(artifact.path)
     assert place.finished("k1") is None and place.artifacts("dataset") == []
-    assert (tmp_path / "damaged" / "objects" / artifact.hash[:2] / artifact.hash / "data.json").exists()
+    assert (
+        tmp_path / "damaged" / "objects" / artifact.hash[:2] / artifact.hash / "data.json"
+    ).exists()
     assert made(place) == artifact
     assert place.finished("k1") is not None
 
@@ -195,11 +242,13 @@ def test_a_stage_that_makes_a_damaged_object_again_replaces_it(tmp_path: Path) -
     assert [path.name for path in (tmp_path / "damaged").rglob("data.json")] == ["data.json"]
 
 
-# --- locks and leftovers ---------------------------------------------------------------------------------------------
+# --- locks and leftovers
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "said", ["", "process 1", "999999999 1.0 {node}", "{own} 1.0 {node}", "\udcff 1 2", "x 1.0 {node}"]
+    "said",
+    ["", "process 1", "999999999 1.0 {node}", "{own} 1.0 {node}", "\udcff 1 2", "x 1.0 {node}"],
 )
 def test_a_stale_note_of_the_writer_names_nobody(said: str, tmp_path: Path) -> None:
     import platform
@@ -208,7 +257,10 @@ def test_a_stale_note_of_the_writer_names_nobody(said: str, tmp_path: Path) -> N
     place = Project(tmp_path)
     with place.writing():
         (tmp_path / "writer.txt").write_bytes(text.encode("utf-8", "surrogateescape"))
-        with pytest.raises(BusyError, match="is being written by another process"), Project(tmp_path).writing():
+        with (
+            pytest.raises(BusyError, match="is being written by another process"),
+            Project(tmp_path).writing(),
+        ):
             pass
 
 
@@ -218,12 +270,26 @@ def test_the_writer_takes_its_note_along(tmp_path: Path) -> None:
     assert not (tmp_path / "writer.txt").exists()
 
 
-PLACES = [".", "report", "release", "logs", "objects", "objects/ab", "pictures", "pictures/0f", "scratch",
-          f"scratch/{'2' * 24}", f"scratch/{'2' * 24}/out", f"scratch/{'2' * 24}/features"]  # fmt: skip
+PLACES = [
+    ".",
+    "report",
+    "release",
+    "logs",
+    "objects",
+    "objects/ab",
+    "pictures",
+    "pictures/0f",
+    "scratch",
+    f"scratch/{'2' * 24}",
+    f"scratch/{'2' * 24}/out",
+    f"scratch/{'2' * 24}/features",
+]
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_a_killed_process_left_is_removed_when_writing_begins(place: str, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed_when_writing_begins(
+    place: str, tmp_path: Path
+) -> None:
     opened = Project(tmp_path)
     folder = tmp_path / place
     (folder / f"{TEMPORARY_PREFIX}tree" / "deep").mkdir(parents=True)
@@ -252,9 +318,15 @@ def test_only_scratch_of_finished_stages_is_removed(tmp_path: Path) -> None:
     keys = {"finished": "1" * 64, "begun": "2" * 64, "made again": "3" * 64, "unknown": "4" * 64}
     for key in keys.values():
         (place.scratch(key) / "state.json").write_text("{}")
-    for key, done in ((keys["finished"], True), (keys["begun"], False), (keys["made again"], True),
-                      (keys["made again"], False)):  # fmt: skip
-        run = place.ledger.start(key, "r", "s", "train", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00")
+    for key, done in (
+        (keys["finished"], True),
+        (keys["begun"], False),
+        (keys["made again"], True),
+        (keys["made again"], False),
+    ):
+        run = place.ledger.start(
+            key, "r", "s", "train", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00"
+        )
         if done:
             place.ledger.finish(run, "run", "h", 1.0, "2026-11-22T00:00:01+00:00")
     (tmp_path / "scratch" / "mine").mkdir()
@@ -263,7 +335,8 @@ def test_only_scratch_of_finished_stages_is_removed(tmp_path: Path) -> None:
     assert {path.name[0] for path in (tmp_path / "scratch").iterdir()} == {"2", "3", "4", "m"}
 
 
-# --- folders that cannot be used -------------------------------------------------------------------------------------
+# --- folders that cannot be used
+# -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["file", "file/inner", "n" * 300, "link"])
@@ -279,7 +352,9 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
     """A project with one object, on a mount that cannot be written."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("needs the right to mount a tmpfs")
     place = Project(folder / "p")
@@ -328,17 +403,25 @@ except onmodel.errors.InputError as error:
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith("1\nproject: ") and "cannot be written (Permission denied)" in ran.stdout
+    assert (
+        ran.stdout.startswith("1\nproject: ")
+        and "cannot be written (Permission denied)" in ran.stdout
+    )
 
 
-# --- publishing ------------------------------------------------------------------------------------------------------
+# --- publishing
+# -------------------------------------------------------------------------------------------------
 
 
 def release(place: Project, value: int) -> Artifact:
     """A release folder inside an object, as `collect.publish` hands it on."""
     scratch = place.scratch(f"{value}" * 64)
     inner = scratch / "out" / "x"
-    for name, data in {"x.bin": b"weights %d" % value, "README.md": b"card", "sub/a.png": b"png"}.items():
+    for name, data in {
+        "x.bin": b"weights %d" % value,
+        "README.md": b"card",
+        "sub/a.png": b"png",
+    }.items():
         write_atomic(inner / name, data)
     bind(inner, add([], "release"), {})
     write_json(scratch / "out" / "lineage.json", {})
@@ -353,13 +436,18 @@ def test_publish_replaces_what_was_published_as_a_whole(tmp_path: Path) -> None:
     new = release(place, 2)
     (target / "README.md").unlink()  # what is missing is nobody's
     place.publish(new, target)
-    assert hashes(target) == hashes(new.path) and [path.name for path in target.parent.iterdir()] == ["x"]
+    assert hashes(target) == hashes(new.path) and [
+        path.name for path in target.parent.iterdir()
+    ] == ["x"]
 
 
 OWN: dict[str, tuple[Callable[[Path], object], str]] = {
     "an added file": (lambda folder: (folder / "notes.txt").write_text("mine"), "notes.txt"),
     "an added hidden file": (lambda folder: (folder / ".env").write_text("mine"), ".env"),
-    "an added file in a folder": (lambda folder: (folder / "sub" / "b.png").write_text("mine"), "b.png"),
+    "an added file in a folder": (
+        lambda folder: (folder / "sub" / "b.png").write_text("mine"),
+        "b.png",
+    ),
     "a changed card": (lambda folder: (folder / "README.md").write_text("mine"), "README.md"),
     "a link": (lambda folder: (folder / "other").symlink_to(folder.parent), "other"),
     "other checksums": (lambda folder: (folder / CHECKSUMS).write_text("mine"), "README.md"),
@@ -369,7 +457,9 @@ OWN: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("own", OWN)
-def test_files_that_a_person_put_into_a_release_are_named_and_nothing_is_replaced(own: str, tmp_path: Path) -> None:
+def test_files_that_a_person_put_into_a_release_are_named_and_nothing_is_replaced(
+    own: str, tmp_path: Path
+) -> None:
     place, target = Project(tmp_path), tmp_path / "release" / "x"
     place.publish(release(place, 1), target)
     do, name = OWN[own]
@@ -385,8 +475,11 @@ def test_files_that_a_person_put_into_a_release_are_named_and_nothing_is_replace
 def contents(path: Path) -> dict[str, bytes]:
     if path.is_file():
         return {"": path.read_bytes()}
-    return {str(file.relative_to(path)): b"" if file.is_symlink() else file.read_bytes()
-            for file in path.rglob("*") if file.is_symlink() or file.is_file()}  # fmt: skip
+    return {
+        str(file.relative_to(path)): b"" if file.is_symlink() else file.read_bytes()
+        for file in path.rglob("*")
+        if file.is_symlink() or file.is_file()
+    }
 
 
 def test_publishing_the_same_again_leaves_own_files_alone(tmp_path: Path) -> None:
@@ -420,5 +513,8 @@ def test_files_have_the_mode_that_the_umask_gives(mask: int, mode: int, tmp_path
         place.publish(artifact, tmp_path / "release" / "x")
     finally:
         os.umask(before)
-    files = [tmp_path / "own.txt", *(path for path in (tmp_path / "release" / "x").rglob("*") if path.is_file())]
+    files = [
+        tmp_path / "own.txt",
+        *(path for path in (tmp_path / "release" / "x").rglob("*") if path.is_file()),
+    ]
     assert {path.stat().st_mode & 0o777 for path in files} == {mode}

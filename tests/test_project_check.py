@@ -1,4 +1,5 @@
-"""`onmodel doctor PROJECT`: every byte is read, and what can be made again is moved out of the way, never removed."""
+"""`onmodel doctor PROJECT`: every byte is read, and what can be made again is moved out of the way,
+never removed."""
 
 import json
 import os
@@ -44,31 +45,49 @@ def check(folder: Path, *options: str) -> tuple[int, dict[str, tuple[str, str]]]
     result = CliRunner().invoke(app, ["doctor", str(folder), "--json", *options])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     rows = json.loads(result.stdout[result.stdout.index("[") :])
-    return result.exit_code, {row["about"]: (row["status"], row["text"]) for row in rows if row["status"] != "ok"}
+    return result.exit_code, {
+        row["about"]: (row["status"], row["text"]) for row in rows if row["status"] != "ok"
+    }
 
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file that matters; locks and the ledger's own side files come and go."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
-            if path.is_file() and path.suffix not in (".lock", ".db-wal", ".db-shm", ".jsonl")}  # fmt: skip
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".lock", ".db-wal", ".db-shm", ".jsonl")
+    }
 
 
 def files(folder: Path) -> list[Path]:
     """The files that have a hash: of objects and the picture cache."""
-    return sorted(path for kind in ("objects", "pictures") for path in (folder / kind).rglob("*")
-                  if path.is_file() and path.suffix != ".jsonl")  # fmt: skip
+    return sorted(
+        path
+        for kind in ("objects", "pictures")
+        for path in (folder / kind).rglob("*")
+        if path.is_file() and path.suffix != ".jsonl"
+    )
 
 
 def test_a_whole_project_is_told_in_a_line_for_each_part(folder: Path) -> None:
     code, rows = check(folder)
-    assert code == 0 and list(rows) == ["objects"]  # the release's object was never recorded as a run
+    assert code == 0 and list(rows) == [
+        "objects"
+    ]  # the release's object was never recorded as a run
     assert "1 that the ledger does not name" in rows["objects"][1]
     result = CliRunner().invoke(app, ["doctor", str(folder)])
     said = [line for line in result.stdout.splitlines() if line.startswith("ok")]
-    assert [line.split(": ")[0].split()[-1] for line in said] == ["ledger", "objects", "pictures", "x"]
+    assert [line.split(": ")[0].split()[-1] for line in said] == [
+        "ledger",
+        "objects",
+        "pictures",
+        "x",
+    ]
 
 
-def test_every_flipped_byte_is_found_even_with_its_old_time_and_the_fix_moves_it_away(folder: Path) -> None:
+def test_every_flipped_byte_is_found_even_with_its_old_time_and_the_fix_moves_it_away(
+    folder: Path,
+) -> None:
     """Without --fix nothing changes; with it nothing is lost, and the project is whole again."""
     for path in files(folder):
         if not path.exists():  # its object was moved away
@@ -76,7 +95,9 @@ def test_every_flipped_byte_is_found_even_with_its_old_time_and_the_fix_moves_it
         flip(path)
         before = tree(folder)
         code, rows = check(folder)
-        assert code == 1 and any(path.name in text for status, text in rows.values() if status == "fail"), path
+        assert code == 1 and any(
+            path.name in text for status, text in rows.values() if status == "fail"
+        ), path
         assert tree(folder) == before
         code, rows = check(folder, "--fix")
         assert code == 0 and any("damaged" in text for _, text in rows.values())
@@ -108,10 +129,15 @@ def test_a_file_too_many_leaves_its_object_where_it_is(folder: Path) -> None:
     assert check(folder)[0] == 1
     assert check(folder, "--fix")[0] == 0
     assert Project(folder).object(run.kind, run.artifact).hash == run.artifact
-    assert sorted(path.name for path in (folder / "damaged").rglob("*") if path.is_file()) == [".DS_Store", "notes.txt"]
+    assert sorted(path.name for path in (folder / "damaged").rglob("*") if path.is_file()) == [
+        ".DS_Store",
+        "notes.txt",
+    ]
 
 
-@pytest.mark.parametrize("file", ["README.md", "sub/a.png", "x.bin", "lineage.json", "checksums.txt"])
+@pytest.mark.parametrize(
+    "file", ["README.md", "sub/a.png", "x.bin", "lineage.json", "checksums.txt"]
+)
 def test_a_release_that_was_changed_is_told_and_left_alone(file: str, folder: Path) -> None:
     before = tree(folder / "release")
     flip(folder / "release" / "x" / file)
@@ -177,7 +203,9 @@ def test_leftovers_are_told_with_their_command(folder: Path) -> None:
     (folder / "pictures" / "ab" / ".onmodel-torn").write_bytes(b"123")
     Project(folder).scratch("f" * 64).joinpath("state").write_bytes(b"12345")
     _, rows = check(folder)
-    assert rows["temporaries"][1] == "1 that no run needs, 3 bytes" and rows["scratch"][1].endswith("5 bytes")
+    assert rows["temporaries"][1] == "1 that no run needs, 3 bytes" and rows["scratch"][1].endswith(
+        "5 bytes"
+    )
 
 
 def test_no_project_and_wrong_options_are_one_line(tmp_path: Path, folder: Path) -> None:
@@ -195,7 +223,9 @@ def test_nothing_is_fixed_while_another_process_writes(folder: Path) -> None:
             examine_project(folder, True, Progress())
 
 
-def test_a_picture_that_the_cache_never_recorded_is_judged_by_its_own_checksums(folder: Path) -> None:
+def test_a_picture_that_the_cache_never_recorded_is_judged_by_its_own_checksums(
+    folder: Path,
+) -> None:
     (picture,) = (folder / "pictures" / "ab").glob("*.png")
     (picture.parent / TABLE).unlink()
     assert check(folder)[0] == 0

@@ -23,26 +23,50 @@ def picture(i: int) -> bytes:
 
 @pytest.fixture
 def made(tmp_path: Path) -> tuple[Project, Lineage]:
-    """A project with a data set of seven pictures, one held out, and the history of a training on it."""
+    """A project with a data set of seven pictures, one held out, and the history of a training on
+    it."""
     project = Project(tmp_path / "project")
     scratch = project.scratch("a" * 64)
     items = [
-        Item(image=f"images/{i}.png", sha256=sha256_bytes(picture(i)), width=8, height=8, tags=f"1girl, number {i}",
-             subset="alignment" if i < 4 else "base", sentence="", group=i, split="heldout" if i == 3 else "train",
-             origin="folder:mine")
+        Item(
+            image=f"images/{i}.png",
+            sha256=sha256_bytes(picture(i)),
+            width=8,
+            height=8,
+            tags=f"1girl, number {i}",
+            subset="alignment" if i < 4 else "base",
+            sentence="",
+            group=i,
+            split="heldout" if i == 3 else "train",
+            origin="folder:mine",
+        )
         for i in range(7)
-    ]  # fmt: skip
+    ]
     write_manifest(scratch / "out", items, {"alignment": "", "base": ""}, [], {})
-    data = add([], "dataset", name="data", root=merkle_root(map(leaf, items)), subsets={}, origins={})
+    data = add(
+        [], "dataset", name="data", root=merkle_root(map(leaf, items)), subsets={}, origins={}
+    )
     write_json(scratch / "out" / "lineage.json", data)
     artifact = project.commit(scratch, "dataset")
     id = project.ledger.start("k", "r", "data", "curate", {}, {}, "toon", {}, NOW)
     project.ledger.finish(id, "dataset", artifact.hash, 1.0, NOW)
-    shares = [{"subset": "alignment", "repeats": 4, "stage": None}, {"subset": "base", "repeats": 1, "stage": "data"}]
+    shares = [
+        {"subset": "alignment", "repeats": 4, "stage": None},
+        {"subset": "base", "repeats": 1, "stage": "data"},
+    ]
     labels = {"alignment": ("alignment", 4), "base": ("data/base", 1)}
-    exposed = merkle_root(exposure_leaf(item, *labels[item.subset]) for item in read_items(artifact.path))
+    exposed = merkle_root(
+        exposure_leaf(item, *labels[item.subset]) for item in read_items(artifact.path)
+    )
     told = {"settings": {"dataset": "data", "epochs": 40}, "shares": shares}
-    run = add([data], "run", name="look", root=exposed, exposures={"alignment": 160, "data/base": 40}, **told)
+    run = add(
+        [data],
+        "run",
+        name="look",
+        root=exposed,
+        exposures={"alignment": 160, "data/base": 40},
+        **told,
+    )
     return project, add([run], "checkpoint", epoch=40)
 
 
@@ -55,9 +79,12 @@ def proof(made: tuple[Project, Lineage], i: int, folder: Path) -> tuple[Path, Pa
 
 @pytest.mark.parametrize(
     ("i", "says"),
-    [(0, "of alignment was trained on, weight 4 × 40 epochs"), (3, "was held out, never trained on"),
-     (6, "of data/base was trained on, weight 1 × 40 epochs")],
-)  # fmt: skip
+    [
+        (0, "of alignment was trained on, weight 4 × 40 epochs"),
+        (3, "was held out, never trained on"),
+        (6, "of data/base was trained on, weight 1 × 40 epochs"),
+    ],
+)
 def test_a_picture_is_proven_without_the_project_and_without_the_others(
     made: tuple[Project, Lineage], i: int, says: str, tmp_path: Path
 ) -> None:
@@ -92,9 +119,19 @@ def test_no_fact_of_a_proof_can_be_changed(made: tuple[Project, Lineage], tmp_pa
         check_proof(file, add([], "checkpoint", epoch=1), None)
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"type": "urn:onmodel:picture-proof:1", "proofs": []}', '{"type": "x"}',
-                                  '{"type": "urn:onmodel:picture-proof:1", "proofs": [{"node": 1}]}'])  # fmt: skip
-def test_what_is_no_proof_is_one_line(text: str, made: tuple[Project, Lineage], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[]",
+        '{"type": "urn:onmodel:picture-proof:1", "proofs": []}',
+        '{"type": "x"}',
+        '{"type": "urn:onmodel:picture-proof:1", "proofs": [{"node": 1}]}',
+    ],
+)
+def test_what_is_no_proof_is_one_line(
+    text: str, made: tuple[Project, Lineage], tmp_path: Path
+) -> None:
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(VerifyError, match=r"p\.json"):
         check_proof(tmp_path / "p.json", made[1])
@@ -103,7 +140,9 @@ def test_what_is_no_proof_is_one_line(text: str, made: tuple[Project, Lineage], 
         check_proof(tmp_path / "p.json", made[1])
 
 
-def test_a_picture_that_took_no_part_cannot_be_proven(made: tuple[Project, Lineage], tmp_path: Path) -> None:
+def test_a_picture_that_took_no_part_cannot_be_proven(
+    made: tuple[Project, Lineage], tmp_path: Path
+) -> None:
     project, lineage = made
     (tmp_path / "other.png").write_bytes(b"x")
     with pytest.raises(InputError, match="none of the 1 data sets"):

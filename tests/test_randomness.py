@@ -23,8 +23,14 @@ def test_counters_do_not_run_together() -> None:
 
 
 def test_another_process_with_another_hash_seed_draws_the_same() -> None:
-    code = "from onmodel.randomness import normal; print(normal((3,), 5, 'noise', 2).tobytes().hex())"
+    code = (
+        "from onmodel.randomness import normal; print(normal((3,), 5, 'noise', 2).tobytes().hex())"
+    )
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": "7"}, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONHASHSEED": "7"},
+        check=True,
     )
     assert run.stdout.strip() == normal((3,), 5, "noise", 2).tobytes().hex()

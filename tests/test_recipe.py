@@ -31,8 +31,15 @@ def write(folder: Path, text: str) -> Path:
 def test_defaults_are_merged_and_values_chosen_for_the_base(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, GOOD))
     assert recipe.base_name == "toon" and recipe.character.trigger == "backgwa"
-    assert recipe.stages["preview"] == {"do": "train", "rank": 8, "dataset": "data", "learning_rate": 2e-3}
-    anima = load_recipe(write(tmp_path, GOOD.replace("seed = 7", 'base = { family = "anima", folder = "x/y" }')))
+    assert recipe.stages["preview"] == {
+        "do": "train",
+        "rank": 8,
+        "dataset": "data",
+        "learning_rate": 2e-3,
+    }
+    anima = load_recipe(
+        write(tmp_path, GOOD.replace("seed = 7", 'base = { family = "anima", folder = "x/y" }'))
+    )
     assert anima.stages["preview"]["learning_rate"] == 1e-5
 
 
@@ -53,7 +60,9 @@ def test_wrong_recipes_end_in_one_line_that_names_field_value_and_remedy(
     tmp_path: Path, old: str, new: str, says: str
 ) -> None:
     if "tune" in new:  # not a table of bases any more: the stage itself refuses it
-        assert load_recipe(write(tmp_path, GOOD.replace(old, new))).stages["preview"]["learning_rate"] == {
+        assert load_recipe(write(tmp_path, GOOD.replace(old, new))).stages["preview"][
+            "learning_rate"
+        ] == {
             "anima": 1e-5,
             "tune": 2e-3,
         }
@@ -65,7 +74,9 @@ def test_wrong_recipes_end_in_one_line_that_names_field_value_and_remedy(
 
 def test_a_value_without_an_entry_for_the_base_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no value for the base 'toon'"):
-        load_recipe(write(tmp_path, GOOD.replace("{ anima = 1e-5, toon = 2e-3 }", "{ anima = 1e-5 }")))
+        load_recipe(
+            write(tmp_path, GOOD.replace("{ anima = 1e-5, toon = 2e-3 }", "{ anima = 1e-5 }"))
+        )
 
 
 def test_observers_are_found_beside_the_recipe_or_on_the_hub(tmp_path: Path) -> None:
@@ -78,5 +89,7 @@ identity = "models/ccip"
 detectors = ["models/person", "hf://somebody/heads/small"]
 """
     table = load_recipe(write(tmp_path, GOOD + stage)).stages["measured"]
-    assert table["tagger"] == "hf://somebody/tagger" and table["identity"] == str(tmp_path / "models/ccip")
+    assert table["tagger"] == "hf://somebody/tagger" and table["identity"] == str(
+        tmp_path / "models/ccip"
+    )
     assert table["detectors"] == [str(tmp_path / "models/person"), "hf://somebody/heads/small"]

@@ -1,4 +1,5 @@
-"""The number of threads is the recipe's in every stage, whatever the process began with: sums depend on it."""
+"""The number of threads is the recipe's in every stage, whatever the process began with: sums
+depend on it."""
 
 import os
 import signal
@@ -70,7 +71,8 @@ def as_before() -> Iterator[None]:
 
 
 def part(recipe: Recipe, folder: Path, threads: int, until: str) -> dict[str, str]:
-    """Run a part of a recipe as a process that begins with so many threads; stage → hash of what it made."""
+    """Run a part of a recipe as a process that begins with so many threads; stage → hash of what it
+    made."""
     torch.set_num_threads(threads)
     project = Project(folder)
     with project.writing(), Progress() as progress:
@@ -78,7 +80,9 @@ def part(recipe: Recipe, folder: Path, threads: int, until: str) -> dict[str, st
     return {name: artifact.hash for name, artifact in result.artifacts.items()}
 
 
-def test_a_run_that_is_taken_up_by_another_process_ends_with_the_same_bytes(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_that_is_taken_up_by_another_process_ends_with_the_same_bytes(
+    recipe: Recipe, tmp_path: Path
+) -> None:
     whole = part(recipe, tmp_path / "whole", 1, "second")
     for threads in (2, 4):
         part(recipe, tmp_path / str(threads), threads, "first")
@@ -107,17 +111,24 @@ def test_every_stage_computes_with_the_threads_of_the_recipe(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_a_release_has_the_same_weights_after_a_kill_whatever_omp_says(threads: int, tmp_path: Path) -> None:
+def test_a_release_has_the_same_weights_after_a_kill_whatever_omp_says(
+    threads: int, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "onmodel", "run", str(TINY), "--project", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     while not list(tmp_path.glob("objects/*/*/run.json")):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (
-        subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode == 0
+        subprocess.run(
+            command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        ).returncode
+        == 0
     )
     released = payload_sha256(tmp_path / "release" / "tiny" / "tiny.safetensors")
     assert released == "514e05cef3c0f84dca2c7a1014607153aa139de1186426323cb59fdd462f26f7"

@@ -29,7 +29,9 @@ def test_tensorboard_gets_them(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     settings = {"rank": 4, "data": [{"subset": "base"}], "start": None}
-    with journal(Ledger(tmp_path / "a.db"), "key", "look", tmp_path, "tensorboard", settings) as opened:
+    with journal(
+        Ledger(tmp_path / "a.db"), "key", "look", tmp_path, "tensorboard", settings
+    ) as opened:
         opened.record(ROWS)
     events = EventAccumulator(str(tmp_path / "look"))
     events.Reload()
@@ -44,5 +46,7 @@ def test_what_cannot_be_told_is_said_first(monkeypatch: pytest.MonkeyPatch) -> N
         check_tracker("tensorbord")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name in TRACKERS:
-        with pytest.raises(InputError, match=f"--tracker: {name} — is not installed; pip install {name}"):
+        with pytest.raises(
+            InputError, match=f"--tracker: {name} — is not installed; pip install {name}"
+        ):
             check_tracker(name)

@@ -1,4 +1,5 @@
-"""A tiny random Anima of the real classes, saved as a diffusers folder: for tests that need a base but no skill."""
+"""A tiny random Anima of the real classes, saved as a diffusers folder: for tests that need a base
+but no skill."""
 
 import math
 from pathlib import Path
@@ -62,7 +63,9 @@ def write_tiny_anima(folder: Path, blocks: int = 2) -> Path:
     for name, model in models.items():
         _fill(model)
         if name == "vae":
-            model.decoder.conv_out.weight.data.mul_(0.2)  # pictures within −1…1, where the clamp hides nothing
+            model.decoder.conv_out.weight.data.mul_(
+                0.2
+            )  # pictures within −1…1, where the clamp hides nothing
         model.to(torch.bfloat16).save_pretrained(folder / name)
     qwen.save_pretrained(folder / "tokenizer")
     t5.save_pretrained(folder / "t5_tokenizer")
@@ -72,7 +75,8 @@ def write_tiny_anima(folder: Path, blocks: int = 2) -> Path:
 
 @torch.no_grad()
 def _fill(model: nn.Module) -> None:
-    """Random weights everywhere: classes start adaLN gates at zero, and those would hide every other fault."""
+    """Random weights everywhere: classes start adaLN gates at zero, and those would hide every
+    other fault."""
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.normal_(0.0, 0.1)
@@ -87,7 +91,10 @@ def _tokenizers() -> tuple[Qwen2Tokenizer, T5TokenizerFast]:
 
     symbols = ["<|endoftext|>", *sorted(ByteLevel.alphabet())]
     merges = ["a i", "1 g", "Ġ s"]
-    vocabulary = {token: i for i, token in enumerate([*symbols, *(merge.replace(" ", "") for merge in merges)])}
+    vocabulary = {
+        token: i
+        for i, token in enumerate([*symbols, *(merge.replace(" ", "") for merge in merges)])
+    }
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     pieces += [(letter, -4.0) for letter in LETTERS] + [("▁smile", -5.0), ("girl", -5.0)]
     merges_pairs = [tuple(merge.split(" ")) for merge in merges]

@@ -1,4 +1,5 @@
-"""Write recipe.md, metrics.md and merging.md of docs/ from the code, so that they cannot say anything else.
+"""Write recipe.md, metrics.md and merging.md of docs/ from the code, so that they cannot say
+anything else.
 
 A test compares them.
 
@@ -28,10 +29,16 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 def recipe_page() -> str:
     """Every setting of every verb with its type and default."""
-    parts = ["# Recipes", "Written by `tools/build_docs.py`.", f"```\n{inspect.cleandoc(frame or '')}\n```"]
+    parts = [
+        "# Recipes",
+        "Written by `tools/build_docs.py`.",
+        f"```\n{inspect.cleandoc(frame or '')}\n```",
+    ]
     for verb in VERBS:
         module = stage_module(verb)
-        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{_words(module.Settings)}")
+        parts.append(
+            f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{_words(module.Settings)}"
+        )
         parts.append(_table(module.Settings))
         for inner in _inner(module.Settings):
             words = _words(inner, beyond=module.Settings)
@@ -47,7 +54,8 @@ def _foreign() -> str:
         rows = [f"| `{name}` | `{own}` |" for name, own in sorted(read.items())]
         rows += [f"| `{name}` | no effect: {why} |" for name, why in sorted(tool.harmless.items())]
         rows += [
-            f"| `{name}` | an error, unless it is {'not set' if value is None else f'`{value!r}`'} |"
+            f"| `{name}` | an error, unless it is"
+            f" {'not set' if value is None else f'`{value!r}`'} |"
             for name, value in sorted(tool.inactive.items())
         ]
         parts.append("\n".join([f"### {tool.tool}\n", "| option | here |", "|---|---|", *rows]))
@@ -75,14 +83,16 @@ def merging_page() -> str:
     """Every command of `onmodel merge`, and the table of methods."""
     parts = ["# Merging", "Written by `tools/build_docs.py`.", MERGING]
     rows = [
-        f"| `onmodel merge {command.name}` | {command.help or inspect.cleandoc(command.callback.__doc__ or '')} |"
+        f"| `onmodel merge {command.name}` |"
+        f" {command.help or inspect.cleandoc(command.callback.__doc__ or '')} |"
         for command in merge_commands.registered_commands
         if command.callback is not None
     ]
     parts.append("\n".join(["| command | does |", "|---|---|", *rows]))
     parts.append("## Methods")
     rows = [
-        f"| `{name}` | {row.says} | {', '.join(f'`{key}`' for key in row.takes) or 'none'} | [paper]({row.paper}) |"
+        f"| `{name}` | {row.says} | {', '.join(f'`{key}`' for key in row.takes) or 'none'} |"
+        f" [paper]({row.paper}) |"
         for name, row in methods.METHODS.items()
     ]
     parts.append("\n".join(["| method | the result is | settings | |", "|---|---|---|---|", *rows]))
@@ -115,8 +125,13 @@ def _table(settings: type[BaseModel]) -> str:
 
 
 def _words(settings: type[BaseModel], beyond: type[BaseModel] = StageSettings) -> str:
-    """What a table of settings says of itself, and what it takes over from others, `beyond` what was said already."""
-    kinds = [kind for kind in settings.__mro__ if issubclass(kind, BaseModel) and kind not in beyond.__mro__]
+    """What a table of settings says of itself, and what it takes over from others, `beyond` what
+    was said already."""
+    kinds = [
+        kind
+        for kind in settings.__mro__
+        if issubclass(kind, BaseModel) and kind not in beyond.__mro__
+    ]
     return "\n\n".join(inspect.cleandoc(kind.__doc__) for kind in kinds if kind.__doc__)
 
 

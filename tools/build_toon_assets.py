@@ -1,8 +1,8 @@
 """Makes everything in onmodel/toon/assets from nothing: `python tools/build_toon_assets.py`.
 
-Steps run in order, each resumes where it stopped; `--only STEP` runs one. About seven hours on two CPU cores
-without a GPU; no network, no data but the toon renderer. `--minutes-scale 0.01` is a smoke test of the whole chain,
-with other --out and --work folders.
+Steps run in order, each resumes where it stopped; `--only STEP` runs one. About seven hours on two
+CPU cores without a GPU; no network, no data but the toon renderer. `--minutes-scale 0.01` is a
+smoke test of the whole chain, with other --out and --work folders.
 """
 
 from __future__ import annotations
@@ -47,11 +47,17 @@ STEPS: dict[str, Callable[[Settings], None]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=STEPS, help="run this step alone")
-    parser.add_argument("--minutes-scale", type=float, default=1.0, help="multiplies every training time")
+    parser.add_argument(
+        "--minutes-scale", type=float, default=1.0, help="multiplies every training time"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "onmodel" / "toon" / "assets")
-    parser.add_argument("--work", type=Path, default=Path("/tmp/assets"), help="checkpoints and pictures, resumable")
+    parser.add_argument(
+        "--work", type=Path, default=Path("/tmp/assets"), help="checkpoints and pictures, resumable"
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

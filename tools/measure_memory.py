@@ -1,7 +1,9 @@
-"""Compare the memory plan with the peak of real steps on this machine's CPU (Linux), and loading with the files' size.
+"""Compare the memory plan with the peak of real steps on this machine's CPU (Linux), and loading
+with the files' size.
 
-.venv/bin/python tools/measure_memory.py step     a transformer of width 1024 and 4 blocks, at 512 and 768 px
-.venv/bin/python tools/measure_memory.py load 28  random files of Anima's shapes with so many blocks (28: 5.6 GB) in a
+.venv/bin/python tools/measure_memory.py step     a transformer of width 1024 and 4 blocks, at 512
+and 768 px .venv/bin/python tools/measure_memory.py load 28  random files of Anima's shapes with so
+many blocks (28: 5.6 GB) in a
                                                   temporary folder
 """
 
@@ -31,13 +33,19 @@ from onmodel.train.options import Options
 OPTIONS = Options(epochs=1, learning_rate=1e-4, rank=16, alpha=16, batch=1, precision="bf16")
 BLOCKS, HEADS = 4, 8
 STEP_CASES = [(side, twice, "bfloat16") for side in (512, 768) for twice in (0, 1)]
-# glibc keeps freed blocks of up to 32 MB in a heap that they leave in pieces; with the threshold they are given back.
-ALLOCATORS: dict[str, dict[str, str]] = {"glibc": {}, "glibc, given back": {"MALLOC_MMAP_THRESHOLD_": "131072"}}
+# glibc keeps freed blocks of up to 32 MB in a heap that they leave in pieces; with the threshold
+# they are given back.
+ALLOCATORS: dict[str, dict[str, str]] = {
+    "glibc": {},
+    "glibc, given back": {"MALLOC_MMAP_THRESHOLD_": "131072"},
+}
 
 
 def resident(name: str) -> int:
     """A field of /proc/self/status in bytes: VmRSS, or VmHWM for its peak."""
-    line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(name))
+    line = next(
+        row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(name)
+    )
     return int(line.split()[1]) * 1024
 
 
@@ -49,17 +57,23 @@ def outline(blocks: int = BLOCKS, heads: int = HEADS) -> Outline:
     """A transformer of Anima's kind; its text encoder and VAE are not there."""
     config = {**PUBLISHED["transformer"], "num_layers": blocks, "num_attention_heads": heads}
     conditioner = {**PUBLISHED["text_conditioner"], "num_layers": 0, "target_vocab_size": 2}
-    models = {"transformer": empty("transformer", config), "text_conditioner": empty("text_conditioner", conditioner)}
+    models = {
+        "transformer": empty("transformer", config),
+        "text_conditioner": empty("text_conditioner", conditioner),
+    }
     return Outline(models, {}, ())
 
 
 def real_step(side: int, checkpointing: bool, dtype: torch.dtype, shapes: Outline) -> None:
-    """A step as the training loop takes it, on random numbers; the optimizer has its moments before it."""
+    """A step as the training loop takes it, on random numbers; the optimizer has its moments before
+    it."""
     denoiser = shapes.shadow(shapes.spec.blocks, dtype)
     with torch.no_grad():
         for parameter in denoiser.transformer.parameters():
             parameter.normal_(0, 0.02)
-    adapters = make_network(denoiser, OPTIONS, trained_layers(denoiser.spec, OPTIONS), 0, torch.device("cpu"))  # type: ignore[arg-type]
+    adapters = make_network(
+        denoiser, OPTIONS, trained_layers(denoiser.spec, OPTIONS), 0, torch.device("cpu")
+    )  # type: ignore[arg-type]
     torch.nn.init.normal_(adapters.flat, std=0.02)
     optimizer = torch.optim.AdamW([adapters.flat], lr=1e-4, fused=True)
     latents = torch.randn(OPTIONS.batch, 16, side // 8, side // 8)
@@ -74,7 +88,8 @@ def real_step(side: int, checkpointing: bool, dtype: torch.dtype, shapes: Outlin
 
 
 def one_step_case(side: int, checkpointing: bool, dtype: torch.dtype) -> None:
-    """Print planned and measured bytes as JSON. A tiny step first, so that libraries are loaded before the count."""
+    """Print planned and measured bytes as JSON. A tiny step first, so that libraries are loaded
+    before the count."""
     real_step(64, checkpointing, dtype, outline(2, 1))
     before = resident("VmRSS")
     reset_peak()
@@ -83,7 +98,11 @@ def one_step_case(side: int, checkpointing: bool, dtype: torch.dtype) -> None:
     real_step(side, checkpointing, dtype, shapes)
     measured = resident("VmHWM") - before
     planned = peak_bytes(shapes, OPTIONS, dtype, side, checkpointing)
-    print(json.dumps({"planned": planned, "measured": measured, "seconds": time.process_time() - started}))
+    print(
+        json.dumps(
+            {"planned": planned, "measured": measured, "seconds": time.process_time() - started}
+        )
+    )
 
 
 def write_random(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -91,7 +110,11 @@ def write_random(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     header, offset = {}, 0
     for name, shape in shapes.items():
         size = 2 * torch.Size(shape).numel()
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, offset + size]}
+        header[name] = {
+            "dtype": "BF16",
+            "shape": list(shape),
+            "data_offsets": [offset, offset + size],
+        }
         offset += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -102,20 +125,29 @@ def write_random(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
             file.write(piece[: offset - start])
 
 
-def write_files(folder: Path, blocks: int, names: Sequence[str] = ("dit", "text_encoder", "vae")) -> dict[str, Path]:
+def write_files(
+    folder: Path, blocks: int, names: Sequence[str] = ("dit", "text_encoder", "vae")
+) -> dict[str, Path]:
     """The files with the published shapes but for the transformer's blocks, in ComfyUI's layout."""
     from onmodel.families.anima.lora_layouts import transformer_name, vae_name
 
     def shapes(role: str) -> dict[str, tuple[int, ...]]:
-        config = {**PUBLISHED[role], "num_layers": blocks} if role == "transformer" else PUBLISHED[role]
-        return {name: tuple(tensor.shape) for name, tensor in empty(role, config).state_dict().items()}
+        config = (
+            {**PUBLISHED[role], "num_layers": blocks} if role == "transformer" else PUBLISHED[role]
+        )
+        return {
+            name: tuple(tensor.shape) for name, tensor in empty(role, config).state_dict().items()
+        }
 
     dit = {f"net.{transformer_name(name)}": shape for name, shape in shapes("transformer").items()}
     dit |= {f"net.llm_adapter.{name}": shape for name, shape in shapes("text_conditioner").items()}
     files = {
         "dit": dit,
         "text_encoder": {f"model.{name}": shape for name, shape in shapes("text_encoder").items()},
-        "vae": {vae_name(name, PUBLISHED["vae"]["num_res_blocks"]): shape for name, shape in shapes("vae").items()},
+        "vae": {
+            vae_name(name, PUBLISHED["vae"]["num_res_blocks"]): shape
+            for name, shape in shapes("vae").items()
+        },
     }
     for name in names:
         write_random(folder / f"{name}.safetensors", files[name])
@@ -123,8 +155,14 @@ def write_files(folder: Path, blocks: int, names: Sequence[str] = ("dit", "text_
 
 
 def load_case(paths: dict[str, Path]) -> None:
-    """Print the files' bytes and what the process grew by while it loaded them, at its peak and in the end."""
-    places = {"transformer": "dit", "text_conditioner": "dit", "text_encoder": "text_encoder", "vae": "vae"}
+    """Print the files' bytes and what the process grew by while it loaded them, at its peak and in
+    the end."""
+    places = {
+        "transformer": "dit",
+        "text_conditioner": "dit",
+        "text_encoder": "text_encoder",
+        "vae": "vae",
+    }
     check(single_source("vae", paths["vae"], "vae"))  # libraries are loaded before the count
     before, started = resident("VmRSS"), time.process_time()
     reset_peak()
@@ -132,16 +170,21 @@ def load_case(paths: dict[str, Path]) -> None:
     blocks = make_outline(sources, ()).spec.blocks
     parts = [build(source, torch.bfloat16, "cpu") for source in sources.values()]
     row: dict[str, Any] = {
-        "blocks": blocks, "files": sum(path.stat().st_size for path in paths.values()), "parts": len(parts),
-        "peak": resident("VmHWM") - before, "after": resident("VmRSS") - before,
+        "blocks": blocks,
+        "files": sum(path.stat().st_size for path in paths.values()),
+        "parts": len(parts),
+        "peak": resident("VmHWM") - before,
+        "after": resident("VmRSS") - before,
         "seconds": time.process_time() - started,
-    }  # fmt: skip
+    }
     print(json.dumps(row))
 
 
 def child(*words: object, **environment: str) -> dict[str, Any]:
     command = [sys.executable, __file__, *map(str, words)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **environment})
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, **environment}
+    )
     return dict(json.loads(done.stdout))
 
 
@@ -153,8 +196,9 @@ def main() -> None:
                     row = child("step", side, twice, dtype, **environment)
                     planned, measured = row["planned"] / 2**20, row["measured"] / 2**20
                     print(
-                        f"{dtype:8} {side} px  checkpointing {twice}  {allocator:18} planned {planned:6.0f} MiB  "
-                        f"measured {measured:6.0f} MiB  {planned / measured - 1:+.1%}  {row['seconds']:.0f} CPU s",
+                        f"{dtype:8} {side} px  checkpointing {twice}  {allocator:18} planned"
+                        f" {planned:6.0f} MiB  measured {measured:6.0f} MiB "
+                        f" {planned / measured - 1:+.1%}  {row['seconds']:.0f} CPU s",
                         flush=True,
                     )
         case ["step", side, twice, dtype]:
@@ -163,7 +207,12 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 paths = write_files(Path(folder), int(blocks))
                 row = child("load", *paths.values())
-            print({key: f"{value / 2**20:.0f} MiB" if value > 1e6 else value for key, value in row.items()})
+            print(
+                {
+                    key: f"{value / 2**20:.0f} MiB" if value > 1e6 else value
+                    for key, value in row.items()
+                }
+            )
         case ["load", dit, text_encoder, vae]:
             load_case({"dit": Path(dit), "text_encoder": Path(text_encoder), "vae": Path(vae)})
         case _:

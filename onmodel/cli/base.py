@@ -10,9 +10,12 @@ from onmodel.console import say
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder to write the three .safetensors into.")],
-    folder: Annotated[Path | None, typer.Option(help="A diffusers folder; without it, the shipped toon base.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="A diffusers folder; without it, the shipped toon base.")
+    ] = None,
 ) -> None:
-    """Write a base as single files (DiT with its text conditioner, text encoder, VAE) in ComfyUI's key layout."""
+    """Write a base as single files (DiT with its text conditioner, text encoder, VAE) in ComfyUI's
+    key layout."""
     from onmodel.families.anima.single_file import export_single_files
     from onmodel.toon.base import TOON_BASE
 

@@ -12,12 +12,20 @@ def command(
     project: Annotated[Path, typer.Argument(help="A project folder.", show_default=False)],
     recipes: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RECIPE", help="Every recipe whose results are kept; without one, all results are."),
+        typer.Argument(
+            metavar="RECIPE",
+            help="Every recipe whose results are kept; without one, all results are.",
+        ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Free it; without this option nothing is removed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print paths and bytes as JSON on stdout.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Free it; without this option nothing is removed.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print paths and bytes as JSON on stdout.")
+    ] = False,
 ) -> None:
-    """List what no recipe needs any more, with its size: leftovers and, beside the recipes named, other results."""
+    """List what no recipe needs any more, with its size: leftovers and, beside the recipes named,
+    other results."""
     from rich.filesize import decimal
 
     from onmodel.engine.clean import free, survey
@@ -33,7 +41,8 @@ def command(
         found = (free if yes else survey)(Project(project), kept, progress)
     if as_json:
         rows = {
-            kind: {"bytes": found.bytes[kind], "paths": list(map(str, paths))} for kind, paths in found.paths.items()
+            kind: {"bytes": found.bytes[kind], "paths": list(map(str, paths))}
+            for kind, paths in found.paths.items()
         }
         say_json({"freed": yes, "kinds": rows, "notes": list(found.notes)})
         return

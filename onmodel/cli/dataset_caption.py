@@ -1,4 +1,5 @@
-"""`onmodel dataset caption`: sentences for pictures, by template from their tags, or from a vision model."""
+"""`onmodel dataset caption`: sentences for pictures, by template from their tags, or from a vision
+model."""
 
 import os
 from pathlib import Path
@@ -20,25 +21,46 @@ SHOWN = 5  # sentences that are printed
 
 
 def command(
-    work: Annotated[Path, typer.Argument(help="The folder that `onmodel dataset import` made.", show_default=False)],
-    character: Annotated[Path, typer.Option("--character", "-c", help="The model sheet.", show_default=False)],
+    work: Annotated[
+        Path,
+        typer.Argument(help="The folder that `onmodel dataset import` made.", show_default=False),
+    ],
+    character: Annotated[
+        Path, typer.Option("--character", "-c", help="The model sheet.", show_default=False)
+    ],
     endpoint: Annotated[
-        str, typer.Option(envvar="OPENAI_BASE_URL", help="Ask a vision model there, e.g. http://127.0.0.1:8080/v1.")
+        str,
+        typer.Option(
+            envvar="OPENAI_BASE_URL",
+            help="Ask a vision model there, e.g. http://127.0.0.1:8080/v1.",
+        ),
     ] = "",
     model: Annotated[
-        str, typer.Option(envvar="OPENAI_MODEL", help="What the endpoint calls the model. Key: OPENAI_API_KEY.")
+        str,
+        typer.Option(
+            envvar="OPENAI_MODEL", help="What the endpoint calls the model. Key: OPENAI_API_KEY."
+        ),
     ] = "",
     template: Annotated[
         bool, typer.Option("--template", help="From the tags, offline, even with an endpoint.")
     ] = False,
     subset: Annotated[list[str] | None, typer.Option(help="Only these subsets.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Also those that have a sentence, but a person's.")] = False,
-    at_once: Annotated[int, typer.Option(min=1, max=64, help="Questions that are open at a time.")] = 4,
-    timeout: Annotated[float, typer.Option(callback=finite, min=1, help="Seconds for one answer.")] = 120.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask and change nothing; show what would be.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also those that have a sentence, but a person's.")
+    ] = False,
+    at_once: Annotated[
+        int, typer.Option(min=1, max=64, help="Questions that are open at a time.")
+    ] = 4,
+    timeout: Annotated[
+        float, typer.Option(callback=finite, min=1, help="Seconds for one answer.")
+    ] = 120.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask and change nothing; show what would be.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Write the sentence of every picture that has none. Who said it is kept; `undo` takes all back as one step."""
+    """Write the sentence of every picture that has none. Who said it is kept; `undo` takes all back
+    as one step."""
     from onmodel.character import load_character
     from onmodel.curate.endpoint import Endpoint
     from onmodel.curate.workshop import Decision, open_workshop
@@ -55,7 +77,10 @@ def command(
         by = f"captioner {model}"
         found = _by_model(pieces, sheet, asked, work / "sentences", at_once, dry_run)
     if found.sentences and not dry_run:
-        rows = [Decision(0, "sentence", by, name, sentence=text) for name, text in found.sentences.items()]
+        rows = [
+            Decision(0, "sentence", by, name, sentence=text)
+            for name, text in found.sentences.items()
+        ]
         workshop.decide(rows)
     if as_json:
         say_json({"by": by, "sentences": found.sentences, "failed": found.failed})
@@ -68,7 +93,11 @@ def command(
         say(f"{name}: none; {why}")
     if dry_run:
         left = len(pieces) - len(found.sentences) - len(found.failed)
-        say(f"nothing is changed; {left} pictures would be asked about" if asked else "nothing is changed")
+        say(
+            f"nothing is changed; {left} pictures would be asked about"
+            if asked
+            else "nothing is changed"
+        )
     else:
         undo = f"; `onmodel dataset undo {work}` takes them back" if found.sentences else ""
         say(f"{len(found.sentences)} sentences by {by}{undo}")
@@ -81,9 +110,11 @@ def _wanted(workshop: "Workshop", subsets: list[str], again: bool) -> "list[Piec
         if name not in known:
             raise InputError("subset", name, f"there are {', '.join(known)}")
     return [
-        piece for piece in workshop.kept
-        if (not subsets or piece.subset in subsets) and (not piece.sentence or (again and piece.told != "person"))
-    ]  # fmt: skip
+        piece
+        for piece in workshop.kept
+        if (not subsets or piece.subset in subsets)
+        and (not piece.sentence or (again and piece.told != "person"))
+    ]
 
 
 def _by_template(pieces: "list[Piece]", sheet: "Character") -> "Answers":
@@ -100,7 +131,12 @@ def _by_template(pieces: "list[Piece]", sheet: "Character") -> "Answers":
 
 
 def _by_model(
-    pieces: "list[Piece]", sheet: "Character", endpoint: "Endpoint", folder: Path, at_once: int, dry_run: bool
+    pieces: "list[Piece]",
+    sheet: "Character",
+    endpoint: "Endpoint",
+    folder: Path,
+    at_once: int,
+    dry_run: bool,
 ) -> "Answers":
     from onmodel.curate.captioner import Answers, describe, stored
     from onmodel.progress import Progress
@@ -112,15 +148,23 @@ def _by_model(
 
 
 def _warn_of_labels(workshop: "Workshop", pieces: "list[Piece]") -> None:
-    """Sentences repeat what tags say: say so where the last audit found tags that are wrong still."""
+    """Sentences repeat what tags say: say so where the last audit found tags that are wrong
+    still."""
     from onmodel.curate.workshop import mending, read_findings, still_apply
 
     if not (workshop.folder / "audit.json").exists():
         say("the tags were not audited; sentences repeat what is wrong in them", stderr=True)
         return
     names = {piece.name for piece in pieces}
-    wrong = [row for row in read_findings(workshop.folder) if row.severity == "error" and row.picture in names]
+    wrong = [
+        row
+        for row in read_findings(workshop.folder)
+        if row.severity == "error" and row.picture in names
+    ]
     open_ = still_apply(workshop, [row for row in map(mending, wrong) if row and row.do == "tag"])
     if open_:
         count = len({row.picture for row in open_})
-        say(f"{count} pictures have labels that the last audit found wrong; mend them first", stderr=True)
+        say(
+            f"{count} pictures have labels that the last audit found wrong; mend them first",
+            stderr=True,
+        )

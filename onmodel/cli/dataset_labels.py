@@ -1,4 +1,5 @@
-"""`onmodel dataset labels`: how strictly each subset is labelled, and which tags stand for others."""
+"""`onmodel dataset labels`: how strictly each subset is labelled, and which tags stand for
+others."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,19 +11,31 @@ from onmodel.errors import InputError
 
 
 def command(
-    work: Annotated[Path, typer.Argument(help="The folder that `onmodel dataset import` made.", show_default=False)],
+    work: Annotated[
+        Path,
+        typer.Argument(help="The folder that `onmodel dataset import` made.", show_default=False),
+    ],
     strict: Annotated[
         list[str] | None,
         typer.Option(
-            help="subset=attribute,…: what each picture of it must say, and be seen to show; subset= for none."
+            help=(
+                "subset=attribute,…: what each picture of it must say, and be seen to show; subset="
+                " for none."
+            )
         ),
     ] = None,
     aliases: Annotated[
         Path | None,
-        typer.Option(help="A CSV of alias,tag, or a tag list: tag,category,count,'alias,alias'. Replaces the last."),
+        typer.Option(
+            help=(
+                "A CSV of alias,tag, or a tag list: tag,category,count,'alias,alias'. Replaces the"
+                " last."
+            )
+        ),
     ] = None,
 ) -> None:
-    """Set what the audit holds labels to; without an option, say it. Kept with the data set; `undo` takes it back."""
+    """Set what the audit holds labels to; without an option, say it. Kept with the data set; `undo`
+    takes it back."""
     from onmodel.curate.vocabulary import read_aliases
     from onmodel.curate.workshop import Decision, keep_aliases, open_workshop
 
@@ -31,7 +44,9 @@ def command(
     rows = []
     for subset, attributes in map(parse_strict, strict or []):
         if subset not in known:
-            raise InputError("strict", subset, f"no subset is called so; there are {', '.join(known)}")
+            raise InputError(
+                "strict", subset, f"no subset is called so; there are {', '.join(known)}"
+            )
         rows.append(Decision(0, "strict", "person", subset=subset, add=attributes))
     if aliases:
         rows.append(keep_aliases(work, read_aliases(aliases), aliases.name))
@@ -54,5 +69,7 @@ def parse_strict(text: str) -> tuple[str, tuple[str, ...]]:
         raise InputError("strict", text, "write subset=attribute,…, e.g. base=expression,pose")
     for name in attributes:
         if name not in (known := attributes_known()):
-            raise InputError("strict", name, f"no attribute is called so; there are {', '.join(known)}")
+            raise InputError(
+                "strict", name, f"no attribute is called so; there are {', '.join(known)}"
+            )
     return subset, attributes

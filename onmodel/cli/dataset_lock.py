@@ -1,4 +1,5 @@
-"""Commands that change a data set in the making: one at a time, each from the state that the one before left."""
+"""Commands that change a data set in the making: one at a time, each from the state that the one
+before left."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -7,8 +8,8 @@ from typing import Any
 
 
 def writes(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that holds its folder `work` while it runs, and so opens it after others wrote; with `dry_run` it only
-    reads."""
+    """A command that holds its folder `work` while it runs, and so opens it after others wrote;
+    with `dry_run` it only reads."""
 
     @wraps(command)
     def holding(**arguments: Any) -> None:

@@ -16,17 +16,31 @@ from onmodel.reading import read_text
 def command(
     pictures: Annotated[list[Path], typer.Argument(help="Reference pictures.", show_default=False)],
     endpoint: Annotated[
-        str, typer.Option(envvar="OPENAI_BASE_URL", help="An OpenAI-compatible address, e.g. http://127.0.0.1:8080/v1.")
+        str,
+        typer.Option(
+            envvar="OPENAI_BASE_URL",
+            help="An OpenAI-compatible address, e.g. http://127.0.0.1:8080/v1.",
+        ),
     ] = "",
     model: Annotated[
-        str, typer.Option(envvar="OPENAI_MODEL", help="What the endpoint calls the model. Key: OPENAI_API_KEY.")
+        str,
+        typer.Option(
+            envvar="OPENAI_MODEL", help="What the endpoint calls the model. Key: OPENAI_API_KEY."
+        ),
     ] = "",
     notes: Annotated[Path | None, typer.Option(help="A text file with the author's notes.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="A folder; sheets that lie there stay.")] = Path("scenes"),
-    timeout: Annotated[float, typer.Option(callback=finite, min=1, help="Seconds for one answer.")] = 120.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="A folder; sheets that lie there stay.")
+    ] = Path("scenes"),
+    timeout: Annotated[
+        float, typer.Option(callback=finite, min=1, help="Seconds for one answer.")
+    ] = 120.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")
+    ] = False,
 ) -> None:
-    """Write what pictures show as JSON: description, and name, description and position of each thing; and as a prompt.
+    """Write what pictures show as JSON: description, and name, description and position of each
+    thing; and as a prompt.
 
     Stopped, the same command goes on with the others.
     """
@@ -51,7 +65,10 @@ def command(
     with Progress() as progress, progress.task(f"ask {model}", len(todo)) as task:
         for picture in todo:
             scene = read_scene(picture, words, service)
-            write_json(out / f"{picture.stem}.json", {"by": model, **scene.model_dump(), "prompt": scene.prompt})
+            write_json(
+                out / f"{picture.stem}.json",
+                {"by": model, **scene.model_dump(), "prompt": scene.prompt},
+            )
             task.advance()
     for stem in stems:
         say(out / f"{stem}.json")

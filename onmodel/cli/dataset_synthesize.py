@@ -1,4 +1,5 @@
-"""`onmodel dataset synthesize`: pictures that a data set lacks, made by a release, a LoRA, a base or an endpoint."""
+"""`onmodel dataset synthesize`: pictures that a data set lacks, made by a release, a LoRA, a base
+or an endpoint."""
 
 import os
 from functools import cache
@@ -23,28 +24,52 @@ SHOWN = 5  # prompts that are printed
 
 
 def command(
-    work: Annotated[Path, typer.Argument(help="The folder that `onmodel dataset import` made.", show_default=False)],
-    character: Annotated[Path, typer.Option("--character", "-c", help="The model sheet.", show_default=False)],
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures that are wanted.", show_default=False)],
+    work: Annotated[
+        Path,
+        typer.Argument(help="The folder that `onmodel dataset import` made.", show_default=False),
+    ],
+    character: Annotated[
+        Path, typer.Option("--character", "-c", help="The model sheet.", show_default=False)
+    ],
+    count: Annotated[
+        int,
+        typer.Option("--count", "-n", min=1, help="Pictures that are wanted.", show_default=False),
+    ],
     lora: Annotated[
-        Path | None, typer.Option(help="A LoRA file, or a release folder; without, the base from the sheet's tags.")
+        Path | None,
+        typer.Option(
+            help="A LoRA file, or a release folder; without, the base from the sheet's tags."
+        ),
     ] = None,
     base: Annotated[
-        list[str] | None, typer.Option(help='As for `doctor`: "toon", a folder, a hub id, or field=path, repeated.')
+        list[str] | None,
+        typer.Option(help='As for `doctor`: "toon", a folder, a hub id, or field=path, repeated.'),
     ] = None,
     endpoint: Annotated[
-        str, typer.Option(help="An OpenAI-compatible address that makes them, e.g. http://127.0.0.1:8080/v1.")
+        str,
+        typer.Option(
+            help="An OpenAI-compatible address that makes them, e.g. http://127.0.0.1:8080/v1."
+        ),
     ] = "",
-    model: Annotated[str, typer.Option(help="What the endpoint calls the model. Key: OPENAI_API_KEY.")] = "",
+    model: Annotated[
+        str, typer.Option(help="What the endpoint calls the model. Key: OPENAI_API_KEY.")
+    ] = "",
     scenes: Annotated[
-        Path | None, typer.Option(help="Ask for the scenes of this folder, as `onmodel dataset scene` writes them.")
+        Path | None,
+        typer.Option(
+            help="Ask for the scenes of this folder, as `onmodel dataset scene` writes them."
+        ),
     ] = None,
     subset: Annotated[str, typer.Option(help="The subset that they go into.")] = "synthetic",
     target: Annotated[
         list[str] | None,
-        typer.Option(help="attribute=value:share,…; without, every value of what is free equally often."),
+        typer.Option(
+            help="attribute=value:share,…; without, every value of what is free equally often."
+        ),
     ] = None,
-    tries: Annotated[int, typer.Option(min=1, help="Candidates for each picture that is wanted.")] = 4,
+    tries: Annotated[
+        int, typer.Option(min=1, help="Candidates for each picture that is wanted.")
+    ] = 4,
     agreement: Annotated[
         float | None,
         typer.Option(
@@ -54,25 +79,44 @@ def command(
             help="Least agreement with the character; without, as nine in ten of the set's own.",
         ),
     ] = None,
-    rights: Annotated[str, typer.Option(help="The right or licence to use what the model makes.")] = "unknown",
+    rights: Annotated[
+        str, typer.Option(help="The right or licence to use what the model makes.")
+    ] = "unknown",
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other candidates.")] = 0,
-    size: Annotated[int, typer.Option(help="Side in pixels; 0: 96 for the toon base, else 1024.")] = 0,
-    steps: Annotated[int, typer.Option(min=0, help="Sampling steps; 0: 16 for the toon base, else 30.")] = 0,
+    size: Annotated[
+        int, typer.Option(help="Side in pixels; 0: 96 for the toon base, else 1024.")
+    ] = 0,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Sampling steps; 0: 16 for the toon base, else 30.")
+    ] = 0,
     guidance: Annotated[
-        float, typer.Option(callback=finite, min=0, help="Guidance; 0: 3 for the toon base, else 4.5.")
+        float,
+        typer.Option(callback=finite, min=0, help="Guidance; 0: 3 for the toon base, else 4.5."),
     ] = 0.0,
     weight: Annotated[float, typer.Option(callback=finite, help="Weight of the LoRA.")] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
-    at_once: Annotated[int, typer.Option(min=1, max=64, help="Questions that are open at the endpoint.")] = 2,
-    timeout: Annotated[float, typer.Option(callback=finite, min=1, help="Seconds for one of its answers.")] = 300.0,
-    tagger: Annotated[str | None, typer.Option(help="A tagger in WD v3 format: a folder or hf://owner/name.")] = None,
-    identity: Annotated[str | None, typer.Option(help="An identity model in CCIP format, likewise.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the holes and prompts; make nothing.")] = False,
+    at_once: Annotated[
+        int, typer.Option(min=1, max=64, help="Questions that are open at the endpoint.")
+    ] = 2,
+    timeout: Annotated[
+        float, typer.Option(callback=finite, min=1, help="Seconds for one of its answers.")
+    ] = 300.0,
+    tagger: Annotated[
+        str | None, typer.Option(help="A tagger in WD v3 format: a folder or hf://owner/name.")
+    ] = None,
+    identity: Annotated[
+        str | None, typer.Option(help="An identity model in CCIP format, likewise.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the holes and prompts; make nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Fill what a data set shows too seldom: generate, look, pick, label from the prompt and from what is seen.
+    """Fill what a data set shows too seldom: generate, look, pick, label from the prompt and from
+    what is seen.
 
-    The model that made them stands in the history of each picture, and of every data set that is exported from here.
+    The model that made them stands in the history of each picture, and of every data set that is
+    exported from here.
     """
     from onmodel.character import load_character
     from onmodel.cli.dataset import parse_target
@@ -87,16 +131,22 @@ def command(
 
     sheet, workshop = load_character(character), open_workshop(work)
     check_name(subset, "subset")
-    check_distinct([*dict.fromkeys(piece.subset for piece in workshop.pieces.values()), subset], "subset")
+    check_distinct(
+        [*dict.fromkeys(piece.subset for piece in workshop.pieces.values()), subset], "subset"
+    )
     own = {"lora": lora, "base": base, "steps": steps, "guidance": guidance}
     if endpoint and (given := [name for name, value in own.items() if value]):
-        raise InputError(given[0], own[given[0]], "is the endpoint's affair; leave it out, or --endpoint")
+        raise InputError(
+            given[0], own[given[0]], "is the endpoint's affair; leave it out, or --endpoint"
+        )
     if model and not endpoint:
         raise InputError("model", model, "is an endpoint's; name --endpoint too")
     toon = not (tagger or identity) if endpoint else (base or ["toon"]) == ["toon"]
     if not (toon or (tagger and identity)):
         raise InputError(
-            "tagger", tagger or "missing", "name --tagger and --identity; the toon world's know toons only"
+            "tagger",
+            tagger or "missing",
+            "name --tagger and --identity; the toon world's know toons only",
         )
     told = {name: scene.prompt for name, scene in scenes_in(scenes).items()} if scenes else {}
     if endpoint:
@@ -112,10 +162,24 @@ def command(
         if told:
             prompts = prompts_of_scenes(told, audit.vocabulary, sheet, count)
         if dry_run:
-            _say_plan(audit, wanted, list(map(maker.words, prompts)), len(prompts) * tries, maker, as_json)
+            _say_plan(
+                audit, wanted, list(map(maker.words, prompts)), len(prompts) * tries, maker, as_json
+            )
             return
-        made = synthesize(workshop, audit, observers, sheet, maker, prompts, wanted, tries, subset, rights, progress,
-                          agreement)  # fmt: skip
+        made = synthesize(
+            workshop,
+            audit,
+            observers,
+            sheet,
+            maker,
+            prompts,
+            wanted,
+            tries,
+            subset,
+            rights,
+            progress,
+            agreement,
+        )
     _say_made(made, wanted, sheet, work, as_json)
 
 
@@ -137,30 +201,46 @@ def _painter(url: str, model: str, timeout: float, at_once: int, side: int, seed
     from onmodel.curate.endpoint import Endpoint
     from onmodel.curate.painter import Painter
 
-    return Painter(Endpoint(url, model, os.environ.get("OPENAI_API_KEY", ""), timeout), side, at_once, seed)
+    return Painter(
+        Endpoint(url, model, os.environ.get("OPENAI_API_KEY", ""), timeout), side, at_once, seed
+    )
 
 
-def _sampling(toon: bool, size: int, steps: int, guidance: float, weight: float, batch: int) -> "Sampling":
+def _sampling(
+    toon: bool, size: int, steps: int, guidance: float, weight: float, batch: int
+) -> "Sampling":
     from onmodel.sample.pictures import Sampling
 
     side = size or (96 if toon else 1024)
     if side % 16 or side < 16:
         raise InputError("size", side, "sides are multiples of 16")
     return Sampling(
-        steps or (16 if toon else 30), guidance or (3.0 if toon else 4.5), weight=weight, width=side, height=side,
+        steps or (16 if toon else 30),
+        guidance or (3.0 if toon else 4.5),
+        weight=weight,
+        width=side,
+        height=side,
         batch=batch,
-    )  # fmt: skip
+    )
 
 
 def _say_plan(
-    audit: "Audit", wanted: dict[str, dict[str, int]], texts: list[str], pictures: int, maker: "Maker", as_json: bool
+    audit: "Audit",
+    wanted: dict[str, dict[str, int]],
+    texts: list[str],
+    pictures: int,
+    maker: "Maker",
+    as_json: bool,
 ) -> None:
     if as_json:
         say_json({"wanted": wanted, "prompts": texts, "candidates": pictures})
         return
     for name, values in ((name, values) for name, values in wanted.items() if values):
         have = audit.coverage[name].counts if name in audit.coverage else {}
-        say(f"{name}: " + ", ".join(f"{value} {have.get(value, 0):.0f} + {n}" for value, n in values.items()))
+        say(
+            f"{name}: "
+            + ", ".join(f"{value} {have.get(value, 0):.0f} + {n}" for value, n in values.items())
+        )
     for text in texts[:SHOWN]:
         say(text)
     if len(texts) > SHOWN:
@@ -168,17 +248,29 @@ def _say_plan(
     say(f"{pictures} candidates would be made by {maker.name}; nothing is made")
 
 
-def _say_made(made: "Made", wanted: dict[str, dict[str, int]], sheet: "Character", work: Path, as_json: bool) -> None:
+def _say_made(
+    made: "Made", wanted: dict[str, dict[str, int]], sheet: "Character", work: Path, as_json: bool
+) -> None:
     picked = [row for row in made.rows if row["picked"]]
-    got = {name: {value: sum(row["values"].get(name) == value for row in picked) for value in values}
-           for name, values in wanted.items()}  # fmt: skip
+    got = {
+        name: {value: sum(row["values"].get(name) == value for row in picked) for value in values}
+        for name, values in wanted.items()
+    }
     if as_json:
-        table = {"pictures": [piece.name for piece in made.pieces], "wanted": wanted, "got": got,
-                 "candidates": len(made.rows), "refused": dict(made.refusals)}  # fmt: skip
+        table = {
+            "pictures": [piece.name for piece in made.pieces],
+            "wanted": wanted,
+            "got": got,
+            "candidates": len(made.rows),
+            "refused": dict(made.refusals),
+        }
         say_json(table)
         return
     for name, values in ((name, values) for name, values in wanted.items() if values):
-        say(f"{name}: " + ", ".join(f"{value} {got[name][value]} of {n}" for value, n in values.items()))
+        say(
+            f"{name}: "
+            + ", ".join(f"{value} {got[name][value]} of {n}" for value, n in values.items())
+        )
     refused = ", ".join(f"{count} × {why}" for why, count in made.refusals.most_common())
     say(
         f"{len(made.pieces)} of {len(made.rows)} candidates are in the set now"
@@ -187,4 +279,7 @@ def _say_made(made: "Made", wanted: dict[str, dict[str, int]], sheet: "Character
     if made.pieces:
         say(f"`onmodel dataset undo {work}` takes them back; `onmodel dataset report` shows them")
     else:
-        say(f"none shows {sheet.name} well enough and something that is wanted; try another model or --tries")
+        say(
+            f"none shows {sheet.name} well enough and something that is wanted; try another model"
+            " or --tries"
+        )

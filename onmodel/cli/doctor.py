@@ -1,4 +1,5 @@
-"""`onmodel doctor`: what will not work here, with this base, these LoRA files and these pictures, or in a project."""
+"""`onmodel doctor`: what will not work here, with this base, these LoRA files and these pictures,
+or in a project."""
 
 import dataclasses
 from pathlib import Path
@@ -12,8 +13,10 @@ BASE = Annotated[
     list[str] | None,
     typer.Option(
         "--base",
-        help='"toon", a diffusers folder, a hub id, or field=path as in a recipe (dit=… text_encoder=… vae=… '
-        "tokenizers=…), repeated.",
+        help=(
+            '"toon", a diffusers folder, a hub id, or field=path as in a recipe (dit=…'
+            " text_encoder=… vae=… tokenizers=…), repeated."
+        ),
         show_default=False,
     ),
 ]
@@ -24,20 +27,33 @@ def command(
         Path | None,
         typer.Argument(
             metavar="[RECIPE|PROJECT]",
-            help="A recipe: its base, data sets and plan. A project folder: every byte of its ledger and files.",
+            help=(
+                "A recipe: its base, data sets and plan. A project folder: every byte of its ledger"
+                " and files."
+            ),
         ),
     ] = None,
     base: BASE = None,
-    lora: Annotated[list[Path] | None, typer.Option("--lora", help="A LoRA file, or a PEFT folder.")] = None,
+    lora: Annotated[
+        list[Path] | None, typer.Option("--lora", help="A LoRA file, or a PEFT folder.")
+    ] = None,
     dataset: Annotated[
-        list[Path] | None, typer.Option("--dataset", help="A folder of pictures, or another trainer's data set file.")
+        list[Path] | None,
+        typer.Option("--dataset", help="A folder of pictures, or another trainer's data set file."),
     ] = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Move what is damaged in a project to its folder damaged/, to be made again.")
+        bool,
+        typer.Option(
+            "--fix",
+            help="Move what is damaged in a project to its folder damaged/, to be made again.",
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings as JSON on stdout.")
+    ] = False,
 ) -> None:
-    """Check the installation and what else is named: a line each, with what to do. Exit code 1 if something fails."""
+    """Check the installation and what else is named: a line each, with what to do. Exit code 1 if
+    something fails."""
 
     from rich.text import Text
 
@@ -48,7 +64,9 @@ def command(
 
     is_project = what is not None and what.is_dir()
     if is_project and (base or lora or dataset):
-        raise InputError("doctor", what, "a project is checked alone; leave out --base, --lora and --dataset")
+        raise InputError(
+            "doctor", what, "a project is checked alone; leave out --base, --lora and --dataset"
+        )
     if fix and not is_project:
         raise InputError("--fix", what or "no project", "name a project folder")
     with Progress() as progress:
@@ -63,6 +81,8 @@ def command(
         console = PlainConsole()
         for row in findings:
             text = f"  {row.about}: {row.text}" + (f" — {row.remedy}" if row.remedy else "")
-            console.print(Text(f"{row.status:4}", colours[row.status]), text, sep="", soft_wrap=True)
+            console.print(
+                Text(f"{row.status:4}", colours[row.status]), text, sep="", soft_wrap=True
+            )
     if any(row.status == "fail" for row in findings):
         raise typer.Exit(1)

@@ -11,17 +11,25 @@ from onmodel.console import say, say_json
 
 def command(
     recipe: RECIPE,
-    stage: Annotated[str, typer.Argument(help="A train stage of several subsets.", show_default=False)],
+    stage: Annotated[
+        str, typer.Argument(help="A train stage of several subsets.", show_default=False)
+    ],
     like: Annotated[
-        str | None, typer.Option(help="The evaluate stage whose settings measure; the recipe's last.")
+        str | None,
+        typer.Option(help="The evaluate stage whose settings measure; the recipe's last."),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of a prompt, instead of that stage's own.")] = None,
-    twins: Annotated[int, typer.Option(help="Whole trainings from other noise: what chance does.")] = 2,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Pictures of a prompt, instead of that stage's own.")
+    ] = None,
+    twins: Annotated[
+        int, typer.Option(help="Whole trainings from other noise: what chance does.")
+    ] = 2,
     project: PROJECT = None,
     dry_run: DRY_RUN = False,
     as_json: JSON = False,
 ) -> None:
-    """Train without each subset in turn, and once more with all, and say what every subset does to every axis."""
+    """Train without each subset in turn, and once more with all, and say what every subset does to
+    every axis."""
     from onmodel.cli.plan import print_plan
     from onmodel.console import PlainConsole
     from onmodel.engine import pipeline

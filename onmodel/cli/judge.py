@@ -11,18 +11,30 @@ QUESTION = "Which picture is better for this prompt?"
 
 
 def command(
-    project: Annotated[Path, typer.Argument(help="A project with an evaluation.", show_default=False)],
+    project: Annotated[
+        Path, typer.Argument(help="A project with an evaluation.", show_default=False)
+    ],
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="MODEL", help="Two or more, as evaluations call them.")
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help="Two or more, as evaluations call them."),
     ] = None,
-    pairs: Annotated[int | None, typer.Option(help="Pairs to judge, beside the repeats; 60 if there are.")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed is another session, for another judge or day.")] = 0,
+    pairs: Annotated[
+        int | None, typer.Option(help="Pairs to judge, beside the repeats; 60 if there are.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Another seed is another session, for another judge or day.")
+    ] = 0,
     question: Annotated[str, typer.Option(help="What the page asks.")] = QUESTION,
     port: Annotated[int, typer.Option(help="Of the page on 127.0.0.1; 0 takes a free one.")] = 0,
-    end: Annotated[bool, typer.Option("--end", help="End an unfinished session, and show what it says.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    end: Annotated[
+        bool, typer.Option("--end", help="End an unfinished session, and show what it says.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON on stdout.")
+    ] = False,
 ) -> None:
-    """Choose blindly between pictures that an evaluation made; the same command goes on, or shows the result."""
+    """Choose blindly between pictures that an evaluation made; the same command goes on, or shows
+    the result."""
     from onmodel.console import PlainConsole
     from onmodel.engine.project import Project
     from onmodel.errors import InputError, PausedError
@@ -34,7 +46,9 @@ def command(
     from onmodel.judge.votes import voting
 
     if not (project / "onmodel.db").is_file():
-        raise InputError("PROJECT", project, "holds no onmodel.db; name the folder that `onmodel run` made")
+        raise InputError(
+            "PROJECT", project, "holds no onmodel.db; name the folder that `onmodel run` made"
+        )
     with PlainConsole(stderr=True).status("check the pictures"):
         session = open_session(Project(project), models or [], pairs, seed, question)
     if end and not session.votes.exists():

@@ -1,4 +1,5 @@
-"""`onmodel lineage`: the history of a release folder or a LoRA file, on the terminal, drawn, or exported."""
+"""`onmodel lineage`: the history of a release folder or a LoRA file, on the terminal, drawn, or
+exported."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -17,16 +18,22 @@ class Format(StrEnum):
 
 
 def command(
-    path: Annotated[Path, typer.Argument(help="A release folder, or one .safetensors.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(help="A release folder, or one .safetensors.", show_default=False)
+    ],
     svg: Annotated[Path | None, typer.Option(help="Write the drawing as an SVG file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page that needs no network.")] = None,
     export: Annotated[
         tuple[Format, Path] | None,
-        typer.Option(help="Write an in-toto Statement or a CycloneDX 1.6 ML-BOM.", metavar="[in-toto|cyclonedx] FILE"),
+        typer.Option(
+            help="Write an in-toto Statement or a CycloneDX 1.6 ML-BOM.",
+            metavar="[in-toto|cyclonedx] FILE",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every node as JSON.")] = False,
 ) -> None:
-    """Show what a LoRA was made from: every picture count, training and merge, with its settings."""
+    """Show what a LoRA was made from: every picture count, training and merge, with its
+    settings."""
     from onmodel.hashing import canonical_json, write_atomic
     from onmodel.ledger.lineage import facts_of_others, ordered
     from onmodel.release.provenance import counts, read_provenance
@@ -45,15 +52,24 @@ def command(
             from onmodel.release.cyclonedx import cyclonedx
 
             is_statement = export[0] is Format.IN_TOTO
-            made = provenance.statement().to_bytes() if is_statement else canonical_json(cyclonedx(provenance))
+            made = (
+                provenance.statement().to_bytes()
+                if is_statement
+                else canonical_json(cyclonedx(provenance))
+            )
             written[export[1]] = made
         counted = counts(provenance.lineage)
     for file, data in written.items():
         write_atomic(file, data)
     if as_json:
         nodes = {id: provenance.lineage[id] for id in ordered(provenance.lineage)}
-        shown = {"name": provenance.name, "newest": provenance.newest, "counts": counted,
-                 "files": dict(provenance.files), "nodes": nodes}  # fmt: skip
+        shown = {
+            "name": provenance.name,
+            "newest": provenance.newest,
+            "counts": counted,
+            "files": dict(provenance.files),
+            "nodes": nodes,
+        }
         say_json(shown)
     elif written:
         for file in written:

@@ -1,4 +1,5 @@
-"""`onmodel`: the list of commands, and the one place where errors become a line and an exit code."""
+"""`onmodel`: the list of commands, and the one place where errors become a line and an exit
+code."""
 
 import logging
 import os
@@ -32,18 +33,25 @@ from onmodel.errors import InputError
 from onmodel.failures import STOPPED, outcome
 from onmodel.stages import VERBS
 
-_UsageError: Any = typer.BadParameter.__base__  # Typer brings Click along, under another name since 0.2x
+_UsageError: Any = (
+    typer.BadParameter.__base__
+)  # Typer brings Click along, under another name since 0.2x
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="The whole life of a character LoRA: curate, train, sample, evaluate, select, tune, merge, search, release.",
+    help=(
+        "The whole life of a character LoRA: curate, train, sample, evaluate, select, tune, merge,"
+        " search, release."
+    ),
 )
 app.command("run")(run.command)
 for verb in (verb for verb in VERBS if verb not in ("merge", "release")):
-    app.command(verb, help=f"Run a recipe's {verb} stage, and the stages that it needs.")(stage.command_for(verb))
+    app.command(verb, help=f"Run a recipe's {verb} stage, and the stages that it needs.")(
+        stage.command_for(verb)
+    )
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(merge.app, name="merge")
 app.add_typer(release.app, name="release")
@@ -68,20 +76,24 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Entry point: runs a command; whatever goes wrong ends in one line on stderr and an exit code (failures.py)."""
+    """Entry point: runs a command; whatever goes wrong ends in one line on stderr and an exit code
+    (failures.py)."""
     open_streams()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve a shared machine
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         code = _run()
-        sys.stdout.flush()  # else a full disk or a closed pipe is met where nothing can be said any more
+        # else a full disk or a closed pipe is met where nothing can be said any more
+        sys.stdout.flush()
     except BaseException as error:  # the boundary of the process
         line, code = outcome(error)
         with suppress(OSError):
@@ -92,7 +104,8 @@ def main() -> None:
 
 
 def _run() -> int:
-    """Run the command of sys.argv; its exit code. Errors pass, those of the command line as InputError."""
+    """Run the command of sys.argv; its exit code. Errors pass, those of the command line as
+    InputError."""
     try:
         code = app(prog_name="onmodel", standalone_mode=False)
     except SystemExit as ended:

@@ -1,4 +1,5 @@
-"""`onmodel merge …`: LoRA files in, a LoRA file out; plan, run, extract, resize, diff, into. No recipe is needed.
+"""`onmodel merge …`: LoRA files in, a LoRA file out; plan, run, extract, resize, diff, into. No
+recipe is needed.
 
 A recipe's own merge stage is `onmodel merge stage RECIPE`.
 """
@@ -30,42 +31,82 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands:
             known = ", ".join(self.commands)
-            raise InputError("merge", args[0], f"is none of {known}; a recipe's stage is `onmodel merge stage RECIPE`")
+            raise InputError(
+                "merge",
+                args[0],
+                f"is none of {known}; a recipe's stage is `onmodel merge stage RECIPE`",
+            )
         return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
-    cls=_Commands, no_args_is_help=True, rich_markup_mode=None, help="Merge LoRA files: look first, then write."
+    cls=_Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Merge LoRA files: look first, then write.",
 )
 
 FILES = Annotated[
-    list[Path], typer.Argument(help="LoRA files, PEFT folders, or (with --base) full checkpoints.", show_default=False)
+    list[Path],
+    typer.Argument(
+        help="LoRA files, PEFT folders, or (with --base) full checkpoints.", show_default=False
+    ),
 ]
-OUT = Annotated[Path, typer.Option("--out", "-o", help="The file to write; it must not exist.", show_default=False)]
+OUT = Annotated[
+    Path,
+    typer.Option("--out", "-o", help="The file to write; it must not exist.", show_default=False),
+]
 WEIGHTS = Annotated[
-    str, typer.Option(help="One per file, in their order: 0.6,0.4 or by name: a=0.6,b=-0.2. Without: the mean.")
+    str,
+    typer.Option(
+        help="One per file, in their order: 0.6,0.4 or by name: a=0.6,b=-0.2. Without: the mean."
+    ),
 ]
-METHOD = Annotated[str, typer.Option(help="weighted, uniform, ema, lcsc, block_weighted, slerp, ties or dare.")]
+METHOD = Annotated[
+    str, typer.Option(help="weighted, uniform, ema, lcsc, block_weighted, slerp, ties or dare.")
+]
 BLOCKS = Annotated[
     list[str] | None,
-    typer.Option("--block", help="A factor on the weights: 0-9=0.5, mlp=0, or for one file only: name:mlp=0."),
+    typer.Option(
+        "--block", help="A factor on the weights: 0-9=0.5, mlp=0, or for one file only: name:mlp=0."
+    ),
 ]
 DECAY = Annotated[
-    float | None, typer.Option(callback=finite, help="ema: the weight of a file relative to the next. Default 0.8.")
+    float | None,
+    typer.Option(
+        callback=finite, help="ema: the weight of a file relative to the next. Default 0.8."
+    ),
 ]
 DENSITY = Annotated[
-    float | None, typer.Option(callback=finite, help="ties and dare: the share of entries that stay. Default 0.5.")
+    float | None,
+    typer.Option(
+        callback=finite, help="ties and dare: the share of entries that stay. Default 0.5."
+    ),
 ]
-RANK = Annotated[int | None, typer.Option(help="Rank of every layer. Without rank, energy and size: the exact sum.")]
+RANK = Annotated[
+    int | None,
+    typer.Option(help="Rank of every layer. Without rank, energy and size: the exact sum."),
+]
 ENERGY = Annotated[
-    float | None, typer.Option(callback=finite, help="Smallest file that keeps this share of energy, e.g. 0.95.")
+    float | None,
+    typer.Option(callback=finite, help="Smallest file that keeps this share of energy, e.g. 0.95."),
 ]
 SIZE = Annotated[str, typer.Option(help="Best file no larger than this, e.g. 90MB.")]
-ALPHA = Annotated[str, typer.Option(help="Alpha of the result, for further training; never changes the result itself.")]
+ALPHA = Annotated[
+    str,
+    typer.Option(
+        help="Alpha of the result, for further training; never changes the result itself."
+    ),
+]
 LAYOUT = Annotated[str, typer.Option(help="Key layout: common (ComfyUI and diffusers) or kohya.")]
 DTYPE = Annotated[str, typer.Option(help="float32 (before further training), bfloat16 or float16.")]
-BASE = Annotated[Path | None, typer.Option(help="The base's transformer file, where a full checkpoint takes part.")]
-CHECKPOINT_RANK = Annotated[int, typer.Option(help="Rank to which a full checkpoint's difference is factored.")]
+BASE = Annotated[
+    Path | None,
+    typer.Option(help="The base's transformer file, where a full checkpoint takes part."),
+]
+CHECKPOINT_RANK = Annotated[
+    int, typer.Option(help="Rank to which a full checkpoint's difference is factored.")
+]
 TITLE = Annotated[str, typer.Option(help="The title in the header; without it the file's name.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -74,21 +115,48 @@ _TYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 @app.command("plan")
 def plan_command(
-    files: FILES, weights: WEIGHTS = "", method: METHOD = "", block: BLOCKS = None, decay: DECAY = None,
-    density: DENSITY = None, rank: RANK = None, energy: ENERGY = None, size: SIZE = "", alpha: ALPHA = "from-parent",
-    layout: LAYOUT = "common", dtype: DTYPE = "float32", base: BASE = None, checkpoint_rank: CHECKPOINT_RANK = 64,
+    files: FILES,
+    weights: WEIGHTS = "",
+    method: METHOD = "",
+    block: BLOCKS = None,
+    decay: DECAY = None,
+    density: DENSITY = None,
+    rank: RANK = None,
+    energy: ENERGY = None,
+    size: SIZE = "",
+    alpha: ALPHA = "from-parent",
+    layout: LAYOUT = "common",
+    dtype: DTYPE = "float32",
+    base: BASE = None,
+    checkpoint_rank: CHECKPOINT_RANK = 64,
     as_json: JSON = False,
-) -> None:  # fmt: skip
-    """Say what a merge would give: cosines, energy against rank, size, strength, alpha, warnings. Writes nothing."""
+) -> None:
+    """Say what a merge would give: cosines, energy against rank, size, strength, alpha, warnings.
+    Writes nothing."""
     from onmodel.lora.merge_files import facts_of
     from onmodel.lora.merge_plan import plan
     from onmodel.progress import Progress
 
     with (
         Progress() as progress,
-        _job(files, weights, method, block, decay, density, rank, energy, size, alpha, layout, dtype, base,
-             checkpoint_rank, progress) as (job, factored),
-    ):  # fmt: skip
+        _job(
+            files,
+            weights,
+            method,
+            block,
+            decay,
+            density,
+            rank,
+            energy,
+            size,
+            alpha,
+            layout,
+            dtype,
+            base,
+            checkpoint_rank,
+            progress,
+        ) as (job, factored),
+    ):
         found = plan(job, facts_of(job.sources, job.spec, "merged"), progress)
     found["warnings"] += [_lost(name, row) for name, row in factored.items()]
     _show(found, as_json, _plan_lines)
@@ -96,11 +164,24 @@ def plan_command(
 
 @app.command("run")
 def run_command(
-    files: FILES, out: OUT, weights: WEIGHTS = "", method: METHOD = "", block: BLOCKS = None, decay: DECAY = None,
-    density: DENSITY = None, rank: RANK = None, energy: ENERGY = None, size: SIZE = "", alpha: ALPHA = "from-parent",
-    layout: LAYOUT = "common", dtype: DTYPE = "float32", base: BASE = None, checkpoint_rank: CHECKPOINT_RANK = 64,
-    title: TITLE = "", as_json: JSON = False,
-) -> None:  # fmt: skip
+    files: FILES,
+    out: OUT,
+    weights: WEIGHTS = "",
+    method: METHOD = "",
+    block: BLOCKS = None,
+    decay: DECAY = None,
+    density: DENSITY = None,
+    rank: RANK = None,
+    energy: ENERGY = None,
+    size: SIZE = "",
+    alpha: ALPHA = "from-parent",
+    layout: LAYOUT = "common",
+    dtype: DTYPE = "float32",
+    base: BASE = None,
+    checkpoint_rank: CHECKPOINT_RANK = 64,
+    title: TITLE = "",
+    as_json: JSON = False,
+) -> None:
     """Merge files into one LoRA; the header carries the history of all of them."""
     from onmodel.lora.merge_files import facts_of, merge_files
     from onmodel.progress import Progress
@@ -108,9 +189,24 @@ def run_command(
     _fresh(out)
     with (
         Progress() as progress,
-        _job(files, weights, method, block, decay, density, rank, energy, size, alpha, layout, dtype, base,
-             checkpoint_rank, progress) as (job, factored),
-    ):  # fmt: skip
+        _job(
+            files,
+            weights,
+            method,
+            block,
+            decay,
+            density,
+            rank,
+            energy,
+            size,
+            alpha,
+            layout,
+            dtype,
+            base,
+            checkpoint_rank,
+            progress,
+        ) as (job, factored),
+    ):
         facts = facts_of(job.sources, job.spec, title or out.stem)
         _, report = merge_files(out, job, facts, progress=progress)
     report |= {"file": str(out), "bytes": out.stat().st_size, "factored": factored}
@@ -119,22 +215,50 @@ def run_command(
 
 @app.command("resize")
 def resize_command(
-    file: Annotated[Path, typer.Argument(help="A LoRA file or PEFT folder.")], out: OUT, rank: RANK = None,
-    energy: ENERGY = None, size: SIZE = "", alpha: ALPHA = "from-parent", layout: LAYOUT = "common",
-    dtype: DTYPE = "float32", title: TITLE = "", as_json: JSON = False,
-) -> None:  # fmt: skip
-    """The best LoRA of another rank, energy or size; without any of them, the same one in another layout or dtype."""
-    run_command([file], out, "1", "weighted", None, None, None, rank, energy, size, alpha, layout, dtype, None, 64,
-                title, as_json)  # fmt: skip
+    file: Annotated[Path, typer.Argument(help="A LoRA file or PEFT folder.")],
+    out: OUT,
+    rank: RANK = None,
+    energy: ENERGY = None,
+    size: SIZE = "",
+    alpha: ALPHA = "from-parent",
+    layout: LAYOUT = "common",
+    dtype: DTYPE = "float32",
+    title: TITLE = "",
+    as_json: JSON = False,
+) -> None:
+    """The best LoRA of another rank, energy or size; without any of them, the same one in another
+    layout or dtype."""
+    run_command(
+        [file],
+        out,
+        "1",
+        "weighted",
+        None,
+        None,
+        None,
+        rank,
+        energy,
+        size,
+        alpha,
+        layout,
+        dtype,
+        None,
+        64,
+        title,
+        as_json,
+    )
 
 
 @app.command("extract")
 def extract_command(
     checkpoint: Annotated[Path, typer.Argument(help="A full fine-tune's transformer file.")],
     base: Annotated[Path, typer.Option(help="The base's transformer file that it was tuned from.")],
-    out: OUT, rank: Annotated[int, typer.Option(help="Rank of every layer.", min=1)] = 64, dtype: DTYPE = "float32",
-    title: TITLE = "", as_json: JSON = False,
-) -> None:  # fmt: skip
+    out: OUT,
+    rank: Annotated[int, typer.Option(help="Rank of every layer.", min=1)] = 64,
+    dtype: DTYPE = "float32",
+    title: TITLE = "",
+    as_json: JSON = False,
+) -> None:
     """A fine-tune's difference to its base as a LoRA, with the energy that is lost."""
     from onmodel.lora.full_checkpoints import extract
     from onmodel.progress import Progress
@@ -147,10 +271,16 @@ def extract_command(
 
 @app.command("into")
 def into_command(
-    checkpoint: Annotated[Path, typer.Argument(help="The transformer file to add to; it is not changed.")],
-    loras: Annotated[list[Path], typer.Argument(help="LoRA files or PEFT folders.")], out: OUT,
-    weights: WEIGHTS = "", block: BLOCKS = None, title: TITLE = "", as_json: JSON = False,
-) -> None:  # fmt: skip
+    checkpoint: Annotated[
+        Path, typer.Argument(help="The transformer file to add to; it is not changed.")
+    ],
+    loras: Annotated[list[Path], typer.Argument(help="LoRA files or PEFT folders.")],
+    out: OUT,
+    weights: WEIGHTS = "",
+    block: BLOCKS = None,
+    title: TITLE = "",
+    as_json: JSON = False,
+) -> None:
     """A full checkpoint with LoRAs added in, in its own dtype, and what rounding lost of them."""
     from onmodel.lora.full_checkpoints import into, open_checkpoint
     from onmodel.lora.merge_files import open_sources
@@ -171,9 +301,12 @@ def into_command(
 
 @app.command("diff")
 def diff_command(
-    one: Annotated[Path, typer.Argument()], other: Annotated[Path, typer.Argument()], as_json: JSON = False
+    one: Annotated[Path, typer.Argument()],
+    other: Annotated[Path, typer.Argument()],
+    as_json: JSON = False,
 ) -> None:
-    """What differs between two LoRAs: strength, cosine and distance by block and type of layer, and their words."""
+    """What differs between two LoRAs: strength, cosine and distance by block and type of layer, and
+    their words."""
     from onmodel.families.registry import spec_of_loras
     from onmodel.lora.merge_files import Job, open_sources
     from onmodel.lora.merge_plan import compare
@@ -185,16 +318,31 @@ def diff_command(
         _show(compare(sources[0], sources[1], linears), as_json, _diff_lines)
 
 
-app.command("stage", help="Run a recipe's merge stage, and the stages that it needs.")(command_for("merge"))
+app.command("stage", help="Run a recipe's merge stage, and the stages that it needs.")(
+    command_for("merge")
+)
 
 
 @contextmanager
 def _job(
-    files: list[Path], weights: str, method: str, block: list[str] | None, decay: float | None, density: float | None,
-    rank: int | None, energy: float | None, size: str, alpha: str, layout: str, dtype: str, base: Path | None,
-    checkpoint_rank: int, progress: "Progress",
-) -> "Iterator[tuple[Job, dict[str, Any]]]":  # fmt: skip
-    """The merge that the options ask for, its files open, and what was lost of the checkpoints among them."""
+    files: list[Path],
+    weights: str,
+    method: str,
+    block: list[str] | None,
+    decay: float | None,
+    density: float | None,
+    rank: int | None,
+    energy: float | None,
+    size: str,
+    alpha: str,
+    layout: str,
+    dtype: str,
+    base: Path | None,
+    checkpoint_rank: int,
+    progress: "Progress",
+) -> "Iterator[tuple[Job, dict[str, Any]]]":
+    """The merge that the options ask for, its files open, and what was lost of the checkpoints
+    among them."""
     from tempfile import TemporaryDirectory
 
     from onmodel.families.registry import is_checkpoint, spec_of_loras
@@ -211,9 +359,15 @@ def _job(
         for i, (name, path) in enumerate(zip(names, files, strict=True)):
             if is_checkpoint(path):
                 if base is None:
-                    raise InputError("base", "missing", f"{path} is a full checkpoint; name the base it was tuned from")
+                    raise InputError(
+                        "base",
+                        "missing",
+                        f"{path} is a full checkpoint; name the base it was tuned from",
+                    )
                 files = [*files[:i], folder / f"{i}.safetensors", *files[i + 1 :]]
-                factored[name] = extract(files[i], path, base, checkpoint_rank, name, progress=progress)
+                factored[name] = extract(
+                    files[i], path, base, checkpoint_rank, name, progress=progress
+                )
         if base is None:
             spec = spec_of_loras(files)
         else:
@@ -221,7 +375,9 @@ def _job(
             stack.enter_context(known.file)
             spec = known.spec
         sources = stack.enter_context(open_sources(list(zip(names, files, strict=True)), spec))
-        blend = choose(names, spec, method or None, _weights(weights), decay, density, _blocks(block))
+        blend = choose(
+            names, spec, method or None, _weights(weights), decay, density, _blocks(block)
+        )
         yield Job(sources, blend, spec, limit, written, layout, kind), factored  # type: ignore[arg-type]
 
 
@@ -233,7 +389,8 @@ def _fresh(out: Path) -> None:
 
 
 def _names(files: list[Path]) -> list[str]:
-    """The files' names without ending; numbered where two are the same. No folder of the machine gets into a header."""
+    """The files' names without ending; numbered where two are the same. No folder of the machine
+    gets into a header."""
     names: list[str] = []
     for path in files:
         stem = path.name.removesuffix(".safetensors")
@@ -257,7 +414,9 @@ def _weights(text: str) -> list[float] | dict[str, float] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if all("=" in part for part in parts):
-        return {part.rpartition("=")[0]: _number("weights", part.rpartition("=")[2]) for part in parts}
+        return {
+            part.rpartition("=")[0]: _number("weights", part.rpartition("=")[2]) for part in parts
+        }
     return [_number("weights", part) for part in parts]
 
 
@@ -301,7 +460,9 @@ def _show(found: dict[str, Any], as_json: bool, lines: Any) -> None:
     console = PlainConsole()
     for line in lines(found):
         if isinstance(line, str):
-            console.print(shown(line, 1_000), markup=False, soft_wrap=True)  # it may quote a stranger's header
+            console.print(
+                shown(line, 1_000), markup=False, soft_wrap=True
+            )  # it may quote a stranger's header
             continue
         head, *rows = line
         table = Table(*map(_cell, head), box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -322,7 +483,8 @@ def _plan_lines(found: dict[str, Any]) -> Iterator[Any]:
     if found["energy"]:
         yield ""
         yield [("rank", "energy kept", "MB")] + [
-            (str(row["rank"]), _percent(row["energy_kept"]), f"{row['bytes'] / 1e6:.1f}") for row in found["energy"]
+            (str(row["rank"]), _percent(row["energy_kept"]), f"{row['bytes'] / 1e6:.1f}")
+            for row in found["energy"]
         ]
         yield ""
     yield _result(found)
@@ -337,7 +499,9 @@ def _run_lines(found: dict[str, Any]) -> Iterator[Any]:
 
 
 def _result(found: dict[str, Any]) -> str:
-    ranks = f"{min(found['ranks'].values())} to {found['rank']}" if "ranks" in found else found["rank"]
+    ranks = (
+        f"{min(found['ranks'].values())} to {found['rank']}" if "ranks" in found else found["rank"]
+    )
     if found["energy_kept"] is None:
         kept = "energy unknown before it is run"
     elif found["exact"]:
@@ -351,24 +515,37 @@ def _model_tables(found: dict[str, Any]) -> Iterator[Any]:
     names = [row["name"] for row in found["models"]]
     close = found["cosines"] or [[None] * len(names)] * len(names)
     yield [("model", "weight", "strength", *(f"cos {i + 1}" for i in range(len(names))))] + [
-        (row["name"], row["weight"], "–" if row["strength"] is None else row["strength"],
-         *("–" if value is None else f"{value:.3f}" for value in line))
+        (
+            row["name"],
+            row["weight"],
+            "–" if row["strength"] is None else row["strength"],
+            *("–" if value is None else f"{value:.3f}" for value in line),
+        )
         for row, line in zip(found["models"], close, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _extract_lines(found: dict[str, Any]) -> Iterator[Any]:
-    yield f"{found['file']}: rank {found['rank']}, {found['layers']} layers, {found['bytes'] / 1e6:.1f} MB"
+    yield (
+        f"{found['file']}: rank {found['rank']}, {found['layers']} layers,"
+        f" {found['bytes'] / 1e6:.1f} MB"
+    )
     yield _lost("the difference", found)
     beyond = found["beyond_a_lora"]
     if beyond:
         share = _percent(sum(beyond.values()))
-        yield f"no LoRA can hold {len(beyond)} changed tensors, {share} of it, e.g. {next(iter(beyond))}"
+        yield (
+            f"no LoRA can hold {len(beyond)} changed tensors, {share} of it, e.g."
+            f" {next(iter(beyond))}"
+        )
 
 
 def _into_lines(found: dict[str, Any]) -> Iterator[Any]:
     kinds = ", ".join(found["dtypes"])
-    yield f"{found['file']}: {found['layers']} layers changed, strength {found['strength']:.4g}, {kinds}"
+    yield (
+        f"{found['file']}: {found['layers']} layers changed, strength {found['strength']:.4g},"
+        f" {kinds}"
+    )
     yield (
         f"rounding loses {_percent(found['rounding_loss'])} of the change; "
         f"{_percent(found['unchanged_entries'])} of its entries were too small to be stored at all"
@@ -382,10 +559,14 @@ def _diff_lines(found: dict[str, Any]) -> Iterator[Any]:
     for name, rows in (("block", found["blocks"]), ("type", found["types"])):
         yield ""
         yield [(name, *head)] + [
-            (key, *row["strengths"], f"{row['cosine']:.3f}", row["difference"]) for key, row in rows.items()
+            (key, *row["strengths"], f"{row['cosine']:.3f}", row["difference"])
+            for key, row in rows.items()
         ]
     yield ""
-    yield f"ranks {found['ranks'][0]} and {found['ranks'][1]}, alphas {found['alphas'][0]} and {found['alphas'][1]}"
+    yield (
+        f"ranks {found['ranks'][0]} and {found['ranks'][1]}, alphas {found['alphas'][0]} and"
+        f" {found['alphas'][1]}"
+    )
     for name, layers in found["only_in"].items():
         if layers:
             yield f"only in {name}: {len(layers)} layers, e.g. {layers[0]}"
@@ -394,7 +575,10 @@ def _diff_lines(found: dict[str, Any]) -> Iterator[Any]:
 
 
 def _lost(name: str, row: dict[str, Any]) -> str:
-    return f"{name}: factored to rank {row['rank']}, {_percent(1 - row['energy_kept'])} of its energy is lost"
+    return (
+        f"{name}: factored to rank {row['rank']}, {_percent(1 - row['energy_kept'])} of its energy"
+        " is lost"
+    )
 
 
 def _percent(share: float) -> str:

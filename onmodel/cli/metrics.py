@@ -6,7 +6,9 @@ import typer
 
 from onmodel.console import say, say_json
 
-app = typer.Typer(no_args_is_help=True, help="The axes: what each measures, and whether it finds what it must.")
+app = typer.Typer(
+    no_args_is_help=True, help="The axes: what each measures, and whether it finds what it must."
+)
 
 
 @app.command("list")
@@ -16,15 +18,23 @@ def show() -> None:
 
     for axis, _ in AXES.values():
         needs = ", ".join(axis.observers) or "pixels alone"
-        say(f"{axis.id:15} v{axis.version}  {axis.title} ({axis.unit}; ideal: {axis.direction}; from {needs})")
+        say(
+            f"{axis.id:15} v{axis.version}  {axis.title} ({axis.unit}; ideal: {axis.direction};"
+            f" from {needs})"
+        )
 
 
 @app.command()
 def selftest(
-    seed: Annotated[list[int] | None, typer.Option(help="Noise of the drawn pictures; may be repeated.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON on stdout.")] = False,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Noise of the drawn pictures; may be repeated.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the rows as JSON on stdout.")
+    ] = False,
 ) -> None:
-    """Plant faults of known size in drawn pictures and print what every axis makes of them (about 40 s a seed)."""
+    """Plant faults of known size in drawn pictures and print what every axis makes of them (about
+    40 s a seed)."""
     from onmodel.evaluate.observers import load_observers
     from onmodel.evaluate.selftest.check import selftest as check
     from onmodel.evaluate.selftest.page import table

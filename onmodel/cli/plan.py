@@ -1,4 +1,5 @@
-"""The plan of a recipe as a table: what each stage will train, generate and take, before anything is spent."""
+"""The plan of a recipe as a table: what each stage will train, generate and take, before anything
+is spent."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
-    """Print stages with exposures per picture, training steps, pictures to generate and estimated time."""
+    """Print stages with exposures per picture, training steps, pictures to generate and estimated
+    time."""
     table = Table(
         title=f"{recipe.name} · {recipe.character.name} on {recipe.base_name}",
         title_justify="left",
@@ -53,21 +55,28 @@ def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
 def print_forecasts(
     outline: "Outline", forecasts: "Mapping[str, Forecast]", steps: Sequence[Step], console: Console
 ) -> None:
-    """Print the base's size, what each training trains and takes, and what the recipe names that is not there."""
-    sizes = f"{outline.parameters('transformer') / 1e6:,.0f} M parameters in {outline.spec.blocks} blocks"
+    """Print the base's size, what each training trains and takes, and what the recipe names that is
+    not there."""
+    sizes = (
+        f"{outline.parameters('transformer') / 1e6:,.0f} M parameters in {outline.spec.blocks}"
+        " blocks"
+    )
     origin = "" if "transformer" in outline.sources else ", as published; the file is not there yet"
     console.print(f"base: transformer of {sizes}{origin}", highlight=False, soft_wrap=True)
     for name, row in forecasts.items():
         console.print(
-            f"{name}: trains {row.parameters / 1e6:.1f} M parameters in {row.layers} of {len(outline.spec.linears)} "
-            f"layers; a checkpoint is {row.file_bytes / 2**20:.0f} MiB",
+            f"{name}: trains {row.parameters / 1e6:.1f} M parameters in {row.layers} of"
+            f" {len(outline.spec.linears)} layers; a checkpoint is"
+            f" {row.file_bytes / 2**20:.0f} MiB",
             highlight=False,
             soft_wrap=True,
         )
         if row.memory:
             console.print(_memory_table(name, row))
     for what in missing_of(outline, steps):
-        console.print(f"not there: {what}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"not there: {what}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 def missing_of(outline: "Outline", steps: Sequence[Step]) -> list[InputError]:
@@ -80,7 +89,9 @@ def _memory_table(name: str, row: "Forecast") -> Table:
     table = Table(
         title=f"{name}: peak memory of a step, batch {row.batch}, GiB",
         title_justify="left",
-        caption="from shapes alone; a card's context comes on top, a processor's heap can double it",
+        caption=(
+            "from shapes alone; a card's context comes on top, a processor's heap can double it"
+        ),
         caption_justify="left",
         box=SIMPLE,
         pad_edge=False,
@@ -98,10 +109,18 @@ def plan_as_dict(
 ) -> dict[str, Any]:
     """The same plan as JSON values; sizes in bytes."""
     rows: list[dict[str, Any]] = [
-        {"stage": s.name, "do": s.verb, "counts": dict(s.plan.counts), "exposures": dict(s.plan.exposures),
-         "steps": s.plan.steps, "pictures": s.plan.pictures, "seconds": s.seconds, "notes": list(s.plan.notes)}
+        {
+            "stage": s.name,
+            "do": s.verb,
+            "counts": dict(s.plan.counts),
+            "exposures": dict(s.plan.exposures),
+            "steps": s.plan.steps,
+            "pictures": s.plan.pictures,
+            "seconds": s.seconds,
+            "notes": list(s.plan.notes),
+        }
         for s in steps
-    ]  # fmt: skip
+    ]
     for row in rows:
         if forecast := forecasts.get(row["stage"]):
             memory = {
@@ -109,9 +128,12 @@ def plan_as_dict(
                 for side, (kept, twice) in forecast.memory.items()
             }
             row["training"] = {
-                "layers": forecast.layers, "parameters": forecast.parameters, "file_bytes": forecast.file_bytes,
-                "batch": forecast.batch, "peak_bytes": memory,
-            }  # fmt: skip
+                "layers": forecast.layers,
+                "parameters": forecast.parameters,
+                "file_bytes": forecast.file_bytes,
+                "batch": forecast.batch,
+                "peak_bytes": memory,
+            }
     missing = [
         {"field": error.field, "value": str(error.value), "remedy": error.remedy}
         for error in missing_of(outline, steps)

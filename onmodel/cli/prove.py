@@ -9,12 +9,19 @@ from onmodel.console import say
 
 
 def command(
-    picture: Annotated[Path, typer.Argument(help="The picture, as it was given to curate.", show_default=False)],
-    release: Annotated[Path, typer.Argument(help="A release folder or a .safetensors.", show_default=False)],
-    project: Annotated[Path, typer.Option("--project", help="The project that made it and has the data sets.")],
+    picture: Annotated[
+        Path, typer.Argument(help="The picture, as it was given to curate.", show_default=False)
+    ],
+    release: Annotated[
+        Path, typer.Argument(help="A release folder or a .safetensors.", show_default=False)
+    ],
+    project: Annotated[
+        Path, typer.Option("--project", help="The project that made it and has the data sets.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="File for the proof.")] = Path("proof.json"),
 ) -> None:
-    """Write a proof of one picture against the roots that a release publishes; no other picture is shown."""
+    """Write a proof of one picture against the roots that a release publishes; no other picture is
+    shown."""
     from onmodel.engine.project import Project
     from onmodel.engine.proof import check_proof, prove
     from onmodel.errors import InputError

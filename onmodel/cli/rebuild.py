@@ -13,14 +13,21 @@ def command(
     release: Annotated[Path, typer.Argument(help="A release folder.", show_default=False)],
     project: Annotated[
         Path | None,
-        typer.Option("--project", help="The project that made it: where the private pictures and the base are noted."),
+        typer.Option(
+            "--project",
+            help="The project that made it: where the private pictures and the base are noted.",
+        ),
     ] = None,
     into: Annotated[
-        Path | None, typer.Option("--into", help="Project folder to build in; without it, rebuild-<release>.")
+        Path | None,
+        typer.Option("--into", help="Project folder to build in; without it, rebuild-<release>."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON on stdout.")
+    ] = False,
 ) -> None:
-    """Run a release's recipe again in a fresh folder and name the first stage that differs (exit code 1)."""
+    """Run a release's recipe again in a fresh folder and name the first stage that differs (exit
+    code 1)."""
     from onmodel.engine.project import Project
     from onmodel.engine.rebuild import rebuild
     from onmodel.errors import InputError, VerifyError
@@ -31,7 +38,9 @@ def command(
     if project and not (project / "onmodel.db").is_file():
         raise InputError("project", project, "is no project folder; it has no onmodel.db")
     provenance = read_provenance(release)
-    fresh = into or inside(Path(), check_name(f"rebuild-{provenance.name}", "--into", 255), "--into")
+    fresh = into or inside(
+        Path(), check_name(f"rebuild-{provenance.name}", "--into", 255), "--into"
+    )
     if project and fresh.resolve() == project.resolve():
         raise InputError("into", fresh, "is the project that made the release; name a fresh folder")
     maker = Project(project) if project else None

@@ -1,4 +1,5 @@
-"""`onmodel release …`: build a recipe's release, check a file or folder, convert a layout, sign, push to the hub."""
+"""`onmodel release …`: build a recipe's release, check a file or folder, convert a layout, sign,
+push to the hub."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -28,15 +29,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Build a recipe's release; check, convert, sign or push a LoRA.",
 )
-app.command("build", help="Run a recipe's release stage, and the stages that it needs.")(command_for("release"))
+app.command("build", help="Run a recipe's release stage, and the stages that it needs.")(
+    command_for("release")
+)
 
 
 @app.command("check")
 def check_command(
-    path: Annotated[Path, typer.Argument(help="A folder or a .safetensors file, your own or another's.")],
+    path: Annotated[
+        Path, typer.Argument(help="A folder or a .safetensors file, your own or another's.")
+    ],
     as_json: JSON = False,
 ) -> None:
-    """Say what is wrong with a LoRA or a release, a line each; exit code 1 when there is an error."""
+    """Say what is wrong with a LoRA or a release, a line each; exit code 1 when there is an
+    error."""
     from onmodel.progress import Progress
     from onmodel.release.check import check
 
@@ -48,18 +54,27 @@ def check_command(
     else:
         for row in found:
             say(row)
-        say(f"{errors} errors, {len(found) - errors} warnings" if found else f"{path}: nothing found")
+        say(
+            f"{errors} errors, {len(found) - errors} warnings"
+            if found
+            else f"{path}: nothing found"
+        )
     if errors:
         raise typer.Exit(1)
 
 
 @app.command("convert")
 def convert_command(
-    source: Annotated[Path, typer.Argument(help="A LoRA file in any known layout, or a PEFT folder.")],
+    source: Annotated[
+        Path, typer.Argument(help="A LoRA file in any known layout, or a PEFT folder.")
+    ],
     out: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
-    to: Annotated[str, typer.Option("--to", help="common (ComfyUI and diffusers), kohya, or diffusers.")] = "common",
+    to: Annotated[
+        str, typer.Option("--to", help="common (ComfyUI and diffusers), kohya, or diffusers.")
+    ] = "common",
 ) -> None:
-    """Write a LoRA in another layout: the same change of every layer, its words and its history kept."""
+    """Write a LoRA in another layout: the same change of every layer, its words and its history
+    kept."""
     if to not in ("common", "kohya", "diffusers"):
         raise InputError("--to", to, "one of common, kohya, diffusers")
     from onmodel.lora.convert import convert
@@ -71,9 +86,13 @@ def convert_command(
 @app.command("sign")
 def sign_command(
     folder: Annotated[Path, typer.Argument(help="A release folder that onmodel made.")],
-    key: Annotated[Path, typer.Option("--key", help="Private EC key (PEM); docs/verifying.md says how to make one.")],
+    key: Annotated[
+        Path,
+        typer.Option("--key", help="Private EC key (PEM); docs/verifying.md says how to make one."),
+    ],
 ) -> None:
-    """Sign a release with OpenSSF model-signing: verify the folder, then write model.sig into it."""
+    """Sign a release with OpenSSF model-signing: verify the folder, then write model.sig into
+    it."""
     from onmodel.release.signature import sign
 
     print(sign(folder, key))
@@ -83,8 +102,12 @@ def sign_command(
 def push_command(
     folder: Annotated[Path, typer.Argument(help="A release folder that onmodel made.")],
     repository: Annotated[str, typer.Argument(help="The hub's repository, your-name/your-lora.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Upload; without it nothing leaves this machine.")] = False,
-    private: Annotated[bool, typer.Option("--private", help="Make the repository private if it is made.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Upload; without it nothing leaves this machine.")
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the repository private if it is made.")
+    ] = False,
     as_json: JSON = False,
 ) -> None:
     """Check, verify and list a release; with --yes, upload it to a Hugging Face repository."""
@@ -94,12 +117,19 @@ def push_command(
     with Progress() as progress, progress.task(f"check {folder.name}", total=1):
         plan = plan_push(folder, repository)
     size = sum(size for _, size in plan.files)
-    result: dict[str, object] = {"repository": repository, "files": dict(plan.files), "bytes": size, "pushed": yes}
+    result: dict[str, object] = {
+        "repository": repository,
+        "files": dict(plan.files),
+        "bytes": size,
+        "pushed": yes,
+    }
     if not as_json:
         for name, bytes in plan.files:
             say(f"{bytes:>12,}  {name}")
-        say(f"{size:>12,}  bytes in {len(plan.files)} files to model repository {repository}"
-              f"{' (private)' if private else ''}, made there if it is missing")  # fmt: skip
+        say(
+            f"{size:>12,}  bytes in {len(plan.files)} files to model repository {repository}"
+            f"{' (private)' if private else ''}, made there if it is missing"
+        )
         for line in plan.warnings:
             say(line)
     if yes:

@@ -1,4 +1,5 @@
-"""`onmodel report RECIPE`: the pages, tables and summary of what is done, written anew without running anything.
+"""`onmodel report RECIPE`: the pages, tables and summary of what is done, written anew without
+running anything.
 
 It takes no part in the project's writing, so it works while a run goes on.
 """
@@ -14,9 +15,12 @@ from onmodel.console import say_json
 def command(
     recipe: RECIPE,
     project: PROJECT = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON on stdout.")
+    ] = False,
 ) -> None:
-    """Write a project's report again from what is done, a run of single stages included; nothing is run."""
+    """Write a project's report again from what is done, a run of single stages included; nothing is
+    run."""
     from pathlib import Path
 
     from onmodel.console import PlainConsole
@@ -37,7 +41,9 @@ def command(
     with Progress(talk) as progress:
         result = pipeline.finished(found, opened, progress)
     if not result.artifacts:
-        raise InputError("project", folder, f"has nothing of {recipe}; `onmodel run {recipe}` makes it")
+        raise InputError(
+            "project", folder, f"has nothing of {recipe}; `onmodel run {recipe}` makes it"
+        )
     missing = [name for name in found.stages if name not in result.artifacts]
     if missing:
         told = f"not done yet and left out: {', '.join(missing)}"

@@ -11,30 +11,52 @@ from onmodel.console import say, say_json
 if TYPE_CHECKING:
     from onmodel.processes import Processes
 
-RECIPE = Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/demo.toml.", show_default=False)]
-PROJECT = Annotated[
-    Path | None, typer.Option("--project", help="Project folder; without it, a folder named after the recipe file.")
+RECIPE = Annotated[
+    Path, typer.Argument(help="A recipe, e.g. recipes/demo.toml.", show_default=False)
 ]
-DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")]
-JSON = Annotated[bool, typer.Option("--json", help="Print the result (or the plan) as JSON on stdout.")]
+PROJECT = Annotated[
+    Path | None,
+    typer.Option(
+        "--project", help="Project folder; without it, a folder named after the recipe file."
+    ),
+]
+DRY_RUN = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")
+]
+JSON = Annotated[
+    bool, typer.Option("--json", help="Print the result (or the plan) as JSON on stdout.")
+]
 TRACKER = Annotated[
-    str | None, typer.Option("--tracker", help="Tell every training step to tensorboard, wandb, trackio or mlflow too.")
+    str | None,
+    typer.Option(
+        "--tracker", help="Tell every training step to tensorboard, wandb, trackio or mlflow too."
+    ),
 ]
 
 
 def command(
-    recipe: RECIPE, project: PROJECT = None, dry_run: DRY_RUN = False, as_json: JSON = False, tracker: TRACKER = None
+    recipe: RECIPE,
+    project: PROJECT = None,
+    dry_run: DRY_RUN = False,
+    as_json: JSON = False,
+    tracker: TRACKER = None,
 ) -> None:
     """Run a whole recipe; killed at any moment, the same command goes on where it stopped."""
     execute(recipe, project, dry_run, as_json, tracker, until=None)
 
 
 def execute(
-    recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool, tracker: str | None, until: str | None
+    recipe_path: Path,
+    folder: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    tracker: str | None,
+    until: str | None,
 ) -> None:
     """Plan and run a recipe, whole or `until` a stage, and print the result on stdout.
 
-    Started by a launcher of several processes, all of them train; the first does the rest and speaks.
+    Started by a launcher of several processes, all of them train; the first does the rest and
+    speaks.
     """
     from onmodel.processes import ALONE, joined
 
@@ -45,9 +67,14 @@ def execute(
 
 
 def _execute(
-    recipe_path: Path, folder: Path | None, dry_run: bool, as_json: bool, tracker: str | None, until: str | None,
+    recipe_path: Path,
+    folder: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    tracker: str | None,
+    until: str | None,
     processes: "Processes",
-) -> None:  # fmt: skip
+) -> None:
     from onmodel.cli.plan import plan_as_dict, print_forecasts, print_plan
     from onmodel.console import PlainConsole
     from onmodel.engine import pipeline
@@ -89,5 +116,9 @@ def _execute(
             say(published, stderr=as_json)
     if as_json:
         summary = project.folder / "summary.json"
-        found = read_json(summary) if until is None else {n: str(a.path) for n, a in result.artifacts.items()}
+        found = (
+            read_json(summary)
+            if until is None
+            else {n: str(a.path) for n, a in result.artifacts.items()}
+        )
         say_json(found)

@@ -11,7 +11,8 @@ from onmodel.errors import InputError
 
 
 def command_for(verb: str) -> Callable[..., None]:
-    """The command of one verb. `name` may be left out when the recipe has a single stage of the verb."""
+    """The command of one verb. `name` may be left out when the recipe has a single stage of the
+    verb."""
 
     def command(
         recipe: RECIPE,
@@ -35,5 +36,7 @@ def _stage(recipe: Path, verb: str, name: str) -> str:
     if not name and len(stages) == 1:
         return stages[0]
     raise InputError(
-        "stage", name or "none given", f"name a {verb} stage of the recipe: {', '.join(stages) or 'it has none'}"
+        "stage",
+        name or "none given",
+        f"name a {verb} stage of the recipe: {', '.join(stages) or 'it has none'}",
     )

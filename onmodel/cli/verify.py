@@ -1,4 +1,5 @@
-"""`onmodel verify`: walk every hash of a release folder or a LoRA file, and check proofs of single pictures."""
+"""`onmodel verify`: walk every hash of a release folder or a LoRA file, and check proofs of single
+pictures."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +11,15 @@ from onmodel.console import say
 
 def command(
     path: Annotated[Path, typer.Argument(help="A release folder, or one .safetensors.")],
-    proof: Annotated[Path | None, typer.Option(help="A proof of one picture, from onmodel prove.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="The picture that the proof must be about.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Public key (PEM) that must have signed the release folder.")] = None,
+    proof: Annotated[
+        Path | None, typer.Option(help="A proof of one picture, from onmodel prove.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="The picture that the proof must be about.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Public key (PEM) that must have signed the release folder.")
+    ] = None,
 ) -> None:
     """Check every hash of a release; names the first thing that does not match."""
     from onmodel.errors import InputError

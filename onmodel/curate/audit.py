@@ -1,4 +1,5 @@
-"""The whole audit of a workshop: look at every picture, find repeats, judge quality, identity, labels and coverage."""
+"""The whole audit of a workshop: look at every picture, find repeats, judge quality, identity,
+labels and coverage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onmodel.character import Character
-from onmodel.curate.coverage import Coverage, Shown, associations, audit_coverage, coverage, shown_of
+from onmodel.curate.coverage import (
+    Coverage,
+    Shown,
+    associations,
+    audit_coverage,
+    coverage,
+    shown_of,
+)
 from onmodel.curate.duplicates import Link, find_links, group_links
 from onmodel.curate.findings import Finding, Fix, Severity
 from onmodel.curate.identity import agreements, audit_identity
@@ -33,7 +41,8 @@ APART = ("expression", "pose", "view")  # where two that differ are two pictures
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit knows. Arrays and lists stand in the order of `pieces`, those that are not set aside."""
+    """What an audit knows. Arrays and lists stand in the order of `pieces`, those that are not set
+    aside."""
 
     pieces: Sequence[Piece]
     looks: Looks
@@ -50,30 +59,46 @@ class Audit:
         return coverage(self.shown, self.vocabulary)
 
     def merit(self) -> np.ndarray:
-        """0…1 [N]: rank of identity agreement and of sharpness, less for what is found about a picture."""
+        """0…1 [N]: rank of identity agreement and of sharpness, less for what is found about a
+        picture."""
         marks: dict[str, int] = {}
         for finding in self.findings:
             cost = {"error": 2, "warning": 1, "note": 0}[finding.severity]
             marks[finding.picture] = marks.get(finding.picture, 0) + cost
         faults = np.array([marks.get(piece.name, 0) for piece in self.pieces])
-        agree = agreements(self.looks.identity) if self.looks.identity.shape[1] else np.ones(len(self.pieces))
+        agree = (
+            agreements(self.looks.identity)
+            if self.looks.identity.shape[1]
+            else np.ones(len(self.pieces))
+        )
         sharp = np.array([row.sharpness for row in self.looks.qualities])
         good = (_rank(agree) + _rank(sharp)) / 2
         return np.asarray(good / (1 + faults))
 
 
 def run_audit(
-    workshop: Workshop, character: Character, observers: Observers, progress: Progress, reader: "RapidOCR | None" = None
+    workshop: Workshop,
+    character: Character,
+    observers: Observers,
+    progress: Progress,
+    reader: "RapidOCR | None" = None,
 ) -> Audit:
-    """Audit what is kept, write audit.json, return everything. `reader` reads letters (lettering.py); without it they
-    are not looked for. Raises InputError when nothing is kept."""
+    """Audit what is kept, write audit.json, return everything. `reader` reads letters
+    (lettering.py); without it they are not looked for. Raises InputError when nothing is kept."""
     pieces = workshop.kept
     if not pieces:
         raise InputError("work", workshop.folder, "no picture is kept")
     with progress.task("look at pictures", len(pieces)) as task:
         paths, hashes = [piece.path for piece in pieces], [piece.sha256 for piece in pieces]
-        looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task,
-                     papers := [piece.paper for piece in pieces])  # fmt: skip
+        looks = look(
+            paths,
+            hashes,
+            observers,
+            character.palette,
+            workshop.folder / "seen",
+            task,
+            papers := [piece.paper for piece in pieces],
+        )
     links = _links(workshop, hashes, looks, progress)
     tags = observers.tagger.tags if observers.tagger else []
     sheet = [character.count_tag, *character.tags, *character.required, *character.forbidden]
@@ -82,7 +107,9 @@ def run_audit(
     for subset, attributes in workshop.strict.items():
         if unknown := [name for name in attributes if name not in vocabulary.attributes]:
             known = ", ".join(vocabulary.attributes)
-            raise InputError("strict", f"{subset}={unknown[0]}", f"unknown to this tagger; there are {known}")
+            raise InputError(
+                "strict", f"{subset}={unknown[0]}", f"unknown to this tagger; there are {known}"
+            )
     weights = [float(workshop.repeats.get(piece.subset, 1)) for piece in pieces]
     labelled = [
         Labelled(p.name, p.words, p.sentence, w, workshop.strict.get(p.subset, ()))
@@ -90,38 +117,67 @@ def run_audit(
     ]
     sight = Sight.of(labelled, tags, looks.tags, vocabulary) if tags else None
     design = vocabulary.said(character.tags)
-    shown = [shown_of(p.subset, w, p.words, vocabulary, design) for p, w in zip(pieces, weights, strict=True)]
+    shown = [
+        shown_of(p.subset, w, p.words, vocabulary, design)
+        for p, w in zip(pieces, weights, strict=True)
+    ]
     names = [piece.name for piece in pieces]
     look_like = [
-        _read(names, attribute, sight, vocabulary, labelled) for attribute in ("style", "framing", "background")
+        _read(names, attribute, sight, vocabulary, labelled)
+        for attribute in ("style", "framing", "background")
     ]
     styles = look_like[0]
     found = _repeats(pieces, links, _clearly(sight, vocabulary))
-    found += audit_quality(names, looks.qualities, {name: "/".join(row[name] for row in look_like) for name in names})
-    excused = {row.picture for row in found if row.kind in ("blurred", "yellow cast", "blue cast", "repeat: crop")}
+    found += audit_quality(
+        names, looks.qualities, {name: "/".join(row[name] for row in look_like) for name in names}
+    )
+    excused = {
+        row.picture
+        for row in found
+        if row.kind in ("blurred", "yellow cast", "blue cast", "repeat: crop")
+    }
     if observers.identity or tags:
         found += audit_identity(names, looks.identity, tags, looks.tags, styles, character, excused)
     if reader is not None:
         with progress.task("read letters", len(pieces)) as task:
-            found += audit_lettering(names, read_all(reader, paths, papers, hashes, workshop.folder / "seen", task))
+            found += audit_lettering(
+                names, read_all(reader, paths, papers, hashes, workshop.folder / "seen", task)
+            )
     else:
-        missing = "rapidocr is not installed, so nothing reads them: pip install 'onmodel[lettering]'"
+        missing = (
+            "rapidocr is not installed, so nothing reads them: pip install 'onmodel[lettering]'"
+        )
         found.append(Finding("not judgeable", "note", "", "letters", missing))
     found += audit_labels(labelled, character, vocabulary, sight)
     found += audit_coverage(shown, vocabulary, character.free, looks.sectors)
     own = own_models(workshop.models, character.trigger)
-    taught = self_taught([piece.subset for piece in pieces], [piece.origin for piece in pieces], own)
+    taught = self_taught(
+        [piece.subset for piece in pieces], [piece.origin for piece in pieces], own
+    )
     found += _taught(taught)
     order = {"error": 0, "warning": 1, "note": 2}
     found = sorted(
-        {row.id: row for row in found}.values(), key=lambda row: (order[row.severity], row.kind, row.picture)
+        {row.id: row for row in found}.values(),
+        key=lambda row: (order[row.severity], row.kind, row.picture),
     )
-    audit = Audit(pieces, looks, links, group_links(len(pieces), links), vocabulary, shown, found, taught, sight)
+    audit = Audit(
+        pieces,
+        looks,
+        links,
+        group_links(len(pieces), links),
+        vocabulary,
+        shown,
+        found,
+        taught,
+        sight,
+    )
     write_json(workshop.folder / "audit.json", audit_as_dict(audit, workshop))
     return audit
 
 
-def _links(workshop: Workshop, hashes: Sequence[str], looks: Looks, progress: Progress) -> list[Link]:
+def _links(
+    workshop: Workshop, hashes: Sequence[str], looks: Looks, progress: Progress
+) -> list[Link]:
     """Repeats; found once for the same pictures."""
     kept = workshop.folder / "seen" / f"{hash_json([COMPARED, list(hashes)])}.json"
     if kept.exists():
@@ -135,24 +191,41 @@ def _links(workshop: Workshop, hashes: Sequence[str], looks: Looks, progress: Pr
 def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, Any]:
     """What audit.json holds."""
     return {
-        "pictures": len(audit.pieces), "set_aside": len(workshop.pieces) - len(audit.pieces),
-        "refused": list(workshop.refused), "repeats": dict(workshop.repeats),
+        "pictures": len(audit.pieces),
+        "set_aside": len(workshop.pieces) - len(audit.pieces),
+        "refused": list(workshop.refused),
+        "repeats": dict(workshop.repeats),
         "made_by_models": {name: asdict(row) for name, row in audit.taught.items()},
-        "strict": {name: list(row) for name, row in workshop.strict.items()}, "aliases": len(workshop.aliases),
-        "judged_by": {} if audit.sight is None else {a: round(share, 3) for a, share in audit.sight.confirmed.items()},
+        "strict": {name: list(row) for name, row in workshop.strict.items()},
+        "aliases": len(workshop.aliases),
+        "judged_by": (
+            {}
+            if audit.sight is None
+            else {a: round(share, 3) for a, share in audit.sight.confirmed.items()}
+        ),
         "groups": {p.name: g for p, g in zip(audit.pieces, audit.groups, strict=True)},
         "coverage": {
-            name: {"counts": row.counts, "by_subset": row.by_subset, "effective": round(row.effective, 2),
-                   "of": row.possible, "silent": row.silent}
+            name: {
+                "counts": row.counts,
+                "by_subset": row.by_subset,
+                "effective": round(row.effective, 2),
+                "of": row.possible,
+                "silent": row.silent,
+            }
             for name, row in audit.coverage.items()
         },
-        "associations": [[a, b, round(v, 3), p] for a, b, v, p in associations(audit.shown, audit.vocabulary)],
+        "associations": [
+            [a, b, round(v, 3), p] for a, b, v, p in associations(audit.shown, audit.vocabulary)
+        ],
         "findings": [finding.as_dict() for finding in audit.findings],
-    }  # fmt: skip
+    }
 
 
-def _repeats(pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Mapping[str, str]]) -> list[Finding]:
-    """Of two that are one, the smaller goes. Another face, pose or view in one scene is told only: it may be wanted."""
+def _repeats(
+    pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Mapping[str, str]]
+) -> list[Finding]:
+    """Of two that are one, the smaller goes. Another face, pose or view in one scene is told only:
+    it may be wanted."""
     found = []
     for link in links:
         part, whole = pieces[link.part], pieces[link.whole]
@@ -167,10 +240,12 @@ def _repeats(pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Map
             if apart:
                 kind, change = "scene", f"another {apart[0]} is seen"
         evidence = {
-            "exact": f"the same file as {whole.name}", "near": f"the same picture as {whole.name}",
-            "flip": f"{whole.name} mirrored", "crop": f"cut out of {whole.name}",
+            "exact": f"the same file as {whole.name}",
+            "near": f"the same picture as {whole.name}",
+            "flip": f"{whole.name} mirrored",
+            "crop": f"cut out of {whole.name}",
             "scene": f"the scene of {whole.name}, {change}",
-        }[kind]  # fmt: skip
+        }[kind]
         severity: Severity = "note" if kind == "scene" else "warning"
         fix = None if kind == "scene" else Fix(aside=True)
         found.append(Finding(f"repeat: {kind}", severity, part.name, whole.name, evidence, fix))
@@ -182,7 +257,8 @@ def _taught(taught: Mapping[str, SelfTaught]) -> list[Finding]:
     for subset, row in taught.items():
         if row.share >= SELF_TAUGHT:
             evidence = (
-                f"{row.own} of {row.pictures} pictures were made by the model's own ancestors: it learns their faults"
+                f"{row.own} of {row.pictures} pictures were made by the model's own ancestors: it"
+                " learns their faults"
             )
             found.append(Finding("self-training", "warning", "", subset, evidence))
     return found
@@ -202,11 +278,17 @@ def _clearly(sight: Sight | None, vocabulary: Vocabulary) -> list[dict[str, str]
 
 
 def _read(
-    names: Sequence[str], attribute: str, sight: Sight | None, vocabulary: Vocabulary, labelled: Sequence[Labelled]
+    names: Sequence[str],
+    attribute: str,
+    sight: Sight | None,
+    vocabulary: Vocabulary,
+    labelled: Sequence[Labelled],
 ) -> Mapping[str, str]:
     """Picture → value of an attribute: as seen where a tagger is there, else as said."""
     values = {value: tag for value, tag in vocabulary.attributes.get(attribute, {}).items() if tag}
-    if sight is not None and (known := [value for value, tag in values.items() if tag in sight.tags]):
+    if sight is not None and (
+        known := [value for value, tag in values.items() if tag in sight.tags]
+    ):
         columns = [sight.tags.index(values[value]) for value in known]
         best = sight.probabilities[:, columns].argmax(1).tolist()
         return {name: known[i] for name, i in zip(names, best, strict=True)}

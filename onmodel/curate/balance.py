@@ -1,4 +1,5 @@
-"""Repeats of subsets that bring what is shown near a target, and what each change costs. The person decides."""
+"""Repeats of subsets that bring what is shown near a target, and what each change costs. The person
+decides."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +13,15 @@ from onmodel.errors import InputError
 
 MOST = 8  # repeats that are tried
 EXHAUSTIVE = 200_000  # combinations up to which all are tried
-PRICE = 0.1  # of the share of effective pictures that uneven repeats lose, against distances from targets
+# of the share of effective pictures that uneven repeats lose, against distances from targets
+PRICE = 0.1
 
 
 @dataclass(frozen=True)
 class Balance:
-    """A proposal. `distance`: half the sum of the differences from the target, of shares, averaged over attributes (0
-    is met, 1 is nothing in common); `effective` pictures are (Σw)² / Σw². `steps`: one repeat more or less of a subset
-    → distance then."""
+    """A proposal. `distance`: half the sum of the differences from the target, of shares, averaged
+    over attributes (0 is met, 1 is nothing in common); `effective` pictures are (Σw)² / Σw².
+    `steps`: one repeat more or less of a subset → distance then."""
 
     repeats: Mapping[str, int]
     distance: float
@@ -35,10 +37,11 @@ def balance(
     targets: Mapping[str, Mapping[str, float]],
     now: Mapping[str, int],
 ) -> Balance:
-    """The repeats (1 … MOST) whose shares come nearest to the targets: attribute → value → share (sums to 1).
+    """The repeats (1 … MOST) whose shares come nearest to the targets: attribute → value → share
+    (sums to 1).
 
-    All combinations are tried where they are few; else one subset after another is bettered, from `now` on. Raises
-    InputError for an attribute or a value that is unknown.
+    All combinations are tried where they are few; else one subset after another is bettered, from
+    `now` on. Raises InputError for an attribute or a value that is unknown.
     """
     subsets = list(dict.fromkeys(picture.subset for picture in pictures))
     tables = []
@@ -47,13 +50,17 @@ def balance(
         unknown = [value for value in target if value not in values]
         if not values or unknown:
             known = ", ".join(values or vocabulary.attributes)
-            raise InputError("target", unknown[0] if values else attribute, f"unknown here; there are {known}")
+            raise InputError(
+                "target", unknown[0] if values else attribute, f"unknown here; there are {known}"
+            )
         counts = np.zeros((len(subsets), len(values)))
         for picture in pictures:
             own = picture.values.get(attribute, ())
             for value in own:
                 counts[subsets.index(picture.subset), values.index(value)] += 1 / len(own)
-        tables.append((attribute, values, counts, np.array([target.get(value, 0.0) for value in values])))
+        tables.append(
+            (attribute, values, counts, np.array([target.get(value, 0.0) for value in values]))
+        )
     sizes = np.array([sum(picture.subset == subset for picture in pictures) for subset in subsets])
 
     def distances(repeats: np.ndarray) -> np.ndarray:
@@ -61,7 +68,9 @@ def balance(
         rows = []
         for _, _, counts, target in tables:
             shown = repeats @ counts
-            rows.append(np.abs(shown / np.maximum(shown.sum(1, keepdims=True), 1e-9) - target).sum(1) / 2)
+            rows.append(
+                np.abs(shown / np.maximum(shown.sum(1, keepdims=True), 1e-9) - target).sum(1) / 2
+            )
         return np.asarray(np.mean(rows, axis=0))
 
     def cost(repeats: np.ndarray) -> np.ndarray:
@@ -94,15 +103,24 @@ def balance(
     shares = {}
     for attribute, values, counts, _ in tables:
         shown = best @ counts
-        shares[attribute] = {v: float(n) for v, n in zip(values, shown / max(shown.sum(), 1e-9), strict=True)}
+        shares[attribute] = {
+            v: float(n) for v, n in zip(values, shown / max(shown.sum(), 1e-9), strict=True)
+        }
     return Balance(
-        {subset: int(n) for subset, n in zip(subsets, best, strict=True)}, float(distances(best[None])[0]), before,
-        float((best @ sizes) ** 2 / (best**2 @ sizes)), steps, shares,
-    )  # fmt: skip
+        {subset: int(n) for subset, n in zip(subsets, best, strict=True)},
+        float(distances(best[None])[0]),
+        before,
+        float((best @ sizes) ** 2 / (best**2 @ sizes)),
+        steps,
+        shares,
+    )
 
 
-def even_targets(pictures: Sequence[Shown], vocabulary: Vocabulary, free: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Equal shares of every value that is shown at all, for the free attributes with two values or more."""
+def even_targets(
+    pictures: Sequence[Shown], vocabulary: Vocabulary, free: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Equal shares of every value that is shown at all, for the free attributes with two values or
+    more."""
     targets = {}
     for attribute in free:
         shown = {value for picture in pictures for value in picture.values.get(attribute, ())}

@@ -1,7 +1,8 @@
-"""Sentences about pictures by a vision model: what is asked, which answers are taken, and that none is lost.
+"""Sentences about pictures by a vision model: what is asked, which answers are taken, and that none
+is lost.
 
-Each answer is stored the moment it comes, so that a command that was stopped asks only for the others. A bad answer is
-told what is wrong with it and asked for again, a bounded number of times.
+Each answer is stored the moment it comes, so that a command that was stopped asks only for the
+others. A bad answer is told what is wrong with it and asked for again, a bounded number of times.
 """
 
 import re
@@ -22,7 +23,9 @@ from onmodel.progress import Task
 ASKED = 1  # raised when the question changes: older answers are to another one
 TIMES = 3  # that a picture is asked about before its answers are given up
 FEWEST, MOST = 15, 1200  # characters of an answer
-_REFUSES = re.compile(r"^(i['’]?m sorry|sorry|i (can(no|['’])t|am unable|won['’]t)|as an ai|unfortunately)", re.I)
+_REFUSES = re.compile(
+    r"^(i['’]?m sorry|sorry|i (can(no|['’])t|am unable|won['’]t)|as an ai|unfortunately)", re.I
+)
 _MARKUP = re.compile(r"```|\*\*|^\s*([-*#>]|\d+[.)])\s|^\s*[{\[<]|\|\|", re.M)
 _ARTIST = re.compile(r"\bstyle of\b|\b(art|drawn|illustrated|painted) by\b|@\w", re.I)
 _UNSPACED = re.compile("[぀-ヿ㐀-鿿가-힣]")  # T5's tokenizer knows none of these
@@ -30,42 +33,57 @@ _UNSPACED = re.compile("[぀-ヿ㐀-鿿가-힣]")  # T5's tokenizer knows none o
 
 @dataclass
 class Answers:
-    """`sentences`: picture → sentence; `failed`: picture → why there is none; `asked`: questions that were sent."""
+    """`sentences`: picture → sentence; `failed`: picture → why there is none; `asked`: questions
+    that were sent."""
 
     sentences: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     asked: int = 0
 
 
-def stored(pieces: Iterable[Piece], character: Character, endpoint: Endpoint, folder: Path) -> dict[str, str]:
+def stored(
+    pieces: Iterable[Piece], character: Character, endpoint: Endpoint, folder: Path
+) -> dict[str, str]:
     """Picture → sentence of the answers that are there already."""
     paths = {piece.name: _place(piece, character, endpoint, folder) for piece in pieces}
     return {name: read_json(path)["sentence"] for name, path in paths.items() if path.exists()}
 
 
 def describe(
-    pieces: Sequence[Piece], character: Character, endpoint: Endpoint, folder: Path, at_once: int, task: Task
+    pieces: Sequence[Piece],
+    character: Character,
+    endpoint: Endpoint,
+    folder: Path,
+    at_once: int,
+    task: Task,
 ) -> Answers:
-    """Ask about every picture that has no answer in `folder` yet, `at_once` at a time; `task` moves by pictures.
+    """Ask about every picture that has no answer in `folder` yet, `at_once` at a time; `task` moves
+    by pictures.
 
-    Raises ServiceError or InputError when asking on makes no sense; the answers until then are stored.
+    Raises ServiceError or InputError when asking on makes no sense; the answers until then are
+    stored.
     """
     found = Answers(stored(pieces, character, endpoint, folder))
     task.advance(len(found.sentences))
     todo = [piece for piece in pieces if piece.name not in found.sentences]
-    for piece, (sentence, why, asked) in ask_all(todo, lambda piece: _one(piece, character, endpoint), at_once):
+    for piece, (sentence, why, asked) in ask_all(
+        todo, lambda piece: _one(piece, character, endpoint), at_once
+    ):
         found.asked += asked
         if why:
             found.failed[piece.name] = why
         else:
             found.sentences[piece.name] = sentence
-            write_json(_place(piece, character, endpoint, folder), {"sentence": sentence, "asked": asked})
+            write_json(
+                _place(piece, character, endpoint, folder), {"sentence": sentence, "asked": asked}
+            )
         task.advance()
     return found
 
 
 def fault_of(answer: str, character: Character) -> str:
-    """Why an answer cannot be a caption, in words that tell a model what to change; "" when it can."""
+    """Why an answer cannot be a caption, in words that tell a model what to change; "" when it
+    can."""
     if _REFUSES.search(answer):
         return "it describes nothing"
     if _MARKUP.search(answer):
@@ -86,16 +104,21 @@ def fault_of(answer: str, character: Character) -> str:
 
 
 def question(piece: Piece, character: Character) -> list[Message]:
-    """What is asked about a picture: it, its tags as facts, and what the trigger already stands for."""
+    """What is asked about a picture: it, its tags as facts, and what the trigger already stands
+    for."""
     design = ", ".join(character.tags)
     instruction = (
-        "You write captions that train an image model. Describe the picture in one to three plain English sentences, "
-        f"on one line, without markup. Call the character {character.trigger}. Leave unsaid what always belongs to "
-        f"this character ({design}), unless it is missing or different here. Say what may change: expression, pose, "
-        "view, framing, clothes, background, drawing style. Say only what is visible. Name no artist and no series."
+        "You write captions that train an image model. Describe the picture in one to three plain"
+        f" English sentences, on one line, without markup. Call the character {character.trigger}."
+        f" Leave unsaid what always belongs to this character ({design}), unless it is missing or"
+        " different here. Say what may change: expression, pose, view, framing, clothes,"
+        " background, drawing style. Say only what is visible. Name no artist and no series."
     )
     facts = f"Tags that are known to be true: {', '.join(piece.words)}."
-    image = {"type": "image_url", "image_url": {"url": picture_url(open_picture(piece.path, piece.paper or WHITE))}}
+    image = {
+        "type": "image_url",
+        "image_url": {"url": picture_url(open_picture(piece.path, piece.paper or WHITE))},
+    }
     return [
         {"role": "system", "content": instruction},
         {"role": "user", "content": [{"type": "text", "text": facts}, image]},
@@ -114,7 +137,10 @@ def _one(piece: Piece, character: Character, endpoint: Endpoint) -> tuple[str, s
             continue
         if not (why := fault_of(answer, character)):
             return " ".join(answer.split()), "", turn
-        again: Mapping[str, Any] = {"role": "user", "content": f"This cannot be used: {why}. Write it again."}
+        again: Mapping[str, Any] = {
+            "role": "user",
+            "content": f"This cannot be used: {why}. Write it again.",
+        }
         messages = [*messages[:2], {"role": "assistant", "content": answer}, again]
     return "", why, TIMES
 
@@ -122,4 +148,5 @@ def _one(piece: Piece, character: Character, endpoint: Endpoint) -> tuple[str, s
 def _place(piece: Piece, character: Character, endpoint: Endpoint, folder: Path) -> Path:
     """Where the answer to exactly this question of this model lies."""
     sheet = [character.trigger, character.tags]
-    return folder / f"{hash_json([ASKED, endpoint.model, piece.sha256, piece.paper, piece.words, sheet])}.json"
+    asked = [ASKED, endpoint.model, piece.sha256, piece.paper, piece.words, sheet]
+    return folder / f"{hash_json(asked)}.json"

@@ -1,5 +1,5 @@
-"""What a data set shows how often, before a training is spent on it: weighted counts, what is never shown, which
-attributes go with which subset, colours that nobody declared.
+"""What a data set shows how often, before a training is spent on it: weighted counts, what is never
+shown, which attributes go with which subset, colours that nobody declared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,17 @@ from onmodel.evaluate.observers.colour import SECTORS
 ASSOCIATED = 0.25  # Cramér's V, corrected, from which two attributes go together
 CHANCE = 1e-3  # p of the chi-squared test, shared out over all tests (Bonferroni)
 SKEWED = 2.5  # times its even share that one value takes of a subset
-HUE, HUE_TIMES = 0.04, 2.0  # share of a subset's area in a hue outside the palette, and times the other subsets' share
+HUE, HUE_TIMES = (
+    0.04,
+    2.0,
+)  # share of a subset's area in a hue outside the palette, and times the other subsets' share
 FEWEST = 10  # labelled pictures of a subset before its shares are judged
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture as coverage counts it: subset, weight (times an epoch shows it) and attribute → values."""
+    """A picture as coverage counts it: subset, weight (times an epoch shows it) and attribute →
+    values."""
 
     subset: str
     weight: float
@@ -31,8 +35,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Of one attribute: weighted counts by value, all of them, and by subset; the effective number of values (the
-    exponential of the entropy, Hill 1973) of `possible`; `silent` is the weight of the pictures without a value."""
+    """Of one attribute: weighted counts by value, all of them, and by subset; the effective number
+    of values (the exponential of the entropy, Hill 1973) of `possible`; `silent` is the weight of
+    the pictures without a value."""
 
     counts: Mapping[str, float]
     by_subset: Mapping[str, Mapping[str, float]]
@@ -46,7 +51,11 @@ class Coverage:
 
 
 def shown_of(
-    subset: str, weight: float, tags: Sequence[str], vocabulary: Vocabulary, design: Mapping[str, Sequence[str]]
+    subset: str,
+    weight: float,
+    tags: Sequence[str],
+    vocabulary: Vocabulary,
+    design: Mapping[str, Sequence[str]],
 ) -> Shown:
     """The values that a picture's tags say; what they leave out of the design is as designed."""
     return Shown(subset, weight, {**design, **vocabulary.said(tags)})
@@ -67,7 +76,9 @@ def coverage(pictures: Sequence[Shown], vocabulary: Vocabulary) -> dict[str, Cov
                 counts[value] += picture.weight / len(own)
                 by_subset[picture.subset][value] += picture.weight / len(own)
         if any(counts.values()):
-            found[attribute] = Coverage(counts, by_subset, effective_number(list(counts.values())), len(counts), silent)
+            found[attribute] = Coverage(
+                counts, by_subset, effective_number(list(counts.values())), len(counts), silent
+            )
     return found
 
 
@@ -79,7 +90,8 @@ def effective_number(counts: Sequence[float]) -> float:
 
 
 def cramers_v(table: np.ndarray) -> tuple[float, float]:
-    """Association [0, 1] of a table of counts [a, b], corrected for bias (Bergsma 2013, J. Korean Stat. Soc.), and p.
+    """Association [0, 1] of a table of counts [a, b], corrected for bias (Bergsma 2013, J. Korean
+    Stat. Soc.), and p.
 
     Rows and columns without counts are left out; a table of one row or column has none.
     """
@@ -92,13 +104,16 @@ def cramers_v(table: np.ndarray) -> tuple[float, float]:
     statistic = float(((table - expected) ** 2 / expected).sum())
     phi2 = max(0.0, statistic / n - (rows - 1) * (columns - 1) / (n - 1))
     least = min(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
-    return float(np.sqrt(phi2 / least)) if least > 0 else 0.0, float(chi2.sf(statistic, (rows - 1) * (columns - 1)))
+    return float(np.sqrt(phi2 / least)) if least > 0 else 0.0, float(
+        chi2.sf(statistic, (rows - 1) * (columns - 1))
+    )
 
 
 def associations(
     pictures: Sequence[Shown], vocabulary: Vocabulary, ones: Sequence[str] = ()
 ) -> list[tuple[str, str, float, float]]:
-    """(attribute or "subset", attribute, V, p) for every pair, the strongest first, or those with one of `ones`.
+    """(attribute or "subset", attribute, V, p) for every pair, the strongest first, or those with
+    one of `ones`.
 
     Pictures count once each.
     """
@@ -111,12 +126,19 @@ def associations(
     for one, other in combinations(columns, 2):
         if ones and one not in ones:
             continue
-        silent = {name: "" if name != "subset" else None for name in (one, other)}  # a subset may be called ""
-        pairs = [(a, b) for a, b in zip(columns[one], columns[other], strict=True)
-                 if a != silent[one] and b != silent[other]]  # fmt: skip
+        silent = {
+            name: "" if name != "subset" else None for name in (one, other)
+        }  # a subset may be called ""
+        pairs = [
+            (a, b)
+            for a, b in zip(columns[one], columns[other], strict=True)
+            if a != silent[one] and b != silent[other]
+        ]
         if len(pairs) < FEWEST:
             continue
-        (a, i), (b, j) = (np.unique(column, return_inverse=True) for column in zip(*pairs, strict=True))
+        (a, i), (b, j) = (
+            np.unique(column, return_inverse=True) for column in zip(*pairs, strict=True)
+        )
         table = np.zeros((len(a), len(b)))
         np.add.at(table, (i, j), 1)
         rows.append((one, other, *cramers_v(table)))
@@ -126,7 +148,8 @@ def associations(
 def audit_coverage(
     pictures: Sequence[Shown], vocabulary: Vocabulary, free: Sequence[str], sectors: np.ndarray
 ) -> list[Finding]:
-    """Never shown, skewed, going together, and hues outside the palette. `sectors` [N, 12] of colour.py."""
+    """Never shown, skewed, going together, and hues outside the palette. `sectors` [N, 12] of
+    colour.py."""
     found = []
     for attribute, cover in coverage(pictures, vocabulary).items():
         if attribute not in free:
@@ -136,15 +159,25 @@ def audit_coverage(
             found.append(Finding("never shown", "warning", "", attribute, evidence))
         for subset, counts in cover.by_subset.items():
             value, most = max(counts.items(), key=lambda row: row[1])
-            pieces = sum(picture.subset == subset and attribute in picture.values for picture in pictures)
+            pieces = sum(
+                picture.subset == subset and attribute in picture.values for picture in pictures
+            )
             share = most / sum(counts.values()) if sum(counts.values()) else 0.0
             if pieces >= FEWEST and share >= min(0.9, SKEWED / cover.possible):
-                evidence = f"{value} is {share:.0%} of it; {effective_number(list(counts.values())):.1f} of "
+                evidence = (
+                    f"{value} is {share:.0%} of it;"
+                    f" {effective_number(list(counts.values())):.1f} of "
+                )
                 evidence += f"{cover.possible} values count"
-                found.append(Finding("skewed subset", "warning", "", f"{subset}: {attribute}", evidence))
+                found.append(
+                    Finding("skewed subset", "warning", "", f"{subset}: {attribute}", evidence)
+                )
     rows = [row for row in associations(pictures, vocabulary) if row[0] != "subset"]
     for subset in dict.fromkeys(picture.subset for picture in pictures):  # each against the others
-        own = [replace(picture, subset=subset if picture.subset == subset else "") for picture in pictures]
+        own = [
+            replace(picture, subset=subset if picture.subset == subset else "")
+            for picture in pictures
+        ]
         rows += [(subset, *row[1:]) for row in associations(own, vocabulary, ("subset",))]
     for one, other, v, p in rows:
         if v >= ASSOCIATED and p <= CHANCE / max(1, len(rows)) and {one, other} & set(free):
@@ -159,11 +192,21 @@ def _hues(pictures: Sequence[Shown], sectors: np.ndarray) -> list[Finding]:
     weights = np.array([picture.weight for picture in pictures])
     for subset in dict.fromkeys(picture.subset for picture in pictures):
         own = np.array([picture.subset == subset for picture in pictures])
-        if own.sum() < FEWEST or (~own).sum() < FEWEST or not weights[own].sum() or not weights[~own].sum():
+        if (
+            own.sum() < FEWEST
+            or (~own).sum() < FEWEST
+            or not weights[own].sum()
+            or not weights[~own].sum()
+        ):
             continue
-        mine, theirs = (np.average(sectors[part], axis=0, weights=weights[part]) for part in (own, ~own))
+        mine, theirs = (
+            np.average(sectors[part], axis=0, weights=weights[part]) for part in (own, ~own)
+        )
         for hue, a, b in zip(SECTORS, mine, theirs, strict=True):
             if a >= HUE and a >= HUE_TIMES * max(b, 0.01):
-                evidence = f"{a:.1%} of its area is {hue} outside the palette, of the other subsets' {b:.1%}"
+                evidence = (
+                    f"{a:.1%} of its area is {hue} outside the palette, of the other subsets'"
+                    f" {b:.1%}"
+                )
                 found.append(Finding("unintended hue", "warning", "", f"{subset}: {hue}", evidence))
     return found

@@ -1,11 +1,12 @@
-"""Pictures that are one picture: the same pixels, resaved, scaled, mirrored, cut out, or the same scene with a detail
-changed.
+"""Pictures that are one picture: the same pixels, resaved, scaled, mirrored, cut out, or the same
+scene with a detail changed.
 
-A picture's central square is described by 24 numbers; so are some 180 squares of it at six sizes. A cut-out's central
-square is a square of the picture that it was cut from, so a search for the nearest descriptions in a k-d tree proposes
-pairs, for cut-outs, mirrored and whole pictures alike. The squares of the search lie on a grid, so distances are
-measured in units of what a misplaced square changes, learnt from the pictures themselves (whitening within class,
-as linear discriminant analysis does). A proposed pair is then aligned (place and scale; Lucas and Kanade 1981) and
+A picture's central square is described by 24 numbers; so are some 180 squares of it at six sizes. A
+cut-out's central square is a square of the picture that it was cut from, so a search for the
+nearest descriptions in a k-d tree proposes pairs, for cut-outs, mirrored and whole pictures alike.
+The squares of the search lie on a grid, so distances are measured in units of what a misplaced
+square changes, learnt from the pictures themselves (whitening within class, as linear discriminant
+analysis does). A proposed pair is then aligned (place and scale; Lucas and Kanade 1981) and
 compared pixel by pixel, which decides.
 
 Not found: turned pictures, cut-outs of less than half the shorter side, and what is drawn anew.
@@ -31,32 +32,47 @@ _KEPT = 256  # pictures whose sums are kept at hand
 
 SCALES = (1.0, 0.88, 0.78, 0.69, 0.61, 0.54)  # of the squares, in shares of the shorter side
 STEP = 0.14  # from square to square, in shares of its side
-CELLS, LUMA, CHROMA = 8, 4, 2  # a square's means on 8×8 cells; its lowest 4×4 and 2 × 2×2 cosines are kept
-NEIGHBOURS, PROPOSED = 6, 6  # nearest pictures of a square; proposals looked at for a picture, either way round
-LOOSE = 0.6  # by how much the search may miss the nearest: half the time, and on heaps of 1,500 the same links
-STARTS, PATIENT = 2, 3  # squares that an alignment is tried from, and for how many of the proposals more than one
+CELLS, LUMA, CHROMA = (
+    8,
+    4,
+    2,
+)  # a square's means on 8×8 cells; its lowest 4×4 and 2 × 2×2 cosines are kept
+NEIGHBOURS, PROPOSED = (
+    6,
+    6,
+)  # nearest pictures of a square; proposals looked at for a picture, either way round
+# by how much the search may miss the nearest: half the time, and on heaps of 1,500 the same links
+LOOSE = 0.6
+STARTS, PATIENT = (
+    2,
+    3,
+)  # squares that an alignment is tried from, and for how many of the proposals more than one
 RADIUS = 9.0  # in units of misplacement; 97 of 100 cut-outs lie within 8
 SAMPLED = 300  # pictures that the units are learnt from
-# Alignment, coarse to fine: cells, steps, and the root mean square difference in levels beyond which it is given up.
+# Alignment, coarse to fine: cells, steps, and the root mean square difference in levels beyond
+# which it is given up.
 _ALIGN = ((12, 4, 14.0), (24, 3, 20.0))
 _MARGIN = 3  # pixels at the rim that are not compared
 
-# Measured on 600 toons of 192 px of one character, 100 of them such repeats (mean difference of what is unchanged, in
-# levels of 256, from the fifth to the ninety-fifth of a hundred): repeats 0.2 … 2, other pictures of her 2.2 … 10. At
-# 96 px a JPEG of quality 60 reaches 5.
+# Measured on 600 toons of 192 px of one character, 100 of them such repeats (mean difference of
+# what is unchanged, in levels of 256, from the fifth to the ninety-fifth of a hundred): repeats 0.2
+# … 2, other pictures of her 2.2 … 10. At 96 px a JPEG of quality 60 reaches 5.
 CHANGED = 22.0  # levels from which 2×2 pixels count as changed
 RESAVED, LITTLE = 0.008, 0.09  # the share that may change when resaved, and within one scene
 CALM = {"near": 5.5, "crop": 1.8, "scene": 1.2}  # mean difference of what is unchanged, in levels
 SMALLEST = 0.5  # share of each side that a cut-out keeps
 WHOLE = 0.96  # share of the sides from which a cut-out is the whole picture
 
-_ACROSS = np.cos(np.pi * (np.arange(CELLS) + 0.5) * np.arange(LUMA)[:, None] / CELLS) * np.sqrt(2 / CELLS)
+_ACROSS = np.cos(np.pi * (np.arange(CELLS) + 0.5) * np.arange(LUMA)[:, None] / CELLS) * np.sqrt(
+    2 / CELLS
+)
 _ACROSS[0] /= np.sqrt(2)
 
 
 @dataclass(frozen=True, slots=True)
 class Thumb:
-    """A picture's small version [SIDE, SIDE, 3] uint8, whatever its shape; `aspect` is its width / height."""
+    """A picture's small version [SIDE, SIDE, 3] uint8, whatever its shape; `aspect` is its width /
+    height."""
 
     aspect: float
     pixels: np.ndarray
@@ -71,7 +87,8 @@ class Thumb:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Picture `part` shows what picture `whole` shows within `box` (left, top, right, bottom in shares of its sides).
+    """Picture `part` shows what picture `whole` shows within `box` (left, top, right, bottom in
+    shares of its sides).
 
     `changed` is the share of it that differs.
     """
@@ -84,16 +101,21 @@ class Link:
 
 
 def find_links(thumbs: Sequence[Thumb], task: Task | None = None) -> list[Link]:
-    """Pairs of pictures that are one, the strongest claim of each pair. `task` moves by pictures, twice.
+    """Pairs of pictures that are one, the strongest claim of each pair. `task` moves by pictures,
+    twice.
 
-    Of pictures with the same pixels only the first is searched; more of them than a search returns would hide the rest.
-    Time: some 180 searches and at most 20 comparisons a picture. Memory: 24 numbers a picture and
-    what `thumbs` holds; it may read them from a file.
+    Of pictures with the same pixels only the first is searched; more of them than a search returns
+    would hide the rest. Time: some 180 searches and at most 20 comparisons a picture. Memory: 24
+    numbers a picture and what `thumbs` holds; it may read them from a file.
     """
     first: dict[tuple[float, bytes], int] = {}
     pixels = [(thumb.aspect, sha256(thumb.pixels.tobytes()).digest()) for thumb in thumbs]
     places = [first.setdefault(key, i) for i, key in enumerate(pixels)]
-    copies = [Link(i, place, "near", (0.0, 0.0, 1.0, 1.0), 0.0) for i, place in enumerate(places) if i != place]
+    copies = [
+        Link(i, place, "near", (0.0, 0.0, 1.0, 1.0), 0.0)
+        for i, place in enumerate(places)
+        if i != place
+    ]
     alone = sorted(first.values())
     if task:
         task.advance(2 * len(copies))
@@ -105,15 +127,23 @@ def find_links(thumbs: Sequence[Thumb], task: Task | None = None) -> list[Link]:
 def _search(thumbs: Sequence[Thumb], task: Task | None) -> list[Link]:
     """The links of pictures that all differ, by pair."""
     whiten = _units(thumbs)
-    centres = np.concatenate([_describe(_Image(thumb), _centre(thumb.aspect)) for thumb in thumbs]) @ whiten
-    mirrored = np.concatenate([_describe(_Image(t.mirrored()), _centre(t.aspect)) for t in thumbs]) @ whiten
+    centres = (
+        np.concatenate([_describe(_Image(thumb), _centre(thumb.aspect)) for thumb in thumbs])
+        @ whiten
+    )
+    mirrored = (
+        np.concatenate([_describe(_Image(t.mirrored()), _centre(t.aspect)) for t in thumbs])
+        @ whiten
+    )
     n = len(thumbs)
     tree = cKDTree(np.concatenate([centres, mirrored]))
     # part → (distance, whole, its squares that come nearest)
     proposed: list[list[tuple[float, int, list[int]]]] = [[] for _ in range(2 * n)]
     for whole, thumb in enumerate(thumbs):
         squares = _describe(_Image(thumb), _squares(thumb.aspect)) @ whiten
-        near = tree.query(squares, k=min(NEIGHBOURS + 1, 2 * n), eps=LOOSE, distance_upper_bound=RADIUS)
+        near = tree.query(
+            squares, k=min(NEIGHBOURS + 1, 2 * n), eps=LOOSE, distance_upper_bound=RADIUS
+        )
         starts: dict[int, list[tuple[float, int]]] = {}
         for square, (distances, parts) in enumerate(zip(*near, strict=True)):
             for distance, part in zip(distances.tolist(), parts.tolist(), strict=True):
@@ -132,12 +162,18 @@ def _search(thumbs: Sequence[Thumb], task: Task | None) -> list[Link]:
         for mirror in (False, True):
             thumb = thumbs[part].mirrored() if mirror else thumbs[part]
             template = _Template(_Image(thumb), _centre(thumb.aspect)[0])
-            for rank, (_, whole, squares) in enumerate(sorted(proposed[part + n * mirror])[:PROPOSED]):
+            for rank, (_, whole, squares) in enumerate(
+                sorted(proposed[part + n * mirror])[:PROPOSED]
+            ):
                 pair = min(part, whole), max(part, whole)
                 if pair in found and found[pair].kind == "near":
                     continue
                 link = _compare(
-                    thumb, template, thumbs[whole], image(whole), squares if rank < PATIENT else squares[:1]
+                    thumb,
+                    template,
+                    thumbs[whole],
+                    image(whole),
+                    squares if rank < PATIENT else squares[:1],
                 )
                 if link is None:
                     continue
@@ -152,7 +188,8 @@ def _search(thumbs: Sequence[Thumb], task: Task | None) -> list[Link]:
 
 
 def group_links(count: int, links: Sequence[Link]) -> list[int]:
-    """A group number for each of `count` pictures, from 0 in order of first appearance; linked ones share theirs."""
+    """A group number for each of `count` pictures, from 0 in order of first appearance; linked ones
+    share theirs."""
     parents = list(range(count))
 
     def top(i: int) -> int:
@@ -185,7 +222,8 @@ def _compare(
 def _judge(
     part: Thumb, whole: Thumb, square: np.ndarray
 ) -> tuple[Kind, tuple[float, float, float, float], float] | None:
-    """Kind (that it is mirrored is the caller's to know), box in `whole`, changed share; None: two pictures.
+    """Kind (that it is mirrored is the caller's to know), box in `whole`, changed share; None: two
+    pictures.
 
     `square` [4] is where the central square of `part` lies in `whole`.
     """
@@ -209,12 +247,15 @@ def _judge(
 
 
 def _gap(part: Thumb, whole: Thumb, box: np.ndarray) -> np.ndarray:
-    """How far 2×2 pixels of each lie outside what the other has within one pixel, in levels, at the coarser's size."""
+    """How far 2×2 pixels of each lie outside what the other has within one pixel, in levels, at the
+    coarser's size."""
     width, height = (max(24, round(SIDE * share / 2) * 2) for share in (box[2:] - box[:2]).tolist())
     left, top, right, bottom = (SIDE * box).tolist()
     views = (
         Image.fromarray(part.pixels).resize((width, height), Image.Resampling.LANCZOS),
-        Image.fromarray(whole.pixels).resize((width, height), Image.Resampling.LANCZOS, (left, top, right, bottom)),
+        Image.fromarray(whole.pixels).resize(
+            (width, height), Image.Resampling.LANCZOS, (left, top, right, bottom)
+        ),
     )
     pixels = [np.asarray(view, dtype=np.int16) for view in views]
     low = [np.asarray(view.filter(ImageFilter.MinFilter(3)), dtype=np.int16) for view in views]
@@ -226,27 +267,41 @@ def _gap(part: Thumb, whole: Thumb, box: np.ndarray) -> np.ndarray:
 
 
 class _Image:
-    """Sums of a thumbnail's luma and two colour differences over any box: an integral image (Crow 1984)."""
+    """Sums of a thumbnail's luma and two colour differences over any box: an integral image (Crow
+    1984)."""
 
     def __init__(self, thumb: Thumb) -> None:
         red, green, blue = thumb.pixels.astype(np.float32).transpose(2, 0, 1)
-        planes = np.stack([0.299 * red + 0.587 * green + 0.114 * blue, red - green, (red + green) / 2 - blue], axis=-1)
+        planes = np.stack(
+            [0.299 * red + 0.587 * green + 0.114 * blue, red - green, (red + green) / 2 - blue],
+            axis=-1,
+        )
         self.sums = np.zeros((SIDE + 1, SIDE + 1, 3))
         self.sums[1:, 1:] = planes.cumsum(0).cumsum(1)
 
     def means(self, boxes: np.ndarray, cells: int) -> np.ndarray:
-        """Means [n, cells, cells, 3] of a grid over each of the boxes [n, 4]; a box's rim may lie between pixels."""
+        """Means [n, cells, cells, 3] of a grid over each of the boxes [n, 4]; a box's rim may lie
+        between pixels."""
         share = np.linspace(0, 1, cells + 1)
-        x, y = ((boxes[:, [i]] + (boxes[:, [i + 2]] - boxes[:, [i]]) * share) * SIDE for i in (0, 1))
+        x, y = (
+            (boxes[:, [i]] + (boxes[:, [i + 2]] - boxes[:, [i]]) * share) * SIDE for i in (0, 1)
+        )
         x, y = x.clip(0, SIDE), y.clip(0, SIDE)
         left, top = (np.minimum(edge.astype(int), SIDE - 1) for edge in (x, y))
         right_part, low_part = (x - left)[:, None, :, None], (y - top)[:, :, None, None]
         across, down = left[:, None, :], top[:, :, None]
-        upper = self.sums[down, across] * (1 - right_part) + self.sums[down, across + 1] * right_part
-        lower = self.sums[down + 1, across] * (1 - right_part) + self.sums[down + 1, across + 1] * right_part
+        upper = (
+            self.sums[down, across] * (1 - right_part) + self.sums[down, across + 1] * right_part
+        )
+        lower = (
+            self.sums[down + 1, across] * (1 - right_part)
+            + self.sums[down + 1, across + 1] * right_part
+        )
         at = upper * (1 - low_part) + lower * low_part
         total = at[:, 1:, 1:] - at[:, :-1, 1:] - at[:, 1:, :-1] + at[:, :-1, :-1]
-        area = np.maximum((x[:, 1:] - x[:, :-1])[:, None, :] * (y[:, 1:] - y[:, :-1])[:, :, None], 1e-6)
+        area = np.maximum(
+            (x[:, 1:] - x[:, :-1])[:, None, :] * (y[:, 1:] - y[:, :-1])[:, :, None], 1e-6
+        )
         return np.asarray(total / area[..., None])
 
 
@@ -260,7 +315,8 @@ def _describe(image: _Image, boxes: np.ndarray) -> np.ndarray:
 
 
 def _units(thumbs: Sequence[Thumb]) -> np.ndarray:
-    """The matrix [24, 24] that makes a misplaced square's difference of unit covariance, from random squares."""
+    """The matrix [24, 24] that makes a misplaced square's difference of unit covariance, from
+    random squares."""
     rng = generator(0, "duplicates: squares")
     differences = []
     for i in rng.permutation(len(thumbs))[:SAMPLED]:
@@ -287,20 +343,26 @@ def _centre(aspect: float) -> np.ndarray:
 
 @lru_cache(maxsize=1024)
 def _squares(aspect: float) -> np.ndarray:
-    """The squares [n, 4] that a picture is searched by, the central one first: whole pictures match it exactly."""
+    """The squares [n, 4] that a picture is searched by, the central one first: whole pictures match
+    it exactly."""
     found = [_centre(aspect)]
     for scale in SCALES:
         side = scale * _unit_square(aspect)
-        places = [np.linspace(0, 1 - s, n) if (n := 1 + round((1 - s) / (STEP * s))) > 1 else np.array([(1 - s) / 2])
-                  for s in side.tolist()]  # fmt: skip
+        places = [
+            np.linspace(0, 1 - s, n)
+            if (n := 1 + round((1 - s) / (STEP * s))) > 1
+            else np.array([(1 - s) / 2])
+            for s in side.tolist()
+        ]
         corners = np.stack(np.meshgrid(*places), axis=-1).reshape(-1, 2)
         found.append(np.concatenate([corners, corners + side], axis=1))
     return np.concatenate(found)
 
 
 class _Template:
-    """A picture's central square as alignment needs it: for each of _ALIGN's levels its cells, and the matrix that
-    turns a difference of the cells into the move (across, down, growth) that explains it."""
+    """A picture's central square as alignment needs it: for each of _ALIGN's levels its cells, and
+    the matrix that turns a difference of the cells into the move (across, down, growth) that
+    explains it."""
 
     def __init__(self, image: _Image, centre: np.ndarray) -> None:
         self.levels = []
@@ -315,9 +377,11 @@ class _Template:
 
 
 def _align(part: _Template, whole: _Image, square: np.ndarray) -> np.ndarray | None:
-    """The box of `whole` that the central square of `part` shows, from `square` on; None when nothing like it is near.
+    """The box of `whole` that the central square of `part` shows, from `square` on; None when
+    nothing like it is near.
 
-    The part's slopes serve every step and every start: inverse composition (Baker and Matthews 2004, IJCV 56).
+    The part's slopes serve every step and every start: inverse composition (Baker and Matthews
+    2004, IJCV 56).
     """
     box = square.astype(float)
     for (cells, steps, apart), (wanted, explain) in zip(_ALIGN, part.levels, strict=True):
@@ -337,5 +401,8 @@ def _align(part: _Template, whole: _Image, square: np.ndarray) -> np.ndarray | N
 
 def _whole_box(aspect: float, square: np.ndarray) -> np.ndarray:
     """The box of the whole part, whose central square lies at `square`."""
-    middle, half = (square[2:] + square[:2]) / 2, (square[2:] - square[:2]) / 2 / _unit_square(aspect)
+    middle, half = (
+        (square[2:] + square[:2]) / 2,
+        (square[2:] - square[:2]) / 2 / _unit_square(aspect),
+    )
     return np.concatenate([middle - half, middle + half])

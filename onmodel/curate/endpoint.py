@@ -1,8 +1,9 @@
-"""A model behind an OpenAI-compatible address, a server on this machine or a service: how it is asked, waited for and
-believed. What is asked is told in scene.py and captioner.py (`/chat/completions`) and in painter.py (pictures).
+"""A model behind an OpenAI-compatible address, a server on this machine or a service: how it is
+asked, waited for and believed. What is asked is told in scene.py and captioner.py
+(`/chat/completions`) and in painter.py (pictures).
 
-Pictures go to the address that is named and nowhere else. The key is sent to it and never written or printed.
-https://platform.openai.com/docs/api-reference/chat
+Pictures go to the address that is named and nowhere else. The key is sent to it and never written
+or printed. https://platform.openai.com/docs/api-reference/chat
 """
 
 import asyncio
@@ -29,7 +30,9 @@ from onmodel.text import brief, is_printable, without_secrets
 Message = Mapping[str, Any]
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
-PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # the same question may be answered later
+PASSING = frozenset(
+    {408, 409, 425, 429, 500, 502, 503, 504, 529}
+)  # the same question may be answered later
 LONGEST_WAIT = 120.0  # seconds between two tries; a service that asks for more is given up for now
 LONGEST_TIMEOUT = 86_400.0  # seconds
 LARGEST = 4 * 2**20  # bytes of an answer
@@ -46,8 +49,9 @@ class Declined(Unusable):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`url` ends before `/chat/completions` and the like, e.g. http://127.0.0.1:8080/v1. `timeout`: seconds for a whole
-    answer; `attempts`: times that one question is sent while it gets none. `sleep` waits so many seconds."""
+    """`url` ends before `/chat/completions` and the like, e.g. http://127.0.0.1:8080/v1. `timeout`:
+    seconds for a whole answer; `attempts`: times that one question is sent while it gets none.
+    `sleep` waits so many seconds."""
 
     url: str
     model: str
@@ -61,20 +65,28 @@ class Endpoint:
             remedy = f"{fault}; write it like --endpoint http://127.0.0.1:8080/v1"
             raise InputError("endpoint", self.clean(self.url) or "missing", remedy)
         if not self.model:
-            raise InputError("model", "missing", "name what the endpoint calls its model: --model NAME")
+            raise InputError(
+                "model", "missing", "name what the endpoint calls its model: --model NAME"
+            )
         if not re.fullmatch(r"[!-~]*", self.key):
-            raise InputError("OPENAI_API_KEY", "set", "holds a space or sign that no key has; copy it again")
+            raise InputError(
+                "OPENAI_API_KEY", "set", "holds a space or sign that no key has; copy it again"
+            )
         if not 0 < self.timeout < LONGEST_TIMEOUT:
-            raise InputError("timeout", self.timeout, f"use seconds between 0 and {LONGEST_TIMEOUT:.0f}")
+            raise InputError(
+                "timeout", self.timeout, f"use seconds between 0 and {LONGEST_TIMEOUT:.0f}"
+            )
 
     @property
     def address(self) -> str:
-        """Where it is, without a name or word that only its owner should know: for messages and files."""
+        """Where it is, without a name or word that only its owner should know: for messages and
+        files."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
     def clean(self, text: str) -> str:
-        """`text` of the service, as in an answer or error, without the key and password that were sent to it."""
+        """`text` of the service, as in an answer or error, without the key and password that were
+        sent to it."""
         with suppress(ValueError):
             password = urlsplit(self.url).password or ""
             return without_secrets(text, (self.key, password, unquote(password)))
@@ -85,17 +97,23 @@ class Endpoint:
 
         Raises Unusable for an answer without text, and what `send` raises.
         """
-        question: dict[str, Any] = {"model": self.model, "messages": list(messages), "temperature": 0, "stream": False}
+        question: dict[str, Any] = {
+            "model": self.model,
+            "messages": list(messages),
+            "temperature": 0,
+            "stream": False,
+        }
         if schema is not None:
             held = {"name": "answer", "schema": schema, "strict": True}
             question["response_format"] = {"type": "json_schema", "json_schema": held}
         return self.clean(_text(self.send("chat/completions", question)))
 
     def send(self, path: str, question: Mapping[str, Any], largest: int = LARGEST) -> bytes:
-        """The body of the answer, of at most `largest` bytes. Waits and asks again while the service is busy or away.
+        """The body of the answer, of at most `largest` bytes. Waits and asks again while the
+        service is busy or away.
 
-        Raises Declined for a question it refuses, InputError for a wrong address, model or key, ServiceError when it
-        stays away.
+        Raises Declined for a question it refuses, InputError for a wrong address, model or key,
+        ServiceError when it stays away.
         """
         why, wait = "", None
         for attempt in range(self.attempts):
@@ -109,27 +127,40 @@ class Endpoint:
                 raise self._refusal(status, body)
             if wait is not None and wait > LONGEST_WAIT:
                 raise ServiceError(
-                    f"endpoint: {self.address} wants {wait:.0f} s of rest; run the same command again then"
+                    f"endpoint: {self.address} wants {wait:.0f} s of rest; run the same command"
+                    " again then"
                 )
         raise ServiceError(
-            f"endpoint: {self.address} gave no answer in {self.attempts} tries ({why}); what was answered is kept, "
-            "run the same command again to go on"
+            f"endpoint: {self.address} gave no answer in {self.attempts} tries ({why}); what was"
+            " answered is kept, run the same command again to go on"
         )
 
-    def _post(self, path: str, question: Mapping[str, Any], largest: int) -> tuple[int, float | None, bytes]:
-        """Status (0 when there was no answer), seconds to wait if it says so, and the answer or what went wrong."""
+    def _post(
+        self, path: str, question: Mapping[str, Any], largest: int
+    ) -> tuple[int, float | None, bytes]:
+        """Status (0 when there was no answer), seconds to wait if it says so, and the answer or
+        what went wrong."""
         try:
             return asyncio.run(self._exchange(path, question, largest))
         except (TimeoutError, httpx2.TimeoutException):
             return 0, None, f"no whole answer in {self.timeout:g} s".encode()
-        except (httpx2.InvalidURL, ValueError) as error:  # also a proxy's address, from the environment
-            remedy = f"cannot be asked ({brief(self.clean(str(error)))}); check the address and HTTPS_PROXY"
+        except (
+            httpx2.InvalidURL,
+            ValueError,
+        ) as error:  # also a proxy's address, from the environment
+            remedy = (
+                f"cannot be asked ({brief(self.clean(str(error)))}); check the address and"
+                " HTTPS_PROXY"
+            )
             raise InputError("endpoint", self.address, remedy) from error
         except httpx2.HTTPError as error:
             return 0, None, (str(error) or type(error).__name__).encode()
 
-    async def _exchange(self, path: str, question: Mapping[str, Any], largest: int) -> tuple[int, float | None, bytes]:
-        """One question. The clock holds for all of it: a server that trickles its headers or answer is given up."""
+    async def _exchange(
+        self, path: str, question: Mapping[str, Any], largest: int
+    ) -> tuple[int, float | None, bytes]:
+        """One question. The clock holds for all of it: a server that trickles its headers or answer
+        is given up."""
         parts = urlsplit(self.url)
         url = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{path}", fragment=""))
         headers = {"Accept-Encoding": "identity"}  # a packed answer could grow without end
@@ -153,7 +184,8 @@ class Endpoint:
             return InputError("OPENAI_API_KEY", "set" if self.key else "not set", remedy)
         if status < 400 or status in (404, 405):
             remedy = (
-                f"answers {status} ({self._reason(body)}); check the address, which ends in /v1 mostly, and the model"
+                f"answers {status} ({self._reason(body)}); check the address, which ends in /v1"
+                " mostly, and the model"
             )
             return InputError("endpoint", self.address, remedy)
         return Declined(f"the endpoint refuses the question ({status}: {self._reason(body)})")
@@ -165,9 +197,11 @@ class Endpoint:
         return brief(self.clean(said[1] if said else text), 120) or "no word why"
 
 
-def ask_all(todo: Sequence[Asked], ask: Callable[[Asked], Answer], at_once: int) -> Iterator[tuple[Asked, Answer]]:
-    """Each with its answer, as they come, `at_once` questions open at a time. The first error, or leaving off, drops
-    what was not asked yet."""
+def ask_all(
+    todo: Sequence[Asked], ask: Callable[[Asked], Answer], at_once: int
+) -> Iterator[tuple[Asked, Answer]]:
+    """Each with its answer, as they come, `at_once` questions open at a time. The first error, or
+    leaving off, drops what was not asked yet."""
     with ThreadPoolExecutor(at_once) as pool:
         asked = {pool.submit(ask, one): one for one in todo}
         try:
@@ -215,7 +249,8 @@ def _address_fault(url: str) -> str:
 
 
 def _rest(header: str | None) -> float | None:
-    """Seconds of a Retry-After header, in either of its forms (RFC 9110, 10.2.3); None without one."""
+    """Seconds of a Retry-After header, in either of its forms (RFC 9110, 10.2.3); None without
+    one."""
     if header is None:
         return None
     if re.fullmatch(r"\d+(\.\d+)?", header.strip()):

@@ -1,4 +1,5 @@
-"""A workshop's kept pictures as folders that trainers read: the original bytes, and captions as they are now."""
+"""A workshop's kept pictures as folders that trainers read: the original bytes, and captions as
+they are now."""
 
 import os
 import tempfile
@@ -12,21 +13,31 @@ from onmodel.hashing import TEMPORARY_PREFIX, sha256_bytes, write_json
 from onmodel.paths import inside, writable
 from onmodel.progress import Progress
 
-KOHYA_READS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # sd-scripts' IMAGE_EXTENSIONS without further packages
+KOHYA_READS = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+    ".bmp",
+)  # sd-scripts' IMAGE_EXTENSIONS without further packages
 
 
 def unread_by_kohya(workshop: Workshop) -> list[str]:
     """Kept files that sd-scripts leaves out without a word, by their endings."""
     return [
-        f"{piece.name}{piece.path.suffix}" for piece in workshop.kept if piece.path.suffix.lower() not in KOHYA_READS
+        f"{piece.name}{piece.path.suffix}"
+        for piece in workshop.kept
+        if piece.path.suffix.lower() not in KOHYA_READS
     ]
 
 
 def export(workshop: Workshop, out: Path, kohya: bool, progress: Progress) -> dict[str, int]:
-    """Write a folder per subset (`10_name` with its repeats for sd-scripts), and provenance.json: where each picture
-    comes from, by what right, who said each tag and the sentence, which models made it. Returns folder → pictures.
+    """Write a folder per subset (`10_name` with its repeats for sd-scripts), and provenance.json:
+    where each picture comes from, by what right, who said each tag and the sentence, which models
+    made it. Returns folder → pictures.
 
-    Whole or not at all. Raises InputError when `out` exists, StateError when an original is not what was read.
+    Whole or not at all. Raises InputError when `out` exists, StateError when an original is not
+    what was read.
     """
     if out.exists():
         raise InputError("out", out, "exists already; choose another name, or remove it first")
@@ -38,28 +49,43 @@ def export(workshop: Workshop, out: Path, kohya: bool, progress: Progress) -> di
         with progress.task("write pictures", len(workshop.kept)) as task:
             for piece in workshop.kept:
                 task.advance()
-                subset = f"{workshop.repeats.get(piece.subset, 1)}_{piece.subset}" if kohya else piece.subset
+                subset = (
+                    f"{workshop.repeats.get(piece.subset, 1)}_{piece.subset}"
+                    if kohya
+                    else piece.subset
+                )
                 name = piece.name.removeprefix(f"{piece.subset}/")
                 target = inside(folder, f"{subset}/{writable(name + piece.path.suffix)}", "picture")
                 caption = target.with_name(f"{name}.txt")
                 if target.exists() or caption.exists():
-                    raise InputError("picture", piece.name, "another has this name without case; set one aside")
+                    raise InputError(
+                        "picture", piece.name, "another has this name without case; set one aside"
+                    )
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     data = piece.path.read_bytes()
                 except OSError as error:
-                    raise StateError(piece.path, f"cannot be read any more ({error.strerror})") from error
+                    raise StateError(
+                        piece.path, f"cannot be read any more ({error.strerror})"
+                    ) from error
                 if sha256_bytes(data) != piece.sha256:
-                    raise StateError(piece.path, "was changed since it was imported; import it again")
+                    raise StateError(
+                        piece.path, "was changed since it was imported; import it again"
+                    )
                 target.write_bytes(data)
                 lines = [", ".join(piece.words), piece.sentence]
                 caption.write_text("\n".join(filter(None, lines)) + "\n", encoding="utf-8")
                 sources[f"{subset}/{target.name}"] = {
-                    "sha256": piece.sha256, "origin": piece.origin, "rights": piece.rights,
-                    "paper": piece.paper, "profile": piece.profile, "made": dict(piece.made),
-                    "tags": {said.tag: said.by for said in piece.tags}, "told": piece.told,
+                    "sha256": piece.sha256,
+                    "origin": piece.origin,
+                    "rights": piece.rights,
+                    "paper": piece.paper,
+                    "profile": piece.profile,
+                    "made": dict(piece.made),
+                    "tags": {said.tag: said.by for said in piece.tags},
+                    "told": piece.told,
                     "kept": piece.decided or "audit",
-                }  # fmt: skip
+                }
                 counts[subset] += 1
         if not counts:
             raise InputError("work", workshop.folder, "no picture is kept")

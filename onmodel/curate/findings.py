@@ -1,4 +1,5 @@
-"""What an audit finds: which picture, what is wrong, how sure, and what would mend it. Nothing is changed here."""
+"""What an audit finds: which picture, what is wrong, how sure, and what would mend it. Nothing is
+changed here."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -10,8 +11,9 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What mends a finding: tags that go and come, in place (the first that comes takes the first place that goes), or
-    the picture set aside. `by` is who says the new tags: a rule, or the tagger with its score."""
+    """What mends a finding: tags that go and come, in place (the first that comes takes the first
+    place that goes), or the picture set aside. `by` is who says the new tags: a rule, or the tagger
+    with its score."""
 
     remove: tuple[str, ...] = ()
     add: tuple[str, ...] = ()
@@ -21,7 +23,8 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. `picture` is a name, "" for the whole set or a subset; `subject` the tag, attribute or picture."""
+    """One finding. `picture` is a name, "" for the whole set or a subset; `subject` the tag,
+    attribute or picture."""
 
     kind: str
     severity: Severity
@@ -44,4 +47,6 @@ def finding_from(row: dict[str, Any]) -> Finding:
     fix = row["fix"] and Fix(
         tuple(row["fix"]["remove"]), tuple(row["fix"]["add"]), row["fix"]["aside"], row["fix"]["by"]
     )
-    return Finding(row["kind"], row["severity"], row["picture"], row["subject"], row["evidence"], fix or None)
+    return Finding(
+        row["kind"], row["severity"], row["picture"], row["subject"], row["evidence"], fix or None
+    )

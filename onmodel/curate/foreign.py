@@ -1,9 +1,10 @@
-"""Data sets described for other trainers, in onmodel's words: sd-scripts' dataset TOML (or JSON) and its `10_name`
-folders, diffusion-pipe's dataset TOML, the data sets of an ai-toolkit job (YAML).
+"""Data sets described for other trainers, in onmodel's words: sd-scripts' dataset TOML (or JSON)
+and its `10_name` folders, diffusion-pipe's dataset TOML, the data sets of an ai-toolkit job (YAML).
 
-Every option of such a file is read, or named: as without effect here, with the reason, or as an error. What an option
-means is taken from those tools' own documents; what their files leave unsaid about captions is as in those tools, what
-they leave unsaid about sizes is as in onmodel (nothing is enlarged).
+Every option of such a file is read, or named: as without effect here, with the reason, or as an
+error. What an option means is taken from those tools' own documents; what their files leave unsaid
+about captions is as in those tools, what they leave unsaid about sizes is as in onmodel (nothing is
+enlarged).
 """
 
 import difflib
@@ -29,13 +30,15 @@ MOST_REPEATS = 100_000
 LARGEST_SIDE = 8_192  # pixels; a picture of such a square is larger than what is read
 
 _EVEN = (
-    "regularisation pictures are repeated until they are about as many as the others, whatever repeats their file says"
+    "regularisation pictures are repeated until they are about as many as the others, whatever"
+    " repeats their file says"
 )
 
 
 @dataclass(frozen=True)
 class ForeignSubset:
-    """A folder, how it is read and how its pictures are shown. `heldout` is a share, None where nothing is said."""
+    """A folder, how it is read and how its pictures are shown. `heldout` is a share, None where
+    nothing is said."""
 
     name: str
     folder: Path
@@ -48,7 +51,8 @@ class ForeignSubset:
 class Foreign:
     """A data set as its file describes it. `notes` say what of it has no effect here.
 
-    With `even_regularisation` the regularisation pictures are to be shown as often as the others together.
+    With `even_regularisation` the regularisation pictures are to be shown as often as the others
+    together.
     """
 
     subsets: Sequence[ForeignSubset]
@@ -57,34 +61,44 @@ class Foreign:
 
 
 def read_config(path: Path) -> Foreign:
-    """A data set's file of sd-scripts, diffusion-pipe or ai-toolkit; folders in it are relative to the file's own.
+    """A data set's file of sd-scripts, diffusion-pipe or ai-toolkit; folders in it are relative to
+    the file's own.
 
-    Raises InputError for a file that is none of them, and for every option that is unknown or cannot be followed.
+    Raises InputError for a file that is none of them, and for every option that is unknown or
+    cannot be followed.
     """
     table = _parsed(path)
     if isinstance(table, dict):
         _table(path.name, table)
     if isinstance(table, dict) and "directory" in table:
         return _diffusion_pipe(path, table)
-    if isinstance(table, dict) and "datasets" in table and path.suffix.lower() in (".toml", ".json"):
+    if (
+        isinstance(table, dict)
+        and "datasets" in table
+        and path.suffix.lower() in (".toml", ".json")
+    ):
         return _sd_scripts(path, table)
     found = _ai_toolkit_sets(table)
     if found:
         return _ai_toolkit(path, *found)
     raise InputError(
-        "dataset_config", path.name,
-        "describes no data set: neither [[datasets]] (sd-scripts), [[directory]] (diffusion-pipe) nor datasets: "
-        "(ai-toolkit)",
-    )  # fmt: skip
+        "dataset_config",
+        path.name,
+        "describes no data set: neither [[datasets]] (sd-scripts), [[directory]] (diffusion-pipe)"
+        " nor datasets: (ai-toolkit)",
+    )
 
 
 def read_numbered_folders(folder: Path, regularisation: bool) -> Foreign:
-    """sd-scripts' folders `10_name`: ten repeats of the pictures in it; a picture without caption is called `name`."""
+    """sd-scripts' folders `10_name`: ten repeats of the pictures in it; a picture without caption
+    is called `name`."""
     field = "reg_data_dir" if regularisation else "train_data_dir"
     try:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        raise InputError(field, folder, f"cannot be read ({error.strerror}); name a folder of folders") from error
+        raise InputError(
+            field, folder, f"cannot be read ({error.strerror}); name a folder of folders"
+        ) from error
     names = Names()
     subsets, left = [], []
     for path in paths:
@@ -96,11 +110,19 @@ def read_numbered_folders(folder: Path, regularisation: bool) -> Foreign:
             left.append(f"it is a link to a folder elsewhere: {printable(path.name)}")
             continue
         said = {"repeats": int(match[1]), "shuffle_tags": False, "keep_tokens": 0}
-        shown = SubsetShowing.model_validate(said | ({"regularisation": True} if regularisation else {}))
+        shown = SubsetShowing.model_validate(
+            said | ({"regularisation": True} if regularisation else {})
+        )
         reading = Reading(default_caption=match[2].replace("_", " "))
-        subsets.append(ForeignSubset(names.free(match[2]), path, reading, shown, 0.0 if regularisation else None))
+        subsets.append(
+            ForeignSubset(
+                names.free(match[2]), path, reading, shown, 0.0 if regularisation else None
+            )
+        )
     if not subsets:
-        raise InputError(field, folder, "holds no folder such as 10_name, whose number is that of the repeats")
+        raise InputError(
+            field, folder, "holds no folder such as 10_name, whose number is that of the repeats"
+        )
     notes = [f"not read, since {why}" for why in left]
     if regularisation:
         notes.append(_EVEN)
@@ -109,9 +131,11 @@ def read_numbered_folders(folder: Path, regularisation: bool) -> Foreign:
 
 @dataclass(frozen=True)
 class Dialect:
-    """The options of a tool. `shown` and `reading`: its name → ours. `special` ones are read by code, as it says.
+    """The options of a tool. `shown` and `reading`: its name → ours. `special` ones are read by
+    code, as it says.
 
-    `harmless` have no effect here, for the reason given. `inactive` cannot be followed unless they have this value.
+    `harmless` have no effect here, for the reason given. `inactive` cannot be followed unless they
+    have this value.
     """
 
     tool: str
@@ -127,37 +151,60 @@ class Dialect:
         unknown = [key for key in table if key not in known]
         if unknown:
             near = difflib.get_close_matches(unknown[0], known, n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else f"take it out, or see {self.tool}'s documents"
+            remedy = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else f"take it out, or see {self.tool}'s documents"
+            )
             raise InputError(where, _brief(", ".join(unknown)), f"unknown to onmodel; {remedy}")
         active = [
-            f"{key} = {_brief(repr(value))}" for key, value in table.items()
+            f"{key} = {_brief(repr(value))}"
+            for key, value in table.items()
             if key in self.inactive and value not in (self.inactive[key], None, False, "", [], 0)
-        ]  # fmt: skip
+        ]
         if active:
-            raise InputError(where, ", ".join(active[:SHOWN]), "onmodel does not do this; take it out to train without")
+            raise InputError(
+                where,
+                ", ".join(active[:SHOWN]),
+                "onmodel does not do this; take it out to train without",
+            )
         for key in table:
-            if key in self.harmless and (note := f"{key} has no effect: {self.harmless[key]}") not in notes:
+            if (
+                key in self.harmless
+                and (note := f"{key} has no effect: {self.harmless[key]}") not in notes
+            ):
                 notes.append(note)
 
-    def subset(self, where: str, table: Table, base: Table, reading: Table) -> tuple[SubsetShowing, Reading]:
-        """What is said of a subset, in our words. `base` and `reading` are what special options said."""
+    def subset(
+        self, where: str, table: Table, base: Table, reading: Table
+    ) -> tuple[SubsetShowing, Reading]:
+        """What is said of a subset, in our words. `base` and `reading` are what special options
+        said."""
         said = {self.shown[key]: value for key, value in table.items() if key in self.shown}
         read = {self.reading[key]: value for key, value in table.items() if key in self.reading}
         names = {own: key for key, own in (*self.shown.items(), *self.reading.items())}
         try:
-            return SubsetShowing.model_validate({**base, **said}), Reading.model_validate({**read, **reading})
+            return SubsetShowing.model_validate({**base, **said}), Reading.model_validate(
+                {**read, **reading}
+            )
         except ValidationError as error:
             first = error.errors()[0]
             own = str(first["loc"][0])
             message = re.sub(r"^(Value error, |Input )", "", first["msg"])
-            raise InputError(f"{where}.{names.get(own, own)}", _brief(first["input"]), message) from error
+            raise InputError(
+                f"{where}.{names.get(own, own)}", _brief(first["input"]), message
+            ) from error
 
 
 def _parsed(path: Path) -> Any:
     suffix = path.suffix.lower()
     if suffix in (".yaml", ".yml"):
         return read_yaml(path, "dataset_config")
-    return read_json_of_others(path, "dataset_config") if suffix == ".json" else read_toml(path, "dataset_config")
+    return (
+        read_json_of_others(path, "dataset_config")
+        if suffix == ".json"
+        else read_toml(path, "dataset_config")
+    )
 
 
 def _brief(value: Any) -> str:
@@ -203,7 +250,13 @@ def _name_of(folder: Path) -> str:
 
 def _resolution(where: str, value: Any) -> int:
     """The side of a square of the area that `512`, "512", "832,1216" or [832, 1216] have."""
-    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    parts = (
+        value.split(",")
+        if isinstance(value, str)
+        else value
+        if isinstance(value, list)
+        else [value]
+    )
     try:
         sides = [int(part) for part in parts]
         if len(sides) not in (1, 2) or min(sides) < 1 or max(sides) > LARGEST_SIDE:
@@ -214,24 +267,40 @@ def _resolution(where: str, value: Any) -> int:
     return round(math.sqrt(sides[0] * sides[-1]))
 
 
-# --- sd-scripts (docs/config_README-en.md, masked_loss_README.md, validation.md) --------------------------------------
+# --- sd-scripts (docs/config_README-en.md, masked_loss_README.md, validation.md)
+# --------------------------------------
 
 _SD_SCRIPTS = Dialect(
     tool="sd-scripts",
     shown={
-        "num_repeats": "repeats", "shuffle_caption": "shuffle_tags", "keep_tokens": "keep_tokens", "flip_aug": "flip",
-        "caption_tag_dropout_rate": "tag_dropout", "caption_dropout_rate": "caption_dropout",
-        "caption_dropout_every_n_epochs": "caption_dropout_every", "is_reg": "regularisation",
-        "enable_bucket": "buckets", "bucket_reso_steps": "bucket_step",
+        "num_repeats": "repeats",
+        "shuffle_caption": "shuffle_tags",
+        "keep_tokens": "keep_tokens",
+        "flip_aug": "flip",
+        "caption_tag_dropout_rate": "tag_dropout",
+        "caption_dropout_rate": "caption_dropout",
+        "caption_dropout_every_n_epochs": "caption_dropout_every",
+        "is_reg": "regularisation",
+        "enable_bucket": "buckets",
+        "bucket_reso_steps": "bucket_step",
     },
     reading={
-        "caption_extension": "caption_extension", "class_tokens": "default_caption", "caption_prefix": "caption_prefix",
-        "caption_suffix": "caption_suffix", "keep_tokens_separator": "keep_separator", "alpha_mask": "alpha_mask",
+        "caption_extension": "caption_extension",
+        "class_tokens": "default_caption",
+        "caption_prefix": "caption_prefix",
+        "caption_suffix": "caption_suffix",
+        "keep_tokens_separator": "keep_separator",
+        "alpha_mask": "alpha_mask",
     },
     special={
-        "image_dir": "folder", "resolution": "resolution", "bucket_no_upscale": "not enlarge",
-        "min_bucket_reso": "bucket_sides", "max_bucket_reso": "bucket_sides", "validation_split": "heldout",
-        "conditioning_data_dir": "masks", "skip_image_resolution": "larger_than",
+        "image_dir": "folder",
+        "resolution": "resolution",
+        "bucket_no_upscale": "not enlarge",
+        "min_bucket_reso": "bucket_sides",
+        "max_bucket_reso": "bucket_sides",
+        "validation_split": "heldout",
+        "conditioning_data_dir": "masks",
+        "skip_image_resolution": "larger_than",
     },
     harmless={
         "batch_size": "the recipe's `batch` holds for all data",
@@ -240,17 +309,29 @@ _SD_SCRIPTS = Dialect(
         "resize_interpolation": "pictures are scaled by Lanczos' filter",
     },
     inactive={
-        "color_aug": False, "random_crop": False, "face_crop_aug_range": None, "random_crop_padding_percent": 0.05,
-        "enable_wildcard": False, "secondary_separator": None, "caption_separator": ",", "metadata_file": None,
-        "token_warmup_min": 1, "token_warmup_step": 0, "custom_attributes": {},
+        "color_aug": False,
+        "random_crop": False,
+        "face_crop_aug_range": None,
+        "random_crop_padding_percent": 0.05,
+        "enable_wildcard": False,
+        "secondary_separator": None,
+        "caption_separator": ",",
+        "metadata_file": None,
+        "token_warmup_min": 1,
+        "token_warmup_step": 0,
+        "custom_attributes": {},
     },
-)  # fmt: skip
+)
 
 
 def _sd_scripts(path: Path, config: Table) -> Foreign:
     for key in config:
         if key not in ("general", "datasets"):
-            raise InputError(path.name, _brief(key), "unknown to onmodel; such a file holds [general] and [[datasets]]")
+            raise InputError(
+                path.name,
+                _brief(key),
+                "unknown to onmodel; such a file holds [general] and [[datasets]]",
+            )
     notes: list[str] = []
     general = _table(f"{path.name}: general", config.get("general", {}))
     _SD_SCRIPTS.check(f"{path.name}: general", general, notes)
@@ -270,7 +351,9 @@ def _sd_scripts(path: Path, config: Table) -> Foreign:
     return Foreign(_merged(subsets), notes, even)
 
 
-def _sd_subset(where: str, table: Table, path: Path, names: Names, notes: list[str]) -> ForeignSubset:
+def _sd_subset(
+    where: str, table: Table, path: Path, names: Names, notes: list[str]
+) -> ForeignSubset:
     folder = _folder(f"{where}.image_dir", table.get("image_dir"), path)
     base: dict[str, Any] = {"shuffle_tags": False, "keep_tokens": 0}
     if "resolution" in table:
@@ -283,20 +366,44 @@ def _sd_subset(where: str, table: Table, path: Path, names: Names, notes: list[s
         if base.get("enlarge"):
             base["bucket_sides"] = (low or 256, high or 1024)
         else:
-            _note(notes, "min_bucket_reso and max_bucket_reso have no effect where small pictures are not enlarged")
+            _note(
+                notes,
+                "min_bucket_reso and max_bucket_reso have no effect where small pictures are not"
+                " enlarged",
+            )
     if "num_repeats" not in table and (number := re.match(r"(\d+)_", folder.name)):
-        _note(notes, f"the {number[1]} in {folder.name} is not read, as in sd-scripts; write num_repeats = {number[1]}")
+        _note(
+            notes,
+            f"the {number[1]} in {folder.name} is not read, as in sd-scripts; write num_repeats ="
+            f" {number[1]}",
+        )
     if "enable_bucket" not in table:
-        _note(notes, "enable_bucket is not set: pictures keep their shapes in buckets; sd-scripts would cut squares")
+        _note(
+            notes,
+            "enable_bucket is not set: pictures keep their shapes in buckets; sd-scripts would cut"
+            " squares",
+        )
     if "bucket_no_upscale" not in table:
-        _note(notes, "bucket_no_upscale is not set: small pictures are not enlarged; sd-scripts would enlarge them")
+        _note(
+            notes,
+            "bucket_no_upscale is not set: small pictures are not enlarged; sd-scripts would"
+            " enlarge them",
+        )
     if "caption_extension" not in table:
-        _note(notes, "caption_extension is not set: captions are read from .txt; sd-scripts would read .caption")
+        _note(
+            notes,
+            "caption_extension is not set: captions are read from .txt; sd-scripts would read"
+            " .caption",
+        )
     reading: dict[str, Any] = {}
     if "conditioning_data_dir" in table:
-        reading["masks"] = _folder(f"{where}.conditioning_data_dir", table["conditioning_data_dir"], path)
+        reading["masks"] = _folder(
+            f"{where}.conditioning_data_dir", table["conditioning_data_dir"], path
+        )
     if "skip_image_resolution" in table:
-        reading["larger_than"] = _resolution(f"{where}.skip_image_resolution", table["skip_image_resolution"])
+        reading["larger_than"] = _resolution(
+            f"{where}.skip_image_resolution", table["skip_image_resolution"]
+        )
     shown, read = _SD_SCRIPTS.subset(where, table, base, reading)
     heldout = table.get("validation_split")
     if heldout is not None and not (isinstance(heldout, int | float) and 0 <= heldout <= 1):
@@ -307,16 +414,23 @@ def _sd_subset(where: str, table: Table, path: Path, names: Names, notes: list[s
 
 
 def _merged(subsets: Sequence[ForeignSubset]) -> list[ForeignSubset]:
-    """Subsets that differ in nothing but the resolution are one, shown at each; sd-scripts says it with two."""
+    """Subsets that differ in nothing but the resolution are one, shown at each; sd-scripts says it
+    with two."""
     found: list[ForeignSubset] = []
     for subset in subsets:
         for i, other in enumerate(found):
             both = tuple(dict.fromkeys((*other.shown.resolutions, *subset.shown.resolutions)))
             shown = other.shown.model_copy(update={"resolution": both})
-            same = (other.folder, other.reading, other.heldout) == (subset.folder, subset.reading, subset.heldout)
+            same = (other.folder, other.reading, other.heldout) == (
+                subset.folder,
+                subset.reading,
+                subset.heldout,
+            )
             alike = shown == subset.shown.model_copy(update={"resolution": both})
             if same and alike and len(both) > len(other.shown.resolutions):
-                found[i] = ForeignSubset(other.name, other.folder, other.reading, shown, other.heldout)
+                found[i] = ForeignSubset(
+                    other.name, other.folder, other.reading, shown, other.heldout
+                )
                 break
         else:
             found.append(subset)
@@ -328,7 +442,8 @@ def _note(notes: list[str], text: str) -> None:
         notes.append(text)
 
 
-# --- diffusion-pipe (examples/dataset.toml) ---------------------------------------------------------------------------
+# --- diffusion-pipe (examples/dataset.toml)
+# ---------------------------------------------------------------------------
 
 _OWN_BUCKETS = "onmodel makes its own buckets, a sixteenth of the resolution apart"
 _DIFFUSION_PIPE = Dialect(
@@ -336,15 +451,21 @@ _DIFFUSION_PIPE = Dialect(
     shown={"num_repeats": "repeats", "shuffle_tags": "shuffle_tags", "enable_ar_bucket": "buckets"},
     reading={"caption_prefix": "caption_prefix"},
     special={
-        "path": "folder", "mask_path": "masks", "resolutions": "resolution", "cache_shuffle_num": "shuffle_tags",
+        "path": "folder",
+        "mask_path": "masks",
+        "resolutions": "resolution",
+        "cache_shuffle_num": "shuffle_tags",
         "skip_empty_caption": "default_caption",
     },
     harmless={
-        "min_ar": _OWN_BUCKETS, "max_ar": _OWN_BUCKETS, "num_ar_buckets": _OWN_BUCKETS, "ar_buckets": _OWN_BUCKETS,
+        "min_ar": _OWN_BUCKETS,
+        "max_ar": _OWN_BUCKETS,
+        "num_ar_buckets": _OWN_BUCKETS,
+        "ar_buckets": _OWN_BUCKETS,
         "frame_buckets": "there are pictures only",
     },
     inactive={"control_path": None, "size_buckets": None, "cache_shuffle_delimiter": ", "},
-)  # fmt: skip
+)
 
 
 def _diffusion_pipe(path: Path, config: Table) -> Foreign:
@@ -360,8 +481,14 @@ def _diffusion_pipe(path: Path, config: Table) -> Foreign:
         folder = _folder(f"{where}.path", table.get("path"), path)
         resolutions = table.get("resolutions", [])
         if not isinstance(resolutions, list) or not resolutions:
-            raise InputError(f"{where}.resolutions", _brief(resolutions or None), "write e.g. resolutions = [1024]")
-        sides = tuple(dict.fromkeys(_resolution(f"{where}.resolutions", one) for one in resolutions))
+            raise InputError(
+                f"{where}.resolutions",
+                _brief(resolutions or None),
+                "write e.g. resolutions = [1024]",
+            )
+        sides = tuple(
+            dict.fromkeys(_resolution(f"{where}.resolutions", one) for one in resolutions)
+        )
         shuffled = bool(table.get("shuffle_tags") or table.get("cache_shuffle_num"))
         base = {"shuffle_tags": shuffled, "keep_tokens": 0, "resolution": sides, "caption": "both"}
         reading: dict[str, Any] = {}
@@ -375,37 +502,74 @@ def _diffusion_pipe(path: Path, config: Table) -> Foreign:
     return Foreign(subsets, notes)
 
 
-# --- ai-toolkit (config/examples) -------------------------------------------------------------------------------------
+# --- ai-toolkit (config/examples)
+# -------------------------------------------------------------------------------------
 
 _AI_TOOLKIT = Dialect(
     tool="ai-toolkit",
     shown={
-        "num_repeats": "repeats", "shuffle_tokens": "shuffle_tags", "keep_tokens": "keep_tokens", "flip_x": "flip",
-        "token_dropout_rate": "tag_dropout", "caption_dropout_rate": "caption_dropout", "is_reg": "regularisation",
-        "loss_multiplier": "loss_weight", "buckets": "buckets",
+        "num_repeats": "repeats",
+        "shuffle_tokens": "shuffle_tags",
+        "keep_tokens": "keep_tokens",
+        "flip_x": "flip",
+        "token_dropout_rate": "tag_dropout",
+        "caption_dropout_rate": "caption_dropout",
+        "is_reg": "regularisation",
+        "loss_multiplier": "loss_weight",
+        "buckets": "buckets",
     },
     reading={
-        "caption_ext": "caption_extension", "default_caption": "default_caption", "alpha_mask": "alpha_mask",
+        "caption_ext": "caption_extension",
+        "default_caption": "default_caption",
+        "alpha_mask": "alpha_mask",
         "trigger_word": "trigger",
     },
-    special={"folder_path": "folder", "dataset_path": "folder", "mask_path": "masks", "resolution": "resolution"},
+    special={
+        "folder_path": "folder",
+        "dataset_path": "folder",
+        "mask_path": "masks",
+        "resolution": "resolution",
+    },
     harmless={
-        "cache_latents": "latents are always kept", "cache_latents_to_disk": "latents are always kept on the disk",
-        "cache_text_embeddings": "encoded captions are always kept", "num_workers": "nothing is read while training",
-        "prefetch_factor": "nothing is read while training", "batch_size": "the recipe's `batch` holds for all data",
-        "bucket_tolerance": _OWN_BUCKETS, "type": "there are pictures only", "num_frames": "there are pictures only",
-        "shrink_video_to_frames": "there are pictures only", "fps": "there are pictures only",
+        "cache_latents": "latents are always kept",
+        "cache_latents_to_disk": "latents are always kept on the disk",
+        "cache_text_embeddings": "encoded captions are always kept",
+        "num_workers": "nothing is read while training",
+        "prefetch_factor": "nothing is read while training",
+        "batch_size": "the recipe's `batch` holds for all data",
+        "bucket_tolerance": _OWN_BUCKETS,
+        "type": "there are pictures only",
+        "num_frames": "there are pictures only",
+        "shrink_video_to_frames": "there are pictures only",
+        "fps": "there are pictures only",
         "do_i2v": "there are pictures only",
     },
     inactive={
-        "flip_y": False, "random_crop": False, "random_scale": False, "square_crop": False, "scale": 1.0,
-        "augmentations": [], "control_path": None, "control_path_1": None, "control_path_2": None,
-        "control_path_3": None, "inpaint_path": None, "unconditional_path": None, "clip_image_path": None,
-        "prior_reg": False, "invert_mask": False, "mask_min_value": 0.0, "random_triggers": [], "controls": [],
-        "poi": None, "extra_values": [], "standardize_images": False, "replacements": [],
+        "flip_y": False,
+        "random_crop": False,
+        "random_scale": False,
+        "square_crop": False,
+        "scale": 1.0,
+        "augmentations": [],
+        "control_path": None,
+        "control_path_1": None,
+        "control_path_2": None,
+        "control_path_3": None,
+        "inpaint_path": None,
+        "unconditional_path": None,
+        "clip_image_path": None,
+        "prior_reg": False,
+        "invert_mask": False,
+        "mask_min_value": 0.0,
+        "random_triggers": [],
+        "controls": [],
+        "poi": None,
+        "extra_values": [],
+        "standardize_images": False,
+        "replacements": [],
         "network_weight": 1.0,
     },
-)  # fmt: skip
+)
 
 
 def _ai_toolkit_sets(table: Any) -> tuple[list[dict[str, Any]], str] | None:
@@ -422,25 +586,35 @@ def _ai_toolkit_sets(table: Any) -> tuple[list[dict[str, Any]], str] | None:
         return None
     found = [one for one in processes if isinstance(one, dict) and "datasets" in one]
     if len(found) > 1:
-        raise InputError("dataset_config", f"{len(found)} processes with datasets", "keep one of them in the file")
+        raise InputError(
+            "dataset_config",
+            f"{len(found)} processes with datasets",
+            "keep one of them in the file",
+        )
     return _ai_toolkit_sets({**found[0]}) if found else None
 
 
 def _ai_toolkit(path: Path, tables: Sequence[Table], trigger: str) -> Foreign:
-    notes = ["of an ai-toolkit job only `datasets` and `trigger_word` are read; the recipe says the rest"]
+    notes = [
+        "of an ai-toolkit job only `datasets` and `trigger_word` are read; the recipe says the rest"
+    ]
     names = Names()
     subsets = []
     for i, table in enumerate(tables):
         where = f"{path.name}: datasets[{i}]"
         _AI_TOOLKIT.check(where, table, notes)
         table = {key: value for key, value in table.items() if value is not None}
-        folder = _folder(f"{where}.folder_path", table.get("folder_path") or table.get("dataset_path"), path)
+        folder = _folder(
+            f"{where}.folder_path", table.get("folder_path") or table.get("dataset_path"), path
+        )
         base: dict[str, Any] = {"shuffle_tags": False, "keep_tokens": 0, "caption": "both"}
         if "resolution" in table:
             value = table["resolution"]
             rows = value if isinstance(value, list) else [value]
             base["resolution"] = tuple(_resolution(f"{where}.resolution", one) for one in rows)
-        reading: dict[str, Any] = {"masks": _folder(where, table["mask_path"], path)} if table.get("mask_path") else {}
+        reading: dict[str, Any] = (
+            {"masks": _folder(where, table["mask_path"], path)} if table.get("mask_path") else {}
+        )
         shown, read = _AI_TOOLKIT.subset(where, {"trigger_word": trigger, **table}, base, reading)
         heldout = 0.0 if shown.regularisation else None
         subsets.append(ForeignSubset(names.free(_name_of(folder)), folder, read, shown, heldout))

@@ -1,5 +1,5 @@
-"""From folders, zips and other trainers' sets to a workshop. Originals stay where they are and as they are; every
-refused file is named with its reason."""
+"""From folders, zips and other trainers' sets to a workshop. Originals stay where they are and as
+they are; every refused file is named with its reason."""
 
 import contextlib
 import shutil
@@ -29,17 +29,25 @@ _PLAIN = Reading(default_caption="")
 
 
 def gather(
-    sources: Sequence[Path], into: Path, origin: str, rights: str, progress: Progress, paper: str = WHITE
+    sources: Sequence[Path],
+    into: Path,
+    origin: str,
+    rights: str,
+    progress: Progress,
+    paper: str = WHITE,
 ) -> tuple[int, list[dict[str, str]]]:
     """Read sources into a new workshop; returns the number of pictures and what was refused.
 
-    A folder of pictures is a subset of its name; a folder of folders one subset for each, with its repeats where it is
-    called `10_name`; a file is another trainer's data set, or a zip of either. Transparent pictures lie on `paper`,
+    A folder of pictures is a subset of its name; a folder of folders one subset for each, with its
+    repeats where it is called `10_name`; a file is another trainer's data set, or a zip of either.
+    Transparent pictures lie on `paper`,
     #rrggbb. Raises InputError when nothing is left.
     """
     lying = _checked({"paper": paper})
     if (into / "pictures.json").exists():
-        raise InputError("into", into, "holds a data set with its decisions already; name another folder")
+        raise InputError(
+            "into", into, "holds a data set with its decisions already; name another folder"
+        )
     unpacked: list[Path] = []
     new = not into.exists()
     try:
@@ -54,9 +62,14 @@ def gather(
 
 
 def _gather(
-    sources: Sequence[Path], into: Path, origin: str, rights: str, progress: Progress, lying: Mapping[str, str],
+    sources: Sequence[Path],
+    into: Path,
+    origin: str,
+    rights: str,
+    progress: Progress,
+    lying: Mapping[str, str],
     unpacked: list[Path],
-) -> tuple[int, list[dict[str, str]]]:  # fmt: skip
+) -> tuple[int, list[dict[str, str]]]:
     subsets: dict[str, tuple[Path, Reading, int]] = {}
     refused: list[dict[str, str]] = []
     for source in sources:
@@ -83,23 +96,45 @@ def _gather(
                     told = known[subset].of(candidate.path)
                     picture, _ = check(_on_its_paper(candidate, told), decode)
                 except Refused as reason:
-                    refused.append({"file": f"{subset}/{candidate.name}", "reason": printable(reason)})
+                    refused.append(
+                        {"file": f"{subset}/{candidate.name}", "reason": printable(reason)}
+                    )
                     continue
                 same = told if told.get("sha256") == picture.sha256 else {}
                 pieces.append(
                     Piece(
-                        f"{subset}/{names.free(candidate.path.stem)}", path, picture.sha256, picture.width,
-                        picture.height, subset, tags_from_file(candidate.tags, same.get("tags", {})),
-                        candidate.sentence, same.get("origin", origin), same.get("rights", rights), picture.paper,
-                        picture.profile, same.get("told", FILE), same.get("made", {}),
+                        f"{subset}/{names.free(candidate.path.stem)}",
+                        path,
+                        picture.sha256,
+                        picture.width,
+                        picture.height,
+                        subset,
+                        tags_from_file(candidate.tags, same.get("tags", {})),
+                        candidate.sentence,
+                        same.get("origin", origin),
+                        same.get("rights", rights),
+                        picture.paper,
+                        picture.profile,
+                        same.get("told", FILE),
+                        same.get("made", {}),
                     )
-                )  # fmt: skip
+                )
     if not pieces:
         why = f"; the first: {refused[0]['file']}, {refused[0]['reason']}" if refused else ""
         raise InputError("sources", ", ".join(map(str, sources)), f"no picture can be read{why}")
     kept = {piece.subset for piece in pieces}
-    models = {sha256: lineage for sources_of in known.values() for sha256, lineage in sources_of.models.items()}
-    make_workshop(into, pieces, {name: row[2] for name, row in subsets.items() if name in kept}, refused, models)
+    models = {
+        sha256: lineage
+        for sources_of in known.values()
+        for sha256, lineage in sources_of.models.items()
+    }
+    make_workshop(
+        into,
+        pieces,
+        {name: row[2] for name, row in subsets.items() if name in kept},
+        refused,
+        models,
+    )
     return len(pieces), refused
 
 
@@ -109,7 +144,9 @@ def _resolved(path: Path) -> Path:
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise Refused("the bytes of its path are no UTF-8 text; rename it, or the folder that holds it") from error
+        raise Refused(
+            "the bytes of its path are no UTF-8 text; rename it, or the folder that holds it"
+        ) from error
     return path
 
 
@@ -126,7 +163,9 @@ def _on_its_paper(candidate: Candidate, known: Mapping[str, Any]) -> Candidate:
     """A picture that was exported lies on the paper it had."""
     if not known.get("paper"):
         return candidate
-    return replace(candidate, reading=candidate.reading.model_copy(update={"paper": known["paper"]}))
+    return replace(
+        candidate, reading=candidate.reading.model_copy(update={"paper": known["paper"]})
+    )
 
 
 def _subsets(
@@ -182,11 +221,15 @@ def _is_picture(path: Path) -> bool:
         return False
 
 
-def _unpacked(source: Path, into: Path, refused: list[dict[str, str]], unpacked: list[Path]) -> Path:
+def _unpacked(
+    source: Path, into: Path, refused: list[dict[str, str]], unpacked: list[Path]
+) -> Path:
     """The folder of a zip's files in the workshop; where they all lie in one folder, that one."""
     target = into / "unpacked" / writable(source.stem)
     left = unpack(source, target)
     unpacked.append(target)
-    refused += [{"file": printable(f"{source.name}/{name}"), "reason": printable(why)} for name, why in left]
+    refused += [
+        {"file": printable(f"{source.name}/{name}"), "reason": printable(why)} for name, why in left
+    ]
     rooms = list(target.iterdir())
     return rooms[0] if len(rooms) == 1 and rooms[0].is_dir() else target

@@ -1,5 +1,5 @@
-"""Holes of a data set as prompts: which values of what is free are shown too seldom, and what to ask for instead; or
-scenes as prompts.
+"""Holes of a data set as prompts: which values of what is free are shown too seldom, and what to
+ask for instead; or scenes as prompts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,15 @@ Shares = Mapping[str, float]
 
 
 def fill(counts: Mapping[str, float], count: int, target: Shares) -> dict[str, int]:
-    """Value → how many of `count` new pictures show it, so that with what is shown already (`counts`, weighted) the
-    shares come nearest to the target: one after another goes to the value that lacks most of its own share."""
+    """Value → how many of `count` new pictures show it, so that with what is shown already
+    (`counts`, weighted) the shares come nearest to the target: one after another goes to the value
+    that lacks most of its own share."""
     have, new = dict(counts), dict.fromkeys(target, 0)
     for _ in range(count):
-        value = min(target, key=lambda name: have.get(name, 0.0) / target[name] if target[name] else float("inf"))
+        value = min(
+            target,
+            key=lambda name: have.get(name, 0.0) / target[name] if target[name] else float("inf"),
+        )
         have[value] = have.get(value, 0.0) + 1
         new[value] += 1
     return {value: number for value, number in new.items() if number}
@@ -28,27 +32,42 @@ def fill(counts: Mapping[str, float], count: int, target: Shares) -> dict[str, i
 
 def even(vocabulary: Vocabulary, free: Sequence[str]) -> dict[str, dict[str, float]]:
     """Equal shares of every value of what is free, whether it is shown yet or not."""
-    table = {name: [value for value, tag in vocabulary.attributes.get(name, {}).items() if tag] for name in free}
-    return {name: {value: 1 / len(values) for value in values} for name, values in table.items() if values}
+    table = {
+        name: [value for value, tag in vocabulary.attributes.get(name, {}).items() if tag]
+        for name in free
+    }
+    return {
+        name: {value: 1 / len(values) for value in values}
+        for name, values in table.items()
+        if values
+    }
 
 
 def prompts_for(
-    coverage: Mapping[str, Coverage], vocabulary: Vocabulary, targets: Mapping[str, Shares], character: Character,
-    count: int, seed: int,
-) -> tuple[list[Prompt], dict[str, dict[str, int]]]:  # fmt: skip
+    coverage: Mapping[str, Coverage],
+    vocabulary: Vocabulary,
+    targets: Mapping[str, Shares],
+    character: Character,
+    count: int,
+    seed: int,
+) -> tuple[list[Prompt], dict[str, dict[str, int]]]:
     """`count` prompts, and attribute → value → how many of them ask for it.
 
-    Attributes are combined by chance, so that no new confound is made; what a framing cuts off is not asked of it.
-    Raises InputError for a target that the vocabulary does not know.
+    Attributes are combined by chance, so that no new confound is made; what a framing cuts off is
+    not asked of it. Raises InputError for a target that the vocabulary does not know.
     """
     for name, shares in targets.items():
         known = [value for value, tag in vocabulary.attributes.get(name, {}).items() if tag]
         if unknown := [value for value in shares if value not in known]:
             listed = ", ".join(known or vocabulary.attributes)
-            raise InputError("target", unknown[0] if known else name, f"unknown here; there are {listed}")
+            raise InputError(
+                "target", unknown[0] if known else name, f"unknown here; there are {listed}"
+            )
     asked: list[dict[str, str]] = [{} for _ in range(count)]
     wanted: dict[str, dict[str, int]] = {}
-    for name in sorted(targets, key=lambda name: name != "framing"):  # it decides what else can be seen
+    for name in sorted(
+        targets, key=lambda name: name != "framing"
+    ):  # it decides what else can be seen
         open_ = [row for row in asked if name not in CUT_OFF.get(row.get("framing", ""), ())]
         counts = coverage[name].counts if name in coverage else {}
         wanted[name] = fill(counts, len(open_), targets[name])
@@ -59,14 +78,17 @@ def prompts_for(
     prompts = []
     for i, row in enumerate(asked):
         tags = [vocabulary.attributes[name][value] for name, value in row.items()]
-        prompts.append(Prompt(f"{i:04d}", "hole", row, tuple(tags), texts(character, tags, "outfit" in row)))
+        prompts.append(
+            Prompt(f"{i:04d}", "hole", row, tuple(tags), texts(character, tags, "outfit" in row))
+        )
     return prompts, wanted
 
 
 def prompts_of_scenes(
     scenes: Mapping[str, str], vocabulary: Vocabulary, character: Character, count: int
 ) -> list[Prompt]:
-    """`count` prompts that ask for what scenes say (name → text), in turn, each after the words for the character.
+    """`count` prompts that ask for what scenes say (name → text), in turn, each after the words for
+    the character.
 
     Asked is what a text says of what is free, where it says one value of it.
     """
@@ -75,11 +97,18 @@ def prompts_of_scenes(
     for i, (name, text) in zip(range(count), cycle(scenes.items()), strict=False):
         told = {key: values[0] for key, values in vocabulary.told(text).items() if len(values) == 1}
         asked = {
-            key: value for key, value in told.items()
+            key: value
+            for key, value in told.items()
             if key in (*character.free, "outfit") and value not in design.get(key, ())
-        }  # fmt: skip
+        }
         lines = texts(character, [], "outfit" in asked)
         prompts.append(
-            Prompt(f"{name} {i:04d}", "scene", asked, (), {arm: f"{line}. {text}" for arm, line in lines.items()})
+            Prompt(
+                f"{name} {i:04d}",
+                "scene",
+                asked,
+                (),
+                {arm: f"{line}. {text}" for arm, line in lines.items()},
+            )
         )
     return prompts

@@ -1,7 +1,9 @@
-"""Pictures that show somebody else: outliers of the identity agreement, and violations of the model sheet.
+"""Pictures that show somebody else: outliers of the identity agreement, and violations of the model
+sheet.
 
-Agreement is measured leave-one-out against the set's own pictures in the same style and framing where there are enough,
-since line art agrees less with colour than with line art. A person's reference pictures are not needed.
+Agreement is measured leave-one-out against the set's own pictures in the same style and framing
+where there are enough, since line art agrees less with colour than with line art. A person's
+reference pictures are not needed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,13 +15,19 @@ from onmodel.curate.findings import Finding, Fix
 from onmodel.curate.quality import alike
 from onmodel.evaluate.observers.identity import unit
 
-OUTLIER, LEAST = 4.0, 0.12  # scaled median absolute deviations below the median, and agreement below it
+OUTLIER, LEAST = (
+    4.0,
+    0.12,
+)  # scaled median absolute deviations below the median, and agreement below it
 SEEN, UNSEEN = 0.8, 0.1  # probabilities at which a trait is seen, and not
-BROKEN = 4  # traits of the sheet that somebody else breaks besides, one of them by what is forbidden, or one more
+# traits of the sheet that somebody else breaks besides, one of them by what is forbidden, or one
+# more
+BROKEN = 4
 
 
 def agreements(features: np.ndarray) -> np.ndarray:
-    """Mean agreement (1 − CCIP difference) [N] of each picture with the median of the others' [N, F]."""
+    """Mean agreement (1 − CCIP difference) [N] of each picture with the median of the others' [N,
+    F]."""
     rows = unit(features)
     centre = unit(np.median(rows, axis=0)[None])[0]
     return np.asarray(1 - np.clip((1 - rows @ centre) / 2, 0, 1))
@@ -60,10 +68,16 @@ def audit_identity(
             continue
         if low[i] and len(alien) + len(broken) >= BROKEN + (not alien):
             evidence = f"agreement {agreement[i]:.2f}; {traits}"
-            found.append(Finding("wrong character", "error", name, character.name, evidence, Fix(aside=True)))
+            found.append(
+                Finding("wrong character", "error", name, character.name, evidence, Fix(aside=True))
+            )
         elif low[i]:
-            evidence = f"agrees little with the others ({agreement[i]:.2f})" + f"; {traits}" * bool(traits)
+            evidence = f"agrees little with the others ({agreement[i]:.2f})" + f"; {traits}" * bool(
+                traits
+            )
             found.append(Finding("off model", "warning", name, character.name, evidence))
         elif alien:
-            found.append(Finding("off model", "warning", name, character.name, f"seen: {', '.join(alien)}"))
+            found.append(
+                Finding("off model", "warning", name, character.name, f"seen: {', '.join(alien)}")
+            )
     return found

@@ -1,8 +1,10 @@
-"""From a folder of strangers' files to checked pictures with captions. What is not right is set aside with its reason.
+"""From a folder of strangers' files to checked pictures with captions. What is not right is set
+aside with its reason.
 
-A picture is told by its content, not by its ending; the formats of dataset/formats.py alone are decoded
-(dataset/decoding.py). Links to pictures are followed; a link to a caption outside its folder is not. Originals are
-never changed: they are turned (EXIF), brought to sRGB and flattened where pixels are needed (dataset/pixels.py).
+A picture is told by its content, not by its ending; the formats of dataset/formats.py alone are
+decoded (dataset/decoding.py). Links to pictures are followed; a link to a caption outside its
+folder is not. Originals are never changed: they are turned (EXIF), brought to sRGB and flattened
+where pixels are needed (dataset/pixels.py).
 """
 
 import stat
@@ -29,14 +31,16 @@ _COMPANIONS = (".txt", ".caption", ".npz")
 
 
 class Reading(BaseModel):
-    """How a folder of pictures is read. What the trainers of the field call these is said in curate/foreign.py.
+    """How a folder of pictures is read. What the trainers of the field call these is said in
+    curate/foreign.py.
 
-    Captions lie in files that end in `caption_extension`; a picture without one has `default_caption`, or is refused.
-    `caption_prefix` and `caption_suffix` are tags put around it. With `keep_separator`, e.g. "|||", the tags before its
-    first and after its second place stay where they are. `trigger` stands for "[trigger]", or before a caption that
-    does not hold it. `masks` is a folder with a picture of the same name for each, white where the loss counts;
-    `alpha_mask` takes the picture's own transparency. `paper` is the colour that shows through it. Pictures of at most
-    `larger_than`² pixels are set aside.
+    Captions lie in files that end in `caption_extension`; a picture without one has
+    `default_caption`, or is refused. `caption_prefix` and `caption_suffix` are tags put around it.
+    With `keep_separator`, e.g. "|||", the tags before its first and after its second place stay
+    where they are. `trigger` stands for "[trigger]", or before a caption that does not hold it.
+    `masks` is a folder with a picture of the same name for each, white where the loss counts;
+    `alpha_mask` takes the picture's own transparency. `paper` is the colour that shows through it.
+    Pictures of at most `larger_than`² pixels are set aside.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,10 +82,14 @@ class Candidate:
         return self.file or printable(self.path.name)
 
 
-def scan_folder(folder: Path, origin: str, reading: Reading | None = None) -> tuple[list[Candidate], list[Refusal]]:
-    """The pictures of one folder (not of folders in it) with their captions, by name, and what was refused.
+def scan_folder(
+    folder: Path, origin: str, reading: Reading | None = None
+) -> tuple[list[Candidate], list[Refusal]]:
+    """The pictures of one folder (not of folders in it) with their captions, by name, and what was
+    refused.
 
-    Hidden files and other trainers' caches are left alone. Raises InputError when the folder cannot be read.
+    Hidden files and other trainers' caches are left alone. Raises InputError when the folder cannot
+    be read.
     """
     reading = reading or Reading()
     extension = reading.caption_extension.lower()
@@ -91,40 +99,66 @@ def scan_folder(folder: Path, origin: str, reading: Reading | None = None) -> tu
         if path.name[-len(extension) :].lower() == extension:
             stem = path.name[: -len(extension)]
             if stem in captions:
-                refused.append(Refusal(printable(path.name), f"left alone: {captions[stem].name} is the caption"))
+                refused.append(
+                    Refusal(
+                        printable(path.name), f"left alone: {captions[stem].name} is the caption"
+                    )
+                )
             else:
                 captions[stem] = path
         elif path.suffix.lower() in _COMPANIONS:
             others.append(path)
         elif path != reading.masks:
             pictures.append(path)
-    masks = {} if reading.masks is None else {path.stem: path for path in _listed(reading.masks, "masks")}
+    masks = (
+        {}
+        if reading.masks is None
+        else {path.stem: path for path in _listed(reading.masks, "masks")}
+    )
     stems = Counter(path.stem for path in pictures)
     for path in pictures:
         try:
             if stems[path.stem] > 1:
-                raise Refused(f"{stems[path.stem]} files share the caption {path.stem}{extension}; rename one of them")
+                raise Refused(
+                    f"{stems[path.stem]} files share the caption {path.stem}{extension}; rename one"
+                    " of them"
+                )
             _check_kind(path)
             if reading.masks is not None and path.stem not in masks:
-                raise Refused(f"no mask of its name in {reading.masks.name}; an all-white one weighs nothing")
+                raise Refused(
+                    f"no mask of its name in {reading.masks.name}; an all-white one weighs nothing"
+                )
             tags, sentence, first, last = _read_caption(path, captions.get(path.stem), reading)
-            found.append(Candidate(path, tags, sentence, origin, first, last, masks.get(path.stem), reading))
+            found.append(
+                Candidate(path, tags, sentence, origin, first, last, masks.get(path.stem), reading)
+            )
         except Refused as reason:
             refused.append(Refusal(printable(path.name), printable(reason)))
     alone = (path for stem, path in captions.items() if stem not in stems)
-    refused += [Refusal(printable(path.name), "a caption without a picture of its name") for path in alone]
+    refused += [
+        Refusal(printable(path.name), "a caption without a picture of its name") for path in alone
+    ]
     for suffix, count in sorted(Counter(path.suffix.lower() for path in others).items()):
-        why = "caches of another trainer" if suffix == ".npz" else f"captions are read from {extension}"
+        why = (
+            "caches of another trainer"
+            if suffix == ".npz"
+            else f"captions are read from {extension}"
+        )
         refused.append(Refusal(f"{count} × *{suffix}", f"left alone: {why}"))
     return found, refused
 
 
 def _listed(folder: Path, field: str) -> list[Path]:
     try:
-        return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+        return sorted(
+            (path for path in folder.iterdir() if not path.name.startswith(".")),
+            key=lambda path: path.name,
+        )
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise InputError(field, folder, f"cannot be read ({why}); name a folder of pictures") from error
+        raise InputError(
+            field, folder, f"cannot be read ({why}); name a folder of pictures"
+        ) from error
 
 
 def _check_kind(path: Path) -> None:
@@ -134,11 +168,14 @@ def _check_kind(path: Path) -> None:
     except OSError as error:
         raise Refused(f"not a file that can be read ({error.strerror})") from error
     if not stat.S_ISREG(mode):
-        raise Refused("a folder; name it as a source of its own" if stat.S_ISDIR(mode) else "not a file")
+        raise Refused(
+            "a folder; name it as a source of its own" if stat.S_ISDIR(mode) else "not a file"
+        )
 
 
 def check(candidate: Candidate, decode: Decode = decode) -> tuple[Picture, Picture | None]:
-    """The decoded picture of a candidate and its mask. Raises Refused with the reason when one may not enter.
+    """The decoded picture of a candidate and its mask. Raises Refused with the reason when one may
+    not enter.
 
     For files of others `decode` is a Decoder, which has a process of its own.
     """
@@ -148,7 +185,9 @@ def check(candidate: Candidate, decode: Decode = decode) -> tuple[Picture, Pictu
         raise Refused(f"{error.value}: {error.remedy}") from error
     picture = decode(_read(candidate.path), candidate.reading.paper)
     if picture.width * picture.height <= (least := candidate.reading.larger_than) ** 2:
-        raise Refused(f"{picture.width}×{picture.height} pixels; larger ones than {least}×{least} are wanted")
+        raise Refused(
+            f"{picture.width}×{picture.height} pixels; larger ones than {least}×{least} are wanted"
+        )
     if candidate.mask is None:
         return picture, None
     try:
@@ -156,7 +195,10 @@ def check(candidate: Candidate, decode: Decode = decode) -> tuple[Picture, Pictu
     except Refused as reason:
         raise Refused(f"its mask: {reason}") from reason
     if (mask.width, mask.height) != (picture.width, picture.height):
-        raise Refused(f"its mask has {mask.width}×{mask.height} pixels, it has {picture.width}×{picture.height}")
+        raise Refused(
+            f"its mask has {mask.width}×{mask.height} pixels, it has"
+            f" {picture.width}×{picture.height}"
+        )
     return picture, mask
 
 
@@ -170,12 +212,17 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _read_caption(picture: Path, path: Path | None, reading: Reading) -> tuple[str, str, int | None, int]:
+def _read_caption(
+    picture: Path, path: Path | None, reading: Reading
+) -> tuple[str, str, int | None, int]:
     """Tags, sentence, and how many tags stay in front and at the end."""
     try:
         if path is not None:
             if leads_out(path, picture.parent):
-                raise Refused(f"its caption {path.name} is a link out of its folder; put the file itself there")
+                raise Refused(
+                    f"its caption {path.name} is a link out of its folder; put the file itself"
+                    " there"
+                )
             tags, sentence = parse_caption(read_bytes(path, "caption", LARGEST_CAPTION))
         elif reading.default_caption is not None:
             tags, sentence = reading.default_caption, ""

@@ -1,9 +1,10 @@
 """Audit of tags: by rules of spelling and form, against what a tagger sees, and over the whole set.
 
-A tagger errs too, so what it says counts only where it is sure, measured on the set itself: a value is seen when its
-probability is as high as it usually is on pictures that say it, a label is wrong when another value is seen and its own
-is not (confident learning: Northcutt, Jiang and Chuang, JAIR 2021). An attribute whose labels the tagger seldom
-confirms is not judged at all, and is named as such. Labels of a picture that it cannot read are left alone.
+A tagger errs too, so what it says counts only where it is sure, measured on the set itself: a value
+is seen when its probability is as high as it usually is on pictures that say it, a label is wrong
+when another value is seen and its own is not (confident learning: Northcutt, Jiang and Chuang, JAIR
+2021). An attribute whose labels the tagger seldom confirms is not judged at all, and is named as
+such. Labels of a picture that it cannot read are left alone.
 """
 
 from collections import Counter
@@ -21,16 +22,20 @@ FEWEST = 5  # pictures that say a value before its usual probability is known
 USUAL = 0.5  # what counts as seen before that
 CONFIRMED = 0.7  # share of an attribute's labels that the tagger must confirm to judge it
 APART = 3.0  # log odds between what is seen and what is said, for a label to be wrong
-MOSTLY = 0.5  # share of pictures that must say an attribute before a picture that does not is one with a missing label
+# share of pictures that must say an attribute before a picture that does not is one with a missing
+# label
+MOSTLY = 0.5
 ALWAYS, NEVER = 0.95, 0.05
 TOLD = 0.25  # share of what is shown that says an attribute, before its values are weighed
-# Share with the trigger from which a free value is fused with it; or half of it and so much more than without.
+# Share with the trigger from which a free value is fused with it; or half of it and so much more
+# than without.
 FUSED, SHARE, LIFT = 0.75, 0.5, 2.0
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A picture's name, tags and sentence; `weight` is how often an epoch shows it; `strict` names what it must say."""
+    """A picture's name, tags and sentence; `weight` is how often an epoch shows it; `strict` names
+    what it must say."""
 
     name: str
     tags: Sequence[str]
@@ -41,7 +46,8 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a tagger sees: probabilities [N, T] of `tags`, and which attributes it can judge here, with how surely.
+    """What a tagger sees: probabilities [N, T] of `tags`, and which attributes it can judge here,
+    with how surely.
 
     `usual`: attribute → value → the probability from which it counts as seen.
     """
@@ -53,7 +59,11 @@ class Sight:
 
     @classmethod
     def of(
-        cls, pictures: Sequence[Labelled], tags: Sequence[str], probabilities: np.ndarray, vocabulary: Vocabulary
+        cls,
+        pictures: Sequence[Labelled],
+        tags: Sequence[str],
+        probabilities: np.ndarray,
+        vocabulary: Vocabulary,
     ) -> "Sight":
         """Learn from the set how the tagger reads it."""
         column = {tag: i for i, tag in enumerate(tags)}
@@ -67,10 +77,18 @@ class Sight:
             own = {
                 value: np.median(found)
                 for value, i in known.items()
-                if len(found := [p[i] for p, row in zip(probabilities, said, strict=True)
-                                 if row.get(attribute) == [value]]) >= FEWEST
-            }  # fmt: skip
-            usual[attribute] = {value: float(min(max(own.get(value, USUAL), 0.2), 0.9)) for value in known}
+                if len(
+                    found := [
+                        p[i]
+                        for p, row in zip(probabilities, said, strict=True)
+                        if row.get(attribute) == [value]
+                    ]
+                )
+                >= FEWEST
+            }
+            usual[attribute] = {
+                value: float(min(max(own.get(value, USUAL), 0.2), 0.9)) for value in known
+            }
             agree = [
                 known[row[attribute][0]] == max(known.values(), key=lambda i: p[i])
                 for p, row in zip(probabilities, said, strict=True)
@@ -93,27 +111,43 @@ class Sight:
 
 
 def audit_labels(
-    pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None = None
+    pictures: Sequence[Labelled],
+    character: Character,
+    vocabulary: Vocabulary,
+    sight: Sight | None = None,
 ) -> list[Finding]:
     """Everything about the labels of a set."""
     found = [finding for picture in pictures for finding in _form(picture, character, vocabulary)]
-    spelt = [_spelt(picture, character, vocabulary) for picture in pictures]  # a slip is no missing label besides
+    spelt = [
+        _spelt(picture, character, vocabulary) for picture in pictures
+    ]  # a slip is no missing label besides
     if sight is not None:
         found += _seen(spelt, character, vocabulary, sight)
-    judged = {(row.picture, row.subject) for row in found if row.kind in ("wrong label", "missing label")}
-    found += (row for row in _strictly(spelt, character, vocabulary, sight) if (row.picture, row.subject) not in judged)
+    judged = {
+        (row.picture, row.subject) for row in found if row.kind in ("wrong label", "missing label")
+    }
+    found += (
+        row
+        for row in _strictly(spelt, character, vocabulary, sight)
+        if (row.picture, row.subject) not in judged
+    )
     return [*found, *_whole(spelt, character, vocabulary, sight)]
 
 
 def _spelt(picture: Labelled, character: Character, vocabulary: Vocabulary) -> Labelled:
     tags = (
-        tag if character.trigger in tag else vocabulary.alias(tag) or vocabulary.spelling(tag) or tag
+        (
+            tag
+            if character.trigger in tag
+            else vocabulary.alias(tag) or vocabulary.spelling(tag) or tag
+        )
         for tag in picture.tags
-    )  # fmt: skip
+    )
     return replace(picture, tags=tuple(tags))
 
 
-# --- form: what needs no picture -------------------------------------------------------------------------------------
+# --- form: what needs no picture
+# -------------------------------------------------------------------------------------
 
 
 def _form(picture: Labelled, character: Character, vocabulary: Vocabulary) -> Iterator[Finding]:
@@ -126,32 +160,68 @@ def _form(picture: Labelled, character: Character, vocabulary: Vocabulary) -> It
             fix = Fix(remove=(tag,), by="rule: no artist names")
             yield Finding("artist name", "error", picture.name, tag, "names an artist", fix)
         elif tag in MARKS:
-            yield Finding("watermark", "warning", picture.name, tag, "its tags say so", Fix(aside=True))
+            yield Finding(
+                "watermark", "warning", picture.name, tag, "its tags say so", Fix(aside=True)
+            )
         elif trigger not in tag and (right := vocabulary.alias(tag)):
             fix = Fix((tag,), () if right in tags else (right,), by="rule: alias")
-            yield Finding("alias", "warning", picture.name, tag, f"the list of aliases calls it {right!r}", fix)
+            yield Finding(
+                "alias",
+                "warning",
+                picture.name,
+                tag,
+                f"the list of aliases calls it {right!r}",
+                fix,
+            )
         elif trigger not in tag and (right := vocabulary.spelling(tag)) and right != tag:
             fix = Fix((tag,), () if right in tags else (right,), by="rule: spelling")
             yield Finding("spelling", "warning", picture.name, tag, f"known as {right!r}", fix)
     for tag, count in Counter(lower).items():
         if count > 1:
             yield Finding(
-                "said twice", "note", picture.name, tag, f"{count} times", Fix((tag,), (tag,), by="rule: once")
+                "said twice",
+                "note",
+                picture.name,
+                tag,
+                f"{count} times",
+                Fix((tag,), (tag,), by="rule: once"),
             )
     for tag in tags:
-        if any(other != tag and other.endswith(f" {tag}") and vocabulary.value(other) == vocabulary.value(tag)
-               for other in tags if vocabulary.value(tag)):  # fmt: skip
+        if any(
+            other != tag
+            and other.endswith(f" {tag}")
+            and vocabulary.value(other) == vocabulary.value(tag)
+            for other in tags
+            if vocabulary.value(tag)
+        ):
             longer = next(other for other in tags if other.endswith(f" {tag}"))
-            yield Finding("implied", "note", picture.name, tag, f"{longer!r} says it", Fix((tag,), by="rule: implied"))
+            yield Finding(
+                "implied",
+                "note",
+                picture.name,
+                tag,
+                f"{longer!r} says it",
+                Fix((tag,), by="rule: implied"),
+            )
     for attribute, values in vocabulary.said(tags).items():
         if len(values) > 1 and vocabulary.exclusive(attribute):
             said = ", ".join(values)
-            yield Finding("contradiction", "error", picture.name, attribute, f"says {said}, which exclude each other")
+            yield Finding(
+                "contradiction",
+                "error",
+                picture.name,
+                attribute,
+                f"says {said}, which exclude each other",
+            )
     if character.count_tag in tags and tags[0] != character.count_tag:
         fix = Fix(
-            tuple(tags), (character.count_tag, *(tag for tag in tags if tag != character.count_tag)), by="rule: order"
+            tuple(tags),
+            (character.count_tag, *(tag for tag in tags if tag != character.count_tag)),
+            by="rule: order",
         )
-        yield Finding("order", "note", picture.name, character.count_tag, "stands behind other tags", fix)
+        yield Finding(
+            "order", "note", picture.name, character.count_tag, "stands behind other tags", fix
+        )
     yield from _sentence(picture, vocabulary)
 
 
@@ -163,15 +233,28 @@ def _trigger(picture: Labelled, character: Character) -> Iterator[Finding]:
         words = tag.lower().split()
         if trigger.lower() in words and len(words) > 1:
             at = words.index(trigger.lower())
-            parts = tuple(" ".join(part) for part in (tag.split()[:at], [trigger], tag.split()[at + 1 :]) if part)
+            parts = tuple(
+                " ".join(part)
+                for part in (tag.split()[:at], [trigger], tag.split()[at + 1 :])
+                if part
+            )
             fix = Fix((tag,), parts, by="rule: trigger alone")
             yield Finding(
-                "fused tag", "error", picture.name, tag, "trigger and another tag in one; a comma is missing", fix
+                "fused tag",
+                "error",
+                picture.name,
+                tag,
+                "trigger and another tag in one; a comma is missing",
+                fix,
             )
             return
-        if tag.lower() == trigger.lower() or _distance(tag.lower(), trigger.lower()) <= max(1, len(trigger) // 5):
+        if tag.lower() == trigger.lower() or _distance(tag.lower(), trigger.lower()) <= max(
+            1, len(trigger) // 5
+        ):
             fix = Fix((tag,), (trigger,), by="rule: trigger")
-            yield Finding("trigger misspelt", "error", picture.name, tag, f"the trigger is {trigger!r}", fix)
+            yield Finding(
+                "trigger misspelt", "error", picture.name, tag, f"the trigger is {trigger!r}", fix
+            )
             return
     first = [tag for tag in tags if tag == character.count_tag]
     fix = Fix(tuple(first), (*first, trigger), by="rule: trigger")
@@ -198,7 +281,8 @@ def _sentence(picture: Labelled, vocabulary: Vocabulary) -> Iterator[Finding]:
             yield Finding("tags against sentence", "warning", picture.name, attribute, evidence)
 
 
-# --- against what is seen --------------------------------------------------------------------------------------------
+# --- against what is seen
+# --------------------------------------------------------------------------------------------
 
 
 def _seen(
@@ -219,41 +303,70 @@ def _seen(
         missable = bool(np.mean([attribute in row for row in said]) >= MOSTLY)
         for i, (picture, row) in enumerate(zip(pictures, said, strict=True)):
             yield from _one_label(
-                picture, attribute, row.get(attribute, []), designed.get(attribute, []),
+                picture,
+                attribute,
+                row.get(attribute, []),
+                designed.get(attribute, []),
                 missable or attribute in picture.strict,
-                {value: float(sight.probabilities[i, at]) for value, at in known.items()}, sight.usual[attribute],
+                {value: float(sight.probabilities[i, at]) for value, at in known.items()},
+                sight.usual[attribute],
                 values,
-            )  # fmt: skip
+            )
     for mark in set(MARKS) & set(column):
         for i, picture in enumerate(pictures):
             if (p := sight.probabilities[i, column[mark]]) >= USUAL and mark not in picture.tags:
-                yield Finding("watermark", "warning", picture.name, mark, f"seen, {p:.2f}", Fix(aside=True))
+                yield Finding(
+                    "watermark", "warning", picture.name, mark, f"seen, {p:.2f}", Fix(aside=True)
+                )
 
 
 def _one_label(
-    picture: Labelled, attribute: str, own: Sequence[str], designed: Sequence[str], missable: bool,
-    p: Mapping[str, float], usual: Mapping[str, float], tags: Mapping[str, str],
-) -> Iterator[Finding]:  # fmt: skip
+    picture: Labelled,
+    attribute: str,
+    own: Sequence[str],
+    designed: Sequence[str],
+    missable: bool,
+    p: Mapping[str, float],
+    usual: Mapping[str, float],
+    tags: Mapping[str, str],
+) -> Iterator[Finding]:
     """Is a picture's label of one attribute wrong or missing? `p`: value → probability."""
     best = max(p, key=lambda value: p[value])
     others = max((p[value] for value in p if value != best), default=0.0)
     if p[best] < usual[best] * 0.75 or log_odds(p[best]) - log_odds(others) < APART / 2:
         return  # nothing is clearly seen
     by = f"tagger {p[best]:.2f}"
-    if len(own) == 1 and own[0] in p and own[0] != best and log_odds(p[best]) - log_odds(p[own[0]]) >= APART:
-        said = [tag for tag in picture.tags if tag == tags[own[0]] or tag.endswith(f" {tags[own[0]]}")]
+    if (
+        len(own) == 1
+        and own[0] in p
+        and own[0] != best
+        and log_odds(p[best]) - log_odds(p[own[0]]) >= APART
+    ):
+        said = [
+            tag for tag in picture.tags if tag == tags[own[0]] or tag.endswith(f" {tags[own[0]]}")
+        ]
         evidence = f"says {own[0]} ({p[own[0]]:.2f}), {best} is seen ({p[best]:.2f})"
         add = () if best in designed else (tags[best],)
-        yield Finding("wrong label", "error", picture.name, attribute, evidence, Fix(tuple(said), add, by=by))
+        yield Finding(
+            "wrong label", "error", picture.name, attribute, evidence, Fix(tuple(said), add, by=by)
+        )
     elif not own and missable and best not in designed:
         evidence = f"{best} is seen ({p[best]:.2f}) and not said"
-        yield Finding("missing label", "warning", picture.name, attribute, evidence, Fix(add=(tags[best],), by=by))
+        yield Finding(
+            "missing label",
+            "warning",
+            picture.name,
+            attribute,
+            evidence,
+            Fix(add=(tags[best],), by=by),
+        )
 
 
 def _strictly(
     pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None
 ) -> Iterator[Finding]:
-    """What a picture must say and does not, though nothing is clearly seen; and what it says that is hardly seen."""
+    """What a picture must say and does not, though nothing is clearly seen; and what it says that
+    is hardly seen."""
     designed = vocabulary.said(character.tags)
     for i, picture in enumerate(pictures):
         said = vocabulary.said(picture.tags)
@@ -277,19 +390,28 @@ def log_odds(p: float) -> float:
     return float(np.log(p / (1 - p)))
 
 
-# --- over the whole set ----------------------------------------------------------------------------------------------
+# --- over the whole set
+# ----------------------------------------------------------------------------------------------
 
 
 def _whole(
     pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None
 ) -> Iterator[Finding]:
-    """What is always true and never said, always said and not true, and free values that come with the trigger."""
+    """What is always true and never said, always said and not true, and free values that come with
+    the trigger."""
     weights = np.array([picture.weight for picture in pictures])
     if not weights.sum():
         return
     said = [set(picture.tags) for picture in pictures]
-    design = {value for pair in vocabulary.said(character.tags).items() for value in ((pair[0], v) for v in pair[1])}
-    every = {tag for row in said for tag in row if not names_an_artist(tag)} - {character.count_tag, character.trigger}
+    design = {
+        value
+        for pair in vocabulary.said(character.tags).items()
+        for value in ((pair[0], v) for v in pair[1])
+    }
+    every = {tag for row in said for tag in row if not names_an_artist(tag)} - {
+        character.count_tag,
+        character.trigger,
+    }
     with_trigger = np.array([character.trigger in row for row in said])
     for tag in sorted(every):
         says = np.array([tag in row for row in said])
@@ -298,15 +420,31 @@ def _whole(
         if meaning in design or meaning is None:
             continue
         # of the pictures that say the attribute: a close-up has no pose
-        tells = np.array([any(pair and pair[0] == meaning[0] for pair in map(vocabulary.value, row)) for row in said])
+        tells = np.array(
+            [
+                any(pair and pair[0] == meaning[0] for pair in map(vocabulary.value, row))
+                for row in said
+            ]
+        )
         if _mean(tells, weights) < TOLD:
             continue
         inside = _mean(says, weights * (with_trigger & tells))
-        outside = _mean(says, weights * (tells & ~with_trigger)) if (tells & ~with_trigger).sum() >= FEWEST else None
-        if inside >= FUSED or (outside is not None and inside >= SHARE and inside >= LIFT * max(outside, 0.02)):
-            lift = "" if outside is None else f", {inside / max(outside, 0.01):.1f} times as often as without it"
+        outside = (
+            _mean(says, weights * (tells & ~with_trigger))
+            if (tells & ~with_trigger).sum() >= FEWEST
+            else None
+        )
+        if inside >= FUSED or (
+            outside is not None and inside >= SHARE and inside >= LIFT * max(outside, 0.02)
+        ):
+            lift = (
+                ""
+                if outside is None
+                else f", {inside / max(outside, 0.01):.1f} times as often as without it"
+            )
             evidence = (
-                f"with the trigger in {inside:.0%} of what says its {meaning[0]}{lift}: the trigger will learn it"
+                f"with the trigger in {inside:.0%} of what says its {meaning[0]}{lift}: the trigger"
+                " will learn it"
             )
             yield Finding("fused with the trigger", "warning", "", tag, evidence)
         elif share >= ALWAYS:
@@ -315,16 +453,31 @@ def _whole(
         return
     for attribute, values in vocabulary.attributes.items():
         for value, tag in values.items():
-            if tag not in sight.tags or (attribute in sight.confirmed and not sight.judges(attribute)):
+            if tag not in sight.tags or (
+                attribute in sight.confirmed and not sight.judges(attribute)
+            ):
                 continue
-            seen = sight.probabilities[:, sight.tags.index(tag)] >= sight.usual.get(attribute, {}).get(value, USUAL) / 2
-            says = np.array([any(vocabulary.value(own) == (attribute, value) for own in row) for row in said])
+            seen = (
+                sight.probabilities[:, sight.tags.index(tag)]
+                >= sight.usual.get(attribute, {}).get(value, USUAL) / 2
+            )
+            says = np.array(
+                [any(vocabulary.value(own) == (attribute, value) for own in row) for row in said]
+            )
             true, told = _mean(seen, weights), _mean(says, weights)
             if true >= ALWAYS and told <= NEVER and (attribute, value) not in design:
-                evidence = f"seen in {true:.0%} and said in {told:.0%}: it will belong to the trigger"
+                evidence = (
+                    f"seen in {true:.0%} and said in {told:.0%}: it will belong to the trigger"
+                )
                 yield Finding("true and never said", "warning", "", tag, evidence)
             elif told >= 0.9 and true < 0.5:
-                yield Finding("said and not true", "error", "", tag, f"said in {told:.0%} and seen in {true:.0%}")
+                yield Finding(
+                    "said and not true",
+                    "error",
+                    "",
+                    tag,
+                    f"said in {told:.0%} and seen in {true:.0%}",
+                )
 
 
 def _mean(flags: np.ndarray, weights: np.ndarray) -> float:

@@ -1,5 +1,5 @@
-"""Looking at pictures once: thumbnails for repeats, what observers see, quality. In pieces, so that memory stays small;
-kept, so that another audit of the same pictures reads what is there.
+"""Looking at pictures once: thumbnails for repeats, what observers see, quality. In pieces, so that
+memory stays small; kept, so that another audit of the same pictures reads what is there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,9 @@ VERSION = 2  # raised when the same picture gives other numbers
 
 @dataclass(frozen=True)
 class Looks:
-    """Arrays over pictures: tags [N, T], identity [N, F], sectors [N, 12] (hue shares outside the palette, whole
-    picture), quality [N, 12] in the order of Quality's numbers, aspect [N], thumbs [N, SIDE, SIDE, 3] uint8."""
+    """Arrays over pictures: tags [N, T], identity [N, F], sectors [N, 12] (hue shares outside the
+    palette, whole picture), quality [N, 12] in the order of Quality's numbers, aspect [N], thumbs
+    [N, SIDE, SIDE, 3] uint8."""
 
     tags: np.ndarray
     identity: np.ndarray
@@ -37,7 +38,15 @@ class Looks:
     @property
     def qualities(self) -> list[Quality]:
         return [
-            Quality(int(q[0]), int(q[1]), q[2], (q[3], q[4], q[5]), (q[6], q[7], q[8]), (q[9], q[10]), q[11])
+            Quality(
+                int(q[0]),
+                int(q[1]),
+                q[2],
+                (q[3], q[4], q[5]),
+                (q[6], q[7], q[8]),
+                (q[9], q[10]),
+                q[11],
+            )
             for q in self.quality.tolist()
         ]
 
@@ -55,18 +64,27 @@ def look(
     task: Task,
     papers: Sequence[str] = (),
 ) -> Looks:
-    """Look at pictures, in order; `hashes` name their bytes, `papers` what they lie on ("", or none at all: white).
+    """Look at pictures, in order; `hashes` name their bytes, `papers` what they lie on ("", or none
+    at all: white).
 
-    `task` moves by pictures. Raises StateError for a file that cannot be read any more, or a damaged cache.
+    `task` moves by pictures. Raises StateError for a file that cannot be read any more, or a
+    damaged cache.
     """
     found: Looks | None = None
     papers = papers or [""] * len(paths)
     for start in range(0, len(paths), CHUNK):
         part = slice(start, start + CHUNK)
-        name = hash_json([VERSION, list(hashes[part]), list(papers[part]), observers.sha256, dict(palette)])
+        name = hash_json(
+            [VERSION, list(hashes[part]), list(papers[part]), observers.sha256, dict(palette)]
+        )
         piece = _kept(paths[part], papers[part], observers, palette, cache / f"{name}.arrays")
-        if found is None:  # room for all at once: joining pieces at the end would hold everything twice
-            shapes = ((getattr(piece, row.name).shape[1:], getattr(piece, row.name).dtype) for row in fields(Looks))
+        if (
+            found is None
+        ):  # room for all at once: joining pieces at the end would hold everything twice
+            shapes = (
+                (getattr(piece, row.name).shape[1:], getattr(piece, row.name).dtype)
+                for row in fields(Looks)
+            )
             found = Looks(*(np.empty((len(paths), *shape), dtype) for shape, dtype in shapes))
         for row in fields(Looks):
             getattr(found, row.name)[part] = getattr(piece, row.name)
@@ -77,13 +95,19 @@ def look(
 
 
 def _kept(
-    paths: Sequence[Path], papers: Sequence[str], observers: Observers, palette: Mapping[str, str], path: Path
+    paths: Sequence[Path],
+    papers: Sequence[str],
+    observers: Observers,
+    palette: Mapping[str, str],
+    path: Path,
 ) -> Looks:
     arrays = read_arrays(path)
     if arrays is not None:
         return Looks(**arrays)
     found = _seen(
-        [open_picture(*row) for row in zip(paths, (p or WHITE for p in papers), strict=True)], observers, palette
+        [open_picture(*row) for row in zip(paths, (p or WHITE for p in papers), strict=True)],
+        observers,
+        palette,
     )
     write_arrays(path, {row.name: getattr(found, row.name) for row in fields(found)})
     return found
@@ -97,7 +121,9 @@ def _seen(images: Sequence[Image.Image], observers: Observers, palette: Mapping[
         tags=observers.tagger(images) if observers.tagger else none,
         identity=observers.identity(images) if observers.identity else none,
         sectors=np.stack([colours(image, palette)[1][0] for image in images]),
-        quality=np.array([[q.width, q.height, q.sharpness, *q.light, *q.dark, *q.reach, q.frame] for q in rows]),
+        quality=np.array(
+            [[q.width, q.height, q.sharpness, *q.light, *q.dark, *q.reach, q.frame] for q in rows]
+        ),
         aspect=np.array([thumb.aspect for thumb in thumbs]),
         thumbs=np.stack([thumb.pixels for thumb in thumbs]),
     )

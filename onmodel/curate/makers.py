@@ -1,4 +1,5 @@
-"""What makes pictures for a data set: a model on this machine. One behind an address is in painter.py."""
+"""What makes pictures for a data set: a model on this machine. One behind an address is in
+painter.py."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A picture that was asked for: its file, and what is known of how it was made, "prompt" at least. `path` is None
-    where there is none, and `why` says the reason."""
+    """A picture that was asked for: its file, and what is known of how it was made, "prompt" at
+    least. `path` is None where there is none, and `why` says the reason."""
 
     prompt: Prompt
     path: Path | None
@@ -45,8 +46,11 @@ class Maker(Protocol):
     def words(self, prompt: Prompt) -> str:
         """What it is asked."""
 
-    def make(self, rounds: Sequence[tuple[Prompt, int]], folder: Path, progress: Progress) -> list[Candidate]:
-        """A candidate for each prompt and turn, in order; `folder` keeps pictures, so that none is made again.
+    def make(
+        self, rounds: Sequence[tuple[Prompt, int]], folder: Path, progress: Progress
+    ) -> list[Candidate]:
+        """A candidate for each prompt and turn, in order; `folder` keeps pictures, so that none is
+        made again.
 
         Raises InputError for a prompt that is refused.
         """
@@ -54,7 +58,8 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Sampler:
-    """A base, and a LoRA on it if there is one. `family` loads the base; another `seed` gives other pictures."""
+    """A base, and a LoRA on it if there is one. `family` loads the base; another `seed` gives other
+    pictures."""
 
     family: "Callable[[], Family]"
     base_name: str
@@ -78,13 +83,17 @@ class Sampler:
             return add([], "base", name=self.base_name, sha256=self.base_sha256)
         from onmodel.lora.tensors import Lora  # torch
 
-        return header.imported(Lora({}, read_metadata(self.lora.path)), self.lora.sha256, self.lora.name)
+        return header.imported(
+            Lora({}, read_metadata(self.lora.path)), self.lora.sha256, self.lora.name
+        )
 
     def words(self, prompt: Prompt) -> str:
         """By the trigger, which the LoRA knows; without a LoRA by the sheet's tags."""
         return prompt.text["L" if self.lora else "D"]
 
-    def make(self, rounds: Sequence[tuple[Prompt, int]], folder: Path, progress: Progress) -> list[Candidate]:
+    def make(
+        self, rounds: Sequence[tuple[Prompt, int]], folder: Path, progress: Progress
+    ) -> list[Candidate]:
         requests = []
         for prompt, turn in rounds:
             seed = noise_seed(f"synthesis/{self.seed}", f"{prompt.id} {self.words(prompt)}", turn)
@@ -92,21 +101,31 @@ class Sampler:
         with progress.task("make candidates", len(requests)) as task:
             paths = render(self.family, self.base_sha256, requests, self.sampling, folder, task)
         how = {
-            "model": self.name, "base_sha256": self.base_sha256, "steps": self.sampling.steps,
-            "guidance": self.sampling.guidance, "shift": self.sampling.shift,
+            "model": self.name,
+            "base_sha256": self.base_sha256,
+            "steps": self.sampling.steps,
+            "guidance": self.sampling.guidance,
+            "shift": self.sampling.shift,
             "weight": self.sampling.weight if self.lora else 0.0,
-        }  # fmt: skip
+        }
         return [
-            Candidate(prompt, path, how | {"prompt": row.prompt, "negative": row.negative, "seed": row.seed})
+            Candidate(
+                prompt,
+                path,
+                how | {"prompt": row.prompt, "negative": row.negative, "seed": row.seed},
+            )
             for (prompt, _), row, path in zip(rounds, requests, paths, strict=True)
         ]
 
 
 def lora_at(path: Path) -> Model:
-    """A LoRA file, or the one in a release folder. Raises InputError when there is none, or more than one."""
+    """A LoRA file, or the one in a release folder. Raises InputError when there is none, or more
+    than one."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if len(files) != 1 or not files[0].is_file():
         raise InputError(
-            "lora", path, f"holds {len(files)} .safetensors; name one" if path.is_dir() else "no such file"
+            "lora",
+            path,
+            f"holds {len(files)} .safetensors; name one" if path.is_dir() else "no such file",
         )
     return Model(files[0].stem, files[0], sha256_file(files[0]))

@@ -1,8 +1,9 @@
-"""Pictures from an OpenAI-compatible image model (`/images/generations`): a server on this machine, or a service.
+"""Pictures from an OpenAI-compatible image model (`/images/generations`): a server on this machine,
+or a service.
 
-Prompts go to the address that is named, and pictures are taken from its answer alone: no other address is asked.
-Each picture is stored the moment it comes, so that a command that was stopped asks only for the others.
-https://platform.openai.com/docs/api-reference/images/create
+Prompts go to the address that is named, and pictures are taken from its answer alone: no other
+address is asked. Each picture is stored the moment it comes, so that a command that was stopped
+asks only for the others. https://platform.openai.com/docs/api-reference/images/create
 """
 
 import base64
@@ -31,8 +32,8 @@ LARGEST = 96 * 2**20  # bytes of an answer
 
 @dataclass(frozen=True)
 class Painter:
-    """`side`: pixels of the square pictures that are asked for; `at_once`: questions that are open at a time. Another
-    `seed` asks anew; it is not sent, since the protocol knows none."""
+    """`side`: pixels of the square pictures that are asked for; `at_once`: questions that are open
+    at a time. Another `seed` asks anew; it is not sent, since the protocol knows none."""
 
     endpoint: Endpoint
     side: int = 1024
@@ -56,9 +57,11 @@ class Painter:
         """By the sheet's tags: nobody else's model knows the trigger."""
         return prompt.text["D"]
 
-    def make(self, rounds: Sequence[tuple[Prompt, int]], folder: Path, progress: Progress) -> list[Candidate]:
-        """As makers.py says. What no usable answer comes for has its reason; raises ServiceError when none comes at all
-        any more."""
+    def make(
+        self, rounds: Sequence[tuple[Prompt, int]], folder: Path, progress: Progress
+    ) -> list[Candidate]:
+        """As makers.py says. What no usable answer comes for has its reason; raises ServiceError
+        when none comes at all any more."""
         for prompt, _ in rounds:
             check_text(self.words(prompt), "prompt")
         places = [folder / key[:2] / f"{key}.json" for key in (self._key(*row) for row in rounds)]
@@ -66,7 +69,9 @@ class Painter:
         failed: dict[int, str] = {}
         with progress.task(f"ask {self.name}", len(rounds)) as task, Decoder() as decode:
             task.advance(len(rounds) - len(todo))
-            asked = ask_all(todo, lambda i: self._one(self.words(rounds[i][0]), decode), self.at_once)
+            asked = ask_all(
+                todo, lambda i: self._one(self.words(rounds[i][0]), decode), self.at_once
+            )
             for i, (picture, told) in asked:
                 if picture is None:
                     failed[i] = told
@@ -81,7 +86,11 @@ class Painter:
         ]
 
     def _candidate(self, prompt: Prompt, place: Path, why: str) -> Candidate:
-        made: dict[str, Any] = {"model": self.name, "address": self.endpoint.address, "prompt": self.words(prompt)}
+        made: dict[str, Any] = {
+            "model": self.name,
+            "address": self.endpoint.address,
+            "prompt": self.words(prompt),
+        }
         if why:
             return Candidate(prompt, None, made, why)
         kept = read_json(place)
@@ -90,10 +99,13 @@ class Painter:
         return Candidate(prompt, place.with_name(kept["file"]), made)
 
     def _key(self, prompt: Prompt, turn: int) -> str:
-        return hash_json([ASKED, self.sha256, prompt.id, self.words(prompt), self.side, self.seed, turn])
+        return hash_json(
+            [ASKED, self.sha256, prompt.id, self.words(prompt), self.side, self.seed, turn]
+        )
 
     def _one(self, words: str, decode: Decode) -> tuple[Picture | None, str]:
-        """A picture and the prompt that the service made of ours, if it did; or none and the reason."""
+        """A picture and the prompt that the service made of ours, if it did; or none and the
+        reason."""
         why = ""
         for _ in range(TIMES):
             try:
@@ -108,15 +120,20 @@ class Painter:
     def _ask(self, words: str) -> bytes:
         question = {"model": self.name, "prompt": words, "n": 1, "size": f"{self.side}x{self.side}"}
         try:
-            return self.endpoint.send("images/generations", question | {"response_format": "b64_json"}, LARGEST)
+            return self.endpoint.send(
+                "images/generations", question | {"response_format": "b64_json"}, LARGEST
+            )
         except Declined as refused:
             if "response_format" not in str(refused):
                 raise
-            return self.endpoint.send("images/generations", question, LARGEST)  # a model that knows no other form
+            return self.endpoint.send(
+                "images/generations", question, LARGEST
+            )  # a model that knows no other form
 
 
 def picture_in(body: bytes, decode: Decode) -> tuple[Picture, str]:
-    """The checked picture in an answer, and the prompt that the service made of ours, "" where it kept it.
+    """The checked picture in an answer, and the prompt that the service made of ours, "" where it
+    kept it.
 
     Raises Unusable.
     """
@@ -126,7 +143,11 @@ def picture_in(body: bytes, decode: Decode) -> tuple[Picture, str]:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Unusable("the answer is no generated picture") from error
     if not isinstance(text, str) or not text:
-        where = "an address instead of a picture; only b64_json is taken" if row.get("url") else "no picture"
+        where = (
+            "an address instead of a picture; only b64_json is taken"
+            if row.get("url")
+            else "no picture"
+        )
         raise Unusable(f"the answer holds {where}")
     try:
         picture = decode(base64.b64decode(text, validate=True), WHITE)

@@ -1,4 +1,5 @@
-"""Which generated pictures enter a data set, and under which labels: from what was asked and from what is seen."""
+"""Which generated pictures enter a data set, and under which labels: from what was asked and from
+what is seen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,17 @@ from onmodel.curate.vocabulary import Vocabulary
 from onmodel.curate.workshop import Said
 
 SURELY = 0.95  # probability from which something that nobody asked for is said
-USUALLY, FEWEST = 0.9, 4  # share of the set's pictures of a style that show a trait; so many are judged by
+USUALLY, FEWEST = (
+    0.9,
+    4,
+)  # share of the set's pictures of a style that show a trait; so many are judged by
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A generated picture: its labels with who says each, attribute → value as they stand in them, what was asked and
-    is not seen, its agreement with the character, and why it may not enter ("" when it may)."""
+    """A generated picture: its labels with who says each, attribute → value as they stand in them,
+    what was asked and is not seen, its agreement with the character, and why it may not enter (""
+    when it may)."""
 
     tags: tuple[Said, ...]
     values: Mapping[str, str]
@@ -28,12 +33,18 @@ class Judged:
 
 
 def label(
-    asked: Mapping[str, str], row: int, sight: Sight | None, vocabulary: Vocabulary, character: Character
+    asked: Mapping[str, str],
+    row: int,
+    sight: Sight | None,
+    vocabulary: Vocabulary,
+    character: Character,
 ) -> tuple[tuple[Said, ...], dict[str, str], list[str]]:
-    """Labels of picture `row` of `sight`, its attributes → values, and the tags that were asked for and are not seen.
+    """Labels of picture `row` of `sight`, its attributes → values, and the tags that were asked for
+    and are not seen.
 
-    A value that was asked is said by the prompt, and by the tagger when it sees it. Where the tagger surely sees
-    another one, that is the label; where it sees neither, there is none. What the design says stays with the trigger.
+    A value that was asked is said by the prompt, and by the tagger when it sees it. Where the
+    tagger surely sees another one, that is the label; where it sees neither, there is none. What
+    the design says stays with the trigger.
     """
     design = vocabulary.said(character.tags)
     said: list[Said] = []
@@ -48,9 +59,17 @@ def label(
             rival = max((p for one, p in seen.items() if one != best), default=0.0)
             sure = seen[best] >= sight.usual[name][best] * 0.75 if sight else False
             if value is None:
-                value = best if seen[best] >= SURELY and log_odds(seen[best]) - log_odds(rival) >= APART else None
+                value = (
+                    best
+                    if seen[best] >= SURELY and log_odds(seen[best]) - log_odds(rival) >= APART
+                    else None
+                )
                 by = f"tagger {seen[best]:.2f}"
-            elif best != value and sure and log_odds(seen[best]) - log_odds(seen.get(value, 0.0)) >= APART:
+            elif (
+                best != value
+                and sure
+                and log_odds(seen[best]) - log_odds(seen.get(value, 0.0)) >= APART
+            ):
                 unshown.append(tags[value])
                 value, by = best, f"tagger {seen[best]:.2f}"
             elif value in seen and seen[value] < (sight.usual[name][value] / 2 if sight else 0.0):
@@ -62,7 +81,11 @@ def label(
             values[name] = value
             if value not in design.get(name, ()):
                 said.append(Said(tags[value], by))
-    return (Said(character.count_tag, "prompt"), Said(character.trigger, "prompt"), *said), values, unshown
+    return (
+        (Said(character.count_tag, "prompt"), Said(character.trigger, "prompt"), *said),
+        values,
+        unshown,
+    )
 
 
 def _seen(name: str, tags: Mapping[str, str], row: int, sight: Sight | None) -> dict[str, float]:
@@ -73,7 +96,9 @@ def _seen(name: str, tags: Mapping[str, str], row: int, sight: Sight | None) -> 
     return {value: p for value, p in found.items() if p is not None}
 
 
-def alien_traits(character: Character, tags: Sequence[str], probabilities: np.ndarray) -> list[list[str]]:
+def alien_traits(
+    character: Character, tags: Sequence[str], probabilities: np.ndarray
+) -> list[list[str]]:
     """Per picture of `probabilities` [N, T]: the forbidden traits that are seen."""
     column = {tag: i for i, tag in enumerate(tags)}
     forbidden = [tag for tag in character.forbidden if tag in column]
@@ -81,29 +106,43 @@ def alien_traits(character: Character, tags: Sequence[str], probabilities: np.nd
 
 
 def hidden_traits(
-    character: Character, tags: Sequence[str], vocabulary: Vocabulary, own: np.ndarray, new: np.ndarray
+    character: Character,
+    tags: Sequence[str],
+    vocabulary: Vocabulary,
+    own: np.ndarray,
+    new: np.ndarray,
 ) -> list[list[str]]:
-    """Per picture of `new` [N, T]: the required traits that the set's pictures `own` [M, T] of its style nearly always
-    show, and that it does not: line art shows no colours."""
+    """Per picture of `new` [N, T]: the required traits that the set's pictures `own` [M, T] of its
+    style nearly always show, and that it does not: line art shows no colours."""
     column = {tag: i for i, tag in enumerate(tags)}
     required = np.array([column[tag] for tag in character.required if tag in column], dtype=int)
-    styles = [column[tag] for tag in vocabulary.attributes.get("style", {}).values() if tag in column]
+    styles = [
+        column[tag] for tag in vocabulary.attributes.get("style", {}).values() if tag in column
+    ]
     if not len(required):
         return [[] for _ in new]
     shows = own[:, required] > UNSEEN
     found = []
     for p in new:
-        alike = own[:, styles].argmax(1) == p[styles].argmax() if styles else np.ones(len(own), dtype=bool)
+        alike = (
+            own[:, styles].argmax(1) == p[styles].argmax()
+            if styles
+            else np.ones(len(own), dtype=bool)
+        )
         usual = shows[alike if alike.sum() >= FEWEST else slice(None)].mean(0) >= USUALLY
         found.append([tags[i] for i in required[usual & (p[required] <= UNSEEN)]])
     return found
 
 
 def pick(
-    judged: Sequence[Judged], groups: Sequence[int], wanted: Mapping[str, Mapping[str, int]], count: int
+    judged: Sequence[Judged],
+    groups: Sequence[int],
+    wanted: Mapping[str, Mapping[str, int]],
+    count: int,
 ) -> list[int]:
-    """Indices of at most `count` pictures, in the order of choice: each next one shows most of what is still wanted,
-    and among equals agrees best with the character; one of each group of repeats. What fills no hole is left."""
+    """Indices of at most `count` pictures, in the order of choice: each next one shows most of what
+    is still wanted, and among equals agrees best with the character; one of each group of repeats.
+    What fills no hole is left."""
     left = {name: dict(values) for name, values in wanted.items()}
     chosen: list[int] = []
     used: set[int] = set()

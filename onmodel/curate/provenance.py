@@ -1,5 +1,6 @@
-"""provenance.json: where each picture of a folder comes from, by what right, who said what of it, and which models made
-the generated ones, with their whole history. Export writes it; import and the curate stage read it back.
+"""provenance.json: where each picture of a folder comes from, by what right, who said what of it,
+and which models made the generated ones, with their whole history. Export writes it; import and the
+curate stage read it back.
 """
 
 import re
@@ -20,18 +21,21 @@ GENERATED = "generated:"  # origin of a picture that a model made; the model's S
 
 @dataclass(frozen=True)
 class Known:
-    """`pictures`: `folder/file` → what is known of it; `models`: SHA-256 → history of the models that made some."""
+    """`pictures`: `folder/file` → what is known of it; `models`: SHA-256 → history of the models
+    that made some."""
 
     pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     models: Mapping[str, Lineage] = field(default_factory=dict)
 
     def of(self, path: Path) -> Mapping[str, Any]:
-        """What is known of a file by its name; empty when nothing is. Hold its `sha256` against the file's."""
+        """What is known of a file by its name; empty when nothing is. Hold its `sha256` against the
+        file's."""
         return self.pictures.get(f"{path.parent.name}/{path.name}", {})
 
 
 def read_known(folder: Path) -> Known:
-    """What the provenance.json beside or above the pictures of `folder` says; nothing where there is none.
+    """What the provenance.json beside or above the pictures of `folder` says; nothing where there
+    is none.
 
     Raises InputError when it is damaged or a history in it does not match its hashes.
     """
@@ -44,7 +48,9 @@ def read_known(folder: Path) -> Known:
     try:
         pictures = {str(name): dict(row) for name, row in table["pictures"].items()}
         for row in pictures.values():
-            if not all(isinstance(row[key], str) for key in ("sha256", "origin", "rights", "told", "paper")):
+            if not all(
+                isinstance(row[key], str) for key in ("sha256", "origin", "rights", "told", "paper")
+            ):
                 raise ValueError("origins and rights are text")
             if row["paper"] and not re.fullmatch("#[0-9a-f]{6}", row["paper"]):
                 raise ValueError(f"the paper {row['paper']!r} is no colour")
@@ -59,18 +65,27 @@ def read_known(folder: Path) -> Known:
             check(lineage)
     except (ValueError, KeyError, TypeError, AttributeError, VerifyError) as error:
         why = str(error)[:200]
-        raise InputError("provenance", path, f"is damaged ({why}); remove it, or export again") from error
+        raise InputError(
+            "provenance", path, f"is damaged ({why}); remove it, or export again"
+        ) from error
     return Known(pictures, models)
 
 
 def _check_nodes(lineage: Lineage) -> None:
-    """Raise ValueError where a node is no table as this package makes them; its hash alone does not say so."""
+    """Raise ValueError where a node is no table as this package makes them; its hash alone does not
+    say so."""
     for node in lineage.values():
-        texts = [node["type"], *(node[key] for key in ("sha256", "name") if key in node), *node["used"]]
+        texts = [
+            node["type"],
+            *(node[key] for key in ("sha256", "name") if key in node),
+            *node["used"],
+        ]
         tables = [node.get(key, {}) for key in ("sheet", "claims")]
         if node["type"] == "model":
             texts.append(node["sha256"])
-        if not all(isinstance(text, str) for text in texts) or not all(isinstance(table, dict) for table in tables):
+        if not all(isinstance(text, str) for text in texts) or not all(
+            isinstance(table, dict) for table in tables
+        ):
             raise ValueError("a node of a history is none")
 
 
@@ -85,10 +100,11 @@ def model_of(origin: str) -> str:
 
 
 def own_models(models: Mapping[str, Lineage], trigger: str, base_sha256: str = "") -> set[str]:
-    """SHA-256 of those of `models` that are ancestors of what is trained next: LoRAs of this trigger, and bases.
+    """SHA-256 of those of `models` that are ancestors of what is trained next: LoRAs of this
+    trigger, and bases.
 
-    A model is of a trigger when the sheet of its history, or what a stranger's header claims, says so. Every base
-    counts unless `base_sha256` says which one is trained on.
+    A model is of a trigger when the sheet of its history, or what a stranger's header claims, says
+    so. Every base counts unless `base_sha256` says which one is trained on.
     """
     found = set()
     for sha256, lineage in models.items():
@@ -103,7 +119,8 @@ def own_models(models: Mapping[str, Lineage], trigger: str, base_sha256: str = "
 
 @dataclass(frozen=True)
 class SelfTaught:
-    """Of a subset: pictures, those that a model made, and those among them that an own ancestor made."""
+    """Of a subset: pictures, those that a model made, and those among them that an own ancestor
+    made."""
 
     pictures: int
     generated: int
@@ -114,10 +131,18 @@ class SelfTaught:
         return self.own / self.pictures if self.pictures else 0.0
 
 
-def self_taught(subsets: Sequence[str], origins: Sequence[str], own: set[str]) -> dict[str, SelfTaught]:
+def self_taught(
+    subsets: Sequence[str], origins: Sequence[str], own: set[str]
+) -> dict[str, SelfTaught]:
     """Subset → how much of it models made; one entry of `subsets` and `origins` per picture."""
     found = {}
     for subset in dict.fromkeys(subsets):
-        made = [model_of(origin) for name, origin in zip(subsets, origins, strict=True) if name == subset]
-        found[subset] = SelfTaught(len(made), sum(map(bool, made)), sum(one in own for one in made if one))
+        made = [
+            model_of(origin)
+            for name, origin in zip(subsets, origins, strict=True)
+            if name == subset
+        ]
+        found[subset] = SelfTaught(
+            len(made), sum(map(bool, made)), sum(one in own for one in made if one)
+        )
     return found

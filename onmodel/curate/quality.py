@@ -1,5 +1,6 @@
-"""What is wrong with a picture itself: blur, frames, casts of colour, marks of others; measured so that flat drawings
-are not called empty. A number alone says nothing: it is judged against the other pictures of the set.
+"""What is wrong with a picture itself: blur, frames, casts of colour, marks of others; measured so
+that flat drawings are not called empty. A number alone says nothing: it is judged against the other
+pictures of the set.
 """
 
 from collections import Counter
@@ -17,15 +18,21 @@ EXTREME = 0.02  # share of the pixels that are the lightest, or the darkest
 BLURRED = 0.7  # of the set's median sharpness
 FEWEST = 12  # pictures that are compared with each other
 COOL = 0.02  # share of the pixels that are the bluest, or the yellowest
-CAST, LEAST_CAST = 7.0, 4.0  # b* (CIELAB) that the lightest pixels are off the others', and the darkest and bluest
-FRAME, STEP = 0.9, 30.0  # share of a side along which the frame's inner edge runs; levels that it jumps
+CAST, LEAST_CAST = (
+    7.0,
+    4.0,
+)  # b* (CIELAB) that the lightest pixels are off the others', and the darkest and bluest
+FRAME, STEP = (
+    0.9,
+    30.0,
+)  # share of a side along which the frame's inner edge runs; levels that it jumps
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Of one picture: `sharpness` 0…1 (a one-pixel edge is 1), `light` and `dark` L*a*b* of the lightest and darkest
-    pixels, `reach` the least and the greatest b* (but for the utmost), `frame` the share of the picture that a plain
-    frame takes."""
+    """Of one picture: `sharpness` 0…1 (a one-pixel edge is 1), `light` and `dark` L*a*b* of the
+    lightest and darkest pixels, `reach` the least and the greatest b* (but for the utmost), `frame`
+    the share of the picture that a plain frame takes."""
 
     width: int
     height: int
@@ -45,8 +52,8 @@ class Quality:
 
 
 def _sharpness(grey: np.ndarray) -> float:
-    """Steepest slopes against those of the picture at half size: an edge keeps its height when a sharp picture shrinks,
-    a blurred one grows twice as steep."""
+    """Steepest slopes against those of the picture at half size: an edge keeps its height when a
+    sharp picture shrinks, a blurred one grows twice as steep."""
     half = grey[: len(grey) // 2 * 2, : grey.shape[1] // 2 * 2]
     half = half.reshape(len(half) // 2, 2, -1, 2).mean(axis=(1, 3))
     fine, coarse = (_steepest(view) for view in (grey, half))
@@ -69,7 +76,9 @@ def _extremes(lab: np.ndarray) -> tuple[tuple[float, float, float], tuple[float,
     pixels = lab.reshape(-1, 3)
     count = max(1, int(EXTREME * len(pixels)))
     order = np.argpartition(pixels[:, 0], (count, len(pixels) - count))
-    light, dark = (np.median(pixels[part], axis=0).tolist() for part in (order[-count:], order[:count]))
+    light, dark = (
+        np.median(pixels[part], axis=0).tolist() for part in (order[-count:], order[:count])
+    )
     return tuple(light), tuple(dark)
 
 
@@ -79,7 +88,8 @@ def _reach(lab: np.ndarray) -> tuple[float, float]:
 
 
 def _frame(grey: np.ndarray) -> float:
-    """The share of the picture in bars above and below, or left and right, that end in a straight edge."""
+    """The share of the picture in bars above and below, or left and right, that end in a straight
+    edge."""
     best = 0.0
     for view in (grey, grey.T):
         bars = [_bar(side) for side in (view, view[::-1])]
@@ -97,16 +107,20 @@ def _bar(grey: np.ndarray) -> int:
     return rows if (np.abs(grey[rows + 1] - grey[rows - 1]) > STEP).mean() >= FRAME else 0
 
 
-def audit_quality(names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]) -> list[Finding]:
-    """Blurred, framed, cast. `kinds`: picture → `style/framing/background`: a pastel has no black, night no white, and
-    a close-up before a sunset nothing but yellow and her."""
+def audit_quality(
+    names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]
+) -> list[Finding]:
+    """Blurred, framed, cast. `kinds`: picture → `style/framing/background`: a pastel has no black,
+    night no white, and a close-up before a sunset nothing but yellow and her."""
     found: list[Finding] = []
     sharp = np.array([row.sharpness for row in quality])
     usual = float(np.median(sharp)) if len(sharp) else 1.0
     for name, row in zip(names, quality, strict=True):
         if row.sharpness < BLURRED * usual:
             evidence = f"its edges are {row.sharpness / usual:.0%} as sharp as the set's"
-            found.append(Finding("blurred", "warning", name, "sharpness", evidence, Fix(aside=True)))
+            found.append(
+                Finding("blurred", "warning", name, "sharpness", evidence, Fix(aside=True))
+            )
         if row.frame:
             evidence = f"a frame takes {row.frame:.0%} of it; cut it away"
             found.append(Finding("frame", "warning", name, "frame", evidence))
@@ -114,7 +128,8 @@ def audit_quality(names: Sequence[str], quality: Sequence[Quality], kinds: Mappi
 
 
 def alike(kinds: Sequence[str]) -> np.ndarray:
-    """Names of groups [N] to compare within: `a/b/c` where FEWEST pictures are, else `a/b`, else `a`, else all."""
+    """Names of groups [N] to compare within: `a/b/c` where FEWEST pictures are, else `a/b`, else
+    `a`, else all."""
     names = list(kinds)
     for _ in range(1 + max((kind.count("/") for kind in names), default=0)):
         counts = Counter(names)
@@ -122,9 +137,12 @@ def alike(kinds: Sequence[str]) -> np.ndarray:
     return np.array(names, dtype=object)
 
 
-def _casts(names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]) -> list[Finding]:
-    """Drawings hold paper and ink: where the lightest, the darkest and the bluest (or yellowest) pixels are all off
-    what is usual for its kind, in one direction, the whole picture has a cast and not a yellow thing in it."""
+def _casts(
+    names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]
+) -> list[Finding]:
+    """Drawings hold paper and ink: where the lightest, the darkest and the bluest (or yellowest)
+    pixels are all off what is usual for its kind, in one direction, the whole picture has a cast
+    and not a yellow thing in it."""
     found = []
     groups = alike([kinds.get(name, "") for name in names])
     b = np.array([[row.light[2], row.dark[2], *row.reach] for row in quality]).reshape(-1, 4)
@@ -135,6 +153,13 @@ def _casts(names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str,
             light, dark, least, most = shift[i].tolist()
             for colour, sign, last in (("yellow", 1, least), ("blue", -1, most)):
                 if sign * light >= CAST and min(sign * dark, sign * last) >= LEAST_CAST:
-                    evidence = f"lightest, darkest and last pixels lie {light:+.0f}, {dark:+.0f}, {last:+.0f} b* off"
-                    found.append(Finding(f"{colour} cast", "warning", names[i], colour, evidence, Fix(aside=True)))
+                    evidence = (
+                        f"lightest, darkest and last pixels lie {light:+.0f}, {dark:+.0f},"
+                        f" {last:+.0f} b* off"
+                    )
+                    found.append(
+                        Finding(
+                            f"{colour} cast", "warning", names[i], colour, evidence, Fix(aside=True)
+                        )
+                    )
     return found

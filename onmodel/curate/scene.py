@@ -1,6 +1,8 @@
-"""A reference picture and its author's notes as a structured sheet, by a vision model: what is shown, thing by thing.
+"""A reference picture and its author's notes as a structured sheet, by a vision model: what is
+shown, thing by thing.
 
-The answer must fit the schema; one that does not is told what is wrong and asked for again, a bounded number of times.
+The answer must fit the schema; one that does not is told what is wrong and asked for again, a
+bounded number of times.
 """
 
 import json
@@ -46,7 +48,8 @@ class Scene(BaseModel):
 
 
 def read_scene(picture: Path, notes: str, endpoint: Endpoint) -> Scene:
-    """Ask for the sheet of a picture; the notes are facts that stand over what a model thinks it sees.
+    """Ask for the sheet of a picture; the notes are facts that stand over what a model thinks it
+    sees.
 
     Raises InputError for a picture that cannot be shown, ServiceError when no answer can be used.
     """
@@ -54,10 +57,15 @@ def read_scene(picture: Path, notes: str, endpoint: Endpoint) -> Scene:
         raise InputError("picture", picture, "no such file")
     schema = Scene.model_json_schema()
     instruction = (
-        "Describe the picture as one JSON object that fits this JSON schema, and nothing else. Describe only what is "
-        f"visible; name no artist and no series; position says where in the picture a thing is. {json.dumps(schema)}"
+        "Describe the picture as one JSON object that fits this JSON schema, and nothing else."
+        " Describe only what is visible; name no artist and no series; position says where in the"
+        f" picture a thing is. {json.dumps(schema)}"
     )
-    facts = f"The author's notes, which are true: {notes.strip()}" if notes.strip() else "There are no notes."
+    facts = (
+        f"The author's notes, which are true: {notes.strip()}"
+        if notes.strip()
+        else "There are no notes."
+    )
     image = {"type": "image_url", "image_url": {"url": picture_url(open_picture(picture))}}
     first: list[Message] = [
         {"role": "system", "content": instruction},
@@ -76,13 +84,17 @@ def read_scene(picture: Path, notes: str, endpoint: Endpoint) -> Scene:
             return parse_scene(answer)
         except ValueError as reason:
             why = str(reason)
-        again = {"role": "user", "content": f"This cannot be used: {why}. Answer with the whole JSON object again."}
+        again = {
+            "role": "user",
+            "content": f"This cannot be used: {why}. Answer with the whole JSON object again.",
+        }
         messages = [*first, {"role": "assistant", "content": answer}, again]
     raise ServiceError(f"picture: {picture.name}: no usable answer in {TIMES} tries ({why})")
 
 
 def scenes_in(folder: Path) -> dict[str, Scene]:
-    """The sheets of a folder by their files' names. Raises InputError where there is none, or one does not fit."""
+    """The sheets of a folder by their files' names. Raises InputError where there is none, or one
+    does not fit."""
     found = {}
     for path in sorted(folder.glob("*.json")):
         table = read_json_of_others(path, "scenes")
@@ -92,20 +104,28 @@ def scenes_in(folder: Path) -> dict[str, Scene]:
             said = json.dumps({key: table[key] for key in Scene.model_fields if key in table})
             found[printable(path.stem)] = parse_scene(said)
         except ValueError as error:
-            raise InputError("scenes", path, f"is no scene ({error}); write it with `onmodel dataset scene`") from error
+            raise InputError(
+                "scenes", path, f"is no scene ({error}); write it with `onmodel dataset scene`"
+            ) from error
     if not found:
-        raise InputError("scenes", folder, "holds no scene; write some with `onmodel dataset scene`")
+        raise InputError(
+            "scenes", folder, "holds no scene; write some with `onmodel dataset scene`"
+        )
     return found
 
 
 def parse_scene(answer: str) -> Scene:
-    """The sheet in an answer, also from within a Markdown fence. Raises ValueError that says what does not fit."""
+    """The sheet in an answer, also from within a Markdown fence. Raises ValueError that says what
+    does not fit."""
     text = re.sub(r"^```\w*\s*|\s*```$", "", answer.strip())
     try:
         scene = Scene.model_validate_json(text)
         check_text(scene.prompt, "scene")
     except ValidationError as error:
-        rows = [f"{'.'.join(map(str, row['loc'])) or 'the answer'}: {row['msg']}" for row in error.errors()[:3]]
+        rows = [
+            f"{'.'.join(map(str, row['loc'])) or 'the answer'}: {row['msg']}"
+            for row in error.errors()[:3]
+        ]
         raise ValueError("; ".join(rows)) from error
     except InputError as refused:
         raise ValueError(refused.remedy) from refused

@@ -1,5 +1,6 @@
-"""New pictures for the holes of a data set: asked for, generated, looked at, picked, labelled; the model that made them
-stays in their history. Everything that was generated is kept with its verdict; killed, the same command goes on.
+"""New pictures for the holes of a data set: asked for, generated, looked at, picked, labelled; the
+model that made them stays in their history. Everything that was generated is kept with its verdict;
+killed, the same command goes on.
 """
 
 from collections import Counter
@@ -48,16 +49,25 @@ class Made:
 
 
 def synthesize(
-    workshop: Workshop, audit: Audit, observers: Observers, character: Character, maker: Maker,
-    prompts: Sequence[Prompt], wanted: Mapping[str, Mapping[str, int]], tries: int, subset: str, rights: str,
-    progress: Progress, least: float | None = None,
-) -> Made:  # fmt: skip
-    """Have `tries` pictures made for each prompt, pick as many as there are prompts at most, and put them into
-    `subset`, as one step.
+    workshop: Workshop,
+    audit: Audit,
+    observers: Observers,
+    character: Character,
+    maker: Maker,
+    prompts: Sequence[Prompt],
+    wanted: Mapping[str, Mapping[str, int]],
+    tries: int,
+    subset: str,
+    rights: str,
+    progress: Progress,
+    least: float | None = None,
+) -> Made:
+    """Have `tries` pictures made for each prompt, pick as many as there are prompts at most, and
+    put them into `subset`, as one step.
 
-    `least` is the agreement with the set's pictures that a new one needs, 0…1; without, what nine in ten of them reach
-    among themselves. Raises InputError when the set has too few pictures to tell the character by, or a prompt is
-    refused; ServiceError when no picture can be made.
+    `least` is the agreement with the set's pictures that a new one needs, 0…1; without, what nine
+    in ten of them reach among themselves. Raises InputError when the set has too few pictures to
+    tell the character by, or a prompt is refused; ServiceError when no picture can be made.
     """
     if observers.identity is None or observers.tagger is None:
         raise InputError("observers", "none", "name the folders: --tagger and --identity")
@@ -66,7 +76,10 @@ def synthesize(
     asked = maker.make(rounds, room / "pictures", progress)
     made = [(one, one.path, sha256_file(one.path)) for one in asked if one.path]
     if not made:
-        raise ServiceError(f"{maker.name}: none of {len(asked)} candidates could be made; the first: {asked[0].why}")
+        raise ServiceError(
+            f"{maker.name}: none of {len(asked)} candidates could be made; the first:"
+            f" {asked[0].why}"
+        )
     hashes = [sha256 for _, _, sha256 in made]
     with progress.task("look at candidates", len(made)) as task:
         paths = [path for _, path, _ in made]
@@ -82,68 +95,131 @@ def synthesize(
     judged = []
     for i, (one, _, _) in enumerate(made):
         why = (
-            f"in the set already: {known[hashes[i]]}" if hashes[i] in known
-            else f"repeat: of {repeats[i]}" if i in repeats
-            else f"off model: seen {', '.join(aliens[i])}" if aliens[i]
-            else f"off model: not seen {', '.join(hidden[i])}" if len(hidden[i]) >= HIDDEN
-            else f"another character: agreement {agreement[i]:.3f}, {needed:.3f} is needed" if agreement[i] < needed
-            else ""
-        )  # fmt: skip
+            f"in the set already: {known[hashes[i]]}"
+            if hashes[i] in known
+            else (
+                f"repeat: of {repeats[i]}"
+                if i in repeats
+                else (
+                    f"off model: seen {', '.join(aliens[i])}"
+                    if aliens[i]
+                    else (
+                        f"off model: not seen {', '.join(hidden[i])}"
+                        if len(hidden[i]) >= HIDDEN
+                        else (
+                            f"another character: agreement {agreement[i]:.3f}, {needed:.3f} is"
+                            " needed"
+                            if agreement[i] < needed
+                            else ""
+                        )
+                    )
+                )
+            )
+        )
         said, values, unshown = label(one.prompt.asked, i, sight, audit.vocabulary, character)
         judged.append(Judged(said, values, unshown, float(agreement[i]), why))
     chosen = pick(judged, groups, wanted, len(prompts))
     pieces = [_piece(judged[i], *made[i], maker, subset, rights, character) for i in chosen]
     rows = [
-        {"file": path.relative_to(workshop.folder).as_posix(), **one.made, "asked": dict(one.prompt.asked),
-         **asdict(verdict), "picked": i in chosen}
+        {
+            "file": path.relative_to(workshop.folder).as_posix(),
+            **one.made,
+            "asked": dict(one.prompt.asked),
+            **asdict(verdict),
+            "picked": i in chosen,
+        }
         for i, ((one, path, _), verdict) in enumerate(zip(made, judged, strict=True))
     ] + [
-        {**one.made, "asked": dict(one.prompt.asked), "refused": f"not made: {one.why}", "picked": False}
-        for one in asked if one.path is None
-    ]  # fmt: skip
+        {
+            **one.made,
+            "asked": dict(one.prompt.asked),
+            "refused": f"not made: {one.why}",
+            "picked": False,
+        }
+        for one in asked
+        if one.path is None
+    ]
     keep_models(workshop.folder, {maker.sha256: maker.lineage})
     write_json(room / f"{subset}-{len(workshop.journal)}-{hash_json(hashes)[:8]}.json", rows)
     if pieces:
-        workshop.decide([Decision(0, "add", f"synthesis {maker.name}", piece.name, piece=piece_as_table(piece))
-                         for piece in pieces])  # fmt: skip
+        workshop.decide(
+            [
+                Decision(
+                    0, "add", f"synthesis {maker.name}", piece.name, piece=piece_as_table(piece)
+                )
+                for piece in pieces
+            ]
+        )
     return Made(pieces, rows)
 
 
 def _agreement(audit: Audit, observers: Observers, looks: Looks) -> tuple[np.ndarray, float]:
-    """How well candidates agree with the set's pictures [N], and the least that counts: what nine in ten of the set's
-    own reach among themselves. Pictures that no model made are the measure where there are enough of them."""
+    """How well candidates agree with the set's pictures [N], and the least that counts: what nine
+    in ten of the set's own reach among themselves. Pictures that no model made are the measure
+    where there are enough of them."""
     drawn = [i for i, piece in enumerate(audit.pieces) if not model_of(piece.origin)]
-    own = np.array(drawn if len({audit.groups[i] for i in drawn}) >= 4 else range(len(audit.pieces)))
+    own = np.array(
+        drawn if len({audit.groups[i] for i in drawn}) >= 4 else range(len(audit.pieces))
+    )
     own = own[generator(0, "references").permutation(len(own))[:REFERENCES]]
     none = {field.name: np.zeros((len(own), 0)) for field in fields(Features)}
-    features = Features(**none | {"tags": audit.looks.tags[own], "identity": audit.looks.identity[own]})
+    features = Features(
+        **none | {"tags": audit.looks.tags[own], "identity": audit.looks.identity[own]}
+    )
     assert observers.identity is not None
     references = References(features, np.array(audit.groups)[own], observers.identity.differences)
     try:
         return references.agreement(looks.identity), threshold(references)
     except Unavailable as why:
-        raise InputError("work", f"{len(own)} pictures", f"too few to tell the character by ({why})") from why
+        raise InputError(
+            "work", f"{len(own)} pictures", f"too few to tell the character by ({why})"
+        ) from why
 
 
 def _repeats(audit: Audit, looks: Looks, progress: Progress) -> tuple[dict[int, str], list[int]]:
-    """Candidate → the picture of the set that it repeats; and the groups of candidates that repeat each other."""
+    """Candidate → the picture of the set that it repeats; and the groups of candidates that repeat
+    each other."""
     first = len(audit.pieces)
     with progress.task("compare with the set", 2 * (first + len(looks.thumbs))) as task:
         links = find_links([*audit.looks.small, *looks.small], task)
     groups = group_links(first + len(looks.thumbs), links)
-    shown = dict(zip(reversed(groups[:first]), (piece.name for piece in reversed(audit.pieces)), strict=True))
-    return {i: shown[group] for i, group in enumerate(groups[first:]) if group in shown}, groups[first:]
+    shown = dict(
+        zip(reversed(groups[:first]), (piece.name for piece in reversed(audit.pieces)), strict=True)
+    )
+    return {i: shown[group] for i, group in enumerate(groups[first:]) if group in shown}, groups[
+        first:
+    ]
 
 
 def _piece(
-    judged: Judged, candidate: Candidate, path: Path, sha256: str, maker: Maker, subset: str, rights: str,
+    judged: Judged,
+    candidate: Candidate,
+    path: Path,
+    sha256: str,
+    maker: Maker,
+    subset: str,
+    rights: str,
     character: Character,
-) -> Piece:  # fmt: skip
+) -> Piece:
     picture = decode(path.read_bytes(), WHITE)
-    told = {"agreement": round(judged.agreement, 4), "asked_and_not_seen": ", ".join(judged.unshown)}
+    told = {
+        "agreement": round(judged.agreement, 4),
+        "asked_and_not_seen": ", ".join(judged.unshown),
+    }
     sentence = sentence_of([said.tag for said in judged.tags], character)
     return Piece(
-        f"{subset}/{path.stem[:12]}", path.resolve(), sha256, picture.width, picture.height, subset, judged.tags,
-        sentence, f"{GENERATED}{maker.sha256}", rights, picture.paper, picture.profile, "template",
+        f"{subset}/{path.stem[:12]}",
+        path.resolve(),
+        sha256,
+        picture.width,
+        picture.height,
+        subset,
+        judged.tags,
+        sentence,
+        f"{GENERATED}{maker.sha256}",
+        rights,
+        picture.paper,
+        picture.profile,
+        "template",
         {**candidate.made, **told},
-    )  # fmt: skip
+    )

@@ -1,5 +1,5 @@
-"""What tags mean: which attribute a tag gives a value to, which values exclude each other, how they are spelt, and
-which stand for others."""
+"""What tags mean: which attribute a tag gives a value to, which values exclude each other, how they
+are spelt, and which stand for others."""
 
 import csv
 import difflib
@@ -22,19 +22,30 @@ _NOT_EXCLUSIVE = frozenset({"style"})
 _COLOUR_WORDS = frozenset({"headwear_color", "neck_color", "outfit_color", "accent"})
 LARGEST_LIST = 64 * 2**20  # bytes of a list of tags; those that are passed around have up to 20 MB
 _ARTIST = re.compile(
-    r"^@\w|^(artist|art|drawn|illustrated|painted)[ :]+by\b|^artist\s*:|^by [\w.]+$|\bstyle of\b", re.I
+    r"^@\w|^(artist|art|drawn|illustrated|painted)[ :]+by\b|^artist\s*:|^by [\w.]+$|\bstyle of\b",
+    re.I,
 )
-MARKS = ("watermark", "signature", "artist name", "web address", "twitter username", "logo", "copyright name")
+MARKS = (
+    "watermark",
+    "signature",
+    "artist name",
+    "web address",
+    "twitter username",
+    "logo",
+    "copyright name",
+)
 
 
 def names_an_artist(tag: str) -> bool:
-    """Does a tag name an artist? Anima reads `@name`; others write `by name`, `artist:name`, `style of name`."""
+    """Does a tag name an artist? Anima reads `@name`; others write `by name`, `artist:name`, `style
+    of name`."""
     return bool(_ARTIST.search(tag))
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Attribute → value → tag; every tag that may be said (`known`); alias → tag, the alias as `plain` writes it."""
+    """Attribute → value → tag; every tag that may be said (`known`); alias → tag, the alias as
+    `plain` writes it."""
 
     attributes: Mapping[str, Mapping[str, str]]
     known: Sequence[str] = field(default_factory=tuple)
@@ -42,12 +53,20 @@ class Vocabulary:
 
     @cached_property
     def _values(self) -> dict[str, tuple[str, str]]:
-        return {tag: (name, value) for name, values in self.attributes.items() for value, tag in values.items() if tag}
+        return {
+            tag: (name, value)
+            for name, values in self.attributes.items()
+            for value, tag in values.items()
+            if tag
+        }
 
     def value(self, tag: str) -> tuple[str, str] | None:
         """Attribute and value of a tag; "navy beret" is a beret."""
         words = tag.split(" ")
-        return next((found for i in range(len(words)) if (found := self._values.get(" ".join(words[i:])))), None)
+        return next(
+            (found for i in range(len(words)) if (found := self._values.get(" ".join(words[i:])))),
+            None,
+        )
 
     def said(self, tags: Iterable[str]) -> dict[str, list[str]]:
         """Attribute → its values that are said."""
@@ -70,12 +89,14 @@ class Vocabulary:
         return attribute not in _NOT_EXCLUSIVE
 
     def alias(self, tag: str) -> str | None:
-        """The tag that an alias stands for, as a person's list has it; None for what is no alias."""
+        """The tag that an alias stands for, as a person's list has it; None for what is no
+        alias."""
         right = self.aliases.get(plain(tag))
         return right if right != tag else None
 
     def spelling(self, tag: str) -> str | None:
-        """The known tag that an unknown one stands for: another spelling, or a slip of the pen; else None."""
+        """The known tag that an unknown one stands for: another spelling, or a slip of the pen;
+        else None."""
         if tag in self._spellings.values() or self.value(tag):
             return None
         if (word := plain(tag)) in self._spellings:
@@ -94,7 +115,8 @@ def plain(tag: str) -> str:
 
 
 def read_aliases(path: Path) -> dict[str, str]:
-    """Alias → tag of a CSV with a pair in each line, `alias,tag`, or of a tag list, `tag,category,count,"alias,alias"`.
+    """Alias → tag of a CSV with a pair in each line, `alias,tag`, or of a tag list,
+    `tag,category,count,"alias,alias"`.
 
     Raises InputError that names the line which is neither.
     """
@@ -112,10 +134,14 @@ def read_aliases(path: Path) -> dict[str, str]:
                 raise InputError("aliases", f"{path}, line {i}", "write alias,tag in each line")
             tag = " ".join(tag.replace("_", " ").split())
             if not is_printable(tag):
-                raise InputError("aliases", f"{path}, line {i}", "leave out characters that are not shown")
+                raise InputError(
+                    "aliases", f"{path}, line {i}", "leave out characters that are not shown"
+                )
             found |= {word: tag for word in map(plain, aliases) if word and tag}
     except csv.Error as error:
-        raise InputError("aliases", path, f"cannot be read as a CSV ({error}); write alias,tag in each line") from error
+        raise InputError(
+            "aliases", path, f"cannot be read as a CSV ({error}); write alias,tag in each line"
+        ) from error
     if not found:
         raise InputError("aliases", path, "holds no pair; write alias,tag in each line")
     return found
@@ -129,7 +155,8 @@ def attributes_known() -> list[str]:
 def vocabulary_for(
     tagger_tags: Sequence[str], sheet_tags: Sequence[str], aliases: Mapping[str, str] | None = None
 ) -> Vocabulary:
-    """The toon world's words where the tagger knows them all, else Danbooru's; known: the tagger's and the sheet's."""
+    """The toon world's words where the tagger knows them all, else Danbooru's; known: the tagger's
+    and the sheet's."""
     toon = {name: values for name, values in TOON.items() if name not in _COLOUR_WORDS}
     every = {tag for values in toon.values() for tag in values.values() if tag}
     attributes = toon if not tagger_tags or every <= set(tagger_tags) else DANBOORU

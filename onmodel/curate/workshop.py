@@ -1,13 +1,16 @@
-"""A data set in the making: what was read, what was decided about it, and its state, which is the one replayed over the
-other.
+"""A data set in the making: what was read, what was decided about it, and its state, which is the
+one replayed over the other.
 
-WORK/pictures.json   what was read: files (which stay where they are), captions, origins and rights, what was refused
-WORK/journal.jsonl   decisions, one a line, only ever appended: who, what, why. Undoing is a line too.
+WORK/pictures.json   what was read: files (which stay where they are), captions, origins and rights,
+                     what was refused
+WORK/journal.jsonl   decisions, one a line, only ever appended: who, what, why. Undoing is a line
+                     too.
 WORK/writer.lock      held by the process that writes; reading needs no lock
 WORK/audit.json      the findings of the last audit
 WORK/models/          histories of the models that made some of the pictures
 WORK/aliases/         lists of tags that stand for others
-WORK/seen/            what observers saw in each picture, so that an audit after a change need not look again
+WORK/seen/            what observers saw in each picture, so that an audit after a change need not
+                      look again
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +33,8 @@ FILE = "file"  # who said the tags that a caption file holds
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A tag and who said it: a caption file, a person, a rule, a tagger with its score, a generated one's prompt."""
+    """A tag and who said it: a caption file, a person, a rule, a tagger with its score, a generated
+    one's prompt."""
 
     tag: str
     by: str
@@ -38,11 +42,13 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A picture of the workshop. `name` is `subset/file`; `path` the untouched original; `origin` and `rights` as told.
+    """A picture of the workshop. `name` is `subset/file`; `path` the untouched original; `origin`
+    and `rights` as told.
 
-    `made` is what is known of a generated one: model, prompt, seed, settings. `told` says who wrote the sentence.
-    `paper` is what it lies on where it is transparent, "" where it is not; `profile` its colour profile, "" for none.
-    `aside` says why it is set aside, "" when it is kept; `decided` who kept it or set it aside.
+    `made` is what is known of a generated one: model, prompt, seed, settings. `told` says who wrote
+    the sentence. `paper` is what it lies on where it is transparent, "" where it is not; `profile`
+    its colour profile, "" for none. `aside` says why it is set aside, "" when it is kept; `decided`
+    who kept it or set it aside.
     """
 
     name: str
@@ -69,9 +75,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Decision:
-    """A line of the journal. `do` is tag, sentence, keep, aside, repeats, add, strict, aliases or undo; `step` numbers
-    the commands that were given. `piece` is a picture that comes to the set, as a table. strict: `subset` must say what
-    `add` names; `aliases` is the hash of the list that holds from here on."""
+    """A line of the journal. `do` is tag, sentence, keep, aside, repeats, add, strict, aliases or
+    undo; `step` numbers the commands that were given. `piece` is a picture that comes to the set,
+    as a table. strict: `subset` must say what `add` names; `aliases` is the hash of the list that
+    holds from here on."""
 
     step: int
     do: str
@@ -92,7 +99,8 @@ class Decision:
 class Workshop:
     """The state of a workshop folder; change it by `decide` and `undo`, which give the next state.
 
-    `strict`: subset → attributes that each picture of it must say; `aliases`: alias → tag, as vocabulary.py reads them.
+    `strict`: subset → attributes that each picture of it must say; `aliases`: alias → tag, as
+    vocabulary.py reads them.
     """
 
     folder: Path
@@ -105,55 +113,75 @@ class Workshop:
 
     @property
     def models(self) -> dict[str, Lineage]:
-        """SHA-256 → history of the models that made pictures of it. Raises StateError for a damaged one."""
-        return {path.stem: read_json(path) for path in sorted((self.folder / "models").glob("*.json"))}
+        """SHA-256 → history of the models that made pictures of it. Raises StateError for a damaged
+        one."""
+        return {
+            path.stem: read_json(path) for path in sorted((self.folder / "models").glob("*.json"))
+        }
 
     @property
     def kept(self) -> list[Piece]:
         return [piece for piece in self.pieces.values() if not piece.aside]
 
     def decide(self, decisions: Sequence[Decision]) -> "Workshop":
-        """Append decisions as one step and return the new state, which counts what others decided meanwhile. Raises
-        InputError for an unknown picture, BusyError when another process writes."""
+        """Append decisions as one step and return the new state, which counts what others decided
+        meanwhile. Raises InputError for an unknown picture, BusyError when another process writes.
+        """
         with held(self.folder):
             now = open_workshop(self.folder)
             step = max((row.step for row in now.journal), default=0) + 1
             for row in decisions:
                 if row.do == "add" and row.picture in now.pieces:
-                    raise InputError("picture", row.picture, "is in this data set already; name another subset")
+                    raise InputError(
+                        "picture", row.picture, "is in this data set already; name another subset"
+                    )
                 if row.picture and row.do != "add" and row.picture not in now.pieces:
-                    raise InputError("picture", row.picture, "is not in this data set; names are subset/file")
-            append_json_lines(self.folder / JOURNAL, (_as_line(replace(row, step=step)) for row in decisions))
+                    raise InputError(
+                        "picture", row.picture, "is not in this data set; names are subset/file"
+                    )
+            append_json_lines(
+                self.folder / JOURNAL, (_as_line(replace(row, step=step)) for row in decisions)
+            )
             return open_workshop(self.folder)
 
     def undo(self) -> tuple["Workshop", int]:
-        """Take the last step back that still holds; returns the state and the step. Raises InputError without one."""
+        """Take the last step back that still holds; returns the state and the step. Raises
+        InputError without one."""
         with held(self.folder):
             now = open_workshop(self.folder)
             gone = {row.undone for row in now.journal if row.do == "undo"}
             steps = [row.step for row in now.journal if row.do != "undo" and row.step not in gone]
             if not steps:
-                raise InputError("undo", "nothing", "no decision holds; there is nothing to take back")
+                raise InputError(
+                    "undo", "nothing", "no decision holds; there is nothing to take back"
+                )
             return now.decide([Decision(0, "undo", "person", undone=max(steps))]), max(steps)
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Nobody else changes the workshop until the block ends; open it within. Raises BusyError when another does."""
+    """Nobody else changes the workshop until the block ends; open it within. Raises BusyError when
+    another does."""
     _check_there(folder)
     with locked(folder):
         yield
 
 
 def make_workshop(
-    folder: Path, pieces: Sequence[Piece], repeats: Mapping[str, int], refused: Sequence[Mapping[str, str]],
+    folder: Path,
+    pieces: Sequence[Piece],
+    repeats: Mapping[str, int],
+    refused: Sequence[Mapping[str, str]],
     models: Mapping[str, Lineage],
-) -> None:  # fmt: skip
-    """Write what was read. Raises InputError when the folder holds a workshop already: its decisions would be lost."""
+) -> None:
+    """Write what was read. Raises InputError when the folder holds a workshop already: its
+    decisions would be lost."""
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         if (folder / "pictures.json").exists():
-            raise InputError("into", folder, "holds a data set with its decisions already; name another folder")
+            raise InputError(
+                "into", folder, "holds a data set with its decisions already; name another folder"
+            )
         keep_models(folder, models)
         rows = [piece_as_table(piece) for piece in pieces]
         table = {"pictures": rows, "repeats": dict(repeats), "refused": list(refused)}
@@ -161,14 +189,16 @@ def make_workshop(
 
 
 def keep_models(folder: Path, models: Mapping[str, Lineage]) -> None:
-    """Write histories of models beside the pictures that they made; a model's hash names its file."""
+    """Write histories of models beside the pictures that they made; a model's hash names its
+    file."""
     for sha256, lineage in models.items():
         if not (path := folder / "models" / f"{sha256}.json").exists():
             write_json(path, lineage)
 
 
 def open_workshop(folder: Path) -> Workshop:
-    """The state of a folder. Raises InputError where there is none, StateError where it is damaged."""
+    """The state of a folder. Raises InputError where there is none, StateError where it is
+    damaged."""
     _check_there(folder)
     table = read_json(folder / "pictures.json")
     try:
@@ -182,7 +212,9 @@ def open_workshop(folder: Path) -> Workshop:
 
 def _check_there(folder: Path) -> None:
     if not (folder / "pictures.json").is_file():
-        raise InputError("work", folder, "holds no data set; make one with `onmodel dataset import`")
+        raise InputError(
+            "work", folder, "holds no data set; make one with `onmodel dataset import`"
+        )
 
 
 def _replayed(read: Workshop) -> Workshop:
@@ -207,7 +239,8 @@ def _replayed(read: Workshop) -> Workshop:
 
 
 def keep_aliases(folder: Path, aliases: Mapping[str, str], why: str) -> Decision:
-    """Write a list of aliases into a workshop; the decision that makes it hold. `why` says where it comes from."""
+    """Write a list of aliases into a workshop; the decision that makes it hold. `why` says where it
+    comes from."""
     sha256 = hash_json(dict(aliases))
     write_json(folder / "aliases" / f"{sha256}.json", aliases)
     return Decision(0, "aliases", "person", why=why, aliases=sha256)
@@ -225,7 +258,8 @@ def mending(finding: Finding) -> Decision | None:
 
 
 def still_apply(workshop: Workshop, decisions: Sequence[Decision]) -> list[Decision]:
-    """Those, in order, whose tags are still there when their turn comes: an audit may be older than the last change."""
+    """Those, in order, whose tags are still there when their turn comes: an audit may be older than
+    the last change."""
     pieces, fresh = dict(workshop.pieces), []
     for row in decisions:
         piece = pieces.get(row.picture)
@@ -242,7 +276,9 @@ def read_findings(folder: Path) -> list[Finding]:
     try:
         return [finding_from(row) for row in read_json(folder / "audit.json")["findings"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StateError(folder / "audit.json", "is damaged; run `onmodel dataset audit` again") from error
+        raise StateError(
+            folder / "audit.json", "is damaged; run `onmodel dataset audit` again"
+        ) from error
 
 
 def piece_as_table(piece: Piece) -> dict[str, Any]:
@@ -257,7 +293,11 @@ def _after(piece: Piece, row: Decision) -> Piece:
         return replace(piece, aside="", decided=row.by)
     if row.do == "aside":
         if piece.decided == "person":  # what a person decided stands against a rule
-            return piece if row.by != "person" else replace(piece, aside=row.why or "by hand", decided=row.by)
+            return (
+                piece
+                if row.by != "person"
+                else replace(piece, aside=row.why or "by hand", decided=row.by)
+            )
         return replace(piece, aside=row.why or "by hand", decided=row.by)
     if row.do != "tag":
         raise ValueError(f"unknown decision {row.do!r}")
@@ -280,7 +320,9 @@ def _piece(row: Mapping[str, Any]) -> Piece:
 
 
 def _decision(row: Mapping[str, Any]) -> Decision:
-    return Decision(**{**row, "remove": tuple(row.get("remove", ())), "add": tuple(row.get("add", ()))})
+    return Decision(
+        **{**row, "remove": tuple(row.get("remove", ())), "add": tuple(row.get("add", ()))}
+    )
 
 
 def _as_line(row: Decision) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Arrays kept in one file: the SHA-256 of the rest (32 bytes), then an .npz. What comes back is what was written.
+"""Arrays kept in one file: the SHA-256 of the rest (32 bytes), then an .npz. What comes back is
+what was written.
 
 The checksums inside an .npz do not cover an array whose own header was changed to a smaller shape.
 """
@@ -25,7 +26,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays by name; None when there is no file. Raises StateError for a file that is not as it was written."""
+    """The arrays by name; None when there is no file. Raises StateError for a file that is not as
+    it was written."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:

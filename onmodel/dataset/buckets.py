@@ -1,4 +1,5 @@
-"""Buckets: the sizes that pictures are brought to so that they can share a batch, and the picture brought to one."""
+"""Buckets: the sizes that pictures are brought to so that they can share a batch, and the picture
+brought to one."""
 
 import math
 from collections.abc import Sequence
@@ -16,34 +17,51 @@ Size = tuple[int, int]  # (width, height) in pixels
 
 
 @cache
-def bucket_sizes(resolution: int, multiple: int, step: int | None = None, sides: Size | None = None) -> list[Size]:
-    """Sizes of about resolution² pixels with sides from half to double, or within `sides`, all multiples of `multiple`.
+def bucket_sizes(
+    resolution: int, multiple: int, step: int | None = None, sides: Size | None = None
+) -> list[Size]:
+    """Sizes of about resolution² pixels with sides from half to double, or within `sides`, all
+    multiples of `multiple`.
 
-    Without `step` they are a sixteenth of the resolution apart: finer ones would leave nearly every picture alone in
-    its bucket. Raises InputError when there is none.
+    Without `step` they are a sixteenth of the resolution apart: finer ones would leave nearly every
+    picture alone in its bucket. Raises InputError when there is none.
     """
     step = step or max(multiple, resolution // 16 // multiple * multiple)
     shortest, longest = sides or (resolution // 2 // step * step, 2 * resolution)
     sizes = set()
-    for side in range(max(step, math.ceil(shortest / step) * step), min(resolution, longest) + 1, step):
+    for side in range(
+        max(step, math.ceil(shortest / step) * step), min(resolution, longest) + 1, step
+    ):
         other = min(resolution * resolution // side, longest) // step * step
         sizes |= {(side, other), (other, side)}
     if not sizes:
-        raise InputError("bucket_sides", list(sides or ()), f"no bucket of {resolution}² pixels has such sides")
+        raise InputError(
+            "bucket_sides", list(sides or ()), f"no bucket of {resolution}² pixels has such sides"
+        )
     return sorted(sizes)
 
 
 def nearest_bucket(width: int, height: int, sizes: Sequence[Size]) -> Size:
     """The size whose aspect ratio is nearest; among equals the larger one."""
-    return min(sizes, key=lambda size: (abs(math.log(width / height * size[1] / size[0])), -size[0] * size[1], size))
+    return min(
+        sizes,
+        key=lambda size: (
+            abs(math.log(width / height * size[1] / size[0])),
+            -size[0] * size[1],
+            size,
+        ),
+    )
 
 
 def bucket_of(width: int, height: int, resolution: int, rules: Showing, multiple: int) -> Size:
-    """The size at which a picture is shown. One that is smaller than its bucket keeps its own size, rounded down."""
+    """The size at which a picture is shown. One that is smaller than its bucket keeps its own size,
+    rounded down."""
     if not rules.buckets:
         side = resolution if rules.enlarge else min(resolution, width, height)
         return side // multiple * multiple, side // multiple * multiple
-    size = nearest_bucket(width, height, bucket_sizes(resolution, multiple, rules.bucket_step, rules.bucket_sides))
+    size = nearest_bucket(
+        width, height, bucket_sizes(resolution, multiple, rules.bucket_step, rules.bucket_sides)
+    )
     if rules.enlarge or (size[0] <= width and size[1] <= height):
         return size
     scale = min(1.0, resolution / math.sqrt(width * height))
@@ -65,7 +83,8 @@ def enlargement(width: int, height: int, size: Size) -> float:
 
 
 def load_pixels(path: Path, size: Size, flip: bool = False, paper: str = WHITE) -> np.ndarray:
-    """A picture as it is shown (dataset/pixels.py), scaled to cover `size`, cut to it around its middle, mirrored.
+    """A picture as it is shown (dataset/pixels.py), scaled to cover `size`, cut to it around its
+    middle, mirrored.
 
     Returns float32 [3, height, width] in −1…1. Raises StateError when the file cannot be read.
     """
@@ -77,17 +96,21 @@ def load_pixels(path: Path, size: Size, flip: bool = False, paper: str = WHITE) 
 
 
 def load_weights(path: Path, alpha: bool, size: Size, downscale: int) -> np.ndarray:
-    """What a mask weighs the loss of each latent by: 1 where it is white (or the picture opaque, with `alpha`), 0 where
-    black. It is cut as its picture is, and each latent has the mean of its pixels.
+    """What a mask weighs the loss of each latent by: 1 where it is white (or the picture opaque,
+    with `alpha`), 0 where black. It is cut as its picture is, and each latent has the mean of its
+    pixels.
 
-    Returns float32 [height / downscale, width / downscale]. Raises StateError when the file cannot be read.
+    Returns float32 [height / downscale, width / downscale]. Raises StateError when the file cannot
+    be read.
     """
     image = open_upright(path)
     if alpha:
         mask = image.convert("RGBA").getchannel("A")
     else:
         mask = image.convert("RGB").getchannel("R")  # as kohya's tools and diffusion-pipe read it
-    small = ImageOps.fit(mask.convert("F"), (size[0] // downscale, size[1] // downscale), Image.Resampling.BOX)
+    small = ImageOps.fit(
+        mask.convert("F"), (size[0] // downscale, size[1] // downscale), Image.Resampling.BOX
+    )
     return np.asarray(small, dtype=np.float32) / 255
 
 

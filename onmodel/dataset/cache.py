@@ -1,7 +1,9 @@
-"""Tensors kept on the disk between two attempts of a stage, sealed: what comes back is what was written, or an error.
+"""Tensors kept on the disk between two attempts of a stage, sealed: what comes back is what was
+written, or an error.
 
-A sealed set is a safetensors file named by its content and one JSON written after it. A kill between the two leaves the
-older pair in force. Without the JSON there is nothing; with it, a missing or changed file is a StateError.
+A sealed set is a safetensors file named by its content and one JSON written after it. A kill
+between the two leaves the older pair in force. Without the JSON there is nothing; with it, a
+missing or changed file is a StateError.
 """
 
 from collections.abc import Mapping
@@ -19,8 +21,11 @@ from onmodel.weights import serialize
 Sealed = tuple[dict[str, Tensor], dict[str, Any]]
 
 
-def write_sealed(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Put tensors and JSON facts under `name` in `folder`, in place of what was there. Raises SpaceError."""
+def write_sealed(
+    folder: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> None:
+    """Put tensors and JSON facts under `name` in `folder`, in place of what was there. Raises
+    SpaceError."""
     pieces, digest = serialize(tensors)
     file = f"{name}-{digest[:16]}.safetensors"
     with atomic_file(folder / file) as handle:
@@ -33,15 +38,16 @@ def write_sealed(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: 
 
 
 def read_sealed(folder: Path, name: str) -> Sealed | None:
-    """Tensors and facts of `name`, or None when nothing was sealed. Raises StateError naming the damaged file."""
+    """Tensors and facts of `name`, or None when nothing was sealed. Raises StateError naming the
+    damaged file."""
     found = _check(folder, name)
     return found and (safetensors.torch.load_file(found[0]), found[1])
 
 
 def map_sealed(folder: Path, name: str) -> Sealed | None:
-    """As `read_sealed`, but the tensors stay in the file, mapped: they cost no memory until they are used, and then
-    share it with every process that maps the same file. For what is written once; a mapped file cannot be replaced on
-    Windows.
+    """As `read_sealed`, but the tensors stay in the file, mapped: they cost no memory until they
+    are used, and then share it with every process that maps the same file. For what is written
+    once; a mapped file cannot be replaced on Windows.
     """
     found = _check(folder, name)
     if found is None:
@@ -63,7 +69,9 @@ def _check(folder: Path, name: str) -> tuple[Path, dict[str, Any]] | None:
     try:
         digest = sha256_file(path)
     except OSError as error:
-        raise StateError(path, f"{index.name} names it and it cannot be read ({error.strerror})") from error
+        raise StateError(
+            path, f"{index.name} names it and it cannot be read ({error.strerror})"
+        ) from error
     if digest != record["sha256"]:
         raise StateError(path, "was changed since it was written")
     return path, record["facts"]

@@ -1,7 +1,8 @@
-"""Captions: read beside a picture, and varied for training — shuffled, thinned or dropped, always by counter.
+"""Captions: read beside a picture, and varied for training — shuffled, thinned or dropped, always
+by counter.
 
-Encoded captions are kept in memory, so each picture has at most `VARIANTS` orders of its tags; without that limit
-shuffling and caching text exclude each other.
+Encoded captions are kept in memory, so each picture has at most `VARIANTS` orders of its tags;
+without that limit shuffling and caching text exclude each other.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ Form = Literal["tags", "sentence", "both"]
 
 @dataclass(frozen=True, slots=True)
 class CaptionRules:
-    """How training says a picture. `both` alternates; the first `keep_tokens` tags stay in front and stay in.
+    """How training says a picture. `both` alternates; the first `keep_tokens` tags stay in front
+    and stay in.
 
     In every `caption_dropout_every`-th epoch all captions are dropped (0: in none).
     """
@@ -31,7 +33,8 @@ class CaptionRules:
 
 
 def parse_caption(data: bytes) -> tuple[str, str]:
-    """Tags (first line) and sentence (the lines after it, may be missing) of a caption file in UTF-8.
+    """Tags (first line) and sentence (the lines after it, may be missing) of a caption file in
+    UTF-8.
 
     Raises ValueError with the reason when it is something else, empty or longer than 10 kB.
     """
@@ -56,9 +59,11 @@ def split_tags(text: str) -> list[str]:
 
 
 def split_kept(text: str, separator: str) -> tuple[str, int | None, int]:
-    """A caption without its separators, and how many tags stay in front and at the end: kohya's `a ||| b, c ||| d`.
+    """A caption without its separators, and how many tags stay in front and at the end: kohya's `a
+    ||| b, c ||| d`.
 
-    What lies before the first separator and after the second stays; without one, the number in front is None.
+    What lies before the first separator and after the second stays; without one, the number in
+    front is None.
     """
     if not separator or separator not in text:
         return text, None, 0
@@ -69,18 +74,25 @@ def split_kept(text: str, separator: str) -> tuple[str, int | None, int]:
 
 def captions_of(item: Item, repeats: int, epochs: int, rules: CaptionRules, seed: int) -> list[str]:
     """What each showing of a picture over a whole run says: `repeats` in each epoch."""
-    return [caption_of(item, exposure, exposure // repeats + 1, rules, seed) for exposure in range(repeats * epochs)]
+    return [
+        caption_of(item, exposure, exposure // repeats + 1, rules, seed)
+        for exposure in range(repeats * epochs)
+    ]
 
 
 def caption_of(item: Item, exposure: int, epoch: int, rules: CaptionRules, seed: int) -> str:
-    """What training says the `exposure`-th time (from 0) that it shows a picture, in this epoch (from 1).
+    """What training says the `exposure`-th time (from 0) that it shows a picture, in this epoch
+    (from 1).
 
     Which of the two forms comes first is drawn per picture, so that a batch holds both.
     """
     key = (item.subset, item.sha256)
     if rules.caption_dropout_every and epoch % rules.caption_dropout_every == 0:
         return ""
-    if rules.caption_dropout and generator(seed, "caption dropout", *key, exposure).random() < rules.caption_dropout:
+    if (
+        rules.caption_dropout
+        and generator(seed, "caption dropout", *key, exposure).random() < rules.caption_dropout
+    ):
         return ""
     if rules.form != "tags" and item.sentence:
         turn = exposure + int(generator(seed, "caption form", *key).integers(2))
@@ -101,7 +113,10 @@ def caption_of(item: Item, exposure: int, epoch: int, rules: CaptionRules, seed:
 
 def flips_of(item: Item, exposures: int, seed: int) -> list[bool]:
     """Is a picture mirrored, for each showing over a whole run? One in two, at random."""
-    return [generator(seed, "flip", item.subset, item.sha256, i).random() < 0.5 for i in range(exposures)]
+    return [
+        generator(seed, "flip", item.subset, item.sha256, i).random() < 0.5
+        for i in range(exposures)
+    ]
 
 
 def plain_caption(item: Item, rules: CaptionRules) -> str:

@@ -1,11 +1,13 @@
-"""The process that decodes files of others, so that one which crashes, hangs or fills the memory is one refused file.
+"""The process that decodes files of others, so that one which crashes, hangs or fills the memory is
+one refused file.
 
     with Decoder() as decode:
         picture = decode(data, "#ffffff")
 
-The process is started with the first picture and again after each that ended it. It ends when its input does, so also
-when the process that started it is killed; a picture that takes too long ends it from within. Nothing here is a wall
-against a decoder that a file takes over: that needs the system's own sandbox.
+The process is started with the first picture and again after each that ended it. It ends when its
+input does, so also when the process that started it is killed; a picture that takes too long ends
+it from within. Nothing here is a wall against a decoder that a file takes over: that needs the
+system's own sandbox.
 """
 
 import contextlib
@@ -29,7 +31,9 @@ from onmodel.errors import OnmodelError
 from onmodel.hashing import sha256_bytes
 
 SECONDS = 120  # for one picture; 64 million pixels with a colour profile take 30 on a busy machine
-MEMORY = 4 * 2**30  # bytes of address space, where the system can limit it; 64 million pixels take 1.2 GiB
+MEMORY = (
+    4 * 2**30
+)  # bytes of address space, where the system can limit it; 64 million pixels take 1.2 GiB
 _NUMBER = 8  # bytes of a number between the processes
 _READY = b"ready"
 # Threads and their own heaps take address space and gain nothing for one picture after the other.
@@ -46,7 +50,12 @@ class Decoder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, type: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        type: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self._end()
 
     def __call__(self, data: bytes, paper: str) -> Picture:
@@ -58,14 +67,20 @@ class Decoder:
                 facts, rest = _asked(self._process, data, paper)
             except (OSError, EOFError):
                 code = self._end(patient=True)
-                why = f"takes longer than {SECONDS} s to decode" if code == 1 else f"crashes its decoder ({code})"
+                why = (
+                    f"takes longer than {SECONDS} s to decode"
+                    if code == 1
+                    else f"crashes its decoder ({code})"
+                )
                 raise Refused(f"{why}; save it anew as PNG") from None
             except BaseException:
                 self._end()  # what it still answers belongs to no question
                 raise
         if "refused" in facts:
             raise Refused(facts["refused"])
-        return Picture(data, sha256_bytes(data), small=Image.frombytes("RGB", (SIDE, SIDE), rest), **facts)
+        return Picture(
+            data, sha256_bytes(data), small=Image.frombytes("RGB", (SIDE, SIDE), rest), **facts
+        )
 
     def _end(self, patient: bool = False) -> int:
         """End the process; its exit code, which is its own when it is waited for."""
@@ -86,19 +101,26 @@ def _started() -> "subprocess.Popen[bytes]":
     package = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
     process = subprocess.Popen(
-        # -P: nothing is imported from the folder in which the user stands; it may be the stranger's.
+        # -P: nothing is imported from the folder in which the user stands; it may be the
+        # stranger's.
         [sys.executable, "-P", "-c", f"from {__name__} import answer; answer()"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": paths},
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     if process.stdout.read(len(_READY)) != _READY:
         process.kill()
-        raise OnmodelError(f"pictures cannot be decoded: their process does not start (exit code {process.wait()})")
+        raise OnmodelError(
+            f"pictures cannot be decoded: their process does not start (exit code {process.wait()})"
+        )
     return process
 
 
-def _asked(process: "subprocess.Popen[bytes]", data: bytes, paper: str) -> tuple[dict[str, Any], bytes]:
+def _asked(
+    process: "subprocess.Popen[bytes]", data: bytes, paper: str
+) -> tuple[dict[str, Any], bytes]:
     assert process.stdin is not None and process.stdout is not None
     _send(process.stdin, paper.encode(), data)
     facts, rest = _received(process.stdout)
@@ -125,7 +147,9 @@ def _exactly(pipe: IO[bytes], size: int) -> bytes:
 
 def answer() -> None:
     """What the process does: decode what comes on stdin until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks; stdin ends with it
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the one that asks; stdin ends with it
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not speak on the pipe
     _limit()
@@ -135,21 +159,29 @@ def answer() -> None:
     with open(os.devnull, "w") as nowhere, contextlib.suppress(EOFError):
         while True:
             paper, data = _received(sys.stdin.buffer)
-            faulthandler.dump_traceback_later(SECONDS, exit=True, file=nowhere)  # also where a decoder never returns
+            faulthandler.dump_traceback_later(
+                SECONDS, exit=True, file=nowhere
+            )  # also where a decoder never returns
             try:
                 picture = decode(data, paper.decode())
-                facts = {name: getattr(picture, name) for name in ("suffix", "width", "height", "paper", "profile")}
+                facts = {
+                    name: getattr(picture, name)
+                    for name in ("suffix", "width", "height", "paper", "profile")
+                }
                 rest = picture.small.tobytes()
             except Refused as reason:
                 facts, rest = {"refused": str(reason)}, b""
-            except Exception as error:  # a fault of a decoder is one of the file, here at the edge of the process
+            except (
+                Exception
+            ) as error:  # a fault of a decoder is one of the file, here at the edge of the process
                 facts, rest = {"refused": f"damaged picture ({type(error).__name__})"}, b""
             faulthandler.cancel_dump_traceback_later()
             _send(replies, json.dumps(facts).encode(), rest)
 
 
 def _limit() -> None:
-    """Memory that a decoder asks for beyond the limit is refused to it, where the system can do that."""
+    """Memory that a decoder asks for beyond the limit is refused to it, where the system can do
+    that."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows

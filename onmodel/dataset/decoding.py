@@ -1,6 +1,8 @@
-"""A picture file's bytes as a checked picture: the format by content, size and shape by the header, then every pixel.
+"""A picture file's bytes as a checked picture: the format by content, size and shape by the header,
+then every pixel.
 
-This runs in the decoder's own process for files of others (dataset/decoder.py), and in this one for own files.
+This runs in the decoder's own process for files of others (dataset/decoder.py), and in this one for
+own files.
 """
 
 import io
@@ -10,7 +12,15 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
-from onmodel.dataset.formats import DECODER_ERRORS, SUFFIXES, format_of, jxl_header, readable, unreadable, upright
+from onmodel.dataset.formats import (
+    DECODER_ERRORS,
+    SUFFIXES,
+    format_of,
+    jxl_header,
+    readable,
+    unreadable,
+    upright,
+)
 from onmodel.dataset.pixels import WHITE, profile_of, small
 from onmodel.hashing import sha256_bytes
 from onmodel.text import printable
@@ -30,10 +40,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A checked picture: `data` are the file's own bytes; width and height are those of it turned upright.
+    """A checked picture: `data` are the file's own bytes; width and height are those of it turned
+    upright.
 
-    `small` is how it is shown, as pixels.small makes it. `paper` is what it lies on where it is transparent, "" where
-    it is not; `profile` the name of the colour profile it carries.
+    `small` is how it is shown, as pixels.small makes it. `paper` is what it lies on where it is
+    transparent, "" where it is not; `profile` the name of the colour profile it carries.
     """
 
     data: bytes
@@ -53,16 +64,23 @@ def decode(data: bytes, paper: str = WHITE) -> Picture:
     """Decode a picture whole, after a look at its header. Raises Refused with the reason."""
     image, suffix = pixels(data)
     return Picture(
-        data, sha256_bytes(data), suffix, *image.size, small(image, paper),
-        paper.lower() if image.has_transparency_data else "", printable(profile_of(image))[:LONGEST_PROFILE],
-    )  # fmt: skip
+        data,
+        sha256_bytes(data),
+        suffix,
+        *image.size,
+        small(image, paper),
+        paper.lower() if image.has_transparency_data else "",
+        printable(profile_of(image))[:LONGEST_PROFILE],
+    )
 
 
 def pixels(data: bytes) -> tuple[Image.Image, str]:
     """A picture, upright, and the ending of its format. Raises Refused with the reason."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # size and depth are judged here, not by Pillow's warnings
+            warnings.simplefilter(
+                "ignore"
+            )  # size and depth are judged here, not by Pillow's warnings
             format = _check_header(data)
             if format == "PNG":
                 with Image.open(io.BytesIO(data), formats=(format,)) as file:
@@ -75,7 +93,9 @@ def pixels(data: bytes) -> tuple[Image.Image, str]:
     except UnidentifiedImageError as error:
         raise Refused(unreadable(data)) from error
     except DECODER_ERRORS as error:
-        told = str(error)[:80].partition(" Please build")[0]  # libjxl's advice to those who made its plugin
+        told = str(error)[:80].partition(" Please build")[
+            0
+        ]  # libjxl's advice to those who made its plugin
         raise Refused(f"damaged picture ({told or type(error).__name__})") from error
     if image.mode in _DEEP_MODES:
         raise Refused(f"{image.mode} pixels of more than 8 bits; save it with 8 bits a channel")
@@ -90,17 +110,31 @@ def _check_header(data: bytes) -> str:
         several = "animated" if animated else ""
     else:
         with Image.open(io.BytesIO(data), formats=readable()) as file:
-            format, (width, height), frames = str(file.format), file.size, getattr(file, "n_frames", 1)
-        if format == "MPO":  # a phone's JPEG with a depth map or a second view behind it; the first picture counts
+            format, (width, height), frames = (
+                str(file.format),
+                file.size,
+                getattr(file, "n_frames", 1),
+            )
+        if (
+            format == "MPO"
+        ):  # a phone's JPEG with a depth map or a second view behind it; the first picture counts
             format = "JPEG"
         elif frames > 1:
-            several = f"{frames} pictures in one file" if format == "HEIF" else f"animated ({frames} frames)"
+            several = (
+                f"{frames} pictures in one file"
+                if format == "HEIF"
+                else f"animated ({frames} frames)"
+            )
     if width * height > MAX_PIXELS:
-        raise Refused(f"{width}×{height} pixels; at most {MAX_PIXELS // 1_000_000} million are read")
+        raise Refused(
+            f"{width}×{height} pixels; at most {MAX_PIXELS // 1_000_000} million are read"
+        )
     if min(width, height) < MIN_SIDE:
         raise Refused(f"{width}×{height} pixels; the shorter side needs {MIN_SIDE}")
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise Refused(f"{width}×{height} pixels; cut it to at most {MAX_ASPECT:g} times as long as wide")
+        raise Refused(
+            f"{width}×{height} pixels; cut it to at most {MAX_ASPECT:g} times as long as wide"
+        )
     if several:
         raise Refused(f"{several}; save the one that you want")
     return format

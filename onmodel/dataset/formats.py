@@ -1,5 +1,5 @@
-"""Which picture files are read, told by their content: PNG, JPEG, WebP and AVIF always, HEIC and JPEG XL with the extra
-`formats` (pillow-heif and pillow-jxl-plugin).
+"""Which picture files are read, told by their content: PNG, JPEG, WebP and AVIF always, HEIC and
+JPEG XL with the extra `formats` (pillow-heif and pillow-jxl-plugin).
 """
 
 import re
@@ -10,18 +10,49 @@ from functools import cache
 
 from PIL import Image, ImageOps
 
-SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "AVIF": ".avif", "HEIF": ".heic", "JXL": ".jxl"}
+SUFFIXES = {
+    "PNG": ".png",
+    "JPEG": ".jpg",
+    "WEBP": ".webp",
+    "AVIF": ".avif",
+    "HEIF": ".heic",
+    "JXL": ".jxl",
+}
 EXTRA = "pip install 'onmodel[formats]'"
 # What decoders raise for a damaged file, beside UnidentifiedImageError, which is an OSError.
 DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
-    AttributeError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
-_HEIC = re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.S)  # ISO/IEC 23008-12; AVIF has its own brand
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_HEIC = re.compile(
+    rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.S
+)  # ISO/IEC 23008-12; AVIF has its own brand
 _JXL = re.compile(rb"\xff\x0a|\0{3}\x0cJXL \r\n\x87\n")
 # Of every format above, so that other files are told without a decoder.
-BEGINNING = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF.{4}WEBP|.{4}ftyp|\xff\x0a|\0{3}\x0cJXL \r\n\x87\n", re.S)
-_RATIOS = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # of a JPEG XL: width to height
+BEGINNING = re.compile(
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF.{4}WEBP|.{4}ftyp|\xff\x0a|\0{3}\x0cJXL \r\n\x87\n", re.S
+)
+_RATIOS = (
+    (0, 1),
+    (1, 1),
+    (12, 10),
+    (4, 3),
+    (3, 2),
+    (16, 9),
+    (5, 4),
+    (2, 1),
+)  # of a JPEG XL: width to height
 
 
 @cache
@@ -52,15 +83,20 @@ def format_of(data: bytes) -> str:
 def unreadable(data: bytes) -> str:
     """Why a file that no decoder knows cannot be read."""
     if (format := format_of(data)) and format not in readable():
-        return f"a {'HEIC' if format == 'HEIF' else 'JPEG XL'} picture, which needs two more packages: {EXTRA}"
+        return (
+            f"a {'HEIC' if format == 'HEIF' else 'JPEG XL'} picture, which needs two more packages:"
+            f" {EXTRA}"
+        )
     return "not a PNG, JPEG, WebP, AVIF, HEIC or JPEG XL picture"
 
 
 def upright(file: Image.Image) -> Image.Image:
-    """A decoded picture, turned as EXIF says; where a format has its own word for it, the decoder obeyed that already.
+    """A decoded picture, turned as EXIF says; where a format has its own word for it, the decoder
+    obeyed that already.
 
-    HEIC and JPEG XL put it into the picture's own header, and EXIF's counts no more (ISO/IEC 18181-2). pillow-heif
-    takes that from EXIF, pillow-jxl-plugin leaves it there, but for a JPEG, which it gives back as it was.
+    HEIC and JPEG XL put it into the picture's own header, and EXIF's counts no more (ISO/IEC
+    18181-2). pillow-heif takes that from EXIF, pillow-jxl-plugin leaves it there, but for a JPEG,
+    which it gives back as it was.
     """
     if file.format == "JXL" and not getattr(file, "jpeg", False):
         file.info.pop("exif", None)
@@ -68,7 +104,8 @@ def upright(file: Image.Image) -> Image.Image:
 
 
 def jxl_header(data: bytes) -> tuple[int, int, bool]:
-    """Width and height (as stored), and is it animated, of a JPEG XL, without decoding it: its plugin decodes at once.
+    """Width and height (as stored), and is it animated, of a JPEG XL, without decoding it: its
+    plugin decodes at once.
 
     Raises ValueError for what is no JPEG XL. ISO/IEC 18181-1, annexes D.2 and D.3.
     """
@@ -82,7 +119,11 @@ def jxl_header(data: bytes) -> tuple[int, int, bool]:
     take(3)  # orientation
     if take(1):
         _size(take)  # at which it wants to be shown
-    return width, height, not take(1) and bool(take(1))  # with a preview, a later field says so: let the decoder judge
+    return (
+        width,
+        height,
+        not take(1) and bool(take(1)),
+    )  # with a preview, a later field says so: let the decoder judge
 
 
 class _Bits:
@@ -99,7 +140,8 @@ class _Bits:
 
 
 def _size(take: Callable[[int], int]) -> tuple[int, int]:
-    """Width and height: multiples of 8 in five bits, or as many bits as are needed; or the width as a usual ratio."""
+    """Width and height: multiples of 8 in five bits, or as many bits as are needed; or the width as
+    a usual ratio."""
     small = take(1)
 
     def side() -> int:

@@ -16,8 +16,8 @@ from onmodel.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A picture at the size of its bucket (width, height), mirrored or not, on its paper. Its file is named by its
-    content."""
+    """A picture at the size of its bucket (width, height), mirrored or not, on its paper. Its file
+    is named by its content."""
 
     path: Path
     size: Size
@@ -28,14 +28,17 @@ class View:
     def key(self) -> str:
         """All that its latents depend on, but for the base."""
         paper = "" if self.paper == WHITE else f"-on-{self.paper.removeprefix('#')}"
-        return f"{self.path.stem}-{self.size[0]}x{self.size[1]}{'-flipped' if self.flip else ''}{paper}"
+        flipped = "-flipped" if self.flip else ""
+        return f"{self.path.stem}-{self.size[0]}x{self.size[1]}{flipped}{paper}"
 
 
-def encode_pictures(family: Family, views: Collection[View], folder: Path, progress: Progress) -> dict[View, Tensor]:
+def encode_pictures(
+    family: Family, views: Collection[View], folder: Path, progress: Progress
+) -> dict[View, Tensor]:
     """Latents [C, h, w] float32 on the CPU of each view.
 
-    Encoded one at a time, so that what `folder` keeps under a key never depends on the pictures around it; what lies
-    there of another base is encoded anew.
+    Encoded one at a time, so that what `folder` keeps under a key never depends on the pictures
+    around it; what lies there of another base is encoded anew.
     """
     facts = {"base": family.sha256}
     sealed = map_sealed(folder, "latents")
@@ -47,9 +50,13 @@ def encode_pictures(family: Family, views: Collection[View], folder: Path, progr
         with progress.task("encode pictures", total=len(missing)) as task:
             for key in missing:
                 view = wanted[key]
-                pixels = torch.from_numpy(load_pixels(view.path, view.size, view.flip, view.paper))[None]
+                pixels = torch.from_numpy(load_pixels(view.path, view.size, view.flip, view.paper))[
+                    None
+                ]
                 known[key] = family.encode_images(pixels.to(device)).float().cpu()[0]
                 task.advance()
         write_sealed(folder, "latents", {key: known[key] for key in wanted}, facts)
-        return encode_pictures(family, views, folder, progress)  # mapped, so that what was encoded leaves the memory
+        return encode_pictures(
+            family, views, folder, progress
+        )  # mapped, so that what was encoded leaves the memory
     return {view: known[view.key] for view in views}

@@ -1,7 +1,9 @@
-"""A Merkle tree over facts, as RFC 6962 (section 2.1) builds it: one root vouches for all leaves and shows none.
+"""A Merkle tree over facts, as RFC 6962 (section 2.1) builds it: one root vouches for all leaves
+and shows none.
 
-A leaf is a table of JSON values, hashed as canonical JSON. The proof of one leaf is the hashes beside its way up; with
-them anyone can compute the root, and nobody learns what the other leaves say.
+A leaf is a table of JSON values, hashed as canonical JSON. The proof of one leaf is the hashes
+beside its way up; with them anyone can compute the root, and nobody learns what the other leaves
+say.
 """
 
 import hashlib
@@ -17,8 +19,8 @@ Step = tuple[str, str]  # ("left" or "right", hash of the neighbour on that side
 def merkle_root(leaves: Iterable[Leaf]) -> str:
     """The root over the leaves in the order of their hashes, 64 hex digits.
 
-    Leaves and inner nodes are hashed with different first bytes, so that no inner node can pass for a leaf; an odd
-    node goes up as it is.
+    Leaves and inner nodes are hashed with different first bytes, so that no inner node can pass for
+    a leaf; an odd node goes up as it is.
     """
     level = _hashes(leaves)
     while len(level) > 1:
@@ -27,7 +29,8 @@ def merkle_root(leaves: Iterable[Leaf]) -> str:
 
 
 def merkle_path(leaves: Iterable[Leaf], leaf: Leaf) -> list[Step]:
-    """The proof that `leaf` is one of the leaves, from the bottom up. Raises ValueError when it is not."""
+    """The proof that `leaf` is one of the leaves, from the bottom up. Raises ValueError when it is
+    not."""
     level, at, path = _hashes(leaves), 0, []
     at = level.index(_leaf_hash(leaf))
     while len(level) > 1:

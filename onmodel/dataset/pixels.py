@@ -1,6 +1,7 @@
 """A picture file as everything here sees it: turned upright (EXIF), in sRGB, on opaque paper.
 
-Originals keep their bytes; they are shown like this wherever pixels are needed, so training, observers and pages agree.
+Originals keep their bytes; they are shown like this wherever pixels are needed, so training,
+observers and pages agree.
 """
 
 import io
@@ -20,12 +21,14 @@ _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
 def open_picture(path: Path, paper: str = WHITE) -> Image.Image:
-    """A picture file as it is shown, RGB. Raises StateError naming the file when it cannot be read."""
+    """A picture file as it is shown, RGB. Raises StateError naming the file when it cannot be
+    read."""
     return as_shown(open_upright(path), paper)
 
 
 def open_upright(path: Path) -> Image.Image:
-    """A picture file turned upright, else as it is. Raises StateError naming the file when it cannot be read."""
+    """A picture file turned upright, else as it is. Raises StateError naming the file when it
+    cannot be read."""
     try:
         with Image.open(path, formats=readable()) as file:
             return upright(file)
@@ -33,12 +36,16 @@ def open_upright(path: Path) -> Image.Image:
         with path.open("rb") as file:
             raise StateError(path, f"is {unreadable(file.read(64))}") from error
     except DECODER_ERRORS as error:
-        told = f"cannot be read as a picture ({error}); remove what lies there and run the same command again"
+        told = (
+            f"cannot be read as a picture ({error}); remove what lies there and run the same"
+            " command again"
+        )
         raise StateError(path, told) from error
 
 
 def as_shown(image: Image.Image, paper: str = WHITE) -> Image.Image:
-    """An upright picture in sRGB, RGB; what shows through where it is transparent is `paper`, #rrggbb."""
+    """An upright picture in sRGB, RGB; what shows through where it is transparent is `paper`,
+    #rrggbb."""
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     colours = _in_srgb(image) or image.convert("RGBA" if alpha else "RGB").convert("RGB")
     if alpha is None:
@@ -52,20 +59,26 @@ def small(image: Image.Image, paper: str = WHITE) -> Image.Image:
 
 
 def profile_of(image: Image.Image) -> str:
-    """The name of the colour profile that a picture carries: "" without one; one that cannot be read counts as sRGB."""
+    """The name of the colour profile that a picture carries: "" without one; one that cannot be
+    read counts as sRGB."""
     data = image.info.get("icc_profile")
     if not data:
         return ""
     try:
-        return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(data))).strip() or "unnamed"
+        return (
+            ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(data))).strip()
+            or "unnamed"
+        )
     except (ImageCms.PyCMSError, OSError, ValueError):
         return UNREADABLE
 
 
 def _in_srgb(image: Image.Image) -> Image.Image | None:
-    """The colours, RGB, of a picture with a profile: relative colorimetric with black point compensation.
+    """The colours, RGB, of a picture with a profile: relative colorimetric with black point
+    compensation.
 
-    None without a profile, and for one that is broken or speaks of other channels than the picture has.
+    None without a profile, and for one that is broken or speaks of other channels than the picture
+    has.
     """
     data = image.info.get("icc_profile")
     if not data:
@@ -78,9 +91,13 @@ def _in_srgb(image: Image.Image) -> Image.Image | None:
             return None
         colours = image.convert("RGBA").convert("RGB") if mode == "RGB" else image.convert(mode)
         return ImageCms.profileToProfile(
-            colours, profile, _srgb(), ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB",
+            colours,
+            profile,
+            _srgb(),
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            "RGB",
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )  # fmt: skip
+        )
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
 

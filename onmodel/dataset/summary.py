@@ -1,4 +1,5 @@
-"""What a training will show, said before it starts: exposures, sizes, what is cut away, which captions are not read."""
+"""What a training will show, said before it starts: exposures, sizes, what is cut away, which
+captions are not read."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -36,14 +37,20 @@ class Shot:
     def as_dict(self, epochs: int, lost: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Its row of pictures.json; `exposures` are those at this size, 0 when it is held out."""
         return {
-            "subset": self.subset, "file": self.name, "sha256": self.item.sha256, "split": self.item.split,
-            "width": self.item.width, "height": self.item.height, "bucket": list(self.size),
+            "subset": self.subset,
+            "file": self.name,
+            "sha256": self.item.sha256,
+            "split": self.item.split,
+            "width": self.item.width,
+            "height": self.item.height,
+            "bucket": list(self.size),
             "cut_away": round(self.cut, 4),
             "scale": round(enlargement(self.item.width, self.item.height, self.size), 4),
             "exposures": self.rules.repeats * epochs * (self.item.split == "train"),
-            "loss_weight": self.rules.loss_weight, "mask": bool(self.item.mask),
+            "loss_weight": self.rules.loss_weight,
+            "mask": bool(self.item.mask),
             "caption_losses": list(lost.get(self.item.sha256, ())),
-        }  # fmt: skip
+        }
 
 
 def say_exposures(shots: Sequence[Shot], epochs: int, console: Console) -> None:
@@ -53,14 +60,21 @@ def say_exposures(shots: Sequence[Shot], epochs: int, console: Console) -> None:
         rules = own[0].rules
         trained = {shot.item.sha256 for shot in own if shot.item.split == "train"}
         sizes = len(rules.resolutions)
-        product = f"{rules.repeats} repeats × {epochs} epochs" + f" × {sizes} resolutions" * (sizes > 1)
+        product = f"{rules.repeats} repeats × {epochs} epochs" + f" × {sizes} resolutions" * (
+            sizes > 1
+        )
         told = [
-            f"{len(trained)} pictures, each seen {rules.repeats * epochs * sizes} times ({product})",
+            (
+                f"{len(trained)} pictures, each seen {rules.repeats * epochs * sizes} times"
+                f" ({product})"
+            ),
             *_rules(rules),
         ]
         if masks := len({shot.item.sha256 for shot in own if shot.item.mask}):
             told.append(f"{masks} masks")
-        console.print(f"  {subset}: {', '.join(told)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"  {subset}: {', '.join(told)}", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 def _rules(rules: SubsetShowing) -> list[str]:
@@ -85,16 +99,26 @@ def _rules(rules: SubsetShowing) -> list[str]:
 
 
 def say_crops(shots: Sequence[Shot], console: Console) -> None:
-    """The buckets, the share of all pictures' area that is cut away, and the pictures that lose most."""
+    """The buckets, the share of all pictures' area that is cut away, and the pictures that lose
+    most."""
     sizes = Counter(shot.size for shot in shots)
-    listed = ", ".join(f"{count} × {width}×{height}" for (width, height), count in sorted(sizes.items()))
+    listed = ", ".join(
+        f"{count} × {width}×{height}" for (width, height), count in sorted(sizes.items())
+    )
     console.print(f"  buckets: {listed}", highlight=False, soft_wrap=True)
     area = sum(shot.item.width * shot.item.height for shot in shots)
     lost = sum(shot.item.width * shot.item.height * shot.cut for shot in shots)
-    console.print(f"  cut away to fit them: {lost / area:.1%} of the pictures' area", highlight=False, soft_wrap=True)
-    rows = sorted(((shot.cut, shot) for shot in shots if shot.cut >= NOTICED), key=lambda row: -row[0])
+    console.print(
+        f"  cut away to fit them: {lost / area:.1%} of the pictures' area",
+        highlight=False,
+        soft_wrap=True,
+    )
+    rows = sorted(
+        ((shot.cut, shot) for shot in shots if shot.cut >= NOTICED), key=lambda row: -row[0]
+    )
     lines = [
-        f"{shot.name}: {cut:.0%} of {shot.item.width}×{shot.item.height} for {shot.size[0]}×{shot.size[1]}"
+        f"{shot.name}: {cut:.0%} of {shot.item.width}×{shot.item.height} for"
+        f" {shot.size[0]}×{shot.size[1]}"
         for cut, shot in rows
     ]
     _say_first(lines, f"pictures lose {NOTICED:.0%} or more", console)
@@ -106,8 +130,11 @@ def say_crops(shots: Sequence[Shot], console: Console) -> None:
     _say_first(enlarged, "pictures are enlarged", console)
 
 
-def say_captions(shots: Sequence[Shot], losses: Callable[[str], list[str]], console: Console) -> dict[str, list[str]]:
-    """The pictures whose captions will not be read whole, and what is lost; the same by the pictures' hashes."""
+def say_captions(
+    shots: Sequence[Shot], losses: Callable[[str], list[str]], console: Console
+) -> dict[str, list[str]]:
+    """The pictures whose captions will not be read whole, and what is lost; the same by the
+    pictures' hashes."""
     found: dict[str, list[str]] = {}
     names = {}
     for shot in shots:
@@ -128,4 +155,8 @@ def _say_first(lines: Sequence[str], what: str, console: Console) -> None:
     for line in lines[:NAMED]:
         console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
     if len(lines) > NAMED:
-        console.print(f"    and {len(lines) - NAMED} more, all in pictures.json", highlight=False, soft_wrap=True)
+        console.print(
+            f"    and {len(lines) - NAMED} more, all in pictures.json",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -9,11 +9,13 @@ from onmodel.hashing import sha256_bytes
 from onmodel.progress import Progress
 
 
-def encode_captions(family: Family, captions: Collection[str], folder: Path, progress: Progress) -> dict[str, Text]:
+def encode_captions(
+    family: Family, captions: Collection[str], folder: Path, progress: Progress
+) -> dict[str, Text]:
     """The text of every caption, on the CPU. Their hash is the key under which `folder` keeps them.
 
-    Only the captions' own rows are kept; how many zero rows follow them is a number. What lies there of another base is
-    encoded anew.
+    Only the captions' own rows are kept; how many zero rows follow them is a number. What lies
+    there of another base is encoded anew.
     """
     keys = {caption: sha256_bytes(caption.encode()) for caption in sorted(captions)}
     sealed = map_sealed(folder, "texts")

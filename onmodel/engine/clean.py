@@ -1,10 +1,11 @@
-"""What of a project no recipe needs any more, and freeing it. Nothing outside the project, nothing that a person made.
+"""What of a project no recipe needs any more, and freeing it. Nothing outside the project, nothing
+that a person made.
 
-temporaries   files that a killed process left half written
-scratch       work folders of stages that are finished, or that no recipe begins
-damaged       what `onmodel doctor PROJECT --fix` moved out of the way
-objects       what the stages of other recipes made (only with recipes)
-pictures      cached pictures that no object of the recipes shows (only with recipes, and when all of them are done)
+temporaries   files that a killed process left half written scratch       work folders of stages
+that are finished, or that no recipe begins damaged       what `onmodel doctor PROJECT --fix` moved
+out of the way objects       what the stages of other recipes made (only with recipes) pictures
+cached pictures that no object of the recipes shows (only with recipes, and when all of them are
+done)
 """
 
 import os
@@ -35,7 +36,8 @@ class Unneeded:
 
 @dataclass
 class _Needed:
-    """What the recipes need. `open`: stages that are not done; their pictures cannot be told from others'."""
+    """What the recipes need. `open`: stages that are not done; their pictures cannot be told from
+    others'."""
 
     objects: set[str] = field(default_factory=set)
     scratch: set[str] = field(default_factory=set)
@@ -43,9 +45,11 @@ class _Needed:
 
 
 def survey(project: Project, recipes: Sequence[Recipe], progress: Progress) -> Unneeded:
-    """What can be freed. Without recipes it is temporaries, scratch and damaged alone. Writes nothing.
+    """What can be freed. Without recipes it is temporaries, scratch and damaged alone. Writes
+    nothing.
 
-    Raises InputError for a recipe that is wrong or whose base is not there: its stages cannot be told from others'.
+    Raises InputError for a recipe that is wrong or whose base is not there: its stages cannot be
+    told from others'.
     """
     needed = _needed(project, recipes, progress)
     found = {
@@ -58,19 +62,30 @@ def survey(project: Project, recipes: Sequence[Recipe], progress: Progress) -> U
         objects = project.objects()
         found["objects"] = [path for hash, path in objects.items() if hash not in needed.objects]
         if needed.open:
-            notes.append(f"pictures are kept, since these stages are not done: {', '.join(needed.open)}")
+            notes.append(
+                f"pictures are kept, since these stages are not done: {', '.join(needed.open)}"
+            )
         else:
-            shown = {Path(name).name for hash, path in objects.items() if hash in needed.objects
-                     for name, _ in files_of(path)}  # fmt: skip
-            found["pictures"] = [path for path in cached(project.pictures) if path.name not in shown]
+            shown = {
+                Path(name).name
+                for hash, path in objects.items()
+                if hash in needed.objects
+                for name, _ in files_of(path)
+            }
+            found["pictures"] = [
+                path for path in cached(project.pictures) if path.name not in shown
+            ]
     here = project.folder.resolve()
-    inside = {kind: [path for path in found.get(kind, ()) if path.parent.resolve().is_relative_to(here)]
-              for kind in KINDS}  # fmt: skip
+    inside = {
+        kind: [path for path in found.get(kind, ()) if path.parent.resolve().is_relative_to(here)]
+        for kind in KINDS
+    }
     return Unneeded(inside, _bytes(inside), notes)
 
 
 def free(project: Project, recipes: Sequence[Recipe], progress: Progress) -> Unneeded:
-    """Remove what `survey` finds, and return it. Raises BusyError when another process writes to the project."""
+    """Remove what `survey` finds, and return it. Raises BusyError when another process writes to
+    the project."""
     before = survey(project, recipes, progress)
     with project.writing():  # which removes temporaries itself
         found = survey(project, recipes, progress)
@@ -78,8 +93,11 @@ def free(project: Project, recipes: Sequence[Recipe], progress: Progress) -> Unn
             for path in paths:
                 _remove(path)
     kinds = ("temporaries", "scratch")
-    return Unneeded({**found.paths, **{kind: before.paths[kind] for kind in kinds}},
-                    {**found.bytes, **{kind: before.bytes[kind] for kind in kinds}}, found.notes)  # fmt: skip
+    return Unneeded(
+        {**found.paths, **{kind: before.paths[kind] for kind in kinds}},
+        {**found.bytes, **{kind: before.bytes[kind] for kind in kinds}},
+        found.notes,
+    )
 
 
 def _needed(project: Project, recipes: Sequence[Recipe], progress: Progress) -> _Needed:
@@ -102,7 +120,8 @@ def _needed(project: Project, recipes: Sequence[Recipe], progress: Progress) -> 
 
 
 def _scratch(project: Project, needed: _Needed | None) -> list[Path]:
-    """Scratch of finished stages, and of stages that are not in the recipes or (None) not in the ledger."""
+    """Scratch of finished stages, and of stages that are not in the recipes or (None) not in the
+    ledger."""
     finished = {key[:KEY_DIGITS]: done for key, done in project.ledger.keys().items()}
     kept = {key for key, done in finished.items() if not done}
     if needed is not None:
@@ -119,7 +138,8 @@ def _temporaries(project: Project) -> Iterator[Path]:
 
 
 def _bytes(paths: Mapping[str, Sequence[Path]]) -> dict[str, int]:
-    """Bytes that come free. A file of several names counts once, and only if all its names are freed."""
+    """Bytes that come free. A file of several names counts once, and only if all its names are
+    freed."""
     names: Counter[tuple[int, int]] = Counter()
     freed = dict.fromkeys(paths, 0)
     for kind, tops in paths.items():
@@ -140,11 +160,16 @@ def _facts(top: Path) -> Iterator[os.stat_result]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder; a folder leaves its place in one step, so that a kill leaves no half of an object."""
+    """Remove a file or folder; a folder leaves its place in one step, so that a kill leaves no half
+    of an object."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    leaving = path if path.name.startswith(TEMPORARY_PREFIX) else path.with_name(TEMPORARY_PREFIX + path.name)
+    leaving = (
+        path
+        if path.name.startswith(TEMPORARY_PREFIX)
+        else path.with_name(TEMPORARY_PREFIX + path.name)
+    )
     os.replace(path, leaving)
     shutil.rmtree(leaving)
     table_of(path).unlink(missing_ok=True)

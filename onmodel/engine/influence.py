@@ -1,7 +1,9 @@
-"""What does each subset of a training do? Leave it out, train again, measure: no estimate stands in for the retraining.
+"""What does each subset of a training do? Leave it out, train again, measure: no estimate stands in
+for the retraining.
 
-Every training spends the same number of steps, so a subset's place is taken by the others. Twins, trained on
-everything from other noise in another order, say how much two trainings differ anyway; an effect counts only above it.
+Every training spends the same number of steps, so a subset's place is taken by the others. Twins,
+trained on everything from other noise in another order, say how much two trainings differ anyway;
+an effect counts only above it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +26,8 @@ FEWEST = 2  # prompts that an effect is told of
 
 @dataclass(frozen=True)
 class Leaving:
-    """A recipe with the trainings that are compared. `full`: the training and its twins; `without`: subset → stage;
-    `evaluation`: the stage that measures them all."""
+    """A recipe with the trainings that are compared. `full`: the training and its twins; `without`:
+    subset → stage; `evaluation`: the stage that measures them all."""
 
     recipe: Recipe
     full: list[str]
@@ -35,9 +37,11 @@ class Leaving:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a subset does to an axis, in whole faults: positive is good, the model is farther from ideal without it.
+    """What a subset does to an axis, in whole faults: positive is good, the model is farther from
+    ideal without it.
 
-    `p` is adjusted over subsets and axes (max-T); `floor` is how far a twin lies from the others of its kind, at most.
+    `p` is adjusted over subsets and axes (max-T); `floor` is how far a twin lies from the others of
+    its kind, at most.
     """
 
     subset: str
@@ -53,43 +57,67 @@ class Effect:
         return "helps" if self.effect.value > 0 else "harms"
 
 
-def leave_out(recipe: Recipe, training: str, like: str | None, twins: int, seeds: int | None) -> Leaving:
-    """The recipe with a training for each left-out subset of `training`, `twins` whole ones, and one evaluation of the
-    last checkpoints: as the evaluate stage `like` (None: the recipe's last) measures, with `seeds` for its own.
+def leave_out(
+    recipe: Recipe, training: str, like: str | None, twins: int, seeds: int | None
+) -> Leaving:
+    """The recipe with a training for each left-out subset of `training`, `twins` whole ones, and
+    one evaluation of the last checkpoints: as the evaluate stage `like` (None: the recipe's last)
+    measures, with `seeds` for its own.
 
     Raises InputError for stages that are not there, a training of one subset, or no twin.
     """
     if twins < 1:
-        raise InputError("twins", twins, "train at least one twin: without it nothing says what chance does")
+        raise InputError(
+            "twins", twins, "train at least one twin: without it nothing says what chance does"
+        )
     if twins > MOST_TWINS:
         raise InputError("twins", twins, f"at most {MOST_TWINS}; each is a whole training")
-    table, measured = recipe.stages[_stage(recipe, "train", training)], recipe.stages[_stage(recipe, "evaluate", like)]
+    table, measured = (
+        recipe.stages[_stage(recipe, "train", training)],
+        recipe.stages[_stage(recipe, "evaluate", like)],
+    )
     steps = {step.name: step for step in pipeline.make_plan(recipe)}
     settings: Any = steps[training].settings
     plans = {name: step.plan for name, step in steps.items()}
     shares = settings.shares(plans)
     shown = {
-        share.label: plans[share.stage or settings.dataset].counts[share.subset] * share.exposures for share in shares
+        share.label: plans[share.stage or settings.dataset].counts[share.subset] * share.exposures
+        for share in shares
     }
     if len(shown) < 2:
-        raise InputError("training", training, f"has one subset, {next(iter(shown))}: without it nothing is left")
+        raise InputError(
+            "training", training, f"has one subset, {next(iter(shown))}: without it nothing is left"
+        )
     said = table.get("data") or [{"subset": share.subset} for share in shares]
-    kept = {key: value for key, value in table.items() if key not in ("keep_every", "keep_last", "keep_best")}
+    kept = {
+        key: value
+        for key, value in table.items()
+        if key not in ("keep_every", "keep_last", "keep_best")
+    }
     full = [training, *(f"{training}_twin_{number}" for number in range(1, twins + 1))]
-    stages = {name: {**kept, "keep_every": settings.epochs, "seed": settings.seed + number}
-              for number, name in enumerate(full[1:], 1)}  # fmt: skip
+    stages = {
+        name: {**kept, "keep_every": settings.epochs, "seed": settings.seed + number}
+        for number, name in enumerate(full[1:], 1)
+    }
     without = {}
     for share, row in zip(shares, said, strict=True):
         left = sum(shown.values()) - shown[share.label]
         epochs = max(1, round(settings.epochs * sum(shown.values()) / left))
         without[share.label] = f"{training}_without_{share.label.replace('/', '_')}"
         stages[without[share.label]] = {
-            **kept, "epochs": epochs, "keep_every": epochs, "data": [other for other in said if other is not row]
-        }  # fmt: skip
+            **kept,
+            "epochs": epochs,
+            "keep_every": epochs,
+            "data": [other for other in said if other is not row],
+        }
     evaluation = f"{training}_influence"
     made = [*full[1:], *without.values(), evaluation]
     if len(set(made)) < len(without) + twins + 1 or set(made) & set(recipe.stages):
-        raise InputError("training", training, f"needs the stage names {', '.join(made)}; rename stages or subsets")
+        raise InputError(
+            "training",
+            training,
+            f"needs the stage names {', '.join(made)}; rename stages or subsets",
+        )
     alone = {"triggers": {}, "floors": False, "negatives": False}  # what this does not ask
     measuring = {**measured, "models": [*full, *without.values()], **alone}
     stages[evaluation] = measuring | ({"seeds": seeds} if seeds is not None else {})
@@ -97,17 +125,24 @@ def leave_out(recipe: Recipe, training: str, like: str | None, twins: int, seeds
 
 
 def effects(evaluation: Mapping[str, Any], axes: Sequence[Axis], leaving: Leaving) -> list[Effect]:
-    """Every subset's effect on every axis that all models were measured on, in the order of `axes`."""
+    """Every subset's effect on every axis that all models were measured on, in the order of
+    `axes`."""
     rows = {row["name"].partition("@")[0]: row["per_prompt"] for row in evaluation["models"]}
-    every = list(dict.fromkeys(prompt for row in rows.values() for values in row.values() for prompt in values or ()))
+    every = list(
+        dict.fromkeys(
+            prompt for row in rows.values() for values in row.values() for prompt in values or ()
+        )
+    )
     found, lost = [], []
     for axis in axes:
         values = {name: _values(row.get(axis.id) or {}, every) for name, row in rows.items()}
         shared = ~np.isnan(list(values.values())).any(0)
         if shared.sum() < FEWEST:
             continue
-        cost = {name: np.where(shared, prompt_costs(axis, np.where(shared, row, np.nan)), np.nan)
-                for name, row in values.items()}  # fmt: skip
+        cost = {
+            name: np.where(shared, prompt_costs(axis, np.where(shared, row, np.nan)), np.nan)
+            for name, row in values.items()
+        }
         whole = np.array([cost[name] for name in leaving.full])
         apart = [own - np.delete(whole, i, axis=0).mean(0) for i, own in enumerate(whole)]
         floor = max(abs(float(np.nanmean(row))) for row in apart)
@@ -128,6 +163,10 @@ def _stage(recipe: Recipe, verb: str, name: str | None) -> str:
     """The recipe's stage of that verb: the named one, or the last."""
     there = [stage for stage, table in recipe.stages.items() if table["do"] == verb]
     if not there or name not in (None, *there):
-        remedy = f"name a {verb} stage of the recipe: {', '.join(there)}" if there else f"add a stage that does {verb}"
+        remedy = (
+            f"name a {verb} stage of the recipe: {', '.join(there)}"
+            if there
+            else f"add a stage that does {verb}"
+        )
         raise InputError(f"{verb} stage", name or "none", remedy)
     return name or there[-1]

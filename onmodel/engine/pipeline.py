@@ -1,4 +1,5 @@
-"""Plan a recipe and run what the ledger lacks. Killed at any moment, the same command goes on where it stopped."""
+"""Plan a recipe and run what the ledger lacks. Killed at any moment, the same command goes on where
+it stopped."""
 
 import functools
 import importlib
@@ -36,14 +37,26 @@ if TYPE_CHECKING:
     from onmodel.stages import train
     from onmodel.train.memory import Forecast
 
-# Seconds per unit on two cores with the toon base, measured with recipes/release_2.toml; unknown for another base.
+# Seconds per unit on two cores with the toon base, measured with recipes/release_2.toml; unknown
+# for another base.
 TOON_RATES = {"step": 0.16, "picture": 0.14, "stage": 2.0}
 # More than any recipe means: a hundred times what the largest LoRA trainings take.
 MOST_STEPS = 10_000_000
 MOST_PICTURES = 10_000_000
 # What a training's memory and files follow from, beside its pictures.
-FORECAST = {"network", "rank", "alpha", "ranks", "targets", "lokr_factor", "batch", "precision", "save_precision",
-            "ema", "optimizer"}  # fmt: skip
+FORECAST = {
+    "network",
+    "rank",
+    "alpha",
+    "ranks",
+    "targets",
+    "lokr_factor",
+    "batch",
+    "precision",
+    "save_precision",
+    "ema",
+    "optimizer",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,8 @@ def stage_module(verb: str) -> ModuleType:
 
 
 def make_plan(recipe: Recipe) -> list[Step]:
-    """Check every setting and reference of a recipe and say what each stage will cost. Writes nothing."""
+    """Check every setting and reference of a recipe and say what each stage will cost. Writes
+    nothing."""
     steps: list[Step] = []
     plans: dict[str, Plan] = {}
     per = TOON_RATES if recipe.base_name == "toon" else None
@@ -87,14 +101,22 @@ def make_plan(recipe: Recipe) -> list[Step]:
         plan = module.estimate(settings, plans)
         _check_cost(name, plan)
         plans[name] = plan
-        seconds = None if per is None else plan.steps * per["step"] + plan.pictures * per["picture"] + per["stage"]
+        seconds = (
+            None
+            if per is None
+            else plan.steps * per["step"] + plan.pictures * per["picture"] + per["stage"]
+        )
         steps.append(Step(name, table["do"], settings, plan, seconds))
     return steps
 
 
 def _check_cost(name: str, plan: Plan) -> None:
     if plan.steps > MOST_STEPS:
-        raise InputError(f"stages.{name}", f"{plan.steps} steps", f"at most {MOST_STEPS}; lower epochs or repeats")
+        raise InputError(
+            f"stages.{name}",
+            f"{plan.steps} steps",
+            f"at most {MOST_STEPS}; lower epochs or repeats",
+        )
     if plan.pictures > MOST_PICTURES:
         remedy = f"at most {MOST_PICTURES}; lower count, seeds or the number of models"
         raise InputError(f"stages.{name}", f"{plan.pictures} pictures", remedy)
@@ -116,10 +138,12 @@ def run(
     processes: Processes = ALONE,
     tracker: str | None = None,
 ) -> Result:
-    """Run the stages in order, skipping what the ledger has; with `until`, only that stage and what it needs.
+    """Run the stages in order, skipping what the ledger has; with `until`, only that stage and what
+    it needs.
 
-    Of several processes all train together; for every other stage they wait for the first. `tracker` is told the steps.
-    Raises InputError before anything heavy when the recipe is wrong, and whatever a stage raises; what is done stays.
+    Of several processes all train together; for every other stage they wait for the first.
+    `tracker` is told the steps. Raises InputError before anything heavy when the recipe is wrong,
+    and whatever a stage raises; what is done stays.
     """
     steps = make_plan(recipe)
     wanted = {step.name for step in steps} if until is None else needed(steps, until)
@@ -137,7 +161,9 @@ def run(
             again = " (made before; its object is gone)" if project.ledger.finished(key) else ""
             progress.console.print(Text(step.verb, "bold"), f"{step.name}{again}")
             _use_threads(recipe.threads)
-            context = functools.partial(_context, step, key, recipe, project, progress, processes, family, base_sha256)
+            context = functools.partial(
+                _context, step, key, recipe, project, progress, processes, family, base_sha256
+            )
             if processes.first:
                 _run_stage(step, inputs, key, recipe, project, context(), tracker)
             elif processes.agree(True) and step.verb == "train":
@@ -151,8 +177,9 @@ def run(
 
 
 def _use_threads(count: int) -> None:
-    """Sums of floats depend on how many threads add them up, so the recipe sets the number before every stage: a stage
-    computes the same whether its process ran the stages before it or found them done, whatever OMP_NUM_THREADS says.
+    """Sums of floats depend on how many threads add them up, so the recipe sets the number before
+    every stage: a stage computes the same whether its process ran the stages before it or found
+    them done, whatever OMP_NUM_THREADS says.
     """
     import torch
 
@@ -160,21 +187,25 @@ def _use_threads(count: int) -> None:
 
 
 def finished(recipe: Recipe, project: Project, progress: Progress) -> Result:
-    """What the ledger has of a recipe, without running anything: stages that are not done, and all after, are left out.
+    """What the ledger has of a recipe, without running anything: stages that are not done, and all
+    after, are left out.
 
     Raises InputError when the recipe is wrong or its base's files are not there.
     """
     result = Result({}, {})
     for step, key in keys(recipe, project, progress):
         done = project.finished(key)
-        if done is not None and all(name in result.artifacts for name in _stages(step.settings.needs())):
+        if done is not None and all(
+            name in result.artifacts for name in _stages(step.settings.needs())
+        ):
             result.artifacts[step.name] = project.object(done.kind, done.artifact)
             result.seconds[step.name] = done.seconds
     return result
 
 
 def keys(recipe: Recipe, project: Project, progress: Progress) -> Iterator[tuple[Step, str]]:
-    """The stages whose inputs were made at some time, each with its key. The objects may be gone since.
+    """The stages whose inputs were made at some time, each with its key. The objects may be gone
+    since.
 
     Raises InputError when the recipe is wrong or its base's files are not there.
     """
@@ -194,18 +225,31 @@ def keys(recipe: Recipe, project: Project, progress: Progress) -> Iterator[tuple
 
 def _key(step: Step, inputs: Inputs, recipe: Recipe, base_sha256: str) -> str:
     """The hash of all that decides what a stage makes."""
-    return hash_json({
-        "code": CODE_VERSION, "name": step.name, "settings": step.settings.keyed(),
-        "inputs": {name: artifact.hash for name, artifact in inputs.artifacts.items()},
-        "seed": recipe.seed, "date": recipe.date, "base": base_sha256, "threads": recipe.threads,
-        "character": recipe.character.model_dump(mode="json"),
-    })  # fmt: skip
+    return hash_json(
+        {
+            "code": CODE_VERSION,
+            "name": step.name,
+            "settings": step.settings.keyed(),
+            "inputs": {name: artifact.hash for name, artifact in inputs.artifacts.items()},
+            "seed": recipe.seed,
+            "date": recipe.date,
+            "base": base_sha256,
+            "threads": recipe.threads,
+            "character": recipe.character.model_dump(mode="json"),
+        }
+    )
 
 
 def _context(
-    step: Step, key: str, recipe: Recipe, project: Project, progress: Progress, processes: Processes,
-    family: "Callable[[], Family]", base_sha256: str,
-) -> Context:  # fmt: skip
+    step: Step,
+    key: str,
+    recipe: Recipe,
+    project: Project,
+    progress: Progress,
+    processes: Processes,
+    family: "Callable[[], Family]",
+    base_sha256: str,
+) -> Context:
     scratch = project.scratch(key)
 
     def commit(kind: str, lineage: Lineage) -> Artifact:
@@ -213,16 +257,33 @@ def _context(
         return project.commit(scratch, kind)
 
     return Context(
-        name=step.name, seed=recipe.seed, date=recipe.date, character=recipe.character, family=family,
-        base_name=recipe.base_name, base_sha256=base_sha256, threads=recipe.threads, scratch=scratch,
-        pictures=project.pictures, progress=progress, commit=commit, processes=processes,
-    )  # fmt: skip
+        name=step.name,
+        seed=recipe.seed,
+        date=recipe.date,
+        character=recipe.character,
+        family=family,
+        base_name=recipe.base_name,
+        base_sha256=base_sha256,
+        threads=recipe.threads,
+        scratch=scratch,
+        pictures=project.pictures,
+        progress=progress,
+        commit=commit,
+        processes=processes,
+    )
 
 
 def _run_stage(
-    step: Step, inputs: Inputs, key: str, recipe: Recipe, project: Project, context: Context, tracker: str | None
+    step: Step,
+    inputs: Inputs,
+    key: str,
+    recipe: Recipe,
+    project: Project,
+    context: Context,
+    tracker: str | None,
 ) -> None:
-    """Run one stage into the object store and record it; scratch of a killed attempt is taken up."""
+    """Run one stage into the object store and record it; scratch of a killed attempt is taken
+    up."""
     settings = step.settings.model_dump(mode="json")
     hashes = {name: artifact.hash for name, artifact in inputs.artifacts.items()}
     id = project.ledger.start(
@@ -234,7 +295,9 @@ def _run_stage(
         with ExitStack() as stack:
             if step.verb == "train":
                 logs = project.folder / "logs"
-                steps = stack.enter_context(journal(project.ledger, key, step.name, logs, tracker, settings))
+                steps = stack.enter_context(
+                    journal(project.ledger, key, step.name, logs, tracker, settings)
+                )
                 context = replace(context, record=steps.record)
             artifact = stage_module(step.verb).run(inputs, step.settings, context)
     assert artifact is not None
@@ -243,10 +306,13 @@ def _run_stage(
 
 
 def needed(steps: list[Step], until: str) -> set[str]:
-    """The stage `until` and every stage that it reads, directly or not. Raises InputError for an unknown stage."""
+    """The stage `until` and every stage that it reads, directly or not. Raises InputError for an
+    unknown stage."""
     by_name = {step.name: step for step in steps}
     if until not in by_name:
-        raise InputError("stage", until, f"the recipe has no such stage; it has {', '.join(by_name)}")
+        raise InputError(
+            "stage", until, f"the recipe has no such stage; it has {', '.join(by_name)}"
+        )
     wanted: set[str] = set()
     todo = [until]
     while todo:
@@ -257,7 +323,8 @@ def needed(steps: list[Step], until: str) -> set[str]:
 
 
 def base_of(recipe: Recipe, progress: Progress) -> "tuple[Callable[[], Family], str]":
-    """A function that loads the base once, and the SHA-256 that names it; checks that its files are there."""
+    """A function that loads the base once, and the SHA-256 that names it; checks that its files are
+    there."""
     from onmodel.families.registry import base_sha256, load_base, parse_base
 
     settings = parse_base(recipe.base)
@@ -265,10 +332,14 @@ def base_of(recipe: Recipe, progress: Progress) -> "tuple[Callable[[], Family], 
     return functools.cache(lambda: load_base(settings, sha256)), sha256
 
 
-def forecasts(recipe: Recipe, steps: Sequence[Step], progress: Progress) -> "tuple[Outline, dict[str, Forecast]]":
-    """The base's outline and what each training of the plan takes. No weight is read, nothing is downloaded.
+def forecasts(
+    recipe: Recipe, steps: Sequence[Step], progress: Progress
+) -> "tuple[Outline, dict[str, Forecast]]":
+    """The base's outline and what each training of the plan takes. No weight is read, nothing is
+    downloaded.
 
-    A base whose `dtype` is "auto" is taken as bfloat16, as on a card. Raises InputError for files that do not fit.
+    A base whose `dtype` is "auto" is taken as bfloat16, as on a card. Raises InputError for files
+    that do not fit.
     """
     import torch
 
@@ -278,7 +349,9 @@ def forecasts(recipe: Recipe, steps: Sequence[Step], progress: Progress) -> "tup
     base = parse_base(recipe.base)
     dtype = torch.float32 if base.dtype == "float32" else torch.bfloat16
     shapes = outline(base)
-    known: dict[str, Forecast] = {}  # by what a forecast follows from: refining is often as large as the first training
+    known: dict[
+        str, Forecast
+    ] = {}  # by what a forecast follows from: refining is often as large as the first training
     plans = {step.name: step.plan for step in steps}
     found = {}
     for step in steps:
@@ -297,12 +370,17 @@ def environment() -> dict[str, str]:
     from importlib.metadata import version
 
     packages = ("torch", "diffusers", "transformers", "peft", "safetensors", "numpy")
-    return {"onmodel": __version__, "python": platform.python_version(), "platform": platform.platform(),
-            **{package: version(package) for package in packages}}  # fmt: skip
+    return {
+        "onmodel": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{package: version(package) for package in packages},
+    }
 
 
 def _settings(name: str, table: Mapping[str, Any], kind: type[StageSettings]) -> StageSettings:
-    """The stage's checked settings. Raises InputError for the first wrong field, with the nearest known name."""
+    """The stage's checked settings. Raises InputError for the first wrong field, with the nearest
+    known name."""
     refuse_unknown(f"stages.{name}.", table, kind.model_fields)
     try:
         return kind.model_validate(dict(table))

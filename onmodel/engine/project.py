@@ -1,6 +1,8 @@
-"""A project: one folder that holds the ledger, the objects, the picture cache, and what a person reads.
+"""A project: one folder that holds the ledger, the objects, the picture cache, and what a person
+reads.
 
-onmodel.db  objects/ab/<hash>/  scratch/<key>/  pictures/ab/<key>.png  logs/  summary.json  report/  release/<name>/
+onmodel.db  objects/ab/<hash>/  scratch/<key>/  pictures/ab/<key>.png  logs/  summary.json  report/
+release/<name>/
 damaged/ (what `onmodel doctor PROJECT --fix` moved out of the way)
 
 Beside an object lies <hash>.jsonl, the hashes of its files and how they looked (checked.py).
@@ -47,9 +49,13 @@ class Project:
         with _usable(folder):
             folder.mkdir(parents=True, exist_ok=True)
         ledger = folder / LEDGER
-        if not (ledger.exists() and ledger.stat().st_size) and any((folder / "objects").glob("*/*")):
+        if not (ledger.exists() and ledger.stat().st_size) and any(
+            (folder / "objects").glob("*/*")
+        ):
             remedy = f"restore it, or run `onmodel doctor {folder} --fix`, which begins a new one"
-            raise LedgerDamage(ledger, f"is missing or empty, but {folder / 'objects'} is not; {remedy}")
+            raise LedgerDamage(
+                ledger, f"is missing or empty, but {folder / 'objects'} is not; {remedy}"
+            )
         self.ledger = Ledger(ledger)
         self.pictures = folder / "pictures"
         self._whole: set[str] = set()  # objects that were checked
@@ -68,7 +74,8 @@ class Project:
 
     @contextmanager
     def results(self, patience: float = PATIENCE) -> Iterator[None]:
-        """Hold what a person reads — summary.json, report/ and release/ — to write it, also while a run works.
+        """Hold what a person reads — summary.json, report/ and release/ — to write it, also while a
+        run works.
 
         Waits `patience` seconds. Raises BusyError when another process still writes there.
         """
@@ -77,7 +84,9 @@ class Project:
             with _usable(self.folder):
                 lock.acquire()
         except Timeout as error:
-            raise BusyError(f"{self.folder}: another process writes the report; run the same command again") from error
+            raise BusyError(
+                f"{self.folder}: another process writes the report; run the same command again"
+            ) from error
         try:
             for folder in (self.folder, self.folder / "report", self.folder / "release"):
                 sweep(folder)
@@ -105,18 +114,24 @@ class Project:
         return {path.name: path for shard in shards for path in _matching(shard, 64)}
 
     def finished(self, key: str) -> Run | None:
-        """What the ledger has under a key; None when the object is gone, so that it is made again."""
+        """What the ledger has under a key; None when the object is gone, so that it is made
+        again."""
         run = self.ledger.finished(key)
         return run if run and self.place(run.artifact).is_dir() else None
 
     def object(self, kind: str, hash: str) -> Artifact:
-        """An artifact that the ledger names. Raises StateError when it is gone, or a file of it is not as it was made.
+        """An artifact that the ledger names. Raises StateError when it is gone, or a file of it is
+        not as it was made.
 
         A file that looks as it did when it was hashed is not read again (checked.py).
         """
         path = self.place(hash)
         if not path.is_dir():
-            raise StateError(path, f"the {kind} that the ledger names is missing; run its recipe again to make it anew")
+            raise StateError(
+                path,
+                f"the {kind} that the ledger names is missing; run its recipe again to make it"
+                " anew",
+            )
         if hash not in self._whole:
             self._check(kind, path)
             self._whole.add(hash)
@@ -124,10 +139,15 @@ class Project:
 
     def artifacts(self, kind: str) -> list[Artifact]:
         """Every artifact of a kind that the ledger names and that was not freed, oldest first."""
-        return [self.object(kind, hash) for hash in self.ledger.artifacts(kind) if self.place(hash).is_dir()]
+        return [
+            self.object(kind, hash)
+            for hash in self.ledger.artifacts(kind)
+            if self.place(hash).is_dir()
+        ]
 
     def commit(self, scratch: Path, kind: str) -> Artifact:
-        """Move `scratch/out` into the objects in one step. After a kill, `committed` or a re-run completes it."""
+        """Move `scratch/out` into the objects in one step. After a kill, `committed` or a re-run
+        completes it."""
         out = scratch / "out"
         files = checked.check_folder(out, {})
         hash = checked.folder_hash(files)
@@ -145,7 +165,8 @@ class Project:
         return Artifact(kind, hash, path)
 
     def committed(self, scratch: Path) -> Artifact | None:
-        """What a process moved into the objects just before it was killed, if the ledger never heard of it."""
+        """What a process moved into the objects just before it was killed, if the ledger never
+        heard of it."""
         note = scratch / "commit.json"
         if not note.exists():
             return None
@@ -154,7 +175,8 @@ class Project:
         return Artifact(row["kind"], row["hash"], path) if path.exists() else None
 
     def set_aside(self, path: Path) -> Path:
-        """Move what is damaged out of the way, to `damaged/`; returns where it lies now. Hold the project."""
+        """Move what is damaged out of the way, to `damaged/`; returns where it lies now. Hold the
+        project."""
         target = free_name(self.folder / "damaged" / path.relative_to(self.folder))
         with naming(path):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -163,10 +185,12 @@ class Project:
         return target
 
     def publish(self, artifact: Artifact, target: Path) -> None:
-        """Copy an artifact to where a person looks for it, whole or not at all; what was published before is replaced.
+        """Copy an artifact to where a person looks for it, whole or not at all; what was published
+        before is replaced.
 
-        Nothing is replaced where all of it lies there already. Raises InputError naming files that a person put there
-        or changed, and StateError when a file of the artifact does not have the hash that its checksums give.
+        Nothing is replaced where all of it lies there already. Raises InputError naming files that
+        a person put there or changed, and StateError when a file of the artifact does not have the
+        hash that its checksums give.
         """
         with self.results():
             new = _hashes(artifact.path, hidden=False)
@@ -196,22 +220,33 @@ class Project:
                 checked.write_table(table_of(path), now)
             return
         file, what = found
-        remedy = f"`onmodel doctor {self.folder} --fix` moves the {kind} out of the way; then run its recipe again"
+        remedy = (
+            f"`onmodel doctor {self.folder} --fix` moves the {kind} out of the way; then run its"
+            " recipe again"
+        )
         said = {
-            "added": f"is no part of the {kind} that was made; move it elsewhere and run the same command again",
+            "added": (
+                f"is no part of the {kind} that was made; move it elsewhere and run the same"
+                " command again"
+            ),
             "missing": f"is missing; {remedy}",
             "changed": f"was changed since it was made; {remedy}",
         }
         raise StateError(path / file, said[what])
 
     def _sweep(self) -> None:
-        """Remove what killed processes left: temporaries, and the scratch of stages that were finished since.
+        """Remove what killed processes left: temporaries, and the scratch of stages that were
+        finished since.
 
-        The report's folders have a lock of their own; they are swept unless another process writes there.
+        The report's folders have a lock of their own; they are swept unless another process writes
+        there.
         """
         with suppress(BusyError), self.results(patience=0):
             pass
-        for folder in (*self.work_folders(), *(Path(root) for root, _, _ in os.walk(self.folder / "scratch"))):
+        for folder in (
+            *self.work_folders(),
+            *(Path(root) for root, _, _ in os.walk(self.folder / "scratch")),
+        ):
             sweep(folder)
         newest_is_finished = {key[:KEY_DIGITS]: done for key, done in self.ledger.keys().items()}
         for key, path in self.scratches().items():
@@ -264,7 +299,9 @@ def table_of(path: Path) -> Path:
 
 def fault_of(path: Path) -> tuple[str, str] | None:
     """What keeps an object from having its hash, as `checked.fault` says it. Reads every byte."""
-    return checked.fault(path.name, checked.check_folder(path, {}), checked.read_table(table_of(path)))
+    return checked.fault(
+        path.name, checked.check_folder(path, {}), checked.read_table(table_of(path))
+    )
 
 
 def _matching(folder: Path, digits: int) -> list[Path]:
@@ -272,8 +309,11 @@ def _matching(folder: Path, digits: int) -> list[Path]:
     if not folder.is_dir():
         return []
     name = re.compile(f"[0-9a-f]{{{digits}}}")
-    return [Path(entry.path) for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
-            if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]  # fmt: skip
+    return [
+        Path(entry.path)
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+        if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+    ]
 
 
 @contextmanager
@@ -290,7 +330,9 @@ def _usable(folder: Path) -> Iterator[None]:
             reason = error.strerror
         else:
             return
-    raise InputError("project", folder, f"cannot be written ({reason}); check it, or name another with --project")
+    raise InputError(
+        "project", folder, f"cannot be written ({reason}); check it, or name another with --project"
+    )
 
 
 def _own_name() -> str:
@@ -316,7 +358,8 @@ def _holder(path: Path) -> str:
 
 
 def _hashes(folder: Path, hidden: bool) -> dict[str, str]:
-    """Path in the folder → SHA-256, or "" for what is no plain file. `hidden` takes names that begin with a dot."""
+    """Path in the folder → SHA-256, or "" for what is no plain file. `hidden` takes names that
+    begin with a dot."""
     if not folder.is_dir() or folder.is_symlink():
         return {"": ""}
     found = {}
@@ -325,8 +368,11 @@ def _hashes(folder: Path, hidden: bool) -> dict[str, str]:
             path = Path(root, name)
             plain = path.is_file() and not path.is_symlink()
             found[path.relative_to(folder).as_posix()] = sha256_file(path) if plain else ""
-    return {name: hash for name, hash in found.items()
-            if hidden or not any(part.startswith(".") for part in name.split("/"))}  # fmt: skip
+    return {
+        name: hash
+        for name, hash in found.items()
+        if hidden or not any(part.startswith(".") for part in name.split("/"))
+    }
 
 
 def _refuse_damaged(project: Path, folder: Path, new: dict[str, str]) -> None:
@@ -335,19 +381,30 @@ def _refuse_damaged(project: Path, folder: Path, new: dict[str, str]) -> None:
         listed = read_checksums((folder / CHECKSUMS).read_bytes())
         for name in sorted(listed.keys() | new.keys() - {CHECKSUMS}):
             if listed.get(name) != new.get(name):
-                remedy = f"`onmodel doctor {project} --fix` moves it out of the way; then run the recipe again"
+                remedy = (
+                    f"`onmodel doctor {project} --fix` moves it out of the way; then run the recipe"
+                    " again"
+                )
                 raise StateError(folder / name, f"does not have the hash in {CHECKSUMS}; {remedy}")
 
 
 def _refuse_own(target: Path, here: dict[str, str]) -> None:
     """Raise InputError for files that were not published as they are now."""
     listed = read_checksums((target / CHECKSUMS).read_bytes()) if here.get(CHECKSUMS) else {}
-    own = sorted(name for name, hash in here.items() if name != CHECKSUMS and (not hash or listed.get(name) != hash))
+    own = sorted(
+        name
+        for name, hash in here.items()
+        if name != CHECKSUMS and (not hash or listed.get(name) != hash)
+    )
     own += [CHECKSUMS] if CHECKSUMS in here and not listed else []
     if own:
         files = ", ".join(str(target / name) for name in own[:SHOWN])
         files += f" and {len(own) - SHOWN} more" if len(own) > SHOWN else ""
-        raise InputError("release", files, "not as onmodel published it; move it elsewhere and run the command again")
+        raise InputError(
+            "release",
+            files,
+            "not as onmodel published it; move it elsewhere and run the command again",
+        )
 
 
 def _copy(source: Path, target: Path, names: list[str]) -> None:

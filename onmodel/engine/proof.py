@@ -1,7 +1,8 @@
-"""Prove on request that one picture was, or was not, trained on, without showing any other; and check such a proof.
+"""Prove on request that one picture was, or was not, trained on, without showing any other; and
+check such a proof.
 
-The history publishes Merkle roots only. The proof of a picture holds its own captions, subset and weight, and the
-hashes beside its way up to each root that knows it.
+The history publishes Merkle roots only. The proof of a picture holds its own captions, subset and
+weight, and the hashes beside its way up to each root that knows it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,8 @@ TYPE = "urn:onmodel:picture-proof:1"
 
 
 def prove(picture: Path, lineage: Lineage, project: Project) -> dict[str, Any]:
-    """The proofs of a picture, one for each place that it has in a data set or training of this history.
+    """The proofs of a picture, one for each place that it has in a data set or training of this
+    history.
 
     Raises InputError when the project has none of the data sets, or the picture is in none of them.
     """
@@ -32,18 +34,22 @@ def prove(picture: Path, lineage: Lineage, project: Project) -> dict[str, Any]:
         for id in ordered(lineage):
             leaves = list(_leaves(lineage, id, folders))
             proofs += [
-                {"node": id, "leaf": one, "path": merkle_path(leaves, one)} for one in leaves if one["image"] == sha256
+                {"node": id, "leaf": one, "path": merkle_path(leaves, one)}
+                for one in leaves
+                if one["image"] == sha256
             ]
     if not proofs:
         raise InputError(
-            "picture", picture, f"none of the {len(folders)} data sets of this history has a file with these bytes"
+            "picture",
+            picture,
+            f"none of the {len(folders)} data sets of this history has a file with these bytes",
         )
     return {"type": TYPE, "proofs": proofs}
 
 
 def check_proof(path: Path, lineage: Lineage, picture: Path | None = None) -> list[str]:
-    """What a proof proves about a history, a line for each root. Raises VerifyError for the first that fails, and for
-    a `picture` that is not the one that was proven."""
+    """What a proof proves about a history, a line for each root. Raises VerifyError for the first
+    that fails, and for a `picture` that is not the one that was proven."""
     table = read_json_of_others(path, "proof")
     with facts_of_others(path.name):
         if table["type"] != TYPE:
@@ -53,7 +59,8 @@ def check_proof(path: Path, lineage: Lineage, picture: Path | None = None) -> li
             node = lineage.get(id, {})
             if root_from(one, steps) != node.get("root"):
                 raise VerifyError(
-                    path.name, f"does not lead to the root of {node.get('name', 'an unknown node')} {id[:12]}"
+                    path.name,
+                    f"does not lead to the root of {node.get('name', 'an unknown node')} {id[:12]}",
                 )
             if picture and sha256_file(picture) != one["image"]:
                 raise VerifyError(picture.name, "is not the picture that was proven")
@@ -73,13 +80,16 @@ def _folders(lineage: Lineage, project: Project) -> dict[str, Path]:
             found[id] = artifact.path
     if not found:
         raise InputError(
-            "project", project.folder, "has none of the data sets of this history; name the one that made it"
+            "project",
+            project.folder,
+            "has none of the data sets of this history; name the one that made it",
         )
     return found
 
 
 def _leaves(lineage: Lineage, id: str, folders: Mapping[str, Path]) -> Iterator[Leaf]:
-    """The leaves under a node's root, as its stage hashed them; none for a node without pictures."""
+    """The leaves under a node's root, as its stage hashed them; none for a node without
+    pictures."""
     node = lineage[id]
     if id in folders:
         yield from map(leaf, read_items(folders[id]))
@@ -98,8 +108,12 @@ def _leaves(lineage: Lineage, id: str, folders: Mapping[str, Path]) -> Iterator[
 def _said(node: Node, one: Leaf) -> str:
     picture = f"picture {one['image'][:12]}"
     if "weight" not in one:
-        return f"data set {node['name']}: {picture} is in subset {one['subset']}, tags: {one['tags']}"
+        return (
+            f"data set {node['name']}: {picture} is in subset {one['subset']}, tags: {one['tags']}"
+        )
     if one["weight"] == 0:
-        return f"training {node['name']}: {picture} of {one['subset']} was held out, never trained on"
+        return (
+            f"training {node['name']}: {picture} of {one['subset']} was held out, never trained on"
+        )
     weight = f"weight {one['weight']} × {node['settings']['epochs']} epochs"
     return f"training {node['name']}: {picture} of {one['subset']} was trained on, {weight}"

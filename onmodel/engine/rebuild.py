@@ -1,8 +1,9 @@
-"""Run a release's recipe again in a fresh project and hold every stage against what the release's history says.
+"""Run a release's recipe again in a fresh project and hold every stage against what the release's
+history says.
 
-The recipe is read from the history itself. What it can not hold — private pictures, files of others, a base that does
-not ship with onmodel — is looked up in the ledger of the project that made the release; without it, the stages that
-need it are left out, and said so.
+The recipe is read from the history itself. What it can not hold — private pictures, files of
+others, a base that does not ship with onmodel — is looked up in the ledger of the project that made
+the release; without it, the stages that need it are left out, and said so.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,16 +28,18 @@ from onmodel.release.provenance import Provenance
 from onmodel.stages import VERBS
 from onmodel.stages.base import StageSettings
 
-# Facts that hold the hash of a whole file. A file's header holds its history, so they change with the code and the
-# environment even where the tensors are the same.
+# Facts that hold the hash of a whole file. A file's header holds its history, so they change with
+# the code and the environment even where the tensors are the same.
 COMPUTED = frozenset({"content", "says"})  # settings that are read from files
-HASHES_OF_FILES = frozenset({"used", "chosen", "model_sha256", "origins", "parts", "evaluation_sha256", "files"})
+HASHES_OF_FILES = frozenset(
+    {"used", "chosen", "model_sha256", "origins", "parts", "evaluation_sha256", "files"}
+)
 
 
 @dataclass
 class Rebuilt:
-    """`same`: stages with their verdict, in order; `differs`: the first that differs, and in what; `left_out`: stage →
-    why it was not run; `ground`: what else than the recipe is not as it was."""
+    """`same`: stages with their verdict, in order; `differs`: the first that differs, and in what;
+    `left_out`: stage → why it was not run; `ground`: what else than the recipe is not as it was."""
 
     same: dict[str, str] = field(default_factory=dict)
     differs: tuple[str, str] | None = None
@@ -44,9 +47,11 @@ class Rebuilt:
     ground: list[str] = field(default_factory=list)
 
 
-def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | None, progress: Progress) -> Rebuilt:
-    """Run stage by stage until one differs. Killed, the same call goes on where it stopped. `fresh` makes the project
-    to build in, once it is clear that something can be built.
+def rebuild(
+    release: Provenance, fresh: Callable[[], Project], maker: Project | None, progress: Progress
+) -> Rebuilt:
+    """Run stage by stage until one differs. Killed, the same call goes on where it stopped. `fresh`
+    makes the project to build in, once it is clear that something can be built.
 
     Raises InputError when the release holds no recipe, or nothing of it can be run here.
     """
@@ -56,12 +61,18 @@ def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | 
         stages: dict[str, str] = {}
         for id in ordered(own):
             if _verb(own[id]):
-                stages.setdefault(_stage_name(own[id]), id)  # a search comes before the merge that it made
+                stages.setdefault(
+                    _stage_name(own[id]), id
+                )  # a search comes before the merge that it made
         recipe, left_out = _recipe(release, own, stages, maker)
         found = Rebuilt(left_out=left_out, ground=_ground(own))
         base = _single(release.name, own, "base")["sha256"]
         products = {
-            name: {id: own[id] for id in own if id == stages[name] or _is_product(own, id, stages[name])}
+            name: {
+                id: own[id]
+                for id in own
+                if id == stages[name] or _is_product(own, id, stages[name])
+            }
             for name in recipe.stages
         }
     here = pipeline.base_of(recipe, progress)[1]
@@ -80,7 +91,9 @@ def rebuild(release: Provenance, fresh: Callable[[], Project], maker: Project | 
                 found.differs = (name, other)
                 break
             exact = set(wanted) <= set(read_json(artifact.path / LINEAGE))
-            found.same[name] = "the same bytes" if exact else "the same content under another history"
+            found.same[name] = (
+                "the same bytes" if exact else "the same content under another history"
+            )
     return found
 
 
@@ -97,7 +110,8 @@ def _own_nodes(lineage: Lineage) -> Lineage:
 
 
 def _check_shape(name: str, own: Lineage) -> None:
-    """Raise InputError for nodes that onmodel would not write: hashes that match say nothing of what is hashed."""
+    """Raise InputError for nodes that onmodel would not write: hashes that match say nothing of
+    what is hashed."""
     for node in own.values():
         settings = node.get("settings", {"do": "train"})
         if not isinstance(settings, dict) or settings.get("do") not in tuple(VERBS):
@@ -116,7 +130,9 @@ def _check_shape(name: str, own: Lineage) -> None:
 def _single(name: str, own: Lineage, type: str) -> Node:
     found = [node for node in own.values() if node["type"] == type]
     if len(found) != 1:
-        raise InputError("release", name, f"its history names {len(found)} times a {type}; one can be run again")
+        raise InputError(
+            "release", name, f"its history names {len(found)} times a {type}; one can be run again"
+        )
     return found[0]
 
 
@@ -138,7 +154,9 @@ def _recipe(
     heads = [node for node in own.values() if node["type"] == "recipe"]
     if len({str((node["seed"], node["date"], node["threads"])) for node in heads}) != 1:
         raise InputError(
-            "release", release.name, f"its history holds {len(heads) or 'no'} recipes; one can be run again"
+            "release",
+            release.name,
+            f"its history holds {len(heads) or 'no'} recipes; one can be run again",
         )
     sheet, base = _single(release.name, own, "character"), _single(release.name, own, "base")
     tables: dict[str, dict[str, Any]] = {}
@@ -147,7 +165,9 @@ def _recipe(
     for name, id in stages.items():
         settings, missing, found_base = _settings(name, own[id], maker)
         bases += [found_base] if found_base not in (None, "toon") else []
-        blocked = [needed for needed in _needs(settings) if needed not in tables] if settings else []
+        blocked = (
+            [needed for needed in _needs(settings) if needed not in tables] if settings else []
+        )
         if missing:
             left_out[name] = missing
         elif blocked:
@@ -156,17 +176,38 @@ def _recipe(
             tables[name] = settings.model_dump(round_trip=True)
     if not bases:
         raise InputError(
-            "base", base.get("name"), "does not ship with onmodel; name the project that has it with --project"
+            "base",
+            base.get("name"),
+            "does not ship with onmodel; name the project that has it with --project",
         )
     if not tables:
-        raise InputError("release", release.name, f"nothing of it can be run here: {next(iter(left_out.values()))}")
+        raise InputError(
+            "release",
+            release.name,
+            f"nothing of it can be run here: {next(iter(left_out.values()))}",
+        )
     head = heads[0]
     character = parse_character(sheet.get("sheet"), release.name)
-    return Recipe(release.name, character, bases[0], head["seed"], head["date"], head["threads"], tables, ""), left_out
+    return (
+        Recipe(
+            release.name,
+            character,
+            bases[0],
+            head["seed"],
+            head["date"],
+            head["threads"],
+            tables,
+            "",
+        ),
+        left_out,
+    )
 
 
-def _settings(name: str, node: Node, maker: Project | None) -> tuple[StageSettings | None, str, Any]:
-    """A stage's settings with the paths of this machine, what is missing ("" when nothing is), and the maker's base."""
+def _settings(
+    name: str, node: Node, maker: Project | None
+) -> tuple[StageSettings | None, str, Any]:
+    """A stage's settings with the paths of this machine, what is missing ("" when nothing is), and
+    the maker's base."""
     verb = str(_verb(node))
     kind: type[StageSettings] = pipeline.stage_module(verb).Settings
     told = node.get("settings") or {"do": verb, "file": f"{name}.safetensors"}
@@ -175,12 +216,24 @@ def _settings(name: str, node: Node, maker: Project | None) -> tuple[StageSettin
             settings = _parsed(kind, _without_computed(table))
             if settings and (settings.told() == told or verb == "import"):
                 gone = [path for path in _paths(settings.model_dump()) if not path.exists()]
-                return settings, f"needs {gone[0]}, which is not found from here" if gone else "", base
+                return (
+                    settings,
+                    f"needs {gone[0]}, which is not found from here" if gone else "",
+                    base,
+                )
     settings = _parsed(kind, told)
     if settings is None:
         return None, "its settings are of another version of onmodel", None
     private = ", ".join(str(path) for path in _paths(settings.model_dump()))
-    return settings, f"needs {private}, which no release holds; --project DIR names who has it" if private else "", None
+    return (
+        settings,
+        (
+            f"needs {private}, which no release holds; --project DIR names who has it"
+            if private
+            else ""
+        ),
+        None,
+    )
 
 
 def _parsed(kind: type[StageSettings], table: Mapping[str, Any]) -> StageSettings | None:
@@ -191,9 +244,12 @@ def _parsed(kind: type[StageSettings], table: Mapping[str, Any]) -> StageSetting
 
 
 def _without_computed(value: Any) -> Any:
-    """Settings as the ledger has them, less the hashes of files' contents that it noted with them."""
+    """Settings as the ledger has them, less the hashes of files' contents that it noted with
+    them."""
     if isinstance(value, dict):
-        return {key: _without_computed(inner) for key, inner in value.items() if key not in COMPUTED}
+        return {
+            key: _without_computed(inner) for key, inner in value.items() if key not in COMPUTED
+        }
     return [_without_computed(inner) for inner in value] if isinstance(value, list) else value
 
 
@@ -220,20 +276,27 @@ def _ground(own: Lineage) -> list[str]:
         node = own[id]
         if node["type"] in here:
             was, now = _flat(node), _flat(here[node["type"]])
-            said += [f"{key}: {now.get(key)}, was {was[key]}" for key in was if was[key] != now.get(key)]
+            said += [
+                f"{key}: {now.get(key)}, was {was[key]}" for key in was if was[key] != now.get(key)
+            ]
     return list(dict.fromkeys(said))
 
 
 def _flat(node: Node) -> dict[str, str]:
-    rows = {key: value for key, value in node.items() if key not in ("type", "used", "name", "packages")}
+    rows = {
+        key: value for key, value in node.items() if key not in ("type", "used", "name", "packages")
+    }
     return {key: str(value) for key, value in {**rows, **node.get("packages", {})}.items()}
 
 
 def _is_product(own: Lineage, id: str, stage: str) -> bool:
-    """Whether a node is one of the checkpoints that a training left, or the merge that a search or a tuning made."""
+    """Whether a node is one of the checkpoints that a training left, or the merge that a search or
+    a tuning made."""
     kinds = {"run": "checkpoint", "search": "merge", "selection": "merge"}
     node, maker = own[id], own[stage]
-    named = node.get("name", maker["name"]) == maker["name"]  # a merge of what was chosen has its own
+    named = (
+        node.get("name", maker["name"]) == maker["name"]
+    )  # a merge of what was chosen has its own
     return node["type"] == kinds.get(maker["type"]) and stage in node["used"] and named
 
 
@@ -243,7 +306,9 @@ def _first_difference(wanted: Lineage, made: Lineage) -> str | None:
         if id in made:
             continue
         where = f"epoch {node['epoch']}" if "epoch" in node else node["type"]
-        same_kind = [new for new in made.values() if new["type"] == node["type"] and _key(new) == _key(node)]
+        same_kind = [
+            new for new in made.values() if new["type"] == node["type"] and _key(new) == _key(node)
+        ]
         if not same_kind:
             return f"{where}: was not made"
         new = same_kind[-1]
@@ -273,7 +338,8 @@ def _short(value: Any) -> str:
 
 
 def _first_file(release: Provenance, artifact: Artifact) -> str | None:
-    """The first file of the released folder that has other bytes; only where the histories are the same."""
+    """The first file of the released folder that has other bytes; only where the histories are the
+    same."""
     (folder,) = [path.parent for path in artifact.path.glob(f"*/{LINEAGE}")]
     made = Statement.from_bytes((folder / LINEAGE).read_bytes())
     if root(made.lineage) != release.newest:

@@ -1,4 +1,5 @@
-"""The steps of a training as they happen: into the ledger, as JSON lines for whoever looks on, and to a tracker."""
+"""The steps of a training as they happen: into the ledger, as JSON lines for whoever looks on, and
+to a tracker."""
 
 import importlib.util
 import json
@@ -27,7 +28,8 @@ def check_tracker(name: str | None) -> None:
 
 
 class Journal:
-    """Where the steps of one training go. `path` is its file of JSON lines; it holds what the ledger holds."""
+    """Where the steps of one training go. `path` is its file of JSON lines; it holds what the
+    ledger holds."""
 
     def __init__(self, ledger: Ledger, key: str, path: Path, tracker: Any) -> None:
         self._ledger, self._key, self._path, self._tracker = ledger, key, path, tracker
@@ -45,10 +47,15 @@ class Journal:
 
 @contextmanager
 def journal(
-    ledger: Ledger, key: str, name: str, folder: Path, tracker: str | None, settings: Mapping[str, Any]
+    ledger: Ledger,
+    key: str,
+    name: str,
+    folder: Path,
+    tracker: str | None,
+    settings: Mapping[str, Any],
 ) -> Iterator[Journal]:
-    """The journal of the training stage `name`: `folder/name.jsonl`, and what a tracker writes, in `folder` too if it
-    asks for one. A tracker is one of accelerate's, and is told the settings.
+    """The journal of the training stage `name`: `folder/name.jsonl`, and what a tracker writes, in
+    `folder` too if it asks for one. A tracker is one of accelerate's, and is told the settings.
     """
     path = inside(folder, f"{name}.jsonl", "stages")
     if tracker is None:
@@ -59,9 +66,15 @@ def journal(
 
     PartialState()  # its loggers ask which process this is
     kind = LOGGER_TYPE_TO_CLASS[tracker]
-    place = {"logging_dir": str(folder)} if kind.requires_logging_directory or tracker == "mlflow" else {}
-    plain = {field: value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
-             for field, value in settings.items()}  # fmt: skip
+    place = (
+        {"logging_dir": str(folder)}
+        if kind.requires_logging_directory or tracker == "mlflow"
+        else {}
+    )
+    plain = {
+        field: value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
+        for field, value in settings.items()
+    }
     try:
         open_tracker = kind(name, **place)
         open_tracker.start()

@@ -1,4 +1,5 @@
-"""What each picture answered: how sure the tagger is of every value of what its prompt asked for."""
+"""What each picture answered: how sure the tagger is of every value of what its prompt asked
+for."""
 
 from onmodel.evaluate.axes.base import Evidence, Unavailable
 
@@ -9,7 +10,8 @@ Answers = dict[str, dict[str, dict[str, list[float]]]]
 
 
 def answers(evidence: Evidence) -> Answers:
-    """Answers of arm L; an attribute that the tagger has no column for is left out, everything without a tagger."""
+    """Answers of arm L; an attribute that the tagger has no column for is left out, everything
+    without a tagger."""
     found: Answers = {prompt.id: {} for prompt in evidence.prompts}
     for attribute in dict.fromkeys(name for prompt in evidence.prompts for name in prompt.asked):
         try:
@@ -19,6 +21,7 @@ def answers(evidence: Evidence) -> Answers:
         for p, prompt in enumerate(evidence.prompts):
             if prompt.asked.get(attribute) in seen:
                 found[prompt.id][attribute] = {
-                    value: [round(float(one), PLACES) for one in rows[p]] for value, rows in seen.items()
+                    value: [round(float(one), PLACES) for one in rows[p]]
+                    for value, rows in seen.items()
                 }
     return found

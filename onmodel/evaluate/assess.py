@@ -1,7 +1,7 @@
 """One plan, many models: generate its pictures, look at them, measure every axis.
 
-The controls and the references belong to the plan and are looked at once. Stages and the merge search use this; what
-becomes of the numbers is theirs.
+The controls and the references belong to the plan and are looked at once. Stages and the merge
+search use this; what becomes of the numbers is theirs.
 """
 
 import re
@@ -31,7 +31,9 @@ from onmodel.sample.suites import Prompt, Vocabulary, noise_seed
 if TYPE_CHECKING:
     from onmodel.families.protocol import Family
 
-Looked = tuple[list[list[Path]], Features]  # an arm's pictures [P][S] and what is seen in them [P, S, …]
+Looked = tuple[
+    list[list[Path]], Features
+]  # an arm's pictures [P][S] and what is seen in them [P, S, …]
 MODEL_ARMS, BASE_ARMS, CONTROLS = ("L", "N"), ("B", "D", "BN"), ("B", "D")
 
 
@@ -40,7 +42,8 @@ BLOCK = 24  # prompts that are drawn seed by seed; the looks of a tuning are who
 
 @dataclass(frozen=True)
 class Assessed:
-    """What was found of a model or control. `axes`: id → result, or why there is none; `pictures`: arm → [P][S]."""
+    """What was found of a model or control. `axes`: id → result, or why there is none; `pictures`:
+    arm → [P][S]."""
 
     axes: dict[str, Result | Unavailable]
     pictures: dict[str, list[list[Path]]]
@@ -55,18 +58,21 @@ class Assessed:
             else:
                 value = result.interval
                 arm = AXES[id][0].arm
-                found[id] = Score(id, value.value, value.low, value.high, value.n, arm, signature).as_dict()
+                found[id] = Score(
+                    id, value.value, value.low, value.high, value.n, arm, signature
+                ).as_dict()
         return found
 
 
 @dataclass(frozen=True)
 class Assessor:
-    """Everything that is fixed before looking. `seeds` per prompt, from `first_seed` on; `cache` keeps features.
+    """Everything that is fixed before looking. `seeds` per prompt, from `first_seed` on; `cache`
+    keeps features.
 
-    `references` and `training` (data set → the pictures of it that are trained on) with the SHA-256 that names them, or
-    None: axes that need them are unavailable. `learnt`: a model's name → the data sets it was trained on; a model that
-    is not there is held to all. `triggers`: a model's name → the word it knows the character by, where that is not the
-    character's own trigger.
+    `references` and `training` (data set → the pictures of it that are trained on) with the SHA-256
+    that names them, or None: axes that need them are unavailable. `learnt`: a model's name → the
+    data sets it was trained on; a model that is not there is held to all. `triggers`: a model's
+    name → the word it knows the character by, where that is not the character's own trigger.
     """
 
     family: "Callable[[], Family]"
@@ -96,16 +102,27 @@ class Assessor:
         references = self.references[1] if self.references else ""
         training = self.training[1] if self.training else ""
         return Plan(
-            self.base_sha256, self.suite, rows, self.seeds, sampling, self.observers.sha256, references, training
+            self.base_sha256,
+            self.suite,
+            rows,
+            self.seeds,
+            sampling,
+            self.observers.sha256,
+            references,
+            training,
         )
 
     def assess(self, models: Sequence[Model]) -> tuple[list[Assessed], dict[str, Assessed]]:
-        """Generate what the cache lacks, look at it and measure: the models in order, and the controls by arm.
+        """Generate what the cache lacks, look at it and measure: the models in order, and the
+        controls by arm.
 
-        A control is the base alone, its arm standing where a model's L stands. While a model's pictures are generated,
-        a thread looks at those of the one before.
+        A control is the base alone, its arm standing where a model's L stands. While a model's
+        pictures are generated, a thread looks at those of the one before.
         """
-        wanted: list[tuple[Model | None, tuple[str, ...]]] = [(None, BASE_ARMS), *((m, MODEL_ARMS) for m in models)]
+        wanted: list[tuple[Model | None, tuple[str, ...]]] = [
+            (None, BASE_ARMS),
+            *((m, MODEL_ARMS) for m in models),
+        ]
         total = sum(len(letters) for _, letters in wanted) * len(self.prompts) * self.seeds
         with (
             self.progress.task("pictures", total=total) as made,
@@ -114,16 +131,27 @@ class Assessor:
         ):
             looks = []
             for model, letters in wanted:
-                requests = [one for letter in letters for one in self._in_blocks(self._requests(letter, model))]
+                requests = [
+                    one
+                    for letter in letters
+                    for one in self._in_blocks(self._requests(letter, model))
+                ]
                 render(self.family, self.base_sha256, requests, self.sampling, self.pictures, made)
                 looks.append(observer.submit(self._arms, letters, model, seen))
             base, *arms = (look.result() for look in looks)
-        found = [self._measured(one | base, MODEL_ARMS, model) for one, model in zip(arms, models, strict=True)]
-        controls = {arm: self._measured(base | {"L": base[arm], "N": base["BN"]}, (arm,)) for arm in CONTROLS}
+        found = [
+            self._measured(one | base, MODEL_ARMS, model)
+            for one, model in zip(arms, models, strict=True)
+        ]
+        controls = {
+            arm: self._measured(base | {"L": base[arm], "N": base["BN"]}, (arm,))
+            for arm in CONTROLS
+        }
         return found, controls
 
     def reseeded(self) -> Assessed:
-        """The base with the description under other noise, read as a model: what axes read when only chance differs."""
+        """The base with the description under other noise, read as a model: what axes read when
+        only chance differs."""
         other = replace(self, first_seed=self.first_seed + self.seeds)
         requests = other._requests("D", None)
         with self.progress.task("re-seeded base", total=len(requests)) as task:
@@ -134,7 +162,9 @@ class Assessor:
         found = self._measured(base | {"L": again, "N": base["BN"]}, ())
         return Assessed(found.axes, {"R": again[0]}, found.answers)
 
-    def _measured(self, arms: Mapping[str, Looked], shown: Sequence[str], model: Model | None = None) -> Assessed:
+    def _measured(
+        self, arms: Mapping[str, Looked], shown: Sequence[str], model: Model | None = None
+    ) -> Assessed:
         evidence = Evidence(
             character=self.character,
             prompts=self.prompts,
@@ -156,38 +186,58 @@ class Assessor:
         if self.training is None:
             return None
         datasets = self.training[0]
-        return Training.join([datasets[id] for id in self.learnt.get(model.name if model else "", datasets)])
+        return Training.join(
+            [datasets[id] for id in self.learnt.get(model.name if model else "", datasets)]
+        )
 
     def _arms(self, letters: Sequence[str], model: Model | None, task: Task) -> dict[str, Looked]:
         return {letter: self._arm(letter, model, task) for letter in letters}
 
     def _arm(self, letter: str, model: Model | None, task: Task) -> Looked:
         """Pictures [P][S] of an arm and their features [P, S, …]."""
-        keys = [key(self.base_sha256, request, self.sampling) for request in self._requests(letter, model)]
+        keys = [
+            key(self.base_sha256, request, self.sampling)
+            for request in self._requests(letter, model)
+        ]
         paths = [picture_path(self.pictures, one) for one in keys]
         flat = measure(paths, self.observers, self.character.palette, self.cache, task)
         rows = [paths[start : start + self.seeds] for start in range(0, len(paths), self.seeds)]
         return rows, flat.take(np.arange(len(paths)).reshape(len(self.prompts), self.seeds))
 
     def _requests(self, letter: str, model: Model | None) -> list[Request]:
-        return [Request(self._words(prompt, letter, model), prompt.negative, seed, model)
-                for prompt in self.prompts for seed in self._noise(prompt)]  # fmt: skip
+        return [
+            Request(self._words(prompt, letter, model), prompt.negative, seed, model)
+            for prompt in self.prompts
+            for seed in self._noise(prompt)
+        ]
 
     def _words(self, prompt: Prompt, letter: str, model: Model | None) -> str:
         words = prompt.words(letter)
         if model is None or model.name not in self.triggers:
             return words
-        return re.sub(rf"\b{re.escape(self.character.trigger)}\b", lambda _: self.triggers[model.name], words)
+        return re.sub(
+            rf"\b{re.escape(self.character.trigger)}\b", lambda _: self.triggers[model.name], words
+        )
 
     def _in_blocks(self, requests: Sequence[Request]) -> list[Request]:
-        """The first seed of BLOCK prompts, their next one, …, then the next prompts: a look at more seeds or at more
-        blocks begins with the batches of a shorter one, and the picture cache need not make them again."""
-        rows = [requests[start : start + self.seeds] for start in range(0, len(requests), self.seeds)]
-        return [row[seed] for start in range(0, len(rows), BLOCK) for seed in range(self.seeds)
-                for row in rows[start : start + BLOCK]]  # fmt: skip
+        """The first seed of BLOCK prompts, their next one, …, then the next prompts: a look at more
+        seeds or at more blocks begins with the batches of a shorter one, and the picture cache need
+        not make them again."""
+        rows = [
+            requests[start : start + self.seeds] for start in range(0, len(requests), self.seeds)
+        ]
+        return [
+            row[seed]
+            for start in range(0, len(rows), BLOCK)
+            for seed in range(self.seeds)
+            for row in rows[start : start + BLOCK]
+        ]
 
     def _noise(self, prompt: Prompt) -> list[int]:
-        return [noise_seed(self.suite, prompt.id, self.first_seed + index) for index in range(self.seeds)]
+        return [
+            noise_seed(self.suite, prompt.id, self.first_seed + index)
+            for index in range(self.seeds)
+        ]
 
     @cached_property
     def _columns(self) -> dict[str, int]:
@@ -196,39 +246,72 @@ class Assessor:
         return self.observers.tagger.columns(tags) if self.observers.tagger else {}
 
 
-def load_references(dataset: Artifact, subset: str | None, observers: Observers, palette: Mapping[str, str],
-                    cache: Path, progress: Progress) -> tuple[References, str]:  # fmt: skip
+def load_references(
+    dataset: Artifact,
+    subset: str | None,
+    observers: Observers,
+    palette: Mapping[str, str],
+    cache: Path,
+    progress: Progress,
+) -> tuple[References, str]:
     """The held-out pictures of a data set (or of one subset) with the SHA-256 of their list.
 
-    Raises InputError when there are none: scoring against pictures that were trained on rewards copying.
+    Raises InputError when there are none: scoring against pictures that were trained on rewards
+    copying.
     """
     items = read_json(dataset.path / "manifest.json")["items"]
-    held_out = [item for item in items if item["split"] == "heldout" and subset in (None, item["subset"])]
+    held_out = [
+        item for item in items if item["split"] == "heldout" and subset in (None, item["subset"])
+    ]
     if not held_out:
-        names = ", ".join(sorted({item["subset"] for item in items if item["split"] == "heldout"})) or "no subset"
-        raise InputError("references.subset", subset, f"holds no held-out pictures; they are in {names}")
+        names = (
+            ", ".join(sorted({item["subset"] for item in items if item["split"] == "heldout"}))
+            or "no subset"
+        )
+        raise InputError(
+            "references.subset", subset, f"holds no held-out pictures; they are in {names}"
+        )
     paths = [dataset.path / item["image"] for item in held_out]
     with progress.task("look at the references", total=len(paths)) as task:
-        features = measure(paths, observers, palette, cache, task, [item.get("paper", "") for item in held_out])
+        features = measure(
+            paths, observers, palette, cache, task, [item.get("paper", "") for item in held_out]
+        )
     groups = np.array([item["group"] for item in held_out])
     compare = observers.identity.differences if observers.identity else None
     return References(features, groups, compare), hash_json([item["sha256"] for item in held_out])
 
 
-def load_training(datasets: Mapping[str, Artifact], observers: Observers, palette: Mapping[str, str], cache: Path,
-                  progress: Progress) -> tuple[dict[str, Training], str]:  # fmt: skip
+def load_training(
+    datasets: Mapping[str, Artifact],
+    observers: Observers,
+    palette: Mapping[str, str],
+    cache: Path,
+    progress: Progress,
+) -> tuple[dict[str, Training], str]:
     """The pictures of each data set that are trained on, with the SHA-256 of their list.
 
     Raises InputError for a data set that is held out whole.
     """
-    rows = {id: [item for item in read_json(dataset.path / "manifest.json")["items"] if item["split"] == "train"]
-            for id, dataset in datasets.items()}  # fmt: skip
+    rows = {
+        id: [
+            item
+            for item in read_json(dataset.path / "manifest.json")["items"]
+            if item["split"] == "train"
+        ]
+        for id, dataset in datasets.items()
+    }
     found = {}
     with progress.task("look at the training pictures", total=sum(map(len, rows.values()))) as task:
         for id, items in rows.items():
             if not items:
-                raise InputError("training", "no picture", "name curate stages whose pictures are trained on")
+                raise InputError(
+                    "training", "no picture", "name curate stages whose pictures are trained on"
+                )
             paths = [datasets[id].path / item["image"] for item in items]
-            features = measure(paths, observers, palette, cache, task, [item.get("paper", "") for item in items])
-            found[id] = Training(features, [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for item in items])
+            features = measure(
+                paths, observers, palette, cache, task, [item.get("paper", "") for item in items]
+            )
+            found[id] = Training(
+                features, [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for item in items]
+            )
     return found, hash_json([[item["sha256"] for item in items] for items in rows.values()])

@@ -28,10 +28,11 @@ VERSION = 6  # raised when the same picture gives other features
 class Features:
     """Arrays over pictures. The leading axes […] are one (pictures) or two (prompts × seeds).
 
-    tags […, T] tagger probabilities without ratings, identity […, F], style and content […, E] embeddings: width 0
-    without the observer. lab […, 2, 3] and sectors […, 2, 12] of colour.py; box […, 4] of layout.py; copy […, E] the
-    embedding, or that of copy.py; grain […]. parts […, 2, 5] and heads […] of detector.py: zeros without one;
-    corruption […] and aesthetic […] of classifier.py: NaN without one.
+    tags […, T] tagger probabilities without ratings, identity […, F], style and content […, E]
+    embeddings: width 0 without the observer. lab […, 2, 3] and sectors […, 2, 12] of colour.py; box
+    […, 4] of layout.py; copy […, E] the embedding, or that of copy.py; grain […]. parts […, 2, 5]
+    and heads […] of detector.py: zeros without one; corruption […] and aesthetic […] of
+    classifier.py: NaN without one.
     """
 
     tags: np.ndarray
@@ -55,48 +56,82 @@ class Features:
     def join(self, other: "Features") -> "Features":
         """These pictures and then the others."""
         names = [field.name for field in fields(self)]
-        return Features(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+        return Features(
+            *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names)
+        )
 
     def flat(self) -> "Features":
         """[P, S, …] as pictures [P · S, …]."""
         arrays = (getattr(self, field.name) for field in fields(self))
-        return Features(*(array.reshape(array.shape[0] * array.shape[1], *array.shape[2:]) for array in arrays))
+        return Features(
+            *(array.reshape(array.shape[0] * array.shape[1], *array.shape[2:]) for array in arrays)
+        )
 
 
 def measure(
-    paths: Sequence[Path], observers: Observers, palette: Mapping[str, str], cache: Path, task: Task,
+    paths: Sequence[Path],
+    observers: Observers,
+    palette: Mapping[str, str],
+    cache: Path,
+    task: Task,
     papers: Sequence[str] = (),
-) -> Features:  # fmt: skip
-    """Features of picture files, in order. `cache` keeps finished chunks, named by the files and what observes them.
+) -> Features:
+    """Features of picture files, in order. `cache` keeps finished chunks, named by the files and
+    what observes them.
 
-    A file's name must identify its pixels, as in the picture cache and in data sets. `papers` are what the transparent
-    ones lie on ("", or none at all: white). `task` moves by pictures.
+    A file's name must identify its pixels, as in the picture cache and in data sets. `papers` are
+    what the transparent ones lie on ("", or none at all: white). `task` moves by pictures.
     """
     pieces = []
     pictures = list(zip(paths, papers or [""] * len(paths), strict=True))
     for start in range(0, len(pictures), CHUNK):
         chunk = pictures[start : start + CHUNK]
-        name = hash_json([VERSION, [[path.name, paper] for path, paper in chunk], observers.sha256, dict(palette)])
+        name = hash_json(
+            [
+                VERSION,
+                [[path.name, paper] for path, paper in chunk],
+                observers.sha256,
+                dict(palette),
+            ]
+        )
         pieces.append(_chunk(chunk, observers, palette, cache / f"{name}.arrays"))
         task.advance(len(chunk))
-    return Features(*(np.concatenate([getattr(piece, field.name) for piece in pieces]) for field in fields(Features)))
+    return Features(
+        *(
+            np.concatenate([getattr(piece, field.name) for piece in pieces])
+            for field in fields(Features)
+        )
+    )
 
 
 def _chunk(
-    pictures: Sequence[tuple[Path, str]], observers: Observers, palette: Mapping[str, str], kept: Path
+    pictures: Sequence[tuple[Path, str]],
+    observers: Observers,
+    palette: Mapping[str, str],
+    kept: Path,
 ) -> Features:
     arrays = read_arrays(kept)
     if arrays is not None:
         return Features(**arrays)
-    found = observe([open_picture(path, paper or WHITE) for path, paper in pictures], observers, palette)
+    found = observe(
+        [open_picture(path, paper or WHITE) for path, paper in pictures], observers, palette
+    )
     write_arrays(kept, {field.name: getattr(found, field.name) for field in fields(found)})
     return found
 
 
-def observe(images: Sequence[Image.Image], observers: Observers, palette: Mapping[str, str]) -> Features:
+def observe(
+    images: Sequence[Image.Image], observers: Observers, palette: Mapping[str, str]
+) -> Features:
     """Features of a few RGB pictures of any sizes."""
-    none, unknown = np.zeros((len(images), 0), dtype=np.float32), np.full(len(images), np.nan, dtype=np.float32)
-    nothing = np.zeros((len(images), 2, 5), dtype=np.float32), np.zeros(len(images), dtype=np.float32)
+    none, unknown = (
+        np.zeros((len(images), 0), dtype=np.float32),
+        np.full(len(images), np.nan, dtype=np.float32),
+    )
+    nothing = (
+        np.zeros((len(images), 2, 5), dtype=np.float32),
+        np.zeros(len(images), dtype=np.float32),
+    )
     parts, heads = observers.detectors(images) if observers.detectors else nothing
     found = [colours(image, palette) for image in images]
     return Features(

@@ -1,9 +1,11 @@
-"""Successive halving: look briefly at many checkpoints and LoRA weights, and longer at those that may be the best.
+"""Successive halving: look briefly at many checkpoints and LoRA weights, and longer at those that
+may be the best.
 
-First every checkpoint at its plainest weight, then the best third of them at every weight, both by one picture a
-prompt; each round after that looks longer at a third as many. Rounds nest, so no picture is made twice. What is dropped
-hears why. Axes that need two pictures of a prompt speak from the third round on, and bounds on them wait for it.
-Jamieson & Talwalkar 2016 halve; here a third goes on, because the first look costs a quarter of the last one.
+First every checkpoint at its plainest weight, then the best third of them at every weight, both by
+one picture a prompt; each round after that looks longer at a third as many. Rounds nest, so no
+picture is made twice. What is dropped hears why. Axes that need two pictures of a prompt speak from
+the third round on, and bounds on them wait for it. Jamieson & Talwalkar 2016 halve; here a third
+goes on, because the first look costs a quarter of the last one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +57,8 @@ class Round:
 
 
 def candidates(models: Sequence[Model], weights: Sequence[float]) -> list[Candidate]:
-    """Every checkpoint at every weight: earlier checkpoints first, and weights near 1 before others."""
+    """Every checkpoint at every weight: earlier checkpoints first, and weights near 1 before
+    others."""
     plain_first = sorted(weights, key=lambda weight: (abs(weight - 1), weight))
     return [Candidate(model, weight) for model in models for weight in plain_first]
 
@@ -63,9 +66,11 @@ def candidates(models: Sequence[Model], weights: Sequence[float]) -> list[Candid
 def halve(
     models: Sequence[Model], weights: Sequence[float], measure: Measure, wishes: Wishes, seed: int
 ) -> tuple[Selection, list[Round]]:
-    """Narrow the grid of checkpoints × weights and choose among what is left by the rule of selection.py.
+    """Narrow the grid of checkpoints × weights and choose among what is left by the rule of
+    selection.py.
 
-    `measure` gives evaluation rows in the order of the candidates, named as they are. Raises what `select` raises.
+    `measure` gives evaluation rows in the order of the candidates, named as they are. Raises what
+    `select` raises.
     """
     everything = candidates(models, weights)
     plain = everything[0].weight
@@ -76,17 +81,24 @@ def halve(
         found = select(rows, _tellable(wishes, rung), seed)
         if number == len(RUNGS) - 1:
             break
-        order = sorted(range(len(alive)), key=lambda i: (found.verdicts[i].violation, found.verdicts[i].bias, i))
+        order = sorted(
+            range(len(alive)),
+            key=lambda i: (found.verdicts[i].violation, found.verdicts[i].bias, i),
+        )
         count = min(len(alive), max(2, ceil(len(alive) / KEEP)))
         kept = sorted(order[:count])
         best, last = (found.verdicts[i] for i in (order[0], order[count - 1]))
         dropped = {
-            alive[i].name: f"bias {found.verdicts[i].bias:.3f} at {rung.prompts} × {rung.seeds}, where {best.name} has "
-            f"{best.bias:.3f} and the last that went on {last.bias:.3f}"
-            + (f"; {found.verdicts[i].reason}" if found.verdicts[i].violation else "")
+            alive[i].name: (
+                f"bias {found.verdicts[i].bias:.3f} at {rung.prompts} × {rung.seeds}, where"
+                f" {best.name} has {best.bias:.3f} and the last that went on {last.bias:.3f}"
+                + (f"; {found.verdicts[i].reason}" if found.verdicts[i].violation else "")
+            )
             for i in order[count:]
         }
-        rounds.append(Round(rung, [one.name for one in alive], [alive[i].name for i in kept], dropped))
+        rounds.append(
+            Round(rung, [one.name for one in alive], [alive[i].name for i in kept], dropped)
+        )
         alive = [alive[i] for i in kept]
         if number == 0:
             alive = [one for one in everything if any(one.model == left.model for left in alive)]
@@ -104,7 +116,8 @@ def _tellable(wishes: Wishes, rung: Rung) -> Wishes:
 
 
 def most_looks(models: int, weights: int) -> int:
-    """Pictures per arm that `halve` makes at most, as a sum over candidates; the full grid's are 96 of each."""
+    """Pictures per arm that `halve` makes at most, as a sum over candidates; the full grid's are 96
+    of each."""
     looks, alive, before = 0, models, Rung(0, 0)
     for number, rung in enumerate(RUNGS):
         size, known = rung.prompts * rung.seeds, before.prompts * before.seeds

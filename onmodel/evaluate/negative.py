@@ -13,11 +13,12 @@ Axes = Mapping[str, Result | Unavailable]
 
 
 def negative_effect(on: Axes, off: Axes) -> dict[str, dict[str, Any]]:
-    """Axis → what the negative prompt gains (in whole faults, positive is nearer to the ideal) and what is left.
+    """Axis → what the negative prompt gains (in whole faults, positive is nearer to the ideal) and
+    what is left.
 
-    `on` and `off` are measured with and without it on the same prompts and noise. `p` is adjusted over the axes
-    (max-T); `left` is the deviation from the ideal with it, `remains` whether the axis' interval excludes the ideal.
-    Axes that either lacks are left out.
+    `on` and `off` are measured with and without it on the same prompts and noise. `p` is adjusted
+    over the axes (max-T); `left` is the deviation from the ideal with it, `remains` whether the
+    axis' interval excludes the ideal. Axes that either lacks are left out.
     """
     rows, gains = {}, []
     for id, (axis, _) in AXES.items():
@@ -25,7 +26,10 @@ def negative_effect(on: Axes, off: Axes) -> dict[str, dict[str, Any]]:
         if not (isinstance(ours, Result) and isinstance(theirs, Result)):
             continue
         prompts = dict.fromkeys([*ours.per_prompt, *theirs.per_prompt])
-        values = [np.array([one.per_prompt.get(prompt, np.nan) for prompt in prompts]) for one in (ours, theirs)]
+        values = [
+            np.array([one.per_prompt.get(prompt, np.nan) for prompt in prompts])
+            for one in (ours, theirs)
+        ]
         gain = prompt_costs(axis, values[1]) - prompt_costs(axis, values[0])
         if np.isfinite(gain).sum() < 2:
             continue
@@ -33,10 +37,22 @@ def negative_effect(on: Axes, off: Axes) -> dict[str, dict[str, Any]]:
         ends = cost(axis, np.array([ours.interval.low, ours.interval.high]))
         signed = axis.direction in ("zero", "one")
         ideal = float(axis.direction in ("one", "up"))
-        inside = ours.interval.low <= ideal <= ours.interval.high if signed else float(ends.min()) <= 0
-        rows[id] = {"gain": found.value, "low": found.low, "high": found.high, "n": found.n,
-                    "left": float(cost(axis, np.array(ours.interval.value))), "remains": not inside}  # fmt: skip
+        inside = (
+            ours.interval.low <= ideal <= ours.interval.high if signed else float(ends.min()) <= 0
+        )
+        rows[id] = {
+            "gain": found.value,
+            "low": found.low,
+            "high": found.high,
+            "n": found.n,
+            "left": float(cost(axis, np.array(ours.interval.value))),
+            "remains": not inside,
+        }
         gains.append(dict(zip(prompts, gain, strict=True)))
     every = list(dict.fromkeys(prompt for row in gains for prompt in row))
-    adjusted = max_t(np.array([[row.get(prompt, np.nan) for prompt in every] for row in gains])) if gains else []
+    adjusted = (
+        max_t(np.array([[row.get(prompt, np.nan) for prompt in every] for row in gains]))
+        if gains
+        else []
+    )
     return {id: row | {"p": p} for (id, row), p in zip(rows.items(), adjusted, strict=True)}

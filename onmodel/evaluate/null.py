@@ -1,4 +1,5 @@
-"""The null LoRA: random, with the ranks, layers and strength of a real one. What an axis reads of it is its floor."""
+"""The null LoRA: random, with the ranks, layers and strength of a real one. What an axis reads of
+it is its floor."""
 
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from onmodel.randomness import normal
 
 
 def write_null(model: Path, target: Path, spec: FamilySpec, seed: int) -> None:
-    """Write a LoRA whose every layer has the shape, rank, alpha and ‖ΔW‖ of `model`'s and a random direction."""
+    """Write a LoRA whose every layer has the shape, rank, alpha and ‖ΔW‖ of `model`'s and a random
+    direction."""
     lora = read_lora(model, spec)
     modules = {}
     for name, factors in lora.modules.items():
-        down, up = (torch.from_numpy(normal(tuple(one.shape), seed, "null LoRA", name, side))
-                    for side, one in (("down", factors.down), ("up", factors.up)))  # fmt: skip
+        down, up = (
+            torch.from_numpy(normal(tuple(one.shape), seed, "null LoRA", name, side))
+            for side, one in (("down", factors.down), ("up", factors.up))
+        )
         wanted, found = _norm(factors.down, factors.up), _norm(down, up)
         modules[name] = Factors(down, up * (wanted / found), factors.alpha)
     write_lora(target, Lora(modules, lora.metadata), {})

@@ -1,7 +1,8 @@
-"""Choosing among evaluated models: constraints, Pareto front, and the set that cannot be told from the best.
+"""Choosing among evaluated models: constraints, Pareto front, and the set that cannot be told from
+the best.
 
-Everything resamples prompts, the same ones for all models and axes. "Too close to call" is a legal answer. This file
-chooses names; stages/select.py keeps the files.
+Everything resamples prompts, the same ones for all models and axes. "Too close to call" is a legal
+answer. This file chooses names; stages/select.py keeps the files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,17 +23,20 @@ from onmodel.evaluate.statistics import (
     resampled_prompts,
 )
 
-RARE = 0.05  # models that are on the front less often than this are not chosen as "as good as the best"
+# models that are on the front less often than this are not chosen as "as good as the best"
+RARE = 0.05
 RULE = (
-    "bias = mean over axes of the deviation from the ideal in units of a whole fault; models that meet the constraints "
-    "come first, then those on the Pareto front in at least half of the resamples, then lower bias; one model alone is "
-    "the least biased, and those that cannot be told from it (95 %, resampled prompts) are named beside it"
+    "bias = mean over axes of the deviation from the ideal in units of a whole fault; models that"
+    " meet the constraints come first, then those on the Pareto front in at least half of the"
+    " resamples, then lower bias; one model alone is the least biased, and those that cannot be"
+    " told from it (95 %, resampled prompts) are named beside it"
 )
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What is asked of a choice. Constraints hold for interval bounds, of |value| where 0 is the ideal."""
+    """What is asked of a choice. Constraints hold for interval bounds, of |value| where 0 is the
+    ideal."""
 
     count: int = 1
     at_least: Mapping[str, float] = field(default_factory=dict)
@@ -42,7 +46,8 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a candidate. `front`: share of resamples on the Pareto front; `violation`: faults over bounds."""
+    """What became of a candidate. `front`: share of resamples on the Pareto front; `violation`:
+    faults over bounds."""
 
     name: str
     epoch: int | None
@@ -57,7 +62,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen names, best first, and why. `alike`: those that cannot be told from the best, when one is chosen."""
+    """The chosen names, best first, and why. `alike`: those that cannot be told from the best, when
+    one is chosen."""
 
     chosen: list[str]
     alike: list[str]
@@ -69,7 +75,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class _Table:
-    """Candidates [M]: values [M, A, P] (NaN: not asked there), costs [M, A] and resampled costs [B, M, A]."""
+    """Candidates [M]: values [M, A, P] (NaN: not asked there), costs [M, A] and resampled costs [B,
+    M, A]."""
 
     rows: Sequence[Mapping[str, Any]]
     axes: Sequence[Axis]
@@ -90,7 +97,8 @@ class _Table:
 def select(rows: Sequence[Mapping[str, Any]], wishes: Wishes, seed: int) -> Selection:
     """Choose among the `models` rows of an evaluation.
 
-    Raises InputError when there are fewer candidates than wanted, or when a constrained axis was not measured.
+    Raises InputError when there are fewer candidates than wanted, or when a constrained axis was
+    not measured.
     """
     if len(rows) < wishes.count:
         raise InputError("count", wishes.count, f"there are only {len(rows)} candidates")
@@ -103,28 +111,44 @@ def select(rows: Sequence[Mapping[str, Any]], wishes: Wishes, seed: int) -> Sele
     chosen = _spread(order, rows, wishes)
     alike: list[int] = []
     if wishes.count == 1:
-        best = min((m for m in order if violation[m] == violation[order[0]]), key=lambda m: (bias[m], m))
-        alike = [m for m in range(len(rows)) if violation[m] == violation[best] and front[m] >= min(RARE, front[best])
-                 and not _worse(table, m, best)]  # fmt: skip
-        chosen = [best]  # not the earliest of those: its regret is several times larger (docs/selection.md)
+        best = min(
+            (m for m in order if violation[m] == violation[order[0]]), key=lambda m: (bias[m], m)
+        )
+        alike = [
+            m
+            for m in range(len(rows))
+            if violation[m] == violation[best]
+            and front[m] >= min(RARE, front[best])
+            and not _worse(table, m, best)
+        ]
+        chosen = [
+            best
+        ]  # not the earliest of those: its regret is several times larger (docs/selection.md)
     left = [m for m in order if m not in chosen and violation[m] <= max(violation[chosen])]
     close = len(alike) > 1 if alike else any(not _worse(table, m, chosen[-1]) for m in left)
     half = table.half_width(resampled)
     verdicts = [
         Verdict(
-            name=row["name"], epoch=row["epoch"], chosen=m in chosen, bias=float(bias[m]),
-            low=float(bias[m] - half[m]), high=float(bias[m] + half[m]), front=float(front[m]),
-            violation=float(violation[m]), reason=_reason(table, m, chosen, alike, complaints[m], wishes),
+            name=row["name"],
+            epoch=row["epoch"],
+            chosen=m in chosen,
+            bias=float(bias[m]),
+            low=float(bias[m] - half[m]),
+            high=float(bias[m] + half[m]),
+            front=float(front[m]),
+            violation=float(violation[m]),
+            reason=_reason(table, m, chosen, alike, complaints[m], wishes),
         )
         for m, row in enumerate(rows)
-    ]  # fmt: skip
+    ]
     met = bool(max(violation[chosen]) == 0)
     names, as_good = ([rows[m]["name"] for m in among] for among in (chosen, alike))
     return Selection(names, as_good, close, met, [axis.id for axis in table.axes], verdicts)
 
 
 def behind(rows: Sequence[Mapping[str, Any]], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Faults by which each row [M] is more biased than the least biased, and half of that gap's 95 % interval [M]."""
+    """Faults by which each row [M] is more biased than the least biased, and half of that gap's 95
+    % interval [M]."""
     table = _table(rows, seed)
     best = int(table.bias()[0].argmin())
     gaps = [_gap(table, m, best) for m in range(len(rows))]
@@ -132,17 +156,22 @@ def behind(rows: Sequence[Mapping[str, Any]], seed: int) -> tuple[np.ndarray, np
 
 
 def objective(rows: Sequence[Mapping[str, Any]], wishes: Wishes) -> np.ndarray:
-    """What a search lowers, one number [M] per row: the bias of RULE plus the faults by which bounds are missed.
+    """What a search lowers, one number [M] per row: the bias of RULE plus the faults by which
+    bounds are missed.
 
     Raises InputError when a constrained axis was not measured, or no axis was measured for all.
     """
-    costs = [[cost(axis, np.asarray(row["axes"][axis.id]["value"])) for axis in _measured(rows)] for row in rows]
+    costs = [
+        [cost(axis, np.asarray(row["axes"][axis.id]["value"])) for axis in _measured(rows)]
+        for row in rows
+    ]
     missed = [sum(amount for amount, _ in _violations(row, wishes)) for row in rows]
     return np.mean(costs, axis=1) + np.array(missed)
 
 
 def cost(axis: Axis, value: np.ndarray) -> np.ndarray:
-    """Deviation from the ideal in whole faults. "up" axes have the ideal 1, and more than that is still better."""
+    """Deviation from the ideal in whole faults. "up" axes have the ideal 1, and more than that is
+    still better."""
     if axis.direction in ("zero", "one"):
         deviation = np.abs(value - (axis.direction == "one"))
     else:
@@ -151,7 +180,8 @@ def cost(axis: Axis, value: np.ndarray) -> np.ndarray:
 
 
 def prompt_costs(axis: Axis, values_p: np.ndarray) -> np.ndarray:
-    """Costs per prompt whose mean is that of the model: for an ideal, a swing to both sides is no bias, a shift is."""
+    """Costs per prompt whose mean is that of the model: for an ideal, a swing to both sides is no
+    bias, a shift is."""
     if axis.across == "geometric":
         values_p = np.log(values_p) + 1
     if axis.direction in ("zero", "one"):
@@ -163,31 +193,53 @@ def prompt_costs(axis: Axis, values_p: np.ndarray) -> np.ndarray:
 def _table(rows: Sequence[Mapping[str, Any]], seed: int) -> _Table:
     """Values of the axes that were measured for every candidate."""
     axes = _measured(rows)
-    prompts = list(dict.fromkeys(id for row in rows for axis in axes for id in row["per_prompt"][axis.id]))
+    prompts = list(
+        dict.fromkeys(id for row in rows for axis in axes for id in row["per_prompt"][axis.id])
+    )
     tables = [[row["per_prompt"][axis.id] for axis in axes] for row in rows]
-    values = np.array([[[table.get(id, np.nan) for id in prompts] for table in tables_m] for tables_m in tables])
+    values = np.array(
+        [[[table.get(id, np.nan) for id in prompts] for table in tables_m] for tables_m in tables]
+    )
     weights = resampled_prompts(len(prompts), seed)
     once = np.ones((1, len(prompts)))
-    return _Table(rows, axes, len(prompts), values, _costs(axes, values, once)[0], _costs(axes, values, weights))
+    return _Table(
+        rows,
+        axes,
+        len(prompts),
+        values,
+        _costs(axes, values, once)[0],
+        _costs(axes, values, weights),
+    )
 
 
 def _measured(rows: Sequence[Mapping[str, Any]]) -> list[Axis]:
     """The axes that were measured for every row."""
-    axes = [axis for id, (axis, _) in AXES.items() if all(row["axes"][id]["value"] is not None for row in rows)]
+    axes = [
+        axis
+        for id, (axis, _) in AXES.items()
+        if all(row["axes"][id]["value"] is not None for row in rows)
+    ]
     if not axes:
-        raise InputError("candidates", len(rows), "no axis was measured for all of them; evaluation.json says why")
+        raise InputError(
+            "candidates",
+            len(rows),
+            "no axis was measured for all of them; evaluation.json says why",
+        )
     return axes
 
 
 def _costs(axes: Sequence[Axis], values_map: np.ndarray, weights_bp: np.ndarray) -> np.ndarray:
-    """Costs [B, M, A] when prompt p counts weights[b, p] times; an axis whose prompts all fell out keeps its value."""
+    """Costs [B, M, A] when prompt p counts weights[b, p] times; an axis whose prompts all fell out
+    keeps its value."""
     found = []
     for a, axis in enumerate(axes):
         values = np.log(values_map[:, a]) if axis.across == "geometric" else values_map[:, a]
         known = ~np.isnan(values)
         filled = np.where(known, values, 0)
         count = weights_bp @ known.T.astype(float)
-        mean = np.where(count > 0, weights_bp @ filled.T / np.maximum(count, 1), filled.sum(1) / known.sum(1))
+        mean = np.where(
+            count > 0, weights_bp @ filled.T / np.maximum(count, 1), filled.sum(1) / known.sum(1)
+        )
         found.append(cost(axis, np.exp(mean) if axis.across == "geometric" else mean))
     return np.stack(found, axis=-1)
 
@@ -199,7 +251,11 @@ def _violations(row: Mapping[str, Any], wishes: Wishes) -> list[tuple[float, str
         for id, needed in bounds.items():
             axis, score = AXES[id][0], row["axes"].get(id, {})
             if score.get("value") is None:
-                raise InputError(f"constraint on {id}", needed, f"was not measured: {score.get('why', 'no such axis')}")
+                raise InputError(
+                    f"constraint on {id}",
+                    needed,
+                    f"was not measured: {score.get('why', 'no such axis')}",
+                )
             worst = score["low"] if sign > 0 else score["high"]
             if axis.direction == "zero":
                 reach = score["low"], score["high"]
@@ -208,14 +264,25 @@ def _violations(row: Mapping[str, Any], wishes: Wishes) -> list[tuple[float, str
             missing = sign * (needed - worst) / axis.fault
             if missing > 0:
                 bound = "at least" if sign > 0 else "at most"
-                found.append((missing, f"{axis.title} is {bound} {worst:.3g} with 95 % confidence, asked: {needed:g}"))
+                found.append(
+                    (
+                        missing,
+                        (
+                            f"{axis.title} is {bound} {worst:.3g} with 95 % confidence, asked:"
+                            f" {needed:g}"
+                        ),
+                    )
+                )
     return found
 
 
 def _gap(table: _Table, m: int, other: int) -> tuple[float, float]:
-    """By how much m's bias lies above the other's, and half of the interval of that paired difference."""
+    """By how much m's bias lies above the other's, and half of the interval of that paired
+    difference."""
     bias, resampled = table.bias()
-    return float(bias[m] - bias[other]), float(table.half_width(resampled[:, m] - resampled[:, other]))
+    return float(bias[m] - bias[other]), float(
+        table.half_width(resampled[:, m] - resampled[:, other])
+    )
 
 
 def _worse(table: _Table, m: int, other: int) -> bool:
@@ -229,15 +296,28 @@ def _spread(order: Sequence[int], rows: Sequence[Mapping[str, Any]], wishes: Wis
     taken: list[int] = []
     for m in order:
         stage = _stage(rows[m])
-        if wishes.per_stage_max is None or sum(_stage(rows[k]) == stage for k in taken) < wishes.per_stage_max:
+        if (
+            wishes.per_stage_max is None
+            or sum(_stage(rows[k]) == stage for k in taken) < wishes.per_stage_max
+        ):
             taken.append(m)
         if len(taken) == wishes.count:
             return taken
-    raise InputError("per_stage_max", wishes.per_stage_max, f"leaves only {len(taken)} of {wishes.count} to choose")
+    raise InputError(
+        "per_stage_max",
+        wishes.per_stage_max,
+        f"leaves only {len(taken)} of {wishes.count} to choose",
+    )
 
 
-def _reason(table: _Table, m: int, chosen: Sequence[int], alike: Sequence[int], complaints: Sequence[tuple[float, str]],
-            wishes: Wishes) -> str:  # fmt: skip
+def _reason(
+    table: _Table,
+    m: int,
+    chosen: Sequence[int],
+    alike: Sequence[int],
+    complaints: Sequence[tuple[float, str]],
+    wishes: Wishes,
+) -> str:
     """Why a candidate was chosen or not, in one sentence."""
     best = chosen[0]
     name = table.rows[best]["name"]
@@ -248,7 +328,11 @@ def _reason(table: _Table, m: int, chosen: Sequence[int], alike: Sequence[int], 
         others = [table.rows[k]["name"] for k in alike if k != m]
         if others:
             return f"the least biased, not told apart from {', '.join(others)}"
-        return "the least biased" if m == best else f"number {list(chosen).index(m) + 1} by Pareto front and bias"
+        return (
+            "the least biased"
+            if m == best
+            else f"number {list(chosen).index(m) + 1} by Pareto front and bias"
+        )
     if missed:
         return missed
     if m in alike:
@@ -260,15 +344,25 @@ def _reason(table: _Table, m: int, chosen: Sequence[int], alike: Sequence[int], 
     if limit and sum(_stage(table.rows[k]) == _stage(table.rows[m]) for k in chosen) >= limit:
         return f"{limit} of its stage are chosen already"
     bias, _ = table.bias()
-    return f"bias {bias[m]:.3f} against {bias[chosen[-1]]:.3f} of the last one chosen; no single axis tells them apart"
+    return (
+        f"bias {bias[m]:.3f} against {bias[chosen[-1]]:.3f} of the last one chosen; no single axis"
+        " tells them apart"
+    )
 
 
 def _proven(table: _Table, m: int, best: int) -> list[str]:
-    """Axes on which m is worse than the best by the sign-flip test, adjusted over the axes (max-T)."""
-    costs = [[prompt_costs(axis, table.values[k, a]) for a, axis in enumerate(table.axes)] for k in (m, best)]
+    """Axes on which m is worse than the best by the sign-flip test, adjusted over the axes
+    (max-T)."""
+    costs = [
+        [prompt_costs(axis, table.values[k, a]) for a, axis in enumerate(table.axes)]
+        for k in (m, best)
+    ]
     differences = np.array(costs[0]) - np.array(costs[1])
     adjusted = max_t(differences)
-    rows = [(axis, row[~np.isnan(row)], p) for axis, row, p in zip(table.axes, differences, adjusted, strict=True)]
+    rows = [
+        (axis, row[~np.isnan(row)], p)
+        for axis, row, p in zip(table.axes, differences, adjusted, strict=True)
+    ]
     return [
         f"{axis.title} by {axis.fault * found.value:.3g} "
         f"({axis.fault * found.low:.3g} to {axis.fault * found.high:.3g}, p {p:.2g})"

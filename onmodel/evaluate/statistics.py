@@ -1,8 +1,10 @@
-"""Intervals and tests where the unit is the prompt, because pictures of one prompt resemble each other.
+"""Intervals and tests where the unit is the prompt, because pictures of one prompt resemble each
+other.
 
-Every function takes one number per prompt (already averaged over seeds). Intervals are 95 % t-intervals, for shares
-score intervals; ratios of means use the linearised (delta) form, geometric means the logarithm. Tests are paired
-sign-flip permutations; what is resampled is prompts. docs/statistics.md says how often each is right in simulations.
+Every function takes one number per prompt (already averaged over seeds). Intervals are 95 %
+t-intervals, for shares score intervals; ratios of means use the linearised (delta) form, geometric
+means the logarithm. Tests are paired sign-flip permutations; what is resampled is prompts.
+docs/statistics.md says how often each is right in simulations.
 """
 
 from collections.abc import Sequence
@@ -32,7 +34,8 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Two models on the same prompts: mean difference with its interval, p of the test, share of prompts that rose.
+    """Two models on the same prompts: mean difference with its interval, p of the test, share of
+    prompts that rose.
 
     `least` is the smallest p that so many prompts can give, had all differences one sign.
     """
@@ -43,13 +46,15 @@ class Paired:
     least: float
 
 
-def mean_interval(values_p: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
+def mean_interval(
+    values_p: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> Interval:
     """t-interval of the mean; between two finite `bounds` the score interval of a share.
 
-    Near the ends of a range a few prompts show no spread and a t-interval covers far less than 95 %. The score interval
-    (Wilson 1927) stays right with the effective number of observations, mean · (1 − mean) over the squared standard
-    error, and with t for the normal quantile (Dean & Pagano 2015). At an end itself prompts count as one observation
-    each.
+    Near the ends of a range a few prompts show no spread and a t-interval covers far less than 95
+    %. The score interval (Wilson 1927) stays right with the effective number of observations, mean
+    · (1 − mean) over the squared standard error, and with t for the normal quantile (Dean & Pagano
+    2015). At an end itself prompts count as one observation each.
     """
     n, mean = len(values_p), float(np.clip(np.mean(values_p), *bounds))
     t, error = _t(n), float(np.std(values_p, ddof=1)) / n**0.5
@@ -67,10 +72,11 @@ def mean_interval(values_p: np.ndarray, bounds: tuple[float, float] = (-np.inf, 
 
 
 def ratio_interval(values_p: np.ndarray, control_p: np.ndarray) -> Interval:
-    """mean(values) / mean(control) over the same prompts, with the interval of the linearised ratio.
+    """mean(values) / mean(control) over the same prompts, with the interval of the linearised
+    ratio.
 
-    The spread is that of values − ratio · control, so what both share by prompt cancels. The control's mean must be
-    well above 0.
+    The spread is that of values − ratio · control, so what both share by prompt cancels. The
+    control's mean must be well above 0.
     """
     n, scale = len(values_p), float(np.mean(control_p))
     ratio = float(np.mean(values_p)) / scale
@@ -81,11 +87,14 @@ def ratio_interval(values_p: np.ndarray, control_p: np.ndarray) -> Interval:
 def geometric_interval(ratios_p: np.ndarray) -> Interval:
     """Geometric mean of positive ratios with the t-interval of their logarithms."""
     log = mean_interval(np.log(ratios_p))
-    return Interval(float(np.exp(log.value)), float(np.exp(log.low)), float(np.exp(log.high)), log.n)
+    return Interval(
+        float(np.exp(log.value)), float(np.exp(log.low)), float(np.exp(log.high)), log.n
+    )
 
 
 def paired(a_p: np.ndarray, b_p: np.ndarray, seed: int = 0) -> Paired:
-    """What changes from b to a on the same prompts; prompts where either says nothing (NaN) are left out."""
+    """What changes from b to a on the same prompts; prompts where either says nothing (NaN) are
+    left out."""
     difference = (a_p - b_p)[~np.isnan(a_p - b_p)]
     won = float(np.mean(difference > 0) + np.mean(difference == 0) / 2)
     n = len(difference)
@@ -96,16 +105,19 @@ def paired(a_p: np.ndarray, b_p: np.ndarray, seed: int = 0) -> Paired:
 def sign_flip_p(differences_p: np.ndarray, seed: int = 0) -> float:
     """Two-sided p of the sign-flip permutation test that the mean paired difference is 0.
 
-    Exact up to 16 prompts, else 10,000 drawn flips (with the observed one counted, so p is never 0).
+    Exact up to 16 prompts, else 10,000 drawn flips (with the observed one counted, so p is never
+    0).
     """
     return max_t(differences_p[None], seed)[0]
 
 
 def max_t(differences_cp: np.ndarray, seed: int = 0) -> list[float]:
-    """p of many sign-flip tests on the same prompts, adjusted so that 95 % of families raise no false alarm.
+    """p of many sign-flip tests on the same prompts, adjusted so that 95 % of families raise no
+    false alarm.
 
-    Step-down max-T (Westfall & Young 1993, algorithm 4.1): all comparisons [C, P] share each flip, so what goes
-    together counts once. The statistic Σd / √Σd² orders flips as t does. NaN is a prompt that says nothing.
+    Step-down max-T (Westfall & Young 1993, algorithm 4.1): all comparisons [C, P] share each flip,
+    so what goes together counts once. The statistic Σd / √Σd² orders flips as t does. NaN is a
+    prompt that says nothing.
     """
     known = np.nan_to_num(differences_cp)
     size = np.linalg.norm(known, axis=1, keepdims=True)
@@ -117,7 +129,9 @@ def max_t(differences_cp: np.ndarray, seed: int = 0) -> list[float]:
     reached = np.zeros(len(unit), dtype=int)
     for start in range(0, len(signs), 4096):
         flipped = np.abs(signs[start : start + 4096] @ unit.T)
-        highest = np.maximum.accumulate(flipped[:, ::-1], axis=1)[:, ::-1]  # of this comparison and all weaker ones
+        highest = np.maximum.accumulate(flipped[:, ::-1], axis=1)[
+            :, ::-1
+        ]  # of this comparison and all weaker ones
         reached += (highest >= observed - 1e-9).sum(0)
     p = np.maximum.accumulate((reached + drawn) / (len(signs) + drawn))
     adjusted = np.empty(len(p))
@@ -128,8 +142,9 @@ def max_t(differences_cp: np.ndarray, seed: int = 0) -> list[float]:
 def holm(p_values: Sequence[float], least: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (1979) for a family of discrete tests, in the order given.
 
-    A test whose `least` p lies above another's p cannot raise a false alarm there and does not count against it
-    (Tarone 1990; step-down in Westfall & Wolfinger 1997): few prompts on one axis cost the others nothing.
+    A test whose `least` p lies above another's p cannot raise a false alarm there and does not
+    count against it (Tarone 1990; step-down in Westfall & Wolfinger 1997): few prompts on one axis
+    cost the others nothing.
     """
     order = np.argsort(p_values, kind="stable")
     p, floor = np.array(p_values, dtype=float)[order], np.array(least, dtype=float)[order]
@@ -151,14 +166,16 @@ def resampled_prompts(prompts: int, seed: int) -> np.ndarray:
 
 
 def bootstrap_half_width(resampled_b: np.ndarray, prompts: int) -> np.ndarray:
-    """Half of the 95 % interval of what was resampled along the first axis: t for so few prompts, and the bootstrap's
-    spread, which is that of n prompts about their own mean, as that about the unknown one."""
+    """Half of the 95 % interval of what was resampled along the first axis: t for so few prompts,
+    and the bootstrap's spread, which is that of n prompts about their own mean, as that about the
+    unknown one."""
     spread = resampled_b.std(0, ddof=1) * (prompts / (prompts - 1)) ** 0.5
     return np.asarray(spread * _t(prompts))
 
 
 def pareto_front(costs_ma: np.ndarray) -> np.ndarray:
-    """True [M] for models that no other beats or equals on every axis and beats on one; [..., M, A] at once."""
+    """True [M] for models that no other beats or equals on every axis and beats on one; [..., M, A]
+    at once."""
     ours, others = costs_ma[..., :, None, :], costs_ma[..., None, :, :]
     beats = (ours <= others).all(-1) & (ours < others).any(-1)
     return np.asarray(~np.any(beats, axis=-2))
@@ -171,8 +188,8 @@ def front_membership(costs_bma: np.ndarray) -> np.ndarray:
 
 @lru_cache(8)
 def _flips(n: int, seed: int) -> tuple[np.ndarray, int]:
-    """Signs [K, n] and 1 when they are drawn, 0 when they are all. A flip and its mirror image give the same |sum|, so
-    the first sign stays."""
+    """Signs [K, n] and 1 when they are drawn, 0 when they are all. A flip and its mirror image give
+    the same |sum|, so the first sign stays."""
     if n <= EXACT:
         signs = ((np.arange(2 ** (n - 1))[:, None] >> np.arange(n - 1)) & 1) * 2.0 - 1.0
         return np.hstack([np.ones((len(signs), 1)), signs]), 0

@@ -3,10 +3,14 @@
 import re
 from collections.abc import Mapping
 
-# Patterns over keys with "_" for ".", so that checkpoints and LoRA files of every layout look alike. The first row
-# that matches names the file; whole checkpoints hold a VAE and text encoders too, hence those come last.
+# Patterns over keys with "_" for ".", so that checkpoints and LoRA files of every layout look
+# alike. The first row that matches names the file; whole checkpoints hold a VAE and text encoders
+# too, hence those come last.
 _KINDS = (
-    ("Anima", r"(^|_)x_embedder_proj_1_|(^|_)blocks_\d+_(self|cross)_attn_(q|k|v|output)_proj_|(^|_)llm_adapter_"),
+    (
+        "Anima",
+        r"(^|_)x_embedder_proj_1_|(^|_)blocks_\d+_(self|cross)_attn_(q|k|v|output)_proj_|(^|_)llm_adapter_",
+    ),
     ("Flux", r"(^|_)double_blocks_\d+_img_attn_|(^|_)single_transformer_blocks_\d+_"),
     (
         "Lumina 2 or Z-Image",
@@ -28,12 +32,20 @@ _U_NETS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 2048: "SDXL"
 
 
 def recognise(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """What a file with these tensors is: "a LoRA for SDXL", "a Flux checkpoint", "a video VAE"; None when unknown."""
+    """What a file with these tensors is: "a LoRA for SDXL", "a Flux checkpoint", "a video VAE";
+    None when unknown."""
     flat = {name.replace(".", "_"): shape for name, shape in shapes.items()}
     lines = "\n".join(flat)  # one search for all keys: a file may hold 100,000
     kind = next((kind for kind, pattern in _KINDS if re.search(pattern, lines, re.M)), None)
     if kind == "a U-Net":  # the versions differ in the width of the text that they attend to
-        width = next((shape[1] for name, shape in flat.items() if _TEXT_WIDTH.search(name) and len(shape) > 1), 0)
+        width = next(
+            (
+                shape[1]
+                for name, shape in flat.items()
+                if _TEXT_WIDTH.search(name) and len(shape) > 1
+            ),
+            0,
+        )
         kind = _U_NETS.get(width, "Stable Diffusion or SDXL")
     if any(_LORA.search(name) for name in shapes):
         return f"a LoRA for {kind or 'a model that is not known here'}"

@@ -1,4 +1,5 @@
-"""From a recipe's `base` to a loaded family, or to its outline. Nothing heavy is imported before that."""
+"""From a recipe's `base` to a loaded family, or to its outline. Nothing heavy is imported before
+that."""
 
 import os
 import re
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 
 
 class BaseSettings(BaseModel):
-    """Where a base's weights lie: a diffusers `folder`, or ComfyUI's single files with the folder of the tokenizers.
+    """Where a base's weights lie: a diffusers `folder`, or ComfyUI's single files with the folder
+    of the tokenizers.
 
-    `hub` is the id of a diffusers repository, `owner/name` or `owner/name@revision`; what is not given comes from it.
-    `dtype` is `float32` or `bfloat16`, `device` a torch device; `auto` is CUDA in bfloat16 where there is a card and
-    the CPU in float32 where there is none.
+    `hub` is the id of a diffusers repository, `owner/name` or `owner/name@revision`; what is not
+    given comes from it. `dtype` is `float32` or `bfloat16`, `device` a torch device; `auto` is CUDA
+    in bfloat16 where there is a card and the CPU in float32 where there is none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,9 +50,13 @@ Base = str | Mapping[str, Any] | BaseSettings
 _TOON = BaseSettings(folder=TOON_BASE, dtype="float32", device="cpu")
 # Component of a base → the field that names its single file.
 _FIELDS = {
-    "transformer": "dit", "text_conditioner": "dit", "text_encoder": "text_encoder", "vae": "vae",
-    "tokenizer": "tokenizers", "t5_tokenizer": "tokenizers",
-}  # fmt: skip
+    "transformer": "dit",
+    "text_conditioner": "dit",
+    "text_encoder": "text_encoder",
+    "vae": "vae",
+    "tokenizer": "tokenizers",
+    "t5_tokenizer": "tokenizers",
+}
 # A block's number in the spellings of keys.py, and not that of a block of the text conditioner.
 _BLOCK = re.compile(r"(?!.*(?:llm_adapter|text_conditioner)).*?blocks[._](\d{1,9})[._]")
 _MOST_BLOCKS = 200  # a file may say anything; what is beyond is unknown then
@@ -58,22 +64,31 @@ _TOLD = 2**30  # bytes of files from which hashing them takes seconds and shows 
 
 
 def parse_base(base: Base) -> BaseSettings:
-    """A recipe's `base` as settings: "toon", or a table. Raises InputError for what is wrong in it."""
+    """A recipe's `base` as settings: "toon", or a table. Raises InputError for what is wrong in
+    it."""
     if isinstance(base, BaseSettings):
         return base
     if not isinstance(base, Mapping):
         if base != "toon":
-            raise InputError("base", base, 'write "toon", or a table such as { family = "anima", folder = "…" }')
+            raise InputError(
+                "base", base, 'write "toon", or a table such as { family = "anima", folder = "…" }'
+            )
         return _TOON
     try:
         settings = BaseSettings.model_validate(dict(base))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(["base", *map(str, first["loc"])])
-        known = f"; known: {', '.join(BaseSettings.model_fields)}" if first["type"] == "extra_forbidden" else ""
+        known = (
+            f"; known: {', '.join(BaseSettings.model_fields)}"
+            if first["type"] == "extra_forbidden"
+            else ""
+        )
         raise InputError(field, first.get("input"), first["msg"] + known) from error
     if settings.dtype not in ("auto", "float32", "bfloat16"):
-        raise InputError("base.dtype", settings.dtype, "use bfloat16 or float32; Anima overflows in float16")
+        raise InputError(
+            "base.dtype", settings.dtype, "use bfloat16 or float32; Anima overflows in float16"
+        )
     return settings
 
 
@@ -90,20 +105,30 @@ def load_base(base: Base, sha256: str = "") -> "Family":
     from onmodel.families.anima.family import Anima
     from onmodel.families.anima.parts import CLASSES, Parts, build
 
-    device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = settings.dtype if settings.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
+    device = (
+        settings.device
+        if settings.device != "auto"
+        else "cuda"
+        if torch.cuda.is_available()
+        else "cpu"
+    )
+    dtype = (
+        settings.dtype if settings.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
+    )
     parts = {
-        role: build(source(role, place), getattr(torch, dtype), device)
-        if role in CLASSES
-        else load_tokenizer_at(role, place)
+        role: (
+            build(source(role, place), getattr(torch, dtype), device)
+            if role in CLASSES
+            else load_tokenizer_at(role, place)
+        )
         for role, place in places.items()
     }
     return Anima(Parts(**parts), sha256 or base_sha256(settings))
 
 
 def outline(base: Base) -> "Outline":
-    """What is known of a base without reading a weight or asking the network. Raises InputError for files that do not
-    fit; what is not there is listed in `missing`.
+    """What is known of a base without reading a weight or asking the network. Raises InputError for
+    files that do not fit; what is not there is listed in `missing`.
     """
     from onmodel.families.anima.memory import make_outline
     from onmodel.families.anima.parts import CLASSES
@@ -111,7 +136,9 @@ def outline(base: Base) -> "Outline":
     places = locate(parse_base(base), download=False)
     missing = [place for place in places.values() if isinstance(place, InputError)]
     sources = {
-        role: source(role, place) for role, place in places.items() if role in CLASSES and isinstance(place, Place)
+        role: source(role, place)
+        for role, place in places.items()
+        if role in CLASSES and isinstance(place, Place)
     }
     return make_outline(sources, tuple({str(error): error for error in missing}.values()))
 
@@ -120,7 +147,11 @@ def base_sha256(base: Base, progress: Progress | None = None) -> str:
     """The identity of a base: one hash over the files it is loaded from. Loads nothing."""
     places = find(parse_base(base))
     paths = {place.path for place in places.values()}
-    size = sum(file.stat().st_size for path in paths for file in ([path] if path.is_file() else path.glob("*")))
+    size = sum(
+        file.stat().st_size
+        for path in paths
+        for file in ([path] if path.is_file() else path.glob("*"))
+    )
     if progress is None or size < _TOLD:
         hashes = {path: _hash(path) for path in paths}
     else:
@@ -133,9 +164,11 @@ def base_sha256(base: Base, progress: Progress | None = None) -> str:
 
 
 def spec_of_loras(paths: Sequence[Path], *, dora: bool = False) -> "FamilySpec":
-    """The model that some LoRA files were made for, as far as they tell: names by the family's table, sizes as found.
+    """The model that some LoRA files were made for, as far as they tell: names by the family's
+    table, sizes as found.
 
-    Raises InputError for a file that is no LoRA of a known family, and for a DoRA unless it is asked for.
+    Raises InputError for a file that is no LoRA of a known family, and for a DoRA unless it is
+    asked for.
     """
     from onmodel.families.anima.spec import spec_of_shapes
     from onmodel.lora.file import layer_shapes
@@ -154,18 +187,23 @@ def spec_of_loras(paths: Sequence[Path], *, dora: bool = False) -> "FamilySpec":
 
 
 def _check_alike(paths: Sequence[Path], shapes: Mapping[str, tuple[int, int]]) -> None:
-    """Raise InputError where one layer has another size in another block: no base has such blocks."""
+    """Raise InputError where one layer has another size in another block: no base has such
+    blocks."""
     first: dict[str, tuple[str, tuple[int, int]]] = {}
     for name, shape in shapes.items():
         other, wanted = first.setdefault(re.sub(r"^blocks\.\d+\.", "", name), (name, shape))
         if shape != wanted:
             said = f"{name} is {shape[0]}×{shape[1]}, {other} is {wanted[0]}×{wanted[1]}"
-            raise InputError("lora", paths[0] if len(paths) == 1 else ", ".join(map(str, paths)),
-                             f"{said}; blocks of one base are alike, so use LoRAs of one base")  # fmt: skip
+            raise InputError(
+                "lora",
+                paths[0] if len(paths) == 1 else ", ".join(map(str, paths)),
+                f"{said}; blocks of one base are alike, so use LoRAs of one base",
+            )
 
 
 def layers_of_checkpoint(file: "WeightsFile") -> "tuple[FamilySpec, dict[str, str]]":
-    """The model in a whole transformer's file, and the key of each layer's weight, by the base's names.
+    """The model in a whole transformer's file, and the key of each layer's weight, by the base's
+    names.
 
     Raises InputError when it is none of a known family, or a layer is there twice or is no matrix.
     """
@@ -180,28 +218,41 @@ def layers_of_checkpoint(file: "WeightsFile") -> "tuple[FamilySpec, dict[str, st
         if (linear := table.get(key.removesuffix(".weight"))) is None:
             continue
         if linear.name in keys:
-            raise InputError(file.field, file.path, f"holds {linear.name} twice ({key}); save one model alone")
+            raise InputError(
+                file.field, file.path, f"holds {linear.name} twice ({key}); save one model alone"
+            )
         if len(entry.shape) != 2 or 0 in entry.shape:
-            raise InputError(file.field, file.path, f"{key} is {list(entry.shape)}, no matrix; get the file again")
+            raise InputError(
+                file.field,
+                file.path,
+                f"{key} is {list(entry.shape)}, no matrix; get the file again",
+            )
         keys[linear.name], shapes[linear.name] = key, (entry.shape[0], entry.shape[1])
     if "x_embedder.proj.1" not in keys:
-        raise InputError(file.field, file.path, "is no whole transformer of anima; name its checkpoint file")
+        raise InputError(
+            file.field, file.path, "is no whole transformer of anima; name its checkpoint file"
+        )
     return spec_of_shapes(blocks, shapes), keys
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file holds whole weights and not a LoRA. Raises InputError when it is no safetensors file."""
+    """Whether a file holds whole weights and not a LoRA. Raises InputError when it is no
+    safetensors file."""
     from onmodel.weights import WeightsFile
 
     if os.path.isdir(path):
         return False
     with WeightsFile(path, "lora") as file:
-        return any(key.endswith(("x_embedder.proj.1.weight", "patch_embed.proj.weight")) for key in file.entries)
+        return any(
+            key.endswith(("x_embedder.proj.1.weight", "patch_embed.proj.weight"))
+            for key in file.entries
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a component lies, and the field that says so. `single`: in a single file, not in a folder of its own."""
+    """Where a component lies, and the field that says so. `single`: in a single file, not in a
+    folder of its own."""
 
     field: str
     path: Path
@@ -209,7 +260,8 @@ class Place:
 
 
 def find(settings: BaseSettings) -> dict[str, Place]:
-    """Component → its place; what is on the hub is downloaded. Raises InputError naming the first that is not there."""
+    """Component → its place; what is on the hub is downloaded. Raises InputError naming the first
+    that is not there."""
     places = locate(settings, download=True)
     for role, place in places.items():
         if isinstance(place, InputError):
@@ -219,23 +271,35 @@ def find(settings: BaseSettings) -> dict[str, Place]:
 
 
 def locate(settings: BaseSettings, download: bool) -> dict[str, Place | InputError]:
-    """Component → its place, or what is missing. Raises InputError for fields that exclude each other."""
+    """Component → its place, or what is missing. Raises InputError for fields that exclude each
+    other."""
     if settings.folder is not None:
         for name in ("hub", *_FIELDS.values()):
             if getattr(settings, name) is not None:
-                raise InputError("base", f"folder and {name}", "give a folder, or single files, not both")
+                raise InputError(
+                    "base", f"folder and {name}", "give a folder, or single files, not both"
+                )
     wanted = [role for role, field in _FIELDS.items() if getattr(settings, field) is None]
     root, field, lacking = settings.folder, "base.folder", None
     if settings.hub is not None and wanted:
         field = "base.hub"
         root = snapshot(settings.hub, wanted, download)
-        lacking = InputError(field, settings.hub, "is not in the local cache; it is downloaded when it is needed")
-    return {role: lacking if lacking and root is None and role in wanted else _place(settings, role, root, field)
-            for role in _FIELDS}  # fmt: skip
+        lacking = InputError(
+            field, settings.hub, "is not in the local cache; it is downloaded when it is needed"
+        )
+    return {
+        role: (
+            lacking
+            if lacking and root is None and role in wanted
+            else _place(settings, role, root, field)
+        )
+        for role in _FIELDS
+    }
 
 
 def source(role: str, place: Place) -> "Source":
-    """What a component of the model is read from. Raises InputError when its file is something else."""
+    """What a component of the model is read from. Raises InputError when its file is something
+    else."""
     from onmodel.families.anima.parts import folder_source
     from onmodel.families.anima.single_file import single_source
 
@@ -257,7 +321,9 @@ def _place(settings: BaseSettings, role: str, root: Path | None, field: str) -> 
     elif root is not None:
         place = Place(field, root / role, single=False)
     else:
-        return InputError(f"base.{name}", "missing", _TOKENIZERS if name == "tokenizers" else _NAME_IT)
+        return InputError(
+            f"base.{name}", "missing", _TOKENIZERS if name == "tokenizers" else _NAME_IT
+        )
     there = place.path.is_file() or place.path.is_dir()  # a pipe or a device is neither
     return place if there else InputError(place.field, place.path, "no such file or folder")
 
@@ -273,6 +339,6 @@ def _hash(path: Path) -> str:
 
 _NAME_IT = "name the file, or give a diffusers folder or hub id instead"
 _TOKENIZERS = (
-    "single files hold no tokenizers; name a folder with `tokenizer/` (Qwen3's) and `t5_tokenizer/` (T5's), "
-    "as in the base's diffusers repository, or that repository as `hub`"
+    "single files hold no tokenizers; name a folder with `tokenizer/` (Qwen3's) and `t5_tokenizer/`"
+    " (T5's), as in the base's diffusers repository, or that repository as `hub`"
 )

@@ -1,13 +1,17 @@
-"""A small HTTP server for pages of this machine. It answers the browser that opened the printed address, nobody else.
+"""A small HTTP server for pages of this machine. It answers the browser that opened the printed
+address, nobody else.
 
-Other programs, other users and pages of other sites can also reach a port on 127.0.0.1. A request is answered only when
+Other programs, other users and pages of other sites can also reach a port on 127.0.0.1. A request
+is answered only when
 
-- Host is the server's own: a foreign page that points its own name at 127.0.0.1 sends that name (DNS rebinding);
+- Host is the server's own: a foreign page that points its own name at 127.0.0.1 sends that name
+  (DNS rebinding);
 - Origin and Sec-Fetch-Site, where a browser sends them, name the server itself;
 - it has the cookie, which only the address with the secret token sets.
 
-Sizes, times and the number of connections are bounded, and each connection carries one request. There is no TLS,
-no chunked body and no HTTP/0.9. A subclass says what the answers are: `GatedServer.answer`.
+Sizes, times and the number of connections are bounded, and each connection carries one request.
+There is no TLS, no chunked body and no HTTP/0.9. A subclass says what the answers are:
+`GatedServer.answer`.
 """
 
 import contextlib
@@ -32,7 +36,9 @@ from onmodel.text import printable
 
 HOST = "127.0.0.1"
 LONGEST_LINE = 2_000  # bytes of the request line
-LARGEST_HEAD = 32_768  # bytes of request line and headers; a browser sends the cookies of all local servers
+LARGEST_HEAD = (
+    32_768  # bytes of request line and headers; a browser sends the cookies of all local servers
+)
 MOST_CONNECTIONS = 32
 LINGER_SECONDS = 1.0
 PIECE = 4_096  # bytes
@@ -44,8 +50,8 @@ _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f
 _LENGTH = re.compile("[0-9]{1,15}")
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src"
+    " 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 SAFETY_HEADERS = {
     "Cache-Control": "no-store",
@@ -69,8 +75,8 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that passed the gate. `target` is the path with its query, as it was sent; header names in lower
-    case."""
+    """A request that passed the gate. `target` is the path with its query, as it was sent; header
+    names in lower case."""
 
     method: str
     target: str
@@ -78,8 +84,12 @@ class Request:
     body: bytes = b""
 
     def table(self) -> dict[str, Any]:
-        """The body as a JSON object. Raises RefusedError; a form of another page cannot send this content type."""
-        if self.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        """The body as a JSON object. Raises RefusedError; a form of another page cannot send this
+        content type."""
+        if (
+            self.headers.get("content-type", "").partition(";")[0].strip().lower()
+            != "application/json"
+        ):
             raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
         try:
             value = json.loads(self.body)
@@ -101,16 +111,21 @@ class Reply:
     last: bool = False
 
 
-def json_reply(value: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK, last: bool = False) -> Reply:
+def json_reply(
+    value: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK, last: bool = False
+) -> Reply:
     """One line of JSON."""
     return Reply(json.dumps(value).encode(), status=status, last=last)
 
 
 class GatedServer(socketserver.ThreadingTCPServer):
-    """Listens on 127.0.0.1; `port` 0 takes a free one. `url` is the address to open: it holds the secret token."""
+    """Listens on 127.0.0.1; `port` 0 takes a free one. `url` is the address to open: it holds the
+    secret token."""
 
     daemon_threads = True
-    allow_reuse_address = os.name == "posix"  # on Windows it would let another program take over the port
+    allow_reuse_address = (
+        os.name == "posix"
+    )  # on Windows it would let another program take over the port
     request_queue_size = MOST_CONNECTIONS
     largest_body = 1_000  # bytes
     head_seconds = 10.0  # for the whole of it, however it trickles in
@@ -126,7 +141,9 @@ class GatedServer(socketserver.ThreadingTCPServer):
             super().__init__((HOST, port), _Connection)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or "a port is a number from 0 to 65535"
-            raise InputError("--port", port, f"cannot be used ({reason}); leave it out for a free one") from error
+            raise InputError(
+                "--port", port, f"cannot be used ({reason}); leave it out for a free one"
+            ) from error
 
     @property
     def port(self) -> int:
@@ -137,14 +154,15 @@ class GatedServer(socketserver.ThreadingTCPServer):
         return f"http://{HOST}:{self.port}{self._start}"
 
     def answer(self, request: Request) -> Reply:
-        """What a request gets that passed the gate; called in a thread of its own. May raise RefusedError."""
+        """What a request gets that passed the gate; called in a thread of its own. May raise
+        RefusedError."""
         raise NotImplementedError
 
     def serve(self) -> None:
         """Answer until the last reply; main thread only. Raises KeyboardInterrupt after Ctrl-C.
 
-        Python's own handler raises at any place, also where Python drops the exception, such as a weak reference's
-        callback; Ctrl-C would then be lost.
+        Python's own handler raises at any place, also where Python drops the exception, such as a
+        weak reference's callback; Ctrl-C would then be lost.
         """
         before = signal.getsignal(signal.SIGINT)
 
@@ -164,11 +182,15 @@ class GatedServer(socketserver.ThreadingTCPServer):
             raise KeyboardInterrupt
 
     def admit(self, request: Request) -> Reply | None:
-        """None when the request may be answered; the redirect that sets the cookie for the address with the token.
+        """None when the request may be answered; the redirect that sets the cookie for the address
+        with the token.
 
-        Raises RefusedError for everyone else, with a sentence that tells nothing about what is served.
+        Raises RefusedError for everyone else, with a sentence that tells nothing about what is
+        served.
         """
-        shut = RefusedError(HTTPStatus.FORBIDDEN, "copy the address that onmodel printed into the browser")
+        shut = RefusedError(
+            HTTPStatus.FORBIDDEN, "copy the address that onmodel printed into the browser"
+        )
         host = request.headers.get("host", "").lower()
         origin = request.headers.get("origin")
         if host not in self._hosts() or (origin is not None and origin.lower() != f"http://{host}"):
@@ -177,31 +199,43 @@ class GatedServer(socketserver.ThreadingTCPServer):
             raise shut
         if request.method == "GET" and _same(request.target, self._start):
             cookie = f"{self._cookie_name()}={self._secret}; HttpOnly; SameSite=Strict; Path=/"
-            return Reply(b"", "text/plain", HTTPStatus.SEE_OTHER, {"Location": "/", "Set-Cookie": cookie})
+            return Reply(
+                b"", "text/plain", HTTPStatus.SEE_OTHER, {"Location": "/", "Set-Cookie": cookie}
+            )
         if request.target.startswith("/?token=") or not self._has_cookie(request):
             raise shut
         return None
 
     def _hosts(self) -> set[str]:
         names = (HOST, "localhost")
-        return {f"{name}:{self.port}" for name in names} | (set(names) if self.port == 80 else set())
+        return {f"{name}:{self.port}" for name in names} | (
+            set(names) if self.port == 80 else set()
+        )
 
     def _cookie_name(self) -> str:
         """Browsers do not keep the cookies of two ports apart, so the port is part of the name."""
         return f"onmodel-{self.port}"
 
     def _has_cookie(self, request: Request) -> bool:
-        pairs = (pair.strip().partition("=") for pair in request.headers.get("cookie", "").split(";"))
-        return any(name == self._cookie_name() and _same(value, self._secret) for name, _, value in pairs)
+        pairs = (
+            pair.strip().partition("=") for pair in request.headers.get("cookie", "").split(";")
+        )
+        return any(
+            name == self._cookie_name() and _same(value, self._secret) for name, _, value in pairs
+        )
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give the connection a thread, or turn it away when there are too many."""
         if not self._slots.acquire(blocking=False):
-            busy = json_reply({"error": "too many connections; try again"}, HTTPStatus.SERVICE_UNAVAILABLE)
+            busy = json_reply(
+                {"error": "too many connections; try again"}, HTTPStatus.SERVICE_UNAVAILABLE
+            )
             with contextlib.suppress(OSError):
                 request.setblocking(False)
                 request.sendall(_encoded(busy))
-                request.recv(LARGEST_HEAD)  # unread bytes would reset the connection before the answer is read
+                request.recv(
+                    LARGEST_HEAD
+                )  # unread bytes would reset the connection before the answer is read
             self.shutdown_request(request)
             return
         try:
@@ -219,7 +253,10 @@ class GatedServer(socketserver.ThreadingTCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A fault that nobody foresaw, as one line on the terminal."""
         error = sys.exception()
-        print(printable(f"onmodel: a request failed ({type(error).__name__}: {error})"), file=sys.stderr)
+        print(
+            printable(f"onmodel: a request failed ({type(error).__name__}: {error})"),
+            file=sys.stderr,
+        )
 
 
 class _Connection(socketserver.BaseRequestHandler):
@@ -255,12 +292,16 @@ class _Connection(socketserver.BaseRequestHandler):
             raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or POST")
         body = self._body(request, body)
         try:
-            return self.server.answer(Request(request.method, request.target, request.headers, body))
+            return self.server.answer(
+                Request(request.method, request.target, request.headers, body)
+            )
         except RefusedError:
             raise
         except Exception:  # the boundary of a request: the session goes on
             self.server.handle_error(self.request, self.client_address)
-            raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "onmodel failed; its terminal says why") from None
+            raise RefusedError(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "onmodel failed; its terminal says why"
+            ) from None
 
     def _head(self) -> tuple[bytes, bytes]:
         """Request line and headers, and what came of the body with them."""
@@ -277,14 +318,19 @@ class _Connection(socketserver.BaseRequestHandler):
             if b"\n" in data:
                 _check_line(data)
         if end is None or end.end() > LARGEST_HEAD:
-            raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
+            raise RefusedError(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large"
+            )
         return data[: end.start()], data[end.end() :]
 
     def _body(self, request: Request, begun: bytes) -> bytes:
-        """The body, as long as Content-Length says. What follows it is another request, which is not read."""
+        """The body, as long as Content-Length says. What follows it is another request, which is
+        not read."""
         until = time.monotonic() + self.server.body_seconds
         if "transfer-encoding" in request.headers:
-            raise RefusedError(HTTPStatus.NOT_IMPLEMENTED, "send Content-Length, not Transfer-Encoding")
+            raise RefusedError(
+                HTTPStatus.NOT_IMPLEMENTED, "send Content-Length, not Transfer-Encoding"
+            )
         said = request.headers.get("content-length")
         if said is None and request.method == "POST":
             raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "send Content-Length")
@@ -305,7 +351,9 @@ class _Connection(socketserver.BaseRequestHandler):
             self.request.settimeout(max(until - time.monotonic(), 0.001))
             data = self.request.recv(PIECE)
         except TimeoutError:
-            raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, "the request did not come in time") from None
+            raise RefusedError(
+                HTTPStatus.REQUEST_TIMEOUT, "the request did not come in time"
+            ) from None
         if not data and begun:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "the request ended too soon")
         if not data:
@@ -313,7 +361,8 @@ class _Connection(socketserver.BaseRequestHandler):
         return data
 
     def _linger(self) -> None:
-        """Wait a moment for the client to close: unread bytes would reset the connection before it read the answer."""
+        """Wait a moment for the client to close: unread bytes would reset the connection before it
+        read the answer."""
         self.request.shutdown(socket.SHUT_WR)
         until = time.monotonic() + LINGER_SECONDS
         while (left := until - time.monotonic()) > 0:
@@ -332,7 +381,8 @@ def _check_line(head: bytes) -> tuple[str, str]:
 
 
 def _parsed(head: bytes) -> Request:
-    """A head without its empty line. No header may come twice: two readers could choose different ones."""
+    """A head without its empty line. No header may come twice: two readers could choose different
+    ones."""
     method, target = _check_line(head)
     headers: dict[str, str] = {}
     for line in head.decode("latin-1").split("\n")[1:]:
@@ -346,10 +396,17 @@ def _parsed(head: bytes) -> Request:
 
 def _encoded(reply: Reply, method: str = "") -> bytes:
     """The bytes of an answer; HEAD gets its head alone."""
-    told = {"Content-Type": reply.kind, "Content-Length": str(len(reply.body))} | SAFETY_HEADERS | dict(reply.headers)
+    told = (
+        {"Content-Type": reply.kind, "Content-Length": str(len(reply.body))}
+        | SAFETY_HEADERS
+        | dict(reply.headers)
+    )
     if reply.status is HTTPStatus.METHOD_NOT_ALLOWED:
         told["Allow"] = "GET, POST"
-    lines = [f"HTTP/1.1 {reply.status.value} {reply.status.phrase}", *(f"{name}: {told[name]}" for name in told)]
+    lines = [
+        f"HTTP/1.1 {reply.status.value} {reply.status.phrase}",
+        *(f"{name}: {told[name]}" for name in told),
+    ]
     return "\r\n".join([*lines, "", ""]).encode() + (reply.body if method != "HEAD" else b"")
 
 

@@ -18,7 +18,11 @@ NOTHING = "\N{EN DASH}"
 def session_page(session: Session) -> str:
     """The page that shows the pairs; it holds no name of a model."""
     width, height = session.shown.size
-    return _environment().get_template("page.html.j2").render(question=session.question, width=width, height=height)
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(question=session.question, width=width, height=height)
+    )
 
 
 def page_style() -> str:
@@ -42,10 +46,23 @@ def print_result(found: Result, console: Console) -> None:
         console = PlainConsole(file=console.file, width=max(console.width, PLAIN_WIDTH))
     console.print(found.question, style="bold", highlight=False, markup=False, soft_wrap=True)
     console.print(found.signature, style="dim", highlight=False, soft_wrap=True)
-    models = _table("model", "strength, log-odds [95 %]", "preferred to the others [95 %]", "won", "lost", "tied")
+    models = _table(
+        "model",
+        "strength, log-odds [95 %]",
+        "preferred to the others [95 %]",
+        "won",
+        "lost",
+        "tied",
+    )
     for model in found.models:
-        models.add_row(model.name, spelt(model.strength, signed=True), spelt(model.preferred), str(model.won),
-                       str(model.lost), str(model.tied))  # fmt: skip
+        models.add_row(
+            model.name,
+            spelt(model.strength, signed=True),
+            spelt(model.preferred),
+            str(model.won),
+            str(model.lost),
+            str(model.tied),
+        )
     console.print(models, highlight=False)
     judge = _table("the judge", "share [95 %]", "of")
     for words, share, of in judge_rows(found):
@@ -61,10 +78,16 @@ def print_result(found: Result, console: Console) -> None:
 
 def judge_rows(found: Result) -> list[tuple[str, Interval | None, str]]:
     """What is known of the judge: words, share, what it is a share of."""
-    votes = sum(model.won for model in found.models) + sum(model.tied for model in found.models) // 2
+    votes = (
+        sum(model.won for model in found.models) + sum(model.tied for model in found.models) // 2
+    )
     return [
         ("ties", found.ties, f"{votes} pairs"),
-        ("the same answer when shown again", found.repeated, f"{found.repeats} repeats, {found.reversed} reversed"),
+        (
+            "the same answer when shown again",
+            found.repeated,
+            f"{found.repeats} repeats, {found.reversed} reversed",
+        ),
         ("the left picture", found.left, "decided answers, repeats too"),
     ]
 
@@ -86,8 +109,13 @@ def _table(*columns: str) -> Table:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("onmodel.judge"), jinja2.PackageLoader("onmodel.report")]),
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader("onmodel.judge"), jinja2.PackageLoader("onmodel.report")]
+        ),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.globals.update(spelt=spelt, judge_rows=judge_rows)
     return environment

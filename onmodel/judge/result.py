@@ -1,6 +1,8 @@
-"""What the answers say: strengths, ties, the judge's own consistency, and which axes point where the judge points.
+"""What the answers say: strengths, ties, the judge's own consistency, and which axes point where
+the judge points.
 
-Only first showings count as votes; repeats measure the judge. The unit is the prompt, as everywhere.
+Only first showings count as votes; repeats measure the judge. The unit is the prompt, as
+everywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,8 +31,8 @@ class Vote:
 
 @dataclass(frozen=True)
 class Judged:
-    """One model. `strength`: Bradley–Terry log-odds, mean 0; `preferred`: share of pairs it would win against the
-    others. None where answers lie on one prompt only."""
+    """One model. `strength`: Bradley–Terry log-odds, mean 0; `preferred`: share of pairs it would
+    win against the others. None where answers lie on one prompt only."""
 
     name: str
     strength: Interval | None
@@ -42,8 +44,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often an axis prefers the picture that the judge chose, over the decided pairs on whose prompt its values of
-    the two models differ. `share` is None when these are of fewer than two prompts."""
+    """How often an axis prefers the picture that the judge chose, over the decided pairs on whose
+    prompt its values of the two models differ. `share` is None when these are of fewer than two
+    prompts."""
 
     axis: str
     title: str
@@ -53,8 +56,8 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Result:
-    """Everything that a session says. `models` strongest first; `ties`, `left`, `repeated`: shares of the answers, of
-    the decided answers, of the repeats that were answered alike."""
+    """Everything that a session says. `models` strongest first; `ties`, `left`, `repeated`: shares
+    of the answers, of the decided answers, of the repeats that were answered alike."""
 
     question: str
     signature: str
@@ -80,18 +83,27 @@ def result(session: Session, answers: Sequence[Answer]) -> Result:
     report = session.report()
     given = list(zip(session.pairs, answers, strict=False))
     votes = [Vote(pair, _choice(pair, answer)) for pair, answer in given if pair.repeats is None]
-    again = [(_choice(session.pairs[pair.repeats], answers[pair.repeats]), _choice(pair, answer))
-             for pair, answer in given if pair.repeats is not None]  # fmt: skip
+    again = [
+        (_choice(session.pairs[pair.repeats], answers[pair.repeats]), _choice(pair, answer))
+        for pair, answer in given
+        if pair.repeats is not None
+    ]
     models, notes = _models(session, votes)
     found = Result(
-        question=session.question, signature=report["signature"], seed=session.seed,
-        answered=len(given), of=len(session.pairs), models=models,
+        question=session.question,
+        signature=report["signature"],
+        seed=session.seed,
+        answered=len(given),
+        of=len(session.pairs),
+        models=models,
         ties=_share([(vote.pair.prompt, vote.chosen is None) for vote in votes]),
         left=_share([(pair.prompt, answer == "left") for pair, answer in given if answer != "tie"]),
-        repeated=_repeated([first == second for first, second in again]), repeats=len(again),
+        repeated=_repeated([first == second for first, second in again]),
+        repeats=len(again),
         reversed=sum(None not in (first, second) and first != second for first, second in again),
-        axes=_agreements(report, votes), notes=notes,
-    )  # fmt: skip
+        axes=_agreements(report, votes),
+        notes=notes,
+    )
     return replace(found, notes=[*notes, *_warnings(found)])
 
 
@@ -101,7 +113,8 @@ def _choice(pair: Pair, answer: Answer) -> str | None:
 
 
 def _share(rows: Sequence[tuple[str, bool]]) -> Interval | None:
-    """Share of (prompt, yes) rows that say yes, every prompt counting alike; None with fewer than two prompts."""
+    """Share of (prompt, yes) rows that say yes, every prompt counting alike; None with fewer than
+    two prompts."""
     by_prompt: dict[str, list[bool]] = {}
     for prompt, yes in rows:
         by_prompt.setdefault(prompt, []).append(yes)
@@ -111,7 +124,8 @@ def _share(rows: Sequence[tuple[str, bool]]) -> Interval | None:
 
 
 def _repeated(alike: Sequence[bool]) -> Interval | None:
-    """Share of the repeats that were answered alike, with Wilson's interval over repeats: each is another pair."""
+    """Share of the repeats that were answered alike, with Wilson's interval over repeats: each is
+    another pair."""
     if not alike:
         return None
     test = stats.binomtest(sum(alike), len(alike))
@@ -135,34 +149,43 @@ def _models(session: Session, votes: Sequence[Vote]) -> tuple[list[Judged], list
     counts = list(zip(won.tolist(), lost.tolist(), ties.tolist(), strict=True))
     if len(prompts) < 2:
         told = "the answers lie on fewer than two prompts: they say nothing about the models"
-        return [Judged(name, None, None, *row) for name, row in zip(names, counts, strict=True)], [told]
+        return [Judged(name, None, None, *row) for name, row in zip(names, counts, strict=True)], [
+            told
+        ]
     fit = strengths(wins, session.seed)
     order = np.argsort(-fit.values, kind="stable").tolist()
     models = [Judged(names[m], fit.strength(m), fit.preferred(m), *counts[m]) for m in order]
     best, *others = order
     worse = [m for m in others if fit.told_apart(best, m)]
     alike = [m for m in others if m not in worse]
-    notes = [f"{names[best]} is preferred to {_listed(names, worse)} (95 %, all pairs of models together)"] * bool(
-        worse
-    )
+    notes = [
+        f"{names[best]} is preferred to {_listed(names, worse)} (95 %, all pairs of models"
+        " together)"
+    ] * bool(worse)
     notes += [f"{names[best]} cannot be told from {_listed(names, alike)}"] * bool(alike)
     for model in models:
         if not model.won + model.lost + model.tied:
             notes.append(f"{model.name} was never shown: its strength is a guess")
         elif not model.won + model.tied or not model.lost + model.tied:
             which, end = ("won", "upper") if model.won else ("lost", "lower")
-            notes.append(f"{model.name} {which} every vote: its strength has no {end} end that votes could show")
+            notes.append(
+                f"{model.name} {which} every vote: its strength has no {end} end that votes could"
+                " show"
+            )
     return models, notes
 
 
 def _agreements(report: Mapping[str, Any], votes: Sequence[Vote]) -> list[Agreement]:
-    """All axes together (the mean cost that select lowers), then each axis, from its value of each prompt."""
+    """All axes together (the mean cost that select lowers), then each axis, from its value of each
+    prompt."""
     axes = axes_of(report)
     costs = {
         (row["name"], axis.id, prompt): _cost(axis, value)
-        for row in report["models"] for axis in axes
-        for prompt, value in (row["per_prompt"].get(axis.id) or {}).items() if value is not None
-    }  # fmt: skip
+        for row in report["models"]
+        for axis in axes
+        for prompt, value in (row["per_prompt"].get(axis.id) or {}).items()
+        if value is not None
+    }
     by_axis: dict[str, list[tuple[str, float]]] = {axis.id: [] for axis in axes}
     together = []
     for vote in votes:
@@ -172,8 +195,9 @@ def _agreements(report: Mapping[str, Any], votes: Sequence[Vote]) -> list[Agreem
         loser = vote.pair.left if vote.chosen == vote.pair.right else vote.pair.right
         saved = {
             axis.id: costs[loser, axis.id, prompt] - costs[vote.chosen, axis.id, prompt]
-            for axis in axes if (loser, axis.id, prompt) in costs and (vote.chosen, axis.id, prompt) in costs
-        }  # fmt: skip
+            for axis in axes
+            if (loser, axis.id, prompt) in costs and (vote.chosen, axis.id, prompt) in costs
+        }
         together.append((prompt, sum(saved.values())))
         for id, difference in saved.items():
             by_axis[id].append((prompt, difference))
@@ -202,10 +226,14 @@ def _warnings(found: Result) -> list[str]:
     elif found.repeated.low <= CHANCE:
         notes.append("the repeats do not show that the judge answers more alike than by chance")
     if found.left and not found.left.low <= CHANCE <= found.left.high:
-        notes.append(f"the judge leans to the {'left' if found.left.value > CHANCE else 'right'} side")
+        notes.append(
+            f"the judge leans to the {'left' if found.left.value > CHANCE else 'right'} side"
+        )
     silent = [row.title for row in found.axes if row.share is None]
     if silent:
-        notes.append(f"no two prompts with a decided pair and different values: {', '.join(silent)}")
+        notes.append(
+            f"no two prompts with a decided pair and different values: {', '.join(silent)}"
+        )
     return notes
 
 

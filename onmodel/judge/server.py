@@ -2,7 +2,8 @@
 
 GET /  /page.css  /page.js
 GET /state               how far, and the prompt of the pair that is shown
-GET /picture/3/left      a picture of that pair or the next: pixels alone, since the files name their LoRA
+GET /picture/3/left      a picture of that pair or the next: pixels alone, since the files name
+                         their LoRA
 POST /answer {"pair": 3, "answer": "left"}    POST /undo {"pair": 3}    POST /end {}
 """
 
@@ -40,8 +41,10 @@ class JudgeServer(GatedServer):
             "/page.js": Reply(page_script().encode(), "text/javascript; charset=utf-8"),
         }
         self._actions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "/answer": self._answer, "/undo": self._undo, "/end": self._end,
-        }  # fmt: skip
+            "/answer": self._answer,
+            "/undo": self._undo,
+            "/end": self._end,
+        }
         super().__init__(port)
 
     def answer(self, request: Request) -> Reply:
@@ -72,11 +75,19 @@ class JudgeServer(GatedServer):
         except StateError as error:  # it names the file, which the judge must not see
             print(f"onmodel: {error}", file=sys.stderr)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            print(printable(f"onmodel: a picture of pair {at} cannot be read ({error})"), file=sys.stderr)
-        sentence = "A picture is missing or damaged. The terminal names it. Restore it and reload this page."
+            print(
+                printable(f"onmodel: a picture of pair {at} cannot be read ({error})"),
+                file=sys.stderr,
+            )
+        sentence = (
+            "A picture is missing or damaged. The terminal names it. Restore it and reload this"
+            " page."
+        )
         raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
 
-    def _act(self, action: Callable[[dict[str, Any]], dict[str, Any]], row: dict[str, Any]) -> Reply:
+    def _act(
+        self, action: Callable[[dict[str, Any]], dict[str, Any]], row: dict[str, Any]
+    ) -> Reply:
         with self.lock:
             try:
                 return json_reply(action(row), last=self.found is not None)

@@ -1,11 +1,13 @@
-"""A blind session: which pairs are shown, in which order and on which side, all drawn once, before the first answer.
+"""A blind session: which pairs are shown, in which order and on which side, all drawn once, before
+the first answer.
 
     <project>/judge/<id>/session.json   the pairs; names never leave it while the session runs
                          votes.jsonl    every answer (votes.py)
                          result.json
 
-The same wishes give the same session, so the same command goes on with it, also when a newer evaluation has come.
-Pictures are shown only as the evaluation's hash names them: one that was changed afterwards would change the result.
+The same wishes give the same session, so the same command goes on with it, also when a newer
+evaluation has come. Pictures are shown only as the evaluation's hash names them: one that was
+changed afterwards would change the result.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -33,8 +35,9 @@ REPEATED = 0.1  # of the pairs are shown again
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two models' pictures of one prompt under the same noise, number `seed` of the prompt's; `left` and `right` are
-    models. `repeats` is the place of the pair's first showing, with the sides the other way round."""
+    """Two models' pictures of one prompt under the same noise, number `seed` of the prompt's;
+    `left` and `right` are models. `repeats` is the place of the pair's first showing, with the
+    sides the other way round."""
 
     prompt: str
     seed: int
@@ -45,8 +48,8 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a session needs of evaluation.json: the text of each prompt, pictures per prompt, their size in pixels
-    (width, height), and model → prompt → files."""
+    """What a session needs of evaluation.json: the text of each prompt, pictures per prompt, their
+    size in pixels (width, height), and model → prompt → files."""
 
     texts: Mapping[str, str]
     seeds: int
@@ -55,13 +58,16 @@ class Shown:
 
     def files(self, pair: Pair) -> tuple[str, str]:
         """The left and the right picture, relative to the evaluation."""
-        left, right = (self.pictures[model][pair.prompt][pair.seed] for model in (pair.left, pair.right))
+        left, right = (
+            self.pictures[model][pair.prompt][pair.seed] for model in (pair.left, pair.right)
+        )
         return left, right
 
 
 @dataclass(frozen=True)
 class Session:
-    """Pairs in the order in which they are shown, over the pictures of one evaluation, and the SHA-256 of its files."""
+    """Pairs in the order in which they are shown, over the pictures of one evaluation, and the
+    SHA-256 of its files."""
 
     folder: Path
     evaluation: Artifact
@@ -81,13 +87,16 @@ class Session:
         return _report(self.evaluation)
 
     def picture(self, pair: Pair, right: bool) -> bytes:
-        """The file of one side of a pair. Raises StateError when it is not the one that the evaluation made."""
+        """The file of one side of a pair. Raises StateError when it is not the one that the
+        evaluation made."""
         file = self.shown.files(pair)[right]
         path = self.evaluation.path / file
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise StateError(path, f"the picture cannot be read ({error.strerror}); {RESTORE}") from error
+            raise StateError(
+                path, f"the picture cannot be read ({error.strerror}); {RESTORE}"
+            ) from error
         if sha256_bytes(data) != self.hashes[file]:
             raise StateError(path, f"the picture was changed after it was made; {RESTORE}")
         return data
@@ -96,33 +105,49 @@ class Session:
         """Write session.json, once; from then on it says what is shown."""
         file = self.folder / "session.json"
         if not file.exists():
-            write_json(file, {
-                "evaluation": self.evaluation.hash, "models": list(self.models), "question": self.question,
-                "seed": self.seed, "pairs": [asdict(pair) for pair in self.pairs],
-            })  # fmt: skip
+            write_json(
+                file,
+                {
+                    "evaluation": self.evaluation.hash,
+                    "models": list(self.models),
+                    "question": self.question,
+                    "seed": self.seed,
+                    "pairs": [asdict(pair) for pair in self.pairs],
+                },
+            )
 
 
-def open_session(project: Project, models: Sequence[str], count: int | None, seed: int, question: str) -> Session:
-    """The session of these wishes: an unfinished one, else one over the newest evaluation that holds the models.
+def open_session(
+    project: Project, models: Sequence[str], count: int | None, seed: int, question: str
+) -> Session:
+    """The session of these wishes: an unfinished one, else one over the newest evaluation that
+    holds the models.
 
-    No models means all of an evaluation; `count` pairs, without the repeats. Raises InputError when no
-    evaluation holds the models, or holds that many pairs.
+    No models means all of an evaluation; `count` pairs, without the repeats. Raises InputError when
+    no evaluation holds the models, or holds that many pairs.
     """
     if len(set(models)) != len(models) or len(models) == 1:
-        raise InputError("MODEL", " ".join(models), "name two or more different models, or none for all")
+        raise InputError(
+            "MODEL", " ".join(models), "name two or more different models, or none for all"
+        )
     for option, number in (("--seed", seed), ("--pairs", count or 0)):
         if abs(number) > LARGEST_NUMBER:
             raise InputError(option, number, f"use a number up to {LARGEST_NUMBER}")
     if not is_printable(question):
-        raise InputError("--question", question, "leave out control characters and characters that are not shown")
+        raise InputError(
+            "--question", question, "leave out control characters and characters that are not shown"
+        )
     wishes = {"pairs": PAIRS if count is None else count, "seed": seed, "question": question}
     folders = {}
     for evaluation in _fitting(project, models):
         names = [name for name in _names(_report(evaluation)) if not models or name in models]
         identity = hash_json(wishes | {"evaluation": evaluation.hash, "models": names})
         folders[evaluation] = project.folder / "judge" / identity[:12], names
-    begun = [found for found, (folder, _) in folders.items()
-             if (folder / "session.json").exists() and not ended(folder / "votes.jsonl")]  # fmt: skip
+    begun = [
+        found
+        for found, (folder, _) in folders.items()
+        if (folder / "session.json").exists() and not ended(folder / "votes.jsonl")
+    ]
     evaluation = (begun or list(folders))[0]
     folder, names = folders[evaluation]
     shown = _shown(evaluation)
@@ -136,16 +161,20 @@ def open_session(project: Project, models: Sequence[str], count: int | None, see
             remedy = f"2 to {most}: the evaluation has {len(prompts)} prompts × {seeds} seeds"
             raise InputError("--pairs", wanted, remedy)
         pairs = draw_pairs(names, prompts, seeds, wanted, seed)
-    hashes = _check_pictures(evaluation, dict.fromkeys(file for pair in pairs for file in shown.files(pair)))
+    hashes = _check_pictures(
+        evaluation, dict.fromkeys(file for pair in pairs for file in shown.files(pair))
+    )
     return Session(folder, evaluation, names, question, seed, pairs, shown, hashes)
 
 
-def draw_pairs(models: Sequence[str], prompts: Sequence[str], seeds: int, count: int, seed: int) -> list[Pair]:
+def draw_pairs(
+    models: Sequence[str], prompts: Sequence[str], seeds: int, count: int, seed: int
+) -> list[Pair]:
     """`count` pairs and their repeats, in order.
 
-    Rounds show each two models once, every time on the next prompt of an order of their own, and take a prompt's second
-    noise only when all prompts had the first: whoever stops early has a balanced session, too. A tenth of the pairs, of
-    the first third, comes again in the last third.
+    Rounds show each two models once, every time on the next prompt of an order of their own, and
+    take a prompt's second noise only when all prompts had the first: whoever stops early has a
+    balanced session, too. A tenth of the pairs, of the first third, comes again in the last third.
     """
     duels = list(combinations(models, 2))
     orders = {
@@ -168,18 +197,25 @@ def draw_pairs(models: Sequence[str], prompts: Sequence[str], seeds: int, count:
     third = max(1, count // 3)
     repeats = max(1, round(REPEATED * count))
     again = generator(seed, "judge repeats").choice(third, repeats, replace=False)
-    places = generator(seed, "judge places of repeats").integers(count - third + 1, count + 1, repeats)
-    for first, place in sorted(zip(again.tolist(), places.tolist(), strict=True), key=lambda row: -row[1]):
+    places = generator(seed, "judge places of repeats").integers(
+        count - third + 1, count + 1, repeats
+    )
+    for first, place in sorted(
+        zip(again.tolist(), places.tolist(), strict=True), key=lambda row: -row[1]
+    ):
         pair = pairs[first]
         pairs.insert(place, Pair(pair.prompt, pair.seed, pair.right, pair.left, repeats=first))
     return pairs
 
 
 def _saved_pairs(file: Path, models: Sequence[str], shown: Shown) -> list[Pair]:
-    """The pairs of session.json. Raises StateError where they are not pairs of these models and pictures."""
+    """The pairs of session.json. Raises StateError where they are not pairs of these models and
+    pictures."""
     try:
         pairs = [Pair(**row) for row in read_json(file)["pairs"]]
-        sound = bool(pairs) and all(_is_sound(at, pair, models, shown) for at, pair in enumerate(pairs))
+        sound = bool(pairs) and all(
+            _is_sound(at, pair, models, shown) for at, pair in enumerate(pairs)
+        )
     except (KeyError, TypeError) as error:
         raise StateError(file, f"is damaged; {REMEDY}") from error
     if not sound:
@@ -200,8 +236,8 @@ def _is_sound(at: int, pair: Pair, models: Sequence[str], shown: Shown) -> bool:
 
 
 def _check_pictures(evaluation: Artifact, files: Collection[str]) -> dict[str, str]:
-    """SHA-256 of every file of the evaluation. Raises StateError before the first answer when a picture is gone, or
-    when the files are not those that the evaluation's hash stands for."""
+    """SHA-256 of every file of the evaluation. Raises StateError before the first answer when a
+    picture is gone, or when the files are not those that the evaluation's hash stands for."""
     for file in files:
         path = inside(evaluation.path, file, "evaluation.json")
         if not path.is_file():
@@ -209,7 +245,9 @@ def _check_pictures(evaluation: Artifact, files: Collection[str]) -> dict[str, s
     hashes = file_hashes(evaluation.path)
     if hash_json(hashes) != evaluation.hash:
         broken = next((file for file in files if _is_broken(evaluation.path / file)), ".")
-        raise StateError(evaluation.path / broken, f"was changed after the evaluation made it; {RESTORE}")
+        raise StateError(
+            evaluation.path / broken, f"was changed after the evaluation made it; {RESTORE}"
+        )
     return hashes
 
 
@@ -225,17 +263,28 @@ def _is_broken(picture: Path) -> bool:
 
 def _fitting(project: Project, models: Sequence[str]) -> list[Artifact]:
     """Evaluations that hold all the models (any two, when none is named), newest first."""
-    held = {artifact: _names(_report(artifact)) for artifact in reversed(project.artifacts("evaluation"))}
-    found = [artifact for artifact, names in held.items() if set(models) <= set(names) and len(names) > 1]
+    held = {
+        artifact: _names(_report(artifact))
+        for artifact in reversed(project.artifacts("evaluation"))
+    }
+    found = [
+        artifact for artifact, names in held.items() if set(models) <= set(names) and len(names) > 1
+    ]
     if not found:
         known = list(dict.fromkeys(name for names in held.values() for name in names))
         missing = [model for model in models if model not in known]
         if not known:
-            remedy = "no evaluation was made there yet; judge looks at pictures that an evaluate stage made"
+            remedy = (
+                "no evaluation was made there yet; judge looks at pictures that an evaluate stage"
+                " made"
+            )
         elif missing:
             remedy = f"not in an evaluation of this project; there are: {', '.join(known)}"
         else:
-            remedy = "no evaluation holds two of them together; pictures are compared at the same prompt and noise"
+            remedy = (
+                "no evaluation holds two of them together; pictures are compared at the same prompt"
+                " and noise"
+            )
         raise InputError("MODEL", ", ".join(missing or models) or project.folder, remedy)
     return found
 
@@ -252,14 +301,18 @@ def _shown(evaluation: Artifact) -> Shown:
         plan = report["plan"]
         texts = {str(row["id"]): str(row["text"]["L"]) for row in plan["prompts"]}
         seeds, (width, height) = len(plan["seeds"]), plan["size"]
-        pictures = {str(row["name"]): {id: [str(file) for file in row["pictures"]["L"][id]] for id in texts}
-                    for row in report["models"]}  # fmt: skip
+        pictures = {
+            str(row["name"]): {id: [str(file) for file in row["pictures"]["L"][id]] for id in texts}
+            for row in report["models"]
+        }
         if any(len(files) != seeds for rows in pictures.values() for files in rows.values()):
             raise ValueError("a prompt without its pictures")
         return Shown(texts, seeds, (int(width), int(height)), pictures)
     except (KeyError, TypeError, ValueError) as error:
         path = evaluation.path / "evaluation.json"
-        raise StateError(path, f"does not hold what judge needs ({error}); evaluate again in a new project") from error
+        raise StateError(
+            path, f"does not hold what judge needs ({error}); evaluate again in a new project"
+        ) from error
 
 
 def _names(report: Mapping[str, Any]) -> list[str]:

@@ -1,9 +1,10 @@
 """Bradley–Terry strengths of models from votes, with intervals over prompts.
 
-A tie is half a win for each. Intervals come from the Bayesian bootstrap (Rubin 1981): every prompt weighs in with an
-exponential weight, and so do half a win and half a loss of every model, spread over its opponents. For two models and
-one vote a prompt that is Jeffreys' interval, which stays right where a model wins every vote; resampled prompts would
-show no spread there. benchmarks/simulated_judges.py counts how often the intervals are right.
+A tie is half a win for each. Intervals come from the Bayesian bootstrap (Rubin 1981): every prompt
+weighs in with an exponential weight, and so do half a win and half a loss of every model, spread
+over its opponents. For two models and one vote a prompt that is Jeffreys' interval, which stays
+right where a model wins every vote; resampled prompts would show no spread there.
+benchmarks/simulated_judges.py counts how often the intervals are right.
 """
 
 from dataclasses import dataclass
@@ -48,8 +49,9 @@ class Strengths:
         return Interval(value, min(low, value), max(high, value), self.prompts)
 
     def _ends(self, draws_b: np.ndarray, outside: float) -> tuple[float, float]:
-        """Quantiles that leave `outside` out, further out for few prompts: t instead of the normal, and the weights'
-        spread of n prompts about their own mean, which is n / (n + 1) of that about the unknown one."""
+        """Quantiles that leave `outside` out, further out for few prompts: t instead of the normal,
+        and the weights' spread of n prompts about their own mean, which is n / (n + 1) of that
+        about the unknown one."""
         n = self.prompts
         reach = stats.t.ppf(1 - outside / 2, n - 1) * ((n + 1) / n) ** 0.5
         level = stats.norm.sf(reach)
@@ -58,7 +60,8 @@ class Strengths:
 
 
 def strengths(wins_pmm: np.ndarray, seed: int, draws: int = DRAWS) -> Strengths:
-    """From wins [P, M, M] of the first model over the second on each prompt, ties half to both. P and M at least 2."""
+    """From wins [P, M, M] of the first model over the second on each prompt, ties half to both. P
+    and M at least 2."""
     prompts, models, _ = wins_pmm.shape
     spread = 0.5 / (models - 1)
     others = 1 - np.eye(models)

@@ -1,4 +1,5 @@
-"""The journal of a session's answers: lines are only ever appended, each on the disk before the next pair is shown.
+"""The journal of a session's answers: lines are only ever appended, each on the disk before the
+next pair is shown.
 
     {"pair": 0, "answer": "left"}   {"undo": 0}   {"end": 41}
 
@@ -21,8 +22,8 @@ REMEDY = "restore the file, or judge again with another --seed"
 
 
 class Votes:
-    """The answers so far, in the order of the pairs, and the file behind them. `pairs` is how many there are to answer;
-    None reads a journal without its session.
+    """The answers so far, in the order of the pairs, and the file behind them. `pairs` is how many
+    there are to answer; None reads a journal without its session.
 
     Raises StateError naming the line when the file is damaged.
     """
@@ -42,11 +43,13 @@ class Votes:
                 raise StateError(path, f"line {number} is damaged ({error}); {REMEDY}") from error
 
     def vote(self, pair: int, answer: Answer) -> None:
-        """Answer the next pair. Raises ValueError when `pair` is not the next, or the session has ended."""
+        """Answer the next pair. Raises ValueError when `pair` is not the next, or the session has
+        ended."""
         self._append({"pair": pair, "answer": answer})
 
     def undo(self, pair: int) -> None:
-        """Take the last answer back. Raises ValueError when `pair` is not the last answered, or after the end."""
+        """Take the last answer back. Raises ValueError when `pair` is not the last answered, or
+        after the end."""
         self._append({"undo": pair})
 
     def end(self) -> None:
@@ -74,7 +77,9 @@ class Votes:
                 raise ValueError("only the last answer can be taken back")
             self.answers.pop()
         else:
-            answer = next((answer for answer in ANSWERS if row == {"pair": at, "answer": answer}), None)
+            answer = next(
+                (answer for answer in ANSWERS if row == {"pair": at, "answer": answer}), None
+            )
             if answer is None or at == self._pairs:
                 raise ValueError("not an answer to the pair that is shown")
             self.answers.append(answer)
@@ -87,7 +92,9 @@ def voting(path: Path, pairs: int | None = None) -> Iterator[Votes]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise BusyError(f"{path.parent} is being judged by another process; end it, or take another --seed") from error
+        raise BusyError(
+            f"{path.parent} is being judged by another process; end it, or take another --seed"
+        ) from error
     try:
         yield Votes(path, pairs)
     finally:

@@ -1,1 +1,2 @@
-"""What was done, with what, and what came out: SQLite record, content-addressed objects, lineage."""
+"""What was done, with what, and what came out: SQLite record, content-addressed objects,
+lineage."""

@@ -1,6 +1,7 @@
 """What a result was made by: the code's version and the environment, as nodes of its history.
 
-No clock, no path and no name of the machine; the ledger keeps the platform's own description beside it.
+No clock, no path and no name of the machine; the ledger keeps the platform's own description beside
+it.
 """
 
 import platform
@@ -11,7 +12,15 @@ from onmodel import __version__
 from onmodel.ledger.lineage import Lineage, add
 
 CODE_VERSION = 9  # raised when a change makes a stage give other bytes from the same recipe
-PACKAGES = ("torch", "diffusers", "transformers", "peft", "pytorch-optimizer", "safetensors", "numpy")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "pytorch-optimizer",
+    "safetensors",
+    "numpy",
+)
 
 
 def code() -> Lineage:
@@ -23,9 +32,13 @@ def code() -> Lineage:
 def environment() -> Lineage:
     """Interpreter, kind of machine and the libraries that compute."""
     return add(
-        [], "environment", python=platform.python_version(), system=platform.system(), machine=platform.machine(),
+        [],
+        "environment",
+        python=platform.python_version(),
+        system=platform.system(),
+        machine=platform.machine(),
         packages={name: _version(name) for name in PACKAGES},
-    )  # fmt: skip
+    )
 
 
 def _version(package: str) -> str:

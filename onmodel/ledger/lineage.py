@@ -1,8 +1,10 @@
-"""Lineage: a Merkle DAG of what a thing was made from. It travels inside every artifact and every LoRA header.
+"""Lineage: a Merkle DAG of what a thing was made from. It travels inside every artifact and every
+LoRA header.
 
-A node is `{"type": …, "used": [ids of its parents], **facts}` and its id is the SHA-256 of its canonical JSON, so a
-node's id vouches for its whole history, and joining two histories is a union of dictionaries. Node types follow W3C
-PROV's view: `run` is an activity, everything else an entity that was made with the `used` others.
+A node is `{"type": …, "used": [ids of its parents], **facts}` and its id is the SHA-256 of its
+canonical JSON, so a node's id vouches for its whole history, and joining two histories is a union
+of dictionaries. Node types follow W3C PROV's view: `run` is an activity, everything else an entity
+that was made with the `used` others.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +26,8 @@ Lineage = dict[str, Node]
 
 
 def add(parents: Iterable[Lineage], type: str, **facts: Any) -> Lineage:
-    """Put one node on top of its parents' histories. Facts must be JSON values; no clock, no path of a machine."""
+    """Put one node on top of its parents' histories. Facts must be JSON values; no clock, no path
+    of a machine."""
     parents = list(parents)
     joined: Lineage = {}
     for lineage in parents:
@@ -35,7 +38,8 @@ def add(parents: Iterable[Lineage], type: str, **facts: Any) -> Lineage:
 
 
 def root(lineage: Mapping[str, Node]) -> str:
-    """The id of the one node that no other node used. Raises VerifyError when there is not exactly one."""
+    """The id of the one node that no other node used. Raises VerifyError when there is not exactly
+    one."""
     used = {parent for node in lineage.values() for parent in node["used"]}
     tops = [id for id in lineage if id not in used]
     if len(tops) != 1:
@@ -44,7 +48,8 @@ def root(lineage: Mapping[str, Node]) -> str:
 
 
 def parse(data: bytes, where: str) -> Lineage:
-    """A history from JSON that anyone may have written, checked. Raises VerifyError naming `where` and the node."""
+    """A history from JSON that anyone may have written, checked. Raises VerifyError naming `where`
+    and the node."""
     try:
         if len(data) > LARGEST:
             raise ValueError(f"is longer than {LARGEST >> 20} MiB")
@@ -56,7 +61,8 @@ def parse(data: bytes, where: str) -> Lineage:
 
 
 def check_at(lineage: Any, where: str) -> None:
-    """`check` a history that stands in the file or header word `where`, which the error names with the node."""
+    """`check` a history that stands in the file or header word `where`, which the error names with
+    the node."""
     try:
         check(lineage)
     except VerifyError as error:
@@ -64,21 +70,30 @@ def check_at(lineage: Any, where: str) -> None:
 
 
 def check(lineage: Any) -> None:
-    """Recompute every id and follow every edge. Raises VerifyError naming the first node that does not match.
+    """Recompute every id and follow every edge. Raises VerifyError naming the first node that does
+    not match.
 
-    Takes any JSON value. A node that matches its id has no cycle below it: no hash can be made to hold itself.
+    Takes any JSON value. A node that matches its id has no cycle below it: no hash can be made to
+    hold itself.
     """
     if not isinstance(lineage, dict):
         raise VerifyError("lineage", "is no table of nodes")
     for id, node in lineage.items():
         if not _is_node(node):
-            raise VerifyError(f"node {id[:12]}", "is no node: it has no type or no list of the ids that it used")
+            raise VerifyError(
+                f"node {id[:12]}", "is no node: it has no type or no list of the ids that it used"
+            )
         if not _has_id(node, id):
             raise VerifyError(f"{node['type']} {id[:12]}", "its content does not match its id")
         for parent in node["used"]:
             if parent not in lineage:
-                raise VerifyError(f"{node['type']} {id[:12]}", f"its parent {parent[:12]} is missing")
-    if len(lineage) > MOST_NODES or sum(len(node["used"]) for node in lineage.values()) > MOST_EDGES:
+                raise VerifyError(
+                    f"{node['type']} {id[:12]}", f"its parent {parent[:12]} is missing"
+                )
+    if (
+        len(lineage) > MOST_NODES
+        or sum(len(node["used"]) for node in lineage.values()) > MOST_EDGES
+    ):
         raise VerifyError("lineage", f"has more than {MOST_NODES} nodes or {MOST_EDGES} relations")
     depth: dict[str, int] = {}
     for id in ordered(lineage):
@@ -100,19 +115,31 @@ def _is_node(node: Any) -> bool:
 def _has_id(node: Node, id: str) -> bool:
     try:
         return hash_json(node) == id
-    except ValueError:  # NaN, a number beyond 2**53 or half a surrogate pair: no canonical JSON, so no id
+    except (
+        ValueError
+    ):  # NaN, a number beyond 2**53 or half a surrogate pair: no canonical JSON, so no id
         return False
 
 
 @contextmanager
 def facts_of_others(where: str) -> Iterator[None]:
-    """Read the facts of nodes that anyone may have written: a fact that is missing or of another kind than ours is a
-    VerifyError. That a node matches its id does not say that onmodel wrote it.
+    """Read the facts of nodes that anyone may have written: a fact that is missing or of another
+    kind than ours is a VerifyError. That a node matches its id does not say that onmodel wrote it.
     """
     try:
         yield
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-        what = f"holds something that onmodel does not write ({type(error).__name__}: {str(error)[:200]})"
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        what = (
+            f"holds something that onmodel does not write ({type(error).__name__}:"
+            f" {str(error)[:200]})"
+        )
         raise VerifyError(where, what) from error
 
 
@@ -122,7 +149,9 @@ def ordered(lineage: Mapping[str, Node]) -> list[str]:
     todo = sorted(lineage, reverse=True)
     while todo:  # no recursion: a history may be longer than Python's stack
         id = todo[-1]
-        waiting = [] if id in done else [parent for parent in lineage[id]["used"] if parent not in done]
+        waiting = (
+            [] if id in done else [parent for parent in lineage[id]["used"] if parent not in done]
+        )
         if waiting:
             todo += reversed(waiting)
         else:
@@ -132,7 +161,8 @@ def ordered(lineage: Mapping[str, Node]) -> list[str]:
 
 
 def title_of(lineage: Mapping[str, Node], id: str) -> str:
-    """What a node is called: the first fact that names it; a checkpoint by its run and epoch; else by its type."""
+    """What a node is called: the first fact that names it; a checkpoint by its run and epoch; else
+    by its type."""
     node, epochs = lineage[id], ""
     while not any(node.get(key) for key in NAMES) and "epoch" in node and len(node["used"]) == 1:
         node, epochs = lineage[node["used"][0]], f"@{node['epoch']}{epochs}"
@@ -147,7 +177,11 @@ def relations(lineage: Mapping[str, Node]) -> dict[str, list[dict[str, str]]]:
 
     https://www.w3.org/TR/prov-dm/
     """
-    found: dict[str, list[dict[str, str]]] = {"used": [], "wasGeneratedBy": [], "wasDerivedFrom": []}
+    found: dict[str, list[dict[str, str]]] = {
+        "used": [],
+        "wasGeneratedBy": [],
+        "wasDerivedFrom": [],
+    }
     for id in sorted(lineage):
         for parent in lineage[id]["used"]:
             if lineage[id]["type"] in ACTIVITIES:

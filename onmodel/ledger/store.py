@@ -1,4 +1,5 @@
-"""The record of what was done: one SQLite file per project. Rows are added and finished, never rewritten or removed."""
+"""The record of what was done: one SQLite file per project. Rows are added and finished, never
+rewritten or removed."""
 
 import json
 import os
@@ -12,7 +13,8 @@ from typing import Any
 
 from onmodel.errors import BusyError, SpaceError, StateError
 
-# Append-only: entry n takes a database from user_version n to n + 1. Never edit one that was released.
+# Append-only: entry n takes a database from user_version n to n + 1. Never edit one that was
+# released.
 MIGRATIONS = (
     """
     CREATE TABLE runs (
@@ -33,7 +35,8 @@ MIGRATIONS = (
     CREATE INDEX runs_by_key ON runs (key);
     """,
     """
-    ALTER TABLE runs ADD COLUMN base TEXT NOT NULL DEFAULT '"toon"';  -- JSON, as the recipe names it
+    -- base: JSON, as the recipe names it
+    ALTER TABLE runs ADD COLUMN base TEXT NOT NULL DEFAULT '"toon"';
     """,
     """
     CREATE TABLE steps (
@@ -61,7 +64,8 @@ class Run:
 
 
 class LedgerDamage(StateError):
-    """The file is no whole ledger; `onmodel doctor PROJECT --fix` can begin a new one with what can be read of it."""
+    """The file is no whole ledger; `onmodel doctor PROJECT --fix` can begin a new one with what can
+    be read of it."""
 
 
 BUSY_SECONDS = 5.0  # that a query waits for another program's lock
@@ -70,8 +74,9 @@ BUSY_SECONDS = 5.0  # that a query waits for another program's lock
 class Ledger:
     """The project's SQLite file, in WAL mode so that readers never wait for the writer.
 
-    Where the file or its folder cannot be written, it is opened for reading only. Every method raises StateError for a
-    damaged file, BusyError when another program locks it for long, SpaceError when the disk is full.
+    Where the file or its folder cannot be written, it is opened for reading only. Every method
+    raises StateError for a damaged file, BusyError when another program locks it for long,
+    SpaceError when the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,21 +91,43 @@ class Ledger:
                 self._db = _connect_to_read(path)
                 (version,) = self._db.execute("PRAGMA user_version").fetchone()
                 if version != len(MIGRATIONS):
-                    raise StateError(path, f"has ledger version {version}, this onmodel reads {len(MIGRATIONS)}; copy "
-                                     "the project to where it can be written, or use the newest onmodel")  # fmt: skip
+                    raise StateError(
+                        path,
+                        f"has ledger version {version}, this onmodel reads {len(MIGRATIONS)}; copy "
+                        "the project to where it can be written, or use the newest onmodel",
+                    )
 
     def close(self) -> None:
         self._db.close()
 
-    def start(self, key: str, recipe: str, stage: str, verb: str, settings: Mapping[str, Any],
-              inputs: Mapping[str, str], base: str | Mapping[str, Any], environment: Mapping[str, str],
-              now: str) -> int:  # fmt: skip
+    def start(
+        self,
+        key: str,
+        recipe: str,
+        stage: str,
+        verb: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        base: str | Mapping[str, Any],
+        environment: Mapping[str, str],
+        now: str,
+    ) -> int:
         """Record that a stage begins; returns the run's id. `now` is UTC in ISO 8601."""
         with self._writing():
             cursor = self._db.execute(
-                "INSERT INTO runs (key, recipe, stage, verb, settings, inputs, base, environment, started)"
-                " VALUES (?,?,?,?,?,?,?,?,?)",
-                (key, recipe, stage, verb, _json(settings), _json(inputs), _json(base), _json(environment), now),
+                "INSERT INTO runs (key, recipe, stage, verb, settings, inputs, base, environment,"
+                " started) VALUES (?,?,?,?,?,?,?,?,?)",
+                (
+                    key,
+                    recipe,
+                    stage,
+                    verb,
+                    _json(settings),
+                    _json(inputs),
+                    _json(base),
+                    _json(environment),
+                    now,
+                ),
             )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -109,7 +136,8 @@ class Ledger:
         """Record what a run made and how long it took, in seconds."""
         with self._writing():
             self._db.execute(
-                "UPDATE runs SET finished = ?, seconds = ?, kind = ?, artifact = ? WHERE id = ? AND finished IS NULL",
+                "UPDATE runs SET finished = ?, seconds = ?, kind = ?, artifact = ? WHERE id = ? AND"
+                " finished IS NULL",
                 (now, seconds, kind, artifact, id),
             )
 
@@ -124,7 +152,9 @@ class Ledger:
 
     def artifacts(self, kind: str) -> list[str]:
         """Hashes of everything of a kind that was made, oldest first."""
-        rows = self._rows("SELECT artifact FROM runs WHERE kind = ? GROUP BY artifact ORDER BY min(id)", kind)
+        rows = self._rows(
+            "SELECT artifact FROM runs WHERE kind = ? GROUP BY artifact ORDER BY min(id)", kind
+        )
         return [hash for (hash,) in rows]
 
     def made(self) -> dict[str, str]:
@@ -135,27 +165,39 @@ class Ledger:
     def keys(self) -> dict[str, bool]:
         """Every key, and whether its newest run is finished."""
         newest = "SELECT max(id) FROM runs GROUP BY key"
-        return {key: bool(done) for key, done in self._rows(
-            f"SELECT key, finished IS NOT NULL FROM runs WHERE id IN ({newest}) ORDER BY id")}  # fmt: skip
+        return {
+            key: bool(done)
+            for key, done in self._rows(
+                f"SELECT key, finished IS NOT NULL FROM runs WHERE id IN ({newest}) ORDER BY id"
+            )
+        }
 
     def sources(self, stage: str) -> list[tuple[dict[str, Any], Any]]:
-        """Settings and base of every run of a stage of this name, newest first, with the paths of this machine."""
+        """Settings and base of every run of a stage of this name, newest first, with the paths of
+        this machine."""
         rows = self._rows("SELECT settings, base FROM runs WHERE stage = ? ORDER BY id DESC", stage)
         return [(self._value(settings), self._value(base)) for settings, base in rows]
 
     def add_steps(self, key: str, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Record steps of a training, each row with its `step`; returns those that were not there yet."""
+        """Record steps of a training, each row with its `step`; returns those that were not there
+        yet."""
         ((last,),) = self._rows("SELECT coalesce(max(step), 0) FROM steps WHERE key = ?", key)
         new = [row for row in rows if row["step"] > last]
         with self._writing():
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO steps VALUES (?,?,?)", [(key, row["step"], _json(row)) for row in new])
+            self._db.executemany(
+                "INSERT INTO steps VALUES (?,?,?)", [(key, row["step"], _json(row)) for row in new]
+            )
         return new
 
     def steps(self, key: str) -> list[dict[str, Any]]:
         """The recorded steps of a training, in order."""
-        return [self._value(metrics) for (metrics,) in self._rows(
-            "SELECT metrics FROM steps WHERE key = ? ORDER BY step", key)]  # fmt: skip
+        return [
+            self._value(metrics)
+            for (metrics,) in self._rows(
+                "SELECT metrics FROM steps WHERE key = ? ORDER BY step", key
+            )
+        ]
 
     def faults(self) -> list[str]:
         """What SQLite's own check finds wrong in the file, and texts of rows that are no JSON."""
@@ -184,24 +226,33 @@ class Ledger:
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
-            raise StateError(self.path, f"was written by a newer onmodel (ledger version {version})")
+            raise StateError(
+                self.path, f"was written by a newer onmodel (ledger version {version})"
+            )
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
 
 
 def salvage(damaged: Path, target: Path) -> int:
-    """Copy the rows that can still be read from a damaged ledger into a new one at `target`; how many they are."""
+    """Copy the rows that can still be read from a damaged ledger into a new one at `target`; how
+    many they are."""
     Ledger(target).close()
     with closing(sqlite3.connect(target)) as new, closing(sqlite3.connect(damaged)) as old, new:
         for table, first in _ORDER.items():
             for end in ("", " DESC"):  # from both ends, up to the damage
-                for names, row in _readable(old, f"SELECT * FROM {table} NOT INDEXED ORDER BY {first}{end}"):
+                for names, row in _readable(
+                    old, f"SELECT * FROM {table} NOT INDEXED ORDER BY {first}{end}"
+                ):
                     with suppress(sqlite3.IntegrityError):  # a value of another type
                         marks = ",".join("?" * len(row))
-                        new.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", row)
+                        new.execute(
+                            f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", row
+                        )
         for table, columns in _JSON_COLUMNS.items():
             new.execute(f"DELETE FROM {table} WHERE {_invalid(columns)}")
-        ((count,),) = new.execute("SELECT (SELECT count(*) FROM runs) + (SELECT count(*) FROM steps)")
+        ((count,),) = new.execute(
+            "SELECT (SELECT count(*) FROM runs) + (SELECT count(*) FROM steps)"
+        )
     return int(count)
 
 
@@ -219,10 +270,13 @@ def _readable(database: sqlite3.Connection, query: str) -> Iterator[tuple[str, t
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """A ledger that cannot be written. Without a log beside it there is no writer, and SQLite needs to make no file."""
+    """A ledger that cannot be written. Without a log beside it there is no writer, and SQLite needs
+    to make no file."""
     log = path.with_name(f"{path.name}-wal")
     mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS
+    )
 
 
 @contextmanager
@@ -240,22 +294,33 @@ def _faults(path: Path) -> Iterator[None]:
             line = f"{path} is locked by another program; close that and run the same command again"
             raise BusyError(line) from error
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-            remedy = f"cannot be opened or written ({error}); check its permissions, or copy the project elsewhere"
+            remedy = (
+                f"cannot be opened or written ({error}); check its permissions, or copy the project"
+                " elsewhere"
+            )
             raise StateError(path, remedy) from error
         if name.startswith("SQLITE_IOERR"):
-            remedy = f"cannot be read or written ({error}); check the disk and run the same command again"
+            remedy = (
+                f"cannot be read or written ({error}); check the disk and run the same command"
+                " again"
+            )
             raise StateError(path, remedy) from error
         raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, why: Exception) -> LedgerDamage:
-    remedy = f"`onmodel doctor {path.parent} --fix` moves it aside and keeps the rows that can be read"
+    remedy = (
+        f"`onmodel doctor {path.parent} --fix` moves it aside and keeps the rows that can be read"
+    )
     return LedgerDamage(path, f"is not a ledger that can be read ({why}); {remedy}")
 
 
 def _is_full(name: str, path: Path) -> bool:
-    """Is it for want of room? SQLite calls it an I/O error when the files beside the database cannot grow."""
-    return name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and shutil.disk_usage(path.parent).free < 1 << 20)
+    """Is it for want of room? SQLite calls it an I/O error when the files beside the database
+    cannot grow."""
+    return name == "SQLITE_FULL" or (
+        name.startswith("SQLITE_IOERR") and shutil.disk_usage(path.parent).free < 1 << 20
+    )
 
 
 def _json(value: str | Mapping[str, Any]) -> str:

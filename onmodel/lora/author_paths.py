@@ -1,7 +1,8 @@
 """Folders of a machine inside texts: found by their form, and taken out of what is written.
 
-An absolute path of two parts or more, a drive, a network share, `~/x`, `$HOME/x`, `%USERPROFILE%\\x`, `../../x` and
-`file://` count. Addresses of the web, ids such as `owner/name`, dates, fractions and base64 do not.
+An absolute path of two parts or more, a drive, a network share, `~/x`, `$HOME/x`,
+`%USERPROFILE%\\x`, `../../x` and `file://` count. Addresses of the web, ids such as `owner/name`,
+dates, fractions and base64 do not.
 """
 
 import json
@@ -23,7 +24,8 @@ _PART = r"[\w.@+%&#$~-]"
 _ROOTS = "home|Users|root|mnt|media|workspace|content|kaggle|data|tmp|var|opt|srv|Volumes"
 _STARTS = (
     r"(?:file|smb|nfs|afp):/{1,3}\w",
-    r"(?<![A-Za-z0-9])[A-Za-z]:(?:\\{1,4}|/{1,2})[\w.(@$%~-]",  # a drive; texts in texts double the backslash
+    # a drive; texts in texts double the backslash
+    r"(?<![A-Za-z0-9])[A-Za-z]:(?:\\{1,4}|/{1,2})[\w.(@$%~-]",
     r"(?<![\w\\])\\{2,8}(?!u[0-9a-f]{4})[\w.?$-]+\\{1,4}[\w.$]",  # a share of Windows
     r"(?<![\w:/\\.+])//[\w$-]+/\w",  # the same with slashes
     r"(?<![\w.])~(?:[A-Za-z_][\w-]*)?[\\/]{1,2}[\w.]",
@@ -43,19 +45,25 @@ _WHOLE = re.compile(rf"(?:{_START})(?:[^\s\"',;)]|[ ](?=[^\"',;\n]{0, 200}[\\/])
 
 def author_paths(text: str) -> list[str]:
     """The folders of a machine that a text names, also inside JSON; the first three."""
-    found = (shown(path.strip(), 80) for piece in _strings(text) for path in _PATH.findall(_plain(piece)))
+    found = (
+        shown(path.strip(), 80) for piece in _strings(text) for path in _PATH.findall(_plain(piece))
+    )
     return list(dict.fromkeys(found))[:_SHOWN]
 
 
 def without_author_paths(text: str) -> str:
-    """The text with every path replaced by its last part, and as it is where it names none. What cannot be taken apart
-    so is left out whole.
+    """The text with every path replaced by its last part, and as it is where it names none. What
+    cannot be taken apart so is left out whole.
     """
     if not author_paths(text):
         return text
     table = _parsed(text)
     try:
-        cut = _cut(text) if table is None else json.dumps(_mapped(table, without_author_paths), ensure_ascii=False)
+        cut = (
+            _cut(text)
+            if table is None
+            else json.dumps(_mapped(table, without_author_paths), ensure_ascii=False)
+        )
     except RecursionError:
         return ""
     return "" if author_paths(cut) else cut
@@ -76,7 +84,8 @@ def _plain(text: str) -> str:
 
 
 def _strings(text: str) -> Iterator[str]:
-    """The text, or where it is JSON the strings in it, keys too, so that no escape of JSON looks like a path."""
+    """The text, or where it is JSON the strings in it, keys too, so that no escape of JSON looks
+    like a path."""
     waiting: list[Any] = [text]
     while waiting:
         value = waiting.pop()

@@ -1,8 +1,9 @@
-"""A LoRA in another layout: the same ΔW of every layer, the words and the history of its header kept.
+"""A LoRA in another layout: the same ΔW of every layer, the words and the history of its header
+kept.
 
-`common` loads in ComfyUI and in diffusers; `kohya` is what kohya's trainer and A1111's kind read; `diffusers` are
-diffusers' own names, which ComfyUI leaves out. What the file was made from needs no base model: names come from the
-family's table, sizes from the file.
+`common` loads in ComfyUI and in diffusers; `kohya` is what kohya's trainer and A1111's kind read;
+`diffusers` are diffusers' own names, which ComfyUI leaves out. What the file was made from needs no
+base model: names come from the family's table, sizes from the file.
 """
 
 from collections.abc import Mapping
@@ -28,10 +29,11 @@ _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def convert(source: Path, target: Path, layout: Target) -> tuple[Lora, torch.dtype]:
-    """Write `source` (a file or a PEFT folder) as `target`; what was read, and the dtype that was written.
+    """Write `source` (a file or a PEFT folder) as `target`; what was read, and the dtype that was
+    written.
 
-    The file's own dtype is kept where it holds every number exactly; folding alpha/rank may need float32. Raises
-    InputError for what read_lora refuses, and when `target` exists.
+    The file's own dtype is kept where it holds every number exactly; folding alpha/rank may need
+    float32. Raises InputError for what read_lora refuses, and when `target` exists.
     """
     if target.exists():
         raise InputError("out", target, "exists already; name a new file")
@@ -40,15 +42,26 @@ def convert(source: Path, target: Path, layout: Target) -> tuple[Lora, torch.dty
     sha256 = tree_hash(source) if source.is_dir() else sha256_file(source)
     past = header.lineage_of(lora, sha256)  # before anything is written: it may be damaged
     tensors = _tensors(lora, spec, layout)
-    if broken := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
-        raise InputError("lora", source, f"{broken} overflows in the {layout} layout; correct ss_network_alpha")
+    if broken := next(
+        (key for key, tensor in tensors.items() if not tensor.isfinite().all()), None
+    ):
+        raise InputError(
+            "lora", source, f"{broken} overflows in the {layout} layout; correct ss_network_alpha"
+        )
     dtype = _smallest(source, tensors)
-    written = {key: tensor if key.endswith(".alpha") else tensor.to(dtype) for key, tensor in tensors.items()}
+    written = {
+        key: tensor if key.endswith(".alpha") else tensor.to(dtype)
+        for key, tensor in tensors.items()
+    }
     write_weights(target, written, {})
     sha256 = tree_hash(source) if source.is_dir() else sha256_file(source)
     # PEFT's own config would be applied again on top of what is folded in now.
     dropped = ("lora_adapter_metadata", *header.HISTORY_KEYS)
-    words = {key: without_author_paths(value) for key, value in lora.metadata.items() if key not in dropped}
+    words = {
+        key: without_author_paths(value)
+        for key, value in lora.metadata.items()
+        if key not in dropped
+    }
     words["sshs_model_hash"] = payload_sha256(target)
     past = header.lineage_of(lora, sha256)
     history = add([past], "conversion", layout=layout, **header.held(target, words))
@@ -64,9 +77,13 @@ def _tensors(lora: Lora, spec: FamilySpec, layout: Target) -> dict[str, Tensor]:
         factors = lora.modules[linear.name]
         down, up, alpha_key = _keys(linear, layout)
         tensors[down] = factors.down
-        if alpha_key:  # the alpha of its training, which the common layout folds away, is unfolded again
+        if (
+            alpha_key
+        ):  # the alpha of its training, which the common layout folds away, is unfolded again
             factors = (
-                Factors(factors.down, factors.up * (factors.scale * factors.rank / alpha), alpha) if alpha else factors
+                Factors(factors.down, factors.up * (factors.scale * factors.rank / alpha), alpha)
+                if alpha
+                else factors
             )
             tensors[alpha_key] = torch.tensor(factors.alpha)
         tensors[up] = factors.up if alpha_key else factors.up * factors.scale
@@ -75,7 +92,11 @@ def _tensors(lora: Lora, spec: FamilySpec, layout: Target) -> dict[str, Tensor]:
 
 def _keys(linear: Linear, layout: Target) -> tuple[str, str, str | None]:
     if layout == "diffusers":
-        return f"transformer.{linear.diffusers}.lora_A.weight", f"transformer.{linear.diffusers}.lora_B.weight", None
+        return (
+            f"transformer.{linear.diffusers}.lora_A.weight",
+            f"transformer.{linear.diffusers}.lora_B.weight",
+            None,
+        )
     return written_keys(linear.name, layout)
 
 
@@ -84,5 +105,9 @@ def _smallest(source: Path, tensors: Mapping[str, Tensor]) -> torch.dtype:
     entries, _ = read_header(lora_weights(source), "lora")
     names = {entry.dtype for key, entry in entries.items() if not key.endswith(".alpha")}
     dtype = _DTYPES.get(names.pop(), torch.float32) if len(names) == 1 else torch.float32
-    exact = all(torch.equal(t.to(dtype).float(), t) for key, t in tensors.items() if not key.endswith(".alpha"))
+    exact = all(
+        torch.equal(t.to(dtype).float(), t)
+        for key, t in tensors.items()
+        if not key.endswith(".alpha")
+    )
     return dtype if exact else torch.float32

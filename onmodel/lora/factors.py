@@ -1,9 +1,11 @@
-"""Exact algebra on LoRA factors: weighted sums, the best sum of a smaller rank, inner products; never a dense ΔW.
+"""Exact algebra on LoRA factors: weighted sums, the best sum of a smaller rank, inner products;
+never a dense ΔW.
 
-A module of K inputs is ΔW = Σ wᵢ·(αᵢ/rᵢ)·upᵢ·downᵢ: the factors stacked, B [out, R] and A [R, in] with R = Σ rᵢ. Its
-best approximation of a smaller rank needs only the R×R Gram matrices of A and B. Everything is computed in fp64,
-once, and rounded once to fp32. Reading and writing files is not done here, and one call knows one module only, so
-that a caller may go through files of any size module by module.
+A module of K inputs is ΔW = Σ wᵢ·(αᵢ/rᵢ)·upᵢ·downᵢ: the factors stacked, B [out, R] and A [R, in]
+with R = Σ rᵢ. Its best approximation of a smaller rank needs only the R×R Gram matrices of A and B.
+Everything is computed in fp64, once, and rounded once to fp32. Reading and writing files is not
+done here, and one call knows one module only, so that a caller may go through files of any size
+module by module.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,10 +17,12 @@ from onmodel.errors import InputError
 from onmodel.lora.file import Factors
 from onmodel.randomness import normal
 
-# Gram matrices square the condition number: the factors of a singular value σ are off by about 1e-16·‖A‖²‖B‖²/σ. Where
-# that is no longer small beside ‖ΔW‖, a QR decomposition (three times the work, off by 1e-16·‖A‖‖B‖) takes its place.
+# Gram matrices square the condition number: the factors of a singular value σ are off by about
+# 1e-16·‖A‖²‖B‖²/σ. Where that is no longer small beside ‖ΔW‖, a QR decomposition (three times the
+# work, off by 1e-16·‖A‖‖B‖) takes its place.
 UNSURE = 1e-8
-# A singular value below these shares of the largest one, or of ‖A‖‖B‖, is rounding noise; its direction means nothing.
+# A singular value below these shares of the largest one, or of ‖A‖‖B‖, is rounding noise; its
+# direction means nothing.
 NOISE, NOISE_OF_INPUTS = 1e-7, 1e-13
 
 Mix = Callable[[np.ndarray], np.ndarray]
@@ -26,7 +30,8 @@ Mix = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Merged:
-    """One merged module. Energies are squared Frobenius norms: `kept` of the result, `total` of the exact sum.
+    """One merged module. Energies are squared Frobenius norms: `kept` of the result, `total` of the
+    exact sum.
 
     `inner` [K, K] holds the inner products of the inputs' ΔW at strength 1: wᵀ·inner·w = total.
     """
@@ -38,8 +43,8 @@ class Merged:
 
 
 class Stack:
-    """The K inputs of one module stacked at strength 1, in fp64: A `down` [R, in], B `up` [out, R], their Gram
-    matrices, and `inner` [K, K], the inner products of the inputs' ΔW.
+    """The K inputs of one module stacked at strength 1, in fp64: A `down` [R, in], B `up` [out, R],
+    their Gram matrices, and `inner` [K, K], the inner products of the inputs' ΔW.
 
     Raises InputError when an input is not finite.
     """
@@ -55,12 +60,19 @@ class Stack:
         with np.errstate(invalid="ignore", over="ignore"):  # said below, once
             self.gram_down, self.gram_up = self.down @ self.down.T, self.up.T @ self.up
             product = self.gram_down * self.gram_up
-        self.inner = np.add.reduceat(np.add.reduceat(product, edges[:-1], axis=0), edges[:-1], axis=1)
+        self.inner = np.add.reduceat(
+            np.add.reduceat(product, edges[:-1], axis=0), edges[:-1], axis=1
+        )
         if not np.isfinite(self.inner).all():
-            raise InputError("models", "a weight that is not finite", "leave out the damaged file, or save it again")
+            raise InputError(
+                "models",
+                "a weight that is not finite",
+                "leave out the damaged file, or save it again",
+            )
 
     def exact(self, weights: np.ndarray, gauge: float) -> Factors[np.ndarray]:
-        """The sum with rank R: the inputs' own `down` rows, each weight (its sign too) in `up` alone."""
+        """The sum with rank R: the inputs' own `down` rows, each weight (its sign too) in `up`
+        alone."""
         return _factors(self.down, self.up * (np.repeat(weights, self.ranks) / gauge), gauge)
 
     def spectrum(self, weights: np.ndarray) -> np.ndarray:
@@ -77,10 +89,13 @@ class Stack:
             return self._core_qr(each)[1]
         return np.sqrt(energies[sure])
 
-    def truncated(self, weights: np.ndarray, rank: int, gauge: float) -> tuple[Factors[np.ndarray], float]:
+    def truncated(
+        self, weights: np.ndarray, rank: int, gauge: float
+    ) -> tuple[Factors[np.ndarray], float]:
         """The truncated SVD of the sum, balanced (√σ on both sides), and the energy that it keeps.
 
-        Rows past the sum's own rank are padded with up = 0 and a random down, which adds nothing and can still learn.
+        Rows past the sum's own rank are padded with up = 0 and a random down, which adds nothing
+        and can still learn.
         """
         each = np.repeat(weights, self.ranks)
         core = self._core_gram(each, rank)
@@ -96,11 +111,14 @@ class Stack:
             up, down = _pad(up, down, rank)
         return _factors(down, up, gauge), float(np.sum(sigma**2))
 
-    def _core_gram(self, each: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """(P, σ, Q): up·P and Q·down are the balanced factors of the best sum of that rank. None where it is unsure.
+    def _core_gram(
+        self, each: np.ndarray, rank: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """(P, σ, Q): up·P and Q·down are the balanced factors of the best sum of that rank. None
+        where it is unsure.
 
-        With A·Aᵀ = L·Lᵀ the right singular vectors are V = Aᵀ·L⁻ᵀ·q for the eigenvectors q of Lᵀ·(Bᵀ·B)·L; the left
-        ones are B·L·q/σ, and √σ·Vᵀ = (B·L·q/√σ)ᵀ·B·A/σ needs no inverse.
+        With A·Aᵀ = L·Lᵀ the right singular vectors are V = Aᵀ·L⁻ᵀ·q for the eigenvectors q of
+        Lᵀ·(Bᵀ·B)·L; the left ones are B·L·q/σ, and √σ·Vᵀ = (B·L·q/√σ)ᵀ·B·A/σ needs no inverse.
         """
         try:
             root = np.linalg.cholesky(self.gram_down)
@@ -117,13 +135,19 @@ class Stack:
             return None
         mix = root @ vectors
         signs = _signs(mix)
-        return each[:, None] * mix * (signs / np.sqrt(sigma)), sigma, (half @ vectors * (signs / sigma**1.5)).T
+        return (
+            each[:, None] * mix * (signs / np.sqrt(sigma)),
+            sigma,
+            (half @ vectors * (signs / sigma**1.5)).T,
+        )
 
     def _core_qr(self, each: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The sum's SVD (U, σ, Vᵀ) without noise, from orthogonal bases of A and B themselves."""
         left, right = np.linalg.qr(self.up * each), np.linalg.qr(self.down.T)
         u, sigma, v_t = np.linalg.svd(left.R @ right.R.T, full_matrices=False)
-        count = int(np.sum(sigma > max(NOISE * sigma[0], NOISE_OF_INPUTS * np.sqrt(self._size(each)))))
+        count = int(
+            np.sum(sigma > max(NOISE * sigma[0], NOISE_OF_INPUTS * np.sqrt(self._size(each))))
+        )
         return left.Q @ u[:, :count], sigma[:count], v_t[:count] @ right.Q.T
 
     def _size(self, each: np.ndarray) -> float:
@@ -137,11 +161,12 @@ def merge_module(
     gauge: float = 1.0,
     mix: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> Merged:
-    """Sum K ≥ 1 inputs of one module, each with its weight; exactly, or the best sum of a smaller rank.
+    """Sum K ≥ 1 inputs of one module, each with its weight; exactly, or the best sum of a smaller
+    rank.
 
-    `mix(inner, weights)` may set the weights from the inputs' inner products. `gauge` is alpha / rank of the result:
-    it divides the factors, never ΔW. The same inputs give the same bytes. Raises InputError when an input or the
-    result is not finite.
+    `mix(inner, weights)` may set the weights from the inputs' inner products. `gauge` is alpha /
+    rank of the result: it divides the factors, never ΔW. The same inputs give the same bytes.
+    Raises InputError when an input or the result is not finite.
     """
     stack = Stack([factors for factors, _ in parts])
     weights = np.array([weight for _, weight in parts], float)
@@ -154,7 +179,9 @@ def merge_module(
     return Merged(factors, kept, max(total, kept), stack.inner)
 
 
-def factor_dense(matrix: np.ndarray, rank: int, gauge: float, name: str) -> tuple[Factors[np.ndarray], float]:
+def factor_dense(
+    matrix: np.ndarray, rank: int, gauge: float, name: str
+) -> tuple[Factors[np.ndarray], float]:
     """The truncated SVD of a dense ΔW [out, in] float32, balanced, and the energy that it keeps.
 
     Subspace iteration from a fixed random start, until the kept energy stands still to 1e-6.
@@ -166,7 +193,10 @@ def factor_dense(matrix: np.ndarray, rank: int, gauge: float, name: str) -> tupl
     for _ in range(30):
         basis = np.linalg.qr(matrix @ basis).Q
         projected = basis.T @ matrix  # [width, in]
-        before, kept = kept, float(np.sum(np.linalg.svd(projected @ projected.T, compute_uv=False)[:rank]))
+        before, kept = (
+            kept,
+            float(np.sum(np.linalg.svd(projected @ projected.T, compute_uv=False)[:rank])),
+        )
         if kept - before <= 1e-6 * kept:
             break
         basis = np.linalg.qr(projected.T).Q

@@ -1,7 +1,9 @@
-"""A LoRA file, open: every layout that Anima LoRAs come in, read layer by layer, and written the same way.
+"""A LoRA file, open: every layout that Anima LoRAs come in, read layer by layer, and written the
+same way.
 
-A layer is called by its name in the base's own files and its factors are float32. ΔW = alpha/r · up @ down. Without
-torch, so that what only computes on factors starts fast and stays small; `lora.py` holds a whole LoRA as tensors.
+A layer is called by its name in the base's own files and its factors are float32. ΔW = alpha/r · up
+@ down. Without torch, so that what only computes on factors starts fast and stays small; `lora.py`
+holds a whole LoRA as tensors.
 """
 
 import json
@@ -41,9 +43,17 @@ from onmodel.weights import (
 
 Array = TypeVar("Array")  # a numpy array or a torch tensor
 LENGTHS = ("dora_scale", "magnitude_vector")  # roles of DoRA's row lengths, which change no shape
-_MOST_NUMBERS = 2**28  # of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
+_MOST_NUMBERS = (
+    2**28
+)  # of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
 # How keys of a text encoder's layers begin, in kohya's, diffusers', PEFT's and ComfyUI's files.
-_TEXT_ENCODER = ("lora_te_", "lora_te1_", "lora_te2_", "text_encoder", "base_model.model.text_encoder")
+_TEXT_ENCODER = (
+    "lora_te_",
+    "lora_te1_",
+    "lora_te2_",
+    "text_encoder",
+    "base_model.model.text_encoder",
+)
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -73,12 +83,14 @@ class Factors(Generic[Array]):
 
 
 class LoraFile:
-    """An open LoRA for the model that `spec` describes: a safetensors file or a PEFT folder; a context manager.
+    """An open LoRA for the model that `spec` describes: a safetensors file or a PEFT folder; a
+    context manager.
 
-    `ranks` maps its layers, in the model's order, to their rank as plain factors; `shapes` to (out, in). `dora`: can
-    the caller do with a change that depends on the base, which cannot be merged? Raises InputError when the file is
-    torn or lies about itself, when a key is unknown, when it was made for another model or another number of blocks,
-    when it is DoRA (unless asked for) or OFT, or when a factor does not fit.
+    `ranks` maps its layers, in the model's order, to their rank as plain factors; `shapes` to (out,
+    in). `dora`: can the caller do with a change that depends on the base, which cannot be merged?
+    Raises InputError when the file is torn or lies about itself, when a key is unknown, when it was
+    made for another model or another number of blocks, when it is DoRA (unless asked for) or OFT,
+    or when a factor does not fit.
     """
 
     def __init__(self, path: Path, spec: FamilySpec, *, dora: bool = False) -> None:
@@ -90,20 +102,32 @@ class LoraFile:
             self.metadata = self._file.metadata
             _refuse_other_kinds(path, self._file.entries, dora)
             found = _layers(path, self._file.entries, spec)
-            if PAYLOAD_KEY in self.metadata and self.metadata[PAYLOAD_KEY] != payload_sha256(self.source):
+            if PAYLOAD_KEY in self.metadata and self.metadata[PAYLOAD_KEY] != payload_sha256(
+                self.source
+            ):
                 raise InputError(
-                    "lora", path, "its tensors are not those that its header was written for; get it again"
+                    "lora",
+                    path,
+                    "its tensors are not those that its header was written for; get it again",
                 )
             config = config or _parse_config(path, header_config(self.metadata))
             self._declared = _peft_scale(path, config, dora)
-            self._keys = {linear.name: found[linear.name] for linear in spec.linears if linear.name in found}
+            self._keys = {
+                linear.name: found[linear.name] for linear in spec.linears if linear.name in found
+            }
             self.shapes: dict[str, tuple[int, int]] = {}
             self.ranks: dict[str, int] = {}
             for name, keys in self._keys.items():
-                out, in_, rank = _shape(path, name, {role: self._file.entries[key] for role, key in keys.items()})
+                out, in_, rank = _shape(
+                    path, name, {role: self._file.entries[key] for role, key in keys.items()}
+                )
                 self.shapes[name], self.ranks[name] = (out, in_), rank
                 if self._declared is not None and "down" in keys and config.r not in (None, rank):
-                    raise InputError("lora", path, f"{name} has rank {rank}, its config says r = {config.r}; correct r")
+                    raise InputError(
+                        "lora",
+                        path,
+                        f"{name} has rank {rank}, its config says r = {config.r}; correct r",
+                    )
             check_shapes(self.shapes, spec, path)
             _check_blocks(path, self._keys, spec, self.metadata.get(BLOCKS_KEY))
         except BaseException:
@@ -114,18 +138,24 @@ class LoraFile:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._file.__exit__(kind, error, trace)
 
     def factors(self, name: str) -> Factors[np.ndarray]:
-        """The factors of one layer. Raises InputError when a value or ΔW is not finite, or alpha is negative."""
+        """The factors of one layer. Raises InputError when a value or ΔW is not finite, or alpha is
+        negative."""
         parts = {}
         for role, key in self._keys[name].items():
             parts[role] = decode(self._file.raw(key), self._file.entries[key])
             if not np.isfinite(parts[role]).all():
                 raise InputError(
-                    "lora", self.path, f"{name} {role} holds values that are not finite; use an earlier checkpoint"
+                    "lora",
+                    self.path,
+                    f"{name} {role} holds values that are not finite; use an earlier checkpoint",
                 )
         alpha = parts.pop("alpha").item() if "alpha" in parts else None
         lengths = [parts.pop(role).reshape(-1) for role in LENGTHS if role in parts]
@@ -136,18 +166,29 @@ class LoraFile:
                 alpha = value * len(down) ** 0.5 if stabilised else value
         else:
             with np.errstate(over="ignore", invalid="ignore"):  # refused below
-                down, up, alpha = (expand_loha if "hada_w1_a" in parts else expand_lokr)(parts, alpha)
-        found = Factors(down, up, float(len(down)) if alpha is None else alpha, lengths[0] if lengths else None)
+                down, up, alpha = (expand_loha if "hada_w1_a" in parts else expand_lokr)(
+                    parts, alpha
+                )
+        found = Factors(
+            down, up, float(len(down)) if alpha is None else alpha, lengths[0] if lengths else None
+        )
         self._check_size(name, found)
         return found
 
     def _check_size(self, name: str, one: Factors[np.ndarray]) -> None:
-        """Raise InputError for a scale that is negative, or factors whose product float32 might not hold."""
+        """Raise InputError for a scale that is negative, or factors whose product float32 might not
+        hold."""
         if one.alpha < 0:
-            raise InputError("lora", self.path, f"{name} has alpha {one.alpha:g}; write it positive and negate its up")
+            raise InputError(
+                "lora",
+                self.path,
+                f"{name} has alpha {one.alpha:g}; write it positive and negate its up",
+            )
         scaled = one.scale * float(np.abs(one.up).max())
         if not max(scaled, scaled * one.rank * float(np.abs(one.down).max())) < _LARGEST:
-            what = f"{name} at alpha {one.alpha:g} is too large for float32; use an earlier checkpoint"
+            what = (
+                f"{name} at alpha {one.alpha:g} is too large for float32; use an earlier checkpoint"
+            )
             raise InputError("lora", self.path, what)
 
     @property
@@ -157,7 +198,8 @@ class LoraFile:
 
 
 def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | None:
-    """The header's `ss_network_alpha` (the common layout folds alpha away), else the layers', None when they differ."""
+    """The header's `ss_network_alpha` (the common layout folds alpha away), else the layers', None
+    when they differ."""
     try:
         said = float(metadata["ss_network_alpha"])
     except (KeyError, ValueError):
@@ -182,10 +224,10 @@ def stream_lora(
 ) -> None:
     """Write a LoRA layer by layer, whole or not at all; `factors(name)` is asked once for each.
 
-    The header is the same for the same content; `final` as in `stream_weights`. `common` loads in ComfyUI and in
-    diffusers: no alpha tensors, alpha/rank folded into up. `dtype` is F32, BF16 or F16. `dora`: every layer has a
-    magnitude, which stands in the common layout twice, since each of the two reads it under another name. Raises
-    InputError when a value does not fit `dtype`.
+    The header is the same for the same content; `final` as in `stream_weights`. `common` loads in
+    ComfyUI and in diffusers: no alpha tensors, alpha/rank folded into up. `dtype` is F32, BF16 or
+    F16. `dora`: every layer has a magnitude, which stands in the common layout twice, since each of
+    the two reads it under another name. Raises InputError when a value does not fit `dtype`.
     """
     entries, owner = lora_entries(ranks, shapes, layout, dtype, dora)
 
@@ -210,7 +252,11 @@ def stream_lora(
 
 
 def lora_entries(
-    ranks: Mapping[str, int], shapes: Mapping[str, tuple[int, int]], layout: Layout, dtype: str, dora: bool = False
+    ranks: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, int]],
+    layout: Layout,
+    dtype: str,
+    dora: bool = False,
 ) -> tuple[dict[str, Entry], dict[str, tuple[str, str]]]:
     """The tensors of a LoRA file, and the layer and role of each."""
     entries: dict[str, Entry] = {}
@@ -241,8 +287,11 @@ def rank_words(ranks: Mapping[str, int], alpha: float | None) -> dict[str, str]:
     return words
 
 
-def layer_shapes(paths: Sequence[Path], table_spec: FamilySpec, dora: bool = False) -> dict[str, tuple[int, int]]:
-    """(out, in) of every layer that any of some LoRA files changes; the first file that has a layer says its size."""
+def layer_shapes(
+    paths: Sequence[Path], table_spec: FamilySpec, dora: bool = False
+) -> dict[str, tuple[int, int]]:
+    """(out, in) of every layer that any of some LoRA files changes; the first file that has a layer
+    says its size."""
     shapes: dict[str, tuple[int, int]] = {}
     for path in paths:
         with WeightsFile(lora_weights(path), "lora") as file:
@@ -254,20 +303,25 @@ def layer_shapes(paths: Sequence[Path], table_spec: FamilySpec, dora: bool = Fal
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source: object) -> None:
-    """Raise InputError unless every layer exists in the model, has its size, and there is one at all."""
+    """Raise InputError unless every layer exists in the model, has its size, and there is one at
+    all."""
     linears = {linear.name: linear for linear in spec.linears}
     if not shapes:
         raise InputError("lora", source, f"changes no layer of this {spec.name}; export it again")
     for name, shape in shapes.items():
         if name not in linears:
-            raise InputError("lora", source, f"{name} is no layer of this {spec.name}; use a LoRA of it")
+            raise InputError(
+                "lora", source, f"{name} is no layer of this {spec.name}; use a LoRA of it"
+            )
         wanted = (linears[name].out_features, linears[name].in_features)
         if shape != wanted:
             said = f"{name} is {_by(shape)}, this {spec.name} has {_by(wanted)} there"
             raise InputError("lora", source, f"{said}; use a LoRA that was trained on this base")
 
 
-def _layers(path: Path, entries: Mapping[str, Entry], spec: FamilySpec) -> dict[str, dict[str, str]]:
+def _layers(
+    path: Path, entries: Mapping[str, Entry], spec: FamilySpec
+) -> dict[str, dict[str, str]]:
     """Layer → role → key."""
     table = name_table(spec)
     found: dict[str, dict[str, str]] = defaultdict(dict)
@@ -279,44 +333,65 @@ def _layers(path: Path, entries: Mapping[str, Entry], spec: FamilySpec) -> dict[
             continue
         linear, role = parsed
         if role in found[linear.name]:
-            raise InputError("lora", path, f"names {linear.name} twice ({shown(key)}); keep one of the two")
+            raise InputError(
+                "lora", path, f"names {linear.name} twice ({shown(key)}); keep one of the two"
+            )
         found[linear.name][role] = key
     _refuse_unknown(path, unknown, entries, spec)
     return found
 
 
 def _shape(path: Path, name: str, entries: Mapping[str, Entry]) -> tuple[int, int, int]:
-    """(out, in, rank) of a layer; an error for what is incomplete or no product, or a DoRA of another kind."""
+    """(out, in, rank) of a layer; an error for what is incomplete or no product, or a DoRA of
+    another kind."""
     for role, entry in entries.items():
         if entry.dtype not in FLOATS and not (role == "alpha" and entry.dtype in INTEGERS):
-            raise InputError("lora", path, f"{name}: {role} is {entry.dtype}; use the bfloat16 or float32 file")
+            raise InputError(
+                "lora", path, f"{name}: {role} is {entry.dtype}; use the bfloat16 or float32 file"
+            )
     if "alpha" in entries and math.prod(entries["alpha"].shape) != 1:
         said = f"{name}: alpha has shape {list(entries['alpha'].shape)}, a layer has one"
         raise InputError("lora", path, f"{said}; export the LoRA again")
-    shapes = {role: entry.shape for role, entry in entries.items() if role != "alpha" and role not in LENGTHS}
+    shapes = {
+        role: entry.shape
+        for role, entry in entries.items()
+        if role != "alpha" and role not in LENGTHS
+    }
     said = " · ".join(f"{role} {list(shape)}" for role, shape in shapes.items())
     if not all(len(shape) == 2 and 0 not in shape for shape in shapes.values()):
-        raise InputError("lora", path, f"{name}: {said} is no product of two matrices; export the LoRA again")
+        raise InputError(
+            "lora", path, f"{name}: {said} is no product of two matrices; export the LoRA again"
+        )
     try:
         found = expanded_shape(shapes)
     except KeyError as error:
-        raise InputError("lora", path, f"{name} lacks {error.args[0]}; the file is incomplete") from error
+        raise InputError(
+            "lora", path, f"{name} lacks {error.args[0]}; the file is incomplete"
+        ) from error
     except ValueError:
         roles = ", ".join(shapes) or "alpha"
         raise InputError("lora", path, f"{name} has only {roles}; the file is incomplete") from None
     except ArithmeticError:
-        raise InputError("lora", path, f"{name}: {said} is no product; export the LoRA again") from None
+        raise InputError(
+            "lora", path, f"{name}: {said} is no product; export the LoRA again"
+        ) from None
     out, in_, rank = found
     if "down" not in shapes and rank * (out + in_) > _MOST_NUMBERS:
-        raise InputError("lora", path, f"{name} is a plain LoRA of rank {rank}; export it with a smaller rank")
+        raise InputError(
+            "lora", path, f"{name} is a plain LoRA of rank {rank}; export it with a smaller rank"
+        )
     lengths = {role: entry.shape for role, entry in entries.items() if role in LENGTHS}
     if lengths and "down" not in shapes:
         raise InputError(
-            "lora", path, f"is DoRA over {min(shapes).partition('_')[0]} ({name}); only over LoRA is known"
+            "lora",
+            path,
+            f"is DoRA over {min(shapes).partition('_')[0]} ({name}); only over LoRA is known",
         )
     for shape in lengths.values():  # LyCORIS can also keep lengths of columns, [1, in]
         if shape not in ((out,), (out, 1)):
-            raise InputError("lora", path, f"is DoRA over columns ({name}, {list(shape)}); only rows are known")
+            raise InputError(
+                "lora", path, f"is DoRA over columns ({name}, {list(shape)}); only rows are known"
+            )
     return found
 
 
@@ -328,36 +403,57 @@ def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> No
     for key in keys:
         for part, kind in REFUSED.items():
             if part in key and not (dora and kind == "DoRA"):
-                raise InputError("lora", path, f"is {kind} ({shown(key)}), not a plain LoRA; export it as one")
+                raise InputError(
+                    "lora", path, f"is {kind} ({shown(key)}), not a plain LoRA; export it as one"
+                )
         if "llm_adapter" in key or key.startswith("text_conditioner."):
-            what = f"changes the text conditioner ({shown(key)}), which is not read; train on the transformer alone"
+            what = (
+                f"changes the text conditioner ({shown(key)}), which is not read; train on the"
+                " transformer alone"
+            )
             raise InputError("lora", path, what)
 
 
-def _refuse_unknown(path: Path, unknown: list[str], entries: Mapping[str, Entry], spec: FamilySpec) -> None:
-    """Name what was not understood: another model, another number of blocks, the text encoder, or stray keys."""
+def _refuse_unknown(
+    path: Path, unknown: list[str], entries: Mapping[str, Entry], spec: FamilySpec
+) -> None:
+    """Name what was not understood: another model, another number of blocks, the text encoder, or
+    stray keys."""
     if not unknown:
         return
     total = len(entries)
-    blocks = [int(match[1]) for key in unknown if (match := re.search(r"blocks[._](\d{1,9})[._]", key))]
+    blocks = [
+        int(match[1]) for key in unknown if (match := re.search(r"blocks[._](\d{1,9})[._]", key))
+    ]
     if blocks and len(unknown) < total and max(blocks) >= spec.blocks:
-        raise InputError("lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}")
+        raise InputError(
+            "lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}"
+        )
     texts = [key for key in unknown if key.startswith(_TEXT_ENCODER)]
     if len(texts) == len(unknown):
-        what = f"changes the text encoder in {len(texts)} tensors ({shown(texts[0])}), which are not read"
+        what = (
+            f"changes the text encoder in {len(texts)} tensors ({shown(texts[0])}), which are not"
+            " read"
+        )
         raise InputError("lora", path, f"{what}; train on the transformer alone")
     if len(unknown) == total:
-        kind = recognise({key: entry.shape for key, entry in entries.items()}) or "something unknown"
+        kind = (
+            recognise({key: entry.shape for key, entry in entries.items()}) or "something unknown"
+        )
         what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
         first = f"none of its {total} keys names a layer (first: {shown(unknown[0])})"
         raise InputError("lora", path, f"is {kind}, {what}: {first}; use a LoRA for {spec.name}")
     named = ", ".join(shown(key) for key in unknown[:4])
-    raise InputError("lora", path, f"{len(unknown)} of {total} keys are unknown: {named}; export the LoRA alone")
+    raise InputError(
+        "lora", path, f"{len(unknown)} of {total} keys are unknown: {named}; export the LoRA alone"
+    )
 
 
-def _check_blocks(path: Path, names: Mapping[str, object], spec: FamilySpec, said: str | None) -> None:
-    """A LoRA is for as many blocks as its header says. One without that word which fills exactly the first blocks was
-    made for a smaller base, where those are all there are.
+def _check_blocks(
+    path: Path, names: Mapping[str, object], spec: FamilySpec, said: str | None
+) -> None:
+    """A LoRA is for as many blocks as its header says. One without that word which fills exactly
+    the first blocks was made for a smaller base, where those are all there are.
     """
     present = {linear.block for linear in spec.linears if linear.name in names} - {None}
     first = present == set(range(len(present))) and 1 < len(present) < spec.blocks
@@ -386,7 +482,9 @@ class _PeftConfig(BaseModel):
 
 def _read_config(path: Path) -> Any:
     if not path.exists():
-        raise InputError("lora", path, "a PEFT folder needs its config, which holds the scale; put it there")
+        raise InputError(
+            "lora", path, "a PEFT folder needs its config, which holds the scale; put it there"
+        )
     return read_json_of_others(path, "lora")
 
 
@@ -397,7 +495,9 @@ def header_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return (
-        {key.removeprefix("transformer."): value for key, value in config.items()} if isinstance(config, dict) else {}
+        {key.removeprefix("transformer."): value for key, value in config.items()}
+        if isinstance(config, dict)
+        else {}
     )
 
 
@@ -407,7 +507,10 @@ def _parse_config(path: Path, config: Any) -> _PeftConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"
-        what = f"its PEFT config is damaged: {where} is {shown(first['input'], 40)} ({first['msg']}); correct it"
+        what = (
+            f"its PEFT config is damaged: {where} is {shown(first['input'], 40)} ({first['msg']});"
+            " correct it"
+        )
         raise InputError("lora", path, what) from error
 
 
@@ -416,9 +519,14 @@ def _peft_scale(path: Path, config: _PeftConfig, dora: bool) -> tuple[float, boo
     if config.use_dora and not dora:
         raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
     if config.peft_type not in (None, "LORA"):
-        what = f"is a PEFT {shown(config.peft_type, 20)} folder, whose scale is not read; export it as a LoRA"
+        what = (
+            f"is a PEFT {shown(config.peft_type, 20)} folder, whose scale is not read; export it as"
+            " a LoRA"
+        )
         raise InputError("lora", path, what)
     for pattern in ("alpha_pattern", "rank_pattern"):
         if getattr(config, pattern):
-            raise InputError("lora", path, f"its config has a {pattern}; save it with one alpha and rank")
+            raise InputError(
+                "lora", path, f"its config has a {pattern}; save it with one alpha and rank"
+            )
     return None if config.lora_alpha is None else (config.lora_alpha, bool(config.use_rslora))

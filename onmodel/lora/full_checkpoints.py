@@ -1,7 +1,8 @@
 """Full checkpoints in merges: their difference to the base as a LoRA, and LoRAs added into one.
 
-A checkpoint is a safetensors file of a whole transformer, in the base's own key layout or diffusers' names; a
-single file with the text conditioner in it is one too. All of it is streamed: the memory is that of one layer.
+A checkpoint is a safetensors file of a whole transformer, in the base's own key layout or
+diffusers' names; a single file with the text conditioner in it is one too. All of it is streamed:
+the memory is that of one layer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,8 @@ from onmodel.weights import FLOATS, WeightsFile, decode, encode, stream_weights,
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An open checkpoint. `keys` maps its layers, by the base's names, to the key of their weight."""
+    """An open checkpoint. `keys` maps its layers, by the base's names, to the key of their
+    weight."""
 
     file: WeightsFile
     spec: FamilySpec
@@ -37,8 +39,11 @@ class Checkpoint:
 
     @property
     def others(self) -> dict[str, str]:
-        """What is no layer (norms, the text conditioner): its name without the file's prefix → its key."""
-        prefix = self.keys["x_embedder.proj.1"].partition("x_embedder")[0].partition("patch_embed")[0]
+        """What is no layer (norms, the text conditioner): its name without the file's prefix → its
+        key."""
+        prefix = (
+            self.keys["x_embedder.proj.1"].partition("x_embedder")[0].partition("patch_embed")[0]
+        )
         layers = set(self.keys.values())
         return {key.removeprefix(prefix): key for key in self.file.entries if key not in layers}
 
@@ -48,7 +53,8 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, field: str) -> Checkpoint:
-    """Open a checkpoint. Raises InputError when it is none of a known family. The caller closes `file`."""
+    """Open a checkpoint. Raises InputError when it is none of a known family. The caller closes
+    `file`."""
     file = WeightsFile(path, field)
     try:
         spec, keys = layers_of_checkpoint(file)
@@ -59,23 +65,35 @@ def open_checkpoint(path: Path, field: str) -> Checkpoint:
 
 
 def extract(
-    out: Path, tuned: Path, base: Path, rank: int, title: str, dtype: str = "F32", progress: Progress | None = None
+    out: Path,
+    tuned: Path,
+    base: Path,
+    rank: int,
+    title: str,
+    dtype: str = "F32",
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write the difference of a fine-tuned checkpoint to its base as a LoRA of `rank`, alpha = rank.
+    """Write the difference of a fine-tuned checkpoint to its base as a LoRA of `rank`, alpha =
+    rank.
 
-    Returns a report: the share of the difference's energy that is kept, and the tensors that no LoRA can hold (norms,
-    embeddings) with their share. Raises InputError when the two do not belong together or do not differ.
+    Returns a report: the share of the difference's energy that is kept, and the tensors that no
+    LoRA can hold (norms, embeddings) with their share. Raises InputError when the two do not belong
+    together or do not differ.
     """
     one, other = open_checkpoint(tuned, "checkpoint"), open_checkpoint(base, "base")
     with one.file, other.file:
         if set(one.keys) != set(other.keys):
             odd = sorted(set(one.keys) ^ set(other.keys))
-            raise InputError("base", base, f"has other layers than {tuned} ({len(odd)}, e.g. {odd[0]})")
+            raise InputError(
+                "base", base, f"has other layers than {tuned} ({len(odd)}, e.g. {odd[0]})"
+            )
         energies, beyond = _energies(one, other, progress)
         changed = [linear.name for linear in one.spec.linears if energies.get(linear.name, 0) > 0]
         total = sum(energies.values()) + sum(beyond.values())
         if not changed:
-            raise InputError("checkpoint", tuned, f"no layer differs from {base}; there is nothing to extract")
+            raise InputError(
+                "checkpoint", tuned, f"no layer differs from {base}; there is nothing to extract"
+            )
         shapes = {n: one.file.entries[one.keys[n]].shape for n in changed}
         sizes = {name: (shape[0], shape[1]) for name, shape in shapes.items()}
         ranks = {name: min(rank, *sizes[name]) for name in changed}
@@ -84,7 +102,9 @@ def extract(
 
         def words(share: float) -> dict[str, str]:
             facts = {"name": title, "rank": rank, "energy_kept": round(share, 6)}
-            lineage = add(histories, "extract", tuned=root(histories[0]), base=root(histories[1]), **facts)
+            lineage = add(
+                histories, "extract", tuned=root(histories[0]), base=root(histories[1]), **facts
+            )
             about = header.Facts(title, "", "", "", one.spec.architecture, 0, "")
             return {**header.build(about, lineage), **rank_words(ranks, float(max(ranks.values())))}
 
@@ -98,25 +118,41 @@ def extract(
                 return made
 
             alphas = {name: float(rank) for name, rank in ranks.items()}
-            stream_lora(out, ranks, sizes, alphas, factors, words(0.123456), dtype=dtype,
-                        final=lambda: words(kept / total))  # fmt: skip
+            stream_lora(
+                out,
+                ranks,
+                sizes,
+                alphas,
+                factors,
+                words(0.123456),
+                dtype=dtype,
+                final=lambda: words(kept / total),
+            )
     return {
         "rank": rank,
         "layers": len(changed),
         "energy_kept": rounded(kept / total),
         "strength": rounded(np.sqrt(kept)),
-        "beyond_a_lora": {name: rounded(energy / total) for name, energy in beyond.items() if energy > 0},
+        "beyond_a_lora": {
+            name: rounded(energy / total) for name, energy in beyond.items() if energy > 0
+        },
     }
 
 
 def into(
-    out: Path, checkpoint: Path, sources: Sequence[Source], blend: Blend, target: Checkpoint,
-    title: str, progress: Progress | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    out: Path,
+    checkpoint: Path,
+    sources: Sequence[Source],
+    blend: Blend,
+    target: Checkpoint,
+    title: str,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Write `checkpoint` with Σ wᵢ·ΔWᵢ added: in float32, cast once to the checkpoint's own dtype.
 
-    Everything else is copied as it is. Returns a report with the rounding loss ‖written change − ΔW‖ / ‖ΔW‖ and the
-    share of entries with a change that rounding lost whole. Raises InputError for a layer in 8 bits.
+    Everything else is copied as it is. Returns a report with the rounding loss ‖written change −
+    ΔW‖ / ‖ΔW‖ and the share of entries with a change that rounding lost whole. Raises InputError
+    for a layer in 8 bits.
     """
     linears = {linear.name: linear for linear in target.spec.linears}
     owner = {target.keys[name]: name for source in sources for name in source.file.ranks}
@@ -133,11 +169,19 @@ def into(
                     yield raw
                     continue
                 if entries[key].dtype not in FLOATS:
-                    raise InputError("checkpoint", checkpoint, f"{key} is {entries[key].dtype}; use the bfloat16 file")
+                    raise InputError(
+                        "checkpoint",
+                        checkpoint,
+                        f"{key} is {entries[key].dtype}; use the bfloat16 file",
+                    )
                 name = owner[key]
                 before = decode(raw, entries[key])
                 if not np.isfinite(before).all():
-                    raise InputError("checkpoint", checkpoint, f"{key} holds NaN or infinity; use another checkpoint")
+                    raise InputError(
+                        "checkpoint",
+                        checkpoint,
+                        f"{key} holds NaN or infinity; use another checkpoint",
+                    )
                 delta = np.zeros_like(before)
                 for source, weight in zip(sources, blend.in_layer(linears[name]), strict=True):
                     if name in source.file.ranks:
@@ -146,7 +190,9 @@ def into(
                 bits = encode(before + delta, entries[key].dtype)
                 got = decode(bits.reshape(-1).view(np.uint8), entries[key])
                 if not np.isfinite(got).all():
-                    raise InputError("weights", name, "a sum beyond the checkpoint's range; use smaller weights")
+                    raise InputError(
+                        "weights", name, "a sum beyond the checkpoint's range; use smaller weights"
+                    )
                 lost += _energy(got - before - delta)
                 wanted += _energy(delta)
                 still += int(np.count_nonzero((got == before) & (delta != 0)))
@@ -155,9 +201,13 @@ def into(
                 yield bits
 
     histories = [target.lineage(), *(source.lineage for source in sources)]
-    parts = [{"model": root(source.lineage), "name": source.name, "weight": weight}
-             for source, weight in zip(sources, blend.weights, strict=True)]  # fmt: skip
-    lineage = add(histories, "into", name=title, checkpoint=root(histories[0]), **blend.facts(), parts=parts)
+    parts = [
+        {"model": root(source.lineage), "name": source.name, "weight": weight}
+        for source, weight in zip(sources, blend.weights, strict=True)
+    ]
+    lineage = add(
+        histories, "into", name=title, checkpoint=root(histories[0]), **blend.facts(), parts=parts
+    )
     kept = {key: without_author_paths(value) for key, value in target.file.metadata.items()}
     words = {**kept, **header.history_words(lineage)}
     stream_weights(out, entries, pieces(), words)
@@ -174,12 +224,15 @@ def into(
 def _energies(
     one: Checkpoint, other: Checkpoint, progress: Progress | None
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """‖difference‖² of every layer, and of every other tensor, by its name; those that both have."""
+    """‖difference‖² of every layer, and of every other tensor, by its name; those that both
+    have."""
     layers = {}
     with task(progress, "compare", len(one.keys)) as advance:
         for name, key in one.keys.items():
             if one.file.entries[key].shape != other.file.entries[other.keys[name]].shape:
-                raise InputError("base", other.file.path, f"{name} has another size than in {one.file.path}")
+                raise InputError(
+                    "base", other.file.path, f"{name} has another size than in {one.file.path}"
+                )
             layers[name] = _energy(_difference(one, other, name))
             advance()
     theirs = other.others
@@ -207,5 +260,7 @@ def _minus(one: Checkpoint, key: str, other: Checkpoint, its: str) -> np.ndarray
 
 def _energy(array: np.ndarray) -> float:
     """‖array‖² summed in fp64, without a copy of the whole."""
-    pieces = (array.ravel()[start : start + 65536].astype(float) for start in range(0, array.size, 65536))
+    pieces = (
+        array.ravel()[start : start + 65536].astype(float) for start in range(0, array.size, 65536)
+    )
     return float(sum(piece @ piece for piece in pieces))

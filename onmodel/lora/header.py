@@ -1,7 +1,8 @@
-"""The words in a LoRA file's header: modelspec 1.0.1, what kohya's tools read, and onmodel's own history.
+"""The words in a LoRA file's header: modelspec 1.0.1, what kohya's tools read, and onmodel's own
+history.
 
-Values are strings and never a path or a clock of the machine. The hash of the tensors is added when the file is
-written (weights.py). https://github.com/Stability-AI/ModelSpec
+Values are strings and never a path or a clock of the machine. The hash of the tensors is added when
+the file is written (weights.py). https://github.com/Stability-AI/ModelSpec
 """
 
 import re
@@ -27,25 +28,62 @@ RECIPE_KEY = "onmodel.recipe"
 DIGEST_KEY = "modelspec.hash_sha256"  # 0x and the same hash as PAYLOAD_KEY's
 HISTORY_KEYS = ("onmodel.schema", "onmodel.dataset_root", "onmodel.lineage_sha256", RECIPE_KEY)
 LIMIT = 64 * 1024  # bytes; sites that show LoRA files cut longer headers
-# What a history keeps of a stranger's header: what people ask of a LoRA, not the lists that fill a header.
+# What a history keeps of a stranger's header: what people ask of a LoRA, not the lists that fill a
+# header.
 CLAIMS = (
-    *(f"modelspec.{word}" for word in ("title", "author", "license", "date", "architecture", "implementation",
-                                       "trigger_phrase", "usage_hint", "resolution", "merged_from")),
-    *(f"ss_{word}" for word in (
-        "output_name", "sd_model_name", "sd_model_hash", "base_model_version", "network_module", "network_dim",
-        "network_alpha", "network_args", "resolution", "num_train_images", "dataset_dirs", "total_batch_size", "epoch",
-        "num_epochs", "steps", "max_train_steps", "learning_rate", "unet_lr", "optimizer", "lr_scheduler", "seed",
-        "training_comment",
-    )),
-    "sshs_model_hash", "lora_adapter_metadata", "software",
-)  # fmt: skip
+    *(
+        f"modelspec.{word}"
+        for word in (
+            "title",
+            "author",
+            "license",
+            "date",
+            "architecture",
+            "implementation",
+            "trigger_phrase",
+            "usage_hint",
+            "resolution",
+            "merged_from",
+        )
+    ),
+    *(
+        f"ss_{word}"
+        for word in (
+            "output_name",
+            "sd_model_name",
+            "sd_model_hash",
+            "base_model_version",
+            "network_module",
+            "network_dim",
+            "network_alpha",
+            "network_args",
+            "resolution",
+            "num_train_images",
+            "dataset_dirs",
+            "total_batch_size",
+            "epoch",
+            "num_epochs",
+            "steps",
+            "max_train_steps",
+            "learning_rate",
+            "unet_lr",
+            "optimizer",
+            "lr_scheduler",
+            "seed",
+            "training_comment",
+        )
+    ),
+    "sshs_model_hash",
+    "lora_adapter_metadata",
+    "software",
+)
 CLAIM_LENGTH = 400  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What any LoRA's header says, trained or merged. `resolution`: side in pixels, 0 unknown; `date`: the recipe's;
-    `blocks`: of the base that it was made for, 0 unknown.
+    """What any LoRA's header says, trained or merged. `resolution`: side in pixels, 0 unknown;
+    `date`: the recipe's; `blocks`: of the base that it was made for, 0 unknown.
     """
 
     title: str
@@ -60,8 +98,8 @@ class Facts:
 
 
 def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
-    """The header's words; `kohya` adds keys such as `ss_epoch`. Empty values are left out, and of a path of the machine
-    only its last part stays.
+    """The header's words; `kohya` adds keys such as `ss_epoch`. Empty values are left out, and of a
+    path of the machine only its last part stays.
 
     Raises InputError when they are longer than 64 KiB.
     """
@@ -94,22 +132,35 @@ def sealed(words: Mapping[str, str], lineage: Lineage) -> dict[str, str]:
 
 
 def held(path: Path, words: Mapping[str, str]) -> dict[str, object]:
-    """What a node holds of the file that it is: hashes of the tensors' bytes, of their table and of each word.
+    """What a node holds of the file that it is: hashes of the tensors' bytes, of their table and of
+    each word.
 
     The words of the history and of the tensors' hash are left out: they follow from the node.
     """
-    own = {key: sha256_bytes(words[key].encode()) for key in sorted(words)
-           if key not in (*HISTORY_KEYS, PAYLOAD_KEY, DIGEST_KEY)}  # fmt: skip
-    return {"payload_sha256": payload_sha256(path), "tensors_sha256": table_sha256(path), "words": own}
+    own = {
+        key: sha256_bytes(words[key].encode())
+        for key in sorted(words)
+        if key not in (*HISTORY_KEYS, PAYLOAD_KEY, DIGEST_KEY)
+    }
+    return {
+        "payload_sha256": payload_sha256(path),
+        "tensors_sha256": table_sha256(path),
+        "words": own,
+    }
 
 
 def _limited(words: Mapping[str, str]) -> dict[str, str]:
-    words = {key: value if key in HISTORY_KEYS else without_author_paths(value) for key, value in words.items()}
+    words = {
+        key: value if key in HISTORY_KEYS else without_author_paths(value)
+        for key, value in words.items()
+    }
     words = {key: value for key, value in words.items() if value}
     size = sum(len(key.encode()) + len(value.encode()) for key, value in words.items())
     if size > LIMIT:
         raise InputError(
-            "header", f"{size} bytes", f"longer than {LIMIT}; merge fewer models or shorten the author's words"
+            "header",
+            f"{size} bytes",
+            f"longer than {LIMIT}; merge fewer models or shorten the author's words",
         )
     return words
 
@@ -117,7 +168,9 @@ def _limited(words: Mapping[str, str]) -> dict[str, str]:
 def history_words(lineage: Lineage) -> dict[str, str]:
     """The words that carry the history, whatever the file is."""
     recipe = canonical_json(lineage)
-    roots = sorted({str(node.get("root", "")) for node in lineage.values() if node["type"] == "dataset"})
+    roots = sorted(
+        {str(node.get("root", "")) for node in lineage.values() if node["type"] == "dataset"}
+    )
     words = {
         "onmodel.schema": SCHEMA,
         "onmodel.dataset_root": ",".join(roots),
@@ -128,9 +181,11 @@ def history_words(lineage: Lineage) -> dict[str, str]:
 
 
 def lineage_of(lora: "Lora | LoraFile | WeightsFile", sha256: str) -> Lineage:
-    """The history that a file's header carries; a file from elsewhere is one node of unknown origin with its hash.
+    """The history that a file's header carries; a file from elsewhere is one node of unknown origin
+    with its hash.
 
-    What a stranger's header says is kept under `claims`. Raises VerifyError when the history does not match its hashes.
+    What a stranger's header says is kept under `claims`. Raises VerifyError when the history does
+    not match its hashes.
     """
     recipe = lora.metadata.get(RECIPE_KEY)
     if recipe is None:
@@ -139,22 +194,29 @@ def lineage_of(lora: "Lora | LoraFile | WeightsFile", sha256: str) -> Lineage:
 
 
 def imported(lora: "Lora", sha256: str, name: str) -> Lineage:
-    """The history of a file that others made. Its own history, if it has one, stands below a node that says so:
-    its hashes fit together, but nothing below that node was seen here.
+    """The history of a file that others made. Its own history, if it has one, stands below a node
+    that says so: its hashes fit together, but nothing below that node was seen here.
     """
     if RECIPE_KEY not in lora.metadata:
-        return add([], "model", name=name, origin="unknown", sha256=sha256, **_claimed(lora.metadata))
+        return add(
+            [], "model", name=name, origin="unknown", sha256=sha256, **_claimed(lora.metadata)
+        )
     past = lineage_of(lora, sha256)
-    return add([past], "model", name=name, origin="onmodel", sha256=sha256, **_claimed(lora.metadata))
+    return add(
+        [past], "model", name=name, origin="onmodel", sha256=sha256, **_claimed(lora.metadata)
+    )
 
 
 def _claimed(metadata: Mapping[str, str]) -> dict[str, object]:
-    """`claims`: the header's words about itself, each cut to 400 characters and without the folders of a machine;
-    `claims_sha256`: hash of the whole header, so that it can be held against the file later. Empty without a header.
+    """`claims`: the header's words about itself, each cut to 400 characters and without the folders
+    of a machine; `claims_sha256`: hash of the whole header, so that it can be held against the file
+    later. Empty without a header.
     """
     if not metadata:
         return {}
-    claims = {key: _claim(metadata[key]) for key in CLAIMS if metadata.get(key) not in (None, "", "None")}
+    claims = {
+        key: _claim(metadata[key]) for key in CLAIMS if metadata.get(key) not in (None, "", "None")
+    }
     return {"claims": claims, "claims_sha256": hash_json(dict(metadata))}
 
 
@@ -162,4 +224,8 @@ def _claim(value: str) -> str:
     if re.match(r"([A-Za-z]:|~)?[\\/]", value):  # a path, of one part too
         value = re.split(r"[\\/]", value)[-1]
     value = without_author_paths(value)
-    return value if len(value) <= CLAIM_LENGTH else value[: CLAIM_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return (
+        value
+        if len(value) <= CLAIM_LENGTH
+        else value[: CLAIM_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )

@@ -1,6 +1,8 @@
-"""LoHa and LoKr layers of LyCORIS (https://github.com/KohakuBlueleaf/LyCORIS) as plain factors, exactly.
+"""LoHa and LoKr layers of LyCORIS (https://github.com/KohakuBlueleaf/LyCORIS) as plain factors,
+exactly.
 
-A Hadamard or Kronecker product of two low-rank matrices is itself low-rank: its factors are products of theirs.
+A Hadamard or Kronecker product of two low-rank matrices is itself low-rank: its factors are
+products of theirs.
 """
 
 from collections.abc import Mapping
@@ -12,16 +14,25 @@ from onmodel.errors import InputError
 from onmodel.weights import Entry, encode, finite, stream_weights, written_order
 
 
-def expand_loha(parts: Mapping[str, np.ndarray], alpha: float | None) -> tuple[np.ndarray, np.ndarray, float]:
+def expand_loha(
+    parts: Mapping[str, np.ndarray], alpha: float | None
+) -> tuple[np.ndarray, np.ndarray, float]:
     """(W1a·W1b) ∘ (W2a·W2b), ranks p and q → (down [pq, in], up [out, pq], alpha)."""
-    up = np.einsum("op,oq->opq", parts["hada_w1_a"], parts["hada_w2_a"]).reshape(len(parts["hada_w1_a"]), -1)
-    down = np.einsum("pi,qi->pqi", parts["hada_w1_b"], parts["hada_w2_b"]).reshape(-1, parts["hada_w1_b"].shape[1])
+    up = np.einsum("op,oq->opq", parts["hada_w1_a"], parts["hada_w2_a"]).reshape(
+        len(parts["hada_w1_a"]), -1
+    )
+    down = np.einsum("pi,qi->pqi", parts["hada_w1_b"], parts["hada_w2_b"]).reshape(
+        -1, parts["hada_w1_b"].shape[1]
+    )
     rank = parts["hada_w1_b"].shape[0]
     return down, up, (alpha / rank if alpha is not None else 1.0) * down.shape[0]
 
 
-def expand_lokr(parts: Mapping[str, np.ndarray], alpha: float | None) -> tuple[np.ndarray, np.ndarray, float]:
-    """W1 ⊗ W2, each whole or a product of two → (down, up, alpha). A whole matrix takes no part in the scale."""
+def expand_lokr(
+    parts: Mapping[str, np.ndarray], alpha: float | None
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """W1 ⊗ W2, each whole or a product of two → (down, up, alpha). A whole matrix takes no part in
+    the scale."""
     sides, rank = [], None
     for side in ("lokr_w1", "lokr_w2"):
         if side in parts:
@@ -36,10 +47,11 @@ def expand_lokr(parts: Mapping[str, np.ndarray], alpha: float | None) -> tuple[n
 
 
 def expanded_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int]:
-    """(out, in, rank) of a layer's plain factors, from the shapes of the matrices that a file holds of it.
+    """(out, in, rank) of a layer's plain factors, from the shapes of the matrices that a file holds
+    of it.
 
-    Raises KeyError for a part that is missing, ValueError when the parts are of no known kind, ArithmeticError when
-    they cannot be multiplied.
+    Raises KeyError for a part that is missing, ValueError when the parts are of no known kind,
+    ArithmeticError when they cannot be multiplied.
     """
     kinds = {role.partition("_")[0] for role in shapes}
     if kinds == {"down", "up"}:
@@ -78,11 +90,13 @@ def write_lokr(
     metadata: Mapping[str, str],
     dtype: str,
 ) -> None:
-    """Write LoKr layers (name → role → matrix) of (rank, alpha) as LyCORIS does: `lora_unet_….lokr_w1`, alpha beside.
+    """Write LoKr layers (name → role → matrix) of (rank, alpha) as LyCORIS does:
+    `lora_unet_….lokr_w1`, alpha beside.
 
-    alpha/rank goes into W2 and alpha says rank, for tools differ in what they make of another alpha: none of it where
-    both matrices are whole, and LyCORIS 4.1.3 applies it twice where W2 is a product. `dtype` is F32, BF16 or F16.
-    Raises InputError when a value does not fit it.
+    alpha/rank goes into W2 and alpha says rank, for tools differ in what they make of another
+      alpha: none of it where
+    both matrices are whole, and LyCORIS 4.1.3 applies it twice where W2 is a product. `dtype` is
+    F32, BF16 or F16. Raises InputError when a value does not fit it.
     """
     arrays: dict[str, np.ndarray] = {}
     entries: dict[str, Entry] = {}
@@ -90,7 +104,9 @@ def write_lokr(
         rank, alpha = gauges[name]
         stem = f"lora_unet_{name.replace('.', '_')}"
         for role, matrix in parts.items():
-            scaled = matrix * np.float32(alpha / rank) if role in ("lokr_w2", "lokr_w2_b") else matrix
+            scaled = (
+                matrix * np.float32(alpha / rank) if role in ("lokr_w2", "lokr_w2_b") else matrix
+            )
             key = f"{stem}.{role}"
             arrays[key], entries[key] = encode(scaled, dtype), Entry(dtype, matrix.shape)
             if not finite(arrays[key], dtype):

@@ -1,7 +1,7 @@
 """The names that LoRA files give a layer, in a table built from the model's own layers.
 
-A kohya name cannot be turned back by guessing dots (`output_proj` has an underscore of its own), so every known
-spelling of every layer is written down first and then looked up.
+A kohya name cannot be turned back by guessing dots (`output_proj` has an underscore of its own), so
+every known spelling of every layer is written down first and then looked up.
 """
 
 from functools import lru_cache
@@ -11,7 +11,9 @@ from onmodel.families.protocol import FamilySpec, Linear
 
 Layout = Literal["common", "kohya"]
 
-BLOCKS_KEY = "onmodel.blocks"  # a header's word: how many blocks the base has that a LoRA was made for
+BLOCKS_KEY = (
+    "onmodel.blocks"  # a header's word: how many blocks the base has that a LoRA was made for
+)
 
 # What stands after a layer's name → what the tensor is.
 ROLES = {
@@ -38,7 +40,8 @@ ROLES = {
     ".lokr_w2_a": "lokr_w2_a",
     ".lokr_w2_b": "lokr_w2_b",
 }
-# Parts of keys that mark an adapter which is no plain product of two matrices; DoRA is read where it is asked for.
+# Parts of keys that mark an adapter which is no plain product of two matrices; DoRA is read where
+# it is asked for.
 REFUSED = {"dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT", "boft": "OFT"}
 
 _BASE_PREFIXES = ("diffusion_model.", "model.diffusion_model.", "net.", "base_model.model.", "")
@@ -58,7 +61,10 @@ def _table(linears: tuple[Linear, ...]) -> dict[str, Linear]:
         names = [prefix + linear.name for prefix in _BASE_PREFIXES]
         names += [prefix + linear.diffusers for prefix in _DIFFUSERS_PREFIXES]
         for prefix in _KOHYA_PREFIXES:
-            names += [prefix + linear.name.replace(".", "_"), prefix + linear.diffusers.replace(".", "_")]
+            names += [
+                prefix + linear.name.replace(".", "_"),
+                prefix + linear.diffusers.replace(".", "_"),
+            ]
         for name in names:
             assert table.setdefault(name, linear) is linear, f"{name} names two layers"
     return table
@@ -73,7 +79,8 @@ def parse_key(key: str, table: dict[str, Linear]) -> tuple[Linear, str] | None:
 
 
 def written_keys(name: str, layout: Layout) -> tuple[str, str, str | None]:
-    """The keys of down, up and alpha for a layer. The common layout has no alpha: it is folded into up."""
+    """The keys of down, up and alpha for a layer. The common layout has no alpha: it is folded into
+    up."""
     if layout == "kohya":
         flat = "lora_unet_" + name.replace(".", "_")
         return f"{flat}.lora_down.weight", f"{flat}.lora_up.weight", f"{flat}.alpha"

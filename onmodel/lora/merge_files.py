@@ -1,7 +1,8 @@
-"""LoRA files in, one LoRA file out, layer by layer: the memory is that of one layer, however large the files.
+"""LoRA files in, one LoRA file out, layer by layer: the memory is that of one layer, however large
+the files.
 
-The recipe's merge stage and the commands both come through here. A rank by energy or by size needs every layer's
-singular values first (`survey`), so those go over the files twice.
+The recipe's merge stage and the commands both come through here. A rank by energy or by size needs
+every layer's singular values first (`survey`), so those go over the files twice.
 """
 
 import json
@@ -28,7 +29,8 @@ from onmodel.progress import Progress
 from onmodel.weights import SIZES
 
 Alpha = Literal["from-parent"] | float
-LONGEST = 0.123456  # an energy with as many digits as any: the header's room is known before the energy is
+# an energy with as many digits as any: the header's room is known before the energy is
+LONGEST = 0.123456
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Size:
-    """How large the result may be: one `rank` for all layers, the share of `energy` to keep (0…1), or the file's
-    `bytes`; nothing of it keeps the exact sum. Energy and bytes share the ranks out over the layers."""
+    """How large the result may be: one `rank` for all layers, the share of `energy` to keep (0…1),
+    or the file's `bytes`; nothing of it keeps the exact sum. Energy and bytes share the ranks out
+    over the layers."""
 
     rank: int | None = None
     energy: float | None = None
@@ -56,7 +59,9 @@ class Size:
     def __post_init__(self) -> None:
         given = [key for key in ("rank", "energy", "bytes") if getattr(self, key) is not None]
         if len(given) > 1:
-            raise InputError(given[1], getattr(self, given[1]), f"{given[0]} is given too; choose one")
+            raise InputError(
+                given[1], getattr(self, given[1]), f"{given[0]} is given too; choose one"
+            )
         if self.rank is not None and self.rank < 1:
             raise InputError("rank", self.rank, "must be 1 or more")
         if self.energy is not None and not 0 < self.energy <= 1:
@@ -69,7 +74,8 @@ class Size:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over the inputs tells: per layer the singular values of the sum and the inputs' inner products."""
+    """What one pass over the inputs tells: per layer the singular values of the sum and the inputs'
+    inner products."""
 
     sigmas: Mapping[str, np.ndarray]
     inners: Mapping[str, np.ndarray]
@@ -87,7 +93,8 @@ class Survey:
 
 @dataclass(frozen=True)
 class Job:
-    """A merge before it is done: sources, method, the model's layers, and how the result is written."""
+    """A merge before it is done: sources, method, the model's layers, and how the result is
+    written."""
 
     sources: Sequence[Source]
     blend: Blend
@@ -110,7 +117,10 @@ class Job:
     @cached_property
     def full_ranks(self) -> dict[str, int]:
         """Σ rᵢ of every layer: the rank of the exact sum."""
-        return {name: sum(source.file.ranks.get(name, 0) for source in self.sources) for name in self.linears}
+        return {
+            name: sum(source.file.ranks.get(name, 0) for source in self.sources)
+            for name in self.linears
+        }
 
     def having(self, name: str) -> list[int]:
         """The inputs that change a layer; for the others ΔW is zero there."""
@@ -146,20 +156,30 @@ class Job:
 
 @contextmanager
 def open_sources(files: Sequence[tuple[str, Path]], spec: FamilySpec) -> Iterator[list[Source]]:
-    """Open (name, path) inputs with their histories; a file of another tool is a node of unknown origin."""
+    """Open (name, path) inputs with their histories; a file of another tool is a node of unknown
+    origin."""
     with ExitStack() as stack:
         sources = []
         for name, path in files:
             file = stack.enter_context(LoraFile(path, spec))
             known = header.RECIPE_KEY in file.metadata
-            sources.append(Source(name, file, header.lineage_of(file, "" if known else sha256_file(file.source))))
+            sources.append(
+                Source(
+                    name, file, header.lineage_of(file, "" if known else sha256_file(file.source))
+                )
+            )
         yield sources
 
 
 def survey(job: Job, progress: Progress | None = None) -> Survey:
-    """One pass over the inputs. Raises InputError for a method that works on entries of ΔW: it has no such sum."""
+    """One pass over the inputs. Raises InputError for a method that works on entries of ΔW: it has
+    no such sum."""
     if job.blend.method.elements is not None:
-        raise InputError("method", job.blend.name, "leaves no low-rank sum to look into; give it a --rank and run it")
+        raise InputError(
+            "method",
+            job.blend.name,
+            "leaves no low-rank sum to look into; give it a --rank and run it",
+        )
     sigmas, inners = {}, {}
     with task(progress, "look", len(job.linears)) as advance:
         for name in job.linears:
@@ -173,24 +193,34 @@ def survey(job: Job, progress: Progress | None = None) -> Survey:
 
 
 def share_out(job: Job, seen: Survey, header_bytes: int) -> dict[str, int]:
-    """A rank for every layer, at least 1: the singular values with the most energy per byte first, over all layers,
-    until the file is as large as it may be or the share of energy is kept.
+    """A rank for every layer, at least 1: the singular values with the most energy per byte first,
+    over all layers, until the file is as large as it may be or the share of energy is kept.
 
     Raises InputError when rank 1 everywhere already makes a larger file.
     """
     names = list(job.linears)
     cost = {name: sum(job.shapes[name]) * SIZES[job.dtype] for name in names}
-    owner = np.concatenate([np.full(max(len(seen.sigmas[name]), 1), i) for i, name in enumerate(names)])
-    energies = np.concatenate([seen.sigmas[name] ** 2 if len(seen.sigmas[name]) else [0.0] for name in names])
+    owner = np.concatenate(
+        [np.full(max(len(seen.sigmas[name]), 1), i) for i, name in enumerate(names)]
+    )
+    energies = np.concatenate(
+        [seen.sigmas[name] ** 2 if len(seen.sigmas[name]) else [0.0] for name in names]
+    )
     costs = np.array([cost[name] for name in names])[owner]
     first = np.concatenate([[True], owner[1:] != owner[:-1]])
-    order = np.lexsort((np.arange(len(owner)), -energies / costs, ~first))  # every layer's first, then by gain
+    order = np.lexsort(
+        (np.arange(len(owner)), -energies / costs, ~first)
+    )  # every layer's first, then by gain
     if job.size.bytes is not None:
         beside = header_bytes + table_bytes(job)
         taken = np.cumsum(costs[order]) <= job.size.bytes - beside
         if not taken[: len(names)].all():
             least = int(costs[first].sum()) + beside
-            raise InputError("size", f"{job.size.bytes} bytes", f"rank 1 everywhere takes up to {least}; allow more")
+            raise InputError(
+                "size",
+                f"{job.size.bytes} bytes",
+                f"rank 1 everywhere takes up to {least}; allow more",
+            )
     else:
         assert job.size.energy is not None
         before = np.cumsum(energies[order]) - energies[order]
@@ -206,7 +236,9 @@ def choose_ranks(
     """The rank of every layer of the result. `header_bytes` is room for the header's words."""
     size = job.size
     if job.blend.method.elements is not None and size.rank is None:
-        raise InputError("rank", "none given", f"{job.blend.name} works on entries of ΔW; give the result a rank")
+        raise InputError(
+            "rank", "none given", f"{job.blend.name} works on entries of ΔW; give the result a rank"
+        )
     if size.exact:
         return dict(job.full_ranks)
     if size.rank is not None:
@@ -215,7 +247,8 @@ def choose_ranks(
 
 
 def table_bytes(job: Job) -> int:
-    """Room for a file's table of tensors and its alphas, never too small: as if the ranks were whole."""
+    """Room for a file's table of tensors and its alphas, never too small: as if the ranks were
+    whole."""
     entries, _ = lora_entries(job.full_ranks, job.shapes, job.layout, job.dtype)
     digits = len(str(sum(entry.bytes for entry in entries.values())))
     row = len('"":{"data_offsets":[,],"dtype":"BF16","shape":[,]},') + 2 * digits + 10
@@ -223,7 +256,8 @@ def table_bytes(job: Job) -> int:
 
 
 def gauge_of(job: Job, ranks: Mapping[str, int]) -> float:
-    """alpha / rank of the result: the one asked for, or the mean of the inputs' by the size of their weights.
+    """alpha / rank of the result: the one asked for, or the mean of the inputs' by the size of
+    their weights.
 
     A file whose layers have several ranks is measured by its largest.
     """
@@ -233,7 +267,10 @@ def gauge_of(job: Job, ranks: Mapping[str, int]) -> float:
         return job.alpha / max(ranks.values())
     largest = [max(source.file.ranks.values()) for source in job.sources]
     weights = np.abs(job.blend.weights)
-    gauges = [(source.trained_alpha or rank) / rank for source, rank in zip(job.sources, largest, strict=True)]
+    gauges = [
+        (source.trained_alpha or rank) / rank
+        for source, rank in zip(job.sources, largest, strict=True)
+    ]
     return float(np.average(gauges, weights=weights if weights.any() else None))
 
 
@@ -247,8 +284,9 @@ def merge_files(
 ) -> tuple[Lineage, dict[str, Any]]:
     """Write the merge to `out`; returns its history and a report of it as JSON values.
 
-    `reasons` are histories of what chose the inputs, `told` are more facts for the merge's own node. The report has
-    method, rank, alpha, energy kept, strength ‖ΔW‖, and each input with its weight and strength, and their cosines.
+    `reasons` are histories of what chose the inputs, `told` are more facts for the merge's own
+    node. The report has method, rank, alpha, energy kept, strength ‖ΔW‖, and each input with its
+    weight and strength, and their cosines.
     """
     sources, blend, told = job.sources, job.blend, told or {}
     ranks = choose_ranks(job, words_room(job, facts, reasons, told), progress)
@@ -270,39 +308,76 @@ def merge_files(
 
         alphas = {name: gauge * rank for name, rank in ranks.items()}
         draft = _words(job, facts, reasons, told, ranks, gauge, LONGEST)[1]
-        stream_lora(out, ranks, job.shapes, alphas, factors, draft, job.layout, job.dtype, lambda: final()[1])
+        stream_lora(
+            out,
+            ranks,
+            job.shapes,
+            alphas,
+            factors,
+            draft,
+            job.layout,
+            job.dtype,
+            lambda: final()[1],
+        )
     lineage, _ = final()
     node = lineage[root(lineage)]
     strengths = [rounded(np.sqrt(max(energy, 0))) for energy in np.diag(inner)]
     report = {
-        **blend.facts(), **{key: node[key] for key in ("exact", "rank", "alpha", "energy_kept")},
-        "paper": blend.method.paper, "strength": rounded(np.sqrt(kept)),
-        "models": [{**part, "strength": strength} for part, strength in zip(node["parts"], strengths, strict=True)],
+        **blend.facts(),
+        **{key: node[key] for key in ("exact", "rank", "alpha", "energy_kept")},
+        "paper": blend.method.paper,
+        "strength": rounded(np.sqrt(kept)),
+        "models": [
+            {**part, "strength": strength}
+            for part, strength in zip(node["parts"], strengths, strict=True)
+        ],
         "cosines": [[rounded(value) for value in row] for row in cosines(inner)],
-    }  # fmt: skip
+    }
     if job.size.energy is not None or job.size.bytes is not None:
         report["ranks"] = ranks
     return lineage, report
 
 
 def words_room(
-    job: Job, facts: header.Facts, reasons: Sequence[Lineage] = (), told: Mapping[str, Any] | None = None
+    job: Job,
+    facts: header.Facts,
+    reasons: Sequence[Lineage] = (),
+    told: Mapping[str, Any] | None = None,
 ) -> int:
     """Bytes that the header's words take in the file at most."""
-    _, words = _words(job, facts, reasons, told or {}, job.full_ranks, gauge_of(job, job.full_ranks), LONGEST)
-    return sum(len(json.dumps({key: value}, ensure_ascii=False).encode()) for key, value in words.items())
+    _, words = _words(
+        job, facts, reasons, told or {}, job.full_ranks, gauge_of(job, job.full_ranks), LONGEST
+    )
+    return sum(
+        len(json.dumps({key: value}, ensure_ascii=False).encode()) for key, value in words.items()
+    )
 
 
 def _words(
-    job: Job, facts: header.Facts, reasons: Sequence[Lineage], told: Mapping[str, Any],
-    ranks: Mapping[str, int], gauge: float, kept: float,
-) -> tuple[Lineage, dict[str, str]]:  # fmt: skip
+    job: Job,
+    facts: header.Facts,
+    reasons: Sequence[Lineage],
+    told: Mapping[str, Any],
+    ranks: Mapping[str, int],
+    gauge: float,
+    kept: float,
+) -> tuple[Lineage, dict[str, str]]:
     """The result's history and the words of its header."""
-    parts = [{"model": root(source.lineage), "name": source.name, "weight": weight}
-             for source, weight in zip(job.sources, job.blend.weights, strict=True)]  # fmt: skip
+    parts = [
+        {"model": root(source.lineage), "name": source.name, "weight": weight}
+        for source, weight in zip(job.sources, job.blend.weights, strict=True)
+    ]
     rank = max(ranks.values())
-    node = {"name": facts.title, **told, **job.blend.facts(), "parts": parts, "exact": job.size.exact,
-            "rank": rank, "alpha": gauge * rank, "energy_kept": round(kept, 6)}  # fmt: skip
+    node = {
+        "name": facts.title,
+        **told,
+        **job.blend.facts(),
+        "parts": parts,
+        "exact": job.size.exact,
+        "rank": rank,
+        "alpha": gauge * rank,
+        "energy_kept": round(kept, 6),
+    }
     lineage = add([*(source.lineage for source in job.sources), *reasons], "merge", **node)
     facts = replace(facts, merged_from=", ".join(source.name for source in job.sources))
     return lineage, {**header.build(facts, lineage), **rank_words(ranks, gauge * rank)}
@@ -315,22 +390,36 @@ def facts_of(sources: Sequence[Source], spec: FamilySpec, title: str) -> header.
     """
 
     def said(key: str) -> list[str]:
-        return list(dict.fromkeys(source.file.metadata.get(f"modelspec.{key}", "") for source in sources))
+        return list(
+            dict.fromkeys(source.file.metadata.get(f"modelspec.{key}", "") for source in sources)
+        )
 
     licences, triggers, authors = said("license"), said("trigger_phrase"), said("author")
     return header.Facts(
-        title=title, author=", ".join(filter(None, authors)), license=licences[0] if len(licences) == 1 else "",
-        trigger=", ".join(filter(None, triggers)), architecture=spec.architecture, resolution=largest_side(sources),
+        title=title,
+        author=", ".join(filter(None, authors)),
+        license=licences[0] if len(licences) == 1 else "",
+        trigger=", ".join(filter(None, triggers)),
+        architecture=spec.architecture,
+        resolution=largest_side(sources),
         date=max(said("date")),
         blocks=spec.blocks if any(BLOCKS_KEY in source.file.metadata for source in sources) else 0,
-    )  # fmt: skip
+    )
 
 
 def largest_side(sources: Sequence[Source]) -> int:
-    """The largest side in pixels that an input was trained at, as its header says; 0 when none says."""
+    """The largest side in pixels that an input was trained at, as its header says; 0 when none
+    says."""
     words = [source.file.metadata.get("modelspec.resolution", "") for source in sources]
-    return max((int(side) for word in words for side in word.split("x") if re.fullmatch("[0-9]{1,5}", side)),
-               default=0)  # fmt: skip
+    return max(
+        (
+            int(side)
+            for word in words
+            for side in word.split("x")
+            if re.fullmatch("[0-9]{1,5}", side)
+        ),
+        default=0,
+    )
 
 
 def rounded(value: Any) -> float:

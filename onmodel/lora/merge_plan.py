@@ -1,4 +1,5 @@
-"""What a merge would give, before it is done: cosines, energy against rank, size, strength, alpha, warnings.
+"""What a merge would give, before it is done: cosines, energy against rank, size, strength, alpha,
+warnings.
 
 Nothing is written. `compare` tells how two LoRAs differ, by block and type of layer.
 """
@@ -32,7 +33,8 @@ ALIKE, LITTLE_KEPT, CANCELS, FAR = 0.999, 0.9, 0.3, 2.0  # where a plan begins t
 
 
 def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dict[str, Any]:
-    """A merge's plan as JSON values. Sizes of files are a little too large, never too small. Raises as a run does."""
+    """A merge's plan as JSON values. Sizes of files are a little too large, never too small. Raises
+    as a run does."""
     elements = job.blend.method.elements is not None
     room = words_room(job, facts)
     seen = None if elements else survey(job, progress)
@@ -41,7 +43,9 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
     whole = max(job.full_ranks.values())
 
     def size_of(chosen: Mapping[str, int]) -> int:
-        tensors = sum(rank * sum(job.shapes[name]) for name, rank in chosen.items()) * SIZES[job.dtype]
+        tensors = (
+            sum(rank * sum(job.shapes[name]) for name, rank in chosen.items()) * SIZES[job.dtype]
+        )
         return tensors + room + table_bytes(job)
 
     inner = np.zeros((len(job.sources),) * 2)
@@ -55,10 +59,18 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
         "paper": job.blend.method.paper,
         "layers": len(job.linears),
         "models": [
-            {"name": source.name, "weight": weight, "strength": rounded(strength) if seen else None,
-             "layers": len(source.file.ranks), "rank": max(source.file.ranks.values()), "alpha": source.trained_alpha,
-             "origin": source.lineage[root(source.lineage)].get("origin", "known")}
-            for source, weight, strength in zip(job.sources, job.blend.weights, strengths, strict=True)
+            {
+                "name": source.name,
+                "weight": weight,
+                "strength": rounded(strength) if seen else None,
+                "layers": len(source.file.ranks),
+                "rank": max(source.file.ranks.values()),
+                "alpha": source.trained_alpha,
+                "origin": source.lineage[root(source.lineage)].get("origin", "known"),
+            }
+            for source, weight, strength in zip(
+                job.sources, job.blend.weights, strengths, strict=True
+            )
         ],
         "cosines": [[rounded(value) for value in row] for row in cosines(inner)] if seen else None,
         "exact": job.size.exact,
@@ -67,43 +79,67 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
         "bytes": size_of(ranks),
         "energy_kept": rounded(seen.energy_at(ranks)) if seen else None,
         "strength": rounded(np.sqrt(seen.total * seen.energy_at(ranks))) if seen else None,
-        "energy": [
-            {"rank": rank, "energy_kept": rounded(seen.energy_at(chosen)), "bytes": size_of(chosen)}
-            for rank, chosen in zip(ladder, uniform, strict=True)
-        ] if seen else None,
-    }  # fmt: skip
+        "energy": (
+            [
+                {
+                    "rank": rank,
+                    "energy_kept": rounded(seen.energy_at(chosen)),
+                    "bytes": size_of(chosen),
+                }
+                for rank, chosen in zip(ladder, uniform, strict=True)
+            ]
+            if seen
+            else None
+        ),
+    }
     if job.size.energy is not None or job.size.bytes is not None:
         found["ranks"] = ranks
     found["warnings"] = _warnings(job, ranks, gauge, seen, inner)
     return found
 
 
-def _warnings(job: Job, ranks: Mapping[str, int], gauge: float, seen: Survey | None, inner: np.ndarray) -> list[str]:
+def _warnings(
+    job: Job, ranks: Mapping[str, int], gauge: float, seen: Survey | None, inner: np.ndarray
+) -> list[str]:
     """What a careful person would want to hear before merging; each one line."""
     said = []
     names = [source.name for source in job.sources]
     for source in job.sources:
         if source.lineage[root(source.lineage)].get("origin") == "unknown":
-            said.append(f"{source.name}: its origin is unknown; the history will say so, with its hash")
+            said.append(
+                f"{source.name}: its origin is unknown; the history will say so, with its hash"
+            )
         missing = len(job.linears) - len(source.file.ranks)
         if missing:
-            said.append(f"{source.name}: has no change for {missing} of {len(job.linears)} layers; they count as zero")
-    licences = {source.file.metadata.get("modelspec.license", "none named") for source in job.sources}
+            said.append(
+                f"{source.name}: has no change for {missing} of {len(job.linears)} layers; they"
+                " count as zero"
+            )
+    licences = {
+        source.file.metadata.get("modelspec.license", "none named") for source in job.sources
+    }
     if len(licences) > 1:
         said.append(f"the licences differ ({', '.join(sorted(licences))}); the result names none")
-    gauges = [(source.trained_alpha or max(source.file.ranks.values())) / max(source.file.ranks.values())
-              for source in job.sources]  # fmt: skip
+    gauges = [
+        (source.trained_alpha or max(source.file.ranks.values())) / max(source.file.ranks.values())
+        for source in job.sources
+    ]
     if max(gauges) > FAR * min(gauges):
         said.append(
-            f"alpha / rank of the inputs differ ({min(gauges):g} to {max(gauges):g}); the result takes {gauge:g}"
+            f"alpha / rank of the inputs differ ({min(gauges):g} to {max(gauges):g}); the result"
+            f" takes {gauge:g}"
         )
     if job.alpha != "from-parent" and not 1 / FAR < gauge / np.mean(gauges) < FAR:
         said.append(
-            f"alpha / rank changes from {np.mean(gauges):g} to {gauge:g}: training it on would step "
-            f"{gauge / np.mean(gauges):.2g} times as far; leave alpha at from-parent before a refinement"
+            f"alpha / rank changes from {np.mean(gauges):g} to {gauge:g}: training it on would step"
+            f" {gauge / np.mean(gauges):.2g} times as far; leave alpha at from-parent before a"
+            " refinement"
         )
     if job.dtype != "F32":
-        said.append("written in 16 bits: fine to use, but write float32 if training or another merge follows")
+        said.append(
+            "written in 16 bits: fine to use, but write float32 if training or another merge"
+            " follows"
+        )
     if seen is None:
         return said
     close = cosines(inner)
@@ -114,29 +150,41 @@ def _warnings(job: Job, ranks: Mapping[str, int], gauge: float, seen: Survey | N
     weights = np.array(job.blend.weights)
     parts = float(np.sum(weights**2 * np.diag(inner)))
     if parts > 0 and seen.total < CANCELS**2 * parts:
-        said.append(f"the inputs cancel: {np.sqrt(seen.total / parts):.2g} of the strength of unrelated ones is left")
+        said.append(
+            f"the inputs cancel: {np.sqrt(seen.total / parts):.2g} of the strength of unrelated"
+            " ones is left"
+        )
     mean = float(np.mean(np.sqrt(np.diag(inner))))
     ratio = np.sqrt(seen.total) / max(mean, 1e-300)
     if ratio > 1.5 or ratio < 1 / FAR:
         said.append(
-            f"the result is {ratio:.2g} times as strong as its parents on average (sum of weights {weights.sum():g})"
+            f"the result is {ratio:.2g} times as strong as its parents on average (sum of weights"
+            f" {weights.sum():g})"
         )
     kept = seen.energy_at(ranks)
     if kept < LITTLE_KEPT:
-        enough = next((rank for rank in range(1, max(job.full_ranks.values()) + 1)
-                       if seen.energy_at(dict.fromkeys(ranks, rank)) >= LITTLE_KEPT), 0)  # fmt: skip
+        enough = next(
+            (
+                rank
+                for rank in range(1, max(job.full_ranks.values()) + 1)
+                if seen.energy_at(dict.fromkeys(ranks, rank)) >= LITTLE_KEPT
+            ),
+            0,
+        )
         said.append(f"only {100 * kept:.1f} % of the energy is kept; rank {enough} would keep 90 %")
     return said
 
 
 def compare(one: Source, other: Source, linears: Mapping[str, Linear]) -> dict[str, Any]:
-    """How two LoRAs differ: ‖ΔW‖ of each, their cosine and ‖difference‖ / mean strength; in all, by block, by type of
-    layer. `linears` are those that either changes."""
+    """How two LoRAs differ: ‖ΔW‖ of each, their cosine and ‖difference‖ / mean strength; in all, by
+    block, by type of layer. `linears` are those that either changes."""
     groups: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros((2, 2)))
     for name, linear in linears.items():
         having = [i for i, source in enumerate((one, other)) if name in source.file.ranks]
         inner = np.zeros((2, 2))
-        inner[np.ix_(having, having)] = Stack([(one, other)[i].file.factors(name) for i in having]).inner
+        inner[np.ix_(having, having)] = Stack(
+            [(one, other)[i].file.factors(name) for i in having]
+        ).inner
         block = "outside" if linear.block is None else str(linear.block)
         for group in (
             ("all", "all"),
@@ -159,11 +207,17 @@ def compare(one: Source, other: Source, linears: Mapping[str, Linear]) -> dict[s
         **tables["all"]["all"],
         "blocks": tables["block"],
         "types": tables["type"],
-        "only_in": {source.name: sorted(set(source.file.ranks) - set(rest.file.ranks))
-                    for source, rest in (sources, sources[::-1])},
+        "only_in": {
+            source.name: sorted(set(source.file.ranks) - set(rest.file.ranks))
+            for source, rest in (sources, sources[::-1])
+        },
         "ranks": [sorted(set(source.file.ranks.values())) for source in sources],
         "alphas": [source.trained_alpha for source in sources],
-        "words": {key: both for key in sorted({*one.file.metadata, *other.file.metadata})
-                  if not key.startswith("onmodel.") and "hash" not in key
-                  and len(set(both := [source.file.metadata.get(key, "") for source in sources])) > 1},
-    }  # fmt: skip
+        "words": {
+            key: both
+            for key in sorted({*one.file.metadata, *other.file.metadata})
+            if not key.startswith("onmodel.")
+            and "hash" not in key
+            and len(set(both := [source.file.metadata.get(key, "") for source in sources])) > 1
+        },
+    }

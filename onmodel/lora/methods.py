@@ -1,8 +1,8 @@
 """The merge methods: one table; a new method is a new row.
 
-A row says how the settings become one weight per model, and what is done with them in each layer: a sum of ΔW, a sum
-whose weights depend on the angles between the inputs (`mix`), or a rule for single entries of ΔW (`elements`), which
-leaves no low-rank sum and is factored anew.
+A row says how the settings become one weight per model, and what is done with them in each layer: a
+sum of ΔW, a sum whose weights depend on the angles between the inputs (`mix`), or a rule for single
+entries of ΔW (`elements`), which leaves no low-rank sum and is factored anew.
 """
 
 import re
@@ -23,7 +23,8 @@ DECAY, DENSITY = 0.8, 0.5  # what `ema`, and `ties` and `dare`, take when nothin
 
 @dataclass(frozen=True)
 class Method:
-    """`weights(names, given, decay)` gives one weight per name; `takes` are the settings that the method reads.
+    """`weights(names, given, decay)` gives one weight per name; `takes` are the settings that the
+    method reads.
 
     `says` is what the result is, in words; `paper` where the method comes from.
     """
@@ -37,37 +38,46 @@ class Method:
 
 
 def weighted(names: Sequence[str], given: Given, decay: float) -> list[float]:
-    """The user's own weights, by place or by model name. Their sum, the strength of the result, need not be 1, and a
-    negative one takes a model's change away (task arithmetic)."""
+    """The user's own weights, by place or by model name. Their sum, the strength of the result,
+    need not be 1, and a negative one takes a model's change away (task arithmetic)."""
     if isinstance(given, str):
         return uniform(names, given, decay)
     if isinstance(given, Mapping):
         if set(given) != set(names):
             wrong = sorted(set(given) ^ set(names))
-            raise InputError("weights", ", ".join(wrong), f"give one weight to each of {', '.join(names)}")
+            raise InputError(
+                "weights", ", ".join(wrong), f"give one weight to each of {', '.join(names)}"
+            )
         weights = [float(given[name]) for name in names]
     else:
         weights = [float(weight) for weight in given]
     if len(weights) != len(names):
-        raise InputError("weights", f"{len(weights)} weights", f"there are {len(names)} models: {', '.join(names)}")
+        raise InputError(
+            "weights",
+            f"{len(weights)} weights",
+            f"there are {len(names)} models: {', '.join(names)}",
+        )
     if not np.isfinite(weights).all():
         raise InputError("weights", weights, "must be finite numbers")
     return weights
 
 
 def uniform(names: Sequence[str], given: Given, decay: float) -> list[float]:
-    """The plain mean: 1/K each. Over the checkpoints of one run it is stochastic weight averaging."""
+    """The plain mean: 1/K each. Over the checkpoints of one run it is stochastic weight
+    averaging."""
     return [1 / len(names)] * len(names)
 
 
 def ema(names: Sequence[str], given: Given, decay: float) -> list[float]:
-    """An exponential moving average over checkpoints in the order given: decay^(K−1−i), summing to 1."""
+    """An exponential moving average over checkpoints in the order given: decay^(K−1−i), summing to
+    1."""
     shares = np.array([decay ** (len(names) - 1 - i) for i in range(len(names))])
     return [float(share) for share in shares / shares.sum()]
 
 
 def affine(names: Sequence[str], given: Given, decay: float) -> list[float]:
-    """Found weights of saved checkpoints, negative ones too, scaled to sum to 1 so that the strength stays."""
+    """Found weights of saved checkpoints, negative ones too, scaled to sum to 1 so that the
+    strength stays."""
     weights = weighted(names, given, decay)
     if sum(weights) <= 0:
         raise InputError("weights", weights, "must have a sum above 0")
@@ -77,7 +87,9 @@ def affine(names: Sequence[str], given: Given, decay: float) -> list[float]:
 def pair(names: Sequence[str], given: Given, decay: float) -> list[float]:
     """Two weights that sum to 1: the second is how far to go from the first model to the second."""
     if len(names) != 2:
-        raise InputError("models", f"{len(names)} models", "slerp takes two; merge pairs one after the other")
+        raise InputError(
+            "models", f"{len(names)} models", "slerp takes two; merge pairs one after the other"
+        )
     weights = affine(names, given, decay)
     if min(weights) < 0:
         raise InputError("weights", weights, "slerp needs weights of 0 or more")
@@ -93,21 +105,25 @@ def positive(names: Sequence[str], given: Given, decay: float) -> list[float]:
 
 
 def slerp(inner: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The weights that go along the great circle between two ΔW of one layer, by the angle between them."""
+    """The weights that go along the great circle between two ΔW of one layer, by the angle between
+    them."""
     if len(weights) < 2:  # a layer that only one input has
         return weights
     lengths = np.sqrt(np.clip(np.diag(inner), 0, None))
     if min(lengths) == 0:
         return weights
     angle = np.arccos(np.clip(inner[0, 1] / lengths.prod(), -1, 1))
-    if np.sin(angle) < 1e-4:  # the same direction, or the opposite one, where no great circle is the shortest
+    if (
+        np.sin(angle) < 1e-4
+    ):  # the same direction, or the opposite one, where no great circle is the shortest
         return weights
     return np.sin(weights * angle) / np.sin(angle)
 
 
 def ties(parts: Parts, weights: np.ndarray, density: float, layer: str) -> np.ndarray:
-    """Trim, elect sign, disjoint mean, entry by entry: of each ΔW the largest `density` of entries stay, the sign with
-    the greater weighted mass wins, and its entries are averaged. Times the sum of weights. Returns ΔW [out, in]."""
+    """Trim, elect sign, disjoint mean, entry by entry: of each ΔW the largest `density` of entries
+    stay, the sign with the greater weighted mass wins, and its entries are averaged. Times the sum
+    of weights. Returns ΔW [out, in]."""
     floors = []
     for part in parts:
         sizes = np.abs(part.delta()).ravel()
@@ -122,11 +138,14 @@ def ties(parts: Parts, weights: np.ndarray, density: float, layer: str) -> np.nd
             mass += np.float32(weight) * np.where(mine, delta, 0)
             share += np.float32(weight) * mine
     mass, share = np.where(positive[0] >= -negative[0], positive, negative)
-    return np.float32(weights.sum()) * np.divide(mass, share, out=np.zeros_like(mass), where=share > 0)
+    return np.float32(weights.sum()) * np.divide(
+        mass, share, out=np.zeros_like(mass), where=share > 0
+    )
 
 
 def dare(parts: Parts, weights: np.ndarray, density: float, layer: str) -> np.ndarray:
-    """Drop and rescale: each entry of each ΔW stays with probability `density` and is divided by it; then the sum."""
+    """Drop and rescale: each entry of each ΔW stays with probability `density` and is divided by
+    it; then the sum."""
     total = np.zeros((parts[0].up.shape[0], parts[0].down.shape[1]), np.float32)
     for i, (part, weight) in enumerate(zip(parts, weights, strict=True)):
         stays = generator(0, "dare", layer, i).random(total.shape, dtype=np.float32) < density
@@ -135,13 +154,21 @@ def dare(parts: Parts, weights: np.ndarray, density: float, layer: str) -> np.nd
 
 
 METHODS: dict[str, Method] = {
-    "weighted": Method(weighted, "a weighted sum of ΔW", "https://arxiv.org/abs/2212.04089", ("weights",)),
+    "weighted": Method(
+        weighted, "a weighted sum of ΔW", "https://arxiv.org/abs/2212.04089", ("weights",)
+    ),
     "uniform": Method(uniform, "the plain mean of ΔW", "https://arxiv.org/abs/2203.05482"),
     "ema": Method(
-        ema, "an exponential moving average of ΔW over checkpoints", "https://arxiv.org/abs/2312.02696", ("decay",)
+        ema,
+        "an exponential moving average of ΔW over checkpoints",
+        "https://arxiv.org/abs/2312.02696",
+        ("decay",),
     ),
     "lcsc": Method(
-        affine, "a linear combination of saved checkpoints' ΔW", "https://arxiv.org/abs/2404.02241", ("weights",)
+        affine,
+        "a linear combination of saved checkpoints' ΔW",
+        "https://arxiv.org/abs/2404.02241",
+        ("weights",),
     ),
     "block_weighted": Method(
         weighted,
@@ -200,7 +227,9 @@ class Blend:
     def facts(self) -> dict[str, object]:
         """Method and settings as the lineage tells them; weights stand with the models."""
         settings = {"decay": self.decay, "density": self.density, "blocks": dict(self.blocks)}
-        return {"method": self.name} | {key: settings[key] for key in self.method.takes if key in settings}
+        return {"method": self.name} | {
+            key: settings[key] for key in self.method.takes if key in settings
+        }
 
 
 def choose(
@@ -212,18 +241,25 @@ def choose(
     density: float | None = None,
     blocks: Mapping[str, float] | None = None,
 ) -> Blend:
-    """The method that the settings ask for; without a name the plain mean, or the weighted sum where weights are given.
+    """The method that the settings ask for; without a name the plain mean, or the weighted sum
+    where weights are given.
 
-    `blocks` maps `0-9`, `12` (block numbers) or a part of a layer's name (`mlp`, `cross_attn.q_proj`), with `model:`
-    before it for one model only, to a factor on the weights there; several that match are multiplied. Raises InputError
-    for a setting that is wrong or that the method does not read.
+    `blocks` maps `0-9`, `12` (block numbers) or a part of a layer's name (`mlp`,
+    `cross_attn.q_proj`), with `model:` before it for one model only, to a factor on the weights
+    there; several that match are multiplied. Raises InputError for a setting that is wrong or that
+    the method does not read.
     """
     if method is None:
         method = "block_weighted" if blocks else "uniform" if weights is None else "weighted"
     if method not in METHODS:
         raise InputError("method", method, f"known: {', '.join(METHODS)}")
     row = METHODS[method]
-    for key, value in {"weights": weights, "decay": decay, "density": density, "blocks": blocks}.items():
+    for key, value in {
+        "weights": weights,
+        "decay": decay,
+        "density": density,
+        "blocks": blocks,
+    }.items():
         if value and key not in row.takes:
             able = ", ".join(name for name, other in METHODS.items() if key in other.takes)
             raise InputError(key, value, f"{method} does not read it; {able} would")
@@ -237,7 +273,9 @@ def choose(
         place = _split(pattern, names)[1]
         if not any(_matches(place, linear) for linear in spec.linears):
             raise InputError(
-                "blocks", pattern, f"matches no layer; use block numbers (0-{spec.blocks - 1}) or e.g. mlp"
+                "blocks",
+                pattern,
+                f"matches no layer; use block numbers (0-{spec.blocks - 1}) or e.g. mlp",
             )
     chosen = row.weights(names, "uniform" if weights is None else weights, decay)
     return Blend(method, tuple(names), tuple(chosen), density, decay, dict(blocks or {}))

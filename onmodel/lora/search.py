@@ -1,10 +1,12 @@
-"""Finding merge weights: which merge to measure next, and which one is best, when every measurement is dear and noisy.
+"""Finding merge weights: which merge to measure next, and which one is best, when every measurement
+is dear and noisy.
 
-A Gaussian process over the weights w of K models (w ≥ 0, Σ w = 1) in which two merges are as near to each other as
-their changes of the base: ‖ΔW(w) − ΔW(w')‖² = (w − w')ᵀ·G·(w − w'), with G [K, K] the inner products of the models' ΔW.
-So two checkpoints of one run are nearly one model to it, and no file is opened to learn that. Nothing is measured
-here; lower values are better. Regression as in Rasmussen & Williams 2006 (algorithm 2.1, section 5.4.1); the next merge
-by expected improvement (Jones 1998), of the difference to the best one, which is itself known only through noise.
+A Gaussian process over the weights w of K models (w ≥ 0, Σ w = 1) in which two merges are as near
+to each other as their changes of the base: ‖ΔW(w) − ΔW(w')‖² = (w − w')ᵀ·G·(w − w'), with G [K, K]
+the inner products of the models' ΔW. So two checkpoints of one run are nearly one model to it, and
+no file is opened to learn that. Nothing is measured here; lower values are better. Regression as in
+Rasmussen & Williams 2006 (algorithm 2.1, section 5.4.1); the next merge by expected improvement
+(Jones 1998), of the difference to the best one, which is itself known only through noise.
 """
 
 from collections import Counter
@@ -24,16 +26,18 @@ Weights = tuple[float, ...]
 BLOCKS = 3  # a merge is measured at most so many times, each time with other noise seeds
 DECIMALS = 2  # of a weight; finer ones are not told apart by any measurement of this kind
 POOL = 1000  # merges drawn at random, among which the next one is chosen
-# Hyperparameters are taken from these by likelihood, with weak lognormal priors for as long as trials are few: the
-# length in typical distances between the models (around 1), the noise's variance in variances of the function, and what
-# a block's seeds shift together in variances of the noise: alike models draw alike pictures, so it may be nearly all.
+# Hyperparameters are taken from these by likelihood, with weak lognormal priors for as long as
+# trials are few: the length in typical distances between the models (around 1), the noise's
+# variance in variances of the function, and what a block's seeds shift together in variances of the
+# noise: alike models draw alike pictures, so it may be nearly all.
 LENGTHS, NOISES, SHARED = np.geomspace(0.35, 4, 6), np.geomspace(0.01, 3, 7), (1.0, 30.0)
 USUAL_NOISE = 0.2
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One measurement. Trials of one block share prompts and noise seeds; the same merge again is in another block."""
+    """One measurement. Trials of one block share prompts and noise seeds; the same merge again is
+    in another block."""
 
     weights: Weights
     block: int
@@ -50,8 +54,8 @@ class Step:
 
 
 def starts(origins: Sequence[tuple[str, int | None]]) -> list[Weights]:
-    """Where a search begins, from each model's (stage, epoch): every model alone, the uniform mean, and the mean of the
-    later half of the checkpoints of the stage that has most.
+    """Where a search begins, from each model's (stage, epoch): every model alone, the uniform mean,
+    and the mean of the later half of the checkpoints of the stage that has most.
     """
     count = len(origins)
     single = [tuple(float(i == k) for i in range(count)) for k in range(count)]
@@ -60,7 +64,10 @@ def starts(origins: Sequence[tuple[str, int | None]]) -> list[Weights]:
         stages.setdefault(stage, []).append((epoch or 0, k))
     most = max(stages.values(), key=len)
     late = [k for _, k in sorted(most)[len(most) // 2 :]]
-    means = [tuple(float(k in group) / len(group) for k in range(count)) for group in (range(count), late)]
+    means = [
+        tuple(float(k in group) / len(group) for k in range(count))
+        for group in (range(count), late)
+    ]
     return list(dict.fromkeys([*single, *means]))
 
 
@@ -69,8 +76,11 @@ def is_single(weights: Weights) -> bool:
     return max(weights) == 1
 
 
-def next_step(gram: np.ndarray, trials: Sequence[Trial], first: Sequence[Weights], seed: int) -> Step:
-    """What to measure after `trials`: the starts, then a third repeats, the rest where most is expected to be gained.
+def next_step(
+    gram: np.ndarray, trials: Sequence[Trial], first: Sequence[Weights], seed: int
+) -> Step:
+    """What to measure after `trials`: the starts, then a third repeats, the rest where most is
+    expected to be gained.
 
     The same arguments give the same step, so a search that was killed goes the same way again.
     """
@@ -97,14 +107,20 @@ def expected_improvement(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
 
 
 class Posterior:
-    """What the trials say of all merges. `noise` is the standard deviation of one measurement, `length` in ‖ΔW‖."""
+    """What the trials say of all merges. `noise` is the standard deviation of one measurement,
+    `length` in ‖ΔW‖."""
 
     def __init__(self, gram: np.ndarray, trials: Sequence[Trial]) -> None:
-        """Choose the hyperparameters by likelihood; the level and the variance follow from them in closed form."""
+        """Choose the hyperparameters by likelihood; the level and the variance follow from them in
+        closed form."""
         energies, axes = np.linalg.eigh(gram)
-        self._root = axes * np.sqrt(np.clip(energies, 0, None))  # root·rootᵀ = G: weights become points of ΔW's space
+        self._root = axes * np.sqrt(
+            np.clip(energies, 0, None)
+        )  # root·rootᵀ = G: weights become points of ΔW's space
         self._points = self._place([trial.weights for trial in trials])
-        values, blocks = (np.array([getattr(trial, name) for trial in trials]) for name in ("value", "block"))
+        values, blocks = (
+            np.array([getattr(trial, name) for trial in trials]) for name in ("value", "block")
+        )
         count, distances = len(trials), cdist(self._points, self._points)
         typical = float(np.sqrt(np.mean(pdist(self._root, "sqeuclidean")))) or 1.0
         own, together = np.eye(count), blocks[:, None] == blocks[None]
@@ -119,12 +135,23 @@ class Posterior:
             fits = -count / 2 * np.log(variance) - np.log(np.diag(factor[0])).sum()
             fits -= np.log(length) ** 2 + np.log(noise / USUAL_NOISE) ** 2 / 4.5
             if fits > likelihood:
-                likelihood, self._factor, self._solved, self._variance = fits, factor, solved, variance
-                self.length, self.level, self.noise = length * typical, level, float(np.sqrt(variance * noise))
+                likelihood, self._factor, self._solved, self._variance = (
+                    fits,
+                    factor,
+                    solved,
+                    variance,
+                )
+                self.length, self.level, self.noise = (
+                    length * typical,
+                    level,
+                    float(np.sqrt(variance * noise)),
+                )
 
     def mean(self, weights: Sequence[Weights]) -> np.ndarray:
         """The expected value of merges."""
-        return np.asarray(self.level + self._covariance(self._place(weights), self._points) @ self._solved)
+        return np.asarray(
+            self.level + self._covariance(self._place(weights), self._points) @ self._solved
+        )
 
     def best(self, among: Sequence[Weights]) -> Weights:
         """The merge with the lowest expected value."""
@@ -156,7 +183,8 @@ def _matern(distance: np.ndarray) -> np.ndarray:
 
 
 def _pool(best: Weights, seed: int, step: int) -> list[Weights]:
-    """Merges to choose from: anywhere, near the edges (few models), and between the best one and anything."""
+    """Merges to choose from: anywhere, near the edges (few models), and between the best one and
+    anything."""
     rng, count = generator(seed, "merge weights", step), len(best)
     anywhere = rng.dirichlet(np.ones(count), POOL // 3)
     edges = rng.dirichlet(np.full(count, 0.3), POOL // 3)

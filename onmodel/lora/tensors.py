@@ -1,6 +1,8 @@
-"""A whole LoRA in memory as torch tensors, for what trains and applies it. Files are read and written by lora_file.py.
+"""A whole LoRA in memory as torch tensors, for what trains and applies it. Files are read and
+written by lora_file.py.
 
-In memory a layer is called by its name in the base's own files and its factors are float32. ΔW = alpha/r · up @ down.
+In memory a layer is called by its name in the base's own files and its factors are float32. ΔW =
+alpha/r · up @ down.
 """
 
 from collections.abc import Mapping
@@ -21,7 +23,8 @@ __all__ = ["Factors", "Lora", "change_weight", "check_fits", "read_lora", "regau
 
 @dataclass(frozen=True)
 class Lora:
-    """The layers that a LoRA changes, by the base's own names and in the model's order, and its header's words."""
+    """The layers that a LoRA changes, by the base's own names and in the model's order, and its
+    header's words."""
 
     modules: Mapping[str, Factors[Tensor]]
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -33,18 +36,25 @@ class Lora:
 
 
 def read_lora(path: Path, spec: FamilySpec, *, dora: bool = False) -> Lora:
-    """Read a LoRA for the model that `spec` describes, or (with `dora`) a DoRA; raises what `LoraFile` raises."""
+    """Read a LoRA for the model that `spec` describes, or (with `dora`) a DoRA; raises what
+    `LoraFile` raises."""
     with LoraFile(path, spec, dora=dora) as file:
         modules = {}
         for name in file.ranks:
             one = file.factors(name)
             magnitude = None if one.magnitude is None else torch.from_numpy(one.magnitude)
-            modules[name] = Factors(torch.from_numpy(one.down), torch.from_numpy(one.up), one.alpha, magnitude)
+            modules[name] = Factors(
+                torch.from_numpy(one.down), torch.from_numpy(one.up), one.alpha, magnitude
+            )
         return Lora(modules, file.metadata)
 
 
 def write_lora(
-    path: Path, lora: Lora, metadata: Mapping[str, str], layout: Layout = "common", dtype: str = "F32"
+    path: Path,
+    lora: Lora,
+    metadata: Mapping[str, str],
+    layout: Layout = "common",
+    dtype: str = "F32",
 ) -> None:
     """Write a LoRA as `stream_lora` does; the trained alpha is kept as `ss_network_alpha`."""
 
@@ -62,7 +72,8 @@ def write_lora(
 
 
 def change_weight(weight: Tensor, factors: Factors[Tensor], strength: float) -> None:
-    """Change a base's weight [out, in] in place: W + strength·(what the layer becomes − W), without gradients."""
+    """Change a base's weight [out, in] in place: W + strength·(what the layer becomes − W), without
+    gradients."""
     delta = factors.up.to(weight.device) @ factors.down.to(weight.device)
     if factors.magnitude is None:
         weight.add_(delta, alpha=strength * factors.scale)
@@ -73,16 +84,21 @@ def change_weight(weight: Tensor, factors: Factors[Tensor], strength: float) -> 
 
 
 def check_fits(modules: Mapping[str, Factors[Tensor]], spec: FamilySpec, source: object) -> None:
-    """Raise InputError unless every layer exists in the model, has its size, and there is one at all."""
-    check_shapes({name: (one.up.shape[0], one.down.shape[1]) for name, one in modules.items()}, spec, source)
+    """Raise InputError unless every layer exists in the model, has its size, and there is one at
+    all."""
+    check_shapes(
+        {name: (one.up.shape[0], one.down.shape[1]) for name, one in modules.items()}, spec, source
+    )
 
 
 def regauge(lora: Lora, gauges: Mapping[str, tuple[int, float]], seed: int) -> Lora:
-    """The same ΔW written with each layer's (rank, alpha), so that training goes on at the run's own step size.
+    """The same ΔW written with each layer's (rank, alpha), so that training goes on at the run's
+    own step size.
 
-    Alpha sets the size of a training step, so a file's factors must not be trained under another alpha as they are.
-    The scale goes into `up`; new rows of `down` are random, new columns of `up` zero (both zero never learns).
-    Raises InputError when a rank is smaller than the LoRA's, or alpha is not above 0.
+    Alpha sets the size of a training step, so a file's factors must not be trained under another
+    alpha as they are. The scale goes into `up`; new rows of `down` are random, new columns of `up`
+    zero (both zero never learns). Raises InputError when a rank is smaller than the LoRA's, or
+    alpha is not above 0.
     """
     modules = {}
     for name, factors in lora.modules.items():
@@ -90,10 +106,17 @@ def regauge(lora: Lora, gauges: Mapping[str, tuple[int, float]], seed: int) -> L
         if alpha <= 0:
             raise InputError("alpha", alpha, "must be above 0")
         if factors.rank > rank:
-            raise InputError("rank", rank, f"the LoRA has rank {factors.rank} at {name}; merge it to {rank} first")
+            raise InputError(
+                "rank",
+                rank,
+                f"the LoRA has rank {factors.rank} at {name}; merge it to {rank} first",
+            )
         extra, size = rank - factors.rank, factors.down.shape[1]
         rows = torch.from_numpy(normal((extra, size), seed, "pad rank", name)) / size**0.5
         up = factors.up * (factors.scale / (alpha / rank))
-        down, up = torch.cat([factors.down, rows]), torch.cat([up, up.new_zeros(up.shape[0], extra)], dim=1)
+        down, up = (
+            torch.cat([factors.down, rows]),
+            torch.cat([up, up.new_zeros(up.shape[0], extra)], dim=1),
+        )
         modules[name] = Factors(down, up, alpha, factors.magnitude)
     return Lora(modules)

@@ -1,7 +1,8 @@
-"""README.md, the model card: the template's words around measured numbers, the history and the author's own text.
+"""README.md, the model card: the template's words around measured numbers, the history and the
+author's own text.
 
-No sentence here judges by taste: what improved is what a paired test says, and every number with an interval is a
-value of the evaluation's tables (tables.py lints the finished text).
+No sentence here judges by taste: what improved is what a paired test says, and every number with an
+interval is a value of the evaluation's tables (tables.py lints the finished text).
 """
 
 import json
@@ -14,7 +15,14 @@ import jinja2
 
 from onmodel.character import Character
 from onmodel.ledger.lineage import Lineage, root
-from onmodel.release.history import data_rows, experiments, merge_rows, signatures_chosen_on, strangers, training_rows
+from onmodel.release.history import (
+    data_rows,
+    experiments,
+    merge_rows,
+    signatures_chosen_on,
+    strangers,
+    training_rows,
+)
 from onmodel.release.licences import BASES, Base
 from onmodel.release.sidecars import Sample
 from onmodel.release.tables import CONTROL, Change, Value, unavailable, values
@@ -48,17 +56,31 @@ class Card:
     def render(self) -> str:
         """The card's Markdown, the same bytes for the same facts."""
         environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
-        )  # fmt: skip
-        environment.filters |= {"quoted": _quoted, "g": lambda number: f"{number:g}", "cell": _table_cell,
-                                "md": markdown, "code": code_span, "said": _said}  # fmt: skip
+            loader=jinja2.FileSystemLoader(Path(__file__).parent),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,
+        )
+        environment.filters |= {
+            "quoted": _quoted,
+            "g": lambda number: f"{number:g}",
+            "cell": _table_cell,
+            "md": markdown,
+            "code": code_span,
+            "said": _said,
+        }
         return environment.get_template("card.md.j2").render(self._words())
 
     def _words(self) -> dict[str, Any]:
         known = {(row.axis, row.model): row for row in values(self.evaluation)}
         axes = {axis: self._axis(row) for axis, row in self.evaluation["axes"].items()}
-        measured = [axis for axis in axes if any((axis, row["name"]) in known for row in self.evaluation["models"])]
+        measured = [
+            axis
+            for axis in axes
+            if any((axis, row["name"]) in known for row in self.evaluation["models"])
+        ]
         columns = [self.model, *([self.previous] if self.previous else []), CONTROL]
         return vars(self) | {
             "licence": self.base.licence,
@@ -68,7 +90,9 @@ class Card:
             "signature": self.evaluation["signature"],
             "chosen_on": self._chosen_on,
             "columns": columns,
-            "results": [(axes[axis], [_cell(known, axis, model) for model in columns]) for axis in measured],
+            "results": [
+                (axes[axis], [_cell(known, axis, model) for model in columns]) for axis in measured
+            ],
             "compared": [
                 (row["name"], [_cell(known, axis, row["name"]) for axis in measured])
                 for row in self.evaluation["models"]
@@ -83,7 +107,8 @@ class Card:
 
     @property
     def _chosen_on(self) -> bool:
-        """Whether any model of this history was chosen on the very pictures whose numbers are published."""
+        """Whether any model of this history was chosen on the very pictures whose numbers are
+        published."""
         return self.evaluation["signature"] in signatures_chosen_on(self.lineage)
 
     def _axis(self, row: Mapping[str, Any]) -> dict[str, str]:
@@ -100,7 +125,8 @@ class Card:
         lines = []
         if self._chosen_on:
             lines.append(
-                "Models were chosen on these same prompts and pictures, so the numbers flatter the released one."
+                "Models were chosen on these same prompts and pictures, so the numbers flatter the"
+                " released one."
             )
         if worse:
             lines.append(f"Clearly worse than {code_span(self.previous)}: {', '.join(worse)}.")
@@ -110,21 +136,33 @@ class Card:
             for axis, why in unavailable(self.evaluation, self.model).items()
         ]
         lines += [
-            f"A part of it ({sha256[:12]}…) is a file of unknown origin: how it was made and trained is not known."
+            f"A part of it ({sha256[:12]}…) is a file of unknown origin: how it was made and"
+            " trained is not known."
             for sha256 in strangers(self.lineage)
         ]
         return lines
 
 
-def card_facts(evaluation: Mapping[str, Any], lineage: Lineage, triggers: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """All that a card may take a number from, beside the evaluation's values: what lint_card holds it against.
+def card_facts(
+    evaluation: Mapping[str, Any], lineage: Lineage, triggers: Sequence[Mapping[str, Any]]
+) -> list[Any]:
+    """All that a card may take a number from, beside the evaluation's values: what lint_card holds
+    it against.
 
     `lineage` is the release's own, its newest node the release.
     """
     plan = evaluation["plan"]
     sizes = [len(plan["prompts"]), len(plan["seeds"]), len(evaluation["axes"])]
-    settings = {key: value for key, value in plan.items() if key not in ("prompts", "seeds", "observers")}
-    told = [data_rows(lineage), training_rows(lineage), merge_rows(lineage), experiments(lineage), strangers(lineage)]
+    settings = {
+        key: value for key, value in plan.items() if key not in ("prompts", "seeds", "observers")
+    }
+    told = [
+        data_rows(lineage),
+        training_rows(lineage),
+        merge_rows(lineage),
+        experiments(lineage),
+        strangers(lineage),
+    ]
     labels = [row["label"] for row in triggers]
     titles = [(base.title, base.licence.title) for base in BASES.values()]
     return [sizes, settings, evaluation["axes"], told, lineage[root(lineage)], labels, titles]

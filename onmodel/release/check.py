@@ -1,8 +1,10 @@
-"""Look over a LoRA file or a folder that is to be published, our own or another's, and say what is wrong with it.
+"""Look over a LoRA file or a folder that is to be published, our own or another's, and say what is
+wrong with it.
 
-Each finding is one line: severity, place, what, remedy. An error breaks something, hides something or tells what is
-not so; a warning costs users something. What cannot be known from the files (quality, rights in the pictures) is not
-judged, and nothing is changed. The weights are checked by weight_checks.py.
+Each finding is one line: severity, place, what, remedy. An error breaks something, hides something
+or tells what is not so; a warning costs users something. What cannot be known from the files
+(quality, rights in the pictures) is not judged, and nothing is changed. The weights are checked by
+weight_checks.py.
 """
 
 import os
@@ -31,7 +33,8 @@ _MEASURED = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]|\d+(?:\.\d+)? ?%")
 
 
 def check(path: Path) -> list[Finding]:
-    """Everything that is wrong with a file or a folder, errors first. Raises InputError when it is neither."""
+    """Everything that is wrong with a file or a folder, errors first. Raises InputError when it is
+    neither."""
     if os.path.isdir(path):  # which raises nothing, whatever the name
         found = list(_folder(path))
     elif path.suffix in PICKLES:
@@ -44,7 +47,9 @@ def check(path: Path) -> list[Finding]:
 
 
 def _folder(folder: Path) -> Iterator[Finding]:
-    files = sorted(path for path in folder.rglob("*") if path.relative_to(folder).parts[0] not in SIDE_FILES)
+    files = sorted(
+        path for path in folder.rglob("*") if path.relative_to(folder).parts[0] not in SIDE_FILES
+    )
     files = [path for path in files if path.is_file()]
     weights = [path for path in files if path.suffix == ".safetensors"]
     if not weights:
@@ -68,7 +73,11 @@ def _folder(folder: Path) -> Iterator[Finding]:
 
 def _paths_in(path: Path, name: str) -> Iterator[Finding]:
     if path.stat().st_size > LARGEST_TEXT:
-        yield error(name, f"has over {LARGEST_TEXT // 2**20} MiB of text, which is not looked at whole", "split it")
+        yield error(
+            name,
+            f"has over {LARGEST_TEXT // 2**20} MiB of text, which is not looked at whole",
+            "split it",
+        )
     for word in author_paths(_text(path)):
         yield error(name, f"names a folder of a machine ({word})", "take it out")
 
@@ -79,7 +88,9 @@ def _text(path: Path) -> str:
 
 
 def _pickle(name: str) -> Finding:
-    return error(name, "is a pickle: loading it can run a stranger's code", "publish safetensors only")
+    return error(
+        name, "is a pickle: loading it can run a stranger's code", "publish safetensors only"
+    )
 
 
 def _trigger_of_a_file(path: Path) -> Iterator[Finding]:
@@ -90,7 +101,11 @@ def _trigger_of_a_file(path: Path) -> Iterator[Finding]:
     except InputError:
         return  # said already
     if not words.get("modelspec.trigger_phrase") and not words.get("ss_tag_frequency"):
-        yield warning(path.name, "tells no trigger word", "write modelspec.trigger_phrase, or publish it with a card")
+        yield warning(
+            path.name,
+            "tells no trigger word",
+            "write modelspec.trigger_phrase, or publish it with a card",
+        )
 
 
 def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
@@ -99,14 +114,20 @@ def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
 
     path = folder / "README.md"
     if not path.exists():
-        yield error("README.md", "is missing", "write a model card with base_model, license and the trigger word")
+        yield error(
+            "README.md",
+            "is missing",
+            "write a model card with base_model, license and the trigger word",
+        )
         return {}
     text = _text(path)
     try:
         data: dict[str, Any] = ModelCard(text).data.to_dict()
     except (ValueError, TypeError, yaml.YAMLError) as problem:
         reason = str(problem).splitlines()[0]
-        yield error("README.md", f"its front matter is no YAML that the hub reads ({reason})", "correct it")
+        yield error(
+            "README.md", f"its front matter is no YAML that the hub reads ({reason})", "correct it"
+        )
         return {}
     wanted = {
         "base_model": "the hub id of the base",
@@ -120,17 +141,29 @@ def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
             said = error if key == "base_model" else warning
             yield said("README.md", f"lacks {key}", f"write {key}: {value}")
     if data.get("base_model") and data.get("base_model_relation", "adapter") != "adapter":
-        yield error("README.md", f"calls a LoRA {data['base_model_relation']!r}", "write base_model_relation: adapter")
-    if data.get("license") == "other" and not (data.get("license_name") and data.get("license_link")):
-        yield error("README.md", "license: other without license_name and license_link", "write both")
+        yield error(
+            "README.md",
+            f"calls a LoRA {data['base_model_relation']!r}",
+            "write base_model_relation: adapter",
+        )
+    if data.get("license") == "other" and not (
+        data.get("license_name") and data.get("license_link")
+    ):
+        yield error(
+            "README.md", "license: other without license_name and license_link", "write both"
+        )
     if "lora" not in [str(tag).casefold() for tag in data.get("tags") or []]:
-        yield warning("README.md", "lacks the tag lora", "add it, or the hub does not list it as one")
+        yield warning(
+            "README.md", "lacks the tag lora", "add it, or the hub does not list it as one"
+        )
     for sample in data.get("widget") or []:
         url = (sample.get("output") or {}).get("url", "") if isinstance(sample, Mapping) else ""
         if not url:
             yield warning("README.md", "a widget has no output.url", "name the sample picture")
         elif "://" not in url and not (folder / url).is_file():
-            yield error("README.md", f"its widget shows {url}, which is not there", "correct the path")
+            yield error(
+                "README.md", f"its widget shows {url}, which is not there", "correct the path"
+            )
     return data
 
 
@@ -157,26 +190,44 @@ def _licences(folder: Path, card: Mapping[str, Any], weights: list[Path]) -> Ite
             said[path.name] = found
 
     models = card.get("base_model") or []
-    bases = [(model, base_on_hub(model)) for model in ([models] if isinstance(models, str) else models)]
+    bases = [
+        (model, base_on_hub(model)) for model in ([models] if isinstance(models, str) else models)
+    ]
     for model, base in bases:
         if base is None:
-            yield warning("README.md", f"{model} is no base whose licence is known here", "compare the licence by hand")
+            yield warning(
+                "README.md",
+                f"{model} is no base whose licence is known here",
+                "compare the licence by hand",
+            )
             continue
         for where, licence in said.items():
             if licence.marks != base.licence.marks:
                 remedy = f"{model} is under {base.licence.title}: {base.licence.link}"
                 yield error(where, f"says {licence.title}", remedy)
         if name and "README.md" not in said:
-            yield error("README.md", f"says the licence is {name!r}", f"{model} is under {base.licence.title}")
+            yield error(
+                "README.md",
+                f"says the licence is {name!r}",
+                f"{model} is under {base.licence.title}",
+            )
         if "text" in base.licence.demands and (not text_file or licence_in(text) is None):
-            yield error("LICENSE", f"lacks the text of the {base.licence.title}", f"add it: {base.licence.link}")
+            yield error(
+                "LICENSE",
+                f"lacks the text of the {base.licence.title}",
+                f"add it: {base.licence.link}",
+            )
         notice = folder / "NOTICE"
         kept = " ".join(_text(notice).split()) if notice.is_file() else ""
         if not all(" ".join(words.split()) in kept for words in base.notice):
-            yield error("NOTICE", f"lacks notices that the {base.licence.title} asks to be kept", "add them")
+            yield error(
+                "NOTICE", f"lacks notices that the {base.licence.title} asks to be kept", "add them"
+            )
     if not any(base for _, base in bases) and len({licence.marks for licence in said.values()}) > 1:
         told = ", ".join(f"{where} says {licence.title}" for where, licence in said.items())
-        yield error(folder.name, f"contradicts itself: {told}", "name the base's licence everywhere")
+        yield error(
+            folder.name, f"contradicts itself: {told}", "name the base's licence everywhere"
+        )
 
 
 def _pictures(folder: Path, pictures: list[Path]) -> Iterator[Finding]:
@@ -185,7 +236,9 @@ def _pictures(folder: Path, pictures: list[Path]) -> Iterator[Finding]:
         name = path.relative_to(folder).as_posix()
         try:
             with Image.open(path) as image:
-                text = str(image.info.get("parameters", "")) or str(image.getexif().get_ifd(0x8769).get(0x9286, ""))
+                text = str(image.info.get("parameters", "")) or str(
+                    image.getexif().get_ifd(0x8769).get(0x9286, "")
+                )
                 workflow = "workflow" in image.info or "prompt" in image.info  # ComfyUI's own
         except OSError:
             yield error(name, "is no picture that can be opened", "make it again")
@@ -196,9 +249,15 @@ def _pictures(folder: Path, pictures: list[Path]) -> Iterator[Finding]:
             yield error(name, f"names a folder of a machine ({word})", "save it without")
         yield from _allowed(name, text.partition("\nNegative prompt:")[0])
     if silent:
-        yield warning(silent[0], f"and {len(silent) - 1} more have no parameters: how they were made is not told"
-                      if len(silent) > 1 else "has no parameters: how it was made is not told",
-                      "save samples with their prompt and seed")  # fmt: skip
+        yield warning(
+            silent[0],
+            (
+                f"and {len(silent) - 1} more have no parameters: how they were made is not told"
+                if len(silent) > 1
+                else "has no parameters: how it was made is not told"
+            ),
+            "save samples with their prompt and seed",
+        )
 
 
 def _triggers(folder: Path, card: Mapping[str, Any]) -> Iterator[Finding]:
@@ -207,7 +266,9 @@ def _triggers(folder: Path, card: Mapping[str, Any]) -> Iterator[Finding]:
     if card.get("instance_prompt"):
         yield from _allowed("README.md", f"{card['instance_prompt']}{rating}")
     for sample in card.get("widget") or []:
-        yield from _allowed("README.md", str(sample.get("text", "")) if isinstance(sample, Mapping) else "")
+        yield from _allowed(
+            "README.md", str(sample.get("text", "")) if isinstance(sample, Mapping) else ""
+        )
     path = folder / "triggers.json"
     if not path.exists():
         return
@@ -215,9 +276,17 @@ def _triggers(folder: Path, card: Mapping[str, Any]) -> Iterator[Finding]:
         for row in read_json_of_others(path, "file"):
             yield from _allowed(path.name, f"{row['label']}, {row['text']}{rating}")
             if not (folder / row["sample"]).is_file():
-                yield error(path.name, f"{row['id']} shows {row['sample']}, which is not there", "correct the path")
+                yield error(
+                    path.name,
+                    f"{row['id']} shows {row['sample']}, which is not there",
+                    "correct the path",
+                )
     except (InputError, LookupError, TypeError, AttributeError):
-        yield error(path.name, "is no list of trigger sets", "write id, label, text, negative, weight, sample for each")
+        yield error(
+            path.name,
+            "is no list of trigger sets",
+            "write id, label, text, negative, weight, sample for each",
+        )
 
 
 def _allowed(where: str, text: str) -> Iterator[Finding]:
@@ -228,7 +297,8 @@ def _allowed(where: str, text: str) -> Iterator[Finding]:
 
 
 def _own(folder: Path) -> Iterator[Finding]:
-    """A release that onmodel made: every hash, and the card against the tables that lie beside it."""
+    """A release that onmodel made: every hash, and the card against the tables that lie beside
+    it."""
     problems: dict[tuple[str, str], None] = {}
     for look in (verify, lint_release):
         try:
@@ -244,9 +314,14 @@ def _numbers_without_tables(folder: Path, files: list[Path]) -> Iterator[Finding
     card = folder / "README.md"
     if not card.exists():
         return
-    tables = " ".join(_text(path) for path in files if path.suffix in (".csv", ".json"))  # fmt: skip
+    tables = " ".join(_text(path) for path in files if path.suffix in (".csv", ".json"))
     text = re.sub(r"^---\n.*?\n---\n|```.*?```", "", _text(card), flags=re.S)
-    alone = [number for number in _MEASURED.findall(text) if number.split()[0].rstrip("%") not in tables]
+    alone = [
+        number for number in _MEASURED.findall(text) if number.split()[0].rstrip("%") not in tables
+    ]
     if alone:
-        yield warning("README.md", f"{len(alone)} numbers look measured ({alone[0]}) and stand in no table beside it",
-                      "publish the table, or leave them out")  # fmt: skip
+        yield warning(
+            "README.md",
+            f"{len(alone)} numbers look measured ({alone[0]}) and stand in no table beside it",
+            "publish the table, or leave them out",
+        )

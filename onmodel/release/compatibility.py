@@ -1,10 +1,12 @@
-"""The self-test of a weight file in a clean process: does diffusers load all of it, and does it mean the same there?
+"""The self-test of a weight file in a clean process: does diffusers load all of it, and does it
+mean the same there?
 
     python -m onmodel.release.compatibility FILE --base FOLDER
 
-FOLDER is a base in diffusers' layout, of which only `transformer/config.json` is read: whether a LoRA loads depends on
-names and shapes, not on the base's weights, so a test of a 2B base costs no memory. The file is loaded by
-`AnimaModularPipeline.load_lora_weights`, as a user would. Passing says nothing about picture quality.
+FOLDER is a base in diffusers' layout, of which only `transformer/config.json` is read: whether a
+LoRA loads depends on names and shapes, not on the base's weights, so a test of a 2B base costs no
+memory. The file is loaded by `AnimaModularPipeline.load_lora_weights`, as a user would. Passing
+says nothing about picture quality.
 """
 
 import json
@@ -21,7 +23,8 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Report:
-    """`keys` of the file, `consumed` of them in the adapter of so many `layers`; `error`: the largest relative one."""
+    """`keys` of the file, `consumed` of them in the adapter of so many `layers`; `error`: the
+    largest relative one."""
 
     keys: int
     consumed: int
@@ -35,8 +38,17 @@ def self_test(file: Path, config: dict[str, Any], scratch: Path) -> Report:
     `config` is the transformer's, written to `scratch` for the process to read.
     """
     write_config(config, scratch)
-    command = [sys.executable, "-m", "onmodel.release.compatibility", str(file), "--base", str(scratch)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "onmodel.release.compatibility",
+        str(file),
+        "--base",
+        str(scratch),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]
         raise OnmodelError(f"{file.name}: diffusers does not load it as it is meant ({reason})")
@@ -47,11 +59,14 @@ def write_config(config: dict[str, Any], base: Path) -> None:
     """Make `base` a folder that `load_in_diffusers` takes for a base."""
     folder = base / "transformer"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config, default=list, sort_keys=True), encoding="utf-8")
+    (folder / "config.json").write_text(
+        json.dumps(config, default=list, sort_keys=True), encoding="utf-8"
+    )
 
 
 def load_in_diffusers(file: Path, base: Path) -> Report:
-    """Load the file as a user of diffusers would. Raises ValueError naming what was lost or changed."""
+    """Load the file as a user of diffusers would. Raises ValueError naming what was lost or
+    changed."""
     import torch
     from diffusers import AnimaAutoBlocks, CosmosTransformer3DModel
     from peft import get_peft_model_state_dict
@@ -87,7 +102,8 @@ def load_in_diffusers(file: Path, base: Path) -> Report:
 
 
 def _error(layer: Any, wanted: Any) -> float:
-    """Relative error of the factors that the adapter multiplies; when they are equal, so is their product ΔW."""
+    """Relative error of the factors that the adapter multiplies; when they are equal, so is their
+    product ΔW."""
     down, up = layer.lora_A["probe"].weight, layer.scaling["probe"] * layer.lora_B["probe"].weight
     pairs = ((down.detach().float(), wanted.down), (up.detach().float(), wanted.scale * wanted.up))
     return max(float((there - here).norm() / here.norm().clamp(min=1e-30)) for there, here in pairs)
@@ -96,7 +112,9 @@ def _error(layer: Any, wanted: Any) -> float:
 def main() -> int:
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m onmodel.release.compatibility", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m onmodel.release.compatibility", description=__doc__
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("--base", type=Path, required=True)
     arguments = parser.parse_args()

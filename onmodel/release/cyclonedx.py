@@ -1,7 +1,9 @@
-"""A history as a CycloneDX 1.6 ML-BOM: the released LoRA with its model card, everything it depends on as components.
+"""A history as a CycloneDX 1.6 ML-BOM: the released LoRA with its model card, everything it depends
+on as components.
 
-https://cyclonedx.org/docs/1.6/json/ — nothing here knows a clock, so one history gives one file. What a stranger's
-header claims stands among the properties under `onmodel:claim:`, what was recorded here under `onmodel:`.
+https://cyclonedx.org/docs/1.6/json/ — nothing here knows a clock, so one history gives one file.
+What a stranger's header claims stands among the properties under `onmodel:claim:`, what was
+recorded here under `onmodel:`.
 """
 
 import json
@@ -12,7 +14,9 @@ from typing import Any
 from onmodel.ledger.lineage import Lineage, Node, ordered, title_of
 from onmodel.release.provenance import Provenance
 
-MODELS = frozenset({"base", "checkpoint", "checkpoints", "merge", "model", "service", "weights", "release"})
+MODELS = frozenset(
+    {"base", "checkpoint", "checkpoints", "merge", "model", "service", "weights", "release"}
+)
 DATA = frozenset({"dataset", "pictures"})
 
 
@@ -25,10 +29,14 @@ def cyclonedx(provenance: Provenance) -> dict[str, Any]:
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'urn:onmodel:lineage:{newest}')}",
+        "serialNumber": (
+            f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'urn:onmodel:lineage:{newest}')}"
+        ),
         "version": 1,
         "metadata": {
-            "tools": {"components": [{"type": "application", "name": "onmodel", **_version(lineage)}]},
+            "tools": {
+                "components": [{"type": "application", "name": "onmodel", **_version(lineage)}]
+            },
             "component": _component(lineage, newest, provenance.name) | _released(provenance),
         },
         "components": [_component(lineage, id, title_of(lineage, id)) for id in others] + libraries,
@@ -50,9 +58,13 @@ def _component(lineage: Lineage, id: str, name: str) -> dict[str, Any]:
     if sha256:
         made["hashes"] = [{"alg": "SHA-256", "content": sha256}]
     if type in DATA:
-        made["data"] = [{"type": "dataset", "name": name, "classification": "private; known by its Merkle root"}]
+        made["data"] = [
+            {"type": "dataset", "name": name, "classification": "private; known by its Merkle root"}
+        ]
     elif made["type"] == "data":
-        made["data"] = [{"type": "configuration" if type in ("recipe", "character") else "other", "name": name}]
+        made["data"] = [
+            {"type": "configuration" if type in ("recipe", "character") else "other", "name": name}
+        ]
     return made
 
 
@@ -86,18 +98,25 @@ def _released(provenance: Provenance) -> dict[str, Any]:
 
 
 def _metrics(provenance: Provenance) -> list[dict[str, Any]]:
-    """The published numbers of the released model, with their 95 % intervals. An evaluation knows it by the name of
-    the node that the released file was frozen from."""
+    """The published numbers of the released model, with their 95 % intervals. An evaluation knows
+    it by the name of the node that the released file was frozen from."""
     if provenance.evaluation is None:
         return []
     lineage = provenance.lineage
-    names = {title_of(lineage, source) for id in provenance.generated.values() for source in lineage[id]["used"]}
+    names = {
+        title_of(lineage, source)
+        for id in provenance.generated.values()
+        for source in lineage[id]["used"]
+    }
     return [
         {
             "type": axis,
             "value": repr(score["value"]),
             "slice": f"{score['n']} prompts, {score['signature']}",
-            "confidenceInterval": {"lowerBound": repr(score["low"]), "upperBound": repr(score["high"])},
+            "confidenceInterval": {
+                "lowerBound": repr(score["low"]),
+                "upperBound": repr(score["high"]),
+            },
         }
         for row in provenance.evaluation["models"]
         if row["name"] in names
@@ -115,10 +134,15 @@ def _libraries(lineage: Lineage) -> list[dict[str, Any]]:
         for name, version in node["packages"].items()
     }
     return [
-        {"type": "library", "bom-ref": f"pkg:pypi/{name}@{version}", "name": name, "version": version,
-         "purl": f"pkg:pypi/{name}@{version.replace('+', '%2B')}"}
+        {
+            "type": "library",
+            "bom-ref": f"pkg:pypi/{name}@{version}",
+            "name": name,
+            "version": version,
+            "purl": f"pkg:pypi/{name}@{version.replace('+', '%2B')}",
+        }
         for name, version in sorted(found)
-    ]  # fmt: skip
+    ]
 
 
 def _properties(node: Node) -> list[dict[str, str]]:
@@ -129,10 +153,16 @@ def _properties(node: Node) -> list[dict[str, str]]:
         inner: Mapping[str, Any] = value if isinstance(value, dict) else {"": value}
         word = "onmodel:claim" if key == "claims" else f"onmodel:{key}"
         rows += [
-            {"name": f"{word}:{name}" if name else word,
-             "value": one if isinstance(one, str) else json.dumps(one, ensure_ascii=False, sort_keys=True)}
+            {
+                "name": f"{word}:{name}" if name else word,
+                "value": (
+                    one
+                    if isinstance(one, str)
+                    else json.dumps(one, ensure_ascii=False, sort_keys=True)
+                ),
+            }
             for name, one in sorted(inner.items())
-        ]  # fmt: skip
+        ]
     return rows
 
 

@@ -1,9 +1,10 @@
 """The two files that bind a release folder together: `lineage.json` and `checksums.txt`.
 
-`lineage.json` is an in-toto Statement v1 (https://in-toto.io/Statement/v1): its subjects are the released files with
-their hashes, its predicate the whole history. `checksums.txt` lists every file, `lineage.json` too. Both have exactly
-one right byte string for given files and history, so that a verifier can build them again and compare. So every file
-but these two has two witnesses of its bytes, and it is clear which of three disagrees.
+`lineage.json` is an in-toto Statement v1 (https://in-toto.io/Statement/v1): its subjects are the
+released files with their hashes, its predicate the whole history. `checksums.txt` lists every file,
+`lineage.json` too. Both have exactly one right byte string for given files and history, so that a
+verifier can build them again and compare. So every file but these two has two witnesses of its
+bytes, and it is clear which of three disagrees.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ from onmodel.reading import parse_json
 from onmodel.text import is_printable
 
 LINEAGE, CHECKSUMS, SIGNATURE = "lineage.json", "checksums.txt", "model.sig"
-# What stands beside a release and is no part of it: what the hub and its client add, and a signature over the rest.
+# What stands beside a release and is no part of it: what the hub and its client add, and a
+# signature over the rest.
 SIDE_FILES = {".gitattributes", ".git", ".cache", SIGNATURE}
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:onmodel:lineage:1"
@@ -26,35 +28,48 @@ PREDICATE_TYPE = "urn:onmodel:lineage:1"
 
 @dataclass(frozen=True)
 class Statement:
-    """What `lineage.json` says. `files`: file → SHA-256; `generated`: file → id of the lineage node that it is."""
+    """What `lineage.json` says. `files`: file → SHA-256; `generated`: file → id of the lineage node
+    that it is."""
 
     files: Mapping[str, str]
     lineage: Lineage
     generated: Mapping[str, str]
 
     def to_bytes(self) -> bytes:
-        """The one right byte string, in RFC 8785 canonical JSON. Relations between nodes are PROV's, by their ids."""
+        """The one right byte string, in RFC 8785 canonical JSON. Relations between nodes are
+        PROV's, by their ids."""
         kinds: dict[str, Lineage] = {"entity": {}, "activity": {}}
         for id, node in self.lineage.items():
             kinds["activity" if node["type"] in ACTIVITIES else "entity"][id] = node
-        files = [{"specificEntity": name, "generalEntity": id} for name, id in sorted(self.generated.items())]
-        return canonical_json({
-            "_type": STATEMENT_TYPE,
-            "subject": [{"name": name, "digest": {"sha256": self.files[name]}} for name in sorted(self.files)],
-            "predicateType": PREDICATE_TYPE,
-            "predicate": {**kinds, **relations(self.lineage), "specializationOf": files},
-        })  # fmt: skip
+        files = [
+            {"specificEntity": name, "generalEntity": id}
+            for name, id in sorted(self.generated.items())
+        ]
+        return canonical_json(
+            {
+                "_type": STATEMENT_TYPE,
+                "subject": [
+                    {"name": name, "digest": {"sha256": self.files[name]}}
+                    for name in sorted(self.files)
+                ],
+                "predicateType": PREDICATE_TYPE,
+                "predicate": {**kinds, **relations(self.lineage), "specializationOf": files},
+            }
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Statement":
         """Raises VerifyError when this is no statement, or not written as `to_bytes` writes it."""
         try:
-            table: dict[str, Any] = parse_json(data.decode(), 2 * MOST_FACTS)  # its nodes and their relations
+            table: dict[str, Any] = parse_json(
+                data.decode(), 2 * MOST_FACTS
+            )  # its nodes and their relations
             statement = cls(
                 files={row["name"]: row["digest"]["sha256"] for row in table["subject"]},
                 lineage={**table["predicate"]["entity"], **table["predicate"]["activity"]},
                 generated={
-                    row["specificEntity"]: row["generalEntity"] for row in table["predicate"]["specializationOf"]
+                    row["specificEntity"]: row["generalEntity"]
+                    for row in table["predicate"]["specializationOf"]
                 },
             )
             names = [*statement.files.items(), *statement.generated.items()]
@@ -76,10 +91,11 @@ def bind(folder: Path, lineage: Lineage, generated: Mapping[str, str]) -> None:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """File → SHA-256 of everything in a release folder but `checksums.txt`. Raises VerifyError for what is no plain
-    file, or has a name that cannot stand in a list.
+    """File → SHA-256 of everything in a release folder but `checksums.txt`. Raises VerifyError for
+    what is no plain file, or has a name that cannot stand in a list.
 
-    What a hosting site adds at the top (`SIDE_FILES`) is left out, so that a downloaded release can be verified.
+    What a hosting site adds at the top (`SIDE_FILES`) is left out, so that a downloaded release can
+    be verified.
     """
     found = {}
     for path in sorted(folder.rglob("*")):

@@ -1,6 +1,8 @@
-"""The recorded history in words: data sets, trainings, merges and the order in which things were done, for the card.
+"""The recorded history in words: data sets, trainings, merges and the order in which things were
+done, for the card.
 
-Reads the lineage alone, so what the card tells is what the release can prove. Pictures appear as counts and roots only.
+Reads the lineage alone, so what the card tells is what the release can prove. Pictures appear as
+counts and roots only.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +16,8 @@ ORIGINS = {"toon": "drawn", "folder": "given", "generated": "generated"}
 
 
 def data_rows(lineage: Lineage) -> list[dict[str, Any]]:
-    """A row for each subset of each data set: counts, and each training that used it as repeats × epochs."""
+    """A row for each subset of each data set: counts, and each training that used it as repeats ×
+    epochs."""
     return [
         {
             "dataset": title_of(lineage, id),
@@ -33,10 +36,16 @@ def data_rows(lineage: Lineage) -> list[dict[str, Any]]:
 
 
 def training_rows(lineage: Lineage) -> list[dict[str, Any]]:
-    """The trainings, oldest first: settings, what they started from, and the epochs that were taken."""
+    """The trainings, oldest first: settings, what they started from, and the epochs that were
+    taken."""
     return [
         run["settings"]
-        | {"name": run["name"], "steps": run["steps"], "start": _start(lineage, run), "taken": _taken(lineage, id)}
+        | {
+            "name": run["name"],
+            "steps": run["steps"],
+            "start": _start(lineage, run),
+            "taken": _taken(lineage, id),
+        }
         for id, run in _of_type(lineage, "run")
     ]
 
@@ -56,21 +65,29 @@ def strangers(lineage: Lineage) -> list[str]:
 
 def signatures_chosen_on(lineage: Lineage) -> set[str]:
     """The plans under which any selection or search of this history was made."""
-    searched = {node[plan] for _, node in _of_type(lineage, "search") for plan in ("signature", "check")}
+    searched = {
+        node[plan] for _, node in _of_type(lineage, "search") for plan in ("signature", "check")
+    }
     return searched | {node["signature"] for _, node in _of_type(lineage, "selection")}
 
 
 def experiments(lineage: Lineage) -> list[str]:
     """One sentence a step, parents before children."""
     return [
-        SENTENCES[lineage[id]["type"]](lineage, id) for id in _in_order(lineage) if lineage[id]["type"] in SENTENCES
+        SENTENCES[lineage[id]["type"]](lineage, id)
+        for id in _in_order(lineage)
+        if lineage[id]["type"] in SENTENCES
     ]
 
 
 def _dataset(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    subsets = ", ".join(f"{code_span(name)} {row['count']}" for name, row in node["subsets"].items())
-    return f"Data set {code_span(title_of(lineage, id))}: {subsets} ({markdown(origin_words(node))})."
+    subsets = ", ".join(
+        f"{code_span(name)} {row['count']}" for name, row in node["subsets"].items()
+    )
+    return (
+        f"Data set {code_span(title_of(lineage, id))}: {subsets} ({markdown(origin_words(node))})."
+    )
 
 
 def _run(lineage: Lineage, id: str) -> str:
@@ -85,7 +102,10 @@ def _run(lineage: Lineage, id: str) -> str:
 
 def _pictures(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    return f"{node['count']} pictures generated with an earlier model of this history, {node['kept']} kept."
+    return (
+        f"{node['count']} pictures generated with an earlier model of this history, {node['kept']}"
+        " kept."
+    )
 
 
 def _evaluation(lineage: Lineage, id: str) -> str:
@@ -95,24 +115,38 @@ def _evaluation(lineage: Lineage, id: str) -> str:
 
 def _selection(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    return f"{_count(len(node['chosen']), 'model')} chosen by bias as measured {plan_words(node['signature'])}."
+    return (
+        f"{_count(len(node['chosen']), 'model')} chosen by bias as measured"
+        f" {plan_words(node['signature'])}."
+    )
 
 
 def _search(lineage: Lineage, id: str) -> str:
     node = lineage[id]
     names = [model["name"] for model in node["models"]]
-    parts = [f"{weight:.2g} {code_span(name)}" for name, weight in zip(names, node["taken"], strict=True) if weight]
-    taken = " + ".join(parts) if len(parts) > 1 else f"{parts[0].removeprefix('1 ')} alone, which no merge clearly beat"
+    parts = [
+        f"{weight:.2g} {code_span(name)}"
+        for name, weight in zip(names, node["taken"], strict=True)
+        if weight
+    ]
+    taken = (
+        " + ".join(parts)
+        if len(parts) > 1
+        else f"{parts[0].removeprefix('1 ')} alone, which no merge clearly beat"
+    )
     measured = f"{_count(len(node['trials']), 'measurement')} {plan_words(node['signature'])}"
     return (
-        f"Search {code_span(node['name'])} for merge weights, {measured}; taken {plan_words(node['check'])}: {taken}."
+        f"Search {code_span(node['name'])} for merge weights, {measured}; taken"
+        f" {plan_words(node['check'])}: {taken}."
     )
 
 
 def _merge(lineage: Lineage, id: str) -> str:
     node = lineage[id]
     kept = (
-        "exactly" if node["exact"] else f"to rank {node['rank']}, {100 * node['energy_kept']:.1f} % of the energy kept"
+        "exactly"
+        if node["exact"]
+        else f"to rank {node['rank']}, {100 * node['energy_kept']:.1f} % of the energy kept"
     )
     if len(node["parts"]) == 1:
         part = node["parts"][0]
@@ -145,7 +179,10 @@ def origin_words(dataset: Node) -> str:
 def plan_words(signature: str) -> str:
     """The size of a plan and the hash of its suite, from its signature."""
     parts = dict(part.split(":", 1) for part in signature.split("|") if ":" in part)
-    return f"on suite {code_span(parts['suite'])} ({parts['P']} prompts × {_count(int(parts['S']), 'seed')})"
+    return (
+        f"on suite {code_span(parts['suite'])} ({parts['P']} prompts ×"
+        f" {_count(int(parts['S']), 'seed')})"
+    )
 
 
 def _count(count: int, noun: str) -> str:
@@ -157,7 +194,8 @@ def _of_type(lineage: Lineage, type: str) -> Iterator[tuple[str, Node]]:
 
 
 def _in_order(lineage: Lineage) -> list[str]:
-    """Ids with parents before children, in the order in which it can have happened: the history knows no clock.
+    """Ids with parents before children, in the order in which it can have happened: the history
+    knows no clock.
 
     What nothing was made from stands just before its first use; ties go by name.
     """
@@ -194,9 +232,13 @@ def _start(lineage: Lineage, run: Node) -> str:
 
 def _taken(lineage: Lineage, run: str) -> list[int]:
     """The epochs of a run whose checkpoints something else was made from."""
-    checkpoints = {id: node["epoch"] for id, node in _of_type(lineage, "checkpoint") if run in node["used"]}
+    checkpoints = {
+        id: node["epoch"] for id, node in _of_type(lineage, "checkpoint") if run in node["used"]
+    }
     makers = ("run", "merge", "weights")
-    used = {parent for _, node in lineage.items() if node["type"] in makers for parent in node["used"]}
+    used = {
+        parent for _, node in lineage.items() if node["type"] in makers for parent in node["used"]
+    }
     return sorted(epoch for id, epoch in checkpoints.items() if id in used)
 
 

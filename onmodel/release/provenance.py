@@ -1,4 +1,5 @@
-"""The history of one thing: a release folder, an artifact of a project, or a LoRA file from anywhere.
+"""The history of one thing: a release folder, an artifact of a project, or a LoRA file from
+anywhere.
 
 What the file or folder carries is enough; no ledger and no parent file is asked.
 """
@@ -23,8 +24,8 @@ from onmodel.weights import PAYLOAD_KEY, payload_sha256, read_metadata
 
 @dataclass(frozen=True)
 class Provenance:
-    """`files`: file → SHA-256 of what was looked at; `generated`: file → the node that it is; `evaluation`: the
-    published numbers, where a release has them."""
+    """`files`: file → SHA-256 of what was looked at; `generated`: file → the node that it is;
+    `evaluation`: the published numbers, where a release has them."""
 
     name: str
     lineage: Lineage
@@ -38,14 +39,16 @@ class Provenance:
         return root(self.lineage)
 
     def statement(self) -> Statement:
-        """The in-toto Statement about the files. A release's own `lineage.json` has the same bytes."""
+        """The in-toto Statement about the files. A release's own `lineage.json` has the same
+        bytes."""
         return Statement(self.files, self.lineage, self.generated)
 
 
 def read_provenance(path: Path) -> Provenance:
     """The history that a file or folder carries, every node held against its id.
 
-    Raises InputError when the path is none of these, VerifyError naming the node when the history is damaged.
+    Raises InputError when the path is none of these, VerifyError naming the node when the history
+    is damaged.
     """
     try:
         if path.is_dir() and (path / LINEAGE).is_file():
@@ -56,27 +59,40 @@ def read_provenance(path: Path) -> Provenance:
         if file.suffix == ".safetensors" and file.is_file():
             return _weights(file)
     except OSError as error:
-        raise InputError("path", path, f"cannot be read ({error.strerror}); check its permissions") from error
-    raise InputError("path", path, f"name a release folder, a folder with {LINEAGE}, or a .safetensors file")
+        raise InputError(
+            "path", path, f"cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    raise InputError(
+        "path", path, f"name a release folder, a folder with {LINEAGE}, or a .safetensors file"
+    )
 
 
 def counts(lineage: Lineage) -> dict[str, int]:
     """How much a history holds. A picture counts once for every data set that it is in."""
     types = Counter(node["type"] for node in lineage.values())
     pictures = sum(
-        row["count"] for node in lineage.values() if node["type"] == "dataset" for row in node["subsets"].values()
+        row["count"]
+        for node in lineage.values()
+        if node["type"] == "dataset"
+        for row in node["subsets"].values()
     )
     others = [node["origin"] for node in lineage.values() if node["type"] == "model"]
     return {
-        "nodes": len(lineage), "pictures": pictures, "data_sets": types["dataset"], "trainings": types["run"],
-        "merges": types["merge"], "evaluations": types["evaluation"],
-        "files_of_others": len(others), "of_unknown_origin": others.count("unknown"),
-    }  # fmt: skip
+        "nodes": len(lineage),
+        "pictures": pictures,
+        "data_sets": types["dataset"],
+        "trainings": types["run"],
+        "merges": types["merge"],
+        "evaluations": types["evaluation"],
+        "files_of_others": len(others),
+        "of_unknown_origin": others.count("unknown"),
+    }
 
 
 def _folder(folder: Path) -> Provenance:
     data = read_bytes(folder / LINEAGE, LINEAGE)
-    # An artifact's own lineage.json is the table of nodes; a release's is a statement, in canonical form.
+    # An artifact's own lineage.json is the table of nodes; a release's is a statement, in canonical
+    # form.
     if not data.startswith(b'{"_type":'):
         lineage = parse(data, LINEAGE)
         return Provenance(str(lineage[root(lineage)].get("name", folder.name)), lineage)
@@ -90,7 +106,9 @@ def _folder(folder: Path) -> Provenance:
         with facts_of_others(EVALUATION):
             text = read_bytes(numbers, EVALUATION, LARGEST_EVALUATION).decode()
             evaluation = parse_json(text, MOST_NUMBERS)
-    return Provenance(folder.resolve().name, statement.lineage, statement.files, statement.generated, evaluation)
+    return Provenance(
+        folder.resolve().name, statement.lineage, statement.files, statement.generated, evaluation
+    )
 
 
 def _weights(file: Path) -> Provenance:

@@ -1,7 +1,8 @@
-"""What stands beside the weights for people and programs: triggers.json, the sidecars of A1111/Forge and Civitai, the
-sample pictures.
+"""What stands beside the weights for people and programs: triggers.json, the sidecars of
+A1111/Forge and Civitai, the sample pictures.
 
-Samples are the first seed of their prompt, never picked. Generating them is sample/pictures.py's work.
+Samples are the first seed of their prompt, never picked. Generating them is sample/pictures.py's
+work.
 """
 
 import base64
@@ -28,7 +29,8 @@ from onmodel.weights import payload_sha256
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of the release: `file` in its folder; `outfit`: id of the outfit that it is there to show."""
+    """One picture of the release: `file` in its folder; `outfit`: id of the outfit that it is there
+    to show."""
 
     file: str
     prompt: str
@@ -38,13 +40,18 @@ class Sample:
 
 
 def samples(character: Character, plan: Mapping[str, Any], count: int) -> list[Sample]:
-    """One sample per outfit, then the evaluation's own prompts, one of each kind in turn, until there are `count`."""
-    found = [_sample(f"outfit-{o.id}", ", ".join([*QUALITY, trigger_text(character, o)]), NEGATIVE, o.id)
-             for o in outfits(character)]  # fmt: skip
+    """One sample per outfit, then the evaluation's own prompts, one of each kind in turn, until
+    there are `count`."""
+    found = [
+        _sample(f"outfit-{o.id}", ", ".join([*QUALITY, trigger_text(character, o)]), NEGATIVE, o.id)
+        for o in outfits(character)
+    ]
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for prompt in plan["prompts"]:
         kinds.setdefault(prompt["kind"], []).append(prompt)
-    rounds = (prompt for row in zip_longest(*kinds.values()) for prompt in row if prompt is not None)
+    rounds = (
+        prompt for row in zip_longest(*kinds.values()) for prompt in row if prompt is not None
+    )
     for prompt in rounds:
         if len(found) >= count:
             break
@@ -64,20 +71,28 @@ def trigger_text(character: Character, outfit: Outfit) -> str:
     return ", ".join([character.count_tag, character.trigger, *outfit.tags])
 
 
-def triggers(character: Character, sampling: Sampling, shown: Sequence[Sample]) -> list[dict[str, Any]]:
-    """triggers.json: one set per outfit. `weight` is the one that everything on the card was measured and drawn at."""
+def triggers(
+    character: Character, sampling: Sampling, shown: Sequence[Sample]
+) -> list[dict[str, Any]]:
+    """triggers.json: one set per outfit. `weight` is the one that everything on the card was
+    measured and drawn at."""
     by_outfit = {sample.outfit: sample for sample in shown}
     return [
         {
-            "id": outfit.id, "label": outfit.label, "text": trigger_text(character, outfit), "negative": NEGATIVE,
-            "weight": {"min": sampling.weight, "max": sampling.weight}, "sample": by_outfit[outfit.id].file,
+            "id": outfit.id,
+            "label": outfit.label,
+            "text": trigger_text(character, outfit),
+            "negative": NEGATIVE,
+            "weight": {"min": sampling.weight, "max": sampling.weight},
+            "sample": by_outfit[outfit.id].file,
         }
         for outfit in outfits(character)
-    ]  # fmt: skip
+    ]
 
 
 def webui_sidecar(character: Character, sampling: Sampling, note: str) -> dict[str, Any]:
-    """`<name>.json` as A1111's and Forge's extra-networks tab reads it. A1111 knows SD1, SD2, SDXL and "Unknown"."""
+    """`<name>.json` as A1111's and Forge's extra-networks tab reads it. A1111 knows SD1, SD2, SDXL
+    and "Unknown"."""
     return {
         "description": character.description,
         "sd version": "Unknown",
@@ -88,12 +103,19 @@ def webui_sidecar(character: Character, sampling: Sampling, note: str) -> dict[s
     }
 
 
-def civitai_info(character: Character, base: Base, title: str, weights: Path, shown: Sequence[Sample],
-                 sampling: Sampling) -> dict[str, Any]:  # fmt: skip
-    """`<name>.civitai.info`: a model version as Civitai's interface gives it, and as tools that read sidecars expect.
+def civitai_info(
+    character: Character,
+    base: Base,
+    title: str,
+    weights: Path,
+    shown: Sequence[Sample],
+    sampling: Sampling,
+) -> dict[str, Any]:
+    """`<name>.civitai.info`: a model version as Civitai's interface gives it, and as tools that
+    read sidecars expect.
 
-    Hashes are Civitai's: AutoV2 the first ten digits of the file's SHA-256, AutoV3 the first twelve of its tensors'.
-    There are no ids: it was not uploaded there.
+    Hashes are Civitai's: AutoV2 the first ten digits of the file's SHA-256, AutoV3 the first twelve
+    of its tensors'. There are no ids: it was not uploaded there.
     """
     sha256 = sha256_file(weights).upper()
     return {
@@ -101,18 +123,43 @@ def civitai_info(character: Character, base: Base, title: str, weights: Path, sh
         "baseModel": base.civitai,
         "trainedWords": [trigger_text(character, outfit) for outfit in outfits(character)],
         "description": character.description,
-        "model": {"name": title, "type": "LORA", "nsfw": character.rating == "explicit", "poi": False},
-        "files": [{
-            "name": weights.name, "type": "Model", "primary": True, "sizeKB": weights.stat().st_size / 1024,
-            "metadata": {"format": "SafeTensor"},
-            "hashes": {"AutoV2": sha256[:10], "AutoV3": payload_sha256(weights)[:12].upper(), "SHA256": sha256},
-        }],
-        "images": [{
-            "url": sample.file, "width": sampling.width, "height": sampling.height,
-            "meta": {"prompt": sample.prompt, "negativePrompt": sample.negative, "seed": sample.seed,
-                     "steps": sampling.steps, "cfgScale": sampling.guidance, "sampler": "Euler"},
-        } for sample in shown],
-    }  # fmt: skip
+        "model": {
+            "name": title,
+            "type": "LORA",
+            "nsfw": character.rating == "explicit",
+            "poi": False,
+        },
+        "files": [
+            {
+                "name": weights.name,
+                "type": "Model",
+                "primary": True,
+                "sizeKB": weights.stat().st_size / 1024,
+                "metadata": {"format": "SafeTensor"},
+                "hashes": {
+                    "AutoV2": sha256[:10],
+                    "AutoV3": payload_sha256(weights)[:12].upper(),
+                    "SHA256": sha256,
+                },
+            }
+        ],
+        "images": [
+            {
+                "url": sample.file,
+                "width": sampling.width,
+                "height": sampling.height,
+                "meta": {
+                    "prompt": sample.prompt,
+                    "negativePrompt": sample.negative,
+                    "seed": sample.seed,
+                    "steps": sampling.steps,
+                    "cfgScale": sampling.guidance,
+                    "sampler": "Euler",
+                },
+            }
+            for sample in shown
+        ],
+    }
 
 
 def requests(shown: Sequence[Sample], weights: Model) -> list[Request]:
@@ -120,18 +167,29 @@ def requests(shown: Sequence[Sample], weights: Model) -> list[Request]:
     return [Request(sample.prompt, sample.negative, sample.seed, weights) for sample in shown]
 
 
-def write_samples(folder: Path, shown: Sequence[Sample], pictures: Sequence[Path], name: str, payload_sha256: str,
-                  base_sha256: str, sampling: Sampling) -> None:  # fmt: skip
+def write_samples(
+    folder: Path,
+    shown: Sequence[Sample],
+    pictures: Sequence[Path],
+    name: str,
+    payload_sha256: str,
+    base_sha256: str,
+    sampling: Sampling,
+) -> None:
     """Write the samples, and the first as `<name>.preview.png`, with A1111's `parameters` text.
 
-    There the LoRA is called by its file name in the prompt and by the hash of its tensors, as A1111 computes it, so
-    that the text can be pasted back.
+    There the LoRA is called by its file name in the prompt and by the hash of its tensors, as A1111
+    computes it, so that the text can be pasted back.
     """
     for i, (sample, picture) in enumerate(zip(shown, pictures, strict=True)):
         prompt = f"{sample.prompt} <lora:{name}:{sampling.weight:g}>"
-        request = Request(prompt, sample.negative, sample.seed, Model(name, picture, payload_sha256))
+        request = Request(
+            prompt, sample.negative, sample.seed, Model(name, picture, payload_sha256)
+        )
         short = payload_sha256[:12]
-        text = parameters(base_sha256, request, sampling).replace(f'"{short}: {short}"', f'"{name}: {short}"')
+        text = parameters(base_sha256, request, sampling).replace(
+            f'"{short}: {short}"', f'"{name}: {short}"'
+        )
         data = png_bytes(open_picture(picture), text)
         write_atomic(inside(folder, sample.file, "outfits.id"), data)
         if i == 0:
@@ -139,7 +197,8 @@ def write_samples(folder: Path, shown: Sequence[Sample], pictures: Sequence[Path
 
 
 def thumbnail(picture: Path) -> str:
-    """A sample as modelspec's thumbnail: a JPEG of at most 256 pixels a side in a data URL, about 12 kB."""
+    """A sample as modelspec's thumbnail: a JPEG of at most 256 pixels a side in a data URL, about
+    12 kB."""
     image, buffer = open_picture(picture), io.BytesIO()
     image.thumbnail((256, 256), Image.Resampling.LANCZOS)
     image.convert("RGB").save(buffer, "JPEG", quality=80)

@@ -1,7 +1,9 @@
-"""Sign a release folder with a private key, and check such a signature: OpenSSF model-signing, offline, EC keys.
+"""Sign a release folder with a private key, and check such a signature: OpenSSF model-signing,
+offline, EC keys.
 
-The signature stands beside the release as `model.sig`, a Sigstore bundle over the hash of every file. It says who made
-the release; verify.py alone says that its parts belong together. https://github.com/sigstore/model-transparency
+The signature stands beside the release as `model.sig`, a Sigstore bundle over the hash of every
+file. It says who made the release; verify.py alone says that its parts belong together.
+https://github.com/sigstore/model-transparency
 """
 
 import base64
@@ -25,17 +27,23 @@ CURVES = "P-256, P-384 or P-521"
 def sign(folder: Path, key: Path) -> str:
     """Verify a release folder and write its signature; a line that says so.
 
-    Raises InputError for a key that is none, VerifyError for a folder that is damaged: that is never signed.
+    Raises InputError for a key that is none, VerifyError for a folder that is damaged: that is
+    never signed.
     """
     signing = _library("signing", key)
     if not folder.is_dir():
         raise InputError("folder", folder, "name a release folder that onmodel made")
     read_bytes(key, "--key")
     try:
-        config = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(_hashing(key))
+        config = (
+            signing.Config()
+            .use_elliptic_key_signer(private_key=key)
+            .set_hashing_config(_hashing(key))
+        )
     except _key_errors() as error:
         remedy = (
-            f"is no private EC key ({CURVES}) in PEM form without a password; docs/verifying.md says how to make one"
+            f"is no private EC key ({CURVES}) in PEM form without a password; docs/verifying.md"
+            " says how to make one"
         )
         raise InputError("--key", key, remedy) from error
     verify(folder)
@@ -46,16 +54,24 @@ def sign(folder: Path, key: Path) -> str:
 
 
 def check_signature(folder: Path, key: Path) -> str:
-    """Hold a verified folder against its signature and a public key; a line that says what is signed.
+    """Hold a verified folder against its signature and a public key; a line that says what is
+    signed.
 
-    Raises InputError for a key that is none, VerifyError where the signature is missing, another's or of other files.
+    Raises InputError for a key that is none, VerifyError where the signature is missing, another's
+    or of other files.
     """
     verifying = _library("verifying", key)
     if not folder.is_dir():
-        raise InputError("path", folder, "is one file; a signature is over a whole release folder, so name that")
+        raise InputError(
+            "path", folder, "is one file; a signature is over a whole release folder, so name that"
+        )
     read_bytes(key, "--key")
     try:
-        config = verifying.Config().use_elliptic_key_verifier(public_key=key).set_hashing_config(_hashing(key))
+        config = (
+            verifying.Config()
+            .use_elliptic_key_verifier(public_key=key)
+            .set_hashing_config(_hashing(key))
+        )
     except _key_errors() as error:
         raise InputError("--key", key, f"is no public EC key ({CURVES}) in PEM form") from error
     if not (folder / SIGNATURE).is_file():
@@ -65,8 +81,18 @@ def check_signature(folder: Path, key: Path) -> str:
     try:
         signed = _signed_names(folder / SIGNATURE)
         config.verify(folder, folder / SIGNATURE)
-    except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError, InputError) as error:
-        what = f"does not sign this folder with {key.name}: it was made by another key, for other files, or is damaged"
+    except (
+        InvalidSignature,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        InputError,
+    ) as error:
+        what = (
+            f"does not sign this folder with {key.name}: it was made by another key, for other"
+            " files, or is damaged"
+        )
         raise VerifyError(SIGNATURE, what) from error
     unsigned = sorted({*hashes(folder), CHECKSUMS} - signed)
     if unsigned:
@@ -84,12 +110,15 @@ def _signed_names(file: Path) -> set[str]:
 def _hashing(key: Path) -> "Config":
     """Every file but those that are no part of a release."""
     hashing = _library("hashing", key)
-    config: Config = hashing.Config().set_ignored_paths(paths=sorted(SIDE_FILES), ignore_git_paths=False)
+    config: Config = hashing.Config().set_ignored_paths(
+        paths=sorted(SIDE_FILES), ignore_git_paths=False
+    )
     return config
 
 
 def _key_errors() -> tuple[type[Exception], ...]:
-    """What model-signing and cryptography raise for a file that is no key, or one of another kind."""
+    """What model-signing and cryptography raise for a file that is no key, or one of another
+    kind."""
     from cryptography.exceptions import UnsupportedAlgorithm
 
     return (ValueError, TypeError, AttributeError, UnsupportedAlgorithm)
@@ -100,5 +129,7 @@ def _library(module: str, key: Path) -> Any:
     try:
         return import_module(f"model_signing.{module}")
     except ImportError as error:
-        remedy = "signatures need two more packages: pip install 'model-signing>=1.1.1' 'pyOpenSSL>=26'"
+        remedy = (
+            "signatures need two more packages: pip install 'model-signing>=1.1.1' 'pyOpenSSL>=26'"
+        )
         raise InputError("--key", key, remedy) from error

@@ -1,9 +1,11 @@
-"""Walk every hash of a release and name the first thing that does not match. Reads only; trusts no file alone.
+"""Walk every hash of a release and name the first thing that does not match. Reads only; trusts no
+file alone.
 
-A file's bytes have three witnesses: `lineage.json`, `checksums.txt` and the newest node of the history, the release.
-Where `lineage.json`, `checksums.txt` and the file disagree, the one that the other two contradict is named. The history
-is Merkle: a node whose content changed no longer has its id. What this cannot see is a release that someone built anew
-as a whole; that takes a signature (signature.py). docs/verifying.md lists what is promised.
+A file's bytes have three witnesses: `lineage.json`, `checksums.txt` and the newest node of the
+history, the release. Where `lineage.json`, `checksums.txt` and the file disagree, the one that the
+other two contradict is named. The history is Merkle: a node whose content changed no longer has its
+id. What this cannot see is a release that someone built anew as a whole; that takes a signature
+(signature.py). docs/verifying.md lists what is promised.
 """
 
 import json
@@ -21,7 +23,15 @@ from onmodel.lora.tensors import Lora
 from onmodel.reading import parse_json, read_bytes
 from onmodel.release.card import card_facts
 from onmodel.release.folder import CHECKSUMS, LINEAGE, Statement, checksums, hashes, read_checksums
-from onmodel.release.tables import CHANGES, EVALUATION, TABLE, changes, lint_card, lint_tables, values
+from onmodel.release.tables import (
+    CHANGES,
+    EVALUATION,
+    TABLE,
+    changes,
+    lint_card,
+    lint_tables,
+    values,
+)
 from onmodel.weights import PAYLOAD_KEY, is_canonical, payload_sha256, read_metadata
 
 # What a release of others may hold. The largest of ours has a tenth of it.
@@ -37,14 +47,17 @@ FILE_FACTS = {
 
 
 def verify(path: Path) -> list[str]:
-    """The checks that a release folder or one .safetensors file passed. Raises VerifyError for the first that fails."""
+    """The checks that a release folder or one .safetensors file passed. Raises VerifyError for the
+    first that fails."""
     try:
         if path.is_dir():
             return list(_verify_folder(path))
         if path.suffix == ".safetensors" and path.is_file():
             return verify_weights(path)[0]
     except OSError as error:
-        raise VerifyError(str(error.filename or path), f"cannot be read ({error.strerror})") from error
+        raise VerifyError(
+            str(error.filename or path), f"cannot be read ({error.strerror})"
+        ) from error
     raise InputError("path", path, "name a release folder or a .safetensors file")
 
 
@@ -55,7 +68,10 @@ def _verify_folder(folder: Path) -> Iterator[str]:
     found = hashes(folder)
     statement = _statement(folder, found)
     yield f"{len(found)} files have the hashes that lineage.json and checksums.txt give"
-    yield f"{len(statement.lineage)} nodes of the history match their ids, {root(statement.lineage)[:12]} is the newest"
+    yield (
+        f"{len(statement.lineage)} nodes of the history match their ids,"
+        f" {root(statement.lineage)[:12]} is the newest"
+    )
     yield _check_release(statement)
     for name in sorted(name for name in found if name.endswith(".safetensors")):
         lines, lineage = verify_weights(folder / name)
@@ -63,7 +79,8 @@ def _verify_folder(folder: Path) -> Iterator[str]:
         missing = sorted(set(lineage) - set(statement.lineage))
         if missing:
             raise VerifyError(
-                f"{lineage[missing[0]]['type']} {missing[0][:12]}", f"in the header of {name}, not in {LINEAGE}"
+                f"{lineage[missing[0]]['type']} {missing[0][:12]}",
+                f"in the header of {name}, not in {LINEAGE}",
             )
         if statement.generated.get(name, root(lineage)) != root(lineage):
             raise VerifyError(name, f"is not the node that {LINEAGE} says it is")
@@ -73,7 +90,8 @@ def _verify_folder(folder: Path) -> Iterator[str]:
 
 
 def _statement(folder: Path, found: dict[str, str]) -> Statement:
-    """What `lineage.json` states, after it, `checksums.txt` and the files were held against each other."""
+    """What `lineage.json` states, after it, `checksums.txt` and the files were held against each
+    other."""
     said, data = (_bytes(folder, name) for name in (CHECKSUMS, LINEAGE))
     try:
         statement: Statement | None = Statement.from_bytes(data)
@@ -82,7 +100,8 @@ def _statement(folder: Path, found: dict[str, str]) -> Statement:
         statement, lineage_error = None, error
     listed = read_checksums(said)
 
-    # One witness against two. `lineage.json` has only `checksums.txt` as a witness, but also its own form and node ids.
+    # One witness against two. `lineage.json` has only `checksums.txt` as a witness, but also its
+    # own form and node ids.
     for name in sorted(set(found) | set(listed) | (set(statement.files) if statement else set())):
         if name == LINEAGE or statement is None:
             continue
@@ -100,9 +119,14 @@ def _statement(folder: Path, found: dict[str, str]) -> Statement:
     check_at(statement.lineage, LINEAGE)
     for name, id in statement.generated.items():
         if name not in statement.files or id not in statement.lineage:
-            raise VerifyError(LINEAGE, f"says that {name} is the node {id[:12]}, and one of them does not exist")
+            raise VerifyError(
+                LINEAGE, f"says that {name} is the node {id[:12]}, and one of them does not exist"
+            )
     if said != checksums(found):
-        raise VerifyError(CHECKSUMS, f"does not match the files (first: {_first_wrong_line(said, checksums(found))})")
+        raise VerifyError(
+            CHECKSUMS,
+            f"does not match the files (first: {_first_wrong_line(said, checksums(found))})",
+        )
     return statement
 
 
@@ -110,12 +134,17 @@ def _check_release(statement: Statement) -> str:
     """Hold the files against the hashes in the newest node, whose id vouches for them."""
     node = _newest(statement.lineage)
     if "files" not in node:
-        return "not checked: the history does not hold the hashes of the files; an older onmodel made it"
+        return (
+            "not checked: the history does not hold the hashes of the files; an older onmodel"
+            " made it"
+        )
     with facts_of_others(f"{LINEAGE}, release"):
         held: dict[str, str] = dict(node["files"])
         for name in sorted(set(held) | set(statement.files)):
             if held.get(name) != statement.files.get(name):
-                raise VerifyError(name, f"is not the file whose hash the history holds ({node['type']})")
+                raise VerifyError(
+                    name, f"is not the file whose hash the history holds ({node['type']})"
+                )
         return f"{len(held)} files have the hashes that the newest node of the history holds"
 
 
@@ -124,9 +153,13 @@ def verify_weights(path: Path) -> tuple[list[str], Lineage]:
     try:
         metadata = read_metadata(path)
     except InputError as error:
-        raise VerifyError(path.name, f"is not a complete safetensors file ({error.remedy})") from error
+        raise VerifyError(
+            path.name, f"is not a complete safetensors file ({error.remedy})"
+        ) from error
     if PAYLOAD_KEY not in metadata or header.RECIPE_KEY not in metadata:
-        raise VerifyError(path.name, "has no hash or history in its header; onmodel did not write it")
+        raise VerifyError(
+            path.name, "has no hash or history in its header; onmodel did not write it"
+        )
     if not is_canonical(path):
         raise VerifyError(path.name, "its header is not written as onmodel writes it")
     payload = payload_sha256(path)
@@ -136,7 +169,9 @@ def verify_weights(path: Path) -> tuple[list[str], Lineage]:
     told = header.history_words(lineage)
     for key in header.HISTORY_KEYS:
         if metadata.get(key) != told.get(key):
-            raise VerifyError(f"{path.name}, {key}", "is not what follows from the history in the header")
+            raise VerifyError(
+                f"{path.name}, {key}", "is not what follows from the history in the header"
+            )
     node = _newest(lineage)
     _check_node(path, metadata, node)
     lacking = [what for fact, what in FILE_FACTS.items() if fact not in node]
@@ -157,7 +192,10 @@ def _check_node(path: Path, metadata: dict[str, str], node: Node) -> None:
     here = header.held(path, metadata)
     for fact in ("payload_sha256", "tensors_sha256"):
         if fact in node and node[fact] != here[fact]:
-            raise VerifyError(path.name, f"{FILE_FACTS[fact]} are not those that the history holds ({node['type']})")
+            raise VerifyError(
+                path.name,
+                f"{FILE_FACTS[fact]} are not those that the history holds ({node['type']})",
+            )
     if "words" not in node:
         return
     with facts_of_others(f"{path.name}, {node['type']}"):
@@ -165,12 +203,17 @@ def _check_node(path: Path, metadata: dict[str, str], node: Node) -> None:
         now: dict[str, str] = dict(here["words"])  # type: ignore[call-overload]
     for key in sorted(set(was) | set(now)):
         if was.get(key) != now.get(key):
-            how = "added to" if key not in was else "taken out of" if key not in now else "changed in"
-            raise VerifyError(f"{path.name}, {key}", f"was {how} the header after the file was made")
+            how = (
+                "added to" if key not in was else "taken out of" if key not in now else "changed in"
+            )
+            raise VerifyError(
+                f"{path.name}, {key}", f"was {how} the header after the file was made"
+            )
 
 
 def _check_numbers(folder: Path, statement: Statement, found: dict[str, str]) -> str:
-    """Hold the published numbers against the evaluation's node, and card and tables against the numbers."""
+    """Hold the published numbers against the evaluation's node, and card and tables against the
+    numbers."""
     newest = _newest(statement.lineage)
     nodes = [statement.lineage[id] for id in newest["used"]]
     held = [node["evaluation_sha256"] for node in nodes if "evaluation_sha256" in node]
@@ -178,14 +221,24 @@ def _check_numbers(folder: Path, statement: Statement, found: dict[str, str]) ->
         return f"{EVALUATION}: not checked, the history does not hold the hash of the numbers"
     if found[EVALUATION] not in held:
         raise VerifyError(EVALUATION, "does not hold the numbers of the evaluation in the history")
-    if not any(node["type"] == "code" and node.get("code") == CODE_VERSION for node in statement.lineage.values()):
-        return f"{EVALUATION}: the numbers are those of the history; the card is of another version, so not checked"
+    if not any(
+        node["type"] == "code" and node.get("code") == CODE_VERSION
+        for node in statement.lineage.values()
+    ):
+        return (
+            f"{EVALUATION}: the numbers are those of the history; the card is of another version,"
+            " so not checked"
+        )
     count = lint_release(folder)
-    return f"{EVALUATION}: the numbers are those of the history, and so are {count} numbers of README.md"
+    return (
+        f"{EVALUATION}: the numbers are those of the history, and so are {count} numbers of"
+        " README.md"
+    )
 
 
 def lint_release(folder: Path) -> int:
-    """Hold the card and the CSV files against evaluation.json (tables.py); how many of its numbers the card shows.
+    """Hold the card and the CSV files against evaluation.json (tables.py); how many of its numbers
+    the card shows.
 
     Raises VerifyError for the first line or file that says another number, or that cannot be read.
     """
@@ -200,13 +253,20 @@ def lint_release(folder: Path) -> int:
 def _lint(folder: Path, lineage: Lineage) -> int:
     text = _bytes(folder, "README.md", LARGEST_CARD).decode()
     evaluation = _json(folder, EVALUATION, LARGEST_EVALUATION)
-    prompts = max((len(axis) for row in evaluation["models"] for axis in row["per_prompt"].values()), default=0)
+    prompts = max(
+        (len(axis) for row in evaluation["models"] for axis in row["per_prompt"].values()),
+        default=0,
+    )
     if max(len(values(evaluation)), len(evaluation["axes"])) > MOST_SHOWN or prompts > MOST_PROMPTS:
-        raise VerifyError(EVALUATION, f"holds more than {MOST_SHOWN} values or {MOST_PROMPTS} prompts")
+        raise VerifyError(
+            EVALUATION, f"holds more than {MOST_SHOWN} values or {MOST_PROMPTS} prompts"
+        )
     model = re.search(r"it is called `(.+?)`", text)
     previous = re.search(r"^## What improved since `(.+?)`", text, re.M)
     compared = changes(evaluation, model[1], previous[1]) if model and previous else []
-    count = lint_card(text, evaluation, compared, card_facts(evaluation, lineage, _json(folder, "triggers.json")))
+    count = lint_card(
+        text, evaluation, compared, card_facts(evaluation, lineage, _json(folder, "triggers.json"))
+    )
     names = [TABLE, *([CHANGES] if compared else [])]
     lint_tables(evaluation, compared, {name: _bytes(folder, name).decode() for name in names})
     return count
@@ -228,7 +288,8 @@ def _json(folder: Path, name: str, most: int = 2**24) -> Any:
 
 
 def _damaged_node(data: bytes) -> str | None:
-    """The node of `lineage.json` whose bytes do not have the hash that is their id, where the file can not be read.
+    """The node of `lineage.json` whose bytes do not have the hash that is their id, where the file
+    can not be read.
 
     A node stands in the statement in its canonical form, so its own bytes are what was hashed.
     """
@@ -237,7 +298,10 @@ def _damaged_node(data: bytes) -> str | None:
     while match := re.compile(r'"([0-9a-f]{64})":').search(text, place):
         try:
             _, place = json.JSONDecoder().raw_decode(text, match.end())
-            whole = sha256_bytes(text[match.end() : place].encode("utf-8", "surrogateescape")) == match[1]
+            whole = (
+                sha256_bytes(text[match.end() : place].encode("utf-8", "surrogateescape"))
+                == match[1]
+            )
         except (ValueError, RecursionError):
             whole = False
         if not whole:

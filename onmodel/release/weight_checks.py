@@ -1,4 +1,5 @@
-"""What can be wrong inside a LoRA file: layout and who loads it silently wrong, scale, values, header.
+"""What can be wrong inside a LoRA file: layout and who loads it silently wrong, scale, values,
+header.
 
 What loaders do was measured with the versions in requirements.lock (tests/release/test_loaders.py).
 """
@@ -29,7 +30,9 @@ from onmodel.weights import PAYLOAD_KEY, WeightsFile, decode, payload_sha256
 
 FLOAT16_MAX = 65504.0
 _LONGEST = 600  # characters of a finding's words
-_CONVERT = "onmodel release convert FILE OUT --to common"  # said only of a file that our own reader takes
+_CONVERT = (  # said only of a file that our own reader takes
+    "onmodel release convert FILE OUT --to common"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ def check_weights(path: Path) -> Iterator[Finding]:
 
 
 def _refused(path: Path, words: Mapping[str, str]) -> InputError | None:
-    """Why the reader of training, sampling and merging does not take a LoRA; None when it reads every value of it and
-    every layer has its base's size.
+    """Why the reader of training, sampling and merging does not take a LoRA; None when it reads
+    every value of it and every layer has its base's size.
     """
     source = path.parent if path.name == "adapter_model.safetensors" else path
     try:
@@ -92,11 +95,14 @@ def _refused(path: Path, words: Mapping[str, str]) -> InputError | None:
 
 
 def _base_of(source: Path, words: Mapping[str, str]) -> FamilySpec:
-    """The known base that most layers of a LoRA fit. For a base of one's own, which the header tells by its number of
-    blocks, only what the file itself says. Raises InputError when the file is no LoRA.
+    """The known base that most layers of a LoRA fit. For a base of one's own, which the header
+    tells by its number of blocks, only what the file itself says. Raises InputError when the file
+    is no LoRA.
     """
     own = spec_of_loras([source], dora=True)
-    if BLOCKS_KEY in words and words[BLOCKS_KEY] not in {str(spec.blocks) for spec in _known_bases()}:
+    if BLOCKS_KEY in words and words[BLOCKS_KEY] not in {
+        str(spec.blocks) for spec in _known_bases()
+    }:
         return own
     layers = set(own.linears)
     return max(_known_bases(), key=lambda spec: len(layers.intersection(spec.linears)))
@@ -127,29 +133,49 @@ def _is_anima(modules: Mapping[str, object]) -> bool:
 
 
 def _blocks(modules: Iterable[str]) -> int:
-    numbers = [int(match[1]) for name in modules if (match := re.search(r"blocks[._](\d+)[._]", name))]
+    numbers = [
+        int(match[1]) for name in modules if (match := re.search(r"blocks[._](\d+)[._]", name))
+    ]
     return min(1 + max(numbers, default=0), 200)
 
 
 def _layout(name: str, keys: list[str], modules: Mapping[str, object]) -> Iterator[Finding]:
     """What loaders make of the names of layers, of a file that our reader takes."""
     if any(part in key for part in REFUSED for key in keys):
-        yield warning(name, "is DoRA: loaders that do not know it load it as something else", "export a plain LoRA")
+        yield warning(
+            name,
+            "is DoRA: loaders that do not know it load it as something else",
+            "export a plain LoRA",
+        )
         return
     layouts = {_layout_of(module) for module in modules}
     if len(layouts) > 1:
-        yield error(name, f"mixes layouts ({', '.join(sorted(layouts))}): every loader takes a part of it", _CONVERT)
+        yield error(
+            name,
+            f"mixes layouts ({', '.join(sorted(layouts))}): every loader takes a part of it",
+            _CONVERT,
+        )
     if "kohya" in layouts:
-        yield warning(name, "is in kohya's layout: diffusers loads nothing of it and says nothing", _CONVERT)
+        yield warning(
+            name, "is in kohya's layout: diffusers loads nothing of it and says nothing", _CONVERT
+        )
     if "lycoris" in layouts:
-        yield error(name, "has names with lycoris_: ComfyUI and diffusers load nothing of it", _CONVERT)
+        yield error(
+            name, "has names with lycoris_: ComfyUI and diffusers load nothing of it", _CONVERT
+        )
     if layouts & {"diffusers", "peft"}:
-        yield warning(name, "has diffusers' own names: ComfyUI leaves them out and says nothing", _CONVERT)
+        yield warning(
+            name, "has diffusers' own names: ComfyUI leaves them out and says nothing", _CONVERT
+        )
     for layout, prefix in (("dotted", "diffusion_model."), ("diffusers", "transformer.")):
         if layout in layouts and any(key.endswith(".alpha") for key in keys):
-            yield error(name, f"has .alpha under {prefix}: diffusers stops with a ValueError", _CONVERT)
+            yield error(
+                name, f"has .alpha under {prefix}: diffusers stops with a ValueError", _CONVERT
+            )
         if layout in layouts and any(".lora_down." in key for key in keys):
-            yield error(name, f"has lora_down under {prefix}: diffusers stops with an IndexError", _CONVERT)
+            yield error(
+                name, f"has lora_down under {prefix}: diffusers stops with an IndexError", _CONVERT
+            )
 
 
 def _layout_of(module: str) -> str:
@@ -164,7 +190,9 @@ def _layout_of(module: str) -> str:
     return "dotted"
 
 
-def _values(name: str, file: WeightsFile, modules: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
+def _values(
+    name: str, file: WeightsFile, modules: Mapping[str, Mapping[str, str]]
+) -> Iterator[Finding]:
     """Ranks, alphas and numbers, of a file that our reader takes."""
     ranks: dict[str, int] = {}
     alphas: dict[str, float] = {}
@@ -182,11 +210,17 @@ def _values(name: str, file: WeightsFile, modules: Mapping[str, Mapping[str, str
             if role == "up" and not values.any():
                 dead.append(module)
     if large:
-        yield warning(name, f"{len(large)} tensors overflow in float16 ({large[0]})", "publish bfloat16, or less alpha")
+        yield warning(
+            name,
+            f"{len(large)} tensors overflow in float16 ({large[0]})",
+            "publish bfloat16, or less alpha",
+        )
     if ranks and len(dead) == len(ranks):
         yield error(name, "changes nothing: every up is zero", "publish a trained checkpoint")
     elif dead:
-        yield warning(name, f"{len(dead)} layers change nothing ({dead[0]})", "leave them out to save room")
+        yield warning(
+            name, f"{len(dead)} layers change nothing ({dead[0]})", "leave them out to save room"
+        )
     yield from _scale(name, ranks, alphas, file.metadata)
 
 
@@ -198,54 +232,86 @@ def _scale(
     known = sorted(set(ranks.values()))
     if len(known) > 1 and dim != "Dynamic":
         said = f"the header says {dim}" if dim else "the header does not say so"
-        yield warning(name, f"has ranks {known[0]} to {known[-1]}, {said}", "write ss_network_dim = Dynamic")
+        yield warning(
+            name, f"has ranks {known[0]} to {known[-1]}, {said}", "write ss_network_dim = Dynamic"
+        )
     elif len(known) == 1 and dim.isdecimal() and int(dim) != known[0]:
         yield warning(name, f"has rank {known[0]}, the header says {dim}", "correct ss_network_dim")
     if any(value == 0 for value in alphas.values()):
-        yield error(name, "has an alpha of 0: it changes nothing", "write the alpha of its training")
+        yield error(
+            name, "has an alpha of 0: it changes nothing", "write the alpha of its training"
+        )
     kohya = any(_layout_of(module) == "kohya" for module in ranks)
     try:
         told = float(alpha) if alpha else None
     except ValueError:
         told = None
     if kohya and told is not None and len(known) == 1 and not alphas and told != known[0]:
-        yield error(name, f"has no alpha tensors, so programs scale by 1, but was trained at {told:g}/{known[0]}",
-                    "add .alpha to every layer")  # fmt: skip
+        yield error(
+            name,
+            f"has no alpha tensors, so programs scale by 1, but was trained at {told:g}/{known[0]}",
+            "add .alpha to every layer",
+        )
     elif told is not None and alphas and set(alphas.values()) != {told}:
-        yield warning(name, f"has alpha {min(alphas.values()):g}, the header says {told:g}", "correct ss_network_alpha")
+        yield warning(
+            name,
+            f"has alpha {min(alphas.values()):g}, the header says {told:g}",
+            "correct ss_network_alpha",
+        )
     config = header_config(words)
     if config and config.get("lora_alpha") != config.get("r"):
-        yield error(name, f"its lora_adapter_metadata has alpha {config.get('lora_alpha')} at rank {config.get('r')}: "
-                    "diffusers scales by it, ComfyUI does not", _CONVERT)  # fmt: skip
+        yield error(
+            name,
+            f"its lora_adapter_metadata has alpha {config.get('lora_alpha')} at rank"
+            f" {config.get('r')}: diffusers scales by it, ComfyUI does not",
+            _CONVERT,
+        )
 
 
 def _header(path: Path, words: Mapping[str, str], anima: bool, readable: bool) -> Iterator[Finding]:
     """The header's words, held against the tensors and against each other."""
     size = sum(len(key.encode()) + len(value.encode()) for key, value in words.items())
     if size > header.LIMIT:
-        yield warning(path.name, f"its header's words take {size} bytes: sites cut them at {header.LIMIT}",
-                      "shorten ss_tag_frequency or the thumbnail")  # fmt: skip
+        yield warning(
+            path.name,
+            f"its header's words take {size} bytes: sites cut them at {header.LIMIT}",
+            "shorten ss_tag_frequency or the thumbnail",
+        )
     for key, value in words.items():
-        remedy = f"{_CONVERT} leaves it out" if readable and key != header.RECIPE_KEY else "write it again without it"
+        remedy = (
+            f"{_CONVERT} leaves it out"
+            if readable and key != header.RECIPE_KEY
+            else "write it again without it"
+        )
         for place in author_paths(value):
             yield error(path.name, f"{shown(key)} names a folder of a machine ({place})", remedy)
     architecture = words.get("modelspec.architecture", "")
     if not architecture:
-        yield warning(path.name, "does not say which base it is for", "write modelspec.architecture")
+        yield warning(
+            path.name, "does not say which base it is for", "write modelspec.architecture"
+        )
     elif anima and "anima" not in architecture.casefold():
         yield error(
-            path.name, f"says it is for {architecture}, its layers are Anima's", "correct modelspec.architecture"
+            path.name,
+            f"says it is for {architecture}, its layers are Anima's",
+            "correct modelspec.architecture",
         )
     prediction = words.get("modelspec.prediction_type", "")
     if anima and prediction and "flow" not in prediction.casefold():
-        yield error(path.name, f"says prediction_type = {prediction}; Anima predicts a flow", "leave it out")
+        yield error(
+            path.name, f"says prediction_type = {prediction}; Anima predicts a flow", "leave it out"
+        )
     if not words.get("modelspec.license"):
         yield warning(path.name, "names no licence", "write modelspec.license, the base's")
 
     payload = payload_sha256(path)
     for key in (PAYLOAD_KEY, "modelspec.hash_sha256", "sshs_model_hash"):
         if words.get(key, payload).removeprefix("0x") != payload:
-            yield error(path.name, f"its tensors do not have the hash that {key} gives", "write the header again")
+            yield error(
+                path.name,
+                f"its tensors do not have the hash that {key} gives",
+                "write the header again",
+            )
     try:
         header.lineage_of(Lora({}, dict(words)), payload)
     except VerifyError as problem:

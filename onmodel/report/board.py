@@ -1,4 +1,5 @@
-"""The result in two tables: what changed against whom, and models × axes with what each axis means."""
+"""The result in two tables: what changed against whom, and models × axes with what each axis
+means."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,37 +10,58 @@ from onmodel.report.table import build_table
 from onmodel.report.verdict import WORDS, Comparison
 
 RULE = (
-    "A change counts when its interval leaves 0 out and the sign-flip test over prompts, adjusted for the {n} axes "
-    "(Holm), gives p < 0.05; else it is too close to call. Where fewer than about ten prompts tell an axis no "
-    "difference can count among so many: the interval says what there is to say."
+    "A change counts when its interval leaves 0 out and the sign-flip test over prompts, adjusted"
+    " for the {n} axes (Holm), gives p < 0.05; else it is too close to call. Where fewer than about"
+    " ten prompts tell an axis no difference can count among so many: the interval says what there"
+    " is to say."
 )
 
 
 def board(source: ReportSource, found: Mapping[str, Sequence[Comparison]]) -> dict[str, Any] | None:
-    """The table axis × other model of paired differences, with strips on one scale a row; None without comparisons."""
+    """The table axis × other model of paired differences, with strips on one scale a row; None
+    without comparisons."""
     if not found or source.published is None:
         return None
     axes = axes_of(source.published)
     rows = []
     for index, axis in enumerate(axes):
         line = [row[index] for row in found.values()]
-        reach = max((max(abs(c.low), abs(c.high)) for c in line if c.outcome != "unavailable"), default=0.0) or 1.0
+        reach = (
+            max(
+                (max(abs(c.low), abs(c.high)) for c in line if c.outcome != "unavailable"),
+                default=0.0,
+            )
+            or 1.0
+        )
         three = plots.interval_of(source.measured[source.shown or ""]["axes"].get(axis.id))
         now = (axis.text(three[1]), axis.span(three[0], three[2])) if three else ("", UNAVAILABLE)
         rows.append({"axis": axis, "now": now, "cells": [cell(c, reach) for c in line]})
-    tested = sum(any(c.outcome != "unavailable" for c in axis) for axis in zip(*found.values(), strict=True))
+    tested = sum(
+        any(c.outcome != "unavailable" for c in axis) for axis in zip(*found.values(), strict=True)
+    )
     return {"against": list(found), "rows": rows, "rule": RULE.format(n=tested)}
 
 
 def cell(comparison: Comparison, reach: float) -> dict[str, Any]:
     """A comparison as words, numbers and a strip; `reach` is what the strip's ends stand for."""
     if comparison.outcome == "unavailable":
-        return {"outcome": comparison.outcome, "words": WORDS[comparison.outcome], "strip": "", "change": "", "tip": ""}
-    place = tuple((x / reach + 1) / 2 for x in (comparison.low, comparison.gain, comparison.high))
+        return {
+            "outcome": comparison.outcome,
+            "words": WORDS[comparison.outcome],
+            "strip": "",
+            "change": "",
+            "tip": "",
+        }
+    low, gain, high = (
+        (x / reach + 1) / 2 for x in (comparison.low, comparison.gain, comparison.high)
+    )
     return {
-        "outcome": comparison.outcome, "words": WORDS[comparison.outcome], "change": comparison.change,
-        "strip": plots.strip(place, 0.5, 150), "tip": comparison.sentence,  # type: ignore[arg-type]
-    }  # fmt: skip
+        "outcome": comparison.outcome,
+        "words": WORDS[comparison.outcome],
+        "change": comparison.change,
+        "strip": plots.strip((low, gain, high), 0.5, 150),
+        "tip": comparison.sentence,
+    }
 
 
 def _axis_tip(axis: Axis) -> str:
@@ -56,23 +78,39 @@ def missing(source: ReportSource) -> list[str]:
             if score["value"] is None:
                 found.setdefault((id, score.get("why", "")), []).append(label(row["name"]))
     every = len(source.measured)
-    titles = {axis.id: capital(axis.short) for axis in axes_of(source.published)} if source.published else {}
+    titles = (
+        {axis.id: capital(axis.short) for axis in axes_of(source.published)}
+        if source.published
+        else {}
+    )
     return [
-        f"{titles[id]} is unavailable for {', '.join(names) if len(names) < every else 'every model'}: {why}"
+        f"{titles[id]} is unavailable for"
+        f" {', '.join(names) if len(names) < every else 'every model'}: {why}"
         for (id, why), names in found.items()
     ]
 
 
 def notes(source: ReportSource) -> list[str]:
-    """Which axes only some of the prompts tell, of the shown model; and who looked at the pictures, by whose leave."""
+    """Which axes only some of the prompts tell, of the shown model; and who looked at the pictures,
+    by whose leave."""
     if source.published is None or source.shown is None:
         return []
-    prompts, scores = len(source.published["plan"]["prompts"]), source.measured[source.shown]["axes"]
-    few = [f"{axis.short} by {scores[axis.id]['n']}" for axis in axes_of(source.published)
-           if scores[axis.id]["value"] is not None and scores[axis.id]["n"] < prompts]  # fmt: skip
-    told = [f"Of the {prompts} prompts some axes are told by fewer: {', '.join(few)}."] if few else []
-    looked = [f"{name.replace('_', ' ')} ({', '.join(_source(one) for one in found)})"
-              for name, found in source.published["observers"].items()]  # fmt: skip
+    prompts, scores = (
+        len(source.published["plan"]["prompts"]),
+        source.measured[source.shown]["axes"],
+    )
+    few = [
+        f"{axis.short} by {scores[axis.id]['n']}"
+        for axis in axes_of(source.published)
+        if scores[axis.id]["value"] is not None and scores[axis.id]["n"] < prompts
+    ]
+    told = (
+        [f"Of the {prompts} prompts some axes are told by fewer: {', '.join(few)}."] if few else []
+    )
+    looked = [
+        f"{name.replace('_', ' ')} ({', '.join(_source(one) for one in found)})"
+        for name, found in source.published["observers"].items()
+    ]
     return [*told, f"Looked at by: {'; '.join(looked)}."] if looked else told
 
 
@@ -86,5 +124,7 @@ def table_of(source: ReportSource) -> dict[str, Any]:
     return {
         "table": table,
         "notes": notes(source),
-        "axis_tips": {column.axis.id: _axis_tip(column.axis) for column in table.columns} if table else {},
+        "axis_tips": (
+            {column.axis.id: _axis_tip(column.axis) for column in table.columns} if table else {}
+        ),
     }

@@ -1,4 +1,5 @@
-"""The report of a run: index.html, a page for each evaluation and tuning, and summary.json. No network, no clock."""
+"""The report of a run: index.html, a page for each evaluation and tuning, and summary.json. No
+network, no clock."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,15 +26,20 @@ Write = Callable[[str, Mapping[str, Any], str], None]  # template, page, file
 
 
 def build_report(source: ReportSource, folder: Path) -> None:
-    """Write `folder/index.html` and, for every evaluation and tuning, a page with its numbers as CSV beside it.
+    """Write `folder/index.html` and, for every evaluation and tuning, a page with its numbers as
+    CSV beside it.
 
-    Raises StateError when a picture that an evaluation names is missing; index.html is written last.
+    Raises StateError when a picture that an evaluation names is missing; index.html is written
+    last.
     """
     templates = environment()
     templates.globals["strip"] = plots.strip
 
     def write(template: str, page: Mapping[str, Any], file: str) -> None:
-        write_atomic(inside(folder, file, "stages"), templates.get_template(template).render(page=page).encode())
+        write_atomic(
+            inside(folder, file, "stages"),
+            templates.get_template(template).render(page=page).encode(),
+        )
 
     thumbnails = Thumbnails(source.folders)
     for name in source.evaluations:
@@ -44,12 +50,16 @@ def build_report(source: ReportSource, folder: Path) -> None:
     write("report.html.j2", page_of(source, thumbnails), "index.html")
 
 
-def _write_evaluation(source: ReportSource, name: str, thumbnails: Thumbnails, folder: Path, write: Write) -> None:
+def _write_evaluation(
+    source: ReportSource, name: str, thumbnails: Thumbnails, folder: Path, write: Write
+) -> None:
     """The page of one evaluation, and its CSV files."""
     evaluation, about = source.evaluations[name], source.about(name)
     assert about.shown is not None
     found = differences(evaluation, about.shown)
-    files = {what: inside(folder, file, "stages") for what, file in evaluation_page.files(name).items()}
+    files = {
+        what: inside(folder, file, "stages") for what, file in evaluation_page.files(name).items()
+    }
     write_scores(evaluation, files["scores"])
     write_prompts(evaluation, files["prompts"])
     write_differences(found, evaluation, files["differences"])
@@ -60,12 +70,24 @@ def _write_evaluation(source: ReportSource, name: str, thumbnails: Thumbnails, f
 def write_summary(source: ReportSource, path: Path) -> None:
     """Write summary.json: the released model, seconds, every published number, and the verdict."""
     rows = [
-        {"name": row["name"], "epoch": row["epoch"], "axes": {id: _score(score) for id, score in row["axes"].items()}}
+        {
+            "name": row["name"],
+            "epoch": row["epoch"],
+            "axes": {id: _score(score) for id, score in row["axes"].items()},
+        }
         for row in source.measured.values()
     ]
     release = source.release.relative_to(source.project).as_posix() if source.release else None
-    write_json(path, {"final": source.final, "release": release, "seconds": dict(source.seconds), "models": rows,
-                      "verdict": verdict(source)})  # fmt: skip
+    write_json(
+        path,
+        {
+            "final": source.final,
+            "release": release,
+            "seconds": dict(source.seconds),
+            "models": rows,
+            "verdict": verdict(source),
+        },
+    )
 
 
 def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, Any]:
@@ -90,7 +112,9 @@ def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, Any]:
         **_scatters(source),
         "losses": _losses(source),
         "evaluations": _evaluations(source),
-        "tunings": [{"label": label(name), "file": tuning_page.file_of(name)} for name in _tunings(source)],
+        "tunings": [
+            {"label": label(name), "file": tuning_page.file_of(name)} for name in _tunings(source)
+        ],
         "data": data_sets(source, thumbnails),
         "choices": choices(source),
         "merges": merges(source),
@@ -98,7 +122,7 @@ def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, Any]:
         "lineage": draw_lineage(source.lineage) if source.lineage else None,
         "nodes": facts(source.lineage) if source.lineage else [],
         **_again(source),
-    }  # fmt: skip
+    }
     page["contents"] = [
         (id, words)
         for id, words, there in (
@@ -118,7 +142,11 @@ def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, Any]:
 
 
 def _score(score: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("value", "low", "high", "n", "arm", "signature") if score["value"] is not None else ("value", "why")
+    keys = (
+        ("value", "low", "high", "n", "arm", "signature")
+        if score["value"] is not None
+        else ("value", "why")
+    )
     return {key: score.get(key) for key in keys}
 
 
@@ -126,10 +154,14 @@ def _evaluations(source: ReportSource) -> list[dict[str, Any]]:
     """Every evaluation with its page, the published one first."""
     names = sorted(source.evaluations, key=lambda name: name != source.published_name)
     return [
-        {"name": name, "file": evaluation_page.file_of(name), "facts": evaluation_page.facts(source.evaluations[name]),
-         "published": name == source.confirm}
+        {
+            "name": name,
+            "file": evaluation_page.file_of(name),
+            "facts": evaluation_page.facts(source.evaluations[name]),
+            "published": name == source.confirm,
+        }
         for name in names
-    ]  # fmt: skip
+    ]
 
 
 def _tunings(source: ReportSource) -> list[str]:
@@ -149,11 +181,23 @@ def _epochs(source: ReportSource) -> list[dict[str, Any]]:
                 counts[stage_of(row["name"])] = counts.get(stage_of(row["name"]), 0) + 1
         stages = [stage for stage, count in counts.items() if count > 1]
         chosen = list(source.measured) if choosing else []
-        drawn = {axis: plots.epochs(axis, evaluation, stages, chosen) for axis in axes_of(evaluation)}
+        drawn = {
+            axis: plots.epochs(axis, evaluation, stages, chosen) for axis in axes_of(evaluation)
+        }
         charts = [{"axis": axis, "svg": svg} for axis, svg in drawn.items() if svg]
         if charts:
-            legend = [{"label": label(stage), "index": index % plots.COLOURS} for index, stage in enumerate(stages)]
-            blocks.append({"name": name, "signature": evaluation["signature"], "stages": legend, "charts": charts})
+            legend = [
+                {"label": label(stage), "index": index % plots.COLOURS}
+                for index, stage in enumerate(stages)
+            ]
+            blocks.append(
+                {
+                    "name": name,
+                    "signature": evaluation["signature"],
+                    "stages": legend,
+                    "charts": charts,
+                }
+            )
     return blocks
 
 
@@ -167,7 +211,9 @@ def _scatters(source: ReportSource) -> dict[str, Any]:
         if up is None or len(evaluation["models"]) < 2:
             continue
         title, charts = up.heading, []
-        for axis in sorted(axes.values(), key=lambda axis: axis.ideal):  # biases, whose ideal is 0, come first
+        for axis in sorted(
+            axes.values(), key=lambda axis: axis.ideal
+        ):  # biases, whose ideal is 0, come first
             svg = plots.scatter(axis, up, evaluation, marked)
             if svg:
                 shown[axis.id] = axis

@@ -1,4 +1,5 @@
-"""From a finished run to what a person reads: the table, summary.json, report/index.html and the release folder."""
+"""From a finished run to what a person reads: the table, summary.json, report/index.html and the
+release folder."""
 
 from pathlib import Path
 
@@ -44,21 +45,30 @@ def publish(recipe: Recipe, project: Project, result: Result) -> dict[str, Path]
 
 
 def _check(release: Path) -> None:
-    """Raise StateError for a release in the store that was damaged since it was made: it is not published."""
+    """Raise StateError for a release in the store that was damaged since it was made: it is not
+    published."""
     try:
         verify(release)
     except (VerifyError, InputError) as error:
-        remedy = "is damaged, so it is not published; restore it from a copy, or run the recipe in a new --project"
+        remedy = (
+            "is damaged, so it is not published; restore it from a copy, or run the recipe in a new"
+            " --project"
+        )
         raise StateError(release, f"{remedy} ({error})") from error
 
 
 def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
-    """Read what the stages made. The published numbers are those of the evaluation that the release stage names."""
+    """Read what the stages made. The published numbers are those of the evaluation that the release
+    stage names."""
     inputs = Inputs(result.artifacts)
     final = confirm = release = lineage = None
     for name, folder in publish(recipe, project, result).items():
         settings = recipe.stages[name]
-        final, confirm, release = inputs.model(settings["model"]).name, settings["evaluation"], folder
+        final, confirm, release = (
+            inputs.model(settings["model"]).name,
+            settings["evaluation"],
+            folder,
+        )
         lineage = read_json(result.artifacts[name].path / "lineage.json")
     return ReportSource(
         title=recipe.name,
@@ -67,7 +77,9 @@ def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
         character=recipe.character,
         evaluations=_read(result, "evaluation.json"),
         selections=_read(result, "selection.json"),
-        training={name: read_json_lines(path) for name, path in _having(result, "metrics.jsonl").items()},
+        training={
+            name: read_json_lines(path) for name, path in _having(result, "metrics.jsonl").items()
+        },
         datasets=_read(result, "manifest.json"),
         merges=_read(result, "merge.json"),
         searches=_read(result, "search.json"),
@@ -82,8 +94,13 @@ def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
 
 
 def _having(result: Result, file: str) -> dict[str, Path]:
-    """The file of each stage that made one; a search makes a merge's files or a selection's, and its own."""
-    return {name: path for name, artifact in result.artifacts.items() if (path := artifact.path / file).is_file()}
+    """The file of each stage that made one; a search makes a merge's files or a selection's, and
+    its own."""
+    return {
+        name: path
+        for name, artifact in result.artifacts.items()
+        if (path := artifact.path / file).is_file()
+    }
 
 
 def _read(result: Result, file: str) -> dict[str, dict]:

@@ -1,4 +1,5 @@
-"""The page of one evaluation: what it found, where it fails first, what was asked and what was seen, any two models."""
+"""The page of one evaluation: what it found, where it fails first, what was asked and what was
+seen, any two models."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,16 +10,32 @@ from onmodel.report.grid import build_grid
 from onmodel.report.pictures import SMALL, Thumbnails
 from onmodel.report.source import ReportSource, axes_of, label
 from onmodel.report.svg import decimal
-from onmodel.report.verdict import WORDS, Comparison, comparisons, decided, enumerated, summary, verdict
+from onmodel.report.verdict import (
+    WORDS,
+    Comparison,
+    comparisons,
+    decided,
+    enumerated,
+    summary,
+    verdict,
+)
 from onmodel.report.wheel import wheel
 
-LEAST_REACH = 5.0  # percentage points of the hue wheel's ring, at least: smaller gains shall look small
-EFFECT = {"better": "helps", "worse": "harms", "close": "too close to call"}  # outcome → what a negative prompt does
+LEAST_REACH = (
+    5.0  # percentage points of the hue wheel's ring, at least: smaller gains shall look small
+)
+EFFECT = {
+    "better": "helps",
+    "worse": "harms",
+    "close": "too close to call",
+}  # outcome → what a negative prompt does
 REGIONS = {"whole": "whole picture", "background": "border (background, mostly)"}
 
 
 def page_of(
-    source: ReportSource, thumbnails: Thumbnails, differences: Mapping[tuple[str, str], Sequence[Comparison]]
+    source: ReportSource,
+    thumbnails: Thumbnails,
+    differences: Mapping[tuple[str, str], Sequence[Comparison]],
 ) -> dict[str, Any]:
     """Everything that the template shows of `source.published`, as plain values."""
     evaluation, shown = source.published, source.shown
@@ -40,7 +57,10 @@ def page_of(
         **table_of(source),
         "missing": missing(source),
         "grid": build_grid(source, thumbnails),
-        "differences": {"axes": [axis.heading for axis in axes_of(evaluation)], "rows": _changes(differences)},
+        "differences": {
+            "axes": [axis.heading for axis in axes_of(evaluation)],
+            "rows": _changes(differences),
+        },
         "pulls": heat.pulls(evaluation["models"]),
         "matrices": _matrices(evaluation),
         **_colour(evaluation),
@@ -71,9 +91,16 @@ def facts(evaluation: Mapping[str, Any]) -> str:
     """How large the evaluation is and how it sampled, in words."""
     plan = evaluation["plan"]
     models, prompts, seeds = len(evaluation["models"]), len(plan["prompts"]), len(plan["seeds"])
-    words = [_count(models, "model"), f"{_count(prompts, 'prompt')} of suite {plan['suite']}", _count(seeds, "seed")]
+    words = [
+        _count(models, "model"),
+        f"{_count(prompts, 'prompt')} of suite {plan['suite']}",
+        _count(seeds, "seed"),
+    ]
     if "steps" in plan:
-        words.append(f"{plan['steps']} steps at guidance {plan['guidance']:g} and LoRA weight {plan['weight']:g}")
+        words.append(
+            f"{plan['steps']} steps at guidance {plan['guidance']:g} and LoRA weight"
+            f" {plan['weight']:g}"
+        )
     return ", ".join(words)
 
 
@@ -84,24 +111,35 @@ def file_of(evaluation: str) -> str:
 
 def files(evaluation: str) -> dict[str, str]:
     """The CSV files beside the page: what they hold → name."""
-    return {what: f"evaluation-{evaluation}-{what}.csv" for what in ("scores", "prompts", "differences")}
+    return {
+        what: f"evaluation-{evaluation}-{what}.csv" for what in ("scores", "prompts", "differences")
+    }
 
 
 def _relative(source: ReportSource) -> str:
     """The stage's own JSON, from the folder of the pages."""
-    return (source.folders[source.published_name or ""] / "evaluation.json").relative_to(source.project).as_posix()
+    return (
+        (source.folders[source.published_name or ""] / "evaluation.json")
+        .relative_to(source.project)
+        .as_posix()
+    )
 
 
-def _changes(found: Mapping[tuple[str, str], Sequence[Comparison]]) -> dict[str, dict[str, list[list[str]]]]:
+def _changes(
+    found: Mapping[tuple[str, str], Sequence[Comparison]],
+) -> dict[str, dict[str, list[list[str]]]]:
     """Model → other → for each axis the outcome, its words and the change."""
     rows: dict[str, dict[str, list[list[str]]]] = {}
     for (model, against), line in found.items():
-        rows.setdefault(model, {})[against] = [[one.outcome, WORDS[one.outcome], one.change] for one in line]
+        rows.setdefault(model, {})[against] = [
+            [one.outcome, WORDS[one.outcome], one.change] for one in line
+        ]
     return rows
 
 
 def _matrices(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For every judged attribute the matrix of each model, and that of the base with the description."""
+    """For every judged attribute the matrix of each model, and that of the base with the
+    description."""
     prompts, rows = evaluation["plan"]["prompts"], evaluation["models"]
     control = evaluation["controls"].get("D")
     return [
@@ -115,13 +153,26 @@ def _matrices(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _colour(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Wheels by region and the table by kind of prompt for every model; one reach for all, so that they compare."""
-    found = {row["name"]: area for row in evaluation["models"] if (area := row["details"].get("colour_area"))}
-    values = [abs(value) for area in found.values() for region in REGIONS for value in area[region].values()]
+    """Wheels by region and the table by kind of prompt for every model; one reach for all, so that
+    they compare."""
+    found = {
+        row["name"]: area
+        for row in evaluation["models"]
+        if (area := row["details"].get("colour_area"))
+    }
+    values = [
+        abs(value)
+        for area in found.values()
+        for region in REGIONS
+        for value in area[region].values()
+    ]
     reach = max([LEAST_REACH, *values])
     wheels = {
         name: [
-            {"words": words, "svg": wheel(f"unintended colour of {label(name)}, {words}", area[region], reach)}
+            {
+                "words": words,
+                "svg": wheel(f"unintended colour of {label(name)}, {words}", area[region], reach),
+            }
             for region, words in REGIONS.items()
         ]
         for name, area in found.items()
@@ -139,7 +190,8 @@ def _entangled(evaluation: Mapping[str, Any]) -> dict[str, heat.Heat]:
 
 
 def _negatives(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Model → what its negative prompt does: a sentence, and a row for each axis. Empty where that was not measured."""
+    """Model → what its negative prompt does: a sentence, and a row for each axis. Empty where that
+    was not measured."""
     found = {}
     for row in evaluation["models"]:
         told = row.get("negative", {}).get("effect", {})
@@ -148,11 +200,17 @@ def _negatives(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             one = told[axis.id]
             gain, low, high = (axis.record.fault * one[key] for key in ("gain", "low", "high"))
             change = decided(Comparison(axis, "", "close", gain, low, high), one["p"])
-            rows.append({
-                "axis": axis, "outcome": change.outcome, "words": EFFECT[change.outcome], "change": change.change,
-                "without": axis.text(row["negative"]["without"][axis.id]["value"]),
-                "with": axis.text(row["axes"][axis.id]["value"]), "remains": one["remains"],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "axis": axis,
+                    "outcome": change.outcome,
+                    "words": EFFECT[change.outcome],
+                    "change": change.change,
+                    "without": axis.text(row["negative"]["without"][axis.id]["value"]),
+                    "with": axis.text(row["axes"][axis.id]["value"]),
+                    "remains": one["remains"],
+                }
+            )
         if rows:
             found[row["name"]] = {"rows": rows, "sentence": _effect(rows)}
     return found
@@ -160,7 +218,9 @@ def _negatives(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _effect(rows: Sequence[Mapping[str, Any]]) -> str:
     """What a negative prompt does and what it leaves, in a sentence."""
-    titles = {word: [row["axis"].short for row in rows if row["outcome"] == word] for word in EFFECT}
+    titles = {
+        word: [row["axis"].short for row in rows if row["outcome"] == word] for word in EFFECT
+    }
     cured = [row["axis"].short for row in rows if row["outcome"] == "better" and not row["remains"]]
     kept = [name for name in titles["better"] if name not in cured]
     parts = [f"helps {enumerated(kept)} without reaching the ideal there"] if kept else []
@@ -170,7 +230,8 @@ def _effect(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _copies(source: ReportSource, thumbnails: Thumbnails) -> dict[str, dict[str, Any]]:
-    """Model → the generated pictures that are nearest to a training picture, beside it; highest similarity first."""
+    """Model → the generated pictures that are nearest to a training picture, beside it; highest
+    similarity first."""
     evaluation, stage = source.published or {}, source.published_name or ""
     training = _training(source)
     found = {}
@@ -185,7 +246,9 @@ def _copies(source: ReportSource, thumbnails: Thumbnails) -> dict[str, dict[str,
                 "prompt": one["prompt"],
                 "seed": one["seed"],
                 "training": one["training"],
-                "made": thumbnails.encoded(stage, row["pictures"]["L"][one["prompt"]][one["seed"]], SMALL),
+                "made": thumbnails.encoded(
+                    stage, row["pictures"]["L"][one["prompt"]][one["seed"]], SMALL
+                ),
                 "trained": thumbnails.encoded(*training[one["training"]], SMALL),
             }
             for one in told["nearest"]

@@ -1,7 +1,8 @@
-"""The paired pictures: one row a prompt, one column a model or control, the same noise across; worst prompts first.
+"""The paired pictures: one row a prompt, one column a model or control, the same noise across;
+worst prompts first.
 
-Under a picture stands what it missed: where the tagger is surer of another value than of the asked one, and where the
-identity model does not take her for the character.
+Under a picture stands what it missed: where the tagger is surer of another value than of the asked
+one, and where the identity model does not take her for the character.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,10 @@ PAGE_PICTURES = 8_000_000  # characters of data URIs that the grid may add to th
 HERO = 8
 WORDS_OF = {"R": "D", "Z": "L"}  # whose words a control without its own is asked in
 UNKNOWN = -1.0  # badness of a prompt that an axis says nothing of: behind all others
-FIRST = ("reproduction", "responsiveness")  # what makes a prompt the worst: not her, or not what was asked
+FIRST = (
+    "reproduction",
+    "responsiveness",
+)  # what makes a prompt the worst: not her, or not what was asked
 ARMS = {
     "N": "no trigger",
     "B": "base, same prompt",
@@ -37,7 +41,8 @@ class Column:
 
 @dataclass(frozen=True)
 class GridCell:
-    """What one button shows; `uris` and `misses` (what that picture missed) one per seed; `model` for arm L."""
+    """What one button shows; `uris` and `misses` (what that picture missed) one per seed; `model`
+    for arm L."""
 
     label: str
     model: str | None
@@ -50,7 +55,8 @@ class GridCell:
 
 @dataclass(frozen=True)
 class GridRow:
-    """One prompt; `orders`: model → rank of the prompt (0 is worst) for each of the grid's `keys`."""
+    """One prompt; `orders`: model → rank of the prompt (0 is worst) for each of the grid's
+    `keys`."""
 
     id: str
     kind: str
@@ -61,7 +67,8 @@ class GridRow:
 
 @dataclass(frozen=True)
 class Grid:
-    """The whole section; `keys`: sort key → its words; `left_out` says what did not fit on the page."""
+    """The whole section; `keys`: sort key → its words; `left_out` says what did not fit on the
+    page."""
 
     rows: Sequence[GridRow]
     seeds: Sequence[int]
@@ -73,12 +80,17 @@ class Grid:
     left_out: str
 
 
-def build_grid(source: ReportSource, thumbnails: Thumbnails, budget: int = PAGE_PICTURES) -> Grid | None:
-    """Prompts worst first, as many seeds (then prompts) as `budget` bytes allow. None when nothing was generated."""
+def build_grid(
+    source: ReportSource, thumbnails: Thumbnails, budget: int = PAGE_PICTURES
+) -> Grid | None:
+    """Prompts worst first, as many seeds (then prompts) as `budget` bytes allow. None when nothing
+    was generated."""
     evaluation, stage = source.published, source.published_name
     if evaluation is None or stage is None or source.shown is None:
         return None
-    axes = [axis for axis in axes_of(evaluation) if _per_prompt(source.measured[source.shown], axis)]
+    axes = [
+        axis for axis in axes_of(evaluation) if _per_prompt(source.measured[source.shown], axis)
+    ]
     prompts, all_seeds = evaluation["plan"]["prompts"], evaluation["plan"]["seeds"]
     orders = {name: _orders(row, axes, prompts) for name, row in source.measured.items()}
     shown = orders[source.shown]
@@ -86,15 +98,19 @@ def build_grid(source: ReportSource, thumbnails: Thumbnails, budget: int = PAGE_
     columns = _columns(source)
     kept, seeds = _fit(stage, worst_first, columns, len(all_seeds), thumbnails, budget)
     keys = {
-        "asked": "worst at being her and doing what is asked", "overall": "worst over all axes",
-        **{axis.id: f"worst {axis.short}" for axis in axes}, "plan": "as planned",
-    }  # fmt: skip
+        "asked": "worst at being her and doing what is asked",
+        "overall": "worst over all axes",
+        **{axis.id: f"worst {axis.short}" for axis in axes},
+        "plan": "as planned",
+    }
     rows = [
         GridRow(
             id=prompt["id"],
             kind=prompt["kind"],
             text=prompt["text"]["L"],
-            orders={name: [ranks[prompt["id"]][key] for key in keys] for name, ranks in orders.items()},
+            orders={
+                name: [ranks[prompt["id"]][key] for key in keys] for name, ranks in orders.items()
+            },
             cells=[_cell(stage, column, prompt, seeds, axes, thumbnails) for column in columns],
         )
         for prompt in kept
@@ -123,19 +139,28 @@ def hero(source: ReportSource, thumbnails: Thumbnails) -> list[dict[str, Any]]:
     chosen = [prompt for _, prompt in sorted(ranked, key=lambda pair: pair[0])][:HERO]
     width, height = evaluation["plan"]["size"]
     return [
-        {"uri": thumbnails.encoded(stage, files[0]), "text": prompt["text"]["L"], "width": width, "height": height}
-        for prompt in chosen if (files := row["pictures"].get("L", {}).get(prompt["id"]))
-    ]  # fmt: skip
+        {
+            "uri": thumbnails.encoded(stage, files[0]),
+            "text": prompt["text"]["L"],
+            "width": width,
+            "height": height,
+        }
+        for prompt in chosen
+        if (files := row["pictures"].get("L", {}).get(prompt["id"]))
+    ]
 
 
 def _columns(source: ReportSource) -> list[Column]:
-    """Models in the evaluation's order with the shown one last; then it without trigger, then the controls."""
+    """Models in the evaluation's order with the shown one last; then it without trigger, then the
+    controls."""
     models = sorted(source.measured.values(), key=lambda row: row["name"] == source.shown)
     columns = [Column(label(row["name"]), "model", "L", row) for row in models[:-1]]
     columns.append(Column(label(source.shown or ""), "final", "L", models[-1]))
     columns.append(Column(f"{label(source.shown or '')}, {ARMS['N']}", "aside", "N", models[-1]))
     controls = sorted((source.published or {})["controls"].items())
-    for at, (arm, row) in enumerate((arm, row) for arm, row in controls if row["pictures"].get(arm)):
+    for at, (arm, row) in enumerate(
+        (arm, row) for arm, row in controls if row["pictures"].get(arm)
+    ):
         columns.append(Column(ARMS[arm], "model" if at else "aside", arm, row))
     return columns
 
@@ -148,7 +173,8 @@ def _fit(
     thumbnails: Thumbnails,
     budget: int,
 ) -> tuple[Sequence[Mapping[str, Any]], int]:
-    """Which prompts and how many seeds fit into the budget: every prompt at one seed comes before a second seed."""
+    """Which prompts and how many seeds fit into the budget: every prompt at one seed comes before a
+    second seed."""
     total = 0
     for seed in range(seeds):
         for count, prompt in enumerate(prompts):
@@ -162,9 +188,15 @@ def _fit(
 def _left_out(prompts: int, of_prompts: int, seeds: int, of_seeds: int) -> str:
     """What the page leaves out to stay small, as a sentence."""
     if prompts < of_prompts:
-        return f"To keep this page small, the {prompts} worst of {of_prompts} prompts are shown, at the first seed."
+        return (
+            f"To keep this page small, the {prompts} worst of {of_prompts} prompts are shown, at"
+            " the first seed."
+        )
     if seeds < of_seeds:
-        return f"To keep this page small, {seeds} of {of_seeds} seeds are shown; the rest lie in the project."
+        return (
+            f"To keep this page small, {seeds} of {of_seeds} seeds are shown; the rest lie in the"
+            " project."
+        )
     return ""
 
 
@@ -176,7 +208,9 @@ def _cell(
     axes: Sequence[Axis],
     thumbnails: Thumbnails,
 ) -> GridCell:
-    scores = [] if column.arm == "N" else _scores(column.row, axes, prompt["id"])  # the numbers are those of arm L
+    scores = (
+        [] if column.arm == "N" else _scores(column.row, axes, prompt["id"])
+    )  # the numbers are those of arm L
     files = _files(column, prompt)[:seeds]
     return GridCell(
         label=column.label,
@@ -185,12 +219,16 @@ def _cell(
         text=prompt["text"][WORDS_OF.get(column.arm, column.arm)],
         scores=" \N{MIDDLE DOT} ".join(f"{score['title']} {score['text']}" for score in scores),
         uris=[thumbnails.encoded(stage, file) for file in files],
-        misses=["" if column.arm == "N" else ", ".join(missed(column.row, prompt, seed)) for seed in range(len(files))],
+        misses=[
+            "" if column.arm == "N" else ", ".join(missed(column.row, prompt, seed))
+            for seed in range(len(files))
+        ],
     )
 
 
 def missed(row: Mapping[str, Any], prompt: Mapping[str, Any], seed: int) -> list[str]:
-    """What one picture missed: `smile → sad` where sad is the likelier reading, `not her` when it agrees too little."""
+    """What one picture missed: `smile → sad` where sad is the likelier reading, `not her` when it
+    agrees too little."""
     words = []
     for attribute, readings in row["answers"].get(prompt["id"], {}).items():
         asked = prompt["asked"][attribute]
@@ -212,14 +250,16 @@ def _files(column: Column, prompt: Mapping[str, Any]) -> Sequence[str]:
 def _scores(row: Mapping[str, Any], axes: Sequence[Axis], prompt: str) -> list[dict[str, str]]:
     return [
         {"title": axis.short, "text": axis.text(value)}
-        for axis in axes if (value := _per_prompt(row, axis).get(prompt)) is not None
-    ]  # fmt: skip
+        for axis in axes
+        if (value := _per_prompt(row, axis).get(prompt)) is not None
+    ]
 
 
 def _orders(
     row: Mapping[str, Any], axes: Sequence[Axis], prompts: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, int]]:
-    """Rank of every prompt (0 is worst): per axis, as planned, and by mean relative cost over FIRST and all axes."""
+    """Rank of every prompt (0 is worst): per axis, as planned, and by mean relative cost over FIRST
+    and all axes."""
     ids = [prompt["id"] for prompt in prompts]
     badness = {axis.id: _badness(axis, _per_prompt(row, axis)) for axis in axes}
     keys = {"asked": [id for id in badness if id in FIRST], "overall": list(badness)}
@@ -229,7 +269,9 @@ def _orders(
     }
     ranks: dict[str, dict[str, int]] = {id: {"plan": at} for at, id in enumerate(ids)}
     for key, values in {**joined, **badness}.items():
-        for rank, id in enumerate(sorted(ids, key=lambda id: values.get(id, UNKNOWN), reverse=True)):
+        for rank, id in enumerate(
+            sorted(ids, key=lambda id: values.get(id, UNKNOWN), reverse=True)
+        ):
             ranks[id][key] = rank
     return ranks
 
@@ -243,7 +285,11 @@ def _badness(axis: Axis, values: Mapping[str, float]) -> dict[str, float]:
 
 def _per_prompt(row: Mapping[str, Any], axis: Axis) -> dict[str, float]:
     """Prompt → value, without the prompts that say nothing."""
-    return {id: value for id, value in (row["per_prompt"].get(axis.id) or {}).items() if value is not None}
+    return {
+        id: value
+        for id, value in (row["per_prompt"].get(axis.id) or {}).items()
+        if value is not None
+    }
 
 
 def _mean(values: Sequence[float]) -> float:

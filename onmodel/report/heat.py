@@ -1,4 +1,5 @@
-"""Tables whose cells are shaded by their number: asked against seen, what pulls what, hues by kind of prompt."""
+"""Tables whose cells are shaded by their number: asked against seen, what pulls what, hues by kind
+of prompt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ FAINT = 0.5  # percentage points that are not worth a shade
 
 @dataclass(frozen=True)
 class HeatCell:
-    """`shade` is −1…1, the share of the scale's reach; `marked` is the diagonal. No text where nothing is known."""
+    """`shade` is −1…1, the share of the scale's reach; `marked` is the diagonal. No text where
+    nothing is known."""
 
     text: str
     shade: float
@@ -38,37 +40,54 @@ class Heat:
 
 
 def pulls(models: Sequence[Mapping[str, Any]]) -> Heat | None:
-    """Model × training subset: the share of the way to the subset's style that unstyled pictures went; None without
-    training pictures. A subset that is drawn as the base draws has no way to go, and no number."""
-    found = {row["name"]: row["details"].get("style", {}).get("pull_by_subset", {}) for row in models}
+    """Model × training subset: the share of the way to the subset's style that unstyled pictures
+    went; None without training pictures. A subset that is drawn as the base draws has no way to go,
+    and no number."""
+    found = {
+        row["name"]: row["details"].get("style", {}).get("pull_by_subset", {}) for row in models
+    }
     subsets = list(dict.fromkeys(subset for row in found.values() for subset in row))
     rows = [
-        HeatRow(label(name), 0, [_pull(row.get(subset)) for subset in subsets]) for name, row in found.items() if row
+        HeatRow(label(name), 0, [_pull(row.get(subset)) for subset in subsets])
+        for name, row in found.items()
+        if row
     ]
     return Heat(subsets, rows) if rows else None
 
 
 def _pull(share: float | None) -> HeatCell:
-    return HeatCell("", 0.0) if share is None else HeatCell(decimal(share, 2), max(-1.0, min(1.0, share)))
+    return (
+        HeatCell("", 0.0)
+        if share is None
+        else HeatCell(decimal(share, 2), max(-1.0, min(1.0, share)))
+    )
 
 
 def attributes(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> list[str]:
-    """The attributes that were judged with at least two asked values, expression, framing and view first."""
+    """The attributes that were judged with at least two asked values, expression, framing and view
+    first."""
     asked: dict[str, set[str]] = {}
     for prompt in prompts:
         for attribute in row["answers"].get(prompt["id"], {}):
             asked.setdefault(attribute, set()).add(prompt["asked"][attribute])
     first = ("expression", "framing", "view")
     found = [name for name, values in asked.items() if len(values) > 1]
-    return sorted(found, key=lambda name: (first.index(name) if name in first else len(first), name))
+    return sorted(
+        found, key=lambda name: (first.index(name) if name in first else len(first), name)
+    )
 
 
 def confusion(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any], attribute: str) -> Heat:
-    """Asked value × seen value: the mean probability over the prompts that ask it, each the mean over its seeds."""
+    """Asked value × seen value: the mean probability over the prompts that ask it, each the mean
+    over its seeds."""
     found = confusions(prompts, row, attribute)
     columns = list(next(iter(found.values()))[1])
     rows = [
-        HeatRow(asked, count, [HeatCell(decimal(value, 2), value, seen == asked) for seen, value in cells.items()])
+        HeatRow(
+            asked,
+            count,
+            [HeatCell(decimal(value, 2), value, seen == asked) for seen, value in cells.items()],
+        )
         for asked, (count, cells) in found.items()
     ]
     return Heat(columns, rows)
@@ -87,24 +106,32 @@ def confusions(
             means = {value: sum(seeds) / len(seeds) for value, seeds in answer.items()}
             readings.setdefault(prompt["asked"][attribute], []).append(means)
     return {
-        asked: (len(readings[asked]), {seen: _mean([one[seen] for one in readings[asked]]) for seen in order})
+        asked: (
+            len(readings[asked]),
+            {seen: _mean([one[seen] for one in readings[asked]]) for seen in order},
+        )
         for asked in order
         if asked in readings
     }
 
 
 def entangled(row: Mapping[str, Any], fault: float) -> Heat | None:
-    """Asked attribute × open attribute: the shift beyond the base's; a whole `fault` is the darkest shade."""
+    """Asked attribute × open attribute: the shift beyond the base's; a whole `fault` is the darkest
+    shade."""
     matrix = row["details"].get("entanglement", {}).get("matrix")
     if not matrix:
         return None
     names = list(matrix)
-    rows = [HeatRow(_words(asked), 0, [_shift(matrix[asked].get(name), fault) for name in names]) for asked in names]
+    rows = [
+        HeatRow(_words(asked), 0, [_shift(matrix[asked].get(name), fault) for name in names])
+        for asked in names
+    ]
     return Heat([_words(name) for name in names], rows)
 
 
 def hues(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any], reach: float) -> Heat | None:
-    """Kind of prompt × hue: mean percentage points of the picture gained over the base; `reach` is darkest."""
+    """Kind of prompt × hue: mean percentage points of the picture gained over the base; `reach` is
+    darkest."""
     by_prompt = row["details"].get("colour_area", {}).get("prompts")
     if not by_prompt:
         return None
@@ -120,11 +147,17 @@ def hues(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any], reach: fl
 
 
 def _shift(value: float | None, fault: float) -> HeatCell:
-    return HeatCell("", 0.0) if value is None else HeatCell(decimal(value, 2, signed=True), _clipped(value / fault))
+    return (
+        HeatCell("", 0.0)
+        if value is None
+        else HeatCell(decimal(value, 2, signed=True), _clipped(value / fault))
+    )
 
 
 def _points(value: float, reach: float) -> HeatCell:
-    return HeatCell(decimal(value, 1, signed=True), _clipped(value / reach) if abs(value) >= FAINT else 0.0)
+    return HeatCell(
+        decimal(value, 1, signed=True), _clipped(value / reach) if abs(value) >= FAINT else 0.0
+    )
 
 
 def _clipped(value: float) -> float:

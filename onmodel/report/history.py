@@ -1,4 +1,5 @@
-"""What went in and why it was taken: data sets with exposures, choices with reasons, merges with weights."""
+"""What went in and why it was taken: data sets with exposures, choices with reasons, merges with
+weights."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,25 +17,45 @@ def data_sets(source: ReportSource, thumbnails: Thumbnails) -> list[dict[str, An
     """Every data set with its subsets: counts, how each training used them, some pictures."""
     return [
         {
-            "label": label(stage), "count": len(manifest["items"]), "refused": len(manifest["refused"]),
-            "subsets": [_subset(source, stage, name, facts, thumbnails) for name, facts in manifest["subsets"].items()],
+            "label": label(stage),
+            "count": len(manifest["items"]),
+            "refused": len(manifest["refused"]),
+            "subsets": [
+                _subset(source, stage, name, facts, thumbnails)
+                for name, facts in manifest["subsets"].items()
+            ],
         }
         for stage, manifest in source.datasets.items()
-    ]  # fmt: skip
+    ]
 
 
 def choices(source: ReportSource) -> list[dict[str, Any]]:
-    """Every selection: its rule and bounds, and what was chosen or left with the reason, best first."""
+    """Every selection: its rule and bounds, and what was chosen or left with the reason, best
+    first."""
     return [
         {
             "label": label(stage),
             "rule": capital(choice["rule"]),
             "signature": choice["signature"],
             "facts": [
-                *(f"{capital(axis)} at least {bound:g}." for axis, bound in choice["at_least"].items()),
-                *(f"{capital(axis)} at most {bound:g}." for axis, bound in choice["at_most"].items()),
-                *(["Too close to call: models that were left may be as good."] if choice["too_close_to_call"] else []),
-                *([] if choice["constraints_met"] else ["Not every constraint is met; these are the least bad."]),
+                *(
+                    f"{capital(axis)} at least {bound:g}."
+                    for axis, bound in choice["at_least"].items()
+                ),
+                *(
+                    f"{capital(axis)} at most {bound:g}."
+                    for axis, bound in choice["at_most"].items()
+                ),
+                *(
+                    ["Too close to call: models that were left may be as good."]
+                    if choice["too_close_to_call"]
+                    else []
+                ),
+                *(
+                    []
+                    if choice["constraints_met"]
+                    else ["Not every constraint is met; these are the least bad."]
+                ),
             ],
             "rows": [
                 {
@@ -42,10 +63,14 @@ def choices(source: ReportSource) -> list[dict[str, Any]]:
                     "chosen": row["chosen"],
                     "reason": row["reason"],
                     "bias": decimal(row["bias"], 3),
-                    "interval": f"{decimal(row['low'], 3)}\N{HORIZONTAL ELLIPSIS}{decimal(row['high'], 3)}",
+                    "interval": (
+                        f"{decimal(row['low'], 3)}\N{HORIZONTAL ELLIPSIS}{decimal(row['high'], 3)}"
+                    ),
                     "front": f"{100 * row['front']:.0f} %",
                 }
-                for row in sorted(choice["candidates"], key=lambda row: (not row["chosen"], row["bias"]))
+                for row in sorted(
+                    choice["candidates"], key=lambda row: (not row["chosen"], row["bias"])
+                )
             ],
         }
         for stage, choice in source.selections.items()
@@ -102,8 +127,14 @@ def searches(source: ReportSource) -> list[dict[str, Any]]:
 
 def _mixture(models: Sequence[Mapping[str, Any]], weights: Sequence[float]) -> str:
     """ "0.3 Release 2 @10 + 0.7 Release 2 @20"; a model alone has no number."""
-    parts = [(label(row["name"]), weight) for row, weight in zip(models, weights, strict=True) if weight]
-    return parts[0][0] if len(parts) == 1 else " + ".join(f"{weight:.2g} {name}" for name, weight in parts)
+    parts = [
+        (label(row["name"]), weight) for row, weight in zip(models, weights, strict=True) if weight
+    ]
+    return (
+        parts[0][0]
+        if len(parts) == 1
+        else " + ".join(f"{weight:.2g} {name}" for name, weight in parts)
+    )
 
 
 def _subset(
@@ -118,24 +149,35 @@ def _subset(
         "heldout": sum(item["split"] == "heldout" for item in items),
         "origins": dict(Counter(item["origin"].partition(":")[0] for item in items)),
         "uses": [use for train in source.stages for use in _uses(source, train, stage, name)],
-        "pictures": [{"uri": thumbnails.encoded(stage, item["image"], SMALL), "text": item["tags"]} for item in shown],
+        "pictures": [
+            {"uri": thumbnails.encoded(stage, item["image"], SMALL), "text": item["tags"]}
+            for item in shown
+        ],
     }
 
 
 def _uses(source: ReportSource, stage: str, dataset: str, subset: str) -> list[dict[str, Any]]:
-    """How a train stage used a subset of a data set: repeats per epoch, epochs, times each picture was seen."""
+    """How a train stage used a subset of a data set: repeats per epoch, epochs, times each picture
+    was seen."""
     table = source.stages[stage]
     if table["do"] != "train":
         return []
     said = source.datasets[dataset]["subsets"][subset].get("shown", {}).get("repeats", 1)
     every = source.datasets[table["dataset"]]["subsets"].items()
-    shares = table.get("data") or [{"subset": name} for name, row in every if row["heldout"] < row["count"]]
+    shares = table.get("data") or [
+        {"subset": name} for name, row in every if row["heldout"] < row["count"]
+    ]
     repeats = [
         share.get("repeats", said)
         for share in shares
         if share["subset"] == subset and share.get("stage", table["dataset"]) == dataset
     ]
     return [
-        {"label": label(stage), "repeats": r, "epochs": table["epochs"], "exposures": r * table["epochs"]}
+        {
+            "label": label(stage),
+            "repeats": r,
+            "epochs": table["epochs"],
+            "exposures": r * table["epochs"],
+        }
         for r in repeats
     ]

@@ -19,31 +19,53 @@ from onmodel.report.svg import decimal
 from onmodel.report.table import PLAIN_WIDTH
 from onmodel.report.verdict import Comparison, Outcome, enumerated
 
-OUTCOMES: Mapping[str, Outcome] = {"helps": "better", "harms": "worse", "too close to call": "close"}
+OUTCOMES: Mapping[str, Outcome] = {
+    "helps": "better",
+    "harms": "worse",
+    "too close to call": "close",
+}
 STYLES = {"helps": "blue", "harms": "red", "too close to call": "dim"}
 RULE = (
-    "An effect counts when the sign-flip test over prompts, adjusted for all subsets and axes (max-T), gives p < 0.05, "
-    "and when it is larger than the floor: how far two trainings on the same pictures lie apart."
+    "An effect counts when the sign-flip test over prompts, adjusted for all subsets and axes"
+    " (max-T), gives p < 0.05, and when it is larger than the floor: how far two trainings on the"
+    " same pictures lie apart."
 )
 
 
-def as_dict(found: Sequence[Effect], evaluation: Mapping[str, Any], leaving: Leaving) -> dict[str, Any]:
+def as_dict(
+    found: Sequence[Effect], evaluation: Mapping[str, Any], leaving: Leaving
+) -> dict[str, Any]:
     """What the JSON file holds; effects in whole faults."""
     return {
-        "signature": evaluation["signature"], "full": leaving.full, "without": leaving.without,
+        "signature": evaluation["signature"],
+        "full": leaving.full,
+        "without": leaving.without,
         "effects": [
-            {"subset": one.subset, "axis": one.axis, "effect": one.effect.value, "low": one.effect.low,
-             "high": one.effect.high, "n": one.effect.n, "p": one.p, "floor": one.floor, "outcome": one.outcome}
+            {
+                "subset": one.subset,
+                "axis": one.axis,
+                "effect": one.effect.value,
+                "low": one.effect.low,
+                "high": one.effect.high,
+                "n": one.effect.n,
+                "p": one.p,
+                "floor": one.floor,
+                "outcome": one.outcome,
+            }
             for one in found
         ],
-    }  # fmt: skip
+    }
 
 
-def print_influence(found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving, console: Console) -> None:
+def print_influence(
+    found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving, console: Console
+) -> None:
     """A row for each axis, a column for each subset."""
     if not console.is_terminal:
         console = PlainConsole(file=console.file, width=max(console.width, PLAIN_WIDTH))
-    table = Table(title=f"{leaving.full[0]}: what each subset does", title_justify="left", pad_edge=False)
+    table = Table(
+        title=f"{leaving.full[0]}: what each subset does", title_justify="left", pad_edge=False
+    )
     table.add_column("axis", no_wrap=True)
     table.add_column("floor", justify="right")
     for subset in leaving.without:
@@ -63,28 +85,45 @@ def sentences(found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving) -
     for subset in leaving.without:
         parts = []
         for outcome in ("helps", "harms"):
-            names = [titles[one.axis] for one in found if one.subset == subset and one.outcome == outcome]
+            names = [
+                titles[one.axis] for one in found if one.subset == subset and one.outcome == outcome
+            ]
             parts += [f"{outcome} {enumerated(names)}"] if names else []
         told.append(f"{subset} {'; '.join(parts) or 'changes no axis for certain'}.")
     return told
 
 
 def write_page(
-    found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving, evaluation: Mapping[str, Any], path: Path
+    found: Sequence[Effect],
+    axes: Sequence[Axis],
+    leaving: Leaving,
+    evaluation: Mapping[str, Any],
+    path: Path,
 ) -> None:
     """The page; its JSON lies beside it."""
     rows = []
     for axis, effects in _by_axis(found, axes):
         line = [_comparison(axis, one) for one in effects]
         reach = max(max(abs(one.low), abs(one.high)) for one in line) or 1.0
-        cells = [cell(one, reach) | {"words": own.outcome} for one, own in zip(line, effects, strict=True)]
+        cells = [
+            cell(one, reach) | {"words": own.outcome}
+            for one, own in zip(line, effects, strict=True)
+        ]
         rows.append({"axis": axis, "floor": _floor(axis, effects[0]), "cells": cells})
     page = {
-        "contents": [], "training": leaving.full[0], "character": leaving.recipe.character.name,
-        "title": leaving.recipe.name, "facts": facts(evaluation), "twins": len(leaving.full) - 1,
-        "json": f"{path.stem}.json", "report": (path.parent / "index.html").exists(),
-        "subsets": list(leaving.without), "sentences": sentences(found, axes, leaving), "rows": rows, "rule": RULE,
-    }  # fmt: skip
+        "contents": [],
+        "training": leaving.full[0],
+        "character": leaving.recipe.character.name,
+        "title": leaving.recipe.name,
+        "facts": facts(evaluation),
+        "twins": len(leaving.full) - 1,
+        "json": f"{path.stem}.json",
+        "report": (path.parent / "index.html").exists(),
+        "subsets": list(leaving.without),
+        "sentences": sentences(found, axes, leaving),
+        "rows": rows,
+        "rule": RULE,
+    }
     write_atomic(path, environment().get_template("influence.html.j2").render(page=page).encode())
 
 
@@ -95,7 +134,9 @@ def _by_axis(found: Sequence[Effect], axes: Sequence[Axis]) -> list[tuple[Axis, 
 
 def _comparison(axis: Axis, one: Effect) -> Comparison:
     """The effect in the axis' own unit."""
-    value, low, high = (axis.record.fault * x for x in (one.effect.value, one.effect.low, one.effect.high))
+    value, low, high = (
+        axis.record.fault * x for x in (one.effect.value, one.effect.low, one.effect.high)
+    )
     return Comparison(axis, one.subset, OUTCOMES[one.outcome], value, low, high, one.p)
 
 

@@ -14,15 +14,25 @@ TEMPLATES = files("onmodel.report") / "templates"
 
 def lineage_page(provenance: Provenance) -> str:
     """The page: counts, the drawing, every node with all its facts."""
-    return environment().get_template("lineage.html.j2").render(
-        name=provenance.name, newest=provenance.newest, counts=counts(provenance.lineage),
-        drawing=draw_lineage(provenance.lineage), nodes=facts(provenance.lineage), files=provenance.files,
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template("lineage.html.j2")
+        .render(
+            name=provenance.name,
+            newest=provenance.newest,
+            counts=counts(provenance.lineage),
+            drawing=draw_lineage(provenance.lineage),
+            nodes=facts(provenance.lineage),
+            files=provenance.files,
+        )
+    )
 
 
 def lineage_picture(provenance: Provenance) -> str:
     """The drawing as an SVG file, with its own colours for light and dark."""
-    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("colours.css", "lineage.css"))
+    style = "".join(
+        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("colours.css", "lineage.css")
+    )
     drawing = draw_lineage(provenance.lineage, xmlns="http://www.w3.org/2000/svg")
     head, _, rest = drawing.partition(">")
     background = element("rect", width="100%", height="100%", style="fill: var(--paper)")

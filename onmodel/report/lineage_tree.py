@@ -1,6 +1,7 @@
 """A lineage on a terminal: from the newest node down to the pictures, every step with its settings.
 
-Each node is told once. Where it took part again, as in merges of merges, a line refers to where it stands above.
+Each node is told once. Where it took part again, as in merges of merges, a line refers to where it
+stands above.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,12 +17,35 @@ from onmodel.release.provenance import Provenance, counts
 from onmodel.report.lineage_svg import in_words
 from onmodel.text import printable
 
-GROUND = ("character", "base", "recipe", "code", "environment")  # under everything: told once, before the tree
+GROUND = (
+    "character",
+    "base",
+    "recipe",
+    "code",
+    "environment",
+)  # under everything: told once, before the tree
 # What a thing was made from comes before what led to its choice.
-ORDER = ("weights", "checkpoint", "run", "merge", "model", "pictures", "dataset", "checkpoints", "selection",
-         "evaluation")  # fmt: skip
-WORDS = {"run": "training", "dataset": "data set", "weights": "released weights", "pictures": "generated pictures",
-         "model": "file of others", "service": "model behind an address", "checkpoints": "all checkpoints"}  # fmt: skip
+ORDER = (
+    "weights",
+    "checkpoint",
+    "run",
+    "merge",
+    "model",
+    "pictures",
+    "dataset",
+    "checkpoints",
+    "selection",
+    "evaluation",
+)
+WORDS = {
+    "run": "training",
+    "dataset": "data set",
+    "weights": "released weights",
+    "pictures": "generated pictures",
+    "model": "file of others",
+    "service": "model behind an address",
+    "checkpoints": "all checkpoints",
+}
 SHORT = 12
 
 
@@ -37,7 +61,8 @@ def print_lineage(provenance: Provenance, console: Console) -> None:
 
 
 def _printable(value: Any) -> Any:
-    """A history with every text on one line and without signs that a terminal obeys: anyone may have written it."""
+    """A history with every text on one line and without signs that a terminal obeys: anyone may
+    have written it."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
@@ -58,23 +83,33 @@ def _tree(lineage: Lineage, newest: str) -> Tree:
             else:
                 tree.children.append(grow(parent, weight))
         if again:
-            label.append(f"\n\N{UPWARDS ARROW} and, told above: {printable(', '.join(again))}", "cyan")
+            label.append(
+                f"\n\N{UPWARDS ARROW} and, told above: {printable(', '.join(again))}", "cyan"
+            )
         return tree
 
     return grow(newest, "")
 
 
 def _parents(lineage: Lineage, id: str) -> list[tuple[str, str]]:
-    """What a node was made from, best told first, with its weight in a merge; without what lies under everything."""
+    """What a node was made from, best told first, with its weight in a merge; without what lies
+    under everything."""
     node = lineage[id]
     weights = {part["model"]: f"{part['weight']:.3g} × " for part in node.get("parts", ())}
 
     def rank(parent: str) -> tuple[int, str, int, str]:
         type = lineage[parent]["type"]
         title = title_of(lineage, parent).partition("@")[0]
-        return ORDER.index(type) if type in ORDER else len(ORDER), title, lineage[parent].get("epoch", 0), parent
+        return (
+            ORDER.index(type) if type in ORDER else len(ORDER),
+            title,
+            lineage[parent].get("epoch", 0),
+            parent,
+        )
 
-    parents = sorted((parent for parent in node["used"] if lineage[parent]["type"] not in GROUND), key=rank)
+    parents = sorted(
+        (parent for parent in node["used"] if lineage[parent]["type"] not in GROUND), key=rank
+    )
     if node["type"] == "checkpoints":  # a line for each would hide the rest
         parents = list(dict.fromkeys(run for parent in parents for run in lineage[parent]["used"]))
     return [(parent, weights.get(parent, "")) for parent in parents]
@@ -83,7 +118,9 @@ def _parents(lineage: Lineage, id: str) -> list[tuple[str, str]]:
 def _label(lineage: Lineage, id: str, prefix: str) -> Text:
     node = lineage[id]
     kind = WORDS.get(node["type"], printable(node["type"]))
-    text = Text.assemble(prefix, (printable(title_of(lineage, id)), "bold"), f"  {kind} ", (printable(id[:8]), "dim"))
+    text = Text.assemble(
+        prefix, (printable(title_of(lineage, id)), "bold"), f"  {kind} ", (printable(id[:8]), "dim")
+    )
     if node.get("origin") == "unknown":
         text.append("\nunknown origin: nothing is recorded of how it was made", "yellow")
     for line in _facts(lineage, node):
@@ -101,7 +138,8 @@ def _facts(lineage: Lineage, node: Node) -> Iterator[str]:
     match node["type"]:
         case "dataset":
             subsets = ", ".join(
-                f"{name} {row['count']}" + (f" ({row['heldout']} held out)" if row.get("heldout") else "")
+                f"{name} {row['count']}"
+                + (f" ({row['heldout']} held out)" if row.get("heldout") else "")
                 for name, row in node["subsets"].items()
             )
             yield f"{subsets}; {origin_words(node)}; root {node['root'][:SHORT]}"
@@ -114,7 +152,11 @@ def _facts(lineage: Lineage, node: Node) -> Iterator[str]:
             epochs = sorted(lineage[id]["epoch"] for id in node["used"] if "epoch" in lineage[id])
             yield f"epochs {', '.join(map(str, epochs))}"
         case "merge":
-            kept = "exact" if node.get("exact") else f"{100 * node['energy_kept']:.1f} % of the energy kept"
+            kept = (
+                "exact"
+                if node.get("exact")
+                else f"{100 * node['energy_kept']:.1f} % of the energy kept"
+            )
             yield f"{node['method']}, rank {node['rank']}, alpha {node['alpha']:g}, {kept}"
         case "pictures":
             yield f"{node['count']} generated, {node['kept']} kept"
@@ -124,33 +166,49 @@ def _facts(lineage: Lineage, node: Node) -> Iterator[str]:
         case "selection":
             yield f"chosen: {', '.join(node.get('models', ())) or len(node['chosen'])}"
         case "weights":
-            yield f"tensors {node['payload_sha256'][:SHORT]}" if "payload_sha256" in node else "frozen"
+            yield (
+                f"tensors {node['payload_sha256'][:SHORT]}"
+                if "payload_sha256" in node
+                else "frozen"
+            )
         case "model":
             yield f"sha256 {node['sha256']}"
         case "service":
             yield node["address"]
         case "release":
-            yield ", ".join(str(node[key]) for key in ("title", "date", "author", "license") if node.get(key))
+            yield ", ".join(
+                str(node[key]) for key in ("title", "date", "author", "license") if node.get(key)
+            )
 
 
 def _ground(node: Node) -> Text:
     match node["type"]:
         case "character":
             sheet = node["sheet"]
-            said = f"trigger {sheet['trigger']}, {len(sheet['outfits'])} outfits, rating {sheet['rating']}"
+            said = (
+                f"trigger {sheet['trigger']}, {len(sheet['outfits'])} outfits, rating"
+                f" {sheet['rating']}"
+            )
         case "base":
             said = f"sha256 {node['sha256'][:SHORT]}"
         case "environment":
             libraries = ", ".join(f"{name} {version}" for name, version in node["packages"].items())
             said = f"Python {node['python']}, {node['system']} {node['machine']}, {libraries}"
         case _:
-            said = ", ".join(f"{key} {value}" for key, value in node.items() if key not in ("type", "used", "name"))
+            said = ", ".join(
+                f"{key} {value}"
+                for key, value in node.items()
+                if key not in ("type", "used", "name")
+            )
     name = printable(node.get("name", ""))
-    return Text.assemble((f"{node['type']} ", "dim"), (name, "bold"), " " * ("name" in node), printable(said))
+    return Text.assemble(
+        (f"{node['type']} ", "dim"), (name, "bold"), " " * ("name" in node), printable(said)
+    )
 
 
 def _settings(table: Mapping[str, Any]) -> Iterator[str]:
-    """Settings as words; what is switched off or empty is left out, and what a step's facts tell in full."""
+    """Settings as words; what is switched off or empty is left out, and what a step's facts tell in
+    full."""
     for key, value in table.items():
         if key not in ("do", "data") and value not in (None, False, "", [], {}):
             yield f"{key} {in_words(value)}"

@@ -1,4 +1,5 @@
-"""The numbers of a page as CSV files beside it: full precision, one row a number, nothing that the JSON lacks."""
+"""The numbers of a page as CSV files beside it: full precision, one row a number, nothing that the
+JSON lacks."""
 
 import csv
 import io
@@ -11,59 +12,146 @@ from onmodel.report.source import axes_of
 from onmodel.report.verdict import Comparison
 from onmodel.text import csv_cell
 
-SCORES = ("model", "epoch", "axis", "value", "low", "high", "n", "unit", "direction", "arm", "why", "signature")
+SCORES = (
+    "model",
+    "epoch",
+    "axis",
+    "value",
+    "low",
+    "high",
+    "n",
+    "unit",
+    "direction",
+    "arm",
+    "why",
+    "signature",
+)
 PROMPTS = ("model", "axis", "prompt", "value")
-DIFFERENCES = ("model", "against", "axis", "gain", "low", "high", "p", "outcome", "unit", "signature")
+DIFFERENCES = (
+    "model",
+    "against",
+    "axis",
+    "gain",
+    "low",
+    "high",
+    "p",
+    "outcome",
+    "unit",
+    "signature",
+)
 BARE = "without its negative prompt"
-LOOKS = ("round", "prompts", "seeds", "model", "weight", "axis", "value", "low", "high", "n", "arm", "why",
-         "signature")  # fmt: skip
+LOOKS = (
+    "round",
+    "prompts",
+    "seeds",
+    "model",
+    "weight",
+    "axis",
+    "value",
+    "low",
+    "high",
+    "n",
+    "arm",
+    "why",
+    "signature",
+)
 
 
 def write_scores(evaluation: Mapping[str, Any], path: Path) -> None:
-    """A row for each model (then each control, then each model without its negative prompt) and axis; no value and a
-    `why` where an axis is unavailable."""
-    bare = [(f"{row['name']} {BARE}", {"epoch": row["epoch"], "axes": row["negative"]["without"]})
-            for row in evaluation["models"] if "negative" in row]  # fmt: skip
-    _write(path, SCORES, (
-        {"model": name, "epoch": row.get("epoch"), "axis": axis.id, "unit": axis.unit,
-         "direction": axis.record.direction, **row["axes"][axis.id]}
-        for name, row in [*_rows(evaluation), *bare] for axis in axes_of(evaluation) if axis.id in row["axes"]
-    ))  # fmt: skip
+    """A row for each model (then each control, then each model without its negative prompt) and
+    axis; no value and a `why` where an axis is unavailable."""
+    bare = [
+        (f"{row['name']} {BARE}", {"epoch": row["epoch"], "axes": row["negative"]["without"]})
+        for row in evaluation["models"]
+        if "negative" in row
+    ]
+    _write(
+        path,
+        SCORES,
+        (
+            {
+                "model": name,
+                "epoch": row.get("epoch"),
+                "axis": axis.id,
+                "unit": axis.unit,
+                "direction": axis.record.direction,
+                **row["axes"][axis.id],
+            }
+            for name, row in [*_rows(evaluation), *bare]
+            for axis in axes_of(evaluation)
+            if axis.id in row["axes"]
+        ),
+    )
 
 
 def write_prompts(evaluation: Mapping[str, Any], path: Path) -> None:
     """A row for each model, axis and prompt that tells something."""
-    _write(path, PROMPTS, (
-        {"model": name, "axis": axis, "prompt": prompt, "value": value}
-        for name, row in _rows(evaluation) for axis, values in row["per_prompt"].items()
-        for prompt, value in values.items()
-    ))  # fmt: skip
+    _write(
+        path,
+        PROMPTS,
+        (
+            {"model": name, "axis": axis, "prompt": prompt, "value": value}
+            for name, row in _rows(evaluation)
+            for axis, values in row["per_prompt"].items()
+            for prompt, value in values.items()
+        ),
+    )
 
 
 def write_differences(
     found: Mapping[tuple[str, str], Sequence[Comparison]], evaluation: Mapping[str, Any], path: Path
 ) -> None:
-    """A row for each ordered pair and axis. `gain`: how much nearer to good, in the axis' unit (geometric: its log)."""
-    _write(path, DIFFERENCES, (
-        {"model": model, "against": against, "axis": one.axis.id, "gain": one.gain, "low": one.low, "high": one.high,
-         "p": one.p, "outcome": one.outcome, "unit": one.axis.unit, "signature": evaluation["signature"]}
-        if one.outcome != "unavailable" else
-        {"model": model, "against": against, "axis": one.axis.id, "outcome": one.outcome}
-        for (model, against), row in found.items() for one in row
-    ))  # fmt: skip
+    """A row for each ordered pair and axis. `gain`: how much nearer to good, in the axis' unit
+    (geometric: its log)."""
+    _write(
+        path,
+        DIFFERENCES,
+        (
+            {
+                "model": model,
+                "against": against,
+                "axis": one.axis.id,
+                "gain": one.gain,
+                "low": one.low,
+                "high": one.high,
+                "p": one.p,
+                "outcome": one.outcome,
+                "unit": one.axis.unit,
+                "signature": evaluation["signature"],
+            }
+            if one.outcome != "unavailable"
+            else {"model": model, "against": against, "axis": one.axis.id, "outcome": one.outcome}
+            for (model, against), row in found.items()
+            for one in row
+        ),
+    )
 
 
 def write_looks(tuning: Mapping[str, Any], path: Path) -> None:
     """A row for each round, checkpoint, LoRA weight and axis of a tuning."""
-    _write(path, LOOKS, (
-        {"round": number, **look["rung"], **score, "model": row["model"], "weight": row["weight"], "axis": axis}
-        for number, look in enumerate(tuning["rounds"], 1) for row in look["measured"]
-        for axis, score in row["axes"].items()
-    ))  # fmt: skip
+    _write(
+        path,
+        LOOKS,
+        (
+            {
+                "round": number,
+                **look["rung"],
+                **score,
+                "model": row["model"],
+                "weight": row["weight"],
+                "axis": axis,
+            }
+            for number, look in enumerate(tuning["rounds"], 1)
+            for row in look["measured"]
+            for axis, score in row["axes"].items()
+        ),
+    )
 
 
 def _rows(evaluation: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(row["name"], row) for row in evaluation["models"]] + sorted(evaluation["controls"].items())
+    return [(row["name"], row) for row in evaluation["models"]] + sorted(
+        evaluation["controls"].items()
+    )
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

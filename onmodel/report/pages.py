@@ -6,6 +6,9 @@ import jinja2
 def environment() -> jinja2.Environment:
     """For the templates of this package; `get_template(name).render(…)`."""
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("onmodel.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=jinja2.PackageLoader("onmodel.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,4 +1,5 @@
-"""Pictures as data URIs: thumbnails in WebP, each file encoded once, none larger than the page can carry."""
+"""Pictures as data URIs: thumbnails in WebP, each file encoded once, none larger than the page can
+carry."""
 
 import base64
 import io
@@ -30,7 +31,8 @@ class Thumbnails:
 
 
 def encode(path: Path, longest: int = LONGEST) -> str:
-    """A WebP data URI, at most `longest` pixels long. Raises StateError when the file is missing or no picture."""
+    """A WebP data URI, at most `longest` pixels long. Raises StateError when the file is missing or
+    no picture."""
     picture = open_picture(path)
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

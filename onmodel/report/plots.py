@@ -1,6 +1,8 @@
-"""The page's charts as inline SVG: axes over epochs, reproduction against a bias, losses, strips of intervals.
+"""The page's charts as inline SVG: axes over epochs, reproduction against a bias, losses, strips of
+intervals.
 
-Every function is pure: numbers in, Markup out. Colours are classes of the page's style sheet (`s0`…: stages in order).
+Every function is pure: numbers in, Markup out. Colours are classes of the page's style sheet
+(`s0`…: stages in order).
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +43,9 @@ def interval_of(score: Mapping[str, Any] | None) -> Interval | None:
     return score["low"], score["value"], score["high"]
 
 
-def epochs(axis: Axis, evaluation: Mapping[str, Any], stages: Sequence[str], chosen: Sequence[str]) -> Markup | None:
+def epochs(
+    axis: Axis, evaluation: Mapping[str, Any], stages: Sequence[str], chosen: Sequence[str]
+) -> Markup | None:
     """One axis over the epochs of the given train stages, with 95 % bands, control D and the ideal.
 
     Models in `chosen` are ringed. None when no model of these stages has a value.
@@ -65,7 +69,8 @@ def epochs(axis: Axis, evaluation: Mapping[str, Any], stages: Sequence[str], cho
 
 
 def dose(axis: Axis, rows: Sequence[Mapping[str, Any]], chosen: Sequence[str]) -> Markup | None:
-    """One axis over the LoRA weight, a curve for each checkpoint with its 95 % band; the chosen points are ringed.
+    """One axis over the LoRA weight, a curve for each checkpoint with its 95 % band; the chosen
+    points are ringed.
 
     `rows` have name, model, weight and axes. None when no row has a value.
     """
@@ -85,25 +90,39 @@ def dose(axis: Axis, rows: Sequence[Mapping[str, Any]], chosen: Sequence[str]) -
     return _chart(WIDTH, HEIGHT, f"{axis.title} over the LoRA weight", parts)
 
 
-def scatter(x_axis: Axis, y_axis: Axis, evaluation: Mapping[str, Any], marked: Sequence[str]) -> Markup | None:
-    """Two axes against each other with both intervals; models that no other beats on both are filled.
+def scatter(
+    x_axis: Axis, y_axis: Axis, evaluation: Mapping[str, Any], marked: Sequence[str]
+) -> Markup | None:
+    """Two axes against each other with both intervals; models that no other beats on both are
+    filled.
 
     None without values. `marked` models are named.
     """
     dots = [
         Dot(row["name"], across, up, row["name"] in marked)
         for row in evaluation["models"]
-        if (across := interval_of(row["axes"].get(x_axis.id))) and (up := interval_of(row["axes"].get(y_axis.id)))
+        if (across := interval_of(row["axes"].get(x_axis.id)))
+        and (up := interval_of(row["axes"].get(y_axis.id)))
     ]
     if not dots:
         return None
     width, height, left = 410.0, 320.0, 40.0
     x = Scale.around([v for dot in dots for v in dot.x] + [x_axis.ideal], left, width - RIGHT)
     y = Scale.around([v for dot in dots for v in dot.y], height - 38, TOP + 6)
-    ideal = element("line", class_="ideal", x1=x(x_axis.ideal), x2=x(x_axis.ideal), y1=TOP, y2=height - 38)
+    ideal = element(
+        "line", class_="ideal", x1=x(x_axis.ideal), x2=x(x_axis.ideal), y1=TOP, y2=height - 38
+    )
     parts = [_frame(x, y, "", width, left), ideal]
     parts.append(element("text", f"{y_axis.title} {y_axis.arrow}", x=0, y=TOP - 6))
-    parts.append(element("text", f"{x_axis.title} {x_axis.arrow}", x=width - RIGHT, y=height - 6, text_anchor="end"))
+    parts.append(
+        element(
+            "text",
+            f"{x_axis.title} {x_axis.arrow}",
+            x=width - RIGHT,
+            y=height - 6,
+            text_anchor="end",
+        )
+    )
     front = pareto(dots, x_axis, y_axis)
     for dot in sorted(dots, key=lambda dot: (dot.name in front, dot.marked)):
         parts.append(_dot(dot, dot.name in front, x_axis, y_axis, x, y))
@@ -115,24 +134,37 @@ def pareto(dots: Sequence[Dot], x_axis: Axis, y_axis: Axis) -> set[str]:
     """Names of the dots that no other dot beats on one axis and equals on the other."""
     costs = {dot.name: (x_axis.cost(dot.x[1]), y_axis.cost(dot.y[1])) for dot in dots}
     return {
-        name for name, (a, b) in costs.items()
+        name
+        for name, (a, b) in costs.items()
         if not any(c <= a and d <= b and (c, d) != (a, b) for c, d in costs.values())
-    }  # fmt: skip
+    }
 
 
 def losses(stage: str, rows: Sequence[Mapping[str, Any]]) -> Markup | None:
     """Training loss (averaged down) and held-out loss over steps; None without rows."""
-    train = [(float(row["step"]), float(row["loss"])) for row in rows if row.get("loss") is not None]
-    heldout = [(float(row["step"]), float(row["heldout"])) for row in rows if row.get("heldout") is not None]
+    train = [
+        (float(row["step"]), float(row["loss"])) for row in rows if row.get("loss") is not None
+    ]
+    heldout = [
+        (float(row["step"]), float(row["heldout"]))
+        for row in rows
+        if row.get("heldout") is not None
+    ]
     if not train:
         return None
     curve = _averaged(train)
     x = Scale(0, max(step for step, _ in [*train, *heldout]), LEFT, WIDTH - RIGHT)
     y = Scale.around([loss for _, loss in [*curve, *heldout]], HEIGHT - BOTTOM, TOP)
     parts = [_frame(x, y, "step")]
-    parts.append(element("path", class_="train", d=path([(x(step), y(loss)) for step, loss in curve])))
+    parts.append(
+        element("path", class_="train", d=path([(x(step), y(loss)) for step, loss in curve]))
+    )
     if heldout:
-        parts.append(element("path", class_="heldout", d=path([(x(step), y(loss)) for step, loss in heldout])))
+        parts.append(
+            element(
+                "path", class_="heldout", d=path([(x(step), y(loss)) for step, loss in heldout])
+            )
+        )
         for step, loss in heldout:
             title = element("title", f"step {step:.0f}: held-out loss {loss:.4f}")
             parts.append(element("circle", title, class_="heldout", cx=x(step), cy=y(loss), r=2.6))
@@ -140,7 +172,8 @@ def losses(stage: str, rows: Sequence[Mapping[str, Any]]) -> Markup | None:
 
 
 def search(title: str, trials: Sequence[Mapping[str, Any]], expected: Sequence[float]) -> Markup:
-    """The measurements of a search in order, coloured by why they were made, each with its expectation in the end."""
+    """The measurements of a search in order, coloured by why they were made, each with its
+    expectation in the end."""
     values = [float(trial["value"]) for trial in trials]
     x = Scale(0, len(trials) + 1, LEFT, WIDTH - RIGHT)
     y = Scale.around([*values, *expected], HEIGHT - BOTTOM, TOP)
@@ -148,15 +181,22 @@ def search(title: str, trials: Sequence[Mapping[str, Any]], expected: Sequence[f
     for number, (trial, value, mean) in enumerate(zip(trials, values, expected, strict=True), 1):
         words = element("title", f"{number}, {trial['why']}: {value:.3f}, expected {mean:.3f}")
         colour = f"s{SEARCH_STEPS.index(trial['why'])}"
-        parts.append(element("line", class_="rule", x1=x(number), x2=x(number), y1=y(value), y2=y(mean)))
         parts.append(
-            element("g", element("circle", words, class_="point", cx=x(number), cy=y(value), r=2.8), class_=colour)
+            element("line", class_="rule", x1=x(number), x2=x(number), y1=y(value), y2=y(mean))
+        )
+        parts.append(
+            element(
+                "g",
+                element("circle", words, class_="point", cx=x(number), cy=y(value), r=2.8),
+                class_=colour,
+            )
         )
     return _chart(WIDTH, HEIGHT, f"measurements of {title}", parts)
 
 
 def strip(place: Interval, ideal: float, width: float = 80.0) -> Markup:
-    """An interval on a scale of 0..1: a line with a dot, and a tick where the ideal lies. Hidden to screen readers."""
+    """An interval on a scale of 0..1: a line with a dot, and a tick where the ideal lies. Hidden to
+    screen readers."""
     low, value, high, tick = (3 + (width - 6) * share for share in (*place, ideal))
     return element(
         "svg",
@@ -164,11 +204,17 @@ def strip(place: Interval, ideal: float, width: float = 80.0) -> Markup:
         element("line", class_="ideal", x1=tick, x2=tick, y1=0.5, y2=9.5),
         element("line", class_="interval", x1=low, x2=high, y1=5, y2=5),
         element("circle", class_="value", cx=value, cy=5, r=2.8),
-        class_="strip", width=width, height=10, viewBox=f"0 0 {width:g} 10", aria_hidden="true",
-    )  # fmt: skip
+        class_="strip",
+        width=width,
+        height=10,
+        viewBox=f"0 0 {width:g} 10",
+        aria_hidden="true",
+    )
 
 
-def _series(axis: Axis, evaluation: Mapping[str, Any], stage: str) -> list[tuple[str, float, Interval]]:
+def _series(
+    axis: Axis, evaluation: Mapping[str, Any], stage: str
+) -> list[tuple[str, float, Interval]]:
     found = [
         (row["name"], float(row["epoch"]), three)
         for row in evaluation["models"]
@@ -179,39 +225,61 @@ def _series(axis: Axis, evaluation: Mapping[str, Any], stage: str) -> list[tuple
     return sorted(found, key=lambda point: point[1])
 
 
-def _line(index: int, points: Sequence[tuple[str, float, Interval]], axis: Axis, x: Scale, y: Scale,
-          chosen: Sequence[str]) -> list[Markup]:  # fmt: skip
+def _line(
+    index: int,
+    points: Sequence[tuple[str, float, Interval]],
+    axis: Axis,
+    x: Scale,
+    y: Scale,
+    chosen: Sequence[str],
+) -> list[Markup]:
     upper = [(x(epoch), y(high)) for _, epoch, (_, _, high) in points]
     lower = [(x(epoch), y(low)) for _, epoch, (low, _, _) in points]
     parts = [
         element("path", class_=f"band s{index}", d=path(upper + lower[::-1]) + "Z"),
-        element("path", class_=f"line s{index}", d=path([(x(epoch), y(value)) for _, epoch, (_, value, _) in points])),
+        element(
+            "path",
+            class_=f"line s{index}",
+            d=path([(x(epoch), y(value)) for _, epoch, (_, value, _) in points]),
+        ),
     ]
     for name, epoch, (low, value, high) in points:
         title = element("title", f"{label(name)}: {axis.text(value)} ({axis.span(low, high)})")
         ring = " chosen" if name in chosen else ""
         parts.append(
-            element("circle", title, class_=f"point s{index}{ring}", cx=x(epoch), cy=y(value), r=4.4 if ring else 2.6)
+            element(
+                "circle",
+                title,
+                class_=f"point s{index}{ring}",
+                cx=x(epoch),
+                cy=y(value),
+                r=4.4 if ring else 2.6,
+            )
         )
     return parts
 
 
 def _dot(dot: Dot, front: bool, x_axis: Axis, y_axis: Axis, x: Scale, y: Scale) -> Markup:
     (x_low, x_value, x_high), (y_low, y_value, y_high) = dot.x, dot.y
-    lines = [label(dot.name), f"{y_axis.title} {y_axis.text(y_value)} ({y_axis.span(y_low, y_high)})",
-             f"{x_axis.title} {x_axis.text(x_value)} ({x_axis.span(x_low, x_high)})"]  # fmt: skip
+    lines = [
+        label(dot.name),
+        f"{y_axis.title} {y_axis.text(y_value)} ({y_axis.span(y_low, y_high)})",
+        f"{x_axis.title} {x_axis.text(x_value)} ({x_axis.span(x_low, x_high)})",
+    ]
     title = element("title", "\n".join(lines))
     return element(
-        "g", title,
+        "g",
+        title,
         element("line", x1=x(x_low), x2=x(x_high), y1=y(y_value), y2=y(y_value)),
         element("line", x1=x(x_value), x2=x(x_value), y1=y(y_low), y2=y(y_high)),
         element("circle", cx=x(x_value), cy=y(y_value), r=5.5),
         class_="dot" + " front" * front + " marked" * dot.marked,
-    )  # fmt: skip
+    )
 
 
 def _labels(dots: Sequence[Dot], x: Scale, y: Scale, room: tuple[float, float]) -> list[Markup]:
-    """Names of the marked dots: beside, above or below, at the first place where nothing else lies, else left out."""
+    """Names of the marked dots: beside, above or below, at the first place where nothing else lies,
+    else left out."""
     centres = [(x(dot.x[1]), y(dot.y[1])) for dot in dots]
     taken = [(cx - DOT, cy - DOT, cx + DOT, cy + DOT) for cx, cy in centres]
     texts = []
@@ -219,9 +287,15 @@ def _labels(dots: Sequence[Dot], x: Scale, y: Scale, room: tuple[float, float]) 
         words = label(dot.name)
         wide = LETTER * len(words)
         for left, middle in (
-            (cx + 9, cy), (cx - 9 - wide, cy), (cx - wide / 2, cy - 13), (cx - wide / 2, cy + 13),
-            (cx + 7, cy - 11), (cx + 7, cy + 11), (cx - 7 - wide, cy - 11), (cx - 7 - wide, cy + 11),
-        ):  # fmt: skip
+            (cx + 9, cy),
+            (cx - 9 - wide, cy),
+            (cx - wide / 2, cy - 13),
+            (cx - wide / 2, cy + 13),
+            (cx + 7, cy - 11),
+            (cx + 7, cy + 11),
+            (cx - 7 - wide, cy - 11),
+            (cx - 7 - wide, cy + 11),
+        ):
             box = (left, middle - 6, left + wide, middle + 6)
             if (
                 dot.marked
@@ -231,8 +305,16 @@ def _labels(dots: Sequence[Dot], x: Scale, y: Scale, room: tuple[float, float]) 
             ):
                 taken.append(box)
                 beside = left + wide < cx
-                texts.append(element("text", words, class_="name", x=left + wide if beside else left, y=middle + 3.8,
-                                     text_anchor="end" if beside else "start"))  # fmt: skip
+                texts.append(
+                    element(
+                        "text",
+                        words,
+                        class_="name",
+                        x=left + wide if beside else left,
+                        y=middle + 3.8,
+                        text_anchor="end" if beside else "start",
+                    )
+                )
                 break
     return texts
 
@@ -249,15 +331,30 @@ def _frame(x: Scale, y: Scale, x_name: str, width: float = WIDTH, left: float = 
     foot = y.start + 15
     parts = [element("text", x_name, x=left - 8, y=foot, text_anchor="end")] if x_name else []
     for mark in marks_y:
-        parts.append(element("line", class_="rule", x1=left, x2=width - RIGHT, y1=y(mark), y2=y(mark)))
-        parts.append(element("text", decimal(mark, places_of(marks_y)), x=left - 6, y=y(mark) + 3.5, text_anchor="end"))
+        parts.append(
+            element("line", class_="rule", x1=left, x2=width - RIGHT, y1=y(mark), y2=y(mark))
+        )
+        parts.append(
+            element(
+                "text",
+                decimal(mark, places_of(marks_y)),
+                x=left - 6,
+                y=y(mark) + 3.5,
+                text_anchor="end",
+            )
+        )
     for mark in marks_x:
-        parts.append(element("text", decimal(mark, places_of(marks_x)), x=x(mark), y=foot, text_anchor="middle"))
+        parts.append(
+            element(
+                "text", decimal(mark, places_of(marks_x)), x=x(mark), y=foot, text_anchor="middle"
+            )
+        )
     return element("g", *parts, class_="frame")
 
 
 def _level(at: float, words: str, class_: str) -> Markup:
-    """A line across, named at its left end if it is the ideal, else at the right: two levels may coincide."""
+    """A line across, named at its left end if it is the ideal, else at the right: two levels may
+    coincide."""
     x, anchor = (LEFT + 2, "start") if class_ == "ideal" else (WIDTH - RIGHT - 2, "end")
     return element(
         "g",
@@ -270,9 +367,20 @@ def _averaged(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]
     """Means over at most LOSS_POINTS runs of neighbouring points."""
     size = -(-len(points) // LOSS_POINTS)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
-    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
+    return [
+        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group))
+        for group in groups
+    ]
 
 
-def _chart(width: float, height: float, title: str, parts: Sequence[Markup], class_: str = "") -> Markup:
-    return element("svg", *parts, class_=f"chart {class_}".strip(), viewBox=f"0 0 {width:g} {height:g}", role="img",
-                   aria_label=title)  # fmt: skip
+def _chart(
+    width: float, height: float, title: str, parts: Sequence[Markup], class_: str = ""
+) -> Markup:
+    return element(
+        "svg",
+        *parts,
+        class_=f"chart {class_}".strip(),
+        viewBox=f"0 0 {width:g} {height:g}",
+        role="img",
+        aria_label=title,
+    )

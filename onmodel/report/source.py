@@ -1,4 +1,5 @@
-"""What a report is made from, and the plain readings of it: axes, models, roles. It reads no clock and no network."""
+"""What a report is made from, and the plain readings of it: axes, models, roles. It reads no clock
+and no network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,22 +15,28 @@ from onmodel.ledger.lineage import Lineage
 from onmodel.report.svg import decimal
 
 IDEALS = {"up": 1.0, "down": 0.0, "zero": 0.0, "one": 1.0}
-ARROWS = {"up": ("\N{UPWARDS ARROW}", "higher is better"), "down": ("\N{DOWNWARDS ARROW}", "lower is better"),
-          "zero": ("\N{RIGHTWARDS ARROW} 0", "nearer to 0 is better"),
-          "one": ("\N{RIGHTWARDS ARROW} 1", "nearer to 1 is better")}  # fmt: skip
+ARROWS = {
+    "up": ("\N{UPWARDS ARROW}", "higher is better"),
+    "down": ("\N{DOWNWARDS ARROW}", "lower is better"),
+    "zero": ("\N{RIGHTWARDS ARROW} 0", "nearer to 0 is better"),
+    "one": ("\N{RIGHTWARDS ARROW} 1", "nearer to 1 is better"),
+}
 UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis as the report prints it: its record, read from evaluation.json, with words and numbers for people."""
+    """An axis as the report prints it: its record, read from evaluation.json, with words and
+    numbers for people."""
 
     record: Record
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Axis":
         """From a row of the `axes` table of evaluation.json."""
-        return cls(Record(**{**row, "range": tuple(row["range"]), "observers": tuple(row["observers"])}))
+        return cls(
+            Record(**{**row, "range": tuple(row["range"]), "observers": tuple(row["observers"])})
+        )
 
     @property
     def id(self) -> str:
@@ -55,7 +62,8 @@ class Axis:
 
     @property
     def ideal(self) -> float:
-        """The best value; where higher is better there may be more than 1, as a ratio to the base."""
+        """The best value; where higher is better there may be more than 1, as a ratio to the
+        base."""
         return IDEALS[self.record.direction]
 
     @property
@@ -94,9 +102,10 @@ class Axis:
 class ReportSource:
     """Everything of one finished run. Stage names are the keys everywhere.
 
-    `stages` are the recipe's tables (defaults merged in), `folders` all artifacts. `evaluations`, `selections`,
-    `datasets`, `merges` and `searches` hold the stages' JSON files, `training` the rows of metrics.jsonl. `final` is
-    the released model's name, `confirm` the evaluation whose numbers are published.
+    `stages` are the recipe's tables (defaults merged in), `folders` all artifacts. `evaluations`,
+    `selections`, `datasets`, `merges` and `searches` hold the stages' JSON files, `training` the
+    rows of metrics.jsonl. `final` is the released model's name, `confirm` the evaluation whose
+    numbers are published.
     """
 
     title: str
@@ -139,10 +148,13 @@ class ReportSource:
     @property
     def shown(self) -> str | None:
         """The model that the page is about: the released one, else the last that was measured."""
-        return self.final if self.final in self.measured else next(reversed(list(self.measured)), None)
+        return (
+            self.final if self.final in self.measured else next(reversed(list(self.measured)), None)
+        )
 
     def role(self, model: str) -> str:
-        """What a model is in this run: `final`, `imported`, `earlier`, `candidate`, `merge` or `refined`."""
+        """What a model is in this run: `final`, `imported`, `earlier`, `candidate`, `merge` or
+        `refined`."""
         table = self.stages.get(stage_of(model), {})
         if model == self.final:
             return "final"
@@ -156,31 +168,39 @@ class ReportSource:
 
     @property
     def earlier(self) -> list[str]:
-        """Whom the shown model is held against: measured models that were imported, and earlier releases: those of
-        train stages of which no evaluation looked at a second checkpoint."""
+        """Whom the shown model is held against: measured models that were imported, and earlier
+        releases: those of train stages of which no evaluation looked at a second checkpoint."""
         seen: dict[str, set[str]] = {}
         for evaluation in self.evaluations.values():
             for row in evaluation["models"]:
                 seen.setdefault(stage_of(row["name"]), set()).add(row["name"])
         return [
-            name for name in self.measured
-            if name != self.shown and len(seen[stage_of(name)]) == 1 and self._stands_alone(stage_of(name))
-        ]  # fmt: skip
+            name
+            for name in self.measured
+            if name != self.shown
+            and len(seen[stage_of(name)]) == 1
+            and self._stands_alone(stage_of(name))
+        ]
 
     @property
     def ancestors(self) -> list[str]:
-        """Measured models that the shown one was made from: what it started from, and what was merged into that."""
+        """Measured models that the shown one was made from: what it started from, and what was
+        merged into that."""
         found: dict[str, None] = {}
         waiting = self._sources(stage_of(self.shown)) if self.shown else []
         while waiting:
             reference = waiting.pop(0)
-            found.update(dict.fromkeys(name for name in self.measured if reference in (name, stage_of(name))))
+            found.update(
+                dict.fromkeys(name for name in self.measured if reference in (name, stage_of(name)))
+            )
             waiting += self._sources(stage_of(reference))
         return [name for name in found if name != self.shown]
 
     def _stands_alone(self, stage: str) -> bool:
         table = self.stages.get(stage, {})
-        return table.get("do") == "import" or (table.get("do") == "train" and not table.get("start"))
+        return table.get("do") == "import" or (
+            table.get("do") == "train" and not table.get("start")
+        )
 
     def _sources(self, stage: str) -> list[str]:
         """References of the models that a stage was made from."""

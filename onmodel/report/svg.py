@@ -1,4 +1,5 @@
-"""Writing SVG as text: elements, numbers, ticks, a linear scale. Colours and fonts are the page's style sheet's."""
+"""Writing SVG as text: elements, numbers, ticks, a linear scale. Colours and fonts are the page's
+style sheet's."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def element(name: str, *children: str, **attributes: str | float | None) -> Markup:
-    """One element; text is escaped, Markup kept. `class_` writes `class`, `stroke_width` writes `stroke-width`.
+    """One element; text is escaped, Markup kept. `class_` writes `class`, `stroke_width` writes
+    `stroke-width`.
 
     XML allows no control characters; they become visible escapes.
     """
@@ -21,7 +23,9 @@ def element(name: str, *children: str, **attributes: str | float | None) -> Mark
         for key, value in attributes.items()
         if value is not None
     )
-    inside = Markup("").join(child if isinstance(child, Markup) else printable(child) for child in children)
+    inside = Markup("").join(
+        child if isinstance(child, Markup) else printable(child) for child in children
+    )
     return Markup(f"<{name}{written}>{inside}</{name}>" if inside else f"<{name}{written}/>")
 
 
@@ -58,7 +62,9 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
     size = 10 ** math.floor(math.log10(raw))
     step = next(size * m for m in (1, 2, 2.5, 5, 10) if size * m >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round((first + i) * step, 10) for i in range(math.floor(high / step + 1e-9) - first + 1)]
+    return [
+        round((first + i) * step, 10) for i in range(math.floor(high / step + 1e-9) - first + 1)
+    ]
 
 
 def places_of(marks: Sequence[float]) -> int:
@@ -79,7 +85,9 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     @classmethod
-    def around(cls, values: Sequence[float], start: float, end: float, margin: float = 0.06) -> "Scale":
+    def around(
+        cls, values: Sequence[float], start: float, end: float, margin: float = 0.06
+    ) -> "Scale":
         """A scale over the values with some air; never of zero width."""
         low, high = min(values), max(values)
         air = (high - low) * margin or abs(high) * 0.1 or 0.5

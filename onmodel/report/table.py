@@ -1,4 +1,5 @@
-"""The table models × axes of the published evaluation: as cells for the page, and printed on a terminal."""
+"""The table models × axes of the published evaluation: as cells for the page, and printed on a
+terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from onmodel.text import printable
 SHADES = 6
 AXIS_WIDTH = 14  # of a column on a terminal
 PLAIN_WIDTH = 160  # columns where stdout is a file or a pipe
-CONTROLS = {"B": "base model, same prompt", "D": "base model, the design in words instead of the trigger"}
+CONTROLS = {
+    "B": "base model, same prompt",
+    "D": "base model, the design in words instead of the trigger",
+}
 ROLES = {
     "final": "released",
     "imported": "imported",
@@ -28,9 +32,11 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One number with its interval. `shade` is 0 (far from the ideal) to 6; None for controls and missing values.
+    """One number with its interval. `shade` is 0 (far from the ideal) to 6; None for controls and
+    missing values.
 
-    `place` are low, value and high as shares 0..1 of the column's common scale, for the strip under the number.
+    `place` are low, value and high as shares 0..1 of the column's common scale, for the strip under
+    the number.
     """
 
     text: str
@@ -69,7 +75,8 @@ class Table:
 
 
 def build_table(source: ReportSource) -> Table | None:
-    """Rows in the evaluation's order, the released model last before the controls. None when nothing was measured."""
+    """Rows in the evaluation's order, the released model last before the controls. None when
+    nothing was measured."""
     evaluation = source.published
     if evaluation is None:
         return None
@@ -79,14 +86,27 @@ def build_table(source: ReportSource) -> Table | None:
     scales = {axis.id: _scale(axis, [*models, *controls]) for axis in axes}
     worst = {axis.id: _worst(axis, models) for axis in axes}
     rows = [
-        Row(row["name"], label(row["name"]), source.role(row["name"]), ROLES[source.role(row["name"])],
-            [_cell(axis, row["axes"].get(axis.id), scales[axis.id], worst[axis.id]) for axis in axes])
+        Row(
+            row["name"],
+            label(row["name"]),
+            source.role(row["name"]),
+            ROLES[source.role(row["name"])],
+            [
+                _cell(axis, row["axes"].get(axis.id), scales[axis.id], worst[axis.id])
+                for axis in axes
+            ],
+        )
         for row in models
     ] + [
-        Row(row["name"], f"Control {row['name']}", "control", CONTROLS.get(row["name"], ""),
-            [_cell(axis, row["axes"].get(axis.id), scales[axis.id], None) for axis in axes])
+        Row(
+            row["name"],
+            f"Control {row['name']}",
+            "control",
+            CONTROLS.get(row["name"], ""),
+            [_cell(axis, row["axes"].get(axis.id), scales[axis.id], None) for axis in axes],
+        )
         for row in controls
-    ]  # fmt: skip
+    ]
     columns = [Column(axis, _share(scales[axis.id], axis.ideal)) for axis in axes]
     return Table(evaluation["signature"], columns, rows)
 
@@ -106,22 +126,42 @@ def print_table(source: ReportSource, console: Console) -> None:
         rich = RichTable(header_style="bold", pad_edge=False)
         rich.add_column("model", no_wrap=True, min_width=names)
         for column in table.columns[start : start + fitting]:
-            rich.add_column(f"{column.axis.short} {column.axis.arrow}", justify="right", width=AXIS_WIDTH)
+            rich.add_column(
+                f"{column.axis.short} {column.axis.arrow}", justify="right", width=AXIS_WIDTH
+            )
         for row in table.rows:
-            cells = (Text(f"{cell.text}\n{cell.interval}") for cell in row.cells[start : start + fitting])
-            name = f"{printable(row.name)}\n{printable(row.note)}" if row.role != "control" else f"base, {row.name}"
-            rich.add_row(Text(name), *cells,
-                         style={"final": "bold", "control": "dim"}.get(row.role, ""))  # fmt: skip
+            cells = (
+                Text(f"{cell.text}\n{cell.interval}") for cell in row.cells[start : start + fitting]
+            )
+            name = (
+                f"{printable(row.name)}\n{printable(row.note)}"
+                if row.role != "control"
+                else f"base, {row.name}"
+            )
+            rich.add_row(
+                Text(name), *cells, style={"final": "bold", "control": "dim"}.get(row.role, "")
+            )
         console.print(rich, highlight=False)
 
 
-def _cell(axis: Axis, score: Mapping[str, Any] | None, scale: tuple[float, float], worst: float | None) -> Cell:
+def _cell(
+    axis: Axis, score: Mapping[str, Any] | None, scale: tuple[float, float], worst: float | None
+) -> Cell:
     if score is None:
         return Cell("\N{EN DASH}", "", None, None, f"{axis.title}: does not apply here")
     if score["value"] is None:
-        return Cell(UNAVAILABLE, "", None, None, f"{axis.title}: unavailable. {score.get('why', '')}".strip())
+        return Cell(
+            UNAVAILABLE,
+            "",
+            None,
+            None,
+            f"{axis.title}: unavailable. {score.get('why', '')}".strip(),
+        )
     value, low, high = score["value"], score["low"], score["high"]
-    tip = f"{axis.title}: {axis.text(value)} ({axis.span(low, high)}, 95 %)\n{score['n']} prompts, arm {score['arm']}\n"
+    tip = (
+        f"{axis.title}: {axis.text(value)} ({axis.span(low, high)}, 95 %)\n{score['n']} prompts,"
+        f" arm {score['arm']}\n"
+    )
     place = (_share(scale, low), _share(scale, value), _share(scale, high))
     shade = None if worst is None else _shade(axis, value, worst)
     return Cell(axis.text(value), axis.span(low, high), shade, place, tip + score["signature"])
@@ -134,14 +174,18 @@ def _shade(axis: Axis, value: float, worst: float) -> int:
 
 def _worst(axis: Axis, rows: Sequence[Mapping[str, Any]]) -> float:
     costs = [
-        axis.cost(score["value"]) for row in rows if (score := row["axes"].get(axis.id)) and score["value"] is not None
+        axis.cost(score["value"])
+        for row in rows
+        if (score := row["axes"].get(axis.id)) and score["value"] is not None
     ]
     return max(costs, default=0.0)
 
 
 def _scale(axis: Axis, rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """The common range of a column: all intervals, and the ideal."""
-    scores = [score for row in rows if (score := row["axes"].get(axis.id)) and score["value"] is not None]
+    scores = [
+        score for row in rows if (score := row["axes"].get(axis.id)) and score["value"] is not None
+    ]
     ends = [score[end] for score in scores for end in ("low", "high")] + [axis.ideal]
     return (min(ends), max(ends)) if len(set(ends)) > 1 else (0.0, 1.0)
 

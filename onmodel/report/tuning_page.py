@@ -1,4 +1,5 @@
-"""The page of one tuning: what every LoRA weight does to every axis, and what each round dropped and why."""
+"""The page of one tuning: what every LoRA weight does to every axis, and what each round dropped
+and why."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +10,13 @@ from onmodel.report.svg import decimal
 
 
 def page_of(source: ReportSource, stage: str) -> dict[str, Any]:
-    """Everything that the template shows, as plain values. Curves are of the first round with every weight."""
+    """Everything that the template shows, as plain values. Curves are of the first round with every
+    weight."""
     tuning = source.selections[stage]
     axes = [Axis.of(record) for record in tuning["records"].values()]
     round_, looked = max(
-        enumerate(tuning["rounds"], 1), key=lambda pair: len({row["weight"] for row in pair[1]["measured"]})
+        enumerate(tuning["rounds"], 1),
+        key=lambda pair: len({row["weight"] for row in pair[1]["measured"]}),
     )
     rows = looked["measured"]
     drawn = {axis: plots.dose(axis, rows, chosen=tuning["chosen"]) for axis in axes}
@@ -29,16 +32,25 @@ def page_of(source: ReportSource, stage: str) -> dict[str, Any]:
         "rule": capital(tuning["rule"]),
         "close": tuning["too_close_to_call"],
         "met": tuning["constraints_met"],
-        "looked": f"round {round_}: {looked['rung']['prompts']} prompts, {looked['rung']['seeds']} seeds",
-        "legend": [{"label": label(name), "index": at % plots.COLOURS} for at, name in enumerate(models)],
+        "looked": (
+            f"round {round_}: {looked['rung']['prompts']} prompts, {looked['rung']['seeds']} seeds"
+        ),
+        "legend": [
+            {"label": label(name), "index": at % plots.COLOURS} for at, name in enumerate(models)
+        ],
         "charts": [{"axis": axis, "svg": svg} for axis, svg in drawn.items() if svg],
         "rounds": [_round(number, row) for number, row in enumerate(tuning["rounds"], 1)],
         "candidates": [
-            {**row, "bias": decimal(row["bias"], 3),
-             "interval": f"{decimal(row['low'], 3)}\N{HORIZONTAL ELLIPSIS}{decimal(row['high'], 3)}"}
+            {
+                **row,
+                "bias": decimal(row["bias"], 3),
+                "interval": (
+                    f"{decimal(row['low'], 3)}\N{HORIZONTAL ELLIPSIS}{decimal(row['high'], 3)}"
+                ),
+            }
             for row in tuning["candidates"]
         ],
-    }  # fmt: skip
+    }
 
 
 def file_of(stage: str) -> str:

@@ -1,10 +1,13 @@
-"""The picture cache: a picture is named by everything that decides its pixels, so none is ever generated twice.
+"""The picture cache: a picture is named by everything that decides its pixels, so none is ever
+generated twice.
 
-    <folder>/<key[:2]>/<key>.png      with the `parameters` text that A1111, Forge and ComfyUI nodes read
+    <folder>/<key[:2]>/<key>.png      with the `parameters` text that A1111, Forge and ComfyUI nodes
+                                      read
     <folder>/<key[:2]>/hashes.jsonl   what its bytes were when it was made (checked.py)
 
-The key does not follow from the bytes, so a picture is used only if it is as it was made; else it is made again.
-A killed `render` loses at most the batch it was in. This file decides what to generate; sampler.py generates.
+The key does not follow from the bytes, so a picture is used only if it is as it was made; else it
+is made again. A killed `render` loses at most the batch it was in. This file decides what to
+generate; sampler.py generates.
 """
 
 import io
@@ -34,7 +37,8 @@ SAMPLER = "euler-flow-2"  # raised when the sampler gives other pixels for the s
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How pictures are generated. Sides in pixels; `batch` only trades memory for speed and is no part of a key."""
+    """How pictures are generated. Sides in pixels; `batch` only trades memory for speed and is no
+    part of a key."""
 
     steps: int = 16
     guidance: float = 3.0
@@ -59,15 +63,23 @@ Pending = tuple[Request, Path]
 
 
 def key(base_sha256: str, request: Request, sampling: Sampling) -> str:
-    """SHA-256 of everything that decides the pixels. The base's own pictures do not depend on the LoRA weight."""
-    return hash_json({
-        "base": base_sha256,
-        "lora": request.lora.sha256 if request.lora else None,
-        "weight": sampling.weight if request.lora else None,
-        "prompt": request.prompt, "negative": request.negative, "seed": request.seed,
-        "size": [sampling.width, sampling.height],
-        "steps": sampling.steps, "guidance": sampling.guidance, "shift": sampling.shift, "sampler": SAMPLER,
-    })  # fmt: skip
+    """SHA-256 of everything that decides the pixels. The base's own pictures do not depend on the
+    LoRA weight."""
+    return hash_json(
+        {
+            "base": base_sha256,
+            "lora": request.lora.sha256 if request.lora else None,
+            "weight": sampling.weight if request.lora else None,
+            "prompt": request.prompt,
+            "negative": request.negative,
+            "seed": request.seed,
+            "size": [sampling.width, sampling.height],
+            "steps": sampling.steps,
+            "guidance": sampling.guidance,
+            "shift": sampling.shift,
+            "sampler": SAMPLER,
+        }
+    )
 
 
 def picture_path(folder: Path, key: str) -> Path:
@@ -76,27 +88,37 @@ def picture_path(folder: Path, key: str) -> Path:
 
 def cached(folder: Path) -> list[Path]:
     """Every picture of the cache, sorted."""
-    return sorted(path for path in folder.glob("??/*.png") if re.fullmatch("[0-9a-f]{64}", path.stem))
+    return sorted(
+        path for path in folder.glob("??/*.png") if re.fullmatch("[0-9a-f]{64}", path.stem)
+    )
 
 
 def render(
-    family: "Callable[[], Family]", base_sha256: str, requests: Sequence[Request], sampling: Sampling, folder: Path,
+    family: "Callable[[], Family]",
+    base_sha256: str,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    folder: Path,
     task: Task,
-) -> list[Path]:  # fmt: skip
-    """Make what the cache lacks and return the path of every request, in order. Loads the base only if needed.
-    Raises InputError for a prompt that the content policy refuses: nothing generates pictures but through here.
-    `task` moves by requests.
+) -> list[Path]:
+    """Make what the cache lacks and return the path of every request, in order. Loads the base only
+    if needed. Raises InputError for a prompt that the content policy refuses: nothing generates
+    pictures but through here. `task` moves by requests.
 
-    Requests are cut into batches before the cache is asked, one LoRA after another, so that what shares a batch, and
-    with it the last bit of every pixel, does not depend on where an earlier run was killed.
+    Requests are cut into batches before the cache is asked, one LoRA after another, so that what
+    shares a batch, and with it the last bit of every pixel, does not depend on where an earlier run
+    was killed.
     """
     for request in requests:
         check_text(request.prompt, "prompt")
     paths = [picture_path(folder, key(base_sha256, request, sampling)) for request in requests]
     for path in remove_damaged(paths):
         task.note(f"{path} is damaged; it is made again")
-    todo = [batch for batch in _batches(zip(requests, paths, strict=True), sampling.batch)
-            if not all(path.exists() for _, path in batch)]  # fmt: skip
+    todo = [
+        batch
+        for batch in _batches(zip(requests, paths, strict=True), sampling.batch)
+        if not all(path.exists() for _, path in batch)
+    ]
     task.advance(len(requests) - sum(len(batch) for batch in todo))
     for parent in sorted({path.parent for batch in todo for _, path in batch}):
         if parent.exists():
@@ -111,7 +133,8 @@ def render(
 
 
 def remove_damaged(paths: Iterable[Path]) -> list[Path]:
-    """Remove the pictures of the cache that are not as they were made; returns them. What is as it was is recorded."""
+    """Remove the pictures of the cache that are not as they were made; returns them. What is as it
+    was is recorded."""
     found = []
     shards: dict[Path, dict[str, Path]] = {}
     for path in paths:
@@ -132,7 +155,8 @@ def remove_damaged(paths: Iterable[Path]) -> list[Path]:
 
 
 def is_damaged(path: Path, now: Checked, before: Checked | None) -> bool:
-    """Is a picture of the cache not as it was made? Of one without a record, the PNG's own checksums say it."""
+    """Is a picture of the cache not as it was made? Of one without a record, the PNG's own
+    checksums say it."""
     if before is not None:
         return now.sha256 != before.sha256
     try:
@@ -150,12 +174,17 @@ def parameters(base_sha256: str, request: Request, sampling: Sampling) -> str:
     """
     lora = request.lora.sha256[:12] if request.lora else None
     settings = {
-        "Steps": sampling.steps, "Sampler": "Euler", "Schedule type": "Flow", "CFG scale": sampling.guidance,
-        "Shift": sampling.shift, "Seed": request.seed, "Size": f"{sampling.width}x{sampling.height}",
+        "Steps": sampling.steps,
+        "Sampler": "Euler",
+        "Schedule type": "Flow",
+        "CFG scale": sampling.guidance,
+        "Shift": sampling.shift,
+        "Seed": request.seed,
+        "Size": f"{sampling.width}x{sampling.height}",
         "Model hash": base_sha256[:10],
         **({"Lora hashes": f'"{lora}: {lora}"', "Lora weight": sampling.weight} if lora else {}),
         "Version": "onmodel",
-    }  # fmt: skip
+    }
     said = ", ".join(f"{name}: {value}" for name, value in settings.items())
     return f"{request.prompt}\nNegative prompt: {request.negative}\n{said}"
 
@@ -190,12 +219,20 @@ def _applied(family: "Family", lora: Model | None, weight: float) -> AbstractCon
     return family.applied(read_lora(lora.path, family.spec, dora=True), weight)
 
 
-def _generate(family: "Family", base_sha256: str, batch: Sequence[Pending], sampling: Sampling) -> None:
+def _generate(
+    family: "Family", base_sha256: str, batch: Sequence[Pending], sampling: Sampling
+) -> None:
     from onmodel.sample.sampler import Job, generate
 
     jobs = [Job(r.prompt, r.negative, r.seed, sampling.width, sampling.height) for r, _ in batch]
-    made = generate(family, jobs, steps=sampling.steps, guidance=sampling.guidance, shift=sampling.shift,
-                    batch=len(jobs))  # fmt: skip
+    made = generate(
+        family,
+        jobs,
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        shift=sampling.shift,
+        batch=len(jobs),
+    )
     for (request, path), (_, image) in zip(batch, made, strict=True):
         if not path.exists():
             write_atomic(path, png_bytes(image, parameters(base_sha256, request, sampling)))

@@ -1,6 +1,8 @@
-"""Pictures from prompts: Euler flow matching with classifier-free guidance, as AnimaModularPipeline does it.
+"""Pictures from prompts: Euler flow matching with classifier-free guidance, as AnimaModularPipeline
+does it.
 
-Noise depends on the seed and the size alone, so every arm of a comparison starts from the same noise.
+Noise depends on the seed and the size alone, so every arm of a comparison starts from the same
+noise.
 """
 
 import logging
@@ -19,7 +21,8 @@ from onmodel.randomness import normal
 
 logger = logging.getLogger(__name__)
 
-# Jobs of unequal size wait for partners of their size within a window of so many batches; this bounds the memory.
+# Jobs of unequal size wait for partners of their size within a window of so many batches; this
+# bounds the memory.
 WINDOW = 8
 
 
@@ -37,14 +40,18 @@ class Job:
 def generate(
     family: Family, jobs: Sequence[Job], *, steps: int, guidance: float, shift: float, batch: int
 ) -> Iterator[tuple[Job, Image.Image]]:
-    """Make the pictures in the order of the jobs; jobs of equal size share a batch. Memory grows with `batch` alone.
+    """Make the pictures in the order of the jobs; jobs of equal size share a batch. Memory grows
+    with `batch` alone.
 
-    `guidance` 1 leaves the negative prompt out and costs half. Raises InputError for a size that the base cannot do.
+    `guidance` 1 leaves the negative prompt out and costs half. Raises InputError for a size that
+    the base cannot do.
     """
     multiple = family.spec.multiple
     for job in jobs:
         if job.width % multiple or job.height % multiple or min(job.width, job.height) < multiple:
-            raise InputError("size", f"{job.width}×{job.height}", f"sides are multiples of {multiple} px")
+            raise InputError(
+                "size", f"{job.width}×{job.height}", f"sides are multiples of {multiple} px"
+            )
     for text in dict.fromkeys(text for job in jobs for text in (job.prompt, job.negative)):
         for loss in family.text_losses(text):
             logger.warning("%s, in the prompt: %.60s", loss, text)
@@ -53,15 +60,20 @@ def generate(
         done: dict[int, Image.Image] = {}
         for indices in _batches(part, batch):
             chosen = [part[i] for i in indices]
-            pictures = _pictures(family.decode_latents(sample(family, chosen, steps, guidance, shift)))
+            pictures = _pictures(
+                family.decode_latents(sample(family, chosen, steps, guidance, shift))
+            )
             done.update(zip(indices, pictures, strict=True))
         for i, job in enumerate(part):
             yield job, done[i]
 
 
 @torch.inference_mode()
-def sample(family: Family, jobs: Sequence[Job], steps: int, guidance: float, shift: float) -> Tensor:
-    """Latents [B, C, h, w] of jobs of one size. Guided velocity: uncond + guidance · (cond − uncond)."""
+def sample(
+    family: Family, jobs: Sequence[Job], steps: int, guidance: float, shift: float
+) -> Tensor:
+    """Latents [B, C, h, w] of jobs of one size. Guided velocity: uncond + guidance · (cond −
+    uncond)."""
     texts = family.encode_text([job.prompt for job in jobs])
     guided = guidance != 1.0
     if guided:

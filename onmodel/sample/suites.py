@@ -1,16 +1,19 @@
-"""Prompt suites made from the model sheet: what is asked of a model, in which words, under which seeds.
+"""Prompt suites made from the model sheet: what is asked of a model, in which words, under which
+seeds.
 
-Suite "choose" (12 prompts) is for choosing among checkpoints and searching merges, "check" (20 fresh prompts) decides
-whether what was found is really better, "confirm" (24 more) is for the numbers that are published; they share no text
-and no seed. "thorough" is confirm and 24 more: 48 × 2 pictures tell more than 24 × 4.
+Suite "choose" (12 prompts) is for choosing among checkpoints and searching merges, "check" (20
+fresh prompts) decides whether what was found is really better, "confirm" (24 more) is for the
+numbers that are published; they share no text and no seed. "thorough" is confirm and 24 more: 48 ×
+2 pictures tell more than 24 × 4.
 
-A prompt asks for values of attributes that the character leaves free; a value's tag is also how its answer is found in
-a tagger's columns. No picture is made here.
+A prompt asks for values of attributes that the character leaves free; a value's tag is also how its
+answer is found in a tagger's columns. No picture is made here.
 
-Arms: L is the LoRA with the trigger, B the base with the same words, D the base with the trigger replaced by the
-character's tag description, N the LoRA without the trigger, BN the base with N's words, its partner at the same noise.
-Every second prompt's N describes another character; prompts of kind "sentence" say everything in a sentence. A change
-of a suite's words changes its hash, and with that the signature of every number.
+Arms: L is the LoRA with the trigger, B the base with the same words, D the base with the trigger
+replaced by the character's tag description, N the LoRA without the trigger, BN the base with N's
+words, its partner at the same noise. Every second prompt's N describes another character; prompts
+of kind "sentence" say everything in a sentence. A change of a suite's words changes its hash, and
+with that the signature of every number.
 """
 
 import hashlib
@@ -28,30 +31,67 @@ Vocabulary = Mapping[str, Mapping[str, str]]
 
 # The same attributes and values in Danbooru's words, for bases trained on such captions.
 DANBOORU: dict[str, dict[str, str]] = {
-    "expression": {"expressionless": "expressionless", "smile": "smile", "sad": "sad", "angry": "angry",
-                   "surprised": "surprised", "wink": "one eye closed"},
+    "expression": {
+        "expressionless": "expressionless",
+        "smile": "smile",
+        "sad": "sad",
+        "angry": "angry",
+        "surprised": "surprised",
+        "wink": "one eye closed",
+    },
     "framing": {value: value for value in ("close-up", "upper body", "full body")},
-    "view": {"looking at viewer": "looking at viewer", "three-quarter view": "looking to the side",
-             "from side": "from side"},
-    "pose": {"standing": "standing", "arms up": "arms up", "hand on hip": "hand on own hip", "waving": "waving"},
-    "background": {value: value for value in (
-        "white background", "blue sky", "night sky", "forest", "indoors", "beach", "sunset")},
+    "view": {
+        "looking at viewer": "looking at viewer",
+        "three-quarter view": "looking to the side",
+        "from side": "from side",
+    },
+    "pose": {
+        "standing": "standing",
+        "arms up": "arms up",
+        "hand on hip": "hand on own hip",
+        "waving": "waving",
+    },
+    "background": {
+        value: value
+        for value in (
+            "white background",
+            "blue sky",
+            "night sky",
+            "forest",
+            "indoors",
+            "beach",
+            "sunset",
+        )
+    },
     "body": {"normal": "", "chibi": "chibi", "tall": "tall"},
-    "outfit": {value: value for value in ("t-shirt", "hoodie", "dress", "school uniform", "kimono", "jacket")},
-    "style": {"flat color": "flat color", "lineart": "lineart", "pixel art": "pixel art", "pastel": "pastel colors",
-              "noir": "monochrome", "comic": "halftone"},
-}  # fmt: skip
+    "outfit": {
+        value: value
+        for value in ("t-shirt", "hoodie", "dress", "school uniform", "kimono", "jacket")
+    },
+    "style": {
+        "flat color": "flat color",
+        "lineart": "lineart",
+        "pixel art": "pixel art",
+        "pastel": "pastel colors",
+        "noir": "monochrome",
+        "comic": "halftone",
+    },
+}
 
 # Characters that nobody trains, for N: the words that both vocabularies have.
-STRANGERS = (("pink hair", "twintails", "red eyes"), ("brown hair", "ponytail", "glasses"), ("purple hair", "long hair",
-             "green eyes"))  # fmt: skip
+STRANGERS = (
+    ("pink hair", "twintails", "red eyes"),
+    ("brown hair", "ponytail", "glasses"),
+    ("purple hair", "long hair", "green eyes"),
+)
 QUALITY = ("masterpiece", "best quality")
 NEGATIVE = "worst quality, low quality"
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question. `asked`: attribute → value; `tags`: the same as tags; `text`: L, B, D, N → prompt."""
+    """One question. `asked`: attribute → value; `tags`: the same as tags; `text`: L, B, D, N →
+    prompt."""
 
     id: str
     kind: str
@@ -68,8 +108,9 @@ class Prompt:
         return asdict(self)
 
 
-# kind → rows of what is asked, the attribute in question first. "1", "2" … for an outfit are the vocabulary's outfits
-# other than the one the character wears. Expressions are asked only where a face is large enough to be read.
+# kind → rows of what is asked, the attribute in question first. "1", "2" … for an outfit are the
+# vocabulary's outfits other than the one the character wears. Expressions are asked only where a
+# face is large enough to be read.
 _CHOOSE: tuple[tuple[str, dict[str, str]], ...] = (
     ("identity", {}),
     ("expression", {"expression": "smile", "framing": "upper body"}),
@@ -78,15 +119,30 @@ _CHOOSE: tuple[tuple[str, dict[str, str]], ...] = (
     ("expression", {"expression": "surprised", "framing": "close-up"}),
     ("expression", {"expression": "wink", "framing": "upper body"}),
     ("expression", {"expression": "expressionless", "framing": "close-up"}),
-    ("framing", {"framing": "full body", "pose": "arms up", "background": "blue sky", "outfit": "4"}),
-    ("view", {"view": "from side", "framing": "full body", "background": "indoors", "style": "noir"}),
+    (
+        "framing",
+        {"framing": "full body", "pose": "arms up", "background": "blue sky", "outfit": "4"},
+    ),
+    (
+        "view",
+        {"view": "from side", "framing": "full body", "background": "indoors", "style": "noir"},
+    ),
     ("outfit", {"outfit": "1", "style": "lineart", "pose": "standing"}),
     ("sentence", {"style": "comic", "background": "forest", "view": "looking at viewer"}),
-    ("mixed", {"style": "pastel", "outfit": "3", "framing": "full body", "view": "three-quarter view",
-               "pose": "waving"}),
-)  # fmt: skip
-# More for the longer looks of a tuning, which begin where suite "choose" ends: its first 24 and all 48 prompts ask
-# every axis often enough, for all axes count alike in a choice. What is not asked is open, and a default shows there.
+    (
+        "mixed",
+        {
+            "style": "pastel",
+            "outfit": "3",
+            "framing": "full body",
+            "view": "three-quarter view",
+            "pose": "waving",
+        },
+    ),
+)
+# More for the longer looks of a tuning, which begin where suite "choose" ends: its first 24 and all
+# 48 prompts ask every axis often enough, for all axes count alike in a choice. What is not asked is
+# open, and a default shows there.
 _WIDER: tuple[tuple[str, dict[str, str]], ...] = (
     ("identity", {"background": "beach"}),
     ("expression", {"expression": "wink", "framing": "close-up", "view": "three-quarter view"}),
@@ -102,7 +158,10 @@ _WIDER: tuple[tuple[str, dict[str, str]], ...] = (
     ("style", {"style": "noir", "background": "forest"}),
     ("expression", {"expression": "smile", "framing": "close-up", "background": "indoors"}),
     ("expression", {"expression": "angry", "framing": "close-up", "background": "forest"}),
-    ("expression", {"expression": "expressionless", "framing": "upper body", "view": "three-quarter view"}),
+    (
+        "expression",
+        {"expression": "expressionless", "framing": "upper body", "view": "three-quarter view"},
+    ),
     ("mixed", {"expression": "sad", "framing": "upper body", "style": "comic"}),
     ("mixed", {"expression": "surprised", "framing": "close-up", "style": "pastel"}),
     ("mixed", {"expression": "wink", "framing": "upper body", "outfit": "4"}),
@@ -124,7 +183,7 @@ _WIDER: tuple[tuple[str, dict[str, str]], ...] = (
     ("style", {"style": "comic", "framing": "full body", "pose": "waving"}),
     ("style", {"style": "flat color", "view": "three-quarter view"}),
     ("sentence", {"view": "from side", "background": "sunset"}),
-)  # fmt: skip
+)
 _CHECK: tuple[tuple[str, dict[str, str]], ...] = (
     ("identity", {"framing": "close-up"}),
     ("identity", {"pose": "standing", "framing": "upper body"}),
@@ -133,20 +192,26 @@ _CHECK: tuple[tuple[str, dict[str, str]], ...] = (
     ("expression", {"expression": "angry", "framing": "upper body", "view": "three-quarter view"}),
     ("expression", {"expression": "surprised", "framing": "close-up", "style": "flat color"}),
     ("expression", {"expression": "wink", "framing": "upper body", "background": "forest"}),
-    ("expression", {"expression": "expressionless", "framing": "close-up", "view": "looking at viewer"}),
+    (
+        "expression",
+        {"expression": "expressionless", "framing": "close-up", "view": "looking at viewer"},
+    ),
     ("framing", {"framing": "full body", "background": "forest"}),
     ("framing", {"framing": "upper body", "view": "from side"}),
     ("view", {"view": "looking at viewer", "background": "blue sky"}),
     ("view", {"view": "from side", "framing": "full body"}),
     ("pose", {"pose": "arms up", "framing": "upper body"}),
     ("pose", {"pose": "waving", "framing": "full body"}),
-    ("background", {"background": "night sky", "view": "three-quarter view", "framing": "upper body"}),
+    (
+        "background",
+        {"background": "night sky", "view": "three-quarter view", "framing": "upper body"},
+    ),
     ("outfit", {"outfit": "1", "framing": "full body", "background": "indoors"}),
     ("outfit", {"outfit": "2", "expression": "smile", "framing": "upper body"}),
     ("style", {"style": "comic", "framing": "upper body"}),
     ("style", {"style": "lineart", "framing": "full body", "pose": "waving"}),
     ("style", {"style": "pastel", "expression": "wink", "framing": "close-up"}),
-)  # fmt: skip
+)
 _CONFIRM: tuple[tuple[str, dict[str, str]], ...] = (
     ("identity", {"framing": "upper body"}),
     ("identity", {"framing": "full body"}),
@@ -155,35 +220,62 @@ _CONFIRM: tuple[tuple[str, dict[str, str]], ...] = (
     ("expression", {"expression": "angry", "framing": "close-up"}),
     ("expression", {"expression": "surprised", "framing": "upper body"}),
     ("expression", {"expression": "wink", "framing": "close-up"}),
-    ("expression", {"expression": "expressionless", "framing": "upper body", "outfit": "2",
-                    "background": "white background"}),
+    (
+        "expression",
+        {
+            "expression": "expressionless",
+            "framing": "upper body",
+            "outfit": "2",
+            "background": "white background",
+        },
+    ),
     ("framing", {"framing": "close-up", "view": "three-quarter view"}),
     ("framing", {"framing": "full body", "view": "looking at viewer", "style": "pastel"}),
     ("sentence", {"view": "from side", "background": "blue sky"}),
     ("view", {"view": "three-quarter view", "background": "night sky"}),
     ("pose", {"pose": "standing", "framing": "full body"}),
-    ("pose", {"pose": "hand on hip", "framing": "full body", "background": "indoors", "outfit": "1"}),
+    (
+        "pose",
+        {"pose": "hand on hip", "framing": "full body", "background": "indoors", "outfit": "1"},
+    ),
     ("pose", {"pose": "waving", "background": "white background", "style": "flat color"}),
     ("background", {"background": "forest", "style": "comic"}),
-    ("background", {"background": "night sky", "pose": "arms up", "framing": "upper body", "outfit": "2"}),
+    (
+        "background",
+        {"background": "night sky", "pose": "arms up", "framing": "upper body", "outfit": "2"},
+    ),
     ("outfit", {"outfit": "3", "expression": "smile", "framing": "upper body"}),
     ("outfit", {"outfit": "4", "framing": "full body"}),
     ("sentence", {"style": "lineart", "background": "indoors"}),
     ("style", {"style": "pixel art", "expression": "sad", "framing": "upper body"}),
     ("style", {"style": "noir", "framing": "full body", "pose": "arms up"}),
     ("style", {"style": "comic", "view": "from side"}),
-    ("mixed", {"style": "flat color", "outfit": "5", "pose": "hand on hip", "view": "looking at viewer",
-               "background": "blue sky"}),
-)  # fmt: skip
-# As many again, so that every complaint is told by twelve prompts or more: fewer than ten decide nothing among twenty
-# axes.
+    (
+        "mixed",
+        {
+            "style": "flat color",
+            "outfit": "5",
+            "pose": "hand on hip",
+            "view": "looking at viewer",
+            "background": "blue sky",
+        },
+    ),
+)
+# As many again, so that every complaint is told by twelve prompts or more: fewer than ten decide
+# nothing among twenty axes.
 _MORE: tuple[tuple[str, dict[str, str]], ...] = (
     ("expression", {"expression": "smile", "framing": "upper body", "background": "night sky"}),
     ("expression", {"expression": "sad", "framing": "close-up", "background": "forest"}),
     ("expression", {"expression": "angry", "framing": "upper body"}),
-    ("expression", {"expression": "surprised", "framing": "close-up", "view": "three-quarter view"}),
+    (
+        "expression",
+        {"expression": "surprised", "framing": "close-up", "view": "three-quarter view"},
+    ),
     ("expression", {"expression": "wink", "framing": "upper body", "outfit": "3"}),
-    ("expression", {"expression": "expressionless", "framing": "close-up", "background": "white background"}),
+    (
+        "expression",
+        {"expression": "expressionless", "framing": "close-up", "background": "white background"},
+    ),
     ("outfit", {"outfit": "1", "style": "lineart", "background": "blue sky"}),
     ("outfit", {"outfit": "2", "background": "forest"}),
     ("outfit", {"outfit": "3", "pose": "waving"}),
@@ -202,14 +294,15 @@ _MORE: tuple[tuple[str, dict[str, str]], ...] = (
     ("background", {"background": "beach", "view": "three-quarter view"}),
     ("sentence", {"pose": "arms up", "background": "indoors"}),
     ("sentence", {"view": "three-quarter view", "background": "night sky"}),
-)  # fmt: skip
+)
 SUITES = {"choose": _CHOOSE, "check": _CHECK, "confirm": _CONFIRM, "thorough": _CONFIRM + _MORE}
 CUT_OFF = {"close-up": ("pose", "outfit")}
 SuiteName = Literal["choose", "check", "confirm", "thorough"]
 
 
 def suite(name: SuiteName, character: Character, vocabulary: Vocabulary) -> list[Prompt]:
-    """The prompts of a suite for this character. What she does not leave free is not asked, but for another outfit.
+    """The prompts of a suite for this character. What she does not leave free is not asked, but for
+    another outfit.
 
     Raises InputError when so little is free that two prompts of one suite would be the same.
     """
@@ -222,14 +315,22 @@ def wide_suite(character: Character, vocabulary: Vocabulary) -> list[Prompt]:
 
 
 def _prompts(
-    name: str, rows: Sequence[tuple[str, dict[str, str]]], character: Character, vocabulary: Vocabulary,
-    later: str, start: int,
-) -> list[Prompt]:  # fmt: skip
+    name: str,
+    rows: Sequence[tuple[str, dict[str, str]]],
+    character: Character,
+    vocabulary: Vocabulary,
+    later: str,
+    start: int,
+) -> list[Prompt]:
     """The prompts of the rows; ids of the rows after `start` begin with `later`."""
     prompts: dict[str, Prompt] = {}
     others = _other_outfits(character, vocabulary)
     for number, (kind, row) in enumerate(rows):
-        asked = {attribute: value for attribute, value in row.items() if attribute in {*character.free, "outfit"}}
+        asked = {
+            attribute: value
+            for attribute, value in row.items()
+            if attribute in {*character.free, "outfit"}
+        }
         if "outfit" in asked:
             asked["outfit"] = others[(int(asked["outfit"]) - 1) % len(others)]
         tags = [vocabulary[attribute][value] for attribute, value in asked.items()]
@@ -237,35 +338,57 @@ def _prompts(
         id = later + id if number >= start else id
         if id in prompts or (row and not asked):
             missing = next(attribute for attribute in row if attribute not in character.free)
-            raise InputError("character.free", ", ".join(character.free), f"suite {name!r} asks for {missing}; add it")
-        said = in_words(character, tags) if kind == "sentence" else texts(character, tags, "outfit" in asked)
+            raise InputError(
+                "character.free",
+                ", ".join(character.free),
+                f"suite {name!r} asks for {missing}; add it",
+            )
+        said = (
+            in_words(character, tags)
+            if kind == "sentence"
+            else texts(character, tags, "outfit" in asked)
+        )
         if number % 2 == 0 and kind != "sentence":
-            stranger = ", ".join([*QUALITY, character.count_tag, *STRANGERS[number // 2 % len(STRANGERS)], *tags])
+            stranger = ", ".join(
+                [*QUALITY, character.count_tag, *STRANGERS[number // 2 % len(STRANGERS)], *tags]
+            )
             said = said | {"N": stranger}
         prompts[id] = Prompt(id, kind, asked, tuple(tags), said)
     return list(prompts.values())
 
 
 def texts(character: Character, tags: Sequence[str], other_outfit: bool) -> dict[str, str]:
-    """L, B, D and N for the tags that are asked. With another outfit asked, D leaves the default one unsaid."""
+    """L, B, D and N for the tags that are asked. With another outfit asked, D leaves the default
+    one unsaid."""
     worn = set(character.outfits[0].tags) if other_outfit and character.outfits else set()
     described = [tag for tag in character.tags if tag not in worn]
 
     def line(*who: str) -> str:
         return ", ".join([*QUALITY, character.count_tag, *who, *tags])
 
-    return {"L": line(character.trigger), "B": line(character.trigger), "D": line(*described), "N": line()}
+    return {
+        "L": line(character.trigger),
+        "B": line(character.trigger),
+        "D": line(*described),
+        "N": line(),
+    }
 
 
 def in_words(character: Character, tags: Sequence[str]) -> dict[str, str]:
     """L, B, D and N as sentences: the trigger inside one, and the sheet's description in D."""
     named = f"{whom(character)} named {character.trigger}."
-    who = {"L": named, "B": named, "D": " ".join(character.description.split()), "N": f"{whom(character)}."}
+    who = {
+        "L": named,
+        "B": named,
+        "D": " ".join(character.description.split()),
+        "N": f"{whom(character)}.",
+    }
     return {arm: f"{', '.join(QUALITY)}. {first}{it_shows(tags)}" for arm, first in who.items()}
 
 
 def it_shows(tags: Sequence[str]) -> str:
-    """The sentence that says what a picture shows, with a space before it; nothing when there is nothing to say."""
+    """The sentence that says what a picture shows, with a space before it; nothing when there is
+    nothing to say."""
     *most, last = tags or ("",)
     asked = " and ".join([", ".join(most), last] if most else [last])
     return f" It shows {asked}." if asked else ""
@@ -277,32 +400,51 @@ def whom(character: Character) -> str:
 
 
 def free_table(character: Character, vocabulary: Vocabulary) -> dict[str, list[str]]:
-    """Attribute → tags for everything that the character leaves free; one round in each asks for no style."""
-    table = {attribute: [tag for tag in vocabulary[attribute].values() if tag]
-             for attribute in character.free if attribute in vocabulary}  # fmt: skip
-    return {attribute: [*tags, ""] if attribute == "style" else tags for attribute, tags in table.items()}
+    """Attribute → tags for everything that the character leaves free; one round in each asks for no
+    style."""
+    table = {
+        attribute: [tag for tag in vocabulary[attribute].values() if tag]
+        for attribute in character.free
+        if attribute in vocabulary
+    }
+    return {
+        attribute: [*tags, ""] if attribute == "style" else tags
+        for attribute, tags in table.items()
+    }
 
 
-def matrix(table: Mapping[str, Sequence[str]], character: Character, count: int, seed: int) -> list[Prompt]:
-    """`count` prompts that draw one tag from each attribute's list: each tag equally often, in shuffled rounds.
+def matrix(
+    table: Mapping[str, Sequence[str]], character: Character, count: int, seed: int
+) -> list[Prompt]:
+    """`count` prompts that draw one tag from each attribute's list: each tag equally often, in
+    shuffled rounds.
 
-    An empty tag asks for nothing, and so does what the framing cuts off. `asked` holds the tags themselves, since a
-    recipe writes tags.
+    An empty tag asks for nothing, and so does what the framing cuts off. `asked` holds the tags
+    themselves, since a recipe writes tags.
     """
-    columns = {attribute: _rounds(values, count, seed, attribute) for attribute, values in table.items()}
+    columns = {
+        attribute: _rounds(values, count, seed, attribute) for attribute, values in table.items()
+    }
     prompts = []
     for i in range(count):
         asked = {attribute: column[i] for attribute, column in columns.items() if column[i]}
         for attribute in CUT_OFF.get(asked.get("framing", ""), ()):
             asked.pop(attribute, None)
         tags = list(asked.values())
-        prompts.append(Prompt(f"{i:04d}", "matrix", asked, tuple(tags), texts(character, tags, "outfit" in asked)))
+        prompts.append(
+            Prompt(
+                f"{i:04d}", "matrix", asked, tuple(tags), texts(character, tags, "outfit" in asked)
+            )
+        )
     return prompts
 
 
 def default_outfit(character: Character, vocabulary: Vocabulary) -> str | None:
     """The vocabulary's word for the sheet's first outfit; None when it has none."""
-    return next((value for value, tag in vocabulary["outfit"].items() if tag and _wears(character, tag)), None)
+    return next(
+        (value for value, tag in vocabulary["outfit"].items() if tag and _wears(character, tag)),
+        None,
+    )
 
 
 def vocabulary_of(base_name: str) -> Vocabulary:
@@ -321,12 +463,17 @@ def noise_seed(suite: str, prompt: str, index: int) -> int:
 
 def _rounds(values: Sequence[str], count: int, seed: int, attribute: str) -> list[str]:
     rounds = -(-count // len(values))
-    order = [generator(seed, "prompt matrix", attribute, k).permutation(len(values)) for k in range(rounds)]
+    order = [
+        generator(seed, "prompt matrix", attribute, k).permutation(len(values))
+        for k in range(rounds)
+    ]
     return [values[int(i)] for permutation in order for i in permutation][:count]
 
 
 def _other_outfits(character: Character, vocabulary: Vocabulary) -> list[str]:
-    return [value for value, tag in vocabulary["outfit"].items() if tag and not _wears(character, tag)]
+    return [
+        value for value, tag in vocabulary["outfit"].items() if tag and not _wears(character, tag)
+    ]
 
 
 def _wears(character: Character, tag: str) -> bool:

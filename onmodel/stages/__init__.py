@@ -1,8 +1,8 @@
 """The stages, one file per verb; read in order they are the product.
 
-Each file has a `Settings` (its table in the recipe), `estimate(settings, before) -> Plan` (what it will cost, from what
-the stages before it will make) and `run(inputs, settings, context) -> Artifact`. They are imported when first needed,
-because most of them load torch.
+Each file has a `Settings` (its table in the recipe), `estimate(settings, before) -> Plan` (what it
+will cost, from what the stages before it will make) and `run(inputs, settings, context) ->
+Artifact`. They are imported when first needed, because most of them load torch.
 """
 
 VERBS = {

@@ -1,4 +1,5 @@
-"""What every stage is given and gives back: settings from the recipe, inputs from the ledger, a context to work in."""
+"""What every stage is given and gives back: settings from the recipe, inputs from the ledger, a
+context to work in."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -32,17 +33,18 @@ class StageSettings(BaseModel):
         return []
 
     def contents(self) -> dict[str, Any]:
-        """Setting → hash of what the stage reads from the files that it names. A stage that reads a part of a folder
-        says which; without that it is the whole file or folder."""
+        """Setting → hash of what the stage reads from the files that it names. A stage that reads a
+        part of a folder says which; without that it is the whole file or folder."""
         return {name: content_of(value) for name, value in self if isinstance(value, Path)}
 
     def keyed(self) -> dict[str, Any]:
-        """The settings as the stage's key takes them: contents in place of paths. So files that are replaced make
-        another stage, and files that are moved do not."""
+        """The settings as the stage's key takes them: contents in place of paths. So files that are
+        replaced make another stage, and files that are moved do not."""
         return self.model_dump(mode="json", round_trip=True) | self.contents()
 
     def told(self) -> dict[str, Any]:
-        """The settings as a history tells them, complete but for the folders of the machine: a path is its last part.
+        """The settings as a history tells them, complete but for the folders of the machine: a path
+        is its last part.
 
         The same settings can be read from it again.
         """
@@ -54,11 +56,12 @@ class StageSettings(BaseModel):
 class Plan:
     """What a stage will cost and make, for the plan that is printed first.
 
-    `steps` of training, `pictures` to generate, `exposures`: subset → times that each of its pictures is seen;
-    `counts`: subset → pictures in the data set it makes; `shown`: subset → what the data set says of how it is shown;
-    `heldout`: subsets that are never trained on; `models`: LoRA files it makes; `notes`: what of the user's files has
-    no effect, or another one than elsewhere. `missing`: files that the recipe names and that are not there; the plan
-    was made without them, a run is refused.
+    `steps` of training, `pictures` to generate, `exposures`: subset → times that each of its
+    pictures is seen; `counts`: subset → pictures in the data set it makes; `shown`: subset → what
+    the data set says of how it is shown; `heldout`: subsets that are never trained on; `models`:
+    LoRA files it makes; `notes`: what of the user's files has no effect, or another one than
+    elsewhere. `missing`: files that the recipe names and that are not there; the plan was made
+    without them, a run is refused.
     """
 
     steps: int = 0
@@ -90,7 +93,8 @@ class Inputs:
     def models(self, references: Sequence[str]) -> list[Model]:
         """The LoRA files that the references name, in order, each once.
 
-        `stage@*` are all, `stage@30` one epoch, `stage` alone the last checkpoint, or all that a select stage chose.
+        `stage@*` are all, `stage@30` one epoch, `stage` alone the last checkpoint, or all that a
+        select stage chose.
         """
         found: dict[str, Model] = {}
         for reference in references:
@@ -102,7 +106,9 @@ class Inputs:
         """The one LoRA file that `reference` names. Raises InputError when it names several."""
         models = self._models(reference)
         if len(models) != 1:
-            raise InputError("model", reference, f"names {len(models)} models; name one, e.g. {models[0].name!r}")
+            raise InputError(
+                "model", reference, f"names {len(models)} models; name one, e.g. {models[0].name!r}"
+            )
         return models[0]
 
     def _models(self, reference: str) -> list[Model]:
@@ -116,18 +122,21 @@ class Inputs:
         chosen = [row for row in rows if str(row.epoch) == which]
         if not chosen:
             epochs = ", ".join(str(row.epoch) for row in rows)
-            raise InputError("model", reference, f"stage {stage!r} has no epoch {which}; it has {epochs}")
+            raise InputError(
+                "model", reference, f"stage {stage!r} has no epoch {which}; it has {epochs}"
+            )
         return chosen
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where a stage works and what it may use. Nothing here may put a clock or a path of the machine into bytes.
+    """Where a stage works and what it may use. Nothing here may put a clock or a path of the
+    machine into bytes.
 
-    `base_name` is "toon" or the family's name. `scratch` belongs to this stage and these settings and survives a kill:
-    what lies there is resumed from.
-    `family()` loads the base model once per process. `commit(kind, lineage)` moves `out` into the object store.
-    `processes` share a training; only the first of them may write. `record` takes the steps of one as they happen.
+    `base_name` is "toon" or the family's name. `scratch` belongs to this stage and these settings
+    and survives a kill: what lies there is resumed from. `family()` loads the base model once per
+    process. `commit(kind, lineage)` moves `out` into the object store. `processes` share a
+    training; only the first of them may write. `record` takes the steps of one as they happen.
     """
 
     name: str
@@ -152,8 +161,11 @@ class Context:
 
     @property
     def recipe(self) -> Lineage:
-        """The head of the recipe as a node, on the character's sheet, the base, the code and the environment."""
-        sheet = add([], "character", name=self.character.name, sheet=self.character.model_dump(mode="json"))
+        """The head of the recipe as a node, on the character's sheet, the base, the code and the
+        environment."""
+        sheet = add(
+            [], "character", name=self.character.name, sheet=self.character.model_dump(mode="json")
+        )
         facts = {"seed": self.seed, "date": self.date, "threads": self.threads}
         return add([sheet, self.base, code(), environment()], "recipe", **facts)
 
@@ -166,17 +178,22 @@ class Context:
 
 
 def content_of(path: Path) -> str | None:
-    """Hash of a file's or folder's content; None while there is none. Raises InputError when it cannot be read."""
+    """Hash of a file's or folder's content; None while there is none. Raises InputError when it
+    cannot be read."""
     try:
         if path.is_dir():
             return tree_hash(path)
         if not path.is_file():
             return None
-        if path.stat().st_size == 0:  # so are the files of /proc, of which some wait to be written to
+        if (
+            path.stat().st_size == 0
+        ):  # so are the files of /proc, of which some wait to be written to
             return sha256_bytes(read_bytes(path, "path"))
         return sha256_file(path)
     except OSError as error:
-        raise InputError("path", path, f"cannot be read ({error.strerror}); check its permissions") from error
+        raise InputError(
+            "path", path, f"cannot be read ({error.strerror}); check its permissions"
+        ) from error
 
 
 def _without_folders(value: Any) -> Any:
@@ -191,7 +208,9 @@ def _without_folders(value: Any) -> Any:
 
 def write_models(folder: Path, rows: Sequence[tuple[str, int | None, str]]) -> None:
     """Write `models.json` for (name, epoch, file in `folder`) rows."""
-    table = [{"name": n, "epoch": e, "file": f, "sha256": sha256_file(folder / f)} for n, e, f in rows]
+    table = [
+        {"name": n, "epoch": e, "file": f, "sha256": sha256_file(folder / f)} for n, e, f in rows
+    ]
     write_json(folder / "models.json", table)
 
 
@@ -199,12 +218,19 @@ def read_models(artifact: Artifact) -> list[Model]:
     """The LoRA files of an artifact, in order. Raises StateError when it holds none."""
     index = artifact.path / "models.json"
     if not index.exists():
-        raise StateError(artifact.path, f"a {artifact.kind} holds no models; refer to a train, select or merge stage")
-    return [Model(r["name"], artifact.path / r["file"], r["sha256"], r["epoch"]) for r in read_json(index)]
+        raise StateError(
+            artifact.path,
+            f"a {artifact.kind} holds no models; refer to a train, select or merge stage",
+        )
+    return [
+        Model(r["name"], artifact.path / r["file"], r["sha256"], r["epoch"])
+        for r in read_json(index)
+    ]
 
 
 def keep_file(source: Path, target: Path) -> None:
-    """Put a file of one artifact into another without copying its bytes where the file system allows it."""
+    """Put a file of one artifact into another without copying its bytes where the file system
+    allows it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:

@@ -1,9 +1,9 @@
-"""curate: from toon sets, folders, other trainers' data sets, generated pictures and older data sets to one data set of
-named subsets.
+"""curate: from toon sets, folders, other trainers' data sets, generated pictures and older data
+sets to one data set of named subsets.
 
-Pictures and captions are checked, repeats of one picture found (copies, cut-outs, mirrored ones, one scene with a
-detail changed), and some pictures held out. Nothing is judged by taste here and no original is changed; what is refused
-stands in the manifest with its reason.
+Pictures and captions are checked, repeats of one picture found (copies, cut-outs, mirrored ones,
+one scene with a detail changed), and some pictures held out. Nothing is judged by taste here and no
+original is changed; what is refused stands in the manifest with its reason.
 """
 
 import dataclasses
@@ -22,7 +22,14 @@ from pydantic import Field, field_validator, model_validator
 from onmodel.curate.duplicates import Thumb, find_links, group_links
 from onmodel.curate.foreign import READERS, Foreign, ForeignSubset
 from onmodel.curate.ingest import Candidate, Reading, check, folder_hash, scan_folder
-from onmodel.curate.provenance import SELF_TAUGHT, known_at, model_of, own_models, read_known, self_taught
+from onmodel.curate.provenance import (
+    SELF_TAUGHT,
+    known_at,
+    model_of,
+    own_models,
+    read_known,
+    self_taught,
+)
 from onmodel.dataset.decoder import Decoder
 from onmodel.dataset.decoding import Picture, Refused, decode
 from onmodel.dataset.manifest import Refusal, leaf, read_items, write_manifest
@@ -42,8 +49,9 @@ ASSUMED = 20  # pictures in a folder that is not there yet
 
 
 class Source(StageSettings, Reading):
-    """Where pictures of a subset come from: exactly one of `toon`, `folder`, `stage` (kept pictures of a sample stage)
-    or `dataset` with its `subset`. With `count` no more than so many are taken; a picture is taken once per data set.
+    """Where pictures of a subset come from: exactly one of `toon`, `folder`, `stage` (kept pictures
+    of a sample stage) or `dataset` with its `subset`. With `count` no more than so many are taken;
+    a picture is taken once per data set.
 
     The other settings say how a folder is read.
     """
@@ -57,20 +65,32 @@ class Source(StageSettings, Reading):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(value is not None for value in (self.toon, self.folder, self.stage, self.dataset)) != 1:
+        if (
+            sum(value is not None for value in (self.toon, self.folder, self.stage, self.dataset))
+            != 1
+        ):
             raise ValueError(
-                "a source is one of { toon = … }, { folder = … }, { stage = … }, { dataset = …, subset = … }"
+                "a source is one of { toon = … }, { folder = … }, { stage = … }, { dataset = …,"
+                " subset = … }"
             )
         said = sorted(
-            name for name, field in Reading.model_fields.items() if getattr(self, name) != field.get_default()
+            name
+            for name, field in Reading.model_fields.items()
+            if getattr(self, name) != field.get_default()
         )
         if self.folder is None and said:
-            raise ValueError(f"{said[0]} is about how a folder is read; it goes with {{ folder = … }}")
+            raise ValueError(
+                f"{said[0]} is about how a folder is read; it goes with {{ folder = … }}"
+            )
         if (self.dataset is None) != (self.subset is None):
-            raise ValueError('dataset and subset go together: { dataset = "older", subset = "base" }')
+            raise ValueError(
+                'dataset and subset go together: { dataset = "older", subset = "base" }'
+            )
         if self.toon is not None and self.toon not in STANDIN_SETS:
             near = difflib.get_close_matches(self.toon, STANDIN_SETS, n=1)
-            raise ValueError(f"did you mean {near[0]!r}?" if near else f"toon sets are {', '.join(STANDIN_SETS)}")
+            raise ValueError(
+                f"did you mean {near[0]!r}?" if near else f"toon sets are {', '.join(STANDIN_SETS)}"
+            )
         return self
 
     def contents(self) -> dict[str, Any]:
@@ -89,11 +109,13 @@ class Source(StageSettings, Reading):
 
 
 class Settings(StageSettings):
-    """`heldout` is the share of pictures (counted in groups of repeats) of each subset that is never trained on.
+    """`heldout` is the share of pictures (counted in groups of repeats) of each subset that is
+    never trained on.
 
-    `dataset_config` is a data set's file of sd-scripts (TOML, JSON), diffusion-pipe (TOML) or ai-toolkit (YAML);
-    `train_data_dir` and `reg_data_dir` hold sd-scripts' folders `10_name`. Each of their folders becomes a subset, with
-    the repeats, caption rules, masks and sizes that are said there; a train stage that names no `data` follows them.
+    `dataset_config` is a data set's file of sd-scripts (TOML, JSON), diffusion-pipe (TOML) or
+    ai-toolkit (YAML); `train_data_dir` and `reg_data_dir` hold sd-scripts' folders `10_name`. Each
+    of their folders becomes a subset, with the repeats, caption rules, masks and sizes that are
+    said there; a train stage that names no `data` follows them.
     """
 
     do: Literal["curate"]
@@ -112,13 +134,17 @@ class Settings(StageSettings):
         for name, sources in subsets.items():
             check_name(name, "subsets")
             if not sources:
-                raise ValueError(f'{name} has no source; give it one, e.g. {{ folder = "pictures" }}')
+                raise ValueError(
+                    f'{name} has no source; give it one, e.g. {{ folder = "pictures" }}'
+                )
         return subsets
 
     @model_validator(mode="after")
     def _known_subsets(self) -> Self:
         if not self.sources:
-            raise ValueError("name at least 1 subset, or a dataset_config or train_data_dir to take them from")
+            raise ValueError(
+                "name at least 1 subset, or a dataset_config or train_data_dir to take them from"
+            )
         for name in [*self.purposes, *self.heldout_subsets]:
             if name not in self.sources:
                 raise ValueError(f"no subset {name!r}; there are {', '.join(self.sources)}")
@@ -126,8 +152,13 @@ class Settings(StageSettings):
 
     @cached_property
     def foreign(self) -> dict[str, Foreign]:
-        """What was described for other trainers, by the setting that names it. Raises InputError."""
-        return {name: read(path) for name, read in READERS.items() if (path := getattr(self, name)) is not None}
+        """What was described for other trainers, by the setting that names it. Raises
+        InputError."""
+        return {
+            name: read(path)
+            for name, read in READERS.items()
+            if (path := getattr(self, name)) is not None
+        }
 
     @cached_property
     def imported(self) -> dict[str, ForeignSubset]:
@@ -136,7 +167,11 @@ class Settings(StageSettings):
         for setting, foreign in self.foreign.items():
             for subset in foreign.subsets:
                 if subset.name in found or subset.name in self.subsets:
-                    raise InputError(setting, subset.name, "there is another subset of that name; rename a folder")
+                    raise InputError(
+                        setting,
+                        subset.name,
+                        "there is another subset of that name; rename a folder",
+                    )
                 found[subset.name] = subset
         return found
 
@@ -150,26 +185,39 @@ class Settings(StageSettings):
         return imported | self.subsets
 
     def contents(self) -> dict[str, Any]:
-        """The pictures of every source; for another trainer's file what it says, and the pictures that it names."""
+        """The pictures of every source; for another trainer's file what it says, and the pictures
+        that it names."""
         said: dict[str, Any] = {
             setting: {
                 "even": foreign.even_regularisation,
                 "subsets": [
-                    [one.name, self.sources[one.name][0].keyed(), one.shown.model_dump(mode="json"), one.heldout]
+                    [
+                        one.name,
+                        self.sources[one.name][0].keyed(),
+                        one.shown.model_dump(mode="json"),
+                        one.heldout,
+                    ]
                     for one in foreign.subsets
                 ],
             }
             for setting, foreign in self.foreign.items()
         }
-        return said | {"subsets": {name: [row.keyed() for row in rows] for name, rows in self.subsets.items()}}
+        return said | {
+            "subsets": {name: [row.keyed() for row in rows] for name, rows in self.subsets.items()}
+        }
 
     def shown(self, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
         """Subset → what is said of how it is shown, for subsets of so many pictures.
 
-        Where regularisation pictures are to be as many as the others, their repeats are what comes nearest.
+        Where regularisation pictures are to be as many as the others, their repeats are what comes
+        nearest.
         """
         shown = {name: subset.shown for name, subset in self.imported.items()}
-        others = sum(counts.get(name, 0) * row.repeats for name, row in shown.items() if not row.regularisation)
+        others = sum(
+            counts.get(name, 0) * row.repeats
+            for name, row in shown.items()
+            if not row.regularisation
+        )
         for foreign in self.foreign.values():
             own = [subset.name for subset in foreign.subsets if subset.shown.regularisation]
             pictures = sum(counts.get(name, 0) for name in own)
@@ -181,7 +229,10 @@ class Settings(StageSettings):
     @property
     def whole_heldout(self) -> list[str]:
         """Subsets that are never trained on."""
-        return [*self.heldout_subsets, *(name for name, subset in self.imported.items() if subset.heldout == 1)]
+        return [
+            *self.heldout_subsets,
+            *(name for name, subset in self.imported.items() if subset.heldout == 1),
+        ]
 
     def share_heldout(self, subset: str) -> float:
         said = self.imported[subset].heldout if subset in self.imported else None
@@ -195,8 +246,9 @@ class Settings(StageSettings):
             for folder in (source.folder for source in sources if source.folder is not None):
                 if match := re.match(r"(\d+)_", folder.name):
                     notes.append(
-                        f"{name}: the {match[1]} in {folder.name} is not read as repeats here; write repeats = "
-                        f"{match[1]} in `data`, or name the folder around it as train_data_dir"
+                        f"{name}: the {match[1]} in {folder.name} is not read as repeats here;"
+                        f" write repeats = {match[1]} in `data`, or name the folder around it as"
+                        " train_data_dir"
                     )
         return notes
 
@@ -212,25 +264,40 @@ class Settings(StageSettings):
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
-    """Pictures per subset; a folder that is not there yet counts as 20. Raises InputError for an unknown subset."""
-    counts = {name: sum(_expected(source, before) for source in rows) for name, rows in settings.sources.items()}
-    folders = dict.fromkeys(source.folder for rows in settings.sources.values() for source in rows if source.folder)
+    """Pictures per subset; a folder that is not there yet counts as 20. Raises InputError for an
+    unknown subset."""
+    counts = {
+        name: sum(_expected(source, before) for source in rows)
+        for name, rows in settings.sources.items()
+    }
+    folders = dict.fromkeys(
+        source.folder for rows in settings.sources.values() for source in rows if source.folder
+    )
     missing = tuple(
-        InputError("folder", folder, f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)")
+        InputError(
+            "folder",
+            folder,
+            f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)",
+        )
         for folder in folders
         if not folder.exists()
     )
     return Plan(
-        counts=counts, shown=settings.shown(counts), heldout=settings.whole_heldout, notes=settings.notes,
+        counts=counts,
+        shown=settings.shown(counts),
+        heldout=settings.whole_heldout,
+        notes=settings.notes,
         missing=missing,
-    )  # fmt: skip
+    )
 
 
 def _expected(source: Source, before: Mapping[str, Plan]) -> int:
     if source.toon:
         return source.count or STANDIN_SETS[source.toon].count
     if source.folder:
-        found = len(scan_folder(source.folder, "", source)[0]) if source.folder.exists() else ASSUMED
+        found = (
+            len(scan_folder(source.folder, "", source)[0]) if source.folder.exists() else ASSUMED
+        )
     elif source.stage:
         plan = before[source.stage]
         found = sum(plan.counts.values()) or plan.pictures
@@ -238,7 +305,9 @@ def _expected(source: Source, before: Mapping[str, Plan]) -> int:
         counts = before[str(source.dataset)].counts
         if (subset := str(source.subset)) not in counts:
             raise InputError(
-                "subset", subset, f"subsets of {source.dataset}: {', '.join(counts) or 'none; name a curate stage'}"
+                "subset",
+                subset,
+                f"subsets of {source.dataset}: {', '.join(counts) or 'none; name a curate stage'}",
             )
         found = counts[subset]
     return min(found, source.count or found)
@@ -260,7 +329,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     with context.progress.task(f"read {context.name}", total) as task, Decoder() as decoder:
         for subset, source, offer in offers:
             inside = {item.sha256 for item in items if item.subset == subset}
-            place = subset if subset in settings.imported else ""  # another trainer's data sets may share pictures
+            place = (
+                subset if subset in settings.imported else ""
+            )  # another trainer's data sets may share pictures
             count = 0
             for candidate in offer:
                 task.advance()
@@ -282,29 +353,52 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     for subset in settings.sources:
         if not any(item.subset == subset for item in items):
             why = f"; the first: {refused[0].file}, {refused[0].reason}" if refused else ""
-            raise InputError(f"stages.{context.name}.subsets.{subset}", "no picture", f"nothing remains of it{why}")
+            raise InputError(
+                f"stages.{context.name}.subsets.{subset}",
+                "no picture",
+                f"nothing remains of it{why}",
+            )
     with context.progress.task(f"compare {context.name}", total=2 * len(items)) as task:
         links = find_links(thumbs, task)
     items = _split(items, group_links(len(items), links), settings, context.seed)
     purposes = {name: settings.purpose(name) for name in settings.sources}
     manifest = write_manifest(
-        context.out, items, purposes, refused, settings.shown(Counter(item.subset for item in items))
+        context.out,
+        items,
+        purposes,
+        refused,
+        settings.shown(Counter(item.subset for item in items)),
     )
     for name, row in manifest["subsets"].items():
         held = f", {row['heldout']} of them held out" if row["heldout"] else ""
         context.progress.console.print(f"  {name}: {row['count']} pictures{held}", highlight=False)
     makers = _makers(items, settings)
-    parents = [context.recipe, *(inputs.lineage(name) for name in settings.needs()), *makers.values()]
-    counts = {name: {"count": row["count"], "heldout": row["heldout"]} for name, row in manifest["subsets"].items()}
+    parents = [
+        context.recipe,
+        *(inputs.lineage(name) for name in settings.needs()),
+        *makers.values(),
+    ]
+    counts = {
+        name: {"count": row["count"], "heldout": row["heldout"]}
+        for name, row in manifest["subsets"].items()
+    }
     for name, own in _self_taught(items, parents, makers, context).items():
         counts[name]["self_taught"] = own
     origins = dict(sorted(Counter(item.origin for item in items).items()))
-    facts = {"root": merkle_root(map(leaf, items)), "subsets": counts, "origins": origins, "settings": settings.told()}
+    facts = {
+        "root": merkle_root(map(leaf, items)),
+        "subsets": counts,
+        "origins": origins,
+        "settings": settings.told(),
+    }
     return context.commit("dataset", add(parents, "dataset", name=context.name, **facts))
 
 
-def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused: list[Refusal]) -> list[Candidate]:
-    """What a source has, in the order in which it is taken: a toon set as it was dealt, anything else shuffled.
+def _offer(
+    source: Source, name: str, inputs: Inputs, context: Context, refused: list[Refusal]
+) -> list[Candidate]:
+    """What a source has, in the order in which it is taken: a toon set as it was dealt, anything
+    else shuffled.
 
     Two sources that draw on the same place shuffle it alike, so with `taken` they share it out.
     """
@@ -321,7 +415,12 @@ def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused:
     elif source.stage:
         folder = inputs.artifact(source.stage).path
         found = [
-            Candidate(folder / row["file"], row["tags"], row["sentence"], f"generated:{row['model_sha256']}")
+            Candidate(
+                folder / row["file"],
+                row["tags"],
+                row["sentence"],
+                f"generated:{row['model_sha256']}",
+            )
             for row in read_json(folder / "pictures.json")
             if row["kept"]
         ]
@@ -331,9 +430,12 @@ def _offer(source: Source, name: str, inputs: Inputs, context: Context, refused:
         found = [_again(item, folder) for item in rows]
     if source.count is None:
         return found
-    # The folder's content, not its path: the same recipe chooses the same pictures wherever it lies.
+    # The folder's content, not its path: the same recipe chooses the same pictures wherever it
+    # lies.
     place = str(source.pictures or source.stage or f"{source.dataset}/{source.subset}")
-    return [found[i] for i in generator(context.seed, "choose pictures", place).permutation(len(found))]
+    return [
+        found[i] for i in generator(context.seed, "choose pictures", place).permutation(len(found))
+    ]
 
 
 def _as_known(candidate: Candidate, row: Mapping[str, Any]) -> Candidate:
@@ -350,13 +452,23 @@ def _again(item: Item, folder: Path) -> Candidate:
     own = item.mask == "alpha"
     mask = folder / item.mask if item.mask and not own else None
     return Candidate(
-        folder / item.image, item.tags, item.sentence, item.origin, item.kept_first, item.kept_last, mask,
-        Reading(alpha_mask=own, paper=item.paper or WHITE), item.file,
-    )  # fmt: skip
+        folder / item.image,
+        item.tags,
+        item.sentence,
+        item.origin,
+        item.kept_first,
+        item.kept_last,
+        mask,
+        Reading(alpha_mask=own, paper=item.paper or WHITE),
+        item.file,
+    )
 
 
-def _keep(candidate: Candidate, picture: Picture, mask: Picture | None, subset: str, out: Path) -> Item:
-    """Copy the originals' bytes into the data set. Group and split are set when all pictures are known."""
+def _keep(
+    candidate: Candidate, picture: Picture, mask: Picture | None, subset: str, out: Path
+) -> Item:
+    """Copy the originals' bytes into the data set. Group and split are set when all pictures are
+    known."""
     image = f"images/{picture.sha256}{picture.suffix}"
     write_atomic(out / image, picture.data)
     weighed = "alpha" if candidate.reading.alpha_mask and picture.paper else ""
@@ -364,23 +476,41 @@ def _keep(candidate: Candidate, picture: Picture, mask: Picture | None, subset: 
         weighed = f"masks/{mask.sha256}{mask.suffix}"
         write_atomic(out / weighed, mask.data)
     return Item(
-        image=image, sha256=picture.sha256, width=picture.width, height=picture.height, subset=subset,
-        tags=candidate.tags, sentence=candidate.sentence, group=0, split="train", origin=candidate.origin,
-        file=candidate.name, mask=weighed, kept_first=candidate.kept_first, kept_last=candidate.kept_last,
-        paper=picture.paper, profile=picture.profile,
-    )  # fmt: skip
+        image=image,
+        sha256=picture.sha256,
+        width=picture.width,
+        height=picture.height,
+        subset=subset,
+        tags=candidate.tags,
+        sentence=candidate.sentence,
+        group=0,
+        split="train",
+        origin=candidate.origin,
+        file=candidate.name,
+        mask=weighed,
+        kept_first=candidate.kept_first,
+        kept_last=candidate.kept_last,
+        paper=picture.paper,
+        profile=picture.profile,
+    )
 
 
-def _split(items: Sequence[Item], groups: Sequence[int], settings: Settings, seed: int) -> list[Item]:
-    """Set group and split. A group is held out as a whole, wherever its pictures are: a repeat would leak.
+def _split(
+    items: Sequence[Item], groups: Sequence[int], settings: Settings, seed: int
+) -> list[Item]:
+    """Set group and split. A group is held out as a whole, wherever its pictures are: a repeat
+    would leak.
 
-    Of each subset the share `heldout` of its groups goes out, at least one and never all; which, is drawn per group.
+    Of each subset the share `heldout` of its groups goes out, at least one and never all; which, is
+    drawn per group.
     """
     whole = settings.whole_heldout
     held = {group for group, item in zip(groups, items, strict=True) if item.subset in whole}
     for subset in settings.sources:
         share = settings.share_heldout(subset)
-        own = sorted({group for group, item in zip(groups, items, strict=True) if item.subset == subset})
+        own = sorted(
+            {group for group, item in zip(groups, items, strict=True) if item.subset == subset}
+        )
         if not share or subset in whole or len(own) < 2:
             continue
         wanted = min(max(1, round(share * len(own))), len(own) - 1)
@@ -394,18 +524,26 @@ def _split(items: Sequence[Item], groups: Sequence[int], settings: Settings, see
 
 
 def _makers(items: Sequence[Item], settings: Settings) -> dict[str, Lineage]:
-    """SHA-256 → history of the models that made pictures of the folders, as their provenance.json tells."""
+    """SHA-256 → history of the models that made pictures of the folders, as their provenance.json
+    tells."""
     models: dict[str, Lineage] = {}
     folders = [source.folder for sources in settings.sources.values() for source in sources]
     for folder in filter(None, folders):
         models |= read_known(folder).models
-    return {sha256: models[sha256] for sha256 in sorted({model_of(item.origin) for item in items} & models.keys())}
+    return {
+        sha256: models[sha256]
+        for sha256 in sorted({model_of(item.origin) for item in items} & models.keys())
+    }
 
 
 def _self_taught(
-    items: Sequence[Item], parents: Sequence[Lineage], makers: Mapping[str, Lineage], context: Context
+    items: Sequence[Item],
+    parents: Sequence[Lineage],
+    makers: Mapping[str, Lineage],
+    context: Context,
 ) -> dict[str, int]:
-    """Subset → pictures that an ancestor of what is trained on them made; said where they are many."""
+    """Subset → pictures that an ancestor of what is trained on them made; said where they are
+    many."""
     models, own = dict(makers), {context.base_sha256}
     for lineage in parents:
         for id, node in lineage.items():
@@ -417,16 +555,25 @@ def _self_taught(
     rows = self_taught([item.subset for item in items], [item.origin for item in items], own)
     for name, row in rows.items():
         if row.share >= SELF_TAUGHT:
-            line = f"  {name}: {row.share:.0%} of it was made by the model's own ancestors; it will learn their faults"
+            line = (
+                f"  {name}: {row.share:.0%} of it was made by the model's own ancestors; it will"
+                " learn their faults"
+            )
             context.progress.console.print(line, style="yellow", highlight=False)
     return {name: row.own for name, row in rows.items() if row.own}
 
 
 def _say_refused(refused: Sequence[Refusal], context: Context) -> None:
     if refused:
-        context.progress.console.print(f"  {len(refused)} files are set aside:", style="yellow", highlight=False)
+        context.progress.console.print(
+            f"  {len(refused)} files are set aside:", style="yellow", highlight=False
+        )
         for row in refused[:SHOWN_REFUSALS]:
-            context.progress.console.print(f"    {row.file}: {row.reason}", highlight=False, markup=False)
+            context.progress.console.print(
+                f"    {row.file}: {row.reason}", highlight=False, markup=False
+            )
         if len(refused) > SHOWN_REFUSALS:
             rest = len(refused) - SHOWN_REFUSALS
-            context.progress.console.print(f"    and {rest} more, all in the manifest", highlight=False)
+            context.progress.console.print(
+                f"    and {rest} more, all in the manifest", highlight=False
+            )

@@ -1,7 +1,8 @@
-"""evaluate: generate the same prompts with every model and its controls, measure every axis, write evaluation.json.
+"""evaluate: generate the same prompts with every model and its controls, measure every axis, write
+evaluation.json.
 
-Made under one frozen plan, so its numbers may be compared with each other. The evaluated LoRA files and the pictures
-lie in the artifact too (as links), so that a select stage needs nothing else.
+Made under one frozen plan, so its numbers may be compared with each other. The evaluated LoRA files
+and the pictures lie in the artifact too (as links), so that a select stage needs nothing else.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,12 +30,13 @@ from onmodel.weights import WeightsFile
 class Settings(Generating):
     """`models`: references such as `release_2@*`; `seeds` pictures per prompt and arm.
 
-    `triggers`: model → the word it knows the character by, for LoRAs of others that were not trained on the sheet's own
-    trigger; everything else of their prompts stays the same.
-    `training`: curate stages whose pictures the models were trained on; memorisation is looked for among them, for each
-    model among those that its history names, and among all of them where it names none.
-    `floors` also measures the base under other noise (control R) and a random LoRA as strong as the first model (Z).
-    `negatives` measures every model without the negative prompt, too, and says what that prompt gains on each axis.
+    `triggers`: model → the word it knows the character by, for LoRAs of others that were not
+    trained on the sheet's own trigger; everything else of their prompts stays the same. `training`:
+    curate stages whose pictures the models were trained on; memorisation is looked for among them,
+    for each model among those that its history names, and among all of them where it names none.
+    `floors` also measures the base under other noise (control R) and a random LoRA as strong as the
+    first model (Z). `negatives` measures every model without the negative prompt, too, and says
+    what that prompt gains on each axis.
     """
 
     do: Literal["evaluate"]
@@ -51,7 +53,8 @@ class Settings(Generating):
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
-    """Pictures: prompts × seeds × (three arms of the base + two of every model), and those of floors and negatives."""
+    """Pictures: prompts × seeds × (three arms of the base + two of every model), and those of
+    floors and negatives."""
     models = sum(named(reference, before) for reference in settings.models)
     arms = (3 + 2 * models) * (1 + settings.negatives) + 3 * settings.floors
     pictures = len(SUITES[settings.suite]) * settings.seeds * arms
@@ -59,22 +62,34 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Measure the models. Raises InputError for references that hold nothing out, observers that do not load, or a
-    trigger for a model that is not there."""
+    """Measure the models. Raises InputError for references that hold nothing out, observers that do
+    not load, or a trigger for a model that is not there."""
     models = inputs.models(settings.models)
     names = [model.name for model in models]
     for name, word in settings.triggers.items():
         if name not in names:
-            raise InputError(f"stages.{context.name}.triggers", name, f"no such model; there are {', '.join(names)}")
+            raise InputError(
+                f"stages.{context.name}.triggers",
+                name,
+                f"no such model; there are {', '.join(names)}",
+            )
         if not word.strip():
-            raise InputError(f"stages.{context.name}.triggers.{name}", "empty", "write the word it was trained with")
+            raise InputError(
+                f"stages.{context.name}.triggers.{name}",
+                "empty",
+                "write the word it was trained with",
+            )
     assessor = make_assessor(inputs, settings, settings.suite, settings.seeds, context)
     assessor = replace(assessor, triggers=settings.triggers)
     if settings.training:
         datasets = {root(inputs.lineage(name)): inputs.artifact(name) for name in settings.training}
         learnt = {model.name: own for model in models if (own := _learnt(model, datasets))}
         training = load_training(
-            datasets, assessor.observers, context.character.palette, assessor.cache, context.progress
+            datasets,
+            assessor.observers,
+            context.character.palette,
+            assessor.cache,
+            context.progress,
         )
         assessor = replace(assessor, training=training, learnt=learnt)
     found, controls = assessor.assess(models)
@@ -99,10 +114,15 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             | _row(assessed, assessor.prompts, signature, context.out)
             for model, assessed in zip(models, found, strict=True)
         ],
-        "controls": {arm: _row(row, assessor.prompts, signature, context.out) for arm, row in controls.items()},
+        "controls": {
+            arm: _row(row, assessor.prompts, signature, context.out)
+            for arm, row in controls.items()
+        },
     }
     if settings.negatives:
-        bare = replace(assessor, prompts=[replace(prompt, negative="") for prompt in assessor.prompts])
+        bare = replace(
+            assessor, prompts=[replace(prompt, negative="") for prompt in assessor.prompts]
+        )
         for row, on, off in zip(report["models"], found, bare.assess(models)[0], strict=True):
             row["negative"] = {
                 "effect": negative_effect(on.axes, off.axes),
@@ -113,14 +133,19 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         keep_file(model.path, context.out / _file(model))
     write_models(context.out, [(model.name, model.epoch, _file(model)) for model in models])
     parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
-    facts = {"signature": signature, "plan_sha256": hash_json(assessor.plan.as_dict()),
-             "models": [model.sha256 for model in models], "settings": settings.told(),
-             "evaluation_sha256": sha256_file(context.out / "evaluation.json")}  # fmt: skip
+    facts = {
+        "signature": signature,
+        "plan_sha256": hash_json(assessor.plan.as_dict()),
+        "models": [model.sha256 for model in models],
+        "settings": settings.told(),
+        "evaluation_sha256": sha256_file(context.out / "evaluation.json"),
+    }
     return context.commit("evaluation", add(parents, "evaluation", name=context.name, **facts))
 
 
 def _learnt(model: Model, datasets: Collection[str]) -> list[str]:
-    """Which of the data sets (roots of their histories) the model's weights, or those they come from, were trained on.
+    """Which of the data sets (roots of their histories) the model's weights, or those they come
+    from, were trained on.
 
     A data set of pictures that an older model made is no way back to what that one was trained on.
     """
@@ -136,13 +161,17 @@ def _learnt(model: Model, datasets: Collection[str]) -> list[str]:
 
 
 def _floors(assessor: Assessor, model: Model, context: Context) -> dict[str, Assessed]:
-    """What the axes read where there is nothing to read: R, the base under other noise, and Z, a null LoRA."""
+    """What the axes read where there is nothing to read: R, the base under other noise, and Z, a
+    null LoRA."""
     from onmodel.evaluate.null import write_null
 
     path = context.scratch / "null.safetensors"
     write_null(model.path, path, context.family().spec, context.seed)
     (null,), _ = assessor.assess([Model("null", path, sha256_file(path))])
-    return {"R": assessor.reseeded(), "Z": Assessed(null.axes, {"Z": null.pictures["L"]}, null.answers)}
+    return {
+        "R": assessor.reseeded(),
+        "Z": Assessed(null.axes, {"Z": null.pictures["L"]}, null.answers),
+    }
 
 
 def make_assessor(
@@ -159,12 +188,24 @@ def make_assessor(
     references = None
     if settings.references:
         dataset = inputs.artifact(settings.references.stage)
-        references = load_references(dataset, settings.references.subset, observers, palette, cache, context.progress)
+        references = load_references(
+            dataset, settings.references.subset, observers, palette, cache, context.progress
+        )
     return Assessor(
-        family=context.family, base_sha256=context.base_sha256, character=context.character, vocabulary=vocabulary,
-        suite=suite_name, prompts=prompts, seeds=seeds, sampling=settings.sampling, observers=observers,
-        references=references, pictures=context.pictures, cache=cache, progress=context.progress,
-    )  # fmt: skip
+        family=context.family,
+        base_sha256=context.base_sha256,
+        character=context.character,
+        vocabulary=vocabulary,
+        suite=suite_name,
+        prompts=prompts,
+        seeds=seeds,
+        sampling=settings.sampling,
+        observers=observers,
+        references=references,
+        pictures=context.pictures,
+        cache=cache,
+        progress=context.progress,
+    )
 
 
 def _row(found: Assessed, prompts: Sequence[Prompt], signature: str, out: Path) -> dict[str, Any]:
@@ -187,7 +228,8 @@ def _row(found: Assessed, prompts: Sequence[Prompt], signature: str, out: Path) 
 
 
 def named(reference: str, before: Mapping[str, Plan]) -> int:
-    """How many models a reference will name: of what trained, one checkpoint unless all are asked for."""
+    """How many models a reference will name: of what trained, one checkpoint unless all are asked
+    for."""
     stage, _, which = reference.partition("@")
     trained = before[stage].steps > 0
     return 1 if which != "*" and (which or trained) else before[stage].models

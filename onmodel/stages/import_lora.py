@@ -1,7 +1,9 @@
-"""import: a LoRA file that others made, in any layout that is read, to a model that recipes can measure and merge.
+"""import: a LoRA file that others made, in any layout that is read, to a model that recipes can
+measure and merge.
 
-Makes `imported.safetensors` in the common layout, the same ΔW, and `models.json`. What its header said stays in the
-history as claims of others, under a node that names the file by its hash; nothing of it counts as measured.
+Makes `imported.safetensors` in the common layout, the same ΔW, and `models.json`. What its header
+said stays in the history as claims of others, under a node that names the file by its hash; nothing
+of it counts as measured.
 """
 
 from collections.abc import Mapping
@@ -38,18 +40,25 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Read, rewrite, keep the history. Raises InputError when the file is no LoRA of this base."""
     if is_checkpoint(settings.file):
-        raise InputError("file", settings.file, "is a whole model; onmodel merge extract makes a LoRA of it")
+        raise InputError(
+            "file", settings.file, "is a whole model; onmodel merge extract makes a LoRA of it"
+        )
     spec = context.family().spec
     lora = read_lora(settings.file, spec, dora=True)
     lineage = header.imported(lora, content_of(settings.file) or "", context.name)
     claims = lineage[root(lineage)].get("claims", {})
     check_text(" ".join(claims.values()), f"the header of {settings.file.name}")
     facts = header.Facts(
-        title=claims.get("modelspec.title", context.name), author=claims.get("modelspec.author", ""),
-        license=claims.get("modelspec.license", ""), trigger=claims.get("modelspec.trigger_phrase", ""),
-        architecture=spec.architecture, resolution=0, date=claims.get("modelspec.date", ""),
-        merged_from=claims.get("modelspec.merged_from", ""), blocks=spec.blocks,
-    )  # fmt: skip
+        title=claims.get("modelspec.title", context.name),
+        author=claims.get("modelspec.author", ""),
+        license=claims.get("modelspec.license", ""),
+        trigger=claims.get("modelspec.trigger_phrase", ""),
+        architecture=spec.architecture,
+        resolution=0,
+        date=claims.get("modelspec.date", ""),
+        merged_from=claims.get("modelspec.merged_from", ""),
+        blocks=spec.blocks,
+    )
     kept = {key: value for key, value in claims.items() if key.startswith("ss_")}
     write_lora(context.out / FILE, lora, header.build(facts, lineage, **kept))
     write_models(context.out, [(context.name, None, FILE)])

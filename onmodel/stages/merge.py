@@ -1,7 +1,8 @@
 """merge: several LoRAs into one, ΔW = Σ wᵢ·ΔWᵢ, exactly or as the best sum of a smaller rank.
 
-Makes `merged.safetensors`, `models.json` and `merge.json` (weights, strengths, cosines, energy kept). The history of
-every input, and of the selection that chose it, is inlined in the result's own: no parent file is needed to read it.
+Makes `merged.safetensors`, `models.json` and `merge.json` (weights, strengths, cosines, energy
+kept). The history of every input, and of the selection that chose it, is inlined in the result's
+own: no parent file is needed to read it.
 """
 
 import shutil
@@ -26,16 +27,19 @@ MEGABYTE = 1_000_000
 
 
 class Settings(StageSettings):
-    """The result's size is its `rank`, the share of `energy` to keep or the file's `megabytes`; nothing of it keeps the
-    exact sum (rank Σ rᵢ). Energy and megabytes share the ranks out over the layers.
+    """The result's size is its `rank`, the share of `energy` to keep or the file's `megabytes`;
+    nothing of it keeps the exact sum (rank Σ rᵢ). Energy and megabytes share the ranks out over the
+    layers.
 
     One model with its weight, `weights = [0.8]`, is scaled by it.
 
-    `method` left out is the plain mean, or the weighted sum where there are weights; `decay`, `density` and `blocks`
-    (`{ "0-9" = 0.5, mlp = 0, "model:mlp" = 2 }`, factors on the weights) are read by the methods that have them.
+    `method` left out is the plain mean, or the weighted sum where there are weights; `decay`,
+    `density` and `blocks` (`{ "0-9" = 0.5, mlp = 0, "model:mlp" = 2 }`, factors on the weights) are
+    read by the methods that have them.
 
-    `alpha` is that of the result's header, and by it of its factors: "from-parent" keeps the inputs' alpha / rank, so
-    that training it on moves ΔW by steps of the size the inputs were trained with. It never changes ΔW.
+    `alpha` is that of the result's header, and by it of its factors: "from-parent" keeps the
+    inputs' alpha / rank, so that training it on moves ΔW by steps of the size the inputs were
+    trained with. It never changes ΔW.
     """
 
     do: Literal["merge"]
@@ -72,24 +76,38 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Read, sum, write. Raises InputError for settings that do not fit the models or a file of another base."""
+    """Read, sum, write. Raises InputError for settings that do not fit the models or a file of
+    another base."""
     models = inputs.models(settings.needs())
     if len(models) < 2 and settings.weights == "uniform":
         remedy = "name at least two models, or the weight of one"
         raise InputError(f"stages.{context.name}.models", ", ".join(m.name for m in models), remedy)
     spec, names = context.family().spec, [model.name for model in models]
     weights = None if settings.weights == "uniform" else settings.weights
-    blend = choose(names, spec, settings.method, weights, settings.decay, settings.density, settings.blocks)
-    chosen = [inputs.lineage(name) for name in settings.needs() if inputs.artifact(name).kind == "selection"]
+    blend = choose(
+        names, spec, settings.method, weights, settings.decay, settings.density, settings.blocks
+    )
+    chosen = [
+        inputs.lineage(name)
+        for name in settings.needs()
+        if inputs.artifact(name).kind == "selection"
+    ]
     with open_sources([(model.name, model.path) for model in models], spec) as sources:
         facts = header.Facts(
-            title=f"{context.character.name} {context.name}", author=context.character.author.name,
-            license=context.character.license, trigger=context.character.trigger, architecture=spec.architecture,
-            resolution=largest_side(sources), date=context.date, blocks=spec.blocks,
-        )  # fmt: skip
+            title=f"{context.character.name} {context.name}",
+            author=context.character.author.name,
+            license=context.character.license,
+            trigger=context.character.trigger,
+            architecture=spec.architecture,
+            resolution=largest_side(sources),
+            date=context.date,
+            blocks=spec.blocks,
+        )
         job = Job(sources, blend, spec, settings.size(), settings.alpha)
         told = {"name": context.name, "base": context.base_sha256, "settings": settings.told()}
-        lineage, report = merge_files(context.out / FILE, job, facts, chosen, told, context.progress)
+        lineage, report = merge_files(
+            context.out / FILE, job, facts, chosen, told, context.progress
+        )
     for row, model in zip(report["models"], models, strict=True):
         row["sha256"] = model.sha256
     write_json(context.out / "merge.json", report)
@@ -97,8 +115,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     return context.commit("merge", lineage)
 
 
-def run_chosen(parts: Sequence[tuple[Model, float]], history: Lineage, context: Context, **size: Any) -> Artifact:
-    """Run a merge stage on models and their weights, as if a select stage with this history had chosen them.
+def run_chosen(
+    parts: Sequence[tuple[Model, float]], history: Lineage, context: Context, **size: Any
+) -> Artifact:
+    """Run a merge stage on models and their weights, as if a select stage with this history had
+    chosen them.
 
     `size` are the stage's `rank` and `alpha`.
     """
@@ -106,7 +127,18 @@ def run_chosen(parts: Sequence[tuple[Model, float]], history: Lineage, context: 
     shutil.rmtree(folder, ignore_errors=True)
     for model, _ in parts:
         keep_file(model.path, folder / f"{model.sha256}.safetensors")
-    write_models(folder, [(model.name, model.epoch, f"{model.sha256}.safetensors") for model, _ in parts])
+    write_models(
+        folder, [(model.name, model.epoch, f"{model.sha256}.safetensors") for model, _ in parts]
+    )
     write_json(folder / "lineage.json", history)
-    table = {"do": "merge", "models": context.name, "weights": [weight for _, weight in parts], **size}
-    return run(Inputs({context.name: Artifact("selection", "", folder)}), Settings.model_validate(table), context)
+    table = {
+        "do": "merge",
+        "models": context.name,
+        "weights": [weight for _, weight in parts],
+        **size,
+    }
+    return run(
+        Inputs({context.name: Artifact("selection", "", folder)}),
+        Settings.model_validate(table),
+        context,
+    )

@@ -1,7 +1,9 @@
-"""release: freeze the weights, draw samples with exactly those, write card, sidecars, history and checksums, verify.
+"""release: freeze the weights, draw samples with exactly those, write card, sidecars, history and
+checksums, verify.
 
-Makes one folder named after the file, which is published as it is. What is released has tensor for tensor the bytes
-that the evaluation measured; only the header is new. Nothing in it depends on the clock, the machine or the place.
+Makes one folder named after the file, which is published as it is. What is released has tensor for
+tensor the bytes that the evaluation measured; only the header is new. Nothing in it depends on the
+clock, the machine or the place.
 """
 
 import shutil
@@ -34,7 +36,16 @@ from onmodel.release.sidecars import (
     webui_sidecar,
     write_samples,
 )
-from onmodel.release.tables import CHANGES, EVALUATION, TABLE, changes, changes_csv, lint_card, values, values_csv
+from onmodel.release.tables import (
+    CHANGES,
+    EVALUATION,
+    TABLE,
+    changes,
+    changes_csv,
+    lint_card,
+    values,
+    values_csv,
+)
 from onmodel.release.verify import verify
 from onmodel.sample.pictures import Sampling, render
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
@@ -44,12 +55,13 @@ TAKEN = frozenset({"triggers", "lineage"})  # .json files of every release, besi
 
 
 class Settings(StageSettings):
-    """`evaluation` is the stage whose numbers are published: fresh prompts on which nothing was chosen.
+    """`evaluation` is the stage whose numbers are published: fresh prompts on which nothing was
+    chosen.
 
-    `previous` is a model of that evaluation (or its stage) that the card compares with; `train_notes` are the
-    author's own lines under "Notes and known limits". `license_file` is the text of the base's licence, which goes with
-    every copy of the weights; the toon base's is in the package. `thumbnail` puts the first sample into the file's
-    header, for programs that show one.
+    `previous` is a model of that evaluation (or its stage) that the card compares with;
+    `train_notes` are the author's own lines under "Notes and known limits". `license_file` is the
+    text of the base's licence, which goes with every copy of the weights; the toon base's is in the
+    package. `thumbnail` puts the first sample into the file's header, for programs that show one.
     """
 
     do: Literal["release"]
@@ -68,7 +80,9 @@ class Settings(StageSettings):
     def _own_file(cls, name: str) -> str:
         check_name(name, "file_name")
         if name.casefold() in TAKEN:
-            raise ValueError(f"a release has a file {name}.json of another kind; choose another name")
+            raise ValueError(
+                f"a release has a file {name}.json of another kind; choose another name"
+            )
         return name
 
     def needs(self) -> list[str]:
@@ -76,8 +90,8 @@ class Settings(StageSettings):
 
 
 def check_licence(settings: Settings, base_name: str, character: Character) -> None:
-    """At the plan already: raises InputError for a licence that does not fit the base. A text that is named and not
-    there yet is in the plan's `missing`.
+    """At the plan already: raises InputError for a licence that does not fit the base. A text that
+    is named and not there yet is in the plan's `missing`.
     """
     base = base_of(base_name, character.license)
     if settings.license_file is None or settings.license_file.exists():
@@ -88,26 +102,38 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """The samples are drawn anew, since they carry the released file's hash."""
     file = settings.license_file
     lacking = file is not None and not file.exists()
-    missing = (InputError("license_file", file, "no such file; it goes with every copy"),) if lacking else ()
+    missing = (
+        (InputError("license_file", file, "no such file; it goes with every copy"),)
+        if lacking
+        else ()
+    )
     return Plan(pictures=settings.samples, models=1, missing=missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Make the folder.
 
-    Raises InputError for a licence that does not fit the base, a model that was not measured or words that are refused,
-    OnmodelError when diffusers does not load the file, VerifyError when a number on the card is not a measured one.
+    Raises InputError for a licence that does not fit the base, a model that was not measured or
+    words that are refused, OnmodelError when diffusers does not load the file, VerifyError when a
+    number on the card is not a measured one.
     """
     character, name = context.character, settings.file_name
     base = base_of(context.base_name, character.license)
     licence = licence_text(base, settings.license_file)
-    check_text(f"{settings.title}, {name}, rating {character.rating}", f"stages.{context.name}.title")
+    check_text(
+        f"{settings.title}, {name}, rating {character.rating}", f"stages.{context.name}.title"
+    )
     source = inputs.model(settings.model)
     measured = _measured(inputs, settings, source)
     evaluation = read_json(measured)
-    model, previous = _measured_name(evaluation, source, settings), _previous_name(evaluation, settings)
+    model, previous = (
+        _measured_name(evaluation, source, settings),
+        _previous_name(evaluation, settings),
+    )
     plan = evaluation["plan"]
-    sampling = Sampling(**{key: plan[key] for key in ("steps", "guidance", "shift", "weight", "width", "height")})
+    sampling = Sampling(
+        **{key: plan[key] for key in ("steps", "guidance", "shift", "weight", "width", "height")}
+    )
 
     shutil.rmtree(context.out)  # a killed attempt may have left files that no longer belong
     folder = inside(context.out, name, "file_name")
@@ -118,28 +144,59 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     shown = samples(character, plan, settings.samples)
     wanted = requests(shown, Model(name, weights, sha256_file(weights)))
     with context.progress.task(f"samples for {context.name}", total=len(wanted)) as task:
-        drawn = render(context.family, context.base_sha256, wanted, sampling, context.pictures, task)
+        drawn = render(
+            context.family, context.base_sha256, wanted, sampling, context.pictures, task
+        )
     if settings.thumbnail:  # the header alone is written again
-        weights, history = _freeze(source, settings, base, context, {"modelspec.thumbnail": thumbnail(drawn[0])})
+        weights, history = _freeze(
+            source, settings, base, context, {"modelspec.thumbnail": thumbnail(drawn[0])}
+        )
     write_samples(folder, shown, drawn, name, payload, context.base_sha256, sampling)
 
-    parents = [context.recipe, history, inputs.lineage(settings.model), inputs.lineage(settings.evaluation)]
-    told = {"name": name, "title": settings.title, "author": character.author.name, "license": base.licence.name,
-            "settings": settings.told()}  # fmt: skip
-    lineage = add(parents, "release", date=context.date, **told)  # what the card tells; the files' hashes come last
+    parents = [
+        context.recipe,
+        history,
+        inputs.lineage(settings.model),
+        inputs.lineage(settings.evaluation),
+    ]
+    told = {
+        "name": name,
+        "title": settings.title,
+        "author": character.author.name,
+        "license": base.licence.name,
+        "settings": settings.told(),
+    }
+    lineage = add(
+        parents, "release", date=context.date, **told
+    )  # what the card tells; the files' hashes come last
     compared = changes(evaluation, model, previous) if previous else []
     sets = triggers(character, sampling, shown)
     card = Card(
-        title=settings.title, file_name=name, date=context.date, payload_sha256=payload, character=character,
-        base_name=context.base_name, base=base, sampling=sampling, samples=shown, triggers=sets,
-        evaluation=evaluation, model=model, previous=previous, changes=compared, lineage=lineage,
+        title=settings.title,
+        file_name=name,
+        date=context.date,
+        payload_sha256=payload,
+        character=character,
+        base_name=context.base_name,
+        base=base,
+        sampling=sampling,
+        samples=shown,
+        triggers=sets,
+        evaluation=evaluation,
+        model=model,
+        previous=previous,
+        changes=compared,
+        lineage=lineage,
         train_notes=settings.train_notes,
-    ).render()  # fmt: skip
+    ).render()
     lint_card(card, evaluation, compared, card_facts(evaluation, lineage, sets))
 
     write_atomic(folder / EVALUATION, measured.read_bytes())
     write_json(folder / "triggers.json", sets)
-    write_json(folder / f"{name}.json", webui_sidecar(character, sampling, f"{settings.title}; see README.md"))
+    write_json(
+        folder / f"{name}.json",
+        webui_sidecar(character, sampling, f"{settings.title}; see README.md"),
+    )
     info = civitai_info(character, base, settings.title, weights, shown, sampling)
     write_json(folder / f"{name}.civitai.info", info)
     texts = {
@@ -160,20 +217,34 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
 
 def _measured(inputs: Inputs, settings: Settings, model: Model) -> Path:
-    """The evaluation's numbers, after they and the model's file were held against their hashes: neither the disk nor a
-    hand changed them since they were made.
+    """The evaluation's numbers, after they and the model's file were held against their hashes:
+    neither the disk nor a hand changed them since they were made.
     """
-    file, lineage = inputs.artifact(settings.evaluation).path / "evaluation.json", inputs.lineage(settings.evaluation)
+    file, lineage = (
+        inputs.artifact(settings.evaluation).path / "evaluation.json",
+        inputs.lineage(settings.evaluation),
+    )
     held = {model.path: model.sha256, file: lineage[root(lineage)].get("evaluation_sha256")}
     for path, sha256 in held.items():
-        if sha256 is not None and sha256_file(path) != sha256:  # evaluations of before hold no hash of their numbers
-            raise StateError(path, "is damaged: it was changed since it was made; restore it or start a new project")
+        if (
+            sha256 is not None and sha256_file(path) != sha256
+        ):  # evaluations of before hold no hash of their numbers
+            raise StateError(
+                path,
+                "is damaged: it was changed since it was made; restore it or start a new project",
+            )
     return file
 
 
-def _freeze(source: Model, settings: Settings, base: Base, context: Context,
-            more: Mapping[str, str] = MappingProxyType({})) -> tuple[Path, Lineage]:  # fmt: skip
-    """Write the tensors of the measured model, byte for byte, under the released header with `more` words in it.
+def _freeze(
+    source: Model,
+    settings: Settings,
+    base: Base,
+    context: Context,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[Path, Lineage]:
+    """Write the tensors of the measured model, byte for byte, under the released header with `more`
+    words in it.
 
     Returns the file and its history.
     """
@@ -187,13 +258,20 @@ def _freeze(source: Model, settings: Settings, base: Base, context: Context,
     }
     past = header.lineage_of(lora, source.sha256)
     facts = header.Facts(
-        title=settings.title, author=character.author.name, license=base.licence.name, trigger=character.trigger,
-        architecture=spec.architecture, resolution=0, date=context.date, blocks=spec.blocks,
-    )  # fmt: skip
+        title=settings.title,
+        author=character.author.name,
+        license=base.licence.name,
+        trigger=character.trigger,
+        architecture=spec.architecture,
+        resolution=0,
+        date=context.date,
+        blocks=spec.blocks,
+    )
     # What the training wrote stays; what it did not know stays unsaid.
     kept = {key: value for key, value in lora.metadata.items() if key.startswith("ss_")}
     kept |= {
-        key: lora.metadata.get(key, "") for key in ("modelspec.resolution", "ss_resolution", "modelspec.merged_from")
+        key: lora.metadata.get(key, "")
+        for key in ("modelspec.resolution", "ss_resolution", "modelspec.merged_from")
     }
     kept |= {"ss_output_name": settings.file_name, "sshs_model_hash": payload, **more}
     target = context.out / settings.file_name / f"{settings.file_name}.safetensors"
@@ -202,7 +280,9 @@ def _freeze(source: Model, settings: Settings, base: Base, context: Context,
     words = header.build(facts, past, **kept)
     history = add([past], "weights", date=context.date, **named, **header.held(source.path, words))
     write_weights(target, tensors, header.sealed(words, history))
-    assert payload_sha256(target) == payload, "the released tensors are not those that were measured"
+    assert payload_sha256(target) == payload, (
+        "the released tensors are not those that were measured"
+    )
     return target, history
 
 
@@ -211,7 +291,11 @@ def _measured_name(evaluation: Mapping[str, Any], model: Model, settings: Settin
     for row in evaluation["models"]:
         if row["sha256"] == model.sha256:
             return str(row["name"])
-    raise InputError("model", model.name, f"was not measured by {settings.evaluation!r}; add it to that stage's models")
+    raise InputError(
+        "model",
+        model.name,
+        f"was not measured by {settings.evaluation!r}; add it to that stage's models",
+    )
 
 
 def _previous_name(evaluation: Mapping[str, Any], settings: Settings) -> str | None:
@@ -221,11 +305,14 @@ def _previous_name(evaluation: Mapping[str, Any], settings: Settings) -> str | N
     known = [str(row["name"]) for row in evaluation["models"]]
     names = [name for name in known if settings.previous in (name, name.partition("@")[0])]
     if len(names) != 1:
-        remedy = f"names {len(names)} models of {settings.evaluation!r}; name one of {', '.join(known)}"
+        remedy = (
+            f"names {len(names)} models of {settings.evaluation!r}; name one of {', '.join(known)}"
+        )
         raise InputError("previous", settings.previous, remedy)
     return names[0]
 
 
 def _diffusers_config(context: Context) -> dict[str, Any]:
-    """The transformer's config as its folder has it: the family appends the padding mask itself, and notes that."""
+    """The transformer's config as its folder has it: the family appends the padding mask itself,
+    and notes that."""
     return {**context.family().transformer.config, "concat_padding_mask": True}  # type: ignore[dict-item]

@@ -1,7 +1,9 @@
-"""sample: generate pictures with a model and, if wanted, keep the best that differ: raw material for the next data set.
+"""sample: generate pictures with a model and, if wanted, keep the best that differ: raw material
+for the next data set.
 
-Prompts are a suite, or lists of tags per attribute that are drawn in balanced rounds. What is kept shows the character
-as surely as her held-out references do, and is spread over layouts and tags; every picture says why it was kept or not.
+Prompts are a suite, or lists of tags per attribute that are drawn in balanced rounds. What is kept
+shows the character as surely as her held-out references do, and is spread over layouts and tags;
+every picture says why it was kept or not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +40,13 @@ from onmodel.sample.suites import (
     whom,
 )
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file
-from onmodel.train.options import LARGEST_BATCH, MOST_GUIDANCE, MOST_SAMPLING_STEPS, MOST_SHIFT, Side
+from onmodel.train.options import (
+    LARGEST_BATCH,
+    MOST_GUIDANCE,
+    MOST_SAMPLING_STEPS,
+    MOST_SHIFT,
+    Side,
+)
 
 Place = Annotated[str, Field(pattern=f"^{SCHEME}")] | Path  # on the hub, or a folder
 MOST_SEEDS = 10_000
@@ -46,7 +54,8 @@ MOST_LORA_WEIGHT = 100.0
 
 
 class References(BaseModel):
-    """Held-out pictures of the character: a curate stage and, if not all of them, one of its subsets."""
+    """Held-out pictures of the character: a curate stage and, if not all of them, one of its
+    subsets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,11 +64,12 @@ class References(BaseModel):
 
 
 class Generating(StageSettings):
-    """What every stage that generates and judges pictures can set. `size` is a side, or [width, height], in pixels.
+    """What every stage that generates and judges pictures can set. `size` is a side, or [width,
+    height], in pixels.
 
-    `references` may be a stage's name alone. The others name observers by folder or as `hf://owner/name[/folder]`
-    (docs/observers.md); the toon base has a tagger, an identity model, a detector and a classifier of corruption of its
-    own.
+    `references` may be a stage's name alone. The others name observers by folder or as
+    `hf://owner/name[/folder]` (docs/observers.md); the toon base has a tagger, an identity model, a
+    detector and a classifier of corruption of its own.
     """
 
     steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS)
@@ -92,23 +102,30 @@ class Generating(StageSettings):
     def sampling(self) -> Sampling:
         """The same as the picture cache takes it."""
         width, height = (self.size, self.size) if isinstance(self.size, int) else self.size
-        return Sampling(self.steps, self.guidance, self.shift, self.weight, width, height, self.batch)
+        return Sampling(
+            self.steps, self.guidance, self.shift, self.weight, width, height, self.batch
+        )
 
     def needs(self) -> list[str]:
         return [self.references.stage] if self.references else []
 
     def contents(self) -> dict[str, Any]:
-        """The files of the observers; None while they are not to be had. On the hub another revision has other files,
-        and the place is told in the results, so it stays."""
+        """The files of the observers; None while they are not to be had. On the hub another
+        revision has other files, and the place is told in the results, so it stays."""
         return {
-            name: [[place if isinstance(place, str) else "", _content(name, str(place))] for place in places]
+            name: [
+                [place if isinstance(place, str) else "", _content(name, str(place))]
+                for place in places
+            ]
             for name, places in self._named().items()
         }
 
     @property
     def missing(self) -> tuple[InputError, ...]:
         """What is wrong with the observers that were named."""
-        named = [(observer, str(place)) for observer, places in self._named().items() for place in places]
+        named = [
+            (observer, str(place)) for observer, places in self._named().items() for place in places
+        ]
         return tuple(error for observer, place in named if (error := wrong(observer, place)))
 
     def observers(self, context: Context) -> Observers:
@@ -119,7 +136,11 @@ class Generating(StageSettings):
     def _named(self) -> dict[str, list[Path | str]]:
         """Observer → its places, for those that are named."""
         places = {name: getattr(self, name) for name in FILES}
-        return {name: list(value) if isinstance(value, tuple) else [value] for name, value in places.items() if value}
+        return {
+            name: list(value) if isinstance(value, tuple) else [value]
+            for name, value in places.items()
+            if value
+        }
 
 
 def _content(observer: str, place: str) -> list[str | None] | None:
@@ -132,7 +153,8 @@ def _content(observer: str, place: str) -> list[str | None] | None:
 class Settings(Generating):
     """`count` pictures; `keep` of them (all, without it). Another `seed` gives other noise.
 
-    `prompts` is a suite's name, or attribute → tags, where "" asks for nothing; without it everything free is varied.
+    `prompts` is a suite's name, or attribute → tags, where "" asks for nothing; without it
+    everything free is varied.
     """
 
     do: Literal["sample"]
@@ -153,59 +175,90 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Generate and choose. Raises InputError for a refused prompt, or for `keep` without references to judge by."""
+    """Generate and choose. Raises InputError for a refused prompt, or for `keep` without references
+    to judge by."""
     if settings.keep is not None and settings.references is None:
         raise InputError(
-            f"stages.{context.name}.keep", settings.keep, 'needs references = "<curate stage>" to judge by'
+            f"stages.{context.name}.keep",
+            settings.keep,
+            'needs references = "<curate stage>" to judge by',
         )
     model = inputs.model(settings.model)
     prompts = _prompts(settings, context)
     rounds = [(prompts[i % len(prompts)], i // len(prompts)) for i in range(settings.count)]
-    seeds = [noise_seed(f"{context.name}/{context.seed}", prompt.id, settings.seed + i) for prompt, i in rounds]
+    seeds = [
+        noise_seed(f"{context.name}/{context.seed}", prompt.id, settings.seed + i)
+        for prompt, i in rounds
+    ]
     requests = [
-        Request(prompt.text["L"], prompt.negative, seed, model) for (prompt, _), seed in zip(rounds, seeds, strict=True)
+        Request(prompt.text["L"], prompt.negative, seed, model)
+        for (prompt, _), seed in zip(rounds, seeds, strict=True)
     ]
     with context.progress.task(f"pictures for {context.name}", total=len(requests)) as task:
-        paths = render(context.family, context.base_sha256, requests, settings.sampling, context.pictures, task)
+        paths = render(
+            context.family, context.base_sha256, requests, settings.sampling, context.pictures, task
+        )
     verdicts = [(True, "all were wanted")] * len(paths)
     if settings.keep is not None:
         verdicts = _chosen(paths, settings, inputs, context)
     rows = []
-    for (prompt, _), request, path, (kept, reason) in zip(rounds, requests, paths, verdicts, strict=True):
+    for (prompt, _), request, path, (kept, reason) in zip(
+        rounds, requests, paths, verdicts, strict=True
+    ):
         keep_file(path, context.out / "pictures" / path.name)
         tags, sentence = captions(prompt, context.character)
-        rows.append({
-            "file": f"pictures/{path.name}", "prompt": request.prompt, "tags": tags, "sentence": sentence,
-            "seed": request.seed, "kept": kept, "reason": reason, "model_sha256": model.sha256,
-        })  # fmt: skip
+        rows.append(
+            {
+                "file": f"pictures/{path.name}",
+                "prompt": request.prompt,
+                "tags": tags,
+                "sentence": sentence,
+                "seed": request.seed,
+                "kept": kept,
+                "reason": reason,
+                "model_sha256": model.sha256,
+            }
+        )
     write_json(context.out / "pictures.json", rows)
     kept_count = sum(kept for kept, _ in verdicts)
     if settings.keep is not None and kept_count < settings.keep:
-        few = f"  only {kept_count} of {len(rows)} pictures show the character well enough; {settings.keep} were wanted"
+        few = (
+            f"  only {kept_count} of {len(rows)} pictures show the character well enough;"
+            f" {settings.keep} were wanted"
+        )
         context.progress.console.print(few, style="bold red")
     parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
-    facts = {"model_sha256": model.sha256, "count": len(rows), "kept": kept_count, "settings": settings.told()}
+    facts = {
+        "model_sha256": model.sha256,
+        "count": len(rows),
+        "kept": kept_count,
+        "settings": settings.told(),
+    }
     return context.commit("pictures", add(parents, "pictures", name=context.name, **facts))
 
 
 def captions(prompt: Prompt, character: Character) -> tuple[str, str]:
-    """The training captions, tags and sentence, of a picture made for this prompt: trigger and what was asked."""
+    """The training captions, tags and sentence, of a picture made for this prompt: trigger and what
+    was asked."""
     sentence = f"{whom(character)} named {character.trigger}.{it_shows(prompt.tags)}"
     return ", ".join([character.count_tag, character.trigger, *prompt.tags]), sentence
 
 
 def choose(features: Features, references: axes.References, keep: int) -> list[tuple[bool, str]]:
-    """Keep at most `keep` pictures, farthest-first among those that show the character; (kept, reason) for each.
+    """Keep at most `keep` pictures, farthest-first among those that show the character; (kept,
+    reason) for each.
 
-    The first kept agrees best with the references; each next one is farthest, in tags and layout, from those kept.
-    Raises Unavailable with too few references.
+    The first kept agrees best with the references; each next one is farthest, in tags and layout,
+    from those kept. Raises Unavailable with too few references.
     """
     needed = threshold(references)
     agreement = references.agreement(features.identity)
     look = np.concatenate([unit(features.tags), unit(features.box)], axis=-1)
     passing = agreement >= needed
     nearest = np.full(len(look), np.inf)
-    said = [f"agreement {value:.3f} is below the references' own {needed:.3f}" for value in agreement]
+    said = [
+        f"agreement {value:.3f} is below the references' own {needed:.3f}" for value in agreement
+    ]
     kept: list[int] = []
     for _ in range(min(keep, int(passing.sum()))):
         score = np.where(passing, nearest if kept else agreement, -np.inf)
@@ -221,34 +274,46 @@ def choose(features: Features, references: axes.References, keep: int) -> list[t
 
 
 def _prompts(settings: Settings, context: Context) -> list[Prompt]:
-    """The prompts that were asked for, each allowed. Raises InputError when one is refused or a list is empty."""
+    """The prompts that were asked for, each allowed. Raises InputError when one is refused or a
+    list is empty."""
     if isinstance(settings.prompts, str):
         prompts = suite(settings.prompts, context.character, vocabulary_of(context.base_name))
     else:
         table = settings.prompts or free_table(context.character, vocabulary_of(context.base_name))
         for attribute, tags in table.items():
             if not tags:
-                raise InputError(f"stages.{context.name}.prompts.{attribute}", "[]", "list at least one tag")
+                raise InputError(
+                    f"stages.{context.name}.prompts.{attribute}", "[]", "list at least one tag"
+                )
         prompts = matrix(table, context.character, settings.count, context.seed)
     for prompt in prompts:
         check_text(prompt.text["L"], f"stages.{context.name}.prompts")
     return prompts
 
 
-def _chosen(paths: Sequence[Path], settings: Settings, inputs: Inputs, context: Context) -> list[tuple[bool, str]]:
-    """Look at the pictures and choose. Raises InputError without an identity model or enough references."""
+def _chosen(
+    paths: Sequence[Path], settings: Settings, inputs: Inputs, context: Context
+) -> list[tuple[bool, str]]:
+    """Look at the pictures and choose. Raises InputError without an identity model or enough
+    references."""
     assert settings.keep is not None and settings.references is not None
     observers = settings.observers(context)
     if observers.identity is None:
         raise InputError(
-            f"stages.{context.name}.identity", "none", "name the folder of an identity model; keep needs one"
+            f"stages.{context.name}.identity",
+            "none",
+            "name the folder of an identity model; keep needs one",
         )
     cache, palette = context.scratch / "features", context.character.palette
     dataset = inputs.artifact(settings.references.stage)
-    references, _ = load_references(dataset, settings.references.subset, observers, palette, cache, context.progress)
+    references, _ = load_references(
+        dataset, settings.references.subset, observers, palette, cache, context.progress
+    )
     with context.progress.task("look at pictures", total=len(paths)) as task:
         features = measure(paths, observers, palette, cache, task)
     try:
         return choose(features, references, settings.keep)
     except axes.Unavailable as why:
-        raise InputError(f"stages.{context.name}.references", settings.references.stage, str(why)) from why
+        raise InputError(
+            f"stages.{context.name}.references", settings.references.stage, str(why)
+        ) from why

@@ -1,14 +1,17 @@
-"""search: a merge whose weights are found by measuring, and which is made only if fresh prompts say that it is better.
+"""search: a merge whose weights are found by measuring, and which is made only if fresh prompts say
+that it is better.
 
-Every merge is measured on the prompts of suite "choose", under the same noise: first each model alone, their mean and
-the mean of late checkpoints, then what a Gaussian process over the weights proposes (lora/search.py); a third of the
-measurements repeat a merge under other noise. What is lowered is the bias of the select stage's rule plus the faults by
-which bounds are missed. Merges are measured as exact sums; the best one and the uniform mean are then brought to `rank`
-and compared with the best model alone on the fresh prompts of suite "check". Of these three the earliest is taken that
-cannot be told from the best: a merge that is not clearly better is not made, and the model is kept as it is.
+Every merge is measured on the prompts of suite "choose", under the same noise: first each model
+alone, their mean and the mean of late checkpoints, then what a Gaussian process over the weights
+proposes (lora/search.py); a third of the measurements repeat a merge under other noise. What is
+lowered is the bias of the select stage's rule plus the faults by which bounds are missed. Merges
+are measured as exact sums; the best one and the uniform mean are then brought to `rank` and
+compared with the best model alone on the fresh prompts of suite "check". Of these three the
+earliest is taken that cannot be told from the best: a merge that is not clearly better is not made,
+and the model is kept as it is.
 
-Makes what a merge stage makes, or keeps one file as a select stage does; and with it `search.json` (all measurements)
-and `selection.json` (the decision).
+Makes what a merge stage makes, or keeps one file as a select stage does; and with it `search.json`
+(all measurements) and `selection.json` (the decision).
 """
 
 import shutil
@@ -26,7 +29,16 @@ from onmodel.evaluate.axes import Result
 from onmodel.evaluate.selection import RULE, Wishes, objective, select
 from onmodel.hashing import read_json, write_json
 from onmodel.ledger.lineage import Lineage, add
-from onmodel.lora.search import BLOCKS, Posterior, Step, Trial, Weights, is_single, next_step, starts
+from onmodel.lora.search import (
+    BLOCKS,
+    Posterior,
+    Step,
+    Trial,
+    Weights,
+    is_single,
+    next_step,
+    starts,
+)
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, SuiteName
 from onmodel.stages import merge
@@ -45,8 +57,8 @@ OBJECTIVE = f"{RULE.partition(';')[0]}; plus the faults by which bounds are miss
 class Settings(Generating, Bounded):
     """`models` are the candidates; `rank` and `alpha` are those of the result, as in a merge stage.
 
-    `evaluations` are measurements, each of all prompts × `seeds`. Bounds by axis, on intervals. Weights are 0 or more
-    and sum to 1.
+    `evaluations` are measurements, each of all prompts × `seeds`. Bounds by axis, on intervals.
+    Weights are 0 or more and sum to 1.
     """
 
     do: Literal["search"]
@@ -70,7 +82,8 @@ class Settings(Generating, Bounded):
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
-    """Pictures of all measurements and of the check. Raises InputError when there are too few of the first."""
+    """Pictures of all measurements and of the check. Raises InputError when there are too few of
+    the first."""
     models = sum(named(reference, before) for reference in settings.candidates)
     _check_enough(settings, models + 2)
     searched = len(SUITES[SEARCHED]) * (2 * settings.evaluations + 3 * BLOCKS)
@@ -79,13 +92,18 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Search, check, and make or keep. Killed and started again it goes the same way over the pictures that are there.
+    """Search, check, and make or keep. Killed and started again it goes the same way over the
+    pictures that are there.
 
     Raises InputError when there are fewer than two models or a bounded axis is not measured.
     """
     models = inputs.models(settings.candidates)
     if len(models) < 2:
-        raise InputError(f"stages.{context.name}.models", ", ".join(m.name for m in models), "name at least two models")
+        raise InputError(
+            f"stages.{context.name}.models",
+            ", ".join(m.name for m in models),
+            "name at least two models",
+        )
     past = [inputs.lineage(reference) for reference in settings.needs()]
     merger = Merger(models, settings, context, add(past, "candidates", name=context.name))
     assessor = make_assessor(inputs, settings, SEARCHED, settings.seeds, context)
@@ -99,7 +117,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     if found == merger.uniform:
         del finalists[context.name]
     fresh = make_assessor(inputs, settings, FRESH, settings.seeds, context)
-    checked = [_row(name, merger.model(weights, settings.rank), fresh) for name, weights in finalists.items()]
+    checked = [
+        _row(name, merger.model(weights, settings.rank), fresh)
+        for name, weights in finalists.items()
+    ]
     decision = select(checked, settings.wishes, context.seed)
     say(decision, context)
     taken = finalists[decision.chosen[0]]
@@ -107,7 +128,12 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     told: dict[str, Any] = {
         "models": [{"name": model.name, "sha256": model.sha256} for model in models],
         "trials": [
-            {"weights": list(step.weights), "block": step.block, "why": step.why, "value": round(trial.value, 6)}
+            {
+                "weights": list(step.weights),
+                "block": step.block,
+                "why": step.why,
+                "value": round(trial.value, 6),
+            }
             for step, trial in zip(steps, trials, strict=True)
         ],
         "noise": round(fitted.noise, 6),
@@ -118,15 +144,23 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     }
     expected = [round(float(value), 6) for value in fitted.mean([step.weights for step in steps])]
     axes = [{id: score["value"] for id, score in row["axes"].items()} for row in rows]
-    write_json(context.out / "search.json", {**told, "objective": OBJECTIVE, "expected": expected, "axes": axes})
+    write_json(
+        context.out / "search.json",
+        {**told, "objective": OBJECTIVE, "expected": expected, "axes": axes},
+    )
     write_json(context.out / "selection.json", report(decision, told["check"], settings.wishes))
     lineage = add(past, "search", name=context.name, settings=settings.told(), **told)
-    return merger.keep(taken, lineage) if is_single(taken) else merger.merge(taken, settings.rank, lineage, context)
+    return (
+        merger.keep(taken, lineage)
+        if is_single(taken)
+        else merger.merge(taken, settings.rank, lineage, context)
+    )
 
 
 @dataclass
 class Merger:
-    """Makes merges of the models by the merge stage. `history` is what drafts are told to come from."""
+    """Makes merges of the models by the merge stage. `history` is what drafts are told to come
+    from."""
 
     models: Sequence[Model]
     settings: Settings
@@ -145,9 +179,14 @@ class Merger:
             return self.models[weights.index(1)]
         return Inputs({"draft": self._draft(weights, rank)}).model("draft")
 
-    def merge(self, weights: Weights, rank: int | None, history: Lineage, context: Context) -> Artifact:
-        """Run a merge stage on the models whose weight is not 0, as if a select stage had chosen them."""
-        parts = [(model, weight) for model, weight in zip(self.models, weights, strict=True) if weight]
+    def merge(
+        self, weights: Weights, rank: int | None, history: Lineage, context: Context
+    ) -> Artifact:
+        """Run a merge stage on the models whose weight is not 0, as if a select stage had chosen
+        them."""
+        parts = [
+            (model, weight) for model, weight in zip(self.models, weights, strict=True) if weight
+        ]
         return merge.run_chosen(parts, history, context, rank=rank, alpha=self.settings.alpha)
 
     def keep(self, weights: Weights, history: Lineage) -> Artifact:
@@ -170,7 +209,9 @@ class Merger:
         scratch = self.context.scratch / "draft"
         shutil.rmtree(scratch, ignore_errors=True)
         context = replace(
-            self.context, scratch=scratch, commit=lambda kind, lineage: Artifact(kind, "", scratch / "out")
+            self.context,
+            scratch=scratch,
+            commit=lambda kind, lineage: Artifact(kind, "", scratch / "out"),
         )
         return self.merge(weights, rank, self.history, context)
 
@@ -188,7 +229,10 @@ def _measure_merges(merger: Merger, assessor: Assessor) -> tuple[list[Step], lis
         rows.append(_row(f"{context.name}#{number}", merger.model(step.weights, None), block))
         steps.append(step)
         value = objective(rows, settings.wishes)[-1]
-        line = f"  {number} of {settings.evaluations}, {step.why}: {value:.3f} for {merger.words(step.weights)}"
+        line = (
+            f"  {number} of {settings.evaluations}, {step.why}: {value:.3f} for"
+            f" {merger.words(step.weights)}"
+        )
         context.progress.console.print(line, highlight=False, markup=False)
     return steps, rows
 
@@ -205,12 +249,19 @@ def _row(name: str, model: Model, assessor: Assessor) -> dict[str, Any]:
     }
 
 
-def _trials(steps: Sequence[Step], rows: Sequence[Mapping[str, Any]], settings: Settings) -> list[Trial]:
+def _trials(
+    steps: Sequence[Step], rows: Sequence[Mapping[str, Any]], settings: Settings
+) -> list[Trial]:
     """All rows on one scale: that of the axes which every row has."""
     values = objective(rows, settings.wishes) if rows else np.empty(0)
-    return [Trial(step.weights, step.block, float(value)) for step, value in zip(steps, values, strict=True)]
+    return [
+        Trial(step.weights, step.block, float(value))
+        for step, value in zip(steps, values, strict=True)
+    ]
 
 
 def _check_enough(settings: Settings, first: int) -> None:
     if settings.evaluations <= first:
-        raise InputError("evaluations", settings.evaluations, f"the search begins with {first}; give it 24 to 48")
+        raise InputError(
+            "evaluations", settings.evaluations, f"the search begins with {first}; give it 24 to 48"
+        )

@@ -1,4 +1,5 @@
-"""select: choose models of an evaluation and say why, of winners and losers. The rule is evaluate/selection.py's."""
+"""select: choose models of an evaluation and say why, of winners and losers. The rule is
+evaluate/selection.py's."""
 
 import difflib
 from collections.abc import Mapping
@@ -29,12 +30,16 @@ class Bounded(StageSettings):
         for axis in bounds:
             if axis not in AXES:
                 near = difflib.get_close_matches(axis, AXES, n=1)
-                raise ValueError(f"{axis} is no axis; " + (f"did you mean {near[0]}?" if near else ", ".join(AXES)))
+                raise ValueError(
+                    f"{axis} is no axis; "
+                    + (f"did you mean {near[0]}?" if near else ", ".join(AXES))
+                )
         return bounds
 
 
 class Settings(Bounded):
-    """`candidates`: an evaluate stage; `among`: name patterns such as `release_2@*`; bounds by axis, on intervals."""
+    """`candidates`: an evaluate stage; `among`: name patterns such as `release_2@*`; bounds by
+    axis, on intervals."""
 
     do: Literal["select"]
     candidates: str
@@ -52,15 +57,20 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Choose and keep. Raises InputError when nothing matches `among` or a constrained axis was not measured."""
+    """Choose and keep. Raises InputError when nothing matches `among` or a constrained axis was not
+    measured."""
     evaluation = read_json(inputs.artifact(settings.candidates).path / "evaluation.json")
     rows = evaluation["models"]
     if settings.among is not None:
         patterns = settings.among
-        rows = [row for row in rows if any(fnmatchcase(row["name"], pattern) for pattern in patterns)]
+        rows = [
+            row for row in rows if any(fnmatchcase(row["name"], pattern) for pattern in patterns)
+        ]
         if not rows:
             names = ", ".join(row["name"] for row in evaluation["models"])
-            raise InputError("among", ", ".join(patterns), f"matches no candidate; there are {names}")
+            raise InputError(
+                "among", ", ".join(patterns), f"matches no candidate; there are {names}"
+            )
     wishes = Wishes(settings.count, settings.at_least, settings.at_most, settings.per_stage_max)
     found = select(rows, wishes, context.seed)
     say(found, context)
@@ -73,8 +83,12 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         keep_file(model.path, context.out / file)
         kept.append((name, model.epoch, file))
     write_models(context.out, kept)
-    facts = {"chosen": [by_name[name].sha256 for name in found.chosen], "models": found.chosen,
-             "signature": evaluation["signature"], "settings": settings.told()}  # fmt: skip
+    facts = {
+        "chosen": [by_name[name].sha256 for name in found.chosen],
+        "models": found.chosen,
+        "signature": evaluation["signature"],
+        "settings": settings.told(),
+    }
     parents = [context.recipe, inputs.lineage(settings.candidates)]
     return context.commit("selection", add(parents, "selection", name=context.name, **facts))
 
@@ -104,6 +118,12 @@ def say(found: Selection, context: Context) -> None:
             numbers = f"bias {verdict.bias:.3f} ({verdict.low:.3f} to {verdict.high:.3f})"
             show(f"  {verdict.name}: {numbers}, {verdict.reason}", highlight=False, markup=False)
     if not found.constraints_met:
-        show("  NOT EVERY CONSTRAINT IS MET: what was kept is the least bad, see selection.json", style="bold red")
+        show(
+            "  NOT EVERY CONSTRAINT IS MET: what was kept is the least bad, see selection.json",
+            style="bold red",
+        )
     if found.too_close_to_call:
-        show("  too close to call: others are as good as far as these prompts can tell", highlight=False)
+        show(
+            "  too close to call: others are as good as far as these prompts can tell",
+            highlight=False,
+        )

@@ -1,4 +1,5 @@
-"""train: subsets of data sets, each with its repeats, to a LoRA and its checkpoints. Refining is this, with `start`.
+"""train: subsets of data sets, each with its repeats, to a LoRA and its checkpoints. Refining is
+this, with `start`.
 
 Killed at any step and started again, it ends with the same bytes.
 """
@@ -51,8 +52,8 @@ METRICS = "metrics.jsonl"
 class Share(StageSettings, SubsetShowing):
     """One subset and how it is shown: `repeats` says how often an epoch shows each of its pictures.
 
-    What is not said here is as the data set's own file says (curate's `dataset_config`), else as the run says.
-    `stage` names another data set than the run's.
+    What is not said here is as the data set's own file says (curate's `dataset_config`), else as
+    the run says. `stage` names another data set than the run's.
     """
 
     subset: str
@@ -69,11 +70,12 @@ class Share(StageSettings, SubsetShowing):
 
 
 class Settings(StageSettings, Options):
-    """`dataset` is a curate stage; without `data`, all its subsets are trained on, but those that are held out whole.
+    """`dataset` is a curate stage; without `data`, all its subsets are trained on, but those that
+    are held out whole.
 
-    The loss of regularisation pictures counts `prior_weight`. `start` is a model to train on from, brought to this
-    run's rank and alpha; a file from elsewhere comes in through an `import` stage. Another `seed` is another training
-    of the same kind: it is added to the recipe's.
+    The loss of regularisation pictures counts `prior_weight`. `start` is a model to train on from,
+    brought to this run's rank and alpha; a file from elsewhere comes in through an `import` stage.
+    Another `seed` is another training of the same kind: it is added to the recipe's.
     """
 
     do: Literal["train"]
@@ -104,41 +106,65 @@ class Settings(StageSettings, Options):
     @property
     def datasets(self) -> list[str]:
         """The curate stages that the run takes pictures from."""
-        return list(dict.fromkeys([self.dataset, *(share.stage for share in self.data or () if share.stage)]))
+        return list(
+            dict.fromkeys(
+                [self.dataset, *(share.stage for share in self.data or () if share.stage)]
+            )
+        )
 
     def shares(self, known: Mapping[str, Plan]) -> list[Share]:
-        """What is trained on, with everything said. `known`: data set → its subsets, as a plan or a manifest says.
+        """What is trained on, with everything said. `known`: data set → its subsets, as a plan or a
+        manifest says.
 
         Raises InputError for a subset that its data set does not have.
         """
         own = known[self.dataset]
         data = self.data or [Share(subset=name) for name in own.counts if name not in own.heldout]
         if not data:
-            raise InputError("dataset", self.dataset, "has no subset to train on; name a curate stage")
+            raise InputError(
+                "dataset", self.dataset, "has no subset to train on; name a curate stage"
+            )
         for share in data:
             counts = known[share.stage or self.dataset].counts
             if share.subset not in counts:
                 there = ", ".join(counts) or "none; name a curate stage"
-                raise InputError("data.subset", share.subset, f"subsets of {share.stage or self.dataset}: {there}")
-        return [share.over(self, known[share.stage or self.dataset].shown.get(share.subset, {})) for share in data]
+                raise InputError(
+                    "data.subset",
+                    share.subset,
+                    f"subsets of {share.stage or self.dataset}: {there}",
+                )
+        return [
+            share.over(self, known[share.stage or self.dataset].shown.get(share.subset, {}))
+            for share in data
+        ]
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
-    """Exposures, steps and checkpoints. Steps are a few more when pictures have several sizes, fewer when some are held
-    out. Raises InputError for a subset that its data set does not have, or an optimizer that cannot be had.
+    """Exposures, steps and checkpoints. Steps are a few more when pictures have several sizes,
+    fewer when some are held out. Raises InputError for a subset that its data set does not have, or
+    an optimizer that cannot be had.
     """
     optimizer_class(settings)
     shares = settings.shares(before)
-    shown = sum(before[share.stage or settings.dataset].counts[share.subset] * share.exposures for share in shares)
+    shown = sum(
+        before[share.stage or settings.dataset].counts[share.subset] * share.exposures
+        for share in shares
+    )
     kept = settings.epochs // settings.keep_every + (settings.epochs % settings.keep_every > 0)
     if settings.keep_last or settings.keep_best:
-        kept = min(kept, (settings.keep_last or 1) + (settings.keep_best or 0))  # the end always stays
-    steps = math.ceil(math.ceil(shown / settings.batch) / settings.gradient_accumulation) * settings.epochs
+        kept = min(
+            kept, (settings.keep_last or 1) + (settings.keep_best or 0)
+        )  # the end always stays
+    steps = (
+        math.ceil(math.ceil(shown / settings.batch) / settings.gradient_accumulation)
+        * settings.epochs
+    )
     return Plan(steps=steps, exposures=_exposures(shares, settings.epochs), models=kept)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Train, keeping checkpoints. Raises InputError for data or a start that does not fit, StateError when damaged."""
+    """Train, keeping checkpoints. Raises InputError for data or a start that does not fit,
+    StateError when damaged."""
     context = replace(context, seed=context.seed + settings.seed)
     first = context.processes.first
     if first:
@@ -146,13 +172,19 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         sweep(context.out)
     family = context.family()
     if family.spec.prediction != "flow":
-        raise InputError("base", family.spec.name, f"predicts {family.spec.prediction}; only flow models are trained")
+        raise InputError(
+            "base",
+            family.spec.name,
+            f"predicts {family.spec.prediction}; only flow models are trained",
+        )
     device = next(family.transformer.parameters()).device
     check_device(settings, device)
     for prompt in settings.preview.prompts if settings.preview else []:
         check_text(prompt, f"stages.{context.name}.preview.prompts")
     adapters, parents = _network(inputs, settings, context, family)
-    shares = settings.shares({name: _known(inputs.artifact(name).path) for name in settings.datasets})
+    shares = settings.shares(
+        {name: _known(inputs.artifact(name).path) for name in settings.datasets}
+    )
     pictures = _pictures(inputs, shares, settings, context, family.spec.multiple)
     shots = [picture.shot for picture in pictures]
     say_exposures(shots, settings.epochs, context.progress.console)
@@ -160,7 +192,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     lost = say_captions(shots, family.text_losses, context.progress.console)
     if not first:
         context.processes.wait()  # the first encodes, the others map what it wrote
-    latents = encode_pictures(family, [view for p in pictures for view in p.views], context.scratch, context.progress)
+    latents = encode_pictures(
+        family, [view for p in pictures for view in p.views], context.scratch, context.progress
+    )
     examples, heldout = _examples(pictures, latents, settings, context, family.spec.downscale)
     captions = {caption for example in (*examples, *heldout) for caption in example.captions}
     texts = encode_captions(family, captions, context.scratch, context.progress)
@@ -188,7 +222,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     }
     data = [inputs.lineage(name) for name in settings.datasets]
     this_run = add(
-        [context.base, context.recipe, *data, *parents], "run", name=context.name, seed=context.seed, **facts
+        [context.base, context.recipe, *data, *parents],
+        "run",
+        name=context.name,
+        seed=context.seed,
+        **facts,
     )
     words = _kohya_words(settings, context, shares, pictures, steps)
 
@@ -200,7 +238,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         adapters.write(draft, {}, saved)
         lineage = _checkpoint(this_run, epoch, step, draft)
         about = _about(context, settings, family.spec, epoch)
-        adapters.write(path, header.build(about, lineage, **words, ss_epoch=str(epoch), ss_steps=str(step)), saved)
+        adapters.write(
+            path,
+            header.build(about, lineage, **words, ss_epoch=str(epoch), ss_steps=str(step)),
+            saved,
+        )
         return sha256_file(path)
 
     def preview(epoch: int) -> None:
@@ -208,20 +250,34 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         _preview(family, settings.preview, settings, context, epoch)
 
     train(
-        family, state, examples, heldout, texts, settings,
-        seed=context.seed, dtype=dtype, progress=context.progress, keep=keep, preview=preview,
-        processes=context.processes, record=context.record,
-    )  # fmt: skip
+        family,
+        state,
+        examples,
+        heldout,
+        texts,
+        settings,
+        seed=context.seed,
+        dtype=dtype,
+        progress=context.progress,
+        keep=keep,
+        preview=preview,
+        processes=context.processes,
+        record=context.record,
+    )
     if not first:
         return Artifact("run", "", context.out)
     _remove_dropped(state.history, context.out)
     rows = state.history.rows(steps_per_epoch)
     write_atomic(context.out / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
     write_json(context.out / "run.json", facts)
-    write_json(context.out / "pictures.json", [shot.as_dict(settings.epochs, lost) for shot in shots])
+    write_json(
+        context.out / "pictures.json", [shot.as_dict(settings.epochs, lost) for shot in shots]
+    )
     kept = sorted(state.history.kept)
     write_models(context.out, [(f"{context.name}@{epoch}", epoch, _file(epoch)) for epoch in kept])
-    checkpoints = [_checkpoint(this_run, e, e * steps_per_epoch, context.out / _file(e)) for e in kept]
+    checkpoints = [
+        _checkpoint(this_run, e, e * steps_per_epoch, context.out / _file(e)) for e in kept
+    ]
     return context.commit("run", add(checkpoints, "checkpoints", name=context.name))
 
 
@@ -261,7 +317,8 @@ def _pictures(
 ) -> list[Picture]:
     """The pictures of every share at each of its resolutions.
 
-    Raises InputError for a subset that has nothing to train on, or lacks the sentences that are asked for.
+    Raises InputError for a subset that has nothing to train on, or lacks the sentences that are
+    asked for.
     """
     field = f"stages.{context.name}.data.subset"
     pictures = []
@@ -269,11 +326,15 @@ def _pictures(
         folder = inputs.artifact(share.stage or settings.dataset).path
         own = [item for item in read_items(folder) if item.subset == share.subset]
         if all(item.split == "heldout" for item in own):
-            raise InputError(field, share.subset, "all its pictures are held out; train on another subset")
+            raise InputError(
+                field, share.subset, "all its pictures are held out; train on another subset"
+            )
         silent = sum(not item.sentence for item in own)
         if share.caption == "sentence" and silent:
             raise InputError(
-                field, share.subset, f'{silent} pictures have no sentence; write them or use caption = "tags"'
+                field,
+                share.subset,
+                f'{silent} pictures have no sentence; write them or use caption = "tags"',
             )
         for item in own:
             path = folder / item.image
@@ -285,33 +346,54 @@ def _pictures(
 
 
 def _examples(
-    pictures: Sequence[Picture], latents: Mapping[View, Tensor], settings: Settings, context: Context, downscale: int
+    pictures: Sequence[Picture],
+    latents: Mapping[View, Tensor],
+    settings: Settings,
+    context: Context,
+    downscale: int,
 ) -> tuple[list[Example], list[Example]]:
-    """What is trained on, and what the held-out loss is measured on. Regularisation is never the latter."""
+    """What is trained on, and what the held-out loss is measured on. Regularisation is never the
+    latter."""
     examples, heldout = [], []
     for picture in pictures:
         item, share = picture.item, picture.share
         sides = [latents[view] for view in picture.views]
         mask = None
         if picture.mask is not None:
-            mask = torch.from_numpy(load_weights(picture.mask, item.mask == "alpha", picture.size, downscale))
+            mask = torch.from_numpy(
+                load_weights(picture.mask, item.mask == "alpha", picture.size, downscale)
+            )
         if item.split == "train":
-            captions = captions_of(item, share.repeats, settings.epochs, share.caption_rules, context.seed)
+            captions = captions_of(
+                item, share.repeats, settings.epochs, share.caption_rules, context.seed
+            )
             weight = share.loss_weight * (settings.prior_weight if share.regularisation else 1.0)
             flipped = sides[1] if share.flip else None
-            flips = flips_of(item, share.repeats * settings.epochs, context.seed) if share.flip else []
-            examples.append(Example(item, sides[0], share.repeats, captions, flipped, flips, mask, weight))
+            flips = (
+                flips_of(item, share.repeats * settings.epochs, context.seed) if share.flip else []
+            )
+            examples.append(
+                Example(item, sides[0], share.repeats, captions, flipped, flips, mask, weight)
+            )
         elif settings.validation and not share.regularisation:
-            heldout.append(Example(item, sides[0], 0, [plain_caption(item, share.caption_rules)], mask_hw=mask))
+            heldout.append(
+                Example(item, sides[0], 0, [plain_caption(item, share.caption_rules)], mask_hw=mask)
+            )
     if settings.keep_best is not None and not heldout:
-        raise InputError("keep_best", settings.keep_best, "no picture is held out to judge by; set heldout in curate")
+        raise InputError(
+            "keep_best",
+            settings.keep_best,
+            "no picture is held out to judge by; set heldout in curate",
+        )
     if settings.validation and not heldout:
         note = "  no picture is held out, so no held-out loss is measured"
         context.progress.console.print(note, style="yellow", highlight=False)
     return examples, heldout
 
 
-def _network(inputs: Inputs, settings: Settings, context: Context, family: Family) -> tuple[Trained, list[Lineage]]:
+def _network(
+    inputs: Inputs, settings: Settings, context: Context, family: Family
+) -> tuple[Trained, list[Lineage]]:
     """What is trained, in the model's order, and the history of the LoRA that it begins with.
 
     Layers of `start` beyond the targets are trained too, or its change would be lost.
@@ -322,9 +404,13 @@ def _network(inputs: Inputs, settings: Settings, context: Context, family: Famil
         return make_network(family, settings, gauges, context.seed, device), []
     model, chosen = inputs.model(settings.start), inputs.artifact(settings.start)
     found = read_lora(model.path, spec, dora=settings.network == "dora")
-    start = regauge(found, {name: settings.gauge(name) for name in found.modules}, context.seed).modules
+    start = regauge(
+        found, {name: settings.gauge(name) for name in found.modules}, context.seed
+    ).modules
     ranks = sorted({row.rank for row in found.modules.values()})
-    note = f"  starts from {model.name}: rank {ranks[-1]}, alpha {found.trained_alpha or ranks[-1]:g}"
+    note = (
+        f"  starts from {model.name}: rank {ranks[-1]}, alpha {found.trained_alpha or ranks[-1]:g}"
+    )
     note += f" → rank {settings.rank}, alpha {settings.alpha:g}, the same change of the base"
     if beyond := set(start) - set(gauges):
         note += f"; {len(beyond)} layers beyond {settings.targets} are trained too"
@@ -334,16 +420,33 @@ def _network(inputs: Inputs, settings: Settings, context: Context, family: Famil
     return network, [header.lineage_of(found, model.sha256), *why]
 
 
-def _preview(family: Family, preview: Preview, settings: Settings, context: Context, epoch: int) -> None:
+def _preview(
+    family: Family, preview: Preview, settings: Settings, context: Context, epoch: int
+) -> None:
     """Draw the preview's prompts with the base as it is being trained."""
     side = max(settings.resolutions) // family.spec.multiple * family.spec.multiple
-    width, height = (preview.size, preview.size) if isinstance(preview.size, int) else preview.size or (side, side)
+    width, height = (
+        (preview.size, preview.size)
+        if isinstance(preview.size, int)
+        else preview.size or (side, side)
+    )
     sampling = Sampling(preview.steps, preview.guidance, preview.shift, 1.0, width, height)
-    jobs = [Job(prompt, preview.negative, preview.seed + i, width, height) for i, prompt in enumerate(preview.prompts)]
-    made = generate(family, jobs, steps=preview.steps, guidance=preview.guidance, shift=preview.shift,
-                    batch=settings.batch)  # fmt: skip
+    jobs = [
+        Job(prompt, preview.negative, preview.seed + i, width, height)
+        for i, prompt in enumerate(preview.prompts)
+    ]
+    made = generate(
+        family,
+        jobs,
+        steps=preview.steps,
+        guidance=preview.guidance,
+        shift=preview.shift,
+        batch=settings.batch,
+    )
     for i, (job, image) in enumerate(made):
-        text = parameters(context.base_sha256, Request(job.prompt, job.negative, job.seed), sampling)
+        text = parameters(
+            context.base_sha256, Request(job.prompt, job.negative, job.seed), sampling
+        )
         path = context.out / "previews" / f"epoch-{epoch:04d}-{i:02d}.png"
         write_atomic(path, png_bytes(image, f"{text}, Training: {context.name} epoch {epoch}"))
 
@@ -362,31 +465,45 @@ def _check_kept(history: History, out: Path) -> None:
     for epoch, sha256 in history.kept.items():
         path = out / _file(epoch)
         if not path.is_file() or sha256_file(path) != sha256:
-            raise StateError(path, "is missing" if not path.is_file() else "was changed since it was written")
+            raise StateError(
+                path, "is missing" if not path.is_file() else "was changed since it was written"
+            )
 
 
 def _remove_dropped(history: History, out: Path) -> None:
-    """Delete checkpoints that the saved state no longer names: by a keep-rule, or written just before a kill."""
+    """Delete checkpoints that the saved state no longer names: by a keep-rule, or written just
+    before a kill."""
     for path in out.glob("epoch-*.safetensors"):
         if path.name not in {_file(epoch) for epoch in history.kept}:
             path.unlink()
 
 
 def _checkpoint(this_run: Lineage, epoch: int, step: int, weights: Path) -> Lineage:
-    return add([this_run], "checkpoint", epoch=epoch, step=step, payload_sha256=payload_sha256(weights))
+    return add(
+        [this_run], "checkpoint", epoch=epoch, step=step, payload_sha256=payload_sha256(weights)
+    )
 
 
 def _about(context: Context, settings: Settings, spec: FamilySpec, epoch: int) -> header.Facts:
     character = context.character
     return header.Facts(
-        title=f"{character.name} {context.name} epoch {epoch}", author=character.author.name, license=character.license,
-        trigger=character.trigger, architecture=spec.architecture, resolution=max(settings.resolutions),
-        date=context.date, blocks=spec.blocks,
-    )  # fmt: skip
+        title=f"{character.name} {context.name} epoch {epoch}",
+        author=character.author.name,
+        license=character.license,
+        trigger=character.trigger,
+        architecture=spec.architecture,
+        resolution=max(settings.resolutions),
+        date=context.date,
+        blocks=spec.blocks,
+    )
 
 
 def _kohya_words(
-    settings: Settings, context: Context, shares: Sequence[Share], pictures: Sequence[Picture], steps: int
+    settings: Settings,
+    context: Context,
+    shares: Sequence[Share],
+    pictures: Sequence[Picture],
+    steps: int,
 ) -> dict[str, str]:
     """What kohya's tools write about a training and other tools read."""
     row = OPTIMIZERS[settings.optimizer]
@@ -410,7 +527,10 @@ def _kohya_words(
         }
         for share in shares
     ]
-    bucket_info = {str(i): {"resolution": list(size), "count": sizes[size]} for i, size in enumerate(sorted(sizes))}
+    bucket_info = {
+        str(i): {"resolution": list(size), "count": sizes[size]}
+        for i, size in enumerate(sorted(sizes))
+    }
     return {
         "ss_output_name": context.name,
         "ss_learning_rate": repr(settings.learning_rate),
@@ -422,13 +542,17 @@ def _kohya_words(
         "ss_seed": str(context.seed),
         "ss_num_epochs": str(settings.epochs),
         "ss_max_train_steps": str(steps),
-        "ss_num_train_images": str(sum(p.share.repeats for p in trained if not p.share.regularisation)),
+        "ss_num_train_images": str(
+            sum(p.share.repeats for p in trained if not p.share.regularisation)
+        ),
         "ss_num_reg_images": str(sum(p.share.repeats for p in trained if p.share.regularisation)),
         "ss_prior_loss_weight": repr(settings.prior_weight),
         "ss_total_batch_size": str(settings.batch),
         "ss_gradient_accumulation_steps": str(settings.gradient_accumulation),
         **_network_words(settings),
-        "ss_tag_frequency": _json({name: dict(count.most_common(TAGS_IN_HEADER)) for name, count in tags.items()}),
+        "ss_tag_frequency": _json(
+            {name: dict(count.most_common(TAGS_IN_HEADER)) for name, count in tags.items()}
+        ),
         "ss_datasets": _json(datasets),
         "ss_bucket_info": _json({"buckets": bucket_info}),
     }
@@ -439,7 +563,10 @@ def _network_words(settings: Settings) -> dict[str, str]:
     if settings.network == "lora":
         return {}
     if settings.network == "dora":
-        return {"ss_network_module": "lycoris.kohya", "ss_network_args": _json({"algo": "lora", "dora_wd": True})}
+        return {
+            "ss_network_module": "lycoris.kohya",
+            "ss_network_args": _json({"algo": "lora", "dora_wd": True}),
+        }
     return {
         "ss_network_module": "lycoris.kohya",
         "ss_network_args": _json({"algo": "lokr", "factor": settings.lokr_factor}),
@@ -451,7 +578,9 @@ def _network_words(settings: Settings) -> dict[str, str]:
 def _count(pictures: Sequence[Picture]) -> dict[str, dict[str, int]]:
     """Pictures of each share, trained on and held out."""
     rows: dict[str, dict[str, int]] = {}
-    for label, _, split in dict.fromkeys((p.share.label, p.item.sha256, p.item.split) for p in pictures):
+    for label, _, split in dict.fromkeys(
+        (p.share.label, p.item.sha256, p.item.split) for p in pictures
+    ):
         rows.setdefault(label, {"train": 0, "heldout": 0})[split] += 1
     return rows
 

@@ -1,12 +1,15 @@
-"""tune: which checkpoint at which LoRA weight, by successive halving (evaluate/halving.py) instead of the full grid.
+"""tune: which checkpoint at which LoRA weight, by successive halving (evaluate/halving.py) instead
+of the full grid.
 
-Rounds of 24 × 1, 24 × 2 and 48 × 2 pictures an arm on suite "choose" and its further prompts; the rule is that
-of a select stage, and "too close to call" an outcome. Set a bound on reproduction: without one the least biased LoRA is
-often the weakest, which changes little because it does little (docs/selection.md).
+Rounds of 24 × 1, 24 × 2 and 48 × 2 pictures an arm on suite "choose" and its further prompts; the
+rule is that of a select stage, and "too close to call" an outcome. Set a bound on reproduction:
+without one the least biased LoRA is often the weakest, which changes little because it does little
+(docs/selection.md).
 
-What is kept is the checkpoint times the chosen weight, as a merge stage makes it: at weight 1 it draws what was chosen,
-whoever evaluates, merges, trains on or releases it. Chosen at 1 it is the checkpoint itself. So is a DoRA, which cannot
-be scaled: the console and `selection.json` say at which weight to use it.
+What is kept is the checkpoint times the chosen weight, as a merge stage makes it: at weight 1 it
+draws what was chosen, whoever evaluates, merges, trains on or releases it. Chosen at 1 it is the
+checkpoint itself. So is a DoRA, which cannot be scaled: the console and `selection.json` say at
+which weight to use it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +34,8 @@ from onmodel.stages.select import Bounded, report, say
 
 
 class Settings(Generating, Bounded):
-    """`models` are the checkpoints, earliest first; `weights` the LoRA weights. `weight` itself is not read."""
+    """`models` are the checkpoints, earliest first; `weights` the LoRA weights. `weight` itself is
+    not read."""
 
     do: Literal["tune"]
     models: list[str] = Field(min_length=1)
@@ -61,14 +65,27 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Narrow, choose, keep. Raises InputError for an axis that is bounded and not measured."""
     models = inputs.models(settings.models)
     prompts = wide_suite(context.character, vocabulary_of(context.base_name))
-    assessor = replace(make_assessor(inputs, settings, "choose", RUNGS[0].seeds, context), prompts=prompts)
+    assessor = replace(
+        make_assessor(inputs, settings, "choose", RUNGS[0].seeds, context), prompts=prompts
+    )
 
     looks: list[list[dict[str, Any]]] = []
 
     def measure(chosen: Sequence[Candidate], rung: Rung) -> list[dict[str, Any]]:
-        rows = evaluation_rows(replace(assessor, prompts=prompts[: rung.prompts], seeds=rung.seeds), chosen)
-        looks.append([{"name": one.name, "model": one.model.name, "weight": one.weight, "axes": row["axes"]}
-                      for one, row in zip(chosen, rows, strict=True)])  # fmt: skip
+        rows = evaluation_rows(
+            replace(assessor, prompts=prompts[: rung.prompts], seeds=rung.seeds), chosen
+        )
+        looks.append(
+            [
+                {
+                    "name": one.name,
+                    "model": one.model.name,
+                    "weight": one.weight,
+                    "axes": row["axes"],
+                }
+                for one, row in zip(chosen, rows, strict=True)
+            ]
+        )
         return rows
 
     wishes = Wishes(1, settings.at_least, settings.at_most)
@@ -80,12 +97,19 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     plan = replace(assessor, seeds=RUNGS[-1].seeds).plan
     told = {
         "weight": winner.weight,
-        "rounds": [asdict(one) | {"measured": look} for one, look in zip(rounds, looks, strict=True)],
+        "rounds": [
+            asdict(one) | {"measured": look} for one, look in zip(rounds, looks, strict=True)
+        ],
         "records": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
     }
     write_json(context.out / "selection.json", {**report(found, plan.signature(), wishes), **told})
-    facts = {"chosen": [winner.model.sha256], "models": found.chosen, "weight": winner.weight,
-             "signature": plan.signature(), "settings": settings.told()}  # fmt: skip
+    facts = {
+        "chosen": [winner.model.sha256],
+        "models": found.chosen,
+        "weight": winner.weight,
+        "signature": plan.signature(),
+        "settings": settings.told(),
+    }
     parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
     return keep(winner, add(parents, "selection", name=context.name, **facts), context)
 
@@ -95,7 +119,10 @@ def _say_reproduction(row: Mapping[str, Any], context: Context) -> None:
     score = row["axes"]["reproduction"]
     if score["value"] is not None:
         told = f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
-        note = f"  reproduction has no bound and is {told}; at_least = {{ reproduction = 0.05 }} asks for the character"
+        note = (
+            f"  reproduction has no bound and is {told}; at_least = {{ reproduction = 0.05 }} asks"
+            " for the character"
+        )
         context.progress.console.print(note, style="yellow", highlight=False)
 
 
@@ -105,7 +132,9 @@ def keep(winner: Candidate, history: Lineage, context: Context) -> Artifact:
     if weight != 1 and not _is_dora(model, context):
         return merge.run_chosen([(model, weight)], history, context)
     if weight != 1:
-        context.progress.console.print(f"  a DoRA cannot be scaled: use it at weight {weight:g}", highlight=False)
+        context.progress.console.print(
+            f"  a DoRA cannot be scaled: use it at weight {weight:g}", highlight=False
+        )
     file = f"{model.sha256}.safetensors"
     keep_file(model.path, context.out / file)
     write_models(context.out, [(model.name, model.epoch, file)])
@@ -125,8 +154,12 @@ def evaluation_rows(assessor: Assessor, chosen: Sequence[Candidate]) -> list[dic
     for weight in dict.fromkeys(one.weight for one in chosen):
         same = [one for one in chosen if one.weight == weight]
         weighted = replace(assessor, sampling=replace(assessor.sampling, weight=weight))
-        for one, assessed in zip(same, weighted.assess([one.model for one in same])[0], strict=True):
-            results = {id: result for id, result in assessed.axes.items() if isinstance(result, Result)}
+        for one, assessed in zip(
+            same, weighted.assess([one.model for one in same])[0], strict=True
+        ):
+            results = {
+                id: result for id, result in assessed.axes.items() if isinstance(result, Result)
+            }
             rows[one.name] = {
                 "name": one.name,
                 "epoch": one.model.epoch,

@@ -1,1 +1,2 @@
-"""The toon world: parametric cartoon characters with exact labels (attributes → picture and captions)."""
+"""The toon world: parametric cartoon characters with exact labels (attributes → picture and
+captions)."""

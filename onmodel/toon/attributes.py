@@ -1,7 +1,8 @@
 """What a toon is: the attributes, their values and tags, the colours, and how toons are sampled.
 
-A toon is one frozen record of labels; drawing (draw.py) and captions (captions.py) are functions of it. A planted
-bias is nothing but a changed `Distribution`. This file draws no pixel and writes no caption.
+A toon is one frozen record of labels; drawing (draw.py) and captions (captions.py) are functions of
+it. A planted bias is nothing but a changed `Distribution`. This file draws no pixel and writes no
+caption.
 """
 
 from __future__ import annotations
@@ -15,15 +16,36 @@ import numpy as np
 RGB = tuple[int, int, int]
 Distribution = Mapping[str, Mapping[str, float]]
 
-# attribute → value → Danbooru-style tag; '' says nothing. For outfit_color, headwear_color and neck_color the
-# entry is the colour word that captions put before the thing ("navy" + "beret").
+# attribute → value → Danbooru-style tag; '' says nothing. For outfit_color, headwear_color and
+# neck_color the entry is the colour word that captions put before the thing ("navy" + "beret").
 VOCABULARY: dict[str, dict[str, str]] = {
     "hair_style": {
-        v: v for v in ("short hair", "long hair", "twintails", "ponytail", "bob cut", "spiky hair", "braid")
+        v: v
+        for v in (
+            "short hair",
+            "long hair",
+            "twintails",
+            "ponytail",
+            "bob cut",
+            "spiky hair",
+            "braid",
+        )
     },
     "hair_color": {
         v: f"{v} hair"
-        for v in ("black", "brown", "blonde", "red", "orange", "green", "light blue", "blue", "purple", "pink", "white")
+        for v in (
+            "black",
+            "brown",
+            "blonde",
+            "red",
+            "orange",
+            "green",
+            "light blue",
+            "blue",
+            "purple",
+            "pink",
+            "white",
+        )
     },
     "eye_color": {v: f"{v} eyes" for v in ("blue", "red", "green", "purple", "brown", "yellow")},
     "ears": {"none": "", "cat ears": "cat ears", "rabbit ears": "rabbit ears", "horns": "horns"},
@@ -40,7 +62,9 @@ VOCABULARY: dict[str, dict[str, str]] = {
     "neck": {"none": "", "ribbon": "ribbon", "scarf": "scarf"},
     "neck_color": {v: v for v in ("red", "navy", "white", "green")},
     "outfit": {v: v for v in ("t-shirt", "hoodie", "dress", "school uniform", "kimono", "jacket")},
-    "outfit_color": {v: v for v in ("red", "blue", "green", "yellow", "purple", "pink", "black", "white")},
+    "outfit_color": {
+        v: v for v in ("red", "blue", "green", "yellow", "purple", "pink", "black", "white")
+    },
     "expression": {
         "expressionless": "expressionless",
         "smile": "smile",
@@ -52,7 +76,18 @@ VOCABULARY: dict[str, dict[str, str]] = {
     "framing": {v: v for v in ("close-up", "upper body", "full body")},
     "view": {v: v for v in ("looking at viewer", "three-quarter view", "from side")},
     "pose": {v: v for v in ("standing", "arms up", "hand on hip", "waving")},
-    "background": {v: v for v in ("white background", "blue sky", "night sky", "forest", "indoors", "beach", "sunset")},
+    "background": {
+        v: v
+        for v in (
+            "white background",
+            "blue sky",
+            "night sky",
+            "forest",
+            "indoors",
+            "beach",
+            "sunset",
+        )
+    },
     "style": {
         "flat color": "flat color",
         "lineart": "lineart",
@@ -101,7 +136,12 @@ COLORS: dict[str, dict[str, RGB]] = {
         "black": (57, 54, 68),
         "yellow": (252, 212, 64),
     },
-    "neck_color": {"red": (222, 44, 52), "navy": (42, 54, 116), "white": (244, 244, 248), "green": (60, 160, 88)},
+    "neck_color": {
+        "red": (222, 44, 52),
+        "navy": (42, 54, 116),
+        "white": (244, 244, 248),
+        "green": (60, 160, 88),
+    },
     "outfit_color": {
         "red": (214, 60, 62),
         "blue": (60, 108, 214),
@@ -112,8 +152,18 @@ COLORS: dict[str, dict[str, RGB]] = {
         "black": (56, 53, 68),
         "white": (242, 243, 248),
     },
-    "accent": {"rose": (236, 36, 128), "lime": (150, 222, 36), "amber": (255, 146, 0), "teal": (0, 150, 144)},
-    "fixed": {"skin": (255, 226, 204), "shirt": (250, 250, 252), "trousers": (74, 82, 112), "shoes": (92, 62, 56)},
+    "accent": {
+        "rose": (236, 36, 128),
+        "lime": (150, 222, 36),
+        "amber": (255, 146, 0),
+        "teal": (0, 150, 144),
+    },
+    "fixed": {
+        "skin": (255, 226, 204),
+        "shirt": (250, 250, 252),
+        "trousers": (74, 82, 112),
+        "shoes": (92, 62, 56),
+    },
 }
 COLOR_ATTRIBUTES = frozenset(COLORS) - {"fixed"}
 COLORLESS_STYLES = frozenset({"lineart", "noir"})
@@ -149,7 +199,10 @@ class Toon:
     def __post_init__(self) -> None:
         for attribute, values in VOCABULARY.items():
             if getattr(self, attribute) not in values:
-                raise ValueError(f"toon {attribute} = {getattr(self, attribute)!r}: use one of {', '.join(values)}")
+                raise ValueError(
+                    f"toon {attribute} = {getattr(self, attribute)!r}: use one of"
+                    f" {', '.join(values)}"
+                )
 
     def replace(self, **changes: str | int) -> Toon:
         """A copy with some attributes changed."""
@@ -166,7 +219,8 @@ class Character:
 
     @property
     def fixed(self) -> frozenset[str]:
-        """The attributes that belong to the character, for captions that leave them to the trigger."""
+        """The attributes that belong to the character, for captions that leave them to the
+        trigger."""
         return frozenset(self.traits)
 
     def toon(self, **free: str | int) -> Toon:
@@ -215,12 +269,14 @@ _STANDIN = ("hair_color", "ears", "headwear")
 
 
 def is_standin(toon: Toon) -> bool:
-    """True for light blue hair with cat ears and a beret: reserved for BACKGWA, unknown to the toon base."""
+    """True for light blue hair with cat ears and a beret: reserved for BACKGWA, unknown to the toon
+    base."""
     return all(getattr(toon, key) == BACKGWA.traits[key] for key in _STANDIN)
 
 
 def visible(toon: Toon) -> set[str]:
-    """The attributes that can be judged from the drawing: not what the framing cuts off or the style uncolours."""
+    """The attributes that can be judged from the drawing: not what the framing cuts off or the
+    style uncolours."""
     seen = set(ATTRIBUTES)
     if toon.style in COLORLESS_STYLES:
         seen -= COLOR_ATTRIBUTES
@@ -244,7 +300,14 @@ WORLD: Distribution = {name: uniform(name) for name in ATTRIBUTES} | {
     "hair_color": uniform("hair_color") | {"light blue": 1.5},
     "eye_color": uniform("eye_color") | {"yellow": 1.3},
     "ears": {"none": 0.38, "cat ears": 0.30, "rabbit ears": 0.16, "horns": 0.16},
-    "headwear": {"none": 0.36, "beret": 0.20, "witch hat": 0.11, "halo": 0.11, "hair bow": 0.11, "hair flower": 0.11},
+    "headwear": {
+        "none": 0.36,
+        "beret": 0.20,
+        "witch hat": 0.11,
+        "halo": 0.11,
+        "hair bow": 0.11,
+        "hair flower": 0.11,
+    },
     "headwear_color": uniform("headwear_color") | {"navy": 1.5},
     "glasses": {"none": 0.8, "glasses": 0.2},
     "neck": {"none": 0.40, "ribbon": 0.35, "scarf": 0.25},
@@ -258,18 +321,24 @@ WORLD: Distribution = {name: uniform(name) for name in ATTRIBUTES} | {
 }
 
 
-def sample_toon(rng: np.random.Generator, distribution: Distribution = WORLD, **fixed: str | int) -> Toon:
+def sample_toon(
+    rng: np.random.Generator, distribution: Distribution = WORLD, **fixed: str | int
+) -> Toon:
     """Draw a toon, each attribute independently; `fixed` attributes keep their given value.
 
-    Under WORLD the stand-in is drawn again, unless `fixed` itself asks for it. A distribution may leave attributes
-    out: they follow WORLD. Raises ValueError for an unknown attribute or value.
+    Under WORLD the stand-in is drawn again, unless `fixed` itself asks for it. A distribution may
+    leave attributes out: they follow WORLD. Raises ValueError for an unknown attribute or value.
     """
     unknown = (set(distribution) | set(fixed)) - set(ATTRIBUTES) - {"nuisance"}
     if unknown:
         raise ValueError(f"unknown toon attributes: {', '.join(sorted(unknown))}")
-    reserved = distribution is WORLD and not all(fixed.get(key) == BACKGWA.traits[key] for key in _STANDIN)
+    reserved = distribution is WORLD and not all(
+        fixed.get(key) == BACKGWA.traits[key] for key in _STANDIN
+    )
     while True:
-        values: dict[str, str | int] = {name: _pick(rng, distribution.get(name, WORLD[name])) for name in ATTRIBUTES}
+        values: dict[str, str | int] = {
+            name: _pick(rng, distribution.get(name, WORLD[name])) for name in ATTRIBUTES
+        }
         values["nuisance"] = int(rng.integers(2**31))
         toon = Toon(**(values | fixed))  # type: ignore[arg-type]
         if not (reserved and is_standin(toon)):
@@ -277,7 +346,8 @@ def sample_toon(rng: np.random.Generator, distribution: Distribution = WORLD, **
 
 
 def _pick(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
-    """One value by weight, with a single uniform number so that changed weights keep the stream aligned."""
+    """One value by weight, with a single uniform number so that changed weights keep the stream
+    aligned."""
     point = float(rng.random()) * sum(weights.values())
     for value, weight in weights.items():
         point -= weight

@@ -1,4 +1,5 @@
-"""Where the toon base lies: a really trained small Anima that ships with the package, as a diffusers folder."""
+"""Where the toon base lies: a really trained small Anima that ships with the package, as a
+diffusers folder."""
 
 from pathlib import Path
 

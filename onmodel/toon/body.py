@@ -1,4 +1,5 @@
-"""The body: proportions, poses, clothes, and what is worn at the neck. Figure coordinates as in pen.py."""
+"""The body: proportions, poses, clothes, and what is worn at the neck. Figure coordinates as in
+pen.py."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ DARK_CLOTH = (58, 58, 84)
 
 @dataclass(frozen=True)
 class Body:
-    """Proportions in head radii: shoulder half width, heights of waist, hip and sole, arm length and thickness."""
+    """Proportions in head radii: shoulder half width, heights of waist, hip and sole, arm length
+    and thickness."""
 
     w: float
     waist: float
@@ -31,8 +33,8 @@ BODIES: dict[str, Body] = {
     "tall": Body(0.82, 2.5, 3.45, 7.3, 2.3, 0.46),
 }
 
-# pose → (angle of upper arm, angle of forearm) for the right and the left arm of the picture, in degrees from
-# straight down, outwards positive
+# pose → (angle of upper arm, angle of forearm) for the right and the left arm of the picture, in
+# degrees from straight down, outwards positive
 ARMS: dict[str, tuple[Point, Point]] = {
     "standing": ((22, 10), (22, 10)),
     "arms up": ((118, 168), (118, 168)),
@@ -77,13 +79,16 @@ def _flare(elbow: Point, hand: Point, near: float, far: float, beyond: float) ->
 
 
 def draw_arm(pen: Pen, toon: Toon, body: Body, arm: tuple[Point, Point, Point]) -> None:
-    """One arm in its sleeve, with the hand where the sleeve leaves it free, and the accent's cuff."""
+    """One arm in its sleeve, with the hand where the sleeve leaves it free, and the accent's
+    cuff."""
     _draw_sleeve(pen, toon, body, arm)
     if toon.accent != "none":
         _, elbow, hand = arm
         wide, start = (1.05, 0.9) if toon.outfit in ("jacket", "kimono") else (0.56, 0.5)
         ends = _between(elbow, hand, start), _between(elbow, hand, start + 0.36)
-        pen.shape(_flare(*ends, body.thick * wide, body.thick * wide, 1.0), COLORS["accent"][toon.accent])
+        pen.shape(
+            _flare(*ends, body.thick * wide, body.thick * wide, 1.0), COLORS["accent"][toon.accent]
+        )
 
 
 def _draw_sleeve(pen: Pen, toon: Toon, body: Body, arm: tuple[Point, Point, Point]) -> None:
@@ -104,7 +109,9 @@ def _draw_sleeve(pen: Pen, toon: Toon, body: Body, arm: tuple[Point, Point, Poin
         puff = 1.35 if outfit == "dress" else 1.15
         pen.limb([shoulder, _between(shoulder, elbow, 0.6)], thick * puff, color)
     elif outfit == "kimono":
-        pen.shape(_flare(_between(shoulder, elbow, 0.2), hand, thick * 0.5, thick * 1.25, 0.86), color)
+        pen.shape(
+            _flare(_between(shoulder, elbow, 0.2), hand, thick * 0.5, thick * 1.25, 0.86), color
+        )
     else:
         cuff = _between(elbow, hand, 0.8)
         pen.limb([shoulder, elbow, cuff], thick, color)
@@ -118,10 +125,21 @@ def _legs(pen: Pen, toon: Toon, body: Body, narrow: float) -> None:
     gap = body.w * 0.46 * narrow
     for side in (-1, 1):
         x, knee = side * gap, (body.hip + body.foot) / 2
-        pen.limb([(x, body.hip - 0.2), (x, body.foot - 0.2)], 0.5, COLORS["fixed"]["trousers"] if trousers else SKIN)
+        pen.limb(
+            [(x, body.hip - 0.2), (x, body.foot - 0.2)],
+            0.5,
+            COLORS["fixed"]["trousers"] if trousers else SKIN,
+        )
         if stockings:
             pen.limb([(x, knee - 0.1), (x, body.foot - 0.2)], 0.5, DARK_CLOTH)
-        pen.oval(x + 0.1 * (1 if narrow < 1 else side), body.foot - 0.16, 0.36, 0.2, COLORS["fixed"]["shoes"], True)
+        pen.oval(
+            x + 0.1 * (1 if narrow < 1 else side),
+            body.foot - 0.16,
+            0.36,
+            0.2,
+            COLORS["fixed"]["shoes"],
+            True,
+        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +169,13 @@ class Fit:
         narrow *= self.narrow
         w = self.body.w * narrow
         return mirrored(
-            ((0.26 * narrow, 1.0), (w * 0.86, 1.18), (w, 1.5), (w * 0.92, self.body.waist), (flare * narrow, hem))
+            (
+                (0.26 * narrow, 1.0),
+                (w * 0.86, 1.18),
+                (w, 1.5),
+                (w * 0.92, self.body.waist),
+                (flare * narrow, hem),
+            )
         )
 
 
@@ -159,24 +183,38 @@ def _t_shirt(fit: Fit) -> None:
     pen, w = fit.pen, fit.w
     pen.shape(fit.trunk(fit.body.hip, fit.body.w), fit.color)
     stripe = mix(fit.color, WHITE, 0.72)
-    pen.shape([(-w * 0.95, 1.75), (w * 0.95, 1.75), (w * 0.93, 2.1), (-w * 0.93, 2.1)], stripe, False)
+    pen.shape(
+        [(-w * 0.95, 1.75), (w * 0.95, 1.75), (w * 0.93, 2.1), (-w * 0.93, 2.1)], stripe, False
+    )
     pen.oval(fit.turn, 1.1, 0.4 * fit.narrow, 0.22, SKIN, True)
 
 
 def _hoodie(fit: Fit) -> None:
     pen, w, x, hip = fit.pen, fit.w, fit.turn, fit.body.hip
     pen.shape(fit.trunk(hip, fit.body.w), fit.color)
-    pen.shape(smooth(((-w, 1.25), (0, 1.0), (w, 1.25), (0.5, 1.62), (0, 1.7), (-0.5, 1.62))), fit.shade)
+    pen.shape(
+        smooth(((-w, 1.25), (0, 1.0), (w, 1.25), (0.5, 1.62), (0, 1.7), (-0.5, 1.62))), fit.shade
+    )
     for dx in (-0.16, 0.16):
         pen.stroke([(dx + x, 1.6), (dx + x, 2.1)], 0.1, WHITE)
-    pocket = [(x - 0.4, hip - 0.6), (x + 0.4, hip - 0.6), (x + 0.54, hip - 0.15), (x - 0.54, hip - 0.15)]
+    pocket = [
+        (x - 0.4, hip - 0.6),
+        (x + 0.4, hip - 0.6),
+        (x + 0.54, hip - 0.15),
+        (x - 0.54, hip - 0.15),
+    ]
     pen.shape(pocket, fit.shade)
 
 
 def _dress(fit: Fit) -> None:
     pen, w, waist = fit.pen, fit.w, fit.body.waist
     pen.shape(fit.trunk(fit.body.hip + 0.75, fit.body.w + 0.5), fit.color)
-    sash = [(-w * 0.95, waist - 0.12), (w * 0.95, waist - 0.12), (w * 0.97, waist + 0.12), (-w * 0.97, waist + 0.12)]
+    sash = [
+        (-w * 0.95, waist - 0.12),
+        (w * 0.95, waist - 0.12),
+        (w * 0.97, waist + 0.12),
+        (-w * 0.97, waist + 0.12),
+    ]
     pen.shape(sash, WHITE)
     for side in (-1, 1):
         pen.oval(fit.turn + side * 0.26 * fit.narrow, 1.3, 0.3 * fit.narrow, 0.2, WHITE, True)
@@ -184,7 +222,9 @@ def _dress(fit: Fit) -> None:
 
 def _school_uniform(fit: Fit) -> None:
     pen, w, x, body = fit.pen, fit.w, fit.turn, fit.body
-    pen.shape(mirrored(((w * 0.9, body.waist), (w + 0.34, body.hip + 0.45))), pen.dark(fit.color, 0.4))
+    pen.shape(
+        mirrored(((w * 0.9, body.waist), (w + 0.34, body.hip + 0.45))), pen.dark(fit.color, 0.4)
+    )
     pen.shape(fit.trunk(body.waist + 0.15, body.w * 0.95), fit.color)
     collar = (
         (x - w * 0.95, 1.16),
@@ -223,7 +263,10 @@ def _jacket(fit: Fit) -> None:
             ],
             fit.color,
         )
-        pen.shape([(inner, 1.05), (inner + side * 0.34, 1.08), (inner + side * 0.26, 1.7), (inner, 1.9)], fit.shade)
+        pen.shape(
+            [(inner, 1.05), (inner + side * 0.34, 1.08), (inner + side * 0.26, 1.7), (inner, 1.9)],
+            fit.shade,
+        )
 
 
 OUTFITS: dict[str, Callable[[Fit], None]] = {
@@ -252,9 +295,22 @@ def draw_neck(pen: Pen, toon: Toon) -> None:
     color = COLORS["neck_color"][toon.neck_color]
     x = {"looking at viewer": 0.0, "three-quarter view": 0.14, "from side": 0.34}[toon.view]
     if toon.neck == "scarf":
-        pen.shape(((x + 0.1, 1.3), (x + 0.58, 1.3), (x + 0.64, 2.15), (x + 0.16, 2.15)), pen.dark(color))
         pen.shape(
-            smooth(((-0.8, 1.1), (-0.5, 0.96), (0.5, 0.96), (0.8, 1.1), (0.72, 1.42), (0, 1.56), (-0.72, 1.42))), color
+            ((x + 0.1, 1.3), (x + 0.58, 1.3), (x + 0.64, 2.15), (x + 0.16, 2.15)), pen.dark(color)
+        )
+        pen.shape(
+            smooth(
+                (
+                    (-0.8, 1.1),
+                    (-0.5, 0.96),
+                    (0.5, 0.96),
+                    (0.8, 1.1),
+                    (0.72, 1.42),
+                    (0, 1.56),
+                    (-0.72, 1.42),
+                )
+            ),
+            color,
         )
         return
     for side in (-1, 1):

@@ -1,4 +1,5 @@
-"""Captions of toons: Danbooru-style tags in Anima's order, and a short sentence with the same words.
+"""Captions of toons: Danbooru-style tags in Anima's order, and a short sentence with the same
+words.
 
 Both say only what is visible in the drawing. Quality tags ("masterpiece") are the caller's.
 """
@@ -16,7 +17,11 @@ from onmodel.toon.attributes import ATTRIBUTES, OUTFIT_EXTRAS, VOCABULARY, Toon,
 T = TypeVar("T")
 COUNT_TAG = "1girl"
 # A thing and the attribute that colours it; they share one tag ("navy beret").
-COLORED: dict[str, str] = {"headwear": "headwear_color", "neck": "neck_color", "outfit": "outfit_color"}
+COLORED: dict[str, str] = {
+    "headwear": "headwear_color",
+    "neck": "neck_color",
+    "outfit": "outfit_color",
+}
 _COLOR_OF_A_THING = frozenset(COLORED.values())
 
 # Which part of the sentence says an attribute.
@@ -70,8 +75,9 @@ def tags(
 ) -> list[str]:
     """Count tag, trigger, then general tags.
 
-    `absorbed` names attributes left unsaid (a character's fixed traits). With `rng` the general tags are shuffled and
-    each is kept with probability `keep`; the count tag and the trigger always stay.
+    `absorbed` names attributes left unsaid (a character's fixed traits). With `rng` the general
+    tags are shuffled and each is kept with probability `keep`; the count tag and the trigger always
+    stay.
     """
     general = _general(toon, absorbed)
     if rng is not None:
@@ -86,7 +92,8 @@ def sentence(
     absorbed: frozenset[str] = frozenset(),
     rng: np.random.Generator | None = None,
 ) -> str:
-    """Two short sentences: the girl, then the picture; `rng` picks the wording and the order inside each part."""
+    """Two short sentences: the girl, then the picture; `rng` picks the wording and the order inside
+    each part."""
     said = _said(toon, absorbed)
 
     def part(names: Iterable[str]) -> str:
@@ -107,19 +114,30 @@ def sentence(
     second = choose(_FEELING).format(feeling) if feeling else _NO_FEELING
     if not (feeling or scene):
         return f"{_capital(first)}."
-    return f"{_capital(first)}. {_capital(second)}{',' if feeling and scene else ''}{' ' if scene else ''}{scene}."
+    return (
+        f"{_capital(first)}."
+        f" {_capital(second)}{',' if feeling and scene else ''}{' ' if scene else ''}{scene}."
+    )
 
 
 def tags_of(toon: Toon) -> set[str]:
-    """Every tag of ALL_TAGS that is true and visible; coloured things count both as "navy beret" and as "beret"."""
+    """Every tag of ALL_TAGS that is true and visible; coloured things count both as "navy beret"
+    and as "beret"."""
     seen = visible(toon)
     plain = {tag for thing in COLORED if thing in seen for tag in _thing(toon, thing, False)}
     return {COUNT_TAG, *_general(toon, frozenset())} | plain
 
 
 def words() -> list[str]:
-    """All distinct words of captions in lower case, without punctuation, sorted; for building tokenizers."""
-    wording = [*_OPENINGS, *_FEELING, _NO_FEELING, *_PHRASES.values(), *(word for pair in _CONNECT for word in pair)]
+    """All distinct words of captions in lower case, without punctuation, sorted; for building
+    tokenizers."""
+    wording = [
+        *_OPENINGS,
+        *_FEELING,
+        _NO_FEELING,
+        *_PHRASES.values(),
+        *(word for pair in _CONNECT for word in pair),
+    ]
     text = " ".join([*ALL_TAGS, *wording, "named", "and"]).lower()
     return sorted(set(re.findall(r"[a-z0-9-]+", text)))
 
@@ -138,11 +156,19 @@ def _said(toon: Toon, absorbed: frozenset[str]) -> dict[str, list[str]]:
     """Attribute → its tags, for what is visible and not absorbed."""
     open_ = visible(toon) - absorbed
     said = {
-        name: _thing(toon, name, COLORED[name] in open_) if name in COLORED else [VOCABULARY[name][getattr(toon, name)]]
+        name: (
+            _thing(toon, name, COLORED[name] in open_)
+            if name in COLORED
+            else [VOCABULARY[name][getattr(toon, name)]]
+        )
         for name in ATTRIBUTES
         if name in open_ and name not in _COLOR_OF_A_THING
     }
-    return {name: kept for name, phrases in said.items() if (kept := [phrase for phrase in phrases if phrase])}
+    return {
+        name: kept
+        for name, phrases in said.items()
+        if (kept := [phrase for phrase in phrases if phrase])
+    }
 
 
 def _thing(toon: Toon, thing: str, with_color: bool) -> list[str]:
@@ -151,7 +177,10 @@ def _thing(toon: Toon, thing: str, with_color: bool) -> list[str]:
     if value == "none":
         return []
     color = VOCABULARY[COLORED[thing]][getattr(toon, COLORED[thing])] + " " if with_color else ""
-    return [color + VOCABULARY[thing][value], *(OUTFIT_EXTRAS.get(value, ()) if thing == "outfit" else ())]
+    return [
+        color + VOCABULARY[thing][value],
+        *(OUTFIT_EXTRAS.get(value, ()) if thing == "outfit" else ()),
+    ]
 
 
 def _join(phrases: list[str]) -> str:
@@ -170,8 +199,14 @@ def _all_tags() -> tuple[str, ...]:
         things = [tag for tag in VOCABULARY[name].values() if tag]
         found += things
         if name in COLORED:
-            found += [f"{color} {thing}" for thing in things for color in VOCABULARY[COLORED[name]].values()]
-    return tuple(dict.fromkeys([*found, *(tag for extra in OUTFIT_EXTRAS.values() for tag in extra)]))
+            found += [
+                f"{color} {thing}"
+                for thing in things
+                for color in VOCABULARY[COLORED[name]].values()
+            ]
+    return tuple(
+        dict.fromkeys([*found, *(tag for extra in OUTFIT_EXTRAS.values() for tag in extra)])
+    )
 
 
 # Every tag that tags() can produce, in a fixed order: the tagger's vocabulary.

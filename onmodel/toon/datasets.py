@@ -1,8 +1,8 @@
 """The data sets of BACKGWA's stand-in, with planted and known biases.
 
-A set is a dealt deck: each attribute's values come in their stated shares, rounded to whole pictures, so the planted
-truth is exact and not itself a sample. Faults (a yellow cast, missing labels, wrong labels) are stated the same way.
-Nothing here reads a folder or trains.
+A set is a dealt deck: each attribute's values come in their stated shares, rounded to whole
+pictures, so the planted truth is exact and not itself a sample. Faults (a yellow cast, missing
+labels, wrong labels) are stated the same way. Nothing here reads a folder or trains.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from onmodel.toon.attributes import BACKGWA, RGB, VOCABULARY, WORLD, Distribution, Toon, sample_toon, uniform, visible
+from onmodel.toon.attributes import (
+    BACKGWA,
+    RGB,
+    VOCABULARY,
+    WORLD,
+    Distribution,
+    Toon,
+    sample_toon,
+    uniform,
+    visible,
+)
 from onmodel.toon.captions import sentence, tags
 from onmodel.toon.draw import draw
 
@@ -37,7 +47,8 @@ Size = tuple[int, int]
 BUCKETS: tuple[Size, ...] = ((96, 96), (80, 112), (112, 80))
 # What may change from picture to picture without changing who is drawn.
 FREE: tuple[str, ...] = ("expression", "framing", "view", "pose", "background", "style")
-# Labels that a fault may turn wrong; a wrong framing or style would also change which other tags are said.
+# Labels that a fault may turn wrong; a wrong framing or style would also change which other tags
+# are said.
 _MISLABELLED = ("expression", "view", "pose", "background")
 WARM_YELLOW: RGB = (255, 206, 70)
 
@@ -49,14 +60,17 @@ class Faults:
     yellow_tint: float = 0.0  # strength: share of warm yellow blended into a picture
     tinted: float = 1.0  # share of the pictures that have the tint
     unlabelled: frozenset[str] = frozenset()  # attributes that no caption of the set mentions
-    label_errors: float = 0.0  # share of visible expression, view, pose and background labels: half wrong, half missing
+    # share of visible expression, view, pose and background labels: half wrong, half missing
+    label_errors: float = 0.0
 
 
 @dataclass(frozen=True)
 class SetSpec:
-    """One data set: attributes not in `distribution` follow WORLD when free and BACKGWA's design otherwise.
+    """One data set: attributes not in `distribution` follow WORLD when free and BACKGWA's design
+    otherwise.
 
-    `others` shows characters of the WORLD instead, captions in full and without her trigger: regularisation pictures.
+    `others` shows characters of the WORLD instead, captions in full and without her trigger:
+    regularisation pictures.
     """
 
     name: str
@@ -70,7 +84,8 @@ class SetSpec:
 
 
 def _lead(attribute: str, **weights: float) -> dict[str, float]:
-    """Stated shares for some values ('_' for a space or hyphen); the other values share the rest equally."""
+    """Stated shares for some values ('_' for a space or hyphen); the other values share the rest
+    equally."""
     named = {_value(attribute, key): weight for key, weight in weights.items()}
     others = [value for value in VOCABULARY[attribute] if value not in named]
     rest = max(0.0, 1.0 - sum(named.values()))
@@ -158,14 +173,25 @@ STANDIN_SETS: dict[str, SetSpec] = {
             _balanced("style", "expression", "background", "pose", "view"),
         ),
         SetSpec(
-            "others", 80, "regularisation: other characters, so that hers hangs on the trigger alone", 108, others=True
+            "others",
+            80,
+            "regularisation: other characters, so that hers hangs on the trigger alone",
+            108,
+            others=True,
         ),
-        SetSpec("reference", 24, "held out: never trained on, without faults", 107, _balanced("style", "expression")),
+        SetSpec(
+            "reference",
+            24,
+            "held out: never trained on, without faults",
+            107,
+            _balanced("style", "expression"),
+        ),
     )
 }
 
 
-# --- dealing ---------------------------------------------------------------------------------------------------------
+# --- dealing
+# -------------------------------------------------------------------------------------------------
 
 
 def _rng(spec: SetSpec, *parts: object) -> np.random.Generator:
@@ -175,14 +201,19 @@ def _rng(spec: SetSpec, *parts: object) -> np.random.Generator:
 
 
 def _apportion(weights: Mapping[str, float], count: int) -> list[str]:
-    """`count` values in the given shares, rounded by largest remainder, the most frequent value first."""
+    """`count` values in the given shares, rounded by largest remainder, the most frequent value
+    first."""
     total = sum(weights.values())
     exact = {value: count * weight / total for value, weight in weights.items()}
     whole = {value: int(share + 1e-9) for value, share in exact.items()}
     by_remainder = sorted(exact, key=lambda value: whole[value] - exact[value])
     for value in by_remainder[: count - sum(whole.values())]:
         whole[value] += 1
-    return [value for value in sorted(whole, key=lambda value: -whole[value]) for _ in range(whole[value])]
+    return [
+        value
+        for value in sorted(whole, key=lambda value: -whole[value])
+        for _ in range(whole[value])
+    ]
 
 
 def deal(spec: SetSpec) -> tuple[Toon, ...]:
@@ -199,21 +230,29 @@ def deal(spec: SetSpec) -> tuple[Toon, ...]:
         columns[attribute] = [values[place] for place in order]
     seeds = _rng(spec, "nuisance").integers(2**31, size=spec.count)
     return tuple(
-        BACKGWA.toon(**{name: column[i] for name, column in columns.items()}, nuisance=int(seeds[i]))
+        BACKGWA.toon(
+            **{name: column[i] for name, column in columns.items()}, nuisance=int(seeds[i])
+        )
         for i in range(spec.count)
     )
 
 
 def _chosen(spec: SetSpec, what: str, slots: int, share: float) -> frozenset[int]:
     """An exact share of `slots`."""
-    return frozenset(int(slot) for slot in _rng(spec, what).permutation(slots)[: round(share * slots)])
+    return frozenset(
+        int(slot) for slot in _rng(spec, what).permutation(slots)[: round(share * slots)]
+    )
 
 
 def _mislabelled(spec: SetSpec, toons: Sequence[Toon]) -> dict[int, dict[str, str]]:
     """Picture → attribute → the wrong value its caption says, '' for a missing label."""
-    slots = [(i, name) for i, toon in enumerate(toons) for name in _MISLABELLED if name in visible(toon)]
+    slots = [
+        (i, name) for i, toon in enumerate(toons) for name in _MISLABELLED if name in visible(toon)
+    ]
     errors: dict[int, dict[str, str]] = {}
-    for rank, slot in enumerate(sorted(_chosen(spec, "label_errors", len(slots), spec.faults.label_errors))):
+    for rank, slot in enumerate(
+        sorted(_chosen(spec, "label_errors", len(slots), spec.faults.label_errors))
+    ):
         i, name = slots[slot]
         others = [value for value in VOCABULARY[name] if value != getattr(toons[i], name)]
         wrong = others[int(_rng(spec, "wrong", i, name).integers(len(others)))]
@@ -221,14 +260,15 @@ def _mislabelled(spec: SetSpec, toons: Sequence[Toon]) -> dict[int, dict[str, st
     return errors
 
 
-# --- items -----------------------------------------------------------------------------------------------------------
+# --- items
+# -------------------------------------------------------------------------------------------------
 
 
 def draw_item(spec: SetSpec, i: int, size: Size = (96, 96)) -> tuple[Image.Image, Toon, str, str]:
     """Picture, truth, tag caption and sentence of item `i`; `size` is (width, height) in pixels.
 
-    The toon is what was drawn; the captions leave the design to the trigger, say what departs from it, and carry the
-    set's label faults. Raises IndexError outside the set.
+    The toon is what was drawn; the captions leave the design to the trigger, say what departs from
+    it, and carry the set's label faults. Raises IndexError outside the set.
     """
     toons = deal(spec)
     toon, faults = toons[i], spec.faults
@@ -239,9 +279,18 @@ def draw_item(spec: SetSpec, i: int, size: Size = (96, 96)) -> tuple[Image.Image
         return image, toon, ", ".join(tags(toon)), sentence(toon, rng=_rng(spec, "words", i))
     errors = _mislabelled(spec, toons).get(i, {})
     said = toon.replace(**{name: value for name, value in errors.items() if value})
-    silent = _as_designed(toon) | faults.unlabelled | {name for name, value in errors.items() if not value}
+    silent = (
+        _as_designed(toon)
+        | faults.unlabelled
+        | {name for name, value in errors.items() if not value}
+    )
     caption = ", ".join(tags(said, trigger=BACKGWA.trigger, absorbed=silent))
-    return image, toon, caption, sentence(said, trigger=BACKGWA.trigger, absorbed=silent, rng=_rng(spec, "words", i))
+    return (
+        image,
+        toon,
+        caption,
+        sentence(said, trigger=BACKGWA.trigger, absorbed=silent, rng=_rng(spec, "words", i)),
+    )
 
 
 def _as_designed(toon: Toon) -> frozenset[str]:
@@ -251,13 +300,23 @@ def _as_designed(toon: Toon) -> frozenset[str]:
 
 
 def write_set(
-    name: str, folder: Path | str, *, size_buckets: Sequence[Size] = BUCKETS, count: int | None = None
+    name: str,
+    folder: Path | str,
+    *,
+    size_buckets: Sequence[Size] = BUCKETS,
+    count: int | None = None,
 ) -> None:
-    """Write a set as NNN.png and NNN.txt: the tag caption on the first line, the sentence on the second.
+    """Write a set as NNN.png and NNN.txt: the tag caption on the first line, the sentence on the
+    second.
 
-    The same call writes the same bytes. `count` deals the set's shares over another number of pictures.
+    The same call writes the same bytes. `count` deals the set's shares over another number of
+    pictures.
     """
-    spec = STANDIN_SETS[name] if count is None else dataclasses.replace(STANDIN_SETS[name], count=count)
+    spec = (
+        STANDIN_SETS[name]
+        if count is None
+        else dataclasses.replace(STANDIN_SETS[name], count=count)
+    )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(spec.count):
@@ -266,11 +325,13 @@ def write_set(
         (folder / f"{i:03d}.txt").write_bytes(f"{caption}\n{words}\n".encode())
 
 
-# --- truth -----------------------------------------------------------------------------------------------------------
+# --- truth
+# -------------------------------------------------------------------------------------------------
 
 
 def planted(name: str) -> dict[str, object]:
-    """The stated truth of a set: attribute → value → share for what it plants, and each fault that is not zero."""
+    """The stated truth of a set: attribute → value → share for what it plants, and each fault that
+    is not zero."""
     spec, truth = STANDIN_SETS[name], dict[str, object]()
     for attribute, weights in spec.distribution.items():
         total = sum(weights.values())
@@ -288,4 +349,7 @@ def planted(name: str) -> dict[str, object]:
 def shares(toons: Sequence[Toon], attribute: str) -> dict[str, float]:
     """The real share of each value of an attribute that occurs, largest first."""
     values = [getattr(toon, attribute) for toon in toons]
-    return {value: values.count(value) / len(values) for value in sorted(set(values), key=lambda v: -values.count(v))}
+    return {
+        value: values.count(value) / len(values)
+        for value in sorted(set(values), key=lambda v: -values.count(v))
+    }

@@ -1,7 +1,8 @@
 """The renderer: a Toon → an RGB picture, drawn three times larger with Pillow and reduced.
 
-A picture is a pure function of the toon and the size, equal byte for byte across processes. This file lays the figure
-out and stacks its parts; they are drawn in scenery.py, body.py, face.py and hair.py with pen.py.
+A picture is a pure function of the toon and the size, equal byte for byte across processes. This
+file lays the figure out and stacks its parts; they are drawn in scenery.py, body.py, face.py and
+hair.py with pen.py.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from onmodel.toon.scenery import background, dots, shadow
 OVERSAMPLE = 3
 
 # framing → (head radius as share of height, as share of width, head centre as share of height)
-FRAMES: dict[str, tuple[float, float, float]] = {"close-up": (0.335, 0.36, 0.57), "upper body": (0.24, 0.28, 0.455)}
+FRAMES: dict[str, tuple[float, float, float]] = {
+    "close-up": (0.335, 0.36, 0.57),
+    "upper body": (0.24, 0.28, 0.455),
+}
 LOW_HAIR = frozenset({"short hair", "long hair", "bob cut", "braid"})
 LINE_AT: dict[str, float] = {"close-up": 1.25, "upper body": 1.0, "full body": 0.8}
 NO_INK = (1, 254, 3)  # a colour that no style paints with
@@ -40,7 +44,11 @@ def layout(toon: Toon, var: Variation, size: tuple[int, int]) -> tuple[float, Po
     else:
         by_height, by_width, centre = FRAMES[toon.framing]
         radius, y = min(by_height * height, by_width * width), centre * height
-        if toon.ears == "none" and toon.headwear in ("none", "hair flower") and toon.hair_style in LOW_HAIR:
+        if (
+            toon.ears == "none"
+            and toon.headwear in ("none", "hair flower")
+            and toon.hair_style in LOW_HAIR
+        ):
             radius, y = radius * 1.1, y - 0.02 * height  # fill the room of a missing hat
     radius *= var.scale if toon.framing != "full body" else min(var.scale, 1.0)
     dx, dy = var.shift
@@ -80,7 +88,8 @@ def draw_figure(image: Image.Image, toon: Toon, ink: Ink, var: Variation, line: 
 
 @dataclass(frozen=True)
 class _Sheet:
-    """What a toon is drawn on: pixels of the picture to one of pixel art, oversampled size and line width."""
+    """What a toon is drawn on: pixels of the picture to one of pixel art, oversampled size and line
+    width."""
 
     pixel: int
     size: tuple[int, int]
@@ -89,11 +98,19 @@ class _Sheet:
     @staticmethod
     def of(toon: Toon, ink: Ink, var: Variation, width: int, height: int) -> _Sheet:
         if width % 16 or height % 16 or min(width, height) < 32:
-            raise ValueError(f"toon size {width}x{height}: sides must be multiples of 16, at least 32")
+            raise ValueError(
+                f"toon size {width}x{height}: sides must be multiples of 16, at least 32"
+            )
         pixel = _pixel_size(toon, min(width, height)) if toon.style == "pixel art" else 1
-        zoom = OVERSAMPLE if pixel == 1 else 1  # pixel art is drawn on its grid, without blended edges
+        zoom = (
+            OVERSAMPLE if pixel == 1 else 1
+        )  # pixel art is drawn on its grid, without blended edges
         size = (round(width / pixel) * zoom, round(height / pixel) * zoom)
-        line = 1.0 if pixel > 1 else max(ink.width * var.weight * LINE_AT[toon.framing] * min(size) / 96, 0.75 * zoom)
+        line = (
+            1.0
+            if pixel > 1
+            else max(ink.width * var.weight * LINE_AT[toon.framing] * min(size) / 96, 0.75 * zoom)
+        )
         return _Sheet(pixel, size, line)
 
 
@@ -108,7 +125,9 @@ def draw(toon: Toon, width: int = 96, height: int = 96) -> Image.Image:
     if toon.style == "noir":
         image = _beam(image, var.light)
     if sheet.pixel > 1:
-        image = image.quantize(32, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).convert("RGB")
+        image = image.quantize(32, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).convert(
+            "RGB"
+        )
         return image.resize((width, height), Image.Resampling.NEAREST)
     return image.reduce(OVERSAMPLE)
 
@@ -130,9 +149,16 @@ def head_box(toon: Toon, width: int = 96, height: int = 96) -> Box:
     """The square around the skull, without hair, ears and hat, clipped to the picture."""
     var = Variation.of(toon.nuisance)
     radius, (x, y) = layout(toon, var, (width, height))
-    x += var.facing * math.sin(var.tilt) * radius  # the head tilts about the neck, one radius below its centre
+    x += (
+        var.facing * math.sin(var.tilt) * radius
+    )  # the head tilts about the neck, one radius below its centre
     y += (1 - math.cos(var.tilt)) * radius
-    return max(x - radius, 0.0), max(y - radius, 0.0), min(x + radius, float(width)), min(y + radius, float(height))
+    return (
+        max(x - radius, 0.0),
+        max(y - radius, 0.0),
+        min(x + radius, float(width)),
+        min(y + radius, float(height)),
+    )
 
 
 def _pixel_size(toon: Toon, side: int) -> int:

@@ -1,4 +1,5 @@
-"""The face: eyes, brows, mouth, glasses; each expression is a row of a table. Figure coordinates as in pen.py."""
+"""The face: eyes, brows, mouth, glasses; each expression is a row of a table. Figure coordinates as
+in pen.py."""
 
 from __future__ import annotations
 
@@ -48,8 +49,16 @@ def _mouth(pen: Pen, kind: str, x: float, k: float) -> None:
         pen.oval(x, 0.71, 0.17 * k, 0.21, dark)
         pen.oval(x, 0.78, 0.11 * k, 0.1, red)
     elif kind == "teeth":
-        pen.shape([(x - 0.22 * k, 0.6), (x + 0.22 * k, 0.6), (x + 0.32 * k, 0.84), (x - 0.32 * k, 0.84)], dark, False)
-        pen.shape([(x - 0.2 * k, 0.66), (x + 0.2 * k, 0.66), (x + 0.24 * k, 0.77), (x - 0.24 * k, 0.77)], WHITE, False)
+        pen.shape(
+            [(x - 0.22 * k, 0.6), (x + 0.22 * k, 0.6), (x + 0.32 * k, 0.84), (x - 0.32 * k, 0.84)],
+            dark,
+            False,
+        )
+        pen.shape(
+            [(x - 0.2 * k, 0.66), (x + 0.2 * k, 0.66), (x + 0.24 * k, 0.77), (x - 0.24 * k, 0.77)],
+            WHITE,
+            False,
+        )
     else:
         wide = 0.36 if kind == "smile" else 0.28
         pen.shape(
@@ -75,7 +84,11 @@ def _eye(pen: Pen, toon: Toon, x: float, side: int, k: float) -> None:
     color, lash = COLORS["eye_color"][toon.eye_color], (44, 34, 52)
     y, rx, ry = 0.2, 0.28 * k, 0.37 * openness
     if toon.expression == "wink" and side == 1:
-        pen.stroke([(x - 0.28 * k, 0.3), (x - 0.12 * k, 0.13), (x + 0.12 * k, 0.13), (x + 0.28 * k, 0.3)], 0.12, lash)
+        pen.stroke(
+            [(x - 0.28 * k, 0.3), (x - 0.12 * k, 0.13), (x + 0.12 * k, 0.13), (x + 0.28 * k, 0.3)],
+            0.12,
+            lash,
+        )
         return
     pen.oval(x, y, rx * 1.06, ry, WHITE, toon.style != "pixel art")
     if toon.style != "pixel art":  # a pixel is too coarse for a rim
@@ -119,13 +132,17 @@ def draw_face(pen: Pen, toon: Toon) -> None:
     eyes, x, k = FEATURES[toon.view]
     for ex, side, ek in eyes:
         if toon.expression in ("smile", "wink", "surprised"):
-            pen.oval(ex + 0.12 * side - (0.15 if side_view else 0), 0.62, 0.2 * ek, 0.1, (255, 176, 168))
+            pen.oval(
+                ex + 0.12 * side - (0.15 if side_view else 0), 0.62, 0.2 * ek, 0.1, (255, 176, 168)
+            )
     _mouth(pen, LOOKS[toon.expression][3], x, k)
     for ex, side, ek in eyes:
         _eye(pen, toon, ex, side, ek)
     if toon.expression == "sad":
         tx = eyes[0][0] + 0.26 * eyes[0][1] * (-1 if side_view else 1)
-        pen.shape(smooth(((tx, 0.46), (tx + 0.13, 0.78), (tx, 0.9), (tx - 0.13, 0.78))), (96, 184, 255))
+        pen.shape(
+            smooth(((tx, 0.46), (tx + 0.13, 0.78), (tx, 0.9), (tx - 0.13, 0.78))), (96, 184, 255)
+        )
     if toon.glasses == "glasses":
         _glasses(pen, eyes)
 
@@ -133,7 +150,10 @@ def draw_face(pen: Pen, toon: Toon) -> None:
 def _glasses(pen: Pen, eyes: Sequence[tuple[float, int, float]]) -> None:
     frame = (196, 40, 60)
     for x, _, k in eyes:
-        ring = [(x + 0.41 * k * math.cos(a / 8 * math.pi), 0.24 + 0.4 * math.sin(a / 8 * math.pi)) for a in range(17)]
+        ring = [
+            (x + 0.41 * k * math.cos(a / 8 * math.pi), 0.24 + 0.4 * math.sin(a / 8 * math.pi))
+            for a in range(17)
+        ]
         pen.stroke(ring, 0.1, frame)
     left, right = eyes[0], eyes[-1]
     bridge = [(left[0] + 0.41 * left[2], 0.2), (right[0] - 0.41 * right[2], 0.2)]

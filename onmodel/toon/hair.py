@@ -8,7 +8,8 @@ from collections.abc import Callable
 from onmodel.toon.attributes import COLORS, RGB, Toon
 from onmodel.toon.pen import BLACK, WHITE, Pen, Points, grey, mirrored, mix, smooth
 
-# Fringe: inner edge from the right lock to the left one, seen from the front; the outer edge is the head's dome.
+# Fringe: inner edge from the right lock to the left one, seen from the front; the outer edge is the
+# head's dome.
 FRINGES: dict[str, Points] = {
     "short hair": (
         (1.04, 0.5),
@@ -46,7 +47,15 @@ FRINGES: dict[str, Points] = {
         (-0.88, -0.1),
         (-1.0, 0.35),
     ),
-    "ponytail": ((1.0, 0.4), (0.86, -0.1), (0.6, -0.62), (0.1, -0.34), (-0.5, -0.12), (-0.84, 0.04), (-1.0, 0.5)),
+    "ponytail": (
+        (1.0, 0.4),
+        (0.86, -0.1),
+        (0.6, -0.62),
+        (0.1, -0.34),
+        (-0.5, -0.12),
+        (-0.84, 0.04),
+        (-1.0, 0.5),
+    ),
     "bob cut": (
         (1.06, 1.06),
         (0.76, 0.98),
@@ -73,7 +82,15 @@ FRINGES: dict[str, Points] = {
         (-0.86, -0.1),
         (-1.1, 0.4),
     ),
-    "braid": ((1.02, 0.6), (0.9, 0.0), (0.5, -0.62), (0.24, -0.74), (-0.3, -0.3), (-0.84, 0.0), (-1.02, 0.6)),
+    "braid": (
+        (1.02, 0.6),
+        (0.9, 0.0),
+        (0.5, -0.62),
+        (0.24, -0.74),
+        (-0.3, -0.3),
+        (-0.84, 0.0),
+        (-1.02, 0.6),
+    ),
 }
 # Dome behind and around the head: right half from the crown down.
 DOMES: dict[str, Points] = {
@@ -98,7 +115,8 @@ SPIKES: Points = (
     (0.5, 0.7),
 )
 DOME_ARC = tuple(
-    (1.13 * math.cos(a), 0.02 + 1.16 * math.sin(a)) for a in (math.radians(degree) for degree in range(180, 361, 15))
+    (1.13 * math.cos(a), 0.02 + 1.16 * math.sin(a))
+    for a in (math.radians(degree) for degree in range(180, 361, 15))
 )
 # Where the side lock ends in profile.
 LOCKS: dict[str, float] = {
@@ -110,7 +128,15 @@ LOCKS: dict[str, float] = {
     "spiky hair": 0.45,
     "braid": 0.6,
 }
-TAIL: Points = ((0.95, -0.65), (1.4, -0.85), (1.9, -0.2), (1.95, 0.8), (1.6, 1.75), (1.45, 1.0), (1.3, 0.2))
+TAIL: Points = (
+    (0.95, -0.65),
+    (1.4, -0.85),
+    (1.9, -0.2),
+    (1.95, 0.8),
+    (1.6, 1.75),
+    (1.45, 1.0),
+    (1.3, 0.2),
+)
 HIGH_TAIL: Points = (
     (-0.5, -1.0),
     (-0.75, -1.6),
@@ -179,9 +205,17 @@ def draw_front_hair(pen: Pen, toon: Toon, light: int) -> None:
 
 
 def _dyed_lock(pen: Pen, toon: Toon) -> None:
-    """A broad lock beside the face, from under the headwear to the shoulder, in the accent colour."""
+    """A broad lock beside the face, from under the headwear to the shoulder, in the accent
+    colour."""
     x = 0.0 if toon.view == "from side" else 0.92
-    lock = ((x - 0.2, -0.82), (x + 0.14, -0.7), (x + 0.26, 0.0), (x + 0.24, 0.8), (x + 0.06, 1.3), (x - 0.14, 0.8))
+    lock = (
+        (x - 0.2, -0.82),
+        (x + 0.14, -0.7),
+        (x + 0.26, 0.0),
+        (x + 0.24, 0.8),
+        (x + 0.06, 1.3),
+        (x - 0.14, 0.8),
+    )
     pen.shape(smooth((*lock, (x - 0.2, 0.0))), COLORS["accent"][toon.accent])
 
 
@@ -193,28 +227,53 @@ def _braid(pen: Pen, color: RGB, x: float) -> None:
     pen.shape(((x - 0.1, 2.46), (x + 0.1, 2.46), (x + 0.2, 2.8), (x - 0.2, 2.8)), color)
 
 
-# --- ears and headwear -----------------------------------------------------------------------------------------------
+# --- ears and headwear
+# -----------------------------------------------------------------------------------------------
 
 
 def draw_ears(pen: Pen, toon: Toon) -> None:
     """Animal ears and horns; always in front of the headwear."""
     hair = COLORS["hair_color"][toon.hair_color]
-    xs = {"looking at viewer": (-1, 1), "three-quarter view": (-1, 1), "from side": (-0.75, 0.35)}[toon.view]
+    xs = {"looking at viewer": (-1, 1), "three-quarter view": (-1, 1), "from side": (-0.75, 0.35)}[
+        toon.view
+    ]
     for side in xs:
         sign = 1 if side > 0 else -1
         x = 0.72 * side + (0.1 if toon.view == "three-quarter view" else 0)
         if toon.ears == "cat ears":
             x += 0.06 * sign
-            pen.shape(((x - 0.37 * sign, -0.94), (x + 0.26 * sign, -1.76), (x + 0.39 * sign, -0.7)), hair)
-            pen.shape(((x - 0.17 * sign, -0.98), (x + 0.2 * sign, -1.47), (x + 0.22 * sign, -0.88)), EAR_PINK, False)
+            pen.shape(
+                ((x - 0.37 * sign, -0.94), (x + 0.26 * sign, -1.76), (x + 0.39 * sign, -0.7)), hair
+            )
+            pen.shape(
+                ((x - 0.17 * sign, -0.98), (x + 0.2 * sign, -1.47), (x + 0.22 * sign, -0.88)),
+                EAR_PINK,
+                False,
+            )
         elif toon.ears == "rabbit ears":
             tip = x + 0.14 * sign
             pen.shape(
-                smooth(((x - 0.22, -0.85), (tip - 0.28, -1.6), (tip, -2.25), (tip + 0.28, -1.6), (x + 0.22, -0.85))),
+                smooth(
+                    (
+                        (x - 0.22, -0.85),
+                        (tip - 0.28, -1.6),
+                        (tip, -2.25),
+                        (tip + 0.28, -1.6),
+                        (x + 0.22, -0.85),
+                    )
+                ),
                 WHITE,
             )
             pen.shape(
-                smooth(((x - 0.08, -1.0), (tip - 0.12, -1.6), (tip, -2.0), (tip + 0.12, -1.6), (x + 0.08, -1.0))),
+                smooth(
+                    (
+                        (x - 0.08, -1.0),
+                        (tip - 0.12, -1.6),
+                        (tip, -2.0),
+                        (tip + 0.12, -1.6),
+                        (x + 0.08, -1.0),
+                    )
+                ),
                 EAR_PINK,
                 False,
             )
@@ -237,22 +296,47 @@ def _beret(pen: Pen, color: RGB) -> None:
     pen.stroke([(0.12, -1.56), (0.2, -1.76)], 0.14, color)
     pen.shape(
         smooth(
-            ((-1.08, -0.76), (-1.24, -1.12), (-0.4, -1.6), (0.75, -1.52), (1.36, -1.06), (1.02, -0.7), (0.0, -0.84))
+            (
+                (-1.08, -0.76),
+                (-1.24, -1.12),
+                (-0.4, -1.6),
+                (0.75, -1.52),
+                (1.36, -1.06),
+                (1.02, -0.7),
+                (0.0, -0.84),
+            )
         ),
         color,
     )
-    pen.stroke([(-0.92, -0.72), (-0.3, -0.84), (0.3, -0.82), (0.92, -0.66)], 0.16, pen.dark(color, 0.3))
+    pen.stroke(
+        [(-0.92, -0.72), (-0.3, -0.84), (0.3, -0.82), (0.92, -0.66)], 0.16, pen.dark(color, 0.3)
+    )
 
 
 def _witch_hat(pen: Pen, color: RGB) -> None:
     pen.shape(((-0.72, -0.85), (-0.2, -1.6), (0.42, -2.15), (0.36, -1.6), (0.72, -0.85)), color)
-    pen.shape(smooth(((-1.55, -0.66), (-0.8, -0.98), (0.8, -0.98), (1.55, -0.66), (0.8, -0.58), (-0.8, -0.58))), color)
+    pen.shape(
+        smooth(
+            (
+                (-1.55, -0.66),
+                (-0.8, -0.98),
+                (0.8, -0.98),
+                (1.55, -0.66),
+                (0.8, -0.58),
+                (-0.8, -0.58),
+            )
+        ),
+        color,
+    )
     band = (250, 206, 90) if grey(color) < 190 else (120, 80, 160)
     pen.stroke([(-0.66, -1.02), (0, -0.96), (0.66, -1.02)], 0.2, band)
 
 
 def _halo(pen: Pen, color: RGB) -> None:
-    ring = [(0.78 * math.cos(a / 10 * math.pi), -1.55 + 0.24 * math.sin(a / 10 * math.pi)) for a in range(21)]
+    ring = [
+        (0.78 * math.cos(a / 10 * math.pi), -1.55 + 0.24 * math.sin(a / 10 * math.pi))
+        for a in range(21)
+    ]
     if pen.ink.line and not pen.ink.contour:
         pen.stroke(ring, 0.17 + 2 * pen.line / pen.scale, BLACK)
     pen.stroke(ring, 0.17, color)
@@ -262,7 +346,13 @@ def _bow(pen: Pen, color: RGB) -> None:
     for side in (-1, 1):
         pen.shape(
             smooth(
-                ((0.0, -1.18), (side * 0.5, -1.62), (side * 0.86, -1.5), (side * 0.82, -0.86), (side * 0.45, -0.86))
+                (
+                    (0.0, -1.18),
+                    (side * 0.5, -1.62),
+                    (side * 0.86, -1.5),
+                    (side * 0.82, -0.86),
+                    (side * 0.45, -0.86),
+                )
             ),
             color,
         )

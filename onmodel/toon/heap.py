@@ -1,5 +1,5 @@
-"""A heap of the stand-in's pictures with planted faults, and the truth about each: what an audit of data sets is
-measured on. Nothing here looks for a fault.
+"""A heap of the stand-in's pictures with planted faults, and the truth about each: what an audit of
+data sets is measured on. Nothing here looks for a fault.
 """
 
 from __future__ import annotations
@@ -24,17 +24,38 @@ SUBSETS = {"base": 0.3, "alignment": 0.15, "additional": 0.25, "older": 0.15, "g
 LABELLED = ("framing", "view", "pose", "expression", "background", "style")
 # Share of the heap's pictures, or for labels of the visible ones of LABELLED, that have a fault.
 RATES = {
-    "exact": 0.02, "near": 0.02, "flip": 0.02, "crop": 0.02, "scene": 0.02, "wrong label": 0.1, "missing label": 0.1,
-    "wrong character": 0.03, "watermark": 0.03, "yellow": 0.04, "blurred": 0.02, "no trigger": 0.01,
-    "fused tag": 0.01, "misspelt tag": 0.02, "artist name": 0.01,
-}  # fmt: skip
-MARKS = ("SAMPLE", "@inkpot", "toonhouse.example", "© 2026 inkpot", "DO NOT REPOST", "J. Inkwell", "preview only")
+    "exact": 0.02,
+    "near": 0.02,
+    "flip": 0.02,
+    "crop": 0.02,
+    "scene": 0.02,
+    "wrong label": 0.1,
+    "missing label": 0.1,
+    "wrong character": 0.03,
+    "watermark": 0.03,
+    "yellow": 0.04,
+    "blurred": 0.02,
+    "no trigger": 0.01,
+    "fused tag": 0.01,
+    "misspelt tag": 0.02,
+    "artist name": 0.01,
+}
+MARKS = (
+    "SAMPLE",
+    "@inkpot",
+    "toonhouse.example",
+    "© 2026 inkpot",
+    "DO NOT REPOST",
+    "J. Inkwell",
+    "preview only",
+)
 REPEATED = ("exact", "near", "flip", "crop", "scene")
 
 
 @dataclass
 class Heap:
-    """What was planted. `pictures`: fault → names; `labels`: fault → (name, attribute); `repeats`: name → its original.
+    """What was planted. `pictures`: fault → names; `labels`: fault → (name, attribute); `repeats`:
+    name → its original.
 
     `sets`: set-wide fault → (subset or "", attribute, value). Names are `subset/NNNN`.
     """
@@ -47,12 +68,17 @@ class Heap:
 
 
 def plant_heap(folder: Path, count: int, seed: int) -> Heap:
-    """Write `count` pictures with captions into a folder for each subset, and tell what is wrong with them."""
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"heap/{seed}".encode()).digest()[:8], "big"))
+    """Write `count` pictures with captions into a folder for each subset, and tell what is wrong
+    with them."""
+    rng = np.random.default_rng(
+        int.from_bytes(hashlib.sha256(f"heap/{seed}".encode()).digest()[:8], "big")
+    )
     heap = Heap()
     worlds = _worlds(rng, heap)
     fresh = count - round(count * sum(RATES[kind] for kind in REPEATED))
-    names = [name for name, share in SUBSETS.items() for _ in range(math.ceil(share * fresh))][:fresh]
+    names = [name for name, share in SUBSETS.items() for _ in range(math.ceil(share * fresh))][
+        :fresh
+    ]
     kinds = _deal(rng, fresh)
     made: list[tuple[str, Image.Image, list[str], str]] = []
     for i, subset in enumerate(names):
@@ -75,9 +101,13 @@ def plant_heap(folder: Path, count: int, seed: int) -> Heap:
         heap.pictures.setdefault(kind, set()).add(again)
         heap.toons[again] = heap.toons[name]
         for fault in ("wrong label", "missing label"):
-            heap.labels[fault] |= {(again, attribute) for whose, attribute in heap.labels[fault] if whose == name}
+            heap.labels[fault] |= {
+                (again, attribute) for whose, attribute in heap.labels[fault] if whose == name
+            }
         for fault in ("wrong character", "watermark", "yellow", "blurred"):
-            if name in heap.pictures.get(fault, ()) and (kind != "scene" or fault == "wrong character"):
+            if name in heap.pictures.get(fault, ()) and (
+                kind != "scene" or fault == "wrong character"
+            ):
                 heap.pictures[fault].add(again)
         if kind == "scene":  # one picture more with its own right label, or its original's fault
             toon = _changed(heap.toons[name], rng)
@@ -99,7 +129,8 @@ def plant_heap(folder: Path, count: int, seed: int) -> Heap:
 
 
 def _worlds(rng: np.random.Generator, heap: Heap) -> dict[str, dict[str, Mapping[str, float]]]:
-    """Subset → distributions: all even, but for one pose in all of them, a place in one subset, a style in another."""
+    """Subset → distributions: all even, but for one pose in all of them, a place in one subset, a
+    style in another."""
     even: dict[str, Mapping[str, float]] = {attribute: uniform(attribute) for attribute in LABELLED}
     pose = str(rng.choice(["standing", "waving", "arms up"]))
     place = str(rng.choice(["sunset", "beach", "night sky"]))
@@ -108,9 +139,10 @@ def _worlds(rng: np.random.Generator, heap: Heap) -> dict[str, dict[str, Mapping
     worlds["older"]["background"] = _mostly("background", place, 0.7)
     worlds["additional"]["style"] = _mostly("style", style, 0.7)
     heap.sets = {
-        "fused": ("", "pose", pose), "confound": ("older", "background", place), "style skew": ("additional", "style",
-        style),
-    }  # fmt: skip
+        "fused": ("", "pose", pose),
+        "confound": ("older", "background", place),
+        "style skew": ("additional", "style", style),
+    }
     return worlds
 
 
@@ -126,8 +158,11 @@ def _deal(rng: np.random.Generator, count: int) -> list[str]:
     return [str(kind) for kind in rng.permutation(dealt + [""] * (count - len(dealt)))]
 
 
-def _caption(name: str, toon: Toon, kind: str, rng: np.random.Generator, heap: Heap) -> tuple[list[str], str]:
-    """Tags and sentence of a picture, with label faults and the fault `kind`; the sentence is always right."""
+def _caption(
+    name: str, toon: Toon, kind: str, rng: np.random.Generator, heap: Heap
+) -> tuple[list[str], str]:
+    """Tags and sentence of a picture, with label faults and the fault `kind`; the sentence is
+    always right."""
     absorbed = BACKGWA.fixed
     said = tags(toon, trigger=BACKGWA.trigger, absorbed=absorbed)
     words = sentence(toon, trigger=BACKGWA.trigger, absorbed=absorbed, rng=rng)
@@ -157,7 +192,9 @@ def _caption(name: str, toon: Toon, kind: str, rng: np.random.Generator, heap: H
 
 def _spoil(image: Image.Image, kind: str, rng: np.random.Generator) -> Image.Image:
     if kind == "yellow":
-        return Image.blend(image, Image.new("RGB", image.size, WARM_YELLOW), float(rng.uniform(0.15, 0.3)))
+        return Image.blend(
+            image, Image.new("RGB", image.size, WARM_YELLOW), float(rng.uniform(0.15, 0.3))
+        )
     if kind == "blurred":
         return image.filter(ImageFilter.GaussianBlur(float(rng.uniform(2, 3.5))))
     if kind == "watermark":
@@ -166,8 +203,8 @@ def _spoil(image: Image.Image, kind: str, rng: np.random.Generator) -> Image.Ima
 
 
 def _lettered(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Letters of 9 to 18 px over a picture, at its rim or across its middle, faint (0.35) to nearly solid, in the
-    one of black and white that stands out."""
+    """Letters of 9 to 18 px over a picture, at its rim or across its middle, faint (0.35) to nearly
+    solid, in the one of black and white that stands out."""
     font = ImageFont.load_default(int(rng.integers(9, 19)))
     text = str(rng.choice(MARKS))
     _, _, right, low = font.getbbox(text)
@@ -177,12 +214,20 @@ def _lettered(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         tile = tile.rotate(float(rng.uniform(-20, 20)), Image.Resampling.BICUBIC, expand=True)
     tile.thumbnail((image.width - 8, image.height - 8))
     free = image.width - tile.width, image.height - tile.height
-    left, top = [(4, 4), (free[0] - 4, 4), (4, free[1] - 4), (free[0] - 4, free[1] - 4), (free[0] // 2, free[1] - 4),
-                 (free[0] // 2, free[1] // 2)][int(rng.integers(6))]  # fmt: skip
+    left, top = [
+        (4, 4),
+        (free[0] - 4, 4),
+        (4, free[1] - 4),
+        (free[0] - 4, free[1] - 4),
+        (free[0] // 2, free[1] - 4),
+        (free[0] // 2, free[1] // 2),
+    ][int(rng.integers(6))]
     box, opacity = (left, top, left + tile.width, top + tile.height), float(rng.uniform(0.35, 0.9))
     dark = np.asarray(image.crop(box).convert("L")).mean() < 128
     lettered = image.copy()
-    lettered.paste((255, 255, 255) if dark else (0, 0, 0), box, tile.point(lambda level: level * opacity))
+    lettered.paste(
+        (255, 255, 255) if dark else (0, 0, 0), box, tile.point(lambda level: level * opacity)
+    )
     return lettered
 
 
@@ -207,8 +252,13 @@ def _repeat(kind: str, image: Image.Image, rng: np.random.Generator) -> Image.Im
         return _jpeg(ImageOps.mirror(image), rng)
     if kind == "crop":
         share, shape = float(rng.uniform(0.62, 0.92)), float(rng.choice([1.0, 0.85, 1.2])) ** 0.5
-        width, height = min(image.width, round(image.width * share * shape)), round(image.height * share / shape)
-        left, top = (int(rng.integers(room + 1)) for room in (image.width - width, image.height - height))
+        width, height = (
+            min(image.width, round(image.width * share * shape)),
+            round(image.height * share / shape),
+        )
+        left, top = (
+            int(rng.integers(room + 1)) for room in (image.width - width, image.height - height)
+        )
         part = image.crop((left, top, left + width, top + height))
         return _jpeg(part.resize((round(1.3 * width), round(1.3 * height))), rng)
     return image

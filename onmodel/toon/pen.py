@@ -1,6 +1,8 @@
-"""Ink and pen: how each style colours and outlines shapes, what the nuisance seed varies, and drawing primitives.
+"""Ink and pen: how each style colours and outlines shapes, what the nuisance seed varies, and
+drawing primitives.
 
-Figure coordinates are in head radii: the head's centre is (0, 0), the chin (0, 1), x to the right, y down.
+Figure coordinates are in head radii: the head's centre is (0, 0), the chin (0, 1), x to the right,
+y down.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ Points = Sequence[Point]
 WHITE, BLACK = (255, 255, 255), (34, 28, 44)
 
 
-# --- colour and style ------------------------------------------------------------------------------------------------
+# --- colour and style
+# ------------------------------------------------------------------------------------------------
 
 
 def mix(a: RGB, b: RGB, share: float) -> RGB:
@@ -80,7 +83,8 @@ def _pixel_line(fill: RGB) -> RGB:
 
 @dataclass(frozen=True)
 class Ink:
-    """A style: how fills and backgrounds are coloured, the outline (None: no outlines) and its width in pixels/96."""
+    """A style: how fills and backgrounds are coloured, the outline (None: no outlines) and its
+    width in pixels/96."""
 
     paint: Callable[[RGB], RGB] = _same
     back: Callable[[RGB], RGB] = _same
@@ -94,7 +98,12 @@ INKS: dict[str, Ink] = {
     "flat color": Ink(line=None, shade=0.10),
     "lineart": Ink(paint=_paper, back=_faint, width=1.2, shade=0.0, contour=True),
     "pixel art": Ink(line=_pixel_line, width=1.7),
-    "pastel": Ink(paint=_pale, back=lambda c: mix(_pale(c), (255, 250, 248), 0.35), line=_mauve_line, width=1.1),
+    "pastel": Ink(
+        paint=_pale,
+        back=lambda c: mix(_pale(c), (255, 250, 248), 0.35),
+        line=_mauve_line,
+        width=1.1,
+    ),
     "noir": Ink(paint=_ink_grey, back=_night, width=1.3, shade=0.5),
     "comic": Ink(paint=_saturated, back=_saturated, width=2.0, shade=0.24),
 }
@@ -131,7 +140,8 @@ class Variation:
         )
 
 
-# --- pen -------------------------------------------------------------------------------------------------------------
+# --- pen
+# -------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)
@@ -139,10 +149,17 @@ def smooth(points: tuple[Point, ...], closed: bool = True) -> tuple[Point, ...]:
     """A Catmull-Rom curve through the points, five samples a span."""
     n, out = len(points), []
     for i in range(n if closed else n - 1):
-        p0, p1, p2, p3 = (points[j % n] if closed else points[min(max(j, 0), n - 1)] for j in range(i - 1, i + 3))
+        p0, p1, p2, p3 = (
+            points[j % n] if closed else points[min(max(j, 0), n - 1)] for j in range(i - 1, i + 3)
+        )
         for k in range(5):
             t = k / 5
-            a, b, c, d = -t + 2 * t * t - t**3, 2 - 5 * t * t + 3 * t**3, t + 4 * t * t - 3 * t**3, t**3 - t * t
+            a, b, c, d = (
+                -t + 2 * t * t - t**3,
+                2 - 5 * t * t + 3 * t**3,
+                t + 4 * t * t - 3 * t**3,
+                t**3 - t * t,
+            )
             out.append(
                 (
                     0.5 * (a * p0[0] + b * p1[0] + c * p2[0] + d * p3[0]),
@@ -158,10 +175,18 @@ def mirrored(points: Points) -> tuple[Point, ...]:
 
 
 class Pen:
-    """Draws figure coordinates into a picture: rotated, mirrored, scaled, painted and outlined in one style."""
+    """Draws figure coordinates into a picture: rotated, mirrored, scaled, painted and outlined in
+    one style."""
 
     def __init__(
-        self, image: Image.Image, ink: Ink, origin: Point, scale: float, line: float, facing: int = 1, tilt: float = 0.0
+        self,
+        image: Image.Image,
+        ink: Ink,
+        origin: Point,
+        scale: float,
+        line: float,
+        facing: int = 1,
+        tilt: float = 0.0,
     ) -> None:
         self.ink, self.origin, self.scale, self.line = ink, origin, scale, line
         self.canvas = ImageDraw.Draw(image)
@@ -171,27 +196,38 @@ class Pen:
     def at(self, points: Points) -> list[Point]:
         f, c, s, (ox, oy) = self.facing, self.cos, self.sin, self.origin
         # the neck (0, 1) is the centre of rotation, so a tilted head stays on its body
-        return [(ox + f * (c * x - s * (y - 1)), oy + s * x + c * (y - 1) + self.scale) for x, y in points]
+        return [
+            (ox + f * (c * x - s * (y - 1)), oy + s * x + c * (y - 1) + self.scale)
+            for x, y in points
+        ]
 
     def shape(self, points: Points, fill: RGB, outlined: bool = True) -> None:
         xy = self.at(points)
         self.canvas.polygon(xy, fill=self.ink.paint(fill))
         if self.ink.line and (outlined or self.ink.contour):
-            self.canvas.line([*xy, xy[0], xy[1]], fill=self.ink.line(fill), width=round(self.line), joint="curve")
+            self.canvas.line(
+                [*xy, xy[0], xy[1]], fill=self.ink.line(fill), width=round(self.line), joint="curve"
+            )
 
     def patch(self, points: Points, fill: RGB, edge: Points) -> None:
         """A fill of which only `edge` is outlined; the rest merges with what lies behind."""
         self.canvas.polygon(self.at(points), fill=self.ink.paint(fill))
         if self.ink.line:
-            self.canvas.line(self.at(edge), fill=self.ink.line(fill), width=round(self.line), joint="curve")
+            self.canvas.line(
+                self.at(edge), fill=self.ink.line(fill), width=round(self.line), joint="curve"
+            )
 
-    def oval(self, x: float, y: float, rx: float, ry: float, fill: RGB, outlined: bool = False) -> None:
+    def oval(
+        self, x: float, y: float, rx: float, ry: float, fill: RGB, outlined: bool = False
+    ) -> None:
         ((cx, cy),) = self.at([(x, y)])
         rx, ry = rx * self.scale, ry * self.scale
         edge = self.ink.line(fill) if outlined and self.ink.line else None
         if edge:
             half = self.line / 2
-            self.canvas.ellipse((cx - rx - half, cy - ry - half, cx + rx + half, cy + ry + half), fill=edge)
+            self.canvas.ellipse(
+                (cx - rx - half, cy - ry - half, cx + rx + half, cy + ry + half), fill=edge
+            )
             rx, ry = max(rx - half, 0.0), max(ry - half, 0.0)
         self.canvas.ellipse((cx - rx, cy - ry, cx + rx, cy + ry), fill=self.ink.paint(fill))
 
@@ -200,7 +236,9 @@ class Pen:
         size = max(width * self.scale, self.line * least, 1.0)
         passes = [(self.ink.paint(fill), size)]
         if self.ink.contour:
-            passes = [(BLACK, size)] if grey(fill) < 170 else [(BLACK, size + 2 * self.line), *passes]
+            passes = (
+                [(BLACK, size)] if grey(fill) < 170 else [(BLACK, size + 2 * self.line), *passes]
+            )
         self._tube(self.at(points), passes)
 
     def _tube(self, xy: list[Point], passes: list[tuple[RGB, float]]) -> None:
@@ -208,13 +246,17 @@ class Pen:
         for color, size in passes:
             self.canvas.line(xy, fill=color, width=max(1, round(size)), joint="curve")
             for x, y in (xy[0], xy[-1]) if size > 2 else ():
-                self.canvas.ellipse((x - size / 2, y - size / 2, x + size / 2, y + size / 2), fill=color)
+                self.canvas.ellipse(
+                    (x - size / 2, y - size / 2, x + size / 2, y + size / 2), fill=color
+                )
 
     def limb(self, points: Points, width: float, fill: RGB) -> None:
         """A round-ended outlined tube."""
         size = width * self.scale
         edge = [(self.ink.line(fill), size + self.line)] if self.ink.line else []
-        self._tube(self.at(points), [*edge, (self.ink.paint(fill), size - (self.line if edge else 0))])
+        self._tube(
+            self.at(points), [*edge, (self.ink.paint(fill), size - (self.line if edge else 0))]
+        )
 
     def dark(self, fill: RGB, share: float | None = None) -> RGB:
         """The shaded tone of a fill."""

@@ -1,4 +1,5 @@
-"""Scenery: the picture behind the figure, one function a background, and comic's halftone and noir's shadow masks."""
+"""Scenery: the picture behind the figure, one function a background, and comic's halftone and
+noir's shadow masks."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ GRADIENTS: dict[str, tuple[RGB, ...]] = {
 
 
 class Backdrop:
-    """Draws scenery in picture units: x 0..1 across, y 0..1 down, radii in units of the shorter side."""
+    """Draws scenery in picture units: x 0..1 across, y 0..1 down, radii in units of the shorter
+    side."""
 
     def __init__(self, image: Image.Image, ink: Ink, line: float, flip: bool) -> None:
         self.canvas, self.ink, (self.w, self.h) = ImageDraw.Draw(image), ink, image.size
@@ -123,7 +125,9 @@ def _beach(b: Backdrop, prop: int) -> None:
     b.area([(0, 0.76), (0.5, 0.72), (1, 0.77), (1, 1), (0, 1)], (250, 226, 164))
     if prop == 0:
         b.box(0.12, 0.34, 0.145, 0.9, (240, 240, 240))
-        b.area([(-0.08, 0.4), (-0.02, 0.24), (0.13, 0.18), (0.28, 0.24), (0.34, 0.4)], (240, 92, 88))
+        b.area(
+            [(-0.08, 0.4), (-0.02, 0.24), (0.13, 0.18), (0.28, 0.24), (0.34, 0.4)], (240, 92, 88)
+        )
         b.area([(0.05, 0.4), (0.13, 0.18), (0.21, 0.4)], WHITE)
     elif prop == 1:
         b.area([(0.08, 0.9), (0.14, 0.3), (0.18, 0.3), (0.15, 0.9)], (158, 112, 74))
@@ -136,7 +140,10 @@ def _beach(b: Backdrop, prop: int) -> None:
 
 def _sunset(b: Backdrop, prop: int) -> None:
     b.disk(0.78, 0.52, 0.2, (255, 240, 170))
-    b.area([(0, 0.74), (0.22, 0.6), (0.48, 0.74), (0.74, 0.64), (1, 0.72), (1, 1), (0, 1)], (104, 52, 98))
+    b.area(
+        [(0, 0.74), (0.22, 0.6), (0.48, 0.74), (0.74, 0.64), (1, 0.72), (1, 1), (0, 1)],
+        (104, 52, 98),
+    )
     if prop == 1:
         b.cloud(0.2, 0.24, 0.09, (252, 170, 150))
     elif prop == 2:
@@ -155,10 +162,14 @@ SCENERY: dict[str, Callable[[Backdrop, int], None]] = {
 }
 
 
-def background(toon: Toon, ink: Ink, var: Variation, size: tuple[int, int], line: float) -> Image.Image:
+def background(
+    toon: Toon, ink: Ink, var: Variation, size: tuple[int, int], line: float
+) -> Image.Image:
     """The scenery, at the oversampled size in pixels."""
     stops = [
-        ink.back(mix(color, (255, 190, 160) if var.hue > 0 else (150, 200, 255), 0.1 * abs(var.hue)))
+        ink.back(
+            mix(color, (255, 190, 160) if var.hue > 0 else (150, 200, 255), 0.1 * abs(var.hue))
+        )
         for color in GRADIENTS[toon.background]
     ]
     column = Image.new("RGB", (1, len(stops)))
@@ -186,5 +197,7 @@ def shadow(size: tuple[int, int], light: int) -> Image.Image:
     width, height = size
     mask = Image.new("L", size)
     edge = [(0.62, 0), (0.5, 1), (1, 1), (1, 0)]
-    ImageDraw.Draw(mask).polygon([((x if light > 0 else 1 - x) * width, y * height) for x, y in edge], fill=110)
+    ImageDraw.Draw(mask).polygon(
+        [((x if light > 0 else 1 - x) * width, y * height) for x, y in edge], fill=110
+    )
     return mask

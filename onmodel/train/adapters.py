@@ -1,8 +1,9 @@
-"""What a run trains, all in one flat tensor, put into a base and taken out again without a trace; and plain LoRA.
+"""What a run trains, all in one flat tensor, put into a base and taken out again without a trace;
+and plain LoRA.
 
-For LoRA a wrapper of our own, not peft's: the same result (tested) at two thirds of the step time on small layers,
-because it casts once, has no dropout or adapter bookkeeping, and the optimizer sees one parameter instead of two per
-layer.
+For LoRA a wrapper of our own, not peft's: the same result (tested) at two thirds of the step time
+on small layers, because it casts once, has no dropout or adapter bookkeeping, and the optimizer
+sees one parameter instead of two per layer.
 """
 
 from abc import ABC, abstractmethod
@@ -20,11 +21,19 @@ from onmodel.randomness import generator
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer plus scale · up @ down. Products are taken in `dtype`, the factors stay float32."""
+    """A frozen linear layer plus scale · up @ down. Products are taken in `dtype`, the factors stay
+    float32."""
 
     _weight: Tensor
 
-    def __init__(self, base: nn.Linear, down: nn.Parameter, up: nn.Parameter, scale: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        base: nn.Linear,
+        down: nn.Parameter,
+        up: nn.Parameter,
+        scale: float,
+        dtype: torch.dtype,
+    ) -> None:
         super().__init__()
         self.base, self.down, self.up, self.scale, self.dtype = base, down, up, scale, dtype
         self.register_buffer("_weight", base.weight.detach().to(dtype), persistent=False)
@@ -38,10 +47,11 @@ class LoraLinear(nn.Module):
 
 
 class Trained(ABC):
-    """What a run trains: tensors of every layer, by their role, as views into one flat float32 tensor.
+    """What a run trains: tensors of every layer, by their role, as views into one flat float32
+    tensor.
 
-    One tensor with one gradient makes a step of the optimizer, the norm of the gradient, an average of the weights and
-    the state of a run single operations.
+    One tensor with one gradient makes a step of the optimizer, the norm of the gradient, an average
+    of the weights and the state of a run single operations.
     """
 
     def __init__(self, layers: Mapping[str, Mapping[str, Tensor]], device: torch.device) -> None:
@@ -55,7 +65,9 @@ class Trained(ABC):
             for role, tensor in parts.items():
                 span = slice(offset, offset := offset + tensor.numel())
                 view = nn.Parameter(self.flat.detach()[span].view(tensor.shape))
-                view.grad = self.gradient[span].view(tensor.shape)  # autograd adds into it, so the flat gradient fills
+                view.grad = self.gradient[span].view(
+                    tensor.shape
+                )  # autograd adds into it, so the flat gradient fills
                 self.parts[name][role] = view
 
     def tensors(self) -> list[nn.Parameter]:
@@ -75,7 +87,9 @@ class Adapters(Trained):
     """The factors of a LoRA."""
 
     def __init__(self, factors: Mapping[str, Factors], device: torch.device) -> None:
-        super().__init__({name: {"down": row.down, "up": row.up} for name, row in factors.items()}, device)
+        super().__init__(
+            {name: {"down": row.down, "up": row.up} for name, row in factors.items()}, device
+        )
         self._alphas = {name: row.alpha for name, row in factors.items()}
         self.layers = {name: (parts["down"], parts["up"]) for name, parts in self.parts.items()}
 
@@ -90,15 +104,21 @@ class Adapters(Trained):
 
     def lora(self) -> Lora:
         """A copy of the factors as they are now, on the CPU."""
-        return Lora({
-            name: Factors(down.detach().cpu().clone(), up.detach().cpu().clone(), self._alphas[name])
-            for name, (down, up) in self.layers.items()
-        })  # fmt: skip
+        return Lora(
+            {
+                name: Factors(
+                    down.detach().cpu().clone(), up.detach().cpu().clone(), self._alphas[name]
+                )
+                for name, (down, up) in self.layers.items()
+            }
+        )
 
 
-def fresh_factors(linears: Sequence[Linear], gauges: Mapping[str, tuple[int, float]], seed: int) -> dict[str, Factors]:
-    """Factors of each layer's (rank, alpha) that change nothing yet: down uniform in ±1/√in as PEFT draws it, up zero.
-    Drawn per layer.
+def fresh_factors(
+    linears: Sequence[Linear], gauges: Mapping[str, tuple[int, float]], seed: int
+) -> dict[str, Factors]:
+    """Factors of each layer's (rank, alpha) that change nothing yet: down uniform in ±1/√in as PEFT
+    draws it, up zero. Drawn per layer.
     """
     factors = {}
     for linear in linears:
@@ -116,7 +136,8 @@ def uniform(shape: tuple[int, int], seed: int, purpose: str, layer: str) -> Tens
 
 @contextmanager
 def attached(family: Family, adapters: Trained, dtype: torch.dtype) -> Iterator[None]:
-    """Within the context the base, frozen, computes with the adapters; then its own layers are back in place."""
+    """Within the context the base, frozen, computes with the adapters; then its own layers are back
+    in place."""
     family.transformer.requires_grad_(False)
     places = {linear.name: linear.diffusers for linear in _linears(family.spec, adapters)}
     originals = {name: family.transformer.get_submodule(place) for name, place in places.items()}

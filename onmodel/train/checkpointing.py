@@ -1,4 +1,5 @@
-"""Gradient checkpointing where activations would not fit: what one picture's forward keeps is measured, not guessed."""
+"""Gradient checkpointing where activations would not fit: what one picture's forward keeps is
+measured, not guessed."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ class _TooMuch(Exception):
 def checkpointing(
     family: Family, options: Options, one_picture: Callable[[], Tensor], console: Console
 ) -> Iterator[None]:
-    """Within the context blocks are computed twice if the recipe says so, or says "auto" and a batch needs it.
+    """Within the context blocks are computed twice if the recipe says so, or says "auto" and a
+    batch needs it.
 
     `one_picture` computes the loss of a picture of the largest size.
     """
@@ -35,7 +37,10 @@ def checkpointing(
         needed = activation_bytes(family, one_picture, limit // options.batch)
         wanted = needed is None
         if wanted:
-            note = f"  gradient checkpointing is on: a batch of {options.batch} would keep over {limit / 1e9:.1f} GB"
+            note = (
+                f"  gradient checkpointing is on: a batch of {options.batch} would keep over"
+                f" {limit / 1e9:.1f} GB"
+            )
             console.print(note, style="yellow", highlight=False)
     if wanted:
         transformer.enable_gradient_checkpointing()
@@ -47,7 +52,8 @@ def checkpointing(
 
 
 def activation_bytes(family: Family, one_picture: Callable[[], Tensor], limit: int) -> int | None:
-    """Bytes that a forward pass keeps for its backward pass, the base's weights aside; None when more than `limit`.
+    """Bytes that a forward pass keeps for its backward pass, the base's weights aside; None when
+    more than `limit`.
 
     The pass ends where the limit is passed, so that looking takes no more memory than is there.
     """

@@ -1,4 +1,5 @@
-"""What a running training shows and records: the words beside its bar, and a row for every step that was saved."""
+"""What a running training shows and records: the words beside its bar, and a row for every step
+that was saved."""
 
 import time
 from collections import deque
@@ -18,12 +19,19 @@ SAVING_SHARE = 0.04  # of the time, at most
 
 
 class Live:
-    """Follows one attempt of a run. Rows go to `record` only when the state that made them is on the disk, so that a
-    step is told once, however often the run is killed.
+    """Follows one attempt of a run. Rows go to `record` only when the state that made them is on
+    the disk, so that a step is told once, however often the run is killed.
     """
 
-    def __init__(self, history: History, steps_per_epoch: int, device: torch.device, record: Record) -> None:
-        self._history, self._steps_per_epoch, self._device, self._record = history, steps_per_epoch, device, record
+    def __init__(
+        self, history: History, steps_per_epoch: int, device: torch.device, record: Record
+    ) -> None:
+        self._history, self._steps_per_epoch, self._device, self._record = (
+            history,
+            steps_per_epoch,
+            device,
+            record,
+        )
         self._started = time.monotonic()
         self._times: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=WINDOW + 1)
         self._machine: dict[int, dict[str, float]] = {}
@@ -53,7 +61,8 @@ class Live:
         return "  ".join(words)
 
     def flush(self) -> None:
-        """Record the steps that were not yet recorded; those of earlier attempts have no machine's share any more."""
+        """Record the steps that were not yet recorded; those of earlier attempts have no machine's
+        share any more."""
         rows = self._history.rows(self._steps_per_epoch)[self._told :]
         self._record([{**row, **self._machine.pop(int(row["step"]), {})} for row in rows])
         self._told = self._history.steps
@@ -64,7 +73,8 @@ class Live:
 
 
 class Rhythm:
-    """When to save: every so many steps, but so rarely that it takes its share of the time at most."""
+    """When to save: every so many steps, but so rarely that it takes its share of the time at
+    most."""
 
     def __init__(self, every: int) -> None:
         self._every, self._steps, self._cost, self._ended = every, 0, 0.0, time.monotonic()
@@ -79,7 +89,10 @@ class Rhythm:
         self._began = time.monotonic()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._steps, self._ended = 0, time.monotonic()
         self._cost = self._ended - self._began

@@ -1,10 +1,12 @@
-"""Peak memory of a training step, found without a weight: the real step runs on tensors that have shapes but no data.
+"""Peak memory of a training step, found without a weight: the real step runs on tensors that have
+shapes but no data.
 
-Counted op by op is every storage that is alive: weights, what the backward pass keeps, and passing values; and from
-shapes alone what is trained, its gradient, average and optimizer's state. Not counted are what kernels take inside, the
-allocator's rounding, a card's context (0.5–1 GiB), Python and its libraries, and pictures being encoded before the
-first step. On a processor the C library's heap keeps freed pieces: measured peaks are 1.5 to 2 times as large, within
-5 % of this where the pieces are given back (LOG.md).
+Counted op by op is every storage that is alive: weights, what the backward pass keeps, and passing
+values; and from shapes alone what is trained, its gradient, average and optimizer's state. Not
+counted are what kernels take inside, the allocator's rounding, a card's context (0.5–1 GiB), Python
+and its libraries, and pictures being encoded before the first step. On a processor the C library's
+heap keeps freed pieces: measured peaks are 1.5 to 2 times as large, within 5 % of this where the
+pieces are given back (LOG.md).
 """
 
 import re
@@ -35,8 +37,8 @@ _SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a training run takes. `memory`: side in pixels → peak bytes of a step, (all activations kept, blocks
-    computed twice); empty for a small base. `file_bytes` is a checkpoint's tensors.
+    """What a training run takes. `memory`: side in pixels → peak bytes of a step, (all activations
+    kept, blocks computed twice); empty for a small base. `file_bytes` is a checkpoint's tensors.
     """
 
     layers: int
@@ -47,14 +49,20 @@ class Forecast:
 
 
 def forecast(
-    outline: Outline, options: Options, sides: Collection[int], dtype: torch.dtype, progress: Progress
+    outline: Outline,
+    options: Options,
+    sides: Collection[int],
+    dtype: torch.dtype,
+    progress: Progress,
 ) -> Forecast:
-    """The forecast of a run on pictures of these sides with a base in `dtype`. Raises InputError for targets that are
-    not there.
+    """The forecast of a run on pictures of these sides with a base in `dtype`. Raises InputError
+    for targets that are not there.
     """
     layers = _shapes(outline.spec, options)
     parameters = sum(prod(shape) for shapes in layers.values() for shape in shapes.values())
-    written = parameters + sum(prod(shapes.get("magnitude", (0,))) for shapes in layers.values())  # under two names
+    written = parameters + sum(
+        prod(shapes.get("magnitude", (0,))) for shapes in layers.values()
+    )  # under two names
     memory: dict[int, tuple[int, int]] = {}
     if outline.parameters("transformer") >= _SMALL:
         sides = sorted({*SIDES, *sides})
@@ -69,20 +77,31 @@ def forecast(
     return Forecast(len(layers), parameters, written * width, options.batch, memory)
 
 
-def peak_bytes(outline: Outline, options: Options, dtype: torch.dtype, side: int, checkpointing: bool) -> int:
+def peak_bytes(
+    outline: Outline, options: Options, dtype: torch.dtype, side: int, checkpointing: bool
+) -> int:
     """Peak bytes of a step on square pictures of `side` pixels, with the whole base in memory.
 
-    Blocks are alike, so a block more costs what the second costs: two short transformers are run, not a whole one.
-    Where blocks are not trained alike, each is taken to be trained as any of them is.
+    Blocks are alike, so a block more costs what the second costs: two short transformers are run,
+    not a whole one. Where blocks are not trained alike, each is taken to be trained as any of them
+    is.
     """
-    one, two = (_step_bytes(outline, options, dtype, side, checkpointing, blocks) for blocks in (1, 2))
-    others = sum(outline.parameters(role) for role in outline.models if role != "transformer") * dtype.itemsize
-    shapes = [shape for layer in _shapes(outline.spec, options).values() for shape in layer.values()]
+    one, two = (
+        _step_bytes(outline, options, dtype, side, checkpointing, blocks) for blocks in (1, 2)
+    )
+    others = (
+        sum(outline.parameters(role) for role in outline.models if role != "transformer")
+        * dtype.itemsize
+    )
+    shapes = [
+        shape for layer in _shapes(outline.spec, options).values() for shape in layer.values()
+    ]
     return two + (outline.spec.blocks - 2) * (two - one) + others + run_bytes(options, shapes)
 
 
 def run_bytes(options: Options, shapes: Collection[Shape]) -> int:
-    """What a run keeps beside the base: trained tensors, their gradient and average, and the optimizer's state."""
+    """What a run keeps beside the base: trained tensors, their gradient and average, and the
+    optimizer's state."""
     copies = 3 if options.ema else 2
     return 4 * copies * sum(map(prod, shapes)) + state_bytes(options, list(shapes))
 
@@ -90,13 +109,23 @@ def run_bytes(options: Options, shapes: Collection[Shape]) -> int:
 def _shapes(spec: FamilySpec, options: Options) -> dict[str, dict[str, Shape]]:
     """Layer → role → shape of what is trained."""
     gauges = trained_layers(spec, options)
-    return {row.name: trained_shapes(row, options, gauges[row.name][0]) for row in spec.linears if row.name in gauges}
+    return {
+        row.name: trained_shapes(row, options, gauges[row.name][0])
+        for row in spec.linears
+        if row.name in gauges
+    }
 
 
 def _step_bytes(
-    outline: Outline, options: Options, dtype: torch.dtype, side: int, checkpointing: bool, blocks: int
+    outline: Outline,
+    options: Options,
+    dtype: torch.dtype,
+    side: int,
+    checkpointing: bool,
+    blocks: int,
 ) -> int:
-    """Peak bytes of a step with a transformer of so many blocks: its weights and the step's own, not the run's."""
+    """Peak bytes of a step with a transformer of so many blocks: its weights and the step's own,
+    not the run's."""
     with FakeTensorMode(allow_non_fake_inputs=True), _Alive() as alive:
         denoiser = outline.shadow(blocks, dtype)
         spec, family = denoiser.spec, cast(Family, denoiser)
@@ -104,12 +133,18 @@ def _step_bytes(
         for name, gauge in trained_layers(outline.spec, options).items():
             wanted[_in_any_block(name)] = max(gauge, wanted.get(_in_any_block(name), gauge))
         gauges = {
-            row.name: wanted[_in_any_block(row.name)] for row in spec.linears if _in_any_block(row.name) in wanted
+            row.name: wanted[_in_any_block(row.name)]
+            for row in spec.linears
+            if _in_any_block(row.name) in wanted
         }
         network = make_network(family, options, gauges, 0, torch.device("cpu"))
-        latents = torch.empty(options.batch, spec.latent_channels, side // spec.downscale, side // spec.downscale)
+        latents = torch.empty(
+            options.batch, spec.latent_channels, side // spec.downscale, side // spec.downscale
+        )
         width = denoiser.transformer.config.text_embed_dim
-        texts = [Text(torch.empty(spec.text_rows, width, dtype=dtype), 0)] * options.batch  # as long as captions get
+        texts = [
+            Text(torch.empty(spec.text_rows, width, dtype=dtype), 0)
+        ] * options.batch  # as long as captions get
         products = torch.float32 if options.precision == "fp32" else torch.bfloat16
         if checkpointing:
             denoiser.transformer.enable_gradient_checkpointing()
@@ -125,7 +160,8 @@ def _in_any_block(name: str) -> str:
 
 
 class _Alive(TorchDispatchMode):
-    """Bytes of the storages that ops made and that are still alive: `now`, and the `peak` so far."""
+    """Bytes of the storages that ops made and that are still alive: `now`, and the `peak` so
+    far."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +169,11 @@ class _Alive(TorchDispatchMode):
         self._seen: set[int] = set()
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):

@@ -1,4 +1,5 @@
-"""What a run trains, by its `network`: which layers, which tensors of each, and all of it at its beginning."""
+"""What a run trains, by its `network`: which layers, which tensors of each, and all of it at its
+beginning."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -23,7 +24,9 @@ def trained_layers(spec: FamilySpec, options: Options) -> dict[str, tuple[int, f
     targets = spec.targets(options.targets)
     for rule in options.ranks:
         if not set(spec.matching("ranks.layers", rule.layers)) & set(targets):
-            raise InputError("ranks.layers", rule.layers, f"matches no layer of targets = {options.targets!r}")
+            raise InputError(
+                "ranks.layers", rule.layers, f"matches no layer of targets = {options.targets!r}"
+            )
     return {linear.name: options.gauge(linear.name) for linear in targets}
 
 
@@ -31,7 +34,10 @@ def trained_shapes(linear: Linear, options: Options, rank: int) -> dict[str, tup
     """Role → shape of a layer's tensors."""
     if options.network == "lokr":
         return lokr_shapes(linear, rank, options.lokr_factor)
-    shapes: dict[str, tuple[int, ...]] = {"down": (rank, linear.in_features), "up": (linear.out_features, rank)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "down": (rank, linear.in_features),
+        "up": (linear.out_features, rank),
+    }
     return shapes | ({"magnitude": (linear.out_features,)} if options.network == "dora" else {})
 
 
@@ -43,7 +49,8 @@ def make_network(
     device: torch.device,
     start: Mapping[str, Factors[torch.Tensor]] = MappingProxyType({}),
 ) -> Trained:
-    """What is trained: no change yet, or that of `start`, whose layers are trained too where they are not in `gauges`.
+    """What is trained: no change yet, or that of `start`, whose layers are trained too where they
+    are not in `gauges`.
 
     `start` is of the run's own ranks and alphas (`regauge`); a LoKr takes none.
     """
@@ -52,5 +59,11 @@ def make_network(
         assert not start
         return LokrAdapters(linears, gauges, options.lokr_factor, seed, device)
     both = {**fresh_factors(linears, gauges, seed), **start}
-    factors = {linear.name: both[linear.name] for linear in family.spec.linears if linear.name in both}
-    return DoraAdapters(family, factors, device) if options.network == "dora" else Adapters(factors, device)
+    factors = {
+        linear.name: both[linear.name] for linear in family.spec.linears if linear.name in both
+    }
+    return (
+        DoraAdapters(family, factors, device)
+        if options.network == "dora"
+        else Adapters(factors, device)
+    )

@@ -1,4 +1,5 @@
-"""Flow matching: x_t = (1−t)·x0 + t·noise, the network predicts noise − x0. Times and noise come by counter."""
+"""Flow matching: x_t = (1−t)·x0 + t·noise, the network predicts noise − x0. Times and noise come by
+counter."""
 
 import math
 from collections.abc import Sequence
@@ -25,10 +26,12 @@ def draw_time(rules: Timesteps, seed: int, step: int, slot: int) -> float:
 
 
 def loss_weight(kind: str, t_b: Tensor) -> Tensor:
-    """What the loss of pictures at times `t_b` counts, [B]. t is σ of rectified flow, SNR = ((1−t)/t)².
+    """What the loss of pictures at times `t_b` counts, [B]. t is σ of rectified flow, SNR =
+    ((1−t)/t)².
 
-    `sigma_sqrt` (1/σ²) and `cosmap` as in SD3 (https://arxiv.org/abs/2403.03206, 3.1 and B; as in diffusers' trainers).
-    `min_snr` (https://arxiv.org/abs/2303.09556): min(SNR, γ) on the error of x0, which is t times that of the velocity.
+    `sigma_sqrt` (1/σ²) and `cosmap` as in SD3 (https://arxiv.org/abs/2403.03206, 3.1 and B; as in
+    diffusers' trainers). `min_snr` (https://arxiv.org/abs/2303.09556): min(SNR, γ) on the error of
+    x0, which is t times that of the velocity.
     """
     match kind:
         case "sigma_sqrt":
@@ -54,12 +57,16 @@ def velocity_loss(
     texts: Sequence[Text],
     weights_b1hw: Tensor | None = None,
 ) -> Tensor:
-    """Mean squared error of the predicted velocity of each picture, [B] float32; each place counts its weight.
+    """Mean squared error of the predicted velocity of each picture, [B] float32; each place counts
+    its weight.
 
-    The mean is over all places, as in kohya's masked loss: a picture of which half is masked counts half.
+    The mean is over all places, as in kohya's masked loss: a picture of which half is masked counts
+    half.
     """
     t_b111 = t_b.view(-1, 1, 1, 1)
     noisy = torch.lerp(latents_bchw, noise_bchw, t_b111)
     velocity = family.denoise(noisy, t_b, texts)
     errors = (velocity.float() - (noise_bchw - latents_bchw)).square()
-    return (errors if weights_b1hw is None else errors * weights_b1hw.to(errors)).mean(dim=(1, 2, 3))
+    return (errors if weights_b1hw is None else errors * weights_b1hw.to(errors)).mean(
+        dim=(1, 2, 3)
+    )

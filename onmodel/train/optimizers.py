@@ -1,6 +1,7 @@
 """The optimizers, each from a library that is looked after, in one table.
 
-Those that work on single numbers get the run's one flat tensor; those that factor a matrix need the matrices.
+Those that work on single numbers get the run's one flat tensor; those that factor a matrix need the
+matrices.
 """
 
 import difflib
@@ -23,8 +24,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """Class `name` of `module`; `extra` of onmodel brings the package. `flat`: it takes the one flat tensor. `state` is
-    what it keeps of a tensor of a shape, in bytes.
+    """Class `name` of `module`; `extra` of onmodel brings the package. `flat`: it takes the one
+    flat tensor. `state` is what it keeps of a tensor of a shape, in bytes.
     """
 
     module: str
@@ -48,34 +49,58 @@ def _factored(shape: Shape) -> int:
 
 OPTIMIZERS = {
     "adamw": Row(
-        "torch.optim", "AdamW", "https://arxiv.org/abs/1711.05101", flat=True, state=lambda shape: 2 * _numbers(shape),
+        "torch.optim",
+        "AdamW",
+        "https://arxiv.org/abs/1711.05101",
+        flat=True,
+        state=lambda shape: 2 * _numbers(shape),
         defaults={"fused": True},
     ),
     "adamw_8bit": Row(
-        "bitsandbytes.optim", "AdamW8bit", "https://arxiv.org/abs/2110.02861", flat=True, extra="8bit", cuda=True,
-        state=lambda shape: (2 + 2 * 4 / 256) * prod(shape),  # a byte for each moment, a float32 for each 256 of them
+        "bitsandbytes.optim",
+        "AdamW8bit",
+        "https://arxiv.org/abs/2110.02861",
+        flat=True,
+        extra="8bit",
+        cuda=True,
+        state=lambda shape: (
+            (2 + 2 * 4 / 256) * prod(shape)
+        ),  # a byte for each moment, a float32 for each 256 of them
     ),
     # As its authors advise for diffusion models.
     "prodigy": Row(
-        "pytorch_optimizer", "Prodigy", "https://arxiv.org/abs/2306.06101", flat=True, extra="optimizers",
+        "pytorch_optimizer",
+        "Prodigy",
+        "https://arxiv.org/abs/2306.06101",
+        flat=True,
+        extra="optimizers",
         state=lambda shape: 4 * _numbers(shape),
         defaults={"bias_correction": True, "safeguard_warmup": True},
     ),
     # With the recipe's learning rate and schedule, not its own.
     "adafactor": Row(
-        "transformers", "Adafactor", "https://arxiv.org/abs/1804.04235", flat=False, state=_factored,
+        "transformers",
+        "Adafactor",
+        "https://arxiv.org/abs/1804.04235",
+        flat=False,
+        state=_factored,
         defaults={"scale_parameter": False, "relative_step": False},
     ),
     "came": Row(
-        "pytorch_optimizer", "CAME", "https://arxiv.org/abs/2307.02047", flat=False, extra="optimizers",
+        "pytorch_optimizer",
+        "CAME",
+        "https://arxiv.org/abs/2307.02047",
+        flat=False,
+        extra="optimizers",
         state=lambda shape: _numbers(shape) + (2 if len(shape) > 1 else 1) * _factored(shape),
     ),
-}  # fmt: skip
+}
 _OWN = {"params": "nothing here", "lr": "learning_rate", "weight_decay": "weight_decay"}
 
 
 def optimizer_class(options: Options) -> type[torch.optim.Optimizer]:
-    """The class, its arguments' names checked. Raises InputError when its card, package or an argument is missing."""
+    """The class, its arguments' names checked. Raises InputError when its card, package or an
+    argument is missing."""
     row = OPTIMIZERS[options.optimizer]
     if not torch.cuda.is_available():  # said before a package is asked for that would not help
         check_device(options, torch.device("cpu"))
@@ -83,7 +108,9 @@ def optimizer_class(options: Options) -> type[torch.optim.Optimizer]:
         kind: type[torch.optim.Optimizer] = getattr(import_module(row.module), row.name)
     except ImportError as error:
         raise InputError(
-            "optimizer", options.optimizer, f"needs one more package: pip install 'onmodel[{row.extra}]'"
+            "optimizer",
+            options.optimizer,
+            f"needs one more package: pip install 'onmodel[{row.extra}]'",
         ) from error
     known = sorted(set(inspect.signature(kind).parameters) - {*_OWN, "kwargs"})
     for name in options.optimizer_args:
@@ -91,7 +118,11 @@ def optimizer_class(options: Options) -> type[torch.optim.Optimizer]:
             raise InputError("optimizer_args", name, f"is set by {_OWN[name]}")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else f"{options.optimizer} has {', '.join(known)}"
+            remedy = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else f"{options.optimizer} has {', '.join(known)}"
+            )
             raise InputError("optimizer_args", name, remedy)
     return kind
 
@@ -106,38 +137,50 @@ def check_device(options: Options, device: torch.device) -> None:
     """Raise InputError when the optimizer does not work on this device."""
     if OPTIMIZERS[options.optimizer].cuda and device.type != "cuda":
         raise InputError(
-            "optimizer", options.optimizer, f'needs an NVIDIA card, this run is on {device.type}; use "adamw"'
+            "optimizer",
+            options.optimizer,
+            f'needs an NVIDIA card, this run is on {device.type}; use "adamw"',
         )
 
 
 def make_optimizer(options: Options, trained: Trained) -> torch.optim.Optimizer:
-    """The optimizer over a run's trained tensors. Raises InputError for a wrong argument or device."""
+    """The optimizer over a run's trained tensors. Raises InputError for a wrong argument or
+    device."""
     row, kind = OPTIMIZERS[options.optimizer], optimizer_class(options)
     check_device(options, trained.flat.device)
     arguments = {**row.defaults, **options.optimizer_args}
     try:
         return kind(
             [trained.flat] if row.flat else trained.tensors(),
-            lr=options.learning_rate, weight_decay=options.weight_decay, **arguments,
-        )  # type: ignore[call-arg]  # fmt: skip
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+            **arguments,
+        )  # type: ignore[call-arg]
     except (TypeError, ValueError, AssertionError) as error:
-        raise InputError("optimizer_args", options.optimizer_args, f"{options.optimizer}: {error}") from error
+        raise InputError(
+            "optimizer_args", options.optimizer_args, f"{options.optimizer}: {error}"
+        ) from error
 
 
 def state_of(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Everything that an optimizer has become, as tensors and JSON numbers; `restore` puts it into a fresh one."""
+    """Everything that an optimizer has become, as tensors and JSON numbers; `restore` puts it into
+    a fresh one."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
     for place, values in _places(optimizer):
         for key, value in values.items():
             if isinstance(value, Tensor):
                 tensors[f"{place}.{key}"] = value
-            elif isinstance(value, (int, float)) and isfinite(value):  # not: constants such as betas, or no limit
+            elif isinstance(value, (int, float)) and isfinite(
+                value
+            ):  # not: constants such as betas, or no limit
                 numbers[f"{place}.{key}"] = value
     return tensors, numbers
 
 
-def restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+def restore(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+) -> None:
     """Bring a fresh optimizer to a saved state, exactly."""
     places = dict(_places(optimizer))
     for full, value in (*tensors.items(), *numbers.items()):

@@ -21,7 +21,8 @@ Side = Annotated[int, Field(ge=16, le=LONGEST_SIDE, multiple_of=16)]
 
 
 class Timesteps(BaseModel):
-    """How times t in 0…1 are drawn (1 is noise), before they are shifted towards noise: shift·t / (1 + (shift−1)·t).
+    """How times t in 0…1 are drawn (1 is noise), before they are shifted towards noise: shift·t /
+    (1 + (shift−1)·t).
 
     `logit_normal` is sigmoid(mean + std·normal) (https://arxiv.org/abs/2403.03206, 3.1).
     """
@@ -36,12 +37,15 @@ class Timesteps(BaseModel):
     @model_validator(mode="after")
     def _used(self) -> Self:
         if self.kind == "uniform" and (self.mean, self.std) != (0.0, 1.0):
-            raise ValueError('mean and std belong to kind = "logit_normal"; uniform times have none')
+            raise ValueError(
+                'mean and std belong to kind = "logit_normal"; uniform times have none'
+            )
         return self
 
 
 class Ranks(BaseModel):
-    """Another rank for the layers whose name matches a pattern, e.g. `{ layers = "blocks.[0-3].*", rank = 8 }`.
+    """Another rank for the layers whose name matches a pattern, e.g. `{ layers = "blocks.[0-3].*",
+    rank = 8 }`.
 
     Their scale stays the run's: alpha is brought along.
     """
@@ -53,10 +57,11 @@ class Ranks(BaseModel):
 
 
 class Preview(BaseModel):
-    """Pictures drawn with the weights as they are, every so many epochs, through the sampler of all other stages.
+    """Pictures drawn with the weights as they are, every so many epochs, through the sampler of all
+    other stages.
 
-    Always the same prompts and noise. `size` is a side, or [width, height], in pixels; without it the resolution.
-    They lie in the run's folder `previews/`.
+    Always the same prompts and noise. `size` is a side, or [width, height], in pixels; without it
+    the resolution. They lie in the run's folder `previews/`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,27 +77,30 @@ class Preview(BaseModel):
 
 
 class Options(Showing):
-    """The settings of a training run, but for its data. How pictures are shown (`Showing`) holds for every subset that
-    says nothing else.
+    """The settings of a training run, but for its data. How pictures are shown (`Showing`) holds
+    for every subset that says nothing else.
 
-    Network. `rslora` scales by alpha/√rank instead of alpha/rank (https://arxiv.org/abs/2312.03732). `targets` is a
-    preset of the base or a list of patterns such as `["*.mlp.*", "final_layer.linear"]`; of `ranks` the last that
-    matches a layer decides. `lokr_factor` is LyCORIS's `factor`: the size of the smaller Kronecker factor, −1 for the
-    most even one.
+    Network. `rslora` scales by alpha/√rank instead of alpha/rank
+    (https://arxiv.org/abs/2312.03732). `targets` is a preset of the base or a list of patterns such
+    as `["*.mlp.*", "final_layer.linear"]`; of `ranks` the last that matches a layer decides.
+    `lokr_factor` is LyCORIS's `factor`: the size of the smaller Kronecker factor, −1 for the most
+    even one.
 
-    Steps. A step takes `gradient_accumulation` batches. `warmup` counts steps and `cycles` the restarts of
-    `cosine_with_restarts`. `optimizer_args` go to the optimizer's own constructor. `ema` is the decay of an average of
-    the weights, 0 for none; with it checkpoints hold the average. `loss_weighting` weighs a picture by its time:
-    `sigma_sqrt` and `cosmap` as in https://arxiv.org/abs/2403.03206, `min_snr` with γ = 5 as in
-    https://arxiv.org/abs/2303.09556 for a velocity.
+    Steps. A step takes `gradient_accumulation` batches. `warmup` counts steps and `cycles` the
+    restarts of `cosine_with_restarts`. `optimizer_args` go to the optimizer's own constructor.
+    `ema` is the decay of an average of the weights, 0 for none; with it checkpoints hold the
+    average. `loss_weighting` weighs a picture by its time: `sigma_sqrt` and `cosmap` as in
+    https://arxiv.org/abs/2403.03206, `min_snr` with γ = 5 as in https://arxiv.org/abs/2303.09556
+    for a velocity.
 
-    Checkpoints are written every `keep_every` epochs and at the end. With `keep_last` or `keep_best` (by the held-out
-    loss) only the last, or best, so many of them stay; the end always does. `validation` measures the loss on held-out
-    pictures with each of them.
+    Checkpoints are written every `keep_every` epochs and at the end. With `keep_last` or
+    `keep_best` (by the held-out loss) only the last, or best, so many of them stay; the end always
+    does. `validation` measures the loss on held-out pictures with each of them.
 
-    `resolution` is the side in pixels of a square of the buckets' area. `precision` is that of the large products:
-    "auto" is bf16 where the machine multiplies it in hardware, else fp32. `gradient_checkpointing` computes blocks
-    twice instead of keeping their activations; "auto" does so when these would not fit the free memory.
+    `resolution` is the side in pixels of a square of the buckets' area. `precision` is that of the
+    large products: "auto" is bf16 where the machine multiplies it in hardware, else fp32.
+    `gradient_checkpointing` computes blocks twice instead of keeping their activations; "auto" does
+    so when these would not fit the free memory.
     """
 
     epochs: int = Field(ge=1, le=MOST_EPOCHS)
@@ -127,7 +135,8 @@ class Options(Showing):
 
     @model_validator(mode="after")
     def _no_idle_setting(self) -> Self:
-        """A setting that another one makes idle is refused, not ignored, unless it is as without a word."""
+        """A setting that another one makes idle is refused, not ignored, unless it is as without a
+        word."""
         if self.keep_best is not None and not self.validation:
             raise ValueError("keep_best goes by the held-out loss; set validation = true")
         if self.cycles > 1 and self.schedule != "cosine_with_restarts":
@@ -141,8 +150,12 @@ class Options(Showing):
         return self
 
     def gauge(self, layer: str) -> tuple[int, float]:
-        """Rank and alpha of a layer; its scale is always alpha/rank, so rsLoRA's alpha is alpha·√rank."""
-        rank = next((rule.rank for rule in reversed(self.ranks) if fnmatchcase(layer, rule.layers)), self.rank)
+        """Rank and alpha of a layer; its scale is always alpha/rank, so rsLoRA's alpha is
+        alpha·√rank."""
+        rank = next(
+            (rule.rank for rule in reversed(self.ranks) if fnmatchcase(layer, rule.layers)),
+            self.rank,
+        )
         return rank, self.alpha * rank**0.5 if self.rslora else self.alpha * rank / self.rank
 
     def kept(self, epoch: int) -> bool:
@@ -155,11 +168,14 @@ class Options(Showing):
             return set()
         stay = {self.epochs} | set(sorted(heldout)[-self.keep_last :] if self.keep_last else [])
         if self.keep_best:
-            stay |= set(sorted(heldout, key=lambda epoch: (heldout[epoch], epoch))[: self.keep_best])
+            stay |= set(
+                sorted(heldout, key=lambda epoch: (heldout[epoch], epoch))[: self.keep_best]
+            )
         return set(heldout) - stay
 
     def rate(self, step: int, total: int) -> float:
-        """The learning rate of a step (from 0) of `total`: linear warm-up, then the schedule, which ends at zero."""
+        """The learning rate of a step (from 0) of `total`: linear warm-up, then the schedule, which
+        ends at zero."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, total - self.warmup)

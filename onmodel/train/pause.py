@@ -11,9 +11,12 @@ from rich.console import Console
 
 @contextmanager
 def pausing(console: Console) -> Iterator[threading.Event]:
-    """Within the context the first Ctrl-C sets the event and is said; the next one interrupts as ever."""
+    """Within the context the first Ctrl-C sets the event and is said; the next one interrupts as
+    ever."""
     wanted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # signals reach the main thread alone
         yield wanted
         return
     before = signal.getsignal(signal.SIGINT)
@@ -21,7 +24,9 @@ def pausing(console: Console) -> Iterator[threading.Event]:
     def pause(number: int, frame: Any) -> None:
         wanted.set()
         signal.signal(signal.SIGINT, before)
-        console.print("  finishing this step; Ctrl-C again stops at once", style="yellow", highlight=False)
+        console.print(
+            "  finishing this step; Ctrl-C again stops at once", style="yellow", highlight=False
+        )
 
     signal.signal(signal.SIGINT, pause)
     try:

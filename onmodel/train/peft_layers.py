@@ -5,6 +5,7 @@ They cost more than plain LoRA (LOG.md), so LoRA has its own layer in adapters.p
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoKrConfig, LoraConfig
@@ -31,12 +32,15 @@ class _InPrecision(nn.Module):
 
 
 class DoraAdapters(Trained):
-    """LoRA with the length of every row of W + ΔW trained apart from its direction (https://arxiv.org/abs/2402.09353).
+    """LoRA with the length of every row of W + ΔW trained apart from its direction
+    (https://arxiv.org/abs/2402.09353).
 
     The length begins as it is, or as a DoRA that is trained on says.
     """
 
-    def __init__(self, family: Family, factors: Mapping[str, Factors], device: torch.device) -> None:
+    def __init__(
+        self, family: Family, factors: Mapping[str, Factors], device: torch.device
+    ) -> None:
         places = {linear.name: linear.diffusers for linear in family.spec.linears}
         parts = {}
         for name, row in factors.items():
@@ -52,9 +56,12 @@ class DoraAdapters(Trained):
     def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
         down, up, magnitude = self.parts[name].values()
         config = LoraConfig(use_dora=True)
-        with torch.device("meta"):  # PEFT would draw factors and measure the base's rows for nothing
+        with torch.device(
+            "meta"
+        ):  # PEFT would draw factors and measure the base's rows for nothing
             like = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
-            wrapper = lora.Linear(like, "run", config=config, r=down.shape[0], lora_alpha=self._alphas[name])  # type: ignore[arg-type]
+            alpha: Any = self._alphas[name]  # PEFT declares an int and takes a float
+            wrapper = lora.Linear(like, "run", config=config, r=down.shape[0], lora_alpha=alpha)
         wrapper.base_layer = layer
         wrapper.lora_A["run"].weight, wrapper.lora_B["run"].weight = down, up
         wrapper.lora_magnitude_vector["run"].weight = magnitude
@@ -65,31 +72,43 @@ class DoraAdapters(Trained):
 
     def lora(self) -> Lora:
         """A copy of the tensors as they are now, on the CPU."""
-        copies = {name: [view.detach().cpu().clone() for view in row.values()] for name, row in self.parts.items()}
-        return Lora({
-            name: Factors(down, up, self._alphas[name], magnitude) for name, (down, up, magnitude) in copies.items()
-        })  # fmt: skip
+        copies = {
+            name: [view.detach().cpu().clone() for view in row.values()]
+            for name, row in self.parts.items()
+        }
+        return Lora(
+            {
+                name: Factors(down, up, self._alphas[name], magnitude)
+                for name, (down, up, magnitude) in copies.items()
+            }
+        )
 
 
 class LokrAdapters(Trained):
-    """ΔW = alpha/r · W1 ⊗ W2, W2 a product of rank r where that is smaller (https://arxiv.org/abs/2309.14859).
+    """ΔW = alpha/r · W1 ⊗ W2, W2 a product of rank r where that is smaller
+    (https://arxiv.org/abs/2309.14859).
 
     Begins at no change, as LyCORIS does: W1 random, W2 (or its second factor) zero.
     """
 
     def __init__(
-        self, linears: Sequence[Linear], gauges: Mapping[str, tuple[int, float]], factor: int, seed: int,
+        self,
+        linears: Sequence[Linear],
+        gauges: Mapping[str, tuple[int, float]],
+        factor: int,
+        seed: int,
         device: torch.device,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._gauges, self._factor = gauges, factor
         parts: dict[str, dict[str, Tensor]] = {
             linear.name: {
-                role: torch.zeros(shape) if role in ("lokr_w2", "lokr_w2_b")
+                role: torch.zeros(shape)
+                if role in ("lokr_w2", "lokr_w2_b")
                 else uniform((shape[0], shape[1]), seed, role, linear.name)
                 for role, shape in lokr_shapes(linear, gauges[linear.name][0], factor).items()
             }
             for linear in linears
-        }  # fmt: skip
+        }
         super().__init__(parts, device)
 
     def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
@@ -99,21 +118,32 @@ class LokrAdapters(Trained):
         return _InPrecision(wrapper, dtype)
 
     def write(self, path: Path, words: Mapping[str, str], dtype: str) -> None:
-        layers = {name: {role: v.detach().cpu().numpy() for role, v in row.items()} for name, row in self.parts.items()}
+        layers = {
+            name: {role: v.detach().cpu().numpy() for role, v in row.items()}
+            for name, row in self.parts.items()
+        }
         write_lokr(path, layers, self._gauges, words, dtype)
 
 
 def lokr_shapes(linear: Linear, rank: int, factor: int) -> dict[str, tuple[int, ...]]:
     """Role → shape of a LoKr of this layer, as PEFT makes it."""
-    like = _lokr_layer(nn.Linear(linear.in_features, linear.out_features, device="meta"), rank, 1.0, factor)
+    like = _lokr_layer(
+        nn.Linear(linear.in_features, linear.out_features, device="meta"), rank, 1.0, factor
+    )
     return {role: tuple(found["run"].shape) for role, found in _lokr_roles(like)}
 
 
 def _lokr_layer(layer: nn.Linear, rank: int, alpha: float, factor: int) -> lokr.Linear:
     config = LoKrConfig(decompose_factor=factor)
-    return lokr.Linear(layer, "run", config=config, r=rank, alpha=alpha).eval()  # in training mode it draws numbers
+    return lokr.Linear(
+        layer, "run", config=config, r=rank, alpha=alpha
+    ).eval()  # in training mode it draws numbers
 
 
 def _lokr_roles(layer: lokr.Linear) -> list[tuple[str, nn.ParameterDict]]:
     """What PEFT keeps of this layer, by LyCORIS's names."""
-    return [(role, found) for role in layer.adapter_layer_names if "run" in (found := getattr(layer, role))]
+    return [
+        (role, found)
+        for role in layer.adapter_layer_names
+        if "run" in (found := getattr(layer, role))
+    ]

@@ -1,7 +1,8 @@
-"""The state of a run between two steps: the trained tensors, their average, the optimizer's, and the losses so far.
+"""The state of a run between two steps: the trained tensors, their average, the optimizer's, and
+the losses so far.
 
-Everything else of a step (its pictures, captions, times and noise) is drawn by counter, so this is all that an exact
-resume needs.
+Everything else of a step (its pictures, captions, times and noise) is drawn by counter, so this is
+all that an exact resume needs.
 """
 
 from collections.abc import Iterator
@@ -24,8 +25,9 @@ NAME = "state"
 
 @dataclass
 class History:
-    """What a run did: loss, gradient norm and learning rate of each step; step → held-out loss of each quartile of the
-    times, of the kept weights and, where these are an average, of the others; epoch → SHA-256 of the checkpoint.
+    """What a run did: loss, gradient norm and learning rate of each step; step → held-out loss of
+    each quartile of the times, of the kept weights and, where these are an average, of the others;
+    epoch → SHA-256 of the checkpoint.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -42,7 +44,9 @@ class History:
     def rows(self, steps_per_epoch: int) -> list[dict[str, Any]]:
         """One row per step for metrics.jsonl, steps and epochs counted from 1."""
         rows: list[dict[str, Any]] = []
-        for i, (loss, norm, rate) in enumerate(zip(self.losses, self.norms, self.rates, strict=True)):
+        for i, (loss, norm, rate) in enumerate(
+            zip(self.losses, self.norms, self.rates, strict=True)
+        ):
             step = i + 1
             row: dict[str, Any] = {
                 "step": step,
@@ -52,7 +56,10 @@ class History:
                 "learning_rate": rate,
             }
             if step in self.heldout:
-                row |= {"heldout": float(np.mean(self.heldout[step])), "heldout_quartiles": self.heldout[step]}
+                row |= {
+                    "heldout": float(np.mean(self.heldout[step])),
+                    "heldout_quartiles": self.heldout[step],
+                }
             if step in self.heldout_without_ema:
                 row["heldout_without_ema"] = float(np.mean(self.heldout_without_ema[step]))
             rows.append(row)
@@ -60,13 +67,14 @@ class History:
 
 
 class State:
-    """The trained tensors, their average, optimizer and history of a run, and the folder that keeps them."""
+    """The trained tensors, their average, optimizer and history of a run, and the folder that keeps
+    them."""
 
     def __init__(self, folder: Path, adapters: Trained, options: Options) -> None:
         """Brings everything to where an earlier attempt stopped, if there was one.
 
-        Raises StateError naming the file when the saved state is damaged or a part of it is missing, InputError when
-        the optimizer cannot be had.
+        Raises StateError naming the file when the saved state is damaged or a part of it is
+        missing, InputError when the optimizer cannot be had.
         """
         self.folder, self.adapters, self.history = folder, adapters, History()
         self.ema, self._decay = adapters.flat.detach().clone() if options.ema else None, options.ema
@@ -76,7 +84,8 @@ class State:
             self._restore(*sealed)
 
     def average(self) -> None:
-        """Take the weights into their average after a step. The first steps count more: at most (1+n)/(10+n) stays."""
+        """Take the weights into their average after a step. The first steps count more: at most
+        (1+n)/(10+n) stays."""
         if self.ema is not None:
             n = self.history.steps
             self.ema.lerp_(self.adapters.flat.detach(), 1 - min(self._decay, (1 + n) / (10 + n)))
@@ -102,16 +111,23 @@ class State:
         tensors: dict[str, Tensor] = {
             **optimizer,
             "trained": self.adapters.flat,
-            "history": torch.tensor([history.losses, history.norms, history.rates], dtype=torch.float64),
+            "history": torch.tensor(
+                [history.losses, history.norms, history.rates], dtype=torch.float64
+            ),
             **({} if self.ema is None else {"ema": self.ema}),
         }
-        tables = {name: list(getattr(history, name).items()) for name in ("heldout", "heldout_without_ema", "kept")}
+        tables = {
+            name: list(getattr(history, name).items())
+            for name in ("heldout", "heldout_without_ema", "kept")
+        }
         write_sealed(self.folder, NAME, tensors, {**tables, "optimizer": numbers})
 
     def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         losses, norms, rates = tensors.pop("history").tolist()
         numbers = facts.pop("optimizer")
-        self.history = History(losses, norms, rates, **{name: dict(rows) for name, rows in facts.items()})
+        self.history = History(
+            losses, norms, rates, **{name: dict(rows) for name, rows in facts.items()}
+        )
         with torch.no_grad():
             self.adapters.flat.copy_(tensors.pop("trained"))
             if self.ema is not None:

@@ -23,7 +23,16 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dataset")
     plant_heap(folder / "heap", 60, 5)
     (folder / "heap" / "base" / "torn.png").write_bytes(b"\x89PNG torn")
-    made = dataset("import", folder / "heap", "--into", folder / "work", "--origin", "a renderer", "--rights", "MIT")
+    made = dataset(
+        "import",
+        folder / "heap",
+        "--into",
+        folder / "work",
+        "--origin",
+        "a renderer",
+        "--rights",
+        "MIT",
+    )
     assert made.returncode == 0, made.stderr
     assert "60 pictures, 1 files refused" in made.stdout and "base/torn.png" in made.stdout
     audited = dataset("audit", folder / "work", "-c", SHEET)
@@ -46,7 +55,9 @@ def test_the_whole_way(work: Path) -> None:
         "older",
         "generated",
     }
-    chosen = json.loads(dataset("choose", work, "-c", SHEET, "-k", 12, "--at-least", "older=3", "--json").stdout)
+    chosen = json.loads(
+        dataset("choose", work, "-c", SHEET, "-k", 12, "--at-least", "older=3", "--json").stdout
+    )
     assert len(chosen) == 12 and sum(name.startswith("older/") for name in chosen) >= 3
     page = work.parent / "page.html"
     assert dataset("report", work, "-c", SHEET, "-o", page).returncode == 0
@@ -82,8 +93,14 @@ def test_the_whole_way(work: Path) -> None:
         (("synthesize", "-c", SHEET, "-n", "2", "--subset", "../x"), "cannot stand in a file name"),
         (("synthesize", "-c", SHEET, "-n", "2", "--size", "100"), "multiples of 16"),
         (("synthesize", "-c", SHEET, "-n", "2", "--model", "brush"), "name --endpoint too"),
-        (("synthesize", "-c", SHEET, "-n", "2", "--endpoint", "http://127.0.0.1:9/v1"), "model: missing"),
-        (("synthesize", "-c", SHEET, "-n", "2", "--endpoint", "http://x/v1", "--steps", "9"), "steps: 9"),
+        (
+            ("synthesize", "-c", SHEET, "-n", "2", "--endpoint", "http://127.0.0.1:9/v1"),
+            "model: missing",
+        ),
+        (
+            ("synthesize", "-c", SHEET, "-n", "2", "--endpoint", "http://x/v1", "--steps", "9"),
+            "steps: 9",
+        ),
         (("synthesize", "-c", SHEET, "-n", "2", "--scenes", "gone"), "holds no scene"),
     ],
 )
@@ -96,12 +113,23 @@ def test_a_mistake_is_one_line(work: Path, words: tuple[object, ...], what: str)
 def test_labels_are_held_to_what_is_set(work: Path) -> None:
     (work.parent / "aliases.csv").write_text("alias,tag\nsneer,smile\n")
     assert dataset("labels", work).stdout == "no list of aliases\n"
-    set_ = dataset("labels", work, "--strict", "base=expression,background", "--aliases", work.parent / "aliases.csv")
-    assert set_.returncode == 0 and set_.stdout.startswith("base must say expression, background\n1 aliases\n")
+    set_ = dataset(
+        "labels",
+        work,
+        "--strict",
+        "base=expression,background",
+        "--aliases",
+        work.parent / "aliases.csv",
+    )
+    assert set_.returncode == 0 and set_.stdout.startswith(
+        "base must say expression, background\n1 aliases\n"
+    )
     assert dataset("decide", work, "base/0000", "--tags", "1girl, backgwa, sneer").returncode == 0
     assert dataset("audit", work, "-c", SHEET).returncode == 0
     audit = json.loads((work / "audit.json").read_text())
-    own = {(row["kind"], row["subject"]) for row in audit["findings"] if row["picture"] == "base/0000"}
+    own = {
+        (row["kind"], row["subject"]) for row in audit["findings"] if row["picture"] == "base/0000"
+    }
     assert audit["strict"] == {"base": ["expression", "background"]} and ("alias", "sneer") in own
     assert {name for kind, name in own if kind == "missing label"} >= {"background"}
     assert dataset("undo", work).returncode == 0 and dataset("undo", work).returncode == 0
@@ -111,8 +139,14 @@ def test_labels_are_held_to_what_is_set(work: Path) -> None:
 
 def test_sentences_are_written_by_template_and_by_a_model(work: Path) -> None:
     shown = dataset("caption", work, "-c", SHEET, "--again", "--dry-run")
-    assert shown.returncode == 0 and "A girl named backgwa" in shown.stdout and "nothing is changed" in shown.stdout
-    assert dataset("decide", work, "base/0000", "--sentence", "backgwa, as I see her.").returncode == 0
+    assert (
+        shown.returncode == 0
+        and "A girl named backgwa" in shown.stdout
+        and "nothing is changed" in shown.stdout
+    )
+    assert (
+        dataset("decide", work, "base/0000", "--sentence", "backgwa, as I see her.").returncode == 0
+    )
     said = "backgwa stands somewhere and looks at us."
     with serving(lambda n, question: said) as server:
         words = (
@@ -128,32 +162,73 @@ def test_sentences_are_written_by_template_and_by_a_model(work: Path) -> None:
             "--model",
             "eyes",
         )
-        assert "would be asked about" in dataset(*words, "--dry-run").stdout and not server.questions
+        assert (
+            "would be asked about" in dataset(*words, "--dry-run").stdout and not server.questions
+        )
         told = json.loads(dataset(*words, "--json").stdout)
         assert told["by"] == "captioner eyes" and set(told["sentences"].values()) == {said}
-        assert "base/0000" not in told["sentences"] and len(server.questions) == len(told["sentences"])
-    assert dataset("undo", work).stdout.endswith("is taken back\n") and dataset("undo", work).returncode == 0
+        assert "base/0000" not in told["sentences"] and len(server.questions) == len(
+            told["sentences"]
+        )
+    assert (
+        dataset("undo", work).stdout.endswith("is taken back\n")
+        and dataset("undo", work).returncode == 0
+    )
     away = dataset(*words[:-4], "--endpoint", "nowhere", "--model", "eyes")
     assert away.returncode == 2 and "endpoint: nowhere" in away.stderr
 
 
 def test_holes_and_prompts_are_shown_first(work: Path) -> None:
-    words = ("synthesize", work, "-c", SHEET, "-n", "4", "--target", "expression=sad:1,angry:1", "--dry-run", "--json")
+    words = (
+        "synthesize",
+        work,
+        "-c",
+        SHEET,
+        "-n",
+        "4",
+        "--target",
+        "expression=sad:1,angry:1",
+        "--dry-run",
+        "--json",
+    )
     plan = json.loads(dataset(*words).stdout)
-    assert sum(plan["wanted"]["expression"].values()) == 4 and set(plan["wanted"]["expression"]) <= {"sad", "angry"}
-    assert plan["candidates"] == 16 and all("light blue hair" in prompt for prompt in plan["prompts"])
+    assert sum(plan["wanted"]["expression"].values()) == 4 and set(
+        plan["wanted"]["expression"]
+    ) <= {"sad", "angry"}
+    assert plan["candidates"] == 16 and all(
+        "light blue hair" in prompt for prompt in plan["prompts"]
+    )
 
 
 def test_scenes_are_asked_of_an_endpoint(work: Path, tmp_path: Path) -> None:
-    scene = {"description": "She waves in a forest, with a smile.", "object": [
-        {"name": "tree", "description": "an old oak", "position": "left"}]}  # fmt: skip
+    scene = {
+        "description": "She waves in a forest, with a smile.",
+        "object": [{"name": "tree", "description": "an old oak", "position": "left"}],
+    }
     (tmp_path / "a.json").write_text(json.dumps(scene | {"by": "eyes", "prompt": "x"}))
     with serving(lambda n, question: (400, {}, '{"error": {"message": "not today"}}')) as server:
-        words = ("synthesize", work, "-c", SHEET, "-n", "2", "--tries", "1", "--scenes", tmp_path,
-                 "--endpoint", server.url, "--model", "brush")  # fmt: skip
+        words = (
+            "synthesize",
+            work,
+            "-c",
+            SHEET,
+            "-n",
+            "2",
+            "--tries",
+            "1",
+            "--scenes",
+            tmp_path,
+            "--endpoint",
+            server.url,
+            "--model",
+            "brush",
+        )
         plan = json.loads(dataset(*words, "--dry-run", "--json").stdout)
         assert len(plan["prompts"]) == 2 and plan["prompts"][0].endswith("tree (left): an old oak.")
         assert "light blue hair" in plan["prompts"][0] and not server.questions
         run = dataset(*words)
-    assert run.returncode != 0 and "brush: none of 2 candidates could be made; the first: " in run.stderr
+    assert (
+        run.returncode != 0
+        and "brush: none of 2 candidates could be made; the first: " in run.stderr
+    )
     assert "not today" in run.stderr and len(server.questions) == 2

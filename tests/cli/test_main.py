@@ -15,10 +15,34 @@ import pytest
 from onmodel.cli import main
 from onmodel.errors import ServiceError, SpaceError
 
-CODES = tuple(getattr(errno, name) for name in (
-    "ENOSPC", "EDQUOT", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENAMETOOLONG", "ENOLCK", "ENOSYS",
-    "EOPNOTSUPP", "ENOENT", "ENOTDIR", "EISDIR", "ELOOP", "EBUSY", "ESTALE", "ETIMEDOUT", "EINVAL", "EXDEV", "EEXIST",
-) if hasattr(errno, name))  # fmt: skip
+CODES = tuple(
+    getattr(errno, name)
+    for name in (
+        "ENOSPC",
+        "EDQUOT",
+        "EIO",
+        "EROFS",
+        "EACCES",
+        "EPERM",
+        "EMFILE",
+        "ENFILE",
+        "ENAMETOOLONG",
+        "ENOLCK",
+        "ENOSYS",
+        "EOPNOTSUPP",
+        "ENOENT",
+        "ENOTDIR",
+        "EISDIR",
+        "ELOOP",
+        "EBUSY",
+        "ESTALE",
+        "ETIMEDOUT",
+        "EINVAL",
+        "EXDEV",
+        "EEXIST",
+    )
+    if hasattr(errno, name)
+)
 
 
 @pytest.fixture
@@ -52,7 +76,13 @@ def test_a_command_that_is_stopped_says_how_to_go_on(ended: Ended) -> None:
 @pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
 def test_an_error_of_the_system_is_one_line_with_a_remedy(ended: Ended, code: int) -> None:
     status, said = ended(OSError(code, os.strerror(code), "a\nb"))
-    wrong_path = code in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+    wrong_path = code in (
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    )
     assert status == 1 + wrong_path and re.fullmatch(r"onmodel: a\\nb: .+ — .+\n", said)
 
 
@@ -67,10 +97,16 @@ def test_a_file_that_another_program_holds_on_windows_is_said_so(ended: Ended) -
     [
         (MemoryError(), "not enough memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "not enough memory"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            "not enough memory",
+        ),
         (RecursionError("maximum recursion depth"), "nested too deeply"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "not valid Unicode"),
-        (UnicodeEncodeError("utf-8", "\udc80", 0, 1, "surrogates not allowed"), "not valid Unicode"),
+        (
+            UnicodeEncodeError("utf-8", "\udc80", 0, 1, "surrogates not allowed"),
+            "not valid Unicode",
+        ),
     ],
 )
 def test_other_limits_are_one_line_too(ended: Ended, error: Exception, said: str) -> None:
@@ -80,11 +116,16 @@ def test_other_limits_are_one_line_too(ended: Ended, error: Exception, said: str
 
 def test_a_damaged_and_a_locked_database_are_said_so(ended: Ended, tmp_path: Path) -> None:
     (tmp_path / "bad.db").write_bytes(b"no database" * 100)
-    with pytest.raises(sqlite3.DatabaseError) as damaged, sqlite3.connect(tmp_path / "bad.db") as database:
+    with (
+        pytest.raises(sqlite3.DatabaseError) as damaged,
+        sqlite3.connect(tmp_path / "bad.db") as database,
+    ):
         database.execute("select * from a")
     status, line = ended(damaged.value)
     assert status == 1 and "is damaged" in line
-    first, second = (sqlite3.connect(tmp_path / "a.db", timeout=0, isolation_level=None) for _ in range(2))
+    first, second = (
+        sqlite3.connect(tmp_path / "a.db", timeout=0, isolation_level=None) for _ in range(2)
+    )
     first.execute("begin exclusive")
     with pytest.raises(sqlite3.OperationalError) as locked:
         second.execute("create table a (b)")
@@ -100,11 +141,17 @@ def test_the_unforeseen_is_one_line_and_a_private_file(
     assert status == 70 and line.count("\n") == 1 and str(file) in line and "\x1b" not in line
     assert stat.S_IMODE(file.stat().st_mode) == 0o600 or os.name == "nt"
     details = file.read_text(encoding="utf-8")
-    assert "Traceback" in details and "command: onmodel verify ." in details and "onmodel 0" in details.splitlines()[0]
+    assert (
+        "Traceback" in details
+        and "command: onmodel verify ." in details
+        and "onmodel 0" in details.splitlines()[0]
+    )
     assert "sk-very-private" not in line + details
 
 
-def test_the_unforeseen_on_a_full_disk_is_still_one_line(ended: Ended, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_unforeseen_on_a_full_disk_is_still_one_line(
+    ended: Ended, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -122,12 +169,22 @@ def test_errors_of_onmodel_keep_their_line_without_secrets(ended: Ended, error: 
 @pytest.mark.parametrize(
     "words",
     [
-        ["nosuch"], ["run"], ["run", "a", "b", "c"], ["judge", ".", "--port", "x"], ["judge", ".", "--nosuch"],
-        ["dataset", "choose", "w", "-c", "s", "-k", "0"], ["nos\x1b[31much"], ["verify", "--nosuch\x1b[31m"],
-        ["verify", "a\0b"], ["verify", "n" * 300], ["lineage", "n" * 300], ["lineage", "n" * 5000],
-        ["release", "check", "/dev/null/a"], ["release", "push", ".", "x" * 300],
+        ["nosuch"],
+        ["run"],
+        ["run", "a", "b", "c"],
+        ["judge", ".", "--port", "x"],
+        ["judge", ".", "--nosuch"],
+        ["dataset", "choose", "w", "-c", "s", "-k", "0"],
+        ["nos\x1b[31much"],
+        ["verify", "--nosuch\x1b[31m"],
+        ["verify", "a\0b"],
+        ["verify", "n" * 300],
+        ["lineage", "n" * 300],
+        ["lineage", "n" * 5000],
+        ["release", "check", "/dev/null/a"],
+        ["release", "push", ".", "x" * 300],
     ],
-)  # fmt: skip
+)
 def test_a_wrong_argument_is_one_line_and_code_2(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,18 +196,23 @@ def test_a_wrong_argument_is_one_line_and_code_2(
 
 
 NUMBERS = [
-    ["dataset", "choose", "w", "-c", "s", "-k", "1", "--spread"], ["dataset", "caption", "w", "-c", "s", "--timeout"],
+    ["dataset", "choose", "w", "-c", "s", "-k", "1", "--spread"],
+    ["dataset", "caption", "w", "-c", "s", "--timeout"],
     ["dataset", "synthesize", "w", "-c", "s", "-n", "1", "--weight"],
     ["dataset", "synthesize", "w", "-c", "s", "-n", "1", "--guidance"],
-    ["merge", "plan", "a", "b", "--energy"], ["merge", "plan", "a", "b", "--decay"],
+    ["merge", "plan", "a", "b", "--energy"],
+    ["merge", "plan", "a", "b", "--decay"],
     ["merge", "plan", "a", "b", "--density"],
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("words", NUMBERS, ids=lambda words: " ".join(words[:2]) + words[-1])
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "x", ""])
 def test_a_number_that_is_none_is_refused_before_anything_is_read(
-    words: list[str], number: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    number: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["onmodel", *words, number])
     with pytest.raises(SystemExit) as raised:
@@ -161,18 +223,41 @@ def test_a_number_that_is_none_is_refused_before_anything_is_read(
 
 WRONG_PATHS = ["folder", "file", "missing", "loop", "file/x", "n" * 300, "a\0b"]
 COMMANDS = [
-    "run X", "train X", "judge X", "verify X", "lineage X", "prove X folder --project folder",
-    "prove file X --project folder", "rebuild X", "report X", "influence X train", "dataset import X --into new",
-    "dataset import folder --into X", "dataset audit X -c SHEET", "dataset audit folder -c X", "dataset mend X id",
-    "dataset undo X", "dataset labels X", "dataset caption X -c SHEET", "dataset synthesize X -c SHEET -n 1",
-    "dataset plan X -c SHEET", "dataset choose X -c SHEET -k 1", "dataset report X -c SHEET",
-    "dataset export X --out new", "release convert X --out new.safetensors", "release push X a/b", "merge plan X X",
-]  # fmt: skip
+    "run X",
+    "train X",
+    "judge X",
+    "verify X",
+    "lineage X",
+    "prove X folder --project folder",
+    "prove file X --project folder",
+    "rebuild X",
+    "report X",
+    "influence X train",
+    "dataset import X --into new",
+    "dataset import folder --into X",
+    "dataset audit X -c SHEET",
+    "dataset audit folder -c X",
+    "dataset mend X id",
+    "dataset undo X",
+    "dataset labels X",
+    "dataset caption X -c SHEET",
+    "dataset synthesize X -c SHEET -n 1",
+    "dataset plan X -c SHEET",
+    "dataset choose X -c SHEET -k 1",
+    "dataset report X -c SHEET",
+    "dataset export X --out new",
+    "release convert X --out new.safetensors",
+    "release push X a/b",
+    "merge plan X X",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_wrong_path_is_one_line_for_every_command(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
@@ -185,15 +270,21 @@ def test_a_wrong_path_is_one_line_for_every_command(
         with pytest.raises(SystemExit) as raised:
             main.main()
         lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")]
-        assert raised.value.code in (1, 2) and len(lines) == 1 and lines[0].startswith("onmodel: "), (path, lines)
+        assert (
+            raised.value.code in (1, 2) and len(lines) == 1 and lines[0].startswith("onmodel: ")
+        ), (path, lines)
 
 
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     line = command.replace("onmodel", f"'{sys.executable}' -m onmodel")
     return subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, errors="replace", check=False,
+        ["bash", "-c", line],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
         env={**os.environ, **environment},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
@@ -209,9 +300,13 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ("onmodel --version > /dev/full", 1, "onmodel: no space left"),
     ],
 )
-def test_a_closed_or_full_output_ends_a_command_quietly(command: str, code: int, said: str, unbuffered: str) -> None:
+def test_a_closed_or_full_output_ends_a_command_quietly(
+    command: str, code: int, said: str, unbuffered: str
+) -> None:
     done = shell(command, PYTHONUNBUFFERED=unbuffered)
-    assert done.returncode == code and done.stderr.startswith(said) and "Traceback" not in done.stderr
+    assert (
+        done.returncode == code and done.stderr.startswith(said) and "Traceback" not in done.stderr
+    )
     assert done.stderr.count("\n") == bool(said)
 
 
@@ -220,13 +315,16 @@ def test_a_stream_that_lacks_a_sign_shows_its_escape(encoding: str, tmp_path: Pa
     name = tmp_path / "→ 絵 \N{GRINNING FACE}"
     name.mkdir()
     code = (
-        "import sys; from onmodel.console import PlainConsole, open_streams, say, say_json; open_streams()\n"
-        "for text in sys.argv[1:]: say(text); say(text, stderr=True); PlainConsole().print(text); say_json(text)"
+        "import sys; from onmodel.console import PlainConsole, open_streams, say, say_json;"
+        " open_streams()\nfor text in sys.argv[1:]: say(text); say(text, stderr=True);"
+        " PlainConsole().print(text); say_json(text)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(name), "— ×"], capture_output=True, check=False,
+        [sys.executable, "-c", code, str(name), "— ×"],
+        capture_output=True,
+        check=False,
         env={**os.environ, "PYTHONIOENCODING": encoding},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     if encoding == "ascii":
         assert rb"\u2192 \u7d75 \U0001f600" in done.stdout

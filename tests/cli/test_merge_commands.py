@@ -30,7 +30,9 @@ def merge(*words: object) -> str:
 
 @pytest.fixture
 def ab(tmp_path: Path) -> tuple[Path, Path]:
-    return write(tmp_path / "a.safetensors", 1), write(tmp_path / "b.safetensors", 2, layout="kohya")
+    return write(tmp_path / "a.safetensors", 1), write(
+        tmp_path / "b.safetensors", 2, layout="kohya"
+    )
 
 
 def test_plan_prints_and_writes_nothing(tmp_path: Path, ab: tuple[Path, Path]) -> None:
@@ -54,16 +56,22 @@ def test_run_resize_and_diff(tmp_path: Path, ab: tuple[Path, Path]) -> None:
     assert history[root(history)]["name"] == "small"
 
 
-def test_a_full_checkpoint_takes_part_as_its_difference(tmp_path: Path, ab: tuple[Path, Path]) -> None:
+def test_a_full_checkpoint_takes_part_as_its_difference(
+    tmp_path: Path, ab: tuple[Path, Path]
+) -> None:
     def tuned(name: str, tensor: np.ndarray) -> np.ndarray:
         if name not in SHAPES:
             return tensor
-        return tensor + 0.1 * normal((tensor.shape[0], 2), 1, name) @ normal((2, tensor.shape[1]), 2, name)
+        return tensor + 0.1 * normal((tensor.shape[0], 2), 1, name) @ normal(
+            (2, tensor.shape[1]), 2, name
+        )
 
     base = write_checkpoint(tmp_path / "base.safetensors", "F32")
     fine = write_checkpoint(tmp_path / "fine.safetensors", "F32", change=tuned)
     out, lora = tmp_path / "m.safetensors", tmp_path / "x.safetensors"
-    text = merge("run", ab[0], fine, "--base", base, "--checkpoint-rank", 2, "--weights", "1,1", "-o", out)
+    text = merge(
+        "run", ab[0], fine, "--base", base, "--checkpoint-rank", 2, "--weights", "1,1", "-o", out
+    )
     assert "fine: factored to rank 2" in text
     merge("extract", fine, "--base", base, "--rank", 2, "-o", lora)
     assert distance(deltas(out), weighted((ab[0], 1), (lora, 1))) < 1e-5
@@ -86,7 +94,10 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path, ab: tuple[Path, Path])
         (["run", "a", "b", "-o", "out.ckpt"], r"name a \.safetensors"),
         (["run", "a", "b", "-o", "out.safetensors", "--size", "big"], "write e.g. 90MB"),
         (["run", "a", "b", "-o", "out.safetensors", "--size", "1kB"], "rank 1 everywhere"),
-        (["run", "a", "b", "-o", "out.safetensors", "--rank", "4", "--energy", "0.9"], "choose one"),
+        (
+            ["run", "a", "b", "-o", "out.safetensors", "--rank", "4", "--energy", "0.9"],
+            "choose one",
+        ),
         (["run", "a", "b", "-o", "out.safetensors", "--rank", "0"], "1 or more"),
         (["run", "a", "b", "-o", "out.safetensors", "--weights", "1,x"], "is no number"),
         (["run", "a", "b", "-o", "out.safetensors", "--weights", "1"], "there are 2 models"),
@@ -107,20 +118,39 @@ def test_wrong_input_is_one_line_and_writes_nothing(
     (tmp_path / "torn.safetensors").write_bytes(ab[0].read_bytes()[:-7])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     names = {"a": ab[0], "b": ab[1]}
-    full = [names.get(word, tmp_path / word if word.endswith((".safetensors", ".ckpt")) else word) for word in words]
+    full = [
+        names.get(word, tmp_path / word if word.endswith((".safetensors", ".ckpt")) else word)
+        for word in words
+    ]
     with pytest.raises(InputError, match=said) as error:
         merge(*full)
     assert "\n" not in str(error.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_the_program_ends_with_code_2_and_loads_no_torch(tmp_path: Path, ab: tuple[Path, Path]) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "onmodel.cli.main", "merge", "run", *map(str, ab), "-o"]
-    done = subprocess.run([*command, str(tmp_path / "m.safetensors")], capture_output=True, text=True)
+def test_the_program_ends_with_code_2_and_loads_no_torch(
+    tmp_path: Path, ab: tuple[Path, Path]
+) -> None:
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "onmodel.cli.main",
+        "merge",
+        "run",
+        *map(str, ab),
+        "-o",
+    ]
+    done = subprocess.run(
+        [*command, str(tmp_path / "m.safetensors")], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     loaded = re.findall(r"^import time:.*\| +(\S+)$", done.stderr, flags=re.M)
     assert "numpy" in loaded and "torch" not in loaded
-    again = subprocess.run([*command, str(tmp_path / "m.safetensors")], capture_output=True, text=True)
+    again = subprocess.run(
+        [*command, str(tmp_path / "m.safetensors")], capture_output=True, text=True
+    )
     assert again.returncode == 2
     assert "exists already" in again.stderr
 
@@ -128,4 +158,6 @@ def test_the_program_ends_with_code_2_and_loads_no_torch(tmp_path: Path, ab: tup
 def test_a_recipes_stage_is_one_word_further() -> None:
     with pytest.raises(InputError, match="onmodel merge stage RECIPE"):
         merge("recipes/demo.toml")
-    assert "Run a recipe's merge stage" in CliRunner().invoke(app, ["merge", "stage", "--help"]).stdout
+    assert (
+        "Run a recipe's merge stage" in CliRunner().invoke(app, ["merge", "stage", "--help"]).stdout
+    )

@@ -1,4 +1,5 @@
-"""What is shown how often, what goes together, which repeats meet a target, which pictures are the best."""
+"""What is shown how often, what goes together, which repeats meet a target, which pictures are the
+best."""
 
 import numpy as np
 import pytest
@@ -30,8 +31,10 @@ def test_the_effective_number_of_equal_values_is_their_number() -> None:
 def test_cramers_v_is_one_for_the_same_and_about_zero_for_chance() -> None:
     assert cramers_v(np.diag([50, 50, 50]))[0] == pytest.approx(1, abs=0.02)
     rng = np.random.default_rng(0)
-    plain = [cramers_v(np.histogram2d(rng.integers(4, size=60), rng.integers(6, size=60), (4, 6))[0])
-             for _ in range(100)]  # fmt: skip
+    plain = [
+        cramers_v(np.histogram2d(rng.integers(4, size=60), rng.integers(6, size=60), (4, 6))[0])
+        for _ in range(100)
+    ]
     assert np.mean([v for v, _ in plain]) < 0.09  # without the correction it would be 0.28
     assert cramers_v(np.array([[5, 3]])) == (0.0, 1.0)
 
@@ -39,11 +42,21 @@ def test_cramers_v_is_one_for_the_same_and_about_zero_for_chance() -> None:
 def test_a_confound_and_a_skew_are_found_and_their_neighbours_are_quiet() -> None:
     rng = np.random.default_rng(1)
     styles, places = ["comic", "noir", "pastel", "lineart"], list(WORDS.attributes["background"])
-    rows = [row for subset in "abc" for _ in range(60)
-            for row in shown(subset, "comic" if subset == "a" and rng.random() < 0.8 else str(rng.choice(styles)), 1,
-                             background=str(rng.choice(places)))]  # fmt: skip
-    found = {(row.kind, row.subject)
-             for row in audit_coverage(rows, WORDS, ["style", "background"], np.zeros((180, 12)))}  # fmt: skip
+    rows = [
+        row
+        for subset in "abc"
+        for _ in range(60)
+        for row in shown(
+            subset,
+            "comic" if subset == "a" and rng.random() < 0.8 else str(rng.choice(styles)),
+            1,
+            background=str(rng.choice(places)),
+        )
+    ]
+    found = {
+        (row.kind, row.subject)
+        for row in audit_coverage(rows, WORDS, ["style", "background"], np.zeros((180, 12)))
+    }
     assert ("confound", "a × style") in found and ("skewed subset", "a: style") in found
     assert not any("background" in subject for _, subject in found)
 
@@ -52,7 +65,11 @@ def test_a_hue_that_one_subset_has_is_found() -> None:
     rows = [*shown("a", "comic", 20), *shown("b", "comic", 20)]
     sectors = np.zeros((40, 12))
     sectors[:20, 3] = 0.2
-    subjects = [row.subject for row in audit_coverage(rows, WORDS, [], sectors) if row.kind == "unintended hue"]
+    subjects = [
+        row.subject
+        for row in audit_coverage(rows, WORDS, [], sectors)
+        if row.kind == "unintended hue"
+    ]
     assert subjects == ["a: yellow"]
 
 
@@ -76,7 +93,10 @@ def test_the_best_are_spread_good_and_no_repeats() -> None:
     assert {i // 20 for i in chosen} == {0, 1, 2, 3}
     many = choose_best(features, merit, groups, 30)
     assert len({groups[i] for i in many}) == 30 and merit[many].mean() > merit.mean()
-    assert choose_best(features, merit, list(range(80)), 3, spread=0) == np.argsort(-merit)[:3].tolist()
+    assert (
+        choose_best(features, merit, list(range(80)), 3, spread=0)
+        == np.argsort(-merit)[:3].tolist()
+    )
 
 
 def test_quotas_hold_or_are_refused() -> None:

@@ -1,4 +1,5 @@
-"""Repeats of one picture are found, however they were made; another drawing of her is another picture."""
+"""Repeats of one picture are found, however they were made; another drawing of her is another
+picture."""
 
 import io
 from collections.abc import Callable
@@ -19,7 +20,8 @@ TOONS = deal(SPEC)[::2]
 
 
 def drawn(double: int = 2) -> list[Image.Image]:
-    """Twenty pictures of one character in three shapes, of 192 px as a person's are larger than a thumbnail."""
+    """Twenty pictures of one character in three shapes, of 192 px as a person's are larger than a
+    thumbnail."""
     return [draw(toon, *(double * side for side in BUCKETS[i % 3])) for i, toon in enumerate(TOONS)]
 
 
@@ -44,7 +46,9 @@ def cut(image: Image.Image, share: float, seed: int) -> Image.Image:
 NEAR: dict[str, Change] = {
     "resaved at 60": lambda image: jpeg(image, 60),
     "moved and resaved": lambda image: jpeg(ImageChops.offset(image, 1, 1), 80),
-    "doubled": lambda image: image.resize((2 * image.width, 2 * image.height), Image.Resampling.BICUBIC),
+    "doubled": lambda image: image.resize(
+        (2 * image.width, 2 * image.height), Image.Resampling.BICUBIC
+    ),
     "with an alpha channel": lambda image: image.convert("RGBA"),
 }
 
@@ -53,21 +57,32 @@ NEAR: dict[str, Change] = {
 def test_resaved_pictures_are_near(change: str) -> None:
     images = drawn()
     found = linked([*images, *map(NEAR[change], images)])
-    assert sum(found.get((i, i + len(images))) == "near" for i in range(len(images))) >= len(images) - 1
+    assert (
+        sum(found.get((i, i + len(images))) == "near" for i in range(len(images)))
+        >= len(images) - 1
+    )
 
 
 def test_mirrored_pictures_are_found() -> None:
     images = drawn()
     found = linked([*images, *(jpeg(ImageOps.mirror(image), 85) for image in images)])
-    assert sum(found.get((i, i + len(images))) in ("flip", "near") for i in range(len(images))) >= len(images) - 1
+    assert (
+        sum(found.get((i, i + len(images))) in ("flip", "near") for i in range(len(images)))
+        >= len(images) - 1
+    )
 
 
 @pytest.mark.parametrize("share", [0.6, 0.75, 0.9])
 @pytest.mark.parametrize("mirror", [False, True])
 def test_cut_outs_are_found_mirrored_or_not(share: float, mirror: bool) -> None:
     images = drawn()
-    parts = [cut(image, share, i).resize((150, 150 * image.height // image.width)) for i, image in enumerate(images)]
-    found = linked([*images, *(jpeg(ImageOps.mirror(part) if mirror else part, 85) for part in parts)])
+    parts = [
+        cut(image, share, i).resize((150, 150 * image.height // image.width))
+        for i, image in enumerate(images)
+    ]
+    found = linked(
+        [*images, *(jpeg(ImageOps.mirror(part) if mirror else part, 85) for part in parts)]
+    )
     assert sum((i, i + len(images)) in found for i in range(len(images))) >= len(images) - 1
 
 
@@ -87,14 +102,24 @@ def test_one_scene_with_another_expression_is_one_group() -> None:
 
 
 def test_a_whole_set_of_one_character_has_no_repeats() -> None:
-    images = [draw(toon, *(2 * side for side in BUCKETS[i % 3])) for i, toon in enumerate(deal(SPEC))]
+    images = [
+        draw(toon, *(2 * side for side in BUCKETS[i % 3])) for i, toon in enumerate(deal(SPEC))
+    ]
     groups = group_links(len(images), find_links([Thumb.of(image) for image in images]))
     assert groups == list(range(SPEC.count))
 
 
 def test_another_pose_or_face_drawn_anew_is_another_picture() -> None:
-    poses = [("standing", "smile"), ("arms up", "angry"), ("waving", "sad"), ("hand on hip", "surprised")]
-    images = [draw(BACKGWA.toon(nuisance=7 * i, pose=p, expression=e), 192, 192) for i, (p, e) in enumerate(poses)]
+    poses = [
+        ("standing", "smile"),
+        ("arms up", "angry"),
+        ("waving", "sad"),
+        ("hand on hip", "surprised"),
+    ]
+    images = [
+        draw(BACKGWA.toon(nuisance=7 * i, pose=p, expression=e), 192, 192)
+        for i, (p, e) in enumerate(poses)
+    ]
     assert linked(images) == {}
 
 
@@ -114,7 +139,11 @@ def test_the_order_of_the_pictures_does_not_change_the_groups() -> None:
     images += [ImageOps.mirror(images[2]), cut(images[5], 0.7, 1)]
     order = generator(0, "order").permutation(len(images))
     straight, shuffled = linked(images), linked([images[i] for i in order])
-    assert {tuple(sorted((int(order[i]), int(order[j])))) for i, j in shuffled} == set(straight) == {(2, 8), (5, 9)}
+    assert (
+        {tuple(sorted((int(order[i]), int(order[j])))) for i, j in shuffled}
+        == set(straight)
+        == {(2, 8), (5, 9)}
+    )
 
 
 def test_many_copies_of_one_picture_are_one_group() -> None:

@@ -1,4 +1,5 @@
-"""An OpenAI-compatible endpoint over real HTTP: busy, slow, broken, wrong; and sentences from it, none asked twice."""
+"""An OpenAI-compatible endpoint over real HTTP: busy, slow, broken, wrong; and sentences from it,
+none asked twice."""
 
 import base64
 import contextlib
@@ -37,7 +38,21 @@ def pieces(folder: Path, count: int) -> list[Piece]:
         path = folder / f"{i}.png"
         Image.new("RGBA", (40, 20), (10 * i, 200, 30, 128)).save(path)
         tags = (Said("1girl", "file"), Said("smile", "file"))
-        found.append(Piece(f"base/{i}", path, sha256_file(path), 40, 20, "base", tags, "", "", "", paper="#000000"))
+        found.append(
+            Piece(
+                f"base/{i}",
+                path,
+                sha256_file(path),
+                40,
+                20,
+                "base",
+                tags,
+                "",
+                "",
+                "",
+                paper="#000000",
+            )
+        )
     return found
 
 
@@ -47,7 +62,9 @@ def waits() -> tuple[list[float], Endpoint]:
 
 
 def at(url: str, rests: list[float] | None = None, **options: object) -> Endpoint:
-    return Endpoint(url, "eyes", "secret", sleep=(rests if rests is not None else []).append, **options)  # type: ignore[arg-type]
+    return Endpoint(
+        url, "eyes", "secret", sleep=(rests if rests is not None else []).append, **options
+    )  # type: ignore[arg-type]
 
 
 def test_the_picture_and_the_key_arrive(tmp_path: Path, character: Character) -> None:
@@ -82,7 +99,9 @@ def test_a_date_says_when_to_come_again() -> None:
 
 def test_a_service_that_stays_away_is_given_up() -> None:
     rests: list[float] = []
-    with serving(lambda n, question: (500, {}, '{"error": {"message": "out of memory"}}')) as server:
+    with serving(
+        lambda n, question: (500, {}, '{"error": {"message": "out of memory"}}')
+    ) as server:
         with pytest.raises(ServiceError, match=r"6 tries \(500: out of memory\).*to go on"):
             at(server.url, rests).ask(HELLO)
         assert len(server.questions) == 6 and rests == [1, 2, 4, 8, 16]
@@ -119,15 +138,29 @@ def test_a_trickle_of_bytes_is_not_waited_for_either() -> None:
         (400, Unusable, "refuses the question .400: no such model"),
     ],
 )
-def test_what_asking_again_cannot_mend_is_said_at_once(status: int, error: type[Exception], what: str) -> None:
-    with serving(lambda n, question: (status, {}, '{"error": {"message": "no such model"}}')) as server:
+def test_what_asking_again_cannot_mend_is_said_at_once(
+    status: int, error: type[Exception], what: str
+) -> None:
+    with serving(
+        lambda n, question: (status, {}, '{"error": {"message": "no such model"}}')
+    ) as server:
         with pytest.raises(error, match=what) as raised:
             at(server.url).ask(HELLO)
-        assert len(server.questions) == 1 and "secret" not in str(raised.value) + repr(at(server.url))
+        assert len(server.questions) == 1 and "secret" not in str(raised.value) + repr(
+            at(server.url)
+        )
 
 
 @pytest.mark.parametrize(
-    "body", ["<html>", "{}", '{"choices": []}', completion(None), completion(" "), completion("cut", "length")]
+    "body",
+    [
+        "<html>",
+        "{}",
+        '{"choices": []}',
+        completion(None),
+        completion(" "),
+        completion("cut", "length"),
+    ],
 )
 def test_an_answer_without_words_is_unusable(body: str) -> None:
     with serving(lambda n, question: (200, {}, body)) as server, pytest.raises(Unusable):
@@ -142,15 +175,26 @@ def test_thoughts_are_no_part_of_an_answer() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        "I'm sorry, I can't help with that.", "A girl smiles at the viewer.", "- backgwa smiles\n- forest", "backgwa",
-        '{"caption": "backgwa smiles at the viewer"}', "**backgwa** smiles at the viewer", "backgwa " * 300,
-        "backgwa smiles, in the style of somebody", "backgwa は笑っています。森の前です。",
+        "I'm sorry, I can't help with that.",
+        "A girl smiles at the viewer.",
+        "- backgwa smiles\n- forest",
+        "backgwa",
+        '{"caption": "backgwa smiles at the viewer"}',
+        "**backgwa** smiles at the viewer",
+        "backgwa " * 300,
+        "backgwa smiles, in the style of somebody",
+        "backgwa は笑っています。森の前です。",
         "backgwa, a nude child smiling",
     ],
-)  # fmt: skip
-def test_what_no_caption_can_be_is_asked_for_again(tmp_path: Path, character: Character, answer: str) -> None:
+)
+def test_what_no_caption_can_be_is_asked_for_again(
+    tmp_path: Path, character: Character, answer: str
+) -> None:
     assert fault_of(answer, character)
-    with serving(lambda n, question: GOOD if n else answer) as server, Progress().task("ask", 1) as task:
+    with (
+        serving(lambda n, question: GOOD if n else answer) as server,
+        Progress().task("ask", 1) as task,
+    ):
         found = describe(pieces(tmp_path, 1), character, at(server.url), tmp_path / "kept", 1, task)
     assert found.sentences == {"base/0": GOOD} and found.asked == 2
     told = server.questions[1]["messages"]
@@ -174,7 +218,10 @@ def test_bad_answers_end_and_the_others_go_on(tmp_path: Path, character: Charact
 
 def test_what_was_answered_is_never_asked_again(tmp_path: Path, character: Character) -> None:
     own, kept = pieces(tmp_path, 5), tmp_path / "kept"
-    with serving(lambda n, question: GOOD if n < 3 else (401, {}, "{}")) as server, Progress().task("a", 5) as task:
+    with (
+        serving(lambda n, question: GOOD if n < 3 else (401, {}, "{}")) as server,
+        Progress().task("a", 5) as task,
+    ):
         with pytest.raises(InputError, match="OPENAI_API_KEY"):
             describe(own, character, at(server.url), kept, 1, task)
         assert len(stored(own, character, at(server.url), kept)) == 3
@@ -187,7 +234,11 @@ def test_what_was_answered_is_never_asked_again(tmp_path: Path, character: Chara
 
 @pytest.mark.parametrize(
     ("url", "model", "what"),
-    [("", "m", "endpoint: missing"), ("x.y", "m", "endpoint: x.y"), ("http://x/v1", "", "model: missing")],
+    [
+        ("", "m", "endpoint: missing"),
+        ("x.y", "m", "endpoint: x.y"),
+        ("http://x/v1", "", "model: missing"),
+    ],
 )
 def test_a_wrong_address_is_one_line(url: str, model: str, what: str) -> None:
     with pytest.raises(InputError, match=what):
@@ -196,14 +247,24 @@ def test_a_wrong_address_is_one_line(url: str, model: str, what: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://", "http:///v1", "http://host:99999/v1", "http://[::1/v1", "http://a b/v1", "http://a\nb/v1", "ftp://x"],
+    [
+        "http://",
+        "http:///v1",
+        "http://host:99999/v1",
+        "http://[::1/v1",
+        "http://a b/v1",
+        "http://a\nb/v1",
+        "ftp://x",
+    ],
 )
 def test_an_address_that_none_is_is_refused_before_anything_is_sent(url: str) -> None:
     with pytest.raises(InputError, match="endpoint"):
         Endpoint(url, "m")
 
 
-@pytest.mark.parametrize("key", ["two words", "line\n", "k\N{LATIN SMALL LETTER E WITH ACUTE}y", "\x00"])
+@pytest.mark.parametrize(
+    "key", ["two words", "line\n", "k\N{LATIN SMALL LETTER E WITH ACUTE}y", "\x00"]
+)
 def test_a_key_with_signs_that_no_key_has_is_named_and_not_shown(key: str) -> None:
     with pytest.raises(InputError, match="OPENAI_API_KEY: set") as raised:
         Endpoint("http://x/v1", "m", key)
@@ -218,7 +279,10 @@ def test_a_time_without_an_end_is_refused(timeout: float) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 404, 302, 500, 429])
 def test_no_key_or_password_is_in_a_message_even_if_the_service_says_it(status: int) -> None:
-    body = '{"error": {"message": "Bearer secret of me:pass/w0rd at http://me:pass%2Fw0rd@here, \\u001b[31m"}}'
+    body = (
+        '{"error": {"message": "Bearer secret of me:pass/w0rd at http://me:pass%2Fw0rd@here,'
+        ' \\u001b[31m"}}'
+    )
     with serving(lambda n, question: (status, {}, body)) as server:
         endpoint = at(server.url.replace("http://", "http://me:pass%2Fw0rd@"), attempts=1)
         with pytest.raises((InputError, ServiceError, Unusable)) as raised:
@@ -229,14 +293,19 @@ def test_no_key_or_password_is_in_a_message_even_if_the_service_says_it(status: 
 
 def test_the_password_of_an_address_is_used_and_the_words_of_an_answer_hold_no_secret() -> None:
     with serving(lambda n, question: "my key is pass-word-1") as server:
-        endpoint = Endpoint(server.url.replace("http://", "http://me:pass-word-1@"), "eyes", attempts=1)
+        endpoint = Endpoint(
+            server.url.replace("http://", "http://me:pass-word-1@"), "eyes", attempts=1
+        )
         assert endpoint.ask(HELLO) == "my key is ***"
         assert server.keys[0] is not None and server.keys[0].startswith("Basic ")
         assert "pass-word-1" not in endpoint.address
 
 
 def test_a_query_in_the_address_is_kept() -> None:
-    with serving(lambda n, question: (404, {}, "{}")) as server, pytest.raises(InputError, match="answers 404"):
+    with (
+        serving(lambda n, question: (404, {}, "{}")) as server,
+        pytest.raises(InputError, match="answers 404"),
+    ):
         at(server.url + "?version=1", attempts=1).ask(HELLO)
 
 
@@ -254,10 +323,15 @@ def test_headers_that_trickle_are_not_waited_for() -> None:
         threading.Thread(target=trickle, daemon=True).start()
         started = time.monotonic()
         with pytest.raises(ServiceError, match="no whole answer in 1 s"):
-            at(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", timeout=1, attempts=1).ask(HELLO)
+            at(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", timeout=1, attempts=1).ask(
+                HELLO
+            )
         assert time.monotonic() - started < 5
 
 
 def test_a_packed_or_endless_answer_is_not_taken() -> None:
-    with serving(lambda n, question: "x" * (LARGEST + 1)) as server, pytest.raises(ServiceError, match="never ends"):
+    with (
+        serving(lambda n, question: "x" * (LARGEST + 1)) as server,
+        pytest.raises(ServiceError, match="never ends"),
+    ):
         at(server.url, attempts=1).ask(HELLO)

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from onmodel.curate.foreign import DIALECTS, Dialect, Foreign, ForeignSubset, read_config, read_numbered_folders
+from onmodel.curate.foreign import (
+    DIALECTS,
+    Dialect,
+    Foreign,
+    ForeignSubset,
+    read_config,
+    read_numbered_folders,
+)
 from onmodel.curate.ingest import Reading
 from onmodel.dataset.rules import SubsetShowing
 from onmodel.errors import InputError
@@ -103,10 +110,21 @@ def test_sd_scripts(tmp_path: Path) -> None:
     mine, more, reg = foreign.subsets
     assert [subset.name for subset in foreign.subsets] == ["mine", "more", "reg"]
     assert mine.folder == tmp_path / "mine" and mine.reading.masks == tmp_path / "masks"
-    common = {"resolution": 1006, "enlarge": False, "buckets": True, "bucket_step": 32, "shuffle_tags": True}
+    common = {
+        "resolution": 1006,
+        "enlarge": False,
+        "buckets": True,
+        "bucket_step": 32,
+        "shuffle_tags": True,
+    }
     assert said(mine) == common | {
-        "keep_tokens": 2, "repeats": 10, "flip": True, "tag_dropout": 0.1, "caption_dropout": 0.05,
-        "caption_dropout_every": 4}  # fmt: skip
+        "keep_tokens": 2,
+        "repeats": 10,
+        "flip": True,
+        "tag_dropout": 0.1,
+        "caption_dropout": 0.05,
+        "caption_dropout_every": 4,
+    }
     assert said(more) == common | {"keep_tokens": 3}
     assert said(reg) == common | {"keep_tokens": 2, "regularisation": True}
     assert mine.reading.default_caption == "hoge girl" and more.reading.default_caption is None
@@ -115,24 +133,39 @@ def test_sd_scripts(tmp_path: Path) -> None:
     assert [subset.heldout for subset in foreign.subsets] == [0.1, 0.1, 0.0]
     assert foreign.even_regularisation
     assert foreign.notes[0] == "batch_size has no effect: the recipe's `batch` holds for all data"
-    assert len(foreign.notes) == 2 and foreign.notes[1].startswith("regularisation pictures are repeated")
+    assert len(foreign.notes) == 2 and foreign.notes[1].startswith(
+        "regularisation pictures are repeated"
+    )
 
 
 def test_what_sd_scripts_would_do_otherwise_is_told(tmp_path: Path) -> None:
-    foreign = read(tmp_path, "d.toml", "[[datasets]]\nmax_bucket_reso = 1024\n[[datasets.subsets]]\nimage_dir = 'a'")
+    foreign = read(
+        tmp_path,
+        "d.toml",
+        "[[datasets]]\nmax_bucket_reso = 1024\n[[datasets.subsets]]\nimage_dir = 'a'",
+    )
     assert said(foreign.subsets[0]) == {"shuffle_tags": False, "keep_tokens": 0}
     for word in ("enable_bucket", "bucket_no_upscale", "caption_extension", "max_bucket_reso"):
         assert sum(word in note for note in foreign.notes) == 1, word
-    asked = "[[datasets]]\nmax_bucket_reso = 1536\nbucket_no_upscale = false\n[[datasets.subsets]]\nimage_dir = 'a'"
+    asked = (
+        "[[datasets]]\nmax_bucket_reso = 1536\nbucket_no_upscale ="
+        " false\n[[datasets.subsets]]\nimage_dir = 'a'"
+    )
     assert said(read(tmp_path, "d.toml", asked).subsets[0]) == {
-        "shuffle_tags": False, "keep_tokens": 0, "enlarge": True, "bucket_sides": [256, 1536]}  # fmt: skip
+        "shuffle_tags": False,
+        "keep_tokens": 0,
+        "enlarge": True,
+        "bucket_sides": [256, 1536],
+    }
 
 
 def test_a_number_in_a_name_is_told_when_it_is_not_read(tmp_path: Path) -> None:
     text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = '10_girl'\n"
     assert any("write num_repeats = 10" in note for note in read(tmp_path, "d.toml", text).notes)
     foreign = read(tmp_path, "d.toml", text + "num_repeats = 3")
-    assert foreign.subsets[0].shown.repeats == 3 and not any("10_girl" in note for note in foreign.notes)
+    assert foreign.subsets[0].shown.repeats == 3 and not any(
+        "10_girl" in note for note in foreign.notes
+    )
 
 
 @pytest.mark.parametrize("tool", DIALECTS, ids=lambda tool: tool.tool)
@@ -146,11 +179,19 @@ def test_every_option_is_read_in_one_way(tool: Dialect) -> None:
 
 def test_data_sets_of_several_resolutions_are_one(tmp_path: Path) -> None:
     one = "[[datasets]]\nresolution = {}\n[[datasets.subsets]]\nimage_dir = 'a'\nnum_repeats = {}\n"
-    foreign = read(tmp_path, "d.toml", one.format(512, 2) + one.format(768, 2) + one.format(1024, 3))
-    assert [(subset.name, subset.shown.resolution, subset.shown.repeats) for subset in foreign.subsets] == [
-        ("a", (512, 768), 2), ("a-3", 1024, 3)]  # fmt: skip
-    skipped = one.format(1024, 2).replace("[[datasets.subsets]]", "skip_image_resolution = 768\n[[datasets.subsets]]")
-    assert [s.reading.larger_than for s in read(tmp_path, "d.toml", one.format(768, 2) + skipped).subsets] == [0, 768]
+    foreign = read(
+        tmp_path, "d.toml", one.format(512, 2) + one.format(768, 2) + one.format(1024, 3)
+    )
+    assert [
+        (subset.name, subset.shown.resolution, subset.shown.repeats) for subset in foreign.subsets
+    ] == [("a", (512, 768), 2), ("a-3", 1024, 3)]
+    skipped = one.format(1024, 2).replace(
+        "[[datasets.subsets]]", "skip_image_resolution = 768\n[[datasets.subsets]]"
+    )
+    assert [
+        s.reading.larger_than
+        for s in read(tmp_path, "d.toml", one.format(768, 2) + skipped).subsets
+    ] == [0, 768]
 
 
 def test_json_is_read_too(tmp_path: Path) -> None:
@@ -163,8 +204,14 @@ def test_diffusion_pipe(tmp_path: Path) -> None:
     a, b = foreign.subsets
     assert (a.folder, b.folder) == (tmp_path / "a", Path("/somewhere/b"))
     assert a.reading.masks == tmp_path / "a/masks" and b.reading.masks is None
-    assert said(a) == {"resolution": [512, 1006], "buckets": True, "shuffle_tags": True, "keep_tokens": 0,
-                       "caption": "both", "repeats": 5}  # fmt: skip
+    assert said(a) == {
+        "resolution": [512, 1006],
+        "buckets": True,
+        "shuffle_tags": True,
+        "keep_tokens": 0,
+        "caption": "both",
+        "repeats": 5,
+    }
     assert said(b)["resolution"] == [768] and b.shown.repeats == 1
     assert [note.split()[0] for note in foreign.notes] == ["min_ar", "frame_buckets"]
 
@@ -174,8 +221,14 @@ def test_ai_toolkit(tmp_path: Path) -> None:
     pictures, reg = foreign.subsets
     assert pictures.folder == tmp_path / "pictures" and pictures.reading.trigger == "hoge"
     assert pictures.reading.caption_extension == ".txt"
-    assert said(pictures) == {"resolution": [512, 768], "caption_dropout": 0.05, "shuffle_tags": True, "keep_tokens": 1,
-                              "flip": True, "caption": "both"}  # fmt: skip
+    assert said(pictures) == {
+        "resolution": [512, 768],
+        "caption_dropout": 0.05,
+        "shuffle_tags": True,
+        "keep_tokens": 1,
+        "flip": True,
+        "caption": "both",
+    }
     assert reg.shown.regularisation and reg.shown.repeats == 2 and reg.heldout == 0.0
     assert not foreign.even_regularisation
     assert any(note.startswith("cache_latents_to_disk") for note in foreign.notes)
@@ -186,20 +239,43 @@ def test_ai_toolkit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("keep_tokens = 1", "keep_token = 1"), r"dataset\.toml: general: keep_token — .*did you mean 'keep_tokens'"),
-        (("color_aug = false", "color_aug = true"), r"subsets\[1\]: color_aug = True — onmodel does not do this"),
-        (("color_aug = false", "random_crop = true\n  enable_wildcard = true"), "random_crop = True, enable_wildcard"),
+        (
+            ("keep_tokens = 1", "keep_token = 1"),
+            r"dataset\.toml: general: keep_token — .*did you mean 'keep_tokens'",
+        ),
+        (
+            ("color_aug = false", "color_aug = true"),
+            r"subsets\[1\]: color_aug = True — onmodel does not do this",
+        ),
+        (
+            ("color_aug = false", "random_crop = true\n  enable_wildcard = true"),
+            "random_crop = True, enable_wildcard",
+        ),
         (("color_aug = false", "metadata_file = 'meta.json'"), "metadata_file = 'meta.json'"),
-        (("num_repeats = 10", "num_repeats = -1"), r"subsets\[0\]\.num_repeats: -1 — .*greater than or equal to 1"),
-        (("num_repeats = 10", "num_repeats = 'ten'"), r"num_repeats: ten — should be a valid integer"),
+        (
+            ("num_repeats = 10", "num_repeats = -1"),
+            r"subsets\[0\]\.num_repeats: -1 — .*greater than or equal to 1",
+        ),
+        (
+            ("num_repeats = 10", "num_repeats = 'ten'"),
+            r"num_repeats: ten — should be a valid integer",
+        ),
         (("bucket_reso_steps = 32", "bucket_reso_steps = 8"), r"bucket_reso_steps: 8"),
-        (("resolution = [832, 1216]", "resolution = 'big'"), r"resolution: big — write a number of pixels"),
-        (("validation_split = 0.1", "validation_split = 2"), r"validation_split: 2 — write a share"),
+        (
+            ("resolution = [832, 1216]", "resolution = 'big'"),
+            r"resolution: big — write a number of pixels",
+        ),
+        (
+            ("validation_split = 0.1", "validation_split = 2"),
+            r"validation_split: 2 — write a share",
+        ),
         (("image_dir = 'more'", "# no folder"), r"subsets\[1\]\.image_dir: missing"),
         (("[general]", "[generel]"), r"dataset\.toml: generel — unknown"),
     ],
 )
-def test_what_cannot_be_followed_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+def test_what_cannot_be_followed_is_named(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
     assert change[0] in SD_SCRIPTS
     with pytest.raises(InputError, match=message):
         read(tmp_path, "dataset.toml", SD_SCRIPTS.replace(*change))
@@ -217,10 +293,22 @@ def test_what_cannot_be_followed_is_named(tmp_path: Path, change: tuple[str, str
         ("a.toml", "[[datasets]]\nresolution = 512", r"datasets\[0\]\.subsets: missing"),
         ("a.toml", "datasets = 3", r"datasets: 3 — must be one or more tables"),
         ("a.toml", "[[directory]]\npath = 'a'", r"directory\[0\]\.resolutions: missing"),
-        ("a.toml", "resolutions = [512]\n[[directory]]\npath = 'a'\ncontrol_path = 'b'", "control_path = 'b'"),
-        ("a.toml", "resolutions = [512]\n[[directory]]\npath = 'a'\nmask = 'b'", "did you mean 'mask_path'"),
+        (
+            "a.toml",
+            "resolutions = [512]\n[[directory]]\npath = 'a'\ncontrol_path = 'b'",
+            "control_path = 'b'",
+        ),
+        (
+            "a.toml",
+            "resolutions = [512]\n[[directory]]\npath = 'a'\nmask = 'b'",
+            "did you mean 'mask_path'",
+        ),
         ("a.yaml", "- {folder_path: a, flip_y: true}", "flip_y = True"),
-        ("a.yaml", "- {folder_path: a, resolution: [512, 512]}", r"datasets\[0\]\.resolution.*different numbers"),
+        (
+            "a.yaml",
+            "- {folder_path: a, resolution: [512, 512]}",
+            r"datasets\[0\]\.resolution.*different numbers",
+        ),
     ],
 )
 def test_wrong_files(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -233,7 +321,10 @@ def test_numbered_folders(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     (tmp_path / "3_file").touch()
     foreign = read_numbered_folders(tmp_path, regularisation=False)
-    assert {subset.name: subset.shown.repeats for subset in foreign.subsets} == {"hoge girl": 10, "style": 2}
+    assert {subset.name: subset.shown.repeats for subset in foreign.subsets} == {
+        "hoge girl": 10,
+        "style": 2,
+    }
     assert {subset.reading.default_caption for subset in foreign.subsets} == {"hoge girl", "style"}
     assert [note.rpartition(": ")[2] for note in foreign.notes] == ["0_never", "3_file", "plain"]
     reg = read_numbered_folders(tmp_path, regularisation=True)

@@ -27,11 +27,26 @@ def test_new_pictures_go_where_most_is_missing() -> None:
 def test_the_prompts_ask_for_what_is_missing_and_make_no_confound() -> None:
     vocabulary = vocabulary_for(ALL_TAGS, [])
     design = vocabulary.said(CHARACTER.tags)
-    tags = ["1girl", "backgwa", "smile", "upper body", "looking at viewer", "standing", "white background", "comic"]
+    tags = [
+        "1girl",
+        "backgwa",
+        "smile",
+        "upper body",
+        "looking at viewer",
+        "standing",
+        "white background",
+        "comic",
+    ]
     shown = [shown_of("base", 1.0, tags, vocabulary, design) for _ in range(30)]
     targets = even(vocabulary, CHARACTER.free)
-    prompts, wanted = prompts_for(coverage(shown, vocabulary), vocabulary, targets, CHARACTER, 60, 0)
-    assert len(prompts) == 60 and "smile" not in wanted["expression"] and "comic" not in wanted["style"]
+    prompts, wanted = prompts_for(
+        coverage(shown, vocabulary), vocabulary, targets, CHARACTER, 60, 0
+    )
+    assert (
+        len(prompts) == 60
+        and "smile" not in wanted["expression"]
+        and "comic" not in wanted["style"]
+    )
     assert sum(wanted["expression"].values()) == 60
     for name, values in wanted.items():
         assert Counter(prompt.asked[name] for prompt in prompts if name in prompt.asked) == values
@@ -41,12 +56,17 @@ def test_the_prompts_ask_for_what_is_missing_and_make_no_confound() -> None:
     pairs = Counter((prompt.asked["expression"], prompt.asked["style"]) for prompt in prompts)
     assert max(pairs.values()) <= 8  # of 60 over 5 × 5 pairs
     assert "backgwa" in prompts[0].text["L"] and "light blue hair" in prompts[0].text["D"]
-    assert prompts == prompts_for(coverage(shown, vocabulary), vocabulary, targets, CHARACTER, 60, 0)[0]
+    assert (
+        prompts
+        == prompts_for(coverage(shown, vocabulary), vocabulary, targets, CHARACTER, 60, 0)[0]
+    )
 
 
 def test_the_real_vocabulary_has_outfits() -> None:
     vocabulary = Vocabulary(DANBOORU)
-    prompts, wanted = prompts_for({}, vocabulary, even(vocabulary, ["outfit", "style"]), CHARACTER, 12, 1)
+    prompts, wanted = prompts_for(
+        {}, vocabulary, even(vocabulary, ["outfit", "style"]), CHARACTER, 12, 1
+    )
     assert set(wanted) == {"outfit", "style"} and all(prompt.asked["outfit"] for prompt in prompts)
 
 

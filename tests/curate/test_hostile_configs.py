@@ -17,37 +17,113 @@ from onmodel.hashing import hash_json
 
 VALID: dict[str, Any] = {
     "sd-scripts.json": {
-        "general": {"shuffle_caption": True, "caption_extension": ".txt", "color_aug": False, "batch_size": 1},
-        "datasets": [{
-            "resolution": [512, 768], "min_bucket_reso": 256, "max_bucket_reso": 1024, "bucket_no_upscale": False,
-            "validation_split": 0.1, "skip_image_resolution": 64,
-            "subsets": [{"image_dir": "a", "num_repeats": 2, "class_tokens": "x", "conditioning_data_dir": "m",
-                         "caption_tag_dropout_rate": 0.1, "keep_tokens_separator": "|||", "is_reg": False}],
-        }],
+        "general": {
+            "shuffle_caption": True,
+            "caption_extension": ".txt",
+            "color_aug": False,
+            "batch_size": 1,
+        },
+        "datasets": [
+            {
+                "resolution": [512, 768],
+                "min_bucket_reso": 256,
+                "max_bucket_reso": 1024,
+                "bucket_no_upscale": False,
+                "validation_split": 0.1,
+                "skip_image_resolution": 64,
+                "subsets": [
+                    {
+                        "image_dir": "a",
+                        "num_repeats": 2,
+                        "class_tokens": "x",
+                        "conditioning_data_dir": "m",
+                        "caption_tag_dropout_rate": 0.1,
+                        "keep_tokens_separator": "|||",
+                        "is_reg": False,
+                    }
+                ],
+            }
+        ],
     },
     "diffusion-pipe.json": {
-        "resolutions": [512], "min_ar": 0.5,
-        "directory": [{"path": "a", "num_repeats": 1, "mask_path": "m", "cache_shuffle_num": 3, "shuffle_tags": True,
-                       "skip_empty_caption": False, "caption_prefix": "x, "}],
+        "resolutions": [512],
+        "min_ar": 0.5,
+        "directory": [
+            {
+                "path": "a",
+                "num_repeats": 1,
+                "mask_path": "m",
+                "cache_shuffle_num": 3,
+                "shuffle_tags": True,
+                "skip_empty_caption": False,
+                "caption_prefix": "x, ",
+            }
+        ],
     },
     "ai-toolkit.yaml": {
-        "config": {"process": [{
-            "trigger_word": "x",
-            "datasets": [{"folder_path": "a", "resolution": [512, 768], "caption_ext": "txt", "mask_path": "m",
-                          "token_dropout_rate": 0.1, "loss_multiplier": 1.0, "is_reg": False, "replacements": []}],
-        }]},
+        "config": {
+            "process": [
+                {
+                    "trigger_word": "x",
+                    "datasets": [
+                        {
+                            "folder_path": "a",
+                            "resolution": [512, 768],
+                            "caption_ext": "txt",
+                            "mask_path": "m",
+                            "token_dropout_rate": 0.1,
+                            "loss_multiplier": 1.0,
+                            "is_reg": False,
+                            "replacements": [],
+                        }
+                    ],
+                }
+            ]
+        },
     },
-}  # fmt: skip
+}
 ODD: list[Any] = [
-    None, True, 0, -1, 3, 10**30, 1e308, float("inf"), float("nan"), "", "x", "a\x00b", "x" * 5000, "\n", [], [[]], [3],
-    [None], {}, {"x": 1}, [{"x": 1}], [[{}]], {"": {}}, "../../..", "~", "9" * 5000, [1, 2, 3], "1,2,3",
+    None,
+    True,
+    0,
+    -1,
+    3,
+    10**30,
+    1e308,
+    float("inf"),
+    float("nan"),
+    "",
+    "x",
+    "a\x00b",
+    "x" * 5000,
+    "\n",
+    [],
+    [[]],
+    [3],
+    [None],
+    {},
+    {"x": 1},
+    [{"x": 1}],
+    [[{}]],
+    {"": {}},
+    "../../..",
+    "~",
+    "9" * 5000,
+    [1, 2, 3],
+    "1,2,3",
     {"x" * 5000: 1},
-]  # fmt: skip
+]
 
 
 def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield way
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, one in inner:
         yield from places(one, (*way, key))
 
@@ -68,7 +144,9 @@ def read_or_refused(path: Path) -> None:
 
 
 def write(path: Path, value: Any) -> None:
-    path.write_text(yaml.safe_dump(value) if path.suffix == ".yaml" else json.dumps(value), encoding="utf-8")
+    path.write_text(
+        yaml.safe_dump(value) if path.suffix == ".yaml" else json.dumps(value), encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("name", VALID)
@@ -98,12 +176,26 @@ def test_any_name_of_an_option_is_one_line(tmp_path: Path, name: str, key: Any) 
 
 @pytest.mark.parametrize(
     "text",
-    ["a: &a [*a]", "a: !!python/object/apply:os.system [ls]", "? [1]\n: 2", "- " * 5000 + "x", "[" * 5000, "{" * 5000,
-     "a: 2026-11-30", "datasets: 2026-11-30", "datasets: [{folder_path: 2026-11-30}]", "\x00", "a: 1\na: 2",
-     "x: &x [1,1,1,1,1,1,1,1,1]\ny: &y [*x,*x,*x,*x,*x,*x,*x,*x,*x]\nz: &z [*y,*y,*y,*y,*y,*y,*y,*y,*y]\n"
-     "w: &w [*z,*z,*z,*z,*z,*z,*z,*z,*z]\nv: &v [*w,*w,*w,*w,*w,*w,*w,*w,*w]\nu: &u [*v,*v,*v,*v,*v,*v,*v,*v,*v]\n"
-     "datasets: [*u,*u,*u,*u,*u,*u,*u,*u,*u]"],
-)  # fmt: skip
+    [
+        "a: &a [*a]",
+        "a: !!python/object/apply:os.system [ls]",
+        "? [1]\n: 2",
+        "- " * 5000 + "x",
+        "[" * 5000,
+        "{" * 5000,
+        "a: 2026-11-30",
+        "datasets: 2026-11-30",
+        "datasets: [{folder_path: 2026-11-30}]",
+        "\x00",
+        "a: 1\na: 2",
+        (
+            "x: &x [1,1,1,1,1,1,1,1,1]\ny: &y [*x,*x,*x,*x,*x,*x,*x,*x,*x]\nz: &z"
+            " [*y,*y,*y,*y,*y,*y,*y,*y,*y]\nw: &w [*z,*z,*z,*z,*z,*z,*z,*z,*z]\nv: &v"
+            " [*w,*w,*w,*w,*w,*w,*w,*w,*w]\nu: &u [*v,*v,*v,*v,*v,*v,*v,*v,*v]\ndatasets:"
+            " [*u,*u,*u,*u,*u,*u,*u,*u,*u]"
+        ),
+    ],
+)
 def test_yaml_that_is_a_trap_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError):
@@ -114,16 +206,31 @@ def test_folders_of_odd_numbers_are_read_or_left(tmp_path: Path) -> None:
     for name in ("0_x", "3_a\nb", "999999999999_x", "٣_x", "²_x", "_x", "3_", "4_ok"):
         (tmp_path / name).mkdir()
     found = read_numbered_folders(tmp_path, regularisation=False)
-    assert [(row.name, row.shown.repeats) for row in found.subsets] == [("a_b", 3), ("ok", 4), ("x", 3)]
+    assert [(row.name, row.shown.repeats) for row in found.subsets] == [
+        ("a_b", 3),
+        ("ok", 4),
+        ("x", 3),
+    ]
     assert len(found.notes) == 5
 
 
 NODE = {"type": "model", "used": [], "sha256": "a" * 64, "name": "x"}
 GOOD = {
-    "pictures": {"set/a.png": {"sha256": "0" * 64, "origin": "o", "rights": "r", "told": "file", "paper": "",
-                               "tags": {"1girl": "file"}, "made": {}, "profile": "", "kept": "audit"}},
+    "pictures": {
+        "set/a.png": {
+            "sha256": "0" * 64,
+            "origin": "o",
+            "rights": "r",
+            "told": "file",
+            "paper": "",
+            "tags": {"1girl": "file"},
+            "made": {},
+            "profile": "",
+            "kept": "audit",
+        }
+    },
     "models": {"a" * 64: {hash_json(NODE): NODE}},
-}  # fmt: skip
+}
 
 
 def test_any_value_at_any_place_of_a_provenance_is_read_or_one_line(tmp_path: Path) -> None:
@@ -140,16 +247,33 @@ def test_any_value_at_any_place_of_a_provenance_is_read_or_one_line(tmp_path: Pa
                 assert "\n" not in str(error) and len(str(error)) < 1000
 
 
-@pytest.mark.parametrize("node", [{"sheet": "x"}, {"sheet": []}, {"claims": 3}, {"sha256": 4}, {"used": "ab"},
-                                  {"used": [[]]}, {"type": 3}, {"name": {}}])  # fmt: skip
-def test_a_history_whose_hash_is_right_and_whose_node_is_none_is_refused(tmp_path: Path, node: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"sheet": "x"},
+        {"sheet": []},
+        {"claims": 3},
+        {"sha256": 4},
+        {"used": "ab"},
+        {"used": [[]]},
+        {"type": 3},
+        {"name": {}},
+    ],
+)
+def test_a_history_whose_hash_is_right_and_whose_node_is_none_is_refused(
+    tmp_path: Path, node: dict[str, Any]
+) -> None:
     bad = {**NODE, **node}
-    (tmp_path / "provenance.json").write_text(json.dumps({**GOOD, "models": {"a" * 64: {hash_json(bad): bad}}}))
+    (tmp_path / "provenance.json").write_text(
+        json.dumps({**GOOD, "models": {"a" * 64: {hash_json(bad): bad}}})
+    )
     with pytest.raises(InputError, match="is damaged"):
         read_known(tmp_path)
 
 
-@pytest.mark.parametrize("value", [*ODD, {"description": 3}, {"object": 3}, {"description": "x" * 30, "object": [3]}])
+@pytest.mark.parametrize(
+    "value", [*ODD, {"description": 3}, {"object": 3}, {"description": "x" * 30, "object": [3]}]
+)
 def test_any_scene_is_read_or_one_line(tmp_path: Path, value: Any) -> None:
     (tmp_path / "a.json").write_text(json.dumps(value))
     with pytest.raises(InputError, match="scenes: "):

@@ -44,23 +44,34 @@ def _socket(path: Path) -> None:
 
 
 SPECIAL: dict[str, Callable[[Path], None]] = {
-    "pipe": os.mkfifo, "socket": _socket, "folder": Path.mkdir,
-    "device": lambda path: path.symlink_to("/dev/zero"), "terminal": lambda path: path.symlink_to("/dev/tty"),
-    "stdin": lambda path: path.symlink_to("/proc/self/fd/0"), "process": lambda path: path.symlink_to("/proc/self/mem"),
+    "pipe": os.mkfifo,
+    "socket": _socket,
+    "folder": Path.mkdir,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "terminal": lambda path: path.symlink_to("/dev/tty"),
+    "stdin": lambda path: path.symlink_to("/proc/self/fd/0"),
+    "process": lambda path: path.symlink_to("/proc/self/mem"),
     "nothing": lambda path: path.symlink_to("nowhere"),
-    "itself": lambda path: path.symlink_to(path.name), "folder elsewhere": lambda path: path.symlink_to("/etc"),
-}  # fmt: skip
+    "itself": lambda path: path.symlink_to(path.name),
+    "folder elsewhere": lambda path: path.symlink_to("/etc"),
+}
 
 
 @linux
 @pytest.mark.parametrize("kind", SPECIAL)
 @pytest.mark.parametrize("place", ["picture", "caption", "mask", "provenance"])
-def test_a_special_file_is_refused_and_the_rest_goes_on(tmp_path: Path, kind: str, place: str) -> None:
+def test_a_special_file_is_refused_and_the_rest_goes_on(
+    tmp_path: Path, kind: str, place: str
+) -> None:
     folder = tmp_path / "set"
     picture(folder / "good.png")
     picture(tmp_path / "masks" / "good.png", "white", None)
-    bad = {"picture": folder / "bad.png", "caption": folder / "bad.txt", "mask": tmp_path / "masks" / "bad.png",
-           "provenance": folder / "provenance.json"}[place]  # fmt: skip
+    bad = {
+        "picture": folder / "bad.png",
+        "caption": folder / "bad.txt",
+        "mask": tmp_path / "masks" / "bad.png",
+        "provenance": folder / "provenance.json",
+    }[place]
     if place in ("caption", "mask"):
         picture(folder / "bad.png", "red", None if place == "caption" else "1girl")
     if place == "picture":
@@ -85,7 +96,11 @@ def test_a_special_file_is_refused_and_the_rest_goes_on(tmp_path: Path, kind: st
 def test_captions_are_not_read_through_links_that_leave_the_folder(tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("a secret tag")
     folder = tmp_path / "set"
-    for name, target in (("out", "../secret.txt"), ("absolute", str(tmp_path / "secret.txt")), ("stays", "good.txt")):
+    for name, target in (
+        ("out", "../secret.txt"),
+        ("absolute", str(tmp_path / "secret.txt")),
+        ("stays", "good.txt"),
+    ):
         picture(folder / f"{name}.png", "red", None)
         (folder / f"{name}.txt").symlink_to(target)
     picture(folder / "good.png")
@@ -106,8 +121,13 @@ def test_links_to_pictures_are_pictures_and_a_linked_folder_is_not_entered(tmp_p
     (tmp_path / "heap" / "base" / "linked.txt").write_text("1girl")
     (tmp_path / "heap" / "other").symlink_to(store.parent)
     count, refused = gather([tmp_path / "heap"], tmp_path / "work", "", "", Progress())
-    assert count == 2 and list(open_workshop(tmp_path / "work").pieces) == ["base/linked", "base/own"]
-    assert [row["file"] for row in refused] == ["heap/other"] and "source of its own" in refused[0]["reason"]
+    assert count == 2 and list(open_workshop(tmp_path / "work").pieces) == [
+        "base/linked",
+        "base/own",
+    ]
+    assert [row["file"] for row in refused] == ["heap/other"] and "source of its own" in refused[0][
+        "reason"
+    ]
 
 
 @linux
@@ -127,7 +147,17 @@ def test_an_endless_file_is_refused_at_once(tmp_path: Path, path: str) -> None:
         gather([Path(path)], tmp_path / "work", "", "", Progress())
 
 
-HOSTILE_NAMES = ["a\nb", "a\x1b[2Jb", "a\u2028b", "a\u0085b", "a\u202egnp", "a\x07", "\x7f", "a\u200e", "a\rb"]
+HOSTILE_NAMES = [
+    "a\nb",
+    "a\x1b[2Jb",
+    "a\u2028b",
+    "a\u0085b",
+    "a\u202egnp",
+    "a\x07",
+    "\x7f",
+    "a\u200e",
+    "a\rb",
+]
 
 
 @linux
@@ -143,7 +173,9 @@ def test_names_reach_no_file_and_no_line_raw(tmp_path: Path, name: str) -> None:
     assert all(map(is_printable, [*workshop.pieces, *refused[0].values(), *workshop.repeats]))
     export(workshop, tmp_path / "out", True, Progress())
     names = [path.name for path in (tmp_path / "out").rglob("*")]
-    assert len([one for one in names if one.endswith(".png")]) == 2 and all(map(is_printable, names))
+    assert len([one for one in names if one.endswith(".png")]) == 2 and all(
+        map(is_printable, names)
+    )
 
 
 @linux
@@ -154,18 +186,40 @@ def test_a_name_that_is_no_utf8_is_one_refusal(tmp_path: Path) -> None:
     count, refused = gather([tmp_path / "heap"], tmp_path / "work", "", "", Progress())
     assert count == 1
     assert [row["file"] for row in refused] == ["base/raw\\udcff.png", "raw_/a.png"]
-    assert json.loads((tmp_path / "work" / "pictures.json").read_text("utf-8"))["refused"] == refused
+    assert (
+        json.loads((tmp_path / "work" / "pictures.json").read_text("utf-8"))["refused"] == refused
+    )
 
 
 @linux
 def test_names_that_are_one_elsewhere_stay_two_pictures(tmp_path: Path) -> None:
-    for name in ("A.png", "a.png", "~x.png", "con.png", "q?.png", "q*.png", "-1.png", "photo.png?w=99"):
+    for name in (
+        "A.png",
+        "a.png",
+        "~x.png",
+        "con.png",
+        "q?.png",
+        "q*.png",
+        "-1.png",
+        "photo.png?w=99",
+    ):
         picture(tmp_path / "set" / name, caption="1girl")
     count, refused = gather([tmp_path / "set"], tmp_path / "work", "", "", Progress())
     assert count == 8 and refused == []
     export(open_workshop(tmp_path / "work"), tmp_path / "out", False, Progress())
-    names = sorted(path.name for path in (tmp_path / "out" / "set").iterdir() if path.suffix != ".txt")
-    assert names == ["A.png", "_-1.png", "_con.png", "_~x.png", "a-2.png", "photo.png_w=99", "q_-2.png", "q_.png"]
+    names = sorted(
+        path.name for path in (tmp_path / "out" / "set").iterdir() if path.suffix != ".txt"
+    )
+    assert names == [
+        "A.png",
+        "_-1.png",
+        "_con.png",
+        "_~x.png",
+        "a-2.png",
+        "photo.png_w=99",
+        "q_-2.png",
+        "q_.png",
+    ]
 
 
 def test_a_source_without_a_name_of_its_own_is_called_as_its_folder(
@@ -177,12 +231,16 @@ def test_a_source_without_a_name_of_its_own_is_called_as_its_folder(
     assert list(open_workshop(tmp_path / "work").pieces) == ["girl/a"]
 
 
-def test_a_file_beside_folders_of_pictures_is_named_and_the_folders_are_read(tmp_path: Path) -> None:
+def test_a_file_beside_folders_of_pictures_is_named_and_the_folders_are_read(
+    tmp_path: Path,
+) -> None:
     picture(tmp_path / "img" / "10_girl" / "a.png")
     (tmp_path / "img" / "readme.txt").write_text("read me")
     count, refused = gather([tmp_path / "img"], tmp_path / "work", "", "", Progress())
     assert count == 1 and open_workshop(tmp_path / "work").repeats == {"girl": 10}
-    assert refused == [{"file": "img/readme.txt", "reason": "left alone: beside folders of pictures"}]
+    assert refused == [
+        {"file": "img/readme.txt", "reason": "left alone: beside folders of pictures"}
+    ]
 
 
 def test_captions_are_found_whatever_the_case_of_their_ending(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Strangers' files: each hostile one is set aside with a reason, the good ones enter as they are."""
+"""Strangers' files: each hostile one is set aside with a reason, the good ones enter as they
+are."""
 
 import io
 import os
@@ -20,7 +21,9 @@ from onmodel.errors import InputError
 readable()  # Pillow writes HEIC and JPEG XL from here on
 
 
-def encoded(format: str = "PNG", size: tuple[int, int] = (32, 24), mode: str = "RGB", **options: object) -> bytes:
+def encoded(
+    format: str = "PNG", size: tuple[int, int] = (32, 24), mode: str = "RGB", **options: object
+) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 4), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels, "RGBA").convert(mode).save(buffer, format, **options)  # type: ignore[arg-type]
@@ -31,16 +34,28 @@ def png_header(width: int, height: int) -> bytes:
     """A PNG of a few bytes that says it is huge."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 64))
+        + chunk(b"IEND", b"")
+    )
 
 
 def bomb_in_a_text_chunk() -> bytes:
     data = encoded()
     packed = b"note\0\0" + zlib.compress(b"\0" * 50_000_000)
-    chunk = struct.pack(">I", len(packed)) + b"zTXt" + packed + struct.pack(">I", zlib.crc32(b"zTXt" + packed))
+    chunk = (
+        struct.pack(">I", len(packed))
+        + b"zTXt"
+        + packed
+        + struct.pack(">I", zlib.crc32(b"zTXt" + packed))
+    )
     return data[:33] + chunk + data[33:]
 
 
@@ -58,15 +73,26 @@ def deep_grey() -> bytes:
 
 
 GOOD = {
-    "rgb.png": encoded(), "grey.png": encoded(mode="L"), "palette.png": encoded(mode="P"),
-    "alpha.png": encoded(mode="RGBA"), "bits.png": encoded(mode="1"), "photo.jpg": encoded("JPEG"),
+    "rgb.png": encoded(),
+    "grey.png": encoded(mode="L"),
+    "palette.png": encoded(mode="P"),
+    "alpha.png": encoded(mode="RGBA"),
+    "bits.png": encoded(mode="1"),
+    "photo.jpg": encoded("JPEG"),
     "cmyk.jpg": encoded("JPEG", mode="CMYK"),
-    "web.webp": encoded("WEBP"), "new.avif": encoded("AVIF"), "phone.heic": encoded("HEIF"),
-    "newer.jxl": encoded("JXL"), "clear.heic": encoded("HEIF", mode="RGBA"), "faint.jxl": encoded("JXL", mode="LA"),
-    "wrong.jpg": encoded("WEBP"), "no_ending": encoded(),
+    "web.webp": encoded("WEBP"),
+    "new.avif": encoded("AVIF"),
+    "phone.heic": encoded("HEIF"),
+    "newer.jxl": encoded("JXL"),
+    "clear.heic": encoded("HEIF", mode="RGBA"),
+    "faint.jxl": encoded("JXL", mode="LA"),
+    "wrong.jpg": encoded("WEBP"),
+    "no_ending": encoded(),
     "ねこ.png": encoded(),
-    "sp ace;$(x).png": encoded(), "smallest.png": encoded(size=(16, 16)), "slim.png": encoded(size=(64, 16)),
-}  # fmt: skip
+    "sp ace;$(x).png": encoded(),
+    "smallest.png": encoded(size=(16, 16)),
+    "slim.png": encoded(size=(64, 16)),
+}
 BAD = {
     "zero.png": (b"", "empty|not a PNG"),
     "text.png": (b"hello, I am no picture", "not a PNG"),
@@ -139,16 +165,22 @@ def test_the_turn_of_a_camera_counts() -> None:
 def test_a_folder(tmp_path: Path) -> None:
     for name, data in GOOD.items():
         (tmp_path / name).write_bytes(data)
-        (tmp_path / name).with_suffix(".txt").write_text("1girl, smile\nA girl smiles.", encoding="utf-8")
+        (tmp_path / name).with_suffix(".txt").write_text(
+            "1girl, smile\nA girl smiles.", encoding="utf-8"
+        )
     for name, (data, _) in BAD.items():
         if Path(name).stem in {"half", "moving"}:
             name = name.replace(".", "_") + Path(name).suffix
         (tmp_path / name).write_bytes(data)
         (tmp_path / name).with_suffix(".txt").write_text("1girl", encoding="utf-8")
     for name, caption in {
-        "bom": b"\xef\xbb\xbf1girl, bom", "latin": "fille à".encode("latin-1"), "long": b"a, " * 40_000,
-        "blank": b" \n", "policy": b"child, nude", "utf16": "1girl".encode("utf-16"),
-    }.items():  # fmt: skip
+        "bom": b"\xef\xbb\xbf1girl, bom",
+        "latin": "fille à".encode("latin-1"),
+        "long": b"a, " * 40_000,
+        "blank": b" \n",
+        "policy": b"child, nude",
+        "utf16": "1girl".encode("utf-16"),
+    }.items():
         (tmp_path / f"c_{name}.png").write_bytes(encoded())
         (tmp_path / f"c_{name}.txt").write_bytes(caption)
     (tmp_path / "no_caption.png").write_bytes(encoded())
@@ -164,7 +196,11 @@ def test_a_folder(tmp_path: Path) -> None:
         (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
         os.mkfifo(tmp_path / "pipe.png")
         (tmp_path / os.fsdecode(b"raw\xff.png")).write_bytes(encoded())
-        special = {"loop.png": "not a file", "pipe.png": "not a file", "raw\\udcff.png": "no caption"}
+        special = {
+            "loop.png": "not a file",
+            "pipe.png": "not a file",
+            "raw\\udcff.png": "no caption",
+        }
 
     before = folder_hash(tmp_path)
     found, set_aside = scan_folder(tmp_path, "folder:x")
@@ -181,11 +217,20 @@ def test_a_folder(tmp_path: Path) -> None:
     assert folder_hash(tmp_path) == before
     assert ".DS_Store" not in reasons
     for name, reason in {
-        "c_latin.png": "not UTF-8", "c_long.png": "bytes", "c_blank.png": "empty", "c_utf16.png": "not UTF-8",
-        "c_policy.png": "refused everywhere", "no_caption.png": "no caption", "no_picture.txt": "without a picture",
-        "twin.png": "share the caption", "twin.jpg": "share the caption", "folder": "a folder",
-        "gone.png": "not a file", "zero.png": "the file is empty", **special,
-    }.items():  # fmt: skip
+        "c_latin.png": "not UTF-8",
+        "c_long.png": "bytes",
+        "c_blank.png": "empty",
+        "c_utf16.png": "not UTF-8",
+        "c_policy.png": "refused everywhere",
+        "no_caption.png": "no caption",
+        "no_picture.txt": "without a picture",
+        "twin.png": "share the caption",
+        "twin.jpg": "share the caption",
+        "folder": "a folder",
+        "gone.png": "not a file",
+        "zero.png": "the file is empty",
+        **special,
+    }.items():
         assert reason in reasons[name], name
     assert len(reasons) == len(BAD) + 5 + 6 + len(special)
 

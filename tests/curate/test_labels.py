@@ -1,4 +1,5 @@
-"""Labels: what is wrong with their form is found without a picture, what is wrong in them by what a tagger sees."""
+"""Labels: what is wrong with their form is found without a picture, what is wrong in them by what a
+tagger sees."""
 
 from pathlib import Path
 
@@ -28,7 +29,10 @@ def kinds(*captions: str, sentence: str = "") -> dict[str, Finding]:
 
 def test_a_right_caption_has_no_findings() -> None:
     caption = "1girl, backgwa, smile, upper body, looking at viewer, standing, beach, comic"
-    assert kinds(caption, sentence="A girl named backgwa. She has a smile, on a beach in comic style.") == {}
+    assert (
+        kinds(caption, sentence="A girl named backgwa. She has a smile, on a beach in comic style.")
+        == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,12 @@ def test_a_right_caption_has_no_findings() -> None:
         ("1girl, backgwa, close_up", "spelling", ("close_up",), ("close-up",)),
         ("1girl, backgwa, @someone", "artist name", ("@someone",), ()),
         ("1girl, backgwa, navy beret, beret", "implied", ("beret",), ()),
-        ("smile, 1girl, backgwa", "order", ("smile", "1girl", "backgwa"), ("1girl", "smile", "backgwa")),
+        (
+            "smile, 1girl, backgwa",
+            "order",
+            ("smile", "1girl", "backgwa"),
+            ("1girl", "smile", "backgwa"),
+        ),
         ("1girl, backgwa, smile, smile", "said twice", ("smile",), ("smile",)),
     ],
 )
@@ -57,10 +66,14 @@ def test_faults_of_form_come_with_their_fix(
 
 def test_contradictions_are_left_to_a_person() -> None:
     assert kinds("1girl, backgwa, smile, angry")["contradiction"].fix is None
-    assert "tags against sentence" in kinds("1girl, backgwa, smile", sentence="She is angry, on a beach.")
+    assert "tags against sentence" in kinds(
+        "1girl, backgwa, smile", sentence="She is angry, on a beach."
+    )
 
 
-@pytest.mark.parametrize("tag", ["@name", "by some_one", "artist:x", "art by x", "in the style of x"])
+@pytest.mark.parametrize(
+    "tag", ["@name", "by some_one", "artist:x", "art by x", "in the style of x"]
+)
 def test_artists_are_told_by_their_form(tag: str) -> None:
     assert names_an_artist(tag)
 
@@ -70,14 +83,19 @@ def test_other_tags_name_no_artist(tag: str) -> None:
     assert not names_an_artist(tag)
 
 
-def seen(faces: list[str], said: list[str], sure: float = 0.97, strict: tuple[str, ...] = ()) -> list[Finding]:
-    """An audit of pictures whose faces the tagger sees ("" for none), and whose captions say another list of faces."""
+def seen(
+    faces: list[str], said: list[str], sure: float = 0.97, strict: tuple[str, ...] = ()
+) -> list[Finding]:
+    """An audit of pictures whose faces the tagger sees ("" for none), and whose captions say
+    another list of faces."""
     columns = list(VOCABULARY["expression"].values())
     p = np.full((len(faces), len(columns)), 0.02)
     for i, face in enumerate(faces):
         p[i, [columns.index(face)] if face else []] = sure
-    rows = [Labelled(f"a/{i}", [tag for tag in ("1girl", "backgwa", face) if tag], strict=strict)
-            for i, face in enumerate(said)]  # fmt: skip
+    rows = [
+        Labelled(f"a/{i}", [tag for tag in ("1girl", "backgwa", face) if tag], strict=strict)
+        for i, face in enumerate(said)
+    ]
     return audit_labels(rows, SHEET, WORDS, Sight.of(rows, columns, p, WORDS))
 
 
@@ -89,7 +107,11 @@ def test_wrong_and_missing_labels_are_found_with_the_taggers_word() -> None:
     assert set(found) == {"wrong label", "missing label"}
     wrong, missing = found["wrong label"].fix, found["missing label"].fix
     assert wrong is not None and (wrong.remove, wrong.add) == (("angry",), ("smile",))
-    assert missing is not None and (missing.remove, missing.add, missing.by) == ((), ("sad",), "tagger 0.97")
+    assert missing is not None and (missing.remove, missing.add, missing.by) == (
+        (),
+        ("sad",),
+        "tagger 0.97",
+    )
 
 
 def test_an_unsure_tagger_accuses_nobody() -> None:
@@ -115,26 +137,44 @@ def test_what_always_comes_with_the_trigger_is_told() -> None:
     assert [(row.kind, row.subject) for row in found] == [("true and never said", "smile")]
     fused = audit(*["1girl, backgwa, smile"] * 9, "1girl, backgwa, sad")
     assert [(row.kind, row.subject) for row in fused] == [("fused with the trigger", "smile")]
-    weighted = [Labelled("a/0", ["1girl", "backgwa", "smile"], weight=9), Labelled("b/0", ["1girl", "backgwa", "sad"])]
+    weighted = [
+        Labelled("a/0", ["1girl", "backgwa", "smile"], weight=9),
+        Labelled("b/0", ["1girl", "backgwa", "sad"]),
+    ]
     assert [row.subject for row in audit_labels(weighted, SHEET, WORDS)] == ["smile"]
 
 
 def test_what_a_subset_must_say_is_asked_of_each_picture() -> None:
     faces = ["smile", "sad", "angry"] * 5 + ["", ""]
     said = [*faces[:6], *[""] * 10, "sad"]
-    assert not [row for row in seen(faces, said) if row.picture]  # few say it: elsewhere nothing is missing
-    missing = [row for row in seen(faces, said, strict=("expression", "background")) if row.kind == "missing label"]
+    assert not [
+        row for row in seen(faces, said) if row.picture
+    ]  # few say it: elsewhere nothing is missing
+    missing = [
+        row
+        for row in seen(faces, said, strict=("expression", "background"))
+        if row.kind == "missing label"
+    ]
     unsaid = [row for row in missing if row.subject == "expression"]
     assert len(unsaid) == 10 and [row.picture for row in unsaid if row.fix is None] == ["a/15"]
-    assert len(missing) == 10 + len(faces) and not any(row.fix for row in missing if row.subject == "background")
+    assert len(missing) == 10 + len(faces) and not any(
+        row.fix for row in missing if row.subject == "background"
+    )
     whole = seen(faces, ["smile", "sad", "angry"] * 5 + ["", "sad"], strict=("expression",))
     assert {(row.kind, row.picture) for row in whole if row.picture} == {
-        ("missing label", "a/15"), ("doubtful label", "a/16"),
-    }  # fmt: skip
+        ("missing label", "a/15"),
+        ("doubtful label", "a/16"),
+    }
 
 
 def test_what_a_close_up_hides_or_the_design_says_need_not_be_said() -> None:
-    rows = [Labelled("a/0", ["1girl", "backgwa", "close-up"], strict=("pose", "hair_color", "ears", "framing"))]
+    rows = [
+        Labelled(
+            "a/0",
+            ["1girl", "backgwa", "close-up"],
+            strict=("pose", "hair_color", "ears", "framing"),
+        )
+    ]
     assert not [row for row in audit_labels(rows, SHEET, WORDS) if row.picture]
 
 
@@ -147,8 +187,10 @@ def test_aliases_of_a_list_become_their_tags(tmp_path: Path) -> None:
     assert {row.kind for row in found.values()} == {"alias"}
     fix = found["hand on own hip"].fix
     assert fix is not None and (fix.remove, fix.add, fix.by) == (
-        ("hand on own hip",), ("hand on hip",), "rule: alias",
-    )  # fmt: skip
+        ("hand on own hip",),
+        ("hand on hip",),
+        "rule: alias",
+    )
 
 
 def test_a_tag_list_says_aliases_too(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Letters over a drawing are read, drawings without letters hold none, and what was read once is not read again."""
+"""Letters over a drawing are read, drawings without letters hold none, and what was read once is
+not read again."""
 
 from pathlib import Path
 
@@ -17,13 +18,24 @@ assert READER is not None, "the extra `lettering` is part of `dev`"
 
 def drawing(i: int) -> Image.Image:
     style = list(VOCABULARY["style"])[i]
-    return draw(BACKGWA.toon(nuisance=i, style=style, framing="close-up" if i % 2 else "upper body"), 192, 192)
+    return draw(
+        BACKGWA.toon(nuisance=i, style=style, framing="close-up" if i % 2 else "upper body"),
+        192,
+        192,
+    )
 
 
 def lettered(image: Image.Image) -> Image.Image:
     image = image.copy()
     ink = ImageDraw.Draw(image)
-    ink.text((8, 168), "toonhouse", fill="white", font=ImageFont.load_default(16), stroke_width=2, stroke_fill="black")
+    ink.text(
+        (8, 168),
+        "toonhouse",
+        fill="white",
+        font=ImageFont.load_default(16),
+        stroke_width=2,
+        stroke_fill="black",
+    )
     return image
 
 
@@ -37,7 +49,10 @@ def test_a_watermark_is_read_and_plain_drawings_hold_no_letters() -> None:
 def test_a_reading_is_one_finding_that_sets_aside() -> None:
     [found] = audit_lettering(["a/0", "a/1"], [[], [("SAMPLE", 0.98), ("toonhouse", 0.8)]])
     assert (found.picture, found.kind, found.evidence) == (
-        "a/1", "lettering", "reads 'SAMPLE' (0.98), 'toonhouse' (0.80)")  # fmt: skip
+        "a/1",
+        "lettering",
+        "reads 'SAMPLE' (0.98), 'toonhouse' (0.80)",
+    )
     assert found.fix is not None and found.fix.aside
 
 
@@ -47,7 +62,9 @@ def test_what_was_read_is_kept_and_a_damaged_piece_is_named(tmp_path: Path) -> N
     with Progress() as progress, progress.task("read", 3) as task:
         first = read_all(READER, [path], [""], ["hash"], tmp_path / "seen", task)
         path.unlink()
-        assert first[0] and read_all(READER, [path], [""], ["hash"], tmp_path / "seen", task) == first
+        assert (
+            first[0] and read_all(READER, [path], [""], ["hash"], tmp_path / "seen", task) == first
+        )
         [piece] = (tmp_path / "seen").iterdir()
         piece.write_text("[[3]]")
         with pytest.raises(StateError, match=piece.name):

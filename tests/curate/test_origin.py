@@ -1,4 +1,5 @@
-"""What a data set says of its pictures comes back: origins, rights, speakers, papers, and the models that made some."""
+"""What a data set says of its pictures comes back: origins, rights, speakers, papers, and the
+models that made some."""
 
 import dataclasses
 import json
@@ -23,50 +24,82 @@ LORA, BASE = "a" * 64, "b" * 64
 def history(trigger: str = "backgwa") -> Lineage:
     sheet = add([], "character", name="BACKGWA", sheet={"trigger": trigger})
     return add(
-        [sheet, add([], "base", name="toon", sha256=BASE)], "model", name="release", origin="onmodel", sha256=LORA
+        [sheet, add([], "base", name="toon", sha256=BASE)],
+        "model",
+        name="release",
+        origin="onmodel",
+        sha256=LORA,
     )
 
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Workshop:
-    """Two drawn pictures, one of them on green paper; one that a model made; exported to tmp_path/out."""
+    """Two drawn pictures, one of them on green paper; one that a model made; exported to
+    tmp_path/out."""
     write_set("backgwa_base", tmp_path / "heap" / "base", count=2)
     clear = Image.new("RGBA", (48, 32), (200, 20, 20, 0))
     clear.paste((0, 0, 255, 255), (0, 0, 24, 32))
     clear.save(tmp_path / "heap" / "base" / "001.png")
-    gather([tmp_path / "heap"], tmp_path / "work", "drawn by the author", "own work", Progress(), "#20A040")
+    gather(
+        [tmp_path / "heap"],
+        tmp_path / "work",
+        "drawn by the author",
+        "own work",
+        Progress(),
+        "#20A040",
+    )
     work = open_workshop(tmp_path / "work")
     Image.new("RGB", (32, 32), (9, 90, 200)).save(tmp_path / "work" / "made.png")
     made = dataclasses.replace(
-        work.pieces["base/000"], name="new/0", path=tmp_path / "work" / "made.png", subset="new",
-        sha256=sha256_file(tmp_path / "work" / "made.png"), width=32, height=32, origin=f"generated:{LORA}",
-        rights="MIT", told="template",
+        work.pieces["base/000"],
+        name="new/0",
+        path=tmp_path / "work" / "made.png",
+        subset="new",
+        sha256=sha256_file(tmp_path / "work" / "made.png"),
+        width=32,
+        height=32,
+        origin=f"generated:{LORA}",
+        rights="MIT",
+        told="template",
         made={"model": "release", "seed": 7},
-    )  # fmt: skip
+    )
     keep_models(work.folder, {LORA: history(), "c" * 64: history("another")})
-    work = work.decide([
-        Decision(0, "add", "synthesis", "new/0", piece=piece_as_table(made)),
-        Decision(0, "tag", "person", "base/000", add=("head tilt",)),
-        Decision(0, "sentence", "captioner eyes", "base/000", sentence="backgwa smiles."),
-    ])  # fmt: skip
+    work = work.decide(
+        [
+            Decision(0, "add", "synthesis", "new/0", piece=piece_as_table(made)),
+            Decision(0, "tag", "person", "base/000", add=("head tilt",)),
+            Decision(0, "sentence", "captioner eyes", "base/000", sentence="backgwa smiles."),
+        ]
+    )
     export(work, tmp_path / "out", False, Progress())
     return work
 
 
 def test_what_is_known_comes_back(exported: Workshop, tmp_path: Path) -> None:
-    gather([tmp_path / "out" / "base", tmp_path / "out" / "new"], tmp_path / "again", "?", "?", Progress())
+    gather(
+        [tmp_path / "out" / "base", tmp_path / "out" / "new"],
+        tmp_path / "again",
+        "?",
+        "?",
+        Progress(),
+    )
     again = open_workshop(tmp_path / "again")
     for name in ("base/000", "base/001", "new/0"):
         old, new = exported.pieces[name], again.pieces[name]
         assert dataclasses.replace(new, path=old.path) == old
     assert again.pieces["base/001"].paper == "#20a040" and again.pieces["base/000"].paper == ""
-    assert again.pieces["base/000"].told == "captioner eyes" and again.pieces["base/000"].tags[-1].by == "person"
+    assert (
+        again.pieces["base/000"].told == "captioner eyes"
+        and again.pieces["base/000"].tags[-1].by == "person"
+    )
     assert again.models == {LORA: history()}  # and not those that made none of these
 
 
 def test_an_added_picture_can_be_taken_back(exported: Workshop) -> None:
     with pytest.raises(InputError, match="already"):
-        exported.decide([Decision(0, "add", "x", "new/0", piece=piece_as_table(exported.pieces["new/0"]))])
+        exported.decide(
+            [Decision(0, "add", "x", "new/0", piece=piece_as_table(exported.pieces["new/0"]))]
+        )
     back, _ = exported.undo()
     assert "new/0" not in back.pieces and back.pieces["base/000"].sentence != "backgwa smiles."
 
@@ -97,9 +130,18 @@ def test_damage_is_named(exported: Workshop, tmp_path: Path, harm: str) -> None:
 
 
 def test_whose_ancestors_made_it() -> None:
-    models = {LORA: history(), BASE: add([], "base", name="toon", sha256=BASE), "c" * 64: history("another"),
-              "d" * 64: add([], "model", origin="unknown", sha256="d" * 64,
-                            claims={"modelspec.trigger_phrase": "backgwa"})}  # fmt: skip
+    models = {
+        LORA: history(),
+        BASE: add([], "base", name="toon", sha256=BASE),
+        "c" * 64: history("another"),
+        "d" * 64: add(
+            [],
+            "model",
+            origin="unknown",
+            sha256="d" * 64,
+            claims={"modelspec.trigger_phrase": "backgwa"},
+        ),
+    }
     assert own_models(models, "backgwa") == {LORA, BASE, "d" * 64}
     assert own_models(models, "backgwa", "e" * 64) == {LORA, "d" * 64}
     origins = [f"generated:{LORA}", "drawn", f"generated:{'c' * 64}", "drawn"]

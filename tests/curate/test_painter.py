@@ -1,4 +1,5 @@
-"""Pictures from an OpenAI-compatible image endpoint over real HTTP: what is asked, what is believed, what is kept."""
+"""Pictures from an OpenAI-compatible image endpoint over real HTTP: what is asked, what is
+believed, what is kept."""
 
 import io
 import json
@@ -26,25 +27,45 @@ def picture(colour: str = "teal") -> bytes:
 
 
 def prompts(*words: str) -> list[tuple[Prompt, int]]:
-    return [(Prompt(f"{i:04d}", "hole", {}, (), {"D": text, "L": "x"}), 0) for i, text in enumerate(words)]
+    return [
+        (Prompt(f"{i:04d}", "hole", {}, (), {"D": text, "L": "x"}), 0)
+        for i, text in enumerate(words)
+    ]
 
 
-def make(url: str, folder: Path, *words: str, rests: list[float] | None = None, **options: Any) -> list[Candidate]:
-    endpoint = Endpoint(url, "brush", "secret", sleep=(rests if rests is not None else []).append, **options)
+def make(
+    url: str, folder: Path, *words: str, rests: list[float] | None = None, **options: Any
+) -> list[Candidate]:
+    endpoint = Endpoint(
+        url, "brush", "secret", sleep=(rests if rests is not None else []).append, **options
+    )
     return Painter(endpoint, 512).make(prompts(*words), folder, Progress())
 
 
 def test_a_picture_is_asked_for_and_kept_as_it_came(tmp_path: Path) -> None:
-    with serving(lambda n, question: (200, {}, generation(picture(), revised_prompt="a girl, teal"))) as server:
+    with serving(
+        lambda n, question: (200, {}, generation(picture(), revised_prompt="a girl, teal"))
+    ) as server:
         (one,) = make(server.url, tmp_path, "a girl")
     (question,) = server.questions
     assert question == {
-        "model": "brush", "prompt": "a girl", "n": 1, "size": "512x512", "response_format": "b64_json"
-    }  # fmt: skip
+        "model": "brush",
+        "prompt": "a girl",
+        "n": 1,
+        "size": "512x512",
+        "response_format": "b64_json",
+    }
     assert server.keys == ["Bearer secret"]
     assert one.path is not None and one.path.read_bytes() == picture() and one.path.suffix == ".png"
-    assert one.made == {"model": "brush", "address": server.url, "prompt": "a girl", "revised_prompt": "a girl, teal"}
-    assert "secret" not in "".join(path.read_text("latin-1") for path in tmp_path.rglob("*") if path.is_file())
+    assert one.made == {
+        "model": "brush",
+        "address": server.url,
+        "prompt": "a girl",
+        "revised_prompt": "a girl, teal",
+    }
+    assert "secret" not in "".join(
+        path.read_text("latin-1") for path in tmp_path.rglob("*") if path.is_file()
+    )
 
 
 def test_a_busy_and_a_silent_service_are_waited_for(tmp_path: Path) -> None:
@@ -70,15 +91,22 @@ def test_a_model_that_knows_one_form_only_is_asked_without(tmp_path: Path) -> No
     [
         ((200, {}, "<html>"), "no generated picture"),
         ((200, {}, '{"data": []}'), "no generated picture"),
-        ((200, {}, '{"data": [{"url": "http://127.0.0.1:1/a.png"}]}'), "an address instead of a picture"),
+        (
+            (200, {}, '{"data": [{"url": "http://127.0.0.1:1/a.png"}]}'),
+            "an address instead of a picture",
+        ),
         ((200, {}, '{"data": [{"b64_json": "%%%"}]}'), "no base64"),
         (b"hello", "not a PNG"),
         (picture()[:60], "damaged"),
         (png_header(60_000, 60_000), "exceeds limit"),
     ],
 )
-def test_what_is_no_picture_is_asked_for_again_and_then_named(tmp_path: Path, answer: Answer, what: str) -> None:
-    with serving(lambda n, question: picture() if "boy" in question["prompt"] else answer) as server:
+def test_what_is_no_picture_is_asked_for_again_and_then_named(
+    tmp_path: Path, answer: Answer, what: str
+) -> None:
+    with serving(
+        lambda n, question: picture() if "boy" in question["prompt"] else answer
+    ) as server:
         bad, good = make(server.url, tmp_path, "a girl", "a boy")
     assert bad.path is None and re.search(what, bad.why) and good.path is not None
     assert len(server.questions) == TIMES + 1
@@ -86,9 +114,15 @@ def test_what_is_no_picture_is_asked_for_again_and_then_named(tmp_path: Path, an
 
 def test_what_is_refused_is_not_asked_again(tmp_path: Path) -> None:
     refuses = (400, {}, '{"error": {"message": "content policy"}}')
-    with serving(lambda n, question: picture() if "boy" in question["prompt"] else refuses) as server:
+    with serving(
+        lambda n, question: picture() if "boy" in question["prompt"] else refuses
+    ) as server:
         bad, good = make(server.url, tmp_path, "a girl", "a boy")
-    assert bad.path is None and bad.why == "the endpoint refuses the question (400: content policy)" and good.path
+    assert (
+        bad.path is None
+        and bad.why == "the endpoint refuses the question (400: content policy)"
+        and good.path
+    )
     assert len(server.questions) == 2
 
 
@@ -109,7 +143,10 @@ def test_what_came_is_never_asked_for_again(tmp_path: Path) -> None:
 
 
 def test_a_service_that_stays_away_is_given_up(tmp_path: Path) -> None:
-    with serving(lambda n, question: (500, {}, "{}")) as server, pytest.raises(ServiceError, match="to go on"):
+    with (
+        serving(lambda n, question: (500, {}, "{}")) as server,
+        pytest.raises(ServiceError, match="to go on"),
+    ):
         make(server.url, tmp_path, "a girl")
 
 

@@ -1,4 +1,5 @@
-"""A picture as a structured sheet: what fits the schema is taken, what does not is asked for again."""
+"""A picture as a structured sheet: what fits the schema is taken, what does not is asked for
+again."""
 
 import json
 from pathlib import Path
@@ -12,7 +13,11 @@ from onmodel.curate.endpoint import Endpoint
 from onmodel.curate.scene import TIMES, Scene, parse_scene, read_scene
 from onmodel.errors import InputError, ServiceError
 
-THING: dict[str, Any] = {"name": "beret", "description": "a navy beret", "position": "top, on her head"}
+THING: dict[str, Any] = {
+    "name": "beret",
+    "description": "a navy beret",
+    "position": "top, on her head",
+}
 GOOD: dict[str, Any] = {"description": "A girl stands in a forest and waves.", "object": [THING]}
 
 
@@ -31,14 +36,21 @@ def picture(tmp_path: Path) -> Path:
     [
         ("A girl in a forest.", "Invalid JSON"),
         (json.dumps({"description": GOOD["description"]}), "object: Field required"),
-        (json.dumps(GOOD | {"object": [THING | {"position": ""}]}), "object.0.position: String should have"),
+        (
+            json.dumps(GOOD | {"object": [THING | {"position": ""}]}),
+            "object.0.position: String should have",
+        ),
         (json.dumps(GOOD | {"mood": "gay"}), "mood: Extra inputs"),
         (json.dumps(GOOD | {"description": "A nude child in a forest."}), "refused everywhere"),
     ],
 )
-def test_what_does_not_fit_is_asked_for_again_with_the_reason(picture: Path, answer: str, what: str) -> None:
+def test_what_does_not_fit_is_asked_for_again_with_the_reason(
+    picture: Path, answer: str, what: str
+) -> None:
     with serving(lambda n, question: json.dumps(GOOD) if n else answer) as server:
-        assert read_scene(picture, "She waves with her left.", at(server.url)) == Scene.model_validate(GOOD)
+        assert read_scene(
+            picture, "She waves with her left.", at(server.url)
+        ) == Scene.model_validate(GOOD)
     one, two = server.questions
     assert "She waves with her left." in one["messages"][1]["content"][0]["text"]
     assert one["response_format"]["json_schema"]["schema"]["required"] == ["description", "object"]
@@ -56,7 +68,10 @@ def test_a_server_without_schemas_is_asked_without(picture: Path) -> None:
 
 
 def test_bad_answers_end(picture: Path) -> None:
-    with serving(lambda n, question: "{}") as server, pytest.raises(ServiceError, match=r"a\.png: no usable answer"):
+    with (
+        serving(lambda n, question: "{}") as server,
+        pytest.raises(ServiceError, match=r"a\.png: no usable answer"),
+    ):
         read_scene(picture, "", at(server.url))
     assert len(server.questions) == TIMES
     with pytest.raises(InputError, match="no such file"):

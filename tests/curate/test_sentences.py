@@ -1,4 +1,5 @@
-"""Sentences by template: every tag is said, nothing else is; Danbooru's words as well as the toon world's."""
+"""Sentences by template: every tag is said, nothing else is; Danbooru's words as well as the toon
+world's."""
 
 import re
 from pathlib import Path
@@ -42,53 +43,111 @@ def character() -> Character:
 
 
 def test_a_toons_tags(character: Character) -> None:
-    tags = ["1girl", "backgwa", "smile", "upper body", "from side", "waving", "blue sky", "comic", "blue jacket"]
-    assert sentence_of(tags, character) == (
-        "A girl named backgwa wearing a blue jacket. She has a smile and is waving. "
-        "The picture shows her in an upper body picture, from the side, under a blue sky, in comic style."
+    tags = [
+        "1girl",
+        "backgwa",
+        "smile",
+        "upper body",
+        "from side",
+        "waving",
+        "blue sky",
+        "comic",
+        "blue jacket",
+    ]
+    assert (
+        sentence_of(tags, character)
+        == "A girl named backgwa wearing a blue jacket. She has a smile and is waving. The picture"
+        " shows her in an upper body picture, from the side, under a blue sky, in comic style."
     )
 
 
 def test_danboorus_tags(character: Character) -> None:
-    tags = "masterpiece, 1girl, solo, backgwa, @somebody, long_hair, red eyes, white shirt, pleated skirt, "
-    tags += "thighhighs, :d, one eye closed, sitting on chair, looking at viewer, arms up, from above, cowboy shot, "
+    tags = (
+        "masterpiece, 1girl, solo, backgwa, @somebody, long_hair, red eyes, white shirt, pleated"
+        " skirt, "
+    )
+    tags += (
+        "thighhighs, :d, one eye closed, sitting on chair, looking at viewer, arms up, from above,"
+        " cowboy shot, "
+    )
     tags += "classroom, sunset, "
     tags += "watercolor (medium), sword, rating:safe, score_7, signature, leather jacket"
-    assert sentence_of(tags.split(", "), character) == (
-        "A girl named backgwa with long hair and red eyes, wearing a white shirt, a pleated skirt, thighhighs and a "
-        "leather jacket. She has an open mouth smile and one eye closed, is sitting on chair and looking at the viewer "
-        "and has arms up. The picture shows her from above, in a cowboy shot, in a classroom, at sunset, in watercolor "
-        "style. The picture also shows sword."
+    assert (
+        sentence_of(tags.split(", "), character)
+        == "A girl named backgwa with long hair and red eyes, wearing a white shirt, a pleated"
+        " skirt, thighhighs and a leather jacket. She has an open mouth smile and one eye"
+        " closed, is sitting on chair and looking at the viewer and has arms up. The picture"
+        " shows her from above, in a cowboy shot, in a classroom, at sunset, in watercolor"
+        " style. The picture also shows sword."
     )
 
 
 def test_who_it_is(character: Character) -> None:
     boy = character.model_copy(update={"count_tag": "1boy"})
-    assert sentence_of(["1boy", "backgwa", "angry", "on back"], boy) == (
-        "A boy named backgwa. He is angry. The picture shows him on his back."
+    assert (
+        sentence_of(["1boy", "backgwa", "angry", "on back"], boy)
+        == "A boy named backgwa. He is angry. The picture shows him on his back."
     )
-    assert sentence_of(["2girls", "backgwa", "standing"], character) == (
-        "Several characters, one of them named backgwa. They are standing."
+    assert (
+        sentence_of(["2girls", "backgwa", "standing"], character)
+        == "Several characters, one of them named backgwa. They are standing."
     )
-    assert sentence_of(["1other", "backgwa", "chibi", "crying"], character) == (
-        "A chibi character named backgwa. They are crying."
+    assert (
+        sentence_of(["1other", "backgwa", "chibi", "crying"], character)
+        == "A chibi character named backgwa. They are crying."
     )
     assert sentence_of(["backgwa"], character) == "A girl named backgwa."
 
 
-@pytest.mark.parametrize("vocabulary", [DANBOORU_WORDS.split(), list(ALL_TAGS)], ids=["danbooru", "toon"])
+@pytest.mark.parametrize(
+    "vocabulary", [DANBOORU_WORDS.split(), list(ALL_TAGS)], ids=["danbooru", "toon"]
+)
 def test_every_tag_is_said_and_nothing_else(vocabulary: list[str], character: Character) -> None:
     rng = np.random.default_rng(0)
-    frame = {"a", "an", "and", "girl", "named", "with", "wearing", "she", "has", "is", "the", "picture", "shows", "her",
-             "in", "on", "at", "under", "style", "also", "backgwa", "close-up", "from"}  # fmt: skip
-    emoticons = {":d": "open mouth smile", ":o": "open mouth", ":3": "cat-like mouth", "^_^": "closed eyes"}
+    frame = {
+        "a",
+        "an",
+        "and",
+        "girl",
+        "named",
+        "with",
+        "wearing",
+        "she",
+        "has",
+        "is",
+        "the",
+        "picture",
+        "shows",
+        "her",
+        "in",
+        "on",
+        "at",
+        "under",
+        "style",
+        "also",
+        "backgwa",
+        "close-up",
+        "from",
+    }
+    emoticons = {
+        ":d": "open mouth smile",
+        ":o": "open mouth",
+        ":3": "cat-like mouth",
+        "^_^": "closed eyes",
+    }
     for _ in range(60):
-        tags = [vocabulary[i] for i in rng.choice(len(vocabulary), int(rng.integers(1, 14)), replace=False)]
+        tags = [
+            vocabulary[i]
+            for i in rng.choice(len(vocabulary), int(rng.integers(1, 14)), replace=False)
+        ]
         tags = [tag for tag in tags if tag != "1girl"]
         text = sentence_of(["1girl", "backgwa", *tags], character).lower()
         words = set(re.findall(r"[\w'-]+", text))
-        wanted = {word for tag in tags
-                  for word in re.sub(r"\(.*\)", "", emoticons.get(tag, tag).replace("_", " ")).split()}  # fmt: skip
+        wanted = {
+            word
+            for tag in tags
+            for word in re.sub(r"\(.*\)", "", emoticons.get(tag, tag).replace("_", " ")).split()
+        }
         assert wanted <= words, (tags, text)
         assert words <= wanted | frame, (tags, text)
 

@@ -1,4 +1,5 @@
-"""Synthesis from holes to labelled pictures, with a model that obeys, one that draws others, and one that disobeys."""
+"""Synthesis from holes to labelled pictures, with a model that obeys, one that draws others, and
+one that disobeys."""
 
 import io
 import json
@@ -44,7 +45,9 @@ def observers() -> Observers:
 @pytest.fixture
 def work(tmp_path: Path) -> Workshop:
     write_set("backgwa_base", tmp_path / "heap" / "base", count=10)
-    write_set("backgwa_alignment", tmp_path / "heap" / "alignment", count=14)  # calm faces, flat colours
+    write_set(
+        "backgwa_alignment", tmp_path / "heap" / "alignment", count=14
+    )  # calm faces, flat colours
     gather([tmp_path / "heap"], tmp_path / "work", "a renderer", "MIT", Progress())
     return open_workshop(tmp_path / "work")
 
@@ -56,19 +59,27 @@ def obedient(prompt: str, seed: int) -> Any:
     """BACKGWA as the prompt asks for her."""
     tags = prompt.split(", ")
     free = {
-        name: next((value for value, tag in VOCABULARY[name].items() if tag in tags), None) for name in CHARACTER.free
+        name: next((value for value, tag in VOCABULARY[name].items() if tag in tags), None)
+        for name in CHARACTER.free
     }
     drawn = sample_toon(generator(seed, "test"), WORLD)
     return BACKGWA.toon(
-        **{name: value or getattr(drawn, name) for name, value in free.items()}, nuisance=drawn.nuisance
+        **{name: value or getattr(drawn, name) for name, value in free.items()},
+        nuisance=drawn.nuisance,
     )
 
 
 def drawing(hand: Hand) -> Callable[..., list[Path]]:
     """In the place of the sampler: pictures under the same names, drawn by `hand`."""
 
-    def render(family: object, base: str, requests: Sequence[Request], sampling: Sampling, folder: Path,
-               task: Task) -> list[Path]:  # fmt: skip
+    def render(
+        family: object,
+        base: str,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        folder: Path,
+        task: Task,
+    ) -> list[Path]:
         paths = [picture_path(folder, key(base, request, sampling)) for request in requests]
         for request, path in zip(requests, paths, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +95,11 @@ def synthesized(
 ) -> tuple[Audit, Made]:
     monkeypatch.setattr(makers, "render", drawing(hand))
     sampling = Sampling(width=SIDE, height=SIDE)
-    return made_by(Sampler(lambda: pytest.fail("no base is needed"), "toon", "b" * 64, None, sampling), work, observers)
+    return made_by(
+        Sampler(lambda: pytest.fail("no base is needed"), "toon", "b" * 64, None, sampling),
+        work,
+        observers,
+    )
 
 
 def made_by(
@@ -97,7 +112,7 @@ def made_by(
         prompts = prompts_of_scenes(scenes, audit.vocabulary, CHARACTER, 8)
     made = synthesis.synthesize(
         work, audit, observers, CHARACTER, maker, prompts, wanted, 2, "new", "MIT", Progress()
-    )  # fmt: skip
+    )
     return audit, made
 
 
@@ -105,14 +120,26 @@ def test_a_model_that_obeys_fills_the_holes(
     work: Workshop, observers: Observers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before, made = synthesized(work, observers, monkeypatch, obedient)
-    assert len({(row["prompt"], row["seed"]) for row in made.rows}) == 16  # the same prompt has other noise
+    assert (
+        len({(row["prompt"], row["seed"]) for row in made.rows}) == 16
+    )  # the same prompt has other noise
     assert len(made.rows) == 16 and 6 <= len(made.pieces) <= 8
     work = open_workshop(work.folder)
     assert {piece.subset for piece in work.kept} == {"base", "alignment", "new"}
     piece = made.pieces[0]
-    assert piece.words[:2] == ["1girl", "backgwa"] and piece.origin == f"generated:{'b' * 64}" and piece.rights == "MIT"
-    assert "light blue hair" in piece.made["prompt"] and piece.told == "template" and "backgwa" in piece.sentence
-    assert any(said.by.startswith("prompt, tagger 0.") for piece in made.pieces for said in piece.tags)
+    assert (
+        piece.words[:2] == ["1girl", "backgwa"]
+        and piece.origin == f"generated:{'b' * 64}"
+        and piece.rights == "MIT"
+    )
+    assert (
+        "light blue hair" in piece.made["prompt"]
+        and piece.told == "template"
+        and "backgwa" in piece.sentence
+    )
+    assert any(
+        said.by.startswith("prompt, tagger 0.") for piece in made.pieces for said in piece.tags
+    )
     after = run_audit(work, CHARACTER, observers, Progress())
     for name in ("expression", "style"):
         assert after.coverage[name].effective > before.coverage[name].effective, name
@@ -138,43 +165,64 @@ def test_what_is_seen_and_not_what_was_asked_becomes_the_label(
     def stubborn(prompt: str, seed: int) -> Any:
         toon = obedient(prompt, seed)
         return BACKGWA.toon(
-            **{n: getattr(toon, n) for n in CHARACTER.free} | {"background": "forest"}, nuisance=toon.nuisance
+            **{n: getattr(toon, n) for n in CHARACTER.free} | {"background": "forest"},
+            nuisance=toon.nuisance,
         )
 
     audit, made = synthesized(work, observers, monkeypatch, stubborn)
     assert audit.sight is not None and audit.sight.judges("background") and made.pieces
     forest = [said for piece in made.pieces for said in piece.tags if said.tag == "forest"]
-    assert len(forest) >= len(made.pieces) - 1 and any(said.by.startswith("tagger") for said in forest)
+    assert len(forest) >= len(made.pieces) - 1 and any(
+        said.by.startswith("tagger") for said in forest
+    )
     backgrounds = set(VOCABULARY["background"].values()) - {"forest"}
-    assert sum(bool(backgrounds & set(piece.words)) for piece in made.pieces) <= 1  # what was asked is in none of them
+    assert (
+        sum(bool(backgrounds & set(piece.words)) for piece in made.pieces) <= 1
+    )  # what was asked is in none of them
     assert any("background" in row["asked"] and row["unshown"] for row in made.rows)
 
 
 def test_what_the_set_has_already_is_no_new_picture(
     work: Workshop, observers: Observers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = [Image.open(piece.path).resize((SIDE, SIDE)) for piece in work.kept if piece.width == piece.height]
+    own = [
+        Image.open(piece.path).resize((SIDE, SIDE))
+        for piece in work.kept
+        if piece.width == piece.height
+    ]
     _, made = synthesized(work, observers, monkeypatch, lambda prompt, seed: own[seed % len(own)])
     assert not made.pieces and set(made.refusals) == {"repeat"}
 
 
-def test_pictures_of_a_service_are_picked_like_any(work: Workshop, observers: Observers, tmp_path: Path) -> None:
+def test_pictures_of_a_service_are_picked_like_any(
+    work: Workshop, observers: Observers, tmp_path: Path
+) -> None:
     def paint(n: int, question: dict[str, Any]) -> bytes:
         words = question["prompt"].replace(".", ",").lower()  # prose is read by its words
-        said = [tag for values in VOCABULARY.values() for tag in values.values() if tag and f" {tag}," in words]
+        said = [
+            tag
+            for values in VOCABULARY.values()
+            for tag in values.values()
+            if tag and f" {tag}," in words
+        ]
         buffer = io.BytesIO()
         draw(obedient(", ".join(said), n), SIDE, SIDE).save(buffer, "PNG")
         return buffer.getvalue()
 
     scenes = {
-        "wave": "A girl in a forest, waving, with a smile, in lineart.", "sea": "She is angry, at the beach, comic.",
+        "wave": "A girl in a forest, waving, with a smile, in lineart.",
+        "sea": "She is angry, at the beach, comic.",
         "night": "A close-up, sad, under a night sky, flat color.",
-    }  # fmt: skip
+    }
     with serving(paint) as server:
         painter = Painter(Endpoint(server.url, "brush"), SIDE)
         _, made = made_by(painter, work, observers, scenes)
-    assert len(server.questions) == 16 and {q["size"] for q in server.questions} == {f"{SIDE}x{SIDE}"}
-    assert all("light blue hair" in q["prompt"] and "backgwa" not in q["prompt"] for q in server.questions)
+    assert len(server.questions) == 16 and {q["size"] for q in server.questions} == {
+        f"{SIDE}x{SIDE}"
+    }
+    assert all(
+        "light blue hair" in q["prompt"] and "backgwa" not in q["prompt"] for q in server.questions
+    )
     assert [row["asked"]["expression"] for row in made.rows[:3]] == ["smile", "angry", "sad"]
     assert made.pieces and any(row["picked"] for row in made.rows)
     piece = made.pieces[0]
@@ -184,7 +232,9 @@ def test_pictures_of_a_service_are_picked_like_any(work: Workshop, observers: Ob
     (node,) = work.models[painter.sha256].values()
     assert (node["type"], node["name"]) == ("service", "brush")
     after = run_audit(work, CHARACTER, observers, Progress())
-    assert after.taught["new"].generated == len(made.pieces) and after.taught["new"].own == 0  # no ancestor of hers
+    assert (
+        after.taught["new"].generated == len(made.pieces) and after.taught["new"].own == 0
+    )  # no ancestor of hers
     export(work, tmp_path / "out", False, Progress())
     assert read_known(tmp_path / "out" / "new").models == work.models
 

@@ -1,4 +1,5 @@
-"""Zips of strangers: nothing is written outside, nothing replaces another, and the cost is known before it is paid."""
+"""Zips of strangers: nothing is written outside, nothing replaces another, and the cost is known
+before it is paid."""
 
 import io
 import struct
@@ -31,7 +32,9 @@ def zipped(path: Path, entries: dict[str, bytes], method: int = zipfile.ZIP_DEFL
 
 
 def tree(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def renamed(path: Path, old: bytes, new: bytes) -> Path:
@@ -44,11 +47,21 @@ def renamed(path: Path, old: bytes, new: bytes) -> Path:
 @pytest.mark.parametrize(
     "name",
     [
-        r"\tmp\x\evil.png", r"\\host\share\evil.png", "/tmp/x/evil.png", "../evil.png", r"..\evil.png",
-        r"a\..\..\evil.png", "a/../../evil.png", r"C:\evil.png", "C:evil.png", "C:/evil.png", "//host/evil.png",
-        "/./evil.png", "././../evil.png",
+        r"\tmp\x\evil.png",
+        r"\\host\share\evil.png",
+        "/tmp/x/evil.png",
+        "../evil.png",
+        r"..\evil.png",
+        r"a\..\..\evil.png",
+        "a/../../evil.png",
+        r"C:\evil.png",
+        "C:evil.png",
+        "C:/evil.png",
+        "//host/evil.png",
+        "/./evil.png",
+        "././../evil.png",
     ],
-)  # fmt: skip
+)
 def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     source = zipped(tmp_path / "a.zip", {"good.png": png(), name: png()})
     before = tree(tmp_path)
@@ -60,14 +73,24 @@ def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("a\0b.png", "control characters"), ("a\nb.png", "control characters"), ("a\x1b[2J.png", "control characters"),
-        ("a\u202egnp.png", "not shown"), ("a\u2028b.png", "not shown"), ("nul.png", "Windows"),
+        ("a\0b.png", "control characters"),
+        ("a\nb.png", "control characters"),
+        ("a\x1b[2J.png", "control characters"),
+        ("a\u202egnp.png", "not shown"),
+        ("a\u2028b.png", "not shown"),
+        ("nul.png", "Windows"),
         ("ab:c.png", "leave out"),
-        ("x" * 300 + ".png", "bytes"), ("a/" * 600 + "b.png", "longer"), ("a//b.png", "one letter"),
-        ("end. /b.png", "space or dot"), ("inner.zip", "zip within"), ("inner.png", "zip within"),
+        ("x" * 300 + ".png", "bytes"),
+        ("a/" * 600 + "b.png", "longer"),
+        ("a//b.png", "one letter"),
+        ("end. /b.png", "space or dot"),
+        ("inner.zip", "zip within"),
+        ("inner.png", "zip within"),
     ],
-)  # fmt: skip
-def test_a_name_that_cannot_be_written_everywhere_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+)
+def test_a_name_that_cannot_be_written_everywhere_is_refused(
+    tmp_path: Path, name: str, reason: str
+) -> None:
     inner = zipped(tmp_path / "i.zip", {"a.png": png()}).read_bytes()
     source = tmp_path / "a.zip"
     held = "a#b.png" if "\0" in name else name
@@ -80,9 +103,15 @@ def test_a_name_that_cannot_be_written_everywhere_is_refused(tmp_path: Path, nam
 
 def test_old_names_are_read(tmp_path: Path) -> None:
     entries = {
-        r"set\a.png": png(), r"set\a.txt": b"1girl", "./set/b.png": png("red"), "set/ねこ.png": png("blue"),
-        "set/": b"", "set\\": b"", "__MACOSX/set/._a.png": b"x", "set/.DS_Store": b"x",
-    }  # fmt: skip
+        r"set\a.png": png(),
+        r"set\a.txt": b"1girl",
+        "./set/b.png": png("red"),
+        "set/ねこ.png": png("blue"),
+        "set/": b"",
+        "set\\": b"",
+        "__MACOSX/set/._a.png": b"x",
+        "set/.DS_Store": b"x",
+    }
     assert unpack(zipped(tmp_path / "a.zip", entries), tmp_path / "out") == []
     assert tree(tmp_path / "out") == ["set/a.png", "set/a.txt", "set/b.png", "set/ねこ.png"]
     source = zipped(tmp_path / "b.zip", {"caf#.png": png()})
@@ -92,9 +121,15 @@ def test_old_names_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("a.png", "a.png"), ("a.png", "A.PNG"), ("s/ß.png", "S/SS.png"), ("\u00e9.png", "e\u0301.png"),
-     ("a/b.png", r"a\b.png"), ("a.png", "./a.png")],
-)  # fmt: skip
+    [
+        ("a.png", "a.png"),
+        ("a.png", "A.PNG"),
+        ("s/ß.png", "S/SS.png"),
+        ("\u00e9.png", "e\u0301.png"),
+        ("a/b.png", r"a\b.png"),
+        ("a.png", "./a.png"),
+    ],
+)
 def test_the_second_of_one_name_is_refused_by_name(tmp_path: Path, first: str, second: str) -> None:
     with warnings.catch_warnings(), zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         warnings.simplefilter("ignore")  # Python warns of two entries of one name
@@ -119,15 +154,29 @@ def test_links_and_special_files_are_left(tmp_path: Path, kind: int) -> None:
         info = zipfile.ZipInfo("a.txt")
         info.external_attr = kind << 16
         archive.writestr(info, "/etc/passwd")
-    assert unpack(tmp_path / "a.zip", tmp_path / "out") == [("a.txt", "is a link or another special file")]
+    assert unpack(tmp_path / "a.zip", tmp_path / "out") == [
+        ("a.txt", "is a link or another special file")
+    ]
 
 
 def test_only_pictures_and_texts_are_unpacked(tmp_path: Path) -> None:
-    entries = {"a.png": png(), "b.jpg": png(), "no_ending": png(), "a.txt": b"1girl", "provenance.json": b"{}",
-               "x.sh": b"#!/bin/sh", "m.safetensors": b"\0" * 99, "fake.png": b"text", "none.png": b""}  # fmt: skip
+    entries = {
+        "a.png": png(),
+        "b.jpg": png(),
+        "no_ending": png(),
+        "a.txt": b"1girl",
+        "provenance.json": b"{}",
+        "x.sh": b"#!/bin/sh",
+        "m.safetensors": b"\0" * 99,
+        "fake.png": b"text",
+        "none.png": b"",
+    }
     left = dict(unpack(zipped(tmp_path / "a.zip", entries), tmp_path / "out"))
     assert tree(tmp_path / "out") == ["a.png", "a.txt", "b.jpg", "no_ending", "provenance.json"]
-    assert set(left) == {"x.sh", "m.safetensors", "fake.png", "none.png"} and left["none.png"] == "the file is empty"
+    assert (
+        set(left) == {"x.sh", "m.safetensors", "fake.png", "none.png"}
+        and left["none.png"] == "the file is empty"
+    )
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -191,7 +240,9 @@ def test_bytes_beyond_the_told_size_are_not_unpacked(tmp_path: Path) -> None:
     size = struct.pack("<I", len(png()) + 2**20)
     source.write_bytes(data.replace(size, struct.pack("<I", len(png()))))
     ((name, why),) = unpack(source, tmp_path / "out")
-    assert name == "lie.png" and "damaged in the zip" in why and tree(tmp_path / "out") == ["good.png"]
+    assert (
+        name == "lie.png" and "damaged in the zip" in why and tree(tmp_path / "out") == ["good.png"]
+    )
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -231,7 +282,13 @@ def test_two_zips_of_one_name_do_not_mix(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         zipped(tmp_path / folder / "set.zip", {"a.png": png(colour)})
     with pytest.raises(InputError, match="exists already"):
-        gather([tmp_path / "x" / "set.zip", tmp_path / "y" / "set.zip"], tmp_path / "work", "", "", Progress())
+        gather(
+            [tmp_path / "x" / "set.zip", tmp_path / "y" / "set.zip"],
+            tmp_path / "work",
+            "",
+            "",
+            Progress(),
+        )
     assert not (tmp_path / "work").exists()
     gather([tmp_path / "x" / "set.zip"], tmp_path / "work", "", "", Progress())
     assert list(open_workshop(tmp_path / "work").pieces) == ["set/a"]

@@ -1,4 +1,5 @@
-"""From files to a workshop and out again: originals stay, decisions are kept and can be taken back."""
+"""From files to a workshop and out again: originals stay, decisions are kept and can be taken
+back."""
 
 import io
 import json
@@ -18,7 +19,14 @@ from onmodel.cli.dataset import app
 from onmodel.curate.export import export, unread_by_kohya
 from onmodel.curate.findings import Finding, Fix
 from onmodel.curate.gather import gather
-from onmodel.curate.workshop import Decision, Workshop, keep_aliases, mending, open_workshop, still_apply
+from onmodel.curate.workshop import (
+    Decision,
+    Workshop,
+    keep_aliases,
+    mending,
+    open_workshop,
+    still_apply,
+)
 from onmodel.errors import BusyError, InputError, StateError
 from onmodel.progress import Progress
 from onmodel.toon.datasets import write_set
@@ -49,12 +57,18 @@ def test_what_another_trainer_leaves_out_is_told(work: Workshop, tmp_path: Path)
 
 
 def test_strict_labels_and_aliases_are_steps_like_any(work: Workshop) -> None:
-    set_ = work.decide([
-        Decision(0, "strict", "person", subset="base", add=("pose",)),
-        keep_aliases(work.folder, {"sneer": "smile"}, "tags.csv"),
-    ])  # fmt: skip
+    set_ = work.decide(
+        [
+            Decision(0, "strict", "person", subset="base", add=("pose",)),
+            keep_aliases(work.folder, {"sneer": "smile"}, "tags.csv"),
+        ]
+    )
     again = open_workshop(work.folder)
-    assert (again.strict, again.aliases) == (set_.strict, set_.aliases) == ({"base": ("pose",)}, {"sneer": "smile"})
+    assert (
+        (again.strict, again.aliases)
+        == (set_.strict, set_.aliases)
+        == ({"base": ("pose",)}, {"sneer": "smile"})
+    )
     cleared = again.decide([Decision(0, "strict", "person", subset="base")])
     back, _ = cleared.undo()
     assert cleared.strict == {"base": ()} and back.strict == {"base": ("pose",)}
@@ -65,7 +79,14 @@ def test_strict_labels_and_aliases_are_steps_like_any(work: Workshop) -> None:
 def test_a_mended_label_says_who_said_it_and_can_be_taken_back(work: Workshop) -> None:
     before = work.pieces["base/001"].words
     last = before[-1]
-    finding = Finding("wrong label", "error", "base/001", "style", "seen", Fix((last,), ("noir",), by="tagger 0.98"))
+    finding = Finding(
+        "wrong label",
+        "error",
+        "base/001",
+        "style",
+        "seen",
+        Fix((last,), ("noir",), by="tagger 0.98"),
+    )
     decision = mending(finding)
     assert decision is not None
     mended = work.decide([decision]).pieces["base/001"]
@@ -94,7 +115,9 @@ def test_a_half_written_line_of_the_journal_was_never_decided(work: Workshop) ->
     work.decide([Decision(0, "aside", "person", "base/000", why="ugly")])
     journal = work.folder / "journal.jsonl"
     journal.write_text(journal.read_text() + '{"step": 2, "do": "as')
-    again = open_workshop(work.folder).decide([Decision(0, "aside", "person", "base/001", why="ugly")])
+    again = open_workshop(work.folder).decide(
+        [Decision(0, "aside", "person", "base/001", why="ugly")]
+    )
     assert [name for name, piece in again.pieces.items() if piece.aside] == ["base/000", "base/001"]
     assert len(journal.read_text().splitlines()) == 2
 
@@ -104,22 +127,36 @@ SEPARATORS = "a\u2028b\u2029c\u0085d\x1ce\x0bf\x0cg\rh\ni\ud7ff\U0001f600"
 
 def test_a_reason_may_hold_any_sign_that_ends_a_line_elsewhere(work: Workshop) -> None:
     work.decide([Decision(0, "aside", "person", "base/000", why=SEPARATORS)])
-    again = open_workshop(work.folder).decide([Decision(0, "keep", "person", "base/001", why="\u0085")])
+    again = open_workshop(work.folder).decide(
+        [Decision(0, "keep", "person", "base/001", why="\u0085")]
+    )
     assert again.pieces["base/000"].aside == SEPARATORS and len(again.journal) == 2
 
 
 def test_a_journal_of_an_older_version_with_such_signs_is_read(work: Workshop) -> None:
     row = {"step": 1, "do": "aside", "by": "person", "picture": "base/000", "why": "a\u2028b"}
-    (work.folder / "journal.jsonl").write_bytes(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    (work.folder / "journal.jsonl").write_bytes(
+        json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    )
     assert open_workshop(work.folder).pieces["base/000"].aside == "a\u2028b"
 
 
 @pytest.mark.parametrize(
     "line",
-    ["[]", "5", "null", "{}", '{"do": "aside"}', '{"do": 5, "by": "x", "step": 1, "picture": "base/000"}',
-     '{"do": "tag", "by": "x", "step": 1, "picture": "gone/1"}', '{"do": "add", "by": "x", "step": 1, "piece": 5}',
-     '{"do": "tag", "by": "x", "step": "one", "picture": "base/000", "add": 5}', "{", "\\xff"],
-)  # fmt: skip
+    [
+        "[]",
+        "5",
+        "null",
+        "{}",
+        '{"do": "aside"}',
+        '{"do": 5, "by": "x", "step": 1, "picture": "base/000"}',
+        '{"do": "tag", "by": "x", "step": 1, "picture": "gone/1"}',
+        '{"do": "add", "by": "x", "step": 1, "piece": 5}',
+        '{"do": "tag", "by": "x", "step": "one", "picture": "base/000", "add": 5}',
+        "{",
+        "\\xff",
+    ],
+)
 def test_a_damaged_journal_is_named(work: Workshop, line: str) -> None:
     (work.folder / "journal.jsonl").write_text(line + "\n")
     with pytest.raises(StateError, match="damaged"):
@@ -141,21 +178,30 @@ def test_steps_that_are_decided_at_once_follow_each_other(work: Workshop) -> Non
     assert step == 6
 
 
-def test_a_second_writer_is_told_who_holds_the_folder(work: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_writer_is_told_who_holds_the_folder(
+    work: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code = (
         "import sys, pathlib\nfrom onmodel.locking import locked\n"
         "with locked(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(locking.__file__).parents[1])}
     command = [sys.executable, "-c", code, str(work.folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as other:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         monkeypatch.setattr(locking, "PATIENCE", 0.2)
         for write in (
-            lambda: work.decide([Decision(0, "keep", "person", "base/000")]), work.undo,
-            lambda: CliRunner().invoke(app, ["decide", str(work.folder), "base/000"], catch_exceptions=False),
-            lambda: CliRunner().invoke(app, ["mend", str(work.folder), "x"], catch_exceptions=False),
-        ):  # fmt: skip
+            lambda: work.decide([Decision(0, "keep", "person", "base/000")]),
+            work.undo,
+            lambda: CliRunner().invoke(
+                app, ["decide", str(work.folder), "base/000"], catch_exceptions=False
+            ),
+            lambda: CliRunner().invoke(
+                app, ["mend", str(work.folder), "x"], catch_exceptions=False
+            ),
+        ):
             with pytest.raises(BusyError, match=f"written by process {other.pid}"):
                 write()
         assert open_workshop(work.folder).journal == []
@@ -165,7 +211,14 @@ def test_a_second_writer_is_told_who_holds_the_folder(work: Workshop, monkeypatc
 
 def test_export_writes_originals_with_mended_captions(work: Workshop, tmp_path: Path) -> None:
     decisions = [
-        Decision(0, "tag", "person", "base/000", tuple(work.pieces["base/000"].words), ("1girl", "backgwa", "sad")),
+        Decision(
+            0,
+            "tag",
+            "person",
+            "base/000",
+            tuple(work.pieces["base/000"].words),
+            ("1girl", "backgwa", "sad"),
+        ),
         Decision(0, "aside", "person", "base/001", why="ugly"),
         Decision(0, "repeats", "person", subset="base", repeats=5),
     ]
@@ -174,11 +227,19 @@ def test_export_writes_originals_with_mended_captions(work: Workshop, tmp_path: 
     original = tmp_path / "heap" / "base" / "000.png"
     assert (tmp_path / "out" / "5_base" / "000.png").read_bytes() == original.read_bytes()
     assert (tmp_path / "out" / "5_base" / "000.txt").read_text().startswith("1girl, backgwa, sad\n")
-    row = json.loads((tmp_path / "out" / "provenance.json").read_text())["pictures"]["5_base/000.png"]
-    assert (row["origin"], row["rights"], row["tags"]["sad"]) == ("drawn by a test", "MIT", "person")
+    row = json.loads((tmp_path / "out" / "provenance.json").read_text())["pictures"][
+        "5_base/000.png"
+    ]
+    assert (row["origin"], row["rights"], row["tags"]["sad"]) == (
+        "drawn by a test",
+        "MIT",
+        "person",
+    )
 
 
-def test_a_changed_original_is_noticed_and_nothing_is_written(work: Workshop, tmp_path: Path) -> None:
+def test_a_changed_original_is_noticed_and_nothing_is_written(
+    work: Workshop, tmp_path: Path
+) -> None:
     (tmp_path / "heap" / "more" / "002.png").write_bytes(b"another")
     with pytest.raises(StateError, match="was changed"):
         export(work, tmp_path / "out", False, Progress())

@@ -137,7 +137,9 @@ def test_a_mask_is_cut_as_its_picture_is(tmp_path: Path) -> None:
     halves("L", (128, 32)).save(tmp_path / "m.png")
     weights = load_weights(tmp_path / "m.png", False, (32, 32), 8)  # the middle quarter is seen
     pixels = load_pixels(tmp_path / "m.png", (32, 32))
-    assert weights == pytest.approx((pixels[0].reshape(4, 8, 4, 8).mean(axis=(1, 3)) + 1) / 2, abs=0.01)
+    assert weights == pytest.approx(
+        (pixels[0].reshape(4, 8, 4, 8).mean(axis=(1, 3)) + 1) / 2, abs=0.01
+    )
     assert weights[0].tolist() == pytest.approx([1, 1, 0, 0])
 
 

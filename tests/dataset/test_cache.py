@@ -13,10 +13,15 @@ from onmodel.errors import StateError
 def test_it_comes_back_and_old_files_go(tmp_path: Path) -> None:
     assert read_sealed(tmp_path, "state") is None
     for value in (1.0, 2.0):
-        write_sealed(tmp_path, "state", {"a": torch.full((3,), value)}, {"steps": 4, "rows": [(1, 0.5)]})
+        write_sealed(
+            tmp_path, "state", {"a": torch.full((3,), value)}, {"steps": 4, "rows": [(1, 0.5)]}
+        )
     sealed = read_sealed(tmp_path, "state")
     assert sealed is not None
-    assert sealed[0]["a"].tolist() == [2.0, 2.0, 2.0] and sealed[1] == {"steps": 4, "rows": [[1, 0.5]]}
+    assert sealed[0]["a"].tolist() == [2.0, 2.0, 2.0] and sealed[1] == {
+        "steps": 4,
+        "rows": [[1, 0.5]],
+    }
     assert len(list(tmp_path.iterdir())) == 2
 
 

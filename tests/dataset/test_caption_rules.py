@@ -25,7 +25,10 @@ TAGS = "1girl, backgwa, smile, upper body, forest, standing, flat color"
     ("data", "expected"),
     [
         (b"1girl, smile\nA girl smiles.\n", ("1girl, smile", "A girl smiles.")),
-        (b"\xef\xbb\xbf1girl ,  smile,,\r\n\r\nA girl.\r\nShe smiles.\r\n", ("1girl, smile", "A girl. She smiles.")),
+        (
+            b"\xef\xbb\xbf1girl ,  smile,,\r\n\r\nA girl.\r\nShe smiles.\r\n",
+            ("1girl, smile", "A girl. She smiles."),
+        ),
         ("1girl, ねこみみ".encode(), ("1girl, ねこみみ", "")),
         (b"one line", ("one line", "")),
     ],
@@ -57,16 +60,28 @@ def test_shuffling_keeps_the_first_tags_and_loses_none() -> None:
     assert all(split_tags(caption)[:2] == ["1girl", "backgwa"] for caption in said)
     assert all(Counter(split_tags(caption)) == Counter(split_tags(TAGS)) for caption in said)
     assert 2 < len(set(said)) <= VARIANTS
-    assert said == [caption_of(item(tags=TAGS), exposure, 1, rules, seed=1) for exposure in range(40)]
-    assert said != [caption_of(item(tags=TAGS), exposure, 1, rules, seed=2) for exposure in range(40)]
+    assert said == [
+        caption_of(item(tags=TAGS), exposure, 1, rules, seed=1) for exposure in range(40)
+    ]
+    assert said != [
+        caption_of(item(tags=TAGS), exposure, 1, rules, seed=2) for exposure in range(40)
+    ]
 
 
 def test_dropout_has_its_rate() -> None:
     items = [item(tags=TAGS, sha256=f"{i:064x}") for i in range(100)]
-    thinned = [caption_of(one, e, 1, CaptionRules(tag_dropout=0.3), 1) for one in items for e in range(VARIANTS)]
+    thinned = [
+        caption_of(one, e, 1, CaptionRules(tag_dropout=0.3), 1)
+        for one in items
+        for e in range(VARIANTS)
+    ]
     share = sum(len(split_tags(caption)) - 2 for caption in thinned) / (5 * len(thinned))
     assert share == pytest.approx(0.7, abs=0.03)
-    emptied = [caption_of(one, e, 1, CaptionRules(caption_dropout=0.2), 1) for one in items for e in range(20)]
+    emptied = [
+        caption_of(one, e, 1, CaptionRules(caption_dropout=0.2), 1)
+        for one in items
+        for e in range(20)
+    ]
     assert emptied.count("") / len(emptied) == pytest.approx(0.2, abs=0.03)
 
 
@@ -91,7 +106,9 @@ def test_plain() -> None:
 def test_whole_epochs_without_captions() -> None:
     rules = CaptionRules(caption_dropout_every=3)
     said = captions_of(item(tags=TAGS), 2, 7, rules, 1)
-    assert [caption == "" for caption in said] == [epoch % 3 == 0 for epoch in range(1, 8) for _ in range(2)]
+    assert [caption == "" for caption in said] == [
+        epoch % 3 == 0 for epoch in range(1, 8) for _ in range(2)
+    ]
 
 
 def test_separators_say_what_stays() -> None:
@@ -101,7 +118,9 @@ def test_separators_say_what_stays() -> None:
     assert split_kept("a, b", "|||") == ("a, b", None, 0)
     one = item(tags="a, b, c, d, e, f", kept_first=2, kept_last=1)
     for exposure in range(VARIANTS):
-        tags = split_tags(caption_of(one, exposure, 1, CaptionRules(keep_tokens=0, tag_dropout=0.5), 1))
+        tags = split_tags(
+            caption_of(one, exposure, 1, CaptionRules(keep_tokens=0, tag_dropout=0.5), 1)
+        )
         assert tags[:2] == ["a", "b"] and tags[-1] == "f" and set(tags[2:-1]) <= {"c", "d", "e"}
     short = item(tags="a, b", kept_first=2, kept_last=1)
     assert caption_of(short, 0, 1, CaptionRules(), 1) == "a, b"

@@ -1,4 +1,5 @@
-"""The process that decodes files of others: what kills it is one refused file, and it never outlives its parent."""
+"""The process that decodes files of others: what kills it is one refused file, and it never
+outlives its parent."""
 
 import io
 import os
@@ -32,10 +33,18 @@ def children() -> list[psutil.Process]:
 
 def test_it_decodes_as_this_process_does() -> None:
     with Decoder() as apart:
-        for data, paper in ((png(), "#ffffff"), (png("RGBA", (0, 0, 0, 0)), "#20A040"), (png("1", 1), "#ffffff")):
+        for data, paper in (
+            (png(), "#ffffff"),
+            (png("RGBA", (0, 0, 0, 0)), "#20A040"),
+            (png("1", 1), "#ffffff"),
+        ):
             here, there = decode(data, paper), apart(data, paper)
             assert here.small.tobytes() == there.small.tobytes()
-            assert all(getattr(here, name) == getattr(there, name) for name in here.__slots__ if name != "small")
+            assert all(
+                getattr(here, name) == getattr(there, name)
+                for name in here.__slots__
+                if name != "small"
+            )
         with pytest.raises(Refused, match="not a PNG"):
             apart(b"hello", "#ffffff")
         with pytest.raises(Refused, match="damaged"):
@@ -60,14 +69,20 @@ def test_it_loads_no_torch_and_nothing_from_the_folder_it_is_started_in(
     monkeypatch.chdir(tmp_path)
     with Decoder() as apart:
         assert apart(png(), "#ffffff").width == 64
-    code = "import sys, onmodel.dataset.decoder; print({'torch', 'scipy', 'pydantic'} & set(sys.modules))"
+    code = (
+        "import sys, onmodel.dataset.decoder; print({'torch', 'scipy', 'pydantic'} &"
+        " set(sys.modules))"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(decoder.__file__).parents[2])}
-    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environment)
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environment
+    )
     assert run.stdout.strip() == "set()"
 
 
 def harmed(monkeypatch: pytest.MonkeyPatch, harm: str) -> None:
-    """Start the process so that a picture of 48 pixels' height does harm, and every other is decoded."""
+    """Start the process so that a picture of 48 pixels' height does harm, and every other is
+    decoded."""
     code = f"""
 import ctypes, os, time
 import onmodel.dataset.decoder as one
@@ -97,14 +112,20 @@ one.answer()
         pytest.param("os.abort()", "crashes its decoder", id="aborts"),
         pytest.param("while True: pass", "takes longer", id="never ends"),
         pytest.param("time.sleep(60)", "takes longer", id="waits"),
-        pytest.param("ctypes.PyDLL(None).usleep(20_000_000)", "takes longer", id="never gives the interpreter back",
-                     marks=posix),
+        pytest.param(
+            "ctypes.PyDLL(None).usleep(20_000_000)",
+            "takes longer",
+            id="never gives the interpreter back",
+            marks=posix,
+        ),
         pytest.param("bytearray(4 * 2**30)", "MemoryError", id="fills the memory", marks=posix),
         pytest.param("1 / 0", "ZeroDivisionError", id="is wrong"),
         pytest.param("os.write(1, b'printed')", "", id="prints"),
     ],
-)  # fmt: skip
-def test_what_harms_it_is_one_refused_file(monkeypatch: pytest.MonkeyPatch, harm: str, reason: str) -> None:
+)
+def test_what_harms_it_is_one_refused_file(
+    monkeypatch: pytest.MonkeyPatch, harm: str, reason: str
+) -> None:
     harmed(monkeypatch, harm)
     other = io.BytesIO()
     Image.new("RGB", (64, 64), "teal").save(other, "PNG")
@@ -121,7 +142,9 @@ def test_a_process_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(decoder.sys, "executable", sys.executable)
     real = subprocess.Popen
     monkeypatch.setattr(
-        decoder.subprocess, "Popen", lambda command, **options: real([*command[:-1], "raise SystemExit(7)"], **options)
+        decoder.subprocess,
+        "Popen",
+        lambda command, **options: real([*command[:-1], "raise SystemExit(7)"], **options),
     )
     with Decoder() as apart, pytest.raises(OnmodelError, match=r"does not start \(exit code 7\)"):
         apart(png(), "#ffffff")
@@ -142,13 +165,22 @@ with Decoder() as apart:
     time.sleep(60)
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(decoder.__file__).parents[2])}
-    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                           text=True, env=environment)  # fmt: skip
+    run = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
     assert run.stdout is not None
     worker = psutil.Process(int(run.stdout.readline()))
     run.send_signal(end)
     run.wait(20)
     deadline = time.monotonic() + 20
-    while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+    while (
+        worker.is_running()
+        and worker.status() != psutil.STATUS_ZOMBIE
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE

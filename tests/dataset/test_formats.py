@@ -42,7 +42,8 @@ def turned() -> Image.Exif:
 
 
 def from_jpeg(path: Path, image: Image.Image, **options: object) -> bytes:
-    """What `cjxl photo.jpg` makes of a JPEG: its coefficients, and what gives back its very bytes."""
+    """What `cjxl photo.jpg` makes of a JPEG: its coefficients, and what gives back its very
+    bytes."""
     image.save(path, "JPEG", quality=95, subsampling=0, **options)  # type: ignore[arg-type]
     with warnings.catch_warnings(), Image.open(path) as file:
         warnings.simplefilter("ignore")
@@ -90,9 +91,14 @@ def test_exif_does_not_turn_what_the_decoder_turned(tmp_path: Path) -> None:
     kept = [box for kind, box in boxes(data) if kind not in (b"jbrd", b"brob")]
     plain = b"".join([*kept[:2], struct.pack(">I4s", 8 + len(exif), b"Exif") + exif, *kept[2:]])
     with Image.open(io.BytesIO(plain)) as file:
-        assert file.size == (48, 32) and file.getexif()[0x0112] == TURNED  # upright, and EXIF says: turn it
+        assert (
+            file.size == (48, 32) and file.getexif()[0x0112] == TURNED
+        )  # upright, and EXIF says: turn it
     (tmp_path / "plain.jxl").write_bytes(plain)
-    assert differ(shown(plain), corner()) < 8 and differ(open_picture(tmp_path / "plain.jxl"), corner()) < 8
+    assert (
+        differ(shown(plain), corner()) < 8
+        and differ(open_picture(tmp_path / "plain.jxl"), corner()) < 8
+    )
 
 
 def test_profiles_become_srgb(tmp_path: Path) -> None:
@@ -101,14 +107,33 @@ def test_profiles_become_srgb(tmp_path: Path) -> None:
     grey.save(tmp_path / "a.png", icc_profile=wide)
     wanted = open_picture(tmp_path / "a.png").getpixel((9, 9))
     heic = encoded(grey, "HEIF", quality=100, chroma=444, icc_profile=wide)
-    assert decode(heic).profile == "Wide" and shown(heic).getpixel((9, 9)) == pytest.approx(wanted, abs=4)
+    assert decode(heic).profile == "Wide" and shown(heic).getpixel((9, 9)) == pytest.approx(
+        wanted, abs=4
+    )
     data = from_jpeg(tmp_path / "a.jpg", grey, icc_profile=wide)
     for jxl in (data, b"".join(box for kind, box in boxes(data) if kind != b"jbrd")):
-        assert decode(jxl).profile == "Wide" and shown(jxl).getpixel((9, 9)) == pytest.approx(wanted, abs=4)
+        assert decode(jxl).profile == "Wide" and shown(jxl).getpixel((9, 9)) == pytest.approx(
+            wanted, abs=4
+        )
 
 
-@pytest.mark.parametrize("size", [(16, 16), (33, 21), (64, 64), (72, 60), (80, 60), (300, 200), (256, 144), (50, 40),
-                                  (40, 20), (20, 40), (600, 520), (9000, 20)])  # fmt: skip
+@pytest.mark.parametrize(
+    "size",
+    [
+        (16, 16),
+        (33, 21),
+        (64, 64),
+        (72, 60),
+        (80, 60),
+        (300, 200),
+        (256, 144),
+        (50, 40),
+        (40, 20),
+        (20, 40),
+        (600, 520),
+        (9000, 20),
+    ],
+)
 def test_a_jpeg_xl_tells_its_size_undecoded(tmp_path: Path, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, "teal")
     assert jxl_header(encoded(image, "JXL")) == (*size, False)
@@ -119,13 +144,19 @@ def test_a_jpeg_xl_tells_its_size_undecoded(tmp_path: Path, size: tuple[int, int
 def test_a_jpeg_xl_head_is_judged_alone() -> None:
     assert jxl_header(jxl_head(60_000, 50_000)) == (60_000, 50_000, False)
     assert jxl_header(jxl_head(64, 48, animated=True)) == (64, 48, True)
-    for data in (b"", b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n", b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\1jxlc" + b"\xff" * 9):
+    for data in (
+        b"",
+        b"\xff\x0a",
+        b"\0\0\0\x0cJXL \r\n\x87\n",
+        b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\1jxlc" + b"\xff" * 9,
+    ):
         with pytest.raises(ValueError):
             jxl_header(data)
 
 
 @pytest.mark.parametrize(
-    ("format", "module", "called"), [("HEIF", "pillow_heif", "HEIC"), ("JXL", "pillow_jxl", "JPEG XL")]
+    ("format", "module", "called"),
+    [("HEIF", "pillow_heif", "HEIC"), ("JXL", "pillow_jxl", "JPEG XL")],
 )
 def test_without_the_extra_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, module: str, called: str

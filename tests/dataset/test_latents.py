@@ -1,4 +1,5 @@
-"""Latents that are kept: whatever was asked for before in a folder, what comes back is what is asked for now."""
+"""Latents that are kept: whatever was asked for before in a folder, what comes back is what is
+asked for now."""
 
 import io
 from pathlib import Path
@@ -46,10 +47,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-WANTED = st.sets(st.tuples(st.integers(0, 2), st.sampled_from(SIZES), st.booleans()), min_size=1, max_size=5)
+WANTED = st.sets(
+    st.tuples(st.integers(0, 2), st.sampled_from(SIZES), st.booleans()), min_size=1, max_size=5
+)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.tuples(WANTED, st.sampled_from(["a", "ab"])), min_size=2, max_size=4))
 def test_no_setting_makes_a_stale_cache(
     pictures: list[Path], tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[set[Any], str]]

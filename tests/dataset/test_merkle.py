@@ -17,12 +17,19 @@ def test_the_root_knows_every_fact_and_no_order() -> None:
 
     def root(*more: dict[str, str]) -> str:
         return merkle_root(
-            [leaf(one) for one in items[:-1]] + [leaf(item(**({"sha256": items[-1].sha256} | m))) for m in more]
+            [leaf(one) for one in items[:-1]]
+            + [leaf(item(**({"sha256": items[-1].sha256} | m))) for m in more]
         )
 
     whole = root({})
     assert merkle_root([leaf(one) for one in items[::-1]]) == whole
-    for change in ({"tags": "1boy"}, {"sentence": "x"}, {"subset": "x"}, {"origin": "x"}, {"sha256": "f" * 64}):
+    for change in (
+        {"tags": "1boy"},
+        {"sentence": "x"},
+        {"subset": "x"},
+        {"origin": "x"},
+        {"sha256": "f" * 64},
+    ):
         assert root(change) != whole
     assert root({"group": 3, "split": "heldout"}) == whole
     assert len({merkle_root([leaf(one) for one in items[:n]]) for n in range(8)}) == 8
@@ -40,14 +47,20 @@ def test_the_root_of_three_by_hand() -> None:
 
     items = [item(sha256=f"{i:064x}") for i in range(3)]
     facts = [
-        {"image": one.sha256, "tags": "1girl", "sentence": "", "subset": "base", "origin": "toon"} for one in items
+        {"image": one.sha256, "tags": "1girl", "sentence": "", "subset": "base", "origin": "toon"}
+        for one in items
     ]
     leaves = sorted(h(b"\0" + canonical_json(one)) for one in facts)
-    assert merkle_root(map(leaf, items)) == h(b"\1" + h(b"\1" + leaves[0] + leaves[1]) + leaves[2]).hex()
+    assert (
+        merkle_root(map(leaf, items))
+        == h(b"\1" + h(b"\1" + leaves[0] + leaves[1]) + leaves[2]).hex()
+    )
 
 
 @given(st.integers(1, 40), st.data())
-def test_every_leaf_of_every_tree_can_be_proven_and_no_other(count: int, data: st.DataObject) -> None:
+def test_every_leaf_of_every_tree_can_be_proven_and_no_other(
+    count: int, data: st.DataObject
+) -> None:
     leaves = [{"image": f"{i:064x}", "weight": i} for i in range(count)]
     one = leaves[data.draw(st.integers(0, count - 1))]
     path = merkle_path(leaves, one)
@@ -62,7 +75,8 @@ def test_every_leaf_of_every_tree_can_be_proven_and_no_other(count: int, data: s
 
 
 def test_an_inner_node_is_no_leaf() -> None:
-    """A path that starts one level too high leads elsewhere: leaves and inner nodes are hashed apart."""
+    """A path that starts one level too high leads elsewhere: leaves and inner nodes are hashed
+    apart."""
     leaves = [{"image": f"{i:064x}"} for i in range(4)]
     path = merkle_path(leaves, leaves[0])
     assert root_from(leaves[0], path[1:]) != merkle_root(leaves)

@@ -1,4 +1,5 @@
-"""One way to see a picture: upright, in sRGB, on its paper. Originals are files as cameras and editors write them."""
+"""One way to see a picture: upright, in sRGB, on its paper. Originals are files as cameras and
+editors write them."""
 
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from onmodel.errors import StateError
 readable()  # Pillow writes HEIC and JPEG XL from here on
 SRGB = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 WIDE = rgb_profile("Wide", ADOBE, 2.2)
-COLOURS = [(200, 60, 40), (30, 180, 90), (20, 40, 220), (128, 128, 128), (0, 0, 0), (255, 255, 255), (90, 200, 210)]
+COLOURS = [
+    (200, 60, 40),
+    (30, 180, 90),
+    (20, 40, 220),
+    (128, 128, 128),
+    (0, 0, 0),
+    (255, 255, 255),
+    (90, 200, 210),
+]
 
 
 def patches(mode: str = "RGB") -> Image.Image:
@@ -33,17 +42,28 @@ def expected(colour: tuple[int, int, int]) -> np.ndarray:
 
 def means(image: Image.Image) -> np.ndarray:
     pixels = np.asarray(image, dtype=float)
-    return np.array([pixels[4:12, 16 * i + 4 : 16 * i + 12].mean((0, 1)) for i in range(len(COLOURS))])
+    return np.array(
+        [pixels[4:12, 16 * i + 4 : 16 * i + 12].mean((0, 1)) for i in range(len(COLOURS))]
+    )
 
 
-@pytest.mark.parametrize(("format", "most"), [("PNG", 1.5), ("JPEG", 4), ("WEBP", 6), ("AVIF", 4), ("HEIF", 4)])
+@pytest.mark.parametrize(
+    ("format", "most"), [("PNG", 1.5), ("JPEG", 4), ("WEBP", 6), ("AVIF", 4), ("HEIF", 4)]
+)
 def test_colours_of_a_wide_profile_become_srgb(tmp_path: Path, format: str, most: float) -> None:
     path = tmp_path / "picture"
-    options = {"lossless": True} if format == "WEBP" else {} if format == "PNG" else {"quality": 100}
+    options = (
+        {"lossless": True} if format == "WEBP" else {} if format == "PNG" else {"quality": 100}
+    )
     patches().save(path, format, icc_profile=WIDE, **options)
     shown = open_picture(path)
-    assert shown.mode == "RGB" and np.abs(means(shown) - [expected(colour) for colour in COLOURS]).max() <= most
-    assert np.abs(means(shown) - COLOURS).max() > 20  # without a profile the same bytes are other colours
+    assert (
+        shown.mode == "RGB"
+        and np.abs(means(shown) - [expected(colour) for colour in COLOURS]).max() <= most
+    )
+    assert (
+        np.abs(means(shown) - COLOURS).max() > 20
+    )  # without a profile the same bytes are other colours
     patches().save(path, format, **options)
     assert np.abs(means(open_picture(path)) - COLOURS).max() <= most
 
@@ -56,8 +76,12 @@ def test_srgb_stays_srgb() -> None:
 
 
 def test_grey_and_palette_pictures_have_profiles_too(tmp_path: Path) -> None:
-    Image.new("L", (16, 16), 128).save(tmp_path / "grey.png", icc_profile=grey_profile("Linear", 1.0))
-    assert open_picture(tmp_path / "grey.png").getpixel((8, 8)) == pytest.approx((188, 188, 188), abs=1)
+    Image.new("L", (16, 16), 128).save(
+        tmp_path / "grey.png", icc_profile=grey_profile("Linear", 1.0)
+    )
+    assert open_picture(tmp_path / "grey.png").getpixel((8, 8)) == pytest.approx(
+        (188, 188, 188), abs=1
+    )
     patches().quantize(16).save(tmp_path / "palette.png", icc_profile=WIDE)
     wanted = [expected(colour) for colour in COLOURS]
     assert np.abs(means(open_picture(tmp_path / "palette.png")) - wanted).max() <= 6
@@ -99,7 +123,15 @@ def test_half_of_a_colour_is_mixed_after_it_became_srgb() -> None:
 def test_every_turn_of_a_camera_is_undone(tmp_path: Path, turn: int) -> None:
     upright = Image.new("RGB", (48, 32), "white")
     upright.paste("red", (0, 0, 24, 16))  # top left
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # EXIF orientation → the turn that a camera held it by
+    undo = {
+        2: 0,
+        3: 3,
+        4: 1,
+        5: 5,
+        6: 2,
+        7: 6,
+        8: 4,
+    }  # EXIF orientation → the turn that a camera held it by
     held = upright.transpose(Image.Transpose(undo[turn])) if turn != 1 else upright
     exif = Image.Exif()
     exif[0x0112] = turn

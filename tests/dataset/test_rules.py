@@ -1,4 +1,5 @@
-"""How subsets are shown: what is said where, and that no two ways of showing share a written form."""
+"""How subsets are shown: what is said where, and that no two ways of showing share a written
+form."""
 
 from typing import Any
 
@@ -43,12 +44,20 @@ def test_a_share_comes_before_the_file_and_the_file_before_the_run(
 @settings(max_examples=300)
 @given(st.tuples(RUN, SAID, SAID), st.tuples(RUN, SAID, SAID), st.integers(0, 2), st.data())
 def test_what_is_written_down_decides_what_is_shown(
-    tables: tuple[dict[str, Any], ...], others: tuple[dict[str, Any], ...], place: int, data: st.DataObject
+    tables: tuple[dict[str, Any], ...],
+    others: tuple[dict[str, Any], ...],
+    place: int,
+    data: st.DataObject,
 ) -> None:
-    """Stages are skipped by their written settings: whatever changes, it is written differently or shown alike."""
+    """Stages are skipped by their written settings: whatever changes, it is written differently or
+    shown alike."""
 
     def written(run: dict[str, Any], file: dict[str, Any], share: dict[str, Any]) -> Any:
-        return Showing(**run).model_dump(), SubsetShowing(**file).model_dump(), SubsetShowing(**share).model_dump()
+        return (
+            Showing(**run).model_dump(),
+            SubsetShowing(**file).model_dump(),
+            SubsetShowing(**share).model_dump(),
+        )
 
     changed = list(tables)
     names = sorted({*others[place], *tables[place]})
@@ -63,7 +72,10 @@ def test_a_said_default_is_not_the_same_as_nothing_said() -> None:
     assert SubsetShowing(keep_tokens=2).model_dump() == {"keep_tokens": 2}
     assert SubsetShowing().model_dump() == {}
     run = Showing(keep_tokens=5)
-    assert SubsetShowing(keep_tokens=2).over(run).keep_tokens == 2 and SubsetShowing().over(run).keep_tokens == 5
+    assert (
+        SubsetShowing(keep_tokens=2).over(run).keep_tokens == 2
+        and SubsetShowing().over(run).keep_tokens == 5
+    )
 
 
 @pytest.mark.parametrize(

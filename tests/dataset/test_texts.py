@@ -11,7 +11,9 @@ from onmodel.families.anima.family import Anima
 from onmodel.progress import Progress
 
 
-def test_captions_are_encoded_once_and_never_taken_from_another_base(tiny_family: Anima, tmp_path: Path) -> None:
+def test_captions_are_encoded_once_and_never_taken_from_another_base(
+    tiny_family: Anima, tmp_path: Path
+) -> None:
     console = Console(file=io.StringIO())
     captions = ["1girl, smile", "", "1girl"]
 

@@ -1,7 +1,8 @@
-"""A model whose faults are known: it obeys prompts by drawing toons, and its LoRAs are small notes of what goes wrong.
+"""A model whose faults are known: it obeys prompts by drawing toons, and its LoRAs are small notes
+of what goes wrong.
 
-`install` puts it where pictures are generated, so cache, observers, axes and stages run as they are. `oracle` is an
-observer that knows what was drawn, for tests of axes alone.
+`install` puts it where pictures are generated, so cache, observers, axes and stages run as they
+are. `oracle` is an observer that knows what was drawn, for tests of axes alone.
 """
 
 import json
@@ -51,11 +52,13 @@ def sheet() -> Character:
     return load_character(SHEET)
 
 
-# --- in the place of the sampler -------------------------------------------------------------------------------------
+# --- in the place of the sampler
+# -------------------------------------------------------------------------------------
 
 
 class DrawnFamily:
-    """Stands for a loaded base; counts what it draws. `stop_after` raises KeyboardInterrupt like a killed run."""
+    """Stands for a loaded base; counts what it draws. `stop_after` raises KeyboardInterrupt like a
+    killed run."""
 
     spec = None
 
@@ -76,7 +79,9 @@ class DrawnFamily:
 def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
     """Generate by drawing from now on."""
 
-    def generate(family: DrawnFamily, jobs: Sequence[Any], **_: Any) -> Iterator[tuple[Any, Image.Image]]:
+    def generate(
+        family: DrawnFamily, jobs: Sequence[Any], **_: Any
+    ) -> Iterator[tuple[Any, Image.Image]]:
         for job in jobs:
             if family.drawn == family.stop_after:
                 raise KeyboardInterrupt
@@ -96,26 +101,34 @@ def faults_of(path: Path) -> Faults:
     return Faults(**json.loads(read_metadata(path)["faults"]))
 
 
-def lora(folder: Path, name: str, epoch: int | None = None, history: Lineage | None = None, **faults: Any) -> Model:
+def lora(
+    folder: Path, name: str, epoch: int | None = None, history: Lineage | None = None, **faults: Any
+) -> Model:
     """A LoRA file of known faults, and of a known history."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name.replace('@', '-')}.safetensors"
     words = {"faults": json.dumps(asdict(Faults(**faults)), sort_keys=True)}
-    write_weights(path, {"none": torch.zeros(1)}, words | (history_words(history) if history else {}))
+    write_weights(
+        path, {"none": torch.zeros(1)}, words | (history_words(history) if history else {})
+    )
     return Model(name, path, sha256_file(path), epoch)
 
 
-# --- an observer that knows ------------------------------------------------------------------------------------------
+# --- an observer that knows
+# ------------------------------------------------------------------------------------------
 
 
 def oracle(made: Sequence[tuple[Image.Image, Toon]], noise: float = 0.03) -> Features:
-    """Features of drawn pictures: nearly right tags, an identity that is a sum of the traits' vectors, real colours."""
+    """Features of drawn pictures: nearly right tags, an identity that is a sum of the traits'
+    vectors, real colours."""
     palette = sheet().palette
     tags, identity = [], []
     for i, (_, toon) in enumerate(made):
         true = tags_of(toon)
         jitter = normal((len(ALL_TAGS) + 32,), toon.nuisance, "oracle", i) * noise
-        tags.append(np.clip([0.94 if tag in true else 0.03 for tag in ALL_TAGS] + jitter[:-32], 0, 1))
+        tags.append(
+            np.clip([0.94 if tag in true else 0.03 for tag in ALL_TAGS] + jitter[:-32], 0, 1)
+        )
         traits = [
             normal((32,), 0, "trait", name, getattr(toon, name))
             for name in ("hair_color", "ears", "headwear", "eye_color", "hair_style")
@@ -157,10 +170,17 @@ def half_of_one_minus_cosine(a_nf: np.ndarray, b_mf: np.ndarray) -> np.ndarray:
     return (1 - unit(a_nf) @ unit(b_mf).T) / 2
 
 
-def evidence(faults: Faults | None, prompts: Sequence[Prompt] | None = None, seeds: int = 3, look: Look = oracle,
-             tags: Sequence[str] = ALL_TAGS, suite_name: Any = "choose",
-             compare: Compare = half_of_one_minus_cosine) -> Evidence:  # fmt: skip
-    """What is known of a LoRA with these faults (None: no LoRA at all); `tags` are the columns of what `look` sees."""
+def evidence(
+    faults: Faults | None,
+    prompts: Sequence[Prompt] | None = None,
+    seeds: int = 3,
+    look: Look = oracle,
+    tags: Sequence[str] = ALL_TAGS,
+    suite_name: Any = "choose",
+    compare: Compare = half_of_one_minus_cosine,
+) -> Evidence:
+    """What is known of a LoRA with these faults (None: no LoRA at all); `tags` are the columns of
+    what `look` sees."""
     character = sheet()
     prompts = prompts or suite(suite_name, character, VOCABULARY)
     arms = {}
@@ -173,7 +193,9 @@ def evidence(faults: Faults | None, prompts: Sequence[Prompt] | None = None, see
         ]
         arms[letter] = look(made).take(np.arange(len(made)).reshape(len(prompts), seeds))
     toons = deal(SETS["reference"])
-    references = References(look([(draw(toon, SIDE, SIDE), toon) for toon in toons]), np.arange(len(toons)), compare)
+    references = References(
+        look([(draw(toon, SIDE, SIDE), toon) for toon in toons]), np.arange(len(toons)), compare
+    )
     columns = {tag: i for i, tag in enumerate(tags)}
     trained = training_toons()
     learnt = look([(draw(toon, SIDE, SIDE), toon) for toon in trained])
@@ -181,7 +203,8 @@ def evidence(faults: Faults | None, prompts: Sequence[Prompt] | None = None, see
     return Evidence(character, prompts, VOCABULARY, columns, arms, references, training)
 
 
-# --- what stages are given -------------------------------------------------------------------------------------------
+# --- what stages are given
+# -------------------------------------------------------------------------------------------
 
 
 def context(folder: Path, family: DrawnFamily, name: str = "stage", seed: int = 1) -> Context:
@@ -195,13 +218,24 @@ def context(folder: Path, family: DrawnFamily, name: str = "stage", seed: int = 
 
     scratch.mkdir(parents=True, exist_ok=True)
     return Context(
-        name=name, seed=seed, date="2026-11-22", character=sheet(), family=lambda: family,  # type: ignore[arg-type,return-value]
-        base_name="toon", base_sha256="b" * 64, threads=1, scratch=scratch, pictures=folder / "pictures",
-        progress=Progress(), commit=commit,
-    )  # fmt: skip
+        name=name,
+        seed=seed,
+        date="2026-11-22",
+        character=sheet(),
+        family=lambda: family,  # type: ignore[arg-type,return-value]
+        base_name="toon",
+        base_sha256="b" * 64,
+        threads=1,
+        scratch=scratch,
+        pictures=folder / "pictures",
+        progress=Progress(),
+        commit=commit,
+    )
 
 
-def trained(folder: Path, stage: str, epochs: Mapping[int, Mapping[str, Any]], *data: Lineage) -> Artifact:
+def trained(
+    folder: Path, stage: str, epochs: Mapping[int, Mapping[str, Any]], *data: Lineage
+) -> Artifact:
     """A train artifact: a LoRA of known faults for each epoch; `data` is what it was trained on."""
     path, history = folder / stage, add(data, "run", name=stage)
     for epoch, faults in epochs.items():
@@ -220,7 +254,13 @@ def drawn_dataset(folder: Path, count: int = 8, split: str = "heldout") -> Artif
         file = path / "images" / f"{i}.png"
         draw(toon, SIDE, SIDE).save(file)
         items.append(
-            {"image": f"images/{i}.png", "sha256": sha256_file(file), "subset": "reference", "group": i, "split": split}
+            {
+                "image": f"images/{i}.png",
+                "sha256": sha256_file(file),
+                "subset": "reference",
+                "group": i,
+                "split": split,
+            }
         )
     write_json(path / "manifest.json", {"items": items})
     write_json(path / "lineage.json", add([], "dataset", count=count))
@@ -235,7 +275,14 @@ def training_dataset(folder: Path, name: str = "training", count: int | None = N
     for i, toon in enumerate(training_toons()[:count]):
         file = path / "images" / f"{i}.png"
         draw(toon, SIDE, SIDE).save(file)
-        items.append({"image": f"images/{i}.png", "sha256": sha256_file(file), "subset": name, "split": "train"})
+        items.append(
+            {
+                "image": f"images/{i}.png",
+                "sha256": sha256_file(file),
+                "subset": name,
+                "split": "train",
+            }
+        )
     write_json(path / "manifest.json", {"items": items})
     write_json(path / "lineage.json", add([], "dataset", name=name, root=""))
     return Artifact("dataset", name, path)

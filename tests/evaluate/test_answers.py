@@ -31,6 +31,7 @@ def test_a_frozen_expression_answers_the_same_to_everything() -> None:
 def test_without_a_tagger_nothing_is_answered() -> None:
     seen = evidence(Faults())
     blind = {
-        letter: dataclasses.replace(arm, tags=np.zeros((*arm.tags.shape[:2], 0))) for letter, arm in seen.arms.items()
+        letter: dataclasses.replace(arm, tags=np.zeros((*arm.tags.shape[:2], 0)))
+        for letter, arm in seen.arms.items()
     }
     assert answers(dataclasses.replace(seen, arms=blind)) == {}

@@ -1,4 +1,5 @@
-"""Axes on models of known faults: the planted fault is found, its neighbours stay quiet, what is absent reads 0."""
+"""Axes on models of known faults: the planted fault is found, its neighbours stay quiet, what is
+absent reads 0."""
 
 import dataclasses
 from functools import lru_cache
@@ -49,16 +50,19 @@ def test_a_clean_lora_is_near_the_ideal_on_every_axis() -> None:
     assert value("clean", "drift") < 0.05
 
 
-@pytest.mark.parametrize(("fault", "axis", "low", "high"), [
-    ("yellow", "colour_cast", 5, 30),
-    ("yellow", "colour_area", 4, 100),
-    ("expression", "expression", 0, 0.4),
-    ("expression", "default_expression", 0.4, 1),
-    ("style", "style", 0.8, 1),
-    ("layout", "composition", 0.3, 0.8),
-    ("hair", "reproduction", 0, 0.1),
-    ("leak", "drift", 0.3, 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fault", "axis", "low", "high"),
+    [
+        ("yellow", "colour_cast", 5, 30),
+        ("yellow", "colour_area", 4, 100),
+        ("expression", "expression", 0, 0.4),
+        ("expression", "default_expression", 0.4, 1),
+        ("style", "style", 0.8, 1),
+        ("layout", "composition", 0.3, 0.8),
+        ("hair", "reproduction", 0, 0.1),
+        ("leak", "drift", 0.3, 2),
+    ],
+)
 def test_a_planted_fault_is_found(fault: str, axis: str, low: float, high: float) -> None:
     found = measured(fault, axis).interval
     assert low <= found.value <= high
@@ -66,12 +70,25 @@ def test_a_planted_fault_is_found(fault: str, axis: str, low: float, high: float
     assert found.low > clean.high or found.high < clean.low
 
 
-@pytest.mark.parametrize(("fault", "quiet"), [
-    ("yellow", ("reproduction", "responsiveness", "expression", "default_expression", "style", "drift")),
-    ("expression", ("reproduction", "composition", "style", "drift")),
-    ("style", ("reproduction", "expression", "drift")),
-    ("hair", ("responsiveness", "expression", "style", "drift")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fault", "quiet"),
+    [
+        (
+            "yellow",
+            (
+                "reproduction",
+                "responsiveness",
+                "expression",
+                "default_expression",
+                "style",
+                "drift",
+            ),
+        ),
+        ("expression", ("reproduction", "composition", "style", "drift")),
+        ("style", ("reproduction", "expression", "drift")),
+        ("hair", ("responsiveness", "expression", "style", "drift")),
+    ],
+)
 def test_the_neighbours_of_a_fault_stay_quiet(fault: str, quiet: tuple[str, ...]) -> None:
     for axis in quiet:
         assert value(fault, axis) == pytest.approx(value("clean", axis), abs=0.08), axis
@@ -99,14 +116,19 @@ def test_yellow_reads_more_with_every_dose() -> None:
 def test_a_cast_says_how_much_of_it_hangs_on_the_trigger() -> None:
     whole = seen("yellow")
     bound = measured("yellow", "colour_cast").details
-    assert bound["trigger_bound"]["whole"] == pytest.approx(bound["whole"])  # nothing without the trigger
+    assert bound["trigger_bound"]["whole"] == pytest.approx(
+        bound["whole"]
+    )  # nothing without the trigger
     everywhere = dataclasses.replace(whole.arm("N"), lab=whole.arm("N").lab + np.array([0, 0, 5]))
     leaky = dataclasses.replace(whole, arms=whole.arms | {"N": everywhere})
     found = evaluate_axis("colour_cast", leaky)
     assert found.details["trigger_bound"]["whole"]["b"] == pytest.approx(bound["whole"]["b"] - 5)
     assert found.interval == measured("yellow", "colour_cast").interval
     arms = {letter: arm for letter, arm in whole.arms.items() if letter != "N"}
-    assert evaluate_axis("colour_cast", dataclasses.replace(whole, arms=arms)).details["trigger_bound"] is None
+    assert (
+        evaluate_axis("colour_cast", dataclasses.replace(whole, arms=arms)).details["trigger_bound"]
+        is None
+    )
 
 
 def test_prompts_that_ask_for_yellow_are_left_out() -> None:
@@ -128,7 +150,9 @@ def test_the_expression_that_comes_unasked_is_named_and_chance_chooses_none() ->
     assert max(rise, key=rise.get) == "smile" and rise["smile"] > 0.4
     whole = seen("clean")
     again = dataclasses.replace(whole, arms=whole.arms | {"L": whole.arms["B"]})
-    assert evaluate_axis("default_expression", again).interval.value < 0.1  # the largest of six rises would be more
+    assert (
+        evaluate_axis("default_expression", again).interval.value < 0.1
+    )  # the largest of six rises would be more
     asks = [dataclasses.replace(prompt, asked={"expression": "sad"}) for prompt in whole.prompts]
     with pytest.raises(Unavailable, match="ask no expression"):
         evaluate_axis("default_expression", dataclasses.replace(whole, prompts=asks))
@@ -145,7 +169,10 @@ def test_missing_observers_arms_and_references_are_said_not_guessed() -> None:
     whole = seen("clean")
 
     def without(part: str) -> Evidence:
-        arms = {k: dataclasses.replace(v, **{part: getattr(v, part)[..., :0]}) for k, v in whole.arms.items()}
+        arms = {
+            k: dataclasses.replace(v, **{part: getattr(v, part)[..., :0]})
+            for k, v in whole.arms.items()
+        }
         return dataclasses.replace(whole, arms=arms)
 
     with pytest.raises(Unavailable, match="no tagger"):
@@ -155,7 +182,10 @@ def test_missing_observers_arms_and_references_are_said_not_guessed() -> None:
     with pytest.raises(Unavailable, match="references"):
         evaluate_axis("reproduction", dataclasses.replace(whole, references=None))
     with pytest.raises(Unavailable, match="arm N"):
-        evaluate_axis("drift", dataclasses.replace(whole, arms={k: v for k, v in whole.arms.items() if k != "N"}))
+        evaluate_axis(
+            "drift",
+            dataclasses.replace(whole, arms={k: v for k, v in whole.arms.items() if k != "N"}),
+        )
     assert evaluate_axis("colour_cast", without("tags")).interval.n > 2
 
 
@@ -184,7 +214,9 @@ def test_informedness_is_one_when_obeyed_and_zero_when_ignored() -> None:
 
 
 def test_mean_of_rows_leaves_unknown_out() -> None:
-    assert mean_of_rows([np.array([1.0, np.nan, np.nan]), np.array([3.0, 2.0, np.nan])]).tolist()[:2] == [2.0, 2.0]
+    assert mean_of_rows([np.array([1.0, np.nan, np.nan]), np.array([3.0, 2.0, np.nan])]).tolist()[
+        :2
+    ] == [2.0, 2.0]
 
 
 def test_vendi_counts_different_rows() -> None:
@@ -199,36 +231,51 @@ def test_every_record_is_complete_and_json() -> None:
         assert record["direction"] in ("up", "down", "zero", "one") and len(record["range"]) == 2
 
 
-# --- the newer axes ---------------------------------------------------------------------------------------------------
+# --- the newer axes
+# -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("faults", "axis", "low", "high"), [
-    (Faults(ears="rabbit ears"), "design", 0.05, 1),
-    (Faults(body="chibi"), "body", -1.1, -0.7),
-    (Faults(outfit="jacket"), "outfit_change", -0.2, 0.2),
-    (Faults(outfit="jacket"), "outfit_leak", 0.6, 1),
-    (Faults(changing_outfit=True), "outfit_keep", 0, 0.5),
-    (Faults(copies=True), "memorisation", 0.9, 1),
-    (Faults(tied=True), "entanglement", 0.03, 1),
-    (Faults(expression="smile"), "override", 0.2, 1),
-    (Faults(frozen_layout=True), "default_framing", 0.2, 1),
-    (Faults(noise=16), "grain", 8, 20),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("faults", "axis", "low", "high"),
+    [
+        (Faults(ears="rabbit ears"), "design", 0.05, 1),
+        (Faults(body="chibi"), "body", -1.1, -0.7),
+        (Faults(outfit="jacket"), "outfit_change", -0.2, 0.2),
+        (Faults(outfit="jacket"), "outfit_leak", 0.6, 1),
+        (Faults(changing_outfit=True), "outfit_keep", 0, 0.5),
+        (Faults(copies=True), "memorisation", 0.9, 1),
+        (Faults(tied=True), "entanglement", 0.03, 1),
+        (Faults(expression="smile"), "override", 0.2, 1),
+        (Faults(frozen_layout=True), "default_framing", 0.2, 1),
+        (Faults(noise=16), "grain", 8, 20),
+    ],
+)
 def test_a_newer_axis_finds_its_fault_and_reads_a_clean_model_clean(
     faults: Faults, axis: str, low: float, high: float
 ) -> None:
-    name = "confirm" if axis in ("entanglement", "default_framing") else "choose"  # twelve prompts are too few for them
-    clean, found = (evaluate_axis(axis, evidence(given, suite_name=name)).interval for given in (Faults(), faults))
+    name = (
+        "confirm" if axis in ("entanglement", "default_framing") else "choose"
+    )  # twelve prompts are too few for them
+    clean, found = (
+        evaluate_axis(axis, evidence(given, suite_name=name)).interval
+        for given in (Faults(), faults)
+    )
     assert low <= found.value <= high
     assert not low <= clean.value <= high and (found.low > clean.value or found.high < clean.value)
 
 
 def test_a_framing_that_nobody_asked_for_neither_keeps_nor_loses_the_garment() -> None:
     # One layout never cuts the jacket off, a free one does now and then.
-    free, fixed = (evidence(given, suite_name="confirm") for given in (Faults(), Faults(frozen_layout=True)))
+    free, fixed = (
+        evidence(given, suite_name="confirm") for given in (Faults(), Faults(frozen_layout=True))
+    )
     kept = [evaluate_axis("outfit_keep", one).interval.value for one in (free, fixed)]
     assert abs(kept[0] - kept[1]) < 0.05
-    open_ = [i for i, prompt in enumerate(free.prompts) if not {"framing", "outfit"} & prompt.asked.keys()]
+    open_ = [
+        i
+        for i, prompt in enumerate(free.prompts)
+        if not {"framing", "outfit"} & prompt.asked.keys()
+    ]
     close = free.seen("L", "framing")["close-up"][open_].mean(1)
     assert close.max() > 0.3  # so something was cut off
 
@@ -246,14 +293,25 @@ def test_a_severe_error_weighs_more() -> None:
     equal = evaluate_axis("design", ears)
     sheet = ears.character.model_copy(update={"severity": {"cat ears": 3.0, "rabbit ears": 3.0}})
     severe = evaluate_axis("design", dataclasses.replace(ears, character=sheet))
-    assert severe.interval.value > 1.5 * equal.interval.value and severe.details["traits"] == equal.details["traits"]
-    alike = ears.character.model_copy(update={"severity": dict.fromkeys(ears.character.required, 1.0)})
-    assert evaluate_axis("design", dataclasses.replace(ears, character=alike)).per_prompt == equal.per_prompt
+    assert (
+        severe.interval.value > 1.5 * equal.interval.value
+        and severe.details["traits"] == equal.details["traits"]
+    )
+    alike = ears.character.model_copy(
+        update={"severity": dict.fromkeys(ears.character.required, 1.0)}
+    )
+    assert (
+        evaluate_axis("design", dataclasses.replace(ears, character=alike)).per_prompt
+        == equal.per_prompt
+    )
 
 
 def test_memorisation_names_the_training_picture_beside_the_copy() -> None:
     found = evaluate_axis("memorisation", evidence(Faults(copies=True))).details
-    assert found["nearest"][0]["training"].startswith("base/") and found["nearest"][0]["similarity"] > 0.9
+    assert (
+        found["nearest"][0]["training"].startswith("base/")
+        and found["nearest"][0]["similarity"] > 0.9
+    )
     assert found["contrast"] > measured("clean", "memorisation").details["contrast"]
 
 
@@ -263,8 +321,11 @@ def test_entanglement_says_which_word_pulls_what() -> None:
 
 
 def test_unbiased_entanglement_reads_zero_for_a_model_that_draws_at_random() -> None:
-    """A model that leaves everything open to chance and one that never varies are both untangled."""
-    steady = evaluate_axis("entanglement", evidence(Faults(expression="smile", frozen_layout=True))).interval
+    """A model that leaves everything open to chance and one that never varies are both
+    untangled."""
+    steady = evaluate_axis(
+        "entanglement", evidence(Faults(expression="smile", frozen_layout=True))
+    ).interval
     assert abs(value("clean", "entanglement")) < 0.05 and abs(steady.value) < 0.08
 
 
@@ -275,7 +336,9 @@ def test_the_newer_axes_say_what_they_miss() -> None:
     for axis in ("design", "body", "memorisation"):
         with pytest.raises(Unavailable, match="references"):
             evaluate_axis(axis, dataclasses.replace(whole, references=None))
-    untold = {tag: column for tag, column in whole.columns.items() if tag not in ("chibi", "jacket")}
+    untold = {
+        tag: column for tag, column in whole.columns.items() if tag not in ("chibi", "jacket")
+    }
     with pytest.raises(Unavailable, match="small and tall"):
         evaluate_axis("body", dataclasses.replace(whole, columns=untold))
     with pytest.raises(Unavailable, match="first outfit"):
@@ -292,46 +355,74 @@ def test_a_child_s_head_is_too_large_and_pictures_without_a_head_say_nothing() -
     arm = childish.arm("L")
     gone = arm.parts.copy()
     gone[:, 1:, 1] = 0  # a head in the first picture of each prompt alone
-    beheaded = dataclasses.replace(childish, arms=childish.arms | {"L": dataclasses.replace(arm, parts=gone)})
+    beheaded = dataclasses.replace(
+        childish, arms=childish.arms | {"L": dataclasses.replace(arm, parts=gone)}
+    )
     again = evaluate_axis("head_size", beheaded)
     assert again.details["judged"] == pytest.approx(1 / 3) and again.interval.low > 2
     nothing = dataclasses.replace(arm, parts=np.zeros_like(arm.parts))
     with pytest.raises(Unavailable, match="at least two prompts"):
-        evaluate_axis("head_size", dataclasses.replace(childish, arms=childish.arms | {"L": nothing}))
-    references = dataclasses.replace(childish.references, features=dataclasses.replace(
-        childish.references.features, parts=np.zeros_like(childish.references.features.parts)))  # fmt: skip
-    with pytest.raises(Unavailable, match="full-body references with head and person detected, got 0"):
+        evaluate_axis(
+            "head_size", dataclasses.replace(childish, arms=childish.arms | {"L": nothing})
+        )
+    references = dataclasses.replace(
+        childish.references,
+        features=dataclasses.replace(
+            childish.references.features, parts=np.zeros_like(childish.references.features.parts)
+        ),
+    )
+    with pytest.raises(
+        Unavailable, match="full-body references with head and person detected, got 0"
+    ):
         evaluate_axis("head_size", dataclasses.replace(childish, references=references))
 
 
 def test_two_heads_are_a_design_error_where_somebody_counts() -> None:
     clean = seen("clean")
     arm = clean.arm("L")
-    double = dataclasses.replace(clean, arms=clean.arms | {"L": dataclasses.replace(arm, heads=arm.heads + 1)})
+    double = dataclasses.replace(
+        clean, arms=clean.arms | {"L": dataclasses.replace(arm, heads=arm.heads + 1)}
+    )
     found = evaluate_axis("design", double)
     assert found.details["traits"]["one head"] == {"checks": arm.heads.size, "violated": 1.0}
-    assert found.interval.low > 0.04 and measured("clean", "design").interval.value == 0  # one of some twenty checks
+    assert (
+        found.interval.low > 0.04 and measured("clean", "design").interval.value == 0
+    )  # one of some twenty checks
     assert measured("clean", "design").details["traits"]["one head"]["violated"] == 0
-    own = dataclasses.replace(clean.references.features, heads=np.zeros_like(clean.references.features.heads))
-    uncounted = dataclasses.replace(double, references=dataclasses.replace(clean.references, features=own))
+    own = dataclasses.replace(
+        clean.references.features, heads=np.zeros_like(clean.references.features.heads)
+    )
+    uncounted = dataclasses.replace(
+        double, references=dataclasses.replace(clean.references, features=own)
+    )
     assert evaluate_axis("design", uncounted).details["traits"]["one head"]["checks"] == 0
 
 
-@pytest.mark.parametrize(("axis", "feature", "sign"), [("corruption", "corruption", 1), ("aesthetic", "aesthetic", -1)])
-def test_what_a_classifier_says_more_of_than_on_the_base_counts(axis: str, feature: str, sign: int) -> None:
+@pytest.mark.parametrize(
+    ("axis", "feature", "sign"), [("corruption", "corruption", 1), ("aesthetic", "aesthetic", -1)]
+)
+def test_what_a_classifier_says_more_of_than_on_the_base_counts(
+    axis: str, feature: str, sign: int
+) -> None:
     clean = seen("clean")
     arm = clean.arm("L")
     worse = dataclasses.replace(arm, **{feature: getattr(arm, feature) + 0.3})
     found = evaluate_axis(axis, dataclasses.replace(clean, arms=clean.arms | {"L": worse}))
-    assert found.interval.value == pytest.approx(0.3 * sign) and measured("clean", axis).interval.value == 0
-    unseen = {letter: dataclasses.replace(one, **{feature: np.full_like(one.grain, np.nan)})
-              for letter, one in clean.arms.items()}  # fmt: skip
+    assert (
+        found.interval.value == pytest.approx(0.3 * sign)
+        and measured("clean", axis).interval.value == 0
+    )
+    unseen = {
+        letter: dataclasses.replace(one, **{feature: np.full_like(one.grain, np.nan)})
+        for letter, one in clean.arms.items()
+    }
     with pytest.raises(Unavailable, match="classifier"):
         evaluate_axis(axis, dataclasses.replace(clean, arms=unseen))
 
 
 def test_style_is_that_of_the_embedding_where_there_is_one() -> None:
-    """An embedding that knows the styles reads what perfect tags read, and the tags are not asked any more."""
+    """An embedding that knows the styles reads what perfect tags read, and the tags are not asked
+    any more."""
     styles = [seen("style").columns[tag] for tag in seen("style").vocabulary["style"].values()]
 
     def embedded(name: str) -> Evidence:
@@ -340,7 +431,9 @@ def test_style_is_that_of_the_embedding_where_there_is_one() -> None:
 
         whole = seen(name)
         training = dataclasses.replace(whole.training, features=known(whole.training.features))
-        arms = {k: dataclasses.replace(known(v), tags=v.tags[..., :0]) for k, v in whole.arms.items()}
+        arms = {
+            k: dataclasses.replace(known(v), tags=v.tags[..., :0]) for k, v in whole.arms.items()
+        }
         return dataclasses.replace(whole, arms=arms, training=training, columns={})
 
     assert evaluate_axis("style", embedded("clean")).interval.value < 0.1
@@ -350,13 +443,20 @@ def test_style_is_that_of_the_embedding_where_there_is_one() -> None:
 
 def test_the_pull_of_a_style_is_told_by_subset() -> None:
     whole = evidence(Faults(unstyled="pixel art"))
-    assert evaluate_axis("style", dataclasses.replace(whole, training=None)).details.keys() == {"pull", "pull_towards"}
+    assert evaluate_axis("style", dataclasses.replace(whole, training=None)).details.keys() == {
+        "pull",
+        "pull_towards",
+    }
     features = whole.training.features
     pixel = np.zeros(features.tags.shape[1])
     pixel[whole.columns[whole.vocabulary["style"]["pixel art"]]] = 1
-    both = dataclasses.replace(features, tags=np.concatenate([features.tags[:10] * 0 + pixel, features.tags[10:]]))
+    both = dataclasses.replace(
+        features, tags=np.concatenate([features.tags[:10] * 0 + pixel, features.tags[10:]])
+    )
     names = [f"{'pixels' if i < 10 else 'others'}/{i}.png" for i in range(len(features.tags))]
-    found = evaluate_axis("style", dataclasses.replace(whole, training=Training(both, names))).details["pull_by_subset"]
+    found = evaluate_axis(
+        "style", dataclasses.replace(whole, training=Training(both, names))
+    ).details["pull_by_subset"]
     assert found["pixels"] > 0.7
     assert found["others"] is None or found["others"] < found["pixels"]
 
@@ -365,8 +465,14 @@ def test_drift_is_that_of_a_content_embedding_where_there_is_one() -> None:
     whole = seen("clean")
     rng = np.random.default_rng(1)
     base = unit(rng.normal(size=(*whole.arm("BN").grain.shape, 8)))
-    blind = {k: dataclasses.replace(v, content=base, tags=v.tags[..., :0]) for k, v in whole.arms.items()}
-    assert evaluate_axis("drift", dataclasses.replace(whole, arms=blind)).interval.value == pytest.approx(0, abs=1e-9)
+    blind = {
+        k: dataclasses.replace(v, content=base, tags=v.tags[..., :0]) for k, v in whole.arms.items()
+    }
+    assert evaluate_axis(
+        "drift", dataclasses.replace(whole, arms=blind)
+    ).interval.value == pytest.approx(0, abs=1e-9)
     other = unit(rng.normal(size=base.shape))
     moved = blind | {"N": dataclasses.replace(blind["N"], content=other)}
-    assert evaluate_axis("drift", dataclasses.replace(whole, arms=moved)).interval.value == pytest.approx(1, abs=0.2)
+    assert evaluate_axis(
+        "drift", dataclasses.replace(whole, arms=moved)
+    ).interval.value == pytest.approx(1, abs=0.2)

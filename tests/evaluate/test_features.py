@@ -18,11 +18,17 @@ from tests.evaluate.onnx_files import write_identity, write_tagger
 
 @pytest.fixture
 def observers(tmp_path: Path) -> Observers:
-    tagger = write_tagger(tmp_path / "tagger", [("general", 9), ("red", 0)], np.array([[0, 0, 0], [-4, -4, 4]]))
-    return Observers(Tagger(tagger, 1), Identity(write_identity(tmp_path / "identity", np.eye(3)), 1))
+    tagger = write_tagger(
+        tmp_path / "tagger", [("general", 9), ("red", 0)], np.array([[0, 0, 0], [-4, -4, 4]])
+    )
+    return Observers(
+        Tagger(tagger, 1), Identity(write_identity(tmp_path / "identity", np.eye(3)), 1)
+    )
 
 
-def look(paths: list[Path], observers: Observers, cache: Path, palette: dict[str, str] | None = None) -> Features:
+def look(
+    paths: list[Path], observers: Observers, cache: Path, palette: dict[str, str] | None = None
+) -> Features:
     with Progress().task("look", total=len(paths)) as task:
         return measure(paths, observers, palette or {}, cache, task)
 
@@ -39,8 +45,16 @@ def test_shapes_and_order_over_chunks(tmp_path: Path, observers: Observers) -> N
     paths = write(tmp_path / "pictures", 40)
     found = look(paths, observers, tmp_path / "cache")
     assert found.tags.shape == (40, 1) and found.identity.shape == (40, 3)
-    assert found.lab.shape == (40, 2, 3) and found.sectors.shape == (40, 2, 12) and found.box.shape == (40, 4)
-    assert found.parts.shape == (40, 2, 5) and not found.heads.any() and np.isnan(found.corruption).all()
+    assert (
+        found.lab.shape == (40, 2, 3)
+        and found.sectors.shape == (40, 2, 12)
+        and found.box.shape == (40, 4)
+    )
+    assert (
+        found.parts.shape == (40, 2, 5)
+        and not found.heads.any()
+        and np.isnan(found.corruption).all()
+    )
     assert found.style.shape == (40, 0) and found.copy.shape == (40, 768)
     assert np.array_equal(found.tags[33:34], observe([open_picture(paths[33])], observers, {}).tags)
     grid = found.take(np.arange(40).reshape(10, 4))
@@ -70,7 +84,11 @@ def test_a_damaged_chunk_is_named(tmp_path: Path, observers: Observers) -> None:
 
 def test_without_observers_their_width_is_zero(tmp_path: Path) -> None:
     found = observe([Image.new("RGB", (48, 32), (9, 120, 200))] * 2, Observers(None, None), {})
-    assert found.tags.shape == (2, 0) and found.identity.shape == (2, 0) and found.lab.shape == (2, 2, 3)
+    assert (
+        found.tags.shape == (2, 0)
+        and found.identity.shape == (2, 0)
+        and found.lab.shape == (2, 2, 3)
+    )
 
 
 def test_pictures_are_opened_upright_on_white_or_not_at_all(tmp_path: Path) -> None:

@@ -15,12 +15,16 @@ from onmodel.randomness import generator
 from onmodel.records import Model
 
 WEIGHTS = (0.4, 0.6, 0.8, 1.0, 1.2)
-MODELS = [Model(f"run@{epoch}", Path(f"{epoch}.safetensors"), f"{epoch:064x}", epoch) for epoch in range(5, 45, 5)]
+MODELS = [
+    Model(f"run@{epoch}", Path(f"{epoch}.safetensors"), f"{epoch:064x}", epoch)
+    for epoch in range(5, 45, 5)
+]
 IDEAL = {"up": 1.0, "down": 0.0, "zero": 0.0, "one": 1.0}
 
 
 class World:
-    """Underfitting costs every second axis, overfitting the others; both follow epoch × weight, best near `best`."""
+    """Underfitting costs every second axis, overfitting the others; both follow epoch × weight,
+    best near `best`."""
 
     def __init__(self, seed: int, best: float) -> None:
         self.seed, self.best, self.made = seed, best, set()  # type: ignore[var-annotated]
@@ -38,10 +42,18 @@ class World:
         rows = []
         for one in chosen:
             self.made |= {(one.name, p, s) for p in range(rung.prompts) for s in range(rung.seeds)}
-            row: dict[str, Any] = {"name": one.name, "epoch": one.model.epoch, "axes": {}, "per_prompt": {}}
+            row: dict[str, Any] = {
+                "name": one.name,
+                "epoch": one.model.epoch,
+                "axes": {},
+                "per_prompt": {},
+            }
             for number, (id, (axis, _)) in enumerate(AXES.items()):
                 if axis.seeds > rung.seeds:
-                    row["axes"][id], row["per_prompt"][id] = {"value": None, "why": "needs seeds"}, {}
+                    row["axes"][id], row["per_prompt"][id] = (
+                        {"value": None, "why": "needs seeds"},
+                        {},
+                    )
                     continue
                 away = self.truth(one)[number % 2]
                 hard = generator(self.seed, "prompts", id).normal(0, 0.1, 48)[: rung.prompts]
@@ -64,7 +76,9 @@ def test_weights_near_one_come_first() -> None:
 def test_every_round_looks_longer_at_fewer_and_says_why_others_went() -> None:
     world = World(1, best=20)
     found, rounds = halve(MODELS, WEIGHTS, world.measure, Wishes(), seed=1)
-    assert [len(one.looked) for one in rounds] == [8, 15, 5, 2] and [one.rung for one in rounds] == list(RUNGS)
+    assert [len(one.looked) for one in rounds] == [8, 15, 5, 2] and [
+        one.rung for one in rounds
+    ] == list(RUNGS)
     assert found.chosen[0] in rounds[-1].looked and rounds[-1].kept == found.chosen
     for one in rounds[:-1]:
         assert set(one.kept) | set(one.dropped) == set(one.looked)
@@ -73,7 +87,9 @@ def test_every_round_looks_longer_at_fewer_and_says_why_others_went() -> None:
 
 
 @pytest.mark.parametrize("best", [12, 24])
-def test_the_choice_is_nearly_as_good_as_the_grids_best_for_a_quarter_of_its_pictures(best: float) -> None:
+def test_the_choice_is_nearly_as_good_as_the_grids_best_for_a_quarter_of_its_pictures(
+    best: float,
+) -> None:
     grid = candidates(MODELS, WEIGHTS)
     for seed in range(3):
         world = World(seed, best)
@@ -85,14 +101,24 @@ def test_the_choice_is_nearly_as_good_as_the_grids_best_for_a_quarter_of_its_pic
 
 def test_a_constraint_decides_before_the_bias() -> None:
     world = World(1, best=20)
-    found, rounds = halve(MODELS, WEIGHTS, world.measure, Wishes(at_least={"reproduction": 0.99}), seed=1)
-    assert not found.constraints_met and any("asked: 0.99" in reason for reason in rounds[0].dropped.values())
+    found, rounds = halve(
+        MODELS, WEIGHTS, world.measure, Wishes(at_least={"reproduction": 0.99}), seed=1
+    )
+    assert not found.constraints_met and any(
+        "asked: 0.99" in reason for reason in rounds[0].dropped.values()
+    )
 
 
 def test_a_bound_that_one_picture_a_prompt_cannot_tell_waits_for_two() -> None:
-    found, rounds = halve(MODELS, WEIGHTS, World(1, best=20).measure, Wishes(at_most={"drift": 0.01}), seed=1)
+    found, rounds = halve(
+        MODELS, WEIGHTS, World(1, best=20).measure, Wishes(at_most={"drift": 0.01}), seed=1
+    )
     dropped = [" ".join(one.dropped.values()) for one in rounds[:-1]]
-    assert "asked: 0.01" not in dropped[0] + dropped[1] and "asked: 0.01" in dropped[2] and not found.constraints_met
+    assert (
+        "asked: 0.01" not in dropped[0] + dropped[1]
+        and "asked: 0.01" in dropped[2]
+        and not found.constraints_met
+    )
 
 
 def test_one_checkpoint_at_one_weight_is_a_grid_too() -> None:

@@ -20,4 +20,6 @@ def test_every_layer_is_as_strong_and_points_elsewhere(tmp_path: Path) -> None:
         cosine = (delta * theirs[name]).sum() / np.linalg.norm(delta) ** 2
         assert abs(cosine) < 0.3
     write_null(real, tmp_path / "again.safetensors", SPEC, seed=3)
-    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "null.safetensors").read_bytes()
+    assert (tmp_path / "again.safetensors").read_bytes() == (
+        tmp_path / "null.safetensors"
+    ).read_bytes()

@@ -1,4 +1,5 @@
-"""Observers: file formats, preprocessing to the pixel, colours and boxes whose answer is known, and clear refusals."""
+"""Observers: file formats, preprocessing to the pixel, colours and boxes whose answer is known, and
+clear refusals."""
 
 import io
 import json
@@ -39,7 +40,9 @@ from tests.evaluate.onnx_files import (
 
 RED, GREEN = Image.new("RGB", (40, 40), (255, 0, 0)), Image.new("RGB", (40, 40), (0, 255, 0))
 TAGS = [("general", 9), ("long hair", 0), ("red thing", 0), ("green thing", 0)]
-WEIGHTS = np.array([[0, 0, 0], [0, 0, 0], [-4, -4, 4], [-4, 4, -4]], dtype=np.float32)  # columns B, G, R
+WEIGHTS = np.array(
+    [[0, 0, 0], [0, 0, 0], [-4, -4, 4], [-4, 4, -4]], dtype=np.float32
+)  # columns B, G, R
 
 
 def test_tagger_reads_bgr_leaves_ratings_out_and_knows_its_columns(tmp_path: Path) -> None:
@@ -71,7 +74,9 @@ def test_identity_normalises_as_clip_and_stretches(tmp_path: Path) -> None:
     identity = Identity(write_identity(tmp_path, np.eye(3)), threads=1)
     found = identity([RED, Image.new("RGB", (10, 90), (255, 0, 0))])
     expected = (np.array([1, 0, 0]) - CLIP_MEAN) / CLIP_DEVIATION
-    assert found[0] == pytest.approx(expected, abs=1e-4) and found[1] == pytest.approx(expected, abs=1e-4)
+    assert found[0] == pytest.approx(expected, abs=1e-4) and found[1] == pytest.approx(
+        expected, abs=1e-4
+    )
 
 
 def test_differences_are_those_of_the_models_own_file(tmp_path: Path) -> None:
@@ -106,14 +111,22 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_another_base_brings_no_observers(tmp_path: Path) -> None:
-    found = load_observers("anima", {"identity": str(write_identity(tmp_path, np.eye(3)))}, threads=1)
+    found = load_observers(
+        "anima", {"identity": str(write_identity(tmp_path, np.eye(3)))}, threads=1
+    )
     assert found.tagger is None and list(found.sha256) == ["identity"]
 
 
-@pytest.mark.parametrize(("colour", "sector"), [
-    ((255, 0, 0), "orange"), ((255, 150, 0), "amber"), ((255, 230, 0), "yellow"), ((0, 160, 0), "green"),
-    ((0, 0, 255), "purple"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("colour", "sector"),
+    [
+        ((255, 0, 0), "orange"),
+        ((255, 150, 0), "amber"),
+        ((255, 230, 0), "yellow"),
+        ((0, 160, 0), "green"),
+        ((0, 0, 255), "purple"),
+    ],
+)
 def test_hues_fall_into_their_sector(colour: tuple[int, int, int], sector: str) -> None:
     _, shares = colours(Image.new("RGB", (64, 64), colour), {})
     assert SECTORS[int(shares[0].argmax())] == sector and shares[0].sum() == pytest.approx(1)
@@ -151,7 +164,9 @@ def test_figure_box_finds_place_and_shape() -> None:
     ImageDraw.Draw(image).rectangle((50, 20, 79, 79), fill=(200, 40, 40))
     x, y, size, tall = figure_box(image)
     assert (x, y) == pytest.approx((0.65, 0.5), abs=0.03)
-    assert size == pytest.approx((0.3 * 0.6) ** 0.5, abs=0.04) and tall == pytest.approx(np.log(2), abs=0.15)
+    assert size == pytest.approx((0.3 * 0.6) ** 0.5, abs=0.04) and tall == pytest.approx(
+        np.log(2), abs=0.15
+    )
 
 
 def test_figure_box_follows_a_sky_and_survives_an_empty_picture() -> None:
@@ -162,7 +177,10 @@ def test_figure_box_follows_a_sky_and_survives_an_empty_picture() -> None:
 
 
 def test_a_copy_is_nearer_than_another_picture_whatever_its_tint_or_size() -> None:
-    toons = [Toon(nuisance=seed, background=background) for seed, background in ((1, "forest"), (2, "beach"))]
+    toons = [
+        Toon(nuisance=seed, background=background)
+        for seed, background in ((1, "forest"), (2, "beach"))
+    ]
     one, other = (draw(toon, 96, 96) for toon in toons)
     tinted = Image.blend(one, Image.new("RGB", one.size, (255, 206, 70)), 0.2).resize((192, 192))
     assert copy_embedding(one) @ copy_embedding(tinted) > 0.95
@@ -174,7 +192,9 @@ def test_grain_reads_the_noise_and_not_the_drawing() -> None:
     drawing = np.asarray(draw(Toon(background="forest"), 96, 96), dtype=float)
     for deviation in (0.0, 6.0, 12.0):
         noisy = drawing + generator(1, "grain").normal(0, deviation, (96, 96, 1))
-        assert grain(Image.fromarray(noisy.clip(0, 255).astype(np.uint8))) == pytest.approx(deviation, abs=1.5)
+        assert grain(Image.fromarray(noisy.clip(0, 255).astype(np.uint8))) == pytest.approx(
+            deviation, abs=1.5
+        )
     dots = draw(Toon(background="forest", style="comic"), 96, 96)
     stored = io.BytesIO()
     dots.save(stored, "JPEG", quality=95)
@@ -191,12 +211,16 @@ def test_boxes_are_shares_of_the_picture_and_the_same_head_counts_once(tmp_path:
     parts, heads = Detectors([folder], threads=1)([RED.resize((96, 48)), GREEN])
     assert parts[0, 0] == pytest.approx([0.5, 0.5, 0.5, 1.0, 0.95])
     assert parts[0, 1] == pytest.approx([16.5 / 32, 0.25, 0.25, 0.25, 0.9])
-    assert heads.tolist() == [2, 0] and not parts[1].any()  # two of the three boxes are one head; nothing is on green
+    assert (
+        heads.tolist() == [2, 0] and not parts[1].any()
+    )  # two of the three boxes are one head; nothing is on green
 
 
 def test_several_detectors_are_one_and_the_first_that_knows_a_part_tells_it(tmp_path: Path) -> None:
     person = write_detector(tmp_path / "p", {0: "person"}, HEADS[3:], np.array([[0.9]]))
-    head = write_detector(tmp_path / "h", {0: "head", 1: "person"}, HEADS[:1], np.array([[0.8], [0.99]]))
+    head = write_detector(
+        tmp_path / "h", {0: "head", 1: "person"}, HEADS[:1], np.array([[0.8], [0.99]])
+    )
     parts, heads = Detectors([person, head], threads=1)([RED])
     assert parts[0, :, 4] == pytest.approx([0.9, 0.8]) and heads.tolist() == [1]
     assert Detectors([person], 1).sha256 != Detectors([person, head], 1).sha256
@@ -212,7 +236,9 @@ def test_a_detector_needs_its_metadata_and_something_to_look_for(tmp_path: Path)
     model = onnx.load(one / "model.onnx")
     model.metadata_props[0].value = "{0: 'head', 1: 'person'}"
     onnx.save(model, one / "model.onnx")
-    with pytest.raises(InputError, match=r"its output is \[None, 5, 1\]; export it without NMS, as \[N, 6, boxes\]"):
+    with pytest.raises(
+        InputError, match=r"its output is \[None, 5, 1\]; export it without NMS, as \[N, 6, boxes\]"
+    ):
         Detectors([one], 1)
 
 
@@ -220,14 +246,22 @@ def test_a_classifier_gives_the_expected_value_of_its_labels_in_any_order(tmp_pa
     weights = np.array([[3.0, 0, 0], [0, 0, 0]])
     folder = write_classifier(tmp_path, ["corrupted", "normal"], weights)
     found = Classifier("corruption", folder, CORRUPTION, 1)([RED, GREEN, RED])
-    assert found == pytest.approx([1 / (1 + np.exp(-3)), 1 / (1 + np.exp(3)), 1 / (1 + np.exp(-3))], abs=1e-4)
-    worst_first = write_classifier(tmp_path / "b", list(AESTHETIC), np.zeros((7, 3)), side="side")  # 384 then
-    assert Classifier("aesthetic", worst_first, AESTHETIC, 1)([RED]) == pytest.approx([0.5], abs=1e-5)
+    assert found == pytest.approx(
+        [1 / (1 + np.exp(-3)), 1 / (1 + np.exp(3)), 1 / (1 + np.exp(-3))], abs=1e-4
+    )
+    worst_first = write_classifier(
+        tmp_path / "b", list(AESTHETIC), np.zeros((7, 3)), side="side"
+    )  # 384 then
+    assert Classifier("aesthetic", worst_first, AESTHETIC, 1)([RED]) == pytest.approx(
+        [0.5], abs=1e-5
+    )
 
 
 def test_a_classifier_with_other_labels_or_no_probabilities_is_refused(tmp_path: Path) -> None:
     folder = write_classifier(tmp_path, ["real", "ai"], np.eye(2, 3))
-    with pytest.raises(InputError, match=r"meta\.json.*its labels are real, ai; needed: normal, corrupted"):
+    with pytest.raises(
+        InputError, match=r"meta\.json.*its labels are real, ai; needed: normal, corrupted"
+    ):
         Classifier("corruption", folder, CORRUPTION, 1)
     folder = write_classifier(tmp_path, ["normal", "corrupted"], np.eye(2, 3) * 9, softmax=False)
     with pytest.raises(InputError, match="add up to 1"):
@@ -238,7 +272,9 @@ def test_a_classifier_with_other_labels_or_no_probabilities_is_refused(tmp_path:
 
 
 def test_an_embedding_is_normalised_as_its_file_says_and_of_unit_length(tmp_path: Path) -> None:
-    found = Embedding("style_embedding", write_embedding(tmp_path, (0.5, 0.5, 0.5)), 1)([RED, GREEN])
+    found = Embedding("style_embedding", write_embedding(tmp_path, (0.5, 0.5, 0.5)), 1)(
+        [RED, GREEN]
+    )
     assert found == pytest.approx(np.array([[1, -1, -1], [-1, 1, -1]]) / 3**0.5, abs=1e-5)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5]}))
     with pytest.raises(InputError, match="image_mean and image_std"):
@@ -261,7 +297,12 @@ def test_a_folder_tells_its_licence_and_no_path(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_names_is_in_the_plan(tmp_path: Path) -> None:
     folder = write_embedding(tmp_path / "csd")
-    named = {"tagger": "hf://nobody", "detectors": folder, "aesthetic": tmp_path / "nowhere", "style_embedding": folder}
+    named = {
+        "tagger": "hf://nobody",
+        "detectors": folder,
+        "aesthetic": tmp_path / "nowhere",
+        "style_embedding": folder,
+    }
     settings = Settings(do="evaluate", models=["a"], **named)
     assert settings.detectors == (folder,)  # one needs no list
     told = [str(error).partition(" — ")[2] for error in settings.missing]
@@ -275,7 +316,9 @@ def test_the_hub_gives_what_its_cache_holds_and_says_so_when_it_cannot(
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"tagger: somebody/taggers — is not in the local cache .* name its folder"):
+    with pytest.raises(
+        InputError, match=r"tagger: somebody/taggers — is not in the local cache .* name its folder"
+    ):
         find("tagger", "hf://somebody/taggers")
     with pytest.raises(InputError, match="write hf://owner/name"):
         find("tagger", "hf://somebody")
@@ -290,26 +333,42 @@ def test_the_hub_gives_what_its_cache_holds_and_says_so_when_it_cannot(
         assert found.tagger is not None and found.tagger.tags[0] == "long hair"
         with pytest.raises(InputError, match=r"has no small/v3/meta\.json"):
             find("aesthetic", named)
-        assert [(one.named, one.licence) for one in found.sources["tagger"]] == [(named, "apache-2.0")]
+        assert [(one.named, one.licence) for one in found.sources["tagger"]] == [
+            (named, "apache-2.0")
+        ]
 
 
-def network(folder: Path, answer: list[int | str], *, kind: int = TensorProto.FLOAT, value: float = 1.0,
-            side: int | str = 32, rows: int | None = None) -> Path:  # fmt: skip
-    """An embedding's folder whose model answers `value` in a shape, to a picture of any element type."""
+def network(
+    folder: Path,
+    answer: list[int | str],
+    *,
+    kind: int = TensorProto.FLOAT,
+    value: float = 1.0,
+    side: int | str = 32,
+    rows: int | None = None,
+) -> Path:
+    """An embedding's folder whose model answers `value` in a shape, to a picture of any element
+    type."""
     write_embedding(folder)
     shape = [1, 3] if rows is None else [rows, 3]
     nodes = [
         helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["floats", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "value"], ["each"]) if rows is None else
-        helper.make_node("Identity", ["value"], ["each"]),
-    ]  # fmt: skip
-    given = {"axes": np.array([2, 3], dtype=np.int64), "value": np.full(shape, value, dtype=np.float32)}
+        helper.make_node("Mul", ["mean", "value"], ["each"])
+        if rows is None
+        else helper.make_node("Identity", ["value"], ["each"]),
+    ]
+    given = {
+        "axes": np.array([2, 3], dtype=np.int64),
+        "value": np.full(shape, value, dtype=np.float32),
+    }
     graph = helper.make_graph(
-        nodes, "wrong", [helper.make_tensor_value_info("pixels", kind, ["n", 3, side, side])],
+        nodes,
+        "wrong",
+        [helper.make_tensor_value_info("pixels", kind, ["n", 3, side, side])],
         [helper.make_tensor_value_info("each", TensorProto.FLOAT, answer)],
         [numpy_helper.from_array(array, name) for name, array in given.items()],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     model.ir_version = 9
     onnx.save(model, folder / "model.onnx")
@@ -333,7 +392,9 @@ def test_a_network_that_does_not_fit_is_a_line_and_never_a_number(
 ) -> None:
     folder = network(tmp_path, ["m", 3], **more)
     with pytest.raises(InputError, match=said) as error:
-        load_observers("anima", {"copy_embedding": str(folder)}, threads=1).copy_embedding([RED, GREEN])  # type: ignore[misc]
+        load_observers("anima", {"copy_embedding": str(folder)}, threads=1).copy_embedding(
+            [RED, GREEN]
+        )  # type: ignore[misc]
     assert "observers.copy_embedding" in str(error.value) and "\n" not in str(error.value)
 
 
@@ -353,7 +414,9 @@ def outside(folder: Path, location: str = "../weights.bin") -> None:
     onnx.save(model, folder / "model.onnx")
     if location != "weights.bin":
         model = onnx.load(folder / "model.onnx", load_external_data=False)
-        for entry in (entry for tensor in model.graph.initializer for entry in tensor.external_data):
+        for entry in (
+            entry for tensor in model.graph.initializer for entry in tensor.external_data
+        ):
             entry.value = location if entry.key == "location" else entry.value
         (folder / "model.onnx").write_bytes(model.SerializeToString())
 
@@ -381,8 +444,16 @@ def test_a_file_that_cannot_work_is_told_with_the_plan(
 @pytest.mark.parametrize(
     ("name", "file", "text"),
     [
-        ("style_embedding", "preprocessor_config.json", '{"image_mean": [0, 0, 0], "image_std": [0, 1, 1]}'),
-        ("style_embedding", "preprocessor_config.json", '{"image_mean": [NaN, 0, 0], "image_std": [1, 1, 1]}'),
+        (
+            "style_embedding",
+            "preprocessor_config.json",
+            '{"image_mean": [0, 0, 0], "image_std": [0, 1, 1]}',
+        ),
+        (
+            "style_embedding",
+            "preprocessor_config.json",
+            '{"image_mean": [NaN, 0, 0], "image_std": [1, 1, 1]}',
+        ),
         ("style_embedding", "preprocessor_config.json", "[]"),
         ("style_embedding", "preprocessor_config.json", '{"image_mean": [0], "image_std": [1]}'),
         ("corruption", "meta.json", '{"labels": 3}'),
@@ -396,7 +467,9 @@ def test_a_file_that_cannot_work_is_told_with_the_plan(
         ("tagger", "selected_tags.csv", "name,category\nsmile\n"),
     ],
 )
-def test_a_table_beside_a_network_that_is_wrong_is_a_line(name: str, file: str, text: str, tmp_path: Path) -> None:
+def test_a_table_beside_a_network_that_is_wrong_is_a_line(
+    name: str, file: str, text: str, tmp_path: Path
+) -> None:
     if name == "tagger":
         write_tagger(tmp_path, TAGS, WEIGHTS)
     elif name == "corruption":
@@ -415,10 +488,16 @@ def test_a_table_beside_a_network_that_is_wrong_is_a_line(name: str, file: str, 
 @pytest.mark.parametrize(
     ("key", "text"),
     [
-        ("names", "{0: 'head', 5: 'person'}"), ("names", "3"), ("names", "(" * 5_000), ("names", "{-1: 'head'}"),
-        ("imgsz", "[0, 32]"), ("imgsz", "[1000000, 1000000]"), ("imgsz", "[1e400, 3]"), ("imgsz", "32"),
+        ("names", "{0: 'head', 5: 'person'}"),
+        ("names", "3"),
+        ("names", "(" * 5_000),
+        ("names", "{-1: 'head'}"),
+        ("imgsz", "[0, 32]"),
+        ("imgsz", "[1000000, 1000000]"),
+        ("imgsz", "[1e400, 3]"),
+        ("imgsz", "32"),
     ],
-)  # fmt: skip
+)
 def test_a_detector_with_wrong_metadata_is_a_line(key: str, text: str, tmp_path: Path) -> None:
     write_detector(tmp_path, {0: "head"}, np.zeros((1, 4)), np.ones((1, 1)))
     model = onnx.load(tmp_path / "model.onnx")

@@ -16,8 +16,11 @@ IDEAL = {"up": 1.0, "down": 0.0, "zero": 0.0, "one": 1.0}
 PROMPTS = 12
 
 
-def model(name: str, noise: float = 0.02, missing: tuple[str, ...] = (), **away: float) -> dict[str, Any]:
-    """A row of evaluation.json: every axis at its ideal, but for `away` faults in the axis' bad direction."""
+def model(
+    name: str, noise: float = 0.02, missing: tuple[str, ...] = (), **away: float
+) -> dict[str, Any]:
+    """A row of evaluation.json: every axis at its ideal, but for `away` faults in the axis' bad
+    direction."""
     row: dict[str, Any] = {
         "name": name,
         "epoch": int(name.partition("@")[2] or 0) or None,
@@ -37,7 +40,13 @@ def model(name: str, noise: float = 0.02, missing: tuple[str, ...] = (), **away:
         )
         values += generator(1, name, id).normal(0, noise * axis.fault, PROMPTS)
         found = mean_interval(values, bounds(axis))
-        row["axes"][id] = {"value": found.value, "low": found.low, "high": found.high, "n": found.n, "arm": "L"}
+        row["axes"][id] = {
+            "value": found.value,
+            "low": found.low,
+            "high": found.high,
+            "n": found.n,
+            "arm": "L",
+        }
         row["per_prompt"][id] = {f"prompt-{p}": float(v) for p, v in enumerate(values)}
     return row
 
@@ -52,18 +61,30 @@ def test_a_clear_winner_wins_and_losers_hear_why() -> None:
     assert found.chosen == ["a@20"] and not found.too_close_to_call and found.constraints_met
     told = reasons(found)
     assert told["a@20"] == "the least biased"
-    assert told["a@10"].startswith("worse than a@20: expressive range by 0.49") and "p 0.0" in told["a@10"]
+    assert (
+        told["a@10"].startswith("worse than a@20: expressive range by 0.49")
+        and "p 0.0" in told["a@10"]
+    )
     assert told["a@30"].startswith("worse than a@20: base drift by 0.")
 
 
-def test_among_models_too_close_to_call_the_least_biased_is_taken_and_the_others_are_named() -> None:
-    rows = [model("a@10", drift=0.8), model("a@20", noise=0.1), model("a@30", noise=0.1), model("a@40", noise=0.1)]
+def test_among_models_too_close_to_call_the_least_biased_is_taken_and_the_others_are_named() -> (
+    None
+):
+    rows = [
+        model("a@10", drift=0.8),
+        model("a@20", noise=0.1),
+        model("a@30", noise=0.1),
+        model("a@40", noise=0.1),
+    ]
     found = select(rows, Wishes(), seed=1)
     bias = {verdict.name: verdict.bias for verdict in found.verdicts}
     assert found.chosen == [min(bias, key=bias.__getitem__)] == ["a@30"] and found.too_close_to_call
     assert found.alike == ["a@20", "a@30", "a@40"]
     assert reasons(found)["a@30"] == "the least biased, not told apart from a@20, a@40"
-    assert reasons(found)["a@40"].startswith("cannot be told from a@30, which is less biased by 0.0")
+    assert reasons(found)["a@40"].startswith(
+        "cannot be told from a@30, which is less biased by 0.0"
+    )
 
 
 def test_exact_twins_tie() -> None:
@@ -102,14 +123,25 @@ def test_when_nobody_meets_the_constraints_the_least_bad_is_kept_and_it_says_so(
 
 
 def test_several_are_ranked_by_front_then_bias() -> None:
-    rows = [model("a@10", drift=0.4, style=0.2), model("a@20", drift=0.3), model("a@30"), model("b", expression=0.2)]
+    rows = [
+        model("a@10", drift=0.4, style=0.2),
+        model("a@20", drift=0.3),
+        model("a@30"),
+        model("b", expression=0.2),
+    ]
     found = select(rows, Wishes(count=3), 1)
     assert found.chosen[0] == "a@30" and "a@10" not in found.chosen
     assert [v.front > 0.5 for v in found.verdicts if v.name == "a@30"] == [True]
 
 
 def test_a_stage_can_be_limited() -> None:
-    rows = [model("a@10"), model("a@20"), model("a@30"), model("b@10", drift=0.3), model("c", drift=0.5)]
+    rows = [
+        model("a@10"),
+        model("a@20"),
+        model("a@30"),
+        model("b@10", drift=0.3),
+        model("c", drift=0.5),
+    ]
     found = select(rows, Wishes(count=3, per_stage_max=1), 1)
     assert {name.partition("@")[0] for name in found.chosen} == {"a", "b", "c"}
     with pytest.raises(InputError, match="per_stage_max"):

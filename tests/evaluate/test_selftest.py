@@ -1,4 +1,5 @@
-"""The selftest on the toon world's own observers: it finds what is planted, and its table says what does not hold."""
+"""The selftest on the toon world's own observers: it finds what is planted, and its table says what
+does not hold."""
 
 import json
 from dataclasses import replace
@@ -44,9 +45,17 @@ def test_every_axis_has_a_planted_fault() -> None:
 
 
 def test_the_planted_faults_are_found_with_sign_and_size(rows: list[Row]) -> None:
-    assert {row.axis for row in rows} == {"colour_cast", "colour_area", "outfit_change", "outfit_leak", "drift"}
+    assert {row.axis for row in rows} == {
+        "colour_cast",
+        "colour_area",
+        "outfit_change",
+        "outfit_leak",
+        "drift",
+    }
     for row in rows:
-        assert row.alive >= 0.75 and row.found * np.sign(row.expected) >= abs(row.expected), row.axis
+        assert row.alive >= 0.75 and row.found * np.sign(row.expected) >= abs(row.expected), (
+            row.axis
+        )
         assert row.low * row.high > 0 and not {"found", "dose", "alive"} & set(row.failed)
 
 
@@ -58,14 +67,25 @@ def test_a_column_that_does_not_hold_is_named(rows: list[Row]) -> None:
     row = next(row for row in rows if row.axis == "colour_cast")
     assert check._failed(row) == ()
     worse = replace(
-        row, found=-row.found, twins_p=0.01, jpeg=0.3, loudest=("same_coat", -0.2), doses=(0.0, 9.0, 5.0, 10.0)
+        row,
+        found=-row.found,
+        twins_p=0.01,
+        jpeg=0.3,
+        loudest=("same_coat", -0.2),
+        doses=(0.0, 9.0, 5.0, 10.0),
     )
     assert check._failed(worse) == ("twins", "found", "neighbours", "dose", "jpeg")
     page = table(5, [replace(row, failed=("jpeg",))])
-    assert "| jpeg |" in page and "0 of 1 rows hold" in page and "Without a planted fault: aesthetic, body" in page
+    assert (
+        "| jpeg |" in page
+        and "0 of 1 rows hold" in page
+        and "Without a planted fault: aesthetic, body" in page
+    )
 
 
-def test_the_command_prints_the_table_or_json(monkeypatch: pytest.MonkeyPatch, rows: list[Row]) -> None:
+def test_the_command_prints_the_table_or_json(
+    monkeypatch: pytest.MonkeyPatch, rows: list[Row]
+) -> None:
     monkeypatch.setattr(check, "selftest", lambda observers, seed, progress: rows)
     told = CliRunner().invoke(app, ["metrics", "selftest", "--seed", "3", "--seed", "4"]).stdout
     assert "Seed 3" in told and "Seed 4" in told and "| `drift` |" in told
@@ -98,5 +118,7 @@ def test_what_is_drawn_is_what_the_faults_say() -> None:
     assert picture("1girl", 1, Faults())[1] == picture("1girl", 1, None)[1]
     assert picture("1girl", 1, Faults(leak=True))[1].ears == "cat ears"
     assert picture(words, 1, Faults(stream="other"))[1].nuisance != clean.nuisance
-    still, grainy = (np.asarray(picture(words, 1, Faults(noise=noise))[0], dtype=float) for noise in (0.0, 16.0))
+    still, grainy = (
+        np.asarray(picture(words, 1, Faults(noise=noise))[0], dtype=float) for noise in (0.0, 16.0)
+    )
     assert 8 < (still - grainy).std() < 20

@@ -27,8 +27,11 @@ import simulated_evaluations
 SIMULATIONS = 600
 
 
-def draws(name: str, prompts: int, seeds: int, between: float = 0.1, within: float = 0.15) -> np.ndarray:
-    """Prompt means [SIMULATIONS, P] of a true mean 0: prompts differ, and so do seeds inside a prompt."""
+def draws(
+    name: str, prompts: int, seeds: int, between: float = 0.1, within: float = 0.15
+) -> np.ndarray:
+    """Prompt means [SIMULATIONS, P] of a true mean 0: prompts differ, and so do seeds inside a
+    prompt."""
     rng = generator(1, name)
     own = rng.normal(0, between, (SIMULATIONS, prompts))
     return own + rng.normal(0, within, (SIMULATIONS, prompts, seeds)).mean(-1)
@@ -76,7 +79,9 @@ def test_without_ends_the_interval_is_scipys() -> None:
     assert (found.low, found.high, found.n) == pytest.approx((low, high, 4))
     share = mean_interval(values, (0.0, 1.0))
     assert 0 < share.low < share.value < share.high < 1
-    far = mean_interval(values, (-1000.0, 1000.0))  # far from the ends the score interval is the t-interval
+    far = mean_interval(
+        values, (-1000.0, 1000.0)
+    )  # far from the ends the score interval is the t-interval
     assert (far.low, far.high) == pytest.approx((low, high), abs=0.01)
 
 
@@ -91,7 +96,9 @@ def test_no_spread_at_the_end_of_the_range_is_no_certainty() -> None:
     assert every.value == every.high == 1 and 0.7 < every.low < 0.75
     assert none.low == 0 and none.high == pytest.approx(1 - every.low)
     other = mean_interval(np.full(12, -0.01), (-0.01, 0.99))
-    assert (other.value, other.low) == pytest.approx((-0.01, -0.01)) and other.high == pytest.approx(none.high - 0.01)
+    assert (other.value, other.low) == pytest.approx(
+        (-0.01, -0.01)
+    ) and other.high == pytest.approx(none.high - 0.01)
     middle = mean_interval(np.full(12, 0.5), (0.0, 1.0))
     assert middle.low == middle.high == 0.5
 
@@ -117,7 +124,11 @@ def test_the_test_keeps_its_level() -> None:
 
 def test_paired_leaves_unknown_prompts_out_and_counts_wins() -> None:
     found = paired(np.array([1.0, 2.0, np.nan, 4.0]), np.array([0.0, 2.0, 1.0, 5.0]))
-    assert found.mean.n == 3 and found.mean.value == pytest.approx(0) and found.win_share == pytest.approx(0.5)
+    assert (
+        found.mean.n == 3
+        and found.mean.value == pytest.approx(0)
+        and found.win_share == pytest.approx(0.5)
+    )
 
 
 def test_holm() -> None:
@@ -131,8 +142,14 @@ def test_tests_that_cannot_reach_a_p_do_not_count_against_it() -> None:
     least = [0.001, 0.001, 0.125, 0.125]
     assert holm([0.02, 0.2, 0.125, 0.5], least) == pytest.approx([0.04, 0.4, 0.375, 0.5])
     assert reachable(least) == pytest.approx([0.002, 0.002, 0.5, 0.5])
-    assert paired(np.arange(1.0, 8.0), np.zeros(7)).least == pytest.approx(1 / 64) == paired(np.ones(7), np.zeros(7)).p
-    assert paired(np.zeros(24), np.ones(24)).least == paired(np.zeros(24), np.ones(24)).p == 1 / 10_001
+    assert (
+        paired(np.arange(1.0, 8.0), np.zeros(7)).least
+        == pytest.approx(1 / 64)
+        == paired(np.ones(7), np.zeros(7)).p
+    )
+    assert (
+        paired(np.zeros(24), np.ones(24)).least == paired(np.zeros(24), np.ones(24)).p == 1 / 10_001
+    )
 
 
 def test_max_t_of_one_test_is_that_test_and_of_many_is_more_careful() -> None:
@@ -140,7 +157,9 @@ def test_max_t_of_one_test_is_that_test_and_of_many_is_more_careful() -> None:
     alone = [sign_flip_p(row) for row in rows]
     together, careful = max_t(rows), holm(alone, [0.0] * 5)
     assert max_t(rows[:1]) == alone[:1]
-    assert all(one <= both <= most + 0.02 for one, both, most in zip(alone, together, careful, strict=True))
+    assert all(
+        one <= both <= most + 0.02 for one, both, most in zip(alone, together, careful, strict=True)
+    )
     assert np.argsort(together).tolist() == np.argsort(careful).tolist()
 
 
@@ -148,7 +167,9 @@ def test_max_t_counts_what_goes_together_once() -> None:
     row = generator(7, "copies").normal(0.1, 0.2, 12)
     copies = np.stack([row] * 20)
     assert max_t(copies) == pytest.approx([sign_flip_p(row)] * 20)
-    assert holm([sign_flip_p(row)] * 20, [0.0] * 20)[0] == pytest.approx(min(1, 20 * sign_flip_p(row)))
+    assert holm([sign_flip_p(row)] * 20, [0.0] * 20)[0] == pytest.approx(
+        min(1, 20 * sign_flip_p(row))
+    )
 
 
 def test_max_t_takes_prompts_that_say_nothing_and_axes_that_never_move() -> None:
@@ -169,10 +190,13 @@ def test_the_bootstrap_knows_who_is_on_the_front() -> None:
     assert all(0.2 < share <= 1 for share in alike) and alike.sum() >= 1
 
 
-# --- simulated evaluations: the published table, smaller --------------------------------------------------------------
+# --- simulated evaluations: the published table, smaller
+# --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", [case for case in simulated_evaluations.CASES if "plain" not in case])
+@pytest.mark.parametrize(
+    "case", [case for case in simulated_evaluations.CASES if "plain" not in case]
+)
 @pytest.mark.parametrize(("prompts", "seeds"), simulated_evaluations.DESIGNS)
 def test_intervals_cover_in_simulated_evaluations(case: str, prompts: int, seeds: int) -> None:
     """93 to 97 %, and two standard errors of 0.5 % on either side."""
@@ -197,4 +221,6 @@ def test_few_prompts_on_some_axes_cost_the_others_nothing_and_twins_stay_alike()
 @pytest.mark.slow
 @pytest.mark.parametrize(("prompts", "seeds"), simulated_evaluations.DESIGNS)
 def test_twins_raise_an_alarm_in_one_family_of_twenty(prompts: int, seeds: int) -> None:
-    assert simulated_evaluations.false_alarms(prompts, seeds, 2000)[0] <= 0.06  # 5 % and two standard errors
+    assert (
+        simulated_evaluations.false_alarms(prompts, seeds, 2000)[0] <= 0.06
+    )  # 5 % and two standard errors

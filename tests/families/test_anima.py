@@ -40,21 +40,33 @@ def small_lora(family: Anima) -> Lora:
 @pytest.fixture
 def with_resize(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one call of torchvision that the unchanged transformer makes."""
-    functional = SimpleNamespace(resize=lambda mask, size, interpolation: F.interpolate(mask, size, mode="nearest"))
-    stand_in = SimpleNamespace(functional=functional, InterpolationMode=SimpleNamespace(NEAREST="nearest"))
+    functional = SimpleNamespace(
+        resize=lambda mask, size, interpolation: F.interpolate(mask, size, mode="nearest")
+    )
+    stand_in = SimpleNamespace(
+        functional=functional, InterpolationMode=SimpleNamespace(NEAREST="nearest")
+    )
     monkeypatch.setattr(transformer_cosmos, "transforms", stand_in, raising=False)
 
 
 @pytest.mark.usefixtures("with_resize")
-def test_denoise_is_the_unchanged_transformer_on_all_rows(tiny_family: Anima, tiny_anima: Path) -> None:
+def test_denoise_is_the_unchanged_transformer_on_all_rows(
+    tiny_family: Anima, tiny_anima: Path
+) -> None:
     texts = tiny_family.encode_text(["1girl, smile", "", "a " * 300, "x"])
     assert [text.zero_rows for text in texts][2] == 0
     x, t = noise(4, 16, 8, 6), torch.tensor([0.1, 0.5, 0.9, 1.0])
-    real = CosmosTransformer3DModel.from_pretrained(tiny_anima / "transformer", torch_dtype=torch.float32)
+    real = CosmosTransformer3DModel.from_pretrained(
+        tiny_anima / "transformer", torch_dtype=torch.float32
+    )
     with torch.no_grad():
-        expected = real(x.unsqueeze(2), t, full_rows(texts), padding_mask=torch.zeros(1, 1, 64, 48)).sample.squeeze(2)
+        expected = real(
+            x.unsqueeze(2), t, full_rows(texts), padding_mask=torch.zeros(1, 1, 64, 48)
+        ).sample.squeeze(2)
         got = tiny_family.denoise(x, t, texts)
-        alone = torch.cat([tiny_family.denoise(x[i : i + 1], t[i : i + 1], texts[i : i + 1]) for i in range(4)])
+        alone = torch.cat(
+            [tiny_family.denoise(x[i : i + 1], t[i : i + 1], texts[i : i + 1]) for i in range(4)]
+        )
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got, alone, rtol=1e-4, atol=1e-5)
     assert expected.std() > 0.1
@@ -64,7 +76,9 @@ def test_dropping_zero_rows_is_not_the_same(tiny_family: Anima) -> None:
     (text,) = tiny_family.encode_text(["1girl"])
     x, t = noise(1, 16, 4, 4), torch.tensor([0.5])
     with torch.no_grad():
-        change = tiny_family.denoise(x, t, [text]) - tiny_family.denoise(x, t, [Text(text.rows_sd, 0)])
+        change = tiny_family.denoise(x, t, [text]) - tiny_family.denoise(
+            x, t, [Text(text.rows_sd, 0)]
+        )
     assert change.abs().max() > 1e-2
 
 
@@ -91,7 +105,9 @@ def test_adapters_of_peft_get_gradients_through_denoise(tiny_family: Anima) -> N
     x, t = noise(2, 16, 4, 4), torch.tensor([0.2, 0.8])
     with torch.no_grad():
         before = tiny_family.denoise(x, t, texts)
-    inject_adapter_in_model(LoraConfig(r=2, target_modules=targets, lora_alpha=1), tiny_family.transformer)
+    inject_adapter_in_model(
+        LoraConfig(r=2, target_modules=targets, lora_alpha=1), tiny_family.transformer
+    )
     out = tiny_family.denoise(x, t, texts)
     torch.testing.assert_close(out, before)
     out.square().mean().backward()
@@ -148,5 +164,7 @@ def test_codec_is_the_unchanged_vae_for_one_frame(tiny_family: Anima, tiny_anima
 def test_what_a_caption_loses_is_told(tiny_family: Anima) -> None:
     assert tiny_family.text_losses("1girl, 猫, 猫, 犬") == ["the T5 tokenizer does not know 犬 猫"]
     qwen, t5 = tiny_family.text_losses("b " * 600)
-    assert qwen.endswith("Qwen tokens, only 512 are read") and t5.endswith("T5 tokens, only 512 are read")
+    assert qwen.endswith("Qwen tokens, only 512 are read") and t5.endswith(
+        "T5 tokens, only 512 are read"
+    )
     assert tiny_family.text_losses("1girl, smile") == []

@@ -33,7 +33,9 @@ def test_they_are_the_same_function(tiny_family: Anima, checkpointing: bool) -> 
     with lean_blocks(tiny_family.transformer):
         lean_velocity, lean_gradient = gradients(tiny_family, checkpointing)
     assert torch.allclose(lean_velocity, velocity, atol=1e-5)
-    assert torch.allclose(lean_gradient, gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max()))
+    assert torch.allclose(
+        lean_gradient, gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max())
+    )
     assert not torch.equal(lean_velocity, velocity)  # or nothing was replaced
     assert torch.equal(gradients(tiny_family)[0], velocity)
 
@@ -52,7 +54,9 @@ def test_sampling_computes_a_text_s_keys_and_values_once(tiny_family: Anima) -> 
         assert len(calls) == tiny_family.spec.blocks
         for t, velocity in expected.items():
             assert torch.allclose(found[t], velocity, atol=1e-5)
-        assert torch.equal(tiny_family.denoise(latents, torch.full((2,), 0.3), texts), expected[0.3])
+        assert torch.equal(
+            tiny_family.denoise(latents, torch.full((2,), 0.3), texts), expected[0.3]
+        )
 
 
 def test_sampling_within_training_leaves_training_as_it_was(tiny_family: Anima) -> None:
@@ -61,5 +65,7 @@ def test_sampling_within_training_leaves_training_as_it_was(tiny_family: Anima) 
     with torch.no_grad(), tiny_family.training():
         before = tiny_family.denoise(latents, t, one)
         with tiny_family.sampling(other) as predict:
-            assert torch.allclose(predict(latents, t[0]), tiny_family.denoise(latents, t, other), atol=1e-5)
+            assert torch.allclose(
+                predict(latents, t[0]), tiny_family.denoise(latents, t, other), atol=1e-5
+            )
         assert torch.equal(tiny_family.denoise(latents, t, one), before)

@@ -22,7 +22,9 @@ def test_transformer_names_agree_with_diffusers(blocks: int) -> None:
     names = list(transformer(blocks).state_dict())
     ours = {f"net.{transformer_name(name)}": name for name in names}
     assert len(ours) == len(names)
-    converted = convert_cosmos_transformer_checkpoint_to_diffusers(ours)  # the values are the names it must find
+    converted = convert_cosmos_transformer_checkpoint_to_diffusers(
+        ours
+    )  # the values are the names it must find
     assert len(converted) == len(names)
     assert all(theirs == name for theirs, name in converted.items())
 

@@ -1,4 +1,5 @@
-"""Bases from a diffusers folder and from single files, and what is said when something is missing."""
+"""Bases from a diffusers folder and from single files, and what is said when something is
+missing."""
 
 import shutil
 from pathlib import Path
@@ -40,7 +41,9 @@ def test_single_files_are_the_same_base(tiny_anima: Path, single_files: dict[str
 
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model.", ""])
-def test_derived_models_have_another_prefix(tmp_path: Path, single_files: dict[str, Path], prefix: str) -> None:
+def test_derived_models_have_another_prefix(
+    tmp_path: Path, single_files: dict[str, Path], prefix: str
+) -> None:
     tensors = load_file(single_files["dit"])
     renamed = {f"{prefix}{key.removeprefix('net.')}": tensor for key, tensor in tensors.items()}
     renamed[f"{prefix}pos_embedder.seq"] = torch.arange(8.0)
@@ -58,7 +61,9 @@ def test_sizes_come_from_shapes_alone(tmp_path: Path, single_files: dict[str, Pa
 
 
 def test_a_base_asked_for_in_bfloat16_is_in_bfloat16(tiny_anima: Path) -> None:
-    half, full = (load_base({"folder": tiny_anima, "dtype": dtype}) for dtype in ("bfloat16", "float32"))
+    half, full = (
+        load_base({"folder": tiny_anima, "dtype": dtype}) for dtype in ("bfloat16", "float32")
+    )
     assert {parameter.dtype for parameter in half.transformer.parameters()} == {torch.bfloat16}
     assert {parameter.dtype for parameter in full.transformer.parameters()} == {torch.float32}
     assert half.encode_text(["smile"])[0].rows_sd.dtype == torch.bfloat16
@@ -67,7 +72,8 @@ def test_a_base_asked_for_in_bfloat16_is_in_bfloat16(tiny_anima: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux")
 def test_loading_takes_the_files_size_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The VAE in its published size: the process grows by the file, not by twice that and not by float32 on the way."""
+    """The VAE in its published size: the process grows by the file, not by twice that and not by
+    float32 on the way."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "tools"))
     from measure_memory import reset_peak, resident, write_files
 
@@ -75,16 +81,22 @@ def test_loading_takes_the_files_size_once(tmp_path: Path, monkeypatch: pytest.M
     before = resident("VmRSS")
     reset_peak()
     vae = build(single_source("vae", path, "base.vae"), torch.bfloat16, "cpu")
-    assert sum(parameter.nbytes for parameter in vae.parameters()) == pytest.approx(path.stat().st_size, rel=0.01)
+    assert sum(parameter.nbytes for parameter in vae.parameters()) == pytest.approx(
+        path.stat().st_size, rel=0.01
+    )
     assert (resident("VmHWM") - before) / path.stat().st_size < 1.2
 
 
-def test_missing_files_are_named(tiny_anima: Path, single_files: dict[str, Path], tmp_path: Path) -> None:
+def test_missing_files_are_named(
+    tiny_anima: Path, single_files: dict[str, Path], tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=r"base\.folder: .*transformer — no such"):
         load_base({"folder": tmp_path})
     with pytest.raises(InputError, match=r"base\.vae: .*nowhere — no such"):
         load_base({**single_files, "vae": tmp_path / "nowhere"})
-    with pytest.raises(InputError, match=r"base\.tokenizers: missing — single files hold no tokenizers"):
+    with pytest.raises(
+        InputError, match=r"base\.tokenizers: missing — single files hold no tokenizers"
+    ):
         load_base({name: path for name, path in single_files.items() if name != "tokenizers"})
     with pytest.raises(InputError, match=r"base\.tokenizers: .*tokenizer — no such file or folder"):
         load_base({**single_files, "tokenizers": tmp_path})
@@ -129,8 +141,14 @@ def test_torn_and_foreign_files_stop(tmp_path: Path, single_files: dict[str, Pat
         load_base({**single_files, "dit": tmp_path / "dit.ckpt"})
 
 
-def test_a_cosmos_model_has_no_text_conditioner(tmp_path: Path, single_files: dict[str, Path]) -> None:
-    tensors = {key: tensor for key, tensor in load_file(single_files["dit"]).items() if "llm_adapter" not in key}
+def test_a_cosmos_model_has_no_text_conditioner(
+    tmp_path: Path, single_files: dict[str, Path]
+) -> None:
+    tensors = {
+        key: tensor
+        for key, tensor in load_file(single_files["dit"]).items()
+        if "llm_adapter" not in key
+    }
     save_file(tensors, tmp_path / "dit.safetensors")
     with pytest.raises(InputError, match="has no text conditioner"):
         load_base({**single_files, "dit": tmp_path / "dit.safetensors"})
@@ -141,10 +159,14 @@ def test_lost_and_quantised_tensors_stop(tmp_path: Path, single_files: dict[str,
     path = tmp_path / "dit.safetensors"
     lost = {key: tensor for key, tensor in tensors.items() if ".blocks.0.mlp.layer2" not in key}
     save_file(lost, path, words)
-    with pytest.raises(InputError, match=r"1 of \d+ tensors are missing, e.g. blocks\.0\.mlp\.layer2\.weight"):
+    with pytest.raises(
+        InputError, match=r"1 of \d+ tensors are missing, e.g. blocks\.0\.mlp\.layer2\.weight"
+    ):
         load_base({**single_files, "dit": path})
     save_file({**tensors, "net.blocks.9.mlp.layer2.weight": torch.ones(1)}, path, words)
-    with pytest.raises(InputError, match=r"blocks\.2 is missing, although there is blocks\.9; get the file again"):
+    with pytest.raises(
+        InputError, match=r"blocks\.2 is missing, although there is blocks\.9; get the file again"
+    ):
         load_base({**single_files, "dit": path})
     key = "net.blocks.0.mlp.layer2.weight"
     save_file({**tensors, key: tensors[key].to(torch.float8_e4m3fn)}, path, words)
@@ -156,15 +178,23 @@ def test_two_variants_of_one_part_are_not_mixed(tmp_path: Path, tiny_anima: Path
     shutil.copytree(tiny_anima, tmp_path / "x")
     weights = tmp_path / "x" / "vae" / "diffusion_pytorch_model.safetensors"
     shutil.copy(weights, weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    with pytest.raises(InputError, match=r"is in diffusion_pytorch_model\.fp16\.safetensors too; keep one"):
+    with pytest.raises(
+        InputError, match=r"is in diffusion_pytorch_model\.fp16\.safetensors too; keep one"
+    ):
         load_base({"folder": tmp_path / "x"})
 
 
-def test_the_outline_is_the_loaded_base_without_its_weights(tiny_anima: Path, single_files: dict[str, Path]) -> None:
+def test_the_outline_is_the_loaded_base_without_its_weights(
+    tiny_anima: Path, single_files: dict[str, Path]
+) -> None:
     for base in ({"folder": tiny_anima}, dict(single_files)):
         shapes = outline(base)
         assert shapes.spec == load_base(base).spec and not shapes.missing
-        assert all(parameter.is_meta for model in shapes.models.values() for parameter in model.parameters())
+        assert all(
+            parameter.is_meta
+            for model in shapes.models.values()
+            for parameter in model.parameters()
+        )
 
 
 def test_without_files_the_outline_is_the_published_base() -> None:
@@ -176,13 +206,23 @@ def test_without_files_the_outline_is_the_published_base() -> None:
     assert sizes["vae"] == pytest.approx(0.254, abs=0.0005)
     assert (shapes.spec.blocks, len(shapes.spec.targets("attention_mlp"))) == (28, 280)
     assert len(shapes.spec.targets("attention_mlp_adaln")) == 448
-    assert [error.field for error in shapes.missing] == ["base.dit", "base.text_encoder", "base.vae", "base.tokenizers"]
+    assert [error.field for error in shapes.missing] == [
+        "base.dit",
+        "base.text_encoder",
+        "base.vae",
+        "base.tokenizers",
+    ]
 
 
-def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_id_that_cannot_be_had_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"^base\.hub: someone/anima — is not in the local cache and the hub cannot"):
+    with pytest.raises(
+        InputError,
+        match=r"^base\.hub: someone/anima — is not in the local cache and the hub cannot",
+    ):
         load_base({"hub": "someone/anima"})
     with pytest.raises(InputError, match=r'base\.hub: some one/anima — write "owner/name"'):
         load_base({"hub": "some one/anima"})
@@ -214,26 +254,35 @@ def test_a_folder_of_another_class_stops(tmp_path: Path, tiny_anima: Path) -> No
     shutil.copytree(tiny_anima, tmp_path / "x")
     shutil.rmtree(tmp_path / "x" / "transformer")
     shutil.copytree(tmp_path / "x" / "vae", tmp_path / "x" / "transformer")
-    with pytest.raises(InputError, match="is AutoencoderKLQwenImage, Anima has CosmosTransformer3DModel here"):
+    with pytest.raises(
+        InputError, match="is AutoencoderKLQwenImage, Anima has CosmosTransformer3DModel here"
+    ):
         load_base({"folder": tmp_path / "x"})
 
 
 def test_the_toon_base_ships_with_the_package() -> None:
-    """Blue hair is bluer than red hair, from the same noise: the shipped base is trained and its files fit."""
+    """Blue hair is bluer than red hair, from the same noise: the shipped base is trained and its
+    files fit."""
     family = load_base("toon")
     prompts = ("1girl, blue hair, close-up", "1girl, red hair, close-up")
-    latents = sample(family, [Job(prompt, "", 1, 96, 96) for prompt in prompts], steps=6, guidance=3.0, shift=3.0)
+    latents = sample(
+        family, [Job(prompt, "", 1, 96, 96) for prompt in prompts], steps=6, guidance=3.0, shift=3.0
+    )
     red, _, blue = family.decode_latents(latents).mean((2, 3)).unbind(1)
     assert (blue - red)[0] > (blue - red)[1] + 0.1
 
 
 DIT_FAULTS = {
-    "mark of no columns": lambda t, w: t.update({"net.x_embedder.proj.1.weight": torch.ones(32, 0)}),
+    "mark of no columns": lambda t, w: t.update(
+        {"net.x_embedder.proj.1.weight": torch.ones(32, 0)}
+    ),
     "0-d mark": lambda t, w: t.update({"net.x_embedder.proj.1.weight": torch.ones(())}),
     "head of 0": lambda t, w: t.update({"net.blocks.0.self_attn.q_norm.weight": torch.ones(0)}),
     "0-d head": lambda t, w: t.update({"net.blocks.0.self_attn.q_norm.weight": torch.ones(())}),
     "far block": lambda t, w: t.update({"net.blocks.999999999.x": torch.ones(1)}),
-    "two models": lambda t, w: t.update({f"{'x' * 900}.x_embedder.proj.1.weight": torch.ones(2, 2)}),
+    "two models": lambda t, w: t.update(
+        {f"{'x' * 900}.x_embedder.proj.1.weight": torch.ones(2, 2)}
+    ),
     "config deep": lambda t, w: w.update({CONFIG_KEY: "[" * 100_000}),
     "config a list": lambda t, w: w.update({CONFIG_KEY: "[]"}),
     "config of lists": lambda t, w: w.update({CONFIG_KEY: '{"transformer": []}'}),
@@ -255,7 +304,13 @@ def test_a_malformed_single_file_is_refused_in_one_line(
     assert len(str(caught.value)) < 1_500
 
 
-def test_a_header_cannot_set_what_the_shapes_tell(tmp_path: Path, single_files: dict[str, Path]) -> None:
+def test_a_header_cannot_set_what_the_shapes_tell(
+    tmp_path: Path, single_files: dict[str, Path]
+) -> None:
     path = tmp_path / "dit.safetensors"
-    save_file(load_file(single_files["dit"]), path, {CONFIG_KEY: '{"transformer": {"num_layers": 1000000000}}'})
+    save_file(
+        load_file(single_files["dit"]),
+        path,
+        {CONFIG_KEY: '{"transformer": {"num_layers": 1000000000}}'},
+    )
     assert load_base({**single_files, "dit": path}).spec.blocks == 2

@@ -37,7 +37,12 @@ def test_order_does_not_change_the_bytes(tmp_path: Path) -> None:
     length = int.from_bytes(one.read_bytes()[:8], "little")
     assert length % 8 == 0
     header = one.read_bytes()[8 : 8 + length].rstrip(b" ")
-    assert header == json.dumps(json.loads(header), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    assert (
+        header
+        == json.dumps(
+            json.loads(header), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        ).encode()
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut", "short", "header", "empty"])
@@ -45,7 +50,11 @@ def test_torn_files_are_named(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "x.safetensors"
     write_weights(path, TENSORS, {})
     data = path.read_bytes()
-    path.write_bytes({"cut": data[:-4], "short": data[:20], "header": b"\xff" * 8 + data[8:], "empty": b""}[damage])
+    path.write_bytes(
+        {"cut": data[:-4], "short": data[:20], "header": b"\xff" * 8 + data[8:], "empty": b""}[
+            damage
+        ]
+    )
     with pytest.raises(InputError, match=r"lora: .*x\.safetensors — is no complete"):
         open_weights(path, "lora")
 

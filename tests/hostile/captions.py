@@ -112,7 +112,9 @@ FOLDERS: dict[str, Callable[[Place], None]] = {
     "pipe": lambda place: os.mkfifo(place.given / "pictures" / "pipe"),
     "captions-alone": _many,
     "deep": _deep,
-    "cache": lambda place: place.put("odd.npz", b"\x80\x04cposix\nsystem\n(V touch pwned\ntR.", below="pictures"),
+    "cache": lambda place: place.put(
+        "odd.npz", b"\x80\x04cposix\nsystem\n(V touch pwned\ntR.", below="pictures"
+    ),
     "hidden": lambda place: place.put(".hidden.png", encoded(), below="pictures"),
     "desktop": lambda place: place.put("Thumbs.db", b"\xd0\xcf\x11\xe0", below="pictures"),
 }
@@ -131,16 +133,35 @@ SOURCES: dict[str, Callable[[Place], None]] = {
 
 CASES = (
     *(
-        Case(f"caption-{id}", _caption(data), (run(*IMPORT, codes=(0,), says=("odd.png",)),), refused("odd.png"))
+        Case(
+            f"caption-{id}",
+            _caption(data),
+            (run(*IMPORT, codes=(0,), says=("odd.png",)),),
+            refused("odd.png"),
+        )
         for id, data in REFUSED.items()
     ),
-    *(Case(f"caption-{id}", _caption(data), (run(*IMPORT, codes=(0,)),), entered(2)) for id, data in READ.items()),
-    *(Case(f"caption-{id}", _caption(data), (run(*IMPORT, codes=(0,)),), told(2)) for id, data in EITHER.items()),
+    *(
+        Case(f"caption-{id}", _caption(data), (run(*IMPORT, codes=(0,)),), entered(2))
+        for id, data in READ.items()
+    ),
+    *(
+        Case(f"caption-{id}", _caption(data), (run(*IMPORT, codes=(0,)),), told(2))
+        for id, data in EITHER.items()
+    ),
     Case("caption-missing", _caption(None), (run(*IMPORT, codes=(0,)),), told(2)),
     *(
-        Case(f"caption-{id}", _special(make), (run(*IMPORT, codes=(0,), says=("odd.",)),), refused("odd.", None))
+        Case(
+            f"caption-{id}",
+            _special(make),
+            (run(*IMPORT, codes=(0,), says=("odd.",)),),
+            refused("odd.", None),
+        )
         for id, make in SPECIAL.items()
     ),
-    *(Case(f"folder-{id}", _folder(make), (run(*IMPORT, codes=(0,)),), told(2)) for id, make in FOLDERS.items()),
+    *(
+        Case(f"folder-{id}", _folder(make), (run(*IMPORT, codes=(0,)),), told(2))
+        for id, make in FOLDERS.items()
+    ),
     *(Case(f"source-{id}", make, (run(*IMPORT),)) for id, make in SOURCES.items()),
 )

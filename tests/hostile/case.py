@@ -14,7 +14,8 @@ Command = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """A case's folders. Commands may write below `out` alone; everything else must stay as it is."""
+    """A case's folders. Commands may write below `out` alone; everything else must stay as it
+    is."""
 
     root: Path
 
@@ -28,7 +29,8 @@ class Place:
 
     @property
     def elsewhere(self) -> Path:
-        """A folder that no command names. `secret.txt` lies in it, and hostile names lead to `pwned` in it."""
+        """A folder that no command names. `secret.txt` lies in it, and hostile names lead to
+        `pwned` in it."""
         return self.root / "elsewhere"
 
     @property
@@ -51,8 +53,14 @@ class Place:
             file.write(data.encode() if isinstance(data, str) else data)
 
     def filled(self, words: Command) -> list[str]:
-        """A command with the folders put in for {in}, {out}, {elsewhere} and the shipped model sheet for {sheet}."""
-        names = {"{in}": self.given, "{out}": self.out, "{elsewhere}": self.elsewhere, "{sheet}": SHEET}
+        """A command with the folders put in for {in}, {out}, {elsewhere} and the shipped model
+        sheet for {sheet}."""
+        names = {
+            "{in}": self.given,
+            "{out}": self.out,
+            "{elsewhere}": self.elsewhere,
+            "{sheet}": SHEET,
+        }
         filled = []
         for word in words:
             for name, path in names.items():
@@ -82,9 +90,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Run:
-    """One command of a case. `codes`: the exit codes that are right; `says`: what stdout and stderr must name.
+    """One command of a case. `codes`: the exit codes that are right; `says`: what stdout and stderr
+    must name.
 
-    `findings`: a failure is told by lines on stdout (doctor, release check) and not by one line on stderr.
+    `findings`: a failure is told by lines on stdout (doctor, release check) and not by one line on
+    stderr.
     """
 
     words: Command
@@ -95,7 +105,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Case:
-    """A hostile input. Between its runs something may be done to the place, as a damage to what a command wrote.
+    """A hostile input. Between its runs something may be done to the place, as a damage to what a
+    command wrote.
 
     `then` looks at what the commands left behind and returns what is wrong about it.
     """
@@ -106,5 +117,7 @@ class Case:
     then: Callable[[Place], list[str]] = lambda place: []
 
 
-def run(*words: str, codes: tuple[int, ...] = (2,), says: tuple[str, ...] = (), findings: bool = False) -> Run:
+def run(
+    *words: str, codes: tuple[int, ...] = (2,), says: tuple[str, ...] = (), findings: bool = False
+) -> Run:
     return Run(words, frozenset(codes), says, findings)

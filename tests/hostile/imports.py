@@ -1,4 +1,5 @@
-"""What an import must have left: every file of the heap is either a picture of the set, or named with its reason."""
+"""What an import must have left: every file of the heap is either a picture of the set, or named
+with its reason."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,12 +12,15 @@ Check = Callable[[Place], list[str]]
 
 def read(place: Place) -> Mapping[str, Any]:
     """The workshop that an import into {out}/work made."""
-    table: Mapping[str, Any] = json.loads((place.out / "work" / "pictures.json").read_text(encoding="utf-8"))
+    table: Mapping[str, Any] = json.loads(
+        (place.out / "work" / "pictures.json").read_text(encoding="utf-8")
+    )
     return table
 
 
 def refused(name: str, entered: int | None = 1) -> Check:
-    """`name` is refused with a reason and the `entered` others are in; None where it does not matter how many."""
+    """`name` is refused with a reason and the `entered` others are in; None where it does not
+    matter how many."""
 
     def check(place: Place) -> list[str]:
         table, found = read(place), []
@@ -36,7 +40,9 @@ def entered(count: int) -> Check:
         table = read(place)
         if len(table["pictures"]) == count and not table["refused"]:
             return []
-        return [f"{len(table['pictures'])} pictures entered, not {count}; refused: {table['refused']}"]
+        return [
+            f"{len(table['pictures'])} pictures entered, not {count}; refused: {table['refused']}"
+        ]
 
     return check
 

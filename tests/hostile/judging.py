@@ -1,4 +1,5 @@
-"""What every command owes to every hostile input, whatever it is. Each function returns what is wrong, in words."""
+"""What every command owes to every hostile input, whatever it is. Each function returns what is
+wrong, in words."""
 
 import json
 import os
@@ -28,26 +29,45 @@ class Outcome:
 
 
 class Servers:
-    """The processes that run commands (server.py): one with torch, and a small one that is forked faster."""
+    """The processes that run commands (server.py): one with torch, and a small one that is forked
+    faster."""
 
-    WITHOUT_TORCH = ("dataset import", "dataset export", "dataset labels", "dataset decide", "dataset undo", "merge ")
+    WITHOUT_TORCH = (
+        "dataset import",
+        "dataset export",
+        "dataset labels",
+        "dataset decide",
+        "dataset undo",
+        "merge ",
+    )
 
     def __init__(self) -> None:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         more = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
         self.processes = {
             torch: subprocess.Popen(
-                [sys.executable, "-m", "tests.hostile.server", *["torch"] * torch], cwd=ROOT, text=True,
-                encoding="utf-8", stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **more},
-            ) for torch in (False, True)
-        }  # fmt: skip
+                [sys.executable, "-m", "tests.hostile.server", *["torch"] * torch],
+                cwd=ROOT,
+                text=True,
+                encoding="utf-8",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **more},
+            )
+            for torch in (False, True)
+        }
 
     def run(self, place: Place, commands: list[list[str]]) -> list[Outcome]:
-        """What came of each command, one after the other; after one that was killed no other is run."""
+        """What came of each command, one after the other; after one that was killed no other is
+        run."""
         small = all(" ".join(words[:2]).startswith(self.WITHOUT_TORCH) for words in commands)
         process = self.processes[not small]
         assert process.stdin is not None and process.stdout is not None
-        print(json.dumps({"root": str(place.root), "commands": commands}), file=process.stdin, flush=True)
+        print(
+            json.dumps({"root": str(place.root), "commands": commands}),
+            file=process.stdin,
+            flush=True,
+        )
         return [Outcome(**answer) for answer in json.loads(process.stdout.readline())]
 
     def close(self) -> None:
@@ -73,7 +93,9 @@ def faults_of(case: Case, servers: Servers, root: Path) -> list[str]:
             if outcome.code == 2 and outcome.files > files:
                 found.append("refused, and yet wrote a file")
             if found:
-                faults += [f"{' '.join(run.words[:3])}: {fault}" for fault in found] + [_shown(outcome)]
+                faults += [f"{' '.join(run.words[:3])}: {fault}" for fault in found] + [
+                    _shown(outcome)
+                ]
             files = outcome.files
         faults += [*_changes(before, place.snapshot(), place), *_left(place)]
         if faults:
@@ -105,18 +127,27 @@ def _ending(run: Run, outcome: Outcome) -> Iterator[str]:
 
 def _text(outcome: Outcome) -> Iterator[str]:
     for name, text in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
-        bad = {sign for sign in text if unicodedata.category(sign) in HIDDEN and sign not in "\n" + JOINERS}
+        bad = {
+            sign
+            for sign in text
+            if unicodedata.category(sign) in HIDDEN and sign not in "\n" + JOINERS
+        }
         if bad:
             yield f"{name} holds {', '.join(f'U+{ord(sign):04X}' for sign in sorted(bad))}"
         if SECRET in text:
             yield f"{name} tells a file that no command named"
 
 
-def _changes(before: Mapping[bytes, Any], after: Mapping[bytes, Any], place: Place) -> Iterator[str]:
+def _changes(
+    before: Mapping[bytes, Any], after: Mapping[bytes, Any], place: Place
+) -> Iterator[str]:
     for path in sorted(set(before) | set(after)):
         if before.get(path) != after.get(path):
             what = "made" if path not in before else "removed" if path not in after else "changed"
-            yield f"{what} outside of the output folder: {os.path.relpath(path, os.fsencode(place.root))!r}"
+            yield (
+                f"{what} outside of the output folder:"
+                f" {os.path.relpath(path, os.fsencode(place.root))!r}"
+            )
 
 
 def _left(place: Place) -> Iterator[str]:

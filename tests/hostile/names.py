@@ -1,4 +1,5 @@
-"""Names of files and folders that a terminal, a page, another system or a program takes for something else."""
+"""Names of files and folders that a terminal, a page, another system or a program takes for
+something else."""
 
 import os
 from collections.abc import Callable
@@ -98,7 +99,11 @@ def _all_written(count: int) -> Callable[[Place], list[str]]:
 
     def check(place: Place) -> list[str]:
         found = told(count)(place)
-        made = sum(name.endswith(b".png") for *_, names in os.walk(os.fsencode(place.out / "set")) for name in names)
+        made = sum(
+            name.endswith(b".png")
+            for *_, names in os.walk(os.fsencode(place.out / "set"))
+            for name in names
+        )
         if made != (entered := len(read(place)["pictures"])):
             found.append(f"{entered} pictures entered, {made} were exported")
         return found
@@ -143,7 +148,9 @@ CASES = (
     ),
     Case(
         "name-same-stem",
-        lambda place: (_picture("a")(place), place.put("a.jpg", encoded("JPEG"), below="pictures"))[0],
+        lambda place: (_picture("a")(place), place.put("a.jpg", encoded("JPEG"), below="pictures"))[
+            0
+        ],
         (run(*IMPORT, codes=(0,), says=("a.png", "a.jpg")),),
         told(3),
     ),
@@ -153,7 +160,16 @@ CASES = (
         (
             run(*IMPORT, codes=(0,)),
             run("dataset", "audit", "{out}/work", "-c", "{sheet}", codes=(0,)),
-            run("dataset", "report", "{out}/work", "-c", "{sheet}", "-o", "{out}/page.html", codes=(0,)),
+            run(
+                "dataset",
+                "report",
+                "{out}/work",
+                "-c",
+                "{sheet}",
+                "-o",
+                "{out}/page.html",
+                codes=(0,),
+            ),
             run("dataset", "plan", "{out}/work", "-c", "{sheet}", codes=(0,)),
         ),
         lambda place: _page(place),

@@ -1,9 +1,9 @@
 """Runs commands of the program, those of a case in a forked process of their own.
 
-`python -m tests.hostile.server [torch]`: a line of JSON comes in ({root, commands}), one goes out (what came of each).
-The modules are loaded once, so a command costs milliseconds. Each case has its own limits of memory and time,
-its own home and its own working folder. Without `torch` the modules are those of pictures alone: a small process is
-forked faster.
+`python -m tests.hostile.server [torch]`: a line of JSON comes in ({root, commands}), one goes out
+(what came of each). The modules are loaded once, so a command costs milliseconds. Each case has its
+own limits of memory and time, its own home and its own working folder. Without `torch` the modules
+are those of pictures alone: a small process is forked faster.
 """
 
 import contextlib
@@ -34,7 +34,11 @@ def main() -> None:
     gc.freeze()  # a collection in a fork would touch, and so copy, every page of what is loaded
     for line in sys.stdin:
         question = json.loads(line)
-        print(json.dumps(_answers(Path(question["root"]), question["commands"])), file=answers, flush=True)
+        print(
+            json.dumps(_answers(Path(question["root"]), question["commands"])),
+            file=answers,
+            flush=True,
+        )
 
 
 def _load() -> None:
@@ -57,10 +61,19 @@ def _load_all() -> None:
     """What commands on models load, too."""
     _load()
     for name in (
-        "diffusers", "transformers", "onnxruntime", "onmodel.curate.audit", "onmodel.doctor",
-        "onmodel.families.anima.memory", "onmodel.families.anima.parts", "onmodel.engine.pipeline", "onmodel.engine.rebuild",
-        "onmodel.release.check", "onmodel.release.push", "onmodel.report.collect",
-    ):  # fmt: skip
+        "diffusers",
+        "transformers",
+        "onnxruntime",
+        "onmodel.curate.audit",
+        "onmodel.doctor",
+        "onmodel.families.anima.memory",
+        "onmodel.families.anima.parts",
+        "onmodel.engine.pipeline",
+        "onmodel.engine.rebuild",
+        "onmodel.release.check",
+        "onmodel.release.push",
+        "onmodel.report.collect",
+    ):
         import_module(name)
     import torch
 
@@ -82,8 +95,15 @@ def _answers(root: Path, commands: list[list[str]]) -> list[dict[str, Any]]:
         out, err, end = (root / f"{name}{number}" for name in ("stdout", "stderr", "end"))
         if not out.exists():
             break
-        ended = json.loads(end.read_text()) if end.exists() else {"code": os.waitstatus_to_exitcode(status), "files": 0}
-        text = {path.name[:6]: path.read_bytes().decode("utf-8", "backslashreplace") for path in (out, err)}
+        ended = (
+            json.loads(end.read_text())
+            if end.exists()
+            else {"code": os.waitstatus_to_exitcode(status), "files": 0}
+        )
+        text = {
+            path.name[:6]: path.read_bytes().decode("utf-8", "backslashreplace")
+            for path in (out, err)
+        }
         answers.append(ended | text)
         for path in (out, err, end):
             path.unlink(missing_ok=True)
@@ -93,7 +113,11 @@ def _answers(root: Path, commands: list[list[str]]) -> list[dict[str, Any]]:
 def _child(root: Path, commands: list[list[str]]) -> None:
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.environ |= {"HOME": str(root / "home"), "TMPDIR": str(root / "tmp"), "XDG_CACHE_HOME": str(root / "home")}
+    os.environ |= {
+        "HOME": str(root / "home"),
+        "TMPDIR": str(root / "tmp"),
+        "XDG_CACHE_HOME": str(root / "home"),
+    }
     tempfile.tempdir = None
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
@@ -103,7 +127,9 @@ def _child(root: Path, commands: list[list[str]]) -> None:
     for number, words in enumerate(commands):
         os.chdir(root / "cwd")
         for name, stream in (("stdout", 1), ("stderr", 2)):
-            os.dup2(os.open(root / f"{name}{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+            os.dup2(
+                os.open(root / f"{name}{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream
+            )
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "strict")
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace")
         code = _code(words)

@@ -1,4 +1,5 @@
-"""Hostile input ends in one line, in time, in bounded memory, and changes nothing but the output folder."""
+"""Hostile input ends in one line, in time, in bounded memory, and changes nothing but the output
+folder."""
 
 import os
 import shutil
@@ -27,7 +28,19 @@ from tests.hostile.judging import Servers, faults_of
 if sys.platform != "linux":
     pytest.skip("limits of memory and time are set as Linux knows them", allow_module_level=True)
 
-KINDS = (pictures, names, captions, zips, loras, configs, recipes, observers, releases, workshops, state)
+KINDS = (
+    pictures,
+    names,
+    captions,
+    zips,
+    loras,
+    configs,
+    recipes,
+    observers,
+    releases,
+    workshops,
+    state,
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,15 +121,32 @@ def test_the_corpus_is_large_and_each_case_has_its_name() -> None:
 
 
 def test_the_judging_itself_finds_faults(servers: Servers, tmp_path: Path) -> None:
-    """A program that does what is forbidden is caught: it writes elsewhere, says an escape, and breaks off."""
+    """A program that does what is forbidden is caught: it writes elsewhere, says an escape, and
+    breaks off."""
     from tests.hostile.case import Place, run
 
     def build(place: Place) -> None:
         place.put("a.png", pictures.encoded(), below="pictures")
 
-    wrong = Case("wrong", build, (
-        run("dataset", "import", "{in}/pictures", "--into", "{elsewhere}/work", codes=(2,), says=("nobody",)),
-    ))  # fmt: skip
+    wrong = Case(
+        "wrong",
+        build,
+        (
+            run(
+                "dataset",
+                "import",
+                "{in}/pictures",
+                "--into",
+                "{elsewhere}/work",
+                codes=(2,),
+                says=("nobody",),
+            ),
+        ),
+    )
     text = "\n".join(faults_of(wrong, servers, tmp_path / "c"))
-    assert "exit code 0, not 2" in text and "does not name 'nobody'" in text and "elsewhere/work" in text
+    assert (
+        "exit code 0, not 2" in text
+        and "does not name 'nobody'" in text
+        and "elsewhere/work" in text
+    )
     assert os.listdir(tmp_path / "c" / "out") == []

@@ -1,4 +1,5 @@
-"""Zips that write outside of their folder, unpack to more than a disk holds, or lie about what is in them."""
+"""Zips that write outside of their folder, unpack to more than a disk holds, or lie about what is
+in them."""
 
 import io
 import struct
@@ -44,11 +45,16 @@ def linked(name: str, target: str) -> bytes:
 
 
 def overlapping(copies: int, size: int) -> bytes:
-    """Many entries of the directory over one piece of data: a few kB that unpack to copies × size."""
+    """Many entries of the directory over one piece of data: a few kB that unpack to copies ×
+    size."""
     data = zlib.compressobj(9, zlib.DEFLATED, -15)
     body = data.compress(bytes(size)) + data.flush()
     crc, name = zlib.crc32(bytes(size)), b"set/a.png"
-    local = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 8, 0, 33, crc, len(body), size, len(name), 0) + name + body
+    local = (
+        struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 8, 0, 33, crc, len(body), size, len(name), 0)
+        + name
+        + body
+    )
     rows = b""
     for i in range(copies):
         own = b"set/%05d.png" % i
@@ -79,7 +85,8 @@ def many(count: int) -> bytes:
 
 
 def patched(data: bytes, find: bytes, offset: int, new: bytes, last: bool = True) -> bytes:
-    """`data` with bytes changed at `offset` behind the last (or first) place where `find` stands."""
+    """`data` with bytes changed at `offset` behind the last (or first) place where `find`
+    stands."""
     at = (data.rfind(find) if last else data.find(find)) + offset
     return data[:at] + new + data[at + len(new) :]
 
@@ -108,7 +115,15 @@ SLIPS = {
     "deep": "set/" + "d/" * 3_000 + "pwned.png",
     "long-part": "set/" + "pwned" * 60 + ".png",
 }
-DEVICES = ("CON.png", "nul.png", "aux.txt.png", "COM1.png", "LPT¹.png", "con .png", "set/NUL/pwned.png")
+DEVICES = (
+    "CON.png",
+    "nul.png",
+    "aux.txt.png",
+    "COM1.png",
+    "LPT¹.png",
+    "con .png",
+    "set/NUL/pwned.png",
+)
 HIDDEN_NAMES = {
     "newline": "set/odd\n.png",
     "escape": "set/odd\x1b[2J.png",
@@ -142,13 +157,17 @@ def _lying_sizes(place: Place) -> None:
     """Both records say 100 bytes; the data unpack to 64 MB."""
     data = bomb(64_000_000)
     data = patched(data, b"set/odd.png", -46 + 24, struct.pack("<I", 100))
-    place.put("heap.zip", patched(data, b"set/odd.png", -30 + 22, struct.pack("<I", 100), last=False))
+    place.put(
+        "heap.zip", patched(data, b"set/odd.png", -30 + 22, struct.pack("<I", 100), last=False)
+    )
 
 
 def _many_bombs() -> bytes:
     """A file of 300 kB whose entries, each of a fair size, unpack to 300 MB."""
     body = encoded()[:33] + bytes(30_000_000)
-    return packed(*GOOD, *((f"set/odd-{i}.png", body) for i in range(10)), method=zipfile.ZIP_DEFLATED)
+    return packed(
+        *GOOD, *((f"set/odd-{i}.png", body) for i in range(10)), method=zipfile.ZIP_DEFLATED
+    )
 
 
 def _little_written(place: Place) -> list[str]:
@@ -184,16 +203,33 @@ READS: dict[str, tuple[Callable[[], bytes], int]] = {
     "dot-part": (lambda: packed(*((f"./{n}", d) for n, d in GOOD)), 1),
 }
 WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
-    "crc": (lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -46 + 16, b"\1\2\3\4"), "odd.png"),
-    "encrypted": (lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -46 + 8, b"\x01"), "odd.png"),
-    "unknown-method": (lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -46 + 10, b"\x63"), "odd.png"),
-    "offset-beyond": (lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -4, b"\xff\xff\xff\x7f"), "odd.png"),
+    "crc": (
+        lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -46 + 16, b"\1\2\3\4"),
+        "odd.png",
+    ),
+    "encrypted": (
+        lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -46 + 8, b"\x01"),
+        "odd.png",
+    ),
+    "unknown-method": (
+        lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -46 + 10, b"\x63"),
+        "odd.png",
+    ),
+    "offset-beyond": (
+        lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -4, b"\xff\xff\xff\x7f"),
+        "odd.png",
+    ),
     "size-beyond": (
-        lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -46 + 20, b"\xff\xff\xff\x7f\xff\xff\xff\x7f"),
+        lambda: patched(
+            with_odd("set/odd.png"), b"set/odd.png", -46 + 20, b"\xff\xff\xff\x7f\xff\xff\xff\x7f"
+        ),
         "odd.png",
     ),
     "ratio": (lambda: bomb(300_000_000), "odd.png"),
-    "names-differ": (lambda: with_odd("set/odd.png").replace(b"set/odd.png", b"set/bad.png", 1), "odd.png"),
+    "names-differ": (
+        lambda: with_odd("set/odd.png").replace(b"set/odd.png", b"set/bad.png", 1),
+        "odd.png",
+    ),
     "torn-data": (
         lambda: patched(
             packed(*GOOD, ("set/odd.png", encoded(size=(99, 99))), method=zipfile.ZIP_DEFLATED),
@@ -205,7 +241,10 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
         "odd.png",
     ),
     "nested": (_nested, "odd.zip"),
-    "pickle": (lambda: with_odd("set/odd.pkl", b"\x80\x04cposix\nsystem\n(V touch pwned\ntR."), "odd.pkl"),
+    "pickle": (
+        lambda: with_odd("set/odd.pkl", b"\x80\x04cposix\nsystem\n(V touch pwned\ntR."),
+        "odd.pkl",
+    ),
     "duplicate": (
         lambda: packed(
             *GOOD,
@@ -236,7 +275,9 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
         "caf",
     ),
     "file-and-folder": (
-        lambda: packed(*GOOD, ("set/odd", encoded(size=(32, 30))), ("set/odd/pwned.png", encoded())),
+        lambda: packed(
+            *GOOD, ("set/odd", encoded(size=(32, 30))), ("set/odd/pwned.png", encoded())
+        ),
         "odd",
     ),
 }
@@ -267,7 +308,12 @@ BROKEN: dict[str, Callable[[], bytes]] = {
 }
 
 CASES = (
-    Case("zip-slip-to-a-canary", _slips, (run(*IMPORT, codes=(0,), says=("pwned",)),), refused("pwned")),
+    Case(
+        "zip-slip-to-a-canary",
+        _slips,
+        (run(*IMPORT, codes=(0,), says=("pwned",)),),
+        refused("pwned"),
+    ),
     *(
         Case(
             f"zip-slip-{id}",
@@ -287,17 +333,35 @@ CASES = (
         for name in DEVICES
     ),
     *(
-        Case(f"zip-name-{id}", _zip(lambda name=name: with_odd(name)), (run(*IMPORT, codes=(0,)),), told(2))
+        Case(
+            f"zip-name-{id}",
+            _zip(lambda name=name: with_odd(name)),
+            (run(*IMPORT, codes=(0,)),),
+            told(2),
+        )
         for id, name in HIDDEN_NAMES.items()
     ),
     *(
-        Case(f"zip-{id}", _zip(data), (run(*IMPORT, codes=(0,)),), told(count) if id == "cp437" else entered(count))
+        Case(
+            f"zip-{id}",
+            _zip(data),
+            (run(*IMPORT, codes=(0,)),),
+            told(count) if id == "cp437" else entered(count),
+        )
         for id, (data, count) in READS.items()
     ),
-    *(Case(f"zip-{id}", _zip(data), (run(*IMPORT, codes=(0, 2), says=(name,)),)) for id, (data, name) in WRONG.items()),
+    *(
+        Case(f"zip-{id}", _zip(data), (run(*IMPORT, codes=(0, 2), says=(name,)),))
+        for id, (data, name) in WRONG.items()
+    ),
     *(Case(f"zip-{id}", _zip(data), (run(*IMPORT),)) for id, data in BROKEN.items()),
     Case("zip-lying-sizes", _lying_sizes, (run(*IMPORT, codes=(0, 2), says=("odd.png",)),)),
-    Case("zip-many-bombs", _zip(_many_bombs), (run(*IMPORT, codes=(0, 2), says=("heap.zip",)),), _little_written),
+    Case(
+        "zip-many-bombs",
+        _zip(_many_bombs),
+        (run(*IMPORT, codes=(0, 2), says=("heap.zip",)),),
+        _little_written,
+    ),
     Case(
         "zip-link-out",
         _zip(lambda: linked("set/way", "../../../../elsewhere")),

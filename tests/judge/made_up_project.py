@@ -1,5 +1,6 @@
-"""A project with an evaluation whose pictures are single colours: red says which model, green which prompt, blue the
-noise. So a simulated judge sees what a person sees, pixels, and its truth is known."""
+"""A project with an evaluation whose pictures are single colours: red says which model, green which
+prompt, blue the noise. So a simulated judge sees what a person sees, pixels, and its truth is
+known."""
 
 import io
 import json
@@ -16,8 +17,16 @@ from onmodel.sample.pictures import png_bytes
 
 MODELS = ("release_1@20", "release_2@30", "merged")
 VALUES: Mapping[str, Mapping[str, float]] = {
-    "reproduction": {"release_1@20": 0.2, "release_2@30": 0.5, "merged": 0.9},  # up: as a judge who likes the last
-    "colour_cast": {"release_1@20": -1.0, "release_2@30": 4.0, "merged": -9.0},  # nearer to 0 is better
+    "reproduction": {
+        "release_1@20": 0.2,
+        "release_2@30": 0.5,
+        "merged": 0.9,
+    },  # up: as a judge who likes the last
+    "colour_cast": {
+        "release_1@20": -1.0,
+        "release_2@30": 4.0,
+        "merged": -9.0,
+    },  # nearer to 0 is better
     "drift": {"release_1@20": 0.3, "release_2@30": 0.3, "merged": 0.3},
 }
 
@@ -31,7 +40,8 @@ def add_evaluation(
     stage: str = "fresh",
     file: str | None = None,
 ) -> Artifact:
-    """Make an evaluation as the stage would, and record it. `file` stands in place of the first picture's name."""
+    """Make an evaluation as the stage would, and record it. `file` stands in place of the first
+    picture's name."""
     scratch = project.scratch(stage * 12)
     out = scratch / "out"
     ids = [f"choose/{at:02}" for at in range(prompts)]
@@ -46,16 +56,36 @@ def add_evaluation(
                 write_atomic(out / made, png_bytes(image, f"Lora hashes: {name}"))
                 pictures[id].append(file if file and m == p == s == 0 else made)
         per_prompt = {axis: dict.fromkeys(ids, row.get(name, 0.5)) for axis, row in values.items()}
-        rows.append({"name": name, "epoch": None, "axes": {}, "per_prompt": per_prompt, "pictures": {"L": pictures}})
-    write_json(out / "evaluation.json", {
-        "signature": f"onm|{stage}|P:{prompts}|S:{seeds}",
-        "plan": {"prompts": [{"id": id, "kind": "plain", "text": {"L": f"1girl, prompt {id}"}} for id in ids],
-                 "seeds": list(range(seeds)), "size": [8, 12]},
-        "axes": {id: AXES[id][0].as_dict() for id in values}, "models": rows, "controls": {},
-    })  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "epoch": None,
+                "axes": {},
+                "per_prompt": per_prompt,
+                "pictures": {"L": pictures},
+            }
+        )
+    write_json(
+        out / "evaluation.json",
+        {
+            "signature": f"onm|{stage}|P:{prompts}|S:{seeds}",
+            "plan": {
+                "prompts": [
+                    {"id": id, "kind": "plain", "text": {"L": f"1girl, prompt {id}"}} for id in ids
+                ],
+                "seeds": list(range(seeds)),
+                "size": [8, 12],
+            },
+            "axes": {id: AXES[id][0].as_dict() for id in values},
+            "models": rows,
+            "controls": {},
+        },
+    )
     write_json(out / "lineage.json", {})
     artifact = project.commit(scratch, "evaluation")
-    run = project.ledger.start(stage, "r", stage, "evaluate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00")
+    run = project.ledger.start(
+        stage, "r", stage, "evaluate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00"
+    )
     project.ledger.finish(run, "evaluation", artifact.hash, 1.0, "2026-11-22T00:00:01+00:00")
     return artifact
 

@@ -1,5 +1,5 @@
-"""Who is let in, and that no bytes, no silence and no crowd bring the server down. Raw sockets, so that nothing is
-tidied up on the way."""
+"""Who is let in, and that no bytes, no silence and no crowd bring the server down. Raw sockets, so
+that nothing is tidied up on the way."""
 
 import http.client
 import json
@@ -53,7 +53,8 @@ def talk(server: Served, data: bytes, close: bool = False) -> bytes:
 
 
 def status(answer: bytes) -> int:
-    """The status of an answer that is whole: its length is right, and an error is one line of JSON."""
+    """The status of an answer that is whole: its length is right, and an error is one line of
+    JSON."""
     head, _, body = answer.partition(b"\r\n\r\n")
     code = int(head.split(b" ")[1])
     fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
@@ -72,13 +73,25 @@ def cookie(server: Served) -> str:
 
 def opened(server: Served, target: str | None = None) -> str:
     path = server.url.partition(f":{server.port}")[2] if target is None else target
-    return talk(server, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()).decode()
+    return talk(
+        server, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
+    ).decode()
 
 
-def ask(server: Served, line: str = "GET / HTTP/1.1", body: bytes = b"", **headers: str | None) -> int:
-    """A request of the browser with the cookie; a header of None is left out. Underscores stand for hyphens."""
+def ask(
+    server: Served, line: str = "GET / HTTP/1.1", body: bytes = b"", **headers: str | None
+) -> int:
+    """A request of the browser with the cookie; a header of None is left out. Underscores stand for
+    hyphens."""
     said = {"Host": f"127.0.0.1:{server.port}", "Cookie": cookie(server)} | headers
-    lines = [line, *(f"{name.replace('_', '-')}: {value}" for name, value in said.items() if value is not None)]
+    lines = [
+        line,
+        *(
+            f"{name.replace('_', '-')}: {value}"
+            for name, value in said.items()
+            if value is not None
+        ),
+    ]
     return status(talk(server, "\r\n".join([*lines, "", ""]).encode("latin-1") + body))
 
 
@@ -87,81 +100,174 @@ def test_the_address_with_the_token_sets_a_strict_cookie_and_is_left(server: Ser
     assert status(answer.encode()) == 303 and "\r\nLocation: /\r\n" in answer
     assert "; HttpOnly; SameSite=Strict; Path=/\r\n" in answer
     token = server.url.partition("token=")[2]
-    assert len(token) >= 32 and token not in answer and cookie(server).partition("=")[2] not in server.url
+    assert (
+        len(token) >= 32
+        and token not in answer
+        and cookie(server).partition("=")[2] not in server.url
+    )
     assert ask(server) == 200
     assert ask(server, Cookie=f"a=b; {cookie(server)}; c") == 200
     with Served() as other:
         assert other.url.partition("token=")[2] != token
 
 
-@pytest.mark.parametrize("target", [
-    "/", "/?token=", "/?token=x", "/?token=\xe9", "/x?token={}", "/?token={}x", "/?t={}", "/?token={}&a=b",
-    "//?token={}", "/?TOKEN={}",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/",
+        "/?token=",
+        "/?token=x",
+        "/?token=\xe9",
+        "/x?token={}",
+        "/?token={}x",
+        "/?t={}",
+        "/?token={}&a=b",
+        "//?token={}",
+        "/?TOKEN={}",
+    ],
+)
 def test_no_token_and_a_wrong_one_get_one_sentence(server: Served, target: str) -> None:
     path = target.format(server.url.partition("token=")[2]).encode("latin-1")
-    answer = talk(server, b"GET " + path + f" HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
+    answer = talk(
+        server, b"GET " + path + f" HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
+    )
     assert status(answer) == (400 if b"\xe9" in path else 403) and b"Set-Cookie" not in answer
 
 
 def test_a_wrong_cookie_is_none(server: Served) -> None:
     name, _, value = cookie(server).partition("=")
-    for wrong in (None, "", value, name, f"{name}=", f"{name}={value}x", f"{name}={value[:-1]}", f"x{name}={value}",
-                  f"{name}=\xe9", f"{name}={server.url.partition('token=')[2]}"):  # fmt: skip
+    for wrong in (
+        None,
+        "",
+        value,
+        name,
+        f"{name}=",
+        f"{name}={value}x",
+        f"{name}={value[:-1]}",
+        f"x{name}={value}",
+        f"{name}=\xe9",
+        f"{name}={server.url.partition('token=')[2]}",
+    ):
         assert ask(server, Cookie=wrong) == 403, wrong
     for method in ("POST", "HEAD", "PUT", "OPTIONS", "TRACE"):
-        head = f"{method} /x HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: 99999999\r\n\r\n"
-        assert talk(server, head.encode()).startswith(b"HTTP/1.1 403 ")  # the body is not waited for
+        head = (
+            f"{method} /x HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length:"
+            " 99999999\r\n\r\n"
+        )
+        assert talk(server, head.encode()).startswith(
+            b"HTTP/1.1 403 "
+        )  # the body is not waited for
 
 
-@pytest.mark.parametrize("host", [
-    None, "", "evil.example", "evil.example:{}", "127.0.0.1", "127.0.0.1:1", "localhost.:{}", "[::1]:{}", "127.1:{}",
-    "127.0.0.1.:{}", "127.0.0.1.nip.io:{}", "0.0.0.0:{}", "2130706433:{}", "a@127.0.0.1:{}", "127.0.0.1:0{}",
-    "[::ffff:127.0.0.1]:{}", "127.0.0.1:{}, evil",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "host",
+    [
+        None,
+        "",
+        "evil.example",
+        "evil.example:{}",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "localhost.:{}",
+        "[::1]:{}",
+        "127.1:{}",
+        "127.0.0.1.:{}",
+        "127.0.0.1.nip.io:{}",
+        "0.0.0.0:{}",
+        "2130706433:{}",
+        "a@127.0.0.1:{}",
+        "127.0.0.1:0{}",
+        "[::ffff:127.0.0.1]:{}",
+        "127.0.0.1:{}, evil",
+    ],
+)
 def test_other_hosts_are_refused(server: Served, host: str | None) -> None:
     assert ask(server, Host=host and host.format(server.port)) == 403
 
 
 def test_other_origins_are_refused(server: Served) -> None:
     own = f"127.0.0.1:{server.port}"
-    for origin in ("http://evil.example", "null", "", f"https://{own}", "http://127.0.0.1", f"http://localhost:{server.port}",
-                   f"http://{own}/", f"http://{own}.evil"):  # fmt: skip
+    for origin in (
+        "http://evil.example",
+        "null",
+        "",
+        f"https://{own}",
+        "http://127.0.0.1",
+        f"http://localhost:{server.port}",
+        f"http://{own}/",
+        f"http://{own}.evil",
+    ):
         assert ask(server, Origin=origin) == 403, origin
     for site in ("cross-site", "same-site", "", "x"):  # same-site: another port of this machine
         assert ask(server, Sec_Fetch_Site=site) == 403, site
     assert ask(server, Origin=f"http://{own}", Sec_Fetch_Site="same-origin") == 200
-    assert ask(server, Host=f"LocalHost:{server.port}", Origin=f"http://localhost:{server.port}") == 200
+    assert (
+        ask(server, Host=f"LocalHost:{server.port}", Origin=f"http://localhost:{server.port}")
+        == 200
+    )
 
 
-@pytest.mark.parametrize("line", ["PUT /", "DELETE /x", "OPTIONS /", "TRACE /", "CONNECT /", "PATCH /", "BREW /"])
+@pytest.mark.parametrize(
+    "line", ["PUT /", "DELETE /x", "OPTIONS /", "TRACE /", "CONNECT /", "PATCH /", "BREW /"]
+)
 def test_other_methods_are_not_allowed(server: Served, line: str) -> None:
     assert ask(server, f"{line} HTTP/1.1") == 405
 
 
 def test_head_gets_no_body(server: Served) -> None:
-    request = f"HEAD / HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: {cookie(server)}\r\n\r\n"
+    request = (
+        f"HEAD / HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: {cookie(server)}\r\n\r\n"
+    )
     head, end, body = talk(server, request.encode()).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 405 ") and b"Allow: GET, POST" in head and end and not body
 
 
-@pytest.mark.parametrize("data", [
-    b"GET /\r\n\r\n", b"GET /\r\n", b"GET / HTTP/0.9\r\n\r\n", b"GET / HTTP/2.0\r\n\r\n",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"OPTIONS * HTTP/1.1\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\n\r\n",
-    b"GET http://127.0.0.1/ HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x00" * 99,
-    b"\r\n\r\n", b"get / HTTP/1.1\r\n\r\n", b"GET  / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1 \r\n\r\n",
-    b"GET /\xff HTTP/1.1\r\n\r\n", b"GET /\x1b[2J HTTP/1.1\r\n\r\n", b"GET / HTTP/\xd9\xa1.1\r\n\r\n",
-    b"A" * 30 + b" / HTTP/1.1\r\n\r\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /\r\n\r\n",
+        b"GET /\r\n",
+        b"GET / HTTP/0.9\r\n\r\n",
+        b"GET / HTTP/2.0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\n\r\n",
+        b"GET http://127.0.0.1/ HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\x00" * 99,
+        b"\r\n\r\n",
+        b"get / HTTP/1.1\r\n\r\n",
+        b"GET  / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1 \r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"GET /\x1b[2J HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/\xd9\xa1.1\r\n\r\n",
+        b"A" * 30 + b" / HTTP/1.1\r\n\r\n",
+    ],
+)
 def test_what_is_no_request_is_told_so_at_once(server: Served, data: bytes) -> None:
     assert status(talk(server, data)) == 400  # 408 would be the end of the time for a head
 
 
-@pytest.mark.parametrize("line", [
-    b"no colon", b"A : b", b": b", b"A: b\r\n c", b"A: b\rHost: c", b"A: \x00", b"A: \x0b", b"\xc2\xb2: 1",
-    b"Host: a\r\nhost: a", b"A: b\r\nA: b", b"\xff: b",
-])  # fmt: skip
-def test_headers_that_two_readers_could_read_differently_are_refused(server: Served, line: bytes) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no colon",
+        b"A : b",
+        b": b",
+        b"A: b\r\n c",
+        b"A: b\rHost: c",
+        b"A: \x00",
+        b"A: \x0b",
+        b"\xc2\xb2: 1",
+        b"Host: a\r\nhost: a",
+        b"A: b\r\nA: b",
+        b"\xff: b",
+    ],
+)
+def test_headers_that_two_readers_could_read_differently_are_refused(
+    server: Served, line: bytes
+) -> None:
     assert status(talk(server, b"GET / HTTP/1.1\r\n" + line + b"\r\n\r\n")) == 400
 
 
@@ -172,11 +278,30 @@ def test_what_is_too_large_is_refused(server: Served) -> None:
     assert status(talk(server, b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000)) == 431
 
 
-@pytest.mark.parametrize(("length", "code"), [
-    (None, 411), ("", 400), ("-1", 400), ("+2", 400), ("2, 2", 400), ("2_0", 400), ("0x2", 400), ("\xb2", 400),
-    ("2.0", 400), ("1e1", 400), ("1001", 413), ("9" * 15, 413), ("9" * 5000, 400), ("0", 400), ("2", 200), ("02", 200),
-])  # fmt: skip
-def test_the_length_of_a_body_is_a_plain_number(server: Served, length: str | None, code: int) -> None:
+@pytest.mark.parametrize(
+    ("length", "code"),
+    [
+        (None, 411),
+        ("", 400),
+        ("-1", 400),
+        ("+2", 400),
+        ("2, 2", 400),
+        ("2_0", 400),
+        ("0x2", 400),
+        ("\xb2", 400),
+        ("2.0", 400),
+        ("1e1", 400),
+        ("1001", 413),
+        ("9" * 15, 413),
+        ("9" * 5000, 400),
+        ("0", 400),
+        ("2", 200),
+        ("02", 200),
+    ],
+)
+def test_the_length_of_a_body_is_a_plain_number(
+    server: Served, length: str | None, code: int
+) -> None:
     json_type = {"Content_Type": "application/json"}
     assert ask(server, "POST / HTTP/1.1", b"{}", Content_Length=length, **json_type) == code
 
@@ -184,12 +309,19 @@ def test_the_length_of_a_body_is_a_plain_number(server: Served, length: str | No
 def test_bodies_that_are_not_as_announced(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     json_type = {"Content_Type": "application/json"}
     post = "POST / HTTP/1.1"
-    assert ask(server, post, b"2\r\n{}\r\n0\r\n\r\n", Transfer_Encoding="chunked", **json_type) == 501
-    assert ask(server, post, b"{}", Transfer_Encoding="chunked", Content_Length="2", **json_type) == 501
+    assert (
+        ask(server, post, b"2\r\n{}\r\n0\r\n\r\n", Transfer_Encoding="chunked", **json_type) == 501
+    )
+    assert (
+        ask(server, post, b"{}", Transfer_Encoding="chunked", Content_Length="2", **json_type)
+        == 501
+    )
     assert ask(server, post, b"{}", Content_Length="2\r\nContent-Length: 2", **json_type) == 400
     with monkeypatch.context() as patch:
         patch.setattr(server, "body_seconds", 0.2)
-        assert ask(server, post, b"{", Content_Length="2", **json_type) == 408  # the rest never comes
+        assert (
+            ask(server, post, b"{", Content_Length="2", **json_type) == 408
+        )  # the rest never comes
     assert ask(server, post, b"{}" + b"x" * 90_000, Content_Length="2", **json_type) == 200
     assert ask(server, post, b"{}", Content_Length="2", Content_Type="text/plain") == 415
     for body in (b"[]", b"1", b"{", b"\xff\xfe", b"", b'{"a": ' + b"[" * 900):
@@ -200,7 +332,8 @@ def test_bodies_that_are_not_as_announced(server: Served, monkeypatch: pytest.Mo
 
 
 def test_one_connection_answers_one_request(server: Served) -> None:
-    request = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: {cookie(server)}\r\n\r\n".encode()
+    head = f"Host: 127.0.0.1:{server.port}\r\nCookie: {cookie(server)}"
+    request = f"GET / HTTP/1.1\r\n{head}\r\n\r\n".encode()
     assert status(talk(server, request * 50)) == 200
 
 
@@ -225,7 +358,9 @@ def test_a_crowd_is_turned_away_and_leaves_no_trace(server: Served) -> None:
         for _ in range(gate.MOST_CONNECTIONS):
             stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
         until = time.monotonic() + 5
-        while threading.active_count() < threads + gate.MOST_CONNECTIONS and time.monotonic() < until:
+        while (
+            threading.active_count() < threads + gate.MOST_CONNECTIONS and time.monotonic() < until
+        ):
             time.sleep(0.01)
         for _ in range(8):
             assert status(talk(server, b"GET / HTTP/1.1\r\n\r\n")) == 503
@@ -245,12 +380,16 @@ def test_a_client_that_hangs_up_leaves_no_traceback(server: Served) -> None:
     for data in (b"", b"GET", big, b"\x00"):
         for _ in range(5):
             with socket.create_connection(("127.0.0.1", server.port)) as client:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # closing resets
+                client.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0"
+                )  # closing resets
                 client.sendall(data)
     assert ask(server) == 200  # the fixture looks at the terminal
 
 
-def test_a_fault_of_ours_is_one_line_and_the_server_goes_on(server: Served, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_of_ours_is_one_line_and_the_server_goes_on(
+    server: Served, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert ask(server, "GET /fail HTTP/1.1") == 500
     assert ask(server) == 200
     told = capfd.readouterr().err

@@ -1,4 +1,5 @@
-"""A real server and a real client: whole sessions, blind until the end, and nothing for strangers."""
+"""A real server and a real client: whole sessions, blind until the end, and nothing for
+strangers."""
 
 import errno
 import http.client
@@ -34,9 +35,15 @@ class Client:
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        kind = {"Cookie": self.cookie} | ({"Content-Type": "application/json"} if data is not None else {})
-        connection.request(method, path, data, kind | {name.replace("_", "-"): v for name, v in headers.items()})
+        data = (
+            None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        )
+        kind = {"Cookie": self.cookie} | (
+            {"Content-Type": "application/json"} if data is not None else {}
+        )
+        connection.request(
+            method, path, data, kind | {name.replace("_", "-"): v for name, v in headers.items()}
+        )
         answer = connection.getresponse()
         told = answer.read()
         self.cookie = answer.getheader("Set-Cookie", self.cookie).partition(";")[0]
@@ -55,7 +62,10 @@ class Client:
         """Look at both pictures and answer, to the end or `until` a pair."""
         state = self.state()
         while state["prompt"] is not None and state["pair"] != until:
-            seen = [model_seen(self.ask("GET", f"/picture/{state['pair']}/{side}")[1]) for side in ("left", "right")]
+            seen = [
+                model_seen(self.ask("GET", f"/picture/{state['pair']}/{side}")[1])
+                for side in ("left", "right")
+            ]
             state = self.answer(state["pair"], taste(*seen))
         return state
 
@@ -112,14 +122,32 @@ def test_a_picture_is_its_pixels_and_comes_no_sooner_than_needed(session: Sessio
         with Image.open(io.BytesIO(png)) as image:
             assert status == 200 and image.size == (8, 12) and not image.info
         for path in (
-            "/picture/2/left", "/picture/0/up", "/picture/-1/left", "/picture/x/left", "/judge", "/../votes",
-            "/picture/%D9%A3/left", "/picture/" + "9" * 1500 + "/left", "/picture/1e0/left", "/picture/0/left/",
-            "/picture/0/left?x", "/picture/../state", "/%2e%2e/state", "//state", "//evil.example/", "/STATE", "/page",
-            "/picture/0/../0/left", "/..%5cvotes.jsonl", "/session.json",
-        ):  # fmt: skip
+            "/picture/2/left",
+            "/picture/0/up",
+            "/picture/-1/left",
+            "/picture/x/left",
+            "/judge",
+            "/../votes",
+            "/picture/%D9%A3/left",
+            "/picture/" + "9" * 1500 + "/left",
+            "/picture/1e0/left",
+            "/picture/0/left/",
+            "/picture/0/left?x",
+            "/picture/../state",
+            "/%2e%2e/state",
+            "//state",
+            "//evil.example/",
+            "/STATE",
+            "/page",
+            "/picture/0/../0/left",
+            "/..%5cvotes.jsonl",
+            "/session.json",
+        ):
             status, told = client.ask("GET", path)
             assert (
-                status == 404 and json.loads(told)["error"] in ("no such page", "not shown yet") and b"\n" not in told
+                status == 404
+                and json.loads(told)["error"] in ("no such page", "not shown yet")
+                and b"\n" not in told
             )
 
 
@@ -127,11 +155,18 @@ def test_what_is_no_answer_changes_nothing(session: Session) -> None:
     with serving(session) as (server, client):
         client.answer(0, "tie")
         for body, status in (
-            ({"pair": 0, "answer": "left"}, 409), ({"pair": 2, "answer": "left"}, 409), ({"pair": 1}, 409),
-            ({"pair": 1, "answer": "up"}, 409), ({"pair": "1", "answer": "tie"}, 409), (b"[1]", 400), (b"{", 400),
-            (b"", 400), (b"[" * 999, 400), ({"pair": [1], "answer": {}}, 409),
+            ({"pair": 0, "answer": "left"}, 409),
+            ({"pair": 2, "answer": "left"}, 409),
+            ({"pair": 1}, 409),
+            ({"pair": 1, "answer": "up"}, 409),
+            ({"pair": "1", "answer": "tie"}, 409),
+            (b"[1]", 400),
+            (b"{", 400),
+            (b"", 400),
+            (b"[" * 999, 400),
+            ({"pair": [1], "answer": {}}, 409),
             (b'{"pair": 1, "answer": "' + b"x" * 2000 + b'"}', 413),
-        ):  # fmt: skip
+        ):
             assert client.ask("POST", "/answer", body)[0] == status, body
         assert client.ask("POST", "/undo", {"pair": 1})[0] == 409
         assert client.state()["pair"] == 1
@@ -146,7 +181,9 @@ def test_other_places_are_refused(session: Session) -> None:
         assert client.ask("POST", "/answer", vote, Origin="http://evil.example")[0] == 403
         assert client.ask("POST", "/answer", vote, Content_Type="text/plain")[0] == 415
         assert server.votes.answers == []
-        assert client.ask("POST", "/answer", vote, Origin=f"http://127.0.0.1:{client.port}")[0] == 200
+        assert (
+            client.ask("POST", "/answer", vote, Origin=f"http://127.0.0.1:{client.port}")[0] == 200
+        )
 
 
 def test_after_the_end_nothing_more(session: Session) -> None:
@@ -185,7 +222,9 @@ def test_a_picture_that_is_damaged_during_a_session_is_told_and_the_session_goes
         if damage == "gone":
             left.unlink()
         else:
-            left.write_bytes(right.read_bytes() if damage == "swapped" else before[:-20] + b"x" + before[-19:])
+            left.write_bytes(
+                right.read_bytes() if damage == "swapped" else before[:-20] + b"x" + before[-19:]
+            )
         status, told = client.ask("GET", "/picture/0/left")
         assert status == 500 and "The terminal names it" in json.loads(told)["error"]
         assert left.name.encode() not in told
@@ -196,7 +235,9 @@ def test_a_picture_that_is_damaged_during_a_session_is_told_and_the_session_goes
     assert shown.count("\n") == 1 and left.name in shown
 
 
-def test_a_full_disk_refuses_the_vote_and_takes_it_later(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_refuses_the_vote_and_takes_it_later(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -216,9 +257,18 @@ def test_the_end_counts_although_the_browser_did_not_wait_for_it(
         client.judge(later, until=4)
         monkeypatch.setattr(server, "shutdown", stopped.set)
         with socket.create_connection(("127.0.0.1", server.port)) as gone:
-            lines = ["POST /end HTTP/1.1", f"Host: 127.0.0.1:{server.port}", f"Cookie: {client.cookie}",
-                     "Content-Type: application/json", "Content-Length: 2", "", "{}"]  # fmt: skip
+            lines = [
+                "POST /end HTTP/1.1",
+                f"Host: 127.0.0.1:{server.port}",
+                f"Cookie: {client.cookie}",
+                "Content-Type: application/json",
+                "Content-Length: 2",
+                "",
+                "{}",
+            ]
             gone.sendall("\r\n".join(lines).encode())
-            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+            gone.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )  # closing resets
         assert stopped.wait(20) and server.found is not None and server.found.answered == 4
         monkeypatch.undo()

@@ -22,9 +22,15 @@ def test_every_prefix_is_balanced_over_models_and_prompts() -> None:
     for end in range(3, 61, 3):
         assert set(Counter(duels[:end]).values()) == {end // 3}
     for duel in map(frozenset, combinations(MODELS, 2)):
-        turns = [(pair.prompt, pair.seed) for pair, other in zip(first, duels, strict=True) if other == duel]
+        turns = [
+            (pair.prompt, pair.seed)
+            for pair, other in zip(first, duels, strict=True)
+            if other == duel
+        ]
         assert len(turns) == len(set(turns)) == 20
-        assert {prompt for prompt, _ in turns[:12]} == set(PROMPTS) and {seed for _, seed in turns[:12]} == {0}
+        assert {prompt for prompt, _ in turns[:12]} == set(PROMPTS) and {
+            seed for _, seed in turns[:12]
+        } == {0}
 
 
 def test_a_tenth_comes_again_later_with_the_sides_swapped() -> None:
@@ -35,7 +41,11 @@ def test_a_tenth_comes_again_later_with_the_sides_swapped() -> None:
         for at, pair in again:
             before = pairs[pair.repeats or 0]
             assert (before.prompt, before.seed, before.left, before.right) == (
-                pair.prompt, pair.seed, pair.right, pair.left)  # fmt: skip
+                pair.prompt,
+                pair.seed,
+                pair.right,
+                pair.left,
+            )
             assert at - (pair.repeats or 0) >= 8
 
 
@@ -76,7 +86,9 @@ def test_the_same_wishes_go_on_although_a_newer_evaluation_came(tmp_path: Path) 
     add_evaluation(project, stage="old")
     begun = open_session(project, [], 10, 0, "?")
     assert set(begun.models) == set(MODELS)
-    assert len(open_session(project, list(MODELS[:2]), 24, 0, "?").pairs) == 26  # the small one has but 4
+    assert (
+        len(open_session(project, list(MODELS[:2]), 24, 0, "?").pairs) == 26
+    )  # the small one has but 4
     named = open_session(project, [MODELS[1], MODELS[0]], 10, 0, "?")
     assert open_session(project, list(MODELS[:2]), 10, 0, "?") == named
     named.save()
@@ -103,21 +115,43 @@ def test_pictures_that_the_evaluation_did_not_make_are_refused_before_the_first_
     made = add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
     one, other = made.path / "pictures" / "0000.png", made.path / "pictures" / "1000.png"
     data = one.read_bytes()
-    changed = {"flipped": data[:-20] + b"x" + data[-19:], "longer": data + b"x", "swapped": other.read_bytes()}
+    changed = {
+        "flipped": data[:-20] + b"x" + data[-19:],
+        "longer": data + b"x",
+        "swapped": other.read_bytes(),
+    }
     one.write_bytes(changed.get(damage, data))
     if damage == "a file more":
         (made.path / "pictures" / "more.png").write_bytes(data)
-    with pytest.raises(StateError, match="was changed after the evaluation made it; restore") as told:
+    with pytest.raises(
+        StateError, match="was changed after the evaluation made it; restore"
+    ) as told:
         open_session(project, [], None, 0, "?")
     assert told.value.path == (one if damage == "flipped" else made.path)
 
 
-@pytest.mark.parametrize("row", [
-    {"seed": 2}, {"seed": -1}, {"seed": "0"}, {"seed": True}, {"prompt": "x"}, {"prompt": []}, {"left": "x"},
-    {"left": [1]}, {"left": MODELS[0], "right": MODELS[0]}, {"repeats": 1}, {"repeats": 0}, {"repeats": -1},
-    {"more": 1}, {"right": None},
-])  # fmt: skip
-def test_a_session_that_does_not_fit_its_evaluation_is_one_line(tmp_path: Path, row: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"seed": 2},
+        {"seed": -1},
+        {"seed": "0"},
+        {"seed": True},
+        {"prompt": "x"},
+        {"prompt": []},
+        {"left": "x"},
+        {"left": [1]},
+        {"left": MODELS[0], "right": MODELS[0]},
+        {"repeats": 1},
+        {"repeats": 0},
+        {"repeats": -1},
+        {"more": 1},
+        {"right": None},
+    ],
+)
+def test_a_session_that_does_not_fit_its_evaluation_is_one_line(
+    tmp_path: Path, row: dict[str, object]
+) -> None:
     add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
     session = open_session(project, [], None, 0, "?")
     session.save()
@@ -129,9 +163,21 @@ def test_a_session_that_does_not_fit_its_evaluation_is_one_line(tmp_path: Path, 
         open_session(project, [], None, 0, "?")
 
 
-@pytest.mark.parametrize("text", [
-    "", "[]", "{}", "no", "[" * 9_000, '{"pairs": []}', '{"pairs": 1}', '{"pairs": {"a": 1}}', '{"pairs": [1]}', "\x00",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "no",
+        "[" * 9_000,
+        '{"pairs": []}',
+        '{"pairs": 1}',
+        '{"pairs": {"a": 1}}',
+        '{"pairs": [1]}',
+        "\x00",
+    ],
+)
 def test_a_damaged_session_is_one_line(tmp_path: Path, text: str) -> None:
     add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
     session = open_session(project, [], None, 0, "?")
@@ -141,7 +187,9 @@ def test_a_damaged_session_is_one_line(tmp_path: Path, text: str) -> None:
         open_session(project, [], None, 0, "?")
 
 
-@pytest.mark.parametrize("file", ["../../../secret.png", "/etc/hostname", "pictures/../../x.png", "pictures\\x.png"])
+@pytest.mark.parametrize(
+    "file", ["../../../secret.png", "/etc/hostname", "pictures/../../x.png", "pictures\\x.png"]
+)
 def test_an_evaluation_cannot_show_files_outside_itself(tmp_path: Path, file: str) -> None:
     add_evaluation(project := Project(tmp_path), prompts=2, seeds=1, file=file)
     with pytest.raises(InputError, match=r"evaluation\.json"):
@@ -151,10 +199,14 @@ def test_an_evaluation_cannot_show_files_outside_itself(tmp_path: Path, file: st
 def test_options_out_of_range_are_one_line(tmp_path: Path) -> None:
     add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
     for count, seed, question, field in (
-        (10**30, 0, "?", "--pairs"), (-1, 0, "?", "--pairs"), (-(10**30), 0, "?", "--pairs"),
-        (5, 10**30, "?", "--seed"), (5, -(10**30), "?", "--seed"),
-        (5, 0, "a\nb", "--question"), (5, 0, "\udcff", "--question"),
-    ):  # fmt: skip
+        (10**30, 0, "?", "--pairs"),
+        (-1, 0, "?", "--pairs"),
+        (-(10**30), 0, "?", "--pairs"),
+        (5, 10**30, "?", "--seed"),
+        (5, -(10**30), "?", "--seed"),
+        (5, 0, "a\nb", "--question"),
+        (5, 0, "\udcff", "--question"),
+    ):
         with pytest.raises(InputError, match=field):
             open_session(project, [], count, seed, question)
     assert len(open_session(project, [], 5, -3, "?").pairs) == 6

@@ -37,12 +37,30 @@ def test_a_torn_line_is_no_answer_and_the_next_one_is_whole(tmp_path: Path) -> N
     assert Votes(path).answers == ["left", "right"] and len(lines(path)) == 2
 
 
-@pytest.mark.parametrize("line", [
-    '{"pair": 5, "answer": "left"}', '{"pair": 1, "answer": "up"}', "[]", "no", "{}", '"end"', '["end"]', '{"end": 7}',
-    '{"end": 1, "x": 2}', '{"undo": 1}', '{"undo": [0]}', "null", "1", "", "[" * 5000,
-    '{"pair": 1, "answer": ["left"]}',
-    '{"pair": 1, "answer": "left"}\u2028{"pair": 2, "answer": "left"}', "\xff\x00", '{"pair": 0, "answer": "left"}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"pair": 5, "answer": "left"}',
+        '{"pair": 1, "answer": "up"}',
+        "[]",
+        "no",
+        "{}",
+        '"end"',
+        '["end"]',
+        '{"end": 7}',
+        '{"end": 1, "x": 2}',
+        '{"undo": 1}',
+        '{"undo": [0]}',
+        "null",
+        "1",
+        "",
+        "[" * 5000,
+        '{"pair": 1, "answer": ["left"]}',
+        '{"pair": 1, "answer": "left"}\u2028{"pair": 2, "answer": "left"}',
+        "\xff\x00",
+        '{"pair": 0, "answer": "left"}',
+    ],
+)
 def test_damage_is_named_by_its_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "votes.jsonl"
     Votes(path).vote(0, "left")
@@ -57,7 +75,11 @@ def test_wrong_order_is_refused_and_not_written(tmp_path: Path) -> None:
     votes = Votes(path)
     votes.vote(0, "left")
     before = path.read_bytes()
-    for wrong in (lambda: votes.vote(0, "left"), lambda: votes.vote(2, "left"), lambda: votes.undo(1)):
+    for wrong in (
+        lambda: votes.vote(0, "left"),
+        lambda: votes.vote(2, "left"),
+        lambda: votes.undo(1),
+    ):
         with pytest.raises(ValueError, match=r"pair|last answer"):
             wrong()
     assert path.read_bytes() == before and votes.answers == ["left"]

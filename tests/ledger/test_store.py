@@ -1,4 +1,5 @@
-"""The ledger when its file is damaged, locked or not to be written: one line with a remedy at every query."""
+"""The ledger when its file is damaged, locked or not to be written: one line with a remedy at every
+query."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -98,7 +99,9 @@ def test_a_ledger_that_another_program_locks_is_one_line(locked: Path) -> None:
         Ledger(locked).finished("k1")
 
 
-def test_reading_goes_on_while_another_program_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_goes_on_while_another_program_writes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "BUSY_SECONDS", 0.05)
     ledger = Ledger(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -110,7 +113,9 @@ def test_reading_goes_on_while_another_program_writes(path: Path, monkeypatch: p
 
 def test_what_can_be_read_of_a_damaged_ledger_is_kept(path: Path, tmp_path: Path) -> None:
     whole = salvage(path, tmp_path / "copy.db")
-    assert whole == 699 and Ledger(tmp_path / "copy.db").finished("k7") == Ledger(path).finished("k7")
+    assert whole == 699 and Ledger(tmp_path / "copy.db").finished("k7") == Ledger(path).finished(
+        "k7"
+    )
     data = bytearray(path.read_bytes())
     pages = len(data) // 4096
     data[pages // 2 * 4096 : (pages // 2 + 1) * 4096] = b"\xff" * 4096

@@ -1,6 +1,8 @@
-"""LoRA files that no reader may take, as strangers and broken disks make them. Each is for the toon base but one fault.
+"""LoRA files that no reader may take, as strangers and broken disks make them. Each is for the toon
+base but one fault.
 
-`FILES` maps a fault's name to what writes it; a writer gets the path of a file that is not there yet.
+`FILES` maps a fault's name to what writes it; a writer gets the path of a file that is not there
+yet.
 """
 
 import json
@@ -18,7 +20,18 @@ LAYER = "blocks.7.self_attn.q_proj"
 WIDTH = 192
 DOTTED = f"diffusion_model.{LAYER}"
 FLAT = "lora_unet_blocks_7_self_attn_q_proj"
-SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1}
+SIZES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+    "F8_E4M3": 1,
+}
 
 Tensors = dict[str, tuple[str, list[int], bytes]]
 Writer = Callable[[Path], object]
@@ -33,8 +46,13 @@ def of_type(dtype: str, *shape: int) -> tuple[str, list[int], bytes]:
 
 
 def plain(**changed: Any) -> Tensors:
-    """A sound LoRA in the common layout; `changed` replaces or adds tensors by a short name, None takes one out."""
-    short = {"down": f"{DOTTED}.lora_A.weight", "up": f"{DOTTED}.lora_B.weight", "alpha": f"{DOTTED}.alpha"}
+    """A sound LoRA in the common layout; `changed` replaces or adds tensors by a short name, None
+    takes one out."""
+    short = {
+        "down": f"{DOTTED}.lora_A.weight",
+        "up": f"{DOTTED}.lora_B.weight",
+        "alpha": f"{DOTTED}.alpha",
+    }
     tensors: Tensors = {short["down"]: floats(4, WIDTH), short["up"]: floats(WIDTH, 4)}
     for key, value in changed.items():
         tensors.pop(short.get(key, key), None)
@@ -48,14 +66,20 @@ def pack(tensors: Tensors, words: dict[str, Any] | None = None) -> tuple[dict[st
     header: dict[str, Any] = {"__metadata__": words} if words is not None else {}
     payload = b""
     for name, (dtype, shape, data) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(payload), len(payload) + len(data)]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": shape,
+            "data_offsets": [len(payload), len(payload) + len(data)],
+        }
         payload += data
     return header, payload
 
 
 def write(path: Path, header: Any, payload: bytes = b"", length: int | None = None) -> None:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + payload)
+    path.write_bytes(
+        (len(text) if length is None else length).to_bytes(8, "little") + text + payload
+    )
 
 
 def tensors(**changed: Any) -> Writer:
@@ -67,7 +91,9 @@ def words(**said: Any) -> Writer:
 
 
 def lycoris(**shapes: tuple[int, int]) -> Writer:
-    return lambda path: write(path, *pack({f"{FLAT}.{role}": floats(*shape) for role, shape in shapes.items()}))
+    return lambda path: write(
+        path, *pack({f"{FLAT}.{role}": floats(*shape) for role, shape in shapes.items()})
+    )
 
 
 def header(change: Callable[[dict[str, Any]], object]) -> Writer:
@@ -154,10 +180,15 @@ FILES: dict[str, Writer] = {
     "infinite": tensors(down=floats(4, WIDTH, fill=float("-inf"))),
     "product overflows": tensors(down=floats(4, WIDTH, fill=1e30), up=floats(WIDTH, 4, fill=1e30)),
     "beyond float32": tensors(up=("F64", [WIDTH, 4], np.full((WIDTH, 4), 1e300).tobytes())),
-    **{dtype: tensors(up=of_type(dtype, WIDTH, 4)) for dtype in ("I64", "I32", "I8", "U8", "BOOL", "F8_E4M3")},
+    **{
+        dtype: tensors(up=of_type(dtype, WIDTH, 4))
+        for dtype in ("I64", "I32", "I8", "U8", "BOOL", "F8_E4M3")
+    },
     "unknown dtype": tensors(up=of_type("Q4", WIDTH, 4)),
     "exotic dtype": tensors(up=of_type("F8_E8M0", WIDTH, 4)),
-    "kohya and dotted": tensors(**{f"{FLAT}.lora_down.weight": SHORT, f"{FLAT}.lora_up.weight": floats(WIDTH, 4)}),
+    "kohya and dotted": tensors(
+        **{f"{FLAT}.lora_down.weight": SHORT, f"{FLAT}.lora_up.weight": floats(WIDTH, 4)}
+    ),
     "two spellings of down": tensors(**{f"{DOTTED}.lora_down.weight": SHORT}),
     "control characters": tensors(**{"\x1b[2J\u202ered\n.lora_A.weight": SHORT}),
     "long key": tensors(**{"x" * 10_000: SHORT}),
@@ -165,30 +196,49 @@ FILES: dict[str, Writer] = {
     "empty key": tensors(**{"": SHORT}),
     "stray key": tensors(**{"model.norm.weight": SHORT}),
     "far block": tensors(**{"diffusion_model.blocks.999999999.mlp.layer1.lora_A.weight": SHORT}),
-    "block of digits": tensors(**{f"diffusion_model.blocks.{'9' * 900}.mlp.layer1.lora_A.weight": SHORT}),
-    "loha of two sizes": lycoris(hada_w1_a=(192, 2), hada_w1_b=(2, 192), hada_w2_a=(96, 2), hada_w2_b=(2, 192)),
-    "loha without product": lycoris(hada_w1_a=(192, 3), hada_w1_b=(2, 192), hada_w2_a=(192, 2), hada_w2_b=(2, 192)),
+    "block of digits": tensors(
+        **{f"diffusion_model.blocks.{'9' * 900}.mlp.layer1.lora_A.weight": SHORT}
+    ),
+    "loha of two sizes": lycoris(
+        hada_w1_a=(192, 2), hada_w1_b=(2, 192), hada_w2_a=(96, 2), hada_w2_b=(2, 192)
+    ),
+    "loha without product": lycoris(
+        hada_w1_a=(192, 3), hada_w1_b=(2, 192), hada_w2_a=(192, 2), hada_w2_b=(2, 192)
+    ),
     "loha with a part missing": lycoris(hada_w1_a=(192, 2), hada_w1_b=(2, 192), hada_w2_a=(192, 2)),
     "loha that swells": lycoris(
         hada_w1_a=(192, 1200), hada_w1_b=(1200, 192), hada_w2_a=(192, 1200), hada_w2_b=(1200, 192)
     ),
     "lokr without product": lycoris(lokr_w1=(12, 12), lokr_w2_a=(16, 3), lokr_w2_b=(2, 16)),
-    "lokr of two kinds": lycoris(lokr_w1=(12, 12), lokr_w1_a=(12, 1), lokr_w1_b=(1, 12), lokr_w2=(16, 16)),
+    "lokr of two kinds": lycoris(
+        lokr_w1=(12, 12), lokr_w1_a=(12, 1), lokr_w1_b=(1, 12), lokr_w2=(16, 16)
+    ),
     "lokr alone": lycoris(lokr_w1=(12, 12)),
     "SDXL": lambda path: write(
-        path, *pack({"lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight": floats(1, 2048)})
+        path,
+        *pack(
+            {
+                "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight": (
+                    floats(1, 2048)
+                )
+            }
+        ),
     ),
     "text encoder alone": lambda path: write(
         path, *pack({"lora_te_layers_0_self_attn_q_proj.lora_down.weight": floats(1, 1024)})
     ),
-    "text conditioner": tensors(**{"lora_unet_llm_adapter_blocks_0_self_attn_q_proj.lora_down.weight": SHORT}),
+    "text conditioner": tensors(
+        **{"lora_unet_llm_adapter_blocks_0_self_attn_q_proj.lora_down.weight": SHORT}
+    ),
     "OFT": tensors(**{f"{DOTTED}.oft_blocks": SHORT}),
     "norm difference": tensors(**{"diffusion_model.blocks.0.self_attn.q_norm.diff": floats(32)}),
     "blocks that are no number": words(**{BLOCKS_KEY: "x" * 9_000}),
     "blocks of many digits": words(**{BLOCKS_KEY: "9" * 9_000}),
     "blocks in another script": words(**{BLOCKS_KEY: "²"}),
     "another payload": words(**{"onmodel.payload_sha256": "0" * 64}),
-    "peft words": words(lora_adapter_metadata=json.dumps({"transformer.r": "x", "transformer.lora_alpha": 1})),
+    "peft words": words(
+        lora_adapter_metadata=json.dumps({"transformer.r": "x", "transformer.lora_alpha": 1})
+    ),
     "words that are no text": words(a=3),
     "words that are a list": header(lambda table: table.update(__metadata__=[1])),
     "shape of text": header(lambda table: row(table).update(shape="x")),
@@ -198,7 +248,9 @@ FILES: dict[str, Writer] = {
     "dtype of a number": header(lambda table: row(table).update(dtype=32)),
     "no dtype": header(lambda table: row(table).pop("dtype")),
     "row of a list": header(lambda table: table.update(x=[1, 2])),
-    "offsets that overlap": header(lambda table: row(table).update(data_offsets=[4, 4 + 16 * WIDTH])),
+    "offsets that overlap": header(
+        lambda table: row(table).update(data_offsets=[4, 4 + 16 * WIDTH])
+    ),
     "offsets backwards": header(lambda table: row(table).update(data_offsets=[16 * WIDTH, 0])),
     "offsets beyond the end": header(lambda table: row(table).update(data_offsets=[0, 2**62])),
     "three offsets": header(lambda table: row(table).update(data_offsets=[0, 1, 2])),

@@ -1,4 +1,5 @@
-"""Folders of a machine are found by their form in any text, and taken out of every header that onmodel writes."""
+"""Folders of a machine are found by their form in any text, and taken out of every header that
+onmodel writes."""
 
 import json
 import time
@@ -143,8 +144,28 @@ TEXTS = [
     "\\n\\nfoo",
     "#/components/schemas/x",
 ]
-SLOW = ["/a", "\\", "a:", "~", "../", "$a", "%a", "/a ", "C:/a C", "[", "\\\\a", "A", "file:", "http:", "abc-", "data:",
-        "//a", "a.", '{"a":', "/a/b "]  # fmt: skip
+SLOW = [
+    "/a",
+    "\\",
+    "a:",
+    "~",
+    "../",
+    "$a",
+    "%a",
+    "/a ",
+    "C:/a C",
+    "[",
+    "\\\\a",
+    "A",
+    "file:",
+    "http:",
+    "abc-",
+    "data:",
+    "//a",
+    "a.",
+    '{"a":',
+    "/a/b ",
+]
 
 
 @pytest.mark.parametrize("text", PATHS)
@@ -186,10 +207,16 @@ def test_no_text_takes_long(text: str) -> None:
 
 
 def test_no_path_enters_a_header_that_onmodel_writes(tmp_path: Path) -> None:
-    words = header.build(FACTS, history(), ss_note="/runpod-volume/train", ss_args='{"dir": "D:\\\\train"}')
+    words = header.build(
+        FACTS, history(), ss_note="/runpod-volume/train", ss_args='{"dir": "D:\\\\train"}'
+    )
     assert words["ss_note"] == "train" and words["ss_args"] == '{"dir": "train"}'
     path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    write_lora(path, random_lora(), {"ss_note": "/runpod-volume/train", "ss_x": "1/2", "modelspec.author": "~/me"})
+    write_lora(
+        path,
+        random_lora(),
+        {"ss_note": "/runpod-volume/train", "ss_x": "1/2", "modelspec.author": "~/me"},
+    )
     found = [row for row in check(path) if "names a folder" in row.what]
     assert [row.what.split()[0] for row in found] == ["modelspec.author", "ss_note"]
     convert(path, out, "common")

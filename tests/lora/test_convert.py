@@ -1,4 +1,5 @@
-"""A LoRA in another layout is the same LoRA: ΔW, words, history; and ComfyUI finds every tensor of it."""
+"""A LoRA in another layout is the same LoRA: ΔW, words, history; and ComfyUI finds every tensor of
+it."""
 
 import json
 from pathlib import Path
@@ -37,7 +38,9 @@ def assert_same_change(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("source", LAYOUTS)
-def test_every_layout_becomes_every_other_with_the_same_change(tmp_path: Path, source: str, target: str) -> None:
+def test_every_layout_becomes_every_other_with_the_same_change(
+    tmp_path: Path, source: str, target: str
+) -> None:
     lora = random_lora(alpha=3.0)  # not a power of two: folding it must not cost digits
     (tmp_path / "in").mkdir()
     given = LAYOUTS[source](tmp_path / "in", lora)
@@ -48,7 +51,9 @@ def test_every_layout_becomes_every_other_with_the_same_change(tmp_path: Path, s
 
 def test_words_and_history_are_kept(tmp_path: Path) -> None:
     past = history()
-    write_lora(tmp_path / "a.safetensors", random_lora(alpha=2.0), header.build(FACTS, past, ss_epoch="4"))
+    write_lora(
+        tmp_path / "a.safetensors", random_lora(alpha=2.0), header.build(FACTS, past, ss_epoch="4")
+    )
     convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "kohya")
     convert(tmp_path / "b.safetensors", tmp_path / "c.safetensors", "common")
     words = read_metadata(tmp_path / "c.safetensors")
@@ -56,7 +61,9 @@ def test_words_and_history_are_kept(tmp_path: Path) -> None:
     check(lineage)
     assert set(past) < set(lineage) and lineage[root(lineage)]["layout"] == "common"
     assert words["modelspec.trigger_phrase"] == "backgwa" and words["ss_epoch"] == "4"
-    assert words["ss_network_alpha"] == "2" and words["sshs_model_hash"] == payload_sha256(tmp_path / "c.safetensors")
+    assert words["ss_network_alpha"] == "2" and words["sshs_model_hash"] == payload_sha256(
+        tmp_path / "c.safetensors"
+    )
     with safe_open(tmp_path / "b.safetensors", "pt") as file:
         alphas = {float(file.get_tensor(key)) for key in file.keys() if key.endswith(".alpha")}  # noqa: SIM118
     assert alphas == {2.0}  # the alpha of its training, so that it can be trained on as it was
@@ -73,8 +80,14 @@ def test_a_file_from_elsewhere_stays_of_unknown_origin(tmp_path: Path) -> None:
 def test_bfloat16_stays_where_it_is_exact(tmp_path: Path) -> None:
     lora = random_lora(alpha=3.0)
     write_lora(tmp_path / "a.safetensors", lora, {}, "kohya", "BF16")
-    assert convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "kohya")[1] is torch.bfloat16
-    assert convert(tmp_path / "a.safetensors", tmp_path / "c.safetensors", "common")[1] is torch.float32
+    assert (
+        convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "kohya")[1]
+        is torch.bfloat16
+    )
+    assert (
+        convert(tmp_path / "a.safetensors", tmp_path / "c.safetensors", "common")[1]
+        is torch.float32
+    )
     assert_same_change(*(deltas(read_lora(tmp_path / f"{x}.safetensors", SPEC)) for x in "ac"))
 
 
@@ -98,16 +111,21 @@ def comfyui_change(file: Path, dit: Path) -> tuple[dict[str, Tensor], set[str]]:
     """ΔW of every layer that ComfyUI would patch, and the tensors that it would leave out.
 
     By its documented naming: a weight `diffusion_model.X.weight` of the loaded model is called
-    `lora_unet_` + X with underscores for dots, or `diffusion_model.X`; a LoRA has `.lora_up/.lora_down` or
-    `.lora_B/.lora_A`, and `.alpha`, without which the product is taken as it is.
+    `lora_unet_` + X with underscores for dots, or `diffusion_model.X`; a LoRA has
+    `.lora_up/.lora_down` or `.lora_B/.lora_A`, and `.alpha`, without which the product is taken as
+    it is.
     """
     with safe_open(dit, "pt") as model:
-        layers = [key.removeprefix("net.").removesuffix(".weight") for key in model.keys() if key.endswith(".weight")]  # noqa: SIM118
+        weights = [key for key in list(model.keys()) if key.endswith(".weight")]
+        layers = [key.removeprefix("net.").removesuffix(".weight") for key in weights]
     tensors, found = load_file(file), {}
     left = set(tensors)
     for layer in layers:
         for name in ("lora_unet_" + layer.replace(".", "_"), f"diffusion_model.{layer}"):
-            for down, up in ((".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight")):
+            for down, up in (
+                (".lora_down.weight", ".lora_up.weight"),
+                (".lora_A.weight", ".lora_B.weight"),
+            ):
                 if name + down in tensors and name + up in tensors:
                     a, b = tensors[name + down].float(), tensors[name + up].float()
                     alpha = tensors.get(f"{name}.alpha")
@@ -118,7 +136,8 @@ def comfyui_change(file: Path, dit: Path) -> tuple[dict[str, Tensor], set[str]]:
 
 @pytest.fixture(scope="module")
 def toon_lora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A random LoRA in kohya's layout for the shipped base, and that base's DiT in ComfyUI's single file."""
+    """A random LoRA in kohya's layout for the shipped base, and that base's DiT in ComfyUI's single
+    file."""
     from onmodel.families.registry import load_base
     from onmodel.randomness import normal
 

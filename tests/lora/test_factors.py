@@ -64,7 +64,9 @@ def test_a_smaller_rank_is_the_truncated_svd(rank: int, gauge: float) -> None:
     assert distance(merged, best(wanted, rank)) < 1e-6
     assert merged.kept / merged.total == pytest.approx(np.sum(sigma[:rank] ** 2) / np.sum(sigma**2))
     assert np.allclose(
-        np.linalg.norm(merged.factors.up, axis=0), np.linalg.norm(merged.factors.down, axis=1), rtol=1e-5
+        np.linalg.norm(merged.factors.up, axis=0),
+        np.linalg.norm(merged.factors.down, axis=1),
+        rtol=1e-5,
     )  # balanced
 
 
@@ -102,9 +104,17 @@ def test_trap_1_strength_acts_once(rank: int | None) -> None:
 
 
 @pytest.mark.parametrize("rank", [None, 2 * RANK])
-def test_trap_2_factors_are_not_averaged_apart_and_a_sign_goes_on_one_side(rank: int | None) -> None:
+def test_trap_2_factors_are_not_averaged_apart_and_a_sign_goes_on_one_side(
+    rank: int | None,
+) -> None:
     one, other = factors(0), factors(1)
-    apart = (one.up + other.up).astype(float) / 2 @ (one.down + other.down).astype(float) / 2 * one.scale
+    apart = (
+        (one.up + other.up).astype(float)
+        / 2
+        @ (one.down + other.down).astype(float)
+        / 2
+        * one.scale
+    )
     wanted = sum_of([(one, 0.5), (other, 0.5)])
     assert distance(merge_module([(one, 0.5), (other, 0.5)], rank), wanted) < 1e-6
     assert np.linalg.norm(apart - wanted) / np.linalg.norm(wanted) > 0.5
@@ -112,11 +122,14 @@ def test_trap_2_factors_are_not_averaged_apart_and_a_sign_goes_on_one_side(rank:
 
 
 def test_trap_3_the_gauge_keeps_the_size_of_a_training_step() -> None:
-    """Adam moves every entry by the learning rate, so ΔW moves with the sizes of the factors times alpha / rank."""
+    """Adam moves every entry by the learning rate, so ΔW moves with the sizes of the factors times
+    alpha / rank."""
 
     def step(one: Factors) -> float:
         rate, signs = 1e-3, factors(7, one.rank)
-        after = Factors(one.down + rate * np.sign(signs.down), one.up + rate * np.sign(signs.up), one.alpha)
+        after = Factors(
+            one.down + rate * np.sign(signs.down), one.up + rate * np.sign(signs.up), one.alpha
+        )
         return float(np.linalg.norm(dense(after) - dense(one)))
 
     parent = factors(0, alpha=0.125, size=1.0)  # about balanced, as the merge's own factors are
@@ -140,9 +153,16 @@ def test_trap_5_padding_adds_nothing_and_can_learn() -> None:
 
 
 def test_trap_6_nothing_is_clamped_or_truncated_before_the_sum() -> None:
-    """One huge direction survives whole, and truncating the inputs first would lose what they share."""
+    """One huge direction survives whole, and truncating the inputs first would lose what they
+    share."""
     huge = Factors(factors(0).down * 1e4, factors(0).up, 2.0)
-    assert distance(merge_module([(huge, 1.0), (factors(1), 1.0)], 8), sum_of([(huge, 1.0), (factors(1), 1.0)])) < 1e-6
+    assert (
+        distance(
+            merge_module([(huge, 1.0), (factors(1), 1.0)], 8),
+            sum_of([(huge, 1.0), (factors(1), 1.0)]),
+        )
+        < 1e-6
+    )
     once = distance(merge_module(FIVE, 4), sum_of(FIVE))
     early = sum_of([(merge_module([part], 2).factors, 1.0) for part in FIVE])
     twice = np.linalg.norm(best(early, 4) - sum_of(FIVE)) / np.linalg.norm(sum_of(FIVE))

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_loras import NORM, SHAPES, SPEC, deltas, distance, tensors_of, weighted, write, write_checkpoint
+from made_loras import (
+    NORM,
+    SHAPES,
+    SPEC,
+    deltas,
+    distance,
+    tensors_of,
+    weighted,
+    write,
+    write_checkpoint,
+)
 
 from onmodel.errors import InputError
 from onmodel.families.registry import is_checkpoint
@@ -53,10 +63,15 @@ def test_a_checkpoint_is_told_from_a_lora_by_its_keys(tmp_path: Path, prefix: st
 
 def test_trap_10_a_fine_tune_enters_as_its_difference_with_the_loss_told(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base.safetensors", "F32")
-    fine = write_checkpoint(tmp_path / "fine.safetensors", "F32", prefix="model.diffusion_model.", change=tuned)
+    fine = write_checkpoint(
+        tmp_path / "fine.safetensors", "F32", prefix="model.diffusion_model.", change=tuned
+    )
     report = extract(tmp_path / "x.safetensors", fine, base, 3, "x")
     one, other = tensors_of(fine), tensors_of(base)
-    wanted = {n: (one[f"model.diffusion_model.{n}.weight"] - other[f"net.{n}.weight"]).astype(float) for n in SHAPES}
+    wanted = {
+        n: (one[f"model.diffusion_model.{n}.weight"] - other[f"net.{n}.weight"]).astype(float)
+        for n in SHAPES
+    }
     made = deltas(tmp_path / "x.safetensors")
     assert set(made) == set(SHAPES) - {"blocks.2.mlp.layer2"}
     total = sum(np.sum(change**2) for change in wanted.values()) + 0.25 * 8
@@ -66,12 +81,17 @@ def test_trap_10_a_fine_tune_enters_as_its_difference_with_the_loss_told(tmp_pat
     assert report["beyond_a_lora"] == {NORM: pytest.approx(0.25 * 8 / total, rel=1e-3)}
     for name, change in made.items():
         sigma = np.linalg.svd(wanted[name], compute_uv=False)
-        assert np.linalg.norm(change - wanted[name]) == pytest.approx(np.sqrt(np.sum(sigma[3:] ** 2)), rel=1e-3)
+        assert np.linalg.norm(change - wanted[name]) == pytest.approx(
+            np.sqrt(np.sum(sigma[3:] ** 2)), rel=1e-3
+        )
     with WeightsFile(tmp_path / "x.safetensors", "file") as file:
         history = json.loads(file.metadata[header.RECIPE_KEY])
     check(history)
     assert history[root(history)]["type"] == "extract"
-    assert {node.get("sha256") for node in history.values()} >= {sha256_file(base), sha256_file(fine)}
+    assert {node.get("sha256") for node in history.values()} >= {
+        sha256_file(base),
+        sha256_file(fine),
+    }
 
 
 def test_what_cannot_be_extracted_is_said(tmp_path: Path) -> None:
@@ -89,12 +109,20 @@ def test_trap_10_into_a_checkpoint_adds_in_fp32_casts_once_and_reports_the_loss(
     tmp_path: Path, dtype: str, least: float, most: float
 ) -> None:
     base = write_checkpoint(tmp_path / "base.safetensors", dtype)
-    a, b = write(tmp_path / "a.safetensors", 1), write(tmp_path / "b.safetensors", 2, layout="kohya")
+    a, b = (
+        write(tmp_path / "a.safetensors", 1),
+        write(tmp_path / "b.safetensors", 2, layout="kohya"),
+    )
     report = add_into(tmp_path / "out.safetensors", base, [a, b], weights=[1.0, -0.5])
     before, after = tensors_of(base), tensors_of(tmp_path / "out.safetensors")
     wanted = weighted((a, 1.0), (b, -0.5))
-    change = {name: after[f"net.{name}.weight"].astype(float) - before[f"net.{name}.weight"] for name in SHAPES}
-    lost = sum(np.sum((change[n] - wanted[n]) ** 2) for n in SHAPES) / sum(np.sum(wanted[n] ** 2) for n in SHAPES)
+    change = {
+        name: after[f"net.{name}.weight"].astype(float) - before[f"net.{name}.weight"]
+        for name in SHAPES
+    }
+    lost = sum(np.sum((change[n] - wanted[n]) ** 2) for n in SHAPES) / sum(
+        np.sum(wanted[n] ** 2) for n in SHAPES
+    )
     assert report["rounding_loss"] == pytest.approx(np.sqrt(lost), rel=1e-3, abs=1e-6)
     assert least <= report["rounding_loss"] <= most
     for key in ("net.llm_adapter.embed.weight", f"net.{NORM}"):
@@ -116,7 +144,9 @@ def test_extracting_what_was_added_gives_it_back(tmp_path: Path) -> None:
 
 def test_a_lora_of_another_base_is_refused(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base.safetensors")
-    few = write(tmp_path / "few.safetensors", 1, names=[name for name in SHAPES if "blocks.2" not in name])
+    few = write(
+        tmp_path / "few.safetensors", 1, names=[name for name in SHAPES if "blocks.2" not in name]
+    )
     with pytest.raises(InputError, match="made for a base of 2 blocks"):
         add_into(tmp_path / "out.safetensors", base, [few])
     assert not (tmp_path / "out.safetensors").exists()

@@ -40,7 +40,12 @@ def test_history_comes_back() -> None:
 
 def test_a_foreign_file_has_an_unknown_origin() -> None:
     lineage = lineage_of(Lora({}, {}), "ef" * 32)
-    assert lineage[root(lineage)] == {"type": "model", "used": [], "origin": "unknown", "sha256": "ef" * 32}
+    assert lineage[root(lineage)] == {
+        "type": "model",
+        "used": [],
+        "origin": "unknown",
+        "sha256": "ef" * 32,
+    }
 
 
 KOHYA = {
@@ -49,7 +54,9 @@ KOHYA = {
     "ss_learning_rate": "0.0001",
     "ss_training_comment": "None",
     "ss_tag_frequency": json.dumps({"10_her": {"1girl": 40}}),
-    "ss_dataset_dirs": json.dumps({f"{n}_folder": {"n_repeats": n, "img_count": 40} for n in range(20)}),
+    "ss_dataset_dirs": json.dumps(
+        {f"{n}_folder": {"n_repeats": n, "img_count": 40} for n in range(20)}
+    ),
     "modelspec.author": "another",
 }
 
@@ -58,13 +65,18 @@ def test_what_a_strangers_header_says_stays_as_claims_and_makes_nothing_known() 
     lineage = lineage_of(Lora({}, KOHYA), "ef" * 32)
     assert len(lineage) == 1, "nothing is invented"
     node = lineage[root(lineage)]
-    assert set(node) == {"type", "used", "origin", "sha256", "claims", "claims_sha256"} and node["origin"] == "unknown"
+    assert (
+        set(node) == {"type", "used", "origin", "sha256", "claims", "claims_sha256"}
+        and node["origin"] == "unknown"
+    )
     claims = node["claims"]
     assert claims["ss_learning_rate"] == "0.0001" and claims["modelspec.author"] == "another"
     assert claims["ss_sd_model_name"] == "anima.safetensors", "no path of anyone's machine"
     assert "ss_tag_frequency" not in claims and "ss_training_comment" not in claims
     assert len(claims["ss_dataset_dirs"]) == 400 and claims["ss_dataset_dirs"].endswith("…")
-    assert node["claims_sha256"] == hash_json(KOHYA), "the whole header can be held against it later"
+    assert node["claims_sha256"] == hash_json(KOHYA), (
+        "the whole header can be held against it later"
+    )
     other = lineage_of(Lora({}, {**KOHYA, "ss_tag_frequency": "{}"}), "ef" * 32)
     assert root(other) != root(lineage)
 
@@ -73,7 +85,12 @@ def test_another_makers_history_stands_below_a_node_that_says_so() -> None:
     words = build(FACTS, history())
     lineage = imported(Lora({}, words), "ef" * 32, "theirs")
     node = lineage[root(lineage)]
-    assert (node["type"], node["origin"], node["name"], node["sha256"]) == ("model", "onmodel", "theirs", "ef" * 32)
+    assert (node["type"], node["origin"], node["name"], node["sha256"]) == (
+        "model",
+        "onmodel",
+        "theirs",
+        "ef" * 32,
+    )
     assert node["used"] == [root(history())] and set(history()) < set(lineage)
     assert node["claims"]["modelspec.title"] == "BACKGWA"
     stranger = imported(Lora({}, {}), "ef" * 32, "x")

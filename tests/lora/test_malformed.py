@@ -1,4 +1,5 @@
-"""Malformed LoRA files and checkpoints: one line naming the file, wherever they are read, and nothing is written."""
+"""Malformed LoRA files and checkpoints: one line naming the file, wherever they are read, and
+nothing is written."""
 
 import json
 import time
@@ -42,7 +43,14 @@ def toon() -> Outline:
     return outline("toon")
 
 
-TYPES = {"int64": "I64", "int32": "I32", "uint8": "U8", "float64": "F64", "float32": "F32", "float16": "F16"}
+TYPES = {
+    "int64": "I64",
+    "int32": "I32",
+    "uint8": "U8",
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+}
 
 
 def alpha(kind: str, value: float = 3.0) -> tuple[str, list[int], bytes]:
@@ -76,7 +84,9 @@ def commands(path: Path, other: Path, out: Path, toon: Outline) -> dict[str, Cal
 
 
 @pytest.mark.parametrize("fault", [*FILES, *MISFITS])
-def test_every_reader_refuses_a_malformed_file_in_one_line(fault: str, tmp_path: Path, toon: Outline) -> None:
+def test_every_reader_refuses_a_malformed_file_in_one_line(
+    fault: str, tmp_path: Path, toon: Outline
+) -> None:
     path, other, out = (tmp_path / f"{name}.safetensors" for name in ("bad", "good", "out"))
     write(other, *pack(plain()))
     (FILES | MISFITS)[fault](path)
@@ -87,7 +97,10 @@ def test_every_reader_refuses_a_malformed_file_in_one_line(fault: str, tmp_path:
         with pytest.raises(InputError) as caught:
             command()
         line = str(caught.value)
-        assert "bad.safetensors" in line or (fault in MISFITS and "good.safetensors" in line), (name, line)
+        assert "bad.safetensors" in line or (fault in MISFITS and "good.safetensors" in line), (
+            name,
+            line,
+        )
         assert is_printable(line) and len(line) < 1_500, (name, line)
         assert len(caught.value.remedy) > 10, (name, line)
     assert time.perf_counter() - begin < 30
@@ -127,7 +140,9 @@ def test_what_is_odd_and_sound_is_read_everywhere(
             command()
             (tmp_path / "out.safetensors").unlink(missing_ok=True)
     told = ("diffusers stops", "alpha of 0")  # of loaders, and of a file that changes nothing
-    assert all(row.severity == "warning" or any(what in row.what for what in told) for row in check(path))
+    assert all(
+        row.severity == "warning" or any(what in row.what for what in told) for row in check(path)
+    )
     for line in capsys.readouterr().out.splitlines():
         assert is_printable(line) and len(line) < 1_500
 
@@ -151,14 +166,24 @@ def test_a_hundred_thousand_tensors_are_refused_in_seconds(tmp_path: Path, toon:
     assert time.perf_counter() - begin < 20
 
 
-@pytest.mark.parametrize("layer", ["blocks.0.self_attn.k_proj", "blocks.7.self_attn.k_proj", "final_layer.linear"])
-def test_release_check_holds_a_lora_against_the_layers_of_the_published_base(layer: str, tmp_path: Path) -> None:
-    """Right sizes have no findings of shape; one row or column more is an error that names the layer and both sizes."""
-    linear = next(row for row in spec_of_config(PUBLISHED["transformer"]).linears if row.name == layer)
+@pytest.mark.parametrize(
+    "layer", ["blocks.0.self_attn.k_proj", "blocks.7.self_attn.k_proj", "final_layer.linear"]
+)
+def test_release_check_holds_a_lora_against_the_layers_of_the_published_base(
+    layer: str, tmp_path: Path
+) -> None:
+    """Right sizes have no findings of shape; one row or column more is an error that names the
+    layer and both sizes."""
+    linear = next(
+        row for row in spec_of_config(PUBLISHED["transformer"]).linears if row.name == layer
+    )
     for rows, columns in ((0, 0), (1, 0), (0, 1)):
         shape = (linear.out_features + rows, linear.in_features + columns)
         path = tmp_path / f"{rows}{columns}.safetensors"
-        down, up = f"diffusion_model.{layer}.lora_A.weight", f"diffusion_model.{layer}.lora_B.weight"
+        down, up = (
+            f"diffusion_model.{layer}.lora_A.weight",
+            f"diffusion_model.{layer}.lora_B.weight",
+        )
         write(path, *pack({down: floats(2, shape[1]), up: floats(shape[0], 2)}))
         errors = [str(row) for row in check(path) if row.severity == "error"]
         assert bool(errors) == bool(rows or columns)
@@ -170,7 +195,10 @@ def test_layers_of_a_base_of_ones_own_must_be_alike_in_all_blocks(tmp_path: Path
         made = {}
         for block, size in ((0, 8), (1, width)):
             stem = f"diffusion_model.blocks.{block}.self_attn.q_proj"
-            made |= {f"{stem}.lora_A.weight": floats(2, size), f"{stem}.lora_B.weight": floats(8, 2)}
+            made |= {
+                f"{stem}.lora_A.weight": floats(2, size),
+                f"{stem}.lora_B.weight": floats(8, 2),
+            }
         write(tmp_path / name, *pack(made, {"onmodel.blocks": "2"}))
         return tmp_path / name
 
@@ -190,7 +218,8 @@ def test_a_config_gives_the_same_layers_as_the_loaded_model() -> None:
         assert set(spec_of_config(config).linears) == set(measured.linears)
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints
+# -------------------------------------------------------------------------------------------------
 
 Q = "net.blocks.0.self_attn.q_proj.weight"
 
@@ -201,8 +230,10 @@ def rewritten(source: Path, path: Path, change: Callable[[dict[str, Any]], objec
     length = int.from_bytes(data[:8], "little")
     table = json.loads(data[8 : 8 + length])
     table.pop("__metadata__")
-    made = {name: (row["dtype"], row["shape"], data[8 + length :][slice(*row["data_offsets"])])
-            for name, row in table.items()}  # fmt: skip
+    made = {
+        name: (row["dtype"], row["shape"], data[8 + length :][slice(*row["data_offsets"])])
+        for name, row in table.items()
+    }
     change(made)
     write(path, *pack(made))
     return path
@@ -215,7 +246,9 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "no rows": lambda t: t.update({Q: floats(0, 24)}),
     "another size": lambda t: t.update({Q: floats(24, 25)}),
     "NaN": lambda t: t.update({Q: floats(24, 24, fill=float("nan"))}),
-    "NaN in a norm": lambda t: t.update({"net.blocks.0.self_attn.q_norm.weight": floats(8, fill=float("nan"))}),
+    "NaN in a norm": lambda t: t.update(
+        {"net.blocks.0.self_attn.q_norm.weight": floats(8, fill=float("nan"))}
+    ),
     "fp8": lambda t: t.update({Q: of_type("F8_E4M3", 24, 24)}),
     "int8": lambda t: t.update({Q: of_type("I8", 24, 24)}),
     "a layer twice": lambda t: t.update({Q.removeprefix("net."): floats(24, 24)}),
@@ -229,7 +262,9 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Any]], object]] = {
 @pytest.mark.parametrize("fault", CHECKPOINTS)
 def test_a_malformed_checkpoint_is_refused_in_one_line(fault: str, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base.safetensors", "F32")
-    tuned = write_checkpoint(tmp_path / "tuned.safetensors", "F32", change=lambda name, tensor: tensor * 1.5)
+    tuned = write_checkpoint(
+        tmp_path / "tuned.safetensors", "F32", change=lambda name, tensor: tensor * 1.5
+    )
     bad = rewritten(tuned, tmp_path / "bad.safetensors", CHECKPOINTS[fault])
     if fault == "a far block":  # no layer of such a model: a stray tensor, as others
         assert len(open_checkpoint(bad, "base").spec.linears) == 13

@@ -1,4 +1,5 @@
-"""Merging files: exact across layouts and kinds, small in memory, the same bytes, histories inlined."""
+"""Merging files: exact across layouts and kinds, small in memory, the same bytes, histories
+inlined."""
 
 import json
 import subprocess
@@ -26,8 +27,16 @@ from onmodel.weights import Entry, WeightsFile, stream_weights, written_order
 EXACT = Size()
 
 
-def merge(out: Path, files: list[Path], size: Size = EXACT, spec: FamilySpec = SPEC, alpha: object = "from-parent",
-          layout: str = "common", dtype: str = "F32", **settings: object) -> dict:  # fmt: skip
+def merge(
+    out: Path,
+    files: list[Path],
+    size: Size = EXACT,
+    spec: FamilySpec = SPEC,
+    alpha: object = "from-parent",
+    layout: str = "common",
+    dtype: str = "F32",
+    **settings: object,
+) -> dict:
     names = [path.stem for path in files]
     with open_sources(list(zip(names, files, strict=True)), spec) as sources:
         job = Job(sources, choose(names, spec, **settings), spec, size, alpha, layout, dtype)  # type: ignore[arg-type]
@@ -53,7 +62,9 @@ def best(wanted: dict[str, np.ndarray], rank: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("layout", ["common", "kohya"])
-def test_any_mix_of_layouts_ranks_and_alphas_is_summed_exactly(tmp_path: Path, abc: list[Path], layout: str) -> None:
+def test_any_mix_of_layouts_ranks_and_alphas_is_summed_exactly(
+    tmp_path: Path, abc: list[Path], layout: str
+) -> None:
     merge(tmp_path / "m.safetensors", abc, weights=[0.5, 0.7, -0.2], layout=layout)
     wanted = weighted((abc[0], 0.5), (abc[1], 0.7), (abc[2], -0.2))
     assert distance(deltas(tmp_path / "m.safetensors"), wanted) < 1e-6
@@ -65,16 +76,27 @@ def test_a_rank_gives_the_best_sum_of_that_rank(tmp_path: Path, abc: list[Path])
     made = deltas(tmp_path / "m.safetensors")
     assert distance(made, best(wanted, 5)) < 1e-5
     total = sum(np.sum(matrix**2) for matrix in wanted.values())
-    assert report["energy_kept"] == pytest.approx(sum(np.sum(matrix**2) for matrix in made.values()) / total, abs=1e-6)
+    assert report["energy_kept"] == pytest.approx(
+        sum(np.sum(matrix**2) for matrix in made.values()) / total, abs=1e-6
+    )
 
 
 def test_a_size_shares_ranks_out_better_than_one_rank_does(tmp_path: Path) -> None:
     """The MLPs are four times as strong, so their ranks are worth more."""
     files = [write(tmp_path / f"{seed}.safetensors", seed, rank=8) for seed in (1, 2)]
-    files.append(write(tmp_path / "loud.safetensors", 5, rank=8, names=[name for name in SHAPES if "mlp" in name]))
+    files.append(
+        write(
+            tmp_path / "loud.safetensors",
+            5,
+            rank=8,
+            names=[name for name in SHAPES if "mlp" in name],
+        )
+    )
     plain = merge(tmp_path / "plain.safetensors", files, Size(rank=4), weights=[1, 1, 4])
     limit = (tmp_path / "plain.safetensors").stat().st_size
-    shared = merge(tmp_path / "shared.safetensors", files, Size(bytes=limit + 4000), weights=[1, 1, 4])
+    shared = merge(
+        tmp_path / "shared.safetensors", files, Size(bytes=limit + 4000), weights=[1, 1, 4]
+    )
     assert (tmp_path / "shared.safetensors").stat().st_size <= limit + 4000
     assert shared["energy_kept"] > plain["energy_kept"] + 0.02
     assert len(set(shared["ranks"].values())) > 1
@@ -93,7 +115,11 @@ def test_an_energy_is_kept_in_no_more_room_than_one_rank_for_all_needs(
     with open_sources([(path.stem, path) for path in abc], SPEC) as sources:
         job = Job(sources, choose([path.stem for path in abc], SPEC), SPEC)
         seen = survey(job)
-    one = next(rank for rank in range(1, 14) if seen.energy_at(dict.fromkeys(SHAPES, rank)) >= share * (1 - 1e-9))
+    one = next(
+        rank
+        for rank in range(1, 14)
+        if seen.energy_at(dict.fromkeys(SHAPES, rank)) >= share * (1 - 1e-9)
+    )
     room = lambda ranks: sum(rank * sum(SHAPES[name]) for name, rank in ranks.items())  # noqa: E731
     assert room(report["ranks"]) <= room(dict.fromkeys(SHAPES, one))
 
@@ -108,26 +134,35 @@ def test_only_one_size_may_be_asked_for() -> None:
 def test_loha_and_lokr_are_expanded_exactly(tmp_path: Path, abc: list[Path]) -> None:
     flat = "lora_unet_blocks_1_mlp_layer1"
     parts = {
-        f"{flat}.hada_w1_a": (64, 2), f"{flat}.hada_w1_b": (2, 24),
-        f"{flat}.hada_w2_a": (64, 3), f"{flat}.hada_w2_b": (3, 24),
-        "lora_unet_blocks_2_mlp_layer2.lokr_w1": (4, 8), "lora_unet_blocks_2_mlp_layer2.lokr_w2": (6, 8),
-    }  # fmt: skip
+        f"{flat}.hada_w1_a": (64, 2),
+        f"{flat}.hada_w1_b": (2, 24),
+        f"{flat}.hada_w2_a": (64, 3),
+        f"{flat}.hada_w2_b": (3, 24),
+        "lora_unet_blocks_2_mlp_layer2.lokr_w1": (4, 8),
+        "lora_unet_blocks_2_mlp_layer2.lokr_w2": (6, 8),
+    }
     t = {key: normal(shape, 8, key) for key, shape in parts.items()}
     entries = {key: Entry("F32", value.shape) for key, value in t.items()}
     odd = tmp_path / "odd.safetensors"
     stream_weights(odd, entries, (t[key] for key in written_order(entries)), {})
     merge(tmp_path / "m.safetensors", [abc[0], odd], weights=[1, 0.5])
     wanted = deltas(abc[0])
-    loha = (t[f"{flat}.hada_w1_a"] @ t[f"{flat}.hada_w1_b"]) * (t[f"{flat}.hada_w2_a"] @ t[f"{flat}.hada_w2_b"])
+    loha = (t[f"{flat}.hada_w1_a"] @ t[f"{flat}.hada_w1_b"]) * (
+        t[f"{flat}.hada_w2_a"] @ t[f"{flat}.hada_w2_b"]
+    )
     wanted["blocks.1.mlp.layer1"] = wanted["blocks.1.mlp.layer1"] + 0.5 * loha
-    lokr = np.kron(t["lora_unet_blocks_2_mlp_layer2.lokr_w1"], t["lora_unet_blocks_2_mlp_layer2.lokr_w2"])
+    lokr = np.kron(
+        t["lora_unet_blocks_2_mlp_layer2.lokr_w1"], t["lora_unet_blocks_2_mlp_layer2.lokr_w2"]
+    )
     wanted["blocks.2.mlp.layer2"] = wanted["blocks.2.mlp.layer2"] + 0.5 * lokr
     assert distance(deltas(tmp_path / "m.safetensors"), wanted) < 1e-5
 
 
 def test_weights_by_block_and_type_of_layer(tmp_path: Path, abc: list[Path]) -> None:
     blocks = {"0-1": 0.5, "mlp": 0.0, "b:self_attn.q_proj": 2.0}
-    merge(tmp_path / "m.safetensors", abc, method="block_weighted", weights=[1, 1, 1], blocks=blocks)
+    merge(
+        tmp_path / "m.safetensors", abc, method="block_weighted", weights=[1, 1, 1], blocks=blocks
+    )
     made, (a, b, c) = deltas(tmp_path / "m.safetensors"), (deltas(path) for path in abc)
     for name in SHAPES:
         factor = (0.5 if name[7] in "01" else 1.0) * ("mlp" not in name)
@@ -135,7 +170,9 @@ def test_weights_by_block_and_type_of_layer(tmp_path: Path, abc: list[Path]) -> 
         assert np.allclose(made[name], wanted, atol=1e-6)
 
 
-def test_the_same_merge_is_the_same_file_and_its_header_is_canonical(tmp_path: Path, abc: list[Path]) -> None:
+def test_the_same_merge_is_the_same_file_and_its_header_is_canonical(
+    tmp_path: Path, abc: list[Path]
+) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         merge(tmp_path / name / "m.safetensors", abc, Size(rank=4))
@@ -145,7 +182,10 @@ def test_the_same_merge_is_the_same_file_and_its_header_is_canonical(tmp_path: P
     header_bytes = one.read_bytes()[8 : 8 + length].rstrip(b" ")
     assert length % 8 == 0
     assert length - len(header_bytes) < 16  # room for the digits of an energy
-    assert json.dumps(json.loads(header_bytes), sort_keys=True, separators=(",", ":")).encode() == header_bytes
+    assert (
+        json.dumps(json.loads(header_bytes), sort_keys=True, separators=(",", ":")).encode()
+        == header_bytes
+    )
 
 
 def test_histories_are_inlined_and_an_outside_file_stays_unknown(tmp_path: Path) -> None:
@@ -161,7 +201,10 @@ def test_histories_are_inlined_and_an_outside_file_stays_unknown(tmp_path: Path)
     unknown = {node["sha256"] for node in history.values() if node.get("origin") == "unknown"}
     assert unknown == {sha256_file(stranger), sha256_file(tmp_path / "other.safetensors")}
     assert [node["name"] for node in history.values() if node["type"] == "checkpoint"] == ["known"]
-    assert [history[part["model"]]["type"] for part in history[root(history)]["parts"]] == ["merge", "model"]
+    assert [history[part["model"]]["type"] for part in history[root(history)]["parts"]] == [
+        "merge",
+        "model",
+    ]
     assert words["modelspec.merged_from"] == "first, other"
     assert str(tmp_path) not in json.dumps(words)
     assert "modelspec.license" not in words  # one parent names MIT, the other nothing
@@ -170,7 +213,11 @@ def test_histories_are_inlined_and_an_outside_file_stays_unknown(tmp_path: Path)
 def test_a_failed_merge_leaves_nothing(tmp_path: Path, abc: list[Path]) -> None:
     with pytest.raises(InputError, match="overflows"):
         merge(tmp_path / "m.safetensors", abc, weights=[1e8, 1, 1], dtype="F16")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors", "c.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.safetensors",
+        "b.safetensors",
+        "c.safetensors",
+    ]
 
 
 def test_trap_3_alpha_comes_from_the_parents_whatever_the_ranks(tmp_path: Path) -> None:
@@ -183,7 +230,9 @@ def test_trap_3_alpha_comes_from_the_parents_whatever_the_ranks(tmp_path: Path) 
 
 
 def test_trap_8_blocks_of_another_base_stop_the_merge(tmp_path: Path) -> None:
-    few = write(tmp_path / "few.safetensors", 1, names=[name for name in SHAPES if "blocks.2" not in name])
+    few = write(
+        tmp_path / "few.safetensors", 1, names=[name for name in SHAPES if "blocks.2" not in name]
+    )
     many = write(tmp_path / "many.safetensors", 2)
     with pytest.raises(InputError, match="made for a base of 2 blocks; this one has 3"):
         merge(tmp_path / "m.safetensors", [few, many], spec=spec_of_loras([few, many]))
@@ -191,7 +240,9 @@ def test_trap_8_blocks_of_another_base_stop_the_merge(tmp_path: Path) -> None:
 
 def test_the_model_is_read_off_the_files(tmp_path: Path, abc: list[Path]) -> None:
     spec = spec_of_loras(abc)
-    assert {linear.name: (linear.out_features, linear.in_features) for linear in spec.linears} == SHAPES
+    assert {
+        linear.name: (linear.out_features, linear.in_features) for linear in spec.linears
+    } == SHAPES
     assert spec.blocks == 3
 
 
@@ -211,6 +262,9 @@ def test_memory_is_that_of_a_layer_and_torch_is_never_loaded(tmp_path: Path) -> 
         tracemalloc.stop()
     payload = 96 * 8 * (256 + 512) * 4
     assert peaks[1] < peaks[0] + payload / 4
-    code = "import sys, onmodel.lora.merge_files, onmodel.lora.merge_plan, onmodel.lora.full_checkpoints; print('torch' in sys.modules)"
+    code = (
+        "import sys, onmodel.lora.merge_files, onmodel.lora.merge_plan,"
+        " onmodel.lora.full_checkpoints; print('torch' in sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -1,4 +1,5 @@
-"""A plan predicts what a run gives, warns of what a careful person would ask, and writes nothing."""
+"""A plan predicts what a run gives, warns of what a careful person would ask, and writes
+nothing."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,9 @@ from onmodel.lora.methods import choose
 EXACT = Size()
 
 
-def both(tmp_path: Path, files: list[Path], size: Size = EXACT, **settings: object) -> tuple[dict, dict, int]:
+def both(
+    tmp_path: Path, files: list[Path], size: Size = EXACT, **settings: object
+) -> tuple[dict, dict, int]:
     """Plan and report of the same merge, and the file's size."""
     names, before = [path.stem for path in files], sorted(tmp_path.iterdir())
     alpha, dtype = settings.pop("alpha", "from-parent"), settings.pop("dtype", "F32")
@@ -48,7 +51,10 @@ def warnings(tmp_path: Path, files: list[Path], size: Size = EXACT, **settings: 
 
 
 def test_a_plain_merge_of_known_files_warns_of_nothing(tmp_path: Path) -> None:
-    files = [write(tmp_path / f"{i}.safetensors", i, history=add([], "checkpoint", name=str(i))) for i in range(2)]
+    files = [
+        write(tmp_path / f"{i}.safetensors", i, history=add([], "checkpoint", name=str(i)))
+        for i in range(2)
+    ]
     assert warnings(tmp_path, files) == ""
 
 
@@ -58,7 +64,12 @@ def test_what_a_plan_warns_of(tmp_path: Path) -> None:
     assert "unknown" in warnings(tmp_path, [one, twin])
     assert "nearly the same" in warnings(tmp_path, [one, twin])
     assert "cancel" in warnings(tmp_path, [one, twin], weights=[1, -0.9])
-    other = write(tmp_path / "other.safetensors", 2, alpha=0.25, names=[name for name in SHAPES if "mlp" in name])
+    other = write(
+        tmp_path / "other.safetensors",
+        2,
+        alpha=0.25,
+        names=[name for name in SHAPES if "mlp" in name],
+    )
     said = warnings(tmp_path, [one, other], Size(rank=1))
     assert "no change for 6 of 12 layers" in said
     assert "alpha / rank of the inputs differ (0.0625 to 0.5)" in said
@@ -72,7 +83,11 @@ def test_what_a_plan_warns_of(tmp_path: Path) -> None:
 
 def test_compare_says_where_two_loras_differ(tmp_path: Path) -> None:
     one = write(tmp_path / "one.safetensors", 1)
-    other = write(tmp_path / "other.safetensors", 2, names=[name for name in SHAPES if name != "blocks.0.mlp.layer1"])
+    other = write(
+        tmp_path / "other.safetensors",
+        2,
+        names=[name for name in SHAPES if name != "blocks.0.mlp.layer1"],
+    )
     with open_sources([("one", one), ("other", other)], SPEC) as sources:
         linears = {linear.name: linear for linear in SPEC.linears}
         found = compare(*sources, linears)
@@ -80,9 +95,16 @@ def test_compare_says_where_two_loras_differ(tmp_path: Path) -> None:
     apart = weighted((one, 1), (other, -1))
     norm = lambda table: np.sqrt(sum(np.sum(delta**2) for delta in table.values()))  # noqa: E731
     assert found["strengths"] == pytest.approx([norm(mine), norm(theirs)], rel=1e-4)
-    assert found["difference"] == pytest.approx(2 * norm(apart) / (norm(mine) + norm(theirs)), rel=1e-4)
+    assert found["difference"] == pytest.approx(
+        2 * norm(apart) / (norm(mine) + norm(theirs)), rel=1e-4
+    )
     assert list(found["blocks"]) == ["0", "1", "2"]
-    assert set(found["types"]) == {"self_attn.q_proj", "self_attn.output_proj", "mlp.layer1", "mlp.layer2"}
+    assert set(found["types"]) == {
+        "self_attn.q_proj",
+        "self_attn.output_proj",
+        "mlp.layer1",
+        "mlp.layer2",
+    }
     in_block = {name: delta for name, delta in mine.items() if name.startswith("blocks.1.")}
     assert found["blocks"]["1"]["strengths"][0] == pytest.approx(norm(in_block), rel=1e-4)
     assert found["only_in"] == {"one": ["blocks.0.mlp.layer1"], "other": []}

@@ -1,4 +1,5 @@
-"""How settings become weights, and what each method does to ΔW, against its definition written out densely."""
+"""How settings become weights, and what each method does to ΔW, against its definition written out
+densely."""
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ NAMES = ["preview@20", "release_1@20", "release_2@30"]
 LAYER = "blocks.1.mlp.layer1"
 
 
-def weights(method: str | None = None, names: list[str] = NAMES, **settings: object) -> tuple[float, ...]:
+def weights(
+    method: str | None = None, names: list[str] = NAMES, **settings: object
+) -> tuple[float, ...]:
     return choose(names, SPEC, method, **settings).weights  # type: ignore[arg-type]
 
 
@@ -64,13 +67,19 @@ def test_slerp_keeps_the_length_and_halves_the_angle() -> None:
     other *= np.linalg.norm(one) / np.linalg.norm(other)
     scale = float(np.linalg.norm(other) / np.linalg.norm(dense(2)))
     second = factors(LAYER, 2)
-    parts = [(factors(LAYER, 1), 0.5), (type(second)(second.down, second.up * np.float32(scale), second.alpha), 0.5)]
+    parts = [
+        (factors(LAYER, 1), 0.5),
+        (type(second)(second.down, second.up * np.float32(scale), second.alpha), 0.5),
+    ]
     made = merge_module(parts, mix=slerp).factors
     middle = made.scale * (made.up.astype(float) @ made.down.astype(float))
     assert np.linalg.norm(middle) == pytest.approx(np.linalg.norm(one), rel=1e-5)
     for end in (one, other):
         assert np.sum(middle * end) / np.linalg.norm(middle) / np.linalg.norm(end) == pytest.approx(
-            np.cos(np.arccos(np.sum(one * other) / np.linalg.norm(one) / np.linalg.norm(other)) / 2), rel=1e-5
+            np.cos(
+                np.arccos(np.sum(one * other) / np.linalg.norm(one) / np.linalg.norm(other)) / 2
+            ),
+            rel=1e-5,
         )
     assert slerp(np.ones((2, 2)), np.array([0.3, 0.7])).tolist() == [0.3, 0.7]  # the same direction
 
@@ -78,13 +87,19 @@ def test_slerp_keeps_the_length_and_halves_the_angle() -> None:
 def test_ties_trims_elects_and_averages() -> None:
     deltas, shares = [dense(seed) for seed in (1, 2, 3)], np.array([0.5, 0.3, 0.2])
     wanted = np.zeros_like(deltas[0])
-    trimmed = [np.where(np.abs(d) >= np.quantile(np.abs(d), 0.6, method="lower"), d, 0) for d in deltas]
+    trimmed = [
+        np.where(np.abs(d) >= np.quantile(np.abs(d), 0.6, method="lower"), d, 0) for d in deltas
+    ]
     sign = np.sign(sum(share * d for share, d in zip(shares, trimmed, strict=True)))
     mass = sum(share * d * (np.sign(d) == sign) for share, d in zip(shares, trimmed, strict=True))
-    count = sum(share * (np.sign(d) == sign) * (d != 0) for share, d in zip(shares, trimmed, strict=True))
+    count = sum(
+        share * (np.sign(d) == sign) * (d != 0) for share, d in zip(shares, trimmed, strict=True)
+    )
     wanted = np.divide(mass, count, out=wanted, where=count > 0)
     made = ties([factors(LAYER, seed) for seed in (1, 2, 3)], shares, 0.4, LAYER)
-    assert np.mean(np.abs(made - wanted) > 1e-4) < 0.005  # an entry at the threshold may fall on either side
+    assert (
+        np.mean(np.abs(made - wanted) > 1e-4) < 0.005
+    )  # an entry at the threshold may fall on either side
     same = ties([factors(LAYER, 1)] * 3, shares, 1.0, LAYER)
     assert np.allclose(same, deltas[0], atol=1e-5)
 
@@ -114,5 +129,7 @@ def test_a_dense_change_is_factored_to_the_best_of_a_rank(rank: int) -> None:
 
 def normal_matrix(shape: tuple[int, int]) -> np.ndarray:
     """A matrix whose singular values fade, as the difference of a fine-tune's do."""
-    left, _, right = np.linalg.svd(np.random.default_rng(0).standard_normal(shape), full_matrices=False)
+    left, _, right = np.linalg.svd(
+        np.random.default_rng(0).standard_normal(shape), full_matrices=False
+    )
     return (left * 0.8 ** np.arange(min(shape))) @ right

@@ -1,4 +1,5 @@
-"""LoRA files: every layout gives the same ΔW, what we write loads in diffusers, and bad files say what is wrong."""
+"""LoRA files: every layout gives the same ΔW, what we write loads in diffusers, and bad files say
+what is wrong."""
 
 import json
 from collections.abc import Callable
@@ -41,7 +42,9 @@ def spec_of(blocks: int) -> FamilySpec:
 SPEC = spec_of(2)
 
 
-def random_lora(spec: FamilySpec = SPEC, preset: str = "attention_mlp", alpha: float = ALPHA) -> Lora:
+def random_lora(
+    spec: FamilySpec = SPEC, preset: str = "attention_mlp", alpha: float = ALPHA
+) -> Lora:
     modules = {}
     for row in spec.targets(preset):
         down = torch.from_numpy(normal((RANK, row.in_features), 1, "down", row.name))
@@ -79,8 +82,11 @@ def as_kohya(path: Path, lora: Lora) -> Path:
     return path / "x.safetensors"
 
 
-def as_keys(down: str, up: str, alpha: str | None, name: Callable[[str], str]) -> Callable[[Path, Lora], Path]:
-    """A writer of one more layout: the endings of a layer's tensors and the spelling of its name."""
+def as_keys(
+    down: str, up: str, alpha: str | None, name: Callable[[str], str]
+) -> Callable[[Path, Lora], Path]:
+    """A writer of one more layout: the endings of a layer's tensors and the spelling of its
+    name."""
 
     def write(path: Path, lora: Lora) -> Path:
         tensors = {}
@@ -120,10 +126,17 @@ def as_diffusers_with_config(path: Path, lora: Lora) -> Path:
 LAYOUTS = {
     "common": as_common,
     "kohya": as_kohya,
-    "dotted with alpha": as_keys(".lora_A.weight", ".lora_B.weight", ".alpha", "diffusion_model.{}".format),
-    "dotted down/up": as_keys(".lora_down.weight", ".lora_up.weight", ".alpha", "diffusion_model.{}".format),
+    "dotted with alpha": as_keys(
+        ".lora_A.weight", ".lora_B.weight", ".alpha", "diffusion_model.{}".format
+    ),
+    "dotted down/up": as_keys(
+        ".lora_down.weight", ".lora_up.weight", ".alpha", "diffusion_model.{}".format
+    ),
     "diffusers": as_keys(
-        ".lora_A.weight", ".lora_B.weight", None, lambda name: f"transformer.{diffusers_names(SPEC)[name]}"
+        ".lora_A.weight",
+        ".lora_B.weight",
+        None,
+        lambda name: f"transformer.{diffusers_names(SPEC)[name]}",
     ),
     "diffusers with config": as_diffusers_with_config,
     "peft folder": as_peft_folder,
@@ -139,7 +152,9 @@ def test_every_layout_gives_the_same_change(tmp_path: Path, layout: str, preset:
 
 def test_published_counts() -> None:
     with torch.device("meta"):
-        spec = make_spec(CosmosTransformer3DModel(num_attention_heads=16, extra_pos_embed_type=None), 512)
+        spec = make_spec(
+            CosmosTransformer3DModel(num_attention_heads=16, extra_pos_embed_type=None), 512
+        )
     assert len(spec.targets("attention_mlp")) == 280
     assert len(spec.targets("attention_mlp_adaln")) == 448
     name_table(spec)  # no spelling names two layers
@@ -206,12 +221,24 @@ def test_regauge_gives_a_file_its_trained_step_back(tmp_path: Path) -> None:
 
 def test_loha_and_lokr_expand_exactly(tmp_path: Path) -> None:
     rows = SPEC.targets("attention_mlp")[:2]
-    t = {key: torch.from_numpy(normal(shape, 5, key)) for key, shape in _lycoris_shapes(rows).items()}
-    save_file({**t, f"{_kohya(rows[0])}.alpha": torch.tensor(1.0), f"{_kohya(rows[1])}.alpha": torch.tensor(2.0)},
-              tmp_path / "x")  # fmt: skip
+    t = {
+        key: torch.from_numpy(normal(shape, 5, key)) for key, shape in _lycoris_shapes(rows).items()
+    }
+    save_file(
+        {
+            **t,
+            f"{_kohya(rows[0])}.alpha": torch.tensor(1.0),
+            f"{_kohya(rows[1])}.alpha": torch.tensor(2.0),
+        },
+        tmp_path / "x",
+    )
     read = read_lora(tmp_path / "x", SPEC)
     a, b = _kohya(rows[0]), _kohya(rows[1])
-    loha = (t[f"{a}.hada_w1_a"] @ t[f"{a}.hada_w1_b"]) * (t[f"{a}.hada_w2_a"] @ t[f"{a}.hada_w2_b"]) / 3
+    loha = (
+        (t[f"{a}.hada_w1_a"] @ t[f"{a}.hada_w1_b"])
+        * (t[f"{a}.hada_w2_a"] @ t[f"{a}.hada_w2_b"])
+        / 3
+    )
     lokr = torch.kron(t[f"{b}.lokr_w1"], t[f"{b}.lokr_w2_a"] @ t[f"{b}.lokr_w2_b"]) * 2 / 2
     torch.testing.assert_close(read.modules[rows[0].name].delta(), loha, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(read.modules[rows[1].name].delta(), lokr, rtol=1e-5, atol=1e-5)
@@ -235,7 +262,8 @@ def _lycoris_shapes(rows: list[Any]) -> dict[str, tuple[int, int]]:
     }
 
 
-# --- what must stop ---------------------------------------------------------------------------------------------------
+# --- what must stop
+# -------------------------------------------------------------------------------------------------
 
 
 def changed(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> Path:
@@ -254,23 +282,43 @@ Q = "diffusion_model.blocks.0.self_attn.q_proj"
     [
         (lambda t: t.update({f"{Q}.dora_scale": torch.ones(32)}), "is DoRA"),
         (lambda t: t.update({f"{Q}.oft_blocks": torch.ones(2, 2)}), "is OFT"),
-        (lambda t: t.update({"diffusion_model.norm.lora_A.weight": torch.ones(2, 2)}), "1 of .* are unknown"),
-        (lambda t: t.update({"diffusion_model.llm_adapter.blocks.0.self_attn.q_proj.lora_A.weight": torch.ones(2, 2)}),
-         "text conditioner"),
+        (
+            lambda t: t.update({"diffusion_model.norm.lora_A.weight": torch.ones(2, 2)}),
+            "1 of .* are unknown",
+        ),
+        (
+            lambda t: t.update(
+                {
+                    "diffusion_model.llm_adapter.blocks.0.self_attn.q_proj.lora_A.weight": (
+                        torch.ones(2, 2)
+                    )
+                }
+            ),
+            "text conditioner",
+        ),
         (lambda t: t[f"{Q}.lora_B.weight"].fill_(float("nan")), "not finite"),
         (lambda t: t.pop(f"{Q}.lora_B.weight"), "has only down"),
         (lambda t: t.update({f"{Q}.lora_A.weight": torch.ones(RANK, 7)}), "has .* there"),
         (lambda t: t.update({f"{Q}.lora_A.weight": torch.ones(3, 32)}), "is no product"),
-        (lambda t: t.update({"lora_unet_blocks_0_self_attn_q_proj.lora_down.weight": torch.ones(4, 32)}), "twice"),
+        (
+            lambda t: t.update(
+                {"lora_unet_blocks_0_self_attn_q_proj.lora_down.weight": torch.ones(4, 32)}
+            ),
+            "twice",
+        ),
     ],
-)  # fmt: skip
-def test_wrong_tensors_stop(tmp_path: Path, change: Callable[[dict[str, Tensor]], Any], message: str) -> None:
+)
+def test_wrong_tensors_stop(
+    tmp_path: Path, change: Callable[[dict[str, Tensor]], Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         read_lora(changed(tmp_path, change), SPEC)
 
 
 def test_another_model_stops(tmp_path: Path) -> None:
-    save_file({"lora_unet_down_blocks_0_attn.lora_down.weight": torch.ones(4, 32)}, tmp_path / "sdxl")
+    save_file(
+        {"lora_unet_down_blocks_0_attn.lora_down.weight": torch.ones(4, 32)}, tmp_path / "sdxl"
+    )
     with pytest.raises(InputError, match="not for anima: none of its 1 keys names a layer"):
         read_lora(tmp_path / "sdxl", SPEC)
 

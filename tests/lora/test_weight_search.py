@@ -1,4 +1,5 @@
-"""The search for merge weights: where it begins, what it proposes, and that it comes nearer to the best than a mean."""
+"""The search for merge weights: where it begins, what it proposes, and that it comes nearer to the
+best than a mean."""
 
 import sys
 from pathlib import Path
@@ -47,11 +48,14 @@ def test_weights_are_shares_and_a_third_of_the_trials_are_repeats_in_other_block
 def test_the_same_trials_give_the_same_step() -> None:
     trials = measured(15)
     assert measured(15) == trials
-    assert next_step(GRAM, trials, starts(FIVE), 1) == next_step(GRAM, list(trials), starts(FIVE), 1)
+    assert next_step(GRAM, trials, starts(FIVE), 1) == next_step(
+        GRAM, list(trials), starts(FIVE), 1
+    )
 
 
 def test_two_copies_of_a_model_are_one_model() -> None:
-    """Between two checkpoints with the same ΔW nothing is left to learn, however their weights differ."""
+    """Between two checkpoints with the same ΔW nothing is left to learn, however their weights
+    differ."""
     gram = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1.0]])
     trials = [Trial((1, 0, 0), 0, 0.3), Trial((0, 0, 1), 0, 0.9), Trial((0.5, 0, 0.5), 0, 0.5)]
     fitted = Posterior(gram, trials)
@@ -70,12 +74,16 @@ def test_repeats_tell_the_noise() -> None:
 
     def noise(size: float, shift: float = 0.0) -> float:
         trials = [
-            Trial(w, block, 3 * w[0] + shift * block + size * float(rng.normal())) for w in merges for block in range(2)
+            Trial(w, block, 3 * w[0] + shift * block + size * float(rng.normal()))
+            for w in merges
+            for block in range(2)
         ]
         return Posterior(np.eye(3), trials).noise
 
     assert noise(0.5) > 3 * noise(0.05)
-    assert noise(0.05, shift=0.5) < noise(0.5) / 2  # what all merges of a block share is no noise between them
+    assert (
+        noise(0.05, shift=0.5) < noise(0.5) / 2
+    )  # what all merges of a block share is no noise between them
 
 
 def test_the_leader_is_the_one_with_the_lowest_expected_value_not_the_luckiest() -> None:
@@ -92,6 +100,9 @@ def test_it_beats_the_uniform_mean_on_worlds_that_it_was_not_made_on() -> None:
 
     worlds = [search_regret.World(seed) for seed in range(5000, 5006)]
     for noise, share in ((search_regret.NOISES["low"], 0.25), (search_regret.NOISES["high"], 0.7)):
-        ours = [world.regret(search_regret.by_gaussian_process(world, world.gram, 24, noise)) for world in worlds]
+        ours = [
+            world.regret(search_regret.by_gaussian_process(world, world.gram, 24, noise))
+            for world in worlds
+        ]
         uniform = [world.regret(np.full(5, 0.2)) for world in worlds]
         assert np.mean(ours) < share * np.mean(uniform)

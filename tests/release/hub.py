@@ -1,7 +1,9 @@
-"""A stand-in of the hub's HTTP interface for tests: what huggingface_hub asks for, and no more. It keeps the files.
+"""A stand-in of the hub's HTTP interface for tests: what huggingface_hub asks for, and no more. It
+keeps the files.
 
-Written from the requests that huggingface_hub 2.4 sends. `lfs` is the transfer without hf_xet; with it the client talks
-to the content-addressed store, of which the stand-in keeps the blobs without taking them apart.
+Written from the requests that huggingface_hub 2.4 sends. `lfs` is the transfer without hf_xet; with
+it the client talks to the content-addressed store, of which the stand-in keeps the blobs without
+taking them apart.
 """
 
 import base64
@@ -18,13 +20,16 @@ import yaml
 
 
 class Hub:
-    """What the stand-in knows: repositories, their files, large objects, and every request as "METHOD path"."""
+    """What the stand-in knows: repositories, their files, large objects, and every request as
+    "METHOD path"."""
 
     def __init__(self) -> None:
         self.address = ""
         self.token = "hf_stand_in"
         self.repositories: dict[str, dict[str, Any]] = {}
-        self.files: dict[str, bytes | tuple[str, int]] = {}  # contents, or (sha256, size) of a large object
+        self.files: dict[
+            str, bytes | tuple[str, int]
+        ] = {}  # contents, or (sha256, size) of a large object
         self.objects: dict[str, bytes] = {}
         self.blobs: list[bytes] = []
         self.commits: list[dict[str, Any]] = []
@@ -96,7 +101,9 @@ def respond(hub: Hub, method: str, path: str, data: bytes, authorization: str) -
             return 400, {"error": "not the content of that hash"}
         hub.objects[match[1]] = data
         return 200, {}
-    if path.startswith(("/v1/chunks/", "/v1/xorb-grants/", "/v2/")):  # then it sends chunk by chunk, as of old
+    if path.startswith(
+        ("/v1/chunks/", "/v1/xorb-grants/", "/v2/")
+    ):  # then it sends chunk by chunk, as of old
         return 404, {}
     if path == "/v1/telemetry":
         return 200, {}
@@ -113,20 +120,40 @@ def respond(hub: Hub, method: str, path: str, data: bytes, authorization: str) -
     repository, what = match[1], match[2]
     if what.startswith("preupload/"):
         rows = json.loads(data)["files"]
-        return 200, {"files": [{"path": row["path"], "shouldIgnore": False, "oid": None,
-                                "uploadMode": "lfs" if re.search(r"\.(safetensors|png)$", row["path"]) else "regular"}
-                               for row in rows]}  # fmt: skip
+        return 200, {
+            "files": [
+                {
+                    "path": row["path"],
+                    "shouldIgnore": False,
+                    "oid": None,
+                    "uploadMode": "lfs"
+                    if re.search(r"\.(safetensors|png)$", row["path"])
+                    else "regular",
+                }
+                for row in rows
+            ]
+        }
     if what == "info/lfs/objects/batch":
         rows = json.loads(data)["objects"]
-        return 200, {"transfer": "basic", "objects": [
-            {"oid": row["oid"], "size": row["size"],
-             "actions": {"upload": {"href": f"{hub.address}/objects/{row['oid']}"}}} for row in rows]}  # fmt: skip
+        return 200, {
+            "transfer": "basic",
+            "objects": [
+                {
+                    "oid": row["oid"],
+                    "size": row["size"],
+                    "actions": {"upload": {"href": f"{hub.address}/objects/{row['oid']}"}},
+                }
+                for row in rows
+            ],
+        }
     if what.startswith("xet-write-token/"):
         return 200, {"casUrl": hub.address, "exp": 4_000_000_000, "accessToken": "x"}
     if what.startswith("commit/"):
         return commit(hub, repository, [json.loads(line) for line in data.splitlines()])
     if what.startswith("tree/"):
-        return 200, [{"type": "file", "path": name, "oid": "0" * 40, "size": 1} for name in sorted(hub.files)]
+        return 200, [
+            {"type": "file", "path": name, "oid": "0" * 40, "size": 1} for name in sorted(hub.files)
+        ]
     return 404, {"error": f"no such thing: {method} {path}"}
 
 
@@ -161,4 +188,8 @@ def commit(hub: Hub, repository: str, lines: list[dict[str, Any]]) -> tuple[int,
         else:
             return 400, {"error": f"unexpected {line['key']}"}
     oid = hashlib.sha1(json.dumps(lines).encode()).hexdigest()
-    return 200, {"success": True, "commitOid": oid, "commitUrl": f"{hub.address}/{repository}/commit/{oid}"}
+    return 200, {
+        "success": True,
+        "commitOid": oid,
+        "commitUrl": f"{hub.address}/{repository}/commit/{oid}",
+    }

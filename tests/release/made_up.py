@@ -1,4 +1,5 @@
-"""A made-up evaluation and history in the true formats, for tests of the card. Nothing here was measured."""
+"""A made-up evaluation and history in the true formats, for tests of the card. Nothing here was
+measured."""
 
 from typing import Any
 
@@ -31,13 +32,20 @@ def character() -> Character:
             Outfit(id="default", label="Blue jacket", tags=["blue jacket", "white shirt"]),
             Outfit(id="beach", label="Beach | summer", tags=["dress"]),
         ],
-        author=Author(name="someone", disclaimer="She depicts nobody.", terms="Share the pictures as you like."),
+        author=Author(
+            name="someone",
+            disclaimer="She depicts nobody.",
+            terms="Share the pictures as you like.",
+        ),
     )
 
 
 def evaluation(sha256: dict[str, str] | None = None) -> dict[str, Any]:
     """Numbers of five models on the confirm suite; `drift` is unavailable."""
-    prompts = [{**p.as_dict(), "seeds": [1, 2]} for p in suite("confirm", character(), vocabulary_of("toon"))]
+    prompts = [
+        {**p.as_dict(), "seeds": [1, 2]}
+        for p in suite("confirm", character(), vocabulary_of("toon"))
+    ]
     ids = [prompt["id"] for prompt in prompts]
     return {
         "signature": "onm|base:1f2e3d4c|suite:confirm-ab12cd34|P:24|S:2|cfg:3|steps:2",
@@ -58,7 +66,12 @@ def evaluation(sha256: dict[str, str] | None = None) -> dict[str, Any]:
         "axes": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
         "observers": {},
         "models": [
-            {"name": name, "epoch": None, "sha256": (sha256 or {}).get(name, "0" * 64), **row(ids, LEVEL[name], name)}
+            {
+                "name": name,
+                "epoch": None,
+                "sha256": (sha256 or {}).get(name, "0" * 64),
+                **row(ids, LEVEL[name], name),
+            }
             for name in NAMES
         ],
         "controls": {"B": row(ids, 0.1, "B"), "D": row(ids, 0.6, "D")},
@@ -69,9 +82,16 @@ def row(ids: list[str], level: float, name: str) -> dict[str, Any]:
     axes, per_prompt = {}, {}
     for axis, (record, _) in AXES.items():
         if axis == "drift":
-            axes[axis] = {"axis": axis, "value": None, "why": "arm N was not generated", "signature": "s"}
+            axes[axis] = {
+                "axis": axis,
+                "value": None,
+                "why": "arm N was not generated",
+                "signature": "s",
+            }
             continue
-        aim = {"up": level, "one": level, "down": 1 - level, "zero": 3 * (1 - level)}[record.direction]
+        aim = {"up": level, "one": level, "down": 1 - level, "zero": 3 * (1 - level)}[
+            record.direction
+        ]
         shared, own = (
             generator(1, "ease", axis).normal(0, 0.1, len(ids)),
             generator(1, "noise", axis, name).normal(0, 0.05, len(ids)),
@@ -96,11 +116,23 @@ def history() -> Lineage:
     base = add([], "base", name="toon", sha256="b" * 64)
 
     def dataset(name: str, *parents: Lineage, **subsets: int) -> Lineage:
-        counts = {subset: {"count": count, "heldout": count // 10} for subset, count in subsets.items()}
-        return add(parents, "dataset", root=name * 16, subsets=counts, origins={"toon": sum(subsets.values())})
+        counts = {
+            subset: {"count": count, "heldout": count // 10} for subset, count in subsets.items()
+        }
+        return add(
+            parents,
+            "dataset",
+            root=name * 16,
+            subsets=counts,
+            origins={"toon": sum(subsets.values())},
+        )
 
-    def run(name: str, data: Lineage, epochs: int, repeats: dict[str, int], *parents: Lineage) -> Lineage:
-        rows = [{"subset": subset, "repeats": count, "stage": None} for subset, count in repeats.items()]
+    def run(
+        name: str, data: Lineage, epochs: int, repeats: dict[str, int], *parents: Lineage
+    ) -> Lineage:
+        rows = [
+            {"subset": subset, "repeats": count, "stage": None} for subset, count in repeats.items()
+        ]
         settings = {**RUN, "dataset": f"{name}_data", "epochs": epochs + 10}
         facts = {"settings": settings, "shares": rows, "steps": 300}
         made = add([base, data, *parents], "run", name=name, seed=1, version="0.1.0", **facts)
@@ -119,7 +151,11 @@ def history() -> Lineage:
     chosen = add([found], "selection", chosen=["1" * 64] * 2, signature=CHOICE)
     parts = [
         {"model": root(one), "name": name, "weight": 1 / 3}
-        for one, name in ((preview, "preview@20"), (first, "release_1@20"), (second, "release_2@30"))
+        for one, name in (
+            (preview, "preview@20"),
+            (first, "release_1@20"),
+            (second, "release_2@30"),
+        )
     ]
     stranger = add([], "model", origin="unknown", sha256="f" * 64)
     merged = add(

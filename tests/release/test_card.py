@@ -11,7 +11,15 @@ from onmodel.errors import InputError, VerifyError
 from onmodel.release.card import Card, card_facts
 from onmodel.release.licences import BASES
 from onmodel.release.sidecars import samples, triggers, webui_sidecar
-from onmodel.release.tables import changes, changes_csv, decimal, lint_card, lint_tables, values, values_csv
+from onmodel.release.tables import (
+    changes,
+    changes_csv,
+    decimal,
+    lint_card,
+    lint_tables,
+    values,
+    values_csv,
+)
 from onmodel.sample.pictures import Sampling
 from tests.release.made_up import CHOICE, NAMES, character, evaluation, history
 
@@ -70,22 +78,28 @@ def test_front_matter_is_what_the_hub_reads() -> None:
     assert head["library_name"] == "diffusers"
     assert head["pipeline_tag"] == "text-to-image"
     assert head["instance_prompt"] == "1girl, backgwa, blue jacket, white shirt"
-    assert {"text-to-image", "lora", "diffusers", "template:sd-lora", "anima", "comfyui"} <= set(head["tags"])
+    assert {"text-to-image", "lora", "diffusers", "template:sd-lora", "anima", "comfyui"} <= set(
+        head["tags"]
+    )
     assert len(head["widget"]) == 6
     assert head["widget"][0]["output"]["url"] == "images/outfit-default.png"
     toon = front_matter(card())
     assert toon["license"] == "mit" and "license_name" not in toon
     adult = character().model_copy(update={"rating": "explicit"})
-    assert "not-for-all-audiences" in front_matter(card(character=adult))["tags"] and "Rating: explicit" in card(
-        character=adult
-    )
+    assert "not-for-all-audiences" in front_matter(card(character=adult))[
+        "tags"
+    ] and "Rating: explicit" in card(character=adult)
     assert "not-for-all-audiences" not in toon["tags"]
 
 
 def test_sections_stand_in_order_and_nothing_is_left_unsaid() -> None:
     text = card()
     assert re.findall(r"^## (.+)$", text, re.M) == SECTIONS
-    assert "She depicts nobody." in text and "Share the pictures as you like." in text and "Sleeves may merge." in text
+    assert (
+        "She depicts nobody." in text
+        and "Share the pictures as you like." in text
+        and "Sleeves may merge." in text
+    )
     assert "\n\n\n" not in text
     for line in text.splitlines():
         assert not re.search(r"\{\{|\}\}|\{%|None|Undefined", line), line
@@ -104,7 +118,9 @@ def test_what_the_card_tells_of_the_history() -> None:
     assert "on which nothing was chosen" in text and "flatter" not in text
     numbers = evaluation()
     numbers["signature"] = CHOICE
-    assert "flatter" in card(evaluation=numbers) and "on which nothing was chosen" not in card(evaluation=numbers)
+    assert "flatter" in card(evaluation=numbers) and "on which nothing was chosen" not in card(
+        evaluation=numbers
+    )
     first = card(previous=None, changes=[], lineage=history())
     assert "What improved" not in first
 
@@ -158,7 +174,9 @@ def test_a_changed_table_is_found(number: int) -> None:
 def test_a_number_that_no_table_and_no_record_has_is_found(line: str) -> None:
     with pytest.raises(VerifyError, match="stands in no table and in no record"):
         lint(card() + line + "\n")
-    assert lint(card() + f"> {line.splitlines()[0]}\n")  # the author's own words, and marked as such
+    assert lint(
+        card() + f"> {line.splitlines()[0]}\n"
+    )  # the author's own words, and marked as such
 
 
 def test_a_p_value_is_the_tests_own() -> None:
@@ -182,7 +200,10 @@ def test_a_number_of_another_model_or_axis_is_found() -> None:
 def test_the_csv_files_are_held_against_the_evaluation() -> None:
     numbers = evaluation()
     compared = changes(numbers, "refined@15", "release_1@20")
-    tables = {"evaluation/table.csv": values_csv(values(numbers)), "evaluation/changes.csv": changes_csv(compared)}
+    tables = {
+        "evaluation/table.csv": values_csv(values(numbers)),
+        "evaluation/changes.csv": changes_csv(compared),
+    }
     lint_tables(numbers, compared, tables)
     for name, text in tables.items():
         place = text.rindex("0.") + 4
@@ -192,7 +213,9 @@ def test_the_csv_files_are_held_against_the_evaluation() -> None:
 
 
 def test_verdicts_follow_the_paired_test() -> None:
-    verdicts = {row.axis: row.verdict for row in changes(evaluation(), "refined@15", "release_1@20")}
+    verdicts = {
+        row.axis: row.verdict for row in changes(evaluation(), "refined@15", "release_1@20")
+    }
     assert set(verdicts.values()) == {"better"}
     back = {row.axis: row.verdict for row in changes(evaluation(), "release_1@20", "refined@15")}
     assert set(back.values()) == {"worse"}
@@ -218,7 +241,9 @@ def test_triggers_and_sidecar() -> None:
     assert sets[1]["text"] == "1girl, backgwa, dress"
     assert sets[1]["sample"] == "images/outfit-beach.png"
     assert len({sample.file for sample in shown}) == len(shown) == 6
-    assert len({sample.file.split("/")[1].split("-")[0] for sample in shown[2:]}) == 4  # one of each kind in turn
+    assert (
+        len({sample.file.split("/")[1].split("-")[0] for sample in shown[2:]}) == 4
+    )  # one of each kind in turn
     assert len(samples(character(), evaluation()["plan"], 1)) == 2  # every outfit is shown
     side = webui_sidecar(character(), SAMPLING, "see README.md")
     assert side["activation text"] == sets[0]["text"] and side["preferred weight"] == 1.0
@@ -232,25 +257,53 @@ def test_minors_with_sexual_content_are_refused_in_every_sample() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["<script>x</script>", "<img src=a onerror=x>", "[a](javascript:x)", "a | b", "`<b>`", "a\n\n# b <i>"],
-)  # fmt: skip
+    [
+        "<script>x</script>",
+        "<img src=a onerror=x>",
+        "[a](javascript:x)",
+        "a | b",
+        "`<b>`",
+        "a\n\n# b <i>",
+    ],
+)
 def test_no_name_of_a_stranger_is_html_or_markup_in_the_card(text: str) -> None:
     sheet = character()
-    author = sheet.author.model_copy(update=dict.fromkeys(("name", "disclaimer", "terms", "credits"), text))
-    outfits = [outfit.model_copy(update={"label": text, "tags": [text]}) for outfit in sheet.outfits]
-    changed = {"name": text, "description": text, "author": author, "outfits": outfits, "trigger": text}
+    author = sheet.author.model_copy(
+        update=dict.fromkeys(("name", "disclaimer", "terms", "credits"), text)
+    )
+    outfits = [
+        outfit.model_copy(update={"label": text, "tags": [text]}) for outfit in sheet.outfits
+    ]
+    changed = {
+        "name": text,
+        "description": text,
+        "author": author,
+        "outfits": outfits,
+        "trigger": text,
+    }
     sheet = sheet.model_copy(update=changed)
-    lineage = {id: node | ({"name": text} if "name" in node else {}) for id, node in history().items()}
+    lineage = {
+        id: node | ({"name": text} if "name" in node else {}) for id, node in history().items()
+    }
     numbers = evaluation()
     shown = triggers(sheet, SAMPLING, samples(sheet, numbers["plan"], 6))
-    made = card(title=text, character=sheet, triggers=shown, train_notes=text, lineage=lineage, model="refined@15")
+    made = card(
+        title=text,
+        character=sheet,
+        triggers=shown,
+        train_notes=text,
+        lineage=lineage,
+        model="refined@15",
+    )
     head, body = made.split("\n---\n", 1)
     assert len(front_matter(made)["widget"]) == 6 and "\nlicense:" in head
     prose = re.sub(r"```.*?```|(?<!\\)`[^`\n]*`|<Gallery />|<https://[^>]*>", "", body, flags=re.S)
     assert not re.search(r"<[a-z!/]|(?<!\\)\]\(javascript", prose)
     tables = re.findall(r"(?:^\|.*\n)+", body, re.M)
     for rows in tables:
-        assert len({re.sub(r"\\\\|\\\|", "", row).count("|") for row in rows.splitlines()}) == 1, rows
+        assert len({re.sub(r"\\\\|\\\|", "", row).count("|") for row in rows.splitlines()}) == 1, (
+            rows
+        )
 
 
 def test_a_model_named_like_a_formula_is_text_in_the_tables() -> None:

@@ -1,4 +1,5 @@
-"""`onmodel release check`: our own release is clean, and each fault of others' files is found and named."""
+"""`onmodel release check`: our own release is clean, and each fault of others' files is found and
+named."""
 
 import json
 import subprocess
@@ -43,7 +44,10 @@ def plain(rank: int = 4, layer: str = LAYER, fill: float = 0.1) -> dict[str, Ten
 
 def kohya(alpha: float | None = 4.0) -> dict[str, Tensor]:
     flat = FLAT
-    tensors = {f"{flat}.lora_down.weight": torch.ones(4, WIDTH), f"{flat}.lora_up.weight": torch.ones(WIDTH, 4)}
+    tensors = {
+        f"{flat}.lora_down.weight": torch.ones(4, WIDTH),
+        f"{flat}.lora_up.weight": torch.ones(WIDTH, 4),
+    }
     return tensors | ({} if alpha is None else {f"{flat}.alpha": torch.tensor(alpha)})
 
 
@@ -51,6 +55,7 @@ def found(path: Path) -> dict[str, Finding]:
     return {f"{row.severity}: {row.what}": row for row in check(path)}
 
 
+SDXL_LAYER = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
 FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
     "kohya": (kohya(), {}, "warning: is in kohya's layout: diffusers loads nothing"),
     "lycoris": (
@@ -59,13 +64,23 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
         "error: has names with lycoris_: ComfyUI and diffusers load nothing",
     ),
     "onetrainer": (
-        {key.replace(FLAT, "transformer.transformer_blocks.0.attn1.to_q"): tensor for key, tensor in kohya().items()},
+        {
+            key.replace(FLAT, "transformer.transformer_blocks.0.attn1.to_q"): tensor
+            for key, tensor in kohya().items()
+        },
         {},
         "error: has lora_down under transformer.: diffusers stops with an IndexError",
     ),
-    "dotted alpha": (plain() | {f"{LAYER}.alpha": torch.tensor(4.0)}, {}, "error: has .alpha under diffusion_model."),
+    "dotted alpha": (
+        plain() | {f"{LAYER}.alpha": torch.tensor(4.0)},
+        {},
+        "error: has .alpha under diffusion_model.",
+    ),
     "dotted down/up": (
-        {f"{LAYER}.lora_down.weight": torch.ones(4, WIDTH), f"{LAYER}.lora_up.weight": torch.ones(WIDTH, 4)},
+        {
+            f"{LAYER}.lora_down.weight": torch.ones(4, WIDTH),
+            f"{LAYER}.lora_up.weight": torch.ones(WIDTH, 4),
+        },
         {},
         "error: has lora_down under diffusion_model.",
     ),
@@ -80,11 +95,23 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
         "error: mixes layouts",
     ),
     "twice": (plain() | kohya(), {}, "error: names blocks.0.self_attn.q_proj twice"),
-    "unknown layer": (plain() | plain(layer="diffusion_model.blocks.0.nowhere"), {}, "error: 2 of 4 keys are unknown"),
-    "NaN": (plain(fill=float("nan")), {}, "error: blocks.0.self_attn.q_proj down holds values that are not finite"),
+    "unknown layer": (
+        plain() | plain(layer="diffusion_model.blocks.0.nowhere"),
+        {},
+        "error: 2 of 4 keys are unknown",
+    ),
+    "NaN": (
+        plain(fill=float("nan")),
+        {},
+        "error: blocks.0.self_attn.q_proj down holds values that are not finite",
+    ),
     "overflow": (plain(fill=70000.0), {}, "warning: 2 tensors overflow in float16"),
     "zero": (plain(fill=0.0), {}, "error: changes nothing"),
-    "half": ({f"{LAYER}.lora_A.weight": torch.ones(4, WIDTH)}, {}, "error: blocks.0.self_attn.q_proj has only down"),
+    "half": (
+        {f"{LAYER}.lora_A.weight": torch.ones(4, WIDTH)},
+        {},
+        "error: blocks.0.self_attn.q_proj has only down",
+    ),
     "ranks of two halves": (
         plain() | {f"{LAYER}.lora_A.weight": torch.ones(8, WIDTH)},
         {},
@@ -106,7 +133,7 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
         "error: blocks.0.self_attn.q_proj is 2048×1024, this anima has 2048×2048 there",
     ),
     "SDXL": (
-        {"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": torch.ones(4, 2048)},
+        {f"{SDXL_LAYER}.lora_down.weight": torch.ones(4, 2048)},
         {},
         "error: is a LoRA for SDXL, not for anima",
     ),
@@ -128,28 +155,56 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
     "rank": (plain(), {"ss_network_dim": "32"}, "warning: has rank 4, the header says 32"),
     "alpha 0": (kohya(0.0), {"ss_network_alpha": None}, "error: has an alpha of 0"),
     "alpha told": (kohya(2.0), {}, "warning: has alpha 2, the header says 4"),
-    "no alpha": (kohya(None), {"ss_network_alpha": "1"}, "error: has no alpha tensors, so programs scale by 1"),
+    "no alpha": (
+        kohya(None),
+        {"ss_network_alpha": "1"},
+        "error: has no alpha tensors, so programs scale by 1",
+    ),
     "peft scale": (
         plain(),
         {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 2})},
         "error: its lora_adapter_metadata has alpha 2 at rank 4",
     ),
-    "epsilon": (plain(), {"modelspec.prediction_type": "epsilon"}, "error: says prediction_type = epsilon"),
+    "epsilon": (
+        plain(),
+        {"modelspec.prediction_type": "epsilon"},
+        "error: says prediction_type = epsilon",
+    ),
     "architecture": (
         plain(),
         {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"},
         "error: says it is for stable-diffusion-xl",
     ),
-    "no architecture": (plain(), {"modelspec.architecture": None}, "warning: does not say which base"),
+    "no architecture": (
+        plain(),
+        {"modelspec.architecture": None},
+        "warning: does not say which base",
+    ),
     "no licence": (plain(), {"modelspec.license": None}, "warning: names no licence"),
     "no trigger": (plain(), {"modelspec.trigger_phrase": None}, "warning: tells no trigger word"),
     "long": (plain(), {"ss_tag_frequency": "x" * 70_000}, "warning: its header's words take"),
-    "path": (plain(), {"ss_sd_model_name": r"C:\Users\me\anima.safetensors"}, "error: ss_sd_model_name names a folder"),
-    "hash": (plain(), {"modelspec.hash_sha256": "0x" + "0" * 64}, "error: its tensors do not have the hash"),
-    "history": (plain(), {"onmodel.recipe": "{}"}, "error: onmodel.recipe, lineage: expected one newest"),
+    "path": (
+        plain(),
+        {"ss_sd_model_name": r"C:\Users\me\anima.safetensors"},
+        "error: ss_sd_model_name names a folder",
+    ),
+    "hash": (
+        plain(),
+        {"modelspec.hash_sha256": "0x" + "0" * 64},
+        "error: its tensors do not have the hash",
+    ),
+    "history": (
+        plain(),
+        {"onmodel.recipe": "{}"},
+        "error: onmodel.recipe, lineage: expected one newest",
+    ),
     "DoRA": (plain() | {f"{LAYER}.dora_scale": torch.ones(WIDTH)}, {}, "warning: is DoRA"),
     "OFT": (plain() | {f"{LAYER}.oft_blocks": torch.ones(8)}, {}, "error: is OFT"),
-    "not a LoRA": ({"model.weight": torch.ones(2, 2)}, {}, "error: is something unknown, not a LoRA for anima"),
+    "not a LoRA": (
+        {"model.weight": torch.ones(2, 2)},
+        {},
+        "error: is something unknown, not a LoRA for anima",
+    ),
     "integers": (
         {key: tensor.to(torch.int8) for key, tensor in plain().items()},
         {},
@@ -166,8 +221,12 @@ def test_each_fault_of_a_file_is_found(tmp_path: Path, fault: str) -> None:
     save_file(tensors, tmp_path / "x.safetensors", words)
     lines = found(tmp_path / "x.safetensors")
     assert any(said in line for line in lines), list(lines)
-    assert all(row.remedy and is_printable(str(row)) and len(str(row)) < 1_500 for row in lines.values())
-    if any("release convert" in row.remedy for row in lines.values()):  # then it works on this very file
+    assert all(
+        row.remedy and is_printable(str(row)) and len(str(row)) < 1_500 for row in lines.values()
+    )
+    if any(
+        "release convert" in row.remedy for row in lines.values()
+    ):  # then it works on this very file
         convert(tmp_path / "x.safetensors", tmp_path / "y.safetensors", "common")
         assert not any("release convert" in row.remedy for row in check(tmp_path / "y.safetensors"))
 
@@ -227,47 +286,83 @@ def another_value(folder: Path) -> None:
 
 FOLDER_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no card": (lambda f: (f / "README.md").unlink(), "error: is missing"),
-    "yaml": (edit("README.md", "license: mit", "license: [mit"), "error: its front matter is no YAML"),
+    "yaml": (
+        edit("README.md", "license: mit", "license: [mit"),
+        "error: its front matter is no YAML",
+    ),
     "no base": (edit("README.md", "base_model: onmodel-toon\n", ""), "error: lacks base_model"),
-    "relation": (edit("README.md", "relation: adapter", "relation: merge"), "error: calls a LoRA 'merge'"),
-    "other": (edit("README.md", "license: mit", "license: other"), "error: license: other without license_name"),
-    "licence": (edit("README.md", "license: mit", "license: apache-2.0"), "error: says the licence is 'apache-2.0'"),
+    "relation": (
+        edit("README.md", "relation: adapter", "relation: merge"),
+        "error: calls a LoRA 'merge'",
+    ),
+    "other": (
+        edit("README.md", "license: mit", "license: other"),
+        "error: license: other without license_name",
+    ),
+    "licence": (
+        edit("README.md", "license: mit", "license: apache-2.0"),
+        "error: says the licence is 'apache-2.0'",
+    ),
     "licence file": (
         lambda f: (f / "LICENSE.md").write_text(" ".join(FAIPL.marks)),
         "error: says Fair AI Public License",
     ),
-    "no licence file": (lambda f: (f / "LICENSE.md").unlink(), "error: lacks the text of the MIT License"),
+    "no licence file": (
+        lambda f: (f / "LICENSE.md").unlink(),
+        "error: lacks the text of the MIT License",
+    ),
     "anima": (edit("README.md", "onmodel-toon", "circlestone-labs/Anima"), "error: lacks notices"),
-    "unknown base": (edit("README.md", "base_model: onmodel-toon", "base_model: a/b"), "warning: a/b is no base"),
-    "widget": (edit("README.md", "url: images/outfit-default.png", "url: images/x.png"), "error: its widget shows"),
+    "unknown base": (
+        edit("README.md", "base_model: onmodel-toon", "base_model: a/b"),
+        "warning: a/b is no base",
+    ),
+    "widget": (
+        edit("README.md", "url: images/outfit-default.png", "url: images/x.png"),
+        "error: its widget shows",
+    ),
     "tag": (edit("README.md", "- lora\n", ""), "warning: lacks the tag lora"),
-    "number": (edit("README.md", "## Files", "Right: 87.5 %.\n\n## Files"), "error: 87.5 stands in no"),
+    "number": (
+        edit("README.md", "## Files", "Right: 87.5 %.\n\n## Files"),
+        "error: 87.5 stands in no",
+    ),
     "value": (another_value, "error: "),
     "table": (edit("evaluation/table.csv", "0.", "1."), "error: does not hold the numbers"),
-    "trigger": (edit("triggers.json", "images/outfit-beach.png", "images/x.png"), "error: beach shows images/x.png"),
-    "words": (edit("triggers.json", "1girl, backgwa, dress", "loli, nude"), "error: 'loli' with 'nude'"),
+    "trigger": (
+        edit("triggers.json", "images/outfit-beach.png", "images/x.png"),
+        "error: beach shows images/x.png",
+    ),
+    "words": (
+        edit("triggers.json", "1girl, backgwa, dress", "loli, nude"),
+        "error: 'loli' with 'nude'",
+    ),
     "picture": (
         lambda f: Image.new("RGB", (8, 8)).save(f / "images" / "outfit-beach.png"),
         "warning: has no parameters",
     ),
-    "path": (edit("README.md", "## Files", "Made in /home/someone/loras.\n\n## Files"), "error: names a folder of"),
+    "path": (
+        edit("README.md", "## Files", "Made in /home/someone/loras.\n\n## Files"),
+        "error: names a folder of",
+    ),
     "pickle": (lambda f: (f / "extra.pt").write_bytes(b"x"), "error: is a pickle"),
     "weights": (lambda f: next(f.glob("*.safetensors")).unlink(), "error: holds no .safetensors"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FOLDER_FAULTS)
 def test_each_fault_of_a_folder_is_found_even_with_new_hashes(folder: Path, fault: str) -> None:
     change, said = FOLDER_FAULTS[fault]
     change(folder)
-    assert any("was changed" in line or "is missing" in line for line in found(folder))  # without new hashes
+    assert any(
+        "was changed" in line or "is missing" in line for line in found(folder)
+    )  # without new hashes
     rebind(folder)
     lines = found(folder)
     assert any(said in line for line in lines), list(lines)
 
 
 def test_a_folder_of_another(tmp_path: Path) -> None:
-    """No lineage, no tables: measured-looking numbers and silent pictures are told, the rest is as in any folder."""
+    """No lineage, no tables: measured-looking numbers and silent pictures are told, the rest is as
+    in any folder."""
     save_file(plain(), tmp_path / "x.safetensors", WORDS)
     head = f"""---
 base_model: circlestone-labs/Anima
@@ -281,7 +376,9 @@ license_link: {CIRCLESTONE.link}
 tags: [lora]
 ---
 """
-    (tmp_path / "README.md").write_text(head + "It is right in 93 % of pictures, 0.91 [0.87, 0.95].\n")
+    (tmp_path / "README.md").write_text(
+        head + "It is right in 93 % of pictures, 0.91 [0.87, 0.95].\n"
+    )
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     lines = found(tmp_path)
     assert {line.split(":")[0] for line in lines} == {"error", "warning"}
@@ -294,9 +391,18 @@ tags: [lora]
 
 def test_the_command_says_a_line_each_and_its_exit_code(tmp_path: Path) -> None:
     save_file(plain(fill=float("nan")), tmp_path / "x.safetensors", WORDS)
-    command = [sys.executable, "-m", "onmodel.cli.main", "release", "check", str(tmp_path / "x.safetensors")]
+    command = [
+        sys.executable,
+        "-m",
+        "onmodel.cli.main",
+        "release",
+        "check",
+        str(tmp_path / "x.safetensors"),
+    ]
     run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 1 and run.stdout.splitlines()[0].startswith("error    x.safetensors: blocks.0.self_attn")
+    assert run.returncode == 1 and run.stdout.splitlines()[0].startswith(
+        "error    x.safetensors: blocks.0.self_attn"
+    )
     table = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)
     assert table["errors"] == 1 and table["findings"][0]["severity"] == "error"
     save_file(plain(), tmp_path / "x.safetensors", WORDS)

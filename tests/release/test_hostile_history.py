@@ -1,4 +1,5 @@
-"""A history that anyone may have written is read, or refused in one line: no traceback, no hang, no second reading."""
+"""A history that anyone may have written is read, or refused in one line: no traceback, no hang, no
+second reading."""
 
 import json
 import time
@@ -45,9 +46,14 @@ def ladder(type: str, rungs: int = 60) -> Lineage:
     return lineage | {hash_json(top): top for top in [{"type": "release", "used": below}]}
 
 
-GOOD = add([], "dataset", name="d", root="0" * 64, subsets={"base": {"count": 1}}, origins={"toon": 1})
+GOOD = add(
+    [], "dataset", name="d", root="0" * 64, subsets={"base": {"count": 1}}, origins={"toon": 1}
+)
 ID = next(iter(GOOD))
-CYCLE = {"a" * 64: {"type": "run", "used": ["b" * 64]}, "b" * 64: {"type": "run", "used": ["a" * 64]}}
+CYCLE = {
+    "a" * 64: {"type": "run", "used": ["b" * 64]},
+    "b" * 64: {"type": "run", "used": ["a" * 64]},
+}
 FORMS: dict[str, bytes] = {
     "empty": b"",
     "cut": canonical_json(GOOD)[:-5],
@@ -75,12 +81,18 @@ FORMS: dict[str, bytes] = {
     "used of lists": json.dumps({ID: {"type": "run", "used": [[]]}}).encode(),
     "cycle": json.dumps(CYCLE).encode(),
     "cycle of one": json.dumps({"a" * 64: {"type": "run", "used": ["a" * 64]}}).encode(),
-    "missing parent": canonical_json({hash_json(n): n for n in [{"type": "run", "used": ["a" * 64]}]}),
+    "missing parent": canonical_json(
+        {hash_json(n): n for n in [{"type": "run", "used": ["a" * 64]}]}
+    ),
     "two newest": canonical_json({**GOOD, **add([], "model", origin="unknown", sha256="0" * 64)}),
     "long": canonical_json(chain(501)),
     "10 MB": canonical_json(add([], "run", x="y" * 10_000_000)),
-    "many nodes": json.dumps({f"{n:064x}": {"type": "run", "used": []} for n in range(100_000)}).encode(),
-    "many newest": canonical_json({hash_json(n): n for n in [{"type": "r", "used": [], "n": n} for n in range(9_000)]}),
+    "many nodes": json.dumps(
+        {f"{n:064x}": {"type": "run", "used": []} for n in range(100_000)}
+    ).encode(),
+    "many newest": canonical_json(
+        {hash_json(n): n for n in [{"type": "r", "used": [], "n": n} for n in range(9_000)]}
+    ),
 }
 
 
@@ -95,9 +107,12 @@ def test_what_is_no_history_is_one_line(form: str) -> None:
 
 def _statement(lineage: bytes) -> bytes:
     """A statement of a release around a history of any form."""
-    return (b'{"_type":"https://in-toto.io/Statement/v1","predicate":{"activity":{},"entity":' + lineage
-            + b',"specializationOf":[],"used":[],"wasDerivedFrom":[],"wasGeneratedBy":[]},'
-            b'"predicateType":"urn:onmodel:lineage:1","subject":[]}')  # fmt: skip
+    return (
+        b'{"_type":"https://in-toto.io/Statement/v1","predicate":{"activity":{},"entity":'
+        + lineage
+        + b',"specializationOf":[],"used":[],"wasDerivedFrom":[],"wasGeneratedBy":[]},'
+        b'"predicateType":"urn:onmodel:lineage:1","subject":[]}'
+    )
 
 
 def folder_of(data: bytes, folder: Path) -> Path:
@@ -109,7 +124,11 @@ def folder_of(data: bytes, folder: Path) -> Path:
 
 def file_of(data: bytes, file: Path) -> Path:
     recipe = data.decode(errors="replace")
-    words = {header.RECIPE_KEY: recipe, "onmodel.lineage_sha256": sha256_bytes(recipe.encode()), "onmodel.schema": "1"}
+    words = {
+        header.RECIPE_KEY: recipe,
+        "onmodel.lineage_sha256": sha256_bytes(recipe.encode()),
+        "onmodel.schema": "1",
+    }
     write_weights(file, {"a": torch.ones(2)}, words)
     return file
 
@@ -118,7 +137,10 @@ def runs(*words: str) -> str:
     """What a command prints. It ends well or with one of onmodel's own errors."""
     begun = time.monotonic()
     result = CliRunner().invoke(app, words)
-    assert result.exception is None or isinstance(result.exception, OnmodelError), (words, result.exc_info)
+    assert result.exception is None or isinstance(result.exception, OnmodelError), (
+        words,
+        result.exc_info,
+    )
     assert time.monotonic() - begun < SECONDS, words
     return result.output if result.exception is None else f"error: {result.exception}"
 
@@ -133,12 +155,22 @@ def commands(path: Path, work: Path) -> dict[str, tuple[str, ...]]:
         "cyclonedx": ("lineage", str(path), "--export", "cyclonedx", str(work / "x.json")),
         "json": ("lineage", str(path), "--json"),
         "rebuild": ("rebuild", str(path), "--into", str(work / "rebuilt")),
-        "prove": ("prove", str(work / "one.png"), str(path), "--project", str(work), "--out", str(work / "p.json")),
+        "prove": (
+            "prove",
+            str(work / "one.png"),
+            str(path),
+            "--project",
+            str(work),
+            "--out",
+            str(work / "p.json"),
+        ),
     }
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_command_refuses_it_in_a_release_an_artifact_and_a_header(form: str, tmp_path: Path) -> None:
+def test_every_command_refuses_it_in_a_release_an_artifact_and_a_header(
+    form: str, tmp_path: Path
+) -> None:
     data = FORMS[form]
     places = {folder_of(_statement(data), tmp_path / "release"): ["verify", "rebuild", "prove"]}
     places[folder_of(data, tmp_path / "artifact")] = ["lineage"]
@@ -156,7 +188,9 @@ STATEMENTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "name of number": lambda table: table.update(subject=[{"name": 3, "digest": {"sha256": "0"}}]),
     "name of list": lambda table: table.update(subject=[{"name": [], "digest": {"sha256": "0"}}]),
     "hash of null": lambda table: table.update(subject=[{"name": "a", "digest": {"sha256": None}}]),
-    "file outside": lambda table: table.update(subject=[{"name": "../../etc/passwd", "digest": {"sha256": "0" * 64}}]),
+    "file outside": lambda table: table.update(
+        subject=[{"name": "../../etc/passwd", "digest": {"sha256": "0" * 64}}]
+    ),
     "no predicate": lambda table: table.update(predicate=None),
     "node of list": lambda table: table["predicate"].update(entity=[]),
     "specialization of list": lambda table: table["predicate"].update(
@@ -174,7 +208,9 @@ def test_a_statement_of_another_form_is_one_line(form: str, tmp_path: Path) -> N
     table = json.loads(Statement({}, GOOD, {}).to_bytes())
     STATEMENTS[form](table)
     place = folder_of(canonical_json(table), tmp_path / "release")
-    for name in ("verify", "lineage") if form not in ("unknown node", "file outside") else ("verify",):
+    for name in (
+        ("verify", "lineage") if form not in ("unknown node", "file outside") else ("verify",)
+    ):
         assert runs(*commands(place, tmp_path)[name]).startswith("error: "), name
 
 
@@ -184,20 +220,52 @@ def _node(type: str, **facts: Any) -> Lineage:
 
 # Nodes that match their ids, so that nothing but their facts is wrong.
 FACTS: dict[str, Lineage] = {
-    **{f"bare {type}": _node(type) for type in (
-        "run", "merge", "checkpoint", "checkpoints", "pictures", "evaluation", "selection", "search", "model",
-        "service", "weights", "release", "dataset", "recipe", "code", "environment", "character", "base", "conversion",
-        "\x1b[31m", "",
-    )},
+    **{
+        f"bare {type}": _node(type)
+        for type in (
+            "run",
+            "merge",
+            "checkpoint",
+            "checkpoints",
+            "pictures",
+            "evaluation",
+            "selection",
+            "search",
+            "model",
+            "service",
+            "weights",
+            "release",
+            "dataset",
+            "recipe",
+            "code",
+            "environment",
+            "character",
+            "base",
+            "conversion",
+            "\x1b[31m",
+            "",
+        )
+    },
     "sets of text": add([], "dataset", name="d", root="0", subsets="x", origins=3),
-    "counts of text": add([], "dataset", name="d", root="0", subsets={"a": {"count": "many"}}, origins={}),
-    "origin unheard of": add([], "dataset", name="d", root="0", subsets={"a": {"count": 1}}, origins={"?": 1}),
+    "counts of text": add(
+        [], "dataset", name="d", root="0", subsets={"a": {"count": "many"}}, origins={}
+    ),
+    "origin unheard of": add(
+        [], "dataset", name="d", root="0", subsets={"a": {"count": 1}}, origins={"?": 1}
+    ),
     "root of list": add([], "dataset", name="d", root=[1], subsets={}, origins={}),
     "settings of text": _node("run", settings="x", steps=1, shares=[], name="r"),
     "verb unheard of": _node("run", settings={"do": "os.system"}, steps=1, shares=[], name="r"),
     "verb of list": _node("run", settings={"do": ["x"]}, steps=1, shares=[], name="r"),
-    "no epochs": _node("run", name="r", steps=1, root="0", exposures={"b": 1}, settings={"dataset": "d", "epochs": 0},
-                       shares=[{"subset": "b", "repeats": 1, "stage": None}]),
+    "no epochs": _node(
+        "run",
+        name="r",
+        steps=1,
+        root="0",
+        exposures={"b": 1},
+        settings={"dataset": "d", "epochs": 0},
+        shares=[{"subset": "b", "repeats": 1, "stage": None}],
+    ),
     "claims of list": _node("model", origin="unknown", sha256="0" * 64, claims=[1]),
     "hash of number": _node("model", origin="unknown", sha256=3),
     "signature of dots": _node("evaluation", signature="a|b:c", models=3),
@@ -205,14 +273,18 @@ FACTS: dict[str, Lineage] = {
     "files of number": _node("release", files=3),
     "files of list": _node("release", files=[1, 2]),
     "words of text": _node("weights", words="x", payload_sha256=3, tensors_sha256=None),
-    "evaluation of list": add([_node("evaluation", evaluation_sha256=[], signature="s", models=[])], "release"),
+    "evaluation of list": add(
+        [_node("evaluation", evaluation_sha256=[], signature="s", models=[])], "release"
+    ),
     "two recipes": add([add([], "recipe", seed=1), add([], "recipe", seed="x")], "release"),
-    "a recipe of text": add([add([], "recipe", seed="x", date=1, threads=[]), add([], "base")], "r"),
+    "a recipe of text": add(
+        [add([], "recipe", seed="x", date=1, threads=[]), add([], "base")], "r"
+    ),
     "long": chain(500),
     "long and named": chain(500, name="n", type="merge"),
     "ladder": ladder("checkpoints"),
     "ladder of runs": ladder("run"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", FACTS)
@@ -238,13 +310,30 @@ def test_a_chain_that_is_longer_than_the_stack_is_put_in_order() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 100_000, '{"type": "x", "type": "urn:onmodel:picture-proof:1"}', "\ud800", "[1]", "3", "null", "{}",
-     *(json.dumps({"type": "urn:onmodel:picture-proof:1", "proofs": proofs}) for proofs in (
-         3, [3], [[]], [{"node": [], "leaf": {}, "path": []}], [{"node": ID, "leaf": 3, "path": []}],
-         [{"node": ID, "leaf": {"x": 1e400}, "path": []}], [{"node": ID, "leaf": {}, "path": [["left", "zz"]]}],
-         [{"node": ID, "leaf": {}, "path": [[1]]}], [{"node": ID, "leaf": {"image": {}}, "path": 3}],
-     ))],
-)  # fmt: skip
+    [
+        "[" * 100_000,
+        '{"type": "x", "type": "urn:onmodel:picture-proof:1"}',
+        "\ud800",
+        "[1]",
+        "3",
+        "null",
+        "{}",
+        *(
+            json.dumps({"type": "urn:onmodel:picture-proof:1", "proofs": proofs})
+            for proofs in (
+                3,
+                [3],
+                [[]],
+                [{"node": [], "leaf": {}, "path": []}],
+                [{"node": ID, "leaf": 3, "path": []}],
+                [{"node": ID, "leaf": {"x": 1e400}, "path": []}],
+                [{"node": ID, "leaf": {}, "path": [["left", "zz"]]}],
+                [{"node": ID, "leaf": {}, "path": [[1]]}],
+                [{"node": ID, "leaf": {"image": {}}, "path": 3}],
+            )
+        ),
+    ],
+)
 def test_a_hostile_proof_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "proof.json").write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(OnmodelError, match=r"proof"):
@@ -256,8 +345,13 @@ def test_what_a_proof_says_is_printed_without_signs_that_a_terminal_obeys(tmp_pa
 
     leaf = {"image": "0" * 64, "subset": "b", "tags": "\x1b[2J\u202e"}
     lineage = add([], "dataset", name="d\x1b", root=merkle_root([leaf]), subsets={}, origins={})
-    write_json(tmp_path / "p.json", {"type": "urn:onmodel:picture-proof:1",
-                                     "proofs": [{"node": next(iter(lineage)), "leaf": leaf, "path": []}]})  # fmt: skip
+    write_json(
+        tmp_path / "p.json",
+        {
+            "type": "urn:onmodel:picture-proof:1",
+            "proofs": [{"node": next(iter(lineage)), "leaf": leaf, "path": []}],
+        },
+    )
     place = folder_of(Statement({}, lineage, {}).to_bytes(), tmp_path / "release")
     said = runs("verify", str(place), "--proof", str(tmp_path / "p.json"))
     assert "tags: \\x1b[2J\\u202e" in said and "\x1b" not in said

@@ -1,4 +1,5 @@
-"""The licence of a release is its base's: every row is whole, and what conflicts or lacks stops the release."""
+"""The licence of a release is its base's: every row is whole, and what conflicts or lacks stops the
+release."""
 
 from pathlib import Path
 
@@ -33,7 +34,11 @@ def text_of(*marks: str) -> str:
 @pytest.mark.parametrize("licence", LICENCES, ids=lambda row: row.title)
 def test_every_row_is_whole(licence: object) -> None:
     row = LICENCES[LICENCES.index(licence)]  # type: ignore[arg-type]
-    assert row.link.startswith("https://") and row.marks and row.hub_id in ("mit", "other", "openrail++")
+    assert (
+        row.link.startswith("https://")
+        and row.marks
+        and row.hub_id in ("mit", "other", "openrail++")
+    )
     assert set(row.demands) <= set(DEMANDS) and "text" in row.demands
     assert all(word == word.casefold() for word in row.declared)
     assert licence_declared(row.declared[0].upper()).marks == row.marks  # type: ignore[union-attr]
@@ -42,7 +47,12 @@ def test_every_row_is_whole(licence: object) -> None:
 def test_the_sheets_licence_must_be_the_bases() -> None:
     assert base_of("anima", "circlestone-labs-non-commercial-license").licence is CIRCLESTONE
     assert base_of("toon", "MIT (toon world)").licence is MIT
-    for base, declared in (("anima", "MIT"), ("toon", "apache-2.0"), ("anima", ""), ("flux", "MIT")):
+    for base, declared in (
+        ("anima", "MIT"),
+        ("toon", "apache-2.0"),
+        ("anima", ""),
+        ("flux", "MIT"),
+    ):
         with pytest.raises(InputError, match=r"license|licence"):
             base_of(base, declared)
 
@@ -70,7 +80,9 @@ def test_an_unknown_base_has_no_default() -> None:
 
 
 def test_the_licences_text_goes_along_or_nothing_does(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"license_file: missing .*huggingface\.co/circlestone-labs"):
+    with pytest.raises(
+        InputError, match=r"license_file: missing .*huggingface\.co/circlestone-labs"
+    ):
         licence_text(ANIMA, None)
     with pytest.raises(InputError, match="no such file"):
         licence_text(ANIMA, tmp_path / "none.md")
@@ -90,5 +102,7 @@ def test_the_licences_text_goes_along_or_nothing_does(tmp_path: Path) -> None:
 
 def test_the_toon_bases_licence_is_in_the_package() -> None:
     text = licence_text(BASES["toon"], None)
-    assert text == (Path(__file__).parents[2] / "LICENSE").read_text(encoding="utf-8").strip() + "\n"
+    assert (
+        text == (Path(__file__).parents[2] / "LICENSE").read_text(encoding="utf-8").strip() + "\n"
+    )
     assert notice_text(BASES["toon"]) is None

@@ -1,4 +1,5 @@
-"""What loaders of this field do with each layout, as measured here: the reasons for what onmodel writes and warns of.
+"""What loaders of this field do with each layout, as measured here: the reasons for what onmodel
+writes and warns of.
 
 When a new version of diffusers or safetensors behaves otherwise, a test here says so.
 """
@@ -30,7 +31,9 @@ def test_the_common_layout_loads_whole(tmp_path: Path) -> None:
     assert len(layers) == len(random_lora().modules)
 
 
-def test_kohyas_layout_loads_nothing_and_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_kohyas_layout_loads_nothing_and_says_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert load(LAYOUTS["kohya"](tmp_path, random_lora())) == {}
 
 
@@ -49,13 +52,18 @@ def test_diffusers_scales_by_its_own_metadata(tmp_path: Path) -> None:
     path = LAYOUTS["diffusers"](tmp_path, random_lora())
     assert {layer.scaling["x"] for layer in load(path).values()} == {1.0}
     modules = [linear.diffusers for linear in SPEC.targets("attention_mlp")]
-    config = {"transformer.r": 4, "transformer.lora_alpha": 1, "transformer.target_modules": modules}
+    config = {
+        "transformer.r": 4,
+        "transformer.lora_alpha": 1,
+        "transformer.target_modules": modules,
+    }
     save_file(load_file(path), path, {"lora_adapter_metadata": json.dumps(config)})
     assert {layer.scaling["x"] for layer in load(path).values()} == {1.0 / 4}
 
 
 def test_safetensors_writes_another_file_each_time_and_we_do_not(tmp_path: Path) -> None:
-    """Its metadata keys come in the order of a map with random seeds; of 12 keys two files rarely agree."""
+    """Its metadata keys come in the order of a map with random seeds; of 12 keys two files rarely
+    agree."""
     words = {f"key{i}": str(i) for i in range(12)}
     tensors = {"a": torch.ones(2)}
     theirs, ours = set(), set()

@@ -1,4 +1,5 @@
-"""A history is read from what carries it alone, and exported in the forms that other tools validate."""
+"""A history is read from what carries it alone, and exported in the forms that other tools
+validate."""
 
 import json
 from pathlib import Path
@@ -38,9 +39,21 @@ def release(tmp_path: Path) -> Path:
 
 
 def merged(left: Lineage, right: Lineage, name: str) -> Lineage:
-    parts = [{"model": root(one), "name": title_of(one, root(one)), "weight": 0.5} for one in (left, right)]
-    return add([left, right], "merge", name=name, method="uniform", parts=parts, rank=32, exact=False, alpha=32.0,
-               energy_kept=0.98)  # fmt: skip
+    parts = [
+        {"model": root(one), "name": title_of(one, root(one)), "weight": 0.5}
+        for one in (left, right)
+    ]
+    return add(
+        [left, right],
+        "merge",
+        name=name,
+        method="uniform",
+        parts=parts,
+        rank=32,
+        exact=False,
+        alpha=32.0,
+        energy_kept=0.98,
+    )
 
 
 def test_folder_file_and_artifact_tell_the_same_history(release: Path, tmp_path: Path) -> None:
@@ -55,13 +68,28 @@ def test_folder_file_and_artifact_tell_the_same_history(release: Path, tmp_path:
 
 
 def test_merges_of_merges_list_all_pictures_and_runs(tmp_path: Path) -> None:
-    """Depth 4: sixteen trainings, each on its own data set, merged in pairs, in one header of less than 64 KiB."""
+    """Depth 4: sixteen trainings, each on its own data set, merged in pairs, in one header of less
+    than 64 KiB."""
     level = []
     for i in range(16):
-        data = add([], "dataset", name=f"data_{i}", root=f"{i:064x}", subsets={"base": {"count": 10 + i, "heldout": 1}},
-                   origins={"toon": 10 + i})  # fmt: skip
-        settings = {"do": "train", "dataset": f"data_{i}", "epochs": 20,
-                    "learning_rate": 1e-5, "rank": 32, "alpha": 32, "batch": 16, "schedule": "cosine"}  # fmt: skip
+        data = add(
+            [],
+            "dataset",
+            name=f"data_{i}",
+            root=f"{i:064x}",
+            subsets={"base": {"count": 10 + i, "heldout": 1}},
+            origins={"toon": 10 + i},
+        )
+        settings = {
+            "do": "train",
+            "dataset": f"data_{i}",
+            "epochs": 20,
+            "learning_rate": 1e-5,
+            "rank": 32,
+            "alpha": 32,
+            "batch": 16,
+            "schedule": "cosine",
+        }
         run = add(
             [data],
             "run",
@@ -75,16 +103,21 @@ def test_merges_of_merges_list_all_pictures_and_runs(tmp_path: Path) -> None:
     depth = 0
     while len(level) > 1:
         depth += 1
-        level = [merged(level[i], level[i + 1], f"merge_{depth}_{i}") for i in range(0, len(level), 2)]
+        level = [
+            merged(level[i], level[i + 1], f"merge_{depth}_{i}") for i in range(0, len(level), 2)
+        ]
     assert depth == 4
-    write_weights(tmp_path / "m.safetensors", {"a": torch.ones(2, 2)}, header.build(FACTS, level[0]))
+    write_weights(
+        tmp_path / "m.safetensors", {"a": torch.ones(2, 2)}, header.build(FACTS, level[0])
+    )
     found = counts(read_provenance(tmp_path / "m.safetensors").lineage)
     assert found["trainings"] == 16 and found["data_sets"] == 16 and found["merges"] == 15
     assert found["pictures"] == sum(10 + i for i in range(16))
 
 
 def test_another_layout_keeps_the_history(release: Path, tmp_path: Path) -> None:
-    """Rewriting a file with its words, as every change of layout does, leaves the whole history in it."""
+    """Rewriting a file with its words, as every change of layout does, leaves the whole history in
+    it."""
     words = read_metadata(release / "backgwa.safetensors")
     write_weights(tmp_path / "other.safetensors", {"lora_unet_a": torch.ones(4, 1)}, words)
     assert (
@@ -94,7 +127,11 @@ def test_another_layout_keeps_the_history(release: Path, tmp_path: Path) -> None
 
 
 def test_an_unknown_parent_stays_unknown(tmp_path: Path) -> None:
-    write_weights(tmp_path / "theirs.safetensors", {"a": torch.ones(2)}, {"ss_epoch": "7", "ss_output_name": "theirs"})
+    write_weights(
+        tmp_path / "theirs.safetensors",
+        {"a": torch.ones(2)},
+        {"ss_epoch": "7", "ss_output_name": "theirs"},
+    )
     found = read_provenance(tmp_path / "theirs.safetensors")
     assert [node["origin"] for node in found.lineage.values()] == ["unknown"]
     assert found.lineage[found.newest]["claims"]["ss_epoch"] == "7"
@@ -129,8 +166,13 @@ def test_the_export_of_a_release_is_its_own_statement_and_in_toto_reads_it(relea
     for path in (release, release / "backgwa.safetensors"):
         data = read_provenance(path).statement().to_bytes()
         read = json_format.Parse(data, statement_pb2.Statement())
-        assert read.type == "https://in-toto.io/Statement/v1" and read.predicate_type == "urn:onmodel:lineage:1"
-        assert {row.name: dict(row.digest)["sha256"] for row in read.subject} == dict(read_provenance(path).files)
+        assert (
+            read.type == "https://in-toto.io/Statement/v1"
+            and read.predicate_type == "urn:onmodel:lineage:1"
+        )
+        assert {row.name: dict(row.digest)["sha256"] for row in read.subject} == dict(
+            read_provenance(path).files
+        )
         InToto.copy_from_pb(read).validate()
         lineage = Statement.from_bytes(data).lineage
         check(lineage)
@@ -157,19 +199,27 @@ def test_the_ml_bom_is_valid_and_says_what_the_release_says(release: Path) -> No
     assert {row["ref"] for row in bom["dependencies"]} == set(refs)
     assert all(set(row.get("dependsOn", ())) <= set(refs) for row in bom["dependencies"])
     datasets = [id for id, node in past.items() if node["type"] == "dataset"]
-    assert {row["ref"] for row in about["modelCard"]["modelParameters"]["datasets"]} == set(datasets)
+    assert {row["ref"] for row in about["modelCard"]["modelParameters"]["datasets"]} == set(
+        datasets
+    )
     metrics = about["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
     row = next(row for row in evaluation()["models"] if row["name"] == "refined@15")
     shown = {metric["type"]: float(metric["value"]) for metric in metrics}
-    assert shown == {axis: score["value"] for axis, score in row["axes"].items() if score["value"] is not None}
+    assert shown == {
+        axis: score["value"] for axis, score in row["axes"].items() if score["value"] is not None
+    }
     assert cyclonedx(read_provenance(release)) == bom, "no clock and nothing random"
 
 
 def test_the_ml_bom_of_a_strangers_file_keeps_claims_apart(tmp_path: Path) -> None:
-    write_weights(tmp_path / "theirs.safetensors", {"a": torch.ones(2)}, {"modelspec.author": "another"})
+    write_weights(
+        tmp_path / "theirs.safetensors", {"a": torch.ones(2)}, {"modelspec.author": "another"}
+    )
     about = ml_bom(tmp_path / "theirs.safetensors")["metadata"]["component"]
     said = {row["name"]: row["value"] for row in about["properties"]}
-    assert said["onmodel:claim:modelspec.author"] == "another" and said["onmodel:origin"] == "unknown"
+    assert (
+        said["onmodel:claim:modelspec.author"] == "another" and said["onmodel:origin"] == "unknown"
+    )
     assert "authors" not in about and "licenses" not in about
 
 

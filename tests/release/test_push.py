@@ -1,4 +1,5 @@
-"""`onmodel release push`, a real process against a local stand-in of the hub: what leaves the machine, and what not."""
+"""`onmodel release push`, a real process against a local stand-in of the hub: what leaves the
+machine, and what not."""
 
 import json
 import os
@@ -22,8 +23,14 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
-def push(hub: Hub, folder: Path, *words: str, xet: bool = False, token: str | None = None, home: Path | None = None
-         ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
+def push(
+    hub: Hub,
+    folder: Path,
+    *words: str,
+    xet: bool = False,
+    token: str | None = None,
+    home: Path | None = None,
+) -> "subprocess.CompletedProcess[str]":
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub.address,
@@ -32,7 +39,16 @@ def push(hub: Hub, folder: Path, *words: str, xet: bool = False, token: str | No
         "HF_HUB_DISABLE_XET": "" if xet else "1",
         "NO_PROXY": "127.0.0.1",
     }
-    command = [sys.executable, "-m", "onmodel.cli.main", "release", "push", str(folder), NAME, *words]
+    command = [
+        sys.executable,
+        "-m",
+        "onmodel.cli.main",
+        "release",
+        "push",
+        str(folder),
+        NAME,
+        *words,
+    ]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
 
 
@@ -48,12 +64,17 @@ def test_without_yes_nothing_leaves_the_machine(hub: Hub, folder: Path) -> None:
     assert "a dry run: nothing was uploaded" in run.stdout and NAME in run.stdout
 
 
-def test_a_pushed_release_is_there_byte_for_byte_in_one_commit(hub: Hub, folder: Path, tmp_path: Path) -> None:
+def test_a_pushed_release_is_there_byte_for_byte_in_one_commit(
+    hub: Hub, folder: Path, tmp_path: Path
+) -> None:
     run = push(hub, folder, "--yes", "--private", "--json")
     assert run.returncode == 0, run.stderr
     assert hub.repositories[NAME]["visibility"] == "private" and len(hub.commits) == 1
     assert hub.commits[0]["summary"] == f"Release {folder.name}"
-    assert {f"POST /{NAME}.git/info/lfs/objects/batch", f"POST /api/models/{NAME}/preupload/main"} <= set(hub.requests)
+    assert {
+        f"POST /{NAME}.git/info/lfs/objects/batch",
+        f"POST /api/models/{NAME}/preupload/main",
+    } <= set(hub.requests)
     assert set(hub.files) == names(folder) | {".gitattributes"}
     for name in hub.files:
         path = tmp_path / "downloaded" / name
@@ -66,11 +87,14 @@ def test_a_pushed_release_is_there_byte_for_byte_in_one_commit(hub: Hub, folder:
 
 
 def test_the_default_transfer_through_xet(hub: Hub, folder: Path) -> None:
-    """hf_xet reads, cuts and hashes; the commit names each large file by the hash that hf_xet found."""
+    """hf_xet reads, cuts and hashes; the commit names each large file by the hash that hf_xet
+    found."""
     run = push(hub, folder, "--yes", xet=True)
     assert run.returncode == 0, run.stderr
     large = {name: entry for name, entry in hub.files.items() if isinstance(entry, tuple)}
-    assert any(name.endswith(".safetensors") for name in large) and any(name.endswith(".png") for name in large)
+    assert any(name.endswith(".safetensors") for name in large) and any(
+        name.endswith(".png") for name in large
+    )
     for name, (sha256, size) in large.items():
         assert (sha256, size) == (sha256_file(folder / name), (folder / name).stat().st_size)
     assert sum(map(len, hub.blobs)) > 0 and not hub.objects
@@ -99,12 +123,16 @@ def test_what_is_wrong_is_not_pushed(hub: Hub, folder: Path, fault: str) -> None
     if fault == "not ours":
         (folder / "lineage.json").unlink()
     run = push(hub, folder, "--yes") if fault != "name" else push(hub, folder / "nowhere", "--yes")
-    assert run.returncode in (1, 2) and run.stderr.strip().splitlines()[-1].startswith("onmodel: "), run.stderr
+    assert run.returncode in (1, 2) and run.stderr.strip().splitlines()[-1].startswith(
+        "onmodel: "
+    ), run.stderr
     assert hub.requests == []
 
 
 @pytest.mark.parametrize(("token", "fails"), [("wrong", ""), (None, "/commit/")])
-def test_a_hub_that_refuses_ends_in_one_line(hub: Hub, folder: Path, token: str | None, fails: str) -> None:
+def test_a_hub_that_refuses_ends_in_one_line(
+    hub: Hub, folder: Path, token: str | None, fails: str
+) -> None:
     hub.fails = fails
     run = push(hub, folder, "--yes", token=token)
     last = run.stderr.strip().splitlines()[-1]

@@ -1,4 +1,5 @@
-"""A signed release is its author's: another key, another file or a damaged signature is one line."""
+"""A signed release is its author's: another key, another file or a damaged signature is one
+line."""
 
 import json
 import shutil
@@ -58,7 +59,8 @@ def test_a_signed_release_verifies_with_its_key_in_any_place(
     (there / ".cache").mkdir()
     (there / ".cache" / "x").write_text("")
     assert (
-        check_signature(there, keys / f"{kind}.pub.pem") == f"model.sig: 16 files are signed by the key {kind}.pub.pem"
+        check_signature(there, keys / f"{kind}.pub.pem")
+        == f"model.sig: 16 files are signed by the key {kind}.pub.pem"
     )
     assert str(folder.parent) not in (folder / SIGNATURE).read_text()
     assert (SIGNATURE, (folder / SIGNATURE).stat().st_size) in plan_push(folder, "me/lora").files
@@ -67,7 +69,12 @@ def test_a_signed_release_verifies_with_its_key_in_any_place(
 def test_a_release_that_was_built_anew_by_another_does_not_verify(folder: Path, keys: Path) -> None:
     """All hashes fit together, as if it had been made so; the signature does not."""
     sign(folder, keys / "p256.pem")
-    for name, change in [(LINEAGE, b" "), (CHECKSUMS, b"\n"), ("README.md", b"\n"), ("images/outfit-beach.png", b"x")]:
+    for name, change in [
+        (LINEAGE, b" "),
+        (CHECKSUMS, b"\n"),
+        ("README.md", b"\n"),
+        ("images/outfit-beach.png", b"x"),
+    ]:
         data = (folder / name).read_bytes()
         (folder / name).write_bytes(data + change)
         with pytest.raises(VerifyError, match=r"^model\.sig: does not sign this folder with p256"):
@@ -160,7 +167,9 @@ def test_without_the_extra_a_line_says_what_to_install(
 
     monkeypatch.setattr(signature, "import_module", missing)
     for command in (sign, check_signature):
-        with pytest.raises(InputError, match=r"pip install 'model-signing>=1\.1\.1' 'pyOpenSSL>=26'$"):
+        with pytest.raises(
+            InputError, match=r"pip install 'model-signing>=1\.1\.1' 'pyOpenSSL>=26'$"
+        ):
             command(folder, keys / "p256.pem")
 
 
@@ -170,8 +179,12 @@ def test_the_commands_sign_and_verify(folder: Path, keys: Path) -> None:
 
     assert onmodel("release", "sign", str(folder), "--key", str(keys / "p256.pem")).exit_code == 0
     good = onmodel("verify", str(folder), "--key", str(keys / "p256.pub.pem"))
-    assert good.exit_code == 0 and good.stdout.splitlines()[-1].startswith("model.sig: 16 files are signed")
+    assert good.exit_code == 0 and good.stdout.splitlines()[-1].startswith(
+        "model.sig: 16 files are signed"
+    )
     bad = onmodel("verify", str(folder), "--key", str(keys / "other.pub.pem"))
     assert isinstance(bad.exception, VerifyError) and bad.exception.exit_code == 1
-    alone = onmodel("verify", str(next(folder.glob("*.safetensors"))), "--key", str(keys / "p256.pub.pem"))
+    alone = onmodel(
+        "verify", str(next(folder.glob("*.safetensors"))), "--key", str(keys / "p256.pub.pem")
+    )
     assert "a signature is over a whole release folder" in str(alone.exception)

@@ -1,7 +1,9 @@
-"""Change anything of a release and compute every hash anew that does not need another id of a node: it is named.
+"""Change anything of a release and compute every hash anew that does not need another id of a node:
+it is named.
 
-The forger here edits a file, then writes checksums, the statement and the header's own hashes again with onmodel's own
-functions. What stays out of reach are the ids of the nodes, up to the newest, which the author may publish elsewhere.
+The forger here edits a file, then writes checksums, the statement and the header's own hashes again
+with onmodel's own functions. What stays out of reach are the ids of the nodes, up to the newest,
+which the author may publish elsewhere.
 """
 
 import json
@@ -36,7 +38,11 @@ Tensors = dict[str, torch.Tensor]
 def rebind(folder: Path) -> None:
     """New file hashes in lineage.json and checksums.txt; the history stays."""
     statement = Statement.from_bytes((folder / LINEAGE).read_bytes())
-    bind(folder, statement.lineage, {n: id for n, id in statement.generated.items() if (folder / n).is_file()})
+    bind(
+        folder,
+        statement.lineage,
+        {n: id for n, id in statement.generated.items() if (folder / n).is_file()},
+    )
 
 
 def caught(path: Path) -> str:
@@ -80,7 +86,9 @@ def edited(table: Any, place: tuple[Any, ...]) -> Any:
 
 
 def test_every_file_is_named_when_it_changes_goes_or_is_added(folder: Path) -> None:
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
     kept = (folder / LINEAGE).read_bytes()
     for name in [name for name in names if name not in (LINEAGE, "checksums.txt")]:
         data = (folder / name).read_bytes()
@@ -107,7 +115,9 @@ def test_every_leaf_of_a_json_file_is_held(folder: Path, name: str) -> None:
     table = json.loads((folder / name).read_text(encoding="utf-8"))
     places = list(leaves(table))
     for place in places[:: max(1, len(places) // 40)]:
-        (folder / name).write_text(json.dumps(edited(table, place), ensure_ascii=False), encoding="utf-8")
+        (folder / name).write_text(
+            json.dumps(edited(table, place), ensure_ascii=False), encoding="utf-8"
+        )
         rebind(folder)
         assert caught(folder) == name, place
 
@@ -118,7 +128,9 @@ def test_every_word_of_the_header_is_named(folder: Path, alone: bool) -> None:
     file = folder / WEIGHTS
     tensors, words = load(file)
     forged = {key: words | {key: another(words[key])} for key in words if key not in DERIVED}
-    gone = {key: {k: v for k, v in words.items() if k != key} for key in words if key not in DERIVED}
+    gone = {
+        key: {k: v for k, v in words.items() if k != key} for key in words if key not in DERIVED
+    }
     for key, changed in [
         *forged.items(),
         *gone.items(),
@@ -137,7 +149,9 @@ DERIVED = (
 )  # test_the_words_that_follow… and the tensors'
 
 
-@pytest.mark.parametrize("key", ["onmodel.schema", "onmodel.dataset_root", "onmodel.lineage_sha256"])
+@pytest.mark.parametrize(
+    "key", ["onmodel.schema", "onmodel.dataset_root", "onmodel.lineage_sha256"]
+)
 def test_the_words_that_follow_from_the_history_are_held(folder: Path, key: str) -> None:
     tensors, words = load(folder / WEIGHTS)
     for changed in (words | {key: "0" * 64}, {k: v for k, v in words.items() if k != key}):
@@ -148,7 +162,9 @@ def test_the_words_that_follow_from_the_history_are_held(folder: Path, key: str)
 def _swapped(tensors: Tensors) -> Tensors:
     """Two tensors of one shape under each other's name."""
     keys = sorted(tensors)
-    one, other = next((a, b) for a in keys for b in keys if a < b and tensors[a].shape == tensors[b].shape)
+    one, other = next(
+        (a, b) for a in keys for b in keys if a < b and tensors[a].shape == tensors[b].shape
+    )
     return tensors | {one: tensors[other], other: tensors[one]}
 
 
@@ -159,12 +175,16 @@ def _first(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Tensors]
 TENSORS: dict[str, Callable[[Tensors], Tensors]] = {
     "zeroed": lambda tensors: {key: torch.zeros_like(tensor) for key, tensor in tensors.items()},
     "swapped": _swapped,
-    "renamed": lambda tensors: {key.replace("blocks.1.", "blocks.7."): tensor for key, tensor in tensors.items()},
+    "renamed": lambda tensors: {
+        key.replace("blocks.1.", "blocks.7."): tensor for key, tensor in tensors.items()
+    },
     "reshaped": _first(lambda tensor: tensor.reshape(tensor.shape[1], tensor.shape[0])),
     "flattened": _first(lambda tensor: tensor.reshape(-1)),
     "another type": _first(lambda tensor: tensor.view(torch.int32)),
     "one number": _first(lambda tensor: tensor.index_fill(0, torch.tensor([0]), 1.0)),
-    "one less": lambda tensors: {key: tensor for key, tensor in tensors.items() if key != max(tensors)},
+    "one less": lambda tensors: {
+        key: tensor for key, tensor in tensors.items() if key != max(tensors)
+    },
     "one more": lambda tensors: tensors | {"zzz": torch.zeros(1)},
 }
 
@@ -174,20 +194,25 @@ def test_other_tensors_under_new_hashes_are_found(folder: Path, fault: str) -> N
     """The header's own hashes of the tensors are written anew with the file."""
     tensors, words = load(folder / WEIGHTS)
     write_weights(folder / WEIGHTS, TENSORS[fault](tensors), words)
-    with pytest.raises(VerifyError, match=f"{WEIGHTS}: the tensors' .* are not those that the history holds"):
+    with pytest.raises(
+        VerifyError, match=f"{WEIGHTS}: the tensors' .* are not those that the history holds"
+    ):
         verify(folder / WEIGHTS)
     rebind(folder)
     assert caught(folder) == WEIGHTS
 
 
 def test_a_table_of_tensors_that_is_only_written_otherwise_is_found(folder: Path) -> None:
-    """Two entries that trade their places in the file, and a key that stands twice: readers would differ."""
+    """Two entries that trade their places in the file, and a key that stands twice: readers would
+    differ."""
     file = folder / WEIGHTS
     data = file.read_bytes()
     length = int.from_bytes(data[:8], "little")
     table = json.loads(data[8 : 8 + length])
     keys = [key for key in table if key != "__metadata__"]
-    one, other = next((a, b) for a in keys for b in keys if a < b and table[a]["shape"] == table[b]["shape"])
+    one, other = next(
+        (a, b) for a in keys for b in keys if a < b and table[a]["shape"] == table[b]["shape"]
+    )
     swapped = table | {one: table[other], other: table[one]}
     title = '"modelspec.title":"BACKGWA Release 2"'
     text = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -210,7 +235,8 @@ def test_every_fact_of_every_node_is_held(folder: Path) -> None:
         for place in list(leaves(node))[:: max(1, len(list(leaves(node))) // 5)]:
             lineage = statement.lineage | {id: edited(node, place)}
             if place[0] in ("type", "used"):
-                continue  # other relations: the statement is no longer canonical, or names no parent
+                # other relations: the statement is no longer canonical, or names no parent
+                continue
             bind(folder, lineage, statement.generated)
             assert caught(folder) == f"{LINEAGE}, {node['type']} {id[:12]}"
     bind(folder, statement.lineage, statement.generated)
@@ -222,7 +248,9 @@ def test_every_fact_of_every_node_is_held(folder: Path) -> None:
         assert caught(folder / WEIGHTS) == f"{header.RECIPE_KEY}, {node['type']} {id[:12]}"
 
 
-def test_an_earlier_model_of_the_same_history_is_not_taken_for_the_released_one(folder: Path) -> None:
+def test_an_earlier_model_of_the_same_history_is_not_taken_for_the_released_one(
+    folder: Path,
+) -> None:
     """Its node is in the history, and nothing of it is forged but the file."""
     tensors, words = load(folder / WEIGHTS)
     past: Lineage = json.loads(words[header.RECIPE_KEY])
@@ -235,15 +263,17 @@ def test_an_earlier_model_of_the_same_history_is_not_taken_for_the_released_one(
 
 
 def test_numbers_are_held_even_where_the_newest_node_is_forged(folder: Path) -> None:
-    """Card, tables and evaluation are edited and the release's own node is made anew: the evaluation's node and the
-    card's numbers still contradict it."""
+    """Card, tables and evaluation are edited and the release's own node is made anew: the
+    evaluation's node and the card's numbers still contradict it."""
 
     def forge() -> None:
         statement = Statement.from_bytes((folder / LINEAGE).read_bytes())
         newest = root(statement.lineage)
         files = {name: sha256_bytes((folder / name).read_bytes()) for name in statement.files}
         node = {**statement.lineage[newest], "files": files}
-        lineage = {id: one for id, one in statement.lineage.items() if id != newest} | {hash_json(node): node}
+        lineage = {id: one for id, one in statement.lineage.items() if id != newest} | {
+            hash_json(node): node
+        }
         bind(folder, lineage, statement.generated)
 
     card, numbers = folder / "README.md", folder / "evaluation" / "evaluation.json"
@@ -254,7 +284,10 @@ def test_numbers_are_held_even_where_the_newest_node_is_forged(folder: Path) -> 
     forge()
     assert caught(folder) == "evaluation/evaluation.json"
     numbers.write_bytes(kept[1])
-    card.write_text(kept[0].replace("## Results", "It is right in 97 of 100 pictures.\n\n## Results"), encoding="utf-8")
+    card.write_text(
+        kept[0].replace("## Results", "It is right in 97 of 100 pictures.\n\n## Results"),
+        encoding="utf-8",
+    )
     forge()
     assert caught(folder).startswith("README.md, line ")
     card.write_text(kept[0], encoding="utf-8")
@@ -288,15 +321,22 @@ def _without(folder: Path, *facts: str) -> None:
             ("tensors_sha256", "words", "files"),
             "not hold the tensors' names, shapes and types, the words of the header",
         ),
-        (("evaluation_sha256", "files"), "not checked, the history does not hold the hash of the numbers"),
+        (
+            ("evaluation_sha256", "files"),
+            "not checked, the history does not hold the hash of the numbers",
+        ),
     ],
 )
-def test_an_older_release_says_what_it_does_not_promise(folder: Path, facts: tuple[str, ...], says: str) -> None:
+def test_an_older_release_says_what_it_does_not_promise(
+    folder: Path, facts: tuple[str, ...], says: str
+) -> None:
     _without(folder, *facts)
     assert any(says in line for line in verify(folder)), verify(folder)
 
 
-def test_the_card_of_another_version_is_held_by_its_hash_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_card_of_another_version_is_held_by_its_hash_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("onmodel.release.verify.CODE_VERSION", environment.CODE_VERSION + 1)
     assert any("the card is of another version, so not checked" in line for line in verify(folder))
     (folder / "README.md").write_text("Better in all.\n")
@@ -316,11 +356,15 @@ def test_a_file_that_was_written_in_pieces_is_canonical(folder: Path, tmp_path: 
 
     pieces = [torch.zeros(4).numpy()]
     words = {"a": "a long word"}
-    stream_weights(tmp_path / "x.safetensors", {"t": Entry("F32", (4,))}, pieces, words, lambda: {"a": "b"})
+    stream_weights(
+        tmp_path / "x.safetensors", {"t": Entry("F32", (4,))}, pieces, words, lambda: {"a": "b"}
+    )
     assert is_canonical(tmp_path / "x.safetensors")
 
 
-def test_a_release_that_was_damaged_in_the_store_is_not_published(folder: Path, tmp_path: Path) -> None:
+def test_a_release_that_was_damaged_in_the_store_is_not_published(
+    folder: Path, tmp_path: Path
+) -> None:
     stages = {"release": {"do": "release", "file_name": NAME}}
     recipe = Recipe("r", character(), "toon", 1, "2026-11-22", 1, stages, "")
     project = Project(tmp_path / "project")

@@ -1,4 +1,5 @@
-"""Every byte of a release is vouched for: flip any, remove or add a file, and the right thing is named."""
+"""Every byte of a release is vouched for: flip any, remove or add a file, and the right thing is
+named."""
 
 import json
 import re
@@ -33,7 +34,9 @@ def release(tmp_path: Path) -> Path:
     folder = tmp_path / "release"
     weights = add([history()], "weights", title="Backgwa")
     tensor = torch.from_numpy(generator(1, "test").standard_normal((4, 8), dtype=np.float32))
-    write_weights(folder / "backgwa.safetensors", {"a": tensor, "b": tensor * 2}, header.build(FACTS, weights))
+    write_weights(
+        folder / "backgwa.safetensors", {"a": tensor, "b": tensor * 2}, header.build(FACTS, weights)
+    )
     (folder / "README.md").write_text("# Backgwa\n\nWörter, 日本語.\n", encoding="utf-8")
     (folder / "images").mkdir()
     (folder / "images" / "one.png").write_bytes(bytes(range(256)))
@@ -56,7 +59,9 @@ def test_the_statement_is_in_toto_in_canonical_form(release: Path) -> None:
     table = json.loads(data)
     assert data == canonical_json(table)
     assert table["_type"] == "https://in-toto.io/Statement/v1"
-    assert {row["name"] for row in table["subject"]} == {path for path in hashes(release) if path != LINEAGE}
+    assert {row["name"] for row in table["subject"]} == {
+        path for path in hashes(release) if path != LINEAGE
+    }
     predicate = table["predicate"]
     assert {node["type"] for node in predicate["activity"].values()} == {"run"}
     (run,), lineage = predicate["activity"], {**predicate["entity"], **predicate["activity"]}
@@ -66,7 +71,10 @@ def test_the_statement_is_in_toto_in_canonical_form(release: Path) -> None:
     assert predicate["wasGeneratedBy"] == [{"activity": run, "entity": checkpoint}]
     assert len(predicate["wasDerivedFrom"]) == 4
     (file,) = predicate["specializationOf"]
-    assert file["specificEntity"] == "backgwa.safetensors" and lineage[file["generalEntity"]]["type"] == "weights"
+    assert (
+        file["specificEntity"] == "backgwa.safetensors"
+        and lineage[file["generalEntity"]]["type"] == "weights"
+    )
     said = (release / CHECKSUMS).read_text().splitlines()
     assert len(said) == 5
     assert said == sorted(said, key=lambda line: line.split("  ")[1])
@@ -77,14 +85,18 @@ def test_200_random_bytes_are_all_found_and_named(release: Path, tmp_path: Path)
     files = sorted(path for path in release.rglob("*") if path.is_file())
     draw = generator(7, "flips")
     chosen = (
-        [release / LINEAGE] * 40 + [release / CHECKSUMS] * 40 + [files[draw.integers(len(files))] for _ in range(120)]
+        [release / LINEAGE] * 40
+        + [release / CHECKSUMS] * 40
+        + [files[draw.integers(len(files))] for _ in range(120)]
     )
     wrong = []
     for path in chosen:
         original = path.read_bytes()
         place = int(draw.integers(len(original)))
         path.write_bytes(
-            original[:place] + bytes([original[place] ^ int(draw.integers(1, 256))]) + original[place + 1 :]
+            original[:place]
+            + bytes([original[place] ^ int(draw.integers(1, 256))])
+            + original[place + 1 :]
         )
         name = path.relative_to(release).as_posix()
         try:
@@ -127,11 +139,16 @@ def test_a_flip_inside_the_history_names_the_node_that_it_hit(release: Path) -> 
 def _end_of_node(data: bytes, node: "re.Match[bytes]") -> int:
     """Where a node's canonical text ends: it is what hashes to its id."""
     text = data[node.end() - 1 :]
-    return node.end() - 1 + next(n for n in range(2, len(text) + 1) if sha256_bytes(text[:n]) == node[1].decode())
+    return (
+        node.end()
+        - 1
+        + next(n for n in range(2, len(text) + 1) if sha256_bytes(text[:n]) == node[1].decode())
+    )
 
 
 def _in_id(nodes: "list[re.Match[bytes]]", place: int) -> bool:
-    """A flip in an id itself makes another id, whose content then does not match; or no id at all."""
+    """A flip in an id itself makes another id, whose content then does not match; or no id at
+    all."""
     return any(node.start() <= place < node.end() for node in nodes)
 
 
@@ -179,7 +196,9 @@ def test_missing_added_renamed_and_linked_files_are_named(release: Path) -> None
 def test_weights_of_another_release_are_not_accepted(release: Path) -> None:
     """Bound anew with a header whose history the folder does not have."""
     stranger = add([add([], "checkpoint", epoch=99)], "weights")
-    write_weights(release / "backgwa.safetensors", {"a": torch.ones(2)}, header.build(FACTS, stranger))
+    write_weights(
+        release / "backgwa.safetensors", {"a": torch.ones(2)}, header.build(FACTS, stranger)
+    )
     statement = Statement.from_bytes((release / LINEAGE).read_bytes())
     shutil.rmtree(release / "images")
     bind(release, statement.lineage, {})

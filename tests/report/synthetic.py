@@ -1,4 +1,5 @@
-"""A made-up finished run in the true formats: drawn pictures, numbers from a stated model. Nothing here was trained."""
+"""A made-up finished run in the true formats: drawn pictures, numbers from a stated model. Nothing
+here was trained."""
 
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,26 @@ epochs = 40
 """
 SUBSETS = {
     "backgwa_base": ("basic appearance and core features", 40, 2),
-    "backgwa_alignment": ("invariant identity; counters the bias of additional and of Release 1", 20, 4),
-    "backgwa_additional": ("expression and prompt response under changes of body, clothing, detail", 40, 1),
+    "backgwa_alignment": (
+        "invariant identity; counters the bias of additional and of Release 1",
+        20,
+        4,
+    ),
+    "backgwa_additional": (
+        "expression and prompt response under changes of body, clothing, detail",
+        40,
+        1,
+    ),
 }
 DATA = [{"subset": name, "repeats": repeats} for name, (_, _, repeats) in SUBSETS.items()]
 STAGES: dict[str, dict[str, Any]] = {
     "pictures": {"do": "curate"},
-    "preview": {"do": "train", "epochs": 20, "dataset": "pictures", "data": [{"subset": "backgwa_base", "repeats": 4}]},
+    "preview": {
+        "do": "train",
+        "epochs": 20,
+        "dataset": "pictures",
+        "data": [{"subset": "backgwa_base", "repeats": 4}],
+    },
     "release_1": {"do": "train", "epochs": 20, "dataset": "pictures", "data": DATA[:2]},
     "release_2": {"do": "train", "epochs": 40, "dataset": "pictures", "data": DATA},
     "candidates": {"do": "evaluate", "models": ["preview", "release_1", "release_2@*"]},
@@ -60,8 +74,15 @@ STAGES: dict[str, dict[str, Any]] = {
     "release": {"do": "release", "model": "refined@10", "evaluation": "fresh"},
 }
 # How on-model each model is, 0..1; every number and every picture follows from it.
-GOODNESS = {"preview@20": 0.15, "release_1@20": 0.42, "merged": 0.8, "refined@5": 0.82, "refined@10": 0.9}
-# What these made-up evaluations measure; a report shows the axes of its evaluation, whatever there are today.
+GOODNESS = {
+    "preview@20": 0.15,
+    "release_1@20": 0.42,
+    "merged": 0.8,
+    "refined@5": 0.82,
+    "refined@10": 0.9,
+}
+# What these made-up evaluations measure; a report shows the axes of its evaluation, whatever there
+# are today.
 MEASURED = (
     "reproduction",
     "responsiveness",
@@ -84,13 +105,18 @@ KINDS = {
 def made_up(
     folder: Path, prompts: int = 10, seeds: int = 2, epochs: tuple[int, ...] = (10, 20, 30, 40)
 ) -> ReportSource:
-    """Write pictures below `folder` and return the source of a report about a run of every stage."""
+    """Write pictures below `folder` and return the source of a report about a run of every
+    stage."""
     folders = {name: folder / "objects" / name for name in STAGES}
     candidates = ["preview@20", "release_1@20", *(f"release_2@{epoch}" for epoch in epochs)]
     chosen = ["preview@20", "release_1@20", *(f"release_2@{epoch}" for epoch in epochs[-2:])]
     pictures = data_set(folders["pictures"])
     release = folder / "release" / "backgwa"
-    for file, text in (("backgwa.safetensors", "weights"), ("README.md", "# card"), ("images/01.png", "picture")):
+    for file, text in (
+        ("backgwa.safetensors", "weights"),
+        ("README.md", "# card"),
+        ("images/01.png", "picture"),
+    ):
         (release / file).parent.mkdir(parents=True, exist_ok=True)
         (release / file).write_text(text)
     return ReportSource(
@@ -99,15 +125,27 @@ def made_up(
         stages=STAGES,
         character=character(),
         evaluations={
-            "candidates": evaluation(folders["candidates"], "choose", candidates, max(prompts // 2, 3), 1),
+            "candidates": evaluation(
+                folders["candidates"], "choose", candidates, max(prompts // 2, 3), 1
+            ),
             "fresh": copied(
-                evaluation(folders["fresh"], "fresh", [*chosen, "merged", "refined@5", "refined@10"], prompts, seeds),
+                evaluation(
+                    folders["fresh"],
+                    "fresh",
+                    [*chosen, "merged", "refined@5", "refined@10"],
+                    prompts,
+                    seeds,
+                ),
                 pictures,
             ),
         },
         folders=folders,
         selections={"five": selection(candidates, chosen), "dosed": dosed(epochs[-2:])},
-        training={name: training(table["epochs"]) for name, table in STAGES.items() if table["do"] == "train"},
+        training={
+            name: training(table["epochs"])
+            for name, table in STAGES.items()
+            if table["do"] == "train"
+        },
         datasets={"pictures": pictures},
         merges={"merged": merge(chosen)},
         searches={"merged": search(chosen)},
@@ -122,12 +160,26 @@ def made_up(
 
 def character() -> Character:
     return Character(
-        name="BACKGWA", trigger="backgwa", tags=["light blue hair", "cat ears"], free=["expression"],
-        description="Pale blue bob, cat ears, golden eyes, navy beret, red ribbon, blue jacket with oversized sleeves.",
-        palette={"hair": "#98d8fa", "eyes": "#fcca18", "beret": "#2a3674", "ribbon": "#de2c34", "jacket": "#3c6cd6"},
-        outfits=[], author=Author(name="a made-up author"), license="circlestone-labs-non-commercial-license",
+        name="BACKGWA",
+        trigger="backgwa",
+        tags=["light blue hair", "cat ears"],
+        free=["expression"],
+        description=(
+            "Pale blue bob, cat ears, golden eyes, navy beret, red ribbon, blue jacket with"
+            " oversized sleeves."
+        ),
+        palette={
+            "hair": "#98d8fa",
+            "eyes": "#fcca18",
+            "beret": "#2a3674",
+            "ribbon": "#de2c34",
+            "jacket": "#3c6cd6",
+        },
+        outfits=[],
+        author=Author(name="a made-up author"),
+        license="circlestone-labs-non-commercial-license",
         rating="safe",
-    )  # fmt: skip
+    )
 
 
 def goodness(name: str) -> float:
@@ -138,15 +190,20 @@ def goodness(name: str) -> float:
     return 0.35 + 0.4 * np.sin(np.pi * min(epoch, 40) / 64)
 
 
-def evaluation(folder: Path, suite: str, names: list[str], prompts: int, seeds: int) -> dict[str, Any]:
+def evaluation(
+    folder: Path, suite: str, names: list[str], prompts: int, seeds: int
+) -> dict[str, Any]:
     """evaluation.json of these models, with pictures."""
     rows = [prompt(suite, at) for at in range(prompts)]
-    signature = (
-        f"onm|suite:{suite}-ab12cd34|tagger:0f1e2d3c|identity:a1b2c3d4|P:{prompts}|S:{seeds}|cfg:3|steps:16|v:9c1d"
-    )
+    observers = "tagger:0f1e2d3c|identity:a1b2c3d4"
+    plan = f"P:{prompts}|S:{seeds}|cfg:3|steps:16|v:9c1d"
+    signature = f"onm|suite:{suite}-ab12cd34|{observers}|{plan}"
     ids = [row["id"] for row in rows]
     models = [model(folder, name, ids, rows, seeds, signature, goodness(name)) for name in names]
-    controls = {arm: model(folder, arm, ids, rows, seeds, signature, level) for arm, level in (("B", 0.0), ("D", 0.6))}
+    controls = {
+        arm: model(folder, arm, ids, rows, seeds, signature, level)
+        for arm, level in (("B", 0.0), ("D", 0.6))
+    }
     for row in controls.values():
         row["pictures"] = {row["name"]: row["pictures"]["L"]}
         for axis in ("style", "colour_cast", "colour_area", "drift"):
@@ -165,17 +222,44 @@ def evaluation(folder: Path, suite: str, names: list[str], prompts: int, seeds: 
         },
         "models": models,
         "controls": controls,
-    }  # fmt: skip
+    }
 
 
 def negative(row: dict[str, Any]) -> dict[str, Any]:
     """A negative prompt that helps against the cast and harms responsiveness."""
     effect = {
-        "colour_cast": {"gain": 0.4, "low": 0.3, "high": 0.5, "n": 12, "left": 0.2, "remains": True, "p": 0.001},
-        "responsiveness": {"gain": -0.2, "low": -0.3, "high": -0.1, "n": 12, "left": 0.1, "remains": True, "p": 0.02},
-        "style": {"gain": 0.1, "low": -0.1, "high": 0.3, "n": 4, "left": 0.0, "remains": False, "p": 0.6},
+        "colour_cast": {
+            "gain": 0.4,
+            "low": 0.3,
+            "high": 0.5,
+            "n": 12,
+            "left": 0.2,
+            "remains": True,
+            "p": 0.001,
+        },
+        "responsiveness": {
+            "gain": -0.2,
+            "low": -0.3,
+            "high": -0.1,
+            "n": 12,
+            "left": 0.1,
+            "remains": True,
+            "p": 0.02,
+        },
+        "style": {
+            "gain": 0.1,
+            "low": -0.1,
+            "high": 0.3,
+            "n": 4,
+            "left": 0.0,
+            "remains": False,
+            "p": 0.6,
+        },
     }
-    return {"effect": effect, "without": {axis: row["axes"][axis] | {"value": 9.25} for axis in effect}}
+    return {
+        "effect": effect,
+        "without": {axis: row["axes"][axis] | {"value": 9.25} for axis in effect},
+    }
 
 
 def prompt(suite: str, at: int) -> dict[str, Any]:
@@ -198,17 +282,30 @@ def prompt(suite: str, at: int) -> dict[str, Any]:
 
 
 def model(
-    folder: Path, name: str, ids: list[str], prompts: list[dict[str, Any]], seeds: int, signature: str, level: float
+    folder: Path,
+    name: str,
+    ids: list[str],
+    prompts: list[dict[str, Any]],
+    seeds: int,
+    signature: str,
+    level: float,
 ) -> dict[str, Any]:
-    """One row of `models`: per-prompt numbers from the model's goodness and a prompt's own ease, and drawn pictures."""
+    """One row of `models`: per-prompt numbers from the model's goodness and a prompt's own ease,
+    and drawn pictures."""
     rng = generator(7, "numbers", int(sha256_bytes(name.encode())[:6], 16))
     ease = generator(7, "ease", len(ids)).normal(0, 1, len(ids))
     noise = {axis: rng.normal(0, 1, len(ids)) for axis in MEASURED}
     away = 1 - level
     values = {
-        "reproduction": np.clip(0.35 + 0.6 * level + 0.06 * ease + 0.05 * noise["reproduction"], 0, 1),
-        "responsiveness": np.clip(0.5 + 0.4 * level + 0.08 * ease + 0.06 * noise["responsiveness"], -1, 1),
-        "expression": np.clip(0.45 + 0.55 * level + 0.1 * ease + 0.08 * noise["expression"], 0, None),
+        "reproduction": np.clip(
+            0.35 + 0.6 * level + 0.06 * ease + 0.05 * noise["reproduction"], 0, 1
+        ),
+        "responsiveness": np.clip(
+            0.5 + 0.4 * level + 0.08 * ease + 0.06 * noise["responsiveness"], -1, 1
+        ),
+        "expression": np.clip(
+            0.45 + 0.55 * level + 0.1 * ease + 0.08 * noise["expression"], 0, None
+        ),
         "composition": np.exp(-0.6 * away + 0.05 * ease + 0.08 * noise["composition"]),
         "style": np.clip(0.75 * away + 0.08 * ease + 0.08 * noise["style"], 0, 1),
         "colour_cast": 6.5 * away + 0.8 * ease + 0.9 * noise["colour_cast"],
@@ -228,7 +325,10 @@ def model(
             "signature": signature,
         }
     arms = {
-        arm: {row["id"]: [picture(folder, row, seed, level, arm) for seed in range(seeds)] for row in prompts}
+        arm: {
+            row["id"]: [picture(folder, row, seed, level, arm) for seed in range(seeds)]
+            for row in prompts
+        }
         for arm in ("L", "N")
     }
     return {
@@ -236,7 +336,9 @@ def model(
         "epoch": int(name.partition("@")[2]) if "@" in name else None,
         "sha256": sha256_bytes(name.encode()),
         "axes": axes,
-        "per_prompt": {axis: dict(zip(ids, map(float, found), strict=True)) for axis, found in values.items()},
+        "per_prompt": {
+            axis: dict(zip(ids, map(float, found), strict=True)) for axis, found in values.items()
+        },
         "details": details(prompts, seeds, level, values["reproduction"]),
         "answers": {row["id"]: answers(row, seeds, level) for row in prompts},
         "pictures": arms,
@@ -244,36 +346,75 @@ def model(
 
 
 def answers(row: dict[str, Any], seeds: int, level: float) -> dict[str, dict[str, list[float]]]:
-    """The better a model, the surer the asked value; the rest goes to the next value, more of it at the second seed."""
+    """The better a model, the surer the asked value; the rest goes to the next value, more of it at
+    the second seed."""
     ((attribute, asked),) = row["asked"].items()
-    values = list(dict.fromkeys(value for name, found in KINDS.values() if name == attribute for value in found))
+    values = list(
+        dict.fromkeys(
+            value for name, found in KINDS.values() if name == attribute for value in found
+        )
+    )
     other = values[(values.index(asked) + 1) % len(values)]
     sure = [round(min(1.0, level + 0.3 - 0.2 * seed), 3) for seed in range(seeds)]
-    return {attribute: {value: sure if value == asked else [round(1 - one, 3) for one in sure] if value == other
-                        else [0.0] * seeds for value in values}}  # fmt: skip
+    return {
+        attribute: {
+            value: (
+                sure
+                if value == asked
+                else [round(1 - one, 3) for one in sure]
+                if value == other
+                else [0.0] * seeds
+            )
+            for value in values
+        }
+    }
 
 
-def details(prompts: list[dict[str, Any]], seeds: int, level: float, hits: np.ndarray) -> dict[str, Any]:
-    """What the axes tell beside their numbers: yellow gained and blue lost, more so in the background."""
+def details(
+    prompts: list[dict[str, Any]], seeds: int, level: float, hits: np.ndarray
+) -> dict[str, Any]:
+    """What the axes tell beside their numbers: yellow gained and blue lost, more so in the
+    background."""
     away = 1 - level
-    gained = [9 * away if hue == "yellow" else -3 * away if hue == "blue" else 0.0 for hue in SECTORS]
+    gained = [
+        9 * away if hue == "yellow" else -3 * away if hue == "blue" else 0.0 for hue in SECTORS
+    ]
     by_prompt = {
-        row["id"]: {"whole": [one * (1 + at / 10) for one in gained], "background": [2 * one for one in gained]}
+        row["id"]: {
+            "whole": [one * (1 + at / 10) for one in gained],
+            "background": [2 * one for one in gained],
+        }
         for at, row in enumerate(prompts)
         if row["asked"].get("background") != "beach"
     }
     regions = {
-        region: dict(zip(SECTORS, np.mean([one[region] for one in by_prompt.values()], 0).tolist(), strict=True))
+        region: dict(
+            zip(
+                SECTORS,
+                np.mean([one[region] for one in by_prompt.values()], 0).tolist(),
+                strict=True,
+            )
+        )
         for region in ("whole", "background")
     }
-    shifts = {"expression": {"style": 0.3 * away, "framing": 0.0}, "style": {"expression": -0.02}, "framing": {}}
-    agreement = {row["id"]: [float(hit) - 0.1 * seed for seed in range(seeds)]
-                 for row, hit in zip(prompts, hits, strict=True)}  # fmt: skip
+    shifts = {
+        "expression": {"style": 0.3 * away, "framing": 0.0},
+        "style": {"expression": -0.02},
+        "framing": {},
+    }
+    agreement = {
+        row["id"]: [float(hit) - 0.1 * seed for seed in range(seeds)]
+        for row, hit in zip(prompts, hits, strict=True)
+    }
     return {
         "reproduction": {"threshold": 0.6, "agreement": agreement},
         "colour_area": regions | {"prompts": by_prompt},
         "entanglement": {"matrix": shifts},
-        "style": {"pull": 0.5 * away, "pull_towards": "comic", "pull_by_subset": {"comics": 1.2 * away, "plain": None}},
+        "style": {
+            "pull": 0.5 * away,
+            "pull_towards": "comic",
+            "pull_by_subset": {"comics": 1.2 * away, "plain": None},
+        },
     }
 
 
@@ -282,40 +423,86 @@ def copied(evaluation: dict[str, Any], pictures: dict[str, Any]) -> dict[str, An
     names = [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for item in pictures["items"]]
     for row in evaluation["models"]:
         prompts = list(row["pictures"]["L"])
-        nearest = [{"prompt": prompts[at], "seed": 0, "similarity": 0.99 - 0.1 * at, "training": names[at]}
-                   for at in range(3)]  # fmt: skip
+        nearest = [
+            {"prompt": prompts[at], "seed": 0, "similarity": 0.99 - 0.1 * at, "training": names[at]}
+            for at in range(3)
+        ]
         row["details"]["memorisation"] = {"threshold": 0.9, "nearest": nearest}
     return evaluation
 
 
 def dosed(epochs: tuple[int, ...]) -> dict[str, Any]:
-    """selection.json of a tuning of two checkpoints at three weights; reproduction rises with the weight."""
+    """selection.json of a tuning of two checkpoints at three weights; reproduction rises with the
+    weight."""
 
     def look(epoch: int, weight: float) -> dict[str, Any]:
         value = weight * epoch / 100
-        score = {"axis": "reproduction", "value": value, "low": value - 0.1, "high": value + 0.1, "n": 12, "arm": "L",
-                 "signature": f"onm|w:{weight:g}"}  # fmt: skip
-        lost = {"axis": "drift", "value": None, "why": "arm N was not generated", "signature": f"onm|w:{weight:g}"}
-        return {"name": f"release_2@{epoch} × {weight:g}", "model": f"release_2@{epoch}", "weight": weight,
-                "axes": {"reproduction": score, "drift": lost}}  # fmt: skip
+        score = {
+            "axis": "reproduction",
+            "value": value,
+            "low": value - 0.1,
+            "high": value + 0.1,
+            "n": 12,
+            "arm": "L",
+            "signature": f"onm|w:{weight:g}",
+        }
+        lost = {
+            "axis": "drift",
+            "value": None,
+            "why": "arm N was not generated",
+            "signature": f"onm|w:{weight:g}",
+        }
+        return {
+            "name": f"release_2@{epoch} × {weight:g}",
+            "model": f"release_2@{epoch}",
+            "weight": weight,
+            "axes": {"reproduction": score, "drift": lost},
+        }
 
-    looks = [[look(epoch, 1.0) for epoch in epochs],
-             [look(epoch, weight) for epoch in epochs for weight in (0.5, 1.0, 1.2)]]  # fmt: skip
+    looks = [
+        [look(epoch, 1.0) for epoch in epochs],
+        [look(epoch, weight) for epoch in epochs for weight in (0.5, 1.0, 1.2)],
+    ]
     names = [[row["name"] for row in rows] for rows in looks]
     winner = names[1][-1]
     rounds = [
-        {"rung": {"prompts": 12, "seeds": 2}, "looked": names[0], "kept": names[0],
-         "dropped": {names[0][0]: "worse <by> 0.2"}},
+        {
+            "rung": {"prompts": 12, "seeds": 2},
+            "looked": names[0],
+            "kept": names[0],
+            "dropped": {names[0][0]: "worse <by> 0.2"},
+        },
         {"rung": {"prompts": 24, "seeds": 2}, "looked": names[1], "kept": [winner], "dropped": {}},
-    ]  # fmt: skip
-    rows = [{"name": name, "epoch": None, "chosen": name == winner, "bias": 0.3, "low": 0.2, "high": 0.4, "front": 1.0,
-             "violation": 0.0, "reason": "number 1 by bias"} for name in names[1]]  # fmt: skip
+    ]
+    rows = [
+        {
+            "name": name,
+            "epoch": None,
+            "chosen": name == winner,
+            "bias": 0.3,
+            "low": 0.2,
+            "high": 0.4,
+            "front": 1.0,
+            "violation": 0.0,
+            "reason": "number 1 by bias",
+        }
+        for name in names[1]
+    ]
     return {
-        "signature": "onm|suite:choose", "rule": RULE, "count": 1, "at_least": {}, "at_most": {}, "chosen": [winner],
-        "too_close_to_call": True, "constraints_met": True, "axes": ["reproduction"], "candidates": rows,
-        "weight": 1.2, "records": {id: AXES[id][0].as_dict() for id in ("reproduction", "drift")},
+        "signature": "onm|suite:choose",
+        "rule": RULE,
+        "count": 1,
+        "at_least": {},
+        "at_most": {},
+        "chosen": [winner],
+        "too_close_to_call": True,
+        "constraints_met": True,
+        "axes": ["reproduction"],
+        "candidates": rows,
+        "weight": 1.2,
+        "records": {id: AXES[id][0].as_dict() for id in ("reproduction", "drift")},
         "rounds": [row | {"measured": look} for row, look in zip(rounds, looks, strict=True)],
-    }  # fmt: skip
+    }
 
 
 def picture(folder: Path, row: dict[str, Any], seed: int, level: float, arm: str) -> str:
@@ -348,14 +535,27 @@ def data_set(folder: Path) -> dict[str, Any]:
     for at, (subset, (_, count, _)) in enumerate(SUBSETS.items()):
         for index in range(count):
             rng = generator(3, "data", at, index)
-            toon = sample_toon(rng, {}, **{**BACKGWA.traits, "style": "flat color" if at else "pastel"})
+            toon = sample_toon(
+                rng, {}, **{**BACKGWA.traits, "style": "flat color" if at else "pastel"}
+            )
             image = save(folder, draw(toon))
-            items.append(Item(
-                image=image, sha256="0" * 64, width=96, height=96, subset=subset, group=index, origin="toon",
-                tags=", ".join(tags(toon, trigger="backgwa")), sentence=sentence(toon, trigger="backgwa"),
-                split="heldout" if index % 8 == 7 else "train",
-            ).as_dict())  # fmt: skip
-    subsets = {name: {"purpose": purpose, "count": count} for name, (purpose, count, _) in SUBSETS.items()}
+            items.append(
+                Item(
+                    image=image,
+                    sha256="0" * 64,
+                    width=96,
+                    height=96,
+                    subset=subset,
+                    group=index,
+                    origin="toon",
+                    tags=", ".join(tags(toon, trigger="backgwa")),
+                    sentence=sentence(toon, trigger="backgwa"),
+                    split="heldout" if index % 8 == 7 else "train",
+                ).as_dict()
+            )
+    subsets = {
+        name: {"purpose": purpose, "count": count} for name, (purpose, count, _) in SUBSETS.items()
+    }
     return {"subsets": subsets, "items": items, "refused": [{"file": "a.png", "reason": "damaged"}]}
 
 
@@ -370,9 +570,11 @@ def selection(names: list[str], chosen: list[str]) -> dict[str, Any]:
             "high": (1 - goodness(name)) / 2 + 0.04,
             "front": goodness(name),
             "violation": 0.0,
-            "reason": "number 2 by Pareto front and bias"
-            if name in chosen
-            else "worse than release_2@40: style fixation by 0.2",
+            "reason": (
+                "number 2 by Pareto front and bias"
+                if name in chosen
+                else "worse than release_2@40: style fixation by 0.2"
+            ),
         }
         for name in names
     ]
@@ -400,7 +602,13 @@ def merge(names: list[str]) -> dict[str, Any]:
         "energy_kept": 0.973,
         "strength": 2.31,
         "models": [
-            {"model": "0" * 64, "name": name, "weight": 1 / count, "sha256": "0" * 64, "strength": 2.0 + 0.1 * at}
+            {
+                "model": "0" * 64,
+                "name": name,
+                "weight": 1 / count,
+                "sha256": "0" * 64,
+                "strength": 2.0 + 0.1 * at,
+            }
             for at, name in enumerate(names)
         ],
         "cosines": [[1.0 if i == j else 0.4 for j in range(count)] for i in range(count)],
@@ -411,15 +619,27 @@ def search(names: list[str]) -> dict[str, Any]:
     """A search of which nothing better came than the last model alone."""
     count = len(names)
     alone = [[float(i == k) for i in range(count)] for k in range(count)]
-    trials = [{"weights": row, "block": 0, "why": "start", "value": 1.2 - 0.1 * k} for k, row in enumerate(alone)]
+    trials = [
+        {"weights": row, "block": 0, "why": "start", "value": 1.2 - 0.1 * k}
+        for k, row in enumerate(alone)
+    ]
     trials.append({"weights": [1 / count] * count, "block": 0, "why": "start", "value": 0.85})
     trials.append({"weights": [1 / count] * count, "block": 1, "why": "repeat", "value": 0.95})
-    trials.append({"weights": [0.0] * (count - 2) + [0.4, 0.6], "block": 0, "why": "explore", "value": 0.8})
+    trials.append(
+        {"weights": [0.0] * (count - 2) + [0.4, 0.6], "block": 0, "why": "explore", "value": 0.8}
+    )
     return {
-        "objective": "bias", "models": [{"name": name, "sha256": "0" * 64} for name in names], "trials": trials,
-        "expected": [trial["value"] + 0.02 for trial in trials], "noise": 0.05, "found": trials[-1]["weights"],
-        "taken": alone[-1], "axes": [{} for _ in trials], "signature": "s", "check": "c",
-    }  # fmt: skip
+        "objective": "bias",
+        "models": [{"name": name, "sha256": "0" * 64} for name in names],
+        "trials": trials,
+        "expected": [trial["value"] + 0.02 for trial in trials],
+        "noise": 0.05,
+        "found": trials[-1]["weights"],
+        "taken": alone[-1],
+        "axes": [{} for _ in trials],
+        "signature": "s",
+        "check": "c",
+    }
 
 
 def training(epochs: int) -> list[dict[str, Any]]:
@@ -427,7 +647,11 @@ def training(epochs: int) -> list[dict[str, Any]]:
     steps = epochs * 12
     rows: list[dict[str, Any]] = []
     for step in range(1, steps + 1):
-        row = {"step": step, "epoch": step // 12, "loss": 0.16 + 0.12 * np.exp(-step / 90) + float(rng.normal(0, 0.02))}
+        row = {
+            "step": step,
+            "epoch": step // 12,
+            "loss": 0.16 + 0.12 * np.exp(-step / 90) + float(rng.normal(0, 0.02)),
+        }
         if step % 24 == 0:
             row["heldout"] = 0.17 + 0.1 * np.exp(-step / 110) + 0.00008 * max(0, step - 250)
         rows.append(row)
@@ -444,16 +668,36 @@ def lineage(epochs: tuple[int, ...]) -> Lineage:
 
     def trained(stage: str, epoch: int, subsets: list[str], start: Lineage) -> Lineage:
         run = add(
-            [start, *(data[name] for name in subsets)], "run", stage=stage, epochs=epoch, learning_rate="0.002", rank=8
+            [start, *(data[name] for name in subsets)],
+            "run",
+            stage=stage,
+            epochs=epoch,
+            learning_rate="0.002",
+            rank=8,
         )
-        return add([run], "checkpoint", epoch=epoch, sha256=sha256_bytes(f"{stage}{epoch}".encode()))
+        return add(
+            [run], "checkpoint", epoch=epoch, sha256=sha256_bytes(f"{stage}{epoch}".encode())
+        )
 
     names = list(SUBSETS)
     parents = [trained("preview", 20, names[:1], base), trained("release_1", 20, names[:2], base)]
-    run = add([base, *data.values()], "run", stage="release_2", epochs=40, learning_rate="0.002", rank=8)
+    run = add(
+        [base, *data.values()], "run", stage="release_2", epochs=40, learning_rate="0.002", rank=8
+    )
     parents += [
-        add([run], "checkpoint", name=f"release_2@{epoch}", sha256=sha256_bytes(str(epoch).encode()))
+        add(
+            [run], "checkpoint", name=f"release_2@{epoch}", sha256=sha256_bytes(str(epoch).encode())
+        )
         for epoch in epochs[-2:]
     ]
-    merged = add(parents, "merge", name="merged", method="linear", weights=["0.1", "0.2", "0.3", "0.4"], rank=8)
-    return add([trained("refined", 10, names[1:2], merged)], "release", name="backgwa", license="made up")
+    merged = add(
+        parents,
+        "merge",
+        name="merged",
+        method="linear",
+        weights=["0.1", "0.2", "0.3", "0.4"],
+        rank=8,
+    )
+    return add(
+        [trained("refined", 10, names[1:2], merged)], "release", name="backgwa", license="made up"
+    )

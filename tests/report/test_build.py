@@ -71,8 +71,13 @@ def test_elements_close_and_ids_are_single(reader: Reader) -> None:
 
 def test_the_page_asks_nothing_of_the_network(page: str, reader: Reader) -> None:
     pages = {"evaluation-fresh.html", "evaluation-candidates.html", "tuning-dosed.html"}
-    assert all(address.startswith(("data:image/webp;base64,", "#")) or address in pages for address in reader.found)
-    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|https?://", re.sub(r"data:[^\"]+", "", page))
+    assert all(
+        address.startswith(("data:image/webp;base64,", "#")) or address in pages
+        for address in reader.found
+    )
+    assert not re.search(
+        r"url\(|@import|fetch\(|XMLHttpRequest|https?://", re.sub(r"data:[^\"]+", "", page)
+    )
     assert "default-src 'none'" in page
 
 
@@ -83,13 +88,19 @@ def test_every_section_is_there_and_linked(reader: Reader) -> None:
 
 
 def test_what_people_wrote_is_escaped(source: ReportSource, page: str, tmp_path: Path) -> None:
-    assert "<b>& at ease</b>" not in page and "&lt;b&gt;&amp; at ease&lt;/b&gt;" in page  # of the best pictures
-    build_report(replace(source, title="</title><script>x", recipe_text="</pre><script>y"), tmp_path)
+    assert (
+        "<b>& at ease</b>" not in page and "&lt;b&gt;&amp; at ease&lt;/b&gt;" in page
+    )  # of the best pictures
+    build_report(
+        replace(source, title="</title><script>x", recipe_text="</pre><script>y"), tmp_path
+    )
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "<script>x" not in text and "<script>y" not in text and text.count("<script>") == 1
 
 
-def test_numbers_of_the_page_are_those_of_the_evaluation(source: ReportSource, reader: Reader) -> None:
+def test_numbers_of_the_page_are_those_of_the_evaluation(
+    source: ReportSource, reader: Reader
+) -> None:
     text = " ".join(reader.text)
     for row in source.measured.values():
         assert f"{row['axes']['reproduction']['value']:.2f}" in text
@@ -105,9 +116,22 @@ def test_no_path_of_the_machine_is_told(source: ReportSource, page: str) -> None
     assert str(source.project) not in page and "release/backgwa" in page
 
 
-def test_a_run_without_release_or_evaluation_has_a_page(source: ReportSource, tmp_path: Path) -> None:
-    bare = replace(source, evaluations={}, selections={}, merges={}, searches={}, datasets={}, training={}, final=None,
-                   confirm=None, release=None, lineage=None)  # fmt: skip
+def test_a_run_without_release_or_evaluation_has_a_page(
+    source: ReportSource, tmp_path: Path
+) -> None:
+    bare = replace(
+        source,
+        evaluations={},
+        selections={},
+        merges={},
+        searches={},
+        datasets={},
+        training={},
+        final=None,
+        confirm=None,
+        release=None,
+        lineage=None,
+    )
     build_report(bare, tmp_path)
     assert "Nothing was compared" in (tmp_path / "index.html").read_text(encoding="utf-8")
     write_summary(bare, tmp_path / "summary.json")
@@ -119,8 +143,18 @@ def test_summary(source: ReportSource, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert (summary["final"], summary["release"]) == ("refined@10", "release/backgwa")
     assert summary["seconds"] == dict(source.seconds)
-    assert set(summary["models"][0]["axes"]["style"]) == {"value", "low", "high", "n", "arm", "signature"}
-    assert summary["models"][0]["axes"]["drift"] == {"value": None, "why": "arm N was not generated"}
+    assert set(summary["models"][0]["axes"]["style"]) == {
+        "value",
+        "low",
+        "high",
+        "n",
+        "arm",
+        "signature",
+    }
+    assert summary["models"][0]["axes"]["drift"] == {
+        "value": None,
+        "why": "arm N was not generated",
+    }
     assert summary["verdict"][0].startswith("Against Preview @20")
 
 
@@ -134,14 +168,22 @@ def test_worst_prompts_come_first_for_each_model(source: ReportSource) -> None:
         worst = min(grid.rows, key=lambda row: row.orders[name][keys.index("colour_cast")])
         assert cast[worst.id] == max(cast.values(), key=abs)
     both = {row.id: row.orders["preview@20"][0] for row in grid.rows}
-    values = [source.measured["preview@20"]["per_prompt"][axis] for axis in ("reproduction", "responsiveness")]
+    values = [
+        source.measured["preview@20"]["per_prompt"][axis]
+        for axis in ("reproduction", "responsiveness")
+    ]
     spread = [max(found.values()) - min(found.values()) for found in values]
-    badness = {id: sum(-found[id] / wide for found, wide in zip(values, spread, strict=True)) for id in both}
+    badness = {
+        id: sum(-found[id] / wide for found, wide in zip(values, spread, strict=True))
+        for id in both
+    }
     assert sorted(both, key=lambda id: both[id]) == sorted(badness, key=lambda id: -badness[id])
 
 
 def test_under_a_picture_stands_what_it_missed(source: ReportSource) -> None:
-    row = source.measured["preview@20"]  # a bad one: 0.45 sure at its first seed, 0.25 at the second
+    row = source.measured[
+        "preview@20"
+    ]  # a bad one: 0.45 sure at its first seed, 0.25 at the second
     prompt = {"id": "x", "asked": {"expression": "smile"}}
     answers = {"x": {"expression": {"smile": [0.6, 0.4], "sad": [0.4, 0.6]}}}
     details = {"reproduction": {"threshold": 0.6, "agreement": {"x": [0.7, 0.5]}}}
@@ -202,14 +244,20 @@ def test_large_pictures_shrink_and_broken_ones_are_named(tmp_path: Path) -> None
         encode(tmp_path / "broken.png")
 
 
-def test_a_lost_picture_stops_the_report_and_leaves_the_old_one(source: ReportSource, tmp_path: Path) -> None:
+def test_a_lost_picture_stops_the_report_and_leaves_the_old_one(
+    source: ReportSource, tmp_path: Path
+) -> None:
     shutil.copytree(source.folders["fresh"], tmp_path / "fresh")
     for picture in (tmp_path / "fresh" / "pictures").iterdir():  # not every one is on the page
         picture.unlink()
     (tmp_path / "index.html").write_text("old")
     with pytest.raises(StateError, match="cannot be read"):
         build_report(
-            replace(source, folders={**source.folders, "fresh": tmp_path / "fresh"}, project=Path(tmp_path.anchor)),
+            replace(
+                source,
+                folders={**source.folders, "fresh": tmp_path / "fresh"},
+                project=Path(tmp_path.anchor),
+            ),
             tmp_path,
         )
     assert (tmp_path / "index.html").read_text() == "old"

@@ -1,4 +1,5 @@
-"""The page of one evaluation and its CSV files: whole, offline, and with the numbers of the JSON."""
+"""The page of one evaluation and its CSV files: whole, offline, and with the numbers of the
+JSON."""
 
 import copy
 import csv
@@ -42,28 +43,47 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("name", ["evaluation-fresh.html", "evaluation-candidates.html", "tuning-dosed.html"])
-def test_a_page_is_whole_and_leads_only_to_what_lies_beside_it(folder: Path, source: ReportSource, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["evaluation-fresh.html", "evaluation-candidates.html", "tuning-dosed.html"]
+)
+def test_a_page_is_whole_and_leads_only_to_what_lies_beside_it(
+    folder: Path, source: ReportSource, name: str
+) -> None:
     reader, text = read(folder, name), (folder / name).read_text(encoding="utf-8")
     assert reader.open == [] and len(set(reader.ids)) == len(reader.ids)
     inside = [one for one in reader.found if not one.startswith("data:image/webp;base64,")]
     assert {one[1:] for one in inside if one.startswith("#")} <= set(reader.ids)
     for address in (one for one in inside if not one.startswith("#")):
-        there = folder / address if not address.startswith("../") else source.project / address.removeprefix("../")
+        there = (
+            folder / address
+            if not address.startswith("../")
+            else source.project / address.removeprefix("../")
+        )
         assert there.exists() or there.name == "evaluation.json"
-    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|https?://", re.sub(r"data:[^\"]+", "", text))
+    assert not re.search(
+        r"url\(|@import|fetch\(|XMLHttpRequest|https?://", re.sub(r"data:[^\"]+", "", text)
+    )
     assert "default-src 'none'" in text and str(source.project) not in text
     assert "worse <by>" not in text and "<b>& at ease" not in text
 
 
-def test_scores_of_the_csv_are_those_of_the_json_and_stand_on_the_page(folder: Path, source: ReportSource) -> None:
+def test_scores_of_the_csv_are_those_of_the_json_and_stand_on_the_page(
+    folder: Path, source: ReportSource
+) -> None:
     evaluation = source.evaluations["fresh"]
     axes = {axis.id: axis for axis in axes_of(evaluation)}
-    found = {(row["model"], row["axis"]): row for row in rows(folder, "evaluation-fresh-scores.csv")}
+    found = {
+        (row["model"], row["axis"]): row for row in rows(folder, "evaluation-fresh-scores.csv")
+    }
     text = " ".join(read(folder, "evaluation-fresh.html").text)
-    every = [(row["name"], row) for row in evaluation["models"]] + list(evaluation["controls"].items())
-    every += [(f"{row['name']} without its negative prompt", {"axes": row["negative"]["without"]})
-              for row in evaluation["models"] if "negative" in row]  # fmt: skip
+    every = [(row["name"], row) for row in evaluation["models"]] + list(
+        evaluation["controls"].items()
+    )
+    every += [
+        (f"{row['name']} without its negative prompt", {"axes": row["negative"]["without"]})
+        for row in evaluation["models"]
+        if "negative" in row
+    ]
     assert len(found) == sum(len(row["axes"]) for _, row in every)
     for name, row in every:
         for id, score in row["axes"].items():
@@ -72,22 +92,33 @@ def test_scores_of_the_csv_are_those_of_the_json_and_stand_on_the_page(folder: P
                 assert line["value"] == "" and line["why"] == score["why"]
                 continue
             assert [float(line[key]) for key in ("value", "low", "high")] == [
-                score["value"], score["low"], score["high"]
-            ]  # fmt: skip
+                score["value"],
+                score["low"],
+                score["high"],
+            ]
             assert (int(line["n"]), line["signature"]) == (score["n"], score["signature"])
             assert axes[id].text(score["value"]) in text
             assert axes[id].span(score["low"], score["high"]) in text
 
 
-def test_who_looked_and_which_prompts_tell_an_axis_stand_under_the_table(folder: Path, source: ReportSource) -> None:
+def test_who_looked_and_which_prompts_tell_an_axis_stand_under_the_table(
+    folder: Path, source: ReportSource
+) -> None:
     text = " ".join(" ".join(read(folder, "evaluation-fresh.html").text).split())
-    assert "Looked at by: tagger (toon, mit); copy embedding (hf://somebody/copies, licence not declared)." in text
+    assert (
+        "Looked at by: tagger (toon, mit); copy embedding (hf://somebody/copies, licence not"
+        " declared)." in text
+    )
     evaluation = copy.deepcopy(dict(source.evaluations["fresh"]))
     for row in evaluation["models"]:
         row["axes"]["style"]["n"] = 4
-    told, _ = notes(replace(source, evaluations={**source.evaluations, "fresh": evaluation}).about("fresh"))
+    told, _ = notes(
+        replace(source, evaluations={**source.evaluations, "fresh": evaluation}).about("fresh")
+    )
     assert (
-        told == f"Of the {len(evaluation['plan']['prompts'])} prompts some axes are told by fewer: style fixation by 4."
+        told
+        == f"Of the {len(evaluation['plan']['prompts'])} prompts some axes are told by fewer: style"
+        " fixation by 4."
     )
 
 
@@ -99,11 +130,14 @@ def test_every_prompt_has_its_number_in_the_csv(folder: Path, source: ReportSour
             assert {prompt: told[row["name"], axis, prompt] for prompt in values} == values
 
 
-def test_any_two_models_differ_on_the_page_and_in_the_csv_by_the_same(folder: Path, source: ReportSource) -> None:
+def test_any_two_models_differ_on_the_page_and_in_the_csv_by_the_same(
+    folder: Path, source: ReportSource
+) -> None:
     evaluation = source.evaluations["fresh"]
     axes = axes_of(evaluation)
     lines = {
-        (row["model"], row["against"], row["axis"]): row for row in rows(folder, "evaluation-fresh-differences.csv")
+        (row["model"], row["against"], row["axis"]): row
+        for row in rows(folder, "evaluation-fresh-differences.csv")
     }
     text = (folder / "evaluation-fresh.html").read_text(encoding="utf-8")
     page = json.loads(text.split('id="differences">')[1].split("</script>")[0])
@@ -112,11 +146,19 @@ def test_any_two_models_differ_on_the_page_and_in_the_csv_by_the_same(folder: Pa
     expected = adjusted([compare(axis, evaluation, "merged", "preview@20") for axis in axes])
     assert {"better", "unavailable"} <= {one.outcome for one in expected}
     for at, one in enumerate(expected):
-        there, back = lines["merged", "preview@20", one.axis.id], lines["preview@20", "merged", one.axis.id]
+        there, back = (
+            lines["merged", "preview@20", one.axis.id],
+            lines["preview@20", "merged", one.axis.id],
+        )
         assert page["merged"]["preview@20"][at][0] == there["outcome"] == one.outcome
         assert page["merged"]["preview@20"][at][2] == one.change
         if one.outcome != "unavailable":
-            assert [float(there[key]) for key in ("gain", "low", "high", "p")] == [one.gain, one.low, one.high, one.p]
+            assert [float(there[key]) for key in ("gain", "low", "high", "p")] == [
+                one.gain,
+                one.low,
+                one.high,
+                one.p,
+            ]
             assert math.isclose(float(back["gain"]), -one.gain)
     against = {"better": "worse", "worse": "better"}
     for key, row in lines.items():
@@ -130,7 +172,9 @@ def test_many_models_are_compared_with_the_shown_one_only() -> None:
     assert len(pairs(names, "a@3")) == 19 and all("a@3" in pair for pair in pairs(names, "a@3"))
 
 
-def test_what_was_asked_and_seen_is_the_mean_of_the_answers(folder: Path, source: ReportSource) -> None:
+def test_what_was_asked_and_seen_is_the_mean_of_the_answers(
+    folder: Path, source: ReportSource
+) -> None:
     evaluation = source.evaluations["fresh"]
     prompts, row = evaluation["plan"]["prompts"], evaluation["models"][0]
     assert heat.attributes(prompts, row) == ["expression", "framing", "background", "style"]
@@ -145,15 +189,26 @@ def test_what_was_asked_and_seen_is_the_mean_of_the_answers(folder: Path, source
     assert all(cell.text in text for line in table.rows for cell in line.cells)
 
 
-def test_the_pull_of_a_subset_s_style_is_told_for_every_model(folder: Path, source: ReportSource) -> None:
+def test_the_pull_of_a_subset_s_style_is_told_for_every_model(
+    folder: Path, source: ReportSource
+) -> None:
     models = source.evaluations["fresh"]["models"]
     table = heat.pulls(models)
-    assert table is not None and table.columns == ["comics", "plain"] and len(table.rows) == len(models)
+    assert (
+        table is not None
+        and table.columns == ["comics", "plain"]
+        and len(table.rows) == len(models)
+    )
     for line, row in zip(table.rows, models, strict=True):
         share = row["details"]["style"]["pull_by_subset"]["comics"]
-        assert [cell.text for cell in line.cells] == [decimal(share, 2), ""] and line.cells[0].shade == min(share, 1)
+        assert [cell.text for cell in line.cells] == [decimal(share, 2), ""] and line.cells[
+            0
+        ].shade == min(share, 1)
     assert heat.pulls([{**row, "details": {"style": {"pull": 0.1}}} for row in models]) is None
-    assert all(line.cells[0].text in " ".join(read(folder, "evaluation-fresh.html").text) for line in table.rows)
+    assert all(
+        line.cells[0].text in " ".join(read(folder, "evaluation-fresh.html").text)
+        for line in table.rows
+    )
 
 
 def test_hues_are_told_by_kind_of_prompt_and_region(folder: Path, source: ReportSource) -> None:
@@ -165,7 +220,9 @@ def test_hues_are_told_by_kind_of_prompt_and_region(folder: Path, source: Report
     style = next(line for line in table.rows if line.label == "style")
     ids = [prompt["id"] for prompt in prompts if prompt["kind"] == "style"]
     yellow = np.mean([told["prompts"][id]["whole"][SECTORS.index("yellow")] for id in ids])
-    assert style.count == len(ids) and style.cells[SECTORS.index("yellow")].text == decimal(yellow, 1, signed=True)
+    assert style.count == len(ids) and style.cells[SECTORS.index("yellow")].text == decimal(
+        yellow, 1, signed=True
+    )
     assert style.cells[SECTORS.index("blue")].shade < 0 < style.cells[SECTORS.index("yellow")].shade
     text = " ".join(read(folder, "evaluation-fresh.html").text)
     for region in ("whole", "background"):
@@ -173,14 +230,20 @@ def test_hues_are_told_by_kind_of_prompt_and_region(folder: Path, source: Report
 
 
 def test_a_wedge_stands_out_for_a_gain_and_in_for_a_loss() -> None:
-    svg = str(wheel("t", {hue: {"yellow": 5.0, "blue": -5.0}.get(hue, 0.0) for hue in SECTORS}, reach=10.0))
+    svg = str(
+        wheel(
+            "t", {hue: {"yellow": 5.0, "blue": -5.0}.get(hue, 0.0) for hue in SECTORS}, reach=10.0
+        )
+    )
     wedges = dict(zip(SECTORS, re.findall(r'<path[^>]*d="([^"]+)"', svg), strict=True))
 
     def far(hue: str) -> float:
         x, y = map(float, re.split(r"[ A]", wedges[hue].split("L")[1])[:2])
         return math.hypot(x - 150, y - 150)
 
-    assert far("yellow") == pytest.approx(62 + 24, abs=0.1) and far("blue") == pytest.approx(62 - 24, abs=0.1)
+    assert far("yellow") == pytest.approx(62 + 24, abs=0.1) and far("blue") == pytest.approx(
+        62 - 24, abs=0.1
+    )
     assert svg.count('class="loss"') == 11 and ">+5.0<" in svg and ">−5.0<" in svg
 
 
@@ -194,22 +257,38 @@ def test_entanglement_leaves_blank_what_nobody_measured(source: ReportSource) ->
     assert table.rows[0].cells[1].shade == pytest.approx(min(1.0, shift / 0.25), abs=0.01)
 
 
-def test_the_nearest_training_pictures_stand_beside_what_was_drawn(folder: Path, source: ReportSource) -> None:
+def test_the_nearest_training_pictures_stand_beside_what_was_drawn(
+    folder: Path, source: ReportSource
+) -> None:
     text = (folder / "evaluation-fresh.html").read_text(encoding="utf-8")
     for row in source.evaluations["fresh"]["models"]:
-        block = text.split(f'<p class="note">{label(row["name"])}: pictures that')[1].split("</div>\n  </div>")[0]
+        block = text.split(f'<p class="note">{label(row["name"])}: pictures that')[1].split(
+            "</div>\n  </div>"
+        )[0]
         assert [float(one) for one in re.findall(r"<b>([\d.]+)</b>", block)] == [0.99, 0.89, 0.79]
         assert block.count("suspicious") == 1 and block.count("<img") == 6
         assert all(one["training"] in block for one in row["details"]["memorisation"]["nearest"])
 
 
-def test_what_a_negative_prompt_helps_and_leaves_is_told(folder: Path, source: ReportSource) -> None:
-    text = (folder / "evaluation-fresh.html").read_text(encoding="utf-8").split('<section id="negative">')[1]
+def test_what_a_negative_prompt_helps_and_leaves_is_told(
+    folder: Path, source: ReportSource
+) -> None:
+    text = (
+        (folder / "evaluation-fresh.html")
+        .read_text(encoding="utf-8")
+        .split('<section id="negative">')[1]
+    )
     text = text.split("</section>")[0]
-    assert "helps colour cast without reaching the ideal there; harms prompt responsiveness." in text
+    assert (
+        "helps colour cast without reaching the ideal there; harms prompt responsiveness." in text
+    )
     cast = AXES["colour_cast"][0]
     line = next(row for row in text.split("<tr>") if f"{cast.title} <small>" in row)
-    assert "+9.2" in line and "off the ideal" in line and decimal(0.4 * cast.fault, 1, signed=True) in line
+    assert (
+        "+9.2" in line
+        and "off the ideal" in line
+        and decimal(0.4 * cast.fault, 1, signed=True) in line
+    )
     assert text.count("too close to call") == 1 and "within noise of it" in text
 
 
@@ -218,17 +297,29 @@ def test_an_evaluation_that_knows_no_training_pictures_has_no_such_section(folde
     assert "copies" not in reader.ids and "two" in reader.ids
 
 
-def test_a_tuning_draws_every_weight_and_writes_every_look(folder: Path, source: ReportSource) -> None:
+def test_a_tuning_draws_every_weight_and_writes_every_look(
+    folder: Path, source: ReportSource
+) -> None:
     tuning = source.selections["dosed"]
     text = (folder / "tuning-dosed.html").read_text(encoding="utf-8")
-    curves = text.split('aria-label="reproduction stability over the LoRA weight"')[1].split("</svg>")[0]
-    assert curves.count("<circle") == 6 and curves.count("chosen") == 1 and "base drift over" not in text
+    curves = text.split('aria-label="reproduction stability over the LoRA weight"')[1].split(
+        "</svg>"
+    )[0]
+    assert (
+        curves.count("<circle") == 6
+        and curves.count("chosen") == 1
+        and "base drift over" not in text
+    )
     assert "release_2@40 × 1.2" in text and "worse &lt;by&gt; 0.2" in text
     lines = rows(folder, "tuning-dosed.csv")
     looks = [(at, row) for at, one in enumerate(tuning["rounds"], 1) for row in one["measured"]]
     assert len(lines) == 2 * len(looks)
     for at, row in looks:
-        (line,) = [one for one in lines if (one["round"], one["model"], one["weight"], one["axis"]) ==
-                   (str(at), row["model"], str(row["weight"]), "reproduction")]  # fmt: skip
+        (line,) = [
+            one
+            for one in lines
+            if (one["round"], one["model"], one["weight"], one["axis"])
+            == (str(at), row["model"], str(row["weight"]), "reproduction")
+        ]
         assert float(line["value"]) == row["axes"]["reproduction"]["value"]
     assert {line["why"] for line in lines if line["axis"] == "drift"} == {"arm N was not generated"}

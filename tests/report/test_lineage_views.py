@@ -1,4 +1,5 @@
-"""The history on a terminal and as a page: everything told once, settings at every step, nothing fetched."""
+"""The history on a terminal and as a page: everything told once, settings at every step, nothing
+fetched."""
 
 import io
 import re
@@ -23,11 +24,20 @@ def provenance() -> Provenance:
     """The made-up history of the card's tests, whose stranger claims something."""
     past = history()
     sheet = {"trigger": "backgwa", "outfits": [1], "rating": "safe"}
-    machine = {"python": "3.11", "system": "Linux", "machine": "x86_64", "packages": {"torch": "2.13"}}
+    machine = {
+        "python": "3.11",
+        "system": "Linux",
+        "machine": "x86_64",
+        "packages": {"torch": "2.13"},
+    }
     ground = [add([], "character", name="BACKGWA", sheet=sheet), add([], "environment", **machine)]
     recipe = add(ground, "recipe", seed=7, date="2026-11-22", threads=2)
-    theirs = add([], "model", origin="unknown", sha256="9" * 64, claims={"ss_learning_rate": "<b>1e-4</b>"})
-    return Provenance("backgwa", add([past, theirs, recipe], "release", name="again", title="Again"))
+    theirs = add(
+        [], "model", origin="unknown", sha256="9" * 64, claims={"ss_learning_rate": "<b>1e-4</b>"}
+    )
+    return Provenance(
+        "backgwa", add([past, theirs, recipe], "release", name="again", title="Again")
+    )
 
 
 def printed(provenance: Provenance, width: int) -> str:
@@ -43,18 +53,28 @@ def test_every_step_is_told_once_with_its_settings(provenance: Provenance, width
     lineage = provenance.lineage
     for id, node in lineage.items():
         if node["type"] not in ("character", "base", "recipe", "environment"):
-            assert flat.count(id[:8]) == 1, f"{title_of(lineage, id)} is told {flat.count(id[:8])} times"
+            assert flat.count(id[:8]) == 1, (
+                f"{title_of(lineage, id)} is told {flat.count(id[:8])} times"
+            )
     assert all(len(line) <= width for line in text.splitlines())
-    assert "learning_rate 0.002" in flat and "release_2 training" in flat and "backgwa_alignment ×4" in flat
+    assert (
+        "learning_rate 0.002" in flat
+        and "release_2 training" in flat
+        and "backgwa_alignment ×4" in flat
+    )
     assert "uniform, rank 8, alpha 8, 97.1 % of the energy kept" in flat
     assert "0.333 × release_2@30" in flat
-    assert "character BACKGWA trigger backgwa" in flat and "Python 3.11" in flat and "seed 7" in flat
+    assert (
+        "character BACKGWA trigger backgwa" in flat and "Python 3.11" in flat and "seed 7" in flat
+    )
     assert flat.count("unknown origin: nothing is recorded") == 2
     assert "its header claims, unchecked: ss_learning_rate <b>1e-4</b>" in flat
     assert "pictures 175, data sets 4, trainings 4, merges 1" in flat
 
 
-@pytest.mark.parametrize("text", ["a\x1b[31m", "a\nrelease  all is well", "[bold]a[/bold]", ":skull:", "a\u202eb"])
+@pytest.mark.parametrize(
+    "text", ["a\x1b[31m", "a\nrelease  all is well", "[bold]a[/bold]", ":skull:", "a\u202eb"]
+)
 def test_a_strangers_text_does_nothing_on_a_terminal_or_in_the_drawing(text: str) -> None:
     theirs = add([], "model", name=text, origin="unknown", sha256="9" * 64, claims={text: text})
     merge = add([theirs], text, name=text, settings={text: text})
@@ -62,7 +82,9 @@ def test_a_strangers_text_does_nothing_on_a_terminal_or_in_the_drawing(text: str
     console = PlainConsole(file=io.StringIO(), width=400)
     print_lineage(past, console)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert all(map(is_printable, lines)) and not any(line.startswith("release  all") for line in lines)
+    assert all(map(is_printable, lines)) and not any(
+        line.startswith("release  all") for line in lines
+    )
     assert sum(printable(text) in line for line in lines) >= 5
     ElementTree.fromstring(lineage_picture(past))
 
@@ -78,11 +100,19 @@ def test_the_page_holds_every_node_and_loads_nothing(provenance: Provenance) -> 
     page = lineage_page(provenance)
     for id in provenance.lineage:
         assert f'id="{anchor(id)}"' in page and id in page
-    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(re.findall(r'id="([^"]+)"', page)), "no link leads nowhere"
-    assert not re.findall(r'(?:src|href)="(?!#)', page) and "default-src 'none'" in page and "<script" not in page
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(re.findall(r'id="([^"]+)"', page)), (
+        "no link leads nowhere"
+    )
+    assert (
+        not re.findall(r'(?:src|href)="(?!#)', page)
+        and "default-src 'none'" in page
+        and "<script" not in page
+    )
     assert "<b>1e-4" not in page and "&lt;b&gt;1e-4" in page
     assert "settings.learning_rate" in page
-    assert page == lineage_page(replace(provenance, lineage=dict(reversed(provenance.lineage.items()))))
+    assert page == lineage_page(
+        replace(provenance, lineage=dict(reversed(provenance.lineage.items())))
+    )
 
 
 def test_the_picture_stands_alone(provenance: Provenance) -> None:
@@ -93,14 +123,24 @@ def test_the_picture_stands_alone(provenance: Provenance) -> None:
     assert "prefers-color-scheme: dark" in lineage_picture(provenance)
 
 
-def test_what_is_drawn_keeps_every_way_from_the_pictures_to_the_release(provenance: Provenance) -> None:
+def test_what_is_drawn_keeps_every_way_from_the_pictures_to_the_release(
+    provenance: Provenance,
+) -> None:
     """Idle checkpoints and the ground go; whoever led to the release still does."""
-    run = add([add([], "dataset", name="d", root="0" * 64, subsets={}, origins={})], "run", name="r")
+    run = add(
+        [add([], "dataset", name="d", root="0" * 64, subsets={}, origins={})], "run", name="r"
+    )
     taken, idle = add([run], "checkpoint", epoch=1), add([run], "checkpoint", epoch=2)
     found = add([add([taken, idle], "checkpoints", name="r")], "evaluation", name="e")
     lineage = add([taken, found], "release", name="x")
     shown = drawn(lineage)
-    assert {node["type"] for node in shown.values()} == {"dataset", "run", "checkpoint", "evaluation", "release"}
+    assert {node["type"] for node in shown.values()} == {
+        "dataset",
+        "run",
+        "checkpoint",
+        "evaluation",
+        "release",
+    }
     (evaluation,) = (node for node in shown.values() if node["type"] == "evaluation")
     assert set(evaluation["used"]) == {root(taken), root(run)}
     data = [node for node in drawn(provenance.lineage).values() if node["type"] == "dataset"]

@@ -13,14 +13,26 @@ def axes(source: ReportSource) -> dict[str, Axis]:
 
 
 def test_epochs_have_a_point_each_and_ring_the_chosen(source: ReportSource) -> None:
-    svg = str(plots.epochs(axes(source)["style"], source.evaluations["candidates"], ["release_2"], ["release_2@40"]))
+    svg = str(
+        plots.epochs(
+            axes(source)["style"], source.evaluations["candidates"], ["release_2"], ["release_2@40"]
+        )
+    )
     assert svg.count("<circle") == 4 and svg.count("chosen") == 1
     assert "Release 2 @40: 0." in svg and 'class="band s0"' in svg and ">ideal<" in svg
 
 
 def test_an_unavailable_axis_gives_no_chart(source: ReportSource) -> None:
-    assert plots.epochs(axes(source)["drift"], source.evaluations["candidates"], ["release_2"], []) is None
-    assert plots.scatter(axes(source)["drift"], axes(source)["reproduction"], source.evaluations["fresh"], []) is None
+    assert (
+        plots.epochs(axes(source)["drift"], source.evaluations["candidates"], ["release_2"], [])
+        is None
+    )
+    assert (
+        plots.scatter(
+            axes(source)["drift"], axes(source)["reproduction"], source.evaluations["fresh"], []
+        )
+        is None
+    )
 
 
 def test_the_front_is_what_no_other_beats(source: ReportSource) -> None:
@@ -34,18 +46,29 @@ def test_the_front_is_what_no_other_beats(source: ReportSource) -> None:
         dot("blue", -4.0, 0.8),
         dot("twin", 0.5, 0.9),
     ]
-    assert pareto(dots, axes(source)["colour_cast"], axes(source)["reproduction"]) == {"good", "yellow", "twin"}
+    assert pareto(dots, axes(source)["colour_cast"], axes(source)["reproduction"]) == {
+        "good",
+        "yellow",
+        "twin",
+    }
 
 
 def test_scatter_names_only_the_marked(source: ReportSource) -> None:
     svg = str(
-        plots.scatter(axes(source)["style"], axes(source)["reproduction"], source.evaluations["fresh"], ["merged"])
+        plots.scatter(
+            axes(source)["style"],
+            axes(source)["reproduction"],
+            source.evaluations["fresh"],
+            ["merged"],
+        )
     )
     assert svg.count('class="name"') == 1 and svg.count('<g class="dot') == 7
 
 
 def test_losses_keep_every_held_out_point_and_average_the_rest() -> None:
-    rows: list[dict[str, Any]] = [{"step": step, "epoch": 0, "loss": 1.0 / step} for step in range(1, 1001)]
+    rows: list[dict[str, Any]] = [
+        {"step": step, "epoch": 0, "loss": 1.0 / step} for step in range(1, 1001)
+    ]
     rows[499]["heldout"] = rows[999]["heldout"] = 0.3
     svg = str(plots.losses("release_2", rows))
     assert svg.count("<circle") == 2
@@ -55,7 +78,10 @@ def test_losses_keep_every_held_out_point_and_average_the_rest() -> None:
 
 def test_there_are_no_half_epochs(source: ReportSource) -> None:
     evaluation = source.evaluations["candidates"]
-    two = {**evaluation, "models": [{**row, "epoch": at} for at, row in enumerate(evaluation["models"][-2:], 1)]}
+    two = {
+        **evaluation,
+        "models": [{**row, "epoch": at} for at, row in enumerate(evaluation["models"][-2:], 1)],
+    }
     svg = str(plots.epochs(axes(source)["style"], two, ["release_2"], []))
     foot = re.findall(r'text-anchor="middle"[^>]*>([^<]+)<', svg)
     assert foot == ["0", "1", "2"]

@@ -8,9 +8,14 @@ from onmodel.report.verdict import verdict
 
 def test_roles_follow_from_the_recipe(source: ReportSource) -> None:
     assert {name: source.role(name) for name in source.measured} == {
-        "preview@20": "earlier", "release_1@20": "earlier", "release_2@30": "candidate", "release_2@40": "candidate",
-        "merged": "merge", "refined@5": "refined", "refined@10": "final",
-    }  # fmt: skip
+        "preview@20": "earlier",
+        "release_1@20": "earlier",
+        "release_2@30": "candidate",
+        "release_2@40": "candidate",
+        "merged": "merge",
+        "refined@5": "refined",
+        "refined@10": "final",
+    }
 
 
 def test_what_was_imported_is_what_the_shown_model_is_held_against(source: ReportSource) -> None:
@@ -21,12 +26,23 @@ def test_what_was_imported_is_what_the_shown_model_is_held_against(source: Repor
 
 
 def test_ancestors_are_the_start_and_what_was_merged_into_it(source: ReportSource) -> None:
-    assert source.ancestors == ["merged", "preview@20", "release_1@20", "release_2@30", "release_2@40"]
+    assert source.ancestors == [
+        "merged",
+        "preview@20",
+        "release_1@20",
+        "release_2@30",
+        "release_2@40",
+    ]
 
 
 def test_a_start_from_a_choice_leads_to_what_was_chosen(source: ReportSource) -> None:
     stages = {**source.stages, "refined": {"do": "train", "start": "five"}}
-    assert replace(source, stages=stages).ancestors == ["preview@20", "release_1@20", "release_2@30", "release_2@40"]
+    assert replace(source, stages=stages).ancestors == [
+        "preview@20",
+        "release_1@20",
+        "release_2@30",
+        "release_2@40",
+    ]
 
 
 def test_without_a_release_the_last_measured_model_is_shown(source: ReportSource) -> None:
@@ -36,7 +52,11 @@ def test_without_a_release_the_last_measured_model_is_shown(source: ReportSource
 
 
 def test_labels() -> None:
-    assert [label(name) for name in ("release_2@30", "merged", "SDXL_old")] == ["Release 2 @30", "Merged", "SDXL old"]
+    assert [label(name) for name in ("release_2@30", "merged", "SDXL_old")] == [
+        "Release 2 @30",
+        "Merged",
+        "SDXL old",
+    ]
 
 
 def test_axes_print_their_numbers(source: ReportSource) -> None:

@@ -19,7 +19,9 @@ def test_text_is_escaped_and_markup_kept() -> None:
     assert 'href="&#34;&gt;"' in str(element("a", href='">'))
 
 
-@pytest.mark.parametrize(("value", "text"), [(1.0, "1"), (100.0, "100"), (0.126, "0.13"), (-0.001, "0"), (2.50, "2.5")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.0, "1"), (100.0, "100"), (0.126, "0.13"), (-0.001, "0"), (2.50, "2.5")]
+)
 def test_coordinates_are_short(value: float, text: str) -> None:
     assert number(value) == text
 
@@ -43,7 +45,9 @@ def test_a_scale_is_never_of_zero_width() -> None:
     assert scale(0.0) == pytest.approx(50)
 
 
-@pytest.mark.parametrize("text", ["<script>", 'a" onload="x', "\x00", "\x1b[31m", "a\nb", "\ufffe", "\udc80", "&amp;"])
+@pytest.mark.parametrize(
+    "text", ["<script>", 'a" onload="x', "\x00", "\x1b[31m", "a\nb", "\ufffe", "\udc80", "&amp;"]
+)
 def test_a_strangers_text_is_text_in_a_drawing_that_xml_readers_take(text: str) -> None:
     drawn = str(element("svg", element("text", text, class_=text)))
     (inside,) = ElementTree.fromstring(drawn)

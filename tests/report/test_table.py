@@ -58,8 +58,13 @@ def test_a_narrow_terminal_gets_several_tables_and_nothing_is_cut(source: Report
 def test_a_pipe_gets_one_wide_table_with_every_number(source: ReportSource) -> None:
     text = printed(source, 80, terminal=False)
     assert text.count("refined@10") == 1
-    assert all(f"{row['axes']['reproduction']['value']:.2f}" in text for row in source.measured.values())
+    assert all(
+        f"{row['axes']['reproduction']['value']:.2f}" in text for row in source.measured.values()
+    )
 
 
 def test_a_run_without_evaluation_prints_one_line(source: ReportSource) -> None:
-    assert printed(replace(source, evaluations={}, confirm=None), 80, terminal=False) == "no evaluation in this run\n"
+    assert (
+        printed(replace(source, evaluations={}, confirm=None), 80, terminal=False)
+        == "no evaluation in this run\n"
+    )

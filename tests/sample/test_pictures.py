@@ -1,4 +1,5 @@
-"""The picture cache: nothing is generated twice, a killed run loses a batch at most, the bytes are always the same."""
+"""The picture cache: nothing is generated twice, a killed run loses a batch at most, the bytes are
+always the same."""
 
 import dataclasses
 import os
@@ -29,21 +30,29 @@ def requests(model: Model | None, count: int = 6) -> list[Request]:
     return [Request("1girl, backgwa, smile", "worst quality", seed, model) for seed in range(count)]
 
 
-def go(family: DrawnFamily, folder: Path, wanted: list[Request], sampling: Sampling = SAMPLING) -> list[Path]:
+def go(
+    family: DrawnFamily, folder: Path, wanted: list[Request], sampling: Sampling = SAMPLING
+) -> list[Path]:
     with Progress().task("pictures", total=len(wanted)) as task:
         return render(lambda: family, BASE, wanted, sampling, folder, task)  # type: ignore[arg-type,return-value]
 
 
-def test_every_picture_is_made_once_and_each_lora_applied_once(family: DrawnFamily, tmp_path: Path) -> None:
+def test_every_picture_is_made_once_and_each_lora_applied_once(
+    family: DrawnFamily, tmp_path: Path
+) -> None:
     one, two = lora(tmp_path, "one"), lora(tmp_path, "two", yellow=0.3)
-    wanted = [r for pair in zip(requests(one), requests(None), requests(two), strict=True) for r in pair]
+    wanted = [
+        r for pair in zip(requests(one), requests(None), requests(two), strict=True) for r in pair
+    ]
     paths = go(family, tmp_path / "cache", wanted)
     assert len(set(paths)) == 18 == family.drawn and family.applications == 2
     assert go(family, tmp_path / "cache", wanted + wanted[:3]) == paths + paths[:3]
     assert family.drawn == 18
 
 
-def test_the_base_is_not_loaded_when_nothing_is_missing(family: DrawnFamily, tmp_path: Path) -> None:
+def test_the_base_is_not_loaded_when_nothing_is_missing(
+    family: DrawnFamily, tmp_path: Path
+) -> None:
     wanted = requests(None)
     paths = go(family, tmp_path, wanted)
     with Progress().task("pictures", total=len(wanted)) as task:
@@ -54,14 +63,26 @@ def test_the_key_names_everything_that_decides_the_pixels(tmp_path: Path) -> Non
     model = lora(tmp_path, "one")
     request = Request("a", "b", 1, model)
     changed = [
-        dataclasses.replace(request, **c) for c in ({"prompt": "c"}, {"negative": "c"}, {"seed": 2}, {"lora": None})
+        dataclasses.replace(request, **c)
+        for c in ({"prompt": "c"}, {"negative": "c"}, {"seed": 2}, {"lora": None})
     ]
-    samplings = [dataclasses.replace(SAMPLING, **c) for c in (
-        {"steps": 9}, {"guidance": 1.0}, {"shift": 1.0}, {"weight": 0.5}, {"width": 64}, {"height": 64})]  # fmt: skip
+    samplings = [
+        dataclasses.replace(SAMPLING, **c)
+        for c in (
+            {"steps": 9},
+            {"guidance": 1.0},
+            {"shift": 1.0},
+            {"weight": 0.5},
+            {"width": 64},
+            {"height": 64},
+        )
+    ]
     keys = {key(BASE, request, SAMPLING), key("c" * 64, request, SAMPLING)}
     keys |= {key(BASE, r, SAMPLING) for r in changed} | {key(BASE, request, s) for s in samplings}
     assert len(keys) == 2 + len(changed) + len(samplings)
-    assert key(BASE, request, dataclasses.replace(SAMPLING, batch=1)) == key(BASE, request, SAMPLING)
+    assert key(BASE, request, dataclasses.replace(SAMPLING, batch=1)) == key(
+        BASE, request, SAMPLING
+    )
     elsewhere = dataclasses.replace(
         request, lora=dataclasses.replace(model, name="other", path=Path("/moved"), epoch=3)
     )
@@ -71,7 +92,9 @@ def test_the_key_names_everything_that_decides_the_pixels(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("killed_at", [0, 3, 5, 9, 11])
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(family: DrawnFamily, tmp_path: Path, killed_at: int) -> None:
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(
+    family: DrawnFamily, tmp_path: Path, killed_at: int
+) -> None:
     model = lora(tmp_path, "one", yellow=0.2)
     wanted = requests(None) + requests(model)
     whole = [sha256_file(path) for path in go(family, tmp_path / "whole", wanted)]
@@ -118,7 +141,9 @@ def test_parameters_are_readable_by_the_usual_tools(family: DrawnFamily, tmp_pat
         prompt, negative, settings = text.split("\n")
         assert prompt == "1girl, backgwa, smile" and negative == "Negative prompt: worst quality"
         assert "Steps: 16, Sampler: Euler" in settings and "Seed: 0, Size: 32x32" in settings
-        assert (f'Lora hashes: "{model.sha256[:12]}: {model.sha256[:12]}"' in settings) == (wanted.lora is not None)
+        assert (f'Lora hashes: "{model.sha256[:12]}: {model.sha256[:12]}"' in settings) == (
+            wanted.lora is not None
+        )
 
 
 def test_png_bytes_are_a_function_of_pixels_and_text() -> None:
@@ -144,7 +169,10 @@ def swap(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut, swap, lambda path: path.write_bytes(b"")])
 def test_a_damaged_picture_of_the_cache_is_made_again_with_a_note(
-    damage: Callable[[Path], object], family: DrawnFamily, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    damage: Callable[[Path], object],
+    family: DrawnFamily,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     paths = go(family, tmp_path, requests(None))
     whole = [sha256_file(path) for path in paths]
@@ -176,8 +204,12 @@ def test_pictures_without_a_record_are_kept_if_their_own_checksums_fit(
     assert [sha256_file(path) for path in paths] == whole and family.drawn == 6 + 2
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]\n", b"\xff\n", b'{"file": []}\n', b"[" * 100_000 + b"\n", b"7\n"])
-def test_a_damaged_record_costs_nothing_but_time(line: bytes, family: DrawnFamily, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line", [b"{", b"[]\n", b"\xff\n", b'{"file": []}\n', b"[" * 100_000 + b"\n", b"7\n"]
+)
+def test_a_damaged_record_costs_nothing_but_time(
+    line: bytes, family: DrawnFamily, tmp_path: Path
+) -> None:
     paths = go(family, tmp_path, requests(None))
     for path in paths:
         (path.parent / TABLE).write_bytes(line)

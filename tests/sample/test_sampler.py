@@ -23,16 +23,22 @@ def pipeline(tiny_anima: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_same_pictures_as_the_pipeline(tiny_family: Anima, pipeline: Any) -> None:
     job = Job("1girl, smile", "", 11, 48, 64)
     arguments = {
-        "prompt": job.prompt, "negative_prompt": job.negative, "height": job.height, "width": job.width,
-        "num_inference_steps": 4, "latents": noise(tiny_family, job).unsqueeze(2),
-    }  # fmt: skip
+        "prompt": job.prompt,
+        "negative_prompt": job.negative,
+        "height": job.height,
+        "width": job.width,
+        "num_inference_steps": 4,
+        "latents": noise(tiny_family, job).unsqueeze(2),
+    }
     state = pipeline(**arguments, output_type="np")
     latents = state.get("latents").squeeze(2)
     ours = sample(tiny_family, [job], steps=4, guidance=3.0, shift=3.0)
     torch.testing.assert_close(ours, latents, rtol=1e-4, atol=1e-4)
     ((_, image),) = generate(tiny_family, [job], steps=4, guidance=3.0, shift=3.0, batch=1)
     assert image.size == (48, 64)
-    np.testing.assert_allclose(np.asarray(image) / 255, state.get("images")[0], atol=0.51 / 255 + 1e-4)
+    np.testing.assert_allclose(
+        np.asarray(image) / 255, state.get("images")[0], atol=0.51 / 255 + 1e-4
+    )
 
 
 @pytest.mark.parametrize("caption", ["1girl, smile", "", "a girl who smiles, 猫", "word " * 300])
@@ -53,7 +59,10 @@ def test_the_scheduler_s_sigmas(shift: float, steps: int) -> None:
 
 
 def test_batches_change_nothing_but_rounding(tiny_family: Anima) -> None:
-    jobs = [Job(f"{'smile, ' * i}1girl", "bad", i % 2, *size) for i, size in enumerate([(32, 32), (32, 48)] * 4)]
+    jobs = [
+        Job(f"{'smile, ' * i}1girl", "bad", i % 2, *size)
+        for i, size in enumerate([(32, 32), (32, 48)] * 4)
+    ]
     settings = {"steps": 3, "guidance": 2.0, "shift": 3.0}
     together = list(generate(tiny_family, jobs, **settings, batch=3))
     assert [job for job, _ in together] == jobs
@@ -69,7 +78,9 @@ def test_noise_is_the_seed_s_alone(tiny_family: Anima) -> None:
     assert not torch.equal(noise(tiny_family, one), noise(tiny_family, Job("a", "", 4, 32, 48)))
 
 
-def test_guidance_one_leaves_the_negative_out(tiny_family: Anima, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guidance_one_leaves_the_negative_out(
+    tiny_family: Anima, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
     sampling = tiny_family.sampling
 
@@ -86,7 +97,11 @@ def test_guidance_one_leaves_the_negative_out(tiny_family: Anima, monkeypatch: p
 
 def test_sides_must_fit(tiny_family: Anima) -> None:
     with pytest.raises(InputError, match="size: 40×32 — sides are multiples of 16"):
-        next(generate(tiny_family, [Job("a", "", 0, 40, 32)], steps=1, guidance=1.0, shift=1.0, batch=1))
+        next(
+            generate(
+                tiny_family, [Job("a", "", 0, 40, 32)], steps=1, guidance=1.0, shift=1.0, batch=1
+            )
+        )
 
 
 def test_inference_mode_does_not_leak_to_the_caller(tiny_family: Anima) -> None:

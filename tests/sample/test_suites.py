@@ -29,10 +29,16 @@ def character() -> Character:
 
 
 @pytest.mark.parametrize("vocabulary", [TOON, DANBOORU], ids=["toon", "danbooru"])
-@pytest.mark.parametrize(("name", "count"), [("choose", 12), ("check", 20), ("confirm", 24), ("thorough", 48)])
-def test_size_and_kinds(character: Character, vocabulary: Vocabulary, name: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "count"), [("choose", 12), ("check", 20), ("confirm", 24), ("thorough", 48)]
+)
+def test_size_and_kinds(
+    character: Character, vocabulary: Vocabulary, name: str, count: int
+) -> None:
     prompts = suite(name, character, vocabulary)  # type: ignore[arg-type]
-    assert len(prompts) == count == len({p.id for p in prompts}) == len({p.text["L"] for p in prompts})
+    assert (
+        len(prompts) == count == len({p.id for p in prompts}) == len({p.text["L"] for p in prompts})
+    )
     asked = [p.asked for p in prompts]
     assert {a["expression"] for a in asked if "expression" in a} == set(vocabulary["expression"])
     assert len({a["framing"] for a in asked if "framing" in a}) == 3
@@ -58,10 +64,18 @@ def test_suites_share_no_text_and_no_seed(character: Character, vocabulary: Voca
 
 def test_what_each_arm_says(character: Character) -> None:
     prompt = next(p for p in suite("choose", character, TOON) if p.id == "expression-wink")
-    assert prompt.text["L"] == "masterpiece, best quality, 1girl, backgwa, one eye closed, upper body"
+    assert (
+        prompt.text["L"] == "masterpiece, best quality, 1girl, backgwa, one eye closed, upper body"
+    )
     assert prompt.text["B"] == prompt.text["L"]
-    assert prompt.text["N"] == prompt.words("BN") == "masterpiece, best quality, 1girl, one eye closed, upper body"
-    assert "backgwa" not in prompt.text["D"] and all(tag in prompt.text["D"] for tag in character.tags)
+    assert (
+        prompt.text["N"]
+        == prompt.words("BN")
+        == "masterpiece, best quality, 1girl, one eye closed, upper body"
+    )
+    assert "backgwa" not in prompt.text["D"] and all(
+        tag in prompt.text["D"] for tag in character.tags
+    )
 
 
 def test_the_trigger_also_stands_in_a_sentence(character: Character) -> None:
@@ -69,15 +83,23 @@ def test_the_trigger_also_stands_in_a_sentence(character: Character) -> None:
     shows = "It shows comic, forest and looking at viewer."
     assert prompt.text["L"] == f"masterpiece, best quality. A girl named backgwa. {shows}"
     assert prompt.text["N"] == f"masterpiece, best quality. A girl. {shows}"
-    assert "backgwa" not in prompt.text["D"] and "yellow eyes" in prompt.text["D"] and shows in prompt.text["D"]
+    assert (
+        "backgwa" not in prompt.text["D"]
+        and "yellow eyes" in prompt.text["D"]
+        and shows in prompt.text["D"]
+    )
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_without_the_trigger_other_characters_are_asked_for_too(character: Character, name: str) -> None:
+def test_without_the_trigger_other_characters_are_asked_for_too(
+    character: Character, name: str
+) -> None:
     prompts = suite(name, character, TOON)  # type: ignore[arg-type]
     strangers = [p for p in prompts if any(tags[0] in p.text["N"] for tags in STRANGERS)]
     assert len(prompts) / 3 <= len(strangers) <= len(prompts) / 2
-    assert not any(tag in p.text["N"] for p in prompts for tag in [*character.tags, character.trigger])
+    assert not any(
+        tag in p.text["N"] for p in prompts for tag in [*character.tags, character.trigger]
+    )
     assert not any(tag in p.text["L"] for p in strangers for tag in STRANGERS[0])
 
 
@@ -88,8 +110,12 @@ def test_the_thorough_suite_is_confirm_and_more(character: Character) -> None:
     assert sum("style" in a for a in asked) >= 12 and sum("framing" not in a for a in asked) >= 12
 
 
-@pytest.mark.parametrize(("name", "outfits", "bodies"), [("choose", 4, 3), ("confirm", 7, 6), ("thorough", 15, 12)])
-def test_every_axis_has_several_prompts(character: Character, name: str, outfits: int, bodies: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "outfits", "bodies"), [("choose", 4, 3), ("confirm", 7, 6), ("thorough", 15, 12)]
+)
+def test_every_axis_has_several_prompts(
+    character: Character, name: str, outfits: int, bodies: int
+) -> None:
     asked = [p.asked for p in suite(name, character, TOON)]  # type: ignore[arg-type]
     assert sum("outfit" in a for a in asked) == outfits
     assert sum(a.get("framing") == "full body" for a in asked) >= bodies
@@ -104,7 +130,9 @@ def test_another_outfit_takes_the_default_one_out_of_the_description(character: 
 
 
 def test_what_is_not_free_is_not_asked(character: Character) -> None:
-    still = character.model_copy(update={"free": [name for name in character.free if name != "view"]})
+    still = character.model_copy(
+        update={"free": [name for name in character.free if name != "view"]}
+    )
     assert all("view" not in p.asked for p in suite("choose", still, TOON))
     bare = character.model_copy(update={"free": ["framing"]})
     with pytest.raises(InputError, match="asks for expression"):
@@ -114,7 +142,9 @@ def test_what_is_not_free_is_not_asked(character: Character) -> None:
 def test_suites_never_change(character: Character) -> None:
     first, second = (suite("confirm", character, TOON) for _ in range(2))
     assert first == second
-    assert noise_seed("choose", "identity", 0) == 1099590953  # golden: a new value makes every published number stale
+    assert (
+        noise_seed("choose", "identity", 0) == 1099590953
+    )  # golden: a new value makes every published number stale
 
 
 def test_matrix_is_balanced_and_repeatable(character: Character) -> None:

@@ -1,4 +1,5 @@
-"""What the curate and train stages are given in tests: a context whose artifact stays in its scratch folder."""
+"""What the curate and train stages are given in tests: a context whose artifact stays in its
+scratch folder."""
 
 import io
 from collections.abc import Callable
@@ -15,10 +16,17 @@ from onmodel.records import Artifact
 from onmodel.stages.base import Context
 
 CHARACTER = Character(
-    name="Backgwa", trigger="backgwa", tags=["light blue hair"], description="a cat-eared girl", free=["expression"],
-    palette={"hair": "#aaddee"}, outfits=[Outfit(id="default", label="blue jacket", tags=["blue jacket"])],
-    author=Author(name="someone"), license="MIT", rating="safe",
-)  # fmt: skip
+    name="Backgwa",
+    trigger="backgwa",
+    tags=["light blue hair"],
+    description="a cat-eared girl",
+    free=["expression"],
+    palette={"hair": "#aaddee"},
+    outfits=[Outfit(id="default", label="blue jacket", tags=["blue jacket"])],
+    author=Author(name="someone"),
+    license="MIT",
+    rating="safe",
+)
 
 
 def context(scratch: Path, family: Callable[[], Any], name: str, seed: int = 1) -> Context:
@@ -32,10 +40,19 @@ def context(scratch: Path, family: Callable[[], Any], name: str, seed: int = 1) 
 
     scratch.mkdir(parents=True, exist_ok=True)
     return Context(
-        name=name, seed=seed, date="2026-11-22", character=CHARACTER, family=family, base_name="toon",
-        base_sha256="b" * 64, threads=1, scratch=scratch, pictures=scratch / "pictures",
-        progress=Progress(Console(file=io.StringIO(), width=200)), commit=commit,
-    )  # fmt: skip
+        name=name,
+        seed=seed,
+        date="2026-11-22",
+        character=CHARACTER,
+        family=family,
+        base_name="toon",
+        base_sha256="b" * 64,
+        threads=1,
+        scratch=scratch,
+        pictures=scratch / "pictures",
+        progress=Progress(Console(file=io.StringIO(), width=200)),
+        commit=commit,
+    )
 
 
 def said(context: Context) -> str:

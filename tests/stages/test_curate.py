@@ -24,8 +24,12 @@ def settings(**table: Any) -> curate.Settings:
     return curate.Settings.model_validate({"do": "curate", **table})
 
 
-def run(folder: Path, artifacts: dict[str, Artifact] | None = None, seed: int = 1, **table: Any) -> Artifact:
-    return curate.run(Inputs(artifacts or {}), settings(**table), context(folder, lambda: None, "data", seed))
+def run(
+    folder: Path, artifacts: dict[str, Artifact] | None = None, seed: int = 1, **table: Any
+) -> Artifact:
+    return curate.run(
+        Inputs(artifacts or {}), settings(**table), context(folder, lambda: None, "data", seed)
+    )
 
 
 def items(artifact: Artifact, subset: str | None = None) -> list[Item]:
@@ -36,10 +40,16 @@ def generated(folder: Path, kept: int) -> Artifact:
     """A sample stage's artifact of eight pictures."""
     write_set("backgwa_base", folder / "pictures", count=8)
     rows = [
-        {"file": f"pictures/{i:03d}.png", "prompt": "x", "tags": f"1girl, backgwa, number {i}", "sentence": "A girl.",
-         "kept": i < kept, "model_sha256": "c" * 64}
+        {
+            "file": f"pictures/{i:03d}.png",
+            "prompt": "x",
+            "tags": f"1girl, backgwa, number {i}",
+            "sentence": "A girl.",
+            "kept": i < kept,
+            "model_sha256": "c" * 64,
+        }
         for i in range(8)
-    ]  # fmt: skip
+    ]
     write_json(folder / "pictures.json", rows)
     write_json(folder / "lineage.json", add([], "pictures", name="generated"))
     return Artifact("pictures", "x", folder)
@@ -48,7 +58,10 @@ def generated(folder: Path, kept: int) -> Artifact:
 def test_toon_sets(tmp_path: Path) -> None:
     artifact = run(
         tmp_path / "a",
-        subsets={"base": [{"toon": "backgwa_base", "count": 6}], "fine": [{"toon": "refinement", "count": 4}]},
+        subsets={
+            "base": [{"toon": "backgwa_base", "count": 6}],
+            "fine": [{"toon": "refinement", "count": 4}],
+        },
     )
     manifest = read_json(artifact.path / "manifest.json")
     assert artifact.kind == "dataset" and manifest["refused"] == []
@@ -64,9 +77,12 @@ def test_toon_sets(tmp_path: Path) -> None:
     assert [lineage[id]["type"] for id in node.pop("used")] == ["recipe"]
     assert node.pop("settings")["do"] == "curate"
     assert node == {
-        "type": "dataset", "name": "data", "origins": {"toon": 10}, "root": merkle_root(map(leaf, items(artifact))),
+        "type": "dataset",
+        "name": "data",
+        "origins": {"toon": 10},
+        "root": merkle_root(map(leaf, items(artifact))),
         "subsets": {"base": {"count": 6, "heldout": 0}, "fine": {"count": 4, "heldout": 0}},
-    }  # fmt: skip
+    }
 
 
 def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -94,11 +110,17 @@ def test_a_folder_keeps_its_bytes_and_tells_what_it_refused(tmp_path: Path) -> N
     where = context(tmp_path / "a", lambda: None, "data")
     artifact = curate.run(Inputs({}), settings(subsets={"own": [{"folder": str(pictures)}]}), where)
     assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
-    refused = {row["file"]: row["reason"] for row in read_json(artifact.path / "manifest.json")["refused"]}
+    refused = {
+        row["file"]: row["reason"] for row in read_json(artifact.path / "manifest.json")["refused"]
+    }
     assert set(refused) == {"000.png", "note.md", "copy.png", "empty.png"}
     assert "already" in refused["copy.png"]
-    assert {item.origin for item in items(artifact)} == {"folder:my pictures"} and len(items(artifact)) == 3
-    assert "4 files are set aside" in said(where) and "000.png: the caption is not UTF-8" in said(where)
+    assert {item.origin for item in items(artifact)} == {"folder:my pictures"} and len(
+        items(artifact)
+    ) == 3
+    assert "4 files are set aside" in said(where) and "000.png: the caption is not UTF-8" in said(
+        where
+    )
     assert str(tmp_path) not in (artifact.path / "manifest.json").read_text()
     assert str(tmp_path) not in (artifact.path / "lineage.json").read_text()
 
@@ -108,7 +130,10 @@ def test_two_subsets_share_out_generated_pictures(tmp_path: Path) -> None:
     artifact = run(
         tmp_path / "a",
         {"generated": stage},
-        subsets={"one": [{"stage": "generated", "count": 4}], "two": [{"stage": "generated", "count": 4}]},
+        subsets={
+            "one": [{"stage": "generated", "count": 4}],
+            "two": [{"stage": "generated", "count": 4}],
+        },
     )
     one, two = items(artifact, "one"), items(artifact, "two")
     assert (len(one), len(two)) == (4, 2)
@@ -120,8 +145,14 @@ def test_two_subsets_share_out_generated_pictures(tmp_path: Path) -> None:
 
 
 def test_an_older_data_set(tmp_path: Path) -> None:
-    old = run(tmp_path / "old", subsets={"base": [{"toon": "backgwa_base", "count": 6}]}, heldout=0.3)
-    new = run(tmp_path / "new", {"old": old}, subsets={"again": [{"dataset": "old", "subset": "base", "count": 4}]})
+    old = run(
+        tmp_path / "old", subsets={"base": [{"toon": "backgwa_base", "count": 6}]}, heldout=0.3
+    )
+    new = run(
+        tmp_path / "new",
+        {"old": old},
+        subsets={"again": [{"dataset": "old", "subset": "base", "count": 4}]},
+    )
     known = {item.sha256: item.tags for item in items(old)}
     assert len(items(new)) == 4
     assert all(known[item.sha256] == item.tags and item.origin == "toon" for item in items(new))
@@ -147,17 +178,23 @@ def test_repeats_are_held_out_together(tmp_path: Path) -> None:
 def test_a_whole_subset_is_held_out_with_its_repeats(tmp_path: Path) -> None:
     artifact = run(
         tmp_path / "a",
-        subsets={"base": [{"toon": "reference", "count": 3}, {"toon": "backgwa_base", "count": 4}],
-                 "reference": [{"toon": "reference", "count": 3}]},
+        subsets={
+            "base": [{"toon": "reference", "count": 3}, {"toon": "backgwa_base", "count": 4}],
+            "reference": [{"toon": "reference", "count": 3}],
+        },
         heldout_subsets=["reference"],
-    )  # fmt: skip
+    )
     assert all(item.split == "heldout" for item in items(artifact, "reference"))
     assert [item.split for item in items(artifact, "base")] == ["heldout"] * 3 + ["train"] * 4
 
 
-@pytest.mark.parametrize(("share", "count", "held"), [(0.1, 3, 1), (0.5, 4, 2), (0.9, 3, 2), (0.0, 3, 0)])
+@pytest.mark.parametrize(
+    ("share", "count", "held"), [(0.1, 3, 1), (0.5, 4, 2), (0.9, 3, 2), (0.0, 3, 0)]
+)
 def test_the_share_that_is_held_out(tmp_path: Path, share: float, count: int, held: int) -> None:
-    artifact = run(tmp_path / "a", subsets={"base": [{"toon": "backgwa_base", "count": count}]}, heldout=share)
+    artifact = run(
+        tmp_path / "a", subsets={"base": [{"toon": "backgwa_base", "count": count}]}, heldout=share
+    )
     assert sum(item.split == "heldout" for item in items(artifact)) == held
 
 
@@ -165,7 +202,9 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").touch()
     (tmp_path / "bad" / "a.txt").write_text("1girl")
-    with pytest.raises(InputError, match=r"stages\.data\.subsets\.mine: no picture .* a\.png, the file is empty"):
+    with pytest.raises(
+        InputError, match=r"stages\.data\.subsets\.mine: no picture .* a\.png, the file is empty"
+    ):
         run(tmp_path / "a", subsets={"mine": [{"folder": tmp_path / "bad"}]})
 
 
@@ -191,9 +230,11 @@ def test_wrong_settings(table: dict[str, Any], message: str) -> None:
 def test_plan(tmp_path: Path) -> None:
     write_set("preview", tmp_path / "own", count=5)
     table = settings(
-        subsets={"a": [{"toon": "backgwa_base"}, {"stage": "generated", "count": 10}],
-                 "b": [{"folder": tmp_path / "own", "count": 9}, {"dataset": "old", "subset": "x"}]},
-    )  # fmt: skip
+        subsets={
+            "a": [{"toon": "backgwa_base"}, {"stage": "generated", "count": 10}],
+            "b": [{"folder": tmp_path / "own", "count": 9}, {"dataset": "old", "subset": "x"}],
+        },
+    )
     before = {"generated": Plan(pictures=96, counts={"pictures": 16}), "old": Plan(counts={"x": 7})}
     assert curate.estimate(table, before).counts == {"a": 50, "b": 12}
     assert table.needs() == ["generated", "old"]
@@ -230,7 +271,8 @@ image_dir = "reg"
 
 
 def kohya(folder: Path) -> Path:
-    """A data set of sd-scripts: five masked pictures, two of which one has no caption, two for regularisation."""
+    """A data set of sd-scripts: five masked pictures, two of which one has no caption, two for
+    regularisation."""
     write_set("backgwa_base", folder / "mine", count=5)
     write_set("refinement", folder / "plain", count=2)
     write_set("preview", folder / "reg", count=2)
@@ -248,10 +290,19 @@ def test_a_data_set_of_sd_scripts(tmp_path: Path) -> None:
     manifest = read_json(artifact.path / "manifest.json")
     assert manifest["refused"] == []
     assert {name: (row["count"], row["heldout"]) for name, row in manifest["subsets"].items()} == {
-        "mine": (5, 2), "plain": (2, 0), "reg": (2, 0)}  # fmt: skip
+        "mine": (5, 2),
+        "plain": (2, 0),
+        "reg": (2, 0),
+    }
     shown = {name: row["shown"] for name, row in manifest["subsets"].items()}
-    assert shown["mine"]["repeats"] == 3 and shown["mine"]["resolution"] == 64 and not shown["mine"]["shuffle_tags"]
-    assert shown["reg"]["regularisation"] and shown["reg"]["repeats"] == 10  # 5·3 + 2·2 showings, two pictures
+    assert (
+        shown["mine"]["repeats"] == 3
+        and shown["mine"]["resolution"] == 64
+        and not shown["mine"]["shuffle_tags"]
+    )
+    assert (
+        shown["reg"]["regularisation"] and shown["reg"]["repeats"] == 10
+    )  # 5·3 + 2·2 showings, two pictures
     for item in items(artifact, "mine"):
         assert item.tags.startswith("safe, 1girl") and (item.kept_first, item.kept_last) == (1, 0)
         assert item.mask == f"masks/{sha256_file(artifact.path / item.mask)}.png"
@@ -261,7 +312,9 @@ def test_a_data_set_of_sd_scripts(tmp_path: Path) -> None:
 
 def test_an_older_data_set_keeps_its_masks(tmp_path: Path) -> None:
     old = run(tmp_path / "old", dataset_config=kohya(tmp_path))
-    new = run(tmp_path / "new", {"old": old}, subsets={"again": [{"dataset": "old", "subset": "mine"}]})
+    new = run(
+        tmp_path / "new", {"old": old}, subsets={"again": [{"dataset": "old", "subset": "mine"}]}
+    )
     kept = {item.sha256: (item.mask, item.kept_first, item.file) for item in items(old, "mine")}
     assert {item.sha256: (item.mask, item.kept_first, item.file) for item in items(new)} == kept
     assert all((new.path / item.mask).is_file() for item in items(new))
@@ -279,7 +332,11 @@ def test_whatever_changes_in_it_makes_another_stage(tmp_path: Path) -> None:
     seen.append(written())
     (tmp_path / "plain" / "000.txt").write_text("1boy")
     seen.append(written())
-    for old, new in (("num_repeats = 3", "num_repeats = 4"), ("validation_split = 0.4", ""), ("safe |||", "nice |||")):
+    for old, new in (
+        ("num_repeats = 3", "num_repeats = 4"),
+        ("validation_split = 0.4", ""),
+        ("safe |||", "nice |||"),
+    ):
         config.write_text(config.read_text().replace(old, new))
         seen.append(written())
     assert all(one != other for i, one in enumerate(seen) for other in seen[:i])
@@ -293,9 +350,14 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "masks" / "001.png").unlink()
     (tmp_path / "masks" / "002.png").write_bytes(b"no picture")
     artifact = run(tmp_path / "a", dataset_config=config)
-    refused = {row["file"]: row["reason"] for row in read_json(artifact.path / "manifest.json")["refused"]}
+    refused = {
+        row["file"]: row["reason"] for row in read_json(artifact.path / "manifest.json")["refused"]
+    }
     assert set(refused) == {"000.png", "001.png", "002.png"}
-    assert "its mask has 50×50 pixels" in refused["000.png"] and "no mask of its name" in refused["001.png"]
+    assert (
+        "its mask has 50×50 pixels" in refused["000.png"]
+        and "no mask of its name" in refused["001.png"]
+    )
     assert refused["002.png"].startswith("its mask: not a PNG")
 
 
@@ -327,39 +389,60 @@ def test_larger_pictures_alone(tmp_path: Path) -> None:
     write_set("backgwa_base", tmp_path / "own", count=3)
     big = Image.open(tmp_path / "own" / "000.png")
     big.resize((big.width * 2, big.height * 2)).save(tmp_path / "own" / "000.png")
-    artifact = run(tmp_path / "a", subsets={"own": [{"folder": tmp_path / "own", "larger_than": 128}]})
+    artifact = run(
+        tmp_path / "a", subsets={"own": [{"folder": tmp_path / "own", "larger_than": 128}]}
+    )
     assert [item.file for item in items(artifact)] == ["000.png"]
 
 
 def test_names_that_stand_twice_and_numbers_that_are_not_read(tmp_path: Path) -> None:
     config = kohya(tmp_path)
-    with pytest.raises(InputError, match="dataset_config: mine — there is another subset of that name"):
+    with pytest.raises(
+        InputError, match="dataset_config: mine — there is another subset of that name"
+    ):
         settings(dataset_config=config, subsets={"mine": [{"toon": "preview"}]})
     own = settings(subsets={"a": [{"folder": tmp_path / "10_name"}]})
     assert own.notes == [
-        "a: the 10 in 10_name is not read as repeats here; write repeats = 10 in `data`, or name the folder around it "
-        "as train_data_dir"
+        "a: the 10 in 10_name is not read as repeats here; write repeats = 10 in `data`, or name"
+        " the folder around it as train_data_dir"
     ]
     with pytest.raises(ValidationError, match="masks is about how a folder is read"):
         settings(subsets={"a": [{"toon": "preview", "masks": "x"}]})
 
 
 def test_what_a_folders_provenance_tells_is_kept(tmp_path: Path) -> None:
-    """Origins and rights, the paper, and the history of the model that made some: its share is told."""
+    """Origins and rights, the paper, and the history of the model that made some: its share is
+    told."""
     lora = "d" * 64
-    maker = add([add([], "character", sheet={"trigger": "backgwa"})], "model", name="r1", origin="onmodel", sha256=lora)
+    maker = add(
+        [add([], "character", sheet={"trigger": "backgwa"})],
+        "model",
+        name="r1",
+        origin="onmodel",
+        sha256=lora,
+    )
     rows = {}
     for subset, origin in (("base", "drawn by the author"), ("new", f"generated:{lora}")):
         write_set("backgwa_base" if subset == "base" else "refinement", tmp_path / subset, count=3)
         rows |= {
-            f"{subset}/{i:03d}.png": {"sha256": sha256_file(tmp_path / subset / f"{i:03d}.png"), "origin": origin,
-                                      "rights": "own work", "told": "file", "paper": "", "tags": {}, "made": {}}
+            f"{subset}/{i:03d}.png": {
+                "sha256": sha256_file(tmp_path / subset / f"{i:03d}.png"),
+                "origin": origin,
+                "rights": "own work",
+                "told": "file",
+                "paper": "",
+                "tags": {},
+                "made": {},
+            }
             for i in range(3)
-        }  # fmt: skip
+        }
     clear = tmp_path / "base" / "000.png"
     Image.open(clear).convert("RGBA").save(clear)
     rows["base/000.png"] |= {"sha256": sha256_file(clear), "paper": "#102030"}
-    sources = {"base": [{"folder": str(tmp_path / "base")}], "new": [{"folder": str(tmp_path / "new")}]}
+    sources = {
+        "base": [{"folder": str(tmp_path / "base")}],
+        "new": [{"folder": str(tmp_path / "new")}],
+    }
     unknown = settings(subsets=sources).subsets["new"][0].keyed()
     write_json(tmp_path / "provenance.json", {"pictures": rows, "models": {lora: maker}})
     assert settings(subsets=sources).subsets["new"][0].keyed() != unknown

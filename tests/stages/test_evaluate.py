@@ -1,4 +1,5 @@
-"""The evaluate stage: what evaluation.json holds, the same bytes again and after a kill, nothing measured by guess."""
+"""The evaluate stage: what evaluation.json holds, the same bytes again and after a kill, nothing
+measured by guess."""
 
 import itertools
 import os
@@ -40,22 +41,39 @@ def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
 
 def settings(folder: Path, **changes: Any) -> evaluate.Settings:
     given = {
-        "do": "evaluate", "models": ["a@*"], "seeds": 2, "size": 48, "steps": 4,
-        "references": {"stage": "references", "subset": "reference"}, **colour_observers(folder / "observers"),
-    }  # fmt: skip
+        "do": "evaluate",
+        "models": ["a@*"],
+        "seeds": 2,
+        "size": 48,
+        "steps": 4,
+        "references": {"stage": "references", "subset": "reference"},
+        **colour_observers(folder / "observers"),
+    }
     return evaluate.Settings.model_validate(given | changes)
 
 
 def inputs(folder: Path) -> Inputs:
     if (folder / "a").exists():
         return Inputs(
-            {"a": Artifact("run", "a", folder / "a"), "references": Artifact("dataset", "r", folder / "references")}
+            {
+                "a": Artifact("run", "a", folder / "a"),
+                "references": Artifact("dataset", "r", folder / "references"),
+            }
         )
-    return Inputs({"a": trained(folder, "a", {10: {}, 20: {"yellow": 0.3}}), "references": drawn_dataset(folder)})
+    return Inputs(
+        {
+            "a": trained(folder, "a", {10: {}, 20: {"yellow": 0.3}}),
+            "references": drawn_dataset(folder),
+        }
+    )
 
 
-def run(folder: Path, family: DrawnFamily, name: str = "candidates", **changes: Any) -> tuple[Artifact, dict[str, Any]]:
-    artifact = evaluate.run(inputs(folder), settings(folder, **changes), context(folder, family, name))
+def run(
+    folder: Path, family: DrawnFamily, name: str = "candidates", **changes: Any
+) -> tuple[Artifact, dict[str, Any]]:
+    artifact = evaluate.run(
+        inputs(folder), settings(folder, **changes), context(folder, family, name)
+    )
     return artifact, read_json(artifact.path / "evaluation.json")
 
 
@@ -73,7 +91,10 @@ def test_evaluation_json_says_everything(family: DrawnFamily, tmp_path: Path) ->
     assert set(plan["observers"]) == {"tagger", "identity"} | own == set(found["observers"])
     assert all(found["observers"][name] == [{"from": "toon", "licence": "mit"}] for name in own)
     assert found["observers"]["tagger"] == [{"from": "tagger", "licence": None}]
-    assert set(plan["prompts"][1]["text"]) == {"L", "B", "D", "N"} and len(plan["prompts"][1]["seeds"]) == 2
+    assert (
+        set(plan["prompts"][1]["text"]) == {"L", "B", "D", "N"}
+        and len(plan["prompts"][1]["seeds"]) == 2
+    )
     assert list(found["axes"]) == list(AXES) and found["axes"]["drift"]["range"] == [0.0, None]
     assert [m["name"] for m in found["models"]] == ["a@10", "a@20"]
     for row in [*found["models"], *found["controls"].values()]:
@@ -82,10 +103,14 @@ def test_evaluation_json_says_everything(family: DrawnFamily, tmp_path: Path) ->
             if score["value"] is None:
                 assert score["why"]
             else:
-                assert score["low"] <= score["value"] <= score["high"] and score["n"] == len(row["per_prompt"][id])
+                assert score["low"] <= score["value"] <= score["high"] and score["n"] == len(
+                    row["per_prompt"][id]
+                )
         for arm in row["pictures"].values():
             assert all((artifact.path / file).exists() for files in arm.values() for file in files)
-    assert set(found["models"][0]["pictures"]) == {"L", "N"} and set(found["controls"]["D"]["pictures"]) == {"D"}
+    assert set(found["models"][0]["pictures"]) == {"L", "N"} and set(
+        found["controls"]["D"]["pictures"]
+    ) == {"D"}
     yellow = [m["axes"]["colour_cast"]["value"] for m in found["models"]]
     assert yellow[1] > yellow[0] + 10
     assert found["controls"]["D"]["axes"]["colour_cast"]["value"] == 0
@@ -99,16 +124,24 @@ def test_means_of_prompts_are_the_values(family: DrawnFamily, tmp_path: Path) ->
                 assert sum(values.values()) / len(values) == pytest.approx(row["axes"][id]["value"])
 
 
-def test_the_models_lie_in_the_artifact_and_the_history_knows_them(family: DrawnFamily, tmp_path: Path) -> None:
+def test_the_models_lie_in_the_artifact_and_the_history_knows_them(
+    family: DrawnFamily, tmp_path: Path
+) -> None:
     artifact, _ = run(tmp_path, family)
     kept = Inputs({"candidates": artifact}).models(["candidates@*"])
     assert [m.name for m in kept] == ["a@10", "a@20"] and all(m.path.exists() for m in kept)
     lineage = read_json(artifact.path / "lineage.json")
     assert lineage[root(lineage)]["models"] == [m.sha256 for m in kept]
-    assert {lineage[id]["type"] for id in lineage[root(lineage)]["used"]} == {"recipe", "run", "dataset"}
+    assert {lineage[id]["type"] for id in lineage[root(lineage)]["used"]} == {
+        "recipe",
+        "run",
+        "dataset",
+    }
 
 
-def test_again_it_draws_nothing_and_gives_the_same_bytes(family: DrawnFamily, tmp_path: Path) -> None:
+def test_again_it_draws_nothing_and_gives_the_same_bytes(
+    family: DrawnFamily, tmp_path: Path
+) -> None:
     first, _ = run(tmp_path, family)
     drawn = family.drawn
     whole = tree_hash(first.path)
@@ -118,7 +151,9 @@ def test_again_it_draws_nothing_and_gives_the_same_bytes(family: DrawnFamily, tm
 
 
 @pytest.mark.parametrize("killed_at", [5, 130])
-def test_killed_and_started_again_it_gives_the_same_bytes(family: DrawnFamily, tmp_path: Path, killed_at: int) -> None:
+def test_killed_and_started_again_it_gives_the_same_bytes(
+    family: DrawnFamily, tmp_path: Path, killed_at: int
+) -> None:
     whole, _ = run(tmp_path / "whole", family)
     drawn, family.drawn, family.stop_after = family.drawn, 0, killed_at
     with pytest.raises(KeyboardInterrupt):
@@ -130,7 +165,9 @@ def test_killed_and_started_again_it_gives_the_same_bytes(family: DrawnFamily, t
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs fork and SIGKILL")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # newer Pythons warn of fork; the child only draws
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # newer Pythons warn of fork; the child only draws
 @pytest.mark.parametrize(("where", "number"), [("sample.pictures", 40), ("dataset.arrays", 3)])
 def test_killed_while_it_writes_it_loses_only_that_file(
     family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int
@@ -173,7 +210,9 @@ def test_it_looks_at_pictures_while_it_generates_the_next_model_s(
         return measure(*arguments)
 
     def waiting(*arguments: Any) -> AbstractContextManager[None]:
-        assert looking.wait(60), "nobody looked at the base's pictures before the first model's were generated"
+        assert looking.wait(60), (
+            "nobody looked at the base's pictures before the first model's were generated"
+        )
         return applied(*arguments)
 
     monkeypatch.setattr(assess, "measure", noticed)
@@ -183,8 +222,14 @@ def test_it_looks_at_pictures_while_it_generates_the_next_model_s(
 
 def test_another_plan_is_another_signature(family: DrawnFamily, tmp_path: Path) -> None:
     changes: tuple[dict[str, Any], ...] = (
-        {}, {"suite": "confirm"}, {"seeds": 1}, {"guidance": 2.0}, {"weight": 0.5}, {"size": 32}, {"references": None},
-    )  # fmt: skip
+        {},
+        {"suite": "confirm"},
+        {"seeds": 1},
+        {"guidance": 2.0},
+        {"weight": 0.5},
+        {"size": 32},
+        {"references": None},
+    )
     made = set()
     for change in changes:
         table, where = settings(tmp_path, **change), context(tmp_path, family)
@@ -193,7 +238,9 @@ def test_another_plan_is_another_signature(family: DrawnFamily, tmp_path: Path) 
     assert len(made) == len(changes)
 
 
-def test_without_references_the_axes_that_need_them_say_so(family: DrawnFamily, tmp_path: Path) -> None:
+def test_without_references_the_axes_that_need_them_say_so(
+    family: DrawnFamily, tmp_path: Path
+) -> None:
     _, found = run(tmp_path, family, references=None, seeds=1)
     score = found["models"][0]["axes"]["reproduction"]
     assert score["value"] is None and "references" in score["why"]
@@ -212,7 +259,11 @@ def test_a_lora_of_others_is_asked_for_by_its_own_word(family: DrawnFamily, tmp_
                     words, _, rest = picture.info["parameters"].partition("\n")
                 said[arm, row["name"]] = words
                 assert f"Seed: {prompt['seeds'][0]}," in rest
-        assert said["L", "a@10"].replace("backgwa", "theirword") == said["L", "a@20"] != said["L", "a@10"]
+        assert (
+            said["L", "a@10"].replace("backgwa", "theirword")
+            == said["L", "a@20"]
+            != said["L", "a@10"]
+        )
         assert said["N", "a@10"] == said["N", "a@20"]
     with pytest.raises(InputError, match="triggers: b — no such model; there are a@10, a@20"):
         run(tmp_path, family, "other", seeds=1, triggers={"b": "theirword"})
@@ -221,7 +272,12 @@ def test_a_lora_of_others_is_asked_for_by_its_own_word(family: DrawnFamily, tmp_
 
 
 def test_training_pictures_are_no_references(family: DrawnFamily, tmp_path: Path) -> None:
-    given = Inputs({"a": trained(tmp_path, "a", {10: {}}), "references": drawn_dataset(tmp_path, split="train")})
+    given = Inputs(
+        {
+            "a": trained(tmp_path, "a", {10: {}}),
+            "references": drawn_dataset(tmp_path, split="train"),
+        }
+    )
     with pytest.raises(InputError, match="no held-out pictures"):
         evaluate.run(given, settings(tmp_path), context(tmp_path, family))
 
@@ -241,9 +297,16 @@ def test_settings_are_checked_before_anything_heavy(tmp_path: Path) -> None:
     assert settings(tmp_path, size=[64, 96]).sampling.height == 96
 
 
-def test_copies_of_training_pictures_are_looked_for_when_it_knows_them(family: DrawnFamily, tmp_path: Path) -> None:
-    given = Inputs({"a": trained(tmp_path, "a", {10: {}, 20: {"copies": True}}), "references": drawn_dataset(tmp_path),
-                    "data": training_dataset(tmp_path)})  # fmt: skip
+def test_copies_of_training_pictures_are_looked_for_when_it_knows_them(
+    family: DrawnFamily, tmp_path: Path
+) -> None:
+    given = Inputs(
+        {
+            "a": trained(tmp_path, "a", {10: {}, 20: {"copies": True}}),
+            "references": drawn_dataset(tmp_path),
+            "data": training_dataset(tmp_path),
+        }
+    )
     artifact = evaluate.run(given, settings(tmp_path, training=["data"]), context(tmp_path, family))
     found = read_json(artifact.path / "evaluation.json")
     clean, copied = (row["axes"]["memorisation"]["value"] for row in found["models"])
@@ -255,23 +318,40 @@ def test_copies_of_training_pictures_are_looked_for_when_it_knows_them(family: D
         evaluate.run(given, settings(tmp_path, training=["references"]), context(tmp_path, family))
 
 
-def test_a_model_is_held_to_the_pictures_it_was_trained_on(family: DrawnFamily, tmp_path: Path) -> None:
+def test_a_model_is_held_to_the_pictures_it_was_trained_on(
+    family: DrawnFamily, tmp_path: Path
+) -> None:
     few, many = training_dataset(tmp_path, "few", 4), training_dataset(tmp_path, "many")
     older = add([read_json(many.path / "lineage.json")], "run", name="older")
     data = add([older], "dataset", name="few", root="")  # of pictures that another model made
     write_json(few.path / "lineage.json", data)
-    given = Inputs({"a": trained(tmp_path, "a", {10: {}}, data), "b": trained(tmp_path, "b", {10: {}}),
-                    "references": drawn_dataset(tmp_path), "few": few, "many": many})  # fmt: skip
+    given = Inputs(
+        {
+            "a": trained(tmp_path, "a", {10: {}}, data),
+            "b": trained(tmp_path, "b", {10: {}}),
+            "references": drawn_dataset(tmp_path),
+            "few": few,
+            "many": many,
+        }
+    )
     chosen = settings(tmp_path, models=["a", "b"], training=["few", "many"])
-    found = read_json(evaluate.run(given, chosen, context(tmp_path, family)).path / "evaluation.json")
-    own, unknown = ([one["training"].partition("/")[0] for one in row["details"]["memorisation"]["nearest"]]
-                    for row in found["models"])  # fmt: skip
+    found = read_json(
+        evaluate.run(given, chosen, context(tmp_path, family)).path / "evaluation.json"
+    )
+    own, unknown = (
+        [one["training"].partition("/")[0] for one in row["details"]["memorisation"]["nearest"]]
+        for row in found["models"]
+    )
     assert set(own) == {"few"} and "many" in unknown
 
 
-def test_floors_are_controls_of_their_own(family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_floors_are_controls_of_their_own(
+    family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     null = lora(tmp_path / "made", "null", noise=16.0).path
-    monkeypatch.setattr("onmodel.evaluate.null.write_null", lambda model, path, spec, seed: shutil.copy(null, path))
+    monkeypatch.setattr(
+        "onmodel.evaluate.null.write_null", lambda model, path, spec, seed: shutil.copy(null, path)
+    )
     _, found = run(tmp_path, family, floors=True)
     assert set(found["controls"]) == {"B", "D", "R", "Z"}
     again, random = (found["controls"][arm] for arm in "RZ")
@@ -289,7 +369,9 @@ def test_the_negative_prompt_is_a_factor(family: DrawnFamily, tmp_path: Path) ->
     _, found = run(tmp_path, family, negatives=True)
     clean, veiled = (row["negative"]["effect"]["colour_cast"] for row in found["models"])
     assert clean["gain"] > 1 and clean["p"] < 0.05 and not clean["remains"]
-    assert abs(veiled["gain"]) < 0.2 and veiled["left"] > 1 and veiled["remains"]  # no negative prompt cures this one
+    assert (
+        abs(veiled["gain"]) < 0.2 and veiled["left"] > 1 and veiled["remains"]
+    )  # no negative prompt cures this one
     without = found["models"][0]["negative"]["without"]["colour_cast"]
     assert without["value"] > 10 and without["signature"] != found["signature"]
     before = {"a": Plan(steps=100, models=2), "references": Plan()}

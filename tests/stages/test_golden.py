@@ -1,6 +1,8 @@
-"""A short training on the toon base: its loss curve is on record, and its weights are the same bits wherever it runs.
+"""A short training on the toon base: its loss curve is on record, and its weights are the same bits
+wherever it runs.
 
-When the toon base or the method of training is meant to change, record the curve anew and commit it with the reason:
+When the toon base or the method of training is meant to change, record the curve anew and commit it
+with the reason:
 
     .venv/bin/python tests/stages/test_golden.py
 """
@@ -55,17 +57,22 @@ precision = "fp32"
 
 
 def train(folder: Path) -> tuple[list[float], str]:
-    """Run the recipe in `folder`: the loss of each of its 24 steps, and the SHA-256 of the final weights."""
+    """Run the recipe in `folder`: the loss of each of its 24 steps, and the SHA-256 of the final
+    weights."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "golden.toml").write_text(RECIPE)
     project = Project(folder / "project")
-    result = run(load_recipe(folder / "golden.toml"), project, Progress(Console(file=io.StringIO())))
+    result = run(
+        load_recipe(folder / "golden.toml"), project, Progress(Console(file=io.StringIO()))
+    )
     artifact = result.artifacts["look"]
     rows = [json.loads(line) for line in (artifact.path / "metrics.jsonl").read_text().splitlines()]
     return [row["loss"] for row in rows], payload_sha256(read_models(artifact)[-1].path)
 
 
-def test_the_loss_curve_is_the_recorded_one_and_the_weights_are_the_same_elsewhere(tmp_path: Path) -> None:
+def test_the_loss_curve_is_the_recorded_one_and_the_weights_are_the_same_elsewhere(
+    tmp_path: Path,
+) -> None:
     losses, sha256 = train(tmp_path / "here")
     golden = json.loads(GOLDEN.read_text())
     assert golden["base"] == base_sha256("toon"), f"the toon base is another; {__doc__}"
@@ -75,9 +82,13 @@ def test_the_loss_curve_is_the_recorded_one_and_the_weights_are_the_same_elsewhe
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     other = {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7", "PYTHONPATH": path}
     again = subprocess.run(
-        [sys.executable, __file__, "--hash"], cwd=elsewhere, env={**os.environ, **other}, check=True,
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, __file__, "--hash"],
+        cwd=elsewhere,
+        env={**os.environ, **other},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert again.stdout.split()[-1] == sha256
 
 
@@ -89,4 +100,6 @@ if __name__ == "__main__":
 
         with tempfile.TemporaryDirectory() as folder:
             recorded, _ = train(Path(folder))
-        GOLDEN.write_text(json.dumps({"base": base_sha256("toon"), "losses": recorded}, indent=1) + "\n")
+        GOLDEN.write_text(
+            json.dumps({"base": base_sha256("toon"), "losses": recorded}, indent=1) + "\n"
+        )

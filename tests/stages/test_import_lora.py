@@ -1,4 +1,5 @@
-"""Files that others made, brought into a recipe: the same ΔW, their words as claims, nothing invented."""
+"""Files that others made, brought into a recipe: the same ΔW, their words as claims, nothing
+invented."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,12 +26,19 @@ from tests.made_loras import write_checkpoint
 from tests.stages.made_up_stage import context
 from tests.stages.test_merge import SPEC, lora
 
-WORDS = {"ss_output_name": "theirs", "ss_network_alpha": "2", "modelspec.author": "another", "ss_seed": "5"}
+WORDS = {
+    "ss_output_name": "theirs",
+    "ss_network_alpha": "2",
+    "modelspec.author": "another",
+    "ss_seed": "5",
+}
 
 
 def bring(work: Path, file: Path, name: str = "theirs") -> Artifact:
     settings = import_lora.Settings(do="import", file=file)
-    return import_lora.run(Inputs({}), settings, context(work, lambda: SimpleNamespace(spec=SPEC), name))
+    return import_lora.run(
+        Inputs({}), settings, context(work, lambda: SimpleNamespace(spec=SPEC), name)
+    )
 
 
 def theirs(path: Path, one: Lora, words: dict[str, str], layout: str = "kohya") -> Path:
@@ -44,16 +52,22 @@ def test_a_strangers_file_keeps_its_change_and_its_claims(layout: str, tmp_path:
     artifact = bring(tmp_path / "work", file)
     read = read_lora(artifact.path / "imported.safetensors", SPEC)
     for name, factors in lora(1).modules.items():
-        torch.testing.assert_close(read.modules[name].delta(), factors.delta(), rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(
+            read.modules[name].delta(), factors.delta(), rtol=1e-6, atol=1e-7
+        )
     lineage = read_json(artifact.path / "lineage.json")
     node = lineage[root(lineage)]
     assert len(lineage) == 1 and node["origin"] == "unknown" and node["sha256"] == sha256_file(file)
     assert node["claims"]["modelspec.author"] == "another" and node["claims"]["ss_seed"] == "5"
-    assert header.lineage_of(read, "") == lineage, "the converted file carries the history of the first"
+    assert header.lineage_of(read, "") == lineage, (
+        "the converted file carries the history of the first"
+    )
     assert read.trained_alpha == 2
 
 
-def test_a_file_of_another_project_keeps_its_history_below_a_node_that_says_so(tmp_path: Path) -> None:
+def test_a_file_of_another_project_keeps_its_history_below_a_node_that_says_so(
+    tmp_path: Path,
+) -> None:
     past = add([add([], "dataset", root="d" * 64, subsets={})], "checkpoint", epoch=3)
     facts = header.Facts("Hers", "another", "MIT", "hers", SPEC.architecture, 96, "2025-01-01")
     file = theirs(tmp_path / "x.safetensors", lora(1), header.build(facts, past), "common")
@@ -63,11 +77,15 @@ def test_a_file_of_another_project_keeps_its_history_below_a_node_that_says_so(t
     second = bring(tmp_path / "more", theirs(tmp_path / "y.safetensors", lora(2), {}), "stranger")
     settings = merge.Settings(do="merge", models=["theirs", "stranger"])
     made = merge.run(
-        Inputs({"theirs": first, "stranger": second}), settings,
+        Inputs({"theirs": first, "stranger": second}),
+        settings,
         context(tmp_path / "merge", lambda: SimpleNamespace(spec=SPEC), "merged"),
-    )  # fmt: skip
+    )
     history = read_json(made.path / "lineage.json")
-    assert sorted(node["origin"] for node in history.values() if node["type"] == "model") == ["onmodel", "unknown"]
+    assert sorted(node["origin"] for node in history.values() if node["type"] == "model") == [
+        "onmodel",
+        "unknown",
+    ]
     assert set(lineage) < set(history)
 
 
@@ -90,7 +108,10 @@ def test_another_file_under_the_same_name_is_another_stage(tmp_path: Path) -> No
     before = import_lora.Settings(do="import", file=file).keyed()
     theirs(file, lora(2), WORDS)
     assert import_lora.Settings(do="import", file=file).keyed() != before
-    assert import_lora.Settings(do="import", file=file).told() == {"do": "import", "file": "x.safetensors"}
+    assert import_lora.Settings(do="import", file=file).told() == {
+        "do": "import",
+        "file": "x.safetensors",
+    }
 
 
 def test_a_file_that_is_not_there_is_told_with_the_plan(tmp_path: Path) -> None:
@@ -101,7 +122,9 @@ def test_a_file_that_is_not_there_is_told_with_the_plan(tmp_path: Path) -> None:
     assert not import_lora.estimate(import_lora.Settings(do="import", file=file), {}).missing
 
 
-def test_one_lora_in_every_layout_draws_the_same_pictures(tiny_family: Anima, tmp_path: Path) -> None:
+def test_one_lora_in_every_layout_draws_the_same_pictures(
+    tiny_family: Anima, tmp_path: Path
+) -> None:
     modules = {}
     for linear in tiny_family.spec.targets("attention_mlp"):
         down = torch.from_numpy(normal((3, linear.in_features), 1, linear.name))
@@ -116,14 +139,18 @@ def test_one_lora_in_every_layout_draws_the_same_pictures(tiny_family: Anima, tm
         wanted = [Request("1girl, smile", "bad", 3, model)]
         sampling = Sampling(steps=2, guidance=2.0, width=32, height=32)
         with Progress().task("pictures", total=1) as task:
-            (path,) = render(lambda: tiny_family, "b" * 64, wanted, sampling, tmp_path / "pictures", task)
+            (path,) = render(
+                lambda: tiny_family, "b" * 64, wanted, sampling, tmp_path / "pictures", task
+            )
         with Image.open(path) as picture:
             return np.asarray(picture, dtype=int)
 
     pictures = {}
     for layout, file in files.items():
         settings = import_lora.Settings(do="import", file=file)
-        artifact = import_lora.run(Inputs({}), settings, context(tmp_path / "work", lambda: tiny_family, layout))
+        artifact = import_lora.run(
+            Inputs({}), settings, context(tmp_path / "work", lambda: tiny_family, layout)
+        )
         (model,) = read_models(artifact)
         pictures[layout] = drawn(model)
     assert abs(pictures["kohya"] - drawn(None)).max() > 8

@@ -78,23 +78,38 @@ def imported(folder: Path) -> StageSettings:
 
 def released(folder: Path) -> StageSettings:
     return release.Settings(
-        do="release", model="a", evaluation="b", title="t", file_name="t", license_file=folder / "one.bin"
+        do="release",
+        model="a",
+        evaluation="b",
+        title="t",
+        file_name="t",
+        license_file=folder / "one.bin",
     )
 
 
 READ = [
-    (tagger, observer("tagger"), "model.onnx"), (tagger, observer("tagger"), "selected_tags.csv"),
-    (identity, observer("identity"), "model_feat.onnx"), (identity, observer("identity"), "model_metrics.onnx"),
-    (detector, observer("detectors"), "model.onnx"), (corruption, observer("corruption"), "meta.json"),
-    (aesthetic, observer("aesthetic"), "meta.json"), (with_external_data, observer("copy_embedding"), "weights.bin"),
-    (with_external_data, observer("style_embedding"), "preprocessor_config.json"), (picture, curated, "a.png"),
-    (picture, curated, "a.txt"), (file, imported, "one.bin"), (file, released, "one.bin"),
-]  # fmt: skip
+    (tagger, observer("tagger"), "model.onnx"),
+    (tagger, observer("tagger"), "selected_tags.csv"),
+    (identity, observer("identity"), "model_feat.onnx"),
+    (identity, observer("identity"), "model_metrics.onnx"),
+    (detector, observer("detectors"), "model.onnx"),
+    (corruption, observer("corruption"), "meta.json"),
+    (aesthetic, observer("aesthetic"), "meta.json"),
+    (with_external_data, observer("copy_embedding"), "weights.bin"),
+    (with_external_data, observer("style_embedding"), "preprocessor_config.json"),
+    (picture, curated, "a.png"),
+    (picture, curated, "a.txt"),
+    (file, imported, "one.bin"),
+    (file, released, "one.bin"),
+]
 
 
 @pytest.mark.parametrize(("write", "settings", "name"), READ)
 def test_a_replaced_file_makes_another_stage_and_a_moved_one_does_not(
-    write: Callable[[Path], None], settings: Callable[[Path], StageSettings], name: str, tmp_path: Path
+    write: Callable[[Path], None],
+    settings: Callable[[Path], StageSettings],
+    name: str,
+    tmp_path: Path,
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     write(here)
@@ -117,9 +132,12 @@ def test_no_path_of_any_stage_gets_into_its_key(tmp_path: Path) -> None:
     for verb, module in VERBS.items():
         kind = importlib.import_module(module).Settings
         named = [name for name, field in kind.model_fields.items() if paths(field.annotation)]
-        values = {name: (tmp_path,) if "tuple" in str(kind.model_fields[name].annotation) else tmp_path
-                  for name in named}  # fmt: skip
+        values = {
+            name: (tmp_path,) if "tuple" in str(kind.model_fields[name].annotation) else tmp_path
+            for name in named
+        }
         if verb == "curate":
-            continue  # its files are those of other trainers, and are read: tests/stages/test_curate.py
+            # its files are those of other trainers, and are read: tests/stages/test_curate.py
+            continue
         told = kind.model_construct(do=verb, **values).keyed()
         assert str(tmp_path) not in str(told), verb

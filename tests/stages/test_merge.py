@@ -25,21 +25,44 @@ from onmodel.stages import merge
 from onmodel.stages.base import Context, Inputs, write_models
 from onmodel.weights import write_weights
 
-LAYERS = {"self_attn.q_proj": "attn1.to_q", "self_attn.output_proj": "attn1.to_out.0", "mlp.layer1": "ff.net.0.proj"}
+LAYERS = {
+    "self_attn.q_proj": "attn1.to_q",
+    "self_attn.output_proj": "attn1.to_out.0",
+    "mlp.layer1": "ff.net.0.proj",
+}
 SPEC = FamilySpec(
-    name="anima", architecture="anima-base-v1.0", prediction="flow", latent_channels=16, downscale=8, multiple=16,
-    text_rows=512, blocks=2, presets={"all": tuple(LAYERS)},
-    linears=tuple(Linear(f"blocks.{b}.{own}", f"transformer_blocks.{b}.{diffusers}", 24, 16, b)
-                  for b in range(2) for own, diffusers in LAYERS.items()),
-)  # fmt: skip
+    name="anima",
+    architecture="anima-base-v1.0",
+    prediction="flow",
+    latent_channels=16,
+    downscale=8,
+    multiple=16,
+    text_rows=512,
+    blocks=2,
+    presets={"all": tuple(LAYERS)},
+    linears=tuple(
+        Linear(f"blocks.{b}.{own}", f"transformer_blocks.{b}.{diffusers}", 24, 16, b)
+        for b in range(2)
+        for own, diffusers in LAYERS.items()
+    ),
+)
 CHARACTER = Character(
-    name="Backgwa", trigger="backgwa", tags=["pale blue hair"], description="a cat-eared girl", free=["expression"],
-    palette={"hair": "#aaddee"}, outfits=[Outfit(id="default", label="blue jacket", tags=["blue jacket"])],
-    author=Author(name="someone"), license="MIT", rating="safe",
-)  # fmt: skip
+    name="Backgwa",
+    trigger="backgwa",
+    tags=["pale blue hair"],
+    description="a cat-eared girl",
+    free=["expression"],
+    palette={"hair": "#aaddee"},
+    outfits=[Outfit(id="default", label="blue jacket", tags=["blue jacket"])],
+    author=Author(name="someone"),
+    license="MIT",
+    rating="safe",
+)
 
 
-def lora(seed: int, rank: int = 4, alpha: float = 2.0, names: tuple[str, ...] | None = None) -> Lora:
+def lora(
+    seed: int, rank: int = 4, alpha: float = 2.0, names: tuple[str, ...] | None = None
+) -> Lora:
     modules = {}
     for linear in SPEC.linears:
         if names is None or linear.name in names:
@@ -56,7 +79,9 @@ def save(folder: Path, name: str, one: Lora, origin: bool = True, **options: Any
     folder.mkdir()
     lineage = add([], "checkpoint", name=name)
     facts = header.Facts(name, "someone", "MIT", "backgwa", SPEC.architecture, 96, "2026-11-22")
-    write_lora(folder / "model.safetensors", one, header.build(facts, lineage) if origin else {}, **options)
+    write_lora(
+        folder / "model.safetensors", one, header.build(facts, lineage) if origin else {}, **options
+    )
     write_models(folder, [(f"{name}@30", 30, "model.safetensors")])
     return Artifact("run", name, folder)
 
@@ -91,7 +116,9 @@ def run(tmp_path: Path) -> Runner:
     def run(loras: Mapping[str, Lora | Artifact], **settings: Any) -> tuple[Artifact, Lora]:
         where = tmp_path / f"merge-{len(list(tmp_path.iterdir()))}"
         where.mkdir()
-        artifacts = {n: one if isinstance(one, Artifact) else save(where, n, one) for n, one in loras.items()}
+        artifacts = {
+            n: one if isinstance(one, Artifact) else save(where, n, one) for n, one in loras.items()
+        }
         table = merge.Settings.model_validate({"do": "merge", "models": list(loras), **settings})
         artifact = merge.run(Inputs(artifacts), table, context(where / "scratch"))
         return artifact, read_lora(artifact.path / "merged.safetensors", SPEC)
@@ -143,7 +170,9 @@ def test_what_the_merge_says_of_itself(run: Runner) -> None:
     assert one.metadata["modelspec.merged_from"] == "a@30, b@30, a_again@30"
 
 
-def test_a_merge_inlines_its_parents_histories_and_invents_none(run: Runner, tmp_path: Path) -> None:
+def test_a_merge_inlines_its_parents_histories_and_invents_none(
+    run: Runner, tmp_path: Path
+) -> None:
     (tmp_path / "foreign").mkdir()
     stranger = save(tmp_path / "foreign", "stranger", lora(3), origin=False)
     artifact, one = run({"a": lora(1), "stranger": stranger})
@@ -161,7 +190,9 @@ def test_a_merge_inlines_its_parents_histories_and_invents_none(run: Runner, tmp
     assert len(ordered(read_json(again.path / "lineage.json"))) == 5
 
 
-def test_a_selection_that_chose_the_inputs_is_part_of_the_history(run: Runner, tmp_path: Path) -> None:
+def test_a_selection_that_chose_the_inputs_is_part_of_the_history(
+    run: Runner, tmp_path: Path
+) -> None:
     (tmp_path / "runs").mkdir()
     one = save(tmp_path / "runs", "one", lora(1))
     two = save(tmp_path / "runs", "two", lora(2))
@@ -173,9 +204,16 @@ def test_a_selection_that_chose_the_inputs_is_part_of_the_history(run: Runner, t
         (five / file).write_bytes((artifact.path / "model.safetensors").read_bytes())
         rows.append((f"{artifact.hash}@30", 30, file))
     write_models(five, rows)
-    write_json(five / "lineage.json", add([add([], "evaluation", name="candidates")], "selection", chosen=2))
+    write_json(
+        five / "lineage.json",
+        add([add([], "evaluation", name="candidates")], "selection", chosen=2),
+    )
     settings = merge.Settings(do="merge", models="five")
-    artifact = merge.run(Inputs({"five": Artifact("selection", "five", five)}), settings, context(tmp_path / "scratch"))
+    artifact = merge.run(
+        Inputs({"five": Artifact("selection", "five", five)}),
+        settings,
+        context(tmp_path / "scratch"),
+    )
     history = read_json(artifact.path / "lineage.json")
     used = sorted(history[id]["type"] for id in history[root(history)]["used"])
     assert used == ["checkpoint", "checkpoint", "selection"]
@@ -188,7 +226,8 @@ def test_the_same_merge_is_the_same_file(run: Runner) -> None:
 
 
 def test_trap_3_alpha_comes_from_the_parents(run: Runner) -> None:
-    """alpha / rank stays 1/8 through any change of rank, and training finds balanced factors of the parents' size."""
+    """alpha / rank stays 1/8 through any change of rank, and training finds balanced factors of the
+    parents' size."""
     a, b = lora(1, rank=8, alpha=1.0), lora(2, rank=8, alpha=1.0)
     for rank in (None, 4):
         _, one = run({"a": a, "b": b}, rank=rank)
@@ -218,7 +257,11 @@ def test_trap_8_what_is_not_a_plain_lora_stops_the_merge(run: Runner, tmp_path: 
         folder = tmp_path / said
         folder.mkdir()
         name = "diffusion_model.blocks.0.mlp.layer1.lora_"
-        tensors = {f"{name}A.weight": torch.ones(2, 16), f"{name}B.weight": torch.ones(24, 2), key: torch.ones(24)}
+        tensors = {
+            f"{name}A.weight": torch.ones(2, 16),
+            f"{name}B.weight": torch.ones(24, 2),
+            key: torch.ones(24),
+        }
         write_weights(folder / "model.safetensors", tensors, {})
         write_models(folder, [("odd", None, "model.safetensors")])
         with pytest.raises(InputError, match=said):
@@ -240,13 +283,18 @@ def test_methods_blocks_and_sizes_of_a_recipe(run: Runner) -> None:
     assert report["energy_kept"] >= 0.9 - 1e-6
     assert set(report["ranks"]) == set(one.modules)
     _, blocks = run({"a": a, "b": b}, blocks={"1": 0.0, "a@30:mlp": 3.0}, weights=[1.0, 1.0])
-    wanted = {name: delta * ("blocks.1" not in name) for name, delta in deltas((a, 1.0), (b, 1.0)).items()}
+    wanted = {
+        name: delta * ("blocks.1" not in name) for name, delta in deltas((a, 1.0), (b, 1.0)).items()
+    }
     wanted["blocks.0.mlp.layer1"] = (
         3 * a.modules["blocks.0.mlp.layer1"].delta() + b.modules["blocks.0.mlp.layer1"].delta()
     )
     for name, delta in wanted.items():
         assert torch.allclose(blocks.modules[name].delta(), torch.as_tensor(delta), atol=1e-5)
-    for settings, said in (({"method": "tie"}, "known: weighted"), ({"rank": 4, "energy": 0.9}, "choose one")):
+    for settings, said in (
+        ({"method": "tie"}, "known: weighted"),
+        ({"rank": 4, "energy": 0.9}, "choose one"),
+    ):
         with pytest.raises(InputError, match=said):
             run({"a": a, "b": b}, **settings)
 

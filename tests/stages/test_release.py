@@ -1,4 +1,5 @@
-"""A whole release on the tiny base: what is in it, that it is the same everywhere, that every byte is vouched for."""
+"""A whole release on the tiny base: what is in it, that it is the same everywhere, that every byte
+is vouched for."""
 
 import csv
 import hashlib
@@ -36,7 +37,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def build(work: Path, base: Path, damage: str = "", **changed: Any) -> Artifact:
-    """The release stage on a random LoRA of the tiny base, with a made-up evaluation. Also run in another process.
+    """The release stage on a random LoRA of the tiny base, with a made-up evaluation. Also run in
+    another process.
 
     `damage` is a file whose last byte is another one since it was made.
     """
@@ -56,9 +58,13 @@ def build(work: Path, base: Path, damage: str = "", **changed: Any) -> Artifact:
         down = torch.from_numpy(normal((4, linear.in_features), 1, "down", linear.name)) * 0.3
         up = torch.from_numpy(normal((linear.out_features, 4), 1, "up", linear.name)) * 0.1
         modules[linear.name] = Factors(down, up, 2.0)
-    facts = header.Facts("refined epoch 15", "someone", "MIT", "backgwa", family.spec.architecture, 96, "2026-11-22")
+    facts = header.Facts(
+        "refined epoch 15", "someone", "MIT", "backgwa", family.spec.architecture, 96, "2026-11-22"
+    )
     model.mkdir(parents=True)
-    write_lora(model / "epoch-0015.safetensors", Lora(modules), header.build(facts, own, ss_epoch="15"))
+    write_lora(
+        model / "epoch-0015.safetensors", Lora(modules), header.build(facts, own, ss_epoch="15")
+    )
     write_models(model, [("refined@15", 15, "epoch-0015.safetensors")])
     write_json(model / "lineage.json", add([own], "selection", chosen=["1" * 64], signature=CHOICE))
     measured = work / "confirmed"
@@ -110,7 +116,12 @@ def build(work: Path, base: Path, damage: str = "", **changed: Any) -> Artifact:
         "thumbnail": True,
         "train_notes": "Sleeves may merge.",
     } | changed
-    inputs = Inputs({"final": Artifact("selection", "f", model), "confirmed": Artifact("evaluation", "e", measured)})
+    inputs = Inputs(
+        {
+            "final": Artifact("selection", "f", model),
+            "confirmed": Artifact("evaluation", "e", measured),
+        }
+    )
     return release.run(inputs, release.Settings.model_validate(table), context)
 
 
@@ -161,10 +172,17 @@ def test_the_released_tensors_are_the_measured_ones(artifact: Artifact) -> None:
     payload = payload_sha256(file)
     assert words["sshs_model_hash"] == payload and words["modelspec.hash_sha256"] == f"0x{payload}"
     assert words["modelspec.title"] == "BACKGWA Release 2" and words["modelspec.license"] == "mit"
-    assert words["ss_network_alpha"] == "2" and words["ss_epoch"] == "15" and words["ss_output_name"] == NAME
+    assert (
+        words["ss_network_alpha"] == "2"
+        and words["ss_epoch"] == "15"
+        and words["ss_output_name"] == NAME
+    )
     assert words["modelspec.thumbnail"].startswith("data:image/jpeg;base64,")
     (info,) = read_json(artifact.path / NAME / f"{NAME}.civitai.info")["files"]
-    assert info["hashes"]["SHA256"] == sha256_file(file).upper() and info["hashes"]["AutoV3"] == payload[:12].upper()
+    assert (
+        info["hashes"]["SHA256"] == sha256_file(file).upper()
+        and info["hashes"]["AutoV3"] == payload[:12].upper()
+    )
     past = json.loads(words[header.RECIPE_KEY])
     assert past[root(past)]["type"] == "weights" and past[root(past)]["payload_sha256"] == payload
     assert sum(map(len, words.values())) < 64 * 1024
@@ -177,10 +195,13 @@ def test_samples_can_be_pasted_back(artifact: Artifact) -> None:
         text = image.text["parameters"]  # type: ignore[attr-defined]
         assert image.size == (32, 32)
     assert text.startswith(
-        f"masterpiece, best quality, 1girl, backgwa, blue jacket, white shirt <lora:{NAME}:1>\nNegative prompt: "
+        "masterpiece, best quality, 1girl, backgwa, blue jacket, white shirt"
+        f" <lora:{NAME}:1>\nNegative prompt: "
     )
     assert f'Lora hashes: "{NAME}: {payload[:12]}"' in text
-    assert (folder / f"{NAME}.preview.png").read_bytes() == (folder / "images" / "outfit-default.png").read_bytes()
+    assert (folder / f"{NAME}.preview.png").read_bytes() == (
+        folder / "images" / "outfit-default.png"
+    ).read_bytes()
     assert len({sha256_file(path) for path in (folder / "images").iterdir()}) == 4
 
 
@@ -191,7 +212,12 @@ def test_200_flipped_bytes_are_all_found_in_the_right_file(folder: Path) -> None
     draw = generator(3, "flips")
     chosen = [
         *files,
-        *(files[i] for i in draw.choice(len(files), 200 - len(files), p=[size / sum(sizes) for size in sizes])),
+        *(
+            files[i]
+            for i in draw.choice(
+                len(files), 200 - len(files), p=[size / sum(sizes) for size in sizes]
+            )
+        ),
     ]
     wrong = []
     for path in chosen:
@@ -219,8 +245,9 @@ def test_the_same_bytes_in_another_place_zone_locale_and_hash_seed(
     artifact: Artifact, tmp_path: Path, tiny_anima: Path
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; import tests.stages.test_release as t, onmodel.stages.release as r;"
-        "r.self_test = lambda *a: None; print(t.build(Path(sys.argv[1]), Path(sys.argv[2])).path)"
+        "import sys; from pathlib import Path; import tests.stages.test_release as t,"
+        " onmodel.stages.release as r;r.self_test = lambda *a: None;"
+        " print(t.build(Path(sys.argv[1]), Path(sys.argv[2])).path)"
     )
     elsewhere = tmp_path / "ein anderer Ort"
     elsewhere.mkdir()
@@ -231,17 +258,31 @@ def test_the_same_bytes_in_another_place_zone_locale_and_hash_seed(
         "PYTHONHASHSEED": "99",
         "PYTHONPATH": str(ROOT),
     }
-    done = subprocess.run([sys.executable, "-c", code, str(elsewhere), str(tiny_anima)], cwd=elsewhere, env=environment,
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(elsewhere), str(tiny_anima)],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     other = Path(done.stdout.splitlines()[-1]) / NAME
     here = artifact.path / NAME
-    names = {path.relative_to(here).as_posix(): sha256_file(path) for path in here.rglob("*") if path.is_file()}
+    names = {
+        path.relative_to(here).as_posix(): sha256_file(path)
+        for path in here.rglob("*")
+        if path.is_file()
+    }
     assert names == {
-        path.relative_to(other).as_posix(): sha256_file(path) for path in other.rglob("*") if path.is_file()
+        path.relative_to(other).as_posix(): sha256_file(path)
+        for path in other.rglob("*")
+        if path.is_file()
     }
 
 
-def test_nothing_tells_of_the_machine_or_shows_a_picture_that_was_trained_on(artifact: Artifact) -> None:
+def test_nothing_tells_of_the_machine_or_shows_a_picture_that_was_trained_on(
+    artifact: Artifact,
+) -> None:
     folder = artifact.path / NAME
     for path in folder.rglob("*"):
         if path.is_file():
@@ -249,7 +290,9 @@ def test_nothing_tells_of_the_machine_or_shows_a_picture_that_was_trained_on(art
             for word in (str(artifact.path.parents[1]), str(ROOT), f"{Path.home()}/"):
                 assert word.encode() not in data, f"{word} in {path.name}"
     statement = read_json(folder / "lineage.json")
-    datasets = [node for node in statement["predicate"]["entity"].values() if node["type"] == "dataset"]
+    datasets = [
+        node for node in statement["predicate"]["entity"].values() if node["type"] == "dataset"
+    ]
     assert datasets
     assert all(set(node) == {"type", "used", "root", "subsets", "origins"} for node in datasets)
 
@@ -269,21 +312,33 @@ def test_checksums_are_those_of_sha256sum(artifact: Artifact) -> None:
         ({"title": "explicit shota"}, "refused"),
     ],
 )
-def test_what_stops_a_release(changed: dict[str, Any], said: str, tmp_path: Path, tiny_anima: Path) -> None:
+def test_what_stops_a_release(
+    changed: dict[str, Any], said: str, tmp_path: Path, tiny_anima: Path
+) -> None:
     with pytest.raises(ValueError if "file_name" in changed else InputError, match=said):
         build(tmp_path, tiny_anima, **changed)
 
 
 @pytest.mark.parametrize("damage", ["final/epoch-0015.safetensors", "confirmed/evaluation.json"])
-def test_nothing_is_released_from_an_object_that_was_damaged(damage: str, tmp_path: Path, tiny_anima: Path) -> None:
+def test_nothing_is_released_from_an_object_that_was_damaged(
+    damage: str, tmp_path: Path, tiny_anima: Path
+) -> None:
     with pytest.raises(StateError, match="is damaged: it was changed since it was made"):
         build(tmp_path, tiny_anima, damage)
 
 
-def test_a_file_that_diffusers_does_not_load_is_found_by_the_self_test(tmp_path: Path, tiny_anima: Path) -> None:
+def test_a_file_that_diffusers_does_not_load_is_found_by_the_self_test(
+    tmp_path: Path, tiny_anima: Path
+) -> None:
     family = load_base({"family": "anima", "folder": tiny_anima, "device": "cpu"})
     linear = family.spec.targets("attention_mlp")[0]
-    one = Lora({linear.name: Factors(torch.ones(2, linear.in_features), torch.ones(linear.out_features, 2), 2.0)})
+    one = Lora(
+        {
+            linear.name: Factors(
+                torch.ones(2, linear.in_features), torch.ones(linear.out_features, 2), 2.0
+            )
+        }
+    )
     config = {**family.transformer.config, "concat_padding_mask": True}
     write_lora(tmp_path / "good.safetensors", one, {})
     assert read_lora(tmp_path / "good.safetensors", family.spec).modules
@@ -305,7 +360,9 @@ def test_a_failed_self_test_stops_the_release(
     monkeypatch.setattr(
         subprocess,
         "run",
-        lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "…\nValueError: no adapter was loaded\n"),
+        lambda *a, **k: subprocess.CompletedProcess(
+            a, 1, "", "…\nValueError: no adapter was loaded\n"
+        ),
     )
     with pytest.raises(OnmodelError, match=r"x\.safetensors: diffusers does not load .*no adapter"):
         self_test(tmp_path / "x.safetensors", {}, tmp_path)

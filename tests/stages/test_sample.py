@@ -1,4 +1,5 @@
-"""The sample stage: balanced prompts, captions, choosing what shows the character and differs, and refusals."""
+"""The sample stage: balanced prompts, captions, choosing what shows the character and differs, and
+refusals."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -32,7 +33,13 @@ def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
 
 
 def run(folder: Path, family: DrawnFamily, **changes: Any) -> tuple[Artifact, list[dict[str, Any]]]:
-    given = {"do": "sample", "model": "a", "count": 12, "size": 48, **colour_observers(folder / "observers")}
+    given = {
+        "do": "sample",
+        "model": "a",
+        "count": 12,
+        "size": 48,
+        **colour_observers(folder / "observers"),
+    }
     settings = sample.Settings.model_validate(given | changes)
     if not (folder / "a").exists():
         trained(folder, "a", {10: {}})
@@ -48,11 +55,17 @@ def test_every_row_has_its_picture_captions_and_reason(family: DrawnFamily, tmp_
     assert artifact.kind == "pictures" and len(rows) == 12 == len({row["seed"] for row in rows})
     for row in rows:
         assert (
-            (artifact.path / row["file"]).exists() and row["kept"] and row["reason"] and len(row["model_sha256"]) == 64
+            (artifact.path / row["file"]).exists()
+            and row["kept"]
+            and row["reason"]
+            and len(row["model_sha256"]) == 64
         )
         assert row["tags"].startswith("1girl, backgwa, ") and row["prompt"].endswith(row["tags"])
         assert row["sentence"].startswith("A girl named backgwa. It shows ")
-    assert sum("comic" in row["tags"] for row in rows) == 6 and sum("sad" in row["tags"] for row in rows) == 4
+    assert (
+        sum("comic" in row["tags"] for row in rows) == 6
+        and sum("sad" in row["tags"] for row in rows) == 4
+    )
 
 
 def test_without_prompts_everything_free_is_varied(family: DrawnFamily, tmp_path: Path) -> None:
@@ -86,22 +99,40 @@ def test_choose_takes_what_shows_the_character_and_differs() -> None:
 
     character, stranger = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     references = References(
-        features(np.tile(character, (5, 1)), np.ones((5, 3))), np.arange(5), half_of_one_minus_cosine
+        features(np.tile(character, (5, 1)), np.ones((5, 3))),
+        np.arange(5),
+        half_of_one_minus_cosine,
     )
     looks = np.array([[1.0, 0, 0], [0.99, 0.01, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]])
-    found = sample.choose(features(np.stack([character] * 4 + [stranger]), looks), references, keep=3)
+    found = sample.choose(
+        features(np.stack([character] * 4 + [stranger]), looks), references, keep=3
+    )
     assert [kept for kept, _ in found] == [True, False, True, True, False]
     assert "only 0.01" in found[1][1] and "below" in found[4][1]
-    assert sum(kept for kept, _ in sample.choose(features(np.stack([stranger] * 5), looks), references, 3)) == 0
+    assert (
+        sum(
+            kept
+            for kept, _ in sample.choose(features(np.stack([stranger] * 5), looks), references, 3)
+        )
+        == 0
+    )
 
 
 def test_too_few_that_show_her_is_told(
-    family: DrawnFamily, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    family: DrawnFamily,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sample, "choose", lambda features, references, keep: [(i < 2, "so") for i in range(12)])
+    monkeypatch.setattr(
+        sample, "choose", lambda features, references, keep: [(i < 2, "so") for i in range(12)]
+    )
     _, rows = run(tmp_path, family, keep=4, references="references")
     assert sum(row["kept"] for row in rows) == 2
-    assert "only 2 of 12 pictures show the character well enough; 4 were wanted" in capsys.readouterr().err
+    assert (
+        "only 2 of 12 pictures show the character well enough; 4 were wanted"
+        in capsys.readouterr().err
+    )
 
 
 def test_keep_needs_somebody_to_judge_by(family: DrawnFamily, tmp_path: Path) -> None:
@@ -109,7 +140,9 @@ def test_keep_needs_somebody_to_judge_by(family: DrawnFamily, tmp_path: Path) ->
         run(tmp_path, family, keep=4)
 
 
-def test_refused_prompts_and_empty_lists_generate_nothing(family: DrawnFamily, tmp_path: Path) -> None:
+def test_refused_prompts_and_empty_lists_generate_nothing(
+    family: DrawnFamily, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="minors"):
         run(tmp_path, family, prompts={"body": ["nude"], "who": ["child"]})
     with pytest.raises(InputError, match="at least one tag"):
@@ -122,8 +155,9 @@ def test_captions_say_trigger_and_what_was_asked() -> None:
 
     (prompt,) = matrix({"a": ["smile"], "b": ["upper body"], "c": ["forest"]}, sheet(), 1, 0)
     assert sample.captions(prompt, sheet()) == (
-        "1girl, backgwa, smile, upper body, forest", "A girl named backgwa. It shows smile, upper body and forest.",
-    )  # fmt: skip
+        "1girl, backgwa, smile, upper body, forest",
+        "A girl named backgwa. It shows smile, upper body and forest.",
+    )
     (plain,) = matrix({"a": [""]}, sheet(), 1, 0)
     assert sample.captions(plain, sheet()) == ("1girl, backgwa", "A girl named backgwa.")
 
@@ -132,7 +166,9 @@ def test_the_plan_counts_pictures(tmp_path: Path) -> None:
     settings = sample.Settings.model_validate(
         {"do": "sample", "model": "a", "count": 96, "keep": 16, "references": "r"}
     )
-    assert sample.estimate(settings, {}) == Plan(pictures=96, counts={"pictures": 16}) and settings.needs() == [
+    assert sample.estimate(settings, {}) == Plan(
+        pictures=96, counts={"pictures": 16}
+    ) and settings.needs() == [
         "a",
         "r",
     ]

@@ -1,4 +1,5 @@
-"""The search stage on drawn pictures: two models with opposite faults, whose even merge has none."""
+"""The search stage on drawn pictures: two models with opposite faults, whose even merge has
+none."""
 
 import json
 from pathlib import Path
@@ -33,7 +34,8 @@ CHECKED = 20 * (3 + 2 * 3)  # pictures of the check: prompts × arms of the base
 
 @pytest.fixture
 def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
-    """Drawn pictures; a merge adds up the yellow veils of what it merges, each one being a direction of its own."""
+    """Drawn pictures; a merge adds up the yellow veils of what it merges, each one being a
+    direction of its own."""
 
     def blend(inputs: Inputs, settings: merge.Settings, context: Context) -> Artifact:
         models = inputs.models(settings.needs())
@@ -43,9 +45,14 @@ def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
         yellow = sum(weight * row.yellow for weight, row in zip(weights, faults, strict=True))
         made = lora(context.out, "merged", yellow=round(yellow, 9))
         write_models(context.out, [(context.name, None, made.path.name)])
-        rows = [{"name": m.name, "strength": abs(f.yellow)} for m, f in zip(models, faults, strict=True)]
+        rows = [
+            {"name": m.name, "strength": abs(f.yellow)} for m, f in zip(models, faults, strict=True)
+        ]
         signs = [1 if row.yellow > 0 else -1 for row in faults]
-        write_json(context.out / "merge.json", {"models": rows, "cosines": [[a * b for b in signs] for a in signs]})
+        write_json(
+            context.out / "merge.json",
+            {"models": rows, "cosines": [[a * b for b in signs] for a in signs]},
+        )
         chosen = [inputs.lineage(name) for name in settings.needs()]
         return context.commit("merge", add(chosen, "merge", name=context.name, weights=weights))
 
@@ -55,9 +62,15 @@ def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
 
 def settings(folder: Path, **changes: Any) -> search.Settings:
     given = {
-        "do": "search", "models": ["a", "b"], "evaluations": 6, "seeds": 1, "size": 48, "steps": 4,
-        "references": {"stage": "references", "subset": "reference"}, **colour_observers(folder / "observers"),
-    }  # fmt: skip
+        "do": "search",
+        "models": ["a", "b"],
+        "evaluations": 6,
+        "seeds": 1,
+        "size": 48,
+        "steps": 4,
+        "references": {"stage": "references", "subset": "reference"},
+        **colour_observers(folder / "observers"),
+    }
     return search.Settings.model_validate(given | changes)
 
 
@@ -65,12 +78,19 @@ def inputs(folder: Path, b: float) -> Inputs:
     if (folder / "a").exists():
         found = {name: Artifact("run", name, folder / name) for name in "ab"}
         return Inputs({**found, "references": Artifact("dataset", "r", folder / "references")})
-    found = {"a": trained(folder, "a", {10: {"yellow": 0.35}}), "b": trained(folder, "b", {10: {"yellow": b}})}
+    found = {
+        "a": trained(folder, "a", {10: {"yellow": 0.35}}),
+        "b": trained(folder, "b", {10: {"yellow": b}}),
+    }
     return Inputs({**found, "references": drawn_dataset(folder)})
 
 
-def run(folder: Path, family: DrawnFamily, b: float = -0.35, **changes: Any) -> tuple[Artifact, dict[str, Any]]:
-    artifact = search.run(inputs(folder, b), settings(folder, **changes), context(folder, family, "searched"))
+def run(
+    folder: Path, family: DrawnFamily, b: float = -0.35, **changes: Any
+) -> tuple[Artifact, dict[str, Any]]:
+    artifact = search.run(
+        inputs(folder, b), settings(folder, **changes), context(folder, family, "searched")
+    )
     return artifact, read_json(artifact.path / "search.json")
 
 
@@ -88,11 +108,17 @@ def test_a_merge_that_is_clearly_better_is_made(family: DrawnFamily, tmp_path: P
     assert [row["name"] for row in read_json(artifact.path / "models.json")] == ["searched"]
     decision = read_json(artifact.path / "selection.json")
     names = [row["name"] for row in decision["candidates"]]
-    assert names[0] in ("a@10", "b@10") and names[1] == "uniform_mean" and decision["chosen"] != names[:1]
+    assert (
+        names[0] in ("a@10", "b@10")
+        and names[1] == "uniform_mean"
+        and decision["chosen"] != names[:1]
+    )
 
     trials = found["trials"]
     assert [t["weights"] for t in trials[:3]] == [[1, 0], [0, 1], [0.5, 0.5]] and len(trials) == 6
-    assert [t["why"] for t in trials].count("repeat") == 2 and trials[2]["value"] < trials[0]["value"]
+    assert [t["why"] for t in trials].count("repeat") == 2 and trials[2]["value"] < trials[0][
+        "value"
+    ]
     assert "|suite:choose-" in found["signature"] and "|suite:check-" in found["check"]
     lineage = read_json(artifact.path / "lineage.json")
     (told,) = [node for node in lineage.values() if node["type"] == "search"]
@@ -101,18 +127,24 @@ def test_a_merge_that_is_clearly_better_is_made(family: DrawnFamily, tmp_path: P
     assert "for merge weights, 6 measurements on suite `choose-" in sentence(lineage)
 
 
-def test_without_a_better_merge_the_best_model_is_kept_as_it_is(family: DrawnFamily, tmp_path: Path) -> None:
+def test_without_a_better_merge_the_best_model_is_kept_as_it_is(
+    family: DrawnFamily, tmp_path: Path
+) -> None:
     artifact, found = run(tmp_path, family, b=0.0)
     assert artifact.kind == "selection" and found["taken"] == [0, 1]
     given = tmp_path / "b" / "b-10.safetensors"
     (row,) = read_json(artifact.path / "models.json")
-    assert row["name"] == "b@10" and (artifact.path / row["file"]).read_bytes() == given.read_bytes()
+    assert (
+        row["name"] == "b@10" and (artifact.path / row["file"]).read_bytes() == given.read_bytes()
+    )
     lineage = read_json(artifact.path / "lineage.json")
     assert lineage[root(lineage)]["type"] == "search"
     assert sentence(lineage).endswith("`b@10` alone, which no merge clearly beat.")
 
 
-def test_a_killed_search_draws_nothing_twice_and_ends_the_same(family: DrawnFamily, tmp_path: Path) -> None:
+def test_a_killed_search_draws_nothing_twice_and_ends_the_same(
+    family: DrawnFamily, tmp_path: Path
+) -> None:
     whole, _ = run(tmp_path / "whole", family)
     drawn = family.drawn
     family.drawn, family.stop_after = 0, drawn // 2
@@ -125,7 +157,9 @@ def test_a_killed_search_draws_nothing_twice_and_ends_the_same(family: DrawnFami
     assert family.drawn <= drawn - kept + 8  # the batch that it was in
 
 
-def test_the_plan_knows_the_pictures_and_refuses_a_search_that_ends_in_its_starts(tmp_path: Path) -> None:
+def test_the_plan_knows_the_pictures_and_refuses_a_search_that_ends_in_its_starts(
+    tmp_path: Path,
+) -> None:
     before = {"a": Plan(steps=9, models=3), "b": Plan(steps=9, models=1), "references": Plan()}
     plan = search.estimate(settings(tmp_path, evaluations=8, seeds=2), before)
     assert plan.pictures == 2 * (12 * (2 * 8 + 3 * 3) + CHECKED)
@@ -134,14 +168,20 @@ def test_the_plan_knows_the_pictures_and_refuses_a_search_that_ends_in_its_start
 
 
 def test_its_merges_are_those_of_the_merge_stage_and_carry_the_search(tmp_path: Path) -> None:
-    """With real files: distances are those of ΔW, a model without weight is left out, the history travels inside."""
+    """With real files: distances are those of ΔW, a model without weight is left out, the history
+    travels inside."""
     loras = {name: made.lora(seed, rank=2 + seed) for seed, name in enumerate("abc")}
     artifacts = {name: made.save(tmp_path, name, one) for name, one in loras.items()}
     models = Inputs(artifacts).models(list(loras))
     table = search.Settings(do="search", models=list(loras), rank=3)
     where = made.context(tmp_path / "scratch", "searched")
     merger = search.Merger(models, table, where, add([], "candidates"))
-    flat = np.array([np.concatenate([d.ravel() for d in made.deltas((one, 1.0)).values()]) for one in loras.values()])
+    flat = np.array(
+        [
+            np.concatenate([d.ravel() for d in made.deltas((one, 1.0)).values()])
+            for one in loras.values()
+        ]
+    )
     assert np.allclose(merger.gram, flat @ flat.T, rtol=1e-4, atol=1e-4 * np.trace(flat @ flat.T))
     assert merger.model((0.0, 1.0, 0.0), 3) == models[1]
 
@@ -153,7 +193,10 @@ def test_its_merges_are_those_of_the_merge_stage_and_carry_the_search(tmp_path: 
     inside = json.loads(one.metadata[header.RECIPE_KEY])
     top = inside[root(inside)]
     assert top["type"] == "merge" and root(history) in top["used"]
-    assert [(part["name"], part["weight"]) for part in top["parts"]] == [("a@30", 0.25), ("c@30", 0.75)]
+    assert [(part["name"], part["weight"]) for part in top["parts"]] == [
+        ("a@30", 0.25),
+        ("c@30", 0.75),
+    ]
 
 
 def test_one_model_is_no_search(family: DrawnFamily, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The select stage: from an evaluation to kept files, with reasons, and loud where constraints could not be met."""
+"""The select stage: from an evaluation to kept files, with reasons, and loud where constraints
+could not be met."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,13 @@ def candidates(folder: Path) -> Inputs:
     path = folder / "candidates"
     for row in ROWS:
         lora(path, row["name"], row["epoch"], yellow=0.01 * len(row["name"]) + (row["epoch"] or 0))
-    write_models(path, [(row["name"], row["epoch"], f"{row['name'].replace('@', '-')}.safetensors") for row in ROWS])
+    write_models(
+        path,
+        [
+            (row["name"], row["epoch"], f"{row['name'].replace('@', '-')}.safetensors")
+            for row in ROWS
+        ],
+    )
     write_json(path / "evaluation.json", {"signature": "onm|made-up", "models": ROWS})
     write_json(path / "lineage.json", add([], "evaluation", signature="onm|made-up"))
     return Inputs({"candidates": Artifact("evaluation", "e", path)})
@@ -35,20 +42,30 @@ def candidates(folder: Path) -> Inputs:
 
 def run(folder: Path, **changes: Any) -> tuple[Artifact, dict[str, Any], Inputs]:
     given = candidates(folder)
-    settings = select.Settings.model_validate({"do": "select", "candidates": "candidates"} | changes)
+    settings = select.Settings.model_validate(
+        {"do": "select", "candidates": "candidates"} | changes
+    )
     artifact = select.run(given, settings, context(folder, DrawnFamily(), "chosen"))
     return artifact, read_json(artifact.path / "selection.json"), given
 
 
 def test_one_is_kept_with_reasons_for_all(tmp_path: Path) -> None:
     artifact, told, given = run(tmp_path)
-    assert artifact.kind == "selection" and told["chosen"] == ["a@20"] and not told["too_close_to_call"]
+    assert (
+        artifact.kind == "selection"
+        and told["chosen"] == ["a@20"]
+        and not told["too_close_to_call"]
+    )
     assert [row["name"] for row in told["candidates"]] == [row["name"] for row in ROWS]
     assert all(row["reason"] for row in told["candidates"])
     assert "colour cast" in told["candidates"][0]["reason"]
     (kept,) = Inputs({"chosen": artifact}).models(["chosen"])
     (source,) = given.models(["candidates@20"])
-    assert kept.name == "a@20" and kept.epoch == 20 and kept.sha256 == source.sha256 == sha256_file(kept.path)
+    assert (
+        kept.name == "a@20"
+        and kept.epoch == 20
+        and kept.sha256 == source.sha256 == sha256_file(kept.path)
+    )
     lineage = read_json(artifact.path / "lineage.json")
     assert lineage[root(lineage)]["chosen"] == [kept.sha256]
 
@@ -56,7 +73,9 @@ def test_one_is_kept_with_reasons_for_all(tmp_path: Path) -> None:
 def test_several_are_kept_best_first_and_named_together(tmp_path: Path) -> None:
     artifact, told, _ = run(tmp_path, count=3)
     kept = Inputs({"chosen": artifact}).models(["chosen"])
-    assert [m.name for m in kept] == told["chosen"] and told["chosen"][0] == "a@20" and len(kept) == 3
+    assert (
+        [m.name for m in kept] == told["chosen"] and told["chosen"][0] == "a@20" and len(kept) == 3
+    )
 
 
 def test_only_some_may_be_candidates(tmp_path: Path) -> None:
@@ -66,7 +85,9 @@ def test_only_some_may_be_candidates(tmp_path: Path) -> None:
         run(tmp_path, among=["b@*"])
 
 
-def test_unmet_constraints_are_told_loudly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unmet_constraints_are_told_loudly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, told, _ = run(tmp_path, at_least={"reproduction": 0.999})
     assert not told["constraints_met"] and len(told["chosen"]) == 1
     assert "NOT EVERY CONSTRAINT IS MET" in capsys.readouterr().err
@@ -74,7 +95,9 @@ def test_unmet_constraints_are_told_loudly(tmp_path: Path, capsys: pytest.Captur
 
 def test_an_unknown_axis_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ValueError, match="did you mean reproduction"):
-        select.Settings.model_validate({"do": "select", "candidates": "c", "at_least": {"reprodction": 1}})
+        select.Settings.model_validate(
+            {"do": "select", "candidates": "c", "at_least": {"reprodction": 1}}
+        )
 
 
 def test_the_plan_knows_how_many_models_come() -> None:

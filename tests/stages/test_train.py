@@ -1,4 +1,5 @@
-"""The train stage on a tiny Anima: what it writes, and that a kill at any moment changes nothing."""
+"""The train stage on a tiny Anima: what it writes, and that a kill at any moment changes
+nothing."""
 
 import itertools
 import json
@@ -33,9 +34,18 @@ from onmodel.train import live, loop
 from onmodel.weights import payload_sha256, read_metadata
 
 TABLE: dict[str, Any] = {
-    "do": "train", "dataset": "data", "data": [{"subset": "base", "repeats": 2}, {"subset": "fine"}], "epochs": 3,
-    "learning_rate": 5e-3, "rank": 2, "alpha": 2, "batch": 4, "resolution": 64, "precision": "fp32", "keep_every": 2,
-}  # fmt: skip
+    "do": "train",
+    "dataset": "data",
+    "data": [{"subset": "base", "repeats": 2}, {"subset": "fine"}],
+    "epochs": 3,
+    "learning_rate": 5e-3,
+    "rank": 2,
+    "alpha": 2,
+    "batch": 4,
+    "resolution": 64,
+    "precision": "fp32",
+    "keep_every": 2,
+}
 STEPS = 9  # three an epoch: 2·3 + 2 showings in two or three sizes
 
 
@@ -46,8 +56,14 @@ def family(tiny_anima: Path) -> Anima:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    table = {"do": "curate", "heldout": 0.3, "subsets": {
-        "base": [{"toon": "backgwa_base", "count": 4}], "fine": [{"toon": "refinement", "count": 3}]}}  # fmt: skip
+    table = {
+        "do": "curate",
+        "heldout": 0.3,
+        "subsets": {
+            "base": [{"toon": "backgwa_base", "count": 4}],
+            "fine": [{"toon": "refinement", "count": 3}],
+        },
+    }
     where = context(tmp_path_factory.mktemp("data"), lambda: None, "data")
     return curate.run(Inputs({}), curate.Settings.model_validate(table), where)
 
@@ -59,10 +75,15 @@ Run = Callable[..., Artifact]
 def run(tmp_path: Path, family: Anima, data: Artifact, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the stage in a scratch folder of this name, with changes of the settings."""
     monkeypatch.setattr(loop, "SAVE_EVERY", 2)
-    monkeypatch.setattr(live, "SAVING_SHARE", math.inf)  # saves as soon as it may, whatever that costs
+    monkeypatch.setattr(
+        live, "SAVING_SHARE", math.inf
+    )  # saves as soon as it may, whatever that costs
 
     def run(
-        scratch: str = "run", others: dict[str, Artifact] | None = None, where: Context | None = None, **changes: Any
+        scratch: str = "run",
+        others: dict[str, Artifact] | None = None,
+        where: Context | None = None,
+        **changes: Any,
     ) -> Artifact:
         settings = train.Settings.model_validate(TABLE | changes)
         where = where or context(tmp_path / scratch, lambda: family, "look")
@@ -76,25 +97,40 @@ def test_what_it_writes(run: Run, data: Artifact, family: Anima) -> None:
     assert artifact.kind == "run"
     models = read_models(artifact)
     assert [(m.name, m.epoch, m.path.name) for m in models] == [
-        ("look@2", 2, "epoch-0002.safetensors"), ("look@3", 3, "epoch-0003.safetensors")]  # fmt: skip
+        ("look@2", 2, "epoch-0002.safetensors"),
+        ("look@3", 3, "epoch-0003.safetensors"),
+    ]
     rows = [json.loads(line) for line in (artifact.path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert [row["step"] for row in rows if "heldout" in row] == [6, 9]
     facts = read_json(artifact.path / "run.json")
-    assert facts["exposures"] == {"base": 6, "fine": 3} and facts["steps"] == STEPS and facts["layers"] == 20
-    assert facts["pictures"] == {"base": {"train": 3, "heldout": 1}, "fine": {"train": 2, "heldout": 1}}
+    assert (
+        facts["exposures"] == {"base": 6, "fine": 3}
+        and facts["steps"] == STEPS
+        and facts["layers"] == 20
+    )
+    assert facts["pictures"] == {
+        "base": {"train": 3, "heldout": 1},
+        "fine": {"train": 2, "heldout": 1},
+    }
 
     for model in models:
         words = read_metadata(model.path)
         assert words["ss_epoch"] == str(model.epoch) and words["ss_steps"] == str(3 * model.epoch)
         assert words["ss_network_dim"] == "2" and words["ss_network_alpha"] == "2"
-        assert words["ss_base_model_version"] == "anima" and words["modelspec.trigger_phrase"] == "backgwa"
+        assert (
+            words["ss_base_model_version"] == "anima"
+            and words["modelspec.trigger_phrase"] == "backgwa"
+        )
         assert words["ss_num_train_images"] == "8" and words["modelspec.date"] == "2026-11-22"
         assert json.loads(words["ss_tag_frequency"])["base"]["backgwa"] == 3
         assert sum(map(len, itertools.chain(*words.items()))) < LIMIT
         assert words["onmodel.payload_sha256"] == payload_sha256(model.path)
         assert words["modelspec.hash_sha256"] == f"0x{payload_sha256(model.path)}"
-        assert not any(str(artifact.path.parent) in value or "prediction" in key for key, value in words.items())
+        assert not any(
+            str(artifact.path.parent) in value or "prediction" in key
+            for key, value in words.items()
+        )
         lineage = lineage_of(read_lora(model.path, family.spec), model.sha256)
         node = lineage[root(lineage)]
         assert (node["type"], node["epoch"], node["payload_sha256"]) == (
@@ -102,7 +138,9 @@ def test_what_it_writes(run: Run, data: Artifact, family: Anima) -> None:
             model.epoch,
             payload_sha256(model.path),
         )
-        assert words["onmodel.dataset_root"] == next(n["root"] for n in lineage.values() if n["type"] == "dataset")
+        assert words["onmodel.dataset_root"] == next(
+            n["root"] for n in lineage.values() if n["type"] == "dataset"
+        )
         assert {n["type"] for n in lineage.values()} == {
             "base",
             "character",
@@ -115,7 +153,9 @@ def test_what_it_writes(run: Run, data: Artifact, family: Anima) -> None:
         }
         with safe_open(model.path, "pt") as file:
             keys = file.keys()
-        assert len(keys) == 40 and all(key.startswith("diffusion_model.blocks.") and ".lora_" in key for key in keys)
+        assert len(keys) == 40 and all(
+            key.startswith("diffusion_model.blocks.") and ".lora_" in key for key in keys
+        )
     whole = read_json(artifact.path / "lineage.json")
     check(whole)
     assert len(whole[root(whole)]["used"]) == 2
@@ -125,7 +165,9 @@ def test_it_learns_and_leaves_the_base_alone(run: Run, family: Anima) -> None:
     before = {name: parameter.clone() for name, parameter in family.transformer.named_parameters()}
     artifact = run(epochs=30, keep_every=10)
     after = dict(family.transformer.named_parameters())
-    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+    assert after.keys() == before.keys() and all(
+        torch.equal(after[name], before[name]) for name in before
+    )
     rows = [json.loads(line) for line in (artifact.path / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows]
     assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:20])
@@ -137,8 +179,14 @@ def test_the_same_recipe_gives_the_same_bytes(run: Run) -> None:
     first = run("a")
     assert run("b").hash == first.hash
     assert run("c", learning_rate=4e-3).hash != first.hash
-    weights = [payload_sha256(read_models(run(*args, **kw))[-1].path) for args, kw in (
-        (("d",), {}), (("e",), {"gradient_checkpointing": True}), (("f",), {"keep_every": 1}))]  # fmt: skip
+    weights = [
+        payload_sha256(read_models(run(*args, **kw))[-1].path)
+        for args, kw in (
+            (("d",), {}),
+            (("e",), {"gradient_checkpointing": True}),
+            (("f",), {"keep_every": 1}),
+        )
+    ]
     assert len(set(weights)) == 1
 
 
@@ -147,7 +195,8 @@ class Stop(Exception):
 
 
 def stopped(run: Run, scratch: str, at: int, **changes: Any) -> Artifact | None:
-    """Run until the optimizer is to take the `at`-th step of this attempt (from 0); None if it was stopped."""
+    """Run until the optimizer is to take the `at`-th step of this attempt (from 0); None if it was
+    stopped."""
     step = torch.optim.AdamW.step
     count = itertools.count()
 
@@ -199,12 +248,20 @@ def test_killed_at_random_moments_it_ends_the_same(run: Run, tmp_path: Path, kil
             with safe_open(path, "pt") as file:
                 assert file.keys()
     assert run("killed").hash == whole.hash
-    assert not [path for path in (tmp_path / "killed").rglob("*") if path.name.startswith(".onmodel-")]
+    assert not [
+        path for path in (tmp_path / "killed").rglob("*") if path.name.startswith(".onmodel-")
+    ]
 
 
 def test_damaged_state_stops_the_run_and_is_named(run: Run, tmp_path: Path) -> None:
     stopped(run, "run", at=8)
-    names = ["state.json", "latents.json", "state-*.safetensors", "latents-*.safetensors", "out/epoch-0002.safetensors"]
+    names = [
+        "state.json",
+        "latents.json",
+        "state-*.safetensors",
+        "latents-*.safetensors",
+        "out/epoch-0002.safetensors",
+    ]
     for name in names:
         (path,) = (tmp_path / "run").glob(name)
         data = path.read_bytes()
@@ -220,14 +277,20 @@ def test_damaged_state_stops_the_run_and_is_named(run: Run, tmp_path: Path) -> N
     assert run().hash == run("whole").hash
 
 
-def test_a_full_disk_pauses_the_run(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_pauses_the_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     stopped(run, "run", at=5)
     kept = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(
+            os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        )
         with pytest.raises(SpaceError):
             run()
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == kept
+    assert {
+        path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()
+    } == kept
     assert run().hash == run("whole").hash
 
 
@@ -236,7 +299,13 @@ def test_start_keeps_the_change_of_the_base(run: Run, family: Anima, tmp_path: P
     before = read_lora(read_models(first)[0].path, family.spec)
     where = context(tmp_path / "second", lambda: family, "look")
     second = run(
-        where=where, others={"first": first}, start="first@2", rank=5, alpha=1, learning_rate=1e-12, weight_decay=0
+        where=where,
+        others={"first": first},
+        start="first@2",
+        rank=5,
+        alpha=1,
+        learning_rate=1e-12,
+        weight_decay=0,
     )
     after = read_lora(read_models(second)[-1].path, family.spec)
     assert after.modules.keys() == before.modules.keys() and len(after.modules) == 32
@@ -250,7 +319,9 @@ def test_start_keeps_the_change_of_the_base(run: Run, family: Anima, tmp_path: P
     assert sum(node["type"] == "checkpoint" for node in lineage.values()) == 2
 
 
-def test_start_from_elsewhere_has_an_unknown_origin(run: Run, family: Anima, tmp_path: Path) -> None:
+def test_start_from_elsewhere_has_an_unknown_origin(
+    run: Run, family: Anima, tmp_path: Path
+) -> None:
     first = run("first")
     model = read_models(first)[-1]
     write_lora(model.path, Lora(read_lora(model.path, family.spec).modules), {})
@@ -320,16 +391,26 @@ def test_wrong_settings(changes: dict[str, Any], message: str) -> None:
 
 def test_plan() -> None:
     settings = train.Settings.model_validate(
-        TABLE | {"start": "old@3", "data": [{"subset": "a", "repeats": 4}, {"subset": "b", "stage": "more"}]}
+        TABLE
+        | {
+            "start": "old@3",
+            "data": [{"subset": "a", "repeats": 4}, {"subset": "b", "stage": "more"}],
+        }
     )
     assert settings.needs() == ["data", "more", "old@3"]
-    plan = train.estimate(settings, {"data": Plan(counts={"a": 10}), "more": Plan(counts={"b": 3}), "old": Plan()})
+    plan = train.estimate(
+        settings, {"data": Plan(counts={"a": 10}), "more": Plan(counts={"b": 3}), "old": Plan()}
+    )
     assert plan == Plan(steps=33, exposures={"a": 12, "more/b": 3}, models=2)
     everything = train.Settings.model_validate(TABLE | {"data": None})
     said = Plan(
-        counts={"a": 10, "b": 3, "held": 4}, shown={"a": {"repeats": 5, "resolution": [64, 96]}}, heldout=["held"]
+        counts={"a": 10, "b": 3, "held": 4},
+        shown={"a": {"repeats": 5, "resolution": [64, 96]}},
+        heldout=["held"],
     )
-    assert train.estimate(everything, {"data": said}) == Plan(steps=78, exposures={"a": 30, "b": 3}, models=2)
+    assert train.estimate(everything, {"data": said}) == Plan(
+        steps=78, exposures={"a": 30, "b": 3}, models=2
+    )
     with pytest.raises(InputError, match="dataset: data — has no subset to train on"):
         train.estimate(everything, {"data": Plan()})
     with pytest.raises(InputError, match="subsets of more: c"):
@@ -369,22 +450,36 @@ image_dir = "reg"
     return curate.run(Inputs({}), curate.Settings.model_validate(table), where)
 
 
-def test_a_data_set_says_how_it_is_shown(run: Run, foreign: Artifact, tmp_path: Path, family: Anima) -> None:
+def test_a_data_set_says_how_it_is_shown(
+    run: Run, foreign: Artifact, tmp_path: Path, family: Anima
+) -> None:
     where = context(tmp_path / "run", lambda: family, "look")
     artifact = run(where=where, others={"data": foreign}, data=None, resolution=96, caption="tags")
     facts = read_json(artifact.path / "run.json")
     assert facts["exposures"] == {"mine": 6, "reg": 12}
-    (mine, reg) = facts["shares"]
-    assert mine["flip"] and mine["repeats"] == 2 and mine["resolution"] == 64 and mine["stage"] is None
+    mine, reg = facts["shares"]
+    assert (
+        mine["flip"] and mine["repeats"] == 2 and mine["resolution"] == 64 and mine["stage"] is None
+    )
     assert reg["regularisation"] and reg["repeats"] == 4  # four pictures twice, two to match them
     pictures = read_json(artifact.path / "pictures.json")
     assert {row["file"]: row["exposures"] for row in pictures if row["subset"] == "mine"} == {
-        f"00{i}.png": 6 for i in range(4)}  # fmt: skip
-    assert all(max(row["bucket"]) < 96 and row["mask"] == (row["subset"] == "mine") for row in pictures)
+        f"00{i}.png": 6 for i in range(4)
+    }
+    assert all(
+        max(row["bucket"]) < 96 and row["mask"] == (row["subset"] == "mine") for row in pictures
+    )
     told = said(where)
-    assert "mine: 4 pictures, each seen 6 times (2 repeats × 3 epochs), mirrored half the time, 4 masks" in told
+    assert (
+        "mine: 4 pictures, each seen 6 times (2 repeats × 3 epochs), mirrored half the time, 4"
+        " masks" in told
+    )
     assert "cut away to fit them" in told
-    assert "000.png:" in told and "Qwen tokens, only 512 are read" in told and "does not know 猫" in told
+    assert (
+        "000.png:" in told
+        and "Qwen tokens, only 512 are read" in told
+        and "does not know 猫" in told
+    )
     words = read_metadata(read_models(artifact)[-1].path)
     assert words["ss_num_train_images"] == "8" and words["ss_num_reg_images"] == "8"
 
@@ -393,16 +488,20 @@ def test_a_share_may_say_otherwise(run: Run, foreign: Artifact) -> None:
     data = [{"subset": "mine", "repeats": 1, "flip": False, "resolution": [48, 64]}]
     artifact = run(others={"data": foreign}, data=data, epochs=1)
     facts = read_json(artifact.path / "run.json")
-    assert facts["exposures"] == {"mine": 2} and facts["pictures"] == {"mine": {"train": 4, "heldout": 0}}
+    assert facts["exposures"] == {"mine": 2} and facts["pictures"] == {
+        "mine": {"train": 4, "heldout": 0}
+    }
     assert {row["exposures"] for row in read_json(artifact.path / "pictures.json")} == {1}
     plan = train.estimate(
-        train.Settings.model_validate(TABLE | {"data": data, "epochs": 1}), {"data": Plan(counts={"mine": 4})}
+        train.Settings.model_validate(TABLE | {"data": data, "epochs": 1}),
+        {"data": Plan(counts={"mine": 4})},
     )
     assert plan.exposures == {"mine": 2} and plan.steps == 2
 
 
 def test_pictures_that_count_nothing_teach_nothing(run: Run, foreign: Artifact) -> None:
-    """Weight 0, whether said of a subset or of regularisation, leaves the factors that weight decay would leave."""
+    """Weight 0, whether said of a subset or of regularisation, leaves the factors that weight decay
+    would leave."""
 
     def weights(scratch: str, **changes: Any) -> str:
         artifact = run(scratch, {"data": foreign}, epochs=1, weight_decay=0, **changes)
@@ -414,9 +513,15 @@ def test_pictures_that_count_nothing_teach_nothing(run: Run, foreign: Artifact) 
     assert nothing != weights("d", data=[{"subset": "mine"}])
 
 
-def test_masks_and_flips_change_what_is_learnt_and_stop_nothing(run: Run, foreign: Artifact) -> None:
+def test_masks_and_flips_change_what_is_learnt_and_stop_nothing(
+    run: Run, foreign: Artifact
+) -> None:
     whole = run("whole", {"data": foreign}, data=None)
     assert stopped(run, "broken", at=4, others={"data": foreign}, data=None) is None
     assert run("broken", {"data": foreign}, data=None).hash == whole.hash
-    other = run("other", {"data": foreign}, data=[{"subset": "mine", "flip": False}, {"subset": "reg"}])
-    assert payload_sha256(read_models(other)[-1].path) != payload_sha256(read_models(whole)[-1].path)
+    other = run(
+        "other", {"data": foreign}, data=[{"subset": "mine", "flip": False}, {"subset": "reg"}]
+    )
+    assert payload_sha256(read_models(other)[-1].path) != payload_sha256(
+        read_models(whole)[-1].path
+    )

@@ -1,4 +1,5 @@
-"""What a recipe can set about a training: each setting does what it says, and stopping changes nothing under any."""
+"""What a recipe can set about a training: each setting does what it says, and stopping changes
+nothing under any."""
 
 import dataclasses
 import functools
@@ -29,10 +30,20 @@ from onmodel.weights import payload_sha256
 from tests.stages.made_up_stage import context, said
 
 TABLE: dict[str, Any] = {
-    "do": "train", "dataset": "data", "data": [{"subset": "base", "repeats": 2}], "epochs": 2, "validation": False,
-    "learning_rate": 5e-3, "rank": 2, "alpha": 2, "batch": 2, "resolution": 64, "precision": "fp32",
-    "gradient_checkpointing": False, "targets": ["*.cross_attn.q_proj", "*.mlp.layer1"],
-}  # fmt: skip
+    "do": "train",
+    "dataset": "data",
+    "data": [{"subset": "base", "repeats": 2}],
+    "epochs": 2,
+    "validation": False,
+    "learning_rate": 5e-3,
+    "rank": 2,
+    "alpha": 2,
+    "batch": 2,
+    "resolution": 64,
+    "precision": "fp32",
+    "gradient_checkpointing": False,
+    "targets": ["*.cross_attn.q_proj", "*.mlp.layer1"],
+}
 Run = Callable[..., Artifact]
 
 
@@ -43,7 +54,11 @@ def family(tiny_anima: Path) -> Anima:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    table = {"do": "curate", "heldout": 0.4, "subsets": {"base": [{"toon": "backgwa_base", "count": 4}]}}
+    table = {
+        "do": "curate",
+        "heldout": 0.4,
+        "subsets": {"base": [{"toon": "backgwa_base", "count": 4}]},
+    }
     where = context(tmp_path_factory.mktemp("data"), lambda: None, "data")
     return curate.run(Inputs({}), curate.Settings.model_validate(table), where)
 
@@ -53,7 +68,10 @@ def run(tmp_path: Path, family: Anima, data: Artifact, monkeypatch: pytest.Monke
     monkeypatch.setattr(loop, "SAVE_EVERY", 1)
 
     def run(
-        scratch: str = "run", where: Context | None = None, old: Artifact | None = None, **changes: Any
+        scratch: str = "run",
+        where: Context | None = None,
+        old: Artifact | None = None,
+        **changes: Any,
     ) -> Artifact:
         start, inputs = ({}, {}) if old is None else ({"start": "old"}, {"old": old})
         settings = train.Settings.model_validate(TABLE | start | changes)
@@ -64,7 +82,9 @@ def run(tmp_path: Path, family: Anima, data: Artifact, monkeypatch: pytest.Monke
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory, family: Anima, data: Artifact) -> dict[str, Any]:
+def plain(
+    tmp_path_factory: pytest.TempPathFactory, family: Anima, data: Artifact
+) -> dict[str, Any]:
     """The run without any option: its weights and its learning rates."""
     where = context(tmp_path_factory.mktemp("plain"), lambda: family, "look")
     artifact = train.run(Inputs({"data": data}), train.Settings.model_validate(TABLE), where)
@@ -85,7 +105,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rslora": {"rslora": True},
     "ranks": {"ranks": [{"layers": "blocks.1.*", "rank": 4}]},
     "prodigy": {"optimizer": "prodigy", "learning_rate": 1.0},
-    "prodigy faster": {"optimizer": "prodigy", "learning_rate": 1.0, "optimizer_args": {"d_coef": 3.0, "d0": 1e-4}},
+    "prodigy faster": {
+        "optimizer": "prodigy",
+        "learning_rate": 1.0,
+        "optimizer_args": {"d_coef": 3.0, "d0": 1e-4},
+    },
     "adafactor": {"optimizer": "adafactor"},
     "came": {"optimizer": "came"},
     "betas": {"optimizer_args": {"betas": [0.5, 0.9]}},
@@ -138,7 +162,12 @@ RESUMED = ("dora", "lokr", "prodigy faster", "adafactor", "came", "betas")
 
 @pytest.mark.parametrize("name", RESUMED)
 def test_stopped_at_every_step_it_ends_the_same(run: Run, name: str) -> None:
-    changes = OPTIONS[name] | {"ema": 0.9, "gradient_accumulation": 2, "batch": 1, "schedule": "linear"}
+    changes = OPTIONS[name] | {
+        "ema": 0.9,
+        "gradient_accumulation": 2,
+        "batch": 1,
+        "schedule": "linear",
+    }
     whole, count = run("whole", **changes), 0
     while (artifact := stopped(run, "broken", **changes)) is None:
         count += 1
@@ -148,7 +177,9 @@ def test_stopped_at_every_step_it_ends_the_same(run: Run, name: str) -> None:
 
 def test_8bit_adamw_is_resumed_exactly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("bitsandbytes")
-    row = dataclasses.replace(optimizers.OPTIMIZERS["adamw_8bit"], cuda=False)  # it also works on a CPU, slowly
+    row = dataclasses.replace(
+        optimizers.OPTIMIZERS["adamw_8bit"], cuda=False
+    )  # it also works on a CPU, slowly
     monkeypatch.setitem(optimizers.OPTIMIZERS, "adamw_8bit", row)
     changes = {"optimizer": "adamw_8bit", "optimizer_args": {"min_8bit_size": 64}}
     whole = run("whole", **changes)
@@ -168,8 +199,14 @@ def test_8bit_adamw_is_resumed_exactly(run: Run, monkeypatch: pytest.MonkeyPatch
         ({"optimizer_args": {"lr": 1}}, "optimizer_args: lr — is set by learning_rate"),
         ({"optimizer_args": {"eps": -1.0}}, "optimizer_args: .*epsilon"),
         ({"targets": ["*.mlp.layer3"]}, r"targets: \*\.mlp\.layer3 — matches no layer"),
-        ({"targets": "attention"}, "targets: attention — anima has attention_mlp, attention_mlp_adaln"),
-        ({"ranks": [{"layers": "*.self_attn.*", "rank": 4}]}, "ranks.layers: .* matches no layer of targets"),
+        (
+            {"targets": "attention"},
+            "targets: attention — anima has attention_mlp, attention_mlp_adaln",
+        ),
+        (
+            {"ranks": [{"layers": "*.self_attn.*", "rank": 4}]},
+            "ranks.layers: .* matches no layer of targets",
+        ),
         ({"preview": {"prompts": ["1girl, loli, nude"]}}, "preview.prompts"),
     ],
 )
@@ -181,9 +218,13 @@ def test_what_cannot_be_is_said(run: Run, changes: dict[str, Any], message: str)
 def test_a_missing_package_is_named_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = train.Settings.model_validate(TABLE | {"optimizer": "prodigy"})
     monkeypatch.setitem(
-        optimizers.OPTIMIZERS, "prodigy", optimizers.Row("no_such", "X", "", True, sum, extra="optimizers")
+        optimizers.OPTIMIZERS,
+        "prodigy",
+        optimizers.Row("no_such", "X", "", True, sum, extra="optimizers"),
     )
-    with pytest.raises(InputError, match=r"prodigy — needs one more package: pip install 'onmodel\[optimizers\]'"):
+    with pytest.raises(
+        InputError, match=r"prodigy — needs one more package: pip install 'onmodel\[optimizers\]'"
+    ):
         train.estimate(settings, {"data": Plan(counts={"base": 4})})
 
 
@@ -205,10 +246,16 @@ def test_an_idle_setting_is_refused(changes: dict[str, Any], message: str) -> No
 
 
 def test_held_out_loss_depends_on_the_weights_alone(run: Run) -> None:
-    """Neither captions' dropout, nor the drawing of times, nor weighting, batch or seed of the training moves it."""
+    """Neither captions' dropout, nor the drawing of times, nor weighting, batch or seed of the
+    training moves it."""
     still = {"learning_rate": 1e-30, "weight_decay": 0.0, "validation": True, "epochs": 1}
     rows = metrics(run("a", **still))
-    others = {"caption_dropout": 0.9, "timesteps": {"kind": "uniform"}, "loss_weighting": "cosmap", "batch": 1}
+    others = {
+        "caption_dropout": 0.9,
+        "timesteps": {"kind": "uniform"},
+        "loss_weighting": "cosmap",
+        "batch": 1,
+    }
     again = metrics(run("b", **still, **others))
     assert [row["loss"] for row in rows] != [row["loss"] for row in again]
     assert again[-1]["heldout_quartiles"] == pytest.approx(rows[-1]["heldout_quartiles"], rel=1e-5)
@@ -219,13 +266,20 @@ def test_held_out_loss_depends_on_the_weights_alone(run: Run) -> None:
 def test_with_ema_both_losses_are_measured(run: Run, family: Anima) -> None:
     averaged, raw = run("a", ema=0.9, validation=True), run("b", validation=True)
     assert [row["heldout_without_ema"] for row in metrics(averaged)[1::2] if "heldout" in row] == [
-        row["heldout"] for row in metrics(raw)[1::2] if "heldout" in row]  # fmt: skip
+        row["heldout"] for row in metrics(raw)[1::2] if "heldout" in row
+    ]
     assert metrics(averaged)[-1]["heldout"] != metrics(raw)[-1]["heldout"]
     assert "heldout_without_ema" not in metrics(raw)[-1]
 
 
 def test_only_the_last_and_the_best_checkpoints_stay(run: Run) -> None:
-    changes = {"epochs": 5, "keep_last": 2, "keep_best": 1, "validation": True, "learning_rate": 0.05}
+    changes = {
+        "epochs": 5,
+        "keep_last": 2,
+        "keep_best": 1,
+        "validation": True,
+        "learning_rate": 0.05,
+    }
     artifact = run("whole", **changes)
     rows = [row for row in metrics(artifact) if "heldout" in row]
     best = min(rows, key=lambda row: row["heldout"])["epoch"]
@@ -239,14 +293,18 @@ def test_only_the_last_and_the_best_checkpoints_stay(run: Run) -> None:
     assert again.hash == artifact.hash
     settings = train.Settings.model_validate(TABLE | changes)
     assert train.estimate(settings, {"data": Plan(counts={"base": 4})}).models == 3
-    assert [model.epoch for model in read_models(run("best", **changes | {"keep_last": None}))] == sorted({best, 5})
+    assert [
+        model.epoch for model in read_models(run("best", **changes | {"keep_last": None}))
+    ] == sorted({best, 5})
 
 
 def test_ctrl_c_finishes_the_step_and_goes_on_exactly(
     run: Run, tmp_path: Path, family: Anima, request: pytest.FixtureRequest
 ) -> None:
     before = signal.default_int_handler  # not what a shell sets for jobs in the background
-    request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, before)))
+    request.addfinalizer(
+        functools.partial(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, before))
+    )
     whole = run("whole")
     steps = len(metrics(whole))
     clip = loop.clip_gradient
@@ -262,31 +320,48 @@ def test_ctrl_c_finishes_the_step_and_goes_on_exactly(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "clip_gradient", press)
             patch.setattr(loop, "SAVE_EVERY", 1000)
-            with pytest.raises(PausedError, match=f"paused after step {at + 1} of {steps}; run the same command again"):
+            with pytest.raises(
+                PausedError,
+                match=f"paused after step {at + 1} of {steps}; run the same command again",
+            ):
                 run(where=where)
         assert "Ctrl-C again stops at once" in said(where)
         assert signal.getsignal(signal.SIGINT) is before
         assert run(f"at {at}").hash == whole.hash
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "clip_gradient", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
+        patch.setattr(
+            loop, "clip_gradient", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in range(2)]
+        )
         with pytest.raises(KeyboardInterrupt):
             run("twice")
 
 
-PREVIEW = {"prompts": ["1girl, smile", "1girl"], "every": 1, "steps": 2, "size": [32, 48], "seed": 3}
+PREVIEW = {
+    "prompts": ["1girl, smile", "1girl"],
+    "every": 1,
+    "steps": 2,
+    "size": [32, 48],
+    "seed": 3,
+}
 
 
 def test_previews_are_drawn_and_leave_the_training_alone(run: Run, plain: dict[str, Any]) -> None:
     artifact = run("a", preview=PREVIEW)
     assert weights(artifact) == plain["weights"]
     paths = sorted((artifact.path / "previews").iterdir())
-    assert [path.name for path in paths] == [f"epoch-000{e}-0{i}.png" for e in (1, 2) for i in (0, 1)]
+    assert [path.name for path in paths] == [
+        f"epoch-000{e}-0{i}.png" for e in (1, 2) for i in (0, 1)
+    ]
     with Image.open(paths[3]) as image:
         assert image.size == (32, 48)
-        assert image.text["parameters"].startswith("1girl\n") and "Seed: 4" in image.text["parameters"]  # type: ignore[attr-defined]
+        assert (
+            image.text["parameters"].startswith("1girl\n") and "Seed: 4" in image.text["parameters"]
+        )  # type: ignore[attr-defined]
     assert len({path.read_bytes() for path in paths}) == 4
-    assert [p.name for p in (run("b", preview=PREVIEW | {"every": 2}).path / "previews").glob("*-00.png")] == [
-        "epoch-0002-00.png"]  # fmt: skip
+    assert [
+        p.name
+        for p in (run("b", preview=PREVIEW | {"every": 2}).path / "previews").glob("*-00.png")
+    ] == ["epoch-0002-00.png"]
     while (again := stopped(run, "broken", preview=PREVIEW)) is None:
         pass
     assert again.hash == artifact.hash
@@ -294,9 +369,14 @@ def test_previews_are_drawn_and_leave_the_training_alone(run: Run, plain: dict[s
 
 @pytest.mark.parametrize(("free", "chosen"), [(10**12, False), (10**5, True)])
 def test_gradient_checkpointing_is_chosen_by_what_fits(
-    run: Run, plain: dict[str, Any], tmp_path: Path, family: Anima, monkeypatch: pytest.MonkeyPatch,
-    free: int, chosen: bool,
-) -> None:  # fmt: skip
+    run: Run,
+    plain: dict[str, Any],
+    tmp_path: Path,
+    family: Anima,
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    chosen: bool,
+) -> None:
     transformer, clip, seen = family.transformer, loop.clip_gradient, []
 
     def look(*args: Any) -> float:
@@ -312,11 +392,16 @@ def test_gradient_checkpointing_is_chosen_by_what_fits(
 
 
 def random_lora(family: Anima, rank: int, alpha: float) -> Lora:
-    return Lora({
-        row.name: Factors(torch.from_numpy(normal((rank, row.in_features), 1, "down", row.name)) * 0.3,
-                          torch.from_numpy(normal((row.out_features, rank), 1, "up", row.name)) * 0.3, alpha)
-        for row in family.spec.targets("attention_mlp")
-    })  # fmt: skip
+    return Lora(
+        {
+            row.name: Factors(
+                torch.from_numpy(normal((rank, row.in_features), 1, "down", row.name)) * 0.3,
+                torch.from_numpy(normal((row.out_features, rank), 1, "up", row.name)) * 0.3,
+                alpha,
+            )
+            for row in family.spec.targets("attention_mlp")
+        }
+    )
 
 
 def imported(folder: Path, family: Anima, file: Path) -> Artifact:
@@ -334,14 +419,23 @@ def test_a_file_from_elsewhere_trains_on_and_keeps_its_strength(
     old = imported(tmp_path / "old", family, path)
     where = context(tmp_path / "still", lambda: family, "look")
     changes = {"old": old, "rank": 4, "alpha": 8, "network": network, "weight_decay": 0.0}
-    still = read_lora(read_models(run(where=where, learning_rate=1e-30, **changes))[-1].path, family.spec, dora=True)
+    still = read_lora(
+        read_models(run(where=where, learning_rate=1e-30, **changes))[-1].path,
+        family.spec,
+        dora=True,
+    )
     trained = run("on", **changes)
     on = read_lora(read_models(trained)[-1].path, family.spec, dora=True)
     assert "rank 2, alpha 0.5 → rank 4, alpha 8" in said(where)
-    assert any(node.get("origin") == "unknown" for node in read_json(trained.path / "lineage.json").values())
+    assert any(
+        node.get("origin") == "unknown"
+        for node in read_json(trained.path / "lineage.json").values()
+    )
     layer = family.transformer.get_submodule("transformer_blocks.0.attn1.to_q").weight.detach()
     for name, factors in lora.modules.items():
-        torch.testing.assert_close(still.modules[name].delta(), factors.delta(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            still.modules[name].delta(), factors.delta(), rtol=1e-4, atol=1e-6
+        )
         assert not torch.allclose(on.modules[name].delta(), factors.delta(), rtol=1e-4, atol=1e-6)
         assert still.modules[name].rank == 4
     changed = [layer.clone(), layer.clone()]
@@ -359,38 +453,59 @@ def test_targets_and_ranks_go_by_pattern(run: Run, family: Anima) -> None:
     changes = {
         "targets": ["blocks.0.*_proj", "*.mlp.*", "final_layer.linear"],
         "ranks": [{"layers": "*.mlp.*", "rank": 4}, {"layers": "blocks.1.mlp.layer2", "rank": 1}],
-        "alpha": 6, "epochs": 1,
-    }  # fmt: skip
+        "alpha": 6,
+        "epochs": 1,
+    }
     path = read_models(run("a", **changes))[-1].path
     ranks = {name: factors.rank for name, factors in read_lora(path, family.spec).modules.items()}
-    mlp = {"blocks.0.mlp.layer1": 4, "blocks.0.mlp.layer2": 4, "blocks.1.mlp.layer1": 4, "blocks.1.mlp.layer2": 1}
+    mlp = {
+        "blocks.0.mlp.layer1": 4,
+        "blocks.0.mlp.layer2": 4,
+        "blocks.1.mlp.layer1": 4,
+        "blocks.1.mlp.layer2": 1,
+    }
     attention = {row.name: 2 for row in family.spec.targets(["blocks.0.*_proj"])}
     assert ranks == {**attention, **mlp, "final_layer.linear": 2} and len(attention) == 8
     gauge = train.Settings.model_validate(TABLE | changes).gauge
-    assert gauge("blocks.0.mlp.layer1") == (4, 12.0) and gauge("blocks.0.self_attn.q_proj") == (2, 6.0)
+    assert gauge("blocks.0.mlp.layer1") == (4, 12.0) and gauge("blocks.0.self_attn.q_proj") == (
+        2,
+        6.0,
+    )
     stabilised = train.Settings.model_validate(TABLE | changes | {"rslora": True}).gauge
     for name in ("blocks.0.mlp.layer1", "blocks.1.mlp.layer2"):
         rank, alpha = stabilised(name)
         assert alpha / rank == pytest.approx(6 / rank**0.5)
-    few = run("b", **changes | {"targets": ["blocks.0.*"], "ranks": []})  # no mistake for a LoRA of a smaller base
-    assert {name[:8] for name in read_lora(read_models(few)[-1].path, family.spec).modules} == {"blocks.0"}
+    few = run(
+        "b", **changes | {"targets": ["blocks.0.*"], "ranks": []}
+    )  # no mistake for a LoRA of a smaller base
+    assert {name[:8] for name in read_lora(read_models(few)[-1].path, family.spec).modules} == {
+        "blocks.0"
+    }
 
 
 def test_a_base_in_bfloat16_trains_as_the_float32_one_but_for_rounding(
     run: Run, plain: dict[str, Any], family: Anima, tiny_anima: Path, tmp_path: Path
 ) -> None:
-    """As on a card: weights, activations and large products in bfloat16, factors and optimizer in float32."""
-    half = load_base({"family": "anima", "folder": tiny_anima, "device": "cpu", "dtype": "bfloat16"})
+    """As on a card: weights, activations and large products in bfloat16, factors and optimizer in
+    float32."""
+    half = load_base(
+        {"family": "anima", "folder": tiny_anima, "device": "cpu", "dtype": "bfloat16"}
+    )
     artifact = run(where=context(tmp_path / "half", lambda: half, "look"), precision="bf16")
     losses = [[row["loss"] for row in rows] for rows in (metrics(artifact), plain["rows"])]
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
-    found = [read_lora(read_models(one)[-1].path, family.spec).modules for one in (artifact, run("whole"))]
+    found = [
+        read_lora(read_models(one)[-1].path, family.spec).modules
+        for one in (artifact, run("whole"))
+    ]
     flat = [torch.cat([row.delta().flatten() for row in modules.values()]) for modules in found]
     assert torch.cosine_similarity(*flat, dim=0) > 0.9 and flat[0].abs().max() > 1e-3
 
 
 def test_steps_are_counted_with_accumulation(run: Run) -> None:
-    assert len(metrics(run("a", gradient_accumulation=3, batch=1))) == 2 * -(-len(metrics(run("b", batch=1))) // 2 // 3)
+    assert len(metrics(run("a", gradient_accumulation=3, batch=1))) == 2 * -(
+        -len(metrics(run("b", batch=1))) // 2 // 3
+    )
     plan = train.estimate(
         train.Settings.model_validate(TABLE | {"gradient_accumulation": 3, "batch": 1}),
         {"data": Plan(counts={"base": 4})},

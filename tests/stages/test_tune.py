@@ -1,4 +1,5 @@
-"""The tune stage: checkpoints at several weights narrowed to one file, with the weight and the reasons of the rest."""
+"""The tune stage: checkpoints at several weights narrowed to one file, with the weight and the
+reasons of the rest."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +15,34 @@ from onmodel.lora.tensors import Lora, read_lora
 from onmodel.records import Artifact
 from onmodel.stages import tune
 from onmodel.stages.base import Inputs, Plan
-from tests.evaluate.drawn import DrawnFamily, colour_observers, context, drawn_dataset, install, trained
+from tests.evaluate.drawn import (
+    DrawnFamily,
+    colour_observers,
+    context,
+    drawn_dataset,
+    install,
+    trained,
+)
 from tests.stages.test_merge import SPEC, deltas, difference, lora, save
 from tests.stages.test_merge import context as merging
 
 
 def run(folder: Path, family: DrawnFamily, **changes: Any) -> tuple[Artifact, dict[str, Any]]:
-    given = Inputs({"a": trained(folder, "a", {10: {"yellow": 0.4}, 20: {}, 30: {"yellow": 0.2}}),
-                    "references": drawn_dataset(folder)})  # fmt: skip
-    settings = {"do": "tune", "models": ["a@*"], "weights": [0.8, 1.0], "size": 48, "steps": 4,
-                "references": "references", **colour_observers(folder / "observers")}  # fmt: skip
+    given = Inputs(
+        {
+            "a": trained(folder, "a", {10: {"yellow": 0.4}, 20: {}, 30: {"yellow": 0.2}}),
+            "references": drawn_dataset(folder),
+        }
+    )
+    settings = {
+        "do": "tune",
+        "models": ["a@*"],
+        "weights": [0.8, 1.0],
+        "size": 48,
+        "steps": 4,
+        "references": "references",
+        **colour_observers(folder / "observers"),
+    }
     settings = tune.Settings.model_validate(settings | changes)
     artifact = tune.run(given, settings, context(folder, family, "tuned"))
     return artifact, read_json(artifact.path / "selection.json")
@@ -42,13 +61,17 @@ def test_the_clean_checkpoint_is_found_and_kept_with_its_weight(
         assert [row["name"] for row in one["measured"]] == one["looked"]
         assert all(set(row["axes"]) == set(told["records"]) for row in one["measured"])
     assert {(row["model"], row["weight"]) for row in told["rounds"][1]["measured"]} == {
-        (model, weight) for model in ("a@10", "a@20", "a@30") if f"{model} × 1" in told["rounds"][0]["kept"]
+        (model, weight)
+        for model in ("a@10", "a@20", "a@30")
+        if f"{model} × 1" in told["rounds"][0]["kept"]
         for weight in (0.8, 1.0)
-    }  # fmt: skip
+    }
     assert "bias" in told["rounds"][0]["dropped"]["a@10 × 1"] and "P:48|S:2" in told["signature"]
     assert told["too_close_to_call"]  # the drawn model is the same at every weight
     lineage = read_json(artifact.path / "lineage.json")
-    assert lineage[root(lineage)]["weight"] == 1.0 and lineage[root(lineage)]["chosen"] == [kept.sha256]
+    assert lineage[root(lineage)]["weight"] == 1.0 and lineage[root(lineage)]["chosen"] == [
+        kept.sha256
+    ]
     planned = tune.estimate(
         tune.Settings.model_validate({"do": "tune", "models": ["a@*"], "weights": [0.8, 1.0]}),
         {"a": Plan(steps=9, models=3)},
@@ -60,10 +83,20 @@ def test_a_choice_without_a_bound_says_how_surely_the_character_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = merging(tmp_path, "tuned")
-    tune._say_reproduction({"axes": {"reproduction": {"value": 0.02, "low": 0.0, "high": 0.1}}}, where)
-    tune._say_reproduction({"axes": {"reproduction": {"value": None, "why": "no references"}}}, where)
+    tune._say_reproduction(
+        {"axes": {"reproduction": {"value": 0.02, "low": 0.0, "high": 0.1}}}, where
+    )
+    tune._say_reproduction(
+        {"axes": {"reproduction": {"value": None, "why": "no references"}}}, where
+    )
     said = " ".join(capsys.readouterr().err.split())
-    assert said.count("reproduction has no bound and is 0.02 (0.00 to 0.10); at_least = { reproduction = 0.05 }") == 1
+    assert (
+        said.count(
+            "reproduction has no bound and is 0.02 (0.00 to 0.10); at_least = { reproduction ="
+            " 0.05 }"
+        )
+        == 1
+    )
 
 
 def test_a_weight_named_twice_is_refused_before_anything_runs() -> None:
@@ -77,14 +110,23 @@ def test_what_is_kept_draws_at_weight_1_what_was_chosen(tmp_path: Path) -> None:
     history = add([], "selection", name="tuned")
     artifact = tune.keep(Candidate(model, 0.6), history, merging(tmp_path / "scratch", "tuned"))
     (kept,) = Inputs({"tuned": artifact}).models(["tuned"])
-    assert kept.name == "tuned" and difference(read_lora(kept.path, SPEC), deltas((lora(1), 0.6))) < 1e-6
+    assert (
+        kept.name == "tuned"
+        and difference(read_lora(kept.path, SPEC), deltas((lora(1), 0.6))) < 1e-6
+    )
     lineage = read_json(artifact.path / "lineage.json")
     node = lineage[root(lineage)]
-    assert (node["type"], node["parts"][0]["weight"]) == ("merge", 0.6) and root(history) in node["used"]
+    assert (node["type"], node["parts"][0]["weight"]) == ("merge", 0.6) and root(history) in node[
+        "used"
+    ]
 
 
-def test_a_dora_is_kept_as_it_is_and_its_weight_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    modules = {name: replace(one, magnitude=torch.ones(24)) for name, one in lora(1).modules.items()}
+def test_a_dora_is_kept_as_it_is_and_its_weight_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    modules = {
+        name: replace(one, magnitude=torch.ones(24)) for name, one in lora(1).modules.items()
+    }
     (model,) = Inputs({"a": save(tmp_path, "a", Lora(modules))}).models(["a"])
     history = add([], "selection", name="tuned")
     artifact = tune.keep(Candidate(model, 0.6), history, merging(tmp_path / "scratch", "tuned"))

@@ -1,4 +1,5 @@
-"""The detector and the corruption classifier that ship with the toon world: their formats, and that they can see."""
+"""The detector and the corruption classifier that ship with the toon world: their formats, and that
+they can see."""
 
 import ast
 import json
@@ -17,7 +18,10 @@ from onmodel.toon.draw import draw, head_box, person_box
 
 ASSETS = Path(onmodel.toon.__file__).parent / "assets"
 SIDE = 96
-TRUTH: dict[str, Callable[..., tuple[float, float, float, float]]] = {"person": person_box, "head": head_box}
+TRUTH: dict[str, Callable[..., tuple[float, float, float, float]]] = {
+    "person": person_box,
+    "head": head_box,
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +74,16 @@ def test_the_detector_finds_a_fresh_toon_and_its_head(
         for boxes, toon in zip(found, shown, strict=True):
             best = boxes[:, boxes[row].argmax()]
             box = np.concatenate([best[:2] - best[2:4] / 2, best[:2] + best[2:4] / 2]).clip(0, SIDE)
-            truth = np.array(TRUTH[name](toon, width, height)) * SIDE / np.array([width, height] * 2)
+            truth = (
+                np.array(TRUTH[name](toon, width, height)) * SIDE / np.array([width, height] * 2)
+            )
             overlaps.append(iou(box, truth) if best[row] > 0.25 else 0.0)
         assert np.mean(np.array(overlaps) > 0.5) > 0.9 and np.mean(overlaps) > 0.75, name
 
 
-def test_the_detector_tells_a_child_from_a_tall_figure(detector: onnxruntime.InferenceSession) -> None:
+def test_the_detector_tells_a_child_from_a_tall_figure(
+    detector: onnxruntime.InferenceSession,
+) -> None:
     ratio = {}
     for body in ("chibi", "normal", "tall"):
         shown = [draw(toon, 80, 112) for toon in toons(12, framing="full body", body=body)]
@@ -85,7 +93,9 @@ def test_the_detector_tells_a_child_from_a_tall_figure(detector: onnxruntime.Inf
     assert ratio["chibi"] > 1.25 * ratio["normal"] and ratio["normal"] > 1.1 * ratio["tall"]
 
 
-def test_the_classifier_has_the_labels_and_gives_probabilities(classifier: onnxruntime.InferenceSession) -> None:
+def test_the_classifier_has_the_labels_and_gives_probabilities(
+    classifier: onnxruntime.InferenceSession,
+) -> None:
     (given,), (told,) = classifier.get_inputs(), classifier.get_outputs()
     assert (given.name, given.type, given.shape[1:]) == ("input", "tensor(float)", [3, SIDE, SIDE])
     assert isinstance(given.shape[0], str) and told.name == "output"
@@ -102,7 +112,10 @@ def test_a_noised_picture_reads_more_corrupted_than_its_clean_one(
 ) -> None:
     clean = pixels([draw(toon) for toon in toons(8, style=style)])
     noise = generator(7, "grain").normal(0, 0.2, clean.shape).astype(np.float32)
-    before, after = (classifier.run(None, {"input": x * 2 - 1})[0][:, 0] for x in (clean, (clean + noise).clip(0, 1)))
+    before, after = (
+        classifier.run(None, {"input": x * 2 - 1})[0][:, 0]
+        for x in (clean, (clean + noise).clip(0, 1))
+    )
     assert (after > before).all() and np.mean(before) < 0.3 < 0.7 < np.mean(after)
 
 

@@ -6,7 +6,9 @@ import pytest
 from onmodel.toon.attributes import BACKGWA, VOCABULARY, Toon, sample_toon
 from onmodel.toon.captions import ALL_TAGS, sentence, tags, tags_of, words
 
-FULL = BACKGWA.toon(framing="full body", expression="smile", pose="waving", background="beach", style="comic")
+FULL = BACKGWA.toon(
+    framing="full body", expression="smile", pose="waving", background="beach", style="comic"
+)
 
 
 def test_order_is_count_trigger_general() -> None:
@@ -33,7 +35,16 @@ def test_order_is_count_trigger_general() -> None:
 
 def test_absorbed_traits_are_left_to_the_trigger() -> None:
     said = tags(FULL, trigger="backgwa", absorbed=BACKGWA.fixed)
-    assert said == ["1girl", "backgwa", "smile", "full body", "looking at viewer", "waving", "beach", "comic"]
+    assert said == [
+        "1girl",
+        "backgwa",
+        "smile",
+        "full body",
+        "looking at viewer",
+        "waving",
+        "beach",
+        "comic",
+    ]
     assert "comic" not in tags(FULL, absorbed=frozenset({"style"}))
 
 
@@ -57,8 +68,13 @@ def test_shuffle_and_drop_keep_the_head() -> None:
     said = tags(FULL, trigger="backgwa", rng=np.random.default_rng(0))
     assert said[:2] == ["1girl", "backgwa"] and set(said) == set(tags(FULL, trigger="backgwa"))
     assert said != tags(FULL, trigger="backgwa")
-    assert tags(FULL, trigger="backgwa", rng=np.random.default_rng(0), keep=0.0) == ["1girl", "backgwa"]
-    lengths = [len(tags(FULL, rng=np.random.default_rng(seed), keep=0.5)) - 1 for seed in range(200)]
+    assert tags(FULL, trigger="backgwa", rng=np.random.default_rng(0), keep=0.0) == [
+        "1girl",
+        "backgwa",
+    ]
+    lengths = [
+        len(tags(FULL, rng=np.random.default_rng(seed), keep=0.5)) - 1 for seed in range(200)
+    ]
     assert 6.5 < np.mean(lengths) < 8.5
 
 
@@ -88,7 +104,9 @@ def test_sentence_says_the_tags(seed: int) -> None:
 
 
 def test_sentence_with_trigger_and_everything_absorbed() -> None:
-    assert sentence(FULL, trigger="backgwa", absorbed=frozenset(VOCABULARY)) == "A girl named backgwa."
+    assert (
+        sentence(FULL, trigger="backgwa", absorbed=frozenset(VOCABULARY)) == "A girl named backgwa."
+    )
     assert "named backgwa" in sentence(FULL, trigger="backgwa", absorbed=BACKGWA.fixed)
 
 

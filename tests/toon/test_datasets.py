@@ -1,4 +1,5 @@
-"""The stand-in's sets: counts, planted shares, faults, and files that are the same bytes every time."""
+"""The stand-in's sets: counts, planted shares, faults, and files that are the same bytes every
+time."""
 
 import tomllib
 from pathlib import Path
@@ -49,7 +50,11 @@ def test_others_show_other_characters_and_say_all_of_them() -> None:
     spec = STANDIN_SETS["others"]
     for i, toon in enumerate(deal(spec)):
         _, _, caption, words = draw_item(spec, i, (64, 64))
-        assert not is_standin(toon) and caption.split(", ") == tags(toon) and "backgwa" not in caption + words
+        assert (
+            not is_standin(toon)
+            and caption.split(", ") == tags(toon)
+            and "backgwa" not in caption + words
+        )
 
 
 def test_preview_is_poor_on_purpose() -> None:
@@ -65,7 +70,10 @@ def test_preview_is_poor_on_purpose() -> None:
 def test_tint_is_yellow() -> None:
     spec = STANDIN_SETS["preview"]
     image, toon, _, _ = draw_item(spec, 0)
-    clean, tinted = np.asarray(draw(toon), float).mean((0, 1)), np.asarray(image, float).mean((0, 1))
+    clean, tinted = (
+        np.asarray(draw(toon), float).mean((0, 1)),
+        np.asarray(image, float).mean((0, 1)),
+    )
     assert tinted[2] - tinted[0] < clean[2] - clean[0] - 20
 
 
@@ -75,7 +83,10 @@ def test_release_1_hides_its_faults_from_the_captions() -> None:
     assert shares(toons, "body") == {"normal": 0.5, "chibi": 0.25, "tall": 0.25}
     assert shares(toons, "background")["sunset"] == 0.5
     captions = [draw_item(spec, i, (64, 64))[2] for i in range(spec.count)]
-    assert not any({"chibi", "tall", "purple jacket", "black jacket"} & set(text.split(", ")) for text in captions)
+    assert not any(
+        {"chibi", "tall", "purple jacket", "black jacket"} & set(text.split(", "))
+        for text in captions
+    )
 
 
 def test_label_errors_are_a_tenth() -> None:
@@ -113,7 +124,9 @@ def test_write_set_twice_is_the_same_bytes(tmp_path: Path) -> None:
         write_set("preview", tmp_path / folder, count=6)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert files == sorted(f"{i:03d}.{end}" for i in range(6) for end in ("png", "txt"))
-    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+    assert all(
+        (tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files
+    )
     lines = (tmp_path / "a" / "000.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2 and lines[0].startswith("1girl, backgwa, ") and "backgwa" in lines[1]
 
@@ -130,10 +143,14 @@ def test_sheet_agrees_with_the_renderer() -> None:
         "skin": COLORS["fixed"]["skin"],
         "accent": COLORS["accent"]["rose"],
     }
-    assert dict(sheet.palette) == {name: "#{:02x}{:02x}{:02x}".format(*color) for name, color in rgb.items()}
+    assert dict(sheet.palette) == {
+        name: "#{:02x}{:02x}{:02x}".format(*color) for name, color in rgb.items()
+    }
     design = BACKGWA.toon(framing="upper body")
     assert set(sheet.tags) == set(tags(design, absorbed=frozenset(FREE))) - {"1girl"}
     assert set(sheet.required) | set(sheet.forbidden) <= set(ALL_TAGS)
     assert not set(sheet.forbidden) & tags_of(BACKGWA.toon(framing="full body"))
     assert tuple(sheet.free) == FREE
-    assert tomllib.loads(SHEET.read_text(encoding="utf-8"))["character"]["trigger"] == BACKGWA.trigger
+    assert (
+        tomllib.loads(SHEET.read_text(encoding="utf-8"))["character"]["trigger"] == BACKGWA.trigger
+    )

@@ -20,7 +20,14 @@ from onmodel.toon.attributes import (
 from onmodel.toon.draw import draw, head_box, person_box
 
 # Everything on and coloured, whole figure: each attribute has something to change.
-RICH = Toon(ears="cat ears", headwear="hair bow", neck="ribbon", outfit="jacket", framing="full body", nuisance=5)
+RICH = Toon(
+    ears="cat ears",
+    headwear="hair bow",
+    neck="ribbon",
+    outfit="jacket",
+    framing="full body",
+    nuisance=5,
+)
 SIZES = ((96, 96), (80, 112), (112, 80), (64, 64), (192, 192))
 DIGEST = """
 import hashlib, numpy as np
@@ -38,7 +45,9 @@ def pixels(toon: Toon, size: tuple[int, int] = (96, 96)) -> np.ndarray:
 def test_same_bytes_in_another_process() -> None:
     rng = np.random.default_rng(3)
     here = hashlib.sha256(b"".join(draw(sample_toon(rng)).tobytes() for _ in range(24))).hexdigest()
-    there = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True).stdout.strip()
+    there = subprocess.run(
+        [sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert here == there
 
 
@@ -56,7 +65,9 @@ def test_size_must_fit_the_latent_grid() -> None:
 
 @pytest.mark.parametrize("attribute", VOCABULARY)
 def test_every_value_gives_its_own_picture(attribute: str) -> None:
-    pictures = {value: pixels(RICH.replace(**{attribute: value})) for value in VOCABULARY[attribute]}
+    pictures = {
+        value: pixels(RICH.replace(**{attribute: value})) for value in VOCABULARY[attribute]
+    }
     values = list(pictures)
     for i, a in enumerate(values):
         for b in values[:i]:
@@ -64,10 +75,14 @@ def test_every_value_gives_its_own_picture(attribute: str) -> None:
 
 
 @pytest.mark.parametrize("style", ["lineart", "noir"])
-@pytest.mark.parametrize("attribute", ["hair_style", "ears", "headwear", "outfit", "expression", "view", "background"])
+@pytest.mark.parametrize(
+    "attribute", ["hair_style", "ears", "headwear", "outfit", "expression", "view", "background"]
+)
 def test_styles_without_colour_still_tell_shapes(style: str, attribute: str) -> None:
     base = RICH.replace(style=style, framing="upper body")
-    pictures = {pixels(base.replace(**{attribute: value})).tobytes() for value in VOCABULARY[attribute]}
+    pictures = {
+        pixels(base.replace(**{attribute: value})).tobytes() for value in VOCABULARY[attribute]
+    }
     assert len(pictures) == len(VOCABULARY[attribute])
 
 
@@ -78,7 +93,10 @@ def test_nuisance_changes_the_picture() -> None:
 def test_picture_language_is_frozen() -> None:
     """The toon base is trained on these pictures: a change here means training it again."""
     means = {
-        style: pixels(BACKGWA.toon(style=style, background="beach", nuisance=1)).mean((0, 1)).round().tolist()
+        style: pixels(BACKGWA.toon(style=style, background="beach", nuisance=1))
+        .mean((0, 1))
+        .round()
+        .tolist()
         for style in VOCABULARY["style"]
     }
     for style, mean in FROZEN.items():

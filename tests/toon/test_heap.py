@@ -1,4 +1,5 @@
-"""The heap says the truth about itself: what is planted is in the files, and the same seed plants the same."""
+"""The heap says the truth about itself: what is planted is in the files, and the same seed plants
+the same."""
 
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from onmodel.toon.heap import LABELLED, plant_heap
 
 def test_a_heap_is_as_its_truth_says(tmp_path: Path) -> None:
     heap = plant_heap(tmp_path / "a", 120, 3)
-    files = {str(path.relative_to(tmp_path / "a").with_suffix("")) for path in (tmp_path / "a").rglob("*.png")}
+    files = {
+        str(path.relative_to(tmp_path / "a").with_suffix(""))
+        for path in (tmp_path / "a").rglob("*.png")
+    }
     assert len(files) == 120 and set(heap.toons) == files
     copies = [name for name in heap.repeats if name in heap.pictures["exact"]]
     for name in copies:
@@ -22,7 +26,9 @@ def test_a_heap_is_as_its_truth_says(tmp_path: Path) -> None:
         assert not set(said) & set(VOCABULARY[attribute].values()), (name, attribute)
     for name, attribute in heap.labels["wrong label"]:
         tag = VOCABULARY[attribute][getattr(heap.toons[name], attribute)]
-        assert tag not in (tmp_path / "a" / f"{name}.txt").read_text().splitlines()[0].split(", "), (name, attribute)
+        assert tag not in (tmp_path / "a" / f"{name}.txt").read_text().splitlines()[0].split(
+            ", "
+        ), (name, attribute)
     assert {attribute for _, attribute in heap.labels["wrong label"]} <= set(LABELLED)
 
 

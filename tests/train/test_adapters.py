@@ -21,7 +21,9 @@ def inputs(tiny_family: Anima) -> Inputs:
     return latents, torch.tensor([0.3, 0.8]), tiny_family.encode_text(["1girl, smile", ""])
 
 
-def fresh(family: Anima, rank: int, alpha: float, preset: str = "attention_mlp") -> dict[str, Factors]:
+def fresh(
+    family: Anima, rank: int, alpha: float, preset: str = "attention_mlp"
+) -> dict[str, Factors]:
     linears = family.spec.targets(preset)
     return fresh_factors(linears, {linear.name: (rank, alpha) for linear in linears}, seed=1)
 
@@ -53,7 +55,9 @@ def test_fresh_factors_are_drawn_per_layer(tiny_family: Anima) -> None:
 
 
 @pytest.mark.parametrize("preset", ["attention_mlp", "attention_mlp_adaln"])
-def test_the_adapted_base_is_the_base_plus_delta(tiny_family: Anima, inputs: Inputs, preset: str) -> None:
+def test_the_adapted_base_is_the_base_plus_delta(
+    tiny_family: Anima, inputs: Inputs, preset: str
+) -> None:
     adapters = Adapters(random_factors(tiny_family, preset=preset), CPU)
     with attached(tiny_family, adapters, torch.float32), torch.no_grad():
         adapted = tiny_family.denoise(*inputs)
@@ -85,8 +89,12 @@ def test_gradients_are_those_of_peft(tiny_family: Anima, inputs: Inputs) -> None
     with attached(tiny_family, adapters, torch.float32):
         own = tiny_family.denoise(*inputs)
         own.square().mean().backward()
-    gradients = {name: (down.grad.clone(), up.grad.clone()) for name, (down, up) in adapters.layers.items()}
-    assert torch.equal(adapters.flat.grad, torch.cat([g.reshape(-1) for pair in gradients.values() for g in pair]))
+    gradients = {
+        name: (down.grad.clone(), up.grad.clone()) for name, (down, up) in adapters.layers.items()
+    }
+    assert torch.equal(
+        adapters.flat.grad, torch.cat([g.reshape(-1) for pair in gradients.values() for g in pair])
+    )
 
     places = {linear.diffusers: linear.name for linear in tiny_family.spec.targets("attention_mlp")}
     config = LoraConfig(r=3, lora_alpha=1.5, target_modules=list(places))

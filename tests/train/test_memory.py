@@ -22,7 +22,9 @@ OPTIONS = Options(epochs=1, learning_rate=1e-4, rank=4, alpha=4, batch=2, resolu
 
 def of_blocks(tiny_anima: Path, blocks: int) -> Outline:
     shapes = outline({"folder": tiny_anima})
-    transformer = empty("transformer", {**shapes.models["transformer"].config, "num_layers": blocks})
+    transformer = empty(
+        "transformer", {**shapes.models["transformer"].config, "num_layers": blocks}
+    )
     return Outline({**shapes.models, "transformer": transformer}, {}, ())
 
 
@@ -31,24 +33,40 @@ def test_two_short_runs_say_what_a_whole_one_takes(tiny_anima: Path, checkpointi
     shapes = of_blocks(tiny_anima, 6)
     whole = _step_bytes(shapes, OPTIONS, BF16, 64, checkpointing, 6)
     others = 2 * sum(shapes.parameters(role) for role in shapes.models if role != "transformer")
-    others += 16 * sum(4 * (row.in_features + row.out_features) for row in shapes.spec.targets("attention_mlp"))
-    assert peak_bytes(shapes, OPTIONS, BF16, 64, checkpointing) - others == pytest.approx(whole, rel=0.01)
+    others += 16 * sum(
+        4 * (row.in_features + row.out_features) for row in shapes.spec.targets("attention_mlp")
+    )
+    assert peak_bytes(shapes, OPTIONS, BF16, 64, checkpointing) - others == pytest.approx(
+        whole, rel=0.01
+    )
 
 
-def test_activations_grow_with_pixels_and_batch_and_shrink_with_checkpointing(tiny_anima: Path) -> None:
+def test_activations_grow_with_pixels_and_batch_and_shrink_with_checkpointing(
+    tiny_anima: Path,
+) -> None:
     shapes = of_blocks(tiny_anima, 4)
     kept = [peak_bytes(shapes, OPTIONS, BF16, side, False) for side in (128, 256, 512)]
-    assert (kept[2] - kept[1]) == pytest.approx(4 * (kept[1] - kept[0]), rel=0.15)  # a score matrix would make it 16
-    assert peak_bytes(shapes, OPTIONS.model_copy(update={"batch": 8}), BF16, 256, False) > 2 * kept[1]
+    assert (kept[2] - kept[1]) == pytest.approx(
+        4 * (kept[1] - kept[0]), rel=0.15
+    )  # a score matrix would make it 16
+    assert (
+        peak_bytes(shapes, OPTIONS.model_copy(update={"batch": 8}), BF16, 256, False) > 2 * kept[1]
+    )
     assert peak_bytes(shapes, OPTIONS, BF16, 512, True) < 0.6 * kept[2]
 
 
 @pytest.mark.parametrize("optimizer", [name for name, row in OPTIMIZERS.items() if not row.cuda])
 @pytest.mark.parametrize("network", ["lora", "dora", "lokr"])
-def test_what_a_run_keeps_is_what_it_is_said_to_keep(tiny_family: Anima, optimizer: str, network: str) -> None:
+def test_what_a_run_keeps_is_what_it_is_said_to_keep(
+    tiny_family: Anima, optimizer: str, network: str
+) -> None:
     options = OPTIONS.model_copy(update={"optimizer": optimizer, "network": network, "ema": 0.9})
-    trained = make_network(tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu"))
-    shapes = [shape for layer in _shapes(tiny_family.spec, options).values() for shape in layer.values()]
+    trained = make_network(
+        tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu")
+    )
+    shapes = [
+        shape for layer in _shapes(tiny_family.spec, options).values() for shape in layer.values()
+    ]
     assert shapes == [tuple(view.shape) for view in trained.tensors()]
     optimizer_ = make_optimizer(options, trained)
     trained.gradient.normal_()
@@ -65,13 +83,22 @@ def test_the_forecast_counts_what_is_trained(
     tiny_anima: Path, tiny_family: Anima, tmp_path: Path, network: str
 ) -> None:
     ranks = [{"layers": "blocks.1.*", "rank": 3}]
-    options = Options(**OPTIONS.model_dump() | {"network": network, "ranks": ranks, "save_precision": "bf16"})
+    options = Options(
+        **OPTIONS.model_dump() | {"network": network, "ranks": ranks, "save_precision": "bf16"}
+    )
     with Progress() as progress:
-        row = forecast(outline({"folder": tiny_anima}), options, options.resolutions, BF16, progress)
-    trained = make_network(tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu"))
+        row = forecast(
+            outline({"folder": tiny_anima}), options, options.resolutions, BF16, progress
+        )
+    trained = make_network(
+        tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu")
+    )
     trained.write(tmp_path / "x.safetensors", {}, "BF16")
-    written = [entry.bytes for key, entry in read_header(tmp_path / "x.safetensors", "x")[0].items()
-               if not key.endswith(".alpha")]  # fmt: skip
+    written = [
+        entry.bytes
+        for key, entry in read_header(tmp_path / "x.safetensors", "x")[0].items()
+        if not key.endswith(".alpha")
+    ]
     assert (row.layers, row.parameters) == (len(trained.parts), trained.flat.numel())
     assert row.file_bytes == sum(written)
     assert row.memory == {}  # nobody worries about the memory of a tiny base
@@ -87,4 +114,6 @@ def test_networks_and_patterns_cost_what_they_add(tiny_anima: Path) -> None:
     assert lora < peak(network="lokr") and lora < peak(network="dora")
     assert lora < peak(ema=0.9) < peak(ema=0.9, optimizer="prodigy")
     assert peak(optimizer="adafactor") < lora
-    assert peak(targets=["blocks.3.mlp.*"]) < lora  # blocks that the two short transformers do not have
+    assert (
+        peak(targets=["blocks.3.mlp.*"]) < lora
+    )  # blocks that the two short transformers do not have

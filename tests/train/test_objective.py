@@ -8,7 +8,13 @@ import torch
 from scipy.stats import norm
 
 from onmodel.families.anima.family import Anima
-from onmodel.train.objective import HELD_OUT_TIMES, draw_noise, draw_time, loss_weight, velocity_loss
+from onmodel.train.objective import (
+    HELD_OUT_TIMES,
+    draw_noise,
+    draw_time,
+    loss_weight,
+    velocity_loss,
+)
 from onmodel.train.options import Options, Timesteps
 
 
@@ -31,8 +37,12 @@ def test_times_are_uniform() -> None:
 def test_draws_depend_on_their_counters_alone() -> None:
     rules = Timesteps()
     assert draw_time(rules, 1, 5, 2) == draw_time(rules, 1, 5, 2) != draw_time(rules, 1, 2, 5)
-    assert torch.equal(draw_noise((16, 2, 3), 1, "noise", 5, 2), draw_noise((16, 2, 3), 1, "noise", 5, 2))
-    assert not torch.equal(draw_noise((16, 2, 3), 1, "noise", 5, 2), draw_noise((16, 2, 3), 1, "noise", 2, 5))
+    assert torch.equal(
+        draw_noise((16, 2, 3), 1, "noise", 5, 2), draw_noise((16, 2, 3), 1, "noise", 5, 2)
+    )
+    assert not torch.equal(
+        draw_noise((16, 2, 3), 1, "noise", 5, 2), draw_noise((16, 2, 3), 1, "noise", 2, 5)
+    )
 
 
 def test_loss(tiny_family: Anima) -> None:
@@ -103,7 +113,11 @@ def test_schedules_are_those_of_diffusers(schedule: str) -> None:
     options = Options(epochs=1, learning_rate=2e-3, schedule=schedule, **cycles)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-3)
     theirs = get_scheduler(
-        schedule, optimizer, num_warmup_steps=0, num_training_steps=24, num_cycles=cycles.get("cycles", 1)
+        schedule,
+        optimizer,
+        num_warmup_steps=0,
+        num_training_steps=24,
+        num_cycles=cycles.get("cycles", 1),
     )
     for step in range(24):
         assert options.rate(step, 24) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
@@ -119,7 +133,9 @@ def test_loss_weights_are_those_of_sd3_and_min_snr() -> None:
         assert torch.allclose(loss_weight(kind, t), compute_loss_weighting_for_sd3(kind, t))
     snr = ((1 - t) / t) ** 2
     x0_error, velocity_error = torch.ones_like(t), t**-2  # x0 = x_t − t·velocity
-    assert torch.allclose(loss_weight("min_snr", t) * velocity_error, snr.clamp(max=5) * x0_error, rtol=1e-5)
+    assert torch.allclose(
+        loss_weight("min_snr", t) * velocity_error, snr.clamp(max=5) * x0_error, rtol=1e-5
+    )
 
 
 def test_times_follow_mean_and_std() -> None:
@@ -136,9 +152,17 @@ def test_accumulated_batches_have_the_gradient_of_one(tiny_family: Anima) -> Non
     from onmodel.train.adapters import Adapters, attached, fresh_factors
 
     options = Options(epochs=1, learning_rate=1e-3, loss_weighting="cosmap", caption="tags")
-    items = [Item("x", f"{i:064x}", 64, 64, "base", "1girl, smile", "", i, "train", "toon") for i in range(3)]
+    items = [
+        Item("x", f"{i:064x}", 64, 64, "base", "1girl, smile", "", i, "train", "toon")
+        for i in range(3)
+    ]
     examples = [
-        loop.Example(item, draw_noise((16, 6, 6), 1, "latents", i), 1, [plain_caption(item, options.caption_rules)])
+        loop.Example(
+            item,
+            draw_noise((16, 6, 6), 1, "latents", i),
+            1,
+            [plain_caption(item, options.caption_rules)],
+        )
         for i, item in enumerate(items)
     ]
     texts = dict(zip(["1girl, smile"], tiny_family.encode_text(["1girl, smile"]), strict=True))
@@ -149,10 +173,15 @@ def test_accumulated_batches_have_the_gradient_of_one(tiny_family: Anima) -> Non
     for batches in ([shown], [shown[:2], shown[2:]]):
         adapters = Adapters(factors, torch.device("cpu"))
         with attached(tiny_family, adapters, torch.float32):
-            loss = loop.fill_gradient(tiny_family, adapters, examples, batches, texts, options, seed=1, step=0)
+            loss = loop.fill_gradient(
+                tiny_family, adapters, examples, batches, texts, options, seed=1, step=0
+            )
         found.append((loss, adapters.flat.grad))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
-    assert torch.allclose(found[0][1], found[1][1], rtol=1e-3, atol=1e-6) and found[0][1].abs().max() > 1e-4
+    assert (
+        torch.allclose(found[0][1], found[1][1], rtol=1e-3, atol=1e-6)
+        and found[0][1].abs().max() > 1e-4
+    )
 
 
 def test_the_average_of_the_weights(tmp_path: Path, tiny_family: Anima) -> None:
@@ -160,7 +189,10 @@ def test_the_average_of_the_weights(tmp_path: Path, tiny_family: Anima) -> None:
     from onmodel.train.state import State
 
     targets = tiny_family.spec.targets(["*.mlp.layer1"])
-    adapters = Adapters(fresh_factors(targets, {linear.name: (2, 2.0) for linear in targets}, 1), torch.device("cpu"))
+    adapters = Adapters(
+        fresh_factors(targets, {linear.name: (2, 2.0) for linear in targets}, 1),
+        torch.device("cpu"),
+    )
     state = State(tmp_path, adapters, Options(epochs=1, learning_rate=1e-3, ema=0.4))
     wanted = adapters.flat.detach().clone()
     for n in range(1, 15):
@@ -172,7 +204,9 @@ def test_the_average_of_the_weights(tmp_path: Path, tiny_family: Anima) -> None:
         wanted = decay * wanted + (1 - decay) * adapters.flat.detach()
     raw = adapters.flat.detach().clone()
     with state.averaged():
-        assert torch.allclose(adapters.flat, wanted, atol=1e-6) and not torch.allclose(adapters.flat, raw, atol=1e-3)
+        assert torch.allclose(adapters.flat, wanted, atol=1e-6) and not torch.allclose(
+            adapters.flat, raw, atol=1e-3
+        )
     assert torch.equal(adapters.flat, raw)
 
 
@@ -186,7 +220,10 @@ def test_which_checkpoints_are_dropped() -> None:
     assert dropped(keep_last=2) == {1, 2}
     assert dropped(keep_best=2) == {1, 4}
     assert dropped(keep_last=1, keep_best=1) == {1, 3}
-    assert Options(epochs=4, learning_rate=1e-3, keep_best=1).dropped(losses) == {1, 3}  # the end stays
+    assert Options(epochs=4, learning_rate=1e-3, keep_best=1).dropped(losses) == {
+        1,
+        3,
+    }  # the end stays
 
 
 def test_what_a_forward_pass_keeps_is_measured(tiny_family: Anima) -> None:
@@ -197,7 +234,9 @@ def test_what_a_forward_pass_keeps_is_measured(tiny_family: Anima) -> None:
     def kept(side: int, limit: int = 10**12) -> int | None:
         latents = torch.zeros(1, 16, side, side, requires_grad=True)
         t = torch.tensor([0.5])
-        return activation_bytes(tiny_family, lambda: tiny_family.denoise(latents, t, text).sum(), limit)
+        return activation_bytes(
+            tiny_family, lambda: tiny_family.denoise(latents, t, text).sum(), limit
+        )
 
     small, large = kept(8), kept(16)
     assert small and large and 2.5 * small < large < 6 * small  # four times the pixels

@@ -44,12 +44,16 @@ def inputs(tiny_family: Anima) -> Inputs:
 @torch.no_grad()
 def moved(trained: Trained) -> Trained:
     """As if trained: every number somewhere else."""
-    trained.flat.mul_(1.1).add_(torch.from_numpy(normal(tuple(trained.flat.shape), 3, "move")) * 0.1)
+    trained.flat.mul_(1.1).add_(
+        torch.from_numpy(normal(tuple(trained.flat.shape), 3, "move")) * 0.1
+    )
     return trained
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
-def test_it_begins_at_no_change(tiny_family: Anima, inputs: Inputs, make: Callable[[Anima], Trained]) -> None:
+def test_it_begins_at_no_change(
+    tiny_family: Anima, inputs: Inputs, make: Callable[[Anima], Trained]
+) -> None:
     with torch.no_grad():
         before = tiny_family.denoise(*inputs)
         with attached(tiny_family, make(tiny_family), torch.float32):
@@ -67,7 +71,12 @@ def test_the_file_says_what_is_trained(
         adapted = tiny_family.denoise(*inputs)
         adapted.square().mean().backward()
     trained.write(tmp_path / "x.safetensors", {}, "F32")
-    with torch.no_grad(), tiny_family.applied(read_lora(tmp_path / "x.safetensors", tiny_family.spec, dora=True), 1.0):
+    with (
+        torch.no_grad(),
+        tiny_family.applied(
+            read_lora(tmp_path / "x.safetensors", tiny_family.spec, dora=True), 1.0
+        ),
+    ):
         assert torch.allclose(adapted, tiny_family.denoise(*inputs), atol=2e-5)
     with torch.no_grad():
         assert torch.equal(tiny_family.denoise(*inputs), before)
@@ -76,11 +85,16 @@ def test_the_file_says_what_is_trained(
     for parts in trained.parts.values():
         for role, view in parts.items():
             assert view.grad.abs().sum() > 0, role
-            assert view.grad.untyped_storage().data_ptr() == trained.flat.grad.untyped_storage().data_ptr()
+            assert (
+                view.grad.untyped_storage().data_ptr()
+                == trained.flat.grad.untyped_storage().data_ptr()
+            )
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
-def test_bf16_products_are_near(tiny_family: Anima, inputs: Inputs, make: Callable[[Anima], Trained]) -> None:
+def test_bf16_products_are_near(
+    tiny_family: Anima, inputs: Inputs, make: Callable[[Anima], Trained]
+) -> None:
     trained, found = moved(make(tiny_family)), []
     for dtype in (torch.float32, torch.bfloat16):
         trained.flat.grad.zero_()
@@ -111,13 +125,16 @@ def test_diffusers_loads_a_dora_whole(tiny_family: Anima, inputs: Inputs, tmp_pa
     with torch.no_grad(), attached(tiny_family, trained, torch.float32):
         wanted = tiny_family.denoise(*inputs)
     state = AnimaLoraLoaderMixin.lora_state_dict(str(tmp_path / "x.safetensors"))
-    AnimaLoraLoaderMixin.load_lora_into_transformer(state, tiny_family.transformer, adapter_name="x")
+    AnimaLoraLoaderMixin.load_lora_into_transformer(
+        state, tiny_family.transformer, adapter_name="x"
+    )
     with torch.no_grad():
         assert torch.allclose(tiny_family.denoise(*inputs), wanted, atol=2e-5)
 
 
 def test_comfyui_finds_every_tensor_of_a_dora(tiny_family: Anima, tmp_path: Path) -> None:
-    """ComfyUI's names for a layer: `lora_A.weight`, `lora_B.weight`, `dora_scale` [out, 1]; the rest is diffusers'."""
+    """ComfyUI's names for a layer: `lora_A.weight`, `lora_B.weight`, `dora_scale` [out, 1]; the
+    rest is diffusers'."""
     moved(dora(tiny_family)).write(tmp_path / "x.safetensors", {}, "F32")
     tensors = load_file(tmp_path / "x.safetensors")
     for linear in tiny_family.spec.targets("attention_mlp"):
@@ -142,7 +159,8 @@ def test_a_dora_in_kohyas_layout_is_read_back(tiny_family: Anima, tmp_path: Path
 
 
 def test_a_lokr_file_means_what_lycoris_makes_of_it(tiny_family: Anima, tmp_path: Path) -> None:
-    """W1 ⊗ W2 · alpha/rank, the same whether a tool applies alpha once, twice or (whole matrices) never."""
+    """W1 ⊗ W2 · alpha/rank, the same whether a tool applies alpha once, twice or (whole matrices)
+    never."""
     trained = moved(lokr(tiny_family))
     trained.write(tmp_path / "x.safetensors", {}, "F32")
     tensors, whole = load_file(tmp_path / "x.safetensors"), 0
@@ -160,10 +178,19 @@ def test_a_lokr_file_means_what_lycoris_makes_of_it(tiny_family: Anima, tmp_path
         assert first.shape == (FACTOR, FACTOR)
         assert torch.allclose(change, peft.get_delta_weight("run"), atol=1e-6)
     assert not tensors and whole == 0
-    big = LokrAdapters(tiny_family.spec.targets("attention_mlp"),
-                       {linear.name: (64, 8.0) for linear in tiny_family.spec.linears}, FACTOR, 1, CPU)  # fmt: skip
+    big = LokrAdapters(
+        tiny_family.spec.targets("attention_mlp"),
+        {linear.name: (64, 8.0) for linear in tiny_family.spec.linears},
+        FACTOR,
+        1,
+        CPU,
+    )
     moved(big).write(tmp_path / "whole.safetensors", {}, "F32")
-    found = read_lora(tmp_path / "whole.safetensors", tiny_family.spec).modules["blocks.0.self_attn.q_proj"].delta()
+    found = (
+        read_lora(tmp_path / "whole.safetensors", tiny_family.spec)
+        .modules["blocks.0.self_attn.q_proj"]
+        .delta()
+    )
     layer = tiny_family.transformer.get_submodule("transformer_blocks.0.attn1.to_q")
     peft = big.wrapped("blocks.0.self_attn.q_proj", layer, torch.float32).layer
     assert "run" in peft.lokr_w2 and torch.allclose(found, peft.get_delta_weight("run"), atol=1e-6)
@@ -171,7 +198,10 @@ def test_a_lokr_file_means_what_lycoris_makes_of_it(tiny_family: Anima, tmp_path
 
 @pytest.mark.parametrize(
     ("key", "shape", "message"),
-    [("mlp.layer1.dora_scale", (1, 32), "over columns"), ("mlp.layer1.dora_scale", (7,), "over columns")],
+    [
+        ("mlp.layer1.dora_scale", (1, 32), "over columns"),
+        ("mlp.layer1.dora_scale", (7,), "over columns"),
+    ],
 )
 def test_a_dora_of_another_kind_stops(
     tiny_family: Anima, tmp_path: Path, key: str, shape: tuple[int, ...], message: str

@@ -1,4 +1,5 @@
-"""Trains the toon base's DiT (CosmosTransformer3DModel) and text conditioner by flow matching on cached latents."""
+"""Trains the toon base's DiT (CosmosTransformer3DModel) and text conditioner by flow matching on
+cached latents."""
 
 from __future__ import annotations
 
@@ -13,10 +14,21 @@ from torch import Tensor, nn
 
 from . import latents as latent_files
 from . import sample, text
-from .common import SEED, Average, Clock, Muon, Settings, cosine, load_checkpoint, log, save_checkpoint
+from .common import (
+    SEED,
+    Average,
+    Clock,
+    Muon,
+    Settings,
+    cosine,
+    load_checkpoint,
+    log,
+    save_checkpoint,
+)
 
-# Anima uses 4.0 for grids of 64 and more; here the grid is 4 to 7 wide. 0.01 ** (8 / 10) makes the rotary base 100
-# instead of 10000, so that three of five frequencies tell positions apart and not just one (Heo et al. 2024).
+# Anima uses 4.0 for grids of 64 and more; here the grid is 4 to 7 wide. 0.01 ** (8 / 10) makes the
+# rotary base 100 instead of 10000, so that three of five frequencies tell positions apart and not
+# just one (Heo et al. 2024).
 ROPE = 0.01**0.8
 CONFIG = {
     "in_channels": 16,
@@ -60,7 +72,8 @@ def make_transformer() -> CosmosTransformer3DModel:
 
 
 class PlainAttention:
-    """CosmosAttnProcessor2_0 written out: on CPU the fused kernel's backward takes half of a step."""
+    """CosmosAttnProcessor2_0 written out: on CPU the fused kernel's backward takes half of a
+    step."""
 
     def __call__(
         self,
@@ -79,7 +92,9 @@ class PlainAttention:
         if image_rotary_emb is not None:
             query = apply_rotary_emb(query, image_rotary_emb, use_real=True, use_real_unbind_dim=-2)
             key = apply_rotary_emb(key, image_rotary_emb, use_real=True, use_real_unbind_dim=-2)
-        scores = (query.to(value.dtype) @ key.to(value.dtype).transpose(2, 3)).float() * query.shape[-1] ** -0.5
+        scores = (
+            query.to(value.dtype) @ key.to(value.dtype).transpose(2, 3)
+        ).float() * query.shape[-1] ** -0.5
         if attention_mask is not None:
             scores = scores + attention_mask
         mixed = scores.softmax(-1).to(value.dtype) @ value
@@ -101,12 +116,20 @@ class PlainTextAttention:
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = (
             layer(x).unflatten(2, (attn.num_attention_heads, -1)).transpose(1, 2)
-            for layer, x in ((attn.q_proj, hidden_states), (attn.k_proj, source), (attn.v_proj, source))
+            for layer, x in (
+                (attn.q_proj, hidden_states),
+                (attn.k_proj, source),
+                (attn.v_proj, source),
+            )
         )
         query = _turn(attn.q_norm(query), position_embeddings)
         key = _turn(attn.k_norm(key), encoder_position_embeddings)
-        scores = (query.to(value.dtype) @ key.to(value.dtype).transpose(2, 3)).float() * query.shape[-1] ** -0.5
-        if attention_mask is not None:  # a row without any key ("" as the prompt) attends evenly to nothing: zeros
+        scores = (
+            query.to(value.dtype) @ key.to(value.dtype).transpose(2, 3)
+        ).float() * query.shape[-1] ** -0.5
+        if (
+            attention_mask is not None
+        ):  # a row without any key ("" as the prompt) attends evenly to nothing: zeros
             scores = scores.masked_fill(~attention_mask, -math.inf)
         weights = scores.softmax(-1).nan_to_num(0.0)
         return attn.o_proj((weights.to(value.dtype) @ value).transpose(1, 2).flatten(2))
@@ -119,7 +142,13 @@ def _turn(x_bhsd: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def run_block(
-    block: nn.Module, x: Tensor, rows: Tensor, embedded: Tensor, temb: Tensor, rope: tuple[Tensor, Tensor], bias: Tensor
+    block: nn.Module,
+    x: Tensor,
+    rows: Tensor,
+    embedded: Tensor,
+    temb: Tensor,
+    rope: tuple[Tensor, Tensor],
+    bias: Tensor,
 ) -> Tensor:
     return block(x, rows, embedded, temb, rope, None, bias)
 
@@ -129,11 +158,18 @@ _fast_block = torch.compile(run_block, dynamic=False)
 
 
 def velocity(
-    transformer: CosmosTransformer3DModel, x_bchw: Tensor, t: Tensor, rows: Tensor, bias: Tensor, fast: bool = True
+    transformer: CosmosTransformer3DModel,
+    x_bchw: Tensor,
+    t: Tensor,
+    rows: Tensor,
+    bias: Tensor,
+    fast: bool = True,
 ) -> Tensor:
-    """CosmosTransformer3DModel.forward for one frame and an all-zero padding mask, without torchvision.
+    """CosmosTransformer3DModel.forward for one frame and an all-zero padding mask, without
+    torchvision.
 
-    x_bchw [B,16,h,w], t [B] in 0..1, rows [B,S,128] with additive bias [B,S] → noise − x0 [B,16,h,w].
+    x_bchw [B,16,h,w], t [B] in 0..1, rows [B,S,128] with additive bias [B,S] → noise − x0
+    [B,16,h,w].
     """
     b, _, h, w = x_bchw.shape
     x = torch.cat([x_bchw, torch.zeros_like(x_bchw[:, :1])], dim=1).unsqueeze(2)
@@ -144,7 +180,12 @@ def velocity(
     for block in transformer.transformer_blocks:
         x = (_fast_block if fast else run_block)(block, x, rows, embedded, temb, rope, bias)
     x = transformer.proj_out(transformer.norm_out(x, embedded, temb))  # [B, hw/4, 2*2*16]
-    return x.unflatten(2, (2, 2, -1)).unflatten(1, (h // 2, w // 2)).permute(0, 5, 1, 3, 2, 4).reshape(b, -1, h, w)
+    return (
+        x.unflatten(2, (2, 2, -1))
+        .unflatten(1, (h // 2, w // 2))
+        .permute(0, 5, 1, 3, 2, 4)
+        .reshape(b, -1, h, w)
+    )
 
 
 class Base(nn.Module):
@@ -162,7 +203,9 @@ class Base(nn.Module):
         return velocity(self.transformer, x, t, rows, bias)
 
 
-def flow_loss(model: Base, x0: Tensor, noise: Tensor, t: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+def flow_loss(
+    model: Base, x0: Tensor, noise: Tensor, t: Tensor, inputs: dict[str, Tensor]
+) -> Tensor:
     """Mean squared error of the predicted velocity."""
     level = t.view(-1, 1, 1, 1)
     with torch.autocast("cpu", torch.bfloat16):
@@ -194,7 +237,10 @@ def train(settings: Settings, minutes: float = 254.0) -> None:
     pool.wait()
     model = Base(len(side.t5))
     optimizer = Muon(
-        model.named_parameters(), rate=0.012, adam_rate=2.5e-3, adam_names=("embed.weight", "patch_embed", "proj_out")
+        model.named_parameters(),
+        rate=0.012,
+        adam_rate=2.5e-3,
+        adam_names=("embed.weight", "patch_embed", "proj_out"),
     )
     average = Average(model, 0.9985)
     clock, step = Clock(), 0
@@ -212,7 +258,9 @@ def train(settings: Settings, minutes: float = 254.0) -> None:
         bucket = _bucket(rng, clock.wall / budget)
         x0, toons, names = pool.batch(rng, bucket, BATCH[bucket])
         long = rng.random() < 0.25
-        captions = [text.caption(toon, name, rng, long) for toon, name in zip(toons, names, strict=True)]
+        captions = [
+            text.caption(toon, name, rng, long) for toon, name in zip(toons, names, strict=True)
+        ]
         inputs = side.inputs(captions, text.LENGTHS[long])
         noise = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
         loss = flow_loss(model, x0, noise, sample_times(rng, len(x0)), inputs)
@@ -228,7 +276,8 @@ def train(settings: Settings, minutes: float = 254.0) -> None:
             log(
                 settings,
                 "base",
-                f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s loss {np.mean(losses[-200:]):.4f}",
+                f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s loss"
+                f" {np.mean(losses[-200:]):.4f}",
             )
         if done or clock.wall - kept > 120:
             kept = clock.wall
@@ -249,7 +298,9 @@ def train(settings: Settings, minutes: float = 254.0) -> None:
     worker.terminate()
 
 
-def averaged(settings: Settings, side: text.TextSide, values: dict[str, Tensor] | None = None) -> Base:
+def averaged(
+    settings: Settings, side: text.TextSide, values: dict[str, Tensor] | None = None
+) -> Base:
     """The averaged model of the last checkpoint (or `values`), rounded to bfloat16 as stored."""
     values = values or load_checkpoint(settings.work / "base.pt")["average"]["values"]
     model = Base(len(side.t5)).eval().requires_grad_(False)

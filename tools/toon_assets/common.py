@@ -1,4 +1,5 @@
-"""Shared by the build steps: settings, log, the Muon optimiser, weight averaging and atomic files."""
+"""Shared by the build steps: settings, log, the Muon optimiser, weight averaging and atomic
+files."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def load_checkpoint(path: Path) -> dict | None:
 
 
 def swap_folder(built: Path, target: Path) -> None:
-    """Puts the finished folder `built` in the place of `target`; readers see the old or the new one, briefly none."""
+    """Puts the finished folder `built` in the place of `target`; readers see the old or the new
+    one, briefly none."""
     old = target.with_name(target.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,8 @@ def cosine(progress: float, warmup: float = 0.01, floor: float = 0.02) -> float:
 
 
 def orthogonalize(matrices_nab: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz iteration towards the nearest semi-orthogonal matrices, batched (Jordan et al., Muon, 2024)."""
+    """Newton-Schulz iteration towards the nearest semi-orthogonal matrices, batched (Jordan et al.,
+    Muon, 2024)."""
     x = matrices_nab.bfloat16()
     transposed = x.shape[1] > x.shape[2]
     if transposed:
@@ -107,7 +110,8 @@ def orthogonalize(matrices_nab: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon:
-    """Muon on weights of two or more dimensions, AdamW on the rest; equal shapes share one Newton-Schulz call."""
+    """Muon on weights of two or more dimensions, AdamW on the rest; equal shapes share one
+    Newton-Schulz call."""
 
     def __init__(
         self,
@@ -121,11 +125,17 @@ class Muon:
         self.groups: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
         rest = []
         for name, parameter in named:
-            if parameter.ndim >= 2 and min(parameter.flatten(1).shape) >= 8 and not any(n in name for n in adam_names):
+            if (
+                parameter.ndim >= 2
+                and min(parameter.flatten(1).shape) >= 8
+                and not any(n in name for n in adam_names)
+            ):
                 self.groups[tuple(parameter.flatten(1).shape)].append(parameter)
             else:
                 rest.append(parameter)
-        self.momentum = {shape: torch.zeros(len(group), *shape) for shape, group in self.groups.items()}
+        self.momentum = {
+            shape: torch.zeros(len(group), *shape) for shape, group in self.groups.items()
+        }
         self.adam = torch.optim.AdamW(rest, lr=adam_rate, betas=(0.9, 0.99), weight_decay=0.0)
 
     @torch.no_grad()
@@ -168,7 +178,9 @@ class Average:
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
         names = [n for n, _ in module.named_parameters()]
-        torch._foreach_lerp_([self.values[n] for n in names], [p.data for p in module.parameters()], 1 - decay)
+        torch._foreach_lerp_(
+            [self.values[n] for n in names], [p.data for p in module.parameters()], 1 - decay
+        )
 
     def state_dict(self) -> dict:
         return {"count": self.count, "values": self.values}

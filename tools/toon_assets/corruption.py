@@ -1,7 +1,8 @@
-"""Trains the corruption classifier (format of deepghs' anime classifiers) on whole pictures and on spoilt copies.
+"""Trains the corruption classifier (format of deepghs' anime classifiers) on whole pictures and on
+spoilt copies.
 
-Whole pictures are renders, what the VAE makes of them and what the base draws; both classes are soiled alike, so that
-softness, a little grain and another colour mean nothing.
+Whole pictures are renders, what the VAE makes of them and what the base draws; both classes are
+soiled alike, so that softness, a little grain and another colour mean nothing.
 """
 
 from __future__ import annotations
@@ -31,16 +32,24 @@ def _noise(x: np.ndarray, head: np.ndarray, rng: np.random.Generator) -> np.ndar
     """Grain of one to three pixels, grey or coloured."""
     grain = int(rng.integers(1, 4))
     cells = -(-SIDE // grain)
-    field = rng.standard_normal((cells, cells, rng.choice([1, 3]))).repeat(grain, 0).repeat(grain, 1)
+    field = (
+        rng.standard_normal((cells, cells, rng.choice([1, 3]))).repeat(grain, 0).repeat(grain, 1)
+    )
     return x + np.exp(rng.uniform(np.log(20), np.log(80))) * field[:SIDE, :SIDE]
 
 
 def _swept(x: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     """Pulled out of shape by up to some `amount` pixels, in smooth waves."""
     coarse = rng.standard_normal((2, 7, 7)).astype(np.float32)
-    waves = [np.asarray(Image.fromarray(w).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for w in coarse]
+    waves = [
+        np.asarray(Image.fromarray(w).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        for w in coarse
+    ]
     y, x_ = np.mgrid[:SIDE, :SIDE] + amount * np.stack(waves)
-    return np.stack([ndimage.map_coordinates(x[..., c], [y, x_], order=1, mode="nearest") for c in range(3)], axis=2)
+    return np.stack(
+        [ndimage.map_coordinates(x[..., c], [y, x_], order=1, mode="nearest") for c in range(3)],
+        axis=2,
+    )
 
 
 def _spot(centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:
@@ -53,7 +62,9 @@ def _spot(centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray
 def _melted(x: np.ndarray, head: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A large patch runs and blurs."""
     centre, radii = rng.uniform(0.25, 0.75, 2) * SIDE, rng.uniform(0.25, 0.7, 2) * SIDE
-    blurred = ndimage.gaussian_filter(_swept(x, rng.uniform(4, 9), rng), (*[rng.uniform(0.6, 2)] * 2, 0))
+    blurred = ndimage.gaussian_filter(
+        _swept(x, rng.uniform(4, 9), rng), (*[rng.uniform(0.6, 2)] * 2, 0)
+    )
     spot = _spot(tuple(centre), tuple(radii))
     return x + spot * (blurred - x)
 
@@ -63,13 +74,16 @@ def _smeared(x: np.ndarray, head: np.ndarray, rng: np.random.Generator) -> np.nd
     width, height = np.maximum(head[2:] - head[:2], 12)
     axis = int(rng.integers(2))
     wiped = _swept(x, rng.uniform(0.05, 0.12) * min(width, height), rng)
-    wiped = ndimage.uniform_filter1d(wiped, max(int(rng.uniform(0.35, 0.7) * (height, width)[axis]), 5), axis=axis)
+    wiped = ndimage.uniform_filter1d(
+        wiped, max(int(rng.uniform(0.35, 0.7) * (height, width)[axis]), 5), axis=axis
+    )
     spot = _spot(tuple((head[:2] + head[2:]) / 2), (width / 2, height / 2))
     return x + spot * (wiped - x)
 
 
 def _blocks(x: np.ndarray, head: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Squares of the picture, larger than pixel art's, lose their content or change places and colours."""
+    """Squares of the picture, larger than pixel art's, lose their content or change places and
+    colours."""
     side = int(rng.choice([8, 12, 16]))
     out = x.copy()
     for top in range(0, SIDE, side):
@@ -77,7 +91,9 @@ def _blocks(x: np.ndarray, head: np.ndarray, rng: np.random.Generator) -> np.nda
             here = np.s_[top : top + side, left : left + side]
             if rng.random() < 0.45:
                 y, x_ = rng.integers(0, SIDE - side + 1, 2)
-                what = x[y : y + side, x_ : x_ + side] if rng.random() < 0.5 else x[here].mean((0, 1))
+                what = (
+                    x[y : y + side, x_ : x_ + side] if rng.random() < 0.5 else x[here].mean((0, 1))
+                )
                 out[here] = what + rng.normal(0, 22, 3)
     return out
 
@@ -131,7 +147,11 @@ def _stretched(images: list[np.ndarray], toons: list[Toon]) -> tuple[np.ndarray,
     heads = []
     for image, toon in zip(images, toons, strict=True):
         height, width, _ = image.shape
-        heads.append(np.array(head_box(toon, width, height)) * SIDE / np.array([width, height, width, height]))
+        heads.append(
+            np.array(head_box(toon, width, height))
+            * SIDE
+            / np.array([width, height, width, height])
+        )
     return np.stack([observers.stretch(image) for image in images]), np.array(heads)
 
 
@@ -159,38 +179,59 @@ def train(settings: Settings, minutes: float = 6.0) -> None:
         return F.cross_entropy(logits.float(), 1 - torch.tensor(spoilt).long())
 
     torch.manual_seed(SEED + 15)
-    network = observers.fit(settings, "corruption", networks.Observer(len(LABELS), WIDTHS), loss_of, minutes, rate=0.02)
+    network = observers.fit(
+        settings, "corruption", networks.Observer(len(LABELS), WIDTHS), loss_of, minutes, rate=0.02
+    )
     networks.save_classifier(network, settings.out / "corruption" / "model.onnx")
     write_json(settings.out / "corruption" / "meta.json", {"labels": list(LABELS)})
 
 
 class Classifier:
-    """The exported classifier: list of uint8 pictures of any size → chance that each is corrupted, [N]."""
+    """The exported classifier: list of uint8 pictures of any size → chance that each is corrupted,
+    [N]."""
 
     def __init__(self, settings: Settings) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(str(settings.out / "corruption" / "model.onnx"), options)
+        self.session = onnxruntime.InferenceSession(
+            str(settings.out / "corruption" / "model.onnx"), options
+        )
 
     def __call__(self, images: list[np.ndarray] | np.ndarray) -> np.ndarray:
-        x = np.stack([observers.stretch(image) for image in images]).astype(np.float32).transpose(0, 3, 1, 2)
+        x = (
+            np.stack([observers.stretch(image) for image in images])
+            .astype(np.float32)
+            .transpose(0, 3, 1, 2)
+        )
         x = x / 127.5 - 1
         return np.concatenate(
-            [self.session.run(["output"], {"input": x[i : i + 64]})[0] for i in range(0, len(x), 64)]
+            [
+                self.session.run(["output"], {"input": x[i : i + 64]})[0]
+                for i in range(0, len(x), 64)
+            ]
         )[:, LABELS.index("corrupted")]
 
 
 def measure(settings: Settings, made: drawn.Shown) -> dict:
-    """AUC of whole against spoilt pictures and shares above one half; the base drew `made` unaided."""
-    held = [pictures.held_out(settings.work / "pool", bucket) for bucket in ("square", "portrait", "landscape")]
-    renders = ([i for chunk in held for i in chunk.images[:100]], [t for chunk in held for t in chunk.toons[:100]])
+    """AUC of whole against spoilt pictures and shares above one half; the base drew `made`
+    unaided."""
+    held = [
+        pictures.held_out(settings.work / "pool", bucket)
+        for bucket in ("square", "portrait", "landscape")
+    ]
+    renders = (
+        [i for chunk in held for i in chunk.images[:100]],
+        [t for chunk in held for t in chunk.toons[:100]],
+    )
     classifier, rng = Classifier(settings), np.random.default_rng([SEED, 16])
     result: dict = {}
     for source, shown in (("render", renders), ("base", made)):
         images, heads = _stretched(*shown)
         whole = classifier(images)
         spoilt = {
-            kind: classifier([corrupt(image, kind, head, rng) for image, head in zip(images, heads, strict=True)])
+            kind: classifier(
+                [corrupt(image, kind, head, rng) for image, head in zip(images, heads, strict=True)]
+            )
             for kind in KINDS
         }
         result[source] = {
@@ -203,7 +244,8 @@ def measure(settings: Settings, made: drawn.Shown) -> dict:
         if source == "render":
             styles = np.array([toon.style for toon in shown[1]])
             result["whole_called_corrupted_by_style"] = {
-                str(style): float((whole[styles == style] > 0.5).mean()) for style in np.unique(styles)
+                str(style): float((whole[styles == style] > 0.5).mean())
+                for style in np.unique(styles)
             }
     return result
 

@@ -1,4 +1,5 @@
-"""Trains the VAE's decoder alone on the frozen encoder's latents, for as long as it pays; the DiT stays valid."""
+"""Trains the VAE's decoder alone on the frozen encoder's latents, for as long as it pays; the DiT
+stays valid."""
 
 from __future__ import annotations
 
@@ -8,9 +9,21 @@ from torch import Tensor
 
 from . import latents as latent_files
 from . import pictures, vae
-from .common import SEED, Average, Clock, Muon, Settings, cosine, load_checkpoint, log, save_checkpoint
+from .common import (
+    SEED,
+    Average,
+    Clock,
+    Muon,
+    Settings,
+    cosine,
+    load_checkpoint,
+    log,
+    save_checkpoint,
+)
 
-NOISE = 0.06  # highest deviation of noise on the normalised latents: a DiT's latents are never exact
+NOISE = (
+    0.06  # highest deviation of noise on the normalised latents: a DiT's latents are never exact
+)
 
 
 class Pairs:
@@ -27,14 +40,17 @@ class Pairs:
         chunks = sorted(key for key, chunk in self.latents.chunks.items() if chunk.bucket == bucket)
         key = chunks[rng.integers(len(chunks))]
         if key not in self.images:
-            self.images[key] = pictures.load_chunk(self.settings.work / "pool" / f"{key}.pkl").images
+            self.images[key] = pictures.load_chunk(
+                self.settings.work / "pool" / f"{key}.pkl"
+            ).images
         picked = rng.integers(len(self.images[key]), size=count)
         z = torch.from_numpy(self.latents.chunks[key].latents[picked]).float()
         return z, vae.to_tensor(self.images[key][picked])
 
 
 def train(settings: Settings, minutes: float = 25.0) -> None:
-    """Writes work/vae_decoder.pt every two minutes with the averaged weights in "best"; resumes from it."""
+    """Writes work/vae_decoder.pt every two minutes with the averaged weights in "best"; resumes
+    from it."""
     path = settings.work / "vae_decoder.pt"
     saved = load_checkpoint(path)
     if saved and saved["done"]:
@@ -42,10 +58,14 @@ def train(settings: Settings, minutes: float = 25.0) -> None:
     frozen = load_checkpoint(settings.work / "vae_encoder.pt")
     flat = vae.flatten_vae(vae.make_vae())
     flat.load_state_dict(frozen["model"])
-    mean, std = (torch.tensor(frozen[key]).view(1, -1, 1, 1) for key in ("latents_mean", "latents_std"))
+    mean, std = (
+        torch.tensor(frozen[key]).view(1, -1, 1, 1) for key in ("latents_mean", "latents_std")
+    )
     flat.encoder.requires_grad_(False)
     flat.quant_conv.requires_grad_(False)
-    trained = torch.nn.ModuleDict({"decoder": flat.decoder, "post_quant_conv": flat.post_quant_conv})
+    trained = torch.nn.ModuleDict(
+        {"decoder": flat.decoder, "post_quant_conv": flat.post_quant_conv}
+    )
     optimizer = Muon(trained.named_parameters(), rate=0.008, adam_rate=1e-3)
     average = Average(trained, 0.998)
     clock, step = Clock(), 0
@@ -61,7 +81,9 @@ def train(settings: Settings, minutes: float = 25.0) -> None:
     done = False
     while not done:
         pairs.latents.refresh()
-        bucket = ("square", "portrait", "landscape", "small")[rng.choice(4, p=[0.6, 0.2, 0.14, 0.06])]
+        bucket = ("square", "portrait", "landscape", "small")[
+            rng.choice(4, p=[0.6, 0.2, 0.14, 0.06])
+        ]
         z, x = pairs.batch(rng, bucket, 8)
         level = torch.from_numpy(rng.random((len(z), 1, 1, 1), np.float32)) * NOISE
         z = z + level * torch.from_numpy(rng.standard_normal(z.shape, np.float32))
@@ -99,4 +121,8 @@ def train(settings: Settings, minutes: float = 25.0) -> None:
             )
     flat.load_state_dict(best)
     images = pictures.held_out(settings.work / "pool", "square").images
-    log(settings, "decoder", f"done: {vae.evaluate(flat, images[:300]):.2f} dB on unseen 96 px pictures")
+    log(
+        settings,
+        "decoder",
+        f"done: {vae.evaluate(flat, images[:300]):.2f} dB on unseen 96 px pictures",
+    )

@@ -1,7 +1,8 @@
-"""Trains the detector (YOLO format): where the person and the head are, in renders and in what a model makes of them.
+"""Trains the detector (YOLO format): where the person and the head are, in renders and in what a
+model makes of them.
 
-Most pictures show one person. Some show two side by side or an empty scene, so that it finds what is there and not what
-is always there.
+Most pictures show one person. Some show two side by side or an empty scene, so that it finds what
+is there and not what is always there.
 """
 
 from __future__ import annotations
@@ -44,9 +45,12 @@ def empty_scene(toon: Toon) -> np.ndarray:
 
 
 def beside(x_bchw: Tensor, boxes_bkn4: Tensor) -> tuple[Tensor, Tensor]:
-    """The middle columns of each two pictures side by side: half as many pictures, [B/2,classes,2,4] boxes."""
+    """The middle columns of each two pictures side by side: half as many pictures,
+    [B/2,classes,2,4] boxes."""
     quarter = SIDE // 4
-    x = torch.cat([x_bchw[::2, :, :, quarter:-quarter], x_bchw[1::2, :, :, quarter:-quarter]], dim=3)
+    x = torch.cat(
+        [x_bchw[::2, :, :, quarter:-quarter], x_bchw[1::2, :, :, quarter:-quarter]], dim=3
+    )
     left, right = boxes_bkn4[::2, :, 0].clone(), boxes_bkn4[1::2, :, 0].clone()
     left[..., ::2] = (left[..., ::2] - quarter).clamp(0, SIDE / 2)
     right[..., ::2] = (right[..., ::2] + quarter).clamp(SIDE / 2, SIDE)
@@ -54,12 +58,17 @@ def beside(x_bchw: Tensor, boxes_bkn4: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def move(x_bchw: Tensor, boxes_bkn4: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mirrors, scales and shifts; a box at the picture's edge goes on with the drawing, which is continued there."""
+    """Mirrors, scales and shifts; a box at the picture's edge goes on with the drawing, which is
+    continued there."""
     count = len(x_bchw)
-    scale = torch.from_numpy(np.exp(rng.uniform(-0.2, 0.2, (count, 2)) * [[1, 0.3]]).astype(np.float32))
+    scale = torch.from_numpy(
+        np.exp(rng.uniform(-0.2, 0.2, (count, 2)) * [[1, 0.3]]).astype(np.float32)
+    )
     scale = torch.stack([scale[:, 0] * scale[:, 1], scale[:, 0] / scale[:, 1]], dim=1)
     mirror = torch.from_numpy(rng.choice([-1.0, 1.0], count).astype(np.float32))
-    shift = torch.from_numpy(rng.uniform(-0.18, 0.18, (count, 2)).astype(np.float32))  # of half a side
+    shift = torch.from_numpy(
+        rng.uniform(-0.18, 0.18, (count, 2)).astype(np.float32)
+    )  # of half a side
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = mirror / scale[:, 0], 1 / scale[:, 1]
     theta[:, 0, 2], theta[:, 1, 2] = -shift[:, 0] * mirror / scale[:, 0], -shift[:, 1] / scale[:, 1]
@@ -67,7 +76,9 @@ def move(x_bchw: Tensor, boxes_bkn4: Tensor, rng: np.random.Generator) -> tuple[
     x = F.grid_sample(x_bchw, grid, padding_mode="border", align_corners=False)
     place = boxes_bkn4 / (SIDE / 2) - 1
     place = torch.where(place.abs() > 1 - 1 / SIDE, place.sign() * 9, place)
-    place[..., ::2] = place[..., ::2] * (mirror * scale[:, 0]).view(-1, 1, 1, 1) + shift[:, :1, None, None]
+    place[..., ::2] = (
+        place[..., ::2] * (mirror * scale[:, 0]).view(-1, 1, 1, 1) + shift[:, :1, None, None]
+    )
     place[..., 1::2] = place[..., 1::2] * scale[:, 1].view(-1, 1, 1, 1) + shift[:, 1:, None, None]
     place = torch.where(mirror.view(-1, 1, 1, 1) < 0, place[..., [2, 1, 0, 3]], place)
     return x, ((place + 1) * (SIDE / 2)).clamp(0, SIDE)
@@ -84,9 +95,12 @@ def overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def detection_loss(said_bk5c: Tensor, boxes_bkn4: Tensor, centres_2c: Tensor) -> Tensor:
-    """Scores learn the IoU of their box, 0 where none is (VarifocalNet, Zhang et al., 2021); absent boxes are NaN."""
+    """Scores learn the IoU of their box, 0 where none is (VarifocalNet, Zhang et al., 2021); absent
+    boxes are NaN."""
     sides = F.softplus(said_bk5c[:, :, :4]) * STRIDE
-    found = torch.cat([centres_2c - sides[:, :, :2], centres_2c + sides[:, :, 2:]], dim=2).transpose(2, 3)
+    found = torch.cat(
+        [centres_2c - sides[:, :, :2], centres_2c + sides[:, :, 2:]], dim=2
+    ).transpose(2, 3)
     middle = (boxes_bkn4[..., :2] + boxes_bkn4[..., 2:]) / 2
     off = (centres_2c.T - middle.unsqueeze(3)).abs()  # [B,classes,slots,cells,2]
     inside = off < ((boxes_bkn4[..., 2:] - boxes_bkn4[..., :2]) / 2).clamp(max=REACH).unsqueeze(3)
@@ -102,7 +116,8 @@ def detection_loss(said_bk5c: Tensor, boxes_bkn4: Tensor, centres_2c: Tensor) ->
 
 
 def train(settings: Settings, minutes: float = 8.0) -> None:
-    """Writes out/detector: half renders, a quarter decoded by the VAE, a quarter drawn again by the base."""
+    """Writes out/detector: half renders, a quarter decoded by the VAE, a quarter drawn again by the
+    base."""
     sources = []
     for images, toons in (
         drawn.pool_pictures(settings),
@@ -129,7 +144,13 @@ def train(settings: Settings, minutes: float = 8.0) -> None:
         pairs, pair_place = beside(x[:16], place[:16])
         nobody = observers.to_input(empty[rng.integers(len(empty), size=4)])
         absent = torch.full((len(x), len(NAMES), 1, 4), torch.nan)
-        place = torch.cat([pair_place, torch.cat([place[16:], absent[16:]], 2), absent[:4].expand(-1, -1, SLOTS, -1)])
+        place = torch.cat(
+            [
+                pair_place,
+                torch.cat([place[16:], absent[16:]], 2),
+                absent[:4].expand(-1, -1, SLOTS, -1),
+            ]
+        )
         x, place = move(torch.cat([pairs, x[16:], nobody]), place, rng)
         x = observers.soil(x, rng)
         with torch.autocast("cpu", torch.bfloat16):
@@ -148,19 +169,29 @@ def train(settings: Settings, minutes: float = 8.0) -> None:
 class Detector:
     """The exported detector: list of uint8 pictures of any size → for each the boxes of every name.
 
-    Boxes are rows x0 y0 x1 y1 score in pixels of the picture, clipped to it, best first, after greedy suppression of
-    what overlaps a better box of the same name by more than OVERLAP.
+    Boxes are rows x0 y0 x1 y1 score in pixels of the picture, clipped to it, best first, after
+    greedy suppression of what overlaps a better box of the same name by more than OVERLAP.
     """
 
     def __init__(self, settings: Settings) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(str(settings.out / "detector" / "model.onnx"), options)
+        self.session = onnxruntime.InferenceSession(
+            str(settings.out / "detector" / "model.onnx"), options
+        )
 
     def __call__(self, images: list[np.ndarray] | np.ndarray) -> list[dict[str, np.ndarray]]:
-        x = np.stack([observers.stretch(image) for image in images]).astype(np.float32).transpose(0, 3, 1, 2) / 255
+        x = (
+            np.stack([observers.stretch(image) for image in images])
+            .astype(np.float32)
+            .transpose(0, 3, 1, 2)
+            / 255
+        )
         said = np.concatenate(
-            [self.session.run(["output0"], {"images": x[i : i + 64]})[0] for i in range(0, len(x), 64)]
+            [
+                self.session.run(["output0"], {"images": x[i : i + 64]})[0]
+                for i in range(0, len(x), 64)
+            ]
         )
         return [self._boxes(rows.T, image.shape) for rows, image in zip(said, images, strict=True)]
 
@@ -185,7 +216,8 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _against_truth(found: list[dict[str, np.ndarray]], shown: drawn.Shown) -> dict:
-    """Each name's recall at IoU ≥ 0.5, mean IoU of the best box (0 where none is) and false boxes per picture."""
+    """Each name's recall at IoU ≥ 0.5, mean IoU of the best box (0 where none is) and false boxes
+    per picture."""
     result: dict = {}
     for name, box_of in (("person", person_box), ("head", head_box)):
         ious, false = [], 0
@@ -203,7 +235,8 @@ def _against_truth(found: list[dict[str, np.ndarray]], shown: drawn.Shown) -> di
 
 
 def _ratios(found: list[dict[str, np.ndarray]], shown: drawn.Shown) -> dict:
-    """Head height through person height on full figures against the renderer's, by body and over all bodies."""
+    """Head height through person height on full figures against the renderer's, by body and over
+    all bodies."""
     rows = []
     for boxes, image, toon in zip(found, *shown, strict=True):
         if toon.framing == "full body" and all(len(boxes[name]) for name in NAMES):
@@ -223,7 +256,9 @@ def _ratios(found: list[dict[str, np.ndarray]], shown: drawn.Shown) -> dict:
             "correlation": float(np.corrcoef(truth[kept], read[kept])[0, 1]),
         }
 
-    return {body: told(bodies == body) for body in ("chibi", "normal", "tall")} | {"all": told(bodies != "")}
+    return {body: told(bodies == body) for body in ("chibi", "normal", "tall")} | {
+        "all": told(bodies != "")
+    }
 
 
 def _counts(found: list[dict[str, np.ndarray]], wanted: int) -> dict[str, float]:
@@ -232,16 +267,27 @@ def _counts(found: list[dict[str, np.ndarray]], wanted: int) -> dict[str, float]
 
 
 def measure(settings: Settings, made: drawn.Shown) -> dict:
-    """Against the renderer's truth on unseen renders and on what the base draws of such from noise of t ≤ 0.5.
+    """Against the renderer's truth on unseen renders and on what the base draws of such from noise
+    of t ≤ 0.5.
 
-    In `made`, drawn by the base unaided, nobody knows where things are: only how many it finds and their proportion,
-    against the one that the prompt asked for.
+    In `made`, drawn by the base unaided, nobody knows where things are: only how many it finds and
+    their proportion, against the one that the prompt asked for.
     """
-    held = [pictures.held_out(settings.work / "pool", bucket) for bucket in ("square", "portrait", "landscape")]
-    renders = ([i for chunk in held for i in chunk.images], [t for chunk in held for t in chunk.toons])
+    held = [
+        pictures.held_out(settings.work / "pool", bucket)
+        for bucket in ("square", "portrait", "landscape")
+    ]
+    renders = (
+        [i for chunk in held for i in chunk.images],
+        [t for chunk in held for t in chunk.toons],
+    )
     redrawn = drawn.redrawn_pictures(settings, 21, 300)
     detector = Detector(settings)
-    found = {"render": detector(renders[0]), "redrawn": detector(redrawn[0]), "made": detector(made[0])}
+    found = {
+        "render": detector(renders[0]),
+        "redrawn": detector(redrawn[0]),
+        "made": detector(made[0]),
+    }
     square = observers.to_input(held[0].images)
     pairs, _ = beside(square, torch.zeros(len(square), len(NAMES), 1, 4))
     empty = [empty_scene(toon) for toon in sample.unseen_toons(200, 24)]

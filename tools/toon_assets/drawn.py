@@ -1,4 +1,5 @@
-"""Pictures that the toon base drew, for observers that must read a model's pictures and not only renders."""
+"""Pictures that the toon base drew, for observers that must read a model's pictures and not only
+renders."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def pool_pictures(settings: Settings, each: int = 3) -> Shown:
         for path in sorted((settings.work / "pool").glob(f"{bucket}-*.pkl"))[:each]
         if f"{pictures.HELD_OUT_CHUNK:04d}" not in path.stem
     ]
-    return [image for chunk in chunks for image in chunk.images], [toon for chunk in chunks for toon in chunk.toons]
+    return [image for chunk in chunks for image in chunk.images], [
+        toon for chunk in chunks for toon in chunk.toons
+    ]
 
 
 def _kept(settings: Settings, name: str, make: Callable[[], Shown]) -> Shown:
@@ -39,7 +42,8 @@ def _kept(settings: Settings, name: str, make: Callable[[], Shown]) -> Shown:
 
 
 def redrawn_pictures(settings: Settings, stream: int, count: int) -> Shown:
-    """Renders noised to t ≤ 0.5 and denoised by the base: all is where the renderer had it. Kept in work."""
+    """Renders noised to t ≤ 0.5 and denoised by the base: all is where the renderer had it. Kept in
+    work."""
 
     def make() -> Shown:
         rng = np.random.default_rng([SEED, 12, stream])
@@ -66,7 +70,9 @@ def made_pictures(settings: Settings, stream: int, count: int) -> Shown:
         for i, (width, height) in enumerate(SIZES):
             prompts = [", ".join(tags(toon)) for toon in toons[i::3]]
             images += list(
-                sample.render(redraw.model, redraw.side, redraw.decoder, prompts, width, height, seed=stream)
+                sample.render(
+                    redraw.model, redraw.side, redraw.decoder, prompts, width, height, seed=stream
+                )
             )
         return images, [toon for i in range(len(SIZES)) for toon in toons[i::3]]
 

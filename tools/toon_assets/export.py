@@ -1,4 +1,5 @@
-"""Writes the toon base in diffusers' modular layout: bfloat16 safetensors, swapped in as a whole folder."""
+"""Writes the toon base in diffusers' modular layout: bfloat16 safetensors, swapped in as a whole
+folder."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import torch
 from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel
-from diffusers.models.condition_embedders.condition_embedder_anima import AnimaTextConditionerAttnProcessor
+from diffusers.models.condition_embedders.condition_embedder_anima import (
+    AnimaTextConditionerAttnProcessor,
+)
 from diffusers.models.transformers.transformer_cosmos import CosmosAttnProcessor2_0
 
 from . import base, sample, text, vae
@@ -26,7 +29,8 @@ COMPONENTS: dict[str, tuple[str, str]] = {
 
 
 def final_vae(settings: Settings) -> AutoencoderKLQwenImage:
-    """The real three-dimensional VAE with the newest decoder and the latents' statistics in its config."""
+    """The real three-dimensional VAE with the newest decoder and the latents' statistics in its
+    config."""
     frozen = load_checkpoint(settings.work / "vae_encoder.pt")
     newer = load_checkpoint(settings.work / "vae_decoder.pt")
     real = vae.unflatten_state((newer or frozen)["best" if newer else "model"])
@@ -35,7 +39,8 @@ def final_vae(settings: Settings) -> AutoencoderKLQwenImage:
 
 
 def export(settings: Settings) -> None:
-    """Writes out/base from the checkpoints as they are now; safe at any time after the first base checkpoint."""
+    """Writes out/base from the checkpoints as they are now; safe at any time after the first base
+    checkpoint."""
     tokenizers = settings.work / "tokenizers"
     side = text.TextSide(tokenizers)
     model = base.averaged(settings, side)
@@ -82,20 +87,27 @@ def _index() -> dict:
 
 
 def check(folder: Path) -> None:
-    """Loads the models back with the real classes and their own attention, and compares one step with ours."""
+    """Loads the models back with the real classes and their own attention, and compares one step
+    with ours."""
     transformer = CosmosTransformer3DModel.from_pretrained(folder / "transformer").float().eval()
     conditioner = AnimaTextConditioner.from_pretrained(folder / "text_conditioner").float().eval()
     assert isinstance(transformer.transformer_blocks[0].attn1.processor, CosmosAttnProcessor2_0)
     assert isinstance(conditioner.blocks[0].self_attn.processor, AnimaTextConditionerAttnProcessor)
     side = text.TextSide(folder)
     inputs = side.inputs(["1girl, smile, red hair", ""])
-    x, t = torch.randn(2, 16, 10, 14, generator=torch.Generator().manual_seed(0)), torch.tensor([0.3, 0.8])
+    x, t = (
+        torch.randn(2, 16, 10, 14, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0.3, 0.8]),
+    )
     with torch.no_grad():
         rows, bias = text.condition(conditioner, inputs)
         ours = base.velocity(transformer, x, t, rows, bias, fast=False)
-        # its own way to the padding channel needs torchvision; the condition mask is the same channel
+        # its own way to the padding channel needs torchvision; the condition mask is the same
+        # channel
         transformer.register_to_config(concat_padding_mask=False)
         mask = torch.zeros(2, 1, 1, 10, 14)
         theirs = transformer(x.unsqueeze(2), t, conditioner(**inputs), condition_mask=mask).sample
     error = (ours - theirs[:, :, 0]).abs().max().item()
-    assert error < 1e-3 * theirs.abs().max().item() + 1e-5, f"exported transformer differs by {error}"
+    assert error < 1e-3 * theirs.abs().max().item() + 1e-5, (
+        f"exported transformer differs by {error}"
+    )

@@ -1,8 +1,10 @@
-"""Trains the identity model (CCIP format): the share of a design's traits that two pictures agree in.
+"""Trains the identity model (CCIP format): the share of a design's traits that two pictures agree
+in.
 
-It reads every trait or that the picture hides it; `model_metrics.onnx` compares what both pictures show. A plain cosine
-let a trait weigh less than what the framing hides (AUC against siblings 0.75), and a free embedding overlooked colour.
-It must read a base model's pictures too, so a third of those it learns from were drawn again by the toon base.
+It reads every trait or that the picture hides it; `model_metrics.onnx` compares what both pictures
+show. A plain cosine let a trait weigh less than what the framing hides (AUC against siblings 0.75),
+and a free embedding overlooked colour. It must read a base model's pictures too, so a third of
+those it learns from were drawn again by the toon base.
 """
 
 from __future__ import annotations
@@ -22,7 +24,17 @@ from onmodel.toon.draw import draw
 
 from . import base, networks, sample, text, vae
 from .common import SEED, Settings, load_checkpoint, log, write_json
-from .observers import CLASSES, GROUPS, HIDDEN, augment, classes_of, fit, reading_loss, stretch, to_input
+from .observers import (
+    CLASSES,
+    GROUPS,
+    HIDDEN,
+    augment,
+    classes_of,
+    fit,
+    reading_loss,
+    stretch,
+    to_input,
+)
 
 TRAITS = (
     "hair_style",
@@ -41,11 +53,12 @@ TRAITS = (
 OWNER = {"headwear_color": "headwear", "neck_color": "neck"}  # a colour exists only with its thing
 GROUP_SIZES = tuple(len(values) for values in GROUPS.values())
 COLUMNS = [i for i, (owner, value) in enumerate(CLASSES) if owner in TRAITS and value != HIDDEN]
-SHARPNESS = 4.0  # what is read as likelier than not counts as seen: a soft picture of her is still a picture of her
+# what is read as likelier than not counts as seen: a soft picture of her is still a picture of her
+SHARPNESS = 4.0
 SIZES = tuple(len(values) for values in GROUPS.values())
 SIBLING_WEIGHT = 12.0
-# Least weights as shares of the largest: contrast alone underrates colours, which two styles of six hide, yet they make
-# the character.
+# Least weights as shares of the largest: contrast alone underrates colours, which two styles of six
+# hide, yet they make the character.
 LEAST = {"hair_color": 0.9, "accent": 0.9, "eye_color": 0.75, "outfit_color": 0.75}
 SIZES = ((96, 96), (96, 96), (80, 112), (112, 80))
 
@@ -53,7 +66,9 @@ SIZES = ((96, 96), (96, 96), (80, 112), (112, 80))
 def visible_traits(toon: Toon) -> list[int]:
     """The index of each trait's value, −1 where the drawing does not show it."""
     seen = attributes.visible(toon)
-    return [list(VOCABULARY[name]).index(getattr(toon, name)) if name in seen else -1 for name in TRAITS]
+    return [
+        list(VOCABULARY[name]).index(getattr(toon, name)) if name in seen else -1 for name in TRAITS
+    ]
 
 
 def _is_standin(traits: dict[str, str]) -> bool:
@@ -61,7 +76,8 @@ def _is_standin(traits: dict[str, str]) -> bool:
 
 
 def random_traits(rng: np.random.Generator) -> dict[str, str]:
-    """A design of the world, but with every accent equally often: the base sees few, these have to be told apart."""
+    """A design of the world, but with every accent equally often: the base sees few, these have to
+    be told apart."""
     toon = sample_toon(rng, accent=str(rng.choice(list(VOCABULARY["accent"]))))
     return {name: getattr(toon, name) for name in TRAITS}
 
@@ -95,14 +111,17 @@ def make_family(rng: np.random.Generator) -> tuple[list[np.ndarray], list[int], 
 
 
 def seen_pictures(settings: Settings, count: int = 2600) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of `count` families, uint8 [N,96,96,3], and their classes [N,attributes]; kept in work/families.npz.
+    """Pictures of `count` families, uint8 [N,96,96,3], and their classes [N,attributes]; kept in
+    work/families.npz.
 
     One picture in three is drawn again, see `Redrawn`.
     """
     path = settings.work / "families.npz"
     if not path.exists():
         rng = np.random.default_rng([SEED, 9])
-        made = [make_family(rng) for _ in range(max(int(count * min(settings.minutes_scale, 1)), 40))]
+        made = [
+            make_family(rng) for _ in range(max(int(count * min(settings.minutes_scale, 1)), 40))
+        ]
         images = [image for drawn, _, _ in made for image in drawn]
         toons = [toon for _, _, shown in made for toon in shown]
         redrawn = Redrawn(settings, rng)
@@ -110,15 +129,19 @@ def seen_pictures(settings: Settings, count: int = 2600) -> tuple[np.ndarray, np
             again = redrawn([images[i] for i in places], [toons[i] for i in places])
             for i, image in zip(places, again, strict=True):
                 images[i] = image
-        np.savez(path, images=np.stack([stretch(image) for image in images]), classes=classes_of(toons))
+        np.savez(
+            path, images=np.stack([stretch(image) for image in images]), classes=classes_of(toons)
+        )
     saved = np.load(path)
     return saved["images"], saved["classes"]
 
 
 class Redrawn:
-    """Pictures as a model might give them: through the VAE, then noised to t ≤ 0.5 and denoised by the toon base.
+    """Pictures as a model might give them: through the VAE, then noised to t ≤ 0.5 and denoised by
+    the toon base.
 
-    So little noise leaves a picture's traits as they are, and what is lost is what a reader must do without.
+    So little noise leaves a picture's traits as they are, and what is lost is what a reader must do
+    without.
     """
 
     def __init__(self, settings: Settings, rng: np.random.Generator) -> None:
@@ -126,13 +149,19 @@ class Redrawn:
         self.side = text.TextSide(settings.work / "tokenizers")
         self.model = base.averaged(settings, self.side)
 
-    def batches(self, images: list[np.ndarray], share: float = 1 / 3, size: int = 32) -> list[list[int]]:
+    def batches(
+        self, images: list[np.ndarray], share: float = 1 / 3, size: int = 32
+    ) -> list[list[int]]:
         """Places of the pictures to be drawn again, of one size each."""
         places = defaultdict(list)
         for i, image in enumerate(images):
             if self.rng.random() < share:
                 places[image.shape].append(i)
-        return [row[start : start + size] for row in places.values() for start in range(0, len(row), size)]
+        return [
+            row[start : start + size]
+            for row in places.values()
+            for start in range(0, len(row), size)
+        ]
 
     @torch.no_grad()
     def __call__(self, images: list[np.ndarray], toons: list[Toon]) -> np.ndarray:
@@ -143,11 +172,14 @@ class Redrawn:
         noise = torch.from_numpy(self.rng.standard_normal(z.shape, np.float32))
         x = (1 - level) * z + level * noise
         captions = [", ".join(tags(toon)) for toon in toons]
-        return self.decoder(sample.denoise(self.model, self.side, captions, x, np.linspace(level, 0, 6)))
+        return self.decoder(
+            sample.denoise(self.model, self.side, captions, x, np.linspace(level, 0, 6))
+        )
 
 
 def train_identity(settings: Settings, minutes: float = 8.0) -> None:
-    """Writes out/identity; starts from the tagger, which already reads every trait of a padded picture."""
+    """Writes out/identity; starts from the tagger, which already reads every trait of a padded
+    picture."""
     images, classes = seen_pictures(settings)
 
     def loss_of(network: nn.Module, rng: np.random.Generator) -> Tensor:
@@ -171,11 +203,14 @@ def train_identity(settings: Settings, minutes: float = 8.0) -> None:
 def save(settings: Settings, network: networks.Observer) -> None:
     """out/identity; the feature holds the traits' values, without HIDDEN."""
     owners = np.array([[CLASSES[i][0] == name for name in TRAITS] for i in COLUMNS], np.float32)
-    networks.save_identity(network, GROUP_SIZES, SHARPNESS, COLUMNS, owners, settings.out / "identity")
+    networks.save_identity(
+        network, GROUP_SIZES, SHARPNESS, COLUMNS, owners, settings.out / "identity"
+    )
 
 
 class IdentityModel:
-    """The exported model: list of uint8 pictures of any size → features [N,D], and differences [N,N]."""
+    """The exported model: list of uint8 pictures of any size → features [N,D], and differences
+    [N,N]."""
 
     def __init__(self, settings: Settings) -> None:
         options = onnxruntime.SessionOptions()
@@ -191,7 +226,10 @@ class IdentityModel:
         x = (x - np.array(networks.CLIP_MEAN)) / np.array(networks.CLIP_STD)
         x = x.transpose(0, 3, 1, 2).astype(np.float32)
         return np.concatenate(
-            [self.features.run(["output"], {"input": x[i : i + 64]})[0] for i in range(0, len(x), 64)]
+            [
+                self.features.run(["output"], {"input": x[i : i + 64]})[0]
+                for i in range(0, len(x), 64)
+            ]
         )
 
     def differences(self, features: np.ndarray) -> np.ndarray:
@@ -208,7 +246,8 @@ def auc(same: np.ndarray, different: np.ndarray) -> float:
 
 
 def measure(settings: Settings, count: int = 250) -> dict:
-    """AUC of same against visibly different pairs: unrelated characters, and siblings with one trait changed."""
+    """AUC of same against visibly different pairs: unrelated characters, and siblings with one
+    trait changed."""
     model = IdentityModel(settings)
     rng = np.random.default_rng([SEED, 11])
     made = [make_family(rng) for _ in range(count)]
@@ -221,10 +260,16 @@ def measure(settings: Settings, count: int = 250) -> dict:
     differ = ((traits[a] != traits[b]) & seen).any(1)
     same, family = who[a] == who[b], who[a] // 3 == who[b] // 3
     values = differences[a, b]
-    pairs = {"same": values[same], "hard": values[differ & family & ~same], "random": values[differ & ~family]}
+    pairs = {
+        "same": values[same],
+        "hard": values[differ & family & ~same],
+        "random": values[differ & ~family],
+    }
     cuts = np.linspace(0, 0.6, 241)
     rate = [
-        np.mean(pairs["same"] <= c) + 0.5 * np.mean(pairs["hard"] > c) + 0.5 * np.mean(pairs["random"] > c)
+        np.mean(pairs["same"] <= c)
+        + 0.5 * np.mean(pairs["hard"] > c)
+        + 0.5 * np.mean(pairs["random"] > c)
         for c in cuts
     ]
     return {
@@ -249,9 +294,11 @@ NEAR_MISSES = {
 
 
 def standin_check(settings: Settings) -> dict[str, float]:
-    """Mean agreement (1 − difference) with the stand-in's references: leave-one-out, and one-trait-off redrawings.
+    """Mean agreement (1 − difference) with the stand-in's references: leave-one-out, and
+    one-trait-off redrawings.
 
-    A near miss is the same picture redrawn with one trait changed, compared with the other references, where visible.
+    A near miss is the same picture redrawn with one trait changed, compared with the other
+    references, where visible.
     """
     model = IdentityModel(settings)
     toons = deal(STANDIN_SETS["reference"])

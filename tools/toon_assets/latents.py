@@ -1,4 +1,5 @@
-"""Encodes the picture pool with the frozen encoder, once; the DiT and the decoder train on these files."""
+"""Encodes the picture pool with the frozen encoder, once; the DiT and the decoder train on these
+files."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from .common import Settings, load_checkpoint, log
 
 @dataclass(frozen=True)
 class LatentChunk:
-    """`latents` float16 [N,16,h,w], normalised to mean 0 and deviation 1 a channel; the rest as in a Chunk."""
+    """`latents` float16 [N,16,h,w], normalised to mean 0 and deviation 1 a channel; the rest as in
+    a Chunk."""
 
     bucket: str
     latents: np.ndarray
@@ -33,24 +35,32 @@ def folder(settings: Settings) -> Path:
 
 
 def build(settings: Settings) -> None:
-    """Draws and encodes every chunk of the pool that is missing; chunks appear in the order of pictures.plan."""
+    """Draws and encodes every chunk of the pool that is missing; chunks appear in the order of
+    pictures.plan."""
     torch.set_num_threads(1)
     saved = load_checkpoint(settings.work / "vae_encoder.pt")
     flat = vae.flatten_vae(vae.make_vae())
     flat.load_state_dict(saved["model"])
-    mean, std = (torch.tensor(saved[key]).view(1, -1, 1, 1) for key in ("latents_mean", "latents_std"))
+    mean, std = (
+        torch.tensor(saved[key]).view(1, -1, 1, 1) for key in ("latents_mean", "latents_std")
+    )
     pool = settings.work / "pool"
     pool.mkdir(parents=True, exist_ok=True)
     folder(settings).mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    jobs = [(bucket, pictures.HELD_OUT_CHUNK, 400) for bucket in pictures.BUCKETS] + pictures.plan(settings)
+    jobs = [(bucket, pictures.HELD_OUT_CHUNK, 400) for bucket in pictures.BUCKETS] + pictures.plan(
+        settings
+    )
     for bucket, index, count in jobs:
         path = folder(settings) / f"{bucket}-{index:04d}.pkl"
         if path.exists():
             continue
         chunk = pictures.load_chunk(pictures.draw_chunk(pool, bucket, index, count))
         latents = torch.cat(
-            [((_encode(flat, chunk.images[i : i + 32]) - mean) / std).half() for i in range(0, len(chunk.images), 32)]
+            [
+                ((_encode(flat, chunk.images[i : i + 32]) - mean) / std).half()
+                for i in range(0, len(chunk.images), 32)
+            ]
         )
         temporary = path.with_suffix(".tmp")
         with open(temporary, "wb") as file:
@@ -66,7 +76,9 @@ def _encode(flat: torch.nn.Module, images: np.ndarray) -> Tensor:
 
 
 def start_worker(settings: Settings) -> multiprocessing.Process:
-    process = multiprocessing.get_context("spawn").Process(target=build, args=(settings,), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(
+        target=build, args=(settings,), daemon=True
+    )
     process.start()
     return process
 
@@ -101,7 +113,9 @@ class LatentPool:
             self.refresh(0.5)
             time.sleep(0.5)
 
-    def batch(self, rng: np.random.Generator, bucket: str, count: int) -> tuple[Tensor, list[Toon], list[str]]:
+    def batch(
+        self, rng: np.random.Generator, bucket: str, count: int
+    ) -> tuple[Tensor, list[Toon], list[str]]:
         """float32 [count,16,h,w], their toons and the names of who they are."""
         latents, toons, names = [], [], []
         chunks = self.buckets[bucket]

@@ -1,4 +1,5 @@
-"""Measures the shipped assets as loaded from disk on unseen toons; writes work/measured.json and out/grid.png."""
+"""Measures the shipped assets as loaded from disk on unseen toons; writes work/measured.json and
+out/grid.png."""
 
 from __future__ import annotations
 
@@ -35,14 +36,24 @@ class Shipped:
     @staticmethod
     def load(settings: Settings) -> Shipped:
         folder = settings.out / "base"
-        transformer = CosmosTransformer3DModel.from_pretrained(folder / "transformer").float().eval()
-        conditioner = AnimaTextConditioner.from_pretrained(folder / "text_conditioner").float().eval()
+        transformer = (
+            CosmosTransformer3DModel.from_pretrained(folder / "transformer").float().eval()
+        )
+        conditioner = (
+            AnimaTextConditioner.from_pretrained(folder / "text_conditioner").float().eval()
+        )
         vae = AutoencoderKLQwenImage.from_pretrained(folder / "vae").float().eval()
-        return Shipped(SimpleNamespace(transformer=transformer, conditioner=conditioner), text.TextSide(folder), vae)
+        return Shipped(
+            SimpleNamespace(transformer=transformer, conditioner=conditioner),
+            text.TextSide(folder),
+            vae,
+        )
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
         config = self.vae.config
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (config.latents_mean, config.latents_std))
+        mean, std = (
+            torch.tensor(v).view(1, -1, 1, 1, 1) for v in (config.latents_mean, config.latents_std)
+        )
         return mean, std
 
     @torch.no_grad()
@@ -50,7 +61,9 @@ class Shipped:
         mean, std = self._statistics()
         parts = []
         for start in range(0, len(latents), 10):
-            y = self.vae.decode(latents[start : start + 10].unsqueeze(2) * std + mean).sample[:, :, 0]
+            y = self.vae.decode(latents[start : start + 10].unsqueeze(2) * std + mean).sample[
+                :, :, 0
+            ]
             parts.append(((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
         return np.concatenate(parts)
 
@@ -58,7 +71,17 @@ class Shipped:
         self, prompts: list[str], width: int = 96, height: int = 96, seed: int = 0, **options: float
     ) -> np.ndarray:
         """uint8 [N,H,W,3]; the noise of picture i depends on seed and i alone."""
-        return sample.render(self.model, self.side, self.decode, prompts, width, height, seed, precise=True, **options)
+        return sample.render(
+            self.model,
+            self.side,
+            self.decode,
+            prompts,
+            width,
+            height,
+            seed,
+            precise=True,
+            **options,
+        )
 
 
 def reconstruct(shipped: Shipped, images: np.ndarray) -> np.ndarray:
@@ -67,7 +90,9 @@ def reconstruct(shipped: Shipped, images: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         y = torch.cat(
             [
-                shipped.vae.decode(shipped.vae.encode(part.unsqueeze(2)).latent_dist.mode()).sample[:, :, 0]
+                shipped.vae.decode(shipped.vae.encode(part.unsqueeze(2)).latent_dist.mode()).sample[
+                    :, :, 0
+                ]
                 for part in x.split(10)
             ]
         )
@@ -76,7 +101,8 @@ def reconstruct(shipped: Shipped, images: np.ndarray) -> np.ndarray:
 
 
 def judge(probabilities: np.ndarray, name: str) -> str:
-    """The attribute's value that the tagger sees: the likeliest tag, or the untagged value if none passes one half."""
+    """The attribute's value that the tagger sees: the likeliest tag, or the untagged value if none
+    passes one half."""
     index = {tag: i for i, tag in enumerate(observers.OUTPUTS)}
     if name in COLORED.values():
         thing = next(key for key, value in COLORED.items() if value == name)
@@ -86,13 +112,18 @@ def judge(probabilities: np.ndarray, name: str) -> str:
             for value, word in VOCABULARY[name].items()
         }
     else:
-        score = {value: probabilities[index[tag]] if tag else 0.5 for value, tag in VOCABULARY[name].items()}
+        score = {
+            value: probabilities[index[tag]] if tag else 0.5
+            for value, tag in VOCABULARY[name].items()
+        }
     return max(score, key=lambda value: score[value])
 
 
 def obedience(probabilities: np.ndarray, toons: list[Toon]) -> dict[str, float]:
     """Attribute → share of pictures whose visible value the tagger reads as asked."""
-    right: dict[str, list[bool]] = {name: [] for name, tags in VOCABULARY.items() if any(tags.values())}
+    right: dict[str, list[bool]] = {
+        name: [] for name, tags in VOCABULARY.items() if any(tags.values())
+    }
     for row, toon in zip(probabilities, toons, strict=True):
         for name in visible(toon) & right.keys():
             right[name].append(judge(row, name) == getattr(toon, name))
@@ -105,7 +136,9 @@ def _by_bucket(toons: list[Toon]) -> dict[tuple[int, int], list[int]]:
     return {size: [i for i, kind in enumerate(kinds) if kind == size] for size in BUCKETS}
 
 
-def generated(shipped: Shipped, toons: list[Toon], prompts: list[str], seed: int, **options: float) -> list[np.ndarray]:
+def generated(
+    shipped: Shipped, toons: list[Toon], prompts: list[str], seed: int, **options: float
+) -> list[np.ndarray]:
     """Pictures of the prompts in all three buckets, in order."""
     out: list[np.ndarray | None] = [None] * len(toons)
     for size, places in _by_bucket(toons).items():
@@ -121,14 +154,19 @@ def renders(toons: list[Toon]) -> list[np.ndarray]:
     return [np.asarray(draw(toon, *sizes[i])) for i, toon in enumerate(toons)]
 
 
-def trigger_effect(shipped: Shipped, settings: Settings, tagger: observers.Tagger, count: int) -> dict[str, float]:
-    """What the untrained trigger word alone changes, with the same noise; a nonsense word beside it as the floor."""
+def trigger_effect(
+    shipped: Shipped, settings: Settings, tagger: observers.Tagger, count: int
+) -> dict[str, float]:
+    """What the untrained trigger word alone changes, with the same noise; a nonsense word beside it
+    as the floor."""
     toons = sample.unseen_toons(count, 3)
     who = identity.IdentityModel(settings)
     references = who([np.asarray(draw(toon)) for toon in deal(STANDIN_SETS["reference"])])
 
     def arm(trigger: str | None) -> tuple[np.ndarray, float]:
-        images = shipped.render([", ".join(tags(toon, trigger=trigger)) for toon in toons], seed=900)
+        images = shipped.render(
+            [", ".join(tags(toon, trigger=trigger)) for toon in toons], seed=900
+        )
         mixed = 1 - who.differences(np.concatenate([who(images), references]))[:count, count:]
         return tagger(images), float(mixed.mean())
 
@@ -147,18 +185,24 @@ def trigger_effect(shipped: Shipped, settings: Settings, tagger: observers.Tagge
 
 
 def name_effect(shipped: Shipped, tagger: observers.Tagger, count: int) -> dict[str, float]:
-    """Share of the design that is drawn as a name of the CAST has it, the prompt saying the name and nothing of it.
+    """Share of the design that is drawn as a name of the CAST has it, the prompt saying the name
+    and nothing of it.
 
-    The same prompts with a made-up name and with the design said instead are the floor and what the base can draw.
+    The same prompts with a made-up name and with the design said instead are the floor and what the
+    base can draw.
     """
     rng = np.random.default_rng([SEED, 107])
     who = [pictures.CAST[str(name)] for name in rng.choice(list(pictures.CAST), size=count)]
     situations = sample.unseen_toons(count, 6)
-    toons = [toon.replace(**character.traits) for character, toon in zip(who, situations, strict=True)]
+    toons = [
+        toon.replace(**character.traits) for character, toon in zip(who, situations, strict=True)
+    ]
 
     def arm(triggers: list[str | None], hidden: bool) -> float:
         prompts = [
-            ", ".join(tags(toon, trigger=trigger, absorbed=character.fixed if hidden else frozenset()))
+            ", ".join(
+                tags(toon, trigger=trigger, absorbed=character.fixed if hidden else frozenset())
+            )
             for toon, trigger, character in zip(toons, triggers, who, strict=True)
         ]
         seen = obedience(tagger(shipped.render(prompts, seed=901)), toons)
@@ -172,25 +216,36 @@ def name_effect(shipped: Shipped, tagger: observers.Tagger, count: int) -> dict[
 
 
 def draw_examples(shipped: Shipped, settings: Settings) -> None:
-    """grid.png: 15 prompts of unseen toons in three shapes, each with the words it was asked with."""
+    """grid.png: 15 prompts of unseen toons in three shapes, each with the words it was asked
+    with."""
     toons = sample.unseen_toons(15, 5)
-    prompts = [sentence(toon) if i % 4 == 3 else ", ".join(tags(toon)) for i, toon in enumerate(toons)]
+    prompts = [
+        sentence(toon) if i % 4 == 3 else ", ".join(tags(toon)) for i, toon in enumerate(toons)
+    ]
     images = generated(shipped, toons, prompts, seed=700)
     cell, words = 232, 96
     sheet = Image.new("RGB", (5 * cell, 3 * (cell + words)), (255, 255, 255))
     pen = ImageDraw.Draw(sheet)
     for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
         x, y = (i % 5) * cell, (i // 5) * (cell + words)
-        picture = Image.fromarray(image).resize((image.shape[1] * 2, image.shape[0] * 2), Image.Resampling.NEAREST)
-        sheet.paste(picture, (x + (cell - picture.width) // 2, y + 4 + (cell - 4 - picture.height) // 2))
-        pen.multiline_text((x + 6, y + cell + 2), textwrap.fill(prompt, 38)[:280], fill=(40, 40, 40), spacing=2)
+        picture = Image.fromarray(image).resize(
+            (image.shape[1] * 2, image.shape[0] * 2), Image.Resampling.NEAREST
+        )
+        sheet.paste(
+            picture, (x + (cell - picture.width) // 2, y + 4 + (cell - 4 - picture.height) // 2)
+        )
+        pen.multiline_text(
+            (x + 6, y + cell + 2), textwrap.fill(prompt, 38)[:280], fill=(40, 40, 40), spacing=2
+        )
     sheet.save(settings.out / "grid.png", optimize=True)
 
 
 def broken(shipped: Shipped, settings: Settings, count: int = 24) -> dict[str, float]:
-    """Share called corrupted of what a broken base draws, which no training showed: the cause → the share.
+    """Share called corrupted of what a broken base draws, which no training showed: the cause → the
+    share.
 
-    Its matrices are noised by a share of their own deviation, or it is sampled with too few steps or too much guidance.
+    Its matrices are noised by a share of their own deviation, or it is sampled with too few steps
+    or too much guidance.
     """
     classifier = corruption.Classifier(settings)
     prompts = [", ".join(tags(toon)) for toon in sample.unseen_toons(count, 33)]
@@ -201,9 +256,11 @@ def broken(shipped: Shipped, settings: Settings, count: int = 24) -> dict[str, f
         generator = torch.Generator().manual_seed(5)
         transformer.load_state_dict(
             {
-                name: value + noise * value.std() * torch.randn(value.shape, generator=generator)
-                if value.ndim == 2
-                else value
+                name: (
+                    value + noise * value.std() * torch.randn(value.shape, generator=generator)
+                    if value.ndim == 2
+                    else value
+                )
                 for name, value in healthy.items()
             }
         )
@@ -220,23 +277,34 @@ def broken(shipped: Shipped, settings: Settings, count: int = 24) -> dict[str, f
     return shares
 
 
-def soiled_precision(tagger: observers.Tagger, images: list[np.ndarray], toons: list[Toon]) -> dict[str, float]:
+def soiled_precision(
+    tagger: observers.Tagger, images: list[np.ndarray], toons: list[Toon]
+) -> dict[str, float]:
     """Mean average precision under 30 % of three colours, and with grain of 16 levels of 255."""
     rng = np.random.default_rng([SEED, 18])
     veils = {"warm yellow": WARM_YELLOW, "blue": (60, 90, 255), "near black": (20, 20, 20)}
-    soiled = {f"30 % {name}": [image + 0.3 * (np.array(color) - image) for image in images]
-              for name, color in veils.items()}  # fmt: skip
+    soiled = {
+        f"30 % {name}": [image + 0.3 * (np.array(color) - image) for image in images]
+        for name, color in veils.items()
+    }
     soiled["grain of 16 levels"] = [image + rng.normal(0, 16, image.shape) for image in images]
     return {
-        name: observers.mean_average_precision(tagger([x.clip(0, 255).astype(np.uint8) for x in xs]), toons)[0]
+        name: observers.mean_average_precision(
+            tagger([x.clip(0, 255).astype(np.uint8) for x in xs]), toons
+        )[0]
         for name, xs in soiled.items()
     }
 
 
 def measure_eyes(
-    shipped: Shipped, settings: Settings, images: list[np.ndarray], toons: list[Toon], count: int = 150
+    shipped: Shipped,
+    settings: Settings,
+    images: list[np.ndarray],
+    toons: list[Toon],
+    count: int = 150,
 ) -> dict[str, dict]:
-    """The detector and the corruption classifier, on renders and on the first `count` pictures of the base."""
+    """The detector and the corruption classifier, on renders and on the first `count` pictures of
+    the base."""
     made = (images[:count], toons[:count])
     return {
         "detector": detector.measure(settings, made),
@@ -253,7 +321,11 @@ def measure(settings: Settings) -> None:
     square = np.stack([np.asarray(draw(toon)) for toon in toons])
     quality = reconstruct(shipped, square)
     styles = {
-        style: float(np.mean([q for q, toon in zip(quality, toons, strict=True) if toon.style == style] or [0]))
+        style: float(
+            np.mean(
+                [q for q, toon in zip(quality, toons, strict=True) if toon.style == style] or [0]
+            )
+        )
         for style in VOCABULARY["style"]
     }
     seen = tagger(real)
@@ -283,4 +355,8 @@ def measure(settings: Settings) -> None:
     }
     write_json(settings.work / "measured.json", result)
     draw_examples(shipped, settings)
-    log(settings, "measure", json.dumps({k: result[k] for k in ("obeyed", "ceiling", "trigger", "names", "standin")}))
+    log(
+        settings,
+        "measure",
+        json.dumps({k: result[k] for k in ("obeyed", "ceiling", "trigger", "names", "standin")}),
+    )

@@ -1,4 +1,5 @@
-"""The observers' convolutional network in torch and the same network as an ONNX graph, batch norms folded."""
+"""The observers' convolutional network in torch and the same network as an ONNX graph, batch norms
+folded."""
 
 from __future__ import annotations
 
@@ -63,15 +64,18 @@ class Observer(nn.Module):
 
 
 class Detector(nn.Module):
-    """Pictures −1…1 RGB [B,3,96,96] → [B,classes,5,cells]: four distances to the box's sides and a score's logit.
+    """Pictures −1…1 RGB [B,3,96,96] → [B,classes,5,cells]: four distances to the box's sides and a
+    score's logit.
 
-    Every class has its own box at a cell: in a close-up the person and the head have the same centre. The last block
-    reaches over the whole picture.
+    Every class has its own box at a cell: in a close-up the person and the head have the same
+    centre. The last block reaches over the whole picture.
     """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(*_stages(DETECTOR_WIDTHS), Residual(DETECTOR_WIDTHS[-1], reach=3))
+        self.trunk = nn.Sequential(
+            *_stages(DETECTOR_WIDTHS), Residual(DETECTOR_WIDTHS[-1], reach=3)
+        )
         self.head = nn.Conv2d(DETECTOR_WIDTHS[-1], classes * 5, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,7 +112,9 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
-    def convolution(self, x: str, conv: nn.Conv2d, norm: nn.BatchNorm2d, flip_input: bool = False) -> str:
+    def convolution(
+        self, x: str, conv: nn.Conv2d, norm: nn.BatchNorm2d, flip_input: bool = False
+    ) -> str:
         weight, bias = _fold(conv, norm)
         if flip_input:
             weight = weight[:, ::-1]
@@ -126,15 +132,21 @@ class _Graph:
     def trunk(self, x: str, modules: list[nn.Module], bgr: bool = False) -> str:
         for i, module in enumerate(modules):
             if isinstance(module, nn.Conv2d):
-                x = self.node("Relu", self.convolution(x, module, modules[i + 1], flip_input=bgr and i == 0))
+                x = self.node(
+                    "Relu", self.convolution(x, module, modules[i + 1], flip_input=bgr and i == 0)
+                )
             elif isinstance(module, Residual):
                 y = self.node("Relu", self.convolution(x, module.conv1, module.norm1))
-                x = self.node("Relu", self.node("Add", x, self.convolution(y, module.conv2, module.norm2)))
+                x = self.node(
+                    "Relu", self.node("Add", x, self.convolution(y, module.conv2, module.norm2))
+                )
         return x
 
     def observer(self, x: str, network: Observer, output: str, bgr: bool) -> str:
         x = self.trunk(x, list(network.trunk), bgr)
-        pooled = self.node("Concat", self.node("GlobalAveragePool", x), self.node("GlobalMaxPool", x), axis=1)
+        pooled = self.node(
+            "Concat", self.node("GlobalAveragePool", x), self.node("GlobalMaxPool", x), axis=1
+        )
         head = network.head
         return self.node(
             "Gemm",
@@ -148,15 +160,27 @@ class _Graph:
     def groups(self, logits: str, sizes: Sequence[int], kind: str) -> str:
         """Softmax or LogSoftmax of each group of classes."""
         parts = [f"part{i}" for i in range(len(sizes))]
-        self.nodes.append(helper.make_node("Split", [logits, self.constant(np.array(sizes, np.int64))], parts, axis=1))
+        self.nodes.append(
+            helper.make_node(
+                "Split", [logits, self.constant(np.array(sizes, np.int64))], parts, axis=1
+            )
+        )
         return self.node("Concat", *[self.node(kind, part, axis=1) for part in parts], axis=1)
 
     def save(
-        self, path: Path, name: str, inputs: list, outputs: list, metadata: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        name: str,
+        inputs: list,
+        outputs: list,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         graph = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="onmodel", ir_version=8
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            producer_name="onmodel",
+            ir_version=8,
         )
         helper.set_model_props(model, dict(metadata or {}))
         onnx.checker.check_model(model)
@@ -168,8 +192,11 @@ def _info(name: str, *shape: int | str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
 
 
-def save_tagger(network: Observer, groups: Sequence[int], table: np.ndarray, offset: np.ndarray, path: Path) -> None:
-    """WD v3: NHWC float32 BGR 0–255 → probabilities exp(table · log-softmax of each group + offset)."""
+def save_tagger(
+    network: Observer, groups: Sequence[int], table: np.ndarray, offset: np.ndarray, path: Path
+) -> None:
+    """WD v3: NHWC float32 BGR 0–255 → probabilities exp(table · log-softmax of each group +
+    offset)."""
     graph = _Graph()
     x = graph.node("Transpose", "input", perm=[0, 3, 1, 2])
     x = graph.node("Mul", x, graph.constant(np.array(1 / 127.5, np.float32)))
@@ -178,17 +205,29 @@ def save_tagger(network: Observer, groups: Sequence[int], table: np.ndarray, off
     logs = graph.groups(logits, groups, "LogSoftmax")
     said = graph.node("Gemm", logs, graph.constant(table), graph.constant(offset), transB=1)
     graph.node("Exp", said, output="output")
-    graph.save(path, "toon_tagger", [_info("input", "batch", SIDE, SIDE, 3)], [_info("output", "batch", len(table))])
+    graph.save(
+        path,
+        "toon_tagger",
+        [_info("input", "batch", SIDE, SIDE, 3)],
+        [_info("output", "batch", len(table))],
+    )
 
 
 def save_identity(
-    network: Observer, sizes: Sequence[int], sharpness: float, columns: Sequence[int], groups: np.ndarray, folder: Path
+    network: Observer,
+    sizes: Sequence[int],
+    sharpness: float,
+    columns: Sequence[int],
+    groups: np.ndarray,
+    folder: Path,
 ) -> None:
-    """CCIP: NCHW RGB 0–1 with CLIP mean and deviation → feature; features [N,D] → differences [N,N] in 0..1.
+    """CCIP: NCHW RGB 0–1 with CLIP mean and deviation → feature; features [N,D] → differences [N,N]
+    in 0..1.
 
-    The feature is what `columns` hold of the softmax of each group of `sizes` classes, at logits times `sharpness`.
-    Pictures differ by the share of the traits seen in both that are not the same; `groups` [D,T] says whose value a
-    column is. Where less than one trait is seen in both they differ.
+    The feature is what `columns` hold of the softmax of each group of `sizes` classes, at logits
+    times `sharpness`. Pictures differ by the share of the traits seen in both that are not the
+    same; `groups` [D,T] says whose value a column is. Where less than one trait is seen in both
+    they differ.
     """
     graph = _Graph()
     mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
@@ -222,7 +261,8 @@ def save_identity(
 
 
 def save_detector(network: Detector, names: Sequence[str], path: Path) -> None:
-    """Ultralytics' YOLO export without NMS: NCHW RGB 0–1 → [N, 4 + classes, anchors], boxes as centre and size.
+    """Ultralytics' YOLO export without NMS: NCHW RGB 0–1 → [N, 4 + classes, anchors], boxes as
+    centre and size.
 
     An anchor is a cell of one class; its scores for the other classes are 0.
     """
@@ -232,21 +272,35 @@ def save_detector(network: Detector, names: Sequence[str], path: Path) -> None:
     x = graph.node("Sub", x, graph.constant(np.array(1.0, np.float32)))
     weight, bias = (value.detach().numpy() for value in (network.head.weight, network.head.bias))
     said = graph.node(
-        "Conv", graph.trunk(x, list(network.trunk)), graph.constant(weight), graph.constant(bias), kernel_shape=[1, 1]
+        "Conv",
+        graph.trunk(x, list(network.trunk)),
+        graph.constant(weight),
+        graph.constant(bias),
+        kernel_shape=[1, 1],
     )
     said = graph.node("Reshape", said, graph.constant(np.array([0, count, 5, cells], np.int64)))
     graph.nodes.append(
-        helper.make_node("Split", [said, graph.constant(np.array([4, 1], np.int64))], ["sides", "logits"], axis=2)
+        helper.make_node(
+            "Split", [said, graph.constant(np.array([4, 1], np.int64))], ["sides", "logits"], axis=2
+        )
     )
     # left, top, right, bottom of the cell's middle → x, y, width, height
-    to_xywh = np.array([[-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5], [1, 0, 1, 0], [0, 1, 0, 1]], np.float32) * STRIDE
+    to_xywh = (
+        np.array([[-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5], [1, 0, 1, 0], [0, 1, 0, 1]], np.float32)
+        * STRIDE
+    )
     box = graph.node("MatMul", graph.constant(to_xywh), graph.node("Softplus", "sides"))
     centres = np.concatenate([cell_centres(), np.zeros((2, cells), np.float32)])
     box = graph.node("Add", box, graph.constant(centres))
     one_hot = np.eye(count, dtype=np.float32)[..., None]
     score = graph.node("Mul", graph.node("Sigmoid", "logits"), graph.constant(one_hot))
     each = graph.node("Transpose", graph.node("Concat", box, score, axis=2), perm=[0, 2, 1, 3])
-    graph.node("Reshape", each, graph.constant(np.array([0, 4 + count, count * cells], np.int64)), output="output0")
+    graph.node(
+        "Reshape",
+        each,
+        graph.constant(np.array([0, 4 + count, count * cells], np.int64)),
+        output="output0",
+    )
     graph.save(
         path,
         "toon_detector",
@@ -267,4 +321,9 @@ def save_classifier(network: Observer, path: Path) -> None:
     logits = graph.observer("input", network, "logits", bgr=False)
     graph.node("Softmax", logits, axis=1, output="output")
     labels = network.head.out_features
-    graph.save(path, "toon_classifier", [_info("input", "batch", 3, SIDE, SIDE)], [_info("output", "batch", labels)])
+    graph.save(
+        path,
+        "toon_classifier",
+        [_info("input", "batch", 3, SIDE, SIDE)],
+        [_info("output", "batch", labels)],
+    )

@@ -1,7 +1,9 @@
-"""Trains the tagger (WD v3 format) on the picture pool, with what makes the base's pictures differ from renders.
+"""Trains the tagger (WD v3 format) on the picture pool, with what makes the base's pictures differ
+from renders.
 
-Inside it reads attributes, one softmax each, and multiplies them into tags: 161 separate sigmoids reached mAP 0.64 in
-the time in which this learns nearly everything, for most tags ("pink hair flower") are rare.
+Inside it reads attributes, one softmax each, and multiplies them into tags: 161 separate sigmoids
+reached mAP 0.64 in the time in which this learns nearly everything, for most tags ("pink hair
+flower") are rare.
 """
 
 from __future__ import annotations
@@ -20,7 +22,17 @@ from onmodel.toon.captions import ALL_TAGS, COLORED, tags_of
 
 from . import latents as latent_files
 from . import networks, pictures, sample
-from .common import SEED, Average, Clock, Muon, Settings, cosine, load_checkpoint, log, save_checkpoint
+from .common import (
+    SEED,
+    Average,
+    Clock,
+    Muon,
+    Settings,
+    cosine,
+    load_checkpoint,
+    log,
+    save_checkpoint,
+)
 
 SIDE = networks.SIDE
 RATINGS = ("general", "sensitive", "questionable", "explicit")
@@ -48,7 +60,8 @@ def stretch(image: np.ndarray) -> np.ndarray:
 
 
 def _groups() -> dict[str, list[str]]:
-    """Attribute → the classes of its softmax: its values, and HIDDEN where the drawing does not show it."""
+    """Attribute → the classes of its softmax: its values, and HIDDEN where the drawing does not
+    show it."""
     return {name: [*values, HIDDEN] for name, values in VOCABULARY.items()}
 
 
@@ -61,14 +74,23 @@ def classes_of(toons: list[Toon]) -> np.ndarray:
     out = []
     for toon in toons:
         seen = visible(toon)
-        out.append([values.index(getattr(toon, name) if name in seen else HIDDEN) for name, values in GROUPS.items()])
+        out.append(
+            [
+                values.index(getattr(toon, name) if name in seen else HIDDEN)
+                for name, values in GROUPS.items()
+            ]
+        )
     return np.array(out)
 
 
 def tag_table() -> tuple[np.ndarray, np.ndarray]:
-    """A [outputs,classes] and b [outputs]: log P(tag) = A · log P(class) + b; a tag is one class or two."""
+    """A [outputs,classes] and b [outputs]: log P(tag) = A · log P(class) + b; a tag is one class or
+    two."""
     place = {pair: i for i, pair in enumerate(CLASSES)}
-    table, offset = np.zeros((len(OUTPUTS), len(CLASSES)), np.float32), np.zeros(len(OUTPUTS), np.float32)
+    table, offset = (
+        np.zeros((len(OUTPUTS), len(CLASSES)), np.float32),
+        np.zeros(len(OUTPUTS), np.float32),
+    )
     offset[1 : len(RATINGS)] = np.log(1e-3)  # every toon is rated general
     row = {name: i for i, name in enumerate(OUTPUTS)}
     for name, values in VOCABULARY.items():
@@ -101,7 +123,9 @@ def reading_loss(logits: Tensor, truth: Tensor) -> Tensor:
     return torch.stack([F.cross_entropy(part, truth[:, i]) for i, part in enumerate(parts)]).mean()
 
 
-def _amount(rng: np.random.Generator, count: int, low: float, high: float, share: float = 1.0) -> Tensor:
+def _amount(
+    rng: np.random.Generator, count: int, low: float, high: float, share: float = 1.0
+) -> Tensor:
     """[count,1,1,1]: uniform in low…high for `share` of the pictures, else 0."""
     value = rng.uniform(low, high, count) * (rng.random(count) < share)
     return torch.from_numpy(value.astype(np.float32)).view(-1, 1, 1, 1)
@@ -111,15 +135,19 @@ def augment(x_bchw: Tensor, rng: np.random.Generator) -> Tensor:
     """Mirror, shift, and what `soil` does."""
     x = torch.where(_amount(rng, len(x_bchw), 0, 1) < 0.5, x_bchw, x_bchw.flip(3))
     dx, dy = (int(v) for v in rng.integers(-5, 6, 2))
-    x = F.pad(x, (5, 5, 5, 5), mode="replicate")[..., 5 + dy : 5 + dy + SIDE, 5 + dx : 5 + dx + SIDE]
+    x = F.pad(x, (5, 5, 5, 5), mode="replicate")[
+        ..., 5 + dy : 5 + dy + SIDE, 5 + dx : 5 + dx + SIDE
+    ]
     return soil(x, rng)
 
 
 def soil(x_bchw: Tensor, rng: np.random.Generator) -> Tensor:
-    """Blur, thicker or thinner ink, a little colour and noise, now and then a veil: as a model might draw. Nothing
-    moves."""
+    """Blur, thicker or thinner ink, a little colour and noise, now and then a veil: as a model
+    might draw. Nothing moves."""
     x, count = x_bchw, len(x_bchw)
-    x = x + _amount(rng, count, 0, 0.8, 0.4) * (F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) - x)
+    x = x + _amount(rng, count, 0, 0.8, 0.4) * (
+        F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) - x
+    )
     ink = _amount(rng, count, -0.5, 0.5, 0.3)
     thick, thin = -F.max_pool2d(-x, 3, 1, 1), F.max_pool2d(x, 3, 1, 1)
     x = x + ink.clamp(min=0) * (thick - x) + (-ink).clamp(min=0) * (thin - x)
@@ -132,7 +160,8 @@ def soil(x_bchw: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def decoded_pictures(settings: Settings, count: int) -> tuple[list[np.ndarray], list[Toon]]:
-    """Pool pictures as the VAE draws them, from latents with some noise; kept in work/decoded.pt."""
+    """Pool pictures as the VAE draws them, from latents with some noise; kept in
+    work/decoded.pt."""
     path = settings.work / "decoded.pt"
     saved = load_checkpoint(path)
     if saved:
@@ -145,7 +174,9 @@ def decoded_pictures(settings: Settings, count: int) -> tuple[list[np.ndarray], 
         bucket = ("square", "portrait", "landscape")[rng.choice(3, p=[0.64, 0.2, 0.16])]
         z, shown = pool.batch(rng, bucket, 32)
         level = torch.from_numpy((rng.random((32, 1, 1, 1)) ** 2 * 0.5).astype(np.float32))
-        images += list(decoder(z + level * torch.from_numpy(rng.standard_normal(z.shape, np.float32))))
+        images += list(
+            decoder(z + level * torch.from_numpy(rng.standard_normal(z.shape, np.float32)))
+        )
         toons += shown
     save_checkpoint(path, {"images": images, "toons": toons})
     return images, toons
@@ -156,8 +187,11 @@ def to_input(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def fit(settings: Settings, name: str, network: nn.Module, loss_of, minutes: float, rate: float) -> nn.Module:
-    """The observers' training loop: Muon, cosine by time, averaged weights; `loss_of` draws a batch and scores it."""
+def fit(
+    settings: Settings, name: str, network: nn.Module, loss_of, minutes: float, rate: float
+) -> nn.Module:
+    """The observers' training loop: Muon, cosine by time, averaged weights; `loss_of` draws a batch
+    and scores it."""
     path = settings.work / f"{name}.pt"
     saved = load_checkpoint(path)
     network.to(memory_format=torch.channels_last)
@@ -188,7 +222,8 @@ def fit(settings: Settings, name: str, network: nn.Module, loss_of, minutes: flo
             log(
                 settings,
                 name,
-                f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s loss {np.mean(losses[-100:]):.4f}",
+                f"step {step} wall {clock.wall:.0f} s cpu {clock.cpu:.0f} s loss"
+                f" {np.mean(losses[-100:]):.4f}",
             )
             save_checkpoint(
                 path,
@@ -224,28 +259,46 @@ def train_tagger(settings: Settings, minutes: float = 41.0) -> None:
         x = augment(to_input(np.concatenate([renders[a], worn[b]])), rng)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(x.contiguous(memory_format=torch.channels_last))
-        return reading_loss(logits.float(), torch.from_numpy(np.concatenate([truth[a], worn_truth[b]])))
+        return reading_loss(
+            logits.float(), torch.from_numpy(np.concatenate([truth[a], worn_truth[b]]))
+        )
 
     torch.manual_seed(SEED + 8)
     network = fit(settings, "tagger", networks.Observer(len(CLASSES)), loss_of, minutes, rate=0.02)
     save_tagger(settings, network, targets(shown).sum(0, dtype=np.int64))
-    held = [pictures.held_out(settings.work / "pool", bucket) for bucket in ("square", "portrait", "landscape")]
+    held = [
+        pictures.held_out(settings.work / "pool", bucket)
+        for bucket in ("square", "portrait", "landscape")
+    ]
     images = [image for chunk in held for image in chunk.images]
-    score, _ = mean_average_precision(Tagger(settings)(images), [toon for chunk in held for toon in chunk.toons])
+    score, _ = mean_average_precision(
+        Tagger(settings)(images), [toon for chunk in held for toon in chunk.toons]
+    )
     log(settings, "tagger", f"mAP {score:.4f} on {len(images)} unseen renders")
 
 
 def save_tagger(settings: Settings, network: nn.Module, counts: np.ndarray) -> None:
-    """model.onnx and selected_tags.csv; `counts` are the pictures of every output in the training pool."""
+    """model.onnx and selected_tags.csv; `counts` are the pictures of every output in the training
+    pool."""
     networks.save_tagger(
-        network, [len(values) for values in GROUPS.values()], *tag_table(), settings.out / "tagger" / "model.onnx"
+        network,
+        [len(values) for values in GROUPS.values()],
+        *tag_table(),
+        settings.out / "tagger" / "model.onnx",
     )
     with open(settings.out / "tagger" / "selected_tags.csv", "w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["tag_id", "name", "category", "count"])
         for i, name in enumerate(OUTPUTS):
             rating = i < len(RATINGS)
-            table.writerow([9999999 - i if rating else i, name.replace(" ", "_"), 9 if rating else 0, counts[i]])
+            table.writerow(
+                [
+                    9999999 - i if rating else i,
+                    name.replace(" ", "_"),
+                    9 if rating else 0,
+                    counts[i],
+                ]
+            )
 
 
 class Tagger:
@@ -254,20 +307,32 @@ class Tagger:
     def __init__(self, settings: Settings) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(str(settings.out / "tagger" / "model.onnx"), options)
+        self.session = onnxruntime.InferenceSession(
+            str(settings.out / "tagger" / "model.onnx"), options
+        )
 
     def __call__(self, images: list[np.ndarray] | np.ndarray) -> np.ndarray:
         x = np.stack([pad_square(image)[..., ::-1] for image in images]).astype(np.float32)
-        return np.concatenate([self.session.run(["output"], {"input": x[i : i + 64]})[0] for i in range(0, len(x), 64)])
+        return np.concatenate(
+            [
+                self.session.run(["output"], {"input": x[i : i + 64]})[0]
+                for i in range(0, len(x), 64)
+            ]
+        )
 
 
-def mean_average_precision(scores: np.ndarray, toons: list[Toon], least: int = 5) -> tuple[float, dict[str, float]]:
-    """Mean over tags with at least `least` positives and negatives, and each tag's average precision."""
+def mean_average_precision(
+    scores: np.ndarray, toons: list[Toon], least: int = 5
+) -> tuple[float, dict[str, float]]:
+    """Mean over tags with at least `least` positives and negatives, and each tag's average
+    precision."""
     truth = targets(toons)
     values = {}
     for i, name in enumerate(OUTPUTS):
         positives = int(truth[:, i].sum())
         if least <= positives <= len(toons) - least:
             hits = truth[np.argsort(-scores[:, i], kind="stable"), i]
-            values[name] = float((np.cumsum(hits) / np.arange(1, len(hits) + 1) * hits).sum() / positives)
+            values[name] = float(
+                (np.cumsum(hits) / np.arange(1, len(hits) + 1) * hits).sum() / positives
+            )
     return float(np.mean(list(values.values()))), values

@@ -1,6 +1,7 @@
 """The picture pool: toons drawn once into uint8 files, chunk by chunk, and read back as arrays.
 
-Beside the toons of the WORLD it shows a cast of named characters, so that the base learns what a name is for.
+Beside the toons of the WORLD it shows a cast of named characters, so that the base learns what a
+name is for.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ SYLLABLES = [c + v for c in "bcdfghjklmnprstvwxyz" for v in "aeiou"]
 
 
 def _cast(count: int = 200) -> dict[str, Character]:
-    """Made-up names and their designs: everything about a toon that is not free to change from picture to picture."""
+    """Made-up names and their designs: everything about a toon that is not free to change from
+    picture to picture."""
     rng = np.random.default_rng([SEED, 6])
     cast: dict[str, Character] = {}
     while len(cast) < count:
-        name = "".join(rng.choice(SYLLABLES, size=rng.integers(2, 4))) + str(rng.choice(["", "", "n", "s"]))
+        name = "".join(rng.choice(SYLLABLES, size=rng.integers(2, 4))) + str(
+            rng.choice(["", "", "n", "s"])
+        )
         toon = sample_toon(rng)
         if name not in cast and name not in (BACKGWA.trigger, OTHER.trigger):
             traits = {key: getattr(toon, key) for key in VOCABULARY if key not in FREE}
@@ -57,7 +61,8 @@ def _appear(character: Character, rng: np.random.Generator) -> Toon:
 
 @dataclass(frozen=True)
 class Chunk:
-    """`images` uint8 [N,H,W,3], the toons they show, and who of the CAST each is ("" for nobody)."""
+    """`images` uint8 [N,H,W,3], the toons they show, and who of the CAST each is ("" for
+    nobody)."""
 
     bucket: str
     images: np.ndarray
@@ -70,7 +75,8 @@ def _path(folder: Path, bucket: str, index: int) -> Path:
 
 
 def draw_chunk(folder: Path, bucket: str, index: int, count: int) -> Path:
-    """Draws one chunk if its file is missing. The content depends on SEED, bucket and index alone."""
+    """Draws one chunk if its file is missing. The content depends on SEED, bucket and index
+    alone."""
     path = _path(folder, bucket, index)
     if path.exists():
         return path
@@ -90,7 +96,8 @@ def draw_chunk(folder: Path, bucket: str, index: int, count: int) -> Path:
 
 
 def plan(settings: Settings) -> list[tuple[str, int, int]]:
-    """(bucket, chunk index, pictures) of the whole pool, buckets interleaved so that early chunks cover all."""
+    """(bucket, chunk index, pictures) of the whole pool, buckets interleaved so that early chunks
+    cover all."""
     jobs = []
     for bucket, (_, _, *totals) in BUCKETS.items():
         for first, total in zip((0, CAST_CHUNK), totals, strict=True):
@@ -107,16 +114,25 @@ def build(settings: Settings, folder: Path | None = None) -> None:
     folder = folder or settings.work / "pool"
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    held_out = [(bucket, HELD_OUT_CHUNK, max(int(400 * min(settings.minutes_scale, 1)), 32)) for bucket in BUCKETS]
+    held_out = [
+        (bucket, HELD_OUT_CHUNK, max(int(400 * min(settings.minutes_scale, 1)), 32))
+        for bucket in BUCKETS
+    ]
     jobs = held_out + plan(settings)
     for job in jobs:
         draw_chunk(folder, *job)
-    log(settings, "pictures", f"{sum(j[2] for j in jobs)} drawn in {time.perf_counter() - started:.0f} s")
+    log(
+        settings,
+        "pictures",
+        f"{sum(j[2] for j in jobs)} drawn in {time.perf_counter() - started:.0f} s",
+    )
 
 
 def start_worker(settings: Settings, folder: Path | None = None) -> multiprocessing.Process:
     """Draws the pool in another process while the caller trains on what is there."""
-    process = multiprocessing.get_context("spawn").Process(target=build, args=(settings, folder), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(
+        target=build, args=(settings, folder), daemon=True
+    )
     process.start()
     return process
 
@@ -155,7 +171,9 @@ class Pool:
     def bucket(self, name: str) -> list[Chunk]:
         return [chunk for chunk in self.chunks.values() if chunk.bucket == name]
 
-    def images(self, rng: np.random.Generator, bucket: str, count: int, crop: int | None = None) -> np.ndarray:
+    def images(
+        self, rng: np.random.Generator, bucket: str, count: int, crop: int | None = None
+    ) -> np.ndarray:
         """uint8 [count,h,w,3], random pictures of a bucket, optionally randomly cropped squares."""
         chunks = self.bucket(bucket)
         out = []

@@ -1,4 +1,5 @@
-"""Writes assets/README.md from the measured numbers: what the assets can do and how they were made."""
+"""Writes assets/README.md from the measured numbers: what the assets can do and how they were
+made."""
 
 from __future__ import annotations
 
@@ -148,8 +149,14 @@ def _made(settings: Settings) -> str:
         saved = load_checkpoint(settings.work / f"{name}.pt")
         if saved:
             clock = saved["clock"]
-            rows.append(f"| {label} | {saved['step']} | {clock['wall'] / 60:.0f} | {clock['cpu'] / 60:.0f} |")
-    return "\n".join(rows) + "\n\nTwo shared virtual cores without a GPU, bfloat16 autocast, Muon and AdamW."
+            rows.append(
+                f"| {label} | {saved['step']} | {clock['wall'] / 60:.0f} |"
+                f" {clock['cpu'] / 60:.0f} |"
+            )
+    return (
+        "\n".join(rows)
+        + "\n\nTwo shared virtual cores without a GPU, bfloat16 autocast, Muon and AdamW."
+    )
 
 
 def _files(folder: Path) -> str:
@@ -179,13 +186,14 @@ def _detector(measured: dict) -> dict[str, object]:
     """What the detector's section says."""
     sources = {"render": "unseen renders", "redrawn": "drawn again", "made": "unaided"}
     detected = [
-        f"| {sources[source]}, {name} | {row['recall']:.3f} | {row['iou']:.3f} | {row['false']:.3f} |"
+        f"| {sources[source]}, {name} | {row['recall']:.3f} | {row['iou']:.3f} |"
+        f" {row['false']:.3f} |"
         for source in ("render", "redrawn")
         for name, row in ((name, measured[source][name]) for name in NAMES)
     ]
     ratios = [
-        f"| {label} | {body} | {row['count']} | {row['truth']:.3f} | {row['read']:.3f} | {row['error']:.3f} "
-        f"| {row['correlation']:.2f} |"
+        f"| {label} | {body} | {row['count']} | {row['truth']:.3f} | {row['read']:.3f} |"
+        f" {row['error']:.3f} | {row['correlation']:.2f} |"
         for source, label in sources.items()
         for body, row in measured[f"ratio_{source}"].items()
     ]
@@ -208,10 +216,16 @@ def _detector(measured: dict) -> dict[str, object]:
 def _corruption(measured: dict) -> dict[str, object]:
     """What the corruption classifier's section says."""
     render, unaided = measured["render"], measured["base"]
-    rows = [f"| whole | {render['whole_called_corrupted']:.3f} | | {unaided['whole_called_corrupted']:.3f} | |"]
+    rows = [
+        f"| whole | {render['whole_called_corrupted']:.3f} | |"
+        f" {unaided['whole_called_corrupted']:.3f} | |"
+    ]
     for kind, auc in render["auc"].items():
         shares = render["found"][kind], unaided["found"][kind]
-        rows.append(f"| {kind} | {shares[0]:.3f} | {auc:.4f} | {shares[1]:.3f} | {unaided['auc'][kind]:.4f} |")
+        rows.append(
+            f"| {kind} | {shares[0]:.3f} | {auc:.4f} | {shares[1]:.3f} |"
+            f" {unaided['auc'][kind]:.4f} |"
+        )
     rows.append(f"| all faults | | {render['auc_all']:.4f} | | {unaided['auc_all']:.4f} |")
     styles = measured["whole_called_corrupted_by_style"]
     return {
@@ -226,7 +240,9 @@ def _corruption(measured: dict) -> dict[str, object]:
 def write(settings: Settings) -> None:
     """README.md from work/measured.json."""
     result = json.loads((settings.work / "measured.json").read_text())
-    rope = json.loads((settings.out / "base" / "transformer" / "config.json").read_text())["rope_scale"]
+    rope = json.loads((settings.out / "base" / "transformer" / "config.json").read_text())[
+        "rope_scale"
+    ]
     standin = result["standin"]
     obeyed = "\n".join(
         "| "
@@ -243,7 +259,8 @@ def write(settings: Settings) -> None:
         for name in result["obeyed"]
     )
     misses = "\n".join(
-        f"| {key} | {value:.3f} | {standin['own where ' + key.partition('=')[0] + ' is visible']:.3f} |"
+        f"| {key} | {value:.3f} |"
+        f" {standin['own where ' + key.partition('=')[0] + ' is visible']:.3f} |"
         for key, value in standin.items()
         if "=" in key
     )

@@ -1,4 +1,5 @@
-"""Sampling from the toon base in training and measuring: batched Euler with guidance, on collapsed text rows."""
+"""Sampling from the toon base in training and measuring: batched Euler with guidance, on collapsed
+text rows."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def denoise(
     negative: str = "",
     precise: bool = False,
 ) -> Tensor:
-    """Euler steps of latents x [B,16,h,w] at noise `levels[0]` through all levels; guidance 1 takes no negative."""
+    """Euler steps of latents x [B,16,h,w] at noise `levels[0]` through all levels; guidance 1 takes
+    no negative."""
     from . import base
 
     count = len(prompts)
@@ -71,7 +73,14 @@ def denoise(
     for level, following in itertools.pairwise(levels):
         doubled = torch.cat([x, x]) if guidance != 1 else x
         with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
-            v = base.velocity(model.transformer, doubled, torch.full((len(doubled),), level), rows, bias, fast=False)
+            v = base.velocity(
+                model.transformer,
+                doubled,
+                torch.full((len(doubled),), level),
+                rows,
+                bias,
+                fast=False,
+            )
         v = v.float()
         if guidance != 1:
             v = v[count:] + guidance * (v[:count] - v[count:])
@@ -87,7 +96,9 @@ class Decoder:
         newer = load_checkpoint(settings.work / "vae_decoder.pt")
         self.flat = vae.flatten_vae(vae.make_vae())
         self.flat.load_state_dict((newer or frozen)["best" if newer else "model"])
-        self.mean, self.std = (torch.tensor(frozen[key]).view(1, -1, 1, 1) for key in ("latents_mean", "latents_std"))
+        self.mean, self.std = (
+            torch.tensor(frozen[key]).view(1, -1, 1, 1) for key in ("latents_mean", "latents_std")
+        )
 
     @torch.no_grad()
     def __call__(self, latents: Tensor) -> np.ndarray:
@@ -100,7 +111,9 @@ class Decoder:
 
 
 def noise_for(seed: int, count: int, width: int, height: int) -> Tensor:
-    return torch.randn(count, 16, height // 8, width // 8, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        count, 16, height // 8, width // 8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def unseen_toons(count: int, stream: int, **fixed: str) -> list[Toon]:
@@ -134,11 +147,19 @@ def tile(images: np.ndarray, columns: int, gap: int = 2, zoom: int = 1) -> Image
     rows = -(-count // columns)
     sheet = Image.new("RGB", (columns * (width + gap), rows * (height + gap)), (40, 40, 40))
     for i, image in enumerate(images):
-        sheet.paste(Image.fromarray(image), ((i % columns) * (width + gap), (i // columns) * (height + gap)))
-    return sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST) if zoom > 1 else sheet
+        sheet.paste(
+            Image.fromarray(image), ((i % columns) * (width + gap), (i // columns) * (height + gap))
+        )
+    return (
+        sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST)
+        if zoom > 1
+        else sheet
+    )
 
 
-def draw_grid(settings: Settings, values: dict[str, Tensor], side: text.TextSide, path: Path) -> None:
+def draw_grid(
+    settings: Settings, values: dict[str, Tensor], side: text.TextSide, path: Path
+) -> None:
     """Real renders of 30 unseen toons above the base's pictures of their tags."""
     from onmodel.toon.draw import draw
 

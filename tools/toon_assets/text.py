@@ -1,7 +1,9 @@
-"""The text side of the toon base: both tokenizers, the frozen random Qwen3, the conditioner, and how captions are said.
+"""The text side of the toon base: both tokenizers, the frozen random Qwen3, the conditioner, and
+how captions are said.
 
-Protocol (ANIMA.md): Qwen states are zeroed at padding, the conditioner's output is zeroed at padding and padded to 512
-rows that the DiT attends without a mask. Here the zero rows are collapsed exactly into one row with bias log(count).
+Protocol (ANIMA.md): Qwen states are zeroed at padding, the conditioner's output is zeroed at
+padding and padded to 512 rows that the DiT attends without a mask. Here the zero rows are collapsed
+exactly into one row with bias log(count).
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from .pictures import CAST, SYLLABLES
 EVERYDAY_STYLE = "flat color"  # drawn unless another style is asked for
 ROWS = 512  # text rows the DiT sees
 WIDTH = 128
-# Tokens of a training batch of short or long captions: two fixed shapes; the rare longer caption becomes "".
+# Tokens of a training batch of short or long captions: two fixed shapes; the rare longer caption
+# becomes "".
 LENGTHS = {False: 48, True: 76}
 QUALITY = ("masterpiece", "best quality", "high quality", "score_7", "score_8", "safe", "highres")
 PLAIN_WORDS = (
@@ -66,15 +69,19 @@ PLAIN_WORDS = (
 def nonsense_name(rng: np.random.Generator) -> str:
     """A made-up word, so that an unknown trigger word starts out meaning nobody."""
     if rng.random() < 0.5:
-        return "".join(rng.choice(SYLLABLES, size=rng.integers(2, 5))) + str(rng.choice(["", "n", "x", "s"]))
+        return "".join(rng.choice(SYLLABLES, size=rng.integers(2, 5))) + str(
+            rng.choice(["", "n", "x", "s"])
+        )
     return "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), size=rng.integers(4, 9)))
 
 
 def unsaid(toon: Toon, name: str, rng: np.random.Generator) -> frozenset[str]:
-    """Attributes that this caption leaves out, as people do: the everyday style, colours, or all of who it is.
+    """Attributes that this caption leaves out, as people do: the everyday style, colours, or all of
+    who it is.
 
-    Without this a prompt that names neither colour nor style would mean line art, where captions have no colours.
-    A caption that names a character leaves the design to the name three times in four.
+    Without this a prompt that names neither colour nor style would mean line art, where captions
+    have no colours. A caption that names a character leaves the design to the name three times in
+    four.
     """
     hidden: set[str] = set()
     if name and rng.random() < 0.75:
@@ -89,10 +96,12 @@ def unsaid(toon: Toon, name: str, rng: np.random.Generator) -> frozenset[str]:
 
 
 def caption(toon: Toon, name: str, rng: np.random.Generator, long: bool) -> str:
-    """One of the ways people write. Long: a sentence, perhaps after some tags. Short: empty or shuffled tags.
+    """One of the ways people write. Long: a sentence, perhaps after some tags. Short: empty or
+    shuffled tags.
 
-    `name` is who of the CAST it is, "" for nobody: then one caption in sixteen carries a made-up name that means
-    nothing. Nor do the quality words before some tags. A style other than the everyday one is always said.
+    `name` is who of the CAST it is, "" for nobody: then one caption in sixteen carries a made-up
+    name that means nothing. Nor do the quality words before some tags. A style other than the
+    everyday one is always said.
     """
     trigger = name or (nonsense_name(rng) if rng.random() < 0.06 else None)
     absorbed = unsaid(toon, name, rng)
@@ -103,7 +112,9 @@ def caption(toon: Toon, name: str, rng: np.random.Generator, long: bool) -> str:
         return f"{', '.join(few)}. {sentence(toon, absorbed=absorbed, rng=rng)}"
     if rng.random() < 0.13:
         return ""
-    said = tags(toon, trigger=trigger, absorbed=absorbed, rng=rng, keep=0.9 if rng.random() < 0.8 else 0.5)
+    said = tags(
+        toon, trigger=trigger, absorbed=absorbed, rng=rng, keep=0.9 if rng.random() < 0.8 else 0.5
+    )
     style = VOCABULARY["style"][toon.style]
     if toon.style != EVERYDAY_STYLE and style not in said:
         said.insert(int(rng.integers(1, len(said) + 1)), style)
@@ -114,11 +125,14 @@ def caption(toon: Toon, name: str, rng: np.random.Generator, long: bool) -> str:
 
 def _corpus(count: int) -> list[str]:
     rng = np.random.default_rng([SEED, 2])
-    return [caption(sample_toon(rng), "", rng, i % 3 == 0) for i in range(count)] + [", ".join(QUALITY)] * 50
+    return [caption(sample_toon(rng), "", rng, i % 3 == 0) for i in range(count)] + [
+        ", ".join(QUALITY)
+    ] * 50
 
 
 def build_tokenizers(settings: Settings) -> None:
-    """Byte-level BPE in Qwen2's class, and a unigram model of whole words plus characters in T5's class."""
+    """Byte-level BPE in Qwen2's class, and a unigram model of whole words plus characters in T5's
+    class."""
     folder = settings.work / "tokenizers"
     if folder.exists():
         return
@@ -136,7 +150,10 @@ def build_tokenizers(settings: Settings) -> None:
     trained.train_from_iterator(
         corpus,
         trainers.BpeTrainer(
-            vocab_size=900, min_frequency=20, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+            vocab_size=900,
+            min_frequency=20,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
         ),
     )
     vocab, merges = _bpe_files(trained)
@@ -165,7 +182,8 @@ def _bpe_files(trained: Tokenizer) -> tuple[dict[str, int], list[tuple[str, str]
 
 
 def _unigram_vocab(corpus: list[str]) -> list[tuple[str, float]]:
-    """Whole words (score −4), syllables (−8) and characters (−12): a known word is one token, a name is a few."""
+    """Whole words (score −4), syllables (−8) and characters (−12): a known word is one token, a
+    name is a few."""
     known = set(words()) | set(PLAIN_WORDS) | set(re.findall(r"[a-z0-9_-]+", " ".join(QUALITY)))
     known |= {word.capitalize() for word in ("a", "this", "it", "the", "here", "seen")}
     typed = set(string.ascii_letters + string.digits + ".,:;!?'\"()[]{}<>@#_-+*/\\&%~=")
@@ -178,7 +196,8 @@ def _unigram_vocab(corpus: list[str]) -> list[tuple[str, float]]:
 
 
 def make_text_encoder(vocabulary: int) -> Qwen3Model:
-    """A one-layer Qwen3 with random weights, never trained: it only has to tell words apart, which random states do."""
+    """A one-layer Qwen3 with random weights, never trained: it only has to tell words apart, which
+    random states do."""
     torch.manual_seed(SEED + 1)
     config = Qwen3Config(
         vocab_size=vocabulary,
@@ -236,11 +255,16 @@ class TextSide:
         if length:
             short = [max(len(q), len(t)) <= length for q, t in zip(qwen_ids, t5_ids, strict=True)]
             qwen_ids = [ids if fits else [] for ids, fits in zip(qwen_ids, short, strict=True)]
-            t5_ids = [ids if fits else [self.t5.eos_token_id] for ids, fits in zip(t5_ids, short, strict=True)]
+            t5_ids = [
+                ids if fits else [self.t5.eos_token_id]
+                for ids, fits in zip(t5_ids, short, strict=True)
+            ]
         qwen, qwen_mask = _pad(qwen_ids, 0, length)
         t5, t5_mask = _pad(t5_ids, self.t5.pad_token_id, length)
         with torch.autocast("cpu", torch.bfloat16, enabled=length is not None):
-            states = self.encoder(input_ids=qwen, attention_mask=qwen_mask).last_hidden_state.float()
+            states = self.encoder(
+                input_ids=qwen, attention_mask=qwen_mask
+            ).last_hidden_state.float()
         return {
             "source_hidden_states": states * qwen_mask.unsqueeze(-1),
             "target_input_ids": t5,
@@ -258,8 +282,11 @@ def _pad(ids: list[list[int]], value: int, length: int | None) -> tuple[Tensor, 
     return torch.from_numpy(out), torch.from_numpy(mask)
 
 
-def condition(conditioner: AnimaTextConditioner, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Text rows [B,S+1,128] and additive attention bias [B,S+1]: exactly the 512 unmasked rows, zero rows collapsed."""
+def condition(
+    conditioner: AnimaTextConditioner, inputs: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Text rows [B,S+1,128] and additive attention bias [B,S+1]: exactly the 512 unmasked rows,
+    zero rows collapsed."""
     mask = inputs["target_attention_mask"]
     length = mask.shape[1]
     rows = conditioner(**inputs)[:, : length + 1]

@@ -1,7 +1,8 @@
-"""Trains AutoencoderKLQwenImage as its exact two-dimensional twin (one frame), first jointly, then the decoder alone.
+"""Trains AutoencoderKLQwenImage as its exact two-dimensional twin (one frame), first jointly, then
+the decoder alone.
 
-For one frame a causal 3-D convolution only sees the last temporal slice of its kernel, so training runs on 2-D
-convolutions and the result is written back into that slice; the other slices stay zero.
+For one frame a causal 3-D convolution only sees the last temporal slice of its kernel, so training
+runs on 2-D convolutions and the result is written back into that slice; the other slices stay zero.
 """
 
 from __future__ import annotations
@@ -15,7 +16,17 @@ from diffusers import AutoencoderKLQwenImage
 from torch import Tensor, nn
 
 from . import pictures
-from .common import SEED, Average, Clock, Muon, Settings, cosine, load_checkpoint, log, save_checkpoint
+from .common import (
+    SEED,
+    Average,
+    Clock,
+    Muon,
+    Settings,
+    cosine,
+    load_checkpoint,
+    log,
+    save_checkpoint,
+)
 
 CONFIG = {
     "base_dim": 16,
@@ -35,7 +46,8 @@ def make_vae() -> AutoencoderKLQwenImage:
 
 
 def flatten_vae(vae: AutoencoderKLQwenImage) -> nn.Module:
-    """Replaces every causal 3-D convolution by the 2-D one a single frame sees; names stay, shapes lose one axis."""
+    """Replaces every causal 3-D convolution by the 2-D one a single frame sees; names stay, shapes
+    lose one axis."""
     for name, module in list(vae.named_modules()):
         if isinstance(module, nn.Conv3d):
             owner = vae.get_submodule(name.rpartition(".")[0])
@@ -43,7 +55,10 @@ def flatten_vae(vae: AutoencoderKLQwenImage) -> nn.Module:
                 delattr(owner, "time_conv")  # never used for one frame
                 continue
             flat = nn.Conv2d(
-                module.in_channels, module.out_channels, module.kernel_size[1:], padding=module._padding[0]
+                module.in_channels,
+                module.out_channels,
+                module.kernel_size[1:],
+                padding=module._padding[0],
             )
             flat.weight.data.copy_(module.weight.data[:, :, -1])
             flat.bias.data.copy_(module.bias.data)
@@ -69,14 +84,17 @@ def unflatten_state(flat: dict[str, Tensor]) -> AutoencoderKLQwenImage:
 
 def _rms(x: Tensor, gamma: Tensor) -> Tensor:
     y = x.float()
-    return (y * torch.rsqrt(y.square().mean(1, keepdim=True) + 1e-12) * gamma.view(1, -1, 1, 1)).to(x.dtype)
+    return (y * torch.rsqrt(y.square().mean(1, keepdim=True) + 1e-12) * gamma.view(1, -1, 1, 1)).to(
+        x.dtype
+    )
 
 
 def _rms_silu(x: Tensor, gamma: Tensor) -> Tensor:
     return F.silu(_rms(x, gamma))
 
 
-# Compiled because eager broadcasting over channels takes 60 % of a step; the rest gains nothing from the compiler.
+# Compiled because eager broadcasting over channels takes 60 % of a step; the rest gains nothing
+# from the compiler.
 torch._dynamo.config.recompile_limit = 64
 _fast_rms_silu = torch.compile(_rms_silu, dynamic=False)
 
@@ -126,7 +144,9 @@ def decode(vae: nn.Module, z: Tensor) -> Tensor:
         for layer in block.resnets:
             x = _residual(layer, x)
         if block.upsamplers is not None:
-            x = block.upsamplers[0].resample[1](F.interpolate(x, scale_factor=2.0, mode="nearest-exact"))
+            x = block.upsamplers[0].resample[1](
+                F.interpolate(x, scale_factor=2.0, mode="nearest-exact")
+            )
     return decoder.conv_out(_activate(decoder.norm_out, x)).float()
 
 
@@ -157,9 +177,9 @@ def psnr(mse: float) -> float:
 
 def to_tensor(images_nhwc: np.ndarray) -> Tensor:
     """uint8 NHWC → float −1…1 NCHW in channels_last memory."""
-    return (torch.from_numpy(np.ascontiguousarray(images_nhwc)).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(
-        memory_format=torch.channels_last
-    )
+    return (
+        torch.from_numpy(np.ascontiguousarray(images_nhwc)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    ).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -178,7 +198,9 @@ def _batch(pool: pictures.Pool, rng: np.random.Generator, scale: float) -> Tenso
     """Mostly 64-pixel crops, a quarter whole pictures, so that the middle attention knows both."""
     draw = rng.random()
     if draw < 0.72:
-        bucket = ("square", "portrait", "landscape", "small")[rng.choice(4, p=[0.5, 0.2, 0.15, 0.15])]
+        bucket = ("square", "portrait", "landscape", "small")[
+            rng.choice(4, p=[0.5, 0.2, 0.15, 0.15])
+        ]
         return to_tensor(pool.images(rng, bucket, int(16 * scale), 64))
     bucket = ("square", "portrait", "landscape")[rng.choice(3, p=[0.7, 0.18, 0.12])]
     return to_tensor(pool.images(rng, bucket, int(8 * scale)))
@@ -193,13 +215,14 @@ def _dump(settings: Settings, flat: nn.Module, images: np.ndarray, name: str) ->
         y = decode(flat, encode(flat, x)[0]).clamp(-1, 1)
     rows = [torch.cat(list(t), dim=2) for t in (x, y)]
     array = ((torch.cat(rows, dim=1).permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
-    Image.fromarray(array).resize((array.shape[1] * 2, array.shape[0] * 2), Image.Resampling.NEAREST).save(
-        settings.work / name
-    )
+    Image.fromarray(array).resize(
+        (array.shape[1] * 2, array.shape[0] * 2), Image.Resampling.NEAREST
+    ).save(settings.work / name)
 
 
 def train_joint(settings: Settings, minutes: float = 21.0) -> None:
-    """Encoder and decoder together; writes work/vae_joint.pt. Interrupted runs go on from the last minute."""
+    """Encoder and decoder together; writes work/vae_joint.pt. Interrupted runs go on from the last
+    minute."""
     path = settings.work / "vae_joint.pt"
     saved = load_checkpoint(path)
     if (settings.work / "vae_encoder.pt").exists():
@@ -223,7 +246,9 @@ def train_joint(settings: Settings, minutes: float = 21.0) -> None:
     while not done:
         pool.refresh()
         x = _batch(pool, rng, 1.0)
-        noise = torch.from_numpy(rng.standard_normal((len(x), 16, x.shape[2] // 8, x.shape[3] // 8), np.float32))
+        noise = torch.from_numpy(
+            rng.standard_normal((len(x), 16, x.shape[2] // 8, x.shape[3] // 8), np.float32)
+        )
         with torch.autocast("cpu", torch.bfloat16):
             loss, error = joint_loss(flat, x, noise)
         loss.backward()
@@ -257,7 +282,8 @@ def train_joint(settings: Settings, minutes: float = 21.0) -> None:
 
 
 def freeze(settings: Settings, flat: nn.Module, averaged: dict[str, Tensor]) -> None:
-    """Rounds the averaged encoder to bfloat16, as it is shipped, and keeps it with its latents' statistics."""
+    """Rounds the averaged encoder to bfloat16, as it is shipped, and keeps it with its latents'
+    statistics."""
     rounded = {
         name: value.bfloat16().float() if name.startswith(("encoder.", "quant_conv.")) else value
         for name, value in averaged.items()
@@ -265,14 +291,21 @@ def freeze(settings: Settings, flat: nn.Module, averaged: dict[str, Tensor]) -> 
     flat.load_state_dict(rounded)
     folder = settings.work / "pool"
     images = pictures.held_out(folder, "square").images
-    log(settings, "vae", f"encoder frozen: {evaluate(flat, images[:200]):.2f} dB on unseen 96 px pictures")
+    log(
+        settings,
+        "vae",
+        f"encoder frozen: {evaluate(flat, images[:200]):.2f} dB on unseen 96 px pictures",
+    )
     _dump(settings, flat, images, "vae_joint.png")
-    save_checkpoint(settings.work / "vae_encoder.pt", {"model": rounded, **_statistics(flat, folder)})
+    save_checkpoint(
+        settings.work / "vae_encoder.pt", {"model": rounded, **_statistics(flat, folder)}
+    )
 
 
 @torch.no_grad()
 def _statistics(flat: nn.Module, folder: Path) -> dict[str, list[float]]:
-    """Per-channel mean and standard deviation of posterior-mode latents over the held-out pictures."""
+    """Per-channel mean and standard deviation of posterior-mode latents over the held-out
+    pictures."""
     parts = []
     for bucket in pictures.BUCKETS:
         for start in range(0, 200, 40):

@@ -1,4 +1,5 @@
-"""The axes, one explicit table: record and function of each. One file answers one complaint of a maker."""
+"""The axes, one explicit table: record and function of each. One file answers one complaint of a
+maker."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -68,7 +69,8 @@ AXES: dict[str, tuple[Axis, Callable[[Evidence], Measured]]] = {
 
 @dataclass(frozen=True)
 class Result:
-    """An axis of one model. `per_prompt`: prompt id → value on the axis' scale; `Axis.across` joins them to the value.
+    """An axis of one model. `per_prompt`: prompt id → value on the axis' scale; `Axis.across` joins
+    them to the value.
 
     For ratios a prompt's value is divided by the control's mean over all prompts.
     """

@@ -1,4 +1,5 @@
-"""What an axis is: a record of itself and a plain function from evidence to one number per prompt."""
+"""What an axis is: a record of itself and a plain function from evidence to one number per
+prompt."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +19,10 @@ Direction = Literal["up", "down", "zero", "one"]
 class Axis:
     """A metric's record. Without it no score is published.
 
-    `range`: None is an open end. `direction`: "up" and "down" are better so, "zero" and "one" are ideals. `across`: how
-    the values of prompts become the value of a model. `fault`: the deviation from the ideal that is as bad as a whole
-    unit of the other axes, for adding them up. `seeds`: pictures of a prompt without which it tells nothing.
+    `range`: None is an open end. `direction`: "up" and "down" are better so, "zero" and "one" are
+    ideals. `across`: how the values of prompts become the value of a model. `fault`: the deviation
+    from the ideal that is as bad as a whole unit of the other axes, for adding them up. `seeds`:
+    pictures of a prompt without which it tells nothing.
     """
 
     id: str
@@ -50,7 +52,8 @@ class Unavailable(Exception):
 class Measured:
     """One number per prompt [P], NaN where the prompt says nothing.
 
-    With a `control` [P] the axis is the ratio of the two means. `details` are JSON values that explain the number.
+    With a `control` [P] the axis is the ratio of the two means. `details` are JSON values that
+    explain the number.
     """
 
     values: np.ndarray
@@ -60,9 +63,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class References:
-    """Held-out pictures of the character; pictures of one `group` are near duplicates of each other.
+    """Held-out pictures of the character; pictures of one `group` are near duplicates of each
+    other.
 
-    `compare` is the identity model's: features [N, F] and [M, F] → how much the pictures differ [N, M], 0…1.
+    `compare` is the identity model's: features [N, F] and [M, F] → how much the pictures differ [N,
+    M], 0…1.
     """
 
     features: Features
@@ -70,7 +75,8 @@ class References:
     compare: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
 
     def differences(self, identity_nf: np.ndarray) -> np.ndarray:
-        """How much each picture differs from each reference, [N, references]. Raises Unavailable without a model."""
+        """How much each picture differs from each reference, [N, references]. Raises Unavailable
+        without a model."""
         if self.compare is None or not identity_nf.shape[-1]:
             raise Unavailable("no identity model was given")
         return self.compare(identity_nf, self.features.identity)
@@ -82,7 +88,8 @@ class References:
 
 @dataclass(frozen=True)
 class Training:
-    """Pictures that a model was trained on: what is seen in them [T, …], and their names, `subset/file`."""
+    """Pictures that a model was trained on: what is seen in them [T, …], and their names,
+    `subset/file`."""
 
     features: Features
     names: Sequence[str]
@@ -98,9 +105,11 @@ class Training:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of one model. `arms`: letter → Features [P, S, …]; the control stands in `arms` as D.
+    """All that is known of one model. `arms`: letter → Features [P, S, …]; the control stands in
+    `arms` as D.
 
-    `vocabulary`: attribute → value → tag; `columns`: tag → column of the tagger, for the tags it knows.
+    `vocabulary`: attribute → value → tag; `columns`: tag → column of the tagger, for the tags it
+    knows.
     """
 
     character: Character
@@ -124,7 +133,8 @@ class Evidence:
         return self.arms[letter]
 
     def seen(self, letter: str, attribute: str) -> dict[str, np.ndarray]:
-        """Value → tagger probability [P, S] that it is seen, for the values that the tagger has a column for.
+        """Value → tagger probability [P, S] that it is seen, for the values that the tagger has a
+        column for.
 
         Raises Unavailable without a tagger.
         """
@@ -132,21 +142,30 @@ class Evidence:
         if tags.shape[-1] == 0:
             raise Unavailable("no tagger was given")
         values = self.vocabulary.get(attribute, {})
-        return {value: tags[..., self.columns[tag]] for value, tag in values.items() if tag in self.columns}
+        return {
+            value: tags[..., self.columns[tag]]
+            for value, tag in values.items()
+            if tag in self.columns
+        }
 
     def agreement(self, letter: str) -> np.ndarray:
-        """Mean identity agreement (1 − difference) with the references [P, S]. Raises Unavailable without them."""
+        """Mean identity agreement (1 − difference) with the references [P, S]. Raises Unavailable
+        without them."""
         features = self.arm(letter).identity
         if self.references is None:
             raise Unavailable("no held-out references were given")
         *pictures, width = features.shape
-        return self.references.agreement(features.reshape(math.prod(pictures), width)).reshape(pictures)
+        return self.references.agreement(features.reshape(math.prod(pictures), width)).reshape(
+            pictures
+        )
 
 
 def informedness(evidence: Evidence, letter: str, attribute: str) -> np.ndarray:
-    """Youden's J per prompt [P]: probability of the asked value minus its probability where a sibling is asked.
+    """Youden's J per prompt [P]: probability of the asked value minus its probability where a
+    sibling is asked.
 
-    NaN where the attribute is not asked, or cannot be judged: no column, or no prompt asks for a sibling.
+    NaN where the attribute is not asked, or cannot be judged: no column, or no prompt asks for a
+    sibling.
     """
     seen = {value: found.mean(1) for value, found in evidence.seen(letter, attribute).items()}
     asked = [prompt.asked.get(attribute) for prompt in evidence.prompts]
@@ -159,10 +178,11 @@ def informedness(evidence: Evidence, letter: str, attribute: str) -> np.ndarray:
 
 
 def chosen(table_vp: np.ndarray) -> np.ndarray:
-    """For each prompt [P] the row that is largest over the other half of the prompts (even or odd), of [V, P].
+    """For each prompt [P] the row that is largest over the other half of the prompts (even or odd),
+    of [V, P].
 
-    What it picks owes nothing to the prompt's own chance. All the other prompts would not do: their sum is largest
-    where the prompt's own value is small.
+    What it picks owes nothing to the prompt's own chance. All the other prompts would not do: their
+    sum is largest where the prompt's own value is small.
     """
     half = np.arange(table_vp.shape[1]) % 2
     return np.array([table_vp[:, half != own].sum(1).argmax() for own in (0, 1)])[half]

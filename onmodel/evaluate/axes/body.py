@@ -1,4 +1,5 @@
-"""Body proportion, two numbers: is she drawn smaller or taller than she is, and is her head too large for her body?"""
+"""Body proportion, two numbers: is she drawn smaller or taller than she is, and is her head too
+large for her body?"""
 
 import numpy as np
 
@@ -16,10 +17,14 @@ RECORD = Axis(
     observers=("tagger",),
     version=1,
     fault=1.0,
-    origin="expected step on the ordinal scale chibi −1, normal 0, tall +1 in full-body pictures, minus the same of "
-    "the full-body references",
-    limits="Steps are the tagger's, no measured ratio of head to height. The interval leaves out that the references "
-    "are few.",
+    origin=(
+        "expected step on the ordinal scale chibi −1, normal 0, tall +1 in full-body pictures,"
+        " minus the same of the full-body references"
+    ),
+    limits=(
+        "Steps are the tagger's, no measured ratio of head to height. The interval leaves out that"
+        " the references are few."
+    ),
 )
 HEAD = Axis(
     id="head_size",
@@ -32,10 +37,15 @@ HEAD = Axis(
     observers=("tagger", "detectors"),
     version=1,
     fault=5.0,
-    origin="z of the head's height over the person's in full-body pictures, by mean and standard deviation of the "
-    "full-body references",
-    limits="Pictures where no head or no person is seen say nothing; the details tell their share. What a detector "
-    "counts as head, hat or hair included or not, it counts so in the references too.",
+    origin=(
+        "z of the head's height over the person's in full-body pictures, by mean and standard"
+        " deviation of the full-body references"
+    ),
+    limits=(
+        "Pictures where no head or no person is seen say nothing; the details tell their share."
+        " What a detector counts as head, hat or hair included or not, it counts so in the"
+        " references too."
+    ),
 )
 STEPS = {"chibi": -1.0, "tall": 1.0}
 FEWEST = 3
@@ -44,19 +54,23 @@ LEAST_SPREAD = 0.05  # of the mean: three references drawn alike would make a gi
 
 
 def measure(evidence: Evidence) -> Measured:
-    """Mean step of a full-body prompt's pictures minus that of the references; details: minus that of the base, too."""
+    """Mean step of a full-body prompt's pictures minus that of the references; details: minus that
+    of the base, too."""
     asked = np.array([prompt.asked.get("framing") == FULL_BODY for prompt in evidence.prompts])
     if not asked.any():
         raise Unavailable("no prompt asks for a full body")
     steps = {letter: _steps(evidence, evidence.arm(letter).tags) for letter in ("L", "D")}
     own = _references(evidence)
     values = np.where(asked, steps["L"].mean(1) - own, np.nan)
-    return Measured(values, details={"against_base": float((steps["L"] - steps["D"])[asked].mean()), "references": own})
+    return Measured(
+        values,
+        details={"against_base": float((steps["L"] - steps["D"])[asked].mean()), "references": own},
+    )
 
 
 def head(evidence: Evidence) -> Measured:
-    """Mean z of a full-body prompt's pictures; details: the references' mean and spread, the base's mean z, and the
-    share of the pictures that could be judged."""
+    """Mean z of a full-body prompt's pictures; details: the references' mean and spread, the base's
+    mean z, and the share of the pictures that could be judged."""
     if evidence.references is None:
         raise Unavailable("no held-out references were given")
     asked = np.array([prompt.asked.get("framing") == FULL_BODY for prompt in evidence.prompts])
@@ -66,7 +80,9 @@ def head(evidence: Evidence) -> Measured:
     own = _ratios(evidence.references.features.parts)[_whole(evidence)]
     own = own[~np.isnan(own)]
     if len(own) < FEWEST:
-        raise Unavailable(f"needs {FEWEST} full-body references with head and person detected, got {len(own)}")
+        raise Unavailable(
+            f"needs {FEWEST} full-body references with head and person detected, got {len(own)}"
+        )
     mean, spread = float(own.mean()), max(float(own.std(ddof=1)), LEAST_SPREAD * float(own.mean()))
     z = {letter: (found - mean) / spread for letter, found in ratios.items()}
     values = np.full(len(asked), np.nan)
@@ -74,11 +90,14 @@ def head(evidence: Evidence) -> Measured:
     known = ~np.isnan(z["D"])
     base = float(z["D"][known].mean()) if known.any() else None
     judged = float((~np.isnan(z["L"])).mean())
-    return Measured(values, details={"references": mean, "spread": spread, "base": base, "judged": judged})
+    return Measured(
+        values, details={"references": mean, "spread": spread, "base": base, "judged": judged}
+    )
 
 
 def _ratios(parts: np.ndarray) -> np.ndarray:
-    """Height of the head over that of the person […] of detected parts […, 2, 5]; NaN where one is not seen."""
+    """Height of the head over that of the person […] of detected parts […, 2, 5]; NaN where one is
+    not seen."""
     person, head = (parts[..., PARTS.index(part), :] for part in ("person", "head"))
     seen = (person[..., 4] > 0) & (head[..., 4] > 0)
     return np.where(seen, head[..., 3] / np.where(seen, person[..., 3], 1), np.nan)
@@ -89,7 +108,11 @@ def _steps(evidence: Evidence, tags: np.ndarray) -> np.ndarray:
     if tags.shape[-1] == 0:
         raise Unavailable("no tagger was given")
     words = evidence.vocabulary.get("body", {})
-    columns = {value: evidence.columns[words[value]] for value in STEPS if words.get(value) in evidence.columns}
+    columns = {
+        value: evidence.columns[words[value]]
+        for value in STEPS
+        if words.get(value) in evidence.columns
+    }
     if len(columns) < len(STEPS):
         raise Unavailable("the tagger has no tags for small and tall bodies")
     return np.asarray(sum(STEPS[value] * tags[..., column] for value, column in columns.items()))

@@ -1,5 +1,5 @@
-"""Composition diversity, two numbers: do seeds place and frame the figure as differently as on the base, and does one
-framing come wherever none is asked?"""
+"""Composition diversity, two numbers: do seeds place and frame the figure as differently as on the
+base, and does one framing come wherever none is asked?"""
 
 import numpy as np
 
@@ -18,9 +18,13 @@ RECORD = Axis(
     observers=("tagger",),
     version=2,
     fault=1.0,
-    origin="Vendi score (Friedman & Dieng 2023) over seeds of figure box, framing and view, L over D",
-    limits="With S seeds the ratio cannot leave 1/S … S; two tell little. Where no person is detected, the box is read "
-    "from pixels.",
+    origin=(
+        "Vendi score (Friedman & Dieng 2023) over seeds of figure box, framing and view, L over D"
+    ),
+    limits=(
+        "With S seeds the ratio cannot leave 1/S … S; two tell little. Where no person is detected,"
+        " the box is read from pixels."
+    ),
     seeds=2,
 )
 DEFAULT = Axis(
@@ -34,9 +38,14 @@ DEFAULT = Axis(
     observers=("tagger",),
     version=1,
     fault=1.0,
-    origin="P(f seen | no framing asked), f the framing that is commonest there, minus the same of the base with its "
-    "own; half of the prompts choose f for the other half",
-    limits="Suites leave the framing open on few prompts. Below 0 she is framed more variously than the base does.",
+    origin=(
+        "P(f seen | no framing asked), f the framing that is commonest there, minus the same of the"
+        " base with its own; half of the prompts choose f for the other half"
+    ),
+    limits=(
+        "Suites leave the framing open on few prompts. Below 0 she is framed more variously than"
+        " the base does."
+    ),
 )
 FRAMING = "framing"
 ATTRIBUTES = (FRAMING, "view")
@@ -53,13 +62,17 @@ def measure(evidence: Evidence) -> Measured:
     bandwidth = float(np.median(np.concatenate([_pairs(rows) for rows in scaled["D"]])))
     if bandwidth <= 0:
         raise Unavailable("the base draws every seed with one layout")
-    scores = {letter: np.array([vendi(rows, bandwidth) for rows in array]) for letter, array in scaled.items()}
+    scores = {
+        letter: np.array([vendi(rows, bandwidth) for rows in array])
+        for letter, array in scaled.items()
+    }
     details = {"vendi": float(scores["L"].mean()), "vendi_control": float(scores["D"].mean())}
     return Measured(scores["L"] / scores["D"], details=details)
 
 
 def default(evidence: Evidence) -> Measured:
-    """Probability of the model's commonest framing where none is asked, minus that of the base's own.
+    """Probability of the model's commonest framing where none is asked, minus that of the base's
+    own.
 
     Details: the probability of each framing there, of L and of D.
     """
@@ -67,22 +80,36 @@ def default(evidence: Evidence) -> Measured:
     seen = {letter: evidence.seen(letter, FRAMING) for letter in ("L", "D")}
     if not seen["L"] or unasked.sum() < 2:
         raise Unavailable("needs two prompts that ask no framing and a tagger that knows some")
-    table = {letter: np.array([one.mean(1)[unasked] for one in found.values()]) for letter, found in seen.items()}
-    common = {letter: found_vp[chosen(found_vp), np.arange(found_vp.shape[1])] for letter, found_vp in table.items()}
+    table = {
+        letter: np.array([one.mean(1)[unasked] for one in found.values()])
+        for letter, found in seen.items()
+    }
+    common = {
+        letter: found_vp[chosen(found_vp), np.arange(found_vp.shape[1])]
+        for letter, found_vp in table.items()
+    }
     values = np.full(len(unasked), np.nan)
     values[unasked] = common["L"] - common["D"]
-    details = {letter: dict(zip(seen[letter], map(float, table[letter].mean(1)), strict=True)) for letter in table}
+    details = {
+        letter: dict(zip(seen[letter], map(float, table[letter].mean(1)), strict=True))
+        for letter in table
+    }
     return Measured(values, details=details)
 
 
 def layout(evidence: Evidence, letter: str) -> np.ndarray:
     """Figure box and the probabilities of each framing and view, [P, S, …]."""
-    seen = [found for attribute in ATTRIBUTES for found in evidence.seen(letter, attribute).values()]
-    return np.concatenate([_box(evidence.arm(letter)), *(found[..., None] for found in seen)], axis=-1)
+    seen = [
+        found for attribute in ATTRIBUTES for found in evidence.seen(letter, attribute).values()
+    ]
+    return np.concatenate(
+        [_box(evidence.arm(letter)), *(found[..., None] for found in seen)], axis=-1
+    )
 
 
 def _box(features: Features) -> np.ndarray:
-    """Centre x and y, size and log of height over width […, 4], of the person that is detected, or by layout.py."""
+    """Centre x and y, size and log of height over width […, 4], of the person that is detected, or
+    by layout.py."""
     x, y, width, height, score = np.moveaxis(features.parts[..., PARTS.index("person"), :], -1, 0)
     seen = score > 0
     wide, tall = np.where(seen, width, 1), np.where(seen, height, 1)
@@ -91,7 +118,8 @@ def _box(features: Features) -> np.ndarray:
 
 
 def vendi(rows_sd: np.ndarray, bandwidth: float) -> float:
-    """exp of the entropy of the eigenvalues of a Gaussian kernel over rows: 1 (all alike) … S (all different)."""
+    """exp of the entropy of the eigenvalues of a Gaussian kernel over rows: 1 (all alike) … S (all
+    different)."""
     squared = ((rows_sd[:, None] - rows_sd[None]) ** 2).sum(-1)
     values = np.linalg.eigvalsh(np.exp(-squared / (2 * bandwidth**2)) / len(rows_sd))
     values = values[values > 1e-12]

@@ -17,15 +17,22 @@ RECORD = Axis(
     observers=("tagger", "identity"),
     version=1,
     fault=1.0,
-    origin="mean 1 − cos ψ(N, BN) at equal noise, over that between two seeds of the base; 1 = as large as a re-seed",
-    limits="ψ is the content embedding. Without one it is the tagger's probabilities and the identity feature, each of "
-    "unit length, side by side: changes that neither observer sees are missed.",
+    origin=(
+        "mean 1 − cos ψ(N, BN) at equal noise, over that between two seeds of the base; 1 = as"
+        " large as a re-seed"
+    ),
+    limits=(
+        "ψ is the content embedding. Without one it is the tagger's probabilities and the identity"
+        " feature, each of unit length, side by side: changes that neither observer sees are"
+        " missed."
+    ),
     seeds=2,
 )
 
 
 def measure(evidence: Evidence) -> Measured:
-    """Distance that the LoRA adds without its trigger; the control is the base's distance between two seeds."""
+    """Distance that the LoRA adds without its trigger; the control is the base's distance between
+    two seeds."""
     on, off = content(evidence, "N"), content(evidence, "BN")
     moved = (1 - (on * off).sum(-1)).mean(1)
     first, second = np.triu_indices(off.shape[1], 1)
@@ -47,7 +54,8 @@ def content(evidence: Evidence, letter: str) -> np.ndarray:
 
 
 def identity_leak(evidence: Evidence) -> dict[str, float | None]:
-    """Share of pictures that show the character without being asked: N minus BN; None without references."""
+    """Share of pictures that show the character without being asked: N minus BN; None without
+    references."""
     try:
         on, off = evidence.agreement("N"), evidence.agreement("BN")
         assert evidence.references is not None

@@ -1,4 +1,5 @@
-"""Entanglement: what changes although nobody asked, and what stays although something else was asked."""
+"""Entanglement: what changes although nobody asked, and what stays although something else was
+asked."""
 
 import numpy as np
 
@@ -15,8 +16,10 @@ ENTANGLEMENT = Axis(
     observers=("tagger",),
     version=1,
     fault=0.25,
-    origin="how far an attribute that a prompt leaves open lies from the other prompts that leave it open, LoRA minus "
-    "base; products of different seeds, so that noise adds nothing on average",
+    origin=(
+        "how far an attribute that a prompt leaves open lies from the other prompts that leave it"
+        " open, LoRA minus base; products of different seeds, so that noise adds nothing on average"
+    ),
     limits="Which word pulls which attribute is in the details, one cell from few prompts.",
     seeds=2,
 )
@@ -31,14 +34,19 @@ OVERRIDE = Axis(
     observers=("tagger",),
     version=1,
     fault=1.0,
-    origin="P(default seen | another value asked), LoRA minus base; the default of an attribute is the value that the "
-    "LoRA adds most where none is asked",
-    limits="The default is chosen from few prompts; where there is none the number is 0 on average.",
+    origin=(
+        "P(default seen | another value asked), LoRA minus base; the default of an attribute is the"
+        " value that the LoRA adds most where none is asked"
+    ),
+    limits=(
+        "The default is chosen from few prompts; where there is none the number is 0 on average."
+    ),
 )
 
 
 def entanglement(evidence: Evidence) -> Measured:
-    """Mean over the attributes that a prompt leaves open of their squared shift; details: asked → open → shift."""
+    """Mean over the attributes that a prompt leaves open of their squared shift; details: asked →
+    open → shift."""
     shifts = {}
     for open_ in _free(evidence):
         rows = [_shift(evidence, letter, open_) for letter in ("L", "D")]
@@ -50,12 +58,17 @@ def entanglement(evidence: Evidence) -> Measured:
     for asked in shifts:
         asking = np.array([asked in prompt.asked for prompt in evidence.prompts])
         cells = {open_: row[asking] for open_, row in shifts.items() if open_ != asked}
-        table[asked] = {open_: float(np.nanmean(cell)) for open_, cell in cells.items() if not np.isnan(cell).all()}
+        table[asked] = {
+            open_: float(np.nanmean(cell))
+            for open_, cell in cells.items()
+            if not np.isnan(cell).all()
+        }
     return Measured(mean_of_rows(known), details={"matrix": table})
 
 
 def override(evidence: Evidence) -> Measured:
-    """Mean over a prompt's asked attributes of the rise of the default; details: each attribute's default."""
+    """Mean over a prompt's asked attributes of the rise of the default; details: each attribute's
+    default."""
     rows, defaults = [], {}
     for attribute in _free(evidence):
         on, off = evidence.seen("L", attribute), evidence.seen("D", attribute)
@@ -74,14 +87,18 @@ def override(evidence: Evidence) -> Measured:
 
 
 def _free(evidence: Evidence) -> list[str]:
-    return sorted(name for name in evidence.free & set(evidence.vocabulary) if evidence.seen("L", name))
+    return sorted(
+        name for name in evidence.free & set(evidence.vocabulary) if evidence.seen("L", name)
+    )
 
 
 def _shift(evidence: Evidence, letter: str, open_: str) -> np.ndarray:
-    """Half the squared distance of each prompt's expected values from those of the others [P]; NaN where it is asked.
+    """Half the squared distance of each prompt's expected values from those of the others [P]; NaN
+    where it is asked.
 
-    ⟨xᵢ − mᵢ, xⱼ − mⱼ⟩ over pairs of seeds i ≠ j, with m the mean of the other prompts' pictures under the same index:
-    the two factors share no picture, so its mean is the squared distance of means (as in an unbiased MMD).
+    ⟨xᵢ − mᵢ, xⱼ − mⱼ⟩ over pairs of seeds i ≠ j, with m the mean of the other prompts' pictures
+    under the same index: the two factors share no picture, so its mean is the squared distance of
+    means (as in an unbiased MMD).
     """
     seen = np.stack(list(evidence.seen(letter, open_).values()), axis=-1)
     left = np.array([open_ not in prompt.asked for prompt in evidence.prompts])

@@ -1,4 +1,5 @@
-"""Outfit stability, three numbers never merged: is the default outfit kept, do others follow, does it leak?"""
+"""Outfit stability, three numbers never merged: is the default outfit kept, do others follow, does
+it leak?"""
 
 import numpy as np
 
@@ -16,9 +17,14 @@ KEEP = Axis(
     observers=("tagger",),
     version=2,
     fault=1.0,
-    origin="probability that the default garment is seen over seeds, where no other outfit is asked; a picture whose "
-    "framing nobody asked counts as far as it shows a body",
-    limits="The garment is the vocabulary's word, not its cut or colour. The tagger's errors lower it for every model.",
+    origin=(
+        "probability that the default garment is seen over seeds, where no other outfit is asked; a"
+        " picture whose framing nobody asked counts as far as it shows a body"
+    ),
+    limits=(
+        "The garment is the vocabulary's word, not its cut or colour. The tagger's errors lower it"
+        " for every model."
+    ),
 )
 CHANGE = Axis(
     id="outfit_change",
@@ -31,7 +37,10 @@ CHANGE = Axis(
     observers=("tagger",),
     version=1,
     fault=1.0,
-    origin="mean J = P(outfit seen | asked) − P(outfit seen | another asked) over other outfits; the base's is told",
+    origin=(
+        "mean J = P(outfit seen | asked) − P(outfit seen | another asked) over other outfits; the"
+        " base's is told"
+    ),
     limits="A suite asks for few outfits. What the base cannot draw lowers it for every model.",
 )
 LEAK = Axis(
@@ -45,18 +54,26 @@ LEAK = Axis(
     observers=("tagger",),
     version=1,
     fault=1.0,
-    origin="ΔP(default garment seen | other outfit asked), LoRA minus the base whose description leaves it out",
+    origin=(
+        "ΔP(default garment seen | other outfit asked), LoRA minus the base whose description"
+        " leaves it out"
+    ),
     limits="A garment worn under or over the asked one also counts.",
 )
 ATTRIBUTE = "outfit"
 
 
 def keep(evidence: Evidence) -> Measured:
-    """Mean probability of the default garment over a prompt's seeds; details: how alike two seeds of a prompt are."""
+    """Mean probability of the default garment over a prompt's seeds; details: how alike two seeds
+    of a prompt are."""
     seen = _garments(evidence, "L")
     cut_off = {framing for framing, hidden in CUT_OFF.items() if ATTRIBUTE in hidden}
-    shown = np.array([ATTRIBUTE not in prompt.asked and prompt.asked.get("framing") not in cut_off
-                      for prompt in evidence.prompts])  # fmt: skip
+    shown = np.array(
+        [
+            ATTRIBUTE not in prompt.asked and prompt.asked.get("framing") not in cut_off
+            for prompt in evidence.prompts
+        ]
+    )
     if not shown.any():
         raise Unavailable("every prompt asks for another outfit or cuts it off")
     found, weight = seen[_default(evidence, seen)], _showing(evidence, cut_off)
@@ -73,7 +90,8 @@ def keep(evidence: Evidence) -> Measured:
 
 
 def change(evidence: Evidence) -> Measured:
-    """J of the asked outfit, for prompts that ask another than the default; details: the same on the base."""
+    """J of the asked outfit, for prompts that ask another than the default; details: the same on
+    the base."""
     _garments(evidence, "L")
     values, control = (informedness(evidence, letter, ATTRIBUTE) for letter in ("L", "D"))
     if np.isnan(values).all():
@@ -82,19 +100,26 @@ def change(evidence: Evidence) -> Measured:
 
 
 def leak(evidence: Evidence) -> Measured:
-    """Mean rise of the default garment over a prompt's seeds, for prompts that ask another outfit."""
+    """Mean rise of the default garment over a prompt's seeds, for prompts that ask another
+    outfit."""
     on, off = _garments(evidence, "L"), _garments(evidence, "D")
     default = _default(evidence, on)
-    other = np.array([prompt.asked.get(ATTRIBUTE, default) != default for prompt in evidence.prompts])
+    other = np.array(
+        [prompt.asked.get(ATTRIBUTE, default) != default for prompt in evidence.prompts]
+    )
     if not other.any():
         raise Unavailable("no prompt asks for another outfit")
     return Measured(np.where(other, (on[default] - off[default]).mean(1), np.nan))
 
 
 def _showing(evidence: Evidence, cut_off: set[str]) -> np.ndarray:
-    """[P, S]: 1 where a framing is asked; else how surely the picture has none that cuts the garment off."""
+    """[P, S]: 1 where a framing is asked; else how surely the picture has none that cuts the
+    garment off."""
     framings = evidence.seen("L", "framing")
-    cut = sum((framings[value] for value in cut_off & framings.keys()), np.zeros(evidence.arm("L").tags.shape[:2]))
+    cut = sum(
+        (framings[value] for value in cut_off & framings.keys()),
+        np.zeros(evidence.arm("L").tags.shape[:2]),
+    )
     asked = np.array(["framing" in prompt.asked for prompt in evidence.prompts])
     return np.where(asked[:, None], 1.0, 1.0 - cut)
 
@@ -109,5 +134,8 @@ def _garments(evidence: Evidence, letter: str) -> dict[str, np.ndarray]:
 def _default(evidence: Evidence, seen: dict[str, np.ndarray]) -> str:
     value = default_outfit(evidence.character, evidence.vocabulary)
     if value not in seen:
-        raise Unavailable("the sheet's first outfit is called by no garment that the vocabulary and the tagger know")
+        raise Unavailable(
+            "the sheet's first outfit is called by no garment that the vocabulary and the tagger"
+            " know"
+        )
     return value

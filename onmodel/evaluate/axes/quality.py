@@ -1,5 +1,5 @@
-"""Image quality, three numbers: grain on surfaces that the base draws smooth, pictures that are broken, and beauty as a
-classifier has learnt it."""
+"""Image quality, three numbers: grain on surfaces that the base draws smooth, pictures that are
+broken, and beauty as a classifier has learnt it."""
 
 import numpy as np
 
@@ -16,9 +16,14 @@ RECORD = Axis(
     observers=(),
     version=2,
     fault=10.0,
-    origin="noise deviation by the answer of the smoothest tiles to Immerkær's mask (1996), LoRA minus base",
-    limits="One kind of corruption only: no anatomy, no beauty. A style drawn with texture on every surface reads as "
-    "grain.",
+    origin=(
+        "noise deviation by the answer of the smoothest tiles to Immerkær's mask (1996), LoRA minus"
+        " base"
+    ),
+    limits=(
+        "One kind of corruption only: no anatomy, no beauty. A style drawn with texture on every"
+        " surface reads as grain."
+    ),
 )
 CORRUPTION = Axis(
     id="corruption",
@@ -32,7 +37,10 @@ CORRUPTION = Axis(
     version=1,
     fault=0.5,
     origin="probability that a picture is corrupted, by a classifier, LoRA minus base",
-    limits="What the classifier was taught counts as broken. A style that it never saw can read so too.",
+    limits=(
+        "What the classifier was taught counts as broken. A style that it never saw can read so"
+        " too."
+    ),
 )
 AESTHETIC = Axis(
     id="aesthetic",
@@ -46,7 +54,10 @@ AESTHETIC = Axis(
     version=1,
     fault=0.5,
     origin="expected label of an aesthetic classifier (worst 0 … masterpiece 1), base minus LoRA",
-    limits="The taste of those who labelled its training pictures. It rewards detail and punishes plain styles.",
+    limits=(
+        "The taste of those who labelled its training pictures. It rewards detail and punishes"
+        " plain styles."
+    ),
 )
 
 
@@ -58,12 +69,16 @@ def measure(evidence: Evidence) -> Measured:
 
 def corruption(evidence: Evidence) -> Measured:
     """Mean rise of the probability over a prompt's seeds; details: its level on the base."""
-    return _rise(evidence.arm("L").corruption, evidence.arm("D").corruption, 1, "classifier of corruption")
+    return _rise(
+        evidence.arm("L").corruption, evidence.arm("D").corruption, 1, "classifier of corruption"
+    )
 
 
 def aesthetic(evidence: Evidence) -> Measured:
     """Mean fall of the score over a prompt's seeds; details: its level on the base."""
-    return _rise(evidence.arm("L").aesthetic, evidence.arm("D").aesthetic, -1, "aesthetic classifier")
+    return _rise(
+        evidence.arm("L").aesthetic, evidence.arm("D").aesthetic, -1, "aesthetic classifier"
+    )
 
 
 def _rise(on: np.ndarray, off: np.ndarray, sign: int, observer: str) -> Measured:

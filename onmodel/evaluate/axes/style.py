@@ -18,20 +18,28 @@ RECORD = Axis(
     observers=("tagger",),
     version=2,
     fault=1.0,
-    origin="1 − projection of the LoRA's style shift on the base's shift when a style is asked, cut to 0 … 1",
-    limits="Style is the style embedding, and without one the tagger's style tags; styles that the base ignores are "
-    "skipped. The pull of unstyled pictures is a number of its own, in the details.",
+    origin=(
+        "1 − projection of the LoRA's style shift on the base's shift when a style is asked, cut to"
+        " 0 … 1"
+    ),
+    limits=(
+        "Style is the style embedding, and without one the tagger's style tags; styles that the"
+        " base ignores are skipped. The pull of unstyled pictures is a number of its own, in the"
+        " details."
+    ),
 )
 ATTRIBUTE = "style"
 BASE_MOVES = 0.2  # length of the base's shift below which it ignores the style word
 
 
 def measure(evidence: Evidence) -> Measured:
-    """1 − projection for prompts that ask a style; shifts start from the mean of the prompts that ask none.
+    """1 − projection for prompts that ask a style; shifts start from the mean of the prompts that
+    ask none.
 
-    Details: how far pictures that ask for no style moved from the base's (`pull`: the length; by tags half the sum of
-    changes, 0 … 1, and `pull_towards` which of them), and `pull_by_subset`: how much of the way from the base's to the
-    mean style of the training pictures of each subset (0 none, 1 all of it).
+    Details: how far pictures that ask for no style moved from the base's (`pull`: the length; by
+    tags half the sum of changes, 0 … 1, and `pull_towards` which of them), and `pull_by_subset`:
+    how much of the way from the base's to the mean style of the training pictures of each subset (0
+    none, 1 all of it).
     """
     asked = np.array([ATTRIBUTE in prompt.asked for prompt in evidence.prompts])
     if not asked.any() or asked.all():
@@ -45,7 +53,9 @@ def measure(evidence: Evidence) -> Measured:
         raise Unavailable("the base itself ignores every style that was asked")
     projection = (shifts["L"] * shifts["D"]).sum(-1) / np.where(usable, squared, 1)
     values = np.where(usable, np.clip(1 - projection, 0, 1), np.nan)
-    return Measured(values, details=_pull(evidence, starts["L"] - starts["D"]) | _by_subset(evidence, starts))
+    return Measured(
+        values, details=_pull(evidence, starts["L"] - starts["D"]) | _by_subset(evidence, starts)
+    )
 
 
 def _styles(evidence: Evidence, features: Features) -> np.ndarray:
@@ -63,13 +73,18 @@ def _styles(evidence: Evidence, features: Features) -> np.ndarray:
 def _tags(evidence: Evidence) -> dict[str, int]:
     """Style → column of the tagger."""
     styles = evidence.vocabulary.get(ATTRIBUTE, {})
-    return {style: evidence.columns[tag] for style, tag in styles.items() if tag in evidence.columns}
+    return {
+        style: evidence.columns[tag] for style, tag in styles.items() if tag in evidence.columns
+    }
 
 
 def _pull(evidence: Evidence, change: np.ndarray) -> dict[str, object]:
     if evidence.arm("L").style.shape[-1]:
         return {"pull": float(np.linalg.norm(change))}
-    return {"pull": float(np.abs(change).sum() / 2), "pull_towards": list(_tags(evidence))[int(change.argmax())]}
+    return {
+        "pull": float(np.abs(change).sum() / 2),
+        "pull_towards": list(_tags(evidence))[int(change.argmax())],
+    }
 
 
 def _by_subset(evidence: Evidence, starts: Mapping[str, np.ndarray]) -> dict[str, object]:
@@ -80,5 +95,7 @@ def _by_subset(evidence: Evidence, starts: Mapping[str, np.ndarray]) -> dict[str
     for subset in dict.fromkeys(subsets.tolist()):
         way = styles[subsets == subset].mean(0) - starts["D"]
         length = float((way**2).sum())
-        found[subset] = float((starts["L"] - starts["D"]) @ way / length) if length >= BASE_MOVES**2 else None
+        found[subset] = (
+            float((starts["L"] - starts["D"]) @ way / length) if length >= BASE_MOVES**2 else None
+        )
     return {"pull_by_subset": found}

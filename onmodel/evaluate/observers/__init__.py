@@ -1,8 +1,9 @@
-"""Observers turn pictures into numbers. The learned ones are loaded from files in the field's own formats.
+"""Observers turn pictures into numbers. The learned ones are loaded from files in the field's own
+formats.
 
-tagger.py, identity.py, detector.py, classifier.py and embedding.py read ONNX files, so the toon world's tiny ones and
-the big public ones go through the same code; colour.py, copy.py, grain.py and layout.py compute from pixels. An
-observer says what it sees; axes/ decide what that means.
+tagger.py, identity.py, detector.py, classifier.py and embedding.py read ONNX files, so the toon
+world's tiny ones and the big public ones go through the same code; colour.py, copy.py, grain.py and
+layout.py compute from pixels. An observer says what it sees; axes/ decide what that means.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,13 +34,19 @@ FILES: dict[str, tuple[str, ...]] = {
     "copy_embedding": ("model.onnx", "preprocessor_config.json"),
     "content_embedding": ("model.onnx", "preprocessor_config.json"),
 }
-TOON_OWN = {"tagger": "tagger", "identity": "identity", "detectors": "detector", "corruption": "corruption"}
+TOON_OWN = {
+    "tagger": "tagger",
+    "identity": "identity",
+    "detectors": "detector",
+    "corruption": "corruption",
+}
 
 
 @dataclass(frozen=True)
 class Observers:
-    """The learned observers of an evaluation. None is one that nobody gave: what needs it is unavailable, or reads
-    something simpler. `sources`: name → where the files are from and their licence."""
+    """The learned observers of an evaluation. None is one that nobody gave: what needs it is
+    unavailable, or reads something simpler. `sources`: name → where the files are from and their
+    licence."""
 
     tagger: "Tagger | None" = None
     identity: "Identity | None" = None
@@ -54,12 +61,16 @@ class Observers:
     @property
     def sha256(self) -> dict[str, str]:
         """Name → SHA-256 of the files of each observer that is there."""
-        return {name: observer.sha256 for name in FILES if (observer := getattr(self, name)) is not None}
+        return {
+            name: observer.sha256 for name in FILES if (observer := getattr(self, name)) is not None
+        }
 
 
-def load_observers(base_name: str, named: Mapping[str, str | Sequence[str] | None], threads: int) -> Observers:
-    """Load observers, `named` as FILES calls them, from folders or the hub (source.py); where none is named the toon
-    base has its own and another base has none.
+def load_observers(
+    base_name: str, named: Mapping[str, str | Sequence[str] | None], threads: int
+) -> Observers:
+    """Load observers, `named` as FILES calls them, from folders or the hub (source.py); where none
+    is named the toon base has its own and another base has none.
 
     Raises InputError naming a file that is missing or wrong.
     """
@@ -68,10 +79,15 @@ def load_observers(base_name: str, named: Mapping[str, str | Sequence[str] | Non
     sources: dict[str, list[Source]] = {}
     for name in FILES:
         if places := named.get(name):
-            sources[name] = [find(name, place) for place in ([places] if isinstance(places, str) else places)]
+            sources[name] = [
+                find(name, place) for place in ([places] if isinstance(places, str) else places)
+            ]
         elif base_name == "toon" and name in TOON_OWN:
             sources[name] = [own(name)]
-    loaded = {name: _load(name, [source.folder for source in found], threads) for name, found in sources.items()}
+    loaded = {
+        name: _load(name, [source.folder for source in found], threads)
+        for name, found in sources.items()
+    }
     return Observers(**loaded, sources=sources)
 
 

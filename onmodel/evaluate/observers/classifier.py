@@ -1,8 +1,9 @@
-"""Classifiers in the format of the field's anime classifiers: `model.onnx` and `meta.json` {"labels": […]}.
+"""Classifiers in the format of the field's anime classifiers: `model.onnx` and `meta.json`
+{"labels": […]}.
 
-Input [N, 3, S, S] float32, RGB, (x / 255 − 0.5) / 0.5, the picture stretched to S × S (384 where the file
-leaves S open); output [N, labels], probabilities. What is asked of one is a single number: the expected value of its
-labels.
+Input [N, 3, S, S] float32, RGB, (x / 255 − 0.5) / 0.5, the picture stretched to S × S (384 where
+the file leaves S open); output [N, labels], probabilities. What is asked of one is a single number:
+the expected value of its labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,8 @@ AESTHETIC = {
 
 
 class Classifier:
-    """The expected value, in 0…1, of what a classifier says of a picture; `values`: label → value."""
+    """The expected value, in 0…1, of what a classifier says of a picture; `values`: label →
+    value."""
 
     def __init__(self, field: str, folder: Path, values: Mapping[str, float], threads: int) -> None:
         path, table = folder / "model.onnx", folder / "meta.json"
@@ -43,17 +45,29 @@ class Classifier:
         except (KeyError, TypeError) as error:
             raise InputError(field, table, 'must be JSON with "labels"') from error
         if sorted(labels) != sorted(values):
-            raise InputError(field, table, f"its labels are {', '.join(labels)}; needed: {', '.join(values)}")
+            raise InputError(
+                field, table, f"its labels are {', '.join(labels)}; needed: {', '.join(values)}"
+            )
         self._values = np.array([values[label] for label in labels], dtype=np.float32)
         self.sha256 = hash_json([*self._model.hashes, *hashes(field, [table])])
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Expected values [N] of RGB pictures of any size. Raises InputError when the file gives no probabilities."""
-        found = rows_of(self._model, (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)))
+        """Expected values [N] of RGB pictures of any size. Raises InputError when the file gives no
+        probabilities."""
+        found = rows_of(
+            self._model,
+            (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)),
+        )
         if found.shape[1] != len(self._values) or np.abs(found.sum(1) - 1).max() > 1e-2:
-            raise InputError(self._field, self._path, f"must give {len(self._values)} probabilities that add up to 1")
+            raise InputError(
+                self._field,
+                self._path,
+                f"must give {len(self._values)} probabilities that add up to 1",
+            )
         return np.asarray(found @ self._values)
 
     def _prepare(self, image: Image.Image) -> np.ndarray:
-        pixels = np.asarray(image.resize((self._side, self._side), Image.Resampling.BILINEAR), dtype=np.float32)
+        pixels = np.asarray(
+            image.resize((self._side, self._side), Image.Resampling.BILINEAR), dtype=np.float32
+        )
         return np.ascontiguousarray((pixels / 127.5 - 1).transpose(2, 0, 1))

@@ -1,9 +1,10 @@
-"""A copy embedding from pixels: where which colours lie, coarsely. It finds a picture drawn again, no style, no pose.
+"""A copy embedding from pixels: where which colours lie, coarsely. It finds a picture drawn again,
+no style, no pose.
 
-16 × 16 cells of mean L*a*b* without the picture's own mean, of unit length: a tint or another resolution changes
-little.
-A copy that is mirrored, cropped or recoloured is missed, and two plain pictures of one framing look much alike: only
-the agreement beyond what unrelated pictures reach says anything (axes/memorisation.py).
+16 × 16 cells of mean L*a*b* without the picture's own mean, of unit length: a tint or another
+resolution changes little. A copy that is mirrored, cropped or recoloured is missed, and two plain
+pictures of one framing look much alike: only the agreement beyond what unrelated pictures reach
+says anything (axes/memorisation.py).
 """
 
 import numpy as np

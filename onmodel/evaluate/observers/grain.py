@@ -1,8 +1,9 @@
 """Grain: how much noise lies on surfaces that should be smooth, in levels of grey.
 
-The Laplacian difference mask of Immerkær (1996, "Fast Noise Variance Estimation") answers to neither flats nor slopes.
-Noise lies everywhere, texture and JPEG's waves beside lines do not: the picture's smoothest tiles are asked, each by
-its median absolute answer. Tiles of pure white or black, where noise is cut off, are not.
+The Laplacian difference mask of Immerkær (1996, "Fast Noise Variance Estimation") answers to
+neither flats nor slopes. Noise lies everywhere, texture and JPEG's waves beside lines do not: the
+picture's smoothest tiles are asked, each by its median absolute answer. Tiles of pure white or
+black, where noise is cut off, are not.
 """
 
 import numpy as np
@@ -10,7 +11,9 @@ from PIL import Image
 
 TILE = 12  # pixels
 SMOOTHEST = 10  # percentile of the tiles
-ANSWER = 6 * 0.6745 * 0.87  # of that tile to noise of deviation 1: norm of the mask, median of |N(0, 1)|, percentile
+ANSWER = (
+    6 * 0.6745 * 0.87
+)  # of that tile to noise of deviation 1: norm of the mask, median of |N(0, 1)|, percentile
 CLIPPED = 0.25  # share of white and black pixels above which a tile is left out
 
 
@@ -26,7 +29,8 @@ def grain(image: Image.Image) -> np.ndarray:
 
 
 def _tiles(picture_hw: np.ndarray) -> np.ndarray:
-    """The pixels of each tile [tiles, pixels]; a smaller picture is one, and what is left at the edges is cut away."""
+    """The pixels of each tile [tiles, pixels]; a smaller picture is one, and what is left at the
+    edges is cut away."""
     height, width = picture_hw.shape
     side = min(TILE, height, width)
     rows, columns = height // side, width // side

@@ -1,9 +1,10 @@
 """An identity model in CCIP format: is the same character drawn in two pictures?
 
 `model_feat.onnx` maps a picture (RGB / 255, CLIP mean and deviation, plainly resized) to a feature;
-`model_metrics.onnx` compares features: 0 is the same, 1 nothing alike. CCIP's own is clip((1 − cosine) / 2, 0, 1), the
-toon world's the share of a design's traits, seen in both pictures, that are not the same. The threshold in
-`metrics.json` is not used: the references' own agreement says what is enough.
+`model_metrics.onnx` compares features: 0 is the same, 1 nothing alike. CCIP's own is clip((1 −
+cosine) / 2, 0, 1), the toon world's the share of a design's traits, seen in both pictures, that are
+not the same. The threshold in `metrics.json` is not used: the references' own agreement says what
+is enough.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,10 @@ class Identity:
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Features [N, F] of RGB pictures of any size."""
-        return rows_of(self._model, (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)))
+        return rows_of(
+            self._model,
+            (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)),
+        )
 
     def differences(self, a_nf: np.ndarray, b_mf: np.ndarray) -> np.ndarray:
         """How much pictures differ, [N, M] in 0…1, from their features."""
@@ -45,13 +49,21 @@ class Identity:
             part = a_nf[start : start + ROWS]
             found = self._metrics(np.concatenate([part, b_mf]))
             if found.shape[1] != len(found):
-                remedy = f"answers {found.shape[1]} numbers to each of {len(found)} features; it must compare all"
+                remedy = (
+                    f"answers {found.shape[1]} numbers to each of {len(found)} features; it must"
+                    " compare all"
+                )
                 raise InputError(FIELD, self._metrics.path, remedy)
             rows.append(found[: len(part), len(part) :])
         return np.concatenate(rows)
 
     def _prepare(self, image: Image.Image) -> np.ndarray:
-        pixels = np.asarray(image.resize((self._side, self._side), Image.Resampling.BILINEAR), dtype=np.float32) / 255
+        pixels = (
+            np.asarray(
+                image.resize((self._side, self._side), Image.Resampling.BILINEAR), dtype=np.float32
+            )
+            / 255
+        )
         return np.ascontiguousarray(((pixels - CLIP_MEAN) / CLIP_DEVIATION).transpose(2, 0, 1))
 
 

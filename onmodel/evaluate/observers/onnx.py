@@ -1,7 +1,7 @@
 """ONNX files of others: their hashes, the files that they need beside them, and running them.
 
-Whatever is wrong with such a file is an InputError that names the observer and the file; an answer that is no finite
-number is refused, never measured.
+Whatever is wrong with such a file is an InputError that names the observer and the file; an answer
+that is no finite number is refused, never measured.
 """
 
 import mmap
@@ -18,7 +18,8 @@ from onmodel.paths import name_fault
 
 LONGEST_SIDE = 4_096  # pixels of an input; 16 pictures of it are 3 GB
 MOST_NUMBERS = 100_000_000  # of one answer
-# TensorProto.external_data (field 13) with its entry "location", as https://onnx.ai/onnx/repo-docs/ExternalData.html.
+# TensorProto.external_data (field 13) with its entry "location", as
+# https://onnx.ai/onnx/repo-docs/ExternalData.html.
 _LOCATION = re.compile(
     rb"\x6a(?:[\x00-\x7f]|[\x80-\xff][\x00-\x7f])\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])"
 )
@@ -35,11 +36,15 @@ def hashes(field: str, files: Iterable[Path]) -> list[str]:
 def check_files(field: str, files: Iterable[Path]) -> list[Path]:
     """The files, an ONNX file followed by its external data. Nothing is loaded.
 
-    Raises InputError for a file that is missing, empty or not a regular one, or whose data lies outside its folder.
+    Raises InputError for a file that is missing, empty or not a regular one, or whose data lies
+    outside its folder.
     """
     found = []
     for path in files:
-        found += [path, *(_external(field, path) if path.suffix == ".onnx" and _filled(field, path) else ())]
+        found += [
+            path,
+            *(_external(field, path) if path.suffix == ".onnx" and _filled(field, path) else ()),
+        ]
     for path in found:
         _filled(field, path)
     return found
@@ -60,47 +65,65 @@ def _external(field: str, path: Path) -> list[Path]:
             for match in _LOCATION.finditer(data):
                 low, *high = match[1]
                 length = (low & 0x7F) | (high[0] << 7 if high else 0)
-                names[data[match.end() : match.end() + length].decode("utf-8", "replace").removeprefix("./")] = None
+                names[
+                    data[match.end() : match.end() + length]
+                    .decode("utf-8", "replace")
+                    .removeprefix("./")
+                ] = None
     except (OSError, ValueError) as error:
         raise InputError(field, path, f"cannot be read ({error})") from error
     for name in names:
         if any(name_fault(part, 255) for part in name.split("/")):
-            raise InputError(field, path, f"takes data from {name!r}, which is no file in its folder; export it again")
+            raise InputError(
+                field,
+                path,
+                f"takes data from {name!r}, which is no file in its folder; export it again",
+            )
         if not (path.parent / name).is_file():
             raise InputError(field, path, f"needs the file {name} beside it, which is missing")
     return [path.parent / name for name in names]
 
 
 class Network:
-    """An ONNX file with one picture input. `shape` and `answer`: those of the input and of the first output, None where
-    a side is left open. `hashes`: of the file and its external data."""
+    """An ONNX file with one picture input. `shape` and `answer`: those of the input and of the
+    first output, None where a side is left open. `hashes`: of the file and its external data."""
 
     def __init__(self, field: str, path: Path, threads: int) -> None:
         try:
             import onnxruntime
         except ModuleNotFoundError as error:
-            raise InputError(field, path, "needs onnxruntime: pip install 'onmodel[evaluate]'") from error
+            raise InputError(
+                field, path, "needs onnxruntime: pip install 'onmodel[evaluate]'"
+            ) from error
         self.field, self.path = field, path
         self.hashes = hashes(field, [path])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
             entries, exit = self._session.get_inputs(), self._session.get_outputs()[0]
         except _errors() as error:
-            raise InputError(field, path, f"is no ONNX model that runs here ({_line(error)})") from error
+            raise InputError(
+                field, path, f"is no ONNX model that runs here ({_line(error)})"
+            ) from error
         if len(entries) != 1 or entries[0].type != "tensor(float)":
             told = ", ".join(f"{entry.name} {entry.type}" for entry in entries) or "none"
-            raise InputError(field, path, f"its inputs are {told}; export it with one picture input of float32")
+            raise InputError(
+                field, path, f"its inputs are {told}; export it with one picture input of float32"
+            )
         self._input, self._output = entries[0].name, exit.name
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.shape, self.answer = (
-            [side if isinstance(side, int) else None for side in tensor.shape or ()] for tensor in (entries[0], exit)
+            [side if isinstance(side, int) else None for side in tensor.shape or ()]
+            for tensor in (entries[0], exit)
         )
 
     def side(self, axis: int, where_open: int | None = None) -> int:
-        """The input's side in pixels. Raises InputError when the file leaves it open and nothing stands for that."""
+        """The input's side in pixels. Raises InputError when the file leaves it open and nothing
+        stands for that."""
         if len(self.shape) == 0:
             raise InputError(self.field, self.path, "its input has no shape; export it with one")
         side = (self.shape[axis] or where_open) if len(self.shape) == 4 else None
@@ -108,11 +131,16 @@ class Network:
             remedy = f"its input is {self.shape}; the picture's side must be written in the file"
             raise InputError(self.field, self.path, remedy)
         if not 1 <= side <= LONGEST_SIDE:
-            raise InputError(self.field, self.path, f"its side is {side} pixels; 1 to {LONGEST_SIDE} are computed")
+            raise InputError(
+                self.field,
+                self.path,
+                f"its side is {side} pixels; 1 to {LONGEST_SIDE} are computed",
+            )
         return side
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """One float32 batch [n, …] to the first output [n, D]; a file with a fixed batch is fed one row at a time.
+        """One float32 batch [n, …] to the first output [n, D]; a file with a fixed batch is fed one
+        row at a time.
 
         Raises InputError when it cannot be computed, or the answer is not n rows of finite numbers.
         """
@@ -122,12 +150,19 @@ class Network:
             output: Any = self._session.run([self._output], {self._input: batch})[0]
             rows = np.asarray(output, dtype=np.float32)
         except _errors() as error:
-            raise InputError(self.field, self.path, f"does not take pictures ({_line(error)})") from error
+            raise InputError(
+                self.field, self.path, f"does not take pictures ({_line(error)})"
+            ) from error
         if rows.ndim == 0 or len(rows) != len(batch) or not 1 <= rows.size <= MOST_NUMBERS:
-            remedy = f"answers {list(rows.shape)} to {len(batch)} pictures; export it with a row for each"
+            remedy = (
+                f"answers {list(rows.shape)} to {len(batch)} pictures; export it with a row for"
+                " each"
+            )
             raise InputError(self.field, self.path, remedy)
         if not np.isfinite(rows).all():
-            raise InputError(self.field, self.path, "answers NaN or infinity; export it again in float32")
+            raise InputError(
+                self.field, self.path, "answers NaN or infinity; export it again in float32"
+            )
         return rows.reshape(len(batch), -1)
 
 
@@ -135,15 +170,22 @@ def rows_of(network: Network, batches: Iterator[np.ndarray]) -> np.ndarray:
     """The answers to several batches, [N, D]. Raises InputError when they are not equally long."""
     rows: Sequence[np.ndarray] = [network(batch) for batch in batches]
     if len({row.shape[1] for row in rows}) > 1:
-        raise InputError(network.field, network.path, "answers rows of different lengths; export it again")
+        raise InputError(
+            network.field, network.path, "answers rows of different lengths; export it again"
+        )
     return np.concatenate(rows)
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises for a file or an input that it cannot compute: its own errors have no common base."""
+    """What onnxruntime raises for a file or an input that it cannot compute: its own errors have no
+    common base."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    own = [
+        kind
+        for kind in vars(state).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
     return (*own, RuntimeError, ValueError, TypeError, IndexError, OSError, MemoryError)
 
 

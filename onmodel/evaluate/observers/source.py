@@ -1,6 +1,7 @@
-"""Where an observer's files lie: in a folder, or on the hub as `hf://owner/name[@revision][/folder]`, fetched once into
-the hub's own cache. Its licence is what the README.md beside the files, or of the repository, declares; nobody else may
-say under which terms a model judges."""
+"""Where an observer's files lie: in a folder, or on the hub as
+`hf://owner/name[@revision][/folder]`, fetched once into the hub's own cache. Its licence is what
+the README.md beside the files, or of the repository, declares; nobody else may say under which
+terms a model judges."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ CARD = "README.md"
 
 @dataclass(frozen=True)
 class Source:
-    """`named` tells it without a folder of this machine; `folder` has the files; `licence` as declared, if it is."""
+    """`named` tells it without a folder of this machine; `folder` has the files; `licence` as
+    declared, if it is."""
 
     named: str
     folder: Path
@@ -31,7 +33,8 @@ def own(observer: str) -> Source:
 
 
 def wrong(observer: str, named: str) -> InputError | None:
-    """What can be seen to be wrong without a network: no place on the hub, no such folder, or files that it lacks."""
+    """What can be seen to be wrong without a network: no place on the hub, no such folder, or files
+    that it lacks."""
     if named.startswith(SCHEME):
         how = "write hf://owner/name, hf://owner/name/folder or hf://owner/name@revision/folder"
         return None if PLACE.fullmatch(named) else InputError(observer, named, how)
@@ -59,15 +62,20 @@ def find(observer: str, named: str) -> Source:
         folder = Path(named)
         return Source(folder.resolve().name, folder, _licence(folder / CARD))
     prefix = f"{place['folder']}/" if place["folder"] else ""
-    root = fetch(observer, place["repository"], [CARD, *(prefix + file for file in FILES[observer])])
+    root = fetch(
+        observer, place["repository"], [CARD, *(prefix + file for file in FILES[observer])]
+    )
     assert root is not None
-    if lacking := [prefix + file for file in FILES[observer] if not (root / prefix / file).is_file()]:
+    if lacking := [
+        prefix + file for file in FILES[observer] if not (root / prefix / file).is_file()
+    ]:
         raise InputError(observer, named, f"has no {', '.join(lacking)}")
     return Source(named, root / prefix, _licence(root / CARD))
 
 
 def content(observer: str, named: str) -> list[str | None]:
-    """What decides what an observer says, without the path: its licence and the hashes of its files.
+    """What decides what an observer says, without the path: its licence and the hashes of its
+    files.
 
     Raises what `find` raises.
     """
@@ -84,5 +92,9 @@ def _licence(card: Path) -> str | None:
         facts = (metadata_load(card) if card.is_file() else None) or {}
     except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError):
         return None
-    licence = facts.get("license_name", "other") if facts.get("license") == "other" else facts.get("license")
+    licence = (
+        facts.get("license_name", "other")
+        if facts.get("license") == "other"
+        else facts.get("license")
+    )
     return licence if isinstance(licence, str) else None

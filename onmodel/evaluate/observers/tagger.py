@@ -1,7 +1,9 @@
-"""A tagger in WD v3 format: `model.onnx` and `selected_tags.csv` (tag_id, name, category, count) in one folder.
+"""A tagger in WD v3 format: `model.onnx` and `selected_tags.csv` (tag_id, name, category, count) in
+one folder.
 
-Input [N, S, S, 3] float32, BGR, 0–255, the picture padded with white to a square and resized bicubically; output [N, T]
-probabilities, already through the sigmoid. S and the tensors' names are read from the file.
+Input [N, S, S, 3] float32, BGR, 0–255, the picture padded with white to a square and resized
+bicubically; output [N, T] probabilities, already through the sigmoid. S and the tensors' names are
+read from the file.
 """
 
 import csv
@@ -33,9 +35,15 @@ class Tagger:
         try:
             rows = [(str(row["name"] or ""), row["category"].split(".")[0]) for row in reader]
         except (csv.Error, KeyError, AttributeError) as error:
-            raise InputError(FIELD, table, "must be a table with the columns name and category") from error
+            raise InputError(
+                FIELD, table, "must be a table with the columns name and category"
+            ) from error
         if not rows or self._model.answer[-1:] not in ([], [None], [len(rows)]):
-            raise InputError(FIELD, table, f"has {len(rows)} tags; the model gives {self._model.answer[-1]} outputs")
+            raise InputError(
+                FIELD,
+                table,
+                f"has {len(rows)} tags; the model gives {self._model.answer[-1]} outputs",
+            )
         self._kept = np.array([category != RATING for _, category in rows])
         self.tags = [name.replace("_", " ") for name, category in rows if category != RATING]
         self._columns = {tag: i for i, tag in enumerate(self.tags)}
@@ -47,14 +55,21 @@ class Tagger:
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Probabilities [N, T] of RGB pictures of any size."""
-        found = rows_of(self._model, (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)))
+        found = rows_of(
+            self._model,
+            (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)),
+        )
         if found.shape[1] != len(self._kept):
-            raise InputError(FIELD, f"{found.shape[1]} outputs", f"the table has {len(self._kept)} tags")
+            raise InputError(
+                FIELD, f"{found.shape[1]} outputs", f"the table has {len(self._kept)} tags"
+            )
         return found[:, self._kept]
 
     def _prepare(self, image: Image.Image) -> np.ndarray:
         side = max(image.size)
         square = Image.new("RGB", (side, side), (255, 255, 255))
         square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-        pixels = np.asarray(square.resize((self._side, self._side), Image.Resampling.BICUBIC), dtype=np.float32)
+        pixels = np.asarray(
+            square.resize((self._side, self._side), Image.Resampling.BICUBIC), dtype=np.float32
+        )
         return np.ascontiguousarray(pixels[:, :, ::-1])

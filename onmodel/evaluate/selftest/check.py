@@ -1,9 +1,11 @@
-"""The validity table: every axis against every planted fault, on drawn pictures that the toon observers look at.
+"""The validity table: every axis against every planted fault, on drawn pictures that the toon
+observers look at.
 
-An axis is alive when it moves the right way on most prompts that move at all; twins (two clean models under other
-chance) must tie (max-T over the axes); the fault must be found with its sign and at least its size; neighbours stay
-quiet; a larger dose moves the axis farther the same way; the null, a base drawn again from other noise, ties with the
-base; JPEG at quality 95 changes nothing that counts.
+An axis is alive when it moves the right way on most prompts that move at all; twins (two clean
+models under other chance) must tie (max-T over the axes); the fault must be found with its sign and
+at least its size; neighbours stay quiet; a larger dose moves the axis farther the same way; the
+null, a base drawn again from other noise, ties with the base; JPEG at quality 95 changes nothing
+that counts.
 """
 
 import io
@@ -35,7 +37,9 @@ DOSES = (0.25, 0.5, 1.0)
 ALIVE = 0.75  # share of prompts that move the right way, of those that move
 QUIET = 0.1  # of a whole fault: what a neighbour, the null or JPEG may move an axis
 SLACK = 0.01  # of a whole fault: a difference that counts as none
-ARMS = 8  # drawn beside the faults: base and base without trigger, clean, twin, null, two of JPEG, the leaking one
+# drawn beside the faults: base and base without trigger, clean, twin, null, two of JPEG, the
+# leaking one
+ARMS = 8
 CLEAN, TWIN = Faults(stream="one"), Faults(stream="other")
 
 
@@ -44,8 +48,8 @@ class Row:
     """One axis against one fault that it must find.
 
     Values are in the axis' unit; what `loudest`, `null` and `jpeg` move it by, in whole faults.
-    `doses`: value of the model at doses 0, 0.25, 0.5 and 1; `loudest`: the neighbour fault that moves the axis most;
-    `failed` names the columns that do not hold.
+    `doses`: value of the model at doses 0, 0.25, 0.5 and 1; `loudest`: the neighbour fault that
+    moves the axis most; `failed` names the columns that do not hold.
     """
 
     axis: str
@@ -75,7 +79,9 @@ class Laboratory:
         self.character, self.observers, self.seed, self.task = character, observers, seed, task
         self.prompts = suite("confirm", character, VOCABULARY)
         tags = {tag for values in VOCABULARY.values() for tag in values.values()}
-        self.axes = [id for id, (axis, _) in AXES.items() if set(axis.observers) <= set(observers.sha256)]
+        self.axes = [
+            id for id, (axis, _) in AXES.items() if set(axis.observers) <= set(observers.sha256)
+        ]
         self.columns = observers.tagger.columns(tags | {*character.required, *character.forbidden})
         toons = deal(STANDIN_SETS["reference"])
         looks = self._look([draw(toon, SIDE, SIDE) for toon in toons])
@@ -85,26 +91,41 @@ class Laboratory:
         self.base = {letter: self.arm(letter, None) for letter in ("D", "BN")}
 
     def measured(self, on: Features, without: Features) -> dict[str, Result]:
-        """Every axis that has its observers, of a model whose pictures these are, with its trigger and without."""
+        """Every axis that has its observers, of a model whose pictures these are, with its trigger
+        and without."""
         arms = {"L": on, "N": without, **self.base}
         evidence = Evidence(
-            self.character, self.prompts, VOCABULARY, self.columns, arms, self.references, self.training
+            self.character,
+            self.prompts,
+            VOCABULARY,
+            self.columns,
+            arms,
+            self.references,
+            self.training,
         )
         return {id: evaluate_axis(id, evidence) for id in self.axes}
 
-    def arm(self, letter: str, faults: Faults | None, first: int = 0, jpeg: bool = False) -> Features:
+    def arm(
+        self, letter: str, faults: Faults | None, first: int = 0, jpeg: bool = False
+    ) -> Features:
         """Features [P, S] of an arm, drawn under the noise seeds from `first` on."""
-        seeds = [(prompt, noise_seed(f"selftest/{self.seed}", prompt.id, first + i))
-                 for prompt in self.prompts for i in range(SEEDS)]  # fmt: skip
+        seeds = [
+            (prompt, noise_seed(f"selftest/{self.seed}", prompt.id, first + i))
+            for prompt in self.prompts
+            for i in range(SEEDS)
+        ]
         images = [picture(prompt.words(letter), seed, faults)[0] for prompt, seed in seeds]
         found = self._look([_jpeg(image) for image in images] if jpeg else images)
         return found.take(np.arange(len(images)).reshape(len(self.prompts), SEEDS))
 
     def dosed(self, clean: Features, full: Features, dose: float) -> Features:
-        """Full-size pictures in a share `dose` of the places, the same places and more at a larger dose."""
+        """Full-size pictures in a share `dose` of the places, the same places and more at a larger
+        dose."""
         carries = generator(self.seed, "dose").random(len(self.prompts) * SEEDS) < dose
         both = clean.flat().join(full.flat())
-        return both.take(np.arange(carries.size).reshape(-1, SEEDS) + (carries * carries.size).reshape(-1, SEEDS))
+        return both.take(
+            np.arange(carries.size).reshape(-1, SEEDS) + (carries * carries.size).reshape(-1, SEEDS)
+        )
 
     def ties(self, one: Mapping[str, Result], other: Mapping[str, Result]) -> dict[str, float]:
         """p that two models are alike, for each axis, adjusted over the axes."""
@@ -113,9 +134,13 @@ class Laboratory:
 
     def values(self, axis: str, measured: Mapping[str, Result]) -> np.ndarray:
         """The axis' value for each prompt [P], NaN where it says nothing."""
-        return np.array([measured[axis].per_prompt.get(prompt.id, np.nan) for prompt in self.prompts])
+        return np.array(
+            [measured[axis].per_prompt.get(prompt.id, np.nan) for prompt in self.prompts]
+        )
 
-    def change(self, axis: str, one: Mapping[str, Result], other: Mapping[str, Result]) -> np.ndarray:
+    def change(
+        self, axis: str, one: Mapping[str, Result], other: Mapping[str, Result]
+    ) -> np.ndarray:
         """What changes from the other model to the one for each prompt [P], in whole faults."""
         return (self.values(axis, one) - self.values(axis, other)) / AXES[axis][0].fault
 
@@ -134,7 +159,10 @@ def selftest(observers: Observers, seed: int, progress: Progress) -> list[Row]:
     character = load_character(SHEET)
     graded = sum(planted.graded for planted in PLANTED.values())
     arms = ARMS + len(PLANTED) + (len(DOSES) - 1) * graded
-    total = arms * SEEDS * len(suite("confirm", character, VOCABULARY)) + STANDIN_SETS["reference"].count
+    total = (
+        arms * SEEDS * len(suite("confirm", character, VOCABULARY))
+        + STANDIN_SETS["reference"].count
+    )
     with progress.task(f"draw and look, seed {seed}", total=total) as task:
         lab = Laboratory(character, observers, seed, task)
         silent = lab.base["BN"]  # what a LoRA without leak draws without its trigger
@@ -142,7 +170,10 @@ def selftest(observers: Observers, seed: int, progress: Progress) -> list[Row]:
         clean = lab.measured(clean_on, silent)
         twin = lab.measured(lab.arm("L", TWIN), silent)
         jpeg = lab.measured(lab.arm("L", CLEAN, jpeg=True), lab.arm("N", None, jpeg=True))
-        again, base = lab.measured(lab.arm("D", None, first=SEEDS), silent), lab.measured(lab.base["D"], silent)
+        again, base = (
+            lab.measured(lab.arm("D", None, first=SEEDS), silent),
+            lab.measured(lab.base["D"], silent),
+        )
         doses = {id: _doses(lab, planted, clean_on, silent) for id, planted in PLANTED.items()}
     twins_p, null_p = lab.ties(twin, clean), lab.ties(again, base)
     rows = []
@@ -151,20 +182,34 @@ def selftest(observers: Observers, seed: int, progress: Progress) -> list[Row]:
             read = [clean, *doses[fault]]
             effect = paired(lab.values(axis, read[-1]), lab.values(axis, clean)).mean
             apart = np.sign(least) * lab.change(axis, read[-1], clean)
-            neighbours = {other: lab.moved(axis, doses[other][-1], clean) for other, row in PLANTED.items()
-                          if axis not in row.moves and axis not in row.related}  # fmt: skip
+            neighbours = {
+                other: lab.moved(axis, doses[other][-1], clean)
+                for other, row in PLANTED.items()
+                if axis not in row.moves and axis not in row.related
+            }
             loudest = max(neighbours, key=lambda other: abs(neighbours[other]))
             row = Row(
-                axis, fault, alive=float(np.mean(apart[np.abs(apart) > SLACK] > 0)), twins_p=twins_p[axis],
-                expected=least, found=effect.value, low=effect.low, high=effect.high,
-                loudest=(loudest, neighbours[loudest]), doses=tuple(one[axis].interval.value for one in read),
-                null=lab.moved(axis, again, base), null_p=null_p[axis], jpeg=lab.moved(axis, jpeg, clean),
-            )  # fmt: skip
+                axis,
+                fault,
+                alive=float(np.mean(apart[np.abs(apart) > SLACK] > 0)),
+                twins_p=twins_p[axis],
+                expected=least,
+                found=effect.value,
+                low=effect.low,
+                high=effect.high,
+                loudest=(loudest, neighbours[loudest]),
+                doses=tuple(one[axis].interval.value for one in read),
+                null=lab.moved(axis, again, base),
+                null_p=null_p[axis],
+                jpeg=lab.moved(axis, jpeg, clean),
+            )
             rows.append(replace(row, failed=_failed(row)))
     return rows
 
 
-def _doses(lab: Laboratory, planted: Planted, clean_on: Features, silent: Features) -> list[dict[str, Result]]:
+def _doses(
+    lab: Laboratory, planted: Planted, clean_on: Features, silent: Features
+) -> list[dict[str, Result]]:
     """What is measured at each of DOSES."""
     faults = replace(planted.faults, stream=CLEAN.stream)
     leaks = lab.arm("N", faults) if planted.faults.leak else silent

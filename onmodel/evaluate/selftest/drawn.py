@@ -1,4 +1,5 @@
-"""A model whose faults are known: it obeys prompts by drawing toons, and does wrong what it is told to do wrong."""
+"""A model whose faults are known: it obeys prompts by drawing toons, and does wrong what it is told
+to do wrong."""
 
 import re
 from dataclasses import dataclass
@@ -20,14 +21,16 @@ DEAF = ("background", "pose", "view")  # what a model that does not listen draws
 
 @dataclass(frozen=True)
 class Faults:
-    """What a LoRA does wrong in every picture of the character; 0, empty or False where it does not.
+    """What a LoRA does wrong in every picture of the character; 0, empty or False where it does
+    not.
 
-    `yellow`: share of warm yellow in the picture; `noise`: its deviation in levels of 255; `expression`, `style`,
-    `outfit`, `ears` and `body` are drawn whatever is asked; `unstyled` only where no style is asked. `frozen_layout`
-    draws one pose in one place; `changing_outfit` any outfit where none is asked; `wrong_hair` another character;
-    `leak` the character without her trigger; `tied` another face with every background and style; `deaf` leaves words
-    unheard; `copies` draws training pictures; `broken` ones are torn and melted in places. `stream` names another run
-    of chance than the base's own.
+    `yellow`: share of warm yellow in the picture; `noise`: its deviation in levels of 255;
+    `expression`, `style`, `outfit`, `ears` and `body` are drawn whatever is asked; `unstyled` only
+    where no style is asked. `frozen_layout` draws one pose in one place; `changing_outfit` any
+    outfit where none is asked; `wrong_hair` another character; `leak` the character without her
+    trigger; `tied` another face with every background and style; `deaf` leaves words unheard;
+    `copies` draws training pictures; `broken` ones are torn and melted in places. `stream` names
+    another run of chance than the base's own.
     """
 
     yellow: float = 0.0
@@ -49,7 +52,9 @@ class Faults:
     stream: str = ""
 
 
-def picture(text: str, seed: int, faults: Faults | None, side: int = SIDE) -> tuple[Image.Image, Toon]:
+def picture(
+    text: str, seed: int, faults: Faults | None, side: int = SIDE
+) -> tuple[Image.Image, Toon]:
     """What a prompt gives on the base (`faults` None) or under a LoRA, and what was drawn."""
     asked = _meaning(text)
     named = BACKGWA.trigger in text
@@ -78,12 +83,17 @@ def _wanted(asked: dict[str, str], faults: Faults, seed: int) -> dict[str, str]:
     wanted = {**BACKGWA.traits, **asked}
     if faults.wrong_hair:
         wanted |= {"hair_color": "red", "ears": "horns", "headwear": "none", "eye_color": "green"}
-    always = {name: getattr(faults, name) for name in ("expression", "style", "outfit", "ears", "body")}
+    always = {
+        name: getattr(faults, name) for name in ("expression", "style", "outfit", "ears", "body")
+    }
     wanted |= {name: value for name, value in always.items() if value}
     if faults.unstyled:
         wanted.setdefault("style", faults.unstyled)
     if faults.frozen_layout:
-        wanted |= {"framing": asked.get("framing", "upper body"), "view": asked.get("view", "looking at viewer")}
+        wanted |= {
+            "framing": asked.get("framing", "upper body"),
+            "view": asked.get("view", "looking at viewer"),
+        }
         wanted["pose"] = "standing"
     if faults.changing_outfit and "outfit" not in asked:
         wanted["outfit"] = str(chance.choice(list(VOCABULARY["outfit"])))
@@ -109,7 +119,8 @@ def _damaged(image: Image.Image, faults: Faults, seed: int) -> Image.Image:
 
 
 def _broken(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Five strips slipped sideways, by up to a quarter of the picture, and two patches that ran down."""
+    """Five strips slipped sideways, by up to a quarter of the picture, and two patches that ran
+    down."""
     pixels = np.asarray(image).copy()
     height, width = pixels.shape[:2]
     for top in rng.integers(0, height - height // 12, 5):
@@ -123,9 +134,14 @@ def _broken(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _meaning(text: str) -> dict[str, str]:
-    """Attribute → value of every tag that a prompt or a sentence says; "navy beret" says the beret and its colour."""
+    """Attribute → value of every tag that a prompt or a sentence says; "navy beret" says the beret
+    and its colour."""
     pattern, meanings = _dictionary()
-    return {attribute: value for tag in pattern.findall(text) for attribute, value in meanings[tag].items()}
+    return {
+        attribute: value
+        for tag in pattern.findall(text)
+        for attribute, value in meanings[tag].items()
+    }
 
 
 @lru_cache

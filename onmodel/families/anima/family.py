@@ -1,7 +1,9 @@
-"""Anima behind the family protocol: one object that encodes, denoises and decodes, and carries a LoRA for a while.
+"""Anima behind the family protocol: one object that encodes, denoises and decodes, and carries a
+LoRA for a while.
 
-The classes are diffusers' own, unchanged. Two things are done here instead of in them: the padding mask, which
-diffusers would resize through torchvision, and the collapse of the text's zero rows (text.py).
+The classes are diffusers' own, unchanged. Two things are done here instead of in them: the padding
+mask, which diffusers would resize through torchvision, and the collapse of the text's zero rows
+(text.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +32,9 @@ class Denoiser:
         self.spec = make_spec(self.transformer, text_rows)
         self._device, self._dtype = self.transformer.device, self.transformer.dtype
         # Held now: an adapter that wraps a layer later changes its path, not the layer.
-        self._layers = {row.name: self.transformer.get_submodule(row.diffusers) for row in self.spec.linears}
+        self._layers = {
+            row.name: self.transformer.get_submodule(row.diffusers) for row in self.spec.linears
+        }
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
         return self._velocity(latents_bchw, t_b, *self._collapsed(texts))
@@ -39,13 +43,17 @@ class Denoiser:
     def sampling(self, texts: Sequence[Text]) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
         rows_bsd, bias_bs = self._collapsed(texts)
         with lean_blocks(self.transformer, rows_bsd):
-            yield lambda latents_bchw, t: self._velocity(latents_bchw, t.reshape(1), rows_bsd, bias_bs)
+            yield lambda latents_bchw, t: self._velocity(
+                latents_bchw, t.reshape(1), rows_bsd, bias_bs
+            )
 
     def _collapsed(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
         rows_bsd, bias_bs = collapse(texts, self._dtype)
         return rows_bsd.to(self._device), bias_bs.to(self._device)
 
-    def _velocity(self, latents_bchw: Tensor, t_b: Tensor, rows_bsd: Tensor, bias_bs: Tensor) -> Tensor:
+    def _velocity(
+        self, latents_bchw: Tensor, t_b: Tensor, rows_bsd: Tensor, bias_bs: Tensor
+    ) -> Tensor:
         x_bcthw = latents_bchw.to(self._device, self._dtype).unsqueeze(2)
         mask = x_bcthw.new_zeros(x_bcthw.shape[0], 1, *x_bcthw.shape[2:])
         (velocity,) = self.transformer(
@@ -81,7 +89,9 @@ class Anima(Denoiser):
     def __init__(self, parts: Parts, sha256: str) -> None:
         super().__init__(parts.transformer, parts.text_conditioner.config.min_sequence_length)
         self.sha256 = sha256
-        self._text = TextEncoder(parts.tokenizer, parts.t5_tokenizer, parts.text_encoder, parts.text_conditioner)
+        self._text = TextEncoder(
+            parts.tokenizer, parts.t5_tokenizer, parts.text_encoder, parts.text_conditioner
+        )
         self._codec = LatentCodec(parts.vae)
 
     def encode_text(self, captions: Sequence[str]) -> list[Text]:

@@ -1,8 +1,9 @@
 """Pictures ↔ normalised latents with Anima's video VAE, for one frame.
 
-A causal 3-D convolution sees, at the first frame, only the last temporal slice of its kernel: the rest of it meets
-padding zeros. So the VAE is run with 2-D convolutions of those slices, which is the same function for a third of the
-work. `AutoencoderKLQwenImage.encode` and `.decode` count their own 3-D layers and cannot be called afterwards.
+A causal 3-D convolution sees, at the first frame, only the last temporal slice of its kernel: the
+rest of it meets padding zeros. So the VAE is run with 2-D convolutions of those slices, which is
+the same function for a third of the work. `AutoencoderKLQwenImage.encode` and `.decode` count their
+own 3-D layers and cannot be called afterwards.
 """
 
 from typing import Any
@@ -24,11 +25,17 @@ class LatentCodec:
 
     def __init__(self, vae: Any) -> None:
         _flatten(vae)
-        self.vae = vae.to(memory_format=torch.channels_last)  # twice as fast on a CPU for single pictures
+        self.vae = vae.to(
+            memory_format=torch.channels_last
+        )  # twice as fast on a CPU for single pictures
         parameter = next(vae.parameters())
         mean, std = vae.config.latents_mean, vae.config.latents_std
-        self.mean_c11 = torch.tensor(mean, dtype=torch.float32, device=parameter.device).view(-1, 1, 1)
-        self.std_c11 = torch.tensor(std, dtype=torch.float32, device=parameter.device).view(-1, 1, 1)
+        self.mean_c11 = torch.tensor(mean, dtype=torch.float32, device=parameter.device).view(
+            -1, 1, 1
+        )
+        self.std_c11 = torch.tensor(std, dtype=torch.float32, device=parameter.device).view(
+            -1, 1, 1
+        )
 
     def encode(self, images_bchw: Tensor) -> Tensor:
         """Pictures −1…1 → (posterior mode − mean) / std."""
@@ -55,7 +62,9 @@ def _flatten(vae: nn.Module) -> None:
         weight = module.weight[:, :, -1]
         with torch.device("meta"):
             height, width = module.kernel_size[1:]
-            flat = OneFrameConv(module.in_channels, module.out_channels, (height, width), padding=module._padding[0])
+            flat = OneFrameConv(
+                module.in_channels, module.out_channels, (height, width), padding=module._padding[0]
+            )
         flat.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
         flat.bias = module.bias
         setattr(vae.get_submodule(owner), attribute, flat)

@@ -1,11 +1,12 @@
 """Anima's blocks computed with fewer passes over the activations: the same function as diffusers'.
 
-At the sizes that are trained, products are near the machine's limit, and what is left to save is everything between
-them. Here modulation and gates are one operation each, normalising and rotating queries and keys is one function with
-its own backward pass, and nothing is copied on the way to attention.
+At the sizes that are trained, products are near the machine's limit, and what is left to save is
+everything between them. Here modulation and gates are one operation each, normalising and rotating
+queries and keys is one function with its own backward pass, and nothing is copied on the way to
+attention.
 
-Time modulates the picture's rows alone, never the text's, so while one text is sampled its keys and values stay the
-same from step to step.
+Time modulates the picture's rows alone, never the text's, so while one text is sampled its keys and
+values stay the same from step to step.
 """
 
 from collections.abc import Iterator
@@ -22,10 +23,11 @@ KeysValues = tuple[Tensor, Tensor]  # [B, S, heads, d] each
 
 @contextmanager
 def lean_blocks(transformer: Any, text_bnd: Tensor | None = None) -> Iterator[None]:
-    """Within the context the blocks of a `CosmosTransformer3DModel` compute so; norm weights get no gradient.
+    """Within the context the blocks of a `CosmosTransformer3DModel` compute so; norm weights get no
+    gradient.
 
-    With `text_bnd` they attend to that text whatever they are given: its keys and values are computed now, by the
-    weights of now. Contexts may be nested.
+    With `text_bnd` they attend to that text whatever they are given: its keys and values are
+    computed now, by the weights of now. Contexts may be nested.
     """
     outer = {block: block.__dict__.get("forward") for block in transformer.transformer_blocks}
     try:
@@ -42,17 +44,28 @@ def lean_blocks(transformer: Any, text_bnd: Tensor | None = None) -> Iterator[No
 
 
 def _forward(
-    block: Any, known: KeysValues | None, x_bsd: Tensor, text_bnd: Tensor, time_bd: Tensor, temb_bd: Tensor,
-    rope: tuple[Tensor, Tensor], extra_pos_emb: None, bias_b11n: Tensor, controlnet_residual: None,
-) -> Tensor:  # fmt: skip
-    """`CosmosTransformerBlock.forward` for pictures: no learned positions, no control net, a time each or one for all.
+    block: Any,
+    known: KeysValues | None,
+    x_bsd: Tensor,
+    text_bnd: Tensor,
+    time_bd: Tensor,
+    temb_bd: Tensor,
+    rope: tuple[Tensor, Tensor],
+    extra_pos_emb: None,
+    bias_b11n: Tensor,
+    controlnet_residual: None,
+) -> Tensor:
+    """`CosmosTransformerBlock.forward` for pictures: no learned positions, no control net, a time
+    each or one for all.
 
     `known` are the keys and values of `text_bnd`, where they are.
     """
     normed, gate = _modulated(block.norm1, x_bsd, time_bd, temb_bd)
     x_bsd = torch.addcmul(x_bsd, gate, _attention(block.attn1, normed, normed, rope, None))
     normed, gate = _modulated(block.norm2, x_bsd, time_bd, temb_bd)
-    x_bsd = torch.addcmul(x_bsd, gate, _attention(block.attn2, normed, known or text_bnd, None, bias_b11n))
+    x_bsd = torch.addcmul(
+        x_bsd, gate, _attention(block.attn2, normed, known or text_bnd, None, bias_b11n)
+    )
     normed, gate = _modulated(block.norm3, x_bsd, time_bd, temb_bd)
     return torch.addcmul(x_bsd, gate, block.ff(normed))
 
@@ -65,7 +78,11 @@ def _modulated(norm: Any, x_bsd: Tensor, time_bd: Tensor, temb_bd: Tensor) -> tu
 
 
 def _attention(
-    attn: Any, x_bsd: Tensor, source: Tensor | KeysValues, rope: tuple[Tensor, Tensor] | None, bias_b11n: Tensor | None
+    attn: Any,
+    x_bsd: Tensor,
+    source: Tensor | KeysValues,
+    rope: tuple[Tensor, Tensor] | None,
+    bias_b11n: Tensor | None,
 ) -> Tensor:
     """Attention of rows to the rows `source` [B, S, D], or to their keys and values."""
     query = _normed(attn.to_q(x_bsd).unflatten(2, (attn.heads, -1)), attn.norm_q, rope)
@@ -78,7 +95,9 @@ def _attention(
 
 
 def _keys_values(attn: Any, source_bsd: Tensor, rope: tuple[Tensor, Tensor] | None) -> KeysValues:
-    key, value = (layer(source_bsd).unflatten(2, (attn.heads, -1)) for layer in (attn.to_k, attn.to_v))
+    key, value = (
+        layer(source_bsd).unflatten(2, (attn.heads, -1)) for layer in (attn.to_k, attn.to_v)
+    )
     return _normed(key, attn.norm_k, rope), value
 
 
@@ -89,17 +108,30 @@ def _normed(x_bshd: Tensor, norm: nn.Module, rope: tuple[Tensor, Tensor] | None)
 
 
 class _NormRotate(torch.autograd.Function):
-    """RMS norm with weights over the last axis, then a rotation of its halves by angles [S, d], if there are any.
+    """RMS norm with weights over the last axis, then a rotation of its halves by angles [S, d], if
+    there are any.
 
-    With n = x / rms(x): out = n·w·cos + (−n₂·w₂, n₁·w₁)·sin. Computed in float32, as diffusers does.
+    With n = x / rms(x): out = n·w·cos + (−n₂·w₂, n₁·w₁)·sin. Computed in float32, as diffusers
+    does.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x_bshd: Tensor, weight_d: Tensor, eps: float, cos_sd: Tensor | None, sin_sd: Tensor | None
+        ctx: Any,
+        x_bshd: Tensor,
+        weight_d: Tensor,
+        eps: float,
+        cos_sd: Tensor | None,
+        sin_sd: Tensor | None,
     ) -> Tensor:
         x, width = x_bshd.float(), x_bshd.shape[-1]
-        rstd = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(width).add_(eps).rsqrt_()
+        rstd = (
+            torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+            .square_()
+            .div_(width)
+            .add_(eps)
+            .rsqrt_()
+        )
         normed, weight_d = x * rstd, weight_d.float()
         if cos_sd is None or sin_sd is None:
             straight, crossed = weight_d, None

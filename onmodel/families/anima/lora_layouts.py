@@ -1,6 +1,7 @@
 """Names of Anima's tensors: the base's own files (ComfyUI layout) ↔ the diffusers classes.
 
-Tables go from diffusers to the base, since the model that is being filled knows its diffusers names for certain.
+Tables go from diffusers to the base, since the model that is being filled knows its diffusers names
+for certain.
 """
 
 import re
@@ -65,32 +66,44 @@ def block_of(name: str) -> int | None:
 
 
 def transformer_name(name: str) -> str:
-    """`transformer_blocks.3.attn1.to_q.weight` → `blocks.3.self_attn.q_proj.weight`; modules and tensors alike."""
+    """`transformer_blocks.3.attn1.to_q.weight` → `blocks.3.self_attn.q_proj.weight`; modules and
+    tensors alike."""
     block = block_of(name)
     if block is None:
         return _swap_head(name, _OUTER)
-    return f"blocks.{block}." + _swap_head(name.removeprefix(f"transformer_blocks.{block}."), _INNER)
+    return f"blocks.{block}." + _swap_head(
+        name.removeprefix(f"transformer_blocks.{block}."), _INNER
+    )
 
 
 def linear_names(blocks: int) -> list[tuple[str, str]]:
     """(base, diffusers) of every linear layer of a transformer with that many blocks."""
     inner = [name for name in _INNER if not name.endswith(("norm_q", "norm_k"))]
     outer = ["patch_embed.proj", "time_embed.t_embedder.linear_1", "time_embed.t_embedder.linear_2"]
-    names = [*outer, *(f"transformer_blocks.{block}.{name}" for block in range(blocks) for name in inner)]
-    return [(transformer_name(name), name) for name in [*names, "norm_out.linear_1", "norm_out.linear_2", "proj_out"]]
+    names = [
+        *outer,
+        *(f"transformer_blocks.{block}.{name}" for block in range(blocks) for name in inner),
+    ]
+    return [
+        (transformer_name(name), name)
+        for name in [*names, "norm_out.linear_1", "norm_out.linear_2", "proj_out"]
+    ]
 
 
 def vae_name(name: str, residual_blocks: int) -> str:
-    """A diffusers name of `AutoencoderKLQwenImage` → the Wan-style one. `residual_blocks`: its `num_res_blocks`."""
+    """A diffusers name of `AutoencoderKLQwenImage` → the Wan-style one. `residual_blocks`: its
+    `num_res_blocks`."""
     side, _, rest = name.partition(".")
     if match := re.match(r"mid_block\.(\w+\.\d)\.(.+)", rest):
         return f"{side}.{_VAE_MIDDLE[match[1]]}.{_residual(match[2])}"
     if match := re.match(r"down_blocks\.(\d+)\.(.+)", rest):
         return f"{side}.downsamples.{match[1]}.{_residual(match[2])}"
     if match := re.match(r"up_blocks\.(\d+)\.(resnets|upsamplers)\.(\d+)\.(.+)", rest):
-        # A stage of the decoder has residual_blocks + 1 residual blocks, then its upsampler, numbered straight through.
+        # A stage of the decoder has residual_blocks + 1 residual blocks, then its upsampler,
+        # numbered straight through.
         place = int(match[3]) if match[2] == "resnets" else residual_blocks + 1
-        return f"{side}.upsamples.{int(match[1]) * (residual_blocks + 2) + place}.{_residual(match[4])}"
+        place += int(match[1]) * (residual_blocks + 2)
+        return f"{side}.upsamples.{place}.{_residual(match[4])}"
     return _swap_head(name, _VAE_OUTER)
 
 

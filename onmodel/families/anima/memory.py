@@ -1,4 +1,5 @@
-"""A base without its weights: what its files' headers say, and the published base where files are not there yet."""
+"""A base without its weights: what its files' headers say, and the published base where files are
+not there yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from onmodel.families.protocol import FamilySpec
 
 @dataclass(frozen=True)
 class Outline:
-    """Models on the meta device by role. `sources` has those that are read from files; `missing` says what is not
-    there, where the published base stands in.
+    """Models on the meta device by role. `sources` has those that are read from files; `missing`
+    says what is not there, where the published base stands in.
     """
 
     models: Mapping[str, Any]
@@ -27,23 +28,31 @@ class Outline:
     @cached_property
     def spec(self) -> FamilySpec:
         """The same as a loaded base's."""
-        return make_spec(self.models["transformer"], self.models["text_conditioner"].config.min_sequence_length)
+        return make_spec(
+            self.models["transformer"], self.models["text_conditioner"].config.min_sequence_length
+        )
 
     def parameters(self, role: str) -> int:
         """How many numbers a part has."""
         return sum(parameter.numel() for parameter in self.models[role].parameters())
 
     def shadow(self, blocks: int, dtype: torch.dtype) -> Denoiser:
-        """A transformer of so many blocks whose weights are uninitialised. Made for FakeTensorMode, where they take no
-        memory.
+        """A transformer of so many blocks whose weights are uninitialised. Made for FakeTensorMode,
+        where they take no memory.
         """
         model = empty("transformer", {**self.models["transformer"].config, "num_layers": blocks})
-        weights = {name: torch.empty(tensor.shape, dtype=dtype) for name, tensor in model.state_dict().items()}
+        weights = {
+            name: torch.empty(tensor.shape, dtype=dtype)
+            for name, tensor in model.state_dict().items()
+        }
         model.load_state_dict(weights, assign=True)
         return Denoiser(model.requires_grad_(False), self.spec.text_rows)
 
 
 def make_outline(sources: Mapping[str, Source], missing: tuple[InputError, ...]) -> Outline:
     """Raises InputError when a file is there and does not fit."""
-    models = {role: check(sources[role]) if role in sources else empty(role, PUBLISHED[role]) for role in PUBLISHED}
+    models = {
+        role: check(sources[role]) if role in sources else empty(role, PUBLISHED[role])
+        for role in PUBLISHED
+    }
     return Outline(models, sources, missing)

@@ -1,4 +1,5 @@
-"""The pieces that an Anima is put together from: filled tensor by tensor, and found in a diffusers folder."""
+"""The pieces that an Anima is put together from: filled tensor by tensor, and found in a diffusers
+folder."""
 
 import logging
 import re
@@ -28,13 +29,15 @@ CLASSES: dict[str, Any] = {
     "text_encoder": Qwen3Model,
     "vae": AutoencoderKLQwenImage,
 }
-# Tensors of published files that the classes compute themselves, that count training steps, or that make text.
+# Tensors of published files that the classes compute themselves, that count training steps, or that
+# make text.
 _UNUSED = re.compile(r"pos_embedder\.|_extra_state$|^accum_|^logvar\.|\.inv_freq$|^lm_head\.")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Models of `CLASSES`, without gradients, on one device and in one dtype; a Qwen2 and a T5 tokenizer."""
+    """Models of `CLASSES`, without gradients, on one device and in one dtype; a Qwen2 and a T5
+    tokenizer."""
 
     transformer: Any
     text_conditioner: Any
@@ -46,8 +49,8 @@ class Parts:
 
 @dataclass(frozen=True)
 class Tensors:
-    """The tensors under one prefix of a file, or of a folder's files: `places` maps a name without the prefix to its
-    place. `words` are the first file's."""
+    """The tensors under one prefix of a file, or of a folder's files: `places` maps a name without
+    the prefix to its place. `words` are the first file's."""
 
     path: Path
     field: str
@@ -60,7 +63,11 @@ class Tensors:
 
     def under(self, prefix: str) -> "Tensors":
         """Those whose names begin with `prefix`, called without it."""
-        places = {name.removeprefix(prefix): place for name, place in self.places.items() if name.startswith(prefix)}
+        places = {
+            name.removeprefix(prefix): place
+            for name, place in self.places.items()
+            if name.startswith(prefix)
+        }
         return Tensors(self.path, self.field, places, self.words)
 
     def beside(self, prefix: str) -> "Tensors":
@@ -71,12 +78,15 @@ class Tensors:
     def wrong(self, what: str) -> InputError:
         """The error that this is not `what`, saying what it is where its keys tell."""
         kind = recognise(self.shapes)
-        return InputError(self.field, self.path, f"is {kind or 'something unknown here'}, not {what}")
+        return InputError(
+            self.field, self.path, f"is {kind or 'something unknown here'}, not {what}"
+        )
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a part comes from: its class' config, its tensors, and the file's name for a tensor of the class."""
+    """Where a part comes from: its class' config, its tensors, and the file's name for a tensor of
+    the class."""
 
     role: str
     config: Mapping[str, Any]
@@ -85,14 +95,19 @@ class Source:
 
 
 def read_tensors(path: Path, field: str) -> Tensors:
-    """What a safetensors file or a folder of them holds. Raises InputError for what is missing, torn or there twice."""
+    """What a safetensors file or a folder of them holds. Raises InputError for what is missing,
+    torn or there twice."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     places: dict[str, Stored] = {}
     words: dict[str, str] = {}
     for file in files:
         found, said = read_header(file, field)
         if twice := next((name for name in found if name in places), None):
-            raise InputError(field, file, f"{twice} is in {places[twice].path.name} too; keep one of the two variants")
+            raise InputError(
+                field,
+                file,
+                f"{twice} is in {places[twice].path.name} too; keep one of the two variants",
+            )
         places |= found
         words = words or said
     if not places:
@@ -108,12 +123,16 @@ def empty(role: str, config: Mapping[str, Any]) -> Any:
 
 
 class _NoDraws(TorchFunctionMode):
-    """Leaves out first values: accelerate moves a weight to the meta device only after it was drawn, which takes
-    minutes for two billion of them.
+    """Leaves out first values: accelerate moves a weight to the meta device only after it was
+    drawn, which takes minutes for two billion of them.
     """
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if getattr(func, "__module__", "") == "torch.nn.init":
             return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
@@ -121,46 +140,72 @@ class _NoDraws(TorchFunctionMode):
 
 
 def check(source: Source) -> Any:
-    """The part as `empty` gives it, when the stored tensors fit it; else raises InputError naming the first that does
-    not: missing, misshapen or quantised. Tells of tensors that nothing uses. Reads no tensor.
+    """The part as `empty` gives it, when the stored tensors fit it; else raises InputError naming
+    the first that does not: missing, misshapen or quantised. Tells of tensors that nothing uses.
+    Reads no tensor.
     """
     role, tensors = source.role, source.tensors
     try:
         model = empty(role, source.config)
-    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+    except (
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         what = f"its config makes no {role} ({shown(error, 200)}); get the file again"
         raise InputError(tensors.field, tensors.path, what) from error
-    wanted = {source.rename(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    wanted = {
+        source.rename(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()
+    }
     lacking = [name for name in wanted if name not in tensors.places]
     if len(lacking) == len(wanted):
         raise tensors.wrong(f"Anima's {role}")
     if lacking:
-        what = f"{role}: {len(lacking)} of {len(wanted)} tensors are missing, e.g. {lacking[0]}; get the file again"
+        what = (
+            f"{role}: {len(lacking)} of {len(wanted)} tensors are missing, e.g. {lacking[0]}; get"
+            " the file again"
+        )
         raise InputError(tensors.field, tensors.path, what)
     for name, shape in wanted.items():
         stored = tensors.places[name]
         if stored.shape != shape:
-            raise InputError(tensors.field, tensors.path, f"{role}: {name} is {stored.shape}, not {shape}")
+            raise InputError(
+                tensors.field, tensors.path, f"{role}: {name} is {stored.shape}, not {shape}"
+            )
         if 0 in shape:
-            raise InputError(tensors.field, tensors.path, f"{role}: {name} holds no number; get the file again")
+            raise InputError(
+                tensors.field, tensors.path, f"{role}: {name} holds no number; get the file again"
+            )
         if stored.dtype not in FLOATS:
             raise InputError(
-                tensors.field, tensors.path, f"{name} is quantised ({stored.dtype}); use the bfloat16 file"
+                tensors.field,
+                tensors.path,
+                f"{name} is quantised ({stored.dtype}); use the bfloat16 file",
             )
     extra = [name for name in tensors.places if name not in wanted and not _UNUSED.search(name)]
     if extra:
-        logger.warning("%s: %d tensors are no part of Anima and unused, e.g. %s", tensors.path, len(extra), extra[0])
+        logger.warning(
+            "%s: %d tensors are no part of Anima and unused, e.g. %s",
+            tensors.path,
+            len(extra),
+            extra[0],
+        )
     return model
 
 
 def build(source: Source, dtype: torch.dtype, device: str) -> Any:
-    """A part with its weights, read one by one so that none is in memory twice. Raises InputError as `check` does."""
+    """A part with its weights, read one by one so that none is in memory twice. Raises InputError
+    as `check` does."""
     model = check(source)
     for name in model.state_dict():
         tensor = source.tensors.places[source.rename(name)].read().to(device, dtype)
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
-        # Not by accelerate's set_module_tensor_to_device, which brings a value to the dtype that the class was made in.
+        # Not by accelerate's set_module_tensor_to_device, which brings a value to the dtype that
+        # the class was made in.
         setattr(module, leaf, nn.Parameter(tensor, False) if leaf in module._parameters else tensor)
     return model.to(device).eval().requires_grad_(False)
 
@@ -168,7 +213,9 @@ def build(source: Source, dtype: torch.dtype, device: str) -> Any:
 def load_tokenizer(role: str, folder: Path, field: str) -> Any:
     """The Qwen2 (`tokenizer`) or T5 tokenizer (`t5_tokenizer`) of a folder."""
     if not (folder / "tokenizer_config.json").is_file():
-        raise InputError(field, folder, "no tokenizer here; copy it from the base's diffusers repository")
+        raise InputError(
+            field, folder, "no tokenizer here; copy it from the base's diffusers repository"
+        )
     kind = Qwen2Tokenizer if role == "tokenizer" else T5Tokenizer
     return kind.from_pretrained(folder, local_files_only=True)
 
@@ -177,7 +224,11 @@ def read_config(folder: Path, field: str) -> dict[str, Any]:
     """A component's `config.json`."""
     config = read_json_of_others(folder / "config.json", field)
     if not isinstance(config, dict):
-        raise InputError(field, folder / "config.json", "is no table; copy it from the base's diffusers repository")
+        raise InputError(
+            field,
+            folder / "config.json",
+            "is no table; copy it from the base's diffusers repository",
+        )
     return config
 
 
@@ -188,7 +239,8 @@ def plain_qwen(tensors: Tensors) -> Tensors:
 
 
 def folder_source(role: str, folder: Path, field: str) -> Source:
-    """A component of a folder of `AnimaModularPipeline.save_pretrained`. Raises InputError for another class."""
+    """A component of a folder of `AnimaModularPipeline.save_pretrained`. Raises InputError for
+    another class."""
     config = read_config(folder, field)
     found = config.get("_class_name", CLASSES[role].__name__)
     if found != CLASSES[role].__name__:

@@ -1,9 +1,10 @@
 """Anima from ComfyUI's single files, and a diffusers folder written as such files.
 
-`dit` holds the transformer under a prefix (`net.`, `diffusion_model.`, `model.diffusion_model.`, none), found by the
-key that ends in `x_embedder.proj.1.weight`, and the text conditioner under `llm_adapter.` within it; `text_encoder` is
-Qwen3 with `model.…`; `vae` has Wan-style names. Sizes and counts are read from the tensors' shapes. What no shape tells
-comes from spec.py, or from the header where onmodel wrote the file.
+`dit` holds the transformer under a prefix (`net.`, `diffusion_model.`, `model.diffusion_model.`,
+none), found by the key that ends in `x_embedder.proj.1.weight`, and the text conditioner under
+`llm_adapter.` within it; `text_encoder` is Qwen3 with `model.…`; `vae` has Wan-style names. Sizes
+and counts are read from the tensors' shapes. What no shape tells comes from spec.py, or from the
+header where onmodel wrote the file.
 """
 
 import json
@@ -35,7 +36,8 @@ class _Gap(Exception):
 
 
 def single_source(role: str, path: Path, field: str) -> Source:
-    """A part of Anima in one of the three files. Raises InputError naming the field, the path and what the file is."""
+    """A part of Anima in one of the three files. Raises InputError naming the field, the path and
+    what the file is."""
     tensors = read_tensors(path, field)
     if role in ("transformer", "text_conditioner"):
         inner = tensors.under(_prefix(tensors))
@@ -44,27 +46,40 @@ def single_source(role: str, path: Path, field: str) -> Source:
             return Source(role, _config(role, _transformer_config, body), body, transformer_name)
         adapter = inner.under(_ADAPTER)
         if not adapter.places:
-            what = f"has no text conditioner ({_ADAPTER}…): a Cosmos model, or an Anima saved without it"
+            what = (
+                f"has no text conditioner ({_ADAPTER}…): a Cosmos model, or an Anima saved"
+                " without it"
+            )
             raise InputError(field, path, what)
         return Source(role, _config(role, _conditioner_config, adapter), adapter, str)
     if role == "text_encoder":
         inner = plain_qwen(tensors)
         return Source(role, _config(role, _text_encoder_config, inner), inner, str)
     config = _config(role, _vae_config, tensors)
-    return Source(role, config, tensors, partial(vae_name, residual_blocks=config["num_res_blocks"]))
+    return Source(
+        role, config, tensors, partial(vae_name, residual_blocks=config["num_res_blocks"])
+    )
 
 
 def export_single_files(folder: Path, out: Path) -> list[Path]:
-    """Write `dit.safetensors`, `text_encoder.safetensors` and `vae.safetensors` from a diffusers folder.
+    """Write `dit.safetensors`, `text_encoder.safetensors` and `vae.safetensors` from a diffusers
+    folder.
 
     Tensors keep the dtype that they are stored in. The tokenizers stay where they are.
     """
     configs = {role: read_config(folder / role, "folder") for role in _FACTS}
     facts = {role: {key: configs[role][key] for key in keys} for role, keys in _FACTS.items()}
     blocks = configs["vae"]["num_res_blocks"]
-    dit = {f"net.{transformer_name(name)}": tensor for name, tensor in _stored(folder / "transformer")}
-    dit |= {f"net.{_ADAPTER}{name}": tensor for name, tensor in _stored(folder / "text_conditioner")}
-    qwen = {f"model.{name.removeprefix('model.')}": tensor for name, tensor in _stored(folder / "text_encoder")}
+    dit = {
+        f"net.{transformer_name(name)}": tensor for name, tensor in _stored(folder / "transformer")
+    }
+    dit |= {
+        f"net.{_ADAPTER}{name}": tensor for name, tensor in _stored(folder / "text_conditioner")
+    }
+    qwen = {
+        f"model.{name.removeprefix('model.')}": tensor
+        for name, tensor in _stored(folder / "text_encoder")
+    }
     vae = {vae_name(name, blocks): tensor for name, tensor in _stored(folder / "vae")}
     written = []
     for name, tensors, roles in (
@@ -87,7 +102,9 @@ _FACTS = {
 }
 
 
-def _config(role: str, measure: Callable[[Shapes], dict[str, Any]], tensors: Tensors) -> dict[str, Any]:
+def _config(
+    role: str, measure: Callable[[Shapes], dict[str, Any]], tensors: Tensors
+) -> dict[str, Any]:
     """A part's config from its shapes, then from the header's words where there are any."""
     try:
         config = measure(tensors.shapes)
@@ -99,11 +116,16 @@ def _config(role: str, measure: Callable[[Shapes], dict[str, Any]], tensors: Ten
 
 
 def _facts_in(tensors: Tensors, role: str) -> dict[str, Any]:
-    """What the header of a file that onmodel wrote says of a part; nothing else of the header counts."""
+    """What the header of a file that onmodel wrote says of a part; nothing else of the header
+    counts."""
     table = parse_json_in(tensors.words.get(CONFIG_KEY, "{}"), tensors.path, tensors.field)
     said = table.get(role, {}) if isinstance(table, dict) else None
     if not isinstance(said, dict):
-        raise InputError(tensors.field, tensors.path, f"its {CONFIG_KEY} is no table of parts; export the base again")
+        raise InputError(
+            tensors.field,
+            tensors.path,
+            f"its {CONFIG_KEY} is no table of parts; export the base again",
+        )
     return {key: said[key] for key in _FACTS[role] if key in said}
 
 
@@ -113,14 +135,21 @@ def _prefix(tensors: Tensors) -> str:
         raise tensors.wrong(f"an Anima transformer: 0 keys end in {_MARK}")
     if len(found) > 1:
         raise InputError(
-            tensors.field, tensors.path, f"holds several models: {shown(', '.join(found))}; save one alone"
+            tensors.field,
+            tensors.path,
+            f"holds several models: {shown(', '.join(found))}; save one alone",
         )
     return found[0].removesuffix(_MARK)
 
 
 def _count(shapes: Shapes, stem: str) -> int:
-    """How many numbered parts `stem.0`, `stem.1` … there are. Raises _Gap when one is missing between them."""
-    numbers = {int(match[1]) for name in shapes if (match := re.match(rf"{re.escape(stem)}\.(\d{{1,9}})\.", name))}
+    """How many numbered parts `stem.0`, `stem.1` … there are. Raises _Gap when one is missing
+    between them."""
+    numbers = {
+        int(match[1])
+        for name in shapes
+        if (match := re.match(rf"{re.escape(stem)}\.(\d{{1,9}})\.", name))
+    }
     first = next(i for i in range(len(numbers) + 1) if i not in numbers)
     if first < len(numbers):
         raise _Gap(f"{stem}.{first} is missing, although there is {stem}.{max(numbers)}")
@@ -185,7 +214,9 @@ def _vae_config(shapes: Shapes) -> dict[str, Any]:
         "z_dim": shapes["conv2.weight"][0],
         "dim_mult": [shapes[f"encoder.downsamples.{i}.residual.6.weight"][0] // base for i in last],
         "num_res_blocks": blocks,
-        "temperal_downsample": [f"encoder.downsamples.{i}.time_conv.weight" in shapes for i in halvings],
+        "temperal_downsample": [
+            f"encoder.downsamples.{i}.time_conv.weight" in shapes for i in halvings
+        ],
     }
 
 

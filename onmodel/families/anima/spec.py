@@ -1,4 +1,5 @@
-"""Anima as data: what its files do not say about themselves, and the spec made from a loaded transformer."""
+"""Anima as data: what its files do not say about themselves, and the spec made from a loaded
+transformer."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from onmodel.families.protocol import FamilySpec, Linear
 if TYPE_CHECKING:
     from torch import nn
 
-# What no tensor's shape tells. A file that onmodel writes carries its own values in its header (single_file.py).
+# What no tensor's shape tells. A file that onmodel writes carries its own values in its header
+# (single_file.py).
 TRANSFORMER_FACTS: dict[str, Any] = {
     "max_size": [128, 240, 240],
     "patch_size": [1, 2, 2],
@@ -25,8 +27,8 @@ TEXT_ENCODER_FACTS: dict[str, Any] = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
     "rms_norm_eps": 1e-6,
 }
-# The published base, part by part: what a plan is made with before the files are there. The parameters in bfloat16
-# are the published files' sizes: 4.18, 1.19 and 0.254 GB.
+# The published base, part by part: what a plan is made with before the files are there. The
+# parameters in bfloat16 are the published files' sizes: 4.18, 1.19 and 0.254 GB.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "transformer": {
         **TRANSFORMER_FACTS,
@@ -94,11 +96,14 @@ PRESETS = {"attention_mlp": _ATTENTION_MLP, "attention_mlp_adaln": _ATTENTION_ML
 
 
 def make_spec(transformer: nn.Module, text_rows: int) -> FamilySpec:
-    """The facts of a loaded `CosmosTransformer3DModel`, its layers counted and measured, never assumed."""
+    """The facts of a loaded `CosmosTransformer3DModel`, its layers counted and measured, never
+    assumed."""
     from torch import nn
 
     linears = tuple(
-        Linear(transformer_name(name), name, module.out_features, module.in_features, block_of(name))
+        Linear(
+            transformer_name(name), name, module.out_features, module.in_features, block_of(name)
+        )
         for name, module in transformer.named_modules()
         if isinstance(module, nn.Linear)
     )
@@ -106,20 +111,25 @@ def make_spec(transformer: nn.Module, text_rows: int) -> FamilySpec:
 
 
 def spec_of_shapes(blocks: int, shapes: Mapping[str, tuple[int, int]] | None = None) -> FamilySpec:
-    """The facts as far as files tell them: the layers of a base of that many blocks, by the base's names.
+    """The facts as far as files tell them: the layers of a base of that many blocks, by the base's
+    names.
 
-    With `shapes` (out, in) only the layers that they name; without, all of them and sizes of 0, enough to know names.
+    With `shapes` (out, in) only the layers that they name; without, all of them and sizes of 0,
+    enough to know names.
     """
     linears = tuple(
         Linear(name, diffusers, *(shapes or {}).get(name, (0, 0)), block_of(diffusers))
         for name, diffusers in linear_names(blocks)
         if shapes is None or name in shapes
     )
-    return dataclasses.replace(_spec(linears, CONDITIONER_FACTS["min_sequence_length"]), blocks=blocks)
+    return dataclasses.replace(
+        _spec(linears, CONDITIONER_FACTS["min_sequence_length"]), blocks=blocks
+    )
 
 
 def spec_of_config(transformer: Mapping[str, Any]) -> FamilySpec:
-    """The facts of a base with this transformer config, as `make_spec` measures them, without loading diffusers."""
+    """The facts of a base with this transformer config, as `make_spec` measures them, without
+    loading diffusers."""
     hidden = transformer["num_attention_heads"] * transformer["attention_head_dim"]
     inner = int(hidden * transformer["mlp_ratio"])
     text, adaln = transformer["text_embed_dim"], transformer["adaln_lora_dim"]
@@ -156,7 +166,8 @@ def _spec(linears: tuple[Linear, ...], text_rows: int) -> FamilySpec:
         downscale=8,
         multiple=16,
         text_rows=text_rows,
-        blocks=1 + max((linear.block for linear in linears if linear.block is not None), default=-1),
+        blocks=1
+        + max((linear.block for linear in linears if linear.block is not None), default=-1),
         linears=linears,
         presets=PRESETS,
     )

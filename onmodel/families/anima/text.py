@@ -1,8 +1,10 @@
-"""Captions to Anima's text: Qwen3 states and T5 token ids through the text conditioner, and the collapse of zero rows.
+"""Captions to Anima's text: Qwen3 states and T5 token ids through the text conditioner, and the
+collapse of zero rows.
 
-The transformer attends to `text_rows` rows without a mask, so the zero rows behind a caption act as sinks and must
-count. A zero row has zero keys and values (there are no biases), hence any number of them equals fewer with a bias of
-log(count) on their scores: exact, and the sequence is as short as the longest caption.
+The transformer attends to `text_rows` rows without a mask, so the zero rows behind a caption act as
+sinks and must count. A zero row has zero keys and values (there are no biases), hence any number of
+them equals fewer with a bias of log(count) on their scores: exact, and the sequence is as short as
+the longest caption.
 """
 
 from collections.abc import Sequence
@@ -16,9 +18,12 @@ from onmodel.families.protocol import Text
 
 
 class TextEncoder:
-    """Encodes captions one at a time, so that a caption's text never depends on its neighbours, and remembers them."""
+    """Encodes captions one at a time, so that a caption's text never depends on its neighbours, and
+    remembers them."""
 
-    def __init__(self, tokenizer: Any, t5_tokenizer: Any, text_encoder: Any, conditioner: Any) -> None:
+    def __init__(
+        self, tokenizer: Any, t5_tokenizer: Any, text_encoder: Any, conditioner: Any
+    ) -> None:
         self.tokenizer, self.t5_tokenizer = tokenizer, t5_tokenizer
         self.text_encoder, self.conditioner = text_encoder, conditioner
         self._known: dict[str, Text] = {}
@@ -39,15 +44,21 @@ class TextEncoder:
         if ids:
             states = self.text_encoder(torch.tensor([ids], device=device)).last_hidden_state
             seen = None
-        else:  # "" has no Qwen token: one masked zero state stands for it, as in AnimaModularPipeline
-            states = torch.zeros(1, 1, self.text_encoder.config.hidden_size).to(device, self.text_encoder.dtype)
+        # "" has no Qwen token: one masked zero state stands for it, as in AnimaModularPipeline
+        else:
+            states = torch.zeros(1, 1, self.text_encoder.config.hidden_size).to(
+                device, self.text_encoder.dtype
+            )
             seen = torch.zeros(1, 1, device=device)
-        rows_bsd = self.conditioner(states, torch.tensor([t5_ids], device=device), source_attention_mask=seen)
+        rows_bsd = self.conditioner(
+            states, torch.tensor([t5_ids], device=device), source_attention_mask=seen
+        )
         rows = len(t5_ids)
         return Text(rows_bsd[0, :rows].clone(), rows_bsd.shape[1] - rows)
 
     def losses(self, caption: str) -> list[str]:
-        """What is not read of a caption: tokens beyond the limit, letters that the T5 tokenizer does not know."""
+        """What is not read of a caption: tokens beyond the limit, letters that the T5 tokenizer
+        does not know."""
         lines = []
         for name, tokenizer in (("Qwen", self.tokenizer), ("T5", self.t5_tokenizer)):
             if (count := len(tokenizer(caption, verbose=False).input_ids)) > TEXT_TOKENS:
@@ -68,7 +79,8 @@ class TextEncoder:
 def collapse(texts: Sequence[Text], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Texts as one batch in `dtype`: rows [B, S, D] and the bias [B, S] on their attention scores.
 
-    S is the longest caption and two places; what a shorter text leaves free are more places for its zero rows.
+    S is the longest caption and two places; what a shorter text leaves free are more places for its
+    zero rows.
     """
     length = max(len(text.rows_sd) + 2 * (text.zero_rows > 0) for text in texts)
     first = texts[0].rows_sd
@@ -82,10 +94,11 @@ def collapse(texts: Sequence[Text], dtype: torch.dtype) -> tuple[Tensor, Tensor]
 
 
 def _sink_bias(zero_rows: int, places: int, dtype: torch.dtype) -> Tensor:
-    """Biases of the places that stand for so many zero rows: their exponentials sum to `zero_rows`; −∞ for none.
+    """Biases of the places that stand for so many zero rows: their exponentials sum to `zero_rows`;
+    −∞ for none.
 
-    One bias of log(count) is up to 1.6 % off in bfloat16. So the first place takes the rounded logarithm of most of
-    them, and the others share what that leaves.
+    One bias of log(count) is up to 1.6 % off in bfloat16. So the first place takes the rounded
+    logarithm of most of them, and the others share what that leaves.
     """
     bias = torch.full((places,), 0.98 * zero_rows, dtype=torch.float64).log().to(dtype)
     left = zero_rows - bias[:1].double().exp()
