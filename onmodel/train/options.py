@@ -104,7 +104,7 @@ class Options(Showing):
     """
 
     epochs: int = Field(ge=1, le=MOST_EPOCHS)
-    learning_rate: float = Field(gt=0, le=1_000)
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
     network: Literal["lora", "dora", "lokr"] = "lora"
     rank: int = Field(32, ge=1, le=LARGEST_RANK)
     alpha: float = Field(32, gt=0, le=MOST_WEIGHT)
