@@ -97,13 +97,15 @@ class Run:
 class Case:
     """A hostile input. Between its runs something may be done to the place, as a damage to what a command wrote.
 
-    `then` looks at what the commands left behind and returns what is wrong about it.
+    `then` looks at what the commands left behind and returns what is wrong about it. `torch`: a command loads torch, so
+    it is cheaper in the process that has it.
     """
 
     id: str
     build: Callable[[Place], object]
     runs: tuple[Run | Callable[[Place], object], ...]
     then: Callable[[Place], list[str]] = lambda place: []
+    torch: bool = False
 
 
 def run(*words: str, codes: tuple[int, ...] = (2,), says: tuple[str, ...] = (), findings: bool = False) -> Run:

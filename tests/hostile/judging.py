@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hostile.case import ROOT, SECRET, Case, Place, Run
+from tests.hostile.server import count_files
 
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 JOINERS = "\u200c\u200d"  # composed emoji and Persian words need them
@@ -30,7 +31,15 @@ class Outcome:
 class Servers:
     """The processes that run commands (server.py): one with torch, and a small one that is forked faster."""
 
-    WITHOUT_TORCH = ("dataset import", "dataset export", "dataset labels", "dataset decide", "dataset undo", "merge ")
+    WITHOUT_TORCH = (
+        "dataset import",
+        "dataset export",
+        "dataset labels",
+        "dataset decide",
+        "dataset undo",
+        "merge ",
+        "run ",
+    )
 
     def __init__(self) -> None:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -42,10 +51,10 @@ class Servers:
             ) for torch in (False, True)
         }  # fmt: skip
 
-    def run(self, place: Place, commands: list[list[str]]) -> list[Outcome]:
+    def run(self, place: Place, commands: list[list[str]], torch: bool) -> list[Outcome]:
         """What came of each command, one after the other; after one that was killed no other is run."""
-        small = all(" ".join(words[:2]).startswith(self.WITHOUT_TORCH) for words in commands)
-        process = self.processes[not small]
+        torch = torch or not all(" ".join(words[:2]).startswith(self.WITHOUT_TORCH) for words in commands)
+        process = self.processes[torch]
         assert process.stdin is not None and process.stdout is not None
         print(json.dumps({"root": str(place.root), "commands": commands}), file=process.stdin, flush=True)
         return [Outcome(**answer) for answer in json.loads(process.stdout.readline())]
@@ -66,8 +75,8 @@ def faults_of(case: Case, servers: Servers, root: Path) -> list[str]:
                 step(place)  # type: ignore[operator]
             continue
         runs = [run for run in steps if isinstance(run, Run)]
-        before, files = place.snapshot(), _count(place)
-        outcomes = servers.run(place, [place.filled(run.words) for run in runs])
+        before, files = place.snapshot(), count_files(place.out)
+        outcomes = servers.run(place, [place.filled(run.words) for run in runs], case.torch)
         for run, outcome in zip(runs, outcomes, strict=False):
             found = [*_ending(run, outcome), *_text(outcome)]
             if outcome.code == 2 and outcome.files > files:
@@ -130,10 +139,6 @@ def _left(place: Place) -> Iterator[str]:
                 with open(path, "rb") as file:
                     if SECRET.encode() in file.read():
                         yield f"{name!r} holds a file that no command named"
-
-
-def _count(place: Place) -> int:
-    return sum(len(names) for *_, names in os.walk(os.fsencode(place.out)))
 
 
 def _shown(outcome: Outcome) -> str:

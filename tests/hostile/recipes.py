@@ -384,11 +384,16 @@ CASES = (
         for id in ("up", "far-up", "absolute", "device", "escape")
     ),
     *(
-        Case(f"recipe-{id}", _changed(old, new), (run(*DRY, codes=(0, 2) if id in EITHER else (2,)),))
+        Case(
+            f"recipe-{id}",
+            _changed(old, new),
+            (run(*DRY, codes=(0, 2) if id in EITHER else (2,)),),
+            torch=id in EITHER,
+        )
         for id, (old, new) in CHANGED.items()
     ),
     *(Case(f"recipe-{id}", _recipe(text), (run(*DRY),)) for id, text in WHOLE.items()),
-    *(Case(f"recipe-good-{id}", _recipe(text), (run(*DRY, codes=(0,)),)) for id, text in GOOD.items()),
+    *(Case(f"recipe-good-{id}", _recipe(text), (run(*DRY, codes=(0,)),), torch=True) for id, text in GOOD.items()),
     *(Case(f"recipe-{id}", _special("r.toml", make), (run(*DRY),)) for id, make in SPECIAL.items()),
     *(Case(f"sheet-{id}", _sheet(old, new), (run(*DRY),)) for id, (old, new) in SHEETS.items()),
     *(
@@ -396,13 +401,6 @@ CASES = (
         for id, name in NAMES.items()
     ),
     *(Case(f"sheet-{id}", _with_sheet(text), (run(*DRY),)) for id, text in SHEET_FILES.items()),
-    *(
-        Case(
-            f"sheet-{id}",
-            _special("c.toml", make),
-            (run("dataset", "caption", "{out}/work", "-c", "{in}/c.toml", says=("c.toml",)),),
-        )
-        for id, make in SPECIAL.items()
-    ),
+    *(Case(f"sheet-{id}", _special("c.toml", make), (run(*DRY, says=("c.toml",)),)) for id, make in SPECIAL.items()),
     Case("recipes-in-doctor", _recipe(WHOLE["deep-list"]), (run("doctor", "{in}/r.toml", codes=(1,), findings=True),)),
 )

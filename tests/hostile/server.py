@@ -45,10 +45,13 @@ def _load() -> None:
     import onmodel.cli.main
     import onmodel.curate.gather
     import onmodel.merge.plan
+    import onmodel.pipeline
     from onmodel.dataset.formats import readable
 
     Image.init()
     readable()
+    for verb in onmodel.stages.VERBS:
+        onmodel.pipeline.stage_module(verb)
     typer.main.get_command = functools.cache(typer.main.get_command)  # the same for every command
     typer.main.get_command(onmodel.cli.main.app)
 
@@ -58,7 +61,7 @@ def _load_all() -> None:
     _load()
     for name in (
         "diffusers", "transformers", "onnxruntime", "onmodel.curate.audit", "onmodel.doctor",
-        "onmodel.models.anima.outline", "onmodel.models.anima.parts", "onmodel.pipeline", "onmodel.rebuild",
+        "onmodel.models.anima.outline", "onmodel.models.anima.parts", "onmodel.rebuild",
         "onmodel.release.check", "onmodel.release.push", "onmodel.report.collect",
     ):  # fmt: skip
         import_module(name)
@@ -107,8 +110,14 @@ def _child(root: Path, commands: list[list[str]]) -> None:
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "strict")
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace")
         code = _code(words)
-        files = sum(len(names) for *_, names in os.walk(os.fsencode(root / "out")))
+        files = count_files(root / "out")
         (root / f"end{number}").write_text(json.dumps({"code": code, "files": files}))
+
+
+def count_files(folder: Path) -> int:
+    """The files in a folder, but the locks and the notes of who holds them."""
+    names = (name for *_, names in os.walk(os.fsencode(folder)) for name in names)
+    return sum(not name.endswith((b".lock", b"writer.txt")) for name in names)
 
 
 def _code(words: list[str]) -> int:

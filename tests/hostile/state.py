@@ -92,12 +92,13 @@ def _release(name: str, damage: Callable[[Path], object]) -> Callable[[Place], N
 
 
 CASES = (
-    Case("state-whole", _project, (run(*FIRST, codes=(0,)), run(*ALL, codes=(0,)), run(*ALL, codes=(0,)))),
+    Case("state-whole", _project, (run(*FIRST, codes=(0,)), run(*ALL, codes=(0,)), run(*ALL, codes=(0,))), torch=True),
     *(
         Case(
             f"state-{piece}-{how}",
             _project,
             (run(*FIRST, codes=(0,)), _damaged(pattern, damage), run(*ALL, codes=(1,), says=(NAMES[piece],))),
+            torch=True,
         )
         for piece, pattern in PIECES.items()
         for how, damage in DAMAGES.items()
@@ -107,11 +108,12 @@ CASES = (
             f"state-ledger-{id}",
             _project,
             (run(*FIRST, codes=(0,)), _written("onmodel.db", data), run(*ALL, codes=(1,), says=("onmodel.db",))),
+            torch=True,
         )
         for id, data in LEDGER.items()
     ),
     *(
-        Case(f"state-{id}", _project, (run(*FIRST, codes=(0,)), note, run(*ALL, codes=(0,))))
+        Case(f"state-{id}", _project, (run(*FIRST, codes=(0,)), note, run(*ALL, codes=(0,))), torch=True)
         for id, note in NOTES.items()
     ),
     *(

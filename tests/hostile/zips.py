@@ -187,10 +187,10 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "crc": (lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -46 + 16, b"\1\2\3\4"), "odd.png"),
     "encrypted": (lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -46 + 8, b"\x01"), "odd.png"),
     "unknown-method": (lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -46 + 10, b"\x63"), "odd.png"),
-    "offset-beyond": (lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -4, b"\xff\xff\xff\x7f"), "odd.png"),
+    "offset-beyond": (lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -4, b"\xff\xff\xff\x7f"), "heap.zip"),
     "size-beyond": (
         lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -46 + 20, b"\xff\xff\xff\x7f\xff\xff\xff\x7f"),
-        "odd.png",
+        "heap.zip",
     ),
     "ratio": (lambda: bomb(300_000_000), "odd.png"),
     "names-differ": (lambda: with_odd("set/odd.png").replace(b"set/odd.png", b"set/bad.png", 1), "odd.png"),
