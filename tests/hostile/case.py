@@ -108,13 +108,15 @@ class Case:
     """A hostile input. Between its runs something may be done to the place, as a damage to what a
     command wrote.
 
-    `then` looks at what the commands left behind and returns what is wrong about it.
+    `then` looks at what the commands left behind and returns what is wrong about it. `torch`: a
+    command loads torch, so it is cheaper in the process that has it.
     """
 
     id: str
     build: Callable[[Place], object]
     runs: tuple[Run | Callable[[Place], object], ...]
     then: Callable[[Place], list[str]] = lambda place: []
+    torch: bool = False
 
 
 def run(

@@ -19,11 +19,9 @@ def _yaml_bomb(width: int = 10, depth: int = 9) -> str:
 
 YAML: dict[str, str | bytes] = {
     "alias-bomb": _yaml_bomb(),
-    "merge-bomb": (
-        "a: &a {x: 1}\n"
-        + "".join(f"b{i}: &b{i} {{<<: [{', '.join(['*a'] * 200)}]}}\n" for i in range(200))
-        + "datasets: 5"
-    ),
+    "merge-bomb": "a: &a {x: 1}\n"
+    + "".join(f"b{i}: &b{i} {{<<: [{', '.join(['*a'] * 200)}]}}\n" for i in range(200))
+    + "datasets: 5",
     "deep-flow": "datasets: " + "[" * DEEP,
     "deep-block": "\n".join("  " * i + "a:" for i in range(3_000)),
     "deep-closed": "datasets: " + "[" * 3_000 + "]" * 3_000,
@@ -146,9 +144,7 @@ JSON: dict[str, str | bytes] = {
     "datasets-null": '{"datasets": null}',
     "digits": '{"datasets": ' + "9" * 6_000 + "}",
     "surrogate": '{"datasets": [{"subsets": [{"image_dir": "\\ud800"}]}]}',
-    "repeats-1e999": (
-        '{"datasets": [{"subsets": [{"image_dir": "pictures", "num_repeats": 1e999}]}]}'
-    ),
+    "repeats-1e999": '{"datasets": [{"subsets": [{"image_dir": "pictures", "num_repeats": 1e999}]}]}',
 }
 # Read by an import, which takes the folders alone; what they say of a training is refused where one
 # is planned.
@@ -197,21 +193,17 @@ PROVENANCE: dict[str, str | bytes] = {
     "pictures-list": '{"pictures": [], "models": {}}',
     "rows": '{"pictures": {"pictures/a.png": 5}, "models": {}}',
     "model-name": '{"pictures": {}, "models": {"../../../elsewhere/pwned": {}}}',
-    "model-deep": (
-        json.dumps({"pictures": {}, "models": {"a" * 64: {}}}).replace(
-            "{}}", '{"a":' + "[" * DEEP, 1
-        )
+    "model-deep": json.dumps({"pictures": {}, "models": {"a" * 64: {}}}).replace(
+        "{}}", '{"a":' + "[" * DEEP, 1
     ),
     "model-odd": json.dumps({"pictures": {}, "models": {"a" * 64: {"b": {"used": 5}}}}),
     "model-cycle": json.dumps(
         {"pictures": {}, "models": {"a" * 64: {"b": {"type": "run", "used": ["b"]}}}}
     ),
     "model-null": json.dumps({"pictures": {}, "models": {"a" * 64: None}}),
-    "model-nan": (
-        '{"pictures": {}, "models": {"'
-        + "a" * 64
-        + '": {"b": {"type": "run", "used": [], "x": NaN}}}}'
-    ),
+    "model-nan": '{"pictures": {}, "models": {"'
+    + "a" * 64
+    + '": {"b": {"type": "run", "used": [], "x": NaN}}}}',
     "paper": json.dumps(
         {
             "pictures": {

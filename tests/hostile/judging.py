@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hostile.case import ROOT, SECRET, Case, Place, Run
+from tests.hostile.server import count_files
 
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 JOINERS = "\u200c\u200d"  # composed emoji and Persian words need them
@@ -39,6 +40,7 @@ class Servers:
         "dataset decide",
         "dataset undo",
         "merge ",
+        "run ",
     )
 
     def __init__(self) -> None:
@@ -57,11 +59,13 @@ class Servers:
             for torch in (False, True)
         }
 
-    def run(self, place: Place, commands: list[list[str]]) -> list[Outcome]:
+    def run(self, place: Place, commands: list[list[str]], torch: bool) -> list[Outcome]:
         """What came of each command, one after the other; after one that was killed no other is
         run."""
-        small = all(" ".join(words[:2]).startswith(self.WITHOUT_TORCH) for words in commands)
-        process = self.processes[not small]
+        torch = torch or not all(
+            " ".join(words[:2]).startswith(self.WITHOUT_TORCH) for words in commands
+        )
+        process = self.processes[torch]
         assert process.stdin is not None and process.stdout is not None
         print(
             json.dumps({"root": str(place.root), "commands": commands}),
@@ -86,8 +90,8 @@ def faults_of(case: Case, servers: Servers, root: Path) -> list[str]:
                 step(place)  # type: ignore[operator]
             continue
         runs = [run for run in steps if isinstance(run, Run)]
-        before, files = place.snapshot(), _count(place)
-        outcomes = servers.run(place, [place.filled(run.words) for run in runs])
+        before, files = place.snapshot(), count_files(place.out)
+        outcomes = servers.run(place, [place.filled(run.words) for run in runs], case.torch)
         for run, outcome in zip(runs, outcomes, strict=False):
             found = [*_ending(run, outcome), *_text(outcome)]
             if outcome.code == 2 and outcome.files > files:
@@ -144,10 +148,7 @@ def _changes(
     for path in sorted(set(before) | set(after)):
         if before.get(path) != after.get(path):
             what = "made" if path not in before else "removed" if path not in after else "changed"
-            yield (
-                f"{what} outside of the output folder:"
-                f" {os.path.relpath(path, os.fsencode(place.root))!r}"
-            )
+            yield f"{what} outside of the output folder: {os.path.relpath(path, os.fsencode(place.root))!r}"
 
 
 def _left(place: Place) -> Iterator[str]:
@@ -161,10 +162,6 @@ def _left(place: Place) -> Iterator[str]:
                 with open(path, "rb") as file:
                     if SECRET.encode() in file.read():
                         yield f"{name!r} holds a file that no command named"
-
-
-def _count(place: Place) -> int:
-    return sum(len(names) for *_, names in os.walk(os.fsencode(place.out)))
 
 
 def _shown(outcome: Outcome) -> str:

@@ -231,7 +231,7 @@ WRONG: dict[str, Callable[[], bytes]] = {
     "key-surrogate": lambda: raw(
         '{"\\ud800":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)
     ),
-    "many-keys": lambda: named(*(f"a.{i}" for i in range(30_000))),
+    "many-keys": lambda: named(*(f"a.{i}" for i in range(3_000))),
     "block-999999999": lambda: renamed("blocks.2.", "blocks.999999999."),
     "block-minus": lambda: renamed("blocks.2.", "blocks.-2."),
     "block-digits": lambda: renamed("blocks.2.", "blocks.\u0663."),

@@ -158,10 +158,7 @@ def packed(size: int) -> bytes:
     return zlib.compress(b"\0" * size, 1)
 
 
-SVG = (
-    b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script><image"
-    b" href='/etc/passwd'/></svg>"
-)
+SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script><image href='/etc/passwd'/></svg>"
 PICKLE = b"\x80\x04cposix\nsystem\n(V touch pwned\ntR."
 NOT_READ = {
     "empty": (b"", "png"),

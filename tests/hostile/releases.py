@@ -336,10 +336,7 @@ PROOFS: dict[str, bytes] = {
     "not-utf8": b"\xff",
     "none": b'{"type": "urn:onmodel:picture-proof:1", "proofs": []}',
     "rows": b'{"type": "urn:onmodel:picture-proof:1", "proofs": [5]}',
-    "path": (
-        b'{"type": "urn:onmodel:picture-proof:1", "proofs": [{"node": "x", "leaf": {}, "path":'
-        b' "\\ud800"}]}'
-    ),
+    "path": b'{"type": "urn:onmodel:picture-proof:1", "proofs": [{"node": "x", "leaf": {}, "path": "\\ud800"}]}',
     "escape": b'{"type": "\\u001b[31m\\u2028"}',
 }
 

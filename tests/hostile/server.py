@@ -48,11 +48,14 @@ def _load() -> None:
 
     import onmodel.cli.main
     import onmodel.curate.gather
+    import onmodel.engine.pipeline
     import onmodel.lora.merge_plan
     from onmodel.dataset.formats import readable
 
     Image.init()
     readable()
+    for verb in onmodel.stages.VERBS:
+        onmodel.engine.pipeline.stage_module(verb)
     typer.main.get_command = functools.cache(typer.main.get_command)  # the same for every command
     typer.main.get_command(onmodel.cli.main.app)
 
@@ -68,7 +71,6 @@ def _load_all() -> None:
         "onmodel.doctor",
         "onmodel.families.anima.memory",
         "onmodel.families.anima.parts",
-        "onmodel.engine.pipeline",
         "onmodel.engine.rebuild",
         "onmodel.release.check",
         "onmodel.release.push",
@@ -133,8 +135,14 @@ def _child(root: Path, commands: list[list[str]]) -> None:
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "strict")
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace")
         code = _code(words)
-        files = sum(len(names) for *_, names in os.walk(os.fsencode(root / "out")))
+        files = count_files(root / "out")
         (root / f"end{number}").write_text(json.dumps({"code": code, "files": files}))
+
+
+def count_files(folder: Path) -> int:
+    """The files in a folder, but the locks and the notes of who holds them."""
+    names = (name for *_, names in os.walk(os.fsencode(folder)) for name in names)
+    return sum(not name.endswith((b".lock", b"writer.txt")) for name in names)
 
 
 def _code(words: list[str]) -> int:

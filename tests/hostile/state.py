@@ -103,6 +103,7 @@ CASES = (
         "state-whole",
         _project,
         (run(*FIRST, codes=(0,)), run(*ALL, codes=(0,)), run(*ALL, codes=(0,))),
+        torch=True,
     ),
     *(
         Case(
@@ -113,6 +114,7 @@ CASES = (
                 _damaged(pattern, damage),
                 run(*ALL, codes=(1,), says=(NAMES[piece],)),
             ),
+            torch=True,
         )
         for piece, pattern in PIECES.items()
         for how, damage in DAMAGES.items()
@@ -126,11 +128,17 @@ CASES = (
                 _written("onmodel.db", data),
                 run(*ALL, codes=(1,), says=("onmodel.db",)),
             ),
+            torch=True,
         )
         for id, data in LEDGER.items()
     ),
     *(
-        Case(f"state-{id}", _project, (run(*FIRST, codes=(0,)), note, run(*ALL, codes=(0,))))
+        Case(
+            f"state-{id}",
+            _project,
+            (run(*FIRST, codes=(0,)), note, run(*ALL, codes=(0,))),
+            torch=True,
+        )
         for id, note in NOTES.items()
     ),
     *(

@@ -217,13 +217,13 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "offset-beyond": (
         lambda: patched(with_odd("set/odd.png"), b"set/odd.png", -4, b"\xff\xff\xff\x7f"),
-        "odd.png",
+        "heap.zip",
     ),
     "size-beyond": (
         lambda: patched(
             with_odd("set/odd.png"), b"set/odd.png", -46 + 20, b"\xff\xff\xff\x7f\xff\xff\xff\x7f"
         ),
-        "odd.png",
+        "heap.zip",
     ),
     "ratio": (lambda: bomb(300_000_000), "odd.png"),
     "names-differ": (
