@@ -3,9 +3,9 @@ that it is better.
 
 Every merge is measured on the prompts of suite "choose", under the same noise: first each model
 alone, their mean and the mean of late checkpoints, then what a Gaussian process over the weights
-proposes (lora/search.py); a third of the measurements repeat a merge under other noise. What is
-lowered is the bias of the select stage's rule plus the faults by which bounds are missed. Merges
-are measured as exact sums; the best one and the uniform mean are then brought to `rank` and
+proposes (evaluate/weight_search.py); a third of the measurements repeat a merge under other noise.
+What is lowered is the bias of the select stage's rule plus the faults by which bounds are missed.
+Merges are measured as exact sums; the best one and the uniform mean are then brought to `rank` and
 compared with the best model alone on the fresh prompts of suite "check". Of these three the
 earliest is taken that cannot be told from the best: a merge that is not clearly better is not made,
 and the model is kept as it is.
@@ -27,9 +27,7 @@ from onmodel.errors import InputError
 from onmodel.evaluate.assess import Assessor
 from onmodel.evaluate.axes import Result
 from onmodel.evaluate.selection import RULE, Wishes, objective, select
-from onmodel.hashing import read_json, write_json
-from onmodel.ledger.lineage import Lineage, add
-from onmodel.lora.search import (
+from onmodel.evaluate.weight_search import (
     BLOCKS,
     Posterior,
     Step,
@@ -39,6 +37,8 @@ from onmodel.lora.search import (
     next_step,
     starts,
 )
+from onmodel.hashing import read_json, write_json
+from onmodel.ledger.lineage import Lineage, add
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, SuiteName
 from onmodel.stages import merge
