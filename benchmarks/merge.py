@@ -59,7 +59,8 @@ def make_file(path: Path, seed: int, rank: int, blocks: int = BLOCKS) -> None:
     5 % each."""
     import numpy as np
 
-    from onmodel.lora.file import Factors, stream_lora
+    from onmodel.lora.factors import Factors, LayerShape
+    from onmodel.lora.writing import FileFormat, LoraTensors
     from onmodel.randomness import generator
 
     fade = (0.95 ** np.arange(rank)).astype(np.float32)
@@ -79,8 +80,12 @@ def make_file(path: Path, seed: int, rank: int, blocks: int = BLOCKS) -> None:
         down, up = draw((rank, in_), name, "down"), draw((out, rank), name, "up")
         return Factors(down * fade[:, None], up * 0.01, float(rank))
 
-    ranks = {name: rank for name in LAYERS if int(name.split(".")[1]) < blocks}
-    stream_lora(path, ranks, LAYERS, {}, factors, {}, dtype="BF16")
+    layers = {
+        name: LayerShape(*shape, rank)
+        for name, shape in LAYERS.items()
+        if int(name.split(".")[1]) < blocks
+    }
+    LoraTensors(layers, {}, factors, FileFormat(dtype="BF16")).stream(path, {})
 
 
 def ours(files: list[Path], out: Path, rank: int) -> None:

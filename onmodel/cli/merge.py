@@ -349,8 +349,9 @@ def _job(
     from onmodel.lora.full_checkpoints import extract, open_checkpoint
     from onmodel.lora.merge_files import Job, Size, open_sources
     from onmodel.lora.methods import choose
+    from onmodel.lora.writing import FileFormat
 
-    limit, kind, written = Size(rank, energy, _bytes(size)), _type(dtype), _alpha(alpha)
+    limit, kind, gauge = Size(rank, energy, _bytes(size)), _type(dtype), _alpha(alpha)
     if layout not in ("common", "kohya"):
         raise InputError("layout", layout, "use common or kohya")
     names, factored = _names(files), {}
@@ -378,7 +379,8 @@ def _job(
         blend = choose(
             names, spec, method or None, _weights(weights), decay, density, _blocks(block)
         )
-        yield Job(sources, blend, spec, limit, written, layout, kind), factored  # type: ignore[arg-type]
+        written = FileFormat(layout, kind)  # type: ignore[arg-type]
+        yield Job(sources, blend, spec, limit, gauge, written), factored
 
 
 def _fresh(out: Path) -> None:

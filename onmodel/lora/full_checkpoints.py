@@ -19,10 +19,10 @@ from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
 from onmodel.lora.author_paths import without_author_paths
-from onmodel.lora.factors import factor_dense
-from onmodel.lora.file import Factors, rank_words, stream_lora
-from onmodel.lora.merge_files import Source, rounded, task
+from onmodel.lora.factors import Factors, LayerShape, factor_dense
+from onmodel.lora.merge_files import LONGEST, Source, rounded, task
 from onmodel.lora.methods import Blend
+from onmodel.lora.writing import FileFormat, LoraTensors, rank_words
 from onmodel.progress import Progress
 from onmodel.text import shown
 from onmodel.weights import FLOATS, WeightsFile, decode, encode, stream_weights, written_order
@@ -96,7 +96,8 @@ def extract(
             )
         shapes = {n: one.file.entries[one.keys[n]].shape for n in changed}
         sizes = {name: (shape[0], shape[1]) for name, shape in shapes.items()}
-        ranks = {name: min(rank, *sizes[name]) for name in changed}
+        layers = {name: LayerShape(*sizes[name], min(rank, *sizes[name])) for name in changed}
+        alphas = {name: float(layer.rank) for name, layer in layers.items()}
         histories = [one.lineage(), other.lineage()]
         kept = 0.0
 
@@ -106,28 +107,20 @@ def extract(
                 histories, "extract", tuned=root(histories[0]), base=root(histories[1]), **facts
             )
             about = header.Facts(title, "", "", "", one.spec.architecture, 0, "")
-            return {**header.build(about, lineage), **rank_words(ranks, float(max(ranks.values())))}
+            return {**header.build(about, lineage), **rank_words(layers, max(alphas.values()))}
 
         with task(progress, "extract", len(changed)) as advance:
 
             def factors(name: str) -> Factors[np.ndarray]:
                 nonlocal kept
-                made, energy = factor_dense(_difference(one, other, name), ranks[name], 1.0, name)
+                difference = _difference(one, other, name)
+                made, energy = factor_dense(difference, layers[name].rank, 1.0, name)
                 kept += energy
                 advance()
                 return made
 
-            alphas = {name: float(rank) for name, rank in ranks.items()}
-            stream_lora(
-                out,
-                ranks,
-                sizes,
-                alphas,
-                factors,
-                words(0.123456),
-                dtype=dtype,
-                final=lambda: words(kept / total),
-            )
+            tensors = LoraTensors(layers, alphas, factors, FileFormat(dtype=dtype))
+            tensors.stream(out, words(LONGEST), lambda: words(kept / total))
     return {
         "rank": rank,
         "layers": len(changed),
@@ -155,7 +148,7 @@ def into(
     for a layer in 8 bits.
     """
     linears = {linear.name: linear for linear in target.spec.linears}
-    owner = {target.keys[name]: name for source in sources for name in source.file.ranks}
+    owner = {target.keys[name]: name for source in sources for name in source.file.layers}
     entries = target.file.entries
     lost = wanted = 0.0
     still = touched = 0
@@ -184,7 +177,7 @@ def into(
                     )
                 delta = np.zeros_like(before)
                 for source, weight in zip(sources, blend.in_layer(linears[name]), strict=True):
-                    if name in source.file.ranks:
+                    if name in source.file.layers:
                         one = source.file.factors(name)
                         delta += np.float32(weight * one.scale) * (one.up @ one.down)
                 bits = encode(before + delta, entries[key].dtype)

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +21,19 @@ from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
-from onmodel.lora.factors import Merged, Stack, cosines, factor_dense, merge_module
-from onmodel.lora.file import Factors, LoraFile, lora_entries, rank_words, stream_lora
-from onmodel.lora.layouts import BLOCKS_KEY, Layout
+from onmodel.lora.factors import (
+    Factors,
+    LayerShape,
+    Merged,
+    Stack,
+    cosines,
+    factor_dense,
+    merge_module,
+)
+from onmodel.lora.file import LoraFile
+from onmodel.lora.layouts import BLOCKS_KEY
 from onmodel.lora.methods import Blend
+from onmodel.lora.writing import FileFormat, LoraTensors, lora_entries, rank_words
 from onmodel.progress import Progress
 from onmodel.weights import SIZES
 
@@ -44,6 +53,16 @@ class Source:
     @cached_property
     def trained_alpha(self) -> float | None:
         return self.file.trained_alpha
+
+    @property
+    def largest_rank(self) -> int:
+        """A file whose layers have several ranks is measured by its largest."""
+        return max(layer.rank for layer in self.file.layers.values())
+
+    @property
+    def gauge(self) -> float:
+        """alpha / rank of its training."""
+        return (self.trained_alpha or self.largest_rank) / self.largest_rank
 
 
 @dataclass(frozen=True)
@@ -101,13 +120,12 @@ class Job:
     spec: FamilySpec
     size: Size = Size()
     alpha: Alpha = "from-parent"
-    layout: Layout = "common"
-    dtype: str = "F32"
+    format: FileFormat = field(default_factory=FileFormat)
 
     @cached_property
     def linears(self) -> dict[str, Linear]:
         """Every layer that any input changes, in the model's order."""
-        found = {name for source in self.sources for name in source.file.ranks}
+        found = {name for source in self.sources for name in source.file.layers}
         return {linear.name: linear for linear in self.spec.linears if linear.name in found}
 
     @cached_property
@@ -118,13 +136,17 @@ class Job:
     def full_ranks(self) -> dict[str, int]:
         """Σ rᵢ of every layer: the rank of the exact sum."""
         return {
-            name: sum(source.file.ranks.get(name, 0) for source in self.sources)
+            name: sum(self.sources[i].file.layers[name].rank for i in self.having(name))
             for name in self.linears
         }
 
+    def layers(self, ranks: Mapping[str, int]) -> dict[str, LayerShape]:
+        """The result's layers at these ranks."""
+        return {name: LayerShape(*self.shapes[name], rank) for name, rank in ranks.items()}
+
     def having(self, name: str) -> list[int]:
         """The inputs that change a layer; for the others ΔW is zero there."""
-        return [i for i, source in enumerate(self.sources) if name in source.file.ranks]
+        return [i for i, source in enumerate(self.sources) if name in source.file.layers]
 
     def parts(self, name: str) -> tuple[list[Factors[np.ndarray]], np.ndarray]:
         """The factors of a layer from every input that has it, and their weights."""
@@ -199,7 +221,7 @@ def share_out(job: Job, seen: Survey, header_bytes: int) -> dict[str, int]:
     Raises InputError when rank 1 everywhere already makes a larger file.
     """
     names = list(job.linears)
-    cost = {name: sum(job.shapes[name]) * SIZES[job.dtype] for name in names}
+    cost = {name: sum(job.shapes[name]) * SIZES[job.format.dtype] for name in names}
     owner = np.concatenate(
         [np.full(max(len(seen.sigmas[name]), 1), i) for i, name in enumerate(names)]
     )
@@ -249,7 +271,7 @@ def choose_ranks(
 def table_bytes(job: Job) -> int:
     """Room for a file's table of tensors and its alphas, never too small: as if the ranks were
     whole."""
-    entries, _ = lora_entries(job.full_ranks, job.shapes, job.layout, job.dtype)
+    entries, _ = lora_entries(job.layers(job.full_ranks), job.format)
     digits = len(str(sum(entry.bytes for entry in entries.values())))
     row = len('"":{"data_offsets":[,],"dtype":"BF16","shape":[,]},') + 2 * digits + 10
     return sum(row + len(key) for key in entries) + 4 * len(job.linears) + 300
@@ -257,20 +279,13 @@ def table_bytes(job: Job) -> int:
 
 def gauge_of(job: Job, ranks: Mapping[str, int]) -> float:
     """alpha / rank of the result: the one asked for, or the mean of the inputs' by the size of
-    their weights.
-
-    A file whose layers have several ranks is measured by its largest.
-    """
+    their weights."""
     if job.alpha != "from-parent":
         if job.alpha <= 0:
             raise InputError("alpha", job.alpha, "must be above 0")
         return job.alpha / max(ranks.values())
-    largest = [max(source.file.ranks.values()) for source in job.sources]
     weights = np.abs(job.blend.weights)
-    gauges = [
-        (source.trained_alpha or rank) / rank
-        for source, rank in zip(job.sources, largest, strict=True)
-    ]
+    gauges = [source.gauge for source in job.sources]
     return float(np.average(gauges, weights=weights if weights.any() else None))
 
 
@@ -308,17 +323,8 @@ def merge_files(
 
         alphas = {name: gauge * rank for name, rank in ranks.items()}
         draft = _words(job, facts, reasons, told, ranks, gauge, LONGEST)[1]
-        stream_lora(
-            out,
-            ranks,
-            job.shapes,
-            alphas,
-            factors,
-            draft,
-            job.layout,
-            job.dtype,
-            lambda: final()[1],
-        )
+        tensors = LoraTensors(job.layers(ranks), alphas, factors, job.format)
+        tensors.stream(out, draft, lambda: final()[1])
     lineage, _ = final()
     node = lineage[root(lineage)]
     strengths = [rounded(np.sqrt(max(energy, 0))) for energy in np.diag(inner)]
@@ -380,7 +386,7 @@ def _words(
     }
     lineage = add([*(source.lineage for source in job.sources), *reasons], "merge", **node)
     facts = replace(facts, merged_from=", ".join(source.name for source in job.sources))
-    return lineage, {**header.build(facts, lineage), **rank_words(ranks, gauge * rank)}
+    return lineage, {**header.build(facts, lineage), **rank_words(job.layers(ranks), gauge * rank)}
 
 
 def facts_of(sources: Sequence[Source], spec: FamilySpec, title: str) -> header.Facts:

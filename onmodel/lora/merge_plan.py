@@ -44,7 +44,8 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
 
     def size_of(chosen: Mapping[str, int]) -> int:
         tensors = (
-            sum(rank * sum(job.shapes[name]) for name, rank in chosen.items()) * SIZES[job.dtype]
+            sum(rank * sum(job.shapes[name]) for name, rank in chosen.items())
+            * SIZES[job.format.dtype]
         )
         return tensors + room + table_bytes(job)
 
@@ -63,8 +64,8 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
                 "name": source.name,
                 "weight": weight,
                 "strength": rounded(strength) if seen else None,
-                "layers": len(source.file.ranks),
-                "rank": max(source.file.ranks.values()),
+                "layers": len(source.file.layers),
+                "rank": source.largest_rank,
                 "alpha": source.trained_alpha,
                 "origin": source.lineage[root(source.lineage)].get("origin", "known"),
             }
@@ -109,7 +110,7 @@ def _warnings(
             said.append(
                 f"{source.name}: its origin is unknown; the history will say so, with its hash"
             )
-        missing = len(job.linears) - len(source.file.ranks)
+        missing = len(job.linears) - len(source.file.layers)
         if missing:
             said.append(
                 f"{source.name}: has no change for {missing} of {len(job.linears)} layers; they"
@@ -120,10 +121,7 @@ def _warnings(
     }
     if len(licences) > 1:
         said.append(f"the licences differ ({', '.join(sorted(licences))}); the result names none")
-    gauges = [
-        (source.trained_alpha or max(source.file.ranks.values())) / max(source.file.ranks.values())
-        for source in job.sources
-    ]
+    gauges = [source.gauge for source in job.sources]
     if max(gauges) > FAR * min(gauges):
         said.append(
             f"alpha / rank of the inputs differ ({min(gauges):g} to {max(gauges):g}); the result"
@@ -135,7 +133,7 @@ def _warnings(
             f" {gauge / np.mean(gauges):.2g} times as far; leave alpha at from-parent before a"
             " refinement"
         )
-    if job.dtype != "F32":
+    if job.format.dtype != "F32":
         said.append(
             "written in 16 bits: fine to use, but write float32 if training or another merge"
             " follows"
@@ -180,7 +178,7 @@ def compare(one: Source, other: Source, linears: Mapping[str, Linear]) -> dict[s
     block, by type of layer. `linears` are those that either changes."""
     groups: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros((2, 2)))
     for name, linear in linears.items():
-        having = [i for i, source in enumerate((one, other)) if name in source.file.ranks]
+        having = [i for i, source in enumerate((one, other)) if name in source.file.layers]
         inner = np.zeros((2, 2))
         inner[np.ix_(having, having)] = Stack(
             [(one, other)[i].file.factors(name) for i in having]
@@ -208,10 +206,12 @@ def compare(one: Source, other: Source, linears: Mapping[str, Linear]) -> dict[s
         "blocks": tables["block"],
         "types": tables["type"],
         "only_in": {
-            source.name: sorted(set(source.file.ranks) - set(rest.file.ranks))
+            source.name: sorted(set(source.file.layers) - set(rest.file.layers))
             for source, rest in (sources, sources[::-1])
         },
-        "ranks": [sorted(set(source.file.ranks.values())) for source in sources],
+        "ranks": [
+            sorted({layer.rank for layer in source.file.layers.values()}) for source in sources
+        ],
         "alphas": [source.trained_alpha for source in sources],
         "words": {
             key: both

@@ -18,9 +18,10 @@ from onmodel.families.registry import spec_of_loras
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import add, check, root
 from onmodel.lora import header
-from onmodel.lora.file import Factors, stream_lora
+from onmodel.lora.factors import Factors, LayerShape
 from onmodel.lora.merge_files import Job, Size, facts_of, merge_files, open_sources, survey
 from onmodel.lora.methods import choose
+from onmodel.lora.writing import FileFormat, LoraTensors
 from onmodel.randomness import normal
 from onmodel.weights import Entry, WeightsFile, stream_weights, written_order
 
@@ -39,7 +40,8 @@ def merge(
 ) -> dict:
     names = [path.stem for path in files]
     with open_sources(list(zip(names, files, strict=True)), spec) as sources:
-        job = Job(sources, choose(names, spec, **settings), spec, size, alpha, layout, dtype)  # type: ignore[arg-type]
+        written = FileFormat(layout, dtype)  # type: ignore[arg-type]
+        job = Job(sources, choose(names, spec, **settings), spec, size, alpha, written)  # type: ignore[arg-type]
         return merge_files(out, job, facts_of(sources, spec, out.stem))[1]
 
 
@@ -255,7 +257,8 @@ def test_memory_is_that_of_a_layer_and_torch_is_never_loaded(tmp_path: Path) -> 
         make = lambda name: Factors(normal((8, 512), 1, name), normal((256, 8), 2, name), 8.0)  # noqa: E731
         files = [tmp_path / f"{blocks}-{i}.safetensors" for i in range(2)]
         for path in files:
-            stream_lora(path, dict.fromkeys(wide, 8), wide, {}, make, {})
+            layers = {name: LayerShape(*shape, 8) for name, shape in wide.items()}
+            LoraTensors(layers, {}, make).stream(path, {})
         tracemalloc.start()
         merge(tmp_path / f"{blocks}.safetensors", files, Size(rank=8), spec_of_shapes(blocks, wide))
         peaks.append(tracemalloc.get_traced_memory()[1])

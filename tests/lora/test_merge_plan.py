@@ -12,6 +12,7 @@ from onmodel.ledger.lineage import add
 from onmodel.lora.merge_files import Job, Size, facts_of, merge_files, open_sources
 from onmodel.lora.merge_plan import compare, plan
 from onmodel.lora.methods import choose
+from onmodel.lora.writing import FileFormat
 
 EXACT = Size()
 
@@ -23,7 +24,8 @@ def both(
     names, before = [path.stem for path in files], sorted(tmp_path.iterdir())
     alpha, dtype = settings.pop("alpha", "from-parent"), settings.pop("dtype", "F32")
     with open_sources(list(zip(names, files, strict=True)), SPEC) as sources:
-        job = Job(sources, choose(names, SPEC, **settings), SPEC, size, alpha, "common", dtype)  # type: ignore[arg-type]
+        written = FileFormat(dtype=dtype)  # type: ignore[arg-type]
+        job = Job(sources, choose(names, SPEC, **settings), SPEC, size, alpha, written)  # type: ignore[arg-type]
         facts = facts_of(sources, SPEC, "m")
         found = plan(job, facts)
         assert sorted(tmp_path.iterdir()) == before
