@@ -209,8 +209,8 @@ def run_command(
     ):
         facts = facts_of(job.sources, job.spec, title or out.stem)
         _, report = merge_files(out, job, facts, progress=progress)
-    report |= {"file": str(out), "bytes": out.stat().st_size, "factored": factored}
-    _show(report, as_json, _run_lines)
+    written = {"file": str(out), "bytes": out.stat().st_size, "factored": factored}
+    _show(report.as_dict() | written, as_json, _run_lines)
 
 
 @app.command("resize")

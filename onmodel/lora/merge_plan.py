@@ -21,6 +21,7 @@ from onmodel.lora.merge_files import (
     choose_ranks,
     gauge_of,
     rounded,
+    rounded_rows,
     survey,
     table_bytes,
     words_room,
@@ -73,7 +74,7 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
                 job.sources, job.blend.weights, strengths, strict=True
             )
         ],
-        "cosines": [[rounded(value) for value in row] for row in cosines(inner)] if seen else None,
+        "cosines": rounded_rows(cosines(inner)) if seen else None,
         "exact": job.size.exact,
         "rank": max(ranks.values()),
         "alpha": gauge * max(ranks.values()),

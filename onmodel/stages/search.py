@@ -14,9 +14,10 @@ Makes what a merge stage makes, or keeps one file as a select stage does; and wi
 (all measurements) and `selection.json` (the decision).
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -37,12 +38,24 @@ from onmodel.evaluate.weight_search import (
     next_step,
     starts,
 )
-from onmodel.hashing import read_json, write_json
+from onmodel.families.protocol import FamilySpec
+from onmodel.hashing import sha256_file, write_json
 from onmodel.ledger.lineage import Lineage, add
+from onmodel.lora.factors import cosines
+from onmodel.lora.merge_files import (
+    Job,
+    Size,
+    inner_products,
+    merge_draft,
+    open_sources,
+    rounded,
+    rounded_rows,
+)
+from onmodel.lora.methods import choose
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, SuiteName
 from onmodel.stages import merge
-from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
+from onmodel.stages.base import Context, Inputs, Plan, keep_models
 from onmodel.stages.evaluate import make_assessor, named
 from onmodel.stages.sample import MOST_SEEDS, Generating
 from onmodel.stages.select import Bounded, report, say
@@ -105,7 +118,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             "name at least two models",
         )
     past = [inputs.lineage(reference) for reference in settings.needs()]
-    merger = Merger(models, settings, context, add(past, "candidates", name=context.name))
+    merger = Merger(models, settings, context)
     assessor = make_assessor(inputs, settings, SEARCHED, settings.seeds, context)
     steps, rows = _measure_merges(merger, assessor)
     trials = _trials(steps, rows, settings)
@@ -153,48 +166,61 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     return (
         merger.keep(taken, lineage)
         if is_single(taken)
-        else merger.merge(taken, settings.rank, lineage, context)
+        else merger.merge(taken, settings.rank, lineage)
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Merger:
-    """Makes merges of the models by the merge stage. `history` is what drafts are told to come
-    from."""
+    """Makes merges of the models: drafts to measure, and the result."""
 
     models: Sequence[Model]
     settings: Settings
     context: Context
-    history: Lineage
 
-    def __post_init__(self) -> None:
-        self.uniform: Weights = (1 / len(self.models),) * len(self.models)
-        found = read_json(self._draft(self.uniform, None).path / "merge.json")
-        lengths = np.array([row["strength"] for row in found["models"]])
-        self.gram = np.outer(lengths, lengths) * np.array(found["cosines"])
+    @property
+    def uniform(self) -> Weights:
+        return (1 / len(self.models),) * len(self.models)
+
+    @cached_property
+    def gram(self) -> np.ndarray:
+        """The inner products [K, K] of the models' ΔW, from numbers of 6 decimals: their last bits
+        differ between machines and must not decide what is measured next."""
+        with open_sources(self._files(self.uniform), self._spec) as sources:
+            blend = choose([model.name for model in self.models], self._spec)
+            inner = inner_products(Job(sources, blend, self._spec))
+        lengths = np.array([rounded(length) for length in np.sqrt(np.diag(inner).clip(0))])
+        return np.outer(lengths, lengths) * np.array(rounded_rows(cosines(inner)))
 
     def model(self, weights: Weights, rank: int | None) -> Model:
         """The file of a merge, until the next one is asked for; a model alone is its own file."""
         if is_single(weights):
             return self.models[weights.index(1)]
-        return Inputs({"draft": self._draft(weights, rank)}).model("draft")
+        path = self.context.scratch / "draft.safetensors"
+        files = self._files(weights)
+        with open_sources(files, self._spec) as sources:
+            blend = choose(
+                [name for name, _ in files], self._spec, weights=[w for w in weights if w]
+            )
+            job = Job(sources, blend, self._spec, Size(rank), self.settings.alpha)
+            merge_draft(path, job, self.context.progress)
+        return Model(self.context.name, path, sha256_file(path))
 
-    def merge(
-        self, weights: Weights, rank: int | None, history: Lineage, context: Context
-    ) -> Artifact:
-        """Run a merge stage on the models whose weight is not 0, as if a select stage had chosen
-        them."""
-        parts = [
-            (model, weight) for model, weight in zip(self.models, weights, strict=True) if weight
-        ]
-        return merge.run_chosen(parts, history, context, rank=rank, alpha=self.settings.alpha)
+    def merge(self, weights: Weights, rank: int | None, history: Lineage) -> Artifact:
+        """The artifact of a merge stage for the models whose weight is not 0."""
+        table = {
+            "do": "merge",
+            "models": self.context.name,
+            "weights": [weight for weight in weights if weight],
+            "rank": rank,
+            "alpha": self.settings.alpha,
+        }
+        models = [model for model, weight in zip(self.models, weights, strict=True) if weight]
+        return merge.make(models, merge.Settings.model_validate(table), [history], self.context)
 
     def keep(self, weights: Weights, history: Lineage) -> Artifact:
         """The artifact of a select stage that chose one of the models."""
-        model = self.models[weights.index(1)]
-        file = f"{model.sha256}.safetensors"
-        keep_file(model.path, self.context.out / file)
-        write_models(self.context.out, [(model.name, model.epoch, file)])
+        keep_models(self.context.out, [self.models[weights.index(1)]])
         return self.context.commit("selection", history)
 
     def words(self, weights: Weights) -> str:
@@ -204,16 +230,14 @@ class Merger:
         parts = zip(self.models, weights, strict=True)
         return " + ".join(f"{weight:.2g} {model.name}" for model, weight in parts if weight)
 
-    def _draft(self, weights: Weights, rank: int | None) -> Artifact:
-        """A merge that is no artifact: only one lies on the disk at a time."""
-        scratch = self.context.scratch / "draft"
-        shutil.rmtree(scratch, ignore_errors=True)
-        context = replace(
-            self.context,
-            scratch=scratch,
-            commit=lambda kind, lineage: Artifact(kind, "", scratch / "out"),
-        )
-        return self.merge(weights, rank, self.history, context)
+    @property
+    def _spec(self) -> FamilySpec:
+        return self.context.family().spec
+
+    def _files(self, weights: Weights) -> list[tuple[str, Path]]:
+        """Name and path of the models whose weight is not 0."""
+        parts = zip(self.models, weights, strict=True)
+        return [(model.name, model.path) for model, weight in parts if weight]
 
 
 def _measure_merges(merger: Merger, assessor: Assessor) -> tuple[list[Step], list[dict[str, Any]]]:

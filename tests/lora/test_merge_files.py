@@ -42,7 +42,7 @@ def merge(
     with open_sources(list(zip(names, files, strict=True)), spec) as sources:
         written = FileFormat(layout, dtype)  # type: ignore[arg-type]
         job = Job(sources, choose(names, spec, **settings), spec, size, alpha, written)  # type: ignore[arg-type]
-        return merge_files(out, job, facts_of(sources, spec, out.stem))[1]
+        return merge_files(out, job, facts_of(sources, spec, out.stem))[1].as_dict()
 
 
 @pytest.fixture

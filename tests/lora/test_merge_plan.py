@@ -31,7 +31,7 @@ def both(
         assert sorted(tmp_path.iterdir()) == before
         out = tmp_path / "m.safetensors"
         _, report = merge_files(out, job, facts)
-    return found, report, out.stat().st_size
+    return found, report.as_dict(), out.stat().st_size
 
 
 @pytest.mark.parametrize("size", [Size(), Size(rank=3), Size(energy=0.8), Size(bytes=30_000)])
