@@ -92,7 +92,7 @@ def ours(files: list[Path], out: Path, rank: int) -> None:
     """What `onmodel merge run` does: hashes and history, Gram core, streamed."""
     from onmodel.families.registry import spec_of_loras
     from onmodel.lora.header import Facts
-    from onmodel.lora.merge_files import Job, Size, merge_files, open_sources
+    from onmodel.lora.merge_files import MergeJob, MergeSize, merge_files, open_sources
     from onmodel.lora.methods import choose
 
     spec, names = spec_of_loras(files), [path.stem for path in files]
@@ -100,7 +100,7 @@ def ours(files: list[Path], out: Path, rank: int) -> None:
         blend = choose(names, spec, weights=weights_for(len(files)))
         merge_files(
             out,
-            Job(sources, blend, spec, Size(rank=rank)),
+            MergeJob(sources, blend, spec, MergeSize(rank=rank)),
             Facts("bench", "", "", "", "anima", 0, ""),
         )
 

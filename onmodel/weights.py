@@ -236,7 +236,8 @@ def read_header(path: Path, field: str) -> tuple[dict[str, Stored], dict[str, st
             row["dtype"],
             tuple(row["shape"]),
             path,
-            *(first + offset for offset in row["data_offsets"]),
+            first + row["data_offsets"][0],
+            first + row["data_offsets"][1],
         )
         for name, row in header.items()
     }

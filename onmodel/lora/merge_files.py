@@ -44,7 +44,7 @@ LONGEST = 0.123456
 
 
 @dataclass(frozen=True)
-class Source:
+class MergeInput:
     """An input: its name and its open file."""
 
     name: str
@@ -62,9 +62,14 @@ class Source:
         return self.file.trained_alpha
 
     @property
+    def ranks(self) -> list[int]:
+        """The ranks that its layers have, in ascending order."""
+        return sorted({layer.rank for layer in self.file.layers.values()})
+
+    @property
     def largest_rank(self) -> int:
-        """A file whose layers have several ranks is measured by its largest."""
-        return max(layer.rank for layer in self.file.layers.values())
+        """The rank that stands for the file where its layers have several."""
+        return self.ranks[-1]
 
     @property
     def gauge(self) -> float:
@@ -73,7 +78,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Size:
+class MergeSize:
     """How large the result may be: one `rank` for all layers, the share of `energy` to keep (0…1),
     or the file's `bytes`; nothing of it keeps the exact sum. Energy and bytes share the ranks out
     over the layers."""
@@ -118,14 +123,14 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Job:
+class MergeJob:
     """A merge before it is done: sources, method, the model's layers, and how the result is
     written."""
 
-    sources: Sequence[Source]
+    sources: Sequence[MergeInput]
     blend: Blend
     spec: FamilySpec
-    size: Size = Size()
+    size: MergeSize = MergeSize()
     alpha: Alpha = "from-parent"
     format: FileFormat = field(default_factory=FileFormat)
 
@@ -142,10 +147,11 @@ class Job:
     @cached_property
     def full_ranks(self) -> dict[str, int]:
         """Σ rᵢ of every layer: the rank of the exact sum."""
-        return {
-            name: sum(self.sources[i].file.layers[name].rank for i in self.having(name))
-            for name in self.linears
-        }
+        ranks: dict[str, int] = dict.fromkeys(self.linears, 0)
+        for source in self.sources:
+            for name, layer in source.file.layers.items():
+                ranks[name] += layer.rank
+        return ranks
 
     def layers(self, ranks: Mapping[str, int]) -> dict[str, LayerShape]:
         """The result's layers at these ranks."""
@@ -184,13 +190,13 @@ class Job:
 
 
 @contextmanager
-def open_sources(files: Sequence[tuple[str, Path]], spec: FamilySpec) -> Iterator[list[Source]]:
+def open_sources(files: Sequence[tuple[str, Path]], spec: FamilySpec) -> Iterator[list[MergeInput]]:
     """Open (name, path) inputs. Raises what `LoraFile` raises."""
     with ExitStack() as stack:
-        yield [Source(name, stack.enter_context(LoraFile(path, spec))) for name, path in files]
+        yield [MergeInput(name, stack.enter_context(LoraFile(path, spec))) for name, path in files]
 
 
-def inner_products(job: Job) -> np.ndarray:
+def inner_products(job: MergeJob) -> np.ndarray:
     """The inner products [K, K] of the inputs' ΔW, over all layers. Nothing is merged."""
     total = np.zeros((len(job.sources), len(job.sources)))
     for name in job.linears:
@@ -198,7 +204,7 @@ def inner_products(job: Job) -> np.ndarray:
     return total
 
 
-def survey(job: Job, progress: Progress | None = None) -> Survey:
+def survey(job: MergeJob, progress: Progress | None = None) -> Survey:
     """One pass over the inputs. Raises InputError for a method that works on entries of ΔW: it has
     no such sum."""
     if job.blend.method.elements is not None:
@@ -219,7 +225,7 @@ def survey(job: Job, progress: Progress | None = None) -> Survey:
     return Survey(sigmas, inners)
 
 
-def share_out(job: Job, seen: Survey, header_bytes: int) -> dict[str, int]:
+def share_out(job: MergeJob, seen: Survey, header_bytes: int) -> dict[str, int]:
     """A rank for every layer, at least 1: the singular values with the most energy per byte first,
     over all layers, until the file is as large as it may be or the share of energy is kept.
 
@@ -258,7 +264,7 @@ def share_out(job: Job, seen: Survey, header_bytes: int) -> dict[str, int]:
 
 
 def choose_ranks(
-    job: Job, header_bytes: int, progress: Progress | None = None, seen: Survey | None = None
+    job: MergeJob, header_bytes: int, progress: Progress | None = None, seen: Survey | None = None
 ) -> dict[str, int]:
     """The rank of every layer of the result. `header_bytes` is room for the header's words."""
     size = job.size
@@ -273,7 +279,7 @@ def choose_ranks(
     return share_out(job, seen or survey(job, progress), header_bytes)
 
 
-def table_bytes(job: Job) -> int:
+def table_bytes(job: MergeJob) -> int:
     """Room for a file's table of tensors and its alphas, never too small: as if the ranks were
     whole."""
     entries, _ = lora_entries(job.layers(job.full_ranks), job.format)
@@ -282,7 +288,7 @@ def table_bytes(job: Job) -> int:
     return sum(row + len(key) for key in entries) + 4 * len(job.linears) + 300
 
 
-def gauge_of(job: Job, ranks: Mapping[str, int]) -> float:
+def gauge_of(job: MergeJob, ranks: Mapping[str, int]) -> float:
     """alpha / rank of the result: the one asked for, or the mean of the inputs' by the size of
     their weights."""
     if job.alpha != "from-parent":
@@ -338,7 +344,7 @@ class MergeReport:
 
 def merge_files(
     out: Path,
-    job: Job,
+    job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage] = (),
     told: Mapping[str, Any] | None = None,
@@ -378,7 +384,7 @@ def merge_files(
     return lineage, report
 
 
-def merge_draft(out: Path, job: Job, progress: Progress | None = None) -> None:
+def merge_draft(out: Path, job: MergeJob, progress: Progress | None = None) -> None:
     """Write the merge to `out` without a history, for a measurement."""
     ranks = choose_ranks(job, 0, progress)
     gauge = gauge_of(job, ranks)
@@ -406,7 +412,7 @@ class _Sums:
 
 def _stream(
     out: Path,
-    job: Job,
+    job: MergeJob,
     ranks: Mapping[str, int],
     gauge: float,
     words: Callable[[float], Mapping[str, str]],
@@ -439,7 +445,7 @@ class _Outcome:
 
 
 def words_room(
-    job: Job,
+    job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage] = (),
     told: Mapping[str, Any] | None = None,
@@ -453,7 +459,7 @@ def words_room(
 
 
 def _words(
-    job: Job,
+    job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage],
     told: Mapping[str, Any],
@@ -481,7 +487,7 @@ def _words(
     return lineage, {**header.build(facts, lineage), **rank_words(job.layers(outcome.ranks), alpha)}
 
 
-def facts_of(sources: Sequence[Source], spec: FamilySpec, title: str) -> header.Facts:
+def facts_of(sources: Sequence[MergeInput], spec: FamilySpec, title: str) -> header.Facts:
     """What a header can say of a merge of plain files: what its parents' headers say, and no more.
 
     A licence only when all have the same; the newest date, since a clock may not reach the bytes.
@@ -505,7 +511,7 @@ def facts_of(sources: Sequence[Source], spec: FamilySpec, title: str) -> header.
     )
 
 
-def largest_side(sources: Sequence[Source]) -> int:
+def largest_side(sources: Sequence[MergeInput]) -> int:
     """The largest side in pixels that an input was trained at, as its header says; 0 when none
     says."""
     words = [source.file.metadata.get("modelspec.resolution", "") for source in sources]

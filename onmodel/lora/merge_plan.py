@@ -15,8 +15,8 @@ from onmodel.ledger.lineage import root
 from onmodel.lora import header
 from onmodel.lora.factors import Stack, cosines
 from onmodel.lora.merge_files import (
-    Job,
-    Source,
+    MergeInput,
+    MergeJob,
     Survey,
     choose_ranks,
     gauge_of,
@@ -33,7 +33,7 @@ LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ALIKE, LITTLE_KEPT, CANCELS, FAR = 0.999, 0.9, 0.3, 2.0  # where a plan begins to warn
 
 
-def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dict[str, Any]:
+def plan(job: MergeJob, facts: header.Facts, progress: Progress | None = None) -> dict[str, Any]:
     """A merge's plan as JSON values. Sizes of files are a little too large, never too small. Raises
     as a run does."""
     elements = job.blend.method.elements is not None
@@ -54,8 +54,12 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
     if seen is not None:
         inner = np.sum(list(seen.inners.values()), axis=0)
     strengths = np.sqrt(np.clip(np.diag(inner), 0, None))
+
+    def capped(rank: int) -> dict[str, int]:
+        """One rank for all layers, as far as the exact sum has it."""
+        return {name: min(rank, full) for name, full in job.full_ranks.items()}
+
     ladder = [rank for rank in LADDER if rank < whole] + [whole]
-    uniform = [{name: min(rank, job.full_ranks[name]) for name in job.linears} for rank in ladder]
     found: dict[str, Any] = {
         **job.blend.facts(),
         "paper": job.blend.method.paper,
@@ -88,7 +92,7 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
                     "energy_kept": rounded(seen.energy_at(chosen)),
                     "bytes": size_of(chosen),
                 }
-                for rank, chosen in zip(ladder, uniform, strict=True)
+                for rank, chosen in zip(ladder, map(capped, ladder), strict=True)
             ]
             if seen
             else None
@@ -101,7 +105,7 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
 
 
 def _warnings(
-    job: Job, ranks: Mapping[str, int], gauge: float, seen: Survey | None, inner: np.ndarray
+    job: MergeJob, ranks: Mapping[str, int], gauge: float, seen: Survey | None, inner: np.ndarray
 ) -> list[str]:
     """What a careful person would want to hear before merging; each one line."""
     said = []
@@ -174,7 +178,7 @@ def _warnings(
     return said
 
 
-def compare(one: Source, other: Source, linears: Mapping[str, Linear]) -> dict[str, Any]:
+def compare(one: MergeInput, other: MergeInput, linears: Mapping[str, Linear]) -> dict[str, Any]:
     """How two LoRAs differ: ‖ΔW‖ of each, their cosine and ‖difference‖ / mean strength; in all, by
     block, by type of layer. `linears` are those that either changes."""
     groups: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros((2, 2)))
@@ -210,15 +214,19 @@ def compare(one: Source, other: Source, linears: Mapping[str, Linear]) -> dict[s
             source.name: sorted(set(source.file.layers) - set(rest.file.layers))
             for source, rest in (sources, sources[::-1])
         },
-        "ranks": [
-            sorted({layer.rank for layer in source.file.layers.values()}) for source in sources
-        ],
+        "ranks": [source.ranks for source in sources],
         "alphas": [source.trained_alpha for source in sources],
-        "words": {
-            key: both
-            for key in sorted({*one.file.metadata, *other.file.metadata})
-            if not key.startswith("onmodel.")
-            and "hash" not in key
-            and len(set(both := [source.file.metadata.get(key, "") for source in sources])) > 1
-        },
+        "words": _different_words(one.file.metadata, other.file.metadata),
+    }
+
+
+def _different_words(
+    one: Mapping[str, str], other: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """The words that differ between two headers, without hashes and histories; "" for none."""
+    both = {key: (one.get(key, ""), other.get(key, "")) for key in sorted({*one, *other})}
+    return {
+        key: (mine, theirs)
+        for key, (mine, theirs) in both.items()
+        if mine != theirs and not key.startswith("onmodel.") and "hash" not in key
     }

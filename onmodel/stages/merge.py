@@ -15,7 +15,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import Lineage
 from onmodel.lora import header
-from onmodel.lora.merge_files import Job, Size, largest_side, merge_files, open_sources
+from onmodel.lora.merge_files import MergeJob, MergeSize, largest_side, merge_files, open_sources
 from onmodel.lora.methods import METHODS, choose
 from onmodel.records import Artifact, Model
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
@@ -61,9 +61,9 @@ class Settings(StageSettings):
         self.size()
         return self
 
-    def size(self) -> Size:
+    def size(self) -> MergeSize:
         limit = None if self.megabytes is None else round(self.megabytes * MEGABYTE)
-        return Size(self.rank, self.energy, limit)
+        return MergeSize(self.rank, self.energy, limit)
 
     def needs(self) -> list[str]:
         return [self.models] if isinstance(self.models, str) else self.models
@@ -113,7 +113,7 @@ def make(
             date=context.date,
             blocks=spec.blocks,
         )
-        job = Job(sources, blend, spec, settings.size(), settings.alpha)
+        job = MergeJob(sources, blend, spec, settings.size(), settings.alpha)
         told = {"name": context.name, "base": context.base_sha256, "settings": settings.told()}
         lineage, report = merge_files(
             context.out / FILE, job, facts, reasons, told, context.progress

@@ -31,7 +31,7 @@ from onmodel.evaluate.selection import RULE, Wishes, objective, select
 from onmodel.evaluate.weight_search import (
     BLOCKS,
     Posterior,
-    Step,
+    SearchStep,
     Trial,
     Weights,
     is_single,
@@ -43,8 +43,8 @@ from onmodel.hashing import sha256_file, write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora.factors import cosines
 from onmodel.lora.merge_files import (
-    Job,
-    Size,
+    MergeJob,
+    MergeSize,
     inner_products,
     merge_draft,
     open_sources,
@@ -155,8 +155,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "signature": assessor.plan.signature(),
         "check": fresh.plan.signature(),
     }
-    expected = [round(float(value), 6) for value in fitted.mean([step.weights for step in steps])]
-    axes = [{id: score["value"] for id, score in row["axes"].items()} for row in rows]
+    measured = [step.weights for step in steps]
+    expected = [round(float(value), 6) for value in fitted.mean(measured)]
+    axes = list(map(_values, rows))
     write_json(
         context.out / "search.json",
         {**told, "objective": OBJECTIVE, "expected": expected, "axes": axes},
@@ -188,7 +189,7 @@ class Merger:
         differ between machines and must not decide what is measured next."""
         with open_sources(self._files(self.uniform), self._spec) as sources:
             blend = choose([model.name for model in self.models], self._spec)
-            inner = inner_products(Job(sources, blend, self._spec))
+            inner = inner_products(MergeJob(sources, blend, self._spec))
         lengths = np.array([rounded(length) for length in np.sqrt(np.diag(inner).clip(0))])
         return np.outer(lengths, lengths) * np.array(rounded_rows(cosines(inner)))
 
@@ -202,7 +203,7 @@ class Merger:
             blend = choose(
                 [name for name, _ in files], self._spec, weights=[w for w in weights if w]
             )
-            job = Job(sources, blend, self._spec, Size(rank), self.settings.alpha)
+            job = MergeJob(sources, blend, self._spec, MergeSize(rank), self.settings.alpha)
             merge_draft(path, job, self.context.progress)
         return Model(self.context.name, path, sha256_file(path))
 
@@ -240,12 +241,14 @@ class Merger:
         return [(model.name, model.path) for model, weight in parts if weight]
 
 
-def _measure_merges(merger: Merger, assessor: Assessor) -> tuple[list[Step], list[dict[str, Any]]]:
+def _measure_merges(
+    merger: Merger, assessor: Assessor
+) -> tuple[list[SearchStep], list[dict[str, Any]]]:
     """What was measured, step by step, and what was found."""
     settings, context = merger.settings, merger.context
     first = starts([(model.name.partition("@")[0], model.epoch) for model in merger.models])
     _check_enough(settings, len(first))
-    steps: list[Step] = []
+    steps: list[SearchStep] = []
     rows: list[dict[str, Any]] = []
     for number in range(1, settings.evaluations + 1):
         step = next_step(merger.gram, _trials(steps, rows, settings), first, context.seed)
@@ -273,8 +276,13 @@ def _row(name: str, model: Model, assessor: Assessor) -> dict[str, Any]:
     }
 
 
+def _values(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Axis → value of an evaluation row."""
+    return {id: score["value"] for id, score in row["axes"].items()}
+
+
 def _trials(
-    steps: Sequence[Step], rows: Sequence[Mapping[str, Any]], settings: Settings
+    steps: Sequence[SearchStep], rows: Sequence[Mapping[str, Any]], settings: Settings
 ) -> list[Trial]:
     """All rows on one scale: that of the axes which every row has."""
     values = objective(rows, settings.wishes) if rows else np.empty(0)
