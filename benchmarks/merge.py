@@ -59,7 +59,8 @@ def make_file(path: Path, seed: int, rank: int, blocks: int = BLOCKS) -> None:
     5 % each."""
     import numpy as np
 
-    from onmodel.lora.file import Factors, stream_lora
+    from onmodel.lora.factors import Factors, LayerShape
+    from onmodel.lora.writing import FileFormat, LoraTensors
     from onmodel.randomness import generator
 
     fade = (0.95 ** np.arange(rank)).astype(np.float32)
@@ -79,15 +80,19 @@ def make_file(path: Path, seed: int, rank: int, blocks: int = BLOCKS) -> None:
         down, up = draw((rank, in_), name, "down"), draw((out, rank), name, "up")
         return Factors(down * fade[:, None], up * 0.01, float(rank))
 
-    ranks = {name: rank for name in LAYERS if int(name.split(".")[1]) < blocks}
-    stream_lora(path, ranks, LAYERS, {}, factors, {}, dtype="BF16")
+    layers = {
+        name: LayerShape(*shape, rank)
+        for name, shape in LAYERS.items()
+        if int(name.split(".")[1]) < blocks
+    }
+    LoraTensors(layers, {}, factors, FileFormat(dtype="BF16")).stream(path, {})
 
 
 def ours(files: list[Path], out: Path, rank: int) -> None:
     """What `onmodel merge run` does: hashes and history, Gram core, streamed."""
     from onmodel.families.registry import spec_of_loras
     from onmodel.lora.header import Facts
-    from onmodel.lora.merge_files import Job, Size, merge_files, open_sources
+    from onmodel.lora.merge_files import MergeJob, MergeSize, merge_files, open_sources
     from onmodel.lora.methods import choose
 
     spec, names = spec_of_loras(files), [path.stem for path in files]
@@ -95,7 +100,7 @@ def ours(files: list[Path], out: Path, rank: int) -> None:
         blend = choose(names, spec, weights=weights_for(len(files)))
         merge_files(
             out,
-            Job(sources, blend, spec, Size(rank=rank)),
+            MergeJob(sources, blend, spec, MergeSize(rank=rank)),
             Facts("bench", "", "", "", "anima", 0, ""),
         )
 

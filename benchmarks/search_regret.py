@@ -16,7 +16,7 @@ import json
 
 import numpy as np
 
-from onmodel.lora.search import Posterior, Trial, Weights, next_step, starts
+from onmodel.evaluate.weight_search import Posterior, Trial, Weights, next_step, starts
 from onmodel.randomness import generator
 
 DIMENSIONS = 40

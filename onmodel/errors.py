@@ -19,7 +19,7 @@ from onmodel.text import shown, without_secrets
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-_SHOWN = 300  # characters of a field or value; a wrong value may be a list of 100,000 entries
+_QUOTED = 300  # characters of a field or value; a wrong value may be a list of 100,000 entries
 _LONGEST = 4_000  # characters of a message; what is quoted of a file may have any length
 
 
@@ -43,7 +43,7 @@ class InputError(OnmodelError):
     def __init__(self, field: str, value: object, remedy: str) -> None:
         self.field, self.value, self.remedy = field, value, remedy
         super().__init__(
-            f"{_shortened(field)}: {_shortened(value)} — {_shortened(remedy, 4 * _SHOWN)}"
+            f"{shown(field, _QUOTED)}: {shown(value, _QUOTED)} — {shown(remedy, 4 * _QUOTED)}"
         )
 
     @classmethod
@@ -53,11 +53,6 @@ class InputError(OnmodelError):
         value = "missing" if first["type"] == "missing" else first.get("input")
         message = re.sub(r"^(Value error, |Input )", "", first["msg"])
         return cls(".".join([prefix, *map(str, first["loc"])]), value, message)
-
-
-def _shortened(value: object, most: int = _SHOWN) -> str:
-    text = str(value)
-    return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 class StateError(OnmodelError):

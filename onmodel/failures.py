@@ -19,7 +19,7 @@ from importlib import metadata
 
 from onmodel import __version__
 from onmodel.errors import OnmodelError
-from onmodel.text import brief, printable, without_secrets
+from onmodel.text import one_line, printable, shown, without_secrets
 
 INTERNAL, STOPPED, UNREAD = 70, 130, 141
 PACKAGES = (
@@ -136,7 +136,7 @@ def outcome(error: BaseException) -> tuple[str, int]:
             return f"an input is nested too deeply — make it flatter; {_reported(error)}", 1
         case UnicodeError():
             return f"a name or text is not valid Unicode — use UTF-8; {_reported(error)}", 1
-    said = brief(without_secrets(str(error)))
+    said = shown(one_line(without_secrets(str(error))), 200)
     kind = type(error).__name__
     return f"internal error: {kind}{': ' * bool(said)}{said}; {_reported(error)}", INTERNAL
 

@@ -61,10 +61,9 @@ def is_printable(text: str) -> bool:
     return not any(_hidden(sign) for sign in text)
 
 
-def brief(text: object, most: int = 200) -> str:
-    """The first `most` characters of what someone else's program or server says, on one line."""
-    words = " ".join(str(text)[: 20 * most].split())
-    return printable(words if len(words) <= most else words[: most - 1] + "…")
+def one_line(text: object) -> str:
+    """`text` with every run of white space as one space."""
+    return " ".join(str(text).split())
 
 
 def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
@@ -97,7 +96,7 @@ def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
 def markdown(text: object) -> str:
     """`text` as plain words on one line of Markdown, also in a cell of a table; no markup or HTML
     in it is read."""
-    line = _MARKDOWN.sub(r"\\\g<0>", printable(" ".join(str(text).split())))
+    line = _MARKDOWN.sub(r"\\\g<0>", printable(one_line(text)))
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -235,7 +236,8 @@ def read_header(path: Path, field: str) -> tuple[dict[str, Stored], dict[str, st
             row["dtype"],
             tuple(row["shape"]),
             path,
-            *(first + offset for offset in row["data_offsets"]),
+            first + row["data_offsets"][0],
+            first + row["data_offsets"][1],
         )
         for name, row in header.items()
     }
@@ -269,11 +271,9 @@ def table_sha256(path: Path) -> str:
     not cover."""
     entries, _ = read_header(path, "file")
     first = min((entry.start for entry in entries.values()), default=0)
-    return hash_json(
-        {
-            name: [entry.dtype, list(entry.shape), entry.start - first, entry.end - first]
-            for name, entry in entries.items()
-        }
+    return _table_sha256(
+        entries,
+        {name: (entry.start - first, entry.end - first) for name, entry in entries.items()},
     )
 
 
@@ -293,6 +293,52 @@ def written_order(entries: Mapping[str, Entry]) -> list[str]:
     return sorted(entries, key=lambda name: (-SIZES[entries[name].dtype], name))
 
 
+@dataclass(frozen=True)
+class Payload:
+    """The tensors of a file while they are in memory. Their hashes are known before the file is
+    written, so that a header can hold them.
+
+    `arrays` hold the bits of each tensor (`encode`); they must not change. `words` are the words of
+    the header that follow from the tensors, such as a LoRA's rank.
+    """
+
+    entries: Mapping[str, Entry]
+    arrays: Mapping[str, np.ndarray]
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def sha256(self) -> str:
+        """What `payload_sha256` gives for the written file."""
+        digest = hashlib.sha256()
+        for name in written_order(self.entries):
+            digest.update(_data(self.arrays[name]))
+        return digest.hexdigest()
+
+    @property
+    def table_sha256(self) -> str:
+        """What `table_sha256` gives for the written file."""
+        return _table_sha256(self.entries, _places(self.entries))
+
+    def write(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write the bytes that `stream_weights` would, the header first."""
+        text = _header(self.entries, _with_hash({**metadata, **self.words}, self.sha256))
+        with atomic_file(path) as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in written_order(self.entries):
+                assert self.arrays[name].nbytes == self.entries[name].bytes, name
+                file.write(_data(self.arrays[name]))
+
+
+def tensor_payload(tensors: Mapping[str, "Tensor"]) -> Payload:
+    """Torch's tensors as they are; on the CPU without a copy."""
+    return Payload(_entries(tensors), {name: _bytes(tensor) for name, tensor in tensors.items()})
+
+
+def write_weights(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:
+    """Write torch's tensors (`Payload.write`)."""
+    tensor_payload(tensors).write(path, metadata)
+
+
 def stream_weights(
     path: Path,
     entries: Mapping[str, Entry],
@@ -308,33 +354,20 @@ def stream_weights(
     `modelspec.hash_sha256`. Words that are known only when all tensors are (an energy) come from
     `final`, and take no more room than `metadata`'s.
     """
-
-    def header(words: Mapping[str, str], digest: str) -> bytes:
-        return _header(
-            entries, {**words, PAYLOAD_KEY: digest, "modelspec.hash_sha256": f"0x{digest}"}
-        )
-
-    length = len(header(metadata, "0" * 64))
+    length = len(_header(entries, _with_hash(metadata, "0" * 64)))
     digest = hashlib.sha256()
     with atomic_file(path) as file:
         file.seek(8 + length)
         for name, piece in zip(written_order(entries), pieces, strict=True):
             assert piece.nbytes == entries[name].bytes, name
-            data = np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data
+            data = _data(piece)
             digest.update(data)
             file.write(data)
-        text = header(metadata if final is None else final(), digest.hexdigest())
+        words = metadata if final is None else final()
+        text = _header(entries, _with_hash(words, digest.hexdigest()))
         assert len(text) <= length
         file.seek(0)
         file.write(length.to_bytes(8, "little") + text.ljust(length))
-
-
-def write_weights(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:
-    """Write torch's tensors (`stream_weights`)."""
-    entries = _entries(tensors)
-    stream_weights(
-        path, entries, (_bytes(tensors[name]) for name in written_order(entries)), metadata
-    )
 
 
 def serialize(tensors: Mapping[str, "Tensor"]) -> tuple[list[bytes | memoryview], str]:
@@ -351,18 +384,40 @@ def serialize(tensors: Mapping[str, "Tensor"]) -> tuple[list[bytes | memoryview]
     return pieces, digest.hexdigest()
 
 
+def _with_hash(words: Mapping[str, str], digest: str) -> dict[str, str]:
+    """The words of a header with the hash of the tensors' bytes."""
+    return {**words, PAYLOAD_KEY: digest, "modelspec.hash_sha256": f"0x{digest}"}
+
+
+def _places(entries: Mapping[str, Entry]) -> dict[str, tuple[int, int]]:
+    """Where each tensor begins and ends in a file that is written here, in bytes after the
+    header."""
+    places, end = {}, 0
+    for name in written_order(entries):
+        start, end = end, end + entries[name].bytes
+        places[name] = start, end
+    return places
+
+
+def _table_sha256(entries: Mapping[str, Entry], places: Mapping[str, tuple[int, int]]) -> str:
+    return hash_json(
+        {name: [entry.dtype, list(entry.shape), *places[name]] for name, entry in entries.items()}
+    )
+
+
+def _data(array: np.ndarray) -> memoryview:
+    """An array's bytes."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
 def _header(entries: Mapping[str, Entry], words: Mapping[str, str]) -> bytes:
     table: dict[str, Any] = {"__metadata__": dict(words)} if words else {}
-    offset = 0
-    for name in written_order(entries):
-        entry = entries[name]
-        end = offset + entry.bytes
+    for name, place in _places(entries).items():
         table[name] = {
-            "dtype": entry.dtype,
-            "shape": list(entry.shape),
-            "data_offsets": [offset, end],
+            "dtype": entries[name].dtype,
+            "shape": list(entries[name].shape),
+            "data_offsets": place,
         }
-        offset = end
     text = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     return text + b" " * (-len(text) % 8)
 

@@ -8,9 +8,11 @@ import numpy as np
 from onmodel.families.anima.spec import spec_of_shapes
 from onmodel.families.protocol import FamilySpec
 from onmodel.ledger.lineage import Lineage
-from onmodel.lora.file import Factors, LoraFile, stream_lora
+from onmodel.lora.factors import Factors, LayerShape
+from onmodel.lora.file import LoraFile
 from onmodel.lora.header import Facts, build
 from onmodel.lora.layouts import Layout
+from onmodel.lora.writing import FileFormat, LoraTensors
 from onmodel.randomness import normal
 from onmodel.weights import Entry, WeightsFile, encode, stream_weights, written_order
 
@@ -55,18 +57,12 @@ def write(
             Facts(path.stem, "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22"),
             history,
         )
-    ranks = dict.fromkeys(names, rank)
-    alphas = dict.fromkeys(names, alpha)
-    stream_lora(
-        path,
-        ranks,
-        SHAPES,
-        alphas,
+    LoraTensors(
+        {name: LayerShape(*SHAPES[name], rank) for name in names},
+        dict.fromkeys(names, alpha),
         lambda name: factors(name, seed, rank, alpha),
-        metadata,
-        layout,
-        dtype,
-    )
+        FileFormat(layout, dtype),
+    ).stream(path, metadata)
     return path
 
 
@@ -74,7 +70,7 @@ def deltas(path: Path, spec: FamilySpec = SPEC) -> dict[str, np.ndarray]:
     """Every layer's ΔW in fp64."""
     with LoraFile(path, spec) as file:
         found = {}
-        for name in file.ranks:
+        for name in file.layers:
             one = file.factors(name)
             found[name] = one.scale * (one.up.astype(float) @ one.down.astype(float))
         return found

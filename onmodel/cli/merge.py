@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ from onmodel.errors import InputError
 from onmodel.text import shown
 
 if TYPE_CHECKING:
-    from onmodel.lora.merge_files import Job
+    from onmodel.lora.merge_files import MergeJob
     from onmodel.progress import Progress
 
 
@@ -209,8 +210,8 @@ def run_command(
     ):
         facts = facts_of(job.sources, job.spec, title or out.stem)
         _, report = merge_files(out, job, facts, progress=progress)
-    report |= {"file": str(out), "bytes": out.stat().st_size, "factored": factored}
-    _show(report, as_json, _run_lines)
+    written = {"file": str(out), "bytes": out.stat().st_size, "factored": factored}
+    _show(report.as_dict() | written, as_json, _run_lines)
 
 
 @app.command("resize")
@@ -266,7 +267,8 @@ def extract_command(
     _fresh(out)
     with Progress() as progress:
         report = extract(out, checkpoint, base, rank, title or out.stem, _type(dtype), progress)
-    _show({"file": str(out), "bytes": out.stat().st_size, **report}, as_json, _extract_lines)
+    found = {"file": str(out), "bytes": out.stat().st_size, **asdict(report)}
+    _show(found, as_json, _extract_lines)
 
 
 @app.command("into")
@@ -296,7 +298,8 @@ def into_command(
     ):
         blend = choose(names, target.spec, None, _weights(weights), blocks=_blocks(block))
         report = into(out, checkpoint, sources, blend, target, title or out.stem, progress)
-    _show({"file": str(out), "bytes": out.stat().st_size, **report}, as_json, _into_lines)
+    found = {"file": str(out), "bytes": out.stat().st_size, **report.as_dict()}
+    _show(found, as_json, _into_lines)
 
 
 @app.command("diff")
@@ -308,13 +311,13 @@ def diff_command(
     """What differs between two LoRAs: strength, cosine and distance by block and type of layer, and
     their words."""
     from onmodel.families.registry import spec_of_loras
-    from onmodel.lora.merge_files import Job, open_sources
+    from onmodel.lora.merge_files import MergeJob, open_sources
     from onmodel.lora.merge_plan import compare
     from onmodel.lora.methods import choose
 
     names, spec = _names([one, other]), spec_of_loras([one, other])
     with open_sources(list(zip(names, [one, other], strict=True)), spec) as sources:
-        linears = Job(sources, choose(names, spec), spec).linears
+        linears = MergeJob(sources, choose(names, spec), spec).linears
         _show(compare(sources[0], sources[1], linears), as_json, _diff_lines)
 
 
@@ -340,17 +343,18 @@ def _job(
     base: Path | None,
     checkpoint_rank: int,
     progress: "Progress",
-) -> "Iterator[tuple[Job, dict[str, Any]]]":
+) -> "Iterator[tuple[MergeJob, dict[str, Any]]]":
     """The merge that the options ask for, its files open, and what was lost of the checkpoints
     among them."""
     from tempfile import TemporaryDirectory
 
     from onmodel.families.registry import is_checkpoint, spec_of_loras
     from onmodel.lora.full_checkpoints import extract, open_checkpoint
-    from onmodel.lora.merge_files import Job, Size, open_sources
+    from onmodel.lora.merge_files import MergeJob, MergeSize, open_sources
     from onmodel.lora.methods import choose
+    from onmodel.lora.writing import FileFormat
 
-    limit, kind, written = Size(rank, energy, _bytes(size)), _type(dtype), _alpha(alpha)
+    limit, kind, gauge = MergeSize(rank, energy, _bytes(size)), _type(dtype), _alpha(alpha)
     if layout not in ("common", "kohya"):
         raise InputError("layout", layout, "use common or kohya")
     names, factored = _names(files), {}
@@ -365,8 +369,8 @@ def _job(
                         f"{path} is a full checkpoint; name the base it was tuned from",
                     )
                 files = [*files[:i], folder / f"{i}.safetensors", *files[i + 1 :]]
-                factored[name] = extract(
-                    files[i], path, base, checkpoint_rank, name, progress=progress
+                factored[name] = asdict(
+                    extract(files[i], path, base, checkpoint_rank, name, progress=progress)
                 )
         if base is None:
             spec = spec_of_loras(files)
@@ -378,7 +382,8 @@ def _job(
         blend = choose(
             names, spec, method or None, _weights(weights), decay, density, _blocks(block)
         )
-        yield Job(sources, blend, spec, limit, written, layout, kind), factored  # type: ignore[arg-type]
+        written = FileFormat(layout, kind)  # type: ignore[arg-type]
+        yield MergeJob(sources, blend, spec, limit, gauge, written), factored
 
 
 def _fresh(out: Path) -> None:

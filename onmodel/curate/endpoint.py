@@ -25,7 +25,7 @@ import httpx2
 from PIL import Image
 
 from onmodel.errors import InputError, ServiceError
-from onmodel.text import brief, is_printable, without_secrets
+from onmodel.text import is_printable, one_line, shown, without_secrets
 
 Message = Mapping[str, Any]
 Asked = TypeVar("Asked")
@@ -149,8 +149,8 @@ class Endpoint:
             ValueError,
         ) as error:  # also a proxy's address, from the environment
             remedy = (
-                f"cannot be asked ({brief(self.clean(str(error)))}); check the address and"
-                " HTTPS_PROXY"
+                f"cannot be asked ({shown(one_line(self.clean(str(error))))});"
+                " check the address and HTTPS_PROXY"
             )
             raise InputError("endpoint", self.address, remedy) from error
         except httpx2.HTTPError as error:
@@ -194,7 +194,7 @@ class Endpoint:
         """The first words of what a service says went wrong."""
         text = " ".join(body[:65536].decode("utf-8", "replace").split())
         said = re.search(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"', text)
-        return brief(self.clean(said[1] if said else text), 120) or "no word why"
+        return shown(one_line(self.clean(said[1] if said else text))) or "no word why"
 
 
 def ask_all(

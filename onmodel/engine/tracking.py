@@ -12,7 +12,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import naming, write_atomic
 from onmodel.ledger.store import Ledger
 from onmodel.paths import inside
-from onmodel.text import brief
+from onmodel.text import one_line, shown
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
 
@@ -81,7 +81,9 @@ def journal(
         open_tracker.store_init_configuration(plain)
     except Exception as error:  # others' code, which may ask a service: no login, no network
         raise InputError(
-            "--tracker", tracker, f"does not start ({brief(error)}); check its login and network"
+            "--tracker",
+            tracker,
+            f"does not start ({shown(one_line(error), 200)}); check its login and network",
         ) from error
     try:
         yield Journal(ledger, key, path, open_tracker)

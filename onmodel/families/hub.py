@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onmodel.errors import InputError
 from onmodel.failures import os_error_words
-from onmodel.text import brief
+from onmodel.text import one_line, shown
 
 FIELD = "base.hub"
 
@@ -88,7 +88,7 @@ def fetch(
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         said = (
             (os_error_words(error) if isinstance(error, OSError) else "")
-            or brief(error)
+            or shown(one_line(error), 200)
             or type(error).__name__
         )
         raise InputError(

@@ -22,7 +22,7 @@ from onmodel.lora import header
 from onmodel.lora.author_paths import without_author_paths
 from onmodel.lora.layouts import written_keys
 from onmodel.lora.tensors import Factors, Lora, read_lora
-from onmodel.weights import lora_weights, payload_sha256, read_header, write_weights
+from onmodel.weights import lora_weights, read_header, tensor_payload
 
 Target = Literal["common", "kohya", "diffusers"]
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -40,7 +40,7 @@ def convert(source: Path, target: Path, layout: Target) -> tuple[Lora, torch.dty
     spec = spec_of_loras([source])
     lora = read_lora(source, spec)
     sha256 = tree_hash(source) if source.is_dir() else sha256_file(source)
-    past = header.lineage_of(lora, sha256)  # before anything is written: it may be damaged
+    past = header.lineage_of(lora, sha256)
     tensors = _tensors(lora, spec, layout)
     if broken := next(
         (key for key, tensor in tensors.items() if not tensor.isfinite().all()), None
@@ -49,12 +49,12 @@ def convert(source: Path, target: Path, layout: Target) -> tuple[Lora, torch.dty
             "lora", source, f"{broken} overflows in the {layout} layout; correct ss_network_alpha"
         )
     dtype = _smallest(source, tensors)
-    written = {
-        key: tensor if key.endswith(".alpha") else tensor.to(dtype)
-        for key, tensor in tensors.items()
-    }
-    write_weights(target, written, {})
-    sha256 = tree_hash(source) if source.is_dir() else sha256_file(source)
+    payload = tensor_payload(
+        {
+            key: tensor if key.endswith(".alpha") else tensor.to(dtype)
+            for key, tensor in tensors.items()
+        }
+    )
     # PEFT's own config would be applied again on top of what is folded in now.
     dropped = ("lora_adapter_metadata", *header.HISTORY_KEYS)
     words = {
@@ -62,10 +62,10 @@ def convert(source: Path, target: Path, layout: Target) -> tuple[Lora, torch.dty
         for key, value in lora.metadata.items()
         if key not in dropped
     }
-    words["sshs_model_hash"] = payload_sha256(target)
-    past = header.lineage_of(lora, sha256)
-    history = add([past], "conversion", layout=layout, **header.held(target, words))
-    write_weights(target, written, {**words, **header.history_words(history)})
+    words["sshs_model_hash"] = payload.sha256
+    held = header.held(payload.sha256, payload.table_sha256, words)
+    history = add([past], "conversion", layout=layout, **held)
+    payload.write(target, {**words, **header.history_words(history)})
     return lora, dtype
 
 

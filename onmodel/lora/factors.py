@@ -10,11 +10,11 @@ module by module.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 
 from onmodel.errors import InputError
-from onmodel.lora.file import Factors
 from onmodel.randomness import normal
 
 # Gram matrices square the condition number: the factors of a singular value σ are off by about
@@ -25,7 +25,50 @@ UNSURE = 1e-8
 # direction means nothing.
 NOISE, NOISE_OF_INPUTS = 1e-7, 1e-13
 
-Mix = Callable[[np.ndarray], np.ndarray]
+Array = TypeVar("Array")  # a numpy array or a torch tensor
+# The parts of a base that a LoRA may change. Only layers of the transformer are read.
+Component = Literal["transformer", "text_conditioner", "text_encoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """The size of one layer's change: ΔW [out, in] of a component's layer, as a product of
+    `rank`."""
+
+    out: int
+    in_: int
+    rank: int
+    component: Component = "transformer"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(out, in)."""
+        return self.out, self.in_
+
+
+@dataclass(frozen=True, slots=True)
+class Factors(Generic[Array]):
+    """The low-rank change of one layer: down [r, in], up [out, r], float32.
+
+    With a magnitude [out] it is DoRA: W + ΔW with its rows brought to these lengths.
+    """
+
+    down: Array
+    up: Array
+    alpha: float
+    magnitude: Array | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]  # type: ignore[attr-defined]
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+    def delta(self) -> Array:
+        """ΔW [out, in]."""
+        return self.scale * (self.up @ self.down)  # type: ignore[operator]
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,18 @@
-"""A LoRA file, open: every layout that Anima LoRAs come in, read layer by layer, and written the
-same way.
+"""LoRA files read layer by layer, in every layout that Anima LoRAs come in.
 
 A layer is called by its name in the base's own files and its factors are float32. ΔW = alpha/r · up
-@ down. Without torch, so that what only computes on factors starts fast and stays small; `lora.py`
-holds a whole LoRA as tensors.
+@ down. Without torch, so that what only computes on factors starts fast and stays small; tensors.py
+holds a whole LoRA as torch tensors, writing.py writes.
 """
 
 import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from onmodel.errors import InputError
 from onmodel.families.other_models import recognise
 from onmodel.families.protocol import FamilySpec
+from onmodel.lora.factors import Component, Factors, LayerShape
 from onmodel.lora.kinds import expand_loha, expand_lokr, expanded_shape
-from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, Layout, name_table, parse_key, written_keys
+from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, component_of, name_table, parse_key
 from onmodel.reading import read_json_of_others
 from onmodel.text import shown
 from onmodel.weights import (
@@ -33,64 +32,29 @@ from onmodel.weights import (
     Entry,
     WeightsFile,
     decode,
-    encode,
-    finite,
     lora_weights,
     payload_sha256,
-    stream_weights,
-    written_order,
 )
 
-Array = TypeVar("Array")  # a numpy array or a torch tensor
 LENGTHS = ("dora_scale", "magnitude_vector")  # roles of DoRA's row lengths, which change no shape
-_MOST_NUMBERS = (
-    2**28
-)  # of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
-# How keys of a text encoder's layers begin, in kohya's, diffusers', PEFT's and ComfyUI's files.
-_TEXT_ENCODER = (
-    "lora_te_",
-    "lora_te1_",
-    "lora_te2_",
-    "text_encoder",
-    "base_model.model.text_encoder",
-)
+# of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
+_MOST_NUMBERS = 2**28
+_UNREAD: Mapping[Component, str] = {
+    "text_conditioner": "the text conditioner",
+    "text_encoder": "the text encoder",
+}
 _LARGEST = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True, slots=True)
-class Factors(Generic[Array]):
-    """The low-rank change of one layer: down [r, in], up [out, r], float32.
-
-    With a magnitude [out] it is DoRA: W + ΔW with its rows brought to these lengths.
-    """
-
-    down: Array
-    up: Array
-    alpha: float
-    magnitude: Array | None = None
-
-    @property
-    def rank(self) -> int:
-        return self.down.shape[0]  # type: ignore[attr-defined]
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.rank
-
-    def delta(self) -> Array:
-        """ΔW [out, in]."""
-        return self.scale * (self.up @ self.down)  # type: ignore[operator]
 
 
 class LoraFile:
     """An open LoRA for the model that `spec` describes: a safetensors file or a PEFT folder; a
     context manager.
 
-    `ranks` maps its layers, in the model's order, to their rank as plain factors; `shapes` to (out,
-    in). `dora`: can the caller do with a change that depends on the base, which cannot be merged?
-    Raises InputError when the file is torn or lies about itself, when a key is unknown, when it was
-    made for another model or another number of blocks, when it is DoRA (unless asked for) or OFT,
-    or when a factor does not fit.
+    `layers` maps its layers, in the model's order, to the shape of their plain factors. `dora`:
+    also accept DoRA, a change that depends on the base and cannot be merged. Raises InputError when
+    the file is torn or its header is wrong, when a key is unknown, when it was made for another
+    model or another number of blocks, when it changes another component than the transformer, when
+    it is DoRA (unless accepted) or OFT, or when a factor does not fit.
     """
 
     def __init__(self, path: Path, spec: FamilySpec, *, dora: bool = False) -> None:
@@ -115,20 +79,21 @@ class LoraFile:
             self._keys = {
                 linear.name: found[linear.name] for linear in spec.linears if linear.name in found
             }
-            self.shapes: dict[str, tuple[int, int]] = {}
-            self.ranks: dict[str, int] = {}
+            self.layers: dict[str, LayerShape] = {}
             for name, keys in self._keys.items():
-                out, in_, rank = _shape(
-                    path, name, {role: self._file.entries[key] for role, key in keys.items()}
-                )
-                self.shapes[name], self.ranks[name] = (out, in_), rank
-                if self._declared is not None and "down" in keys and config.r not in (None, rank):
+                layer = _layer_shape(path, name, keys, self._file.entries)
+                self.layers[name] = layer
+                if (
+                    self._declared is not None
+                    and "down" in keys
+                    and config.r not in (None, layer.rank)
+                ):
                     raise InputError(
                         "lora",
                         path,
-                        f"{name} has rank {rank}, its config says r = {config.r}; correct r",
+                        f"{name} has rank {layer.rank}, its config says r = {config.r}; correct r",
                     )
-            check_shapes(self.shapes, spec, path)
+            check_shapes({name: layer.size for name, layer in self.layers.items()}, spec, path)
             _check_blocks(path, self._keys, spec, self.metadata.get(BLOCKS_KEY))
         except BaseException:
             self._file.__exit__(None, None, None)
@@ -192,6 +157,11 @@ class LoraFile:
             raise InputError("lora", self.path, what)
 
     @property
+    def is_dora(self) -> bool:
+        """Whether a layer has row lengths, which make it DoRA."""
+        return any(role in keys for keys in self._keys.values() for role in LENGTHS)
+
+    @property
     def trained_alpha(self) -> float | None:
         """The alpha of its training: the header's, else its layers' own; None when those differ."""
         return alpha_of(self.metadata, (self.factors(name).alpha for name in self._keys))
@@ -210,83 +180,6 @@ def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | No
     return found.pop() if len(found) == 1 else None
 
 
-def stream_lora(
-    path: Path,
-    ranks: Mapping[str, int],
-    shapes: Mapping[str, tuple[int, int]],
-    alphas: Mapping[str, float],
-    factors: Callable[[str], Factors[np.ndarray]],
-    metadata: Mapping[str, str],
-    layout: Layout = "common",
-    dtype: str = "F32",
-    final: Callable[[], Mapping[str, str]] | None = None,
-    dora: bool = False,
-) -> None:
-    """Write a LoRA layer by layer, whole or not at all; `factors(name)` is asked once for each.
-
-    The header is the same for the same content; `final` as in `stream_weights`. `common` loads in
-    ComfyUI and in diffusers: no alpha tensors, alpha/rank folded into up. `dtype` is F32, BF16 or
-    F16. `dora`: every layer has a magnitude, which stands in the common layout twice, since each of
-    the two reads it under another name. Raises InputError when a value does not fit `dtype`.
-    """
-    entries, owner = lora_entries(ranks, shapes, layout, dtype, dora)
-
-    def pieces() -> Iterator[np.ndarray]:
-        now, made = "", dict[str, np.ndarray]()
-        for key in written_order(entries):
-            name, role = owner[key]
-            if role == "alpha":
-                yield np.array(alphas[name], np.float32)
-                continue
-            if name != now:
-                now, one = name, factors(name)
-                up = one.up if layout == "kohya" else one.up * np.float32(one.scale)
-                made = {"down": encode(one.down, dtype), "up": encode(up, dtype)}
-                if one.magnitude is not None:
-                    made["magnitude"] = encode(one.magnitude, dtype)
-                if not all(finite(bits, dtype) for bits in made.values()):
-                    raise InputError("dtype", dtype, f"{name} overflows; write bfloat16 or float32")
-            yield made[role]
-
-    stream_weights(path, entries, pieces(), metadata, final)
-
-
-def lora_entries(
-    ranks: Mapping[str, int],
-    shapes: Mapping[str, tuple[int, int]],
-    layout: Layout,
-    dtype: str,
-    dora: bool = False,
-) -> tuple[dict[str, Entry], dict[str, tuple[str, str]]]:
-    """The tensors of a LoRA file, and the layer and role of each."""
-    entries: dict[str, Entry] = {}
-    owner: dict[str, tuple[str, str]] = {}
-    for name, rank in ranks.items():
-        out, in_ = shapes[name]
-        down_key, up_key, alpha_key = written_keys(name, layout)
-        entries[down_key], owner[down_key] = Entry(dtype, (rank, in_)), (name, "down")
-        entries[up_key], owner[up_key] = Entry(dtype, (out, rank)), (name, "up")
-        if alpha_key:
-            entries[alpha_key], owner[alpha_key] = Entry("F32", ()), (name, "alpha")
-        if dora:
-            stem = up_key.partition(".lora_")[0]
-            lengths: dict[str, tuple[int, ...]] = {f"{stem}.dora_scale": (out, 1)}
-            if layout == "common":
-                lengths[f"{stem}.lora_magnitude_vector"] = (out,)
-            for key, shape in lengths.items():
-                entries[key], owner[key] = Entry(dtype, shape), (name, "magnitude")
-    return entries, owner
-
-
-def rank_words(ranks: Mapping[str, int], alpha: float | None) -> dict[str, str]:
-    """Rank and alpha as kohya's tools write and read them."""
-    found = set(ranks.values())
-    words = {"ss_network_dim": str(found.pop()) if len(found) == 1 else "Dynamic"}
-    if alpha is not None:
-        words["ss_network_alpha"] = f"{alpha:g}"
-    return words
-
-
 def layer_shapes(
     paths: Sequence[Path], table_spec: FamilySpec, dora: bool = False
 ) -> dict[str, tuple[int, int]]:
@@ -297,8 +190,7 @@ def layer_shapes(
         with WeightsFile(lora_weights(path), "lora") as file:
             _refuse_other_kinds(path, file.entries, dora)
             for name, keys in _layers(path, file.entries, table_spec).items():
-                sizes = {role: file.entries[key] for role, key in keys.items()}
-                shapes.setdefault(name, _shape(path, name, sizes)[:2])
+                shapes.setdefault(name, _layer_shape(path, name, keys, file.entries).size)
     return shapes
 
 
@@ -341,9 +233,12 @@ def _layers(
     return found
 
 
-def _shape(path: Path, name: str, entries: Mapping[str, Entry]) -> tuple[int, int, int]:
-    """(out, in, rank) of a layer; an error for what is incomplete or no product, or a DoRA of
-    another kind."""
+def _layer_shape(
+    path: Path, name: str, keys: Mapping[str, str], tensors: Mapping[str, Entry]
+) -> LayerShape:
+    """The shape of a layer with these keys (role → key). Raises InputError for what is incomplete
+    or no product, or a DoRA of another kind."""
+    entries = {role: tensors[key] for role, key in keys.items()}
     for role, entry in entries.items():
         if entry.dtype not in FLOATS and not (role == "alpha" and entry.dtype in INTEGERS):
             raise InputError(
@@ -363,7 +258,7 @@ def _shape(path: Path, name: str, entries: Mapping[str, Entry]) -> tuple[int, in
             "lora", path, f"{name}: {said} is no product of two matrices; export the LoRA again"
         )
     try:
-        found = expanded_shape(shapes)
+        out, in_, rank = expanded_shape(shapes)
     except KeyError as error:
         raise InputError(
             "lora", path, f"{name} lacks {error.args[0]}; the file is incomplete"
@@ -375,7 +270,6 @@ def _shape(path: Path, name: str, entries: Mapping[str, Entry]) -> tuple[int, in
         raise InputError(
             "lora", path, f"{name}: {said} is no product; export the LoRA again"
         ) from None
-    out, in_, rank = found
     if "down" not in shapes and rank * (out + in_) > _MOST_NUMBERS:
         raise InputError(
             "lora", path, f"{name} is a plain LoRA of rank {rank}; export it with a smaller rank"
@@ -392,11 +286,20 @@ def _shape(path: Path, name: str, entries: Mapping[str, Entry]) -> tuple[int, in
             raise InputError(
                 "lora", path, f"is DoRA over columns ({name}, {list(shape)}); only rows are known"
             )
-    return found
+    return LayerShape(out, in_, rank, component_of(next(iter(keys.values()))))
 
 
 def _by(shape: tuple[int, int]) -> str:
     return f"{shape[0]}×{shape[1]}"
+
+
+def _refuse_component(path: Path, component: Component, keys: Sequence[str]) -> None:
+    """Raise InputError for layers of a component that is not read."""
+    what = (
+        f"changes {_UNREAD[component]} in {len(keys)} tensors ({shown(keys[0])}), which are not"
+        " read"
+    )
+    raise InputError("lora", path, f"{what}; train on the transformer alone")
 
 
 def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> None:
@@ -406,12 +309,9 @@ def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> No
                 raise InputError(
                     "lora", path, f"is {kind} ({shown(key)}), not a plain LoRA; export it as one"
                 )
-        if "llm_adapter" in key or key.startswith("text_conditioner."):
-            what = (
-                f"changes the text conditioner ({shown(key)}), which is not read; train on the"
-                " transformer alone"
-            )
-            raise InputError("lora", path, what)
+    conditioner = [key for key in keys if component_of(key) == "text_conditioner"]
+    if conditioner:
+        _refuse_component(path, "text_conditioner", conditioner)
 
 
 def _refuse_unknown(
@@ -429,13 +329,8 @@ def _refuse_unknown(
         raise InputError(
             "lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}"
         )
-    texts = [key for key in unknown if key.startswith(_TEXT_ENCODER)]
-    if len(texts) == len(unknown):
-        what = (
-            f"changes the text encoder in {len(texts)} tensors ({shown(texts[0])}), which are not"
-            " read"
-        )
-        raise InputError("lora", path, f"{what}; train on the transformer alone")
+    if all(component_of(key) == "text_encoder" for key in unknown):
+        _refuse_component(path, "text_encoder", unknown)
     if len(unknown) == total:
         kind = (
             recognise({key: entry.shape for key, entry in entries.items()}) or "something unknown"

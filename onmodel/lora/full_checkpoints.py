@@ -6,7 +6,7 @@ the memory is that of one layer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
 from onmodel.lora.author_paths import without_author_paths
-from onmodel.lora.factors import factor_dense
-from onmodel.lora.file import Factors, rank_words, stream_lora
-from onmodel.lora.merge_files import Source, rounded, task
+from onmodel.lora.factors import Factors, LayerShape, factor_dense
+from onmodel.lora.merge_files import LONGEST, MergeInput, rounded, task
 from onmodel.lora.methods import Blend
+from onmodel.lora.writing import FileFormat, LoraTensors, rank_words
 from onmodel.progress import Progress
 from onmodel.text import shown
 from onmodel.weights import FLOATS, WeightsFile, decode, encode, stream_weights, written_order
@@ -52,6 +52,36 @@ class Checkpoint:
         return header.lineage_of(self.file, sha256_file(self.file.path))
 
 
+@dataclass(frozen=True)
+class ExtractReport:
+    """What `extract` wrote. `energy_kept`: the share 0…1 of the difference's energy; `strength`:
+    ‖ΔW‖; `beyond_a_lora`: tensors that no LoRA can hold (norms, embeddings) → their share."""
+
+    rank: int
+    layers: int
+    energy_kept: float
+    strength: float
+    beyond_a_lora: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class IntoReport:
+    """What `into` wrote. `strength`: ‖ΔW‖; `rounding_loss`: ‖written change − ΔW‖ / ‖ΔW‖;
+    `unchanged_entries`: the share 0…1 of entries with a change that rounding lost whole."""
+
+    blend: Blend
+    layers: int
+    strength: float
+    rounding_loss: float
+    unchanged_entries: float
+    dtypes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        return {**self.blend.facts(), **own}
+
+
 def open_checkpoint(path: Path, field: str) -> Checkpoint:
     """Open a checkpoint. Raises InputError when it is none of a known family. The caller closes
     `file`."""
@@ -72,13 +102,11 @@ def extract(
     title: str,
     dtype: str = "F32",
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> ExtractReport:
     """Write the difference of a fine-tuned checkpoint to its base as a LoRA of `rank`, alpha =
     rank.
 
-    Returns a report: the share of the difference's energy that is kept, and the tensors that no
-    LoRA can hold (norms, embeddings) with their share. Raises InputError when the two do not belong
-    together or do not differ.
+    Raises InputError when the two do not belong together or do not differ.
     """
     one, other = open_checkpoint(tuned, "checkpoint"), open_checkpoint(base, "base")
     with one.file, other.file:
@@ -96,7 +124,8 @@ def extract(
             )
         shapes = {n: one.file.entries[one.keys[n]].shape for n in changed}
         sizes = {name: (shape[0], shape[1]) for name, shape in shapes.items()}
-        ranks = {name: min(rank, *sizes[name]) for name in changed}
+        layers = {name: LayerShape(*sizes[name], min(rank, *sizes[name])) for name in changed}
+        alphas = {name: float(layer.rank) for name, layer in layers.items()}
         histories = [one.lineage(), other.lineage()]
         kept = 0.0
 
@@ -106,56 +135,46 @@ def extract(
                 histories, "extract", tuned=root(histories[0]), base=root(histories[1]), **facts
             )
             about = header.Facts(title, "", "", "", one.spec.architecture, 0, "")
-            return {**header.build(about, lineage), **rank_words(ranks, float(max(ranks.values())))}
+            return {**header.build(about, lineage), **rank_words(layers, max(alphas.values()))}
 
         with task(progress, "extract", len(changed)) as advance:
 
             def factors(name: str) -> Factors[np.ndarray]:
                 nonlocal kept
-                made, energy = factor_dense(_difference(one, other, name), ranks[name], 1.0, name)
+                difference = _difference(one, other, name)
+                made, energy = factor_dense(difference, layers[name].rank, 1.0, name)
                 kept += energy
                 advance()
                 return made
 
-            alphas = {name: float(rank) for name, rank in ranks.items()}
-            stream_lora(
-                out,
-                ranks,
-                sizes,
-                alphas,
-                factors,
-                words(0.123456),
-                dtype=dtype,
-                final=lambda: words(kept / total),
-            )
-    return {
-        "rank": rank,
-        "layers": len(changed),
-        "energy_kept": rounded(kept / total),
-        "strength": rounded(np.sqrt(kept)),
-        "beyond_a_lora": {
+            tensors = LoraTensors(layers, alphas, factors, FileFormat(dtype=dtype))
+            tensors.stream(out, words(LONGEST), lambda: words(kept / total))
+    return ExtractReport(
+        rank=rank,
+        layers=len(changed),
+        energy_kept=rounded(kept / total),
+        strength=rounded(np.sqrt(kept)),
+        beyond_a_lora={
             name: rounded(energy / total) for name, energy in beyond.items() if energy > 0
         },
-    }
+    )
 
 
 def into(
     out: Path,
     checkpoint: Path,
-    sources: Sequence[Source],
+    sources: Sequence[MergeInput],
     blend: Blend,
     target: Checkpoint,
     title: str,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> IntoReport:
     """Write `checkpoint` with Σ wᵢ·ΔWᵢ added: in float32, cast once to the checkpoint's own dtype.
 
-    Everything else is copied as it is. Returns a report with the rounding loss ‖written change −
-    ΔW‖ / ‖ΔW‖ and the share of entries with a change that rounding lost whole. Raises InputError
-    for a layer in 8 bits.
+    Everything else is copied as it is. Raises InputError for a layer in 8 bits.
     """
     linears = {linear.name: linear for linear in target.spec.linears}
-    owner = {target.keys[name]: name for source in sources for name in source.file.ranks}
+    owner = {target.keys[name]: name for source in sources for name in source.file.layers}
     entries = target.file.entries
     lost = wanted = 0.0
     still = touched = 0
@@ -184,7 +203,7 @@ def into(
                     )
                 delta = np.zeros_like(before)
                 for source, weight in zip(sources, blend.in_layer(linears[name]), strict=True):
-                    if name in source.file.ranks:
+                    if name in source.file.layers:
                         one = source.file.factors(name)
                         delta += np.float32(weight * one.scale) * (one.up @ one.down)
                 bits = encode(before + delta, entries[key].dtype)
@@ -211,14 +230,14 @@ def into(
     kept = {key: without_author_paths(value) for key, value in target.file.metadata.items()}
     words = {**kept, **header.history_words(lineage)}
     stream_weights(out, entries, pieces(), words)
-    return {
-        **blend.facts(),
-        "layers": len(owner),
-        "strength": rounded(np.sqrt(wanted)),
-        "rounding_loss": rounded(np.sqrt(lost / max(wanted, 1e-300))),
-        "unchanged_entries": rounded(still / max(touched, 1)),
-        "dtypes": sorted({entries[key].dtype for key in owner}),
-    }
+    return IntoReport(
+        blend=blend,
+        layers=len(owner),
+        strength=rounded(np.sqrt(wanted)),
+        rounding_loss=rounded(np.sqrt(lost / max(wanted, 1e-300))),
+        unchanged_entries=rounded(still / max(touched, 1)),
+        dtypes=sorted({entries[key].dtype for key in owner}),
+    )
 
 
 def _energies(

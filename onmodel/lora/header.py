@@ -8,7 +8,6 @@ the file is written (weights.py). https://github.com/Stability-AI/ModelSpec
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onmodel.errors import InputError
@@ -16,7 +15,7 @@ from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, parse
 from onmodel.lora.author_paths import without_author_paths
 from onmodel.lora.layouts import BLOCKS_KEY
-from onmodel.weights import PAYLOAD_KEY, payload_sha256, table_sha256
+from onmodel.weights import PAYLOAD_KEY
 
 if TYPE_CHECKING:
     from onmodel.lora.file import LoraFile
@@ -131,9 +130,9 @@ def sealed(words: Mapping[str, str], lineage: Lineage) -> dict[str, str]:
     return _limited({**words, **history_words(lineage)})
 
 
-def held(path: Path, words: Mapping[str, str]) -> dict[str, object]:
-    """What a node holds of the file that it is: hashes of the tensors' bytes, of their table and of
-    each word.
+def held(payload_sha256: str, tensors_sha256: str, words: Mapping[str, str]) -> dict[str, object]:
+    """What a node holds of the file that it is: hashes of the tensors' bytes (`payload_sha256`), of
+    their table (`table_sha256`) and of each word.
 
     The words of the history and of the tensors' hash are left out: they follow from the node.
     """
@@ -143,8 +142,8 @@ def held(path: Path, words: Mapping[str, str]) -> dict[str, object]:
         if key not in (*HISTORY_KEYS, PAYLOAD_KEY, DIGEST_KEY)
     }
     return {
-        "payload_sha256": payload_sha256(path),
-        "tensors_sha256": table_sha256(path),
+        "payload_sha256": payload_sha256,
+        "tensors_sha256": tensors_sha256,
         "words": own,
     }
 

@@ -6,12 +6,11 @@ products of theirs.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from onmodel.errors import InputError
-from onmodel.weights import Entry, encode, finite, stream_weights, written_order
+from onmodel.weights import Entry, Payload, encode, finite
 
 
 def expand_loha(
@@ -83,20 +82,18 @@ def _product(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, int, i
     return left[0], right[1], right[0]
 
 
-def write_lokr(
-    path: Path,
+def lokr_payload(
     layers: Mapping[str, Mapping[str, np.ndarray]],
     gauges: Mapping[str, tuple[int, float]],
-    metadata: Mapping[str, str],
     dtype: str,
-) -> None:
-    """Write LoKr layers (name → role → matrix) of (rank, alpha) as LyCORIS does:
-    `lora_unet_….lokr_w1`, alpha beside.
+) -> Payload:
+    """LoKr layers (name → role → matrix) of (rank, alpha) as LyCORIS writes them:
+    `lora_unet_….lokr_w1`, with an alpha for each layer.
 
-    alpha/rank goes into W2 and alpha says rank, for tools differ in what they make of another
-      alpha: none of it where
-    both matrices are whole, and LyCORIS 4.1.3 applies it twice where W2 is a product. `dtype` is
-    F32, BF16 or F16. Raises InputError when a value does not fit it.
+    alpha/rank goes into W2, and alpha is written as rank, because tools differ in how they read
+    another alpha: they ignore it where both matrices are whole, and LyCORIS 4.1.3 applies it twice
+    where W2 is a product. `dtype` is F32, BF16 or F16. Raises InputError when a value does not fit
+    it.
     """
     arrays: dict[str, np.ndarray] = {}
     entries: dict[str, Entry] = {}
@@ -113,7 +110,7 @@ def write_lokr(
                 raise InputError("dtype", dtype, f"{name} overflows; write bfloat16 or float32")
         key = f"{stem}.alpha"
         arrays[key], entries[key] = np.array(rank, np.float32), Entry("F32", ())
-    stream_weights(path, entries, (arrays[key] for key in written_order(entries)), metadata)
+    return Payload(entries, arrays)
 
 
 def _thin(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

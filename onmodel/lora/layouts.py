@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Literal
 
 from onmodel.families.protocol import FamilySpec, Linear
+from onmodel.lora.factors import Component
 
 Layout = Literal["common", "kohya"]
 
@@ -47,6 +48,23 @@ REFUSED = {"dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT",
 _BASE_PREFIXES = ("diffusion_model.", "model.diffusion_model.", "net.", "base_model.model.", "")
 _DIFFUSERS_PREFIXES = ("transformer.", "base_model.model.", "base_model.model.transformer.", "")
 _KOHYA_PREFIXES = ("lora_unet_", "lycoris_")
+
+
+# How keys of a text encoder's layers begin, in kohya's, diffusers', PEFT's and ComfyUI's files.
+_TEXT_ENCODER_PREFIXES = (
+    "lora_te_",
+    "lora_te1_",
+    "lora_te2_",
+    "text_encoder",
+    "base_model.model.text_encoder",
+)
+
+
+def component_of(key: str) -> Component:
+    """The component of the base whose layer a tensor of a LoRA file changes, by its key."""
+    if "llm_adapter" in key or key.startswith("text_conditioner."):
+        return "text_conditioner"
+    return "text_encoder" if key.startswith(_TEXT_ENCODER_PREFIXES) else "transformer"
 
 
 def name_table(spec: FamilySpec) -> dict[str, Linear]:

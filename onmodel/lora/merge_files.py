@@ -1,15 +1,16 @@
 """LoRA files in, one LoRA file out, layer by layer: the memory is that of one layer, however large
 the files.
 
-The recipe's merge stage and the commands both come through here. A rank by energy or by size needs
-every layer's singular values first (`survey`), so those go over the files twice.
+The recipe's stages and the commands both come through here: `merge_files` writes a result with its
+history, `merge_draft` one that is only measured. A rank by energy or by size needs every layer's
+singular values first (`survey`), so those go over the files twice.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +22,19 @@ from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
-from onmodel.lora.factors import Merged, Stack, cosines, factor_dense, merge_module
-from onmodel.lora.file import Factors, LoraFile, lora_entries, rank_words, stream_lora
-from onmodel.lora.layouts import BLOCKS_KEY, Layout
+from onmodel.lora.factors import (
+    Factors,
+    LayerShape,
+    Merged,
+    Stack,
+    cosines,
+    factor_dense,
+    merge_module,
+)
+from onmodel.lora.file import LoraFile
+from onmodel.lora.layouts import BLOCKS_KEY
 from onmodel.lora.methods import Blend
+from onmodel.lora.writing import FileFormat, LoraTensors, lora_entries, rank_words
 from onmodel.progress import Progress
 from onmodel.weights import SIZES
 
@@ -34,20 +44,41 @@ LONGEST = 0.123456
 
 
 @dataclass(frozen=True)
-class Source:
-    """An input: what it is called, its open file and its history."""
+class MergeInput:
+    """An input: its name and its open file."""
 
     name: str
     file: LoraFile
-    lineage: Lineage
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """Its history; a file of another tool is one node of unknown origin with its hash. Raises
+        VerifyError when the history is damaged."""
+        known = header.RECIPE_KEY in self.file.metadata
+        return header.lineage_of(self.file, "" if known else sha256_file(self.file.source))
 
     @cached_property
     def trained_alpha(self) -> float | None:
         return self.file.trained_alpha
 
+    @property
+    def ranks(self) -> list[int]:
+        """The ranks that its layers have, in ascending order."""
+        return sorted({layer.rank for layer in self.file.layers.values()})
+
+    @property
+    def largest_rank(self) -> int:
+        """The rank that stands for the file where its layers have several."""
+        return self.ranks[-1]
+
+    @property
+    def gauge(self) -> float:
+        """alpha / rank of its training."""
+        return (self.trained_alpha or self.largest_rank) / self.largest_rank
+
 
 @dataclass(frozen=True)
-class Size:
+class MergeSize:
     """How large the result may be: one `rank` for all layers, the share of `energy` to keep (0…1),
     or the file's `bytes`; nothing of it keeps the exact sum. Energy and bytes share the ranks out
     over the layers."""
@@ -92,22 +123,21 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Job:
+class MergeJob:
     """A merge before it is done: sources, method, the model's layers, and how the result is
     written."""
 
-    sources: Sequence[Source]
+    sources: Sequence[MergeInput]
     blend: Blend
     spec: FamilySpec
-    size: Size = Size()
+    size: MergeSize = MergeSize()
     alpha: Alpha = "from-parent"
-    layout: Layout = "common"
-    dtype: str = "F32"
+    format: FileFormat = field(default_factory=FileFormat)
 
     @cached_property
     def linears(self) -> dict[str, Linear]:
         """Every layer that any input changes, in the model's order."""
-        found = {name for source in self.sources for name in source.file.ranks}
+        found = {name for source in self.sources for name in source.file.layers}
         return {linear.name: linear for linear in self.spec.linears if linear.name in found}
 
     @cached_property
@@ -117,14 +147,19 @@ class Job:
     @cached_property
     def full_ranks(self) -> dict[str, int]:
         """Σ rᵢ of every layer: the rank of the exact sum."""
-        return {
-            name: sum(source.file.ranks.get(name, 0) for source in self.sources)
-            for name in self.linears
-        }
+        ranks: dict[str, int] = dict.fromkeys(self.linears, 0)
+        for source in self.sources:
+            for name, layer in source.file.layers.items():
+                ranks[name] += layer.rank
+        return ranks
+
+    def layers(self, ranks: Mapping[str, int]) -> dict[str, LayerShape]:
+        """The result's layers at these ranks."""
+        return {name: LayerShape(*self.shapes[name], rank) for name, rank in ranks.items()}
 
     def having(self, name: str) -> list[int]:
         """The inputs that change a layer; for the others ΔW is zero there."""
-        return [i for i, source in enumerate(self.sources) if name in source.file.ranks]
+        return [i for i, source in enumerate(self.sources) if name in source.file.layers]
 
     def parts(self, name: str) -> tuple[list[Factors[np.ndarray]], np.ndarray]:
         """The factors of a layer from every input that has it, and their weights."""
@@ -155,23 +190,21 @@ class Job:
 
 
 @contextmanager
-def open_sources(files: Sequence[tuple[str, Path]], spec: FamilySpec) -> Iterator[list[Source]]:
-    """Open (name, path) inputs with their histories; a file of another tool is a node of unknown
-    origin."""
+def open_sources(files: Sequence[tuple[str, Path]], spec: FamilySpec) -> Iterator[list[MergeInput]]:
+    """Open (name, path) inputs. Raises what `LoraFile` raises."""
     with ExitStack() as stack:
-        sources = []
-        for name, path in files:
-            file = stack.enter_context(LoraFile(path, spec))
-            known = header.RECIPE_KEY in file.metadata
-            sources.append(
-                Source(
-                    name, file, header.lineage_of(file, "" if known else sha256_file(file.source))
-                )
-            )
-        yield sources
+        yield [MergeInput(name, stack.enter_context(LoraFile(path, spec))) for name, path in files]
 
 
-def survey(job: Job, progress: Progress | None = None) -> Survey:
+def inner_products(job: MergeJob) -> np.ndarray:
+    """The inner products [K, K] of the inputs' ΔW, over all layers. Nothing is merged."""
+    total = np.zeros((len(job.sources), len(job.sources)))
+    for name in job.linears:
+        total += job.spread(name, Stack(job.parts(name)[0]).inner)
+    return total
+
+
+def survey(job: MergeJob, progress: Progress | None = None) -> Survey:
     """One pass over the inputs. Raises InputError for a method that works on entries of ΔW: it has
     no such sum."""
     if job.blend.method.elements is not None:
@@ -192,14 +225,14 @@ def survey(job: Job, progress: Progress | None = None) -> Survey:
     return Survey(sigmas, inners)
 
 
-def share_out(job: Job, seen: Survey, header_bytes: int) -> dict[str, int]:
+def share_out(job: MergeJob, seen: Survey, header_bytes: int) -> dict[str, int]:
     """A rank for every layer, at least 1: the singular values with the most energy per byte first,
     over all layers, until the file is as large as it may be or the share of energy is kept.
 
     Raises InputError when rank 1 everywhere already makes a larger file.
     """
     names = list(job.linears)
-    cost = {name: sum(job.shapes[name]) * SIZES[job.dtype] for name in names}
+    cost = {name: sum(job.shapes[name]) * SIZES[job.format.dtype] for name in names}
     owner = np.concatenate(
         [np.full(max(len(seen.sigmas[name]), 1), i) for i, name in enumerate(names)]
     )
@@ -231,7 +264,7 @@ def share_out(job: Job, seen: Survey, header_bytes: int) -> dict[str, int]:
 
 
 def choose_ranks(
-    job: Job, header_bytes: int, progress: Progress | None = None, seen: Survey | None = None
+    job: MergeJob, header_bytes: int, progress: Progress | None = None, seen: Survey | None = None
 ) -> dict[str, int]:
     """The rank of every layer of the result. `header_bytes` is room for the header's words."""
     size = job.size
@@ -246,128 +279,199 @@ def choose_ranks(
     return share_out(job, seen or survey(job, progress), header_bytes)
 
 
-def table_bytes(job: Job) -> int:
+def table_bytes(job: MergeJob) -> int:
     """Room for a file's table of tensors and its alphas, never too small: as if the ranks were
     whole."""
-    entries, _ = lora_entries(job.full_ranks, job.shapes, job.layout, job.dtype)
+    entries, _ = lora_entries(job.layers(job.full_ranks), job.format)
     digits = len(str(sum(entry.bytes for entry in entries.values())))
     row = len('"":{"data_offsets":[,],"dtype":"BF16","shape":[,]},') + 2 * digits + 10
     return sum(row + len(key) for key in entries) + 4 * len(job.linears) + 300
 
 
-def gauge_of(job: Job, ranks: Mapping[str, int]) -> float:
+def gauge_of(job: MergeJob, ranks: Mapping[str, int]) -> float:
     """alpha / rank of the result: the one asked for, or the mean of the inputs' by the size of
-    their weights.
-
-    A file whose layers have several ranks is measured by its largest.
-    """
+    their weights."""
     if job.alpha != "from-parent":
         if job.alpha <= 0:
             raise InputError("alpha", job.alpha, "must be above 0")
         return job.alpha / max(ranks.values())
-    largest = [max(source.file.ranks.values()) for source in job.sources]
     weights = np.abs(job.blend.weights)
-    gauges = [
-        (source.trained_alpha or rank) / rank
-        for source, rank in zip(job.sources, largest, strict=True)
-    ]
+    gauges = [source.gauge for source in job.sources]
     return float(np.average(gauges, weights=weights if weights.any() else None))
+
+
+@dataclass(frozen=True)
+class MergedInput:
+    """An input of a merge that was made: its node in the history, its weight, and ‖ΔW‖ at
+    weight 1."""
+
+    model: str
+    name: str
+    weight: float
+    strength: float
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge gave. `strength` is ‖ΔW‖ of the result, `energy_kept` 0…1 of the exact sum's,
+    `cosines` [K, K] those between the inputs; `ranks` by layer, where they were shared out."""
+
+    blend: Blend
+    exact: bool
+    rank: int
+    alpha: float
+    energy_kept: float
+    strength: float
+    models: tuple[MergedInput, ...]
+    cosines: list[list[float]]
+    ranks: Mapping[str, int] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            **self.blend.facts(),
+            "exact": self.exact,
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "energy_kept": self.energy_kept,
+            "paper": self.blend.method.paper,
+            "strength": self.strength,
+            "models": [asdict(model) for model in self.models],
+            "cosines": self.cosines,
+            **({} if self.ranks is None else {"ranks": self.ranks}),
+        }
 
 
 def merge_files(
     out: Path,
-    job: Job,
+    job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage] = (),
     told: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-) -> tuple[Lineage, dict[str, Any]]:
-    """Write the merge to `out`; returns its history and a report of it as JSON values.
+) -> tuple[Lineage, MergeReport]:
+    """Write the merge to `out`; returns its history and a report.
 
     `reasons` are histories of what chose the inputs, `told` are more facts for the merge's own
-    node. The report has method, rank, alpha, energy kept, strength ‖ΔW‖, and each input with its
-    weight and strength, and their cosines.
+    node.
     """
-    sources, blend, told = job.sources, job.blend, told or {}
+    told = told or {}
     ranks = choose_ranks(job, words_room(job, facts, reasons, told), progress)
     gauge = gauge_of(job, ranks)
-    kept = total = 0.0
-    inner = np.zeros((len(sources), len(sources)))
 
-    with task(progress, "merge", len(ranks)) as advance:
+    def words(energy_kept: float) -> tuple[Lineage, dict[str, str]]:
+        return _words(job, facts, reasons, told, _Outcome(ranks, gauge, energy_kept))
 
-        def factors(name: str) -> Factors[np.ndarray]:
-            nonlocal kept, total, inner
-            merged = job.merge(name, None if job.size.exact else ranks[name], gauge)
-            kept, total, inner = kept + merged.kept, total + merged.total, inner + merged.inner
-            advance()
-            return merged.factors
-
-        def final() -> tuple[Lineage, dict[str, str]]:
-            return _words(job, facts, reasons, told, ranks, gauge, kept / max(total, 1e-300))
-
-        alphas = {name: gauge * rank for name, rank in ranks.items()}
-        draft = _words(job, facts, reasons, told, ranks, gauge, LONGEST)[1]
-        stream_lora(
-            out,
-            ranks,
-            job.shapes,
-            alphas,
-            factors,
-            draft,
-            job.layout,
-            job.dtype,
-            lambda: final()[1],
-        )
-    lineage, _ = final()
-    node = lineage[root(lineage)]
-    strengths = [rounded(np.sqrt(max(energy, 0))) for energy in np.diag(inner)]
-    report = {
-        **blend.facts(),
-        **{key: node[key] for key in ("exact", "rank", "alpha", "energy_kept")},
-        "paper": blend.method.paper,
-        "strength": rounded(np.sqrt(kept)),
-        "models": [
-            {**part, "strength": strength}
-            for part, strength in zip(node["parts"], strengths, strict=True)
-        ],
-        "cosines": [[rounded(value) for value in row] for row in cosines(inner)],
-    }
-    if job.size.energy is not None or job.size.bytes is not None:
-        report["ranks"] = ranks
+    sums = _stream(out, job, ranks, gauge, lambda kept: words(kept)[1], progress)
+    lineage, _ = words(sums.energy_kept)
+    strengths = np.sqrt(np.clip(np.diag(sums.inner), 0, None))
+    report = MergeReport(
+        blend=job.blend,
+        exact=job.size.exact,
+        rank=max(ranks.values()),
+        alpha=gauge * max(ranks.values()),
+        energy_kept=rounded(sums.energy_kept),
+        strength=rounded(np.sqrt(sums.kept)),
+        models=tuple(
+            MergedInput(root(source.lineage), source.name, weight, rounded(strength))
+            for source, weight, strength in zip(
+                job.sources, job.blend.weights, strengths, strict=True
+            )
+        ),
+        cosines=rounded_rows(cosines(sums.inner)),
+        ranks=None if job.size.energy is None and job.size.bytes is None else ranks,
+    )
     return lineage, report
 
 
+def merge_draft(out: Path, job: MergeJob, progress: Progress | None = None) -> None:
+    """Write the merge to `out` without a history, for a measurement."""
+    ranks = choose_ranks(job, 0, progress)
+    gauge = gauge_of(job, ranks)
+    # A file without the number of blocks is refused where it changes the first blocks only.
+    words = {
+        BLOCKS_KEY: str(job.spec.blocks),
+        **rank_words(job.layers(ranks), gauge * max(ranks.values())),
+    }
+    _stream(out, job, ranks, gauge, lambda kept: words, progress)
+
+
+@dataclass
+class _Sums:
+    """Sums over the layers that were merged so far: energies, and the inputs' inner products
+    [K, K]."""
+
+    inner: np.ndarray
+    kept: float = 0.0
+    total: float = 0.0
+
+    @property
+    def energy_kept(self) -> float:
+        return self.kept / max(self.total, 1e-300)
+
+
+def _stream(
+    out: Path,
+    job: MergeJob,
+    ranks: Mapping[str, int],
+    gauge: float,
+    words: Callable[[float], Mapping[str, str]],
+    progress: Progress | None,
+) -> _Sums:
+    """Merge and write layer by layer. `words(energy kept)` are the header's."""
+    sums = _Sums(np.zeros((len(job.sources), len(job.sources))))
+    with task(progress, "merge", len(ranks)) as advance:
+
+        def factors(name: str) -> Factors[np.ndarray]:
+            merged = job.merge(name, None if job.size.exact else ranks[name], gauge)
+            sums.kept, sums.total = sums.kept + merged.kept, sums.total + merged.total
+            sums.inner = sums.inner + merged.inner
+            advance()
+            return merged.factors
+
+        alphas = {name: gauge * rank for name, rank in ranks.items()}
+        tensors = LoraTensors(job.layers(ranks), alphas, factors, job.format)
+        tensors.stream(out, words(LONGEST), lambda: words(sums.energy_kept))
+    return sums
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a header says of a merge that was made: ranks, alpha / rank, energy kept (0…1)."""
+
+    ranks: Mapping[str, int]
+    gauge: float
+    energy_kept: float
+
+
 def words_room(
-    job: Job,
+    job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage] = (),
     told: Mapping[str, Any] | None = None,
 ) -> int:
     """Bytes that the header's words take in the file at most."""
-    _, words = _words(
-        job, facts, reasons, told or {}, job.full_ranks, gauge_of(job, job.full_ranks), LONGEST
-    )
+    whole = _Outcome(job.full_ranks, gauge_of(job, job.full_ranks), LONGEST)
+    _, words = _words(job, facts, reasons, told or {}, whole)
     return sum(
         len(json.dumps({key: value}, ensure_ascii=False).encode()) for key, value in words.items()
     )
 
 
 def _words(
-    job: Job,
+    job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage],
     told: Mapping[str, Any],
-    ranks: Mapping[str, int],
-    gauge: float,
-    kept: float,
+    outcome: _Outcome,
 ) -> tuple[Lineage, dict[str, str]]:
     """The result's history and the words of its header."""
     parts = [
         {"model": root(source.lineage), "name": source.name, "weight": weight}
         for source, weight in zip(job.sources, job.blend.weights, strict=True)
     ]
-    rank = max(ranks.values())
+    rank = max(outcome.ranks.values())
+    alpha = outcome.gauge * rank
     node = {
         "name": facts.title,
         **told,
@@ -375,15 +479,15 @@ def _words(
         "parts": parts,
         "exact": job.size.exact,
         "rank": rank,
-        "alpha": gauge * rank,
-        "energy_kept": round(kept, 6),
+        "alpha": alpha,
+        "energy_kept": round(outcome.energy_kept, 6),
     }
     lineage = add([*(source.lineage for source in job.sources), *reasons], "merge", **node)
     facts = replace(facts, merged_from=", ".join(source.name for source in job.sources))
-    return lineage, {**header.build(facts, lineage), **rank_words(ranks, gauge * rank)}
+    return lineage, {**header.build(facts, lineage), **rank_words(job.layers(outcome.ranks), alpha)}
 
 
-def facts_of(sources: Sequence[Source], spec: FamilySpec, title: str) -> header.Facts:
+def facts_of(sources: Sequence[MergeInput], spec: FamilySpec, title: str) -> header.Facts:
     """What a header can say of a merge of plain files: what its parents' headers say, and no more.
 
     A licence only when all have the same; the newest date, since a clock may not reach the bytes.
@@ -407,7 +511,7 @@ def facts_of(sources: Sequence[Source], spec: FamilySpec, title: str) -> header.
     )
 
 
-def largest_side(sources: Sequence[Source]) -> int:
+def largest_side(sources: Sequence[MergeInput]) -> int:
     """The largest side in pixels that an input was trained at, as its header says; 0 when none
     says."""
     words = [source.file.metadata.get("modelspec.resolution", "") for source in sources]
@@ -422,8 +526,14 @@ def largest_side(sources: Sequence[Source]) -> int:
     )
 
 
-def rounded(value: Any) -> float:
+def rounded(value: float | np.floating[Any]) -> float:
+    """To the 6 decimals that reports and histories have."""
     return round(float(value), 6)
+
+
+def rounded_rows(matrix: np.ndarray) -> list[list[float]]:
+    """A matrix as lists of `rounded` numbers."""
+    return [list(map(rounded, row)) for row in matrix]
 
 
 @contextmanager

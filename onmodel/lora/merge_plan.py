@@ -15,12 +15,13 @@ from onmodel.ledger.lineage import root
 from onmodel.lora import header
 from onmodel.lora.factors import Stack, cosines
 from onmodel.lora.merge_files import (
-    Job,
-    Source,
+    MergeInput,
+    MergeJob,
     Survey,
     choose_ranks,
     gauge_of,
     rounded,
+    rounded_rows,
     survey,
     table_bytes,
     words_room,
@@ -32,7 +33,7 @@ LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ALIKE, LITTLE_KEPT, CANCELS, FAR = 0.999, 0.9, 0.3, 2.0  # where a plan begins to warn
 
 
-def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dict[str, Any]:
+def plan(job: MergeJob, facts: header.Facts, progress: Progress | None = None) -> dict[str, Any]:
     """A merge's plan as JSON values. Sizes of files are a little too large, never too small. Raises
     as a run does."""
     elements = job.blend.method.elements is not None
@@ -44,7 +45,8 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
 
     def size_of(chosen: Mapping[str, int]) -> int:
         tensors = (
-            sum(rank * sum(job.shapes[name]) for name, rank in chosen.items()) * SIZES[job.dtype]
+            sum(rank * sum(job.shapes[name]) for name, rank in chosen.items())
+            * SIZES[job.format.dtype]
         )
         return tensors + room + table_bytes(job)
 
@@ -52,8 +54,12 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
     if seen is not None:
         inner = np.sum(list(seen.inners.values()), axis=0)
     strengths = np.sqrt(np.clip(np.diag(inner), 0, None))
+
+    def capped(rank: int) -> dict[str, int]:
+        """One rank for all layers, as far as the exact sum has it."""
+        return {name: min(rank, full) for name, full in job.full_ranks.items()}
+
     ladder = [rank for rank in LADDER if rank < whole] + [whole]
-    uniform = [{name: min(rank, job.full_ranks[name]) for name in job.linears} for rank in ladder]
     found: dict[str, Any] = {
         **job.blend.facts(),
         "paper": job.blend.method.paper,
@@ -63,8 +69,8 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
                 "name": source.name,
                 "weight": weight,
                 "strength": rounded(strength) if seen else None,
-                "layers": len(source.file.ranks),
-                "rank": max(source.file.ranks.values()),
+                "layers": len(source.file.layers),
+                "rank": source.largest_rank,
                 "alpha": source.trained_alpha,
                 "origin": source.lineage[root(source.lineage)].get("origin", "known"),
             }
@@ -72,7 +78,7 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
                 job.sources, job.blend.weights, strengths, strict=True
             )
         ],
-        "cosines": [[rounded(value) for value in row] for row in cosines(inner)] if seen else None,
+        "cosines": rounded_rows(cosines(inner)) if seen else None,
         "exact": job.size.exact,
         "rank": max(ranks.values()),
         "alpha": gauge * max(ranks.values()),
@@ -86,7 +92,7 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
                     "energy_kept": rounded(seen.energy_at(chosen)),
                     "bytes": size_of(chosen),
                 }
-                for rank, chosen in zip(ladder, uniform, strict=True)
+                for rank, chosen in zip(ladder, map(capped, ladder), strict=True)
             ]
             if seen
             else None
@@ -99,7 +105,7 @@ def plan(job: Job, facts: header.Facts, progress: Progress | None = None) -> dic
 
 
 def _warnings(
-    job: Job, ranks: Mapping[str, int], gauge: float, seen: Survey | None, inner: np.ndarray
+    job: MergeJob, ranks: Mapping[str, int], gauge: float, seen: Survey | None, inner: np.ndarray
 ) -> list[str]:
     """What a careful person would want to hear before merging; each one line."""
     said = []
@@ -109,7 +115,7 @@ def _warnings(
             said.append(
                 f"{source.name}: its origin is unknown; the history will say so, with its hash"
             )
-        missing = len(job.linears) - len(source.file.ranks)
+        missing = len(job.linears) - len(source.file.layers)
         if missing:
             said.append(
                 f"{source.name}: has no change for {missing} of {len(job.linears)} layers; they"
@@ -120,10 +126,7 @@ def _warnings(
     }
     if len(licences) > 1:
         said.append(f"the licences differ ({', '.join(sorted(licences))}); the result names none")
-    gauges = [
-        (source.trained_alpha or max(source.file.ranks.values())) / max(source.file.ranks.values())
-        for source in job.sources
-    ]
+    gauges = [source.gauge for source in job.sources]
     if max(gauges) > FAR * min(gauges):
         said.append(
             f"alpha / rank of the inputs differ ({min(gauges):g} to {max(gauges):g}); the result"
@@ -135,7 +138,7 @@ def _warnings(
             f" {gauge / np.mean(gauges):.2g} times as far; leave alpha at from-parent before a"
             " refinement"
         )
-    if job.dtype != "F32":
+    if job.format.dtype != "F32":
         said.append(
             "written in 16 bits: fine to use, but write float32 if training or another merge"
             " follows"
@@ -175,12 +178,12 @@ def _warnings(
     return said
 
 
-def compare(one: Source, other: Source, linears: Mapping[str, Linear]) -> dict[str, Any]:
+def compare(one: MergeInput, other: MergeInput, linears: Mapping[str, Linear]) -> dict[str, Any]:
     """How two LoRAs differ: ‖ΔW‖ of each, their cosine and ‖difference‖ / mean strength; in all, by
     block, by type of layer. `linears` are those that either changes."""
     groups: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros((2, 2)))
     for name, linear in linears.items():
-        having = [i for i, source in enumerate((one, other)) if name in source.file.ranks]
+        having = [i for i, source in enumerate((one, other)) if name in source.file.layers]
         inner = np.zeros((2, 2))
         inner[np.ix_(having, having)] = Stack(
             [(one, other)[i].file.factors(name) for i in having]
@@ -208,16 +211,22 @@ def compare(one: Source, other: Source, linears: Mapping[str, Linear]) -> dict[s
         "blocks": tables["block"],
         "types": tables["type"],
         "only_in": {
-            source.name: sorted(set(source.file.ranks) - set(rest.file.ranks))
+            source.name: sorted(set(source.file.layers) - set(rest.file.layers))
             for source, rest in (sources, sources[::-1])
         },
-        "ranks": [sorted(set(source.file.ranks.values())) for source in sources],
+        "ranks": [source.ranks for source in sources],
         "alphas": [source.trained_alpha for source in sources],
-        "words": {
-            key: both
-            for key in sorted({*one.file.metadata, *other.file.metadata})
-            if not key.startswith("onmodel.")
-            and "hash" not in key
-            and len(set(both := [source.file.metadata.get(key, "") for source in sources])) > 1
-        },
+        "words": _different_words(one.file.metadata, other.file.metadata),
+    }
+
+
+def _different_words(
+    one: Mapping[str, str], other: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """The words that differ between two headers, without hashes and histories; "" for none."""
+    both = {key: (one.get(key, ""), other.get(key, "")) for key in sorted({*one, *other})}
+    return {
+        key: (mine, theirs)
+        for key, (mine, theirs) in both.items()
+        if mine != theirs and not key.startswith("onmodel.") and "hash" not in key
     }

@@ -13,7 +13,7 @@ import numpy as np
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import FamilySpec, Linear
-from onmodel.lora.file import Factors
+from onmodel.lora.factors import Factors
 from onmodel.randomness import generator
 
 Given = str | Sequence[float] | Mapping[str, float]

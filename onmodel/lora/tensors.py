@@ -1,12 +1,12 @@
-"""A whole LoRA in memory as torch tensors, for what trains and applies it. Files are read and
-written by lora_file.py.
+"""A whole LoRA in memory as torch tensors, for what trains and applies it. file.py reads files,
+writing.py writes them.
 
 In memory a layer is called by its name in the base's own files and its factors are float32. ΔW =
 alpha/r · up @ down.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -14,11 +14,23 @@ from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import FamilySpec
-from onmodel.lora.file import Factors, LoraFile, alpha_of, check_shapes, rank_words, stream_lora
+from onmodel.lora.factors import Factors, LayerShape
+from onmodel.lora.file import LoraFile, alpha_of, check_shapes
 from onmodel.lora.layouts import Layout
+from onmodel.lora.writing import FileFormat, LoraTensors, rank_words
 from onmodel.randomness import normal
+from onmodel.weights import Payload
 
-__all__ = ["Factors", "Lora", "change_weight", "check_fits", "read_lora", "regauge", "write_lora"]
+__all__ = [
+    "Factors",
+    "Lora",
+    "change_weight",
+    "check_fits",
+    "lora_payload",
+    "read_lora",
+    "regauge",
+    "write_lora",
+]
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Lora:
 
     @property
     def trained_alpha(self) -> float | None:
-        """The alpha of its training, `lora_file.alpha_of`."""
+        """The alpha of its training, `alpha_of`."""
         return alpha_of(self.metadata, (factors.alpha for factors in self.modules.values()))
 
 
@@ -40,7 +52,7 @@ def read_lora(path: Path, spec: FamilySpec, *, dora: bool = False) -> Lora:
     `LoraFile` raises."""
     with LoraFile(path, spec, dora=dora) as file:
         modules = {}
-        for name in file.ranks:
+        for name in file.layers:
             one = file.factors(name)
             magnitude = None if one.magnitude is None else torch.from_numpy(one.magnitude)
             modules[name] = Factors(
@@ -56,19 +68,27 @@ def write_lora(
     layout: Layout = "common",
     dtype: str = "F32",
 ) -> None:
-    """Write a LoRA as `stream_lora` does; the trained alpha is kept as `ss_network_alpha`."""
+    """Write a LoRA; rank and trained alpha are added to the words (`lora_payload`)."""
+    lora_payload(lora, layout, dtype).write(path, metadata)
+
+
+def lora_payload(lora: Lora, layout: Layout = "common", dtype: str = "F32") -> Payload:
+    """The tensors of a LoRA's file, with its rank and trained alpha as words. Raises InputError
+    when a value does not fit `dtype`."""
 
     def factors(name: str) -> Factors:
         one = lora.modules[name]
         magnitude = None if one.magnitude is None else one.magnitude.float().numpy()
         return Factors(one.down.float().numpy(), one.up.float().numpy(), one.alpha, magnitude)
 
-    ranks = {name: one.rank for name, one in lora.modules.items()}
-    shapes = {name: (one.up.shape[0], one.down.shape[1]) for name, one in lora.modules.items()}
+    layers = {
+        name: LayerShape(one.up.shape[0], one.down.shape[1], one.rank)
+        for name, one in lora.modules.items()
+    }
     alphas = {name: one.alpha for name, one in lora.modules.items()}
-    words = {**metadata, **rank_words(ranks, lora.trained_alpha)}
     dora = any(one.magnitude is not None for one in lora.modules.values())
-    stream_lora(path, ranks, shapes, alphas, factors, words, layout, dtype, dora=dora)
+    tensors = LoraTensors(layers, alphas, factors, FileFormat(layout, dtype, dora))
+    return replace(tensors.payload(), words=rank_words(layers, lora.trained_alpha))
 
 
 def change_weight(weight: Tensor, factors: Factors[Tensor], strength: float) -> None:

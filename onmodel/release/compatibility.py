@@ -22,7 +22,7 @@ TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class Report:
+class LoadReport:
     """`keys` of the file, `consumed` of them in the adapter of so many `layers`; `error`: the
     largest relative one."""
 
@@ -32,7 +32,7 @@ class Report:
     error: float
 
 
-def self_test(file: Path, config: dict[str, Any], scratch: Path) -> Report:
+def self_test(file: Path, config: dict[str, Any], scratch: Path) -> LoadReport:
     """Run the test in a new Python process. Raises OnmodelError saying what did not load.
 
     `config` is the transformer's, written to `scratch` for the process to read.
@@ -52,7 +52,7 @@ def self_test(file: Path, config: dict[str, Any], scratch: Path) -> Report:
     if done.returncode:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]
         raise OnmodelError(f"{file.name}: diffusers does not load it as it is meant ({reason})")
-    return Report(**json.loads(done.stdout.splitlines()[-1]))
+    return LoadReport(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def write_config(config: dict[str, Any], base: Path) -> None:
@@ -64,7 +64,7 @@ def write_config(config: dict[str, Any], base: Path) -> None:
     )
 
 
-def load_in_diffusers(file: Path, base: Path) -> Report:
+def load_in_diffusers(file: Path, base: Path) -> LoadReport:
     """Load the file as a user of diffusers would. Raises ValueError naming what was lost or
     changed."""
     import torch
@@ -98,7 +98,7 @@ def load_in_diffusers(file: Path, base: Path) -> Report:
     worst = max(errors, key=lambda name: errors[name])
     if errors[worst] > TOLERANCE:
         raise ValueError(f"{names[worst]} has another ΔW (relative error {errors[worst]:.1e})")
-    return Report(keys, len(loaded), len(errors), errors[worst])
+    return LoadReport(keys, len(loaded), len(errors), errors[worst])
 
 
 def _error(layer: Any, wanted: Any) -> float:

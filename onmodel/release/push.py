@@ -13,7 +13,7 @@ from onmodel.errors import InputError, OnmodelError
 from onmodel.release.check import check
 from onmodel.release.folder import CHECKSUMS, LINEAGE, SIDE_FILES, SIGNATURE, hashes
 from onmodel.release.verify import verify
-from onmodel.text import brief
+from onmodel.text import one_line, shown
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -79,7 +79,7 @@ def push(folder: Path, plan: Push, private: bool, message: str) -> tuple[str, li
         RuntimeError,
         ValueError,
     ) as error:
-        reason = brief(error) or type(error).__name__
+        reason = shown(one_line(error), 200) or type(error).__name__
         raise OnmodelError(
             f"{plan.repository}: the hub refused ({reason}); run the same command again"
         ) from error

@@ -32,7 +32,13 @@ from onmodel.release.tables import (
     lint_tables,
     values,
 )
-from onmodel.weights import PAYLOAD_KEY, is_canonical, payload_sha256, read_metadata
+from onmodel.weights import (
+    PAYLOAD_KEY,
+    is_canonical,
+    payload_sha256,
+    read_metadata,
+    table_sha256,
+)
 
 # What a release of others may hold. The largest of ours has a tenth of it.
 LARGEST_CARD, LARGEST_EVALUATION = 2**18, 2**28  # bytes
@@ -189,7 +195,7 @@ def verify_weights(path: Path) -> tuple[list[str], Lineage]:
 
 def _check_node(path: Path, metadata: dict[str, str], node: Node) -> None:
     """Hold a file against the facts of the node that it is."""
-    here = header.held(path, metadata)
+    here = header.held(payload_sha256(path), table_sha256(path), metadata)
     for fact in ("payload_sha256", "tensors_sha256"):
         if fact in node and node[fact] != here[fact]:
             raise VerifyError(

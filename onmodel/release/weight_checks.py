@@ -87,7 +87,7 @@ def _refused(path: Path, words: Mapping[str, str]) -> InputError | None:
     source = path.parent if path.name == "adapter_model.safetensors" else path
     try:
         with LoraFile(source, _base_of(source, words), dora=True) as lora:
-            for name in lora.ranks:
+            for name in lora.layers:
                 lora.factors(name)
     except InputError as problem:
         return problem

@@ -17,7 +17,8 @@ from onmodel.report.svg import Scale, decimal, element, path, places_of, ticks
 WIDTH, HEIGHT = 270.0, 165.0  # of a small chart, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 8.0, 10.0, 22.0
 COLOURS = 5
-SEARCH_STEPS = ("start", "explore", "repeat")  # lora/search.py, in the order of the colours
+# evaluate/weight_search.py, in the order of the colours
+SEARCH_STEPS = ("start", "explore", "repeat")
 LOSS_POINTS = 64  # a curve is averaged down to this many points
 DOT = 6.0  # half the room a dot takes
 LETTER = 6.4  # width of a label's letter

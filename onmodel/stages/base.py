@@ -214,6 +214,15 @@ def write_models(folder: Path, rows: Sequence[tuple[str, int | None, str]]) -> N
     write_json(folder / "models.json", table)
 
 
+def keep_models(folder: Path, models: Sequence[Model]) -> None:
+    """Put models of other artifacts into `folder` as they are, each file named by its hash, and
+    write `models.json`."""
+    rows = [(model.name, model.epoch, f"{model.sha256}.safetensors") for model in models]
+    for model, (_, _, file) in zip(models, rows, strict=True):
+        keep_file(model.path, folder / file)
+    write_models(folder, rows)
+
+
 def read_models(artifact: Artifact) -> list[Model]:
     """The LoRA files of an artifact, in order. Raises StateError when it holds none."""
     index = artifact.path / "models.json"

@@ -5,9 +5,8 @@ kept). The history of every input, and of the selection that chose it, is inline
 own: no parent file is needed to read it.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,10 +15,10 @@ from onmodel.errors import InputError
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import Lineage
 from onmodel.lora import header
-from onmodel.lora.merge_files import Job, Size, largest_side, merge_files, open_sources
+from onmodel.lora.merge_files import MergeJob, MergeSize, largest_side, merge_files, open_sources
 from onmodel.lora.methods import METHODS, choose
 from onmodel.records import Artifact, Model
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file, write_models
+from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
 from onmodel.train.options import LARGEST_RANK
 
 FILE = "merged.safetensors"
@@ -62,9 +61,9 @@ class Settings(StageSettings):
         self.size()
         return self
 
-    def size(self) -> Size:
+    def size(self) -> MergeSize:
         limit = None if self.megabytes is None else round(self.megabytes * MEGABYTE)
-        return Size(self.rank, self.energy, limit)
+        return MergeSize(self.rank, self.energy, limit)
 
     def needs(self) -> list[str]:
         return [self.models] if isinstance(self.models, str) else self.models
@@ -76,22 +75,33 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Read, sum, write. Raises InputError for settings that do not fit the models or a file of
-    another base."""
+    """Merge what the settings name (`make`). Raises InputError for fewer than two models without a
+    weight."""
     models = inputs.models(settings.needs())
     if len(models) < 2 and settings.weights == "uniform":
         remedy = "name at least two models, or the weight of one"
         raise InputError(f"stages.{context.name}.models", ", ".join(m.name for m in models), remedy)
-    spec, names = context.family().spec, [model.name for model in models]
-    weights = None if settings.weights == "uniform" else settings.weights
-    blend = choose(
-        names, spec, settings.method, weights, settings.decay, settings.density, settings.blocks
-    )
     chosen = [
         inputs.lineage(name)
         for name in settings.needs()
         if inputs.artifact(name).kind == "selection"
     ]
+    return make(models, settings, chosen, context)
+
+
+def make(
+    models: Sequence[Model], settings: Settings, reasons: Sequence[Lineage], context: Context
+) -> Artifact:
+    """The artifact of a merge of these models; search and tune make theirs with it too.
+
+    `reasons` are the histories of what chose the models. Raises InputError for settings that do not
+    fit the models or a file of another base.
+    """
+    spec, names = context.family().spec, [model.name for model in models]
+    weights = None if settings.weights == "uniform" else settings.weights
+    blend = choose(
+        names, spec, settings.method, weights, settings.decay, settings.density, settings.blocks
+    )
     with open_sources([(model.name, model.path) for model in models], spec) as sources:
         facts = header.Facts(
             title=f"{context.character.name} {context.name}",
@@ -103,42 +113,14 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             date=context.date,
             blocks=spec.blocks,
         )
-        job = Job(sources, blend, spec, settings.size(), settings.alpha)
+        job = MergeJob(sources, blend, spec, settings.size(), settings.alpha)
         told = {"name": context.name, "base": context.base_sha256, "settings": settings.told()}
         lineage, report = merge_files(
-            context.out / FILE, job, facts, chosen, told, context.progress
+            context.out / FILE, job, facts, reasons, told, context.progress
         )
-    for row, model in zip(report["models"], models, strict=True):
+    found = report.as_dict()
+    for row, model in zip(found["models"], models, strict=True):
         row["sha256"] = model.sha256
-    write_json(context.out / "merge.json", report)
+    write_json(context.out / "merge.json", found)
     write_models(context.out, [(context.name, None, FILE)])
     return context.commit("merge", lineage)
-
-
-def run_chosen(
-    parts: Sequence[tuple[Model, float]], history: Lineage, context: Context, **size: Any
-) -> Artifact:
-    """Run a merge stage on models and their weights, as if a select stage with this history had
-    chosen them.
-
-    `size` are the stage's `rank` and `alpha`.
-    """
-    folder = context.scratch / "chosen"
-    shutil.rmtree(folder, ignore_errors=True)
-    for model, _ in parts:
-        keep_file(model.path, folder / f"{model.sha256}.safetensors")
-    write_models(
-        folder, [(model.name, model.epoch, f"{model.sha256}.safetensors") for model, _ in parts]
-    )
-    write_json(folder / "lineage.json", history)
-    table = {
-        "do": "merge",
-        "models": context.name,
-        "weights": [weight for _, weight in parts],
-        **size,
-    }
-    return run(
-        Inputs({context.name: Artifact("selection", "", folder)}),
-        Settings.model_validate(table),
-        context,
-    )

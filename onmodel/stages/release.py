@@ -49,7 +49,7 @@ from onmodel.release.tables import (
 from onmodel.release.verify import verify
 from onmodel.sample.pictures import Sampling, render
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
-from onmodel.weights import open_weights, payload_sha256, write_weights
+from onmodel.weights import open_weights, payload_sha256, tensor_payload
 
 TAKEN = frozenset({"triggers", "lineage"})  # .json files of every release, beside <file_name>.json
 
@@ -249,7 +249,12 @@ def _freeze(
     Returns the file and its history.
     """
     character, spec = context.character, context.family().spec
-    lora, payload = read_lora(source.path, spec), payload_sha256(source.path)
+    lora = read_lora(source.path, spec)
+    with open_weights(source.path, "model") as file:
+        payload = tensor_payload({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    assert payload.sha256 == payload_sha256(source.path), (
+        "the tensors to release are not those that were measured"
+    )
     named = {
         "name": settings.file_name,
         "title": settings.title,
@@ -273,16 +278,12 @@ def _freeze(
         key: lora.metadata.get(key, "")
         for key in ("modelspec.resolution", "ss_resolution", "modelspec.merged_from")
     }
-    kept |= {"ss_output_name": settings.file_name, "sshs_model_hash": payload, **more}
+    kept |= {"ss_output_name": settings.file_name, "sshs_model_hash": payload.sha256, **more}
     target = context.out / settings.file_name / f"{settings.file_name}.safetensors"
-    with open_weights(source.path, "model") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     words = header.build(facts, past, **kept)
-    history = add([past], "weights", date=context.date, **named, **header.held(source.path, words))
-    write_weights(target, tensors, header.sealed(words, history))
-    assert payload_sha256(target) == payload, (
-        "the released tensors are not those that were measured"
-    )
+    held = header.held(payload.sha256, payload.table_sha256, words)
+    history = add([past], "weights", date=context.date, **named, **held)
+    payload.write(target, header.sealed(words, history))
     return target, history
 
 

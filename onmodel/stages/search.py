@@ -3,9 +3,9 @@ that it is better.
 
 Every merge is measured on the prompts of suite "choose", under the same noise: first each model
 alone, their mean and the mean of late checkpoints, then what a Gaussian process over the weights
-proposes (lora/search.py); a third of the measurements repeat a merge under other noise. What is
-lowered is the bias of the select stage's rule plus the faults by which bounds are missed. Merges
-are measured as exact sums; the best one and the uniform mean are then brought to `rank` and
+proposes (evaluate/weight_search.py); a third of the measurements repeat a merge under other noise.
+What is lowered is the bias of the select stage's rule plus the faults by which bounds are missed.
+Merges are measured as exact sums; the best one and the uniform mean are then brought to `rank` and
 compared with the best model alone on the fresh prompts of suite "check". Of these three the
 earliest is taken that cannot be told from the best: a merge that is not clearly better is not made,
 and the model is kept as it is.
@@ -14,9 +14,10 @@ Makes what a merge stage makes, or keeps one file as a select stage does; and wi
 (all measurements) and `selection.json` (the decision).
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -27,22 +28,34 @@ from onmodel.errors import InputError
 from onmodel.evaluate.assess import Assessor
 from onmodel.evaluate.axes import Result
 from onmodel.evaluate.selection import RULE, Wishes, objective, select
-from onmodel.hashing import read_json, write_json
-from onmodel.ledger.lineage import Lineage, add
-from onmodel.lora.search import (
+from onmodel.evaluate.weight_search import (
     BLOCKS,
     Posterior,
-    Step,
+    SearchStep,
     Trial,
     Weights,
     is_single,
     next_step,
     starts,
 )
+from onmodel.families.protocol import FamilySpec
+from onmodel.hashing import sha256_file, write_json
+from onmodel.ledger.lineage import Lineage, add
+from onmodel.lora.factors import cosines
+from onmodel.lora.merge_files import (
+    MergeJob,
+    MergeSize,
+    inner_products,
+    merge_draft,
+    open_sources,
+    rounded,
+    rounded_rows,
+)
+from onmodel.lora.methods import choose
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, SuiteName
 from onmodel.stages import merge
-from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
+from onmodel.stages.base import Context, Inputs, Plan, keep_models
 from onmodel.stages.evaluate import make_assessor, named
 from onmodel.stages.sample import MOST_SEEDS, Generating
 from onmodel.stages.select import Bounded, report, say
@@ -105,7 +118,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             "name at least two models",
         )
     past = [inputs.lineage(reference) for reference in settings.needs()]
-    merger = Merger(models, settings, context, add(past, "candidates", name=context.name))
+    merger = Merger(models, settings, context)
     assessor = make_assessor(inputs, settings, SEARCHED, settings.seeds, context)
     steps, rows = _measure_merges(merger, assessor)
     trials = _trials(steps, rows, settings)
@@ -142,8 +155,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "signature": assessor.plan.signature(),
         "check": fresh.plan.signature(),
     }
-    expected = [round(float(value), 6) for value in fitted.mean([step.weights for step in steps])]
-    axes = [{id: score["value"] for id, score in row["axes"].items()} for row in rows]
+    measured = [step.weights for step in steps]
+    expected = [round(float(value), 6) for value in fitted.mean(measured)]
+    axes = list(map(_values, rows))
     write_json(
         context.out / "search.json",
         {**told, "objective": OBJECTIVE, "expected": expected, "axes": axes},
@@ -153,48 +167,61 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     return (
         merger.keep(taken, lineage)
         if is_single(taken)
-        else merger.merge(taken, settings.rank, lineage, context)
+        else merger.merge(taken, settings.rank, lineage)
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Merger:
-    """Makes merges of the models by the merge stage. `history` is what drafts are told to come
-    from."""
+    """Makes merges of the models: drafts to measure, and the result."""
 
     models: Sequence[Model]
     settings: Settings
     context: Context
-    history: Lineage
 
-    def __post_init__(self) -> None:
-        self.uniform: Weights = (1 / len(self.models),) * len(self.models)
-        found = read_json(self._draft(self.uniform, None).path / "merge.json")
-        lengths = np.array([row["strength"] for row in found["models"]])
-        self.gram = np.outer(lengths, lengths) * np.array(found["cosines"])
+    @property
+    def uniform(self) -> Weights:
+        return (1 / len(self.models),) * len(self.models)
+
+    @cached_property
+    def gram(self) -> np.ndarray:
+        """The inner products [K, K] of the models' ΔW, from numbers of 6 decimals: their last bits
+        differ between machines and must not decide what is measured next."""
+        with open_sources(self._files(self.uniform), self._spec) as sources:
+            blend = choose([model.name for model in self.models], self._spec)
+            inner = inner_products(MergeJob(sources, blend, self._spec))
+        lengths = np.array([rounded(length) for length in np.sqrt(np.diag(inner).clip(0))])
+        return np.outer(lengths, lengths) * np.array(rounded_rows(cosines(inner)))
 
     def model(self, weights: Weights, rank: int | None) -> Model:
         """The file of a merge, until the next one is asked for; a model alone is its own file."""
         if is_single(weights):
             return self.models[weights.index(1)]
-        return Inputs({"draft": self._draft(weights, rank)}).model("draft")
+        path = self.context.scratch / "draft.safetensors"
+        files = self._files(weights)
+        with open_sources(files, self._spec) as sources:
+            blend = choose(
+                [name for name, _ in files], self._spec, weights=[w for w in weights if w]
+            )
+            job = MergeJob(sources, blend, self._spec, MergeSize(rank), self.settings.alpha)
+            merge_draft(path, job, self.context.progress)
+        return Model(self.context.name, path, sha256_file(path))
 
-    def merge(
-        self, weights: Weights, rank: int | None, history: Lineage, context: Context
-    ) -> Artifact:
-        """Run a merge stage on the models whose weight is not 0, as if a select stage had chosen
-        them."""
-        parts = [
-            (model, weight) for model, weight in zip(self.models, weights, strict=True) if weight
-        ]
-        return merge.run_chosen(parts, history, context, rank=rank, alpha=self.settings.alpha)
+    def merge(self, weights: Weights, rank: int | None, history: Lineage) -> Artifact:
+        """The artifact of a merge stage for the models whose weight is not 0."""
+        table = {
+            "do": "merge",
+            "models": self.context.name,
+            "weights": [weight for weight in weights if weight],
+            "rank": rank,
+            "alpha": self.settings.alpha,
+        }
+        models = [model for model, weight in zip(self.models, weights, strict=True) if weight]
+        return merge.make(models, merge.Settings.model_validate(table), [history], self.context)
 
     def keep(self, weights: Weights, history: Lineage) -> Artifact:
         """The artifact of a select stage that chose one of the models."""
-        model = self.models[weights.index(1)]
-        file = f"{model.sha256}.safetensors"
-        keep_file(model.path, self.context.out / file)
-        write_models(self.context.out, [(model.name, model.epoch, file)])
+        keep_models(self.context.out, [self.models[weights.index(1)]])
         return self.context.commit("selection", history)
 
     def words(self, weights: Weights) -> str:
@@ -204,24 +231,24 @@ class Merger:
         parts = zip(self.models, weights, strict=True)
         return " + ".join(f"{weight:.2g} {model.name}" for model, weight in parts if weight)
 
-    def _draft(self, weights: Weights, rank: int | None) -> Artifact:
-        """A merge that is no artifact: only one lies on the disk at a time."""
-        scratch = self.context.scratch / "draft"
-        shutil.rmtree(scratch, ignore_errors=True)
-        context = replace(
-            self.context,
-            scratch=scratch,
-            commit=lambda kind, lineage: Artifact(kind, "", scratch / "out"),
-        )
-        return self.merge(weights, rank, self.history, context)
+    @property
+    def _spec(self) -> FamilySpec:
+        return self.context.family().spec
+
+    def _files(self, weights: Weights) -> list[tuple[str, Path]]:
+        """Name and path of the models whose weight is not 0."""
+        parts = zip(self.models, weights, strict=True)
+        return [(model.name, model.path) for model, weight in parts if weight]
 
 
-def _measure_merges(merger: Merger, assessor: Assessor) -> tuple[list[Step], list[dict[str, Any]]]:
+def _measure_merges(
+    merger: Merger, assessor: Assessor
+) -> tuple[list[SearchStep], list[dict[str, Any]]]:
     """What was measured, step by step, and what was found."""
     settings, context = merger.settings, merger.context
     first = starts([(model.name.partition("@")[0], model.epoch) for model in merger.models])
     _check_enough(settings, len(first))
-    steps: list[Step] = []
+    steps: list[SearchStep] = []
     rows: list[dict[str, Any]] = []
     for number in range(1, settings.evaluations + 1):
         step = next_step(merger.gram, _trials(steps, rows, settings), first, context.seed)
@@ -249,8 +276,13 @@ def _row(name: str, model: Model, assessor: Assessor) -> dict[str, Any]:
     }
 
 
+def _values(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Axis → value of an evaluation row."""
+    return {id: score["value"] for id, score in row["axes"].items()}
+
+
 def _trials(
-    steps: Sequence[Step], rows: Sequence[Mapping[str, Any]], settings: Settings
+    steps: Sequence[SearchStep], rows: Sequence[Mapping[str, Any]], settings: Settings
 ) -> list[Trial]:
     """All rows on one scale: that of the axes which every row has."""
     values = objective(rows, settings.wishes) if rows else np.empty(0)

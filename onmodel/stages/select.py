@@ -15,7 +15,7 @@ from onmodel.evaluate.selection import RULE, Selection, Wishes, select
 from onmodel.hashing import read_json, write_json
 from onmodel.ledger.lineage import add
 from onmodel.records import Artifact
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file, write_models
+from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_models
 
 
 class Bounded(StageSettings):
@@ -76,13 +76,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     say(found, context)
     write_json(context.out / "selection.json", report(found, evaluation["signature"], wishes))
     by_name = {model.name: model for model in inputs.models([f"{settings.candidates}@*"])}
-    kept = []
-    for name in found.chosen:
-        model = by_name[name]
-        file = f"{model.sha256}.safetensors"
-        keep_file(model.path, context.out / file)
-        kept.append((name, model.epoch, file))
-    write_models(context.out, kept)
+    keep_models(context.out, [by_name[name] for name in found.chosen])
     facts = {
         "chosen": [by_name[name].sha256 for name in found.chosen],
         "models": found.chosen,

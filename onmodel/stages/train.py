@@ -232,16 +232,12 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
     def keep(epoch: int, step: int) -> str:
         _remove_dropped(state.history, context.out)
-        path, draft = context.out / _file(epoch), context.scratch / "draft.safetensors"
-        saved = {"fp32": "F32", "bf16": "BF16"}[settings.save_precision]
-        # The history names the hash of the tensors, and stands before them in the file.
-        adapters.write(draft, {}, saved)
-        lineage = _checkpoint(this_run, epoch, step, draft)
+        path = context.out / _file(epoch)
+        payload = adapters.payload({"fp32": "F32", "bf16": "BF16"}[settings.save_precision])
+        lineage = _checkpoint(this_run, epoch, step, payload.sha256)
         about = _about(context, settings, family.spec, epoch)
-        adapters.write(
-            path,
-            header.build(about, lineage, **words, ss_epoch=str(epoch), ss_steps=str(step)),
-            saved,
+        payload.write(
+            path, header.build(about, lineage, **words, ss_epoch=str(epoch), ss_steps=str(step))
         )
         return sha256_file(path)
 
@@ -276,7 +272,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     kept = sorted(state.history.kept)
     write_models(context.out, [(f"{context.name}@{epoch}", epoch, _file(epoch)) for epoch in kept])
     checkpoints = [
-        _checkpoint(this_run, e, e * steps_per_epoch, context.out / _file(e)) for e in kept
+        _checkpoint(this_run, e, e * steps_per_epoch, payload_sha256(context.out / _file(e)))
+        for e in kept
     ]
     return context.commit("run", add(checkpoints, "checkpoints", name=context.name))
 
@@ -478,10 +475,8 @@ def _remove_dropped(history: History, out: Path) -> None:
             path.unlink()
 
 
-def _checkpoint(this_run: Lineage, epoch: int, step: int, weights: Path) -> Lineage:
-    return add(
-        [this_run], "checkpoint", epoch=epoch, step=step, payload_sha256=payload_sha256(weights)
-    )
+def _checkpoint(this_run: Lineage, epoch: int, step: int, payload: str) -> Lineage:
+    return add([this_run], "checkpoint", epoch=epoch, step=step, payload_sha256=payload)
 
 
 def _about(context: Context, settings: Settings, spec: FamilySpec, epoch: int) -> header.Facts:

@@ -24,10 +24,11 @@ from onmodel.evaluate.halving import RUNGS, Candidate, Rung, candidates, halve, 
 from onmodel.evaluate.selection import Wishes
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import Lineage, add
+from onmodel.lora.file import LoraFile
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import vocabulary_of, wide_suite
 from onmodel.stages import merge
-from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
+from onmodel.stages.base import Context, Inputs, Plan, keep_models
 from onmodel.stages.evaluate import make_assessor, named
 from onmodel.stages.sample import MOST_LORA_WEIGHT, Generating
 from onmodel.stages.select import Bounded, report, say
@@ -130,22 +131,19 @@ def keep(winner: Candidate, history: Lineage, context: Context) -> Artifact:
     """The checkpoint times its weight, as a merge; at weight 1, and a DoRA, as it is."""
     model, weight = winner.model, winner.weight
     if weight != 1 and not _is_dora(model, context):
-        return merge.run_chosen([(model, weight)], history, context)
+        table = {"do": "merge", "models": context.name, "weights": [weight]}
+        return merge.make([model], merge.Settings.model_validate(table), [history], context)
     if weight != 1:
         context.progress.console.print(
             f"  a DoRA cannot be scaled: use it at weight {weight:g}", highlight=False
         )
-    file = f"{model.sha256}.safetensors"
-    keep_file(model.path, context.out / file)
-    write_models(context.out, [(model.name, model.epoch, file)])
+    keep_models(context.out, [model])
     return context.commit("selection", history)
 
 
 def _is_dora(model: Model, context: Context) -> bool:
-    from onmodel.lora.tensors import read_lora
-
-    lora = read_lora(model.path, context.family().spec, dora=True)
-    return any(factors.magnitude is not None for factors in lora.modules.values())
+    with LoraFile(model.path, context.family().spec, dora=True) as file:
+        return file.is_dora
 
 
 def evaluation_rows(assessor: Assessor, chosen: Sequence[Candidate]) -> list[dict[str, Any]]:

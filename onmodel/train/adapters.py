@@ -9,15 +9,15 @@ sees one parameter instead of two per layer.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from onmodel.families.protocol import Family, FamilySpec, Linear
-from onmodel.lora.tensors import Factors, Lora, write_lora
+from onmodel.lora.tensors import Factors, Lora, lora_payload
 from onmodel.randomness import generator
+from onmodel.weights import Payload
 
 
 class LoraLinear(nn.Module):
@@ -79,8 +79,9 @@ class Trained(ABC):
         """The layer with its change, large products taken in `dtype`."""
 
     @abstractmethod
-    def write(self, path: Path, words: Mapping[str, str], dtype: str) -> None:
-        """Write a checkpoint of what the tensors are now, in F32, BF16 or F16."""
+    def payload(self, dtype: str) -> Payload:
+        """The tensors of a checkpoint as they are now, in F32, BF16 or F16; write it before the
+        next step."""
 
 
 class Adapters(Trained):
@@ -99,8 +100,8 @@ class Adapters(Trained):
     def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
         return LoraLinear(layer, *self.layers[name], self.scale(name), dtype)
 
-    def write(self, path: Path, words: Mapping[str, str], dtype: str) -> None:
-        write_lora(path, self.lora(), words, dtype=dtype)
+    def payload(self, dtype: str) -> Payload:
+        return lora_payload(self.lora(), dtype=dtype)
 
     def lora(self) -> Lora:
         """A copy of the factors as they are now, on the CPU."""

@@ -4,7 +4,6 @@ They cost more than plain LoRA (LOG.md), so LoRA has its own layer in adapters.p
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +12,10 @@ from peft.tuners import lokr, lora
 from torch import Tensor, nn
 
 from onmodel.families.protocol import Family, Linear
-from onmodel.lora.kinds import write_lokr
-from onmodel.lora.tensors import Factors, Lora, write_lora
+from onmodel.lora.kinds import lokr_payload
+from onmodel.lora.tensors import Factors, Lora, lora_payload
 from onmodel.train.adapters import Trained, uniform
+from onmodel.weights import Payload
 
 
 class _InPrecision(nn.Module):
@@ -67,8 +67,8 @@ class DoraAdapters(Trained):
         wrapper.lora_magnitude_vector["run"].weight = magnitude
         return _InPrecision(wrapper, dtype)
 
-    def write(self, path: Path, words: Mapping[str, str], dtype: str) -> None:
-        write_lora(path, self.lora(), words, dtype=dtype)
+    def payload(self, dtype: str) -> Payload:
+        return lora_payload(self.lora(), dtype=dtype)
 
     def lora(self) -> Lora:
         """A copy of the tensors as they are now, on the CPU."""
@@ -117,12 +117,12 @@ class LokrAdapters(Trained):
             found["run"] = self.parts[name][role]
         return _InPrecision(wrapper, dtype)
 
-    def write(self, path: Path, words: Mapping[str, str], dtype: str) -> None:
+    def payload(self, dtype: str) -> Payload:
         layers = {
             name: {role: v.detach().cpu().numpy() for role, v in row.items()}
             for name, row in self.parts.items()
         }
-        write_lokr(path, layers, self._gauges, words, dtype)
+        return lokr_payload(layers, self._gauges, dtype)
 
 
 def lokr_shapes(linear: Linear, rank: int, factor: int) -> dict[str, tuple[int, ...]]:

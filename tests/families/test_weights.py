@@ -8,7 +8,17 @@ import torch
 from safetensors.torch import load_file
 
 from onmodel.errors import InputError
-from onmodel.weights import PAYLOAD_KEY, open_weights, payload_sha256, read_metadata, write_weights
+from onmodel.weights import (
+    PAYLOAD_KEY,
+    open_weights,
+    payload_sha256,
+    read_metadata,
+    stream_weights,
+    table_sha256,
+    tensor_payload,
+    write_weights,
+    written_order,
+)
 
 TENSORS = {
     "b": torch.arange(6.0).reshape(2, 3),
@@ -43,6 +53,19 @@ def test_order_does_not_change_the_bytes(tmp_path: Path) -> None:
             json.loads(header), sort_keys=True, separators=(",", ":"), ensure_ascii=False
         ).encode()
     )
+
+
+def test_hashes_are_known_before_the_file_is_written_and_streaming_gives_the_same_bytes(
+    tmp_path: Path,
+) -> None:
+    one, two = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    payload = tensor_payload(TENSORS)
+    before = payload.sha256, payload.table_sha256
+    payload.write(one, {"title": "後ろ"})
+    assert before == (payload_sha256(one), table_sha256(one))
+    pieces = (payload.arrays[name] for name in written_order(payload.entries))
+    stream_weights(two, payload.entries, pieces, {"title": "後ろ"})
+    assert one.read_bytes() == two.read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["cut", "short", "header", "empty"])

@@ -12,8 +12,9 @@ from made_loras import SHAPES, factors
 
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, root
-from onmodel.lora.file import stream_lora
+from onmodel.lora.factors import LayerShape
 from onmodel.lora.header import Facts, build
+from onmodel.lora.writing import LoraTensors
 from onmodel.release.folder import bind
 from tests.hostile.case import Case, Place, Run, run
 from tests.hostile.pictures import encoded
@@ -61,14 +62,11 @@ def whole(**facts: str) -> dict[str, bytes]:
     with TemporaryDirectory() as name:
         folder = Path(name) / "tiny"
         weights = history(**facts)
-        stream_lora(
-            folder / "tiny.safetensors",
-            dict.fromkeys(SHAPES, 2),
-            SHAPES,
+        LoraTensors(
+            {name: LayerShape(*shape, 2) for name, shape in SHAPES.items()},
             dict.fromkeys(SHAPES, 2.0),
             lambda layer: factors(layer, 1, 2),
-            build(FACTS, weights),
-        )
+        ).stream(folder / "tiny.safetensors", build(FACTS, weights))
         (folder / "README.md").write_text("---\nlicense: mit\n---\n# Tiny\n", encoding="utf-8")
         (folder / "images").mkdir()
         (folder / "images" / "a.png").write_bytes(encoded())

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from onmodel.errors import InputError
-from onmodel.lora.factors import Merged, cosines, merge_module
-from onmodel.lora.file import Factors
+from onmodel.lora.factors import Factors, Merged, cosines, merge_module
 from onmodel.randomness import normal
 
 OUT, IN, RANK = 48, 32, 4

@@ -76,9 +76,9 @@ def test_trap_10_a_fine_tune_enters_as_its_difference_with_the_loss_told(tmp_pat
     assert set(made) == set(SHAPES) - {"blocks.2.mlp.layer2"}
     total = sum(np.sum(change**2) for change in wanted.values()) + 0.25 * 8
     kept = sum(np.sum(change**2) for change in made.values())
-    assert report["energy_kept"] == pytest.approx(kept / total, abs=1e-5)
-    assert 0.9 < report["energy_kept"] < 0.9999
-    assert report["beyond_a_lora"] == {NORM: pytest.approx(0.25 * 8 / total, rel=1e-3)}
+    assert report.energy_kept == pytest.approx(kept / total, abs=1e-5)
+    assert 0.9 < report.energy_kept < 0.9999
+    assert report.beyond_a_lora == {NORM: pytest.approx(0.25 * 8 / total, rel=1e-3)}
     for name, change in made.items():
         sigma = np.linalg.svd(wanted[name], compute_uv=False)
         assert np.linalg.norm(change - wanted[name]) == pytest.approx(
@@ -123,8 +123,8 @@ def test_trap_10_into_a_checkpoint_adds_in_fp32_casts_once_and_reports_the_loss(
     lost = sum(np.sum((change[n] - wanted[n]) ** 2) for n in SHAPES) / sum(
         np.sum(wanted[n] ** 2) for n in SHAPES
     )
-    assert report["rounding_loss"] == pytest.approx(np.sqrt(lost), rel=1e-3, abs=1e-6)
-    assert least <= report["rounding_loss"] <= most
+    assert report.rounding_loss == pytest.approx(np.sqrt(lost), rel=1e-3, abs=1e-6)
+    assert least <= report.rounding_loss <= most
     for key in ("net.llm_adapter.embed.weight", f"net.{NORM}"):
         assert np.array_equal(before[key], after[key])
     with WeightsFile(tmp_path / "out.safetensors", "file") as file:
@@ -138,7 +138,7 @@ def test_extracting_what_was_added_gives_it_back(tmp_path: Path) -> None:
     a = write(tmp_path / "a.safetensors", 1)
     add_into(tmp_path / "out.safetensors", base, [a])
     report = extract(tmp_path / "x.safetensors", tmp_path / "out.safetensors", base, 4, "x")
-    assert report["energy_kept"] > 0.999999
+    assert report.energy_kept > 0.999999
     assert distance(deltas(tmp_path / "x.safetensors"), deltas(a)) < 1e-4
 
 

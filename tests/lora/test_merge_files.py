@@ -18,19 +18,27 @@ from onmodel.families.registry import spec_of_loras
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import add, check, root
 from onmodel.lora import header
-from onmodel.lora.file import Factors, stream_lora
-from onmodel.lora.merge_files import Job, Size, facts_of, merge_files, open_sources, survey
+from onmodel.lora.factors import Factors, LayerShape
+from onmodel.lora.merge_files import (
+    MergeJob,
+    MergeSize,
+    facts_of,
+    merge_files,
+    open_sources,
+    survey,
+)
 from onmodel.lora.methods import choose
+from onmodel.lora.writing import FileFormat, LoraTensors
 from onmodel.randomness import normal
 from onmodel.weights import Entry, WeightsFile, stream_weights, written_order
 
-EXACT = Size()
+EXACT = MergeSize()
 
 
 def merge(
     out: Path,
     files: list[Path],
-    size: Size = EXACT,
+    size: MergeSize = EXACT,
     spec: FamilySpec = SPEC,
     alpha: object = "from-parent",
     layout: str = "common",
@@ -39,8 +47,9 @@ def merge(
 ) -> dict:
     names = [path.stem for path in files]
     with open_sources(list(zip(names, files, strict=True)), spec) as sources:
-        job = Job(sources, choose(names, spec, **settings), spec, size, alpha, layout, dtype)  # type: ignore[arg-type]
-        return merge_files(out, job, facts_of(sources, spec, out.stem))[1]
+        written = FileFormat(layout, dtype)  # type: ignore[arg-type]
+        job = MergeJob(sources, choose(names, spec, **settings), spec, size, alpha, written)  # type: ignore[arg-type]
+        return merge_files(out, job, facts_of(sources, spec, out.stem))[1].as_dict()
 
 
 @pytest.fixture
@@ -71,7 +80,7 @@ def test_any_mix_of_layouts_ranks_and_alphas_is_summed_exactly(
 
 
 def test_a_rank_gives_the_best_sum_of_that_rank(tmp_path: Path, abc: list[Path]) -> None:
-    report = merge(tmp_path / "m.safetensors", abc, Size(rank=5), weights=[0.5, 0.7, -0.2])
+    report = merge(tmp_path / "m.safetensors", abc, MergeSize(rank=5), weights=[0.5, 0.7, -0.2])
     wanted = weighted((abc[0], 0.5), (abc[1], 0.7), (abc[2], -0.2))
     made = deltas(tmp_path / "m.safetensors")
     assert distance(made, best(wanted, 5)) < 1e-5
@@ -92,17 +101,17 @@ def test_a_size_shares_ranks_out_better_than_one_rank_does(tmp_path: Path) -> No
             names=[name for name in SHAPES if "mlp" in name],
         )
     )
-    plain = merge(tmp_path / "plain.safetensors", files, Size(rank=4), weights=[1, 1, 4])
+    plain = merge(tmp_path / "plain.safetensors", files, MergeSize(rank=4), weights=[1, 1, 4])
     limit = (tmp_path / "plain.safetensors").stat().st_size
     shared = merge(
-        tmp_path / "shared.safetensors", files, Size(bytes=limit + 4000), weights=[1, 1, 4]
+        tmp_path / "shared.safetensors", files, MergeSize(bytes=limit + 4000), weights=[1, 1, 4]
     )
     assert (tmp_path / "shared.safetensors").stat().st_size <= limit + 4000
     assert shared["energy_kept"] > plain["energy_kept"] + 0.02
     assert len(set(shared["ranks"].values())) > 1
     assert min(shared["ranks"].values()) >= 1
     with pytest.raises(InputError, match="rank 1 everywhere takes"):
-        merge(tmp_path / "tiny.safetensors", files, Size(bytes=3000))
+        merge(tmp_path / "tiny.safetensors", files, MergeSize(bytes=3000))
     assert not (tmp_path / "tiny.safetensors").exists()
 
 
@@ -110,10 +119,10 @@ def test_a_size_shares_ranks_out_better_than_one_rank_does(tmp_path: Path) -> No
 def test_an_energy_is_kept_in_no_more_room_than_one_rank_for_all_needs(
     tmp_path: Path, abc: list[Path], share: float
 ) -> None:
-    report = merge(tmp_path / "m.safetensors", abc, Size(energy=share))
+    report = merge(tmp_path / "m.safetensors", abc, MergeSize(energy=share))
     assert report["energy_kept"] >= share - 1e-6
     with open_sources([(path.stem, path) for path in abc], SPEC) as sources:
-        job = Job(sources, choose([path.stem for path in abc], SPEC), SPEC)
+        job = MergeJob(sources, choose([path.stem for path in abc], SPEC), SPEC)
         seen = survey(job)
     one = next(
         rank
@@ -126,9 +135,9 @@ def test_an_energy_is_kept_in_no_more_room_than_one_rank_for_all_needs(
 
 def test_only_one_size_may_be_asked_for() -> None:
     with pytest.raises(InputError, match="rank is given too"):
-        Size(rank=4, energy=0.9)
+        MergeSize(rank=4, energy=0.9)
     with pytest.raises(InputError, match="at most 1"):
-        Size(energy=95)
+        MergeSize(energy=95)
 
 
 def test_loha_and_lokr_are_expanded_exactly(tmp_path: Path, abc: list[Path]) -> None:
@@ -175,7 +184,7 @@ def test_the_same_merge_is_the_same_file_and_its_header_is_canonical(
 ) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        merge(tmp_path / name / "m.safetensors", abc, Size(rank=4))
+        merge(tmp_path / name / "m.safetensors", abc, MergeSize(rank=4))
     one, two = (tmp_path / name / "m.safetensors" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
     length = int.from_bytes(one.read_bytes()[:8], "little")
@@ -192,7 +201,7 @@ def test_histories_are_inlined_and_an_outside_file_stays_unknown(tmp_path: Path)
     known = write(tmp_path / "known.safetensors", 1, history=add([], "checkpoint", name="known"))
     stranger = write(tmp_path / "stranger.safetensors", 2)
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
-    merge(first, [known, stranger], Size(rank=4))
+    merge(first, [known, stranger], MergeSize(rank=4))
     merge(second, [first, write(tmp_path / "other.safetensors", 3)])
     with WeightsFile(second, "file") as file:
         history = json.loads(file.metadata[header.RECIPE_KEY])
@@ -222,7 +231,7 @@ def test_a_failed_merge_leaves_nothing(tmp_path: Path, abc: list[Path]) -> None:
 
 def test_trap_3_alpha_comes_from_the_parents_whatever_the_ranks(tmp_path: Path) -> None:
     files = [write(tmp_path / f"{i}.safetensors", i, rank=8, alpha=1.0) for i in range(2)]
-    for size in (Size(), Size(rank=4), Size(energy=0.8)):
+    for size in (MergeSize(), MergeSize(rank=4), MergeSize(energy=0.8)):
         out = tmp_path / f"{size}.safetensors"
         merge(out, files, size, layout="kohya")
         with open_sources([("m", out)], SPEC) as (source,):
@@ -255,9 +264,15 @@ def test_memory_is_that_of_a_layer_and_torch_is_never_loaded(tmp_path: Path) -> 
         make = lambda name: Factors(normal((8, 512), 1, name), normal((256, 8), 2, name), 8.0)  # noqa: E731
         files = [tmp_path / f"{blocks}-{i}.safetensors" for i in range(2)]
         for path in files:
-            stream_lora(path, dict.fromkeys(wide, 8), wide, {}, make, {})
+            layers = {name: LayerShape(*shape, 8) for name, shape in wide.items()}
+            LoraTensors(layers, {}, make).stream(path, {})
         tracemalloc.start()
-        merge(tmp_path / f"{blocks}.safetensors", files, Size(rank=8), spec_of_shapes(blocks, wide))
+        merge(
+            tmp_path / f"{blocks}.safetensors",
+            files,
+            MergeSize(rank=8),
+            spec_of_shapes(blocks, wide),
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     payload = 96 * 8 * (256 + 512) * 4

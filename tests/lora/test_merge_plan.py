@@ -9,31 +9,35 @@ import pytest
 from made_loras import SHAPES, SPEC, deltas, weighted, write
 
 from onmodel.ledger.lineage import add
-from onmodel.lora.merge_files import Job, Size, facts_of, merge_files, open_sources
+from onmodel.lora.merge_files import MergeJob, MergeSize, facts_of, merge_files, open_sources
 from onmodel.lora.merge_plan import compare, plan
 from onmodel.lora.methods import choose
+from onmodel.lora.writing import FileFormat
 
-EXACT = Size()
+EXACT = MergeSize()
 
 
 def both(
-    tmp_path: Path, files: list[Path], size: Size = EXACT, **settings: object
+    tmp_path: Path, files: list[Path], size: MergeSize = EXACT, **settings: object
 ) -> tuple[dict, dict, int]:
     """Plan and report of the same merge, and the file's size."""
     names, before = [path.stem for path in files], sorted(tmp_path.iterdir())
     alpha, dtype = settings.pop("alpha", "from-parent"), settings.pop("dtype", "F32")
     with open_sources(list(zip(names, files, strict=True)), SPEC) as sources:
-        job = Job(sources, choose(names, SPEC, **settings), SPEC, size, alpha, "common", dtype)  # type: ignore[arg-type]
+        written = FileFormat(dtype=dtype)  # type: ignore[arg-type]
+        job = MergeJob(sources, choose(names, SPEC, **settings), SPEC, size, alpha, written)  # type: ignore[arg-type]
         facts = facts_of(sources, SPEC, "m")
         found = plan(job, facts)
         assert sorted(tmp_path.iterdir()) == before
         out = tmp_path / "m.safetensors"
         _, report = merge_files(out, job, facts)
-    return found, report, out.stat().st_size
+    return found, report.as_dict(), out.stat().st_size
 
 
-@pytest.mark.parametrize("size", [Size(), Size(rank=3), Size(energy=0.8), Size(bytes=30_000)])
-def test_the_plan_is_what_the_run_gives(tmp_path: Path, size: Size) -> None:
+@pytest.mark.parametrize(
+    "size", [MergeSize(), MergeSize(rank=3), MergeSize(energy=0.8), MergeSize(bytes=30_000)]
+)
+def test_the_plan_is_what_the_run_gives(tmp_path: Path, size: MergeSize) -> None:
     files = [write(tmp_path / f"{i}.safetensors", i) for i in range(3)]
     found, report, written = both(tmp_path, files, size, weights=[0.5, 0.5, -0.3])
     for key in ("method", "exact", "rank", "alpha", "energy_kept", "strength"):
@@ -46,7 +50,7 @@ def test_the_plan_is_what_the_run_gives(tmp_path: Path, size: Size) -> None:
     assert all(one["energy_kept"] < two["energy_kept"] for one, two in pairwise(ladder))
 
 
-def warnings(tmp_path: Path, files: list[Path], size: Size = EXACT, **settings: object) -> str:
+def warnings(tmp_path: Path, files: list[Path], size: MergeSize = EXACT, **settings: object) -> str:
     return "\n".join(both(tmp_path, files, size, **settings)[0]["warnings"])
 
 
@@ -70,7 +74,7 @@ def test_what_a_plan_warns_of(tmp_path: Path) -> None:
         alpha=0.25,
         names=[name for name in SHAPES if "mlp" in name],
     )
-    said = warnings(tmp_path, [one, other], Size(rank=1))
+    said = warnings(tmp_path, [one, other], MergeSize(rank=1))
     assert "no change for 6 of 12 layers" in said
     assert "alpha / rank of the inputs differ (0.0625 to 0.5)" in said
     assert "of the energy is kept; rank" in said

@@ -2,6 +2,7 @@
 none."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 
 from onmodel.errors import InputError
-from onmodel.hashing import read_json, write_json
+from onmodel.evaluate.weight_search import Weights, is_single
+from onmodel.hashing import read_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
 from onmodel.lora.tensors import read_lora
-from onmodel.records import Artifact
+from onmodel.records import Artifact, Model
 from onmodel.release.history import SENTENCES, signatures_chosen_on
 from onmodel.stages import merge, search
 from onmodel.stages.base import Context, Inputs, Plan, write_models
@@ -37,26 +39,34 @@ def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
     """Drawn pictures; a merge adds up the yellow veils of what it merges, each one being a
     direction of its own."""
 
-    def blend(inputs: Inputs, settings: merge.Settings, context: Context) -> Artifact:
-        models = inputs.models(settings.needs())
-        faults = [faults_of(model.path) for model in models]
+    def yellow(models: Sequence[Model], weights: Sequence[float]) -> float:
+        faults = [faults_of(model.path).yellow for model in models]
+        return round(sum(w * one for w, one in zip(weights, faults, strict=True)), 9)
+
+    def make(
+        models: Sequence[Model],
+        settings: merge.Settings,
+        reasons: Sequence[Lineage],
+        context: Context,
+    ) -> Artifact:
         weights = settings.weights
         assert isinstance(weights, list)
-        yellow = sum(weight * row.yellow for weight, row in zip(weights, faults, strict=True))
-        made = lora(context.out, "merged", yellow=round(yellow, 9))
+        made = lora(context.out, "merged", yellow=yellow(models, weights))
         write_models(context.out, [(context.name, None, made.path.name)])
-        rows = [
-            {"name": m.name, "strength": abs(f.yellow)} for m, f in zip(models, faults, strict=True)
-        ]
-        signs = [1 if row.yellow > 0 else -1 for row in faults]
-        write_json(
-            context.out / "merge.json",
-            {"models": rows, "cosines": [[a * b for b in signs] for a in signs]},
-        )
-        chosen = [inputs.lineage(name) for name in settings.needs()]
-        return context.commit("merge", add(chosen, "merge", name=context.name, weights=weights))
+        return context.commit("merge", add(reasons, "merge", name=context.name, weights=weights))
 
-    monkeypatch.setattr(merge, "run", blend)
+    def model(merger: search.Merger, weights: Weights, rank: int | None) -> Model:
+        if is_single(weights):
+            return merger.models[weights.index(1)]
+        return lora(merger.context.scratch, "draft", yellow=yellow(merger.models, weights))
+
+    def gram(merger: search.Merger) -> np.ndarray:
+        lengths = np.array([faults_of(model.path).yellow for model in merger.models])
+        return np.outer(lengths, lengths)
+
+    monkeypatch.setattr(merge, "make", make)
+    monkeypatch.setattr(search.Merger, "model", model)
+    monkeypatch.setattr(search.Merger, "gram", property(gram))
     return install(monkeypatch)
 
 
@@ -175,7 +185,7 @@ def test_its_merges_are_those_of_the_merge_stage_and_carry_the_search(tmp_path: 
     models = Inputs(artifacts).models(list(loras))
     table = search.Settings(do="search", models=list(loras), rank=3)
     where = made.context(tmp_path / "scratch", "searched")
-    merger = search.Merger(models, table, where, add([], "candidates"))
+    merger = search.Merger(models, table, where)
     flat = np.array(
         [
             np.concatenate([d.ravel() for d in made.deltas((one, 1.0)).values()])
@@ -184,9 +194,12 @@ def test_its_merges_are_those_of_the_merge_stage_and_carry_the_search(tmp_path: 
     )
     assert np.allclose(merger.gram, flat @ flat.T, rtol=1e-4, atol=1e-4 * np.trace(flat @ flat.T))
     assert merger.model((0.0, 1.0, 0.0), 3) == models[1]
+    draft = read_lora(merger.model((0.25, 0.0, 0.75), None).path, made.SPEC)
+    assert made.difference(draft, made.deltas((loras["a"], 0.25), (loras["c"], 0.75))) < 1e-6
+    assert header.RECIPE_KEY not in draft.metadata
 
     history = add([], "search", name="searched", trials=[])
-    artifact = merger.merge((0.25, 0.0, 0.75), None, history, where)
+    artifact = merger.merge((0.25, 0.0, 0.75), None, history)
     one = read_lora(artifact.path / "merged.safetensors", made.SPEC)
     assert made.difference(one, made.deltas((loras["a"], 0.25), (loras["c"], 0.75))) < 1e-6
     assert {factors.rank for factors in one.modules.values()} == {2 + 4}

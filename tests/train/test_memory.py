@@ -93,7 +93,7 @@ def test_the_forecast_counts_what_is_trained(
     trained = make_network(
         tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu")
     )
-    trained.write(tmp_path / "x.safetensors", {}, "BF16")
+    trained.payload("BF16").write(tmp_path / "x.safetensors", {})
     written = [
         entry.bytes
         for key, entry in read_header(tmp_path / "x.safetensors", "x")[0].items()

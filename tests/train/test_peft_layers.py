@@ -70,7 +70,7 @@ def test_the_file_says_what_is_trained(
     with attached(tiny_family, trained, torch.float32):
         adapted = tiny_family.denoise(*inputs)
         adapted.square().mean().backward()
-    trained.write(tmp_path / "x.safetensors", {}, "F32")
+    trained.payload("F32").write(tmp_path / "x.safetensors", {})
     with (
         torch.no_grad(),
         tiny_family.applied(
@@ -105,7 +105,7 @@ def test_bf16_products_are_near(
 
 
 def test_half_a_dora_is_half_of_its_change(tiny_family: Anima, tmp_path: Path) -> None:
-    moved(dora(tiny_family)).write(tmp_path / "x.safetensors", {}, "F32")
+    moved(dora(tiny_family)).payload("F32").write(tmp_path / "x.safetensors", {})
     lora = read_lora(tmp_path / "x.safetensors", tiny_family.spec, dora=True)
     layer = tiny_family.transformer.get_submodule("transformer_blocks.0.attn1.to_q")
     before, changes = layer.weight.detach().clone(), []
@@ -121,7 +121,7 @@ def test_diffusers_loads_a_dora_whole(tiny_family: Anima, inputs: Inputs, tmp_pa
     from diffusers.loaders.lora_pipeline import AnimaLoraLoaderMixin
 
     trained = moved(dora(tiny_family))
-    trained.write(tmp_path / "x.safetensors", {}, "F32")
+    trained.payload("F32").write(tmp_path / "x.safetensors", {})
     with torch.no_grad(), attached(tiny_family, trained, torch.float32):
         wanted = tiny_family.denoise(*inputs)
     state = AnimaLoraLoaderMixin.lora_state_dict(str(tmp_path / "x.safetensors"))
@@ -135,7 +135,7 @@ def test_diffusers_loads_a_dora_whole(tiny_family: Anima, inputs: Inputs, tmp_pa
 def test_comfyui_finds_every_tensor_of_a_dora(tiny_family: Anima, tmp_path: Path) -> None:
     """ComfyUI's names for a layer: `lora_A.weight`, `lora_B.weight`, `dora_scale` [out, 1]; the
     rest is diffusers'."""
-    moved(dora(tiny_family)).write(tmp_path / "x.safetensors", {}, "F32")
+    moved(dora(tiny_family)).payload("F32").write(tmp_path / "x.safetensors", {})
     tensors = load_file(tmp_path / "x.safetensors")
     for linear in tiny_family.spec.targets("attention_mlp"):
         stem = f"diffusion_model.{linear.name}"
@@ -162,7 +162,7 @@ def test_a_lokr_file_means_what_lycoris_makes_of_it(tiny_family: Anima, tmp_path
     """W1 ⊗ W2 · alpha/rank, the same whether a tool applies alpha once, twice or (whole matrices)
     never."""
     trained = moved(lokr(tiny_family))
-    trained.write(tmp_path / "x.safetensors", {}, "F32")
+    trained.payload("F32").write(tmp_path / "x.safetensors", {})
     tensors, whole = load_file(tmp_path / "x.safetensors"), 0
     for linear in tiny_family.spec.targets("attention_mlp"):
         stem = f"lora_unet_{linear.name.replace('.', '_')}"
@@ -185,7 +185,7 @@ def test_a_lokr_file_means_what_lycoris_makes_of_it(tiny_family: Anima, tmp_path
         1,
         CPU,
     )
-    moved(big).write(tmp_path / "whole.safetensors", {}, "F32")
+    moved(big).payload("F32").write(tmp_path / "whole.safetensors", {})
     found = (
         read_lora(tmp_path / "whole.safetensors", tiny_family.spec)
         .modules["blocks.0.self_attn.q_proj"]
@@ -208,7 +208,7 @@ def test_a_dora_of_another_kind_stops(
 ) -> None:
     from safetensors.torch import save_file
 
-    moved(dora(tiny_family)).write(tmp_path / "x.safetensors", {}, "F32")
+    moved(dora(tiny_family)).payload("F32").write(tmp_path / "x.safetensors", {})
     tensors = load_file(tmp_path / "x.safetensors")
     tensors[f"diffusion_model.blocks.0.{key}"] = torch.ones(shape)
     save_file(tensors, tmp_path / "y.safetensors")

@@ -45,7 +45,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Step:
+class SearchStep:
     """What to measure next, and why: "start", "explore" or "repeat"."""
 
     weights: Weights
@@ -58,17 +58,15 @@ def starts(origins: Sequence[tuple[str, int | None]]) -> list[Weights]:
     and the mean of the later half of the checkpoints of the stage that has most.
     """
     count = len(origins)
-    single = [tuple(float(i == k) for i in range(count)) for k in range(count)]
+    single = [tuple(row) for row in np.eye(count).tolist()]
     stages: dict[str, list[tuple[int, int]]] = {}
     for k, (stage, epoch) in enumerate(origins):
         stages.setdefault(stage, []).append((epoch or 0, k))
     most = max(stages.values(), key=len)
     late = [k for _, k in sorted(most)[len(most) // 2 :]]
-    means = [
-        tuple(float(k in group) / len(group) for k in range(count))
-        for group in (range(count), late)
-    ]
-    return list(dict.fromkeys([*single, *means]))
+    uniform = (1 / count,) * count
+    late_mean = tuple(float(k in late) / len(late) for k in range(count))
+    return list(dict.fromkeys([*single, uniform, late_mean]))
 
 
 def is_single(weights: Weights) -> bool:
@@ -78,7 +76,7 @@ def is_single(weights: Weights) -> bool:
 
 def next_step(
     gram: np.ndarray, trials: Sequence[Trial], first: Sequence[Weights], seed: int
-) -> Step:
+) -> SearchStep:
     """What to measure after `trials`: the starts, then a third repeats, the rest where most is
     expected to be gained.
 
@@ -87,17 +85,17 @@ def next_step(
     times = Counter(trial.weights for trial in trials)
     for weights in first:
         if weights not in times:
-            return Step(weights, 0, "start")
+            return SearchStep(weights, 0, "start")
     fitted = Posterior(gram, trials)
     best = fitted.best(list(times))
     again = [weights for weights, count in times.items() if count < BLOCKS]
     if again and 3 * (len(trials) - len(times)) < len(trials):
         mean, deviation = fitted.above(again, best)
         weights = again[int(np.argmin(mean - deviation))]  # the one that may yet be the best
-        return Step(weights, times[weights], "repeat")
+        return SearchStep(weights, times[weights], "repeat")
     fresh = [weights for weights in _pool(best, seed, len(trials)) if weights not in times]
     mean, deviation = fitted.above(fresh, best)
-    return Step(fresh[int(np.argmax(expected_improvement(mean, deviation)))], 0, "explore")
+    return SearchStep(fresh[int(np.argmax(expected_improvement(mean, deviation)))], 0, "explore")
 
 
 def expected_improvement(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
@@ -118,9 +116,8 @@ class Posterior:
             np.clip(energies, 0, None)
         )  # root·rootᵀ = G: weights become points of ΔW's space
         self._points = self._place([trial.weights for trial in trials])
-        values, blocks = (
-            np.array([getattr(trial, name) for trial in trials]) for name in ("value", "block")
-        )
+        values = np.array([trial.value for trial in trials])
+        blocks = np.array([trial.block for trial in trials])
         count, distances = len(trials), cdist(self._points, self._points)
         typical = float(np.sqrt(np.mean(pdist(self._root, "sqeuclidean")))) or 1.0
         own, together = np.eye(count), blocks[:, None] == blocks[None]

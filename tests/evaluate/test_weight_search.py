@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onmodel.lora.search import BLOCKS, Posterior, Trial, Weights, is_single, next_step, starts
+from onmodel.evaluate.weight_search import (
+    BLOCKS,
+    Posterior,
+    Trial,
+    Weights,
+    is_single,
+    next_step,
+    starts,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
