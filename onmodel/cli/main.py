@@ -28,7 +28,7 @@ from onmodel.cli import (
     stage,
     verify,
 )
-from onmodel.console import close_streams, open_streams, say
+from onmodel.cli.console import close_streams, open_streams, say
 from onmodel.errors import InputError
 from onmodel.failures import STOPPED, outcome
 from onmodel.stages import VERBS

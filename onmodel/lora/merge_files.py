@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add, root
@@ -25,7 +26,6 @@ from onmodel.lora.factors import Merged, Stack, cosines, factor_dense, merge_mod
 from onmodel.lora.file import Factors, LoraFile, lora_entries, rank_words, stream_lora
 from onmodel.lora.layouts import BLOCKS_KEY, Layout
 from onmodel.lora.methods import Blend
-from onmodel.progress import Progress
 from onmodel.weights import SIZES
 
 Alpha = Literal["from-parent"] | float
@@ -171,7 +171,7 @@ def open_sources(files: Sequence[tuple[str, Path]], spec: FamilySpec) -> Iterato
         yield sources
 
 
-def survey(job: Job, progress: Progress | None = None) -> Survey:
+def survey(job: Job, events: Events | None = None) -> Survey:
     """One pass over the inputs. Raises InputError for a method that works on entries of ΔW: it has
     no such sum."""
     if job.blend.method.elements is not None:
@@ -181,7 +181,7 @@ def survey(job: Job, progress: Progress | None = None) -> Survey:
             "leaves no low-rank sum to look into; give it a --rank and run it",
         )
     sigmas, inners = {}, {}
-    with task(progress, "look", len(job.linears)) as advance:
+    with task(events, "look", len(job.linears)) as advance:
         for name in job.linears:
             factors, weights = job.parts(name)
             stack = Stack(factors)
@@ -231,7 +231,7 @@ def share_out(job: Job, seen: Survey, header_bytes: int) -> dict[str, int]:
 
 
 def choose_ranks(
-    job: Job, header_bytes: int, progress: Progress | None = None, seen: Survey | None = None
+    job: Job, header_bytes: int, events: Events | None = None, seen: Survey | None = None
 ) -> dict[str, int]:
     """The rank of every layer of the result. `header_bytes` is room for the header's words."""
     size = job.size
@@ -243,7 +243,7 @@ def choose_ranks(
         return dict(job.full_ranks)
     if size.rank is not None:
         return dict.fromkeys(job.linears, size.rank)
-    return share_out(job, seen or survey(job, progress), header_bytes)
+    return share_out(job, seen or survey(job, events), header_bytes)
 
 
 def table_bytes(job: Job) -> int:
@@ -280,7 +280,7 @@ def merge_files(
     facts: header.Facts,
     reasons: Sequence[Lineage] = (),
     told: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    events: Events | None = None,
 ) -> tuple[Lineage, dict[str, Any]]:
     """Write the merge to `out`; returns its history and a report of it as JSON values.
 
@@ -289,12 +289,12 @@ def merge_files(
     weight and strength, and their cosines.
     """
     sources, blend, told = job.sources, job.blend, told or {}
-    ranks = choose_ranks(job, words_room(job, facts, reasons, told), progress)
+    ranks = choose_ranks(job, words_room(job, facts, reasons, told), events)
     gauge = gauge_of(job, ranks)
     kept = total = 0.0
     inner = np.zeros((len(sources), len(sources)))
 
-    with task(progress, "merge", len(ranks)) as advance:
+    with task(events, "merge", len(ranks)) as advance:
 
         def factors(name: str) -> Factors[np.ndarray]:
             nonlocal kept, total, inner
@@ -427,10 +427,10 @@ def rounded(value: Any) -> float:
 
 
 @contextmanager
-def task(progress: Progress | None, description: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar to advance by one; nothing without `progress`."""
-    if progress is None:
+def task(events: Events | None, description: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar to advance by one; nothing without `events`."""
+    if events is None:
         yield lambda: None
     else:
-        with progress.task(description, total) as bar:
+        with events.task(description, total) as bar:
             yield bar.advance

@@ -105,9 +105,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         )
         job = Job(sources, blend, spec, settings.size(), settings.alpha)
         told = {"name": context.name, "base": context.base_sha256, "settings": settings.told()}
-        lineage, report = merge_files(
-            context.out / FILE, job, facts, chosen, told, context.progress
-        )
+        lineage, report = merge_files(context.out / FILE, job, facts, chosen, told, context.events)
     for row, model in zip(report["models"], models, strict=True):
         row["sha256"] = model.sha256
     write_json(context.out / "merge.json", report)

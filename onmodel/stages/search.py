@@ -229,11 +229,15 @@ def _measure_merges(merger: Merger, assessor: Assessor) -> tuple[list[Step], lis
         rows.append(_row(f"{context.name}#{number}", merger.model(step.weights, None), block))
         steps.append(step)
         value = objective(rows, settings.wishes)[-1]
-        line = (
-            f"  {number} of {settings.evaluations}, {step.why}: {value:.3f} for"
-            f" {merger.words(step.weights)}"
+        words = merger.words(step.weights)
+        context.events.row(
+            "trials",
+            f"{number} of {settings.evaluations}, {step.why}: {value:.3f} for {words}",
+            trial=number,
+            why=step.why,
+            objective=float(value),
+            merge=words,
         )
-        context.progress.console.print(line, highlight=False, markup=False)
     return steps, rows
 
 
