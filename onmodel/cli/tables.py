@@ -1,4 +1,4 @@
-"""Results on a terminal: models × axes, the effects of subsets, a judge's session, a history."""
+"""Tables on a terminal: models × axes, effects of subsets, a judge's session, a history, runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from rich.tree import Tree
 
+from onmodel.cli.plan import clock
 from onmodel.cli.render import wide
 from onmodel.judge.page import judge_rows, spelt
 from onmodel.judge.result import Result
+from onmodel.ledger.store import RunRecord
 from onmodel.report.influence import InfluenceTable
 from onmodel.report.lineage_tree import Branch, History
 from onmodel.report.table import Table
@@ -18,6 +20,14 @@ from onmodel.text import printable
 
 AXIS_WIDTH = 14  # of a column on a terminal
 OUTCOME_STYLES = {"helps": "blue", "harms": "red", "too close to call": "dim"}
+STATE_STYLES = {
+    "queued": "dim",
+    "running": "blue",
+    "paused": "yellow",
+    "done": "green",
+    "failed": "bold red",
+    "killed": "red",
+}
 LINE_STYLES = {
     "fact": "",
     "setting": "dim",
@@ -132,6 +142,20 @@ def print_history(history: History, console: Console) -> None:
         )
     console.print(_tree(history.newest))
     console.print(Text(", ".join(f"{name} {count}" for name, count in history.counts), "dim"))
+
+
+def print_runs(runs: Sequence[RunRecord], console: Console) -> None:
+    """Print a row for each run, and below the table why runs are paused or failed."""
+    console = wide(console)
+    table = _columns("stage", "verb", "recipe", "state", "started", "took")
+    for run in runs:
+        took = "" if run.seconds is None else clock(run.seconds)
+        state = Text(run.state, STATE_STYLES[run.state])
+        table.add_row(run.stage, run.verb, run.recipe, state, run.started or "", took)
+    console.print(table, highlight=False)
+    for run in runs:
+        if run.line:
+            console.print(f"{run.stage} {run.state}: {run.line}", soft_wrap=True)
 
 
 def _tree(branch: Branch) -> Tree:

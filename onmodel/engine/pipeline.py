@@ -7,7 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import ModuleType
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from onmodel import __version__
+from onmodel.engine.attempt import recorded
 from onmodel.engine.project import Project
 from onmodel.engine.tracking import journal
 from onmodel.errors import InputError
@@ -151,27 +152,30 @@ def run(
             raise step.plan.missing[0]
     family, base_sha256 = base_of(recipe, events)
     result = Result({}, {})
-    for step in steps:
-        if step.name not in wanted:
-            continue
-        inputs = Inputs({s: result.artifacts[s] for s in _stages(step.settings.needs())})
-        key = _key(step, inputs, recipe, base_sha256)
-        if processes.agree(project.finished(key) is None):
-            again = " (made before; its object is gone)" if project.ledger.finished(key) else ""
-            events.note(f"{step.verb} {step.name}{again}", "title")
-            _use_threads(recipe.threads)
-            context = functools.partial(
-                _context, step, key, recipe, project, events, processes, family, base_sha256
-            )
-            if processes.first:
-                _run_stage(step, inputs, key, recipe, project, context(), tracker)
-            elif processes.agree(True) and step.verb == "train":
-                stage_module("train").run(inputs, step.settings, context())
-            processes.wait()
-        done = project.ledger.finished(key)
-        assert done is not None
-        result.artifacts[step.name] = project.object(done.kind, done.artifact)
-        result.seconds[step.name] = done.seconds
+    steps = [step for step in steps if step.name in wanted]
+    stages = {step.name: step.verb for step in steps}
+    queue = project.ledger.queued(recipe.name, stages)
+    with queue if processes.first else nullcontext(lambda name: None) as begin:
+        for step in steps:
+            begin(step.name)
+            inputs = Inputs({s: result.artifacts[s] for s in _stages(step.settings.needs())})
+            key = _key(step, inputs, recipe, base_sha256)
+            if processes.agree(project.finished(key) is None):
+                again = " (made before; its object is gone)" if project.ledger.finished(key) else ""
+                events.note(f"{step.verb} {step.name}{again}", "title")
+                _use_threads(recipe.threads)
+                context = functools.partial(
+                    _context, step, key, recipe, project, events, processes, family, base_sha256
+                )
+                if processes.first:
+                    _run_stage(step, inputs, key, recipe, project, context(), tracker)
+                elif processes.agree(True) and step.verb == "train":
+                    stage_module("train").run(inputs, step.settings, context())
+                processes.wait()
+            done = project.ledger.finished(key)
+            assert done is not None
+            result.artifacts[step.name] = project.object(done.kind, done.artifact)
+            result.seconds[step.name] = done.seconds
     return result
 
 
@@ -292,6 +296,8 @@ def _run_stage(
     artifact = project.committed(context.scratch)
     if context.processes.agree(artifact is None):
         with ExitStack() as stack:
+            events = stack.enter_context(recorded(project.ledger, id, context.events))
+            context = replace(context, events=events)
             if step.verb == "train":
                 logs = project.folder / "logs"
                 steps = stack.enter_context(
