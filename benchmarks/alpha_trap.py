@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from onmodel.cli.render import on_terminal
 from onmodel.engine import pipeline
 from onmodel.engine.project import Project
 from onmodel.hashing import write_atomic, write_json
 from onmodel.lora.tensors import Lora, read_lora
-from onmodel.progress import Progress
 from onmodel.recipe import load_recipe
 from onmodel.report.svg import Scale, decimal, element, path, places_of, ticks
 from onmodel.stages.base import Inputs
@@ -92,9 +92,9 @@ def measure(folder: Path, epochs: int) -> dict[str, Any]:
     recipe_file = folder / "recipe.toml"
     recipe_file.write_text(RECIPE.format(rank=RANK, alpha=ALPHA, epochs=epochs), encoding="utf-8")
     recipe, project = load_recipe(recipe_file), Project(folder)
-    with project.writing(), Progress() as progress:
-        artifacts = pipeline.run(recipe, project, progress).artifacts
-        family, base_sha256 = pipeline.base_of(recipe, progress)
+    with project.writing(), on_terminal() as events:
+        artifacts = pipeline.run(recipe, project, events).artifacts
+        family, base_sha256 = pipeline.base_of(recipe, events)
     spec, inputs = family().spec, Inputs(artifacts)
 
     def lora(reference: str) -> Lora:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from onmodel.character import load_character
+from onmodel.cli.render import on_terminal
 from onmodel.curate.audit import Audit, run_audit
 from onmodel.curate.gather import gather
 from onmodel.curate.lettering import load_reader
 from onmodel.curate.workshop import open_workshop
 from onmodel.evaluate.observers import load_observers
-from onmodel.progress import Progress
 from onmodel.toon.heap import LABELLED, REPEATED, Heap, plant_heap
 
 SHEET = Path(__file__).parents[1] / "onmodel" / "toon" / "characters" / "backgwa.toml"
@@ -42,12 +42,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary, Progress() as progress:
+    with tempfile.TemporaryDirectory() as temporary, on_terminal() as events:
         folder, work = Path(temporary) / "heap", Path(temporary) / "work"
         heap = plant_heap(folder, args.count, args.seed)
-        gather([folder], work, "toon renderer", "MIT", progress)
+        gather([folder], work, "toon renderer", "MIT", events)
         observers, reader = load_observers("toon", {}, 1), load_reader(1)
-        audit = run_audit(open_workshop(work), load_character(SHEET), observers, progress, reader)
+        audit = run_audit(open_workshop(work), load_character(SHEET), observers, events, reader)
     rows = score(heap, audit)
     print(
         f"| planted fault ({args.count} pictures, seed {args.seed}) | planted | found | precision |"

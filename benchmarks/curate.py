@@ -21,11 +21,11 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageOps
 
 from onmodel.character import load_character
+from onmodel.cli.render import on_terminal
 from onmodel.curate.audit import run_audit
 from onmodel.curate.gather import gather
 from onmodel.curate.workshop import open_workshop
 from onmodel.evaluate.observers import load_observers
-from onmodel.progress import Progress
 from onmodel.randomness import generator
 from onmodel.toon.attributes import BACKGWA, sample_toon
 from onmodel.toon.captions import tags
@@ -64,11 +64,11 @@ def write_heap(folder: Path, count: int) -> None:
 def measure(folder: Path) -> dict[str, float]:
     """Processor seconds and peak memory of import and audit."""
     started = time.process_time()
-    with tempfile.TemporaryDirectory() as temporary, Progress() as progress:
-        count, _ = gather([folder], Path(temporary) / "work", "bench", "MIT", progress)
+    with tempfile.TemporaryDirectory() as temporary, on_terminal() as events:
+        count, _ = gather([folder], Path(temporary) / "work", "bench", "MIT", events)
         read = time.process_time()
         workshop = open_workshop(Path(temporary) / "work")
-        audit = run_audit(workshop, load_character(SHEET), load_observers("toon", {}, 1), progress)
+        audit = run_audit(workshop, load_character(SHEET), load_observers("toon", {}, 1), events)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = time.process_time() - started
     return {

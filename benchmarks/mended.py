@@ -30,6 +30,7 @@ import numpy as np
 
 from onmodel.character import load_character
 from onmodel.cli.plan import clock
+from onmodel.cli.render import on_terminal
 from onmodel.curate.audit import run_audit
 from onmodel.curate.export import export
 from onmodel.curate.gather import gather
@@ -41,7 +42,6 @@ from onmodel.evaluate.observers import load_observers
 from onmodel.evaluate.selection import prompt_costs
 from onmodel.evaluate.statistics import paired
 from onmodel.hashing import read_json, write_json
-from onmodel.progress import Progress
 from onmodel.randomness import generator
 from onmodel.report.source import Axis, axes_of
 from onmodel.report.verdict import FEWEST, Comparison, adjusted, compare
@@ -126,12 +126,12 @@ def make_sets(folder: Path, count: int, seed: int) -> dict[str, Any]:
         return dict(read_json(told))
     shutil.rmtree(folder, ignore_errors=True)
     plant_heap(folder / "heap", count, seed)
-    with Progress() as progress:
+    with on_terminal() as events:
         for name in (MENDED, FOUND):
-            gather([folder / "heap"], folder / f"{name}_work", "toon renderer", "MIT", progress)
+            gather([folder / "heap"], folder / f"{name}_work", "toon renderer", "MIT", events)
         workshop = open_workshop(folder / f"{MENDED}_work")
         observers, reader = load_observers("toon", {}, 1), load_reader(1)
-        audit = run_audit(workshop, load_character(SHEET), observers, progress, reader)
+        audit = run_audit(workshop, load_character(SHEET), observers, events, reader)
         rows = still_apply(workshop, [row for row in map(mending, audit.findings) if row])
         workshop = workshop.decide(rows)
         found = open_workshop(folder / f"{FOUND}_work")
@@ -148,7 +148,7 @@ def make_sets(folder: Path, count: int, seed: int) -> dict[str, Any]:
             ]
         )
         exported = {
-            name: export(row, folder / name, False, progress)
+            name: export(row, folder / name, False, events)
             for name, row in ((MENDED, workshop), (FOUND, found))
         }
     sets = {

@@ -33,14 +33,15 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 
+from onmodel.cli.render import on_terminal
 from onmodel.engine import pipeline
 from onmodel.engine.project import Project
 from onmodel.evaluate.assess import Assessor, Looked, load_references
 from onmodel.evaluate.halving import RUNGS, Candidate, Rung, candidates
 from onmodel.evaluate.observers import load_observers
 from onmodel.evaluate.selection import Wishes, behind, select
+from onmodel.events import Events, Task
 from onmodel.hashing import read_json, write_json
-from onmodel.progress import Progress, Task
 from onmodel.recipe import Recipe, load_recipe
 from onmodel.records import Artifact, Model
 from onmodel.sample.pictures import Request, Sampling
@@ -218,10 +219,10 @@ def opened(name: str, folder: Path) -> Iterator[Lab]:
     path = folder / f"{name}.toml"
     path.write_text(recipe_text(name))
     recipe, project = load_recipe(path), Project(folder / "project")
-    with project.writing(), Progress() as progress:
-        artifacts = pipeline.run(recipe, project, progress).artifacts
+    with project.writing(), on_terminal() as events:
+        artifacts = pipeline.run(recipe, project, events).artifacts
         yield Lab(
-            name, recipe, artifacts, assessing(recipe, project, artifacts["references"], progress)
+            name, recipe, artifacts, assessing(recipe, project, artifacts["references"], events)
         )
 
 
@@ -336,17 +337,17 @@ def seed_of(name: str) -> int:
 
 
 def assessing(
-    recipe: Recipe, project: Project, references: Artifact, progress: Progress
+    recipe: Recipe, project: Project, references: Artifact, events: Events
 ) -> dict[str, Any]:
     """What every look has in common: the base, her sheet, who looks, and where pictures are
     kept."""
-    family, base_sha256 = pipeline.base_of(recipe, progress)
+    family, base_sha256 = pipeline.base_of(recipe, events)
     observers, cache, palette = (
         load_observers("toon", {}, 1),
         project.folder / "features",
         recipe.character.palette,
     )
-    judge = load_references(references, None, observers, palette, cache, progress)
+    judge = load_references(references, None, observers, palette, cache, events)
     return {
         "family": family,
         "base_sha256": base_sha256,
@@ -357,7 +358,7 @@ def assessing(
         "references": judge,
         "pictures": project.pictures,
         "cache": cache,
-        "progress": progress,
+        "events": events,
     }
 
 

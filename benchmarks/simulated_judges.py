@@ -17,10 +17,11 @@ from pathlib import Path
 import choix
 import numpy as np
 
+from onmodel.cli.render import on_terminal
+from onmodel.events import Task
 from onmodel.hashing import write_atomic
 from onmodel.judge.session import draw_pairs
 from onmodel.judge.strength import strengths
-from onmodel.progress import Progress, Task
 from onmodel.randomness import generator
 
 CASES = ((2, 30, 12), (2, 60, 12), (2, 60, 24), (3, 60, 24), (5, 120, 24))  # models, pairs, prompts
@@ -101,9 +102,9 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     rows = {}
-    with Progress() as progress:
+    with on_terminal() as events:
         for case in CASES:
-            with progress.task(
+            with events.task(
                 "{} models, {} pairs, {} prompts".format(*case), given.sessions
             ) as task:
                 rows[case] = measure(*case, given.sessions, task)

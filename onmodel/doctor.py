@@ -14,14 +14,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from onmodel.console import PlainConsole
 from onmodel.errors import InputError, OnmodelError
-from onmodel.progress import Progress
+from onmodel.events import Events, Finding, Status
 from onmodel.text import shown
 from onmodel.toon.base import TOON_BASE
 
@@ -31,21 +29,10 @@ if TYPE_CHECKING:
     from onmodel.recipe import Recipe
     from onmodel.stages.curate import Settings as Curate
 
-Status = Literal["ok", "warn", "fail"]
 GIB = 2**30
 SHOWN = 5  # files that are named one by one
 _ROOM = (2, 10)  # GiB of free disk: below the first nothing can be made, below the second little
 _SQLITE = (3, 37)  # STRICT tables
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: what it is about, how it stands, what is so, what to do."""
-
-    about: str
-    status: Status
-    text: str
-    remedy: str = ""
 
 
 def examine(
@@ -53,7 +40,7 @@ def examine(
     base: Sequence[str],
     loras: Sequence[Path],
     datasets: Sequence[Path],
-    progress: Progress,
+    events: Events,
 ) -> list[Finding]:
     """All findings, the installation's first. `base` is as on the command line: a name, or
     `field=path` rows."""
@@ -64,7 +51,7 @@ def examine(
     curates: dict[str, Curate] = {}
     with _caught(found, "recipe"):
         if recipe_path is not None:
-            recipe, curates, rows = _read_recipe(recipe_path, progress)
+            recipe, curates, rows = _read_recipe(recipe_path, events)
             found += rows
     settings = None
     with _caught(found, "base"):
@@ -85,7 +72,7 @@ def examine(
             )
     tokenizers = _tokenizers(settings) if settings is not None else {}
     if curates:
-        with progress.task("look at data sets", total=len(curates)) as task:
+        with events.task("look at data sets", total=len(curates)) as task:
             for name, curate in curates.items():
                 with _caught(found, f"data set {name}"):
                     found += dataset_findings(name, curate, recipe, tokenizers)
@@ -223,9 +210,7 @@ def _processor() -> Iterator[Finding]:
         yield Finding("processor", "ok", text)
 
 
-def _read_recipe(
-    path: Path, progress: Progress
-) -> "tuple[Recipe, dict[str, Curate], list[Finding]]":
+def _read_recipe(path: Path, events: Events) -> "tuple[Recipe, dict[str, Curate], list[Finding]]":
     """A recipe, its data sets that come from outside, and what is to be said of its plan."""
     from onmodel.engine import pipeline
     from onmodel.recipe import load_recipe
@@ -253,18 +238,18 @@ def _read_recipe(
         if step.verb == "curate" and not step.settings.needs() and not step.plan.missing
     }
     with _caught(rows, "recipe"):
-        rows += _fits(recipe, steps, progress)
+        rows += _fits(recipe, steps, events)
     return recipe, curates, rows
 
 
-def _fits(recipe: "Recipe", steps: Sequence[Any], progress: Progress) -> Iterator[Finding]:
+def _fits(recipe: "Recipe", steps: Sequence[Any], events: Events) -> Iterator[Finding]:
     """Does each training fit into the card, as planned from shapes?"""
     import torch
 
     from onmodel.engine import pipeline
 
     room = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
-    for name, row in pipeline.forecasts(recipe, steps, progress)[1].items():
+    for name, row in pipeline.forecasts(recipe, steps, events)[1].items():
         step = next(step for step in steps if step.name == name)
         if not row.memory:
             continue
@@ -583,7 +568,7 @@ def _curate(settings: "Curate", folder: Path) -> None:
         threads=1,
         scratch=folder,
         pictures=folder / "pictures",
-        progress=Progress(PlainConsole(quiet=True)),
+        events=Events(),
         commit=lambda kind, lineage: Artifact(kind, "", folder / "out"),
     )
     curate.run(Inputs({}), settings, context)

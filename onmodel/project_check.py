@@ -12,20 +12,19 @@ from contextlib import closing
 from pathlib import Path
 
 from onmodel.checked import Checked, read_table
-from onmodel.doctor import Finding
 from onmodel.engine.clean import survey
 from onmodel.engine.project import LEDGER, Project, fault_of, free_name, holding, table_of
 from onmodel.errors import InputError, OnmodelError, StateError
+from onmodel.events import Events, Finding
 from onmodel.hashing import TEMPORARY_PREFIX
 from onmodel.ledger.store import LedgerDamage, salvage
-from onmodel.progress import Progress
 from onmodel.release.verify import verify
 from onmodel.sample.pictures import TABLE, cached, is_damaged
 
 AGAIN = "the next run of its recipe makes it again"
 
 
-def examine_project(folder: Path, fix: bool, progress: Progress) -> list[Finding]:
+def examine_project(folder: Path, fix: bool, events: Events) -> list[Finding]:
     """One finding for everything that is wrong, and one for every part that is whole.
 
     With `fix`, what is damaged is moved to `<project>/damaged/`. Raises InputError for a folder
@@ -38,9 +37,9 @@ def examine_project(folder: Path, fix: bool, progress: Progress) -> list[Finding
         return found
     project = Project(folder)
     if not fix:
-        return [*found, *_check_files(project, False, progress)]
+        return [*found, *_check_files(project, False, events)]
     with project.writing():
-        return [*found, *_check_files(project, True, progress)]
+        return [*found, *_check_files(project, True, events)]
 
 
 def _check_ledger(folder: Path, fix: bool) -> list[Finding]:
@@ -91,9 +90,9 @@ def _renew_ledger(folder: Path) -> int:
     return rows
 
 
-def _check_files(project: Project, fix: bool, progress: Progress) -> Iterator[Finding]:
-    yield from _check_objects(project, fix, progress)
-    yield from _check_pictures(project, fix, progress)
+def _check_files(project: Project, fix: bool, events: Events) -> Iterator[Finding]:
+    yield from _check_objects(project, fix, events)
+    yield from _check_pictures(project, fix, events)
     for folder in sorted(path for path in (project.folder / "release").glob("*") if path.is_dir()):
         try:
             verify(folder)
@@ -103,17 +102,17 @@ def _check_files(project: Project, fix: bool, progress: Progress) -> Iterator[Fi
                 "move that file elsewhere, then `onmodel report RECIPE` publishes the release again"
             )
             yield Finding(f"release {folder.name}", "fail", str(error), remedy)
-    left = survey(project, (), progress)
+    left = survey(project, (), events)
     for kind in ("temporaries", "scratch"):
         if left.paths[kind]:
             text = f"{len(left.paths[kind])} that no run needs, {left.bytes[kind]} bytes"
             yield Finding(kind, "warn", text, f"`onmodel clean {project.folder}` lists them")
 
 
-def _check_objects(project: Project, fix: bool, progress: Progress) -> Iterator[Finding]:
+def _check_objects(project: Project, fix: bool, events: Events) -> Iterator[Finding]:
     objects, kinds = project.objects(), project.ledger.made()
     damaged = 0
-    with progress.task("check objects", total=len(objects)) as task:
+    with events.task("check objects", total=len(objects)) as task:
         for hash, path in objects.items():
             while found := fault_of(path):
                 damaged += 1
@@ -149,11 +148,11 @@ def _check_objects(project: Project, fix: bool, progress: Progress) -> Iterator[
         yield Finding("objects", "ok", f"all {len(objects)} are as they were made")
 
 
-def _check_pictures(project: Project, fix: bool, progress: Progress) -> Iterator[Finding]:
+def _check_pictures(project: Project, fix: bool, events: Events) -> Iterator[Finding]:
     pictures = cached(project.pictures)
     tables = {shard: read_table(shard / TABLE) for shard in {path.parent for path in pictures}}
     damaged = 0
-    with progress.task("check pictures", total=len(pictures)) as task:
+    with events.task("check pictures", total=len(pictures)) as task:
         for path in pictures:
             if is_damaged(path, Checked.of(path, path.stat()), tables[path.parent].get(path.name)):
                 damaged += 1

@@ -2,7 +2,6 @@
 is room."""
 
 import errno
-import io
 import json
 import os
 import subprocess
@@ -10,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from safetensors import safe_open
 
 from onmodel.engine import pipeline
 from onmodel.engine.project import Project
 from onmodel.errors import SpaceError
-from onmodel.progress import Progress
+from onmodel.events import Events
 from onmodel.recipe import load_recipe
 from onmodel.stages.base import read_models
 from onmodel.weights import payload_sha256
@@ -47,11 +45,11 @@ def test_a_full_disk_pauses_the_run(
 ) -> None:
     (tmp_path / "two.toml").write_text(RECIPE)
     recipe = load_recipe(tmp_path / "two.toml")
-    base = pipeline.base_of(recipe, Progress())
-    monkeypatch.setattr(pipeline, "base_of", lambda recipe, progress: base)  # loaded once
+    base = pipeline.base_of(recipe, Events())
+    monkeypatch.setattr(pipeline, "base_of", lambda recipe, events: base)  # loaded once
 
     def final(folder: Path) -> str:
-        result = pipeline.run(recipe, Project(folder), Progress(Console(file=io.StringIO())))
+        result = pipeline.run(recipe, Project(folder), Events())
         return payload_sha256(read_models(result.artifacts["look"])[-1].path)
 
     whole = final(tmp_path / "roomy")

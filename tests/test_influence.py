@@ -11,7 +11,7 @@ from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES
 from onmodel.randomness import generator
 from onmodel.recipe import load_recipe
-from onmodel.report.influence import as_dict, sentences, write_page
+from onmodel.report.influence import as_dict, influence_table, write_page
 from onmodel.report.source import Axis
 from tests.report.test_build import Reader
 
@@ -90,8 +90,9 @@ def test_a_subset_that_makes_the_yellow_is_found(leaving: Leaving, tmp_path: Pat
         harm.effect.value
     )
     axes = [Axis(axis)]
-    assert sentences(found, axes, leaving)[2] == "backgwa_additional harms colour cast."
-    write_page(found, axes, leaving, told, tmp_path / "influence.html")
+    table = influence_table(found, axes, leaving)
+    assert table.sentences[2] == "backgwa_additional harms colour cast."
+    write_page(table, leaving, told, tmp_path / "influence.html")
     reader = Reader()
     reader.feed((tmp_path / "influence.html").read_text(encoding="utf-8"))
     text = " ".join(reader.text)

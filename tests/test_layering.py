@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 RANKS = (
     {"text"},
     {"errors", "processes"},
-    {"hashing", "locking", "paths", "reading", "console", "failures"},
+    {"hashing", "locking", "paths", "reading", "failures"},
     {"randomness", "checked", "weights"},
-    {"records", "progress", "policy"},
+    {"records", "events", "policy"},
     {"character", "ledger"},
     {"toon"},
     {"families", "lora"},

@@ -8,8 +8,8 @@ import pytest
 
 from onmodel.character import parse_character
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.policy import check_text
-from onmodel.progress import Progress
 from onmodel.sample.pictures import Request, Sampling, render
 
 REFUSED = [
@@ -145,7 +145,7 @@ def test_a_model_sheet_is_judged_as_a_whole_with_its_rating() -> None:
 def test_no_picture_is_generated_for_a_refused_prompt(tmp_path: Path) -> None:
     """The last gate, whichever stage asks: nothing is loaded, nothing is written."""
     with (
-        Progress().task("x", total=1) as task,
+        Events().task("x", total=1) as task,
         pytest.raises(InputError, match="refused everywhere"),
     ):
         render(

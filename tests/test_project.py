@@ -14,9 +14,9 @@ from onmodel.engine import project
 from onmodel.engine.clean import survey
 from onmodel.engine.project import Project
 from onmodel.errors import BusyError, InputError, StateError
+from onmodel.events import Events
 from onmodel.hashing import TEMPORARY_PREFIX, write_atomic, write_json
 from onmodel.ledger.lineage import add
-from onmodel.progress import Progress
 from onmodel.project_check import examine_project
 from onmodel.records import Artifact
 from onmodel.release.folder import CHECKSUMS, bind, hashes
@@ -368,8 +368,8 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 def test_a_project_on_a_read_only_mount_is_read_and_not_written(read_only: Path) -> None:
     place = Project(read_only)
     assert len(place.artifacts("dataset")) == 1 and place.finished("k1") is not None
-    assert all(row.status == "ok" for row in examine_project(read_only, False, Progress()))
-    assert not any(survey(place, [], Progress()).paths.values())
+    assert all(row.status == "ok" for row in examine_project(read_only, False, Events()))
+    assert not any(survey(place, [], Events()).paths.values())
     for hold in (place.writing, place.results):
         with pytest.raises(InputError, match="cannot be written"), hold():
             pass

@@ -17,8 +17,8 @@ from onmodel.checked import Checked, append_table
 from onmodel.cli.main import app
 from onmodel.engine.project import Project, table_of
 from onmodel.errors import BusyError, InputError, StateError
+from onmodel.events import Events
 from onmodel.hashing import sha256_file
-from onmodel.progress import Progress
 from onmodel.project_check import examine_project
 from onmodel.sample.pictures import TABLE
 from tests.test_project import flip, made, release
@@ -210,7 +210,7 @@ def test_leftovers_are_told_with_their_command(folder: Path) -> None:
 
 def test_no_project_and_wrong_options_are_one_line(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(InputError, match="no project folder"):
-        examine_project(tmp_path, False, Progress())
+        examine_project(tmp_path, False, Events())
     assert not list(tmp_path.glob("onmodel.db*"))
     for words in (["doctor", "--fix"], ["doctor", str(folder), "--base", "toon"]):
         assert isinstance(CliRunner().invoke(app, words).exception, InputError)
@@ -220,7 +220,7 @@ def test_nothing_is_fixed_while_another_process_writes(folder: Path) -> None:
     with Project(folder).writing():
         assert check(folder)[0] == 0
         with pytest.raises(BusyError):
-            examine_project(folder, True, Progress())
+            examine_project(folder, True, Events())
 
 
 def test_a_picture_that_the_cache_never_recorded_is_judged_by_its_own_checksums(

@@ -12,10 +12,10 @@ from PIL import Image
 from onmodel.engine import pipeline, rebuild
 from onmodel.engine.project import Project
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.hashing import hash_json
 from onmodel.ledger import environment
 from onmodel.ledger.lineage import Node, add, check, ordered
-from onmodel.progress import Progress
 from onmodel.randomness import generator
 from onmodel.recipe import load_recipe
 from onmodel.release.provenance import Provenance, read_provenance
@@ -51,14 +51,13 @@ def home(tmp_path: Path) -> Path:
 def run(home: Path, text: str, until: str) -> tuple[Project, Path]:
     (home / "recipe.toml").write_text(text)
     project = Project(home / "maker")
-    with project.writing(), Progress() as progress:
-        result = pipeline.run(load_recipe(home / "recipe.toml"), project, progress, until)
+    with project.writing():
+        result = pipeline.run(load_recipe(home / "recipe.toml"), project, Events(), until)
     return project, result.artifacts[until].path
 
 
 def again(thing: Provenance, home: Path, maker: Project | None) -> rebuild.Rebuilt:
-    with Progress() as progress:
-        return rebuild.rebuild(thing, lambda: Project(home / "fresh"), maker, progress)
+    return rebuild.rebuild(thing, lambda: Project(home / "fresh"), maker, Events())
 
 
 @pytest.fixture

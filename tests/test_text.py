@@ -7,9 +7,9 @@ import json
 import pytest
 from rich.table import Table
 
-from onmodel.console import PlainConsole, say
+from onmodel.cli.console import PlainConsole, say
+from onmodel.cli.render import on_terminal
 from onmodel.errors import InputError
-from onmodel.progress import Progress
 from onmodel.text import (
     code_span,
     csv_cell,
@@ -47,7 +47,7 @@ def test_a_strangers_text_is_shown_as_it_is_on_one_line(
     table = Table(text, box=None, title="t")
     table.add_row(text)
     console.print(table)
-    with Progress(PlainConsole(file=file, width=200)) as progress, progress.task(text, 1) as task:
+    with on_terminal(PlainConsole(file=file, width=200)) as events, events.task(text, 1) as task:
         task.advance(1, text)
     say(text)
     shown = capsys.readouterr().out

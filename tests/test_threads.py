@@ -15,7 +15,7 @@ import torch
 
 from onmodel.engine import pipeline
 from onmodel.engine.project import Project
-from onmodel.progress import Progress
+from onmodel.events import Events
 from onmodel.recipe import Recipe, load_recipe
 from onmodel.weights import payload_sha256
 
@@ -75,8 +75,8 @@ def part(recipe: Recipe, folder: Path, threads: int, until: str) -> dict[str, st
     made."""
     torch.set_num_threads(threads)
     project = Project(folder)
-    with project.writing(), Progress() as progress:
-        result = pipeline.run(recipe, project, progress, until)
+    with project.writing():
+        result = pipeline.run(recipe, project, Events(), until)
     return {name: artifact.hash for name, artifact in result.artifacts.items()}
 
 

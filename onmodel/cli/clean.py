@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from onmodel.console import say, say_json
+from onmodel.cli.console import say, say_json
 
 
 def command(
@@ -28,17 +28,17 @@ def command(
     other results."""
     from rich.filesize import decimal
 
+    from onmodel.cli.render import on_terminal
     from onmodel.engine.clean import free, survey
     from onmodel.engine.project import Project
     from onmodel.errors import InputError
-    from onmodel.progress import Progress
     from onmodel.recipe import load_recipe
 
     if not (project / "onmodel.db").is_file():
         raise InputError("project", project, "is no project folder; it has no onmodel.db")
     kept = [load_recipe(path) for path in recipes or ()]
-    with Progress() as progress:
-        found = (free if yes else survey)(Project(project), kept, progress)
+    with on_terminal() as events:
+        found = (free if yes else survey)(Project(project), kept, events)
     if as_json:
         rows = {
             kind: {"bytes": found.bytes[kind], "paths": list(map(str, paths))}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onmodel.cli import dataset_caption, dataset_labels, dataset_scene, dataset_synthesize
+from onmodel.cli.console import say, say_json
 from onmodel.cli.dataset_lock import writes
 from onmodel.cli.numbers import finite
-from onmodel.console import say, say_json
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ def import_command(
 ) -> None:
     """Read pictures with their captions; originals stay where they are, what is refused is named
     with its reason."""
+    from onmodel.cli.render import on_terminal
     from onmodel.curate.gather import gather
-    from onmodel.progress import Progress
 
-    with Progress() as progress:
-        count, refused = gather(sources, into, origin, rights, progress, paper)
+    with on_terminal() as events:
+        count, refused = gather(sources, into, origin, rights, events, paper)
     if as_json:
         say_json({"pictures": count, "refused": refused})
         return
@@ -363,13 +363,13 @@ def export_command(
 ) -> None:
     """Write what is kept as folders of pictures and captions, for a recipe's curate stage or
     another trainer."""
+    from onmodel.cli.render import on_terminal
     from onmodel.curate.export import export, unread_by_kohya
     from onmodel.curate.workshop import open_workshop
-    from onmodel.progress import Progress
 
     workshop = open_workshop(work)
-    with Progress() as progress:
-        counts = export(workshop, out, kohya, progress)
+    with on_terminal() as events:
+        counts = export(workshop, out, kohya, events)
     for name, count in counts.items():
         say(f"{out / name}: {count} pictures")
     if kohya and (unread := unread_by_kohya(workshop)):
@@ -388,17 +388,17 @@ def _sheet(path: Path) -> "Character":
 def _audit(
     work: Path, character: Path, tagger: str | None, identity: str | None
 ) -> "tuple[Audit, Workshop]":
+    from onmodel.cli.render import on_terminal
     from onmodel.curate.audit import run_audit
     from onmodel.curate.lettering import load_reader
     from onmodel.curate.workshop import open_workshop
     from onmodel.evaluate.observers import load_observers
-    from onmodel.progress import Progress
 
     sheet, workshop = _sheet(character), open_workshop(work)
     base = "" if tagger or identity else "toon"
-    with Progress() as progress:
+    with on_terminal() as events:
         observers = load_observers(base, {"tagger": tagger, "identity": identity}, 1)
-        return run_audit(workshop, sheet, observers, progress, load_reader(1)), workshop
+        return run_audit(workshop, sheet, observers, events, load_reader(1)), workshop
 
 
 def _say_findings(findings: "list[Finding]", work: Path) -> None:

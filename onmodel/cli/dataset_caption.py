@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onmodel.cli.console import say, say_json
 from onmodel.cli.numbers import finite
-from onmodel.console import say, say_json
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
@@ -138,12 +138,12 @@ def _by_model(
     at_once: int,
     dry_run: bool,
 ) -> "Answers":
+    from onmodel.cli.render import on_terminal
     from onmodel.curate.captioner import Answers, describe, stored
-    from onmodel.progress import Progress
 
     if dry_run:
         return Answers(stored(pieces, sheet, endpoint, folder))
-    with Progress() as progress, progress.task(f"ask {endpoint.model}", len(pieces)) as task:
+    with on_terminal() as events, events.task(f"ask {endpoint.model}", len(pieces)) as task:
         return describe(pieces, sheet, endpoint, folder, at_once, task)
 
 

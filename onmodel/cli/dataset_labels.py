@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from onmodel.console import say
+from onmodel.cli.console import say
 from onmodel.errors import InputError
 
 

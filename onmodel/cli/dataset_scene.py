@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from onmodel.cli.console import say
 from onmodel.cli.numbers import finite
-from onmodel.console import say
 from onmodel.errors import InputError
 from onmodel.paths import check_name
 from onmodel.reading import read_text
@@ -44,10 +44,10 @@ def command(
 
     Stopped, the same command goes on with the others.
     """
+    from onmodel.cli.render import on_terminal
     from onmodel.curate.endpoint import Endpoint
     from onmodel.curate.scene import read_scene
     from onmodel.hashing import write_json
-    from onmodel.progress import Progress
 
     service = Endpoint(endpoint, model, os.environ.get("OPENAI_API_KEY", ""), timeout)
     words = read_text(notes, "notes") if notes else ""
@@ -62,7 +62,7 @@ def command(
     if dry_run:
         say(f"{len(todo)} of {len(pictures)} pictures would be asked about at {service.address}")
         return
-    with Progress() as progress, progress.task(f"ask {model}", len(todo)) as task:
+    with on_terminal() as events, events.task(f"ask {model}", len(todo)) as task:
         for picture in todo:
             scene = read_scene(picture, words, service)
             write_json(

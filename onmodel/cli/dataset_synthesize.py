@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onmodel.cli.console import say, say_json
 from onmodel.cli.numbers import finite
-from onmodel.console import say, say_json
 from onmodel.errors import InputError
 from onmodel.paths import check_distinct, check_name
 
@@ -120,6 +120,7 @@ def command(
     """
     from onmodel.character import load_character
     from onmodel.cli.dataset import parse_target
+    from onmodel.cli.render import on_terminal
     from onmodel.curate.audit import run_audit
     from onmodel.curate.holes import even, prompts_for, prompts_of_scenes
     from onmodel.curate.lettering import load_reader
@@ -127,7 +128,6 @@ def command(
     from onmodel.curate.synthesis import synthesize
     from onmodel.curate.workshop import open_workshop
     from onmodel.evaluate.observers import load_observers
-    from onmodel.progress import Progress
 
     sheet, workshop = load_character(character), open_workshop(work)
     check_name(subset, "subset")
@@ -155,8 +155,8 @@ def command(
         sampling = _sampling(toon, size, steps, guidance, weight, batch)
         maker = _sampler(base or ["toon"], lora, sampling, seed)
     observers = load_observers("toon" if toon else "", {"tagger": tagger, "identity": identity}, 1)
-    with Progress() as progress:
-        audit = run_audit(workshop, sheet, observers, progress, load_reader(1))
+    with on_terminal() as events:
+        audit = run_audit(workshop, sheet, observers, events, load_reader(1))
         targets = dict(map(parse_target, target)) if target else even(audit.vocabulary, sheet.free)
         prompts, wanted = prompts_for(audit.coverage, audit.vocabulary, targets, sheet, count, seed)
         if told:
@@ -177,7 +177,7 @@ def command(
             tries,
             subset,
             rights,
-            progress,
+            events,
             agreement,
         )
     _say_made(made, wanted, sheet, work, as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onmodel.console import PlainConsole, say_json
+from onmodel.cli.console import PlainConsole, say_json
 
 BASE = Annotated[
     list[str] | None,
@@ -55,11 +55,9 @@ def command(
     """Check the installation and what else is named: a line each, with what to do. Exit code 1 if
     something fails."""
 
-    from rich.text import Text
-
-    from onmodel.doctor import Status, examine
+    from onmodel.cli.render import on_terminal, show
+    from onmodel.doctor import examine
     from onmodel.errors import InputError
-    from onmodel.progress import Progress
     from onmodel.project_check import examine_project
 
     is_project = what is not None and what.is_dir()
@@ -69,20 +67,16 @@ def command(
         )
     if fix and not is_project:
         raise InputError("--fix", what or "no project", "name a project folder")
-    with Progress() as progress:
+    with on_terminal() as events:
         if what is not None and is_project:
-            findings = examine_project(what, fix, progress)
+            findings = examine_project(what, fix, events)
         else:
-            findings = examine(what, base or [], lora or [], dataset or [], progress)
+            findings = examine(what, base or [], lora or [], dataset or [], events)
+    console = PlainConsole()
     if as_json:
         say_json([dataclasses.asdict(row) for row in findings])
     else:
-        colours: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-        console = PlainConsole()
         for row in findings:
-            text = f"  {row.about}: {row.text}" + (f" — {row.remedy}" if row.remedy else "")
-            console.print(
-                Text(f"{row.status:4}", colours[row.status]), text, sep="", soft_wrap=True
-            )
+            show(console, row)
     if any(row.status == "fail" for row in findings):
         raise typer.Exit(1)

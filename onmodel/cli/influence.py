@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from onmodel.cli.console import say, say_json
 from onmodel.cli.run import DRY_RUN, JSON, PROJECT, RECIPE
-from onmodel.console import say, say_json
 
 
 def command(
@@ -30,16 +30,17 @@ def command(
 ) -> None:
     """Train without each subset in turn, and once more with all, and say what every subset does to
     every axis."""
+    from onmodel.cli.console import PlainConsole
     from onmodel.cli.plan import print_plan
-    from onmodel.console import PlainConsole
+    from onmodel.cli.render import on_terminal
+    from onmodel.cli.tables import print_influence
     from onmodel.engine import pipeline
     from onmodel.engine.influence import effects, leave_out
     from onmodel.engine.project import Project
     from onmodel.hashing import read_json, write_json
     from onmodel.paths import inside
-    from onmodel.progress import Progress
     from onmodel.recipe import load_recipe
-    from onmodel.report.influence import as_dict, print_influence, write_page
+    from onmodel.report.influence import as_dict, influence_table, write_page
     from onmodel.report.source import axes_of
 
     leaving = leave_out(load_recipe(recipe), stage, like, twins, seeds)
@@ -53,18 +54,19 @@ def command(
         return
     place = Project(project or Path(recipe.stem))
     with place.writing():
-        with Progress(talk) as progress:
-            result = pipeline.run(leaving.recipe, place, progress, until=leaving.evaluation)
+        with on_terminal(talk) as events:
+            result = pipeline.run(leaving.recipe, place, events, until=leaving.evaluation)
         evaluation = read_json(result.artifacts[leaving.evaluation].path / "evaluation.json")
         axes = axes_of(evaluation)
         found = effects(evaluation, [axis.record for axis in axes], leaving)
         told = as_dict(found, evaluation, leaving)
+        table = influence_table(found, axes, leaving)
         page = inside(place.folder / "report", f"influence-{leaving.full[0]}.html", "stage")
         with place.results():
             write_json(page.with_suffix(".json"), told)
-            write_page(found, axes, leaving, evaluation, page)
+            write_page(table, leaving, evaluation, page)
     if as_json:
         say_json(told)
     else:
-        print_influence(found, axes, leaving, PlainConsole())
+        print_influence(table, PlainConsole())
         say(page)

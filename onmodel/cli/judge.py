@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from onmodel.console import say, say_json
+from onmodel.cli.console import say, say_json
 
 QUESTION = "Which picture is better for this prompt?"
 
@@ -35,11 +35,12 @@ def command(
 ) -> None:
     """Choose blindly between pictures that an evaluation made; the same command goes on, or shows
     the result."""
-    from onmodel.console import PlainConsole
+    from onmodel.cli.console import PlainConsole
+    from onmodel.cli.render import messages_on
+    from onmodel.cli.tables import print_judged
     from onmodel.engine.project import Project
     from onmodel.errors import InputError, PausedError
     from onmodel.hashing import write_json
-    from onmodel.judge.page import print_result
     from onmodel.judge.result import result
     from onmodel.judge.server import JudgeServer
     from onmodel.judge.session import open_session
@@ -59,7 +60,8 @@ def command(
             votes.end()
         found = None
         if not votes.ended:
-            with JudgeServer(session, votes, port) as server:
+            events = messages_on(PlainConsole(stderr=True))
+            with JudgeServer(session, votes, events, port) as server:
                 told = f"{len(votes.answers)} of {len(session.pairs)} pairs answered; Ctrl-C pauses"
                 say(server.url, stderr=True)
                 say(told, stderr=True)
@@ -73,4 +75,4 @@ def command(
     if as_json:
         say_json(found.as_dict())
     else:
-        print_result(found, PlainConsole())
+        print_judged(found, PlainConsole())

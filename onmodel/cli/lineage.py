@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onmodel.console import say, say_json
+from onmodel.cli.console import say, say_json
 
 
 class Format(StrEnum):
@@ -75,8 +75,9 @@ def command(
         for file in written:
             say(file)
     else:
-        from onmodel.console import PlainConsole
-        from onmodel.report.lineage_tree import print_lineage
+        from onmodel.cli.console import PlainConsole
+        from onmodel.cli.tables import print_history
+        from onmodel.report.lineage_tree import history_of
 
         with facts_of_others(f"the history of {provenance.name}"):
-            print_lineage(provenance, PlainConsole())
+            print_history(history_of(provenance), PlainConsole())

@@ -26,9 +26,10 @@ from onmodel.cli import (
     report,
     run,
     stage,
+    status,
     verify,
 )
-from onmodel.console import close_streams, open_streams, say
+from onmodel.cli.console import close_streams, open_streams, say
 from onmodel.errors import InputError
 from onmodel.failures import STOPPED, outcome
 from onmodel.stages import VERBS
@@ -63,6 +64,7 @@ app.command("prove")(prove.command)
 app.command("rebuild")(rebuild.command)
 app.command("report")(report.command)
 app.command("influence")(influence.command)
+app.command("status")(status.command)
 app.command("doctor")(doctor.command)
 app.command("clean")(clean.command)
 app.command("export-base")(base.command)

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from onmodel.cli.console import say_json
 from onmodel.cli.numbers import finite
 from onmodel.cli.stage import command_for
-from onmodel.console import say_json
 from onmodel.errors import InputError
 from onmodel.text import shown
 
 if TYPE_CHECKING:
+    from onmodel.events import Events
     from onmodel.lora.merge_files import MergeJob
-    from onmodel.progress import Progress
 
 
 class _Commands(TyperGroup):
@@ -134,12 +134,12 @@ def plan_command(
 ) -> None:
     """Say what a merge would give: cosines, energy against rank, size, strength, alpha, warnings.
     Writes nothing."""
+    from onmodel.cli.render import on_terminal
     from onmodel.lora.merge_files import facts_of
     from onmodel.lora.merge_plan import plan
-    from onmodel.progress import Progress
 
     with (
-        Progress() as progress,
+        on_terminal() as events,
         _job(
             files,
             weights,
@@ -155,10 +155,10 @@ def plan_command(
             dtype,
             base,
             checkpoint_rank,
-            progress,
+            events,
         ) as (job, factored),
     ):
-        found = plan(job, facts_of(job.sources, job.spec, "merged"), progress)
+        found = plan(job, facts_of(job.sources, job.spec, "merged"), events)
     found["warnings"] += [_lost(name, row) for name, row in factored.items()]
     _show(found, as_json, _plan_lines)
 
@@ -184,12 +184,12 @@ def run_command(
     as_json: JSON = False,
 ) -> None:
     """Merge files into one LoRA; the header carries the history of all of them."""
+    from onmodel.cli.render import on_terminal
     from onmodel.lora.merge_files import facts_of, merge_files
-    from onmodel.progress import Progress
 
     _fresh(out)
     with (
-        Progress() as progress,
+        on_terminal() as events,
         _job(
             files,
             weights,
@@ -205,11 +205,11 @@ def run_command(
             dtype,
             base,
             checkpoint_rank,
-            progress,
+            events,
         ) as (job, factored),
     ):
         facts = facts_of(job.sources, job.spec, title or out.stem)
-        _, report = merge_files(out, job, facts, progress=progress)
+        _, report = merge_files(out, job, facts, events=events)
     written = {"file": str(out), "bytes": out.stat().st_size, "factored": factored}
     _show(report.as_dict() | written, as_json, _run_lines)
 
@@ -261,12 +261,12 @@ def extract_command(
     as_json: JSON = False,
 ) -> None:
     """A fine-tune's difference to its base as a LoRA, with the energy that is lost."""
+    from onmodel.cli.render import on_terminal
     from onmodel.lora.full_checkpoints import extract
-    from onmodel.progress import Progress
 
     _fresh(out)
-    with Progress() as progress:
-        report = extract(out, checkpoint, base, rank, title or out.stem, _type(dtype), progress)
+    with on_terminal() as events:
+        report = extract(out, checkpoint, base, rank, title or out.stem, _type(dtype), events)
     found = {"file": str(out), "bytes": out.stat().st_size, **asdict(report)}
     _show(found, as_json, _extract_lines)
 
@@ -284,20 +284,20 @@ def into_command(
     as_json: JSON = False,
 ) -> None:
     """A full checkpoint with LoRAs added in, in its own dtype, and what rounding lost of them."""
+    from onmodel.cli.render import on_terminal
     from onmodel.lora.full_checkpoints import into, open_checkpoint
     from onmodel.lora.merge_files import open_sources
     from onmodel.lora.methods import choose
-    from onmodel.progress import Progress
 
     _fresh(out)
     target, names = open_checkpoint(checkpoint, "checkpoint"), _names(loras)
     with (
-        Progress() as progress,
+        on_terminal() as events,
         target.file,
         open_sources(list(zip(names, loras, strict=True)), target.spec) as sources,
     ):
         blend = choose(names, target.spec, None, _weights(weights), blocks=_blocks(block))
-        report = into(out, checkpoint, sources, blend, target, title or out.stem, progress)
+        report = into(out, checkpoint, sources, blend, target, title or out.stem, events)
     found = {"file": str(out), "bytes": out.stat().st_size, **report.as_dict()}
     _show(found, as_json, _into_lines)
 
@@ -342,7 +342,7 @@ def _job(
     dtype: str,
     base: Path | None,
     checkpoint_rank: int,
-    progress: "Progress",
+    events: "Events",
 ) -> "Iterator[tuple[MergeJob, dict[str, Any]]]":
     """The merge that the options ask for, its files open, and what was lost of the checkpoints
     among them."""
@@ -370,7 +370,7 @@ def _job(
                     )
                 files = [*files[:i], folder / f"{i}.safetensors", *files[i + 1 :]]
                 factored[name] = asdict(
-                    extract(files[i], path, base, checkpoint_rank, name, progress=progress)
+                    extract(files[i], path, base, checkpoint_rank, name, events=events)
                 )
         if base is None:
             spec = spec_of_loras(files)
@@ -460,7 +460,7 @@ def _show(found: dict[str, Any], as_json: bool, lines: Any) -> None:
         return
     from rich.table import Table
 
-    from onmodel.console import PlainConsole
+    from onmodel.cli.console import PlainConsole
 
     console = PlainConsole()
     for line in lines(found):

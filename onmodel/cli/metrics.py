@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from onmodel.console import say, say_json
+from onmodel.cli.console import say, say_json
 
 app = typer.Typer(
     no_args_is_help=True, help="The axes: what each measures, and whether it finds what it must."
@@ -35,14 +35,14 @@ def selftest(
 ) -> None:
     """Plant faults of known size in drawn pictures and print what every axis makes of them (about
     40 s a seed)."""
+    from onmodel.cli.render import on_terminal
     from onmodel.evaluate.observers import load_observers
     from onmodel.evaluate.selftest.check import selftest as check
     from onmodel.evaluate.selftest.page import table
-    from onmodel.progress import Progress
 
-    with Progress() as progress:
+    with on_terminal() as events:
         observers = load_observers("toon", {}, threads=1)
-        rows = {number: check(observers, number, progress) for number in seed or [0]}
+        rows = {number: check(observers, number, events) for number in seed or [0]}
     if as_json:
         say_json({number: [row.as_dict() for row in found] for number, found in rows.items()})
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from onmodel.console import say, say_json
+from onmodel.cli.console import say, say_json
 
 
 def command(
@@ -28,11 +28,11 @@ def command(
 ) -> None:
     """Run a release's recipe again in a fresh folder and name the first stage that differs (exit
     code 1)."""
+    from onmodel.cli.render import on_terminal
     from onmodel.engine.project import Project
     from onmodel.engine.rebuild import rebuild
     from onmodel.errors import InputError, VerifyError
     from onmodel.paths import check_name, inside
-    from onmodel.progress import Progress
     from onmodel.release.provenance import read_provenance
 
     if project and not (project / "onmodel.db").is_file():
@@ -44,8 +44,8 @@ def command(
     if project and fresh.resolve() == project.resolve():
         raise InputError("into", fresh, "is the project that made the release; name a fresh folder")
     maker = Project(project) if project else None
-    with Progress() as progress:
-        found = rebuild(provenance, lambda: Project(fresh), maker, progress)
+    with on_terminal() as events:
+        found = rebuild(provenance, lambda: Project(fresh), maker, events)
     if as_json:
         say_json(asdict(found))
     else:

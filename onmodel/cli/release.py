@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from onmodel.cli.console import say, say_json
 from onmodel.cli.run import JSON
 from onmodel.cli.stage import command_for
-from onmodel.console import say, say_json
 from onmodel.errors import InputError
 
 
@@ -43,10 +43,10 @@ def check_command(
 ) -> None:
     """Say what is wrong with a LoRA or a release, a line each; exit code 1 when there is an
     error."""
-    from onmodel.progress import Progress
+    from onmodel.cli.render import on_terminal
     from onmodel.release.check import check
 
-    with Progress() as progress, progress.task(f"check {path.name}", total=1):
+    with on_terminal() as events, events.task(f"check {path.name}", total=1):
         found = check(path)
     errors = sum(row.severity == "error" for row in found)
     if as_json:
@@ -111,10 +111,10 @@ def push_command(
     as_json: JSON = False,
 ) -> None:
     """Check, verify and list a release; with --yes, upload it to a Hugging Face repository."""
-    from onmodel.progress import Progress
+    from onmodel.cli.render import on_terminal
     from onmodel.release.push import plan_push, push
 
-    with Progress() as progress, progress.task(f"check {folder.name}", total=1):
+    with on_terminal() as events, events.task(f"check {folder.name}", total=1):
         plan = plan_push(folder, repository)
     size = sum(size for _, size in plan.files)
     result: dict[str, object] = {

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from onmodel.cli.console import say_json
 from onmodel.cli.run import PROJECT, RECIPE
-from onmodel.console import say_json
 
 
 def command(
@@ -23,12 +23,13 @@ def command(
     run."""
     from pathlib import Path
 
-    from onmodel.console import PlainConsole
+    from onmodel.cli.console import PlainConsole
+    from onmodel.cli.render import on_terminal
+    from onmodel.cli.tables import print_results
     from onmodel.engine import pipeline
     from onmodel.engine.project import Project
     from onmodel.errors import InputError
     from onmodel.hashing import read_json
-    from onmodel.progress import Progress
     from onmodel.recipe import load_recipe
     from onmodel.report.collect import write_results
 
@@ -38,8 +39,8 @@ def command(
         raise InputError("project", folder, "is no project folder; it has no onmodel.db")
     opened = Project(folder)
     talk = PlainConsole(stderr=True)
-    with Progress(talk) as progress:
-        result = pipeline.finished(found, opened, progress)
+    with on_terminal(talk) as events:
+        result = pipeline.finished(found, opened, events)
     if not result.artifacts:
         raise InputError(
             "project", folder, f"has nothing of {recipe}; `onmodel run {recipe}` makes it"
@@ -48,6 +49,8 @@ def command(
     if missing:
         told = f"not done yet and left out: {', '.join(missing)}"
         talk.print(told, highlight=False, markup=False, soft_wrap=True)
-    write_results(found, opened, result, PlainConsole(stderr=as_json))
+    with talk.status("write the report"):
+        table, files = write_results(found, opened, result)
+    print_results(table, files, PlainConsole(stderr=as_json))
     if as_json:
         say_json(read_json(folder / "summary.json"))

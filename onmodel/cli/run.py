@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onmodel.console import say, say_json
+from onmodel.cli.console import say, say_json
 
 if TYPE_CHECKING:
     from onmodel.processes import Processes
@@ -75,13 +75,13 @@ def _execute(
     until: str | None,
     processes: "Processes",
 ) -> None:
+    from onmodel.cli.console import PlainConsole
     from onmodel.cli.plan import plan_as_dict, print_forecasts, print_plan
-    from onmodel.console import PlainConsole
+    from onmodel.cli.render import on_terminal
     from onmodel.engine import pipeline
     from onmodel.engine.project import Project
     from onmodel.engine.tracking import check_tracker
     from onmodel.hashing import read_json
-    from onmodel.progress import Progress
     from onmodel.recipe import load_recipe
 
     check_tracker(tracker)
@@ -94,23 +94,26 @@ def _execute(
     console = PlainConsole() if dry_run and not as_json else talk
     print_plan(recipe, steps, console)
     if dry_run:
-        with Progress() as progress:
-            outline, forecasts = pipeline.forecasts(recipe, steps, progress)
+        with on_terminal() as events:
+            outline, forecasts = pipeline.forecasts(recipe, steps, events)
         print_forecasts(outline, forecasts, steps, console)
         if as_json:
             say_json(plan_as_dict(recipe, steps, outline, forecasts))
         return
     project = Project(folder or Path(recipe_path.stem))
-    with project.writing() if processes.first else nullcontext(), Progress(talk) as progress:
+    with project.writing() if processes.first else nullcontext(), on_terminal(talk) as events:
         if processes.first:
             processes.wait()
-        result = pipeline.run(recipe, project, progress, until, processes, tracker)
+        result = pipeline.run(recipe, project, events, until, processes, tracker)
     if not processes.first:
         return
+    from onmodel.cli.tables import print_results
     from onmodel.report.collect import publish, write_results
 
     if until is None:
-        write_results(recipe, project, result, PlainConsole(stderr=as_json))
+        with talk.status("write the report"):
+            table, files = write_results(recipe, project, result)
+        print_results(table, files, PlainConsole(stderr=as_json))
     else:
         for published in publish(recipe, project, result).values():
             say(published, stderr=as_json)

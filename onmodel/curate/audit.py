@@ -28,8 +28,8 @@ from onmodel.curate.vocabulary import Vocabulary, vocabulary_for
 from onmodel.curate.workshop import Piece, Workshop
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import Observers
+from onmodel.events import Events
 from onmodel.hashing import hash_json, read_json, write_json
-from onmodel.progress import Progress
 
 if TYPE_CHECKING:
     from rapidocr import RapidOCR
@@ -80,7 +80,7 @@ def run_audit(
     workshop: Workshop,
     character: Character,
     observers: Observers,
-    progress: Progress,
+    events: Events,
     reader: "RapidOCR | None" = None,
 ) -> Audit:
     """Audit what is kept, write audit.json, return everything. `reader` reads letters
@@ -88,7 +88,7 @@ def run_audit(
     pieces = workshop.kept
     if not pieces:
         raise InputError("work", workshop.folder, "no picture is kept")
-    with progress.task("look at pictures", len(pieces)) as task:
+    with events.task("look at pictures", len(pieces)) as task:
         paths, hashes = [piece.path for piece in pieces], [piece.sha256 for piece in pieces]
         looks = look(
             paths,
@@ -99,7 +99,7 @@ def run_audit(
             task,
             papers := [piece.paper for piece in pieces],
         )
-    links = _links(workshop, hashes, looks, progress)
+    links = _links(workshop, hashes, looks, events)
     tags = observers.tagger.tags if observers.tagger else []
     sheet = [character.count_tag, *character.tags, *character.required, *character.forbidden]
     sheet += [tag for outfit in character.outfits for tag in outfit.tags]
@@ -139,7 +139,7 @@ def run_audit(
     if observers.identity or tags:
         found += audit_identity(names, looks.identity, tags, looks.tags, styles, character, excused)
     if reader is not None:
-        with progress.task("read letters", len(pieces)) as task:
+        with events.task("read letters", len(pieces)) as task:
             found += audit_lettering(
                 names, read_all(reader, paths, papers, hashes, workshop.folder / "seen", task)
             )
@@ -175,14 +175,12 @@ def run_audit(
     return audit
 
 
-def _links(
-    workshop: Workshop, hashes: Sequence[str], looks: Looks, progress: Progress
-) -> list[Link]:
+def _links(workshop: Workshop, hashes: Sequence[str], looks: Looks, events: Events) -> list[Link]:
     """Repeats; found once for the same pictures."""
     kept = workshop.folder / "seen" / f"{hash_json([COMPARED, list(hashes)])}.json"
     if kept.exists():
         return [Link(**{**row, "box": tuple(row["box"])}) for row in read_json(kept)]
-    with progress.task("compare pictures", 2 * len(hashes)) as task:
+    with events.task("compare pictures", 2 * len(hashes)) as task:
         links = find_links(looks.small, task)
     write_json(kept, [asdict(link) for link in links])
     return links

@@ -16,9 +16,9 @@ from onmodel.curate.endpoint import Endpoint, Message, Unusable, ask_all, pictur
 from onmodel.curate.workshop import Piece
 from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import InputError
+from onmodel.events import Task
 from onmodel.hashing import hash_json, read_json, write_json
 from onmodel.policy import check_text
-from onmodel.progress import Task
 
 ASKED = 1  # raised when the question changes: older answers are to another one
 TIMES = 3  # that a picture is asked about before its answers are given up

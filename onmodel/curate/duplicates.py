@@ -23,7 +23,7 @@ from PIL import Image, ImageFilter
 from scipy.spatial import cKDTree
 
 from onmodel.dataset.pixels import SIDE, small
-from onmodel.progress import Task
+from onmodel.events import Task
 from onmodel.randomness import generator
 
 Kind = Literal["near", "flip", "crop", "scene"]

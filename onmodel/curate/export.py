@@ -9,9 +9,9 @@ from pathlib import Path
 from onmodel.curate.provenance import NAME, model_of
 from onmodel.curate.workshop import Workshop
 from onmodel.errors import InputError, StateError
+from onmodel.events import Events
 from onmodel.hashing import TEMPORARY_PREFIX, sha256_bytes, write_json
 from onmodel.paths import inside, writable
-from onmodel.progress import Progress
 
 KOHYA_READS = (
     ".png",
@@ -31,7 +31,7 @@ def unread_by_kohya(workshop: Workshop) -> list[str]:
     ]
 
 
-def export(workshop: Workshop, out: Path, kohya: bool, progress: Progress) -> dict[str, int]:
+def export(workshop: Workshop, out: Path, kohya: bool, events: Events) -> dict[str, int]:
     """Write a folder per subset (`10_name` with its repeats for sd-scripts), and provenance.json:
     where each picture comes from, by what right, who said each tag and the sentence, which models
     made it. Returns folder → pictures.
@@ -46,7 +46,7 @@ def export(workshop: Workshop, out: Path, kohya: bool, progress: Progress) -> di
     sources = {}
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as temporary:
         folder = Path(temporary) / "out"
-        with progress.task("write pictures", len(workshop.kept)) as task:
+        with events.task("write pictures", len(workshop.kept)) as task:
             for piece in workshop.kept:
                 task.advance()
                 subset = (

@@ -21,8 +21,8 @@ from onmodel.dataset.decoding import Refused
 from onmodel.dataset.formats import BEGINNING
 from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.paths import Names, check_distinct, leads_out, writable
-from onmodel.progress import Progress
 from onmodel.text import printable
 
 _PLAIN = Reading(default_caption="")
@@ -33,7 +33,7 @@ def gather(
     into: Path,
     origin: str,
     rights: str,
-    progress: Progress,
+    events: Events,
     paper: str = WHITE,
 ) -> tuple[int, list[dict[str, str]]]:
     """Read sources into a new workshop; returns the number of pictures and what was refused.
@@ -51,7 +51,7 @@ def gather(
     unpacked: list[Path] = []
     new = not into.exists()
     try:
-        return _gather(sources, into, origin, rights, progress, lying, unpacked)
+        return _gather(sources, into, origin, rights, events, lying, unpacked)
     except BaseException:
         for folder in unpacked:
             shutil.rmtree(folder, ignore_errors=True)
@@ -66,7 +66,7 @@ def _gather(
     into: Path,
     origin: str,
     rights: str,
-    progress: Progress,
+    events: Events,
     lying: Mapping[str, str],
     unpacked: list[Path],
 ) -> tuple[int, list[dict[str, str]]]:
@@ -85,7 +85,7 @@ def _gather(
     }
     known = {name: read_known(folder) for name, (folder, *_) in subsets.items()}
     total = sum(len(found) for found, _ in scanned.values())
-    with progress.task("read pictures", total) as task, Decoder() as decode:
+    with events.task("read pictures", total) as task, Decoder() as decode:
         for subset, (found, bad) in scanned.items():
             refused += [{"file": f"{subset}/{row.file}", "reason": row.reason} for row in bad]
             names = Names()

@@ -16,8 +16,8 @@ from PIL import Image
 from onmodel.curate.findings import Finding, Fix
 from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import StateError
+from onmodel.events import Task
 from onmodel.hashing import hash_json, read_json, write_json
-from onmodel.progress import Task
 
 if TYPE_CHECKING:
     from rapidocr import RapidOCR

@@ -15,8 +15,8 @@ from onmodel.dataset.arrays import read_arrays, write_arrays
 from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.colour import colours
+from onmodel.events import Task
 from onmodel.hashing import hash_json
-from onmodel.progress import Task
 
 CHUNK = 64
 VERSION = 2  # raised when the same picture gives other numbers

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora import header
-from onmodel.progress import Progress
 from onmodel.records import Model
 from onmodel.sample.pictures import Request, Sampling, render
 from onmodel.sample.suites import Prompt, noise_seed
@@ -47,7 +47,7 @@ class Maker(Protocol):
         """What it is asked."""
 
     def make(
-        self, rounds: Sequence[tuple[Prompt, int]], folder: Path, progress: Progress
+        self, rounds: Sequence[tuple[Prompt, int]], folder: Path, events: Events
     ) -> list[Candidate]:
         """A candidate for each prompt and turn, in order; `folder` keeps pictures, so that none is
         made again.
@@ -92,13 +92,13 @@ class Sampler:
         return prompt.text["L" if self.lora else "D"]
 
     def make(
-        self, rounds: Sequence[tuple[Prompt, int]], folder: Path, progress: Progress
+        self, rounds: Sequence[tuple[Prompt, int]], folder: Path, events: Events
     ) -> list[Candidate]:
         requests = []
         for prompt, turn in rounds:
             seed = noise_seed(f"synthesis/{self.seed}", f"{prompt.id} {self.words(prompt)}", turn)
             requests.append(Request(self.words(prompt), prompt.negative, seed, self.lora))
-        with progress.task("make candidates", len(requests)) as task:
+        with events.task("make candidates", len(requests)) as task:
             paths = render(self.family, self.base_sha256, requests, self.sampling, folder, task)
         how = {
             "model": self.name,

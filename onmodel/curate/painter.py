@@ -19,10 +19,10 @@ from onmodel.curate.makers import Candidate
 from onmodel.dataset.decoder import Decoder
 from onmodel.dataset.decoding import Decode, Picture, Refused
 from onmodel.dataset.pixels import WHITE
+from onmodel.events import Events
 from onmodel.hashing import hash_json, read_json, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.policy import check_text
-from onmodel.progress import Progress
 from onmodel.sample.suites import Prompt
 
 ASKED = 1  # raised when the question changes: older pictures answer another one
@@ -58,7 +58,7 @@ class Painter:
         return prompt.text["D"]
 
     def make(
-        self, rounds: Sequence[tuple[Prompt, int]], folder: Path, progress: Progress
+        self, rounds: Sequence[tuple[Prompt, int]], folder: Path, events: Events
     ) -> list[Candidate]:
         """As makers.py says. What no usable answer comes for has its reason; raises ServiceError
         when none comes at all any more."""
@@ -67,7 +67,7 @@ class Painter:
         places = [folder / key[:2] / f"{key}.json" for key in (self._key(*row) for row in rounds)]
         todo = [i for i, place in enumerate(places) if not place.exists()]
         failed: dict[int, str] = {}
-        with progress.task(f"ask {self.name}", len(rounds)) as task, Decoder() as decode:
+        with events.task(f"ask {self.name}", len(rounds)) as task, Decoder() as decode:
             task.advance(len(rounds) - len(todo))
             asked = ask_all(
                 todo, lambda i: self._one(self.words(rounds[i][0]), decode), self.at_once

@@ -27,8 +27,8 @@ from onmodel.evaluate.axes.base import References, Unavailable
 from onmodel.evaluate.axes.reproduction import threshold
 from onmodel.evaluate.features import Features
 from onmodel.evaluate.observers import Observers
+from onmodel.events import Events
 from onmodel.hashing import hash_json, sha256_file, write_json
-from onmodel.progress import Progress
 from onmodel.randomness import generator
 from onmodel.sample.suites import Prompt
 
@@ -59,7 +59,7 @@ def synthesize(
     tries: int,
     subset: str,
     rights: str,
-    progress: Progress,
+    events: Events,
     least: float | None = None,
 ) -> Made:
     """Have `tries` pictures made for each prompt, pick as many as there are prompts at most, and
@@ -73,7 +73,7 @@ def synthesize(
         raise InputError("observers", "none", "name the folders: --tagger and --identity")
     rounds = [(prompt, turn) for turn in range(tries) for prompt in prompts]
     room = workshop.folder / "synthesis"
-    asked = maker.make(rounds, room / "pictures", progress)
+    asked = maker.make(rounds, room / "pictures", events)
     made = [(one, one.path, sha256_file(one.path)) for one in asked if one.path]
     if not made:
         raise ServiceError(
@@ -81,7 +81,7 @@ def synthesize(
             f" {asked[0].why}"
         )
     hashes = [sha256 for _, _, sha256 in made]
-    with progress.task("look at candidates", len(made)) as task:
+    with events.task("look at candidates", len(made)) as task:
         paths = [path for _, path, _ in made]
         looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task)
     agreement, usual = _agreement(audit, observers, looks)
@@ -89,7 +89,7 @@ def synthesize(
     tags = observers.tagger.tags
     aliens = alien_traits(character, tags, looks.tags)
     hidden = hidden_traits(character, tags, audit.vocabulary, audit.looks.tags, looks.tags)
-    repeats, groups = _repeats(audit, looks, progress)
+    repeats, groups = _repeats(audit, looks, events)
     known = {piece.sha256: piece.name for piece in workshop.pieces.values()}
     sight = None if audit.sight is None else audit.sight.over(looks.tags)
     judged = []
@@ -176,11 +176,11 @@ def _agreement(audit: Audit, observers: Observers, looks: Looks) -> tuple[np.nda
         ) from why
 
 
-def _repeats(audit: Audit, looks: Looks, progress: Progress) -> tuple[dict[int, str], list[int]]:
+def _repeats(audit: Audit, looks: Looks, events: Events) -> tuple[dict[int, str], list[int]]:
     """Candidate → the picture of the set that it repeats; and the groups of candidates that repeat
     each other."""
     first = len(audit.pieces)
-    with progress.task("compare with the set", 2 * (first + len(looks.thumbs))) as task:
+    with events.task("compare with the set", 2 * (first + len(looks.thumbs))) as task:
         links = find_links([*audit.looks.small, *looks.small], task)
     groups = group_links(first + len(looks.thumbs), links)
     shown = dict(

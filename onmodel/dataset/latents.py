@@ -10,8 +10,8 @@ from torch import Tensor
 from onmodel.dataset.buckets import Size, load_pixels
 from onmodel.dataset.cache import map_sealed, write_sealed
 from onmodel.dataset.pixels import WHITE
+from onmodel.events import Events
 from onmodel.families.protocol import Family
-from onmodel.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class View:
 
 
 def encode_pictures(
-    family: Family, views: Collection[View], folder: Path, progress: Progress
+    family: Family, views: Collection[View], folder: Path, events: Events
 ) -> dict[View, Tensor]:
     """Latents [C, h, w] float32 on the CPU of each view.
 
@@ -47,7 +47,7 @@ def encode_pictures(
     missing = [key for key in wanted if key not in known]
     if missing:
         device = next(family.transformer.parameters()).device
-        with progress.task("encode pictures", total=len(missing)) as task:
+        with events.task("encode pictures", total=len(missing)) as task:
             for key in missing:
                 view = wanted[key]
                 pixels = torch.from_numpy(load_pixels(view.path, view.size, view.flip, view.paper))[
@@ -57,6 +57,6 @@ def encode_pictures(
                 task.advance()
         write_sealed(folder, "latents", {key: known[key] for key in wanted}, facts)
         return encode_pictures(
-            family, views, folder, progress
+            family, views, folder, events
         )  # mapped, so that what was encoded leaves the memory
     return {view: known[view.key] for view in views}

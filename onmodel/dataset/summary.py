@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-
 from onmodel.dataset.buckets import Size, cut_away, enlargement
 from onmodel.dataset.rules import SubsetShowing
+from onmodel.events import Events, first
 from onmodel.records import Item
 
 NAMED = 5  # pictures that are named in a list; the others are counted
@@ -53,7 +52,7 @@ class Shot:
         }
 
 
-def say_exposures(shots: Sequence[Shot], epochs: int, console: Console) -> None:
+def say_exposures(shots: Sequence[Shot], epochs: int, events: Events) -> None:
     """A line for each subset: pictures, how often each is seen, by which rules."""
     for subset in dict.fromkeys(shot.subset for shot in shots):
         own = [shot for shot in shots if shot.subset == subset]
@@ -72,9 +71,7 @@ def say_exposures(shots: Sequence[Shot], epochs: int, console: Console) -> None:
         ]
         if masks := len({shot.item.sha256 for shot in own if shot.item.mask}):
             told.append(f"{masks} masks")
-        console.print(
-            f"  {subset}: {', '.join(told)}", highlight=False, markup=False, soft_wrap=True
-        )
+        events.note(f"{subset}: {', '.join(told)}")
 
 
 def _rules(rules: SubsetShowing) -> list[str]:
@@ -98,21 +95,17 @@ def _rules(rules: SubsetShowing) -> list[str]:
     return said
 
 
-def say_crops(shots: Sequence[Shot], console: Console) -> None:
+def say_crops(shots: Sequence[Shot], events: Events) -> None:
     """The buckets, the share of all pictures' area that is cut away, and the pictures that lose
     most."""
     sizes = Counter(shot.size for shot in shots)
     listed = ", ".join(
         f"{count} × {width}×{height}" for (width, height), count in sorted(sizes.items())
     )
-    console.print(f"  buckets: {listed}", highlight=False, soft_wrap=True)
+    events.note(f"buckets: {listed}")
     area = sum(shot.item.width * shot.item.height for shot in shots)
     lost = sum(shot.item.width * shot.item.height * shot.cut for shot in shots)
-    console.print(
-        f"  cut away to fit them: {lost / area:.1%} of the pictures' area",
-        highlight=False,
-        soft_wrap=True,
-    )
+    events.note(f"cut away to fit them: {lost / area:.1%} of the pictures' area")
     rows = sorted(
         ((shot.cut, shot) for shot in shots if shot.cut >= NOTICED), key=lambda row: -row[0]
     )
@@ -121,17 +114,17 @@ def say_crops(shots: Sequence[Shot], console: Console) -> None:
         f" {shot.size[0]}×{shot.size[1]}"
         for cut, shot in rows
     ]
-    _say_first(lines, f"pictures lose {NOTICED:.0%} or more", console)
+    _say_first(lines, f"pictures lose {NOTICED:.0%} or more", events)
     enlarged = [
         f"{shot.name}: ×{scale:.2f}"
         for shot in shots
         if (scale := enlargement(shot.item.width, shot.item.height, shot.size)) > 1.001
     ]
-    _say_first(enlarged, "pictures are enlarged", console)
+    _say_first(enlarged, "pictures are enlarged", events)
 
 
 def say_captions(
-    shots: Sequence[Shot], losses: Callable[[str], list[str]], console: Console
+    shots: Sequence[Shot], losses: Callable[[str], list[str]], events: Events
 ) -> dict[str, list[str]]:
     """The pictures whose captions will not be read whole, and what is lost; the same by the
     pictures' hashes."""
@@ -144,19 +137,10 @@ def say_captions(
         if lines:
             found[shot.item.sha256], names[shot.item.sha256] = lines, shot.name
     lines = [f"{names[sha256]}: {'; '.join(lost)}" for sha256, lost in found.items()]
-    _say_first(lines, "captions are not read whole", console)
+    _say_first(lines, "captions are not read whole", events)
     return found
 
 
-def _say_first(lines: Sequence[str], what: str, console: Console) -> None:
-    if not lines:
-        return
-    console.print(f"  {len(lines)} {what}:", style="yellow", highlight=False, soft_wrap=True)
-    for line in lines[:NAMED]:
-        console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
-    if len(lines) > NAMED:
-        console.print(
-            f"    and {len(lines) - NAMED} more, all in pictures.json",
-            highlight=False,
-            soft_wrap=True,
-        )
+def _say_first(lines: Sequence[str], what: str, events: Events) -> None:
+    if lines:
+        events.note(f"{len(lines)} {what}:", "warning", first(lines, NAMED, "pictures.json"))

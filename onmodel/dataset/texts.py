@@ -4,13 +4,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 from onmodel.dataset.cache import map_sealed, write_sealed
+from onmodel.events import Events
 from onmodel.families.protocol import Family, Text
 from onmodel.hashing import sha256_bytes
-from onmodel.progress import Progress
 
 
 def encode_captions(
-    family: Family, captions: Collection[str], folder: Path, progress: Progress
+    family: Family, captions: Collection[str], folder: Path, events: Events
 ) -> dict[str, Text]:
     """The text of every caption, on the CPU. Their hash is the key under which `folder` keeps them.
 
@@ -21,7 +21,7 @@ def encode_captions(
     sealed = map_sealed(folder, "texts")
     if sealed is None or sealed[1]["base"] != family.sha256 or set(sealed[0]) != set(keys.values()):
         texts: dict[str, Text] = {}
-        with progress.task("encode captions", total=len(keys)) as task:
+        with events.task("encode captions", total=len(keys)) as task:
             for caption in keys:
                 (text,) = family.encode_text([caption])
                 texts[caption] = Text(text.rows_sd.cpu(), text.zero_rows)
@@ -29,6 +29,6 @@ def encode_captions(
         zero_rows = {key: texts[caption].zero_rows for caption, key in keys.items()}
         rows = {key: texts[caption].rows_sd for caption, key in keys.items()}
         write_sealed(folder, "texts", rows, {"base": family.sha256, "zero_rows": zero_rows})
-        return encode_captions(family, captions, folder, progress)  # mapped
+        return encode_captions(family, captions, folder, events)  # mapped
     tensors, facts = sealed
     return {caption: Text(tensors[key], facts["zero_rows"][key]) for caption, key in keys.items()}

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from onmodel.engine import pipeline
 from onmodel.engine.project import KEY_DIGITS, Project, table_of
+from onmodel.events import Events
 from onmodel.hashing import TEMPORARY_PREFIX, files_of, read_json, temporaries
-from onmodel.progress import Progress
 from onmodel.recipe import Recipe
 from onmodel.sample.pictures import cached
 
@@ -44,14 +44,14 @@ class _Needed:
     open: list[str] = field(default_factory=list)
 
 
-def survey(project: Project, recipes: Sequence[Recipe], progress: Progress) -> Unneeded:
+def survey(project: Project, recipes: Sequence[Recipe], events: Events) -> Unneeded:
     """What can be freed. Without recipes it is temporaries, scratch and damaged alone. Writes
     nothing.
 
     Raises InputError for a recipe that is wrong or whose base is not there: its stages cannot be
     told from others'.
     """
-    needed = _needed(project, recipes, progress)
+    needed = _needed(project, recipes, events)
     found = {
         "temporaries": list(_temporaries(project)),
         "scratch": _scratch(project, needed if recipes else None),
@@ -83,12 +83,12 @@ def survey(project: Project, recipes: Sequence[Recipe], progress: Progress) -> U
     return Unneeded(inside, _bytes(inside), notes)
 
 
-def free(project: Project, recipes: Sequence[Recipe], progress: Progress) -> Unneeded:
+def free(project: Project, recipes: Sequence[Recipe], events: Events) -> Unneeded:
     """Remove what `survey` finds, and return it. Raises BusyError when another process writes to
     the project."""
-    before = survey(project, recipes, progress)
+    before = survey(project, recipes, events)
     with project.writing():  # which removes temporaries itself
-        found = survey(project, recipes, progress)
+        found = survey(project, recipes, events)
         for paths in found.paths.values():
             for path in paths:
                 _remove(path)
@@ -100,11 +100,11 @@ def free(project: Project, recipes: Sequence[Recipe], progress: Progress) -> Unn
     )
 
 
-def _needed(project: Project, recipes: Sequence[Recipe], progress: Progress) -> _Needed:
+def _needed(project: Project, recipes: Sequence[Recipe], events: Events) -> _Needed:
     needed = _Needed()
     for recipe in recipes:
         reached = set()
-        for step, key in pipeline.keys(recipe, project, progress):
+        for step, key in pipeline.keys(recipe, project, events):
             needed.scratch.add(key[:KEY_DIGITS])
             run = project.ledger.finished(key)
             if run:

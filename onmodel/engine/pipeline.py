@@ -7,25 +7,25 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from rich.text import Text
 
 from onmodel import __version__
+from onmodel.engine.attempt import recorded
 from onmodel.engine.project import Project
 from onmodel.engine.tracking import journal
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.hashing import hash_json, write_json
 from onmodel.ledger.environment import CODE_VERSION
 from onmodel.ledger.lineage import Lineage
 from onmodel.paths import folded
 from onmodel.processes import ALONE, Processes
-from onmodel.progress import Progress
 from onmodel.recipe import Recipe, refuse_unknown
 from onmodel.records import Artifact
 from onmodel.stages import VERBS
@@ -133,7 +133,7 @@ class Result:
 def run(
     recipe: Recipe,
     project: Project,
-    progress: Progress,
+    events: Events,
     until: str | None = None,
     processes: Processes = ALONE,
     tracker: str | None = None,
@@ -150,29 +150,32 @@ def run(
     for step in steps:
         if step.name in wanted and step.plan.missing:
             raise step.plan.missing[0]
-    family, base_sha256 = base_of(recipe, progress)
+    family, base_sha256 = base_of(recipe, events)
     result = Result({}, {})
-    for step in steps:
-        if step.name not in wanted:
-            continue
-        inputs = Inputs({s: result.artifacts[s] for s in _stages(step.settings.needs())})
-        key = _key(step, inputs, recipe, base_sha256)
-        if processes.agree(project.finished(key) is None):
-            again = " (made before; its object is gone)" if project.ledger.finished(key) else ""
-            progress.console.print(Text(step.verb, "bold"), f"{step.name}{again}")
-            _use_threads(recipe.threads)
-            context = functools.partial(
-                _context, step, key, recipe, project, progress, processes, family, base_sha256
-            )
-            if processes.first:
-                _run_stage(step, inputs, key, recipe, project, context(), tracker)
-            elif processes.agree(True) and step.verb == "train":
-                stage_module("train").run(inputs, step.settings, context())
-            processes.wait()
-        done = project.ledger.finished(key)
-        assert done is not None
-        result.artifacts[step.name] = project.object(done.kind, done.artifact)
-        result.seconds[step.name] = done.seconds
+    steps = [step for step in steps if step.name in wanted]
+    stages = {step.name: step.verb for step in steps}
+    queue = project.ledger.queued(recipe.name, stages)
+    with queue if processes.first else nullcontext(lambda name: None) as begin:
+        for step in steps:
+            begin(step.name)
+            inputs = Inputs({s: result.artifacts[s] for s in _stages(step.settings.needs())})
+            key = _key(step, inputs, recipe, base_sha256)
+            if processes.agree(project.finished(key) is None):
+                again = " (made before; its object is gone)" if project.ledger.finished(key) else ""
+                events.note(f"{step.verb} {step.name}{again}", "title")
+                _use_threads(recipe.threads)
+                context = functools.partial(
+                    _context, step, key, recipe, project, events, processes, family, base_sha256
+                )
+                if processes.first:
+                    _run_stage(step, inputs, key, recipe, project, context(), tracker)
+                elif processes.agree(True) and step.verb == "train":
+                    stage_module("train").run(inputs, step.settings, context())
+                processes.wait()
+            done = project.ledger.finished(key)
+            assert done is not None
+            result.artifacts[step.name] = project.object(done.kind, done.artifact)
+            result.seconds[step.name] = done.seconds
     return result
 
 
@@ -186,14 +189,14 @@ def _use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def finished(recipe: Recipe, project: Project, progress: Progress) -> Result:
+def finished(recipe: Recipe, project: Project, events: Events) -> Result:
     """What the ledger has of a recipe, without running anything: stages that are not done, and all
     after, are left out.
 
     Raises InputError when the recipe is wrong or its base's files are not there.
     """
     result = Result({}, {})
-    for step, key in keys(recipe, project, progress):
+    for step, key in keys(recipe, project, events):
         done = project.finished(key)
         if done is not None and all(
             name in result.artifacts for name in _stages(step.settings.needs())
@@ -203,14 +206,14 @@ def finished(recipe: Recipe, project: Project, progress: Progress) -> Result:
     return result
 
 
-def keys(recipe: Recipe, project: Project, progress: Progress) -> Iterator[tuple[Step, str]]:
+def keys(recipe: Recipe, project: Project, events: Events) -> Iterator[tuple[Step, str]]:
     """The stages whose inputs were made at some time, each with its key. The objects may be gone
     since.
 
     Raises InputError when the recipe is wrong or its base's files are not there.
     """
     steps = make_plan(recipe)
-    _, base_sha256 = base_of(recipe, progress)
+    _, base_sha256 = base_of(recipe, events)
     made: dict[str, Artifact] = {}
     for step in steps:
         needs = list(_stages(step.settings.needs()))
@@ -245,7 +248,7 @@ def _context(
     key: str,
     recipe: Recipe,
     project: Project,
-    progress: Progress,
+    events: Events,
     processes: Processes,
     family: "Callable[[], Family]",
     base_sha256: str,
@@ -267,7 +270,7 @@ def _context(
         threads=recipe.threads,
         scratch=scratch,
         pictures=project.pictures,
-        progress=progress,
+        events=events,
         commit=commit,
         processes=processes,
     )
@@ -293,6 +296,8 @@ def _run_stage(
     artifact = project.committed(context.scratch)
     if context.processes.agree(artifact is None):
         with ExitStack() as stack:
+            events = stack.enter_context(recorded(project.ledger, id, context.events))
+            context = replace(context, events=events)
             if step.verb == "train":
                 logs = project.folder / "logs"
                 steps = stack.enter_context(
@@ -322,18 +327,18 @@ def needed(steps: list[Step], until: str) -> set[str]:
     return wanted
 
 
-def base_of(recipe: Recipe, progress: Progress) -> "tuple[Callable[[], Family], str]":
+def base_of(recipe: Recipe, events: Events) -> "tuple[Callable[[], Family], str]":
     """A function that loads the base once, and the SHA-256 that names it; checks that its files are
     there."""
     from onmodel.families.registry import base_sha256, load_base, parse_base
 
     settings = parse_base(recipe.base)
-    sha256 = base_sha256(settings, progress)
+    sha256 = base_sha256(settings, events)
     return functools.cache(lambda: load_base(settings, sha256)), sha256
 
 
 def forecasts(
-    recipe: Recipe, steps: Sequence[Step], progress: Progress
+    recipe: Recipe, steps: Sequence[Step], events: Events
 ) -> "tuple[Outline, dict[str, Forecast]]":
     """The base's outline and what each training of the plan takes. No weight is read, nothing is
     downloaded.
@@ -360,7 +365,7 @@ def forecasts(
             sides = {side for share in settings.shares(plans) for side in share.resolutions}
             key = hash_json([settings.model_dump(mode="json", include=FORECAST), sorted(sides)])
             if key not in known:
-                known[key] = forecast(shapes, settings, sides, dtype, progress)
+                known[key] = forecast(shapes, settings, sides, dtype, events)
             found[step.name] = known[key]
     return shapes, found
 

@@ -10,7 +10,6 @@ Beside an object lies <hash>.jsonl, the hashes of its files and how they looked 
 
 import errno
 import os
-import platform
 import re
 import shutil
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from onmodel.hashing import (
     write_json,
 )
 from onmodel.ledger.store import Ledger, LedgerDamage, Run
+from onmodel.locking import ProcessName
 from onmodel.records import Artifact
 from onmodel.release.folder import CHECKSUMS, read_checksums
 
@@ -38,7 +38,6 @@ LEDGER = "onmodel.db"
 KEY_DIGITS = 24  # of a stage's key, in the name of its scratch folder
 PATIENCE = 60.0  # seconds that one waits for another process to finish writing the report
 SHOWN = 5  # files that are named one by one
-_SAME_START = 5.0  # seconds by which a process's start may seem to move when the clock is set
 
 
 class Project:
@@ -275,7 +274,7 @@ def holding(folder: Path) -> Iterator[None]:
         ) from error
     try:
         with _usable(folder):
-            holder.write_text(_own_name(), encoding="utf-8")
+            holder.write_text(str(ProcessName.own()), encoding="utf-8")
         yield
     finally:
         with suppress(OSError):
@@ -335,26 +334,15 @@ def _usable(folder: Path) -> Iterator[None]:
     )
 
 
-def _own_name() -> str:
-    """This process: number, start in seconds since 1970, machine."""
-    import psutil
-
-    return f"{os.getpid()} {psutil.Process().create_time():.2f} {platform.node()}"
-
-
 def _holder(path: Path) -> str:
     """Who writer.txt says holds the project; a process that is gone is not named."""
-    import psutil
-
     try:
-        number, start, machine = path.read_text(encoding="utf-8").split(" ", 2)
-        if machine != platform.node():
-            return f"process {int(number)} on {machine}"
-        if abs(psutil.Process(int(number)).create_time() - float(start)) < _SAME_START:
-            return f"process {number}"
-    except (OSError, ValueError, psutil.Error):
-        pass
-    return "another process"
+        found = ProcessName.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "another process"
+    if found.elsewhere:
+        return f"process {found.number} on {found.machine}"
+    return f"process {found.number}" if found.runs() else "another process"
 
 
 def _hashes(folder: Path, hidden: bool) -> dict[str, str]:

@@ -17,10 +17,10 @@ from onmodel.character import parse_character
 from onmodel.engine import pipeline
 from onmodel.engine.project import Project
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.hashing import read_json
 from onmodel.ledger.environment import code, environment
 from onmodel.ledger.lineage import Lineage, Node, facts_of_others, ordered, root
-from onmodel.progress import Progress
 from onmodel.recipe import Recipe
 from onmodel.records import Artifact
 from onmodel.release.folder import LINEAGE, Statement
@@ -48,7 +48,7 @@ class Rebuilt:
 
 
 def rebuild(
-    release: Provenance, fresh: Callable[[], Project], maker: Project | None, progress: Progress
+    release: Provenance, fresh: Callable[[], Project], maker: Project | None, events: Events
 ) -> Rebuilt:
     """Run stage by stage until one differs. Killed, the same call goes on where it stopped. `fresh`
     makes the project to build in, once it is clear that something can be built.
@@ -75,14 +75,14 @@ def rebuild(
             }
             for name in recipe.stages
         }
-    here = pipeline.base_of(recipe, progress)[1]
+    here = pipeline.base_of(recipe, events)[1]
     if here != base:
         found.differs = ("base", f"{recipe.base_name} is {here[:12]}, was {base[:12]}")
         return found
     project = fresh()
     with project.writing():
         for name in recipe.stages:
-            artifact = pipeline.run(recipe, project, progress, until=name).artifacts[name]
+            artifact = pipeline.run(recipe, project, events, until=name).artifacts[name]
             wanted = products[name]
             other = _first_difference(wanted, read_json(artifact.path / LINEAGE))
             if other is None and artifact.kind == "release":

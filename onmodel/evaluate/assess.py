@@ -22,8 +22,8 @@ from onmodel.evaluate.axes.base import Evidence, References, Training, Unavailab
 from onmodel.evaluate.features import Features, measure
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.plan import Plan
+from onmodel.events import Events, Task
 from onmodel.hashing import hash_json, read_json
-from onmodel.progress import Progress, Task
 from onmodel.records import Artifact, Model, Score
 from onmodel.sample.pictures import SAMPLER, Request, Sampling, key, picture_path, render
 from onmodel.sample.suites import Prompt, Vocabulary, noise_seed
@@ -87,7 +87,7 @@ class Assessor:
     references: tuple[References, str] | None
     pictures: Path
     cache: Path
-    progress: Progress
+    events: Events
     training: tuple[Mapping[str, Training], str] | None = None
     learnt: Mapping[str, Sequence[str]] = field(default_factory=dict)
     triggers: Mapping[str, str] = field(default_factory=dict)
@@ -125,8 +125,8 @@ class Assessor:
         ]
         total = sum(len(letters) for _, letters in wanted) * len(self.prompts) * self.seeds
         with (
-            self.progress.task("pictures", total=total) as made,
-            self.progress.task("look at pictures", total=total) as seen,
+            self.events.task("pictures", total=total) as made,
+            self.events.task("look at pictures", total=total) as seen,
             ThreadPoolExecutor(max_workers=1) as observer,
         ):
             looks = []
@@ -154,9 +154,9 @@ class Assessor:
         only chance differs."""
         other = replace(self, first_seed=self.first_seed + self.seeds)
         requests = other._requests("D", None)
-        with self.progress.task("re-seeded base", total=len(requests)) as task:
+        with self.events.task("re-seeded base", total=len(requests)) as task:
             render(self.family, self.base_sha256, requests, self.sampling, self.pictures, task)
-        with self.progress.task("look at the re-seeded base", total=len(requests) * 3) as task:
+        with self.events.task("look at the re-seeded base", total=len(requests) * 3) as task:
             base = self._arms(("D", "BN"), None, task)
             again = other._arm("D", None, task)
         found = self._measured(base | {"L": again, "N": base["BN"]}, ())
@@ -252,7 +252,7 @@ def load_references(
     observers: Observers,
     palette: Mapping[str, str],
     cache: Path,
-    progress: Progress,
+    events: Events,
 ) -> tuple[References, str]:
     """The held-out pictures of a data set (or of one subset) with the SHA-256 of their list.
 
@@ -272,7 +272,7 @@ def load_references(
             "references.subset", subset, f"holds no held-out pictures; they are in {names}"
         )
     paths = [dataset.path / item["image"] for item in held_out]
-    with progress.task("look at the references", total=len(paths)) as task:
+    with events.task("look at the references", total=len(paths)) as task:
         features = measure(
             paths, observers, palette, cache, task, [item.get("paper", "") for item in held_out]
         )
@@ -286,7 +286,7 @@ def load_training(
     observers: Observers,
     palette: Mapping[str, str],
     cache: Path,
-    progress: Progress,
+    events: Events,
 ) -> tuple[dict[str, Training], str]:
     """The pictures of each data set that are trained on, with the SHA-256 of their list.
 
@@ -301,7 +301,7 @@ def load_training(
         for id, dataset in datasets.items()
     }
     found = {}
-    with progress.task("look at the training pictures", total=sum(map(len, rows.values()))) as task:
+    with events.task("look at the training pictures", total=sum(map(len, rows.values()))) as task:
         for id, items in rows.items():
             if not items:
                 raise InputError(

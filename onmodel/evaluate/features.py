@@ -17,8 +17,8 @@ from onmodel.evaluate.observers.colour import colours
 from onmodel.evaluate.observers.copy import copy_embedding
 from onmodel.evaluate.observers.grain import grain
 from onmodel.evaluate.observers.layout import figure_box
+from onmodel.events import Task
 from onmodel.hashing import hash_json
-from onmodel.progress import Task
 
 CHUNK = 32
 VERSION = 6  # raised when the same picture gives other features

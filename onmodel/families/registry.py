@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.families.hub import snapshot
 from onmodel.hashing import hash_json, sha256_file, tree_hash
-from onmodel.progress import Progress
 from onmodel.toon.base import TOON_BASE
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def outline(base: Base) -> "Outline":
     return make_outline(sources, tuple({str(error): error for error in missing}.values()))
 
 
-def base_sha256(base: Base, progress: Progress | None = None) -> str:
+def base_sha256(base: Base, events: Events | None = None) -> str:
     """The identity of a base: one hash over the files it is loaded from. Loads nothing."""
     places = find(parse_base(base))
     paths = {place.path for place in places.values()}
@@ -152,10 +152,10 @@ def base_sha256(base: Base, progress: Progress | None = None) -> str:
         for path in paths
         for file in ([path] if path.is_file() else path.glob("*"))
     )
-    if progress is None or size < _TOLD:
+    if events is None or size < _TOLD:
         hashes = {path: _hash(path) for path in paths}
     else:
-        with progress.task("hash the base's files", total=len(paths)) as task:
+        with events.task("hash the base's files", total=len(paths)) as task:
             hashes = {}
             for path in paths:
                 hashes[path] = _hash(path)

@@ -32,7 +32,7 @@ from http import HTTPStatus
 from typing import Any
 
 from onmodel.errors import InputError
-from onmodel.text import printable
+from onmodel.events import Events
 
 HOST = "127.0.0.1"
 LONGEST_LINE = 2_000  # bytes of the request line
@@ -120,7 +120,7 @@ def json_reply(
 
 class GatedServer(socketserver.ThreadingTCPServer):
     """Listens on 127.0.0.1; `port` 0 takes a free one. `url` is the address to open: it holds the
-    secret token."""
+    secret token. `events` gets a note for a request that fails."""
 
     daemon_threads = True
     allow_reuse_address = (
@@ -132,7 +132,8 @@ class GatedServer(socketserver.ThreadingTCPServer):
     body_seconds = 10.0
     answer_seconds = 60.0  # a picture through a slow ssh tunnel
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, events: Events, port: int = 0) -> None:
+        self.events = events
         self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self._start = f"/?token={secrets.token_urlsafe(32)}"
         self._secret = secrets.token_urlsafe(32)
@@ -251,12 +252,9 @@ class GatedServer(socketserver.ThreadingTCPServer):
             self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A fault that nobody foresaw, as one line on the terminal."""
+        """An unexpected error, as a note."""
         error = sys.exception()
-        print(
-            printable(f"onmodel: a request failed ({type(error).__name__}: {error})"),
-            file=sys.stderr,
-        )
+        self.events.note(f"a request failed ({type(error).__name__}: {error})", "error")
 
 
 class _Connection(socketserver.BaseRequestHandler):

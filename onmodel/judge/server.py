@@ -9,7 +9,6 @@ POST /answer {"pair": 3, "answer": "left"}    POST /undo {"pair": 3}    POST /en
 
 import io
 import re
-import sys
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -18,12 +17,12 @@ from typing import Any
 from PIL import Image
 
 from onmodel.errors import SpaceError, StateError
+from onmodel.events import Events
 from onmodel.judge.gate import GatedServer, RefusedError, Reply, Request, json_reply
 from onmodel.judge.page import page_script, page_style, result_fragment, session_page
 from onmodel.judge.result import Result, result
 from onmodel.judge.session import Session
 from onmodel.judge.votes import Votes
-from onmodel.text import printable
 
 _PICTURE = re.compile("/picture/([0-9]{1,9})/(left|right)")
 
@@ -31,7 +30,7 @@ _PICTURE = re.compile("/picture/([0-9]{1,9})/(left|right)")
 class JudgeServer(GatedServer):
     """Serves one session until it ends; `found` is its result then. `port` 0 takes a free one."""
 
-    def __init__(self, session: Session, votes: Votes, port: int = 0) -> None:
+    def __init__(self, session: Session, votes: Votes, events: Events, port: int = 0) -> None:
         self.session, self.votes = session, votes
         self.found: Result | None = None
         self.lock = threading.Lock()
@@ -45,7 +44,7 @@ class JudgeServer(GatedServer):
             "/undo": self._undo,
             "/end": self._end,
         }
-        super().__init__(port)
+        super().__init__(events, port)
 
     def answer(self, request: Request) -> Reply:
         if request.method == "POST" and request.target in self._actions:
@@ -73,12 +72,9 @@ class JudgeServer(GatedServer):
         try:
             return Reply(_pixels(self.session.picture(self.session.pairs[at], right)), "image/png")
         except StateError as error:  # it names the file, which the judge must not see
-            print(f"onmodel: {error}", file=sys.stderr)
+            self.events.note(str(error), "error")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            print(
-                printable(f"onmodel: a picture of pair {at} cannot be read ({error})"),
-                file=sys.stderr,
-            )
+            self.events.note(f"a picture of pair {at} cannot be read ({error})", "error")
         sentence = (
             "A picture is missing or damaged. The terminal names it. Restore it and reload this"
             " page."

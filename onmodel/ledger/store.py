@@ -1,17 +1,21 @@
 """The record of what was done: one SQLite file per project. Rows are added and finished, never
 rewritten or removed."""
 
+import functools
 import json
+import math
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from onmodel.errors import BusyError, SpaceError, StateError
+from onmodel.errors import BusyError, OnmodelError, SpaceError, StateError
+from onmodel.events import Finding, Message, Note, Row
+from onmodel.locking import ProcessName
 
 # Append-only: entry n takes a database from user_version n to n + 1. Never edit one that was
 # released.
@@ -46,9 +50,36 @@ MIGRATIONS = (
         PRIMARY KEY (key, step)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN process TEXT;  -- that runs it: number, start, machine
+    ALTER TABLE runs ADD COLUMN stopped TEXT;  -- paused or failed
+    ALTER TABLE runs ADD COLUMN line TEXT;     -- why, in one line
+    CREATE TABLE queue (
+        id INTEGER PRIMARY KEY,
+        recipe TEXT NOT NULL,
+        stage TEXT NOT NULL,
+        verb TEXT NOT NULL,
+        process TEXT NOT NULL,
+        waits INTEGER NOT NULL       -- 0 when its turn came, or its command ended
+    ) STRICT;
+    CREATE TABLE messages (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL,
+        kind TEXT NOT NULL,          -- Note, Row or Finding
+        message TEXT NOT NULL        -- JSON
+    ) STRICT;
+    CREATE INDEX messages_by_run ON messages (run);
+    """,
 )
-_JSON_COLUMNS = {"runs": ("settings", "inputs", "environment", "base"), "steps": ("metrics",)}
-_ORDER = {"runs": "id", "steps": "key"}
+_JSON_COLUMNS = {
+    "runs": ("settings", "inputs", "environment", "base"),
+    "steps": ("metrics",),
+    "messages": ("message",),
+}
+_ORDER = {"runs": "id", "steps": "key", "messages": "id"}
+_MESSAGES: dict[str, type[Message]] = {kind.__name__: kind for kind in (Note, Row, Finding)}
+
+State = Literal["queued", "running", "paused", "done", "failed", "killed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +92,27 @@ class Run:
     kind: str
     artifact: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One attempt of one stage, or a stage that waits for its turn: then `id` and `started` are
+    None.
+
+    Times are UTC in ISO 8601. `seconds` is how long a done, paused or failed run took, `finished`
+    the time of a done one, `line` why a run is paused or failed. Killed is a run whose process is
+    gone; one on another machine counts as running.
+    """
+
+    id: int | None
+    recipe: str
+    stage: str
+    verb: str
+    state: State
+    started: str | None = None
+    finished: str | None = None
+    seconds: float | None = None
+    line: str = ""
 
 
 class LedgerDamage(StateError):
@@ -116,7 +168,7 @@ class Ledger:
         with self._writing():
             cursor = self._db.execute(
                 "INSERT INTO runs (key, recipe, stage, verb, settings, inputs, base, environment,"
-                " started) VALUES (?,?,?,?,?,?,?,?,?)",
+                " started, process) VALUES (?,?,?,?,?,?,?,?,?,?)",
                 (
                     key,
                     recipe,
@@ -127,6 +179,7 @@ class Ledger:
                     _json(base),
                     _json(environment),
                     now,
+                    str(ProcessName.own()),
                 ),
             )
         assert cursor.lastrowid is not None
@@ -140,6 +193,82 @@ class Ledger:
                 " finished IS NULL",
                 (now, seconds, kind, artifact, id),
             )
+
+    def stop(self, id: int, state: Literal["paused", "failed"], line: str, seconds: float) -> None:
+        """Record that a run ended without a result, why, and after how many seconds."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE runs SET stopped = ?, line = ?, seconds = ? WHERE id = ? AND"
+                " finished IS NULL",
+                (state, line, seconds, id),
+            )
+
+    @contextmanager
+    def queued(self, recipe: str, stages: Mapping[str, str]) -> Iterator[Callable[[str], None]]:
+        """Record stages (name → verb) that this process will run; call what is yielded with the
+        name of each whose turn comes. At the end of the context none of them waits any more."""
+        process = str(ProcessName.own())
+        ids: dict[str, int | None] = {}
+        with self._writing():
+            self._db.execute("BEGIN IMMEDIATE")
+            for stage, verb in stages.items():
+                cursor = self._db.execute(
+                    "INSERT INTO queue (recipe, stage, verb, process, waits) VALUES (?,?,?,?,1)",
+                    (recipe, stage, verb, process),
+                )
+                ids[stage] = cursor.lastrowid
+
+        def leave(*names: str) -> None:
+            with self._writing():
+                rows = [(ids.pop(name),) for name in names]
+                self._db.executemany("UPDATE queue SET waits = 0 WHERE id = ?", rows)
+
+        try:
+            yield leave
+        finally:
+            with suppress(OnmodelError):  # what ended the context is the error to tell
+                leave(*ids)
+
+    def runs(self) -> list[RunRecord]:
+        """Every run, newest first; before them the stages that wait, the last of them first."""
+        alive = functools.cache(_may_run)
+        waiting = self._rows(
+            "SELECT recipe, stage, verb, process FROM queue WHERE waits ORDER BY id DESC"
+        )
+        found = [
+            RunRecord(None, recipe, stage, verb, "queued")
+            for recipe, stage, verb, process in waiting
+            if alive(process)
+        ]
+        rows = self._rows(
+            "SELECT id, recipe, stage, verb, started, finished, seconds, stopped, line, process"
+            " FROM runs ORDER BY id DESC"
+        )
+        return found + [_record(row, alive) for row in rows]
+
+    def add_message(self, run: int, message: Message) -> None:
+        """Keep a message of a run. A signal handler may call this: an open transaction stays open
+        and takes the message in."""
+        row = asdict(message)
+        if isinstance(message, Row):  # NaN is no JSON
+            row["cells"] = {
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in message.cells.items()
+            }
+        with _faults(self.path):
+            self._db.execute(
+                "INSERT INTO messages (run, kind, message) VALUES (?,?,?)",
+                (run, type(message).__name__, _json(row)),
+            )
+
+    def messages(self, run: int, after: int = 0) -> list[tuple[int, Message]]:
+        """The messages of a run with ids above `after`, in order, each with its id."""
+        rows = self._rows(
+            "SELECT id, kind, message FROM messages WHERE run = ? AND id > ? ORDER BY id",
+            run,
+            after,
+        )
+        return [(id, _message(kind, self._value(text))) for id, kind, text in rows]
 
     def finished(self, key: str) -> Run | None:
         """The newest finished run with this key."""
@@ -207,7 +336,7 @@ class Ledger:
             found += [f"{count} damaged rows of {table}"] if count else []
         return found
 
-    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *values: str | int) -> list[tuple[Any, ...]]:
         with _faults(self.path):
             return self._db.execute(query, values).fetchall()
 
@@ -231,6 +360,29 @@ class Ledger:
             )
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+def _may_run(process: str | None) -> bool:
+    """Whether a process runs, or may run on another machine; None is one of an older ledger."""
+    try:
+        name = ProcessName.parse(process or "")
+    except ValueError:
+        return False
+    return name.elsewhere or name.runs()
+
+
+def _record(row: tuple[Any, ...], alive: Callable[[str | None], bool]) -> RunRecord:
+    id, recipe, stage, verb, started, finished, seconds, stopped, line, process = row
+    state: State = "done" if finished else stopped
+    if not finished and not stopped:
+        state = "running" if alive(process) else "killed"
+    return RunRecord(id, recipe, stage, verb, state, started, finished, seconds, line or "")
+
+
+def _message(kind: str, row: dict[str, Any]) -> Message:
+    if kind == "Note":
+        row["details"] = tuple(row["details"])
+    return _MESSAGES[kind](**row)
 
 
 def salvage(damaged: Path, target: Path) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.families.protocol import FamilySpec
 from onmodel.families.registry import layers_of_checkpoint
 from onmodel.hashing import sha256_file
@@ -23,7 +24,6 @@ from onmodel.lora.factors import Factors, LayerShape, factor_dense
 from onmodel.lora.merge_files import LONGEST, MergeInput, rounded, task
 from onmodel.lora.methods import Blend
 from onmodel.lora.writing import FileFormat, LoraTensors, rank_words
-from onmodel.progress import Progress
 from onmodel.text import shown
 from onmodel.weights import FLOATS, WeightsFile, decode, encode, stream_weights, written_order
 
@@ -101,7 +101,7 @@ def extract(
     rank: int,
     title: str,
     dtype: str = "F32",
-    progress: Progress | None = None,
+    events: Events | None = None,
 ) -> ExtractReport:
     """Write the difference of a fine-tuned checkpoint to its base as a LoRA of `rank`, alpha =
     rank.
@@ -115,7 +115,7 @@ def extract(
             raise InputError(
                 "base", base, f"has other layers than {tuned} ({len(odd)}, e.g. {odd[0]})"
             )
-        energies, beyond = _energies(one, other, progress)
+        energies, beyond = _energies(one, other, events)
         changed = [linear.name for linear in one.spec.linears if energies.get(linear.name, 0) > 0]
         total = sum(energies.values()) + sum(beyond.values())
         if not changed:
@@ -137,7 +137,7 @@ def extract(
             about = header.Facts(title, "", "", "", one.spec.architecture, 0, "")
             return {**header.build(about, lineage), **rank_words(layers, max(alphas.values()))}
 
-        with task(progress, "extract", len(changed)) as advance:
+        with task(events, "extract", len(changed)) as advance:
 
             def factors(name: str) -> Factors[np.ndarray]:
                 nonlocal kept
@@ -167,7 +167,7 @@ def into(
     blend: Blend,
     target: Checkpoint,
     title: str,
-    progress: Progress | None = None,
+    events: Events | None = None,
 ) -> IntoReport:
     """Write `checkpoint` with Σ wᵢ·ΔWᵢ added: in float32, cast once to the checkpoint's own dtype.
 
@@ -181,7 +181,7 @@ def into(
 
     def pieces() -> Iterator[np.ndarray]:
         nonlocal lost, wanted, still, touched
-        with task(progress, "into", len(owner)) as advance:
+        with task(events, "into", len(owner)) as advance:
             for key in written_order(entries):
                 raw = target.file.raw(key)
                 if key not in owner:
@@ -241,12 +241,12 @@ def into(
 
 
 def _energies(
-    one: Checkpoint, other: Checkpoint, progress: Progress | None
+    one: Checkpoint, other: Checkpoint, events: Events | None
 ) -> tuple[dict[str, float], dict[str, float]]:
     """‖difference‖² of every layer, and of every other tensor, by its name; those that both
     have."""
     layers = {}
-    with task(progress, "compare", len(one.keys)) as advance:
+    with task(events, "compare", len(one.keys)) as advance:
         for name, key in one.keys.items():
             if one.file.entries[key].shape != other.file.entries[other.keys[name]].shape:
                 raise InputError(

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add, root
@@ -35,7 +36,6 @@ from onmodel.lora.file import LoraFile
 from onmodel.lora.layouts import BLOCKS_KEY
 from onmodel.lora.methods import Blend
 from onmodel.lora.writing import FileFormat, LoraTensors, lora_entries, rank_words
-from onmodel.progress import Progress
 from onmodel.weights import SIZES
 
 Alpha = Literal["from-parent"] | float
@@ -204,7 +204,7 @@ def inner_products(job: MergeJob) -> np.ndarray:
     return total
 
 
-def survey(job: MergeJob, progress: Progress | None = None) -> Survey:
+def survey(job: MergeJob, events: Events | None = None) -> Survey:
     """One pass over the inputs. Raises InputError for a method that works on entries of ΔW: it has
     no such sum."""
     if job.blend.method.elements is not None:
@@ -214,7 +214,7 @@ def survey(job: MergeJob, progress: Progress | None = None) -> Survey:
             "leaves no low-rank sum to look into; give it a --rank and run it",
         )
     sigmas, inners = {}, {}
-    with task(progress, "look", len(job.linears)) as advance:
+    with task(events, "look", len(job.linears)) as advance:
         for name in job.linears:
             factors, weights = job.parts(name)
             stack = Stack(factors)
@@ -264,7 +264,7 @@ def share_out(job: MergeJob, seen: Survey, header_bytes: int) -> dict[str, int]:
 
 
 def choose_ranks(
-    job: MergeJob, header_bytes: int, progress: Progress | None = None, seen: Survey | None = None
+    job: MergeJob, header_bytes: int, events: Events | None = None, seen: Survey | None = None
 ) -> dict[str, int]:
     """The rank of every layer of the result. `header_bytes` is room for the header's words."""
     size = job.size
@@ -276,7 +276,7 @@ def choose_ranks(
         return dict(job.full_ranks)
     if size.rank is not None:
         return dict.fromkeys(job.linears, size.rank)
-    return share_out(job, seen or survey(job, progress), header_bytes)
+    return share_out(job, seen or survey(job, events), header_bytes)
 
 
 def table_bytes(job: MergeJob) -> int:
@@ -348,7 +348,7 @@ def merge_files(
     facts: header.Facts,
     reasons: Sequence[Lineage] = (),
     told: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    events: Events | None = None,
 ) -> tuple[Lineage, MergeReport]:
     """Write the merge to `out`; returns its history and a report.
 
@@ -356,13 +356,13 @@ def merge_files(
     node.
     """
     told = told or {}
-    ranks = choose_ranks(job, words_room(job, facts, reasons, told), progress)
+    ranks = choose_ranks(job, words_room(job, facts, reasons, told), events)
     gauge = gauge_of(job, ranks)
 
     def words(energy_kept: float) -> tuple[Lineage, dict[str, str]]:
         return _words(job, facts, reasons, told, _Outcome(ranks, gauge, energy_kept))
 
-    sums = _stream(out, job, ranks, gauge, lambda kept: words(kept)[1], progress)
+    sums = _stream(out, job, ranks, gauge, lambda kept: words(kept)[1], events)
     lineage, _ = words(sums.energy_kept)
     strengths = np.sqrt(np.clip(np.diag(sums.inner), 0, None))
     report = MergeReport(
@@ -384,16 +384,16 @@ def merge_files(
     return lineage, report
 
 
-def merge_draft(out: Path, job: MergeJob, progress: Progress | None = None) -> None:
+def merge_draft(out: Path, job: MergeJob, events: Events | None = None) -> None:
     """Write the merge to `out` without a history, for a measurement."""
-    ranks = choose_ranks(job, 0, progress)
+    ranks = choose_ranks(job, 0, events)
     gauge = gauge_of(job, ranks)
     # A file without the number of blocks is refused where it changes the first blocks only.
     words = {
         BLOCKS_KEY: str(job.spec.blocks),
         **rank_words(job.layers(ranks), gauge * max(ranks.values())),
     }
-    _stream(out, job, ranks, gauge, lambda kept: words, progress)
+    _stream(out, job, ranks, gauge, lambda kept: words, events)
 
 
 @dataclass
@@ -416,11 +416,11 @@ def _stream(
     ranks: Mapping[str, int],
     gauge: float,
     words: Callable[[float], Mapping[str, str]],
-    progress: Progress | None,
+    events: Events | None,
 ) -> _Sums:
     """Merge and write layer by layer. `words(energy kept)` are the header's."""
     sums = _Sums(np.zeros((len(job.sources), len(job.sources))))
-    with task(progress, "merge", len(ranks)) as advance:
+    with task(events, "merge", len(ranks)) as advance:
 
         def factors(name: str) -> Factors[np.ndarray]:
             merged = job.merge(name, None if job.size.exact else ranks[name], gauge)
@@ -537,10 +537,10 @@ def rounded_rows(matrix: np.ndarray) -> list[list[float]]:
 
 
 @contextmanager
-def task(progress: Progress | None, description: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar to advance by one; nothing without `progress`."""
-    if progress is None:
+def task(events: Events | None, description: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar to advance by one; nothing without `events`."""
+    if events is None:
         yield lambda: None
     else:
-        with progress.task(description, total) as bar:
+        with events.task(description, total) as bar:
             yield bar.advance

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from onmodel.events import Events
 from onmodel.families.protocol import Linear
 from onmodel.ledger.lineage import root
 from onmodel.lora import header
@@ -26,20 +27,19 @@ from onmodel.lora.merge_files import (
     table_bytes,
     words_room,
 )
-from onmodel.progress import Progress
 from onmodel.weights import SIZES
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ALIKE, LITTLE_KEPT, CANCELS, FAR = 0.999, 0.9, 0.3, 2.0  # where a plan begins to warn
 
 
-def plan(job: MergeJob, facts: header.Facts, progress: Progress | None = None) -> dict[str, Any]:
+def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> dict[str, Any]:
     """A merge's plan as JSON values. Sizes of files are a little too large, never too small. Raises
     as a run does."""
     elements = job.blend.method.elements is not None
     room = words_room(job, facts)
-    seen = None if elements else survey(job, progress)
-    ranks = choose_ranks(job, room, progress, seen)
+    seen = None if elements else survey(job, events)
+    ranks = choose_ranks(job, room, events, seen)
     gauge = gauge_of(job, ranks)
     whole = max(job.full_ranks.values())
 

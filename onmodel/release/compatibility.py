@@ -119,7 +119,7 @@ def main() -> int:
     parser.add_argument("--base", type=Path, required=True)
     arguments = parser.parse_args()
     report = load_in_diffusers(arguments.file, arguments.base)
-    print(json.dumps(vars(report)))
+    sys.stdout.write(f"{json.dumps(vars(report))}\n")
     return 0
 
 

@@ -16,10 +16,9 @@ from onmodel.report.numbers import write_differences, write_looks, write_prompts
 from onmodel.report.pages import environment
 from onmodel.report.pictures import Thumbnails
 from onmodel.report.source import ReportSource, axes_of, label, stage_of
-from onmodel.report.table import print_table
 from onmodel.report.verdict import comparisons, differences, summary, verdict
 
-__all__ = ["ReportSource", "build_report", "print_table", "verdict", "write_summary"]
+__all__ = ["ReportSource", "build_report", "verdict", "write_summary"]
 
 REPRODUCTION = "reproduction"
 Write = Callable[[str, Mapping[str, Any], str], None]  # template, page, file

@@ -1,11 +1,8 @@
-"""From a finished run to what a person reads: the table, summary.json, report/index.html and the
+"""From a finished run to what a person reads: summary.json, report/index.html and the
 release folder."""
 
 from pathlib import Path
 
-from rich.console import Console
-
-from onmodel.console import PlainConsole
 from onmodel.engine.pipeline import Result
 from onmodel.engine.project import Project
 from onmodel.errors import InputError, StateError, VerifyError
@@ -14,21 +11,23 @@ from onmodel.paths import inside
 from onmodel.recipe import Recipe
 from onmodel.records import Artifact
 from onmodel.release.verify import verify
-from onmodel.report.build import ReportSource, build_report, print_table, write_summary
+from onmodel.report.build import ReportSource, build_report, write_summary
+from onmodel.report.table import Table, build_table
 from onmodel.stages.base import Inputs
 
 
-def write_results(recipe: Recipe, project: Project, result: Result, console: Console) -> None:
-    """Publish the release, write summary and report, print the table and where things lie."""
+def write_results(
+    recipe: Recipe, project: Project, result: Result
+) -> tuple[Table | None, list[Path]]:
+    """Publish the releases, write summary and report; the table of the published evaluation and the
+    paths of what was written."""
     source = collect(recipe, project, result)
-    with project.results(), PlainConsole(stderr=True).status("write the report"):
-        write_summary(source, project.folder / "summary.json")
-        build_report(source, project.folder / "report")
-    print_table(source, console)
-    for what in ("summary.json", "report/index.html"):
-        console.print(f"{project.folder / what}", highlight=False, soft_wrap=True)
-    if source.release:
-        console.print(f"{source.release}", highlight=False, soft_wrap=True)
+    summary, report = project.folder / "summary.json", project.folder / "report"
+    with project.results():
+        write_summary(source, summary)
+        build_report(source, report)
+    released = [source.release] if source.release else []
+    return build_table(source), [summary, report / "index.html", *released]
 
 
 def publish(recipe: Recipe, project: Project, result: Result) -> dict[str, Path]:

@@ -1,14 +1,10 @@
-"""What each subset of a training does: as a table on the terminal, as JSON, and as a page."""
+"""What each subset of a training does: as typed rows, as JSON, and as a page."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from onmodel.console import PlainConsole
 from onmodel.engine.influence import Effect, Leaving
 from onmodel.hashing import write_atomic
 from onmodel.report.board import cell
@@ -16,7 +12,6 @@ from onmodel.report.evaluation_page import facts
 from onmodel.report.pages import environment
 from onmodel.report.source import Axis
 from onmodel.report.svg import decimal
-from onmodel.report.table import PLAIN_WIDTH
 from onmodel.report.verdict import Comparison, Outcome, enumerated
 
 OUTCOMES: Mapping[str, Outcome] = {
@@ -24,12 +19,48 @@ OUTCOMES: Mapping[str, Outcome] = {
     "harms": "worse",
     "too close to call": "close",
 }
-STYLES = {"helps": "blue", "harms": "red", "too close to call": "dim"}
 RULE = (
     "An effect counts when the sign-flip test over prompts, adjusted for all subsets and axes"
     " (max-T), gives p < 0.05, and when it is larger than the floor: how far two trainings on the"
     " same pictures lie apart."
 )
+
+
+@dataclass(frozen=True)
+class InfluenceRow:
+    """One axis: its floor, and what each subset does to it, in the order of the columns."""
+
+    axis: Axis
+    floor: str
+    comparisons: Sequence[Comparison]
+    outcomes: Sequence[str]  # keys of OUTCOMES
+
+
+@dataclass(frozen=True)
+class InfluenceTable:
+    """Axes × subsets of one training, and a sentence for each subset."""
+
+    training: str
+    subsets: Sequence[str]
+    rows: Sequence[InfluenceRow]
+    sentences: Sequence[str]
+
+
+def influence_table(
+    found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving
+) -> InfluenceTable:
+    """The effects as rows, in the axes' own units."""
+    rows = [
+        InfluenceRow(
+            axis,
+            _floor(axis, effects[0]),
+            [_comparison(axis, one) for one in effects],
+            [one.outcome for one in effects],
+        )
+        for axis, effects in _by_axis(found, axes)
+    ]
+    subsets = list(leaving.without)
+    return InfluenceTable(leaving.full[0], subsets, rows, sentences(found, axes, leaving))
 
 
 def as_dict(
@@ -57,27 +88,6 @@ def as_dict(
     }
 
 
-def print_influence(
-    found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving, console: Console
-) -> None:
-    """A row for each axis, a column for each subset."""
-    if not console.is_terminal:
-        console = PlainConsole(file=console.file, width=max(console.width, PLAIN_WIDTH))
-    table = Table(
-        title=f"{leaving.full[0]}: what each subset does", title_justify="left", pad_edge=False
-    )
-    table.add_column("axis", no_wrap=True)
-    table.add_column("floor", justify="right")
-    for subset in leaving.without:
-        table.add_column(subset, justify="right", no_wrap=True)
-    for axis, effects in _by_axis(found, axes):
-        cells = [Text(_comparison(axis, one).change, STYLES[one.outcome]) for one in effects]
-        table.add_row(axis.short, _floor(axis, effects[0]), *cells)
-    console.print(table, highlight=False)
-    for sentence in sentences(found, axes, leaving):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-
 def sentences(found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving) -> list[str]:
     """A sentence for each subset: what it helps, what it harms."""
     titles = {axis.id: axis.short for axis in axes}
@@ -94,33 +104,28 @@ def sentences(found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving) -
 
 
 def write_page(
-    found: Sequence[Effect],
-    axes: Sequence[Axis],
-    leaving: Leaving,
-    evaluation: Mapping[str, Any],
-    path: Path,
+    table: InfluenceTable, leaving: Leaving, evaluation: Mapping[str, Any], path: Path
 ) -> None:
     """The page; its JSON lies beside it."""
     rows = []
-    for axis, effects in _by_axis(found, axes):
-        line = [_comparison(axis, one) for one in effects]
-        reach = max(max(abs(one.low), abs(one.high)) for one in line) or 1.0
+    for row in table.rows:
+        reach = max(max(abs(one.low), abs(one.high)) for one in row.comparisons) or 1.0
         cells = [
-            cell(one, reach) | {"words": own.outcome}
-            for one, own in zip(line, effects, strict=True)
+            cell(one, reach) | {"words": outcome}
+            for one, outcome in zip(row.comparisons, row.outcomes, strict=True)
         ]
-        rows.append({"axis": axis, "floor": _floor(axis, effects[0]), "cells": cells})
+        rows.append({"axis": row.axis, "floor": row.floor, "cells": cells})
     page = {
         "contents": [],
-        "training": leaving.full[0],
+        "training": table.training,
         "character": leaving.recipe.character.name,
         "title": leaving.recipe.name,
         "facts": facts(evaluation),
         "twins": len(leaving.full) - 1,
         "json": f"{path.stem}.json",
         "report": (path.parent / "index.html").exists(),
-        "subsets": list(leaving.without),
-        "sentences": sentences(found, axes, leaving),
+        "subsets": table.subsets,
+        "sentences": table.sentences,
         "rows": rows,
         "rule": RULE,
     }

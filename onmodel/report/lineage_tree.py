@@ -1,15 +1,12 @@
-"""A lineage on a terminal: from the newest node down to the pictures, every step with its settings.
+"""A lineage as a tree: from the newest node down to the pictures, every step with its settings.
 
-Each node is told once. Where it took part again, as in merges of merges, a line refers to where it
-stands above.
+Each node has one branch. Where it took part again, as in merges of merges, a line refers to the
+branch above.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from onmodel.ledger.lineage import Lineage, Node, ordered, title_of
 from onmodel.release.history import origin_words, plan_words
@@ -49,15 +46,55 @@ WORDS = {
 SHORT = 12
 
 
-def print_lineage(provenance: Provenance, console: Console) -> None:
-    """Print what lies under everything, the tree, and the counts."""
+@dataclass(frozen=True)
+class Line:
+    """A line below a branch's title, and what it is."""
+
+    text: str
+    role: Literal["fact", "setting", "claim", "warning", "reference"]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One node: `weight` is its share in the merge above, "" elsewhere; `id` is shortened."""
+
+    weight: str
+    title: str
+    kind: str
+    id: str
+    lines: Sequence[Line]
+    children: "Sequence[Branch]"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A node under everything, such as the base or the code, and its facts."""
+
+    type: str
+    name: str | None
+    facts: str
+
+
+@dataclass(frozen=True)
+class History:
+    """A whole lineage; every text is one printable line."""
+
+    ground: Sequence[Ground]
+    newest: Branch
+    counts: Sequence[tuple[str, int]]
+
+
+def history_of(provenance: Provenance) -> History:
+    """What lies under everything, the tree below the newest node, and the counts."""
     lineage: Lineage = _printable(provenance.lineage)
-    for id in sorted(ordered(lineage), key=lambda id: lineage[id]["type"] != "character"):
-        if lineage[id]["type"] in GROUND:
-            console.print(_ground(lineage[id]))
-    console.print(_tree(lineage, provenance.newest))
-    told = [f"{name.replace('_', ' ')} {count}" for name, count in counts(lineage).items() if count]
-    console.print(Text(printable(", ".join(told)), "dim"))
+    ids = sorted(ordered(lineage), key=lambda id: lineage[id]["type"] != "character")
+    ground = [_ground(lineage[id]) for id in ids if lineage[id]["type"] in GROUND]
+    counted = [
+        (printable(name.replace("_", " ")), count)
+        for name, count in counts(lineage).items()
+        if count
+    ]
+    return History(ground, _tree(lineage, provenance.newest), counted)
 
 
 def _printable(value: Any) -> Any:
@@ -70,23 +107,24 @@ def _printable(value: Any) -> Any:
     return [_printable(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _tree(lineage: Lineage, newest: str) -> Tree:
+def _tree(lineage: Lineage, newest: str) -> Branch:
     told: set[str] = set()
 
-    def grow(id: str, prefix: str) -> Tree:
+    def grow(id: str, weight: str) -> Branch:
         told.add(id)
-        label = _label(lineage, id, prefix)
-        tree, again = Tree(label, guide_style="dim"), []
-        for parent, weight in _parents(lineage, id):
+        children, again = [], []
+        for parent, share in _parents(lineage, id):
             if parent in told:
-                again.append(weight + title_of(lineage, parent))
+                again.append(share + title_of(lineage, parent))
             else:
-                tree.children.append(grow(parent, weight))
+                children.append(grow(parent, share))
+        lines = [*_lines(lineage, lineage[id])]
         if again:
-            label.append(
-                f"\n\N{UPWARDS ARROW} and, told above: {printable(', '.join(again))}", "cyan"
-            )
-        return tree
+            text = f"\N{UPWARDS ARROW} and, told above: {', '.join(again)}"
+            lines.append(Line(printable(text), "reference"))
+        type = lineage[id]["type"]
+        title, kind = printable(title_of(lineage, id)), WORDS.get(type, printable(type))
+        return Branch(weight, title, kind, printable(id[:8]), lines, children)
 
     return grow(newest, "")
 
@@ -115,22 +153,17 @@ def _parents(lineage: Lineage, id: str) -> list[tuple[str, str]]:
     return [(parent, weights.get(parent, "")) for parent in parents]
 
 
-def _label(lineage: Lineage, id: str, prefix: str) -> Text:
-    node = lineage[id]
-    kind = WORDS.get(node["type"], printable(node["type"]))
-    text = Text.assemble(
-        prefix, (printable(title_of(lineage, id)), "bold"), f"  {kind} ", (printable(id[:8]), "dim")
-    )
+def _lines(lineage: Lineage, node: Node) -> Iterator[Line]:
+    """What a branch says of its node."""
     if node.get("origin") == "unknown":
-        text.append("\nunknown origin: nothing is recorded of how it was made", "yellow")
-    for line in _facts(lineage, node):
-        text.append(f"\n{printable(line)}")
+        yield Line("unknown origin: nothing is recorded of how it was made", "warning")
+    for fact in _facts(lineage, node):
+        yield Line(printable(fact), "fact")
     if settings := ", ".join(_settings(node.get("settings", {}))):
-        text.append(f"\n{printable(settings)}", "dim")
+        yield Line(printable(settings), "setting")
     if claims := node.get("claims"):
         said = ", ".join(f"{key.partition('.')[2] or key} {value}" for key, value in claims.items())
-        text.append(f"\nits header claims, unchecked: {printable(said)}", "dim italic")
-    return text
+        yield Line(f"its header claims, unchecked: {printable(said)}", "claim")
 
 
 def _facts(lineage: Lineage, node: Node) -> Iterator[str]:
@@ -181,7 +214,7 @@ def _facts(lineage: Lineage, node: Node) -> Iterator[str]:
             )
 
 
-def _ground(node: Node) -> Text:
+def _ground(node: Node) -> Ground:
     match node["type"]:
         case "character":
             sheet = node["sheet"]
@@ -200,10 +233,8 @@ def _ground(node: Node) -> Text:
                 for key, value in node.items()
                 if key not in ("type", "used", "name")
             )
-    name = printable(node.get("name", ""))
-    return Text.assemble(
-        (f"{node['type']} ", "dim"), (name, "bold"), " " * ("name" in node), printable(said)
-    )
+    name = printable(node["name"]) if "name" in node else None
+    return Ground(node["type"], name, printable(said))
 
 
 def _settings(table: Mapping[str, Any]) -> Iterator[str]:

@@ -1,21 +1,12 @@
-"""The table models × axes of the published evaluation: as cells for the page, and printed on a
-terminal."""
+"""The table models × axes of the published evaluation, as cells for the page and the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
-
-from onmodel.console import PlainConsole
 from onmodel.report.source import UNAVAILABLE, Axis, ReportSource, axes_of, label
-from onmodel.text import printable
 
 SHADES = 6
-AXIS_WIDTH = 14  # of a column on a terminal
-PLAIN_WIDTH = 160  # columns where stdout is a file or a pipe
 CONTROLS = {
     "B": "base model, same prompt",
     "D": "base model, the design in words instead of the trigger",
@@ -109,39 +100,6 @@ def build_table(source: ReportSource) -> Table | None:
     ]
     columns = [Column(axis, _share(scales[axis.id], axis.ideal)) for axis in axes]
     return Table(evaluation["signature"], columns, rows)
-
-
-def print_table(source: ReportSource, console: Console) -> None:
-    """Print models × axes with 95 % intervals, in as many tables as the width asks for."""
-    table = build_table(source)
-    if table is None:
-        console.print("no evaluation in this run", highlight=False)
-        return
-    if not console.is_terminal:
-        console = PlainConsole(file=console.file, width=max(console.width, PLAIN_WIDTH))
-    names = max(len(row.name) for row in table.rows)
-    fitting = max(1, (console.width - names - 1) // (AXIS_WIDTH + 3))
-    console.print(table.signature, style="dim", highlight=False, soft_wrap=True)
-    for start in range(0, len(table.columns), fitting):
-        rich = RichTable(header_style="bold", pad_edge=False)
-        rich.add_column("model", no_wrap=True, min_width=names)
-        for column in table.columns[start : start + fitting]:
-            rich.add_column(
-                f"{column.axis.short} {column.axis.arrow}", justify="right", width=AXIS_WIDTH
-            )
-        for row in table.rows:
-            cells = (
-                Text(f"{cell.text}\n{cell.interval}") for cell in row.cells[start : start + fitting]
-            )
-            name = (
-                f"{printable(row.name)}\n{printable(row.note)}"
-                if row.role != "control"
-                else f"base, {row.name}"
-            )
-            rich.add_row(
-                Text(name), *cells, style={"final": "bold", "control": "dim"}.get(row.role, "")
-            )
-        console.print(rich, highlight=False)
 
 
 def _cell(

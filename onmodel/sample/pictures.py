@@ -23,9 +23,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from onmodel.checked import Checked, append_table, read_table
+from onmodel.events import Task
 from onmodel.hashing import hash_json, sweep, write_atomic
 from onmodel.policy import check_text
-from onmodel.progress import Task
 from onmodel.records import Model
 
 if TYPE_CHECKING:

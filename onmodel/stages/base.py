@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from onmodel.character import Character
 from onmodel.errors import InputError, StateError
+from onmodel.events import Events
 from onmodel.hashing import read_json, sha256_bytes, sha256_file, tree_hash, write_json
 from onmodel.ledger.environment import code, environment
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.processes import ALONE, Processes
-from onmodel.progress import Progress
 from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
 
@@ -149,7 +149,7 @@ class Context:
     threads: int
     scratch: Path
     pictures: Path
-    progress: Progress
+    events: Events
     commit: Callable[[str, Lineage], Artifact]
     processes: Processes = ALONE
     record: Callable[[Sequence[Mapping[str, Any]]], None] = lambda rows: None

@@ -36,6 +36,7 @@ from onmodel.dataset.manifest import Refusal, leaf, read_items, write_manifest
 from onmodel.dataset.merkle import merkle_root
 from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
+from onmodel.events import first
 from onmodel.hashing import read_json, sha256_file, write_atomic
 from onmodel.ledger.lineage import Lineage, add, ancestors
 from onmodel.paths import check_distinct, check_name, inside
@@ -326,7 +327,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     thumbs: list[Thumb] = []
     taken: set[tuple[str, Path]] = set()
     total = sum(len(offer) for _, _, offer in offers)
-    with context.progress.task(f"read {context.name}", total) as task, Decoder() as decoder:
+    with context.events.task(f"read {context.name}", total) as task, Decoder() as decoder:
         for subset, source, offer in offers:
             inside = {item.sha256 for item in items if item.subset == subset}
             place = (
@@ -358,7 +359,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
                 "no picture",
                 f"nothing remains of it{why}",
             )
-    with context.progress.task(f"compare {context.name}", total=2 * len(items)) as task:
+    with context.events.task(f"compare {context.name}", total=2 * len(items)) as task:
         links = find_links(thumbs, task)
     items = _split(items, group_links(len(items), links), settings, context.seed)
     purposes = {name: settings.purpose(name) for name in settings.sources}
@@ -371,7 +372,13 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     )
     for name, row in manifest["subsets"].items():
         held = f", {row['heldout']} of them held out" if row["heldout"] else ""
-        context.progress.console.print(f"  {name}: {row['count']} pictures{held}", highlight=False)
+        context.events.row(
+            "subsets",
+            f"{name}: {row['count']} pictures{held}",
+            subset=name,
+            pictures=row["count"],
+            heldout=row["heldout"],
+        )
     makers = _makers(items, settings)
     parents = [
         context.recipe,
@@ -556,24 +563,18 @@ def _self_taught(
     for name, row in rows.items():
         if row.share >= SELF_TAUGHT:
             line = (
-                f"  {name}: {row.share:.0%} of it was made by the model's own ancestors; it will"
+                f"{name}: {row.share:.0%} of it was made by the model's own ancestors; it will"
                 " learn their faults"
             )
-            context.progress.console.print(line, style="yellow", highlight=False)
+            context.events.note(line, "warning")
     return {name: row.own for name, row in rows.items() if row.own}
 
 
 def _say_refused(refused: Sequence[Refusal], context: Context) -> None:
     if refused:
-        context.progress.console.print(
-            f"  {len(refused)} files are set aside:", style="yellow", highlight=False
+        lines = [f"{row.file}: {row.reason}" for row in refused]
+        context.events.note(
+            f"{len(refused)} files are set aside:",
+            "warning",
+            first(lines, SHOWN_REFUSALS, "the manifest"),
         )
-        for row in refused[:SHOWN_REFUSALS]:
-            context.progress.console.print(
-                f"    {row.file}: {row.reason}", highlight=False, markup=False
-            )
-        if len(refused) > SHOWN_REFUSALS:
-            rest = len(refused) - SHOWN_REFUSALS
-            context.progress.console.print(
-                f"    and {rest} more, all in the manifest", highlight=False
-            )

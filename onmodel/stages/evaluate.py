@@ -89,7 +89,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             assessor.observers,
             context.character.palette,
             assessor.cache,
-            context.progress,
+            context.events,
         )
         assessor = replace(assessor, training=training, learnt=learnt)
     found, controls = assessor.assess(models)
@@ -189,7 +189,7 @@ def make_assessor(
     if settings.references:
         dataset = inputs.artifact(settings.references.stage)
         references = load_references(
-            dataset, settings.references.subset, observers, palette, cache, context.progress
+            dataset, settings.references.subset, observers, palette, cache, context.events
         )
     return Assessor(
         family=context.family,
@@ -204,7 +204,7 @@ def make_assessor(
         references=references,
         pictures=context.pictures,
         cache=cache,
-        progress=context.progress,
+        events=context.events,
     )
 
 

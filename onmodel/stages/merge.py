@@ -115,9 +115,7 @@ def make(
         )
         job = MergeJob(sources, blend, spec, settings.size(), settings.alpha)
         told = {"name": context.name, "base": context.base_sha256, "settings": settings.told()}
-        lineage, report = merge_files(
-            context.out / FILE, job, facts, reasons, told, context.progress
-        )
+        lineage, report = merge_files(context.out / FILE, job, facts, reasons, told, context.events)
     found = report.as_dict()
     for row, model in zip(found["models"], models, strict=True):
         row["sha256"] = model.sha256

@@ -143,7 +143,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
     shown = samples(character, plan, settings.samples)
     wanted = requests(shown, Model(name, weights, sha256_file(weights)))
-    with context.progress.task(f"samples for {context.name}", total=len(wanted)) as task:
+    with context.events.task(f"samples for {context.name}", total=len(wanted)) as task:
         drawn = render(
             context.family, context.base_sha256, wanted, sampling, context.pictures, task
         )

@@ -194,7 +194,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         Request(prompt.text["L"], prompt.negative, seed, model)
         for (prompt, _), seed in zip(rounds, seeds, strict=True)
     ]
-    with context.progress.task(f"pictures for {context.name}", total=len(requests)) as task:
+    with context.events.task(f"pictures for {context.name}", total=len(requests)) as task:
         paths = render(
             context.family, context.base_sha256, requests, settings.sampling, context.pictures, task
         )
@@ -223,10 +223,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     kept_count = sum(kept for kept, _ in verdicts)
     if settings.keep is not None and kept_count < settings.keep:
         few = (
-            f"  only {kept_count} of {len(rows)} pictures show the character well enough;"
+            f"only {kept_count} of {len(rows)} pictures show the character well enough;"
             f" {settings.keep} were wanted"
         )
-        context.progress.console.print(few, style="bold red")
+        context.events.note(few, "error")
     parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
     facts = {
         "model_sha256": model.sha256,
@@ -307,9 +307,9 @@ def _chosen(
     cache, palette = context.scratch / "features", context.character.palette
     dataset = inputs.artifact(settings.references.stage)
     references, _ = load_references(
-        dataset, settings.references.subset, observers, palette, cache, context.progress
+        dataset, settings.references.subset, observers, palette, cache, context.events
     )
-    with context.progress.task("look at pictures", total=len(paths)) as task:
+    with context.events.task("look at pictures", total=len(paths)) as task:
         features = measure(paths, observers, palette, cache, task)
     try:
         return choose(features, references, settings.keep)

@@ -204,7 +204,7 @@ class Merger:
                 [name for name, _ in files], self._spec, weights=[w for w in weights if w]
             )
             job = MergeJob(sources, blend, self._spec, MergeSize(rank), self.settings.alpha)
-            merge_draft(path, job, self.context.progress)
+            merge_draft(path, job, self.context.events)
         return Model(self.context.name, path, sha256_file(path))
 
     def merge(self, weights: Weights, rank: int | None, history: Lineage) -> Artifact:
@@ -256,11 +256,15 @@ def _measure_merges(
         rows.append(_row(f"{context.name}#{number}", merger.model(step.weights, None), block))
         steps.append(step)
         value = objective(rows, settings.wishes)[-1]
-        line = (
-            f"  {number} of {settings.evaluations}, {step.why}: {value:.3f} for"
-            f" {merger.words(step.weights)}"
+        words = merger.words(step.weights)
+        context.events.row(
+            "trials",
+            f"{number} of {settings.evaluations}, {step.why}: {value:.3f} for {words}",
+            trial=number,
+            why=step.why,
+            objective=float(value),
+            merge=words,
         )
-        context.progress.console.print(line, highlight=False, markup=False)
     return steps, rows
 
 

@@ -105,19 +105,24 @@ def report(found: Selection, signature: str, wishes: Wishes) -> dict[str, object
 
 
 def say(found: Selection, context: Context) -> None:
-    """The choice on the console; loudly when the constraints could not be met."""
-    show = context.progress.console.print
+    """Report the choice, and as an error when the constraints could not be met."""
+    events = context.events
     for verdict in found.verdicts:
         if verdict.chosen:
             numbers = f"bias {verdict.bias:.3f} ({verdict.low:.3f} to {verdict.high:.3f})"
-            show(f"  {verdict.name}: {numbers}, {verdict.reason}", highlight=False, markup=False)
+            events.row(
+                "chosen",
+                f"{verdict.name}: {numbers}, {verdict.reason}",
+                model=verdict.name,
+                bias=verdict.bias,
+                low=verdict.low,
+                high=verdict.high,
+                reason=verdict.reason,
+            )
     if not found.constraints_met:
-        show(
-            "  NOT EVERY CONSTRAINT IS MET: what was kept is the least bad, see selection.json",
-            style="bold red",
+        events.note(
+            "NOT EVERY CONSTRAINT IS MET: what was kept is the least bad, see selection.json",
+            "error",
         )
     if found.too_close_to_call:
-        show(
-            "  too close to call: others are as good as far as these prompts can tell",
-            highlight=False,
-        )
+        events.note("too close to call: others are as good as far as these prompts can tell")

@@ -187,17 +187,17 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     )
     pictures = _pictures(inputs, shares, settings, context, family.spec.multiple)
     shots = [picture.shot for picture in pictures]
-    say_exposures(shots, settings.epochs, context.progress.console)
-    say_crops(shots, context.progress.console)
-    lost = say_captions(shots, family.text_losses, context.progress.console)
+    say_exposures(shots, settings.epochs, context.events)
+    say_crops(shots, context.events)
+    lost = say_captions(shots, family.text_losses, context.events)
     if not first:
         context.processes.wait()  # the first encodes, the others map what it wrote
     latents = encode_pictures(
-        family, [view for p in pictures for view in p.views], context.scratch, context.progress
+        family, [view for p in pictures for view in p.views], context.scratch, context.events
     )
     examples, heldout = _examples(pictures, latents, settings, context, family.spec.downscale)
     captions = {caption for example in (*examples, *heldout) for caption in example.captions}
-    texts = encode_captions(family, captions, context.scratch, context.progress)
+    texts = encode_captions(family, captions, context.scratch, context.events)
     if first:
         context.processes.wait()
 
@@ -254,7 +254,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         settings,
         seed=context.seed,
         dtype=dtype,
-        progress=context.progress,
+        events=context.events,
         keep=keep,
         preview=preview,
         processes=context.processes,
@@ -383,8 +383,8 @@ def _examples(
             "no picture is held out to judge by; set heldout in curate",
         )
     if settings.validation and not heldout:
-        note = "  no picture is held out, so no held-out loss is measured"
-        context.progress.console.print(note, style="yellow", highlight=False)
+        note = "no picture is held out, so no held-out loss is measured"
+        context.events.note(note, "warning")
     return examples, heldout
 
 
@@ -405,13 +405,11 @@ def _network(
         found, {name: settings.gauge(name) for name in found.modules}, context.seed
     ).modules
     ranks = sorted({row.rank for row in found.modules.values()})
-    note = (
-        f"  starts from {model.name}: rank {ranks[-1]}, alpha {found.trained_alpha or ranks[-1]:g}"
-    )
+    note = f"starts from {model.name}: rank {ranks[-1]}, alpha {found.trained_alpha or ranks[-1]:g}"
     note += f" → rank {settings.rank}, alpha {settings.alpha:g}, the same change of the base"
     if beyond := set(start) - set(gauges):
         note += f"; {len(beyond)} layers beyond {settings.targets} are trained too"
-    context.progress.console.print(note, highlight=False)
+    context.events.note(note)
     why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
     network = make_network(family, settings, gauges, context.seed, device, start)
     return network, [header.lineage_of(found, model.sha256), *why]

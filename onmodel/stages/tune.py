@@ -8,7 +8,7 @@ without one the least biased LoRA is often the weakest, which changes little bec
 
 What is kept is the checkpoint times the chosen weight, as a merge stage makes it: at weight 1 it
 draws what was chosen, whoever evaluates, merges, trains on or releases it. Chosen at 1 it is the
-checkpoint itself. So is a DoRA, which cannot be scaled: the console and `selection.json` say at
+checkpoint itself. So is a DoRA, which cannot be scaled: the terminal and `selection.json` say at
 which weight to use it.
 """
 
@@ -121,10 +121,10 @@ def _say_reproduction(row: Mapping[str, Any], context: Context) -> None:
     if score["value"] is not None:
         told = f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
         note = (
-            f"  reproduction has no bound and is {told}; at_least = {{ reproduction = 0.05 }} asks"
+            f"reproduction has no bound and is {told}; at_least = {{ reproduction = 0.05 }} asks"
             " for the character"
         )
-        context.progress.console.print(note, style="yellow", highlight=False)
+        context.events.note(note, "warning")
 
 
 def keep(winner: Candidate, history: Lineage, context: Context) -> Artifact:
@@ -134,9 +134,7 @@ def keep(winner: Candidate, history: Lineage, context: Context) -> Artifact:
         table = {"do": "merge", "models": context.name, "weights": [weight]}
         return merge.make([model], merge.Settings.model_validate(table), [history], context)
     if weight != 1:
-        context.progress.console.print(
-            f"  a DoRA cannot be scaled: use it at weight {weight:g}", highlight=False
-        )
+        context.events.note(f"a DoRA cannot be scaled: use it at weight {weight:g}")
     keep_models(context.out, [model])
     return context.commit("selection", history)
 

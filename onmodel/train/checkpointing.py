@@ -7,9 +7,9 @@ from typing import Any
 
 import psutil
 import torch
-from rich.console import Console
 from torch import Tensor
 
+from onmodel.events import Events
 from onmodel.families.protocol import Family
 from onmodel.train.options import Options
 
@@ -22,7 +22,7 @@ class _TooMuch(Exception):
 
 @contextmanager
 def checkpointing(
-    family: Family, options: Options, one_picture: Callable[[], Tensor], console: Console
+    family: Family, options: Options, one_picture: Callable[[], Tensor], events: Events
 ) -> Iterator[None]:
     """Within the context blocks are computed twice if the recipe says so, or says "auto" and a
     batch needs it.
@@ -38,10 +38,10 @@ def checkpointing(
         wanted = needed is None
         if wanted:
             note = (
-                f"  gradient checkpointing is on: a batch of {options.batch} would keep over"
+                f"gradient checkpointing is on: a batch of {options.batch} would keep over"
                 f" {limit / 1e9:.1f} GB"
             )
-            console.print(note, style="yellow", highlight=False)
+            events.note(note, "warning")
     if wanted:
         transformer.enable_gradient_checkpointing()
     try:

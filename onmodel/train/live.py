@@ -47,6 +47,16 @@ class Live:
         }
         return self.words()
 
+    def cells(self, epoch: int) -> dict[str, float | None]:
+        """The row of an epoch: step, loss over the last steps, held-out loss."""
+        losses, heldout = self._history.losses[-WINDOW:], self._history.heldout
+        return {
+            "epoch": epoch,
+            "step": self._history.steps,
+            "loss": float(np.mean(losses)),
+            "heldout": float(np.mean(next(reversed(heldout.values())))) if heldout else None,
+        }
+
     def words(self) -> str:
         """Loss (smoothed), held-out loss, learning rate, pictures a second, memory."""
         history = self._history

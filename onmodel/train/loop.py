@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from onmodel.errors import InputError, PausedError
+from onmodel.events import Events
 from onmodel.families.protocol import Family, Text
 from onmodel.processes import ALONE, Processes
-from onmodel.progress import Progress
 from onmodel.randomness import generator
 from onmodel.records import Item
 from onmodel.train.adapters import Trained, attached
@@ -118,7 +118,7 @@ def train(
     *,
     seed: int,
     dtype: torch.dtype,
-    progress: Progress,
+    events: Events,
     keep: Callable[[int, int], str],
     preview: Callable[[int], None],
     processes: Processes = ALONE,
@@ -139,11 +139,9 @@ def train(
     with (
         attached(family, adapters, dtype),
         family.training(),
-        checkpointing(
-            family, options, lambda: _largest(family, examples, texts, options), progress.console
-        ),
-        pausing(progress.console) as pause,
-        progress.task("train", total=total) as task,
+        checkpointing(family, options, lambda: _largest(family, examples, texts, options), events),
+        pausing(events) as pause,
+        events.task("train", total=total, unit="steps") as task,
     ):
         task.advance(history.steps)
         live = Live(history, steps_per_epoch, adapters.flat.device, record)
@@ -194,7 +192,7 @@ def train(
                         with state.averaged():
                             history.kept[epoch] = keep(epoch, history.steps)
                         dropped = _drop(history, options, steps_per_epoch)
-                        progress.console.print(f"  epoch {epoch}: {live.words()}", highlight=False)
+                        events.row("epochs", f"epoch {epoch}: {live.words()}", **live.cells(epoch))
                     if options.preview is not None and epoch % options.preview.every == 0:
                         with state.averaged():
                             preview(epoch)

@@ -22,9 +22,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from onmodel.events import Events
 from onmodel.families.anima.memory import Outline
 from onmodel.families.protocol import Family, FamilySpec, Text
-from onmodel.progress import Progress
 from onmodel.train.adapters import attached
 from onmodel.train.networks import make_network, trained_layers, trained_shapes
 from onmodel.train.objective import velocity_loss
@@ -53,7 +53,7 @@ def forecast(
     options: Options,
     sides: Collection[int],
     dtype: torch.dtype,
-    progress: Progress,
+    events: Events,
 ) -> Forecast:
     """The forecast of a run on pictures of these sides with a base in `dtype`. Raises InputError
     for targets that are not there.
@@ -66,7 +66,7 @@ def forecast(
     memory: dict[int, tuple[int, int]] = {}
     if outline.parameters("transformer") >= _SMALL:
         sides = sorted({*SIDES, *sides})
-        with progress.task("plan memory", total=2 * len(sides)) as task:
+        with events.task("plan memory", total=2 * len(sides)) as task:
             for side in sides:
                 peaks = []
                 for checkpointing in (False, True):

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from onmodel.events import Events
 
 
 @contextmanager
-def pausing(console: Console) -> Iterator[threading.Event]:
-    """Within the context the first Ctrl-C sets the event and is said; the next one interrupts as
-    ever."""
+def pausing(events: Events) -> Iterator[threading.Event]:
+    """Within the context the first Ctrl-C sets the flag and is reported; the next one interrupts as
+    usual."""
     wanted = threading.Event()
     if (
         threading.current_thread() is not threading.main_thread()
@@ -24,9 +24,7 @@ def pausing(console: Console) -> Iterator[threading.Event]:
     def pause(number: int, frame: Any) -> None:
         wanted.set()
         signal.signal(signal.SIGINT, before)
-        console.print(
-            "  finishing this step; Ctrl-C again stops at once", style="yellow", highlight=False
-        )
+        events.note("finishing this step; Ctrl-C again stops at once", "warning")
 
     signal.signal(signal.SIGINT, pause)
     try:

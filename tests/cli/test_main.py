@@ -315,7 +315,7 @@ def test_a_stream_that_lacks_a_sign_shows_its_escape(encoding: str, tmp_path: Pa
     name = tmp_path / "→ 絵 \N{GRINNING FACE}"
     name.mkdir()
     code = (
-        "import sys; from onmodel.console import PlainConsole, open_streams, say, say_json;"
+        "import sys; from onmodel.cli.console import PlainConsole, open_streams, say, say_json;"
         " open_streams()\nfor text in sys.argv[1:]: say(text); say(text, stderr=True);"
         " PlainConsole().print(text); say_json(text)"
     )

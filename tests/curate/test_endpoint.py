@@ -19,8 +19,8 @@ from onmodel.curate.captioner import describe, fault_of, stored
 from onmodel.curate.endpoint import LARGEST, Endpoint, Unusable
 from onmodel.curate.workshop import Piece, Said
 from onmodel.errors import InputError, ServiceError
+from onmodel.events import Events
 from onmodel.hashing import sha256_file
-from onmodel.progress import Progress
 
 SHEET = Path(__file__).parents[2] / "onmodel/toon/characters/backgwa.toml"
 GOOD = "backgwa smiles at the viewer in front of a forest."
@@ -68,7 +68,7 @@ def at(url: str, rests: list[float] | None = None, **options: object) -> Endpoin
 
 
 def test_the_picture_and_the_key_arrive(tmp_path: Path, character: Character) -> None:
-    with serving(lambda n, question: GOOD) as server, Progress().task("ask", 1) as task:
+    with serving(lambda n, question: GOOD) as server, Events().task("ask", 1) as task:
         found = describe(pieces(tmp_path, 1), character, at(server.url), tmp_path / "kept", 1, task)
     assert found.sentences == {"base/0": GOOD} and found.asked == 1
     (question,) = server.questions
@@ -193,7 +193,7 @@ def test_what_no_caption_can_be_is_asked_for_again(
     assert fault_of(answer, character)
     with (
         serving(lambda n, question: GOOD if n else answer) as server,
-        Progress().task("ask", 1) as task,
+        Events().task("ask", 1) as task,
     ):
         found = describe(pieces(tmp_path, 1), character, at(server.url), tmp_path / "kept", 1, task)
     assert found.sentences == {"base/0": GOOD} and found.asked == 2
@@ -209,7 +209,7 @@ def test_bad_answers_end_and_the_others_go_on(tmp_path: Path, character: Charact
         return GOOD if bad[first] else "no."
 
     lock, bad = threading.Lock(), dict[str, int]()
-    with serving(script) as server, Progress().task("ask", 3) as task:
+    with serving(script) as server, Events().task("ask", 3) as task:
         found = describe(pieces(tmp_path, 3), character, at(server.url), tmp_path / "kept", 3, task)
     assert len(found.failed) == 1 and len(found.sentences) == 2
     assert next(iter(found.failed.values())).startswith("it has 3 characters")
@@ -220,7 +220,7 @@ def test_what_was_answered_is_never_asked_again(tmp_path: Path, character: Chara
     own, kept = pieces(tmp_path, 5), tmp_path / "kept"
     with (
         serving(lambda n, question: GOOD if n < 3 else (401, {}, "{}")) as server,
-        Progress().task("a", 5) as task,
+        Events().task("a", 5) as task,
     ):
         with pytest.raises(InputError, match="OPENAI_API_KEY"):
             describe(own, character, at(server.url), kept, 1, task)

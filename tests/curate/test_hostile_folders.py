@@ -19,7 +19,7 @@ from onmodel.curate.scene import scenes_in
 from onmodel.curate.vocabulary import read_aliases
 from onmodel.curate.workshop import open_workshop
 from onmodel.errors import InputError
-from onmodel.progress import Progress
+from onmodel.events import Events
 from onmodel.text import is_printable
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's special files")
@@ -120,7 +120,7 @@ def test_links_to_pictures_are_pictures_and_a_linked_folder_is_not_entered(tmp_p
     (tmp_path / "heap" / "base" / "linked.png").symlink_to(store)
     (tmp_path / "heap" / "base" / "linked.txt").write_text("1girl")
     (tmp_path / "heap" / "other").symlink_to(store.parent)
-    count, refused = gather([tmp_path / "heap"], tmp_path / "work", "", "", Progress())
+    count, refused = gather([tmp_path / "heap"], tmp_path / "work", "", "", Events())
     assert count == 2 and list(open_workshop(tmp_path / "work").pieces) == [
         "base/linked",
         "base/own",
@@ -142,9 +142,9 @@ def test_an_endless_file_is_refused_at_once(tmp_path: Path, path: str) -> None:
     for suffix in ("toml", "yaml", "json"):
         (tmp_path / f"set.{suffix}").symlink_to(path)
         with pytest.raises(InputError, match=r"dataset_config: .*(regular file|cannot be read)"):
-            gather([tmp_path / f"set.{suffix}"], tmp_path / "work", "", "", Progress())
+            gather([tmp_path / f"set.{suffix}"], tmp_path / "work", "", "", Events())
     with pytest.raises(InputError):
-        gather([Path(path)], tmp_path / "work", "", "", Progress())
+        gather([Path(path)], tmp_path / "work", "", "", Events())
 
 
 HOSTILE_NAMES = [
@@ -167,11 +167,11 @@ def test_names_reach_no_file_and_no_line_raw(tmp_path: Path, name: str) -> None:
     picture(tmp_path / "heap" / name / "a.png")
     picture(tmp_path / "heap" / "base" / f"{name} bad.png", caption=None).write_bytes(b"no picture")
     (tmp_path / "heap" / "base" / f"{name} bad.txt").write_text("1girl")
-    count, refused = gather([tmp_path / "heap"], tmp_path / "work", "", "", Progress())
+    count, refused = gather([tmp_path / "heap"], tmp_path / "work", "", "", Events())
     workshop = open_workshop(tmp_path / "work")
     assert count == 2 and len(refused) == 1
     assert all(map(is_printable, [*workshop.pieces, *refused[0].values(), *workshop.repeats]))
-    export(workshop, tmp_path / "out", True, Progress())
+    export(workshop, tmp_path / "out", True, Events())
     names = [path.name for path in (tmp_path / "out").rglob("*")]
     assert len([one for one in names if one.endswith(".png")]) == 2 and all(
         map(is_printable, names)
@@ -183,7 +183,7 @@ def test_a_name_that_is_no_utf8_is_one_refusal(tmp_path: Path) -> None:
     picture(tmp_path / "heap" / "base" / "good.png")
     picture(tmp_path / "heap" / "base" / os.fsdecode(b"raw\xff.png"))
     picture(tmp_path / "heap" / os.fsdecode(b"raw\xfe") / "a.png")
-    count, refused = gather([tmp_path / "heap"], tmp_path / "work", "", "", Progress())
+    count, refused = gather([tmp_path / "heap"], tmp_path / "work", "", "", Events())
     assert count == 1
     assert [row["file"] for row in refused] == ["base/raw\\udcff.png", "raw_/a.png"]
     assert (
@@ -204,9 +204,9 @@ def test_names_that_are_one_elsewhere_stay_two_pictures(tmp_path: Path) -> None:
         "photo.png?w=99",
     ):
         picture(tmp_path / "set" / name, caption="1girl")
-    count, refused = gather([tmp_path / "set"], tmp_path / "work", "", "", Progress())
+    count, refused = gather([tmp_path / "set"], tmp_path / "work", "", "", Events())
     assert count == 8 and refused == []
-    export(open_workshop(tmp_path / "work"), tmp_path / "out", False, Progress())
+    export(open_workshop(tmp_path / "work"), tmp_path / "out", False, Events())
     names = sorted(
         path.name for path in (tmp_path / "out" / "set").iterdir() if path.suffix != ".txt"
     )
@@ -227,7 +227,7 @@ def test_a_source_without_a_name_of_its_own_is_called_as_its_folder(
 ) -> None:
     picture(tmp_path / "girl" / "a.png")
     monkeypatch.chdir(tmp_path / "girl")
-    gather([Path(".")], tmp_path / "work", "", "", Progress())
+    gather([Path(".")], tmp_path / "work", "", "", Events())
     assert list(open_workshop(tmp_path / "work").pieces) == ["girl/a"]
 
 
@@ -236,7 +236,7 @@ def test_a_file_beside_folders_of_pictures_is_named_and_the_folders_are_read(
 ) -> None:
     picture(tmp_path / "img" / "10_girl" / "a.png")
     (tmp_path / "img" / "readme.txt").write_text("read me")
-    count, refused = gather([tmp_path / "img"], tmp_path / "work", "", "", Progress())
+    count, refused = gather([tmp_path / "img"], tmp_path / "work", "", "", Events())
     assert count == 1 and open_workshop(tmp_path / "work").repeats == {"girl": 10}
     assert refused == [
         {"file": "img/readme.txt", "reason": "left alone: beside folders of pictures"}

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from onmodel.curate.lettering import audit_lettering, load_reader, read, read_all
 from onmodel.errors import StateError
-from onmodel.progress import Progress
+from onmodel.events import Events
 from onmodel.toon.attributes import BACKGWA, VOCABULARY
 from onmodel.toon.draw import draw
 
@@ -59,7 +59,7 @@ def test_a_reading_is_one_finding_that_sets_aside() -> None:
 def test_what_was_read_is_kept_and_a_damaged_piece_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     lettered(drawing(0)).save(path)
-    with Progress() as progress, progress.task("read", 3) as task:
+    with Events().task("read", 3) as task:
         first = read_all(READER, [path], [""], ["hash"], tmp_path / "seen", task)
         path.unlink()
         assert (

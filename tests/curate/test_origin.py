@@ -13,9 +13,9 @@ from onmodel.curate.gather import gather
 from onmodel.curate.provenance import own_models, read_known, self_taught
 from onmodel.curate.workshop import Decision, Workshop, keep_models, open_workshop, piece_as_table
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add
-from onmodel.progress import Progress
 from onmodel.toon.datasets import write_set
 
 LORA, BASE = "a" * 64, "b" * 64
@@ -45,7 +45,7 @@ def exported(tmp_path: Path) -> Workshop:
         tmp_path / "work",
         "drawn by the author",
         "own work",
-        Progress(),
+        Events(),
         "#20A040",
     )
     work = open_workshop(tmp_path / "work")
@@ -71,7 +71,7 @@ def exported(tmp_path: Path) -> Workshop:
             Decision(0, "sentence", "captioner eyes", "base/000", sentence="backgwa smiles."),
         ]
     )
-    export(work, tmp_path / "out", False, Progress())
+    export(work, tmp_path / "out", False, Events())
     return work
 
 
@@ -81,7 +81,7 @@ def test_what_is_known_comes_back(exported: Workshop, tmp_path: Path) -> None:
         tmp_path / "again",
         "?",
         "?",
-        Progress(),
+        Events(),
     )
     again = open_workshop(tmp_path / "again")
     for name in ("base/000", "base/001", "new/0"):
@@ -106,7 +106,7 @@ def test_an_added_picture_can_be_taken_back(exported: Workshop) -> None:
 
 def test_another_file_under_the_name_is_not_believed(exported: Workshop, tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), (1, 2, 3)).save(tmp_path / "out" / "new" / "0.png")
-    gather([tmp_path / "out" / "new"], tmp_path / "again", "from a friend", "?", Progress())
+    gather([tmp_path / "out" / "new"], tmp_path / "again", "from a friend", "?", Events())
     piece = open_workshop(tmp_path / "again").pieces["new/0"]
     assert (piece.origin, piece.made, piece.told) == ("from a friend", {}, "file")
 

@@ -16,7 +16,7 @@ from onmodel.curate.endpoint import Endpoint
 from onmodel.curate.makers import Candidate
 from onmodel.curate.painter import TIMES, Painter
 from onmodel.errors import InputError, ServiceError
-from onmodel.progress import Progress
+from onmodel.events import Events
 from onmodel.sample.suites import Prompt
 
 
@@ -39,7 +39,7 @@ def make(
     endpoint = Endpoint(
         url, "brush", "secret", sleep=(rests if rests is not None else []).append, **options
     )
-    return Painter(endpoint, 512).make(prompts(*words), folder, Progress())
+    return Painter(endpoint, 512).make(prompts(*words), folder, Events())
 
 
 def test_a_picture_is_asked_for_and_kept_as_it_came(tmp_path: Path) -> None:

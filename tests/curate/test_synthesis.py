@@ -26,7 +26,7 @@ from onmodel.curate.synthesis import Made
 from onmodel.curate.workshop import Workshop, open_workshop
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import Observers, load_observers
-from onmodel.progress import Progress, Task
+from onmodel.events import Events, Task
 from onmodel.randomness import generator
 from onmodel.sample.pictures import Request, Sampling, key, picture_path
 from onmodel.toon.attributes import BACKGWA, VOCABULARY, WORLD, sample_toon
@@ -48,7 +48,7 @@ def work(tmp_path: Path) -> Workshop:
     write_set(
         "backgwa_alignment", tmp_path / "heap" / "alignment", count=14
     )  # calm faces, flat colours
-    gather([tmp_path / "heap"], tmp_path / "work", "a renderer", "MIT", Progress())
+    gather([tmp_path / "heap"], tmp_path / "work", "a renderer", "MIT", Events())
     return open_workshop(tmp_path / "work")
 
 
@@ -105,13 +105,13 @@ def synthesized(
 def made_by(
     maker: makers.Maker, work: Workshop, observers: Observers, scenes: dict[str, str] | None = None
 ) -> tuple[Audit, Made]:
-    audit = run_audit(work, CHARACTER, observers, Progress())
+    audit = run_audit(work, CHARACTER, observers, Events())
     targets = even(audit.vocabulary, CHARACTER.free)
     prompts, wanted = prompts_for(audit.coverage, audit.vocabulary, targets, CHARACTER, 8, 0)
     if scenes:
         prompts = prompts_of_scenes(scenes, audit.vocabulary, CHARACTER, 8)
     made = synthesis.synthesize(
-        work, audit, observers, CHARACTER, maker, prompts, wanted, 2, "new", "MIT", Progress()
+        work, audit, observers, CHARACTER, maker, prompts, wanted, 2, "new", "MIT", Events()
     )
     return audit, made
 
@@ -140,7 +140,7 @@ def test_a_model_that_obeys_fills_the_holes(
     assert any(
         said.by.startswith("prompt, tagger 0.") for piece in made.pieces for said in piece.tags
     )
-    after = run_audit(work, CHARACTER, observers, Progress())
+    after = run_audit(work, CHARACTER, observers, Events())
     for name in ("expression", "style"):
         assert after.coverage[name].effective > before.coverage[name].effective, name
     assert after.taught["new"].own == len(made.pieces) and after.taught["base"].generated == 0
@@ -231,11 +231,11 @@ def test_pictures_of_a_service_are_picked_like_any(
     work = open_workshop(work.folder)
     (node,) = work.models[painter.sha256].values()
     assert (node["type"], node["name"]) == ("service", "brush")
-    after = run_audit(work, CHARACTER, observers, Progress())
+    after = run_audit(work, CHARACTER, observers, Events())
     assert (
         after.taught["new"].generated == len(made.pieces) and after.taught["new"].own == 0
     )  # no ancestor of hers
-    export(work, tmp_path / "out", False, Progress())
+    export(work, tmp_path / "out", False, Events())
     assert read_known(tmp_path / "out" / "new").models == work.models
 
 

@@ -15,7 +15,7 @@ from onmodel.curate.gather import gather
 from onmodel.curate.unpack import unpack
 from onmodel.curate.workshop import open_workshop
 from onmodel.errors import InputError, SpaceError
-from onmodel.progress import Progress
+from onmodel.events import Events
 
 
 def png(colour: str = "teal") -> bytes:
@@ -230,7 +230,7 @@ def test_what_costs_too_much_is_refused_before_anything_is_written(
         monkeypatch.setattr(module, "LARGEST_DIRECTORY", 1000)
         zipped(source, {f"{i}.png": png() for i in range(21)}, zipfile.ZIP_STORED)
     with pytest.raises(InputError, match=f"{reason}.*unpack it yourself and name the folder"):
-        gather([source], tmp_path / "work", "", "", Progress())
+        gather([source], tmp_path / "work", "", "", Events())
     assert tree(tmp_path) == ["a.zip"] and not (tmp_path / "work").exists()
 
 
@@ -287,10 +287,10 @@ def test_two_zips_of_one_name_do_not_mix(tmp_path: Path) -> None:
             tmp_path / "work",
             "",
             "",
-            Progress(),
+            Events(),
         )
     assert not (tmp_path / "work").exists()
-    gather([tmp_path / "x" / "set.zip"], tmp_path / "work", "", "", Progress())
+    gather([tmp_path / "x" / "set.zip"], tmp_path / "work", "", "", Events())
     assert list(open_workshop(tmp_path / "work").pieces) == ["set/a"]
 
 

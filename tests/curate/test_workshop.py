@@ -28,7 +28,7 @@ from onmodel.curate.workshop import (
     still_apply,
 )
 from onmodel.errors import BusyError, InputError, StateError
-from onmodel.progress import Progress
+from onmodel.events import Events
 from onmodel.toon.datasets import write_set
 
 
@@ -36,7 +36,7 @@ from onmodel.toon.datasets import write_set
 def work(tmp_path: Path) -> Workshop:
     write_set("backgwa_base", tmp_path / "heap" / "base", count=4)
     write_set("preview", tmp_path / "heap" / "more", count=3)
-    gather([tmp_path / "heap"], tmp_path / "work", "drawn by a test", "MIT", Progress())
+    gather([tmp_path / "heap"], tmp_path / "work", "drawn by a test", "MIT", Events())
     return open_workshop(tmp_path / "work")
 
 
@@ -52,7 +52,7 @@ def test_what_another_trainer_leaves_out_is_told(work: Workshop, tmp_path: Path)
     (tmp_path / "phone").mkdir()
     for name in ("a.avif", "b.PNG"):
         Image.new("RGB", (32, 32), "teal").save(tmp_path / "phone" / name)
-    gather([tmp_path / "phone"], tmp_path / "more", "drawn", "MIT", Progress())
+    gather([tmp_path / "phone"], tmp_path / "more", "drawn", "MIT", Events())
     assert unread_by_kohya(open_workshop(tmp_path / "more")) == ["phone/a.avif"]
 
 
@@ -222,7 +222,7 @@ def test_export_writes_originals_with_mended_captions(work: Workshop, tmp_path: 
         Decision(0, "aside", "person", "base/001", why="ugly"),
         Decision(0, "repeats", "person", subset="base", repeats=5),
     ]
-    counts = export(work.decide(decisions), tmp_path / "out", True, Progress())
+    counts = export(work.decide(decisions), tmp_path / "out", True, Events())
     assert counts == {"5_base": 3, "1_more": 3}
     original = tmp_path / "heap" / "base" / "000.png"
     assert (tmp_path / "out" / "5_base" / "000.png").read_bytes() == original.read_bytes()
@@ -242,13 +242,13 @@ def test_a_changed_original_is_noticed_and_nothing_is_written(
 ) -> None:
     (tmp_path / "heap" / "more" / "002.png").write_bytes(b"another")
     with pytest.raises(StateError, match="was changed"):
-        export(work, tmp_path / "out", False, Progress())
+        export(work, tmp_path / "out", False, Events())
     assert not (tmp_path / "out").exists()
 
 
 def test_decisions_are_never_overwritten_by_another_import(work: Workshop, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds a data set"):
-        gather([tmp_path / "heap"], work.folder, "", "", Progress())
+        gather([tmp_path / "heap"], work.folder, "", "", Events())
 
 
 def test_a_hostile_zip_loses_nothing_and_writes_nowhere_else(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_hostile_zip_loses_nothing_and_writes_nowhere_else(tmp_path: Path) -> 
         link = zipfile.ZipInfo("set/link.png")
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
-    count, refused = gather([tmp_path / "heap.zip"], tmp_path / "work", "", "", Progress())
+    count, refused = gather([tmp_path / "heap.zip"], tmp_path / "work", "", "", Events())
     assert count == 1 and not (tmp_path / "outside.png").exists()
     reasons = {row["file"].rpartition("/")[2]: row["reason"] for row in refused}
     assert set(reasons) == {"outside.png", "torn.png", "text.png", "link.png"}
@@ -271,5 +271,5 @@ def test_a_hostile_zip_loses_nothing_and_writes_nowhere_else(tmp_path: Path) -> 
 
 def test_numbered_folders_bring_their_repeats(tmp_path: Path) -> None:
     write_set("preview", tmp_path / "set" / "3_girl", count=2)
-    gather([tmp_path / "set"], tmp_path / "work", "", "", Progress())
+    gather([tmp_path / "set"], tmp_path / "work", "", "", Events())
     assert open_workshop(tmp_path / "work").repeats == {"girl": 3}

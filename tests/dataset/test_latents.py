@@ -12,13 +12,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from rich.console import Console
 from torch import nn
 
 from onmodel.dataset.buckets import load_pixels
 from onmodel.dataset.latents import View, encode_pictures
+from onmodel.events import Events
 from onmodel.hashing import sha256_bytes
-from onmodel.progress import Progress
 
 SIZES = [(32, 32), (32, 48), (64, 32)]
 
@@ -62,8 +61,7 @@ def test_no_setting_makes_a_stale_cache(
     folder = tmp_path_factory.mktemp("kept")
     for wanted, base in runs:
         views = [View(pictures[i], size, flip) for i, size, flip in sorted(wanted)]
-        with Progress(Console(file=io.StringIO())) as progress:
-            found = encode_pictures(family(base), views, folder, progress)
+        found = encode_pictures(family(base), views, folder, Events())
         assert list(found) == views
         for view, latents in found.items():
             pixels = load_pixels(view.path, view.size)[:, :, :: -1 if view.flip else 1]
@@ -78,5 +76,5 @@ def test_what_is_kept_is_not_encoded_again(pictures: list[Path], tmp_path: Path)
     encode = base.encode_images
     base.encode_images = lambda images: (asked.append(1), encode(images))[1]
     for _ in range(2):
-        encode_pictures(base, views, tmp_path, Progress(Console(file=io.StringIO())))
+        encode_pictures(base, views, tmp_path, Events())
     assert len(asked) == 2

@@ -1,24 +1,21 @@
 """Captions encoded once and mapped: the same text, never another base's."""
 
-import io
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from onmodel.dataset.texts import encode_captions
+from onmodel.events import Events
 from onmodel.families.anima.family import Anima
-from onmodel.progress import Progress
 
 
 def test_captions_are_encoded_once_and_never_taken_from_another_base(
     tiny_family: Anima, tmp_path: Path
 ) -> None:
-    console = Console(file=io.StringIO())
     captions = ["1girl, smile", "", "1girl"]
 
     def texts() -> dict[str, tuple[torch.Tensor, int]]:
-        found = encode_captions(tiny_family, captions, tmp_path, Progress(console))
+        found = encode_captions(tiny_family, captions, tmp_path, Events())
         return {caption: (text.rows_sd, text.zero_rows) for caption, text in found.items()}
 
     first, asked = texts(), []

@@ -26,10 +26,10 @@ from onmodel.evaluate.observers.grain import grain
 from onmodel.evaluate.observers.identity import unit
 from onmodel.evaluate.observers.layout import figure_box
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toons
+from onmodel.events import Events
 from onmodel.hashing import sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, check
 from onmodel.lora.header import history_words
-from onmodel.progress import Progress
 from onmodel.randomness import generator, normal
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import Prompt, noise_seed, suite
@@ -228,7 +228,7 @@ def context(folder: Path, family: DrawnFamily, name: str = "stage", seed: int = 
         threads=1,
         scratch=scratch,
         pictures=folder / "pictures",
-        progress=Progress(),
+        events=Events(),
         commit=commit,
     )
 

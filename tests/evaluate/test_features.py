@@ -12,7 +12,7 @@ from onmodel.evaluate.features import Features, measure, observe, open_picture
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.identity import Identity
 from onmodel.evaluate.observers.tagger import Tagger
-from onmodel.progress import Progress
+from onmodel.events import Events
 from tests.evaluate.onnx_files import write_identity, write_tagger
 
 
@@ -29,7 +29,7 @@ def observers(tmp_path: Path) -> Observers:
 def look(
     paths: list[Path], observers: Observers, cache: Path, palette: dict[str, str] | None = None
 ) -> Features:
-    with Progress().task("look", total=len(paths)) as task:
+    with Events().task("look", total=len(paths)) as task:
         return measure(paths, observers, palette or {}, cache, task)
 
 

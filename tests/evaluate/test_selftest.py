@@ -17,7 +17,7 @@ from onmodel.evaluate.selftest.check import Row, selftest
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture
 from onmodel.evaluate.selftest.faults import PLANTED
 from onmodel.evaluate.selftest.page import table
-from onmodel.progress import Progress
+from onmodel.events import Events
 from onmodel.toon.attributes import BACKGWA, OTHER
 from onmodel.toon.draw import draw
 
@@ -31,10 +31,10 @@ def observers() -> Observers:
 def rows() -> list[Row]:
     """Three faults at two seeds a prompt."""
     some = {id: PLANTED[id] for id in ("yellow_veil", "same_coat", "no_trigger")}
-    with pytest.MonkeyPatch.context() as patch, Progress() as progress:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(check, "PLANTED", some)
         patch.setattr(check, "SEEDS", 2)
-        return selftest(observers(), 5, progress)
+        return selftest(observers(), 5, Events())
 
 
 def test_every_axis_has_a_planted_fault() -> None:
@@ -86,7 +86,7 @@ def test_a_column_that_does_not_hold_is_named(rows: list[Row]) -> None:
 def test_the_command_prints_the_table_or_json(
     monkeypatch: pytest.MonkeyPatch, rows: list[Row]
 ) -> None:
-    monkeypatch.setattr(check, "selftest", lambda observers, seed, progress: rows)
+    monkeypatch.setattr(check, "selftest", lambda observers, seed, events: rows)
     told = CliRunner().invoke(app, ["metrics", "selftest", "--seed", "3", "--seed", "4"]).stdout
     assert "Seed 3" in told and "Seed 4" in told and "| `drift` |" in told
     found = json.loads(CliRunner().invoke(app, ["metrics", "selftest", "--json"]).stdout)

@@ -15,12 +15,17 @@ import pytest
 from onmodel.errors import InputError
 from onmodel.judge import gate
 from onmodel.judge.gate import GatedServer, Reply, Request, json_reply
+from tests.support.events import Recorded
 
 SECRET = b"what is served"
 
 
 class Served(GatedServer):
-    """Answers with the request's own words; /fail is a mistake of ours."""
+    """Answers with the request's own words; /fail is a mistake of ours. `told` has its notes."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.told, self.expected = Recorded(), ""
+        super().__init__(self.told, port)
 
     def answer(self, request: Request) -> Reply:
         if request.target == "/fail":
@@ -32,7 +37,7 @@ class Served(GatedServer):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Served]:
-    """A server that says nothing on the terminal, unless a test reads it first."""
+    """A server that prints nothing and reports nothing, unless a test expects it."""
     monkeypatch.setattr(gate, "LINGER_SECONDS", 0.05)
     with Served() as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
@@ -40,7 +45,7 @@ def server(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
         yield made
         made.shutdown()
         thread.join()
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", "") and made.told.text == made.expected
 
 
 def talk(server: Served, data: bytes, close: bool = False) -> bytes:
@@ -388,12 +393,11 @@ def test_a_client_that_hangs_up_leaves_no_traceback(server: Served) -> None:
 
 
 def test_a_fault_of_ours_is_one_line_and_the_server_goes_on(
-    server: Served, capfd: pytest.CaptureFixture[str]
+    server: Served,
 ) -> None:
+    server.expected = "  a request failed (RuntimeError: two\\nlines)\n"
     assert ask(server, "GET /fail HTTP/1.1") == 500
     assert ask(server) == 200
-    told = capfd.readouterr().err
-    assert told == "onmodel: a request failed (RuntimeError: two\\nlines)\n"
 
 
 def test_an_ordinary_client_is_served(server: Served) -> None:

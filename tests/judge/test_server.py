@@ -21,9 +21,11 @@ from PIL import Image
 
 from onmodel.engine.project import Project
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.judge.server import JudgeServer
 from onmodel.judge.session import Session, open_session
 from onmodel.judge.votes import voting
+from tests.support.events import Recorded
 
 
 class Client:
@@ -73,7 +75,10 @@ class Client:
 @contextmanager
 def serving(session: Session) -> Iterator[tuple[JudgeServer, Client]]:
     session.save()
-    with voting(session.votes, len(session.pairs)) as votes, JudgeServer(session, votes) as server:
+    with (
+        voting(session.votes, len(session.pairs)) as votes,
+        JudgeServer(session, votes, Recorded()) as server,
+    ):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -198,9 +203,9 @@ def test_after_the_end_nothing_more(session: Session) -> None:
 
 def test_a_port_that_is_taken_is_one_line(session: Session) -> None:
     with serving(session) as (server, _), pytest.raises(InputError, match="--port"):
-        JudgeServer(session, server.votes, server.port)
+        JudgeServer(session, server.votes, Events(), server.port)
     with voting(session.votes) as votes, pytest.raises(InputError, match="--port: 99999"):
-        JudgeServer(session, votes, 99999)
+        JudgeServer(session, votes, Events(), 99999)
 
 
 def test_the_page_needs_no_inline_code(session: Session) -> None:
@@ -214,7 +219,7 @@ def test_the_page_needs_no_inline_code(session: Session) -> None:
 
 @pytest.mark.parametrize("damage", ["gone", "flipped", "swapped"])
 def test_a_picture_that_is_damaged_during_a_session_is_told_and_the_session_goes_on(
-    session: Session, damage: str, capfd: pytest.CaptureFixture[str]
+    session: Session, damage: str
 ) -> None:
     left, right = (session.evaluation.path / file for file in session.shown.files(session.pairs[0]))
     before = left.read_bytes()
@@ -231,7 +236,7 @@ def test_a_picture_that_is_damaged_during_a_session_is_told_and_the_session_goes
         left.write_bytes(before)
         assert client.ask("GET", "/picture/0/left")[0] == 200
         assert client.answer(0, "tie")["pair"] == 1 and server.votes.answers == ["tie"]
-    shown = capfd.readouterr().err
+    shown = server.events.text  # type: ignore[attr-defined]
     assert shown.count("\n") == 1 and left.name in shown
 
 

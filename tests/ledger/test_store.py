@@ -1,7 +1,11 @@
 """The ledger when its file is damaged, locked or not to be written: one line with a remedy at every
 query."""
 
+import os
+import platform
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from onmodel.errors import BusyError, OnmodelError, StateError
+from onmodel.events import Finding, Note, Row
 from onmodel.ledger import store
 from onmodel.ledger.store import Ledger, LedgerDamage, salvage
 
@@ -23,6 +28,7 @@ QUERIES: dict[str, Callable[[Ledger], object]] = {
     "add_steps": lambda ledger: ledger.add_steps("k2", [{"step": 1}]),
     "start": lambda ledger: start(ledger, "k9"),
     "finish": lambda ledger: ledger.finish(1, "run", "h", 1.0, NOW),
+    "runs": lambda ledger: ledger.runs(),
 }
 
 
@@ -139,3 +145,69 @@ def test_a_folder_in_the_place_of_the_ledger_is_one_line(tmp_path: Path) -> None
     (tmp_path / "onmodel.db").mkdir()
     with pytest.raises(StateError, match="cannot be opened or written"):
         Ledger(tmp_path / "onmodel.db")
+
+
+def test_a_run_is_running_until_it_ends_and_killed_when_its_process_is_gone(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "onmodel.db"
+    ledger = Ledger(path)
+    ids = [start(ledger, f"k{number}") for number in range(4)]
+    ledger.finish(ids[1], "run", "h", 2.0, NOW)
+    ledger.stop(ids[2], "failed", "no room", 3.0)
+    script = (
+        "import sys; from pathlib import Path; from tests.ledger.test_store import Ledger, start;"
+        "start(Ledger(Path(sys.argv[1])), 'k9')"
+    )
+    subprocess.run([sys.executable, "-c", script, path], check=True, cwd=Path(__file__).parents[2])
+    runs = ledger.runs()
+    assert [run.state for run in runs] == ["killed", "running", "failed", "done", "running"]
+    assert (runs[2].line, runs[2].seconds, runs[2].finished) == ("no room", 3.0, None)
+    assert (runs[3].finished, runs[3].seconds) == (NOW, 2.0)
+    with closing(sqlite3.connect(path)) as db, db:  # the number was given to another process
+        db.execute(f"UPDATE runs SET process = '{os.getpid()} 1.00 {platform.node()}'")
+    assert [run.state for run in ledger.runs()][1] == "killed"
+
+
+def test_stages_wait_until_their_turn_or_the_end(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "onmodel.db")
+    with (
+        pytest.raises(ZeroDivisionError),
+        ledger.queued("r", {"data": "curate", "first": "train", "best": "select"}) as begin,
+    ):
+        begin("data")
+        assert [(run.stage, run.verb, run.state) for run in ledger.runs()] == [
+            ("best", "select", "queued"),
+            ("first", "train", "queued"),
+        ]
+        raise ZeroDivisionError
+    assert ledger.runs() == []
+
+
+def test_messages_of_a_run_are_read_back_as_they_were_told(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "onmodel.db")
+    run = start(ledger, "k")
+    told = [
+        Note("two files", "warning", ("a", "b")),
+        Row("epochs", "epoch 1", {"epoch": 1, "loss": 0.5, "heldout": None}),
+        Finding("disk", "fail", "is full", "make room"),
+    ]
+    for message in told:
+        ledger.add_message(run, message)
+    ledger.add_message(run, Row("epochs", "epoch 2", {"loss": float("nan")}))
+    rows = ledger.messages(run)
+    assert [message for _, message in rows] == [*told, Row("epochs", "epoch 2", {"loss": None})]
+    assert ledger.messages(run, after=rows[2][0]) == rows[3:] and ledger.faults() == []
+
+
+def test_a_ledger_of_the_release_before_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "onmodel.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executescript("".join(store.MIGRATIONS[:3]) + "PRAGMA user_version = 3;")
+        for number, finished in ((1, NOW), (2, None)):
+            db.execute(
+                "INSERT INTO runs (id, key, recipe, stage, verb, settings, inputs, environment,"
+                " started, finished) VALUES (?, 'k', 'r', 's', 'train', '{}', '{}', '{}', ?, ?)",
+                (number, NOW, finished),
+            )
+    assert [run.state for run in Ledger(path).runs()] == ["killed", "done"]

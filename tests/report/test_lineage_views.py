@@ -9,12 +9,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from onmodel.console import PlainConsole
+from onmodel.cli.console import PlainConsole
+from onmodel.cli.tables import print_history
 from onmodel.ledger.lineage import add, root, title_of
 from onmodel.release.provenance import Provenance
 from onmodel.report.lineage_page import lineage_page, lineage_picture
 from onmodel.report.lineage_svg import anchor, drawn
-from onmodel.report.lineage_tree import print_lineage
+from onmodel.report.lineage_tree import history_of
 from onmodel.text import is_printable, printable
 from tests.release.made_up import history
 
@@ -42,7 +43,7 @@ def provenance() -> Provenance:
 
 def printed(provenance: Provenance, width: int) -> str:
     console = Console(file=io.StringIO(), width=width)
-    print_lineage(provenance, console)
+    print_history(history_of(provenance), console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -80,7 +81,7 @@ def test_a_strangers_text_does_nothing_on_a_terminal_or_in_the_drawing(text: str
     merge = add([theirs], text, name=text, settings={text: text})
     past = Provenance("x", add([merge], "release", name="again", title=text, author=text))
     console = PlainConsole(file=io.StringIO(), width=400)
-    print_lineage(past, console)
+    print_history(history_of(past), console)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert all(map(is_printable, lines)) and not any(
         line.startswith("release  all") for line in lines

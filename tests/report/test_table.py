@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from onmodel.cli.tables import print_table
 from onmodel.report.source import ReportSource
-from onmodel.report.table import SHADES, build_table, print_table
+from onmodel.report.table import SHADES, build_table
 
 
 def test_rows_are_models_then_controls(source: ReportSource) -> None:
@@ -44,7 +45,8 @@ def test_an_unavailable_axis_says_why(source: ReportSource) -> None:
 
 def printed(source: ReportSource, width: int, terminal: bool) -> str:
     file = io.StringIO()
-    print_table(source, Console(file=file, width=width, force_terminal=terminal, color_system=None))
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
+    print_table(build_table(source), console)
     return file.getvalue()
 
 

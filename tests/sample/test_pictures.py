@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from onmodel import checked
+from onmodel.events import Events
 from onmodel.hashing import sha256_file
-from onmodel.progress import Progress
 from onmodel.records import Model
 from onmodel.sample.pictures import TABLE, Request, Sampling, key, picture_path, png_bytes, render
 from tests.evaluate.drawn import DrawnFamily, install, lora
+from tests.support.events import Recorded
 
 BASE = "b" * 64
 SAMPLING = Sampling(width=32, height=32, batch=4)
@@ -31,9 +32,13 @@ def requests(model: Model | None, count: int = 6) -> list[Request]:
 
 
 def go(
-    family: DrawnFamily, folder: Path, wanted: list[Request], sampling: Sampling = SAMPLING
+    family: DrawnFamily,
+    folder: Path,
+    wanted: list[Request],
+    sampling: Sampling = SAMPLING,
+    events: Events | None = None,
 ) -> list[Path]:
-    with Progress().task("pictures", total=len(wanted)) as task:
+    with (events or Events()).task("pictures", total=len(wanted)) as task:
         return render(lambda: family, BASE, wanted, sampling, folder, task)  # type: ignore[arg-type,return-value]
 
 
@@ -55,7 +60,7 @@ def test_the_base_is_not_loaded_when_nothing_is_missing(
 ) -> None:
     wanted = requests(None)
     paths = go(family, tmp_path, wanted)
-    with Progress().task("pictures", total=len(wanted)) as task:
+    with Events().task("pictures", total=len(wanted)) as task:
         assert render(None, BASE, wanted, SAMPLING, tmp_path, task) == paths  # type: ignore[arg-type]
 
 
@@ -172,18 +177,18 @@ def test_a_damaged_picture_of_the_cache_is_made_again_with_a_note(
     damage: Callable[[Path], object],
     family: DrawnFamily,
     tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    told = Recorded()
     paths = go(family, tmp_path, requests(None))
     whole = [sha256_file(path) for path in paths]
     linked = tmp_path / "linked.png"
     os.link(paths[2], linked)
     damage(paths[2])
-    assert go(family, tmp_path, requests(None)) == paths
+    assert go(family, tmp_path, requests(None), events=told) == paths
     assert [sha256_file(path) for path in paths] == whole and family.drawn == 6 + SAMPLING.batch
-    assert f"{paths[2].name} is damaged; it is made again" in capfd.readouterr().err
-    go(family, tmp_path, requests(None))
-    assert family.drawn == 6 + SAMPLING.batch and "damaged" not in capfd.readouterr().err
+    assert told.text == f"  {paths[2]} is damaged; it is made again\n"
+    go(family, tmp_path, requests(None), events=told)
+    assert family.drawn == 6 + SAMPLING.batch and told.text.count("made again") == 1
     assert linked.exists()  # an object may hold it; that is for the object's own check
 
 

@@ -1,19 +1,16 @@
 """What the curate and train stages are given in tests: a context whose artifact stays in its
 scratch folder."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from onmodel.character import Author, Character, Outfit
 from onmodel.hashing import tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, check, root
-from onmodel.progress import Progress
 from onmodel.records import Artifact
 from onmodel.stages.base import Context
+from tests.support.events import Recorded
 
 CHARACTER = Character(
     name="Backgwa",
@@ -30,7 +27,7 @@ CHARACTER = Character(
 
 
 def context(scratch: Path, family: Callable[[], Any], name: str, seed: int = 1) -> Context:
-    """A context of a stage called `name`; what it prints is in `said(context)`."""
+    """A context of a stage called `name`; what it reports is in `said(context)`."""
 
     def commit(kind: str, lineage: Lineage) -> Artifact:
         check(lineage)
@@ -50,11 +47,11 @@ def context(scratch: Path, family: Callable[[], Any], name: str, seed: int = 1) 
         threads=1,
         scratch=scratch,
         pictures=scratch / "pictures",
-        progress=Progress(Console(file=io.StringIO(), width=200)),
+        events=Recorded(),
         commit=commit,
     )
 
 
 def said(context: Context) -> str:
-    """Everything that the stage printed."""
-    return context.progress.console.file.getvalue()  # type: ignore[attr-defined]
+    """The messages that the stage reported, as a terminal shows them."""
+    return context.events.text  # type: ignore[attr-defined]

@@ -7,7 +7,6 @@ with the reason:
     .venv/bin/python tests/stages/test_golden.py
 """
 
-import io
 import json
 import os
 import subprocess
@@ -15,12 +14,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from onmodel.engine.pipeline import run
 from onmodel.engine.project import Project
+from onmodel.events import Events
 from onmodel.families.registry import base_sha256
-from onmodel.progress import Progress
 from onmodel.recipe import load_recipe
 from onmodel.stages.base import read_models
 from onmodel.weights import payload_sha256
@@ -62,9 +60,7 @@ def train(folder: Path) -> tuple[list[float], str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "golden.toml").write_text(RECIPE)
     project = Project(folder / "project")
-    result = run(
-        load_recipe(folder / "golden.toml"), project, Progress(Console(file=io.StringIO()))
-    )
+    result = run(load_recipe(folder / "golden.toml"), project, Events())
     artifact = result.artifacts["look"]
     rows = [json.loads(line) for line in (artifact.path / "metrics.jsonl").read_text().splitlines()]
     return [row["loss"] for row in rows], payload_sha256(read_models(artifact)[-1].path)

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.families.anima.family import Anima
 from onmodel.hashing import read_json, sha256_file
 from onmodel.ledger.lineage import add, root
 from onmodel.lora import header
 from onmodel.lora.convert import convert
 from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
-from onmodel.progress import Progress
 from onmodel.randomness import normal
 from onmodel.records import Artifact, Model
 from onmodel.sample.pictures import Request, Sampling, render
@@ -138,7 +138,7 @@ def test_one_lora_in_every_layout_draws_the_same_pictures(
     def drawn(model: Model | None) -> np.ndarray:
         wanted = [Request("1girl, smile", "bad", 3, model)]
         sampling = Sampling(steps=2, guidance=2.0, width=32, height=32)
-        with Progress().task("pictures", total=1) as task:
+        with Events().task("pictures", total=1) as task:
             (path,) = render(
                 lambda: tiny_family, "b" * 64, wanted, sampling, tmp_path / "pictures", task
             )

@@ -12,12 +12,12 @@ import torch
 
 from onmodel.character import Author, Character, Outfit
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, check, ordered, root
 from onmodel.lora import header
 from onmodel.lora.tensors import Factors, Lora, read_lora, regauge, write_lora
-from onmodel.progress import Progress
 from onmodel.randomness import normal
 from onmodel.records import Artifact
 from onmodel.release.history import experiments
@@ -103,7 +103,7 @@ def context(scratch: Path, name: str = "merged") -> Context:
         threads=1,
         scratch=scratch,
         pictures=scratch,
-        progress=Progress(),
+        events=Events(),
         commit=commit,
     )
 

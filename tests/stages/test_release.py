@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 from onmodel.errors import InputError, OnmodelError, StateError, VerifyError
+from onmodel.events import Events
 from onmodel.families.registry import load_base
 from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
 from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
-from onmodel.progress import Progress
 from onmodel.randomness import generator, normal
 from onmodel.records import Artifact
 from onmodel.release.check import check
@@ -102,7 +102,7 @@ def build(work: Path, base: Path, damage: str = "", **changed: Any) -> Artifact:
         threads=1,
         scratch=scratch,
         pictures=work / "pictures",
-        progress=Progress(),
+        events=Events(),
         commit=commit,
     )
     table = {

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from onmodel.events import Events
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.memory import Outline
 from onmodel.families.anima.parts import empty
 from onmodel.families.registry import outline
-from onmodel.progress import Progress
 from onmodel.train.memory import _shapes, _step_bytes, forecast, peak_bytes, run_bytes
 from onmodel.train.networks import make_network, trained_layers
 from onmodel.train.optimizers import OPTIMIZERS, make_optimizer, state_bytes, state_of
@@ -86,10 +86,8 @@ def test_the_forecast_counts_what_is_trained(
     options = Options(
         **OPTIONS.model_dump() | {"network": network, "ranks": ranks, "save_precision": "bf16"}
     )
-    with Progress() as progress:
-        row = forecast(
-            outline({"folder": tiny_anima}), options, options.resolutions, BF16, progress
-        )
+    shapes = outline({"folder": tiny_anima})
+    row = forecast(shapes, options, options.resolutions, BF16, Events())
     trained = make_network(
         tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu")
     )

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from onmodel.events import Events
 from onmodel.families.registry import load_base
 from onmodel.lora.tensors import Lora
 from onmodel.processes import Processes, joined
-from onmodel.progress import Progress
 from onmodel.randomness import normal
 from onmodel.records import Item
 from onmodel.train import loop
@@ -84,7 +84,7 @@ def train(
         OPTIONS,
         seed=3,
         dtype=torch.float32,
-        progress=Progress(),
+        events=Events(),
         keep=lambda epoch, step: "",
         preview=lambda epoch: None,
         processes=processes,

@@ -23,7 +23,7 @@ from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toons
 from onmodel.evaluate.selftest.faults import PLANTED, Planted
 from onmodel.evaluate.statistics import CONFIDENCE, max_t, paired
-from onmodel.progress import Progress, Task
+from onmodel.events import Events, Task
 from onmodel.randomness import generator
 from onmodel.sample.suites import noise_seed, suite
 from onmodel.toon.attributes import VOCABULARY
@@ -154,7 +154,7 @@ class Laboratory:
         return found
 
 
-def selftest(observers: Observers, seed: int, progress: Progress) -> list[Row]:
+def selftest(observers: Observers, seed: int, events: Events) -> list[Row]:
     """The table at one seed: a row for every axis and fault that it must find."""
     character = load_character(SHEET)
     graded = sum(planted.graded for planted in PLANTED.values())
@@ -163,7 +163,7 @@ def selftest(observers: Observers, seed: int, progress: Progress) -> list[Row]:
         arms * SEEDS * len(suite("confirm", character, VOCABULARY))
         + STANDIN_SETS["reference"].count
     )
-    with progress.task(f"draw and look, seed {seed}", total=total) as task:
+    with events.task(f"draw and look, seed {seed}", total=total) as task:
         lab = Laboratory(character, observers, seed, task)
         silent = lab.base["BN"]  # what a LoRA without leak draws without its trigger
         clean_on = lab.arm("L", CLEAN)
