@@ -1,4 +1,4 @@
-"""The pages say what the code says, and the README's words are true."""
+"""The documentation matches the code: generated pages, links, command lines, recipes, paths."""
 
 import re
 import sys
@@ -13,6 +13,29 @@ from onmodel.release.licences import CIRCLESTONE
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def prose(page: Path) -> str:
+    """A page without its code blocks."""
+    return re.sub(r"^```.*?^```", "", read(page), flags=re.S | re.M)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
 
 @pytest.mark.parametrize("page", ["recipe", "metrics"])
 def test_generated_pages_are_those_that_the_code_gives(page: str) -> None:
@@ -24,13 +47,36 @@ def test_generated_pages_are_those_that_the_code_gives(page: str) -> None:
     )
 
 
-def test_every_path_in_the_readme_exists() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in re.findall(r"\]\(((?:docs|recipes|onmodel)/[^)]+)\)", text):
-        assert (ROOT / path).exists(), path
-    tree = text[text.index("recipes/            ") :].split("```")[0]
-    for name in re.findall(r"^(?:  )?([\w./]+/|\w+\.py)", tree, flags=re.M):
-        assert (ROOT / name).exists() or (ROOT / "onmodel" / name).exists(), name
+def test_the_readme_fits_on_one_screen() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 60
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "tutorials").glob("*.md")), ids=str)
+def test_recipes_of_tutorials_can_be_planned(page: Path, tmp_path: Path) -> None:
+    for text in re.findall(r"```toml\n(# \w+\.toml\n.*?)```", read(page), flags=re.S):
+        recipe = tmp_path / text.splitlines()[0].removeprefix("# ")
+        recipe.write_text(text, encoding="utf-8")
+        assert make_plan(load_recipe(recipe))
+
+
+def test_every_path_in_the_source_tree_exists() -> None:
+    page = read(ROOT / "docs" / "reference" / "files.md")
+    tree = page.split("```")[1]
+    for inside, names in re.findall(r"^( *)((?:[\w.]+(?:/|\.py) ?)+)", tree, flags=re.M):
+        for name in names.split():
+            assert (ROOT / ("onmodel" if inside else "") / name).exists(), name
 
 
 @pytest.mark.parametrize("name", ["demo", "release_2"])
