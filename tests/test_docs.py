@@ -1,11 +1,17 @@
 """The documentation matches the code: generated pages, links, command lines, recipes, paths."""
 
 import re
+import shlex
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from onmodel.cli.main import app
 from onmodel.engine.pipeline import make_plan
 from onmodel.recipe import load_recipe
 from onmodel.release.licences import CIRCLESTONE
@@ -20,6 +26,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+GUIDES = [page for page in PAGES if page.name != "CHANGELOG.md"]  # it names old commands too
 
 
 def read(page: Path) -> str:
@@ -35,6 +42,34 @@ def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", prose(page), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def command_lines(page: Path) -> Iterator[str]:
+    """The `onmodel …` lines of a page's code blocks, without a launcher before them."""
+    for block in re.findall(r"^```\n(.*?)^```", read(page), flags=re.S | re.M):
+        yield from re.findall(r"^(?:\S+ .*-m )?(onmodel [a-z-].*)$", block, flags=re.M)
+
+
+@cache
+def root() -> Any:
+    return typer.main.get_command(app)
+
+
+def options(command: Any) -> set[str]:
+    return {name for row in command.params for name in (*row.opts, *row.secondary_opts)}
+
+
+def find_command(line: str) -> tuple[Any, list[str]]:
+    """The command that a line names, and the words after it. Fails for a name that is not there."""
+    command, words = root(), shlex.split(line, comments=True)[1:]
+    while words and words[0] != "…" and hasattr(command, "commands"):
+        if words[0].startswith("-"):
+            assert words[0] in options(command), line
+        else:
+            assert words[0] in command.commands, f"no command {words[0]!r}: {line}"
+            command = command.commands[words[0]]
+        words = words[1:]
+    return command, words
 
 
 @pytest.mark.parametrize("page", ["recipe", "metrics"])
@@ -61,6 +96,29 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         assert file.exists(), target
         if anchor:
             assert anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=[str(page.relative_to(ROOT)) for page in GUIDES])
+def test_every_command_line_in_a_code_block_parses(page: Path) -> None:
+    for line in command_lines(page):
+        command, words = find_command(line)
+        assert not hasattr(command, "commands"), f"incomplete: {line}"
+        context = command.make_context(command.name, list(words))  # raises for a wrong line
+        recipe = context.params.get("recipe")
+        if recipe and recipe.parts[0] == "recipes":
+            stage = context.params.get("until") or context.params.get("stage")
+            stages = load_recipe(ROOT / recipe).stages
+            assert stage is None or stage in stages, line
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=[str(page.relative_to(ROOT)) for page in GUIDES])
+def test_every_command_in_a_sentence_exists_with_its_options(page: Path) -> None:
+    for code in re.findall(r"`(onmodel [^`]+)`", prose(page)):
+        command, words = find_command(" ".join(code.split()))
+        known = options(command)
+        for word in words:
+            if re.match(r"--?[a-z]", word):
+                assert word.partition("=")[0] in known, code
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "tutorials").glob("*.md")), ids=str)
