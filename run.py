@@ -1,18 +1,20 @@
 """Make the virtual environment, install the locked dependencies, run a task. Standard library only.
 
-python run.py demo      a character's whole life on the toon world, into demo/ python run.py test
-the tests python run.py check     format, lint, types python run.py bench-merge    merging at
-Anima's size against peers and the floor python run.py bench-search   regret of searches for merge
-weights python run.py bench-alpha    what rewriting alpha does to further training python run.py
-bench-train    CPU time and memory of a training step, against a plain loop and against the limit
-python run.py bench-evaluate pictures per CPU second against AnimaModularPipeline and against the
-limit python run.py bench-curate   20,000 pictures read, hashed, tagged and compared python run.py
-bench-audit    a heap with planted faults: which does the audit find? python run.py bench-faults
-faults planted in training sets: does the axis of each see them? python run.py bench-mended   does a
-LoRA on the mended heap beat one on the heap as it was found? python run.py bench-selection   is
-what tune chooses among the truly best, and for how many pictures? python run.py bench-judge   do a
-blind judge's intervals cover the truth? python run.py bench-statistics  do 95 % intervals cover 95
-%, and do twins stay alike?
+python run.py demo             a character's whole life on the toon world, into demo/
+python run.py test             the tests
+python run.py check            format, lint, types
+python run.py bench-merge      merging at Anima's size against peers and the floor
+python run.py bench-search     regret of searches for merge weights
+python run.py bench-alpha      what rewriting alpha does to further training
+python run.py bench-train      CPU time and memory of a training step, against a plain loop
+python run.py bench-evaluate   pictures per CPU second, against AnimaModularPipeline and the limit
+python run.py bench-curate     20,000 pictures read, hashed, tagged and compared
+python run.py bench-audit      a raw folder with planted faults: which does the audit find?
+python run.py bench-faults     faults planted in training sets: does the metric of each see them?
+python run.py bench-mended     does a LoRA on the fixed data set beat one on the data as found?
+python run.py bench-selection  is what tune chooses among the truly best, and for how many pictures?
+python run.py bench-judge      do a blind judge's intervals cover the truth?
+python run.py bench-statistics do 95 % intervals cover 95 %, and do twins stay alike?
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """Can the choice of `tune` be believed? Trainings whose best checkpoint and LoRA weight are known
 by far more pictures.
 
-    python run.py bench-selection [--runs NAME …] [--folder DIR] [--write docs/selection.md]
+    python run.py bench-selection [--runs NAME …] [--folder DIR]
+        [--write docs/explanation/selection.md]
 
 Each run trains five checkpoints on pictures of its own, and a tune stage chooses among them at four
 LoRA weights, by suite "choose" and its further prompts. The truth is measured on prompts that no

@@ -1,7 +1,7 @@
 """Do 95 % intervals cover 95 %, and do twins stay alike? Simulated evaluations whose truth is
 known.
 
-python run.py bench-statistics [--evaluations 2000] [--write docs/statistics.md]
+python run.py bench-statistics [--evaluations 2000] [--write docs/explanation/statistics.md]
 
 A simulated model has one true value per prompt, and seeds that scatter around it. Prompts are drawn
 anew in every evaluation, since an interval speaks of prompts like these. Twins are models whose
@@ -165,7 +165,7 @@ def verdicts(prompts: int, seeds: int, evaluations: int) -> tuple[float, float, 
 
 
 def page(evaluations: int) -> tuple[str, dict[str, dict[str, float]]]:
-    """docs/statistics.md, and the same numbers."""
+    """docs/explanation/statistics.md, and the same numbers."""
     names = [f"{p} × {s}" for p, s in DESIGNS]
     table = {
         case: {
@@ -196,19 +196,22 @@ def page(evaluations: int) -> tuple[str, dict[str, dict[str, float]]]:
     return "\n".join([PREFACE, head, "|---|" + "---|" * len(names), *rows]) + "\n", table
 
 
-PREFACE = f"""# Are the intervals right?
+PREFACE = f"""# Coverage of the intervals
 
-Written by `python run.py bench-statistics --write docs/statistics.md`: simulated evaluations of prompts × seeds, whose
-truth is known. Every interval is meant to cover in 95 of 100 evaluations. Twins: {AXES} axes of {CHECKPOINTS}
-checkpoints that are equal are compared with one more; a false alarm is any p of 0.05 or less, and is meant to come in
-5 of 100 evaluations or fewer.
+Written by `python run.py bench-statistics --write docs/explanation/statistics.md`.
 
-Shares near 0 or 1 get the score interval with an effective number of prompts; the rows "plain t" show why.
+The benchmark simulates evaluations of prompts × seeds whose truth is known. Every interval should
+cover the truth in 95 of 100 evaluations. Twins: {AXES} axes of {CHECKPOINTS} checkpoints that are equal are
+compared with one more. A false alarm is any p of 0.05 or less. It should occur in 5 of 100
+evaluations or fewer.
 
-The verdict on a pair adjusts for its axes by Holm's method for discrete tests (Tarone 1990, Westfall & Wolfinger 1997):
-axes that few prompts tell cannot give a small p, so they need not count against those that can. The last rows:
-{PAIR_AXES} axes, {len(FEW)} of them told by {min(FEW)} to {max(FEW)} prompts, and a change of 0.1 on an axis that
-half of the prompts tell.
+Shares near 0 or 1 use the score interval with an effective number of prompts. The rows "plain t"
+show why.
+
+The verdict on a pair adjusts for its axes by Holm's method for discrete tests (Tarone 1990, Westfall
+& Wolfinger 1997). Axes with few prompts cannot give a small p, so they do not count against the
+others. The last rows use {PAIR_AXES} axes, {len(FEW)} of them with {min(FEW)} to {max(FEW)} prompts, and a change of 0.1 on an axis that
+half of the prompts measure.
 """
 
 

@@ -1,6 +1,6 @@
 """Are the intervals of `onmodel judge` right? Simulated judges whose truth is known.
 
-python run.py bench-judge [--sessions 100] [--write docs/judging.md]
+python run.py bench-judge [--sessions 100] [--write docs/how-to/judge-blindly.md]
 
 A simulated judge prefers a model by log-odds of its true strength, which differs from prompt to
 prompt, and ties one pair in ten. Prompts are drawn anew for every session, since an interval speaks

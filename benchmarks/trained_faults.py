@@ -1,7 +1,7 @@
 """Faults planted in training sets: does the axis of each see what a training on it does?
 
     python run.py bench-faults [--seed 1] [--only FAULT…] [--epochs 30] [--folder DIR] [--write
-      docs/validity.md]
+      docs/explanation/validity.md]
 
 One recipe trains a LoRA on a clean toon set, one on its twin (dealt anew), and one on each set with
 a single fault; all are evaluated together on suite thorough, 48 × 2. A fault is found when its

@@ -1,13 +1,16 @@
 """Everything that onmodel raises on purpose. A user's mistake is one line that names field, value
 and remedy.
 
-OnmodelError            exit 1 ├── InputError          exit 2   a recipe, a file or an argument is
-wrong; nothing was written ├── StateError          exit 1   a file that onmodel wrote is missing or
-damaged ├── SpaceError          exit 1   no room on the disk; what existed still loads, the same
-command goes on ├── PausedError         exit 130 Ctrl-C during a training or a blind session; all is
-saved, the same command goes on ├── ServiceError        exit 1   a service did not answer, or not
-usably; what it answered before is kept ├── BusyError           exit 1   another process holds the
-project └── VerifyError         exit 1   a hash does not match; names the node
+OnmodelError            exit 1
+├── InputError          exit 2   a recipe, a file or an argument is wrong; nothing was written
+├── StateError          exit 1   a file that onmodel wrote is missing or damaged
+├── SpaceError          exit 1   the disk is full; what existed still loads, the same command
+│                                continues
+├── PausedError         exit 130 Ctrl-C during a training or a blind session; all is saved, the same
+│                                command continues
+├── ServiceError        exit 1   a service did not answer, or not usably; earlier answers are kept
+├── BusyError           exit 1   another process holds the project
+└── VerifyError         exit 1   a hash does not match; names the node
 """
 
 import re

@@ -1,17 +1,75 @@
-"""The pages say what the code says, and the README's words are true."""
+"""The documentation matches the code: generated pages, links, command lines, recipes, paths."""
 
 import re
+import shlex
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from onmodel.cli.main import app
 from onmodel.engine.pipeline import make_plan
 from onmodel.recipe import load_recipe
 from onmodel.release.licences import CIRCLESTONE
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+GUIDES = [page for page in PAGES if page.name != "CHANGELOG.md"]  # it names old commands too
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def prose(page: Path) -> str:
+    """A page without its code blocks."""
+    return re.sub(r"^```.*?^```", "", read(page), flags=re.S | re.M)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def command_lines(page: Path) -> Iterator[str]:
+    """The `onmodel …` lines of a page's code blocks, without a launcher before them."""
+    for block in re.findall(r"^```\n(.*?)^```", read(page), flags=re.S | re.M):
+        yield from re.findall(r"^(?:\S+ .*-m )?(onmodel [a-z-].*)$", block, flags=re.M)
+
+
+@cache
+def root() -> Any:
+    return typer.main.get_command(app)
+
+
+def options(command: Any) -> set[str]:
+    return {name for row in command.params for name in (*row.opts, *row.secondary_opts)}
+
+
+def find_command(line: str) -> tuple[Any, list[str]]:
+    """The command that a line names, and the words after it. Fails for a name that is not there."""
+    command, words = root(), shlex.split(line, comments=True)[1:]
+    while words and words[0] != "…" and hasattr(command, "commands"):
+        if words[0].startswith("-"):
+            assert words[0] in options(command), line
+        else:
+            assert words[0] in command.commands, f"no command {words[0]!r}: {line}"
+            command = command.commands[words[0]]
+        words = words[1:]
+    return command, words
 
 
 @pytest.mark.parametrize("page", ["recipe", "metrics"])
@@ -24,13 +82,59 @@ def test_generated_pages_are_those_that_the_code_gives(page: str) -> None:
     )
 
 
-def test_every_path_in_the_readme_exists() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in re.findall(r"\]\(((?:docs|recipes|onmodel)/[^)]+)\)", text):
-        assert (ROOT / path).exists(), path
-    tree = text[text.index("recipes/            ") :].split("```")[0]
-    for name in re.findall(r"^(?:  )?([\w./]+/|\w+\.py)", tree, flags=re.M):
-        assert (ROOT / name).exists() or (ROOT / "onmodel" / name).exists(), name
+def test_the_readme_fits_on_one_screen() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 60
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=[str(page.relative_to(ROOT)) for page in GUIDES])
+def test_every_command_line_in_a_code_block_parses(page: Path) -> None:
+    for line in command_lines(page):
+        command, words = find_command(line)
+        assert not hasattr(command, "commands"), f"incomplete: {line}"
+        context = command.make_context(command.name, list(words))  # raises for a wrong line
+        recipe = context.params.get("recipe")
+        if recipe and recipe.parts[0] == "recipes":
+            stage = context.params.get("until") or context.params.get("stage")
+            stages = load_recipe(ROOT / recipe).stages
+            assert stage is None or stage in stages, line
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=[str(page.relative_to(ROOT)) for page in GUIDES])
+def test_every_command_in_a_sentence_exists_with_its_options(page: Path) -> None:
+    for code in re.findall(r"`(onmodel [^`]+)`", prose(page)):
+        command, words = find_command(" ".join(code.split()))
+        known = options(command)
+        for word in words:
+            if re.match(r"--?[a-z]", word):
+                assert word.partition("=")[0] in known, code
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "tutorials").glob("*.md")), ids=str)
+def test_recipes_of_tutorials_can_be_planned(page: Path, tmp_path: Path) -> None:
+    for text in re.findall(r"```toml\n(# \w+\.toml\n.*?)```", read(page), flags=re.S):
+        recipe = tmp_path / text.splitlines()[0].removeprefix("# ")
+        recipe.write_text(text, encoding="utf-8")
+        assert make_plan(load_recipe(recipe))
+
+
+def test_every_path_in_the_source_tree_exists() -> None:
+    page = read(ROOT / "docs" / "reference" / "files.md")
+    tree = page.split("```")[1]
+    for inside, names in re.findall(r"^( *)((?:[\w.]+(?:/|\.py) ?)+)", tree, flags=re.M):
+        for name in names.split():
+            assert (ROOT / ("onmodel" if inside else "") / name).exists(), name
 
 
 @pytest.mark.parametrize("name", ["demo", "release_2"])

@@ -1,4 +1,4 @@
-"""docs/reliability.md promises nothing that no test proves."""
+"""docs/reference/reliability.md promises nothing that no test proves."""
 
 import ast
 import re
@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "reliability.md").read_text(encoding="utf-8")
 ROWS = [
     line
     for line in PAGE.splitlines()
-    if line.startswith("| ") and not line.startswith("| promise |")
+    if line.startswith("| ") and not line.startswith("| guarantee |")
 ]
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 

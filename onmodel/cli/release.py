@@ -88,7 +88,10 @@ def sign_command(
     folder: Annotated[Path, typer.Argument(help="A release folder that onmodel made.")],
     key: Annotated[
         Path,
-        typer.Option("--key", help="Private EC key (PEM); docs/verifying.md says how to make one."),
+        typer.Option(
+            "--key",
+            help="Private EC key (PEM); docs/how-to/release-and-sign.md says how to make one.",
+        ),
     ],
 ) -> None:
     """Sign a release with OpenSSF model-signing: verify the folder, then write model.sig into

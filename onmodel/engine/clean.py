@@ -1,11 +1,12 @@
 """What of a project no recipe needs any more, and freeing it. Nothing outside the project, nothing
 that a person made.
 
-temporaries   files that a killed process left half written scratch       work folders of stages
-that are finished, or that no recipe begins damaged       what `onmodel doctor PROJECT --fix` moved
-out of the way objects       what the stages of other recipes made (only with recipes) pictures
-cached pictures that no object of the recipes shows (only with recipes, and when all of them are
-done)
+temporaries   files that a killed process left half written
+scratch       work folders of stages that are finished, or that no recipe begins
+damaged       what `onmodel doctor PROJECT --fix` moved out of the way
+objects       what the stages of other recipes made (only with recipes)
+pictures      cached pictures that no object of the recipes shows (only with recipes, and when all
+              of them are done)
 """
 
 import os

@@ -121,9 +121,9 @@ def select(rows: Sequence[Mapping[str, Any]], wishes: Wishes, seed: int) -> Sele
             and front[m] >= min(RARE, front[best])
             and not _worse(table, m, best)
         ]
-        chosen = [
-            best
-        ]  # not the earliest of those: its regret is several times larger (docs/selection.md)
+        # Not the earliest of those: its regret is several times larger
+        # (docs/explanation/selection.md).
+        chosen = [best]
     left = [m for m in order if m not in chosen and violation[m] <= max(violation[chosen])]
     close = len(alike) > 1 if alike else any(not _worse(table, m, chosen[-1]) for m in left)
     half = table.half_width(resampled)

@@ -4,7 +4,7 @@ other.
 Every function takes one number per prompt (already averaged over seeds). Intervals are 95 %
 t-intervals, for shares score intervals; ratios of means use the linearised (delta) form, geometric
 means the logarithm. Tests are paired sign-flip permutations; what is resampled is prompts.
-docs/statistics.md says how often each is right in simulations.
+docs/explanation/statistics.md says how often each is right in simulations.
 """
 
 from collections.abc import Sequence

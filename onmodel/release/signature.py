@@ -42,8 +42,8 @@ def sign(folder: Path, key: Path) -> str:
         )
     except _key_errors() as error:
         remedy = (
-            f"is no private EC key ({CURVES}) in PEM form without a password; docs/verifying.md"
-            " says how to make one"
+            f"is no private EC key ({CURVES}) in PEM form without a password; "
+            "docs/how-to/release-and-sign.md says how to make one"
         )
         raise InputError("--key", key, remedy) from error
     verify(folder)

@@ -5,7 +5,7 @@ A file's bytes have three witnesses: `lineage.json`, `checksums.txt` and the new
 history, the release. Where `lineage.json`, `checksums.txt` and the file disagree, the one that the
 other two contradict is named. The history is Merkle: a node whose content changed no longer has its
 id. What this cannot see is a release that someone built anew as a whole; that takes a signature
-(signature.py). docs/verifying.md lists what is promised.
+(signature.py). docs/reference/verifying.md lists what is promised.
 """
 
 import json

@@ -68,8 +68,8 @@ class Generating(StageSettings):
     height], in pixels.
 
     `references` may be a stage's name alone. The others name observers by folder or as
-    `hf://owner/name[/folder]` (docs/observers.md); the toon base has a tagger, an identity model, a
-    detector and a classifier of corruption of its own.
+    `hf://owner/name[/folder]` (docs/explanation/observers.md); the toon base has a tagger, an
+    identity model, a detector and a classifier of corruption of its own.
     """
 
     steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS)

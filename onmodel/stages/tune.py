@@ -4,7 +4,7 @@ of the full grid.
 Rounds of 24 × 1, 24 × 2 and 48 × 2 pictures an arm on suite "choose" and its further prompts; the
 rule is that of a select stage, and "too close to call" an outcome. Set a bound on reproduction:
 without one the least biased LoRA is often the weakest, which changes little because it does little
-(docs/selection.md).
+(docs/explanation/selection.md).
 
 What is kept is the checkpoint times the chosen weight, as a merge stage makes it: at weight 1 it
 draws what was chosen, whoever evaluates, merges, trains on or releases it. Chosen at 1 it is the
