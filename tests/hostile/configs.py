@@ -1,4 +1,4 @@
-"""Files beside pictures: other trainers' data set files, provenance, lists of aliases, notes, proofs."""
+"""Files beside pictures: data set files of other trainers, provenance, lists of aliases."""
 
 import json
 import os
@@ -143,9 +143,9 @@ JSON: dict[str, str | bytes] = {
     "datasets-null": '{"datasets": null}',
     "digits": '{"datasets": ' + "9" * 6_000 + "}",
     "surrogate": '{"datasets": [{"subsets": [{"image_dir": "\\ud800"}]}]}',
-    "repeats-1e999": '{"datasets": [{"subsets": [{"image_dir": "pictures", "num_repeats": 1e999}]}]}',
+    "repeats-1e999": '{"datasets": [{"subsets": [{"image_dir": "p", "num_repeats": 1e999}]}]}',
 }
-# Read by an import, which takes the folders alone; what they say of a training is refused where one is planned.
+# An import reads only the folders. What these say about training is refused when one is planned.
 ACCEPTED = {"trigger-list", "datasets-empty", "bucket-text", "bucket-turned", "resolution-huge"}
 
 
@@ -191,11 +191,17 @@ PROVENANCE: dict[str, str | bytes] = {
     "pictures-list": '{"pictures": [], "models": {}}',
     "rows": '{"pictures": {"pictures/a.png": 5}, "models": {}}',
     "model-name": '{"pictures": {}, "models": {"../../../elsewhere/pwned": {}}}',
-    "model-deep": json.dumps({"pictures": {}, "models": {"a" * 64: {}}}).replace("{}}", '{"a":' + "[" * DEEP, 1),
+    "model-deep": json.dumps({"pictures": {}, "models": {"a" * 64: {}}}).replace(
+        "{}}", '{"a":' + "[" * DEEP, 1
+    ),
     "model-odd": json.dumps({"pictures": {}, "models": {"a" * 64: {"b": {"used": 5}}}}),
-    "model-cycle": json.dumps({"pictures": {}, "models": {"a" * 64: {"b": {"type": "run", "used": ["b"]}}}}),
+    "model-cycle": json.dumps(
+        {"pictures": {}, "models": {"a" * 64: {"b": {"type": "run", "used": ["b"]}}}}
+    ),
     "model-null": json.dumps({"pictures": {}, "models": {"a" * 64: None}}),
-    "model-nan": '{"pictures": {}, "models": {"' + "a" * 64 + '": {"b": {"type": "run", "used": [], "x": NaN}}}}',
+    "model-nan": '{"pictures": {}, "models": {"'
+    + "a" * 64
+    + '": {"b": {"type": "run", "used": [], "x": NaN}}}}',
     "paper": json.dumps(
         {
             "pictures": {
@@ -249,7 +255,10 @@ CASES = (
     *(
         Case(
             f"provenance-{id}",
-            lambda place, data=data: (_pictures(place), place.put("provenance.json", data, below="pictures"))[0],
+            lambda place, data=data: (
+                _pictures(place),
+                place.put("provenance.json", data, below="pictures"),
+            )[0],
             (run(*IMPORT, says=("provenance.json",)),),
         )
         for id, data in PROVENANCE.items()
@@ -257,9 +266,10 @@ CASES = (
     *(
         Case(
             f"provenance-{id}",
-            lambda place, make=make: (_pictures(place), make(place, str(place.given / "pictures" / "provenance.json")))[
-                0
-            ],
+            lambda place, make=make: (
+                _pictures(place),
+                make(place, str(place.given / "pictures" / "provenance.json")),
+            )[0],
             (run(*IMPORT, codes=(0, 2)),),
         )
         for id, make in SPECIAL.items()
@@ -270,7 +280,9 @@ CASES = (
             _config("aliases.csv", data),
             (
                 run(*IMPORT, codes=(0,)),
-                run("dataset", "labels", "{out}/work", "--aliases", "{in}/aliases.csv", codes=(0, 2)),
+                run(
+                    "dataset", "labels", "{out}/work", "--aliases", "{in}/aliases.csv", codes=(0, 2)
+                ),
             ),
         )
         for id, data in ALIASES.items()
@@ -279,7 +291,10 @@ CASES = (
         Case(
             f"aliases-{id}",
             _special("aliases.csv", make),
-            (run(*IMPORT, codes=(0,)), run("dataset", "labels", "{out}/work", "--aliases", "{in}/aliases.csv")),
+            (
+                run(*IMPORT, codes=(0,)),
+                run("dataset", "labels", "{out}/work", "--aliases", "{in}/aliases.csv"),
+            ),
         )
         for id, make in SPECIAL.items()
     ),

@@ -25,7 +25,12 @@ FACTS = Facts("Tiny", "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-
 def history(**facts: Any) -> Lineage:
     """A data set, a training and its checkpoint; `facts` stand in the training's node."""
     data = add(
-        [], "dataset", name="data", root="d" * 64, subsets={"base": {"count": 4, "heldout": 1}}, origins={"toon": 4}
+        [],
+        "dataset",
+        name="data",
+        root="d" * 64,
+        subsets={"base": {"count": 4, "heldout": 1}},
+        origins={"toon": 4},
     )
     run = add(
         [data],
@@ -69,8 +74,16 @@ def whole(**facts: str) -> dict[str, bytes]:
         (folder / "images" / "a.png").write_bytes(encoded())
         (folder / "evaluation").mkdir()
         (folder / "evaluation" / "evaluation.json").write_text('{"models": []}')
-        bind(folder, add([weights], "release", name="tiny", date="2026-11-22"), {"tiny.safetensors": root(weights)})
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        bind(
+            folder,
+            add([weights], "release", name="tiny", date="2026-11-22"),
+            {"tiny.safetensors": root(weights)},
+        )
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
 
 
 def put(place: Place, files: dict[str, bytes]) -> None:
@@ -79,7 +92,7 @@ def put(place: Place, files: dict[str, bytes]) -> None:
 
 
 def _with(**files: bytes | None) -> Callable[[Place], None]:
-    """A whole release in which some files are others (None: gone); `lineage` and so on stand for their names."""
+    """A whole release with other content in some files; None removes a file."""
     names = {
         "lineage": "lineage.json",
         "checksums": "checksums.txt",
@@ -104,8 +117,10 @@ def _with(**files: bytes | None) -> Callable[[Place], None]:
     return build
 
 
-def _statement(change: Callable[[dict[str, Any]], object], seal: bool = True) -> Callable[[Place], None]:
-    """A release whose statement was changed and, by someone who knows how, written in canonical form again."""
+def _statement(
+    change: Callable[[dict[str, Any]], object], seal: bool = True
+) -> Callable[[Place], None]:
+    """A release whose statement was changed; with `seal`, in canonical form again."""
 
     def build(place: Place) -> None:
         files = whole()
@@ -113,8 +128,14 @@ def _statement(change: Callable[[dict[str, Any]], object], seal: bool = True) ->
         change(table)
         data = canonical_json(table) if seal else json.dumps(table, ensure_ascii=False).encode()
         rows = files["checksums.txt"].decode().splitlines()
-        sums = [f"{sha256_bytes(data)}  lineage.json" if row.endswith("  lineage.json") else row for row in rows]
-        put(place, files | {"lineage.json": data, "checksums.txt": ("\n".join(sums) + "\n").encode()})
+        sums = [
+            f"{sha256_bytes(data)}  lineage.json" if row.endswith("  lineage.json") else row
+            for row in rows
+        ]
+        put(
+            place,
+            files | {"lineage.json": data, "checksums.txt": ("\n".join(sums) + "\n").encode()},
+        )
 
     return build
 
@@ -123,7 +144,10 @@ def _nodes(change: Callable[[dict[str, Any]], object]) -> Callable[[Place], None
     """A history whose nodes were changed; every id is right again, also in what names it."""
 
     def build(place: Place) -> None:
-        lineage = {id: dict(node) for id, node in add([history()], "release", name="tiny", date="2026-11-22").items()}
+        lineage = {
+            id: dict(node)
+            for id, node in add([history()], "release", name="tiny", date="2026-11-22").items()
+        }
         for node in lineage.values():
             change(node)
         new: dict[str, str] = {}
@@ -179,7 +203,9 @@ BROKEN: dict[str, Callable[[Place], None]] = {
     "lineage-digits": _with(lineage=b'{"a": ' + b"9" * 6_000 + b"}"),
     "lineage-empty-table": _with(lineage=b"{}"),
     "own-odd": _with(lineage=b'{"a": 5}'),
-    "own-cycle": _with(lineage=b'{"a":{"type":"run","used":["b"]},"b":{"type":"run","used":["a"]}}'),
+    "own-cycle": _with(
+        lineage=b'{"a":{"type":"run","used":["b"]},"b":{"type":"run","used":["a"]}}'
+    ),
     "own-used-number": _with(lineage=b'{"a":{"type":"run","used":5}}'),
     "own-no-used": _with(lineage=b'{"a":{"type":"run"}}'),
     "subject-text": _statement(lambda t: t.update(subject="x")),
@@ -190,10 +216,16 @@ BROKEN: dict[str, Callable[[Place], None]] = {
     "node-number": _statement(lambda t: t["predicate"]["entity"].update({"a" * 64: 5})),
     "node-null": _statement(lambda t: t["predicate"]["entity"].update({"a" * 64: None})),
     "node-cycle": _statement(
-        lambda t: t["predicate"]["entity"].update({"a" * 64: {"type": "weights", "used": ["a" * 64]}})
+        lambda t: t["predicate"]["entity"].update(
+            {"a" * 64: {"type": "weights", "used": ["a" * 64]}}
+        )
     ),
-    "node-tampered": _statement(lambda t: next(iter(t["predicate"]["entity"].values())).update(name="other")),
-    "node-gone": _statement(lambda t: t["predicate"]["entity"].pop(next(iter(t["predicate"]["entity"])))),
+    "node-tampered": _statement(
+        lambda t: next(iter(t["predicate"]["entity"].values())).update(name="other")
+    ),
+    "node-gone": _statement(
+        lambda t: t["predicate"]["entity"].pop(next(iter(t["predicate"]["entity"])))
+    ),
     "generated-row": _statement(lambda t: t["predicate"].update(specializationOf=[5])),
     "not-canonical": _statement(lambda t: None, seal=False),
     "key-surrogate": _with(lineage=b'{"\\ud800": {"type": "run", "used": []}}'),
@@ -205,7 +237,9 @@ CHANGED: dict[str, Callable[[Place], None]] = {
     "weights-pickle": _with(weights=b"\x80\x04cposix\nsystem\n(V touch pwned\ntR."),
     "weights-gone": _with(weights=None),
     "checksums-empty": _with(checksums=b""),
-    "checksums-up": _with(checksums=whole()["checksums.txt"] + b"0" * 64 + b"  ../../elsewhere/secret.txt\n"),
+    "checksums-up": _with(
+        checksums=whole()["checksums.txt"] + b"0" * 64 + b"  ../../elsewhere/secret.txt\n"
+    ),
     "checksums-binary": _with(checksums=bytes(range(256))),
     "checksums-gone": _with(checksums=None),
     "checksums-escape": _with(checksums=b"\x1b[31m  \x1b[2J\n"),
@@ -224,19 +258,27 @@ CHANGED: dict[str, Callable[[Place], None]] = {
     "link-device": lambda place: _linked(place, "zero.txt", "/dev/zero"),
     "pipe": _fifo,
     "subject-up": _statement(
-        lambda t: t["subject"].append({"name": "../../elsewhere/secret.txt", "digest": {"sha256": "0" * 64}})
+        lambda t: t["subject"].append(
+            {"name": "../../elsewhere/secret.txt", "digest": {"sha256": "0" * 64}}
+        )
     ),
     "subject-absolute": _statement(
         lambda t: t["subject"].append({"name": "/etc/passwd", "digest": {"sha256": "0" * 64}})
     ),
-    "subject-nul": _statement(lambda t: t["subject"].append({"name": "z\0", "digest": {"sha256": "0" * 64}})),
-    "subject-escape": _statement(lambda t: t["subject"].append({"name": "z" + ODD, "digest": {"sha256": "0" * 64}})),
+    "subject-nul": _statement(
+        lambda t: t["subject"].append({"name": "z\0", "digest": {"sha256": "0" * 64}})
+    ),
+    "subject-escape": _statement(
+        lambda t: t["subject"].append({"name": "z" + ODD, "digest": {"sha256": "0" * 64}})
+    ),
     "subject-twice": _statement(lambda t: t["subject"].append(t["subject"][0])),
     "generated-up": _statement(
-        lambda t: t["predicate"]["specializationOf"].append({"specificEntity": "../x", "generalEntity": "a" * 64})
+        lambda t: t["predicate"]["specializationOf"].append(
+            {"specificEntity": "../x", "generalEntity": "a" * 64}
+        )
     ),
 }
-# Whose every hash is right, since someone sealed it again; what it says is odd. It may pass; it may not break anything.
+# Every hash is right, but the content is odd. It may pass; it must not break anything.
 SEALED: dict[str, Callable[[Place], None]] = {
     "names": _nodes(lambda node: node.update(name=ODD)),
     "names-up": _nodes(lambda node: node.update(name="../../../../elsewhere/pwned")),
@@ -244,7 +286,9 @@ SEALED: dict[str, Callable[[Place], None]] = {
     "names-list": _nodes(lambda node: node.update(name=[{}])),
     "settings": _nodes(lambda node: node.update(settings=5)),
     "settings-do": _nodes(lambda node: node.update(settings={"do": "../../x"})),
-    "settings-exec": _nodes(lambda node: node.update(settings={"do": "train", "dataset": ODD, "epochs": "x"})),
+    "settings-exec": _nodes(
+        lambda node: node.update(settings={"do": "train", "dataset": ODD, "epochs": "x"})
+    ),
     "types": _nodes(lambda node: node.update(type=ODD)),
     "types-number": _nodes(lambda node: node.update(type=5)),
     "subsets": _nodes(lambda node: node.update(subsets=5)),
@@ -254,7 +298,11 @@ SEALED: dict[str, Callable[[Place], None]] = {
     "floats": _nodes(lambda node: node.update(facts=1e308)),
     "used-twice": _nodes(lambda node: node.update(used=[*node["used"], *node["used"]])),
     "recipe": _nodes(
-        lambda node: node.update(type="recipe", seed=1, date="x", threads=1) if node["type"] == "dataset" else None
+        lambda node: (
+            node.update(type="recipe", seed=1, date="x", threads=1)
+            if node["type"] == "dataset"
+            else None
+        )
     ),
 }
 
@@ -285,7 +333,7 @@ PROOFS: dict[str, bytes] = {
     "not-utf8": b"\xff",
     "none": b'{"type": "urn:onmodel:picture-proof:1", "proofs": []}',
     "rows": b'{"type": "urn:onmodel:picture-proof:1", "proofs": [5]}',
-    "path": b'{"type": "urn:onmodel:picture-proof:1", "proofs": [{"node": "x", "leaf": {}, "path": "\\ud800"}]}',
+    "path": b'{"type": "urn:onmodel:picture-proof:1", "proofs": [{"node": "x", "path": 5}]}',
     "escape": b'{"type": "\\u001b[31m\\u2028"}',
 }
 
@@ -307,7 +355,15 @@ CASES = (
             build,
             (
                 *_runs(0, 1, 2, lineage=(0, 1, 2)),
-                run("lineage", "{in}/tiny", "--html", "{out}/page.html", "--svg", "{out}/drawing.svg", codes=(0, 1, 2)),
+                run(
+                    "lineage",
+                    "{in}/tiny",
+                    "--html",
+                    "{out}/page.html",
+                    "--svg",
+                    "{out}/drawing.svg",
+                    codes=(0, 1, 2),
+                ),
             ),
             lambda place: _page(place),
         )
@@ -326,7 +382,11 @@ CASES = (
         Case(
             f"release-{id}",
             make,
-            (run("verify", "{in}/tiny"), run("lineage", "{in}/tiny"), run("release", "check", "{in}/tiny")),
+            (
+                run("verify", "{in}/tiny"),
+                run("lineage", "{in}/tiny"),
+                run("release", "check", "{in}/tiny"),
+            ),
         )
         for id, make in {
             "missing": lambda place: None,
@@ -335,7 +395,11 @@ CASES = (
         }.items()
     ),
     *(
-        Case(f"proof-{id}", _proof(data), (run("verify", "{in}/tiny", "--proof", "{in}/proof.json", codes=(1, 2)),))
+        Case(
+            f"proof-{id}",
+            _proof(data),
+            (run("verify", "{in}/tiny", "--proof", "{in}/proof.json", codes=(1, 2)),),
+        )
         for id, data in PROOFS.items()
     ),
 )
@@ -346,5 +410,9 @@ def _page(place: Place) -> list[str]:
     for name in ("page.html", "drawing.svg"):
         path = place.out / name
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        found += [f"{name} holds {sign!r} as it is" for sign in ("<script>alert", "\x1b", "\u202e") if sign in text]
+        found += [
+            f"{name} holds {sign!r} as it is"
+            for sign in ("<script>alert", "\x1b", "\u202e")
+            if sign in text
+        ]
     return found

@@ -1,4 +1,4 @@
-"""Damage to what onmodel itself wrote: a project's objects and ledger, and every file of a release."""
+"""Damage to what onmodel wrote: objects and ledger of a project, each file of a release."""
 
 import os
 from collections.abc import Callable
@@ -60,13 +60,19 @@ def _damaged(pattern: str, damage: Callable[[Path], object]) -> Callable[[Place]
 def _written(name: str, data: bytes) -> Callable[[Place], object]:
     def write(place: Place) -> None:
         (place.out / "p" / name).write_bytes(data)
-        for more in ("-wal", "-shm"):  # SQLite's own copy of what a ledger held, from which it mends itself
+        for more in (
+            "-wal",
+            "-shm",
+        ):  # SQLite's own copy of what a ledger held, from which it mends itself
             (place.out / "p" / (name + more)).unlink(missing_ok=True)
 
     return write
 
 
-FIRST, ALL = ("curate", "{in}/r.toml", "data", "--project", "{out}/p"), ("run", "{in}/r.toml", "--project", "{out}/p")
+FIRST, ALL = (
+    ("curate", "{in}/r.toml", "data", "--project", "{out}/p"),
+    ("run", "{in}/r.toml", "--project", "{out}/p"),
+)
 NAMES = {"history": "lineage.json", "manifest": "manifest.json", "picture": ".png"}
 # Notes that nothing depends on: damaged, they are written again.
 NOTES: dict[str, Callable[[Place], object]] = {
@@ -92,13 +98,20 @@ def _release(name: str, damage: Callable[[Path], object]) -> Callable[[Place], N
 
 
 CASES = (
-    Case("state-whole", _project, (run(*FIRST, codes=(0,)), run(*ALL, codes=(0,)), run(*ALL, codes=(0,))), torch=True),
+    Case(
+        "state-whole",
+        _project,
+        (run(*FIRST, codes=(0,)), run(*ALL, codes=(0,)), run(*ALL, codes=(0,))),
+    ),
     *(
         Case(
             f"state-{piece}-{how}",
             _project,
-            (run(*FIRST, codes=(0,)), _damaged(pattern, damage), run(*ALL, codes=(1,), says=(NAMES[piece],))),
-            torch=True,
+            (
+                run(*FIRST, codes=(0,)),
+                _damaged(pattern, damage),
+                run(*ALL, codes=(1,), says=(NAMES[piece],)),
+            ),
         )
         for piece, pattern in PIECES.items()
         for how, damage in DAMAGES.items()
@@ -107,13 +120,20 @@ CASES = (
         Case(
             f"state-ledger-{id}",
             _project,
-            (run(*FIRST, codes=(0,)), _written("onmodel.db", data), run(*ALL, codes=(1,), says=("onmodel.db",))),
-            torch=True,
+            (
+                run(*FIRST, codes=(0,)),
+                _written("onmodel.db", data),
+                run(*ALL, codes=(1,), says=("onmodel.db",)),
+            ),
         )
         for id, data in LEDGER.items()
     ),
     *(
-        Case(f"state-{id}", _project, (run(*FIRST, codes=(0,)), note, run(*ALL, codes=(0,))), torch=True)
+        Case(
+            f"state-{id}",
+            _project,
+            (run(*FIRST, codes=(0,)), note, run(*ALL, codes=(0,))),
+        )
         for id, note in NOTES.items()
     ),
     *(

@@ -67,15 +67,21 @@ TABLES: dict[str, Callable[[dict[str, Any]], object] | bytes] = {
 }
 # Names in a data set that a stranger passed on: an export must not follow them out of its folder.
 NAMED: dict[str, Callable[[dict[str, Any], Place], object]] = {
-    "name-up": lambda t, place: t["pictures"][0].update(name="../../../elsewhere/pwned", subset="pictures"),
+    "name-up": lambda t, place: t["pictures"][0].update(
+        name="../../../elsewhere/pwned", subset="pictures"
+    ),
     "subset-up": lambda t, place: t["pictures"][0].update(
         name="../../elsewhere/pwned/a", subset="../../elsewhere/pwned"
     ),
-    "subset-absolute": lambda t, place: t["pictures"][0].update(name=f"{place.pwned}/a", subset=str(place.pwned)),
+    "subset-absolute": lambda t, place: t["pictures"][0].update(
+        name=f"{place.pwned}/a", subset=str(place.pwned)
+    ),
     "subset-device": lambda t, place: t["pictures"][0].update(name="con/a", subset="con"),
     "subset-backslash": lambda t, place: t["pictures"][0].update(name="..\\x/a", subset="..\\x"),
     "subset-escape": lambda t, place: t["pictures"][0].update(name="\x1b[2J/a", subset="\x1b[2J"),
-    "path-secret": lambda t, place: t["pictures"][0].update(path=str(place.elsewhere / "secret.txt")),
+    "path-secret": lambda t, place: t["pictures"][0].update(
+        path=str(place.elsewhere / "secret.txt")
+    ),
     "path-device": lambda t, place: t["pictures"][0].update(path="/dev/zero"),
     "path-gone": lambda t, place: t["pictures"][0].update(path="/gone"),
     "path-folder": lambda t, place: t["pictures"][0].update(path=str(place.elsewhere)),
@@ -103,7 +109,9 @@ def _work(place: Place) -> Path:
             }
         )
     work.mkdir()
-    (work / "pictures.json").write_text(json.dumps({"pictures": rows, "repeats": {"pictures": 1}, "refused": []}))
+    (work / "pictures.json").write_text(
+        json.dumps({"pictures": rows, "repeats": {"pictures": 1}, "refused": []})
+    )
     return work
 
 
@@ -137,10 +145,17 @@ def _named(change: Callable[[dict[str, Any], Place], object]) -> Callable[[Place
 def _kept(place: Place) -> list[str]:
     """What was decided before still stands: the first line of the journal is there."""
     first = (place.out / "work" / "journal.jsonl").read_bytes().split(b"\n")[0]
-    return [] if b"mine" in first or b"why" in first else [f"the first decision is gone: {first[:80]!r}"]
+    return (
+        []
+        if b"mine" in first or b"why" in first
+        else [f"the first decision is gone: {first[:80]!r}"]
+    )
 
 
-LABELS, EXPORT = ("dataset", "labels", "{out}/work"), ("dataset", "export", "{out}/work", "--out", "{out}/set")
+LABELS, EXPORT = (
+    ("dataset", "labels", "{out}/work"),
+    ("dataset", "export", "{out}/work", "--out", "{out}/set"),
+)
 DECIDE = ("dataset", "decide", "{out}/work", "pictures/0", "--keep", "--why", ODD)
 CASES = (
     *(
@@ -148,7 +163,11 @@ CASES = (
             f"journal-{id}",
             _journal(data),
             (
-                run(*LABELS, codes=codes, says=("journal.jsonl",) if codes == (1,) and "aliases" not in id else ()),
+                run(
+                    *LABELS,
+                    codes=codes,
+                    says=("journal.jsonl",) if codes == (1,) and "aliases" not in id else (),
+                ),
                 run(*DECIDE, codes=codes),
                 run(*LABELS, codes=codes),
                 run(*EXPORT, codes=codes),
@@ -161,12 +180,20 @@ CASES = (
         Case(
             f"workshop-{id}",
             _table(change),
-            (run(*LABELS, codes=(1,), says=("work",)), run(*DECIDE, codes=(1,)), run(*EXPORT, codes=(1,))),
+            (
+                run(*LABELS, codes=(1,), says=("work",)),
+                run(*DECIDE, codes=(1,)),
+                run(*EXPORT, codes=(1,)),
+            ),
         )
         for id, change in TABLES.items()
     ),
     *(
-        Case(f"workshop-{id}", _named(change), (run(*EXPORT, codes=(0, 1, 2) if id == "name-up" else (1, 2)),))
+        Case(
+            f"workshop-{id}",
+            _named(change),
+            (run(*EXPORT, codes=(0, 1, 2) if id == "name-up" else (1, 2)),),
+        )
         for id, change in NAMED.items()
     ),
     Case("workshop-missing", lambda place: None, (run(*LABELS), run(*EXPORT), run(*DECIDE))),
