@@ -1,7 +1,7 @@
 """Captions that are no text, and folders that hold what is no file."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tests.hostile.case import Case, Place, run
 from tests.hostile.imports import entered, refused, told
@@ -49,6 +49,18 @@ def _caption(data: bytes | None) -> Callable[[Place], None]:
         place.put("odd.png", encoded(size=(32, 25)), below="pictures")
         if data is not None:
             place.put("odd.txt", data, below="pictures")
+
+    return build
+
+
+def _captions(table: Mapping[str, bytes]) -> Callable[[Place], None]:
+    """A good picture, and one for each of these captions."""
+
+    def build(place: Place) -> None:
+        _caption(b"1girl")(place)
+        for i, (id, data) in enumerate(table.items()):
+            place.put(f"odd-{id}.png", encoded(size=(32, 26 + i)), below="pictures")
+            place.put(f"odd-{id}.txt", data, below="pictures")
 
     return build
 
@@ -131,23 +143,25 @@ SOURCES: dict[str, Callable[[Place], None]] = {
     "unreadable": lambda place: (place.given / "pictures").mkdir(mode=0o000),
 }
 
+NAMES = tuple(f"odd-{id}.png" for id in REFUSED)
 CASES = (
-    *(
-        Case(
-            f"caption-{id}",
-            _caption(data),
-            (run(*IMPORT, codes=(0,), says=("odd.png",)),),
-            refused("odd.png"),
-        )
-        for id, data in REFUSED.items()
+    Case(
+        "captions-that-are-refused",
+        _captions(REFUSED),
+        (run(*IMPORT, codes=(0,), says=NAMES),),
+        refused(*NAMES, entered=2),
     ),
-    *(
-        Case(f"caption-{id}", _caption(data), (run(*IMPORT, codes=(0,)),), entered(2))
-        for id, data in READ.items()
+    Case(
+        "captions-that-are-read",
+        _captions(READ),
+        (run(*IMPORT, codes=(0,)),),
+        entered(2 + len(READ)),
     ),
-    *(
-        Case(f"caption-{id}", _caption(data), (run(*IMPORT, codes=(0,)),), told(2))
-        for id, data in EITHER.items()
+    Case(
+        "captions-that-are-odd",
+        _captions(EITHER),
+        (run(*IMPORT, codes=(0,)),),
+        told(2 + len(EITHER)),
     ),
     Case("caption-missing", _caption(None), (run(*IMPORT, codes=(0,)),), told(2)),
     *(
@@ -155,7 +169,7 @@ CASES = (
             f"caption-{id}",
             _special(make),
             (run(*IMPORT, codes=(0,), says=("odd.",)),),
-            refused("odd.", None),
+            refused("odd.", entered=None),
         )
         for id, make in SPECIAL.items()
     ),

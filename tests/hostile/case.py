@@ -14,8 +14,7 @@ Command = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """A case's folders. Commands may write below `out` alone; everything else must stay as it
-    is."""
+    """The folders of a case. Commands may write below `out` only; the rest must stay as it is."""
 
     root: Path
 
@@ -29,8 +28,7 @@ class Place:
 
     @property
     def elsewhere(self) -> Path:
-        """A folder that no command names. `secret.txt` lies in it, and hostile names lead to
-        `pwned` in it."""
+        """A folder that no command names. It holds `secret.txt`; hostile names lead to `pwned`."""
         return self.root / "elsewhere"
 
     @property
@@ -53,8 +51,7 @@ class Place:
             file.write(data.encode() if isinstance(data, str) else data)
 
     def filled(self, words: Command) -> list[str]:
-        """A command with the folders put in for {in}, {out}, {elsewhere} and the shipped model
-        sheet for {sheet}."""
+        """A command with paths for {in}, {out}, {elsewhere} and {sheet} (the shipped one)."""
         names = {
             "{in}": self.given,
             "{out}": self.out,
@@ -90,11 +87,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Run:
-    """One command of a case. `codes`: the exit codes that are right; `says`: what stdout and stderr
-    must name.
+    """One command of a case. `codes`: the right exit codes; `says`: words that it must print.
 
-    `findings`: a failure is told by lines on stdout (doctor, release check) and not by one line on
-    stderr.
+    `findings`: the command reports faults on stdout (doctor, release check), not on stderr.
     """
 
     words: Command
@@ -105,18 +100,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Case:
-    """A hostile input. Between its runs something may be done to the place, as a damage to what a
-    command wrote.
+    """A hostile input. Between its runs, a function may damage what a command wrote.
 
-    `then` looks at what the commands left behind and returns what is wrong about it. `torch`: a
-    command loads torch, so it is cheaper in the process that has it.
+    `then` looks at what the commands left behind and returns what is wrong about it.
     """
 
     id: str
     build: Callable[[Place], object]
     runs: tuple[Run | Callable[[Place], object], ...]
     then: Callable[[Place], list[str]] = lambda place: []
-    torch: bool = False
 
 
 def run(

@@ -1,5 +1,4 @@
-"""Files beside pictures: other trainers' data set files, provenance, lists of aliases, notes,
-proofs."""
+"""Files beside pictures: data set files of other trainers, provenance, lists of aliases."""
 
 import json
 import os
@@ -144,10 +143,9 @@ JSON: dict[str, str | bytes] = {
     "datasets-null": '{"datasets": null}',
     "digits": '{"datasets": ' + "9" * 6_000 + "}",
     "surrogate": '{"datasets": [{"subsets": [{"image_dir": "\\ud800"}]}]}',
-    "repeats-1e999": '{"datasets": [{"subsets": [{"image_dir": "pictures", "num_repeats": 1e999}]}]}',
+    "repeats-1e999": '{"datasets": [{"subsets": [{"image_dir": "p", "num_repeats": 1e999}]}]}',
 }
-# Read by an import, which takes the folders alone; what they say of a training is refused where one
-# is planned.
+# An import reads only the folders. What these say about training is refused when one is planned.
 ACCEPTED = {"trigger-list", "datasets-empty", "bucket-text", "bucket-turned", "resolution-huge"}
 
 

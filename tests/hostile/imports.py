@@ -1,5 +1,4 @@
-"""What an import must have left: every file of the heap is either a picture of the set, or named
-with its reason."""
+"""Checks after an import: each file entered the data set or is named with its reason."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -18,17 +17,18 @@ def read(place: Place) -> Mapping[str, Any]:
     return table
 
 
-def refused(name: str, entered: int | None = 1) -> Check:
-    """`name` is refused with a reason and the `entered` others are in; None where it does not
-    matter how many."""
+def refused(*names: str, entered: int | None = 1) -> Check:
+    """Each name is refused with a reason; `entered` others are in (None: any number)."""
 
     def check(place: Place) -> list[str]:
-        table, found = read(place), []
-        if not any(name in row["file"] and len(row["reason"]) > 4 for row in table["refused"]):
-            found.append(f"{name} is not among the refused: {table['refused']}")
+        table = read(place)
+        given = [row["file"] for row in table["refused"] if len(row["reason"]) > 4]
+        found = [
+            f"{name} is not refused" for name in names if not any(name in file for file in given)
+        ]
         if entered is not None and len(table["pictures"]) != entered:
             found.append(f"{len(table['pictures'])} pictures entered, not {entered}")
-        return found
+        return [*found, f"refused: {table['refused']}"] if found else []
 
     return check
 

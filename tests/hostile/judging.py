@@ -1,5 +1,4 @@
-"""What every command owes to every hostile input, whatever it is. Each function returns what is
-wrong, in words."""
+"""The checks that hold for every command and every hostile input."""
 
 import json
 import os
@@ -8,7 +7,6 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,81 +27,68 @@ class Outcome:
     stderr: str
 
 
-class Servers:
-    """The processes that run commands (server.py): one with torch, and a small one that is forked
-    faster."""
-
-    WITHOUT_TORCH = (
-        "dataset import",
-        "dataset export",
-        "dataset labels",
-        "dataset decide",
-        "dataset undo",
-        "merge ",
-        "run ",
-    )
+class Server:
+    """The process that runs commands (server.py); another takes its place when it broke a limit."""
 
     def __init__(self) -> None:
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        more = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-        self.processes = {
-            torch: subprocess.Popen(
-                [sys.executable, "-m", "tests.hostile.server", *["torch"] * torch],
-                cwd=ROOT,
-                text=True,
-                encoding="utf-8",
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, **more},
-            )
-            for torch in (False, True)
-        }
+        self._process: subprocess.Popen[str] | None = None
 
-    def run(self, place: Place, commands: list[list[str]], torch: bool) -> list[Outcome]:
-        """What came of each command, one after the other; after one that was killed no other is
-        run."""
-        torch = torch or not all(
-            " ".join(words[:2]).startswith(self.WITHOUT_TORCH) for words in commands
-        )
-        process = self.processes[torch]
+    def run(self, place: Place, words: list[str]) -> Outcome:
+        process = self._process or self._started()
         assert process.stdin is not None and process.stdout is not None
-        print(
-            json.dumps({"root": str(place.root), "commands": commands}),
-            file=process.stdin,
-            flush=True,
-        )
-        return [Outcome(**answer) for answer in json.loads(process.stdout.readline())]
+        question = json.dumps({"root": str(place.root), "words": words})
+        print(question, file=process.stdin, flush=True)
+        if line := process.stdout.readline():
+            return Outcome(**json.loads(line))
+        self._process = None
+        text = {}
+        for name in ("stdout", "stderr"):
+            path = place.root / name
+            text[name] = path.read_text("utf-8", "backslashreplace") if path.exists() else ""
+            path.unlink(missing_ok=True)
+        return Outcome(code=process.wait(), files=0, **text)
 
     def close(self) -> None:
-        for process in self.processes.values():
-            process.communicate(timeout=60)
+        if self._process is not None:
+            self._process.communicate(timeout=60)
+
+    def _started(self) -> "subprocess.Popen[str]":
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        more = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hostile.server"],
+            cwd=ROOT,
+            text=True,
+            encoding="utf-8",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **more},
+        )
+        return self._process
 
 
-def faults_of(case: Case, servers: Servers, root: Path) -> list[str]:
+def faults_of(case: Case, server: Server, root: Path) -> list[str]:
     """Everything that is wrong about how the program meets a case."""
     place = Place(root).make()
     case.build(place)
-    faults: list[str] = []
-    for commands, steps in groupby(case.runs, lambda step: isinstance(step, Run)):
-        if not commands:
-            for step in steps:
-                step(place)  # type: ignore[operator]
+    for step in case.runs:
+        if not isinstance(step, Run):
+            step(place)
             continue
-        runs = [run for run in steps if isinstance(run, Run)]
         before, files = place.snapshot(), count_files(place.out)
-        outcomes = servers.run(place, [place.filled(run.words) for run in runs], case.torch)
-        for run, outcome in zip(runs, outcomes, strict=False):
-            found = [*_ending(run, outcome), *_text(outcome)]
-            if outcome.code == 2 and outcome.files > files:
-                found.append("refused, and yet wrote a file")
-            if found:
-                faults += [f"{' '.join(run.words[:3])}: {fault}" for fault in found] + [
-                    _shown(outcome)
-                ]
-            files = outcome.files
-        faults += [*_changes(before, place.snapshot(), place), *_left(place)]
+        outcome = server.run(place, place.filled(step.words))
+        faults = [
+            *_ending(step, outcome),
+            *_text(outcome),
+            *_changes(before, place.snapshot(), place),
+            *_left(place),
+        ]
+        if outcome.code == 2 and outcome.files > files:
+            faults.append("refused, and yet wrote a file")
         if faults:
-            return faults
+            command = " ".join(step.words[:3])
+            return [*(f"{command}: {fault}" for fault in faults), _shown(outcome)]
     return case.then(place)
 
 
@@ -148,7 +133,8 @@ def _changes(
     for path in sorted(set(before) | set(after)):
         if before.get(path) != after.get(path):
             what = "made" if path not in before else "removed" if path not in after else "changed"
-            yield f"{what} outside of the output folder: {os.path.relpath(path, os.fsencode(place.root))!r}"
+            name = os.path.relpath(path, os.fsencode(place.root))
+            yield f"{what} outside of the output folder: {name!r}"
 
 
 def _left(place: Place) -> Iterator[str]:

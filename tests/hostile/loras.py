@@ -1,5 +1,4 @@
-"""LoRA files that lie in their headers, hold what is no number, or are something else under that
-name."""
+"""LoRA files with false headers, values that are not finite, or other content."""
 
 import json
 import os
@@ -267,8 +266,7 @@ WRONG: dict[str, Callable[[], bytes]] = {
     "peft-words-alpha": lambda: worded(lora_adapter_metadata='{"transformer.lora_alpha": "much"}'),
     "peft-words-nan": lambda: worded(lora_adapter_metadata='{"transformer.lora_alpha": NaN}'),
 }
-# What these say beside the weights is odd; the weights are whole. Reading, refusing and warning are
-# all right.
+# The weights of these are whole, their metadata is odd. To read, refuse or warn is right.
 ODD: dict[str, Callable[[], bytes]] = {
     "key-twice": repeated_key,
     "zeros": lambda: changed(
@@ -286,7 +284,7 @@ ODD: dict[str, Callable[[], bytes]] = {
     "words-alpha-nan": lambda: worded(ss_network_alpha="nan"),
     "words-alpha-text": lambda: worded(ss_network_alpha="much"),
     "words-alpha-inf": lambda: worded(ss_network_alpha="1e999"),
-    "words-5-mb": lambda: worded(ss_tag_frequency="x" * 5_000_000),
+    "words-1-mb": lambda: worded(ss_tag_frequency="x" * 1_000_000),
     "words-tags-deep": lambda: worded(ss_tag_frequency=DEEP),
     "words-blocks": lambda: worded(
         **{"onmodel.blocks": "\x1b[1m", "modelspec.architecture": "[/x]"}

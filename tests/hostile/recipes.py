@@ -306,7 +306,7 @@ WHOLE: dict[str, str | bytes] = {
     "deep-table": RECIPE.replace("epochs = 2", "epochs = " + "{a = " * 3_000),
     "deep-key": RECIPE + ".".join(["a"] * 3_000) + " = 1",
     "deep-header": RECIPE + f"[stages.{'.'.join(['a'] * 3_000)}]\n",
-    "stages-list": "[recipe]\nname = 'a'\ncharacter = 'toon:backgwa'\ndate = 'x'\n[[stages]]\na = 1",
+    "stages-list": "[recipe]\nname = 'a'\ncharacter = 'toon:backgwa'\ndate = 'x'\n[[stages]]\na=1",
     "stages-number": "stages = 5\n[recipe]\nname = 'a'\ncharacter = 'toon:backgwa'\ndate = 'x'",
     "stage-number": RECIPE + "[stages]\nx = 5",
     "stage-twice": RECIPE + "[stages.data]\ndo = 'curate'",
@@ -425,13 +425,12 @@ CASES = (
             f"recipe-{id}",
             _changed(old, new),
             (run(*DRY, codes=(0, 2) if id in EITHER else (2,)),),
-            torch=id in EITHER,
         )
         for id, (old, new) in CHANGED.items()
     ),
     *(Case(f"recipe-{id}", _recipe(text), (run(*DRY),)) for id, text in WHOLE.items()),
     *(
-        Case(f"recipe-good-{id}", _recipe(text), (run(*DRY, codes=(0,)),), torch=True)
+        Case(f"recipe-good-{id}", _recipe(text), (run(*DRY, codes=(0,)),))
         for id, text in GOOD.items()
     ),
     *(Case(f"recipe-{id}", _special("r.toml", make), (run(*DRY),)) for id, make in SPECIAL.items()),

@@ -90,8 +90,7 @@ def put(place: Place, files: dict[str, bytes]) -> None:
 
 
 def _with(**files: bytes | None) -> Callable[[Place], None]:
-    """A whole release in which some files are others (None: gone); `lineage` and so on stand for
-    their names."""
+    """A whole release with other content in some files; None removes a file."""
     names = {
         "lineage": "lineage.json",
         "checksums": "checksums.txt",
@@ -119,8 +118,7 @@ def _with(**files: bytes | None) -> Callable[[Place], None]:
 def _statement(
     change: Callable[[dict[str, Any]], object], seal: bool = True
 ) -> Callable[[Place], None]:
-    """A release whose statement was changed and, by someone who knows how, written in canonical
-    form again."""
+    """A release whose statement was changed; with `seal`, in canonical form again."""
 
     def build(place: Place) -> None:
         files = whole()
@@ -278,8 +276,7 @@ CHANGED: dict[str, Callable[[Place], None]] = {
         )
     ),
 }
-# Whose every hash is right, since someone sealed it again; what it says is odd. It may pass; it may
-# not break anything.
+# Every hash is right, but the content is odd. It may pass; it must not break anything.
 SEALED: dict[str, Callable[[Place], None]] = {
     "names": _nodes(lambda node: node.update(name=ODD)),
     "names-up": _nodes(lambda node: node.update(name="../../../../elsewhere/pwned")),
@@ -334,7 +331,7 @@ PROOFS: dict[str, bytes] = {
     "not-utf8": b"\xff",
     "none": b'{"type": "urn:onmodel:picture-proof:1", "proofs": []}',
     "rows": b'{"type": "urn:onmodel:picture-proof:1", "proofs": [5]}',
-    "path": b'{"type": "urn:onmodel:picture-proof:1", "proofs": [{"node": "x", "leaf": {}, "path": "\\ud800"}]}',
+    "path": b'{"type": "urn:onmodel:picture-proof:1", "proofs": [{"node": "x", "path": 5}]}',
     "escape": b'{"type": "\\u001b[31m\\u2028"}',
 }
 

@@ -1,5 +1,4 @@
-"""Damage to what onmodel itself wrote: a project's objects and ledger, and every file of a
-release."""
+"""Damage to what onmodel wrote: objects and ledger of a project, each file of a release."""
 
 import os
 from collections.abc import Callable
@@ -103,7 +102,6 @@ CASES = (
         "state-whole",
         _project,
         (run(*FIRST, codes=(0,)), run(*ALL, codes=(0,)), run(*ALL, codes=(0,))),
-        torch=True,
     ),
     *(
         Case(
@@ -114,7 +112,6 @@ CASES = (
                 _damaged(pattern, damage),
                 run(*ALL, codes=(1,), says=(NAMES[piece],)),
             ),
-            torch=True,
         )
         for piece, pattern in PIECES.items()
         for how, damage in DAMAGES.items()
@@ -128,7 +125,6 @@ CASES = (
                 _written("onmodel.db", data),
                 run(*ALL, codes=(1,), says=("onmodel.db",)),
             ),
-            torch=True,
         )
         for id, data in LEDGER.items()
     ),
@@ -137,7 +133,6 @@ CASES = (
             f"state-{id}",
             _project,
             (run(*FIRST, codes=(0,)), note, run(*ALL, codes=(0,))),
-            torch=True,
         )
         for id, note in NOTES.items()
     ),

@@ -1,5 +1,4 @@
-"""Hostile input ends in one line, in time, in bounded memory, and changes nothing but the output
-folder."""
+"""Hostile input ends in one line, in bounded time and memory; only the output folder changes."""
 
 import os
 import shutil
@@ -23,7 +22,7 @@ from tests.hostile import (
     zips,
 )
 from tests.hostile.case import Case
-from tests.hostile.judging import Servers, faults_of
+from tests.hostile.judging import Server, faults_of
 
 if sys.platform != "linux":
     pytest.skip("limits of memory and time are set as Linux knows them", allow_module_level=True)
@@ -44,75 +43,75 @@ KINDS = (
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[Servers]:
-    servers = Servers()
-    yield servers
-    servers.close()
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
 
 
 def each(cases: tuple[Case, ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", cases, ids=[case.id for case in cases])
 
 
-def judge(case: Case, servers: Servers, folder: Path) -> None:
-    faults = faults_of(case, servers, folder / "c")
+def judge(case: Case, server: Server, folder: Path) -> None:
+    faults = faults_of(case, server, folder / "c")
     assert not faults, "\n".join([case.id, *faults])
     shutil.rmtree(folder / "c")
 
 
 @each(pictures.CASES)
-def test_hostile_pictures(case: Case, servers: Servers, tmp_path: Path) -> None:
-    judge(case, servers, tmp_path)
+def test_hostile_pictures(case: Case, server: Server, tmp_path: Path) -> None:
+    judge(case, server, tmp_path)
 
 
 @each(names.CASES)
-def test_hostile_names(case: Case, servers: Servers, tmp_path: Path) -> None:
-    judge(case, servers, tmp_path)
+def test_hostile_names(case: Case, server: Server, tmp_path: Path) -> None:
+    judge(case, server, tmp_path)
 
 
 @each(captions.CASES)
-def test_hostile_captions(case: Case, servers: Servers, tmp_path: Path) -> None:
-    judge(case, servers, tmp_path)
+def test_hostile_captions(case: Case, server: Server, tmp_path: Path) -> None:
+    judge(case, server, tmp_path)
 
 
 @each(zips.CASES)
-def test_hostile_zips(case: Case, servers: Servers, tmp_path: Path) -> None:
-    judge(case, servers, tmp_path)
+def test_hostile_zips(case: Case, server: Server, tmp_path: Path) -> None:
+    judge(case, server, tmp_path)
 
 
 @each(loras.CASES)
-def test_hostile_loras(case: Case, servers: Servers, tmp_path: Path) -> None:
-    judge(case, servers, tmp_path)
+def test_hostile_loras(case: Case, server: Server, tmp_path: Path) -> None:
+    judge(case, server, tmp_path)
 
 
 @each(configs.CASES)
-def test_hostile_configs(case: Case, servers: Servers, tmp_path: Path) -> None:
-    judge(case, servers, tmp_path)
+def test_hostile_configs(case: Case, server: Server, tmp_path: Path) -> None:
+    judge(case, server, tmp_path)
 
 
 @each(recipes.CASES)
-def test_hostile_recipes(case: Case, servers: Servers, tmp_path: Path) -> None:
-    judge(case, servers, tmp_path)
+def test_hostile_recipes(case: Case, server: Server, tmp_path: Path) -> None:
+    judge(case, server, tmp_path)
 
 
 @each(observers.CASES)
-def test_hostile_observers(case: Case, servers: Servers, tmp_path: Path) -> None:
-    judge(case, servers, tmp_path)
+def test_hostile_observers(case: Case, server: Server, tmp_path: Path) -> None:
+    judge(case, server, tmp_path)
 
 
 @each(releases.CASES)
-def test_hostile_releases(case: Case, servers: Servers, tmp_path: Path) -> None:
-    judge(case, servers, tmp_path)
+def test_hostile_releases(case: Case, server: Server, tmp_path: Path) -> None:
+    judge(case, server, tmp_path)
 
 
 @each(workshops.CASES)
-def test_hostile_workshops(case: Case, servers: Servers, tmp_path: Path) -> None:
-    judge(case, servers, tmp_path)
+def test_hostile_workshops(case: Case, server: Server, tmp_path: Path) -> None:
+    judge(case, server, tmp_path)
 
 
 @each(state.CASES)
-def test_damaged_state_is_named(case: Case, servers: Servers, tmp_path: Path) -> None:
-    judge(case, servers, tmp_path)
+def test_damaged_state_is_named(case: Case, server: Server, tmp_path: Path) -> None:
+    judge(case, server, tmp_path)
 
 
 def test_the_corpus_is_large_and_each_case_has_its_name() -> None:
@@ -120,9 +119,8 @@ def test_the_corpus_is_large_and_each_case_has_its_name() -> None:
     assert len(ids) == len(set(ids)) >= 900
 
 
-def test_the_judging_itself_finds_faults(servers: Servers, tmp_path: Path) -> None:
-    """A program that does what is forbidden is caught: it writes elsewhere, says an escape, and
-    breaks off."""
+def test_the_judging_itself_finds_faults(server: Server, tmp_path: Path) -> None:
+    """A command that writes elsewhere, and does not end as expected, is caught."""
     from tests.hostile.case import Place, run
 
     def build(place: Place) -> None:
@@ -143,7 +141,7 @@ def test_the_judging_itself_finds_faults(servers: Servers, tmp_path: Path) -> No
             ),
         ),
     )
-    text = "\n".join(faults_of(wrong, servers, tmp_path / "c"))
+    text = "\n".join(faults_of(wrong, server, tmp_path / "c"))
     assert (
         "exit code 0, not 2" in text
         and "does not name 'nobody'" in text
