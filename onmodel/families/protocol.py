@@ -18,8 +18,6 @@ from onmodel.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from onmodel.lora.tensors import Lora
-
 
 @dataclass(frozen=True, slots=True)
 class Linear:
@@ -150,9 +148,4 @@ class Family(Protocol):
     def training(self) -> AbstractContextManager[None]:
         """Within the context the network is the same up to rounding, but made for training: it
         moves less memory."""
-        ...
-
-    def applied(self, lora: Lora, weight: float) -> AbstractContextManager[None]:
-        """Within the context the base has weight·ΔW added; at its end the exact weights of before
-        are back."""
         ...

@@ -1,9 +1,7 @@
 """From a recipe's `base` to a loaded family, or to its outline. Nothing heavy is imported before
 that."""
 
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,8 +17,7 @@ from onmodel.toon.base import TOON_BASE
 if TYPE_CHECKING:
     from onmodel.families.anima.memory import Outline
     from onmodel.families.anima.parts import Source
-    from onmodel.families.protocol import Family, FamilySpec
-    from onmodel.weights import WeightsFile
+    from onmodel.families.protocol import Family
 
 
 class BaseSettings(BaseModel):
@@ -57,9 +54,6 @@ _FIELDS = {
     "tokenizer": "tokenizers",
     "t5_tokenizer": "tokenizers",
 }
-# A block's number in the spellings of keys.py, and not that of a block of the text conditioner.
-_BLOCK = re.compile(r"(?!.*(?:llm_adapter|text_conditioner)).*?blocks[._](\d{1,9})[._]")
-_MOST_BLOCKS = 200  # a file may say anything; what is beyond is unknown then
 _TOLD = 2**30  # bytes of files from which hashing them takes seconds and shows a bar
 
 
@@ -163,92 +157,6 @@ def base_sha256(base: Base, progress: Progress | None = None) -> str:
     return hash_json({role: hashes[place.path] for role, place in places.items()})
 
 
-def spec_of_loras(paths: Sequence[Path], *, dora: bool = False) -> "FamilySpec":
-    """The model that some LoRA files were made for, as far as they tell: names by the family's
-    table, sizes as found.
-
-    Raises InputError for a file that is no LoRA of a known family, and for a DoRA unless it is
-    asked for.
-    """
-    from onmodel.families.anima.spec import spec_of_shapes
-    from onmodel.lora.file import layer_shapes
-    from onmodel.lora.layouts import BLOCKS_KEY
-    from onmodel.weights import WeightsFile, lora_weights
-
-    blocks = 1
-    for path in paths:
-        with WeightsFile(lora_weights(path), "lora") as file:
-            said = file.metadata.get(BLOCKS_KEY, "")
-            told = min(int(said), _MOST_BLOCKS) if re.fullmatch(r"[0-9]{1,9}", said) else 1
-            blocks = max(blocks, told, _count_blocks(file.entries))
-    shapes = layer_shapes(paths, spec_of_shapes(blocks), dora)
-    _check_alike(paths, shapes)
-    return spec_of_shapes(blocks, shapes)
-
-
-def _check_alike(paths: Sequence[Path], shapes: Mapping[str, tuple[int, int]]) -> None:
-    """Raise InputError where one layer has another size in another block: no base has such
-    blocks."""
-    first: dict[str, tuple[str, tuple[int, int]]] = {}
-    for name, shape in shapes.items():
-        other, wanted = first.setdefault(re.sub(r"^blocks\.\d+\.", "", name), (name, shape))
-        if shape != wanted:
-            said = f"{name} is {shape[0]}×{shape[1]}, {other} is {wanted[0]}×{wanted[1]}"
-            raise InputError(
-                "lora",
-                paths[0] if len(paths) == 1 else ", ".join(map(str, paths)),
-                f"{said}; blocks of one base are alike, so use LoRAs of one base",
-            )
-
-
-def layers_of_checkpoint(file: "WeightsFile") -> "tuple[FamilySpec, dict[str, str]]":
-    """The model in a whole transformer's file, and the key of each layer's weight, by the base's
-    names.
-
-    Raises InputError when it is none of a known family, or a layer is there twice or is no matrix.
-    """
-    from onmodel.families.anima.spec import spec_of_shapes
-    from onmodel.lora.layouts import name_table
-
-    blocks = _count_blocks(file.entries)
-    table = name_table(spec_of_shapes(blocks))
-    keys: dict[str, str] = {}
-    shapes: dict[str, tuple[int, int]] = {}
-    for key, entry in file.entries.items():
-        if (linear := table.get(key.removesuffix(".weight"))) is None:
-            continue
-        if linear.name in keys:
-            raise InputError(
-                file.field, file.path, f"holds {linear.name} twice ({key}); save one model alone"
-            )
-        if len(entry.shape) != 2 or 0 in entry.shape:
-            raise InputError(
-                file.field,
-                file.path,
-                f"{key} is {list(entry.shape)}, no matrix; get the file again",
-            )
-        keys[linear.name], shapes[linear.name] = key, (entry.shape[0], entry.shape[1])
-    if "x_embedder.proj.1" not in keys:
-        raise InputError(
-            file.field, file.path, "is no whole transformer of anima; name its checkpoint file"
-        )
-    return spec_of_shapes(blocks, shapes), keys
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file holds whole weights and not a LoRA. Raises InputError when it is no
-    safetensors file."""
-    from onmodel.weights import WeightsFile
-
-    if os.path.isdir(path):
-        return False
-    with WeightsFile(path, "lora") as file:
-        return any(
-            key.endswith(("x_embedder.proj.1.weight", "patch_embed.proj.weight"))
-            for key in file.entries
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a component lies, and the field that says so. `single`: in a single file, not in a
@@ -326,11 +234,6 @@ def _place(settings: BaseSettings, role: str, root: Path | None, field: str) -> 
         )
     there = place.path.is_file() or place.path.is_dir()  # a pipe or a device is neither
     return place if there else InputError(place.field, place.path, "no such file or folder")
-
-
-def _count_blocks(keys: Iterable[str]) -> int:
-    numbers = [int(match[1]) for key in keys if (match := _BLOCK.match(key))]
-    return min(1 + max(numbers, default=0), _MOST_BLOCKS)
 
 
 def _hash(path: Path) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import FamilySpec
-from onmodel.families.registry import layers_of_checkpoint
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
@@ -23,6 +22,7 @@ from onmodel.lora.factors import factor_dense
 from onmodel.lora.file import Factors, rank_words, stream_lora
 from onmodel.lora.merge_files import Source, rounded, task
 from onmodel.lora.methods import Blend
+from onmodel.lora.specs import layers_of_checkpoint
 from onmodel.progress import Progress
 from onmodel.text import shown
 from onmodel.weights import FLOATS, WeightsFile, decode, encode, stream_weights, written_order

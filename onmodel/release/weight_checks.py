@@ -18,11 +18,11 @@ import numpy as np
 from onmodel.errors import InputError, VerifyError
 from onmodel.families.anima.spec import PUBLISHED, spec_of_config, spec_of_shapes
 from onmodel.families.protocol import FamilySpec
-from onmodel.families.registry import spec_of_loras
 from onmodel.lora import header
 from onmodel.lora.author_paths import author_paths
 from onmodel.lora.file import LoraFile, header_config
 from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, ROLES, name_table
+from onmodel.lora.specs import spec_of_loras
 from onmodel.lora.tensors import Lora
 from onmodel.text import shown
 from onmodel.toon.base import TOON_BASE

@@ -15,7 +15,7 @@ from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.text import collapse
 from onmodel.families.protocol import Text
-from onmodel.lora.tensors import Factors, Lora
+from onmodel.lora.tensors import Factors, Lora, applied
 from onmodel.randomness import normal
 
 
@@ -126,12 +126,12 @@ def test_a_text_made_while_sampling_can_be_trained_on(tiny_family: Anima) -> Non
 def test_applied_adds_the_change_and_takes_it_back_exactly(tiny_family: Anima) -> None:
     lora = small_lora(tiny_family)
     before = {name: tensor.clone() for name, tensor in tiny_family.transformer.state_dict().items()}
-    with tiny_family.applied(lora, 0.5), tiny_family.applied(lora, 0.25):
+    with applied(tiny_family, lora, 0.5), applied(tiny_family, lora, 0.25):
         for row in tiny_family.spec.linears:
             weight = tiny_family.transformer.get_submodule(row.diffusers).weight
             change = 0.75 * lora.modules[row.name].delta() if row.name in lora.modules else 0.0
             torch.testing.assert_close(weight, before[f"{row.diffusers}.weight"] + change)
-    with pytest.raises(RuntimeError, match="stop"), tiny_family.applied(lora, 1.0):
+    with pytest.raises(RuntimeError, match="stop"), applied(tiny_family, lora, 1.0):
         raise RuntimeError("stop")
     after = tiny_family.transformer.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -144,7 +144,7 @@ def test_applied_refuses_what_does_not_fit(tiny_family: Anima) -> None:
         ({"blocks.9.self_attn.q_proj": factors}, "is no layer"),
         ({"blocks.0.mlp.layer1": factors}, "has .* there"),
     ):
-        with pytest.raises(InputError, match=message), tiny_family.applied(Lora(modules), 1.0):
+        with pytest.raises(InputError, match=message), applied(tiny_family, Lora(modules), 1.0):
             pass
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.families.anima.single_file import export_single_files
-from onmodel.families.registry import spec_of_loras
 from onmodel.ledger.lineage import Lineage, add, check, root
 from onmodel.lora import header
 from onmodel.lora.convert import convert
+from onmodel.lora.specs import spec_of_loras
 from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
 from onmodel.release.compatibility import self_test
 from onmodel.toon.base import TOON_BASE

@@ -14,13 +14,13 @@ from made_loras import SHAPES, SPEC, deltas, distance, weighted, write
 from onmodel.errors import InputError
 from onmodel.families.anima.spec import spec_of_shapes
 from onmodel.families.protocol import FamilySpec
-from onmodel.families.registry import spec_of_loras
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import add, check, root
 from onmodel.lora import header
 from onmodel.lora.file import Factors, stream_lora
 from onmodel.lora.merge_files import Job, Size, facts_of, merge_files, open_sources, survey
 from onmodel.lora.methods import choose
+from onmodel.lora.specs import spec_of_loras
 from onmodel.randomness import normal
 from onmodel.weights import Entry, WeightsFile, stream_weights, written_order
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from onmodel.families.anima.family import Anima
 from onmodel.families.protocol import Text
-from onmodel.lora.tensors import Factors
+from onmodel.lora.tensors import Factors, applied
 from onmodel.randomness import normal
 from onmodel.train.adapters import Adapters, attached, fresh_factors
 
@@ -61,7 +61,7 @@ def test_the_adapted_base_is_the_base_plus_delta(
     adapters = Adapters(random_factors(tiny_family, preset=preset), CPU)
     with attached(tiny_family, adapters, torch.float32), torch.no_grad():
         adapted = tiny_family.denoise(*inputs)
-    with tiny_family.applied(adapters.lora(), 1.0), torch.no_grad():
+    with applied(tiny_family, adapters.lora(), 1.0), torch.no_grad():
         assert torch.allclose(adapted, tiny_family.denoise(*inputs), atol=2e-5)
 
 

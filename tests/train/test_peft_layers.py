@@ -11,7 +11,7 @@ from torch import Tensor
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
 from onmodel.families.protocol import Text
-from onmodel.lora.tensors import read_lora, write_lora
+from onmodel.lora.tensors import applied, read_lora, write_lora
 from onmodel.randomness import normal
 from onmodel.train.adapters import Trained, attached, fresh_factors
 from onmodel.train.peft_layers import DoraAdapters, LokrAdapters
@@ -73,8 +73,8 @@ def test_the_file_says_what_is_trained(
     trained.write(tmp_path / "x.safetensors", {}, "F32")
     with (
         torch.no_grad(),
-        tiny_family.applied(
-            read_lora(tmp_path / "x.safetensors", tiny_family.spec, dora=True), 1.0
+        applied(
+            tiny_family, read_lora(tmp_path / "x.safetensors", tiny_family.spec, dora=True), 1.0
         ),
     ):
         assert torch.allclose(adapted, tiny_family.denoise(*inputs), atol=2e-5)
@@ -110,7 +110,7 @@ def test_half_a_dora_is_half_of_its_change(tiny_family: Anima, tmp_path: Path) -
     layer = tiny_family.transformer.get_submodule("transformer_blocks.0.attn1.to_q")
     before, changes = layer.weight.detach().clone(), []
     for strength in (0.5, 1.0):
-        with tiny_family.applied(lora, strength):
+        with applied(tiny_family, lora, strength):
             changes.append(layer.weight.detach() - before)
     assert torch.allclose(2 * changes[0], changes[1], atol=1e-5)
     magnitude = lora.modules["blocks.0.self_attn.q_proj"].magnitude

@@ -1,5 +1,4 @@
-"""Anima behind the family protocol: one object that encodes, denoises and decodes, and carries a
-LoRA for a while.
+"""Anima behind the family protocol: one object that encodes, denoises and decodes.
 
 The classes are diffusers' own, unchanged. Two things are done here instead of in them: the padding
 mask, which diffusers would resize through torchvision, and the collapse of the text's zero rows
@@ -19,7 +18,6 @@ from onmodel.families.anima.parts import Parts
 from onmodel.families.anima.spec import make_spec
 from onmodel.families.anima.text import TextEncoder, collapse
 from onmodel.families.protocol import Text
-from onmodel.lora.tensors import Lora, change_weight, check_fits
 
 
 class Denoiser:
@@ -31,10 +29,6 @@ class Denoiser:
         self.transformer.register_to_config(concat_padding_mask=False)
         self.spec = make_spec(self.transformer, text_rows)
         self._device, self._dtype = self.transformer.device, self.transformer.dtype
-        # Held now: an adapter that wraps a layer later changes its path, not the layer.
-        self._layers = {
-            row.name: self.transformer.get_submodule(row.diffusers) for row in self.spec.linears
-        }
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
         return self._velocity(latents_bchw, t_b, *self._collapsed(texts))
@@ -67,20 +61,6 @@ class Denoiser:
 
     def training(self) -> AbstractContextManager[None]:
         return lean_blocks(self.transformer)
-
-    @contextmanager
-    def applied(self, lora: Lora, weight: float) -> Iterator[None]:
-        check_fits(lora.modules, self.spec, "applied")
-        saved = {name: self._layers[name].weight.detach().clone() for name in lora.modules}
-        try:
-            with torch.no_grad():
-                for name, factors in lora.modules.items():
-                    change_weight(self._layers[name].weight, factors, weight)
-            yield
-        finally:
-            with torch.no_grad():
-                for name, original in saved.items():
-                    self._layers[name].weight.copy_(original)
 
 
 class Anima(Denoiser):
