@@ -15,13 +15,14 @@ from pydantic import BaseModel
 from onmodel.character import Character, parse_character
 from onmodel.engine.pipeline import make_plan, stage_module
 from onmodel.errors import InputError
+from onmodel.families.protocol import Timesteps
 from onmodel.families.registry import BaseSettings
 from onmodel.randomness import generator
 from onmodel.recipe import HEAD, load_recipe
 from onmodel.stages.curate import Source
 from onmodel.stages.sample import References
 from onmodel.stages.train import Share
-from onmodel.train.options import Preview, Timesteps
+from onmodel.train.options import Preview
 
 ROOT = Path(__file__).parent.parent
 RECIPES = [ROOT / "tests" / "tiny_recipe.toml", *sorted((ROOT / "recipes").glob("*.toml"))]

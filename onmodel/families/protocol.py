@@ -11,12 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
     from torch import Tensor, nn
+
+
+MOST_SHIFT = 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +43,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """The facts of one loaded base. Sizes of pictures are in pixels, `downscale` is pixels per
-    latent.
+    """The facts of one loaded base. `downscale` is pixels per latent.
 
     `architecture` is the modelspec word for the base; `prediction` what the network predicts;
     `presets` name the endings of the layers that a LoRA usually adapts.
@@ -48,8 +54,7 @@ class FamilySpec:
     prediction: Literal["flow", "epsilon", "v"]
     latent_channels: int
     downscale: int
-    multiple: int
-    text_rows: int
+    resolution: Resolution
     blocks: int
     linears: tuple[Linear, ...]
     presets: Mapping[str, tuple[str, ...]]
@@ -93,29 +98,108 @@ class FamilySpec:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """An encoded caption: its non-zero rows [n, D] and how many zero rows the base would attend to
-    after them."""
+class Timesteps(BaseModel):
+    """How times t in 0…1 are drawn (1 is noise), before they are shifted towards noise: shift·t /
+    (1 + (shift−1)·t).
 
-    rows_sd: Tensor
-    zero_rows: int
+    `logit_normal` is sigmoid(mean + std·normal) (https://arxiv.org/abs/2403.03206, 3.1).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["logit_normal", "uniform"] = "logit_normal"
+    mean: float = Field(default=0.0, ge=-100, le=100)
+    std: float = Field(default=1.0, gt=0, le=100)
+    shift: float = Field(default=1.0, gt=0, le=MOST_SHIFT)
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        if self.kind == "uniform" and (self.mean, self.std) != (0.0, 1.0):
+            raise ValueError(
+                'mean and std belong to kind = "logit_normal"; uniform times have none'
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Which pictures a base can do, in pixels. Sides are multiples of `step` and at most `largest`;
+    it was trained on about `native`² pixels."""
+
+    step: int
+    native: int
+    largest: int
+
+
+class Objective(Protocol):
+    """What a network is trained to predict. Times t are 0 (picture) to 1 (noise)."""
+
+    def draw_time(self, rules: Timesteps, rng: np.random.Generator) -> float:
+        """The time of one picture of one step."""
+        ...
+
+    def noisy(self, latents_bchw: Tensor, noise_bchw: Tensor, t_b: Tensor) -> Tensor:
+        """What the network is given at times `t_b`."""
+        ...
+
+    def target(self, latents_bchw: Tensor, noise_bchw: Tensor, t_b: Tensor) -> Tensor:
+        """What it should predict of that."""
+        ...
+
+    def loss_weight(self, kind: str, t_b: Tensor) -> Tensor:
+        """What the loss of pictures at times `t_b` counts under a `loss_weighting`, [B]."""
+        ...
+
+
+class SamplingRules(Protocol):
+    """How a picture is made from noise: the noise levels σ, and dx/dσ at each of them."""
+
+    def schedule(self, steps: int, shift: float) -> Tensor:
+        """Noise levels [steps + 1] from noise to 0."""
+        ...
+
+    def start(self, noise_bchw: Tensor, sigmas: Tensor) -> Tensor:
+        """Standard normal noise at the first noise level."""
+        ...
+
+    def velocity(self, x_bchw: Tensor, prediction_bchw: Tensor, sigma: Tensor) -> Tensor:
+        """dx/dσ, from what the network predicts for `x_bchw`."""
+        ...
+
+
+class Text(Protocol):
+    """An encoded caption. What is in it is known to its family alone; it never changes."""
+
+    def to(self, device: torch.device | str) -> Text:
+        """The same text on another device."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as named tensors; `Family.read_text` makes the same text of them."""
+        ...
 
 
 class Family(Protocol):
     """A loaded base model. Tensors come back on the device and in the dtype of the tensors that
     were given.
 
-    `transformer` is the module that a LoRA adapts; `sha256` identifies the base's files.
+    `backbone` is the module that a LoRA adapts, a transformer or a U-Net; `sha256` identifies the
+    base's files.
     """
 
     spec: FamilySpec
-    transformer: nn.Module
+    backbone: nn.Module
+    objective: Objective
+    sampling_rules: SamplingRules
     sha256: str
 
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         """Captions to text; "" is the unconditional one. Remembered by caption, without
         gradients."""
+        ...
+
+    def read_text(self, tensors: Mapping[str, Tensor]) -> Text:
+        """The text whose `tensors()` these are."""
         ...
 
     def text_losses(self, caption: str) -> list[str]:
@@ -133,15 +217,15 @@ class Family(Protocol):
         ...
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
-        """What the network predicts for noisy latents at times `t_b` (0…1, float32); for flow:
-        noise − x0."""
+        """What the network predicts for noisy latents at times `t_b` (0…1, float32)."""
         ...
 
     def sampling(
         self, texts: Sequence[Text]
     ) -> AbstractContextManager[Callable[[Tensor, Tensor], Tensor]]:
-        """Within the context: `denoise` for these texts and one time for all, up to rounding. What
-        follows from the texts alone is computed once, so the weights must not change.
+        """Within the context: what the network predicts for these texts at one noise level of the
+        schedule. What follows from the texts alone is computed once, so the weights must not
+        change.
         """
         ...
 

@@ -101,7 +101,7 @@ def applied(family: Family, lora: Lora, weight: float) -> Iterator[None]:
     places = {linear.name: linear.diffusers for linear in family.spec.linears}
     weights: dict[str, Tensor] = {}
     for name in lora.modules:
-        layer = family.transformer.get_submodule(places[name])
+        layer = family.backbone.get_submodule(places[name])
         assert isinstance(layer, nn.Linear), "a base is not changed while adapters are attached"
         weights[name] = layer.weight
     saved = {name: one.detach().clone() for name, one in weights.items()}

@@ -78,7 +78,7 @@ def load_in_diffusers(file: Path, base: Path) -> Report:
     config = CosmosTransformer3DModel.load_config(str(base / "transformer"))
     with torch.device("meta"):
         transformer = CosmosTransformer3DModel.from_config(config)
-    spec = make_spec(transformer, text_rows=0)
+    spec = make_spec(transformer)
     transformer = transformer.to_empty(device="cpu")  # memory that is never touched is never taken
     pipeline = AnimaAutoBlocks().init_pipeline()  # type: ignore[attr-defined]
     pipeline.update_components(transformer=transformer)

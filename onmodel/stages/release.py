@@ -315,4 +315,4 @@ def _previous_name(evaluation: Mapping[str, Any], settings: Settings) -> str | N
 def _diffusers_config(context: Context) -> dict[str, Any]:
     """The transformer's config as its folder has it: the family appends the padding mask itself,
     and notes that."""
-    return {**context.family().transformer.config, "concat_padding_mask": True}  # type: ignore[dict-item]
+    return {**context.family().backbone.config, "concat_padding_mask": True}  # type: ignore[dict-item]

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,15 +23,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from onmodel.families.anima.memory import Outline
-from onmodel.families.protocol import Family, FamilySpec, Text
+from onmodel.families.protocol import FamilySpec
 from onmodel.progress import Progress
 from onmodel.train.adapters import attached
 from onmodel.train.networks import make_network, trained_layers, trained_shapes
-from onmodel.train.objective import velocity_loss
+from onmodel.train.objective import denoising_loss
 from onmodel.train.optimizers import Shape, state_bytes
 from onmodel.train.options import Options
 
-SIDES = (512, 768, 1024)
 _SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
 
 
@@ -65,7 +64,8 @@ def forecast(
     )  # under two names
     memory: dict[int, tuple[int, int]] = {}
     if outline.parameters("transformer") >= _SMALL:
-        sides = sorted({*SIDES, *sides})
+        native = outline.spec.resolution.native
+        sides = sorted({native // 2, native * 3 // 4, native, *sides})
         with progress.task("plan memory", total=2 * len(sides)) as task:
             for side in sides:
                 peaks = []
@@ -127,8 +127,9 @@ def _step_bytes(
     """Peak bytes of a step with a transformer of so many blocks: its weights and the step's own,
     not the run's."""
     with FakeTensorMode(allow_non_fake_inputs=True), _Alive() as alive:
-        denoiser = outline.shadow(blocks, dtype)
-        spec, family = denoiser.spec, cast(Family, denoiser)
+        family = outline.shadow(blocks, dtype)
+        spec = family.spec
+        backbone: Any = family.backbone
         wanted: dict[str, tuple[int, float]] = {}
         for name, gauge in trained_layers(outline.spec, options).items():
             wanted[_in_any_block(name)] = max(gauge, wanted.get(_in_any_block(name), gauge))
@@ -141,17 +142,14 @@ def _step_bytes(
         latents = torch.empty(
             options.batch, spec.latent_channels, side // spec.downscale, side // spec.downscale
         )
-        width = denoiser.transformer.config.text_embed_dim
-        texts = [
-            Text(torch.empty(spec.text_rows, width, dtype=dtype), 0)
-        ] * options.batch  # as long as captions get
+        texts = [outline.longest_text(dtype)] * options.batch
         products = torch.float32 if options.precision == "fp32" else torch.bfloat16
         if checkpointing:
-            denoiser.transformer.enable_gradient_checkpointing()
-        with attached(family, network, products), denoiser.training():
+            backbone.enable_gradient_checkpointing()
+        with attached(family, network, products), family.training():
             alive.peak = alive.now
             t_b = torch.empty(options.batch)
-            velocity_loss(family, latents, torch.empty_like(latents), t_b, texts).mean().backward()
+            denoising_loss(family, latents, torch.empty_like(latents), t_b, texts).mean().backward()
         return alive.peak - 2 * network.flat.nbytes
 
 

@@ -12,7 +12,8 @@ from diffusers_anima import diffusers_pipeline
 
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
-from onmodel.sample.sampler import Job, generate, noise, sample, sigmas
+from onmodel.families.anima.sampling import schedule
+from onmodel.sample.sampler import Job, generate, noise, sample
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_the_same_text_as_the_pipeline(tiny_family: Anima, pipeline: Any, captio
 def test_the_scheduler_s_sigmas(shift: float, steps: int) -> None:
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps))
-    torch.testing.assert_close(sigmas(steps, shift), scheduler.sigmas, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(schedule(steps, shift), scheduler.sigmas, rtol=1e-6, atol=1e-7)
 
 
 def test_batches_change_nothing_but_rounding(tiny_family: Anima) -> None:

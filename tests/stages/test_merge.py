@@ -12,7 +12,7 @@ import torch
 
 from onmodel.character import Author, Character, Outfit
 from onmodel.errors import InputError
-from onmodel.families.protocol import FamilySpec, Linear
+from onmodel.families.protocol import FamilySpec, Linear, Resolution
 from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, check, ordered, root
 from onmodel.lora import header
@@ -36,8 +36,7 @@ SPEC = FamilySpec(
     prediction="flow",
     latent_channels=16,
     downscale=8,
-    multiple=16,
-    text_rows=512,
+    resolution=Resolution(step=16, native=1024, largest=3840),
     blocks=2,
     presets={"all": tuple(LAYERS)},
     linears=tuple(

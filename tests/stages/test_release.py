@@ -339,7 +339,7 @@ def test_a_file_that_diffusers_does_not_load_is_found_by_the_self_test(
             )
         }
     )
-    config = {**family.transformer.config, "concat_padding_mask": True}
+    config = {**family.backbone.config, "concat_padding_mask": True}
     write_lora(tmp_path / "good.safetensors", one, {})
     assert read_lora(tmp_path / "good.safetensors", family.spec).modules
     write_config(config, tmp_path)

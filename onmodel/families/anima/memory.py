@@ -4,15 +4,16 @@ not there yet."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from onmodel.errors import InputError
-from onmodel.families.anima.family import Denoiser
+from onmodel.families.anima.family import AnimaDenoiser
 from onmodel.families.anima.parts import Source, check, empty
 from onmodel.families.anima.spec import PUBLISHED, make_spec
-from onmodel.families.protocol import FamilySpec
+from onmodel.families.anima.text import AnimaText
+from onmodel.families.protocol import Family, FamilySpec, Text
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,13 @@ class Outline:
     @cached_property
     def spec(self) -> FamilySpec:
         """The same as a loaded base's."""
-        return make_spec(
-            self.models["transformer"], self.models["text_conditioner"].config.min_sequence_length
-        )
+        return make_spec(self.models["transformer"])
 
     def parameters(self, role: str) -> int:
         """How many numbers a part has."""
         return sum(parameter.numel() for parameter in self.models[role].parameters())
 
-    def shadow(self, blocks: int, dtype: torch.dtype) -> Denoiser:
+    def shadow(self, blocks: int, dtype: torch.dtype) -> Family:
         """A transformer of so many blocks whose weights are uninitialised. Made for FakeTensorMode,
         where they take no memory.
         """
@@ -46,7 +45,13 @@ class Outline:
             for name, tensor in model.state_dict().items()
         }
         model.load_state_dict(weights, assign=True)
-        return Denoiser(model.requires_grad_(False), self.spec.text_rows)
+        return cast(Family, AnimaDenoiser(model.requires_grad_(False)))
+
+    def longest_text(self, dtype: torch.dtype) -> Text:
+        """As many rows as a caption can have, uninitialised."""
+        rows = self.models["text_conditioner"].config.min_sequence_length
+        width = self.models["transformer"].config.text_embed_dim
+        return AnimaText(torch.empty(rows, width, dtype=dtype), 0)
 
 
 def make_outline(sources: Mapping[str, Source], missing: tuple[InputError, ...]) -> Outline:

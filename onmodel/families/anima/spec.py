@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from onmodel.families.anima.lora_layouts import block_of, linear_names, transformer_name
-from onmodel.families.protocol import FamilySpec, Linear
+from onmodel.families.protocol import FamilySpec, Linear, Resolution
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 # What no tensor's shape tells. A file that onmodel writes carries its own values in its header
 # (single_file.py).
@@ -95,7 +95,7 @@ _ADALN = (
 PRESETS = {"attention_mlp": _ATTENTION_MLP, "attention_mlp_adaln": _ATTENTION_MLP + _ADALN}
 
 
-def make_spec(transformer: nn.Module, text_rows: int) -> FamilySpec:
+def make_spec(transformer: Any) -> FamilySpec:
     """The facts of a loaded `CosmosTransformer3DModel`, its layers counted and measured, never
     assumed."""
     from torch import nn
@@ -107,10 +107,14 @@ def make_spec(transformer: nn.Module, text_rows: int) -> FamilySpec:
         for name, module in transformer.named_modules()
         if isinstance(module, nn.Linear)
     )
-    return _spec(linears, text_rows)
+    return _spec(linears, transformer.config)
 
 
-def spec_of_shapes(blocks: int, shapes: Mapping[str, tuple[int, int]] | None = None) -> FamilySpec:
+def spec_of_shapes(
+    blocks: int,
+    shapes: Mapping[str, tuple[int, int]] | None = None,
+    config: Mapping[str, Any] = TRANSFORMER_FACTS,
+) -> FamilySpec:
     """The facts as far as files tell them: the layers of a base of that many blocks, by the base's
     names.
 
@@ -122,9 +126,7 @@ def spec_of_shapes(blocks: int, shapes: Mapping[str, tuple[int, int]] | None = N
         for name, diffusers in linear_names(blocks)
         if shapes is None or name in shapes
     )
-    return dataclasses.replace(
-        _spec(linears, CONDITIONER_FACTS["min_sequence_length"]), blocks=blocks
-    )
+    return dataclasses.replace(_spec(linears, config), blocks=blocks)
 
 
 def spec_of_config(transformer: Mapping[str, Any]) -> FamilySpec:
@@ -154,18 +156,21 @@ def spec_of_config(transformer: Mapping[str, Any]) -> FamilySpec:
     for name, diffusers in linear_names(transformer["num_layers"]):
         inside = name if block_of(diffusers) is None else name.split(".", 2)[2]
         shapes[name] = sizes.get(inside, (hidden, hidden))
-    return spec_of_shapes(transformer["num_layers"], shapes)
+    return spec_of_shapes(transformer["num_layers"], shapes, transformer)
 
 
-def _spec(linears: tuple[Linear, ...], text_rows: int) -> FamilySpec:
+def _spec(linears: tuple[Linear, ...], config: Mapping[str, Any]) -> FamilySpec:
+    """`config` is the transformer's: positions are known up to `max_size` patches."""
+    patches = [
+        count * side for count, side in zip(config["max_size"], config["patch_size"], strict=True)
+    ][1:]
     return FamilySpec(
         name="anima",
         architecture="anima-base-v1.0",
         prediction="flow",
         latent_channels=16,
         downscale=8,
-        multiple=16,
-        text_rows=text_rows,
+        resolution=Resolution(step=16, native=1024, largest=8 * min(patches)),
         blocks=1
         + max((linear.block for linear in linears if linear.block is not None), default=-1),
         linears=linears,
