@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from onmodel.character import Character, parse_character
 from onmodel.engine.pipeline import make_plan, stage_module
 from onmodel.errors import InputError
+from onmodel.families.anima.spec import Settings as Base
 from onmodel.families.protocol import Timesteps
-from onmodel.families.registry import BaseSettings
 from onmodel.randomness import generator
 from onmodel.recipe import HEAD, load_recipe
 from onmodel.stages.curate import Source
@@ -115,7 +115,7 @@ def unsaid(table: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
             )
     if "recipe" in table:
         yield from (("recipe", key) for key in HEAD)
-        yield from (("recipe", "base", field) for field in BaseSettings.model_fields)
+        yield from (("recipe", "base", field) for field in Base.model_fields)
     else:
         yield from (("character", field) for field in Character.model_fields)
 

@@ -19,11 +19,13 @@ from typing import Any
 
 import torch
 
+from onmodel.families.anima.load import source
 from onmodel.families.anima.memory import Outline, make_outline
 from onmodel.families.anima.parts import build, check, empty
 from onmodel.families.anima.single_file import single_source
 from onmodel.families.anima.spec import PUBLISHED
 from onmodel.families.anima.text import AnimaText
+from onmodel.families.protocol import Place
 from onmodel.train.adapters import attached
 from onmodel.train.memory import peak_bytes
 from onmodel.train.networks import make_network, trained_layers
@@ -166,9 +168,10 @@ def load_case(paths: dict[str, Path]) -> None:
     check(single_source("vae", paths["vae"], "vae"))  # libraries are loaded before the count
     before, started = resident("VmRSS"), time.process_time()
     reset_peak()
-    sources = {role: single_source(role, paths[name], name) for role, name in places.items()}
-    blocks = make_outline(sources, ()).spec.blocks
-    parts = [build(source, torch.bfloat16, "cpu") for source in sources.values()]
+    there = {role: Place(name, paths[name], single=True) for role, name in places.items()}
+    blocks = make_outline(there, ()).spec.blocks
+    sources = [source(role, place) for role, place in there.items()]
+    parts = [build(one, torch.bfloat16, "cpu") for one in sources]
     row: dict[str, Any] = {
         "blocks": blocks,
         "files": sum(path.stat().st_size for path in paths.values()),

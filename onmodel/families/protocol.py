@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,6 +25,69 @@ if TYPE_CHECKING:
 
 
 MOST_SHIFT = 1_000.0
+
+
+class BaseSettings(BaseModel):
+    """Where a base's weights lie: a diffusers `folder`, or the single files that a family's own
+    `Settings` add.
+
+    `hub` is the id of a diffusers repository, `owner/name` or `owner/name@revision`; what is not
+    given comes from it. `dtype` is `float32` or `bfloat16`, `device` a torch device; `auto` is CUDA
+    in bfloat16 where there is a card and the CPU in float32 where there is none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: str
+    folder: Path | None = None
+    hub: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A part of a base: its name is that of its folder in diffusers' layout, `field` the setting
+    that names its single file, or the folder of the tokenizers. `remedy`: what to do when neither
+    is given."""
+
+    name: str
+    kind: Literal["transformer", "unet", "text conditioner", "text encoder", "vae", "tokenizer"]
+    field: str
+    remedy: str = "name the file, or give a diffusers folder or hub id instead"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a component lies, and the field that says so. `single`: in a single file, not in a
+    folder of its own."""
+
+    field: str
+    path: Path
+    single: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a component's header says: how many numbers it holds, in how many `layers` (0: it has
+    none), stored in which dtypes; or how many tokens a tokenizer has."""
+
+    parameters: int = 0
+    layers: int = 0
+    dtypes: tuple[str, ...] = ()
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoraNames:
+    """What files may write before a layer's name: before its name in the base's own files, before
+    that of diffusers, and before either with "_" for ".". `unread`: pattern over keys → the
+    component that they change, which is not read."""
+
+    own: tuple[str, ...]
+    diffusers: tuple[str, ...]
+    flat: tuple[str, ...]
+    unread: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +104,37 @@ class Linear:
     in_features: int
     block: int | None
 
+    @property
+    def in_any_block(self) -> str:
+        """Its name with "*" for the block's index, e.g. `blocks.*.mlp.layer1`."""
+        return self.name.replace(f".{self.block}.", ".*.", 1)
+
 
 @dataclass(frozen=True)
 class FamilySpec:
     """The facts of one loaded base. `downscale` is pixels per latent.
 
-    `architecture` is the modelspec word for the base; `prediction` what the network predicts;
-    `presets` name the endings of the layers that a LoRA usually adapts.
+    `title` is how people call it, `architecture` the modelspec word for it; `prediction` is what
+    the network predicts; `presets` name the endings of the layers that a LoRA usually adapts.
     """
 
     name: str
+    title: str
     architecture: str
     prediction: Literal["flow", "epsilon", "v"]
     latent_channels: int
     downscale: int
     resolution: Resolution
+    components: tuple[Component, ...]
+    lora_names: LoraNames
     blocks: int
     linears: tuple[Linear, ...]
     presets: Mapping[str, tuple[str, ...]]
+
+    @property
+    def backbone(self) -> str:
+        """The component that a LoRA adapts."""
+        return next(part.name for part in self.components if part.kind in ("transformer", "unet"))
 
     def targets(self, wanted: str | Sequence[str]) -> list[Linear]:
         """The layers that a preset adapts inside the blocks, or those anywhere whose names match
@@ -183,12 +260,13 @@ class Family(Protocol):
     """A loaded base model. Tensors come back on the device and in the dtype of the tensors that
     were given.
 
-    `backbone` is the module that a LoRA adapts, a transformer or a U-Net; `sha256` identifies the
-    base's files.
+    `backbone` is the module that a LoRA adapts, a transformer or a U-Net, and `config` its config
+    as its folder has it; `sha256` identifies the base's files.
     """
 
     spec: FamilySpec
     backbone: nn.Module
+    config: Mapping[str, Any]
     objective: Objective
     sampling_rules: SamplingRules
     sha256: str
@@ -232,4 +310,36 @@ class Family(Protocol):
     def training(self) -> AbstractContextManager[None]:
         """Within the context the network is the same up to rounding, but made for training: it
         moves less memory."""
+        ...
+
+
+class Outline(Protocol):
+    """A base without its weights: what its files' headers say, and the published base where files
+    are not there yet. `components` are those that have weights, `found` those whose files were
+    read; `missing` says what is not there."""
+
+    @property
+    def spec(self) -> FamilySpec: ...
+    @property
+    def components(self) -> tuple[str, ...]: ...
+    @property
+    def found(self) -> frozenset[str]: ...
+    @property
+    def missing(self) -> tuple[InputError, ...]: ...
+
+    def parameters(self, component: str) -> int:
+        """How many numbers a component has."""
+        ...
+
+    def shadow(self, blocks: int, dtype: torch.dtype) -> Family:
+        """A base with a backbone of so many blocks, uninitialised, and nothing else. Made for
+        FakeTensorMode, where weights take no memory."""
+        ...
+
+    def longest_text(self, dtype: torch.dtype) -> Text:
+        """A text as long as texts can be, uninitialised."""
+        ...
+
+    def whole(self, step_bytes: Callable[[int], int]) -> int:
+        """Peak bytes of a step with the whole backbone, from those with so many blocks."""
         ...

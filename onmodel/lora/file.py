@@ -1,5 +1,5 @@
-"""A LoRA file, open: every layout that Anima LoRAs come in, read layer by layer, and written the
-same way.
+"""A LoRA file, open: every layout that LoRAs come in, read layer by layer, and written the same
+way.
 
 A layer is called by its name in the base's own files and its factors are float32. ΔW = alpha/r · up
 @ down. Without torch, so that what only computes on factors starts fast and stays small; `lora.py`
@@ -100,7 +100,7 @@ class LoraFile:
         self._file = WeightsFile(self.source, "lora")
         try:
             self.metadata = self._file.metadata
-            _refuse_other_kinds(path, self._file.entries, dora)
+            _refuse_other_kinds(path, self._file.entries, spec, dora)
             found = _layers(path, self._file.entries, spec)
             if PAYLOAD_KEY in self.metadata and self.metadata[PAYLOAD_KEY] != payload_sha256(
                 self.source
@@ -295,7 +295,7 @@ def layer_shapes(
     shapes: dict[str, tuple[int, int]] = {}
     for path in paths:
         with WeightsFile(lora_weights(path), "lora") as file:
-            _refuse_other_kinds(path, file.entries, dora)
+            _refuse_other_kinds(path, file.entries, table_spec, dora)
             for name, keys in _layers(path, file.entries, table_spec).items():
                 sizes = {role: file.entries[key] for role, key in keys.items()}
                 shapes.setdefault(name, _shape(path, name, sizes)[:2])
@@ -399,19 +399,22 @@ def _by(shape: tuple[int, int]) -> str:
     return f"{shape[0]}×{shape[1]}"
 
 
-def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> None:
+def _refuse_other_kinds(
+    path: Path, keys: Mapping[str, Entry], spec: FamilySpec, dora: bool
+) -> None:
     for key in keys:
         for part, kind in REFUSED.items():
             if part in key and not (dora and kind == "DoRA"):
                 raise InputError(
                     "lora", path, f"is {kind} ({shown(key)}), not a plain LoRA; export it as one"
                 )
-        if "llm_adapter" in key or key.startswith("text_conditioner."):
-            what = (
-                f"changes the text conditioner ({shown(key)}), which is not read; train on the"
-                " transformer alone"
-            )
-            raise InputError("lora", path, what)
+        for pattern, component in spec.lora_names.unread:
+            if re.search(pattern, key):
+                what = (
+                    f"changes {component} ({shown(key)}), which is not read; train on the"
+                    f" {spec.backbone} alone"
+                )
+                raise InputError("lora", path, what)
 
 
 def _refuse_unknown(
@@ -435,7 +438,7 @@ def _refuse_unknown(
             f"changes the text encoder in {len(texts)} tensors ({shown(texts[0])}), which are not"
             " read"
         )
-        raise InputError("lora", path, f"{what}; train on the transformer alone")
+        raise InputError("lora", path, f"{what}; train on the {spec.backbone} alone")
     if len(unknown) == total:
         kind = (
             recognise({key: entry.shape for key, entry in entries.items()}) or "something unknown"

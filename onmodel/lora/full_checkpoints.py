@@ -41,9 +41,9 @@ class Checkpoint:
     def others(self) -> dict[str, str]:
         """What is no layer (norms, the text conditioner): its name without the file's prefix → its
         key."""
-        prefix = (
-            self.keys["x_embedder.proj.1"].partition("x_embedder")[0].partition("patch_embed")[0]
-        )
+        first = self.spec.linears[0]
+        key = self.keys[first.name].removesuffix(".weight")
+        prefix = key.removesuffix(first.name).removesuffix(first.diffusers)
         layers = set(self.keys.values())
         return {key.removeprefix(prefix): key for key in self.file.entries if key not in layers}
 

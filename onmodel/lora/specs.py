@@ -3,20 +3,17 @@ layers it has, and their sizes."""
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from onmodel.errors import InputError
-from onmodel.families.anima.spec import spec_of_shapes
-from onmodel.families.protocol import FamilySpec
+from onmodel.families.protocol import FamilySpec, Linear
+from onmodel.families.registry import DEFAULT_FAMILY, FAMILIES, count_blocks, spec_of_shapes
 from onmodel.lora.file import layer_shapes
-from onmodel.lora.layouts import BLOCKS_KEY, name_table
+from onmodel.lora.layouts import BLOCKS_KEY, name_table, parse_key
 from onmodel.weights import WeightsFile, lora_weights
 
-# A block's number in every spelling of a layer's name, and not that of a block of the text
-# conditioner.
-_BLOCK = re.compile(r"(?!.*(?:llm_adapter|text_conditioner)).*?blocks[._](\d{1,9})[._]")
-_MOST_BLOCKS = 200  # a file may say anything; what is beyond is unknown then
+_MOST_BLOCKS = 200  # a header may say anything; what is beyond is unknown then
 
 
 def spec_of_loras(paths: Sequence[Path], *, dora: bool = False) -> FamilySpec:
@@ -26,15 +23,28 @@ def spec_of_loras(paths: Sequence[Path], *, dora: bool = False) -> FamilySpec:
     Raises InputError for a file that is no LoRA of a known family, and for a DoRA unless it is
     asked for.
     """
-    blocks = 1
+    blocks, keys = 1, list[str]()
     for path in paths:
         with WeightsFile(lora_weights(path), "lora") as file:
             said = file.metadata.get(BLOCKS_KEY, "")
             told = min(int(said), _MOST_BLOCKS) if re.fullmatch(r"[0-9]{1,9}", said) else 1
-            blocks = max(blocks, told, _count_blocks(file.entries))
-    shapes = layer_shapes(paths, spec_of_shapes(blocks), dora)
-    _check_alike(paths, shapes)
-    return spec_of_shapes(blocks, shapes)
+            blocks = max(blocks, told)
+            keys += file.entries
+    family = family_of(keys) or DEFAULT_FAMILY
+    blocks = max(blocks, count_blocks(family, keys))
+    shapes = layer_shapes(paths, spec_of_shapes(family, blocks), dora)
+    spec = spec_of_shapes(family, blocks, shapes)
+    _check_alike(paths, spec)
+    return spec
+
+
+def family_of(keys: Collection[str]) -> str | None:
+    """The family that has any layer that these keys of a LoRA or checkpoint name."""
+    for family in FAMILIES:
+        table = name_table(spec_of_shapes(family, count_blocks(family, keys)))
+        if any(key.removesuffix(".weight") in table or parse_key(key, table) for key in keys):
+            return family
+    return None
 
 
 def layers_of_checkpoint(file: WeightsFile) -> tuple[FamilySpec, dict[str, str]]:
@@ -43,8 +53,10 @@ def layers_of_checkpoint(file: WeightsFile) -> tuple[FamilySpec, dict[str, str]]
 
     Raises InputError when it is none of a known family, or a layer is there twice or is no matrix.
     """
-    blocks = _count_blocks(file.entries)
-    table = name_table(spec_of_shapes(blocks))
+    family = family_of(file.entries) or DEFAULT_FAMILY
+    blocks = count_blocks(family, file.entries)
+    whole = spec_of_shapes(family, blocks)
+    table = name_table(whole)
     keys: dict[str, str] = {}
     shapes: dict[str, tuple[int, int]] = {}
     for key, entry in file.entries.items():
@@ -61,11 +73,10 @@ def layers_of_checkpoint(file: WeightsFile) -> tuple[FamilySpec, dict[str, str]]
                 f"{key} is {list(entry.shape)}, no matrix; get the file again",
             )
         keys[linear.name], shapes[linear.name] = key, (entry.shape[0], entry.shape[1])
-    if "x_embedder.proj.1" not in keys:
-        raise InputError(
-            file.field, file.path, "is no whole transformer of anima; name its checkpoint file"
-        )
-    return spec_of_shapes(blocks, shapes), keys
+    if whole.linears[0].name not in keys:
+        what = f"is no whole {whole.backbone} of {whole.name}; name its checkpoint file"
+        raise InputError(file.field, file.path, what)
+    return spec_of_shapes(family, blocks, shapes), keys
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -73,26 +84,23 @@ def is_checkpoint(path: Path) -> bool:
     safetensors file."""
     if os.path.isdir(path):
         return False
+    firsts = [spec_of_shapes(family, 1).linears[0] for family in FAMILIES]
+    endings = tuple(f"{name}.weight" for row in firsts for name in (row.name, row.diffusers))
     with WeightsFile(path, "lora") as file:
-        return any(
-            key.endswith(("x_embedder.proj.1.weight", "patch_embed.proj.weight"))
-            for key in file.entries
-        )
+        return any(key.endswith(endings) for key in file.entries)
 
 
-def _count_blocks(keys: Iterable[str]) -> int:
-    numbers = [int(match[1]) for key in keys if (match := _BLOCK.match(key))]
-    return min(1 + max(numbers, default=0), _MOST_BLOCKS)
-
-
-def _check_alike(paths: Sequence[Path], shapes: Mapping[str, tuple[int, int]]) -> None:
+def _check_alike(paths: Sequence[Path], spec: FamilySpec) -> None:
     """Raise InputError where one layer has another size in another block: no base has such
     blocks."""
-    first: dict[str, tuple[str, tuple[int, int]]] = {}
-    for name, shape in shapes.items():
-        other, wanted = first.setdefault(re.sub(r"^blocks\.\d+\.", "", name), (name, shape))
-        if shape != wanted:
-            said = f"{name} is {shape[0]}×{shape[1]}, {other} is {wanted[0]}×{wanted[1]}"
+    first: dict[str, Linear] = {}
+    for row in spec.linears:
+        other = first.setdefault(row.in_any_block, row)
+        if (row.out_features, row.in_features) != (other.out_features, other.in_features):
+            said = (
+                f"{row.name} is {row.out_features}×{row.in_features},"
+                f" {other.name} is {other.out_features}×{other.in_features}"
+            )
             raise InputError(
                 "lora",
                 paths[0] if len(paths) == 1 else ", ".join(map(str, paths)),

@@ -9,7 +9,6 @@ heap keeps freed pieces: measured peaks are 1.5 to 2 times as large, within 5 % 
 pieces are given back (LOG.md).
 """
 
-import re
 import weakref
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -22,8 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from onmodel.families.anima.memory import Outline
-from onmodel.families.protocol import FamilySpec
+from onmodel.families.protocol import FamilySpec, Outline
 from onmodel.progress import Progress
 from onmodel.train.adapters import attached
 from onmodel.train.networks import make_network, trained_layers, trained_shapes
@@ -63,7 +61,7 @@ def forecast(
         prod(shapes.get("magnitude", (0,))) for shapes in layers.values()
     )  # under two names
     memory: dict[int, tuple[int, int]] = {}
-    if outline.parameters("transformer") >= _SMALL:
+    if outline.parameters(outline.spec.backbone) >= _SMALL:
         native = outline.spec.resolution.native
         sides = sorted({native // 2, native * 3 // 4, native, *sides})
         with progress.task("plan memory", total=2 * len(sides)) as task:
@@ -82,21 +80,19 @@ def peak_bytes(
 ) -> int:
     """Peak bytes of a step on square pictures of `side` pixels, with the whole base in memory.
 
-    Blocks are alike, so a block more costs what the second costs: two short transformers are run,
-    not a whole one. Where blocks are not trained alike, each is taken to be trained as any of them
-    is.
+    A short backbone is run, not a whole one, where the family can tell the whole from that. Where
+    blocks are not trained alike, each is taken to be trained as any of them is.
     """
-    one, two = (
-        _step_bytes(outline, options, dtype, side, checkpointing, blocks) for blocks in (1, 2)
+    step = outline.whole(
+        lambda blocks: _step_bytes(outline, options, dtype, side, checkpointing, blocks)
     )
-    others = (
-        sum(outline.parameters(role) for role in outline.models if role != "transformer")
-        * dtype.itemsize
+    others = dtype.itemsize * sum(
+        outline.parameters(name) for name in outline.components if name != outline.spec.backbone
     )
     shapes = [
         shape for layer in _shapes(outline.spec, options).values() for shape in layer.values()
     ]
-    return two + (outline.spec.blocks - 2) * (two - one) + others + run_bytes(options, shapes)
+    return step + others + run_bytes(options, shapes)
 
 
 def run_bytes(options: Options, shapes: Collection[Shape]) -> int:
@@ -131,12 +127,13 @@ def _step_bytes(
         spec = family.spec
         backbone: Any = family.backbone
         wanted: dict[str, tuple[int, float]] = {}
-        for name, gauge in trained_layers(outline.spec, options).items():
-            wanted[_in_any_block(name)] = max(gauge, wanted.get(_in_any_block(name), gauge))
+        gauges = trained_layers(outline.spec, options)
+        for row in outline.spec.linears:
+            if row.name in gauges:
+                gauge = gauges[row.name]
+                wanted[row.in_any_block] = max(gauge, wanted.get(row.in_any_block, gauge))
         gauges = {
-            row.name: wanted[_in_any_block(row.name)]
-            for row in spec.linears
-            if _in_any_block(row.name) in wanted
+            row.name: wanted[row.in_any_block] for row in spec.linears if row.in_any_block in wanted
         }
         network = make_network(family, options, gauges, 0, torch.device("cpu"))
         latents = torch.empty(
@@ -151,10 +148,6 @@ def _step_bytes(
             t_b = torch.empty(options.batch)
             denoising_loss(family, latents, torch.empty_like(latents), t_b, texts).mean().backward()
         return alive.peak - 2 * network.flat.nbytes
-
-
-def _in_any_block(name: str) -> str:
-    return re.sub(r"^blocks\.\d+\.", "blocks.*.", name)
 
 
 class _Alive(TorchDispatchMode):

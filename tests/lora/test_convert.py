@@ -176,5 +176,6 @@ def test_diffusers_consumes_every_tensor_in_a_clean_process(
 ) -> None:
     convert(toon_lora[0], tmp_path / "out.safetensors", target)  # type: ignore[arg-type]
     config = json.loads((TOON_BASE / "transformer" / "config.json").read_text())
-    report = self_test(tmp_path / "out.safetensors", config, tmp_path / "base")
+    spec = spec_of_loras([toon_lora[0]])
+    report = self_test(tmp_path / "out.safetensors", spec, config, tmp_path / "base")
     assert report.keys == report.consumed == 2 * report.layers and report.error <= 1e-6

@@ -96,13 +96,13 @@ def test_guidance_one_leaves_the_negative_out(
     assert sizes == [1, 2]
 
 
-def test_sides_must_fit(tiny_family: Anima) -> None:
-    with pytest.raises(InputError, match="size: 40×32 — sides are multiples of 16"):
-        next(
-            generate(
-                tiny_family, [Job("a", "", 0, 40, 32)], steps=1, guidance=1.0, shift=1.0, batch=1
-            )
-        )
+@pytest.mark.parametrize(("width", "height"), [(40, 32), (0, 32), (32, 8192)])
+def test_sides_must_fit(tiny_family: Anima, width: int, height: int) -> None:
+    largest = tiny_family.spec.resolution.largest
+    remedy = f"size: {width}×{height} — sides are multiples of 16 px, at most {largest}"
+    job = Job("a", "", 0, width, height)
+    with pytest.raises(InputError, match=remedy):
+        next(generate(tiny_family, [job], steps=1, guidance=1.0, shift=1.0, batch=1))
 
 
 def test_inference_mode_does_not_leak_to_the_caller(tiny_family: Anima) -> None:

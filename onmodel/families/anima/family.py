@@ -28,6 +28,7 @@ class AnimaDenoiser:
 
     def __init__(self, transformer: Any) -> None:
         self.backbone = transformer
+        self.config = dict(transformer.config)
         # The mask of one unpadded picture is a channel of zeros; denoise appends it.
         self.backbone.register_to_config(concat_padding_mask=False)
         self.spec = make_spec(self.backbone)

@@ -1,17 +1,53 @@
 """Anima as data: what its files do not say about themselves, and the spec made from a loaded
 transformer."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from onmodel.families.anima.lora_layouts import block_of, linear_names, transformer_name
-from onmodel.families.protocol import FamilySpec, Linear, Resolution
+from pydantic import field_validator
 
-if TYPE_CHECKING:
-    pass
+from onmodel.families.anima.lora_layouts import (
+    LORA_NAMES,
+    block_of,
+    linear_names,
+    transformer_name,
+)
+from onmodel.families.protocol import BaseSettings, Component, FamilySpec, Linear, Resolution
+from onmodel.hashing import read_json
+
+_TOKENIZERS = (
+    "single files hold no tokenizers; name a folder with `tokenizer/` (Qwen3's) and `t5_tokenizer/`"
+    " (T5's), as in the base's diffusers repository, or that repository as `hub`"
+)
+COMPONENTS = (
+    Component("transformer", "transformer", "dit"),
+    Component("text_conditioner", "text conditioner", "dit"),
+    Component("text_encoder", "text encoder", "text_encoder"),
+    Component("vae", "vae", "vae"),
+    Component("tokenizer", "tokenizer", "tokenizers", _TOKENIZERS),
+    Component("t5_tokenizer", "tokenizer", "tokenizers", _TOKENIZERS),
+)
+
+
+class Settings(BaseSettings):
+    """Adds ComfyUI's single files: `dit` (the transformer and the text conditioner), `text_encoder`
+    and `vae`; and the folder of the `tokenizers`."""
+
+    family: str = "anima"
+    dit: Path | None = None
+    text_encoder: Path | None = None
+    vae: Path | None = None
+    tokenizers: Path | None = None
+
+    @field_validator("dtype")
+    @classmethod
+    def _no_float16(cls, dtype: str) -> str:
+        if dtype not in ("auto", "float32", "bfloat16"):
+            raise ValueError("use bfloat16 or float32; Anima overflows in float16")
+        return dtype
+
 
 # What no tensor's shape tells. A file that onmodel writes carries its own values in its header
 # (single_file.py).
@@ -159,6 +195,16 @@ def spec_of_config(transformer: Mapping[str, Any]) -> FamilySpec:
     return spec_of_shapes(transformer["num_layers"], shapes, transformer)
 
 
+def published() -> FamilySpec:
+    """The facts of the published base."""
+    return spec_of_config(PUBLISHED["transformer"])
+
+
+def spec_of_folder(folder: Path) -> FamilySpec:
+    """The facts of a base in diffusers' layout, from its config alone."""
+    return spec_of_config(read_json(folder / "transformer" / "config.json"))
+
+
 def _spec(linears: tuple[Linear, ...], config: Mapping[str, Any]) -> FamilySpec:
     """`config` is the transformer's: positions are known up to `max_size` patches."""
     patches = [
@@ -166,11 +212,14 @@ def _spec(linears: tuple[Linear, ...], config: Mapping[str, Any]) -> FamilySpec:
     ][1:]
     return FamilySpec(
         name="anima",
+        title="Anima",
         architecture="anima-base-v1.0",
         prediction="flow",
         latent_channels=16,
         downscale=8,
         resolution=Resolution(step=16, native=1024, largest=8 * min(patches)),
+        components=COMPONENTS,
+        lora_names=LORA_NAMES,
         blocks=1
         + max((linear.block for linear in linears if linear.block is not None), default=-1),
         linears=linears,
