@@ -214,7 +214,7 @@ def products(case: Case) -> "Contender":
     from onmodel.families.registry import load_base
 
     family: Any = load_base({"folder": case.folder, "device": "cpu"}, "0" * 64)
-    config = family.transformer.config
+    config = family.backbone.config
     heads, head, blocks = config.num_attention_heads, config.attention_head_dim, config.num_layers
     width, text_width, tokens = heads * head, config.text_embed_dim, (case.size // 16) ** 2
 

@@ -90,10 +90,10 @@ def make_file(path: Path, seed: int, rank: int, blocks: int = BLOCKS) -> None:
 
 def ours(files: list[Path], out: Path, rank: int) -> None:
     """What `onmodel merge run` does: hashes and history, Gram core, streamed."""
-    from onmodel.families.registry import spec_of_loras
     from onmodel.lora.header import Facts
     from onmodel.lora.merge_files import MergeJob, MergeSize, merge_files, open_sources
     from onmodel.lora.methods import choose
+    from onmodel.lora.specs import spec_of_loras
 
     spec, names = spec_of_loras(files), [path.stem for path in files]
     with open_sources(list(zip(names, files, strict=True)), spec) as sources:
@@ -189,7 +189,7 @@ def floor32(files: list[Path], out: Path, rank: int) -> None:
 CONTENDERS = {"ours": ours, "qr": qr, "peft": peft, "floor": floor, "floor32": floor32}
 IMPORTS = {
     "ours": (
-        "import onmodel.lora.merge_files, onmodel.lora.methods, onmodel.families.registry,"
+        "import onmodel.lora.merge_files, onmodel.lora.methods, onmodel.lora.specs,"
         " onmodel.families.anima.spec"
     ),
     "qr": "import torch, safetensors.torch",

@@ -170,8 +170,8 @@ def onmodel_steps(case: Case) -> Steps:
     """(b): the step of onmodel's own loop."""
     import torch
 
-    from onmodel.families.anima.family import Denoiser
-    from onmodel.families.protocol import Text
+    from onmodel.families.anima.family import AnimaDenoiser
+    from onmodel.families.anima.text import AnimaText
     from onmodel.records import Item
     from onmodel.train import loop
     from onmodel.train.adapters import attached
@@ -179,7 +179,7 @@ def onmodel_steps(case: Case) -> Steps:
     from onmodel.train.options import Options
 
     dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
-    family: Any = Denoiser(make_transformer(), TEXT_ROWS)
+    family: Any = AnimaDenoiser(make_transformer())
     options = Options(epochs=1, learning_rate=1e-4, rank=RANK, alpha=RANK, batch=case.batch)
     adapters = make_network(
         family, options, trained_layers(family.spec, options), 0, torch.device("cpu")
@@ -187,7 +187,8 @@ def onmodel_steps(case: Case) -> Steps:
     optimizer = torch.optim.AdamW([adapters.flat], weight_decay=0.01, fused=True)
     item = Item("x.png", "0" * 64, case.size, case.size, "base", "", "", 0, "train", "toon")
     texts = {
-        str(i): Text(rows, TEXT_ROWS - len(rows)) for i, rows in enumerate(make_texts(case.batch))
+        str(i): AnimaText(rows, TEXT_ROWS - len(rows))
+        for i, rows in enumerate(make_texts(case.batch))
     }
     latents = torch.randn(case.batch, 16, case.side, case.side)
     examples = [loop.Example(item, latents[i], 1, [str(i)]) for i in range(case.batch)]

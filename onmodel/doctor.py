@@ -11,8 +11,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -24,11 +23,11 @@ from onmodel.text import shown
 from onmodel.toon.base import TOON_BASE
 
 if TYPE_CHECKING:
-    from onmodel.families.anima.memory import Outline
-    from onmodel.families.registry import BaseSettings
+    from onmodel.families.protocol import BaseSettings, Outline, Part
     from onmodel.recipe import Recipe
     from onmodel.stages.curate import Settings as Curate
 
+CaptionCheck = Callable[[Iterable[str]], Iterator[tuple[str, str]]]
 GIB = 2**30
 SHOWN = 5  # files that are named one by one
 _ROOM = (2, 10)  # GiB of free disk: below the first nothing can be made, below the second little
@@ -44,6 +43,7 @@ def examine(
 ) -> list[Finding]:
     """All findings, the installation's first. `base` is as on the command line: a name, or
     `field=path` rows."""
+    from onmodel.families.registry import caption_check
     from onmodel.stages.curate import Settings as Curate
 
     found = [*installation()]
@@ -70,12 +70,12 @@ def examine(
             curates[str(path)] = _stage_settings(
                 "dataset", {"do": "curate", **_curate_table(path)}, Curate
             )
-    tokenizers = _tokenizers(settings) if settings is not None else {}
+    check = caption_check(settings) if settings is not None else None
     if curates:
         with events.task("look at data sets", total=len(curates)) as task:
             for name, curate in curates.items():
                 with _caught(found, f"data set {name}"):
-                    found += dataset_findings(name, curate, recipe, tokenizers)
+                    found += dataset_findings(name, curate, recipe, check)
                 task.advance()
     return found
 
@@ -170,7 +170,7 @@ def _card() -> Iterator[Finding]:
                 "card",
                 "warn",
                 f"{text}, no bfloat16 in hardware",
-                'slow; Anima overflows in float16, so use dtype = "float32"',
+                'slow; use dtype = "float32"',
             )
     elif shutil.which("nvidia-smi"):
         yield Finding(
@@ -300,40 +300,26 @@ def base_settings(rows: Sequence[str], recipe: "Recipe | None") -> "BaseSettings
 def base_findings(settings: "BaseSettings") -> "tuple[list[Finding], Outline | None]":
     """A line for each part of a base, from headers alone; and its outline when all parts of the
     model fit."""
-    from onmodel.families.anima.memory import make_outline
-    from onmodel.families.anima.parts import CLASSES, check
-    from onmodel.families.registry import Place, load_tokenizer_at, locate, source
+    from onmodel.families import registry
+    from onmodel.families.protocol import Place
 
     rows: list[Finding] = []
-    sources = {}
-    places = locate(settings, download=False)
+    places = registry.locate(settings, download=False)
     for error in {
         place.value: place for place in places.values() if _not_downloaded(place)
     }.values():
         rows.append(Finding("base hub", "warn", str(error.value), error.remedy))
-    for role, place in places.items():
-        with _caught(rows, f"base {role}"):
+    good: set[str] = set()
+    for name, place in places.items():
+        with _caught(rows, f"base {name}"):
             if _not_downloaded(place):
                 continue
             if not isinstance(place, Place):
                 raise place
-            if role in CLASSES:
-                found = source(role, place)
-                model = check(found)
-                sources[role] = found
-                numbers = sum(parameter.numel() for parameter in model.parameters())
-                rows.append(
-                    _part(
-                        role,
-                        numbers,
-                        found.config,
-                        Counter(t.dtype for t in found.tensors.places.values()),
-                    )
-                )
-            else:
-                tokenizer = load_tokenizer_at(role, place)
-                rows.append(Finding(f"base {role}", "ok", f"{len(tokenizer)} tokens"))
-    outline = make_outline(sources, ()) if len(sources) == len(CLASSES) else None
+            rows.append(_part(name, registry.examine(settings, name, place)))
+            good.add(name)
+    weights = {p.name for p in registry.components(settings.family) if p.kind != "tokenizer"}
+    outline = registry.outline(settings) if weights <= good else None
     if outline is not None and settings.folder != TOON_BASE:
         rows.append(_memory(outline, settings))
     return rows, outline
@@ -343,20 +329,21 @@ def _not_downloaded(place: object) -> TypeGuard[InputError]:
     return isinstance(place, InputError) and place.field == "base.hub"
 
 
-def _part(role: str, numbers: int, config: Mapping[str, Any], dtypes: Counter[str]) -> Finding:
-    layers = config.get("num_layers", config.get("num_hidden_layers"))
-    text = f"{numbers / 1e6:,.{0 if numbers > 1e8 else 1}f} M parameters" + (
-        f" in {layers} blocks" if layers else ""
-    )
-    text += ", stored as " + " and ".join(sorted(dtypes))
-    if dtypes.get("F16"):
+def _part(name: str, part: "Part") -> Finding:
+    if part.tokens:
+        return Finding(f"base {name}", "ok", f"{part.tokens} tokens")
+    places = 0 if part.parameters > 1e8 else 1
+    text = f"{part.parameters / 1e6:,.{places}f} M parameters"
+    text += f" in {part.layers} blocks" if part.layers else ""
+    text += ", stored as " + " and ".join(part.dtypes)
+    if "F16" in part.dtypes:
         return Finding(
-            f"base {role}",
+            f"base {name}",
             "warn",
             text,
             "float16 may have cut large values; prefer the bfloat16 file",
         )
-    return Finding(f"base {role}", "ok", text)
+    return Finding(f"base {name}", "ok", text)
 
 
 def _memory(outline: "Outline", settings: "BaseSettings") -> Finding:
@@ -366,7 +353,7 @@ def _memory(outline: "Outline", settings: "BaseSettings") -> Finding:
 
     card = torch.cuda.is_available() and settings.device != "cpu"
     width = 4 if settings.dtype == "float32" or (settings.dtype == "auto" and not card) else 2
-    needed = width * sum(outline.parameters(role) for role in outline.models)
+    needed = width * sum(outline.parameters(name) for name in outline.components)
     room = torch.cuda.mem_get_info()[0] if card else psutil.virtual_memory().available
     text = (
         f"its weights take {needed / GIB:.1f} GiB, {'the card' if card else 'this machine'} has"
@@ -383,20 +370,17 @@ def _memory(outline: "Outline", settings: "BaseSettings") -> Finding:
 
 
 def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
-    """Is this a LoRA for the base? Without one it is compared with Anima as published. Raises
+    """Is this a LoRA for the base? Without one it is compared with a published base. Raises
     InputError."""
     from onmodel.families.registry import outline as outline_of
     from onmodel.lora.tensors import read_lora
 
     about = f"lora {path.name}"
     if outline is None:
-        yield Finding(
-            about,
-            "warn",
-            "no base was named or fits; compared with Anima as published",
-            "add --base",
-        )
         outline = outline_of({})
+        title = outline.spec.title
+        text = f"no base was named or fits; compared with {title} as published"
+        yield Finding(about, "warn", text, "add --base")
     lora = read_lora(path, outline.spec, dora=True)
     ranks = sorted({factors.rank for factors in lora.modules.values()})
     span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
@@ -423,11 +407,11 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
     said = lora.metadata.get("modelspec.architecture") or lora.metadata.get(
         "ss_base_model_version", ""
     )
-    if said and "anima" not in said.lower():
+    if said and outline.spec.name not in said.lower():
         yield Finding(
             about,
             "warn",
-            f"its header says {shown(said)!r}, its keys say Anima",
+            f"its header says {shown(said)!r}, its keys say {outline.spec.title}",
             "other tools may go by the header",
         )
     if not lora.metadata:
@@ -435,7 +419,10 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
 
 
 def dataset_findings(
-    name: str, settings: "Curate", recipe: "Recipe | None", tokenizers: Mapping[str, Any]
+    name: str,
+    settings: "Curate",
+    recipe: "Recipe | None",
+    caption_check: CaptionCheck | None,
 ) -> Iterator[Finding]:
     """What curate makes of a data set. Raises InputError when nothing is left of it."""
     from onmodel.dataset.manifest import read_items
@@ -491,33 +478,8 @@ def dataset_findings(
                 "put it into them",
             )
     captions = {text for item in items for text in (item.tags, item.sentence) if text}
-    yield from _caption_findings(about, captions, tokenizers)
-
-
-def _caption_findings(
-    about: str, captions: set[str], tokenizers: Mapping[str, Any]
-) -> Iterator[Finding]:
-    from onmodel.families.anima.spec import TEXT_TOKENS
-
-    for role, tokenizer in tokenizers.items():
-        ids = {caption: tokenizer(caption).input_ids for caption in captions}
-        long = sum(len(row) > TEXT_TOKENS for row in ids.values())
-        if long:
-            yield Finding(
-                about,
-                "warn",
-                f"{long} captions have over {TEXT_TOKENS} tokens ({role})",
-                "what follows is not read",
-            )
-        if role == "t5_tokenizer":
-            unknown = sum(tokenizer.unk_token_id in row for row in ids.values())
-            if unknown:
-                yield Finding(
-                    about,
-                    "warn",
-                    f"{unknown} captions hold letters that T5 does not know",
-                    "write them in Latin letters",
-                )
+    for text, remedy in caption_check(captions) if caption_check else ():
+        yield Finding(about, "warn", text, remedy)
 
 
 def _trainings(recipe: "Recipe | None") -> list[Mapping[str, Any]]:
@@ -572,21 +534,6 @@ def _curate(settings: "Curate", folder: Path) -> None:
         commit=lambda kind, lineage: Artifact(kind, "", folder / "out"),
     )
     curate.run(Inputs({}), settings, context)
-
-
-def _tokenizers(settings: "BaseSettings") -> dict[str, Any]:
-    """Those of the base that load."""
-    from onmodel.families.registry import Place, load_tokenizer_at, locate
-
-    found = {}
-    for role, place in locate(settings, download=False).items():
-        if (
-            role.endswith("tokenizer")
-            and isinstance(place, Place)
-            and (place.path / "tokenizer_config.json").is_file()
-        ):
-            found[role] = load_tokenizer_at(role, place)
-    return found
 
 
 def _stage_settings(where: str, table: Mapping[str, Any], kind: Callable[..., Any]) -> Any:

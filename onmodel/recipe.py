@@ -6,8 +6,9 @@ bottom.
     [defaults.<verb>]     settings that every stage of a verb starts from
     [stages.<name>]       do = "<verb>", and that stage's own settings
 
-A value that depends on the base is a table of base names: `learning_rate = { anima = 1e-5, toon =
-2e-3 }`. This file checks the frame; each stage checks its own settings (onmodel/stages).
+A value that depends on the base is a table of base names, which are `toon` and the families':
+`learning_rate = { toon = 2e-3, <family> = 1e-5 }`. This file checks the frame; each stage checks
+its own settings (onmodel/stages).
 """
 
 import difflib
@@ -22,20 +23,15 @@ from onmodel.character import Character, load_character
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import FILES
 from onmodel.evaluate.observers.source import SCHEME
-from onmodel.families.registry import parse_base
+from onmodel.families.registry import BASE_NAMES, DEFAULT_FAMILY, parse_base, path_fields
 from onmodel.paths import check_distinct, check_name, inside
 from onmodel.reading import LARGEST_WHOLE, check_values, read_text, read_toml
 from onmodel.stages import VERBS
 
-BASE_NAMES = frozenset({"toon", "anima"})
 PATHS = frozenset(
     {
-        "folder",
         "file",
-        "dit",
-        "text_encoder",
-        "vae",
-        "tokenizers",
+        *path_fields(),
         *FILES,
         "license_file",
         "masks",
@@ -92,7 +88,7 @@ class Recipe:
 
 def name_of_base(base: str | Mapping[str, Any]) -> str:
     """The key under which recipes keep values for this base."""
-    return base if isinstance(base, str) else str(base.get("family", "anima"))
+    return base if isinstance(base, str) else str(base.get("family", DEFAULT_FAMILY))
 
 
 def load_recipe(path: Path) -> Recipe:

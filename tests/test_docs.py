@@ -13,8 +13,8 @@ import typer
 
 from onmodel.cli.main import app
 from onmodel.engine.pipeline import make_plan
+from onmodel.families.anima.licences import CIRCLESTONE
 from onmodel.recipe import load_recipe
-from onmodel.release.licences import CIRCLESTONE
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))

@@ -15,13 +15,14 @@ from pydantic import BaseModel
 from onmodel.character import Character, parse_character
 from onmodel.engine.pipeline import make_plan, stage_module
 from onmodel.errors import InputError
-from onmodel.families.registry import BaseSettings
+from onmodel.families.anima.spec import Settings as Base
+from onmodel.families.protocol import Timesteps
 from onmodel.randomness import generator
 from onmodel.recipe import HEAD, load_recipe
 from onmodel.stages.curate import Source
 from onmodel.stages.sample import References
 from onmodel.stages.train import Share
-from onmodel.train.options import Preview, Timesteps
+from onmodel.train.options import Preview
 
 ROOT = Path(__file__).parent.parent
 RECIPES = [ROOT / "tests" / "tiny_recipe.toml", *sorted((ROOT / "recipes").glob("*.toml"))]
@@ -114,7 +115,7 @@ def unsaid(table: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
             )
     if "recipe" in table:
         yield from (("recipe", key) for key in HEAD)
-        yield from (("recipe", "base", field) for field in BaseSettings.model_fields)
+        yield from (("recipe", "base", field) for field in Base.model_fields)
     else:
         yield from (("character", field) for field in Character.model_fields)
 

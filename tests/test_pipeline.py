@@ -20,7 +20,7 @@ from onmodel.engine.project import Project
 from onmodel.errors import OnmodelError
 from onmodel.families.registry import load_base
 from onmodel.hashing import read_json, tree_hash
-from onmodel.lora.tensors import read_lora
+from onmodel.lora.tensors import applied, read_lora
 from onmodel.release.verify import verify
 from onmodel.sample.sampler import Job, noise, sample
 from onmodel.toon.base import TOON_BASE
@@ -238,7 +238,7 @@ def test_diffusers_draws_the_same_with_the_released_file(
     job = Job("1girl, backgwa, smile, upper body", "worst quality", 5, 96, 96)
     family = load_base("toon")
     bare = sample(family, [job], steps=4, guidance=3.0, shift=3.0)
-    with family.applied(read_lora(file, family.spec), 1.0):
+    with applied(family, read_lora(file, family.spec), 1.0):
         ours = sample(family, [job], steps=4, guidance=3.0, shift=3.0)
     pipeline = diffusers_pipeline(TOON_BASE, monkeypatch)
     pipeline.load_lora_weights(str(file))

@@ -1,9 +1,54 @@
 """What the source files may hold."""
 
 import ast
+import re
 from pathlib import Path
 
+import pytest
+
+from onmodel.families.registry import BASE_NAMES, FAMILIES, licence_rows
+
 PACKAGE = Path(__file__).parent.parent / "onmodel"
+# Rooms that may name a family: the families themselves, and the small world whose base is one.
+ROOMS = {"families", "toon"}
+FILES = {
+    "spec",
+    "load",
+    "family",
+    "text",
+    "latents",
+    "objective",
+    "sampling",
+    "lora_layouts",
+    "memory",
+    "doctor",
+    "licences",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_other_room_names_a_family(family: str) -> None:
+    # "animated" and "animal" are no names of the family.
+    name = re.compile(rf"{family}(?!ted|l)", re.I)
+    naming = [
+        f"{path.relative_to(PACKAGE)}: {line.strip()}"
+        for path in sorted(PACKAGE.rglob("*"))
+        if path.suffix in (".py", ".j2", ".html", ".css", ".js", ".md")
+        and path.relative_to(PACKAGE).parts[0] not in ROOMS
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if name.search(line)
+    ]
+    assert naming == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_a_folder_of_the_same_files(family: str) -> None:
+    folder = PACKAGE / "families" / family
+    assert {path.stem for path in folder.glob("*.py")} >= FILES
+
+
+def test_every_base_that_a_recipe_can_name_has_a_licence() -> None:
+    assert set(licence_rows()) >= BASE_NAMES
 
 
 def test_nothing_below_cli_prints_or_imports_rich() -> None:

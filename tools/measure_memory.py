@@ -19,15 +19,17 @@ from typing import Any
 
 import torch
 
+from onmodel.families.anima.load import source
 from onmodel.families.anima.memory import Outline, make_outline
 from onmodel.families.anima.parts import build, check, empty
 from onmodel.families.anima.single_file import single_source
 from onmodel.families.anima.spec import PUBLISHED
-from onmodel.families.protocol import Text
+from onmodel.families.anima.text import AnimaText
+from onmodel.families.protocol import Place
 from onmodel.train.adapters import attached
 from onmodel.train.memory import peak_bytes
 from onmodel.train.networks import make_network, trained_layers
-from onmodel.train.objective import velocity_loss
+from onmodel.train.objective import denoising_loss
 from onmodel.train.options import Options
 
 OPTIONS = Options(epochs=1, learning_rate=1e-4, rank=16, alpha=16, batch=1, precision="bf16")
@@ -67,23 +69,23 @@ def outline(blocks: int = BLOCKS, heads: int = HEADS) -> Outline:
 def real_step(side: int, checkpointing: bool, dtype: torch.dtype, shapes: Outline) -> None:
     """A step as the training loop takes it, on random numbers; the optimizer has its moments before
     it."""
-    denoiser = shapes.shadow(shapes.spec.blocks, dtype)
+    family = shapes.shadow(shapes.spec.blocks, dtype)
     with torch.no_grad():
-        for parameter in denoiser.transformer.parameters():
+        for parameter in family.backbone.parameters():
             parameter.normal_(0, 0.02)
     adapters = make_network(
-        denoiser, OPTIONS, trained_layers(denoiser.spec, OPTIONS), 0, torch.device("cpu")
-    )  # type: ignore[arg-type]
+        family, OPTIONS, trained_layers(family.spec, OPTIONS), 0, torch.device("cpu")
+    )
     torch.nn.init.normal_(adapters.flat, std=0.02)
     optimizer = torch.optim.AdamW([adapters.flat], lr=1e-4, fused=True)
     latents = torch.randn(OPTIONS.batch, 16, side // 8, side // 8)
-    texts = [Text(torch.randn(denoiser.spec.text_rows, 1024, dtype=dtype), 0)] * OPTIONS.batch
+    texts = [AnimaText(torch.randn(512, 1024, dtype=dtype), 0)] * OPTIONS.batch
     if checkpointing:
-        denoiser.transformer.enable_gradient_checkpointing()
-    with attached(denoiser, adapters, torch.bfloat16), denoiser.training():  # type: ignore[arg-type]
+        family.backbone.enable_gradient_checkpointing()
+    with attached(family, adapters, torch.bfloat16), family.training():
         optimizer.step()
         t_b = torch.full((OPTIONS.batch,), 0.5)
-        velocity_loss(denoiser, latents, torch.randn_like(latents), t_b, texts).mean().backward()  # type: ignore[arg-type]
+        denoising_loss(family, latents, torch.randn_like(latents), t_b, texts).mean().backward()
         optimizer.step()
 
 
@@ -166,9 +168,10 @@ def load_case(paths: dict[str, Path]) -> None:
     check(single_source("vae", paths["vae"], "vae"))  # libraries are loaded before the count
     before, started = resident("VmRSS"), time.process_time()
     reset_peak()
-    sources = {role: single_source(role, paths[name], name) for role, name in places.items()}
-    blocks = make_outline(sources, ()).spec.blocks
-    parts = [build(source, torch.bfloat16, "cpu") for source in sources.values()]
+    there = {role: Place(name, paths[name], single=True) for role, name in places.items()}
+    blocks = make_outline(there, ()).spec.blocks
+    sources = [source(role, place) for role, place in there.items()]
+    parts = [build(one, torch.bfloat16, "cpu") for one in sources]
     row: dict[str, Any] = {
         "blocks": blocks,
         "files": sum(path.stat().st_size for path in paths.values()),

@@ -16,8 +16,7 @@ def command(
 ) -> None:
     """Write a base as single files (DiT with its text conditioner, text encoder, VAE) in ComfyUI's
     key layout."""
-    from onmodel.families.anima.single_file import export_single_files
-    from onmodel.toon.base import TOON_BASE
+    from onmodel.families.registry import export_single_files, parse_base
 
-    for path in export_single_files(folder or TOON_BASE, out):
+    for path in export_single_files(parse_base({"folder": folder} if folder else "toon"), out):
         say(path)

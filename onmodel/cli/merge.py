@@ -310,10 +310,10 @@ def diff_command(
 ) -> None:
     """What differs between two LoRAs: strength, cosine and distance by block and type of layer, and
     their words."""
-    from onmodel.families.registry import spec_of_loras
     from onmodel.lora.merge_files import MergeJob, open_sources
     from onmodel.lora.merge_plan import compare
     from onmodel.lora.methods import choose
+    from onmodel.lora.specs import spec_of_loras
 
     names, spec = _names([one, other]), spec_of_loras([one, other])
     with open_sources(list(zip(names, [one, other], strict=True)), spec) as sources:
@@ -348,10 +348,10 @@ def _job(
     among them."""
     from tempfile import TemporaryDirectory
 
-    from onmodel.families.registry import is_checkpoint, spec_of_loras
     from onmodel.lora.full_checkpoints import extract, open_checkpoint
     from onmodel.lora.merge_files import MergeJob, MergeSize, open_sources
     from onmodel.lora.methods import choose
+    from onmodel.lora.specs import is_checkpoint, spec_of_loras
     from onmodel.lora.writing import FileFormat
 
     limit, kind, gauge = MergeSize(rank, energy, _bytes(size)), _type(dtype), _alpha(alpha)

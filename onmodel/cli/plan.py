@@ -15,7 +15,7 @@ from onmodel.recipe import Recipe
 from onmodel.text import printable
 
 if TYPE_CHECKING:
-    from onmodel.families.anima.memory import Outline
+    from onmodel.families.protocol import Outline
     from onmodel.train.memory import Forecast
 
 
@@ -57,12 +57,12 @@ def print_forecasts(
 ) -> None:
     """Print the base's size, what each training trains and takes, and what the recipe names that is
     not there."""
+    backbone = outline.spec.backbone
     sizes = (
-        f"{outline.parameters('transformer') / 1e6:,.0f} M parameters in {outline.spec.blocks}"
-        " blocks"
+        f"{outline.parameters(backbone) / 1e6:,.0f} M parameters in {outline.spec.blocks} blocks"
     )
-    origin = "" if "transformer" in outline.sources else ", as published; the file is not there yet"
-    console.print(f"base: transformer of {sizes}{origin}", highlight=False, soft_wrap=True)
+    origin = "" if backbone in outline.found else ", as published; the file is not there yet"
+    console.print(f"base: {backbone} of {sizes}{origin}", highlight=False, soft_wrap=True)
     for name, row in forecasts.items():
         console.print(
             f"{name}: trains {row.parameters / 1e6:.1f} M parameters in {row.layers} of"

@@ -1,4 +1,4 @@
-"""Sentences from tags by template, offline: what Anima's captions put beside tags.
+"""Sentences from tags by template, offline: a caption's sentence beside its tags.
 
 A tag's last word says what it is (hair, a shirt, a smile), so Danbooru's vocabulary reads as well
 as the toon world's; what no list knows is still said, in the last sentence. Nothing is said that no

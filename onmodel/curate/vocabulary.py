@@ -37,7 +37,7 @@ MARKS = (
 
 
 def names_an_artist(tag: str) -> bool:
-    """Does a tag name an artist? Anima reads `@name`; others write `by name`, `artist:name`, `style
+    """Does a tag name an artist? Some bases read `@name`; others `by name`, `artist:name`, `style
     of name`."""
     return bool(_ARTIST.search(tag))
 

@@ -46,7 +46,7 @@ def encode_pictures(
     wanted = {view.key: view for view in views}
     missing = [key for key in wanted if key not in known]
     if missing:
-        device = next(family.transformer.parameters()).device
+        device = next(family.backbone.parameters()).device
         with events.task("encode pictures", total=len(missing)) as task:
             for key in missing:
                 view = wanted[key]

@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from torch import Tensor
+
 from onmodel.dataset.cache import map_sealed, write_sealed
 from onmodel.events import Events
 from onmodel.families.protocol import Family, Text
@@ -12,23 +14,23 @@ from onmodel.hashing import sha256_bytes
 def encode_captions(
     family: Family, captions: Collection[str], folder: Path, events: Events
 ) -> dict[str, Text]:
-    """The text of every caption, on the CPU. Their hash is the key under which `folder` keeps them.
-
-    Only the captions' own rows are kept; how many zero rows follow them is a number. What lies
-    there of another base is encoded anew.
+    """The text of every caption, on the CPU. `folder` keeps the tensors of each as
+    `<hash of the caption>.<name>`. What lies there of another base is encoded anew.
     """
-    keys = {caption: sha256_bytes(caption.encode()) for caption in sorted(captions)}
+    keys = {sha256_bytes(caption.encode()): caption for caption in sorted(captions)}
     sealed = map_sealed(folder, "texts")
-    if sealed is None or sealed[1]["base"] != family.sha256 or set(sealed[0]) != set(keys.values()):
-        texts: dict[str, Text] = {}
-        with events.task("encode captions", total=len(keys)) as task:
-            for caption in keys:
-                (text,) = family.encode_text([caption])
-                texts[caption] = Text(text.rows_sd.cpu(), text.zero_rows)
-                task.advance()
-        zero_rows = {key: texts[caption].zero_rows for caption, key in keys.items()}
-        rows = {key: texts[caption].rows_sd for caption, key in keys.items()}
-        write_sealed(folder, "texts", rows, {"base": family.sha256, "zero_rows": zero_rows})
-        return encode_captions(family, captions, folder, events)  # mapped
-    tensors, facts = sealed
-    return {caption: Text(tensors[key], facts["zero_rows"][key]) for caption, key in keys.items()}
+    if sealed is not None and sealed[1] == {"base": family.sha256}:
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in sealed[0].items():
+            key, _, part = name.partition(".")
+            parts.setdefault(key, {})[part] = tensor
+        if set(parts) == set(keys):
+            return {caption: family.read_text(parts[key]) for key, caption in keys.items()}
+    tensors: dict[str, Tensor] = {}
+    with events.task("encode captions", total=len(keys)) as task:
+        for key, caption in keys.items():
+            (text,) = family.encode_text([caption])
+            tensors |= {f"{key}.{part}": one for part, one in text.to("cpu").tensors().items()}
+            task.advance()
+    write_sealed(folder, "texts", tensors, {"base": family.sha256})
+    return encode_captions(family, captions, folder, events)  # mapped

@@ -32,8 +32,7 @@ from onmodel.stages import VERBS
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings
 
 if TYPE_CHECKING:
-    from onmodel.families.anima.memory import Outline
-    from onmodel.families.protocol import Family
+    from onmodel.families.protocol import Family, Outline
     from onmodel.stages import train
     from onmodel.train.memory import Forecast
 

@@ -11,14 +11,83 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from onmodel.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
     from torch import Tensor, nn
 
-    from onmodel.lora.tensors import Lora
+
+MOST_SHIFT = 1_000.0
+
+
+class BaseSettings(BaseModel):
+    """Where a base's weights lie: a diffusers `folder`, or the single files that a family's own
+    `Settings` add.
+
+    `hub` is the id of a diffusers repository, `owner/name` or `owner/name@revision`; what is not
+    given comes from it. `dtype` is `float32` or `bfloat16`, `device` a torch device; `auto` is CUDA
+    in bfloat16 where there is a card and the CPU in float32 where there is none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: str
+    folder: Path | None = None
+    hub: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A part of a base: its name is that of its folder in diffusers' layout, `field` the setting
+    that names its single file, or the folder of the tokenizers. `remedy`: what to do when neither
+    is given."""
+
+    name: str
+    kind: Literal["transformer", "unet", "text conditioner", "text encoder", "vae", "tokenizer"]
+    field: str
+    remedy: str = "name the file, or give a diffusers folder or hub id instead"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a component lies, and the field that says so. `single`: in a single file, not in a
+    folder of its own."""
+
+    field: str
+    path: Path
+    single: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a component's header says: how many numbers it holds, in how many `layers` (0: it has
+    none), stored in which dtypes; or how many tokens a tokenizer has."""
+
+    parameters: int = 0
+    layers: int = 0
+    dtypes: tuple[str, ...] = ()
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoraNames:
+    """What files may write before a layer's name: before its name in the base's own files, before
+    that of diffusers, and before either with "_" for ".". `unread`: pattern over keys → the
+    component that they change, which is not read."""
+
+    own: tuple[str, ...]
+    diffusers: tuple[str, ...]
+    flat: tuple[str, ...]
+    unread: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +104,37 @@ class Linear:
     in_features: int
     block: int | None
 
+    @property
+    def in_any_block(self) -> str:
+        """Its name with "*" for the block's index, e.g. `blocks.*.mlp.layer1`."""
+        return self.name.replace(f".{self.block}.", ".*.", 1)
+
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """The facts of one loaded base. Sizes of pictures are in pixels, `downscale` is pixels per
-    latent.
+    """The facts of one loaded base. `downscale` is pixels per latent.
 
-    `architecture` is the modelspec word for the base; `prediction` what the network predicts;
-    `presets` name the endings of the layers that a LoRA usually adapts.
+    `title` is how people call it, `architecture` the modelspec word for it; `prediction` is what
+    the network predicts; `presets` name the endings of the layers that a LoRA usually adapts.
     """
 
     name: str
+    title: str
     architecture: str
     prediction: Literal["flow", "epsilon", "v"]
     latent_channels: int
     downscale: int
-    multiple: int
-    text_rows: int
+    resolution: Resolution
+    components: tuple[Component, ...]
+    lora_names: LoraNames
     blocks: int
     linears: tuple[Linear, ...]
     presets: Mapping[str, tuple[str, ...]]
+
+    @property
+    def backbone(self) -> str:
+        """The component that a LoRA adapts."""
+        return next(part.name for part in self.components if part.kind in ("transformer", "unet"))
 
     def targets(self, wanted: str | Sequence[str]) -> list[Linear]:
         """The layers that a preset adapts inside the blocks, or those anywhere whose names match
@@ -95,29 +175,109 @@ class FamilySpec:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """An encoded caption: its non-zero rows [n, D] and how many zero rows the base would attend to
-    after them."""
+class Timesteps(BaseModel):
+    """How times t in 0…1 are drawn (1 is noise), before they are shifted towards noise: shift·t /
+    (1 + (shift−1)·t).
 
-    rows_sd: Tensor
-    zero_rows: int
+    `logit_normal` is sigmoid(mean + std·normal) (https://arxiv.org/abs/2403.03206, 3.1).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["logit_normal", "uniform"] = "logit_normal"
+    mean: float = Field(default=0.0, ge=-100, le=100)
+    std: float = Field(default=1.0, gt=0, le=100)
+    shift: float = Field(default=1.0, gt=0, le=MOST_SHIFT)
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        if self.kind == "uniform" and (self.mean, self.std) != (0.0, 1.0):
+            raise ValueError(
+                'mean and std belong to kind = "logit_normal"; uniform times have none'
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Which pictures a base can do, in pixels. Sides are multiples of `step` and at most `largest`;
+    it was trained on about `native`² pixels."""
+
+    step: int
+    native: int
+    largest: int
+
+
+class Objective(Protocol):
+    """What a network is trained to predict. Times t are 0 (picture) to 1 (noise)."""
+
+    def draw_time(self, rules: Timesteps, rng: np.random.Generator) -> float:
+        """The time of one picture of one step."""
+        ...
+
+    def noisy(self, latents_bchw: Tensor, noise_bchw: Tensor, t_b: Tensor) -> Tensor:
+        """What the network is given at times `t_b`."""
+        ...
+
+    def target(self, latents_bchw: Tensor, noise_bchw: Tensor, t_b: Tensor) -> Tensor:
+        """What it should predict of that."""
+        ...
+
+    def loss_weight(self, kind: str, t_b: Tensor) -> Tensor:
+        """What the loss of pictures at times `t_b` counts under a `loss_weighting`, [B]."""
+        ...
+
+
+class SamplingRules(Protocol):
+    """How a picture is made from noise: the noise levels σ, and dx/dσ at each of them."""
+
+    def schedule(self, steps: int, shift: float) -> Tensor:
+        """Noise levels [steps + 1] from noise to 0."""
+        ...
+
+    def start(self, noise_bchw: Tensor, sigmas: Tensor) -> Tensor:
+        """Standard normal noise at the first noise level."""
+        ...
+
+    def velocity(self, x_bchw: Tensor, prediction_bchw: Tensor, sigma: Tensor) -> Tensor:
+        """dx/dσ, from what the network predicts for `x_bchw`."""
+        ...
+
+
+class Text(Protocol):
+    """An encoded caption. What is in it is known to its family alone; it never changes."""
+
+    def to(self, device: torch.device | str) -> Text:
+        """The same text on another device."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as named tensors; `Family.read_text` makes the same text of them."""
+        ...
 
 
 class Family(Protocol):
     """A loaded base model. Tensors come back on the device and in the dtype of the tensors that
     were given.
 
-    `transformer` is the module that a LoRA adapts; `sha256` identifies the base's files.
+    `backbone` is the module that a LoRA adapts, a transformer or a U-Net, and `config` its config
+    as its folder has it; `sha256` identifies the base's files.
     """
 
     spec: FamilySpec
-    transformer: nn.Module
+    backbone: nn.Module
+    config: Mapping[str, Any]
+    objective: Objective
+    sampling_rules: SamplingRules
     sha256: str
 
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         """Captions to text; "" is the unconditional one. Remembered by caption, without
         gradients."""
+        ...
+
+    def read_text(self, tensors: Mapping[str, Tensor]) -> Text:
+        """The text whose `tensors()` these are."""
         ...
 
     def text_losses(self, caption: str) -> list[str]:
@@ -135,15 +295,15 @@ class Family(Protocol):
         ...
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
-        """What the network predicts for noisy latents at times `t_b` (0…1, float32); for flow:
-        noise − x0."""
+        """What the network predicts for noisy latents at times `t_b` (0…1, float32)."""
         ...
 
     def sampling(
         self, texts: Sequence[Text]
     ) -> AbstractContextManager[Callable[[Tensor, Tensor], Tensor]]:
-        """Within the context: `denoise` for these texts and one time for all, up to rounding. What
-        follows from the texts alone is computed once, so the weights must not change.
+        """Within the context: what the network predicts for these texts at one noise level of the
+        schedule. What follows from the texts alone is computed once, so the weights must not
+        change.
         """
         ...
 
@@ -152,7 +312,34 @@ class Family(Protocol):
         moves less memory."""
         ...
 
-    def applied(self, lora: Lora, weight: float) -> AbstractContextManager[None]:
-        """Within the context the base has weight·ΔW added; at its end the exact weights of before
-        are back."""
+
+class Outline(Protocol):
+    """A base without its weights: what its files' headers say, and the published base where files
+    are not there yet. `components` are those that have weights, `found` those whose files were
+    read; `missing` says what is not there."""
+
+    @property
+    def spec(self) -> FamilySpec: ...
+    @property
+    def components(self) -> tuple[str, ...]: ...
+    @property
+    def found(self) -> frozenset[str]: ...
+    @property
+    def missing(self) -> tuple[InputError, ...]: ...
+
+    def parameters(self, component: str) -> int:
+        """How many numbers a component has."""
+        ...
+
+    def shadow(self, blocks: int, dtype: torch.dtype) -> Family:
+        """A base with a backbone of so many blocks, uninitialised, and nothing else. Made for
+        FakeTensorMode, where weights take no memory."""
+        ...
+
+    def longest_text(self, dtype: torch.dtype) -> Text:
+        """A text as long as texts can be, uninitialised."""
+        ...
+
+    def whole(self, step_bytes: Callable[[int], int]) -> int:
+        """Peak bytes of a step with the whole backbone, from those with so many blocks."""
         ...

@@ -1,95 +1,95 @@
-"""From a recipe's `base` to a loaded family, or to its outline. Nothing heavy is imported before
-that."""
+"""The families, by name, and what is asked of them before a base is loaded: its files, outline,
+layers, licence. Nothing heavy is imported before it is needed.
 
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+A family is a folder with the same files as every other one:
+
+    spec.py          Settings, COMPONENTS, published(), spec_of_shapes(), spec_of_folder()
+    load.py          load(), tokenizer(), empty_pipeline(), export_single_files()
+    family.py        the loaded base (`protocol.Family`)
+    text.py          captions to opaque text
+    latents.py       pictures to latents and back
+    objective.py     what the network is trained to predict (`protocol.Objective`)
+    sampling.py      noise levels (`protocol.SamplingRules`)
+    lora_layouts.py  names of layers, count_blocks()
+    memory.py        make_outline() (`protocol.Outline`)
+    doctor.py        examine(), caption_findings()
+    licences.py      BASES
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.families.hub import snapshot
+from onmodel.families.licences import OTHERS, TOON, LicensedBase
+from onmodel.families.protocol import BaseSettings, Component, FamilySpec, Part, Place
 from onmodel.hashing import hash_json, sha256_file, tree_hash
 from onmodel.toon.base import TOON_BASE
 
 if TYPE_CHECKING:
-    from onmodel.families.anima.memory import Outline
-    from onmodel.families.anima.parts import Source
-    from onmodel.families.protocol import Family, FamilySpec
-    from onmodel.weights import WeightsFile
+    from onmodel.families.protocol import Family, Outline
 
-
-class BaseSettings(BaseModel):
-    """Where a base's weights lie: a diffusers `folder`, or ComfyUI's single files with the folder
-    of the tokenizers.
-
-    `hub` is the id of a diffusers repository, `owner/name` or `owner/name@revision`; what is not
-    given comes from it. `dtype` is `float32` or `bfloat16`, `device` a torch device; `auto` is CUDA
-    in bfloat16 where there is a card and the CPU in float32 where there is none.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    family: Literal["anima"] = "anima"
-    folder: Path | None = None
-    dit: Path | None = None
-    text_encoder: Path | None = None
-    vae: Path | None = None
-    tokenizers: Path | None = None
-    hub: str | None = None
-    dtype: str = "auto"
-    device: str = "auto"
-
+FAMILIES = {"anima": "onmodel.families.anima"}
+DEFAULT_FAMILY = "anima"
+# Bases that come with the package.
+SHIPPED: dict[str, dict[str, Any]] = {
+    "toon": {"family": "anima", "folder": TOON_BASE, "dtype": "float32", "device": "cpu"}
+}
+BASE_NAMES = frozenset({*SHIPPED, *FAMILIES})
 
 Base = str | Mapping[str, Any] | BaseSettings
 
-_TOON = BaseSettings(folder=TOON_BASE, dtype="float32", device="cpu")
-# Component of a base → the field that names its single file.
-_FIELDS = {
-    "transformer": "dit",
-    "text_conditioner": "dit",
-    "text_encoder": "text_encoder",
-    "vae": "vae",
-    "tokenizer": "tokenizers",
-    "t5_tokenizer": "tokenizers",
-}
-# A block's number in the spellings of keys.py, and not that of a block of the text conditioner.
-_BLOCK = re.compile(r"(?!.*(?:llm_adapter|text_conditioner)).*?blocks[._](\d{1,9})[._]")
-_MOST_BLOCKS = 200  # a file may say anything; what is beyond is unknown then
 _TOLD = 2**30  # bytes of files from which hashing them takes seconds and shows a bar
 
 
+def _file(family: str, name: str) -> Any:
+    """A file of a family."""
+    return import_module(f"{FAMILIES[family]}.{name}")
+
+
+def components(family: str) -> tuple[Component, ...]:
+    """What a base of the family consists of."""
+    found: tuple[Component, ...] = _file(family, "spec").COMPONENTS
+    return found
+
+
+def path_fields() -> set[str]:
+    """The fields of every family's base that name a file or a folder."""
+    return {"folder", *(part.field for family in FAMILIES for part in components(family))}
+
+
 def parse_base(base: Base) -> BaseSettings:
-    """A recipe's `base` as settings: "toon", or a table. Raises InputError for what is wrong in
-    it."""
+    """A recipe's `base` as settings: the name of a shipped base, or a table. Raises InputError for
+    what is wrong in it."""
     if isinstance(base, BaseSettings):
         return base
     if not isinstance(base, Mapping):
-        if base != "toon":
-            raise InputError(
-                "base", base, 'write "toon", or a table such as { family = "anima", folder = "…" }'
+        if base not in tuple(SHIPPED):  # a list has no hash
+            named = " or ".join(f'"{name}"' for name in SHIPPED)
+            remedy = (
+                f'write {named}, or a table such as {{ family = "{DEFAULT_FAMILY}", folder = "…" }}'
             )
-        return _TOON
+            raise InputError("base", base, remedy)
+        base = SHIPPED[base]
+    family = base.get("family", DEFAULT_FAMILY)
+    if family not in tuple(FAMILIES):
+        raise InputError("base.family", family, f"unknown; known: {', '.join(FAMILIES)}")
+    kind: type[BaseSettings] = _file(family, "spec").Settings
     try:
-        settings = BaseSettings.model_validate(dict(base))
+        return kind.model_validate(dict(base))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(["base", *map(str, first["loc"])])
-        known = (
-            f"; known: {', '.join(BaseSettings.model_fields)}"
-            if first["type"] == "extra_forbidden"
-            else ""
-        )
-        raise InputError(field, first.get("input"), first["msg"] + known) from error
-    if settings.dtype not in ("auto", "float32", "bfloat16"):
-        raise InputError(
-            "base.dtype", settings.dtype, "use bfloat16 or float32; Anima overflows in float16"
-        )
-    return settings
+        fault = InputError.of(error, "base")
+        if error.errors()[0]["type"] == "extra_forbidden":
+            remedy = f"{fault.remedy}; known: {', '.join(kind.model_fields)}"
+            raise InputError(fault.field, fault.value, remedy) from error
+        raise fault from error
 
 
 def load_base(base: Base, sha256: str = "") -> "Family":
@@ -102,45 +102,96 @@ def load_base(base: Base, sha256: str = "") -> "Family":
 
     import torch
 
-    from onmodel.families.anima.family import Anima
-    from onmodel.families.anima.parts import CLASSES, Parts, build
-
-    device = (
-        settings.device
-        if settings.device != "auto"
-        else "cuda"
-        if torch.cuda.is_available()
-        else "cpu"
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    family: Family = _file(settings.family, "load").load(
+        places, getattr(torch, dtype), device, sha256 or base_sha256(settings)
     )
-    dtype = (
-        settings.dtype if settings.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
-    )
-    parts = {
-        role: (
-            build(source(role, place), getattr(torch, dtype), device)
-            if role in CLASSES
-            else load_tokenizer_at(role, place)
-        )
-        for role, place in places.items()
-    }
-    return Anima(Parts(**parts), sha256 or base_sha256(settings))
+    return family
 
 
 def outline(base: Base) -> "Outline":
     """What is known of a base without reading a weight or asking the network. Raises InputError for
     files that do not fit; what is not there is listed in `missing`.
     """
-    from onmodel.families.anima.memory import make_outline
-    from onmodel.families.anima.parts import CLASSES
+    settings = parse_base(base)
+    places = locate(settings, download=False)
+    missing = {str(one): one for one in places.values() if isinstance(one, InputError)}
+    there = {name: place for name, place in places.items() if isinstance(place, Place)}
+    found: Outline = _file(settings.family, "memory").make_outline(there, tuple(missing.values()))
+    return found
 
-    places = locate(parse_base(base), download=False)
-    missing = [place for place in places.values() if isinstance(place, InputError)]
-    sources = {
-        role: source(role, place)
-        for role, place in places.items()
-        if role in CLASSES and isinstance(place, Place)
-    }
-    return make_outline(sources, tuple({str(error): error for error in missing}.values()))
+
+def examine(settings: BaseSettings, component: str, place: Place) -> Part:
+    """What a file's header says of a component. Raises InputError when it does not fit."""
+    found: Part = _file(settings.family, "doctor").examine(component, place)
+    return found
+
+
+def caption_check(settings: BaseSettings) -> Callable[[Iterable[str]], Iterator[tuple[str, str]]]:
+    """What a base will not read of some captions, (what, remedy), by those of its tokenizers that
+    load."""
+    found = {}
+    places = locate(settings, download=False)
+    for part in components(settings.family):
+        place = places[part.name]
+        if part.kind == "tokenizer" and isinstance(place, Place):
+            with suppress(InputError):
+                found[part.name] = _file(settings.family, "load").tokenizer(part.name, place)
+    return partial(_file(settings.family, "doctor").caption_findings, found)
+
+
+def empty_pipeline(family: str, folder: Path) -> tuple[Any, Any, FamilySpec]:
+    """diffusers' own pipeline around a backbone with the config in `folder`, its weights
+    uninitialised; that backbone; and the facts of its base."""
+    found: tuple[Any, Any, FamilySpec] = _file(family, "load").empty_pipeline(folder)
+    return found
+
+
+def export_single_files(settings: BaseSettings, out: Path) -> list[Path]:
+    """Write a base that lies in a diffusers folder as the single files that ComfyUI reads."""
+    written: list[Path] = _file(settings.family, "load").export_single_files(settings.folder, out)
+    return written
+
+
+@cache
+def known_specs() -> tuple[FamilySpec, ...]:
+    """The facts of every family's published base and of those that ship with the package."""
+    shipped = (
+        _file(row["family"], "spec").spec_of_folder(row["folder"]) for row in SHIPPED.values()
+    )
+    return (*(_file(family, "spec").published() for family in FAMILIES), *shipped)
+
+
+def spec_of_shapes(
+    family: str, blocks: int, shapes: Mapping[str, tuple[int, int]] | None = None
+) -> FamilySpec:
+    """The facts as far as files tell them: the layers of a base of that many blocks.
+
+    With `shapes` (out, in) only the layers that they name; without, all of them and sizes of 0,
+    enough to know names.
+    """
+    found: FamilySpec = _file(family, "spec").spec_of_shapes(blocks, shapes)
+    return found
+
+
+def count_blocks(family: str, keys: Iterable[str]) -> int:
+    """How many blocks the names of tensors or layers tell, at least 1."""
+    found: int = _file(family, "lora_layouts").count_blocks(keys)
+    return found
+
+
+def licence_rows() -> dict[str, LicensedBase]:
+    """Base name → its licence: every family's own, the shipped base's, and those of bases that
+    are only known."""
+    rows: dict[str, LicensedBase] = {}
+    for family in FAMILIES:
+        rows |= _file(family, "licences").BASES
+    return {**rows, **TOON, **OTHERS}
 
 
 def base_sha256(base: Base, events: Events | None = None) -> str:
@@ -163,102 +214,6 @@ def base_sha256(base: Base, events: Events | None = None) -> str:
     return hash_json({role: hashes[place.path] for role, place in places.items()})
 
 
-def spec_of_loras(paths: Sequence[Path], *, dora: bool = False) -> "FamilySpec":
-    """The model that some LoRA files were made for, as far as they tell: names by the family's
-    table, sizes as found.
-
-    Raises InputError for a file that is no LoRA of a known family, and for a DoRA unless it is
-    asked for.
-    """
-    from onmodel.families.anima.spec import spec_of_shapes
-    from onmodel.lora.file import layer_shapes
-    from onmodel.lora.layouts import BLOCKS_KEY
-    from onmodel.weights import WeightsFile, lora_weights
-
-    blocks = 1
-    for path in paths:
-        with WeightsFile(lora_weights(path), "lora") as file:
-            said = file.metadata.get(BLOCKS_KEY, "")
-            told = min(int(said), _MOST_BLOCKS) if re.fullmatch(r"[0-9]{1,9}", said) else 1
-            blocks = max(blocks, told, _count_blocks(file.entries))
-    shapes = layer_shapes(paths, spec_of_shapes(blocks), dora)
-    _check_alike(paths, shapes)
-    return spec_of_shapes(blocks, shapes)
-
-
-def _check_alike(paths: Sequence[Path], shapes: Mapping[str, tuple[int, int]]) -> None:
-    """Raise InputError where one layer has another size in another block: no base has such
-    blocks."""
-    first: dict[str, tuple[str, tuple[int, int]]] = {}
-    for name, shape in shapes.items():
-        other, wanted = first.setdefault(re.sub(r"^blocks\.\d+\.", "", name), (name, shape))
-        if shape != wanted:
-            said = f"{name} is {shape[0]}×{shape[1]}, {other} is {wanted[0]}×{wanted[1]}"
-            raise InputError(
-                "lora",
-                paths[0] if len(paths) == 1 else ", ".join(map(str, paths)),
-                f"{said}; blocks of one base are alike, so use LoRAs of one base",
-            )
-
-
-def layers_of_checkpoint(file: "WeightsFile") -> "tuple[FamilySpec, dict[str, str]]":
-    """The model in a whole transformer's file, and the key of each layer's weight, by the base's
-    names.
-
-    Raises InputError when it is none of a known family, or a layer is there twice or is no matrix.
-    """
-    from onmodel.families.anima.spec import spec_of_shapes
-    from onmodel.lora.layouts import name_table
-
-    blocks = _count_blocks(file.entries)
-    table = name_table(spec_of_shapes(blocks))
-    keys: dict[str, str] = {}
-    shapes: dict[str, tuple[int, int]] = {}
-    for key, entry in file.entries.items():
-        if (linear := table.get(key.removesuffix(".weight"))) is None:
-            continue
-        if linear.name in keys:
-            raise InputError(
-                file.field, file.path, f"holds {linear.name} twice ({key}); save one model alone"
-            )
-        if len(entry.shape) != 2 or 0 in entry.shape:
-            raise InputError(
-                file.field,
-                file.path,
-                f"{key} is {list(entry.shape)}, no matrix; get the file again",
-            )
-        keys[linear.name], shapes[linear.name] = key, (entry.shape[0], entry.shape[1])
-    if "x_embedder.proj.1" not in keys:
-        raise InputError(
-            file.field, file.path, "is no whole transformer of anima; name its checkpoint file"
-        )
-    return spec_of_shapes(blocks, shapes), keys
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file holds whole weights and not a LoRA. Raises InputError when it is no
-    safetensors file."""
-    from onmodel.weights import WeightsFile
-
-    if os.path.isdir(path):
-        return False
-    with WeightsFile(path, "lora") as file:
-        return any(
-            key.endswith(("x_embedder.proj.1.weight", "patch_embed.proj.weight"))
-            for key in file.entries
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a component lies, and the field that says so. `single`: in a single file, not in a
-    folder of its own."""
-
-    field: str
-    path: Path
-    single: bool
-
-
 def find(settings: BaseSettings) -> dict[str, Place]:
     """Component → its place; what is on the hub is downloaded. Raises InputError naming the first
     that is not there."""
@@ -273,13 +228,14 @@ def find(settings: BaseSettings) -> dict[str, Place]:
 def locate(settings: BaseSettings, download: bool) -> dict[str, Place | InputError]:
     """Component → its place, or what is missing. Raises InputError for fields that exclude each
     other."""
+    parts = components(settings.family)
     if settings.folder is not None:
-        for name in ("hub", *_FIELDS.values()):
+        for name in ("hub", *(part.field for part in parts)):
             if getattr(settings, name) is not None:
                 raise InputError(
                     "base", f"folder and {name}", "give a folder, or single files, not both"
                 )
-    wanted = [role for role, field in _FIELDS.items() if getattr(settings, field) is None]
+    wanted = [part.name for part in parts if getattr(settings, part.field) is None]
     root, field, lacking = settings.folder, "base.folder", None
     if settings.hub is not None and wanted:
         field = "base.hub"
@@ -288,57 +244,29 @@ def locate(settings: BaseSettings, download: bool) -> dict[str, Place | InputErr
             field, settings.hub, "is not in the local cache; it is downloaded when it is needed"
         )
     return {
-        role: (
+        part.name: (
             lacking
-            if lacking and root is None and role in wanted
-            else _place(settings, role, root, field)
+            if lacking and root is None and part.name in wanted
+            else _place(settings, part, root, field)
         )
-        for role in _FIELDS
+        for part in parts
     }
 
 
-def source(role: str, place: Place) -> "Source":
-    """What a component of the model is read from. Raises InputError when its file is something
-    else."""
-    from onmodel.families.anima.parts import folder_source
-    from onmodel.families.anima.single_file import single_source
-
-    return (single_source if place.single else folder_source)(role, place.path, place.field)
-
-
-def load_tokenizer_at(role: str, place: Place) -> Any:
-    """The tokenizer at a place. Raises InputError when there is none."""
-    from onmodel.families.anima.parts import load_tokenizer
-
-    return load_tokenizer(role, place.path, place.field)
-
-
-def _place(settings: BaseSettings, role: str, root: Path | None, field: str) -> Place | InputError:
-    name = _FIELDS[role]
-    given: Path | None = getattr(settings, name)
+def _place(
+    settings: BaseSettings, part: Component, root: Path | None, field: str
+) -> Place | InputError:
+    given: Path | None = getattr(settings, part.field)
     if given is not None:
-        place = Place(f"base.{name}", given / role if name == "tokenizers" else given, single=True)
+        path = given / part.name if part.kind == "tokenizer" else given
+        place = Place(f"base.{part.field}", path, single=True)
     elif root is not None:
-        place = Place(field, root / role, single=False)
+        place = Place(field, root / part.name, single=False)
     else:
-        return InputError(
-            f"base.{name}", "missing", _TOKENIZERS if name == "tokenizers" else _NAME_IT
-        )
+        return InputError(f"base.{part.field}", "missing", part.remedy)
     there = place.path.is_file() or place.path.is_dir()  # a pipe or a device is neither
     return place if there else InputError(place.field, place.path, "no such file or folder")
 
 
-def _count_blocks(keys: Iterable[str]) -> int:
-    numbers = [int(match[1]) for key in keys if (match := _BLOCK.match(key))]
-    return min(1 + max(numbers, default=0), _MOST_BLOCKS)
-
-
 def _hash(path: Path) -> str:
     return tree_hash(path) if path.is_dir() else sha256_file(path)
-
-
-_NAME_IT = "name the file, or give a diffusers folder or hub id instead"
-_TOKENIZERS = (
-    "single files hold no tokenizers; name a folder with `tokenizer/` (Qwen3's) and `t5_tokenizer/`"
-    " (T5's), as in the base's diffusers repository, or that repository as `hub`"
-)

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import FamilySpec, Linear
-from onmodel.families.registry import spec_of_loras
 from onmodel.hashing import sha256_file, tree_hash
 from onmodel.ledger.lineage import add
 from onmodel.lora import header
 from onmodel.lora.author_paths import without_author_paths
 from onmodel.lora.layouts import written_keys
+from onmodel.lora.specs import spec_of_loras
 from onmodel.lora.tensors import Factors, Lora, read_lora
 from onmodel.weights import lora_weights, read_header, tensor_payload
 

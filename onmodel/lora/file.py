@@ -1,4 +1,4 @@
-"""LoRA files read layer by layer, in every layout that Anima LoRAs come in.
+"""LoRA files read layer by layer, in every layout that LoRAs come in.
 
 A layer is called by its name in the base's own files and its factors are float32. ΔW = alpha/r · up
 @ down. Without torch, so that what only computes on factors starts fast and stays small; tensors.py
@@ -64,7 +64,7 @@ class LoraFile:
         self._file = WeightsFile(self.source, "lora")
         try:
             self.metadata = self._file.metadata
-            _refuse_other_kinds(path, self._file.entries, dora)
+            _refuse_other_kinds(path, self._file.entries, spec, dora)
             found = _layers(path, self._file.entries, spec)
             if PAYLOAD_KEY in self.metadata and self.metadata[PAYLOAD_KEY] != payload_sha256(
                 self.source
@@ -188,7 +188,7 @@ def layer_shapes(
     shapes: dict[str, tuple[int, int]] = {}
     for path in paths:
         with WeightsFile(lora_weights(path), "lora") as file:
-            _refuse_other_kinds(path, file.entries, dora)
+            _refuse_other_kinds(path, file.entries, table_spec, dora)
             for name, keys in _layers(path, file.entries, table_spec).items():
                 shapes.setdefault(name, _layer_shape(path, name, keys, file.entries).size)
     return shapes
@@ -293,16 +293,20 @@ def _by(shape: tuple[int, int]) -> str:
     return f"{shape[0]}×{shape[1]}"
 
 
-def _refuse_component(path: Path, component: Component, keys: Sequence[str]) -> None:
+def _refuse_component(
+    path: Path, component: Component, keys: Sequence[str], spec: FamilySpec
+) -> None:
     """Raise InputError for layers of a component that is not read."""
     what = (
         f"changes {_UNREAD[component]} in {len(keys)} tensors ({shown(keys[0])}), which are not"
         " read"
     )
-    raise InputError("lora", path, f"{what}; train on the transformer alone")
+    raise InputError("lora", path, f"{what}; train on the {spec.backbone} alone")
 
 
-def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> None:
+def _refuse_other_kinds(
+    path: Path, keys: Mapping[str, Entry], spec: FamilySpec, dora: bool
+) -> None:
     for key in keys:
         for part, kind in REFUSED.items():
             if part in key and not (dora and kind == "DoRA"):
@@ -311,7 +315,7 @@ def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> No
                 )
     conditioner = [key for key in keys if component_of(key) == "text_conditioner"]
     if conditioner:
-        _refuse_component(path, "text_conditioner", conditioner)
+        _refuse_component(path, "text_conditioner", conditioner, spec)
 
 
 def _refuse_unknown(
@@ -330,7 +334,7 @@ def _refuse_unknown(
             "lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}"
         )
     if all(component_of(key) == "text_encoder" for key in unknown):
-        _refuse_component(path, "text_encoder", unknown)
+        _refuse_component(path, "text_encoder", unknown, spec)
     if len(unknown) == total:
         kind = (
             recognise({key: entry.shape for key, entry in entries.items()}) or "something unknown"

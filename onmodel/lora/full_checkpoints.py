@@ -15,7 +15,6 @@ import numpy as np
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.families.protocol import FamilySpec
-from onmodel.families.registry import layers_of_checkpoint
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
@@ -23,6 +22,7 @@ from onmodel.lora.author_paths import without_author_paths
 from onmodel.lora.factors import Factors, LayerShape, factor_dense
 from onmodel.lora.merge_files import LONGEST, MergeInput, rounded, task
 from onmodel.lora.methods import Blend
+from onmodel.lora.specs import layers_of_checkpoint
 from onmodel.lora.writing import FileFormat, LoraTensors, rank_words
 from onmodel.text import shown
 from onmodel.weights import FLOATS, WeightsFile, decode, encode, stream_weights, written_order
@@ -41,9 +41,9 @@ class Checkpoint:
     def others(self) -> dict[str, str]:
         """What is no layer (norms, the text conditioner): its name without the file's prefix → its
         key."""
-        prefix = (
-            self.keys["x_embedder.proj.1"].partition("x_embedder")[0].partition("patch_embed")[0]
-        )
+        first = self.spec.linears[0]
+        key = self.keys[first.name].removesuffix(".weight")
+        prefix = key.removesuffix(first.name).removesuffix(first.diffusers)
         layers = set(self.keys.values())
         return {key.removeprefix(prefix): key for key in self.file.entries if key not in layers}
 

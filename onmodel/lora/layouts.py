@@ -7,7 +7,7 @@ every known spelling of every layer is written down first and then looked up.
 from functools import lru_cache
 from typing import Literal
 
-from onmodel.families.protocol import FamilySpec, Linear
+from onmodel.families.protocol import FamilySpec, Linear, LoraNames
 from onmodel.lora.factors import Component
 
 Layout = Literal["common", "kohya"]
@@ -45,10 +45,6 @@ ROLES = {
 # it is asked for.
 REFUSED = {"dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT", "boft": "OFT"}
 
-_BASE_PREFIXES = ("diffusion_model.", "model.diffusion_model.", "net.", "base_model.model.", "")
-_DIFFUSERS_PREFIXES = ("transformer.", "base_model.model.", "base_model.model.transformer.", "")
-_KOHYA_PREFIXES = ("lora_unet_", "lycoris_")
-
 
 # How keys of a text encoder's layers begin, in kohya's, diffusers', PEFT's and ComfyUI's files.
 _TEXT_ENCODER_PREFIXES = (
@@ -69,16 +65,16 @@ def component_of(key: str) -> Component:
 
 def name_table(spec: FamilySpec) -> dict[str, Linear]:
     """Every spelling of every layer → the layer."""
-    return _table(spec.linears)
+    return _table(spec.linears, spec.lora_names)
 
 
 @lru_cache(maxsize=4)
-def _table(linears: tuple[Linear, ...]) -> dict[str, Linear]:
+def _table(linears: tuple[Linear, ...], prefixes: LoraNames) -> dict[str, Linear]:
     table: dict[str, Linear] = {}
     for linear in linears:
-        names = [prefix + linear.name for prefix in _BASE_PREFIXES]
-        names += [prefix + linear.diffusers for prefix in _DIFFUSERS_PREFIXES]
-        for prefix in _KOHYA_PREFIXES:
+        names = [prefix + linear.name for prefix in prefixes.own]
+        names += [prefix + linear.diffusers for prefix in prefixes.diffusers]
+        for prefix in prefixes.flat:
             names += [
                 prefix + linear.name.replace(".", "_"),
                 prefix + linear.diffusers.replace(".", "_"),

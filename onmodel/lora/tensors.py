@@ -5,15 +5,16 @@ In memory a layer is called by its name in the base's own files and its factors 
 alpha/r · up @ down.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onmodel.errors import InputError
-from onmodel.families.protocol import FamilySpec
+from onmodel.families.protocol import Family, FamilySpec
 from onmodel.lora.factors import Factors, LayerShape
 from onmodel.lora.file import LoraFile, alpha_of, check_shapes
 from onmodel.lora.layouts import Layout
@@ -24,6 +25,7 @@ from onmodel.weights import Payload
 __all__ = [
     "Factors",
     "Lora",
+    "applied",
     "change_weight",
     "check_fits",
     "lora_payload",
@@ -101,6 +103,29 @@ def change_weight(weight: Tensor, factors: Factors[Tensor], strength: float) -> 
     whole = weight.float() + factors.scale * delta
     whole *= (factors.magnitude.to(weight.device) / whole.norm(dim=1)).unsqueeze(1)
     weight.add_(whole - weight.float(), alpha=strength)
+
+
+@contextmanager
+def applied(family: Family, lora: Lora, weight: float) -> Iterator[None]:
+    """Within the context the base has weight·ΔW added. At its end the exact weights of before are
+    back. Raises InputError when the LoRA does not fit the base."""
+    check_fits(lora.modules, family.spec, "applied")
+    places = {linear.name: linear.diffusers for linear in family.spec.linears}
+    weights: dict[str, Tensor] = {}
+    for name in lora.modules:
+        layer = family.backbone.get_submodule(places[name])
+        assert isinstance(layer, nn.Linear), "a base is not changed while adapters are attached"
+        weights[name] = layer.weight
+    saved = {name: one.detach().clone() for name, one in weights.items()}
+    try:
+        with torch.no_grad():
+            for name, factors in lora.modules.items():
+                change_weight(weights[name], factors, weight)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, original in saved.items():
+                weights[name].copy_(original)
 
 
 def check_fits(modules: Mapping[str, Factors[Tensor]], spec: FamilySpec, source: object) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 
 from onmodel.character import Character
+from onmodel.families.licences import LicensedBase
 from onmodel.ledger.lineage import Lineage, root
 from onmodel.release.history import (
     data_rows,
@@ -23,7 +24,7 @@ from onmodel.release.history import (
     strangers,
     training_rows,
 )
-from onmodel.release.licences import BASES, Base
+from onmodel.release.licences import BASES
 from onmodel.release.sidecars import Sample
 from onmodel.release.tables import CONTROL, Change, Value, unavailable, values
 from onmodel.sample.pictures import Sampling
@@ -42,7 +43,7 @@ class Card:
     payload_sha256: str
     character: Character
     base_name: str
-    base: Base
+    base: LicensedBase
     sampling: Sampling
     samples: Sequence[Sample]
     triggers: Sequence[Mapping[str, Any]]

@@ -17,11 +17,12 @@ import yaml
 from PIL import Image
 
 from onmodel.errors import InputError, VerifyError
+from onmodel.families.licences import Licence
 from onmodel.lora.author_paths import author_paths
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_TEXT, open_regular, read_json_of_others
 from onmodel.release.folder import CHECKSUMS, LINEAGE, SIDE_FILES
-from onmodel.release.licences import Licence, base_on_hub, licence_declared, licence_in
+from onmodel.release.licences import base_on_hub, licence_declared, licence_in
 from onmodel.release.tables import NUMBER
 from onmodel.release.verify import lint_release, verify
 from onmodel.release.weight_checks import Finding, check_weights, error, warning

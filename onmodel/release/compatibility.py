@@ -1,22 +1,24 @@
 """The self-test of a weight file in a clean process: does diffusers load all of it, and does it
 mean the same there?
 
-    python -m onmodel.release.compatibility FILE --base FOLDER
+    python -m onmodel.release.compatibility FILE --family NAME --base FOLDER
 
-FOLDER is a base in diffusers' layout, of which only `transformer/config.json` is read: whether a
+FOLDER is a base in diffusers' layout, of which only the backbone's `config.json` is read: whether a
 LoRA loads depends on names and shapes, not on the base's weights, so a test of a 2B base costs no
-memory. The file is loaded by `AnimaModularPipeline.load_lora_weights`, as a user would. Passing
+memory. The file is loaded by `load_lora_weights` of the family's pipeline, as a user would. Passing
 says nothing about picture quality.
 """
 
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from onmodel.errors import OnmodelError
+from onmodel.families.protocol import FamilySpec
 
 TOLERANCE = 1e-6
 
@@ -32,17 +34,19 @@ class LoadReport:
     error: float
 
 
-def self_test(file: Path, config: dict[str, Any], scratch: Path) -> LoadReport:
+def self_test(file: Path, spec: FamilySpec, config: Mapping[str, Any], scratch: Path) -> LoadReport:
     """Run the test in a new Python process. Raises OnmodelError saying what did not load.
 
-    `config` is the transformer's, written to `scratch` for the process to read.
+    `config` is that of the base's backbone, written to `scratch` for the process to read.
     """
-    write_config(config, scratch)
+    write_config(spec, config, scratch)
     command = [
         sys.executable,
         "-m",
         "onmodel.release.compatibility",
         str(file),
+        "--family",
+        spec.name,
         "--base",
         str(scratch),
     ]
@@ -55,43 +59,35 @@ def self_test(file: Path, config: dict[str, Any], scratch: Path) -> LoadReport:
     return LoadReport(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def write_config(config: dict[str, Any], base: Path) -> None:
+def write_config(spec: FamilySpec, config: Mapping[str, Any], base: Path) -> None:
     """Make `base` a folder that `load_in_diffusers` takes for a base."""
-    folder = base / "transformer"
+    folder = base / spec.backbone
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(
         json.dumps(config, default=list, sort_keys=True), encoding="utf-8"
     )
 
 
-def load_in_diffusers(file: Path, base: Path) -> LoadReport:
+def load_in_diffusers(file: Path, family: str, base: Path) -> LoadReport:
     """Load the file as a user of diffusers would. Raises ValueError naming what was lost or
     changed."""
-    import torch
-    from diffusers import AnimaAutoBlocks, CosmosTransformer3DModel
     from peft import get_peft_model_state_dict
 
-    from onmodel.families.anima.spec import make_spec
+    from onmodel.families.registry import empty_pipeline
     from onmodel.lora.tensors import read_lora
     from onmodel.weights import open_weights
 
-    config = CosmosTransformer3DModel.load_config(str(base / "transformer"))
-    with torch.device("meta"):
-        transformer = CosmosTransformer3DModel.from_config(config)
-    spec = make_spec(transformer, text_rows=0)
-    transformer = transformer.to_empty(device="cpu")  # memory that is never touched is never taken
-    pipeline = AnimaAutoBlocks().init_pipeline()  # type: ignore[attr-defined]
-    pipeline.update_components(transformer=transformer)
+    pipeline, backbone, spec = empty_pipeline(family, base)
     pipeline.load_lora_weights(str(file), adapter_name="probe")
-    if pipeline.get_list_adapters() != {"transformer": ["probe"]}:
+    if pipeline.get_list_adapters() != {spec.backbone: ["probe"]}:
         raise ValueError("no adapter was loaded")
 
-    loaded = get_peft_model_state_dict(transformer, adapter_name="probe")
+    loaded = get_peft_model_state_dict(backbone, adapter_name="probe")
     with open_weights(file, "lora") as opened:
         keys = len(opened.keys())
     if len(loaded) != keys:
         raise ValueError(f"{len(loaded)} of {keys} tensors were loaded")
-    layers = dict(transformer.named_modules())
+    layers = dict(backbone.named_modules())
     names = {linear.name: linear.diffusers for linear in spec.linears}
     wanted = read_lora(file, spec).modules
     errors = {name: _error(layers[names[name]], factors) for name, factors in wanted.items()}
@@ -116,9 +112,10 @@ def main() -> int:
         prog="python -m onmodel.release.compatibility", description=__doc__
     )
     parser.add_argument("file", type=Path)
+    parser.add_argument("--family", required=True)
     parser.add_argument("--base", type=Path, required=True)
     arguments = parser.parse_args()
-    report = load_in_diffusers(arguments.file, arguments.base)
+    report = load_in_diffusers(arguments.file, arguments.family, arguments.base)
     sys.stdout.write(f"{json.dumps(vars(report))}\n")
     return 0
 

@@ -17,11 +17,11 @@ from PIL import Image
 
 from onmodel.character import Character, Outfit
 from onmodel.dataset.pixels import open_picture
+from onmodel.families.licences import LicensedBase
 from onmodel.hashing import sha256_file, write_atomic
 from onmodel.paths import inside
 from onmodel.policy import check_text
 from onmodel.records import Model
-from onmodel.release.licences import Base
 from onmodel.sample.pictures import Request, Sampling, parameters, png_bytes
 from onmodel.sample.suites import NEGATIVE, QUALITY, noise_seed
 from onmodel.weights import payload_sha256
@@ -105,7 +105,7 @@ def webui_sidecar(character: Character, sampling: Sampling, note: str) -> dict[s
 
 def civitai_info(
     character: Character,
-    base: Base,
+    base: LicensedBase,
     title: str,
     weights: Path,
     shown: Sequence[Sample],

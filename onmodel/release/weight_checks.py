@@ -4,28 +4,24 @@ header.
 What loaders do was measured with the versions in requirements.lock (tests/release/test_loaders.py).
 """
 
-import json
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from onmodel.errors import InputError, VerifyError
-from onmodel.families.anima.spec import PUBLISHED, spec_of_config, spec_of_shapes
 from onmodel.families.protocol import FamilySpec
-from onmodel.families.registry import spec_of_loras
+from onmodel.families.registry import known_specs, spec_of_shapes
 from onmodel.lora import header
 from onmodel.lora.author_paths import author_paths
 from onmodel.lora.file import LoraFile, header_config
-from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, ROLES, name_table
+from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, ROLES
+from onmodel.lora.specs import family_of, spec_of_loras
 from onmodel.lora.tensors import Lora
 from onmodel.text import shown
-from onmodel.toon.base import TOON_BASE
 from onmodel.weights import PAYLOAD_KEY, WeightsFile, decode, payload_sha256
 
 FLOAT16_MAX = 65504.0
@@ -77,7 +73,7 @@ def check_weights(path: Path) -> Iterator[Finding]:
             yield from _values(path.name, file, tensors)
         else:
             yield refusal(path.name, refused)
-        yield from _header(path, file.metadata, _is_anima(tensors), readable=refused is None)
+        yield from _header(path, file.metadata, _spec_of(file.entries), readable=refused is None)
 
 
 def _refused(path: Path, words: Mapping[str, str]) -> InputError | None:
@@ -101,18 +97,11 @@ def _base_of(source: Path, words: Mapping[str, str]) -> FamilySpec:
     """
     own = spec_of_loras([source], dora=True)
     if BLOCKS_KEY in words and words[BLOCKS_KEY] not in {
-        str(spec.blocks) for spec in _known_bases()
+        str(spec.blocks) for spec in known_specs()
     }:
         return own
     layers = set(own.linears)
-    return max(_known_bases(), key=lambda spec: len(layers.intersection(spec.linears)))
-
-
-@lru_cache(maxsize=1)
-def _known_bases() -> tuple[FamilySpec, ...]:
-    """Anima as published, and the small base that ships with onmodel."""
-    toon = json.loads((TOON_BASE / "transformer" / "config.json").read_text(encoding="utf-8"))
-    return spec_of_config(PUBLISHED["transformer"]), spec_of_config(toon)
+    return max(known_specs(), key=lambda spec: len(layers.intersection(spec.linears)))
 
 
 def _by_module(keys: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -127,16 +116,10 @@ def _by_module(keys: Iterable[str]) -> dict[str, dict[str, str]]:
     return dict(found)
 
 
-def _is_anima(modules: Mapping[str, object]) -> bool:
-    table = name_table(spec_of_shapes(_blocks(modules)))
-    return any(module in table for module in modules)
-
-
-def _blocks(modules: Iterable[str]) -> int:
-    numbers = [
-        int(match[1]) for name in modules if (match := re.search(r"blocks[._](\d+)[._]", name))
-    ]
-    return min(1 + max(numbers, default=0), 200)
+def _spec_of(keys: Collection[str]) -> FamilySpec | None:
+    """The facts of the family whose layers the keys name."""
+    family = family_of(keys)
+    return None if family is None else spec_of_shapes(family, 1)
 
 
 def _layout(name: str, keys: list[str], modules: Mapping[str, object]) -> Iterator[Finding]:
@@ -268,7 +251,9 @@ def _scale(
         )
 
 
-def _header(path: Path, words: Mapping[str, str], anima: bool, readable: bool) -> Iterator[Finding]:
+def _header(
+    path: Path, words: Mapping[str, str], spec: FamilySpec | None, readable: bool
+) -> Iterator[Finding]:
     """The header's words, held against the tensors and against each other."""
     size = sum(len(key.encode()) + len(value.encode()) for key, value in words.items())
     if size > header.LIMIT:
@@ -290,17 +275,16 @@ def _header(path: Path, words: Mapping[str, str], anima: bool, readable: bool) -
         yield warning(
             path.name, "does not say which base it is for", "write modelspec.architecture"
         )
-    elif anima and "anima" not in architecture.casefold():
+    elif spec and spec.name not in architecture.casefold():
         yield error(
             path.name,
-            f"says it is for {architecture}, its layers are Anima's",
+            f"says it is for {architecture}, its layers are {spec.title}'s",
             "correct modelspec.architecture",
         )
     prediction = words.get("modelspec.prediction_type", "")
-    if anima and prediction and "flow" not in prediction.casefold():
-        yield error(
-            path.name, f"says prediction_type = {prediction}; Anima predicts a flow", "leave it out"
-        )
+    if spec and prediction and spec.prediction not in prediction.casefold():
+        what = f"says prediction_type = {prediction}; {spec.title} predicts {spec.prediction}"
+        yield error(path.name, what, "leave it out")
     if not words.get("modelspec.license"):
         yield warning(path.name, "names no licence", "write modelspec.license, the base's")
 

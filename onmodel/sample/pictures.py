@@ -214,9 +214,9 @@ def _sha256(lora: Model | None) -> str | None:
 def _applied(family: "Family", lora: Model | None, weight: float) -> AbstractContextManager[object]:
     if lora is None:
         return nullcontext()
-    from onmodel.lora.tensors import read_lora
+    from onmodel.lora.tensors import applied, read_lora
 
-    return family.applied(read_lora(lora.path, family.spec, dora=True), weight)
+    return applied(family, read_lora(lora.path, family.spec, dora=True), weight)
 
 
 def _generate(

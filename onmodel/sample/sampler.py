@@ -1,5 +1,5 @@
-"""Pictures from prompts: Euler flow matching with classifier-free guidance, as AnimaModularPipeline
-does it.
+"""Pictures from prompts: Euler steps through the family's noise levels, with classifier-free
+guidance.
 
 Noise depends on the seed and the size alone, so every arm of a comparison starts from the same
 noise.
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -46,12 +45,12 @@ def generate(
     `guidance` 1 leaves the negative prompt out and costs half. Raises InputError for a size that
     the base cannot do.
     """
-    multiple = family.spec.multiple
+    rules = family.spec.resolution
     for job in jobs:
-        if job.width % multiple or job.height % multiple or min(job.width, job.height) < multiple:
-            raise InputError(
-                "size", f"{job.width}×{job.height}", f"sides are multiples of {multiple} px"
-            )
+        sides = (job.width, job.height)
+        if any(side % rules.step or not rules.step <= side <= rules.largest for side in sides):
+            remedy = f"sides are multiples of {rules.step} px, at most {rules.largest}"
+            raise InputError("size", f"{job.width}×{job.height}", remedy)
     for text in dict.fromkeys(text for job in jobs for text in (job.prompt, job.negative)):
         for loss in family.text_losses(text):
             logger.warning("%s, in the prompt: %.60s", loss, text)
@@ -72,20 +71,22 @@ def generate(
 def sample(
     family: Family, jobs: Sequence[Job], steps: int, guidance: float, shift: float
 ) -> Tensor:
-    """Latents [B, C, h, w] of jobs of one size. Guided velocity: uncond + guidance · (cond −
+    """Latents [B, C, h, w] of jobs of one size. Guided prediction: uncond + guidance · (cond −
     uncond)."""
     texts = family.encode_text([job.prompt for job in jobs])
     guided = guidance != 1.0
     if guided:
         texts += family.encode_text([job.negative for job in jobs])
-    x_bchw = torch.cat([noise(family, job) for job in jobs])
+    rules = family.sampling_rules
+    sigmas = rules.schedule(steps, shift)
+    x_bchw = rules.start(torch.cat([noise(family, job) for job in jobs]), sigmas)
     with family.sampling(texts) as predict:
-        for now, after in pairwise(sigmas(steps, shift)):
-            velocity = predict(torch.cat([x_bchw, x_bchw]) if guided else x_bchw, now)
+        for now, after in pairwise(sigmas):
+            prediction = predict(torch.cat([x_bchw, x_bchw]) if guided else x_bchw, now)
             if guided:
-                cond, uncond = velocity.chunk(2)
-                velocity = uncond + guidance * (cond - uncond)
-            x_bchw = x_bchw + (after - now) * velocity
+                cond, uncond = prediction.chunk(2)
+                prediction = uncond + guidance * (cond - uncond)
+            x_bchw = x_bchw + (after - now) * rules.velocity(x_bchw, prediction, now)
     return x_bchw
 
 
@@ -94,13 +95,6 @@ def noise(family: Family, job: Job) -> Tensor:
     scale = family.spec.downscale
     shape = (1, family.spec.latent_channels, job.height // scale, job.width // scale)
     return torch.from_numpy(normal(shape, job.seed, "noise"))
-
-
-def sigmas(steps: int, shift: float) -> Tensor:
-    """Noise levels [steps + 1] from 1 to 0, as FlowMatchEulerDiscreteScheduler shifts them."""
-    even = np.linspace(1.0, 1.0 / steps, steps).astype(np.float32)
-    shifted = shift * even / (1 + (shift - 1) * even)
-    return torch.from_numpy(np.append(shifted, 0.0).astype(np.float32))
 
 
 def _batches(jobs: Sequence[Job], batch: int) -> list[list[int]]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from onmodel.errors import InputError
-from onmodel.families.registry import is_checkpoint
 from onmodel.ledger.lineage import root
 from onmodel.lora import header
+from onmodel.lora.specs import is_checkpoint
 from onmodel.lora.tensors import read_lora, write_lora
 from onmodel.policy import check_text
 from onmodel.records import Artifact

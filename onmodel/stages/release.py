@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from onmodel.character import Character
 from onmodel.errors import InputError, StateError
+from onmodel.families.licences import LicensedBase
 from onmodel.hashing import read_json, sha256_file, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
@@ -26,7 +27,7 @@ from onmodel.records import Artifact, Model
 from onmodel.release.card import Card, card_facts
 from onmodel.release.compatibility import self_test
 from onmodel.release.folder import bind, hashes
-from onmodel.release.licences import Base, base_of, licence_page, licence_text, notice_text
+from onmodel.release.licences import base_of, licence_page, licence_text, notice_text
 from onmodel.release.sidecars import (
     civitai_info,
     requests,
@@ -139,7 +140,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     folder = inside(context.out, name, "file_name")
     weights, history = _freeze(source, settings, base, context)
     payload = payload_sha256(weights)
-    self_test(weights, _diffusers_config(context), context.scratch / "diffusers")
+    family = context.family()
+    self_test(weights, family.spec, family.config, context.scratch / "diffusers")
 
     shown = samples(character, plan, settings.samples)
     wanted = requests(shown, Model(name, weights, sha256_file(weights)))
@@ -239,7 +241,7 @@ def _measured(inputs: Inputs, settings: Settings, model: Model) -> Path:
 def _freeze(
     source: Model,
     settings: Settings,
-    base: Base,
+    base: LicensedBase,
     context: Context,
     more: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Path, Lineage]:
@@ -311,9 +313,3 @@ def _previous_name(evaluation: Mapping[str, Any], settings: Settings) -> str | N
         )
         raise InputError("previous", settings.previous, remedy)
     return names[0]
-
-
-def _diffusers_config(context: Context) -> dict[str, Any]:
-    """The transformer's config as its folder has it: the family appends the padding mask itself,
-    and notes that."""
-    return {**context.family().transformer.config, "concat_padding_mask": True}  # type: ignore[dict-item]

@@ -22,6 +22,7 @@ from onmodel.evaluate.features import Features, measure
 from onmodel.evaluate.observers import FILES, Observers, load_observers
 from onmodel.evaluate.observers.identity import unit
 from onmodel.evaluate.observers.source import SCHEME, content, wrong
+from onmodel.families.protocol import MOST_SHIFT
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
 from onmodel.policy import check_text
@@ -44,7 +45,6 @@ from onmodel.train.options import (
     LARGEST_BATCH,
     MOST_GUIDANCE,
     MOST_SAMPLING_STEPS,
-    MOST_SHIFT,
     Side,
 )
 

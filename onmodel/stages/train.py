@@ -171,13 +171,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         sweep(context.scratch)
         sweep(context.out)
     family = context.family()
-    if family.spec.prediction != "flow":
-        raise InputError(
-            "base",
-            family.spec.name,
-            f"predicts {family.spec.prediction}; only flow models are trained",
-        )
-    device = next(family.transformer.parameters()).device
+    device = next(family.backbone.parameters()).device
     check_device(settings, device)
     for prompt in settings.preview.prompts if settings.preview else []:
         check_text(prompt, f"stages.{context.name}.preview.prompts")
@@ -185,7 +179,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     shares = settings.shares(
         {name: _known(inputs.artifact(name).path) for name in settings.datasets}
     )
-    pictures = _pictures(inputs, shares, settings, context, family.spec.multiple)
+    pictures = _pictures(inputs, shares, settings, context, family.spec.resolution.step)
     shots = [picture.shot for picture in pictures]
     say_exposures(shots, settings.epochs, context.events)
     say_crops(shots, context.events)
@@ -395,7 +389,7 @@ def _network(
 
     Layers of `start` beyond the targets are trained too, or its change would be lost.
     """
-    spec, device = family.spec, next(family.transformer.parameters()).device
+    spec, device = family.spec, next(family.backbone.parameters()).device
     gauges = trained_layers(spec, settings)
     if settings.start is None:
         return make_network(family, settings, gauges, context.seed, device), []
@@ -419,7 +413,8 @@ def _preview(
     family: Family, preview: Preview, settings: Settings, context: Context, epoch: int
 ) -> None:
     """Draw the preview's prompts with the base as it is being trained."""
-    side = max(settings.resolutions) // family.spec.multiple * family.spec.multiple
+    step = family.spec.resolution.step
+    side = max(settings.resolutions) // step * step
     width, height = (
         (preview.size, preview.size)
         if isinstance(preview.size, int)

@@ -139,17 +139,17 @@ def uniform(shape: tuple[int, int], seed: int, purpose: str, layer: str) -> Tens
 def attached(family: Family, adapters: Trained, dtype: torch.dtype) -> Iterator[None]:
     """Within the context the base, frozen, computes with the adapters; then its own layers are back
     in place."""
-    family.transformer.requires_grad_(False)
+    family.backbone.requires_grad_(False)
     places = {linear.name: linear.diffusers for linear in _linears(family.spec, adapters)}
-    originals = {name: family.transformer.get_submodule(place) for name, place in places.items()}
+    originals = {name: family.backbone.get_submodule(place) for name, place in places.items()}
     try:
         for name, layer in originals.items():
             assert isinstance(layer, nn.Linear)
-            family.transformer.set_submodule(places[name], adapters.wrapped(name, layer, dtype))
+            family.backbone.set_submodule(places[name], adapters.wrapped(name, layer, dtype))
         yield
     finally:
         for name, layer in originals.items():
-            family.transformer.set_submodule(places[name], layer)
+            family.backbone.set_submodule(places[name], layer)
 
 
 def _linears(spec: FamilySpec, adapters: Trained) -> list[Linear]:

@@ -29,10 +29,10 @@ def checkpointing(
 
     `one_picture` computes the loss of a picture of the largest size.
     """
-    transformer: Any = family.transformer
+    backbone: Any = family.backbone
     wanted = options.gradient_checkpointing
     if wanted == "auto":
-        device = next(family.transformer.parameters()).device
+        device = next(family.backbone.parameters()).device
         limit = int(SHARE * free_memory(device))
         needed = activation_bytes(family, one_picture, limit // options.batch)
         wanted = needed is None
@@ -43,12 +43,12 @@ def checkpointing(
             )
             events.note(note, "warning")
     if wanted:
-        transformer.enable_gradient_checkpointing()
+        backbone.enable_gradient_checkpointing()
     try:
         yield
     finally:
         if wanted:
-            transformer.disable_gradient_checkpointing()
+            backbone.disable_gradient_checkpointing()
 
 
 def activation_bytes(family: Family, one_picture: Callable[[], Tensor], limit: int) -> int | None:
@@ -57,7 +57,7 @@ def activation_bytes(family: Family, one_picture: Callable[[], Tensor], limit: i
 
     The pass ends where the limit is passed, so that looking takes no more memory than is there.
     """
-    weights = (*family.transformer.parameters(), *family.transformer.buffers())
+    weights = (*family.backbone.parameters(), *family.backbone.buffers())
     seen = {tensor.untyped_storage().data_ptr() for tensor in weights}
     kept = 0
 

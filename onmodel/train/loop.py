@@ -21,10 +21,9 @@ from onmodel.train.checkpointing import checkpointing
 from onmodel.train.live import Live, Record, Rhythm
 from onmodel.train.objective import (
     HELD_OUT_TIMES,
+    denoising_loss,
     draw_noise,
     draw_time,
-    loss_weight,
-    velocity_loss,
 )
 from onmodel.train.options import Options
 from onmodel.train.pause import pausing
@@ -274,13 +273,14 @@ def fill_gradient(
         noise = torch.stack(
             [draw_noise(latents.shape[1:], seed, "noise", step, slot) for slot in slots]
         )
-        t = torch.tensor([draw_time(options.timesteps, seed, step, slot) for slot in slots])
+        t = torch.tensor([draw_time(family, options.timesteps, seed, step, slot) for slot in slots])
         said = [texts[examples[shown.example].captions[shown.exposure]] for shown in own]
         weights = batch_weights(examples, own)
-        losses = velocity_loss(
+        losses = denoising_loss(
             family, latents.to(device), noise.to(device), t.to(device), said, weights
         )
-        loss = (losses * loss_weight(options.loss_weighting, t).to(device)).sum() / pictures
+        counted = family.objective.loss_weight(options.loss_weighting, t).to(device)
+        loss = (losses * counted).sum() / pictures
         loss.backward()
         total += loss.detach()
     processes.add(adapters.gradient)
@@ -293,9 +293,9 @@ def _largest(
 ) -> Tensor:
     """The loss of one picture of the largest size, to see what it takes."""
     example = max(examples, key=lambda one: one.latents_chw.numel())
-    latents = example.latents_chw.unsqueeze(0).to(next(family.transformer.parameters()).device)
+    latents = example.latents_chw.unsqueeze(0).to(next(family.backbone.parameters()).device)
     t = torch.full((1,), 0.5, device=latents.device)
-    return velocity_loss(
+    return denoising_loss(
         family, latents, torch.zeros_like(latents), t, [texts[example.captions[0]]]
     ).mean()
 
@@ -323,7 +323,7 @@ def held_out_loss(
     captions: its mean in each quartile of the times, from the cleanest to the noisiest. Masks
     count, weights of times do not, so that runs can be compared.
     """
-    device = next(family.transformer.parameters()).device
+    device = next(family.backbone.parameters()).device
     sizes: dict[tuple[int, ...], list[tuple[Example, int]]] = defaultdict(list)
     for example in heldout:
         sizes[tuple(example.latents_chw.shape)] += [
@@ -343,7 +343,7 @@ def held_out_loss(
             t = torch.tensor([HELD_OUT_TIMES[i] for _, i in part])
             said = [texts[example.captions[0]] for example, _ in part]
             weights = torch.stack([example.weights(0) for example, _ in part])
-            losses = velocity_loss(
+            losses = denoising_loss(
                 family, latents.to(device), noise.to(device), t.to(device), said, weights
             ).tolist()
             for (_, i), loss in zip(part, losses, strict=True):

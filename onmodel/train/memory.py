@@ -9,12 +9,11 @@ heap keeps freed pieces: measured peaks are 1.5 to 2 times as large, within 5 % 
 pieces are given back (LOG.md).
 """
 
-import re
 import weakref
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,15 +22,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from onmodel.events import Events
-from onmodel.families.anima.memory import Outline
-from onmodel.families.protocol import Family, FamilySpec, Text
+from onmodel.families.protocol import FamilySpec, Outline
 from onmodel.train.adapters import attached
 from onmodel.train.networks import make_network, trained_layers, trained_shapes
-from onmodel.train.objective import velocity_loss
+from onmodel.train.objective import denoising_loss
 from onmodel.train.optimizers import Shape, state_bytes
 from onmodel.train.options import Options
 
-SIDES = (512, 768, 1024)
 _SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
 
 
@@ -64,8 +61,9 @@ def forecast(
         prod(shapes.get("magnitude", (0,))) for shapes in layers.values()
     )  # under two names
     memory: dict[int, tuple[int, int]] = {}
-    if outline.parameters("transformer") >= _SMALL:
-        sides = sorted({*SIDES, *sides})
+    if outline.parameters(outline.spec.backbone) >= _SMALL:
+        native = outline.spec.resolution.native
+        sides = sorted({native // 2, native * 3 // 4, native, *sides})
         with events.task("plan memory", total=2 * len(sides)) as task:
             for side in sides:
                 peaks = []
@@ -82,21 +80,19 @@ def peak_bytes(
 ) -> int:
     """Peak bytes of a step on square pictures of `side` pixels, with the whole base in memory.
 
-    Blocks are alike, so a block more costs what the second costs: two short transformers are run,
-    not a whole one. Where blocks are not trained alike, each is taken to be trained as any of them
-    is.
+    A short backbone is run, not a whole one, where the family can tell the whole from that. Where
+    blocks are not trained alike, each is taken to be trained as any of them is.
     """
-    one, two = (
-        _step_bytes(outline, options, dtype, side, checkpointing, blocks) for blocks in (1, 2)
+    step = outline.whole(
+        lambda blocks: _step_bytes(outline, options, dtype, side, checkpointing, blocks)
     )
-    others = (
-        sum(outline.parameters(role) for role in outline.models if role != "transformer")
-        * dtype.itemsize
+    others = dtype.itemsize * sum(
+        outline.parameters(name) for name in outline.components if name != outline.spec.backbone
     )
     shapes = [
         shape for layer in _shapes(outline.spec, options).values() for shape in layer.values()
     ]
-    return two + (outline.spec.blocks - 2) * (two - one) + others + run_bytes(options, shapes)
+    return step + others + run_bytes(options, shapes)
 
 
 def run_bytes(options: Options, shapes: Collection[Shape]) -> int:
@@ -127,36 +123,31 @@ def _step_bytes(
     """Peak bytes of a step with a transformer of so many blocks: its weights and the step's own,
     not the run's."""
     with FakeTensorMode(allow_non_fake_inputs=True), _Alive() as alive:
-        denoiser = outline.shadow(blocks, dtype)
-        spec, family = denoiser.spec, cast(Family, denoiser)
+        family = outline.shadow(blocks, dtype)
+        spec = family.spec
+        backbone: Any = family.backbone
         wanted: dict[str, tuple[int, float]] = {}
-        for name, gauge in trained_layers(outline.spec, options).items():
-            wanted[_in_any_block(name)] = max(gauge, wanted.get(_in_any_block(name), gauge))
+        gauges = trained_layers(outline.spec, options)
+        for row in outline.spec.linears:
+            if row.name in gauges:
+                gauge = gauges[row.name]
+                wanted[row.in_any_block] = max(gauge, wanted.get(row.in_any_block, gauge))
         gauges = {
-            row.name: wanted[_in_any_block(row.name)]
-            for row in spec.linears
-            if _in_any_block(row.name) in wanted
+            row.name: wanted[row.in_any_block] for row in spec.linears if row.in_any_block in wanted
         }
         network = make_network(family, options, gauges, 0, torch.device("cpu"))
         latents = torch.empty(
             options.batch, spec.latent_channels, side // spec.downscale, side // spec.downscale
         )
-        width = denoiser.transformer.config.text_embed_dim
-        texts = [
-            Text(torch.empty(spec.text_rows, width, dtype=dtype), 0)
-        ] * options.batch  # as long as captions get
+        texts = [outline.longest_text(dtype)] * options.batch
         products = torch.float32 if options.precision == "fp32" else torch.bfloat16
         if checkpointing:
-            denoiser.transformer.enable_gradient_checkpointing()
-        with attached(family, network, products), denoiser.training():
+            backbone.enable_gradient_checkpointing()
+        with attached(family, network, products), family.training():
             alive.peak = alive.now
             t_b = torch.empty(options.batch)
-            velocity_loss(family, latents, torch.empty_like(latents), t_b, texts).mean().backward()
+            denoising_loss(family, latents, torch.empty_like(latents), t_b, texts).mean().backward()
         return alive.peak - 2 * network.flat.nbytes
-
-
-def _in_any_block(name: str) -> str:
-    return re.sub(r"^blocks\.\d+\.", "blocks.*.", name)
 
 
 class _Alive(TorchDispatchMode):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, Showing
+from onmodel.families.protocol import MOST_SHIFT, Timesteps
 from onmodel.reading import LARGEST_WHOLE
 
 LOKR_FACTOR = 8
@@ -16,31 +17,7 @@ LARGEST_BATCH = 10_000
 MOST_EPOCHS = 1_000_000
 MOST_SAMPLING_STEPS = 1_000
 MOST_GUIDANCE = 1_000.0
-MOST_SHIFT = 1_000.0
 Side = Annotated[int, Field(ge=16, le=LONGEST_SIDE, multiple_of=16)]
-
-
-class Timesteps(BaseModel):
-    """How times t in 0…1 are drawn (1 is noise), before they are shifted towards noise: shift·t /
-    (1 + (shift−1)·t).
-
-    `logit_normal` is sigmoid(mean + std·normal) (https://arxiv.org/abs/2403.03206, 3.1).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["logit_normal", "uniform"] = "logit_normal"
-    mean: float = Field(default=0.0, ge=-100, le=100)
-    std: float = Field(default=1.0, gt=0, le=100)
-    shift: float = Field(default=1.0, gt=0, le=MOST_SHIFT)
-
-    @model_validator(mode="after")
-    def _used(self) -> Self:
-        if self.kind == "uniform" and (self.mean, self.std) != (0.0, 1.0):
-            raise ValueError(
-                'mean and std belong to kind = "logit_normal"; uniform times have none'
-            )
-        return self
 
 
 class Ranks(BaseModel):

@@ -46,7 +46,7 @@ class DoraAdapters(Trained):
         for name, row in factors.items():
             magnitude = row.magnitude
             if magnitude is None:
-                weight = family.transformer.get_submodule(places[name]).weight
+                weight = family.backbone.get_submodule(places[name]).weight
                 assert isinstance(weight, Tensor)
                 magnitude = (weight.detach().float().cpu() + row.delta()).norm(dim=1)
             parts[name] = {"down": row.down, "up": row.up, "magnitude": magnitude}

@@ -93,6 +93,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
 
     monkeypatch.setattr("onmodel.sample.sampler.generate", generate)
     monkeypatch.setattr("onmodel.lora.tensors.read_lora", lambda path, spec, dora: faults_of(path))
+    monkeypatch.setattr(
+        "onmodel.lora.tensors.applied", lambda family, lora, weight: family.applied(lora, weight)
+    )
     return DrawnFamily()
 
 

@@ -13,9 +13,8 @@ from peft import LoraConfig, inject_adapter_in_model
 
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
-from onmodel.families.anima.text import collapse
-from onmodel.families.protocol import Text
-from onmodel.lora.tensors import Factors, Lora
+from onmodel.families.anima.text import AnimaText, stack
+from onmodel.lora.tensors import Factors, Lora, applied
 from onmodel.randomness import normal
 
 
@@ -23,7 +22,7 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.from_numpy(normal(shape, 7, "test", *shape))
 
 
-def full_rows(texts: list[Text]) -> torch.Tensor:
+def full_rows(texts: list[AnimaText]) -> torch.Tensor:
     """What the transformer is trained on: every zero row there."""
     return torch.stack([F.pad(text.rows_sd, (0, 0, 0, text.zero_rows)) for text in texts])
 
@@ -77,7 +76,7 @@ def test_dropping_zero_rows_is_not_the_same(tiny_family: Anima) -> None:
     x, t = noise(1, 16, 4, 4), torch.tensor([0.5])
     with torch.no_grad():
         change = tiny_family.denoise(x, t, [text]) - tiny_family.denoise(
-            x, t, [Text(text.rows_sd, 0)]
+            x, t, [AnimaText(text.rows_sd, 0)]
         )
     assert change.abs().max() > 1e-2
 
@@ -85,7 +84,7 @@ def test_dropping_zero_rows_is_not_the_same(tiny_family: Anima) -> None:
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-3)])
 def test_collapse_keeps_the_count_of_zero_rows(dtype: torch.dtype, error: float) -> None:
     counts = range(1, 512)
-    rows, bias = collapse([Text(torch.ones(512 - count, 2), count) for count in counts], dtype)
+    rows, bias = stack([AnimaText(torch.ones(512 - count, 2), count) for count in counts], dtype)
     assert rows.shape == (511, 513, 2)
     for count, row, one in zip(counts, rows, bias, strict=True):
         assert one[512 - count :].double().exp().sum() == pytest.approx(count, rel=error)
@@ -94,9 +93,9 @@ def test_collapse_keeps_the_count_of_zero_rows(dtype: torch.dtype, error: float)
 
 
 def test_a_text_without_zero_rows_attends_to_none() -> None:
-    _, bias = collapse([Text(torch.ones(2, 2), 0), Text(torch.ones(3, 2), 7)], torch.float32)
+    _, bias = stack([AnimaText(torch.ones(2, 2), 0), AnimaText(torch.ones(3, 2), 7)], torch.float32)
     assert (bias[0, 2:] == -math.inf).all()
-    assert collapse([Text(torch.ones(2, 2), 0)], torch.float32)[1].shape == (1, 2)
+    assert stack([AnimaText(torch.ones(2, 2), 0)], torch.float32)[1].shape == (1, 2)
 
 
 def test_adapters_of_peft_get_gradients_through_denoise(tiny_family: Anima) -> None:
@@ -106,12 +105,12 @@ def test_adapters_of_peft_get_gradients_through_denoise(tiny_family: Anima) -> N
     with torch.no_grad():
         before = tiny_family.denoise(x, t, texts)
     inject_adapter_in_model(
-        LoraConfig(r=2, target_modules=targets, lora_alpha=1), tiny_family.transformer
+        LoraConfig(r=2, target_modules=targets, lora_alpha=1), tiny_family.backbone
     )
     out = tiny_family.denoise(x, t, texts)
     torch.testing.assert_close(out, before)
     out.square().mean().backward()
-    gradients = [p.grad for n, p in tiny_family.transformer.named_parameters() if "lora_B" in n]
+    gradients = [p.grad for n, p in tiny_family.backbone.named_parameters() if "lora_B" in n]
     assert len(gradients) == len(targets)
     assert all(g is not None and g.abs().max() > 0 for g in gradients)
 
@@ -125,15 +124,15 @@ def test_a_text_made_while_sampling_can_be_trained_on(tiny_family: Anima) -> Non
 
 def test_applied_adds_the_change_and_takes_it_back_exactly(tiny_family: Anima) -> None:
     lora = small_lora(tiny_family)
-    before = {name: tensor.clone() for name, tensor in tiny_family.transformer.state_dict().items()}
-    with tiny_family.applied(lora, 0.5), tiny_family.applied(lora, 0.25):
+    before = {name: tensor.clone() for name, tensor in tiny_family.backbone.state_dict().items()}
+    with applied(tiny_family, lora, 0.5), applied(tiny_family, lora, 0.25):
         for row in tiny_family.spec.linears:
-            weight = tiny_family.transformer.get_submodule(row.diffusers).weight
+            weight = tiny_family.backbone.get_submodule(row.diffusers).weight
             change = 0.75 * lora.modules[row.name].delta() if row.name in lora.modules else 0.0
             torch.testing.assert_close(weight, before[f"{row.diffusers}.weight"] + change)
-    with pytest.raises(RuntimeError, match="stop"), tiny_family.applied(lora, 1.0):
+    with pytest.raises(RuntimeError, match="stop"), applied(tiny_family, lora, 1.0):
         raise RuntimeError("stop")
-    after = tiny_family.transformer.state_dict()
+    after = tiny_family.backbone.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -144,7 +143,7 @@ def test_applied_refuses_what_does_not_fit(tiny_family: Anima) -> None:
         ({"blocks.9.self_attn.q_proj": factors}, "is no layer"),
         ({"blocks.0.mlp.layer1": factors}, "has .* there"),
     ):
-        with pytest.raises(InputError, match=message), tiny_family.applied(Lora(modules), 1.0):
+        with pytest.raises(InputError, match=message), applied(tiny_family, Lora(modules), 1.0):
             pass
 
 

@@ -18,19 +18,19 @@ def gradients(family: Anima, checkpointing: bool = False) -> tuple[torch.Tensor,
         row.up.copy_(torch.from_numpy(normal(tuple(row.up.shape), 2, name)) * 0.3)
     adapters = Adapters(factors, torch.device("cpu"))
     if checkpointing:
-        family.transformer.enable_gradient_checkpointing()
+        family.backbone.enable_gradient_checkpointing()
     with attached(family, adapters, torch.float32):
         velocity = family.denoise(latents, t, family.encode_text(["1girl, smile", ""]))
         velocity.square().mean().backward()
     if checkpointing:
-        family.transformer.disable_gradient_checkpointing()
+        family.backbone.disable_gradient_checkpointing()
     return velocity.detach(), adapters.gradient
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_they_are_the_same_function(tiny_family: Anima, checkpointing: bool) -> None:
     velocity, gradient = gradients(tiny_family)
-    with lean_blocks(tiny_family.transformer):
+    with lean_blocks(tiny_family.backbone):
         lean_velocity, lean_gradient = gradients(tiny_family, checkpointing)
     assert torch.allclose(lean_velocity, velocity, atol=1e-5)
     assert torch.allclose(
@@ -44,7 +44,7 @@ def test_sampling_computes_a_text_s_keys_and_values_once(tiny_family: Anima) -> 
     latents = torch.from_numpy(normal((2, 16, 8, 6), 0, "latents"))
     texts = tiny_family.encode_text(["1girl, smile", ""])
     calls: list[int] = []
-    for block in tiny_family.transformer.transformer_blocks:
+    for block in tiny_family.backbone.transformer_blocks:
         block.attn2.to_k.register_forward_hook(lambda *_: calls.append(1))
     with torch.inference_mode():
         expected = {t: tiny_family.denoise(latents, torch.full((2,), t), texts) for t in (1.0, 0.3)}

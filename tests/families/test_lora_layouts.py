@@ -40,7 +40,7 @@ def test_vae_names_agree_with_diffusers() -> None:
 
 @pytest.mark.parametrize("blocks", [2, 28])
 def test_the_list_of_layers_is_that_of_the_real_class(blocks: int) -> None:
-    real = {(row.name, row.diffusers) for row in make_spec(transformer(blocks), 512).linears}
+    real = {(row.name, row.diffusers) for row in make_spec(transformer(blocks)).linears}
     assert set(linear_names(blocks)) == real
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.families.anima.single_file import export_single_files
-from onmodel.families.registry import spec_of_loras
 from onmodel.ledger.lineage import Lineage, add, check, root
 from onmodel.lora import header
 from onmodel.lora.convert import convert
+from onmodel.lora.specs import spec_of_loras
 from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
 from onmodel.release.compatibility import self_test
 from onmodel.toon.base import TOON_BASE
@@ -176,5 +176,6 @@ def test_diffusers_consumes_every_tensor_in_a_clean_process(
 ) -> None:
     convert(toon_lora[0], tmp_path / "out.safetensors", target)  # type: ignore[arg-type]
     config = json.loads((TOON_BASE / "transformer" / "config.json").read_text())
-    report = self_test(tmp_path / "out.safetensors", config, tmp_path / "base")
+    spec = spec_of_loras([toon_lora[0]])
+    report = self_test(tmp_path / "out.safetensors", spec, config, tmp_path / "base")
     assert report.keys == report.consumed == 2 * report.layers and report.error <= 1e-6

@@ -18,13 +18,13 @@ from made_loras import (
 )
 
 from onmodel.errors import InputError
-from onmodel.families.registry import is_checkpoint
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import check, root
 from onmodel.lora import header
 from onmodel.lora.full_checkpoints import extract, into, open_checkpoint
 from onmodel.lora.merge_files import open_sources
 from onmodel.lora.methods import choose
+from onmodel.lora.specs import is_checkpoint
 from onmodel.randomness import normal
 from onmodel.weights import WeightsFile
 

@@ -14,7 +14,6 @@ from made_loras import SHAPES, SPEC, deltas, distance, weighted, write
 from onmodel.errors import InputError
 from onmodel.families.anima.spec import spec_of_shapes
 from onmodel.families.protocol import FamilySpec
-from onmodel.families.registry import spec_of_loras
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import add, check, root
 from onmodel.lora import header
@@ -28,6 +27,7 @@ from onmodel.lora.merge_files import (
     survey,
 )
 from onmodel.lora.methods import choose
+from onmodel.lora.specs import spec_of_loras
 from onmodel.lora.writing import FileFormat, LoraTensors
 from onmodel.randomness import normal
 from onmodel.weights import Entry, WeightsFile, stream_weights, written_order

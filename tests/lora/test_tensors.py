@@ -36,7 +36,7 @@ def small(blocks: int) -> CosmosTransformer3DModel:
 
 def spec_of(blocks: int) -> FamilySpec:
     with torch.device("meta"):
-        return make_spec(small(blocks), 512)
+        return make_spec(small(blocks))
 
 
 SPEC = spec_of(2)
@@ -153,7 +153,7 @@ def test_every_layout_gives_the_same_change(tmp_path: Path, layout: str, preset:
 def test_published_counts() -> None:
     with torch.device("meta"):
         spec = make_spec(
-            CosmosTransformer3DModel(num_attention_heads=16, extra_pos_embed_type=None), 512
+            CosmosTransformer3DModel(num_attention_heads=16, extra_pos_embed_type=None)
         )
     assert len(spec.targets("attention_mlp")) == 280
     assert len(spec.targets("attention_mlp_adaln")) == 448

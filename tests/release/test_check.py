@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from onmodel.errors import InputError
+from onmodel.families.anima.licences import CIRCLESTONE
+from onmodel.families.licences import FAIPL
 from onmodel.lora.convert import convert
 from onmodel.release.check import check
 from onmodel.release.folder import Statement, bind
-from onmodel.release.licences import CIRCLESTONE, FAIPL
 from onmodel.release.weight_checks import Finding
 from onmodel.text import is_printable
 from tests.lora.test_tensors import LAYOUTS, random_lora

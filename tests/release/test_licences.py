@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 
 from onmodel.errors import InputError
+from onmodel.families.anima.licences import CIRCLESTONE
+from onmodel.families.licences import FAIPL, MIT, OPENRAIL_PP
 from onmodel.release.licences import (
     BASES,
-    CIRCLESTONE,
     DEMANDS,
-    FAIPL,
     LICENCES,
-    MIT,
-    OPENRAIL_PP,
     base_of,
     base_on_hub,
     licence_declared,

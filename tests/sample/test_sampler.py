@@ -12,7 +12,8 @@ from diffusers_anima import diffusers_pipeline
 
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
-from onmodel.sample.sampler import Job, generate, noise, sample, sigmas
+from onmodel.families.anima.sampling import schedule
+from onmodel.sample.sampler import Job, generate, noise, sample
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_the_same_text_as_the_pipeline(tiny_family: Anima, pipeline: Any, captio
 def test_the_scheduler_s_sigmas(shift: float, steps: int) -> None:
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps))
-    torch.testing.assert_close(sigmas(steps, shift), scheduler.sigmas, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(schedule(steps, shift), scheduler.sigmas, rtol=1e-6, atol=1e-7)
 
 
 def test_batches_change_nothing_but_rounding(tiny_family: Anima) -> None:
@@ -95,13 +96,13 @@ def test_guidance_one_leaves_the_negative_out(
     assert sizes == [1, 2]
 
 
-def test_sides_must_fit(tiny_family: Anima) -> None:
-    with pytest.raises(InputError, match="size: 40×32 — sides are multiples of 16"):
-        next(
-            generate(
-                tiny_family, [Job("a", "", 0, 40, 32)], steps=1, guidance=1.0, shift=1.0, batch=1
-            )
-        )
+@pytest.mark.parametrize(("width", "height"), [(40, 32), (0, 32), (32, 8192)])
+def test_sides_must_fit(tiny_family: Anima, width: int, height: int) -> None:
+    largest = tiny_family.spec.resolution.largest
+    remedy = f"size: {width}×{height} — sides are multiples of 16 px, at most {largest}"
+    job = Job("a", "", 0, width, height)
+    with pytest.raises(InputError, match=remedy):
+        next(generate(tiny_family, [job], steps=1, guidance=1.0, shift=1.0, batch=1))
 
 
 def test_inference_mode_does_not_leak_to_the_caller(tiny_family: Anima) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from onmodel.character import Author, Character, Outfit
 from onmodel.errors import InputError
 from onmodel.events import Events
-from onmodel.families.protocol import FamilySpec, Linear
+from onmodel.families.anima.spec import spec_of_shapes
+from onmodel.families.protocol import Linear
 from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, check, ordered, root
 from onmodel.lora import header
@@ -30,15 +32,8 @@ LAYERS = {
     "self_attn.output_proj": "attn1.to_out.0",
     "mlp.layer1": "ff.net.0.proj",
 }
-SPEC = FamilySpec(
-    name="anima",
-    architecture="anima-base-v1.0",
-    prediction="flow",
-    latent_channels=16,
-    downscale=8,
-    multiple=16,
-    text_rows=512,
-    blocks=2,
+SPEC = replace(
+    spec_of_shapes(2),
     presets={"all": tuple(LAYERS)},
     linears=tuple(
         Linear(f"blocks.{b}.{own}", f"transformer_blocks.{b}.{diffusers}", 24, 16, b)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from onmodel.errors import InputError, OnmodelError, StateError, VerifyError
 from onmodel.events import Events
-from onmodel.families.registry import load_base
+from onmodel.families.registry import load_base, outline
 from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
@@ -339,23 +339,22 @@ def test_a_file_that_diffusers_does_not_load_is_found_by_the_self_test(
             )
         }
     )
-    config = {**family.transformer.config, "concat_padding_mask": True}
     write_lora(tmp_path / "good.safetensors", one, {})
     assert read_lora(tmp_path / "good.safetensors", family.spec).modules
-    write_config(config, tmp_path)
-    report = load_in_diffusers(tmp_path / "good.safetensors", tmp_path)
+    write_config(family.spec, family.config, tmp_path)
+    report = load_in_diffusers(tmp_path / "good.safetensors", "anima", tmp_path)
     assert (report.keys, report.consumed) == (2, 2) and report.error < 1e-6
     write_lora(tmp_path / "kohya.safetensors", one, {}, "kohya")
     with pytest.raises(ValueError, match="no adapter was loaded"):  # diffusers itself says nothing
-        load_in_diffusers(tmp_path / "kohya.safetensors", tmp_path)
+        load_in_diffusers(tmp_path / "kohya.safetensors", "anima", tmp_path)
     half = Lora({**one.modules, "blocks.0.nowhere": one.modules[linear.name]})
     write_lora(tmp_path / "half.safetensors", half, {})
     with pytest.raises(ValueError, match="2 of 4"):
-        load_in_diffusers(tmp_path / "half.safetensors", tmp_path)
+        load_in_diffusers(tmp_path / "half.safetensors", "anima", tmp_path)
 
 
 def test_a_failed_self_test_stops_the_release(
-    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         subprocess,
@@ -365,4 +364,4 @@ def test_a_failed_self_test_stops_the_release(
         ),
     )
     with pytest.raises(OnmodelError, match=r"x\.safetensors: diffusers does not load .*no adapter"):
-        self_test(tmp_path / "x.safetensors", {}, tmp_path)
+        self_test(tmp_path / "x.safetensors", outline("toon").spec, {}, tmp_path)

@@ -162,9 +162,9 @@ def test_what_it_writes(run: Run, data: Artifact, family: Anima) -> None:
 
 
 def test_it_learns_and_leaves_the_base_alone(run: Run, family: Anima) -> None:
-    before = {name: parameter.clone() for name, parameter in family.transformer.named_parameters()}
+    before = {name: parameter.clone() for name, parameter in family.backbone.named_parameters()}
     artifact = run(epochs=30, keep_every=10)
-    after = dict(family.transformer.named_parameters())
+    after = dict(family.backbone.named_parameters())
     assert after.keys() == before.keys() and all(
         torch.equal(after[name], before[name]) for name in before
     )

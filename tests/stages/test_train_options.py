@@ -377,7 +377,7 @@ def test_gradient_checkpointing_is_chosen_by_what_fits(
     free: int,
     chosen: bool,
 ) -> None:
-    transformer, clip, seen = family.transformer, loop.clip_gradient, []
+    transformer, clip, seen = family.backbone, loop.clip_gradient, []
 
     def look(*args: Any) -> float:
         seen.append(transformer.gradient_checkpointing)
@@ -431,7 +431,7 @@ def test_a_file_from_elsewhere_trains_on_and_keeps_its_strength(
         node.get("origin") == "unknown"
         for node in read_json(trained.path / "lineage.json").values()
     )
-    layer = family.transformer.get_submodule("transformer_blocks.0.attn1.to_q").weight.detach()
+    layer = family.backbone.get_submodule("transformer_blocks.0.attn1.to_q").weight.detach()
     for name, factors in lora.modules.items():
         torch.testing.assert_close(
             still.modules[name].delta(), factors.delta(), rtol=1e-4, atol=1e-6

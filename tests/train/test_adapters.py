@@ -7,7 +7,7 @@ from torch import Tensor
 
 from onmodel.families.anima.family import Anima
 from onmodel.families.protocol import Text
-from onmodel.lora.tensors import Factors
+from onmodel.lora.tensors import Factors, applied
 from onmodel.randomness import normal
 from onmodel.train.adapters import Adapters, attached, fresh_factors
 
@@ -61,12 +61,12 @@ def test_the_adapted_base_is_the_base_plus_delta(
     adapters = Adapters(random_factors(tiny_family, preset=preset), CPU)
     with attached(tiny_family, adapters, torch.float32), torch.no_grad():
         adapted = tiny_family.denoise(*inputs)
-    with tiny_family.applied(adapters.lora(), 1.0), torch.no_grad():
+    with applied(tiny_family, adapters.lora(), 1.0), torch.no_grad():
         assert torch.allclose(adapted, tiny_family.denoise(*inputs), atol=2e-5)
 
 
 def test_the_base_comes_back_untouched(tiny_family: Anima, inputs: Inputs) -> None:
-    transformer = tiny_family.transformer
+    transformer = tiny_family.backbone
     weights = {name: parameter.clone() for name, parameter in transformer.named_parameters()}
     modules = dict(transformer.named_modules())
     with torch.no_grad():
@@ -98,8 +98,8 @@ def test_gradients_are_those_of_peft(tiny_family: Anima, inputs: Inputs) -> None
 
     places = {linear.diffusers: linear.name for linear in tiny_family.spec.targets("attention_mlp")}
     config = LoraConfig(r=3, lora_alpha=1.5, target_modules=list(places))
-    inject_adapter_in_model(config, tiny_family.transformer)
-    layers = {place: tiny_family.transformer.get_submodule(place) for place in places}
+    inject_adapter_in_model(config, tiny_family.backbone)
+    layers = {place: tiny_family.backbone.get_submodule(place) for place in places}
     for place, layer in layers.items():
         layer.lora_A["default"].weight.data.copy_(factors[places[place]].down)
         layer.lora_B["default"].weight.data.copy_(factors[places[place]].up)

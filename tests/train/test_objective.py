@@ -7,15 +7,16 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from onmodel.families.anima.family import Anima
-from onmodel.train.objective import (
-    HELD_OUT_TIMES,
-    draw_noise,
-    draw_time,
-    loss_weight,
-    velocity_loss,
-)
-from onmodel.train.options import Options, Timesteps
+from onmodel.families.anima.family import Anima, AnimaDenoiser
+from onmodel.families.anima.objective import loss_weight
+from onmodel.families.protocol import Timesteps
+from onmodel.train import objective
+from onmodel.train.objective import HELD_OUT_TIMES, denoising_loss, draw_noise
+from onmodel.train.options import Options
+
+
+def draw_time(rules: Timesteps, seed: int, step: int, slot: int) -> float:
+    return objective.draw_time(AnimaDenoiser, rules, seed, step, slot)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
@@ -50,7 +51,7 @@ def test_loss(tiny_family: Anima) -> None:
     latents, noise = draw_noise((2, 16, 6, 8), 1, "a"), draw_noise((2, 16, 6, 8), 1, "b")
     t = torch.tensor([0.25, 0.75])
     with torch.no_grad():
-        loss = velocity_loss(tiny_family, latents, noise, t, texts)
+        loss = denoising_loss(tiny_family, latents, noise, t, texts)
         for i in range(2):
             noisy = (1 - t[i]) * latents[i] + t[i] * noise[i]
             velocity = tiny_family.denoise(noisy[None], t[i : i + 1], texts[i : i + 1])[0]
@@ -87,9 +88,9 @@ def test_weighed_loss(tiny_family: Anima) -> None:
     weights[0, :, :, :4] = 1
     weights[1] = 0.5
     with torch.no_grad():
-        plain = velocity_loss(tiny_family, latents, noise, t, texts)
-        weighed = velocity_loss(tiny_family, latents, noise, t, texts, weights)
-        ones = velocity_loss(tiny_family, latents, noise, t, texts, torch.ones(2, 1, 6, 8))
+        plain = denoising_loss(tiny_family, latents, noise, t, texts)
+        weighed = denoising_loss(tiny_family, latents, noise, t, texts, weights)
+        ones = denoising_loss(tiny_family, latents, noise, t, texts, torch.ones(2, 1, 6, 8))
         velocity = tiny_family.denoise(torch.lerp(latents, noise, t.view(-1, 1, 1, 1)), t, texts)
     half = (velocity - (noise - latents)).square()[0, :, :, :4].sum() / latents[0].numel()
     assert weighed[0].item() == pytest.approx(half.item(), rel=1e-4)
@@ -101,7 +102,7 @@ def test_what_is_masked_teaches_nothing(tiny_family: Anima) -> None:
     texts = tiny_family.encode_text(["smile"])
     noise, t = draw_noise((1, 16, 6, 8), 1, "b"), torch.tensor([0.5])
     latents = draw_noise((1, 16, 6, 8), 1, "a").requires_grad_()
-    velocity_loss(tiny_family, latents, noise, t, texts, torch.zeros(1, 1, 6, 8)).sum().backward()
+    denoising_loss(tiny_family, latents, noise, t, texts, torch.zeros(1, 1, 6, 8)).sum().backward()
     assert latents.grad is not None and not latents.grad.any()
 
 
@@ -241,5 +242,5 @@ def test_what_a_forward_pass_keeps_is_measured(tiny_family: Anima) -> None:
     small, large = kept(8), kept(16)
     assert small and large and 2.5 * small < large < 6 * small  # four times the pixels
     assert kept(16, large - 1) is None
-    tiny_family.transformer.enable_gradient_checkpointing()
+    tiny_family.backbone.enable_gradient_checkpointing()
     assert kept(16) < 0.5 * large

@@ -11,7 +11,7 @@ from torch import Tensor
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
 from onmodel.families.protocol import Text
-from onmodel.lora.tensors import read_lora, write_lora
+from onmodel.lora.tensors import applied, read_lora, write_lora
 from onmodel.randomness import normal
 from onmodel.train.adapters import Trained, attached, fresh_factors
 from onmodel.train.peft_layers import DoraAdapters, LokrAdapters
@@ -73,8 +73,8 @@ def test_the_file_says_what_is_trained(
     trained.payload("F32").write(tmp_path / "x.safetensors", {})
     with (
         torch.no_grad(),
-        tiny_family.applied(
-            read_lora(tmp_path / "x.safetensors", tiny_family.spec, dora=True), 1.0
+        applied(
+            tiny_family, read_lora(tmp_path / "x.safetensors", tiny_family.spec, dora=True), 1.0
         ),
     ):
         assert torch.allclose(adapted, tiny_family.denoise(*inputs), atol=2e-5)
@@ -107,10 +107,10 @@ def test_bf16_products_are_near(
 def test_half_a_dora_is_half_of_its_change(tiny_family: Anima, tmp_path: Path) -> None:
     moved(dora(tiny_family)).payload("F32").write(tmp_path / "x.safetensors", {})
     lora = read_lora(tmp_path / "x.safetensors", tiny_family.spec, dora=True)
-    layer = tiny_family.transformer.get_submodule("transformer_blocks.0.attn1.to_q")
+    layer = tiny_family.backbone.get_submodule("transformer_blocks.0.attn1.to_q")
     before, changes = layer.weight.detach().clone(), []
     for strength in (0.5, 1.0):
-        with tiny_family.applied(lora, strength):
+        with applied(tiny_family, lora, strength):
             changes.append(layer.weight.detach() - before)
     assert torch.allclose(2 * changes[0], changes[1], atol=1e-5)
     magnitude = lora.modules["blocks.0.self_attn.q_proj"].magnitude
@@ -125,9 +125,7 @@ def test_diffusers_loads_a_dora_whole(tiny_family: Anima, inputs: Inputs, tmp_pa
     with torch.no_grad(), attached(tiny_family, trained, torch.float32):
         wanted = tiny_family.denoise(*inputs)
     state = AnimaLoraLoaderMixin.lora_state_dict(str(tmp_path / "x.safetensors"))
-    AnimaLoraLoaderMixin.load_lora_into_transformer(
-        state, tiny_family.transformer, adapter_name="x"
-    )
+    AnimaLoraLoaderMixin.load_lora_into_transformer(state, tiny_family.backbone, adapter_name="x")
     with torch.no_grad():
         assert torch.allclose(tiny_family.denoise(*inputs), wanted, atol=2e-5)
 
@@ -166,7 +164,7 @@ def test_a_lokr_file_means_what_lycoris_makes_of_it(tiny_family: Anima, tmp_path
     tensors, whole = load_file(tmp_path / "x.safetensors"), 0
     for linear in tiny_family.spec.targets("attention_mlp"):
         stem = f"lora_unet_{linear.name.replace('.', '_')}"
-        layer = tiny_family.transformer.get_submodule(linear.diffusers)
+        layer = tiny_family.backbone.get_submodule(linear.diffusers)
         peft = trained.wrapped(linear.name, layer, torch.float32).layer
         first, alpha = tensors.pop(f"{stem}.lokr_w1"), tensors.pop(f"{stem}.alpha")
         assert alpha == RANK
@@ -191,7 +189,7 @@ def test_a_lokr_file_means_what_lycoris_makes_of_it(tiny_family: Anima, tmp_path
         .modules["blocks.0.self_attn.q_proj"]
         .delta()
     )
-    layer = tiny_family.transformer.get_submodule("transformer_blocks.0.attn1.to_q")
+    layer = tiny_family.backbone.get_submodule("transformer_blocks.0.attn1.to_q")
     peft = big.wrapped("blocks.0.self_attn.q_proj", layer, torch.float32).layer
     assert "run" in peft.lokr_w2 and torch.allclose(found, peft.get_delta_weight("run"), atol=1e-6)
 

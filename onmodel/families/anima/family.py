@@ -1,54 +1,52 @@
-"""Anima behind the family protocol: one object that encodes, denoises and decodes, and carries a
-LoRA for a while.
+"""Anima behind the family protocol: one object that encodes, denoises and decodes.
 
 The classes are diffusers' own, unchanged. Two things are done here instead of in them: the padding
-mask, which diffusers would resize through torchvision, and the collapse of the text's zero rows
-(text.py).
+mask, which diffusers would resize through torchvision, and the stacking of texts (text.py).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from onmodel.families.anima import objective, sampling
 from onmodel.families.anima.latents import LatentCodec
 from onmodel.families.anima.lean import lean_blocks
 from onmodel.families.anima.parts import Parts
 from onmodel.families.anima.spec import make_spec
-from onmodel.families.anima.text import TextEncoder, collapse
-from onmodel.families.protocol import Text
-from onmodel.lora.tensors import Lora, change_weight, check_fits
+from onmodel.families.anima.text import AnimaText, TextEncoder, stack
+from onmodel.families.protocol import Objective, SamplingRules, Text
 
 
-class Denoiser:
+class AnimaDenoiser:
     """Anima's transformer alone: all that a training step needs."""
 
-    def __init__(self, transformer: Any, text_rows: int) -> None:
-        self.transformer = transformer
+    objective: Objective = objective
+    sampling_rules: SamplingRules = sampling
+
+    def __init__(self, transformer: Any) -> None:
+        self.backbone = transformer
+        self.config = dict(transformer.config)
         # The mask of one unpadded picture is a channel of zeros; denoise appends it.
-        self.transformer.register_to_config(concat_padding_mask=False)
-        self.spec = make_spec(self.transformer, text_rows)
-        self._device, self._dtype = self.transformer.device, self.transformer.dtype
-        # Held now: an adapter that wraps a layer later changes its path, not the layer.
-        self._layers = {
-            row.name: self.transformer.get_submodule(row.diffusers) for row in self.spec.linears
-        }
+        self.backbone.register_to_config(concat_padding_mask=False)
+        self.spec = make_spec(self.backbone)
+        self._device, self._dtype = self.backbone.device, self.backbone.dtype
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
-        return self._velocity(latents_bchw, t_b, *self._collapsed(texts))
+        return self._velocity(latents_bchw, t_b, *self._stacked(texts))
 
     @contextmanager
     def sampling(self, texts: Sequence[Text]) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
-        rows_bsd, bias_bs = self._collapsed(texts)
-        with lean_blocks(self.transformer, rows_bsd):
+        rows_bsd, bias_bs = self._stacked(texts)
+        with lean_blocks(self.backbone, rows_bsd):
             yield lambda latents_bchw, t: self._velocity(
                 latents_bchw, t.reshape(1), rows_bsd, bias_bs
             )
 
-    def _collapsed(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
-        rows_bsd, bias_bs = collapse(texts, self._dtype)
+    def _stacked(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
+        rows_bsd, bias_bs = stack(texts, self._dtype)
         return rows_bsd.to(self._device), bias_bs.to(self._device)
 
     def _velocity(
@@ -56,7 +54,7 @@ class Denoiser:
     ) -> Tensor:
         x_bcthw = latents_bchw.to(self._device, self._dtype).unsqueeze(2)
         mask = x_bcthw.new_zeros(x_bcthw.shape[0], 1, *x_bcthw.shape[2:])
-        (velocity,) = self.transformer(
+        (velocity,) = self.backbone(
             torch.cat([x_bcthw, mask], dim=1),
             t_b.to(self._device, torch.float32),
             rows_bsd,
@@ -66,28 +64,14 @@ class Denoiser:
         return velocity.squeeze(2).to(latents_bchw)
 
     def training(self) -> AbstractContextManager[None]:
-        return lean_blocks(self.transformer)
-
-    @contextmanager
-    def applied(self, lora: Lora, weight: float) -> Iterator[None]:
-        check_fits(lora.modules, self.spec, "applied")
-        saved = {name: self._layers[name].weight.detach().clone() for name in lora.modules}
-        try:
-            with torch.no_grad():
-                for name, factors in lora.modules.items():
-                    change_weight(self._layers[name].weight, factors, weight)
-            yield
-        finally:
-            with torch.no_grad():
-                for name, original in saved.items():
-                    self._layers[name].weight.copy_(original)
+        return lean_blocks(self.backbone)
 
 
-class Anima(Denoiser):
+class Anima(AnimaDenoiser):
     """A loaded Anima. See `onmodel.families.protocol.Family` for the contract."""
 
     def __init__(self, parts: Parts, sha256: str) -> None:
-        super().__init__(parts.transformer, parts.text_conditioner.config.min_sequence_length)
+        super().__init__(parts.transformer)
         self.sha256 = sha256
         self._text = TextEncoder(
             parts.tokenizer, parts.t5_tokenizer, parts.text_encoder, parts.text_conditioner
@@ -95,7 +79,10 @@ class Anima(Denoiser):
         self._codec = LatentCodec(parts.vae)
 
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
-        return self._text.encode(captions)
+        return list(self._text.encode(captions))
+
+    def read_text(self, tensors: Mapping[str, Tensor]) -> Text:
+        return AnimaText.read(tensors)
 
     def text_losses(self, caption: str) -> list[str]:
         return self._text.losses(caption)

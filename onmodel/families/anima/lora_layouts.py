@@ -5,6 +5,20 @@ for certain.
 """
 
 import re
+from collections.abc import Iterable
+
+from onmodel.families.protocol import LoraNames
+
+LORA_NAMES = LoraNames(
+    own=("diffusion_model.", "model.diffusion_model.", "net.", "base_model.model.", ""),
+    diffusers=("transformer.", "base_model.model.", "base_model.model.transformer.", ""),
+    flat=("lora_unet_", "lycoris_"),
+    unread=((r"llm_adapter|^text_conditioner\.", "the text conditioner"),),
+)
+# A block's number in every spelling of a layer's name, and not that of a block of the text
+# conditioner.
+_BLOCK = re.compile(r"(?!.*(?:llm_adapter|text_conditioner)).*?blocks[._](\d{1,9})[._]")
+_MOST_BLOCKS = 200  # a file may say anything; what is beyond is unknown then
 
 # Whole paths outside the blocks, diffusers → base.
 _OUTER = {
@@ -63,6 +77,12 @@ def block_of(name: str) -> int | None:
     """The block that a diffusers name of the transformer lies in."""
     match = re.match(r"transformer_blocks\.(\d+)\.", name)
     return int(match[1]) if match else None
+
+
+def count_blocks(keys: Iterable[str]) -> int:
+    """How many blocks the names of tensors or layers tell, at least 1."""
+    numbers = [int(match[1]) for key in keys if (match := _BLOCK.match(key))]
+    return min(1 + max(numbers, default=0), _MOST_BLOCKS)
 
 
 def transformer_name(name: str) -> str:

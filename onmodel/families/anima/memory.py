@@ -1,24 +1,27 @@
 """A base without its weights: what its files' headers say, and the published base where files are
 not there yet."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from onmodel.errors import InputError
-from onmodel.families.anima.family import Denoiser
-from onmodel.families.anima.parts import Source, check, empty
+from onmodel.families.anima.family import AnimaDenoiser
+from onmodel.families.anima.load import source
+from onmodel.families.anima.parts import CLASSES, Source, check, empty
 from onmodel.families.anima.spec import PUBLISHED, make_spec
-from onmodel.families.protocol import FamilySpec
+from onmodel.families.anima.text import AnimaText
+from onmodel.families.protocol import Family, FamilySpec, Place, Text
 
 
 @dataclass(frozen=True)
 class Outline:
-    """Models on the meta device by role. `sources` has those that are read from files; `missing`
-    says what is not there, where the published base stands in.
+    """`onmodel.families.protocol.Outline`: models on the meta device by component. `sources` has
+    those that are read from files; `missing` says what is not there, where the published base
+    stands in.
     """
 
     models: Mapping[str, Any]
@@ -28,29 +31,43 @@ class Outline:
     @cached_property
     def spec(self) -> FamilySpec:
         """The same as a loaded base's."""
-        return make_spec(
-            self.models["transformer"], self.models["text_conditioner"].config.min_sequence_length
-        )
+        return make_spec(self.models["transformer"])
 
-    def parameters(self, role: str) -> int:
-        """How many numbers a part has."""
-        return sum(parameter.numel() for parameter in self.models[role].parameters())
+    @property
+    def components(self) -> tuple[str, ...]:
+        return tuple(self.models)
 
-    def shadow(self, blocks: int, dtype: torch.dtype) -> Denoiser:
-        """A transformer of so many blocks whose weights are uninitialised. Made for FakeTensorMode,
-        where they take no memory.
-        """
+    @property
+    def found(self) -> frozenset[str]:
+        return frozenset(self.sources)
+
+    def parameters(self, component: str) -> int:
+        return sum(parameter.numel() for parameter in self.models[component].parameters())
+
+    def shadow(self, blocks: int, dtype: torch.dtype) -> Family:
         model = empty("transformer", {**self.models["transformer"].config, "num_layers": blocks})
         weights = {
             name: torch.empty(tensor.shape, dtype=dtype)
             for name, tensor in model.state_dict().items()
         }
         model.load_state_dict(weights, assign=True)
-        return Denoiser(model.requires_grad_(False), self.spec.text_rows)
+        return cast(Family, AnimaDenoiser(model.requires_grad_(False)))
+
+    def longest_text(self, dtype: torch.dtype) -> Text:
+        rows = self.models["text_conditioner"].config.min_sequence_length
+        width = self.models["transformer"].config.text_embed_dim
+        return AnimaText(torch.empty(rows, width, dtype=dtype), 0)
+
+    def whole(self, step_bytes: Callable[[int], int]) -> int:
+        """Blocks are alike, so a block more costs what the second costs."""
+        one, two = step_bytes(1), step_bytes(2)
+        return two + (self.spec.blocks - 2) * (two - one)
 
 
-def make_outline(sources: Mapping[str, Source], missing: tuple[InputError, ...]) -> Outline:
-    """Raises InputError when a file is there and does not fit."""
+def make_outline(places: Mapping[str, Place], missing: tuple[InputError, ...]) -> Outline:
+    """The outline of what lies at these places. Raises InputError when a file is there and does
+    not fit."""
+    sources = {name: source(name, place) for name, place in places.items() if name in CLASSES}
     models = {
         role: check(sources[role]) if role in sources else empty(role, PUBLISHED[role])
         for role in PUBLISHED

@@ -1,17 +1,53 @@
 """Anima as data: what its files do not say about themselves, and the spec made from a loaded
 transformer."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from onmodel.families.anima.lora_layouts import block_of, linear_names, transformer_name
-from onmodel.families.protocol import FamilySpec, Linear
+from pydantic import field_validator
 
-if TYPE_CHECKING:
-    from torch import nn
+from onmodel.families.anima.lora_layouts import (
+    LORA_NAMES,
+    block_of,
+    linear_names,
+    transformer_name,
+)
+from onmodel.families.protocol import BaseSettings, Component, FamilySpec, Linear, Resolution
+from onmodel.hashing import read_json
+
+_TOKENIZERS = (
+    "single files hold no tokenizers; name a folder with `tokenizer/` (Qwen3's) and `t5_tokenizer/`"
+    " (T5's), as in the base's diffusers repository, or that repository as `hub`"
+)
+COMPONENTS = (
+    Component("transformer", "transformer", "dit"),
+    Component("text_conditioner", "text conditioner", "dit"),
+    Component("text_encoder", "text encoder", "text_encoder"),
+    Component("vae", "vae", "vae"),
+    Component("tokenizer", "tokenizer", "tokenizers", _TOKENIZERS),
+    Component("t5_tokenizer", "tokenizer", "tokenizers", _TOKENIZERS),
+)
+
+
+class Settings(BaseSettings):
+    """Adds ComfyUI's single files: `dit` (the transformer and the text conditioner), `text_encoder`
+    and `vae`; and the folder of the `tokenizers`."""
+
+    family: str = "anima"
+    dit: Path | None = None
+    text_encoder: Path | None = None
+    vae: Path | None = None
+    tokenizers: Path | None = None
+
+    @field_validator("dtype")
+    @classmethod
+    def _no_float16(cls, dtype: str) -> str:
+        if dtype not in ("auto", "float32", "bfloat16"):
+            raise ValueError("use bfloat16 or float32; Anima overflows in float16")
+        return dtype
+
 
 # What no tensor's shape tells. A file that onmodel writes carries its own values in its header
 # (single_file.py).
@@ -95,7 +131,7 @@ _ADALN = (
 PRESETS = {"attention_mlp": _ATTENTION_MLP, "attention_mlp_adaln": _ATTENTION_MLP + _ADALN}
 
 
-def make_spec(transformer: nn.Module, text_rows: int) -> FamilySpec:
+def make_spec(transformer: Any) -> FamilySpec:
     """The facts of a loaded `CosmosTransformer3DModel`, its layers counted and measured, never
     assumed."""
     from torch import nn
@@ -107,10 +143,14 @@ def make_spec(transformer: nn.Module, text_rows: int) -> FamilySpec:
         for name, module in transformer.named_modules()
         if isinstance(module, nn.Linear)
     )
-    return _spec(linears, text_rows)
+    return _spec(linears, transformer.config)
 
 
-def spec_of_shapes(blocks: int, shapes: Mapping[str, tuple[int, int]] | None = None) -> FamilySpec:
+def spec_of_shapes(
+    blocks: int,
+    shapes: Mapping[str, tuple[int, int]] | None = None,
+    config: Mapping[str, Any] = TRANSFORMER_FACTS,
+) -> FamilySpec:
     """The facts as far as files tell them: the layers of a base of that many blocks, by the base's
     names.
 
@@ -122,9 +162,7 @@ def spec_of_shapes(blocks: int, shapes: Mapping[str, tuple[int, int]] | None = N
         for name, diffusers in linear_names(blocks)
         if shapes is None or name in shapes
     )
-    return dataclasses.replace(
-        _spec(linears, CONDITIONER_FACTS["min_sequence_length"]), blocks=blocks
-    )
+    return dataclasses.replace(_spec(linears, config), blocks=blocks)
 
 
 def spec_of_config(transformer: Mapping[str, Any]) -> FamilySpec:
@@ -154,18 +192,34 @@ def spec_of_config(transformer: Mapping[str, Any]) -> FamilySpec:
     for name, diffusers in linear_names(transformer["num_layers"]):
         inside = name if block_of(diffusers) is None else name.split(".", 2)[2]
         shapes[name] = sizes.get(inside, (hidden, hidden))
-    return spec_of_shapes(transformer["num_layers"], shapes)
+    return spec_of_shapes(transformer["num_layers"], shapes, transformer)
 
 
-def _spec(linears: tuple[Linear, ...], text_rows: int) -> FamilySpec:
+def published() -> FamilySpec:
+    """The facts of the published base."""
+    return spec_of_config(PUBLISHED["transformer"])
+
+
+def spec_of_folder(folder: Path) -> FamilySpec:
+    """The facts of a base in diffusers' layout, from its config alone."""
+    return spec_of_config(read_json(folder / "transformer" / "config.json"))
+
+
+def _spec(linears: tuple[Linear, ...], config: Mapping[str, Any]) -> FamilySpec:
+    """`config` is the transformer's: positions are known up to `max_size` patches."""
+    patches = [
+        count * side for count, side in zip(config["max_size"], config["patch_size"], strict=True)
+    ][1:]
     return FamilySpec(
         name="anima",
+        title="Anima",
         architecture="anima-base-v1.0",
         prediction="flow",
         latent_channels=16,
         downscale=8,
-        multiple=16,
-        text_rows=text_rows,
+        resolution=Resolution(step=16, native=1024, largest=8 * min(patches)),
+        components=COMPONENTS,
+        lora_names=LORA_NAMES,
         blocks=1
         + max((linear.block for linear in linears if linear.block is not None), default=-1),
         linears=linears,

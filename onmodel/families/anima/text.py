@@ -7,14 +7,34 @@ them equals fewer with a bias of log(count) on their scores: exact, and the sequ
 the longest caption.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from onmodel.families.anima.spec import TEXT_TOKENS
 from onmodel.families.protocol import Text
+
+
+@dataclass(frozen=True, slots=True)
+class AnimaText:
+    """An encoded caption: its non-zero rows [n, D] and how many zero rows the base would attend to
+    after them."""
+
+    rows_sd: Tensor
+    zero_rows: int
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)(self.rows_sd.to(device), self.zero_rows)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"rows": self.rows_sd, "zero_rows": torch.tensor(self.zero_rows)}
+
+    @classmethod
+    def read(cls, tensors: Mapping[str, Tensor]) -> Self:
+        return cls(tensors["rows"], int(tensors["zero_rows"]))
 
 
 class TextEncoder:
@@ -26,9 +46,9 @@ class TextEncoder:
     ) -> None:
         self.tokenizer, self.t5_tokenizer = tokenizer, t5_tokenizer
         self.text_encoder, self.conditioner = text_encoder, conditioner
-        self._known: dict[str, Text] = {}
+        self._known: dict[str, AnimaText] = {}
 
-    def encode(self, captions: Sequence[str]) -> list[Text]:
+    def encode(self, captions: Sequence[str]) -> list[AnimaText]:
         for caption in captions:
             if caption not in self._known:
                 self._known[caption] = self._encode(caption)
@@ -37,7 +57,7 @@ class TextEncoder:
     # Not under a caller's inference mode: its tensors could not be used in training afterwards.
     @torch.inference_mode(False)
     @torch.no_grad()
-    def _encode(self, caption: str) -> Text:
+    def _encode(self, caption: str) -> AnimaText:
         device = next(self.conditioner.parameters()).device
         ids = self._tokens(self.tokenizer, caption)
         t5_ids = self._tokens(self.t5_tokenizer, caption)
@@ -54,7 +74,7 @@ class TextEncoder:
             states, torch.tensor([t5_ids], device=device), source_attention_mask=seen
         )
         rows = len(t5_ids)
-        return Text(rows_bsd[0, :rows].clone(), rows_bsd.shape[1] - rows)
+        return AnimaText(rows_bsd[0, :rows].clone(), rows_bsd.shape[1] - rows)
 
     def losses(self, caption: str) -> list[str]:
         """What is not read of a caption: tokens beyond the limit, letters that the T5 tokenizer
@@ -76,17 +96,19 @@ class TextEncoder:
         return ids
 
 
-def collapse(texts: Sequence[Text], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def stack(texts: Sequence[Text], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Texts as one batch in `dtype`: rows [B, S, D] and the bias [B, S] on their attention scores.
 
     S is the longest caption and two places; what a shorter text leaves free are more places for its
     zero rows.
     """
-    length = max(len(text.rows_sd) + 2 * (text.zero_rows > 0) for text in texts)
-    first = texts[0].rows_sd
-    rows_bsd = first.new_zeros(len(texts), length, first.shape[1], dtype=dtype)
-    bias_bs = first.new_zeros(len(texts), length, dtype=dtype)
-    for row, bias, text in zip(rows_bsd, bias_bs, texts, strict=True):
+    own = [text for text in texts if isinstance(text, AnimaText)]
+    assert len(own) == len(texts), "texts of another family"
+    length = max(len(text.rows_sd) + 2 * (text.zero_rows > 0) for text in own)
+    first = own[0].rows_sd
+    rows_bsd = first.new_zeros(len(own), length, first.shape[1], dtype=dtype)
+    bias_bs = first.new_zeros(len(own), length, dtype=dtype)
+    for row, bias, text in zip(rows_bsd, bias_bs, own, strict=True):
         count = len(text.rows_sd)
         row[:count] = text.rows_sd
         bias[count:] = _sink_bias(text.zero_rows, length - count, dtype)

@@ -1,0 +1,38 @@
+"""What an Anima's headers and tokenizers tell before anything is loaded."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from onmodel.families.anima.load import source, tokenizer
+from onmodel.families.anima.parts import CLASSES, check
+from onmodel.families.anima.spec import TEXT_TOKENS
+from onmodel.families.protocol import Part, Place
+
+
+def examine(component: str, place: Place) -> Part:
+    """What a component's header says. Raises InputError when it does not fit."""
+    if component not in CLASSES:
+        return Part(tokens=len(tokenizer(component, place)))
+    found = source(component, place)
+    model = check(found)
+    return Part(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        layers=found.config.get("num_layers", found.config.get("num_hidden_layers", 0)),
+        dtypes=tuple(sorted({stored.dtype for stored in found.tensors.places.values()})),
+    )
+
+
+def caption_findings(
+    tokenizers: Mapping[str, Any], captions: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """What will not be read of some captions: (what, remedy)."""
+    captions = list(captions)
+    for component, one in tokenizers.items():
+        rows = [one(caption).input_ids for caption in captions]
+        if long := sum(len(row) > TEXT_TOKENS for row in rows):
+            what = f"{long} captions have over {TEXT_TOKENS} tokens ({component})"
+            yield what, "what follows is not read"
+        unknown = sum(one.unk_token_id in row for row in rows)
+        if component == "t5_tokenizer" and unknown:
+            what = f"{unknown} captions hold letters that T5 does not know"
+            yield what, "write them in Latin letters"
