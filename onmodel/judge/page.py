@@ -8,7 +8,7 @@ from rich.table import Table
 
 from onmodel.console import PlainConsole
 from onmodel.evaluate.statistics import Interval
-from onmodel.judge.result import Result
+from onmodel.judge.result import SessionResult
 from onmodel.judge.session import Session
 from onmodel.report.table import PLAIN_WIDTH
 
@@ -35,12 +35,12 @@ def page_script() -> str:
     return (files("onmodel.judge") / "templates" / "page.js").read_text(encoding="utf-8")
 
 
-def result_fragment(found: Result) -> str:
+def result_fragment(found: SessionResult) -> str:
     """The result as HTML, to be put into the page when the session has ended."""
     return _environment().get_template("result.html.j2").render(found=found)
 
 
-def print_result(found: Result, console: Console) -> None:
+def print_result(found: SessionResult, console: Console) -> None:
     """Print strengths, the judge's consistency, agreement of the axes, and what to keep in mind."""
     if not console.is_terminal:
         console = PlainConsole(file=console.file, width=max(console.width, PLAIN_WIDTH))
@@ -76,7 +76,7 @@ def print_result(found: Result, console: Console) -> None:
         console.print(f"- {note}", highlight=False, markup=False, soft_wrap=True)
 
 
-def judge_rows(found: Result) -> list[tuple[str, Interval | None, str]]:
+def judge_rows(found: SessionResult) -> list[tuple[str, Interval | None, str]]:
     """What is known of the judge: words, share, what it is a share of."""
     votes = (
         sum(model.won for model in found.models) + sum(model.tied for model in found.models) // 2

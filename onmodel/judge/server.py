@@ -20,7 +20,7 @@ from PIL import Image
 from onmodel.errors import SpaceError, StateError
 from onmodel.judge.gate import GatedServer, RefusedError, Reply, Request, json_reply
 from onmodel.judge.page import page_script, page_style, result_fragment, session_page
-from onmodel.judge.result import Result, result
+from onmodel.judge.result import SessionResult, result
 from onmodel.judge.session import Session
 from onmodel.judge.votes import Votes
 from onmodel.text import printable
@@ -33,7 +33,7 @@ class JudgeServer(GatedServer):
 
     def __init__(self, session: Session, votes: Votes, port: int = 0) -> None:
         self.session, self.votes = session, votes
-        self.found: Result | None = None
+        self.found: SessionResult | None = None
         self.lock = threading.Lock()
         self._files = {
             "/": Reply(session_page(session).encode(), "text/html; charset=utf-8"),
