@@ -24,8 +24,9 @@ from onmodel.engine.project import Project
 from onmodel.hashing import write_atomic, write_json
 from onmodel.lora.tensors import Lora, read_lora
 from onmodel.recipe import load_recipe
-from onmodel.report.svg import Scale, decimal, element, path, places_of, ticks
+from onmodel.report.svg import Scale, element, path, places_of, ticks
 from onmodel.stages.base import Inputs
+from onmodel.text import decimal
 
 RANK, ALPHA = 16, 1
 COLOURS = {"kept": "#1f6feb", "rewritten": "#d1242f"}

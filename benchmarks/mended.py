@@ -38,13 +38,12 @@ from onmodel.curate.lettering import load_reader
 from onmodel.curate.workshop import Decision, mending, open_workshop, still_apply
 from onmodel.engine.pipeline import TOON_RATES
 from onmodel.engine.project import Project
+from onmodel.evaluate.axes.base import Axis, prompt_costs
+from onmodel.evaluate.compare import FEWEST, Comparison, compare_costs, compare_models, decide
+from onmodel.evaluate.evaluation import FILE, Evaluation, read_evaluation
 from onmodel.evaluate.observers import load_observers
-from onmodel.evaluate.selection import prompt_costs
-from onmodel.evaluate.statistics import paired
 from onmodel.hashing import read_json, write_json
 from onmodel.randomness import generator
-from onmodel.report.source import Axis, axes_of
-from onmodel.report.verdict import FEWEST, Comparison, adjusted, compare
 from onmodel.sample.suites import SUITES
 from onmodel.toon.datasets import STANDIN_SETS
 from onmodel.toon.heap import plant_heap
@@ -84,11 +83,10 @@ def main() -> None:
         command = [sys.executable, "-m", "onmodel", "run", recipe, "--project", folder / "project"]
         subprocess.run(command, check=True, stdout=sys.stderr)
         artifact = Project(folder / "project").artifacts("evaluation")[-1]
-        evaluations[seed] = read_json(artifact.path / "evaluation.json")
+        evaluations[seed] = read_evaluation(artifact.path / FILE)
     at = f"@{args.epochs}"
     seeds = {
-        seed: [compare(axis, row, MENDED + at, FOUND + at) for axis in axes_of(row)]
-        for seed, row in evaluations.items()
+        seed: compare_models(row, MENDED + at, FOUND + at) for seed, row in evaluations.items()
     }
     together = over_seeds(list(evaluations.values()), MENDED + at, FOUND + at)
     print(table(together, seeds))
@@ -98,7 +96,7 @@ def main() -> None:
         ),
         "sets": sets,
         "axes": [as_row(one) for one in together],
-        "seeds": {seed: [as_row(one) for one in adjusted(row)] for seed, row in seeds.items()},
+        "seeds": {seed: [as_row(one) for one in row] for seed, row in seeds.items()},
     }
     write_json(args.out, result)
     print(
@@ -222,47 +220,28 @@ training = {json.dumps([f"{name}_data" for name in subsets])}
     return "\n".join(parts)
 
 
-def over_seeds(
-    evaluations: Sequence[Mapping[str, Any]], model: str, against: str
-) -> list[Comparison]:
+def over_seeds(evaluations: Sequence[Evaluation], model: str, against: str) -> list[Comparison]:
     """Both models on every axis: each prompt's difference is the mean of its evaluations', one
     family of tests."""
-    return adjusted(
-        [_together(axis, evaluations, model, against) for axis in axes_of(evaluations[0])]
-    )
+    axes = evaluations[0].axes.values()
+    return decide([_together(axis, evaluations, model, against) for axis in axes])
 
 
 def _together(
-    axis: Axis, evaluations: Sequence[Mapping[str, Any]], model: str, against: str
+    axis: Axis, evaluations: Sequence[Evaluation], model: str, against: str
 ) -> Comparison:
-    names = {
-        name: [_values(evaluation, name, axis.id) for evaluation in evaluations]
+    rows = {
+        name: [evaluation.model(name).values(axis.id) for evaluation in evaluations]
         for name in (model, against)
     }
-    shared = sorted(set.intersection(*(set(row) for rows in names.values() for row in rows)))
+    shared = sorted(set.intersection(*(set(row) for found in rows.values() for row in found)))
     if len(shared) < FEWEST:
         return Comparison(axis, against, "unavailable")
     ours, theirs = (
-        np.mean(
-            [prompt_costs(axis.record, np.array([row[p] for p in shared])) for row in rows], axis=0
-        )
-        for rows in names.values()
+        np.mean([prompt_costs(axis, np.array([row[p] for p in shared])) for row in found], axis=0)
+        for found in rows.values()
     )
-    found = paired(theirs, ours)
-    gain, low, high = (
-        axis.record.fault * x for x in (found.mean.value, found.mean.low, found.mean.high)
-    )
-    return Comparison(axis, against, "close", gain, low, high, found.p)
-
-
-def _values(evaluation: Mapping[str, Any], model: str, axis: str) -> dict[str, float]:
-    """Prompt → value, where there is one."""
-    row = next(row for row in evaluation["models"] if row["name"] == model)
-    return {
-        prompt: float(x)
-        for prompt, x in (row["per_prompt"].get(axis) or {}).items()
-        if x is not None
-    }
+    return compare_costs(axis, against, ours, theirs)
 
 
 def as_row(one: Comparison) -> dict[str, Any]:

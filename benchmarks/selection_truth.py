@@ -38,9 +38,10 @@ from onmodel.cli.render import on_terminal
 from onmodel.engine import pipeline
 from onmodel.engine.project import Project
 from onmodel.evaluate.assess import Assessor, Looked, load_references
-from onmodel.evaluate.halving import RUNGS, Candidate, Rung, candidates
+from onmodel.evaluate.evaluation import EvaluatedModel, Score
+from onmodel.evaluate.halving import RUNGS, Rung, WeightedModel, candidates
 from onmodel.evaluate.observers import load_observers
-from onmodel.evaluate.selection import Wishes, behind, select
+from onmodel.evaluate.selection import Constraints, behind, select
 from onmodel.events import Events, Task
 from onmodel.hashing import read_json, write_json
 from onmodel.recipe import Recipe, load_recipe
@@ -172,17 +173,17 @@ class Lab:
     common: Mapping[str, Any]
 
     @property
-    def grid(self) -> list[Candidate]:
+    def grid(self) -> list[WeightedModel]:
         return candidates(read_models(self.artifacts["trained"]), WEIGHTS)
 
-    def choosing(self, looked: Sequence[Candidate], rung: Rung) -> list[dict[str, Any]]:
+    def choosing(self, looked: Sequence[WeightedModel], rung: Rung) -> list[dict[str, Any]]:
         """Rows of a look as tune's."""
         prompts = wide_suite(self.recipe.character, self.common["vocabulary"])[: rung.prompts]
         return self._rows(
             Assessor(suite="choose", prompts=prompts, seeds=rung.seeds, **self.common), looked
         )
 
-    def truth(self, looked: Sequence[Candidate], seeds: int) -> list[dict[str, Any]]:
+    def truth(self, looked: Sequence[WeightedModel], seeds: int) -> list[dict[str, Any]]:
         """Rows on the prompts of suites check and confirm."""
         prompts = fresh_prompts(self.recipe)
         return self._rows(
@@ -190,19 +191,19 @@ class Lab:
         )
 
     def running(
-        self, looked: Sequence[Candidate], rows: Sequence[Mapping[str, Any]]
-    ) -> list[Candidate]:
+        self, looked: Sequence[WeightedModel], rows: Sequence[Mapping[str, Any]]
+    ) -> list[WeightedModel]:
         """Those that may still be among the best."""
-        gaps, halves = behind(rows, self.recipe.seed)
+        gaps, halves = behind(models_of(rows), self.recipe.seed)
         return [
             one for one, gap, half in zip(looked, gaps, halves, strict=True) if gap <= MARGIN * half
         ]
 
-    def among(self, looked: Sequence[Candidate], names: Collection[str]) -> list[Candidate]:
+    def among(self, looked: Sequence[WeightedModel], names: Collection[str]) -> list[WeightedModel]:
         """The candidates looked at and those of these names, in the grid's order."""
         return [one for one in self.grid if one in looked or one.name in names]
 
-    def _rows(self, assessor: Assessor, looked: Sequence[Candidate]) -> list[dict[str, Any]]:
+    def _rows(self, assessor: Assessor, looked: Sequence[WeightedModel]) -> list[dict[str, Any]]:
         rows = [slim(row) for row in evaluation_rows(assessor, looked)]
         look = f"{assessor.suite}: {len(looked)} at {len(assessor.prompts)} × {assessor.seeds}"
         print(
@@ -254,7 +255,7 @@ def with_grid(lab: Lab, result: Mapping[str, Any]) -> dict[str, Any]:
     """The same with the choice of the whole grid, which the truth may not have held yet."""
     alive = lab.running(lab.grid, lab.choosing(lab.grid, RUNGS[0]))
     rows = lab.choosing(alive, RUNGS[-1])
-    whole = select(rows, Wishes(), lab.recipe.seed)
+    whole = select(models_of(rows), Constraints(), lab.recipe.seed)
     choices = {**result["choices"], "grid": whole.chosen[0]}
     names = {row["name"] for row in result["truth"]}
     truth = (
@@ -378,7 +379,8 @@ def naive(models: Sequence[Model], steps: Sequence[Mapping[str, Any]]) -> dict[s
     loss = {row["epoch"]: row["heldout"] for row in steps if "heldout" in row}
     best = min(models, key=lambda model: loss[model.epoch])
     return {
-        name: Candidate(model, 1.0).name for name, model in (("last", models[-1]), ("loss", best))
+        name: WeightedModel(model, 1.0).name
+        for name, model in (("last", models[-1]), ("loss", best))
     }
 
 
@@ -393,15 +395,29 @@ def share(rounds: Sequence[Mapping[str, Any]]) -> float:
     return sum(size.values()) / (len(models) * len(WEIGHTS) * RUNGS[-1].prompts * RUNGS[-1].seeds)
 
 
-def slim(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What the rule reads of a row."""
-    values = {id: {"value": score["value"]} for id, score in row["axes"].items()}
+def slim(row: EvaluatedModel) -> dict[str, Any]:
+    """What the rule reads of a row, as it is stored."""
+    values = {id: {"value": row.scores[id].value if row.score(id) else None} for id in row.axes}
     return {
-        "name": row["name"],
-        "epoch": row["epoch"],
+        "name": row.name,
+        "epoch": row.epoch,
         "axes": values,
-        "per_prompt": row["per_prompt"],
+        "per_prompt": row.per_prompt,
     }
+
+
+def models_of(rows: Sequence[Mapping[str, Any]]) -> list[EvaluatedModel]:
+    """Stored rows as the rule reads them; no interval is stored."""
+    found = []
+    for row in rows:
+        values = {id: score["value"] for id, score in row["axes"].items()}
+        scores = {
+            id: Score(id, value, value, value, 0, "L", "")
+            for id, value in values.items()
+            if value is not None
+        }
+        found.append(EvaluatedModel(row["name"], scores, row["per_prompt"], row["epoch"]))
+    return found
 
 
 @dataclass(frozen=True)
@@ -417,10 +433,10 @@ class Found:
 
 def found(result: Mapping[str, Any]) -> Found:
     """The truth by the rule of selection, from the rows that were measured to the end."""
-    rows, choices = result["truth"], result["choices"]
-    names = [row["name"] for row in rows]
+    rows, choices = models_of(result["truth"]), result["choices"]
+    names = [row.name for row in rows]
     gaps = dict(zip(names, behind(rows, result["seed"])[0].tolist(), strict=True))
-    alike = select(rows, Wishes(), result["seed"]).alike
+    alike = select(rows, Constraints(), result["seed"]).alike
     hit = {who: name in alike for who, name in choices.items()}
     return Found(
         min(names, key=gaps.__getitem__),

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onmodel.engine.project import Project
-from onmodel.hashing import read_json
-from onmodel.report.source import axes_of
-from onmodel.report.verdict import Comparison, adjusted, compare
+from onmodel.evaluate.compare import Comparison, compare_models
+from onmodel.evaluate.evaluation import FILE, read_evaluation
 from onmodel.toon.attributes import VOCABULARY, uniform
 from onmodel.toon.datasets import BUCKETS, Faults, SetSpec, draw_item
 from onmodel.toon.draw import draw
@@ -121,15 +120,12 @@ def main() -> None:
         check=True,
         stdout=sys.stderr,
     )
-    evaluation = read_json(
-        Project(folder / "project").artifacts("evaluation")[-1].path / "evaluation.json"
+    evaluation = read_evaluation(
+        Project(folder / "project").artifacts("evaluation")[-1].path / FILE
     )
     at = f"@{args.epochs}"
     against = {
-        name: adjusted(
-            [compare(axis, evaluation, name + at, "clean" + at) for axis in axes_of(evaluation)]
-        )
-        for name in (*args.only, "twin")
+        name: compare_models(evaluation, name + at, "clean" + at) for name in (*args.only, "twin")
     }
     page = table(against, args.seed, args.epochs)
     print(page)

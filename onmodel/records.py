@@ -56,20 +56,3 @@ class Item:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One axis of one model: value with its 95 % interval over `n` prompts, and the plan it was
-    measured under."""
-
-    axis: str
-    value: float
-    low: float
-    high: float
-    n: int
-    arm: str
-    signature: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)

@@ -31,6 +31,7 @@ _SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD")  # ends of envi
 # characters; a shorter value is a common word, such as "none" for a server that asks for no key
 SHORTEST_SECRET = 6
 GONE = "***"
+MINUS = "\N{MINUS SIGN}"
 
 _MARKDOWN = re.compile(
     r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)"
@@ -109,6 +110,19 @@ def csv_cell(value: object) -> object:
     """A value for a CSV file: an apostrophe stands before text that a spreadsheet would run as a
     formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA and value else value
+
+
+def decimal(value: float, places: int, signed: bool = False) -> str:
+    """A number as people read it: a real minus sign, and no minus before a zero."""
+    text = f"{abs(value):.{places}f}"
+    zero = not text.strip("0.")
+    sign = "" if zero else MINUS if value < 0 else "+" if signed else ""
+    return sign + text
+
+
+def capital(words: str) -> str:
+    """With a large first letter; the rest stays."""
+    return words[:1].upper() + words[1:]
 
 
 def _hidden(sign: str) -> bool:

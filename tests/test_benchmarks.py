@@ -18,6 +18,7 @@ from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.halving import RUNGS, candidates, most_looks
 from onmodel.recipe import load_recipe
 from onmodel.records import Model
+from tests.support import evaluations as made_up
 
 
 def load(name: str) -> ModuleType:
@@ -53,15 +54,10 @@ def test_every_contender_takes_a_step_for_every_line_and_says_what_it_cost(
 
 def test_mended_takes_the_mean_of_each_prompt_over_the_seeds_before_it_compares() -> None:
     mended = load("mended")
-    told = [{"p": 0.9, "q": 0.8, "r": 0.9, "s": None}, {"p": 0.7, "q": 0.6, "r": 0.7, "s": 0.8}]
+    told = [{"p": 0.9, "q": 0.8, "r": 0.9}, {"p": 0.7, "q": 0.6, "r": 0.7, "s": 0.8}]
+    found = made_up.model("as_found@8", {"expression": dict.fromkeys("pqrs", 0.5)})
     evaluations = [
-        {
-            "axes": {"expression": AXES["expression"][0].as_dict()},
-            "models": [
-                {"name": "mended@8", "per_prompt": {"expression": ours}},
-                {"name": "as_found@8", "per_prompt": {"expression": dict.fromkeys("pqrs", 0.5)}},
-            ],
-        }
+        made_up.evaluation([made_up.model("mended@8", {"expression": ours}), found])
         for ours in told
     ]
     [better] = mended.over_seeds(evaluations, "mended@8", "as_found@8")

@@ -9,11 +9,12 @@ from onmodel.engine import pipeline
 from onmodel.engine.influence import Leaving, effects, leave_out
 from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.evaluation import Evaluation
 from onmodel.randomness import generator
 from onmodel.recipe import load_recipe
 from onmodel.report.influence import as_dict, influence_table, write_page
-from onmodel.report.source import Axis
 from tests.report.test_build import Reader
+from tests.support import evaluations as made_up
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "release_2.toml"
 
@@ -58,27 +59,22 @@ def test_what_cannot_be_left_out_is_refused(
         leave_out(load_recipe(RECIPE), training, like, twins, None)
 
 
-def evaluation(leaving: Leaving, moved: dict[str, float], noise: float) -> dict:
+def evaluation(leaving: Leaving, moved: dict[str, float], noise: float) -> Evaluation:
     """Casts: 3 everywhere but for what leaving out moves, with noise that a whole training
     shares."""
     models = []
     for name in [*leaving.full, *leaving.without.values()]:
         rng = generator(len(models), "cast")
         values = 3 + moved.get(name, 0.0) + noise * rng.normal() + 0.3 * rng.normal(size=24)
-        models.append(
-            {
-                "name": f"{name}@40",
-                "per_prompt": {"colour_cast": {f"p{i}": v for i, v in enumerate(values)}},
-            }
-        )
-    plan = {"suite": "confirm", "prompts": [1] * 24, "seeds": [0]}
-    return {"signature": "onm|test", "models": models, "plan": plan}
+        per_prompt = {f"p{i}": float(v) for i, v in enumerate(values)}
+        models.append(made_up.model(f"{name}@40", {"colour_cast": per_prompt}))
+    return made_up.evaluation(models)
 
 
 def test_a_subset_that_makes_the_yellow_is_found(leaving: Leaving, tmp_path: Path) -> None:
     axis = AXES["colour_cast"][0]
     told = evaluation(leaving, {leaving.without["backgwa_additional"]: -2.5}, noise=0.1)
-    found = effects(told, [axis], leaving)
+    found = effects(told, leaving)
     assert {one.subset: one.outcome for one in found} == {
         "backgwa_base": "too close to call",
         "backgwa_alignment": "too close to call",
@@ -89,7 +85,7 @@ def test_a_subset_that_makes_the_yellow_is_found(leaving: Leaving, tmp_path: Pat
     assert harm.effect.value * axis.fault == pytest.approx(-2.5, abs=0.4) and harm.floor < abs(
         harm.effect.value
     )
-    axes = [Axis(axis)]
+    axes = [axis]
     table = influence_table(found, axes, leaving)
     assert table.sentences[2] == "backgwa_additional harms colour cast."
     write_page(table, leaving, told, tmp_path / "influence.html")
@@ -102,6 +98,6 @@ def test_a_subset_that_makes_the_yellow_is_found(leaving: Leaving, tmp_path: Pat
 
 def test_what_twins_do_too_is_no_effect(leaving: Leaving) -> None:
     told = evaluation(leaving, {}, noise=3.0)
-    found = effects(told, [AXES["colour_cast"][0]], leaving)
+    found = effects(told, leaving)
     surely = [one for one in found if one.p < 0.05]  # as the prompts alone would say
     assert len([one for one in found if one.outcome != "too close to call"]) < len(surely)

@@ -37,11 +37,11 @@ def command(
     from onmodel.engine import pipeline
     from onmodel.engine.influence import effects, leave_out
     from onmodel.engine.project import Project
-    from onmodel.hashing import read_json, write_json
+    from onmodel.evaluate.evaluation import FILE, read_evaluation
+    from onmodel.hashing import write_json
     from onmodel.paths import inside
     from onmodel.recipe import load_recipe
     from onmodel.report.influence import as_dict, influence_table, write_page
-    from onmodel.report.source import axes_of
 
     leaving = leave_out(load_recipe(recipe), stage, like, twins, seeds)
     steps = pipeline.make_plan(leaving.recipe)
@@ -56,9 +56,9 @@ def command(
     with place.writing():
         with on_terminal(talk) as events:
             result = pipeline.run(leaving.recipe, place, events, until=leaving.evaluation)
-        evaluation = read_json(result.artifacts[leaving.evaluation].path / "evaluation.json")
-        axes = axes_of(evaluation)
-        found = effects(evaluation, [axis.record for axis in axes], leaving)
+        evaluation = read_evaluation(result.artifacts[leaving.evaluation].path / FILE)
+        axes = list(evaluation.axes.values())
+        found = effects(evaluation, leaving)
         told = as_dict(found, evaluation, leaving)
         table = influence_table(found, axes, leaving)
         page = inside(place.folder / "report", f"influence-{leaving.full[0]}.html", "stage")

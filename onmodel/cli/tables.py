@@ -11,7 +11,7 @@ from rich.tree import Tree
 from onmodel.cli.plan import clock
 from onmodel.cli.render import wide
 from onmodel.judge.page import judge_rows, spelt
-from onmodel.judge.result import Result
+from onmodel.judge.result import SessionResult
 from onmodel.ledger.store import RunRecord
 from onmodel.report.influence import InfluenceTable
 from onmodel.report.lineage_tree import Branch, History
@@ -96,7 +96,7 @@ def print_influence(table: InfluenceTable, console: Console) -> None:
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def print_judged(found: Result, console: Console) -> None:
+def print_judged(found: SessionResult, console: Console) -> None:
     """Print strengths, the judge's consistency, agreement of the axes, and what to keep in mind."""
     console = wide(console)
     console.print(found.question, style="bold", highlight=False, markup=False, soft_wrap=True)

@@ -14,14 +14,13 @@ import numpy as np
 
 from onmodel.engine import pipeline
 from onmodel.errors import InputError
-from onmodel.evaluate.axes.base import Axis
-from onmodel.evaluate.selection import prompt_costs
+from onmodel.evaluate.axes.base import prompt_costs
+from onmodel.evaluate.compare import FEWEST, LEVEL
+from onmodel.evaluate.evaluation import Evaluation
 from onmodel.evaluate.statistics import Interval, max_t, mean_interval
 from onmodel.recipe import Recipe
 
-LEVEL = 0.05
 MOST_TWINS = 100
-FEWEST = 2  # prompts that an effect is told of
 
 
 @dataclass(frozen=True)
@@ -124,18 +123,17 @@ def leave_out(
     return Leaving(replace(recipe, stages={**recipe.stages, **stages}), full, without, evaluation)
 
 
-def effects(evaluation: Mapping[str, Any], axes: Sequence[Axis], leaving: Leaving) -> list[Effect]:
-    """Every subset's effect on every axis that all models were measured on, in the order of
-    `axes`."""
-    rows = {row["name"].partition("@")[0]: row["per_prompt"] for row in evaluation["models"]}
+def effects(evaluation: Evaluation, leaving: Leaving) -> list[Effect]:
+    """Every subset's effect on every axis that all models were measured on."""
+    rows = {row.name.partition("@")[0]: row.per_prompt for row in evaluation.models}
     every = list(
         dict.fromkeys(
-            prompt for row in rows.values() for values in row.values() for prompt in values or ()
+            prompt for row in rows.values() for values in row.values() for prompt in values
         )
     )
     found, lost = [], []
-    for axis in axes:
-        values = {name: _values(row.get(axis.id) or {}, every) for name, row in rows.items()}
+    for axis in evaluation.axes.values():
+        values = {name: _values(row.get(axis.id, {}), every) for name, row in rows.items()}
         shared = ~np.isnan(list(values.values())).any(0)
         if shared.sum() < FEWEST:
             continue
@@ -153,10 +151,9 @@ def effects(evaluation: Mapping[str, Any], axes: Sequence[Axis], leaving: Leavin
     return [replace(one, p=p) for one, p in zip(found, adjusted, strict=True)]
 
 
-def _values(per_prompt: Mapping[str, float | None], prompts: Sequence[str]) -> np.ndarray:
+def _values(per_prompt: Mapping[str, float], prompts: Sequence[str]) -> np.ndarray:
     """Values [P], NaN where a prompt says nothing."""
-    found = (per_prompt.get(prompt) for prompt in prompts)
-    return np.array([np.nan if value is None else value for value in found], dtype=float)
+    return np.array([per_prompt.get(prompt, np.nan) for prompt in prompts], dtype=float)
 
 
 def _stage(recipe: Recipe, verb: str, name: str | None) -> str:

@@ -2,17 +2,17 @@
 for."""
 
 from onmodel.evaluate.axes.base import Evidence, Unavailable
+from onmodel.evaluate.evaluation import Answers
 
 PLACES = 3  # of a stored probability
-
-Answers = dict[str, dict[str, dict[str, list[float]]]]
-"""Prompt id → asked attribute → value → probability of each seed."""
 
 
 def answers(evidence: Evidence) -> Answers:
     """Answers of arm L; an attribute that the tagger has no column for is left out, everything
     without a tagger."""
-    found: Answers = {prompt.id: {} for prompt in evidence.prompts}
+    found: dict[str, dict[str, dict[str, list[float]]]] = {
+        prompt.id: {} for prompt in evidence.prompts
+    }
     for attribute in dict.fromkeys(name for prompt in evidence.prompts for name in prompt.asked):
         try:
             seen = evidence.seen("L", attribute)

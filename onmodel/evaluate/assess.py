@@ -7,25 +7,34 @@ search use this; what becomes of the numbers is theirs.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onmodel.character import Character
 from onmodel.errors import InputError
-from onmodel.evaluate.answers import Answers, answers
-from onmodel.evaluate.axes import AXES, Result, evaluate_axis
+from onmodel.evaluate.answers import answers
+from onmodel.evaluate.axes import AXES, AxisResult, evaluate_axis
 from onmodel.evaluate.axes.base import Evidence, References, Training, Unavailable
+from onmodel.evaluate.evaluation import (
+    Answers,
+    AnyScore,
+    EvaluatedModel,
+    EvaluationPlan,
+    NotMeasured,
+    PlannedPrompt,
+    Score,
+)
 from onmodel.evaluate.features import Features, measure
 from onmodel.evaluate.observers import Observers
-from onmodel.evaluate.plan import Plan
+from onmodel.evaluate.plan import make_plan, signature_of
 from onmodel.events import Events, Task
 from onmodel.hashing import hash_json, read_json
-from onmodel.records import Artifact, Model, Score
-from onmodel.sample.pictures import SAMPLER, Request, Sampling, key, picture_path, render
+from onmodel.records import Artifact, Model
+from onmodel.sample.pictures import Request, Sampling, key, picture_path, render
 from onmodel.sample.suites import Prompt, Vocabulary, noise_seed
 
 if TYPE_CHECKING:
@@ -45,23 +54,33 @@ class Assessed:
     """What was found of a model or control. `axes`: id → result, or why there is none; `pictures`:
     arm → [P][S]."""
 
-    axes: dict[str, Result | Unavailable]
+    axes: dict[str, AxisResult | Unavailable]
     pictures: dict[str, list[list[Path]]]
     answers: Answers
 
-    def scores(self, signature: str) -> dict[str, dict[str, Any]]:
-        """Axis → Score as JSON values; an unavailable one has the value None and says why."""
-        found: dict[str, dict[str, Any]] = {}
+    def scores(self, signature: str) -> dict[str, AnyScore]:
+        """Axis → score, or why there is none."""
+        found: dict[str, AnyScore] = {}
         for id, result in self.axes.items():
             if isinstance(result, Unavailable):
-                found[id] = {"axis": id, "value": None, "why": str(result), "signature": signature}
+                found[id] = NotMeasured(id, None, str(result), signature)
             else:
                 value = result.interval
                 arm = AXES[id][0].arm
-                found[id] = Score(
-                    id, value.value, value.low, value.high, value.n, arm, signature
-                ).as_dict()
+                found[id] = Score(id, value.value, value.low, value.high, value.n, arm, signature)
         return found
+
+    def row(self, name: str, epoch: int | None, signature: str) -> EvaluatedModel:
+        """What an evaluation says of it, without its pictures."""
+        results = {id: one for id, one in self.axes.items() if isinstance(one, AxisResult)}
+        return EvaluatedModel(
+            name=name,
+            epoch=epoch,
+            axes=self.scores(signature),
+            per_prompt={id: result.per_prompt for id, result in results.items()},
+            details={id: result.details for id, result in results.items()},
+            answers=self.answers,
+        )
 
 
 @dataclass(frozen=True)
@@ -94,23 +113,23 @@ class Assessor:
     first_seed: int = 0
 
     @cached_property
-    def plan(self) -> Plan:
-        """The frozen plan with its signature."""
-        rows = [prompt.as_dict() | {"seeds": self._noise(prompt)} for prompt in self.prompts]
-        sampling = asdict(self.sampling) | {"sampler": SAMPLER}
-        del sampling["batch"]
-        references = self.references[1] if self.references else ""
-        training = self.training[1] if self.training else ""
-        return Plan(
+    def plan(self) -> EvaluationPlan:
+        """The frozen plan."""
+        return make_plan(
             self.base_sha256,
             self.suite,
-            rows,
+            [PlannedPrompt.of(prompt, self._noise(prompt)) for prompt in self.prompts],
             self.seeds,
-            sampling,
+            self.sampling,
             self.observers.sha256,
-            references,
-            training,
+            references=self.references[1] if self.references else "",
+            training=self.training[1] if self.training else "",
         )
+
+    @cached_property
+    def signature(self) -> str:
+        """The plan in one line."""
+        return signature_of(self.plan)
 
     def assess(self, models: Sequence[Model]) -> tuple[list[Assessed], dict[str, Assessed]]:
         """Generate what the cache lacks, look at it and measure: the models in order, and the
@@ -174,7 +193,7 @@ class Assessor:
             references=self.references[0] if self.references else None,
             training=self._trained(model),
         )
-        axes: dict[str, Result | Unavailable] = {}
+        axes: dict[str, AxisResult | Unavailable] = {}
         for id in AXES:
             try:
                 axes[id] = evaluate_axis(id, evidence)
@@ -233,11 +252,11 @@ class Assessor:
             for row in rows[start : start + BLOCK]
         ]
 
-    def _noise(self, prompt: Prompt) -> list[int]:
-        return [
+    def _noise(self, prompt: Prompt) -> tuple[int, ...]:
+        return tuple(
             noise_seed(self.suite, prompt.id, self.first_seed + index)
             for index in range(self.seeds)
-        ]
+        )
 
     @cached_property
     def _columns(self) -> dict[str, int]:

@@ -8,21 +8,20 @@ the third round on, and bounds on them wait for it. Jamieson & Talwalkar 2016 ha
 goes on, because the first look costs a quarter of the last one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any
 
 from onmodel.evaluate.axes import AXES
-from onmodel.evaluate.selection import Selection, Wishes, select
+from onmodel.evaluate.evaluation import EvaluatedModel
+from onmodel.evaluate.selection import Constraints, Selection, select
 from onmodel.records import Model
 
 KEEP = 3  # one of so many goes on, at least two
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class WeightedModel:
     """A checkpoint at a LoRA weight."""
 
     model: Model
@@ -43,7 +42,7 @@ class Rung:
 
 
 RUNGS = (Rung(24, 1), Rung(24, 1), Rung(24, 2), Rung(48, 2))
-Measure = Callable[[Sequence[Candidate], Rung], Sequence[Row]]
+Measure = Callable[[Sequence[WeightedModel], Rung], Sequence[EvaluatedModel]]
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,19 @@ class Round:
     dropped: dict[str, str]
 
 
-def candidates(models: Sequence[Model], weights: Sequence[float]) -> list[Candidate]:
+def candidates(models: Sequence[Model], weights: Sequence[float]) -> list[WeightedModel]:
     """Every checkpoint at every weight: earlier checkpoints first, and weights near 1 before
     others."""
     plain_first = sorted(weights, key=lambda weight: (abs(weight - 1), weight))
-    return [Candidate(model, weight) for model in models for weight in plain_first]
+    return [WeightedModel(model, weight) for model in models for weight in plain_first]
 
 
 def halve(
-    models: Sequence[Model], weights: Sequence[float], measure: Measure, wishes: Wishes, seed: int
+    models: Sequence[Model],
+    weights: Sequence[float],
+    measure: Measure,
+    constraints: Constraints,
+    seed: int,
 ) -> tuple[Selection, list[Round]]:
     """Narrow the grid of checkpoints × weights and choose among what is left by the rule of
     selection.py.
@@ -78,7 +81,7 @@ def halve(
     rounds: list[Round] = []
     for number, rung in enumerate(RUNGS):
         rows = measure(alive, rung)
-        found = select(rows, _tellable(wishes, rung), seed)
+        found = select(rows, _tellable(constraints, rung), seed)
         if number == len(RUNGS) - 1:
             break
         order = sorted(
@@ -106,13 +109,13 @@ def halve(
     return found, rounds
 
 
-def _tellable(wishes: Wishes, rung: Rung) -> Wishes:
+def _tellable(constraints: Constraints, rung: Rung) -> Constraints:
     """Without the bounds on axes that need more pictures of a prompt than the round has."""
     least, most = (
         {id: bound for id, bound in bounds.items() if AXES[id][0].seeds <= rung.seeds}
-        for bounds in (wishes.at_least, wishes.at_most)
+        for bounds in (constraints.at_least, constraints.at_most)
     )
-    return replace(wishes, at_least=least, at_most=most)
+    return replace(constraints, at_least=least, at_most=most)
 
 
 def most_looks(models: int, weights: int) -> int:

@@ -1,18 +1,19 @@
 """The negative prompt as a factor: does it help an axis, and what is left of the bias with it?"""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from onmodel.evaluate.axes import AXES, Result, Unavailable
-from onmodel.evaluate.selection import cost, prompt_costs
+from onmodel.evaluate.axes import AXES, AxisResult, Unavailable
+from onmodel.evaluate.axes.base import cost, prompt_costs
+from onmodel.evaluate.evaluation import NegativeEffect
 from onmodel.evaluate.statistics import max_t, mean_interval
 
-Axes = Mapping[str, Result | Unavailable]
+Axes = Mapping[str, AxisResult | Unavailable]
 
 
-def negative_effect(on: Axes, off: Axes) -> dict[str, dict[str, Any]]:
+def negative_effect(on: Axes, off: Axes) -> dict[str, NegativeEffect]:
     """Axis → what the negative prompt gains (in whole faults, positive is nearer to the ideal) and
     what is left.
 
@@ -23,7 +24,7 @@ def negative_effect(on: Axes, off: Axes) -> dict[str, dict[str, Any]]:
     rows, gains = {}, []
     for id, (axis, _) in AXES.items():
         ours, theirs = on.get(id), off.get(id)
-        if not (isinstance(ours, Result) and isinstance(theirs, Result)):
+        if not (isinstance(ours, AxisResult) and isinstance(theirs, AxisResult)):
             continue
         prompts = dict.fromkeys([*ours.per_prompt, *theirs.per_prompt])
         values = [
@@ -40,14 +41,15 @@ def negative_effect(on: Axes, off: Axes) -> dict[str, dict[str, Any]]:
         inside = (
             ours.interval.low <= ideal <= ours.interval.high if signed else float(ends.min()) <= 0
         )
-        rows[id] = {
-            "gain": found.value,
-            "low": found.low,
-            "high": found.high,
-            "n": found.n,
-            "left": float(cost(axis, np.array(ours.interval.value))),
-            "remains": not inside,
-        }
+        rows[id] = NegativeEffect(
+            gain=found.value,
+            low=found.low,
+            high=found.high,
+            n=found.n,
+            left=axis.cost(ours.interval.value),
+            remains=not inside,
+            p=1.0,
+        )
         gains.append(dict(zip(prompts, gain, strict=True)))
     every = list(dict.fromkeys(prompt for row in gains for prompt in row))
     adjusted = (
@@ -55,4 +57,4 @@ def negative_effect(on: Axes, off: Axes) -> dict[str, dict[str, Any]]:
         if gains
         else []
     )
-    return {id: row | {"p": p} for (id, row), p in zip(rows.items(), adjusted, strict=True)}
+    return {id: replace(row, p=p) for (id, row), p in zip(rows.items(), adjusted, strict=True)}

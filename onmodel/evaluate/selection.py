@@ -7,13 +7,13 @@ answer. This file chooses names; stages/select.py keeps the files.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES
-from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.axes.base import Axis, cost, prompt_costs
+from onmodel.evaluate.evaluation import EvaluatedModel
 from onmodel.evaluate.statistics import (
     CONFIDENCE,
     bootstrap_half_width,
@@ -34,7 +34,7 @@ RULE = (
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Constraints:
     """What is asked of a choice. Constraints hold for interval bounds, of |value| where 0 is the
     ideal."""
 
@@ -78,7 +78,7 @@ class _Table:
     """Candidates [M]: values [M, A, P] (NaN: not asked there), costs [M, A] and resampled costs [B,
     M, A]."""
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[EvaluatedModel]
     axes: Sequence[Axis]
     prompts: int
     values: np.ndarray
@@ -94,23 +94,23 @@ class _Table:
         return bootstrap_half_width(resampled_b, self.prompts)
 
 
-def select(rows: Sequence[Mapping[str, Any]], wishes: Wishes, seed: int) -> Selection:
+def select(rows: Sequence[EvaluatedModel], constraints: Constraints, seed: int) -> Selection:
     """Choose among the `models` rows of an evaluation.
 
     Raises InputError when there are fewer candidates than wanted, or when a constrained axis was
     not measured.
     """
-    if len(rows) < wishes.count:
-        raise InputError("count", wishes.count, f"there are only {len(rows)} candidates")
+    if len(rows) < constraints.count:
+        raise InputError("count", constraints.count, f"there are only {len(rows)} candidates")
     table = _table(rows, seed)
-    complaints = [_violations(row, wishes) for row in rows]
+    complaints = [_violations(row, constraints) for row in rows]
     violation = np.array([sum(amount for amount, _ in found) for found in complaints])
     bias, resampled = table.bias()
     front = front_membership(table.resampled)
     order = sorted(range(len(rows)), key=lambda m: (violation[m], front[m] < 0.5, bias[m], m))
-    chosen = _spread(order, rows, wishes)
+    chosen = _spread(order, rows, constraints)
     alike: list[int] = []
-    if wishes.count == 1:
+    if constraints.count == 1:
         best = min(
             (m for m in order if violation[m] == violation[order[0]]), key=lambda m: (bias[m], m)
         )
@@ -129,24 +129,24 @@ def select(rows: Sequence[Mapping[str, Any]], wishes: Wishes, seed: int) -> Sele
     half = table.half_width(resampled)
     verdicts = [
         Verdict(
-            name=row["name"],
-            epoch=row["epoch"],
+            name=row.name,
+            epoch=row.epoch,
             chosen=m in chosen,
             bias=float(bias[m]),
             low=float(bias[m] - half[m]),
             high=float(bias[m] + half[m]),
             front=float(front[m]),
             violation=float(violation[m]),
-            reason=_reason(table, m, chosen, alike, complaints[m], wishes),
+            reason=_reason(table, m, chosen, alike, complaints[m], constraints),
         )
         for m, row in enumerate(rows)
     ]
     met = bool(max(violation[chosen]) == 0)
-    names, as_good = ([rows[m]["name"] for m in among] for among in (chosen, alike))
+    names, as_good = ([rows[m].name for m in among] for among in (chosen, alike))
     return Selection(names, as_good, close, met, [axis.id for axis in table.axes], verdicts)
 
 
-def behind(rows: Sequence[Mapping[str, Any]], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def behind(rows: Sequence[EvaluatedModel], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Faults by which each row [M] is more biased than the least biased, and half of that gap's 95
     % interval [M]."""
     table = _table(rows, seed)
@@ -155,48 +155,23 @@ def behind(rows: Sequence[Mapping[str, Any]], seed: int) -> tuple[np.ndarray, np
     return np.array([gap for gap, _ in gaps]), np.array([half for _, half in gaps])
 
 
-def objective(rows: Sequence[Mapping[str, Any]], wishes: Wishes) -> np.ndarray:
+def objective(rows: Sequence[EvaluatedModel], constraints: Constraints) -> np.ndarray:
     """What a search lowers, one number [M] per row: the bias of RULE plus the faults by which
     bounds are missed.
 
     Raises InputError when a constrained axis was not measured, or no axis was measured for all.
     """
-    costs = [
-        [cost(axis, np.asarray(row["axes"][axis.id]["value"])) for axis in _measured(rows)]
-        for row in rows
-    ]
-    missed = [sum(amount for amount, _ in _violations(row, wishes)) for row in rows]
+    axes = _measured(rows)
+    costs = [[axis.cost(row.scores[axis.id].value) for axis in axes] for row in rows]
+    missed = [sum(amount for amount, _ in _violations(row, constraints)) for row in rows]
     return np.mean(costs, axis=1) + np.array(missed)
 
 
-def cost(axis: Axis, value: np.ndarray) -> np.ndarray:
-    """Deviation from the ideal in whole faults. "up" axes have the ideal 1, and more than that is
-    still better."""
-    if axis.direction in ("zero", "one"):
-        deviation = np.abs(value - (axis.direction == "one"))
-    else:
-        deviation = 1 - value if axis.direction == "up" else value
-    return np.asarray(deviation / axis.fault)
-
-
-def prompt_costs(axis: Axis, values_p: np.ndarray) -> np.ndarray:
-    """Costs per prompt whose mean is that of the model: for an ideal, a swing to both sides is no
-    bias, a shift is."""
-    if axis.across == "geometric":
-        values_p = np.log(values_p) + 1
-    if axis.direction in ("zero", "one"):
-        away = values_p - (axis.direction == "one")
-        return np.asarray(away * (-1.0 if np.nanmean(away) < 0 else 1.0) / axis.fault)
-    return cost(axis, values_p)
-
-
-def _table(rows: Sequence[Mapping[str, Any]], seed: int) -> _Table:
+def _table(rows: Sequence[EvaluatedModel], seed: int) -> _Table:
     """Values of the axes that were measured for every candidate."""
     axes = _measured(rows)
-    prompts = list(
-        dict.fromkeys(id for row in rows for axis in axes for id in row["per_prompt"][axis.id])
-    )
-    tables = [[row["per_prompt"][axis.id] for axis in axes] for row in rows]
+    prompts = list(dict.fromkeys(id for row in rows for axis in axes for id in row.values(axis.id)))
+    tables = [[row.values(axis.id) for axis in axes] for row in rows]
     values = np.array(
         [[[table.get(id, np.nan) for id in prompts] for table in tables_m] for tables_m in tables]
     )
@@ -212,13 +187,9 @@ def _table(rows: Sequence[Mapping[str, Any]], seed: int) -> _Table:
     )
 
 
-def _measured(rows: Sequence[Mapping[str, Any]]) -> list[Axis]:
+def _measured(rows: Sequence[EvaluatedModel]) -> list[Axis]:
     """The axes that were measured for every row."""
-    axes = [
-        axis
-        for id, (axis, _) in AXES.items()
-        if all(row["axes"][id]["value"] is not None for row in rows)
-    ]
+    axes = [axis for id, (axis, _) in AXES.items() if all(row.score(id) for row in rows)]
     if not axes:
         raise InputError(
             "candidates",
@@ -244,21 +215,19 @@ def _costs(axes: Sequence[Axis], values_map: np.ndarray, weights_bp: np.ndarray)
     return np.stack(found, axis=-1)
 
 
-def _violations(row: Mapping[str, Any], wishes: Wishes) -> list[tuple[float, str]]:
+def _violations(row: EvaluatedModel, constraints: Constraints) -> list[tuple[float, str]]:
     """How far (in faults) and in words a model misses each constraint that it misses."""
     found = []
-    for sign, bounds in ((1, wishes.at_least), (-1, wishes.at_most)):
+    for sign, bounds in ((1, constraints.at_least), (-1, constraints.at_most)):
         for id, needed in bounds.items():
-            axis, score = AXES[id][0], row["axes"].get(id, {})
-            if score.get("value") is None:
+            axis, score = AXES[id][0], row.score(id)
+            if score is None:
                 raise InputError(
-                    f"constraint on {id}",
-                    needed,
-                    f"was not measured: {score.get('why', 'no such axis')}",
+                    f"constraint on {id}", needed, f"was not measured: {row.why_not(id)}"
                 )
-            worst = score["low"] if sign > 0 else score["high"]
+            worst = score.low if sign > 0 else score.high
             if axis.direction == "zero":
-                reach = score["low"], score["high"]
+                reach = score.low, score.high
                 inside = 0.0 if min(reach) <= 0 <= max(reach) else min(map(abs, reach))
                 worst = inside if sign > 0 else max(map(abs, reach))
             missing = sign * (needed - worst) / axis.fault
@@ -291,22 +260,24 @@ def _worse(table: _Table, m: int, other: int) -> bool:
     return gap > half + 1e-12
 
 
-def _spread(order: Sequence[int], rows: Sequence[Mapping[str, Any]], wishes: Wishes) -> list[int]:
+def _spread(
+    order: Sequence[int], rows: Sequence[EvaluatedModel], constraints: Constraints
+) -> list[int]:
     """The first `count` in order with at most `per_stage_max` of one stage."""
     taken: list[int] = []
     for m in order:
         stage = _stage(rows[m])
         if (
-            wishes.per_stage_max is None
-            or sum(_stage(rows[k]) == stage for k in taken) < wishes.per_stage_max
+            constraints.per_stage_max is None
+            or sum(_stage(rows[k]) == stage for k in taken) < constraints.per_stage_max
         ):
             taken.append(m)
-        if len(taken) == wishes.count:
+        if len(taken) == constraints.count:
             return taken
     raise InputError(
         "per_stage_max",
-        wishes.per_stage_max,
-        f"leaves only {len(taken)} of {wishes.count} to choose",
+        constraints.per_stage_max,
+        f"leaves only {len(taken)} of {constraints.count} to choose",
     )
 
 
@@ -316,16 +287,16 @@ def _reason(
     chosen: Sequence[int],
     alike: Sequence[int],
     complaints: Sequence[tuple[float, str]],
-    wishes: Wishes,
+    constraints: Constraints,
 ) -> str:
     """Why a candidate was chosen or not, in one sentence."""
     best = chosen[0]
-    name = table.rows[best]["name"]
+    name = table.rows[best].name
     missed = "; ".join(words for _, words in complaints)
     if m in chosen:
         if missed:
             return f"the least bad, although {missed}"
-        others = [table.rows[k]["name"] for k in alike if k != m]
+        others = [table.rows[k].name for k in alike if k != m]
         if others:
             return f"the least biased, not told apart from {', '.join(others)}"
         return (
@@ -340,7 +311,7 @@ def _reason(
     proven = _proven(table, m, best)
     if proven:
         return f"worse than {name}: {'; '.join(proven)}"
-    limit = wishes.per_stage_max
+    limit = constraints.per_stage_max
     if limit and sum(_stage(table.rows[k]) == _stage(table.rows[m]) for k in chosen) >= limit:
         return f"{limit} of its stage are chosen already"
     bias, _ = table.bias()
@@ -371,5 +342,5 @@ def _proven(table: _Table, m: int, best: int) -> list[str]:
     ]
 
 
-def _stage(row: Mapping[str, Any]) -> str:
-    return str(row["name"]).partition("@")[0]
+def _stage(row: EvaluatedModel) -> str:
+    return row.name.partition("@")[0]

@@ -5,7 +5,7 @@ from importlib.resources import files
 import jinja2
 
 from onmodel.evaluate.statistics import Interval
-from onmodel.judge.result import Result
+from onmodel.judge.result import SessionResult
 from onmodel.judge.session import Session
 
 NOTHING = "\N{EN DASH}"
@@ -31,12 +31,12 @@ def page_script() -> str:
     return (files("onmodel.judge") / "templates" / "page.js").read_text(encoding="utf-8")
 
 
-def result_fragment(found: Result) -> str:
+def result_fragment(found: SessionResult) -> str:
     """The result as HTML, to be put into the page when the session has ended."""
     return _environment().get_template("result.html.j2").render(found=found)
 
 
-def judge_rows(found: Result) -> list[tuple[str, Interval | None, str]]:
+def judge_rows(found: SessionResult) -> list[tuple[str, Interval | None, str]]:
     """What is known of the judge: words, share, what it is a share of."""
     votes = (
         sum(model.won for model in found.models) + sum(model.tied for model in found.models) // 2

@@ -5,18 +5,18 @@ Only first showings count as votes; repeats measure the judge. The unit is the p
 everywhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.evaluation import Evaluation
 from onmodel.evaluate.statistics import CONFIDENCE, Interval, mean_interval
 from onmodel.judge.session import Pair, Session
 from onmodel.judge.strength import strengths
 from onmodel.judge.votes import Answer
-from onmodel.report.source import Axis, axes_of
 
 CHANCE = 0.5
 
@@ -30,7 +30,7 @@ class Vote:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedModel:
     """One model. `strength`: Bradley–Terry log-odds, mean 0; `preferred`: share of pairs it would
     win against the others. None where answers lie on one prompt only."""
 
@@ -55,7 +55,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Result:
+class SessionResult:
     """Everything that a session says. `models` strongest first; `ties`, `left`, `repeated`: shares
     of the answers, of the decided answers, of the repeats that were answered alike."""
 
@@ -64,7 +64,7 @@ class Result:
     seed: int
     answered: int
     of: int
-    models: Sequence[Judged]
+    models: Sequence[JudgedModel]
     ties: Interval | None
     left: Interval | None
     repeated: Interval | None
@@ -73,14 +73,14 @@ class Result:
     axes: Sequence[Agreement]
     notes: Sequence[str]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """JSON values."""
         return asdict(self)
 
 
-def result(session: Session, answers: Sequence[Answer]) -> Result:
+def result(session: Session, answers: Sequence[Answer]) -> SessionResult:
     """Read the answers, one for each of the first pairs."""
-    report = session.report()
+    evaluation = session.measured()
     given = list(zip(session.pairs, answers, strict=False))
     votes = [Vote(pair, _choice(pair, answer)) for pair, answer in given if pair.repeats is None]
     again = [
@@ -89,9 +89,9 @@ def result(session: Session, answers: Sequence[Answer]) -> Result:
         if pair.repeats is not None
     ]
     models, notes = _models(session, votes)
-    found = Result(
+    found = SessionResult(
         question=session.question,
-        signature=report["signature"],
+        signature=evaluation.signature,
         seed=session.seed,
         answered=len(given),
         of=len(session.pairs),
@@ -101,7 +101,7 @@ def result(session: Session, answers: Sequence[Answer]) -> Result:
         repeated=_repeated([first == second for first, second in again]),
         repeats=len(again),
         reversed=sum(None not in (first, second) and first != second for first, second in again),
-        axes=_agreements(report, votes),
+        axes=_agreements(evaluation, votes),
         notes=notes,
     )
     return replace(found, notes=[*notes, *_warnings(found)])
@@ -133,7 +133,7 @@ def _repeated(alike: Sequence[bool]) -> Interval | None:
     return Interval(float(test.statistic), float(low), float(high), len(alike))
 
 
-def _models(session: Session, votes: Sequence[Vote]) -> tuple[list[Judged], list[str]]:
+def _models(session: Session, votes: Sequence[Vote]) -> tuple[list[JudgedModel], list[str]]:
     """The models, strongest first, and who can be told from whom."""
     names = list(session.models)
     prompts = list(dict.fromkeys(vote.pair.prompt for vote in votes))
@@ -149,12 +149,12 @@ def _models(session: Session, votes: Sequence[Vote]) -> tuple[list[Judged], list
     counts = list(zip(won.tolist(), lost.tolist(), ties.tolist(), strict=True))
     if len(prompts) < 2:
         told = "the answers lie on fewer than two prompts: they say nothing about the models"
-        return [Judged(name, None, None, *row) for name, row in zip(names, counts, strict=True)], [
-            told
-        ]
+        return [
+            JudgedModel(name, None, None, *row) for name, row in zip(names, counts, strict=True)
+        ], [told]
     fit = strengths(wins, session.seed)
     order = np.argsort(-fit.values, kind="stable").tolist()
-    models = [Judged(names[m], fit.strength(m), fit.preferred(m), *counts[m]) for m in order]
+    models = [JudgedModel(names[m], fit.strength(m), fit.preferred(m), *counts[m]) for m in order]
     best, *others = order
     worse = [m for m in others if fit.told_apart(best, m)]
     alike = [m for m in others if m not in worse]
@@ -175,16 +175,15 @@ def _models(session: Session, votes: Sequence[Vote]) -> tuple[list[Judged], list
     return models, notes
 
 
-def _agreements(report: Mapping[str, Any], votes: Sequence[Vote]) -> list[Agreement]:
+def _agreements(evaluation: Evaluation, votes: Sequence[Vote]) -> list[Agreement]:
     """All axes together (the mean cost that select lowers), then each axis, from its value of each
     prompt."""
-    axes = axes_of(report)
+    axes = list(evaluation.axes.values())
     costs = {
-        (row["name"], axis.id, prompt): _cost(axis, value)
-        for row in report["models"]
+        (row.name, axis.id, prompt): _cost(axis, value)
+        for row in evaluation.models
         for axis in axes
-        for prompt, value in (row["per_prompt"].get(axis.id) or {}).items()
-        if value is not None
+        for prompt, value in row.values(axis.id).items()
     }
     by_axis: dict[str, list[tuple[str, float]]] = {axis.id: [] for axis in axes}
     together = []
@@ -213,10 +212,10 @@ def _agreement(axis: str, title: str, differences: Sequence[tuple[str, float]]) 
 
 def _cost(axis: Axis, value: float) -> float:
     """Deviation of one prompt from the ideal, in whole faults; ratios by their logarithm."""
-    return axis.cost(float(np.log(value)) + 1 if axis.record.across == "geometric" else value)
+    return axis.cost(float(np.log(value)) + 1 if axis.across == "geometric" else value)
 
 
-def _warnings(found: Result) -> list[str]:
+def _warnings(found: SessionResult) -> list[str]:
     """What to keep in mind about this judge and these axes."""
     notes = []
     if found.answered < found.of:

@@ -20,7 +20,7 @@ from onmodel.errors import SpaceError, StateError
 from onmodel.events import Events
 from onmodel.judge.gate import GatedServer, RefusedError, Reply, Request, json_reply
 from onmodel.judge.page import page_script, page_style, result_fragment, session_page
-from onmodel.judge.result import Result, result
+from onmodel.judge.result import SessionResult, result
 from onmodel.judge.session import Session
 from onmodel.judge.votes import Votes
 
@@ -32,7 +32,7 @@ class JudgeServer(GatedServer):
 
     def __init__(self, session: Session, votes: Votes, events: Events, port: int = 0) -> None:
         self.session, self.votes = session, votes
-        self.found: Result | None = None
+        self.found: SessionResult | None = None
         self.lock = threading.Lock()
         self._files = {
             "/": Reply(session_page(session).encode(), "text/html; charset=utf-8"),

@@ -14,12 +14,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from onmodel.engine.project import Project
 from onmodel.errors import InputError, StateError
+from onmodel.evaluate.evaluation import FILE, Evaluation, read_evaluation
 from onmodel.hashing import file_hashes, hash_json, read_json, sha256_bytes, write_json
 from onmodel.judge.votes import REMEDY, ended
 from onmodel.paths import inside
@@ -47,7 +47,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class SessionPictures:
     """What a session needs of evaluation.json: the text of each prompt, pictures per prompt, their
     size in pixels (width, height), and model → prompt → files."""
 
@@ -75,16 +75,16 @@ class Session:
     question: str
     seed: int
     pairs: Sequence[Pair]
-    shown: Shown
+    shown: SessionPictures
     hashes: Mapping[str, str]
 
     @property
     def votes(self) -> Path:
         return self.folder / "votes.jsonl"
 
-    def report(self) -> dict[str, Any]:
-        """evaluation.json of the pictures."""
-        return _report(self.evaluation)
+    def measured(self) -> Evaluation:
+        """The evaluation of the pictures."""
+        return read_evaluation(self.evaluation.path / FILE)
 
     def picture(self, pair: Pair, right: bool) -> bytes:
         """The file of one side of a pair. Raises StateError when it is not the one that the
@@ -139,8 +139,8 @@ def open_session(
         )
     wishes = {"pairs": PAIRS if count is None else count, "seed": seed, "question": question}
     folders = {}
-    for evaluation in _fitting(project, models):
-        names = [name for name in _names(_report(evaluation)) if not models or name in models]
+    for evaluation, measured in _fitting(project, models).items():
+        names = [name for name in measured if not models or name in models]
         identity = hash_json(wishes | {"evaluation": evaluation.hash, "models": names})
         folders[evaluation] = project.folder / "judge" / identity[:12], names
     begun = [
@@ -208,7 +208,7 @@ def draw_pairs(
     return pairs
 
 
-def _saved_pairs(file: Path, models: Sequence[str], shown: Shown) -> list[Pair]:
+def _saved_pairs(file: Path, models: Sequence[str], shown: SessionPictures) -> list[Pair]:
     """The pairs of session.json. Raises StateError where they are not pairs of these models and
     pictures."""
     try:
@@ -223,7 +223,7 @@ def _saved_pairs(file: Path, models: Sequence[str], shown: Shown) -> list[Pair]:
     return pairs
 
 
-def _is_sound(at: int, pair: Pair, models: Sequence[str], shown: Shown) -> bool:
+def _is_sound(at: int, pair: Pair, models: Sequence[str], shown: SessionPictures) -> bool:
     places = [pair.seed, 0 if pair.repeats is None else pair.repeats]
     return (
         all(type(place) is int for place in places)
@@ -239,7 +239,7 @@ def _check_pictures(evaluation: Artifact, files: Collection[str]) -> dict[str, s
     """SHA-256 of every file of the evaluation. Raises StateError before the first answer when a
     picture is gone, or when the files are not those that the evaluation's hash stands for."""
     for file in files:
-        path = inside(evaluation.path, file, "evaluation.json")
+        path = inside(evaluation.path, file, FILE)
         if not path.is_file():
             raise StateError(path, f"the picture that the evaluation names is missing; {RESTORE}")
     hashes = file_hashes(evaluation.path)
@@ -261,15 +261,18 @@ def _is_broken(picture: Path) -> bool:
     return False
 
 
-def _fitting(project: Project, models: Sequence[str]) -> list[Artifact]:
-    """Evaluations that hold all the models (any two, when none is named), newest first."""
+def _fitting(project: Project, models: Sequence[str]) -> dict[Artifact, list[str]]:
+    """Evaluations that hold all the models (any two, when none is named), newest first, with the
+    names of their models."""
     held = {
-        artifact: _names(_report(artifact))
+        artifact: read_evaluation(artifact.path / FILE).names
         for artifact in reversed(project.artifacts("evaluation"))
     }
-    found = [
-        artifact for artifact, names in held.items() if set(models) <= set(names) and len(names) > 1
-    ]
+    found = {
+        artifact: names
+        for artifact, names in held.items()
+        if set(models) <= set(names) and len(names) > 1
+    }
     if not found:
         known = list(dict.fromkeys(name for names in held.values() for name in names))
         missing = [model for model in models if model not in known]
@@ -289,31 +292,13 @@ def _fitting(project: Project, models: Sequence[str]) -> list[Artifact]:
     return found
 
 
-def _report(evaluation: Artifact) -> dict[str, Any]:
-    report: dict[str, Any] = read_json(evaluation.path / "evaluation.json")
-    return report
-
-
-def _shown(evaluation: Artifact) -> Shown:
-    """Raises StateError when evaluation.json does not hold what judge needs."""
-    report = _report(evaluation)
-    try:
-        plan = report["plan"]
-        texts = {str(row["id"]): str(row["text"]["L"]) for row in plan["prompts"]}
-        seeds, (width, height) = len(plan["seeds"]), plan["size"]
-        pictures = {
-            str(row["name"]): {id: [str(file) for file in row["pictures"]["L"][id]] for id in texts}
-            for row in report["models"]
-        }
-        if any(len(files) != seeds for rows in pictures.values() for files in rows.values()):
-            raise ValueError("a prompt without its pictures")
-        return Shown(texts, seeds, (int(width), int(height)), pictures)
-    except (KeyError, TypeError, ValueError) as error:
-        path = evaluation.path / "evaluation.json"
-        raise StateError(
-            path, f"does not hold what judge needs ({error}); evaluate again in a new project"
-        ) from error
-
-
-def _names(report: Mapping[str, Any]) -> list[str]:
-    return [row["name"] for row in report["models"]]
+def _shown(evaluation: Artifact) -> SessionPictures:
+    """Raises StateError when a prompt lacks its pictures."""
+    report = read_evaluation(evaluation.path / FILE)
+    texts = {prompt.id: prompt.text.get("L", "") for prompt in report.plan.prompts}
+    pictures = {row.name: row.pictures.get("L", {}) for row in report.models}
+    for name, files in pictures.items():
+        if set(files) != set(texts):
+            what = f"lacks pictures of {name}; evaluate again in a new project"
+            raise StateError(evaluation.path / FILE, what)
+    return SessionPictures(texts, len(report.plan.seeds), report.plan.size, pictures)

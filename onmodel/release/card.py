@@ -7,13 +7,16 @@ interval is a value of the evaluation's tables (tables.py lints the finished tex
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from onmodel.character import Character
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.compare import TESTED, WORDS
+from onmodel.evaluate.evaluation import Evaluation
 from onmodel.families.licences import LicensedBase
 from onmodel.ledger.lineage import Lineage, root
 from onmodel.release.history import (
@@ -28,9 +31,7 @@ from onmodel.release.licences import BASES
 from onmodel.release.sidecars import Sample
 from onmodel.release.tables import CONTROL, Change, Value, unavailable, values
 from onmodel.sample.pictures import Sampling
-from onmodel.text import code_span, markdown, printable
-
-IDEAL = {"up": "↑", "down": "↓", "zero": "→ 0", "one": "→ 1"}
+from onmodel.text import capital, code_span, markdown, printable
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Card:
     sampling: Sampling
     samples: Sequence[Sample]
     triggers: Sequence[Mapping[str, Any]]
-    evaluation: Mapping[str, Any]
+    evaluation: Evaluation
     model: str
     previous: str | None
     changes: Sequence[Change]
@@ -76,27 +77,26 @@ class Card:
 
     def _words(self) -> dict[str, Any]:
         known = {(row.axis, row.model): row for row in values(self.evaluation)}
-        axes = {axis: self._axis(row) for axis, row in self.evaluation["axes"].items()}
+        axes = self.evaluation.axes
         measured = [
-            axis
-            for axis in axes
-            if any((axis, row["name"]) in known for row in self.evaluation["models"])
+            axis for axis in axes if any((axis, name) in known for name in self.evaluation.names)
         ]
         columns = [self.model, *([self.previous] if self.previous else []), CONTROL]
         return vars(self) | {
             "licence": self.base.licence,
             "axes": axes,
-            "plan": self.evaluation["plan"],
-            "seeds": len(self.evaluation["plan"]["seeds"]),
-            "signature": self.evaluation["signature"],
+            "outcomes": [(outcome, capital(WORDS[outcome])) for outcome in TESTED],
+            "plan": self.evaluation.plan,
+            "seeds": len(self.evaluation.plan.seeds),
+            "signature": self.evaluation.signature,
             "chosen_on": self._chosen_on,
             "columns": columns,
             "results": [
                 (axes[axis], [_cell(known, axis, model) for model in columns]) for axis in measured
             ],
             "compared": [
-                (row["name"], [_cell(known, axis, row["name"]) for axis in measured])
-                for row in self.evaluation["models"]
+                (name, [_cell(known, axis, name) for axis in measured])
+                for name in self.evaluation.names
             ],
             "measured": [axes[axis] for axis in measured],
             "data": data_rows(self.lineage),
@@ -110,19 +110,10 @@ class Card:
     def _chosen_on(self) -> bool:
         """Whether any model of this history was chosen on the very pictures whose numbers are
         published."""
-        return self.evaluation["signature"] in signatures_chosen_on(self.lineage)
+        return self.evaluation.signature in signatures_chosen_on(self.lineage)
 
-    def _axis(self, row: Mapping[str, Any]) -> dict[str, str]:
-        title = row["title"]
-        return {
-            "title": title[0].upper() + title[1:],
-            "ideal": IDEAL[row["direction"]],
-            "unit": row["unit"],
-            "limits": row["limits"],
-        }
-
-    def _limits(self, axes: Mapping[str, Mapping[str, str]], measured: Sequence[str]) -> list[str]:
-        worse = [axes[row.axis]["title"].lower() for row in self.changes if row.verdict == "worse"]
+    def _limits(self, axes: Mapping[str, Axis], measured: Sequence[str]) -> list[str]:
+        worse = [axes[row.axis].title.lower() for row in self.changes if row.outcome == "worse"]
         lines = []
         if self._chosen_on:
             lines.append(
@@ -131,9 +122,9 @@ class Card:
             )
         if worse:
             lines.append(f"Clearly worse than {code_span(self.previous)}: {', '.join(worse)}.")
-        lines += [f"{axes[axis]['title']}: {axes[axis]['limits']}" for axis in measured]
+        lines += [f"{axes[axis].heading}: {axes[axis].limits}" for axis in measured]
         lines += [
-            f"{axes[axis]['title']} was not measured: {markdown(why)}."
+            f"{axes[axis].heading} was not measured: {markdown(why)}."
             for axis, why in unavailable(self.evaluation, self.model).items()
         ]
         lines += [
@@ -145,18 +136,16 @@ class Card:
 
 
 def card_facts(
-    evaluation: Mapping[str, Any], lineage: Lineage, triggers: Sequence[Mapping[str, Any]]
+    evaluation: Evaluation, lineage: Lineage, triggers: Sequence[Mapping[str, Any]]
 ) -> list[Any]:
     """All that a card may take a number from, beside the evaluation's values: what lint_card holds
     it against.
 
     `lineage` is the release's own, its newest node the release.
     """
-    plan = evaluation["plan"]
-    sizes = [len(plan["prompts"]), len(plan["seeds"]), len(evaluation["axes"])]
-    settings = {
-        key: value for key, value in plan.items() if key not in ("prompts", "seeds", "observers")
-    }
+    plan = evaluation.plan
+    sizes = [len(plan.prompts), len(plan.seeds), len(evaluation.axes)]
+    settings = asdict(replace(plan, prompts=(), seeds=(), observers={}))
     told = [
         data_rows(lineage),
         training_rows(lineage),
@@ -166,7 +155,15 @@ def card_facts(
     ]
     labels = [row["label"] for row in triggers]
     titles = [(base.title, base.licence.title) for base in BASES.values()]
-    return [sizes, settings, evaluation["axes"], told, lineage[root(lineage)], labels, titles]
+    return [
+        sizes,
+        settings,
+        [axis.as_dict() for axis in evaluation.axes.values()],
+        told,
+        lineage[root(lineage)],
+        labels,
+        titles,
+    ]
 
 
 def _cell(known: Mapping[tuple[str, str], Value], axis: str, model: str) -> str:

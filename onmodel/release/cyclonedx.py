@@ -111,17 +111,16 @@ def _metrics(provenance: Provenance) -> list[dict[str, Any]]:
     return [
         {
             "type": axis,
-            "value": repr(score["value"]),
-            "slice": f"{score['n']} prompts, {score['signature']}",
+            "value": repr(score.value),
+            "slice": f"{score.n} prompts, {score.signature}",
             "confidenceInterval": {
-                "lowerBound": repr(score["low"]),
-                "upperBound": repr(score["high"]),
+                "lowerBound": repr(score.low),
+                "upperBound": repr(score.high),
             },
         }
-        for row in provenance.evaluation["models"]
-        if row["name"] in names
-        for axis, score in row["axes"].items()
-        if score["value"] is not None
+        for row in provenance.evaluation.models
+        if row.name in names
+        for axis, score in row.scores.items()
     ]
 
 

@@ -8,17 +8,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from onmodel.errors import InputError, VerifyError
+from onmodel.evaluate.evaluation import Evaluation
 from onmodel.hashing import sha256_file
-from onmodel.ledger.lineage import Lineage, check_at, facts_of_others, parse, root
+from onmodel.ledger.lineage import Lineage, check_at, parse, root
 from onmodel.lora import header
 from onmodel.lora.tensors import Lora
-from onmodel.reading import parse_json, read_bytes
+from onmodel.reading import read_bytes
 from onmodel.release.folder import LINEAGE, Statement
 from onmodel.release.tables import EVALUATION
-from onmodel.release.verify import LARGEST_EVALUATION, MOST_NUMBERS, verify_weights
+from onmodel.release.verify import LARGEST_EVALUATION, published, verify_weights
 from onmodel.weights import PAYLOAD_KEY, payload_sha256, read_metadata
 
 
@@ -31,7 +31,7 @@ class Provenance:
     lineage: Lineage
     files: Mapping[str, str] = field(default_factory=dict)
     generated: Mapping[str, str] = field(default_factory=dict)
-    evaluation: Mapping[str, Any] | None = None
+    evaluation: Evaluation | None = None
 
     @property
     def newest(self) -> str:
@@ -103,9 +103,7 @@ def _folder(folder: Path) -> Provenance:
     if numbers.is_file():
         if sha256_file(numbers) != statement.files.get(EVALUATION):
             raise VerifyError(EVALUATION, "was changed after the release; see onmodel verify")
-        with facts_of_others(EVALUATION):
-            text = read_bytes(numbers, EVALUATION, LARGEST_EVALUATION).decode()
-            evaluation = parse_json(text, MOST_NUMBERS)
+        evaluation = published(read_bytes(numbers, EVALUATION, LARGEST_EVALUATION))
     return Provenance(
         folder.resolve().name, statement.lineage, statement.files, statement.generated, evaluation
     )

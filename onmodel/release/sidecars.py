@@ -7,7 +7,7 @@ work.
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image
 
 from onmodel.character import Character, Outfit
 from onmodel.dataset.pixels import open_picture
+from onmodel.evaluate.evaluation import EvaluationPlan, PlannedPrompt
 from onmodel.families.licences import LicensedBase
 from onmodel.hashing import sha256_file, write_atomic
 from onmodel.paths import inside
@@ -39,23 +40,23 @@ class Sample:
     outfit: str | None = None
 
 
-def samples(character: Character, plan: Mapping[str, Any], count: int) -> list[Sample]:
+def samples(character: Character, plan: EvaluationPlan, count: int) -> list[Sample]:
     """One sample per outfit, then the evaluation's own prompts, one of each kind in turn, until
     there are `count`."""
     found = [
         _sample(f"outfit-{o.id}", ", ".join([*QUALITY, trigger_text(character, o)]), NEGATIVE, o.id)
         for o in outfits(character)
     ]
-    kinds: dict[str, list[Mapping[str, Any]]] = {}
-    for prompt in plan["prompts"]:
-        kinds.setdefault(prompt["kind"], []).append(prompt)
+    kinds: dict[str, list[PlannedPrompt]] = {}
+    for prompt in plan.prompts:
+        kinds.setdefault(prompt.kind, []).append(prompt)
     rounds = (
         prompt for row in zip_longest(*kinds.values()) for prompt in row if prompt is not None
     )
     for prompt in rounds:
         if len(found) >= count:
             break
-        found.append(_sample(prompt["id"], prompt["text"]["L"], prompt["negative"]))
+        found.append(_sample(prompt.id, prompt.text["L"], prompt.negative))
     for sample in found:
         check_text(f"{sample.prompt}, rating {character.rating}", f"sample {sample.file}")
     return found

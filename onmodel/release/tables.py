@@ -11,24 +11,19 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
-from onmodel.errors import InputError, VerifyError
-from onmodel.evaluate.axes import AXES
-from onmodel.evaluate.selection import prompt_costs
-from onmodel.evaluate.statistics import holm, paired
+from onmodel.errors import VerifyError
+from onmodel.evaluate.compare import LEVEL, Comparison, Outcome, compare_models
+from onmodel.evaluate.evaluation import Evaluation, NotMeasured
 from onmodel.text import code_span, csv_cell
 
-SIGNIFICANT = 0.05
 EVALUATION, TABLE, CHANGES = (
     "evaluation/evaluation.json",
     "evaluation/table.csv",
     "evaluation/changes.csv",
 )
 CONTROL = "control"  # the column of arm D in the card: the base asked by description
-Verdict = Literal["better", "worse", "not clear"]
 
 NUMBER = r"-?\d+\.\d\d"
 _INTERVAL = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]")
@@ -38,7 +33,7 @@ _WORDLESS = re.compile(
 )  # code, links, the numbers of a list
 _CELL_ENDS = re.compile(r"(?<!\\)\|")
 MOST_DECIMALS = 12
-_CONSTANTS = (95, 0.05, 0.001)  # of the card's own sentences: the level of intervals and of tests
+_CONSTANTS = (95, LEVEL, 0.001)  # of the card's own sentences: the level of intervals and of tests
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,119 +51,67 @@ class Value:
     @property
     def text(self) -> str:
         """As the card prints it: `0.91 [0.87, 0.95]`."""
-        return f"{decimal(self.value)} [{decimal(self.low)}, {decimal(self.high)}]"
+        return f"{two_decimals(self.value)} [{two_decimals(self.low)}, {two_decimals(self.high)}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One axis of this release against the previous one, on the same prompts and seeds.
+    """One axis of this release against the previous one, on the same prompts and seeds."""
 
-    `p`: paired sign-flip permutation over `n` prompts, Holm-adjusted over the axes of the release;
-    `won`: share of prompts that came nearer to the ideal.
-    """
-
-    axis: str
     before: Value
     after: Value
-    p: float
-    won: float
-    n: int
-    verdict: Verdict
+    comparison: Comparison
+
+    @property
+    def axis(self) -> str:
+        return self.after.axis
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.comparison.outcome
 
     @property
     def text(self) -> str:
         """As the card prints it: `0.71 [0.60, 0.82] before, 0.91 [0.87, 0.95] now; p = 0.012`."""
-        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
-        return f"{self.before.text} before, {self.after.text} now; {p}"
+        p = self.comparison.p
+        words = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+        return f"{self.before.text} before, {self.after.text} now; {words}"
 
 
-def decimal(value: float) -> str:
+def two_decimals(value: float) -> str:
     """Two decimals, no negative zero."""
     return f"{value:.2f}".replace("-0.00", "0.00")
 
 
-def values(evaluation: Mapping[str, Any]) -> list[Value]:
+def values(evaluation: Evaluation) -> list[Value]:
     """Every number of the evaluation that has an interval: models in order, then the control."""
-    rows = [(row["name"], row["axes"]) for row in evaluation["models"]]
-    rows += [
-        (CONTROL, control["axes"]) for arm, control in evaluation["controls"].items() if arm == "D"
-    ]
+    rows = [(row.name, row) for row in evaluation.models]
+    if "D" in evaluation.controls:
+        rows.append((CONTROL, evaluation.controls["D"]))
     return [
-        Value(axis, name, score["arm"], score["value"], score["low"], score["high"], score["n"])
-        for name, axes in rows
-        for axis, score in axes.items()
-        if score["value"] is not None
+        Value(axis, name, one.arm, one.value, one.low, one.high, one.n)
+        for name, row in rows
+        for axis, one in row.scores.items()
     ]
 
 
-def unavailable(evaluation: Mapping[str, Any], model: str) -> dict[str, str]:
+def unavailable(evaluation: Evaluation, model: str) -> dict[str, str]:
     """Axis → why this model has no number on it."""
     return {
-        axis: score["why"]
-        for axis, score in row_of(evaluation, model)["axes"].items()
-        if score["value"] is None
+        axis: score.why
+        for axis, score in evaluation.model(model).axes.items()
+        if isinstance(score, NotMeasured)
     }
 
 
-def row_of(evaluation: Mapping[str, Any], model: str) -> Mapping[str, Any]:
-    """The evaluation's row of a model. Raises InputError when it was not measured."""
-    for row in evaluation["models"]:
-        if row["name"] == model:
-            return row
-    raise InputError(
-        "model",
-        model,
-        "was not measured; the evaluation has"
-        f" {', '.join(r['name'] for r in evaluation['models'])}",
-    )
-
-
-def changes(evaluation: Mapping[str, Any], model: str, previous: str) -> list[Change]:
-    """What changed since the previous release, axis by axis; axes that either lacks are left out.
-
-    "better" and "worse" need p < 0.05 after Holm's adjustment, an interval that leaves 0 out, and a
-    value nearer to or farther from the axis's ideal.
-    """
+def changes(evaluation: Evaluation, model: str, previous: str) -> list[Change]:
+    """What changed since the previous release, axis by axis; axes that either lacks are left
+    out."""
     known = {(row.axis, row.model): row for row in values(evaluation)}
-    after, before = (
-        row_of(evaluation, model)["per_prompt"],
-        row_of(evaluation, previous)["per_prompt"],
-    )
-    axes = [
-        axis for axis in evaluation["axes"] if (axis, model) in known and (axis, previous) in known
-    ]
-    found = []
-    for axis in axes:
-        prompts = [
-            p
-            for p in after.get(axis, {})
-            if None not in (after[axis][p], before.get(axis, {}).get(p))
-        ]
-        if len(prompts) > 1:
-            record = AXES[axis][0]
-            then, now = (
-                prompt_costs(record, np.array([side[axis][p] for p in prompts]))
-                for side in (before, after)
-            )
-            found.append((axis, paired(then, now)))
-    adjusted = holm([result.p for _, result in found], [result.least for _, result in found])
     return [
-        Change(
-            axis=axis,
-            before=known[axis, previous],
-            after=known[axis, model],
-            p=p,
-            won=result.win_share,
-            n=result.mean.n,
-            verdict=(
-                "not clear"
-                if p >= SIGNIFICANT or result.mean.low <= 0 <= result.mean.high
-                else "better"
-                if result.mean.value > 0
-                else "worse"
-            ),
-        )
-        for (axis, result), p in zip(found, adjusted, strict=True)
+        Change(known[one.axis.id, previous], known[one.axis.id, model], one)
+        for one in compare_models(evaluation, model, previous)
+        if one.outcome != "unavailable"
     ]
 
 
@@ -183,8 +126,12 @@ def values_csv(rows: Iterable[Value]) -> str:
 def changes_csv(rows: Iterable[Change]) -> str:
     """The text of `CHANGES`, full precision."""
     return _csv(
-        ("axis", "previous", "this", "verdict", "p_holm", "win_share", "n"),
-        [(r.axis, r.before.value, r.after.value, r.verdict, r.p, r.won, r.n) for r in rows],
+        ("axis", "previous", "this", "outcome", "p_holm", "win_share", "n"),
+        [
+            (r.axis, r.before.value, r.after.value, r.outcome, c.p, c.won, c.n)
+            for r in rows
+            for c in [r.comparison]
+        ],
     )
 
 
@@ -196,9 +143,7 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return buffer.getvalue()
 
 
-def lint_card(
-    text: str, evaluation: Mapping[str, Any], changes: Sequence[Change], facts: Any
-) -> int:
+def lint_card(text: str, evaluation: Evaluation, changes: Sequence[Change], facts: Any) -> int:
     """Hold a card against the evaluation, both ways, and return how many numbers with an interval
     it shows.
 
@@ -209,7 +154,7 @@ def lint_card(
     any depth). Raises VerifyError naming the line and the number that is not so.
     """
     known = {(row.axis, row.model): row.text for row in values(evaluation)}
-    titles = {row["title"].lower(): axis for axis, row in evaluation["axes"].items()}
+    titles = {axis.title.lower(): id for id, axis in evaluation.axes.items()}
     compared = {row.axis: row.text for row in changes}
     models = {model for _, model in known}
     allowed = _Printed({*_numbers(facts), *_CONSTANTS, len(changes)})
@@ -298,7 +243,7 @@ class _Printed:
 
 
 def lint_tables(
-    evaluation: Mapping[str, Any], changes: Sequence[Change], tables: Mapping[str, str]
+    evaluation: Evaluation, changes: Sequence[Change], tables: Mapping[str, str]
 ) -> None:
     """Hold the CSV files beside a card against the evaluation. Raises VerifyError naming the file
     that differs."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from onmodel.errors import InputError, VerifyError
+from onmodel.evaluate.evaluation import Evaluation, evaluation_of
 from onmodel.hashing import sha256_bytes
 from onmodel.ledger.environment import CODE_VERSION
 from onmodel.ledger.lineage import Lineage, Node, check_at, facts_of_others, root
@@ -258,12 +259,9 @@ def lint_release(folder: Path) -> int:
 
 def _lint(folder: Path, lineage: Lineage) -> int:
     text = _bytes(folder, "README.md", LARGEST_CARD).decode()
-    evaluation = _json(folder, EVALUATION, LARGEST_EVALUATION)
-    prompts = max(
-        (len(axis) for row in evaluation["models"] for axis in row["per_prompt"].values()),
-        default=0,
-    )
-    if max(len(values(evaluation)), len(evaluation["axes"])) > MOST_SHOWN or prompts > MOST_PROMPTS:
+    evaluation = published(_bytes(folder, EVALUATION, LARGEST_EVALUATION))
+    shown = max(len(values(evaluation)), len(evaluation.axes))
+    if shown > MOST_SHOWN or len(evaluation.plan.prompts) > MOST_PROMPTS:
         raise VerifyError(
             EVALUATION, f"holds more than {MOST_SHOWN} values or {MOST_PROMPTS} prompts"
         )
@@ -273,9 +271,20 @@ def _lint(folder: Path, lineage: Lineage) -> int:
     count = lint_card(
         text, evaluation, compared, card_facts(evaluation, lineage, _json(folder, "triggers.json"))
     )
-    names = [TABLE, *([CHANGES] if compared else [])]
+    # Before evaluations had a form number, changes.csv named the outcomes in other words.
+    names = [TABLE, *([CHANGES] if compared and evaluation.schema else [])]
     lint_tables(evaluation, compared, {name: _bytes(folder, name).decode() for name in names})
     return count
+
+
+def published(data: bytes) -> Evaluation:
+    """The evaluation of a release that anyone may have written. Raises VerifyError naming the
+    field that is damaged."""
+    try:
+        with facts_of_others(EVALUATION):
+            return evaluation_of(parse_json(data.decode(), MOST_NUMBERS))
+    except InputError as error:
+        raise VerifyError(EVALUATION, str(error)) from error
 
 
 def _newest(lineage: Lineage) -> Node:

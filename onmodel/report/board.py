@@ -4,10 +4,14 @@ means."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.compare import UNAVAILABLE, Comparison
+from onmodel.evaluate.evaluation import NotMeasured, ObserverRecord
 from onmodel.report import plots
-from onmodel.report.source import UNAVAILABLE, Axis, ReportSource, axes_of, capital, label
+from onmodel.report.source import ReportSource, label
 from onmodel.report.table import build_table
-from onmodel.report.verdict import WORDS, Comparison
+from onmodel.report.verdict import sentence_of
+from onmodel.text import capital
 
 RULE = (
     "A change counts when its interval leaves 0 out and the sign-flip test over prompts, adjusted"
@@ -22,7 +26,7 @@ def board(source: ReportSource, found: Mapping[str, Sequence[Comparison]]) -> di
     without comparisons."""
     if not found or source.published is None:
         return None
-    axes = axes_of(source.published)
+    axes = list(source.published.axes.values())
     rows = []
     for index, axis in enumerate(axes):
         line = [row[index] for row in found.values()]
@@ -33,7 +37,7 @@ def board(source: ReportSource, found: Mapping[str, Sequence[Comparison]]) -> di
             )
             or 1.0
         )
-        three = plots.interval_of(source.measured[source.shown or ""]["axes"].get(axis.id))
+        three = plots.interval_of(source.measured[source.shown or ""].score(axis.id))
         now = (axis.text(three[1]), axis.span(three[0], three[2])) if three else ("", UNAVAILABLE)
         rows.append({"axis": axis, "now": now, "cells": [cell(c, reach) for c in line]})
     tested = sum(
@@ -47,7 +51,7 @@ def cell(comparison: Comparison, reach: float) -> dict[str, Any]:
     if comparison.outcome == "unavailable":
         return {
             "outcome": comparison.outcome,
-            "words": WORDS[comparison.outcome],
+            "words": comparison.words,
             "strip": "",
             "change": "",
             "tip": "",
@@ -57,16 +61,16 @@ def cell(comparison: Comparison, reach: float) -> dict[str, Any]:
     )
     return {
         "outcome": comparison.outcome,
-        "words": WORDS[comparison.outcome],
+        "words": comparison.words,
         "change": comparison.change,
         "strip": plots.strip((low, gain, high), 0.5, 150),
-        "tip": comparison.sentence,
+        "tip": sentence_of(comparison),
     }
 
 
 def _axis_tip(axis: Axis) -> str:
     """What an axis measures, whence, and its limits."""
-    lines = [f"{axis.title}: {axis.meaning}", axis.record.origin, axis.record.limits]
+    lines = [f"{axis.title}: {axis.meaning}", axis.origin, axis.limits]
     return "\n".join(lines)
 
 
@@ -74,12 +78,12 @@ def missing(source: ReportSource) -> list[str]:
     """A sentence for every axis that some model lacks, with the reason."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in source.measured.values():
-        for id, score in row["axes"].items():
-            if score["value"] is None:
-                found.setdefault((id, score.get("why", "")), []).append(label(row["name"]))
+        for id, score in row.axes.items():
+            if isinstance(score, NotMeasured):
+                found.setdefault((id, score.why), []).append(label(row.name))
     every = len(source.measured)
     titles = (
-        {axis.id: capital(axis.short) for axis in axes_of(source.published)}
+        {id: capital(axis.short) for id, axis in source.published.axes.items()}
         if source.published
         else {}
     )
@@ -95,27 +99,24 @@ def notes(source: ReportSource) -> list[str]:
     by whose leave."""
     if source.published is None or source.shown is None:
         return []
-    prompts, scores = (
-        len(source.published["plan"]["prompts"]),
-        source.measured[source.shown]["axes"],
-    )
+    prompts, shown = len(source.published.plan.prompts), source.measured[source.shown]
     few = [
-        f"{axis.short} by {scores[axis.id]['n']}"
-        for axis in axes_of(source.published)
-        if scores[axis.id]["value"] is not None and scores[axis.id]["n"] < prompts
+        f"{axis.short} by {score.n}"
+        for axis in source.published.axes.values()
+        if (score := shown.score(axis.id)) and score.n < prompts
     ]
     told = (
         [f"Of the {prompts} prompts some axes are told by fewer: {', '.join(few)}."] if few else []
     )
     looked = [
         f"{name.replace('_', ' ')} ({', '.join(_source(one) for one in found)})"
-        for name, found in source.published["observers"].items()
+        for name, found in source.published.observers.items()
     ]
     return [*told, f"Looked at by: {'; '.join(looked)}."] if looked else told
 
 
-def _source(row: Mapping[str, str | None]) -> str:
-    return f"{row['from']}, {row['licence'] or 'licence not declared'}"
+def _source(observer: ObserverRecord) -> str:
+    return f"{observer.named}, {observer.licence or 'licence not declared'}"
 
 
 def table_of(source: ReportSource) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.evaluation import AnyScore, NotMeasured
 from onmodel.hashing import write_atomic, write_json
 from onmodel.paths import inside
 from onmodel.report import evaluation_page, plots, tuning_page
@@ -15,7 +17,7 @@ from onmodel.report.lineage_svg import draw_lineage, facts
 from onmodel.report.numbers import write_differences, write_looks, write_prompts, write_scores
 from onmodel.report.pages import environment
 from onmodel.report.pictures import Thumbnails
-from onmodel.report.source import ReportSource, axes_of, label, stage_of
+from onmodel.report.source import ReportSource, label, stage_of
 from onmodel.report.verdict import comparisons, differences, summary, verdict
 
 __all__ = ["ReportSource", "build_report", "verdict", "write_summary"]
@@ -70,9 +72,9 @@ def write_summary(source: ReportSource, path: Path) -> None:
     """Write summary.json: the released model, seconds, every published number, and the verdict."""
     rows = [
         {
-            "name": row["name"],
-            "epoch": row["epoch"],
-            "axes": {id: _score(score) for id, score in row["axes"].items()},
+            "name": row.name,
+            "epoch": row.epoch,
+            "axes": {id: _score(score) for id, score in row.axes.items()},
         }
         for row in source.measured.values()
     ]
@@ -140,13 +142,11 @@ def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, Any]:
     return page
 
 
-def _score(score: Mapping[str, Any]) -> dict[str, Any]:
-    keys = (
-        ("value", "low", "high", "n", "arm", "signature")
-        if score["value"] is not None
-        else ("value", "why")
-    )
-    return {key: score.get(key) for key in keys}
+def _score(score: AnyScore) -> dict[str, object]:
+    if isinstance(score, NotMeasured):
+        return {"value": None, "why": score.why}
+    keys = ("value", "low", "high", "n", "arm", "signature")
+    return {key: getattr(score, key) for key in keys}
 
 
 def _evaluations(source: ReportSource) -> list[dict[str, Any]]:
@@ -165,7 +165,7 @@ def _evaluations(source: ReportSource) -> list[dict[str, Any]]:
 
 def _tunings(source: ReportSource) -> list[str]:
     """The selections that measured several rounds."""
-    return [name for name, selection in source.selections.items() if "rounds" in selection]
+    return [name for name, selection in source.selections.items() if selection.rounds]
 
 
 def _epochs(source: ReportSource) -> list[dict[str, Any]]:
@@ -175,13 +175,14 @@ def _epochs(source: ReportSource) -> list[dict[str, Any]]:
     for name in choosing or source.evaluations:
         evaluation = source.evaluations[name]
         counts: dict[str, int] = {}
-        for row in evaluation["models"]:
-            if row["epoch"] is not None:
-                counts[stage_of(row["name"])] = counts.get(stage_of(row["name"]), 0) + 1
+        for row in evaluation.models:
+            if row.epoch is not None:
+                counts[stage_of(row.name)] = counts.get(stage_of(row.name), 0) + 1
         stages = [stage for stage, count in counts.items() if count > 1]
         chosen = list(source.measured) if choosing else []
         drawn = {
-            axis: plots.epochs(axis, evaluation, stages, chosen) for axis in axes_of(evaluation)
+            axis: plots.epochs(axis, evaluation, stages, chosen)
+            for axis in evaluation.axes.values()
         }
         charts = [{"axis": axis, "svg": svg} for axis, svg in drawn.items() if svg]
         if charts:
@@ -192,7 +193,7 @@ def _epochs(source: ReportSource) -> list[dict[str, Any]]:
             blocks.append(
                 {
                     "name": name,
-                    "signature": evaluation["signature"],
+                    "signature": evaluation.signature,
                     "stages": legend,
                     "charts": charts,
                 }
@@ -202,12 +203,13 @@ def _epochs(source: ReportSource) -> list[dict[str, Any]]:
 
 def _scatters(source: ReportSource) -> dict[str, Any]:
     """Reproduction against every other axis, for every evaluation of at least two models."""
-    blocks, shown, title = [], {}, ""
+    shown: dict[str, Axis] = {}
+    blocks, title = [], ""
     marked = [name for name in (source.shown, *source.earlier, *source.ancestors) if name]
     for name, evaluation in source.evaluations.items():
-        axes = {axis.id: axis for axis in axes_of(evaluation)}
+        axes = dict(evaluation.axes)
         up = axes.pop(REPRODUCTION, None)
-        if up is None or len(evaluation["models"]) < 2:
+        if up is None or len(evaluation.models) < 2:
             continue
         title, charts = up.heading, []
         for axis in sorted(

@@ -6,6 +6,8 @@ from pathlib import Path
 from onmodel.engine.pipeline import Result
 from onmodel.engine.project import Project
 from onmodel.errors import InputError, StateError, VerifyError
+from onmodel.evaluate.choice import CHOICE, SEARCH, read_choice, read_search
+from onmodel.evaluate.evaluation import FILE, read_evaluation
 from onmodel.hashing import read_json, read_json_lines
 from onmodel.paths import inside
 from onmodel.recipe import Recipe
@@ -74,14 +76,14 @@ def collect(recipe: Recipe, project: Project, result: Result) -> ReportSource:
         recipe_text=recipe.text,
         stages={name: recipe.stages[name] for name in result.artifacts},
         character=recipe.character,
-        evaluations=_read(result, "evaluation.json"),
-        selections=_read(result, "selection.json"),
+        evaluations={name: read_evaluation(path) for name, path in _having(result, FILE).items()},
+        selections={name: read_choice(path) for name, path in _having(result, CHOICE).items()},
         training={
             name: read_json_lines(path) for name, path in _having(result, "metrics.jsonl").items()
         },
         datasets=_read(result, "manifest.json"),
         merges=_read(result, "merge.json"),
-        searches=_read(result, "search.json"),
+        searches={name: read_search(path) for name, path in _having(result, SEARCH).items()},
         folders={name: artifact.path for name, artifact in result.artifacts.items()},
         seconds=result.seconds,
         final=final,

@@ -1,33 +1,29 @@
 """The page of one evaluation: what it found, where it fails first, what was asked and what was
 seen, any two models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.compare import WORDS, Comparison, Outcome, decided
+from onmodel.evaluate.evaluation import FILE, EvaluatedModel, Evaluation, Score
 from onmodel.report import heat
 from onmodel.report.board import board, missing, table_of
 from onmodel.report.grid import build_grid
 from onmodel.report.pictures import SMALL, Thumbnails
-from onmodel.report.source import ReportSource, axes_of, label
-from onmodel.report.svg import decimal
-from onmodel.report.verdict import (
-    WORDS,
-    Comparison,
-    comparisons,
-    decided,
-    enumerated,
-    summary,
-    verdict,
-)
+from onmodel.report.source import ReportSource, label
+from onmodel.report.verdict import comparisons, enumerated, summary, verdict
 from onmodel.report.wheel import wheel
+from onmodel.text import decimal
 
 LEAST_REACH = (
     5.0  # percentage points of the hue wheel's ring, at least: smaller gains shall look small
 )
-EFFECT = {
+EFFECT: Mapping[Outcome, str] = {
     "better": "helps",
     "worse": "harms",
-    "close": "too close to call",
+    "close": WORDS["close"],
 }  # outcome → what a negative prompt does
 REGIONS = {"whole": "whole picture", "background": "border (background, mostly)"}
 
@@ -58,10 +54,10 @@ def page_of(
         "missing": missing(source),
         "grid": build_grid(source, thumbnails),
         "differences": {
-            "axes": [axis.heading for axis in axes_of(evaluation)],
+            "axes": [axis.heading for axis in evaluation.axes.values()],
             "rows": _changes(differences),
         },
-        "pulls": heat.pulls(evaluation["models"]),
+        "pulls": heat.pulls(evaluation.models),
         "matrices": _matrices(evaluation),
         **_colour(evaluation),
         "entangled": _entangled(evaluation),
@@ -87,20 +83,15 @@ def page_of(
     return page
 
 
-def facts(evaluation: Mapping[str, Any]) -> str:
+def facts(evaluation: Evaluation) -> str:
     """How large the evaluation is and how it sampled, in words."""
-    plan = evaluation["plan"]
-    models, prompts, seeds = len(evaluation["models"]), len(plan["prompts"]), len(plan["seeds"])
+    plan = evaluation.plan
     words = [
-        _count(models, "model"),
-        f"{_count(prompts, 'prompt')} of suite {plan['suite']}",
-        _count(seeds, "seed"),
+        _count(len(evaluation.models), "model"),
+        f"{_count(len(plan.prompts), 'prompt')} of suite {plan.suite}",
+        _count(len(plan.seeds), "seed"),
+        f"{plan.steps} steps at guidance {plan.guidance:g} and LoRA weight {plan.weight:g}",
     ]
-    if "steps" in plan:
-        words.append(
-            f"{plan['steps']} steps at guidance {plan['guidance']:g} and LoRA weight"
-            f" {plan['weight']:g}"
-        )
     return ", ".join(words)
 
 
@@ -119,9 +110,7 @@ def files(evaluation: str) -> dict[str, str]:
 def _relative(source: ReportSource) -> str:
     """The stage's own JSON, from the folder of the pages."""
     return (
-        (source.folders[source.published_name or ""] / "evaluation.json")
-        .relative_to(source.project)
-        .as_posix()
+        (source.folders[source.published_name or ""] / FILE).relative_to(source.project).as_posix()
     )
 
 
@@ -131,40 +120,38 @@ def _changes(
     """Model → other → for each axis the outcome, its words and the change."""
     rows: dict[str, dict[str, list[list[str]]]] = {}
     for (model, against), line in found.items():
-        rows.setdefault(model, {})[against] = [
-            [one.outcome, WORDS[one.outcome], one.change] for one in line
-        ]
+        rows.setdefault(model, {})[against] = [[one.outcome, one.words, one.change] for one in line]
     return rows
 
 
-def _matrices(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _matrices(evaluation: Evaluation) -> list[dict[str, Any]]:
     """For every judged attribute the matrix of each model, and that of the base with the
     description."""
-    prompts, rows = evaluation["plan"]["prompts"], evaluation["models"]
-    control = evaluation["controls"].get("D")
+    prompts, rows = evaluation.plan.prompts, evaluation.models
+    control = evaluation.controls.get("D")
     return [
         {
             "attribute": attribute.replace("_", " "),
-            "models": {row["name"]: heat.confusion(prompts, row, attribute) for row in rows},
+            "models": {row.name: heat.confusion(prompts, row, attribute) for row in rows},
             "control": heat.confusion(prompts, control, attribute) if control else None,
         }
         for attribute in heat.attributes(prompts, rows[0])
     ]
 
 
-def _colour(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def _colour(evaluation: Evaluation) -> dict[str, Any]:
     """Wheels by region and the table by kind of prompt for every model; one reach for all, so that
     they compare."""
     found = {
-        row["name"]: area
-        for row in evaluation["models"]
-        if (area := row["details"].get("colour_area"))
+        row.name: {"whole": gain.whole, "background": gain.background}
+        for row in evaluation.models
+        if (gain := row.hue_gain)
     }
     values = [
         abs(value)
         for area in found.values()
-        for region in REGIONS
-        for value in area[region].values()
+        for region in area.values()
+        for value in region.values()
     ]
     reach = max([LEAST_REACH, *values])
     wheels = {
@@ -177,84 +164,124 @@ def _colour(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         ]
         for name, area in found.items()
     }
-    prompts = evaluation["plan"]["prompts"]
-    tables = {row["name"]: heat.hues(prompts, row, reach) for row in evaluation["models"]}
+    prompts = evaluation.plan.prompts
+    tables = {row.name: heat.hues(prompts, row, reach) for row in evaluation.models}
     return {"wheels": wheels, "hues": tables}
 
 
-def _entangled(evaluation: Mapping[str, Any]) -> dict[str, heat.Heat]:
+def _entangled(evaluation: Evaluation) -> dict[str, heat.Heat]:
     """Model → its matrix, for the models that have one."""
-    fault = evaluation["axes"].get("entanglement", {}).get("fault", 1.0)
-    found = {row["name"]: heat.entangled(row, fault) for row in evaluation["models"]}
+    axis = evaluation.axes.get("entanglement")
+    fault = axis.fault if axis else 1.0
+    found = {row.name: heat.entangled(row, fault) for row in evaluation.models}
     return {name: table for name, table in found.items() if table}
 
 
-def _negatives(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class NegativeRow:
+    """What a model's negative prompt does to one axis; `words` and numbers as they are printed."""
+
+    axis: Axis
+    outcome: Outcome
+    words: str
+    change: str
+    off: str
+    on: str
+    remains: bool
+
+
+def _negatives(evaluation: Evaluation) -> dict[str, dict[str, object]]:
     """Model → what its negative prompt does: a sentence, and a row for each axis. Empty where that
     was not measured."""
-    found = {}
-    for row in evaluation["models"]:
-        told = row.get("negative", {}).get("effect", {})
-        rows = []
-        for axis in (axis for axis in axes_of(evaluation) if axis.id in told):
-            one = told[axis.id]
-            gain, low, high = (axis.record.fault * one[key] for key in ("gain", "low", "high"))
-            change = decided(Comparison(axis, "", "close", gain, low, high), one["p"])
-            rows.append(
-                {
-                    "axis": axis,
-                    "outcome": change.outcome,
-                    "words": EFFECT[change.outcome],
-                    "change": change.change,
-                    "without": axis.text(row["negative"]["without"][axis.id]["value"]),
-                    "with": axis.text(row["axes"][axis.id]["value"]),
-                    "remains": one["remains"],
-                }
-            )
+    found: dict[str, dict[str, object]] = {}
+    for model in evaluation.models:
+        rows = _negative_rows(model, evaluation.axes.values()) if model.negative else []
         if rows:
-            found[row["name"]] = {"rows": rows, "sentence": _effect(rows)}
+            found[model.name] = {"rows": rows, "sentence": _effect(rows)}
     return found
 
 
-def _effect(rows: Sequence[Mapping[str, Any]]) -> str:
+def _negative_rows(model: EvaluatedModel, axes: Iterable[Axis]) -> list[NegativeRow]:
+    assert model.negative is not None
+    rows = []
+    for axis in axes:
+        one, off = model.negative.effect.get(axis.id), model.negative.without.get(axis.id)
+        on = model.score(axis.id)
+        if one is None or on is None or not isinstance(off, Score):
+            continue
+        gain, low, high = (axis.fault * x for x in (one.gain, one.low, one.high))
+        change = decided(Comparison(axis, "", "close", gain, low, high), one.p)
+        rows.append(
+            NegativeRow(
+                axis,
+                change.outcome,
+                EFFECT[change.outcome],
+                change.change,
+                off=axis.text(off.value),
+                on=axis.text(on.value),
+                remains=one.remains,
+            )
+        )
+    return rows
+
+
+def _effect(rows: Sequence[NegativeRow]) -> str:
     """What a negative prompt does and what it leaves, in a sentence."""
-    titles = {
-        word: [row["axis"].short for row in rows if row["outcome"] == word] for word in EFFECT
-    }
-    cured = [row["axis"].short for row in rows if row["outcome"] == "better" and not row["remains"]]
-    kept = [name for name in titles["better"] if name not in cured]
+    better = [row for row in rows if row.outcome == "better"]
+    cured = [row.axis.short for row in better if not row.remains]
+    kept = [row.axis.short for row in better if row.remains]
+    worse = [row.axis.short for row in rows if row.outcome == "worse"]
     parts = [f"helps {enumerated(kept)} without reaching the ideal there"] if kept else []
     parts += [f"brings {enumerated(cured)} to the ideal, as far as this can tell"] if cured else []
-    parts += [f"harms {enumerated(titles['worse'])}"] if titles["worse"] else []
+    parts += [f"harms {enumerated(worse)}"] if worse else []
     return f"The negative prompt {'; '.join(parts) or 'changes no axis for certain'}."
 
 
-def _copies(source: ReportSource, thumbnails: Thumbnails) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class CopyPair:
+    """A generated picture beside the training picture that is nearest to it; both as data URIs."""
+
+    similarity: str
+    over: bool
+    prompt: str
+    seed: int
+    training: str
+    made: str
+    trained: str
+
+
+@dataclass(frozen=True)
+class CopyPairs:
+    """The nearest pairs of one model, and the similarity above which a picture is a copy."""
+
+    threshold: str
+    pairs: Sequence[CopyPair]
+
+
+def _copies(source: ReportSource, thumbnails: Thumbnails) -> dict[str, CopyPairs]:
     """Model → the generated pictures that are nearest to a training picture, beside it; highest
     similarity first."""
-    evaluation, stage = source.published or {}, source.published_name or ""
+    evaluation, stage = source.published, source.published_name or ""
     training = _training(source)
     found = {}
-    for row in evaluation["models"]:
-        told = row["details"].get("memorisation")
-        if not told:
+    for model in evaluation.models if evaluation else ():
+        told = model.near_copies
+        if told is None:
             continue
         pairs = [
-            {
-                "similarity": decimal(one["similarity"], 3),
-                "over": one["similarity"] > told["threshold"],
-                "prompt": one["prompt"],
-                "seed": one["seed"],
-                "training": one["training"],
-                "made": thumbnails.encoded(
-                    stage, row["pictures"]["L"][one["prompt"]][one["seed"]], SMALL
-                ),
-                "trained": thumbnails.encoded(*training[one["training"]], SMALL),
-            }
-            for one in told["nearest"]
-            if one["training"] in training
+            CopyPair(
+                similarity=decimal(one.similarity, 3),
+                over=one.similarity > told.threshold,
+                prompt=one.prompt,
+                seed=one.seed,
+                training=one.training,
+                made=thumbnails.encoded(stage, model.pictures["L"][one.prompt][one.seed], SMALL),
+                trained=thumbnails.encoded(*training[one.training], SMALL),
+            )
+            for one in told.nearest
+            if one.training in training
         ]
-        found[row["name"]] = {"threshold": decimal(told["threshold"], 3), "pairs": pairs}
+        found[model.name] = CopyPairs(decimal(told.threshold, 3), pairs)
     return found
 
 

@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.evaluation import EvaluatedModel
 from onmodel.report.pictures import Thumbnails
-from onmodel.report.source import Axis, ReportSource, axes_of, label
+from onmodel.report.source import ReportSource, label
+from onmodel.sample.suites import Prompt
 
 PAGE_PICTURES = 8_000_000  # characters of data URIs that the grid may add to the page
 HERO = 8
@@ -30,13 +33,13 @@ ARMS = {
 
 
 @dataclass(frozen=True)
-class Column:
+class GridColumn:
     """One model under one arm."""
 
     label: str
     role: str
     arm: str
-    row: Mapping[str, Any]
+    row: EvaluatedModel
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,12 @@ def build_grid(
     evaluation, stage = source.published, source.published_name
     if evaluation is None or stage is None or source.shown is None:
         return None
-    axes = [
-        axis for axis in axes_of(evaluation) if _per_prompt(source.measured[source.shown], axis)
-    ]
-    prompts, all_seeds = evaluation["plan"]["prompts"], evaluation["plan"]["seeds"]
+    model = source.measured[source.shown]
+    axes = [axis for axis in evaluation.axes.values() if model.values(axis.id)]
+    prompts, all_seeds = evaluation.plan.prompts, evaluation.plan.seeds
     orders = {name: _orders(row, axes, prompts) for name, row in source.measured.items()}
     shown = orders[source.shown]
-    worst_first = sorted(prompts, key=lambda prompt: shown[prompt["id"]]["asked"])
+    worst_first = sorted(prompts, key=lambda prompt: shown[prompt.id]["asked"])
     columns = _columns(source)
     kept, seeds = _fit(stage, worst_first, columns, len(all_seeds), thumbnails, budget)
     keys = {
@@ -105,18 +107,18 @@ def build_grid(
     }
     rows = [
         GridRow(
-            id=prompt["id"],
-            kind=prompt["kind"],
-            text=prompt["text"]["L"],
+            id=prompt.id,
+            kind=prompt.kind,
+            text=prompt.text["L"],
             orders={
-                name: [ranks[prompt["id"]][key] for key in keys] for name, ranks in orders.items()
+                name: [ranks[prompt.id][key] for key in keys] for name, ranks in orders.items()
             },
             cells=[_cell(stage, column, prompt, seeds, axes, thumbnails) for column in columns],
         )
         for prompt in kept
     ]
-    width, height = evaluation["plan"]["size"]
-    kinds = list(dict.fromkeys(prompt["kind"] for prompt in kept))
+    width, height = evaluation.plan.size
+    kinds = list(dict.fromkeys(prompt.kind for prompt in kept))
     left_out = _left_out(len(kept), len(prompts), seeds, len(all_seeds))
     names = [column.label for column in columns]
     return Grid(rows, all_seeds[:seeds], kinds, keys, names, width, height, left_out)
@@ -128,51 +130,51 @@ def hero(source: ReportSource, thumbnails: Thumbnails) -> list[dict[str, Any]]:
     if evaluation is None or stage is None or source.shown is None:
         return []
     row = source.measured[source.shown]
-    prompts = evaluation["plan"]["prompts"]
-    orders = _orders(row, axes_of(evaluation), prompts)
-    best_first = sorted(prompts, key=lambda prompt: -orders[prompt["id"]]["overall"])
+    prompts = evaluation.plan.prompts
+    orders = _orders(row, list(evaluation.axes.values()), prompts)
+    best_first = sorted(prompts, key=lambda prompt: -orders[prompt.id]["overall"])
     turn: dict[str, int] = {}
     ranked = []
     for prompt in best_first:
-        turn[prompt["kind"]] = turn.get(prompt["kind"], 0) + 1
-        ranked.append((turn[prompt["kind"]], prompt))
+        turn[prompt.kind] = turn.get(prompt.kind, 0) + 1
+        ranked.append((turn[prompt.kind], prompt))
     chosen = [prompt for _, prompt in sorted(ranked, key=lambda pair: pair[0])][:HERO]
-    width, height = evaluation["plan"]["size"]
+    width, height = evaluation.plan.size
     return [
         {
             "uri": thumbnails.encoded(stage, files[0]),
-            "text": prompt["text"]["L"],
+            "text": prompt.text["L"],
             "width": width,
             "height": height,
         }
         for prompt in chosen
-        if (files := row["pictures"].get("L", {}).get(prompt["id"]))
+        if (files := row.pictures.get("L", {}).get(prompt.id))
     ]
 
 
-def _columns(source: ReportSource) -> list[Column]:
+def _columns(source: ReportSource) -> list[GridColumn]:
     """Models in the evaluation's order with the shown one last; then it without trigger, then the
     controls."""
-    models = sorted(source.measured.values(), key=lambda row: row["name"] == source.shown)
-    columns = [Column(label(row["name"]), "model", "L", row) for row in models[:-1]]
-    columns.append(Column(label(source.shown or ""), "final", "L", models[-1]))
-    columns.append(Column(f"{label(source.shown or '')}, {ARMS['N']}", "aside", "N", models[-1]))
-    controls = sorted((source.published or {})["controls"].items())
-    for at, (arm, row) in enumerate(
-        (arm, row) for arm, row in controls if row["pictures"].get(arm)
-    ):
-        columns.append(Column(ARMS[arm], "model" if at else "aside", arm, row))
+    models = sorted(source.measured.values(), key=lambda row: row.name == source.shown)
+    columns = [GridColumn(label(row.name), "model", "L", row) for row in models[:-1]]
+    columns.append(GridColumn(label(source.shown or ""), "final", "L", models[-1]))
+    columns.append(
+        GridColumn(f"{label(source.shown or '')}, {ARMS['N']}", "aside", "N", models[-1])
+    )
+    controls = sorted(source.published.controls.items() if source.published else ())
+    for at, (arm, row) in enumerate((arm, row) for arm, row in controls if row.pictures.get(arm)):
+        columns.append(GridColumn(ARMS[arm], "model" if at else "aside", arm, row))
     return columns
 
 
 def _fit(
     stage: str,
-    prompts: Sequence[Mapping[str, Any]],
-    columns: Sequence[Column],
+    prompts: Sequence[Prompt],
+    columns: Sequence[GridColumn],
     seeds: int,
     thumbnails: Thumbnails,
     budget: int,
-) -> tuple[Sequence[Mapping[str, Any]], int]:
+) -> tuple[Sequence[Prompt], int]:
     """Which prompts and how many seeds fit into the budget: every prompt at one seed comes before a
     second seed."""
     total = 0
@@ -202,21 +204,21 @@ def _left_out(prompts: int, of_prompts: int, seeds: int, of_seeds: int) -> str:
 
 def _cell(
     stage: str,
-    column: Column,
-    prompt: Mapping[str, Any],
+    column: GridColumn,
+    prompt: Prompt,
     seeds: int,
     axes: Sequence[Axis],
     thumbnails: Thumbnails,
 ) -> GridCell:
     scores = (
-        [] if column.arm == "N" else _scores(column.row, axes, prompt["id"])
+        [] if column.arm == "N" else _scores(column.row, axes, prompt.id)
     )  # the numbers are those of arm L
     files = _files(column, prompt)[:seeds]
     return GridCell(
         label=column.label,
-        model=column.row["name"] if column.arm == "L" else None,
+        model=column.row.name if column.arm == "L" else None,
         role=column.role,
-        text=prompt["text"][WORDS_OF.get(column.arm, column.arm)],
+        text=prompt.text[WORDS_OF.get(column.arm, column.arm)],
         scores=" \N{MIDDLE DOT} ".join(f"{score['title']} {score['text']}" for score in scores),
         uris=[thumbnails.encoded(stage, file) for file in files],
         misses=[
@@ -226,42 +228,42 @@ def _cell(
     )
 
 
-def missed(row: Mapping[str, Any], prompt: Mapping[str, Any], seed: int) -> list[str]:
+def missed(row: EvaluatedModel, prompt: Prompt, seed: int) -> list[str]:
     """What one picture missed: `smile → sad` where sad is the likelier reading, `not her` when it
     agrees too little."""
     words = []
-    for attribute, readings in row["answers"].get(prompt["id"], {}).items():
-        asked = prompt["asked"][attribute]
+    for attribute, readings in row.answers.get(prompt.id, {}).items():
+        asked = prompt.asked[attribute]
         likeliest = max(readings, key=lambda value: (readings[value][seed], value == asked))
         if likeliest != asked:
             words.append(f"{asked} \N{RIGHTWARDS ARROW} {likeliest}")
-    identity = row["details"].get("reproduction", {})
-    agreement = identity.get("agreement", {}).get(prompt["id"])
-    if agreement and agreement[seed] < identity["threshold"]:
+    identity = row.agreement
+    agreement = identity.agreement.get(prompt.id) if identity else None
+    if identity and agreement and agreement[seed] < identity.threshold:
         words.append("not her")
     return words
 
 
-def _files(column: Column, prompt: Mapping[str, Any]) -> Sequence[str]:
-    files: Sequence[str] = column.row["pictures"].get(column.arm, {}).get(prompt["id"], ())
+def _files(column: GridColumn, prompt: Prompt) -> Sequence[str]:
+    files: Sequence[str] = column.row.pictures.get(column.arm, {}).get(prompt.id, ())
     return files
 
 
-def _scores(row: Mapping[str, Any], axes: Sequence[Axis], prompt: str) -> list[dict[str, str]]:
+def _scores(row: EvaluatedModel, axes: Sequence[Axis], prompt: str) -> list[dict[str, str]]:
     return [
         {"title": axis.short, "text": axis.text(value)}
         for axis in axes
-        if (value := _per_prompt(row, axis).get(prompt)) is not None
+        if (value := row.values(axis.id).get(prompt)) is not None
     ]
 
 
 def _orders(
-    row: Mapping[str, Any], axes: Sequence[Axis], prompts: Sequence[Mapping[str, Any]]
+    row: EvaluatedModel, axes: Sequence[Axis], prompts: Sequence[Prompt]
 ) -> dict[str, dict[str, int]]:
     """Rank of every prompt (0 is worst): per axis, as planned, and by mean relative cost over FIRST
     and all axes."""
-    ids = [prompt["id"] for prompt in prompts]
-    badness = {axis.id: _badness(axis, _per_prompt(row, axis)) for axis in axes}
+    ids = [prompt.id for prompt in prompts]
+    badness = {axis.id: _badness(axis, row.values(axis.id)) for axis in axes}
     keys = {"asked": [id for id in badness if id in FIRST], "overall": list(badness)}
     joined = {
         key: {id: _mean([badness[axis][id] for axis in of if id in badness[axis]]) for id in ids}
@@ -281,15 +283,6 @@ def _badness(axis: Axis, values: Mapping[str, float]) -> dict[str, float]:
     costs = {id: axis.cost(value) for id, value in values.items()}
     low, high = min(costs.values(), default=0.0), max(costs.values(), default=0.0)
     return {id: (cost - low) / (high - low) if high > low else 0.0 for id, cost in costs.items()}
-
-
-def _per_prompt(row: Mapping[str, Any], axis: Axis) -> dict[str, float]:
-    """Prompt → value, without the prompts that say nothing."""
-    return {
-        id: value
-        for id, value in (row["per_prompt"].get(axis.id) or {}).items()
-        if value is not None
-    }
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,13 +1,14 @@
 """Tables whose cells are shaded by their number: asked against seen, what pulls what, hues by kind
 of prompt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from onmodel.evaluate.evaluation import EvaluatedModel
 from onmodel.evaluate.observers.colour import SECTORS
 from onmodel.report.source import label
-from onmodel.report.svg import decimal
+from onmodel.sample.suites import Prompt
+from onmodel.text import decimal
 
 FAINT = 0.5  # percentage points that are not worth a shade
 
@@ -39,13 +40,11 @@ class Heat:
     rows: Sequence[HeatRow]
 
 
-def pulls(models: Sequence[Mapping[str, Any]]) -> Heat | None:
+def pulls(models: Sequence[EvaluatedModel]) -> Heat | None:
     """Model × training subset: the share of the way to the subset's style that unstyled pictures
     went; None without training pictures. A subset that is drawn as the base draws has no way to go,
     and no number."""
-    found = {
-        row["name"]: row["details"].get("style", {}).get("pull_by_subset", {}) for row in models
-    }
+    found = {row.name: row.style_pull.pull_by_subset for row in models if row.style_pull}
     subsets = list(dict.fromkeys(subset for row in found.values() for subset in row))
     rows = [
         HeatRow(label(name), 0, [_pull(row.get(subset)) for subset in subsets])
@@ -63,13 +62,13 @@ def _pull(share: float | None) -> HeatCell:
     )
 
 
-def attributes(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> list[str]:
+def attributes(prompts: Sequence[Prompt], row: EvaluatedModel) -> list[str]:
     """The attributes that were judged with at least two asked values, expression, framing and view
     first."""
     asked: dict[str, set[str]] = {}
     for prompt in prompts:
-        for attribute in row["answers"].get(prompt["id"], {}):
-            asked.setdefault(attribute, set()).add(prompt["asked"][attribute])
+        for attribute in row.answers.get(prompt.id, {}):
+            asked.setdefault(attribute, set()).add(prompt.asked[attribute])
     first = ("expression", "framing", "view")
     found = [name for name, values in asked.items() if len(values) > 1]
     return sorted(
@@ -77,7 +76,7 @@ def attributes(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> 
     )
 
 
-def confusion(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any], attribute: str) -> Heat:
+def confusion(prompts: Sequence[Prompt], row: EvaluatedModel, attribute: str) -> Heat:
     """Asked value × seen value: the mean probability over the prompts that ask it, each the mean
     over its seeds."""
     found = confusions(prompts, row, attribute)
@@ -94,17 +93,17 @@ def confusion(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any], attr
 
 
 def confusions(
-    prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any], attribute: str
+    prompts: Sequence[Prompt], row: EvaluatedModel, attribute: str
 ) -> dict[str, tuple[int, dict[str, float]]]:
     """Asked value → prompts that ask it, and seen value → mean probability."""
     readings: dict[str, list[dict[str, float]]] = {}
     order: list[str] = []
     for prompt in prompts:
-        answer = row["answers"].get(prompt["id"], {}).get(attribute)
+        answer = row.answers.get(prompt.id, {}).get(attribute)
         if answer:
             order = list(answer)
             means = {value: sum(seeds) / len(seeds) for value, seeds in answer.items()}
-            readings.setdefault(prompt["asked"][attribute], []).append(means)
+            readings.setdefault(prompt.asked[attribute], []).append(means)
     return {
         asked: (
             len(readings[asked]),
@@ -115,12 +114,12 @@ def confusions(
     }
 
 
-def entangled(row: Mapping[str, Any], fault: float) -> Heat | None:
+def entangled(row: EvaluatedModel, fault: float) -> Heat | None:
     """Asked attribute × open attribute: the shift beyond the base's; a whole `fault` is the darkest
     shade."""
-    matrix = row["details"].get("entanglement", {}).get("matrix")
-    if not matrix:
+    if row.entangled is None or not row.entangled.matrix:
         return None
+    matrix = row.entangled.matrix
     names = list(matrix)
     rows = [
         HeatRow(_words(asked), 0, [_shift(matrix[asked].get(name), fault) for name in names])
@@ -129,16 +128,16 @@ def entangled(row: Mapping[str, Any], fault: float) -> Heat | None:
     return Heat([_words(name) for name in names], rows)
 
 
-def hues(prompts: Sequence[Mapping[str, Any]], row: Mapping[str, Any], reach: float) -> Heat | None:
+def hues(prompts: Sequence[Prompt], row: EvaluatedModel, reach: float) -> Heat | None:
     """Kind of prompt × hue: mean percentage points of the picture gained over the base; `reach` is
     darkest."""
-    by_prompt = row["details"].get("colour_area", {}).get("prompts")
-    if not by_prompt:
+    if row.hue_gain is None or not row.hue_gain.prompts:
         return None
+    by_prompt = row.hue_gain.prompts
     kinds: dict[str, list[Sequence[float]]] = {}
     for prompt in prompts:
-        if prompt["id"] in by_prompt:
-            kinds.setdefault(prompt["kind"], []).append(by_prompt[prompt["id"]]["whole"])
+        if prompt.id in by_prompt:
+            kinds.setdefault(prompt.kind, []).append(by_prompt[prompt.id]["whole"])
     rows = []
     for kind, found in kinds.items():
         means = [_mean(column) for column in zip(*found, strict=True)]

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onmodel.evaluate.choice import SearchedModel
 from onmodel.report import plots
 from onmodel.report.pictures import SMALL, Thumbnails
-from onmodel.report.source import ReportSource, capital, label
-from onmodel.report.svg import decimal
+from onmodel.report.source import ReportSource, label
+from onmodel.text import capital, decimal
 
 STRIP = 14  # pictures shown of a subset
 
@@ -35,42 +36,37 @@ def choices(source: ReportSource) -> list[dict[str, Any]]:
     return [
         {
             "label": label(stage),
-            "rule": capital(choice["rule"]),
-            "signature": choice["signature"],
+            "rule": capital(choice.rule),
+            "signature": choice.signature,
             "facts": [
                 *(
                     f"{capital(axis)} at least {bound:g}."
-                    for axis, bound in choice["at_least"].items()
+                    for axis, bound in choice.at_least.items()
                 ),
-                *(
-                    f"{capital(axis)} at most {bound:g}."
-                    for axis, bound in choice["at_most"].items()
-                ),
+                *(f"{capital(axis)} at most {bound:g}." for axis, bound in choice.at_most.items()),
                 *(
                     ["Too close to call: models that were left may be as good."]
-                    if choice["too_close_to_call"]
+                    if choice.too_close_to_call
                     else []
                 ),
                 *(
                     []
-                    if choice["constraints_met"]
+                    if choice.constraints_met
                     else ["Not every constraint is met; these are the least bad."]
                 ),
             ],
             "rows": [
                 {
-                    "label": label(row["name"]),
-                    "chosen": row["chosen"],
-                    "reason": row["reason"],
-                    "bias": decimal(row["bias"], 3),
+                    "label": label(row.name),
+                    "chosen": row.chosen,
+                    "reason": row.reason,
+                    "bias": decimal(row.bias, 3),
                     "interval": (
-                        f"{decimal(row['low'], 3)}\N{HORIZONTAL ELLIPSIS}{decimal(row['high'], 3)}"
+                        f"{decimal(row.low, 3)}\N{HORIZONTAL ELLIPSIS}{decimal(row.high, 3)}"
                     ),
-                    "front": f"{100 * row['front']:.0f} %",
+                    "front": f"{100 * row.front:.0f} %",
                 }
-                for row in sorted(
-                    choice["candidates"], key=lambda row: (not row["chosen"], row["bias"])
-                )
+                for row in sorted(choice.candidates, key=lambda row: (not row.chosen, row.bias))
             ],
         }
         for stage, choice in source.selections.items()
@@ -105,30 +101,31 @@ def searches(source: ReportSource) -> list[dict[str, Any]]:
     return [
         {
             "label": label(stage),
-            "objective": capital(search["objective"]),
-            "noise": decimal(search["noise"], 3),
-            "taken": _mixture(search["models"], search["taken"]),
-            "found": _mixture(search["models"], search["found"]),
-            "models": [label(row["name"]) for row in search["models"]],
-            "svg": plots.search(label(stage), search["trials"], search["expected"]),
+            "objective": capital(search.objective),
+            "noise": decimal(search.noise, 3),
+            "taken": _mixture(search.models, search.taken),
+            "found": _mixture(search.models, search.found),
+            "models": [label(row.name) for row in search.models],
+            "svg": plots.search(label(stage), search.trials, search.expected),
             "trials": [
                 {
-                    **trial,
-                    "value": decimal(trial["value"], 3),
+                    "block": trial.block,
+                    "why": trial.why,
+                    "value": decimal(trial.value, 3),
                     "expected": decimal(expected, 3),
-                    "weights": [f"{weight:.2g}" if weight else "" for weight in trial["weights"]],
+                    "weights": [f"{weight:.2g}" if weight else "" for weight in trial.weights],
                 }
-                for trial, expected in zip(search["trials"], search["expected"], strict=True)
+                for trial, expected in zip(search.trials, search.expected, strict=True)
             ],
         }
         for stage, search in source.searches.items()
     ]
 
 
-def _mixture(models: Sequence[Mapping[str, Any]], weights: Sequence[float]) -> str:
+def _mixture(models: Sequence[SearchedModel], weights: Sequence[float]) -> str:
     """ "0.3 Release 2 @10 + 0.7 Release 2 @20"; a model alone has no number."""
     parts = [
-        (label(row["name"]), weight) for row, weight in zip(models, weights, strict=True) if weight
+        (label(row.name), weight) for row, weight in zip(models, weights, strict=True) if weight
     ]
     return (
         parts[0][0]

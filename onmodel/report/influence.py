@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from onmodel.engine.influence import Effect, Leaving
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.compare import WORDS, Comparison, Outcome
+from onmodel.evaluate.evaluation import Evaluation
 from onmodel.hashing import write_atomic
 from onmodel.report.board import cell
 from onmodel.report.evaluation_page import facts
 from onmodel.report.pages import environment
-from onmodel.report.source import Axis
-from onmodel.report.svg import decimal
-from onmodel.report.verdict import Comparison, Outcome, enumerated
+from onmodel.report.verdict import enumerated
+from onmodel.text import decimal
 
 OUTCOMES: Mapping[str, Outcome] = {
     "helps": "better",
     "harms": "worse",
-    "too close to call": "close",
+    WORDS["close"]: "close",
 }
 RULE = (
     "An effect counts when the sign-flip test over prompts, adjusted for all subsets and axes"
@@ -63,12 +65,10 @@ def influence_table(
     return InfluenceTable(leaving.full[0], subsets, rows, sentences(found, axes, leaving))
 
 
-def as_dict(
-    found: Sequence[Effect], evaluation: Mapping[str, Any], leaving: Leaving
-) -> dict[str, Any]:
+def as_dict(found: Sequence[Effect], evaluation: Evaluation, leaving: Leaving) -> dict[str, Any]:
     """What the JSON file holds; effects in whole faults."""
     return {
-        "signature": evaluation["signature"],
+        "signature": evaluation.signature,
         "full": leaving.full,
         "without": leaving.without,
         "effects": [
@@ -103,9 +103,7 @@ def sentences(found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving) -
     return told
 
 
-def write_page(
-    table: InfluenceTable, leaving: Leaving, evaluation: Mapping[str, Any], path: Path
-) -> None:
+def write_page(table: InfluenceTable, leaving: Leaving, evaluation: Evaluation, path: Path) -> None:
     """The page; its JSON lies beside it."""
     rows = []
     for row in table.rows:
@@ -139,12 +137,10 @@ def _by_axis(found: Sequence[Effect], axes: Sequence[Axis]) -> list[tuple[Axis, 
 
 def _comparison(axis: Axis, one: Effect) -> Comparison:
     """The effect in the axis' own unit."""
-    value, low, high = (
-        axis.record.fault * x for x in (one.effect.value, one.effect.low, one.effect.high)
-    )
+    value, low, high = (axis.fault * x for x in (one.effect.value, one.effect.low, one.effect.high))
     return Comparison(axis, one.subset, OUTCOMES[one.outcome], value, low, high, one.p)
 
 
 def _floor(axis: Axis, one: Effect) -> str:
     """The floor in the axis' own unit; for a geometric mean in its logarithm."""
-    return decimal(axis.record.fault * one.floor, axis.places)
+    return decimal(axis.fault * one.floor, axis.places)

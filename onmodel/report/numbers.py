@@ -4,12 +4,14 @@ JSON lacks."""
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from onmodel.evaluate.choice import Choice
+from onmodel.evaluate.compare import Comparison
+from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.hashing import write_atomic
-from onmodel.report.source import axes_of
-from onmodel.report.verdict import Comparison
 from onmodel.text import csv_cell
 
 SCORES = (
@@ -57,13 +59,13 @@ LOOKS = (
 )
 
 
-def write_scores(evaluation: Mapping[str, Any], path: Path) -> None:
+def write_scores(evaluation: Evaluation, path: Path) -> None:
     """A row for each model (then each control, then each model without its negative prompt) and
     axis; no value and a `why` where an axis is unavailable."""
     bare = [
-        (f"{row['name']} {BARE}", {"epoch": row["epoch"], "axes": row["negative"]["without"]})
-        for row in evaluation["models"]
-        if "negative" in row
+        (f"{row.name} {BARE}", replace(row, axes=row.negative.without))
+        for row in evaluation.models
+        if row.negative
     ]
     _write(
         path,
@@ -71,20 +73,20 @@ def write_scores(evaluation: Mapping[str, Any], path: Path) -> None:
         (
             {
                 "model": name,
-                "epoch": row.get("epoch"),
+                "epoch": row.epoch,
                 "axis": axis.id,
                 "unit": axis.unit,
-                "direction": axis.record.direction,
-                **row["axes"][axis.id],
+                "direction": axis.direction,
+                **asdict(row.axes[axis.id]),
             }
             for name, row in [*_rows(evaluation), *bare]
-            for axis in axes_of(evaluation)
-            if axis.id in row["axes"]
+            for axis in evaluation.axes.values()
+            if axis.id in row.axes
         ),
     )
 
 
-def write_prompts(evaluation: Mapping[str, Any], path: Path) -> None:
+def write_prompts(evaluation: Evaluation, path: Path) -> None:
     """A row for each model, axis and prompt that tells something."""
     _write(
         path,
@@ -92,14 +94,14 @@ def write_prompts(evaluation: Mapping[str, Any], path: Path) -> None:
         (
             {"model": name, "axis": axis, "prompt": prompt, "value": value}
             for name, row in _rows(evaluation)
-            for axis, values in row["per_prompt"].items()
+            for axis, values in row.per_prompt.items()
             for prompt, value in values.items()
         ),
     )
 
 
 def write_differences(
-    found: Mapping[tuple[str, str], Sequence[Comparison]], evaluation: Mapping[str, Any], path: Path
+    found: Mapping[tuple[str, str], Sequence[Comparison]], evaluation: Evaluation, path: Path
 ) -> None:
     """A row for each ordered pair and axis. `gain`: how much nearer to good, in the axis' unit
     (geometric: its log)."""
@@ -117,7 +119,7 @@ def write_differences(
                 "p": one.p,
                 "outcome": one.outcome,
                 "unit": one.axis.unit,
-                "signature": evaluation["signature"],
+                "signature": evaluation.signature,
             }
             if one.outcome != "unavailable"
             else {"model": model, "against": against, "axis": one.axis.id, "outcome": one.outcome}
@@ -127,7 +129,7 @@ def write_differences(
     )
 
 
-def write_looks(tuning: Mapping[str, Any], path: Path) -> None:
+def write_looks(tuning: Choice, path: Path) -> None:
     """A row for each round, checkpoint, LoRA weight and axis of a tuning."""
     _write(
         path,
@@ -135,23 +137,22 @@ def write_looks(tuning: Mapping[str, Any], path: Path) -> None:
         (
             {
                 "round": number,
-                **look["rung"],
-                **score,
-                "model": row["model"],
-                "weight": row["weight"],
+                **asdict(look.rung),
+                **asdict(score),
+                "model": row.model,
+                "weight": row.weight,
                 "axis": axis,
             }
-            for number, look in enumerate(tuning["rounds"], 1)
-            for row in look["measured"]
-            for axis, score in row["axes"].items()
+            for number, look in enumerate(tuning.rounds, 1)
+            for row in look.measured
+            for axis, score in row.axes.items()
         ),
     )
 
 
-def _rows(evaluation: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(row["name"], row) for row in evaluation["models"]] + sorted(
-        evaluation["controls"].items()
-    )
+def _rows(evaluation: Evaluation) -> list[tuple[str, EvaluatedModel]]:
+    controls = sorted(evaluation.controls.items())
+    return [*((row.name, row) for row in evaluation.models), *controls]
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

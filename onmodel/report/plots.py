@@ -11,8 +11,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from onmodel.report.source import Axis, label, stage_of
-from onmodel.report.svg import Scale, decimal, element, path, places_of, ticks
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.choice import SearchTrial, WeightedScores
+from onmodel.evaluate.evaluation import Evaluation, Score
+from onmodel.report.source import label, stage_of
+from onmodel.report.svg import Scale, element, path, places_of, ticks
+from onmodel.text import decimal
 
 WIDTH, HEIGHT = 270.0, 165.0  # of a small chart, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 8.0, 10.0, 22.0
@@ -37,15 +41,13 @@ class Dot:
     marked: bool
 
 
-def interval_of(score: Mapping[str, Any] | None) -> Interval | None:
-    """(low, value, high) of a score; None when it is unavailable."""
-    if score is None or score["value"] is None:
-        return None
-    return score["low"], score["value"], score["high"]
+def interval_of(score: Score | None) -> Interval | None:
+    """(low, value, high) of a score; None without one."""
+    return (score.low, score.value, score.high) if score else None
 
 
 def epochs(
-    axis: Axis, evaluation: Mapping[str, Any], stages: Sequence[str], chosen: Sequence[str]
+    axis: Axis, evaluation: Evaluation, stages: Sequence[str], chosen: Sequence[str]
 ) -> Markup | None:
     """One axis over the epochs of the given train stages, with 95 % bands, control D and the ideal.
 
@@ -55,7 +57,8 @@ def epochs(
     found = [point for points in series.values() for point in points]
     if not found:
         return None
-    control = interval_of(evaluation["controls"].get("D", {"axes": {}})["axes"].get(axis.id))
+    base = evaluation.controls.get("D")
+    control = interval_of(base.score(axis.id)) if base else None
     levels = [axis.ideal] + ([control[1]] if control else [])
     last = max(epoch for _, epoch, _ in found)
     x = Scale(0, last * 1.02, LEFT, WIDTH - RIGHT)
@@ -69,16 +72,16 @@ def epochs(
     return _chart(WIDTH, HEIGHT, f"{axis.title} over epochs", parts)
 
 
-def dose(axis: Axis, rows: Sequence[Mapping[str, Any]], chosen: Sequence[str]) -> Markup | None:
+def dose(axis: Axis, rows: Sequence[WeightedScores], chosen: Sequence[str]) -> Markup | None:
     """One axis over the LoRA weight, a curve for each checkpoint with its 95 % band; the chosen
     points are ringed.
 
-    `rows` have name, model, weight and axes. None when no row has a value.
+    None when no row has a value.
     """
-    series: dict[str, list[tuple[str, float, Interval]]] = {row["model"]: [] for row in rows}
-    for row in sorted(rows, key=lambda row: float(row["weight"])):
-        if three := interval_of(row["axes"].get(axis.id)):
-            series[row["model"]].append((row["name"], float(row["weight"]), three))
+    series: dict[str, list[tuple[str, float, Interval]]] = {row.model: [] for row in rows}
+    for row in sorted(rows, key=lambda row: row.weight):
+        if three := interval_of(row.score(axis.id)):
+            series[row.model].append((row.name, row.weight, three))
     found = [point for points in series.values() for point in points]
     if not found:
         return None
@@ -92,7 +95,7 @@ def dose(axis: Axis, rows: Sequence[Mapping[str, Any]], chosen: Sequence[str]) -
 
 
 def scatter(
-    x_axis: Axis, y_axis: Axis, evaluation: Mapping[str, Any], marked: Sequence[str]
+    x_axis: Axis, y_axis: Axis, evaluation: Evaluation, marked: Sequence[str]
 ) -> Markup | None:
     """Two axes against each other with both intervals; models that no other beats on both are
     filled.
@@ -100,10 +103,10 @@ def scatter(
     None without values. `marked` models are named.
     """
     dots = [
-        Dot(row["name"], across, up, row["name"] in marked)
-        for row in evaluation["models"]
-        if (across := interval_of(row["axes"].get(x_axis.id)))
-        and (up := interval_of(row["axes"].get(y_axis.id)))
+        Dot(row.name, across, up, row.name in marked)
+        for row in evaluation.models
+        if (across := interval_of(row.score(x_axis.id)))
+        and (up := interval_of(row.score(y_axis.id)))
     ]
     if not dots:
         return None
@@ -172,16 +175,16 @@ def losses(stage: str, rows: Sequence[Mapping[str, Any]]) -> Markup | None:
     return _chart(WIDTH, HEIGHT, f"losses of {label(stage)}", parts, "losses")
 
 
-def search(title: str, trials: Sequence[Mapping[str, Any]], expected: Sequence[float]) -> Markup:
+def search(title: str, trials: Sequence[SearchTrial], expected: Sequence[float]) -> Markup:
     """The measurements of a search in order, coloured by why they were made, each with its
     expectation in the end."""
-    values = [float(trial["value"]) for trial in trials]
+    values = [trial.value for trial in trials]
     x = Scale(0, len(trials) + 1, LEFT, WIDTH - RIGHT)
     y = Scale.around([*values, *expected], HEIGHT - BOTTOM, TOP)
     parts = [_frame(x, y, "")]
     for number, (trial, value, mean) in enumerate(zip(trials, values, expected, strict=True), 1):
-        words = element("title", f"{number}, {trial['why']}: {value:.3f}, expected {mean:.3f}")
-        colour = f"s{SEARCH_STEPS.index(trial['why'])}"
+        words = element("title", f"{number}, {trial.why}: {value:.3f}, expected {mean:.3f}")
+        colour = f"s{SEARCH_STEPS.index(trial.why)}"
         parts.append(
             element("line", class_="rule", x1=x(number), x2=x(number), y1=y(value), y2=y(mean))
         )
@@ -213,15 +216,13 @@ def strip(place: Interval, ideal: float, width: float = 80.0) -> Markup:
     )
 
 
-def _series(
-    axis: Axis, evaluation: Mapping[str, Any], stage: str
-) -> list[tuple[str, float, Interval]]:
+def _series(axis: Axis, evaluation: Evaluation, stage: str) -> list[tuple[str, float, Interval]]:
     found = [
-        (row["name"], float(row["epoch"]), three)
-        for row in evaluation["models"]
-        if stage_of(row["name"]) == stage
-        and row["epoch"] is not None
-        and (three := interval_of(row["axes"].get(axis.id)))
+        (row.name, float(row.epoch), three)
+        for row in evaluation.models
+        if stage_of(row.name) == stage
+        and row.epoch is not None
+        and (three := interval_of(row.score(axis.id)))
     ]
     return sorted(found, key=lambda point: point[1])
 

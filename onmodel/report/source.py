@@ -6,96 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onmodel.character import Character
-from onmodel.evaluate.axes.base import Axis as Record
-from onmodel.evaluate.selection import cost
+from onmodel.evaluate.choice import Choice, SearchRecord
+from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.ledger.lineage import Lineage
-from onmodel.report.svg import decimal
-
-IDEALS = {"up": 1.0, "down": 0.0, "zero": 0.0, "one": 1.0}
-ARROWS = {
-    "up": ("\N{UPWARDS ARROW}", "higher is better"),
-    "down": ("\N{DOWNWARDS ARROW}", "lower is better"),
-    "zero": ("\N{RIGHTWARDS ARROW} 0", "nearer to 0 is better"),
-    "one": ("\N{RIGHTWARDS ARROW} 1", "nearer to 1 is better"),
-}
-UNAVAILABLE = "unavailable"
-
-
-@dataclass(frozen=True)
-class Axis:
-    """An axis as the report prints it: its record, read from evaluation.json, with words and
-    numbers for people."""
-
-    record: Record
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "Axis":
-        """From a row of the `axes` table of evaluation.json."""
-        return cls(
-            Record(**{**row, "range": tuple(row["range"]), "observers": tuple(row["observers"])})
-        )
-
-    @property
-    def id(self) -> str:
-        return self.record.id
-
-    @property
-    def title(self) -> str:
-        return self.record.title
-
-    @property
-    def short(self) -> str:
-        """The title up to its first comma, for lists."""
-        return self.title.partition(",")[0]
-
-    @property
-    def heading(self) -> str:
-        """The title as a sentence begins."""
-        return capital(self.title)
-
-    @property
-    def unit(self) -> str:
-        return self.record.unit
-
-    @property
-    def ideal(self) -> float:
-        """The best value; where higher is better there may be more than 1, as a ratio to the
-        base."""
-        return IDEALS[self.record.direction]
-
-    @property
-    def arrow(self) -> str:
-        return ARROWS[self.record.direction][0]
-
-    @property
-    def meaning(self) -> str:
-        """ "higher is better" and its siblings."""
-        return ARROWS[self.record.direction][1]
-
-    @property
-    def signed(self) -> bool:
-        """True where both signs mean something, so that a plus is printed."""
-        low, _ = self.record.range
-        return self.record.direction == "zero" and (low is None or low < 0)
-
-    @property
-    def places(self) -> int:
-        """Decimals: two, or one where a whole fault is many units."""
-        return 2 if self.record.fault < 10 else 1
-
-    def cost(self, value: float) -> float:
-        """Deviation from the ideal in whole faults."""
-        return float(cost(self.record, np.asarray(value)))
-
-    def text(self, value: float) -> str:
-        return decimal(value, self.places, self.signed)
-
-    def span(self, low: float, high: float) -> str:
-        """An interval as text."""
-        return f"{self.text(low)}\N{HORIZONTAL ELLIPSIS}{self.text(high)}"
+from onmodel.text import capital
 
 
 @dataclass(frozen=True)
@@ -112,13 +27,13 @@ class ReportSource:
     recipe_text: str
     stages: Mapping[str, Mapping[str, Any]]
     character: Character
-    evaluations: Mapping[str, Mapping[str, Any]]
+    evaluations: Mapping[str, Evaluation]
     folders: Mapping[str, Path]
-    selections: Mapping[str, Mapping[str, Any]]
+    selections: Mapping[str, Choice]
     training: Mapping[str, Sequence[Mapping[str, Any]]]
     datasets: Mapping[str, Mapping[str, Any]]
     merges: Mapping[str, Mapping[str, Any]]
-    searches: Mapping[str, Mapping[str, Any]]
+    searches: Mapping[str, SearchRecord]
     seconds: Mapping[str, float]
     final: str | None
     confirm: str | None
@@ -136,14 +51,14 @@ class ReportSource:
         return self.confirm or next(reversed(list(self.evaluations)), None)
 
     @property
-    def published(self) -> Mapping[str, Any] | None:
-        """That evaluation's JSON; None when nothing was measured."""
+    def published(self) -> Evaluation | None:
+        """That evaluation; None when nothing was measured."""
         return self.evaluations[self.published_name] if self.published_name else None
 
     @property
-    def measured(self) -> dict[str, Mapping[str, Any]]:
+    def measured(self) -> dict[str, EvaluatedModel]:
         """Models of the published evaluation by name, in its order."""
-        return {row["name"]: row for row in self.published["models"]} if self.published else {}
+        return {row.name: row for row in self.published.models} if self.published else {}
 
     @property
     def shown(self) -> str | None:
@@ -172,8 +87,8 @@ class ReportSource:
         releases: those of train stages of which no evaluation looked at a second checkpoint."""
         seen: dict[str, set[str]] = {}
         for evaluation in self.evaluations.values():
-            for row in evaluation["models"]:
-                seen.setdefault(stage_of(row["name"]), set()).add(row["name"])
+            for name in evaluation.names:
+                seen.setdefault(stage_of(name), set()).add(name)
         return [
             name
             for name in self.measured
@@ -207,7 +122,7 @@ class ReportSource:
         if stage in self.merges:
             return [row["name"] for row in self.merges[stage]["models"]]
         if stage in self.selections:
-            return list(self.selections[stage]["chosen"])
+            return list(self.selections[stage].chosen)
         start = self.stages.get(stage, {}).get("start")
         return [start] if start else []
 
@@ -221,13 +136,3 @@ def label(model: str) -> str:
     """How a person calls a model: `release_2@30` → `Release 2 @30`."""
     stage, _, epoch = model.partition("@")
     return capital(stage.replace("_", " ")) + (f" @{epoch}" if epoch else "")
-
-
-def capital(words: str) -> str:
-    """With a large first letter; the rest stays."""
-    return words[:1].upper() + words[1:]
-
-
-def axes_of(evaluation: Mapping[str, Any]) -> list[Axis]:
-    """The axes of an evaluation, in its order."""
-    return [Axis.of(row) for row in evaluation["axes"].values()]

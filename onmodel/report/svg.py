@@ -9,8 +9,6 @@ from markupsafe import Markup, escape
 
 from onmodel.text import printable
 
-MINUS = "\N{MINUS SIGN}"
-
 
 def element(name: str, *children: str, **attributes: str | float | None) -> Markup:
     """One element; text is escaped, Markup kept. `class_` writes `class`, `stroke_width` writes
@@ -44,14 +42,6 @@ def _trim(text: str) -> str:
 def path(points: Sequence[tuple[float, float]]) -> str:
     """The `d` of an open polyline."""
     return "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points)
-
-
-def decimal(value: float, places: int, signed: bool = False) -> str:
-    """A number as people read it: a real minus sign, and no minus before a zero."""
-    text = f"{abs(value):.{places}f}"
-    zero = not text.strip("0.")
-    sign = "" if zero else MINUS if value < 0 else "+" if signed else ""
-    return sign + text
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:

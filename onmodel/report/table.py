@@ -1,10 +1,12 @@
 """The table models × axes of the published evaluation, as cells for the page and the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from onmodel.report.source import UNAVAILABLE, Axis, ReportSource, axes_of, label
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.compare import UNAVAILABLE
+from onmodel.evaluate.evaluation import AnyScore, EvaluatedModel, NotMeasured
+from onmodel.report.source import ReportSource, label
 
 SHADES = 6
 CONTROLS = {
@@ -22,7 +24,7 @@ ROLES = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One number with its interval. `shade` is 0 (far from the ideal) to 6; None for controls and
     missing values.
 
@@ -38,18 +40,18 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One model or control."""
 
     name: str
     label: str
     role: str
     note: str
-    cells: Sequence[Cell]
+    cells: Sequence[TableCell]
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """One axis; `ideal` is where it lies on the strips' scale."""
 
     axis: Axis
@@ -61,8 +63,8 @@ class Table:
     """The published evaluation, ready to print."""
 
     signature: str
-    columns: Sequence[Column]
-    rows: Sequence[Row]
+    columns: Sequence[TableColumn]
+    rows: Sequence[TableRow]
 
 
 def build_table(source: ReportSource) -> Table | None:
@@ -71,58 +73,55 @@ def build_table(source: ReportSource) -> Table | None:
     evaluation = source.published
     if evaluation is None:
         return None
-    models = sorted(evaluation["models"], key=lambda row: row["name"] == source.final)
-    controls = [{"name": arm, **row} for arm, row in sorted(evaluation["controls"].items())]
-    axes = axes_of(evaluation)
+    models = sorted(evaluation.models, key=lambda row: row.name == source.final)
+    controls = [row for _, row in sorted(evaluation.controls.items())]
+    axes = list(evaluation.axes.values())
     scales = {axis.id: _scale(axis, [*models, *controls]) for axis in axes}
     worst = {axis.id: _worst(axis, models) for axis in axes}
     rows = [
-        Row(
-            row["name"],
-            label(row["name"]),
-            source.role(row["name"]),
-            ROLES[source.role(row["name"])],
-            [
-                _cell(axis, row["axes"].get(axis.id), scales[axis.id], worst[axis.id])
-                for axis in axes
-            ],
+        TableRow(
+            row.name,
+            label(row.name),
+            source.role(row.name),
+            ROLES[source.role(row.name)],
+            [_cell(axis, row.axes.get(axis.id), scales[axis.id], worst[axis.id]) for axis in axes],
         )
         for row in models
     ] + [
-        Row(
-            row["name"],
-            f"Control {row['name']}",
+        TableRow(
+            row.name,
+            f"Control {row.name}",
             "control",
-            CONTROLS.get(row["name"], ""),
-            [_cell(axis, row["axes"].get(axis.id), scales[axis.id], None) for axis in axes],
+            CONTROLS.get(row.name, ""),
+            [_cell(axis, row.axes.get(axis.id), scales[axis.id], None) for axis in axes],
         )
         for row in controls
     ]
-    columns = [Column(axis, _share(scales[axis.id], axis.ideal)) for axis in axes]
-    return Table(evaluation["signature"], columns, rows)
+    columns = [TableColumn(axis, _share(scales[axis.id], axis.ideal)) for axis in axes]
+    return Table(evaluation.signature, columns, rows)
 
 
 def _cell(
-    axis: Axis, score: Mapping[str, Any] | None, scale: tuple[float, float], worst: float | None
-) -> Cell:
+    axis: Axis, score: AnyScore | None, scale: tuple[float, float], worst: float | None
+) -> TableCell:
     if score is None:
-        return Cell("\N{EN DASH}", "", None, None, f"{axis.title}: does not apply here")
-    if score["value"] is None:
-        return Cell(
+        return TableCell("\N{EN DASH}", "", None, None, f"{axis.title}: does not apply here")
+    if isinstance(score, NotMeasured):
+        return TableCell(
             UNAVAILABLE,
             "",
             None,
             None,
-            f"{axis.title}: unavailable. {score.get('why', '')}".strip(),
+            f"{axis.title}: unavailable. {score.why}".strip(),
         )
-    value, low, high = score["value"], score["low"], score["high"]
+    value, low, high = score.value, score.low, score.high
     tip = (
-        f"{axis.title}: {axis.text(value)} ({axis.span(low, high)}, 95 %)\n{score['n']} prompts,"
-        f" arm {score['arm']}\n"
+        f"{axis.title}: {axis.text(value)} ({axis.span(low, high)}, 95 %)\n{score.n} prompts,"
+        f" arm {score.arm}\n"
     )
     place = (_share(scale, low), _share(scale, value), _share(scale, high))
     shade = None if worst is None else _shade(axis, value, worst)
-    return Cell(axis.text(value), axis.span(low, high), shade, place, tip + score["signature"])
+    return TableCell(axis.text(value), axis.span(low, high), shade, place, tip + score.signature)
 
 
 def _shade(axis: Axis, value: float, worst: float) -> int:
@@ -130,21 +129,15 @@ def _shade(axis: Axis, value: float, worst: float) -> int:
     return round(SHADES * min(1.0, max(0.0, 1 - axis.cost(value) / worst))) if worst > 0 else SHADES
 
 
-def _worst(axis: Axis, rows: Sequence[Mapping[str, Any]]) -> float:
-    costs = [
-        axis.cost(score["value"])
-        for row in rows
-        if (score := row["axes"].get(axis.id)) and score["value"] is not None
-    ]
+def _worst(axis: Axis, rows: Sequence[EvaluatedModel]) -> float:
+    costs = [axis.cost(score.value) for row in rows if (score := row.score(axis.id))]
     return max(costs, default=0.0)
 
 
-def _scale(axis: Axis, rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+def _scale(axis: Axis, rows: Sequence[EvaluatedModel]) -> tuple[float, float]:
     """The common range of a column: all intervals, and the ideal."""
-    scores = [
-        score for row in rows if (score := row["axes"].get(axis.id)) and score["value"] is not None
-    ]
-    ends = [score[end] for score in scores for end in ("low", "high")] + [axis.ideal]
+    scores = [score for row in rows if (score := row.score(axis.id))]
+    ends = [end for score in scores for end in (score.low, score.high)] + [axis.ideal]
     return (min(ends), max(ends)) if len(set(ends)) > 1 else (0.0, 1.0)
 
 

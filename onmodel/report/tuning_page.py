@@ -1,27 +1,28 @@
 """The page of one tuning: what every LoRA weight does to every axis, and what each round dropped
 and why."""
 
-from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from onmodel.evaluate.choice import TuningRound
 from onmodel.report import plots
-from onmodel.report.source import Axis, ReportSource, capital, label
-from onmodel.report.svg import decimal
+from onmodel.report.source import ReportSource, label
+from onmodel.text import capital, decimal
 
 
 def page_of(source: ReportSource, stage: str) -> dict[str, Any]:
     """Everything that the template shows, as plain values. Curves are of the first round with every
     weight."""
     tuning = source.selections[stage]
-    axes = [Axis.of(record) for record in tuning["records"].values()]
+    axes = list(tuning.records.values())
     round_, looked = max(
-        enumerate(tuning["rounds"], 1),
-        key=lambda pair: len({row["weight"] for row in pair[1]["measured"]}),
+        enumerate(tuning.rounds, 1),
+        key=lambda pair: len({row.weight for row in pair[1].measured}),
     )
-    rows = looked["measured"]
-    drawn = {axis: plots.dose(axis, rows, chosen=tuning["chosen"]) for axis in axes}
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    (winner,) = tuning["chosen"]
+    rows = looked.measured
+    drawn = {axis: plots.dose(axis, rows, chosen=tuning.chosen) for axis in axes}
+    models = list(dict.fromkeys(row.model for row in rows))
+    (winner,) = tuning.chosen
     return {
         "contents": [("curves", "LoRA weight"), ("rounds", "Rounds"), ("last", "The last look")],
         "title": source.title,
@@ -29,26 +30,22 @@ def page_of(source: ReportSource, stage: str) -> dict[str, Any]:
         "stage": stage,
         "file": csv_of(stage),
         "winner": winner,
-        "rule": capital(tuning["rule"]),
-        "close": tuning["too_close_to_call"],
-        "met": tuning["constraints_met"],
-        "looked": (
-            f"round {round_}: {looked['rung']['prompts']} prompts, {looked['rung']['seeds']} seeds"
-        ),
+        "rule": capital(tuning.rule),
+        "close": tuning.too_close_to_call,
+        "met": tuning.constraints_met,
+        "looked": (f"round {round_}: {looked.rung.prompts} prompts, {looked.rung.seeds} seeds"),
         "legend": [
             {"label": label(name), "index": at % plots.COLOURS} for at, name in enumerate(models)
         ],
         "charts": [{"axis": axis, "svg": svg} for axis, svg in drawn.items() if svg],
-        "rounds": [_round(number, row) for number, row in enumerate(tuning["rounds"], 1)],
+        "rounds": [_round(number, row) for number, row in enumerate(tuning.rounds, 1)],
         "candidates": [
             {
-                **row,
-                "bias": decimal(row["bias"], 3),
-                "interval": (
-                    f"{decimal(row['low'], 3)}\N{HORIZONTAL ELLIPSIS}{decimal(row['high'], 3)}"
-                ),
+                **asdict(row),
+                "bias": decimal(row.bias, 3),
+                "interval": (f"{decimal(row.low, 3)}\N{HORIZONTAL ELLIPSIS}{decimal(row.high, 3)}"),
             }
-            for row in tuning["candidates"]
+            for row in tuning.candidates
         ],
     }
 
@@ -63,11 +60,11 @@ def csv_of(stage: str) -> str:
     return f"tuning-{stage}.csv"
 
 
-def _round(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+def _round(number: int, row: TuningRound) -> dict[str, Any]:
     return {
         "number": number,
-        "size": f"{row['rung']['prompts']} prompts × {row['rung']['seeds']} seeds",
-        "looked": len(row["looked"]),
-        "kept": list(row["kept"]),
-        "dropped": dict(row["dropped"]),
+        "size": f"{row.rung.prompts} prompts × {row.rung.seeds} seeds",
+        "looked": len(row.looked),
+        "kept": list(row.kept),
+        "dropped": dict(row.dropped),
     }

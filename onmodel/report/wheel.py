@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from onmodel.evaluate.observers.colour import SECTORS
-from onmodel.report.svg import decimal, element, number
+from onmodel.report.svg import element, number
+from onmodel.text import decimal
 
 SIZE, ZERO, ROOM = (
     300.0,

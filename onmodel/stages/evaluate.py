@@ -6,22 +6,30 @@ and the pictures lie in the artifact too (as links), so that a select stage need
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from onmodel.errors import InputError
 from onmodel.evaluate.assess import Assessed, Assessor, load_references, load_training
-from onmodel.evaluate.axes import AXES, Result
+from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.evaluation import (
+    FILE,
+    EvaluatedModel,
+    Evaluation,
+    NegativePrompt,
+    ObserverRecord,
+    write_evaluation,
+)
 from onmodel.evaluate.negative import negative_effect
-from onmodel.hashing import hash_json, sha256_file, write_json
+from onmodel.hashing import hash_json, sha256_file
 from onmodel.ledger.lineage import add, root
 from onmodel.lora import header
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
-from onmodel.sample.suites import SUITES, Prompt, SuiteName, suite, vocabulary_of
+from onmodel.sample.suites import SUITES, SuiteName, suite, vocabulary_of
 from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
 from onmodel.stages.sample import MOST_SEEDS, Generating
 from onmodel.weights import WeightsFile
@@ -95,50 +103,37 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     found, controls = assessor.assess(models)
     if settings.floors:
         controls |= _floors(assessor, models[0], context)
-    signature = assessor.plan.signature()
-    report: dict[str, Any] = {
-        "signature": signature,
-        "plan": assessor.plan.as_dict(),
-        "axes": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
-        "observers": {
-            name: [{"from": source.named, "licence": source.licence} for source in found]
-            for name, found in assessor.observers.sources.items()
-        },
-        "models": [
-            {
-                "name": model.name,
-                "epoch": model.epoch,
-                "sha256": model.sha256,
-                "trigger": settings.triggers.get(model.name, context.character.trigger),
-            }
-            | _row(assessed, assessor.prompts, signature, context.out)
-            for model, assessed in zip(models, found, strict=True)
-        ],
-        "controls": {
-            arm: _row(row, assessor.prompts, signature, context.out)
-            for arm, row in controls.items()
-        },
-    }
+    rows = []
+    for model, assessed in zip(models, found, strict=True):
+        row = _row(assessed, model.name, assessor, context.out)
+        trigger = settings.triggers.get(model.name, context.character.trigger)
+        rows.append(replace(row, epoch=model.epoch, sha256=model.sha256, trigger=trigger))
     if settings.negatives:
-        bare = replace(
-            assessor, prompts=[replace(prompt, negative="") for prompt in assessor.prompts]
-        )
-        for row, on, off in zip(report["models"], found, bare.assess(models)[0], strict=True):
-            row["negative"] = {
-                "effect": negative_effect(on.axes, off.axes),
-                "without": off.scores(bare.plan.signature()),
-            }
-    write_json(context.out / "evaluation.json", report)
+        rows = _with_negatives(rows, models, found, assessor)
+    evaluation = Evaluation(
+        signature=assessor.signature,
+        plan=assessor.plan,
+        axes={id: axis for id, (axis, _) in AXES.items()},
+        observers={
+            name: [ObserverRecord(source.named, source.licence) for source in sources]
+            for name, sources in assessor.observers.sources.items()
+        },
+        models=rows,
+        controls={
+            arm: _row(control, arm, assessor, context.out) for arm, control in controls.items()
+        },
+    )
+    write_evaluation(context.out / FILE, evaluation)
     for model in models:
         keep_file(model.path, context.out / _file(model))
     write_models(context.out, [(model.name, model.epoch, _file(model)) for model in models])
     parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
     facts = {
-        "signature": signature,
-        "plan_sha256": hash_json(assessor.plan.as_dict()),
+        "signature": assessor.signature,
+        "plan_sha256": hash_json(asdict(assessor.plan)),
         "models": [model.sha256 for model in models],
         "settings": settings.told(),
-        "evaluation_sha256": sha256_file(context.out / "evaluation.json"),
+        "evaluation_sha256": sha256_file(context.out / FILE),
     }
     return context.commit("evaluation", add(parents, "evaluation", name=context.name, **facts))
 
@@ -208,23 +203,33 @@ def make_assessor(
     )
 
 
-def _row(found: Assessed, prompts: Sequence[Prompt], signature: str, out: Path) -> dict[str, Any]:
-    """What evaluation.json says of a model or control; its pictures are put beside it."""
-    results = {id: result for id, result in found.axes.items() if isinstance(result, Result)}
+def _row(found: Assessed, name: str, assessor: Assessor, out: Path) -> EvaluatedModel:
+    """What the evaluation says of a model or control; its pictures are put beside it."""
     pictures: dict[str, dict[str, list[str]]] = {}
     for letter, rows in found.pictures.items():
         pictures[letter] = {}
-        for prompt, paths in zip(prompts, rows, strict=True):
+        for prompt, paths in zip(assessor.prompts, rows, strict=True):
             pictures[letter][prompt.id] = [f"pictures/{path.name}" for path in paths]
             for path in paths:
                 keep_file(path, out / "pictures" / path.name)
-    return {
-        "axes": found.scores(signature),
-        "per_prompt": {id: result.per_prompt for id, result in results.items()},
-        "details": {id: result.details for id, result in results.items()},
-        "answers": found.answers,
-        "pictures": pictures,
-    }
+    return replace(found.row(name, None, assessor.signature), pictures=pictures)
+
+
+def _with_negatives(
+    rows: Sequence[EvaluatedModel],
+    models: Sequence[Model],
+    found: Sequence[Assessed],
+    assessor: Assessor,
+) -> list[EvaluatedModel]:
+    """The rows with what their negative prompt does, after measuring without it."""
+    bare = replace(assessor, prompts=[replace(prompt, negative="") for prompt in assessor.prompts])
+    return [
+        replace(
+            row,
+            negative=NegativePrompt(negative_effect(on.axes, off.axes), off.scores(bare.signature)),
+        )
+        for row, on, off in zip(rows, found, bare.assess(models)[0], strict=True)
+    ]
 
 
 def named(reference: str, before: Mapping[str, Plan]) -> int:

@@ -10,14 +10,15 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from onmodel.character import Character
 from onmodel.errors import InputError, StateError
+from onmodel.evaluate.evaluation import FILE, Evaluation, read_evaluation
 from onmodel.families.licences import LicensedBase
-from onmodel.hashing import read_json, sha256_file, write_atomic, write_json
+from onmodel.hashing import sha256_file, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
 from onmodel.lora.tensors import read_lora
@@ -48,7 +49,7 @@ from onmodel.release.tables import (
     values_csv,
 )
 from onmodel.release.verify import verify
-from onmodel.sample.pictures import Sampling, render
+from onmodel.sample.pictures import render
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
 from onmodel.weights import open_weights, payload_sha256, tensor_payload
 
@@ -126,15 +127,12 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     )
     source = inputs.model(settings.model)
     measured = _measured(inputs, settings, source)
-    evaluation = read_json(measured)
+    evaluation = read_evaluation(measured)
     model, previous = (
         _measured_name(evaluation, source, settings),
         _previous_name(evaluation, settings),
     )
-    plan = evaluation["plan"]
-    sampling = Sampling(
-        **{key: plan[key] for key in ("steps", "guidance", "shift", "weight", "width", "height")}
-    )
+    sampling = evaluation.plan.sampling
 
     shutil.rmtree(context.out)  # a killed attempt may have left files that no longer belong
     folder = inside(context.out, name, "file_name")
@@ -143,7 +141,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     family = context.family()
     self_test(weights, family.spec, family.config, context.scratch / "diffusers")
 
-    shown = samples(character, plan, settings.samples)
+    shown = samples(character, evaluation.plan, settings.samples)
     wanted = requests(shown, Model(name, weights, sha256_file(weights)))
     with context.events.task(f"samples for {context.name}", total=len(wanted)) as task:
         drawn = render(
@@ -223,7 +221,7 @@ def _measured(inputs: Inputs, settings: Settings, model: Model) -> Path:
     neither the disk nor a hand changed them since they were made.
     """
     file, lineage = (
-        inputs.artifact(settings.evaluation).path / "evaluation.json",
+        inputs.artifact(settings.evaluation).path / FILE,
         inputs.lineage(settings.evaluation),
     )
     held = {model.path: model.sha256, file: lineage[root(lineage)].get("evaluation_sha256")}
@@ -289,11 +287,11 @@ def _freeze(
     return target, history
 
 
-def _measured_name(evaluation: Mapping[str, Any], model: Model, settings: Settings) -> str:
+def _measured_name(evaluation: Evaluation, model: Model, settings: Settings) -> str:
     """What the evaluation calls this file, found by its hash."""
-    for row in evaluation["models"]:
-        if row["sha256"] == model.sha256:
-            return str(row["name"])
+    for row in evaluation.models:
+        if row.sha256 == model.sha256:
+            return row.name
     raise InputError(
         "model",
         model.name,
@@ -301,11 +299,11 @@ def _measured_name(evaluation: Mapping[str, Any], model: Model, settings: Settin
     )
 
 
-def _previous_name(evaluation: Mapping[str, Any], settings: Settings) -> str | None:
+def _previous_name(evaluation: Evaluation, settings: Settings) -> str | None:
     """The one measured model that `previous` names, itself or by its stage."""
     if settings.previous is None:
         return None
-    known = [str(row["name"]) for row in evaluation["models"]]
+    known = evaluation.names
     names = [name for name in known if settings.previous in (name, name.partition("@")[0])]
     if len(names) != 1:
         remedy = (

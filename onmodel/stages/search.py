@@ -15,10 +15,10 @@ Makes what a merge stage makes, or keeps one file as a select stage does; and wi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -26,8 +26,16 @@ from pydantic import Field
 from onmodel.dataset.rules import MOST_WEIGHT
 from onmodel.errors import InputError
 from onmodel.evaluate.assess import Assessor
-from onmodel.evaluate.axes import Result
-from onmodel.evaluate.selection import RULE, Wishes, objective, select
+from onmodel.evaluate.choice import (
+    CHOICE,
+    SEARCH,
+    Choice,
+    SearchedModel,
+    SearchRecord,
+    SearchTrial,
+)
+from onmodel.evaluate.evaluation import EvaluatedModel
+from onmodel.evaluate.selection import RULE, Constraints, objective, select
 from onmodel.evaluate.weight_search import (
     BLOCKS,
     Posterior,
@@ -58,7 +66,7 @@ from onmodel.stages import merge
 from onmodel.stages.base import Context, Inputs, Plan, keep_models
 from onmodel.stages.evaluate import make_assessor, named
 from onmodel.stages.sample import MOST_SEEDS, Generating
-from onmodel.stages.select import Bounded, report, say
+from onmodel.stages.select import Bounded, say
 from onmodel.train.options import LARGEST_RANK
 
 SEARCHED: SuiteName = "choose"
@@ -87,8 +95,8 @@ class Settings(Generating, Bounded):
         return [self.models] if isinstance(self.models, str) else self.models
 
     @property
-    def wishes(self) -> Wishes:
-        return Wishes(1, self.at_least, self.at_most)
+    def constraints(self) -> Constraints:
+        return Constraints(1, self.at_least, self.at_most)
 
     def needs(self) -> list[str]:
         return [*self.candidates, *super().needs()]
@@ -134,36 +142,30 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         _row(name, merger.model(weights, settings.rank), fresh)
         for name, weights in finalists.items()
     ]
-    decision = select(checked, settings.wishes, context.seed)
+    decision = select(checked, settings.constraints, context.seed)
     say(decision, context)
     taken = finalists[decision.chosen[0]]
 
-    told: dict[str, Any] = {
-        "models": [{"name": model.name, "sha256": model.sha256} for model in models],
-        "trials": [
-            {
-                "weights": list(step.weights),
-                "block": step.block,
-                "why": step.why,
-                "value": round(trial.value, 6),
-            }
+    expected = fitted.mean([step.weights for step in steps])
+    record = SearchRecord(
+        models=[SearchedModel(model.name, model.sha256) for model in models],
+        trials=[
+            SearchTrial(list(step.weights), step.block, step.why, round(trial.value, 6))
             for step, trial in zip(steps, trials, strict=True)
         ],
-        "noise": round(fitted.noise, 6),
-        "found": list(found),
-        "taken": list(taken),
-        "signature": assessor.plan.signature(),
-        "check": fresh.plan.signature(),
-    }
-    measured = [step.weights for step in steps]
-    expected = [round(float(value), 6) for value in fitted.mean(measured)]
-    axes = list(map(_values, rows))
-    write_json(
-        context.out / "search.json",
-        {**told, "objective": OBJECTIVE, "expected": expected, "axes": axes},
+        noise=round(fitted.noise, 6),
+        found=list(found),
+        taken=list(taken),
+        signature=assessor.signature,
+        check=fresh.signature,
+        objective=OBJECTIVE,
+        expected=[round(float(value), 6) for value in expected],
+        axes=[_values(row) for row in rows],
     )
-    write_json(context.out / "selection.json", report(decision, told["check"], settings.wishes))
-    lineage = add(past, "search", name=context.name, settings=settings.told(), **told)
+    write_json(context.out / SEARCH, asdict(record))
+    choice = Choice.of(decision, fresh.signature, settings.constraints)
+    write_json(context.out / CHOICE, choice.as_json())
+    lineage = add(past, "search", name=context.name, settings=settings.told(), **record.facts())
     return (
         merger.keep(taken, lineage)
         if is_single(taken)
@@ -243,19 +245,19 @@ class Merger:
 
 def _measure_merges(
     merger: Merger, assessor: Assessor
-) -> tuple[list[SearchStep], list[dict[str, Any]]]:
+) -> tuple[list[SearchStep], list[EvaluatedModel]]:
     """What was measured, step by step, and what was found."""
     settings, context = merger.settings, merger.context
     first = starts([(model.name.partition("@")[0], model.epoch) for model in merger.models])
     _check_enough(settings, len(first))
     steps: list[SearchStep] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[EvaluatedModel] = []
     for number in range(1, settings.evaluations + 1):
         step = next_step(merger.gram, _trials(steps, rows, settings), first, context.seed)
         block = replace(assessor, first_seed=step.block * settings.seeds)
         rows.append(_row(f"{context.name}#{number}", merger.model(step.weights, None), block))
         steps.append(step)
-        value = objective(rows, settings.wishes)[-1]
+        value = objective(rows, settings.constraints)[-1]
         words = merger.words(step.weights)
         context.events.row(
             "trials",
@@ -268,28 +270,22 @@ def _measure_merges(
     return steps, rows
 
 
-def _row(name: str, model: Model, assessor: Assessor) -> dict[str, Any]:
-    """What evaluation.json would say of a model, but for its pictures."""
+def _row(name: str, model: Model, assessor: Assessor) -> EvaluatedModel:
+    """What an evaluation says of a model, without its pictures."""
     (found,), _ = assessor.assess([model])
-    results = {id: result for id, result in found.axes.items() if isinstance(result, Result)}
-    return {
-        "name": name,
-        "epoch": model.epoch,
-        "axes": found.scores(assessor.plan.signature()),
-        "per_prompt": {id: result.per_prompt for id, result in results.items()},
-    }
+    return found.row(name, model.epoch, assessor.signature)
 
 
-def _values(row: Mapping[str, Any]) -> dict[str, float | None]:
-    """Axis → value of an evaluation row."""
-    return {id: score["value"] for id, score in row["axes"].items()}
+def _values(row: EvaluatedModel) -> dict[str, float | None]:
+    """Axis → value, None where there is none."""
+    return {id: score.value if (score := row.score(id)) else None for id in row.axes}
 
 
 def _trials(
-    steps: Sequence[SearchStep], rows: Sequence[Mapping[str, Any]], settings: Settings
+    steps: Sequence[SearchStep], rows: Sequence[EvaluatedModel], settings: Settings
 ) -> list[Trial]:
     """All rows on one scale: that of the axes which every row has."""
-    values = objective(rows, settings.wishes) if rows else np.empty(0)
+    values = objective(rows, settings.constraints) if rows else np.empty(0)
     return [
         Trial(step.weights, step.block, float(value))
         for step, value in zip(steps, values, strict=True)

@@ -3,7 +3,6 @@ evaluate/selection.py's."""
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -11,8 +10,10 @@ from pydantic import Field, field_validator
 
 from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES
-from onmodel.evaluate.selection import RULE, Selection, Wishes, select
-from onmodel.hashing import read_json, write_json
+from onmodel.evaluate.choice import CHOICE, Choice
+from onmodel.evaluate.evaluation import FILE, read_evaluation
+from onmodel.evaluate.selection import Constraints, Selection, select
+from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
 from onmodel.records import Artifact
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_models
@@ -59,49 +60,33 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Choose and keep. Raises InputError when nothing matches `among` or a constrained axis was not
     measured."""
-    evaluation = read_json(inputs.artifact(settings.candidates).path / "evaluation.json")
-    rows = evaluation["models"]
+    evaluation = read_evaluation(inputs.artifact(settings.candidates).path / FILE)
+    rows = evaluation.models
     if settings.among is not None:
         patterns = settings.among
-        rows = [
-            row for row in rows if any(fnmatchcase(row["name"], pattern) for pattern in patterns)
-        ]
+        rows = [row for row in rows if any(fnmatchcase(row.name, pattern) for pattern in patterns)]
         if not rows:
-            names = ", ".join(row["name"] for row in evaluation["models"])
+            names = ", ".join(evaluation.names)
             raise InputError(
                 "among", ", ".join(patterns), f"matches no candidate; there are {names}"
             )
-    wishes = Wishes(settings.count, settings.at_least, settings.at_most, settings.per_stage_max)
-    found = select(rows, wishes, context.seed)
+    constraints = Constraints(
+        settings.count, settings.at_least, settings.at_most, settings.per_stage_max
+    )
+    found = select(rows, constraints, context.seed)
     say(found, context)
-    write_json(context.out / "selection.json", report(found, evaluation["signature"], wishes))
+    choice = Choice.of(found, evaluation.signature, constraints)
+    write_json(context.out / CHOICE, choice.as_json())
     by_name = {model.name: model for model in inputs.models([f"{settings.candidates}@*"])}
     keep_models(context.out, [by_name[name] for name in found.chosen])
     facts = {
         "chosen": [by_name[name].sha256 for name in found.chosen],
         "models": found.chosen,
-        "signature": evaluation["signature"],
+        "signature": evaluation.signature,
         "settings": settings.told(),
     }
     parents = [context.recipe, inputs.lineage(settings.candidates)]
     return context.commit("selection", add(parents, "selection", name=context.name, **facts))
-
-
-def report(found: Selection, signature: str, wishes: Wishes) -> dict[str, object]:
-    """selection.json: the rule, the choice, and a row with its reason for every candidate."""
-    return {
-        "signature": signature,
-        "rule": RULE,
-        "count": wishes.count,
-        "at_least": dict(wishes.at_least),
-        "at_most": dict(wishes.at_most),
-        "chosen": found.chosen,
-        "alike": found.alike,
-        "too_close_to_call": found.too_close_to_call,
-        "constraints_met": found.constraints_met,
-        "axes": found.axes,
-        "candidates": [asdict(verdict) for verdict in found.verdicts],
-    }
 
 
 def say(found: Selection, context: Context) -> None:

@@ -13,15 +13,17 @@ which weight to use it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from onmodel.evaluate.assess import Assessor
-from onmodel.evaluate.axes import AXES, Result
-from onmodel.evaluate.halving import RUNGS, Candidate, Rung, candidates, halve, most_looks
-from onmodel.evaluate.selection import Wishes
+from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.choice import CHOICE, Choice, TuningRound, WeightedScores
+from onmodel.evaluate.evaluation import EvaluatedModel, Score
+from onmodel.evaluate.halving import RUNGS, Rung, WeightedModel, candidates, halve, most_looks
+from onmodel.evaluate.selection import Constraints
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora.file import LoraFile
@@ -31,7 +33,7 @@ from onmodel.stages import merge
 from onmodel.stages.base import Context, Inputs, Plan, keep_models
 from onmodel.stages.evaluate import make_assessor, named
 from onmodel.stages.sample import MOST_LORA_WEIGHT, Generating
-from onmodel.stages.select import Bounded, report, say
+from onmodel.stages.select import Bounded, say
 
 
 class Settings(Generating, Bounded):
@@ -70,56 +72,53 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         make_assessor(inputs, settings, "choose", RUNGS[0].seeds, context), prompts=prompts
     )
 
-    looks: list[list[dict[str, Any]]] = []
+    looks: list[list[WeightedScores]] = []
 
-    def measure(chosen: Sequence[Candidate], rung: Rung) -> list[dict[str, Any]]:
+    def measure(chosen: Sequence[WeightedModel], rung: Rung) -> list[EvaluatedModel]:
         rows = evaluation_rows(
             replace(assessor, prompts=prompts[: rung.prompts], seeds=rung.seeds), chosen
         )
         looks.append(
             [
-                {
-                    "name": one.name,
-                    "model": one.model.name,
-                    "weight": one.weight,
-                    "axes": row["axes"],
-                }
+                WeightedScores(one.name, one.model.name, one.weight, row.axes)
                 for one, row in zip(chosen, rows, strict=True)
             ]
         )
         return rows
 
-    wishes = Wishes(1, settings.at_least, settings.at_most)
-    found, rounds = halve(models, settings.weights, measure, wishes, context.seed)
+    constraints = Constraints(1, settings.at_least, settings.at_most)
+    found, rounds = halve(models, settings.weights, measure, constraints, context.seed)
     say(found, context)
     if "reproduction" not in settings.at_least:
-        _say_reproduction(next(row for row in looks[-1] if row["name"] == found.chosen[0]), context)
+        chosen = next(row for row in looks[-1] if row.name == found.chosen[0])
+        _say_reproduction(chosen.score("reproduction"), context)
     (winner,) = [one for one in candidates(models, settings.weights) if one.name == found.chosen[0]]
-    plan = replace(assessor, seeds=RUNGS[-1].seeds).plan
-    told = {
-        "weight": winner.weight,
-        "rounds": [
-            asdict(one) | {"measured": look} for one, look in zip(rounds, looks, strict=True)
+    signature = replace(assessor, seeds=RUNGS[-1].seeds).signature
+    choice = replace(
+        Choice.of(found, signature, constraints),
+        weight=winner.weight,
+        rounds=[
+            TuningRound(one.rung, one.looked, one.kept, one.dropped, look)
+            for one, look in zip(rounds, looks, strict=True)
         ],
-        "records": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
-    }
-    write_json(context.out / "selection.json", {**report(found, plan.signature(), wishes), **told})
+        records={id: axis for id, (axis, _) in AXES.items()},
+    )
+    write_json(context.out / CHOICE, choice.as_json())
     facts = {
         "chosen": [winner.model.sha256],
         "models": found.chosen,
         "weight": winner.weight,
-        "signature": plan.signature(),
+        "signature": signature,
         "settings": settings.told(),
     }
     parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
     return keep(winner, add(parents, "selection", name=context.name, **facts), context)
 
 
-def _say_reproduction(row: Mapping[str, Any], context: Context) -> None:
-    """That nobody asked for the character to be there, and how surely she is."""
-    score = row["axes"]["reproduction"]
-    if score["value"] is not None:
-        told = f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
+def _say_reproduction(score: Score | None, context: Context) -> None:
+    """That reproduction has no bound, and the score of what was chosen."""
+    if score:
+        told = f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
         note = (
             f"reproduction has no bound and is {told}; at_least = {{ reproduction = 0.05 }} asks"
             " for the character"
@@ -127,7 +126,7 @@ def _say_reproduction(row: Mapping[str, Any], context: Context) -> None:
         context.events.note(note, "warning")
 
 
-def keep(winner: Candidate, history: Lineage, context: Context) -> Artifact:
+def keep(winner: WeightedModel, history: Lineage, context: Context) -> Artifact:
     """The checkpoint times its weight, as a merge; at weight 1, and a DoRA, as it is."""
     model, weight = winner.model, winner.weight
     if weight != 1 and not _is_dora(model, context):
@@ -144,22 +143,13 @@ def _is_dora(model: Model, context: Context) -> bool:
         return file.is_dora
 
 
-def evaluation_rows(assessor: Assessor, chosen: Sequence[Candidate]) -> list[dict[str, Any]]:
+def evaluation_rows(assessor: Assessor, chosen: Sequence[WeightedModel]) -> list[EvaluatedModel]:
     """Evaluation rows of candidates, in their order; each weight has a signature of its own."""
-    rows: dict[str, dict[str, Any]] = {}
+    rows = {}
     for weight in dict.fromkeys(one.weight for one in chosen):
         same = [one for one in chosen if one.weight == weight]
         weighted = replace(assessor, sampling=replace(assessor.sampling, weight=weight))
-        for one, assessed in zip(
-            same, weighted.assess([one.model for one in same])[0], strict=True
-        ):
-            results = {
-                id: result for id, result in assessed.axes.items() if isinstance(result, Result)
-            }
-            rows[one.name] = {
-                "name": one.name,
-                "epoch": one.model.epoch,
-                "axes": assessed.scores(weighted.plan.signature()),
-                "per_prompt": {id: result.per_prompt for id, result in results.items()},
-            }
+        found, _ = weighted.assess([one.model for one in same])
+        for one, assessed in zip(same, found, strict=True):
+            rows[one.name] = assessed.row(one.name, one.model.epoch, weighted.signature)
     return [rows[one.name] for one in chosen]

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from onmodel.evaluate.axes import AXES, Evidence, Result, Training, Unavailable, evaluate_axis
+from onmodel.evaluate.axes import AXES, AxisResult, Evidence, Training, Unavailable, evaluate_axis
 from onmodel.evaluate.axes.base import chosen, informedness, mean_of_rows
 from onmodel.evaluate.axes.composition import vendi
 from onmodel.evaluate.features import Features
@@ -31,7 +31,7 @@ def seen(name: str) -> Evidence:
 
 
 @lru_cache
-def measured(name: str, axis: str) -> Result:
+def measured(name: str, axis: str) -> AxisResult:
     return evaluate_axis(axis, seen(name))
 
 

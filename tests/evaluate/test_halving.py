@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from onmodel.evaluate.axes import AXES
-from onmodel.evaluate.halving import RUNGS, Candidate, Rung, candidates, halve, most_looks
-from onmodel.evaluate.selection import Wishes
+from onmodel.evaluate.evaluation import AnyScore, EvaluatedModel, NotMeasured, Score
+from onmodel.evaluate.halving import RUNGS, Rung, WeightedModel, candidates, halve, most_looks
+from onmodel.evaluate.selection import Constraints
 from onmodel.evaluate.statistics import mean_interval
 from onmodel.randomness import generator
 from onmodel.records import Model
@@ -29,31 +29,24 @@ class World:
     def __init__(self, seed: int, best: float) -> None:
         self.seed, self.best, self.made = seed, best, set()  # type: ignore[var-annotated]
 
-    def truth(self, one: Candidate) -> tuple[float, float]:
+    def truth(self, one: WeightedModel) -> tuple[float, float]:
         """What is missing and what is too much, in faults."""
         assert one.model.epoch is not None
         dose = one.model.epoch * one.weight - self.best
         return 0.03 * max(0, -dose), 0.02 * max(0, dose) + 0.002 * one.model.epoch
 
-    def bias(self, one: Candidate) -> float:
+    def bias(self, one: WeightedModel) -> float:
         return float(np.mean([self.truth(one)[number % 2] for number in range(len(AXES))]))
 
-    def measure(self, chosen: Sequence[Candidate], rung: Rung) -> list[dict[str, Any]]:
+    def measure(self, chosen: Sequence[WeightedModel], rung: Rung) -> list[EvaluatedModel]:
         rows = []
         for one in chosen:
             self.made |= {(one.name, p, s) for p in range(rung.prompts) for s in range(rung.seeds)}
-            row: dict[str, Any] = {
-                "name": one.name,
-                "epoch": one.model.epoch,
-                "axes": {},
-                "per_prompt": {},
-            }
+            axes: dict[str, AnyScore] = {}
+            per_prompt = {}
             for number, (id, (axis, _)) in enumerate(AXES.items()):
                 if axis.seeds > rung.seeds:
-                    row["axes"][id], row["per_prompt"][id] = (
-                        {"value": None, "why": "needs seeds"},
-                        {},
-                    )
+                    axes[id] = NotMeasured(id, None, "needs seeds", "")
                     continue
                 away = self.truth(one)[number % 2]
                 hard = generator(self.seed, "prompts", id).normal(0, 0.1, 48)[: rung.prompts]
@@ -63,9 +56,9 @@ class World:
                 values = IDEAL[axis.direction] + worse * axis.fault * (0.3 + faults)
                 values = np.exp(values - 1) if axis.across == "geometric" else values
                 found = mean_interval(values)
-                row["axes"][id] = {"value": found.value, "low": found.low, "high": found.high}
-                row["per_prompt"][id] = {f"p{p}": float(v) for p, v in enumerate(values)}
-            rows.append(row)
+                axes[id] = Score(id, found.value, found.low, found.high, found.n, "L", "")
+                per_prompt[id] = {f"p{p}": float(v) for p, v in enumerate(values)}
+            rows.append(EvaluatedModel(one.name, axes, per_prompt, one.model.epoch))
         return rows
 
 
@@ -75,7 +68,7 @@ def test_weights_near_one_come_first() -> None:
 
 def test_every_round_looks_longer_at_fewer_and_says_why_others_went() -> None:
     world = World(1, best=20)
-    found, rounds = halve(MODELS, WEIGHTS, world.measure, Wishes(), seed=1)
+    found, rounds = halve(MODELS, WEIGHTS, world.measure, Constraints(), seed=1)
     assert [len(one.looked) for one in rounds] == [8, 15, 5, 2] and [
         one.rung for one in rounds
     ] == list(RUNGS)
@@ -93,7 +86,7 @@ def test_the_choice_is_nearly_as_good_as_the_grids_best_for_a_quarter_of_its_pic
     grid = candidates(MODELS, WEIGHTS)
     for seed in range(3):
         world = World(seed, best)
-        found, _ = halve(MODELS, WEIGHTS, world.measure, Wishes(), seed=1)
+        found, _ = halve(MODELS, WEIGHTS, world.measure, Constraints(), seed=1)
         truth = {one.name: world.bias(one) for one in grid}
         assert truth[found.chosen[0]] <= min(truth.values()) + 0.03, (seed, found.chosen)
         assert len(world.made) <= 0.25 * len(grid) * 48 * 2
@@ -102,7 +95,7 @@ def test_the_choice_is_nearly_as_good_as_the_grids_best_for_a_quarter_of_its_pic
 def test_a_constraint_decides_before_the_bias() -> None:
     world = World(1, best=20)
     found, rounds = halve(
-        MODELS, WEIGHTS, world.measure, Wishes(at_least={"reproduction": 0.99}), seed=1
+        MODELS, WEIGHTS, world.measure, Constraints(at_least={"reproduction": 0.99}), seed=1
     )
     assert not found.constraints_met and any(
         "asked: 0.99" in reason for reason in rounds[0].dropped.values()
@@ -111,7 +104,7 @@ def test_a_constraint_decides_before_the_bias() -> None:
 
 def test_a_bound_that_one_picture_a_prompt_cannot_tell_waits_for_two() -> None:
     found, rounds = halve(
-        MODELS, WEIGHTS, World(1, best=20).measure, Wishes(at_most={"drift": 0.01}), seed=1
+        MODELS, WEIGHTS, World(1, best=20).measure, Constraints(at_most={"drift": 0.01}), seed=1
     )
     dropped = [" ".join(one.dropped.values()) for one in rounds[:-1]]
     assert (
@@ -122,5 +115,5 @@ def test_a_bound_that_one_picture_a_prompt_cannot_tell_waits_for_two() -> None:
 
 
 def test_one_checkpoint_at_one_weight_is_a_grid_too() -> None:
-    found, rounds = halve(MODELS[:1], [0.8], World(1, 20).measure, Wishes(), seed=1)
+    found, rounds = halve(MODELS[:1], [0.8], World(1, 20).measure, Constraints(), seed=1)
     assert found.chosen == ["run@5 × 0.8"] and len(rounds) == 4 and most_looks(1, 1) == 96

@@ -1,6 +1,7 @@
 """Selection on made-up evaluations: constraints, front, ties, and a reason for everybody."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,47 +9,43 @@ import pytest
 
 from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES, bounds
-from onmodel.evaluate.selection import Wishes, cost, prompt_costs, select
+from onmodel.evaluate.axes.base import cost, prompt_costs
+from onmodel.evaluate.evaluation import EvaluatedModel, Score
+from onmodel.evaluate.selection import Constraints, select
 from onmodel.evaluate.statistics import mean_interval, pareto_front
 from onmodel.randomness import generator
+from tests.support import evaluations as made_up
 
-IDEAL = {"up": 1.0, "down": 0.0, "zero": 0.0, "one": 1.0}
 PROMPTS = 12
 
 
 def model(
     name: str, noise: float = 0.02, missing: tuple[str, ...] = (), **away: float
-) -> dict[str, Any]:
-    """A row of evaluation.json: every axis at its ideal, but for `away` faults in the axis' bad
-    direction."""
-    row: dict[str, Any] = {
-        "name": name,
-        "epoch": int(name.partition("@")[2] or 0) or None,
-        "axes": {},
-        "per_prompt": {},
-    }
+) -> EvaluatedModel:
+    """Every axis at its ideal, but for `away` faults in the axis' bad direction."""
+    values = {}
     for id, (axis, _) in AXES.items():
         if id in missing:
-            row["axes"][id] = {"value": None, "why": "no tagger was given"}
             continue
         worse = -1 if axis.direction in ("up", "one") else 1
         rng = generator(0, "prompts of all models", id)
-        values = (
-            IDEAL[axis.direction]
+        found = (
+            axis.ideal
             + worse * (away.get(id, 0.0) + 0.05) * axis.fault
             + rng.normal(0, 0.05 * axis.fault, PROMPTS)
         )
-        values += generator(1, name, id).normal(0, noise * axis.fault, PROMPTS)
-        found = mean_interval(values, bounds(axis))
-        row["axes"][id] = {
-            "value": found.value,
-            "low": found.low,
-            "high": found.high,
-            "n": found.n,
-            "arm": "L",
-        }
-        row["per_prompt"][id] = {f"prompt-{p}": float(v) for p, v in enumerate(values)}
-    return row
+        found += generator(1, name, id).normal(0, noise * axis.fault, PROMPTS)
+        values[id] = {f"prompt-{p}": float(v) for p, v in enumerate(found)}
+    lacking = dict.fromkeys(missing, "no tagger was given")
+    row = made_up.model(name, values, lacking, int(name.partition("@")[2] or 0) or None)
+    arithmetic = {id: _arithmetic(id, list(found.values())) for id, found in values.items()}
+    return replace(row, axes={**row.axes, **arithmetic})
+
+
+def _arithmetic(axis: str, values: list[float]) -> Score:
+    """The arithmetic mean, also of the axis whose values are made up around 1 and not as ratios."""
+    found = mean_interval(np.array(values), bounds(AXES[axis][0]))
+    return Score(axis, found.value, found.low, found.high, found.n, "L", "")
 
 
 def reasons(found: Any) -> Mapping[str, str]:
@@ -57,7 +54,7 @@ def reasons(found: Any) -> Mapping[str, str]:
 
 def test_a_clear_winner_wins_and_losers_hear_why() -> None:
     rows = [model("a@10", expression=0.5), model("a@20"), model("a@30", drift=0.6)]
-    found = select(rows, Wishes(), seed=1)
+    found = select(rows, Constraints(), seed=1)
     assert found.chosen == ["a@20"] and not found.too_close_to_call and found.constraints_met
     told = reasons(found)
     assert told["a@20"] == "the least biased"
@@ -77,7 +74,7 @@ def test_among_models_too_close_to_call_the_least_biased_is_taken_and_the_others
         model("a@30", noise=0.1),
         model("a@40", noise=0.1),
     ]
-    found = select(rows, Wishes(), seed=1)
+    found = select(rows, Constraints(), seed=1)
     bias = {verdict.name: verdict.bias for verdict in found.verdicts}
     assert found.chosen == [min(bias, key=bias.__getitem__)] == ["a@30"] and found.too_close_to_call
     assert found.alike == ["a@20", "a@30", "a@40"]
@@ -89,24 +86,24 @@ def test_among_models_too_close_to_call_the_least_biased_is_taken_and_the_others
 
 def test_exact_twins_tie() -> None:
     rows = [model("a@10", noise=0), model("a@20", noise=0)]
-    found = select(rows, Wishes(), seed=1)
+    found = select(rows, Constraints(), seed=1)
     assert found.chosen == ["a@10"] and found.too_close_to_call
 
 
 def test_constraints_hold_for_the_bounds_of_intervals() -> None:
     rows = [model("a@10", reproduction=0.3), model("a@20", expression=0.3)]
-    low = rows[0]["axes"]["reproduction"]["low"]
-    assert select(rows[:1], Wishes(at_least={"reproduction": low - 0.01}), 1).constraints_met
-    strict = select(rows, Wishes(at_least={"reproduction": low + 0.01}), 1)
+    low = rows[0].scores["reproduction"].low
+    assert select(rows[:1], Constraints(at_least={"reproduction": low - 0.01}), 1).constraints_met
+    strict = select(rows, Constraints(at_least={"reproduction": low + 0.01}), 1)
     assert strict.chosen == ["a@20"] and "with 95 % confidence" in reasons(strict)["a@10"]
 
 
 def test_a_bound_on_a_signed_axis_is_one_of_its_size() -> None:
     yellow, blue = model("a@10", colour_cast=0.5), model("b@10", colour_cast=-0.6)
     for row in (yellow, blue):
-        found = select([row], Wishes(at_most={"colour_cast": 3}), 1)
-        assert not found.constraints_met and "at most" in reasons(found)[row["name"]]
-    assert select([model("c@10")], Wishes(at_most={"colour_cast": 3}), 1).constraints_met
+        found = select([row], Constraints(at_most={"colour_cast": 3}), 1)
+        assert not found.constraints_met and "at most" in reasons(found)[row.name]
+    assert select([model("c@10")], Constraints(at_most={"colour_cast": 3}), 1).constraints_met
 
 
 def test_when_nobody_meets_the_constraints_the_least_bad_is_kept_and_it_says_so() -> None:
@@ -115,10 +112,10 @@ def test_when_nobody_meets_the_constraints_the_least_bad_is_kept_and_it_says_so(
         model("a@20", reproduction=0.4, drift=0.5),
         model("a@30", reproduction=0.5),
     ]
-    found = select(rows, Wishes(at_least={"reproduction": 0.9}), 1)
+    found = select(rows, Constraints(at_least={"reproduction": 0.9}), 1)
     assert found.chosen == ["a@20"] and not found.constraints_met
     assert "least bad" in reasons(found)["a@20"]
-    many = select([*rows, model("a@40")], Wishes(count=2, at_least={"reproduction": 0.8}), 1)
+    many = select([*rows, model("a@40")], Constraints(count=2, at_least={"reproduction": 0.8}), 1)
     assert many.chosen == ["a@40", "a@20"] and not many.constraints_met
 
 
@@ -129,7 +126,7 @@ def test_several_are_ranked_by_front_then_bias() -> None:
         model("a@30"),
         model("b", expression=0.2),
     ]
-    found = select(rows, Wishes(count=3), 1)
+    found = select(rows, Constraints(count=3), 1)
     assert found.chosen[0] == "a@30" and "a@10" not in found.chosen
     assert [v.front > 0.5 for v in found.verdicts if v.name == "a@30"] == [True]
 
@@ -142,30 +139,30 @@ def test_a_stage_can_be_limited() -> None:
         model("b@10", drift=0.3),
         model("c", drift=0.5),
     ]
-    found = select(rows, Wishes(count=3, per_stage_max=1), 1)
+    found = select(rows, Constraints(count=3, per_stage_max=1), 1)
     assert {name.partition("@")[0] for name in found.chosen} == {"a", "b", "c"}
     with pytest.raises(InputError, match="per_stage_max"):
-        select(rows[:3], Wishes(count=2, per_stage_max=1), 1)
+        select(rows[:3], Constraints(count=2, per_stage_max=1), 1)
 
 
 def test_axes_that_somebody_lacks_are_not_compared() -> None:
     rows = [model("a@10", missing=("drift", "style")), model("a@20")]
-    found = select(rows, Wishes(), 1)
+    found = select(rows, Constraints(), 1)
     assert "drift" not in found.axes and "reproduction" in found.axes
     with pytest.raises(InputError, match=r"constraint on drift.*no tagger"):
-        select(rows, Wishes(at_most={"drift": 0.5}), 1)
+        select(rows, Constraints(at_most={"drift": 0.5}), 1)
     with pytest.raises(InputError, match="no axis was measured"):
-        select([model("a@10", missing=tuple(AXES))], Wishes(), 1)
+        select([model("a@10", missing=tuple(AXES))], Constraints(), 1)
 
 
 def test_more_are_wanted_than_there_are() -> None:
     with pytest.raises(InputError, match="only 1"):
-        select([model("a@10")], Wishes(count=2), 1)
+        select([model("a@10")], Constraints(count=2), 1)
 
 
 def test_the_same_evaluation_gives_the_same_choice() -> None:
     rows = [model(f"a@{e}", noise=0.1) for e in (10, 20, 30)]
-    assert select(rows, Wishes(count=2), 7) == select(rows, Wishes(count=2), 7)
+    assert select(rows, Constraints(count=2), 7) == select(rows, Constraints(count=2), 7)
 
 
 def test_pareto_front() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from made_loras import SHAPES, factors
 
+from onmodel.evaluate.evaluation import FILE, write_evaluation
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora.factors import LayerShape
@@ -18,6 +19,7 @@ from onmodel.lora.writing import LoraTensors
 from onmodel.release.folder import bind
 from tests.hostile.case import Case, Place, Run, run
 from tests.hostile.pictures import encoded
+from tests.support.evaluations import evaluation
 
 DEEP = "[" * 200_000
 FACTS = Facts("Tiny", "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22")
@@ -70,8 +72,7 @@ def whole(**facts: str) -> dict[str, bytes]:
         (folder / "README.md").write_text("---\nlicense: mit\n---\n# Tiny\n", encoding="utf-8")
         (folder / "images").mkdir()
         (folder / "images" / "a.png").write_bytes(encoded())
-        (folder / "evaluation").mkdir()
-        (folder / "evaluation" / "evaluation.json").write_text('{"models": []}')
+        write_evaluation(folder / "evaluation" / FILE, evaluation([]))
         bind(
             folder,
             add([weights], "release", name="tiny", date="2026-11-22"),

@@ -5,15 +5,17 @@ known."""
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from onmodel.engine.project import Project
-from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.evaluation import FILE, write_evaluation
 from onmodel.hashing import write_atomic, write_json
 from onmodel.records import Artifact
 from onmodel.sample.pictures import png_bytes
+from tests.support import evaluations as made_up
 
 MODELS = ("release_1@20", "release_2@30", "merged")
 VALUES: Mapping[str, Mapping[str, float]] = {
@@ -56,31 +58,13 @@ def add_evaluation(
                 write_atomic(out / made, png_bytes(image, f"Lora hashes: {name}"))
                 pictures[id].append(file if file and m == p == s == 0 else made)
         per_prompt = {axis: dict.fromkeys(ids, row.get(name, 0.5)) for axis, row in values.items()}
-        rows.append(
-            {
-                "name": name,
-                "epoch": None,
-                "axes": {},
-                "per_prompt": per_prompt,
-                "pictures": {"L": pictures},
-            }
-        )
-    write_json(
-        out / "evaluation.json",
-        {
-            "signature": f"onm|{stage}|P:{prompts}|S:{seeds}",
-            "plan": {
-                "prompts": [
-                    {"id": id, "kind": "plain", "text": {"L": f"1girl, prompt {id}"}} for id in ids
-                ],
-                "seeds": list(range(seeds)),
-                "size": [8, 12],
-            },
-            "axes": {id: AXES[id][0].as_dict() for id in values},
-            "models": rows,
-            "controls": {},
-        },
-    )
+        row = made_up.model(name, per_prompt)
+        rows.append(replace(row, pictures={"L": pictures}))
+    prompts = [made_up.prompt(id) for id in ids]
+    plan = replace(made_up.plan(prompts, seeds), size=(8, 12))
+    signature = f"onm|{stage}|P:{len(ids)}|S:{seeds}"
+    evaluation = made_up.evaluation(rows, plan, list(values), signature=signature)
+    write_evaluation(out / FILE, evaluation)
     write_json(out / "lineage.json", {})
     artifact = project.commit(scratch, "evaluation")
     run = project.ledger.start(

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from onmodel.cli.main import app, main
 from onmodel.engine.project import Project
 from onmodel.errors import InputError
-from onmodel.judge.result import Result, result
+from onmodel.judge.result import SessionResult, result
 from onmodel.judge.server import JudgeServer
 from onmodel.judge.session import Pair, Session, open_session
 from onmodel.judge.strength import strengths
@@ -39,7 +39,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     return open_session(project, [], 72, 3, "?")
 
 
-def judged(session: Session, answer: Callable[[int, Pair], Answer]) -> Result:
+def judged(session: Session, answer: Callable[[int, Pair], Answer]) -> SessionResult:
     return result(session, [answer(at, pair) for at, pair in enumerate(session.pairs)])
 
 
@@ -51,7 +51,7 @@ def of_truth(seed: int) -> Callable[[int, Pair], Answer]:
     return answer
 
 
-def share(found: Result, axis: str) -> float | None:
+def share(found: SessionResult, axis: str) -> float | None:
     row = next(row for row in found.axes if row.axis == axis)
     return row.share.value if row.share else None
 

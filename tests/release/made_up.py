@@ -1,16 +1,19 @@
 """A made-up evaluation and history in the true formats, for tests of the card. Nothing here was
 measured."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from onmodel.character import Author, Character, Outfit
 from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.evaluation import Evaluation, PlannedPrompt, evaluation_of
 from onmodel.evaluate.statistics import mean_interval
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.randomness import generator
 from onmodel.sample.suites import suite, vocabulary_of
+from tests.support.evaluations import plan
 
 CHOICE = "onm|suite:choose-cd34ef56|P:12|S:2"
 NAMES = ["preview@20", "release_1@20", "release_2@30", "merged", "refined@15"]
@@ -40,29 +43,15 @@ def character() -> Character:
     )
 
 
-def evaluation(sha256: dict[str, str] | None = None) -> dict[str, Any]:
+def evaluation(sha256: dict[str, str] | None = None) -> Evaluation:
     """Numbers of five models on the confirm suite; `drift` is unavailable."""
     prompts = [
-        {**p.as_dict(), "seeds": [1, 2]}
-        for p in suite("confirm", character(), vocabulary_of("toon"))
+        PlannedPrompt.of(p, (1, 2)) for p in suite("confirm", character(), vocabulary_of("toon"))
     ]
-    ids = [prompt["id"] for prompt in prompts]
-    return {
+    ids = [prompt.id for prompt in prompts]
+    table = {
         "signature": "onm|base:1f2e3d4c|suite:confirm-ab12cd34|P:24|S:2|cfg:3|steps:2",
-        "plan": {
-            "suite": "confirm",
-            "suite_sha256": "ab" * 32,
-            "seeds": [0, 1],
-            "prompts": prompts,
-            "steps": 2,
-            "guidance": 3.0,
-            "shift": 3.0,
-            "weight": 1.0,
-            "width": 32,
-            "height": 32,
-            "size": [32, 32],
-            "observers": {},
-        },
+        "plan": asdict(plan(prompts, size=32)),
         "axes": {id: axis.as_dict() for id, (axis, _) in AXES.items()},
         "observers": {},
         "models": [
@@ -76,6 +65,7 @@ def evaluation(sha256: dict[str, str] | None = None) -> dict[str, Any]:
         ],
         "controls": {"B": row(ids, 0.1, "B"), "D": row(ids, 0.6, "D")},
     }
+    return evaluation_of(table)
 
 
 def row(ids: list[str], level: float, name: str) -> dict[str, Any]:

@@ -2,21 +2,24 @@
 
 import csv
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
 
 from onmodel.errors import InputError, VerifyError
+from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.release.card import Card, card_facts
 from onmodel.release.licences import BASES
 from onmodel.release.sidecars import samples, triggers, webui_sidecar
 from onmodel.release.tables import (
+    CONTROL,
     changes,
     changes_csv,
-    decimal,
     lint_card,
     lint_tables,
+    two_decimals,
     values,
     values_csv,
 )
@@ -42,7 +45,7 @@ SECTIONS = [
 
 def card(base_name: str = "toon", **changed: Any) -> str:
     numbers = evaluation()
-    shown = samples(character(), numbers["plan"], 6)
+    shown = samples(character(), numbers.plan, 6)
     parts = {
         "title": "BACKGWA Release 2",
         "file_name": "backgwa-release-2",
@@ -116,8 +119,7 @@ def test_what_the_card_tells_of_the_history() -> None:
     assert "was not measured: arm N was not generated" in text
     assert "10 models measured on suite `choose-cd34ef56` (12 prompts × 2 seeds)." in text
     assert "on which nothing was chosen" in text and "flatter" not in text
-    numbers = evaluation()
-    numbers["signature"] = CHOICE
+    numbers = replace(evaluation(), signature=CHOICE)
     assert "flatter" in card(evaluation=numbers) and "on which nothing was chosen" not in card(
         evaluation=numbers
     )
@@ -125,10 +127,10 @@ def test_what_the_card_tells_of_the_history() -> None:
     assert "What improved" not in first
 
 
-def lint(text: str, numbers: dict[str, Any] | None = None) -> int:
+def lint(text: str, numbers: Evaluation | None = None) -> int:
     numbers = numbers or evaluation()
     compared = changes(numbers, "refined@15", "release_1@20")
-    sets = triggers(character(), SAMPLING, samples(character(), numbers["plan"], 6))
+    sets = triggers(character(), SAMPLING, samples(character(), numbers.plan, 6))
     return lint_card(text, numbers, compared, card_facts(numbers, history(), sets))
 
 
@@ -151,13 +153,22 @@ def test_a_changed_number_is_found(which: int) -> None:
         lint(tampered)
 
 
+def _raised(row: EvaluatedModel, axis: str) -> EvaluatedModel:
+    score = row.scores[axis]
+    return replace(row, axes={**row.axes, axis: replace(score, value=score.value + 0.02)})
+
+
 @pytest.mark.parametrize("number", range(len(values(evaluation()))))
 def test_a_changed_table_is_found(number: int) -> None:
     """Any value of any model, the control too: the card does not say it, or says another one."""
     numbers = evaluation()
-    rows = [row["axes"] for row in numbers["models"]] + [numbers["controls"]["D"]["axes"]]
-    scores = [score for axes in rows for score in axes.values() if score["value"] is not None]
-    scores[number]["value"] += 0.02
+    one = values(numbers)[number]
+    name = "D" if one.model == CONTROL else one.model
+    models, controls = (
+        [_raised(row, one.axis) if row.name == name else row for row in rows]
+        for rows in (numbers.models, numbers.controls.values())
+    )
+    numbers = replace(numbers, models=models, controls={row.name: row for row in controls})
     with pytest.raises(VerifyError, match="README"):
         lint(card(), numbers)
 
@@ -214,13 +225,13 @@ def test_the_csv_files_are_held_against_the_evaluation() -> None:
 
 def test_verdicts_follow_the_paired_test() -> None:
     verdicts = {
-        row.axis: row.verdict for row in changes(evaluation(), "refined@15", "release_1@20")
+        row.axis: row.outcome for row in changes(evaluation(), "refined@15", "release_1@20")
     }
     assert set(verdicts.values()) == {"better"}
-    back = {row.axis: row.verdict for row in changes(evaluation(), "release_1@20", "refined@15")}
+    back = {row.axis: row.outcome for row in changes(evaluation(), "release_1@20", "refined@15")}
     assert set(back.values()) == {"worse"}
     same = changes(evaluation(), "merged", "merged")
-    assert {row.verdict for row in same} == {"not clear"}
+    assert {row.outcome for row in same} == {"close"}
     with pytest.raises(InputError, match="was not measured"):
         changes(evaluation(), "merged", "release_0")
 
@@ -230,12 +241,12 @@ def test_tables_hold_every_value_in_full() -> None:
     assert {row["model"] for row in rows} == {*NAMES, "control"}
     assert float(rows[0]["value"]) == values(evaluation())[0].value
     lines = changes_csv(changes(evaluation(), "refined@15", "release_1@20")).splitlines()
-    assert lines[0].split(",")[:4] == ["axis", "previous", "this", "verdict"]
-    assert decimal(-0.001) == "0.00"
+    assert lines[0].split(",")[:4] == ["axis", "previous", "this", "outcome"]
+    assert two_decimals(-0.001) == "0.00"
 
 
 def test_triggers_and_sidecar() -> None:
-    shown = samples(character(), evaluation()["plan"], 6)
+    shown = samples(character(), evaluation().plan, 6)
     sets = triggers(character(), SAMPLING, shown)
     assert [row["id"] for row in sets] == ["default", "beach"]
     assert sets[1]["text"] == "1girl, backgwa, dress"
@@ -244,7 +255,7 @@ def test_triggers_and_sidecar() -> None:
     assert (
         len({sample.file.split("/")[1].split("-")[0] for sample in shown[2:]}) == 4
     )  # one of each kind in turn
-    assert len(samples(character(), evaluation()["plan"], 1)) == 2  # every outfit is shown
+    assert len(samples(character(), evaluation().plan, 1)) == 2  # every outfit is shown
     side = webui_sidecar(character(), SAMPLING, "see README.md")
     assert side["activation text"] == sets[0]["text"] and side["preferred weight"] == 1.0
 
@@ -252,7 +263,7 @@ def test_triggers_and_sidecar() -> None:
 def test_minors_with_sexual_content_are_refused_in_every_sample() -> None:
     sheet = character().model_copy(update={"rating": "explicit", "tags": [], "count_tag": "child"})
     with pytest.raises(InputError, match="refused"):
-        samples(sheet, evaluation()["plan"], 6)
+        samples(sheet, evaluation().plan, 6)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +297,7 @@ def test_no_name_of_a_stranger_is_html_or_markup_in_the_card(text: str) -> None:
         id: node | ({"name": text} if "name" in node else {}) for id, node in history().items()
     }
     numbers = evaluation()
-    shown = triggers(sheet, SAMPLING, samples(sheet, numbers["plan"], 6))
+    shown = triggers(sheet, SAMPLING, samples(sheet, numbers.plan, 6))
     made = card(
         title=text,
         character=sheet,
@@ -308,7 +319,8 @@ def test_no_name_of_a_stranger_is_html_or_markup_in_the_card(text: str) -> None:
 
 def test_a_model_named_like_a_formula_is_text_in_the_tables() -> None:
     numbers = evaluation()
-    numbers["models"][0]["name"] = "=cmd|' /C calc'!A0"
+    first = replace(numbers.models[0], name="=cmd|' /C calc'!A0")
+    numbers = replace(numbers, models=[first, *numbers.models[1:]])
     rows = list(csv.reader(values_csv(values(numbers)).splitlines()))
     assert any(row[0].startswith("'=cmd") for row in rows)
     assert all(not row[0].startswith(("=", "+", "-", "@")) for row in rows)

@@ -14,6 +14,7 @@ from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement as InToto
 
 from onmodel.errors import InputError, VerifyError
+from onmodel.evaluate.evaluation import FILE, write_evaluation
 from onmodel.hashing import canonical_json, sha256_file, write_json
 from onmodel.ledger.lineage import Lineage, add, ancestors, check, root, title_of
 from onmodel.lora import header
@@ -33,7 +34,7 @@ def release(tmp_path: Path) -> Path:
     (weights,) = (id for id, node in past.items() if node["type"] == "weights")
     own = ancestors(past, weights)
     write_weights(folder / "backgwa.safetensors", {"a": torch.ones(2, 2)}, header.build(FACTS, own))
-    write_json(folder / "evaluation" / "evaluation.json", evaluation({NAMES[-1]: "1" * 64}))
+    write_evaluation(folder / "evaluation" / FILE, evaluation({NAMES[-1]: "1" * 64}))
     bind(folder, past, {"backgwa.safetensors": weights})
     return folder
 
@@ -203,11 +204,9 @@ def test_the_ml_bom_is_valid_and_says_what_the_release_says(release: Path) -> No
         datasets
     )
     metrics = about["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
-    row = next(row for row in evaluation()["models"] if row["name"] == "refined@15")
+    scores = evaluation().model("refined@15").scores
     shown = {metric["type"]: float(metric["value"]) for metric in metrics}
-    assert shown == {
-        axis: score["value"] for axis, score in row["axes"].items() if score["value"] is not None
-    }
+    assert shown == {axis: score.value for axis, score in scores.items()}
     assert cyclonedx(read_provenance(release)) == bom, "no clock and nothing random"
 
 

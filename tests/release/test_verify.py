@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from onmodel.errors import InputError, VerifyError
-from onmodel.hashing import canonical_json, sha256_bytes, write_json
+from onmodel.evaluate.evaluation import FILE, write_evaluation
+from onmodel.hashing import canonical_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
 from onmodel.randomness import generator
 from onmodel.release.folder import CHECKSUMS, LINEAGE, Statement, bind, checksums, hashes
 from onmodel.release.verify import verify
 from onmodel.weights import write_weights
+from tests.support.evaluations import evaluation
 
 FACTS = header.Facts("Backgwa", "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22")
 
@@ -40,7 +42,7 @@ def release(tmp_path: Path) -> Path:
     (folder / "README.md").write_text("# Backgwa\n\nWörter, 日本語.\n", encoding="utf-8")
     (folder / "images").mkdir()
     (folder / "images" / "one.png").write_bytes(bytes(range(256)))
-    write_json(folder / "evaluation" / "evaluation.json", {"models": []})
+    write_evaluation(folder / "evaluation" / FILE, evaluation([]))
     lineage = add([weights, add([history()], "evaluation", n=24)], "release", name="backgwa")
     bind(folder, lineage, {"backgwa.safetensors": root(weights)})
     return folder

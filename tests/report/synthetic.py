@@ -1,14 +1,18 @@
 """A made-up finished run in the true formats: drawn pictures, numbers from a stated model. Nothing
 here was trained."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydantic import TypeAdapter
 
 from onmodel.character import Author, Character
 from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.choice import Choice, SearchRecord
+from onmodel.evaluate.evaluation import Evaluation, PlannedPrompt, evaluation_of
 from onmodel.evaluate.observers.colour import SECTORS
 from onmodel.evaluate.selection import RULE
 from onmodel.evaluate.statistics import geometric_interval, mean_interval
@@ -20,6 +24,7 @@ from onmodel.report.source import ReportSource
 from onmodel.toon.attributes import BACKGWA, sample_toon
 from onmodel.toon.captions import sentence, tags
 from onmodel.toon.draw import draw
+from tests.support.evaluations import plan
 
 RECIPE = """# onmodel run recipes/made_up.toml
 [recipe]
@@ -128,14 +133,12 @@ def made_up(
             "candidates": evaluation(
                 folders["candidates"], "choose", candidates, max(prompts // 2, 3), 1
             ),
-            "fresh": copied(
-                evaluation(
-                    folders["fresh"],
-                    "fresh",
-                    [*chosen, "merged", "refined@5", "refined@10"],
-                    prompts,
-                    seeds,
-                ),
+            "fresh": evaluation(
+                folders["fresh"],
+                "fresh",
+                [*chosen, "merged", "refined@5", "refined@10"],
+                prompts,
+                seeds,
                 pictures,
             ),
         },
@@ -191,14 +194,20 @@ def goodness(name: str) -> float:
 
 
 def evaluation(
-    folder: Path, suite: str, names: list[str], prompts: int, seeds: int
-) -> dict[str, Any]:
-    """evaluation.json of these models, with pictures."""
+    folder: Path,
+    suite: str,
+    names: list[str],
+    prompts: int,
+    seeds: int,
+    pictures: dict[str, Any] | None = None,
+) -> Evaluation:
+    """An evaluation of these models, with pictures; with a data set's, its first ones are told as
+    nearest to those of each model."""
     rows = [prompt(suite, at) for at in range(prompts)]
     observers = "tagger:0f1e2d3c|identity:a1b2c3d4"
-    plan = f"P:{prompts}|S:{seeds}|cfg:3|steps:16|v:9c1d"
-    signature = f"onm|suite:{suite}-ab12cd34|{observers}|{plan}"
-    ids = [row["id"] for row in rows]
+    size = f"P:{prompts}|S:{seeds}|cfg:3|steps:16|v:9c1d"
+    signature = f"onm|suite:{suite}-ab12cd34|{observers}|{size}"
+    ids = [row.id for row in rows]
     models = [model(folder, name, ids, rows, seeds, signature, goodness(name)) for name in names]
     controls = {
         arm: model(folder, arm, ids, rows, seeds, signature, level)
@@ -210,11 +219,18 @@ def evaluation(
             del row["axes"][axis], row["per_prompt"][axis]
     models[-1]["negative"] = negative(models[-1])
     for row in models:
-        row["axes"]["drift"] = {"axis": "drift", "value": None, "why": "arm N was not generated"}
+        row["axes"]["drift"] = {
+            "axis": "drift",
+            "value": None,
+            "why": "arm N was not generated",
+            "signature": signature,
+        }
         row["per_prompt"]["drift"] = {}
-    return {
+    if pictures:
+        copied(models, pictures)
+    table = {
         "signature": signature,
-        "plan": {"suite": suite, "seeds": list(range(seeds)), "size": [96, 96], "prompts": rows},
+        "plan": asdict(plan(rows, seeds, suite=suite)),
         "axes": {id: AXES[id][0].as_dict() for id in MEASURED},
         "observers": {
             "tagger": [{"from": "toon", "licence": "mit"}],
@@ -223,6 +239,7 @@ def evaluation(
         "models": models,
         "controls": controls,
     }
+    return evaluation_of(table)
 
 
 def negative(row: dict[str, Any]) -> dict[str, Any]:
@@ -262,30 +279,26 @@ def negative(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def prompt(suite: str, at: int) -> dict[str, Any]:
+def prompt(suite: str, at: int) -> PlannedPrompt:
     kind = list(KINDS)[at % len(KINDS)]
     attribute, values = KINDS[kind]
     value = values[at // len(KINDS) % len(values)]
     text = f"1girl, backgwa, {value}, upper body, <b>& at ease</b>"
-    return {
-        "id": f"{kind}-{value.replace(' ', '-')}-{at}",
-        "kind": kind,
-        "negative": "worst quality",
-        "asked": {attribute: value},
-        "text": {
-            "L": text,
-            "B": text,
-            "N": text.replace("backgwa, ", ""),
-            "D": text.replace("backgwa", "light blue hair, cat ears"),
-        },
+    words = {
+        "L": text,
+        "B": text,
+        "N": text.replace("backgwa, ", ""),
+        "D": text.replace("backgwa", "light blue hair, cat ears"),
     }
+    id = f"{kind}-{value.replace(' ', '-')}-{at}"
+    return PlannedPrompt(id, kind, {attribute: value}, (value,), words, "worst quality")
 
 
 def model(
     folder: Path,
     name: str,
     ids: list[str],
-    prompts: list[dict[str, Any]],
+    prompts: list[PlannedPrompt],
     seeds: int,
     signature: str,
     level: float,
@@ -326,7 +339,7 @@ def model(
         }
     arms = {
         arm: {
-            row["id"]: [picture(folder, row, seed, level, arm) for seed in range(seeds)]
+            row.id: [picture(folder, row, seed, level, arm) for seed in range(seeds)]
             for row in prompts
         }
         for arm in ("L", "N")
@@ -340,15 +353,15 @@ def model(
             axis: dict(zip(ids, map(float, found), strict=True)) for axis, found in values.items()
         },
         "details": details(prompts, seeds, level, values["reproduction"]),
-        "answers": {row["id"]: answers(row, seeds, level) for row in prompts},
+        "answers": {row.id: answers(row, seeds, level) for row in prompts},
         "pictures": arms,
     }
 
 
-def answers(row: dict[str, Any], seeds: int, level: float) -> dict[str, dict[str, list[float]]]:
+def answers(row: PlannedPrompt, seeds: int, level: float) -> dict[str, dict[str, list[float]]]:
     """The better a model, the surer the asked value; the rest goes to the next value, more of it at
     the second seed."""
-    ((attribute, asked),) = row["asked"].items()
+    ((attribute, asked),) = row.asked.items()
     values = list(
         dict.fromkeys(
             value for name, found in KINDS.values() if name == attribute for value in found
@@ -371,7 +384,7 @@ def answers(row: dict[str, Any], seeds: int, level: float) -> dict[str, dict[str
 
 
 def details(
-    prompts: list[dict[str, Any]], seeds: int, level: float, hits: np.ndarray
+    prompts: list[PlannedPrompt], seeds: int, level: float, hits: np.ndarray
 ) -> dict[str, Any]:
     """What the axes tell beside their numbers: yellow gained and blue lost, more so in the
     background."""
@@ -380,12 +393,12 @@ def details(
         9 * away if hue == "yellow" else -3 * away if hue == "blue" else 0.0 for hue in SECTORS
     ]
     by_prompt = {
-        row["id"]: {
+        row.id: {
             "whole": [one * (1 + at / 10) for one in gained],
             "background": [2 * one for one in gained],
         }
         for at, row in enumerate(prompts)
-        if row["asked"].get("background") != "beach"
+        if row.asked.get("background") != "beach"
     }
     regions = {
         region: dict(
@@ -403,7 +416,7 @@ def details(
         "framing": {},
     }
     agreement = {
-        row["id"]: [float(hit) - 0.1 * seed for seed in range(seeds)]
+        row.id: [float(hit) - 0.1 * seed for seed in range(seeds)]
         for row, hit in zip(prompts, hits, strict=True)
     }
     return {
@@ -418,21 +431,20 @@ def details(
     }
 
 
-def copied(evaluation: dict[str, Any], pictures: dict[str, Any]) -> dict[str, Any]:
-    """The same with the nearest training pictures of each model told: the first one is a copy."""
+def copied(models: list[dict[str, Any]], pictures: dict[str, Any]) -> None:
+    """Tell the nearest training pictures of each model: the first one is a copy."""
     names = [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for item in pictures["items"]]
-    for row in evaluation["models"]:
+    for row in models:
         prompts = list(row["pictures"]["L"])
         nearest = [
             {"prompt": prompts[at], "seed": 0, "similarity": 0.99 - 0.1 * at, "training": names[at]}
             for at in range(3)
         ]
         row["details"]["memorisation"] = {"threshold": 0.9, "nearest": nearest}
-    return evaluation
 
 
-def dosed(epochs: tuple[int, ...]) -> dict[str, Any]:
-    """selection.json of a tuning of two checkpoints at three weights; reproduction rises with the
+def dosed(epochs: tuple[int, ...]) -> Choice:
+    """The choice of a tuning of two checkpoints at three weights; reproduction rises with the
     weight."""
 
     def look(epoch: int, weight: float) -> dict[str, Any]:
@@ -488,7 +500,7 @@ def dosed(epochs: tuple[int, ...]) -> dict[str, Any]:
         }
         for name in names[1]
     ]
-    return {
+    table = {
         "signature": "onm|suite:choose",
         "rule": RULE,
         "count": 1,
@@ -503,12 +515,13 @@ def dosed(epochs: tuple[int, ...]) -> dict[str, Any]:
         "records": {id: AXES[id][0].as_dict() for id in ("reproduction", "drift")},
         "rounds": [row | {"measured": look} for row, look in zip(rounds, looks, strict=True)],
     }
+    return TypeAdapter(Choice).validate_python(table)
 
 
-def picture(folder: Path, row: dict[str, Any], seed: int, level: float, arm: str) -> str:
+def picture(folder: Path, row: PlannedPrompt, seed: int, level: float, arm: str) -> str:
     """A drawing that misses what was asked the more, and is the yellower, the lower the level."""
-    at = int(sha256_bytes(row["id"].encode())[:6], 16)
-    free = dict(row["asked"])
+    at = int(sha256_bytes(row.id.encode())[:6], 16)
+    free = dict(row.asked)
     toon = (
         BACKGWA.toon(framing="upper body", nuisance=at % 1000 + seed)
         if arm == "L"
@@ -559,7 +572,7 @@ def data_set(folder: Path) -> dict[str, Any]:
     return {"subsets": subsets, "items": items, "refused": [{"file": "a.png", "reason": "damaged"}]}
 
 
-def selection(names: list[str], chosen: list[str]) -> dict[str, Any]:
+def selection(names: list[str], chosen: list[str]) -> Choice:
     rows = [
         {
             "name": name,
@@ -578,7 +591,7 @@ def selection(names: list[str], chosen: list[str]) -> dict[str, Any]:
         }
         for name in names
     ]
-    return {
+    table = {
         "signature": "onm|suite:choose",
         "rule": RULE,
         "count": len(chosen),
@@ -590,6 +603,7 @@ def selection(names: list[str], chosen: list[str]) -> dict[str, Any]:
         "axes": list(MEASURED),
         "candidates": rows,
     }
+    return TypeAdapter(Choice).validate_python(table)
 
 
 def merge(names: list[str]) -> dict[str, Any]:
@@ -615,7 +629,7 @@ def merge(names: list[str]) -> dict[str, Any]:
     }
 
 
-def search(names: list[str]) -> dict[str, Any]:
+def search(names: list[str]) -> SearchRecord:
     """A search of which nothing better came than the last model alone."""
     count = len(names)
     alone = [[float(i == k) for i in range(count)] for k in range(count)]
@@ -628,7 +642,7 @@ def search(names: list[str]) -> dict[str, Any]:
     trials.append(
         {"weights": [0.0] * (count - 2) + [0.4, 0.6], "block": 0, "why": "explore", "value": 0.8}
     )
-    return {
+    table = {
         "objective": "bias",
         "models": [{"name": name, "sha256": "0" * 64} for name in names],
         "trials": trials,
@@ -640,6 +654,7 @@ def search(names: list[str]) -> dict[str, Any]:
         "signature": "s",
         "check": "c",
     }
+    return TypeAdapter(SearchRecord).validate_python(table)
 
 
 def training(epochs: int) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from onmodel.report.grid import build_grid, missed
 from onmodel.report.pictures import Thumbnails, encode
 from onmodel.report.source import ReportSource
 from tests.report.synthetic import made_up
+from tests.support.evaluations import prompt as made_up_prompt
 
 VOID = {"meta", "img", "br", "input"}
 
@@ -103,8 +104,8 @@ def test_numbers_of_the_page_are_those_of_the_evaluation(
 ) -> None:
     text = " ".join(reader.text)
     for row in source.measured.values():
-        assert f"{row['axes']['reproduction']['value']:.2f}" in text
-    assert source.evaluations["fresh"]["signature"] in text
+        assert f"{row.scores['reproduction'].value:.2f}" in text
+    assert source.evaluations["fresh"].signature in text
 
 
 def test_the_same_run_gives_the_same_bytes_in_another_folder(page: str, tmp_path: Path) -> None:
@@ -164,12 +165,12 @@ def test_worst_prompts_come_first_for_each_model(source: ReportSource) -> None:
     keys = list(grid.keys)
     assert [row.orders["refined@10"][keys.index("asked")] for row in grid.rows] == list(range(10))
     for name in ("refined@10", "preview@20"):
-        cast = source.measured[name]["per_prompt"]["colour_cast"]
+        cast = source.measured[name].per_prompt["colour_cast"]
         worst = min(grid.rows, key=lambda row: row.orders[name][keys.index("colour_cast")])
         assert cast[worst.id] == max(cast.values(), key=abs)
     both = {row.id: row.orders["preview@20"][0] for row in grid.rows}
     values = [
-        source.measured["preview@20"]["per_prompt"][axis]
+        source.measured["preview@20"].per_prompt[axis]
         for axis in ("reproduction", "responsiveness")
     ]
     spread = [max(found.values()) - min(found.values()) for found in values]
@@ -184,10 +185,10 @@ def test_under_a_picture_stands_what_it_missed(source: ReportSource) -> None:
     row = source.measured[
         "preview@20"
     ]  # a bad one: 0.45 sure at its first seed, 0.25 at the second
-    prompt = {"id": "x", "asked": {"expression": "smile"}}
+    prompt = made_up_prompt("x", expression="smile")
     answers = {"x": {"expression": {"smile": [0.6, 0.4], "sad": [0.4, 0.6]}}}
     details = {"reproduction": {"threshold": 0.6, "agreement": {"x": [0.7, 0.5]}}}
-    told = {**row, "answers": answers, "details": details}
+    told = replace(row, answers=answers, details=details)
     assert missed(told, prompt, 0) == []
     assert missed(told, prompt, 1) == ["smile → sad", "not her"]
     grid = build_grid(source, Thumbnails(source.folders))
@@ -216,7 +217,7 @@ def test_a_budget_drops_seeds_first_then_the_better_prompts(source: ReportSource
     assert full is not None and full.left_out == ""
     sizes = [sum(len(cell.uris[0]) for cell in row.cells) for row in full.rows]
     one_seed = build_grid(source, thumbnails, budget=sum(sizes) + 10)
-    assert one_seed is not None and one_seed.seeds == [0] and "1 of 2 seeds" in one_seed.left_out
+    assert one_seed is not None and one_seed.seeds == (0,) and "1 of 2 seeds" in one_seed.left_out
     few = build_grid(source, thumbnails, budget=sum(sizes[:2]) + 10)
     assert (
         few is not None

@@ -1,7 +1,6 @@
 """The page of one evaluation and its CSV files: whole, offline, and with the numbers of the
 JSON."""
 
-import copy
 import csv
 import json
 import math
@@ -13,14 +12,16 @@ import numpy as np
 import pytest
 
 from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.compare import compare_models
+from onmodel.evaluate.evaluation import NotMeasured
 from onmodel.evaluate.observers.colour import SECTORS
 from onmodel.report import heat
 from onmodel.report.board import notes
 from onmodel.report.build import build_report
-from onmodel.report.source import ReportSource, axes_of, label
-from onmodel.report.svg import decimal
-from onmodel.report.verdict import adjusted, compare, pairs
+from onmodel.report.source import ReportSource, label
+from onmodel.report.verdict import pairs
 from onmodel.report.wheel import wheel
+from onmodel.text import decimal
 from tests.report.test_build import Reader
 
 
@@ -71,34 +72,33 @@ def test_scores_of_the_csv_are_those_of_the_json_and_stand_on_the_page(
     folder: Path, source: ReportSource
 ) -> None:
     evaluation = source.evaluations["fresh"]
-    axes = {axis.id: axis for axis in axes_of(evaluation)}
+    axes = evaluation.axes
     found = {
         (row["model"], row["axis"]): row for row in rows(folder, "evaluation-fresh-scores.csv")
     }
     text = " ".join(read(folder, "evaluation-fresh.html").text)
-    every = [(row["name"], row) for row in evaluation["models"]] + list(
-        evaluation["controls"].items()
-    )
+    every = [(row.name, row.axes) for row in evaluation.models]
+    every += [(arm, row.axes) for arm, row in evaluation.controls.items()]
     every += [
-        (f"{row['name']} without its negative prompt", {"axes": row["negative"]["without"]})
-        for row in evaluation["models"]
-        if "negative" in row
+        (f"{row.name} without its negative prompt", row.negative.without)
+        for row in evaluation.models
+        if row.negative
     ]
-    assert len(found) == sum(len(row["axes"]) for _, row in every)
-    for name, row in every:
-        for id, score in row["axes"].items():
+    assert len(found) == sum(len(scores) for _, scores in every)
+    for name, scores in every:
+        for id, score in scores.items():
             line = found[name, id]
-            if score["value"] is None:
-                assert line["value"] == "" and line["why"] == score["why"]
+            if isinstance(score, NotMeasured):
+                assert line["value"] == "" and line["why"] == score.why
                 continue
             assert [float(line[key]) for key in ("value", "low", "high")] == [
-                score["value"],
-                score["low"],
-                score["high"],
+                score.value,
+                score.low,
+                score.high,
             ]
-            assert (int(line["n"]), line["signature"]) == (score["n"], score["signature"])
-            assert axes[id].text(score["value"]) in text
-            assert axes[id].span(score["low"], score["high"]) in text
+            assert (int(line["n"]), line["signature"]) == (score.n, score.signature)
+            assert axes[id].text(score.value) in text
+            assert axes[id].span(score.low, score.high) in text
 
 
 def test_who_looked_and_which_prompts_tell_an_axis_stand_under_the_table(
@@ -109,15 +109,17 @@ def test_who_looked_and_which_prompts_tell_an_axis_stand_under_the_table(
         "Looked at by: tagger (toon, mit); copy embedding (hf://somebody/copies, licence not"
         " declared)." in text
     )
-    evaluation = copy.deepcopy(dict(source.evaluations["fresh"]))
-    for row in evaluation["models"]:
-        row["axes"]["style"]["n"] = 4
+    evaluation = source.evaluations["fresh"]
+    models = [
+        replace(row, axes={**row.axes, "style": replace(row.scores["style"], n=4)})
+        for row in evaluation.models
+    ]
+    evaluation = replace(evaluation, models=models)
     told, _ = notes(
         replace(source, evaluations={**source.evaluations, "fresh": evaluation}).about("fresh")
     )
     assert (
-        told
-        == f"Of the {len(evaluation['plan']['prompts'])} prompts some axes are told by fewer: style"
+        told == f"Of the {len(evaluation.plan.prompts)} prompts some axes are told by fewer: style"
         " fixation by 4."
     )
 
@@ -125,25 +127,24 @@ def test_who_looked_and_which_prompts_tell_an_axis_stand_under_the_table(
 def test_every_prompt_has_its_number_in_the_csv(folder: Path, source: ReportSource) -> None:
     lines = rows(folder, "evaluation-fresh-prompts.csv")
     told = {(row["model"], row["axis"], row["prompt"]): float(row["value"]) for row in lines}
-    for row in source.evaluations["fresh"]["models"]:
-        for axis, values in row["per_prompt"].items():
-            assert {prompt: told[row["name"], axis, prompt] for prompt in values} == values
+    for row in source.evaluations["fresh"].models:
+        for axis, values in row.per_prompt.items():
+            assert {prompt: told[row.name, axis, prompt] for prompt in values} == values
 
 
 def test_any_two_models_differ_on_the_page_and_in_the_csv_by_the_same(
     folder: Path, source: ReportSource
 ) -> None:
     evaluation = source.evaluations["fresh"]
-    axes = axes_of(evaluation)
     lines = {
         (row["model"], row["against"], row["axis"]): row
         for row in rows(folder, "evaluation-fresh-differences.csv")
     }
     text = (folder / "evaluation-fresh.html").read_text(encoding="utf-8")
     page = json.loads(text.split('id="differences">')[1].split("</script>")[0])
-    names = [row["name"] for row in evaluation["models"]]
+    names = evaluation.names
     assert set(page) == set(names) and all(set(page[name]) == set(names) - {name} for name in names)
-    expected = adjusted([compare(axis, evaluation, "merged", "preview@20") for axis in axes])
+    expected = compare_models(evaluation, "merged", "preview@20")
     assert {"better", "unavailable"} <= {one.outcome for one in expected}
     for at, one in enumerate(expected):
         there, back = (
@@ -176,10 +177,10 @@ def test_what_was_asked_and_seen_is_the_mean_of_the_answers(
     folder: Path, source: ReportSource
 ) -> None:
     evaluation = source.evaluations["fresh"]
-    prompts, row = evaluation["plan"]["prompts"], evaluation["models"][0]
+    prompts, row = evaluation.plan.prompts, evaluation.models[0]
     assert heat.attributes(prompts, row) == ["expression", "framing", "background", "style"]
-    asking = [prompt["id"] for prompt in prompts if prompt["asked"].get("expression") == "smile"]
-    seen = [np.mean(row["answers"][id]["expression"]["sad"]) for id in asking]
+    asking = [prompt.id for prompt in prompts if prompt.asked.get("expression") == "smile"]
+    seen = [np.mean(row.answers[id]["expression"]["sad"]) for id in asking]
     count, cells = heat.confusions(prompts, row, "expression")["smile"]
     assert count == len(asking) and cells["sad"] == pytest.approx(np.mean(seen))
     table = heat.confusion(prompts, row, "expression")
@@ -192,7 +193,7 @@ def test_what_was_asked_and_seen_is_the_mean_of_the_answers(
 def test_the_pull_of_a_subset_s_style_is_told_for_every_model(
     folder: Path, source: ReportSource
 ) -> None:
-    models = source.evaluations["fresh"]["models"]
+    models = source.evaluations["fresh"].models
     table = heat.pulls(models)
     assert (
         table is not None
@@ -200,11 +201,11 @@ def test_the_pull_of_a_subset_s_style_is_told_for_every_model(
         and len(table.rows) == len(models)
     )
     for line, row in zip(table.rows, models, strict=True):
-        share = row["details"]["style"]["pull_by_subset"]["comics"]
+        share = row.style_pull.pull_by_subset["comics"]
         assert [cell.text for cell in line.cells] == [decimal(share, 2), ""] and line.cells[
             0
         ].shade == min(share, 1)
-    assert heat.pulls([{**row, "details": {"style": {"pull": 0.1}}} for row in models]) is None
+    assert heat.pulls([replace(row, details={"style": {"pull": 0.1}}) for row in models]) is None
     assert all(
         line.cells[0].text in " ".join(read(folder, "evaluation-fresh.html").text)
         for line in table.rows
@@ -213,20 +214,20 @@ def test_the_pull_of_a_subset_s_style_is_told_for_every_model(
 
 def test_hues_are_told_by_kind_of_prompt_and_region(folder: Path, source: ReportSource) -> None:
     evaluation = source.evaluations["fresh"]
-    prompts, row = evaluation["plan"]["prompts"], evaluation["models"][0]
-    told = row["details"]["colour_area"]
+    prompts, row = evaluation.plan.prompts, evaluation.models[0]
+    told = row.hue_gain
     table = heat.hues(prompts, row, reach=10.0)
     assert table is not None and list(table.columns) == list(SECTORS)
     style = next(line for line in table.rows if line.label == "style")
-    ids = [prompt["id"] for prompt in prompts if prompt["kind"] == "style"]
-    yellow = np.mean([told["prompts"][id]["whole"][SECTORS.index("yellow")] for id in ids])
+    ids = [prompt.id for prompt in prompts if prompt.kind == "style"]
+    yellow = np.mean([told.prompts[id]["whole"][SECTORS.index("yellow")] for id in ids])
     assert style.count == len(ids) and style.cells[SECTORS.index("yellow")].text == decimal(
         yellow, 1, signed=True
     )
     assert style.cells[SECTORS.index("blue")].shade < 0 < style.cells[SECTORS.index("yellow")].shade
     text = " ".join(read(folder, "evaluation-fresh.html").text)
-    for region in ("whole", "background"):
-        assert decimal(told[region]["yellow"], 1, signed=True) in text
+    for region in (told.whole, told.background):
+        assert decimal(region["yellow"], 1, signed=True) in text
 
 
 def test_a_wedge_stands_out_for_a_gain_and_in_for_a_loss() -> None:
@@ -248,11 +249,11 @@ def test_a_wedge_stands_out_for_a_gain_and_in_for_a_loss() -> None:
 
 
 def test_entanglement_leaves_blank_what_nobody_measured(source: ReportSource) -> None:
-    row = source.evaluations["fresh"]["models"][0]
+    row = source.evaluations["fresh"].models[0]
     table = heat.entangled(row, fault=0.25)
     assert table is not None and list(table.columns) == ["expression", "style", "framing"]
     assert [cell.text for cell in table.rows[1].cells] == ["−0.02", "", ""]
-    shift = row["details"]["entanglement"]["matrix"]["expression"]["style"]
+    shift = row.entangled.matrix["expression"]["style"]
     assert table.rows[0].cells[1].text == decimal(shift, 2, signed=True)
     assert table.rows[0].cells[1].shade == pytest.approx(min(1.0, shift / 0.25), abs=0.01)
 
@@ -261,13 +262,13 @@ def test_the_nearest_training_pictures_stand_beside_what_was_drawn(
     folder: Path, source: ReportSource
 ) -> None:
     text = (folder / "evaluation-fresh.html").read_text(encoding="utf-8")
-    for row in source.evaluations["fresh"]["models"]:
-        block = text.split(f'<p class="note">{label(row["name"])}: pictures that')[1].split(
+    for row in source.evaluations["fresh"].models:
+        block = text.split(f'<p class="note">{label(row.name)}: pictures that')[1].split(
             "</div>\n  </div>"
         )[0]
         assert [float(one) for one in re.findall(r"<b>([\d.]+)</b>", block)] == [0.99, 0.89, 0.79]
         assert block.count("suspicious") == 1 and block.count("<img") == 6
-        assert all(one["training"] in block for one in row["details"]["memorisation"]["nearest"])
+        assert all(one.training in block for one in row.near_copies.nearest)
 
 
 def test_what_a_negative_prompt_helps_and_leaves_is_told(
@@ -312,14 +313,14 @@ def test_a_tuning_draws_every_weight_and_writes_every_look(
     )
     assert "release_2@40 × 1.2" in text and "worse &lt;by&gt; 0.2" in text
     lines = rows(folder, "tuning-dosed.csv")
-    looks = [(at, row) for at, one in enumerate(tuning["rounds"], 1) for row in one["measured"]]
+    looks = [(at, row) for at, one in enumerate(tuning.rounds, 1) for row in one.measured]
     assert len(lines) == 2 * len(looks)
     for at, row in looks:
         (line,) = [
             one
             for one in lines
             if (one["round"], one["model"], one["weight"], one["axis"])
-            == (str(at), row["model"], str(row["weight"]), "reproduction")
+            == (str(at), row.model, str(row.weight), "reproduction")
         ]
-        assert float(line["value"]) == row["axes"]["reproduction"]["value"]
+        assert float(line["value"]) == row.score("reproduction").value
     assert {line["why"] for line in lines if line["axis"] == "drift"} == {"arm N was not generated"}

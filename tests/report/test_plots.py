@@ -1,15 +1,18 @@
 """Charts: what is drawn for which numbers."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
+from onmodel.evaluate.axes.base import Axis
 from onmodel.report import plots
 from onmodel.report.plots import Dot, pareto
-from onmodel.report.source import Axis, ReportSource, axes_of
+from onmodel.report.source import ReportSource
 
 
 def axes(source: ReportSource) -> dict[str, Axis]:
-    return {axis.id: axis for axis in axes_of(source.published or {})}
+    assert source.published is not None
+    return dict(source.published.axes)
 
 
 def test_epochs_have_a_point_each_and_ring_the_chosen(source: ReportSource) -> None:
@@ -78,10 +81,8 @@ def test_losses_keep_every_held_out_point_and_average_the_rest() -> None:
 
 def test_there_are_no_half_epochs(source: ReportSource) -> None:
     evaluation = source.evaluations["candidates"]
-    two = {
-        **evaluation,
-        "models": [{**row, "epoch": at} for at, row in enumerate(evaluation["models"][-2:], 1)],
-    }
+    models = [replace(row, epoch=at) for at, row in enumerate(evaluation.models[-2:], 1)]
+    two = replace(evaluation, models=models)
     svg = str(plots.epochs(axes(source)["style"], two, ["release_2"], []))
     foot = re.findall(r'text-anchor="middle"[^>]*>([^<]+)<', svg)
     assert foot == ["0", "1", "2"]

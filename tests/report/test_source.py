@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from onmodel.report.source import Axis, ReportSource, axes_of, label
+from onmodel.report.source import ReportSource, label
 from onmodel.report.verdict import verdict
 
 
@@ -60,7 +60,8 @@ def test_labels() -> None:
 
 
 def test_axes_print_their_numbers(source: ReportSource) -> None:
-    axes: dict[str, Axis] = {axis.id: axis for axis in axes_of(source.published or {})}
+    assert source.published is not None
+    axes = source.published.axes
     assert axes["reproduction"].span(0.5, 0.75) == "0.50\N{HORIZONTAL ELLIPSIS}0.75"
     assert axes["colour_cast"].text(2.04) == "+2.0"
     assert axes["style"].text(0.25) == "0.25"

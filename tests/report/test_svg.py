@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onmodel.report.svg import Scale, decimal, element, number, ticks
+from onmodel.report.svg import Scale, element, number, ticks
+from onmodel.text import decimal
 
 
 def test_text_is_escaped_and_markup_kept() -> None:

@@ -14,16 +14,16 @@ def test_rows_are_models_then_controls(source: ReportSource) -> None:
     table = build_table(source)
     assert table is not None
     assert [row.role for row in table.rows[-3:]] == ["final", "control", "control"]
-    assert table.signature == source.evaluations["fresh"]["signature"]
+    assert table.signature == source.evaluations["fresh"].signature
 
 
 def test_cells_say_value_interval_and_where_from(source: ReportSource) -> None:
     table = build_table(source)
     assert table is not None
     cell = table.rows[0].cells[0]
-    score = source.measured["preview@20"]["axes"]["reproduction"]
-    assert cell.text == f"{score['value']:.2f}"
-    assert all(part in cell.tip for part in ("10 prompts", "arm L", score["signature"]))
+    score = source.measured["preview@20"].scores["reproduction"]
+    assert cell.text == f"{score.value:.2f}"
+    assert all(part in cell.tip for part in ("10 prompts", "arm L", score.signature))
     assert cell.place is not None and cell.place[0] < cell.place[1] < cell.place[2]
 
 
@@ -61,7 +61,7 @@ def test_a_pipe_gets_one_wide_table_with_every_number(source: ReportSource) -> N
     text = printed(source, 80, terminal=False)
     assert text.count("refined@10") == 1
     assert all(
-        f"{row['axes']['reproduction']['value']:.2f}" in text for row in source.measured.values()
+        f"{row.scores['reproduction'].value:.2f}" in text for row in source.measured.values()
     )
 
 

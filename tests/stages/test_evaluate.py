@@ -234,7 +234,7 @@ def test_another_plan_is_another_signature(family: DrawnFamily, tmp_path: Path) 
     for change in changes:
         table, where = settings(tmp_path, **change), context(tmp_path, family)
         assessor = evaluate.make_assessor(inputs(tmp_path), table, table.suite, table.seeds, where)
-        made.add(assessor.plan.signature())
+        made.add(assessor.signature)
     assert len(made) == len(changes)
 
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from onmodel.errors import InputError, OnmodelError, StateError, VerifyError
+from onmodel.evaluate.evaluation import FILE, write_evaluation
 from onmodel.events import Events
 from onmodel.families.registry import load_base, outline
 from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
@@ -69,7 +70,7 @@ def build(work: Path, base: Path, damage: str = "", **changed: Any) -> Artifact:
     write_json(model / "lineage.json", add([own], "selection", chosen=["1" * 64], signature=CHOICE))
     measured = work / "confirmed"
     sha256 = {"refined@15": sha256_file(model / "epoch-0015.safetensors")}
-    write_json(measured / "evaluation.json", evaluation(sha256))
+    write_evaluation(measured / FILE, evaluation(sha256))
     write_json(
         measured / "lineage.json",
         add(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from onmodel.errors import InputError
+from onmodel.evaluate.evaluation import FILE, write_evaluation
 from onmodel.hashing import read_json, sha256_file, write_json
 from onmodel.ledger.lineage import add, root
 from onmodel.records import Artifact
@@ -14,6 +15,7 @@ from onmodel.stages import select
 from onmodel.stages.base import Inputs, Plan, write_models
 from tests.evaluate.drawn import DrawnFamily, context, lora
 from tests.evaluate.test_selection import model
+from tests.support.evaluations import evaluation
 
 ROWS = (
     model("preview", colour_cast=0.6),
@@ -27,15 +29,12 @@ def candidates(folder: Path) -> Inputs:
     """An evaluate artifact of made-up numbers with real files."""
     path = folder / "candidates"
     for row in ROWS:
-        lora(path, row["name"], row["epoch"], yellow=0.01 * len(row["name"]) + (row["epoch"] or 0))
+        lora(path, row.name, row.epoch, yellow=0.01 * len(row.name) + (row.epoch or 0))
     write_models(
         path,
-        [
-            (row["name"], row["epoch"], f"{row['name'].replace('@', '-')}.safetensors")
-            for row in ROWS
-        ],
+        [(row.name, row.epoch, f"{row.name.replace('@', '-')}.safetensors") for row in ROWS],
     )
-    write_json(path / "evaluation.json", {"signature": "onm|made-up", "models": ROWS})
+    write_evaluation(path / FILE, evaluation(ROWS, signature="onm|made-up"))
     write_json(path / "lineage.json", add([], "evaluation", signature="onm|made-up"))
     return Inputs({"candidates": Artifact("evaluation", "e", path)})
 
@@ -56,7 +55,7 @@ def test_one_is_kept_with_reasons_for_all(tmp_path: Path) -> None:
         and told["chosen"] == ["a@20"]
         and not told["too_close_to_call"]
     )
-    assert [row["name"] for row in told["candidates"]] == [row["name"] for row in ROWS]
+    assert [row["name"] for row in told["candidates"]] == [row.name for row in ROWS]
     assert all(row["reason"] for row in told["candidates"])
     assert "colour cast" in told["candidates"][0]["reason"]
     (kept,) = Inputs({"chosen": artifact}).models(["chosen"])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from onmodel.evaluate.halving import Candidate
+from onmodel.evaluate.evaluation import Score
+from onmodel.evaluate.halving import WeightedModel
 from onmodel.hashing import read_json
 from onmodel.ledger.lineage import add, root
 from onmodel.lora.tensors import Lora, read_lora
@@ -83,12 +84,8 @@ def test_a_choice_without_a_bound_says_how_surely_the_character_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = merging(tmp_path, "tuned")
-    tune._say_reproduction(
-        {"axes": {"reproduction": {"value": 0.02, "low": 0.0, "high": 0.1}}}, where
-    )
-    tune._say_reproduction(
-        {"axes": {"reproduction": {"value": None, "why": "no references"}}}, where
-    )
+    tune._say_reproduction(Score("reproduction", 0.02, 0.0, 0.1, 12, "L", ""), where)
+    tune._say_reproduction(None, where)
     said = " ".join(capsys.readouterr().err.split())
     assert (
         said.count(
@@ -108,7 +105,7 @@ def test_what_is_kept_draws_at_weight_1_what_was_chosen(tmp_path: Path) -> None:
     given = Inputs({"a": save(tmp_path, "a", lora(1))})
     (model,) = given.models(["a"])
     history = add([], "selection", name="tuned")
-    artifact = tune.keep(Candidate(model, 0.6), history, merging(tmp_path / "scratch", "tuned"))
+    artifact = tune.keep(WeightedModel(model, 0.6), history, merging(tmp_path / "scratch", "tuned"))
     (kept,) = Inputs({"tuned": artifact}).models(["tuned"])
     assert (
         kept.name == "tuned"
@@ -129,7 +126,7 @@ def test_a_dora_is_kept_as_it_is_and_its_weight_told(
     }
     (model,) = Inputs({"a": save(tmp_path, "a", Lora(modules))}).models(["a"])
     history = add([], "selection", name="tuned")
-    artifact = tune.keep(Candidate(model, 0.6), history, merging(tmp_path / "scratch", "tuned"))
+    artifact = tune.keep(WeightedModel(model, 0.6), history, merging(tmp_path / "scratch", "tuned"))
     (kept,) = Inputs({"tuned": artifact}).models(["tuned"])
     assert (kept.name, kept.sha256) == (model.name, model.sha256)
     assert "use it at weight 0.6" in capsys.readouterr().err

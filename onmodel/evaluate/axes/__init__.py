@@ -28,10 +28,10 @@ from onmodel.evaluate.axes.base import Axis, Evidence, Measured, References, Tra
 __all__ = [
     "AXES",
     "Axis",
+    "AxisResult",
     "Evidence",
     "Measured",
     "References",
-    "Result",
     "Training",
     "Unavailable",
     "bounds",
@@ -68,7 +68,7 @@ AXES: dict[str, tuple[Axis, Callable[[Evidence], Measured]]] = {
 
 
 @dataclass(frozen=True)
-class Result:
+class AxisResult:
     """An axis of one model. `per_prompt`: prompt id → value on the axis' scale; `Axis.across` joins
     them to the value.
 
@@ -80,7 +80,7 @@ class Result:
     details: dict[str, Any]
 
 
-def evaluate_axis(id: str, evidence: Evidence) -> Result:
+def evaluate_axis(id: str, evidence: Evidence) -> AxisResult:
     """Measure one axis and its interval. Raises Unavailable saying why it cannot be measured."""
     axis, function = AXES[id]
     if evidence.arm(axis.arm[0]).tags.shape[1] < axis.seeds:
@@ -101,7 +101,7 @@ def evaluate_axis(id: str, evidence: Evidence) -> Result:
     low, high = bounds(axis)
     interval = replace(interval, low=max(low, interval.low), high=min(high, interval.high))
     ids = [prompt.id for prompt, said in zip(evidence.prompts, known, strict=True) if said]
-    return Result(interval, dict(zip(ids, map(float, values), strict=True)), measured.details)
+    return AxisResult(interval, dict(zip(ids, map(float, values), strict=True)), measured.details)
 
 
 def bounds(axis: Axis) -> tuple[float, float]:

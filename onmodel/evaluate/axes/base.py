@@ -11,8 +11,16 @@ import numpy as np
 from onmodel.character import Character
 from onmodel.evaluate.features import Features
 from onmodel.sample.suites import Prompt, Vocabulary
+from onmodel.text import capital, decimal
 
 Direction = Literal["up", "down", "zero", "one"]
+IDEALS: Mapping[Direction, float] = {"up": 1.0, "down": 0.0, "zero": 0.0, "one": 1.0}
+ARROWS: Mapping[Direction, tuple[str, str]] = {
+    "up": ("\N{UPWARDS ARROW}", "higher is better"),
+    "down": ("\N{DOWNWARDS ARROW}", "lower is better"),
+    "zero": ("\N{RIGHTWARDS ARROW} 0", "nearer to 0 is better"),
+    "one": ("\N{RIGHTWARDS ARROW} 1", "nearer to 1 is better"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,73 @@ class Axis:
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON values; `range` with None for open ends."""
         return asdict(self) | {"range": list(self.range), "observers": list(self.observers)}
+
+    @property
+    def short(self) -> str:
+        """The title up to its first comma, for lists."""
+        return self.title.partition(",")[0]
+
+    @property
+    def heading(self) -> str:
+        """The title as a sentence begins."""
+        return capital(self.title)
+
+    @property
+    def ideal(self) -> float:
+        """The best value; where higher is better, a ratio to the base may be more than 1."""
+        return IDEALS[self.direction]
+
+    @property
+    def arrow(self) -> str:
+        return ARROWS[self.direction][0]
+
+    @property
+    def meaning(self) -> str:
+        """ "higher is better" and its siblings."""
+        return ARROWS[self.direction][1]
+
+    @property
+    def signed(self) -> bool:
+        """True where both signs mean something, so that a plus is printed."""
+        low, _ = self.range
+        return self.direction == "zero" and (low is None or low < 0)
+
+    @property
+    def places(self) -> int:
+        """Decimals: two, or one where a whole fault is many units."""
+        return 2 if self.fault < 10 else 1
+
+    def cost(self, value: float) -> float:
+        """Deviation from the ideal in whole faults."""
+        return float(cost(self, np.asarray(value)))
+
+    def text(self, value: float) -> str:
+        return decimal(value, self.places, self.signed)
+
+    def span(self, low: float, high: float) -> str:
+        """An interval as text."""
+        return f"{self.text(low)}\N{HORIZONTAL ELLIPSIS}{self.text(high)}"
+
+
+def cost(axis: Axis, value: np.ndarray) -> np.ndarray:
+    """Deviation from the ideal in whole faults. "up" axes have the ideal 1, and more than that is
+    still better."""
+    if axis.direction in ("zero", "one"):
+        deviation = np.abs(value - (axis.direction == "one"))
+    else:
+        deviation = 1 - value if axis.direction == "up" else value
+    return np.asarray(deviation / axis.fault)
+
+
+def prompt_costs(axis: Axis, values_p: np.ndarray) -> np.ndarray:
+    """Costs per prompt whose mean is that of the model: for an ideal, a swing to both sides is no
+    bias, a shift is."""
+    if axis.across == "geometric":
+        values_p = np.log(values_p) + 1
+    if axis.direction in ("zero", "one"):
+        away = values_p - (axis.direction == "one")
+        return np.asarray(away * (-1.0 if np.nanmean(away) < 0 else 1.0) / axis.fault)
+    return cost(axis, values_p)
 
 
 class Unavailable(Exception):

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from onmodel.character import Character, load_character
-from onmodel.evaluate.axes import AXES, Evidence, References, Result, Training, evaluate_axis
+from onmodel.evaluate.axes import AXES, AxisResult, Evidence, References, Training, evaluate_axis
 from onmodel.evaluate.features import Features, observe
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toons
@@ -90,7 +90,7 @@ class Laboratory:
         self.training = Training(trained, [f"drawn/{i}" for i in range(len(trained.grain))])
         self.base = {letter: self.arm(letter, None) for letter in ("D", "BN")}
 
-    def measured(self, on: Features, without: Features) -> dict[str, Result]:
+    def measured(self, on: Features, without: Features) -> dict[str, AxisResult]:
         """Every axis that has its observers, of a model whose pictures these are, with its trigger
         and without."""
         arms = {"L": on, "N": without, **self.base}
@@ -127,24 +127,28 @@ class Laboratory:
             np.arange(carries.size).reshape(-1, SEEDS) + (carries * carries.size).reshape(-1, SEEDS)
         )
 
-    def ties(self, one: Mapping[str, Result], other: Mapping[str, Result]) -> dict[str, float]:
+    def ties(
+        self, one: Mapping[str, AxisResult], other: Mapping[str, AxisResult]
+    ) -> dict[str, float]:
         """p that two models are alike, for each axis, adjusted over the axes."""
         differences = np.stack([self.values(id, one) - self.values(id, other) for id in self.axes])
         return dict(zip(self.axes, max_t(differences), strict=True))
 
-    def values(self, axis: str, measured: Mapping[str, Result]) -> np.ndarray:
+    def values(self, axis: str, measured: Mapping[str, AxisResult]) -> np.ndarray:
         """The axis' value for each prompt [P], NaN where it says nothing."""
         return np.array(
             [measured[axis].per_prompt.get(prompt.id, np.nan) for prompt in self.prompts]
         )
 
     def change(
-        self, axis: str, one: Mapping[str, Result], other: Mapping[str, Result]
+        self, axis: str, one: Mapping[str, AxisResult], other: Mapping[str, AxisResult]
     ) -> np.ndarray:
         """What changes from the other model to the one for each prompt [P], in whole faults."""
         return (self.values(axis, one) - self.values(axis, other)) / AXES[axis][0].fault
 
-    def moved(self, axis: str, one: Mapping[str, Result], other: Mapping[str, Result]) -> float:
+    def moved(
+        self, axis: str, one: Mapping[str, AxisResult], other: Mapping[str, AxisResult]
+    ) -> float:
         """The mean change over prompts."""
         return float(np.nanmean(self.change(axis, one, other)))
 
@@ -209,7 +213,7 @@ def selftest(observers: Observers, seed: int, events: Events) -> list[Row]:
 
 def _doses(
     lab: Laboratory, planted: Planted, clean_on: Features, silent: Features
-) -> list[dict[str, Result]]:
+) -> list[dict[str, AxisResult]]:
     """What is measured at each of DOSES."""
     faults = replace(planted.faults, stream=CLEAN.stream)
     leaks = lab.arm("N", faults) if planted.faults.leak else silent
