@@ -68,6 +68,10 @@ class Finding:
     text: str
     remedy: str = ""
 
+    def __str__(self) -> str:
+        remedy = f" — {self.remedy}" if self.remedy else ""
+        return f"{self.status:4}  {self.about}: {self.text}{remedy}"
+
 
 Message = Note | Row | Finding  # what the ledger keeps of a run
 Event = TaskStarted | TaskAdvanced | TaskEnded | Message

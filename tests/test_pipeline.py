@@ -331,3 +331,12 @@ def test_ten_kills_at_random_moments_change_nothing(
             time.sleep(0.2)
     assert kills >= 3
     assert released_weights(folder, name) == released_weights(tmp_path / "whole", name)
+
+
+def test_status_lists_every_run_newest_first(project: Path, tmp_path: Path) -> None:
+    runs = json.loads(onmodel("status", project, "--json").stdout)
+    assert [runs[0]["stage"], runs[-1]["stage"]] == ["release", "references"]
+    assert {run["state"] for run in runs} == {"done"} and all(run["finished"] for run in runs)
+    assert "refined" in onmodel("status", project).stdout
+    wrong = onmodel("status", tmp_path)
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from onmodel.cli.console import say, say_json
+from onmodel.cli.console import PlainConsole, say, say_json
 from onmodel.cli.run import JSON
 from onmodel.cli.stage import command_for
 from onmodel.errors import InputError
@@ -43,17 +43,18 @@ def check_command(
 ) -> None:
     """Say what is wrong with a LoRA or a release, a line each; exit code 1 when there is an
     error."""
-    from onmodel.cli.render import on_terminal
+    from onmodel.cli.render import on_terminal, show
     from onmodel.release.check import check
 
     with on_terminal() as events, events.task(f"check {path.name}", total=1):
         found = check(path)
-    errors = sum(row.severity == "error" for row in found)
+    errors = sum(row.status == "fail" for row in found)
     if as_json:
         say_json({"path": str(path), "errors": errors, "findings": [asdict(row) for row in found]})
     else:
+        console = PlainConsole()
         for row in found:
-            say(row)
+            show(console, row)
         say(
             f"{errors} errors, {len(found) - errors} warnings"
             if found

@@ -72,9 +72,10 @@ def show(console: Console, message: Message) -> None:
                 _line(console, Text(f"    {printable(line)}"))
         case Row():
             _line(console, Text(f"  {printable(message.text)}"))
-        case Finding(about, status, text, remedy):
-            words = printable(f"  {about}: {text}" + (f" — {remedy}" if remedy else ""))
-            _line(console, Text.assemble((f"{status:4}", STATUS_STYLES[status]), words))
+        case Finding():
+            words = Text(printable(message))
+            words.stylize(STATUS_STYLES[message.status], 0, len(message.status))
+            _line(console, words)
 
 
 def wide(console: Console) -> Console:

@@ -258,7 +258,7 @@ class Ledger:
         with _faults(self.path):
             self._db.execute(
                 "INSERT INTO messages (run, kind, message) VALUES (?,?,?)",
-                (run, type(message).__name__, _json(row)),
+                (run, type(message).__name__, json.dumps(row, ensure_ascii=False)),
             )
 
     def messages(self, run: int, after: int = 0) -> list[tuple[int, Message]]:

@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 
 from onmodel.errors import InputError, VerifyError
+from onmodel.events import Finding
 from onmodel.families.licences import Licence
 from onmodel.lora.author_paths import author_paths
 from onmodel.policy import check_text
@@ -25,7 +26,7 @@ from onmodel.release.folder import CHECKSUMS, LINEAGE, SIDE_FILES
 from onmodel.release.licences import base_on_hub, licence_declared, licence_in
 from onmodel.release.tables import NUMBER
 from onmodel.release.verify import lint_release, verify
-from onmodel.release.weight_checks import Finding, check_weights, error, warning
+from onmodel.release.weight_checks import check_weights, error, warning
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
@@ -44,7 +45,7 @@ def check(path: Path) -> list[Finding]:
         found = [*check_weights(path), *_trigger_of_a_file(path)]
     else:
         raise InputError("path", path, "name a release folder or a .safetensors file")
-    return sorted(found, key=lambda row: row.severity)
+    return sorted(found, key=lambda row: row.status)
 
 
 def _folder(folder: Path) -> Iterator[Finding]:

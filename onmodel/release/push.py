@@ -37,7 +37,7 @@ def plan_push(folder: Path, repository: str) -> Push:
         raise InputError("folder", folder, f"has no {LINEAGE}; name a release that onmodel made")
     verify(folder)
     findings = check(folder)
-    errors = [row for row in findings if row.severity == "error"]
+    errors = [row for row in findings if row.status == "fail"]
     if errors:
         raise OnmodelError(
             f"{len(errors)} errors in {folder}, so nothing is pushed; the first: {errors[0]}"

@@ -6,13 +6,12 @@ What loaders do was measured with the versions in requirements.lock (tests/relea
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from onmodel.errors import InputError, VerifyError
+from onmodel.events import Finding
 from onmodel.families.protocol import FamilySpec
 from onmodel.families.registry import known_specs, spec_of_shapes
 from onmodel.lora import header
@@ -31,25 +30,12 @@ _CONVERT = (  # said only of a file that our own reader takes
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong, in one line."""
-
-    severity: Literal["error", "warning"]
-    where: str
-    what: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.severity:7}  {self.where}: {self.what} — {self.remedy}"
-
-
 def error(where: str, what: str, remedy: str) -> Finding:
-    return Finding("error", shown(where), shown(what, _LONGEST), shown(remedy, _LONGEST))
+    return Finding(shown(where), "fail", shown(what, _LONGEST), shown(remedy, _LONGEST))
 
 
 def warning(where: str, what: str, remedy: str) -> Finding:
-    return Finding("warning", shown(where), shown(what, _LONGEST), shown(remedy, _LONGEST))
+    return Finding(shown(where), "warn", shown(what, _LONGEST), shown(remedy, _LONGEST))
 
 
 def refusal(where: str, problem: InputError) -> Finding:

@@ -196,6 +196,7 @@ def test_messages_of_a_run_are_read_back_as_they_were_told(tmp_path: Path) -> No
         ledger.add_message(run, message)
     ledger.add_message(run, Row("epochs", "epoch 2", {"loss": float("nan")}))
     rows = ledger.messages(run)
+    assert list(rows[1][1].cells) == ["epoch", "loss", "heldout"]  # type: ignore[union-attr]
     assert [message for _, message in rows] == [*told, Row("epochs", "epoch 2", {"loss": None})]
     assert ledger.messages(run, after=rows[2][0]) == rows[3:] and ledger.faults() == []
 

@@ -217,8 +217,8 @@ def test_no_path_enters_a_header_that_onmodel_writes(tmp_path: Path) -> None:
         random_lora(),
         {"ss_note": "/runpod-volume/train", "ss_x": "1/2", "modelspec.author": "~/me"},
     )
-    found = [row for row in check(path) if "names a folder" in row.what]
-    assert [row.what.split()[0] for row in found] == ["modelspec.author", "ss_note"]
+    found = [row for row in check(path) if "names a folder" in row.text]
+    assert [row.text.split()[0] for row in found] == ["modelspec.author", "ss_note"]
     convert(path, out, "common")
-    assert not any("names a folder" in row.what for row in check(out))
+    assert not any("names a folder" in row.text for row in check(out))
     assert read_metadata(out)["ss_x"] == "1/2" and read_metadata(out)["ss_note"] == "train"

@@ -60,7 +60,7 @@ def alpha(kind: str, value: float = 3.0) -> tuple[str, list[int], bytes]:
 def check_refuses(path: Path) -> None:
     """`release check` as the reader: an error, or for what is no file at all an InputError."""
     found = check(path)
-    assert any(row.severity == "error" for row in found), [str(row) for row in found]
+    assert any(row.status == "fail" for row in found), [str(row) for row in found]
     for row in found:
         assert is_printable(str(row)) and len(str(row)) < 1_500
         assert "release convert" not in row.remedy  # convert does not read it either
@@ -141,7 +141,7 @@ def test_what_is_odd_and_sound_is_read_everywhere(
             (tmp_path / "out.safetensors").unlink(missing_ok=True)
     told = ("diffusers stops", "alpha of 0")  # of loaders, and of a file that changes nothing
     assert all(
-        row.severity == "warning" or any(what in row.what for what in told) for row in check(path)
+        row.status == "warn" or any(what in row.text for what in told) for row in check(path)
     )
     for line in capsys.readouterr().out.splitlines():
         assert is_printable(line) and len(line) < 1_500
@@ -185,7 +185,7 @@ def test_release_check_holds_a_lora_against_the_layers_of_the_published_base(
             f"diffusion_model.{layer}.lora_B.weight",
         )
         write(path, *pack({down: floats(2, shape[1]), up: floats(shape[0], 2)}))
-        errors = [str(row) for row in check(path) if row.severity == "error"]
+        errors = [str(row) for row in check(path) if row.status == "fail"]
         assert bool(errors) == bool(rows or columns)
         assert all(f"{layer} is {shape[0]}×{shape[1]}" in line for line in errors)
 
@@ -202,9 +202,9 @@ def test_layers_of_a_base_of_ones_own_must_be_alike_in_all_blocks(tmp_path: Path
         write(tmp_path / name, *pack(made, {"onmodel.blocks": "2"}))
         return tmp_path / name
 
-    assert not [row for row in check(lora("alike.safetensors", 8)) if row.severity == "error"]
-    (found,) = [row for row in check(lora("odd.safetensors", 9)) if row.severity == "error"]
-    assert "blocks.1.self_attn.q_proj is 8×9, blocks.0.self_attn.q_proj is 8×8" in found.what
+    assert not [row for row in check(lora("alike.safetensors", 8)) if row.status == "fail"]
+    (found,) = [row for row in check(lora("odd.safetensors", 9)) if row.status == "fail"]
+    assert "blocks.1.self_attn.q_proj is 8×9, blocks.0.self_attn.q_proj is 8×8" in found.text
 
 
 def test_a_config_gives_the_same_layers_as_the_loaded_model() -> None:

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from onmodel.errors import InputError
+from onmodel.events import Finding
 from onmodel.families.anima.licences import CIRCLESTONE
 from onmodel.families.licences import FAIPL
 from onmodel.lora.convert import convert
 from onmodel.release.check import check
 from onmodel.release.folder import Statement, bind
-from onmodel.release.weight_checks import Finding
 from onmodel.text import is_printable
 from tests.lora.test_tensors import LAYOUTS, random_lora
 
@@ -53,16 +53,16 @@ def kohya(alpha: float | None = 4.0) -> dict[str, Tensor]:
 
 
 def found(path: Path) -> dict[str, Finding]:
-    return {f"{row.severity}: {row.what}": row for row in check(path)}
+    return {f"{row.status}: {row.text}": row for row in check(path)}
 
 
 SDXL_LAYER = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
 FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
-    "kohya": (kohya(), {}, "warning: is in kohya's layout: diffusers loads nothing"),
+    "kohya": (kohya(), {}, "warn: is in kohya's layout: diffusers loads nothing"),
     "lycoris": (
         {key.replace("lora_unet", "lycoris"): tensor for key, tensor in kohya().items()},
         {},
-        "error: has names with lycoris_: ComfyUI and diffusers load nothing",
+        "fail: has names with lycoris_: ComfyUI and diffusers load nothing",
     ),
     "onetrainer": (
         {
@@ -70,12 +70,12 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
             for key, tensor in kohya().items()
         },
         {},
-        "error: has lora_down under transformer.: diffusers stops with an IndexError",
+        "fail: has lora_down under transformer.: diffusers stops with an IndexError",
     ),
     "dotted alpha": (
         plain() | {f"{LAYER}.alpha": torch.tensor(4.0)},
         {},
-        "error: has .alpha under diffusion_model.",
+        "fail: has .alpha under diffusion_model.",
     ),
     "dotted down/up": (
         {
@@ -83,135 +83,135 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
             f"{LAYER}.lora_up.weight": torch.ones(WIDTH, 4),
         },
         {},
-        "error: has lora_down under diffusion_model.",
+        "fail: has lora_down under diffusion_model.",
     ),
     "diffusers names": (
         plain(layer="transformer.transformer_blocks.0.attn1.to_q"),
         {},
-        "warning: has diffusers' own names: ComfyUI leaves them out",
+        "warn: has diffusers' own names: ComfyUI leaves them out",
     ),
     "mixed": (
         kohya() | plain(layer="diffusion_model.blocks.27.self_attn.q_proj"),
         {},
-        "error: mixes layouts",
+        "fail: mixes layouts",
     ),
-    "twice": (plain() | kohya(), {}, "error: names blocks.0.self_attn.q_proj twice"),
+    "twice": (plain() | kohya(), {}, "fail: names blocks.0.self_attn.q_proj twice"),
     "unknown layer": (
         plain() | plain(layer="diffusion_model.blocks.0.nowhere"),
         {},
-        "error: 2 of 4 keys are unknown",
+        "fail: 2 of 4 keys are unknown",
     ),
     "NaN": (
         plain(fill=float("nan")),
         {},
-        "error: blocks.0.self_attn.q_proj down holds values that are not finite",
+        "fail: blocks.0.self_attn.q_proj down holds values that are not finite",
     ),
-    "overflow": (plain(fill=70000.0), {}, "warning: 2 tensors overflow in float16"),
-    "zero": (plain(fill=0.0), {}, "error: changes nothing"),
+    "overflow": (plain(fill=70000.0), {}, "warn: 2 tensors overflow in float16"),
+    "zero": (plain(fill=0.0), {}, "fail: changes nothing"),
     "half": (
         {f"{LAYER}.lora_A.weight": torch.ones(4, WIDTH)},
         {},
-        "error: blocks.0.self_attn.q_proj has only down",
+        "fail: blocks.0.self_attn.q_proj has only down",
     ),
     "ranks of two halves": (
         plain() | {f"{LAYER}.lora_A.weight": torch.ones(8, WIDTH)},
         {},
-        "error: blocks.0.self_attn.q_proj: down [8, 2048] · up [2048, 4] is no product",
+        "fail: blocks.0.self_attn.q_proj: down [8, 2048] · up [2048, 4] is no product",
     ),
     "vector": (
         plain() | {f"{LAYER}.lora_A.weight": torch.ones(WIDTH)},
         {},
-        "error: blocks.0.self_attn.q_proj: down [2048] ",
+        "fail: blocks.0.self_attn.q_proj: down [2048] ",
     ),
     "convolution": (
         plain() | {f"{LAYER}.lora_A.weight": torch.ones(4, WIDTH, 1, 1)},
         {},
-        "error: blocks.0.self_attn.q_proj: down [4, 2048, 1, 1] ",
+        "fail: blocks.0.self_attn.q_proj: down [4, 2048, 1, 1] ",
     ),
     "columns": (
         plain() | {f"{LAYER}.lora_A.weight": torch.ones(4, 1024)},
         {},
-        "error: blocks.0.self_attn.q_proj is 2048×1024, this anima has 2048×2048 there",
+        "fail: blocks.0.self_attn.q_proj is 2048×1024, this anima has 2048×2048 there",
     ),
     "SDXL": (
         {f"{SDXL_LAYER}.lora_down.weight": torch.ones(4, 2048)},
         {},
-        "error: is a LoRA for SDXL, not for anima",
+        "fail: is a LoRA for SDXL, not for anima",
     ),
     "fp8": (
         {key: tensor.to(torch.float8_e4m3fn) for key, tensor in plain().items()},
         {},
-        "error: blocks.0.self_attn.q_proj: down is F8_E4M3",
+        "fail: blocks.0.self_attn.q_proj: down is F8_E4M3",
     ),
     "text encoder": (
         {"lora_te_layers_0_self_attn_q_proj.lora_down.weight": torch.ones(4, 1024)},
         {},
-        "error: changes the text encoder in 1 tensors",
+        "fail: changes the text encoder in 1 tensors",
     ),
     "mixed ranks": (
         plain() | plain(8, "diffusion_model.blocks.0.self_attn.k_proj"),
         {},
-        "warning: has ranks 4 to 8, the header says 4",
+        "warn: has ranks 4 to 8, the header says 4",
     ),
-    "rank": (plain(), {"ss_network_dim": "32"}, "warning: has rank 4, the header says 32"),
-    "alpha 0": (kohya(0.0), {"ss_network_alpha": None}, "error: has an alpha of 0"),
-    "alpha told": (kohya(2.0), {}, "warning: has alpha 2, the header says 4"),
+    "rank": (plain(), {"ss_network_dim": "32"}, "warn: has rank 4, the header says 32"),
+    "alpha 0": (kohya(0.0), {"ss_network_alpha": None}, "fail: has an alpha of 0"),
+    "alpha told": (kohya(2.0), {}, "warn: has alpha 2, the header says 4"),
     "no alpha": (
         kohya(None),
         {"ss_network_alpha": "1"},
-        "error: has no alpha tensors, so programs scale by 1",
+        "fail: has no alpha tensors, so programs scale by 1",
     ),
     "peft scale": (
         plain(),
         {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 2})},
-        "error: its lora_adapter_metadata has alpha 2 at rank 4",
+        "fail: its lora_adapter_metadata has alpha 2 at rank 4",
     ),
     "epsilon": (
         plain(),
         {"modelspec.prediction_type": "epsilon"},
-        "error: says prediction_type = epsilon",
+        "fail: says prediction_type = epsilon",
     ),
     "architecture": (
         plain(),
         {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"},
-        "error: says it is for stable-diffusion-xl",
+        "fail: says it is for stable-diffusion-xl",
     ),
     "no architecture": (
         plain(),
         {"modelspec.architecture": None},
-        "warning: does not say which base",
+        "warn: does not say which base",
     ),
-    "no licence": (plain(), {"modelspec.license": None}, "warning: names no licence"),
-    "no trigger": (plain(), {"modelspec.trigger_phrase": None}, "warning: tells no trigger word"),
-    "long": (plain(), {"ss_tag_frequency": "x" * 70_000}, "warning: its header's words take"),
+    "no licence": (plain(), {"modelspec.license": None}, "warn: names no licence"),
+    "no trigger": (plain(), {"modelspec.trigger_phrase": None}, "warn: tells no trigger word"),
+    "long": (plain(), {"ss_tag_frequency": "x" * 70_000}, "warn: its header's words take"),
     "path": (
         plain(),
         {"ss_sd_model_name": r"C:\Users\me\anima.safetensors"},
-        "error: ss_sd_model_name names a folder",
+        "fail: ss_sd_model_name names a folder",
     ),
     "hash": (
         plain(),
         {"modelspec.hash_sha256": "0x" + "0" * 64},
-        "error: its tensors do not have the hash",
+        "fail: its tensors do not have the hash",
     ),
     "history": (
         plain(),
         {"onmodel.recipe": "{}"},
-        "error: onmodel.recipe, lineage: expected one newest",
+        "fail: onmodel.recipe, lineage: expected one newest",
     ),
-    "DoRA": (plain() | {f"{LAYER}.dora_scale": torch.ones(WIDTH)}, {}, "warning: is DoRA"),
-    "OFT": (plain() | {f"{LAYER}.oft_blocks": torch.ones(8)}, {}, "error: is OFT"),
+    "DoRA": (plain() | {f"{LAYER}.dora_scale": torch.ones(WIDTH)}, {}, "warn: is DoRA"),
+    "OFT": (plain() | {f"{LAYER}.oft_blocks": torch.ones(8)}, {}, "fail: is OFT"),
     "not a LoRA": (
         {"model.weight": torch.ones(2, 2)},
         {},
-        "error: is something unknown, not a LoRA for anima",
+        "fail: is something unknown, not a LoRA for anima",
     ),
     "integers": (
         {key: tensor.to(torch.int8) for key, tensor in plain().items()},
         {},
-        "error: blocks.0.self_attn.q_proj: down is I8",
+        "fail: blocks.0.self_attn.q_proj: down is I8",
     ),
-    "words": (plain(), {"modelspec.architecture": "\x1b[2J" * 9_000}, "error: says it is for"),
+    "words": (plain(), {"modelspec.architecture": "\x1b[2J" * 9_000}, "fail: says it is for"),
 }
 
 
@@ -286,66 +286,66 @@ def another_value(folder: Path) -> None:
 
 
 FOLDER_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no card": (lambda f: (f / "README.md").unlink(), "error: is missing"),
+    "no card": (lambda f: (f / "README.md").unlink(), "fail: is missing"),
     "yaml": (
         edit("README.md", "license: mit", "license: [mit"),
-        "error: its front matter is no YAML",
+        "fail: its front matter is no YAML",
     ),
-    "no base": (edit("README.md", "base_model: onmodel-toon\n", ""), "error: lacks base_model"),
+    "no base": (edit("README.md", "base_model: onmodel-toon\n", ""), "fail: lacks base_model"),
     "relation": (
         edit("README.md", "relation: adapter", "relation: merge"),
-        "error: calls a LoRA 'merge'",
+        "fail: calls a LoRA 'merge'",
     ),
     "other": (
         edit("README.md", "license: mit", "license: other"),
-        "error: license: other without license_name",
+        "fail: license: other without license_name",
     ),
     "licence": (
         edit("README.md", "license: mit", "license: apache-2.0"),
-        "error: says the licence is 'apache-2.0'",
+        "fail: says the licence is 'apache-2.0'",
     ),
     "licence file": (
         lambda f: (f / "LICENSE.md").write_text(" ".join(FAIPL.marks)),
-        "error: says Fair AI Public License",
+        "fail: says Fair AI Public License",
     ),
     "no licence file": (
         lambda f: (f / "LICENSE.md").unlink(),
-        "error: lacks the text of the MIT License",
+        "fail: lacks the text of the MIT License",
     ),
-    "anima": (edit("README.md", "onmodel-toon", "circlestone-labs/Anima"), "error: lacks notices"),
+    "anima": (edit("README.md", "onmodel-toon", "circlestone-labs/Anima"), "fail: lacks notices"),
     "unknown base": (
         edit("README.md", "base_model: onmodel-toon", "base_model: a/b"),
-        "warning: a/b is no base",
+        "warn: a/b is no base",
     ),
     "widget": (
         edit("README.md", "url: images/outfit-default.png", "url: images/x.png"),
-        "error: its widget shows",
+        "fail: its widget shows",
     ),
-    "tag": (edit("README.md", "- lora\n", ""), "warning: lacks the tag lora"),
+    "tag": (edit("README.md", "- lora\n", ""), "warn: lacks the tag lora"),
     "number": (
         edit("README.md", "## Files", "Right: 87.5 %.\n\n## Files"),
-        "error: 87.5 stands in no",
+        "fail: 87.5 stands in no",
     ),
-    "value": (another_value, "error: "),
-    "table": (edit("evaluation/table.csv", "0.", "1."), "error: does not hold the numbers"),
+    "value": (another_value, "fail: "),
+    "table": (edit("evaluation/table.csv", "0.", "1."), "fail: does not hold the numbers"),
     "trigger": (
         edit("triggers.json", "images/outfit-beach.png", "images/x.png"),
-        "error: beach shows images/x.png",
+        "fail: beach shows images/x.png",
     ),
     "words": (
         edit("triggers.json", "1girl, backgwa, dress", "loli, nude"),
-        "error: 'loli' with 'nude'",
+        "fail: 'loli' with 'nude'",
     ),
     "picture": (
         lambda f: Image.new("RGB", (8, 8)).save(f / "images" / "outfit-beach.png"),
-        "warning: has no parameters",
+        "warn: has no parameters",
     ),
     "path": (
         edit("README.md", "## Files", "Made in /home/someone/loras.\n\n## Files"),
-        "error: names a folder of",
+        "fail: names a folder of",
     ),
-    "pickle": (lambda f: (f / "extra.pt").write_bytes(b"x"), "error: is a pickle"),
-    "weights": (lambda f: next(f.glob("*.safetensors")).unlink(), "error: holds no .safetensors"),
+    "pickle": (lambda f: (f / "extra.pt").write_bytes(b"x"), "fail: is a pickle"),
+    "weights": (lambda f: next(f.glob("*.safetensors")).unlink(), "fail: holds no .safetensors"),
 }
 
 
@@ -382,7 +382,7 @@ tags: [lora]
     )
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     lines = found(tmp_path)
-    assert {line.split(":")[0] for line in lines} == {"error", "warning"}
+    assert {line.split(":")[0] for line in lines} == {"fail", "warn"}
     assert any("2 numbers look measured (93 %)" in line for line in lines)
     assert any("lacks the text of the CircleStone" in line for line in lines)
     assert any("lacks notices" in line for line in lines)
@@ -402,9 +402,9 @@ def test_the_command_says_a_line_each_and_its_exit_code(tmp_path: Path) -> None:
     ]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 1 and run.stdout.splitlines()[0].startswith(
-        "error    x.safetensors: blocks.0.self_attn"
+        "fail  x.safetensors: blocks.0.self_attn"
     )
     table = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)
-    assert table["errors"] == 1 and table["findings"][0]["severity"] == "error"
+    assert table["errors"] == 1 and table["findings"][0]["status"] == "fail"
     save_file(plain(), tmp_path / "x.safetensors", WORDS)
     assert subprocess.run(command, capture_output=True).returncode == 0
