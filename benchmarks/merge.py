@@ -84,7 +84,7 @@ def make_file(path: Path, seed: int, rank: int, blocks: int = BLOCKS) -> None:
 
 
 def ours(files: list[Path], out: Path, rank: int) -> None:
-    """What `onmodel merge run` does: hashes and history, Gram core, streamed."""
+    """What `onmodel lora merge run` does: hashes and history, Gram core, streamed."""
     from onmodel.families.registry import spec_of_loras
     from onmodel.lora.header import Facts
     from onmodel.lora.merge_files import Job, Size, merge_files, open_sources

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 RANKS = (
     {"text"},
     {"errors", "processes"},
-    {"hashing", "locking", "paths", "reading", "console", "failures"},
+    {"command_settings", "hashing", "locking", "paths", "reading", "console", "failures"},
     {"randomness", "checked", "weights"},
     {"records", "progress", "policy"},
     {"character", "ledger"},

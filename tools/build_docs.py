@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from onmodel.cli.merge import app as merge_commands
+from onmodel.cli.lora import app as lora_commands
+from onmodel.cli.lora_merge import app as merge_commands
 from onmodel.curate.foreign import DIALECTS
 from onmodel.curate.foreign import __doc__ as foreign_doc
 from onmodel.engine.pipeline import stage_module
@@ -80,13 +81,12 @@ def metrics_page() -> str:
 
 
 def merging_page() -> str:
-    """Every command of `onmodel merge`, and the table of methods."""
+    """Every command of `onmodel lora`, and the table of methods."""
     parts = ["# Merging", "Written by `tools/build_docs.py`.", MERGING]
     rows = [
-        f"| `onmodel merge {command.name}` |"
-        f" {command.help or inspect.cleandoc(command.callback.__doc__ or '')} |"
-        for command in merge_commands.registered_commands
-        if command.callback is not None
+        f"| `onmodel {prefix} {command.name}` | {_first_line(command.callback)} |"
+        for prefix, app in (("lora merge", merge_commands), ("lora", lora_commands))
+        for command in app.registered_commands
     ]
     parts.append("\n".join(["| command | does |", "|---|---|", *rows]))
     parts.append("## Methods")
@@ -100,18 +100,23 @@ def merging_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-MERGING = """`onmodel merge` works on plain files of any layout (kohya, dotted, diffusers, PEFT), without a recipe.
+def _first_line(function: object) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
+
+
+MERGING = """`onmodel lora` works on plain files of any layout (kohya, dotted, diffusers, PEFT), without a recipe.
 LoKr and LoHa are expanded exactly, DoRA and OFT refused. Look first:
 
 ```
-onmodel merge plan a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-0.2 --rank 32
-onmodel merge run  a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-0.2 --rank 32 -o merged.safetensors
+onmodel lora merge plan a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-0.2 --rank 32
+onmodel lora merge run  a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-0.2 --rank 32 -o merged.safetensors
 ```
 
 A negative weight takes a model's change away (task arithmetic). Without `--rank`, `--energy` or `--size` the sum is
 exact, its rank that of all inputs together; `--energy` and `--size` give each layer the rank that is worth its bytes.
-The result is float32 unless `--dtype` says otherwise. A full fine-tune among the files takes part as its difference to
-`--base`, and what is lost by factoring it is said. Every output carries the whole history of its inputs; a file of
+The result is float32 by default (`--dtype`). A full fine-tune among the files takes part as its difference to
+`--base`; the energy that factoring loses is reported. Every output carries the whole history of its inputs; a file of
 another tool stays a node of unknown origin with its hash. An output that exists is never overwritten."""
 
 

@@ -1,5 +1,4 @@
-"""`onmodel doctor`: what will not work here, with this base, these LoRA files and these pictures,
-or in a project."""
+"""`onmodel doctor`: checks of the installation, a base, LoRA files, data sets or a project."""
 
 import dataclasses
 from pathlib import Path
@@ -7,19 +6,8 @@ from typing import Annotated
 
 import typer
 
+from onmodel.cli.options import BASE, JSON
 from onmodel.console import PlainConsole, say_json
-
-BASE = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--base",
-        help=(
-            '"toon", a diffusers folder, a hub id, or field=path as in a recipe (dit=…'
-            " text_encoder=… vae=… tokenizers=…), repeated."
-        ),
-        show_default=False,
-    ),
-]
 
 
 def command(
@@ -27,34 +15,35 @@ def command(
         Path | None,
         typer.Argument(
             metavar="[RECIPE|PROJECT]",
-            help=(
-                "A recipe: its base, data sets and plan. A project folder: every byte of its ledger"
-                " and files."
-            ),
+            help="A recipe (base, data sets, plan) or a project folder (every byte).",
+            show_default=False,
         ),
     ] = None,
     base: BASE = None,
     lora: Annotated[
-        list[Path] | None, typer.Option("--lora", help="A LoRA file, or a PEFT folder.")
+        list[Path] | None,
+        typer.Option("--lora", help="A LoRA file or PEFT folder. May be repeated."),
     ] = None,
     dataset: Annotated[
         list[Path] | None,
-        typer.Option("--dataset", help="A folder of pictures, or another trainer's data set file."),
+        typer.Option(
+            "--dataset",
+            help="A folder of pictures or another trainer's data set file. May be repeated.",
+        ),
     ] = None,
     fix: Annotated[
         bool,
         typer.Option(
             "--fix",
-            help="Move what is damaged in a project to its folder damaged/, to be made again.",
+            help="Move damaged files of a project to its folder damaged/.",
         ),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the findings as JSON on stdout.")
-    ] = False,
+    as_json: JSON = False,
 ) -> None:
-    """Check the installation and what else is named: a line each, with what to do. Exit code 1 if
-    something fails."""
+    """Check the installation, a recipe, a project or single files.
 
+    Each finding is one line with what to do. Exit code 1 if a check fails.
+    """
     from rich.text import Text
 
     from onmodel.doctor import Status, examine

@@ -41,7 +41,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Read, rewrite, keep the history. Raises InputError when the file is no LoRA of this base."""
     if is_checkpoint(settings.file):
         raise InputError(
-            "file", settings.file, "is a whole model; onmodel merge extract makes a LoRA of it"
+            "file", settings.file, "is a whole model; `onmodel lora extract` makes a LoRA of it"
         )
     spec = context.family().spec
     lora = read_lora(settings.file, spec, dora=True)

@@ -68,7 +68,7 @@ STEMS: dict[str, str | bytes] = {
     "null-word": "null",
 }
 HIDDEN = {"dots", "hidden"}
-IMPORT = ("dataset", "import", "{in}/pictures", "--into", "{out}/work")
+IMPORT = ("dataset", "import", "{in}/pictures", "--out", "{out}/work")
 EXPORT = ("dataset", "export", "{out}/work", "--out", "{out}/set")
 
 

@@ -136,7 +136,7 @@ def test_the_judging_itself_finds_faults(servers: Servers, tmp_path: Path) -> No
                 "dataset",
                 "import",
                 "{in}/pictures",
-                "--into",
+                "--out",
                 "{elsewhere}/work",
                 codes=(2,),
                 says=("nobody",),

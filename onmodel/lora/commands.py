@@ -1,0 +1,184 @@
+"""Plain LoRA files merged, resized, compared and extracted: what `onmodel lora` calls.
+
+Every function reads files and settings, and returns a report. A file that exists is never
+overwritten.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from onmodel.errors import InputError
+from onmodel.families.registry import is_checkpoint, parse_base_rows, spec_of_loras
+from onmodel.lora import full_checkpoints
+from onmodel.lora.full_checkpoints import open_checkpoint
+from onmodel.lora.merge_files import Job, Size, facts_of, merge_files, open_sources
+from onmodel.lora.merge_plan import compare, plan
+from onmodel.lora.methods import choose
+from onmodel.lora.settings import DTYPES, MergeSettings, ResultSettings
+from onmodel.progress import Progress
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Files to merge. `base`, as on the command line, is needed where a full checkpoint is among
+    them."""
+
+    files: Sequence[Path]
+    settings: MergeSettings
+    result: ResultSettings
+    base: Sequence[str] | None = None
+
+
+def plan_merge(merge: Merge, progress: Progress) -> Report:
+    """What a merge would give: cosines, energy by rank, size, strength, alpha, warnings. Writes
+    nothing. `factored` has a row for each full checkpoint among the files."""
+    with _opened(merge, progress) as (job, factored):
+        found: Report = plan(job, facts_of(job.sources, job.spec, "merged"), progress)
+    return found | {"factored": factored}
+
+
+def run_merge(out: Path, merge: Merge, title: str, progress: Progress) -> Report:
+    """Write the merge to `out`. Raises InputError when it exists or a setting is wrong."""
+    check_new(out)
+    with _opened(merge, progress) as (job, factored):
+        facts = facts_of(job.sources, job.spec, title or out.stem)
+        _, report = merge_files(out, job, facts, progress=progress)
+    return report | {"file": str(out), "bytes": out.stat().st_size, "factored": factored}
+
+
+def resize(file: Path, out: Path, result: ResultSettings, title: str, progress: Progress) -> Report:
+    """Write the best LoRA of another rank, energy or size; without any, the same change in another
+    layout or dtype."""
+    settings = MergeSettings(weights="1", method="weighted")
+    return run_merge(out, Merge([file], settings, result), title, progress)
+
+
+def extract(
+    tuned: Path,
+    base: Sequence[str],
+    out: Path,
+    rank: int,
+    dtype: str,
+    title: str,
+    progress: Progress,
+) -> Report:
+    """Write the difference of a full fine-tune to its base as a LoRA."""
+    check_new(out)
+    kind = DTYPES[ResultSettings(dtype=dtype).dtype]
+    file = transformer_of(base)
+    report = full_checkpoints.extract(out, tuned, file, rank, title or out.stem, kind, progress)
+    return {"file": str(out), "bytes": out.stat().st_size, **report}
+
+
+def add_into(
+    checkpoint: Path,
+    loras: Sequence[Path],
+    out: Path,
+    settings: MergeSettings,
+    title: str,
+    progress: Progress,
+) -> Report:
+    """Write a full checkpoint with LoRAs added, in its own dtype. Only weights and block factors of
+    `settings` are used."""
+    check_new(out)
+    target, names = open_checkpoint(checkpoint, "checkpoint"), names_of(loras)
+    with (
+        target.file,
+        open_sources(list(zip(names, loras, strict=True)), target.spec) as sources,
+    ):
+        blend = choose(names, target.spec, None, settings.given_weights, blocks=settings.factors)
+        report = full_checkpoints.into(
+            out, checkpoint, sources, blend, target, title or out.stem, progress
+        )
+    return {"file": str(out), "bytes": out.stat().st_size, **report}
+
+
+def diff(one: Path, other: Path) -> Report:
+    """Strength, cosine and distance of two LoRAs, by block and type of layer, and their headers."""
+    names, spec = names_of([one, other]), spec_of_loras([one, other])
+    with open_sources(list(zip(names, [one, other], strict=True)), spec) as sources:
+        linears = Job(sources, choose(names, spec), spec).linears
+        found: Report = compare(sources[0], sources[1], linears)
+        return found
+
+
+def transformer_of(rows: Sequence[str]) -> Path:
+    """The transformer file of a base as on the command line, which may also be that file alone."""
+    if len(rows) == 1 and rows[0].endswith(".safetensors") and "=" not in rows[0]:
+        return Path(rows[0])
+    settings = parse_base_rows(rows)
+    if settings.dit:
+        return settings.dit
+    files = (
+        sorted((settings.folder / "transformer").glob("*.safetensors")) if settings.folder else []
+    )
+    if len(files) != 1:
+        raise InputError("--base", " ".join(rows), "name the transformer file: --base dit=FILE")
+    return files[0]
+
+
+@contextmanager
+def _opened(merge: Merge, progress: Progress) -> Iterator[tuple[Job, Report]]:
+    """The merge with its files open, and a row for each full checkpoint among them."""
+    result, settings = merge.result, merge.settings
+    size = Size(result.rank, result.energy, result.bytes)
+    base = transformer_of(merge.base) if merge.base else None
+    files, names, factored = list(merge.files), names_of(merge.files), Report()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="onmodel-")))
+        for i, (name, path) in enumerate(zip(names, merge.files, strict=True)):
+            if not is_checkpoint(path):
+                continue
+            if base is None:
+                remedy = f"{path} is a full checkpoint; name the base it was tuned from"
+                raise InputError("--base", "missing", remedy)
+            files[i] = folder / f"{i}.safetensors"
+            factored[name] = full_checkpoints.extract(
+                files[i], path, base, settings.checkpoint_rank, name, progress=progress
+            )
+        if base is None:
+            spec = spec_of_loras(files)
+        else:
+            known = open_checkpoint(base, "base")
+            stack.enter_context(known.file)
+            spec = known.spec
+        sources = stack.enter_context(open_sources(list(zip(names, files, strict=True)), spec))
+        blend = choose(
+            names,
+            spec,
+            settings.method or None,
+            settings.given_weights,
+            settings.decay,
+            settings.density,
+            settings.factors,
+        )
+        layout, dtype = result.layout, DTYPES[result.dtype]
+        yield (
+            Job(sources, blend, spec, size, result.written_alpha, layout, dtype),  # type: ignore[arg-type]
+            factored,
+        )
+
+
+def check_new(out: Path) -> None:
+    """Raises InputError when `out` exists or is not called .safetensors."""
+    if out.suffix != ".safetensors":
+        raise InputError("--out", out, "name a .safetensors file")
+    if out.exists():
+        raise InputError("--out", out, "exists already; choose another name, or remove it first")
+
+
+def names_of(files: Sequence[Path]) -> list[str]:
+    """The files' names without ending, numbered where two are the same. Headers hold these, never
+    a folder."""
+    names: list[str] = []
+    for path in files:
+        stem = path.name.removesuffix(".safetensors")
+        count = sum(name == stem or name.startswith(f"{stem}#") for name in names)
+        names.append(stem if not count else f"{stem}#{count + 1}")
+    return names
