@@ -8,11 +8,8 @@ A test compares them.
 
 import inspect
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from onmodel.cli.lora import app as lora_commands
 from onmodel.cli.lora_merge import app as merge_commands
@@ -24,12 +21,13 @@ from onmodel.lora import methods
 from onmodel.recipe import __doc__ as frame
 from onmodel.stages import VERBS
 from onmodel.stages.base import StageSettings
+from onmodel.stages.catalogue import inner_tables, settings_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def recipe_page() -> str:
-    """Every setting of every verb with its type and default."""
+    """Every setting of every verb with its type, default and meaning."""
     parts = [
         "# Recipes",
         "Written by `tools/build_docs.py`.",
@@ -40,10 +38,12 @@ def recipe_page() -> str:
         parts.append(
             f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{_words(module.Settings)}"
         )
-        parts.append(_table(module.Settings))
-        for inner in _inner(module.Settings):
+        parts.append(_table(verb))
+        for inner in inner_tables(module.Settings):
             words = _words(inner, beyond=module.Settings)
-            parts.append(f"### {verb}: `{inner.__name__}`\n\n{words}\n\n{_table(inner)}")
+            parts.append(
+                f"### {verb}: `{inner.__name__}`\n\n{words}\n\n{_table(verb, inner.__name__)}"
+            )
     return "\n\n".join([*parts, _foreign()]) + "\n"
 
 
@@ -120,13 +120,21 @@ The result is float32 by default (`--dtype`). A full fine-tune among the files t
 another tool stays a node of unknown origin with its hash. An output that exists is never overwritten."""
 
 
-def _table(settings: type[BaseModel]) -> str:
+def _table(verb: str, table: str = "") -> str:
     rows = [
-        f"| `{name}` | {_type(field)} | {_default(field)} |"
-        for name, field in settings.model_fields.items()
-        if name != "do"
+        f"| `{row.name}` | `{_cell(row.type)}` | {_value(row.default)} | {_cell(row.meaning)} |"
+        for row in settings_of(verb)
+        if row.table == table
     ]
-    return "\n".join(["| setting | type | default |", "|---|---|---|", *rows])
+    return "\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _value(default: str) -> str:
+    return default if default in ("required", "unset") else f"`{_cell(default)}`"
 
 
 def _words(settings: type[BaseModel], beyond: type[BaseModel] = StageSettings) -> str:
@@ -138,43 +146,6 @@ def _words(settings: type[BaseModel], beyond: type[BaseModel] = StageSettings) -
         if issubclass(kind, BaseModel) and kind not in beyond.__mro__
     ]
     return "\n\n".join(inspect.cleandoc(kind.__doc__) for kind in kinds if kind.__doc__)
-
-
-def _inner(settings: type[BaseModel]) -> list[type[BaseModel]]:
-    """The tables inside a verb's settings, each once."""
-    found: dict[type[BaseModel], None] = {}
-    todo = [field.annotation for field in settings.model_fields.values()]
-    while todo:
-        kind = todo.pop(0)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found.setdefault(kind)
-        todo.extend(get_args(kind))
-    return list(found)
-
-
-def _type(field: FieldInfo) -> str:
-    return f"`{_plain(field.annotation)}`".replace("|", "\\|")
-
-
-def _plain(kind: Any) -> str:
-    """A type in words, without what it checks beside its kind."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return _plain(inner[0])
-    if origin in (Union, UnionType):
-        return " | ".join(dict.fromkeys(map(_plain, inner)))
-    if origin is Literal:
-        return " | ".join(map(repr, inner))
-    if inner:
-        return f"{origin.__name__}[{', '.join(map(_plain, inner))}]"
-    return {type(None): "None", ...: "…"}.get(kind) or kind.__name__
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "must be given"
-    value = field.get_default(call_default_factory=True)
-    return "none" if value is None else f"`{value!r}`"
 
 
 def main() -> None:

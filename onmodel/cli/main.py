@@ -23,6 +23,7 @@ from onmodel.cli import (
     release,
     report,
     run,
+    settings,
 )
 from onmodel.console import be_quiet, close_streams, open_streams, say
 from onmodel.errors import InputError
@@ -72,6 +73,7 @@ app.command("run")(run.command)
 app.command("report")(report.command)
 app.command("doctor")(doctor.command)
 app.command("clean")(clean.command)
+app.command("settings")(settings.command)
 app.command("judge")(judge.command)
 app.command("influence")(influence.command)
 app.add_typer(metrics.app, name="metrics")

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from onmodel.errors import InputError
 from onmodel.families.registry import is_checkpoint
 from onmodel.ledger.lineage import root
@@ -24,10 +26,10 @@ NOT_THERE = "no such file; name a LoRA file or a PEFT folder, relative to the re
 
 
 class Settings(StageSettings):
-    """`file`: a .safetensors file (kohya, ComfyUI, diffusers or onmodel) or a PEFT folder."""
+    """The settings of an import stage."""
 
     do: Literal["import"]
-    file: Path
+    file: Path = Field(description="LoRA file (kohya, ComfyUI, diffusers, onmodel) or PEFT folder.")
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
