@@ -24,8 +24,9 @@ RANKS = (
     {"stages"},
     {"recipe"},
     {"engine"},
-    {"doctor", "report"},
+    {"doctor", "report", "starter"},
     {"project_check", "judge"},
+    {"api"},
     {"cli"},
     {"__main__"},
 )

@@ -16,7 +16,9 @@ from onmodel.cli import (
     clean,
     dataset,
     doctor,
+    evaluate,
     influence,
+    init,
     judge,
     lora,
     metrics,
@@ -69,11 +71,13 @@ app = typer.Typer(
         " Start with `onmodel init`."
     ),
 )
+app.command("init")(init.command)
 app.command("run")(run.command)
 app.command("report")(report.command)
 app.command("doctor")(doctor.command)
 app.command("clean")(clean.command)
 app.command("settings")(settings.command)
+app.command("evaluate")(evaluate.command)
 app.command("judge")(judge.command)
 app.command("influence")(influence.command)
 app.add_typer(metrics.app, name="metrics")

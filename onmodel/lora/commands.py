@@ -18,6 +18,7 @@ from onmodel.lora.full_checkpoints import open_checkpoint
 from onmodel.lora.merge_files import Job, Size, facts_of, merge_files, open_sources
 from onmodel.lora.merge_plan import compare, plan
 from onmodel.lora.methods import choose
+from onmodel.lora.names import names_of
 from onmodel.lora.settings import DTYPES, MergeSettings, ResultSettings
 from onmodel.progress import Progress
 
@@ -171,14 +172,3 @@ def check_new(out: Path) -> None:
         raise InputError("--out", out, "name a .safetensors file")
     if out.exists():
         raise InputError("--out", out, "exists already; choose another name, or remove it first")
-
-
-def names_of(files: Sequence[Path]) -> list[str]:
-    """The files' names without ending, numbered where two are the same. Headers hold these, never
-    a folder."""
-    names: list[str] = []
-    for path in files:
-        stem = path.name.removesuffix(".safetensors")
-        count = sum(name == stem or name.startswith(f"{stem}#") for name in names)
-        names.append(stem if not count else f"{stem}#{count + 1}")
-    return names

@@ -224,6 +224,9 @@ def test_a_number_that_is_none_is_refused_before_anything_is_read(
 WRONG_PATHS = ["folder", "file", "missing", "loop", "file/x", "n" * 300, "a\0b"]
 COMMANDS = [
     "run X",
+    "init new --pictures X --trigger a --name b",
+    "evaluate X --sheet SHEET -o new",
+    "evaluate file --sheet X -o new",
     "run X --until train",
     "judge X",
     "release verify X",
