@@ -5,7 +5,7 @@ evaluate, against the same heap as it was found.
       FILE]
 
 For each seed a heap of its own is planted, imported, audited, and every finding that has a fix is
-mended (`onmodel dataset mend` for all kinds). Of the heap as found so many pictures are drawn by
+mended (`onmodel dataset fix` for all kinds). Of the heap as found so many pictures are drawn by
 lot as the mended one keeps: both trainings show equally many pictures equally often, and the same
 pictures of others. One recipe a seed trains both and evaluates them together on suite confirm.
 Positive differences are better for the mended set; intervals (95 %) are over prompts, each prompt's

@@ -89,7 +89,7 @@ def make_file(path: Path, seed: int, rank: int, blocks: int = BLOCKS) -> None:
 
 
 def ours(files: list[Path], out: Path, rank: int) -> None:
-    """What `onmodel merge run` does: hashes and history, Gram core, streamed."""
+    """What `onmodel lora merge run` does: hashes and history, Gram core, streamed."""
     from onmodel.lora.header import Facts
     from onmodel.lora.merge_files import MergeJob, MergeSize, merge_files, open_sources
     from onmodel.lora.methods import choose

@@ -351,20 +351,13 @@ def whole_run() -> None:
     _ = diffusers.CosmosTransformer3DModel
     from transformers import Qwen2Tokenizer, Qwen3Model, T5Tokenizer  # noqa: F401
 
-    from onmodel.cli.run import execute
+    from onmodel.cli.run import Output, execute
 
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "whole.toml"
         recipe.write_text(WHOLE_RUN)
         wall, cpu = time.monotonic(), time.process_time()
-        execute(
-            recipe,
-            Path(folder) / "project",
-            dry_run=False,
-            as_json=False,
-            tracker=None,
-            until="look",
-        )
+        execute(recipe, Path(folder) / "project", "look", Output())
         print(json.dumps({"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu}))
 
 

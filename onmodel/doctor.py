@@ -43,7 +43,7 @@ def examine(
 ) -> list[Finding]:
     """All findings, the installation's first. `base` is as on the command line: a name, or
     `field=path` rows."""
-    from onmodel.families.registry import caption_check
+    from onmodel.families.registry import caption_check, parse_base, parse_base_rows
     from onmodel.stages.curate import Settings as Curate
 
     found = [*installation()]
@@ -55,7 +55,10 @@ def examine(
             found += rows
     settings = None
     with _caught(found, "base"):
-        settings = base_settings(base, recipe)
+        if base:
+            settings = parse_base_rows(base)
+        elif recipe is not None:
+            settings = parse_base(recipe.base)
     outline = None
     if settings is not None:
         rows, outline = base_findings(settings)
@@ -268,33 +271,6 @@ def _fits(recipe: "Recipe", steps: Sequence[Any], events: Events) -> Iterator[Fi
             yield Finding(
                 f"recipe {name}", "fail", f"{text}, the card has {room / GIB:.1f}", remedy
             )
-
-
-def base_settings(rows: Sequence[str], recipe: "Recipe | None") -> "BaseSettings | None":
-    """The base of the command line, else the recipe's, else none. Raises InputError for rows that
-    say nothing."""
-    from onmodel.families.registry import parse_base
-
-    if not rows:
-        return parse_base(recipe.base) if recipe else None
-    if all("=" in row for row in rows):
-        return parse_base(dict(row.split("=", 1) for row in rows))
-    if len(rows) > 1:
-        raise InputError(
-            "base",
-            " ".join(rows),
-            "name one base, or write each as field=path, e.g. dit=model.safetensors",
-        )
-    (row,) = rows
-    if row == "toon":
-        return parse_base(row)
-    if row.endswith(".safetensors"):
-        raise InputError(
-            "base", row, f"write --base dit={row}, and text_encoder=, vae=, tokenizers= with it"
-        )
-    return parse_base(
-        {"folder": row} if Path(row).exists() or row.count("/") != 1 else {"hub": row}
-    )
 
 
 def base_findings(settings: "BaseSettings") -> "tuple[list[Finding], Outline | None]":

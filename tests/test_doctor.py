@@ -179,7 +179,7 @@ def test_the_template_plans_from_a_fresh_clone() -> None:
     """No weights, no pictures: shapes as published, 20 pictures a folder, and every line that is
     not true yet."""
     result = CliRunner().invoke(
-        app, ["train", str(ROOT / "recipes" / "own_character.toml"), "--dry-run", "--json"]
+        app, ["run", str(ROOT / "recipes" / "own_character.toml"), "--dry-run", "--json"]
     )
     assert result.exit_code == 0, result.stderr
     plan = json.loads(result.stdout)

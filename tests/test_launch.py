@@ -72,7 +72,8 @@ def test_a_recipe_under_a_launcher(launcher: str, tmp_path: Path) -> None:
     made = []
     for name, before in (("one", []), ("two", LAUNCHERS[launcher] + (["-m"]))):
         ran = start(
-            *before, "onmodel", "train", str(recipe), "--project", str(tmp_path / name), "--json"
+            *(*before, "onmodel", "run", str(recipe), "--until", "look"),
+            *("--project", str(tmp_path / name), "--json"),
         )
         assert ran.returncode == 0, ran.stderr
         made.append(Path(json.loads(ran.stdout)["look"]))
@@ -100,7 +101,7 @@ def test_a_mistake_is_one_line_of_the_first(tmp_path: Path) -> None:
         *LAUNCHERS["torchrun"],
         "-m",
         "onmodel",
-        "train",
+        "run",
         str(recipe),
         "--project",
         str(tmp_path / "p"),

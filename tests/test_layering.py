@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 RANKS = (
     {"text"},
     {"errors", "processes"},
-    {"hashing", "locking", "paths", "reading", "failures"},
+    {"command_settings", "hashing", "locking", "paths", "reading", "failures"},
     {"randomness", "checked", "weights"},
     {"records", "events", "policy"},
     {"character", "ledger"},
@@ -25,8 +25,9 @@ RANKS = (
     {"stages"},
     {"recipe"},
     {"engine"},
-    {"doctor", "report"},
+    {"doctor", "report", "starter"},
     {"project_check", "judge"},
+    {"api"},
     {"cli"},
     {"__main__"},
 )

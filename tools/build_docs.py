@@ -8,13 +8,11 @@ A test compares them.
 
 import inspect
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
-from onmodel.cli.merge import app as merge_commands
+from onmodel.cli.lora import app as lora_commands
+from onmodel.cli.lora_merge import app as merge_commands
 from onmodel.curate.foreign import DIALECTS
 from onmodel.curate.foreign import __doc__ as foreign_doc
 from onmodel.engine.pipeline import stage_module
@@ -23,12 +21,13 @@ from onmodel.lora import methods
 from onmodel.recipe import __doc__ as frame
 from onmodel.stages import VERBS
 from onmodel.stages.base import StageSettings
+from onmodel.stages.catalogue import inner_tables, settings_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def recipe_page() -> str:
-    """Every setting of every verb with its type and default."""
+    """Every setting of every verb with its type, default and meaning."""
     parts = [
         "# Recipes",
         "Written by `tools/build_docs.py`.",
@@ -39,10 +38,12 @@ def recipe_page() -> str:
         parts.append(
             f"## {verb}\n\n{inspect.cleandoc(module.__doc__)}\n\n{_words(module.Settings)}"
         )
-        parts.append(_table(module.Settings))
-        for inner in _inner(module.Settings):
+        parts.append(_table(verb))
+        for inner in inner_tables(module.Settings):
             words = _words(inner, beyond=module.Settings)
-            parts.append(f"### {verb}: `{inner.__name__}`\n\n{words}\n\n{_table(inner)}")
+            parts.append(
+                f"### {verb}: `{inner.__name__}`\n\n{words}\n\n{_table(verb, inner.__name__)}"
+            )
     return "\n\n".join([*parts, _foreign()]) + "\n"
 
 
@@ -80,13 +81,12 @@ def metrics_page() -> str:
 
 
 def merging_page() -> str:
-    """Every command of `onmodel merge`, and the table of methods."""
+    """Every command of `onmodel lora`, and the table of methods."""
     parts = ["# Merging", "Written by `tools/build_docs.py`.", MERGING]
     rows = [
-        f"| `onmodel merge {command.name}` |"
-        f" {command.help or inspect.cleandoc(command.callback.__doc__ or '')} |"
-        for command in merge_commands.registered_commands
-        if command.callback is not None
+        f"| `onmodel {prefix} {command.name}` | {_first_line(command.callback)} |"
+        for prefix, app in (("lora merge", merge_commands), ("lora", lora_commands))
+        for command in app.registered_commands
     ]
     parts.append("\n".join(["| command | does |", "|---|---|", *rows]))
     parts.append("## Methods")
@@ -100,28 +100,41 @@ def merging_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-MERGING = """`onmodel merge` works on plain files of any layout (kohya, dotted, diffusers, PEFT), without a recipe.
+def _first_line(function: object) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
+
+
+MERGING = """`onmodel lora` works on plain files of any layout (kohya, dotted, diffusers, PEFT), without a recipe.
 LoKr and LoHa are expanded exactly, DoRA and OFT refused. Look first:
 
 ```
-onmodel merge plan a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-0.2 --rank 32
-onmodel merge run  a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-0.2 --rank 32 -o merged.safetensors
+onmodel lora merge plan a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-0.2 --rank 32
+onmodel lora merge run  a.safetensors b.safetensors c.safetensors --weights 0.5,0.5,-0.2 --rank 32 -o merged.safetensors
 ```
 
 A negative weight takes a model's change away (task arithmetic). Without `--rank`, `--energy` or `--size` the sum is
 exact, its rank that of all inputs together; `--energy` and `--size` give each layer the rank that is worth its bytes.
-The result is float32 unless `--dtype` says otherwise. A full fine-tune among the files takes part as its difference to
-`--base`, and what is lost by factoring it is said. Every output carries the whole history of its inputs; a file of
+The result is float32 by default (`--dtype`). A full fine-tune among the files takes part as its difference to
+`--base`; the energy that factoring loses is reported. Every output carries the whole history of its inputs; a file of
 another tool stays a node of unknown origin with its hash. An output that exists is never overwritten."""
 
 
-def _table(settings: type[BaseModel]) -> str:
+def _table(verb: str, table: str = "") -> str:
     rows = [
-        f"| `{name}` | {_type(field)} | {_default(field)} |"
-        for name, field in settings.model_fields.items()
-        if name != "do"
+        f"| `{row.name}` | `{_cell(row.type)}` | {_value(row.default)} | {_cell(row.meaning)} |"
+        for row in settings_of(verb)
+        if row.table == table
     ]
-    return "\n".join(["| setting | type | default |", "|---|---|---|", *rows])
+    return "\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _value(default: str) -> str:
+    return default if default in ("required", "unset") else f"`{_cell(default)}`"
 
 
 def _words(settings: type[BaseModel], beyond: type[BaseModel] = StageSettings) -> str:
@@ -133,43 +146,6 @@ def _words(settings: type[BaseModel], beyond: type[BaseModel] = StageSettings) -
         if issubclass(kind, BaseModel) and kind not in beyond.__mro__
     ]
     return "\n\n".join(inspect.cleandoc(kind.__doc__) for kind in kinds if kind.__doc__)
-
-
-def _inner(settings: type[BaseModel]) -> list[type[BaseModel]]:
-    """The tables inside a verb's settings, each once."""
-    found: dict[type[BaseModel], None] = {}
-    todo = [field.annotation for field in settings.model_fields.values()]
-    while todo:
-        kind = todo.pop(0)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found.setdefault(kind)
-        todo.extend(get_args(kind))
-    return list(found)
-
-
-def _type(field: FieldInfo) -> str:
-    return f"`{_plain(field.annotation)}`".replace("|", "\\|")
-
-
-def _plain(kind: Any) -> str:
-    """A type in words, without what it checks beside its kind."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return _plain(inner[0])
-    if origin in (Union, UnionType):
-        return " | ".join(dict.fromkeys(map(_plain, inner)))
-    if origin is Literal:
-        return " | ".join(map(repr, inner))
-    if inner:
-        return f"{origin.__name__}[{', '.join(map(_plain, inner))}]"
-    return {type(None): "None", ...: "…"}.get(kind) or kind.__name__
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "must be given"
-    value = field.get_default(call_default_factory=True)
-    return "none" if value is None else f"`{value!r}`"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`onmodel export-base`: a diffusers folder as the three single files of ComfyUI's layout."""
+"""`onmodel base …`: files of a base model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,17 +6,29 @@ from typing import Annotated
 import typer
 
 from onmodel.cli.console import say
+from onmodel.cli.options import BASE
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Convert base model files.")
 
 
-def command(
-    out: Annotated[Path, typer.Argument(help="Folder to write the three .safetensors into.")],
-    folder: Annotated[
-        Path | None, typer.Option(help="A diffusers folder; without it, the shipped toon base.")
-    ] = None,
+@app.callback()
+def _group() -> None:
+    """Without a callback Typer would drop the name of the only command."""
+
+
+@app.command("export")
+def export_command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
+    base: BASE = None,
 ) -> None:
-    """Write a base as single files (DiT with its text conditioner, text encoder, VAE) in ComfyUI's
-    key layout."""
-    from onmodel.families.registry import export_single_files, parse_base
+    """Write a diffusers folder as single files with ComfyUI's keys: transformer with text
+    conditioner, text encoder, VAE. Default base: toon."""
+    from onmodel.errors import InputError
+    from onmodel.families.anima.single_file import export_single_files
+    from onmodel.families.registry import parse_base_rows
 
-    for path in export_single_files(parse_base({"folder": folder} if folder else "toon"), out):
+    settings = parse_base_rows(base or ["toon"])
+    if settings.folder is None:
+        raise InputError("--base", " ".join(base or []), "name a diffusers folder")
+    for path in export_single_files(settings.folder, out):
         say(path)

@@ -10,6 +10,9 @@ from rich.console import Console
 
 from onmodel.text import printable
 
+PIPE_WIDTH = 1000  # columns of a table that goes to a file or another program
+_quiet = False
+
 
 def open_streams() -> None:
     """Make stdout and stderr take any text. Called once, where a process begins.
@@ -28,6 +31,12 @@ def open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def be_quiet() -> None:
+    """From here on PlainConsole prints nothing on stderr: no plan, progress or notes."""
+    global _quiet
+    _quiet = True
 
 
 def close_streams() -> None:
@@ -62,6 +71,9 @@ class PlainConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+        self.quiet = self.quiet or (_quiet and self.stderr)
+        if not self.is_terminal and "width" not in options and "COLUMNS" not in os.environ:
+            self.width = PIPE_WIDTH  # a pipe has no width; rich would cut tables to 80 columns
 
     def render_str(self, text: str, **options: Any) -> Any:
         return super().render_str(printable(text), **options)

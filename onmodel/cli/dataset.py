@@ -1,5 +1,4 @@
-"""`onmodel dataset …`: from a heap of pictures to subsets that a person can defend. Originals are
-never changed."""
+"""`onmodel dataset …`: a data set in the making, from raw pictures to an export."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,49 +6,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onmodel.cli import dataset_caption, dataset_labels, dataset_scene, dataset_synthesize
+from onmodel.cli import dataset_models
 from onmodel.cli.console import say, say_json
-from onmodel.cli.dataset_lock import writes
-from onmodel.cli.numbers import finite
-from onmodel.errors import InputError
+from onmodel.cli.dataset_writes import writes
+from onmodel.cli.options import DRY_RUN, JSON, SHEET, WORK, expand
+from onmodel.curate.settings import TARGET_HELP, ChooseSettings, ImportSettings, ObserverSettings
 
 if TYPE_CHECKING:
-    from onmodel.character import Character
-    from onmodel.curate.audit import Audit
     from onmodel.curate.findings import Finding
-    from onmodel.curate.workshop import Workshop
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help=(
-        "Curate pictures: import, audit, mend, labels, caption, synthesize, plan, choose, report,"
-        " export."
-    ),
+    help="Curate pictures: import, audit, fix, caption, balance, export.",
 )
-WORK = Annotated[
-    Path, typer.Argument(help="The folder that `onmodel dataset import` made.", show_default=False)
-]
-SHEET = Annotated[
-    Path,
-    typer.Option("--character", "-c", help="The model sheet, character.toml.", show_default=False),
-]
-TAGGER = Annotated[
-    str | None,
-    typer.Option(
-        help="A tagger in WD v3 format, a folder or hf://owner/name; without, the toon world's."
-    ),
-]
-IDENTITY = Annotated[
-    str | None,
-    typer.Option(help="An identity model in CCIP format, a folder or hf://owner/name/folder."),
-]
-JSON = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-DRY = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 NAMED = 5  # findings of a kind that are printed
+APPLY = "Record the result in the data set; `undo` takes it back."
 
 
 @app.command("import")
+@expand
 def import_command(
     sources: Annotated[
         list[Path],
@@ -57,55 +33,52 @@ def import_command(
             help="Folders of pictures, zips, or other trainers' data sets.", show_default=False
         ),
     ],
-    into: Annotated[
-        Path, typer.Option(help="The folder of the new data set in the making.", show_default=False)
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of the new data set.", show_default=False),
     ],
-    origin: Annotated[
-        str, typer.Option(help="Where the pictures come from, e.g. 'drawn by the author'.")
-    ] = "unknown",
-    rights: Annotated[str, typer.Option(help="The right or licence to use them.")] = "unknown",
-    paper: Annotated[
-        str, typer.Option(help="What shows through where a picture is transparent.")
-    ] = "#ffffff",
+    settings: ImportSettings,
     as_json: JSON = False,
 ) -> None:
-    """Read pictures with their captions; originals stay where they are, what is refused is named
-    with its reason."""
+    """Read pictures and captions into a new data set. Refused files are listed with the reason."""
     from onmodel.cli.render import on_terminal
     from onmodel.curate.gather import gather
 
     with on_terminal() as events:
-        count, refused = gather(sources, into, origin, rights, events, paper)
+        count, refused = gather(
+            sources, out, settings.origin, settings.rights, events, settings.background
+        )
     if as_json:
         say_json({"pictures": count, "refused": refused})
         return
-    say(f"{into}: {count} pictures, {len(refused)} files refused")
+    say(f"{out}: {count} pictures, {len(refused)} files refused")
     for row in refused:
         say(f"  {row['file']}: {row['reason']}")
 
 
 @app.command("audit")
+@expand
 @writes
 def audit_command(
-    work: WORK,
-    character: SHEET,
-    tagger: TAGGER = None,
-    identity: IDENTITY = None,
-    as_json: JSON = False,
+    work: WORK, sheet: SHEET, observers: ObserverSettings, as_json: JSON = False
 ) -> None:
-    """Look at every picture and label; findings with evidence, severity and id. Changes nothing."""
+    """Check every picture and label. Findings have evidence, severity and an id."""
+    from onmodel.character import load_character
+    from onmodel.cli.render import on_terminal
+    from onmodel.curate.actions import audit_folder
     from onmodel.hashing import read_json
 
-    audit, workshop = _audit(work, character, tagger, identity)
+    with on_terminal() as events:
+        audit, workshop = audit_folder(work, load_character(sheet), observers, events)
     if as_json:
         say_json(read_json(workshop.folder / "audit.json"))
-        return
-    _say_findings(list(audit.findings), work)
+    else:
+        _say_findings(list(audit.findings), work)
 
 
-@app.command("mend")
+@app.command("fix")
 @writes
-def mend_command(
+def fix_command(
     work: WORK,
     ids: Annotated[
         list[str] | None, typer.Argument(help="Ids of findings.", show_default=False)
@@ -113,256 +86,191 @@ def mend_command(
     kind: Annotated[
         list[str] | None, typer.Option(help="Every finding of a kind, e.g. 'wrong label'.")
     ] = None,
-    dry_run: DRY = False,
+    dry_run: DRY_RUN = False,
 ) -> None:
-    """Do what findings propose: labels in place, pictures set aside. `undo` takes it back as one
-    step."""
-    from onmodel.curate.workshop import mending, open_workshop, read_findings, still_apply
+    """Apply what findings propose: correct labels, exclude pictures. `undo` takes it back."""
+    from onmodel.curate.actions import fix_findings
 
-    workshop, findings = open_workshop(work), read_findings(work)
-    known = {row.id: row for row in findings}
-    kinds = sorted({row.kind for row in findings})
-    for name in ids or []:
-        if name not in known:
-            raise InputError(
-                "id", name, "no finding of the last audit has it; see `onmodel dataset audit`"
-            )
-    for name in kind or []:
-        if name not in kinds:
-            raise InputError("kind", name, f"the last audit found {', '.join(kinds)}")
-    wanted = [known[name] for name in ids or []] + [
-        row for row in findings if row.kind in (kind or [])
-    ]
-    if not wanted:
-        raise InputError("mend", "nothing", "name ids of findings, or --kind")
-    proposed = [row for row in map(mending, wanted) if row]
-    left = len(wanted) - len(proposed)
-    decisions = still_apply(workshop, proposed)
-    for row in decisions[:NAMED] if not dry_run else decisions:
-        change = "set aside" if row.do == "aside" else f"−{list(row.remove)} +{list(row.add)}"
+    fixed = fix_findings(work, ids or [], kind or [], dry_run)
+    for row in fixed.decisions if dry_run else fixed.decisions[:NAMED]:
+        change = "excluded" if row.do == "aside" else f"−{list(row.remove)} +{list(row.add)}"
         say(f"{row.picture}: {change} ({row.why})")
-    if decisions and not dry_run:
-        workshop.decide(decisions)
-        say(f"{len(decisions)} mended; `onmodel dataset undo {work}` takes them back")
-    if old := len(proposed) - len(decisions):
-        say(f"{old} are older than the last change of their picture; audit again")
-    if left:
-        say(f"{left} need a person: only you know what is right there")
+    if fixed.decisions and not dry_run:
+        say(f"{len(fixed.decisions)} fixed; `onmodel dataset undo {work}` takes them back")
+    if fixed.outdated:
+        say(f"{fixed.outdated} are older than the last change of their picture; audit again")
+    if fixed.by_hand:
+        say(f"{fixed.by_hand} have no automatic fix; use `onmodel dataset decide`")
 
 
 @app.command("decide")
 @writes
 def decide_command(
     work: WORK,
-    picture: Annotated[list[str], typer.Argument(help="Names, subset/file.", show_default=False)],
+    picture: Annotated[
+        list[str], typer.Argument(help="Pictures, as subset/file.", show_default=False)
+    ],
     keep: Annotated[
-        bool, typer.Option("--keep/--aside", help="Keep them, or set them aside.")
+        bool, typer.Option("--keep/--exclude", help="Keep the pictures, or exclude them.")
     ] = True,
-    tags: Annotated[str, typer.Option(help="Write these tags instead: 'a, b, c'.")] = "",
-    sentence: Annotated[str, typer.Option(help="Write this sentence instead.")] = "",
-    why: Annotated[str, typer.Option(help="Your reason; it is recorded.")] = "",
+    tags: Annotated[str, typer.Option(help="New tags: 'a, b, c'.")] = "",
+    sentence: Annotated[str, typer.Option(help="New sentence.")] = "",
+    why: Annotated[str, typer.Option(help="Reason, recorded with the decision.")] = "",
 ) -> None:
-    """Decide by hand about pictures. A person's decision stands against every rule."""
-    from onmodel.curate.workshop import Decision, open_workshop
-    from onmodel.dataset.captions import split_tags
+    """Decide by hand about pictures. A decision by hand overrides every rule."""
+    from onmodel.curate.actions import decide_by_hand
 
-    workshop = open_workshop(work)
-    rows = []
-    for name in picture:
-        if tags:
-            now = tuple(workshop.pieces[name].words) if name in workshop.pieces else ()
-            rows.append(Decision(0, "tag", "person", name, now, tuple(split_tags(tags)), why))
-        if sentence:
-            rows.append(Decision(0, "sentence", "person", name, sentence=sentence, why=why))
-        if not tags and not sentence:
-            rows.append(Decision(0, "keep" if keep else "aside", "person", name, why=why))
-    workshop.decide(rows)
-    say(f"{len(rows)} decided")
+    say(f"{decide_by_hand(work, picture, keep, tags, sentence, why)} decided")
 
 
 @app.command("undo")
 def undo_command(work: WORK) -> None:
-    """Take the last step back; again for the one before."""
+    """Take the last step back. Repeat for earlier steps."""
     from onmodel.curate.workshop import open_workshop
 
     _, step = open_workshop(work).undo()
     say(f"step {step} is taken back")
 
 
-app.command("labels")(dataset_labels.command)
-app.command("caption")(writes(dataset_caption.command))
-app.command("scene")(dataset_scene.command)
-app.command("synthesize")(writes(dataset_synthesize.command))
-
-
-@app.command("plan")
+@app.command("labels")
 @writes
-def plan_command(
+def labels_command(
     work: WORK,
-    character: SHEET,
-    target: Annotated[
+    strict: Annotated[
         list[str] | None,
         typer.Option(
             help=(
-                "attribute=value:share,…; without, every shown value of what is free equally often."
+                "Attributes that every picture of a subset must have, e.g. `base=pose`. `base=`"
+                " clears them."
             )
         ),
     ] = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Take the proposed repeats.")] = False,
-    tagger: TAGGER = None,
-    identity: IDENTITY = None,
+    aliases: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of tag aliases: alias,tag or tag,category,count,'alias,alias'.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Configure the audit's label rules. With no options, print them."""
+    from onmodel.curate.actions import set_label_rules
+
+    workshop, changed = set_label_rules(work, strict or [], aliases)
+    for subset, attributes in workshop.strict.items():
+        say(f"{subset} must have {', '.join(attributes) or 'nothing'}")
+    say(f"{len(workshop.aliases)} aliases" if workshop.aliases else "no list of aliases")
+    if changed:
+        say(f"audit again to apply them; `onmodel dataset undo {work}` takes it back")
+
+
+app.command("caption")(expand(writes(dataset_models.caption_command)))
+app.command("scene")(expand(dataset_models.scene_command))
+app.command("synthesize")(expand(writes(dataset_models.synthesize_command)))
+
+
+@app.command("plan")
+@expand
+@writes
+def plan_command(
+    work: WORK,
+    sheet: SHEET,
+    observers: ObserverSettings,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{TARGET_HELP} Default: all shown values equally often."),
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help=APPLY)] = False,
     as_json: JSON = False,
 ) -> None:
-    """Propose repeats of the subsets that bring what is shown near a target, and say what each
-    change costs."""
+    """Propose repeats of the subsets that balance what is shown, with the effect of each change."""
     from dataclasses import asdict
 
-    from onmodel.curate.balance import balance, effective_of, even_targets
-    from onmodel.curate.workshop import Decision
+    from onmodel.character import load_character
+    from onmodel.cli.render import on_terminal
+    from onmodel.curate.actions import plan_repeats
+    from onmodel.curate.balance import effective_of
 
-    audit, workshop = _audit(work, character, tagger, identity)
-    free = _sheet(character).free
-    targets = (
-        dict(map(parse_target, target))
-        if target
-        else even_targets(audit.shown, audit.vocabulary, free)
-    )
-    found = balance(audit.shown, audit.vocabulary, targets, workshop.repeats)
+    with on_terminal() as events:
+        found, audit, workshop = plan_repeats(
+            work, load_character(sheet), target or [], observers, apply, events
+        )
     if as_json:
         say_json(asdict(found))
-    else:
-        say(
-            f"distance from the target {found.before:.3f} → {found.distance:.3f}; "
-            f"{found.effective:.0f} of {len(audit.pieces)} pictures count"
-        )
-        for subset, repeats in found.repeats.items():
-            now = workshop.repeats.get(subset, 1)
-            say(
-                f"  {subset}: {now} → {repeats} repeats"
-                if now != repeats
-                else f"  {subset}: {repeats} repeats"
-            )
-        say("one repeat more or less of:")
-        for step, distance in found.steps.items():
-            say(f"  {step}: {distance:.3f} ({distance - found.distance:+.3f})")
-        for attribute, shares in found.shares.items():
-            say(
-                f"  {attribute}: {effective_of(shares):.1f} values count; "
-                + ", ".join(f"{value} {share:.0%}" for value, share in shares.items())
-            )
-    if apply:
-        rows = [
-            Decision(0, "repeats", "person", subset=s, repeats=n, why="plan")
-            for s, n in found.repeats.items()
-        ]
-        workshop.decide(rows)
+        return
+    say(
+        f"distance from the target {found.before:.3f} → {found.distance:.3f}; "
+        f"{found.effective:.0f} effective of {len(audit.pieces)} pictures"
+    )
+    for subset, repeats in found.repeats.items():
+        now = workshop.repeats.get(subset, 1)
+        say(f"  {subset}: {f'{now} → ' if now != repeats else ''}{repeats} repeats")
+    say("with one repeat more or less:")
+    for step, distance in found.steps.items():
+        say(f"  {step}: {distance:.3f} ({distance - found.distance:+.3f})")
+    for attribute, shares in found.shares.items():
+        values = ", ".join(f"{value} {share:.0%}" for value, share in shares.items())
+        say(f"  {attribute}: {effective_of(shares):.1f} effective values; {values}")
 
 
 @app.command("choose")
+@expand
 @writes
 def choose_command(
     work: WORK,
-    character: SHEET,
-    count: Annotated[
-        int, typer.Option("--count", "-k", min=1, help="How many to keep.", show_default=False)
-    ],
-    subset: Annotated[
-        list[str] | None, typer.Option(help="Choose among these subsets; without, among all.")
-    ] = None,
-    at_least: Annotated[
-        list[str] | None, typer.Option(help="Quota: a subset or value=number, e.g. smile=8.")
-    ] = None,
-    at_most: Annotated[
-        list[str] | None, typer.Option(help="Quota: a subset or tag value=number.")
-    ] = None,
-    spread: Annotated[
-        float, typer.Option(callback=finite, min=0, help="Weight of spread against merit.")
-    ] = 1.0,
-    apply: Annotated[bool, typer.Option("--apply", help="Set the others aside.")] = False,
-    tagger: TAGGER = None,
-    identity: IDENTITY = None,
+    sheet: SHEET,
+    settings: ChooseSettings,
+    observers: ObserverSettings,
+    apply: Annotated[bool, typer.Option("--apply", help=f"Exclude the others. {APPLY}")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Choose the best k pictures: good, true to the character, spread out; one of each group of
-    repeats."""
-    import numpy as np
+    """Choose the best pictures: sharp, on-model, diverse, without near-duplicates."""
+    from onmodel.character import load_character
+    from onmodel.cli.render import on_terminal
+    from onmodel.curate.actions import choose_pictures
 
-    from onmodel.curate.choose import choose_best
-    from onmodel.curate.workshop import Decision
-
-    audit, workshop = _audit(work, character, tagger, identity)
-    inside = [i for i, piece in enumerate(audit.pieces) if not subset or piece.subset in subset]
-    if not inside:
-        known = ", ".join(dict.fromkeys(piece.subset for piece in audit.pieces))
-        raise InputError("subset", ", ".join(subset or []), f"there are {known}")
-    labels = [
-        frozenset(
-            {
-                audit.pieces[i].subset,
-                *(v for values in audit.shown[i].values.values() for v in values),
-            }
-        )
-        for i in inside
-    ]
-    features = np.concatenate([audit.looks.tags, audit.looks.sectors], axis=1)[inside]
-    chosen = choose_best(
-        features,
-        audit.merit()[inside],
-        [audit.groups[i] for i in inside],
-        count,
-        spread,
-        labels,
-        dict(map(_quota, at_least or [])),
-        dict(map(_quota, at_most or [])),
-    )
-    names = [audit.pieces[inside[i]].name for i in chosen]
-    if apply:
-        left = [audit.pieces[i].name for i in inside if audit.pieces[i].name not in set(names)]
-        workshop.decide(
-            [
-                Decision(0, "aside", "rule: choose", name, why=f"not among the best {count}")
-                for name in left
-            ]
-        )
+    with on_terminal() as events:
+        names = choose_pictures(work, load_character(sheet), settings, observers, apply, events)
     if as_json:
         say_json(names)
-    else:
-        for name in names:
-            say(name)
+        return
+    for name in names:
+        say(name)
 
 
 @app.command("report")
+@expand
 @writes
 def report_command(
     work: WORK,
-    character: SHEET,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write (.html).")] = Path(
-        "dataset.html"
-    ),
-    tagger: TAGGER = None,
-    identity: IDENTITY = None,
+    sheet: SHEET,
+    observers: ObserverSettings,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The page to write (.html), and a .json beside it.")
+    ] = Path("dataset.html"),
 ) -> None:
-    """One page that needs no network: every picture with decisions, subsets, coverage, findings;
-    beside it its JSON."""
-    from onmodel.hashing import write_atomic
-    from onmodel.report.dataset_page import dataset_page
+    """Write one page with every picture, decision, subset, coverage and finding."""
+    from onmodel.character import load_character
+    from onmodel.cli.render import on_terminal
+    from onmodel.curate.actions import audit_folder
+    from onmodel.report.dataset_page import write_dataset_page
 
-    audit, workshop = _audit(work, character, tagger, identity)
-    write_atomic(out, dataset_page(audit, workshop, _sheet(character)).encode())
-    write_atomic(out.with_suffix(".json"), (workshop.folder / "audit.json").read_bytes())
+    character = load_character(sheet)
+    with on_terminal() as events:
+        audit, workshop = audit_folder(work, character, observers, events)
+    write_dataset_page(out, audit, workshop, character)
     say(f"{out} and {out.with_suffix('.json')}")
 
 
 @app.command("export")
 def export_command(
     work: WORK,
-    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write. It must not exist.")],
     kohya: Annotated[
-        bool, typer.Option("--kohya", help="Folders called 10_name, ten repeats each.")
+        bool, typer.Option("--kohya", help="Name folders by repeats, e.g. 10_name.")
     ] = False,
 ) -> None:
-    """Write what is kept as folders of pictures and captions, for a recipe's curate stage or
-    another trainer."""
+    """Write kept pictures and captions as folders, for a recipe or another trainer."""
     from onmodel.cli.render import on_terminal
     from onmodel.curate.export import export, unread_by_kohya
     from onmodel.curate.workshop import open_workshop
@@ -374,31 +282,9 @@ def export_command(
         say(f"{out / name}: {count} pictures")
     if kohya and (unread := unread_by_kohya(workshop)):
         say(
-            f"sd-scripts leaves {len(unread)} of them out without a word, e.g. {unread[0]}",
+            f"sd-scripts silently skips {len(unread)} of them, e.g. {unread[0]}",
             stderr=True,
         )
-
-
-def _sheet(path: Path) -> "Character":
-    from onmodel.character import load_character
-
-    return load_character(path)
-
-
-def _audit(
-    work: Path, character: Path, tagger: str | None, identity: str | None
-) -> "tuple[Audit, Workshop]":
-    from onmodel.cli.render import on_terminal
-    from onmodel.curate.audit import run_audit
-    from onmodel.curate.lettering import load_reader
-    from onmodel.curate.workshop import open_workshop
-    from onmodel.evaluate.observers import load_observers
-
-    sheet, workshop = _sheet(character), open_workshop(work)
-    base = "" if tagger or identity else "toon"
-    with on_terminal() as events:
-        observers = load_observers(base, {"tagger": tagger, "identity": identity}, 1)
-        return run_audit(workshop, sheet, observers, events, load_reader(1)), workshop
 
 
 def _say_findings(findings: "list[Finding]", work: Path) -> None:
@@ -411,30 +297,6 @@ def _say_findings(findings: "list[Finding]", work: Path) -> None:
         if count > NAMED:
             say(f"  and {count - NAMED} more, all in {work / 'audit.json'}")
     if any(row.fix for row in findings):
-        say(f"mend one: onmodel dataset mend {work} ID, or all of a kind: … --kind 'wrong label'")
+        say(f"fix one: onmodel dataset fix {work} ID, or all of a kind: … --kind 'wrong label'")
     if not findings:
-        say("nothing is found")
-
-
-def parse_target(text: str) -> tuple[str, dict[str, float]]:
-    """Attribute and value → share, from `attribute=value:share,…`. Raises InputError."""
-    attribute, equals, rows = text.partition("=")
-    try:
-        shares = {
-            row.rpartition(":")[0].strip(): float(row.rpartition(":")[2]) for row in rows.split(",")
-        }
-        total = sum(shares.values())
-        if not equals or total <= 0 or min(shares.values()) < 0:
-            raise ValueError
-    except ValueError:
-        raise InputError(
-            "target", text, "write attribute=value:share,…, e.g. style=comic:1,pastel:2"
-        ) from None
-    return attribute, {value: share / total for value, share in shares.items()}
-
-
-def _quota(text: str) -> tuple[str, int]:
-    name, equals, number = text.rpartition("=")
-    if not equals or not number.isdecimal():
-        raise InputError("quota", text, "write name=number, e.g. smile=8")
-    return name, int(number)
+        say("no findings")

@@ -1,5 +1,4 @@
-"""`onmodel doctor`: what will not work here, with this base, these LoRA files and these pictures,
-or in a project."""
+"""`onmodel doctor`: checks of the installation, a base, LoRA files, data sets or a project."""
 
 import dataclasses
 from pathlib import Path
@@ -8,18 +7,7 @@ from typing import Annotated
 import typer
 
 from onmodel.cli.console import PlainConsole, say_json
-
-BASE = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--base",
-        help=(
-            '"toon", a diffusers folder, a hub id, or field=path as in a recipe (dit=…'
-            " text_encoder=… vae=… tokenizers=…), repeated."
-        ),
-        show_default=False,
-    ),
-]
+from onmodel.cli.options import BASE, JSON
 
 
 def command(
@@ -27,34 +15,35 @@ def command(
         Path | None,
         typer.Argument(
             metavar="[RECIPE|PROJECT]",
-            help=(
-                "A recipe: its base, data sets and plan. A project folder: every byte of its ledger"
-                " and files."
-            ),
+            help="A recipe (base, data sets, plan) or a project folder (every byte).",
+            show_default=False,
         ),
     ] = None,
     base: BASE = None,
     lora: Annotated[
-        list[Path] | None, typer.Option("--lora", help="A LoRA file, or a PEFT folder.")
+        list[Path] | None,
+        typer.Option("--lora", help="A LoRA file or PEFT folder. May be repeated."),
     ] = None,
     dataset: Annotated[
         list[Path] | None,
-        typer.Option("--dataset", help="A folder of pictures, or another trainer's data set file."),
+        typer.Option(
+            "--dataset",
+            help="A folder of pictures or another trainer's data set file. May be repeated.",
+        ),
     ] = None,
     fix: Annotated[
         bool,
         typer.Option(
             "--fix",
-            help="Move what is damaged in a project to its folder damaged/, to be made again.",
+            help="Move damaged files of a project to its folder damaged/.",
         ),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the findings as JSON on stdout.")
-    ] = False,
+    as_json: JSON = False,
 ) -> None:
-    """Check the installation and what else is named: a line each, with what to do. Exit code 1 if
-    something fails."""
+    """Check the installation, a recipe, a project or single files.
 
+    Each finding is one line with what to do. Exit code 1 if a check fails.
+    """
     from onmodel.cli.render import on_terminal, show
     from onmodel.doctor import examine
     from onmodel.errors import InputError
@@ -72,10 +61,10 @@ def command(
             findings = examine_project(what, fix, events)
         else:
             findings = examine(what, base or [], lora or [], dataset or [], events)
-    console = PlainConsole()
     if as_json:
         say_json([dataclasses.asdict(row) for row in findings])
     else:
+        console = PlainConsole()
         for row in findings:
             show(console, row)
     if any(row.status == "fail" for row in findings):

@@ -1,4 +1,4 @@
-"""`onmodel influence RECIPE STAGE`: what each subset of a training does, by training without it."""
+"""`onmodel influence RECIPE STAGE`: the effect of each subset, measured by training without it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,30 +6,33 @@ from typing import Annotated
 import typer
 
 from onmodel.cli.console import say, say_json
-from onmodel.cli.run import DRY_RUN, JSON, PROJECT, RECIPE
+from onmodel.cli.options import DRY_RUN, JSON, PROJECT, RECIPE
 
 
 def command(
     recipe: RECIPE,
     stage: Annotated[
-        str, typer.Argument(help="A train stage of several subsets.", show_default=False)
+        str, typer.Argument(help="A train stage with several subsets.", show_default=False)
     ],
     like: Annotated[
         str | None,
-        typer.Option(help="The evaluate stage whose settings measure; the recipe's last."),
+        typer.Option(help="Evaluate stage whose settings are used. Default: the recipe's last."),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Pictures of a prompt, instead of that stage's own.")
+        int | None, typer.Option(min=1, help="Pictures per prompt. Default: that stage's own.")
     ] = None,
     twins: Annotated[
-        int, typer.Option(help="Whole trainings from other noise: what chance does.")
+        int,
+        typer.Option(help="Repeated trainings with other noise, to estimate noise. At least 1."),
     ] = 2,
     project: PROJECT = None,
     dry_run: DRY_RUN = False,
     as_json: JSON = False,
 ) -> None:
-    """Train without each subset in turn, and once more with all, and say what every subset does to
-    every axis."""
+    """Measure the effect of each subset by training without it.
+
+    The stage is also trained repeatedly with all subsets, to estimate noise.
+    """
     from onmodel.cli.console import PlainConsole
     from onmodel.cli.plan import print_plan
     from onmodel.cli.render import on_terminal

@@ -1,44 +1,44 @@
-"""`onmodel judge PROJECT [MODEL …]`: choose blindly between models' pictures, then see who won."""
+"""`onmodel judge PROJECT [MODEL …]`: a blind comparison of models by a person."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from onmodel.cli.console import say, say_json
+from onmodel.cli.options import JSON, MADE, made_project
 
 QUESTION = "Which picture is better for this prompt?"
 
 
 def command(
-    project: Annotated[
-        Path, typer.Argument(help="A project with an evaluation.", show_default=False)
-    ],
+    project: MADE,
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help="Two or more, as evaluations call them."),
+        typer.Argument(
+            metavar="MODEL",
+            help="Two or more models of an evaluation. Default: all.",
+            show_default=False,
+        ),
     ] = None,
     pairs: Annotated[
-        int | None, typer.Option(help="Pairs to judge, beside the repeats; 60 if there are.")
+        int | None, typer.Option(help="Pairs to judge, without repeats. Default: up to 60.")
     ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Another seed is another session, for another judge or day.")
-    ] = 0,
-    question: Annotated[str, typer.Option(help="What the page asks.")] = QUESTION,
-    port: Annotated[int, typer.Option(help="Of the page on 127.0.0.1; 0 takes a free one.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed starts another session.")] = 0,
+    question: Annotated[str, typer.Option(help="Question that the page asks.")] = QUESTION,
+    port: Annotated[int, typer.Option(help="Port of the page on 127.0.0.1. 0: any free port.")] = 0,
     end: Annotated[
-        bool, typer.Option("--end", help="End an unfinished session, and show what it says.")
+        bool, typer.Option("--end", help="End an unfinished session and show its result.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON on stdout.")
-    ] = False,
+    as_json: JSON = False,
 ) -> None:
-    """Choose blindly between pictures that an evaluation made; the same command goes on, or shows
-    the result."""
+    """Compare models blindly, pair by pair, in the browser.
+
+    The pictures are those of an evaluation. The same command continues a session or shows its
+    result.
+    """
     from onmodel.cli.console import PlainConsole
     from onmodel.cli.render import messages_on
     from onmodel.cli.tables import print_judged
-    from onmodel.engine.project import Project
     from onmodel.errors import InputError, PausedError
     from onmodel.hashing import write_json
     from onmodel.judge.result import result
@@ -46,12 +46,9 @@ def command(
     from onmodel.judge.session import open_session
     from onmodel.judge.votes import voting
 
-    if not (project / "onmodel.db").is_file():
-        raise InputError(
-            "PROJECT", project, "holds no onmodel.db; name the folder that `onmodel run` made"
-        )
+    opened = made_project(project)
     with PlainConsole(stderr=True).status("check the pictures"):
-        session = open_session(Project(project), models or [], pairs, seed, question)
+        session = open_session(opened, models or [], pairs, seed, question)
     if end and not session.votes.exists():
         raise InputError("--end", project, "no pair of this session was answered yet")
     session.save()

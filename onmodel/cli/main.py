@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from onmodel import __version__
 from onmodel.cli import (
@@ -15,59 +16,75 @@ from onmodel.cli import (
     clean,
     dataset,
     doctor,
+    evaluate,
     influence,
+    init,
     judge,
-    lineage,
-    merge,
+    lora,
     metrics,
-    prove,
-    rebuild,
     release,
     report,
     run,
-    stage,
-    status,
-    verify,
+    settings,
 )
-from onmodel.cli.console import close_streams, open_streams, say
+from onmodel.cli.console import be_quiet, close_streams, open_streams, say
 from onmodel.errors import InputError
 from onmodel.failures import STOPPED, outcome
-from onmodel.stages import VERBS
 
 _UsageError: Any = (
     typer.BadParameter.__base__
 )  # Typer brings Click along, under another name since 0.2x
+_UNTIL = "run RECIPE --until STAGE"
+RENAMED = {
+    "train": _UNTIL,
+    "sample": _UNTIL,
+    "curate": _UNTIL,
+    "select": _UNTIL,
+    "tune": _UNTIL,
+    "search": _UNTIL,
+    "import": _UNTIL,
+    "merge": "lora merge, or run RECIPE --until STAGE",
+    "verify": "release verify",
+    "lineage": "release lineage",
+    "prove": "release prove",
+    "rebuild": "release rebuild",
+    "export-base": "base export",
+}
+
+
+class _Commands(TyperGroup):
+    """Names the new command for an old one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in RENAMED:
+            raise InputError("command", args[0], f"is now `onmodel {RENAMED[args[0]]}`")
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help=(
-        "The whole life of a character LoRA: curate, train, sample, evaluate, select, tune, merge,"
-        " search, release."
+        "Curate pictures, train character LoRAs, measure, merge and release them."
+        " Start with `onmodel init`."
     ),
 )
+app.command("init")(init.command)
 app.command("run")(run.command)
-for verb in (verb for verb in VERBS if verb not in ("merge", "release")):
-    app.command(verb, help=f"Run a recipe's {verb} stage, and the stages that it needs.")(
-        stage.command_for(verb)
-    )
-app.add_typer(dataset.app, name="dataset")
-app.add_typer(merge.app, name="merge")
-app.add_typer(release.app, name="release")
-app.add_typer(metrics.app, name="metrics")
-app.command("judge")(judge.command)
-app.command("verify")(verify.command)
-app.command("lineage")(lineage.command)
-app.command("prove")(prove.command)
-app.command("rebuild")(rebuild.command)
 app.command("report")(report.command)
-app.command("influence")(influence.command)
-app.command("status")(status.command)
 app.command("doctor")(doctor.command)
 app.command("clean")(clean.command)
-app.command("export-base")(base.command)
+app.command("settings")(settings.command)
+app.command("evaluate")(evaluate.command)
+app.command("judge")(judge.command)
+app.command("influence")(influence.command)
+app.add_typer(metrics.app, name="metrics")
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(lora.app, name="lora")
+app.add_typer(base.app, name="base")
+app.add_typer(release.app, name="release")
 
 
 def _version(wanted: bool) -> None:
@@ -81,12 +98,14 @@ def _options(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version."
     ),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Print results and errors only."),
 ) -> None:
-    pass
+    if quiet:
+        be_quiet()
 
 
 def main() -> None:
-    """Entry point: runs a command; whatever goes wrong ends in one line on stderr and an exit code
+    """Entry point: runs a command. Every error ends in one line on stderr and an exit code
     (failures.py)."""
     open_streams()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve a shared machine

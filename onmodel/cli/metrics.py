@@ -1,19 +1,22 @@
-"""`onmodel metrics`: the axes themselves, and what proves them."""
+"""`onmodel metrics`: the axes, and how they are validated."""
 
 from typing import Annotated
 
 import typer
 
 from onmodel.cli.console import say, say_json
+from onmodel.cli.options import JSON
 
 app = typer.Typer(
-    no_args_is_help=True, help="The axes: what each measures, and whether it finds what it must."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List the metrics, and validate them.",
 )
 
 
 @app.command("list")
 def show() -> None:
-    """Every axis with its unit, its ideal, the observers it needs and its version."""
+    """List every axis with its unit, ideal value, observers and version."""
     from onmodel.evaluate.axes import AXES
 
     for axis, _ in AXES.values():
@@ -27,14 +30,12 @@ def show() -> None:
 @app.command()
 def selftest(
     seed: Annotated[
-        list[int] | None, typer.Option(help="Noise of the drawn pictures; may be repeated.")
+        list[int] | None, typer.Option(help="Seed of the drawn pictures. May be repeated.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the rows as JSON on stdout.")
-    ] = False,
+    as_json: JSON = False,
 ) -> None:
-    """Plant faults of known size in drawn pictures and print what every axis makes of them (about
-    40 s a seed)."""
+    """Plant faults of known size in drawn pictures and print the response of every axis. Takes
+    about 40 s per seed."""
     from onmodel.cli.render import on_terminal
     from onmodel.evaluate.observers import load_observers
     from onmodel.evaluate.selftest.check import selftest as check

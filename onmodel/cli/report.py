@@ -1,33 +1,20 @@
-"""`onmodel report RECIPE`: the pages, tables and summary of what is done, written anew without
-running anything.
+"""`onmodel report RECIPE`: write the pages, tables and summary of finished stages again.
 
-It takes no part in the project's writing, so it works while a run goes on.
+It does not lock the project, so it works while a run is in progress.
 """
 
-from typing import Annotated
-
-import typer
+from pathlib import Path
 
 from onmodel.cli.console import say_json
-from onmodel.cli.run import PROJECT, RECIPE
+from onmodel.cli.options import JSON, PROJECT, RECIPE, made_project
 
 
-def command(
-    recipe: RECIPE,
-    project: PROJECT = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON on stdout.")
-    ] = False,
-) -> None:
-    """Write a project's report again from what is done, a run of single stages included; nothing is
-    run."""
-    from pathlib import Path
-
+def command(recipe: RECIPE, project: PROJECT = None, as_json: JSON = False) -> None:
+    """Write the report of finished stages again. Runs nothing."""
     from onmodel.cli.console import PlainConsole
     from onmodel.cli.render import on_terminal
     from onmodel.cli.tables import print_results
     from onmodel.engine import pipeline
-    from onmodel.engine.project import Project
     from onmodel.errors import InputError
     from onmodel.hashing import read_json
     from onmodel.recipe import load_recipe
@@ -35,9 +22,7 @@ def command(
 
     found = load_recipe(recipe)
     folder = project or Path(recipe.stem)
-    if not (folder / "onmodel.db").is_file():
-        raise InputError("project", folder, "is no project folder; it has no onmodel.db")
-    opened = Project(folder)
+    opened = made_project(folder)
     talk = PlainConsole(stderr=True)
     with on_terminal(talk) as events:
         result = pipeline.finished(found, opened, events)
@@ -47,7 +32,7 @@ def command(
         )
     missing = [name for name in found.stages if name not in result.artifacts]
     if missing:
-        told = f"not done yet and left out: {', '.join(missing)}"
+        told = f"not finished and left out: {', '.join(missing)}"
         talk.print(told, highlight=False, markup=False, soft_wrap=True)
     with talk.status("write the report"):
         table, files = write_results(found, opened, result)

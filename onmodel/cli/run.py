@@ -1,127 +1,130 @@
-"""`onmodel run RECIPE`: print the plan, run what the ledger lacks, show what came out."""
+"""`onmodel run RECIPE`: print the plan, run what the project lacks, show the result."""
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onmodel.cli.console import say, say_json
+from onmodel.cli.console import PlainConsole, say, say_json
+from onmodel.cli.options import DRY_RUN, JSON, PROJECT, RECIPE
 
 if TYPE_CHECKING:
-    from onmodel.processes import Processes
+    from collections.abc import Sequence
 
-RECIPE = Annotated[
-    Path, typer.Argument(help="A recipe, e.g. recipes/demo.toml.", show_default=False)
-]
-PROJECT = Annotated[
-    Path | None,
-    typer.Option(
-        "--project", help="Project folder; without it, a folder named after the recipe file."
-    ),
-]
-DRY_RUN = Annotated[
-    bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")
-]
-JSON = Annotated[
-    bool, typer.Option("--json", help="Print the result (or the plan) as JSON on stdout.")
+    from onmodel.engine.pipeline import Step
+    from onmodel.processes import Processes
+    from onmodel.recipe import Recipe
+
+UNTIL = Annotated[
+    str | None, typer.Option("--until", help="Run only this stage and the stages it needs.")
 ]
 TRACKER = Annotated[
     str | None,
     typer.Option(
-        "--tracker", help="Tell every training step to tensorboard, wandb, trackio or mlflow too."
+        "--tracker", help="Also log training steps to tensorboard, wandb, trackio or mlflow."
     ),
 ]
 
 
+@dataclass(frozen=True)
+class Output:
+    """What is printed, and where: plan only, JSON, a tracker that logs the steps."""
+
+    dry_run: bool = False
+    as_json: bool = False
+    tracker: str | None = None
+
+
 def command(
     recipe: RECIPE,
+    until: UNTIL = None,
     project: PROJECT = None,
     dry_run: DRY_RUN = False,
     as_json: JSON = False,
     tracker: TRACKER = None,
 ) -> None:
-    """Run a whole recipe; killed at any moment, the same command goes on where it stopped."""
-    execute(recipe, project, dry_run, as_json, tracker, until=None)
+    """Run a recipe. Interrupted at any moment, the same command continues where it stopped."""
+    execute(recipe, project, until, Output(dry_run, as_json, tracker))
 
 
-def execute(
-    recipe_path: Path,
-    folder: Path | None,
-    dry_run: bool,
-    as_json: bool,
-    tracker: str | None,
-    until: str | None,
-) -> None:
+def execute(path: Path, folder: Path | None, until: str | None, output: Output) -> None:
     """Plan and run a recipe, whole or `until` a stage, and print the result on stdout.
 
-    Started by a launcher of several processes, all of them train; the first does the rest and
-    speaks.
+    Started by a launcher of several processes, all of them train; the first does the rest.
     """
-    from onmodel.processes import ALONE, joined
-
-    with nullcontext(ALONE) if dry_run else joined() as processes:
-        if not processes.first:
-            processes.wait()  # until the first found nothing wrong and holds the project
-        _execute(recipe_path, folder, dry_run, as_json, tracker, until, processes)
-
-
-def _execute(
-    recipe_path: Path,
-    folder: Path | None,
-    dry_run: bool,
-    as_json: bool,
-    tracker: str | None,
-    until: str | None,
-    processes: "Processes",
-) -> None:
-    from onmodel.cli.console import PlainConsole
-    from onmodel.cli.plan import plan_as_dict, print_forecasts, print_plan
-    from onmodel.cli.render import on_terminal
-    from onmodel.engine import pipeline
-    from onmodel.engine.project import Project
     from onmodel.engine.tracking import check_tracker
-    from onmodel.hashing import read_json
+    from onmodel.processes import ALONE, joined
     from onmodel.recipe import load_recipe
 
-    check_tracker(tracker)
-    recipe = load_recipe(recipe_path)
+    with nullcontext(ALONE) if output.dry_run else joined() as processes:
+        if not processes.first:
+            processes.wait()  # until the first found nothing wrong and holds the project
+        check_tracker(output.tracker)
+        recipe = load_recipe(path)
+        steps = _plan(recipe, until, output, processes)
+        if output.dry_run:
+            _forecast(recipe, steps, output.as_json)
+        else:
+            _run(recipe, folder or Path(path.stem), until, output, processes)
+
+
+def _plan(
+    recipe: "Recipe", until: str | None, output: Output, processes: "Processes"
+) -> "Sequence[Step]":
+    """The steps that will run, printed."""
+    from onmodel.cli.plan import print_plan
+    from onmodel.engine import pipeline
+
     steps = pipeline.make_plan(recipe)
     if until is not None:
         names = pipeline.needed(steps, until)
         steps = [step for step in steps if step.name in names]
-    talk = PlainConsole(stderr=True, quiet=not processes.first)
-    console = PlainConsole() if dry_run and not as_json else talk
-    print_plan(recipe, steps, console)
-    if dry_run:
-        with on_terminal() as events:
-            outline, forecasts = pipeline.forecasts(recipe, steps, events)
-        print_forecasts(outline, forecasts, steps, console)
-        if as_json:
-            say_json(plan_as_dict(recipe, steps, outline, forecasts))
-        return
-    project = Project(folder or Path(recipe_path.stem))
+    stdout = output.dry_run and not output.as_json
+    print_plan(recipe, steps, PlainConsole(stderr=not stdout, quiet=not processes.first))
+    return steps
+
+
+def _forecast(recipe: "Recipe", steps: "Sequence[Step]", as_json: bool) -> None:
+    """Print memory and files of the trainings, and what the recipe names that is not there."""
+    from onmodel.cli.plan import plan_as_dict, print_forecasts
+    from onmodel.cli.render import on_terminal
+    from onmodel.engine import pipeline
+
+    with on_terminal() as events:
+        outline, forecasts = pipeline.forecasts(recipe, steps, events)
+    print_forecasts(outline, forecasts, steps, PlainConsole(stderr=as_json))
+    if as_json:
+        say_json(plan_as_dict(recipe, steps, outline, forecasts))
+
+
+def _run(
+    recipe: "Recipe", folder: Path, until: str | None, output: Output, processes: "Processes"
+) -> None:
+    from onmodel.cli.render import on_terminal
+    from onmodel.cli.tables import print_results
+    from onmodel.engine import pipeline
+    from onmodel.engine.project import Project
+    from onmodel.hashing import read_json
+    from onmodel.report.collect import publish, write_results
+
+    project, talk = Project(folder), PlainConsole(stderr=True, quiet=not processes.first)
     with project.writing() if processes.first else nullcontext(), on_terminal(talk) as events:
         if processes.first:
             processes.wait()
-        result = pipeline.run(recipe, project, events, until, processes, tracker)
+        result = pipeline.run(recipe, project, events, until, processes, output.tracker)
     if not processes.first:
         return
-    from onmodel.cli.tables import print_results
-    from onmodel.report.collect import publish, write_results
-
+    found: Any
     if until is None:
         with talk.status("write the report"):
             table, files = write_results(recipe, project, result)
-        print_results(table, files, PlainConsole(stderr=as_json))
+        print_results(table, files, PlainConsole(stderr=output.as_json))
+        found = read_json(project.folder / "summary.json")
     else:
         for published in publish(recipe, project, result).values():
-            say(published, stderr=as_json)
-    if as_json:
-        summary = project.folder / "summary.json"
-        found = (
-            read_json(summary)
-            if until is None
-            else {n: str(a.path) for n, a in result.artifacts.items()}
-        )
+            say(published, stderr=output.as_json)
+        found = {name: str(artifact.path) for name, artifact in result.artifacts.items()}
+    if output.as_json:
         say_json(found)

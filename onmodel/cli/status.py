@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from onmodel.cli.console import PlainConsole, say_json
-from onmodel.cli.run import JSON
+from onmodel.cli.options import JSON
 
 
 def command(

@@ -31,30 +31,48 @@ _COMPANIONS = (".txt", ".caption", ".npz")
 
 
 class Reading(BaseModel):
-    """How a folder of pictures is read. What the trainers of the field call these is said in
-    curate/foreign.py.
-
-    Captions lie in files that end in `caption_extension`; a picture without one has
-    `default_caption`, or is refused. `caption_prefix` and `caption_suffix` are tags put around it.
-    With `keep_separator`, e.g. "|||", the tags before its first and after its second place stay
-    where they are. `trigger` stands for "[trigger]", or before a caption that does not hold it.
-    `masks` is a folder with a picture of the same name for each, white where the loss counts;
-    `alpha_mask` takes the picture's own transparency. `paper` is the colour that shows through it.
-    Pictures of at most `larger_than`² pixels are set aside.
-    """
+    """How a folder of pictures is read. Names that other trainers use are in curate/foreign.py."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    caption_extension: str = ".txt"
-    default_caption: str | None = None
-    caption_prefix: str = ""
-    caption_suffix: str = ""
-    keep_separator: str = ""
-    trigger: str = ""
-    masks: Path | None = None
-    alpha_mask: bool = False
-    paper: str = Field(default=WHITE, pattern="^#[0-9a-fA-F]{6}$")
-    larger_than: int = Field(default=0, ge=0)
+    caption_extension: str = Field(default=".txt", description="Ending of caption files.")
+    default_caption: str | None = Field(
+        default=None,
+        description=(
+            "Caption of pictures without a caption file. Unset: such pictures are refused."
+        ),
+    )
+    caption_prefix: str = Field(default="", description="Tags put before every caption.")
+    caption_suffix: str = Field(default="", description="Tags put after every caption.")
+    keep_separator: str = Field(
+        default="",
+        description=(
+            'Tags before the first and after the second occurrence, e.g. "|||", are not shuffled.'
+        ),
+    )
+    trigger: str = Field(
+        default="",
+        description='Word that replaces "[trigger]", or is put before captions that lack it.',
+    )
+    masks: Path | None = Field(
+        default=None,
+        description=(
+            "Folder with a mask of the same name for each picture; white counts in the loss."
+        ),
+    )
+    alpha_mask: bool = Field(
+        default=False, description="Use the picture's own transparency as the mask."
+    )
+    paper: str = Field(
+        default=WHITE,
+        pattern="^#[0-9a-fA-F]{6}$",
+        description="Colour behind transparent pixels, as #rrggbb.",
+    )
+    larger_than: int = Field(
+        default=0,
+        ge=0,
+        description="Exclude pictures of at most this many pixels squared. 0: none.",
+    )
 
     @field_validator("caption_extension")
     @classmethod

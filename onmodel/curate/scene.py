@@ -15,8 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from onmodel.curate.endpoint import Endpoint, Message, Unusable, picture_url
 from onmodel.dataset.pixels import open_picture
 from onmodel.errors import InputError, ServiceError
+from onmodel.events import Events
+from onmodel.hashing import write_json
+from onmodel.paths import check_name
 from onmodel.policy import check_text
-from onmodel.reading import read_json_of_others
+from onmodel.reading import read_json_of_others, read_text
 from onmodel.text import printable
 
 TIMES = 4  # that a picture is asked about before its answers are given up
@@ -90,6 +93,36 @@ def read_scene(picture: Path, notes: str, endpoint: Endpoint) -> Scene:
         }
         messages = [*first, {"role": "assistant", "content": answer}, again]
     raise ServiceError(f"picture: {picture.name}: no usable answer in {TIMES} tries ({why})")
+
+
+def write_scenes(
+    pictures: Sequence[Path],
+    notes: Path | None,
+    endpoint: Endpoint,
+    out: Path,
+    events: Events,
+    dry_run: bool = False,
+) -> tuple[list[Path], int]:
+    """Describe pictures, a file in `out` each; files that exist stay. Returns all files, and how
+    many were (in a dry run: would be) asked about. Raises InputError before anything is asked."""
+    words = read_text(notes, "notes") if notes else ""
+    stems = [picture.stem for picture in pictures]
+    for picture in pictures:
+        if not picture.is_file():
+            raise InputError("picture", picture, "no such file")
+        check_name(f"{picture.stem}.json", "picture", 255)
+    if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
+        raise InputError("pictures", twice, "two pictures have this name; rename one")
+    files = [out / f"{stem}.json" for stem in stems]
+    todo = [pair for pair in zip(pictures, files, strict=True) if not pair[1].exists()]
+    if dry_run:
+        return files, len(todo)
+    with events.task(f"ask {endpoint.model}", len(todo)) as task:
+        for picture, file in todo:
+            scene = read_scene(picture, words, endpoint)
+            write_json(file, {"by": endpoint.model, **scene.model_dump(), "prompt": scene.prompt})
+            task.advance()
+    return files, len(todo)
 
 
 def scenes_in(folder: Path) -> dict[str, Scene]:

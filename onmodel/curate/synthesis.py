@@ -19,6 +19,7 @@ from onmodel.curate.makers import Candidate, Maker
 from onmodel.curate.picking import Judged, alien_traits, hidden_traits, label, pick
 from onmodel.curate.provenance import GENERATED, model_of
 from onmodel.curate.sentences import sentence_of
+from onmodel.curate.settings import SynthesisSettings
 from onmodel.curate.workshop import Decision, Piece, Workshop, keep_models, piece_as_table
 from onmodel.dataset.decoding import decode
 from onmodel.dataset.pixels import WHITE
@@ -34,6 +35,15 @@ from onmodel.sample.suites import Prompt
 
 HIDDEN = 2  # traits that a picture must lack: one may be covered, or missed by the tagger
 REFERENCES = 200  # pictures of the set that new ones are compared with
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is generated: prompts, and attribute → value → how many of them ask for it."""
+
+    prompts: Sequence[Prompt]
+    wanted: Mapping[str, Mapping[str, int]]
+    settings: SynthesisSettings
 
 
 @dataclass(frozen=True)
@@ -54,24 +64,20 @@ def synthesize(
     observers: Observers,
     character: Character,
     maker: Maker,
-    prompts: Sequence[Prompt],
-    wanted: Mapping[str, Mapping[str, int]],
-    tries: int,
-    subset: str,
-    rights: str,
+    order: Order,
     events: Events,
-    least: float | None = None,
 ) -> Made:
-    """Have `tries` pictures made for each prompt, pick as many as there are prompts at most, and
-    put them into `subset`, as one step.
+    """Generate candidates for each prompt, pick as many as there are prompts at most, and put them
+    into the subset, as one step.
 
-    `least` is the agreement with the set's pictures that a new one needs, 0…1; without, what nine
-    in ten of them reach among themselves. Raises InputError when the set has too few pictures to
-    tell the character by, or a prompt is refused; ServiceError when no picture can be made.
+    Without a least agreement in the settings it is what nine in ten of the set's pictures reach
+    among themselves. Raises InputError when the set has too few pictures to tell the character by,
+    or a prompt is refused; ServiceError when no picture can be made.
     """
+    prompts, settings = order.prompts, order.settings
     if observers.identity is None or observers.tagger is None:
         raise InputError("observers", "none", "name the folders: --tagger and --identity")
-    rounds = [(prompt, turn) for turn in range(tries) for prompt in prompts]
+    rounds = [(prompt, turn) for turn in range(settings.tries) for prompt in prompts]
     room = workshop.folder / "synthesis"
     asked = maker.make(rounds, room / "pictures", events)
     made = [(one, one.path, sha256_file(one.path)) for one in asked if one.path]
@@ -81,11 +87,11 @@ def synthesize(
             f" {asked[0].why}"
         )
     hashes = [sha256 for _, _, sha256 in made]
-    with events.task("look at candidates", len(made)) as task:
+    with events.task("look at candidates", len(made)) as bar:
         paths = [path for _, path, _ in made]
-        looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", task)
+        looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", bar)
     agreement, usual = _agreement(audit, observers, looks)
-    needed = usual if least is None else least
+    needed = usual if settings.agreement is None else settings.agreement
     tags = observers.tagger.tags
     aliens = alien_traits(character, tags, looks.tags)
     hidden = hidden_traits(character, tags, audit.vocabulary, audit.looks.tags, looks.tags)
@@ -118,8 +124,8 @@ def synthesize(
         )
         said, values, unshown = label(one.prompt.asked, i, sight, audit.vocabulary, character)
         judged.append(Judged(said, values, unshown, float(agreement[i]), why))
-    chosen = pick(judged, groups, wanted, len(prompts))
-    pieces = [_piece(judged[i], *made[i], maker, subset, rights, character) for i in chosen]
+    chosen = pick(judged, groups, order.wanted, len(prompts))
+    pieces = [_piece(judged[i], *made[i], maker, settings, character) for i in chosen]
     rows = [
         {
             "file": path.relative_to(workshop.folder).as_posix(),
@@ -140,7 +146,9 @@ def synthesize(
         if one.path is None
     ]
     keep_models(workshop.folder, {maker.sha256: maker.lineage})
-    write_json(room / f"{subset}-{len(workshop.journal)}-{hash_json(hashes)[:8]}.json", rows)
+    write_json(
+        room / f"{settings.subset}-{len(workshop.journal)}-{hash_json(hashes)[:8]}.json", rows
+    )
     if pieces:
         workshop.decide(
             [
@@ -197,8 +205,7 @@ def _piece(
     path: Path,
     sha256: str,
     maker: Maker,
-    subset: str,
-    rights: str,
+    settings: SynthesisSettings,
     character: Character,
 ) -> Piece:
     picture = decode(path.read_bytes(), WHITE)
@@ -208,16 +215,16 @@ def _piece(
     }
     sentence = sentence_of([said.tag for said in judged.tags], character)
     return Piece(
-        f"{subset}/{path.stem[:12]}",
+        f"{settings.subset}/{path.stem[:12]}",
         path.resolve(),
         sha256,
         picture.width,
         picture.height,
-        subset,
+        settings.subset,
         judged.tags,
         sentence,
         f"{GENERATED}{maker.sha256}",
-        rights,
+        settings.rights,
         picture.paper,
         picture.profile,
         "template",

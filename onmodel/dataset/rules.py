@@ -22,34 +22,64 @@ MOST_WEIGHT = 1e6
 
 
 class Showing(BaseModel):
-    """What can be said for a whole run and for one subset.
-
-    `resolution` is the side in pixels of a square of the buckets' area; of several, an epoch shows
-    every picture at each. A picture smaller than its bucket is not enlarged unless `enlarge` says
-    so: it is shown at its own size. `buckets = false` cuts every picture to a square. `bucket_step`
-    and `bucket_sides` (shortest, longest) are in pixels; without them sides are from half to double
-    the resolution in sixteenths of it.
-
-    `caption` is what is said of a picture: its tags, its sentence, or `both` in turn. Tags are
-    shuffled behind the first `keep_tokens`. `tag_dropout` and `caption_dropout` are shares; every
-    `caption_dropout_every`-th epoch is shown without any caption (0: none). `flip` mirrors a
-    picture every other time, at random.
-    """
+    """How pictures are shown, for a whole run or for one subset."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    resolution: int | tuple[int, ...] = 1024
-    enlarge: bool = False
-    buckets: bool = True
-    bucket_step: int | None = Field(default=None, ge=STEP, le=LONGEST_SIDE, multiple_of=STEP)
-    bucket_sides: tuple[int, int] | None = None
-    caption: Form = "tags"
-    shuffle_tags: bool = True
-    keep_tokens: int = Field(default=2, ge=0, le=10_000)
-    tag_dropout: float = Field(default=0.0, ge=0, lt=1)
-    caption_dropout: float = Field(default=0.0, ge=0, le=1)
-    caption_dropout_every: int = Field(default=0, ge=0)
-    flip: bool = False
+    resolution: int | tuple[int, ...] = Field(
+        default=1024,
+        description=(
+            "Side in pixels of a square of the bucket's area. With several, an epoch shows "
+            "each picture at each."
+        ),
+    )
+    enlarge: bool = Field(
+        default=False, description="Enlarge pictures that are smaller than their bucket."
+    )
+    buckets: bool = Field(
+        default=True,
+        description="Group pictures by aspect ratio. false: crop every picture to a square.",
+    )
+    bucket_step: int | None = Field(
+        default=None,
+        ge=STEP,
+        le=LONGEST_SIDE,
+        multiple_of=STEP,
+        description="Step of bucket sides in pixels. Unset: a sixteenth of the resolution.",
+    )
+    bucket_sides: tuple[int, int] | None = Field(
+        default=None,
+        description=(
+            "Shortest and longest bucket side in pixels. Unset: half and double the resolution."
+        ),
+    )
+    caption: Form = Field(
+        default="tags", description="Caption form: tags, sentence, or both in turn."
+    )
+    shuffle_tags: bool = Field(
+        default=True, description="Shuffle the tags after the first `keep_tokens`."
+    )
+    keep_tokens: int = Field(
+        default=2, ge=0, le=10_000, description="Number of first tags that keep their place."
+    )
+    tag_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Probability (0–1) that a tag after `keep_tokens` is dropped.",
+    )
+    caption_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Probability (0–1) that a picture is shown without a caption.",
+    )
+    caption_dropout_every: int = Field(
+        default=0, ge=0, description="Show every n-th epoch without captions. 0: never."
+    )
+    flip: bool = Field(
+        default=False, description="Mirror each picture half of the time, at random."
+    )
 
     @field_validator("resolution")
     @classmethod
@@ -95,17 +125,24 @@ class Showing(BaseModel):
 
 
 class SubsetShowing(Showing):
-    """What is said of one subset. What is not said is no part of it when it is written down: it is
-    the run's.
+    """How one subset is shown. Unset fields inherit from the train stage and are not serialised."""
 
-    An epoch shows each picture `repeats` times (at each resolution). Its loss counts `loss_weight`.
-    Pictures of a `regularisation` subset show what must not change; their loss counts the run's
-    `prior_weight` besides.
-    """
-
-    repeats: int = Field(default=1, ge=1, le=MOST_REPEATS)
-    loss_weight: float = Field(default=1.0, ge=0, le=MOST_WEIGHT)
-    regularisation: bool = False
+    repeats: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_REPEATS,
+        description="How often an epoch shows each picture (at each resolution).",
+    )
+    loss_weight: float = Field(
+        default=1.0, ge=0, le=MOST_WEIGHT, description="Factor on the loss of the subset."
+    )
+    regularisation: bool = Field(
+        default=False,
+        description=(
+            "Pictures that show what must not change; their loss is also multiplied by "
+            "`prior_weight`."
+        ),
+    )
 
     @model_serializer(mode="wrap")
     def _as_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

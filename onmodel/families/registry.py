@@ -16,7 +16,7 @@ A family is a folder with the same files as every other one:
     licences.py      BASES
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from importlib import import_module
@@ -90,6 +90,28 @@ def parse_base(base: Base) -> BaseSettings:
             remedy = f"{fault.remedy}; known: {', '.join(kind.model_fields)}"
             raise InputError(fault.field, fault.value, remedy) from error
         raise fault from error
+
+
+def parse_base_rows(rows: Sequence[str]) -> BaseSettings:
+    """A base as on the command line: "toon", a folder, a hub id, a transformer's .safetensors
+    (`dit`), or `field=path` rows. Raises InputError for anything else."""
+    if all("=" in row for row in rows):
+        return parse_base(dict(row.split("=", 1) for row in rows))
+    if len(rows) > 1:
+        raise InputError(
+            "base",
+            " ".join(rows),
+            "name one base, or write each as field=path, e.g. dit=model.safetensors",
+        )
+    (row,) = rows
+    if row == "toon":
+        return parse_base(row)
+    if row.endswith(".safetensors"):
+        raise InputError(
+            "base", row, f"write --base dit={row}, and text_encoder=, vae=, tokenizers= with it"
+        )
+    is_folder = Path(row).exists() or row.count("/") != 1
+    return parse_base({"folder": row} if is_folder else {"hub": row})
 
 
 def load_base(base: Base, sha256: str = "") -> "Family":

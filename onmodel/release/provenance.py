@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from onmodel.errors import InputError, VerifyError
 from onmodel.evaluate.evaluation import Evaluation
 from onmodel.hashing import sha256_file
-from onmodel.ledger.lineage import Lineage, check_at, parse, root
+from onmodel.ledger.lineage import Lineage, check_at, ordered, parse, root
 from onmodel.lora import header
 from onmodel.lora.tensors import Lora
 from onmodel.reading import read_bytes
@@ -89,6 +90,17 @@ def counts(lineage: Lineage) -> dict[str, int]:
     }
 
 
+def as_dict(provenance: Provenance) -> dict[str, Any]:
+    """A history as JSON values: what it counts, the files, and every node in order."""
+    return {
+        "name": provenance.name,
+        "newest": provenance.newest,
+        "counts": counts(provenance.lineage),
+        "files": dict(provenance.files),
+        "nodes": {id: provenance.lineage[id] for id in ordered(provenance.lineage)},
+    }
+
+
 def _folder(folder: Path) -> Provenance:
     data = read_bytes(folder / LINEAGE, LINEAGE)
     # An artifact's own lineage.json is the table of nodes; a release's is a statement, in canonical
@@ -102,7 +114,9 @@ def _folder(folder: Path) -> Provenance:
     evaluation = None
     if numbers.is_file():
         if sha256_file(numbers) != statement.files.get(EVALUATION):
-            raise VerifyError(EVALUATION, "was changed after the release; see onmodel verify")
+            raise VerifyError(
+                EVALUATION, "was changed after the release; see `onmodel release verify`"
+            )
         evaluation = published(read_bytes(numbers, EVALUATION, LARGEST_EVALUATION))
     return Provenance(
         folder.resolve().name, statement.lineage, statement.files, statement.generated, evaluation

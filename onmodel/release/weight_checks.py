@@ -26,7 +26,7 @@ from onmodel.weights import PAYLOAD_KEY, WeightsFile, decode, payload_sha256
 FLOAT16_MAX = 65504.0
 _LONGEST = 600  # characters of a finding's words
 _CONVERT = (  # said only of a file that our own reader takes
-    "onmodel release convert FILE OUT --to common"
+    "onmodel lora convert FILE -o OUT --to common"
 )
 
 

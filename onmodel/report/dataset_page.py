@@ -4,6 +4,7 @@ coverage, findings."""
 import base64
 import io
 from collections import defaultdict
+from pathlib import Path
 
 from PIL import Image
 
@@ -12,10 +13,17 @@ from onmodel.curate.audit import Audit
 from onmodel.curate.coverage import associations
 from onmodel.curate.workshop import Workshop
 from onmodel.evaluate.observers.colour import SECTORS
+from onmodel.hashing import write_atomic
 from onmodel.report.pages import environment
 
 THUMB = 80  # pixels of a picture in the grid
 QUALITY = 70
+
+
+def write_dataset_page(out: Path, audit: Audit, workshop: Workshop, character: Character) -> None:
+    """Write the page to `out`, and the audit as .json beside it."""
+    write_atomic(out, dataset_page(audit, workshop, character).encode())
+    write_atomic(out.with_suffix(".json"), (workshop.folder / "audit.json").read_bytes())
 
 
 def dataset_page(audit: Audit, workshop: Workshop, character: Character) -> str:

@@ -50,19 +50,23 @@ ASSUMED = 20  # pictures in a folder that is not there yet
 
 
 class Source(StageSettings, Reading):
-    """Where pictures of a subset come from: exactly one of `toon`, `folder`, `stage` (kept pictures
-    of a sample stage) or `dataset` with its `subset`. With `count` no more than so many are taken;
-    a picture is taken once per data set.
+    """Where pictures of a subset come from: exactly one of `toon`, `folder`, `stage` or `dataset`.
 
-    The other settings say how a folder is read.
+    A picture is taken once per data set. The settings about captions and masks go with `folder`.
     """
 
-    toon: str | None = None
-    folder: Path | None = None
-    stage: str | None = None
-    dataset: str | None = None
-    subset: str | None = None
-    count: int | None = Field(None, ge=1)
+    toon: str | None = Field(default=None, description="Name of a toon set.")
+    folder: Path | None = Field(default=None, description="Folder of pictures with caption files.")
+    stage: str | None = Field(
+        default=None, description="Sample stage whose kept pictures are taken."
+    )
+    dataset: str | None = Field(
+        default=None, description="Curate stage to take pictures from; needs `subset`."
+    )
+    subset: str | None = Field(default=None, description="Subset of `dataset`.")
+    count: int | None = Field(
+        default=None, ge=1, description="Largest number of pictures taken. Unset: all."
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -110,23 +114,44 @@ class Source(StageSettings, Reading):
 
 
 class Settings(StageSettings):
-    """`heldout` is the share of pictures (counted in groups of repeats) of each subset that is
-    never trained on.
-
-    `dataset_config` is a data set's file of sd-scripts (TOML, JSON), diffusion-pipe (TOML) or
-    ai-toolkit (YAML); `train_data_dir` and `reg_data_dir` hold sd-scripts' folders `10_name`. Each
-    of their folders becomes a subset, with the repeats, caption rules, masks and sizes that are
-    said there; a train stage that names no `data` follows them.
-    """
+    """The settings of a curate stage. A train stage without `data` follows the repeats, caption
+    rules and sizes of other trainers' files."""
 
     do: Literal["curate"]
-    dataset_config: Path | None = None
-    train_data_dir: Path | None = None
-    reg_data_dir: Path | None = None
-    subsets: dict[str, list[Source]] = Field(default_factory=dict)
-    purposes: dict[str, str] = Field(default_factory=dict)
-    heldout: float = Field(0.0, ge=0, lt=1)
-    heldout_subsets: list[str] = Field(default_factory=list)
+    dataset_config: Path | None = Field(
+        default=None,
+        description=(
+            "Data set file of sd-scripts, diffusion-pipe or ai-toolkit. Each of its folders "
+            "becomes a subset."
+        ),
+    )
+    train_data_dir: Path | None = Field(
+        default=None,
+        description=(
+            "Folder of sd-scripts' `10_name` folders. Each becomes a subset with its repeats."
+        ),
+    )
+    reg_data_dir: Path | None = Field(
+        default=None, description="The same for regularisation pictures."
+    )
+    subsets: dict[str, list[Source]] = Field(
+        default_factory=dict, description="Subset name to a list of sources."
+    )
+    purposes: dict[str, str] = Field(
+        default_factory=dict,
+        description="Subset name to what it is for; shown on pages and in the history.",
+    )
+    heldout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description=(
+            "Share of each subset (0–1) that is never trained on. Near-duplicates stay together."
+        ),
+    )
+    heldout_subsets: list[str] = Field(
+        default_factory=list, description="Subsets that are never trained on."
+    )
 
     @field_validator("subsets")
     @classmethod

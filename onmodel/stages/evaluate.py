@@ -36,25 +36,34 @@ from onmodel.weights import WeightsFile
 
 
 class Settings(Generating):
-    """`models`: references such as `release_2@*`; `seeds` pictures per prompt and arm.
-
-    `triggers`: model → the word it knows the character by, for LoRAs of others that were not
-    trained on the sheet's own trigger; everything else of their prompts stays the same. `training`:
-    curate stages whose pictures the models were trained on; memorisation is looked for among them,
-    for each model among those that its history names, and among all of them where it names none.
-    `floors` also measures the base under other noise (control R) and a random LoRA as strong as the
-    first model (Z). `negatives` measures every model without the negative prompt, too, and says
-    what that prompt gains on each axis.
-    """
+    """The settings of an evaluate stage."""
 
     do: Literal["evaluate"]
-    models: list[str] = Field(min_length=1)
-    suite: SuiteName = "choose"
-    seeds: int = Field(default=2, ge=1, le=MOST_SEEDS)
-    triggers: dict[str, str] = Field(default_factory=dict)
-    training: tuple[str, ...] = ()
-    floors: bool = False
-    negatives: bool = False
+    models: list[str] = Field(
+        min_length=1, description='Models, e.g. "release_2@*" for all checkpoints of a stage.'
+    )
+    suite: SuiteName = Field(default="choose", description="Set of prompts.")
+    seeds: int = Field(default=2, ge=1, le=MOST_SEEDS, description="Pictures per prompt and arm.")
+    triggers: dict[str, str] = Field(
+        default_factory=dict,
+        description=("Model to the trigger word it was trained with. Unset: the sheet's trigger."),
+    )
+    training: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Curate stages that the models were trained on; memorisation is measured against them."
+        ),
+    )
+    floors: bool = Field(
+        default=False,
+        description=(
+            "Also measure the base under other noise and a random LoRA of the first model's "
+            "strength."
+        ),
+    )
+    negatives: bool = Field(
+        default=False, description="Also measure every model without the negative prompt."
+    )
 
     def needs(self) -> list[str]:
         return list(dict.fromkeys([*self.models, *super().needs(), *self.training]))

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from onmodel.errors import InputError
 from onmodel.ledger.lineage import root
 from onmodel.lora import header
@@ -24,10 +26,10 @@ NOT_THERE = "no such file; name a LoRA file or a PEFT folder, relative to the re
 
 
 class Settings(StageSettings):
-    """`file`: a .safetensors file (kohya, ComfyUI, diffusers or onmodel) or a PEFT folder."""
+    """The settings of an import stage."""
 
     do: Literal["import"]
-    file: Path
+    file: Path = Field(description="LoRA file (kohya, ComfyUI, diffusers, onmodel) or PEFT folder.")
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
@@ -41,7 +43,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Read, rewrite, keep the history. Raises InputError when the file is no LoRA of this base."""
     if is_checkpoint(settings.file):
         raise InputError(
-            "file", settings.file, "is a whole model; onmodel merge extract makes a LoRA of it"
+            "file", settings.file, "is a whole model; `onmodel lora extract` makes a LoRA of it"
         )
     spec = context.family().spec
     lora = read_lora(settings.file, spec, dora=True)

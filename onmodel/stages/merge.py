@@ -26,32 +26,54 @@ MEGABYTE = 1_000_000
 
 
 class Settings(StageSettings):
-    """The result's size is its `rank`, the share of `energy` to keep or the file's `megabytes`;
-    nothing of it keeps the exact sum (rank Σ rᵢ). Energy and megabytes share the ranks out over the
-    layers.
-
-    One model with its weight, `weights = [0.8]`, is scaled by it.
-
-    `method` left out is the plain mean, or the weighted sum where there are weights; `decay`,
-    `density` and `blocks` (`{ "0-9" = 0.5, mlp = 0, "model:mlp" = 2 }`, factors on the weights) are
-    read by the methods that have them.
-
-    `alpha` is that of the result's header, and by it of its factors: "from-parent" keeps the
-    inputs' alpha / rank, so that training it on moves ΔW by steps of the size the inputs were
-    trained with. It never changes ΔW.
-    """
+    """The settings of a merge stage. Alpha never changes the merged ΔW."""
 
     do: Literal["merge"]
-    models: str | list[str]
-    method: str | None = None
-    weights: Literal["uniform"] | list[float] | dict[str, float] = "uniform"
-    decay: float | None = None
-    density: float | None = None
-    blocks: dict[str, float] | None = None
-    rank: Annotated[int, Field(ge=1, le=LARGEST_RANK)] | None = None
-    energy: Annotated[float, Field(gt=0, le=1)] | None = None
-    megabytes: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    alpha: Literal["from-parent"] | Annotated[float, Field(gt=0, le=MOST_WEIGHT)] = "from-parent"
+    models: str | list[str] = Field(description="Models to merge, or a select stage.")
+    method: str | None = Field(
+        default=None,
+        description=(
+            "Merge method (docs/merging.md). Unset: the mean, or the weighted sum where "
+            "weights are given."
+        ),
+    )
+    weights: Literal["uniform"] | list[float] | dict[str, float] = Field(
+        default="uniform",
+        description=(
+            '"uniform", a list in order, or model to weight. A single model is scaled by its '
+            "weight."
+        ),
+    )
+    decay: float | None = Field(
+        default=None, description="Method ema: weight of a model relative to the next. Unset: 0.8."
+    )
+    density: float | None = Field(
+        default=None, description="Methods ties and dare: share of entries kept (0–1). Unset: 0.5."
+    )
+    blocks: dict[str, float] | None = Field(
+        default=None,
+        description=(
+            'Factors on the weights of layers, e.g. { "0-9" = 0.5, mlp = 0, "model:mlp" = 2 }.'
+        ),
+    )
+    rank: Annotated[int, Field(ge=1, le=LARGEST_RANK)] | None = Field(
+        default=None,
+        description="Rank of every layer. Without rank, energy and megabytes: the exact sum.",
+    )
+    energy: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description=("Share of the energy to keep (0–1). Ranks are distributed over the layers."),
+    )
+    megabytes: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        default=None, description="Largest file size in MB. Ranks are distributed over the layers."
+    )
+    alpha: Literal["from-parent"] | Annotated[float, Field(gt=0, le=MOST_WEIGHT)] = Field(
+        default="from-parent",
+        description=(
+            'Alpha in the header; matters for further training only. "from-parent" keeps '
+            "alpha/rank."
+        ),
+    )
 
     @model_validator(mode="after")
     def _make_sense(self) -> "Settings":

@@ -57,25 +57,30 @@ TAKEN = frozenset({"triggers", "lineage"})  # .json files of every release, besi
 
 
 class Settings(StageSettings):
-    """`evaluation` is the stage whose numbers are published: fresh prompts on which nothing was
-    chosen.
-
-    `previous` is a model of that evaluation (or its stage) that the card compares with;
-    `train_notes` are the author's own lines under "Notes and known limits". `license_file` is the
-    text of the base's licence, which goes with every copy of the weights; the toon base's is in the
-    package. `thumbnail` puts the first sample into the file's header, for programs that show one.
-    """
+    """The settings of a release stage."""
 
     do: Literal["release"]
-    model: str
-    evaluation: str
-    title: str = Field(min_length=1, max_length=500)
-    file_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    samples: int = Field(default=6, ge=1, le=1_000)
-    previous: str | None = None
-    license_file: Path | None = None
-    thumbnail: bool = False
-    train_notes: str = ""
+    model: str = Field(description="Model to release.")
+    evaluation: str = Field(description="Evaluate stage whose numbers are published.")
+    title: str = Field(
+        min_length=1, max_length=500, description="Title in the header and on the card."
+    )
+    file_name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the released file and folder, without ending.",
+    )
+    samples: int = Field(default=6, ge=1, le=1_000, description="Number of sample pictures.")
+    previous: str | None = Field(
+        default=None,
+        description="Model of that evaluation that the card compares with. Unset: none.",
+    )
+    license_file: Path | None = Field(
+        default=None, description="Text of the base's licence. The toon base's is in the package."
+    )
+    thumbnail: bool = Field(
+        default=False, description="Put the first sample into the file's header."
+    )
+    train_notes: str = Field(default="", description="The author's notes on the card.")
 
     @field_validator("file_name")
     @classmethod

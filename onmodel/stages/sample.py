@@ -54,39 +54,75 @@ MOST_LORA_WEIGHT = 100.0
 
 
 class References(BaseModel):
-    """Held-out pictures of the character: a curate stage and, if not all of them, one of its
-    subsets."""
+    """Held-out pictures of the character."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    stage: str
-    subset: str | None = None
+    stage: str = Field(description="Curate stage with held-out pictures.")
+    subset: str | None = Field(
+        default=None, description="Its subset. Unset: all held-out pictures."
+    )
 
 
 class Generating(StageSettings):
-    """What every stage that generates and judges pictures can set. `size` is a side, or [width,
-    height], in pixels.
+    """What every stage that generates and judges pictures can set. Observers are folders, or
+    `hf://owner/name[/folder]` (docs/explanation/observers.md)."""
 
-    `references` may be a stage's name alone. The others name observers by folder or as
-    `hf://owner/name[/folder]` (docs/explanation/observers.md); the toon base has a tagger, an
-    identity model, a detector and a classifier of corruption of its own.
-    """
-
-    steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS)
-    guidance: float = Field(default=3.0, ge=0, le=MOST_GUIDANCE)
-    shift: float = Field(default=3.0, gt=0, le=MOST_SHIFT)
-    weight: float = Field(default=1.0, ge=-MOST_LORA_WEIGHT, le=MOST_LORA_WEIGHT)
-    size: Side | tuple[Side, Side] = 96
-    batch: int = Field(default=8, ge=1, le=LARGEST_BATCH)
-    references: References | None = None
-    tagger: Place | None = None
-    identity: Place | None = None
-    detectors: tuple[Place, ...] = ()
-    corruption: Place | None = None
-    aesthetic: Place | None = None
-    style_embedding: Place | None = None
-    copy_embedding: Place | None = None
-    content_embedding: Place | None = None
+    steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS, description="Sampling steps.")
+    guidance: float = Field(default=3.0, ge=0, le=MOST_GUIDANCE, description="Guidance scale.")
+    shift: float = Field(
+        default=3.0,
+        gt=0,
+        le=MOST_SHIFT,
+        description="Shift of the sampling schedule towards noise.",
+    )
+    weight: float = Field(
+        default=1.0, ge=-MOST_LORA_WEIGHT, le=MOST_LORA_WEIGHT, description="Weight of the LoRA."
+    )
+    size: Side | tuple[Side, Side] = Field(
+        default=96, description="Side, or [width, height], in pixels."
+    )
+    batch: int = Field(
+        default=8,
+        ge=1,
+        le=LARGEST_BATCH,
+        description="Pictures per batch. Changes memory and speed only.",
+    )
+    references: References | None = Field(
+        default=None, description="Held-out pictures of the character to compare with."
+    )
+    tagger: Place | None = Field(
+        default=None,
+        description=(
+            "Tagger in WD v3 format: a folder or hf://owner/name. Unset: the toon base's own,"
+            " else none."
+        ),
+    )
+    identity: Place | None = Field(
+        default=None,
+        description="Identity model in CCIP format. Unset: the toon base's own, else none.",
+    )
+    detectors: tuple[Place, ...] = Field(
+        default=(),
+        description="Detectors of persons and heads. Empty: the toon base's own, else none.",
+    )
+    corruption: Place | None = Field(
+        default=None,
+        description="Classifier of corrupted pictures. Unset: the toon base's own, else none.",
+    )
+    aesthetic: Place | None = Field(
+        default=None, description="Classifier of aesthetic quality. Unset: none."
+    )
+    style_embedding: Place | None = Field(
+        default=None, description="Model of drawing styles. Unset: none."
+    )
+    copy_embedding: Place | None = Field(
+        default=None,
+        description=("Model that finds copies of training pictures. Unset: pixels are compared."),
+    )
+    content_embedding: Place | None = Field(
+        default=None, description="Model of picture content. Unset: none."
+    )
 
     @field_validator("references", mode="before")
     @classmethod
@@ -151,18 +187,22 @@ def _content(observer: str, place: str) -> list[str | None] | None:
 
 
 class Settings(Generating):
-    """`count` pictures; `keep` of them (all, without it). Another `seed` gives other noise.
-
-    `prompts` is a suite's name, or attribute → tags, where "" asks for nothing; without it
-    everything free is varied.
-    """
+    """The settings of a sample stage."""
 
     do: Literal["sample"]
-    model: str
-    prompts: SuiteName | dict[str, list[str]] | None = None
-    count: int = Field(ge=1)
-    seed: int = Field(default=0, ge=0, le=LARGEST_WHOLE)
-    keep: int | None = Field(default=None, ge=1)
+    model: str = Field(description="Model that draws.")
+    prompts: SuiteName | dict[str, list[str]] | None = Field(
+        default=None,
+        description=(
+            'Suite name, or attribute to a list of tags ("" asks for nothing). Unset: every '
+            "free attribute is varied."
+        ),
+    )
+    count: int = Field(ge=1, description="Number of pictures.")
+    seed: int = Field(default=0, ge=0, le=LARGEST_WHOLE, description="Seed of the noise.")
+    keep: int | None = Field(
+        default=None, ge=1, description="Number of best pictures kept. Unset: all."
+    )
 
     def needs(self) -> list[str]:
         return [self.model, *super().needs()]

@@ -76,18 +76,23 @@ OBJECTIVE = f"{RULE.partition(';')[0]}; plus the faults by which bounds are miss
 
 
 class Settings(Generating, Bounded):
-    """`models` are the candidates; `rank` and `alpha` are those of the result, as in a merge stage.
-
-    `evaluations` are measurements, each of all prompts × `seeds`. Bounds by axis, on intervals.
-    Weights are 0 or more and sum to 1.
-    """
+    """The settings of a search stage. Weights found are 0 or more and sum to 1."""
 
     do: Literal["search"]
-    models: str | list[str]
-    evaluations: int = Field(32, ge=1, le=10_000)
-    seeds: int = Field(2, ge=1, le=MOST_SEEDS)
-    rank: Annotated[int, Field(ge=1, le=LARGEST_RANK)] | None = None
-    alpha: Literal["from-parent"] | Annotated[float, Field(gt=0, le=MOST_WEIGHT)] = "from-parent"
+    models: str | list[str] = Field(description="Models to merge, or a select stage.")
+    evaluations: int = Field(
+        default=32,
+        ge=1,
+        le=10_000,
+        description="Number of measurements, each of all prompts × seeds.",
+    )
+    seeds: int = Field(default=2, ge=1, le=MOST_SEEDS, description="Pictures per prompt.")
+    rank: Annotated[int, Field(ge=1, le=LARGEST_RANK)] | None = Field(
+        default=None, description="Rank of the result. Unset: the exact sum."
+    )
+    alpha: Literal["from-parent"] | Annotated[float, Field(gt=0, le=MOST_WEIGHT)] = Field(
+        default="from-parent", description="Alpha in the header, as in a merge stage."
+    )
 
     @property
     def candidates(self) -> list[str]:

@@ -20,10 +20,14 @@ from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_model
 
 
 class Bounded(StageSettings):
-    """Bounds by axis, which hold for 95 % intervals."""
+    """Bounds by axis, applied to 95 % intervals."""
 
-    at_least: Mapping[str, float] = Field(default_factory=dict)
-    at_most: Mapping[str, float] = Field(default_factory=dict)
+    at_least: Mapping[str, float] = Field(
+        default_factory=dict, description="Axis to smallest value, applied to its 95 % interval."
+    )
+    at_most: Mapping[str, float] = Field(
+        default_factory=dict, description="Axis to largest value, applied to its 95 % interval."
+    )
 
     @field_validator("at_least", "at_most")
     @classmethod
@@ -39,14 +43,17 @@ class Bounded(StageSettings):
 
 
 class Settings(Bounded):
-    """`candidates`: an evaluate stage; `among`: name patterns such as `release_2@*`; bounds by
-    axis, on intervals."""
+    """The settings of a select stage."""
 
     do: Literal["select"]
-    candidates: str
-    count: int = Field(default=1, ge=1)
-    among: list[str] | None = None
-    per_stage_max: int | None = Field(default=None, ge=1)
+    candidates: str = Field(description="Evaluate stage to choose from.")
+    count: int = Field(default=1, ge=1, description="Number of models to choose.")
+    among: list[str] | None = Field(
+        default=None, description='Name patterns such as "release_2@*". Unset: all models.'
+    )
+    per_stage_max: int | None = Field(
+        default=None, ge=1, description="Largest number of models of one stage. Unset: no limit."
+    )
 
     def needs(self) -> list[str]:
         return [self.candidates]

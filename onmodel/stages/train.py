@@ -50,14 +50,13 @@ METRICS = "metrics.jsonl"
 
 
 class Share(StageSettings, SubsetShowing):
-    """One subset and how it is shown: `repeats` says how often an epoch shows each of its pictures.
+    """One subset of a training. Unset fields inherit from the data set's own file, then from the
+    train stage."""
 
-    What is not said here is as the data set's own file says (curate's `dataset_config`), else as
-    the run says. `stage` names another data set than the run's.
-    """
-
-    subset: str
-    stage: str | None = None
+    subset: str = Field(description="Name of the subset.")
+    stage: str | None = Field(
+        default=None, description="Curate stage of the subset. Unset: the run's `dataset`."
+    )
 
     @property
     def label(self) -> str:
@@ -70,20 +69,34 @@ class Share(StageSettings, SubsetShowing):
 
 
 class Settings(StageSettings, Options):
-    """`dataset` is a curate stage; without `data`, all its subsets are trained on, but those that
-    are held out whole.
-
-    The loss of regularisation pictures counts `prior_weight`. `start` is a model to train on from,
-    brought to this run's rank and alpha; a file from elsewhere comes in through an `import` stage.
-    Another `seed` is another training of the same kind: it is added to the recipe's.
-    """
+    """The settings of a train stage. A LoRA of others is continued through an `import` stage."""
 
     do: Literal["train"]
-    dataset: str
-    data: list[Share] | None = Field(None, min_length=1)
-    prior_weight: float = Field(1.0, ge=0, le=MOST_WEIGHT)
-    start: str | None = None
-    seed: int = Field(0, ge=0, le=LARGEST_WHOLE)
+    dataset: str = Field(description="Curate stage to train on.")
+    data: list[Share] | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Subsets with their repeats. Unset: all subsets that are not held out, as their "
+            "own files say."
+        ),
+    )
+    prior_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=MOST_WEIGHT,
+        description="Factor on the loss of regularisation pictures.",
+    )
+    start: str | None = Field(
+        default=None,
+        description=("Model to continue from, e.g. a train or merge stage. Unset: a new adapter."),
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        le=LARGEST_WHOLE,
+        description="Added to the recipe's seed. Another value is a repeated training.",
+    )
 
     @model_validator(mode="after")
     def _begins(self) -> Self:

@@ -37,13 +37,15 @@ from onmodel.stages.select import Bounded, say
 
 
 class Settings(Generating, Bounded):
-    """`models` are the checkpoints, earliest first; `weights` the LoRA weights. `weight` itself is
-    not read."""
+    """The settings of a tune stage. `weight` is not used."""
 
     do: Literal["tune"]
-    models: list[str] = Field(min_length=1)
+    models: list[str] = Field(min_length=1, description="Checkpoints, earliest first.")
     weights: list[Annotated[float, Field(gt=0, le=MOST_LORA_WEIGHT)]] = Field(
-        default=[0.4, 0.6, 0.8, 1.0, 1.2], min_length=1, max_length=100
+        default=[0.4, 0.6, 0.8, 1.0, 1.2],
+        min_length=1,
+        max_length=100,
+        description="LoRA weights to try.",
     )
 
     @field_validator("weights")

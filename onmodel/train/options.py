@@ -21,94 +21,147 @@ Side = Annotated[int, Field(ge=16, le=LONGEST_SIDE, multiple_of=16)]
 
 
 class Ranks(BaseModel):
-    """Another rank for the layers whose name matches a pattern, e.g. `{ layers = "blocks.[0-3].*",
-    rank = 8 }`.
-
-    Their scale stays the run's: alpha is brought along.
-    """
+    """Another rank for some layers, e.g. `{ layers = "blocks.[0-3].*", rank = 8 }`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    layers: str
-    rank: int = Field(ge=1, le=LARGEST_RANK)
+    layers: str = Field(description='Pattern of layer names, e.g. "blocks.[0-3].*".')
+    rank: int = Field(
+        ge=1, le=LARGEST_RANK, description="Rank of these layers. Alpha is scaled with it."
+    )
 
 
 class Preview(BaseModel):
-    """Pictures drawn with the weights as they are, every so many epochs, through the sampler of all
-    other stages.
+    """Pictures drawn during a training, always with the same prompts and noise.
 
-    Always the same prompts and noise. `size` is a side, or [width, height], in pixels; without it
-    the resolution. They lie in the run's folder `previews/`.
+    They are written to the run's folder `previews/`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prompts: list[str] = Field(min_length=1, max_length=1_000)
-    negative: str = ""
-    every: int = Field(1, ge=1)
-    seed: int = Field(0, ge=0, le=LARGEST_WHOLE)
-    steps: int = Field(16, ge=1, le=MOST_SAMPLING_STEPS)
-    guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE)
-    shift: float = Field(3.0, gt=0, le=MOST_SHIFT)
-    size: Side | tuple[Side, Side] | None = None
+    prompts: list[str] = Field(
+        min_length=1, max_length=1_000, description="Prompts of the preview pictures."
+    )
+    negative: str = Field(default="", description="Negative prompt.")
+    every: int = Field(default=1, ge=1, description="Draw previews every n epochs.")
+    seed: int = Field(
+        default=0, ge=0, le=LARGEST_WHOLE, description="Seed of the noise, the same in every epoch."
+    )
+    steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS, description="Sampling steps.")
+    guidance: float = Field(default=3.0, ge=0, le=MOST_GUIDANCE, description="Guidance scale.")
+    shift: float = Field(
+        default=3.0,
+        gt=0,
+        le=MOST_SHIFT,
+        description="Shift of the sampling schedule towards noise.",
+    )
+    size: Side | tuple[Side, Side] | None = Field(
+        default=None, description="Side, or [width, height], in pixels. Unset: the resolution."
+    )
 
 
 class Options(Showing):
-    """The settings of a training run, but for its data. How pictures are shown (`Showing`) holds
-    for every subset that says nothing else.
+    """The settings of a training run, without its data. How pictures are shown holds for every
+    subset that sets nothing else."""
 
-    Network. `rslora` scales by alpha/√rank instead of alpha/rank
-    (https://arxiv.org/abs/2312.03732). `targets` is a preset of the base or a list of patterns such
-    as `["*.mlp.*", "final_layer.linear"]`; of `ranks` the last that matches a layer decides.
-    `lokr_factor` is LyCORIS's `factor`: the size of the smaller Kronecker factor, −1 for the most
-    even one.
-
-    Steps. A step takes `gradient_accumulation` batches. `warmup` counts steps and `cycles` the
-    restarts of `cosine_with_restarts`. `optimizer_args` go to the optimizer's own constructor.
-    `ema` is the decay of an average of the weights, 0 for none; with it checkpoints hold the
-    average. `loss_weighting` weighs a picture by its time: `sigma_sqrt` and `cosmap` as in
-    https://arxiv.org/abs/2403.03206, `min_snr` with γ = 5 as in https://arxiv.org/abs/2303.09556
-    for a velocity.
-
-    Checkpoints are written every `keep_every` epochs and at the end. With `keep_last` or
-    `keep_best` (by the held-out loss) only the last, or best, so many of them stay; the end always
-    does. `validation` measures the loss on held-out pictures with each of them.
-
-    `resolution` is the side in pixels of a square of the buckets' area. `precision` is that of the
-    large products: "auto" is bf16 where the machine multiplies it in hardware, else fp32.
-    `gradient_checkpointing` computes blocks twice instead of keeping their activations; "auto" does
-    so when these would not fit the free memory.
-    """
-
-    epochs: int = Field(ge=1, le=MOST_EPOCHS)
-    learning_rate: float = Field(gt=0, allow_inf_nan=False)
-    network: Literal["lora", "dora", "lokr"] = "lora"
-    rank: int = Field(32, ge=1, le=LARGEST_RANK)
-    alpha: float = Field(32, gt=0, le=MOST_WEIGHT)
-    rslora: bool = False
-    targets: str | list[str] = "attention_mlp"
-    ranks: list[Ranks] = Field(default_factory=list)
-    lokr_factor: int = Field(LOKR_FACTOR, ge=-1, le=LARGEST_RANK)
-    batch: int = Field(2, ge=1, le=LARGEST_BATCH)
-    gradient_accumulation: int = Field(1, ge=1, le=LARGEST_BATCH)
-    timesteps: Timesteps = Timesteps()
-    loss_weighting: Literal["none", "sigma_sqrt", "cosmap", "min_snr"] = "none"
-    optimizer: Literal["adamw", "adamw_8bit", "prodigy", "adafactor", "came"] = "adamw"
-    optimizer_args: dict[str, Any] = Field(default_factory=dict)
-    weight_decay: float = Field(0.01, ge=0, le=1_000)
-    warmup: int = Field(0, ge=0)
-    schedule: Literal["constant", "linear", "cosine", "cosine_with_restarts"] = "constant"
-    cycles: int = Field(1, ge=1, le=MOST_EPOCHS)
-    grad_clip: float = Field(1.0, ge=0)
-    ema: float = Field(0.0, ge=0, lt=1)
-    keep_every: int = Field(1, ge=1)
-    keep_last: int | None = Field(None, ge=1)
-    keep_best: int | None = Field(None, ge=1)
-    save_precision: Literal["fp32", "bf16"] = "fp32"
-    validation: bool = True
-    preview: Preview | None = None
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    epochs: int = Field(ge=1, le=MOST_EPOCHS, description="Number of epochs.")
+    learning_rate: float = Field(gt=0, allow_inf_nan=False, description="Peak learning rate.")
+    network: Literal["lora", "dora", "lokr"] = Field(default="lora", description="Kind of adapter.")
+    rank: int = Field(default=32, ge=1, le=LARGEST_RANK, description="Rank of the adapter.")
+    alpha: float = Field(
+        default=32,
+        gt=0,
+        le=MOST_WEIGHT,
+        description="Alpha of the adapter; its scale is alpha/rank.",
+    )
+    rslora: bool = Field(
+        default=False,
+        description=(
+            "Scale by alpha/√rank instead of alpha/rank (https://arxiv.org/abs/2312.03732)."
+        ),
+    )
+    targets: str | list[str] = Field(
+        default="attention_mlp",
+        description='Trained layers: a preset of the base, or patterns such as ["*.mlp.*"].',
+    )
+    ranks: list[Ranks] = Field(
+        default_factory=list,
+        description=("Other ranks for some layers. The last pattern that matches a layer decides."),
+    )
+    lokr_factor: int = Field(
+        default=LOKR_FACTOR,
+        ge=-1,
+        le=LARGEST_RANK,
+        description="Size of the smaller Kronecker factor of a LoKr. −1: as even as possible.",
+    )
+    batch: int = Field(default=2, ge=1, le=LARGEST_BATCH, description="Pictures per batch.")
+    gradient_accumulation: int = Field(
+        default=1, ge=1, le=LARGEST_BATCH, description="Batches per training step."
+    )
+    timesteps: Timesteps = Field(
+        default=Timesteps(), description="Distribution of the noise levels."
+    )
+    loss_weighting: Literal["none", "sigma_sqrt", "cosmap", "min_snr"] = Field(
+        default="none",
+        description=(
+            "Weight of the loss by noise level: sigma_sqrt and cosmap "
+            "(https://arxiv.org/abs/2403.03206), min_snr with γ = 5 "
+            "(https://arxiv.org/abs/2303.09556)."
+        ),
+    )
+    optimizer: Literal["adamw", "adamw_8bit", "prodigy", "adafactor", "came"] = Field(
+        default="adamw", description="Optimizer."
+    )
+    optimizer_args: dict[str, Any] = Field(
+        default_factory=dict, description="Further arguments of the optimizer's constructor."
+    )
+    weight_decay: float = Field(default=0.01, ge=0, le=1_000, description="Weight decay.")
+    warmup: int = Field(default=0, ge=0, description="Steps of linear warm-up.")
+    schedule: Literal["constant", "linear", "cosine", "cosine_with_restarts"] = Field(
+        default="constant", description="Learning rate schedule after the warm-up."
+    )
+    cycles: int = Field(
+        default=1, ge=1, le=MOST_EPOCHS, description="Restarts of cosine_with_restarts."
+    )
+    grad_clip: float = Field(
+        default=1.0, ge=0, description="Largest norm of the gradient. 0: no clipping."
+    )
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description=("Decay of an average of the weights, which checkpoints then hold. 0: none."),
+    )
+    keep_every: int = Field(
+        default=1, ge=1, description="Write a checkpoint every n epochs, and at the end."
+    )
+    keep_last: int | None = Field(
+        default=None, ge=1, description="Keep only the last n checkpoints. Unset: all."
+    )
+    keep_best: int | None = Field(
+        default=None,
+        ge=1,
+        description="Keep only the n checkpoints with the lowest held-out loss. Unset: all.",
+    )
+    save_precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="Number format of checkpoints."
+    )
+    validation: bool = Field(
+        default=True, description="Measure the loss on held-out pictures at each checkpoint."
+    )
+    preview: Preview | None = Field(
+        default=None, description="Pictures drawn during the training. Unset: none."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description=(
+            "Number format of large matrix products. auto: bf16 where the hardware supports it."
+        ),
+    )
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        default="auto",
+        description=("Compute blocks twice to save memory. auto: when activations would not fit."),
+    )
 
     @model_validator(mode="after")
     def _no_idle_setting(self) -> Self:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 from chat_server import serving
+from typer.testing import CliRunner
 
+from onmodel.cli.main import app
+from onmodel.errors import InputError
 from onmodel.toon.heap import plant_heap
 
 SHEET = Path(__file__).parents[2] / "onmodel/toon/characters/backgwa.toml"
@@ -26,7 +29,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = dataset(
         "import",
         folder / "heap",
-        "--into",
+        "--out",
         folder / "work",
         "--origin",
         "a renderer",
@@ -44,8 +47,8 @@ def test_the_whole_way(work: Path) -> None:
     findings = json.loads((work / "audit.json").read_text())["findings"]
     wrong = [row for row in findings if row["kind"] == "wrong label"]
     assert wrong
-    assert "mended" in dataset("mend", work, wrong[0]["id"]).stdout
-    assert "mended" in dataset("mend", work, "--kind", "repeat: exact").stdout
+    assert "fixed" in dataset("fix", work, wrong[0]["id"]).stdout
+    assert "fixed" in dataset("fix", work, "--kind", "repeat: exact").stdout
     assert dataset("undo", work).stdout == "step 2 is taken back\n"
     plan = json.loads(dataset("plan", work, "-c", SHEET, "--json").stdout)
     assert plan["distance"] <= plan["before"] and set(plan["repeats"]) <= {
@@ -73,13 +76,14 @@ def test_the_whole_way(work: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (("mend", "ffffffff"), "no finding of the last audit has it"),
-        (("mend", "--kind", "beauty"), "the last audit found"),
-        (("mend",), "name ids of findings"),
+        (("fix", "ffffffff"), "no finding of the last audit has it"),
+        (("fix", "--kind", "beauty"), "the last audit found"),
+        (("fix",), "name ids of findings"),
         (("decide", "nobody/1"), "is not in this data set"),
         (("plan", "-c", SHEET, "--target", "style"), "write attribute=value:share"),
         (("plan", "-c", SHEET, "--target", "mood=gay:1"), "unknown here"),
-        (("choose", "-c", SHEET, "-k", "61"), "not repeats of each other"),
+        (("plan", "-c", SHEET, "--target", "style=gay:1"), "there are flat"),
+        (("choose", "-c", SHEET, "-k", "61"), "only 60 pictures are kept"),
         (("choose", "-c", SHEET, "-k", "3", "--at-least", "smile"), "write name=number"),
         (("choose", "-c", SHEET, "-k", "3", "--subset", "none"), "there are"),
         (("labels", "--strict", "base"), "write subset=attribute"),
@@ -91,8 +95,8 @@ def test_the_whole_way(work: Path) -> None:
         (("synthesize", "-c", SHEET, "-n", "2", "--lora", "gone.safetensors"), "no such file"),
         (("synthesize", "-c", SHEET, "-n", "2", "--base", "dit=x"), "name --tagger and --identity"),
         (("synthesize", "-c", SHEET, "-n", "2", "--subset", "../x"), "cannot stand in a file name"),
-        (("synthesize", "-c", SHEET, "-n", "2", "--size", "100"), "multiples of 16"),
-        (("synthesize", "-c", SHEET, "-n", "2", "--model", "brush"), "name --endpoint too"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--size", "100"), "multiple of 16"),
+        (("synthesize", "-c", SHEET, "-n", "2", "--model", "brush"), "needs --endpoint"),
         (
             ("synthesize", "-c", SHEET, "-n", "2", "--endpoint", "http://127.0.0.1:9/v1"),
             "model: missing",
@@ -122,7 +126,7 @@ def test_labels_are_held_to_what_is_set(work: Path) -> None:
         work.parent / "aliases.csv",
     )
     assert set_.returncode == 0 and set_.stdout.startswith(
-        "base must say expression, background\n1 aliases\n"
+        "base must have expression, background\n1 aliases\n"
     )
     assert dataset("decide", work, "base/0000", "--tags", "1girl, backgwa, sneer").returncode == 0
     assert dataset("audit", work, "-c", SHEET).returncode == 0
@@ -232,3 +236,55 @@ def test_scenes_are_asked_of_an_endpoint(work: Path, tmp_path: Path) -> None:
         and "brush: none of 2 candidates could be made; the first: " in run.stderr
     )
     assert "not today" in run.stderr and len(server.questions) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan", "--target", "style"),
+        ("plan", "--target", "mood=gay:1"),
+        ("plan", "--target", "style=gay:1"),
+        ("plan", "--target", "style=comic:nan"),
+        ("plan", "--tagger", "gone"),
+        ("choose", "-k", "61"),
+        ("choose", "-k", "3", "--at-least", "smile"),
+        ("choose", "-k", "3", "--at-least", "smiel=2"),
+        ("choose", "-k", "3", "--at-most", "smile=x"),
+        ("choose", "-k", "3", "--subset", "none"),
+        ("choose", "-k", "3", "--spread", "nan"),
+        ("synthesize", "-n", "2", "--target", "style"),
+        ("synthesize", "-n", "2", "--target", "style=gay:1"),
+        ("synthesize", "-n", "2", "--scenes", "gone"),
+        ("synthesize", "-n", "2", "--lora", "gone.safetensors"),
+        ("synthesize", "-n", "2", "--agreement", "2"),
+        ("synthesize", "-n", "2", "--base", "gone/folder/x", "--tagger", "a", "--identity", "b"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistyped_option_is_found_before_an_observer_is_loaded(
+    work: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sabotage(*_: object, **__: object) -> None:
+        pytest.fail("an observer or a picture was loaded")
+
+    for place in ("actions", "filling"):
+        monkeypatch.setattr(f"onmodel.curate.{place}.load_observers", sabotage)
+        monkeypatch.setattr(f"onmodel.curate.{place}.run_audit", sabotage)
+        monkeypatch.setattr(f"onmodel.curate.{place}.load_reader", sabotage)
+    arguments = ["dataset", words[0], str(work), "-c", str(SHEET), *words[1:]]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, InputError), result.exception
+
+
+def test_right_options_reach_the_observers(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the test above would pass for nothing."""
+
+    class Reached(Exception):
+        pass
+
+    def reached(*_: object, **__: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr("onmodel.curate.actions.load_observers", reached)
+    words = ["dataset", "choose", str(work), "-c", str(SHEET), "-k", "3", "--at-least", "smile=2"]
+    assert isinstance(CliRunner().invoke(app, words).exception, Reached)

@@ -57,7 +57,7 @@ def ended(
 
         monkeypatch.setattr("onmodel.release.verify.verify", failing)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-        monkeypatch.setattr(sys, "argv", ["onmodel", "verify", "."])
+        monkeypatch.setattr(sys, "argv", ["onmodel", "release", "verify", "."])
         with pytest.raises(SystemExit) as raised:
             main.main()
         return raised.value.code, capsys.readouterr().err  # type: ignore[return-value]
@@ -143,7 +143,7 @@ def test_the_unforeseen_is_one_line_and_a_private_file(
     details = file.read_text(encoding="utf-8")
     assert (
         "Traceback" in details
-        and "command: onmodel verify ." in details
+        and "command: onmodel release verify ." in details
         and "onmodel 0" in details.splitlines()[0]
     )
     assert "sk-very-private" not in line + details
@@ -176,11 +176,11 @@ def test_errors_of_onmodel_keep_their_line_without_secrets(ended: Ended, error: 
         ["judge", ".", "--nosuch"],
         ["dataset", "choose", "w", "-c", "s", "-k", "0"],
         ["nos\x1b[31much"],
-        ["verify", "--nosuch\x1b[31m"],
-        ["verify", "a\0b"],
-        ["verify", "n" * 300],
-        ["lineage", "n" * 300],
-        ["lineage", "n" * 5000],
+        ["release", "verify", "--nosuch\x1b[31m"],
+        ["release", "verify", "a\0b"],
+        ["release", "verify", "n" * 300],
+        ["release", "lineage", "n" * 300],
+        ["release", "lineage", "n" * 5000],
         ["release", "check", "/dev/null/a"],
         ["release", "push", ".", "x" * 300],
     ],
@@ -200,9 +200,9 @@ NUMBERS = [
     ["dataset", "caption", "w", "-c", "s", "--timeout"],
     ["dataset", "synthesize", "w", "-c", "s", "-n", "1", "--weight"],
     ["dataset", "synthesize", "w", "-c", "s", "-n", "1", "--guidance"],
-    ["merge", "plan", "a", "b", "--energy"],
-    ["merge", "plan", "a", "b", "--decay"],
-    ["merge", "plan", "a", "b", "--density"],
+    ["lora", "merge", "plan", "a", "b", "--energy"],
+    ["lora", "merge", "plan", "a", "b", "--decay"],
+    ["lora", "merge", "plan", "a", "b", "--density"],
 ]
 
 
@@ -224,20 +224,23 @@ def test_a_number_that_is_none_is_refused_before_anything_is_read(
 WRONG_PATHS = ["folder", "file", "missing", "loop", "file/x", "n" * 300, "a\0b"]
 COMMANDS = [
     "run X",
-    "train X",
+    "init new --pictures X --trigger a --name b",
+    "evaluate X --sheet SHEET -o new",
+    "evaluate file --sheet X -o new",
+    "run X --until train",
     "judge X",
-    "verify X",
-    "lineage X",
-    "prove X folder --project folder",
-    "prove file X --project folder",
-    "rebuild X",
+    "release verify X",
+    "release lineage X",
+    "release prove X folder --project folder",
+    "release prove file X --project folder",
+    "release rebuild X",
     "report X",
     "influence X train",
-    "dataset import X --into new",
-    "dataset import folder --into X",
+    "dataset import X -o new",
+    "dataset import folder -o X",
     "dataset audit X -c SHEET",
     "dataset audit folder -c X",
-    "dataset mend X id",
+    "dataset fix X id",
     "dataset undo X",
     "dataset labels X",
     "dataset caption X -c SHEET",
@@ -246,9 +249,9 @@ COMMANDS = [
     "dataset choose X -c SHEET -k 1",
     "dataset report X -c SHEET",
     "dataset export X --out new",
-    "release convert X --out new.safetensors",
+    "lora convert X --out new.safetensors",
     "release push X a/b",
-    "merge plan X X",
+    "lora merge plan X X",
 ]
 
 

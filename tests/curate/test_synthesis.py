@@ -22,6 +22,7 @@ from onmodel.curate.makers import Sampler, lora_at
 from onmodel.curate.painter import Painter
 from onmodel.curate.picking import Judged, pick
 from onmodel.curate.provenance import read_known
+from onmodel.curate.settings import SynthesisSettings
 from onmodel.curate.synthesis import Made
 from onmodel.curate.workshop import Workshop, open_workshop
 from onmodel.errors import InputError
@@ -110,9 +111,9 @@ def made_by(
     prompts, wanted = prompts_for(audit.coverage, audit.vocabulary, targets, CHARACTER, 8, 0)
     if scenes:
         prompts = prompts_of_scenes(scenes, audit.vocabulary, CHARACTER, 8)
-    made = synthesis.synthesize(
-        work, audit, observers, CHARACTER, maker, prompts, wanted, 2, "new", "MIT", Events()
-    )
+    settings = SynthesisSettings(count=8, tries=2, subset="new", rights="MIT")
+    order = synthesis.Order(prompts, wanted, settings)
+    made = synthesis.synthesize(work, audit, observers, CHARACTER, maker, order, Events())
     return audit, made
 
 

@@ -198,9 +198,7 @@ def test_a_second_writer_is_told_who_holds_the_folder(
             lambda: CliRunner().invoke(
                 app, ["decide", str(work.folder), "base/000"], catch_exceptions=False
             ),
-            lambda: CliRunner().invoke(
-                app, ["mend", str(work.folder), "x"], catch_exceptions=False
-            ),
+            lambda: CliRunner().invoke(app, ["fix", str(work.folder), "x"], catch_exceptions=False),
         ):
             with pytest.raises(BusyError, match=f"written by process {other.pid}"):
                 write()

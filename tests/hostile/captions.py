@@ -7,7 +7,7 @@ from tests.hostile.case import Case, Place, run
 from tests.hostile.imports import entered, refused, told
 from tests.hostile.pictures import encoded
 
-IMPORT = ("dataset", "import", "{in}/pictures", "--into", "{out}/work")
+IMPORT = ("dataset", "import", "{in}/pictures", "--out", "{out}/work")
 REFUSED: dict[str, bytes] = {
     "utf-16": "1girl, smile".encode("utf-16"),
     "utf-16-no-bom": "1girl, smile".encode("utf-16-le"),

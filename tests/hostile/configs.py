@@ -230,11 +230,11 @@ ALIASES: dict[str, str | bytes] = {
     "formula": "=cmd(),smile\n",
     "many-commas": "," * 100_000,
 }
-IMPORT = ("dataset", "import", "{in}/pictures", "--into", "{out}/work")
+IMPORT = ("dataset", "import", "{in}/pictures", "--out", "{out}/work")
 
 
 def _data_set(name: str, codes: tuple[int, ...] = (2,)) -> Run:
-    return run("dataset", "import", f"{{in}}/{name}", "--into", "{out}/work", codes=codes)
+    return run("dataset", "import", f"{{in}}/{name}", "--out", "{out}/work", codes=codes)
 
 
 CASES = (

@@ -311,6 +311,7 @@ ODD: dict[str, Callable[[], bytes]] = {
 def commands(path: str, codes: tuple[int, ...]) -> tuple[Run, ...]:
     return (
         run(
+            "lora",
             "merge",
             "run",
             "{in}/good.safetensors",
@@ -319,9 +320,9 @@ def commands(path: str, codes: tuple[int, ...]) -> tuple[Run, ...]:
             "{out}/merged.safetensors",
             codes=codes,
         ),
-        run("release", "convert", path, "{out}/converted.safetensors", codes=codes),
+        run("lora", "convert", path, "-o", "{out}/converted.safetensors", codes=codes),
         run("release", "check", path, codes=(*codes, 1), findings=True),
-        *([run("lineage", path, codes=(0, 1, 2))] if 0 in codes else []),
+        *([run("release", "lineage", path, codes=(0, 1, 2))] if 0 in codes else []),
     )
 
 
@@ -425,7 +426,7 @@ CASES = (
         lambda place: place.put("odd.pt", PICKLE),
         (
             run("release", "check", "{in}/odd.pt", codes=(1, 2), findings=True),
-            run("release", "convert", "{in}/odd.pt", "{out}/x.safetensors"),
+            run("lora", "convert", "{in}/odd.pt", "-o", "{out}/x.safetensors"),
             run("doctor", "--base", "toon", "--lora", "{in}/odd.pt", codes=(1,), findings=True),
         ),
     ),

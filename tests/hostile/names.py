@@ -91,7 +91,7 @@ ON_A_PAGE = (
     "open-markup",
     "html",
 )
-IMPORT = ("dataset", "import", "{in}/pictures", "--into", "{out}/work")
+IMPORT = ("dataset", "import", "{in}/pictures", "--out", "{out}/work")
 EXPORT = ("dataset", "export", "{out}/work", "--out", "{out}/set")
 
 

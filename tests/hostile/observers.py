@@ -71,7 +71,7 @@ IDENTITY: dict[str, tuple[bytes | None, bytes | None]] = {  # model_feat.onnx an
     "tagger-features": (asset("tagger/model.onnx"), asset("identity/model_metrics.onnx")),
     "no-metrics": (asset("identity/model_feat.onnx"), None),
 }
-IMPORT = ("dataset", "import", "{in}/pictures", "--into", "{out}/work")
+IMPORT = ("dataset", "import", "{in}/pictures", "--out", "{out}/work")
 
 
 def _folder(

@@ -305,7 +305,7 @@ def _sparse(place: Place, path: bytes) -> None:
         file.truncate(8 * 2**30)
 
 
-IMPORT = ("dataset", "import", "{in}/pictures", "--into", "{out}/work")
+IMPORT = ("dataset", "import", "{in}/pictures", "--out", "{out}/work")
 
 
 ALONE = (

@@ -164,9 +164,9 @@ def _nodes(change: Callable[[dict[str, Any]], object]) -> Callable[[Place], None
 
 def _runs(*codes: int, lineage: tuple[int, ...] = (1, 2)) -> tuple[Run, ...]:
     return (
-        run("verify", "{in}/tiny", codes=codes or (1, 2)),
-        run("lineage", "{in}/tiny", codes=lineage),
-        run("rebuild", "{in}/tiny", "--into", "{out}/again", codes=(1, 2)),
+        run("release", "verify", "{in}/tiny", codes=codes or (1, 2)),
+        run("release", "lineage", "{in}/tiny", codes=lineage),
+        run("release", "rebuild", "{in}/tiny", "--out", "{out}/again", codes=(1, 2)),
         run("release", "check", "{in}/tiny", codes=(0, 1, 2), findings=True),
     )
 
@@ -372,9 +372,9 @@ CASES = (
         "release-sealed-long",
         _chain(3_000),
         (
-            run("verify", "{in}/tiny", codes=(0, 1, 2)),
-            run("lineage", "{in}/tiny", codes=(0, 1, 2)),
-            run("rebuild", "{in}/tiny", "--into", "{out}/again", codes=(1, 2)),
+            run("release", "verify", "{in}/tiny", codes=(0, 1, 2)),
+            run("release", "lineage", "{in}/tiny", codes=(0, 1, 2)),
+            run("release", "rebuild", "{in}/tiny", "--out", "{out}/again", codes=(1, 2)),
         ),
     ),
     *(
@@ -382,8 +382,8 @@ CASES = (
             f"release-{id}",
             make,
             (
-                run("verify", "{in}/tiny"),
-                run("lineage", "{in}/tiny"),
+                run("release", "verify", "{in}/tiny"),
+                run("release", "lineage", "{in}/tiny"),
                 run("release", "check", "{in}/tiny"),
             ),
         )
@@ -397,7 +397,7 @@ CASES = (
         Case(
             f"proof-{id}",
             _proof(data),
-            (run("verify", "{in}/tiny", "--proof", "{in}/proof.json", codes=(1, 2)),),
+            (run("release", "verify", "{in}/tiny", "--proof", "{in}/proof.json", codes=(1, 2)),),
         )
         for id, data in PROOFS.items()
     ),

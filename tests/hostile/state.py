@@ -140,7 +140,7 @@ CASES = (
         Case(
             f"state-release-{name.replace('/', '-')}-{how}",
             _release(name, damage),
-            (run("verify", "{in}/tiny", codes=(1,), says=(name,)),),
+            (run("release", "verify", "{in}/tiny", codes=(1,), says=(name,)),),
         )
         for name in whole()
         for how, damage in DAMAGES.items()
@@ -149,9 +149,9 @@ CASES = (
         "state-release-whole",
         lambda place: put(place, whole()),
         (
-            run("verify", "{in}/tiny", codes=(0,)),
-            run("lineage", "{in}/tiny", codes=(0,)),
-            run("lineage", "{in}/tiny", "--html", "{out}/page.html", codes=(0,)),
+            run("release", "verify", "{in}/tiny", codes=(0,)),
+            run("release", "lineage", "{in}/tiny", codes=(0,)),
+            run("release", "lineage", "{in}/tiny", "--html", "{out}/page.html", codes=(0,)),
         ),
     ),
 )

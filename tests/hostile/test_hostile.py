@@ -134,7 +134,7 @@ def test_the_judging_itself_finds_faults(server: Server, tmp_path: Path) -> None
                 "dataset",
                 "import",
                 "{in}/pictures",
-                "--into",
+                "--out",
                 "{elsewhere}/work",
                 codes=(2,),
                 says=("nobody",),

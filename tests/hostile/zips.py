@@ -11,7 +11,7 @@ from tests.hostile.case import Case, Place, run
 from tests.hostile.imports import entered, refused, told
 from tests.hostile.pictures import encoded
 
-IMPORT = ("dataset", "import", "{in}/heap.zip", "--into", "{out}/work")
+IMPORT = ("dataset", "import", "{in}/heap.zip", "--out", "{out}/work")
 FAR = "../" * 40  # leads to the root from wherever a zip is unpacked
 Entry = tuple[str, bytes, int]  # name, data, mode
 

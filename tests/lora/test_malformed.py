@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from made_loras import write_checkpoint
 
-from onmodel.cli import merge as cli
 from onmodel.doctor import lora_findings
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.families.anima.memory import Outline
 from onmodel.families.anima.spec import PUBLISHED, make_spec, spec_of_config
 from onmodel.families.registry import outline
+from onmodel.lora import commands as library
 from onmodel.lora.convert import convert
 from onmodel.lora.full_checkpoints import extract, open_checkpoint
+from onmodel.lora.settings import MergeSettings, ResultSettings
 from onmodel.lora.tensors import read_lora
 from onmodel.release.check import check
 from onmodel.text import is_printable
@@ -63,21 +65,26 @@ def check_refuses(path: Path) -> None:
     assert any(row.status == "fail" for row in found), [str(row) for row in found]
     for row in found:
         assert is_printable(str(row)) and len(str(row)) < 1_500
-        assert "release convert" not in row.remedy  # convert does not read it either
+        assert "lora convert" not in row.remedy  # convert does not read it either
     raise InputError("file", path, "has an error")
 
 
 def commands(path: Path, other: Path, out: Path, toon: Outline) -> dict[str, Callable[[], Any]]:
     """Everything that reads a LoRA file."""
+    mean, two = MergeSettings(), ResultSettings(rank=2)
+
+    def merge(*files: Path) -> library.Merge:
+        return library.Merge(files, mean, ResultSettings())
+
     return {
         "release check": lambda: check_refuses(path),
-        "release convert": lambda: convert(path, out, "common"),
-        "merge plan": lambda: cli.plan_command([path, other]),
-        "merge run": lambda: cli.run_command([other, path], out),
-        "merge resize": lambda: cli.resize_command(path, out, rank=2),
-        "merge diff": lambda: cli.diff_command(other, path),
-        "merge extract": lambda: cli.extract_command(path, path, out),
-        "merge into": lambda: cli.into_command(path, [path], out),
+        "lora convert": lambda: convert(path, out, "common"),
+        "merge plan": lambda: library.plan_merge(merge(path, other), Events()),
+        "merge run": lambda: library.run_merge(out, merge(other, path), "", Events()),
+        "lora resize": lambda: library.resize(path, out, two, "", Events()),
+        "lora diff": lambda: library.diff(other, path),
+        "lora extract": lambda: library.extract(path, [str(path)], out, 2, "float32", "", Events()),
+        "lora into": lambda: library.add_into(path, [path], out, mean, "", Events()),
         "doctor": lambda: list(lora_findings(path, toon)),
         "read": lambda: read_lora(path, toon.spec),
     }
@@ -92,7 +99,7 @@ def test_every_reader_refuses_a_malformed_file_in_one_line(
     (FILES | MISFITS)[fault](path)
     begin = time.perf_counter()
     for name, command in commands(path, other, out, toon).items():
-        if fault in MISFITS and name in ("release convert", "merge resize"):
+        if fault in MISFITS and name in ("lora convert", "lora resize"):
             continue  # they need no base, and the file is one LoRA of some base
         with pytest.raises(InputError) as caught:
             command()
@@ -136,7 +143,7 @@ def test_what_is_odd_and_sound_is_read_everywhere(
     write(other, *pack(plain()))
     writer(path)
     for name, command in commands(path, other, tmp_path / "out.safetensors", toon).items():
-        if name not in ("release check", "merge extract", "merge into"):
+        if name not in ("release check", "lora extract", "lora into"):
             command()
             (tmp_path / "out.safetensors").unlink(missing_ok=True)
     told = ("diffusers stops", "alpha of 0")  # of loaders, and of a file that changes nothing

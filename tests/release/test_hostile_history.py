@@ -149,13 +149,21 @@ def commands(path: Path, work: Path) -> dict[str, tuple[str, ...]]:
     Ledger(work / "onmodel.db").close()
     (work / "one.png").write_bytes(b"x")
     return {
-        "verify": ("verify", str(path)),
-        "lineage": ("lineage", str(path)),
-        "html": ("lineage", str(path), "--html", str(work / "x.html")),
-        "cyclonedx": ("lineage", str(path), "--export", "cyclonedx", str(work / "x.json")),
-        "json": ("lineage", str(path), "--json"),
-        "rebuild": ("rebuild", str(path), "--into", str(work / "rebuilt")),
+        "verify": ("release", "verify", str(path)),
+        "lineage": ("release", "lineage", str(path)),
+        "html": ("release", "lineage", str(path), "--html", str(work / "x.html")),
+        "cyclonedx": (
+            "release",
+            "lineage",
+            str(path),
+            "--export",
+            "cyclonedx",
+            str(work / "x.json"),
+        ),
+        "json": ("release", "lineage", str(path), "--json"),
+        "rebuild": ("release", "rebuild", str(path), "--out", str(work / "rebuilt")),
         "prove": (
+            "release",
             "prove",
             str(work / "one.png"),
             str(path),
@@ -296,10 +304,10 @@ def test_facts_of_another_kind_are_read_or_refused_in_one_line(form: str, tmp_pa
         said = runs(*words)
         assert "\x1b" not in said or name == "json"
     artifact = folder_of(canonical_json(lineage), tmp_path / "artifact")
-    runs("rebuild", str(artifact))
+    runs("release", "rebuild", str(artifact))
     assert not list(tmp_path.parent.glob("rebuild-*"))
     if len(lineage) < 100:
-        runs("verify", str(file_of(canonical_json(lineage), tmp_path / "x.safetensors")))
+        runs("release", "verify", str(file_of(canonical_json(lineage), tmp_path / "x.safetensors")))
 
 
 def test_a_chain_that_is_longer_than_the_stack_is_put_in_order() -> None:
@@ -353,7 +361,7 @@ def test_what_a_proof_says_is_printed_without_signs_that_a_terminal_obeys(tmp_pa
         },
     )
     place = folder_of(Statement({}, lineage, {}).to_bytes(), tmp_path / "release")
-    said = runs("verify", str(place), "--proof", str(tmp_path / "p.json"))
+    said = runs("release", "verify", str(place), "--proof", str(tmp_path / "p.json"))
     assert "tags: \\x1b[2J\\u202e" in said and "\x1b" not in said
 
 

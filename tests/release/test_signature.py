@@ -178,13 +178,17 @@ def test_the_commands_sign_and_verify(folder: Path, keys: Path) -> None:
         return CliRunner().invoke(app, words)
 
     assert onmodel("release", "sign", str(folder), "--key", str(keys / "p256.pem")).exit_code == 0
-    good = onmodel("verify", str(folder), "--key", str(keys / "p256.pub.pem"))
+    good = onmodel("release", "verify", str(folder), "--key", str(keys / "p256.pub.pem"))
     assert good.exit_code == 0 and good.stdout.splitlines()[-1].startswith(
         "model.sig: 16 files are signed"
     )
-    bad = onmodel("verify", str(folder), "--key", str(keys / "other.pub.pem"))
+    bad = onmodel("release", "verify", str(folder), "--key", str(keys / "other.pub.pem"))
     assert isinstance(bad.exception, VerifyError) and bad.exception.exit_code == 1
     alone = onmodel(
-        "verify", str(next(folder.glob("*.safetensors"))), "--key", str(keys / "p256.pub.pem")
+        "release",
+        "verify",
+        str(next(folder.glob("*.safetensors"))),
+        "--key",
+        str(keys / "p256.pub.pem"),
     )
     assert "a signature is over a whole release folder" in str(alone.exception)

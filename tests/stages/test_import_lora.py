@@ -96,7 +96,7 @@ def test_what_is_no_lora_or_says_what_is_refused_stops(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no complete safetensors"):
         bring(tmp_path / "b", tmp_path / "bad.safetensors")
     whole = write_checkpoint(tmp_path / "whole.safetensors")
-    with pytest.raises(InputError, match="is a whole model; onmodel merge extract"):
+    with pytest.raises(InputError, match="is a whole model; `onmodel lora extract"):
         bring(tmp_path / "d", whole)
     refused = theirs(tmp_path / "x.safetensors", lora(1), {"modelspec.title": "explicit shota"})
     with pytest.raises(InputError, match="refused"):

@@ -1,4 +1,4 @@
-"""`onmodel merge …` as a person types it: on plain files, with wrong input too."""
+"""`onmodel lora …` as a person types it: on plain files, with wrong input too."""
 
 import json
 import re
@@ -20,9 +20,9 @@ from onmodel.randomness import normal
 from onmodel.weights import read_metadata
 
 
-def merge(*words: object) -> str:
+def lora(*words: object) -> str:
     """What a command prints; its error is raised."""
-    result = CliRunner().invoke(app, ["merge", *map(str, words)])
+    result = CliRunner().invoke(app, ["lora", *map(str, words)])
     if result.exception is not None:
         raise result.exception
     return result.stdout
@@ -36,20 +36,20 @@ def ab(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_plan_prints_and_writes_nothing(tmp_path: Path, ab: tuple[Path, Path]) -> None:
-    text = merge("plan", *ab, "--rank", 3, "--weights", "a=1,b=-0.5")
+    text = lora("merge", "plan", *ab, "--rank", 3, "--weights", "a=1,b=-0.5")
     assert "energy kept" in text and "rank 3" in text and "origin is unknown" in text
-    found = json.loads(merge("plan", *ab, "--rank", 3, "--weights", "a=1,b=-0.5", "--json"))
+    found = json.loads(lora("merge", "plan", *ab, "--rank", 3, "--weights", "a=1,b=-0.5", "--json"))
     assert [row["weight"] for row in found["models"]] == [1.0, -0.5]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
 
 
 def test_run_resize_and_diff(tmp_path: Path, ab: tuple[Path, Path]) -> None:
     out, small = tmp_path / "m.safetensors", tmp_path / "small.safetensors"
-    assert "the exact sum" in merge("run", *ab, "--weights", "1,-0.5", "-o", out)
+    assert "the exact sum" in lora("merge", "run", *ab, "--weights", "1,-0.5", "-o", out)
     assert distance(deltas(out), weighted((ab[0], 1), (ab[1], -0.5))) < 1e-6
-    report = json.loads(merge("resize", out, "--energy", "0.9", "-o", small, "--json"))
+    report = json.loads(lora("resize", out, "--energy", "0.9", "-o", small, "--json"))
     assert report["energy_kept"] >= 0.9
-    found = json.loads(merge("diff", out, small, "--json"))
+    found = json.loads(lora("diff", out, small, "--json"))
     assert found["difference"] == pytest.approx(np.sqrt(1 - report["energy_kept"]), rel=0.1)
     history = json.loads(read_metadata(small)[header.RECIPE_KEY])
     assert sorted(node["type"] for node in history.values()) == ["merge", "merge", "model", "model"]
@@ -68,46 +68,66 @@ def test_a_full_checkpoint_takes_part_as_its_difference(
 
     base = write_checkpoint(tmp_path / "base.safetensors", "F32")
     fine = write_checkpoint(tmp_path / "fine.safetensors", "F32", change=tuned)
-    out, lora = tmp_path / "m.safetensors", tmp_path / "x.safetensors"
-    text = merge(
-        "run", ab[0], fine, "--base", base, "--checkpoint-rank", 2, "--weights", "1,1", "-o", out
+    out, extracted = tmp_path / "m.safetensors", tmp_path / "x.safetensors"
+    text = lora(
+        "merge",
+        "run",
+        ab[0],
+        fine,
+        "--base",
+        base,
+        "--checkpoint-rank",
+        2,
+        "--weights",
+        "1,1",
+        "-o",
+        out,
     )
     assert "fine: factored to rank 2" in text
-    merge("extract", fine, "--base", base, "--rank", 2, "-o", lora)
-    assert distance(deltas(out), weighted((ab[0], 1), (lora, 1))) < 1e-5
-    assert "rounding loses" in merge("into", base, lora, "-o", tmp_path / "again.safetensors")
+    lora("extract", fine, "--base", base, "--rank", 2, "-o", extracted)
+    assert distance(deltas(out), weighted((ab[0], 1), (extracted, 1))) < 1e-5
+    assert "rounding loses" in lora("into", base, extracted, "-o", tmp_path / "again.safetensors")
     with pytest.raises(InputError, match="name the base"):
-        merge("run", ab[0], fine, "-o", tmp_path / "y.safetensors")
+        lora("merge", "run", ab[0], fine, "-o", tmp_path / "y.safetensors")
 
 
 def test_files_of_one_name_are_told_apart(tmp_path: Path, ab: tuple[Path, Path]) -> None:
     (tmp_path / "other").mkdir()
     twin = shutil.copy(ab[1], tmp_path / "other" / "a.safetensors")
-    found = json.loads(merge("plan", ab[0], twin, "--weights", "a=0.3,a#2=0.7", "--json"))
+    found = json.loads(lora("merge", "plan", ab[0], twin, "--weights", "a=0.3,a#2=0.7", "--json"))
     assert [row["weight"] for row in found["models"]] == [0.3, 0.7]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run", "a", "b", "-o", "a"], "exists already"),
-        (["run", "a", "b", "-o", "out.ckpt"], r"name a \.safetensors"),
-        (["run", "a", "b", "-o", "out.safetensors", "--size", "big"], "write e.g. 90MB"),
-        (["run", "a", "b", "-o", "out.safetensors", "--size", "1kB"], "rank 1 everywhere"),
+        (["merge", "run", "a", "b", "-o", "a"], "exists already"),
+        (["merge", "run", "a", "b", "-o", "out.ckpt"], r"name a \.safetensors"),
+        (["merge", "run", "a", "b", "-o", "out.safetensors", "--size", "big"], "write e.g. 90MB"),
+        (["merge", "run", "a", "b", "-o", "out.safetensors", "--size", "1kB"], "rank 1 everywhere"),
         (
-            ["run", "a", "b", "-o", "out.safetensors", "--rank", "4", "--energy", "0.9"],
+            ["merge", "run", "a", "b", "-o", "out.safetensors", "--rank", "4", "--energy", "0.9"],
             "choose one",
         ),
-        (["run", "a", "b", "-o", "out.safetensors", "--rank", "0"], "1 or more"),
-        (["run", "a", "b", "-o", "out.safetensors", "--weights", "1,x"], "is no number"),
-        (["run", "a", "b", "-o", "out.safetensors", "--weights", "1"], "there are 2 models"),
-        (["run", "a", "b", "-o", "out.safetensors", "--dtype", "fp8"], "use float32"),
-        (["run", "a", "b", "-o", "out.safetensors", "--layout", "peft"], "common or kohya"),
-        (["run", "a", "b", "-o", "out.safetensors", "--alpha", "0"], "above 0"),
-        (["run", "a", "b", "-o", "out.safetensors", "--method", "dare"], "give the result a rank"),
-        (["run", "a", "b", "-o", "out.safetensors", "--block", "mlp"], "where=factor"),
-        (["plan", "a", "gone.safetensors"], "no such file"),
-        (["plan", "a", "torn.safetensors"], "no complete safetensors file"),
+        (["merge", "run", "a", "b", "-o", "out.safetensors", "--rank", "0"], "1 or more"),
+        (["merge", "run", "a", "b", "-o", "out.safetensors", "--weights", "1,x"], "is no number"),
+        (
+            ["merge", "run", "a", "b", "-o", "out.safetensors", "--weights", "1"],
+            "there are 2 models",
+        ),
+        (["merge", "run", "a", "b", "-o", "out.safetensors", "--dtype", "fp8"], "use float32"),
+        (
+            ["merge", "run", "a", "b", "-o", "out.safetensors", "--layout", "peft"],
+            "common or kohya",
+        ),
+        (["merge", "run", "a", "b", "-o", "out.safetensors", "--alpha", "0"], "above 0"),
+        (
+            ["merge", "run", "a", "b", "-o", "out.safetensors", "--method", "dare"],
+            "give the result a rank",
+        ),
+        (["merge", "run", "a", "b", "-o", "out.safetensors", "--block", "mlp"], "where=factor"),
+        (["merge", "plan", "a", "gone.safetensors"], "no such file"),
+        (["merge", "plan", "a", "torn.safetensors"], "no complete safetensors file"),
         (["diff", "a", "gone.safetensors"], "no such file"),
         (["into", "a", "b", "-o", "out.safetensors"], "no whole transformer"),
     ],
@@ -123,7 +143,7 @@ def test_wrong_input_is_one_line_and_writes_nothing(
         for word in words
     ]
     with pytest.raises(InputError, match=said) as error:
-        merge(*full)
+        lora(*full)
     assert "\n" not in str(error.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -137,6 +157,7 @@ def test_the_program_ends_with_code_2_and_loads_no_torch(
         "importtime",
         "-m",
         "onmodel.cli.main",
+        "lora",
         "merge",
         "run",
         *map(str, ab),
@@ -153,11 +174,3 @@ def test_the_program_ends_with_code_2_and_loads_no_torch(
     )
     assert again.returncode == 2
     assert "exists already" in again.stderr
-
-
-def test_a_recipes_stage_is_one_word_further() -> None:
-    with pytest.raises(InputError, match="onmodel merge stage RECIPE"):
-        merge("recipes/demo.toml")
-    assert (
-        "Run a recipe's merge stage" in CliRunner().invoke(app, ["merge", "stage", "--help"]).stdout
-    )

@@ -1,5 +1,4 @@
-"""Commands that change a data set in the making: one at a time, each from the state that the one
-before left."""
+"""Commands that change a data set in the making run one at a time."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -8,8 +7,8 @@ from typing import Any
 
 
 def writes(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that holds its folder `work` while it runs, and so opens it after others wrote;
-    with `dry_run` it only reads."""
+    """A command that holds the lock of its folder `work` while it runs. With `dry_run` it reads
+    only, without the lock."""
 
     @wraps(command)
     def holding(**arguments: Any) -> None:
