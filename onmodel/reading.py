@@ -113,6 +113,14 @@ def read_yaml(path: Path, field: str) -> Any:
     return _parsed(path, field, "YAML", yaml.safe_load)
 
 
+def parse_yaml_in(text: str, path: Path, field: str) -> Any:
+    """The value of YAML that stands inside a file, such as the front matter of a model card. Raises
+    InputError."""
+    import yaml
+
+    return _value(text, path, field, "YAML", yaml.safe_load)
+
+
 def parse_json_in(text: str, path: Path, field: str) -> Any:
     """The value of JSON that stands inside a file, such as the header of a safetensors file. Raises
     InputError."""

@@ -208,11 +208,16 @@ def open_weights(path: Path, field: str, framework: str = "pt") -> Any:
     something else."""
     with open_regular(path, field) as file:  # a pipe would never open
         start = file.read(24)
+    if what := next((what for first, what in _OTHERS.items() if start.startswith(first)), None):
+        raise InputError(field, path, what)
+    length = int.from_bytes(start[:8], "little")
+    if length > _LONGEST_HEADER:  # before safetensors maps the whole file
+        what = f"is no complete safetensors file (a header of {length} bytes, over"
+        raise InputError(field, path, f"{what} {_LONGEST_HEADER}); get it again")
     try:
         return safe_open(path, framework=framework)
     except (SafetensorError, OSError) as error:
-        torn = f"is no complete safetensors file ({shown(error)}); get it again"
-        what = next((what for first, what in _OTHERS.items() if start.startswith(first)), torn)
+        what = f"is no complete safetensors file ({shown(error)}); get it again"
         raise InputError(field, path, what) from error
 
 
@@ -222,12 +227,6 @@ def read_header(path: Path, field: str) -> tuple[dict[str, Stored], dict[str, st
     # Opening it is safetensors' own check of every length and offset, and of the header's types.
     with open_weights(path, field, framework="np"), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > _LONGEST_HEADER:
-            raise InputError(
-                field,
-                path,
-                f"has a header of {length} bytes, over {_LONGEST_HEADER}; save it again",
-            )
         header: dict[str, Any] = parse_json_in(file.read(length).decode(), path, field)
     words: dict[str, str] = header.pop("__metadata__", None) or {}
     first = 8 + length

@@ -81,13 +81,11 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class LoraNames:
     """What files may write before a layer's name: before its name in the base's own files, before
-    that of diffusers, and before either with "_" for ".". `unread`: pattern over keys → the
-    component that they change, which is not read."""
+    that of diffusers, and before either with "_" for "."."""
 
     own: tuple[str, ...]
     diffusers: tuple[str, ...]
     flat: tuple[str, ...]
-    unread: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import jinja2
 from onmodel.evaluate.statistics import Interval
 from onmodel.judge.result import SessionResult
 from onmodel.judge.session import Session
+from onmodel.report.pages import environment
 
 NOTHING = "\N{EN DASH}"
 
@@ -61,14 +62,6 @@ def spelt(interval: Interval | None, signed: bool = False) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader("onmodel.judge"), jinja2.PackageLoader("onmodel.report")]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(spelt=spelt, judge_rows=judge_rows)
-    return environment
+    templates = environment("onmodel.judge")
+    templates.globals.update(spelt=spelt, judge_rows=judge_rows)
+    return templates

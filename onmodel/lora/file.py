@@ -5,7 +5,6 @@ A layer is called by its name in the base's own files and its factors are float3
 holds a whole LoRA as torch tensors, writing.py writes.
 """
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -23,7 +22,7 @@ from onmodel.families.protocol import FamilySpec
 from onmodel.lora.factors import Component, Factors, LayerShape
 from onmodel.lora.kinds import expand_loha, expand_lokr, expanded_shape
 from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, component_of, name_table, parse_key
-from onmodel.reading import read_json_of_others
+from onmodel.reading import parse_json_in, read_json_of_others
 from onmodel.text import shown
 from onmodel.weights import (
     FLOATS,
@@ -61,6 +60,9 @@ class LoraFile:
         self.path, self.source, config = path, lora_weights(path), None
         if self.source != path:
             config = _parse_config(path, _read_config(path / "adapter_config.json"))
+            if config.lora_alpha is None:
+                what = "its PEFT config has no lora_alpha, which sets the scale; write it there"
+                raise InputError("lora", path, what)
         self._file = WeightsFile(self.source, "lora")
         try:
             self.metadata = self._file.metadata
@@ -74,7 +76,8 @@ class LoraFile:
                     path,
                     "its tensors are not those that its header was written for; get it again",
                 )
-            config = config or _parse_config(path, header_config(self.metadata))
+            in_header = _parse_config(path, header_config(path, self.metadata))
+            config = config or in_header
             self._declared = _peft_scale(path, config, dora)
             self._keys = {
                 linear.name: found[linear.name] for linear in spec.linears if linear.name in found
@@ -387,17 +390,14 @@ def _read_config(path: Path) -> Any:
     return read_json_of_others(path, "lora")
 
 
-def header_config(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The PEFT config that diffusers keeps in a header, keys `transformer.…`."""
-    try:
-        config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return (
-        {key.removeprefix("transformer."): value for key, value in config.items()}
-        if isinstance(config, dict)
-        else {}
-    )
+def header_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The PEFT config that diffusers keeps in a header, keys `transformer.…`; empty when there is
+    none. Raises InputError when it is no table."""
+    config = parse_json_in(metadata.get("lora_adapter_metadata", "{}"), path, "lora")
+    if not isinstance(config, dict):
+        what = f"its lora_adapter_metadata is {shown(config, 40)}, not a table; save it again"
+        raise InputError("lora", path, what)
+    return {key.removeprefix("transformer."): value for key, value in config.items()}
 
 
 def _parse_config(path: Path, config: Any) -> _PeftConfig:

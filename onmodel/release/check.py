@@ -21,7 +21,7 @@ from onmodel.events import Finding
 from onmodel.families.licences import Licence
 from onmodel.lora.author_paths import author_paths
 from onmodel.policy import check_text
-from onmodel.reading import LARGEST_TEXT, open_regular, read_json_of_others
+from onmodel.reading import LARGEST_TEXT, open_regular, parse_yaml_in, read_json_of_others
 from onmodel.release.folder import CHECKSUMS, LINEAGE, SIDE_FILES
 from onmodel.release.licences import base_on_hub, licence_declared, licence_in
 from onmodel.release.tables import NUMBER
@@ -113,6 +113,7 @@ def _trigger_of_a_file(path: Path) -> Iterator[Finding]:
 def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
     """Findings of README.md; returns its front matter."""
     from huggingface_hub import ModelCard
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
     path = folder / "README.md"
     if not path.exists():
@@ -124,9 +125,12 @@ def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
         return {}
     text = _text(path)
     try:
+        if block := REGEX_YAML_BLOCK.search(text):
+            parse_yaml_in(block[2], path, "file")  # bounds that the hub's own reader lacks
         data: dict[str, Any] = ModelCard(text).data.to_dict()
-    except (ValueError, TypeError, yaml.YAMLError) as problem:
-        reason = str(problem).splitlines()[0]
+    except (InputError, ValueError, TypeError, yaml.YAMLError) as problem:
+        said = problem.remedy if isinstance(problem, InputError) else str(problem)
+        reason = said.splitlines()[0]
         yield error(
             "README.md", f"its front matter is no YAML that the hub reads ({reason})", "correct it"
         )
@@ -140,8 +144,8 @@ def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
     }
     for key, value in wanted.items():
         if not data.get(key):
-            said = error if key == "base_model" else warning
-            yield said("README.md", f"lacks {key}", f"write {key}: {value}")
+            severity = error if key == "base_model" else warning
+            yield severity("README.md", f"lacks {key}", f"write {key}: {value}")
     if data.get("base_model") and data.get("base_model_relation", "adapter") != "adapter":
         yield error(
             "README.md",

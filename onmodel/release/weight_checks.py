@@ -190,13 +190,14 @@ def _values(
         yield warning(
             name, f"{len(dead)} layers change nothing ({dead[0]})", "leave them out to save room"
         )
-    yield from _scale(name, ranks, alphas, file.metadata)
+    yield from _scale(file.path, ranks, alphas, file.metadata)
 
 
 def _scale(
-    name: str, ranks: Mapping[str, int], alphas: Mapping[str, float], words: Mapping[str, str]
+    path: Path, ranks: Mapping[str, int], alphas: Mapping[str, float], words: Mapping[str, str]
 ) -> Iterator[Finding]:
     """What rank and alpha the tensors have, against what the header says of them."""
+    name = path.name
     dim, alpha = words.get("ss_network_dim", ""), words.get("ss_network_alpha", "")
     known = sorted(set(ranks.values()))
     if len(known) > 1 and dim != "Dynamic":
@@ -227,7 +228,7 @@ def _scale(
             f"has alpha {min(alphas.values()):g}, the header says {told:g}",
             "correct ss_network_alpha",
         )
-    config = header_config(words)
+    config = header_config(path, words)
     if config and config.get("lora_alpha") != config.get("r"):
         yield error(
             name,

@@ -4,10 +4,11 @@ context to work in."""
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from onmodel.character import Character
 from onmodel.errors import InputError, StateError
@@ -27,6 +28,16 @@ class StageSettings(BaseModel):
     """A stage's table in the recipe. Unknown keys are refused; `do` names the verb."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_as_number(cls, value: object, info: ValidationInfo) -> object:
+        """Pydantic reads true as 1."""
+        types = _types_in(cls.model_fields[str(info.field_name)].annotation)
+        number = (int in types or float in types) and bool not in types and Any not in types
+        if number and _holds_bool(value):
+            raise ValueError("is true or false; write a number")
+        return value
 
     def needs(self) -> list[str]:
         """References to other stages that this one reads, e.g. `["release_2@*", "five"]`."""
@@ -50,6 +61,17 @@ class StageSettings(BaseModel):
         """
         told: dict[str, Any] = _without_folders(self.model_dump(round_trip=True))
         return told
+
+
+def _types_in(annotation: Any) -> list[Any]:
+    """An annotation and all that it is made of, e.g. the types of a union."""
+    return [annotation, *chain.from_iterable(map(_types_in, get_args(annotation)))]
+
+
+def _holds_bool(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_bool, value.values()))
+    return any(map(_holds_bool, value)) if isinstance(value, list) else isinstance(value, bool)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from onmodel.evaluate.observers import chunks
 from onmodel.evaluate.observers.onnx import Network, hashes, rows_of
 from onmodel.hashing import hash_json
 from onmodel.reading import read_text
+from onmodel.text import shown
 
 FIELD = "observers.tagger"
 RATING = "9"  # category of selected_tags.csv; 0 is general, 4 a character
@@ -38,6 +39,12 @@ class Tagger:
             raise InputError(
                 FIELD, table, "must be a table with the columns name and category"
             ) from error
+        if odd := next((row for row in rows if not row[1].isdecimal()), None):
+            raise InputError(
+                FIELD,
+                table,
+                f"has the category {shown(odd[1], 20)!r} for {shown(odd[0], 40)}; write a number",
+            )
         if not rows or self._model.answer[-1:] not in ([], [None], [len(rows)]):
             raise InputError(
                 FIELD,

@@ -13,7 +13,6 @@ LORA_NAMES = LoraNames(
     own=("diffusion_model.", "model.diffusion_model.", "net.", "base_model.model.", ""),
     diffusers=("transformer.", "base_model.model.", "base_model.model.transformer.", ""),
     flat=("lora_unet_", "lycoris_"),
-    unread=((r"llm_adapter|^text_conditioner\.", "the text conditioner"),),
 )
 # A block's number in every spelling of a layer's name, and not that of a block of the text
 # conditioner.
