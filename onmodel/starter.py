@@ -111,7 +111,7 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
         repeats=repeats,
         epochs=EPOCHS,
         shown=len(found) * repeats,
-        **(TOON if toon else ANIMA),
+        **(TOON if toon else REAL_BASE),
     )
     recipe.write_text(text, encoding="utf-8")
     return Starter(recipe, sheet, len(found), len(captions), repeats)
@@ -255,7 +255,7 @@ TOON = {
     "sampling": "steps = 16\nguidance = 2.0\nsize = 96\nbatch = 8",
     "observers": "",
 }
-ANIMA = {
+REAL_BASE = {
     "train": "learning_rate = 2e-5\nrank = 32\nalpha = 32\nbatch = 2\nresolution = 1024",
     "sampling": "steps = 32\nguidance = 4.5\nsize = 1024\nbatch = 4",
     "observers": (

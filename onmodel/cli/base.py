@@ -24,11 +24,10 @@ def export_command(
     """Write a diffusers folder as single files with ComfyUI's keys: transformer with text
     conditioner, text encoder, VAE. Default base: toon."""
     from onmodel.errors import InputError
-    from onmodel.families.anima.single_file import export_single_files
-    from onmodel.families.registry import parse_base_rows
+    from onmodel.families.registry import export_single_files, parse_base_rows
 
     settings = parse_base_rows(base or ["toon"])
     if settings.folder is None:
         raise InputError("--base", " ".join(base or []), "name a diffusers folder")
-    for path in export_single_files(settings.folder, out):
+    for path in export_single_files(settings, out):
         say(path)

@@ -174,18 +174,24 @@ class FamilySpec:
 
 
 class Timesteps(BaseModel):
-    """How times t in 0…1 are drawn (1 is noise), before they are shifted towards noise: shift·t /
-    (1 + (shift−1)·t).
-
-    `logit_normal` is sigmoid(mean + std·normal) (https://arxiv.org/abs/2403.03206, 3.1).
-    """
+    """How noise levels are drawn (https://arxiv.org/abs/2403.03206, 3.1)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["logit_normal", "uniform"] = "logit_normal"
-    mean: float = Field(default=0.0, ge=-100, le=100)
-    std: float = Field(default=1.0, gt=0, le=100)
-    shift: float = Field(default=1.0, gt=0, le=MOST_SHIFT)
+    kind: Literal["logit_normal", "uniform"] = Field(
+        default="logit_normal",
+        description=(
+            "Distribution of times t in 0–1 (1 is noise). logit_normal: sigmoid(mean + std·normal)."
+        ),
+    )
+    mean: float = Field(default=0.0, ge=-100, le=100, description="Mean of logit_normal.")
+    std: float = Field(default=1.0, gt=0, le=100, description="Standard deviation of logit_normal.")
+    shift: float = Field(
+        default=1.0,
+        gt=0,
+        le=MOST_SHIFT,
+        description="Shift towards noise: shift·t / (1 + (shift−1)·t). 1: none.",
+    )
 
     @model_validator(mode="after")
     def _used(self) -> Self:
