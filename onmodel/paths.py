@@ -5,6 +5,7 @@ A name that passes is a plain file name on Linux, macOS and Windows alike, so a 
 between them.
 """
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -91,7 +92,7 @@ def writable(name: str, longest: int = LONGEST_NAME) -> str:
     text = "".join(
         "_" if sign in _FORBIDDEN or not is_printable(sign) else sign for sign in name
     ).strip()
-    text = text.encode()[: longest - 8].decode(errors="ignore").rstrip(". ")
+    text = re.sub(r"[\s.]+$", "", text.encode()[: longest - 8].decode(errors="ignore"))
     return f"_{text}" if name_fault(text, longest) else text
 
 

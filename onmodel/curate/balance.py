@@ -64,7 +64,10 @@ def balance(
     sizes = np.array([sum(picture.subset == subset for picture in pictures) for subset in subsets])
 
     def distances(repeats: np.ndarray) -> np.ndarray:
-        """Of rows [n, subsets]: the mean distance over the targets [n]."""
+        """Of rows [n, subsets]: the mean distance over the targets [n]; 0 without a target,
+        as where every picture shows the same."""
+        if not tables:
+            return np.zeros(len(repeats))
         rows = []
         for _, _, counts, target in tables:
             shown = repeats @ counts

@@ -55,7 +55,8 @@ def export(workshop: Workshop, out: Path, kohya: bool, events: Events) -> dict[s
                     else piece.subset
                 )
                 name = piece.name.removeprefix(f"{piece.subset}/")
-                target = inside(folder, f"{subset}/{writable(name + piece.path.suffix)}", "picture")
+                suffix = piece.path.suffix and f".{writable(piece.path.suffix[1:])}"
+                target = inside(folder, f"{subset}/{name}{suffix}", "picture")
                 caption = target.with_name(f"{name}.txt")
                 if target.exists() or caption.exists():
                     raise InputError(

@@ -23,7 +23,7 @@ from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.paths import Names, check_distinct, leads_out, writable
-from onmodel.text import printable
+from onmodel.text import printable, shown
 
 _PLAIN = Reading(default_caption="")
 
@@ -229,7 +229,8 @@ def _unpacked(
     left = unpack(source, target)
     unpacked.append(target)
     refused += [
-        {"file": printable(f"{source.name}/{name}"), "reason": printable(why)} for name, why in left
+        {"file": f"{printable(source.name)}/{shown(name)}", "reason": shown(why, 300)}
+        for name, why in left
     ]
     rooms = list(target.iterdir())
     return rooms[0] if len(rooms) == 1 and rooms[0].is_dir() else target

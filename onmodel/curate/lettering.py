@@ -16,6 +16,7 @@ from PIL import Image
 from onmodel.curate.findings import Finding, Fix
 from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import StateError
+from onmodel.evaluate.observers.onnx import silence_onnxruntime
 from onmodel.events import Task
 from onmodel.hashing import hash_json, read_json, write_json
 
@@ -35,6 +36,7 @@ LETTERS = 3  # of a text; eyes and ornaments are read as one or two
 
 def load_reader(threads: int) -> "RapidOCR | None":
     """What reads letters, on the CPU; None where the extra `lettering` is not installed."""
+    silence_onnxruntime()
     try:
         from rapidocr import RapidOCR
     except ModuleNotFoundError:

@@ -17,7 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from onmodel.curate.findings import Finding, finding_from
 from onmodel.dataset.captions import split_tags
@@ -25,16 +27,22 @@ from onmodel.errors import InputError, StateError
 from onmodel.hashing import append_json_lines, hash_json, read_json, read_json_lines, write_json
 from onmodel.ledger.lineage import Lineage
 from onmodel.locking import locked
-from onmodel.paths import inside
+from onmodel.paths import inside, name_fault
+from onmodel.text import shown
 
+PICTURES = "pictures.json"
 JOURNAL = "journal.jsonl"
 FILE = "file"  # who said the tags that a caption file holds
+_KEYS = ConfigDict(extra="forbid")  # a row with an unknown key is damaged, or of a later version
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
     """A tag and who said it: a caption file, a person, a rule, a tagger with its score, a generated
     one's prompt."""
+
+    __pydantic_config__ = _KEYS
 
     tag: str
     by: str
@@ -50,6 +58,8 @@ class Piece:
     its colour profile, "" for none. `aside` says why it is set aside, "" when it is kept; `decided`
     who kept it or set it aside.
     """
+
+    __pydantic_config__ = _KEYS
 
     name: str
     path: Path
@@ -80,6 +90,8 @@ class Decision:
     as a table. strict: `subset` must say what `add` names; `aliases` is the hash of the list that
     holds from here on."""
 
+    __pydantic_config__ = _KEYS
+
     step: int
     do: str
     by: str
@@ -93,6 +105,18 @@ class Decision:
     sentence: str = ""
     piece: Mapping[str, Any] = field(default_factory=dict)
     aliases: str = ""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What pictures.json holds."""
+
+    pictures: tuple[Piece, ...]
+    repeats: dict[str, int]
+    refused: tuple[dict[str, str], ...]
+
+
+_TABLE, _PIECE, _DECISION = TypeAdapter(_Table), TypeAdapter(Piece), TypeAdapter(Decision)
 
 
 @dataclass(frozen=True)
@@ -178,14 +202,14 @@ def make_workshop(
     decisions would be lost."""
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        if (folder / "pictures.json").exists():
+        if (folder / PICTURES).exists():
             raise InputError(
                 "into", folder, "holds a data set with its decisions already; name another folder"
             )
         keep_models(folder, models)
         rows = [piece_as_table(piece) for piece in pieces]
         table = {"pictures": rows, "repeats": dict(repeats), "refused": list(refused)}
-        write_json(folder / "pictures.json", table)
+        write_json(folder / PICTURES, table)
 
 
 def keep_models(folder: Path, models: Mapping[str, Lineage]) -> None:
@@ -200,18 +224,58 @@ def open_workshop(folder: Path) -> Workshop:
     """The state of a folder. Raises InputError where there is none, StateError where it is
     damaged."""
     _check_there(folder)
-    table = read_json(folder / "pictures.json")
+    path = folder / PICTURES
     try:
-        pieces = {row["name"]: _piece(row) for row in table["pictures"]}
-        journal = [_decision(row) for row in read_json_lines(folder / JOURNAL)]
-        repeats = {str(name): int(n) for name, n in table["repeats"].items()}
-        return _replayed(Workshop(folder, pieces, repeats, list(table["refused"]), journal))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StateError(folder, f"is damaged ({type(error).__name__}: {error})") from error
+        table = _valid(_TABLE, read_json(path))
+        pieces = {_named(piece).name: piece for piece in table.pictures}
+    except ValueError as error:
+        raise StateError(path, f"is damaged: {error}") from error
+    journal = []
+    for number, row in enumerate(read_json_lines(folder / JOURNAL), 1):
+        try:
+            journal.append(_valid(_DECISION, row))
+        except ValueError as error:
+            raise _damaged_line(folder, number, error) from error
+    return _replayed(Workshop(folder, pieces, table.repeats, table.refused, journal))
+
+
+def _valid(kind: TypeAdapter[Row], row: object) -> Row:
+    """A row of JSON as what it stands for. Raises ValueError with its first fault in words."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{shown(row)} is no table of keys and values")
+    try:
+        return kind.validate_python(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+    key = shown(".".join(map(str, first["loc"])))
+    if first["type"] == "missing":
+        raise ValueError(f"{key} is missing")
+    if first["type"] == "unexpected_keyword_argument":
+        raise ValueError(f"{key} is no known key")
+    if first["type"] == "dataclass_type":
+        raise ValueError(f"{key}: {shown(first['input'])} is no table of keys and values")
+    fault = first["msg"].removeprefix("Input ")
+    raise ValueError(f"{key}: {shown(first['input'])} {fault}")
+
+
+def _named(piece: Piece) -> Piece:
+    """The piece, whose name is `subset/file`, each of which can name a file: an export writes them.
+    Raises ValueError otherwise."""
+    subset, _, file = piece.name.rpartition("/")
+    why = name_fault(piece.subset, 255) or name_fault(file, 255)
+    if why is None and subset != piece.subset:
+        why = f"it must be a file of its subset, {shown(piece.subset)}"
+    if why:
+        raise ValueError(f"the picture {shown(piece.name)} has a wrong name ({why})")
+    return piece
+
+
+def _damaged_line(folder: Path, number: int, why: object) -> StateError:
+    return StateError(folder / JOURNAL, f"line {number} is damaged: {why}")
 
 
 def _check_there(folder: Path) -> None:
-    if not (folder / "pictures.json").is_file():
+    if not (folder / PICTURES).is_file():
         raise InputError(
             "work", folder, "holds no data set; make one with `onmodel dataset import`"
         )
@@ -222,7 +286,7 @@ def _replayed(read: Workshop) -> Workshop:
     pieces, repeats, strict = dict(read.pieces), dict(read.repeats), dict(read.strict)
     aliases = read.aliases
     gone = {row.undone for row in read.journal if row.do == "undo"}
-    for row in read.journal:
+    for number, row in enumerate(read.journal, 1):
         if row.step in gone or row.do == "undo":
             continue
         if row.do == "repeats":
@@ -231,10 +295,16 @@ def _replayed(read: Workshop) -> Workshop:
             strict[row.subset] = row.add
         elif row.do == "aliases":
             aliases = read_json(inside(read.folder / "aliases", f"{row.aliases}.json", "aliases"))
-        elif row.do == "add":
-            pieces[row.picture] = _piece(row.piece)
         else:
-            pieces[row.picture] = _after(pieces[row.picture], row)
+            try:
+                if row.do == "add":
+                    pieces[row.picture] = _named(_valid(_PIECE, row.piece))
+                elif row.picture in pieces:
+                    pieces[row.picture] = _after(pieces[row.picture], row)
+                else:
+                    raise ValueError(f"the data set has no picture {shown(row.picture)}")
+            except ValueError as error:
+                raise _damaged_line(read.folder, number, error) from error
     return replace(read, pieces=pieces, repeats=repeats, strict=strict, aliases=aliases)
 
 
@@ -300,7 +370,7 @@ def _after(piece: Piece, row: Decision) -> Piece:
             )
         return replace(piece, aside=row.why or "by hand", decided=row.by)
     if row.do != "tag":
-        raise ValueError(f"unknown decision {row.do!r}")
+        raise ValueError(f"{shown(row.do)} is no known decision")
     known = {said.tag: said for said in piece.tags}
     new = [known.get(tag) or Said(tag, row.by) for tag in row.add]
     tags: list[Said] = []
@@ -312,17 +382,6 @@ def _after(piece: Piece, row: Decision) -> Piece:
             tags.append(said)
     unique = {said.tag: said for said in [*tags, *new]}
     return replace(piece, tags=tuple(unique.values()))
-
-
-def _piece(row: Mapping[str, Any]) -> Piece:
-    tags = tuple(Said(**said) for said in row["tags"])
-    return Piece(**{**row, "path": Path(row["path"]), "tags": tags})
-
-
-def _decision(row: Mapping[str, Any]) -> Decision:
-    return Decision(
-        **{**row, "remove": tuple(row.get("remove", ())), "add": tuple(row.get("add", ()))}
-    )
 
 
 def _as_line(row: Decision) -> dict[str, Any]:

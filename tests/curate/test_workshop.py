@@ -159,7 +159,7 @@ def test_a_journal_of_an_older_version_with_such_signs_is_read(work: Workshop) -
 )
 def test_a_damaged_journal_is_named(work: Workshop, line: str) -> None:
     (work.folder / "journal.jsonl").write_text(line + "\n")
-    with pytest.raises(StateError, match="damaged"):
+    with pytest.raises(StateError, match=r"journal\.jsonl: line 1 is damaged"):
         open_workshop(work.folder)
 
 

@@ -3,6 +3,9 @@ clear refusals."""
 
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -505,3 +508,18 @@ def test_a_detector_with_wrong_metadata_is_a_line(key: str, text: str, tmp_path:
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(InputError, match=r"observers\.detectors.*metadata"):
         load_observers("anima", {"detectors": str(tmp_path)}, threads=1)
+
+
+def test_onnxruntime_writes_nothing_into_the_home_folder(tmp_path: Path) -> None:
+    """In a process of its own: the records of use are switched off before it is loaded."""
+    write_tagger(tmp_path / "tagger", [("a", 0)], np.ones((1, 3), np.float32))
+    (home := tmp_path / "home").mkdir()
+    program = (
+        "import sys; from pathlib import Path; from onmodel.evaluate.observers.onnx import Network;"
+        " Network('tagger', Path(sys.argv[1]), 1)"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "tagger" / "model.onnx")]
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(("ORT_", "XDG"))}
+    places = {"HOME": str(home), "TMPDIR": str(home)}
+    subprocess.run(words, env=plain | places, check=True)
+    assert list(home.rglob("*")) == []

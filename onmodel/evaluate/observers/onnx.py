@@ -5,6 +5,7 @@ that is no finite number is refused, never measured.
 """
 
 import mmap
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -89,6 +90,7 @@ class Network:
     first output, None where a side is left open. `hashes`: of the file and its external data."""
 
     def __init__(self, field: str, path: Path, threads: int) -> None:
+        silence_onnxruntime()
         try:
             import onnxruntime
         except ModuleNotFoundError as error:
@@ -164,6 +166,12 @@ class Network:
                 self.field, self.path, "answers NaN or infinity; export it again in float32"
             )
         return rows.reshape(len(batch), -1)
+
+
+def silence_onnxruntime() -> None:
+    """Keep onnxruntime from writing records of use into the home folder and sending them; call it
+    before whatever imports it. It reads the variable when it is loaded."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 def rows_of(network: Network, batches: Iterator[np.ndarray]) -> np.ndarray:
