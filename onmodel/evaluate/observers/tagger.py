@@ -29,8 +29,6 @@ class Tagger:
     """Tag probabilities of pictures. `tags` name the columns, with spaces; ratings are left out."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        self._model = Network(FIELD, folder / "model.onnx", threads)
-        self._side = self._model.side(1)
         table = folder / "selected_tags.csv"
         reader = csv.DictReader(io.StringIO(read_text(table, FIELD), newline=""))
         try:
@@ -45,6 +43,8 @@ class Tagger:
                 table,
                 f"has the category {shown(odd[1], 20)!r} for {shown(odd[0], 40)}; write a number",
             )
+        self._model = Network(FIELD, folder / "model.onnx", threads)
+        self._side = self._model.side(1)
         if not rows or self._model.answer[-1:] not in ([], [None], [len(rows)]):
             raise InputError(
                 FIELD,
