@@ -8,6 +8,7 @@ id. What this cannot see is a release that someone built anew as a whole; that t
 (signature.py). docs/reference/verifying.md lists what is promised.
 """
 
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -62,6 +63,8 @@ def verify(path: Path) -> list[str]:
         if path.suffix == ".safetensors" and path.is_file():
             return verify_weights(path)[0]
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # the path that was asked for
+            raise
         raise VerifyError(
             str(error.filename or path), f"cannot be read ({error.strerror})"
         ) from error

@@ -83,7 +83,7 @@ def test_a_said_default_is_not_the_same_as_nothing_said() -> None:
     [
         ({"resolution": []}, "different numbers of pixels"),
         ({"resolution": [512, 512]}, "different numbers of pixels"),
-        ({"resolution": 16}, "from 32 on"),
+        ({"resolution": 16}, "from 32 to 8192"),
         ({"bucket_step": 24}, "multiple of 16"),
         ({"bucket_sides": [1024, 512]}, "shortest and the longest"),
         ({"repeats": 0}, "greater than or equal to 1"),
