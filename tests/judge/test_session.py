@@ -124,7 +124,7 @@ def test_pictures_that_the_evaluation_did_not_make_are_refused_before_the_first_
     if damage == "a file more":
         (made.path / "pictures" / "more.png").write_bytes(data)
     more = made.path / "pictures" / "more.png"
-    with pytest.raises(StateError, match="since it was made|no part of the evaluation") as told:
+    with pytest.raises(StateError, match=r"since it was made|no part of the evaluation") as told:
         open_session(project, [], None, 0, "?")
     assert told.value.path == (more if damage == "a file more" else one)
 
