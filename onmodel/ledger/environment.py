@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from onmodel import __version__
 from onmodel.ledger.lineage import Lineage, add
 
-CODE_VERSION = 9  # raised when a change makes a stage give other bytes from the same recipe
+CODE_VERSION = 10  # raised when a change makes a stage give other bytes from the same recipe
 PACKAGES = (
     "torch",
     "diffusers",

@@ -18,6 +18,7 @@ from onmodel.processes import ALONE, Processes
 from onmodel.progress import Progress
 from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
+from onmodel.weights import weights_sha256
 
 if TYPE_CHECKING:
     from onmodel.families.protocol import Family
@@ -209,7 +210,14 @@ def _without_folders(value: Any) -> Any:
 def write_models(folder: Path, rows: Sequence[tuple[str, int | None, str]]) -> None:
     """Write `models.json` for (name, epoch, file in `folder`) rows."""
     table = [
-        {"name": n, "epoch": e, "file": f, "sha256": sha256_file(folder / f)} for n, e, f in rows
+        {
+            "name": name,
+            "epoch": epoch,
+            "file": file,
+            "sha256": sha256_file(folder / file),
+            "weights": weights_sha256(folder / file),
+        }
+        for name, epoch, file in rows
     ]
     write_json(folder / "models.json", table)
 
@@ -223,8 +231,8 @@ def read_models(artifact: Artifact) -> list[Model]:
             f"a {artifact.kind} holds no models; refer to a train, select or merge stage",
         )
     return [
-        Model(r["name"], artifact.path / r["file"], r["sha256"], r["epoch"])
-        for r in read_json(index)
+        Model(row["name"], artifact.path / row["file"], row["sha256"], row["weights"], row["epoch"])
+        for row in read_json(index)
     ]
 
 

@@ -167,7 +167,7 @@ def _floors(assessor: Assessor, model: Model, context: Context) -> dict[str, Ass
 
     path = context.scratch / "null.safetensors"
     write_null(model.path, path, context.family().spec, context.seed)
-    (null,), _ = assessor.assess([Model("null", path, sha256_file(path))])
+    (null,), _ = assessor.assess([Model.of("null", path)])
     return {
         "R": assessor.reseeded(),
         "Z": Assessed(null.axes, {"Z": null.pictures["L"]}, null.answers),

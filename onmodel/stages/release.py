@@ -142,7 +142,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     self_test(weights, _diffusers_config(context), context.scratch / "diffusers")
 
     shown = samples(character, plan, settings.samples)
-    wanted = requests(shown, Model(name, weights, sha256_file(weights)))
+    wanted = requests(shown, Model.of(name, weights))
     with context.progress.task(f"samples for {context.name}", total=len(wanted)) as task:
         drawn = render(
             context.family, context.base_sha256, wanted, sampling, context.pictures, task
