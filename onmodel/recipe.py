@@ -2,9 +2,12 @@
 bottom.
 
     [recipe]              name, character (a character.toml), base ("toon" or a table), seed, date,
-                          threads
+                          threads (default: the cores that this process may use)
     [defaults.<verb>]     settings that every stage of a verb starts from
     [stages.<name>]       do = "<verb>", and that stage's own settings
+
+Sums of floats depend on the number of threads. A recipe that names none gives other bytes on a
+machine with another number of cores; name it where others shall get the same.
 
 A value that depends on the base is a table of base names: `learning_rate = { anima = 1e-5, toon =
 2e-3 }`. This file checks the frame; each stage checks its own settings (onmodel/stages).
@@ -24,6 +27,7 @@ from onmodel.evaluate.observers import FILES
 from onmodel.evaluate.observers.source import SCHEME
 from onmodel.families.registry import parse_base
 from onmodel.paths import check_distinct, check_name, inside
+from onmodel.processes import usable_cores
 from onmodel.reading import LARGEST_WHOLE, check_values, read_text, read_toml
 from onmodel.stages import VERBS
 
@@ -119,7 +123,7 @@ def load_recipe(path: Path) -> Recipe:
         base=base,
         seed=head.get("seed", 0),
         date=_text("recipe.date", head.get("date"), DATE_HINT),
-        threads=head.get("threads", 2),
+        threads=head.get("threads", usable_cores()),
         stages={
             name: _resolved(_stage(name, stage, defaults, name_of_base(base)), path.parent)
             for name, stage in stages.items()

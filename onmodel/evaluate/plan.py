@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.observers import FILES
 from onmodel.hashing import hash_json
+from onmodel.ledger import versions
 
 ALWAYS = ("tagger", "identity")  # told even where they are missing: most axes need them
 
@@ -76,4 +76,4 @@ class Plan:
 
 def metric_versions() -> str:
     """SHA-256 of every axis' name and version."""
-    return hash_json({id: axis.version for id, (axis, _) in AXES.items()})
+    return hash_json(versions.AXES)

@@ -5,9 +5,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_jsonable_python
 
 from onmodel.character import Character
 from onmodel.errors import InputError, StateError
@@ -51,6 +52,46 @@ class StageSettings(BaseModel):
         """
         told: dict[str, Any] = _without_folders(self.model_dump(round_trip=True))
         return told
+
+
+class Head(Protocol):
+    """Recipe or context: the head of a recipe."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def date(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def character(self) -> Character: ...
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What the stages of a verb read beside their settings and inputs. Their key and their history
+    hold exactly this, so an edit of anything else runs none of them again.
+
+    `sheet`: fields of the model sheet; `head`: of the recipe's head; `base`: the base's name and
+    weights; `axes`: the versions of all axes, because the verb measures.
+    """
+
+    verb: str
+    sheet: tuple[str, ...] = ()
+    head: tuple[Literal["seed", "date", "threads"], ...] = ()
+    base: bool = True
+    axes: bool = False
+
+    def head_of(self, head: Head) -> dict[str, Any]:
+        """The values that are read of a recipe's head."""
+        return {name: getattr(head, name) for name in self.head}
+
+    def sheet_of(self, character: Character) -> dict[str, Any]:
+        """The values that are read of the model sheet, as JSON."""
+        found: dict[str, Any] = to_jsonable_python(
+            {name: getattr(character, name) for name in self.sheet}
+        )
+        return found
 
 
 @dataclass(frozen=True)
@@ -160,15 +201,17 @@ class Context:
         """The base's weights as a node."""
         return add([], "base", name=self.base_name, sha256=self.base_sha256)
 
-    @property
-    def recipe(self) -> Lineage:
-        """The head of the recipe as a node, on the character's sheet, the base, the code and the
-        environment."""
-        sheet = add(
-            [], "character", name=self.character.name, sheet=self.character.model_dump(mode="json")
-        )
-        facts = {"seed": self.seed, "date": self.date, "threads": self.threads}
-        return add([sheet, self.base, code(), environment()], "recipe", **facts)
+    def recipe(self, reads: Reads) -> Lineage:
+        """What the stage reads of the recipe's head as a node, on what it reads of the character's
+        sheet, the base, the code and the environment."""
+        parents = [code(reads.verb), environment()]
+        if reads.sheet:
+            named = {"name": self.character.name} if "name" in reads.sheet else {}
+            sheet = reads.sheet_of(self.character)
+            parents.append(add([], "character", **named, sheet=sheet))
+        if reads.base:
+            parents.append(self.base)
+        return add(parents, "recipe", **reads.head_of(self))
 
     @property
     def out(self) -> Path:

@@ -41,9 +41,10 @@ from onmodel.ledger.lineage import Lineage, add, ancestors
 from onmodel.paths import check_distinct, check_name, inside
 from onmodel.randomness import generator
 from onmodel.records import Artifact, Item
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings
+from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings
 from onmodel.toon.datasets import STANDIN_SETS, write_set
 
+READS = Reads("curate", sheet=("trigger",), head=("seed",))
 SHOWN_REFUSALS = 5
 ASSUMED = 20  # pictures in a folder that is not there yet
 
@@ -381,7 +382,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         context.progress.console.print(f"  {name}: {row['count']} pictures{held}", highlight=False)
     makers = _makers(items, settings)
     parents = [
-        context.recipe,
+        context.recipe(READS),
         *(inputs.lineage(name) for name in settings.needs()),
         *makers.values(),
     ]

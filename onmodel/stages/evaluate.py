@@ -22,9 +22,12 @@ from onmodel.lora import header
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, Prompt, SuiteName, suite, vocabulary_of
-from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
-from onmodel.stages.sample import MOST_SEEDS, Generating
+from onmodel.stages.base import Context, Inputs, Plan, Reads, keep_file, write_models
+from onmodel.stages.sample import MOST_SEEDS, PROMPTED, Generating
 from onmodel.weights import WeightsFile
+
+JUDGED = (*PROMPTED, "palette", "required", "forbidden", "severity")  # what axes look at
+READS = Reads("evaluate", sheet=JUDGED, head=("seed", "threads"), axes=True)
 
 
 class Settings(Generating):
@@ -132,7 +135,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     for model in models:
         keep_file(model.path, context.out / _file(model))
     write_models(context.out, [(model.name, model.epoch, _file(model)) for model in models])
-    parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
+    parents = [
+        context.recipe(READS),
+        *(inputs.lineage(reference) for reference in settings.needs()),
+    ]
     facts = {
         "signature": signature,
         "plan_sha256": hash_json(assessor.plan.as_dict()),

@@ -19,9 +19,18 @@ from onmodel.lora import header
 from onmodel.lora.merge_files import Job, Size, largest_side, merge_files, open_sources
 from onmodel.lora.methods import METHODS, choose
 from onmodel.records import Artifact, Model
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file, write_models
+from onmodel.stages.base import (
+    Context,
+    Inputs,
+    Plan,
+    Reads,
+    StageSettings,
+    keep_file,
+    write_models,
+)
 from onmodel.train.options import LARGEST_RANK
 
+READS = Reads("merge", sheet=("trigger",))
 FILE = "merged.safetensors"
 MEGABYTE = 1_000_000
 
@@ -94,13 +103,13 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     ]
     with open_sources([(model.name, model.path) for model in models], spec) as sources:
         facts = header.Facts(
-            title=f"{context.character.name} {context.name}",
-            author=context.character.author.name,
-            license=context.character.license,
+            title=context.name,
+            author="",
+            license="",
             trigger=context.character.trigger,
             architecture=spec.architecture,
             resolution=largest_side(sources),
-            date=context.date,
+            date="",
             blocks=spec.blocks,
         )
         job = Job(sources, blend, spec, settings.size(), settings.alpha)

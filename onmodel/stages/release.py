@@ -48,9 +48,12 @@ from onmodel.release.tables import (
 )
 from onmodel.release.verify import verify
 from onmodel.sample.pictures import Sampling, render
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
+from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings, write_models
 from onmodel.weights import open_weights, payload_sha256, write_weights
 
+READS = Reads(
+    "release", sheet=tuple(Character.model_fields), head=("seed", "date", "threads")
+)  # rebuild reads the whole recipe from here
 TAKEN = frozenset({"triggers", "lineage"})  # .json files of every release, beside <file_name>.json
 
 
@@ -154,7 +157,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     write_samples(folder, shown, drawn, name, payload, context.base_sha256, sampling)
 
     parents = [
-        context.recipe,
+        context.recipe(READS),
         history,
         inputs.lineage(settings.model),
         inputs.lineage(settings.evaluation),

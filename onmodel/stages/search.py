@@ -42,12 +42,13 @@ from onmodel.lora.search import (
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, SuiteName
 from onmodel.stages import merge
-from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
-from onmodel.stages.evaluate import make_assessor, named
+from onmodel.stages.base import Context, Inputs, Plan, Reads, keep_file, write_models
+from onmodel.stages.evaluate import JUDGED, make_assessor, named
 from onmodel.stages.sample import MOST_SEEDS, Generating
 from onmodel.stages.select import Bounded, report, say
 from onmodel.train.options import LARGEST_RANK
 
+READS = Reads("search", sheet=JUDGED, head=("seed", "threads"), axes=True)
 SEARCHED: SuiteName = "choose"
 FRESH: SuiteName = "check"
 UNIFORM = "uniform_mean"

@@ -15,7 +15,17 @@ from onmodel.evaluate.selection import RULE, Selection, Wishes, select
 from onmodel.hashing import read_json, write_json
 from onmodel.ledger.lineage import add
 from onmodel.records import Artifact
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file, write_models
+from onmodel.stages.base import (
+    Context,
+    Inputs,
+    Plan,
+    Reads,
+    StageSettings,
+    keep_file,
+    write_models,
+)
+
+READS = Reads("select", head=("seed",), base=False)
 
 
 class Bounded(StageSettings):
@@ -89,7 +99,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "signature": evaluation["signature"],
         "settings": settings.told(),
     }
-    parents = [context.recipe, inputs.lineage(settings.candidates)]
+    parents = [context.recipe(READS), inputs.lineage(settings.candidates)]
     return context.commit("selection", add(parents, "selection", name=context.name, **facts))
 
 
