@@ -1,7 +1,7 @@
 """character.toml, the model sheet: who she is, what must, may and must not be drawn, and the
 author's words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -61,6 +61,13 @@ class Character(Sheet):
     author: Author
     license: str
     rating: str = Field(pattern="^(safe|sensitive|explicit)$")
+
+    def only(self, fields: Iterable[str]) -> Self:
+        """The sheet with these fields alone; another one raises AttributeError when it is read."""
+        part = self.model_copy()
+        for name in set(type(self).model_fields) - set(fields):
+            del part.__dict__[name]
+        return part
 
     @field_validator("palette")
     @classmethod

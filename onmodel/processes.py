@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _PATIENCE = timedelta(days=30)
 
 
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS and Windows cannot say more
+
+
 @dataclass(frozen=True)
 class Processes:
     """This process's `rank` (from 0) among `count`. Every method is called by all of them or by

@@ -2,9 +2,12 @@
 bottom.
 
     [recipe]              name, character (a character.toml), base ("toon" or a table), seed, date,
-                          threads
+                          threads (default: the cores that this process may use)
     [defaults.<verb>]     settings that every stage of a verb starts from
     [stages.<name>]       do = "<verb>", and that stage's own settings
+
+Sums of floats depend on the number of threads. A recipe that names none gives other bytes on a
+machine with another number of cores; name it where others shall get the same.
 
 A value that depends on the base is a table of base names, which are `toon` and the families':
 `learning_rate = { toon = 2e-3, <family> = 1e-5 }`. This file checks the frame; each stage checks
@@ -25,6 +28,7 @@ from onmodel.evaluate.observers import FILES
 from onmodel.evaluate.observers.source import SCHEME
 from onmodel.families.registry import BASE_NAMES, DEFAULT_FAMILY, parse_base, path_fields
 from onmodel.paths import check_distinct, check_name, inside
+from onmodel.processes import usable_cores
 from onmodel.reading import LARGEST_WHOLE, check_values, read_text, read_toml
 from onmodel.stages import VERBS
 
@@ -115,7 +119,7 @@ def load_recipe(path: Path) -> Recipe:
         base=base,
         seed=head.get("seed", 0),
         date=_text("recipe.date", head.get("date"), DATE_HINT),
-        threads=head.get("threads", 2),
+        threads=head.get("threads", usable_cores()),
         stages={
             name: _resolved(_stage(name, stage, defaults, name_of_base(base)), path.parent)
             for name, stage in stages.items()

@@ -276,6 +276,14 @@ def table_sha256(path: Path) -> str:
     )
 
 
+def weights_sha256(path: Path) -> str:
+    """SHA-256 of the tensors alone: their table and their bytes, whatever the header's words say.
+
+    It names a model where only its tensors count, as A1111's AutoV3 hash does.
+    """
+    return hash_json([table_sha256(path), payload_sha256(path)])
+
+
 def is_canonical(path: Path) -> bool:
     """Whether the header is byte for byte what `stream_weights` writes for these tensors and
     words."""

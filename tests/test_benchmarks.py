@@ -129,7 +129,7 @@ def test_selection_truth_says_which_choices_are_as_good_as_the_best_and_how_far_
 
 def test_selection_truth_counts_pictures_and_knows_the_naive_choices(tmp_path: Path) -> None:
     truth = load("selection_truth")
-    models = [Model(f"trained@{epoch}", tmp_path, "", epoch) for epoch in (8, 16, 24, 32, 40)]
+    models = [Model(f"trained@{epoch}", tmp_path, "", "", epoch) for epoch in (8, 16, 24, 32, 40)]
     grid = candidates(models, truth.WEIGHTS)
     looked = [grid[::4], grid[4:12], grid[4:7], grid[4:6]]
     rounds = [

@@ -16,10 +16,12 @@ import torch
 from onmodel.engine import pipeline
 from onmodel.engine.project import Project
 from onmodel.events import Events
+from onmodel.hashing import read_json
 from onmodel.recipe import Recipe, load_recipe
 from onmodel.weights import payload_sha256
 
 TINY = Path(__file__).parent / "tiny_recipe.toml"
+GOLDEN = Path(__file__).parent / "stages" / "golden" / "tiny_release.json"
 LITTLE = """
 [recipe]
 name = "little"
@@ -131,4 +133,4 @@ def test_a_release_has_the_same_weights_after_a_kill_whatever_omp_says(
         == 0
     )
     released = payload_sha256(tmp_path / "release" / "tiny" / "tiny.safetensors")
-    assert released == "514e05cef3c0f84dca2c7a1014607153aa139de1186426323cb59fdd462f26f7"
+    assert released == read_json(GOLDEN)["payload_sha256"]

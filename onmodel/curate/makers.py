@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from onmodel.errors import InputError
 from onmodel.events import Events
-from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora import header
 from onmodel.records import Model
@@ -128,4 +127,4 @@ def lora_at(path: Path) -> Model:
             path,
             f"holds {len(files)} .safetensors; name one" if path.is_dir() else "no such file",
         )
-    return Model(files[0].stem, files[0], sha256_file(files[0]))
+    return Model.of(files[0].stem, files[0])

@@ -86,7 +86,7 @@ def caption_of(item: Item, exposure: int, epoch: int, rules: CaptionRules, seed:
 
     Which of the two forms comes first is drawn per picture, so that a batch holds both.
     """
-    key = (item.subset, item.sha256)
+    key = (item.subset, item.content)
     if rules.caption_dropout_every and epoch % rules.caption_dropout_every == 0:
         return ""
     if (
@@ -114,7 +114,7 @@ def caption_of(item: Item, exposure: int, epoch: int, rules: CaptionRules, seed:
 def flips_of(item: Item, exposures: int, seed: int) -> list[bool]:
     """Is a picture mirrored, for each showing over a whole run? One in two, at random."""
     return [
-        generator(seed, "flip", item.subset, item.sha256, i).random() < 0.5
+        generator(seed, "flip", item.subset, item.content, i).random() < 0.5
         for i in range(exposures)
     ]
 

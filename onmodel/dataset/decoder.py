@@ -166,7 +166,7 @@ def answer() -> None:
                 picture = decode(data, paper.decode())
                 facts = {
                     name: getattr(picture, name)
-                    for name in ("suffix", "width", "height", "paper", "profile")
+                    for name in ("pixels", "suffix", "width", "height", "paper", "profile")
                 }
                 rest = picture.small.tobytes()
             except Refused as reason:

@@ -21,7 +21,7 @@ from onmodel.dataset.formats import (
     unreadable,
     upright,
 )
-from onmodel.dataset.pixels import WHITE, profile_of, small
+from onmodel.dataset.pixels import WHITE, as_shown, pixels_sha256, profile_of, shrunk
 from onmodel.hashing import sha256_bytes
 from onmodel.text import printable
 
@@ -43,12 +43,14 @@ class Picture:
     """A checked picture: `data` are the file's own bytes; width and height are those of it turned
     upright.
 
-    `small` is how it is shown, as pixels.small makes it. `paper` is what it lies on where it is
+    `pixels` is the hash of its pixels and size, `small` how it is shown, as pixels.small makes it.
+    `paper` is what it lies on where it is
     transparent, "" where it is not; `profile` the name of the colour profile it carries.
     """
 
     data: bytes
     sha256: str
+    pixels: str
     suffix: str
     width: int
     height: int
@@ -63,12 +65,14 @@ Decode = Callable[[bytes, str], Picture]  # of a file's bytes and the paper; rai
 def decode(data: bytes, paper: str = WHITE) -> Picture:
     """Decode a picture whole, after a look at its header. Raises Refused with the reason."""
     image, suffix = pixels(data)
+    shown = as_shown(image, paper)
     return Picture(
         data,
         sha256_bytes(data),
+        pixels_sha256(shown),
         suffix,
         *image.size,
-        small(image, paper),
+        shrunk(shown),
         paper.lower() if image.has_transparency_data else "",
         printable(profile_of(image))[:LONGEST_PROFILE],
     )

@@ -4,6 +4,7 @@ Originals keep their bytes; they are shown like this wherever pixels are needed,
 observers and pages agree.
 """
 
+import hashlib
 import io
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from onmodel.errors import StateError
 WHITE = "#ffffff"
 UNREADABLE = "unreadable"
 SIDE = 96  # pixels of the small version by which pictures are compared
+STRIP = 256  # rows that are hashed at a time
 # What a profile says its colours are → the mode in which Pillow holds such pixels.
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
@@ -55,7 +57,21 @@ def as_shown(image: Image.Image, paper: str = WHITE) -> Image.Image:
 
 def small(image: Image.Image, paper: str = WHITE) -> Image.Image:
     """An upright picture as it is shown, SIDE × SIDE, whatever its shape."""
-    return as_shown(image, paper).resize((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return shrunk(as_shown(image, paper))
+
+
+def shrunk(shown: Image.Image) -> Image.Image:
+    """An RGB picture at SIDE × SIDE, whatever its shape."""
+    return shown.resize((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def pixels_sha256(shown: Image.Image) -> str:
+    """SHA-256 of an RGB picture's size and pixels, whatever file they came from."""
+    digest = hashlib.sha256(f"{shown.width}x{shown.height}".encode())
+    for top in range(0, shown.height, STRIP):
+        strip = (0, top, shown.width, min(top + STRIP, shown.height))
+        digest.update(shown.crop(strip).tobytes())
+    return digest.hexdigest()
 
 
 def profile_of(image: Image.Image) -> str:

@@ -22,7 +22,7 @@ from onmodel.engine.tracking import journal
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.hashing import hash_json, write_json
-from onmodel.ledger.environment import CODE_VERSION
+from onmodel.ledger import versions
 from onmodel.ledger.lineage import Lineage
 from onmodel.paths import folded
 from onmodel.processes import ALONE, Processes
@@ -227,17 +227,17 @@ def keys(recipe: Recipe, project: Project, events: Events) -> Iterator[tuple[Ste
 
 def _key(step: Step, inputs: Inputs, recipe: Recipe, base_sha256: str) -> str:
     """The hash of all that decides what a stage makes."""
+    reads = stage_module(step.verb).READS
     return hash_json(
         {
-            "code": CODE_VERSION,
+            "version": versions.VERBS[step.verb],
+            "axes": versions.AXES if reads.axes else {},
             "name": step.name,
             "settings": step.settings.keyed(),
             "inputs": {name: artifact.hash for name, artifact in inputs.artifacts.items()},
-            "seed": recipe.seed,
-            "date": recipe.date,
-            "base": base_sha256,
-            "threads": recipe.threads,
-            "character": recipe.character.model_dump(mode="json"),
+            "head": reads.head_of(recipe),
+            "sheet": reads.sheet_of(recipe.character),
+            "base": [recipe.base_name, base_sha256] if reads.base else [],
         }
     )
 
@@ -262,7 +262,7 @@ def _context(
         name=step.name,
         seed=recipe.seed,
         date=recipe.date,
-        character=recipe.character,
+        character=recipe.character.only(stage_module(step.verb).READS.sheet),
         family=family,
         base_name=recipe.base_name,
         base_sha256=base_sha256,

@@ -19,6 +19,7 @@ from onmodel.engine.project import Project
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.hashing import read_json
+from onmodel.ledger import versions
 from onmodel.ledger.environment import code, environment
 from onmodel.ledger.lineage import Lineage, Node, facts_of_others, ordered, root
 from onmodel.recipe import Recipe
@@ -30,6 +31,20 @@ from onmodel.stages.base import StageSettings
 
 # Facts that hold the hash of a whole file. A file's header holds its history, so they change with
 # the code and the environment even where the tensors are the same.
+# What stands for the parts of a recipe that none of its stages read.
+HEAD = {"seed": 0, "date": "1970-01-01", "threads": 1}
+SHEET = {
+    "name": "unknown",
+    "trigger": "unknown",
+    "tags": [],
+    "description": "",
+    "free": [],
+    "palette": {},
+    "outfits": [],
+    "author": {"name": "unknown"},
+    "license": "unknown",
+    "rating": "safe",
+}
 COMPUTED = frozenset({"content", "says"})  # settings that are read from files
 HASHES_OF_FILES = frozenset(
     {"used", "chosen", "model_sha256", "origins", "parts", "evaluation_sha256", "files"}
@@ -116,8 +131,10 @@ def _check_shape(name: str, own: Lineage) -> None:
         settings = node.get("settings", {"do": "train"})
         if not isinstance(settings, dict) or settings.get("do") not in tuple(VERBS):
             fault = "the settings of a stage"
-        elif node["type"] == "recipe" and not {"seed", "date", "threads"} <= node.keys():
+        elif node["type"] == "recipe" and not node.keys() <= {"type", "used", *HEAD}:
             fault = "the head of a recipe"
+        elif node["type"] == "character" and not isinstance(node.get("sheet"), dict):
+            fault = "a character"
         elif node["type"] in ("base", "model") and not isinstance(node.get("sha256"), str):
             fault = f"a {node['type']}"
         elif not isinstance(node.get("packages", {}), dict):
@@ -151,14 +168,8 @@ def _recipe(
     release: Provenance, own: Lineage, stages: Mapping[str, str], maker: Project | None
 ) -> tuple[Recipe, dict[str, str]]:
     """The recipe as far as it can be run here, and why the other stages can not."""
-    heads = [node for node in own.values() if node["type"] == "recipe"]
-    if len({str((node["seed"], node["date"], node["threads"])) for node in heads}) != 1:
-        raise InputError(
-            "release",
-            release.name,
-            f"its history holds {len(heads) or 'no'} recipes; one can be run again",
-        )
-    sheet, base = _single(release.name, own, "character"), _single(release.name, own, "base")
+    head, sheet = _read_parts(release.name, own)
+    base = _single(release.name, own, "base")
     tables: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
     bases: list[Any] = ["toon"] if base.get("name") == "toon" else []
@@ -186,8 +197,7 @@ def _recipe(
             release.name,
             f"nothing of it can be run here: {next(iter(left_out.values()))}",
         )
-    head = heads[0]
-    character = parse_character(sheet.get("sheet"), release.name)
+    character = parse_character(sheet, release.name)
     return (
         Recipe(
             release.name,
@@ -201,6 +211,27 @@ def _recipe(
         ),
         left_out,
     )
+
+
+def _read_parts(name: str, own: Lineage) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe's head and the sheet, joined from what each stage read of them. A release holds
+    all of both; what no stage read is filled in, since it changes no byte.
+
+    Raises InputError unless they are parts of one recipe.
+    """
+    head: dict[str, Any] = {}
+    sheet: dict[str, Any] = {}
+    parts = [(head, node) for node in own.values() if node["type"] == "recipe"]
+    count = min(len(parts), 1)
+    parts += [(sheet, node["sheet"]) for node in own.values() if node["type"] == "character"]
+    for joined, part in parts:
+        for key, value in part.items():
+            if key not in ("type", "used") and joined.setdefault(key, value) != value:
+                count = 2
+    if count != 1:
+        remedy = f"its history holds {count or 'no'} recipes; one can be run again"
+        raise InputError("release", name, remedy)
+    return HEAD | head, SHEET | sheet
 
 
 def _settings(
@@ -270,15 +301,20 @@ def _needs(settings: StageSettings) -> list[str]:
 
 def _ground(own: Lineage) -> list[str]:
     """What differs in code and environment from those that the history tells."""
-    here = {node["type"]: node for node in (*code().values(), *environment().values())}
     said = []
     for id in ordered(own):
         node = own[id]
-        if node["type"] in here:
-            was, now = _flat(node), _flat(here[node["type"]])
-            said += [
-                f"{key}: {now.get(key)}, was {was[key]}" for key in was if was[key] != now.get(key)
-            ]
+        if node["type"] == "code":
+            verb = node.get("verb")
+            here = code(verb) if verb in tuple(versions.VERBS) else {}
+        elif node["type"] == "environment":
+            here = environment()
+        else:
+            continue
+        was, now = _flat(node), _flat(here[root(here)]) if here else {}
+        said += [
+            f"{key}: {now.get(key)}, was {was[key]}" for key in was if was[key] != now.get(key)
+        ]
     return list(dict.fromkeys(said))
 
 

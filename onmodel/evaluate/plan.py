@@ -5,10 +5,10 @@ Two numbers may be compared only when their signatures are equal.
 
 from collections.abc import Mapping, Sequence
 
-from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.evaluation import EvaluationPlan, PlannedPrompt
 from onmodel.evaluate.observers import FILES
 from onmodel.hashing import hash_json
+from onmodel.ledger import versions
 from onmodel.sample.pictures import SAMPLER, Sampling
 
 ALWAYS = ("tagger", "identity")  # named even where they are missing: most axes need them
@@ -77,4 +77,4 @@ def signature_of(plan: EvaluationPlan) -> str:
 
 def metric_versions() -> str:
     """SHA-256 of every axis' name and version."""
-    return hash_json({id: axis.version for id, (axis, _) in AXES.items()})
+    return hash_json(versions.AXES)

@@ -9,9 +9,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from onmodel import __version__
+from onmodel.ledger import versions
 from onmodel.ledger.lineage import Lineage, add
 
-CODE_VERSION = 9  # raised when a change makes a stage give other bytes from the same recipe
 PACKAGES = (
     "torch",
     "diffusers",
@@ -23,9 +23,12 @@ PACKAGES = (
 )
 
 
-def code() -> Lineage:
-    """The code: two copies with the same numbers give the same bytes from the same recipe."""
-    return add([], "code", name="onmodel", version=__version__, code=CODE_VERSION)
+def code(verb: str) -> Lineage:
+    """The code of a verb: two copies with the same number give the same bytes from the same
+    recipe."""
+    return add(
+        [], "code", name="onmodel", version=__version__, verb=verb, code=versions.VERBS[verb]
+    )
 
 
 @cache

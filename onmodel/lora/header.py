@@ -82,7 +82,8 @@ CLAIM_LENGTH = 400  # characters
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What any LoRA's header says, trained or merged. `resolution`: side in pixels, 0 unknown;
-    `date`: the recipe's; `blocks`: of the base that it was made for, 0 unknown.
+    `blocks`: of the base that it was made for, 0 unknown. The recipe's `author`, `license` and
+    `date` are written by a release; a checkpoint and a merge leave them "".
     """
 
     title: str

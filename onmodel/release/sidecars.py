@@ -184,9 +184,8 @@ def write_samples(
     """
     for i, (sample, picture) in enumerate(zip(shown, pictures, strict=True)):
         prompt = f"{sample.prompt} <lora:{name}:{sampling.weight:g}>"
-        request = Request(
-            prompt, sample.negative, sample.seed, Model(name, picture, payload_sha256)
-        )
+        model = Model(name, picture, payload_sha256, payload_sha256)
+        request = Request(prompt, sample.negative, sample.seed, model)
         short = payload_sha256[:12]
         text = parameters(base_sha256, request, sampling).replace(
             f'"{short}: {short}"', f'"{name}: {short}"'

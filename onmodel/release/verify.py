@@ -18,7 +18,7 @@ from typing import Any
 from onmodel.errors import InputError, VerifyError
 from onmodel.evaluate.evaluation import Evaluation, evaluation_of
 from onmodel.hashing import sha256_bytes
-from onmodel.ledger.environment import CODE_VERSION
+from onmodel.ledger import versions
 from onmodel.ledger.lineage import Lineage, Node, check_at, facts_of_others, root
 from onmodel.lora import header
 from onmodel.lora.tensors import Lora
@@ -232,7 +232,8 @@ def _check_numbers(folder: Path, statement: Statement, found: dict[str, str]) ->
     if found[EVALUATION] not in held:
         raise VerifyError(EVALUATION, "does not hold the numbers of the evaluation in the history")
     if not any(
-        node["type"] == "code" and node.get("code") == CODE_VERSION
+        node["type"] == "code"
+        and (node.get("verb"), node.get("code")) == ("release", versions.VERBS["release"])
         for node in statement.lineage.values()
     ):
         return (

@@ -332,7 +332,7 @@ def _brief(node: Node) -> str:
                 else f"by another {node['origin']}"
             )
         case "character" if "sheet" in node:
-            return str(node["sheet"]["trigger"])
+            return str(node["sheet"].get("trigger", ""))
     return str(node.get("date", ""))
 
 

@@ -217,11 +217,10 @@ def _facts(lineage: Lineage, node: Node) -> Iterator[str]:
 def _ground(node: Node) -> Ground:
     match node["type"]:
         case "character":
-            sheet = node["sheet"]
-            said = (
-                f"trigger {sheet['trigger']}, {len(sheet['outfits'])} outfits, rating"
-                f" {sheet['rating']}"
-            )
+            sheet = node["sheet"]  # the fields that one verb reads
+            outfits = f"{len(sheet['outfits'])} outfits" if "outfits" in sheet else ""
+            parts = [f"{key} {sheet[key]}" for key in ("trigger", "rating") if key in sheet]
+            said = ", ".join(filter(None, [*parts, outfits]))
         case "base":
             said = f"sha256 {node['sha256'][:SHORT]}"
         case "environment":

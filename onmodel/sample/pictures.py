@@ -68,7 +68,7 @@ def key(base_sha256: str, request: Request, sampling: Sampling) -> str:
     return hash_json(
         {
             "base": base_sha256,
-            "lora": request.lora.sha256 if request.lora else None,
+            "lora": _weights(request.lora),
             "weight": sampling.weight if request.lora else None,
             "prompt": request.prompt,
             "negative": request.negative,
@@ -123,7 +123,7 @@ def render(
     for parent in sorted({path.parent for batch in todo for _, path in batch}):
         if parent.exists():
             sweep(parent)
-    for _, same_lora in groupby(todo, key=lambda batch: _sha256(batch[0][0].lora)):
+    for _, same_lora in groupby(todo, key=lambda batch: _weights(batch[0][0].lora)):
         group = list(same_lora)
         with _applied(family(), group[0][0][0].lora, sampling.weight):
             for batch in group:
@@ -170,9 +170,10 @@ def is_damaged(path: Path, now: Checked, before: Checked | None) -> bool:
 def parameters(base_sha256: str, request: Request, sampling: Sampling) -> str:
     """The `parameters` text in A1111's form: prompt, negative prompt, settings, hashes.
 
-    The LoRA is called by its hash, since one file may have several names.
+    The LoRA is called by the hash of its tensors: one file may have several names, and its header
+    decides no pixel.
     """
-    lora = request.lora.sha256[:12] if request.lora else None
+    lora = request.lora.weights[:12] if request.lora else None
     settings = {
         "Steps": sampling.steps,
         "Sampler": "Euler",
@@ -201,14 +202,14 @@ def _batches(pairs: Iterable[Pending], size: int) -> Iterator[list[Pending]]:
     """One LoRA after another in order of first appearance, each request once, cut into batches."""
     by_lora: dict[str | None, dict[Path, Request]] = {}
     for request, path in pairs:
-        by_lora.setdefault(_sha256(request.lora), {}).setdefault(path, request)
+        by_lora.setdefault(_weights(request.lora), {}).setdefault(path, request)
     for group in by_lora.values():
         rows = [(request, path) for path, request in group.items()]
         yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _sha256(lora: Model | None) -> str | None:
-    return lora.sha256 if lora else None
+def _weights(lora: Model | None) -> str | None:
+    return lora.weights if lora else None
 
 
 def _applied(family: "Family", lora: Model | None, weight: float) -> AbstractContextManager[object]:

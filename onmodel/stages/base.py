@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic_core import to_jsonable_python
 
 from onmodel.character import Character
 from onmodel.errors import InputError, StateError
@@ -19,6 +20,7 @@ from onmodel.ledger.lineage import Lineage, add
 from onmodel.processes import ALONE, Processes
 from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
+from onmodel.weights import weights_sha256
 
 if TYPE_CHECKING:
     from onmodel.families.protocol import Family
@@ -72,6 +74,46 @@ def _holds_bool(value: object) -> bool:
     if isinstance(value, dict):
         return any(map(_holds_bool, value.values()))
     return any(map(_holds_bool, value)) if isinstance(value, list) else isinstance(value, bool)
+
+
+class Head(Protocol):
+    """Recipe or context: the head of a recipe."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def date(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def character(self) -> Character: ...
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What the stages of a verb read beside their settings and inputs. Their key and their history
+    hold exactly this, so an edit of anything else runs none of them again.
+
+    `sheet`: fields of the model sheet; `head`: of the recipe's head; `base`: the base's name and
+    weights; `axes`: the versions of all axes, because the verb measures.
+    """
+
+    verb: str
+    sheet: tuple[str, ...] = ()
+    head: tuple[Literal["seed", "date", "threads"], ...] = ()
+    base: bool = True
+    axes: bool = False
+
+    def head_of(self, head: Head) -> dict[str, Any]:
+        """The values that are read of a recipe's head."""
+        return {name: getattr(head, name) for name in self.head}
+
+    def sheet_of(self, character: Character) -> dict[str, Any]:
+        """The values that are read of the model sheet, as JSON."""
+        found: dict[str, Any] = to_jsonable_python(
+            {name: getattr(character, name) for name in self.sheet}
+        )
+        return found
 
 
 @dataclass(frozen=True)
@@ -181,15 +223,17 @@ class Context:
         """The base's weights as a node."""
         return add([], "base", name=self.base_name, sha256=self.base_sha256)
 
-    @property
-    def recipe(self) -> Lineage:
-        """The head of the recipe as a node, on the character's sheet, the base, the code and the
-        environment."""
-        sheet = add(
-            [], "character", name=self.character.name, sheet=self.character.model_dump(mode="json")
-        )
-        facts = {"seed": self.seed, "date": self.date, "threads": self.threads}
-        return add([sheet, self.base, code(), environment()], "recipe", **facts)
+    def recipe(self, reads: Reads) -> Lineage:
+        """What the stage reads of the recipe's head as a node, on what it reads of the character's
+        sheet, the base, the code and the environment."""
+        parents = [code(reads.verb), environment()]
+        if reads.sheet:
+            named = {"name": self.character.name} if "name" in reads.sheet else {}
+            sheet = reads.sheet_of(self.character)
+            parents.append(add([], "character", **named, sheet=sheet))
+        if reads.base:
+            parents.append(self.base)
+        return add(parents, "recipe", **reads.head_of(self))
 
     @property
     def out(self) -> Path:
@@ -231,7 +275,14 @@ def _without_folders(value: Any) -> Any:
 def write_models(folder: Path, rows: Sequence[tuple[str, int | None, str]]) -> None:
     """Write `models.json` for (name, epoch, file in `folder`) rows."""
     table = [
-        {"name": n, "epoch": e, "file": f, "sha256": sha256_file(folder / f)} for n, e, f in rows
+        {
+            "name": name,
+            "epoch": epoch,
+            "file": file,
+            "sha256": sha256_file(folder / file),
+            "weights": weights_sha256(folder / file),
+        }
+        for name, epoch, file in rows
     ]
     write_json(folder / "models.json", table)
 
@@ -254,8 +305,8 @@ def read_models(artifact: Artifact) -> list[Model]:
             f"a {artifact.kind} holds no models; refer to a train, select or merge stage",
         )
     return [
-        Model(r["name"], artifact.path / r["file"], r["sha256"], r["epoch"])
-        for r in read_json(index)
+        Model(row["name"], artifact.path / row["file"], row["sha256"], row["weights"], row["epoch"])
+        for row in read_json(index)
     ]
 
 

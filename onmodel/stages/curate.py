@@ -42,9 +42,10 @@ from onmodel.ledger.lineage import Lineage, add, ancestors
 from onmodel.paths import check_distinct, check_name, inside
 from onmodel.randomness import generator
 from onmodel.records import Artifact, Item
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings
+from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings
 from onmodel.toon.datasets import STANDIN_SETS, write_set
 
+READS = Reads("curate", sheet=("trigger",), head=("seed",))
 SHOWN_REFUSALS = 5
 ASSUMED = 20  # pictures in a folder that is not there yet
 
@@ -351,10 +352,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     items: list[Item] = []
     thumbs: list[Thumb] = []
     taken: set[tuple[str, Path]] = set()
+    written: dict[str, str] = {}  # file of the data set → its SHA-256
     total = sum(len(offer) for _, _, offer in offers)
     with context.events.task(f"read {context.name}", total) as task, Decoder() as decoder:
         for subset, source, offer in offers:
-            inside = {item.sha256 for item in items if item.subset == subset}
+            inside = {item.content for item in items if item.subset == subset}
             place = (
                 subset if subset in settings.imported else ""
             )  # another trainer's data sets may share pictures
@@ -365,15 +367,21 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
                     continue
                 try:
                     picture, mask = check(candidate, decode if source.folder is None else decoder)
-                    if picture.sha256 in inside:
-                        raise Refused(f"the same file is in {subset} already")
+                    item = _item(candidate, picture, mask, subset)
+                    if item.content in inside:
+                        raise Refused(f"the same picture is in {subset} already")
                 except Refused as reason:
                     refused.append(Refusal(candidate.name, str(reason)))
                     continue
-                items.append(_keep(candidate, picture, mask, subset, context.out))
+                sha256 = written.setdefault(item.image, picture.sha256)
+                items.append(dataclasses.replace(item, sha256=sha256))
+                if sha256 == picture.sha256:  # else the same pixels lie there already
+                    write_atomic(context.out / item.image, picture.data)
+                if mask is not None:
+                    write_atomic(context.out / item.mask, mask.data)
                 thumbs.append(Thumb(picture.width / picture.height, np.asarray(picture.small)))
                 taken.add((place, candidate.path))
-                inside.add(picture.sha256)
+                inside.add(item.content)
                 count += 1
     _say_refused(refused, context)
     for subset in settings.sources:
@@ -406,7 +414,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         )
     makers = _makers(items, settings)
     parents = [
-        context.recipe,
+        context.recipe(READS),
         *(inputs.lineage(name) for name in settings.needs()),
         *makers.values(),
     ]
@@ -496,19 +504,17 @@ def _again(item: Item, folder: Path) -> Candidate:
     )
 
 
-def _keep(
-    candidate: Candidate, picture: Picture, mask: Picture | None, subset: str, out: Path
-) -> Item:
-    """Copy the originals' bytes into the data set. Group and split are set when all pictures are
-    known."""
-    image = f"images/{picture.sha256}{picture.suffix}"
-    write_atomic(out / image, picture.data)
+def _item(candidate: Candidate, picture: Picture, mask: Picture | None, subset: str) -> Item:
+    """The entry of a picture. Group and split are set when all pictures are known.
+
+    A generated picture is named by its pixels, any other by its file.
+    """
+    pixels = picture.pixels if model_of(candidate.origin) else ""
     weighed = "alpha" if candidate.reading.alpha_mask and picture.paper else ""
     if mask is not None:
         weighed = f"masks/{mask.sha256}{mask.suffix}"
-        write_atomic(out / weighed, mask.data)
     return Item(
-        image=image,
+        image=f"images/{pixels or picture.sha256}{picture.suffix}",
         sha256=picture.sha256,
         width=picture.width,
         height=picture.height,
@@ -524,6 +530,7 @@ def _keep(
         kept_last=candidate.kept_last,
         paper=picture.paper,
         profile=picture.profile,
+        pixels=pixels,
     )
 
 

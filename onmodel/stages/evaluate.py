@@ -30,9 +30,12 @@ from onmodel.lora import header
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, SuiteName, suite, vocabulary_of
-from onmodel.stages.base import Context, Inputs, Plan, keep_file, write_models
-from onmodel.stages.sample import MOST_SEEDS, Generating
+from onmodel.stages.base import Context, Inputs, Plan, Reads, keep_file, write_models
+from onmodel.stages.sample import MOST_SEEDS, PROMPTED, Generating
 from onmodel.weights import WeightsFile
+
+JUDGED = (*PROMPTED, "palette", "required", "forbidden", "severity")  # what axes look at
+READS = Reads("evaluate", sheet=JUDGED, head=("seed", "threads"), axes=True)
 
 
 class Settings(Generating):
@@ -136,7 +139,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     for model in models:
         keep_file(model.path, context.out / _file(model))
     write_models(context.out, [(model.name, model.epoch, _file(model)) for model in models])
-    parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
+    parents = [
+        context.recipe(READS),
+        *(inputs.lineage(reference) for reference in settings.needs()),
+    ]
     facts = {
         "signature": assessor.signature,
         "plan_sha256": hash_json(asdict(assessor.plan)),
@@ -171,7 +177,7 @@ def _floors(assessor: Assessor, model: Model, context: Context) -> dict[str, Ass
 
     path = context.scratch / "null.safetensors"
     write_null(model.path, path, context.family().spec, context.seed)
-    (null,), _ = assessor.assess([Model("null", path, sha256_file(path))])
+    (null,), _ = assessor.assess([Model.of("null", path)])
     return {
         "R": assessor.reseeded(),
         "Z": Assessed(null.axes, {"Z": null.pictures["L"]}, null.answers),

@@ -19,8 +19,17 @@ from onmodel.lora.specs import is_checkpoint
 from onmodel.lora.tensors import read_lora, write_lora
 from onmodel.policy import check_text
 from onmodel.records import Artifact
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, content_of, write_models
+from onmodel.stages.base import (
+    Context,
+    Inputs,
+    Plan,
+    Reads,
+    StageSettings,
+    content_of,
+    write_models,
+)
 
+READS = Reads("import")
 FILE = "imported.safetensors"
 NOT_THERE = "no such file; name a LoRA file or a PEFT folder, relative to the recipe"
 

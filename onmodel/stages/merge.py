@@ -18,9 +18,10 @@ from onmodel.lora import header
 from onmodel.lora.merge_files import MergeJob, MergeSize, largest_side, merge_files, open_sources
 from onmodel.lora.methods import METHODS, choose
 from onmodel.records import Artifact, Model
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
+from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings, write_models
 from onmodel.train.options import LARGEST_RANK
 
+READS = Reads("merge", sheet=("trigger",))
 FILE = "merged.safetensors"
 MEGABYTE = 1_000_000
 
@@ -126,13 +127,13 @@ def make(
     )
     with open_sources([(model.name, model.path) for model in models], spec) as sources:
         facts = header.Facts(
-            title=f"{context.character.name} {context.name}",
-            author=context.character.author.name,
-            license=context.character.license,
+            title=context.name,
+            author="",
+            license="",
             trigger=context.character.trigger,
             architecture=spec.architecture,
             resolution=largest_side(sources),
-            date=context.date,
+            date="",
             blocks=spec.blocks,
         )
         job = MergeJob(sources, blend, spec, settings.size(), settings.alpha)

@@ -50,9 +50,12 @@ from onmodel.release.tables import (
 )
 from onmodel.release.verify import verify
 from onmodel.sample.pictures import render
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
+from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings, write_models
 from onmodel.weights import open_weights, payload_sha256, tensor_payload
 
+READS = Reads(
+    "release", sheet=tuple(Character.model_fields), head=("seed", "date", "threads")
+)  # rebuild reads the whole recipe from here
 TAKEN = frozenset({"triggers", "lineage"})  # .json files of every release, beside <file_name>.json
 
 
@@ -147,7 +150,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     self_test(weights, family.spec, family.config, context.scratch / "diffusers")
 
     shown = samples(character, evaluation.plan, settings.samples)
-    wanted = requests(shown, Model(name, weights, sha256_file(weights)))
+    wanted = requests(shown, Model.of(name, weights))
     with context.events.task(f"samples for {context.name}", total=len(wanted)) as task:
         drawn = render(
             context.family, context.base_sha256, wanted, sampling, context.pictures, task
@@ -159,7 +162,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     write_samples(folder, shown, drawn, name, payload, context.base_sha256, sampling)
 
     parents = [
-        context.recipe,
+        context.recipe(READS),
         history,
         inputs.lineage(settings.model),
         inputs.lineage(settings.evaluation),

@@ -40,7 +40,7 @@ from onmodel.sample.suites import (
     vocabulary_of,
     whom,
 )
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_file
+from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings, keep_file
 from onmodel.train.options import (
     LARGEST_BATCH,
     MOST_GUIDANCE,
@@ -48,6 +48,8 @@ from onmodel.train.options import (
     Side,
 )
 
+PROMPTED = ("trigger", "count_tag", "tags", "description", "free", "outfits")  # what prompts say
+READS = Reads("sample", sheet=(*PROMPTED, "palette"), head=("seed", "threads"))
 Place = Annotated[str, Field(pattern=f"^{SCHEME}")] | Path  # on the hub, or a folder
 MOST_SEEDS = 10_000
 MOST_LORA_WEIGHT = 100.0
@@ -267,7 +269,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             f" {settings.keep} were wanted"
         )
         context.events.note(few, "error")
-    parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
+    parents = [
+        context.recipe(READS),
+        *(inputs.lineage(reference) for reference in settings.needs()),
+    ]
     facts = {
         "model_sha256": model.sha256,
         "count": len(rows),

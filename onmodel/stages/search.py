@@ -63,12 +63,13 @@ from onmodel.lora.methods import choose
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, SuiteName
 from onmodel.stages import merge
-from onmodel.stages.base import Context, Inputs, Plan, keep_models
-from onmodel.stages.evaluate import make_assessor, named
+from onmodel.stages.base import Context, Inputs, Plan, Reads, keep_models
+from onmodel.stages.evaluate import JUDGED, make_assessor, named
 from onmodel.stages.sample import MOST_SEEDS, Generating
 from onmodel.stages.select import Bounded, say
 from onmodel.train.options import LARGEST_RANK
 
+READS = Reads("search", sheet=JUDGED, head=("seed", "threads"), axes=True)
 SEARCHED: SuiteName = "choose"
 FRESH: SuiteName = "check"
 UNIFORM = "uniform_mean"

@@ -16,7 +16,9 @@ from onmodel.evaluate.selection import Constraints, Selection, select
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
 from onmodel.records import Artifact
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, keep_models
+from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings, keep_models
+
+READS = Reads("select", head=("seed",), base=False)
 
 
 class Bounded(StageSettings):
@@ -92,7 +94,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "signature": evaluation.signature,
         "settings": settings.told(),
     }
-    parents = [context.recipe, inputs.lineage(settings.candidates)]
+    parents = [context.recipe(READS), inputs.lineage(settings.candidates)]
     return context.commit("selection", add(parents, "selection", name=context.name, **facts))
 
 

@@ -36,7 +36,7 @@ from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact, Item
 from onmodel.sample.pictures import Request, Sampling, parameters, png_bytes
 from onmodel.sample.sampler import Job, generate
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings, write_models
+from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings, write_models
 from onmodel.train.adapters import Trained
 from onmodel.train.loop import Example, epoch_steps, train
 from onmodel.train.networks import make_network, trained_layers
@@ -45,6 +45,7 @@ from onmodel.train.options import Options, Preview
 from onmodel.train.state import History, State
 from onmodel.weights import payload_sha256
 
+READS = Reads("train", sheet=("trigger",), head=("seed", "threads"))
 TAGS_IN_HEADER = 100  # the most frequent of each subset
 METRICS = "metrics.jsonl"
 
@@ -178,6 +179,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Train, keeping checkpoints. Raises InputError for data or a start that does not fit,
     StateError when damaged."""
+    head = context.recipe(READS)
     context = replace(context, seed=context.seed + settings.seed)
     first = context.processes.first
     if first:
@@ -229,7 +231,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     }
     data = [inputs.lineage(name) for name in settings.datasets]
     this_run = add(
-        [context.base, context.recipe, *data, *parents],
+        [context.base, head, *data, *parents],
         "run",
         name=context.name,
         seed=context.seed,
@@ -486,15 +488,14 @@ def _checkpoint(this_run: Lineage, epoch: int, step: int, payload: str) -> Linea
 
 
 def _about(context: Context, settings: Settings, spec: FamilySpec, epoch: int) -> header.Facts:
-    character = context.character
     return header.Facts(
-        title=f"{character.name} {context.name} epoch {epoch}",
-        author=character.author.name,
-        license=character.license,
-        trigger=character.trigger,
+        title=f"{context.name} epoch {epoch}",
+        author="",
+        license="",
+        trigger=context.character.trigger,
         architecture=spec.architecture,
         resolution=max(settings.resolutions),
-        date=context.date,
+        date="",
         blocks=spec.blocks,
     )
 

@@ -30,10 +30,12 @@ from onmodel.lora.file import LoraFile
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import vocabulary_of, wide_suite
 from onmodel.stages import merge
-from onmodel.stages.base import Context, Inputs, Plan, keep_models
-from onmodel.stages.evaluate import make_assessor, named
+from onmodel.stages.base import Context, Inputs, Plan, Reads, keep_models
+from onmodel.stages.evaluate import JUDGED, make_assessor, named
 from onmodel.stages.sample import MOST_LORA_WEIGHT, Generating
 from onmodel.stages.select import Bounded, say
+
+READS = Reads("tune", sheet=JUDGED, head=("seed", "threads"), axes=True)
 
 
 class Settings(Generating, Bounded):
@@ -113,7 +115,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "signature": signature,
         "settings": settings.told(),
     }
-    parents = [context.recipe, *(inputs.lineage(reference) for reference in settings.needs())]
+    parents = [
+        context.recipe(READS),
+        *(inputs.lineage(reference) for reference in settings.needs()),
+    ]
     return keep(winner, add(parents, "selection", name=context.name, **facts), context)
 
 

@@ -336,7 +336,7 @@ def held_out_loss(
             latents = torch.stack([example.latents_chw for example, _ in part])
             noise = torch.stack(
                 [
-                    draw_noise(latents.shape[1:], seed, "held-out noise", example.item.sha256, i)
+                    draw_noise(latents.shape[1:], seed, "held-out noise", example.item.content, i)
                     for example, i in part
                 ]
             )

@@ -110,11 +110,12 @@ def lora(
     """A LoRA file of known faults, and of a known history."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name.replace('@', '-')}.safetensors"
-    words = {"faults": json.dumps(asdict(Faults(**faults)), sort_keys=True)}
+    said = json.dumps(asdict(Faults(**faults)), sort_keys=True)
+    tensor = torch.tensor(list(said.encode()), dtype=torch.uint8)
     write_weights(
-        path, {"none": torch.zeros(1)}, words | (history_words(history) if history else {})
+        path, {"faults": tensor}, {"faults": said} | (history_words(history) if history else {})
     )
-    return Model(name, path, sha256_file(path), epoch)
+    return Model.of(name, path, epoch)
 
 
 # --- an observer that knows

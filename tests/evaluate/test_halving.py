@@ -16,7 +16,7 @@ from onmodel.records import Model
 
 WEIGHTS = (0.4, 0.6, 0.8, 1.0, 1.2)
 MODELS = [
-    Model(f"run@{epoch}", Path(f"{epoch}.safetensors"), f"{epoch:064x}", epoch)
+    Model(f"run@{epoch}", Path(f"{epoch}.safetensors"), f"{epoch:064x}", f"{epoch:064x}", epoch)
     for epoch in range(5, 45, 5)
 ]
 IDEAL = {"up": 1.0, "down": 0.0, "zero": 0.0, "one": 1.0}

@@ -19,7 +19,7 @@ from onmodel.engine.pipeline import Result
 from onmodel.engine.project import Project
 from onmodel.errors import StateError, VerifyError
 from onmodel.hashing import hash_json, sha256_bytes
-from onmodel.ledger import environment
+from onmodel.ledger import versions
 from onmodel.ledger.lineage import Lineage, ancestors, ordered, root
 from onmodel.lora import header
 from onmodel.recipe import Recipe
@@ -337,7 +337,7 @@ def test_an_older_release_says_what_it_does_not_promise(
 def test_the_card_of_another_version_is_held_by_its_hash_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onmodel.release.verify.CODE_VERSION", environment.CODE_VERSION + 1)
+    monkeypatch.setitem(versions.VERBS, "release", versions.VERBS["release"] + 1)
     assert any("the card is of another version, so not checked" in line for line in verify(folder))
     (folder / "README.md").write_text("Better in all.\n")
     rebind(folder)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from onmodel import checked
 from onmodel.events import Events
 from onmodel.hashing import sha256_file
 from onmodel.records import Model
 from onmodel.sample.pictures import TABLE, Request, Sampling, key, picture_path, png_bytes, render
+from onmodel.weights import read_metadata, write_weights
 from tests.evaluate.drawn import DrawnFamily, install, lora
 from tests.support.events import Recorded
 
@@ -146,7 +148,7 @@ def test_parameters_are_readable_by_the_usual_tools(family: DrawnFamily, tmp_pat
         prompt, negative, settings = text.split("\n")
         assert prompt == "1girl, backgwa, smile" and negative == "Negative prompt: worst quality"
         assert "Steps: 16, Sampler: Euler" in settings and "Seed: 0, Size: 32x32" in settings
-        assert (f'Lora hashes: "{model.sha256[:12]}: {model.sha256[:12]}"' in settings) == (
+        assert (f'Lora hashes: "{model.weights[:12]}: {model.weights[:12]}"' in settings) == (
             wanted.lora is not None
         )
 
@@ -237,3 +239,26 @@ def test_whole_pictures_are_not_read_again(
     go(family, tmp_path / "copy", requests(None))
     monkeypatch.setattr(checked, "sha256_file", None)
     go(family, tmp_path / "copy", requests(None))
+
+
+def test_words_of_the_header_change_no_picture(family: DrawnFamily, tmp_path: Path) -> None:
+    model = lora(tmp_path / "a", "one", yellow=0.3)
+    wanted = requests(model)
+    before = [path.read_bytes() for path in go(family, tmp_path / "before", wanted)]
+    told = tmp_path / "told.safetensors"
+    write_weights(told, load_file(model.path), read_metadata(model.path) | {"code": "10"})
+    other = Model.of("one", told)
+    assert other.sha256 != model.sha256 and other.weights == model.weights
+    again = [dataclasses.replace(request, lora=other) for request in wanted]
+    assert [path.read_bytes() for path in go(family, tmp_path / "after", again)] == before
+    keys = {key(BASE, request, SAMPLING) for request in wanted}
+    assert {key(BASE, request, SAMPLING) for request in again} == keys
+
+
+def test_other_tensors_are_another_model(tmp_path: Path) -> None:
+    one = lora(tmp_path, "one")
+    tensors = load_file(one.path)
+    write_weights(tmp_path / "two.safetensors", {"faults": tensors["faults"] + 1}, {})
+    write_weights(tmp_path / "three.safetensors", {"other": tensors["faults"]}, {})
+    others = {Model.of(name, tmp_path / f"{name}.safetensors").weights for name in ("two", "three")}
+    assert len(others | {one.weights}) == 3

@@ -8,6 +8,7 @@ from made_up_stage import context, said
 from PIL import Image
 from pydantic import ValidationError
 
+from onmodel.dataset.captions import CaptionRules, captions_of, flips_of
 from onmodel.dataset.manifest import leaf, read_items
 from onmodel.dataset.merkle import merkle_root
 from onmodel.errors import InputError
@@ -15,6 +16,7 @@ from onmodel.hashing import read_json, sha256_file, write_json
 from onmodel.ledger.lineage import add, root
 from onmodel.records import Artifact, Item
 from onmodel.release.history import origin_words
+from onmodel.sample.pictures import png_bytes
 from onmodel.stages import curate
 from onmodel.stages.base import Inputs, Plan
 from onmodel.toon.datasets import STANDIN_SETS, write_set
@@ -458,3 +460,51 @@ def test_what_a_folders_provenance_tells_is_kept(tmp_path: Path) -> None:
     assert "self_taught" not in lineage[root(lineage)]["subsets"]["base"]
     assert origin_words(lineage[root(lineage)]) == "3 generated, 3 drawn by the author (own work)"
     assert "new: 100% of it was made by the model's own ancestors" in said(where)
+
+
+def test_a_generated_picture_is_named_split_and_drawn_for_by_its_pixels(tmp_path: Path) -> None:
+    """Words in its file, which say how it was made, change nothing of a training on it."""
+    rules = CaptionRules(tag_dropout=0.5)
+    found = []
+    for text in ("code 9", "code 10"):
+        source = generated(tmp_path / text, kept=8)
+        for path in sorted((source.path / "pictures").glob("*.png")):
+            with Image.open(path) as image:
+                path.write_bytes(png_bytes(image.convert("RGB"), text))
+        artifact = curate.run(
+            Inputs({"drawn": source}),
+            settings(subsets={"base": [{"stage": "drawn", "count": 6}]}, heldout=0.25),
+            context(tmp_path / f"{text} out", lambda: None, "data"),
+        )
+        found.append(items(artifact))
+    assert {item.sha256 for item in found[0]}.isdisjoint(item.sha256 for item in found[1])
+
+    def drawn(rows: list[Item]) -> list[object]:
+        return [
+            (
+                item.image,
+                item.split,
+                item.group,
+                captions_of(item, 2, 2, rules, 0),
+                flips_of(item, 9, 0),
+            )
+            for item in rows
+        ]
+
+    assert drawn(found[0]) == drawn(found[1])
+    assert len({item.image for item in found[0]}) == 6
+
+
+def test_the_same_pixels_in_two_files_are_kept_once(tmp_path: Path) -> None:
+    one, two = generated(tmp_path / "one", kept=2), generated(tmp_path / "two", kept=2)
+    for path in (two.path / "pictures").glob("*.png"):
+        with Image.open(path) as image:
+            path.write_bytes(png_bytes(image.convert("RGB"), "another text"))
+    artifact = curate.run(
+        Inputs({"one": one, "two": two}),
+        settings(subsets={name: [{"stage": name}] for name in ("one", "two")}),
+        context(tmp_path / "out", lambda: None, "data"),
+    )
+    assert len(items(artifact)) == 4 and len(list((artifact.path / "images").iterdir())) == 2
+    for item in items(artifact):
+        assert sha256_file(artifact.path / item.image) == item.sha256

@@ -25,7 +25,7 @@ from onmodel.records import Artifact
 from onmodel.release.history import experiments
 from onmodel.stages import merge
 from onmodel.stages.base import Context, Inputs, write_models
-from onmodel.weights import write_weights
+from onmodel.weights import weights_sha256, write_weights
 
 LAYERS = {
     "self_attn.q_proj": "attn1.to_q",
@@ -147,6 +147,7 @@ def test_the_sum_is_exact_and_weights_go_by_name_or_place(run: Runner) -> None:
         "epoch": None,
         "file": "merged.safetensors",
         "sha256": sha256_file(artifact.path / row["file"]),
+        "weights": weights_sha256(artifact.path / row["file"]),
     }
 
 

@@ -122,7 +122,7 @@ def test_what_it_writes(run: Run, data: Artifact, family: Anima) -> None:
             words["ss_base_model_version"] == "anima"
             and words["modelspec.trigger_phrase"] == "backgwa"
         )
-        assert words["ss_num_train_images"] == "8" and words["modelspec.date"] == "2026-11-22"
+        assert words["ss_num_train_images"] == "8" and "modelspec.date" not in words
         assert json.loads(words["ss_tag_frequency"])["base"]["backgwa"] == 3
         assert sum(map(len, itertools.chain(*words.items()))) < LIMIT
         assert words["onmodel.payload_sha256"] == payload_sha256(model.path)

@@ -5,6 +5,7 @@ import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, mean_of_rows
 from onmodel.evaluate.observers.detector import PARTS
+from onmodel.ledger import versions
 
 RECORD = Axis(
     id="body",
@@ -15,7 +16,7 @@ RECORD = Axis(
     across="mean",
     arm="L-H",
     observers=("tagger",),
-    version=1,
+    version=versions.AXES["body"],
     fault=1.0,
     origin=(
         "expected step on the ordinal scale chibi −1, normal 0, tall +1 in full-body pictures,"
@@ -35,7 +36,7 @@ HEAD = Axis(
     across="mean",
     arm="L-H",
     observers=("tagger", "detectors"),
-    version=1,
+    version=versions.AXES["head_size"],
     fault=5.0,
     origin=(
         "z of the head's height over the person's in full-body pictures, by mean and standard"

@@ -8,6 +8,7 @@ import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
 from onmodel.evaluate.observers.colour import REGIONS, SECTORS
+from onmodel.ledger import versions
 
 CAST = Axis(
     id="colour_cast",
@@ -18,7 +19,7 @@ CAST = Axis(
     across="mean",
     arm="L-D",
     observers=(),
-    version=1,
+    version=versions.AXES["colour_cast"],
     fault=10.0,
     origin="mean b* of the picture, LoRA minus base with the description",
     limits="A larger or smaller figure of another colour than the background also moves the mean.",
@@ -32,7 +33,7 @@ AREA = Axis(
     across="mean",
     arm="L-D",
     observers=(),
-    version=1,
+    version=versions.AXES["colour_area"],
     fault=10.0,
     origin=(
         "area of the 30° sector at b*+ with C* ≥ 18 and CIEDE2000 > 10 from the palette, LoRA minus"

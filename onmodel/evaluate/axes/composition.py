@@ -6,6 +6,7 @@ import numpy as np
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, chosen
 from onmodel.evaluate.features import Features
 from onmodel.evaluate.observers.detector import PARTS
+from onmodel.ledger import versions
 
 RECORD = Axis(
     id="composition",
@@ -16,7 +17,7 @@ RECORD = Axis(
     across="geometric",
     arm="L/D",
     observers=("tagger",),
-    version=2,
+    version=versions.AXES["composition"],
     fault=1.0,
     origin=(
         "Vendi score (Friedman & Dieng 2023) over seeds of figure box, framing and view, L over D"
@@ -36,7 +37,7 @@ DEFAULT = Axis(
     across="mean",
     arm="L, D",
     observers=("tagger",),
-    version=1,
+    version=versions.AXES["default_framing"],
     fault=1.0,
     origin=(
         "P(f seen | no framing asked), f the framing that is commonest there, minus the same of the"

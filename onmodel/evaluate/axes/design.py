@@ -7,6 +7,7 @@ import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, References, Unavailable
 from onmodel.evaluate.features import Features
+from onmodel.ledger import versions
 
 RECORD = Axis(
     id="design",
@@ -17,7 +18,7 @@ RECORD = Axis(
     across="mean",
     arm="L",
     observers=("tagger",),
-    version=3,
+    version=versions.AXES["design"],
     fault=0.5,
     origin=(
         "violated ÷ applicable checks of the sheet's required and forbidden tags and of one head,"

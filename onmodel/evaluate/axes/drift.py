@@ -5,6 +5,7 @@ import numpy as np
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
 from onmodel.evaluate.axes.reproduction import threshold
 from onmodel.evaluate.observers.identity import unit
+from onmodel.ledger import versions
 
 RECORD = Axis(
     id="drift",
@@ -15,7 +16,7 @@ RECORD = Axis(
     across="mean",
     arm="N-BN",
     observers=("tagger", "identity"),
-    version=1,
+    version=versions.AXES["drift"],
     fault=1.0,
     origin=(
         "mean 1 − cos ψ(N, BN) at equal noise, over that between two seeds of the base; 1 = as"

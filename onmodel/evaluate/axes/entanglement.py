@@ -4,6 +4,7 @@ asked."""
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, mean_of_rows
+from onmodel.ledger import versions
 
 ENTANGLEMENT = Axis(
     id="entanglement",
@@ -14,7 +15,7 @@ ENTANGLEMENT = Axis(
     across="mean",
     arm="L-D",
     observers=("tagger",),
-    version=1,
+    version=versions.AXES["entanglement"],
     fault=0.25,
     origin=(
         "how far an attribute that a prompt leaves open lies from the other prompts that leave it"
@@ -32,7 +33,7 @@ OVERRIDE = Axis(
     across="mean",
     arm="L-D",
     observers=("tagger",),
-    version=1,
+    version=versions.AXES["override"],
     fault=1.0,
     origin=(
         "P(default seen | another value asked), LoRA minus base; the default of an attribute is the"

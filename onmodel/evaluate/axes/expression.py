@@ -4,6 +4,7 @@ come unasked?"""
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, chosen, informedness
+from onmodel.ledger import versions
 
 RECORD = Axis(
     id="expression",
@@ -14,7 +15,7 @@ RECORD = Axis(
     across="mean",
     arm="L/D",
     observers=("tagger",),
-    version=1,
+    version=versions.AXES["expression"],
     fault=1.0,
     origin="mean over expressions of max(0, J), against the same for the base with the description",
     limits=(
@@ -31,7 +32,7 @@ DEFAULT = Axis(
     across="mean",
     arm="L-D",
     observers=("tagger",),
-    version=1,
+    version=versions.AXES["default_expression"],
     fault=1.0,
     origin=(
         "P(e seen | no expression asked), LoRA minus base, for the expression e that the LoRA adds"

@@ -3,6 +3,7 @@
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
+from onmodel.ledger import versions
 
 RECORD = Axis(
     id="memorisation",
@@ -13,7 +14,7 @@ RECORD = Axis(
     across="mean",
     arm="L",
     observers=(),
-    version=1,
+    version=versions.AXES["memorisation"],
     fault=0.5,
     origin=(
         "P(max κ-similarity to the training pictures > 99th percentile over held-out and base"

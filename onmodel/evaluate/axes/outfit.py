@@ -4,6 +4,7 @@ it leak?"""
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, informedness
+from onmodel.ledger import versions
 from onmodel.sample.suites import CUT_OFF, default_outfit
 
 KEEP = Axis(
@@ -15,7 +16,7 @@ KEEP = Axis(
     across="mean",
     arm="L",
     observers=("tagger",),
-    version=2,
+    version=versions.AXES["outfit_keep"],
     fault=1.0,
     origin=(
         "probability that the default garment is seen over seeds, where no other outfit is asked; a"
@@ -35,7 +36,7 @@ CHANGE = Axis(
     across="mean",
     arm="L",
     observers=("tagger",),
-    version=1,
+    version=versions.AXES["outfit_change"],
     fault=1.0,
     origin=(
         "mean J = P(outfit seen | asked) − P(outfit seen | another asked) over other outfits; the"
@@ -52,7 +53,7 @@ LEAK = Axis(
     across="mean",
     arm="L-D",
     observers=("tagger",),
-    version=1,
+    version=versions.AXES["outfit_leak"],
     fault=1.0,
     origin=(
         "ΔP(default garment seen | other outfit asked), LoRA minus the base whose description"

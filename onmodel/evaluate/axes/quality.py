@@ -4,6 +4,7 @@ broken, and beauty as a classifier has learnt it."""
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
+from onmodel.ledger import versions
 
 RECORD = Axis(
     id="grain",
@@ -14,7 +15,7 @@ RECORD = Axis(
     across="mean",
     arm="L-D",
     observers=(),
-    version=2,
+    version=versions.AXES["grain"],
     fault=10.0,
     origin=(
         "noise deviation by the answer of the smoothest tiles to Immerkær's mask (1996), LoRA minus"
@@ -34,7 +35,7 @@ CORRUPTION = Axis(
     across="mean",
     arm="L-D",
     observers=("corruption",),
-    version=1,
+    version=versions.AXES["corruption"],
     fault=0.5,
     origin="probability that a picture is corrupted, by a classifier, LoRA minus base",
     limits=(
@@ -51,7 +52,7 @@ AESTHETIC = Axis(
     across="mean",
     arm="D-L",
     observers=("aesthetic",),
-    version=1,
+    version=versions.AXES["aesthetic"],
     fault=0.5,
     origin="expected label of an aesthetic classifier (worst 0 … masterpiece 1), base minus LoRA",
     limits=(

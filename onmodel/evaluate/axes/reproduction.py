@@ -4,6 +4,7 @@ show her."""
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, References, Unavailable
+from onmodel.ledger import versions
 
 RECORD = Axis(
     id="reproduction",
@@ -14,7 +15,7 @@ RECORD = Axis(
     across="mean",
     arm="L",
     observers=("identity",),
-    version=2,
+    version=versions.AXES["reproduction"],
     fault=1.0,
     origin=(
         "hit rate against the references' own leave-one-out agreement (10th percentile); CCIP-style"

@@ -11,6 +11,7 @@ from onmodel.evaluate.axes.base import (
     informedness,
     mean_of_rows,
 )
+from onmodel.ledger import versions
 
 RECORD = Axis(
     id="responsiveness",
@@ -21,7 +22,7 @@ RECORD = Axis(
     across="mean",
     arm="L/D",
     observers=("tagger",),
-    version=1,
+    version=versions.AXES["responsiveness"],
     fault=1.0,
     origin=(
         "Youden's J = P(a seen | a asked) − P(a seen | a sibling asked), over the attributes left"

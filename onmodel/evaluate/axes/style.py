@@ -6,6 +6,7 @@ import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
 from onmodel.evaluate.features import Features
+from onmodel.ledger import versions
 
 RECORD = Axis(
     id="style",
@@ -16,7 +17,7 @@ RECORD = Axis(
     across="mean",
     arm="L, D",
     observers=("tagger",),
-    version=2,
+    version=versions.AXES["style"],
     fault=1.0,
     origin=(
         "1 − projection of the LoRA's style shift on the base's shift when a style is asked, cut to"
