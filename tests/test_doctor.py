@@ -201,6 +201,9 @@ def test_the_template_plans_from_a_fresh_clone() -> None:
         "base.vae",
         "base.tokenizers",
         "folder",
+        "tagger",
+        "identity",
+        "license_file",
     }
 
 

@@ -198,6 +198,7 @@ def test_a_release_alone_tells_its_history_and_a_picture_of_it_is_proven(
     verbs = {node["settings"]["do"] for node in told["nodes"].values() if "settings" in node}
     assert verbs == {"curate", "train", "sample", "evaluate", "select", "merge", "release"}
     run = onmodel(
+        "release",
         "lineage",
         release,
         "--export",

@@ -211,7 +211,13 @@ def evidence(
 # -------------------------------------------------------------------------------------------
 
 
-def context(folder: Path, family: DrawnFamily, name: str = "stage", seed: int = 1) -> Context:
+def context(
+    folder: Path,
+    family: DrawnFamily,
+    name: str = "stage",
+    events: Events | None = None,
+    seed: int = 1,
+) -> Context:
     """A stage's context whose artifact stays in `folder`/<name>/out."""
     scratch = folder / name
 
@@ -232,7 +238,7 @@ def context(folder: Path, family: DrawnFamily, name: str = "stage", seed: int = 
         threads=1,
         scratch=scratch,
         pictures=folder / "pictures",
-        events=Events(),
+        events=events or Events(),
         commit=commit,
     )
 

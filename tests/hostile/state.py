@@ -70,7 +70,7 @@ def _written(name: str, data: bytes) -> Callable[[Place], object]:
 
 
 FIRST, ALL = (
-    ("curate", "{in}/r.toml", "data", "--project", "{out}/p"),
+    ("run", "{in}/r.toml", "--until", "data", "--project", "{out}/p"),
     ("run", "{in}/r.toml", "--project", "{out}/p"),
 )
 NAMES = {"history": "lineage.json", "manifest": "manifest.json", "picture": ".png"}

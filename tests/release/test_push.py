@@ -61,7 +61,7 @@ def test_without_yes_nothing_leaves_the_machine(hub: Hub, folder: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert hub.requests == []
     assert all(name in run.stdout for name in names(folder))
-    assert "a dry run: nothing was uploaded" in run.stdout and NAME in run.stdout
+    assert "nothing was uploaded; add --yes" in run.stdout and NAME in run.stdout
 
 
 def test_a_pushed_release_is_there_byte_for_byte_in_one_commit(
@@ -106,7 +106,7 @@ def test_an_existing_repository_keeps_its_other_files(hub: Hub, folder: Path) ->
     hub.files["older.safetensors"] = b"x"
     run = push(hub, folder, "--yes")
     assert run.returncode == 0, run.stderr
-    assert "stays there, no part of this release: older.safetensors" in run.stdout
+    assert "other file in the repository, left as it is: older.safetensors" in run.stdout
     assert hub.files["older.safetensors"] == b"x"
 
 

@@ -25,6 +25,7 @@ from tests.evaluate.drawn import (
     sheet,
     trained,
 )
+from tests.support.events import Recorded
 
 
 @pytest.fixture
@@ -40,12 +41,13 @@ def run(folder: Path, family: DrawnFamily, **changes: Any) -> tuple[Artifact, li
         "size": 48,
         **colour_observers(folder / "observers"),
     }
+    events = changes.pop("events", None)
     settings = sample.Settings.model_validate(given | changes)
     if not (folder / "a").exists():
         trained(folder, "a", {10: {}})
         drawn_dataset(folder)
     artifacts = {name: Artifact(name, name, folder / name) for name in ("a", "references")}
-    artifact = sample.run(Inputs(artifacts), settings, context(folder, family, "generated"))
+    artifact = sample.run(Inputs(artifacts), settings, context(folder, family, "generated", events))
     return artifact, read_json(artifact.path / "pictures.json")
 
 
@@ -121,18 +123,15 @@ def test_choose_takes_what_shows_the_character_and_differs() -> None:
 def test_too_few_that_show_her_is_told(
     family: DrawnFamily,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
         sample, "choose", lambda features, references, keep: [(i < 2, "so") for i in range(12)]
     )
-    _, rows = run(tmp_path, family, keep=4, references="references")
+    said = Recorded()
+    _, rows = run(tmp_path, family, keep=4, references="references", events=said)
     assert sum(row["kept"] for row in rows) == 2
-    assert (
-        "only 2 of 12 pictures show the character well enough; 4 were wanted"
-        in capsys.readouterr().err
-    )
+    assert "only 2 of 12 pictures show the character well enough; 4 were wanted" in said.text
 
 
 def test_keep_needs_somebody_to_judge_by(family: DrawnFamily, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from onmodel.stages.base import Inputs, Plan, write_models
 from tests.evaluate.drawn import DrawnFamily, context, lora
 from tests.evaluate.test_selection import model
 from tests.support.evaluations import evaluation
+from tests.support.events import Recorded
 
 ROWS = (
     model("preview", colour_cast=0.6),
@@ -40,11 +41,11 @@ def candidates(folder: Path) -> Inputs:
 
 
 def run(folder: Path, **changes: Any) -> tuple[Artifact, dict[str, Any], Inputs]:
-    given = candidates(folder)
+    given, events = candidates(folder), changes.pop("events", None)
     settings = select.Settings.model_validate(
         {"do": "select", "candidates": "candidates"} | changes
     )
-    artifact = select.run(given, settings, context(folder, DrawnFamily(), "chosen"))
+    artifact = select.run(given, settings, context(folder, DrawnFamily(), "chosen", events))
     return artifact, read_json(artifact.path / "selection.json"), given
 
 
@@ -84,12 +85,11 @@ def test_only_some_may_be_candidates(tmp_path: Path) -> None:
         run(tmp_path, among=["b@*"])
 
 
-def test_unmet_constraints_are_told_loudly(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, told, _ = run(tmp_path, at_least={"reproduction": 0.999})
+def test_unmet_constraints_are_told_loudly(tmp_path: Path) -> None:
+    said = Recorded()
+    _, told, _ = run(tmp_path, at_least={"reproduction": 0.999}, events=said)
     assert not told["constraints_met"] and len(told["chosen"]) == 1
-    assert "NOT EVERY CONSTRAINT IS MET" in capsys.readouterr().err
+    assert "NOT EVERY CONSTRAINT IS MET" in said.text
 
 
 def test_an_unknown_axis_is_refused_with_the_nearest_name() -> None:

@@ -26,6 +26,7 @@ from tests.evaluate.drawn import (
 )
 from tests.stages.test_merge import SPEC, deltas, difference, lora, save
 from tests.stages.test_merge import context as merging
+from tests.support.events import Recorded
 
 
 def run(folder: Path, family: DrawnFamily, **changes: Any) -> tuple[Artifact, dict[str, Any]]:
@@ -80,15 +81,13 @@ def test_the_clean_checkpoint_is_found_and_kept_with_its_weight(
     assert family.drawn <= planned.pictures  # "at most": rounds share what they can
 
 
-def test_a_choice_without_a_bound_says_how_surely_the_character_is_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    where = merging(tmp_path, "tuned")
+def test_a_choice_without_a_bound_says_how_surely_the_character_is_there(tmp_path: Path) -> None:
+    said = Recorded()
+    where = replace(merging(tmp_path, "tuned"), events=said)
     tune._say_reproduction(Score("reproduction", 0.02, 0.0, 0.1, 12, "L", ""), where)
     tune._say_reproduction(None, where)
-    said = " ".join(capsys.readouterr().err.split())
     assert (
-        said.count(
+        " ".join(said.text.split()).count(
             "reproduction has no bound and is 0.02 (0.00 to 0.10); at_least = { reproduction ="
             " 0.05 }"
         )
@@ -118,15 +117,15 @@ def test_what_is_kept_draws_at_weight_1_what_was_chosen(tmp_path: Path) -> None:
     ]
 
 
-def test_a_dora_is_kept_as_it_is_and_its_weight_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dora_is_kept_as_it_is_and_its_weight_told(tmp_path: Path) -> None:
+    said = Recorded()
     modules = {
         name: replace(one, magnitude=torch.ones(24)) for name, one in lora(1).modules.items()
     }
     (model,) = Inputs({"a": save(tmp_path, "a", Lora(modules))}).models(["a"])
     history = add([], "selection", name="tuned")
-    artifact = tune.keep(WeightedModel(model, 0.6), history, merging(tmp_path / "scratch", "tuned"))
+    where = replace(merging(tmp_path / "scratch", "tuned"), events=said)
+    artifact = tune.keep(WeightedModel(model, 0.6), history, where)
     (kept,) = Inputs({"tuned": artifact}).models(["tuned"])
     assert (kept.name, kept.sha256) == (model.name, model.sha256)
-    assert "use it at weight 0.6" in capsys.readouterr().err
+    assert "use it at weight 0.6" in said.text
