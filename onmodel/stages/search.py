@@ -47,7 +47,7 @@ from onmodel.evaluate.weight_search import (
     starts,
 )
 from onmodel.families.protocol import FamilySpec
-from onmodel.hashing import sha256_file, write_json
+from onmodel.hashing import write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora.factors import cosines
 from onmodel.lora.merge_files import (
@@ -213,7 +213,7 @@ class Merger:
             )
             job = MergeJob(sources, blend, self._spec, MergeSize(rank), self.settings.alpha)
             merge_draft(path, job, self.context.events)
-        return Model(self.context.name, path, sha256_file(path))
+        return Model.of(self.context.name, path)
 
     def merge(self, weights: Weights, rank: int | None, history: Lineage) -> Artifact:
         """The artifact of a merge stage for the models whose weight is not 0."""

@@ -1,16 +1,14 @@
 """Stages that make next to nothing: the engine is tested with every verb in milliseconds."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from onmodel.progress import Progress
-from rich.console import Console
 
 from onmodel.engine import pipeline
 from onmodel.engine.project import Project
+from onmodel.events import Events
 from onmodel.ledger import versions
 from onmodel.ledger.lineage import add
 from onmodel.recipe import load_recipe
@@ -86,7 +84,7 @@ class Workplace:
         self.ran.clear()
         with self.project.writing():
             recipe = load_recipe(self.recipe)
-            pipeline.run(recipe, self.project, Progress(Console(file=io.StringIO())))
+            pipeline.run(recipe, self.project, Events())
         return self.ran
 
 
