@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from onmodel.recipe import load_recipe
     from onmodel.starter import EvaluateSettings
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "EvaluateSettings",
     "InputError",

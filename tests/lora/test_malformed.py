@@ -97,7 +97,6 @@ def test_every_reader_refuses_a_malformed_file_in_one_line(
     path, other, out = (tmp_path / f"{name}.safetensors" for name in ("bad", "good", "out"))
     write(other, *pack(plain()))
     (FILES | MISFITS)[fault](path)
-    begin = time.perf_counter()
     for name, command in commands(path, other, out, toon).items():
         if fault in MISFITS and name in ("lora convert", "lora resize"):
             continue  # they need no base, and the file is one LoRA of some base
@@ -160,17 +159,15 @@ def test_the_value_of_an_alpha_of_any_type_is_used(tmp_path: Path, toon: Outline
         assert read_lora(tmp_path / kind, toon.spec).trained_alpha == 3.0
 
 
-def test_a_hundred_thousand_tensors_are_refused_in_seconds(tmp_path: Path, toon: Outline) -> None:
+def test_a_hundred_thousand_tensors_are_refused(tmp_path: Path, toon: Outline) -> None:
     path = tmp_path / "many.safetensors"
     header = {}
     for i in range(100_000):
         row = {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]}
         header[f"lora_unet_down_blocks_{i}_x.lora_down.weight"] = row
     write(path, header, b"\0" * 400_000)
-    begin = time.perf_counter()
     with pytest.raises(InputError, match="not for anima"):
         read_lora(path, toon.spec)
-    assert time.perf_counter() - begin < 20
 
 
 @pytest.mark.parametrize(
