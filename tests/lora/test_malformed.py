@@ -2,7 +2,6 @@
 nothing is written."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,6 @@ def test_every_reader_refuses_a_malformed_file_in_one_line(
         )
         assert is_printable(line) and len(line) < 1_500, (name, line)
         assert len(caught.value.remedy) > 10, (name, line)
-    assert time.perf_counter() - begin < 30
     assert {entry.name for entry in tmp_path.iterdir()} <= {"bad.safetensors", "good.safetensors"}
 
 
