@@ -277,11 +277,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     [
         ("epochs = 4", "epohcs = 4", "stages.first.epohcs: 4 — unknown; did you mean 'epochs'?"),
         ("epochs = 4", 'epochs = "four"', "stages.first.epochs: four"),
-        ('dataset = "data"', 'dataset = "dada"', "stages.first: dada — no such stage"),
+        ('dataset = "data"', 'dataset = "dada"', "stages.first.dataset: dada — no such stage"),
         (
             'models = ["first@*"]',
             'models = ["refined"]',
-            "stages.candidates: refined — stands later in the recipe",
+            "stages.candidates.models: refined — stands later in the recipe",
         ),
         ('character = "toon:backgwa"', 'character = "me.toml"', "me.toml — no such file"),
         (

@@ -29,7 +29,7 @@ from onmodel.processes import ALONE, Processes
 from onmodel.recipe import Recipe, refuse_unknown
 from onmodel.records import Artifact
 from onmodel.stages import VERBS
-from onmodel.stages.base import Context, Inputs, Plan, StageSettings
+from onmodel.stages.base import Context, Inputs, Kind, NamedStage, Plan, StageSettings
 
 if TYPE_CHECKING:
     from onmodel.families.protocol import Family, Outline
@@ -42,6 +42,16 @@ TOON_RATES = {"step": 0.16, "picture": 0.14, "stage": 2.0}
 # More than any recipe means: a hundred times what the largest LoRA trainings take.
 MOST_STEPS = 10_000_000
 MOST_PICTURES = 10_000_000
+MODELS: tuple[Kind, ...] = ("models", "selection", "release")  # kinds that models are taken from
+WORDS: dict[str, str] = {
+    "dataset": "a data set",
+    "models": "a model",
+    "pictures": "generated pictures",
+    "evaluation": "an evaluation",
+    "selection": "a selection of models",
+    "release": "a release",
+}
+SHOWN = 12  # names in a message
 # What a training's memory and files follow from, beside its pictures.
 FORECAST = {
     "network",
@@ -64,6 +74,7 @@ class Step:
 
     name: str
     verb: str
+    makes: Kind
     settings: StageSettings
     plan: Plan
     seconds: float | None
@@ -77,27 +88,25 @@ def stage_module(verb: str) -> ModuleType:
 def make_plan(recipe: Recipe) -> list[Step]:
     """Check every setting and reference of a recipe and say what each stage will cost. Writes
     nothing."""
-    steps: list[Step] = []
     plans: dict[str, Plan] = {}
+    made: dict[str, Step] = {}
     per = TOON_RATES if recipe.base_name == "toon" else None
     released: list[str] = []
     for name, table in recipe.stages.items():
         module = stage_module(table["do"])
         settings = _settings(name, table, module.Settings)
-        for reference in settings.needs():
-            stage = reference.partition("@")[0]
-            if stage not in plans:
-                remedy = f"no such stage; before this one: {', '.join(plans) or 'none yet'}"
-                if stage in recipe.stages:
-                    remedy = "stands later in the recipe; move it up"
-                raise InputError(f"stages.{name}", reference, remedy)
+        for named in settings.named_stages():
+            _check_named(name, named, made, recipe)
         if table["do"] == "release":  # not after hours of training
             module.check_licence(settings, recipe.base_name, recipe.character)
             if folded(table["file_name"]) in released:
                 remedy = "names another release's folder; give each a name of its own"
                 raise InputError(f"stages.{name}.file_name", table["file_name"], remedy)
             released.append(folded(table["file_name"]))
-        plan = module.estimate(settings, plans)
+        try:
+            plan = _with_names(name, module.MAKES, module.estimate(settings, plans))
+        except InputError as error:
+            raise _at_stage(name, error) from error
         _check_cost(name, plan)
         plans[name] = plan
         seconds = (
@@ -105,8 +114,68 @@ def make_plan(recipe: Recipe) -> list[Step]:
             if per is None
             else plan.steps * per["step"] + plan.pictures * per["picture"] + per["stage"]
         )
-        steps.append(Step(name, table["do"], settings, plan, seconds))
-    return steps
+        made[name] = Step(name, table["do"], module.MAKES, settings, plan, seconds)
+    return list(made.values())
+
+
+def _at_stage(name: str, error: InputError) -> InputError:
+    """The same mistake, with the stage before its field."""
+    if error.field.startswith("stages."):
+        return error
+    return InputError(f"stages.{name}.{error.field}", error.value, error.remedy)
+
+
+def _with_names(name: str, makes: Kind, plan: Plan) -> Plan:
+    """The plan with the names of the models, where the stage's own name decides them."""
+    if makes != "models":
+        return plan
+    if not plan.epochs:
+        return replace(plan, names=[name])
+    if len(plan.epochs) == plan.models:
+        return replace(plan, names=[f"{name}@{epoch}" for epoch in plan.epochs])
+    return plan
+
+
+def _check_named(name: str, named: NamedStage, made: Mapping[str, Step], recipe: Recipe) -> None:
+    """Raise InputError unless the stage that is named stands before, makes what is wanted, and has
+    the epoch and the subset."""
+
+    def wrong(remedy: str, value: str = named.value) -> InputError:
+        return InputError(f"stages.{name}.{named.field}", value, remedy)
+
+    if named.stage not in made:
+        if named.stage in recipe.stages:
+            raise wrong("stands later in the recipe; move it up")
+        raise wrong(f"no such stage; before this one: {', '.join(made) or 'none yet'}")
+    step, plan = made[named.stage], made[named.stage].plan
+    allowed = MODELS if named.wants in ("model", "models") else (named.wants,)
+    if step.makes not in allowed:
+        there = ", ".join(other.name for other in made.values() if other.makes in allowed)
+        wanted = WORDS["models" if allowed is MODELS else allowed[0]]
+        raise wrong(f"makes {WORDS[step.makes]}; name {wanted}: {there or 'none yet'}")
+    if named.subset is not None and named.subset not in plan.counts:
+        raise wrong(f"subsets of {named.stage}: {', '.join(plan.counts)}", named.subset)
+    if allowed is not MODELS:
+        if named.which:
+            raise wrong(f"{WORDS[step.makes]} has no epochs; write {named.stage}")
+        return
+    if named.which not in ("", "*"):
+        names = [f"{named.stage}@{epoch}" for epoch in plan.epochs]
+        if names and named.value not in names:
+            sure = "" if plan.names is not None else " for sure; keep_best decides on the others"
+            raise wrong(f"no such checkpoint is kept; there are {_listed(names)}{sure}")
+        if not names and step.makes == "models":
+            raise wrong(f"is one model without epochs; write {named.stage}")
+    elif named.wants == "model" and (named.which or step.makes == "selection") and plan.models > 1:
+        one = (
+            "one epoch, e.g. " + plan.names[-1] if plan.names else "a selection of one (count = 1)"
+        )
+        raise wrong(f"names {plan.models} models; name {one}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names, or the first and the last few of many."""
+    return ", ".join(names if len(names) <= SHOWN else [*names[:3], "…", *names[-3:]])
 
 
 def _check_cost(name: str, plan: Plan) -> None:

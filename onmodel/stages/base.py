@@ -26,6 +26,32 @@ if TYPE_CHECKING:
     from onmodel.families.protocol import Family
 
 
+Kind = Literal["dataset", "models", "pictures", "evaluation", "selection", "release"]
+
+
+@dataclass(frozen=True)
+class NamedStage:
+    """A place in a stage's table that names an earlier stage: `stage`, `stage@epoch` or `stage@*`.
+
+    `field`: where it stands; `wants`: what that stage must make, "model" where only one will do;
+    `subset`: of the data set that is named, None where none is.
+    """
+
+    field: str
+    value: str
+    wants: Literal["dataset", "pictures", "evaluation", "model", "models"]
+    subset: str | None = None
+
+    @property
+    def stage(self) -> str:
+        return self.value.partition("@")[0]
+
+    @property
+    def which(self) -> str:
+        """An epoch, "*" for all, "" where nothing is said."""
+        return self.value.partition("@")[2]
+
+
 class StageSettings(BaseModel):
     """A stage's table in the recipe. Unknown keys are refused; `do` names the verb."""
 
@@ -41,9 +67,13 @@ class StageSettings(BaseModel):
             raise ValueError("is true or false; write a number")
         return value
 
-    def needs(self) -> list[str]:
-        """References to other stages that this one reads, e.g. `["release_2@*", "five"]`."""
+    def named_stages(self) -> list[NamedStage]:
+        """Every place that names another stage."""
         return []
+
+    def needs(self) -> list[str]:
+        """What this stage reads of others, each once, e.g. `["release_2@*", "five"]`."""
+        return list(dict.fromkeys(named.value for named in self.named_stages()))
 
     def contents(self) -> dict[str, Any]:
         """Setting → hash of what the stage reads from the files that it names. A stage that reads a
@@ -122,10 +152,13 @@ class Plan:
 
     `steps` of training, `pictures` to generate, `exposures`: subset → times that each of its
     pictures is seen; `counts`: subset → pictures in the data set it makes; `shown`: subset → what
-    the data set says of how it is shown; `heldout`: subsets that are never trained on; `models`:
-    LoRA files it makes; `notes`: what of the user's files has no effect, or another one than
-    elsewhere. `missing`: files that the recipe names and that are not there; the plan was made
-    without them, a run is refused.
+    the data set says of how it is shown; `heldout`: subsets that are never trained on.
+
+    `models`: LoRA files it makes or measures, at most; `epochs`: checkpoints that a training keeps
+    for sure; `names`: of the models, None where they are known only when they are made.
+
+    `notes`: what of the user's files has no effect, or another one than elsewhere; `missing`: files
+    that the recipe names and that are not there. The plan was made without them, a run is refused.
     """
 
     steps: int = 0
@@ -135,6 +168,8 @@ class Plan:
     shown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     heldout: Sequence[str] = ()
     models: int = 0
+    epochs: Sequence[int] = ()
+    names: Sequence[str] | None = None
     notes: Sequence[str] = ()
     missing: tuple[InputError, ...] = ()
 

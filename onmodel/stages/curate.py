@@ -42,9 +42,10 @@ from onmodel.ledger.lineage import Lineage, add, ancestors
 from onmodel.paths import check_distinct, check_name, inside
 from onmodel.randomness import generator
 from onmodel.records import Artifact, Item
-from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings
+from onmodel.stages.base import Context, Inputs, Kind, NamedStage, Plan, Reads, StageSettings
 from onmodel.toon.datasets import STANDIN_SETS, write_set
 
+MAKES: Kind = "dataset"
 READS = Reads("curate", sheet=("trigger",), head=("seed",))
 SHOWN_REFUSALS = 5
 ASSUMED = 20  # pictures in a folder that is not there yet
@@ -279,10 +280,16 @@ class Settings(StageSettings):
                     )
         return notes
 
-    def needs(self) -> list[str]:
-        sources = [source for rows in self.subsets.values() for source in rows]
-        named = (source.dataset if source.stage is None else source.stage for source in sources)
-        return list(dict.fromkeys(name for name in named if name is not None))
+    def named_stages(self) -> list[NamedStage]:
+        found = []
+        for name, rows in self.subsets.items():
+            for source in rows:
+                if source.stage is not None:
+                    found.append(NamedStage(f"subsets.{name}.stage", source.stage, "pictures"))
+                if source.dataset is not None:
+                    field = f"subsets.{name}.dataset"
+                    found.append(NamedStage(field, source.dataset, "dataset", source.subset))
+        return found
 
     def purpose(self, subset: str) -> str:
         """What a subset is for: as said in the recipe, else what its toon set says of itself."""
@@ -291,8 +298,7 @@ class Settings(StageSettings):
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
-    """Pictures per subset; a folder that is not there yet counts as 20. Raises InputError for an
-    unknown subset."""
+    """Pictures per subset; a folder that is not there yet counts as 20."""
     counts = {
         name: sum(_expected(source, before) for source in rows)
         for name, rows in settings.sources.items()
@@ -329,14 +335,7 @@ def _expected(source: Source, before: Mapping[str, Plan]) -> int:
         plan = before[source.stage]
         found = sum(plan.counts.values()) or plan.pictures
     else:
-        counts = before[str(source.dataset)].counts
-        if (subset := str(source.subset)) not in counts:
-            raise InputError(
-                "subset",
-                subset,
-                f"subsets of {source.dataset}: {', '.join(counts) or 'none; name a curate stage'}",
-            )
-        found = counts[subset]
+        found = before[str(source.dataset)].counts[str(source.subset)]
     return min(found, source.count or found)
 
 

@@ -30,11 +30,21 @@ from onmodel.lora import header
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, SuiteName, suite, vocabulary_of
-from onmodel.stages.base import Context, Inputs, Plan, Reads, keep_file, write_models
+from onmodel.stages.base import (
+    Context,
+    Inputs,
+    Kind,
+    NamedStage,
+    Plan,
+    Reads,
+    keep_file,
+    write_models,
+)
 from onmodel.stages.sample import MOST_SEEDS, PROMPTED, Generating
 from onmodel.weights import WeightsFile
 
 JUDGED = (*PROMPTED, "palette", "required", "forbidden", "severity")  # what axes look at
+MAKES: Kind = "evaluation"
 READS = Reads("evaluate", sheet=JUDGED, head=("seed", "threads"), axes=True)
 
 
@@ -68,17 +78,24 @@ class Settings(Generating):
         default=False, description="Also measure every model without the negative prompt."
     )
 
-    def needs(self) -> list[str]:
-        return list(dict.fromkeys([*self.models, *super().needs(), *self.training]))
+    def named_stages(self) -> list[NamedStage]:
+        models = [NamedStage("models", name, "models") for name in self.models]
+        training = [NamedStage("training", name, "dataset") for name in self.training]
+        return [*models, *super().named_stages(), *training]
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Pictures: prompts × seeds × (three arms of the base + two of every model), and those of
     floors and negatives."""
-    models = sum(named(reference, before) for reference in settings.models)
+    names = names_of(settings.models, before)
+    count = sum(named(reference, before) for reference in settings.models)
+    models = count if names is None else len(names)
+    for name in settings.triggers:
+        if names is not None and name not in names:
+            raise InputError("triggers", name, f"no such model; there are {', '.join(names)}")
     arms = (3 + 2 * models) * (1 + settings.negatives) + 3 * settings.floors
     pictures = len(SUITES[settings.suite]) * settings.seeds * arms
-    return Plan(pictures=pictures, models=models, missing=settings.missing)
+    return Plan(pictures=pictures, models=models, names=names, missing=settings.missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
@@ -253,6 +270,22 @@ def named(reference: str, before: Mapping[str, Plan]) -> int:
     stage, _, which = reference.partition("@")
     trained = before[stage].steps > 0
     return 1 if which != "*" and (which or trained) else before[stage].models
+
+
+def names_of(references: Sequence[str], before: Mapping[str, Plan]) -> list[str] | None:
+    """The names of the models that references will name, each once; None where they are known only
+    when they are made."""
+    found: dict[str, None] = {}
+    for reference in references:
+        stage, _, which = reference.partition("@")
+        names = before[stage].names
+        if names is None:
+            return None
+        if which == "*":
+            found.update(dict.fromkeys(names))
+        else:
+            found[f"{stage}@{which}" if which else names[-1]] = None
+    return list(found)
 
 
 def _file(model: Model) -> str:

@@ -22,6 +22,7 @@ from onmodel.records import Artifact
 from onmodel.stages.base import (
     Context,
     Inputs,
+    Kind,
     Plan,
     Reads,
     StageSettings,
@@ -29,6 +30,7 @@ from onmodel.stages.base import (
     write_models,
 )
 
+MAKES: Kind = "models"
 READS = Reads("import")
 FILE = "imported.safetensors"
 NOT_THERE = "no such file; name a LoRA file or a PEFT folder, relative to the recipe"

@@ -18,9 +18,19 @@ from onmodel.lora import header
 from onmodel.lora.merge_files import MergeJob, MergeSize, largest_side, merge_files, open_sources
 from onmodel.lora.methods import METHODS, choose
 from onmodel.records import Artifact, Model
-from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings, write_models
+from onmodel.stages.base import (
+    Context,
+    Inputs,
+    Kind,
+    NamedStage,
+    Plan,
+    Reads,
+    StageSettings,
+    write_models,
+)
 from onmodel.train.options import LARGEST_RANK
 
+MAKES: Kind = "models"
 READS = Reads("merge", sheet=("trigger",))
 FILE = "merged.safetensors"
 MEGABYTE = 1_000_000
@@ -88,8 +98,9 @@ class Settings(StageSettings):
         limit = None if self.megabytes is None else round(self.megabytes * MEGABYTE)
         return MergeSize(self.rank, self.energy, limit)
 
-    def needs(self) -> list[str]:
-        return [self.models] if isinstance(self.models, str) else self.models
+    def named_stages(self) -> list[NamedStage]:
+        models = [self.models] if isinstance(self.models, str) else self.models
+        return [NamedStage("models", name, "models") for name in models]
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:

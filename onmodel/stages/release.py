@@ -7,7 +7,7 @@ clock, the machine or the place.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -50,9 +50,19 @@ from onmodel.release.tables import (
 )
 from onmodel.release.verify import verify
 from onmodel.sample.pictures import render
-from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings, write_models
+from onmodel.stages.base import (
+    Context,
+    Inputs,
+    Kind,
+    NamedStage,
+    Plan,
+    Reads,
+    StageSettings,
+    write_models,
+)
 from onmodel.weights import open_weights, payload_sha256, tensor_payload
 
+MAKES: Kind = "release"
 READS = Reads(
     "release", sheet=tuple(Character.model_fields), head=("seed", "date", "threads")
 )  # rebuild reads the whole recipe from here
@@ -95,8 +105,9 @@ class Settings(StageSettings):
             )
         return name
 
-    def needs(self) -> list[str]:
-        return [self.model, self.evaluation]
+    def named_stages(self) -> list[NamedStage]:
+        evaluation = NamedStage("evaluation", self.evaluation, "evaluation")
+        return [NamedStage("model", self.model, "model"), evaluation]
 
 
 def check_licence(settings: Settings, base_name: str, character: Character) -> None:
@@ -117,7 +128,9 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
         if lacking
         else ()
     )
-    return Plan(pictures=settings.samples, models=1, missing=missing)
+    if (names := before[settings.evaluation].names) is not None:
+        _previous_of(names, settings)
+    return Plan(pictures=settings.samples, models=1, names=[settings.file_name], missing=missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
@@ -308,10 +321,13 @@ def _measured_name(evaluation: Evaluation, model: Model, settings: Settings) -> 
 
 
 def _previous_name(evaluation: Evaluation, settings: Settings) -> str | None:
+    return _previous_of(evaluation.names, settings)
+
+
+def _previous_of(known: Sequence[str], settings: Settings) -> str | None:
     """The one measured model that `previous` names, itself or by its stage."""
     if settings.previous is None:
         return None
-    known = evaluation.names
     names = [name for name in known if settings.previous in (name, name.partition("@")[0])]
     if len(names) != 1:
         remedy = (

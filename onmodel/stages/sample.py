@@ -40,7 +40,16 @@ from onmodel.sample.suites import (
     vocabulary_of,
     whom,
 )
-from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings, keep_file
+from onmodel.stages.base import (
+    Context,
+    Inputs,
+    Kind,
+    NamedStage,
+    Plan,
+    Reads,
+    StageSettings,
+    keep_file,
+)
 from onmodel.train.options import (
     LARGEST_BATCH,
     MOST_GUIDANCE,
@@ -49,6 +58,7 @@ from onmodel.train.options import (
 )
 
 PROMPTED = ("trigger", "count_tag", "tags", "description", "free", "outfits")  # what prompts say
+MAKES: Kind = "pictures"
 READS = Reads("sample", sheet=(*PROMPTED, "palette"), head=("seed", "threads"))
 Place = Annotated[str, Field(pattern=f"^{SCHEME}")] | Path  # on the hub, or a folder
 MOST_SEEDS = 10_000
@@ -144,8 +154,11 @@ class Generating(StageSettings):
             self.steps, self.guidance, self.shift, self.weight, width, height, self.batch
         )
 
-    def needs(self) -> list[str]:
-        return [self.references.stage] if self.references else []
+    def named_stages(self) -> list[NamedStage]:
+        held_out = self.references
+        if held_out is None:
+            return []
+        return [NamedStage("references", held_out.stage, "dataset", held_out.subset)]
 
     def contents(self) -> dict[str, Any]:
         """The files of the observers; None while they are not to be had. On the hub another
@@ -206,8 +219,8 @@ class Settings(Generating):
         default=None, ge=1, description="Number of best pictures kept. Unset: all."
     )
 
-    def needs(self) -> list[str]:
-        return [self.model, *super().needs()]
+    def named_stages(self) -> list[NamedStage]:
+        return [NamedStage("model", self.model, "model"), *super().named_stages()]
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:

@@ -63,12 +63,21 @@ from onmodel.lora.methods import choose
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, SuiteName
 from onmodel.stages import merge
-from onmodel.stages.base import Context, Inputs, Plan, Reads, keep_models
+from onmodel.stages.base import (
+    Context,
+    Inputs,
+    Kind,
+    NamedStage,
+    Plan,
+    Reads,
+    keep_models,
+)
 from onmodel.stages.evaluate import JUDGED, make_assessor, named
 from onmodel.stages.sample import MOST_SEEDS, Generating
 from onmodel.stages.select import Bounded, say
 from onmodel.train.options import LARGEST_RANK
 
+MAKES: Kind = "selection"
 READS = Reads("search", sheet=JUDGED, head=("seed", "threads"), axes=True)
 SEARCHED: SuiteName = "choose"
 FRESH: SuiteName = "check"
@@ -104,8 +113,9 @@ class Settings(Generating, Bounded):
     def constraints(self) -> Constraints:
         return Constraints(1, self.at_least, self.at_most)
 
-    def needs(self) -> list[str]:
-        return [*self.candidates, *super().needs()]
+    def named_stages(self) -> list[NamedStage]:
+        models = [NamedStage("models", name, "models") for name in self.candidates]
+        return [*models, *super().named_stages()]
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:

@@ -2,7 +2,7 @@
 evaluate/selection.py's."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -16,8 +16,18 @@ from onmodel.evaluate.selection import Constraints, Selection, select
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
 from onmodel.records import Artifact
-from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings, keep_models
+from onmodel.stages.base import (
+    Context,
+    Inputs,
+    Kind,
+    NamedStage,
+    Plan,
+    Reads,
+    StageSettings,
+    keep_models,
+)
 
+MAKES: Kind = "selection"
 READS = Reads("select", head=("seed",), base=False)
 
 
@@ -57,28 +67,42 @@ class Settings(Bounded):
         default=None, ge=1, description="Largest number of models of one stage. Unset: no limit."
     )
 
-    def needs(self) -> list[str]:
-        return [self.candidates]
+    def named_stages(self) -> list[NamedStage]:
+        return [NamedStage("candidates", self.candidates, "evaluation")]
+
+    def matches(self, name: str) -> bool:
+        """Is a model of this name among the candidates?"""
+        return self.among is None or any(fnmatchcase(name, pattern) for pattern in self.among)
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
-    """Makes no picture; keeps `count` models."""
+    """Makes no picture; keeps `count` models. Raises InputError when there are not so many."""
+    plan = before[settings.candidates]
+    if plan.names is None:
+        if settings.count > plan.models:
+            raise InputError("count", settings.count, f"there are {plan.models} candidates at most")
+        return Plan(models=settings.count)
+    names = [name for name in plan.names if settings.matches(name)]
+    if not names:
+        raise _nothing_matches(settings, plan.names)
+    if settings.count > len(names):
+        remedy = f"there are {len(names)} candidates: {', '.join(names)}"
+        raise InputError("count", settings.count, remedy)
     return Plan(models=settings.count)
+
+
+def _nothing_matches(settings: Settings, names: Sequence[str]) -> InputError:
+    patterns = ", ".join(settings.among or ())
+    return InputError("among", patterns, f"matches no candidate; there are {', '.join(names)}")
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Choose and keep. Raises InputError when nothing matches `among` or a constrained axis was not
     measured."""
     evaluation = read_evaluation(inputs.artifact(settings.candidates).path / FILE)
-    rows = evaluation.models
-    if settings.among is not None:
-        patterns = settings.among
-        rows = [row for row in rows if any(fnmatchcase(row.name, pattern) for pattern in patterns)]
-        if not rows:
-            names = ", ".join(evaluation.names)
-            raise InputError(
-                "among", ", ".join(patterns), f"matches no candidate; there are {names}"
-            )
+    rows = [row for row in evaluation.models if settings.matches(row.name)]
+    if not rows:
+        raise _nothing_matches(settings, evaluation.names)
     constraints = Constraints(
         settings.count, settings.at_least, settings.at_most, settings.per_stage_max
     )

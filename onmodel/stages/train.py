@@ -36,7 +36,16 @@ from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact, Item
 from onmodel.sample.pictures import Request, Sampling, parameters, png_bytes
 from onmodel.sample.sampler import Job, generate
-from onmodel.stages.base import Context, Inputs, Plan, Reads, StageSettings, write_models
+from onmodel.stages.base import (
+    Context,
+    Inputs,
+    Kind,
+    NamedStage,
+    Plan,
+    Reads,
+    StageSettings,
+    write_models,
+)
 from onmodel.train.adapters import Trained
 from onmodel.train.loop import Example, epoch_steps, train
 from onmodel.train.networks import make_network, trained_layers
@@ -45,6 +54,7 @@ from onmodel.train.options import Options, Preview
 from onmodel.train.state import History, State
 from onmodel.weights import payload_sha256
 
+MAKES: Kind = "models"
 READS = Reads("train", sheet=("trigger",), head=("seed", "threads"))
 TAGS_IN_HEADER = 100  # the most frequent of each subset
 METRICS = "metrics.jsonl"
@@ -114,8 +124,14 @@ class Settings(StageSettings, Options):
                 raise ValueError(f"names {subset!r} {count} times; add up its repeats")
         return data
 
-    def needs(self) -> list[str]:
-        return [*self.datasets, *([] if self.start is None else [self.start])]
+    def named_stages(self) -> list[NamedStage]:
+        found = [NamedStage("dataset", self.dataset, "dataset")]
+        for share in self.data or ():
+            name = share.stage or self.dataset
+            found.append(NamedStage("data.subset", name, "dataset", share.subset))
+        if self.start is not None:
+            found.append(NamedStage("start", self.start, "model"))
+        return found
 
     @property
     def datasets(self) -> list[str]:
@@ -164,16 +180,17 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
         before[share.stage or settings.dataset].counts[share.subset] * share.exposures
         for share in shares
     )
-    kept = settings.epochs // settings.keep_every + (settings.epochs % settings.keep_every > 0)
-    if settings.keep_last or settings.keep_best:
-        kept = min(
-            kept, (settings.keep_last or 1) + (settings.keep_best or 0)
-        )  # the end always stays
+    written = [epoch for epoch in range(1, settings.epochs + 1) if settings.kept(epoch)]
+    models, sure = len(written), written
+    if settings.keep_last or settings.keep_best:  # the end always stays
+        sure = written[-(settings.keep_last or 1) :]
+        models = min(models, len(sure) + (settings.keep_best or 0))
     steps = (
         math.ceil(math.ceil(shown / settings.batch) / settings.gradient_accumulation)
         * settings.epochs
     )
-    return Plan(steps=steps, exposures=_exposures(shares, settings.epochs), models=kept)
+    exposures = _exposures(shares, settings.epochs)
+    return Plan(steps=steps, exposures=exposures, models=models, epochs=sure)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:

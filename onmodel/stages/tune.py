@@ -30,11 +30,20 @@ from onmodel.lora.file import LoraFile
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import vocabulary_of, wide_suite
 from onmodel.stages import merge
-from onmodel.stages.base import Context, Inputs, Plan, Reads, keep_models
+from onmodel.stages.base import (
+    Context,
+    Inputs,
+    Kind,
+    NamedStage,
+    Plan,
+    Reads,
+    keep_models,
+)
 from onmodel.stages.evaluate import JUDGED, make_assessor, named
 from onmodel.stages.sample import MOST_LORA_WEIGHT, Generating
 from onmodel.stages.select import Bounded, say
 
+MAKES: Kind = "selection"
 READS = Reads("tune", sheet=JUDGED, head=("seed", "threads"), axes=True)
 
 
@@ -57,8 +66,9 @@ class Settings(Generating, Bounded):
             raise ValueError("names a weight twice; name every weight once")
         return weights
 
-    def needs(self) -> list[str]:
-        return [*self.models, *super().needs()]
+    def named_stages(self) -> list[NamedStage]:
+        models = [NamedStage("models", name, "models") for name in self.models]
+        return [*models, *super().named_stages()]
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:

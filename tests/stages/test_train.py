@@ -401,7 +401,7 @@ def test_plan() -> None:
     plan = train.estimate(
         settings, {"data": Plan(counts={"a": 10}), "more": Plan(counts={"b": 3}), "old": Plan()}
     )
-    assert plan == Plan(steps=33, exposures={"a": 12, "more/b": 3}, models=2)
+    assert plan == Plan(steps=33, exposures={"a": 12, "more/b": 3}, models=2, epochs=[2, 3])
     everything = train.Settings.model_validate(TABLE | {"data": None})
     said = Plan(
         counts={"a": 10, "b": 3, "held": 4},
@@ -409,7 +409,7 @@ def test_plan() -> None:
         heldout=["held"],
     )
     assert train.estimate(everything, {"data": said}) == Plan(
-        steps=78, exposures={"a": 30, "b": 3}, models=2
+        steps=78, exposures={"a": 30, "b": 3}, models=2, epochs=[2, 3]
     )
     with pytest.raises(InputError, match="dataset: data — has no subset to train on"):
         train.estimate(everything, {"data": Plan()})
