@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from onmodel.cli.render import on_terminal
-from onmodel.engine import pipeline
+from onmodel.engine import local
 from onmodel.engine.project import Project
 from onmodel.hashing import write_atomic, write_json
 from onmodel.lora.tensors import Lora, read_lora
@@ -94,8 +94,8 @@ def measure(folder: Path, epochs: int) -> dict[str, Any]:
     recipe_file.write_text(RECIPE.format(rank=RANK, alpha=ALPHA, epochs=epochs), encoding="utf-8")
     recipe, project = load_recipe(recipe_file), Project(folder)
     with project.writing(), on_terminal() as events:
-        artifacts = pipeline.run(recipe, project, events).artifacts
-        family, base_sha256 = pipeline.base_of(recipe, events)
+        artifacts = local.run(recipe, project, events).artifacts
+        family, base_sha256 = local.base_of(recipe, events)
     spec, inputs = family().spec, Inputs(artifacts)
 
     def lora(reference: str) -> Lora:

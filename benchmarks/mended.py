@@ -36,7 +36,7 @@ from onmodel.curate.export import export
 from onmodel.curate.gather import gather
 from onmodel.curate.lettering import load_reader
 from onmodel.curate.workshop import Decision, mending, open_workshop, still_apply
-from onmodel.engine.pipeline import TOON_RATES
+from onmodel.engine.plan import TOON_RATES
 from onmodel.engine.project import Project
 from onmodel.evaluate.axes.base import Axis, prompt_costs
 from onmodel.evaluate.compare import FEWEST, Comparison, compare_costs, compare_models, decide

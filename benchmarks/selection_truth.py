@@ -35,7 +35,7 @@ import torch
 from scipy.stats import binomtest
 
 from onmodel.cli.render import on_terminal
-from onmodel.engine import pipeline
+from onmodel.engine import local
 from onmodel.engine.project import Project
 from onmodel.evaluate.assess import Assessor, Looked, load_references
 from onmodel.evaluate.evaluation import EvaluatedModel, Score
@@ -222,7 +222,7 @@ def opened(name: str, folder: Path) -> Iterator[Lab]:
     path.write_text(recipe_text(name))
     recipe, project = load_recipe(path), Project(folder / "project")
     with project.writing(), on_terminal() as events:
-        artifacts = pipeline.run(recipe, project, events).artifacts
+        artifacts = local.run(recipe, project, events).artifacts
         yield Lab(
             name, recipe, artifacts, assessing(recipe, project, artifacts["references"], events)
         )
@@ -343,7 +343,7 @@ def assessing(
 ) -> dict[str, Any]:
     """What every look has in common: the base, her sheet, who looks, and where pictures are
     kept."""
-    family, base_sha256 = pipeline.base_of(recipe, events)
+    family, base_sha256 = local.base_of(recipe, events)
     observers, cache, palette = (
         load_observers("toon", {}, 1),
         project.folder / "features",

@@ -23,7 +23,7 @@ def run_recipe(
     The project is a folder, by default one named after the recipe. Interrupted, the same call
     continues. Raises InputError for a wrong recipe before anything is trained.
     """
-    from onmodel.engine import pipeline
+    from onmodel.engine import local
     from onmodel.engine.project import Project
     from onmodel.events import Events
     from onmodel.recipe import load_recipe
@@ -32,7 +32,7 @@ def run_recipe(
     loaded = load_recipe(path)
     place = Project(Path(project) if project else Path(path.stem))
     with place.writing():
-        return pipeline.run(loaded, place, Events(), until).artifacts
+        return local.run(loaded, place, Events(), until).artifacts
 
 
 def read_lora(path: Path | str) -> "Lora":

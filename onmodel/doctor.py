@@ -215,11 +215,11 @@ def _processor() -> Iterator[Finding]:
 
 def _read_recipe(path: Path, events: Events) -> "tuple[Recipe, dict[str, Curate], list[Finding]]":
     """A recipe, its data sets that come from outside, and what is to be said of its plan."""
-    from onmodel.engine import pipeline
+    from onmodel.engine.plan import make_plan
     from onmodel.recipe import load_recipe
 
     recipe = load_recipe(path)
-    steps = pipeline.make_plan(recipe)
+    steps = make_plan(recipe)
     rows = [Finding("recipe", "ok", f"{recipe.name}: {len(steps)} stages")]
     if recipe.threads > (os.cpu_count() or 1):
         rows.append(
@@ -249,10 +249,10 @@ def _fits(recipe: "Recipe", steps: Sequence[Any], events: Events) -> Iterator[Fi
     """Does each training fit into the card, as planned from shapes?"""
     import torch
 
-    from onmodel.engine import pipeline
+    from onmodel.engine.plan import forecasts
 
     room = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
-    for name, row in pipeline.forecasts(recipe, steps, events)[1].items():
+    for name, row in forecasts(recipe, steps, events)[1].items():
         step = next(step for step in steps if step.name == name)
         if not row.memory:
             continue

@@ -20,30 +20,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
 
 from onmodel.character import Character, load_character
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import FILES
 from onmodel.evaluate.observers.source import SCHEME
-from onmodel.families.registry import BASE_NAMES, DEFAULT_FAMILY, parse_base, path_fields
+from onmodel.families.registry import BASE_NAMES, DEFAULT_FAMILY, base_settings, parse_base
 from onmodel.paths import check_distinct, check_name, inside
 from onmodel.processes import usable_cores
 from onmodel.reading import LARGEST_WHOLE, check_values, read_text, read_toml
-from onmodel.stages import VERBS
+from onmodel.stages import VERBS, stage_module
 
-PATHS = frozenset(
-    {
-        "file",
-        *path_fields(),
-        *FILES,
-        "license_file",
-        "masks",
-        "dataset_config",
-        "train_data_dir",
-        "reg_data_dir",
-    }
-)
 HEAD = {"name", "character", "base", "seed", "date", "threads"}
 MOST_STAGES = 1_000
 MOST_THREADS = 1_024
@@ -109,7 +99,7 @@ def load_recipe(path: Path) -> Recipe:
         _table(f"defaults.{verb}", values)
     base = head.get("base", "toon")
     if isinstance(base, dict):
-        base = _resolved(base, path.parent)
+        base = _resolved(base_settings(base), base, path.parent)
     parse_base(base)
     return Recipe(
         name=_text("recipe.name", head.get("name")),
@@ -121,7 +111,7 @@ def load_recipe(path: Path) -> Recipe:
         date=_text("recipe.date", head.get("date"), DATE_HINT),
         threads=head.get("threads", usable_cores()),
         stages={
-            name: _resolved(_stage(name, stage, defaults, name_of_base(base)), path.parent)
+            name: _stage(name, stage, defaults, name_of_base(base), path.parent)
             for name, stage in stages.items()
         },
         text=read_text(path, "recipe"),
@@ -148,14 +138,18 @@ def refuse_unknown(prefix: str, table: Mapping[str, Any], known: Iterable[str]) 
             )
 
 
-def _stage(name: str, table: Any, defaults: Mapping[str, Any], base: str) -> dict[str, Any]:
+def _stage(
+    name: str, table: Any, defaults: Mapping[str, Any], base: str, folder: Path
+) -> dict[str, Any]:
     verb = _table(f"stages.{name}", table).get("do")
     if not isinstance(verb, str) or verb not in VERBS:
         near = difflib.get_close_matches(str(verb), VERBS, n=1)
         remedy = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(VERBS)}"
         raise InputError(f"stages.{name}.do", verb, remedy)
     merged = {**defaults.get(verb, {}), **table}
-    return {key: _for_base(f"stages.{name}.{key}", value, base) for key, value in merged.items()}
+    found = {key: _for_base(f"stages.{name}.{key}", value, base) for key, value in merged.items()}
+    resolved: dict[str, Any] = _resolved(stage_module(verb).Settings, found, folder)
+    return resolved
 
 
 def _for_base(field: str, value: Any, base: str) -> Any:
@@ -167,14 +161,35 @@ def _for_base(field: str, value: Any, base: str) -> Any:
     return value
 
 
-def _resolved(value: Any, folder: Path, key: str = "") -> Any:
-    """Paths made relative to the recipe's folder, at any depth."""
-    if isinstance(value, dict):
-        return {name: _resolved(inner, folder, name) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_resolved(inner, folder, key) for inner in value]
-    is_path = key in PATHS and isinstance(value, str) and not value.startswith(SCHEME)
-    return str(_path(key, value, folder)) if is_path else value
+def _resolved(kind: Any, value: Any, folder: Path, key: str = "") -> Any:
+    """A value for a setting of type `kind`, with its paths made relative to the recipe's folder.
+
+    What does not fit the type is left as it is; the settings refuse it.
+    """
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _resolved(args[0], value, folder, key)
+    if origin in (Union, UnionType):
+        for arm in args:
+            value = _resolved(arm, value, folder, key)
+        return value
+    if origin in (list, tuple):  # one value may stand for a list of one
+        if isinstance(value, list):
+            return [_resolved(args[0], inner, folder, key) for inner in value]
+        return _resolved(args[0], value, folder, key)
+    if isinstance(value, dict) and origin is dict:
+        return {name: _resolved(args[1], inner, folder, name) for name, inner in value.items()}
+    if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = kind.model_fields
+        return {
+            name: _resolved(fields[name].annotation, inner, folder, name)
+            if name in fields
+            else inner
+            for name, inner in value.items()
+        }
+    if kind is Path and isinstance(value, str) and not value.startswith(SCHEME):
+        return str(_path(key, value, folder))
+    return value
 
 
 def _path(field: str, value: str, folder: Path) -> Path:

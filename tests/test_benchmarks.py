@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from onmodel.engine.pipeline import TOON_RATES, make_plan
+from onmodel.engine.plan import TOON_RATES, make_plan
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.halving import RUNGS, candidates, most_looks
 from onmodel.recipe import load_recipe

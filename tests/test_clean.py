@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app
-from onmodel.engine import clean, pipeline
+from onmodel.engine import clean, local
 from onmodel.engine.project import KEY_DIGITS, Project
 from onmodel.errors import BusyError, InputError
 from onmodel.events import Events
@@ -43,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with place.writing():
         for seed in (1, 2):
             (home / f"{seed}.toml").write_text(RECIPE.format(seed=seed))
-            pipeline.run(load_recipe(home / f"{seed}.toml"), place, Events())
+            local.run(load_recipe(home / f"{seed}.toml"), place, Events())
     place.ledger.close()
     return home
 
@@ -79,7 +79,7 @@ def kept(home: Path, number: int) -> set[str]:
     """The objects of a recipe."""
     return {
         a.hash
-        for a in pipeline.finished(
+        for a in local.finished(
             recipe(home, number), Project(home / "p"), Events()
         ).artifacts.values()
     }
@@ -137,7 +137,7 @@ def test_what_a_recipe_has_done_stays_done(numbers: tuple[int, ...], home: Path)
     for number in numbers:
         assert kept(home, number) <= wanted and len(kept(home, number)) >= 1
         assert all(
-            place.finished(key) for _, key in pipeline.keys(recipe(home, number), place, Events())
+            place.finished(cell.key) for cell in local.cells(recipe(home, number), place, Events())
         )
     assert not [
         path
@@ -148,7 +148,7 @@ def test_what_a_recipe_has_done_stays_done(numbers: tuple[int, ...], home: Path)
 
 def test_a_recipe_whose_first_object_was_deleted_keeps_the_others(home: Path) -> None:
     place = Project(home / "p")
-    steps = {step.name: key for step, key in pipeline.keys(recipe(home, 1), place, Events())}
+    steps = {cell.step.name: cell.key for cell in local.cells(recipe(home, 1), place, Events())}
     done = {name: place.finished(key) for name, key in steps.items()}
     assert done["data"] and done["more"]
     shutil.rmtree(place.place(done["data"].artifact))
@@ -164,7 +164,7 @@ def test_a_recipe_whose_first_object_was_deleted_keeps_the_others(home: Path) ->
 def test_scratch_that_a_recipe_goes_on_from_is_kept(home: Path) -> None:
     place = Project(home / "p")
     first, second = (
-        {step.name: key for step, key in pipeline.keys(recipe(home, number), place, Events())}
+        {cell.step.name: cell.key for cell in local.cells(recipe(home, number), place, Events())}
         for number in (1, 2)
     )
     for key in (first["more"], second["more"]):
@@ -181,7 +181,9 @@ def test_an_object_that_is_not_recorded_yet_is_kept_for_its_recipe(home: Path) -
     place = Project(home / "p")
     orphan = made(place, 7)
     key = next(
-        key for step, key in pipeline.keys(recipe(home, 1), place, Events()) if step.name == "more"
+        cell.key
+        for cell in local.cells(recipe(home, 1), place, Events())
+        if cell.step.name == "more"
     )
     place.ledger.start(key, "r", "s", "curate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00")
     write_json(place.scratch(key) / "commit.json", {"kind": "dataset", "hash": orphan.hash})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from onmodel.engine import pipeline
+from onmodel.engine import local
 from onmodel.engine.project import Project
 from onmodel.errors import SpaceError
 from onmodel.events import Events
@@ -45,11 +45,11 @@ def test_a_full_disk_pauses_the_run(
 ) -> None:
     (tmp_path / "two.toml").write_text(RECIPE)
     recipe = load_recipe(tmp_path / "two.toml")
-    base = pipeline.base_of(recipe, Events())
-    monkeypatch.setattr(pipeline, "base_of", lambda recipe, events: base)  # loaded once
+    base = local.base_of(recipe, Events())
+    monkeypatch.setattr(local, "base_of", lambda recipe, events: base)  # loaded once
 
     def final(folder: Path) -> str:
-        result = pipeline.run(recipe, Project(folder), Events())
+        result = local.run(recipe, Project(folder), Events())
         return payload_sha256(read_models(result.artifacts["look"])[-1].path)
 
     whole = final(tmp_path / "roomy")

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from onmodel.cli.main import app
-from onmodel.engine.pipeline import make_plan
+from onmodel.engine.plan import make_plan
 from onmodel.families.anima.licences import CIRCLESTONE
 from onmodel.recipe import load_recipe
 

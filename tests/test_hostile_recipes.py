@@ -13,12 +13,13 @@ import pytest
 from pydantic import BaseModel
 
 from onmodel.character import Character, parse_character
-from onmodel.engine.pipeline import make_plan, stage_module
+from onmodel.engine.plan import make_plan
 from onmodel.errors import InputError
 from onmodel.families.anima.spec import Settings as Base
 from onmodel.families.protocol import Timesteps
 from onmodel.randomness import generator
 from onmodel.recipe import HEAD, load_recipe
+from onmodel.stages import stage_module
 from onmodel.stages.curate import Source
 from onmodel.stages.sample import References
 from onmodel.stages.train import Share

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from onmodel.engine import pipeline
 from onmodel.engine.influence import Leaving, effects, leave_out
+from onmodel.engine.plan import make_plan
 from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.evaluation import Evaluation
@@ -25,7 +25,7 @@ def leaving() -> Leaving:
 
 
 def test_every_subset_is_left_out_once_at_the_same_cost(leaving: Leaving) -> None:
-    steps = {step.name: step for step in pipeline.make_plan(leaving.recipe)}
+    steps = {step.name: step for step in make_plan(leaving.recipe)}
     assert list(leaving.without) == [
         "backgwa_base",
         "backgwa_alignment",

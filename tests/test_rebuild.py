@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from onmodel.engine import pipeline, rebuild
+from onmodel.engine import local, rebuild
 from onmodel.engine.project import Project
 from onmodel.errors import InputError
 from onmodel.events import Events
@@ -52,7 +52,7 @@ def run(home: Path, text: str, until: str) -> tuple[Project, Path]:
     (home / "recipe.toml").write_text(text)
     project = Project(home / "maker")
     with project.writing():
-        result = pipeline.run(load_recipe(home / "recipe.toml"), project, Events(), until)
+        result = local.run(load_recipe(home / "recipe.toml"), project, Events(), until)
     return project, result.artifacts[until].path
 
 

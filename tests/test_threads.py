@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from onmodel.engine import pipeline
+from onmodel.engine import local
 from onmodel.engine.project import Project
 from onmodel.events import Events
 from onmodel.hashing import read_json
 from onmodel.recipe import Recipe, load_recipe
+from onmodel.stages import stage_module
 from onmodel.weights import payload_sha256
 
 TINY = Path(__file__).parent / "tiny_recipe.toml"
@@ -78,7 +79,7 @@ def part(recipe: Recipe, folder: Path, threads: int, until: str) -> dict[str, st
     torch.set_num_threads(threads)
     project = Project(folder)
     with project.writing():
-        result = pipeline.run(recipe, project, Events(), until)
+        result = local.run(recipe, project, Events(), until)
     return {name: artifact.hash for name, artifact in result.artifacts.items()}
 
 
@@ -105,7 +106,7 @@ def test_every_stage_computes_with_the_threads_of_the_recipe(
         return stage
 
     for verb in ("curate", "train", "sample"):
-        module = pipeline.stage_module(verb)
+        module = stage_module(verb)
         monkeypatch.setattr(module, "run", watched(module.run))
     part(recipe, tmp_path / "p", 2, "second")
     assert seen == dict.fromkeys(("data", "first", "drawn", "more", "second"), 1)

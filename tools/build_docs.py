@@ -15,11 +15,10 @@ from onmodel.cli.lora import app as lora_commands
 from onmodel.cli.lora_merge import app as merge_commands
 from onmodel.curate.foreign import DIALECTS
 from onmodel.curate.foreign import __doc__ as foreign_doc
-from onmodel.engine.pipeline import stage_module
 from onmodel.evaluate.axes import AXES
 from onmodel.lora import methods
 from onmodel.recipe import __doc__ as frame
-from onmodel.stages import VERBS
+from onmodel.stages import VERBS, stage_module
 from onmodel.stages.base import StageSettings
 from onmodel.stages.catalogue import inner_tables, settings_of
 

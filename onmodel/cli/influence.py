@@ -37,8 +37,9 @@ def command(
     from onmodel.cli.plan import print_plan
     from onmodel.cli.render import on_terminal
     from onmodel.cli.tables import print_influence
-    from onmodel.engine import pipeline
+    from onmodel.engine import local
     from onmodel.engine.influence import effects, leave_out
+    from onmodel.engine.plan import make_plan, needed
     from onmodel.engine.project import Project
     from onmodel.evaluate.evaluation import FILE, read_evaluation
     from onmodel.hashing import write_json
@@ -47,8 +48,8 @@ def command(
     from onmodel.report.influence import as_dict, influence_table, write_page
 
     leaving = leave_out(load_recipe(recipe), stage, like, twins, seeds)
-    steps = pipeline.make_plan(leaving.recipe)
-    wanted = pipeline.needed(steps, leaving.evaluation)
+    steps = make_plan(leaving.recipe)
+    wanted = needed(steps, leaving.evaluation)
     talk = PlainConsole() if dry_run and not as_json else PlainConsole(stderr=True)
     print_plan(leaving.recipe, [step for step in steps if step.name in wanted], talk)
     if dry_run:
@@ -58,7 +59,7 @@ def command(
     place = Project(project or Path(recipe.stem))
     with place.writing():
         with on_terminal(talk) as events:
-            result = pipeline.run(leaving.recipe, place, events, until=leaving.evaluation)
+            result = local.run(leaving.recipe, place, events, until=leaving.evaluation)
         evaluation = read_evaluation(result.artifacts[leaving.evaluation].path / FILE)
         axes = list(evaluation.axes.values())
         found = effects(evaluation, leaving)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from onmodel.engine.pipeline import Step
+from onmodel.engine.plan import Step
 from onmodel.errors import InputError
 from onmodel.recipe import Recipe
 from onmodel.text import printable

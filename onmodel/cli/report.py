@@ -14,7 +14,7 @@ def command(recipe: RECIPE, project: PROJECT = None, as_json: JSON = False) -> N
     from onmodel.cli.console import PlainConsole
     from onmodel.cli.render import on_terminal
     from onmodel.cli.tables import print_results
-    from onmodel.engine import pipeline
+    from onmodel.engine import local
     from onmodel.errors import InputError
     from onmodel.hashing import read_json
     from onmodel.recipe import load_recipe
@@ -25,7 +25,7 @@ def command(recipe: RECIPE, project: PROJECT = None, as_json: JSON = False) -> N
     opened = made_project(folder)
     talk = PlainConsole(stderr=True)
     with on_terminal(talk) as events:
-        result = pipeline.finished(found, opened, events)
+        result = local.finished(found, opened, events)
     if not result.artifacts:
         raise InputError(
             "project", folder, f"has nothing of {recipe}; `onmodel run {recipe}` makes it"

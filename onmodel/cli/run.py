@@ -13,7 +13,7 @@ from onmodel.cli.options import DRY_RUN, JSON, PROJECT, RECIPE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onmodel.engine.pipeline import Step
+    from onmodel.engine.plan import Step
     from onmodel.processes import Processes
     from onmodel.recipe import Recipe
 
@@ -75,11 +75,11 @@ def _plan(
 ) -> "Sequence[Step]":
     """The steps that will run, printed."""
     from onmodel.cli.plan import print_plan
-    from onmodel.engine import pipeline
+    from onmodel.engine.plan import make_plan, needed
 
-    steps = pipeline.make_plan(recipe)
+    steps = make_plan(recipe)
     if until is not None:
-        names = pipeline.needed(steps, until)
+        names = needed(steps, until)
         steps = [step for step in steps if step.name in names]
     stdout = output.dry_run and not output.as_json
     print_plan(recipe, steps, PlainConsole(stderr=not stdout, quiet=not processes.first))
@@ -90,13 +90,13 @@ def _forecast(recipe: "Recipe", steps: "Sequence[Step]", as_json: bool) -> None:
     """Print memory and files of the trainings, and what the recipe names that is not there."""
     from onmodel.cli.plan import plan_as_dict, print_forecasts
     from onmodel.cli.render import on_terminal
-    from onmodel.engine import pipeline
+    from onmodel.engine.plan import forecasts
 
     with on_terminal() as events:
-        outline, forecasts = pipeline.forecasts(recipe, steps, events)
-    print_forecasts(outline, forecasts, steps, PlainConsole(stderr=as_json))
+        outline, found = forecasts(recipe, steps, events)
+    print_forecasts(outline, found, steps, PlainConsole(stderr=as_json))
     if as_json:
-        say_json(plan_as_dict(recipe, steps, outline, forecasts))
+        say_json(plan_as_dict(recipe, steps, outline, found))
 
 
 def _run(
@@ -104,7 +104,7 @@ def _run(
 ) -> None:
     from onmodel.cli.render import on_terminal
     from onmodel.cli.tables import print_results
-    from onmodel.engine import pipeline
+    from onmodel.engine import local
     from onmodel.engine.project import Project
     from onmodel.hashing import read_json
     from onmodel.report.collect import publish, write_results
@@ -113,7 +113,7 @@ def _run(
     with project.writing() if processes.first else nullcontext(), on_terminal(talk) as events:
         if processes.first:
             processes.wait()
-        result = pipeline.run(recipe, project, events, until, processes, output.tracker)
+        result = local.run(recipe, project, events, until, processes, output.tracker)
     if not processes.first:
         return
     found: Any

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onmodel.engine import pipeline
+from onmodel.engine.local import cells
 from onmodel.engine.project import KEY_DIGITS, Project, table_of
 from onmodel.events import Events
 from onmodel.hashing import TEMPORARY_PREFIX, files_of, read_json, temporaries
@@ -105,13 +105,13 @@ def _needed(project: Project, recipes: Sequence[Recipe], events: Events) -> _Nee
     needed = _Needed()
     for recipe in recipes:
         reached = set()
-        for step, key in pipeline.keys(recipe, project, events):
-            needed.scratch.add(key[:KEY_DIGITS])
-            run = project.ledger.finished(key)
+        for cell in cells(recipe, project, events):
+            needed.scratch.add(cell.key[:KEY_DIGITS])
+            run = project.ledger.finished(cell.key)
             if run:
                 needed.objects.add(run.artifact)
-            if project.finished(key):
-                reached.add(step.name)
+            if project.finished(cell.key):
+                reached.add(cell.step.name)
         needed.open += [f"{name} of {recipe.name}" for name in recipe.stages if name not in reached]
     for key, folder in project.scratches().items():
         note = folder / "commit.json"  # of an object that was made and not yet recorded

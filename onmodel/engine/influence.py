@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from onmodel.engine import pipeline
+from onmodel.engine.plan import make_plan
 from onmodel.errors import InputError
 from onmodel.evaluate.axes.base import prompt_costs
 from onmodel.evaluate.compare import FEWEST, LEVEL
@@ -75,7 +75,7 @@ def leave_out(
         recipe.stages[_stage(recipe, "train", training)],
         recipe.stages[_stage(recipe, "evaluate", like)],
     )
-    steps = {step.name: step for step in pipeline.make_plan(recipe)}
+    steps = {step.name: step for step in make_plan(recipe)}
     settings: Any = steps[training].settings
     plans = {name: step.plan for name, step in steps.items()}
     shares = settings.shares(plans)

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from onmodel.character import parse_character
-from onmodel.engine import pipeline
+from onmodel.engine import local
+from onmodel.engine.plan import base_of
 from onmodel.engine.project import Project
 from onmodel.errors import InputError
 from onmodel.events import Events
@@ -26,7 +27,7 @@ from onmodel.recipe import Recipe
 from onmodel.records import Artifact
 from onmodel.release.folder import LINEAGE, Statement
 from onmodel.release.provenance import Provenance
-from onmodel.stages import VERBS
+from onmodel.stages import VERBS, stage_module
 from onmodel.stages.base import StageSettings
 
 # Facts that hold the hash of a whole file. A file's header holds its history, so they change with
@@ -90,14 +91,14 @@ def rebuild(
             }
             for name in recipe.stages
         }
-    here = pipeline.base_of(recipe, events)[1]
+    here = base_of(recipe, events)[1]
     if here != base:
         found.differs = ("base", f"{recipe.base_name} is {here[:12]}, was {base[:12]}")
         return found
     project = fresh()
     with project.writing():
         for name in recipe.stages:
-            artifact = pipeline.run(recipe, project, events, until=name).artifacts[name]
+            artifact = local.run(recipe, project, events, until=name).artifacts[name]
             wanted = products[name]
             other = _first_difference(wanted, read_json(artifact.path / LINEAGE))
             if other is None and artifact.kind == "release":
@@ -240,7 +241,7 @@ def _settings(
     """A stage's settings with the paths of this machine, what is missing ("" when nothing is), and
     the maker's base."""
     verb = str(_verb(node))
-    kind: type[StageSettings] = pipeline.stage_module(verb).Settings
+    kind: type[StageSettings] = stage_module(verb).Settings
     told = node.get("settings") or {"do": verb, "file": f"{name}.safetensors"}
     if maker:
         for table, base in maker.ledger.sources(name):

@@ -60,9 +60,14 @@ def components(family: str) -> tuple[Component, ...]:
     return found
 
 
-def path_fields() -> set[str]:
-    """The fields of every family's base that name a file or a folder."""
-    return {"folder", *(part.field for family in FAMILIES for part in components(family))}
+def base_settings(base: Mapping[str, Any]) -> type[BaseSettings]:
+    """The settings of the family that a recipe's `base` table names; what all share for an unknown
+    one."""
+    family = base.get("family", DEFAULT_FAMILY)
+    found: type[BaseSettings] = BaseSettings
+    if family in tuple(FAMILIES):
+        found = _file(family, "spec").Settings
+    return found
 
 
 def parse_base(base: Base) -> BaseSettings:
@@ -81,7 +86,7 @@ def parse_base(base: Base) -> BaseSettings:
     family = base.get("family", DEFAULT_FAMILY)
     if family not in tuple(FAMILIES):
         raise InputError("base.family", family, f"unknown; known: {', '.join(FAMILIES)}")
-    kind: type[BaseSettings] = _file(family, "spec").Settings
+    kind = base_settings(base)
     try:
         return kind.model_validate(dict(base))
     except ValidationError as error:

@@ -3,7 +3,7 @@ release folder."""
 
 from pathlib import Path
 
-from onmodel.engine.pipeline import Result
+from onmodel.engine.local import Result
 from onmodel.engine.project import Project
 from onmodel.errors import InputError, StateError, VerifyError
 from onmodel.evaluate.choice import CHOICE, SEARCH, read_choice, read_search

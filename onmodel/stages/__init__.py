@@ -5,6 +5,9 @@ will cost, from what the stages before it will make) and `run(inputs, settings, 
 Artifact`. They are imported when first needed, because most of them load torch.
 """
 
+import importlib
+from types import ModuleType
+
 VERBS = {
     "curate": "onmodel.stages.curate",
     "import": "onmodel.stages.import_lora",
@@ -17,3 +20,8 @@ VERBS = {
     "search": "onmodel.stages.search",
     "release": "onmodel.stages.release",
 }
+
+
+def stage_module(verb: str) -> ModuleType:
+    """The file of a verb, imported when first needed."""
+    return importlib.import_module(VERBS[verb])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import to_jsonable_python
@@ -20,6 +20,7 @@ from onmodel.ledger.lineage import Lineage, add
 from onmodel.processes import ALONE, Processes
 from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
+from onmodel.train.options import Options
 from onmodel.weights import weights_sha256
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class StageSettings(BaseModel):
     """A stage's table in the recipe. Unknown keys are refused; `do` names the verb."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    # The setting with the folder's name under which a person finds the result.
+    PUBLISHED_AS: ClassVar[str | None] = None
 
     @field_validator("*", mode="before")
     @classmethod
@@ -74,6 +77,10 @@ class StageSettings(BaseModel):
     def needs(self) -> list[str]:
         """What this stage reads of others, each once, e.g. `["release_2@*", "five"]`."""
         return list(dict.fromkeys(named.value for named in self.named_stages()))
+
+    def check(self, base_name: str, character: Character) -> None:
+        """What the plan checks beyond the settings themselves, before anything runs. Raises
+        InputError."""
 
     def contents(self) -> dict[str, Any]:
         """Setting → hash of what the stage reads from the files that it names. A stage that reads a
@@ -144,6 +151,19 @@ class Reads:
             {name: getattr(character, name) for name in self.sheet}
         )
         return found
+
+
+class TrainingSettings(StageSettings, Options):
+    """Settings of a verb that trains: several processes share a run of it, its steps are recorded,
+    and its memory is forecast."""
+
+    def sides(self, before: Mapping[str, "Plan"]) -> set[int]:
+        """The resolutions of the pictures, in pixels."""
+        raise NotImplementedError
+
+    def shapes(self) -> dict[str, Any]:
+        """The settings that memory and files follow from, beside the pictures."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

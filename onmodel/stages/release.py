@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -72,6 +72,8 @@ TAKEN = frozenset({"triggers", "lineage"})  # .json files of every release, besi
 class Settings(StageSettings):
     """The settings of a release stage."""
 
+    PUBLISHED_AS: ClassVar = "file_name"
+
     do: Literal["release"]
     model: str = Field(description="Model to release.")
     evaluation: str = Field(description="Evaluate stage whose numbers are published.")
@@ -105,18 +107,16 @@ class Settings(StageSettings):
             )
         return name
 
+    def check(self, base_name: str, character: Character) -> None:
+        """Raises InputError for a licence that does not fit the base. A text that is named and not
+        there yet is in the plan's `missing`."""
+        base = base_of(base_name, character.license)
+        if self.license_file is None or self.license_file.exists():
+            licence_text(base, self.license_file)
+
     def named_stages(self) -> list[NamedStage]:
         evaluation = NamedStage("evaluation", self.evaluation, "evaluation")
         return [NamedStage("model", self.model, "model"), evaluation]
-
-
-def check_licence(settings: Settings, base_name: str, character: Character) -> None:
-    """At the plan already: raises InputError for a licence that does not fit the base. A text that
-    is named and not there yet is in the plan's `missing`.
-    """
-    base = base_of(base_name, character.license)
-    if settings.license_file is None or settings.license_file.exists():
-        licence_text(base, settings.license_file)
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -44,13 +44,14 @@ from onmodel.stages.base import (
     Plan,
     Reads,
     StageSettings,
+    TrainingSettings,
     write_models,
 )
 from onmodel.train.adapters import Trained
 from onmodel.train.loop import Example, epoch_steps, train
 from onmodel.train.networks import make_network, trained_layers
 from onmodel.train.optimizers import OPTIMIZERS, check_device, optimizer_class
-from onmodel.train.options import Options, Preview
+from onmodel.train.options import Preview
 from onmodel.train.state import History, State
 from onmodel.weights import payload_sha256
 
@@ -58,6 +59,19 @@ MAKES: Kind = "models"
 READS = Reads("train", sheet=("trigger",), head=("seed", "threads"))
 TAGS_IN_HEADER = 100  # the most frequent of each subset
 METRICS = "metrics.jsonl"
+SHAPES = (
+    "network",
+    "rank",
+    "alpha",
+    "ranks",
+    "targets",
+    "lokr_factor",
+    "batch",
+    "precision",
+    "save_precision",
+    "ema",
+    "optimizer",
+)
 
 
 class Share(StageSettings, SubsetShowing):
@@ -79,7 +93,7 @@ class Share(StageSettings, SubsetShowing):
         return self.repeats * len(self.resolutions)
 
 
-class Settings(StageSettings, Options):
+class Settings(TrainingSettings):
     """The settings of a train stage. A LoRA of others is continued through an `import` stage."""
 
     do: Literal["train"]
@@ -167,6 +181,12 @@ class Settings(StageSettings, Options):
             share.over(self, known[share.stage or self.dataset].shown.get(share.subset, {}))
             for share in data
         ]
+
+    def sides(self, before: Mapping[str, Plan]) -> set[int]:
+        return {side for share in self.shares(before) for side in share.resolutions}
+
+    def shapes(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", include=set(SHAPES))
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:

@@ -8,7 +8,7 @@ from made_loras import write
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app
-from onmodel.engine.pipeline import make_plan
+from onmodel.engine.plan import make_plan
 from onmodel.errors import InputError
 from onmodel.recipe import load_recipe
 from onmodel.toon.datasets import write_set

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from onmodel.engine import pipeline
+from onmodel.engine import local
 from onmodel.engine.project import Project
 from onmodel.events import Events
 from onmodel.ledger import versions
 from onmodel.ledger.lineage import add
 from onmodel.recipe import load_recipe
 from onmodel.records import Artifact
-from onmodel.stages import VERBS
+from onmodel.stages import VERBS, stage_module
 from onmodel.stages.base import Context, Inputs
 
 SHEET = Path(__file__).parents[2] / "onmodel" / "toon" / "characters" / "backgwa.toml"
@@ -84,7 +84,7 @@ class Workplace:
         self.ran.clear()
         with self.project.writing():
             recipe = load_recipe(self.recipe)
-            pipeline.run(recipe, self.project, Events())
+            local.run(recipe, self.project, Events())
         return self.ran
 
 
@@ -93,7 +93,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     """A project whose stages note that they ran, and keep a history alone."""
     place = Workplace(tmp_path)
     for verb in VERBS:
-        module = pipeline.stage_module(verb)
+        module = stage_module(verb)
         monkeypatch.setattr(module, "run", _hollow(module, place))
     return place
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from made_up_stages import RECIPE, SHEET
 
-from onmodel.engine.pipeline import Step, make_plan
+from onmodel.engine.plan import Step, make_plan
 from onmodel.errors import InputError
 from onmodel.recipe import load_recipe
 

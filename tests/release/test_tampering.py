@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from onmodel.engine.pipeline import Result
+from onmodel.engine.local import Result
 from onmodel.engine.project import Project
 from onmodel.errors import StateError, VerifyError
 from onmodel.hashing import hash_json, sha256_bytes

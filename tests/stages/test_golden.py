@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from onmodel.engine.pipeline import run
+from onmodel.engine.local import run
 from onmodel.engine.project import Project
 from onmodel.events import Events
 from onmodel.families.registry import base_sha256
