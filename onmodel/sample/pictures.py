@@ -64,7 +64,9 @@ Pending = tuple[Request, Path]
 
 def key(base_sha256: str, request: Request, sampling: Sampling) -> str:
     """SHA-256 of everything that decides the pixels. The base's own pictures do not depend on the
-    LoRA weight."""
+    LoRA weight. Sums of floats depend on torch's number of threads."""
+    import torch
+
     return hash_json(
         {
             "base": base_sha256,
@@ -78,6 +80,7 @@ def key(base_sha256: str, request: Request, sampling: Sampling) -> str:
             "guidance": sampling.guidance,
             "shift": sampling.shift,
             "sampler": SAMPLER,
+            "threads": torch.get_num_threads(),
         }
     )
 

@@ -131,6 +131,15 @@ def test_what_shares_a_batch_does_not_depend_on_the_cache(
     assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5, 6, 7]]
 
 
+def test_another_number_of_threads_is_another_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of floats depend on it."""
+    names = []
+    for threads in (1, 2):
+        monkeypatch.setattr("torch.get_num_threads", lambda threads=threads: threads)
+        names.append(key(BASE, requests(None)[0], SAMPLING))
+    assert names[0] != names[1]
+
+
 def test_leftovers_of_a_killed_write_are_swept(family: DrawnFamily, tmp_path: Path) -> None:
     path = picture_path(tmp_path, key(BASE, requests(None)[0], SAMPLING))
     path.parent.mkdir(parents=True)
