@@ -1,7 +1,7 @@
 """What rewriting alpha in a merge does to the training that follows: held-out loss with alpha kept
 and rewritten.
 
-python run.py bench-alpha [--project FOLDER] [--out docs] [--epochs 12]
+python run.py bench-alpha [--project FOLDER] [--out docs/images] [--epochs 12]
 
 A run on the toon base with alpha 1 is trained, its late checkpoints are merged to the same rank,
 and the merge is trained on twice from the same ΔW, on the same pictures in the same order at the
@@ -207,7 +207,9 @@ def main() -> None:
     parser.add_argument(
         "--project", type=Path, help="project folder that is kept; without it a temporary one"
     )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the two files")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/images"), help="folder of the two files"
+    )
     parser.add_argument(
         "--epochs", type=int, default=12, help="of the training that follows; three steps each"
     )

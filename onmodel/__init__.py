@@ -1,8 +1,8 @@
 """onmodel: the whole life of a character LoRA — curate, train, sample, evaluate, select, merge,
 refine, release.
 
-The public functions are listed in `__all__` and documented in docs/api.md. They are imported when
-first used, so that `import onmodel` loads nothing heavy.
+The public functions are listed in `__all__` and documented in docs/reference/api.md. They are
+imported when first used, so that `import onmodel` loads nothing heavy.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The public functions: what `import onmodel` costs, and the examples of docs/api.md."""
+"""The public functions: what `import onmodel` costs, and the examples of docs/reference/api.md."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from made_loras import write
 
 import onmodel
 
-PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "api.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
 
 

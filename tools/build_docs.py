@@ -1,4 +1,4 @@
-"""Write recipe.md, metrics.md and merging.md of docs/ from the code, so that they cannot say
+"""Write recipe.md, metrics.md and merging.md of docs/reference/ from the code, so that they cannot say
 anything else.
 
 A test compares them.
@@ -22,7 +22,7 @@ from onmodel.stages import VERBS, stage_module
 from onmodel.stages.base import StageSettings
 from onmodel.stages.catalogue import inner_tables, settings_of
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
 
 def recipe_page() -> str:

@@ -1,4 +1,4 @@
-"""Every setting of every verb as rows of text: for `onmodel settings` and docs/recipe.md."""
+"""Every setting of every verb as rows of text: for `onmodel settings` and the recipe reference."""
 
 import importlib
 from collections.abc import Iterator

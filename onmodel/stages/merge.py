@@ -44,7 +44,7 @@ class Settings(StageSettings):
     method: str | None = Field(
         default=None,
         description=(
-            "Merge method (docs/merging.md). Unset: the mean, or the weighted sum where "
+            "Merge method (docs/reference/merging.md). Unset: the mean, or the weighted sum where "
             "weights are given."
         ),
     )

@@ -30,6 +30,7 @@ from onmodel.release.compatibility import self_test
 from onmodel.release.folder import bind, hashes
 from onmodel.release.licences import base_of, licence_page, licence_text, notice_text
 from onmodel.release.sidecars import (
+    Sample,
     civitai_info,
     requests,
     samples,
@@ -49,7 +50,7 @@ from onmodel.release.tables import (
     values_csv,
 )
 from onmodel.release.verify import verify
-from onmodel.sample.pictures import render
+from onmodel.sample.pictures import Sampling, render
 from onmodel.stages.base import (
     Context,
     Inputs,
@@ -143,16 +144,13 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     character, name = context.character, settings.file_name
     base = base_of(context.base_name, character.license)
     licence = licence_text(base, settings.license_file)
-    check_text(
-        f"{settings.title}, {name}, rating {character.rating}", f"stages.{context.name}.title"
-    )
+    said = f"{settings.title}, {name}, rating {character.rating}"
+    check_text(said, f"stages.{context.name}.title")
     source = inputs.model(settings.model)
     measured = _measured(inputs, settings, source)
     evaluation = read_evaluation(measured)
-    model, previous = (
-        _measured_name(evaluation, source, settings),
-        _previous_name(evaluation, settings),
-    )
+    model = _measured_name(evaluation, source, settings)
+    previous = _previous_of(evaluation.names, settings)
     sampling = evaluation.plan.sampling
 
     shutil.rmtree(context.out)  # a killed attempt may have left files that no longer belong
@@ -163,23 +161,14 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     self_test(weights, family.spec, family.config, context.scratch / "diffusers")
 
     shown = samples(character, evaluation.plan, settings.samples)
-    wanted = requests(shown, Model.of(name, weights))
-    with context.events.task(f"samples for {context.name}", total=len(wanted)) as task:
-        drawn = render(
-            context.family, context.base_sha256, wanted, sampling, context.pictures, task
-        )
+    drawn = _draw(shown, Model.of(name, weights), sampling, context)
     if settings.thumbnail:  # the header alone is written again
-        weights, history = _freeze(
-            source, settings, base, context, {"modelspec.thumbnail": thumbnail(drawn[0])}
-        )
+        picture = {"modelspec.thumbnail": thumbnail(drawn[0])}
+        weights, history = _freeze(source, settings, base, context, picture)
     write_samples(folder, shown, drawn, name, payload, context.base_sha256, sampling)
 
-    parents = [
-        context.recipe(READS),
-        history,
-        inputs.lineage(settings.model),
-        inputs.lineage(settings.evaluation),
-    ]
+    earlier = [inputs.lineage(settings.model), inputs.lineage(settings.evaluation)]
+    parents = [context.recipe(READS), history, *earlier]
     told = {
         "name": name,
         "title": settings.title,
@@ -187,11 +176,6 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "license": base.licence.name,
         "settings": settings.told(),
     }
-    lineage = add(
-        parents, "release", date=context.date, **told
-    )  # what the card tells; the files' hashes come last
-    compared = changes(evaluation, model, previous) if previous else []
-    sets = triggers(character, sampling, shown)
     card = Card(
         title=settings.title,
         file_name=name,
@@ -202,39 +186,58 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         base=base,
         sampling=sampling,
         samples=shown,
-        triggers=sets,
+        triggers=triggers(character, sampling, shown),
         evaluation=evaluation,
         model=model,
         previous=previous,
-        changes=compared,
-        lineage=lineage,
+        changes=changes(evaluation, model, previous) if previous else [],
+        lineage=add(parents, "release", date=context.date, **told),  # without the files' hashes
         train_notes=settings.train_notes,
-    ).render()
-    lint_card(card, evaluation, compared, card_facts(evaluation, lineage, sets))
-
-    write_atomic(folder / EVALUATION, measured.read_bytes())
-    write_json(folder / "triggers.json", sets)
-    write_json(
-        folder / f"{name}.json",
-        webui_sidecar(character, sampling, f"{settings.title}; see README.md"),
     )
-    info = civitai_info(character, base, settings.title, weights, shown, sampling)
-    write_json(folder / f"{name}.civitai.info", info)
-    texts = {
-        "README.md": card,
-        "LICENSE.md": licence_page(base, licence, name, character.author.name, context.date),
-        "NOTICE": notice_text(base),
-        TABLE: values_csv(values(evaluation)),
-        CHANGES: changes_csv(compared) if previous else None,
-    }
-    for file, text in texts.items():
-        if text is not None:
-            write_atomic(folder / file, text.encode())
+    write_atomic(folder / EVALUATION, measured.read_bytes())
+    _write_texts(
+        folder,
+        card,
+        weights,
+        licence_page(base, licence, name, character.author.name, context.date),
+    )
     lineage = add(parents, "release", date=context.date, **told, files=hashes(folder))
     bind(folder, lineage, {weights.name: root(history)})
     verify(folder)
     write_models(context.out, [(name, source.epoch, f"{name}/{weights.name}")])
     return context.commit("release", lineage)
+
+
+def _draw(
+    shown: Sequence[Sample], model: Model, sampling: Sampling, context: Context
+) -> list[Path]:
+    """The samples' pictures, drawn with the released file."""
+    wanted = requests(shown, model)
+    with context.events.task(f"samples for {context.name}", total=len(wanted)) as task:
+        return render(context.family, context.base_sha256, wanted, sampling, context.pictures, task)
+
+
+def _write_texts(folder: Path, card: Card, weights: Path, licence: str) -> None:
+    """Write the card, the licence, the tables and the files that other tools read. Raises
+    VerifyError for a number on the card that is not a measured one."""
+    text = card.render()
+    facts = card_facts(card.evaluation, card.lineage, card.triggers)
+    lint_card(text, card.evaluation, card.changes, facts)
+    write_json(folder / "triggers.json", card.triggers)
+    sidecar = webui_sidecar(card.character, card.sampling, f"{card.title}; see README.md")
+    write_json(folder / f"{card.file_name}.json", sidecar)
+    info = civitai_info(card.character, card.base, card.title, weights, card.samples, card.sampling)
+    write_json(folder / f"{card.file_name}.civitai.info", info)
+    texts = {
+        "README.md": text,
+        "LICENSE.md": licence,
+        "NOTICE": notice_text(card.base),
+        TABLE: values_csv(values(card.evaluation)),
+        CHANGES: changes_csv(card.changes) if card.previous else None,
+    }
+    for file, content in texts.items():
+        if content is not None:
+            write_atomic(folder / file, content.encode())
 
 
 def _measured(inputs: Inputs, settings: Settings, model: Model) -> Path:
@@ -318,10 +321,6 @@ def _measured_name(evaluation: Evaluation, model: Model, settings: Settings) -> 
         model.name,
         f"was not measured by {settings.evaluation!r}; add it to that stage's models",
     )
-
-
-def _previous_name(evaluation: Evaluation, settings: Settings) -> str | None:
-    return _previous_of(evaluation.names, settings)
 
 
 def _previous_of(known: Sequence[str], settings: Settings) -> str | None:
