@@ -24,7 +24,7 @@ from typing import Any
 
 from onmodel.character import Character, load_character
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import FILES
+from onmodel.evaluate.observers.files import FILES
 from onmodel.evaluate.observers.source import SCHEME
 from onmodel.families.registry import BASE_NAMES, DEFAULT_FAMILY, parse_base, path_fields
 from onmodel.paths import check_distinct, check_name, inside

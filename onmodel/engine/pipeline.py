@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from onmodel import __version__
 from onmodel.engine.attempt import recorded
 from onmodel.engine.project import Project
 from onmodel.engine.tracking import journal
@@ -24,12 +23,14 @@ from onmodel.events import Events
 from onmodel.hashing import hash_json, write_json
 from onmodel.ledger import versions
 from onmodel.ledger.lineage import Lineage
+from onmodel.ledger.store import RunStart
 from onmodel.paths import folded
 from onmodel.processes import ALONE, Processes
 from onmodel.recipe import Recipe, refuse_unknown
 from onmodel.records import Artifact
 from onmodel.stages import VERBS
 from onmodel.stages.base import Context, Inputs, Plan, StageSettings
+from onmodel.version import __version__
 
 if TYPE_CHECKING:
     from onmodel.families.protocol import Family, Outline
@@ -288,9 +289,8 @@ def _run_stage(
     up."""
     settings = step.settings.model_dump(mode="json")
     hashes = {name: artifact.hash for name, artifact in inputs.artifacts.items()}
-    id = project.ledger.start(
-        key, recipe.name, step.name, step.verb, settings, hashes, recipe.base, environment(), _now()
-    )
+    begun = RunStart(key, recipe.name, step.name, step.verb, settings, hashes, recipe.base)
+    id = project.ledger.start(begun, environment(), _now())
     started = time.monotonic()
     artifact = project.committed(context.scratch)
     if context.processes.agree(artifact is None):
