@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from made_loras import write_checkpoint
 
-from onmodel.doctor import lora_findings
+from onmodel.doctor.files import lora_findings
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.families.anima.memory import AnimaOutline
