@@ -46,7 +46,7 @@ from onmodel.events import Events, Task
 from onmodel.hashing import read_json, write_json
 from onmodel.recipe import Recipe, load_recipe
 from onmodel.records import Artifact, Model
-from onmodel.sample.pictures import Request, Sampling
+from onmodel.sample.pictures import PictureRequest, Sampling
 from onmodel.sample.suites import Prompt, suite, vocabulary_of, wide_suite
 from onmodel.stages.base import read_models
 from onmodel.stages.tune import evaluation_rows
@@ -120,7 +120,7 @@ RUNS = {
 class FewWithout(Assessor):
     """An assessor that makes no more than FEW pictures of a prompt without the trigger."""
 
-    def _requests(self, letter: str, model: Model | None) -> list[Request]:
+    def _requests(self, letter: str, model: Model | None) -> list[PictureRequest]:
         return Assessor._requests(self._sparing(letter), letter, model)
 
     def _arm(self, letter: str, model: Model | None, task: Task) -> Looked:

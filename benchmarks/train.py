@@ -193,11 +193,10 @@ def onmodel_steps(case: Case) -> Steps:
     latents = torch.randn(case.batch, 16, case.side, case.side)
     examples = [loop.Example(item, latents[i], 1, [str(i)]) for i in range(case.batch)]
     batch = [loop.Shown(i, 0) for i in range(case.batch)]
+    training = loop.TrainingInputs(family, examples, [], texts, options, seed=0, dtype=dtype)
     with attached(family, adapters, dtype), family.training():
         for number in itertools.count():
-            loop.fill_gradient(
-                family, adapters, examples, [batch], texts, options, seed=0, step=number
-            )
+            loop.fill_gradient(training, adapters, [batch], step=number)
             loop.clip_gradient(adapters, options.grad_clip)
             optimizer.step()
             yield

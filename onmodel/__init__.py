@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from onmodel.errors import InputError
     from onmodel.recipe import load_recipe
     from onmodel.starter import EvaluateSettings
+    from onmodel.version import __version__ as __version__
 
-__version__ = "0.2.0"
 __all__ = [
     "EvaluateSettings",
     "InputError",
@@ -35,14 +35,20 @@ __all__ = [
 _MODULES = {
     "EvaluateSettings": "onmodel.starter",
     "InputError": "onmodel.errors",
+    "convert_lora": "onmodel.api",
+    "evaluate_files": "onmodel.api",
     "load_character": "onmodel.character",
     "load_recipe": "onmodel.recipe",
+    "read_evaluation": "onmodel.api",
+    "read_lora": "onmodel.api",
+    "run_recipe": "onmodel.api",
+    "__version__": "onmodel.version",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module 'onmodel' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_MODULES.get(name, "onmodel.api")), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)

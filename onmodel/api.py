@@ -5,11 +5,12 @@ They print nothing. A user's mistake is an InputError.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from onmodel.starter import EvaluateSettings, write_comparison
 
 if TYPE_CHECKING:
+    from onmodel.evaluate.evaluation import Evaluation
     from onmodel.lora.tensors import Lora
     from onmodel.records import Artifact
 
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 def run_recipe(
     recipe: Path | str, project: Path | str | None = None, until: str | None = None
 ) -> "dict[str, Artifact]":
-    """Run what the project lacks of a recipe, whole or `until` a stage. Returns the stages'
-    artifacts; `artifact.path` is a folder.
+    """Run the stages of a recipe that the project lacks, all of them or up to the stage `until`.
+    Returns stage → artifact; `artifact.path` is a folder.
 
-    The project is a folder, by default one named after the recipe. Interrupted, the same call
-    continues. Raises InputError for a wrong recipe before anything is trained.
+    The project is a folder, by default one named after the recipe. After an interruption the same
+    call continues. Raises InputError for a wrong recipe before anything is trained.
     """
     from onmodel.engine import local
     from onmodel.engine.project import Project
@@ -62,11 +63,11 @@ def evaluate_files(
     out: Path | str,
     base: Sequence[str] | None = None,
     settings: EvaluateSettings | None = None,
-) -> dict[str, Any]:
-    """Measure LoRA files of anyone side by side, and return the evaluation.
+) -> "Evaluation":
+    """Measure LoRA files side by side and return the evaluation.
 
-    `sheet` is a model sheet, or "toon:backgwa". `base` is as on the command line: a list of one
-    name, folder or hub id, or of field=path rows; by default the toon base. Pictures and results
+    `sheet` is a model sheet, or "toon:backgwa". `base` is given as on the command line: a list of
+    one name, folder or hub id, or of field=path rows. Default: the toon base. Pictures and results
     stay in `out`.
     """
     recipe = write_comparison(
@@ -76,10 +77,10 @@ def evaluate_files(
     return read_evaluation(artifacts["compared"].path)
 
 
-def read_evaluation(path: Path | str) -> dict[str, Any]:
-    """The evaluation in a file `evaluation.json`, or in a folder that holds one."""
-    from onmodel.hashing import read_json
+def read_evaluation(path: Path | str) -> "Evaluation":
+    """Read the file `evaluation.json`, or the one in a folder. Raises InputError or StateError for
+    a file that is not an evaluation."""
+    from onmodel.evaluate import evaluation
 
     place = Path(path)
-    found: dict[str, Any] = read_json(place / "evaluation.json" if place.is_dir() else place)
-    return found
+    return evaluation.read_evaluation(place / evaluation.FILE if place.is_dir() else place)

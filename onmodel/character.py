@@ -5,24 +5,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from onmodel.errors import InputError
 from onmodel.paths import check_distinct, check_name
 from onmodel.policy import check_text
 from onmodel.reading import check_values, read_toml
 from onmodel.text import is_printable
+from onmodel.validation import Table
 
 LONGEST_WORD = 200  # characters of a name, a trigger or a tag
 
 
-class Sheet(BaseModel):
-    """Base of the sheet's tables: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Outfit(Sheet):
+class Outfit(Table):
     """One outfit: `tags` say it in prompts."""
 
     id: str
@@ -30,7 +25,7 @@ class Outfit(Sheet):
     tags: list[str]
 
 
-class Author(Sheet):
+class Author(Table):
     """The author's own words; onmodel places them and never writes law."""
 
     name: str
@@ -39,7 +34,7 @@ class Author(Sheet):
     credits: str = ""
 
 
-class Character(Sheet):
+class Character(Table):
     """The model sheet. `tags` describe the design without the trigger (control arm D); colours are
     #rrggbb.
 
@@ -52,9 +47,9 @@ class Character(Sheet):
     count_tag: str = "1girl"
     tags: list[str]
     description: str
-    required: list[str] = []
-    forbidden: list[str] = []
-    severity: dict[str, float] = {}
+    required: list[str] = Field(default_factory=list)
+    forbidden: list[str] = Field(default_factory=list)
+    severity: dict[str, float] = Field(default_factory=dict)
     free: list[str]
     palette: dict[str, str]
     outfits: list[Outfit]

@@ -17,9 +17,9 @@ import tempfile
 import traceback
 from importlib import metadata
 
-from onmodel import __version__
 from onmodel.errors import OnmodelError
 from onmodel.text import one_line, printable, shown, without_secrets
+from onmodel.version import __version__
 
 INTERNAL, STOPPED, UNREAD = 70, 130, 141
 PACKAGES = (

@@ -9,6 +9,7 @@ import pytest
 from made_loras import write
 
 import onmodel
+from onmodel.evaluate.evaluation import Evaluation
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "api.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
@@ -53,5 +54,5 @@ def test_a_recipe_runs_and_its_checkpoints_are_compared_as_in_the_docs(
     for name, file in zip("ab", (files[0], files[-1]), strict=True):
         (tmp_path / f"{name}.safetensors").write_bytes(file.read_bytes())
     exec(EXAMPLES[2], space)
-    names = [row["name"] for row in space["found"]["models"]]  # type: ignore[index]
-    assert names == ["a", "b"]
+    found = space["found"]
+    assert isinstance(found, Evaluation) and [model.name for model in found.models] == ["a", "b"]

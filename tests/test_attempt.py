@@ -7,7 +7,7 @@ import pytest
 from onmodel.engine.attempt import recorded
 from onmodel.errors import InputError, PausedError
 from onmodel.events import Note, TaskEnded
-from onmodel.ledger.store import Ledger
+from onmodel.ledger.store import Ledger, RunStart
 from tests.support.events import Recorded
 
 
@@ -24,7 +24,9 @@ def test_an_error_is_recorded_with_its_line(
     error: BaseException, state: str, line: str, tmp_path: Path
 ) -> None:
     ledger, told = Ledger(tmp_path / "onmodel.db"), Recorded()
-    run = ledger.start("k", "r", "s", "train", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00")
+    run = ledger.start(
+        RunStart("k", "r", "s", "train", {}, {}, "toon"), {}, "2026-11-22T00:00:00+00:00"
+    )
     with (
         pytest.raises(type(error)),
         recorded(ledger, run, told) as events,

@@ -15,6 +15,7 @@ from onmodel.engine.project import KEY_DIGITS, Project
 from onmodel.errors import BusyError, InputError
 from onmodel.events import Events
 from onmodel.hashing import TEMPORARY_PREFIX, write_atomic, write_json
+from onmodel.ledger.store import RunStart
 from onmodel.recipe import Recipe, load_recipe
 from tests.test_project import made
 
@@ -169,7 +170,9 @@ def test_scratch_that_a_recipe_goes_on_from_is_kept(home: Path) -> None:
     )
     for key in (first["more"], second["more"]):
         place.scratch(key).joinpath("state").write_bytes(b"1")
-        place.ledger.start(key, "r", "s", "curate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00")
+        place.ledger.start(
+            RunStart(key, "r", "s", "curate", {}, {}, "toon"), {}, "2026-11-22T00:00:00+00:00"
+        )
     assert len(ran(home)["kinds"]["scratch"]["paths"]) == 1  # type: ignore[index, call-overload, arg-type]
     ran(home, str(home / "1.toml"), "--yes")
     assert [path.name for path in (home / "p" / "scratch").iterdir()] == [
@@ -185,7 +188,9 @@ def test_an_object_that_is_not_recorded_yet_is_kept_for_its_recipe(home: Path) -
         for cell in local.cells(recipe(home, 1), place, Events())
         if cell.step.name == "more"
     )
-    place.ledger.start(key, "r", "s", "curate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00")
+    place.ledger.start(
+        RunStart(key, "r", "s", "curate", {}, {}, "toon"), {}, "2026-11-22T00:00:00+00:00"
+    )
     write_json(place.scratch(key) / "commit.json", {"kind": "dataset", "hash": orphan.hash})
     ran(home, str(home / "1.toml"), "--yes")
     assert orphan.path.is_dir()

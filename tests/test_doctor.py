@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from onmodel import doctor
 from onmodel.cli.main import app
+from onmodel.doctor import environment
+from onmodel.doctor.dataset import dataset_findings
 from onmodel.families.registry import outline
 from onmodel.lora.tensors import Factors, Lora, write_lora
 from onmodel.stages.curate import Settings as Curate
@@ -145,7 +146,7 @@ def test_a_lora_is_held_against_its_base(tmp_path: Path) -> None:
 def test_an_old_package_and_a_missing_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["torch>=99", "numpy>=1", 'nothing-such>=1; extra == "evaluate"']
     monkeypatch.setattr(metadata, "requires", lambda name: wanted)
-    packages, extra = doctor._packages()
+    packages, extra = environment._packages()
     assert packages.status == "fail" and packages.text.startswith("torch 2.")
     assert (
         extra.status == "warn"
@@ -171,7 +172,7 @@ def test_what_the_data_set_lacks_for_the_recipe_is_told(pictures: Path, tmp_path
 
     recipe = load_recipe(ROOT / "tests" / "tiny_recipe.toml")
     curate = Curate(do="curate", subsets={"a": [{"folder": pictures}]})
-    texts = [row.text for row in doctor.dataset_findings("a", curate, recipe, {})]
+    texts = [row.text for row in dataset_findings("a", curate, recipe, {})]
     assert f"3 captions lack the trigger {recipe.character.trigger!r}" in texts
 
 

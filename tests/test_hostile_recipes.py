@@ -272,6 +272,29 @@ def test_what_no_machine_can_do_is_refused_at_once(
     assert planned(RECIPES[0])
 
 
+@pytest.mark.parametrize(
+    ("way", "value"),
+    [
+        (("stages", "first", "rank"), True),
+        (("stages", "first", "ranks"), [{"layers": "*", "rank": True}]),
+        (("stages", "first", "data", 0, "repeats"), True),
+        (("stages", "first", "timesteps"), {"mean": False}),
+        (("stages", "first", "preview"), {"prompts": ["a"], "size": [64, True]}),
+    ],
+)
+def test_true_or_false_is_no_number_at_any_depth(
+    way: tuple[Any, ...], value: Any, lines: Lines
+) -> None:
+    lines.table = changed(tomllib.loads(RECIPES[0].read_text()), way, value)
+    assert planned(RECIPES[0]).endswith("is true or false; write a number")
+
+
+def test_true_is_no_number_in_a_model_sheet() -> None:
+    sheet = changed(tomllib.loads(SHEET.read_text()), ("character", "severity"), {"smile": True})
+    with pytest.raises(InputError, match=r"severity.* is true or false; write a number"):
+        parse_character(sheet, "sheet.toml")
+
+
 @pytest.mark.parametrize("field", ["trigger", "name", "count_tag"])
 @pytest.mark.parametrize("word", ["", " ", "a\nb", "a\x1b[31m", "x" * 300, "a\u2028b"])
 def test_words_of_a_prompt_are_one_line_each(field: str, word: str) -> None:

@@ -10,7 +10,7 @@ from onmodel.character import parse_character
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.policy import check_text
-from onmodel.sample.pictures import Request, Sampling, render
+from onmodel.sample.pictures import PictureRequest, Sampling, render
 
 REFUSED = [
     "1girl, loli, nude",
@@ -149,7 +149,12 @@ def test_no_picture_is_generated_for_a_refused_prompt(tmp_path: Path) -> None:
         pytest.raises(InputError, match="refused everywhere"),
     ):
         render(
-            pytest.fail, "b" * 64, [Request("(shota:1.2), nude", "", 1)], Sampling(), tmp_path, task
+            pytest.fail,
+            "b" * 64,
+            [PictureRequest("(shota:1.2), nude", "", 1)],
+            Sampling(),
+            tmp_path,
+            task,
         )
     assert not list(tmp_path.iterdir())
 

@@ -17,6 +17,7 @@ from onmodel.errors import BusyError, InputError, StateError
 from onmodel.events import Events
 from onmodel.hashing import TEMPORARY_PREFIX, write_atomic, write_json
 from onmodel.ledger.lineage import add
+from onmodel.ledger.store import RunStart
 from onmodel.project_check import examine_project
 from onmodel.records import Artifact
 from onmodel.release.folder import CHECKSUMS, bind, hashes
@@ -77,13 +78,7 @@ def test_a_second_writer_is_told_who_holds_the_project_and_may_still_read(tmp_pa
 def test_ledger_keeps_runs_and_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     ledger = Project(tmp_path / "p").ledger
     id = ledger.start(
-        "k",
-        "r",
-        "preview",
-        "train",
-        {"epochs": 2},
-        {"data": "h"},
-        "toon",
+        RunStart("k", "r", "preview", "train", {"epochs": 2}, {"data": "h"}, "toon"),
         {},
         "2026-11-22T00:00:00+00:00",
     )
@@ -117,7 +112,7 @@ def made(place: Project, value: int = 1) -> Artifact:
     artifact = place.commit(scratch, "dataset")
     shutil.rmtree(scratch)
     run = place.ledger.start(
-        f"k{value}", "r", "s", "curate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00"
+        RunStart(f"k{value}", "r", "s", "curate", {}, {}, "toon"), {}, "2026-11-22T00:00:00+00:00"
     )
     place.ledger.finish(run, "dataset", artifact.hash, 1.0, "2026-11-22T00:00:01+00:00")
     return artifact
@@ -325,7 +320,7 @@ def test_only_scratch_of_finished_stages_is_removed(tmp_path: Path) -> None:
         (keys["made again"], False),
     ):
         run = place.ledger.start(
-            key, "r", "s", "train", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00"
+            RunStart(key, "r", "s", "train", {}, {}, "toon"), {}, "2026-11-22T00:00:00+00:00"
         )
         if done:
             place.ledger.finish(run, "run", "h", 1.0, "2026-11-22T00:00:01+00:00")

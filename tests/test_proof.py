@@ -12,6 +12,7 @@ from onmodel.engine.proof import check_proof, prove
 from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import read_json, sha256_bytes, write_json
 from onmodel.ledger.lineage import Lineage, add
+from onmodel.ledger.store import RunStart
 from onmodel.records import Item
 
 NOW = "2026-11-22T00:00:00+00:00"
@@ -48,7 +49,7 @@ def made(tmp_path: Path) -> tuple[Project, Lineage]:
     )
     write_json(scratch / "out" / "lineage.json", data)
     artifact = project.commit(scratch, "dataset")
-    id = project.ledger.start("k", "r", "data", "curate", {}, {}, "toon", {}, NOW)
+    id = project.ledger.start(RunStart("k", "r", "data", "curate", {}, {}, "toon"), {}, NOW)
     project.ledger.finish(id, "dataset", artifact.hash, 1.0, NOW)
     shares = [
         {"subset": "alignment", "repeats": 4, "stage": None},

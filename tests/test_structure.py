@@ -11,6 +11,9 @@ from onmodel.families.registry import BASE_NAMES, FAMILIES, licence_rows
 PACKAGE = Path(__file__).parent.parent / "onmodel"
 # Rooms that may name a family: the families themselves, and the small world whose base is one.
 ROOMS = {"families", "toon"}
+MOST_PARAMETERS = 8  # of a function, without self
+MOST_LINES = 500
+STILL_LONG = {"curate/foreign.py", "stages/curate.py", "stages/train.py"}  # to be split
 FILES = {
     "spec",
     "load",
@@ -61,6 +64,35 @@ def test_nothing_below_cli_prints_or_imports_rich() -> None:
             if prints or any(name.partition(".")[0] == "rich" for name in imported(node)):
                 wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {ast.unparse(node)}")  # type: ignore[attr-defined]
     assert wrong == []
+
+
+def test_functions_have_few_parameters() -> None:
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                if len([one for one in given if one.arg not in ("self", "cls")]) > MOST_PARAMETERS:
+                    wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {node.name}")
+    assert wrong == []
+
+
+def test_files_are_short() -> None:
+    long = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if len(path.read_text(encoding="utf-8").splitlines()) > MOST_LINES
+    }
+    assert long <= STILL_LONG
+
+
+def test_formatting_is_never_switched_off() -> None:
+    mark = "# fmt" + ":"
+    root = PACKAGE.parent
+    files = [
+        p for folder in ("onmodel", "tests", "benchmarks") for p in root.glob(f"{folder}/**/*.py")
+    ]
+    assert [str(path) for path in files if mark in path.read_text(encoding="utf-8")] == []
 
 
 def imported(node: ast.AST) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from onmodel.families.anima.load import source
-from onmodel.families.anima.memory import Outline, make_outline
+from onmodel.families.anima.memory import AnimaOutline, make_outline
 from onmodel.families.anima.parts import build, check, empty
 from onmodel.families.anima.single_file import single_source
 from onmodel.families.anima.spec import PUBLISHED
@@ -55,7 +55,7 @@ def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def outline(blocks: int = BLOCKS, heads: int = HEADS) -> Outline:
+def outline(blocks: int = BLOCKS, heads: int = HEADS) -> AnimaOutline:
     """A transformer of Anima's kind; its text encoder and VAE are not there."""
     config = {**PUBLISHED["transformer"], "num_layers": blocks, "num_attention_heads": heads}
     conditioner = {**PUBLISHED["text_conditioner"], "num_layers": 0, "target_vocab_size": 2}
@@ -63,10 +63,10 @@ def outline(blocks: int = BLOCKS, heads: int = HEADS) -> Outline:
         "transformer": empty("transformer", config),
         "text_conditioner": empty("text_conditioner", conditioner),
     }
-    return Outline(models, {}, ())
+    return AnimaOutline(models, {}, ())
 
 
-def real_step(side: int, checkpointing: bool, dtype: torch.dtype, shapes: Outline) -> None:
+def real_step(side: int, checkpointing: bool, dtype: torch.dtype, shapes: AnimaOutline) -> None:
     """A step as the training loop takes it, on random numbers; the optimizer has its moments before
     it."""
     family = shapes.shadow(shapes.spec.blocks, dtype)

@@ -10,7 +10,6 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from onmodel import __version__
 from onmodel.cli import (
     base,
     clean,
@@ -31,6 +30,7 @@ from onmodel.cli import (
 from onmodel.cli.console import be_quiet, close_streams, open_streams, say
 from onmodel.errors import InputError
 from onmodel.failures import STOPPED, outcome
+from onmodel.version import __version__
 
 _UsageError: Any = (
     typer.BadParameter.__base__

@@ -14,7 +14,7 @@ from onmodel.judge.page import judge_rows, spelt
 from onmodel.judge.result import SessionResult
 from onmodel.ledger.store import RunRecord
 from onmodel.report.influence import InfluenceTable
-from onmodel.report.lineage_tree import Branch, History
+from onmodel.report.lineage_tree import Branch, LineageTree
 from onmodel.report.table import Table
 from onmodel.text import printable
 
@@ -131,7 +131,7 @@ def print_judged(found: SessionResult, console: Console) -> None:
         console.print(f"- {note}", highlight=False, markup=False, soft_wrap=True)
 
 
-def print_history(history: History, console: Console) -> None:
+def print_history(history: LineageTree, console: Console) -> None:
     """Print what lies under everything, the tree, and the counts."""
     for ground in history.ground:
         gap = " " if ground.name is not None else ""

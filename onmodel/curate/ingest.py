@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from onmodel.dataset.captions import parse_caption, split_kept, split_tags
 from onmodel.dataset.decoding import MAX_BYTES, Decode, Picture, Refused, decode
@@ -24,16 +24,15 @@ from onmodel.paths import leads_out
 from onmodel.policy import check_text
 from onmodel.reading import read_bytes
 from onmodel.text import printable
+from onmodel.validation import Table
 
 LARGEST_CAPTION = 2**20  # bytes that are read of one; parse_caption says how many it may have
 # Files that other tools keep beside pictures: captions of other programs, and their caches.
 _COMPANIONS = (".txt", ".caption", ".npz")
 
 
-class Reading(BaseModel):
+class Reading(Table):
     """How a folder of pictures is read. Names that other trainers use are in curate/foreign.py."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     caption_extension: str = Field(default=".txt", description="Ending of caption files.")
     default_caption: str | None = Field(

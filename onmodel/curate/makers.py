@@ -11,7 +11,7 @@ from onmodel.events import Events
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora import header
 from onmodel.records import Model
-from onmodel.sample.pictures import Request, Sampling, render
+from onmodel.sample.pictures import PictureRequest, Sampling, render
 from onmodel.sample.suites import Prompt, noise_seed
 from onmodel.weights import read_metadata
 
@@ -96,7 +96,7 @@ class Sampler:
         requests = []
         for prompt, turn in rounds:
             seed = noise_seed(f"synthesis/{self.seed}", f"{prompt.id} {self.words(prompt)}", turn)
-            requests.append(Request(self.words(prompt), prompt.negative, seed, self.lora))
+            requests.append(PictureRequest(self.words(prompt), prompt.negative, seed, self.lora))
         with events.task("make candidates", len(requests)) as task:
             paths = render(self.family, self.base_sha256, requests, self.sampling, folder, task)
         how = {

@@ -11,7 +11,7 @@ from onmodel.curate.settings import ObserverSettings
 from onmodel.curate.vocabulary import Vocabulary, vocabulary_for
 from onmodel.curate.workshop import Workshop
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import TOON_ASSETS, TOON_OWN
+from onmodel.evaluate.observers.files import TOON_ASSETS, TOON_OWN
 from onmodel.evaluate.observers.source import SCHEME, wrong
 from onmodel.reading import read_text
 

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -14,6 +12,7 @@ from pydantic import (
 )
 
 from onmodel.dataset.captions import CaptionRules, Form
+from onmodel.validation import Table
 
 STEP = 16  # pixels; sides of buckets are multiples of it
 LONGEST_SIDE = 8_192  # pixels
@@ -21,10 +20,8 @@ MOST_REPEATS = 100_000
 MOST_WEIGHT = 1e6
 
 
-class Showing(BaseModel):
+class Showing(Table):
     """How pictures are shown, for a whole run or for one subset."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     resolution: int | tuple[int, ...] = Field(
         default=1024,

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from onmodel import __version__
 from onmodel.engine.attempt import recorded
 from onmodel.engine.plan import Cell, base_of, cell_of, make_plan, needed
 from onmodel.engine.project import Project
@@ -19,11 +18,13 @@ from onmodel.engine.tracking import journal
 from onmodel.events import Events
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import Lineage
+from onmodel.ledger.store import RunStart
 from onmodel.processes import ALONE, Processes
 from onmodel.recipe import Recipe
 from onmodel.records import Artifact
 from onmodel.stages import stage_module
 from onmodel.stages.base import Context, TrainingSettings
+from onmodel.version import __version__
 
 if TYPE_CHECKING:
     from onmodel.families.protocol import Family
@@ -168,9 +169,8 @@ def _run_cell(
     step, key = cell.step, cell.key
     settings = step.settings.model_dump(mode="json")
     hashes = {name: artifact.hash for name, artifact in cell.inputs.artifacts.items()}
-    id = project.ledger.start(
-        key, recipe.name, step.name, step.verb, settings, hashes, recipe.base, environment(), _now()
-    )
+    begun = RunStart(key, recipe.name, step.name, step.verb, settings, hashes, recipe.base)
+    id = project.ledger.start(begun, environment(), _now())
     started = time.monotonic()
     artifact = project.committed(context.scratch)
     if context.processes.agree(artifact is None):

@@ -34,7 +34,7 @@ from onmodel.evaluate.plan import make_plan, signature_of
 from onmodel.events import Events, Task
 from onmodel.hashing import hash_json, read_json
 from onmodel.records import Artifact, Model
-from onmodel.sample.pictures import Request, Sampling, key, picture_path, render
+from onmodel.sample.pictures import PictureRequest, Sampling, key, picture_path, render
 from onmodel.sample.suites import Prompt, Vocabulary, noise_seed
 
 if TYPE_CHECKING:
@@ -223,9 +223,9 @@ class Assessor:
         rows = [paths[start : start + self.seeds] for start in range(0, len(paths), self.seeds)]
         return rows, flat.take(np.arange(len(paths)).reshape(len(self.prompts), self.seeds))
 
-    def _requests(self, letter: str, model: Model | None) -> list[Request]:
+    def _requests(self, letter: str, model: Model | None) -> list[PictureRequest]:
         return [
-            Request(self._words(prompt, letter, model), prompt.negative, seed, model)
+            PictureRequest(self._words(prompt, letter, model), prompt.negative, seed, model)
             for prompt in self.prompts
             for seed in self._noise(prompt)
         ]
@@ -238,7 +238,7 @@ class Assessor:
             rf"\b{re.escape(self.character.trigger)}\b", lambda _: self.triggers[model.name], words
         )
 
-    def _in_blocks(self, requests: Sequence[Request]) -> list[Request]:
+    def _in_blocks(self, requests: Sequence[PictureRequest]) -> list[PictureRequest]:
         """The first seed of BLOCK prompts, their next one, …, then the next prompts: a look at more
         seeds or at more blocks begins with the batches of a shorter one, and the picture cache need
         not make them again."""

@@ -6,7 +6,7 @@ Two numbers may be compared only when their signatures are equal.
 from collections.abc import Mapping, Sequence
 
 from onmodel.evaluate.evaluation import EvaluationPlan, PlannedPrompt
-from onmodel.evaluate.observers import FILES
+from onmodel.evaluate.observers.files import FILES
 from onmodel.hashing import hash_json
 from onmodel.ledger import versions
 from onmodel.sample.pictures import SAMPLER, Sampling

@@ -1,8 +1,8 @@
-"""Which licence a base model is under: the types of a row, the licences that several bases share,
-and the bases that no family here loads.
+"""The licences of base models: their types, the licences that several bases share, and the bases
+that belong to no family's own `licences.py`.
 
-A family's own row stands in its `licences.py`; `registry.licence_rows` has them all. What a row
-says is a pointer for people, checked against the licences' own pages; their text is what counts.
+`registry.licence_rows` has the rows of all tables `BASES`. A row is a pointer for people, checked
+against the licence's own page. The text of the licence is what counts.
 """
 
 from dataclasses import dataclass
@@ -90,8 +90,8 @@ NOOBAI = Licence(
     commercial=False,
 )
 
-# The base that ships with the package.
-TOON: dict[str, LicensedBase] = {
+# The base that ships with the package, and bases that only `onmodel release check` meets.
+BASES: dict[str, LicensedBase] = {
     "toon": LicensedBase(
         MIT,
         title="onmodel's toon base",
@@ -101,9 +101,6 @@ TOON: dict[str, LicensedBase] = {
             " this LoRA."
         ),
     ),
-}
-# Bases that only `onmodel release check` meets.
-OTHERS: dict[str, LicensedBase] = {
     "sdxl": LicensedBase(
         OPENRAIL_PP, "Stable Diffusion XL", ("stabilityai/stable-diffusion-xl-base-1.0",), ""
     ),

@@ -14,9 +14,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from onmodel.errors import InputError
+from onmodel.validation import Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 MOST_SHIFT = 1_000.0
 
 
-class BaseSettings(BaseModel):
+class BaseSettings(Table):
     """Where a base's weights lie: a diffusers `folder`, or the single files that a family's own
     `Settings` add.
 
@@ -35,8 +36,6 @@ class BaseSettings(BaseModel):
     given comes from it. `dtype` is `float32` or `bfloat16`, `device` a torch device; `auto` is CUDA
     in bfloat16 where there is a card and the CPU in float32 where there is none.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     family: str
     folder: Path | None = None
@@ -173,10 +172,8 @@ class FamilySpec:
         return found
 
 
-class Timesteps(BaseModel):
+class Timesteps(Table):
     """How noise levels are drawn (https://arxiv.org/abs/2403.03206, 3.1)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["logit_normal", "uniform"] = Field(
         default="logit_normal",

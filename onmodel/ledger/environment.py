@@ -8,9 +8,9 @@ import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from onmodel import __version__
 from onmodel.ledger import versions
 from onmodel.ledger.lineage import Lineage, add
+from onmodel.version import __version__
 
 PACKAGES = (
     "torch",

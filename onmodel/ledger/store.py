@@ -83,6 +83,20 @@ State = Literal["queued", "running", "paused", "done", "failed", "killed"]
 
 
 @dataclass(frozen=True, slots=True)
+class RunStart:
+    """What a stage begins to run with: its key, resolved settings, inputs (stage → artifact hash)
+    and the base as the recipe names it."""
+
+    key: str
+    recipe: str
+    stage: str
+    verb: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    base: str | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A finished run of one stage."""
 
@@ -152,31 +166,20 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
-    def start(
-        self,
-        key: str,
-        recipe: str,
-        stage: str,
-        verb: str,
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        base: str | Mapping[str, Any],
-        environment: Mapping[str, str],
-        now: str,
-    ) -> int:
+    def start(self, run: RunStart, environment: Mapping[str, str], now: str) -> int:
         """Record that a stage begins; returns the run's id. `now` is UTC in ISO 8601."""
         with self._writing():
             cursor = self._db.execute(
                 "INSERT INTO runs (key, recipe, stage, verb, settings, inputs, base, environment,"
                 " started, process) VALUES (?,?,?,?,?,?,?,?,?,?)",
                 (
-                    key,
-                    recipe,
-                    stage,
-                    verb,
-                    _json(settings),
-                    _json(inputs),
-                    _json(base),
+                    run.key,
+                    run.recipe,
+                    run.stage,
+                    run.verb,
+                    _json(run.settings),
+                    _json(run.inputs),
+                    _json(run.base),
                     _json(environment),
                     now,
                     str(ProcessName.own()),

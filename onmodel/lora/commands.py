@@ -17,7 +17,8 @@ from onmodel.families.registry import components, locate, parse_base_rows
 from onmodel.lora import full_checkpoints
 from onmodel.lora.full_checkpoints import open_checkpoint
 from onmodel.lora.layouts import Layout
-from onmodel.lora.merge_files import MergeJob, MergeSize, facts_of, merge_files, open_sources
+from onmodel.lora.merge_files import facts_of, merge_files
+from onmodel.lora.merge_job import MergeJob, MergeSize, open_sources
 from onmodel.lora.merge_plan import compare, plan
 from onmodel.lora.methods import choose
 from onmodel.lora.names import names_of

@@ -20,7 +20,8 @@ from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
 from onmodel.lora.author_paths import without_author_paths
 from onmodel.lora.factors import Factors, LayerShape, factor_dense
-from onmodel.lora.merge_files import LONGEST, MergeInput, rounded, task
+from onmodel.lora.merge_files import LONGEST
+from onmodel.lora.merge_job import MergeInput, rounded, task
 from onmodel.lora.methods import Blend
 from onmodel.lora.specs import layers_of_checkpoint
 from onmodel.lora.writing import FileFormat, LoraTensors, rank_words

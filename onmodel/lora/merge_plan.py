@@ -15,18 +15,9 @@ from onmodel.families.protocol import Linear
 from onmodel.ledger.lineage import root
 from onmodel.lora import header
 from onmodel.lora.factors import Stack, cosines
-from onmodel.lora.merge_files import (
-    MergeInput,
-    MergeJob,
-    Survey,
-    choose_ranks,
-    gauge_of,
-    rounded,
-    rounded_rows,
-    survey,
-    table_bytes,
-    words_room,
-)
+from onmodel.lora.merge_files import words_room
+from onmodel.lora.merge_job import MergeInput, MergeJob, gauge_of, rounded, rounded_rows
+from onmodel.lora.merge_ranks import Survey, choose_ranks, survey, table_bytes
 from onmodel.weights import SIZES
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -23,7 +23,7 @@ from onmodel.hashing import sha256_file, write_atomic
 from onmodel.paths import inside
 from onmodel.policy import check_text
 from onmodel.records import Model
-from onmodel.sample.pictures import Request, Sampling, parameters, png_bytes
+from onmodel.sample.pictures import PictureRequest, Sampling, parameters, png_bytes
 from onmodel.sample.suites import NEGATIVE, QUALITY, noise_seed
 from onmodel.weights import payload_sha256
 
@@ -163,9 +163,11 @@ def civitai_info(
     }
 
 
-def requests(shown: Sequence[Sample], weights: Model) -> list[Request]:
+def requests(shown: Sequence[Sample], weights: Model) -> list[PictureRequest]:
     """What the sampler is asked for."""
-    return [Request(sample.prompt, sample.negative, sample.seed, weights) for sample in shown]
+    return [
+        PictureRequest(sample.prompt, sample.negative, sample.seed, weights) for sample in shown
+    ]
 
 
 def write_samples(
@@ -185,7 +187,7 @@ def write_samples(
     for i, (sample, picture) in enumerate(zip(shown, pictures, strict=True)):
         prompt = f"{sample.prompt} <lora:{name}:{sampling.weight:g}>"
         model = Model(name, picture, payload_sha256, payload_sha256)
-        request = Request(prompt, sample.negative, sample.seed, model)
+        request = PictureRequest(prompt, sample.negative, sample.seed, model)
         short = payload_sha256[:12]
         text = parameters(base_sha256, request, sampling).replace(
             f'"{short}: {short}"', f'"{name}: {short}"'

@@ -76,7 +76,7 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class History:
+class LineageTree:
     """A whole lineage; every text is one printable line."""
 
     ground: Sequence[Ground]
@@ -84,7 +84,7 @@ class History:
     counts: Sequence[tuple[str, int]]
 
 
-def history_of(provenance: Provenance) -> History:
+def history_of(provenance: Provenance) -> LineageTree:
     """What lies under everything, the tree below the newest node, and the counts."""
     lineage: Lineage = _printable(provenance.lineage)
     ids = sorted(ordered(lineage), key=lambda id: lineage[id]["type"] != "character")
@@ -94,7 +94,7 @@ def history_of(provenance: Provenance) -> History:
         for name, count in counts(lineage).items()
         if count
     ]
-    return History(ground, _tree(lineage, provenance.newest), counted)
+    return LineageTree(ground, _tree(lineage, provenance.newest), counted)
 
 
 def _printable(value: Any) -> Any:

@@ -50,7 +50,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PictureRequest:
     """One picture: a prompt and a noise seed, under a LoRA or (None) the base alone."""
 
     prompt: str
@@ -59,10 +59,10 @@ class Request:
     lora: Model | None = None
 
 
-Pending = tuple[Request, Path]
+Pending = tuple[PictureRequest, Path]
 
 
-def key(base_sha256: str, request: Request, sampling: Sampling) -> str:
+def key(base_sha256: str, request: PictureRequest, sampling: Sampling) -> str:
     """SHA-256 of everything that decides the pixels. The base's own pictures do not depend on the
     LoRA weight. Sums of floats depend on torch's number of threads."""
     import torch
@@ -99,7 +99,7 @@ def cached(folder: Path) -> list[Path]:
 def render(
     family: "Callable[[], Family]",
     base_sha256: str,
-    requests: Sequence[Request],
+    requests: Sequence[PictureRequest],
     sampling: Sampling,
     folder: Path,
     task: Task,
@@ -170,7 +170,7 @@ def is_damaged(path: Path, now: Checked, before: Checked | None) -> bool:
     return False
 
 
-def parameters(base_sha256: str, request: Request, sampling: Sampling) -> str:
+def parameters(base_sha256: str, request: PictureRequest, sampling: Sampling) -> str:
     """The `parameters` text in A1111's form: prompt, negative prompt, settings, hashes.
 
     The LoRA is called by the hash of its tensors: one file may have several names, and its header
@@ -203,7 +203,7 @@ def png_bytes(image: Image.Image, text: str) -> bytes:
 
 def _batches(pairs: Iterable[Pending], size: int) -> Iterator[list[Pending]]:
     """One LoRA after another in order of first appearance, each request once, cut into batches."""
-    by_lora: dict[str | None, dict[Path, Request]] = {}
+    by_lora: dict[str | None, dict[Path, PictureRequest]] = {}
     for request, path in pairs:
         by_lora.setdefault(_weights(request.lora), {}).setdefault(path, request)
     for group in by_lora.values():

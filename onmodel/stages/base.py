@@ -4,11 +4,9 @@ context to work in."""
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import to_jsonable_python
 
 from onmodel.character import Character
@@ -21,6 +19,7 @@ from onmodel.processes import ALONE, Processes
 from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
 from onmodel.train.options import Options
+from onmodel.validation import Table
 from onmodel.weights import weights_sha256
 
 if TYPE_CHECKING:
@@ -53,22 +52,11 @@ class NamedStage:
         return self.value.partition("@")[2]
 
 
-class StageSettings(BaseModel):
+class StageSettings(Table):
     """A stage's table in the recipe. Unknown keys are refused; `do` names the verb."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     # The setting with the folder's name under which a person finds the result.
     PUBLISHED_AS: ClassVar[str | None] = None
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_bool_as_number(cls, value: object, info: ValidationInfo) -> object:
-        """Pydantic reads true as 1."""
-        types = _types_in(cls.model_fields[str(info.field_name)].annotation)
-        number = (int in types or float in types) and bool not in types and Any not in types
-        if number and _holds_bool(value):
-            raise ValueError("is true or false; write a number")
-        return value
 
     def named_stages(self) -> list[NamedStage]:
         """Every place that names another stage."""
@@ -100,17 +88,6 @@ class StageSettings(BaseModel):
         """
         told: dict[str, Any] = _without_folders(self.model_dump(round_trip=True))
         return told
-
-
-def _types_in(annotation: Any) -> list[Any]:
-    """An annotation and all that it is made of, e.g. the types of a union."""
-    return [annotation, *chain.from_iterable(map(_types_in, get_args(annotation)))]
-
-
-def _holds_bool(value: object) -> bool:
-    if isinstance(value, dict):
-        return any(map(_holds_bool, value.values()))
-    return any(map(_holds_bool, value)) if isinstance(value, list) else isinstance(value, bool)
 
 
 class Head(Protocol):

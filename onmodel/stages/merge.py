@@ -15,7 +15,8 @@ from onmodel.errors import InputError
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import Lineage
 from onmodel.lora import header
-from onmodel.lora.merge_files import MergeJob, MergeSize, largest_side, merge_files, open_sources
+from onmodel.lora.merge_files import largest_side, merge_files
+from onmodel.lora.merge_job import MergeJob, MergeSize, open_sources
 from onmodel.lora.methods import METHODS, choose
 from onmodel.records import Artifact, Model
 from onmodel.stages.base import (

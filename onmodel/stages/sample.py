@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from onmodel.character import Character
 from onmodel.errors import InputError
@@ -19,7 +19,8 @@ from onmodel.evaluate import axes
 from onmodel.evaluate.assess import load_references
 from onmodel.evaluate.axes.reproduction import threshold
 from onmodel.evaluate.features import Features, measure
-from onmodel.evaluate.observers import FILES, Observers, load_observers
+from onmodel.evaluate.observers import Observers, load_observers
+from onmodel.evaluate.observers.files import FILES
 from onmodel.evaluate.observers.identity import unit
 from onmodel.evaluate.observers.source import SCHEME, content, wrong
 from onmodel.families.protocol import MOST_SHIFT
@@ -28,7 +29,7 @@ from onmodel.ledger.lineage import add
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact
-from onmodel.sample.pictures import Request, Sampling, render
+from onmodel.sample.pictures import PictureRequest, Sampling, render
 from onmodel.sample.suites import (
     Prompt,
     SuiteName,
@@ -56,6 +57,7 @@ from onmodel.train.options import (
     MOST_SAMPLING_STEPS,
     Side,
 )
+from onmodel.validation import Table
 
 PROMPTED = ("trigger", "count_tag", "tags", "description", "free", "outfits")  # what prompts say
 MAKES: Kind = "pictures"
@@ -65,10 +67,8 @@ MOST_SEEDS = 10_000
 MOST_LORA_WEIGHT = 100.0
 
 
-class References(BaseModel):
+class References(Table):
     """Held-out pictures of the character."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     stage: str = Field(description="Curate stage with held-out pictures.")
     subset: str | None = Field(
@@ -246,7 +246,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         for prompt, i in rounds
     ]
     requests = [
-        Request(prompt.text["L"], prompt.negative, seed, model)
+        PictureRequest(prompt.text["L"], prompt.negative, seed, model)
         for (prompt, _), seed in zip(rounds, seeds, strict=True)
     ]
     with context.events.task(f"pictures for {context.name}", total=len(requests)) as task:

@@ -50,11 +50,11 @@ from onmodel.families.protocol import FamilySpec
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora.factors import cosines
-from onmodel.lora.merge_files import (
+from onmodel.lora.merge_files import merge_draft
+from onmodel.lora.merge_job import (
     MergeJob,
     MergeSize,
     inner_products,
-    merge_draft,
     open_sources,
     rounded,
     rounded_rows,

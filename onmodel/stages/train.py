@@ -34,7 +34,7 @@ from onmodel.lora.tensors import read_lora, regauge
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact, Item
-from onmodel.sample.pictures import Request, Sampling, parameters, png_bytes
+from onmodel.sample.pictures import PictureRequest, Sampling, parameters, png_bytes
 from onmodel.sample.sampler import Job, generate
 from onmodel.stages.base import (
     Context,
@@ -48,7 +48,7 @@ from onmodel.stages.base import (
     write_models,
 )
 from onmodel.train.adapters import Trained
-from onmodel.train.loop import Example, epoch_steps, train
+from onmodel.train.loop import Example, Outputs, TrainingInputs, epoch_steps, train
 from onmodel.train.networks import make_network, trained_layers
 from onmodel.train.optimizers import OPTIMIZERS, check_device, optimizer_class
 from onmodel.train.options import Preview
@@ -292,19 +292,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         _preview(family, settings.preview, settings, context, epoch)
 
     train(
-        family,
+        TrainingInputs(family, examples, heldout, texts, settings, context.seed, dtype),
         state,
-        examples,
-        heldout,
-        texts,
-        settings,
-        seed=context.seed,
-        dtype=dtype,
-        events=context.events,
-        keep=keep,
-        preview=preview,
-        processes=context.processes,
-        record=context.record,
+        Outputs(keep, preview, context.record),
+        context.events,
+        context.processes,
     )
     if not first:
         return Artifact("run", "", context.out)
@@ -487,7 +479,7 @@ def _preview(
     )
     for i, (job, image) in enumerate(made):
         text = parameters(
-            context.base_sha256, Request(job.prompt, job.negative, job.seed), sampling
+            context.base_sha256, PictureRequest(job.prompt, job.negative, job.seed), sampling
         )
         path = context.out / "previews" / f"epoch-{epoch:04d}-{i:02d}.png"
         write_atomic(path, png_bytes(image, f"{text}, Training: {context.name} epoch {epoch}"))

@@ -210,7 +210,7 @@ class Toon:
 
 
 @dataclass(frozen=True)
-class Character:
+class ToonCharacter:
     """A named toon: the attribute values that make it this one; everything else is free."""
 
     name: str
@@ -228,7 +228,7 @@ class Character:
         return Toon(**{**self.traits, **free})  # type: ignore[arg-type]
 
 
-BACKGWA = Character(
+BACKGWA = ToonCharacter(
     "BACKGWA",
     "backgwa",
     {
@@ -247,7 +247,7 @@ BACKGWA = Character(
         "accent": "rose",
     },
 )
-OTHER = Character(
+OTHER = ToonCharacter(
     "Mimori",
     "mimori",
     {

@@ -1,10 +1,11 @@
-"""The training loop. Which picture comes when, with which caption, time and noise, follows from
-counters alone."""
+"""The training loop. The order of the pictures and their captions, times and noise depend on
+counters and the seed alone."""
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -107,125 +108,154 @@ def epoch_steps(
     return [batches[start : start + size] for start in range(0, len(batches), size)]
 
 
-def train(
-    family: Family,
-    state: State,
-    examples: Sequence[Example],
-    heldout: Sequence[Example],
-    texts: Mapping[str, Text],
-    options: Options,
-    *,
-    seed: int,
-    dtype: torch.dtype,
-    events: Events,
-    keep: Callable[[int, int], str],
-    preview: Callable[[int], None],
-    processes: Processes = ALONE,
-    record: Record = lambda rows: None,
-) -> None:
-    """Train on from where `state` is, and save it every 25 steps or, where that takes long, as
-    often as it costs 4 %.
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What a training computes from: the base, the examples with the encoded captions that they
+    use, and the options. None of it changes during the run."""
 
-    `keep(epoch, step)` writes a checkpoint and returns its SHA-256; one that was written just
-    before a kill is written again. `preview(epoch)` draws. `record` takes the rows of steps once
-    they are saved. The same arguments give the same tensors, killed or not; several processes give
-    those of one up to rounding. Raises InputError when the loss is not finite, PausedError after
-    Ctrl-C.
+    family: Family
+    examples: Sequence[Example]
+    heldout: Sequence[Example]
+    texts: Mapping[str, Text]
+    options: Options
+    seed: int
+    dtype: torch.dtype = torch.float32
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        return len(epoch_steps(self.examples, 1, self.options, self.seed))
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.options.epochs
+
+    def remaining(self, done: int) -> Iterator[tuple[int, list[list[Shown]]]]:
+        """The steps after the first `done`, numbered from 0, each with its batches."""
+        for epoch in range(done // self.steps_per_epoch + 1, self.options.epochs + 1):
+            steps = epoch_steps(self.examples, epoch, self.options, self.seed)
+            first = (epoch - 1) * self.steps_per_epoch
+            for step, batches in enumerate(steps, start=first):
+                if step >= done:
+                    yield step, batches
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a training calls to write its results.
+
+    `keep(epoch, step)` writes a checkpoint and returns its SHA-256; a checkpoint that was written
+    just before a kill is written again. `preview(epoch)` draws pictures. `record` takes the rows of
+    steps once they are saved.
     """
-    adapters, history, optimizer = state.adapters, state.history, state.optimizer
-    steps_per_epoch = len(epoch_steps(examples, 1, options, seed))
-    total = steps_per_epoch * options.epochs
+
+    keep: Callable[[int, int], str]
+    preview: Callable[[int], None]
+    record: Record = lambda rows: None
+
+
+def train(
+    training: TrainingInputs,
+    state: State,
+    outputs: Outputs,
+    events: Events,
+    processes: Processes = ALONE,
+) -> None:
+    """Continue the training from `state`. Save the state every 25 steps, or less often where saving
+    would take more than 4 % of the time.
+
+    The same arguments give the same tensors, interrupted or not. Several processes give those of
+    one up to rounding. Raises InputError when the loss is not finite, PausedError after Ctrl-C.
+    """
+    family, options, history = training.family, training.options, state.history
     with (
-        attached(family, adapters, dtype),
+        attached(family, state.adapters, training.dtype),
         family.training(),
-        checkpointing(family, options, lambda: _largest(family, examples, texts, options), events),
+        checkpointing(family, options, lambda: _largest(training), events),
         pausing(events) as pause,
-        events.task("train", total=total, unit="steps") as task,
+        events.task("train", total=training.steps, unit="steps") as task,
     ):
         task.advance(history.steps)
-        live = Live(history, steps_per_epoch, adapters.flat.device, record)
+        device = state.adapters.flat.device
+        live = Live(history, training.steps_per_epoch, device, outputs.record)
         saving = Rhythm(SAVE_EVERY)
-        for epoch in range(1, options.epochs + 1):
-            first = (epoch - 1) * steps_per_epoch
-            if first + steps_per_epoch <= history.steps:
-                continue
-            for step, batches in enumerate(
-                epoch_steps(examples, epoch, options, seed), start=first
-            ):
-                if step < history.steps:
-                    continue
-                history.losses.append(
-                    fill_gradient(
-                        family,
-                        adapters,
-                        examples,
-                        batches,
-                        texts,
-                        options,
-                        seed=seed,
-                        step=step,
-                        processes=processes,
-                    )
-                )
-                history.norms.append(clip_gradient(adapters, options.grad_clip))
-                if not math.isfinite(history.losses[-1] + history.norms[-1]):
-                    raise InputError(
-                        "learning_rate",
-                        options.learning_rate,
-                        f"the loss is not finite at step {step + 1}; lower it",
-                    )
-                for group in optimizer.param_groups:
-                    group["lr"] = options.rate(step, total)
-                optimizer.step()
-                # Prodigy multiplies the rate by its own estimate d.
-                history.rates.append(
-                    options.rate(step, total) * optimizer.param_groups[0].get("d", 1.0)
-                )
-                state.average()
-                task.advance(1, live.step(sum(map(len, batches))))
-                dropped: set[int] = set()
-                if step + 1 == first + steps_per_epoch and processes.first:
-                    if options.kept(epoch):
-                        if heldout:
-                            _measure(family, state, heldout, texts, options, seed)
-                        with state.averaged():
-                            history.kept[epoch] = keep(epoch, history.steps)
-                        dropped = _drop(history, options, steps_per_epoch)
-                        events.row("epochs", f"epoch {epoch}: {live.words()}", **live.cells(epoch))
-                    if options.preview is not None and epoch % options.preview.every == 0:
-                        with state.averaged():
-                            preview(epoch)
-                paused = processes.agree(pause.is_set())
-                # A dropped checkpoint is deleted only when no saved state names it any more.
-                if processes.first and saving.due(now=paused or bool(dropped) or step + 1 == total):
-                    with saving:
-                        state.save()
-                    live.flush()
-                if paused:
-                    raise PausedError(step + 1, total)
+        for step, batches in training.remaining(history.steps):
+            _update(training, state, batches, step, processes)
+            task.advance(1, live.step(sum(map(len, batches))))
+            dropped = False
+            if (step + 1) % training.steps_per_epoch == 0 and processes.first:
+                dropped = _end_epoch(training, state, outputs, live, events)
+            paused = processes.agree(pause.is_set())
+            # A dropped checkpoint is deleted only when no saved state names it any more.
+            now = paused or dropped or step + 1 == training.steps
+            if processes.first and saving.due(now):
+                with saving:
+                    state.save()
+                live.flush()
+            if paused:
+                raise PausedError(step + 1, training.steps)
 
 
-def _measure(
-    family: Family,
+def _update(
+    training: TrainingInputs,
     state: State,
-    heldout: Sequence[Example],
-    texts: Mapping[str, Text],
-    options: Options,
-    seed: int,
+    batches: Sequence[Sequence[Shown]],
+    step: int,
+    processes: Processes,
 ) -> None:
-    """Note the held-out loss of the weights that are kept and, where these are an average, of the
-    others."""
+    """One step of the optimizer, noted in the history. Raises InputError for a loss that is not
+    finite."""
+    adapters, history, options = state.adapters, state.history, training.options
+    history.losses.append(fill_gradient(training, adapters, batches, step, processes))
+    history.norms.append(clip_gradient(adapters, options.grad_clip))
+    if not math.isfinite(history.losses[-1] + history.norms[-1]):
+        raise InputError(
+            "learning_rate",
+            options.learning_rate,
+            f"the loss is not finite at step {step + 1}; lower it",
+        )
+    rate = options.rate(step, training.steps)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.step()
+    # Prodigy multiplies the rate by its own estimate d.
+    history.rates.append(rate * state.optimizer.param_groups[0].get("d", 1.0))
+    state.average()
+
+
+def _end_epoch(
+    training: TrainingInputs, state: State, outputs: Outputs, live: Live, events: Events
+) -> bool:
+    """Keep the checkpoint and draw the preview of the epoch that just ended, where the options say
+    so. Returns whether an older checkpoint is dropped for it."""
+    options, history = training.options, state.history
+    epoch = history.steps // training.steps_per_epoch
+    dropped = False
+    if options.kept(epoch):
+        if training.heldout:
+            _measure(training, state)
+        with state.averaged():
+            history.kept[epoch] = outputs.keep(epoch, history.steps)
+        dropped = _drop(history, options, training.steps_per_epoch)
+        events.row("epochs", f"epoch {epoch}: {live.words()}", **live.cells(epoch))
+    if options.preview is not None and epoch % options.preview.every == 0:
+        with state.averaged():
+            outputs.preview(epoch)
+    return dropped
+
+
+def _measure(training: TrainingInputs, state: State) -> None:
+    """Note the held-out loss of the weights that are kept. Where these are an average, note that of
+    the weights themselves too."""
     history = state.history
     if state.ema is not None:
-        history.heldout_without_ema[history.steps] = held_out_loss(
-            family, heldout, texts, options, seed
-        )
+        history.heldout_without_ema[history.steps] = held_out_loss(training)
     with state.averaged():
-        history.heldout[history.steps] = held_out_loss(family, heldout, texts, options, seed)
+        history.heldout[history.steps] = held_out_loss(training)
 
 
-def _drop(history: History, options: Options, steps_per_epoch: int) -> set[int]:
-    """Take the epochs out of the history whose checkpoints do not stay; returns them."""
+def _drop(history: History, options: Options, steps_per_epoch: int) -> bool:
+    """Remove the epochs whose checkpoints do not stay from the history; returns whether there are
+    any."""
     losses = {
         epoch: float(np.mean(history.heldout[epoch * steps_per_epoch])) if history.heldout else None
         for epoch in history.kept
@@ -233,31 +263,27 @@ def _drop(history: History, options: Options, steps_per_epoch: int) -> set[int]:
     dropped = options.dropped(losses)
     for epoch in dropped:
         del history.kept[epoch]
-    return dropped
+    return bool(dropped)
 
 
 def fill_gradient(
-    family: Family,
+    training: TrainingInputs,
     adapters: Trained,
-    examples: Sequence[Example],
     batches: Sequence[Sequence[Shown]],
-    texts: Mapping[str, Text],
-    options: Options,
-    *,
-    seed: int,
     step: int,
     processes: Processes = ALONE,
 ) -> float:
-    """Put the gradient of a step's mean loss over its pictures into the adapters, in place of the
-    last one; returns that loss.
+    """Replace the adapters' gradient by that of a step's mean loss over its pictures; returns that
+    loss.
 
-    Several processes deal the pictures among them and add up.
+    Several processes share the pictures, and their gradients are added.
     """
+    family, examples, seed = training.family, training.examples, training.seed
     device = adapters.flat.device
     adapters.gradient.zero_()
     pictures, total = sum(map(len, batches)), torch.zeros((), device=device)
-    # slots count through the step, so that a picture's draws depend neither on the batches nor on
-    # the deal
+    # Slots count through the step, so that the draws of a picture depend neither on the batches nor
+    # on the number of processes.
     first = 0
     for batch in batches:
         slots = [
@@ -273,13 +299,14 @@ def fill_gradient(
         noise = torch.stack(
             [draw_noise(latents.shape[1:], seed, "noise", step, slot) for slot in slots]
         )
-        t = torch.tensor([draw_time(family, options.timesteps, seed, step, slot) for slot in slots])
-        said = [texts[examples[shown.example].captions[shown.exposure]] for shown in own]
+        timesteps = training.options.timesteps
+        t = torch.tensor([draw_time(family, timesteps, seed, step, slot) for slot in slots])
+        texts = [training.texts[examples[one.example].captions[one.exposure]] for one in own]
         weights = batch_weights(examples, own)
         losses = denoising_loss(
-            family, latents.to(device), noise.to(device), t.to(device), said, weights
+            family, latents.to(device), noise.to(device), t.to(device), texts, weights
         )
-        counted = family.objective.loss_weight(options.loss_weighting, t).to(device)
+        counted = family.objective.loss_weight(training.options.loss_weighting, t).to(device)
         loss = (losses * counted).sum() / pictures
         loss.backward()
         total += loss.detach()
@@ -288,16 +315,14 @@ def fill_gradient(
     return float(total)
 
 
-def _largest(
-    family: Family, examples: Sequence[Example], texts: Mapping[str, Text], options: Options
-) -> Tensor:
-    """The loss of one picture of the largest size, to see what it takes."""
-    example = max(examples, key=lambda one: one.latents_chw.numel())
-    latents = example.latents_chw.unsqueeze(0).to(next(family.backbone.parameters()).device)
-    t = torch.full((1,), 0.5, device=latents.device)
-    return denoising_loss(
-        family, latents, torch.zeros_like(latents), t, [texts[example.captions[0]]]
-    ).mean()
+def _largest(training: TrainingInputs) -> Tensor:
+    """The loss of one picture of the largest size, to measure its memory."""
+    example = max(training.examples, key=lambda one: one.latents_chw.numel())
+    device = next(training.family.backbone.parameters()).device
+    latents = example.latents_chw.unsqueeze(0).to(device)
+    t = torch.full((1,), 0.5, device=device)
+    text = training.texts[example.captions[0]]
+    return denoising_loss(training.family, latents, torch.zeros_like(latents), t, [text]).mean()
 
 
 def batch_weights(examples: Sequence[Example], batch: Sequence[Shown]) -> Tensor | None:
@@ -312,42 +337,37 @@ def batch_weights(examples: Sequence[Example], batch: Sequence[Shown]) -> Tensor
 
 
 @torch.no_grad()
-def held_out_loss(
-    family: Family,
-    heldout: Sequence[Example],
-    texts: Mapping[str, Text],
-    options: Options,
-    seed: int,
-) -> list[float]:
-    """Loss on pictures that are not trained on, at eight fixed times with fixed noise and plain
-    captions: its mean in each quartile of the times, from the cleanest to the noisiest. Masks
-    count, weights of times do not, so that runs can be compared.
+def held_out_loss(training: TrainingInputs) -> list[float]:
+    """Loss on the held-out pictures at eight fixed times with fixed noise and plain captions: its
+    mean in each quartile of the times, from the cleanest to the noisiest.
+
+    Masks count; the weights of times do not, so that runs can be compared.
     """
+    family, times = training.family, range(len(HELD_OUT_TIMES))
     device = next(family.backbone.parameters()).device
     sizes: dict[tuple[int, ...], list[tuple[Example, int]]] = defaultdict(list)
-    for example in heldout:
-        sizes[tuple(example.latents_chw.shape)] += [
-            (example, i) for i in range(len(HELD_OUT_TIMES))
-        ]
+    for example in training.heldout:
+        sizes[tuple(example.latents_chw.shape)] += [(example, i) for i in times]
     quartiles: list[list[float]] = [[], [], [], []]
     for rows in sizes.values():
-        for start in range(0, len(rows), options.batch):
-            part = rows[start : start + options.batch]
+        for start in range(0, len(rows), training.options.batch):
+            part = rows[start : start + training.options.batch]
             latents = torch.stack([example.latents_chw for example, _ in part])
+            shape, seed = latents.shape[1:], training.seed
             noise = torch.stack(
                 [
-                    draw_noise(latents.shape[1:], seed, "held-out noise", example.item.content, i)
+                    draw_noise(shape, seed, "held-out noise", example.item.content, i)
                     for example, i in part
                 ]
             )
             t = torch.tensor([HELD_OUT_TIMES[i] for _, i in part])
-            said = [texts[example.captions[0]] for example, _ in part]
+            texts = [training.texts[example.captions[0]] for example, _ in part]
             weights = torch.stack([example.weights(0) for example, _ in part])
             losses = denoising_loss(
-                family, latents.to(device), noise.to(device), t.to(device), said, weights
+                family, latents.to(device), noise.to(device), t.to(device), texts, weights
             ).tolist()
             for (_, i), loss in zip(part, losses, strict=True):
-                quartiles[i * 4 // len(HELD_OUT_TIMES)].append(loss)
+                quartiles[i * 4 // len(times)].append(loss)
     return [float(np.mean(quartile)) for quartile in quartiles]
 
 

@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Row:
+class OptimizerSpec:
     """Class `name` of `module`; `extra` of onmodel brings the package. `flat`: it takes the one
     flat tensor. `state` is what it keeps of a tensor of a shape, in bytes.
     """
@@ -48,7 +48,7 @@ def _factored(shape: Shape) -> int:
 
 
 OPTIMIZERS = {
-    "adamw": Row(
+    "adamw": OptimizerSpec(
         "torch.optim",
         "AdamW",
         "https://arxiv.org/abs/1711.05101",
@@ -56,7 +56,7 @@ OPTIMIZERS = {
         state=lambda shape: 2 * _numbers(shape),
         defaults={"fused": True},
     ),
-    "adamw_8bit": Row(
+    "adamw_8bit": OptimizerSpec(
         "bitsandbytes.optim",
         "AdamW8bit",
         "https://arxiv.org/abs/2110.02861",
@@ -68,7 +68,7 @@ OPTIMIZERS = {
         ),  # a byte for each moment, a float32 for each 256 of them
     ),
     # As its authors advise for diffusion models.
-    "prodigy": Row(
+    "prodigy": OptimizerSpec(
         "pytorch_optimizer",
         "Prodigy",
         "https://arxiv.org/abs/2306.06101",
@@ -78,7 +78,7 @@ OPTIMIZERS = {
         defaults={"bias_correction": True, "safeguard_warmup": True},
     ),
     # With the recipe's learning rate and schedule, not its own.
-    "adafactor": Row(
+    "adafactor": OptimizerSpec(
         "transformers",
         "Adafactor",
         "https://arxiv.org/abs/1804.04235",
@@ -86,7 +86,7 @@ OPTIMIZERS = {
         state=_factored,
         defaults={"scale_parameter": False, "relative_step": False},
     ),
-    "came": Row(
+    "came": OptimizerSpec(
         "pytorch_optimizer",
         "CAME",
         "https://arxiv.org/abs/2307.02047",

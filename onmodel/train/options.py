@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, Showing
 from onmodel.families.protocol import MOST_SHIFT, Timesteps
 from onmodel.reading import LARGEST_WHOLE
+from onmodel.validation import Table
 
 LOKR_FACTOR = 8
 LARGEST_RANK = 8_192  # the widest layers of the field are no wider
@@ -20,10 +21,8 @@ MOST_GUIDANCE = 1_000.0
 Side = Annotated[int, Field(ge=16, le=LONGEST_SIDE, multiple_of=16)]
 
 
-class Ranks(BaseModel):
+class Ranks(Table):
     """Another rank for some layers, e.g. `{ layers = "blocks.[0-3].*", rank = 8 }`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: str = Field(description='Pattern of layer names, e.g. "blocks.[0-3].*".')
     rank: int = Field(
@@ -31,13 +30,11 @@ class Ranks(BaseModel):
     )
 
 
-class Preview(BaseModel):
+class Preview(Table):
     """Pictures drawn during a training, always with the same prompts and noise.
 
     They are written to the run's folder `previews/`.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompts: list[str] = Field(
         min_length=1, max_length=1_000, description="Prompts of the preview pictures."

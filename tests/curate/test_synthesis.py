@@ -29,7 +29,7 @@ from onmodel.errors import InputError
 from onmodel.evaluate.observers import Observers, load_observers
 from onmodel.events import Events, Task
 from onmodel.randomness import generator
-from onmodel.sample.pictures import Request, Sampling, key, picture_path
+from onmodel.sample.pictures import PictureRequest, Sampling, key, picture_path
 from onmodel.toon.attributes import BACKGWA, VOCABULARY, WORLD, sample_toon
 from onmodel.toon.datasets import write_set
 from onmodel.toon.draw import draw
@@ -76,7 +76,7 @@ def drawing(hand: Hand) -> Callable[..., list[Path]]:
     def render(
         family: object,
         base: str,
-        requests: Sequence[Request],
+        requests: Sequence[PictureRequest],
         sampling: Sampling,
         folder: Path,
         task: Task,

@@ -13,6 +13,7 @@ from PIL import Image
 from onmodel.engine.project import Project
 from onmodel.evaluate.evaluation import FILE, write_evaluation
 from onmodel.hashing import write_atomic, write_json
+from onmodel.ledger.store import RunStart
 from onmodel.records import Artifact
 from onmodel.sample.pictures import png_bytes
 from tests.support import evaluations as made_up
@@ -68,7 +69,7 @@ def add_evaluation(
     write_json(out / "lineage.json", {})
     artifact = project.commit(scratch, "evaluation")
     run = project.ledger.start(
-        stage, "r", stage, "evaluate", {}, {}, "toon", {}, "2026-11-22T00:00:00+00:00"
+        RunStart(stage, "r", stage, "evaluate", {}, {}, "toon"), {}, "2026-11-22T00:00:00+00:00"
     )
     project.ledger.finish(run, "evaluation", artifact.hash, 1.0, "2026-11-22T00:00:01+00:00")
     return artifact

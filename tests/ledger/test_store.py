@@ -15,7 +15,7 @@ import pytest
 from onmodel.errors import BusyError, OnmodelError, StateError
 from onmodel.events import Finding, Note, Row
 from onmodel.ledger import store
-from onmodel.ledger.store import Ledger, LedgerDamage, salvage
+from onmodel.ledger.store import Ledger, LedgerDamage, RunStart, salvage
 
 NOW = "2026-11-22T00:00:00+00:00"
 QUERIES: dict[str, Callable[[Ledger], object]] = {
@@ -33,7 +33,7 @@ QUERIES: dict[str, Callable[[Ledger], object]] = {
 
 
 def start(ledger: Ledger, key: str, note: str = "") -> int:
-    return ledger.start(key, "r", "s", "train", {"note": note}, {}, "toon", {}, NOW)
+    return ledger.start(RunStart(key, "r", "s", "train", {"note": note}, {}, "toon"), {}, NOW)
 
 
 @pytest.fixture(scope="module")

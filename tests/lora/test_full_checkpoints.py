@@ -22,7 +22,7 @@ from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import check, root
 from onmodel.lora import header
 from onmodel.lora.full_checkpoints import extract, into, open_checkpoint
-from onmodel.lora.merge_files import open_sources
+from onmodel.lora.merge_job import open_sources
 from onmodel.lora.methods import choose
 from onmodel.lora.specs import is_checkpoint
 from onmodel.randomness import normal

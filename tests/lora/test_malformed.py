@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from made_loras import write_checkpoint
 
-from onmodel.doctor import lora_findings
+from onmodel.doctor.files import lora_findings
 from onmodel.errors import InputError
 from onmodel.events import Events
-from onmodel.families.anima.memory import Outline
+from onmodel.families.anima.memory import AnimaOutline
 from onmodel.families.anima.spec import PUBLISHED, make_spec, spec_of_config
 from onmodel.families.registry import outline
 from onmodel.lora import commands as library
@@ -40,7 +40,7 @@ from tests.lora.malformed import (
 
 
 @pytest.fixture(scope="module")
-def toon() -> Outline:
+def toon() -> AnimaOutline:
     return outline("toon")
 
 
@@ -68,7 +68,9 @@ def check_refuses(path: Path) -> None:
     raise InputError("file", path, "has an error")
 
 
-def commands(path: Path, other: Path, out: Path, toon: Outline) -> dict[str, Callable[[], Any]]:
+def commands(
+    path: Path, other: Path, out: Path, toon: AnimaOutline
+) -> dict[str, Callable[[], Any]]:
     """Everything that reads a LoRA file."""
     mean, two = MergeSettings(), ResultSettings(rank=2)
 
@@ -91,7 +93,7 @@ def commands(path: Path, other: Path, out: Path, toon: Outline) -> dict[str, Cal
 
 @pytest.mark.parametrize("fault", [*FILES, *MISFITS])
 def test_every_reader_refuses_a_malformed_file_in_one_line(
-    fault: str, tmp_path: Path, toon: Outline
+    fault: str, tmp_path: Path, toon: AnimaOutline
 ) -> None:
     path, other, out = (tmp_path / f"{name}.safetensors" for name in ("bad", "good", "out"))
     write(other, *pack(plain()))
@@ -133,7 +135,7 @@ def test_there_are_many_kinds_of_malformed_files() -> None:
     ],
 )
 def test_what_is_odd_and_sound_is_read_everywhere(
-    writer: Writer, tmp_path: Path, toon: Outline, capsys: pytest.CaptureFixture[str]
+    writer: Writer, tmp_path: Path, toon: AnimaOutline, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An alpha of any number type, and words of a header that mean nothing."""
     path, other = tmp_path / "bad.safetensors", tmp_path / "good.safetensors"
@@ -151,13 +153,13 @@ def test_what_is_odd_and_sound_is_read_everywhere(
         assert is_printable(line) and len(line) < 1_500
 
 
-def test_the_value_of_an_alpha_of_any_type_is_used(tmp_path: Path, toon: Outline) -> None:
+def test_the_value_of_an_alpha_of_any_type_is_used(tmp_path: Path, toon: AnimaOutline) -> None:
     for kind in TYPES:
         tensors(alpha=alpha(kind))(tmp_path / kind)
         assert read_lora(tmp_path / kind, toon.spec).trained_alpha == 3.0
 
 
-def test_a_hundred_thousand_tensors_are_refused(tmp_path: Path, toon: Outline) -> None:
+def test_a_hundred_thousand_tensors_are_refused(tmp_path: Path, toon: AnimaOutline) -> None:
     path = tmp_path / "many.safetensors"
     header = {}
     for i in range(100_000):

@@ -18,14 +18,9 @@ from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import add, check, root
 from onmodel.lora import header
 from onmodel.lora.factors import Factors, LayerShape
-from onmodel.lora.merge_files import (
-    MergeJob,
-    MergeSize,
-    facts_of,
-    merge_files,
-    open_sources,
-    survey,
-)
+from onmodel.lora.merge_files import facts_of, merge_files
+from onmodel.lora.merge_job import MergeJob, MergeSize, open_sources
+from onmodel.lora.merge_ranks import survey
 from onmodel.lora.methods import choose
 from onmodel.lora.specs import spec_of_loras
 from onmodel.lora.writing import FileFormat, LoraTensors

@@ -9,7 +9,8 @@ import pytest
 from made_loras import SHAPES, SPEC, deltas, weighted, write
 
 from onmodel.ledger.lineage import add
-from onmodel.lora.merge_files import MergeJob, MergeSize, facts_of, merge_files, open_sources
+from onmodel.lora.merge_files import facts_of, merge_files
+from onmodel.lora.merge_job import MergeJob, MergeSize, open_sources
 from onmodel.lora.merge_plan import compare, plan
 from onmodel.lora.methods import choose
 from onmodel.lora.writing import FileFormat

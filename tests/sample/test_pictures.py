@@ -15,7 +15,15 @@ from onmodel import checked
 from onmodel.events import Events
 from onmodel.hashing import sha256_file
 from onmodel.records import Model
-from onmodel.sample.pictures import TABLE, Request, Sampling, key, picture_path, png_bytes, render
+from onmodel.sample.pictures import (
+    TABLE,
+    PictureRequest,
+    Sampling,
+    key,
+    picture_path,
+    png_bytes,
+    render,
+)
 from onmodel.weights import read_metadata, write_weights
 from tests.evaluate.drawn import DrawnFamily, install, lora
 from tests.support.events import Recorded
@@ -29,14 +37,17 @@ def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
     return install(monkeypatch)
 
 
-def requests(model: Model | None, count: int = 6) -> list[Request]:
-    return [Request("1girl, backgwa, smile", "worst quality", seed, model) for seed in range(count)]
+def requests(model: Model | None, count: int = 6) -> list[PictureRequest]:
+    return [
+        PictureRequest("1girl, backgwa, smile", "worst quality", seed, model)
+        for seed in range(count)
+    ]
 
 
 def go(
     family: DrawnFamily,
     folder: Path,
-    wanted: list[Request],
+    wanted: list[PictureRequest],
     sampling: Sampling = SAMPLING,
     events: Events | None = None,
 ) -> list[Path]:
@@ -68,7 +79,7 @@ def test_the_base_is_not_loaded_when_nothing_is_missing(
 
 def test_the_key_names_everything_that_decides_the_pixels(tmp_path: Path) -> None:
     model = lora(tmp_path, "one")
-    request = Request("a", "b", 1, model)
+    request = PictureRequest("a", "b", 1, model)
     changed = [
         dataclasses.replace(request, **c)
         for c in ({"prompt": "c"}, {"negative": "c"}, {"seed": 2}, {"lora": None})

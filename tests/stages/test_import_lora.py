@@ -19,7 +19,7 @@ from onmodel.lora.convert import convert
 from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
 from onmodel.randomness import normal
 from onmodel.records import Artifact, Model
-from onmodel.sample.pictures import Request, Sampling, render
+from onmodel.sample.pictures import PictureRequest, Sampling, render
 from onmodel.stages import import_lora, merge
 from onmodel.stages.base import Inputs, read_models
 from tests.made_loras import write_checkpoint
@@ -136,7 +136,7 @@ def test_one_lora_in_every_layout_draws_the_same_pictures(
         convert(files["kohya"], files[layout], layout)  # type: ignore[arg-type]
 
     def drawn(model: Model | None) -> np.ndarray:
-        wanted = [Request("1girl, smile", "bad", 3, model)]
+        wanted = [PictureRequest("1girl, smile", "bad", 3, model)]
         sampling = Sampling(steps=2, guidance=2.0, width=32, height=32)
         with Events().task("pictures", total=1) as task:
             (path,) = render(

@@ -220,7 +220,7 @@ def test_a_missing_package_is_named_in_the_plan(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(
         optimizers.OPTIMIZERS,
         "prodigy",
-        optimizers.Row("no_such", "X", "", True, sum, extra="optimizers"),
+        optimizers.OptimizerSpec("no_such", "X", "", True, sum, extra="optimizers"),
     )
     with pytest.raises(
         InputError, match=r"prodigy — needs one more package: pip install 'onmodel\[optimizers\]'"

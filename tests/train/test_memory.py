@@ -7,7 +7,7 @@ import torch
 
 from onmodel.events import Events
 from onmodel.families.anima.family import Anima
-from onmodel.families.anima.memory import Outline
+from onmodel.families.anima.memory import AnimaOutline
 from onmodel.families.anima.parts import empty
 from onmodel.families.registry import outline
 from onmodel.train.memory import _shapes, _step_bytes, forecast, peak_bytes, run_bytes
@@ -20,12 +20,12 @@ BF16 = torch.bfloat16
 OPTIONS = Options(epochs=1, learning_rate=1e-4, rank=4, alpha=4, batch=2, resolution=64)
 
 
-def of_blocks(tiny_anima: Path, blocks: int) -> Outline:
+def of_blocks(tiny_anima: Path, blocks: int) -> AnimaOutline:
     shapes = outline({"folder": tiny_anima})
     transformer = empty(
         "transformer", {**shapes.models["transformer"].config, "num_layers": blocks}
     )
-    return Outline({**shapes.models, "transformer": transformer}, {}, ())
+    return AnimaOutline({**shapes.models, "transformer": transformer}, {}, ())
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

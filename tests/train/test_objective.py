@@ -169,14 +169,13 @@ def test_accumulated_batches_have_the_gradient_of_one(tiny_family: Anima) -> Non
     texts = dict(zip(["1girl, smile"], tiny_family.encode_text(["1girl, smile"]), strict=True))
     targets = tiny_family.spec.targets("attention_mlp")
     factors = fresh_factors(targets, {linear.name: (2, 2.0) for linear in targets}, 1)
+    training = loop.TrainingInputs(tiny_family, examples, [], texts, options, seed=1)
     shown = [loop.Shown(i, 0) for i in range(3)]
     found = []
     for batches in ([shown], [shown[:2], shown[2:]]):
         adapters = Adapters(factors, torch.device("cpu"))
         with attached(tiny_family, adapters, torch.float32):
-            loss = loop.fill_gradient(
-                tiny_family, adapters, examples, batches, texts, options, seed=1, step=0
-            )
+            loss = loop.fill_gradient(training, adapters, batches, step=0)
         found.append((loss, adapters.flat.grad))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     assert (

@@ -76,18 +76,11 @@ def train(
         step, count = state.optimizer.step, iter(range(stop_after))
         state.optimizer.step = lambda: step() if next(count, None) is not None else os._exit(0)
     loop.train(
-        family,
+        loop.TrainingInputs(family, examples, [], texts, OPTIONS, seed=3),
         state,
-        examples,
-        [],
-        texts,
-        OPTIONS,
-        seed=3,
-        dtype=torch.float32,
-        events=Events(),
-        keep=lambda epoch, step: "",
-        preview=lambda epoch: None,
-        processes=processes,
+        loop.Outputs(keep=lambda epoch, step: "", preview=lambda epoch: None),
+        Events(),
+        processes,
     )
     assert state.history.steps == STEPS
     return adapters.lora()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onmodel.toon.attributes import BACKGWA, OTHER, VOCABULARY, Character, Toon, sample_toon
+from onmodel.toon.attributes import BACKGWA, OTHER, VOCABULARY, Toon, ToonCharacter, sample_toon
 from onmodel.toon.datasets import FREE
 from onmodel.toon.draw import draw
 
@@ -33,11 +33,11 @@ HELD_OUT_CHUNK = 9000  # index of the chunk that no training step reads
 SYLLABLES = [c + v for c in "bcdfghjklmnprstvwxyz" for v in "aeiou"]
 
 
-def _cast(count: int = 200) -> dict[str, Character]:
+def _cast(count: int = 200) -> dict[str, ToonCharacter]:
     """Made-up names and their designs: everything about a toon that is not free to change from
     picture to picture."""
     rng = np.random.default_rng([SEED, 6])
-    cast: dict[str, Character] = {}
+    cast: dict[str, ToonCharacter] = {}
     while len(cast) < count:
         name = "".join(rng.choice(SYLLABLES, size=rng.integers(2, 4))) + str(
             rng.choice(["", "", "n", "s"])
@@ -45,14 +45,14 @@ def _cast(count: int = 200) -> dict[str, Character]:
         toon = sample_toon(rng)
         if name not in cast and name not in (BACKGWA.trigger, OTHER.trigger):
             traits = {key: getattr(toon, key) for key in VOCABULARY if key not in FREE}
-            cast[name] = Character(name.capitalize(), name, traits)
+            cast[name] = ToonCharacter(name.capitalize(), name, traits)
     return cast
 
 
 CAST = _cast()
 
 
-def _appear(character: Character, rng: np.random.Generator) -> Toon:
+def _appear(character: ToonCharacter, rng: np.random.Generator) -> Toon:
     """The character in one situation, one time in five in other clothes."""
     other = sample_toon(rng)
     keys = {*FREE, "nuisance"} | ({"outfit", "outfit_color"} if rng.random() < 0.2 else set())

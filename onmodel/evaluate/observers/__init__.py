@@ -6,12 +6,12 @@ world's tiny ones and the big public ones go through the same code; colour.py, c
 layout.py compute from pixels. An observer says what it sees; axes/ decide what that means.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from onmodel.evaluate.observers.files import FILES, TOON_OWN
 
 if TYPE_CHECKING:
     from onmodel.evaluate.observers.classifier import Classifier
@@ -20,26 +20,6 @@ if TYPE_CHECKING:
     from onmodel.evaluate.observers.identity import Identity
     from onmodel.evaluate.observers.source import Source
     from onmodel.evaluate.observers.tagger import Tagger
-
-TOON_ASSETS = Path(__file__).parents[2] / "toon" / "assets"
-
-
-FILES: dict[str, tuple[str, ...]] = {
-    "tagger": ("model.onnx", "selected_tags.csv"),
-    "identity": ("model_feat.onnx", "model_metrics.onnx"),
-    "detectors": ("model.onnx",),
-    "corruption": ("model.onnx", "meta.json"),
-    "aesthetic": ("model.onnx", "meta.json"),
-    "style_embedding": ("model.onnx", "preprocessor_config.json"),
-    "copy_embedding": ("model.onnx", "preprocessor_config.json"),
-    "content_embedding": ("model.onnx", "preprocessor_config.json"),
-}
-TOON_OWN = {
-    "tagger": "tagger",
-    "identity": "identity",
-    "detectors": "detector",
-    "corruption": "corruption",
-}
 
 
 @dataclass(frozen=True)
@@ -111,8 +91,3 @@ def _load(name: str, folders: Sequence[Path], threads: int) -> Any:
             return Classifier(f"observers.{name}", folders[0], AESTHETIC, threads)
         case _:
             return Embedding(f"observers.{name}", folders[0], threads)
-
-
-def chunks(images: Sequence[Image.Image], size: int = 16) -> Iterator[Sequence[Image.Image]]:
-    """Pieces of at most `size` pictures, so that memory does not grow with their number."""
-    return (images[start : start + size] for start in range(0, len(images), size))

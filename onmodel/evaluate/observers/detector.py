@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import chunks
-from onmodel.evaluate.observers.onnx import LONGEST_SIDE, Network
+from onmodel.evaluate.observers.onnx import LONGEST_SIDE, Network, chunks
 from onmodel.hashing import hash_json
 
 PARTS = ("person", "head")

@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import chunks
 from onmodel.evaluate.observers.identity import unit
-from onmodel.evaluate.observers.onnx import Network, hashes, rows_of
+from onmodel.evaluate.observers.onnx import Network, chunks, hashes, rows_of
 from onmodel.hashing import hash_json
 from onmodel.reading import read_json_of_others
 

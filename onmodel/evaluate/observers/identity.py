@@ -14,8 +14,7 @@ import numpy as np
 from PIL import Image
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import chunks
-from onmodel.evaluate.observers.onnx import Network, rows_of
+from onmodel.evaluate.observers.onnx import Network, chunks, rows_of
 from onmodel.hashing import hash_json
 
 CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from onmodel.errors import InputError
 from onmodel.hashing import sha256_file
@@ -199,3 +200,8 @@ def _errors() -> tuple[type[Exception], ...]:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
+
+
+def chunks(images: Sequence[Image.Image], size: int = 16) -> Iterator[Sequence[Image.Image]]:
+    """Pieces of at most `size` pictures, so that memory does not grow with their number."""
+    return (images[start : start + size] for start in range(0, len(images), size))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers import FILES, TOON_ASSETS, TOON_OWN
+from onmodel.evaluate.observers.files import FILES, TOON_ASSETS, TOON_OWN
 from onmodel.evaluate.observers.onnx import check_files, hashes
 from onmodel.families.hub import fetch
 

@@ -11,7 +11,7 @@ values stay the same from step to step.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ def lean_blocks(transformer: Any, text_bnd: Tensor | None = None) -> Iterator[No
     try:
         for block in outer:
             known = None if text_bnd is None else _keys_values(block.attn2, text_bnd, None)
-            block.forward = partial(_forward, block, known)
+            block.forward = _LeanBlock(block, known).forward
         yield
     finally:
         for block, forward in outer.items():
@@ -43,31 +43,34 @@ def lean_blocks(transformer: Any, text_bnd: Tensor | None = None) -> Iterator[No
                 block.forward = forward
 
 
-def _forward(
-    block: Any,
-    known: KeysValues | None,
-    x_bsd: Tensor,
-    text_bnd: Tensor,
-    time_bd: Tensor,
-    temb_bd: Tensor,
-    rope: tuple[Tensor, Tensor],
-    extra_pos_emb: None,
-    bias_b11n: Tensor,
-    controlnet_residual: None,
-) -> Tensor:
-    """`CosmosTransformerBlock.forward` for pictures: no learned positions, no control net, a time
-    each or one for all.
+@dataclass(frozen=True, eq=False)
+class _LeanBlock:
+    """A block of the transformer, with the keys and values of its text where they are computed
+    already."""
 
-    `known` are the keys and values of `text_bnd`, where they are.
-    """
-    normed, gate = _modulated(block.norm1, x_bsd, time_bd, temb_bd)
-    x_bsd = torch.addcmul(x_bsd, gate, _attention(block.attn1, normed, normed, rope, None))
-    normed, gate = _modulated(block.norm2, x_bsd, time_bd, temb_bd)
-    x_bsd = torch.addcmul(
-        x_bsd, gate, _attention(block.attn2, normed, known or text_bnd, None, bias_b11n)
-    )
-    normed, gate = _modulated(block.norm3, x_bsd, time_bd, temb_bd)
-    return torch.addcmul(x_bsd, gate, block.ff(normed))
+    block: Any
+    known: KeysValues | None
+
+    def forward(
+        self,
+        x_bsd: Tensor,
+        text_bnd: Tensor,
+        time_bd: Tensor,
+        temb_bd: Tensor,
+        rope: tuple[Tensor, Tensor],
+        extra_pos_emb: None,
+        bias_b11n: Tensor,
+        controlnet_residual: None,
+    ) -> Tensor:
+        """`CosmosTransformerBlock.forward` for pictures: no learned positions, no control net, one
+        time for each picture or for all."""
+        block, source = self.block, self.known or text_bnd
+        normed, gate = _modulated(block.norm1, x_bsd, time_bd, temb_bd)
+        x_bsd = torch.addcmul(x_bsd, gate, _attention(block.attn1, normed, normed, rope, None))
+        normed, gate = _modulated(block.norm2, x_bsd, time_bd, temb_bd)
+        x_bsd = torch.addcmul(x_bsd, gate, _attention(block.attn2, normed, source, None, bias_b11n))
+        normed, gate = _modulated(block.norm3, x_bsd, time_bd, temb_bd)
+        return torch.addcmul(x_bsd, gate, block.ff(normed))
 
 
 def _modulated(norm: Any, x_bsd: Tensor, time_bd: Tensor, temb_bd: Tensor) -> tuple[Tensor, Tensor]:

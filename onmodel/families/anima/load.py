@@ -12,7 +12,7 @@ from onmodel.families.anima.family import Anima
 from onmodel.families.anima.parts import (
     CLASSES,
     Parts,
-    Source,
+    PartSource,
     build,
     folder_source,
     load_tokenizer,
@@ -35,7 +35,7 @@ def load(places: Mapping[str, Place], dtype: torch.dtype, device: str, sha256: s
     return Anima(Parts(**parts), sha256)
 
 
-def source(component: str, place: Place) -> Source:
+def source(component: str, place: Place) -> PartSource:
     """What a component of the model is read from. Raises InputError when its file is something
     else."""
     return (single_source if place.single else folder_source)(component, place.path, place.field)

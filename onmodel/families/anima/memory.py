@@ -11,21 +11,21 @@ import torch
 from onmodel.errors import InputError
 from onmodel.families.anima.family import AnimaDenoiser
 from onmodel.families.anima.load import source
-from onmodel.families.anima.parts import CLASSES, Source, check, empty
+from onmodel.families.anima.parts import CLASSES, PartSource, check, empty
 from onmodel.families.anima.spec import PUBLISHED, make_spec
 from onmodel.families.anima.text import AnimaText
 from onmodel.families.protocol import Family, FamilySpec, Place, Text
 
 
 @dataclass(frozen=True)
-class Outline:
+class AnimaOutline:
     """`onmodel.families.protocol.Outline`: models on the meta device by component. `sources` has
     those that are read from files; `missing` says what is not there, where the published base
     stands in.
     """
 
     models: Mapping[str, Any]
-    sources: Mapping[str, Source]
+    sources: Mapping[str, PartSource]
     missing: tuple[InputError, ...]
 
     @cached_property
@@ -64,7 +64,7 @@ class Outline:
         return two + (self.spec.blocks - 2) * (two - one)
 
 
-def make_outline(places: Mapping[str, Place], missing: tuple[InputError, ...]) -> Outline:
+def make_outline(places: Mapping[str, Place], missing: tuple[InputError, ...]) -> AnimaOutline:
     """The outline of what lies at these places. Raises InputError when a file is there and does
     not fit."""
     sources = {name: source(name, place) for name, place in places.items() if name in CLASSES}
@@ -72,4 +72,4 @@ def make_outline(places: Mapping[str, Place], missing: tuple[InputError, ...]) -
         role: check(sources[role]) if role in sources else empty(role, PUBLISHED[role])
         for role in PUBLISHED
     }
-    return Outline(models, sources, missing)
+    return AnimaOutline(models, sources, missing)

@@ -84,7 +84,7 @@ class Tensors:
 
 
 @dataclass(frozen=True)
-class Source:
+class PartSource:
     """Where a part comes from: its class' config, its tensors, and the file's name for a tensor of
     the class."""
 
@@ -139,7 +139,7 @@ class _NoDraws(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def check(source: Source) -> Any:
+def check(source: PartSource) -> Any:
     """The part as `empty` gives it, when the stored tensors fit it; else raises InputError naming
     the first that does not: missing, misshapen or quantised. Tells of tensors that nothing uses.
     Reads no tensor.
@@ -196,7 +196,7 @@ def check(source: Source) -> Any:
     return model
 
 
-def build(source: Source, dtype: torch.dtype, device: str) -> Any:
+def build(source: PartSource, dtype: torch.dtype, device: str) -> Any:
     """A part with its weights, read one by one so that none is in memory twice. Raises InputError
     as `check` does."""
     model = check(source)
@@ -238,7 +238,7 @@ def plain_qwen(tensors: Tensors) -> Tensors:
     return inner if inner.places else tensors
 
 
-def folder_source(role: str, folder: Path, field: str) -> Source:
+def folder_source(role: str, folder: Path, field: str) -> PartSource:
     """A component of a folder of `AnimaModularPipeline.save_pretrained`. Raises InputError for
     another class."""
     config = read_config(folder, field)
@@ -246,4 +246,4 @@ def folder_source(role: str, folder: Path, field: str) -> Source:
     if found != CLASSES[role].__name__:
         raise InputError(field, folder, f"is {found}, Anima has {CLASSES[role].__name__} here")
     tensors = read_tensors(folder, field)
-    return Source(role, config, plain_qwen(tensors) if role == "text_encoder" else tensors, str)
+    return PartSource(role, config, plain_qwen(tensors) if role == "text_encoder" else tensors, str)

@@ -19,7 +19,7 @@ from torch import Tensor
 from onmodel.errors import InputError
 from onmodel.families.anima import spec
 from onmodel.families.anima.lora_layouts import transformer_name, vae_name
-from onmodel.families.anima.parts import Source, Tensors, plain_qwen, read_config, read_tensors
+from onmodel.families.anima.parts import PartSource, Tensors, plain_qwen, read_config, read_tensors
 from onmodel.reading import parse_json_in
 from onmodel.text import shown
 from onmodel.weights import write_weights
@@ -35,7 +35,7 @@ class _Gap(Exception):
     """A numbered part is missing."""
 
 
-def single_source(role: str, path: Path, field: str) -> Source:
+def single_source(role: str, path: Path, field: str) -> PartSource:
     """A part of Anima in one of the three files. Raises InputError naming the field, the path and
     what the file is."""
     tensors = read_tensors(path, field)
@@ -43,7 +43,9 @@ def single_source(role: str, path: Path, field: str) -> Source:
         inner = tensors.under(_prefix(tensors))
         if role == "transformer":
             body = inner.beside(_ADAPTER)
-            return Source(role, _config(role, _transformer_config, body), body, transformer_name)
+            return PartSource(
+                role, _config(role, _transformer_config, body), body, transformer_name
+            )
         adapter = inner.under(_ADAPTER)
         if not adapter.places:
             what = (
@@ -51,12 +53,12 @@ def single_source(role: str, path: Path, field: str) -> Source:
                 " without it"
             )
             raise InputError(field, path, what)
-        return Source(role, _config(role, _conditioner_config, adapter), adapter, str)
+        return PartSource(role, _config(role, _conditioner_config, adapter), adapter, str)
     if role == "text_encoder":
         inner = plain_qwen(tensors)
-        return Source(role, _config(role, _text_encoder_config, inner), inner, str)
+        return PartSource(role, _config(role, _text_encoder_config, inner), inner, str)
     config = _config(role, _vae_config, tensors)
-    return Source(
+    return PartSource(
         role, config, tensors, partial(vae_name, residual_blocks=config["num_res_blocks"])
     )
 

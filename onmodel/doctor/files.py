@@ -1,0 +1,135 @@
+"""A base's files and LoRA files, from their headers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+from onmodel.doctor.findings import GIB, caught
+from onmodel.errors import InputError
+from onmodel.events import Finding
+from onmodel.text import shown
+from onmodel.toon.base import TOON_BASE
+
+if TYPE_CHECKING:
+    from onmodel.families.protocol import BaseSettings, Outline, Part
+
+
+def base_findings(settings: "BaseSettings") -> "tuple[list[Finding], Outline | None]":
+    """A line for each part of a base, from headers alone; and its outline when all parts of the
+    model fit."""
+    from onmodel.families import registry
+    from onmodel.families.protocol import Place
+
+    rows: list[Finding] = []
+    places = registry.locate(settings, download=False)
+    for error in {
+        place.value: place for place in places.values() if _not_downloaded(place)
+    }.values():
+        rows.append(Finding("base hub", "warn", str(error.value), error.remedy))
+    good: set[str] = set()
+    for name, place in places.items():
+        with caught(rows, f"base {name}"):
+            if _not_downloaded(place):
+                continue
+            if not isinstance(place, Place):
+                raise place
+            rows.append(_part(name, registry.examine(settings, name, place)))
+            good.add(name)
+    weights = {p.name for p in registry.components(settings.family) if p.kind != "tokenizer"}
+    outline = registry.outline(settings) if weights <= good else None
+    if outline is not None and settings.folder != TOON_BASE:
+        rows.append(_memory(outline, settings))
+    return rows, outline
+
+
+def _not_downloaded(place: object) -> TypeGuard[InputError]:
+    return isinstance(place, InputError) and place.field == "base.hub"
+
+
+def _part(name: str, part: "Part") -> Finding:
+    if part.tokens:
+        return Finding(f"base {name}", "ok", f"{part.tokens} tokens")
+    places = 0 if part.parameters > 1e8 else 1
+    text = f"{part.parameters / 1e6:,.{places}f} M parameters"
+    text += f" in {part.layers} blocks" if part.layers else ""
+    text += ", stored as " + " and ".join(part.dtypes)
+    if "F16" in part.dtypes:
+        return Finding(
+            f"base {name}",
+            "warn",
+            text,
+            "float16 may have cut large values; prefer the bfloat16 file",
+        )
+    return Finding(f"base {name}", "ok", text)
+
+
+def _memory(outline: "Outline", settings: "BaseSettings") -> Finding:
+    """Is there room for the weights alone?"""
+    import psutil
+    import torch
+
+    card = torch.cuda.is_available() and settings.device != "cpu"
+    width = 4 if settings.dtype == "float32" or (settings.dtype == "auto" and not card) else 2
+    needed = width * sum(outline.parameters(name) for name in outline.components)
+    room = torch.cuda.mem_get_info()[0] if card else psutil.virtual_memory().available
+    text = (
+        f"its weights take {needed / GIB:.1f} GiB, {'the card' if card else 'this machine'} has"
+        f" {room / GIB:.1f} free"
+    )
+    if needed < room:
+        return Finding("base memory", "ok", text)
+    return Finding(
+        "base memory",
+        "fail",
+        text,
+        'use dtype = "bfloat16"' if width == 4 else "close other programs",
+    )
+
+
+def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
+    """Is this a LoRA for the base? Without one it is compared with a published base. Raises
+    InputError."""
+    from onmodel.families.registry import outline as outline_of
+    from onmodel.lora.tensors import read_lora
+
+    about = f"lora {path.name}"
+    if outline is None:
+        outline = outline_of({})
+        title = outline.spec.title
+        text = f"no base was named or fits; compared with {title} as published"
+        yield Finding(about, "warn", text, "add --base")
+    lora = read_lora(path, outline.spec, dora=True)
+    ranks = sorted({factors.rank for factors in lora.modules.values()})
+    span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+    text = (
+        f"{len(lora.modules)} of {len(outline.spec.linears)} layers, rank {span}, alpha"
+        f" {lora.trained_alpha or 'mixed'}"
+    )
+    if not any(factors.up.any() and factors.down.any() for factors in lora.modules.values()):
+        yield Finding(
+            about,
+            "warn",
+            f"{text}; it changes nothing, every product is zero",
+            "use a later checkpoint",
+        )
+    else:
+        yield Finding(about, "ok", text)
+    if any(factors.magnitude is not None for factors in lora.modules.values()):
+        yield Finding(
+            about,
+            "warn",
+            "it is DoRA",
+            "it can be sampled, evaluated and trained on, not merged or released",
+        )
+    said = lora.metadata.get("modelspec.architecture") or lora.metadata.get(
+        "ss_base_model_version", ""
+    )
+    if said and outline.spec.name not in said.lower():
+        yield Finding(
+            about,
+            "warn",
+            f"its header says {shown(said)!r}, its keys say {outline.spec.title}",
+            "other tools may go by the header",
+        )
+    if not lora.metadata:
+        yield Finding(about, "warn", "its header says nothing of how it was made", "")

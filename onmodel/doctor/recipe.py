@@ -1,0 +1,73 @@
+"""A recipe: its plan, and whether its trainings fit into the card's memory."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onmodel.doctor.findings import GIB, caught
+from onmodel.events import Events, Finding
+
+if TYPE_CHECKING:
+    from onmodel.recipe import Recipe
+    from onmodel.stages.curate import Settings as Curate
+
+
+def read_recipe(path: Path, events: Events) -> "tuple[Recipe, dict[str, Curate], list[Finding]]":
+    """A recipe, its data sets that come from outside, and what is to be said of its plan."""
+    from onmodel.engine.plan import make_plan
+    from onmodel.recipe import load_recipe
+
+    recipe = load_recipe(path)
+    steps = make_plan(recipe)
+    rows = [Finding("recipe", "ok", f"{recipe.name}: {len(steps)} stages")]
+    if recipe.threads > (os.cpu_count() or 1):
+        rows.append(
+            Finding(
+                "recipe",
+                "warn",
+                f"threads = {recipe.threads}, the machine has {os.cpu_count()} cores",
+                "lower it",
+            )
+        )
+    missing = {str(error): error for step in steps for error in step.plan.missing}
+    rows += [
+        Finding(f"recipe {row.field}", "fail", str(row.value), row.remedy)
+        for row in missing.values()
+    ]
+    curates: dict[str, Any] = {
+        step.name: step.settings
+        for step in steps
+        if step.verb == "curate" and not step.settings.needs() and not step.plan.missing
+    }
+    with caught(rows, "recipe"):
+        rows += _fits(recipe, steps, events)
+    return recipe, curates, rows
+
+
+def _fits(recipe: "Recipe", steps: Sequence[Any], events: Events) -> Iterator[Finding]:
+    """Does each training fit into the card, as planned from shapes?"""
+    import torch
+
+    from onmodel.engine.plan import forecasts
+
+    room = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+    for name, row in forecasts(recipe, steps, events)[1].items():
+        step = next(step for step in steps if step.name == name)
+        if not row.memory:
+            continue
+        kept, twice = row.memory[max(step.settings.resolutions)]
+        needed = twice if step.settings.gradient_checkpointing is True else kept
+        text = (
+            f"a step takes about {needed / GIB:.1f} GiB ({twice / GIB:.1f} with"
+            " gradient_checkpointing)"
+        )
+        if room is None or needed < 0.9 * room:
+            yield Finding(f"recipe {name}", "ok", text)
+        else:
+            remedy = (
+                "set gradient_checkpointing" if twice < 0.9 * room else "lower batch or resolution"
+            )
+            yield Finding(
+                f"recipe {name}", "fail", f"{text}, the card has {room / GIB:.1f}", remedy
+            )
