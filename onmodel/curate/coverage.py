@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import chi2
 
-from onmodel.curate.findings import Finding
+from onmodel.curate.findings import AuditFinding
 from onmodel.curate.vocabulary import Vocabulary
 from onmodel.evaluate.observers.colour import SECTORS
 
@@ -147,7 +147,7 @@ def associations(
 
 def audit_coverage(
     pictures: Sequence[Shown], vocabulary: Vocabulary, free: Sequence[str], sectors: np.ndarray
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Never shown, skewed, going together, and hues outside the palette. `sectors` [N, 12] of
     colour.py."""
     found = []
@@ -156,7 +156,7 @@ def audit_coverage(
             continue
         if cover.never:
             evidence = f"never shown: {', '.join(cover.never)}"
-            found.append(Finding("never shown", "warning", "", attribute, evidence))
+            found.append(AuditFinding("never shown", "warning", "", attribute, evidence))
         for subset, counts in cover.by_subset.items():
             value, most = max(counts.items(), key=lambda row: row[1])
             pieces = sum(
@@ -170,7 +170,7 @@ def audit_coverage(
                 )
                 evidence += f"{cover.possible} values count"
                 found.append(
-                    Finding("skewed subset", "warning", "", f"{subset}: {attribute}", evidence)
+                    AuditFinding("skewed subset", "warning", "", f"{subset}: {attribute}", evidence)
                 )
     rows = [row for row in associations(pictures, vocabulary) if row[0] != "subset"]
     for subset in dict.fromkeys(picture.subset for picture in pictures):  # each against the others
@@ -182,11 +182,11 @@ def audit_coverage(
     for one, other, v, p in rows:
         if v >= ASSOCIATED and p <= CHANCE / max(1, len(rows)) and {one, other} & set(free):
             evidence = f"they go together: V = {v:.2f}; what one teaches, the other will show"
-            found.append(Finding("confound", "warning", "", f"{one} × {other}", evidence))
+            found.append(AuditFinding("confound", "warning", "", f"{one} × {other}", evidence))
     return found + _hues(pictures, sectors)
 
 
-def _hues(pictures: Sequence[Shown], sectors: np.ndarray) -> list[Finding]:
+def _hues(pictures: Sequence[Shown], sectors: np.ndarray) -> list[AuditFinding]:
     """Hues outside the palette that one subset shows clearly more of than the others."""
     found = []
     weights = np.array([picture.weight for picture in pictures])
@@ -208,5 +208,7 @@ def _hues(pictures: Sequence[Shown], sectors: np.ndarray) -> list[Finding]:
                     f"{a:.1%} of its area is {hue} outside the palette, of the other subsets'"
                     f" {b:.1%}"
                 )
-                found.append(Finding("unintended hue", "warning", "", f"{subset}: {hue}", evidence))
+                found.append(
+                    AuditFinding("unintended hue", "warning", "", f"{subset}: {hue}", evidence)
+                )
     return found
