@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from onmodel.curate.foreign import Foreign, read_config, read_numbered_folders
 from onmodel.curate.ingest import Candidate, Reading, check, scan_folder
+from onmodel.curate.other_tools.options import ForeignDataset
+from onmodel.curate.other_tools.registry import read_config
+from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
 from onmodel.curate.provenance import NAME as PROVENANCE
 from onmodel.curate.provenance import read_known
 from onmodel.curate.unpack import unpack
@@ -197,7 +199,7 @@ def _subsets(
     return {name: (path, _PLAIN, 1) for name, path in folders.items()}
 
 
-def _as_said(foreign: Foreign) -> Mapping[str, tuple[Path, Reading, int]]:
+def _as_said(foreign: ForeignDataset) -> Mapping[str, tuple[Path, Reading, int]]:
     return {row.name: (row.folder, row.reading, row.shown.repeats) for row in foreign.subsets}
 
 

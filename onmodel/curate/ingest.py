@@ -31,7 +31,7 @@ _COMPANIONS = (".txt", ".caption", ".npz")
 
 
 class Reading(BaseModel):
-    """How a folder of pictures is read. Names that other trainers use are in curate/foreign.py."""
+    """How a folder of pictures is read. The names in other trainers are in curate/other_tools/."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -20,8 +20,9 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from onmodel.curate.duplicates import Thumb, find_links, group_links
-from onmodel.curate.foreign import READERS, Foreign, ForeignSubset
 from onmodel.curate.ingest import Candidate, Reading, check, folder_hash, scan_folder
+from onmodel.curate.other_tools.options import ForeignDataset, ForeignSubset
+from onmodel.curate.other_tools.registry import READERS
 from onmodel.curate.provenance import (
     SELF_TAUGHT,
     known_at,
@@ -178,7 +179,7 @@ class Settings(StageSettings):
         return self
 
     @cached_property
-    def foreign(self) -> dict[str, Foreign]:
+    def foreign(self) -> dict[str, ForeignDataset]:
         """What was described for other trainers, by the setting that names it. Raises
         InputError."""
         return {

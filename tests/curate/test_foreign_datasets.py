@@ -5,15 +5,10 @@ from typing import Any
 
 import pytest
 
-from onmodel.curate.foreign import (
-    DIALECTS,
-    Dialect,
-    Foreign,
-    ForeignSubset,
-    read_config,
-    read_numbered_folders,
-)
 from onmodel.curate.ingest import Reading
+from onmodel.curate.other_tools.options import ForeignDataset, ForeignSubset, ToolOptions
+from onmodel.curate.other_tools.registry import TOOLS, read_config
+from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
 from onmodel.dataset.rules import SubsetShowing
 from onmodel.errors import InputError
 
@@ -96,7 +91,7 @@ config:
 """
 
 
-def read(folder: Path, name: str, text: str) -> Foreign:
+def read(folder: Path, name: str, text: str) -> ForeignDataset:
     (folder / name).write_text(text, encoding="utf-8")
     return read_config(folder / name)
 
@@ -168,8 +163,8 @@ def test_a_number_in_a_name_is_told_when_it_is_not_read(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("tool", DIALECTS, ids=lambda tool: tool.tool)
-def test_every_option_is_read_in_one_way(tool: Dialect) -> None:
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.tool)
+def test_every_option_is_read_in_one_way(tool: ToolOptions) -> None:
     tables = [tool.shown, tool.reading, tool.special, tool.harmless, tool.inactive]
     names = [name for table in tables for name in table]
     assert len(names) == len(set(names))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from onmodel.curate.foreign import read_config, read_numbered_folders
+from onmodel.curate.other_tools.registry import read_config
+from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
 from onmodel.curate.provenance import own_models, read_known
 from onmodel.curate.scene import scenes_in
 from onmodel.errors import InputError
