@@ -51,7 +51,7 @@ def _foreign() -> str:
     """What becomes of every option of other trainers' data sets."""
     parts = [f"## Data sets of other trainers\n\n{inspect.cleandoc(foreign_doc or '')}"]
     for tool in TOOLS:
-        read = {**tool.special, **tool.reading, **tool.shown}
+        read = {**tool.special, **tool.reading, **tool.config}
         rows = [f"| `{name}` | `{own}` |" for name, own in sorted(read.items())]
         rows += [f"| `{name}` | no effect: {why} |" for name, why in sorted(tool.harmless.items())]
         rows += [

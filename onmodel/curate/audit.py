@@ -9,12 +9,12 @@ import numpy as np
 
 from onmodel.character import Character
 from onmodel.curate.coverage import (
+    CountedPicture,
     Coverage,
-    Shown,
     associations,
     audit_coverage,
+    count_picture,
     coverage,
-    shown_of,
 )
 from onmodel.curate.duplicates import Link, find_links, group_links
 from onmodel.curate.findings import AuditFinding, Fix, Severity
@@ -49,7 +49,7 @@ class Audit:
     links: Sequence[Link]
     groups: Sequence[int]
     vocabulary: Vocabulary
-    shown: Sequence[Shown]
+    shown: Sequence[CountedPicture]
     findings: Sequence[AuditFinding]
     taught: Mapping[str, SelfTaught]
     sight: Sight | None
@@ -118,7 +118,7 @@ def run_audit(
     sight = Sight.of(labelled, tags, looks.tags, vocabulary) if tags else None
     design = vocabulary.said(character.tags)
     shown = [
-        shown_of(p.subset, w, p.words, vocabulary, design)
+        count_picture(p.subset, w, p.words, vocabulary, design)
         for p, w in zip(pieces, weights, strict=True)
     ]
     names = [piece.name for piece in pieces]

@@ -24,9 +24,9 @@ FEWEST = 10  # labelled pictures of a subset before its shares are judged
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A picture as coverage counts it: subset, weight (times an epoch shows it) and attribute →
-    values."""
+class CountedPicture:
+    """A labelled picture as coverage counts it: its subset, its weight (repeats per epoch), and
+    attribute → values."""
 
     subset: str
     weight: float
@@ -50,18 +50,18 @@ class Coverage:
         return [value for value, count in self.counts.items() if not count]
 
 
-def shown_of(
+def count_picture(
     subset: str,
     weight: float,
     tags: Sequence[str],
     vocabulary: Vocabulary,
     design: Mapping[str, Sequence[str]],
-) -> Shown:
+) -> CountedPicture:
     """The values that a picture's tags say; what they leave out of the design is as designed."""
-    return Shown(subset, weight, {**design, **vocabulary.said(tags)})
+    return CountedPicture(subset, weight, {**design, **vocabulary.said(tags)})
 
 
-def coverage(pictures: Sequence[Shown], vocabulary: Vocabulary) -> dict[str, Coverage]:
+def coverage(pictures: Sequence[CountedPicture], vocabulary: Vocabulary) -> dict[str, Coverage]:
     """Attribute → what is shown of it, for those that any picture shows."""
     found = {}
     subsets = list(dict.fromkeys(picture.subset for picture in pictures))
@@ -110,7 +110,7 @@ def cramers_v(table: np.ndarray) -> tuple[float, float]:
 
 
 def associations(
-    pictures: Sequence[Shown], vocabulary: Vocabulary, ones: Sequence[str] = ()
+    pictures: Sequence[CountedPicture], vocabulary: Vocabulary, ones: Sequence[str] = ()
 ) -> list[tuple[str, str, float, float]]:
     """(attribute or "subset", attribute, V, p) for every pair, the strongest first, or those with
     one of `ones`.
@@ -146,7 +146,10 @@ def associations(
 
 
 def audit_coverage(
-    pictures: Sequence[Shown], vocabulary: Vocabulary, free: Sequence[str], sectors: np.ndarray
+    pictures: Sequence[CountedPicture],
+    vocabulary: Vocabulary,
+    free: Sequence[str],
+    sectors: np.ndarray,
 ) -> list[AuditFinding]:
     """Never shown, skewed, going together, and hues outside the palette. `sectors` [N, 12] of
     colour.py."""
@@ -186,7 +189,7 @@ def audit_coverage(
     return found + _hues(pictures, sectors)
 
 
-def _hues(pictures: Sequence[Shown], sectors: np.ndarray) -> list[AuditFinding]:
+def _hues(pictures: Sequence[CountedPicture], sectors: np.ndarray) -> list[AuditFinding]:
     """Hues outside the palette that one subset shows clearly more of than the others."""
     found = []
     weights = np.array([picture.weight for picture in pictures])

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from onmodel.curate.ingest import Candidate, Reading, check, scan_folder
+from onmodel.curate.ingest import Reading, SourcePicture, check, scan_folder
 from onmodel.curate.other_tools.options import ForeignDataset
 from onmodel.curate.other_tools.registry import read_config
 from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
@@ -161,7 +161,7 @@ def _checked(setting: Mapping[str, str]) -> Mapping[str, str]:
     return setting
 
 
-def _on_its_paper(candidate: Candidate, known: Mapping[str, Any]) -> Candidate:
+def _on_its_paper(candidate: SourcePicture, known: Mapping[str, Any]) -> SourcePicture:
     """A picture that was exported lies on the paper it had."""
     if not known.get("paper"):
         return candidate
@@ -200,7 +200,7 @@ def _subsets(
 
 
 def _as_said(foreign: ForeignDataset) -> Mapping[str, tuple[Path, Reading, int]]:
-    return {row.name: (row.folder, row.reading, row.shown.repeats) for row in foreign.subsets}
+    return {row.name: (row.folder, row.reading, row.config.repeats) for row in foreign.subsets}
 
 
 def _content(source: Path) -> list[Path]:

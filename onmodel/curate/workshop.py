@@ -108,15 +108,16 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class _Table:
-    """What pictures.json holds."""
+class _PicturesFile:
+    """The content of pictures.json."""
 
     pictures: tuple[Piece, ...]
     repeats: dict[str, int]
     refused: tuple[dict[str, str], ...]
 
 
-_TABLE, _PIECE, _DECISION = TypeAdapter(_Table), TypeAdapter(Piece), TypeAdapter(Decision)
+_PICTURES_FILE = TypeAdapter(_PicturesFile)
+_PIECE, _DECISION = TypeAdapter(Piece), TypeAdapter(Decision)
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def open_workshop(folder: Path) -> Workshop:
     _check_there(folder)
     path = folder / PICTURES
     try:
-        table = _valid(_TABLE, read_json(path))
+        table = _valid(_PICTURES_FILE, read_json(path))
         pieces = {_named(piece).name: piece for piece in table.pictures}
     except ValueError as error:
         raise StateError(path, f"is damaged: {error}") from error

@@ -21,8 +21,8 @@ MOST_REPEATS = 100_000
 MOST_WEIGHT = 1e6
 
 
-class Showing(BaseModel):
-    """How pictures are shown, for a whole run or for one subset."""
+class DataConfig(BaseModel):
+    """How training shows pictures: sizes, captions and flips, for a run or for one subset."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -124,7 +124,7 @@ class Showing(BaseModel):
         )
 
 
-class SubsetShowing(Showing):
+class SubsetConfig(DataConfig):
     """How one subset is shown. Unset fields inherit from the train stage and are not serialised."""
 
     repeats: int = Field(
@@ -150,7 +150,7 @@ class SubsetShowing(Showing):
             name: value for name, value in handler(self).items() if name in self.model_fields_set
         }
 
-    def over(self, *others: Showing | Mapping[str, Any]) -> Self:
+    def over(self, *others: DataConfig | Mapping[str, Any]) -> Self:
         """This with everything said: what it leaves unsaid is as the others say, a later one before
         an earlier one."""
         said = {
@@ -159,7 +159,7 @@ class SubsetShowing(Showing):
             if not field.is_required()
         }
         for other in (*others, self):
-            table = other.model_dump() if isinstance(other, Showing) else other
+            table = other.model_dump() if isinstance(other, DataConfig) else other
             said |= {
                 name: value for name, value in table.items() if name in type(self).model_fields
             }

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from onmodel.curate.duplicates import Thumb, find_links, group_links
-from onmodel.curate.ingest import Candidate, Reading, check, folder_hash, scan_folder
+from onmodel.curate.ingest import Reading, SourcePicture, check, folder_hash, scan_folder
 from onmodel.curate.other_tools.options import ForeignDataset, ForeignSubset
 from onmodel.curate.other_tools.registry import READERS
 from onmodel.curate.provenance import (
@@ -32,7 +32,7 @@ from onmodel.curate.provenance import (
     self_taught,
 )
 from onmodel.dataset.decoder import Decoder
-from onmodel.dataset.decoding import Picture, Refused, decode
+from onmodel.dataset.decoding import DecodedPicture, Refused, decode
 from onmodel.dataset.manifest import Refusal, leaf, read_items, write_manifest
 from onmodel.dataset.merkle import merkle_root
 from onmodel.dataset.pixels import WHITE
@@ -51,7 +51,7 @@ SHOWN_REFUSALS = 5
 ASSUMED = 20  # pictures in a folder that is not there yet
 
 
-class Source(StageSettings, Reading):
+class PictureSource(StageSettings, Reading):
     """Where pictures of a subset come from: exactly one of `toon`, `folder`, `stage` or `dataset`.
 
     A picture is taken once per data set. The settings about captions and masks go with `folder`.
@@ -136,7 +136,7 @@ class Settings(StageSettings):
     reg_data_dir: Path | None = Field(
         default=None, description="The same for regularisation pictures."
     )
-    subsets: dict[str, list[Source]] = Field(
+    subsets: dict[str, list[PictureSource]] = Field(
         default_factory=dict, description="Subset name to a list of sources."
     )
     purposes: dict[str, str] = Field(
@@ -157,7 +157,7 @@ class Settings(StageSettings):
 
     @field_validator("subsets")
     @classmethod
-    def _not_empty(cls, subsets: dict[str, list[Source]]) -> dict[str, list[Source]]:
+    def _not_empty(cls, subsets: dict[str, list[PictureSource]]) -> dict[str, list[PictureSource]]:
         check_distinct(subsets, "subsets")
         for name, sources in subsets.items():
             check_name(name, "subsets")
@@ -204,10 +204,12 @@ class Settings(StageSettings):
         return found
 
     @cached_property
-    def sources(self) -> dict[str, list[Source]]:
+    def sources(self) -> dict[str, list[PictureSource]]:
         """Subset → its sources, those of other trainers' files too."""
         imported = {
-            name: [Source(folder=subset.folder, **subset.reading.model_dump(exclude_unset=True))]
+            name: [
+                PictureSource(folder=subset.folder, **subset.reading.model_dump(exclude_unset=True))
+            ]
             for name, subset in self.imported.items()
         }
         return imported | self.subsets
@@ -222,7 +224,7 @@ class Settings(StageSettings):
                     [
                         one.name,
                         self.sources[one.name][0].keyed(),
-                        one.shown.model_dump(mode="json"),
+                        one.config.model_dump(mode="json"),
                         one.heldout,
                     ]
                     for one in foreign.subsets
@@ -240,14 +242,14 @@ class Settings(StageSettings):
         Where regularisation pictures are to be as many as the others, their repeats are what comes
         nearest.
         """
-        shown = {name: subset.shown for name, subset in self.imported.items()}
+        shown = {name: subset.config for name, subset in self.imported.items()}
         others = sum(
             counts.get(name, 0) * row.repeats
             for name, row in shown.items()
             if not row.regularisation
         )
         for foreign in self.foreign.values():
-            own = [subset.name for subset in foreign.subsets if subset.shown.regularisation]
+            own = [subset.name for subset in foreign.subsets if subset.config.regularisation]
             pictures = sum(counts.get(name, 0) for name in own)
             if foreign.even_regularisation and others and pictures:
                 even = {"repeats": max(1, round(others / pictures))}
@@ -319,7 +321,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     )
 
 
-def _expected(source: Source, before: Mapping[str, Plan]) -> int:
+def _expected(source: PictureSource, before: Mapping[str, Plan]) -> int:
     if source.toon:
         return source.count or STANDIN_SETS[source.toon].count
     if source.folder:
@@ -436,8 +438,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
 
 def _offer(
-    source: Source, name: str, inputs: Inputs, context: Context, refused: list[Refusal]
-) -> list[Candidate]:
+    source: PictureSource, name: str, inputs: Inputs, context: Context, refused: list[Refusal]
+) -> list[SourcePicture]:
     """What a source has, in the order in which it is taken: a toon set as it was dealt, anything
     else shuffled.
 
@@ -456,7 +458,7 @@ def _offer(
     elif source.stage:
         folder = inputs.artifact(source.stage).path
         found = [
-            Candidate(
+            SourcePicture(
                 folder / row["file"],
                 row["tags"],
                 row["sentence"],
@@ -479,7 +481,7 @@ def _offer(
     ]
 
 
-def _as_known(candidate: Candidate, row: Mapping[str, Any]) -> Candidate:
+def _as_known(candidate: SourcePicture, row: Mapping[str, Any]) -> SourcePicture:
     """A picture with the origin, right and paper that its folder's provenance.json tells."""
     if not row or sha256_file(candidate.path) != row["sha256"]:
         return candidate
@@ -488,11 +490,11 @@ def _as_known(candidate: Candidate, row: Mapping[str, Any]) -> Candidate:
     return dataclasses.replace(candidate, origin=told, reading=reading)
 
 
-def _again(item: Item, folder: Path) -> Candidate:
+def _again(item: Item, folder: Path) -> SourcePicture:
     """A picture of an older data set, with all that was said of it."""
     own = item.mask == "alpha"
     mask = folder / item.mask if item.mask and not own else None
-    return Candidate(
+    return SourcePicture(
         folder / item.image,
         item.tags,
         item.sentence,
@@ -505,7 +507,9 @@ def _again(item: Item, folder: Path) -> Candidate:
     )
 
 
-def _item(candidate: Candidate, picture: Picture, mask: Picture | None, subset: str) -> Item:
+def _item(
+    candidate: SourcePicture, picture: DecodedPicture, mask: DecodedPicture | None, subset: str
+) -> Item:
     """The entry of a picture. Group and split are set when all pictures are known.
 
     A generated picture is named by its pixels, any other by its file.

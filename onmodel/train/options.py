@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, Showing
+from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig
 from onmodel.families.protocol import MOST_SHIFT, Timesteps
 from onmodel.reading import LARGEST_WHOLE
 
@@ -60,7 +60,7 @@ class Preview(BaseModel):
     )
 
 
-class Options(Showing):
+class Options(DataConfig):
     """The settings of a training run, without its data. How pictures are shown holds for every
     subset that sets nothing else."""
 

@@ -20,7 +20,7 @@ from onmodel.paths import Names
 
 OPTIONS = ToolOptions(
     tool="ai-toolkit",
-    shown={
+    config={
         "num_repeats": "repeats",
         "shuffle_tokens": "shuffle_tags",
         "keep_tokens": "keep_tokens",

@@ -19,7 +19,11 @@ from onmodel.paths import Names
 
 OPTIONS = ToolOptions(
     tool="diffusion-pipe",
-    shown={"num_repeats": "repeats", "shuffle_tags": "shuffle_tags", "enable_ar_bucket": "buckets"},
+    config={
+        "num_repeats": "repeats",
+        "shuffle_tags": "shuffle_tags",
+        "enable_ar_bucket": "buckets",
+    },
     reading={"caption_prefix": "caption_prefix"},
     special={
         "path": "folder",

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from onmodel.curate.ingest import Reading
-from onmodel.dataset.rules import SubsetShowing
+from onmodel.dataset.rules import SubsetConfig
 from onmodel.errors import InputError
 
 Table = Mapping[str, Any]
@@ -36,7 +36,7 @@ class ForeignSubset:
     name: str
     folder: Path
     reading: Reading
-    shown: SubsetShowing
+    config: SubsetConfig
     heldout: float | None = None
 
 
@@ -56,13 +56,13 @@ class ForeignDataset:
 class ToolOptions:
     """Every option of a tool, each in one of five tables.
 
-    `shown` and `reading`: option → field of SubsetShowing or Reading with the same meaning.
+    `config` and `reading`: option → field of SubsetConfig or Reading with the same meaning.
     `special`: option → field, for options whose value the tool's reader converts. `harmless`:
     option → why it has no effect here. `inactive`: option → the only value that is accepted.
     """
 
     tool: str
-    shown: Table
+    config: Table
     reading: Table
     special: Mapping[str, str]
     harmless: Table
@@ -71,7 +71,7 @@ class ToolOptions:
     def check(self, where: str, table: Table, notes: list[str]) -> None:
         """Add a note for each option without effect. Raises InputError for an option that is
         unknown or cannot be followed."""
-        known = {*self.shown, *self.reading, *self.special, *self.harmless, *self.inactive}
+        known = {*self.config, *self.reading, *self.special, *self.harmless, *self.inactive}
         unknown = [key for key in table if key not in known]
         if unknown:
             near = difflib.get_close_matches(unknown[0], known, n=1)
@@ -101,16 +101,16 @@ class ToolOptions:
 
     def subset(
         self, where: str, table: Table, base: Table, reading: Table
-    ) -> tuple[SubsetShowing, Reading]:
+    ) -> tuple[SubsetConfig, Reading]:
         """Convert a subset's options. `base` and `reading` hold the values of special options.
 
         Raises InputError that names the tool's own option.
         """
-        said = {self.shown[key]: value for key, value in table.items() if key in self.shown}
+        said = {self.config[key]: value for key, value in table.items() if key in self.config}
         read = {self.reading[key]: value for key, value in table.items() if key in self.reading}
-        names = {own: key for key, own in (*self.shown.items(), *self.reading.items())}
+        names = {own: key for key, own in (*self.config.items(), *self.reading.items())}
         try:
-            return SubsetShowing.model_validate({**base, **said}), Reading.model_validate(
+            return SubsetConfig.model_validate({**base, **said}), Reading.model_validate(
                 {**read, **reading}
             )
         except ValidationError as error:

@@ -22,7 +22,7 @@ from onmodel.curate.other_tools.options import (
     folder_name,
     square_side,
 )
-from onmodel.dataset.rules import SubsetShowing
+from onmodel.dataset.rules import SubsetConfig
 from onmodel.errors import InputError
 from onmodel.paths import Names, leads_out
 from onmodel.text import printable
@@ -31,7 +31,7 @@ MOST_REPEATS = 100_000
 
 OPTIONS = ToolOptions(
     tool="sd-scripts",
-    shown={
+    config={
         "num_repeats": "repeats",
         "shuffle_caption": "shuffle_tags",
         "keep_tokens": "keep_tokens",
@@ -105,7 +105,7 @@ def read(path: Path, config: Table) -> ForeignDataset:
             inside = f"{where}.subsets[{j}]"
             OPTIONS.check(inside, subset, notes)
             subsets.append(_subset(inside, {**general, **own, **subset}, path, names, notes))
-    even = any(subset.shown.regularisation for subset in subsets)
+    even = any(subset.config.regularisation for subset in subsets)
     if even:
         notes.append(EVEN_REGULARISATION)
     return ForeignDataset(_merged(subsets), notes, even)
@@ -177,15 +177,15 @@ def _merged(subsets: Sequence[ForeignSubset]) -> list[ForeignSubset]:
     found: list[ForeignSubset] = []
     for subset in subsets:
         for i, other in enumerate(found):
-            both = tuple(dict.fromkeys((*other.shown.resolutions, *subset.shown.resolutions)))
-            shown = other.shown.model_copy(update={"resolution": both})
+            both = tuple(dict.fromkeys((*other.config.resolutions, *subset.config.resolutions)))
+            shown = other.config.model_copy(update={"resolution": both})
             same = (other.folder, other.reading, other.heldout) == (
                 subset.folder,
                 subset.reading,
                 subset.heldout,
             )
-            alike = shown == subset.shown.model_copy(update={"resolution": both})
-            if same and alike and len(both) > len(other.shown.resolutions):
+            alike = shown == subset.config.model_copy(update={"resolution": both})
+            if same and alike and len(both) > len(other.config.resolutions):
                 found[i] = ForeignSubset(
                     other.name, other.folder, other.reading, shown, other.heldout
                 )
@@ -218,7 +218,7 @@ def read_numbered_folders(folder: Path, regularisation: bool) -> ForeignDataset:
             left.append(f"it is a link to a folder elsewhere: {printable(path.name)}")
             continue
         said = {"repeats": int(match[1]), "shuffle_tags": False, "keep_tokens": 0}
-        shown = SubsetShowing.model_validate(
+        shown = SubsetConfig.model_validate(
             said | ({"regularisation": True} if regularisation else {})
         )
         reading = Reading(default_caption=match[2].replace("_", " "))
