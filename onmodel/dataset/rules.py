@@ -2,7 +2,7 @@
 of its data."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 from pydantic import (
     BaseModel,
@@ -145,14 +145,14 @@ class SubsetConfig(DataConfig):
     )
 
     @model_serializer(mode="wrap")
-    def _as_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         return {
             name: value for name, value in handler(self).items() if name in self.model_fields_set
         }
 
-    def over(self, *others: DataConfig | Mapping[str, Any]) -> Self:
-        """This with everything said: what it leaves unsaid is as the others say, a later one before
-        an earlier one."""
+    def over(self, *others: DataConfig | Mapping[str, object]) -> Self:
+        """A copy with every field set. Unset fields are taken from `others`, the last of them
+        first, then from the defaults."""
         said = {
             name: field.default
             for name, field in type(self).model_fields.items()

@@ -4,7 +4,7 @@ and the result of reading a file."""
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,46 @@ class ForeignDataset:
     subsets: Sequence[ForeignSubset]
     notes: Sequence[str]
     even_regularisation: bool = False
+
+
+def subsets_by_name(
+    datasets: Mapping[str, ForeignDataset], taken: Collection[str]
+) -> dict[str, ForeignSubset]:
+    """Name → subset, of data sets by the setting that names them. Raises InputError for a name that
+    two subsets have, or that is in `taken`."""
+    found: dict[str, ForeignSubset] = {}
+    for setting, dataset in datasets.items():
+        for subset in dataset.subsets:
+            if subset.name in found or subset.name in taken:
+                remedy = "there is another subset of that name; rename a folder"
+                raise InputError(setting, subset.name, remedy)
+            found[subset.name] = subset
+    return found
+
+
+def subset_configs(
+    datasets: Iterable[ForeignDataset], counts: Mapping[str, int]
+) -> dict[str, SubsetConfig]:
+    """Subset → its settings; `counts`: subset → pictures.
+
+    Where a data set wants as many regularisation pictures as others, their repeats are the nearest
+    whole number.
+    """
+    datasets = list(datasets)
+    subsets = [subset for dataset in datasets for subset in dataset.subsets]
+    configs = {subset.name: subset.config for subset in subsets}
+    others = sum(
+        counts.get(name, 0) * config.repeats
+        for name, config in configs.items()
+        if not config.regularisation
+    )
+    for dataset in datasets:
+        own = [subset.name for subset in dataset.subsets if subset.config.regularisation]
+        pictures = sum(counts.get(name, 0) for name in own)
+        if dataset.even_regularisation and others and pictures:
+            even = {"repeats": max(1, round(others / pictures))}
+            configs |= {name: configs[name].model_copy(update=even) for name in own}
+    return configs
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,18 @@ def _merged(subsets: Sequence[ForeignSubset]) -> list[ForeignSubset]:
     return found
 
 
+def unread_repeats(folder: Path) -> str:
+    """A note for a folder `10_name` that is named as a plain folder, where the number is not read;
+    "" for other folders."""
+    match = re.match(r"(\d+)_", folder.name)
+    if match is None:
+        return ""
+    return (
+        f"the {match[1]} in {folder.name} is not read as repeats here; write repeats = {match[1]}"
+        " in `data`, or name the folder around it as train_data_dir"
+    )
+
+
 def read_numbered_folders(folder: Path, regularisation: bool) -> ForeignDataset:
     """Read folders named like `10_name`: 10 repeats; `name` is the default caption.
 
