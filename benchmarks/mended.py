@@ -35,7 +35,7 @@ from onmodel.curate.audit import run_audit
 from onmodel.curate.export import export
 from onmodel.curate.gather import gather
 from onmodel.curate.lettering import load_reader
-from onmodel.curate.workshop import Decision, mending, open_workshop, still_apply
+from onmodel.curate.workshop import Decision, fix_decision, open_workshop, still_apply
 from onmodel.engine.plan import TOON_RATES
 from onmodel.engine.project import Project
 from onmodel.evaluate.axes.base import Axis, prompt_costs
@@ -130,7 +130,7 @@ def make_sets(folder: Path, count: int, seed: int) -> dict[str, Any]:
         workshop = open_workshop(folder / f"{MENDED}_work")
         observers, reader = load_observers("toon", {}, 1), load_reader(1)
         audit = run_audit(workshop, load_character(SHEET), observers, events, reader)
-        rows = still_apply(workshop, [row for row in map(mending, audit.findings) if row])
+        rows = still_apply(workshop, [row for row in map(fix_decision, audit.findings) if row])
         workshop = workshop.decide(rows)
         found = open_workshop(folder / f"{FOUND}_work")
         first = {

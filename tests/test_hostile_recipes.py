@@ -20,7 +20,7 @@ from onmodel.families.protocol import Timesteps
 from onmodel.randomness import generator
 from onmodel.recipe import HEAD, load_recipe
 from onmodel.stages import stage_module
-from onmodel.stages.curate import Source
+from onmodel.stages.curate import PictureSource
 from onmodel.stages.sample import References
 from onmodel.stages.train import Share
 from onmodel.train.options import Preview
@@ -112,7 +112,7 @@ def unsaid(table: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
             yield from (
                 ("stages", name, "subsets", subset, i, field)
                 for i, _ in enumerate(sources)
-                for field in Source.model_fields
+                for field in PictureSource.model_fields
             )
     if "recipe" in table:
         yield from (("recipe", key) for key in HEAD)

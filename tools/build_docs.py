@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from onmodel.cli.lora import app as lora_commands
 from onmodel.cli.lora_merge import app as merge_commands
-from onmodel.curate.foreign import DIALECTS
-from onmodel.curate.foreign import __doc__ as foreign_doc
+from onmodel.curate.other_tools.registry import TOOLS
+from onmodel.curate.other_tools.registry import __doc__ as foreign_doc
 from onmodel.evaluate.axes import AXES
 from onmodel.lora import methods
 from onmodel.recipe import __doc__ as frame
@@ -49,8 +49,8 @@ def recipe_page() -> str:
 def _foreign() -> str:
     """What becomes of every option of other trainers' data sets."""
     parts = [f"## Data sets of other trainers\n\n{inspect.cleandoc(foreign_doc or '')}"]
-    for tool in DIALECTS:
-        read = {**tool.special, **tool.reading, **tool.shown}
+    for tool in TOOLS:
+        read = {**tool.special, **tool.reading, **tool.config}
         rows = [f"| `{name}` | `{own}` |" for name, own in sorted(read.items())]
         rows += [f"| `{name}` | no effect: {why} |" for name, why in sorted(tool.harmless.items())]
         rows += [

@@ -13,7 +13,7 @@ from onmodel.cli.options import DRY_RUN, JSON, SHEET, WORK, expand
 from onmodel.curate.settings import TARGET_HELP, ChooseSettings, ImportSettings, ObserverSettings
 
 if TYPE_CHECKING:
-    from onmodel.curate.findings import Finding
+    from onmodel.curate.findings import AuditFinding
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -287,7 +287,7 @@ def export_command(
         )
 
 
-def _say_findings(findings: "list[Finding]", work: Path) -> None:
+def _say_findings(findings: "list[AuditFinding]", work: Path) -> None:
     counts = Counter((row.severity, row.kind) for row in findings)
     for (severity, kind), count in counts.items():
         rows = [row for row in findings if row.kind == kind and row.severity == severity]

@@ -26,8 +26,8 @@ from onmodel.curate.vocabulary import attributes_known, read_aliases
 from onmodel.curate.workshop import (
     Decision,
     Workshop,
+    fix_decision,
     keep_aliases,
-    mending,
     open_workshop,
     read_findings,
     still_apply,
@@ -77,7 +77,7 @@ def fix_findings(
     wanted = [known[name] for name in ids] + [row for row in findings if row.kind in kinds]
     if not wanted:
         raise InputError("fix", "nothing", "name ids of findings, or --kind")
-    proposed = [row for row in map(mending, wanted) if row]
+    proposed = [row for row in map(fix_decision, wanted) if row]
     decisions = still_apply(workshop, proposed)
     if decisions and not dry_run:
         workshop.decide(decisions)

@@ -9,15 +9,15 @@ import numpy as np
 
 from onmodel.character import Character
 from onmodel.curate.coverage import (
+    CountedPicture,
     Coverage,
-    Shown,
     associations,
     audit_coverage,
+    count_picture,
     coverage,
-    shown_of,
 )
 from onmodel.curate.duplicates import Link, find_links, group_links
-from onmodel.curate.findings import Finding, Fix, Severity
+from onmodel.curate.findings import AuditFinding, Fix, Severity
 from onmodel.curate.identity import agreements, audit_identity
 from onmodel.curate.labels import Labelled, Sight, audit_labels
 from onmodel.curate.lettering import audit_lettering, read_all
@@ -49,8 +49,8 @@ class Audit:
     links: Sequence[Link]
     groups: Sequence[int]
     vocabulary: Vocabulary
-    shown: Sequence[Shown]
-    findings: Sequence[Finding]
+    shown: Sequence[CountedPicture]
+    findings: Sequence[AuditFinding]
     taught: Mapping[str, SelfTaught]
     sight: Sight | None
 
@@ -118,7 +118,7 @@ def run_audit(
     sight = Sight.of(labelled, tags, looks.tags, vocabulary) if tags else None
     design = vocabulary.said(character.tags)
     shown = [
-        shown_of(p.subset, w, p.words, vocabulary, design)
+        count_picture(p.subset, w, p.words, vocabulary, design)
         for p, w in zip(pieces, weights, strict=True)
     ]
     names = [piece.name for piece in pieces]
@@ -147,7 +147,7 @@ def run_audit(
         missing = (
             "rapidocr is not installed, so nothing reads them: pip install 'onmodel[lettering]'"
         )
-        found.append(Finding("not judgeable", "note", "", "letters", missing))
+        found.append(AuditFinding("not judgeable", "note", "", "letters", missing))
     found += audit_labels(labelled, character, vocabulary, sight)
     found += audit_coverage(shown, vocabulary, character.free, looks.sectors)
     own = own_models(workshop.models, character.trigger)
@@ -221,7 +221,7 @@ def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, Any]:
 
 def _repeats(
     pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Mapping[str, str]]
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Of two that are one, the smaller goes. Another face, pose or view in one scene is told only:
     it may be wanted."""
     found = []
@@ -246,11 +246,13 @@ def _repeats(
         }[kind]
         severity: Severity = "note" if kind == "scene" else "warning"
         fix = None if kind == "scene" else Fix(aside=True)
-        found.append(Finding(f"repeat: {kind}", severity, part.name, whole.name, evidence, fix))
+        found.append(
+            AuditFinding(f"repeat: {kind}", severity, part.name, whole.name, evidence, fix)
+        )
     return found
 
 
-def _taught(taught: Mapping[str, SelfTaught]) -> list[Finding]:
+def _taught(taught: Mapping[str, SelfTaught]) -> list[AuditFinding]:
     found = []
     for subset, row in taught.items():
         if row.share >= SELF_TAUGHT:
@@ -258,7 +260,7 @@ def _taught(taught: Mapping[str, SelfTaught]) -> list[Finding]:
                 f"{row.own} of {row.pictures} pictures were made by the model's own ancestors: it"
                 " learns their faults"
             )
-            found.append(Finding("self-training", "warning", "", subset, evidence))
+            found.append(AuditFinding("self-training", "warning", "", subset, evidence))
     return found
 
 

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from onmodel.curate.coverage import Shown, effective_number
+from onmodel.curate.coverage import CountedPicture, effective_number
 from onmodel.curate.vocabulary import Vocabulary
 from onmodel.errors import InputError
 
@@ -32,7 +32,7 @@ class Balance:
 
 
 def balance(
-    pictures: Sequence[Shown],
+    pictures: Sequence[CountedPicture],
     vocabulary: Vocabulary,
     targets: Mapping[str, Mapping[str, float]],
     now: Mapping[str, int],
@@ -120,7 +120,7 @@ def balance(
 
 
 def even_targets(
-    pictures: Sequence[Shown], vocabulary: Vocabulary, free: Sequence[str]
+    pictures: Sequence[CountedPicture], vocabulary: Vocabulary, free: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Equal shares of every value that is shown at all, for the free attributes with two values or
     more."""

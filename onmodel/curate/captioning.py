@@ -15,7 +15,7 @@ from onmodel.curate.workshop import (
     Decision,
     Piece,
     Workshop,
-    mending,
+    fix_decision,
     open_workshop,
     read_findings,
     still_apply,
@@ -105,7 +105,7 @@ def _label_warning(workshop: Workshop, pieces: Sequence[Piece]) -> str:
         for row in read_findings(workshop.folder)
         if row.severity == "error" and row.picture in names
     ]
-    proposed = [row for row in map(mending, wrong) if row and row.do == "tag"]
+    proposed = [row for row in map(fix_decision, wrong) if row and row.do == "tag"]
     count = len({row.picture for row in still_apply(workshop, proposed)})
     if not count:
         return ""

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import chi2
 
-from onmodel.curate.findings import Finding
+from onmodel.curate.findings import AuditFinding
 from onmodel.curate.vocabulary import Vocabulary
 from onmodel.evaluate.observers.colour import SECTORS
 
@@ -24,9 +24,9 @@ FEWEST = 10  # labelled pictures of a subset before its shares are judged
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A picture as coverage counts it: subset, weight (times an epoch shows it) and attribute →
-    values."""
+class CountedPicture:
+    """A labelled picture as coverage counts it: its subset, its weight (repeats per epoch), and
+    attribute → values."""
 
     subset: str
     weight: float
@@ -50,18 +50,18 @@ class Coverage:
         return [value for value, count in self.counts.items() if not count]
 
 
-def shown_of(
+def count_picture(
     subset: str,
     weight: float,
     tags: Sequence[str],
     vocabulary: Vocabulary,
     design: Mapping[str, Sequence[str]],
-) -> Shown:
+) -> CountedPicture:
     """The values that a picture's tags say; what they leave out of the design is as designed."""
-    return Shown(subset, weight, {**design, **vocabulary.said(tags)})
+    return CountedPicture(subset, weight, {**design, **vocabulary.said(tags)})
 
 
-def coverage(pictures: Sequence[Shown], vocabulary: Vocabulary) -> dict[str, Coverage]:
+def coverage(pictures: Sequence[CountedPicture], vocabulary: Vocabulary) -> dict[str, Coverage]:
     """Attribute → what is shown of it, for those that any picture shows."""
     found = {}
     subsets = list(dict.fromkeys(picture.subset for picture in pictures))
@@ -110,7 +110,7 @@ def cramers_v(table: np.ndarray) -> tuple[float, float]:
 
 
 def associations(
-    pictures: Sequence[Shown], vocabulary: Vocabulary, ones: Sequence[str] = ()
+    pictures: Sequence[CountedPicture], vocabulary: Vocabulary, ones: Sequence[str] = ()
 ) -> list[tuple[str, str, float, float]]:
     """(attribute or "subset", attribute, V, p) for every pair, the strongest first, or those with
     one of `ones`.
@@ -146,8 +146,11 @@ def associations(
 
 
 def audit_coverage(
-    pictures: Sequence[Shown], vocabulary: Vocabulary, free: Sequence[str], sectors: np.ndarray
-) -> list[Finding]:
+    pictures: Sequence[CountedPicture],
+    vocabulary: Vocabulary,
+    free: Sequence[str],
+    sectors: np.ndarray,
+) -> list[AuditFinding]:
     """Never shown, skewed, going together, and hues outside the palette. `sectors` [N, 12] of
     colour.py."""
     found = []
@@ -156,7 +159,7 @@ def audit_coverage(
             continue
         if cover.never:
             evidence = f"never shown: {', '.join(cover.never)}"
-            found.append(Finding("never shown", "warning", "", attribute, evidence))
+            found.append(AuditFinding("never shown", "warning", "", attribute, evidence))
         for subset, counts in cover.by_subset.items():
             value, most = max(counts.items(), key=lambda row: row[1])
             pieces = sum(
@@ -170,7 +173,7 @@ def audit_coverage(
                 )
                 evidence += f"{cover.possible} values count"
                 found.append(
-                    Finding("skewed subset", "warning", "", f"{subset}: {attribute}", evidence)
+                    AuditFinding("skewed subset", "warning", "", f"{subset}: {attribute}", evidence)
                 )
     rows = [row for row in associations(pictures, vocabulary) if row[0] != "subset"]
     for subset in dict.fromkeys(picture.subset for picture in pictures):  # each against the others
@@ -182,11 +185,11 @@ def audit_coverage(
     for one, other, v, p in rows:
         if v >= ASSOCIATED and p <= CHANCE / max(1, len(rows)) and {one, other} & set(free):
             evidence = f"they go together: V = {v:.2f}; what one teaches, the other will show"
-            found.append(Finding("confound", "warning", "", f"{one} × {other}", evidence))
+            found.append(AuditFinding("confound", "warning", "", f"{one} × {other}", evidence))
     return found + _hues(pictures, sectors)
 
 
-def _hues(pictures: Sequence[Shown], sectors: np.ndarray) -> list[Finding]:
+def _hues(pictures: Sequence[CountedPicture], sectors: np.ndarray) -> list[AuditFinding]:
     """Hues outside the palette that one subset shows clearly more of than the others."""
     found = []
     weights = np.array([picture.weight for picture in pictures])
@@ -208,5 +211,7 @@ def _hues(pictures: Sequence[Shown], sectors: np.ndarray) -> list[Finding]:
                     f"{a:.1%} of its area is {hue} outside the palette, of the other subsets'"
                     f" {b:.1%}"
                 )
-                found.append(Finding("unintended hue", "warning", "", f"{subset}: {hue}", evidence))
+                found.append(
+                    AuditFinding("unintended hue", "warning", "", f"{subset}: {hue}", evidence)
+                )
     return found

@@ -1,5 +1,8 @@
-"""What an audit finds: which picture, what is wrong, how sure, and what would mend it. Nothing is
-changed here."""
+"""What an audit of a data set finds: which picture, what is wrong, the evidence, and the fix.
+
+Unlike events.Finding, the line that a check of the installation reports, an audit finding has an
+id, is kept in audit.json, and may carry a fix that can be applied. Nothing is changed here.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,9 +14,11 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What mends a finding: tags that go and come, in place (the first that comes takes the first
-    place that goes), or the picture set aside. `by` is who says the new tags: a rule, or the tagger
-    with its score."""
+    """The change that fixes a finding: tags to remove and add, or the picture excluded (`aside`).
+
+    Added tags take the place of the first removed one. `by` is the source of the new tags: a rule,
+    or the tagger with its score.
+    """
 
     remove: tuple[str, ...] = ()
     add: tuple[str, ...] = ()
@@ -22,9 +27,12 @@ class Fix:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One finding. `picture` is a name, "" for the whole set or a subset; `subject` the tag,
-    attribute or picture."""
+class AuditFinding:
+    """One finding about a picture, a subset or the whole data set.
+
+    `picture` is the picture's name, or "" for a subset or the whole set; `subject` is the tag,
+    attribute or other picture that it is about.
+    """
 
     kind: str
     severity: Severity
@@ -35,18 +43,18 @@ class Finding:
 
     @property
     def id(self) -> str:
-        """Eight hex digits: the same finding has the same id in the next audit."""
+        """Eight hex digits; the same finding has the same id in every audit."""
         return hash_json([self.kind, self.picture, self.subject])[:8]
 
     def as_dict(self) -> dict[str, Any]:
         return {"id": self.id, **asdict(self)}
 
 
-def finding_from(row: dict[str, Any]) -> Finding:
-    """A finding as it was written by `as_dict`."""
+def finding_from(row: dict[str, Any]) -> AuditFinding:
+    """Read a finding that `as_dict` wrote."""
     fix = row["fix"] and Fix(
         tuple(row["fix"]["remove"]), tuple(row["fix"]["add"]), row["fix"]["aside"], row["fix"]["by"]
     )
-    return Finding(
+    return AuditFinding(
         row["kind"], row["severity"], row["picture"], row["subject"], row["evidence"], fix or None
     )

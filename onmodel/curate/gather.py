@@ -6,14 +6,15 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from onmodel.curate.foreign import Foreign, read_config, read_numbered_folders
-from onmodel.curate.ingest import Candidate, Reading, check, scan_folder
+from onmodel.curate.ingest import Reading, SourcePicture, check, scan_folder
+from onmodel.curate.other_tools.options import ForeignDataset
+from onmodel.curate.other_tools.registry import read_config
+from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
 from onmodel.curate.provenance import NAME as PROVENANCE
-from onmodel.curate.provenance import read_known
+from onmodel.curate.provenance import KnownPicture, read_known
 from onmodel.curate.unpack import unpack
 from onmodel.curate.workshop import FILE, Piece, make_workshop, tags_from_file
 from onmodel.dataset.decoder import Decoder
@@ -93,14 +94,15 @@ def _gather(
                 task.advance()
                 try:
                     path = _resolved(candidate.path)
-                    told = known[subset].of(candidate.path)
-                    picture, _ = check(_on_its_paper(candidate, told), decode)
+                    facts = known[subset].of(candidate.path)
+                    picture, _ = check(_with_background(candidate, facts), decode)
                 except Refused as reason:
                     refused.append(
                         {"file": f"{subset}/{candidate.name}", "reason": printable(reason)}
                     )
                     continue
-                same = told if told.get("sha256") == picture.sha256 else {}
+                if facts is None or facts.sha256 != picture.sha256:
+                    facts = KnownPicture(picture.sha256, origin, rights, FILE, "", {}, {})
                 pieces.append(
                     Piece(
                         f"{subset}/{names.free(candidate.path.stem)}",
@@ -109,14 +111,14 @@ def _gather(
                         picture.width,
                         picture.height,
                         subset,
-                        tags_from_file(candidate.tags, same.get("tags", {})),
+                        tags_from_file(candidate.tags, facts.tags),
                         candidate.sentence,
-                        same.get("origin", origin),
-                        same.get("rights", rights),
+                        facts.origin,
+                        facts.rights,
                         picture.paper,
                         picture.profile,
-                        same.get("told", FILE),
-                        same.get("made", {}),
+                        facts.told,
+                        facts.made,
                     )
                 )
     if not pieces:
@@ -159,13 +161,12 @@ def _checked(setting: Mapping[str, str]) -> Mapping[str, str]:
     return setting
 
 
-def _on_its_paper(candidate: Candidate, known: Mapping[str, Any]) -> Candidate:
-    """A picture that was exported lies on the paper it had."""
-    if not known.get("paper"):
+def _with_background(candidate: SourcePicture, known: KnownPicture | None) -> SourcePicture:
+    """The picture with the background that provenance.json states, where it states one."""
+    if known is None or not known.paper:
         return candidate
-    return replace(
-        candidate, reading=candidate.reading.model_copy(update={"paper": known["paper"]})
-    )
+    reading = candidate.reading.model_copy(update={"paper": known.paper})
+    return replace(candidate, reading=reading)
 
 
 def _subsets(
@@ -197,8 +198,8 @@ def _subsets(
     return {name: (path, _PLAIN, 1) for name, path in folders.items()}
 
 
-def _as_said(foreign: Foreign) -> Mapping[str, tuple[Path, Reading, int]]:
-    return {row.name: (row.folder, row.reading, row.shown.repeats) for row in foreign.subsets}
+def _as_said(foreign: ForeignDataset) -> Mapping[str, tuple[Path, Reading, int]]:
+    return {row.name: (row.folder, row.reading, row.config.repeats) for row in foreign.subsets}
 
 
 def _content(source: Path) -> list[Path]:

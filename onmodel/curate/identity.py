@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from onmodel.character import Character
-from onmodel.curate.findings import Finding, Fix
+from onmodel.curate.findings import AuditFinding, Fix
 from onmodel.curate.quality import alike
 from onmodel.evaluate.observers.identity import unit
 
@@ -41,7 +41,7 @@ def audit_identity(
     kinds: Mapping[str, str],
     character: Character,
     excused: Collection[str] = (),
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Outliers and broken traits. `kinds`: picture → what it is compared within, e.g. its style.
 
     `excused` pictures are not judged: a cut-out may lack a head, a cast changes the colour of hair.
@@ -69,15 +69,19 @@ def audit_identity(
         if low[i] and len(alien) + len(broken) >= BROKEN + (not alien):
             evidence = f"agreement {agreement[i]:.2f}; {traits}"
             found.append(
-                Finding("wrong character", "error", name, character.name, evidence, Fix(aside=True))
+                AuditFinding(
+                    "wrong character", "error", name, character.name, evidence, Fix(aside=True)
+                )
             )
         elif low[i]:
             evidence = f"agrees little with the others ({agreement[i]:.2f})" + f"; {traits}" * bool(
                 traits
             )
-            found.append(Finding("off model", "warning", name, character.name, evidence))
+            found.append(AuditFinding("off model", "warning", name, character.name, evidence))
         elif alien:
             found.append(
-                Finding("off model", "warning", name, character.name, f"seen: {', '.join(alien)}")
+                AuditFinding(
+                    "off model", "warning", name, character.name, f"seen: {', '.join(alien)}"
+                )
             )
     return found

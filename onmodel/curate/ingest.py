@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from onmodel.dataset.captions import parse_caption, split_kept, split_tags
-from onmodel.dataset.decoding import MAX_BYTES, Decode, Picture, Refused, decode
+from onmodel.dataset.decoding import MAX_BYTES, Decode, DecodedPicture, Refused, decode
 from onmodel.dataset.manifest import Refusal
 from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
@@ -32,7 +32,7 @@ _COMPANIONS = (".txt", ".caption", ".npz")
 
 
 class Reading(Table):
-    """How a folder of pictures is read. Names that other trainers use are in curate/foreign.py."""
+    """How a folder of pictures is read. The names in other trainers are in curate/other_tools/."""
 
     caption_extension: str = Field(default=".txt", description="Ending of caption files.")
     default_caption: str | None = Field(
@@ -80,8 +80,8 @@ class Reading(Table):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A picture that may enter: where it is, what its captions say, and where it came from."""
+class SourcePicture:
+    """A picture file that a source offers, not decoded yet: its path, captions, mask and origin."""
 
     path: Path
     tags: str
@@ -101,7 +101,7 @@ class Candidate:
 
 def scan_folder(
     folder: Path, origin: str, reading: Reading | None = None
-) -> tuple[list[Candidate], list[Refusal]]:
+) -> tuple[list[SourcePicture], list[Refusal]]:
     """The pictures of one folder (not of folders in it) with their captions, by name, and what was
     refused.
 
@@ -147,7 +147,9 @@ def scan_folder(
                 )
             tags, sentence, first, last = _read_caption(path, captions.get(path.stem), reading)
             found.append(
-                Candidate(path, tags, sentence, origin, first, last, masks.get(path.stem), reading)
+                SourcePicture(
+                    path, tags, sentence, origin, first, last, masks.get(path.stem), reading
+                )
             )
         except Refused as reason:
             refused.append(Refusal(printable(path.name), printable(reason)))
@@ -190,7 +192,9 @@ def _check_kind(path: Path) -> None:
         )
 
 
-def check(candidate: Candidate, decode: Decode = decode) -> tuple[Picture, Picture | None]:
+def check(
+    candidate: SourcePicture, decode: Decode = decode
+) -> tuple[DecodedPicture, DecodedPicture | None]:
     """The decoded picture of a candidate and its mask. Raises Refused with the reason when one may
     not enter.
 

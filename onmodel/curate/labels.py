@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onmodel.character import Character
-from onmodel.curate.findings import Finding, Fix
+from onmodel.curate.findings import AuditFinding, Fix
 from onmodel.curate.vocabulary import MARKS, Vocabulary, names_an_artist
 from onmodel.sample.suites import CUT_OFF
 
@@ -115,7 +115,7 @@ def audit_labels(
     character: Character,
     vocabulary: Vocabulary,
     sight: Sight | None = None,
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Everything about the labels of a set."""
     found = [finding for picture in pictures for finding in _form(picture, character, vocabulary)]
     spelt = [
@@ -150,7 +150,9 @@ def _spelt(picture: Labelled, character: Character, vocabulary: Vocabulary) -> L
 # -------------------------------------------------------------------------------------
 
 
-def _form(picture: Labelled, character: Character, vocabulary: Vocabulary) -> Iterator[Finding]:
+def _form(
+    picture: Labelled, character: Character, vocabulary: Vocabulary
+) -> Iterator[AuditFinding]:
     """Trigger, artists, spelling, repeats, contradictions, order, and tags against the sentence."""
     trigger, tags = character.trigger, list(picture.tags)
     lower = [tag.lower() for tag in tags]
@@ -158,14 +160,14 @@ def _form(picture: Labelled, character: Character, vocabulary: Vocabulary) -> It
     for tag in tags:
         if names_an_artist(tag):
             fix = Fix(remove=(tag,), by="rule: no artist names")
-            yield Finding("artist name", "error", picture.name, tag, "names an artist", fix)
+            yield AuditFinding("artist name", "error", picture.name, tag, "names an artist", fix)
         elif tag in MARKS:
-            yield Finding(
+            yield AuditFinding(
                 "watermark", "warning", picture.name, tag, "its tags say so", Fix(aside=True)
             )
         elif trigger not in tag and (right := vocabulary.alias(tag)):
             fix = Fix((tag,), () if right in tags else (right,), by="rule: alias")
-            yield Finding(
+            yield AuditFinding(
                 "alias",
                 "warning",
                 picture.name,
@@ -175,10 +177,10 @@ def _form(picture: Labelled, character: Character, vocabulary: Vocabulary) -> It
             )
         elif trigger not in tag and (right := vocabulary.spelling(tag)) and right != tag:
             fix = Fix((tag,), () if right in tags else (right,), by="rule: spelling")
-            yield Finding("spelling", "warning", picture.name, tag, f"known as {right!r}", fix)
+            yield AuditFinding("spelling", "warning", picture.name, tag, f"known as {right!r}", fix)
     for tag, count in Counter(lower).items():
         if count > 1:
-            yield Finding(
+            yield AuditFinding(
                 "said twice",
                 "note",
                 picture.name,
@@ -195,7 +197,7 @@ def _form(picture: Labelled, character: Character, vocabulary: Vocabulary) -> It
             if vocabulary.value(tag)
         ):
             longer = next(other for other in tags if other.endswith(f" {tag}"))
-            yield Finding(
+            yield AuditFinding(
                 "implied",
                 "note",
                 picture.name,
@@ -206,7 +208,7 @@ def _form(picture: Labelled, character: Character, vocabulary: Vocabulary) -> It
     for attribute, values in vocabulary.said(tags).items():
         if len(values) > 1 and vocabulary.exclusive(attribute):
             said = ", ".join(values)
-            yield Finding(
+            yield AuditFinding(
                 "contradiction",
                 "error",
                 picture.name,
@@ -219,13 +221,13 @@ def _form(picture: Labelled, character: Character, vocabulary: Vocabulary) -> It
             (character.count_tag, *(tag for tag in tags if tag != character.count_tag)),
             by="rule: order",
         )
-        yield Finding(
+        yield AuditFinding(
             "order", "note", picture.name, character.count_tag, "stands behind other tags", fix
         )
     yield from _sentence(picture, vocabulary)
 
 
-def _trigger(picture: Labelled, character: Character) -> Iterator[Finding]:
+def _trigger(picture: Labelled, character: Character) -> Iterator[AuditFinding]:
     trigger, tags = character.trigger, picture.tags
     if trigger in tags:
         return
@@ -239,7 +241,7 @@ def _trigger(picture: Labelled, character: Character) -> Iterator[Finding]:
                 if part
             )
             fix = Fix((tag,), parts, by="rule: trigger alone")
-            yield Finding(
+            yield AuditFinding(
                 "fused tag",
                 "error",
                 picture.name,
@@ -252,13 +254,13 @@ def _trigger(picture: Labelled, character: Character) -> Iterator[Finding]:
             1, len(trigger) // 5
         ):
             fix = Fix((tag,), (trigger,), by="rule: trigger")
-            yield Finding(
+            yield AuditFinding(
                 "trigger misspelt", "error", picture.name, tag, f"the trigger is {trigger!r}", fix
             )
             return
     first = [tag for tag in tags if tag == character.count_tag]
     fix = Fix(tuple(first), (*first, trigger), by="rule: trigger")
-    yield Finding("no trigger", "error", picture.name, trigger, "no tag is the trigger", fix)
+    yield AuditFinding("no trigger", "error", picture.name, trigger, "no tag is the trigger", fix)
 
 
 def _distance(a: str, b: str) -> int:
@@ -271,14 +273,16 @@ def _distance(a: str, b: str) -> int:
     return row[-1]
 
 
-def _sentence(picture: Labelled, vocabulary: Vocabulary) -> Iterator[Finding]:
+def _sentence(picture: Labelled, vocabulary: Vocabulary) -> Iterator[AuditFinding]:
     """A value in the sentence's words that excludes the tags' one."""
     said = vocabulary.said(picture.tags)
     for attribute, told in vocabulary.told(picture.sentence).items():
         own = said.get(attribute, [])
         if len(told) == 1 and len(own) == 1 and told != own and vocabulary.exclusive(attribute):
             evidence = f"tags say {own[0]}, the sentence {told[0]}"
-            yield Finding("tags against sentence", "warning", picture.name, attribute, evidence)
+            yield AuditFinding(
+                "tags against sentence", "warning", picture.name, attribute, evidence
+            )
 
 
 # --- against what is seen
@@ -287,7 +291,7 @@ def _sentence(picture: Labelled, vocabulary: Vocabulary) -> Iterator[Finding]:
 
 def _seen(
     pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Wrong and missing labels, and marks of others that the tagger knows."""
     said = [vocabulary.said(picture.tags) for picture in pictures]
     designed = vocabulary.said(character.tags)
@@ -298,7 +302,7 @@ def _seen(
             if attribute in sight.confirmed and any(attribute in row for row in said):
                 share = sight.confirmed[attribute]
                 evidence = f"the tagger confirms {share:.0%} of its labels; they are left alone"
-                yield Finding("not judgeable", "note", "", attribute, evidence)
+                yield AuditFinding("not judgeable", "note", "", attribute, evidence)
             continue
         missable = bool(np.mean([attribute in row for row in said]) >= MOSTLY)
         for i, (picture, row) in enumerate(zip(pictures, said, strict=True)):
@@ -315,7 +319,7 @@ def _seen(
     for mark in set(MARKS) & set(column):
         for i, picture in enumerate(pictures):
             if (p := sight.probabilities[i, column[mark]]) >= USUAL and mark not in picture.tags:
-                yield Finding(
+                yield AuditFinding(
                     "watermark", "warning", picture.name, mark, f"seen, {p:.2f}", Fix(aside=True)
                 )
 
@@ -329,7 +333,7 @@ def _one_label(
     p: Mapping[str, float],
     usual: Mapping[str, float],
     tags: Mapping[str, str],
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Is a picture's label of one attribute wrong or missing? `p`: value → probability."""
     best = max(p, key=lambda value: p[value])
     others = max((p[value] for value in p if value != best), default=0.0)
@@ -347,12 +351,12 @@ def _one_label(
         ]
         evidence = f"says {own[0]} ({p[own[0]]:.2f}), {best} is seen ({p[best]:.2f})"
         add = () if best in designed else (tags[best],)
-        yield Finding(
+        yield AuditFinding(
             "wrong label", "error", picture.name, attribute, evidence, Fix(tuple(said), add, by=by)
         )
     elif not own and missable and best not in designed:
         evidence = f"{best} is seen ({p[best]:.2f}) and not said"
-        yield Finding(
+        yield AuditFinding(
             "missing label",
             "warning",
             picture.name,
@@ -364,7 +368,7 @@ def _one_label(
 
 def _strictly(
     pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """What a picture must say and does not, though nothing is clearly seen; and what it says that
     is hardly seen."""
     designed = vocabulary.said(character.tags)
@@ -375,14 +379,16 @@ def _strictly(
             values, own = vocabulary.attributes[attribute], said.get(attribute, [])
             if not own and attribute not in designed and all(values.values()):
                 evidence = "not said, and its subset must say it"
-                yield Finding("missing label", "warning", picture.name, attribute, evidence)
+                yield AuditFinding("missing label", "warning", picture.name, attribute, evidence)
             if sight is None or not sight.judges(attribute):
                 continue
             for value in own:
                 p = sight.probability(i, values[value])
                 if p is not None and p < sight.usual[attribute][value] / 2:
                     evidence = f"says {value}, which is hardly seen ({p:.2f})"
-                    yield Finding("doubtful label", "warning", picture.name, attribute, evidence)
+                    yield AuditFinding(
+                        "doubtful label", "warning", picture.name, attribute, evidence
+                    )
 
 
 def log_odds(p: float) -> float:
@@ -396,7 +402,7 @@ def log_odds(p: float) -> float:
 
 def _whole(
     pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """What is always true and never said, always said and not true, and free values that come with
     the trigger."""
     weights = np.array([picture.weight for picture in pictures])
@@ -446,9 +452,9 @@ def _whole(
                 f"with the trigger in {inside:.0%} of what says its {meaning[0]}{lift}: the trigger"
                 " will learn it"
             )
-            yield Finding("fused with the trigger", "warning", "", tag, evidence)
+            yield AuditFinding("fused with the trigger", "warning", "", tag, evidence)
         elif share >= ALWAYS:
-            yield Finding("always said", "note", "", tag, f"in {share:.0%} of what is shown")
+            yield AuditFinding("always said", "note", "", tag, f"in {share:.0%} of what is shown")
     if sight is None:
         return
     for attribute, values in vocabulary.attributes.items():
@@ -469,9 +475,9 @@ def _whole(
                 evidence = (
                     f"seen in {true:.0%} and said in {told:.0%}: it will belong to the trigger"
                 )
-                yield Finding("true and never said", "warning", "", tag, evidence)
+                yield AuditFinding("true and never said", "warning", "", tag, evidence)
             elif told >= 0.9 and true < 0.5:
-                yield Finding(
+                yield AuditFinding(
                     "said and not true",
                     "error",
                     "",

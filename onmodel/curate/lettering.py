@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from onmodel.curate.findings import Finding, Fix
+from onmodel.curate.findings import AuditFinding, Fix
 from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import StateError
 from onmodel.evaluate.observers.onnx import silence_onnxruntime
@@ -102,13 +102,13 @@ def read_all(
 
 def audit_lettering(
     names: Sequence[str], texts: Sequence[Sequence[tuple[str, float]]]
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """One finding for each picture with letters."""
     found = []
     for name, rows in zip(names, texts, strict=True):
         if rows:
             evidence = "reads " + ", ".join(f"{text!r} ({score:.2f})" for text, score in rows)
             found.append(
-                Finding("lettering", "warning", name, "letters", evidence, Fix(aside=True))
+                AuditFinding("lettering", "warning", name, "letters", evidence, Fix(aside=True))
             )
     return found

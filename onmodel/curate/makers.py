@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A picture that was asked for: its file, and what is known of how it was made, "prompt" at
-    least. `path` is None where there is none, and `why` says the reason."""
+class GeneratedPicture:
+    """A candidate from a generator: its prompt, its file, and how it was made.
+
+    `made` holds at least "prompt". `path` is None where no picture was made; `why` is the reason.
+    """
 
     prompt: Prompt
     path: Path | None
@@ -47,7 +49,7 @@ class Maker(Protocol):
 
     def make(
         self, rounds: Sequence[tuple[Prompt, int]], folder: Path, events: Events
-    ) -> list[Candidate]:
+    ) -> list[GeneratedPicture]:
         """A candidate for each prompt and turn, in order; `folder` keeps pictures, so that none is
         made again.
 
@@ -92,7 +94,7 @@ class Sampler:
 
     def make(
         self, rounds: Sequence[tuple[Prompt, int]], folder: Path, events: Events
-    ) -> list[Candidate]:
+    ) -> list[GeneratedPicture]:
         requests = []
         for prompt, turn in rounds:
             seed = noise_seed(f"synthesis/{self.seed}", f"{prompt.id} {self.words(prompt)}", turn)
@@ -108,7 +110,7 @@ class Sampler:
             "weight": self.sampling.weight if self.lora else 0.0,
         }
         return [
-            Candidate(
+            GeneratedPicture(
                 prompt,
                 path,
                 how | {"prompt": row.prompt, "negative": row.negative, "seed": row.seed},

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from onmodel.curate.endpoint import Declined, Endpoint, Unusable, ask_all
-from onmodel.curate.makers import Candidate
+from onmodel.curate.makers import GeneratedPicture
 from onmodel.dataset.decoder import Decoder
-from onmodel.dataset.decoding import Decode, Picture, Refused
+from onmodel.dataset.decoding import Decode, DecodedPicture, Refused
 from onmodel.dataset.pixels import WHITE
 from onmodel.events import Events
 from onmodel.hashing import hash_json, read_json, write_atomic, write_json
@@ -59,7 +59,7 @@ class Painter:
 
     def make(
         self, rounds: Sequence[tuple[Prompt, int]], folder: Path, events: Events
-    ) -> list[Candidate]:
+    ) -> list[GeneratedPicture]:
         """As makers.py says. What no usable answer comes for has its reason; raises ServiceError
         when none comes at all any more."""
         for prompt, _ in rounds:
@@ -85,25 +85,25 @@ class Painter:
             for i, ((prompt, _), place) in enumerate(zip(rounds, places, strict=True))
         ]
 
-    def _candidate(self, prompt: Prompt, place: Path, why: str) -> Candidate:
+    def _candidate(self, prompt: Prompt, place: Path, why: str) -> GeneratedPicture:
         made: dict[str, Any] = {
             "model": self.name,
             "address": self.endpoint.address,
             "prompt": self.words(prompt),
         }
         if why:
-            return Candidate(prompt, None, made, why)
+            return GeneratedPicture(prompt, None, made, why)
         kept = read_json(place)
         if kept["revised"]:
             made["revised_prompt"] = kept["revised"]
-        return Candidate(prompt, place.with_name(kept["file"]), made)
+        return GeneratedPicture(prompt, place.with_name(kept["file"]), made)
 
     def _key(self, prompt: Prompt, turn: int) -> str:
         return hash_json(
             [ASKED, self.sha256, prompt.id, self.words(prompt), self.side, self.seed, turn]
         )
 
-    def _one(self, words: str, decode: Decode) -> tuple[Picture | None, str]:
+    def _one(self, words: str, decode: Decode) -> tuple[DecodedPicture | None, str]:
         """A picture and the prompt that the service made of ours, if it did; or none and the
         reason."""
         why = ""
@@ -131,7 +131,7 @@ class Painter:
             )  # a model that knows no other form
 
 
-def picture_in(body: bytes, decode: Decode) -> tuple[Picture, str]:
+def picture_in(body: bytes, decode: Decode) -> tuple[DecodedPicture, str]:
     """The checked picture in an answer, and the prompt that the service made of ours, "" where it
     kept it.
 

@@ -1,16 +1,16 @@
-"""provenance.json: where each picture of a folder comes from, by what right, who said what of it,
-and which models made the generated ones, with their whole history. Export writes it; import and the
-curate stage read it back.
+"""provenance.json: the origin and rights of each picture of a folder, the source of its tags and
+sentence, and the lineage of the models that made generated ones.
+
+Export writes it; import and the curate stage read it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from onmodel.errors import InputError, VerifyError
-from onmodel.ledger.lineage import Lineage, check
+from onmodel.ledger.lineage import Lineage, ancestors, check
 from onmodel.reading import read_json_of_others
 
 NAME = "provenance.json"
@@ -20,24 +20,40 @@ GENERATED = "generated:"  # origin of a picture that a model made; the model's S
 
 
 @dataclass(frozen=True)
-class Known:
-    """`pictures`: `folder/file` → what is known of it; `models`: SHA-256 → history of the models
-    that made some."""
+class KnownPicture:
+    """A picture's row of provenance.json. It applies to a file with these bytes (`sha256`) only.
 
-    pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    `paper` is the background colour (#rrggbb) of a transparent picture, else "". `told` is the
+    source of the sentence, `tags` maps each tag to its source, `made` holds the generator's
+    settings.
+    """
+
+    sha256: str
+    origin: str
+    rights: str
+    told: str
+    paper: str
+    tags: Mapping[str, str]
+    made: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Known:
+    """`pictures`: `folder/file` → its row; `models`: SHA-256 → lineage of models that made some."""
+
+    pictures: Mapping[str, KnownPicture] = field(default_factory=dict)
     models: Mapping[str, Lineage] = field(default_factory=dict)
 
-    def of(self, path: Path) -> Mapping[str, Any]:
-        """What is known of a file by its name; empty when nothing is. Hold its `sha256` against the
+    def of(self, path: Path) -> KnownPicture | None:
+        """The row of a file, found by its name; None without one. Compare its `sha256` with the
         file's."""
-        return self.pictures.get(f"{path.parent.name}/{path.name}", {})
+        return self.pictures.get(f"{path.parent.name}/{path.name}")
 
 
 def read_known(folder: Path) -> Known:
-    """What the provenance.json beside or above the pictures of `folder` says; nothing where there
-    is none.
+    """Read the provenance.json beside or above the pictures of `folder`; empty without one.
 
-    Raises InputError when it is damaged or a history in it does not match its hashes.
+    Raises InputError when it is damaged or a lineage in it does not match its hashes.
     """
     path = known_at(folder)
     if path is None:
@@ -46,17 +62,7 @@ def read_known(folder: Path) -> Known:
         raise InputError("provenance", path, "is a link; put the file itself there, or remove it")
     table = read_json_of_others(path, "provenance", LARGEST)
     try:
-        pictures = {str(name): dict(row) for name, row in table["pictures"].items()}
-        for row in pictures.values():
-            if not all(
-                isinstance(row[key], str) for key in ("sha256", "origin", "rights", "told", "paper")
-            ):
-                raise ValueError("origins and rights are text")
-            if row["paper"] and not re.fullmatch("#[0-9a-f]{6}", row["paper"]):
-                raise ValueError(f"the paper {row['paper']!r} is no colour")
-            row["tags"], row["made"] = dict(row["tags"]), dict(row["made"])
-            if not all(isinstance(text, str) for pair in row["tags"].items() for text in pair):
-                raise ValueError("tags and who said them are text")
+        pictures = {str(name): _picture(dict(row)) for name, row in table["pictures"].items()}
         models = dict(table["models"])
         for sha256, lineage in models.items():
             if not re.fullmatch("[0-9a-f]{64}", sha256):  # it becomes a file's name
@@ -71,9 +77,26 @@ def read_known(folder: Path) -> Known:
     return Known(pictures, models)
 
 
+def _picture(row: dict[str, object]) -> KnownPicture:
+    """A checked row. Raises ValueError, KeyError or TypeError for one that is damaged."""
+    texts: dict[str, str] = {}
+    for key in ("sha256", "origin", "rights", "told", "paper"):
+        value = row[key]
+        if not isinstance(value, str):
+            raise ValueError("origins and rights are text")
+        texts[key] = value
+    paper = texts["paper"]
+    if paper and not re.fullmatch("#[0-9a-f]{6}", paper):
+        raise ValueError(f"the background {paper!r} is not a colour")
+    tags, made = dict(row["tags"]), dict(row["made"])  # type: ignore[call-overload]
+    if not all(isinstance(text, str) for text in (*tags, *tags.values())):
+        raise ValueError("tags and their sources are text")
+    return KnownPicture(**texts, tags=tags, made=made)
+
+
 def _check_nodes(lineage: Lineage) -> None:
-    """Raise ValueError where a node is no table as this package makes them; its hash alone does not
-    say so."""
+    """Raise ValueError for a node of another form than this package writes. A matching hash does
+    not rule that out."""
     for node in lineage.values():
         texts = [
             node["type"],
@@ -86,25 +109,50 @@ def _check_nodes(lineage: Lineage) -> None:
         if not all(isinstance(text, str) for text in texts) or not all(
             isinstance(table, dict) for table in tables
         ):
-            raise ValueError("a node of a history is none")
+            raise ValueError("a node of a lineage has another form")
 
 
 def known_at(folder: Path) -> Path | None:
-    """The provenance.json that speaks of the pictures of a folder."""
+    """The provenance.json that covers the pictures of a folder; None without one."""
     return next((place for place in (folder / NAME, folder.parent / NAME) if place.is_file()), None)
 
 
 def model_of(origin: str) -> str:
-    """SHA-256 of the model that made a picture; "" for a picture that none made."""
+    """SHA-256 of the model that made a picture; "" for a picture that no model made."""
     return origin.removeprefix(GENERATED) if origin.startswith(GENERATED) else ""
 
 
-def own_models(models: Mapping[str, Lineage], trigger: str, base_sha256: str = "") -> set[str]:
-    """SHA-256 of those of `models` that are ancestors of what is trained next: LoRAs of this
-    trigger, and bases.
+def makers_of(origins: Iterable[str], folders: Iterable[Path]) -> dict[str, Lineage]:
+    """SHA-256 → lineage of the models that made pictures, as far as the provenance.json of the
+    folders has it."""
+    models: dict[str, Lineage] = {}
+    for folder in folders:
+        models |= read_known(folder).models
+    made = set(map(model_of, origins))
+    return {sha256: models[sha256] for sha256 in sorted(made & models.keys())}
 
-    A model is of a trigger when the sheet of its history, or what a stranger's header claims, says
-    so. Every base counts unless `base_sha256` says which one is trained on.
+
+def own_ancestors(
+    parents: Collection[Lineage], makers: Mapping[str, Lineage], trigger: str, base_sha256: str
+) -> set[str]:
+    """SHA-256 of the models whose pictures would be self-training: the base, models of this trigger
+    in `makers` or `parents`, and the models behind generated pictures of `parents`."""
+    models, own = dict(makers), {base_sha256}
+    for lineage in parents:
+        for id, node in lineage.items():
+            if node["type"] == "model":
+                models[node["sha256"]] = ancestors(lineage, id)
+            elif node["type"] == "pictures":
+                own.add(node.get("model_sha256", ""))
+    return own | own_models(models, trigger, base_sha256)
+
+
+def own_models(models: Mapping[str, Lineage], trigger: str, base_sha256: str = "") -> set[str]:
+    """SHA-256 of the `models` that are ancestors of the next training: LoRAs of this trigger, and
+    bases.
+
+    The trigger is that of the model sheet in the lineage, or the one that an imported file's header
+    claims. Every base counts, unless `base_sha256` names the one that is trained on.
     """
     found = set()
     for sha256, lineage in models.items():
@@ -119,8 +167,8 @@ def own_models(models: Mapping[str, Lineage], trigger: str, base_sha256: str = "
 
 @dataclass(frozen=True)
 class SelfTaught:
-    """Of a subset: pictures, those that a model made, and those among them that an own ancestor
-    made."""
+    """Counts of a subset: all pictures, those that a model made, and those that an ancestor of the
+    training made."""
 
     pictures: int
     generated: int
@@ -134,7 +182,7 @@ class SelfTaught:
 def self_taught(
     subsets: Sequence[str], origins: Sequence[str], own: set[str]
 ) -> dict[str, SelfTaught]:
-    """Subset → how much of it models made; one entry of `subsets` and `origins` per picture."""
+    """Subset → its counts. `subsets` and `origins` have one entry per picture."""
     found = {}
     for subset in dict.fromkeys(subsets):
         made = [

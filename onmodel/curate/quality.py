@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from onmodel.curate.findings import Finding, Fix
+from onmodel.curate.findings import AuditFinding, Fix
 
 SIDE = 512  # pictures are reduced to about this side first
 SHARPEST = 0.01  # share of the pixels that tell how sharp the edges are
@@ -109,21 +109,21 @@ def _bar(grey: np.ndarray) -> int:
 
 def audit_quality(
     names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Blurred, framed, cast. `kinds`: picture → `style/framing/background`: a pastel has no black,
     night no white, and a close-up before a sunset nothing but yellow and her."""
-    found: list[Finding] = []
+    found: list[AuditFinding] = []
     sharp = np.array([row.sharpness for row in quality])
     usual = float(np.median(sharp)) if len(sharp) else 1.0
     for name, row in zip(names, quality, strict=True):
         if row.sharpness < BLURRED * usual:
             evidence = f"its edges are {row.sharpness / usual:.0%} as sharp as the set's"
             found.append(
-                Finding("blurred", "warning", name, "sharpness", evidence, Fix(aside=True))
+                AuditFinding("blurred", "warning", name, "sharpness", evidence, Fix(aside=True))
             )
         if row.frame:
             evidence = f"a frame takes {row.frame:.0%} of it; cut it away"
-            found.append(Finding("frame", "warning", name, "frame", evidence))
+            found.append(AuditFinding("frame", "warning", name, "frame", evidence))
     return found + _casts(names, quality, kinds)
 
 
@@ -139,7 +139,7 @@ def alike(kinds: Sequence[str]) -> np.ndarray:
 
 def _casts(
     names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Drawings hold paper and ink: where the lightest, the darkest and the bluest (or yellowest)
     pixels are all off what is usual for its kind, in one direction, the whole picture has a cast
     and not a yellow thing in it."""
@@ -158,7 +158,7 @@ def _casts(
                         f" {last:+.0f} b* off"
                     )
                     found.append(
-                        Finding(
+                        AuditFinding(
                             f"{colour} cast", "warning", names[i], colour, evidence, Fix(aside=True)
                         )
                     )

@@ -15,7 +15,7 @@ from onmodel.character import Character
 from onmodel.curate.audit import Audit
 from onmodel.curate.duplicates import find_links, group_links
 from onmodel.curate.look import Looks, look
-from onmodel.curate.makers import Candidate, Maker
+from onmodel.curate.makers import GeneratedPicture, Maker
 from onmodel.curate.picking import Judged, alien_traits, hidden_traits, label, pick
 from onmodel.curate.provenance import GENERATED, model_of
 from onmodel.curate.sentences import sentence_of
@@ -185,8 +185,8 @@ def _agreement(audit: Audit, observers: Observers, looks: Looks) -> tuple[np.nda
 
 
 def _repeats(audit: Audit, looks: Looks, events: Events) -> tuple[dict[int, str], list[int]]:
-    """Candidate → the picture of the set that it repeats; and the groups of candidates that repeat
-    each other."""
+    """Candidate → the picture of the set that it repeats; and the group number of each candidate:
+    candidates of one group repeat each other."""
     first = len(audit.pieces)
     with events.task("compare with the set", 2 * (first + len(looks.thumbs))) as task:
         links = find_links([*audit.looks.small, *looks.small], task)
@@ -201,7 +201,7 @@ def _repeats(audit: Audit, looks: Looks, events: Events) -> tuple[dict[int, str]
 
 def _piece(
     judged: Judged,
-    candidate: Candidate,
+    candidate: GeneratedPicture,
     path: Path,
     sha256: str,
     maker: Maker,

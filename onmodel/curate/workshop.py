@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from onmodel.curate.findings import Finding, finding_from
+from onmodel.curate.findings import AuditFinding, finding_from
 from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import append_json_lines, hash_json, read_json, read_json_lines, write_json
@@ -108,15 +108,16 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class _Table:
-    """What pictures.json holds."""
+class _PicturesFile:
+    """The content of pictures.json."""
 
     pictures: tuple[Piece, ...]
     repeats: dict[str, int]
     refused: tuple[dict[str, str], ...]
 
 
-_TABLE, _PIECE, _DECISION = TypeAdapter(_Table), TypeAdapter(Piece), TypeAdapter(Decision)
+_PICTURES_FILE = TypeAdapter(_PicturesFile)
+_PIECE, _DECISION = TypeAdapter(Piece), TypeAdapter(Decision)
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def open_workshop(folder: Path) -> Workshop:
     _check_there(folder)
     path = folder / PICTURES
     try:
-        table = _valid(_TABLE, read_json(path))
+        table = _valid(_PICTURES_FILE, read_json(path))
         pieces = {_named(piece).name: piece for piece in table.pictures}
     except ValueError as error:
         raise StateError(path, f"is damaged: {error}") from error
@@ -316,7 +317,7 @@ def keep_aliases(folder: Path, aliases: Mapping[str, str], why: str) -> Decision
     return Decision(0, "aliases", "person", why=why, aliases=sha256)
 
 
-def mending(finding: Finding) -> Decision | None:
+def fix_decision(finding: AuditFinding) -> Decision | None:
     """The decision that mends a finding; None when only a person can say what is right."""
     if finding.fix is None or not finding.picture:
         return None
@@ -339,7 +340,7 @@ def still_apply(workshop: Workshop, decisions: Sequence[Decision]) -> list[Decis
     return fresh
 
 
-def read_findings(folder: Path) -> list[Finding]:
+def read_findings(folder: Path) -> list[AuditFinding]:
     """The findings of the last audit. Raises InputError when there was none."""
     if not (folder / "audit.json").exists():
         raise InputError("work", folder, "was not audited yet; run `onmodel dataset audit` first")

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from onmodel.dataset.pixels import WHITE, open_picture, open_upright
-from onmodel.dataset.rules import Showing
+from onmodel.dataset.rules import DataConfig
 from onmodel.errors import InputError
 
 Size = tuple[int, int]  # (width, height) in pixels
@@ -53,7 +53,7 @@ def nearest_bucket(width: int, height: int, sizes: Sequence[Size]) -> Size:
     )
 
 
-def bucket_of(width: int, height: int, resolution: int, rules: Showing, multiple: int) -> Size:
+def bucket_of(width: int, height: int, resolution: int, rules: DataConfig, multiple: int) -> Size:
     """The size at which a picture is shown. One that is smaller than its bucket keeps its own size,
     rounded down."""
     if not rules.buckets:

@@ -24,7 +24,7 @@ from typing import IO, Any, Self
 
 from PIL import Image
 
-from onmodel.dataset.decoding import Picture, Refused, decode
+from onmodel.dataset.decoding import DecodedPicture, Refused, decode
 from onmodel.dataset.formats import readable
 from onmodel.dataset.pixels import SIDE
 from onmodel.errors import OnmodelError
@@ -58,7 +58,7 @@ class Decoder:
     ) -> None:
         self._end()
 
-    def __call__(self, data: bytes, paper: str) -> Picture:
+    def __call__(self, data: bytes, paper: str) -> DecodedPicture:
         """A checked picture. Raises Refused with the reason."""
         with self._lock:
             if self._process is None:
@@ -78,7 +78,7 @@ class Decoder:
                 raise
         if "refused" in facts:
             raise Refused(facts["refused"])
-        return Picture(
+        return DecodedPicture(
             data, sha256_bytes(data), small=Image.frombytes("RGB", (SIDE, SIDE), rest), **facts
         )
 

@@ -39,13 +39,12 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A checked picture: `data` are the file's own bytes; width and height are those of it turned
-    upright.
+class DecodedPicture:
+    """A checked picture file with what decoding found. `data` are the file's own bytes.
 
-    `pixels` is the hash of its pixels and size, `small` how it is shown, as pixels.small makes it.
-    `paper` is what it lies on where it is
-    transparent, "" where it is not; `profile` the name of the colour profile it carries.
+    Width and height are in pixels after the EXIF rotation. `pixels` is the SHA-256 of its pixels
+    and size, `small` the thumbnail of pixels.small. `paper` is the background colour (#rrggbb) of a
+    transparent picture, else ""; `profile` the name of its colour profile, or "".
     """
 
     data: bytes
@@ -59,14 +58,14 @@ class Picture:
     profile: str = ""
 
 
-Decode = Callable[[bytes, str], Picture]  # of a file's bytes and the paper; raises Refused
+Decode = Callable[[bytes, str], DecodedPicture]  # of a file's bytes and the paper; raises Refused
 
 
-def decode(data: bytes, paper: str = WHITE) -> Picture:
+def decode(data: bytes, paper: str = WHITE) -> DecodedPicture:
     """Decode a picture whole, after a look at its header. Raises Refused with the reason."""
     image, suffix = pixels(data)
     shown = as_shown(image, paper)
-    return Picture(
+    return DecodedPicture(
         data,
         sha256_bytes(data),
         pixels_sha256(shown),

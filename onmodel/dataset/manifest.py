@@ -1,17 +1,18 @@
-"""manifest.json: the pictures of a data set, their captions, subsets and held-out split, and what
-was refused.
+"""manifest.json: the pictures of a data set, their captions, subsets and held-out split, and the
+refused files.
 
-A release publishes Merkle roots over the pictures: they vouch for every picture, caption, subset
+A release publishes Merkle roots over the pictures. They commit to every picture, caption, subset
 and weight without showing any, and one picture can be proven on request. The root of a data set
-knows no weights; they belong to a training, which has a root of its own.
+has no weights; these belong to a training, which has its own root.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
+from onmodel.dataset.merkle import Leaf
 from onmodel.errors import StateError
 from onmodel.hashing import read_json, write_json
 from onmodel.records import Item
@@ -19,10 +20,22 @@ from onmodel.records import Item
 NAME = "manifest.json"
 
 
+Config = dict[str, object]  # the fields of a SubsetConfig that are set, as JSON
+
+
+class SubsetRow(TypedDict):
+    """A subset in the manifest: numbers of pictures, and the settings that another trainer's file
+    gives it."""
+
+    purpose: str
+    count: int
+    heldout: int
+    shown: NotRequired[Config]
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A file that was set aside, and why. `file` is its name, without the folders of the
-    machine."""
+    """A file that does not enter, and the reason. `file` is its name without folders."""
 
     file: str
     reason: str
@@ -33,47 +46,46 @@ def write_manifest(
     items: Sequence[Item],
     purposes: Mapping[str, str],
     refused: Sequence[Refusal],
-    shown: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Write manifest.json. Subsets stand in the order of `purposes`; `shown` is what is said of how
-    they are shown."""
-    subsets: dict[str, dict[str, Any]] = {}
+    configs: Mapping[str, Config],
+) -> dict[str, SubsetRow]:
+    """Write manifest.json and return its subsets, in the order of `purposes`. `configs`: subset →
+    the settings that another trainer's file gives it."""
+    subsets: dict[str, SubsetRow] = {}
     for name, purpose in purposes.items():
         splits = Counter(item.split for item in items if item.subset == name)
         subsets[name] = {"purpose": purpose, "count": splits.total(), "heldout": splits["heldout"]}
-        if name in shown:
-            subsets[name]["shown"] = dict(shown[name])
+        if name in configs:
+            subsets[name]["shown"] = configs[name]
     manifest = {
         "subsets": subsets,
         "items": [item.as_dict() for item in items],
         "refused": [{"file": row.file, "reason": row.reason} for row in refused],
     }
     write_json(folder / NAME, manifest)
-    return manifest
+    return subsets
 
 
 def read_items(folder: Path) -> list[Item]:
-    """The pictures of a data set, in its order. Raises StateError when the manifest is missing or
-    damaged."""
+    """The pictures of a data set, in the manifest's order. Raises StateError when the manifest is
+    missing or damaged."""
     try:
         return [Item(**row) for row in read_json(folder / NAME)["items"]]
     except (KeyError, TypeError) as error:
         raise StateError(folder / NAME, f"is no manifest of a data set ({error})") from error
 
 
-def read_subsets(folder: Path) -> dict[str, dict[str, Any]]:
-    """Subset → purpose, count, heldout and, where something is said of it, shown. Raises
-    StateError."""
+def read_subsets(folder: Path) -> dict[str, SubsetRow]:
+    """Subset → its row. Raises StateError when the manifest is missing or damaged."""
     try:
-        subsets: dict[str, dict[str, Any]] = read_json(folder / NAME)["subsets"]
+        subsets: dict[str, SubsetRow] = read_json(folder / NAME)["subsets"]
     except (KeyError, TypeError) as error:
         raise StateError(folder / NAME, f"is no manifest of a data set ({error})") from error
     return subsets
 
 
-def leaf(item: Item) -> dict[str, Any]:
-    """What a data set's Merkle root vouches for, per picture: its bytes, captions, subset, origin
-    and mask, if any."""
+def leaf(item: Item) -> Leaf:
+    """A picture's leaf in the Merkle tree of a data set: its bytes, captions, subset, origin and
+    mask."""
     mask = {"mask": item.mask} if item.mask else {}  # named by its content
     return {
         "image": item.sha256,
@@ -85,8 +97,8 @@ def leaf(item: Item) -> dict[str, Any]:
     }
 
 
-def exposure_leaf(item: Item, subset: str, exposures: int) -> dict[str, Any]:
-    """What a training's root vouches for, per picture: its weight is its exposures per epoch, 0
+def exposure_leaf(item: Item, subset: str, exposures: int) -> Leaf:
+    """A picture's leaf in the Merkle tree of a training; its weight is its exposures per epoch, 0
     when held out."""
     weight = exposures if item.split == "train" else 0
     return {

@@ -1,9 +1,7 @@
-"""A Merkle tree over facts, as RFC 6962 (section 2.1) builds it: one root vouches for all leaves
-and shows none.
+"""A Merkle tree (RFC 6962, section 2.1): one root commits to all leaves and shows none.
 
-A leaf is a table of JSON values, hashed as canonical JSON. The proof of one leaf is the hashes
-beside its way up; with them anyone can compute the root, and nobody learns what the other leaves
-say.
+A leaf is a table of JSON values, hashed as canonical JSON. The proof of one leaf is the sibling
+hashes on its path to the root. The root can be computed from them; they reveal no other leaf.
 """
 
 import hashlib
@@ -12,7 +10,7 @@ from typing import Any
 
 from onmodel.hashing import canonical_json
 
-Leaf = Mapping[str, Any]
+Leaf = Mapping[str, Any]  # JSON values
 Step = tuple[str, str]  # ("left" or "right", hash of the neighbour on that side)
 
 

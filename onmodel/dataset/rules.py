@@ -2,7 +2,7 @@
 of its data."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 from pydantic import (
     Field,
@@ -20,8 +20,8 @@ MOST_REPEATS = 100_000
 MOST_WEIGHT = 1e6
 
 
-class Showing(Table):
-    """How pictures are shown, for a whole run or for one subset."""
+class DataConfig(Table):
+    """How training shows pictures: sizes, captions and flips, for a run or for one subset."""
 
     resolution: int | tuple[int, ...] = Field(
         default=1024,
@@ -121,7 +121,7 @@ class Showing(Table):
         )
 
 
-class SubsetShowing(Showing):
+class SubsetConfig(DataConfig):
     """How one subset is shown. Unset fields inherit from the train stage and are not serialised."""
 
     repeats: int = Field(
@@ -142,21 +142,21 @@ class SubsetShowing(Showing):
     )
 
     @model_serializer(mode="wrap")
-    def _as_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         return {
             name: value for name, value in handler(self).items() if name in self.model_fields_set
         }
 
-    def over(self, *others: Showing | Mapping[str, Any]) -> Self:
-        """This with everything said: what it leaves unsaid is as the others say, a later one before
-        an earlier one."""
+    def over(self, *others: DataConfig | Mapping[str, object]) -> Self:
+        """A copy with every field set. Unset fields are taken from `others`, the last of them
+        first, then from the defaults."""
         said = {
             name: field.default
             for name, field in type(self).model_fields.items()
             if not field.is_required()
         }
         for other in (*others, self):
-            table = other.model_dump() if isinstance(other, Showing) else other
+            table = other.model_dump() if isinstance(other, DataConfig) else other
             said |= {
                 name: value for name, value in table.items() if name in type(self).model_fields
             }

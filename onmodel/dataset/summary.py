@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onmodel.dataset.buckets import Size, cut_away, enlargement
-from onmodel.dataset.rules import SubsetShowing
+from onmodel.dataset.rules import SubsetConfig
 from onmodel.events import Events, first
 from onmodel.records import Item
 
@@ -16,13 +16,13 @@ NOTICED = 0.1  # share of a picture that is cut away before it is named
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A picture of a subset at the size at which it is shown."""
+class TrainSample:
+    """A picture of a subset at one training size, with the subset's settings."""
 
     subset: str
     item: Item
     size: Size
-    rules: SubsetShowing
+    rules: SubsetConfig
 
     @property
     def cut(self) -> float:
@@ -52,7 +52,7 @@ class Shot:
         }
 
 
-def say_exposures(shots: Sequence[Shot], epochs: int, events: Events) -> None:
+def say_exposures(shots: Sequence[TrainSample], epochs: int, events: Events) -> None:
     """A line for each subset: pictures, how often each is seen, by which rules."""
     for subset in dict.fromkeys(shot.subset for shot in shots):
         own = [shot for shot in shots if shot.subset == subset]
@@ -74,7 +74,7 @@ def say_exposures(shots: Sequence[Shot], epochs: int, events: Events) -> None:
         events.note(f"{subset}: {', '.join(told)}")
 
 
-def _rules(rules: SubsetShowing) -> list[str]:
+def _rules(rules: SubsetConfig) -> list[str]:
     said = []
     if rules.caption != "tags":
         said.append("sentences" if rules.caption == "sentence" else "tags and sentences in turn")
@@ -95,7 +95,7 @@ def _rules(rules: SubsetShowing) -> list[str]:
     return said
 
 
-def say_crops(shots: Sequence[Shot], events: Events) -> None:
+def say_crops(shots: Sequence[TrainSample], events: Events) -> None:
     """The buckets, the share of all pictures' area that is cut away, and the pictures that lose
     most."""
     sizes = Counter(shot.size for shot in shots)
@@ -124,7 +124,7 @@ def say_crops(shots: Sequence[Shot], events: Events) -> None:
 
 
 def say_captions(
-    shots: Sequence[Shot], losses: Callable[[str], list[str]], events: Events
+    shots: Sequence[TrainSample], losses: Callable[[str], list[str]], events: Events
 ) -> dict[str, list[str]]:
     """The pictures whose captions will not be read whole, and what is lost; the same by the
     pictures' hashes."""

@@ -92,9 +92,9 @@ def _trainings(recipe: "Recipe | None") -> list[Mapping[str, Any]]:
 
 def _sides(table: Mapping[str, Any]) -> tuple[int, ...]:
     """The resolutions of a train table, or of how a subset is shown."""
-    from onmodel.dataset.rules import Showing
+    from onmodel.dataset.rules import DataConfig
 
-    return Showing(
+    return DataConfig(
         **{name: value for name, value in table.items() if name == "resolution"}
     ).resolutions
 

@@ -74,9 +74,9 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A request that passed the gate. `target` is the path with its query, as it was sent; header
-    names in lower case."""
+class HttpRequest:
+    """An HTTP request that passed the gate. `target` is the path with its query, as sent; header
+    names are in lower case."""
 
     method: str
     target: str
@@ -154,7 +154,7 @@ class GatedServer(socketserver.ThreadingTCPServer):
     def url(self) -> str:
         return f"http://{HOST}:{self.port}{self._start}"
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: HttpRequest) -> Reply:
         """What a request gets that passed the gate; called in a thread of its own. May raise
         RefusedError."""
         raise NotImplementedError
@@ -182,7 +182,7 @@ class GatedServer(socketserver.ThreadingTCPServer):
         if self._interrupted:
             raise KeyboardInterrupt
 
-    def admit(self, request: Request) -> Reply | None:
+    def admit(self, request: HttpRequest) -> Reply | None:
         """None when the request may be answered; the redirect that sets the cookie for the address
         with the token.
 
@@ -217,7 +217,7 @@ class GatedServer(socketserver.ThreadingTCPServer):
         """Browsers do not keep the cookies of two ports apart, so the port is part of the name."""
         return f"onmodel-{self.port}"
 
-    def _has_cookie(self, request: Request) -> bool:
+    def _has_cookie(self, request: HttpRequest) -> bool:
         pairs = (
             pair.strip().partition("=") for pair in request.headers.get("cookie", "").split(";")
         )
@@ -291,7 +291,7 @@ class _Connection(socketserver.BaseRequestHandler):
         body = self._body(request, body)
         try:
             return self.server.answer(
-                Request(request.method, request.target, request.headers, body)
+                HttpRequest(request.method, request.target, request.headers, body)
             )
         except RefusedError:
             raise
@@ -321,7 +321,7 @@ class _Connection(socketserver.BaseRequestHandler):
             )
         return data[: end.start()], data[end.end() :]
 
-    def _body(self, request: Request, begun: bytes) -> bytes:
+    def _body(self, request: HttpRequest, begun: bytes) -> bytes:
         """The body, as long as Content-Length says. What follows it is another request, which is
         not read."""
         until = time.monotonic() + self.server.body_seconds
@@ -378,7 +378,7 @@ def _check_line(head: bytes) -> tuple[str, str]:
     return found[1], found[2]
 
 
-def _parsed(head: bytes) -> Request:
+def _parsed(head: bytes) -> HttpRequest:
     """A head without its empty line. No header may come twice: two readers could choose different
     ones."""
     method, target = _check_line(head)
@@ -389,7 +389,7 @@ def _parsed(head: bytes) -> Request:
         if not found or name in headers:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "a header is malformed or comes twice")
         headers[name] = found[2].strip(" \t")
-    return Request(method, target, headers)
+    return HttpRequest(method, target, headers)
 
 
 def _encoded(reply: Reply, method: str = "") -> bytes:

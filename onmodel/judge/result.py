@@ -43,10 +43,12 @@ class JudgedModel:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How often an axis prefers the picture that the judge chose, over the decided pairs on whose
-    prompt its values of the two models differ. `share` is None when these are of fewer than two
-    prompts."""
+class AxisAgreement:
+    """How often an axis prefers the picture that the judge chose.
+
+    Counted over decided pairs on whose prompt the axis has different values for the two models.
+    `share` is None when these pairs cover fewer than two prompts.
+    """
 
     axis: str
     title: str
@@ -70,7 +72,7 @@ class SessionResult:
     repeated: Interval | None
     repeats: int
     reversed: int
-    axes: Sequence[Agreement]
+    axes: Sequence[AxisAgreement]
     notes: Sequence[str]
 
     def as_dict(self) -> dict[str, object]:
@@ -175,7 +177,7 @@ def _models(session: Session, votes: Sequence[Vote]) -> tuple[list[JudgedModel],
     return models, notes
 
 
-def _agreements(evaluation: Evaluation, votes: Sequence[Vote]) -> list[Agreement]:
+def _agreements(evaluation: Evaluation, votes: Sequence[Vote]) -> list[AxisAgreement]:
     """All axes together (the mean cost that select lowers), then each axis, from its value of each
     prompt."""
     axes = list(evaluation.axes.values())
@@ -205,9 +207,9 @@ def _agreements(evaluation: Evaluation, votes: Sequence[Vote]) -> list[Agreement
     return [_agreement(*row) for row in rows]
 
 
-def _agreement(axis: str, title: str, differences: Sequence[tuple[str, float]]) -> Agreement:
+def _agreement(axis: str, title: str, differences: Sequence[tuple[str, float]]) -> AxisAgreement:
     decided = [(prompt, saved > 0) for prompt, saved in differences if saved]
-    return Agreement(axis, title, _share(decided), len(decided))
+    return AxisAgreement(axis, title, _share(decided), len(decided))
 
 
 def _cost(axis: Axis, value: float) -> float:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from onmodel.errors import SpaceError, StateError
 from onmodel.events import Events
-from onmodel.judge.gate import GatedServer, RefusedError, Reply, Request, json_reply
+from onmodel.judge.gate import GatedServer, HttpRequest, RefusedError, Reply, json_reply
 from onmodel.judge.page import page_script, page_style, result_fragment, session_page
 from onmodel.judge.result import SessionResult, result
 from onmodel.judge.session import Session
@@ -46,7 +46,7 @@ class JudgeServer(GatedServer):
         }
         super().__init__(events, port)
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: HttpRequest) -> Reply:
         if request.method == "POST" and request.target in self._actions:
             return self._act(self._actions[request.target], request.table())
         if request.method == "GET" and request.target in self._files:

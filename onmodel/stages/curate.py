@@ -1,107 +1,71 @@
-"""curate: from toon sets, folders, other trainers' data sets, generated pictures and older data
-sets to one data set of named subsets.
+"""curate: make one data set of named subsets from toon sets, folders, other trainers' data sets,
+generated pictures and earlier data sets.
 
-Pictures and captions are checked, repeats of one picture found (copies, cut-outs, mirrored ones,
-one scene with a detail changed), and some pictures held out. Nothing is judged by taste here and no
-original is changed; what is refused stands in the manifest with its reason.
+Pictures and captions are checked, near-duplicates are found (copies, crops, mirrored pictures, one
+scene with a detail changed), and some pictures are held out. Originals are not changed. Refused
+files are listed in the manifest with the reason.
 """
 
-import dataclasses
-import difflib
-import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from onmodel.curate.duplicates import Thumb, find_links, group_links
-from onmodel.curate.foreign import READERS, Foreign, ForeignSubset
-from onmodel.curate.ingest import Candidate, Reading, check, folder_hash, scan_folder
+from onmodel.curate.collect import Offer, collect
+from onmodel.curate.dataset_facts import (
+    dataset_facts,
+    report_refused,
+    report_subsets,
+    warn_self_training,
+)
+from onmodel.curate.duplicates import find_links, group_links
+from onmodel.curate.ingest import SourcePicture, folder_hash, scan_folder
+from onmodel.curate.other_tools.options import (
+    ForeignDataset,
+    ForeignSubset,
+    subset_configs,
+    subsets_by_name,
+)
+from onmodel.curate.other_tools.registry import READERS
+from onmodel.curate.other_tools.sd_scripts import unread_repeats
 from onmodel.curate.provenance import (
-    SELF_TAUGHT,
     known_at,
-    model_of,
-    own_models,
-    read_known,
+    makers_of,
+    own_ancestors,
     self_taught,
 )
-from onmodel.dataset.decoder import Decoder
-from onmodel.dataset.decoding import Picture, Refused, decode
-from onmodel.dataset.manifest import Refusal, leaf, read_items, write_manifest
-from onmodel.dataset.merkle import merkle_root
-from onmodel.dataset.pixels import WHITE
+from onmodel.curate.source_settings import SourceSettings
+from onmodel.curate.sources import (
+    folder_pictures,
+    sampled_pictures,
+    shuffled,
+    subset_pictures,
+    toon_pictures,
+)
+from onmodel.curate.split import split
+from onmodel.dataset.manifest import Config, Refusal, SubsetRow, write_manifest
 from onmodel.errors import InputError
-from onmodel.events import first
-from onmodel.hashing import read_json, sha256_file, write_atomic
-from onmodel.ledger.lineage import Lineage, add, ancestors
+from onmodel.hashing import sha256_file
+from onmodel.ledger.lineage import Lineage, add
 from onmodel.paths import check_distinct, check_name, inside
-from onmodel.randomness import generator
 from onmodel.records import Artifact, Item
 from onmodel.stages.base import Context, Inputs, Kind, NamedStage, Plan, Reads, StageSettings
-from onmodel.toon.datasets import STANDIN_SETS, write_set
+from onmodel.toon.datasets import STANDIN_SETS
 
 MAKES: Kind = "dataset"
 READS = Reads("curate", sheet=("trigger",), head=("seed",))
-SHOWN_REFUSALS = 5
 ASSUMED = 20  # pictures in a folder that is not there yet
 
 
-class Source(StageSettings, Reading):
-    """Where pictures of a subset come from: exactly one of `toon`, `folder`, `stage` or `dataset`.
+class PictureSource(StageSettings, SourceSettings):
+    """A source in a recipe; its key holds the content of its folders."""
 
-    A picture is taken once per data set. The settings about captions and masks go with `folder`.
-    """
-
-    toon: str | None = Field(default=None, description="Name of a toon set.")
-    folder: Path | None = Field(default=None, description="Folder of pictures with caption files.")
-    stage: str | None = Field(
-        default=None, description="Sample stage whose kept pictures are taken."
-    )
-    dataset: str | None = Field(
-        default=None, description="Curate stage to take pictures from; needs `subset`."
-    )
-    subset: str | None = Field(default=None, description="Subset of `dataset`.")
-    count: int | None = Field(
-        default=None, ge=1, description="Largest number of pictures taken. Unset: all."
-    )
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (
-            sum(value is not None for value in (self.toon, self.folder, self.stage, self.dataset))
-            != 1
-        ):
-            raise ValueError(
-                "a source is one of { toon = … }, { folder = … }, { stage = … }, { dataset = …,"
-                " subset = … }"
-            )
-        said = sorted(
-            name
-            for name, field in Reading.model_fields.items()
-            if getattr(self, name) != field.get_default()
-        )
-        if self.folder is None and said:
-            raise ValueError(
-                f"{said[0]} is about how a folder is read; it goes with {{ folder = … }}"
-            )
-        if (self.dataset is None) != (self.subset is None):
-            raise ValueError(
-                'dataset and subset go together: { dataset = "older", subset = "base" }'
-            )
-        if self.toon is not None and self.toon not in STANDIN_SETS:
-            near = difflib.get_close_matches(self.toon, STANDIN_SETS, n=1)
-            raise ValueError(
-                f"did you mean {near[0]!r}?" if near else f"toon sets are {', '.join(STANDIN_SETS)}"
-            )
-        return self
-
-    def contents(self) -> dict[str, Any]:
-        """The files of the folder and of its masks, and what is known of them."""
+    def contents(self) -> dict[str, object]:
+        """Hashes of the folder's files, of its masks, and of its provenance.json."""
         known = known_at(self.folder) if self.folder else None
         return {
             "folder": self.pictures,
@@ -136,7 +100,7 @@ class Settings(StageSettings):
     reg_data_dir: Path | None = Field(
         default=None, description="The same for regularisation pictures."
     )
-    subsets: dict[str, list[Source]] = Field(
+    subsets: dict[str, list[PictureSource]] = Field(
         default_factory=dict, description="Subset name to a list of sources."
     )
     purposes: dict[str, str] = Field(
@@ -157,7 +121,7 @@ class Settings(StageSettings):
 
     @field_validator("subsets")
     @classmethod
-    def _not_empty(cls, subsets: dict[str, list[Source]]) -> dict[str, list[Source]]:
+    def _not_empty(cls, subsets: dict[str, list[PictureSource]]) -> dict[str, list[PictureSource]]:
         check_distinct(subsets, "subsets")
         for name, sources in subsets.items():
             check_name(name, "subsets")
@@ -179,9 +143,8 @@ class Settings(StageSettings):
         return self
 
     @cached_property
-    def foreign(self) -> dict[str, Foreign]:
-        """What was described for other trainers, by the setting that names it. Raises
-        InputError."""
+    def foreign(self) -> dict[str, ForeignDataset]:
+        """Setting → the other trainer's data set that it names. Raises InputError."""
         return {
             name: read(path)
             for name, read in READERS.items()
@@ -190,94 +153,62 @@ class Settings(StageSettings):
 
     @cached_property
     def imported(self) -> dict[str, ForeignSubset]:
-        """The subsets of those, by name. Raises InputError when a name stands twice."""
-        found: dict[str, ForeignSubset] = {}
-        for setting, foreign in self.foreign.items():
-            for subset in foreign.subsets:
-                if subset.name in found or subset.name in self.subsets:
-                    raise InputError(
-                        setting,
-                        subset.name,
-                        "there is another subset of that name; rename a folder",
-                    )
-                found[subset.name] = subset
-        return found
+        """Name → subset of those data sets. Raises InputError for a name that is used twice."""
+        return subsets_by_name(self.foreign, self.subsets)
 
     @cached_property
-    def sources(self) -> dict[str, list[Source]]:
-        """Subset → its sources, those of other trainers' files too."""
-        imported = {
-            name: [Source(folder=subset.folder, **subset.reading.model_dump(exclude_unset=True))]
-            for name, subset in self.imported.items()
-        }
+    def sources(self) -> dict[str, list[PictureSource]]:
+        """Subset → its sources, including those of other trainers' files."""
+        imported = {}
+        for name, subset in self.imported.items():
+            reading = subset.reading.model_dump(exclude_unset=True)
+            imported[name] = [PictureSource(folder=subset.folder, **reading)]
         return imported | self.subsets
 
-    def contents(self) -> dict[str, Any]:
-        """The pictures of every source; for another trainer's file what it says, and the pictures
-        that it names."""
-        said: dict[str, Any] = {
-            setting: {
-                "even": foreign.even_regularisation,
-                "subsets": [
-                    [
-                        one.name,
-                        self.sources[one.name][0].keyed(),
-                        one.shown.model_dump(mode="json"),
-                        one.heldout,
-                    ]
-                    for one in foreign.subsets
-                ],
-            }
-            for setting, foreign in self.foreign.items()
-        }
-        return said | {
-            "subsets": {name: [row.keyed() for row in rows] for name, rows in self.subsets.items()}
-        }
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of all sources."""
+        return [row.folder for rows in self.sources.values() for row in rows if row.folder]
 
-    def shown(self, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-        """Subset → what is said of how it is shown, for subsets of so many pictures.
+    def contents(self) -> dict[str, object]:
+        """The pictures of every source; for another trainer's file its settings and pictures."""
+        found: dict[str, object] = {}
+        for setting, foreign in self.foreign.items():
+            rows = []
+            for one in foreign.subsets:
+                source = self.sources[one.name][0].keyed()
+                rows.append([one.name, source, one.config.model_dump(mode="json"), one.heldout])
+            found[setting] = {"even": foreign.even_regularisation, "subsets": rows}
+        found["subsets"] = {
+            name: list(map(PictureSource.keyed, sources)) for name, sources in self.subsets.items()
+        }
+        return found
 
-        Where regularisation pictures are to be as many as the others, their repeats are what comes
-        nearest.
-        """
-        shown = {name: subset.shown for name, subset in self.imported.items()}
-        others = sum(
-            counts.get(name, 0) * row.repeats
-            for name, row in shown.items()
-            if not row.regularisation
-        )
-        for foreign in self.foreign.values():
-            own = [subset.name for subset in foreign.subsets if subset.shown.regularisation]
-            pictures = sum(counts.get(name, 0) for name in own)
-            if foreign.even_regularisation and others and pictures:
-                even = {"repeats": max(1, round(others / pictures))}
-                shown |= {name: shown[name].model_copy(update=even) for name in own}
-        return {name: row.model_dump(mode="json") for name, row in shown.items()}
+    def shown(self, counts: Mapping[str, int]) -> dict[str, Config]:
+        """Subset → the settings that another trainer's file gives it; `counts`: subset →
+        pictures."""
+        configs = subset_configs(self.foreign.values(), counts)
+        return {name: config.model_dump(mode="json") for name, config in configs.items()}
 
     @property
     def whole_heldout(self) -> list[str]:
         """Subsets that are never trained on."""
-        return [
-            *self.heldout_subsets,
-            *(name for name, subset in self.imported.items() if subset.heldout == 1),
-        ]
+        imported = [name for name, subset in self.imported.items() if subset.heldout == 1]
+        return [*self.heldout_subsets, *imported]
 
     def share_heldout(self, subset: str) -> float:
-        said = self.imported[subset].heldout if subset in self.imported else None
-        return self.heldout if said is None else said
+        """The share of a subset that is held out (0–1)."""
+        imported = self.imported[subset].heldout if subset in self.imported else None
+        return self.heldout if imported is None else imported
 
     @property
     def notes(self) -> list[str]:
-        """What of other trainers' files has no effect, or another one, here."""
+        """The options of other trainers' files that have no effect, or another one, here."""
         notes = [note for foreign in self.foreign.values() for note in foreign.notes]
         for name, sources in self.subsets.items():
-            for folder in (source.folder for source in sources if source.folder is not None):
-                if match := re.match(r"(\d+)_", folder.name):
-                    notes.append(
-                        f"{name}: the {match[1]} in {folder.name} is not read as repeats here;"
-                        f" write repeats = {match[1]} in `data`, or name the folder around it as"
-                        " train_data_dir"
-                    )
+            for source in sources:
+                if source.folder and (note := unread_repeats(source.folder)):
+                    notes.append(f"{name}: {note}")
         return notes
 
     def named_stages(self) -> list[NamedStage]:
@@ -292,7 +223,7 @@ class Settings(StageSettings):
         return found
 
     def purpose(self, subset: str) -> str:
-        """What a subset is for: as said in the recipe, else what its toon set says of itself."""
+        """The purpose of a subset: from the recipe, else from its toon set."""
         toon = next((source.toon for source in self.sources[subset] if source.toon), None)
         return self.purposes.get(subset) or (STANDIN_SETS[toon].purpose if toon else "")
 
@@ -303,16 +234,10 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
         name: sum(_expected(source, before) for source in rows)
         for name, rows in settings.sources.items()
     }
-    folders = dict.fromkeys(
-        source.folder for rows in settings.sources.values() for source in rows if source.folder
-    )
+    remedy = f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)"
     missing = tuple(
-        InputError(
-            "folder",
-            folder,
-            f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)",
-        )
-        for folder in folders
+        InputError("folder", folder, remedy)
+        for folder in dict.fromkeys(settings.folders)
         if not folder.exists()
     )
     return Plan(
@@ -324,7 +249,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     )
 
 
-def _expected(source: Source, before: Mapping[str, Plan]) -> int:
+def _expected(source: PictureSource, before: Mapping[str, Plan]) -> int:
     if source.toon:
         return source.count or STANDIN_SETS[source.toon].count
     if source.folder:
@@ -340,272 +265,85 @@ def _expected(source: Source, before: Mapping[str, Plan]) -> int:
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Make the data set. Raises InputError when a subset is left without a picture."""
+    """Make the data set. Raises InputError when a subset has no picture left."""
     shutil.rmtree(context.out)  # an earlier attempt may have seen other files in a folder
     refused: list[Refusal] = []
-    offers = [
-        (subset, source, _offer(source, f"{subset}-{i}", inputs, context, refused))
-        for subset, sources in settings.sources.items()
-        for i, source in enumerate(sources)
-    ]
-    items: list[Item] = []
-    thumbs: list[Thumb] = []
-    taken: set[tuple[str, Path]] = set()
-    written: dict[str, str] = {}  # file of the data set → its SHA-256
-    total = sum(len(offer) for _, _, offer in offers)
-    with context.events.task(f"read {context.name}", total) as task, Decoder() as decoder:
-        for subset, source, offer in offers:
-            inside = {item.content for item in items if item.subset == subset}
-            place = (
-                subset if subset in settings.imported else ""
-            )  # another trainer's data sets may share pictures
-            count = 0
-            for candidate in offer:
-                task.advance()
-                if (place, candidate.path) in taken or count == source.count:
-                    continue
-                try:
-                    picture, mask = check(candidate, decode if source.folder is None else decoder)
-                    item = _item(candidate, picture, mask, subset)
-                    if item.content in inside:
-                        raise Refused(f"the same picture is in {subset} already")
-                except Refused as reason:
-                    refused.append(Refusal(candidate.name, str(reason)))
-                    continue
-                sha256 = written.setdefault(item.image, picture.sha256)
-                items.append(dataclasses.replace(item, sha256=sha256))
-                if sha256 == picture.sha256:  # else the same pixels lie there already
-                    write_atomic(context.out / item.image, picture.data)
-                if mask is not None:
-                    write_atomic(context.out / item.mask, mask.data)
-                thumbs.append(Thumb(picture.width / picture.height, np.asarray(picture.small)))
-                taken.add((place, candidate.path))
-                inside.add(item.content)
-                count += 1
-    _say_refused(refused, context)
-    for subset in settings.sources:
-        if not any(item.subset == subset for item in items):
-            why = f"; the first: {refused[0].file}, {refused[0].reason}" if refused else ""
-            raise InputError(
-                f"stages.{context.name}.subsets.{subset}",
-                "no picture",
-                f"nothing remains of it{why}",
-            )
-    with context.events.task(f"compare {context.name}", total=2 * len(items)) as task:
-        links = find_links(thumbs, task)
-    items = _split(items, group_links(len(items), links), settings, context.seed)
-    purposes = {name: settings.purpose(name) for name in settings.sources}
-    manifest = write_manifest(
+    offers = _offers(inputs, settings, context, refused)
+    total = sum(len(offer.pictures) for offer in offers)
+    with context.events.task(f"read {context.name}", total) as task:
+        found = collect(offers, context.out, refused, task)
+    report_refused(refused, context.events)
+    found.check_subsets(settings.sources, f"stages.{context.name}.subsets")
+    with context.events.task(f"compare {context.name}", total=2 * len(found.items)) as task:
+        links = find_links(found.thumbs, task)
+    items = split(
+        found.items,
+        group_links(len(found.items), links),
+        {name: settings.share_heldout(name) for name in settings.sources},
+        settings.whole_heldout,
+        context.seed,
+    )
+    subsets = write_manifest(
         context.out,
         items,
-        purposes,
+        {name: settings.purpose(name) for name in settings.sources},
         refused,
         settings.shown(Counter(item.subset for item in items)),
     )
-    for name, row in manifest["subsets"].items():
-        held = f", {row['heldout']} of them held out" if row["heldout"] else ""
-        context.events.row(
-            "subsets",
-            f"{name}: {row['count']} pictures{held}",
-            subset=name,
-            pictures=row["count"],
-            heldout=row["heldout"],
-        )
-    makers = _makers(items, settings)
-    parents = [
-        context.recipe(READS),
-        *(inputs.lineage(name) for name in settings.needs()),
-        *makers.values(),
-    ]
-    counts = {
-        name: {"count": row["count"], "heldout": row["heldout"]}
-        for name, row in manifest["subsets"].items()
-    }
-    for name, own in _self_taught(items, parents, makers, context).items():
-        counts[name]["self_taught"] = own
-    origins = dict(sorted(Counter(item.origin for item in items).items()))
-    facts = {
-        "root": merkle_root(map(leaf, items)),
-        "subsets": counts,
-        "origins": origins,
-        "settings": settings.told(),
-    }
-    return context.commit("dataset", add(parents, "dataset", name=context.name, **facts))
+    report_subsets(subsets, context.events)
+    return context.commit("dataset", _lineage(items, subsets, inputs, settings, context))
 
 
-def _offer(
-    source: Source, name: str, inputs: Inputs, context: Context, refused: list[Refusal]
-) -> list[Candidate]:
-    """What a source has, in the order in which it is taken: a toon set as it was dealt, anything
-    else shuffled.
+def _offers(
+    inputs: Inputs, settings: Settings, context: Context, refused: list[Refusal]
+) -> list[Offer]:
+    """The pictures of every source. Files that scanning refuses are added to `refused`."""
+    offers = []
+    for subset, sources in settings.sources.items():
+        for i, source in enumerate(sources):
+            pictures = _pictures(source, f"{subset}-{i}", inputs, context, refused)
+            # Another trainer's data sets may share pictures.
+            pool = subset if subset in settings.imported else ""
+            offers.append(Offer(subset, pictures, source.count, pool, source.folder is None))
+    return offers
 
-    Two sources that draw on the same place shuffle it alike, so with `taken` they share it out.
-    """
+
+def _pictures(
+    source: PictureSource, name: str, inputs: Inputs, context: Context, refused: list[Refusal]
+) -> list[SourcePicture]:
+    """What a source offers, in the order in which it is taken: a toon set as it was written,
+    anything with a `count` shuffled."""
     if source.toon:
         folder = inside(context.scratch / "toon", name, "subsets")
-        shutil.rmtree(folder, ignore_errors=True)
-        write_set(source.toon, folder, count=source.count)
-        return scan_folder(folder, "toon")[0]
+        return toon_pictures(source.toon, folder, source.count)
     if source.folder:
-        found, bad = scan_folder(source.folder, f"folder:{source.folder.name}", source)
+        found, bad = folder_pictures(source.folder, source)
         refused += bad
-        known = read_known(source.folder)
-        found = [_as_known(candidate, known.of(candidate.path)) for candidate in found]
     elif source.stage:
-        folder = inputs.artifact(source.stage).path
-        found = [
-            Candidate(
-                folder / row["file"],
-                row["tags"],
-                row["sentence"],
-                f"generated:{row['model_sha256']}",
-            )
-            for row in read_json(folder / "pictures.json")
-            if row["kept"]
-        ]
+        found = sampled_pictures(inputs.artifact(source.stage).path)
     else:
-        folder = inputs.artifact(str(source.dataset)).path
-        rows = [item for item in read_items(folder) if item.subset == source.subset]
-        found = [_again(item, folder) for item in rows]
+        found = subset_pictures(inputs.artifact(str(source.dataset)).path, str(source.subset))
     if source.count is None:
         return found
-    # The folder's content, not its path: the same recipe chooses the same pictures wherever it
-    # lies.
-    place = str(source.pictures or source.stage or f"{source.dataset}/{source.subset}")
-    return [
-        found[i] for i in generator(context.seed, "choose pictures", place).permutation(len(found))
-    ]
+    place = source.pictures or source.stage or f"{source.dataset}/{source.subset}"
+    return shuffled(found, context.seed, place)
 
 
-def _as_known(candidate: Candidate, row: Mapping[str, Any]) -> Candidate:
-    """A picture with the origin, right and paper that its folder's provenance.json tells."""
-    if not row or sha256_file(candidate.path) != row["sha256"]:
-        return candidate
-    told = row["origin"] if model_of(row["origin"]) else f"told:{row['origin']} ({row['rights']})"
-    reading = candidate.reading.model_copy(update={"paper": row["paper"]} if row["paper"] else {})
-    return dataclasses.replace(candidate, origin=told, reading=reading)
-
-
-def _again(item: Item, folder: Path) -> Candidate:
-    """A picture of an older data set, with all that was said of it."""
-    own = item.mask == "alpha"
-    mask = folder / item.mask if item.mask and not own else None
-    return Candidate(
-        folder / item.image,
-        item.tags,
-        item.sentence,
-        item.origin,
-        item.kept_first,
-        item.kept_last,
-        mask,
-        Reading(alpha_mask=own, paper=item.paper or WHITE),
-        item.file,
-    )
-
-
-def _item(candidate: Candidate, picture: Picture, mask: Picture | None, subset: str) -> Item:
-    """The entry of a picture. Group and split are set when all pictures are known.
-
-    A generated picture is named by its pixels, any other by its file.
-    """
-    pixels = picture.pixels if model_of(candidate.origin) else ""
-    weighed = "alpha" if candidate.reading.alpha_mask and picture.paper else ""
-    if mask is not None:
-        weighed = f"masks/{mask.sha256}{mask.suffix}"
-    return Item(
-        image=f"images/{pixels or picture.sha256}{picture.suffix}",
-        sha256=picture.sha256,
-        width=picture.width,
-        height=picture.height,
-        subset=subset,
-        tags=candidate.tags,
-        sentence=candidate.sentence,
-        group=0,
-        split="train",
-        origin=candidate.origin,
-        file=candidate.name,
-        mask=weighed,
-        kept_first=candidate.kept_first,
-        kept_last=candidate.kept_last,
-        paper=picture.paper,
-        profile=picture.profile,
-        pixels=pixels,
-    )
-
-
-def _split(
-    items: Sequence[Item], groups: Sequence[int], settings: Settings, seed: int
-) -> list[Item]:
-    """Set group and split. A group is held out as a whole, wherever its pictures are: a repeat
-    would leak.
-
-    Of each subset the share `heldout` of its groups goes out, at least one and never all; which, is
-    drawn per group.
-    """
-    whole = settings.whole_heldout
-    held = {group for group, item in zip(groups, items, strict=True) if item.subset in whole}
-    for subset in settings.sources:
-        share = settings.share_heldout(subset)
-        own = sorted(
-            {group for group, item in zip(groups, items, strict=True) if item.subset == subset}
-        )
-        if not share or subset in whole or len(own) < 2:
-            continue
-        wanted = min(max(1, round(share * len(own))), len(own) - 1)
-        order = generator(seed, "held out", subset).permutation(len(own))
-        free = [own[i] for i in order if own[i] not in held]
-        held |= set(free[: max(0, wanted - (len(own) - len(free)))])
-    return [
-        dataclasses.replace(item, group=group, split="heldout" if group in held else "train")
-        for item, group in zip(items, groups, strict=True)
-    ]
-
-
-def _makers(items: Sequence[Item], settings: Settings) -> dict[str, Lineage]:
-    """SHA-256 → history of the models that made pictures of the folders, as their provenance.json
-    tells."""
-    models: dict[str, Lineage] = {}
-    folders = [source.folder for sources in settings.sources.values() for source in sources]
-    for folder in filter(None, folders):
-        models |= read_known(folder).models
-    return {
-        sha256: models[sha256]
-        for sha256 in sorted({model_of(item.origin) for item in items} & models.keys())
-    }
-
-
-def _self_taught(
+def _lineage(
     items: Sequence[Item],
-    parents: Sequence[Lineage],
-    makers: Mapping[str, Lineage],
+    subsets: Mapping[str, SubsetRow],
+    inputs: Inputs,
+    settings: Settings,
     context: Context,
-) -> dict[str, int]:
-    """Subset → pictures that an ancestor of what is trained on them made; said where they are
-    many."""
-    models, own = dict(makers), {context.base_sha256}
-    for lineage in parents:
-        for id, node in lineage.items():
-            if node["type"] == "model":
-                models[node["sha256"]] = ancestors(lineage, id)
-            elif node["type"] == "pictures":
-                own.add(node.get("model_sha256", ""))
-    own |= own_models(models, context.character.trigger, context.base_sha256)
-    rows = self_taught([item.subset for item in items], [item.origin for item in items], own)
-    for name, row in rows.items():
-        if row.share >= SELF_TAUGHT:
-            line = (
-                f"{name}: {row.share:.0%} of it was made by the model's own ancestors; it will"
-                " learn their faults"
-            )
-            context.events.note(line, "warning")
-    return {name: row.own for name, row in rows.items() if row.own}
-
-
-def _say_refused(refused: Sequence[Refusal], context: Context) -> None:
-    if refused:
-        lines = [f"{row.file}: {row.reason}" for row in refused]
-        context.events.note(
-            f"{len(refused)} files are set aside:",
-            "warning",
-            first(lines, SHOWN_REFUSALS, "the manifest"),
-        )
+) -> Lineage:
+    """The data set's node. Its parents: the recipe, the stages it reads, and the models that made
+    pictures."""
+    origins = [item.origin for item in items]
+    makers = makers_of(origins, settings.folders)
+    stages = [inputs.lineage(name) for name in settings.needs()]
+    parents = [context.recipe(READS), *stages, *makers.values()]
+    own = own_ancestors(parents, makers, context.character.trigger, context.base_sha256)
+    taught = self_taught([item.subset for item in items], origins, own)
+    warn_self_training(taught, context.events)
+    facts = dataset_facts(items, subsets, taught)
+    return add(parents, "dataset", name=context.name, **facts, settings=settings.told())

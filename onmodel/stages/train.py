@@ -22,8 +22,8 @@ from onmodel.dataset.latents import View, encode_pictures
 from onmodel.dataset.manifest import exposure_leaf, read_items, read_subsets
 from onmodel.dataset.merkle import merkle_root
 from onmodel.dataset.pixels import WHITE
-from onmodel.dataset.rules import MOST_WEIGHT, SubsetShowing
-from onmodel.dataset.summary import Shot, say_captions, say_crops, say_exposures
+from onmodel.dataset.rules import MOST_WEIGHT, SubsetConfig
+from onmodel.dataset.summary import TrainSample, say_captions, say_crops, say_exposures
 from onmodel.dataset.texts import encode_captions
 from onmodel.errors import InputError, StateError
 from onmodel.families.protocol import Family, FamilySpec
@@ -74,7 +74,7 @@ SHAPES = (
 )
 
 
-class Share(StageSettings, SubsetShowing):
+class Share(StageSettings, SubsetConfig):
     """One subset of a training. Unset fields inherit from the data set's own file, then from the
     train stage."""
 
@@ -333,8 +333,8 @@ class Picture:
         return [View(self.path, self.size, flip, self.item.paper or WHITE) for flip in flips]
 
     @property
-    def shot(self) -> Shot:
-        return Shot(self.share.label, self.item, self.size, self.share)
+    def shot(self) -> TrainSample:
+        return TrainSample(self.share.label, self.item, self.size, self.share)
 
 
 def _known(folder: Path) -> Plan:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, Showing
+from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig
 from onmodel.families.protocol import MOST_SHIFT, Timesteps
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.validation import Table
@@ -57,7 +57,7 @@ class Preview(Table):
     )
 
 
-class Options(Showing):
+class Options(DataConfig):
     """The settings of a training run, without its data. How pictures are shown holds for every
     subset that sets nothing else."""
 

@@ -6,15 +6,25 @@ import pytest
 
 from onmodel.curate.balance import balance
 from onmodel.curate.choose import choose_best
-from onmodel.curate.coverage import Shown, audit_coverage, coverage, cramers_v, effective_number
+from onmodel.curate.coverage import (
+    CountedPicture,
+    audit_coverage,
+    coverage,
+    cramers_v,
+    effective_number,
+)
 from onmodel.curate.vocabulary import vocabulary_for
 from onmodel.errors import InputError
 
 WORDS = vocabulary_for([], [])
 
 
-def shown(subset: str, style: str, count: int, weight: float = 1.0, **values: str) -> list[Shown]:
-    return [Shown(subset, weight, {"style": [style]} | {k: [v] for k, v in values.items()})] * count
+def shown(
+    subset: str, style: str, count: int, weight: float = 1.0, **values: str
+) -> list[CountedPicture]:
+    return [
+        CountedPicture(subset, weight, {"style": [style]} | {k: [v] for k, v in values.items()})
+    ] * count
 
 
 def test_counts_are_weighted_by_repeats() -> None:

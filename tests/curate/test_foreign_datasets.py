@@ -5,16 +5,11 @@ from typing import Any
 
 import pytest
 
-from onmodel.curate.foreign import (
-    DIALECTS,
-    Dialect,
-    Foreign,
-    ForeignSubset,
-    read_config,
-    read_numbered_folders,
-)
 from onmodel.curate.ingest import Reading
-from onmodel.dataset.rules import SubsetShowing
+from onmodel.curate.other_tools.options import ForeignDataset, ForeignSubset, ToolOptions
+from onmodel.curate.other_tools.registry import TOOLS, read_config
+from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
+from onmodel.dataset.rules import SubsetConfig
 from onmodel.errors import InputError
 
 SD_SCRIPTS = """
@@ -96,13 +91,13 @@ config:
 """
 
 
-def read(folder: Path, name: str, text: str) -> Foreign:
+def read(folder: Path, name: str, text: str) -> ForeignDataset:
     (folder / name).write_text(text, encoding="utf-8")
     return read_config(folder / name)
 
 
 def said(subset: ForeignSubset) -> dict[str, Any]:
-    return subset.shown.model_dump(mode="json")
+    return subset.config.model_dump(mode="json")
 
 
 def test_sd_scripts(tmp_path: Path) -> None:
@@ -163,17 +158,17 @@ def test_a_number_in_a_name_is_told_when_it_is_not_read(tmp_path: Path) -> None:
     text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = '10_girl'\n"
     assert any("write num_repeats = 10" in note for note in read(tmp_path, "d.toml", text).notes)
     foreign = read(tmp_path, "d.toml", text + "num_repeats = 3")
-    assert foreign.subsets[0].shown.repeats == 3 and not any(
+    assert foreign.subsets[0].config.repeats == 3 and not any(
         "10_girl" in note for note in foreign.notes
     )
 
 
-@pytest.mark.parametrize("tool", DIALECTS, ids=lambda tool: tool.tool)
-def test_every_option_is_read_in_one_way(tool: Dialect) -> None:
-    tables = [tool.shown, tool.reading, tool.special, tool.harmless, tool.inactive]
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.tool)
+def test_every_option_is_read_in_one_way(tool: ToolOptions) -> None:
+    tables = [tool.config, tool.reading, tool.special, tool.harmless, tool.inactive]
     names = [name for table in tables for name in table]
     assert len(names) == len(set(names))
-    assert set(tool.shown.values()) <= SubsetShowing.model_fields.keys()
+    assert set(tool.config.values()) <= SubsetConfig.model_fields.keys()
     assert set(tool.reading.values()) <= Reading.model_fields.keys()
 
 
@@ -183,7 +178,7 @@ def test_data_sets_of_several_resolutions_are_one(tmp_path: Path) -> None:
         tmp_path, "d.toml", one.format(512, 2) + one.format(768, 2) + one.format(1024, 3)
     )
     assert [
-        (subset.name, subset.shown.resolution, subset.shown.repeats) for subset in foreign.subsets
+        (subset.name, subset.config.resolution, subset.config.repeats) for subset in foreign.subsets
     ] == [("a", (512, 768), 2), ("a-3", 1024, 3)]
     skipped = one.format(1024, 2).replace(
         "[[datasets.subsets]]", "skip_image_resolution = 768\n[[datasets.subsets]]"
@@ -196,7 +191,7 @@ def test_data_sets_of_several_resolutions_are_one(tmp_path: Path) -> None:
 
 def test_json_is_read_too(tmp_path: Path) -> None:
     text = '{"datasets": [{"resolution": 512, "subsets": [{"image_dir": "a", "num_repeats": 3}]}]}'
-    assert read(tmp_path, "d.json", text).subsets[0].shown.repeats == 3
+    assert read(tmp_path, "d.json", text).subsets[0].config.repeats == 3
 
 
 def test_diffusion_pipe(tmp_path: Path) -> None:
@@ -212,7 +207,7 @@ def test_diffusion_pipe(tmp_path: Path) -> None:
         "caption": "both",
         "repeats": 5,
     }
-    assert said(b)["resolution"] == [768] and b.shown.repeats == 1
+    assert said(b)["resolution"] == [768] and b.config.repeats == 1
     assert [note.split()[0] for note in foreign.notes] == ["min_ar", "frame_buckets"]
 
 
@@ -229,7 +224,7 @@ def test_ai_toolkit(tmp_path: Path) -> None:
         "flip": True,
         "caption": "both",
     }
-    assert reg.shown.regularisation and reg.shown.repeats == 2 and reg.heldout == 0.0
+    assert reg.config.regularisation and reg.config.repeats == 2 and reg.heldout == 0.0
     assert not foreign.even_regularisation
     assert any(note.startswith("cache_latents_to_disk") for note in foreign.notes)
     bare = read(tmp_path, "sets.yaml", "- {folder_path: a, resolution: 512}\n- {dataset_path: b}")
@@ -321,7 +316,7 @@ def test_numbered_folders(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     (tmp_path / "3_file").touch()
     foreign = read_numbered_folders(tmp_path, regularisation=False)
-    assert {subset.name: subset.shown.repeats for subset in foreign.subsets} == {
+    assert {subset.name: subset.config.repeats for subset in foreign.subsets} == {
         "hoge girl": 10,
         "style": 2,
     }
@@ -329,7 +324,7 @@ def test_numbered_folders(tmp_path: Path) -> None:
     assert [note.rpartition(": ")[2] for note in foreign.notes] == ["0_never", "3_file", "plain"]
     reg = read_numbered_folders(tmp_path, regularisation=True)
     assert reg.notes[-1].startswith("regularisation pictures are repeated")
-    assert reg.even_regularisation and all(subset.shown.regularisation for subset in reg.subsets)
+    assert reg.even_regularisation and all(subset.config.regularisation for subset in reg.subsets)
 
 
 def test_a_folder_without_numbered_ones_is_told(tmp_path: Path) -> None:

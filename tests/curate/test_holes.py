@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from onmodel.character import load_character
-from onmodel.curate.coverage import coverage, shown_of
+from onmodel.curate.coverage import count_picture, coverage
 from onmodel.curate.holes import even, fill, prompts_for
 from onmodel.curate.vocabulary import Vocabulary, vocabulary_for
 from onmodel.errors import InputError
@@ -37,7 +37,7 @@ def test_the_prompts_ask_for_what_is_missing_and_make_no_confound() -> None:
         "white background",
         "comic",
     ]
-    shown = [shown_of("base", 1.0, tags, vocabulary, design) for _ in range(30)]
+    shown = [count_picture("base", 1.0, tags, vocabulary, design) for _ in range(30)]
     targets = even(vocabulary, CHARACTER.free)
     prompts, wanted = prompts_for(
         coverage(shown, vocabulary), vocabulary, targets, CHARACTER, 60, 0

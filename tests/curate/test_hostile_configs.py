@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from onmodel.curate.foreign import read_config, read_numbered_folders
+from onmodel.curate.other_tools.registry import read_config
+from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
 from onmodel.curate.provenance import own_models, read_known
 from onmodel.curate.scene import scenes_in
 from onmodel.errors import InputError
@@ -206,7 +207,7 @@ def test_folders_of_odd_numbers_are_read_or_left(tmp_path: Path) -> None:
     for name in ("0_x", "3_a\nb", "999999999999_x", "٣_x", "²_x", "_x", "3_", "4_ok"):
         (tmp_path / name).mkdir()
     found = read_numbered_folders(tmp_path, regularisation=False)
-    assert [(row.name, row.shown.repeats) for row in found.subsets] == [
+    assert [(row.name, row.config.repeats) for row in found.subsets] == [
         ("a_b", 3),
         ("ok", 4),
         ("x", 3),

@@ -13,7 +13,7 @@ import pytest
 from made_pictures import jxl_head
 from PIL import Image
 
-from onmodel.curate.ingest import Candidate, check, folder_hash, scan_folder
+from onmodel.curate.ingest import SourcePicture, check, folder_hash, scan_folder
 from onmodel.dataset.decoding import MAX_PIXELS, Refused, decode, pixels
 from onmodel.dataset.formats import SUFFIXES, readable
 from onmodel.errors import InputError
@@ -243,7 +243,7 @@ def test_a_huge_picture_is_judged_by_its_header() -> None:
 
 def test_a_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="no such file"):
-        check(Candidate(tmp_path / "gone.png", "1girl", "", "x"))
+        check(SourcePicture(tmp_path / "gone.png", "1girl", "", "x"))
     with pytest.raises(InputError, match="name a folder"):
         scan_folder(tmp_path / "gone", "x")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from onmodel.character import load_character
-from onmodel.curate.findings import Finding
+from onmodel.curate.findings import AuditFinding
 from onmodel.curate.labels import Labelled, Sight, audit_labels
 from onmodel.curate.vocabulary import Vocabulary, names_an_artist, read_aliases, vocabulary_for
 from onmodel.errors import InputError
@@ -18,12 +18,12 @@ SHEET = load_character(Path(__file__).parents[2] / "onmodel/toon/characters/back
 WORDS = vocabulary_for(ALL_TAGS, [*SHEET.tags, "1girl"])
 
 
-def audit(*captions: str, sentence: str = "") -> list[Finding]:
+def audit(*captions: str, sentence: str = "") -> list[AuditFinding]:
     rows = [Labelled(f"a/{i}", caption.split(", "), sentence) for i, caption in enumerate(captions)]
     return audit_labels(rows, SHEET, WORDS)
 
 
-def kinds(*captions: str, sentence: str = "") -> dict[str, Finding]:
+def kinds(*captions: str, sentence: str = "") -> dict[str, AuditFinding]:
     return {row.kind: row for row in audit(*captions, sentence=sentence) if row.picture}
 
 
@@ -85,7 +85,7 @@ def test_other_tags_name_no_artist(tag: str) -> None:
 
 def seen(
     faces: list[str], said: list[str], sure: float = 0.97, strict: tuple[str, ...] = ()
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """An audit of pictures whose faces the tagger sees ("" for none), and whose captions say
     another list of faces."""
     columns = list(VOCABULARY["expression"].values())

@@ -13,7 +13,7 @@ from PIL import Image
 from test_ingest import png_header
 
 from onmodel.curate.endpoint import Endpoint
-from onmodel.curate.makers import Candidate
+from onmodel.curate.makers import GeneratedPicture
 from onmodel.curate.painter import TIMES, Painter
 from onmodel.errors import InputError, ServiceError
 from onmodel.events import Events
@@ -35,7 +35,7 @@ def prompts(*words: str) -> list[tuple[Prompt, int]]:
 
 def make(
     url: str, folder: Path, *words: str, rests: list[float] | None = None, **options: Any
-) -> list[Candidate]:
+) -> list[GeneratedPicture]:
     endpoint = Endpoint(
         url, "brush", "secret", sleep=(rests if rests is not None else []).append, **options
     )

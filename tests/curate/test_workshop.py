@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 from onmodel import locking
 from onmodel.cli.dataset import app
 from onmodel.curate.export import export, unread_by_kohya
-from onmodel.curate.findings import Finding, Fix
+from onmodel.curate.findings import AuditFinding, Fix
 from onmodel.curate.gather import gather
 from onmodel.curate.workshop import (
     Decision,
     Workshop,
+    fix_decision,
     keep_aliases,
-    mending,
     open_workshop,
     still_apply,
 )
@@ -79,7 +79,7 @@ def test_strict_labels_and_aliases_are_steps_like_any(work: Workshop) -> None:
 def test_a_mended_label_says_who_said_it_and_can_be_taken_back(work: Workshop) -> None:
     before = work.pieces["base/001"].words
     last = before[-1]
-    finding = Finding(
+    finding = AuditFinding(
         "wrong label",
         "error",
         "base/001",
@@ -87,7 +87,7 @@ def test_a_mended_label_says_who_said_it_and_can_be_taken_back(work: Workshop) -
         "seen",
         Fix((last,), ("noir",), by="tagger 0.98"),
     )
-    decision = mending(finding)
+    decision = fix_decision(finding)
     assert decision is not None
     mended = work.decide([decision]).pieces["base/001"]
     assert mended.words == [*before[:-1], "noir"] and mended.tags[-1].by == "tagger 0.98"

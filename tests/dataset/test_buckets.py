@@ -17,7 +17,7 @@ from onmodel.dataset.buckets import (
     load_weights,
     nearest_bucket,
 )
-from onmodel.dataset.rules import Showing
+from onmodel.dataset.rules import DataConfig
 from onmodel.errors import InputError, StateError
 
 
@@ -84,7 +84,7 @@ def test_a_picture_is_not_enlarged_unless_asked(
     width: int, height: int, resolution: int, enlarge: bool, buckets: bool
 ) -> None:
     assume(max(width, height) <= 4 * min(width, height))
-    size = bucket_of(width, height, resolution, Showing(enlarge=enlarge, buckets=buckets), 16)
+    size = bucket_of(width, height, resolution, DataConfig(enlarge=enlarge, buckets=buckets), 16)
     assert size[0] % 16 == size[1] % 16 == 0 and min(size) >= 16
     assert size[0] * size[1] <= resolution**2
     if enlarge and buckets:
@@ -98,14 +98,14 @@ def test_a_picture_is_not_enlarged_unless_asked(
 
 
 def test_sizes_that_are_asked_for() -> None:
-    assert bucket_of(1000, 1500, 1024, Showing(), 16) == (832, 1216)
-    assert bucket_of(600, 800, 1024, Showing(), 16) == (576, 768)
-    assert bucket_of(600, 800, 1024, Showing(bucket_step=16), 16) == (592, 800)
-    assert bucket_of(600, 800, 1024, Showing(enlarge=True), 16) == (896, 1152)
-    assert bucket_of(600, 800, 1024, Showing(buckets=False), 16) == (592, 592)
-    assert bucket_of(1000, 4000, 1024, Showing(bucket_sides=(768, 1280)), 16) == (768, 1280)
+    assert bucket_of(1000, 1500, 1024, DataConfig(), 16) == (832, 1216)
+    assert bucket_of(600, 800, 1024, DataConfig(), 16) == (576, 768)
+    assert bucket_of(600, 800, 1024, DataConfig(bucket_step=16), 16) == (592, 800)
+    assert bucket_of(600, 800, 1024, DataConfig(enlarge=True), 16) == (896, 1152)
+    assert bucket_of(600, 800, 1024, DataConfig(buckets=False), 16) == (592, 592)
+    assert bucket_of(1000, 4000, 1024, DataConfig(bucket_sides=(768, 1280)), 16) == (768, 1280)
     with pytest.raises(InputError, match=r"bucket_sides: \[2000, 3000\]"):
-        bucket_of(1000, 4000, 1024, Showing(bucket_sides=(2000, 3000)), 16)
+        bucket_of(1000, 4000, 1024, DataConfig(bucket_sides=(2000, 3000)), 16)
 
 
 def test_what_is_cut_away() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from onmodel.dataset.rules import Showing, SubsetShowing
+from onmodel.dataset.rules import DataConfig, SubsetConfig
 
 SAID = st.fixed_dictionaries(
     {},
@@ -24,11 +24,11 @@ SAID = st.fixed_dictionaries(
         "loss_weight": st.sampled_from([1.0, 0.5]),
     },
 )
-RUN = SAID.map(lambda table: {key: table[key] for key in table if key in Showing.model_fields})
+RUN = SAID.map(lambda table: {key: table[key] for key in table if key in DataConfig.model_fields})
 
 
-def resolved(run: dict[str, Any], file: dict[str, Any], share: dict[str, Any]) -> SubsetShowing:
-    return SubsetShowing(**share).over(Showing(**run), file)
+def resolved(run: dict[str, Any], file: dict[str, Any], share: dict[str, Any]) -> SubsetConfig:
+    return SubsetConfig(**share).over(DataConfig(**run), file)
 
 
 @given(RUN, SAID, SAID)
@@ -36,9 +36,9 @@ def test_a_share_comes_before_the_file_and_the_file_before_the_run(
     run: dict[str, Any], file: dict[str, Any], share: dict[str, Any]
 ) -> None:
     shown = resolved(run, file, share)
-    for name, field in SubsetShowing.model_fields.items():
+    for name, field in SubsetConfig.model_fields.items():
         assert getattr(shown, name) == (run | file | share).get(name, field.default), name
-    assert set(shown.model_dump()) == set(SubsetShowing.model_fields)
+    assert set(shown.model_dump()) == set(SubsetConfig.model_fields)
 
 
 @settings(max_examples=300)
@@ -54,9 +54,9 @@ def test_what_is_written_down_decides_what_is_shown(
 
     def written(run: dict[str, Any], file: dict[str, Any], share: dict[str, Any]) -> Any:
         return (
-            Showing(**run).model_dump(),
-            SubsetShowing(**file).model_dump(),
-            SubsetShowing(**share).model_dump(),
+            DataConfig(**run).model_dump(),
+            SubsetConfig(**file).model_dump(),
+            SubsetConfig(**share).model_dump(),
         )
 
     changed = list(tables)
@@ -69,12 +69,12 @@ def test_what_is_written_down_decides_what_is_shown(
 
 
 def test_a_said_default_is_not_the_same_as_nothing_said() -> None:
-    assert SubsetShowing(keep_tokens=2).model_dump() == {"keep_tokens": 2}
-    assert SubsetShowing().model_dump() == {}
-    run = Showing(keep_tokens=5)
+    assert SubsetConfig(keep_tokens=2).model_dump() == {"keep_tokens": 2}
+    assert SubsetConfig().model_dump() == {}
+    run = DataConfig(keep_tokens=5)
     assert (
-        SubsetShowing(keep_tokens=2).over(run).keep_tokens == 2
-        and SubsetShowing().over(run).keep_tokens == 5
+        SubsetConfig(keep_tokens=2).over(run).keep_tokens == 2
+        and SubsetConfig().over(run).keep_tokens == 5
     )
 
 
@@ -93,4 +93,4 @@ def test_a_said_default_is_not_the_same_as_nothing_said() -> None:
 )
 def test_wrong_rules(table: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        SubsetShowing.model_validate(table)
+        SubsetConfig.model_validate(table)

@@ -14,7 +14,7 @@ import pytest
 
 from onmodel.errors import InputError
 from onmodel.judge import gate
-from onmodel.judge.gate import GatedServer, Reply, Request, json_reply
+from onmodel.judge.gate import GatedServer, HttpRequest, Reply, json_reply
 from tests.support.events import Recorded
 
 SECRET = b"what is served"
@@ -27,7 +27,7 @@ class Served(GatedServer):
         self.told, self.expected = Recorded(), ""
         super().__init__(self.told, port)
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: HttpRequest) -> Reply:
         if request.target == "/fail":
             raise RuntimeError("two\nlines")
         if request.method == "POST":

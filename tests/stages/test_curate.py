@@ -120,7 +120,7 @@ def test_a_folder_keeps_its_bytes_and_tells_what_it_refused(tmp_path: Path) -> N
     assert {item.origin for item in items(artifact)} == {"folder:my pictures"} and len(
         items(artifact)
     ) == 3
-    assert "4 files are set aside" in said(where) and "000.png: the caption is not UTF-8" in said(
+    assert "4 files are excluded" in said(where) and "000.png: the caption is not UTF-8" in said(
         where
     )
     assert str(tmp_path) not in (artifact.path / "manifest.json").read_text()
@@ -406,7 +406,7 @@ def test_names_that_stand_twice_and_numbers_that_are_not_read(tmp_path: Path) ->
         "a: the 10 in 10_name is not read as repeats here; write repeats = 10 in `data`, or name"
         " the folder around it as train_data_dir"
     ]
-    with pytest.raises(ValidationError, match="masks is about how a folder is read"):
+    with pytest.raises(ValidationError, match="masks applies to folders only"):
         settings(subsets={"a": [{"toon": "preview", "masks": "x"}]})
 
 

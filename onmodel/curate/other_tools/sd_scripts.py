@@ -1,0 +1,249 @@
+"""Data sets of sd-scripts (kohya): its dataset TOML or JSON, and its folders `10_name`.
+
+Sources: docs/config_README-en.md, masked_loss_README.md and validation.md of sd-scripts.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from onmodel.curate.ingest import Reading
+from onmodel.curate.other_tools.options import (
+    EVEN_REGULARISATION,
+    ForeignDataset,
+    ForeignSubset,
+    Table,
+    ToolOptions,
+    add_note,
+    as_table,
+    as_tables,
+    brief,
+    existing_folder,
+    folder_name,
+    square_side,
+)
+from onmodel.dataset.rules import SubsetConfig
+from onmodel.errors import InputError
+from onmodel.paths import Names, leads_out
+from onmodel.text import printable
+
+MOST_REPEATS = 100_000
+
+OPTIONS = ToolOptions(
+    tool="sd-scripts",
+    config={
+        "num_repeats": "repeats",
+        "shuffle_caption": "shuffle_tags",
+        "keep_tokens": "keep_tokens",
+        "flip_aug": "flip",
+        "caption_tag_dropout_rate": "tag_dropout",
+        "caption_dropout_rate": "caption_dropout",
+        "caption_dropout_every_n_epochs": "caption_dropout_every",
+        "is_reg": "regularisation",
+        "enable_bucket": "buckets",
+        "bucket_reso_steps": "bucket_step",
+    },
+    reading={
+        "caption_extension": "caption_extension",
+        "class_tokens": "default_caption",
+        "caption_prefix": "caption_prefix",
+        "caption_suffix": "caption_suffix",
+        "keep_tokens_separator": "keep_separator",
+        "alpha_mask": "alpha_mask",
+    },
+    special={
+        "image_dir": "folder",
+        "resolution": "resolution",
+        "bucket_no_upscale": "not enlarge",
+        "min_bucket_reso": "bucket_sides",
+        "max_bucket_reso": "bucket_sides",
+        "validation_split": "heldout",
+        "conditioning_data_dir": "masks",
+        "skip_image_resolution": "larger_than",
+    },
+    harmless={
+        "batch_size": "the recipe's `batch` holds for all data",
+        "cache_info": "sizes and captions are read anew, so that no change is missed",
+        "validation_seed": "the recipe's seed draws what is held out",
+        "resize_interpolation": "pictures are scaled by Lanczos' filter",
+    },
+    inactive={
+        "color_aug": False,
+        "random_crop": False,
+        "face_crop_aug_range": None,
+        "random_crop_padding_percent": 0.05,
+        "enable_wildcard": False,
+        "secondary_separator": None,
+        "caption_separator": ",",
+        "metadata_file": None,
+        "token_warmup_min": 1,
+        "token_warmup_step": 0,
+        "custom_attributes": {},
+    },
+)
+
+
+def read(path: Path, config: Table) -> ForeignDataset:
+    """Read a parsed dataset file. Raises InputError for an option that cannot be followed."""
+    for key in config:
+        if key not in ("general", "datasets"):
+            raise InputError(
+                path.name,
+                brief(key),
+                "unknown to onmodel; such a file holds [general] and [[datasets]]",
+            )
+    notes: list[str] = []
+    general = as_table(f"{path.name}: general", config.get("general", {}))
+    OPTIONS.check(f"{path.name}: general", general, notes)
+    names = Names()
+    subsets = []
+    for i, dataset in enumerate(as_tables(f"{path.name}: datasets", config["datasets"])):
+        where = f"{path.name}: datasets[{i}]"
+        own = {key: value for key, value in dataset.items() if key != "subsets"}
+        OPTIONS.check(where, own, notes)
+        for j, subset in enumerate(as_tables(f"{where}.subsets", dataset.get("subsets"))):
+            inside = f"{where}.subsets[{j}]"
+            OPTIONS.check(inside, subset, notes)
+            subsets.append(_subset(inside, {**general, **own, **subset}, path, names, notes))
+    even = any(subset.config.regularisation for subset in subsets)
+    if even:
+        notes.append(EVEN_REGULARISATION)
+    return ForeignDataset(_merged(subsets), notes, even)
+
+
+def _subset(where: str, table: Table, path: Path, names: Names, notes: list[str]) -> ForeignSubset:
+    folder = existing_folder(f"{where}.image_dir", table.get("image_dir"), path)
+    base: dict[str, object] = {"shuffle_tags": False, "keep_tokens": 0}
+    if "resolution" in table:
+        base["resolution"] = square_side(f"{where}.resolution", table["resolution"])
+    table, low, high = dict(table), table.get("min_bucket_reso"), table.get("max_bucket_reso")
+    table = {key: value for key, value in table.items() if value is not None}
+    if "bucket_no_upscale" in table:
+        base["enlarge"] = not table["bucket_no_upscale"]
+    if low is not None or high is not None:
+        if base.get("enlarge"):
+            base["bucket_sides"] = (low or 256, high or 1024)
+        else:
+            add_note(
+                notes,
+                "min_bucket_reso and max_bucket_reso have no effect where small pictures are not"
+                " enlarged",
+            )
+    if "num_repeats" not in table and (number := re.match(r"(\d+)_", folder.name)):
+        add_note(
+            notes,
+            f"the {number[1]} in {folder.name} is not read, as in sd-scripts; write num_repeats ="
+            f" {number[1]}",
+        )
+    if "enable_bucket" not in table:
+        add_note(
+            notes,
+            "enable_bucket is not set: pictures keep their shapes in buckets; sd-scripts would cut"
+            " squares",
+        )
+    if "bucket_no_upscale" not in table:
+        add_note(
+            notes,
+            "bucket_no_upscale is not set: small pictures are not enlarged; sd-scripts would"
+            " enlarge them",
+        )
+    if "caption_extension" not in table:
+        add_note(
+            notes,
+            "caption_extension is not set: captions are read from .txt; sd-scripts would read"
+            " .caption",
+        )
+    reading: dict[str, object] = {}
+    if "conditioning_data_dir" in table:
+        reading["masks"] = existing_folder(
+            f"{where}.conditioning_data_dir", table["conditioning_data_dir"], path
+        )
+    if "skip_image_resolution" in table:
+        reading["larger_than"] = square_side(
+            f"{where}.skip_image_resolution", table["skip_image_resolution"]
+        )
+    shown, read = OPTIONS.subset(where, table, base, reading)
+    heldout = table.get("validation_split")
+    if heldout is not None and not (isinstance(heldout, int | float) and 0 <= heldout <= 1):
+        raise InputError(f"{where}.validation_split", brief(heldout), "write a share from 0 to 1")
+    if shown.regularisation:
+        heldout = 0.0
+    return ForeignSubset(names.free(folder_name(folder)), folder, read, shown, heldout)
+
+
+def _merged(subsets: Sequence[ForeignSubset]) -> list[ForeignSubset]:
+    """Merge subsets that differ only in resolution: sd-scripts lists one per resolution, onmodel
+    lists the resolutions in one."""
+    found: list[ForeignSubset] = []
+    for subset in subsets:
+        for i, other in enumerate(found):
+            both = tuple(dict.fromkeys((*other.config.resolutions, *subset.config.resolutions)))
+            shown = other.config.model_copy(update={"resolution": both})
+            same = (other.folder, other.reading, other.heldout) == (
+                subset.folder,
+                subset.reading,
+                subset.heldout,
+            )
+            alike = shown == subset.config.model_copy(update={"resolution": both})
+            if same and alike and len(both) > len(other.config.resolutions):
+                found[i] = ForeignSubset(
+                    other.name, other.folder, other.reading, shown, other.heldout
+                )
+                break
+        else:
+            found.append(subset)
+    return found
+
+
+def unread_repeats(folder: Path) -> str:
+    """A note for a folder `10_name` that is named as a plain folder, where the number is not read;
+    "" for other folders."""
+    match = re.match(r"(\d+)_", folder.name)
+    if match is None:
+        return ""
+    return (
+        f"the {match[1]} in {folder.name} is not read as repeats here; write repeats = {match[1]}"
+        " in `data`, or name the folder around it as train_data_dir"
+    )
+
+
+def read_numbered_folders(folder: Path, regularisation: bool) -> ForeignDataset:
+    """Read folders named like `10_name`: 10 repeats; `name` is the default caption.
+
+    Raises InputError when there is no such folder.
+    """
+    field = "reg_data_dir" if regularisation else "train_data_dir"
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(
+            field, folder, f"cannot be read ({error.strerror}); name a folder of folders"
+        ) from error
+    names = Names()
+    subsets, left = [], []
+    for path in paths:
+        match = re.fullmatch(r"(\d+)_(.+)", path.name, re.S)
+        if not match or not path.is_dir() or not 1 <= int(match[1]) <= MOST_REPEATS:
+            left.append(f"its name has no number of repeats before it: {printable(path.name)}")
+            continue
+        if leads_out(path, folder):
+            left.append(f"it is a link to a folder elsewhere: {printable(path.name)}")
+            continue
+        said = {"repeats": int(match[1]), "shuffle_tags": False, "keep_tokens": 0}
+        shown = SubsetConfig.model_validate(
+            said | ({"regularisation": True} if regularisation else {})
+        )
+        reading = Reading(default_caption=match[2].replace("_", " "))
+        subsets.append(
+            ForeignSubset(
+                names.free(match[2]), path, reading, shown, 0.0 if regularisation else None
+            )
+        )
+    if not subsets:
+        raise InputError(
+            field, folder, "holds no folder such as 10_name, whose number is that of the repeats"
+        )
+    notes = [f"not read, since {why}" for why in left]
+    if regularisation:
+        notes.append(EVEN_REGULARISATION)
+    return ForeignDataset(subsets, notes, regularisation)

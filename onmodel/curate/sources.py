@@ -1,0 +1,84 @@
+"""The pictures that a source of a curate stage offers: a toon set, a folder, the kept pictures of a
+sample stage, or a subset of an earlier data set. Nothing is decoded here."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from onmodel.curate.ingest import Reading, SourcePicture, scan_folder
+from onmodel.curate.provenance import KnownPicture, model_of, read_known
+from onmodel.dataset.manifest import Refusal, read_items
+from onmodel.dataset.pixels import WHITE
+from onmodel.hashing import read_json, sha256_file
+from onmodel.randomness import generator
+from onmodel.records import Item
+from onmodel.toon.datasets import write_set
+
+
+def toon_pictures(name: str, folder: Path, count: int | None) -> list[SourcePicture]:
+    """Write the toon set `name` into `folder` and return its pictures."""
+    shutil.rmtree(folder, ignore_errors=True)
+    write_set(name, folder, count=count)
+    return scan_folder(folder, "toon")[0]
+
+
+def folder_pictures(folder: Path, reading: Reading) -> tuple[list[SourcePicture], list[Refusal]]:
+    """The pictures of a folder, and the files that are refused. Origin and background are those of
+    its provenance.json, where it has one. Raises InputError when the folder cannot be read."""
+    found, refused = scan_folder(folder, f"folder:{folder.name}", reading)
+    known = read_known(folder)
+    return [_with_provenance(picture, known.of(picture.path)) for picture in found], refused
+
+
+def sampled_pictures(folder: Path) -> list[SourcePicture]:
+    """The kept pictures of a sample stage's artifact."""
+    pictures = []
+    for row in read_json(folder / "pictures.json"):
+        if row["kept"]:
+            origin = f"generated:{row['model_sha256']}"
+            path = folder / row["file"]
+            pictures.append(SourcePicture(path, row["tags"], row["sentence"], origin))
+    return pictures
+
+
+def subset_pictures(folder: Path, subset: str) -> list[SourcePicture]:
+    """The pictures of one subset of an earlier data set, with captions, masks and origins."""
+    return [_from_item(item, folder) for item in read_items(folder) if item.subset == subset]
+
+
+def shuffled(pictures: Sequence[SourcePicture], seed: int, place: str) -> list[SourcePicture]:
+    """The pictures in a random order. `place` names their content, not their path: the same recipe
+    chooses the same pictures wherever a folder lies, and two sources that draw on one place shuffle
+    it alike."""
+    order = generator(seed, "choose pictures", place).permutation(len(pictures))
+    return [pictures[i] for i in order]
+
+
+def _with_provenance(picture: SourcePicture, known: KnownPicture | None) -> SourcePicture:
+    """The picture with the origin, rights and background that provenance.json states for these
+    bytes."""
+    if known is None or sha256_file(picture.path) != known.sha256:
+        return picture
+    origin = known.origin
+    if not model_of(origin):
+        origin = f"told:{origin} ({known.rights})"
+    reading = picture.reading
+    if known.paper:
+        reading = reading.model_copy(update={"paper": known.paper})
+    return replace(picture, origin=origin, reading=reading)
+
+
+def _from_item(item: Item, folder: Path) -> SourcePicture:
+    alpha = item.mask == "alpha"
+    return SourcePicture(
+        path=folder / item.image,
+        tags=item.tags,
+        sentence=item.sentence,
+        origin=item.origin,
+        kept_first=item.kept_first,
+        kept_last=item.kept_last,
+        mask=folder / item.mask if item.mask and not alpha else None,
+        reading=Reading(alpha_mask=alpha, paper=item.paper or WHITE),
+        file=item.file,
+    )
