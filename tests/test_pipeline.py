@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers_anima import diffusers_pipeline
 
 from onmodel.engine.project import Project
 from onmodel.errors import OnmodelError
@@ -24,6 +23,7 @@ from onmodel.lora.tensors import applied, read_lora
 from onmodel.release.verify import verify
 from onmodel.sample.sampler import Job, noise, sample
 from onmodel.toon.base import TOON_BASE
+from tests.support.diffusers_anima import diffusers_pipeline
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "tests" / "tiny_recipe.toml"

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from chat_server import serving
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app
 from onmodel.errors import InputError
 from onmodel.toon.heap import plant_heap
+from tests.support.chat_server import serving
 
 SHEET = Path(__file__).parents[2] / "onmodel/toon/characters/backgwa.toml"
 

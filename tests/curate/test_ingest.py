@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_pictures import jxl_head
 from PIL import Image
 
 from onmodel.curate.ingest import Candidate, check, folder_hash, scan_folder
 from onmodel.dataset.decoding import MAX_PIXELS, Refused, decode, pixels
 from onmodel.dataset.formats import SUFFIXES, readable
 from onmodel.errors import InputError
+from tests.support.jxl import jxl_head
 
 readable()  # Pillow writes HEIC and JPEG XL from here on
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import Answer, generation, serving
 from PIL import Image
 from test_ingest import png_header
 
@@ -18,6 +17,7 @@ from onmodel.curate.painter import TIMES, Painter
 from onmodel.errors import InputError, ServiceError
 from onmodel.events import Events
 from onmodel.sample.suites import Prompt
+from tests.support.chat_server import Answer, generation, serving
 
 
 def picture(colour: str = "teal") -> bytes:

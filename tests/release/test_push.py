@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub import Hub, running
 
 from onmodel.hashing import sha256_file
 from onmodel.release.verify import verify
+from tests.support.hub import Hub, running
 
 NAME = "someone/backgwa"
 

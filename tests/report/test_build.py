@@ -16,8 +16,8 @@ from onmodel.report.build import build_report, page_of, write_summary
 from onmodel.report.grid import build_grid, missed
 from onmodel.report.pictures import Thumbnails, encode
 from onmodel.report.source import ReportSource
-from tests.report.synthetic import made_up
 from tests.support.evaluations import prompt as made_up_prompt
+from tests.support.report_project import made_up
 
 VOID = {"meta", "img", "br", "input"}
 

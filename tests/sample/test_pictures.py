@@ -17,7 +17,7 @@ from onmodel.hashing import sha256_file
 from onmodel.records import Model
 from onmodel.sample.pictures import TABLE, Request, Sampling, key, picture_path, png_bytes, render
 from onmodel.weights import read_metadata, write_weights
-from tests.evaluate.drawn import DrawnFamily, install, lora
+from tests.support.drawn_family import DrawnFamily, install, lora
 from tests.support.events import Recorded
 
 BASE = "b" * 64

@@ -22,7 +22,7 @@ from onmodel.ledger.lineage import add, root
 from onmodel.records import Artifact
 from onmodel.stages import evaluate
 from onmodel.stages.base import Inputs, Plan
-from tests.evaluate.drawn import (
+from tests.support.drawn_family import (
     DrawnFamily,
     colour_observers,
     context,

@@ -31,7 +31,7 @@ from onmodel.release.verify import verify
 from onmodel.stages import release
 from onmodel.stages.base import Context, Inputs, read_models, write_models
 from onmodel.weights import payload_sha256, read_metadata
-from tests.release.made_up import CHOICE, character, evaluation, history
+from tests.support.release_history import CHOICE, character, evaluation, history
 
 NAME = "backgwa-release-2"
 ROOT = Path(__file__).parents[2]

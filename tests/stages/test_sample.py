@@ -15,7 +15,7 @@ from onmodel.hashing import read_json, tree_hash
 from onmodel.records import Artifact
 from onmodel.stages import sample
 from onmodel.stages.base import Inputs, Plan
-from tests.evaluate.drawn import (
+from tests.support.drawn_family import (
     DrawnFamily,
     colour_observers,
     context,

@@ -19,7 +19,8 @@ from onmodel.records import Artifact, Model
 from onmodel.release.history import SENTENCES, signatures_chosen_on
 from onmodel.stages import merge, search
 from onmodel.stages.base import Context, Inputs, Plan, write_models
-from tests.evaluate.drawn import (
+from tests.stages import test_merge as made
+from tests.support.drawn_family import (
     DrawnFamily,
     colour_observers,
     context,
@@ -29,7 +30,6 @@ from tests.evaluate.drawn import (
     lora,
     trained,
 )
-from tests.stages import test_merge as made
 
 CHECKED = 20 * (3 + 2 * 3)  # pictures of the check: prompts × arms of the base and of three models
 

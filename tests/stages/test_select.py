@@ -13,8 +13,8 @@ from onmodel.ledger.lineage import add, root
 from onmodel.records import Artifact
 from onmodel.stages import select
 from onmodel.stages.base import Inputs, Plan, write_models
-from tests.evaluate.drawn import DrawnFamily, context, lora
 from tests.evaluate.test_selection import model
+from tests.support.drawn_family import DrawnFamily, context, lora
 from tests.support.evaluations import evaluation
 from tests.support.events import Recorded
 

@@ -16,7 +16,9 @@ from onmodel.lora.tensors import Lora, read_lora
 from onmodel.records import Artifact
 from onmodel.stages import tune
 from onmodel.stages.base import Inputs, Plan
-from tests.evaluate.drawn import (
+from tests.stages.test_merge import SPEC, deltas, difference, lora, save
+from tests.stages.test_merge import context as merging
+from tests.support.drawn_family import (
     DrawnFamily,
     colour_observers,
     context,
@@ -24,8 +26,6 @@ from tests.evaluate.drawn import (
     install,
     trained,
 )
-from tests.stages.test_merge import SPEC, deltas, difference, lora, save
-from tests.stages.test_merge import context as merging
 from tests.support.events import Recorded
 
 

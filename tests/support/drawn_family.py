@@ -43,7 +43,7 @@ from onmodel.toon.datasets import deal
 from onmodel.toon.draw import draw, layout
 from onmodel.toon.pen import Variation
 from onmodel.weights import read_metadata, write_weights
-from tests.evaluate.onnx_files import write_identity, write_tagger
+from tests.support.onnx_files import write_identity, write_tagger
 
 SHEET = Path(attributes.__file__).parent / "characters" / "backgwa.toml"
 
