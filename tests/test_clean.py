@@ -16,7 +16,7 @@ from onmodel.errors import BusyError, InputError
 from onmodel.events import Events
 from onmodel.hashing import TEMPORARY_PREFIX, write_atomic, write_json
 from onmodel.recipe import Recipe, load_recipe
-from tests.test_project import made
+from tests.support.objects import made
 
 RECIPE = """
 [recipe]

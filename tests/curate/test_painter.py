@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from test_ingest import png_header
 
 from onmodel.curate.endpoint import Endpoint
 from onmodel.curate.makers import Candidate
@@ -18,6 +17,7 @@ from onmodel.errors import InputError, ServiceError
 from onmodel.events import Events
 from onmodel.sample.suites import Prompt
 from tests.support.chat_server import Answer, generation, serving
+from tests.support.picture_heads import png_header
 
 
 def picture(colour: str = "teal") -> bytes:

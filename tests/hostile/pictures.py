@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.hostile.case import Case, Place, run
 from tests.hostile.imports import entered, refused, told
-from tests.support.jxl import jxl_head
+from tests.support.picture_heads import jxl_head
 
 HUGE = 50_000
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.families.anima.single_file import export_single_files
-from onmodel.ledger.lineage import Lineage, add, check, root
+from onmodel.ledger.lineage import check, root
 from onmodel.lora import header
 from onmodel.lora.convert import convert
 from onmodel.lora.specs import spec_of_loras
@@ -20,14 +20,9 @@ from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
 from onmodel.release.compatibility import self_test
 from onmodel.toon.base import TOON_BASE
 from onmodel.weights import payload_sha256, read_metadata
-from tests.lora.test_tensors import LAYOUTS, SPEC, deltas, random_lora
+from tests.support.lora_layouts import FACTS, LAYOUTS, SPEC, deltas, history, random_lora
 
-FACTS = header.Facts("BACKGWA", "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22")
 TARGETS = ("common", "kohya", "diffusers")
-
-
-def history() -> Lineage:
-    return add([add([], "dataset", root="ab" * 32, subsets={})], "run", name="first", steps=4)
 
 
 def assert_same_change(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:

@@ -20,9 +20,9 @@ from onmodel.families.anima.licences import CIRCLESTONE
 from onmodel.families.licences import FAIPL
 from onmodel.lora.convert import convert
 from onmodel.release.check import check
-from onmodel.release.folder import Statement, bind
 from onmodel.text import is_printable
-from tests.lora.test_tensors import LAYOUTS, random_lora
+from tests.support.built_release import edit, rebind
+from tests.support.lora_layouts import LAYOUTS, random_lora
 
 WORDS = {
     "modelspec.architecture": "anima-base-v1.0/lora",
@@ -261,21 +261,6 @@ def test_what_the_hub_puts_beside_a_release_is_no_change(folder: Path) -> None:
     (folder / ".cache" / "huggingface").mkdir(parents=True)
     (folder / ".cache" / "huggingface" / "x.lock").write_text("")
     assert check(folder) == []
-
-
-def rebind(folder: Path) -> None:
-    """As someone would who changes a file and writes the hashes anew."""
-    statement = Statement.from_bytes((folder / "lineage.json").read_bytes())
-    bind(folder, statement.lineage, statement.generated)
-
-
-def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        text = (folder / name).read_text(encoding="utf-8")
-        assert old in text
-        (folder / name).write_text(text.replace(old, new, 1), encoding="utf-8")
-
-    return change
 
 
 def another_value(folder: Path) -> None:

@@ -116,7 +116,7 @@ def test_what_is_wrong_is_not_pushed(hub: Hub, folder: Path, fault: str) -> None
         weights = next(folder.glob("*.safetensors"))
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     if fault == "card":
-        from tests.release.test_check import edit, rebind
+        from tests.support.built_release import edit, rebind
 
         edit("README.md", "## Files", "Right in 87.5 % of pictures.\n\n## Files")(folder)
         rebind(folder)
