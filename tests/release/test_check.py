@@ -2,8 +2,6 @@
 named."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from onmodel.lora.convert import convert
 from onmodel.release.check import check
 from onmodel.text import is_printable
 from tests.support.built_release import edit, rebind
+from tests.support.command_line import onmodel
 from tests.support.lora_layouts import LAYOUTS, random_lora
 
 WORDS = {
@@ -377,19 +376,12 @@ tags: [lora]
 
 def test_the_command_says_a_line_each_and_its_exit_code(tmp_path: Path) -> None:
     save_file(plain(fill=float("nan")), tmp_path / "x.safetensors", WORDS)
-    command = [
-        sys.executable,
-        "-m",
-        "onmodel.cli.main",
-        "release",
-        "check",
-        str(tmp_path / "x.safetensors"),
-    ]
-    run = subprocess.run(command, capture_output=True, text=True)
+    command = ("release", "check", tmp_path / "x.safetensors")
+    run = onmodel(*command)
     assert run.returncode == 1 and run.stdout.splitlines()[0].startswith(
         "fail  x.safetensors: blocks.0.self_attn"
     )
-    table = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)
+    table = json.loads(onmodel(*command, "--json").stdout)
     assert table["errors"] == 1 and table["findings"][0]["status"] == "fail"
     save_file(plain(), tmp_path / "x.safetensors", WORDS)
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert onmodel(*command).returncode == 0
