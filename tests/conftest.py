@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.disk import leave_out_fsync
+
 if TYPE_CHECKING:
     from onmodel.families.anima.family import Anima
+
+leave_out_fsync()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ import tempfile
 import threading
 from pathlib import Path
 
+from tests.support.disk import leave_out_fsync
+
 ROOT = Path(__file__).parents[2]
 _server: "subprocess.Popen[str] | None" = None
 _lock = threading.Lock()
@@ -68,6 +70,8 @@ def _started() -> "subprocess.Popen[str]":
 
 def _serve() -> None:
     import onmodel
+
+    leave_out_fsync()
 
     for module in pkgutil.walk_packages(onmodel.__path__, "onmodel."):
         if not module.name.endswith("__main__"):
