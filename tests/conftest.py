@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.disk import leave_out_fsync
+
 if TYPE_CHECKING:
     from onmodel.families.anima.family import Anima
+
+leave_out_fsync()
 
 
 @pytest.fixture(scope="session")
 def tiny_anima(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A diffusers folder with a tiny random Anima of the real classes (tests/tiny.py)."""
-    from tiny import write_tiny_anima
+    """A diffusers folder with a tiny random Anima of the real classes."""
+    from tests.support.tiny_anima import write_tiny_anima
 
     return write_tiny_anima(tmp_path_factory.mktemp("tiny_anima"))
 

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_loras import write
 
 import onmodel
 from onmodel.evaluate.evaluation import Evaluation
+from tests.support.lora_files import write
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "api.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)

@@ -5,7 +5,7 @@ import pytest
 
 from onmodel.character import parse_character
 from onmodel.errors import InputError
-from tests.evaluate.drawn import sheet
+from tests.support.drawn_family import sheet
 
 
 def test_severity_weighs_only_what_is_checked() -> None:

@@ -17,7 +17,7 @@ from onmodel.events import Events
 from onmodel.hashing import TEMPORARY_PREFIX, write_atomic, write_json
 from onmodel.ledger.store import RunStart
 from onmodel.recipe import Recipe, load_recipe
-from tests.test_project import made
+from tests.support.objects import made
 
 RECIPE = """
 [recipe]

@@ -18,7 +18,7 @@ from onmodel.events import Events
 from onmodel.recipe import load_recipe
 from onmodel.stages.base import read_models
 from onmodel.weights import payload_sha256
-from tests.test_launch import RECIPE
+from tests.support.recipes import RECIPE
 
 MIB = 1 << 20
 

@@ -13,8 +13,8 @@ from onmodel.evaluate.evaluation import Evaluation
 from onmodel.randomness import generator
 from onmodel.recipe import load_recipe
 from onmodel.report.influence import as_dict, influence_table, write_page
-from tests.report.test_build import Reader
 from tests.support import evaluations as made_up
+from tests.support.html_reader import Reader
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "release_2.toml"
 

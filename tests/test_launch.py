@@ -13,33 +13,8 @@ import torch
 from onmodel.families.registry import load_base
 from onmodel.ledger.store import Ledger
 from onmodel.lora.tensors import read_lora
+from tests.support.recipes import RECIPE
 
-RECIPE = """
-[recipe]
-name = "two"
-character = "toon:backgwa"
-seed = 7
-date = "2026-11-22"
-threads = 1
-
-[stages.data]
-do = "curate"
-subsets.base = [{ toon = "backgwa_base", count = 5 }]
-
-[stages.look]
-do = "train"
-dataset = "data"
-data = [{ subset = "base" }]
-epochs = 4
-keep_every = 4
-batch = 2
-rank = 4
-alpha = 4
-resolution = 96
-learning_rate = 2e-3
-validation = false
-precision = "fp32"
-"""
 LAUNCHERS = {
     "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node=2"],
     "accelerate": [

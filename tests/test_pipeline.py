@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers_anima import diffusers_pipeline
 
 from onmodel.engine.project import Project
 from onmodel.errors import OnmodelError
@@ -24,15 +23,12 @@ from onmodel.lora.tensors import applied, read_lora
 from onmodel.release.verify import verify
 from onmodel.sample.sampler import Job, noise, sample
 from onmodel.toon.base import TOON_BASE
+from tests.support.command_line import onmodel
+from tests.support.diffusers_anima import diffusers_pipeline
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "tests" / "tiny_recipe.toml"
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-
-
-def onmodel(*words: object, **more: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "onmodel.cli.main", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, **more)  # type: ignore[call-overload, no-any-return]
 
 
 def released_weights(project: Path, name: str = "tiny") -> str:

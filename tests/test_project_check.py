@@ -21,7 +21,7 @@ from onmodel.events import Events
 from onmodel.hashing import sha256_file
 from onmodel.project_check import examine_project
 from onmodel.sample.pictures import TABLE
-from tests.test_project import flip, made, release
+from tests.support.objects import flip, made, release
 
 
 @pytest.fixture

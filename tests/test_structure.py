@@ -100,3 +100,17 @@ def imported(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+
+def test_no_test_module_is_imported() -> None:
+    tests = Path(__file__).parent
+    modules = {path.stem for path in tests.rglob("test_*.py")}
+    wrong = []
+    for path in sorted(tests.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = list(imported(node))
+            if isinstance(node, ast.ImportFrom):
+                names += [alias.name for alias in node.names]
+            if any(part in modules for name in names for part in name.split(".")):
+                wrong.append(f"{path.relative_to(tests)}:{node.lineno}: {ast.unparse(node)}")  # type: ignore[attr-defined]
+    assert wrong == []

@@ -19,15 +19,9 @@ from onmodel.cli.console import PlainConsole
 from onmodel.cli.options import expand
 from onmodel.command_settings import CommandSettings, option
 from onmodel.errors import InputError
+from tests.support.command_line import fresh, onmodel
 
 PACKAGE = Path(main.__file__).parents[1]
-
-
-def onmodel(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "onmodel", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
-    )
 
 
 def commands(app: typer.Typer, path: str = "onmodel") -> Iterator[tuple[str, object]]:
@@ -85,7 +79,7 @@ def test_no_function_takes_more_than_eight_parameters(folder: str) -> None:
 def test_help_takes_a_fifth_of_a_second_of_processor_time() -> None:
     def seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert onmodel("--help").returncode == 0
+        assert fresh("--help").returncode == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime - before.ru_utime
 
@@ -160,7 +154,7 @@ def test_quiet_prints_results_and_errors_only(tmp_path: Path) -> None:
 
 def test_a_shell_can_complete_commands() -> None:
     asked = {"COMP_WORDS": "onmodel dataset f", "COMP_CWORD": "2"}
-    done = onmodel(_ONMODEL_COMPLETE="complete_bash", **asked)
+    done = fresh(_ONMODEL_COMPLETE="complete_bash", **asked)
     assert done.stdout.split() == ["fix"], done.stderr
 
 

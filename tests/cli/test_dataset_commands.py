@@ -2,23 +2,22 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from chat_server import serving
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app
 from onmodel.errors import InputError
 from onmodel.toon.heap import plant_heap
+from tests.support.chat_server import serving
+from tests.support.command_line import onmodel
 
 SHEET = Path(__file__).parents[2] / "onmodel/toon/characters/backgwa.toml"
 
 
 def dataset(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "onmodel.cli.main", "dataset", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return onmodel("dataset", *words)
 
 
 @pytest.fixture(scope="module")

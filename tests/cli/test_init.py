@@ -4,7 +4,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from made_loras import write
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app
@@ -12,6 +11,7 @@ from onmodel.engine.plan import make_plan
 from onmodel.errors import InputError
 from onmodel.recipe import load_recipe
 from onmodel.toon.datasets import write_set
+from tests.support.lora_files import write
 
 
 def run(*words: object) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_loras import SHAPES, deltas, distance, weighted, write, write_checkpoint
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app
@@ -18,6 +17,7 @@ from onmodel.ledger.lineage import root
 from onmodel.lora import header
 from onmodel.randomness import normal
 from onmodel.weights import read_metadata
+from tests.support.lora_files import SHAPES, deltas, distance, weighted, write, write_checkpoint
 
 
 def lora(*words: object) -> str:

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from chat_server import Answer, completion, serving
 from PIL import Image
 
 from onmodel.character import Character, load_character
@@ -21,6 +20,7 @@ from onmodel.curate.workshop import Piece, Said
 from onmodel.errors import InputError, ServiceError
 from onmodel.events import Events
 from onmodel.hashing import sha256_file
+from tests.support.chat_server import Answer, completion, serving
 
 SHEET = Path(__file__).parents[2] / "onmodel/toon/characters/backgwa.toml"
 GOOD = "backgwa smiles at the viewer in front of a forest."

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_pictures import jxl_head
 from PIL import Image
 
 from onmodel.curate.ingest import SourcePicture, check, folder_hash, scan_folder
 from onmodel.dataset.decoding import MAX_PIXELS, Refused, decode, pixels
 from onmodel.dataset.formats import SUFFIXES, readable
 from onmodel.errors import InputError
+from tests.support.picture_heads import jxl_head, png_header
 
 readable()  # Pillow writes HEIC and JPEG XL from here on
 
@@ -28,23 +28,6 @@ def encoded(
     buffer = io.BytesIO()
     Image.fromarray(pixels, "RGBA").convert(mode).save(buffer, format, **options)  # type: ignore[arg-type]
     return buffer.getvalue()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that says it is huge."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 64))
-        + chunk(b"IEND", b"")
-    )
 
 
 def bomb_in_a_text_chunk() -> bytes:

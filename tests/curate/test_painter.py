@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import Answer, generation, serving
 from PIL import Image
-from test_ingest import png_header
 
 from onmodel.curate.endpoint import Endpoint
 from onmodel.curate.makers import GeneratedPicture
@@ -18,6 +16,8 @@ from onmodel.curate.painter import TIMES, Painter
 from onmodel.errors import InputError, ServiceError
 from onmodel.events import Events
 from onmodel.sample.suites import Prompt
+from tests.support.chat_server import Answer, generation, serving
+from tests.support.picture_heads import png_header
 
 
 def picture(colour: str = "teal") -> bytes:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import Answer, serving
 from PIL import Image
 
 from onmodel.curate.endpoint import Endpoint
 from onmodel.curate.scene import TIMES, Scene, parse_scene, read_scene
 from onmodel.errors import InputError, ServiceError
+from tests.support.chat_server import Answer, serving
 
 THING: dict[str, Any] = {
     "name": "beret",

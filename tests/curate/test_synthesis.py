@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import serving
 from PIL import Image
 
 from onmodel.character import load_character
@@ -33,6 +32,7 @@ from onmodel.sample.pictures import PictureRequest, Sampling, key, picture_path
 from onmodel.toon.attributes import BACKGWA, VOCABULARY, WORLD, sample_toon
 from onmodel.toon.datasets import write_set
 from onmodel.toon.draw import draw
+from tests.support.chat_server import serving
 
 CHARACTER = load_character(Path(__file__).parents[2] / "onmodel/toon/characters/backgwa.toml")
 SIDE = 128

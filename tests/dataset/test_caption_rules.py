@@ -3,7 +3,6 @@
 from collections import Counter
 
 import pytest
-from made_items import item
 
 from onmodel.dataset.captions import (
     MAX_BYTES,
@@ -17,6 +16,7 @@ from onmodel.dataset.captions import (
     split_kept,
     split_tags,
 )
+from tests.support.items import item
 
 TAGS = "1girl, backgwa, smile, upper body, forest, standing, flat color"
 

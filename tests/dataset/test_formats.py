@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_pictures import jxl_head
-from made_profiles import ADOBE, rgb_profile
 from PIL import Image, ImageChops
 
 from onmodel.dataset.decoding import Refused, decode, pixels
 from onmodel.dataset.formats import jxl_header, readable
 from onmodel.dataset.pixels import WHITE, as_shown, open_picture
 from onmodel.errors import StateError
+from tests.support.icc_profiles import ADOBE, rgb_profile
+from tests.support.picture_heads import jxl_head
 
 assert readable()[-2:] == ("HEIF", "JXL"), "the tests need the extra `formats`"
 TURNED = 6  # EXIF: turn it right to see it upright

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from made_items import item
 
 from onmodel.dataset.manifest import NAME, Refusal, read_items, write_manifest
 from onmodel.errors import StateError
 from onmodel.hashing import read_json
+from tests.support.items import item
 
 
 def test_it_comes_back(tmp_path: Path) -> None:

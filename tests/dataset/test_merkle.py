@@ -5,11 +5,11 @@ import hashlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_items import item
 
 from onmodel.dataset.manifest import exposure_leaf, leaf
 from onmodel.dataset.merkle import merkle_path, merkle_root, root_from
 from onmodel.hashing import canonical_json
+from tests.support.items import item
 
 
 def test_the_root_knows_every_fact_and_no_order() -> None:

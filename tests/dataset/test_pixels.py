@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_profiles import ADOBE, grey_profile, primaries_d50, rgb_profile
 from PIL import Image, ImageCms, ImageOps
 
 from onmodel.dataset.formats import readable
 from onmodel.dataset.pixels import UNREADABLE, as_shown, open_picture, profile_of
 from onmodel.errors import StateError
+from tests.support.icc_profiles import ADOBE, grey_profile, primaries_d50, rgb_profile
 
 readable()  # Pillow writes HEIC and JPEG XL from here on
 SRGB = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))

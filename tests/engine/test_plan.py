@@ -4,11 +4,11 @@ import time
 from pathlib import Path
 
 import pytest
-from made_up_stages import RECIPE, SHEET
 
 from onmodel.engine.plan import Step, make_plan
 from onmodel.errors import InputError
 from onmodel.recipe import load_recipe
+from tests.support.hollow_stages import RECIPE, SHEET
 
 
 def plan(folder: Path, *edits: tuple[str, str]) -> list[Step]:

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from made_up_stages import Workplace, workplace
 
 from onmodel.character import load_character
 from onmodel.evaluate.axes import AXES
 from onmodel.ledger import versions
 from onmodel.stages import VERBS, stage_module
+from tests.support.hollow_stages import Workplace, workplace
 
 __all__ = ["workplace"]
 ALL = ["data", "first", "drawn", "more", "second", "mixed", "measured", "chosen", "release"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onmodel.evaluate.answers import answers
-from tests.evaluate.drawn import Faults, evidence
+from tests.support.drawn_family import Faults, evidence
 
 
 def test_every_seed_answers_what_its_prompt_asked() -> None:

@@ -12,7 +12,7 @@ from onmodel.evaluate.axes.base import chosen, informedness, mean_of_rows
 from onmodel.evaluate.axes.composition import vendi
 from onmodel.evaluate.features import Features
 from onmodel.evaluate.observers.identity import unit
-from tests.evaluate.drawn import Faults, evidence
+from tests.support.drawn_family import Faults, evidence
 
 FAULTS = {
     "clean": Faults(),

@@ -13,7 +13,7 @@ from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.identity import Identity
 from onmodel.evaluate.observers.tagger import Tagger
 from onmodel.events import Events
-from tests.evaluate.onnx_files import write_identity, write_tagger
+from tests.support.onnx_files import write_identity, write_tagger
 
 
 @pytest.fixture

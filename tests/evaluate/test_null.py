@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_loras import SPEC, deltas, write
 
 from onmodel.evaluate.null import write_null
+from tests.support.lora_files import SPEC, deltas, write
 
 
 def test_every_layer_is_as_strong_and_points_elsewhere(tmp_path: Path) -> None:

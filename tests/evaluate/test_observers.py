@@ -33,7 +33,7 @@ from onmodel.randomness import generator
 from onmodel.stages.evaluate import Settings
 from onmodel.toon.attributes import Toon
 from onmodel.toon.draw import draw
-from tests.evaluate.onnx_files import (
+from tests.support.onnx_files import (
     write_classifier,
     write_detector,
     write_embedding,

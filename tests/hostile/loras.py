@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from made_loras import SHAPES, write
 
 from tests.hostile.case import Case, Place, Run, run
+from tests.support.lora_files import SHAPES, write
 
 Tensors = dict[str, tuple[str, list[int], bytes]]  # name → dtype, shape, bytes
 Words = dict[str, str]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
 import numpy as np
-from made_pictures import jxl_head
 from PIL import Image
 
 from tests.hostile.case import Case, Place, run
 from tests.hostile.imports import entered, refused, told
+from tests.support.picture_heads import jxl_head
 
 HUGE = 50_000
 

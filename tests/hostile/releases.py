@@ -8,8 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from made_loras import SHAPES, factors
-
 from onmodel.evaluate.evaluation import FILE, write_evaluation
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, root
@@ -20,6 +18,7 @@ from onmodel.release.folder import bind
 from tests.hostile.case import Case, Place, Run, run
 from tests.hostile.pictures import encoded
 from tests.support.evaluations import evaluation
+from tests.support.lora_files import SHAPES, factors
 
 DEEP = "[" * 200_000
 FACTS = Facts("Tiny", "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22")

@@ -20,6 +20,8 @@ from typing import Any
 
 import typer
 
+from tests.support.disk import leave_out_fsync
+
 MEMORY = 2 * 2**30  # bytes that a command may take beside the loaded modules
 CPU_SECONDS = 10
 WALL_SECONDS = 40  # for what waits without working, such as a pipe that nobody writes to
@@ -28,6 +30,7 @@ WARM_UP = ["run", str(Path(__file__).parents[1] / "tiny_recipe.toml"), "--dry-ru
 
 
 def main() -> None:
+    leave_out_fsync()
     questions = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_project import MODELS, VALUES, add_evaluation
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app, main
@@ -22,6 +21,7 @@ from onmodel.judge.session import Pair, Session, open_session
 from onmodel.judge.strength import strengths
 from onmodel.judge.votes import Answer, Votes, voting
 from onmodel.randomness import generator
+from tests.support.judged_project import MODELS, VALUES, add_evaluation
 
 TRUTH = dict(zip(MODELS, (-0.9, 0.0, 0.9), strict=True))  # log-odds
 

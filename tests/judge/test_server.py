@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_project import MODELS, add_evaluation, lines, model_seen
 from PIL import Image
 
 from onmodel.engine.project import Project
@@ -26,6 +25,7 @@ from onmodel.judge.server import JudgeServer
 from onmodel.judge.session import Session, open_session
 from onmodel.judge.votes import voting
 from tests.support.events import Recorded
+from tests.support.judged_project import MODELS, add_evaluation, lines, model_seen
 
 
 class Client:

@@ -5,13 +5,13 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from made_up_project import MODELS, add_evaluation
 
 from onmodel.engine.project import Project
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import read_json, write_json
 from onmodel.judge.session import draw_pairs, open_session
 from onmodel.judge.votes import Votes
+from tests.support.judged_project import MODELS, add_evaluation
 
 PROMPTS = [f"p{at}" for at in range(12)]
 

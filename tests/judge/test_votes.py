@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from made_up_project import lines
 
 from onmodel.errors import BusyError, SpaceError, StateError
 from onmodel.judge.votes import Votes, voting
+from tests.support.judged_project import lines
 
 
 def test_answers_undo_and_end_come_back_after_a_kill(tmp_path: Path) -> None:

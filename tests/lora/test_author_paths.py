@@ -13,8 +13,7 @@ from onmodel.lora.convert import convert
 from onmodel.lora.tensors import write_lora
 from onmodel.release.check import check
 from onmodel.weights import read_metadata
-from tests.lora.test_convert import FACTS, history
-from tests.lora.test_tensors import random_lora
+from tests.support.lora_layouts import FACTS, history, random_lora
 
 PATHS = [
     r"D:\loras\x",

@@ -12,22 +12,17 @@ from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.families.anima.single_file import export_single_files
-from onmodel.ledger.lineage import Lineage, add, check, root
+from onmodel.ledger.lineage import check, root
 from onmodel.lora import header
 from onmodel.lora.convert import convert
 from onmodel.lora.specs import spec_of_loras
 from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
-from onmodel.release.compatibility import self_test
+from onmodel.release.compatibility import load_in_diffusers
 from onmodel.toon.base import TOON_BASE
 from onmodel.weights import payload_sha256, read_metadata
-from tests.lora.test_tensors import LAYOUTS, SPEC, deltas, random_lora
+from tests.support.lora_layouts import FACTS, LAYOUTS, SPEC, deltas, history, random_lora
 
-FACTS = header.Facts("BACKGWA", "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22")
 TARGETS = ("common", "kohya", "diffusers")
-
-
-def history() -> Lineage:
-    return add([add([], "dataset", root="ab" * 32, subsets={})], "run", name="first", steps=4)
 
 
 def assert_same_change(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
@@ -171,11 +166,10 @@ def test_comfyui_leaves_out_diffusers_names(toon_lora: tuple[Path, Path], tmp_pa
 
 
 @pytest.mark.parametrize("target", ["common", "diffusers"])
-def test_diffusers_consumes_every_tensor_in_a_clean_process(
+def test_diffusers_consumes_every_tensor(
     toon_lora: tuple[Path, Path], tmp_path: Path, target: str
 ) -> None:
+    """tests/stages/test_release.py does the same in a clean process."""
     convert(toon_lora[0], tmp_path / "out.safetensors", target)  # type: ignore[arg-type]
-    config = json.loads((TOON_BASE / "transformer" / "config.json").read_text())
-    spec = spec_of_loras([toon_lora[0]])
-    report = self_test(tmp_path / "out.safetensors", spec, config, tmp_path / "base")
+    report = load_in_diffusers(tmp_path / "out.safetensors", "anima", TOON_BASE)
     assert report.keys == report.consumed == 2 * report.layers and report.error <= 1e-6

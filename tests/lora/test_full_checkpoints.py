@@ -5,17 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_loras import (
-    NORM,
-    SHAPES,
-    SPEC,
-    deltas,
-    distance,
-    tensors_of,
-    weighted,
-    write,
-    write_checkpoint,
-)
 
 from onmodel.errors import InputError
 from onmodel.hashing import sha256_file
@@ -27,6 +16,17 @@ from onmodel.lora.methods import choose
 from onmodel.lora.specs import is_checkpoint
 from onmodel.randomness import normal
 from onmodel.weights import WeightsFile
+from tests.support.lora_files import (
+    NORM,
+    SHAPES,
+    SPEC,
+    deltas,
+    distance,
+    tensors_of,
+    weighted,
+    write,
+    write_checkpoint,
+)
 
 
 def tuned(name: str, tensor: np.ndarray) -> np.ndarray:

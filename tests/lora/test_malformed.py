@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_loras import write_checkpoint
 
 from onmodel.doctor.files import lora_findings
 from onmodel.errors import InputError
@@ -24,7 +23,8 @@ from onmodel.lora.tensors import read_lora
 from onmodel.release.check import check
 from onmodel.text import is_printable
 from onmodel.toon.base import TOON_BASE
-from tests.lora.malformed import (
+from tests.support.lora_files import write_checkpoint
+from tests.support.malformed_loras import (
     FILES,
     MISFITS,
     WIDTH,

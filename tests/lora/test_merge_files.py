@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_loras import SHAPES, SPEC, deltas, distance, weighted, write
 
 from onmodel.errors import InputError
 from onmodel.families.anima.spec import spec_of_shapes
@@ -26,6 +25,7 @@ from onmodel.lora.specs import spec_of_loras
 from onmodel.lora.writing import FileFormat, LoraTensors
 from onmodel.randomness import normal
 from onmodel.weights import Entry, WeightsFile, stream_weights, written_order
+from tests.support.lora_files import SHAPES, SPEC, deltas, distance, weighted, write
 
 EXACT = MergeSize()
 

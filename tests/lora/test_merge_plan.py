@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_loras import SHAPES, SPEC, deltas, weighted, write
 
 from onmodel.ledger.lineage import add
 from onmodel.lora.merge_files import facts_of, merge_files
@@ -14,6 +13,7 @@ from onmodel.lora.merge_job import MergeJob, MergeSize, open_sources
 from onmodel.lora.merge_plan import compare, plan
 from onmodel.lora.methods import choose
 from onmodel.lora.writing import FileFormat
+from tests.support.lora_files import SHAPES, SPEC, deltas, weighted, write
 
 EXACT = MergeSize()
 

@@ -3,11 +3,11 @@ densely."""
 
 import numpy as np
 import pytest
-from made_loras import SHAPES, SPEC, factors
 
 from onmodel.errors import InputError
 from onmodel.lora.factors import factor_dense, merge_module
 from onmodel.lora.methods import METHODS, choose, dare, slerp, ties
+from tests.support.lora_files import SHAPES, SPEC, factors
 
 NAMES = ["preview@20", "release_1@20", "release_2@30"]
 LAYER = "blocks.1.mlp.layer1"

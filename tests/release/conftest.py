@@ -11,7 +11,7 @@ from onmodel.stages import release
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, tiny_anima: Path) -> Path:
     """Its folder. The self-test has tests of its own and is left out."""
-    from tests.stages.test_release import NAME, build
+    from tests.support.built_release import NAME, build
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(release, "self_test", lambda *_: None)

@@ -24,7 +24,7 @@ from onmodel.release.tables import (
     values_csv,
 )
 from onmodel.sample.pictures import Sampling
-from tests.release.made_up import CHOICE, NAMES, character, evaluation, history
+from tests.support.release_history import CHOICE, NAMES, character, evaluation, history
 
 SAMPLING = Sampling(steps=2, guidance=3.0, shift=3.0, width=32, height=32)
 SECTIONS = [

@@ -2,8 +2,6 @@
 named."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,10 @@ from onmodel.families.anima.licences import CIRCLESTONE
 from onmodel.families.licences import FAIPL
 from onmodel.lora.convert import convert
 from onmodel.release.check import check
-from onmodel.release.folder import Statement, bind
 from onmodel.text import is_printable
-from tests.lora.test_tensors import LAYOUTS, random_lora
+from tests.support.built_release import edit, rebind
+from tests.support.command_line import onmodel
+from tests.support.lora_layouts import LAYOUTS, random_lora
 
 WORDS = {
     "modelspec.architecture": "anima-base-v1.0/lora",
@@ -263,21 +262,6 @@ def test_what_the_hub_puts_beside_a_release_is_no_change(folder: Path) -> None:
     assert check(folder) == []
 
 
-def rebind(folder: Path) -> None:
-    """As someone would who changes a file and writes the hashes anew."""
-    statement = Statement.from_bytes((folder / "lineage.json").read_bytes())
-    bind(folder, statement.lineage, statement.generated)
-
-
-def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        text = (folder / name).read_text(encoding="utf-8")
-        assert old in text
-        (folder / name).write_text(text.replace(old, new, 1), encoding="utf-8")
-
-    return change
-
-
 def another_value(folder: Path) -> None:
     path = folder / "evaluation" / "evaluation.json"
     table = json.loads(path.read_text(encoding="utf-8"))
@@ -392,19 +376,12 @@ tags: [lora]
 
 def test_the_command_says_a_line_each_and_its_exit_code(tmp_path: Path) -> None:
     save_file(plain(fill=float("nan")), tmp_path / "x.safetensors", WORDS)
-    command = [
-        sys.executable,
-        "-m",
-        "onmodel.cli.main",
-        "release",
-        "check",
-        str(tmp_path / "x.safetensors"),
-    ]
-    run = subprocess.run(command, capture_output=True, text=True)
+    command = ("release", "check", tmp_path / "x.safetensors")
+    run = onmodel(*command)
     assert run.returncode == 1 and run.stdout.splitlines()[0].startswith(
         "fail  x.safetensors: blocks.0.self_attn"
     )
-    table = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)
+    table = json.loads(onmodel(*command, "--json").stdout)
     assert table["errors"] == 1 and table["findings"][0]["status"] == "fail"
     save_file(plain(), tmp_path / "x.safetensors", WORDS)
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert onmodel(*command).returncode == 0

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from onmodel.hashing import sha256_file
 from onmodel.weights import write_weights
-from tests.lora.test_tensors import LAYOUTS, SPEC, as_keys, random_lora, small
+from tests.support.lora_layouts import LAYOUTS, SPEC, as_keys, random_lora, small
 
 
 def load(path: Path) -> dict[str, torch.nn.Module]:

@@ -22,7 +22,7 @@ from onmodel.release.cyclonedx import cyclonedx
 from onmodel.release.folder import LINEAGE, Statement, bind
 from onmodel.release.provenance import counts, read_provenance
 from onmodel.weights import read_metadata, write_weights
-from tests.release.made_up import NAMES, evaluation, history
+from tests.support.release_history import NAMES, evaluation, history
 
 FACTS = header.Facts("Backgwa", "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22")
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub import Hub, running
 
 from onmodel.hashing import sha256_file
 from onmodel.release.verify import verify
+from tests.support.hub import Hub, running
 
 NAME = "someone/backgwa"
 
@@ -116,7 +116,7 @@ def test_what_is_wrong_is_not_pushed(hub: Hub, folder: Path, fault: str) -> None
         weights = next(folder.glob("*.safetensors"))
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     if fault == "card":
-        from tests.release.test_check import edit, rebind
+        from tests.support.built_release import edit, rebind
 
         edit("README.md", "## Files", "Right in 87.5 % of pictures.\n\n## Files")(folder)
         rebind(folder)

@@ -18,7 +18,7 @@ from onmodel.release.folder import CHECKSUMS, LINEAGE, SIGNATURE
 from onmodel.release.push import plan_push
 from onmodel.release.signature import check_signature, sign
 from onmodel.release.verify import verify
-from tests.release.test_check import edit, rebind
+from tests.support.built_release import edit, rebind
 
 PEM = serialization.Encoding.PEM
 KINDS = {

@@ -28,8 +28,8 @@ from onmodel.release.folder import LINEAGE, Statement, bind
 from onmodel.release.verify import verify
 from onmodel.report.collect import publish
 from onmodel.weights import open_weights, read_metadata, stream_weights, write_weights
-from tests.release.made_up import character
-from tests.stages.test_release import NAME
+from tests.support.built_release import NAME
+from tests.support.release_history import character
 
 WEIGHTS = f"{NAME}.safetensors"
 Tensors = dict[str, torch.Tensor]

@@ -3,7 +3,7 @@
 import pytest
 
 from onmodel.report.source import ReportSource
-from tests.report.synthetic import made_up
+from tests.support.report_project import made_up
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from PIL import Image
@@ -16,38 +14,9 @@ from onmodel.report.build import build_report, page_of, write_summary
 from onmodel.report.grid import build_grid, missed
 from onmodel.report.pictures import Thumbnails, encode
 from onmodel.report.source import ReportSource
-from tests.report.synthetic import made_up
 from tests.support.evaluations import prompt as made_up_prompt
-
-VOID = {"meta", "img", "br", "input"}
-
-
-class Reader(HTMLParser):
-    """Checks that elements close in order; gathers ids, addresses and text."""
-
-    addresses: ClassVar = {"src", "href", "action", "srcset", "poster"}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.found: list[str] = []
-        self.text: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.ids += [value or "" for name, value in attrs if name == "id"]
-        self.found += [value or "" for name, value in attrs if name in self.addresses]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
+from tests.support.html_reader import Reader
+from tests.support.report_project import made_up
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from onmodel.report.source import ReportSource, label
 from onmodel.report.verdict import pairs
 from onmodel.report.wheel import wheel
 from onmodel.text import decimal
-from tests.report.test_build import Reader
+from tests.support.html_reader import Reader
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from onmodel.report.lineage_page import lineage_page, lineage_picture
 from onmodel.report.lineage_svg import anchor, drawn
 from onmodel.report.lineage_tree import history_of
 from onmodel.text import is_printable, printable
-from tests.release.made_up import history
+from tests.support.release_history import history
 
 
 @pytest.fixture

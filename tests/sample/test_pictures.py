@@ -25,7 +25,7 @@ from onmodel.sample.pictures import (
     render,
 )
 from onmodel.weights import read_metadata, write_weights
-from tests.evaluate.drawn import DrawnFamily, install, lora
+from tests.support.drawn_family import DrawnFamily, install, lora
 from tests.support.events import Recorded
 
 BASE = "b" * 64

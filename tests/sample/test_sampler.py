@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler
-from diffusers_anima import diffusers_pipeline
 
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.sampling import schedule
 from onmodel.sample.sampler import Job, generate, noise, sample
+from tests.support.diffusers_anima import diffusers_pipeline
 
 
 @pytest.fixture

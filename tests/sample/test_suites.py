@@ -18,7 +18,7 @@ from onmodel.sample.suites import (
     vocabulary_of,
 )
 from onmodel.toon import attributes
-from tests.evaluate.drawn import SHEET
+from tests.support.drawn_family import SHEET
 
 TOON = attributes.VOCABULARY
 

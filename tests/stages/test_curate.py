@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_stage import context, said
 from PIL import Image
 from pydantic import ValidationError
 
@@ -20,6 +19,7 @@ from onmodel.sample.pictures import png_bytes
 from onmodel.stages import curate
 from onmodel.stages.base import Inputs, Plan
 from onmodel.toon.datasets import STANDIN_SETS, write_set
+from tests.support.contexts import context, said
 
 
 def settings(**table: Any) -> curate.Settings:

@@ -22,10 +22,10 @@ from onmodel.ledger.lineage import add, root
 from onmodel.records import Artifact
 from onmodel.stages import evaluate
 from onmodel.stages.base import Inputs, Plan
-from tests.evaluate.drawn import (
+from tests.support.drawn_family import (
     DrawnFamily,
     colour_observers,
-    context,
+    drawn_context,
     drawn_dataset,
     install,
     lora,
@@ -72,7 +72,7 @@ def run(
     folder: Path, family: DrawnFamily, name: str = "candidates", **changes: Any
 ) -> tuple[Artifact, dict[str, Any]]:
     artifact = evaluate.run(
-        inputs(folder), settings(folder, **changes), context(folder, family, name)
+        inputs(folder), settings(folder, **changes), drawn_context(folder, family, name)
     )
     return artifact, read_json(artifact.path / "evaluation.json")
 
@@ -232,7 +232,7 @@ def test_another_plan_is_another_signature(family: DrawnFamily, tmp_path: Path) 
     )
     made = set()
     for change in changes:
-        table, where = settings(tmp_path, **change), context(tmp_path, family)
+        table, where = settings(tmp_path, **change), drawn_context(tmp_path, family)
         assessor = evaluate.make_assessor(inputs(tmp_path), table, table.suite, table.seeds, where)
         made.add(assessor.signature)
     assert len(made) == len(changes)
@@ -279,7 +279,7 @@ def test_training_pictures_are_no_references(family: DrawnFamily, tmp_path: Path
         }
     )
     with pytest.raises(InputError, match="no held-out pictures"):
-        evaluate.run(given, settings(tmp_path), context(tmp_path, family))
+        evaluate.run(given, settings(tmp_path), drawn_context(tmp_path, family))
 
 
 def test_the_plan_counts_what_will_be_generated(tmp_path: Path) -> None:
@@ -307,7 +307,9 @@ def test_copies_of_training_pictures_are_looked_for_when_it_knows_them(
             "data": training_dataset(tmp_path),
         }
     )
-    artifact = evaluate.run(given, settings(tmp_path, training=["data"]), context(tmp_path, family))
+    artifact = evaluate.run(
+        given, settings(tmp_path, training=["data"]), drawn_context(tmp_path, family)
+    )
     found = read_json(artifact.path / "evaluation.json")
     clean, copied = (row["axes"]["memorisation"]["value"] for row in found["models"])
     assert clean < 0.2 and copied > 0.5 and "|train:none|" not in found["signature"]
@@ -315,7 +317,9 @@ def test_copies_of_training_pictures_are_looked_for_when_it_knows_them(
     assert nearest.startswith("training/") and nearest.endswith(".png")
     assert "data" in settings(tmp_path, training=["data"]).needs()
     with pytest.raises(InputError, match="training"):
-        evaluate.run(given, settings(tmp_path, training=["references"]), context(tmp_path, family))
+        evaluate.run(
+            given, settings(tmp_path, training=["references"]), drawn_context(tmp_path, family)
+        )
 
 
 def test_a_model_is_held_to_the_pictures_it_was_trained_on(
@@ -336,7 +340,7 @@ def test_a_model_is_held_to_the_pictures_it_was_trained_on(
     )
     chosen = settings(tmp_path, models=["a", "b"], training=["few", "many"])
     found = read_json(
-        evaluate.run(given, chosen, context(tmp_path, family)).path / "evaluation.json"
+        evaluate.run(given, chosen, drawn_context(tmp_path, family)).path / "evaluation.json"
     )
     own, unknown = (
         [one["training"].partition("/")[0] for one in row["details"]["memorisation"]["nearest"]]

@@ -22,9 +22,9 @@ from onmodel.records import Artifact, Model
 from onmodel.sample.pictures import PictureRequest, Sampling, render
 from onmodel.stages import import_lora, merge
 from onmodel.stages.base import Inputs, read_models
-from tests.made_loras import write_checkpoint
-from tests.stages.made_up_stage import context
-from tests.stages.test_merge import SPEC, lora
+from tests.support.contexts import context
+from tests.support.lora_files import write_checkpoint
+from tests.support.merge_inputs import SPEC, lora
 
 WORDS = {
     "ss_output_name": "theirs",

@@ -13,7 +13,7 @@ from onnx.external_data_helper import convert_model_to_external_data
 from onmodel.hashing import canonical_json
 from onmodel.stages import VERBS, curate, evaluate, import_lora, release
 from onmodel.stages.base import StageSettings
-from tests.evaluate.onnx_files import (
+from tests.support.onnx_files import (
     write_classifier,
     write_detector,
     write_embedding,

@@ -2,106 +2,31 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from onmodel.character import Author, Character, Outfit
 from onmodel.errors import InputError
-from onmodel.events import Events
-from onmodel.families.anima.spec import spec_of_shapes
-from onmodel.families.protocol import Linear
-from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
-from onmodel.ledger.lineage import Lineage, add, check, ordered, root
+from onmodel.hashing import read_json, sha256_file, write_json
+from onmodel.ledger.lineage import add, check, ordered, root
 from onmodel.lora import header
-from onmodel.lora.tensors import Factors, Lora, read_lora, regauge, write_lora
-from onmodel.randomness import normal
+from onmodel.lora.tensors import Lora, read_lora, regauge
 from onmodel.records import Artifact
 from onmodel.release.history import experiments
 from onmodel.stages import merge
-from onmodel.stages.base import Context, Inputs, write_models
+from onmodel.stages.base import Inputs, write_models
 from onmodel.weights import weights_sha256, write_weights
-
-LAYERS = {
-    "self_attn.q_proj": "attn1.to_q",
-    "self_attn.output_proj": "attn1.to_out.0",
-    "mlp.layer1": "ff.net.0.proj",
-}
-SPEC = replace(
-    spec_of_shapes(2),
-    presets={"all": tuple(LAYERS)},
-    linears=tuple(
-        Linear(f"blocks.{b}.{own}", f"transformer_blocks.{b}.{diffusers}", 24, 16, b)
-        for b in range(2)
-        for own, diffusers in LAYERS.items()
-    ),
+from tests.support.merge_inputs import (
+    SPEC,
+    deltas,
+    difference,
+    lora,
+    merge_context,
+    save,
 )
-CHARACTER = Character(
-    name="Backgwa",
-    trigger="backgwa",
-    tags=["pale blue hair"],
-    description="a cat-eared girl",
-    free=["expression"],
-    palette={"hair": "#aaddee"},
-    outfits=[Outfit(id="default", label="blue jacket", tags=["blue jacket"])],
-    author=Author(name="someone"),
-    license="MIT",
-    rating="safe",
-)
-
-
-def lora(
-    seed: int, rank: int = 4, alpha: float = 2.0, names: tuple[str, ...] | None = None
-) -> Lora:
-    modules = {}
-    for linear in SPEC.linears:
-        if names is None or linear.name in names:
-            down = torch.from_numpy(normal((rank, 16), seed, "down", linear.name))
-            modules[linear.name] = Factors(
-                down, torch.from_numpy(normal((24, rank), seed, "up", linear.name)) * 0.1, alpha
-            )
-    return Lora(modules)
-
-
-def save(folder: Path, name: str, one: Lora, origin: bool = True, **options: Any) -> Artifact:
-    """A train artifact with one model, `origin` False as a file of another tool."""
-    folder = folder / name
-    folder.mkdir()
-    lineage = add([], "checkpoint", name=name)
-    facts = header.Facts(name, "someone", "MIT", "backgwa", SPEC.architecture, 96, "2026-11-22")
-    write_lora(
-        folder / "model.safetensors", one, header.build(facts, lineage) if origin else {}, **options
-    )
-    write_models(folder, [(f"{name}@30", 30, "model.safetensors")])
-    return Artifact("run", name, folder)
-
-
-def context(scratch: Path, name: str = "merged") -> Context:
-    def commit(kind: str, lineage: Lineage) -> Artifact:
-        write_json(scratch / "out" / "lineage.json", lineage)
-        return Artifact(kind, tree_hash(scratch / "out"), scratch / "out")
-
-    scratch.mkdir(exist_ok=True)
-    return Context(
-        name=name,
-        seed=1,
-        date="2026-11-22",
-        character=CHARACTER,
-        family=lambda: SimpleNamespace(spec=SPEC),  # type: ignore[arg-type,return-value]
-        base_name="toon",
-        base_sha256="b" * 64,
-        threads=1,
-        scratch=scratch,
-        pictures=scratch,
-        events=Events(),
-        commit=commit,
-    )
-
 
 Runner = Callable[..., tuple[Artifact, Lora]]
 
@@ -115,24 +40,10 @@ def run(tmp_path: Path) -> Runner:
             n: one if isinstance(one, Artifact) else save(where, n, one) for n, one in loras.items()
         }
         table = merge.Settings.model_validate({"do": "merge", "models": list(loras), **settings})
-        artifact = merge.run(Inputs(artifacts), table, context(where / "scratch"))
+        artifact = merge.run(Inputs(artifacts), table, merge_context(where / "scratch"))
         return artifact, read_lora(artifact.path / "merged.safetensors", SPEC)
 
     return run
-
-
-def difference(one: Lora, wanted: Mapping[str, torch.Tensor]) -> float:
-    """Largest relative distance over the layers, which must be the same ones."""
-    assert set(one.modules) == set(wanted)
-    return max(float((one.modules[n].delta() - w).norm() / w.norm()) for n, w in wanted.items())
-
-
-def deltas(*weighted: tuple[Lora, float]) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-    for one, weight in weighted:
-        for name, factors in one.modules.items():
-            found[name] = found.get(name, torch.zeros(24, 16)) + weight * factors.delta()
-    return found
 
 
 def test_the_sum_is_exact_and_weights_go_by_name_or_place(run: Runner) -> None:
@@ -208,7 +119,7 @@ def test_a_selection_that_chose_the_inputs_is_part_of_the_history(
     artifact = merge.run(
         Inputs({"five": Artifact("selection", "five", five)}),
         settings,
-        context(tmp_path / "scratch"),
+        merge_context(tmp_path / "scratch"),
     )
     history = read_json(artifact.path / "lineage.json")
     used = sorted(history[id]["type"] for id in history[root(history)]["used"])

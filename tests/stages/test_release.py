@@ -16,114 +16,21 @@ import torch
 from PIL import Image
 
 from onmodel.errors import InputError, OnmodelError, StateError, VerifyError
-from onmodel.evaluate.evaluation import FILE, write_evaluation
-from onmodel.events import Events
 from onmodel.families.registry import load_base, outline
-from onmodel.hashing import read_json, sha256_file, tree_hash, write_json
-from onmodel.ledger.lineage import Lineage, add, root
+from onmodel.hashing import read_json, sha256_file
+from onmodel.ledger.lineage import root
 from onmodel.lora import header
 from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
-from onmodel.randomness import generator, normal
+from onmodel.randomness import generator
 from onmodel.records import Artifact
 from onmodel.release.check import check
 from onmodel.release.compatibility import load_in_diffusers, self_test, write_config
 from onmodel.release.verify import verify
-from onmodel.stages import release
-from onmodel.stages.base import Context, Inputs, read_models, write_models
+from onmodel.stages.base import read_models
 from onmodel.weights import payload_sha256, read_metadata
-from tests.release.made_up import CHOICE, character, evaluation, history
+from tests.support.built_release import NAME, build
 
-NAME = "backgwa-release-2"
 ROOT = Path(__file__).parents[2]
-
-
-def build(work: Path, base: Path, damage: str = "", **changed: Any) -> Artifact:
-    """The release stage on a random LoRA of the tiny base, with a made-up evaluation. Also run in
-    another process.
-
-    `damage` is a file whose last byte is another one since it was made.
-    """
-    family = load_base({"family": "anima", "folder": base, "device": "cpu"})
-    past = history()
-    (weights_id,) = [id for id, node in past.items() if node["type"] == "weights"]
-    checkpoint = past[weights_id]["used"][0]
-    wanted, todo = set(), [checkpoint]
-    while todo:
-        wanted.add(todo[-1])
-        todo.extend(past[todo.pop()]["used"])
-    own = {id: past[id] for id in wanted}
-
-    model = work / "final"
-    modules = {}
-    for linear in family.spec.targets("attention_mlp"):
-        down = torch.from_numpy(normal((4, linear.in_features), 1, "down", linear.name)) * 0.3
-        up = torch.from_numpy(normal((linear.out_features, 4), 1, "up", linear.name)) * 0.1
-        modules[linear.name] = Factors(down, up, 2.0)
-    facts = header.Facts(
-        "refined epoch 15", "someone", "MIT", "backgwa", family.spec.architecture, 96, "2026-11-22"
-    )
-    model.mkdir(parents=True)
-    write_lora(
-        model / "epoch-0015.safetensors", Lora(modules), header.build(facts, own, ss_epoch="15")
-    )
-    write_models(model, [("refined@15", 15, "epoch-0015.safetensors")])
-    write_json(model / "lineage.json", add([own], "selection", chosen=["1" * 64], signature=CHOICE))
-    measured = work / "confirmed"
-    sha256 = {"refined@15": sha256_file(model / "epoch-0015.safetensors")}
-    write_evaluation(measured / FILE, evaluation(sha256))
-    write_json(
-        measured / "lineage.json",
-        add(
-            [own],
-            "evaluation",
-            signature="onm|suite:confirm-ab12cd34|P:24|S:2",
-            models=list(sha256.values()),
-            evaluation_sha256=sha256_file(measured / "evaluation.json"),
-        ),
-    )
-
-    if damage:
-        data = (work / damage).read_bytes()
-        (work / damage).write_bytes(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
-    scratch = work / "scratch"
-    scratch.mkdir()
-
-    def commit(kind: str, lineage: Lineage) -> Artifact:
-        write_json(scratch / "out" / "lineage.json", lineage)
-        return Artifact(kind, tree_hash(scratch / "out"), scratch / "out")
-
-    context = Context(
-        name="release",
-        seed=1,
-        date="2026-11-22",
-        character=character(),
-        family=lambda: family,
-        base_name="toon",
-        base_sha256="b" * 64,
-        threads=1,
-        scratch=scratch,
-        pictures=work / "pictures",
-        events=Events(),
-        commit=commit,
-    )
-    table = {
-        "do": "release",
-        "model": "final",
-        "evaluation": "confirmed",
-        "title": "BACKGWA Release 2",
-        "file_name": NAME,
-        "samples": 4,
-        "previous": "release_1",
-        "thumbnail": True,
-        "train_notes": "Sleeves may merge.",
-    } | changed
-    inputs = Inputs(
-        {
-            "final": Artifact("selection", "f", model),
-            "confirmed": Artifact("evaluation", "e", measured),
-        }
-    )
-    return release.run(inputs, release.Settings.model_validate(table), context)
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +153,7 @@ def test_the_same_bytes_in_another_place_zone_locale_and_hash_seed(
     artifact: Artifact, tmp_path: Path, tiny_anima: Path
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; import tests.stages.test_release as t,"
+        "import sys; from pathlib import Path; import tests.support.built_release as t,"
         " onmodel.stages.release as r;r.self_test = lambda *a: None;"
         " print(t.build(Path(sys.argv[1]), Path(sys.argv[2])).path)"
     )

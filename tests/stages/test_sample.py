@@ -15,10 +15,10 @@ from onmodel.hashing import read_json, tree_hash
 from onmodel.records import Artifact
 from onmodel.stages import sample
 from onmodel.stages.base import Inputs, Plan
-from tests.evaluate.drawn import (
+from tests.support.drawn_family import (
     DrawnFamily,
     colour_observers,
-    context,
+    drawn_context,
     drawn_dataset,
     half_of_one_minus_cosine,
     install,
@@ -47,7 +47,9 @@ def run(folder: Path, family: DrawnFamily, **changes: Any) -> tuple[Artifact, li
         trained(folder, "a", {10: {}})
         drawn_dataset(folder)
     artifacts = {name: Artifact(name, name, folder / name) for name in ("a", "references")}
-    artifact = sample.run(Inputs(artifacts), settings, context(folder, family, "generated", events))
+    artifact = sample.run(
+        Inputs(artifacts), settings, drawn_context(folder, family, "generated", events)
+    )
     return artifact, read_json(artifact.path / "pictures.json")
 
 

@@ -19,17 +19,17 @@ from onmodel.records import Artifact, Model
 from onmodel.release.history import SENTENCES, signatures_chosen_on
 from onmodel.stages import merge, search
 from onmodel.stages.base import Context, Inputs, Plan, write_models
-from tests.evaluate.drawn import (
+from tests.support import merge_inputs as made
+from tests.support.drawn_family import (
     DrawnFamily,
     colour_observers,
-    context,
+    drawn_context,
     drawn_dataset,
     faults_of,
     install,
     lora,
     trained,
 )
-from tests.stages import test_merge as made
 
 CHECKED = 20 * (3 + 2 * 3)  # pictures of the check: prompts × arms of the base and of three models
 
@@ -99,7 +99,7 @@ def run(
     folder: Path, family: DrawnFamily, b: float = -0.35, **changes: Any
 ) -> tuple[Artifact, dict[str, Any]]:
     artifact = search.run(
-        inputs(folder, b), settings(folder, **changes), context(folder, family, "searched")
+        inputs(folder, b), settings(folder, **changes), drawn_context(folder, family, "searched")
     )
     return artifact, read_json(artifact.path / "search.json")
 
@@ -184,7 +184,7 @@ def test_its_merges_are_those_of_the_merge_stage_and_carry_the_search(tmp_path: 
     artifacts = {name: made.save(tmp_path, name, one) for name, one in loras.items()}
     models = Inputs(artifacts).models(list(loras))
     table = search.Settings(do="search", models=list(loras), rank=3)
-    where = made.context(tmp_path / "scratch", "searched")
+    where = made.merge_context(tmp_path / "scratch", "searched")
     merger = search.Merger(models, table, where)
     flat = np.array(
         [

@@ -13,10 +13,10 @@ from onmodel.ledger.lineage import add, root
 from onmodel.records import Artifact
 from onmodel.stages import select
 from onmodel.stages.base import Inputs, Plan, write_models
-from tests.evaluate.drawn import DrawnFamily, context, lora
-from tests.evaluate.test_selection import model
+from tests.support.drawn_family import DrawnFamily, drawn_context, lora
 from tests.support.evaluations import evaluation
 from tests.support.events import Recorded
+from tests.support.graded_models import model
 
 ROWS = (
     model("preview", colour_cast=0.6),
@@ -45,7 +45,7 @@ def run(folder: Path, **changes: Any) -> tuple[Artifact, dict[str, Any], Inputs]
     settings = select.Settings.model_validate(
         {"do": "select", "candidates": "candidates"} | changes
     )
-    artifact = select.run(given, settings, context(folder, DrawnFamily(), "chosen", events))
+    artifact = select.run(given, settings, drawn_context(folder, DrawnFamily(), "chosen", events))
     return artifact, read_json(artifact.path / "selection.json"), given
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_up_stage import context, said
 from PIL import Image
 from pydantic import ValidationError
 from safetensors import safe_open
@@ -32,6 +31,7 @@ from onmodel.stages.base import Context, Inputs, Plan, read_models, write_models
 from onmodel.toon.datasets import write_set
 from onmodel.train import live, loop
 from onmodel.weights import payload_sha256, read_metadata
+from tests.support.contexts import context, said
 
 TABLE: dict[str, Any] = {
     "do": "train",

@@ -27,7 +27,7 @@ from onmodel.stages import curate, import_lora, train
 from onmodel.stages.base import Context, Inputs, Plan, read_models
 from onmodel.train import checkpointing, loop, optimizers
 from onmodel.weights import payload_sha256
-from tests.stages.made_up_stage import context, said
+from tests.support.contexts import context, said
 
 TABLE: dict[str, Any] = {
     "do": "train",

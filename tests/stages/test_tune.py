@@ -16,17 +16,17 @@ from onmodel.lora.tensors import Lora, read_lora
 from onmodel.records import Artifact
 from onmodel.stages import tune
 from onmodel.stages.base import Inputs, Plan
-from tests.evaluate.drawn import (
+from tests.support.drawn_family import (
     DrawnFamily,
     colour_observers,
-    context,
+    drawn_context,
     drawn_dataset,
     install,
     trained,
 )
-from tests.stages.test_merge import SPEC, deltas, difference, lora, save
-from tests.stages.test_merge import context as merging
 from tests.support.events import Recorded
+from tests.support.merge_inputs import SPEC, deltas, difference, lora, save
+from tests.support.merge_inputs import merge_context as merging
 
 
 def run(folder: Path, family: DrawnFamily, **changes: Any) -> tuple[Artifact, dict[str, Any]]:
@@ -46,7 +46,7 @@ def run(folder: Path, family: DrawnFamily, **changes: Any) -> tuple[Artifact, di
         **colour_observers(folder / "observers"),
     }
     settings = tune.Settings.model_validate(settings | changes)
-    artifact = tune.run(given, settings, context(folder, family, "tuned"))
+    artifact = tune.run(given, settings, drawn_context(folder, family, "tuned"))
     return artifact, read_json(artifact.path / "selection.json")
 
 

@@ -27,8 +27,8 @@ from onmodel.evaluate.observers.identity import unit
 from onmodel.evaluate.observers.layout import figure_box
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toons
 from onmodel.events import Events
-from onmodel.hashing import sha256_file, tree_hash, write_json
-from onmodel.ledger.lineage import Lineage, add, check
+from onmodel.hashing import sha256_file, write_json
+from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora.header import history_words
 from onmodel.randomness import generator, normal
 from onmodel.records import Artifact, Model
@@ -43,7 +43,8 @@ from onmodel.toon.datasets import deal
 from onmodel.toon.draw import draw, layout
 from onmodel.toon.pen import Variation
 from onmodel.weights import read_metadata, write_weights
-from tests.evaluate.onnx_files import write_identity, write_tagger
+from tests.support.contexts import context
+from tests.support.onnx_files import write_identity, write_tagger
 
 SHEET = Path(attributes.__file__).parent / "characters" / "backgwa.toml"
 
@@ -211,36 +212,16 @@ def evidence(
 # -------------------------------------------------------------------------------------------
 
 
-def context(
+def drawn_context(
     folder: Path,
     family: DrawnFamily,
     name: str = "stage",
     events: Events | None = None,
     seed: int = 1,
 ) -> Context:
-    """A stage's context whose artifact stays in `folder`/<name>/out."""
-    scratch = folder / name
-
-    def commit(kind: str, lineage: Lineage) -> Artifact:
-        check(lineage)
-        write_json(scratch / "out" / "lineage.json", lineage)
-        return Artifact(kind, tree_hash(scratch / "out"), scratch / "out")
-
-    scratch.mkdir(parents=True, exist_ok=True)
-    return Context(
-        name=name,
-        seed=seed,
-        date="2026-11-22",
-        character=sheet(),
-        family=lambda: family,  # type: ignore[arg-type,return-value]
-        base_name="toon",
-        base_sha256="b" * 64,
-        threads=1,
-        scratch=scratch,
-        pictures=folder / "pictures",
-        events=events or Events(),
-        commit=commit,
-    )
+    """A context whose artifact stays in `folder`/<name>/out; stages share the picture cache."""
+    pictures = folder / "pictures"
+    return context(folder / name, lambda: family, name, seed, sheet(), pictures, events)
 
 
 def trained(

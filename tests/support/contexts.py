@@ -1,11 +1,11 @@
-"""What the curate and train stages are given in tests: a context whose artifact stays in its
-scratch folder."""
+"""The context that stages get in tests: their artifact stays in its scratch folder."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from onmodel.character import Author, Character, Outfit
+from onmodel.events import Events
 from onmodel.hashing import tree_hash, write_json
 from onmodel.ledger.lineage import Lineage, check, root
 from onmodel.records import Artifact
@@ -26,8 +26,17 @@ CHARACTER = Character(
 )
 
 
-def context(scratch: Path, family: Callable[[], Any], name: str, seed: int = 1) -> Context:
-    """A context of a stage called `name`; what it reports is in `said(context)`."""
+def context(
+    scratch: Path,
+    family: Callable[[], Any],
+    name: str,
+    seed: int = 1,
+    character: Character = CHARACTER,
+    pictures: Path | None = None,
+    events: Events | None = None,
+) -> Context:
+    """A context of a stage called `name`. `pictures` is the picture cache, by default inside
+    `scratch`; without `events`, what the stage reports is in `said(context)`."""
 
     def commit(kind: str, lineage: Lineage) -> Artifact:
         check(lineage)
@@ -40,14 +49,14 @@ def context(scratch: Path, family: Callable[[], Any], name: str, seed: int = 1) 
         name=name,
         seed=seed,
         date="2026-11-22",
-        character=CHARACTER,
+        character=character,
         family=family,
         base_name="toon",
         base_sha256="b" * 64,
         threads=1,
         scratch=scratch,
-        pictures=scratch / "pictures",
-        events=Recorded(),
+        pictures=pictures or scratch / "pictures",
+        events=events or Recorded(),
         commit=commit,
     )
 
