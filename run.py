@@ -30,7 +30,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 TASKS = {
     "demo": [["-m", "onmodel.cli.main", "run", "recipes/demo.toml", "--project", "demo"]],
-    "test": [["-m", "pytest"]],
+    "test": [["-m", "pytest", "-n", "2", "--dist", "loadfile"]],  # a file's tests share fixtures
     "bench-merge": [["benchmarks/merge.py"]],
     "bench-search": [["benchmarks/search_regret.py"]],
     "bench-alpha": [["benchmarks/alpha_trap.py"]],

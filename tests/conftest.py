@@ -1,5 +1,6 @@
 """Fixtures that several packages' tests share."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from onmodel.families.anima.family import Anima
 
 leave_out_fsync()
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one test per core
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,8 @@
-"""`onmodel release push`, a real process against a local stand-in of the hub: what leaves the
+"""`onmodel release push`, a process of its own against a local stand-in of the hub: what leaves the
 machine, and what not."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from onmodel.hashing import sha256_file
 from onmodel.release.verify import verify
+from tests.support.command_line import onmodel
 from tests.support.hub import Hub, running
 
 NAME = "someone/backgwa"
@@ -31,25 +30,14 @@ def push(
     token: str | None = None,
     home: Path | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": hub.address,
-        "HF_TOKEN": hub.token if token is None else token,
-        "HF_HOME": str(home or folder.parent / "hf"),
-        "HF_HUB_DISABLE_XET": "" if xet else "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "onmodel.cli.main",
-        "release",
-        "push",
-        str(folder),
-        NAME,
-        *words,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    return onmodel(
+        *("release", "push", folder, NAME, *words),
+        HF_ENDPOINT=hub.address,
+        HF_TOKEN=hub.token if token is None else token,
+        HF_HOME=str(home or folder.parent / "hf"),
+        HF_HUB_DISABLE_XET="" if xet else "1",
+        NO_PROXY="127.0.0.1",
+    )
 
 
 def names(folder: Path) -> set[str]:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,38 @@ def run(
     return artifact, read_json(artifact.path / "evaluation.json")
 
 
-def test_evaluation_json_says_everything(family: DrawnFamily, tmp_path: Path) -> None:
-    artifact, found = run(tmp_path, family)
+@dataclass(frozen=True)
+class Finished:
+    """An evaluation that ran once, for all tests that only read it."""
+
+    folder: Path
+    artifact: Artifact
+    found: dict[str, Any]
+    drawn: int
+    applications: int
+
+
+def finished(folder: Path, **changes: Any) -> Finished:
+    with pytest.MonkeyPatch.context() as patch:
+        family = install(patch)
+        artifact, found = run(folder, family, **changes)
+    return Finished(folder, artifact, found, family.drawn, family.applications)
+
+
+@pytest.fixture(scope="module")
+def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return finished(tmp_path_factory.mktemp("two_seeds"))
+
+
+@pytest.fixture(scope="module")
+def one_seed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return finished(tmp_path_factory.mktemp("one_seed"), seeds=1)
+
+
+def test_evaluation_json_says_everything(two_seeds: Finished) -> None:
+    artifact, found = two_seeds.artifact, two_seeds.found
     assert artifact.kind == "evaluation"
-    assert family.drawn == 12 * 2 * (3 + 2 * 2) and family.applications == 2
+    assert two_seeds.drawn == 12 * 2 * (3 + 2 * 2) and two_seeds.applications == 2
     assert (
         found["signature"].startswith("onm|base:bbbbbbbb|suite:choose-")
         and "|P:12|S:2|cfg:3|steps:4|" in found["signature"]
@@ -116,18 +145,16 @@ def test_evaluation_json_says_everything(family: DrawnFamily, tmp_path: Path) ->
     assert found["controls"]["D"]["axes"]["colour_cast"]["value"] == 0
 
 
-def test_means_of_prompts_are_the_values(family: DrawnFamily, tmp_path: Path) -> None:
-    _, found = run(tmp_path, family)
+def test_means_of_prompts_are_the_values(two_seeds: Finished) -> None:
+    found = two_seeds.found
     for row in found["models"]:
         for id, values in row["per_prompt"].items():
             if found["axes"][id]["across"] == "mean":
                 assert sum(values.values()) / len(values) == pytest.approx(row["axes"][id]["value"])
 
 
-def test_the_models_lie_in_the_artifact_and_the_history_knows_them(
-    family: DrawnFamily, tmp_path: Path
-) -> None:
-    artifact, _ = run(tmp_path, family)
+def test_the_models_lie_in_the_artifact_and_the_history_knows_them(two_seeds: Finished) -> None:
+    artifact = two_seeds.artifact
     kept = Inputs({"candidates": artifact}).models(["candidates@*"])
     assert [m.name for m in kept] == ["a@10", "a@20"] and all(m.path.exists() for m in kept)
     lineage = read_json(artifact.path / "lineage.json")
@@ -140,28 +167,25 @@ def test_the_models_lie_in_the_artifact_and_the_history_knows_them(
 
 
 def test_again_it_draws_nothing_and_gives_the_same_bytes(
-    family: DrawnFamily, tmp_path: Path
+    family: DrawnFamily, two_seeds: Finished, tmp_path: Path
 ) -> None:
-    first, _ = run(tmp_path, family)
-    drawn = family.drawn
-    whole = tree_hash(first.path)
-    shutil.rmtree(first.path.parent)
-    again, _ = run(tmp_path, family)
-    assert family.drawn == drawn and tree_hash(again.path) == whole
+    folder = Path(shutil.copytree(two_seeds.folder, tmp_path / "again"))
+    shutil.rmtree(folder / "candidates")
+    again, _ = run(folder, family)
+    assert family.drawn == 0 and tree_hash(again.path) == tree_hash(two_seeds.artifact.path)
 
 
 @pytest.mark.parametrize("killed_at", [5, 130])
 def test_killed_and_started_again_it_gives_the_same_bytes(
-    family: DrawnFamily, tmp_path: Path, killed_at: int
+    family: DrawnFamily, two_seeds: Finished, tmp_path: Path, killed_at: int
 ) -> None:
-    whole, _ = run(tmp_path / "whole", family)
-    drawn, family.drawn, family.stop_after = family.drawn, 0, killed_at
+    family.stop_after = killed_at
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed", family)
     family.faults, family.stop_after = None, None
     resumed, _ = run(tmp_path / "killed", family)
-    assert tree_hash(resumed.path) == tree_hash(whole.path)
-    assert family.drawn <= drawn + 8
+    assert tree_hash(resumed.path) == tree_hash(two_seeds.artifact.path)
+    assert family.drawn <= two_seeds.drawn + 8
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs fork and SIGKILL")
@@ -170,9 +194,13 @@ def test_killed_and_started_again_it_gives_the_same_bytes(
 )  # newer Pythons warn of fork; the child only draws
 @pytest.mark.parametrize(("where", "number"), [("sample.pictures", 40), ("dataset.arrays", 3)])
 def test_killed_while_it_writes_it_loses_only_that_file(
-    family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int
+    family: DrawnFamily,
+    one_seed: Finished,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    number: int,
 ) -> None:
-    whole, _ = run(tmp_path / "whole", family, seeds=1)
     inputs(tmp_path / "killed")
     child = os.fork()
     if child == 0:
@@ -193,10 +221,9 @@ def test_killed_while_it_writes_it_loses_only_that_file(
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     made = len(list((tmp_path / "killed" / "pictures").rglob("*.png")))
-    drawn, family.drawn = family.drawn, 0
     resumed, _ = run(tmp_path / "killed", family, seeds=1)
-    assert tree_hash(resumed.path) == tree_hash(whole.path)
-    assert drawn - made <= family.drawn < drawn - made + 8
+    assert tree_hash(resumed.path) == tree_hash(one_seed.artifact.path)
+    assert one_seed.drawn - made <= family.drawn < one_seed.drawn - made + 8
     assert not list((tmp_path / "killed" / "pictures").rglob(".onmodel-*"))
 
 

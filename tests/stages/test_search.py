@@ -34,8 +34,7 @@ from tests.support.drawn_family import (
 CHECKED = 20 * (3 + 2 * 3)  # pictures of the check: prompts × arms of the base and of three models
 
 
-@pytest.fixture
-def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
+def install_merges(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
     """Drawn pictures; a merge adds up the yellow veils of what it merges, each one being a
     direction of its own."""
 
@@ -68,6 +67,11 @@ def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
     monkeypatch.setattr(search.Merger, "model", model)
     monkeypatch.setattr(search.Merger, "gram", property(gram))
     return install(monkeypatch)
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
+    return install_merges(monkeypatch)
 
 
 def settings(folder: Path, **changes: Any) -> search.Settings:
@@ -104,14 +108,25 @@ def run(
     return artifact, read_json(artifact.path / "search.json")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, dict[str, Any], int]:
+    """A search that ran once, and the number of pictures that it drew."""
+    with pytest.MonkeyPatch.context() as patch:
+        family = install_merges(patch)
+        artifact, found = run(tmp_path_factory.mktemp("whole"), family)
+    return artifact, found, family.drawn
+
+
 def sentence(lineage: Lineage) -> str:
     """What a card says of the search."""
     (id,) = [id for id, node in lineage.items() if node["type"] == "search"]
     return SENTENCES["search"](lineage, id)
 
 
-def test_a_merge_that_is_clearly_better_is_made(family: DrawnFamily, tmp_path: Path) -> None:
-    artifact, found = run(tmp_path, family)
+def test_a_merge_that_is_clearly_better_is_made(
+    whole: tuple[Artifact, dict[str, Any], int],
+) -> None:
+    artifact, found, _ = whole
     assert artifact.kind == "merge" and max(found["taken"]) < 1
     assert abs(found["taken"][0] - 0.5) < 0.1
     assert abs(faults_of(artifact.path / "merged.safetensors").yellow) < 0.07
@@ -153,17 +168,16 @@ def test_without_a_better_merge_the_best_model_is_kept_as_it_is(
 
 
 def test_a_killed_search_draws_nothing_twice_and_ends_the_same(
-    family: DrawnFamily, tmp_path: Path
+    family: DrawnFamily, whole: tuple[Artifact, dict[str, Any], int], tmp_path: Path
 ) -> None:
-    whole, _ = run(tmp_path / "whole", family)
-    drawn = family.drawn
-    family.drawn, family.stop_after = 0, drawn // 2
+    artifact, _, drawn = whole
+    family.stop_after = drawn // 2
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed", family)
     kept = len(list((tmp_path / "killed" / "pictures").rglob("*.png")))
     family.drawn, family.stop_after = 0, None
     again, _ = run(tmp_path / "killed", family)
-    assert again.hash == whole.hash
+    assert again.hash == artifact.hash
     assert family.drawn <= drawn - kept + 8  # the batch that it was in
 
 
@@ -217,9 +231,11 @@ def test_one_model_is_no_search(family: DrawnFamily, tmp_path: Path) -> None:
         run(tmp_path, family, models=["a"])
 
 
-def test_a_bound_is_part_of_what_is_lowered(family: DrawnFamily, tmp_path: Path) -> None:
-    _, free = run(tmp_path / "free", family)
-    _, bound = run(tmp_path / "bound", family, at_most={"colour_cast": 3.0})
+def test_a_bound_is_part_of_what_is_lowered(
+    family: DrawnFamily, whole: tuple[Artifact, dict[str, Any], int], tmp_path: Path
+) -> None:
+    _, free, _ = whole
+    _, bound = run(tmp_path, family, at_most={"colour_cast": 3.0})
     assert bound["trials"][0]["value"] > free["trials"][0]["value"] + 0.5
     with pytest.raises(ValueError, match="did you mean colour_cast"):
         settings(tmp_path, at_most={"color_cast": 3.0})

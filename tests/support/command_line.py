@@ -1,7 +1,7 @@
 """Runs `onmodel` commands, each in a process of its own, without the seconds that imports take.
 
 A server process imports the package once and forks for every command. Tests of the start of a
-process, or of variables that libraries read at import, use `fresh`.
+process use `fresh`.
 """
 
 import atexit
@@ -25,15 +25,15 @@ _server: "subprocess.Popen[str] | None" = None
 _lock = threading.Lock()
 
 
-def onmodel(*words: object) -> "subprocess.CompletedProcess[str]":
-    """Run a command in the current folder and environment."""
+def onmodel(*words: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command in the current folder, with these environment variables added."""
     if sys.platform != "linux":  # a fork is safe for all libraries on Linux only
-        return fresh(*words)
+        return fresh(*words, **environment)
     with tempfile.TemporaryDirectory() as folder, _lock:
         question = {
             "words": [str(word) for word in words],
             "cwd": os.getcwd(),
-            "environment": dict(os.environ),
+            "environment": {**os.environ, **environment},
             "folder": folder,
         }
         server = _started()
@@ -91,6 +91,9 @@ def _become(words: list[str], cwd: str, environment: dict[str, str], folder: str
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    for name in list(sys.modules):  # it reads its variables at import
+        if name.partition(".")[0] == "huggingface_hub":
+            del sys.modules[name]
     for name, number in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT), number)
     sys.argv = ["onmodel", *words]

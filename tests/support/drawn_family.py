@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -190,22 +191,45 @@ def evidence(
     prompts = prompts or suite(suite_name, character, VOCABULARY)
     arms = {}
     for letter in ("L", "N", "B", "D", "BN"):
-        under = faults if letter in "LN" else None
-        made = [
-            picture(prompt.words(letter), noise_seed(suite_name, prompt.id, i), under)
-            for prompt in prompts
-            for i in range(seeds)
-        ]
-        arms[letter] = look(made).take(np.arange(len(made)).reshape(len(prompts), seeds))
-    toons = deal(SETS["reference"])
-    references = References(
-        look([(draw(toon, SIDE, SIDE), toon) for toon in toons]), np.arange(len(toons)), compare
-    )
+        words = tuple((prompt.id, prompt.words(letter)) for prompt in prompts)
+        if letter in "LN":
+            arms[letter] = _arm(look, suite_name, seeds, words, faults)
+        else:
+            arms[letter] = _base_arm(look, suite_name, seeds, words)
+    toons, trained = tuple(deal(SETS["reference"])), training_toons()
+    references = References(_drawn(look, toons), np.arange(len(toons)), compare)
     columns = {tag: i for i, tag in enumerate(tags)}
-    trained = training_toons()
-    learnt = look([(draw(toon, SIDE, SIDE), toon) for toon in trained])
+    learnt = _drawn(look, trained)
     training = Training(learnt, [f"base/{i:04d}.png" for i in range(len(trained))])
     return Evidence(character, prompts, VOCABULARY, columns, arms, references, training)
+
+
+def _arm(
+    look: Look,
+    suite_name: Any,
+    seeds: int,
+    words: tuple[tuple[str, str], ...],
+    faults: Faults | None,
+) -> Features:
+    """Features [prompt, seed, …] of the pictures of one arm; `words` are (prompt id, text)."""
+    made = [
+        picture(text, noise_seed(suite_name, id, i), faults)
+        for id, text in words
+        for i in range(seeds)
+    ]
+    return look(made).take(np.arange(len(made)).reshape(len(words), seeds))
+
+
+@lru_cache(maxsize=16)  # the same for every LoRA
+def _base_arm(
+    look: Look, suite_name: Any, seeds: int, words: tuple[tuple[str, str], ...]
+) -> Features:
+    return _arm(look, suite_name, seeds, words, None)
+
+
+@lru_cache(maxsize=4)
+def _drawn(look: Look, toons: tuple[Toon, ...]) -> Features:
+    return look([(draw(toon, SIDE, SIDE), toon) for toon in toons])
 
 
 # --- what stages are given
