@@ -8,7 +8,7 @@ such. Labels of a picture that it cannot read are left alone.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -403,87 +403,80 @@ def log_odds(p: float) -> float:
 def _whole(
     pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None
 ) -> Iterator[AuditFinding]:
-    """What is always true and never said, always said and not true, and free values that come with
-    the trigger."""
+    """Tags that are always or never said, against what is seen, and free values that come with the
+    trigger."""
     weights = np.array([picture.weight for picture in pictures])
     if not weights.sum():
         return
-    said = [set(picture.tags) for picture in pictures]
-    design = {
-        value
-        for pair in vocabulary.said(character.tags).items()
-        for value in ((pair[0], v) for v in pair[1])
-    }
-    every = {tag for row in said for tag in row if not names_an_artist(tag)} - {
-        character.count_tag,
-        character.trigger,
-    }
-    with_trigger = np.array([character.trigger in row for row in said])
-    for tag in sorted(every):
-        says = np.array([tag in row for row in said])
-        share = float(weights[says].sum() / weights.sum())
+    design = set()
+    for attribute, values in vocabulary.said(character.tags).items():
+        design |= {(attribute, value) for value in values}
+    for tag in sorted({tag for picture in pictures for tag in picture.tags}):
+        named = tag in (character.count_tag, character.trigger) or names_an_artist(tag)
         meaning = vocabulary.value(tag)
-        if meaning in design or meaning is None:
-            continue
-        # of the pictures that say the attribute: a close-up has no pose
-        tells = np.array(
-            [
-                any(pair and pair[0] == meaning[0] for pair in map(vocabulary.value, row))
-                for row in said
-            ]
-        )
-        if _mean(tells, weights) < TOLD:
-            continue
-        inside = _mean(says, weights * (with_trigger & tells))
-        outside = (
-            _mean(says, weights * (tells & ~with_trigger))
-            if (tells & ~with_trigger).sum() >= FEWEST
-            else None
-        )
-        if inside >= FUSED or (
-            outside is not None and inside >= SHARE and inside >= LIFT * max(outside, 0.02)
-        ):
-            lift = (
-                ""
-                if outside is None
-                else f", {inside / max(outside, 0.01):.1f} times as often as without it"
-            )
-            evidence = (
-                f"with the trigger in {inside:.0%} of what says its {meaning[0]}{lift}: the trigger"
-                " will learn it"
-            )
-            yield AuditFinding("fused with the trigger", "warning", "", tag, evidence)
-        elif share >= ALWAYS:
-            yield AuditFinding("always said", "note", "", tag, f"in {share:.0%} of what is shown")
-    if sight is None:
+        if not named and meaning is not None and meaning not in design:
+            yield from _how_often_said(tag, meaning[0], pictures, character.trigger, vocabulary)
+    if sight is not None:
+        for attribute, tags in vocabulary.attributes.items():
+            if attribute not in sight.confirmed or sight.judges(attribute):
+                for value, tag in tags.items():
+                    if tag in sight.tags:
+                        pair = (attribute, value)
+                        yield from _said_against_seen(pair, pictures, vocabulary, sight, design)
+
+
+def _how_often_said(
+    tag: str, attribute: str, pictures: Sequence[Labelled], trigger: str, vocabulary: Vocabulary
+) -> Iterator[AuditFinding]:
+    """A finding for a tag that the trigger will absorb, or that is always said.
+
+    Counted over the pictures that say the attribute: a close-up has no pose.
+    """
+    weights = np.array([picture.weight for picture in pictures])
+    with_trigger = np.array([trigger in picture.tags for picture in pictures])
+    says = np.array([tag in picture.tags for picture in pictures])
+    tells = np.array([attribute in vocabulary.said(picture.tags) for picture in pictures])
+    if _mean(tells, weights) < TOLD:
         return
-    for attribute, values in vocabulary.attributes.items():
-        for value, tag in values.items():
-            if tag not in sight.tags or (
-                attribute in sight.confirmed and not sight.judges(attribute)
-            ):
-                continue
-            seen = (
-                sight.probabilities[:, sight.tags.index(tag)]
-                >= sight.usual.get(attribute, {}).get(value, USUAL) / 2
-            )
-            says = np.array(
-                [any(vocabulary.value(own) == (attribute, value) for own in row) for row in said]
-            )
-            true, told = _mean(seen, weights), _mean(says, weights)
-            if true >= ALWAYS and told <= NEVER and (attribute, value) not in design:
-                evidence = (
-                    f"seen in {true:.0%} and said in {told:.0%}: it will belong to the trigger"
-                )
-                yield AuditFinding("true and never said", "warning", "", tag, evidence)
-            elif told >= 0.9 and true < 0.5:
-                yield AuditFinding(
-                    "said and not true",
-                    "error",
-                    "",
-                    tag,
-                    f"said in {told:.0%} and seen in {true:.0%}",
-                )
+    inside = _mean(says, weights * (with_trigger & tells))
+    outside, lift = None, ""
+    if (tells & ~with_trigger).sum() >= FEWEST:
+        outside = _mean(says, weights * (tells & ~with_trigger))
+        lift = f", {inside / max(outside, 0.01):.1f} times as often as without it"
+    lifted = outside is not None and inside >= SHARE and inside >= LIFT * max(outside, 0.02)
+    share = _mean(says, weights)
+    if inside >= FUSED or lifted:
+        evidence = (
+            f"with the trigger in {inside:.0%} of what says its {attribute}{lift}: the trigger"
+            " will learn it"
+        )
+        yield AuditFinding("fused with the trigger", "warning", "", tag, evidence)
+    elif share >= ALWAYS:
+        yield AuditFinding("always said", "note", "", tag, f"in {share:.0%} of what is shown")
+
+
+def _said_against_seen(
+    pair: tuple[str, str],
+    pictures: Sequence[Labelled],
+    vocabulary: Vocabulary,
+    sight: Sight,
+    design: Collection[tuple[str, str]],
+) -> Iterator[AuditFinding]:
+    """A finding for an (attribute, value) that is seen nearly always and never said, or said nearly
+    always and seldom seen."""
+    attribute, value = pair
+    tag = vocabulary.attributes[attribute][value]
+    weights = np.array([picture.weight for picture in pictures])
+    least = sight.usual.get(attribute, {}).get(value, USUAL) / 2
+    seen = _mean(sight.probabilities[:, sight.tags.index(tag)] >= least, weights)
+    says = [value in vocabulary.said(picture.tags).get(attribute, ()) for picture in pictures]
+    said = _mean(np.array(says), weights)
+    if seen >= ALWAYS and said <= NEVER and pair not in design:
+        evidence = f"seen in {seen:.0%} and said in {said:.0%}: it will belong to the trigger"
+        yield AuditFinding("true and never said", "warning", "", tag, evidence)
+    elif said >= 0.9 and seen < 0.5:
+        evidence = f"said in {said:.0%} and seen in {seen:.0%}"
+        yield AuditFinding("said and not true", "error", "", tag, evidence)
 
 
 def _mean(flags: np.ndarray, weights: np.ndarray) -> float:
