@@ -3,7 +3,7 @@ labels and coverage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -213,7 +213,7 @@ def _links(workshop: Workshop, hashes: Sequence[str], looks: Looks, events: Even
     return links
 
 
-def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, Any]:
+def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, object]:
     """What audit.json holds."""
     return {
         "pictures": len(audit.pieces),

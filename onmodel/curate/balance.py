@@ -1,6 +1,7 @@
 """Repeats of subsets that bring the shares of attributes near a target, and the effect of each
 change. They are a proposal."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -89,8 +90,8 @@ def balance(
     """
     subsets = list(dict.fromkeys(picture.subset for picture in pictures))
     rows = [_target(*row, pictures, subsets, vocabulary) for row in targets.items()]
-    sizes = np.array([sum(picture.subset == subset for picture in pictures) for subset in subsets])
-    mix = _Mix(rows, sizes)
+    pictures_in = Counter(picture.subset for picture in pictures)
+    mix = _Mix(rows, np.array([pictures_in[subset] for subset in subsets]))
     start = np.array([now.get(subset, 1) for subset in subsets], dtype=float)
     best = _best_of_all(mix) if MOST ** len(subsets) <= EXHAUSTIVE else _improved(mix, start)
     best = best / int(np.gcd.reduce(best.astype(int)))  # 2 and 4 show what 1 and 2 show
@@ -98,7 +99,7 @@ def balance(
         {subset: int(n) for subset, n in zip(subsets, best, strict=True)},
         mix.distance(best),
         mix.distance(start),
-        float((best @ sizes) ** 2 / (best**2 @ sizes)),
+        float((best @ mix.sizes) ** 2 / (best**2 @ mix.sizes)),
         _steps(mix, best, subsets),
         {target.attribute: _shares(target, best) for target in mix.targets},
     )

@@ -6,10 +6,9 @@ others. A bad answer is told what is wrong with it and asked for again, a bounde
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from onmodel.character import Character
 from onmodel.curate.endpoint import Endpoint, Message, Unusable, ask_all, picture_url
@@ -137,7 +136,7 @@ def _one(piece: Piece, character: Character, endpoint: Endpoint) -> tuple[str, s
             continue
         if not (why := fault_of(answer, character)):
             return " ".join(answer.split()), "", turn
-        again: Mapping[str, Any] = {
+        again: Message = {
             "role": "user",
             "content": f"This cannot be used: {why}. Write it again.",
         }

@@ -71,12 +71,8 @@ def choose_best(
         missing = {
             label: wanted - got[label] for label, wanted in least.items() if got[label] < wanted
         }
-        open_ = [
-            i
-            for i in range(n)
-            if groups[i] not in used
-            and not any(got[label] >= most.get(label, n) for label in marks[i])
-        ]
+        full = {label for label, number in most.items() if got[label] >= number}
+        open_ = [i for i in range(n) if groups[i] not in used and not marks[i] & full]
         if missing and max(missing.values()) >= count - len(chosen):
             urgent = max(missing, key=lambda label: missing[label])
             open_ = [i for i in open_ if urgent in marks[i]]

@@ -32,15 +32,12 @@ def fill(counts: Mapping[str, float], count: int, target: Shares) -> dict[str, i
 
 def even(vocabulary: Vocabulary, free: Sequence[str]) -> dict[str, dict[str, float]]:
     """Equal shares of every value of what is free, whether it is shown yet or not."""
-    table = {
-        name: [value for value, tag in vocabulary.attributes.get(name, {}).items() if tag]
-        for name in free
-    }
-    return {
-        name: {value: 1 / len(values) for value in values}
-        for name, values in table.items()
-        if values
-    }
+    shares = {}
+    for name in free:
+        values = [value for value, tag in vocabulary.attributes.get(name, {}).items() if tag]
+        if values:
+            shares[name] = dict.fromkeys(values, 1 / len(values))
+    return shares
 
 
 def prompts_for(

@@ -74,21 +74,11 @@ class Sight:
             known = {value: column[tag] for value, tag in values.items() if tag in column}
             if len(known) < 2:
                 continue
-            own = {
-                value: np.median(found)
-                for value, i in known.items()
-                if len(
-                    found := [
-                        p[i]
-                        for p, row in zip(probabilities, said, strict=True)
-                        if row.get(attribute) == [value]
-                    ]
-                )
-                >= FEWEST
-            }
-            usual[attribute] = {
-                value: float(min(max(own.get(value, USUAL), 0.2), 0.9)) for value in known
-            }
+            usual[attribute] = {}
+            for value, i in known.items():
+                only = [row.get(attribute) == [value] for row in said]
+                p = np.median(probabilities[only, i]) if sum(only) >= FEWEST else USUAL
+                usual[attribute][value] = float(min(max(p, 0.2), 0.9))
             agree = [
                 known[row[attribute][0]] == max(known.values(), key=lambda i: p[i])
                 for p, row in zip(probabilities, said, strict=True)

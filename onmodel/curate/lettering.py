@@ -91,7 +91,8 @@ def read_all(
                 [read(reader, open_picture(picture, paper or WHITE)) for picture, paper in seen],
             )
         try:
-            found += [[(str(text), float(score)) for text, score in row] for row in read_json(path)]
+            for row in read_json(path):
+                found.append([(str(text), float(score)) for text, score in row])
         except (TypeError, ValueError) as error:
             raise StateError(
                 path, f"is damaged; remove it and run the same command again ({error})"

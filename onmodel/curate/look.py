@@ -104,11 +104,9 @@ def _kept(
     arrays = read_arrays(path)
     if arrays is not None:
         return Looks(**arrays)
-    found = _seen(
-        [open_picture(*row) for row in zip(paths, (p or WHITE for p in papers), strict=True)],
-        observers,
-        palette,
-    )
+    pairs = zip(paths, papers, strict=True)
+    images = [open_picture(picture, paper or WHITE) for picture, paper in pairs]
+    found = _seen(images, observers, palette)
     write_arrays(path, {row.name: getattr(found, row.name) for row in fields(found)})
     return found
 

@@ -4,7 +4,7 @@ painter.py."""
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from onmodel.errors import InputError
 from onmodel.events import Events
@@ -28,7 +28,7 @@ class GeneratedPicture:
 
     prompt: Prompt
     path: Path | None
-    made: Mapping[str, Any]
+    made: Mapping[str, object]
     why: str = ""
 
 

@@ -102,7 +102,10 @@ def alien_traits(
     """Per picture of `probabilities` [N, T]: the forbidden traits that are seen."""
     column = {tag: i for i, tag in enumerate(tags)}
     forbidden = [tag for tag in character.forbidden if tag in column]
-    return [[tag for tag in forbidden if p[column[tag]] >= SEEN] for p in probabilities]
+    found = []
+    for p in probabilities:
+        found.append([tag for tag in forbidden if p[column[tag]] >= SEEN])
+    return found
 
 
 def hidden_traits(
@@ -148,7 +151,7 @@ def pick(
     used: set[int] = set()
     while len(chosen) < count:
         gains = {
-            i: sum(left.get(name, {}).get(value, 0) > 0 for name, value in row.values.items())
+            i: _gain(row.values, left)
             for i, row in enumerate(judged)
             if not row.refused and groups[i] not in used
         }
@@ -161,3 +164,8 @@ def pick(
             if left.get(name, {}).get(value, 0) > 0:
                 left[name][value] -= 1
     return chosen
+
+
+def _gain(values: Mapping[str, str], left: Mapping[str, Mapping[str, int]]) -> int:
+    """How many of a picture's values are still wanted."""
+    return sum(left.get(name, {}).get(value, 0) > 0 for name, value in values.items())

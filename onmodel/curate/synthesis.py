@@ -39,6 +39,9 @@ HIDDEN = 2  # traits that a picture must lack: one may be covered, or missed by 
 REFERENCES = 200  # pictures of the set that new ones are compared with
 
 
+CandidateRow = Mapping[str, Any]  # as JSON: file, how it was made, what was asked, the verdict
+
+
 @dataclass(frozen=True)
 class Order:
     """The prompts to generate for, and attribute → value → number of prompts that ask for it."""
@@ -54,7 +57,7 @@ class Made:
     verdict."""
 
     pieces: Sequence[Piece]
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[CandidateRow]
 
     @property
     def refusals(self) -> Counter[str]:
@@ -177,9 +180,9 @@ def _judge(
 
 def _rows(
     folder: Path, candidates: _Candidates, judged: Sequence[Judged], chosen: Collection[int]
-) -> list[Mapping[str, Any]]:
+) -> list[CandidateRow]:
     """A row for each candidate, with its verdict or the reason why it could not be made."""
-    rows: list[Mapping[str, Any]] = []
+    rows: list[CandidateRow] = []
     for i, (one, path) in enumerate(zip(candidates.made, candidates.paths, strict=True)):
         file = {"file": path.relative_to(folder).as_posix()}
         asked = {"asked": dict(one.prompt.asked)}

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -74,7 +74,7 @@ class Piece:
     paper: str = ""
     profile: str = ""
     told: str = FILE
-    made: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, object] = field(default_factory=dict)
     aside: str = ""
     decided: str = ""
 
@@ -103,7 +103,7 @@ class Decision:
     repeats: int = 0
     undone: int = 0
     sentence: str = ""
-    piece: Mapping[str, Any] = field(default_factory=dict)
+    piece: Mapping[str, object] = field(default_factory=dict)
     aliases: str = ""
 
 
@@ -352,7 +352,7 @@ def read_findings(folder: Path) -> list[AuditFinding]:
         ) from error
 
 
-def piece_as_table(piece: Piece) -> dict[str, Any]:
+def piece_as_table(piece: Piece) -> dict[str, object]:
     """A piece as JSON holds it."""
     return asdict(piece) | {"path": str(piece.path)}
 
@@ -385,7 +385,7 @@ def _after(piece: Piece, row: Decision) -> Piece:
     return replace(piece, tags=tuple(unique.values()))
 
 
-def _as_line(row: Decision) -> dict[str, Any]:
+def _as_line(row: Decision) -> dict[str, object]:
     """A decision as the journal holds it: what it does not say is left out."""
     said = {key: value for key, value in asdict(row).items() if value not in ("", (), 0, {})}
     return said | {"step": row.step}

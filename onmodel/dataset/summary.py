@@ -4,7 +4,6 @@ captions are not read."""
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from onmodel.dataset.buckets import Size, cut_away, enlargement
 from onmodel.dataset.rules import SubsetConfig
@@ -33,7 +32,7 @@ class TrainSample:
         """The file's name, as the user knows it."""
         return self.item.file or self.item.image
 
-    def as_dict(self, epochs: int, lost: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    def as_dict(self, epochs: int, lost: Mapping[str, Sequence[str]]) -> dict[str, object]:
         """Its row of pictures.json; `exposures` are those at this size, 0 when it is held out."""
         return {
             "subset": self.subset,

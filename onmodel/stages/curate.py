@@ -224,10 +224,10 @@ class Settings(StageSettings):
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Pictures per subset; a folder that is not there yet counts as 20. Raises InputError for an
     unknown subset."""
-    counts = {
-        name: sum(_expected(source, before) for source in rows)
-        for name, rows in settings.sources.items()
-    }
+    counts = dict.fromkeys(settings.sources, 0)
+    for name, sources in settings.sources.items():
+        for source in sources:
+            counts[name] += _expected(source, before)
     remedy = f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)"
     missing = tuple(
         InputError("folder", folder, remedy)
