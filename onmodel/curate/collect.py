@@ -108,7 +108,7 @@ def item_of(
         width=picture.width,
         height=picture.height,
         subset=subset,
-        tags=source.tags,
+        tags=", ".join(source.tags),
         sentence=source.sentence,
         group=0,
         split="train",

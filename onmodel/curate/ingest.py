@@ -85,7 +85,7 @@ class SourcePicture:
     """A picture file that a source offers, not decoded yet: its path, captions, mask and origin."""
 
     path: Path
-    tags: str
+    tags: tuple[str, ...]
     sentence: str
     origin: str
     kept_first: int | None = None
@@ -202,7 +202,7 @@ def check(
     For files of others `decode` is a Decoder, which has a process of its own.
     """
     try:
-        check_text(f"{candidate.tags}\n{candidate.sentence}", "caption")
+        check_text(f"{', '.join(candidate.tags)}\n{candidate.sentence}", "caption")
     except InputError as error:
         raise Refused(f"{error.value}: {error.remedy}") from error
     picture = decode(_read(candidate.path), candidate.reading.paper)
@@ -236,8 +236,9 @@ def _read(path: Path) -> bytes:
 
 def _read_caption(
     picture: Path, path: Path | None, reading: Reading
-) -> tuple[str, str, int | None, int]:
-    """Tags, sentence, and how many tags stay in front and at the end."""
+) -> tuple[tuple[str, ...], str, int | None, int]:
+    """Tags, sentence, and the numbers of first and last tags that keep their place. Raises
+    Refused."""
     try:
         if path is not None:
             if leads_out(path, picture.parent):
@@ -260,7 +261,7 @@ def _read_caption(
         if reading.trigger not in tags:
             tags = _joined(reading.trigger, tags)
     tags, first, last = split_kept(tags, reading.keep_separator)
-    return ", ".join(split_tags(tags)), sentence, first, last
+    return tuple(split_tags(tags)), sentence, first, last
 
 
 def _joined(*parts: str) -> str:

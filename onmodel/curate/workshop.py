@@ -13,7 +13,7 @@ WORK/seen/            what observers saw in each picture, so that an audit after
                       look again
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,6 @@ from typing import TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from onmodel.curate.findings import AuditFinding, finding_from
-from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import append_json_lines, hash_json, read_json, read_json_lines, write_json
 from onmodel.ledger.lineage import Lineage
@@ -391,6 +390,6 @@ def _as_line(row: Decision) -> dict[str, object]:
     return said | {"step": row.step}
 
 
-def tags_from_file(text: str, known: Mapping[str, str]) -> tuple[Said, ...]:
-    """The tags of a caption, said by its file, or by who is known to have said them."""
-    return tuple(Said(tag, known.get(tag, FILE)) for tag in split_tags(text))
+def tags_from_file(tags: Iterable[str], known: Mapping[str, str]) -> tuple[Said, ...]:
+    """The tags of a caption file with their sources: `known` (tag → source), else the file."""
+    return tuple(Said(tag, known.get(tag, FILE)) for tag in tags)
