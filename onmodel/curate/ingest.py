@@ -1,10 +1,10 @@
-"""From a folder of strangers' files to checked pictures with captions. What is not right is set
-aside with its reason.
+"""Read a folder of picture and caption files from elsewhere. Files that cannot be used are refused
+with the reason.
 
-A picture is told by its content, not by its ending; the formats of dataset/formats.py alone are
-decoded (dataset/decoding.py). Links to pictures are followed; a link to a caption outside its
-folder is not. Originals are never changed: they are turned (EXIF), brought to sRGB and flattened
-where pixels are needed (dataset/pixels.py).
+Formats are recognised by content, not by suffix; only those of dataset/formats.py are decoded
+(dataset/decoding.py). Links to pictures are followed; a link to a caption outside its folder is
+not. Originals are never changed: rotation (EXIF), sRGB and background are applied where pixels are
+read (dataset/pixels.py).
 """
 
 import stat
@@ -103,11 +103,10 @@ class SourcePicture:
 def scan_folder(
     folder: Path, origin: str, reading: Reading | None = None
 ) -> tuple[list[SourcePicture], list[Refusal]]:
-    """The pictures of one folder (not of folders in it) with their captions, by name, and what was
-    refused.
+    """The pictures of one folder with their captions, sorted by name, and the refused files.
 
-    Hidden files and other trainers' caches are left alone. Raises InputError when the folder cannot
-    be read.
+    Folders inside it, hidden files and other trainers' caches are not read. Raises InputError when
+    the folder cannot be read.
     """
     reading = reading or Reading()
     extension = reading.caption_extension.lower()

@@ -65,8 +65,8 @@ def _with_provenance(picture: SourcePicture, known: KnownPicture | None) -> Sour
     if not model_of(origin):
         origin = f"told:{origin} ({known.rights})"
     reading = picture.reading
-    if known.paper:
-        reading = reading.model_copy(update={"paper": known.paper})
+    if known.background:
+        reading = reading.model_copy(update={"paper": known.background})
     return replace(picture, origin=origin, reading=reading)
 
 

@@ -258,7 +258,7 @@ def _piece(
         sentence,
         f"{GENERATED}{maker.sha256}",
         settings.rights,
-        picture.paper,
+        picture.background,
         picture.profile,
         "template",
         {**candidate.made, **told},
