@@ -1,8 +1,8 @@
-"""The best k of n pictures: good ones, true to the character, and spread out.
+"""Choose the best k of n pictures: sharp, on-model and diverse.
 
-Greedy facility location: every picture wants a chosen one like it. The sum of these likenesses is
-submodular, so greedy choice reaches 1 − 1/e of the best (Nemhauser, Wolsey and Fisher 1978);
-quality adds to it, picture by picture.
+Greedy facility location: the sum over all pictures of the similarity to the nearest chosen one is
+submodular, so the greedy choice reaches 1 − 1/e of the optimum (Nemhauser, Wolsey and Fisher 1978).
+The merit of each chosen picture is added.
 """
 
 from collections import Counter

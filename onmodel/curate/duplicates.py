@@ -41,7 +41,7 @@ NEIGHBOURS, PROPOSED = (
     6,
     6,
 )  # nearest pictures of a square; proposals looked at for a picture, either way round
-# by how much the search may miss the nearest: half the time, and on heaps of 1,500 the same links
+# by how much the search may miss the nearest: half the time, and on folders of 1,500 the same links
 LOOSE = 0.6
 STARTS, PATIENT = (
     2,

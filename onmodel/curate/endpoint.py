@@ -1,9 +1,8 @@
-"""A model behind an OpenAI-compatible address, a server on this machine or a service: how it is
-asked, waited for and believed. What is asked is told in scene.py and captioner.py
-(`/chat/completions`) and in painter.py (pictures).
+"""A model behind an OpenAI-compatible address, local or remote: requests, retries and checks of
+answers. The prompts are in scene.py and captioner.py (`/chat/completions`) and painter.py (images).
 
-Pictures go to the address that is named and nowhere else. The key is sent to it and never written
-or printed. https://platform.openai.com/docs/api-reference/chat
+Pictures are sent to the named address only. The key is sent to it and never written or printed.
+https://platform.openai.com/docs/api-reference/chat
 """
 
 import asyncio
@@ -40,11 +39,11 @@ SIDE, QUALITY = 1024, 92  # of the JPEG that is sent
 
 
 class Unusable(Exception):
-    """An answer, or a refusal of one question, that cannot be used; the text is the reason."""
+    """An answer that cannot be used, or a refused question; the text is the reason."""
 
 
 class Declined(Unusable):
-    """The refusal of one question: asked again as it is, it will be refused again."""
+    """A refused question. The same question will be refused again."""
 
 
 @dataclass(frozen=True)

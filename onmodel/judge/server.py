@@ -1,4 +1,4 @@
-"""The local server of a session, behind the gate. It tells the browser nothing that names a model.
+"""The local server of a session, behind the gate. Its replies never name a model.
 
 GET /  /page.css  /page.js
 GET /state               how far, and the prompt of the pair that is shown
