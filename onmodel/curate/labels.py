@@ -1,10 +1,10 @@
-"""Audit of tags: by rules of spelling and form, against what a tagger sees, and over the whole set.
+"""Audit of tags: rules of spelling and form, comparison with a tagger, checks over the whole set.
 
-A tagger errs too, so what it says counts only where it is sure, measured on the set itself: a value
-is seen when its probability is as high as it usually is on pictures that say it, a label is wrong
-when another value is seen and its own is not (confident learning: Northcutt, Jiang and Chuang, JAIR
-2021). An attribute whose labels the tagger seldom confirms is not judged at all, and is named as
-such. Labels of a picture that it cannot read are left alone.
+A tagger makes errors too, so its result counts only where it is certain, measured on the set
+itself: a value is seen when its probability is as high as usual on pictures with that label; a
+label is wrong when another value is seen and its own is not (confident learning: Northcutt, Jiang
+and Chuang, JAIR 2021). Attributes whose labels the tagger seldom confirms are reported and not
+judged.
 """
 
 from collections import Counter
@@ -34,8 +34,8 @@ FUSED, SHARE, LIFT = 0.75, 0.5, 2.0
 
 @dataclass(frozen=True)
 class Labelled:
-    """A picture's name, tags and sentence; `weight` is how often an epoch shows it; `strict` names
-    what it must say."""
+    """A picture as the label audit reads it: name, tags and sentence. `weight` is its repeats per
+    epoch; `strict` are the attributes that it must have a label for."""
 
     name: str
     tags: Sequence[str]
@@ -46,10 +46,10 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a tagger sees: probabilities [N, T] of `tags`, and which attributes it can judge here,
-    with how surely.
+    """A tagger's results on the set: probabilities [N, T] of `tags`.
 
-    `usual`: attribute → value → the probability from which it counts as seen.
+    `usual`: attribute → value → its usual probability on pictures with that label. `confirmed`:
+    attribute → the share of its labels (0–1) that the tagger confirms.
     """
 
     tags: Sequence[str]
@@ -65,7 +65,7 @@ class Sight:
         probabilities: np.ndarray,
         vocabulary: Vocabulary,
     ) -> "Sight":
-        """Learn from the set how the tagger reads it."""
+        """Measure on the labelled set how the tagger reads it."""
         column = {tag: i for i, tag in enumerate(tags)}
         said = [vocabulary.said(picture.tags) for picture in pictures]
         usual: dict[str, dict[str, float]] = {}
@@ -89,14 +89,14 @@ class Sight:
         return cls(tags, probabilities, usual, confirmed)
 
     def over(self, probabilities: np.ndarray) -> "Sight":
-        """Other pictures [M, T], read as this set taught the tagger to be read."""
+        """The same thresholds over the probabilities [M, T] of other pictures."""
         return replace(self, probabilities=probabilities)
 
     def judges(self, attribute: str) -> bool:
         return self.confirmed.get(attribute, 0.0) >= CONFIRMED
 
     def probability(self, i: int, tag: str) -> float | None:
-        """Of a tag in picture `i`; None where the tagger does not know it."""
+        """The probability of a tag in picture `i`; None for a tag that the tagger lacks."""
         return float(self.probabilities[i, self.tags.index(tag)]) if tag in self.tags else None
 
 
@@ -106,7 +106,7 @@ def audit_labels(
     vocabulary: Vocabulary,
     sight: Sight | None = None,
 ) -> list[AuditFinding]:
-    """Everything about the labels of a set."""
+    """All findings about the labels of a set."""
     found = [finding for picture in pictures for finding in _form(picture, character, vocabulary)]
     spelt = [
         _spelt(picture, character, vocabulary) for picture in pictures
@@ -143,7 +143,8 @@ def _spelt(picture: Labelled, character: Character, vocabulary: Vocabulary) -> L
 def _form(
     picture: Labelled, character: Character, vocabulary: Vocabulary
 ) -> Iterator[AuditFinding]:
-    """Trigger, artists, spelling, repeats, contradictions, order, and tags against the sentence."""
+    """Findings about the trigger, artists, spelling, repeated and contradictory tags, their order,
+    and the sentence."""
     trigger, tags = character.trigger, list(picture.tags)
     lower = [tag.lower() for tag in tags]
     yield from _trigger(picture, character)
@@ -264,7 +265,7 @@ def _distance(a: str, b: str) -> int:
 
 
 def _sentence(picture: Labelled, vocabulary: Vocabulary) -> Iterator[AuditFinding]:
-    """A value in the sentence's words that excludes the tags' one."""
+    """Findings about values in the sentence that contradict the tags."""
     said = vocabulary.said(picture.tags)
     for attribute, told in vocabulary.told(picture.sentence).items():
         own = said.get(attribute, [])
@@ -282,7 +283,7 @@ def _sentence(picture: Labelled, vocabulary: Vocabulary) -> Iterator[AuditFindin
 def _seen(
     pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight
 ) -> Iterator[AuditFinding]:
-    """Wrong and missing labels, and marks of others that the tagger knows."""
+    """Findings about wrong and missing labels, and watermarks that the tagger sees."""
     said = [vocabulary.said(picture.tags) for picture in pictures]
     designed = vocabulary.said(character.tags)
     column = {tag: i for i, tag in enumerate(sight.tags)}
@@ -359,8 +360,8 @@ def _one_label(
 def _strictly(
     pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None
 ) -> Iterator[AuditFinding]:
-    """What a picture must say and does not, though nothing is clearly seen; and what it says that
-    is hardly seen."""
+    """Findings about labels that a strict subset requires and a picture lacks, and about labels
+    that are hardly seen."""
     designed = vocabulary.said(character.tags)
     for i, picture in enumerate(pictures):
         said = vocabulary.said(picture.tags)

@@ -133,9 +133,7 @@ class Settings(StageSettings):
     @model_validator(mode="after")
     def _known_subsets(self) -> Self:
         if not self.sources:
-            raise ValueError(
-                "name at least 1 subset, or a dataset_config or train_data_dir to take them from"
-            )
+            raise ValueError("name at least 1 subset, or a dataset_config or train_data_dir")
         for name in [*self.purposes, *self.heldout_subsets]:
             if name not in self.sources:
                 raise ValueError(f"no subset {name!r}; there are {', '.join(self.sources)}")
