@@ -1,9 +1,9 @@
-"""The whole audit of a workshop: look at every picture, find repeats, judge quality, identity,
+"""The audit of a data set: run observers on every picture, find repeats, check quality, identity,
 labels and coverage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from onmodel.hashing import hash_json, read_json, write_json
 if TYPE_CHECKING:
     from rapidocr import RapidOCR
 
+EXCUSING = ("blurred", "yellow cast", "blue cast", "repeat: crop")
 COMPARED = 4  # raised when the same pictures give other repeats
 CLEAR = 0.8  # probability from which two pictures differ in what is seen
 APART = ("expression", "pose", "view")  # where two that differ are two pictures of one scene
@@ -41,8 +42,7 @@ APART = ("expression", "pose", "view")  # where two that differ are two pictures
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit knows. Arrays and lists stand in the order of `pieces`, those that are not set
-    aside."""
+    """The result of an audit. Arrays and lists have the order of `pieces`, the kept pictures."""
 
     pieces: Sequence[Piece]
     looks: Looks
@@ -83,24 +83,56 @@ def run_audit(
     events: Events,
     reader: "RapidOCR | None" = None,
 ) -> Audit:
-    """Audit what is kept, write audit.json, return everything. `reader` reads letters
-    (lettering.py); without it they are not looked for. Raises InputError when nothing is kept."""
+    """Audit the kept pictures, write audit.json and return everything. `reader` reads letters
+    (lettering.py); without it they are not searched for. Raises InputError when no picture is
+    kept."""
     pieces = workshop.kept
     if not pieces:
         raise InputError("work", workshop.folder, "no picture is kept")
+    looks = _look(workshop, character, observers, events)
+    links = _links(workshop, [piece.sha256 for piece in pieces], looks, events)
+    tags = observers.tagger.tags if observers.tagger else []
+    vocabulary = _vocabulary(workshop, character, tags)
+    labelled = [_labelled(piece, workshop) for piece in pieces]
+    sight = Sight.of(labelled, tags, looks.tags, vocabulary) if tags else None
+    design = vocabulary.said(character.tags)
+    shown = [
+        count_picture(piece.subset, row.weight, piece.words, vocabulary, design)
+        for piece, row in zip(pieces, labelled, strict=True)
+    ]
+    own = own_models(workshop.models, character.trigger)
+    origins = [piece.origin for piece in pieces]
+    taught = self_taught([piece.subset for piece in pieces], origins, own)
+    found = _repeats(pieces, links, _clearly(sight, vocabulary))
+    found += _pictures(found, looks, labelled, sight, vocabulary, character)
+    found += _letters(workshop, reader, events)
+    found += audit_labels(labelled, character, vocabulary, sight)
+    found += audit_coverage(shown, vocabulary, character.free, looks.sectors)
+    found += _taught(taught)
+    groups = group_links(len(pieces), links)
+    audit = Audit(pieces, looks, links, groups, vocabulary, shown, _sorted(found), taught, sight)
+    write_json(workshop.folder / "audit.json", audit_as_dict(audit, workshop))
+    return audit
+
+
+def _look(workshop: Workshop, character: Character, observers: Observers, events: Events) -> Looks:
+    """What observers see in the kept pictures."""
+    pieces = workshop.kept
     with events.task("look at pictures", len(pieces)) as task:
-        paths, hashes = [piece.path for piece in pieces], [piece.sha256 for piece in pieces]
-        looks = look(
-            paths,
-            hashes,
+        return look(
+            [piece.path for piece in pieces],
+            [piece.sha256 for piece in pieces],
             observers,
             character.palette,
             workshop.folder / "seen",
             task,
-            papers := [piece.paper for piece in pieces],
+            [piece.paper for piece in pieces],
         )
-    links = _links(workshop, hashes, looks, events)
-    tags = observers.tagger.tags if observers.tagger else []
+
+
+def _vocabulary(workshop: Workshop, character: Character, tags: Sequence[str]) -> Vocabulary:
+    """The vocabulary of a tagger with these tags. Raises InputError for a label rule about an
+    attribute that it lacks."""
     sheet = [character.count_tag, *character.tags, *character.required, *character.forbidden]
     sheet += [tag for outfit in character.outfits for tag in outfit.tags]
     vocabulary = vocabulary_for(tags, sheet, workshop.aliases)
@@ -110,73 +142,68 @@ def run_audit(
             raise InputError(
                 "strict", f"{subset}={unknown[0]}", f"unknown to this tagger; there are {known}"
             )
-    weights = [float(workshop.repeats.get(piece.subset, 1)) for piece in pieces]
-    labelled = [
-        Labelled(p.name, p.words, p.sentence, w, workshop.strict.get(p.subset, ()))
-        for p, w in zip(pieces, weights, strict=True)
-    ]
-    sight = Sight.of(labelled, tags, looks.tags, vocabulary) if tags else None
-    design = vocabulary.said(character.tags)
-    shown = [
-        count_picture(p.subset, w, p.words, vocabulary, design)
-        for p, w in zip(pieces, weights, strict=True)
-    ]
-    names = [piece.name for piece in pieces]
-    look_like = [
+    return vocabulary
+
+
+def _labelled(piece: Piece, workshop: Workshop) -> Labelled:
+    weight = float(workshop.repeats.get(piece.subset, 1))
+    strict = workshop.strict.get(piece.subset, ())
+    return Labelled(piece.name, piece.words, piece.sentence, weight, strict)
+
+
+def _pictures(
+    repeats: Sequence[AuditFinding],
+    looks: Looks,
+    labelled: Sequence[Labelled],
+    sight: Sight | None,
+    vocabulary: Vocabulary,
+    character: Character,
+) -> list[AuditFinding]:
+    """Findings about quality and identity. Pictures whose cast, blur or crop changes what observers
+    see are not judged for identity."""
+    names = [row.name for row in labelled]
+    style, framing, background = (
         _read(names, attribute, sight, vocabulary, labelled)
         for attribute in ("style", "framing", "background")
-    ]
-    styles = look_like[0]
-    found = _repeats(pieces, links, _clearly(sight, vocabulary))
-    found += audit_quality(
-        names, looks.qualities, {name: "/".join(row[name] for row in look_like) for name in names}
     )
-    excused = {
-        row.picture
-        for row in found
-        if row.kind in ("blurred", "yellow cast", "blue cast", "repeat: crop")
-    }
-    if observers.identity or tags:
-        found += audit_identity(names, looks.identity, tags, looks.tags, styles, character, excused)
-    if reader is not None:
-        with events.task("read letters", len(pieces)) as task:
-            found += audit_lettering(
-                names, read_all(reader, paths, papers, hashes, workshop.folder / "seen", task)
-            )
-    else:
+    kinds = {name: f"{style[name]}/{framing[name]}/{background[name]}" for name in names}
+    found = audit_quality(names, looks.qualities, kinds)
+    excused = {row.picture for row in (*repeats, *found) if row.kind in EXCUSING}
+    tags = sight.tags if sight else []
+    if looks.identity.shape[1] or tags:
+        found += audit_identity(names, looks.identity, tags, looks.tags, style, character, excused)
+    return found
+
+
+def _letters(workshop: Workshop, reader: "RapidOCR | None", events: Events) -> list[AuditFinding]:
+    """Findings about letters in pictures."""
+    if reader is None:
         missing = (
             "rapidocr is not installed, so nothing reads them: pip install 'onmodel[lettering]'"
         )
-        found.append(AuditFinding("not judgeable", "note", "", "letters", missing))
-    found += audit_labels(labelled, character, vocabulary, sight)
-    found += audit_coverage(shown, vocabulary, character.free, looks.sectors)
-    own = own_models(workshop.models, character.trigger)
-    taught = self_taught(
-        [piece.subset for piece in pieces], [piece.origin for piece in pieces], own
-    )
-    found += _taught(taught)
+        return [AuditFinding("not judgeable", "note", "", "letters", missing)]
+    pieces = workshop.kept
+    with events.task("read letters", len(pieces)) as task:
+        texts = read_all(
+            reader,
+            [piece.path for piece in pieces],
+            [piece.paper for piece in pieces],
+            [piece.sha256 for piece in pieces],
+            workshop.folder / "seen",
+            task,
+        )
+    return audit_lettering([piece.name for piece in pieces], texts)
+
+
+def _sorted(found: Sequence[AuditFinding]) -> list[AuditFinding]:
+    """Each finding once, errors first."""
     order = {"error": 0, "warning": 1, "note": 2}
-    found = sorted(
-        {row.id: row for row in found}.values(),
-        key=lambda row: (order[row.severity], row.kind, row.picture),
-    )
-    audit = Audit(
-        pieces,
-        looks,
-        links,
-        group_links(len(pieces), links),
-        vocabulary,
-        shown,
-        found,
-        taught,
-        sight,
-    )
-    write_json(workshop.folder / "audit.json", audit_as_dict(audit, workshop))
-    return audit
+    unique = {row.id: row for row in found}.values()
+    return sorted(unique, key=lambda row: (order[row.severity], row.kind, row.picture))
 
 
 def _links(workshop: Workshop, hashes: Sequence[str], looks: Looks, events: Events) -> list[Link]:
-    """Repeats; found once for the same pictures."""
+    """Links between repeats, cached for the same pictures."""
     kept = workshop.folder / "seen" / f"{hash_json([COMPARED, list(hashes)])}.json"
     if kept.exists():
         return [Link(**{**row, "box": tuple(row["box"])}) for row in read_json(kept)]
@@ -186,7 +213,7 @@ def _links(workshop: Workshop, hashes: Sequence[str], looks: Looks, events: Even
     return links
 
 
-def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, Any]:
+def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, object]:
     """What audit.json holds."""
     return {
         "pictures": len(audit.pieces),
@@ -222,8 +249,8 @@ def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, Any]:
 def _repeats(
     pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Mapping[str, str]]
 ) -> list[AuditFinding]:
-    """Of two that are one, the smaller goes. Another face, pose or view in one scene is told only:
-    it may be wanted."""
+    """Findings about repeats; the fix excludes the smaller picture. Another expression, pose or
+    view of one scene is a note without a fix: it may be wanted."""
     found = []
     for link in links:
         part, whole = pieces[link.part], pieces[link.whole]
@@ -265,7 +292,7 @@ def _taught(taught: Mapping[str, SelfTaught]) -> list[AuditFinding]:
 
 
 def _clearly(sight: Sight | None, vocabulary: Vocabulary) -> list[dict[str, str]]:
-    """What is clearly seen in each picture: attribute → value."""
+    """Per picture: attribute → value, where the tagger is certain."""
     if sight is None:
         return []
     found: list[dict[str, str]] = [{} for _ in sight.probabilities]
@@ -284,7 +311,7 @@ def _read(
     vocabulary: Vocabulary,
     labelled: Sequence[Labelled],
 ) -> Mapping[str, str]:
-    """Picture → value of an attribute: as seen where a tagger is there, else as said."""
+    """Picture → value of an attribute, from the tagger if there is one, else from the tags."""
     values = {value: tag for value, tag in vocabulary.attributes.get(attribute, {}).items() if tag}
     if sight is not None and (
         known := [value for value, tag in values.items() if tag in sight.tags]

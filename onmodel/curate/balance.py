@@ -1,6 +1,7 @@
-"""Repeats of subsets that bring what is shown near a target, and what each change costs. The person
-decides."""
+"""Repeats of subsets that bring the shares of attributes near a target, and the effect of each
+change. They are a proposal."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -19,9 +20,13 @@ PRICE = 0.1
 
 @dataclass(frozen=True)
 class Balance:
-    """A proposal. `distance`: half the sum of the differences from the target, of shares, averaged
-    over attributes (0 is met, 1 is nothing in common); `effective` pictures are (Σw)² / Σw².
-    `steps`: one repeat more or less of a subset → distance then."""
+    """Proposed repeats by subset.
+
+    `distance`: half the sum of the differences between shares and target, averaged over attributes
+    (0: met, 1: nothing in common); `before` is that of the present repeats. `effective` pictures
+    are (Σw)² / Σw². `steps`: one repeat more or less of a subset → the distance then. `shares`:
+    attribute → value → share.
+    """
 
     repeats: Mapping[str, int]
     distance: float
@@ -31,99 +36,140 @@ class Balance:
     shares: Mapping[str, Mapping[str, float]]
 
 
+@dataclass(frozen=True)
+class _Target:
+    """The target of one attribute: shares [V] of its values, and counts [S, V] of the pictures of
+    each subset with each value."""
+
+    attribute: str
+    values: Sequence[str]
+    counts: np.ndarray
+    shares: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """What repeats of S subsets are judged by: the targets, and the sizes [S] of the subsets."""
+
+    targets: Sequence[_Target]
+    sizes: np.ndarray
+
+    def distances(self, repeats: np.ndarray) -> np.ndarray:
+        """Of rows [n, S]: the mean distance over the targets [n]; 0 without a target, as where
+        every picture shows the same."""
+        if not self.targets:
+            return np.zeros(len(repeats))
+        rows = []
+        for target in self.targets:
+            shown = repeats @ target.counts
+            total = np.maximum(shown.sum(1, keepdims=True), 1e-9)
+            rows.append(np.abs(shown / total - target.shares).sum(1) / 2)
+        return np.asarray(np.mean(rows, axis=0))
+
+    def distance(self, repeats: np.ndarray) -> float:
+        """The distance of one row [S]."""
+        return float(self.distances(repeats[None])[0])
+
+    def cost(self, repeats: np.ndarray) -> np.ndarray:
+        """Of rows [n, S]: distance and the price of uneven repeats [n]."""
+        lost = 1 - (repeats @ self.sizes) ** 2 / (repeats**2 @ self.sizes) / self.sizes.sum()
+        return np.asarray(self.distances(repeats) + PRICE * lost)
+
+
 def balance(
     pictures: Sequence[CountedPicture],
     vocabulary: Vocabulary,
     targets: Mapping[str, Mapping[str, float]],
     now: Mapping[str, int],
 ) -> Balance:
-    """The repeats (1 … MOST) whose shares come nearest to the targets: attribute → value → share
+    """The repeats (1 … MOST) whose shares are nearest to the targets: attribute → value → share
     (sums to 1).
 
-    All combinations are tried where they are few; else one subset after another is bettered, from
-    `now` on. Raises InputError for an attribute or a value that is unknown.
+    All combinations are tried where they are few; otherwise one subset after another is improved,
+    starting from `now`. Raises InputError for an unknown attribute or value.
     """
     subsets = list(dict.fromkeys(picture.subset for picture in pictures))
-    tables = []
-    for attribute, target in targets.items():
-        values = [value for value, tag in vocabulary.attributes.get(attribute, {}).items() if tag]
-        unknown = [value for value in target if value not in values]
-        if not values or unknown:
-            known = ", ".join(values or vocabulary.attributes)
-            raise InputError(
-                "target", unknown[0] if values else attribute, f"unknown here; there are {known}"
-            )
-        counts = np.zeros((len(subsets), len(values)))
-        for picture in pictures:
-            own = picture.values.get(attribute, ())
-            for value in own:
-                counts[subsets.index(picture.subset), values.index(value)] += 1 / len(own)
-        tables.append(
-            (attribute, values, counts, np.array([target.get(value, 0.0) for value in values]))
+    rows = [_target(*row, pictures, subsets, vocabulary) for row in targets.items()]
+    pictures_in = Counter(picture.subset for picture in pictures)
+    mix = _Mix(rows, np.array([pictures_in[subset] for subset in subsets]))
+    start = np.array([now.get(subset, 1) for subset in subsets], dtype=float)
+    best = _best_of_all(mix) if MOST ** len(subsets) <= EXHAUSTIVE else _improved(mix, start)
+    best = best / int(np.gcd.reduce(best.astype(int)))  # 2 and 4 show what 1 and 2 show
+    return Balance(
+        {subset: int(n) for subset, n in zip(subsets, best, strict=True)},
+        mix.distance(best),
+        mix.distance(start),
+        float((best @ mix.sizes) ** 2 / (best**2 @ mix.sizes)),
+        _steps(mix, best, subsets),
+        {target.attribute: _shares(target, best) for target in mix.targets},
+    )
+
+
+def _target(
+    attribute: str,
+    target: Mapping[str, float],
+    pictures: Sequence[CountedPicture],
+    subsets: Sequence[str],
+    vocabulary: Vocabulary,
+) -> _Target:
+    values = [value for value, tag in vocabulary.attributes.get(attribute, {}).items() if tag]
+    unknown = [value for value in target if value not in values]
+    if not values or unknown:
+        known = ", ".join(values or vocabulary.attributes)
+        raise InputError(
+            "target", unknown[0] if values else attribute, f"unknown here; there are {known}"
         )
-    sizes = np.array([sum(picture.subset == subset for picture in pictures) for subset in subsets])
+    counts = np.zeros((len(subsets), len(values)))
+    for picture in pictures:
+        own = picture.values.get(attribute, ())
+        for value in own:
+            counts[subsets.index(picture.subset), values.index(value)] += 1 / len(own)
+    shares = np.array([target.get(value, 0.0) for value in values])
+    return _Target(attribute, values, counts, shares)
 
-    def distances(repeats: np.ndarray) -> np.ndarray:
-        """Of rows [n, subsets]: the mean distance over the targets [n]; 0 without a target,
-        as where every picture shows the same."""
-        if not tables:
-            return np.zeros(len(repeats))
-        rows = []
-        for _, _, counts, target in tables:
-            shown = repeats @ counts
-            rows.append(
-                np.abs(shown / np.maximum(shown.sum(1, keepdims=True), 1e-9) - target).sum(1) / 2
-            )
-        return np.asarray(np.mean(rows, axis=0))
 
-    def cost(repeats: np.ndarray) -> np.ndarray:
-        lost = 1 - (repeats @ sizes) ** 2 / (repeats**2 @ sizes) / sizes.sum()
-        return np.asarray(distances(repeats) + PRICE * lost)
+def _best_of_all(mix: _Mix) -> np.ndarray:
+    """The best repeats [S] of all combinations."""
+    every = np.array(list(product(range(1, MOST + 1), repeat=len(mix.sizes))), dtype=float)
+    return np.asarray(every[mix.cost(every).argmin()])
 
-    best = np.array([now.get(subset, 1) for subset in subsets], dtype=float)
-    before = float(distances(best[None])[0])
-    if MOST ** len(subsets) <= EXHAUSTIVE:
-        every = np.array(list(product(range(1, MOST + 1), repeat=len(subsets))), dtype=float)
-        best = every[cost(every).argmin()]
-    else:
-        while True:
-            tried = np.repeat(best[None], MOST * len(subsets), axis=0)
-            for i in range(len(subsets)):
-                tried[i * MOST : (i + 1) * MOST, i] = np.arange(1, MOST + 1)
-            costs = cost(tried)
-            if costs.min() >= cost(best[None])[0] - 1e-12:
-                break
-            best = tried[costs.argmin()]
-    divisor = int(np.gcd.reduce(best.astype(int)))
-    best = best / divisor  # 2 and 4 show what 1 and 2 show
+
+def _improved(mix: _Mix, start: np.ndarray) -> np.ndarray:
+    """Repeats [S] that no change of a single subset improves, found from `start` on."""
+    best, subsets = start, len(start)
+    while True:
+        tried = np.repeat(best[None], MOST * subsets, axis=0)
+        for i in range(subsets):
+            tried[i * MOST : (i + 1) * MOST, i] = np.arange(1, MOST + 1)
+        costs = mix.cost(tried)
+        if costs.min() >= mix.cost(best[None])[0] - 1e-12:
+            return best
+        best = tried[costs.argmin()]
+
+
+def _steps(mix: _Mix, best: np.ndarray, subsets: Sequence[str]) -> dict[str, float]:
+    """One repeat more or less of a subset → the distance then."""
     steps = {}
     for i, subset in enumerate(subsets):
         for move in (-1, 1):
             other = best.copy()
             other[i] += move
             if 1 <= other[i] <= MOST:
-                steps[f"{subset} × {int(other[i])}"] = float(distances(other[None])[0])
-    shares = {}
-    for attribute, values, counts, _ in tables:
-        shown = best @ counts
-        shares[attribute] = {
-            v: float(n) for v, n in zip(values, shown / max(shown.sum(), 1e-9), strict=True)
-        }
-    return Balance(
-        {subset: int(n) for subset, n in zip(subsets, best, strict=True)},
-        float(distances(best[None])[0]),
-        before,
-        float((best @ sizes) ** 2 / (best**2 @ sizes)),
-        steps,
-        shares,
-    )
+                steps[f"{subset} × {int(other[i])}"] = mix.distance(other)
+    return steps
+
+
+def _shares(target: _Target, repeats: np.ndarray) -> dict[str, float]:
+    """Value → its share with these repeats [S]."""
+    shown = repeats @ target.counts
+    shares = shown / max(shown.sum(), 1e-9)
+    return {value: float(n) for value, n in zip(target.values, shares, strict=True)}
 
 
 def even_targets(
     pictures: Sequence[CountedPicture], vocabulary: Vocabulary, free: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Equal shares of every value that is shown at all, for the free attributes with two values or
-    more."""
+    """Equal shares of all values that occur, for the free attributes with at least two of them."""
     targets = {}
     for attribute in free:
         shown = {value for picture in pictures for value in picture.values.get(attribute, ())}
@@ -133,5 +179,5 @@ def even_targets(
 
 
 def effective_of(shares: Mapping[str, float]) -> float:
-    """How many values count, of an attribute's shares."""
+    """The effective number of values of an attribute's shares."""
     return effective_number(list(shares.values()))

@@ -1,15 +1,14 @@
-"""Sentences about pictures by a vision model: what is asked, which answers are taken, and that none
-is lost.
+"""Sentences about pictures from a vision model: the prompt, the checks of its answers, and their
+cache.
 
-Each answer is stored the moment it comes, so that a command that was stopped asks only for the
-others. A bad answer is told what is wrong with it and asked for again, a bounded number of times.
+Each answer is stored at once, so an interrupted command asks only for the others. After an answer
+that fails a check, the model is told the fault and asked again, a bounded number of times.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from onmodel.character import Character
 from onmodel.curate.endpoint import Endpoint, Message, Unusable, ask_all, picture_url
@@ -33,8 +32,8 @@ _UNSPACED = re.compile("[぀-ヿ㐀-鿿가-힣]")  # T5's tokenizer knows none o
 
 @dataclass
 class Answers:
-    """`sentences`: picture → sentence; `failed`: picture → why there is none; `asked`: questions
-    that were sent."""
+    """`sentences`: picture → sentence; `failed`: picture → reason; `asked`: number of requests
+    sent."""
 
     sentences: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -44,7 +43,7 @@ class Answers:
 def stored(
     pieces: Iterable[Piece], character: Character, endpoint: Endpoint, folder: Path
 ) -> dict[str, str]:
-    """Picture → sentence of the answers that are there already."""
+    """Picture → sentence, for answers that are stored."""
     paths = {piece.name: _place(piece, character, endpoint, folder) for piece in pieces}
     return {name: read_json(path)["sentence"] for name, path in paths.items() if path.exists()}
 
@@ -82,8 +81,7 @@ def describe(
 
 
 def fault_of(answer: str, character: Character) -> str:
-    """Why an answer cannot be a caption, in words that tell a model what to change; "" when it
-    can."""
+    """Why an answer cannot be a caption, as an instruction to the model; "" when it can."""
     if _REFUSES.search(answer):
         return "it describes nothing"
     if _MARKUP.search(answer):
@@ -104,8 +102,8 @@ def fault_of(answer: str, character: Character) -> str:
 
 
 def question(piece: Piece, character: Character) -> list[Message]:
-    """What is asked about a picture: it, its tags as facts, and what the trigger already stands
-    for."""
+    """The prompt about a picture: the picture, its tags as facts, and the tags that the trigger
+    stands for."""
     design = ", ".join(character.tags)
     instruction = (
         "You write captions that train an image model. Describe the picture in one to three plain"
@@ -126,7 +124,7 @@ def question(piece: Piece, character: Character) -> list[Message]:
 
 
 def _one(piece: Piece, character: Character, endpoint: Endpoint) -> tuple[str, str, int]:
-    """Sentence, why there is none, and how often was asked."""
+    """Sentence, reason for none, and number of requests."""
     messages: list[Message] = question(piece, character)
     why = ""
     for turn in range(1, TIMES + 1):
@@ -137,7 +135,7 @@ def _one(piece: Piece, character: Character, endpoint: Endpoint) -> tuple[str, s
             continue
         if not (why := fault_of(answer, character)):
             return " ".join(answer.split()), "", turn
-        again: Mapping[str, Any] = {
+        again: Message = {
             "role": "user",
             "content": f"This cannot be used: {why}. Write it again.",
         }
@@ -146,7 +144,7 @@ def _one(piece: Piece, character: Character, endpoint: Endpoint) -> tuple[str, s
 
 
 def _place(piece: Piece, character: Character, endpoint: Endpoint, folder: Path) -> Path:
-    """Where the answer to exactly this question of this model lies."""
+    """The file of the answer to this question by this model."""
     sheet = [character.trigger, character.tags]
     asked = [ASKED, endpoint.model, piece.sha256, piece.paper, piece.words, sheet]
     return folder / f"{hash_json(asked)}.json"

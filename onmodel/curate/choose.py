@@ -1,8 +1,8 @@
-"""The best k of n pictures: good ones, true to the character, and spread out.
+"""Choose the best k of n pictures: sharp, on-model and diverse.
 
-Greedy facility location: every picture wants a chosen one like it. The sum of these likenesses is
-submodular, so greedy choice reaches 1 − 1/e of the best (Nemhauser, Wolsey and Fisher 1978);
-quality adds to it, picture by picture.
+Greedy facility location: the sum over all pictures of the similarity to the nearest chosen one is
+submodular, so the greedy choice reaches 1 − 1/e of the optimum (Nemhauser, Wolsey and Fisher 1978).
+The merit of each chosen picture is added.
 """
 
 from collections import Counter
@@ -71,12 +71,8 @@ def choose_best(
         missing = {
             label: wanted - got[label] for label, wanted in least.items() if got[label] < wanted
         }
-        open_ = [
-            i
-            for i in range(n)
-            if groups[i] not in used
-            and not any(got[label] >= most.get(label, n) for label in marks[i])
-        ]
+        full = {label for label, number in most.items() if got[label] >= number}
+        open_ = [i for i in range(n) if groups[i] not in used and not marks[i] & full]
         if missing and max(missing.values()) >= count - len(chosen):
             urgent = max(missing, key=lambda label: missing[label])
             open_ = [i for i in open_ if urgent in marks[i]]

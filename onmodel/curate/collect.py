@@ -99,7 +99,7 @@ def item_of(
     The file of a generated picture is named by its pixels, of any other by its bytes.
     """
     pixels = picture.pixels if model_of(source.origin) else ""
-    mask_file = "alpha" if source.reading.alpha_mask and picture.paper else ""
+    mask_file = "alpha" if source.reading.alpha_mask and picture.background else ""
     if mask is not None:
         mask_file = f"masks/{mask.sha256}{mask.suffix}"
     return Item(
@@ -108,7 +108,7 @@ def item_of(
         width=picture.width,
         height=picture.height,
         subset=subset,
-        tags=source.tags,
+        tags=", ".join(source.tags),
         sentence=source.sentence,
         group=0,
         split="train",
@@ -117,7 +117,7 @@ def item_of(
         mask=mask_file,
         kept_first=source.kept_first,
         kept_last=source.kept_last,
-        paper=picture.paper,
+        paper=picture.background,
         profile=picture.profile,
         pixels=pixels,
     )

@@ -1,5 +1,5 @@
-"""What a data set shows how often, before a training is spent on it: weighted counts, what is never
-shown, which attributes go with which subset, colours that nobody declared.
+"""Coverage of a data set before training: weighted counts of attribute values, missing values,
+associations between attributes and subsets, and colours outside the palette.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,12 +57,12 @@ def count_picture(
     vocabulary: Vocabulary,
     design: Mapping[str, Sequence[str]],
 ) -> CountedPicture:
-    """The values that a picture's tags say; what they leave out of the design is as designed."""
+    """Count a picture by its tags; attributes without a tag have the design's values."""
     return CountedPicture(subset, weight, {**design, **vocabulary.said(tags)})
 
 
 def coverage(pictures: Sequence[CountedPicture], vocabulary: Vocabulary) -> dict[str, Coverage]:
-    """Attribute → what is shown of it, for those that any picture shows."""
+    """Attribute → its coverage, for attributes that at least one picture shows."""
     found = {}
     subsets = list(dict.fromkeys(picture.subset for picture in pictures))
     for attribute, values in vocabulary.attributes.items():

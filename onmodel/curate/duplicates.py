@@ -41,7 +41,7 @@ NEIGHBOURS, PROPOSED = (
     6,
     6,
 )  # nearest pictures of a square; proposals looked at for a picture, either way round
-# by how much the search may miss the nearest: half the time, and on heaps of 1,500 the same links
+# by how much the search may miss the nearest: half the time, and on folders of 1,500 the same links
 LOOSE = 0.6
 STARTS, PATIENT = (
     2,
@@ -71,8 +71,8 @@ _ACROSS[0] /= np.sqrt(2)
 
 @dataclass(frozen=True, slots=True)
 class Thumb:
-    """A picture's small version [SIDE, SIDE, 3] uint8, whatever its shape; `aspect` is its width /
-    height."""
+    """A picture as the search for repeats reads it: a thumbnail [SIDE, SIDE, 3] uint8, stretched to
+    a square; `aspect` is the picture's width / height."""
 
     aspect: float
     pixels: np.ndarray

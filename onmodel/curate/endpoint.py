@@ -1,9 +1,8 @@
-"""A model behind an OpenAI-compatible address, a server on this machine or a service: how it is
-asked, waited for and believed. What is asked is told in scene.py and captioner.py
-(`/chat/completions`) and in painter.py (pictures).
+"""A model behind an OpenAI-compatible address, local or remote: requests, retries and checks of
+answers. The prompts are in scene.py and captioner.py (`/chat/completions`) and painter.py (images).
 
-Pictures go to the address that is named and nowhere else. The key is sent to it and never written
-or printed. https://platform.openai.com/docs/api-reference/chat
+Pictures are sent to the named address only. The key is sent to it and never written or printed.
+https://platform.openai.com/docs/api-reference/chat
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
@@ -27,7 +26,7 @@ from PIL import Image
 from onmodel.errors import InputError, ServiceError
 from onmodel.text import is_printable, one_line, shown, without_secrets
 
-Message = Mapping[str, Any]
+Message = Mapping[str, object]  # of the chat: role and content
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 PASSING = frozenset(
@@ -40,11 +39,11 @@ SIDE, QUALITY = 1024, 92  # of the JPEG that is sent
 
 
 class Unusable(Exception):
-    """An answer, or a refusal of one question, that cannot be used; the text is the reason."""
+    """An answer that cannot be used, or a refused question; the text is the reason."""
 
 
 class Declined(Unusable):
-    """The refusal of one question: asked again as it is, it will be refused again."""
+    """A refused question. The same question will be refused again."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +91,12 @@ class Endpoint:
             return without_secrets(text, (self.key, password, unquote(password)))
         return without_secrets(text, (self.key,))
 
-    def ask(self, messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> str:
+    def ask(self, messages: Sequence[Message], schema: Mapping[str, object] | None = None) -> str:
         """The answer's text, held to a JSON schema if one is given.
 
         Raises Unusable for an answer without text, and what `send` raises.
         """
-        question: dict[str, Any] = {
+        question: dict[str, object] = {
             "model": self.model,
             "messages": list(messages),
             "temperature": 0,
@@ -108,7 +107,7 @@ class Endpoint:
             question["response_format"] = {"type": "json_schema", "json_schema": held}
         return self.clean(_text(self.send("chat/completions", question)))
 
-    def send(self, path: str, question: Mapping[str, Any], largest: int = LARGEST) -> bytes:
+    def send(self, path: str, question: Mapping[str, object], largest: int = LARGEST) -> bytes:
         """The body of the answer, of at most `largest` bytes. Waits and asks again while the
         service is busy or away.
 
@@ -136,7 +135,7 @@ class Endpoint:
         )
 
     def _post(
-        self, path: str, question: Mapping[str, Any], largest: int
+        self, path: str, question: Mapping[str, object], largest: int
     ) -> tuple[int, float | None, bytes]:
         """Status (0 when there was no answer), seconds to wait if it says so, and the answer or
         what went wrong."""
@@ -157,7 +156,7 @@ class Endpoint:
             return 0, None, (str(error) or type(error).__name__).encode()
 
     async def _exchange(
-        self, path: str, question: Mapping[str, Any], largest: int
+        self, path: str, question: Mapping[str, object], largest: int
     ) -> tuple[int, float | None, bytes]:
         """One question. The clock holds for all of it: a server that trickles its headers or answer
         is given up."""

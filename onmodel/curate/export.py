@@ -1,5 +1,5 @@
-"""A workshop's kept pictures as folders that trainers read: the original bytes, and captions as
-they are now."""
+"""Write the kept pictures of a data set as folders that trainers read: original bytes, current
+captions."""
 
 import os
 import tempfile
@@ -60,7 +60,7 @@ def export(workshop: Workshop, out: Path, kohya: bool, events: Events) -> dict[s
                 caption = target.with_name(f"{name}.txt")
                 if target.exists() or caption.exists():
                     raise InputError(
-                        "picture", piece.name, "another has this name without case; set one aside"
+                        "picture", piece.name, "another has this name in other case; exclude one"
                     )
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:

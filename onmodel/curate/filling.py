@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from onmodel.character import Character
 from onmodel.curate.audit import Audit, run_audit
@@ -17,7 +16,7 @@ from onmodel.curate.makers import Maker, Sampler, lora_at
 from onmodel.curate.painter import Painter
 from onmodel.curate.scene import scenes_in
 from onmodel.curate.settings import GeneratorSettings, ObserverSettings, SynthesisSettings
-from onmodel.curate.synthesis import Made, Order, synthesize
+from onmodel.curate.synthesis import CandidateRow, Made, Order, synthesize
 from onmodel.curate.targets import expected_vocabulary, parse_targets
 from onmodel.curate.workshop import open_workshop
 from onmodel.errors import InputError
@@ -44,12 +43,12 @@ class Filling:
     def got(self) -> dict[str, dict[str, int]]:
         """Attribute → value → pictures that were added with it."""
         picked = [row for row in self.made.rows if row["picked"]] if self.made else []
-        return {
-            name: {value: _count(picked, name, value) for value in values}
-            for name, values in self.wanted.items()
-        }
+        found: dict[str, dict[str, int]] = {}
+        for name, values in self.wanted.items():
+            found[name] = {value: _count(picked, name, value) for value in values}
+        return found
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """As JSON values: the plan of a dry run, else what was made."""
         if self.made is None:
             return {
@@ -66,7 +65,7 @@ class Filling:
         }
 
 
-def _count(rows: Sequence[Mapping[str, Any]], name: str, value: str) -> int:
+def _count(rows: Sequence[CandidateRow], name: str, value: str) -> int:
     return sum(row["values"].get(name) == value for row in rows)
 
 

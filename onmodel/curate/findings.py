@@ -46,7 +46,7 @@ class AuditFinding:
         """Eight hex digits; the same finding has the same id in every audit."""
         return hash_json([self.kind, self.picture, self.subject])[:8]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return {"id": self.id, **asdict(self)}
 
 

@@ -35,7 +35,7 @@ def gather(
     origin: str,
     rights: str,
     events: Events,
-    paper: str = WHITE,
+    background: str = WHITE,
 ) -> tuple[int, list[dict[str, str]]]:
     """Read sources into a new workshop; returns the number of pictures and what was refused.
 
@@ -44,7 +44,7 @@ def gather(
     Transparent pictures lie on `paper`,
     #rrggbb. Raises InputError when nothing is left.
     """
-    lying = _checked({"paper": paper})
+    lying = _checked({"paper": background})
     if (into / "pictures.json").exists():
         raise InputError(
             "into", into, "holds a data set with its decisions already; name another folder"
@@ -115,7 +115,7 @@ def _gather(
                         candidate.sentence,
                         facts.origin,
                         facts.rights,
-                        picture.paper,
+                        picture.background,
                         picture.profile,
                         facts.told,
                         facts.made,
@@ -163,9 +163,9 @@ def _checked(setting: Mapping[str, str]) -> Mapping[str, str]:
 
 def _with_background(candidate: SourcePicture, known: KnownPicture | None) -> SourcePicture:
     """The picture with the background that provenance.json states, where it states one."""
-    if known is None or not known.paper:
+    if known is None or not known.background:
         return candidate
-    reading = candidate.reading.model_copy(update={"paper": known.paper})
+    reading = candidate.reading.model_copy(update={"paper": known.background})
     return replace(candidate, reading=reading)
 
 

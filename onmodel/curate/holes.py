@@ -1,5 +1,5 @@
-"""Holes of a data set as prompts: which values of what is free are shown too seldom, and what to
-ask for instead; or scenes as prompts.
+"""Prompts for a data set: for values of free attributes that are under-represented, or from
+scenes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,11 @@ Shares = Mapping[str, float]
 
 
 def fill(counts: Mapping[str, float], count: int, target: Shares) -> dict[str, int]:
-    """Value → how many of `count` new pictures show it, so that with what is shown already
-    (`counts`, weighted) the shares come nearest to the target: one after another goes to the value
-    that lacks most of its own share."""
+    """Value → how many of `count` new pictures should show it.
+
+    With the weighted `counts` that exist, the shares become as near to the target as possible: each
+    picture goes to the value with the largest relative deficit.
+    """
     have, new = dict(counts), dict.fromkeys(target, 0)
     for _ in range(count):
         value = min(
@@ -31,16 +33,13 @@ def fill(counts: Mapping[str, float], count: int, target: Shares) -> dict[str, i
 
 
 def even(vocabulary: Vocabulary, free: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Equal shares of every value of what is free, whether it is shown yet or not."""
-    table = {
-        name: [value for value, tag in vocabulary.attributes.get(name, {}).items() if tag]
-        for name in free
-    }
-    return {
-        name: {value: 1 / len(values) for value in values}
-        for name, values in table.items()
-        if values
-    }
+    """Equal shares of all values of the free attributes, including those that no picture shows."""
+    shares = {}
+    for name in free:
+        values = [value for value, tag in vocabulary.attributes.get(name, {}).items() if tag]
+        if values:
+            shares[name] = dict.fromkeys(values, 1 / len(values))
+    return shares
 
 
 def prompts_for(
@@ -51,10 +50,10 @@ def prompts_for(
     count: int,
     seed: int,
 ) -> tuple[list[Prompt], dict[str, dict[str, int]]]:
-    """`count` prompts, and attribute → value → how many of them ask for it.
+    """`count` prompts, and attribute → value → number of prompts that ask for it.
 
-    Attributes are combined by chance, so that no new confound is made; what a framing cuts off is
-    not asked of it. Raises InputError for a target that the vocabulary does not know.
+    Attributes are combined at random, to add no confound. A prompt does not ask for what its
+    framing crops. Raises InputError for a target that is not in the vocabulary.
     """
     for name, shares in targets.items():
         known = [value for value, tag in vocabulary.attributes.get(name, {}).items() if tag]

@@ -1,9 +1,9 @@
-"""Pictures that show somebody else: outliers of the identity agreement, and violations of the model
+"""Pictures of another character: outliers of the identity agreement, and violations of the model
 sheet.
 
 Agreement is measured leave-one-out against the set's own pictures in the same style and framing
-where there are enough, since line art agrees less with colour than with line art. A person's
-reference pictures are not needed.
+where there are enough: line art agrees less with colour than with line art. No reference pictures
+are needed.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -1,10 +1,10 @@
-"""From a folder of strangers' files to checked pictures with captions. What is not right is set
-aside with its reason.
+"""Read a folder of picture and caption files from elsewhere. Files that cannot be used are refused
+with the reason.
 
-A picture is told by its content, not by its ending; the formats of dataset/formats.py alone are
-decoded (dataset/decoding.py). Links to pictures are followed; a link to a caption outside its
-folder is not. Originals are never changed: they are turned (EXIF), brought to sRGB and flattened
-where pixels are needed (dataset/pixels.py).
+Formats are recognised by content, not by suffix; only those of dataset/formats.py are decoded
+(dataset/decoding.py). Links to pictures are followed; a link to a caption outside its folder is
+not. Originals are never changed: rotation (EXIF), sRGB and background are applied where pixels are
+read (dataset/pixels.py).
 """
 
 import stat
@@ -84,7 +84,7 @@ class SourcePicture:
     """A picture file that a source offers, not decoded yet: its path, captions, mask and origin."""
 
     path: Path
-    tags: str
+    tags: tuple[str, ...]
     sentence: str
     origin: str
     kept_first: int | None = None
@@ -102,11 +102,10 @@ class SourcePicture:
 def scan_folder(
     folder: Path, origin: str, reading: Reading | None = None
 ) -> tuple[list[SourcePicture], list[Refusal]]:
-    """The pictures of one folder (not of folders in it) with their captions, by name, and what was
-    refused.
+    """The pictures of one folder with their captions, sorted by name, and the refused files.
 
-    Hidden files and other trainers' caches are left alone. Raises InputError when the folder cannot
-    be read.
+    Folders inside it, hidden files and other trainers' caches are not read. Raises InputError when
+    the folder cannot be read.
     """
     reading = reading or Reading()
     extension = reading.caption_extension.lower()
@@ -201,7 +200,7 @@ def check(
     For files of others `decode` is a Decoder, which has a process of its own.
     """
     try:
-        check_text(f"{candidate.tags}\n{candidate.sentence}", "caption")
+        check_text(f"{', '.join(candidate.tags)}\n{candidate.sentence}", "caption")
     except InputError as error:
         raise Refused(f"{error.value}: {error.remedy}") from error
     picture = decode(_read(candidate.path), candidate.reading.paper)
@@ -235,8 +234,9 @@ def _read(path: Path) -> bytes:
 
 def _read_caption(
     picture: Path, path: Path | None, reading: Reading
-) -> tuple[str, str, int | None, int]:
-    """Tags, sentence, and how many tags stay in front and at the end."""
+) -> tuple[tuple[str, ...], str, int | None, int]:
+    """Tags, sentence, and the numbers of first and last tags that keep their place. Raises
+    Refused."""
     try:
         if path is not None:
             if leads_out(path, picture.parent):
@@ -259,7 +259,7 @@ def _read_caption(
         if reading.trigger not in tags:
             tags = _joined(reading.trigger, tags)
     tags, first, last = split_kept(tags, reading.keep_separator)
-    return ", ".join(split_tags(tags)), sentence, first, last
+    return tuple(split_tags(tags)), sentence, first, last
 
 
 def _joined(*parts: str) -> str:

@@ -1,14 +1,14 @@
-"""Audit of tags: by rules of spelling and form, against what a tagger sees, and over the whole set.
+"""Audit of tags: rules of spelling and form, comparison with a tagger, checks over the whole set.
 
-A tagger errs too, so what it says counts only where it is sure, measured on the set itself: a value
-is seen when its probability is as high as it usually is on pictures that say it, a label is wrong
-when another value is seen and its own is not (confident learning: Northcutt, Jiang and Chuang, JAIR
-2021). An attribute whose labels the tagger seldom confirms is not judged at all, and is named as
-such. Labels of a picture that it cannot read are left alone.
+A tagger makes errors too, so its result counts only where it is certain, measured on the set
+itself: a value is seen when its probability is as high as usual on pictures with that label; a
+label is wrong when another value is seen and its own is not (confident learning: Northcutt, Jiang
+and Chuang, JAIR 2021). Attributes whose labels the tagger seldom confirms are reported and not
+judged.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,8 +34,8 @@ FUSED, SHARE, LIFT = 0.75, 0.5, 2.0
 
 @dataclass(frozen=True)
 class Labelled:
-    """A picture's name, tags and sentence; `weight` is how often an epoch shows it; `strict` names
-    what it must say."""
+    """A picture as the label audit reads it: name, tags and sentence. `weight` is its repeats per
+    epoch; `strict` are the attributes that it must have a label for."""
 
     name: str
     tags: Sequence[str]
@@ -46,10 +46,10 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a tagger sees: probabilities [N, T] of `tags`, and which attributes it can judge here,
-    with how surely.
+    """A tagger's results on the set: probabilities [N, T] of `tags`.
 
-    `usual`: attribute → value → the probability from which it counts as seen.
+    `usual`: attribute → value → its usual probability on pictures with that label. `confirmed`:
+    attribute → the share of its labels (0–1) that the tagger confirms.
     """
 
     tags: Sequence[str]
@@ -65,7 +65,7 @@ class Sight:
         probabilities: np.ndarray,
         vocabulary: Vocabulary,
     ) -> "Sight":
-        """Learn from the set how the tagger reads it."""
+        """Measure on the labelled set how the tagger reads it."""
         column = {tag: i for i, tag in enumerate(tags)}
         said = [vocabulary.said(picture.tags) for picture in pictures]
         usual: dict[str, dict[str, float]] = {}
@@ -74,21 +74,11 @@ class Sight:
             known = {value: column[tag] for value, tag in values.items() if tag in column}
             if len(known) < 2:
                 continue
-            own = {
-                value: np.median(found)
-                for value, i in known.items()
-                if len(
-                    found := [
-                        p[i]
-                        for p, row in zip(probabilities, said, strict=True)
-                        if row.get(attribute) == [value]
-                    ]
-                )
-                >= FEWEST
-            }
-            usual[attribute] = {
-                value: float(min(max(own.get(value, USUAL), 0.2), 0.9)) for value in known
-            }
+            usual[attribute] = {}
+            for value, i in known.items():
+                only = [row.get(attribute) == [value] for row in said]
+                p = np.median(probabilities[only, i]) if sum(only) >= FEWEST else USUAL
+                usual[attribute][value] = float(min(max(p, 0.2), 0.9))
             agree = [
                 known[row[attribute][0]] == max(known.values(), key=lambda i: p[i])
                 for p, row in zip(probabilities, said, strict=True)
@@ -99,14 +89,14 @@ class Sight:
         return cls(tags, probabilities, usual, confirmed)
 
     def over(self, probabilities: np.ndarray) -> "Sight":
-        """Other pictures [M, T], read as this set taught the tagger to be read."""
+        """The same thresholds over the probabilities [M, T] of other pictures."""
         return replace(self, probabilities=probabilities)
 
     def judges(self, attribute: str) -> bool:
         return self.confirmed.get(attribute, 0.0) >= CONFIRMED
 
     def probability(self, i: int, tag: str) -> float | None:
-        """Of a tag in picture `i`; None where the tagger does not know it."""
+        """The probability of a tag in picture `i`; None for a tag that the tagger lacks."""
         return float(self.probabilities[i, self.tags.index(tag)]) if tag in self.tags else None
 
 
@@ -116,7 +106,7 @@ def audit_labels(
     vocabulary: Vocabulary,
     sight: Sight | None = None,
 ) -> list[AuditFinding]:
-    """Everything about the labels of a set."""
+    """All findings about the labels of a set."""
     found = [finding for picture in pictures for finding in _form(picture, character, vocabulary)]
     spelt = [
         _spelt(picture, character, vocabulary) for picture in pictures
@@ -153,7 +143,8 @@ def _spelt(picture: Labelled, character: Character, vocabulary: Vocabulary) -> L
 def _form(
     picture: Labelled, character: Character, vocabulary: Vocabulary
 ) -> Iterator[AuditFinding]:
-    """Trigger, artists, spelling, repeats, contradictions, order, and tags against the sentence."""
+    """Findings about the trigger, artists, spelling, repeated and contradictory tags, their order,
+    and the sentence."""
     trigger, tags = character.trigger, list(picture.tags)
     lower = [tag.lower() for tag in tags]
     yield from _trigger(picture, character)
@@ -274,7 +265,7 @@ def _distance(a: str, b: str) -> int:
 
 
 def _sentence(picture: Labelled, vocabulary: Vocabulary) -> Iterator[AuditFinding]:
-    """A value in the sentence's words that excludes the tags' one."""
+    """Findings about values in the sentence that contradict the tags."""
     said = vocabulary.said(picture.tags)
     for attribute, told in vocabulary.told(picture.sentence).items():
         own = said.get(attribute, [])
@@ -292,7 +283,7 @@ def _sentence(picture: Labelled, vocabulary: Vocabulary) -> Iterator[AuditFindin
 def _seen(
     pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight
 ) -> Iterator[AuditFinding]:
-    """Wrong and missing labels, and marks of others that the tagger knows."""
+    """Findings about wrong and missing labels, and watermarks that the tagger sees."""
     said = [vocabulary.said(picture.tags) for picture in pictures]
     designed = vocabulary.said(character.tags)
     column = {tag: i for i, tag in enumerate(sight.tags)}
@@ -369,8 +360,8 @@ def _one_label(
 def _strictly(
     pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None
 ) -> Iterator[AuditFinding]:
-    """What a picture must say and does not, though nothing is clearly seen; and what it says that
-    is hardly seen."""
+    """Findings about labels that a strict subset requires and a picture lacks, and about labels
+    that are hardly seen."""
     designed = vocabulary.said(character.tags)
     for i, picture in enumerate(pictures):
         said = vocabulary.said(picture.tags)
@@ -403,87 +394,80 @@ def log_odds(p: float) -> float:
 def _whole(
     pictures: Sequence[Labelled], character: Character, vocabulary: Vocabulary, sight: Sight | None
 ) -> Iterator[AuditFinding]:
-    """What is always true and never said, always said and not true, and free values that come with
-    the trigger."""
+    """Tags that are always or never said, against what is seen, and free values that come with the
+    trigger."""
     weights = np.array([picture.weight for picture in pictures])
     if not weights.sum():
         return
-    said = [set(picture.tags) for picture in pictures]
-    design = {
-        value
-        for pair in vocabulary.said(character.tags).items()
-        for value in ((pair[0], v) for v in pair[1])
-    }
-    every = {tag for row in said for tag in row if not names_an_artist(tag)} - {
-        character.count_tag,
-        character.trigger,
-    }
-    with_trigger = np.array([character.trigger in row for row in said])
-    for tag in sorted(every):
-        says = np.array([tag in row for row in said])
-        share = float(weights[says].sum() / weights.sum())
+    design = set()
+    for attribute, values in vocabulary.said(character.tags).items():
+        design |= {(attribute, value) for value in values}
+    for tag in sorted({tag for picture in pictures for tag in picture.tags}):
+        named = tag in (character.count_tag, character.trigger) or names_an_artist(tag)
         meaning = vocabulary.value(tag)
-        if meaning in design or meaning is None:
-            continue
-        # of the pictures that say the attribute: a close-up has no pose
-        tells = np.array(
-            [
-                any(pair and pair[0] == meaning[0] for pair in map(vocabulary.value, row))
-                for row in said
-            ]
-        )
-        if _mean(tells, weights) < TOLD:
-            continue
-        inside = _mean(says, weights * (with_trigger & tells))
-        outside = (
-            _mean(says, weights * (tells & ~with_trigger))
-            if (tells & ~with_trigger).sum() >= FEWEST
-            else None
-        )
-        if inside >= FUSED or (
-            outside is not None and inside >= SHARE and inside >= LIFT * max(outside, 0.02)
-        ):
-            lift = (
-                ""
-                if outside is None
-                else f", {inside / max(outside, 0.01):.1f} times as often as without it"
-            )
-            evidence = (
-                f"with the trigger in {inside:.0%} of what says its {meaning[0]}{lift}: the trigger"
-                " will learn it"
-            )
-            yield AuditFinding("fused with the trigger", "warning", "", tag, evidence)
-        elif share >= ALWAYS:
-            yield AuditFinding("always said", "note", "", tag, f"in {share:.0%} of what is shown")
-    if sight is None:
+        if not named and meaning is not None and meaning not in design:
+            yield from _how_often_said(tag, meaning[0], pictures, character.trigger, vocabulary)
+    if sight is not None:
+        for attribute, tags in vocabulary.attributes.items():
+            if attribute not in sight.confirmed or sight.judges(attribute):
+                for value, tag in tags.items():
+                    if tag in sight.tags:
+                        pair = (attribute, value)
+                        yield from _said_against_seen(pair, pictures, vocabulary, sight, design)
+
+
+def _how_often_said(
+    tag: str, attribute: str, pictures: Sequence[Labelled], trigger: str, vocabulary: Vocabulary
+) -> Iterator[AuditFinding]:
+    """A finding for a tag that the trigger will absorb, or that is always said.
+
+    Counted over the pictures that say the attribute: a close-up has no pose.
+    """
+    weights = np.array([picture.weight for picture in pictures])
+    with_trigger = np.array([trigger in picture.tags for picture in pictures])
+    says = np.array([tag in picture.tags for picture in pictures])
+    tells = np.array([attribute in vocabulary.said(picture.tags) for picture in pictures])
+    if _mean(tells, weights) < TOLD:
         return
-    for attribute, values in vocabulary.attributes.items():
-        for value, tag in values.items():
-            if tag not in sight.tags or (
-                attribute in sight.confirmed and not sight.judges(attribute)
-            ):
-                continue
-            seen = (
-                sight.probabilities[:, sight.tags.index(tag)]
-                >= sight.usual.get(attribute, {}).get(value, USUAL) / 2
-            )
-            says = np.array(
-                [any(vocabulary.value(own) == (attribute, value) for own in row) for row in said]
-            )
-            true, told = _mean(seen, weights), _mean(says, weights)
-            if true >= ALWAYS and told <= NEVER and (attribute, value) not in design:
-                evidence = (
-                    f"seen in {true:.0%} and said in {told:.0%}: it will belong to the trigger"
-                )
-                yield AuditFinding("true and never said", "warning", "", tag, evidence)
-            elif told >= 0.9 and true < 0.5:
-                yield AuditFinding(
-                    "said and not true",
-                    "error",
-                    "",
-                    tag,
-                    f"said in {told:.0%} and seen in {true:.0%}",
-                )
+    inside = _mean(says, weights * (with_trigger & tells))
+    outside, lift = None, ""
+    if (tells & ~with_trigger).sum() >= FEWEST:
+        outside = _mean(says, weights * (tells & ~with_trigger))
+        lift = f", {inside / max(outside, 0.01):.1f} times as often as without it"
+    lifted = outside is not None and inside >= SHARE and inside >= LIFT * max(outside, 0.02)
+    share = _mean(says, weights)
+    if inside >= FUSED or lifted:
+        evidence = (
+            f"with the trigger in {inside:.0%} of what says its {attribute}{lift}: the trigger"
+            " will learn it"
+        )
+        yield AuditFinding("fused with the trigger", "warning", "", tag, evidence)
+    elif share >= ALWAYS:
+        yield AuditFinding("always said", "note", "", tag, f"in {share:.0%} of what is shown")
+
+
+def _said_against_seen(
+    pair: tuple[str, str],
+    pictures: Sequence[Labelled],
+    vocabulary: Vocabulary,
+    sight: Sight,
+    design: Collection[tuple[str, str]],
+) -> Iterator[AuditFinding]:
+    """A finding for an (attribute, value) that is seen nearly always and never said, or said nearly
+    always and seldom seen."""
+    attribute, value = pair
+    tag = vocabulary.attributes[attribute][value]
+    weights = np.array([picture.weight for picture in pictures])
+    least = sight.usual.get(attribute, {}).get(value, USUAL) / 2
+    seen = _mean(sight.probabilities[:, sight.tags.index(tag)] >= least, weights)
+    says = [value in vocabulary.said(picture.tags).get(attribute, ()) for picture in pictures]
+    said = _mean(np.array(says), weights)
+    if seen >= ALWAYS and said <= NEVER and pair not in design:
+        evidence = f"seen in {seen:.0%} and said in {said:.0%}: it will belong to the trigger"
+        yield AuditFinding("true and never said", "warning", "", tag, evidence)
+    elif said >= 0.9 and seen < 0.5:
+        evidence = f"said in {said:.0%} and seen in {seen:.0%}"
+        yield AuditFinding("said and not true", "error", "", tag, evidence)
 
 
 def _mean(flags: np.ndarray, weights: np.ndarray) -> float:

@@ -70,7 +70,7 @@ def read(reader: "RapidOCR", image: Image.Image) -> list[tuple[str, float]]:
 def read_all(
     reader: "RapidOCR",
     paths: Sequence[Path],
-    papers: Sequence[str],
+    backgrounds: Sequence[str],
     hashes: Sequence[str],
     cache: Path,
     task: Task,
@@ -80,18 +80,20 @@ def read_all(
     found: list[list[tuple[str, float]]] = []
     for start in range(0, len(paths), CHUNK):
         part = slice(start, start + CHUNK)
-        path = (
-            cache
-            / f"{hash_json(['lettering', VERSION, list(hashes[part]), list(papers[part])])}.json"
-        )
+        key = ["lettering", VERSION, list(hashes[part]), list(backgrounds[part])]
+        path = cache / f"{hash_json(key)}.json"
         if not path.exists():
-            seen = zip(paths[part], papers[part], strict=True)
+            seen = zip(paths[part], backgrounds[part], strict=True)
             write_json(
                 path,
-                [read(reader, open_picture(picture, paper or WHITE)) for picture, paper in seen],
+                [
+                    read(reader, open_picture(picture, background or WHITE))
+                    for picture, background in seen
+                ],
             )
         try:
-            found += [[(str(text), float(score)) for text, score in row] for row in read_json(path)]
+            for row in read_json(path):
+                found.append([(str(text), float(score)) for text, score in row])
         except (TypeError, ValueError) as error:
             raise StateError(
                 path, f"is damaged; remove it and run the same command again ({error})"

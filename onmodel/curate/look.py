@@ -1,5 +1,5 @@
-"""Looking at pictures once: thumbnails for repeats, what observers see, quality. In pieces, so that
-memory stays small; kept, so that another audit of the same pictures reads what is there.
+"""What an audit measures on each picture: thumbnails for repeats, observers' results, quality.
+Computed in chunks to limit memory, and cached for the next audit of the same pictures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,22 +62,22 @@ def look(
     palette: Mapping[str, str],
     cache: Path,
     task: Task,
-    papers: Sequence[str] = (),
+    backgrounds: Sequence[str] = (),
 ) -> Looks:
-    """Look at pictures, in order; `hashes` name their bytes, `papers` what they lie on ("", or none
-    at all: white).
+    """Run the observers on pictures. `hashes` are their SHA-256, `backgrounds` the colours behind
+    transparent pixels ("" or none: white).
 
-    `task` moves by pictures. Raises StateError for a file that cannot be read any more, or a
-    damaged cache.
+    `task` advances by pictures. Raises StateError for a file that cannot be read, or a damaged
+    cache.
     """
     found: Looks | None = None
-    papers = papers or [""] * len(paths)
+    backgrounds = backgrounds or [""] * len(paths)
     for start in range(0, len(paths), CHUNK):
         part = slice(start, start + CHUNK)
         name = hash_json(
-            [VERSION, list(hashes[part]), list(papers[part]), observers.sha256, dict(palette)]
+            [VERSION, list(hashes[part]), list(backgrounds[part]), observers.sha256, dict(palette)]
         )
-        piece = _kept(paths[part], papers[part], observers, palette, cache / f"{name}.arrays")
+        piece = _kept(paths[part], backgrounds[part], observers, palette, cache / f"{name}.arrays")
         if (
             found is None
         ):  # room for all at once: joining pieces at the end would hold everything twice
@@ -96,7 +96,7 @@ def look(
 
 def _kept(
     paths: Sequence[Path],
-    papers: Sequence[str],
+    backgrounds: Sequence[str],
     observers: Observers,
     palette: Mapping[str, str],
     path: Path,
@@ -104,11 +104,9 @@ def _kept(
     arrays = read_arrays(path)
     if arrays is not None:
         return Looks(**arrays)
-    found = _seen(
-        [open_picture(*row) for row in zip(paths, (p or WHITE for p in papers), strict=True)],
-        observers,
-        palette,
-    )
+    pairs = zip(paths, backgrounds, strict=True)
+    images = [open_picture(picture, background or WHITE) for picture, background in pairs]
+    found = _seen(images, observers, palette)
     write_arrays(path, {row.name: getattr(found, row.name) for row in fields(found)})
     return found
 

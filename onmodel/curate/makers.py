@@ -1,10 +1,10 @@
-"""What makes pictures for a data set: a model on this machine. One behind an address is in
-painter.py."""
+"""Generators of pictures for a data set: the interface, and a model on this machine. A model behind
+an address is in painter.py."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from onmodel.errors import InputError
 from onmodel.events import Events
@@ -28,7 +28,7 @@ class GeneratedPicture:
 
     prompt: Prompt
     path: Path | None
-    made: Mapping[str, Any]
+    made: Mapping[str, object]
     why: str = ""
 
 
@@ -45,13 +45,12 @@ class Maker(Protocol):
     def lineage(self) -> Lineage: ...
 
     def words(self, prompt: Prompt) -> str:
-        """What it is asked."""
+        """The prompt's text for this generator."""
 
     def make(
         self, rounds: Sequence[tuple[Prompt, int]], folder: Path, events: Events
     ) -> list[GeneratedPicture]:
-        """A candidate for each prompt and turn, in order; `folder` keeps pictures, so that none is
-        made again.
+        """A candidate for each prompt and turn, in order. `folder` caches pictures.
 
         Raises InputError for a prompt that is refused.
         """
@@ -59,8 +58,7 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Sampler:
-    """A base, and a LoRA on it if there is one. `family` loads the base; another `seed` gives other
-    pictures."""
+    """A base, with a LoRA or without. `family` loads the base; each `seed` gives other pictures."""
 
     family: "Callable[[], Family]"
     base_name: str
@@ -79,7 +77,7 @@ class Sampler:
 
     @property
     def lineage(self) -> Lineage:
-        """What the LoRA's header tells, or the base alone."""
+        """The lineage in the LoRA's header, or that of the base alone."""
         if self.lora is None:
             return add([], "base", name=self.base_name, sha256=self.base_sha256)
         from onmodel.lora.tensors import Lora  # torch
@@ -89,7 +87,7 @@ class Sampler:
         )
 
     def words(self, prompt: Prompt) -> str:
-        """By the trigger, which the LoRA knows; without a LoRA by the sheet's tags."""
+        """The text with the trigger; without a LoRA the text with the sheet's tags."""
         return prompt.text["L" if self.lora else "D"]
 
     def make(

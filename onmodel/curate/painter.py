@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from onmodel.curate.endpoint import Declined, Endpoint, Unusable, ask_all
 from onmodel.curate.makers import GeneratedPicture
@@ -64,7 +63,8 @@ class Painter:
         when none comes at all any more."""
         for prompt, _ in rounds:
             check_text(self.words(prompt), "prompt")
-        places = [folder / key[:2] / f"{key}.json" for key in (self._key(*row) for row in rounds)]
+        keys = [self._key(*row) for row in rounds]
+        places = [folder / key[:2] / f"{key}.json" for key in keys]
         todo = [i for i, place in enumerate(places) if not place.exists()]
         failed: dict[int, str] = {}
         with events.task(f"ask {self.name}", len(rounds)) as task, Decoder() as decode:
@@ -86,7 +86,7 @@ class Painter:
         ]
 
     def _candidate(self, prompt: Prompt, place: Path, why: str) -> GeneratedPicture:
-        made: dict[str, Any] = {
+        made: dict[str, object] = {
             "model": self.name,
             "address": self.endpoint.address,
             "prompt": self.words(prompt),

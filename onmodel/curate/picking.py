@@ -1,5 +1,5 @@
-"""Which generated pictures enter a data set, and under which labels: from what was asked and from
-what is seen."""
+"""Which generated pictures enter a data set, and with which labels: from the prompted and the
+observed values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ USUALLY, FEWEST = (
 
 @dataclass(frozen=True)
 class Judged:
-    """A generated picture: its labels with who says each, attribute → value as they stand in them,
-    what was asked and is not seen, its agreement with the character, and why it may not enter (""
-    when it may)."""
+    """The verdict on a generated picture: its labels with their sources, the same as attribute →
+    value, the prompted tags that are not observed, its identity agreement, and why it is refused
+    ("" when it is not)."""
 
     tags: tuple[Said, ...]
     values: Mapping[str, str]
@@ -39,12 +39,12 @@ def label(
     vocabulary: Vocabulary,
     character: Character,
 ) -> tuple[tuple[Said, ...], dict[str, str], list[str]]:
-    """Labels of picture `row` of `sight`, its attributes → values, and the tags that were asked for
-    and are not seen.
+    """Labels of picture `row` of `sight`, the same as attribute → value, and the prompted tags that
+    are not observed.
 
-    A value that was asked is said by the prompt, and by the tagger when it sees it. Where the
-    tagger surely sees another one, that is the label; where it sees neither, there is none. What
-    the design says stays with the trigger.
+    A prompted value is the label, unless the tagger is certain of another one, which is then the
+    label, or does not see the value: then there is none. Tags of the design get no label, they
+    belong to the trigger.
     """
     design = vocabulary.said(character.tags)
     said: list[Said] = []
@@ -102,7 +102,10 @@ def alien_traits(
     """Per picture of `probabilities` [N, T]: the forbidden traits that are seen."""
     column = {tag: i for i, tag in enumerate(tags)}
     forbidden = [tag for tag in character.forbidden if tag in column]
-    return [[tag for tag in forbidden if p[column[tag]] >= SEEN] for p in probabilities]
+    found = []
+    for p in probabilities:
+        found.append([tag for tag in forbidden if p[column[tag]] >= SEEN])
+    return found
 
 
 def hidden_traits(
@@ -140,15 +143,17 @@ def pick(
     wanted: Mapping[str, Mapping[str, int]],
     count: int,
 ) -> list[int]:
-    """Indices of at most `count` pictures, in the order of choice: each next one shows most of what
-    is still wanted, and among equals agrees best with the character; one of each group of repeats.
-    What fills no hole is left."""
+    """Indices of at most `count` pictures, in the order of choice.
+
+    Each next one has the most values that are still wanted, and among equals the best identity
+    agreement. One per group of repeats; pictures without a wanted value are not chosen.
+    """
     left = {name: dict(values) for name, values in wanted.items()}
     chosen: list[int] = []
     used: set[int] = set()
     while len(chosen) < count:
         gains = {
-            i: sum(left.get(name, {}).get(value, 0) > 0 for name, value in row.values.items())
+            i: _gain(row.values, left)
             for i, row in enumerate(judged)
             if not row.refused and groups[i] not in used
         }
@@ -161,3 +166,8 @@ def pick(
             if left.get(name, {}).get(value, 0) > 0:
                 left[name][value] -= 1
     return chosen
+
+
+def _gain(values: Mapping[str, str], left: Mapping[str, Mapping[str, int]]) -> int:
+    """How many of a picture's values are still wanted."""
+    return sum(left.get(name, {}).get(value, 0) > 0 for name, value in values.items())

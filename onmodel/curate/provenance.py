@@ -23,7 +23,7 @@ GENERATED = "generated:"  # origin of a picture that a model made; the model's S
 class KnownPicture:
     """A picture's row of provenance.json. It applies to a file with these bytes (`sha256`) only.
 
-    `paper` is the background colour (#rrggbb) of a transparent picture, else "". `told` is the
+    `background` is the colour (#rrggbb) behind transparent pixels, "" without any. `told` is the
     source of the sentence, `tags` maps each tag to its source, `made` holds the generator's
     settings.
     """
@@ -32,7 +32,7 @@ class KnownPicture:
     origin: str
     rights: str
     told: str
-    paper: str
+    background: str
     tags: Mapping[str, str]
     made: Mapping[str, object]
 
@@ -80,14 +80,15 @@ def read_known(folder: Path) -> Known:
 def _picture(row: dict[str, object]) -> KnownPicture:
     """A checked row. Raises ValueError, KeyError or TypeError for one that is damaged."""
     texts: dict[str, str] = {}
-    for key in ("sha256", "origin", "rights", "told", "paper"):
+    keys = {"sha256": "sha256", "origin": "origin", "rights": "rights", "told": "told"}
+    for key, name in (keys | {"paper": "background"}).items():
         value = row[key]
         if not isinstance(value, str):
             raise ValueError("origins and rights are text")
-        texts[key] = value
-    paper = texts["paper"]
-    if paper and not re.fullmatch("#[0-9a-f]{6}", paper):
-        raise ValueError(f"the background {paper!r} is not a colour")
+        texts[name] = value
+    background = texts["background"]
+    if background and not re.fullmatch("#[0-9a-f]{6}", background):
+        raise ValueError(f"the background {background!r} is not a colour")
     tags, made = dict(row["tags"]), dict(row["made"])  # type: ignore[call-overload]
     if not all(isinstance(text, str) for text in (*tags, *tags.values())):
         raise ValueError("tags and their sources are text")

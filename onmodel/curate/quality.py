@@ -1,6 +1,5 @@
-"""What is wrong with a picture itself: blur, frames, casts of colour, marks of others; measured so
-that flat drawings are not called empty. A number alone says nothing: it is judged against the other
-pictures of the set.
+"""Quality of pictures: blur, frames and colour casts, measured in a way that suits flat drawings.
+Each value is compared with those of the other pictures of the set.
 """
 
 from collections import Counter
@@ -110,8 +109,8 @@ def _bar(grey: np.ndarray) -> int:
 def audit_quality(
     names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]
 ) -> list[AuditFinding]:
-    """Blurred, framed, cast. `kinds`: picture → `style/framing/background`: a pastel has no black,
-    night no white, and a close-up before a sunset nothing but yellow and her."""
+    """Findings about blur, frames and colour casts. `kinds`: picture → `style/framing/background`;
+    casts are judged within a kind: a pastel has no black, a night scene no white."""
     found: list[AuditFinding] = []
     sharp = np.array([row.sharpness for row in quality])
     usual = float(np.median(sharp)) if len(sharp) else 1.0
@@ -140,9 +139,9 @@ def alike(kinds: Sequence[str]) -> np.ndarray:
 def _casts(
     names: Sequence[str], quality: Sequence[Quality], kinds: Mapping[str, str]
 ) -> list[AuditFinding]:
-    """Drawings hold paper and ink: where the lightest, the darkest and the bluest (or yellowest)
-    pixels are all off what is usual for its kind, in one direction, the whole picture has a cast
-    and not a yellow thing in it."""
+    """Findings about colour casts. Drawings have white and black areas: where the lightest, the
+    darkest and the bluest (or yellowest) pixels all differ from the kind's median in one direction,
+    the whole picture has a cast, not one coloured object."""
     found = []
     groups = alike([kinds.get(name, "") for name in names])
     b = np.array([[row.light[2], row.dark[2], *row.reach] for row in quality]).reshape(-1, 4)

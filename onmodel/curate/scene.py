@@ -1,8 +1,7 @@
-"""A reference picture and its author's notes as a structured sheet, by a vision model: what is
-shown, thing by thing.
+"""Describe a reference picture and its author's notes as structured data, with a vision model.
 
-The answer must fit the schema; one that does not is told what is wrong and asked for again, a
-bounded number of times.
+The answer must fit the schema. Otherwise the model is told the fault and asked again, a bounded
+number of times.
 """
 
 import json

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onmodel.curate.ingest import Reading, SourcePicture, scan_folder
 from onmodel.curate.provenance import KnownPicture, model_of, read_known
+from onmodel.dataset.captions import split_tags
 from onmodel.dataset.manifest import Refusal, read_items
 from onmodel.dataset.pixels import WHITE
 from onmodel.hashing import read_json, sha256_file
@@ -37,8 +38,8 @@ def sampled_pictures(folder: Path) -> list[SourcePicture]:
     for row in read_json(folder / "pictures.json"):
         if row["kept"]:
             origin = f"generated:{row['model_sha256']}"
-            path = folder / row["file"]
-            pictures.append(SourcePicture(path, row["tags"], row["sentence"], origin))
+            path, tags = folder / row["file"], tuple(split_tags(row["tags"]))
+            pictures.append(SourcePicture(path, tags, row["sentence"], origin))
     return pictures
 
 
@@ -64,8 +65,8 @@ def _with_provenance(picture: SourcePicture, known: KnownPicture | None) -> Sour
     if not model_of(origin):
         origin = f"told:{origin} ({known.rights})"
     reading = picture.reading
-    if known.paper:
-        reading = reading.model_copy(update={"paper": known.paper})
+    if known.background:
+        reading = reading.model_copy(update={"paper": known.background})
     return replace(picture, origin=origin, reading=reading)
 
 
@@ -73,7 +74,7 @@ def _from_item(item: Item, folder: Path) -> SourcePicture:
     alpha = item.mask == "alpha"
     return SourcePicture(
         path=folder / item.image,
-        tags=item.tags,
+        tags=tuple(split_tags(item.tags)),
         sentence=item.sentence,
         origin=item.origin,
         kept_first=item.kept_first,

@@ -1,10 +1,11 @@
-"""New pictures for the holes of a data set: asked for, generated, looked at, picked, labelled; the
-model that made them stays in their history. Everything that was generated is kept with its verdict;
-killed, the same command goes on.
+"""Pictures for under-represented attributes of a data set: generated, checked by observers, picked
+and labelled. Their lineage names the model that made them.
+
+Every candidate is kept with its verdict. After an interruption the same command continues.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,17 @@ from onmodel.hashing import hash_json, sha256_file, write_json
 from onmodel.randomness import generator
 from onmodel.sample.suites import Prompt
 
+ROOM = "synthesis"  # the folder of a data set that keeps candidates and verdicts
 HIDDEN = 2  # traits that a picture must lack: one may be covered, or missed by the tagger
 REFERENCES = 200  # pictures of the set that new ones are compared with
 
 
+CandidateRow = Mapping[str, Any]  # as JSON: file, how it was made, what was asked, the verdict
+
+
 @dataclass(frozen=True)
 class Order:
-    """What is generated: prompts, and attribute → value → how many of them ask for it."""
+    """The prompts to generate for, and attribute → value → number of prompts that ask for it."""
 
     prompts: Sequence[Prompt]
     wanted: Mapping[str, Mapping[str, int]]
@@ -48,14 +53,27 @@ class Order:
 
 @dataclass(frozen=True)
 class Made:
-    """What a synthesis gave: the new pictures, and a row for each candidate with its verdict."""
+    """The result of a synthesis: the new pictures, and a row for each candidate with its
+    verdict."""
 
     pieces: Sequence[Piece]
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[CandidateRow]
 
     @property
     def refusals(self) -> Counter[str]:
         return Counter(str(row["refused"]).partition(":")[0] for row in self.rows if row["refused"])
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """The candidates that were made, with their files, SHA-256 and looks, in one order; and those
+    that could not be made."""
+
+    made: Sequence[GeneratedPicture]
+    paths: Sequence[Path]
+    hashes: Sequence[str]
+    looks: Looks
+    failed: Sequence[GeneratedPicture]
 
 
 def synthesize(
@@ -67,104 +85,118 @@ def synthesize(
     order: Order,
     events: Events,
 ) -> Made:
-    """Generate candidates for each prompt, pick as many as there are prompts at most, and put them
-    into the subset, as one step.
+    """Generate candidates for each prompt, pick at most one picture per prompt, and add the picked
+    ones to the subset, as one step.
 
-    Without a least agreement in the settings it is what nine in ten of the set's pictures reach
-    among themselves. Raises InputError when the set has too few pictures to tell the character by,
-    or a prompt is refused; ServiceError when no picture can be made.
+    Without `agreement` in the settings, the minimum is the 10th percentile of the set's own
+    pictures among themselves. Raises InputError when the set has too few pictures to recognise the
+    character, or a prompt is refused; ServiceError when no picture can be made.
     """
-    prompts, settings = order.prompts, order.settings
+    settings = order.settings
+    candidates = _candidates(workshop, observers, character, maker, order, events)
+    judged, groups = _judge(workshop, audit, observers, character, settings, candidates, events)
+    chosen = pick(judged, groups, order.wanted, len(order.prompts))
+    pieces = [
+        _piece(judged[i], candidates.made[i], candidates.hashes[i], maker, settings, character)
+        for i in chosen
+    ]
+    rows = _rows(workshop.folder, candidates, judged, chosen)
+    keep_models(workshop.folder, {maker.sha256: maker.lineage})
+    name = f"{settings.subset}-{len(workshop.journal)}-{hash_json(list(candidates.hashes))[:8]}"
+    write_json(workshop.folder / ROOM / f"{name}.json", rows)
+    if pieces:
+        by = f"synthesis {maker.name}"
+        workshop.decide(
+            [Decision(0, "add", by, row.name, piece=piece_as_table(row)) for row in pieces]
+        )
+    return Made(pieces, rows)
+
+
+def _candidates(
+    workshop: Workshop,
+    observers: Observers,
+    character: Character,
+    maker: Maker,
+    order: Order,
+    events: Events,
+) -> _Candidates:
+    """Make candidates and run the observers on them. Raises InputError without observers,
+    ServiceError when none could be made."""
     if observers.identity is None or observers.tagger is None:
         raise InputError("observers", "none", "name the folders: --tagger and --identity")
-    rounds = [(prompt, turn) for turn in range(settings.tries) for prompt in prompts]
-    room = workshop.folder / "synthesis"
-    asked = maker.make(rounds, room / "pictures", events)
-    made = [(one, one.path, sha256_file(one.path)) for one in asked if one.path]
+    rounds = [(prompt, turn) for turn in range(order.settings.tries) for prompt in order.prompts]
+    asked = maker.make(rounds, workshop.folder / ROOM / "pictures", events)
+    made = [(one, one.path) for one in asked if one.path]
     if not made:
         raise ServiceError(
             f"{maker.name}: none of {len(asked)} candidates could be made; the first:"
             f" {asked[0].why}"
         )
-    hashes = [sha256 for _, _, sha256 in made]
-    with events.task("look at candidates", len(made)) as bar:
-        paths = [path for _, path, _ in made]
-        looks = look(paths, hashes, observers, character.palette, workshop.folder / "seen", bar)
+    paths = [path for _, path in made]
+    hashes = [sha256_file(path) for path in paths]
+    with events.task("look at candidates", len(made)) as task:
+        cache = workshop.folder / "seen"
+        looks = look(paths, hashes, observers, character.palette, cache, task)
+    failed = [one for one in asked if one.path is None]
+    return _Candidates([one for one, _ in made], paths, hashes, looks, failed)
+
+
+def _judge(
+    workshop: Workshop,
+    audit: Audit,
+    observers: Observers,
+    character: Character,
+    settings: SynthesisSettings,
+    candidates: _Candidates,
+    events: Events,
+) -> tuple[list[Judged], list[int]]:
+    """The verdict on each candidate, and its group: candidates of one group repeat each other."""
+    looks = candidates.looks
     agreement, usual = _agreement(audit, observers, looks)
     needed = usual if settings.agreement is None else settings.agreement
-    tags = observers.tagger.tags
+    tags = observers.tagger.tags if observers.tagger else []
     aliens = alien_traits(character, tags, looks.tags)
     hidden = hidden_traits(character, tags, audit.vocabulary, audit.looks.tags, looks.tags)
     repeats, groups = _repeats(audit, looks, events)
     known = {piece.sha256: piece.name for piece in workshop.pieces.values()}
     sight = None if audit.sight is None else audit.sight.over(looks.tags)
     judged = []
-    for i, (one, _, _) in enumerate(made):
-        why = (
-            f"in the set already: {known[hashes[i]]}"
-            if hashes[i] in known
-            else (
-                f"repeat: of {repeats[i]}"
-                if i in repeats
-                else (
-                    f"off model: seen {', '.join(aliens[i])}"
-                    if aliens[i]
-                    else (
-                        f"off model: not seen {', '.join(hidden[i])}"
-                        if len(hidden[i]) >= HIDDEN
-                        else (
-                            f"another character: agreement {agreement[i]:.3f}, {needed:.3f} is"
-                            " needed"
-                            if agreement[i] < needed
-                            else ""
-                        )
-                    )
-                )
-            )
-        )
+    for i, one in enumerate(candidates.made):
+        why = ""
+        if (sha256 := candidates.hashes[i]) in known:
+            why = f"in the set already: {known[sha256]}"
+        elif i in repeats:
+            why = f"repeat: of {repeats[i]}"
+        elif aliens[i]:
+            why = f"off model: seen {', '.join(aliens[i])}"
+        elif len(hidden[i]) >= HIDDEN:
+            why = f"off model: not seen {', '.join(hidden[i])}"
+        elif agreement[i] < needed:
+            why = f"another character: agreement {agreement[i]:.3f}, {needed:.3f} is needed"
         said, values, unshown = label(one.prompt.asked, i, sight, audit.vocabulary, character)
         judged.append(Judged(said, values, unshown, float(agreement[i]), why))
-    chosen = pick(judged, groups, order.wanted, len(prompts))
-    pieces = [_piece(judged[i], *made[i], maker, settings, character) for i in chosen]
-    rows = [
-        {
-            "file": path.relative_to(workshop.folder).as_posix(),
-            **one.made,
-            "asked": dict(one.prompt.asked),
-            **asdict(verdict),
-            "picked": i in chosen,
-        }
-        for i, ((one, path, _), verdict) in enumerate(zip(made, judged, strict=True))
-    ] + [
-        {
-            **one.made,
-            "asked": dict(one.prompt.asked),
-            "refused": f"not made: {one.why}",
-            "picked": False,
-        }
-        for one in asked
-        if one.path is None
-    ]
-    keep_models(workshop.folder, {maker.sha256: maker.lineage})
-    write_json(
-        room / f"{settings.subset}-{len(workshop.journal)}-{hash_json(hashes)[:8]}.json", rows
-    )
-    if pieces:
-        workshop.decide(
-            [
-                Decision(
-                    0, "add", f"synthesis {maker.name}", piece.name, piece=piece_as_table(piece)
-                )
-                for piece in pieces
-            ]
-        )
-    return Made(pieces, rows)
+    return judged, groups
+
+
+def _rows(
+    folder: Path, candidates: _Candidates, judged: Sequence[Judged], chosen: Collection[int]
+) -> list[CandidateRow]:
+    """A row for each candidate, with its verdict or the reason why it could not be made."""
+    rows: list[CandidateRow] = []
+    for i, (one, path) in enumerate(zip(candidates.made, candidates.paths, strict=True)):
+        file = {"file": path.relative_to(folder).as_posix()}
+        asked = {"asked": dict(one.prompt.asked)}
+        rows.append({**file, **one.made, **asked, **asdict(judged[i]), "picked": i in chosen})
+    for one in candidates.failed:
+        asked = {"asked": dict(one.prompt.asked)}
+        rows.append({**one.made, **asked, "refused": f"not made: {one.why}", "picked": False})
+    return rows
 
 
 def _agreement(audit: Audit, observers: Observers, looks: Looks) -> tuple[np.ndarray, float]:
-    """How well candidates agree with the set's pictures [N], and the least that counts: what nine
-    in ten of the set's own reach among themselves. Pictures that no model made are the measure
-    where there are enough of them."""
+    """The identity agreement [N] of candidates with the set's pictures, and the minimum: the 10th
+    percentile of the set's own. Generated pictures are left out of the references where enough
+    others exist."""
     drawn = [i for i, piece in enumerate(audit.pieces) if not model_of(piece.origin)]
     own = np.array(
         drawn if len({audit.groups[i] for i in drawn}) >= 4 else range(len(audit.pieces))
@@ -202,12 +234,13 @@ def _repeats(audit: Audit, looks: Looks, events: Events) -> tuple[dict[int, str]
 def _piece(
     judged: Judged,
     candidate: GeneratedPicture,
-    path: Path,
     sha256: str,
     maker: Maker,
     settings: SynthesisSettings,
     character: Character,
 ) -> Piece:
+    assert candidate.path is not None
+    path = candidate.path
     picture = decode(path.read_bytes(), WHITE)
     told = {
         "agreement": round(judged.agreement, 4),
@@ -225,7 +258,7 @@ def _piece(
         sentence,
         f"{GENERATED}{maker.sha256}",
         settings.rights,
-        picture.paper,
+        picture.background,
         picture.profile,
         "template",
         {**candidate.made, **told},

@@ -173,9 +173,8 @@ def _check_cost(
     entries = sorted(archive.infolist(), key=lambda info: info.header_offset)
     if len(entries) > MOST_ENTRIES:
         raise InputError("sources", source, f"holds more than {MOST_ENTRIES} entries; {_REMEDY}")
-    total, packed = (
-        sum(getattr(info, size) for info in wanted) for size in ("file_size", "compress_size")
-    )
+    total = sum(info.file_size for info in wanted)
+    packed = sum(info.compress_size for info in wanted)
     if total > MOST_UNPACKED:
         raise InputError(
             "sources", source, f"unpacks to more than {MOST_UNPACKED >> 30} GiB; {_REMEDY}"

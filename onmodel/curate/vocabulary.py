@@ -79,11 +79,12 @@ class Vocabulary:
     def told(self, text: str) -> dict[str, list[str]]:
         """Attribute → its values whose tags stand in a text."""
         words = f" {' '.join(re.sub('[,.;:!?()]', ' ', text.lower()).split())} "
-        found = {
-            name: [value for value, tag in values.items() if tag and f" {tag} " in words]
-            for name, values in self.attributes.items()
-        }
-        return {name: values for name, values in found.items() if values}
+        found: dict[str, list[str]] = {}
+        for name, values in self.attributes.items():
+            for value, tag in values.items():
+                if tag and f" {tag} " in words:
+                    found.setdefault(name, []).append(value)
+        return found
 
     def exclusive(self, attribute: str) -> bool:
         return attribute not in _NOT_EXCLUSIVE

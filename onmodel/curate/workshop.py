@@ -1,28 +1,25 @@
-"""A data set in the making: what was read, what was decided about it, and its state, which is the
-one replayed over the other.
+"""A data set being curated. Its state is the imported pictures with the decisions of the journal
+applied in order.
 
-WORK/pictures.json   what was read: files (which stay where they are), captions, origins and rights,
-                     what was refused
-WORK/journal.jsonl   decisions, one a line, only ever appended: who, what, why. Undoing is a line
-                     too.
-WORK/writer.lock      held by the process that writes; reading needs no lock
-WORK/audit.json      the findings of the last audit
-WORK/models/          histories of the models that made some of the pictures
-WORK/aliases/         lists of tags that stand for others
-WORK/seen/            what observers saw in each picture, so that an audit after a change need not
-                      look again
+WORK/pictures.json   imported files (which stay where they are), captions, origins, rights, and
+                     refused files
+WORK/journal.jsonl   decisions, one per line, append-only: who, what, why. Undo is a line too.
+WORK/writer.lock     held by the process that writes; reading needs no lock
+WORK/audit.json      findings of the last audit
+WORK/models/         lineage of the models that made some of the pictures
+WORK/aliases/        lists of tag aliases
+WORK/seen/           cached results of the observers for each picture
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from onmodel.curate.findings import AuditFinding, finding_from
-from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import append_json_lines, hash_json, read_json, read_json_lines, write_json
 from onmodel.ledger.lineage import Lineage
@@ -39,8 +36,8 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A tag and who said it: a caption file, a person, a rule, a tagger with its score, a generated
-    one's prompt."""
+    """A tag and its source: a caption file, a person, a rule, a tagger with its score, or the
+    prompt of a generated picture."""
 
     __pydantic_config__ = _KEYS
 
@@ -50,13 +47,13 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A picture of the workshop. `name` is `subset/file`; `path` the untouched original; `origin`
-    and `rights` as told.
+    """A picture of a data set that is being curated, as the journal left it.
 
-    `made` is what is known of a generated one: model, prompt, seed, settings. `told` says who wrote
-    the sentence. `paper` is what it lies on where it is transparent, "" where it is not; `profile`
-    its colour profile, "" for none. `aside` says why it is set aside, "" when it is kept; `decided`
-    who kept it or set it aside.
+    `name` is `subset/file`; `path` the unchanged original; `origin` and `rights` are as the user
+    stated them. `made` holds model, prompt, seed and settings of a generated picture. `told` is the
+    source of the sentence. `paper` is the background colour of a transparent picture, else "";
+    `profile` its colour profile, or "". `aside` is the reason why it is excluded, "" when it is
+    kept; `decided` is who decided that.
     """
 
     __pydantic_config__ = _KEYS
@@ -74,7 +71,7 @@ class Piece:
     paper: str = ""
     profile: str = ""
     told: str = FILE
-    made: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, object] = field(default_factory=dict)
     aside: str = ""
     decided: str = ""
 
@@ -103,7 +100,7 @@ class Decision:
     repeats: int = 0
     undone: int = 0
     sentence: str = ""
-    piece: Mapping[str, Any] = field(default_factory=dict)
+    piece: Mapping[str, object] = field(default_factory=dict)
     aliases: str = ""
 
 
@@ -122,9 +119,9 @@ _PIECE, _DECISION = TypeAdapter(Piece), TypeAdapter(Decision)
 
 @dataclass(frozen=True)
 class Workshop:
-    """The state of a workshop folder; change it by `decide` and `undo`, which give the next state.
+    """The state of a data set's folder. `decide` and `undo` change it and return the next state.
 
-    `strict`: subset → attributes that each picture of it must say; `aliases`: alias → tag, as
+    `strict`: subset → attributes that each of its pictures must have; `aliases`: alias → tag, as
     vocabulary.py reads them.
     """
 
@@ -318,7 +315,7 @@ def keep_aliases(folder: Path, aliases: Mapping[str, str], why: str) -> Decision
 
 
 def fix_decision(finding: AuditFinding) -> Decision | None:
-    """The decision that mends a finding; None when only a person can say what is right."""
+    """The decision that applies a finding's fix; None for a finding without one."""
     if finding.fix is None or not finding.picture:
         return None
     why = f"{finding.id} {finding.kind}: {finding.evidence}"
@@ -329,8 +326,8 @@ def fix_decision(finding: AuditFinding) -> Decision | None:
 
 
 def still_apply(workshop: Workshop, decisions: Sequence[Decision]) -> list[Decision]:
-    """Those, in order, whose tags are still there when their turn comes: an audit may be older than
-    the last change."""
+    """The decisions, in order, whose tags still exist when they are applied: an audit may be older
+    than the last change."""
     pieces, fresh = dict(workshop.pieces), []
     for row in decisions:
         piece = pieces.get(row.picture)
@@ -352,7 +349,7 @@ def read_findings(folder: Path) -> list[AuditFinding]:
         ) from error
 
 
-def piece_as_table(piece: Piece) -> dict[str, Any]:
+def piece_as_table(piece: Piece) -> dict[str, object]:
     """A piece as JSON holds it."""
     return asdict(piece) | {"path": str(piece.path)}
 
@@ -385,12 +382,12 @@ def _after(piece: Piece, row: Decision) -> Piece:
     return replace(piece, tags=tuple(unique.values()))
 
 
-def _as_line(row: Decision) -> dict[str, Any]:
-    """A decision as the journal holds it: what it does not say is left out."""
+def _as_line(row: Decision) -> dict[str, object]:
+    """A decision as a line of the journal, without empty fields."""
     said = {key: value for key, value in asdict(row).items() if value not in ("", (), 0, {})}
     return said | {"step": row.step}
 
 
-def tags_from_file(text: str, known: Mapping[str, str]) -> tuple[Said, ...]:
-    """The tags of a caption, said by its file, or by who is known to have said them."""
-    return tuple(Said(tag, known.get(tag, FILE)) for tag in split_tags(text))
+def tags_from_file(tags: Iterable[str], known: Mapping[str, str]) -> tuple[Said, ...]:
+    """The tags of a caption file with their sources: `known` (tag → source), else the file."""
+    return tuple(Said(tag, known.get(tag, FILE)) for tag in tags)

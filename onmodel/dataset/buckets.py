@@ -82,13 +82,13 @@ def enlargement(width: int, height: int, size: Size) -> float:
     return max(size[0] / width, size[1] / height)
 
 
-def load_pixels(path: Path, size: Size, flip: bool = False, paper: str = WHITE) -> np.ndarray:
+def load_pixels(path: Path, size: Size, flip: bool = False, background: str = WHITE) -> np.ndarray:
     """A picture as it is shown (dataset/pixels.py), scaled to cover `size`, cut to it around its
     middle, mirrored.
 
     Returns float32 [3, height, width] in −1…1. Raises StateError when the file cannot be read.
     """
-    image = open_picture(path, paper)
+    image = open_picture(path, background)
     if image.size != size:
         image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     pixels = np.asarray(image, dtype=np.float32) / 127.5 - 1.0

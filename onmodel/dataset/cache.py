@@ -18,11 +18,12 @@ from onmodel.errors import StateError
 from onmodel.hashing import atomic_file, hash_json, read_json, sha256_file, write_json
 from onmodel.weights import serialize
 
-Sealed = tuple[dict[str, Tensor], dict[str, Any]]
+Facts = dict[str, Any]  # JSON values
+Sealed = tuple[dict[str, Tensor], Facts]
 
 
 def write_sealed(
-    folder: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    folder: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, object]
 ) -> None:
     """Put tensors and JSON facts under `name` in `folder`, in place of what was there. Raises
     SpaceError."""
@@ -56,7 +57,7 @@ def map_sealed(folder: Path, name: str) -> Sealed | None:
         return {key: file.get_tensor(key) for key in file.keys()}, found[1]  # noqa: SIM118
 
 
-def _check(folder: Path, name: str) -> tuple[Path, dict[str, Any]] | None:
+def _check(folder: Path, name: str) -> tuple[Path, Facts] | None:
     """The file and the facts of a sealed set, neither changed since they were written."""
     index = folder / f"{name}.json"
     if not index.exists():

@@ -1,13 +1,12 @@
-"""The process that decodes files of others, so that one which crashes, hangs or fills the memory is
-one refused file.
+"""Decode picture files from elsewhere in a separate process: a file that crashes, hangs or fills
+the memory is refused, and the import continues.
 
     with Decoder() as decode:
         picture = decode(data, "#ffffff")
 
-The process is started with the first picture and again after each that ended it. It ends when its
-input does, so also when the process that started it is killed; a picture that takes too long ends
-it from within. Nothing here is a wall against a decoder that a file takes over: that needs the
-system's own sandbox.
+The process starts with the first picture, and again after a picture that ended it. It ends when its
+input ends, so also when the parent process is killed, and when a picture takes too long. This is no
+protection against a file that takes over the decoder; that needs a sandbox of the operating system.
 """
 
 import contextlib
@@ -36,7 +35,7 @@ MEMORY = (
 )  # bytes of address space, where the system can limit it; 64 million pixels take 1.2 GiB
 _NUMBER = 8  # bytes of a number between the processes
 _READY = b"ready"
-# Threads and their own heaps take address space and gain nothing for one picture after the other.
+# Threads and their memory pools take address space and do not help with one picture at a time.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
@@ -58,13 +57,13 @@ class Decoder:
     ) -> None:
         self._end()
 
-    def __call__(self, data: bytes, paper: str) -> DecodedPicture:
+    def __call__(self, data: bytes, background: str) -> DecodedPicture:
         """A checked picture. Raises Refused with the reason."""
         with self._lock:
             if self._process is None:
                 self._process = _started()
             try:
-                facts, rest = _asked(self._process, data, paper)
+                facts, rest = _asked(self._process, data, background)
             except (OSError, EOFError):
                 code = self._end(patient=True)
                 why = (
@@ -119,10 +118,10 @@ def _started() -> "subprocess.Popen[bytes]":
 
 
 def _asked(
-    process: "subprocess.Popen[bytes]", data: bytes, paper: str
+    process: "subprocess.Popen[bytes]", data: bytes, background: str
 ) -> tuple[dict[str, Any], bytes]:
     assert process.stdin is not None and process.stdout is not None
-    _send(process.stdin, paper.encode(), data)
+    _send(process.stdin, background.encode(), data)
     facts, rest = _received(process.stdout)
     return json.loads(facts), rest
 
@@ -158,15 +157,15 @@ def answer() -> None:
     replies.flush()
     with open(os.devnull, "w") as nowhere, contextlib.suppress(EOFError):
         while True:
-            paper, data = _received(sys.stdin.buffer)
+            background, data = _received(sys.stdin.buffer)
             faulthandler.dump_traceback_later(
                 SECONDS, exit=True, file=nowhere
             )  # also where a decoder never returns
             try:
-                picture = decode(data, paper.decode())
+                picture = decode(data, background.decode())
                 facts = {
                     name: getattr(picture, name)
-                    for name in ("pixels", "suffix", "width", "height", "paper", "profile")
+                    for name in ("pixels", "suffix", "width", "height", "background", "profile")
                 }
                 rest = picture.small.tobytes()
             except Refused as reason:

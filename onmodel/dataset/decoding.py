@@ -1,8 +1,8 @@
-"""A picture file's bytes as a checked picture: the format by content, size and shape by the header,
-then every pixel.
+"""Decode and check the bytes of a picture file: the format by its content, size and shape by its
+header, then every pixel.
 
-This runs in the decoder's own process for files of others (dataset/decoder.py), and in this one for
-own files.
+Files from elsewhere are decoded in a separate process (dataset/decoder.py), files that this package
+wrote in this one.
 """
 
 import io
@@ -35,7 +35,7 @@ _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 class Refused(Exception):
-    """A file is set aside; the text is the reason."""
+    """A file does not enter the data set; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class DecodedPicture:
     """A checked picture file with what decoding found. `data` are the file's own bytes.
 
     Width and height are in pixels after the EXIF rotation. `pixels` is the SHA-256 of its pixels
-    and size, `small` the thumbnail of pixels.small. `paper` is the background colour (#rrggbb) of a
-    transparent picture, else ""; `profile` the name of its colour profile, or "".
+    and size, `small` the thumbnail of pixels.small. `background` is the colour (#rrggbb)
+    behind transparent pixels, "" without any; `profile` the name of its colour profile, or "".
     """
 
     data: bytes
@@ -54,17 +54,19 @@ class DecodedPicture:
     width: int
     height: int
     small: Image.Image
-    paper: str = ""
+    background: str = ""
     profile: str = ""
 
 
-Decode = Callable[[bytes, str], DecodedPicture]  # of a file's bytes and the paper; raises Refused
+Decode = Callable[
+    [bytes, str], DecodedPicture
+]  # of a file's bytes and the background; raises Refused
 
 
-def decode(data: bytes, paper: str = WHITE) -> DecodedPicture:
-    """Decode a picture whole, after a look at its header. Raises Refused with the reason."""
+def decode(data: bytes, background: str = WHITE) -> DecodedPicture:
+    """Check the header, then decode the whole picture. Raises Refused with the reason."""
     image, suffix = pixels(data)
-    shown = as_shown(image, paper)
+    shown = as_shown(image, background)
     return DecodedPicture(
         data,
         sha256_bytes(data),
@@ -72,13 +74,13 @@ def decode(data: bytes, paper: str = WHITE) -> DecodedPicture:
         suffix,
         *image.size,
         shrunk(shown),
-        paper.lower() if image.has_transparency_data else "",
+        background.lower() if image.has_transparency_data else "",
         printable(profile_of(image))[:LONGEST_PROFILE],
     )
 
 
 def pixels(data: bytes) -> tuple[Image.Image, str]:
-    """A picture, upright, and the ending of its format. Raises Refused with the reason."""
+    """The decoded picture, upright, and its format's suffix. Raises Refused with the reason."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(

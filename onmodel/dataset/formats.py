@@ -1,4 +1,4 @@
-"""Which picture files are read, told by their content: PNG, JPEG, WebP and AVIF always, HEIC and
+"""The picture formats that are read, recognised by content: PNG, JPEG, WebP and AVIF; HEIC and
 JPEG XL with the extra `formats` (pillow-heif and pillow-jxl-plugin).
 """
 
@@ -39,7 +39,7 @@ _HEIC = re.compile(
     rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.S
 )  # ISO/IEC 23008-12; AVIF has its own brand
 _JXL = re.compile(rb"\xff\x0a|\0{3}\x0cJXL \r\n\x87\n")
-# Of every format above, so that other files are told without a decoder.
+# The first bytes of every format above: other files are refused without a decoder.
 BEGINNING = re.compile(
     rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF.{4}WEBP|.{4}ftyp|\xff\x0a|\0{3}\x0cJXL \r\n\x87\n", re.S
 )
@@ -91,8 +91,8 @@ def unreadable(data: bytes) -> str:
 
 
 def upright(file: Image.Image) -> Image.Image:
-    """A decoded picture, turned as EXIF says; where a format has its own word for it, the decoder
-    obeyed that already.
+    """A decoded picture, rotated as EXIF says. Where a format has its own field for the rotation,
+    the decoder has applied it already.
 
     HEIC and JPEG XL put it into the picture's own header, and EXIF's counts no more (ISO/IEC
     18181-2). pillow-heif takes that from EXIF, pillow-jxl-plugin leaves it there, but for a JPEG,

@@ -16,20 +16,20 @@ from onmodel.families.protocol import Family
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A picture at the size of its bucket (width, height), mirrored or not, on its paper. Its file
-    is named by its content."""
+    """A picture as the VAE encodes it: at its bucket's size (width, height), mirrored or not, on
+    its background. The file is named by its content."""
 
     path: Path
     size: Size
     flip: bool = False
-    paper: str = WHITE
+    background: str = WHITE
 
     @property
     def key(self) -> str:
-        """All that its latents depend on, but for the base."""
-        paper = "" if self.paper == WHITE else f"-on-{self.paper.removeprefix('#')}"
+        """Everything that its latents depend on, except the base."""
+        background = "" if self.background == WHITE else f"-on-{self.background.removeprefix('#')}"
         flipped = "-flipped" if self.flip else ""
-        return f"{self.path.stem}-{self.size[0]}x{self.size[1]}{flipped}{paper}"
+        return f"{self.path.stem}-{self.size[0]}x{self.size[1]}{flipped}{background}"
 
 
 def encode_pictures(
@@ -50,9 +50,9 @@ def encode_pictures(
         with events.task("encode pictures", total=len(missing)) as task:
             for key in missing:
                 view = wanted[key]
-                pixels = torch.from_numpy(load_pixels(view.path, view.size, view.flip, view.paper))[
-                    None
-                ]
+                pixels = torch.from_numpy(
+                    load_pixels(view.path, view.size, view.flip, view.background)
+                )[None]
                 known[key] = family.encode_images(pixels.to(device)).float().cpu()[0]
                 task.advance()
         write_sealed(folder, "latents", {key: known[key] for key in wanted}, facts)

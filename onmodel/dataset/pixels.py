@@ -1,7 +1,6 @@
-"""A picture file as everything here sees it: turned upright (EXIF), in sRGB, on opaque paper.
+"""The pixels of a picture file: rotated as EXIF says, in sRGB, on an opaque background.
 
-Originals keep their bytes; they are shown like this wherever pixels are needed, so training,
-observers and pages agree.
+Originals keep their bytes. Training, observers and pages all read pixels through this file.
 """
 
 import hashlib
@@ -22,10 +21,10 @@ STRIP = 256  # rows that are hashed at a time
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
-def open_picture(path: Path, paper: str = WHITE) -> Image.Image:
+def open_picture(path: Path, background: str = WHITE) -> Image.Image:
     """A picture file as it is shown, RGB. Raises StateError naming the file when it cannot be
     read."""
-    return as_shown(open_upright(path), paper)
+    return as_shown(open_upright(path), background)
 
 
 def open_upright(path: Path) -> Image.Image:
@@ -39,25 +38,24 @@ def open_upright(path: Path) -> Image.Image:
             raise StateError(path, f"is {unreadable(file.read(64))}") from error
     except DECODER_ERRORS as error:
         told = (
-            f"cannot be read as a picture ({error}); remove what lies there and run the same"
-            " command again"
+            f"cannot be read as a picture ({error}); remove the file and run the same command again"
         )
         raise StateError(path, told) from error
 
 
-def as_shown(image: Image.Image, paper: str = WHITE) -> Image.Image:
-    """An upright picture in sRGB, RGB; what shows through where it is transparent is `paper`,
+def as_shown(image: Image.Image, background: str = WHITE) -> Image.Image:
+    """An upright picture in sRGB, RGB; what shows through where it is transparent is `background`,
     #rrggbb."""
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     colours = _in_srgb(image) or image.convert("RGBA" if alpha else "RGB").convert("RGB")
     if alpha is None:
         return colours
-    return Image.composite(colours, Image.new("RGB", image.size, paper), alpha)
+    return Image.composite(colours, Image.new("RGB", image.size, background), alpha)
 
 
-def small(image: Image.Image, paper: str = WHITE) -> Image.Image:
+def small(image: Image.Image, background: str = WHITE) -> Image.Image:
     """An upright picture as it is shown, SIDE × SIDE, whatever its shape."""
-    return shrunk(as_shown(image, paper))
+    return shrunk(as_shown(image, background))
 
 
 def shrunk(shown: Image.Image) -> Image.Image:

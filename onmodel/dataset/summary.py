@@ -1,10 +1,8 @@
-"""What a training will show, said before it starts: exposures, sizes, what is cut away, which
-captions are not read."""
+"""Notes before a training starts: exposures, bucket sizes, crops, and truncated captions."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from onmodel.dataset.buckets import Size, cut_away, enlargement
 from onmodel.dataset.rules import SubsetConfig
@@ -33,7 +31,7 @@ class TrainSample:
         """The file's name, as the user knows it."""
         return self.item.file or self.item.image
 
-    def as_dict(self, epochs: int, lost: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    def as_dict(self, epochs: int, lost: Mapping[str, Sequence[str]]) -> dict[str, object]:
         """Its row of pictures.json; `exposures` are those at this size, 0 when it is held out."""
         return {
             "subset": self.subset,
@@ -53,7 +51,7 @@ class TrainSample:
 
 
 def say_exposures(shots: Sequence[TrainSample], epochs: int, events: Events) -> None:
-    """A line for each subset: pictures, how often each is seen, by which rules."""
+    """A note for each subset: pictures, exposures of each, and caption rules."""
     for subset in dict.fromkeys(shot.subset for shot in shots):
         own = [shot for shot in shots if shot.subset == subset]
         rules = own[0].rules
@@ -96,7 +94,7 @@ def _rules(rules: SubsetConfig) -> list[str]:
 
 
 def say_crops(shots: Sequence[TrainSample], events: Events) -> None:
-    """The buckets, the share of all pictures' area that is cut away, and the pictures that lose
+    """Notes about the buckets, the share of the area that is cropped, and the pictures that lose
     most."""
     sizes = Counter(shot.size for shot in shots)
     listed = ", ".join(
@@ -126,8 +124,8 @@ def say_crops(shots: Sequence[TrainSample], events: Events) -> None:
 def say_captions(
     shots: Sequence[TrainSample], losses: Callable[[str], list[str]], events: Events
 ) -> dict[str, list[str]]:
-    """The pictures whose captions will not be read whole, and what is lost; the same by the
-    pictures' hashes."""
+    """A note about captions that exceed the tokenizer limit. Returns SHA-256 of a picture → what is
+    lost of its captions."""
     found: dict[str, list[str]] = {}
     names = {}
     for shot in shots:

@@ -73,6 +73,9 @@ class RefusedError(Exception):
         super().__init__(sentence)
 
 
+JsonTable = dict[str, Any]  # a JSON object; its values are not checked yet
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
     """An HTTP request that passed the gate. `target` is the path with its query, as sent; header
@@ -83,7 +86,7 @@ class HttpRequest:
     headers: Mapping[str, str]
     body: bytes = b""
 
-    def table(self) -> dict[str, Any]:
+    def table(self) -> JsonTable:
         """The body as a JSON object. Raises RefusedError; a form of another page cannot send this
         content type."""
         if (
@@ -112,7 +115,7 @@ class Reply:
 
 
 def json_reply(
-    value: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK, last: bool = False
+    value: Mapping[str, object], status: HTTPStatus = HTTPStatus.OK, last: bool = False
 ) -> Reply:
     """One line of JSON."""
     return Reply(json.dumps(value).encode(), status=status, last=last)

@@ -1,5 +1,5 @@
-"""What the answers say: strengths, ties, the judge's own consistency, and which axes point where
-the judge points.
+"""The result of the answers: strengths, ties, the judge's consistency, and the agreement of each
+axis with the judge.
 
 Only first showings count as votes; repeats measure the judge. The unit is the prompt, as
 everywhere.
@@ -136,7 +136,7 @@ def _repeated(alike: Sequence[bool]) -> Interval | None:
 
 
 def _models(session: Session, votes: Sequence[Vote]) -> tuple[list[JudgedModel], list[str]]:
-    """The models, strongest first, and who can be told from whom."""
+    """The models, strongest first, and which of them differ significantly."""
     names = list(session.models)
     prompts = list(dict.fromkeys(vote.pair.prompt for vote in votes))
     wins = np.zeros((len(prompts), len(names), len(names)))  # ties half to both

@@ -1,4 +1,4 @@
-"""The local server of a session, behind the gate. It tells the browser nothing that names a model.
+"""The local server of a session, behind the gate. Its replies never name a model.
 
 GET /  /page.css  /page.js
 GET /state               how far, and the prompt of the pair that is shown
@@ -12,19 +12,21 @@ import re
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
 from PIL import Image
 
 from onmodel.errors import SpaceError, StateError
 from onmodel.events import Events
-from onmodel.judge.gate import GatedServer, HttpRequest, RefusedError, Reply, json_reply
+from onmodel.judge.gate import GatedServer, HttpRequest, JsonTable, RefusedError, Reply, json_reply
 from onmodel.judge.page import page_script, page_style, result_fragment, session_page
 from onmodel.judge.result import SessionResult, result
 from onmodel.judge.session import Session
 from onmodel.judge.votes import Votes
 
 _PICTURE = re.compile("/picture/([0-9]{1,9})/(left|right)")
+
+
+Action = Callable[[JsonTable], dict[str, object]]  # of a POST: its body → the answer
 
 
 class JudgeServer(GatedServer):
@@ -39,7 +41,7 @@ class JudgeServer(GatedServer):
             "/page.css": Reply(page_style().encode(), "text/css; charset=utf-8"),
             "/page.js": Reply(page_script().encode(), "text/javascript; charset=utf-8"),
         }
-        self._actions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        self._actions: dict[str, Action] = {
             "/answer": self._answer,
             "/undo": self._undo,
             "/end": self._end,
@@ -59,7 +61,7 @@ class JudgeServer(GatedServer):
             return self._picture(int(picture[1]), picture[2] == "right")
         raise RefusedError(HTTPStatus.NOT_FOUND, "no such page")
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """What the page shows next: `prompt` is None when every pair was answered."""
         at, pairs = len(self.votes.answers), self.session.pairs
         prompt = self.session.shown.texts[pairs[at].prompt] if at < len(pairs) else None
@@ -81,9 +83,7 @@ class JudgeServer(GatedServer):
         )
         raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
 
-    def _act(
-        self, action: Callable[[dict[str, Any]], dict[str, Any]], row: dict[str, Any]
-    ) -> Reply:
+    def _act(self, action: Action, row: JsonTable) -> Reply:
         with self.lock:
             try:
                 return json_reply(action(row), last=self.found is not None)
@@ -93,15 +93,15 @@ class JudgeServer(GatedServer):
                 sentence = "no space left on the disk: free some room and answer again"
                 raise RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, sentence) from None
 
-    def _answer(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, row: JsonTable) -> dict[str, object]:
         self.votes.vote(row.get("pair", -1), row.get("answer", ""))
         return self.state()
 
-    def _undo(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _undo(self, row: JsonTable) -> dict[str, object]:
         self.votes.undo(row.get("pair", -1))
         return self.state()
 
-    def _end(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _end(self, row: JsonTable) -> dict[str, object]:
         """Work out the result and close the votes."""
         if not self.votes.answers:
             raise ValueError("no pair was answered yet")

@@ -177,14 +177,11 @@ def draw_pairs(
     balanced session, too. A tenth of the pairs, of the first third, comes again in the last third.
     """
     duels = list(combinations(models, 2))
-    orders = {
-        duel: [
-            (str(prompt), noise)
-            for noise in range(seeds)
-            for prompt in generator(seed, "judge prompts", *duel, noise).permutation(prompts)
-        ]
-        for duel in duels
-    }
+    orders: dict[tuple[str, str], list[tuple[str, int]]] = {duel: [] for duel in duels}
+    for duel, order in orders.items():
+        for noise in range(seeds):
+            permuted = generator(seed, "judge prompts", *duel, noise).permutation(prompts)
+            order += [(str(prompt), noise) for prompt in permuted]
     shown = [
         (duels[at], orders[duels[at]][turn])
         for turn in range(-(-count // len(duels)))

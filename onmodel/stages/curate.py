@@ -134,9 +134,7 @@ class Settings(StageSettings):
     @model_validator(mode="after")
     def _known_subsets(self) -> Self:
         if not self.sources:
-            raise ValueError(
-                "name at least 1 subset, or a dataset_config or train_data_dir to take them from"
-            )
+            raise ValueError("name at least 1 subset, or a dataset_config or train_data_dir")
         for name in [*self.purposes, *self.heldout_subsets]:
             if name not in self.sources:
                 raise ValueError(f"no subset {name!r}; there are {', '.join(self.sources)}")
@@ -230,10 +228,10 @@ class Settings(StageSettings):
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Pictures per subset; a folder that is not there yet counts as 20."""
-    counts = {
-        name: sum(_expected(source, before) for source in rows)
-        for name, rows in settings.sources.items()
-    }
+    counts = dict.fromkeys(settings.sources, 0)
+    for name, sources in settings.sources.items():
+        for source in sources:
+            counts[name] += _expected(source, before)
     remedy = f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)"
     missing = tuple(
         InputError("folder", folder, remedy)

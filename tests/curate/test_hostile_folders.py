@@ -108,7 +108,7 @@ def test_captions_are_not_read_through_links_that_leave_the_folder(tmp_path: Pat
     picture(folder / "hop.png", caption=None)
     found, refused = scan_folder(folder, "x")
     assert [row.path.name for row in found] == ["good.png", "stays.png"]
-    assert {row.tags for row in found} == {"1girl"}
+    assert {row.tags for row in found} == {("1girl",)}
     assert [row.file for row in refused] == ["absolute.png", "hop.png", "out.png"]
     assert all("link out of its folder" in row.reason for row in refused)
 
@@ -247,7 +247,7 @@ def test_captions_are_found_whatever_the_case_of_their_ending(tmp_path: Path) ->
     picture(tmp_path / "a.png", caption=None)
     (tmp_path / "a.TXT").write_text("1girl, upper")
     (found,), refused = scan_folder(tmp_path, "x")
-    assert found.tags == "1girl, upper" and refused == []
+    assert found.tags == ("1girl", "upper") and refused == []
 
 
 def calls_of(folder: Path, count: int) -> int:

@@ -226,7 +226,7 @@ def test_a_huge_picture_is_judged_by_its_header() -> None:
 
 def test_a_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="no such file"):
-        check(SourcePicture(tmp_path / "gone.png", "1girl", "", "x"))
+        check(SourcePicture(tmp_path / "gone.png", ("1girl",), "", "x"))
     with pytest.raises(InputError, match="name a folder"):
         scan_folder(tmp_path / "gone", "x")
 

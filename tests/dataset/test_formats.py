@@ -73,7 +73,7 @@ def test_they_enter_like_any_picture(format: str) -> None:
     picture = decode(data)
     assert (picture.width, picture.height) == (48, 32) and differ(shown(data), corner()) < 8
     clear = encoded(Image.new("RGBA", (32, 32), (0, 0, 0, 0)), format)
-    assert decode(clear, "#20a040").paper == "#20a040"
+    assert decode(clear, "#20a040").background == "#20a040"
     assert shown(clear, "#20a040").getpixel((9, 9)) == pytest.approx((32, 160, 64), abs=2)
 
 
