@@ -1,5 +1,5 @@
-"""character.toml, the model sheet: who she is, what must, may and must not be drawn, and the
-author's words."""
+"""character.toml, the model sheet: the character's design, what pictures must, may and must not
+show, and the author's words."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -114,8 +114,7 @@ class Character(Table):
 
     @model_validator(mode="after")
     def _allowed(self) -> Self:
-        """The content policy over everything that she is and may be called, with the author's
-        rating."""
+        """The content policy for all words of the sheet, with the author's rating."""
         outfits = [word for outfit in self.outfits for word in (outfit.label, *outfit.tags)]
         words = [
             self.name,

@@ -58,7 +58,10 @@ def _check_ledger(folder: Path, fix: bool) -> list[Finding]:
     if not fix:
         return [
             Finding(
-                "ledger", "fail", why, "--fix moves it aside and keeps the rows that can be read"
+                "ledger",
+                "fail",
+                why,
+                "--fix moves it to damaged/ and keeps the rows that can be read",
             )
         ]
     with holding(folder):

@@ -1,10 +1,9 @@
-"""Lineage: a Merkle DAG of what a thing was made from. It travels inside every artifact and every
-LoRA header.
+"""Lineage: a Merkle DAG of how a result was made. Every artifact and every LoRA header contains it.
 
 A node is `{"type": …, "used": [ids of its parents], **facts}` and its id is the SHA-256 of its
-canonical JSON, so a node's id vouches for its whole history, and joining two histories is a union
-of dictionaries. Node types follow W3C PROV's view: `run` is an activity, everything else an entity
-that was made with the `used` others.
+canonical JSON. So an id proves the whole history below it, and two histories are joined by a union
+of dictionaries. Node types follow W3C PROV: `run` is an activity, all others are entities that were
+made from the `used` ones.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -61,8 +60,7 @@ def parse(data: bytes, where: str) -> Lineage:
 
 
 def check_at(lineage: Any, where: str) -> None:
-    """`check` a history that stands in the file or header word `where`, which the error names with
-    the node."""
+    """`check` a history in the file or header field `where`; an error names it and the node."""
     try:
         check(lineage)
     except VerifyError as error:
@@ -123,9 +121,8 @@ def _has_id(node: Node, id: str) -> bool:
 
 @contextmanager
 def facts_of_others(where: str) -> Iterator[None]:
-    """Read the facts of nodes that anyone may have written: a fact that is missing or of another
-    kind than ours is a VerifyError. That a node matches its id does not say that onmodel wrote it.
-    """
+    """Within the context, a missing fact or one of the wrong type is a VerifyError: anyone may have
+    written the nodes. A node that matches its id need not be from onmodel."""
     try:
         yield
     except (

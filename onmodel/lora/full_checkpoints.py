@@ -8,7 +8,6 @@ the memory is that of one layer.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -77,7 +76,7 @@ class IntoReport:
     unchanged_entries: float
     dtypes: list[str]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """JSON values."""
         own = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
         return {**self.blend.facts(), **own}

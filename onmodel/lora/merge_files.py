@@ -79,7 +79,7 @@ def merge_files(
     job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage] = (),
-    told: Mapping[str, Any] | None = None,
+    told: Mapping[str, object] | None = None,
     events: Events | None = None,
 ) -> tuple[Lineage, MergeReport]:
     """Write the merge to `out`; returns its history and a report.
@@ -169,7 +169,7 @@ def _stream(
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a header says of a merge that was made: ranks, alpha / rank, energy kept (0…1)."""
+    """The result of a merge, as its header records it: ranks, alpha / rank, energy kept (0…1)."""
 
     ranks: Mapping[str, int]
     gauge: float
@@ -180,9 +180,9 @@ def words_room(
     job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage] = (),
-    told: Mapping[str, Any] | None = None,
+    told: Mapping[str, object] | None = None,
 ) -> int:
-    """Bytes that the header's words take in the file at most."""
+    """Upper limit of the bytes that the header's fields need."""
     whole = _Outcome(job.full_ranks, gauge_of(job, job.full_ranks), LONGEST)
     _, words = _words(job, facts, reasons, told or {}, whole)
     return sum(
@@ -194,7 +194,7 @@ def _words(
     job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage],
-    told: Mapping[str, Any],
+    told: Mapping[str, object],
     outcome: _Outcome,
 ) -> tuple[Lineage, dict[str, str]]:
     """The result's history and the words of its header."""
@@ -220,9 +220,10 @@ def _words(
 
 
 def facts_of(sources: Sequence[MergeInput], spec: FamilySpec, title: str) -> header.Facts:
-    """What a header can say of a merge of plain files: what its parents' headers say, and no more.
+    """Header facts of a merge of plain files, from the headers of its inputs.
 
-    A licence only when all have the same; the newest date, since a clock may not reach the bytes.
+    The licence is set only when all inputs have the same one. The date is the newest of theirs: no
+    clock may change the bytes.
     """
 
     def said(key: str) -> list[str]:
@@ -244,8 +245,8 @@ def facts_of(sources: Sequence[MergeInput], spec: FamilySpec, title: str) -> hea
 
 
 def largest_side(sources: Sequence[MergeInput]) -> int:
-    """The largest side in pixels that an input was trained at, as its header says; 0 when none
-    says."""
+    """The largest training resolution (side in pixels) in the inputs' headers; 0 when none has
+    it."""
     words = [source.file.metadata.get("modelspec.resolution", "") for source in sources]
     return max(
         (

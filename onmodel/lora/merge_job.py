@@ -55,7 +55,7 @@ class MergeInput:
 
     @property
     def largest_rank(self) -> int:
-        """The rank that stands for the file where its layers have several."""
+        """The rank of the file; the largest where layers have several."""
         return self.ranks[-1]
 
     @property
@@ -173,8 +173,8 @@ def inner_products(job: MergeJob) -> np.ndarray:
 
 
 def gauge_of(job: MergeJob, ranks: Mapping[str, int]) -> float:
-    """alpha / rank of the result: the one asked for, or the mean of the inputs' by the size of
-    their weights."""
+    """alpha / rank of the result: the given one, or the mean of the inputs', weighted by the size
+    of their weights."""
     if job.alpha != "from-parent":
         if job.alpha <= 0:
             raise InputError("alpha", job.alpha, "must be above 0")

@@ -1,12 +1,10 @@
-"""What a merge would give, before it is done: cosines, energy against rank, size, strength, alpha,
-warnings.
+"""Plan of a merge: cosines, energy by rank, size, strength, alpha, warnings.
 
-Nothing is written. `compare` tells how two LoRAs differ, by block and type of layer.
+Nothing is written. `compare` shows how two LoRAs differ, by block and type of layer.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +22,7 @@ LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ALIKE, LITTLE_KEPT, CANCELS, FAR = 0.999, 0.9, 0.3, 2.0  # where a plan begins to warn
 
 
-def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> dict[str, Any]:
+def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> dict[str, object]:
     """A merge's plan as JSON values. Sizes of files are a little too large, never too small. Raises
     as a run does."""
     elements = job.blend.method.elements is not None
@@ -51,7 +49,7 @@ def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> di
         return {name: min(rank, full) for name, full in job.full_ranks.items()}
 
     ladder = [rank for rank in LADDER if rank < whole] + [whole]
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         **job.blend.facts(),
         "paper": job.blend.method.paper,
         "layers": len(job.linears),
@@ -98,7 +96,7 @@ def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> di
 def _warnings(
     job: MergeJob, ranks: Mapping[str, int], gauge: float, seen: Survey | None, inner: np.ndarray
 ) -> list[str]:
-    """What a careful person would want to hear before merging; each one line."""
+    """Warnings before a merge, one line each."""
     said = []
     names = [source.name for source in job.sources]
     for source in job.sources:
@@ -169,7 +167,7 @@ def _warnings(
     return said
 
 
-def compare(one: MergeInput, other: MergeInput, linears: Mapping[str, Linear]) -> dict[str, Any]:
+def compare(one: MergeInput, other: MergeInput, linears: Mapping[str, Linear]) -> dict[str, object]:
     """How two LoRAs differ: ‖ΔW‖ of each, their cosine and ‖difference‖ / mean strength; in all, by
     block, by type of layer. `linears` are those that either changes."""
     groups: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros((2, 2)))
@@ -186,7 +184,7 @@ def compare(one: MergeInput, other: MergeInput, linears: Mapping[str, Linear]) -
             ("type", name.split(".", 2)[-1] if linear.block is not None else name),
         ):
             groups[group] += inner
-    tables: dict[str, dict[str, Any]] = {"all": {}, "block": {}, "type": {}}
+    tables: dict[str, dict[str, dict[str, object]]] = {"all": {}, "block": {}, "type": {}}
     for (table, key), inner in groups.items():
         lengths = np.sqrt(np.clip(np.diag(inner), 0, None))
         apart = np.sqrt(max(inner[0, 0] + inner[1, 1] - 2 * inner[0, 1], 0.0))

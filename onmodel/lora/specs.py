@@ -1,5 +1,5 @@
-"""The base model that LoRA files or a checkpoint were made for, as far as the files tell: which
-layers it has, and their sizes."""
+"""The base model of LoRA files or a checkpoint, as far as the files show it: its layers and their
+sizes."""
 
 import os
 import re

@@ -33,6 +33,8 @@ PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 TEXTS = {".md", ".txt", ".json", ".csv", ".toml", ".yaml", ".yml", ".info", ".html", ""}
 _MEASURED = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]|\d+(?:\.\d+)? ?%")
 
+FrontMatter = dict[str, Any]  # of a model card: anyone may have written it
+
 
 def check(path: Path) -> list[Finding]:
     """Everything that is wrong with a file or a folder, errors first. Raises InputError when it is
@@ -110,7 +112,7 @@ def _trigger_of_a_file(path: Path) -> Iterator[Finding]:
         )
 
 
-def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
+def _card(folder: Path) -> Generator[Finding, None, FrontMatter]:
     """Findings of README.md; returns its front matter."""
     from huggingface_hub import ModelCard
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
@@ -127,7 +129,7 @@ def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
     try:
         if block := REGEX_YAML_BLOCK.search(text):
             parse_yaml_in(block[2], path, "file")  # bounds that the hub's own reader lacks
-        data: dict[str, Any] = ModelCard(text).data.to_dict()
+        data: FrontMatter = ModelCard(text).data.to_dict()
     except (InputError, ValueError, TypeError, yaml.YAMLError) as problem:
         said = problem.remedy if isinstance(problem, InputError) else str(problem)
         reason = said.splitlines()[0]
@@ -173,8 +175,9 @@ def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
     return data
 
 
-def _licences(folder: Path, card: Mapping[str, Any], weights: list[Path]) -> Iterator[Finding]:
-    """Every place that names a licence must name the base's, whose demands must be met."""
+def _licences(folder: Path, card: FrontMatter, weights: list[Path]) -> Iterator[Finding]:
+    """Check that every licence named in the folder is the base's, and that its conditions are
+    met."""
     from onmodel.weights import read_metadata
 
     said: dict[str, Licence] = {}
@@ -266,7 +269,7 @@ def _pictures(folder: Path, pictures: list[Path]) -> Iterator[Finding]:
         )
 
 
-def _triggers(folder: Path, card: Mapping[str, Any]) -> Iterator[Finding]:
+def _triggers(folder: Path, card: FrontMatter) -> Iterator[Finding]:
     explicit = "not-for-all-audiences" in [str(tag).casefold() for tag in card.get("tags") or []]
     rating = ", nsfw" if explicit else ""
     if card.get("instance_prompt"):

@@ -28,8 +28,8 @@ PREDICATE_TYPE = "urn:onmodel:lineage:1"
 
 @dataclass(frozen=True)
 class Statement:
-    """What `lineage.json` says. `files`: file → SHA-256; `generated`: file → id of the lineage node
-    that it is."""
+    """The content of `lineage.json`. `files`: file → SHA-256; `generated`: file → id of its lineage
+    node."""
 
     files: Mapping[str, str]
     lineage: Lineage

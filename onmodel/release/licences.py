@@ -70,9 +70,10 @@ def licence_declared(text: str) -> Licence | None:
 def licence_in(text: str) -> Licence | None:
     """The licence whose text this is, or holds."""
     words = " ".join(text.split()).casefold()
-    return next(
-        (row for row in LICENCES if all(mark.casefold() in words for mark in row.marks)), None
-    )
+    for licence in LICENCES:
+        if all(mark.casefold() in words for mark in licence.marks):
+            return licence
+    return None
 
 
 def licence_text(base: LicensedBase, file: Path | None) -> str:

@@ -125,7 +125,7 @@ def _key_errors() -> tuple[type[Exception], ...]:
 
 
 def _library(module: str, key: Path) -> Any:
-    """A module of model-signing, which few need: it brings sixteen packages."""
+    """Import a module of model-signing, an optional extra with sixteen packages."""
     try:
         return import_module(f"model_signing.{module}")
     except ImportError as error:

@@ -141,7 +141,7 @@ def _statement(folder: Path, found: dict[str, str]) -> Statement:
 
 
 def _check_release(statement: Statement) -> str:
-    """Hold the files against the hashes in the newest node, whose id vouches for them."""
+    """Compare the files with the hashes in the newest node, which its id proves."""
     node = _newest(statement.lineage)
     if "files" not in node:
         return (

@@ -39,7 +39,7 @@ def warning(where: str, what: str, remedy: str) -> Finding:
 
 
 def refusal(where: str, problem: InputError) -> Finding:
-    """An InputError as a finding; its remedy stands after the last semicolon."""
+    """An InputError as a finding. Its remedy is the part after the last semicolon."""
     what, _, remedy = problem.remedy.rpartition("; ")
     return error(where, what or remedy, remedy if what else "export it again")
 

@@ -85,7 +85,7 @@ class LineageTree:
 
 
 def history_of(provenance: Provenance) -> LineageTree:
-    """What lies under everything, the tree below the newest node, and the counts."""
+    """The nodes that everything depends on, the tree below the newest node, and the counts."""
     lineage: Lineage = _printable(provenance.lineage)
     ids = sorted(ordered(lineage), key=lambda id: lineage[id]["type"] != "character")
     ground = [_ground(lineage[id]) for id in ids if lineage[id]["type"] in GROUND]
@@ -154,7 +154,7 @@ def _parents(lineage: Lineage, id: str) -> list[tuple[str, str]]:
 
 
 def _lines(lineage: Lineage, node: Node) -> Iterator[Line]:
-    """What a branch says of its node."""
+    """The text of a branch about its node."""
     if node.get("origin") == "unknown":
         yield Line("unknown origin: nothing is recorded of how it was made", "warning")
     for fact in _facts(lineage, node):
@@ -236,7 +236,7 @@ def _ground(node: Node) -> Ground:
     return Ground(node["type"], name, printable(said))
 
 
-def _settings(table: Mapping[str, Any]) -> Iterator[str]:
+def _settings(table: Mapping[str, object]) -> Iterator[str]:
     """Settings as words; what is switched off or empty is left out, and what a step's facts tell in
     full."""
     for key, value in table.items():

@@ -34,9 +34,9 @@ _SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a training run takes. `memory`: side in pixels → peak bytes of a step, (all activations
-    kept, blocks computed twice); empty for a small base. `file_bytes` is a checkpoint's tensors.
-    """
+    """Forecast of a training run. `memory`: side in pixels → peak bytes of a step, (all activations
+    kept, blocks computed twice); empty for a small base. `file_bytes`: size of a checkpoint's
+    tensors."""
 
     layers: int
     parameters: int
@@ -80,8 +80,8 @@ def peak_bytes(
 ) -> int:
     """Peak bytes of a step on square pictures of `side` pixels, with the whole base in memory.
 
-    A short backbone is run, not a whole one, where the family can tell the whole from that. Where
-    blocks are not trained alike, each is taken to be trained as any of them is.
+    The step runs on a short backbone where the family can extrapolate from that to the whole one.
+    Where blocks are trained differently, each counts like the largest.
     """
     step = outline.whole(
         lambda blocks: _step_bytes(outline, options, dtype, side, checkpointing, blocks)
@@ -164,7 +164,7 @@ class _Alive(TorchDispatchMode):
         func: Any,
         types: Any,
         args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        kwargs: dict[str, object] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
