@@ -12,12 +12,12 @@ from onmodel.paths import check_distinct, check_name
 from onmodel.policy import check_text
 from onmodel.reading import check_values, read_toml
 from onmodel.text import is_printable
-from onmodel.validation import Table
+from onmodel.validation import StrictTable
 
 LONGEST_WORD = 200  # characters of a name, a trigger or a tag
 
 
-class Outfit(Table):
+class Outfit(StrictTable):
     """One outfit: `tags` say it in prompts."""
 
     id: str
@@ -25,7 +25,7 @@ class Outfit(Table):
     tags: list[str]
 
 
-class Author(Table):
+class Author(StrictTable):
     """The author's own words; onmodel places them and never writes law."""
 
     name: str
@@ -34,7 +34,7 @@ class Author(Table):
     credits: str = ""
 
 
-class Character(Table):
+class Character(StrictTable):
     """The model sheet. `tags` describe the design without the trigger (control arm D); colours are
     #rrggbb.
 

@@ -50,7 +50,7 @@ def open_regular(path: Path, field: str, follow: bool = True) -> BinaryIO:
         raise _unreadable(path, field, error) from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise InputError(field, path, "is no regular file; name a file on the disk")
+        raise InputError(field, path, "is not a regular file; name a file on the disk")
     return file
 
 

@@ -147,7 +147,7 @@ def write_comparison(
         raise InputError("--references", settings.references, "no such folder")
     if not str(sheet).startswith("toon:"):
         load_character(sheet)
-    spec_of_loras(list(files))  # raises InputError for what is no LoRA
+    spec_of_loras(list(files))  # raises InputError for what is not a LoRA
     source: dict[str, object] = {"toon": "reference"}
     if settings.references:
         source = {"folder": os.path.abspath(settings.references), "default_caption": "1girl"}
@@ -179,8 +179,8 @@ def write_comparison(
         f"subsets.reference = [{_inline(source)}]\n"
     )
     references = 'references = { stage = "references", subset = "reference" }\n'
-    told = f"triggers = {_inline(triggers)}\n" if triggers else ""
-    parts.append(_table("stages.compared", compared) + references + told)
+    trigger_rows = f"triggers = {_inline(triggers)}\n" if triggers else ""
+    parts.append(_table("stages.compared", compared) + references + trigger_rows)
     out.mkdir(parents=True, exist_ok=True)
     recipe = out / "recipe.toml"
     recipe.write_text("\n".join(parts), encoding="utf-8")

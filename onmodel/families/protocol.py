@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 from pydantic import Field, model_validator
 
 from onmodel.errors import InputError
-from onmodel.validation import Table
+from onmodel.validation import StrictTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ MOST_SHIFT = 1_000.0
 Config = dict[str, Any]  # of a component, as diffusers writes it: config.json
 
 
-class BaseSettings(Table):
+class BaseSettings(StrictTable):
     """Where a base's weights lie: a diffusers `folder`, or the single files that a family's own
     `Settings` add.
 
@@ -176,7 +176,7 @@ class FamilySpec:
         return found
 
 
-class Timesteps(Table):
+class Timesteps(StrictTable):
     """How noise levels are drawn (https://arxiv.org/abs/2403.03206, 3.1)."""
 
     kind: Literal["logit_normal", "uniform"] = Field(

@@ -54,7 +54,7 @@ def parse(data: bytes, where: str) -> Lineage:
             raise ValueError(f"is longer than {LARGEST >> 20} MiB")
         lineage: Lineage = parse_json(data.decode(), MOST_FACTS)
     except ValueError as error:
-        raise VerifyError(where, f"is no history that can be read ({error})") from error
+        raise VerifyError(where, f"is not a history that can be read ({error})") from error
     check_at(lineage, where)
     return lineage
 
@@ -75,11 +75,12 @@ def check(lineage: Any) -> None:
     hold itself.
     """
     if not isinstance(lineage, dict):
-        raise VerifyError("lineage", "is no table of nodes")
+        raise VerifyError("lineage", "is not a table of nodes")
     for id, node in lineage.items():
         if not _is_node(node):
             raise VerifyError(
-                f"node {id[:12]}", "is no node: it has no type or no list of the ids that it used"
+                f"node {id[:12]}",
+                "is not a node: it has no type or no list of the ids that it used",
             )
         if not _has_id(node, id):
             raise VerifyError(f"{node['type']} {id[:12]}", "its content does not match its id")

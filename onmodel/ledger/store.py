@@ -466,7 +466,9 @@ def _faults(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, why: Exception) -> LedgerDamage:
-    remedy = f"`onmodel doctor {path.parent} --fix` moves it to damaged/ and keeps the rows that can be read"
+    remedy = (
+        f"`onmodel doctor {path.parent} --fix` moves it to damaged/ and keeps the readable rows"
+    )
     return LedgerDamage(path, f"is not a ledger that can be read ({why}); {remedy}")
 
 

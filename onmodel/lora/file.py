@@ -205,7 +205,7 @@ def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source
     for name, shape in shapes.items():
         if name not in linears:
             raise InputError(
-                "lora", source, f"{name} is no layer of this {spec.name}; use a LoRA of it"
+                "lora", source, f"{name} is not a layer of this {spec.name}; use a LoRA of it"
             )
         wanted = (linears[name].out_features, linears[name].in_features)
         if shape != wanted:
@@ -257,7 +257,7 @@ def _layer_shape(
     said = " · ".join(f"{role} {list(shape)}" for role, shape in shapes.items())
     if not all(len(shape) == 2 and 0 not in shape for shape in shapes.values()):
         raise InputError(
-            "lora", path, f"{name}: {said} is no product of two matrices; export the LoRA again"
+            "lora", path, f"{name}: {said} is not a product of two matrices; export the LoRA again"
         )
     try:
         out, in_, rank = expanded_shape(shapes)
@@ -270,7 +270,7 @@ def _layer_shape(
         raise InputError("lora", path, f"{name} has only {roles}; the file is incomplete") from None
     except ArithmeticError:
         raise InputError(
-            "lora", path, f"{name}: {said} is no product; export the LoRA again"
+            "lora", path, f"{name}: {said} is not a product; export the LoRA again"
         ) from None
     if "down" not in shapes and rank * (out + in_) > _MOST_NUMBERS:
         raise InputError(
@@ -390,7 +390,7 @@ def _read_config(path: Path) -> Any:
 
 def header_config(path: Path, metadata: Mapping[str, str]) -> dict[str, object]:
     """The PEFT config that diffusers keeps in a header, keys `transformer.…`; empty when there is
-    none. Raises InputError when it is no table."""
+    none. Raises InputError when it is not a table."""
     config = parse_json_in(metadata.get("lora_adapter_metadata", "{}"), path, "lora")
     if not isinstance(config, dict):
         what = f"its lora_adapter_metadata is {shown(config, 40)}, not a table; save it again"

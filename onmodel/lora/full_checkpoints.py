@@ -39,8 +39,8 @@ class Checkpoint:
 
     @property
     def others(self) -> dict[str, str]:
-        """What is no layer (norms, the text conditioner): its name without the file's prefix → its
-        key."""
+        """Tensors outside the layers (norms, the text conditioner): name without the file's prefix
+        → key."""
         first = self.spec.linears[0]
         key = self.keys[first.name].removesuffix(".weight")
         prefix = key.removesuffix(first.name).removesuffix(first.diffusers)

@@ -14,7 +14,7 @@ from onmodel.ledger.lineage import root
 from onmodel.lora import header
 from onmodel.lora.factors import Stack, cosines
 from onmodel.lora.merge_files import words_room
-from onmodel.lora.merge_job import MergeInput, MergeJob, gauge_of, rounded, rounded_rows
+from onmodel.lora.merge_job import MergeInput, MergeJob, rounded, rounded_rows, scale_of
 from onmodel.lora.merge_ranks import Survey, choose_ranks, survey, table_bytes
 from onmodel.weights import SIZES
 
@@ -29,7 +29,7 @@ def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> di
     room = words_room(job, facts)
     seen = None if elements else survey(job, events)
     ranks = choose_ranks(job, room, events, seen)
-    gauge = gauge_of(job, ranks)
+    scale = scale_of(job, ranks)
     whole = max(job.full_ranks.values())
 
     def size_of(chosen: Mapping[str, int]) -> int:
@@ -70,7 +70,7 @@ def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> di
         "cosines": rounded_rows(cosines(inner)) if seen else None,
         "exact": job.size.exact,
         "rank": max(ranks.values()),
-        "alpha": gauge * max(ranks.values()),
+        "alpha": scale * max(ranks.values()),
         "bytes": size_of(ranks),
         "energy_kept": rounded(seen.energy_at(ranks)) if seen else None,
         "strength": rounded(np.sqrt(seen.total * seen.energy_at(ranks))) if seen else None,
@@ -89,12 +89,12 @@ def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> di
     }
     if job.size.energy is not None or job.size.bytes is not None:
         found["ranks"] = ranks
-    found["warnings"] = _warnings(job, ranks, gauge, seen, inner)
+    found["warnings"] = _warnings(job, ranks, scale, seen, inner)
     return found
 
 
 def _warnings(
-    job: MergeJob, ranks: Mapping[str, int], gauge: float, seen: Survey | None, inner: np.ndarray
+    job: MergeJob, ranks: Mapping[str, int], scale: float, seen: Survey | None, inner: np.ndarray
 ) -> list[str]:
     """Warnings before a merge, one line each."""
     said = []
@@ -115,16 +115,16 @@ def _warnings(
     }
     if len(licences) > 1:
         said.append(f"the licences differ ({', '.join(sorted(licences))}); the result names none")
-    gauges = [source.gauge for source in job.sources]
-    if max(gauges) > FAR * min(gauges):
+    scales = [source.scale for source in job.sources]
+    if max(scales) > FAR * min(scales):
         said.append(
-            f"alpha / rank of the inputs differ ({min(gauges):g} to {max(gauges):g}); the result"
-            f" takes {gauge:g}"
+            f"alpha / rank of the inputs differ ({min(scales):g} to {max(scales):g}); the result"
+            f" takes {scale:g}"
         )
-    if job.alpha != "from-parent" and not 1 / FAR < gauge / np.mean(gauges) < FAR:
+    if job.alpha != "from-parent" and not 1 / FAR < scale / np.mean(scales) < FAR:
         said.append(
-            f"alpha / rank changes from {np.mean(gauges):g} to {gauge:g}: training it on would step"
-            f" {gauge / np.mean(gauges):.2g} times as far; leave alpha at from-parent before a"
+            f"alpha / rank changes from {np.mean(scales):g} to {scale:g}: training it on would step"
+            f" {scale / np.mean(scales):.2g} times as far; leave alpha at from-parent before a"
             " refinement"
         )
     if job.format.dtype != "F32":

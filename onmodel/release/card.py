@@ -145,7 +145,7 @@ def card_facts(
     plan = evaluation.plan
     sizes = [len(plan.prompts), len(plan.seeds), len(evaluation.axes)]
     settings = asdict(replace(plan, prompts=(), seeds=(), observers={}))
-    told = [
+    recorded = [
         data_rows(lineage),
         training_rows(lineage),
         merge_rows(lineage),
@@ -158,7 +158,7 @@ def card_facts(
         sizes,
         settings,
         [axis.as_dict() for axis in evaluation.axes.values()],
-        told,
+        recorded,
         lineage[root(lineage)],
         labels,
         titles,

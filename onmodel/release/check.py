@@ -107,7 +107,7 @@ def _trigger_of_a_file(path: Path) -> Iterator[Finding]:
     if not words.get("modelspec.trigger_phrase") and not words.get("ss_tag_frequency"):
         yield warning(
             path.name,
-            "tells no trigger word",
+            "names no trigger word",
             "write modelspec.trigger_phrase, or publish it with a card",
         )
 
@@ -134,7 +134,7 @@ def _card(folder: Path) -> Generator[Finding, None, FrontMatter]:
         said = problem.remedy if isinstance(problem, InputError) else str(problem)
         reason = said.splitlines()[0]
         yield error(
-            "README.md", f"its front matter is no YAML that the hub reads ({reason})", "correct it"
+            "README.md", f"its front matter is not YAML that the hub reads ({reason})", "correct it"
         )
         return {}
     wanted = {
@@ -206,7 +206,7 @@ def _licences(folder: Path, card: FrontMatter, weights: list[Path]) -> Iterator[
         if base is None:
             yield warning(
                 "README.md",
-                f"{model} is no base whose licence is known here",
+                f"{model} is not a base whose licence is known here",
                 "compare the licence by hand",
             )
             continue
@@ -250,7 +250,7 @@ def _pictures(folder: Path, pictures: list[Path]) -> Iterator[Finding]:
                 )
                 workflow = "workflow" in image.info or "prompt" in image.info  # ComfyUI's own
         except OSError:
-            yield error(name, "is no picture that can be opened", "make it again")
+            yield error(name, "is not a picture that can be opened", "make it again")
             continue
         if not text and not workflow:
             silent.append(name)
@@ -261,9 +261,9 @@ def _pictures(folder: Path, pictures: list[Path]) -> Iterator[Finding]:
         yield warning(
             silent[0],
             (
-                f"and {len(silent) - 1} more have no parameters: how they were made is not told"
+                f"and {len(silent) - 1} more have no parameters: their settings are unknown"
                 if len(silent) > 1
-                else "has no parameters: how it was made is not told"
+                else "has no parameters: its settings are unknown"
             ),
             "save samples with their prompt and seed",
         )
@@ -293,7 +293,7 @@ def _triggers(folder: Path, card: FrontMatter) -> Iterator[Finding]:
     except (InputError, LookupError, TypeError, AttributeError):
         yield error(
             path.name,
-            "is no list of trigger sets",
+            "is not a list of trigger sets",
             "write id, label, text, negative, weight, sample for each",
         )
 

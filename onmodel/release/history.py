@@ -171,8 +171,8 @@ def origin_words(dataset: Node) -> str:
     """Where the pictures of a data set came from: "84 drawn, 6 generated"."""
     counts: dict[str, int] = {}
     for origin, count in dataset["origins"].items():
-        kind, _, told = origin.partition(":")
-        word = told if kind == "told" else ORIGINS[kind]
+        kind, _, detail = origin.partition(":")
+        word = detail if kind == "told" else ORIGINS[kind]
         counts[word] = counts.get(word, 0) + count
     return ", ".join(f"{count} {word}" for word, count in counts.items())
 

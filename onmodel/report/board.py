@@ -13,10 +13,9 @@ from onmodel.report.verdict import sentence_of
 from onmodel.text import capital
 
 RULE = (
-    "A change counts when its interval leaves 0 out and the sign-flip test over prompts, adjusted"
-    " for the {n} axes (Holm), gives p < 0.05; else it is too close to call. Where fewer than about"
-    " ten prompts tell an axis no difference can count among so many: the interval says what there"
-    " is to say."
+    "A change counts when its interval excludes 0 and the sign-flip test over prompts, adjusted"
+    " for the {n} axes (Holm), gives p < 0.05. Otherwise it is too close to call. With fewer than"
+    " about ten prompts for an axis, no difference can count among so many axes; see its interval."
 )
 
 
@@ -102,18 +101,16 @@ def notes(source: ReportSource) -> list[str]:
         return []
     prompts, shown = len(source.published.plan.prompts), source.measured[source.shown]
     few = [
-        f"{axis.short} by {score.n}"
+        f"{axis.short} ({score.n})"
         for axis in source.published.axes.values()
         if (score := shown.score(axis.id)) and score.n < prompts
     ]
-    told = (
-        [f"Of the {prompts} prompts some axes are told by fewer: {', '.join(few)}."] if few else []
-    )
+    found = [f"Measured on fewer than the {prompts} prompts: {', '.join(few)}."] if few else []
     looked = [
-        f"{name.replace('_', ' ')} ({', '.join(map(_source, found))})"
-        for name, found in source.published.observers.items()
+        f"{name.replace('_', ' ')} ({', '.join(map(_source, used))})"
+        for name, used in source.published.observers.items()
     ]
-    return [*told, f"Looked at by: {'; '.join(looked)}."] if looked else told
+    return [*found, f"Observers: {'; '.join(looked)}."] if looked else found
 
 
 def _source(observer: ObserverRecord) -> str:

@@ -261,23 +261,23 @@ def _copies(source: ReportSource, thumbnails: Thumbnails) -> dict[str, CopyPairs
     training = _training(source)
     found = {}
     for model in evaluation.models if evaluation else ():
-        told = model.near_copies
-        if told is None:
+        copies = model.near_copies
+        if copies is None:
             continue
         pairs = [
             CopyPair(
                 similarity=decimal(one.similarity, 3),
-                over=one.similarity > told.threshold,
+                over=one.similarity > copies.threshold,
                 prompt=one.prompt,
                 seed=one.seed,
                 training=one.training,
                 made=thumbnails.encoded(stage, model.pictures["L"][one.prompt][one.seed], SMALL),
                 trained=thumbnails.encoded(*training[one.training], SMALL),
             )
-            for one in told.nearest
+            for one in copies.nearest
             if one.training in training
         ]
-        found[model.name] = CopyPairs(decimal(told.threshold, 3), pairs)
+        found[model.name] = CopyPairs(decimal(copies.threshold, 3), pairs)
     return found
 
 

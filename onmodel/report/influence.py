@@ -86,7 +86,7 @@ def as_dict(found: Sequence[Effect], evaluation: Evaluation, leaving: Leaving) -
 def sentences(found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving) -> list[str]:
     """A sentence for each subset: what it helps, what it harms."""
     titles = {axis.id: axis.short for axis in axes}
-    told = []
+    lines = []
     for subset in leaving.without:
         parts = []
         for outcome in ("helps", "harms"):
@@ -94,8 +94,8 @@ def sentences(found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving) -
                 titles[one.axis] for one in found if one.subset == subset and one.outcome == outcome
             ]
             parts += [f"{outcome} {enumerated(names)}"] if names else []
-        told.append(f"{subset} {'; '.join(parts) or 'changes no axis for certain'}.")
-    return told
+        lines.append(f"{subset} {'; '.join(parts) or 'changes no axis for certain'}.")
+    return lines
 
 
 def write_page(table: InfluenceTable, leaving: Leaving, evaluation: Evaluation, path: Path) -> None:

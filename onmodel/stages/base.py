@@ -18,14 +18,14 @@ from onmodel.ledger.lineage import Lineage, add
 from onmodel.processes import ALONE, Processes
 from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
-from onmodel.validation import Table
+from onmodel.validation import StrictTable
 from onmodel.weights import weights_sha256
 
 if TYPE_CHECKING:
     from onmodel.families.protocol import Family
 
 
-class StageSettings(Table):
+class StageSettings(StrictTable):
     """A stage's table in the recipe. Unknown keys are refused; `do` names the verb."""
 
     def needs(self) -> list[str]:

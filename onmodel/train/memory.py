@@ -104,11 +104,11 @@ def run_bytes(options: Options, shapes: Collection[Shape]) -> int:
 
 def _shapes(spec: FamilySpec, options: Options) -> dict[str, dict[str, Shape]]:
     """Layer → role → shape of what is trained."""
-    gauges = trained_layers(spec, options)
+    rank_alphas = trained_layers(spec, options)
     return {
-        row.name: trained_shapes(row, options, gauges[row.name][0])
+        row.name: trained_shapes(row, options, rank_alphas[row.name][0])
         for row in spec.linears
-        if row.name in gauges
+        if row.name in rank_alphas
     }
 
 
@@ -127,15 +127,15 @@ def _step_bytes(
         spec = family.spec
         backbone: Any = family.backbone
         wanted: dict[str, tuple[int, float]] = {}
-        gauges = trained_layers(outline.spec, options)
+        rank_alphas = trained_layers(outline.spec, options)
         for row in outline.spec.linears:
-            if row.name in gauges:
-                gauge = gauges[row.name]
-                wanted[row.in_any_block] = max(gauge, wanted.get(row.in_any_block, gauge))
-        gauges = {
+            if row.name in rank_alphas:
+                rank_alpha = rank_alphas[row.name]
+                wanted[row.in_any_block] = max(rank_alpha, wanted.get(row.in_any_block, rank_alpha))
+        rank_alphas = {
             row.name: wanted[row.in_any_block] for row in spec.linears if row.in_any_block in wanted
         }
-        network = make_network(family, options, gauges, 0, torch.device("cpu"))
+        network = make_network(family, options, rank_alphas, 0, torch.device("cpu"))
         latents = torch.empty(
             options.batch, spec.latent_channels, side // spec.downscale, side // spec.downscale
         )

@@ -188,7 +188,7 @@ def check(source: PartSource) -> Any:
     extra = [name for name in tensors.places if name not in wanted and not _UNUSED.search(name)]
     if extra:
         logger.warning(
-            "%s: %d tensors are no part of Anima and unused, e.g. %s",
+            "%s: %d tensors are not part of Anima and are not used, e.g. %s",
             tensors.path,
             len(extra),
             extra[0],
@@ -227,7 +227,7 @@ def read_config(folder: Path, field: str) -> Config:
         raise InputError(
             field,
             folder / "config.json",
-            "is no table; copy it from the base's diffusers repository",
+            "is not a table; copy it from the base's diffusers repository",
         )
     return config
 

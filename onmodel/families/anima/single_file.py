@@ -126,7 +126,7 @@ def _facts_in(tensors: Tensors, role: str) -> Config:
         raise InputError(
             tensors.field,
             tensors.path,
-            f"its {CONFIG_KEY} is no table of parts; export the base again",
+            f"its {CONFIG_KEY} is not a table of parts; export the base again",
         )
     return {key: said[key] for key in _FACTS[role] if key in said}
 
