@@ -38,7 +38,7 @@ def run_recipe(
 
 def read_lora(path: Path | str) -> "Lora":
     """Read a LoRA file of any layout, or a PEFT folder: factors by the base's layer names, and the
-    header. Raises InputError for a file that is no LoRA of a known base."""
+    header. Raises InputError for a file that is not a LoRA of a known base."""
     from onmodel.lora import tensors
     from onmodel.lora.specs import spec_of_loras
 

@@ -1,5 +1,5 @@
-"""character.toml, the model sheet: who she is, what must, may and must not be drawn, and the
-author's words."""
+"""character.toml, the model sheet: the character's design, what pictures must, may and must not
+show, and the author's words."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,12 +12,12 @@ from onmodel.paths import check_distinct, check_name
 from onmodel.policy import check_text
 from onmodel.reading import check_values, read_toml
 from onmodel.text import is_printable
-from onmodel.validation import Table
+from onmodel.validation import StrictTable
 
 LONGEST_WORD = 200  # characters of a name, a trigger or a tag
 
 
-class Outfit(Table):
+class Outfit(StrictTable):
     """One outfit: `tags` say it in prompts."""
 
     id: str
@@ -25,7 +25,7 @@ class Outfit(Table):
     tags: list[str]
 
 
-class Author(Table):
+class Author(StrictTable):
     """The author's own words; onmodel places them and never writes law."""
 
     name: str
@@ -34,7 +34,7 @@ class Author(Table):
     credits: str = ""
 
 
-class Character(Table):
+class Character(StrictTable):
     """The model sheet. `tags` describe the design without the trigger (control arm D); colours are
     #rrggbb.
 
@@ -114,8 +114,7 @@ class Character(Table):
 
     @model_validator(mode="after")
     def _allowed(self) -> Self:
-        """The content policy over everything that she is and may be called, with the author's
-        rating."""
+        """The content policy for all words of the sheet, with the author's rating."""
         outfits = [word for outfit in self.outfits for word in (outfit.label, *outfit.tags)]
         words = [
             self.name,

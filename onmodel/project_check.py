@@ -31,7 +31,7 @@ def examine_project(folder: Path, fix: bool, events: Events) -> list[Finding]:
     that is no project, BusyError with `fix` while another process writes to it.
     """
     if not (folder / LEDGER).exists() and not (folder / "objects").is_dir():
-        raise InputError("project", folder, f"is no project folder; it has no {LEDGER}")
+        raise InputError("project", folder, f"is not a project folder; it has no {LEDGER}")
     found = _check_ledger(folder, fix)
     if found[0].status == "fail":
         return found
@@ -58,7 +58,10 @@ def _check_ledger(folder: Path, fix: bool) -> list[Finding]:
     if not fix:
         return [
             Finding(
-                "ledger", "fail", why, "--fix moves it aside and keeps the rows that can be read"
+                "ledger",
+                "fail",
+                why,
+                "--fix moves it to damaged/ and keeps the readable rows",
             )
         ]
     with holding(folder):

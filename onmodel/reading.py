@@ -1,8 +1,8 @@
-"""The one gate for small files of others: a regular file, bounded in size and depth, UTF-8, parsed
-to plain values.
+"""Read small files of unknown origin: regular files, limited in size and depth, UTF-8, parsed to
+plain values.
 
 Every fault is an InputError that names the field, the file and what to do. Pictures and weights
-have readers of their own (curate/ingest.py, weights.py).
+have their own readers (curate/ingest.py, weights.py).
 """
 
 import json
@@ -50,7 +50,7 @@ def open_regular(path: Path, field: str, follow: bool = True) -> BinaryIO:
         raise _unreadable(path, field, error) from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise InputError(field, path, "is no regular file; name a file on the disk")
+        raise InputError(field, path, "is not a regular file; name a file on the disk")
     return file
 
 
@@ -151,7 +151,7 @@ def _value(text: str, path: Path, field: str, form: str, parse: Callable[[str], 
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Readers differ in which of two equal keys they take, so none is taken."""
+    """A JSON object. Duplicate keys are refused: readers differ in which one they use."""
     table: dict[str, Any] = {}
     for key, value in pairs:
         if key in table:
@@ -161,8 +161,7 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _size_fault(value: Any, most: int) -> str | None:
-    """What is too deep or too much, also where one value stands at many places (YAML aliases); None
-    for neither."""
+    """What is too deep or too large, counting YAML aliases at every place; None otherwise."""
     count, level = 0, [value]
     for _ in range(DEEPEST + 1):
         if not all(map(_is_whole, level)):

@@ -1,6 +1,6 @@
-"""Recipes that are written for a user: the first one of a character, and one that compares files.
+"""Recipes written for a user: the first one of a character, and one that compares files.
 
-They are ordinary recipes; what is written here can be changed by hand afterwards.
+They are ordinary recipes and can be edited afterwards.
 """
 
 import json
@@ -88,7 +88,7 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
     if len(found) < FEWEST:
         remedy = f"holds {len(found)} pictures; a recipe needs at least {FEWEST}"
         raise InputError("--pictures", settings.pictures, remedy)
-    captions = [path for path in (row.with_suffix(".txt") for row in found) if path.is_file()]
+    captions = [row.with_suffix(".txt") for row in found if row.with_suffix(".txt").is_file()]
     rows = parse_base_rows(base or ["toon"])
     toon = list(base or ["toon"]) == ["toon"]
     repeats = min(MOST_REPEATS, max(1, round(SHOWN_PER_EPOCH / len(found))))
@@ -147,8 +147,8 @@ def write_comparison(
         raise InputError("--references", settings.references, "no such folder")
     if not str(sheet).startswith("toon:"):
         load_character(sheet)
-    spec_of_loras(list(files))  # raises InputError for what is no LoRA
-    source: dict[str, Any] = {"toon": "reference"}
+    spec_of_loras(list(files))  # raises InputError for what is not a LoRA
+    source: dict[str, object] = {"toon": "reference"}
     if settings.references:
         source = {"folder": os.path.abspath(settings.references), "default_caption": "1girl"}
     numbers = {
@@ -179,8 +179,8 @@ def write_comparison(
         f"subsets.reference = [{_inline(source)}]\n"
     )
     references = 'references = { stage = "references", subset = "reference" }\n'
-    told = f"triggers = {_inline(triggers)}\n" if triggers else ""
-    parts.append(_table("stages.compared", compared) + references + told)
+    trigger_rows = f"triggers = {_inline(triggers)}\n" if triggers else ""
+    parts.append(_table("stages.compared", compared) + references + trigger_rows)
     out.mkdir(parents=True, exist_ok=True)
     recipe = out / "recipe.toml"
     recipe.write_text("\n".join(parts), encoding="utf-8")
@@ -237,11 +237,11 @@ def _sheet(settings: StarterSettings, tags: Sequence[str], count_tag: str, toon:
     return SHEET.format(rows=_table("character", rows), outfit=_quoted(settings.name))
 
 
-def _table(name: str, rows: Mapping[str, Any]) -> str:
+def _table(name: str, rows: Mapping[str, object]) -> str:
     return f"[{name}]\n" + "".join(f"{key} = {_quoted(value)}\n" for key, value in rows.items())
 
 
-def _inline(rows: Mapping[str, Any]) -> str:
+def _inline(rows: Mapping[str, object]) -> str:
     return "{ " + ", ".join(f"{_quoted(k)} = {_quoted(v)}" for k, v in rows.items()) + " }"
 
 

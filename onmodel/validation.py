@@ -6,7 +6,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
-class Table(BaseModel):
+class StrictTable(BaseModel):
     """A frozen table that refuses unknown keys, and true or false where a number is due."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -79,7 +79,9 @@ def test_the_report_is_written_again_from_what_is_done(project: Path, tmp_path: 
     assert json.loads(run.stdout) == json.loads((project / "summary.json").read_text())
     run = onmodel("report", RECIPE, "--project", tmp_path)
     assert (
-        run.returncode == 2 and "no project folder" in run.stderr and not list(tmp_path.iterdir())
+        run.returncode == 2
+        and "not a project folder" in run.stderr
+        and not list(tmp_path.iterdir())
     )
 
 

@@ -209,7 +209,7 @@ def test_leftovers_are_told_with_their_command(folder: Path) -> None:
 
 
 def test_no_project_and_wrong_options_are_one_line(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(InputError, match="no project folder"):
+    with pytest.raises(InputError, match="not a project folder"):
         examine_project(tmp_path, False, Events())
     assert not list(tmp_path.glob("onmodel.db*"))
     for words in (["doctor", "--fix"], ["doctor", str(folder), "--base", "toon"]):

@@ -57,7 +57,7 @@ def say(text: object = "", stderr: bool = False) -> None:
 
 
 def say_json(value: Any) -> None:
-    """Print a value as JSON in ASCII, which every terminal and program takes."""
+    """Print a value as JSON in ASCII, which every terminal and program can read."""
     print(json.dumps(value, indent=1))
 
 

@@ -1,4 +1,4 @@
-"""`onmodel evaluate FILES…`: LoRA files of anyone, measured side by side."""
+"""`onmodel evaluate FILES…`: compare LoRA files of any origin."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,15 +1,18 @@
 """Reports of `onmodel lora` as lines and tables."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onmodel.cli.console import say_json
 from onmodel.text import shown
 
-Lines = Callable[[dict[str, Any]], Iterator[Any]]
+if TYPE_CHECKING:
+    from onmodel.lora.commands import Report
+
+Lines = Callable[["Report"], Iterator[Any]]
 
 
-def show(found: dict[str, Any], as_json: bool, lines: Lines) -> None:
+def show(found: "Report", as_json: bool, lines: Lines) -> None:
     """Print a report as JSON, or as `lines` gives it: texts, and tables as lists of rows."""
     if as_json:
         say_json(found)
@@ -38,7 +41,7 @@ def _cell(value: Any) -> str:
     return escape(shown(value)) if isinstance(value, str) else f"{value:.4g}"
 
 
-def plan_lines(found: dict[str, Any]) -> Iterator[Any]:
+def plan_lines(found: "Report") -> Iterator[Any]:
     yield f"{found['method']} ({found['paper']}), {found['layers']} layers"
     yield from _model_tables(found)
     if found["energy"]:
@@ -53,14 +56,14 @@ def plan_lines(found: dict[str, Any]) -> Iterator[Any]:
     yield from (f"warning: {lost(name, row)}" for name, row in found["factored"].items())
 
 
-def run_lines(found: dict[str, Any]) -> Iterator[Any]:
+def run_lines(found: "Report") -> Iterator[Any]:
     yield f"{found['file']}: {found['method']}"
     yield from _model_tables(found)
     yield _result(found)
     yield from (lost(name, row) for name, row in found["factored"].items())
 
 
-def _result(found: dict[str, Any]) -> str:
+def _result(found: "Report") -> str:
     ranks = (
         f"{min(found['ranks'].values())} to {found['rank']}" if "ranks" in found else found["rank"]
     )
@@ -73,21 +76,18 @@ def _result(found: dict[str, Any]) -> str:
     return f"rank {ranks}, alpha {found['alpha']:g}, {kept}, {found['bytes'] / 1e6:.1f} MB"
 
 
-def _model_tables(found: dict[str, Any]) -> Iterator[Any]:
+def _model_tables(found: "Report") -> Iterator[Any]:
     names = [row["name"] for row in found["models"]]
     close = found["cosines"] or [[None] * len(names)] * len(names)
-    yield [("model", "weight", "strength", *(f"cos {i + 1}" for i in range(len(names))))] + [
-        (
-            row["name"],
-            row["weight"],
-            "–" if row["strength"] is None else row["strength"],
-            *("–" if value is None else f"{value:.3f}" for value in line),
-        )
-        for row, line in zip(found["models"], close, strict=True)
-    ]
+    table = [("model", "weight", "strength", *(f"cos {i + 1}" for i in range(len(names))))]
+    for row, line in zip(found["models"], close, strict=True):
+        strength = "–" if row["strength"] is None else row["strength"]
+        cosines = ("–" if value is None else f"{value:.3f}" for value in line)
+        table.append((row["name"], row["weight"], strength, *cosines))
+    yield table
 
 
-def extract_lines(found: dict[str, Any]) -> Iterator[Any]:
+def extract_lines(found: "Report") -> Iterator[Any]:
     yield (
         f"{found['file']}: rank {found['rank']}, {found['layers']} layers,"
         f" {found['bytes'] / 1e6:.1f} MB"
@@ -102,7 +102,7 @@ def extract_lines(found: dict[str, Any]) -> Iterator[Any]:
         )
 
 
-def into_lines(found: dict[str, Any]) -> Iterator[Any]:
+def into_lines(found: "Report") -> Iterator[Any]:
     kinds = ", ".join(found["dtypes"])
     yield (
         f"{found['file']}: {found['layers']} layers changed, strength {found['strength']:.4g},"
@@ -114,7 +114,7 @@ def into_lines(found: dict[str, Any]) -> Iterator[Any]:
     )
 
 
-def diff_lines(found: dict[str, Any]) -> Iterator[Any]:
+def diff_lines(found: "Report") -> Iterator[Any]:
     one, other = found["models"]
     yield f"cosine {found['cosine']:.4f}, distance {found['difference']:.4g} of the mean strength"
     head = (f"strength {one}", f"strength {other}", "cosine", "distance")
@@ -136,7 +136,7 @@ def diff_lines(found: dict[str, Any]) -> Iterator[Any]:
         yield f"{key}: {mine or '–'} | {theirs or '–'}"
 
 
-def lost(name: str, row: dict[str, Any]) -> str:
+def lost(name: str, row: "Report") -> str:
     return (
         f"{name}: factored to rank {row['rank']}, {_percent(1 - row['energy_kept'])} of its energy"
         " is lost"

@@ -45,6 +45,9 @@ def selftest(
         observers = load_observers("toon", {}, threads=1)
         rows = {number: check(observers, number, events) for number in seed or [0]}
     if as_json:
-        say_json({number: [row.as_dict() for row in found] for number, found in rows.items()})
+        tables = {}
+        for number, found in rows.items():
+            tables[number] = [row.as_dict() for row in found]
+        say_json(tables)
     else:
         print("\n\n".join(table(number, found) for number, found in rows.items()))

@@ -60,7 +60,7 @@ def made_project(folder: Path) -> "Project":
     from onmodel.engine.project import Project
 
     if not (folder / "onmodel.db").is_file():
-        raise InputError("project", folder, "is no project folder; it has no onmodel.db")
+        raise InputError("project", folder, "is not a project folder; it has no onmodel.db")
     return Project(folder)
 
 

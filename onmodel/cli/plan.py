@@ -1,8 +1,8 @@
-"""The plan of a recipe as a table: what each stage will train, generate and take, before anything
-is spent."""
+"""The plan of a recipe as a table: what each stage will train and generate, and its time, before it
+runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -55,8 +55,7 @@ def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
 def print_forecasts(
     outline: "Outline", forecasts: "Mapping[str, Forecast]", steps: Sequence[Step], console: Console
 ) -> None:
-    """Print the base's size, what each training trains and takes, and what the recipe names that is
-    not there."""
+    """Print the base's size, the size and memory of each training, and what is missing."""
     backbone = outline.spec.backbone
     sizes = (
         f"{outline.parameters(backbone) / 1e6:,.0f} M parameters in {outline.spec.blocks} blocks"
@@ -106,9 +105,9 @@ def _memory_table(name: str, row: "Forecast") -> Table:
 
 def plan_as_dict(
     recipe: Recipe, steps: Sequence[Step], outline: "Outline", forecasts: "Mapping[str, Forecast]"
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The same plan as JSON values; sizes in bytes."""
-    rows: list[dict[str, Any]] = [
+    rows: list[dict[str, object]] = [
         {
             "stage": s.name,
             "do": s.verb,
@@ -121,8 +120,8 @@ def plan_as_dict(
         }
         for s in steps
     ]
-    for row in rows:
-        if forecast := forecasts.get(row["stage"]):
+    for step, row in zip(steps, rows, strict=True):
+        if forecast := forecasts.get(step.name):
             memory = {
                 str(side): {"keep_activations": kept, "gradient_checkpointing": twice}
                 for side, (kept, twice) in forecast.memory.items()

@@ -21,7 +21,7 @@ def command(
     from onmodel.errors import InputError
 
     if not (project / LEDGER).is_file():
-        raise InputError("project", project, f"is no project folder; it has no {LEDGER}")
+        raise InputError("project", project, f"is not a project folder; it has no {LEDGER}")
     runs = Project(project).ledger.runs()
     if as_json:
         say_json([dataclasses.asdict(run) for run in runs])

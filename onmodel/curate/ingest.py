@@ -24,14 +24,14 @@ from onmodel.paths import leads_out
 from onmodel.policy import check_text
 from onmodel.reading import read_bytes
 from onmodel.text import printable
-from onmodel.validation import Table
+from onmodel.validation import StrictTable
 
 LARGEST_CAPTION = 2**20  # bytes that are read of one; parse_caption says how many it may have
 # Files that other tools keep beside pictures: captions of other programs, and their caches.
 _COMPANIONS = (".txt", ".caption", ".npz")
 
 
-class Reading(Table):
+class Reading(StrictTable):
     """How a folder of pictures is read. The names in other trainers are in curate/other_tools/."""
 
     caption_extension: str = Field(default=".txt", description="Ending of caption files.")

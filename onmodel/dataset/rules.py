@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from onmodel.dataset.captions import CaptionRules, Form
-from onmodel.validation import Table
+from onmodel.validation import StrictTable
 
 STEP = 16  # pixels; sides of buckets are multiples of it
 LONGEST_SIDE = 8_192  # pixels
@@ -20,7 +20,7 @@ MOST_REPEATS = 100_000
 MOST_WEIGHT = 1e6
 
 
-class DataConfig(Table):
+class DataConfig(StrictTable):
     """How training shows pictures: sizes, captions and flips, for a run or for one subset."""
 
     resolution: int | tuple[int, ...] = Field(

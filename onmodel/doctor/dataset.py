@@ -83,23 +83,22 @@ def dataset_findings(
         yield Finding(about, "warn", text, remedy)
 
 
-def _trainings(recipe: "Recipe | None") -> list[Mapping[str, Any]]:
-    """The recipe's train tables; one that says nothing without a recipe."""
+def _trainings(recipe: "Recipe | None") -> list[Mapping[str, object]]:
+    """The recipe's train tables. Without a recipe: one empty table."""
     if recipe is None:
         return [{}]
     return [table for table in recipe.stages.values() if table["do"] == "train"]
 
 
-def _sides(table: Mapping[str, Any]) -> tuple[int, ...]:
+def _sides(table: Mapping[str, object]) -> tuple[int, ...]:
     """The resolutions of a train table, or of how a subset is shown."""
     from onmodel.dataset.rules import DataConfig
 
-    return DataConfig(
-        **{name: value for name, value in table.items() if name == "resolution"}
-    ).resolutions
+    said = {name: value for name, value in table.items() if name == "resolution"}
+    return DataConfig.model_validate(said).resolutions
 
 
-def curate_table(path: Path) -> dict[str, Any]:
+def curate_table(path: Path) -> dict[str, object]:
     """What names a data set to curate: another trainer's file, its folders `10_name`, or a folder
     of pictures."""
     if path.is_file():
@@ -137,7 +136,7 @@ def _curate(settings: "Curate", folder: Path) -> None:
     curate.run(Inputs({}), settings, context)
 
 
-def stage_settings(where: str, table: Mapping[str, Any], kind: Callable[..., Any]) -> Any:
+def stage_settings(where: str, table: Mapping[str, object], kind: Callable[..., Any]) -> Any:
     from pydantic import ValidationError
 
     try:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def read_recipe(path: Path, events: Events) -> "tuple[Recipe, dict[str, Curate], list[Finding]]":
-    """A recipe, its data sets that come from outside, and what is to be said of its plan."""
+    """Read a recipe: the recipe, its curate stages that read files, and findings about its plan."""
     from onmodel.engine.plan import make_plan
     from onmodel.recipe import load_recipe
+    from onmodel.stages.curate import Settings as Curate
 
     recipe = load_recipe(path)
     steps = make_plan(recipe)
@@ -35,10 +36,10 @@ def read_recipe(path: Path, events: Events) -> "tuple[Recipe, dict[str, Curate],
         Finding(f"recipe {row.field}", "fail", str(row.value), row.remedy)
         for row in missing.values()
     ]
-    curates: dict[str, Any] = {
+    curates = {
         step.name: step.settings
         for step in steps
-        if step.verb == "curate" and not step.settings.needs() and not step.plan.missing
+        if isinstance(step.settings, Curate) and not step.settings.needs() and not step.plan.missing
     }
     with caught(rows, "recipe"):
         rows += _fits(recipe, steps, events)

@@ -1,5 +1,5 @@
-"""What lies on the Hugging Face hub: folders of a base, files of observers; from its local cache,
-else downloaded."""
+"""Files on the Hugging Face hub, from its local cache or downloaded: folders of a base, files of
+observers."""
 
 from collections.abc import Sequence
 from pathlib import Path

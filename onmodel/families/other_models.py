@@ -1,4 +1,4 @@
-"""What a file of weights is, told by its keys, so that a wrong one is called by its name."""
+"""Recognise the model of a weights file by its keys, so that an error can name it."""
 
 import re
 from collections.abc import Mapping

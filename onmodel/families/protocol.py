@@ -1,8 +1,7 @@
-"""What onmodel asks of a model family: facts as data, and the few calls that every stage is built
-on.
+"""The interface of a model family: facts as data, and the few calls that every stage uses.
 
-Nothing outside a family's folder asks which family it is; what differs is in `FamilySpec` or behind
-`Family`.
+No code outside a family's folder depends on which family it is. Differences are in `FamilySpec` or
+behind `Family`.
 """
 
 from __future__ import annotations  # the facts are read without torch; only the calls need it
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 from pydantic import Field, model_validator
 
 from onmodel.errors import InputError
-from onmodel.validation import Table
+from onmodel.validation import StrictTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
 MOST_SHIFT = 1_000.0
 
 
-class BaseSettings(Table):
+Config = dict[str, Any]  # of a component, as diffusers writes it: config.json
+
+
+class BaseSettings(StrictTable):
     """Where a base's weights lie: a diffusers `folder`, or the single files that a family's own
     `Settings` add.
 
@@ -58,8 +60,8 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a component lies, and the field that says so. `single`: in a single file, not in a
-    folder of its own."""
+    """Where a component is, and the field that names it. `single`: a single file, not a folder of
+    its own."""
 
     field: str
     path: Path
@@ -155,9 +157,11 @@ class FamilySpec:
             ]
         for pattern in wanted:
             self.matching("targets", pattern)
-        return [
-            row for row in self.linears if any(fnmatchcase(row.name, pattern) for pattern in wanted)
-        ]
+
+        def is_wanted(row: Linear) -> bool:
+            return any(fnmatchcase(row.name, pattern) for pattern in wanted)
+
+        return list(filter(is_wanted, self.linears))
 
     def matching(self, field: str, pattern: str) -> list[Linear]:
         """The layers whose name matches a pattern. Raises InputError naming `field` when there is
@@ -172,7 +176,7 @@ class FamilySpec:
         return found
 
 
-class Timesteps(Table):
+class Timesteps(StrictTable):
     """How noise levels are drawn (https://arxiv.org/abs/2403.03206, 3.1)."""
 
     kind: Literal["logit_normal", "uniform"] = Field(
@@ -246,7 +250,7 @@ class SamplingRules(Protocol):
 
 
 class Text(Protocol):
-    """An encoded caption. What is in it is known to its family alone; it never changes."""
+    """An encoded caption. Only its family reads its content. It never changes."""
 
     def to(self, device: torch.device | str) -> Text:
         """The same text on another device."""
@@ -267,7 +271,7 @@ class Family(Protocol):
 
     spec: FamilySpec
     backbone: nn.Module
-    config: Mapping[str, Any]
+    config: Config
     objective: Objective
     sampling_rules: SamplingRules
     sha256: str
@@ -278,7 +282,7 @@ class Family(Protocol):
         ...
 
     def read_text(self, tensors: Mapping[str, Tensor]) -> Text:
-        """The text whose `tensors()` these are."""
+        """The text with these tensors, the reverse of `Text.tensors()`."""
         ...
 
     def text_losses(self, caption: str) -> list[str]:

@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 FAMILIES = {"anima": "onmodel.families.anima"}
 DEFAULT_FAMILY = "anima"
 # Bases that come with the package.
-SHIPPED: dict[str, dict[str, Any]] = {
+SHIPPED: dict[str, dict[str, str | Path]] = {
     "toon": {"family": "anima", "folder": TOON_BASE, "dtype": "float32", "device": "cpu"}
 }
 BASE_NAMES = frozenset({*SHIPPED, *FAMILIES})
 
-Base = str | Mapping[str, Any] | BaseSettings
+Base = str | Mapping[str, object] | BaseSettings
 
 _TOLD = 2**30  # bytes of files from which hashing them takes seconds and shows a bar
 
@@ -120,7 +120,8 @@ def parse_base_rows(rows: Sequence[str]) -> BaseSettings:
 
 
 def load_base(base: Base, sha256: str = "") -> "Family":
-    """Load a base model, downloading what is on the hub. `sha256` spares hashing it again.
+    """Load a base model; files on the hub are downloaded. With `sha256` the files are not hashed
+    again.
 
     Raises InputError naming the field and the path of whatever is missing or wrong.
     """
@@ -142,9 +143,8 @@ def load_base(base: Base, sha256: str = "") -> "Family":
 
 
 def outline(base: Base) -> "Outline":
-    """What is known of a base without reading a weight or asking the network. Raises InputError for
-    files that do not fit; what is not there is listed in `missing`.
-    """
+    """The outline of a base, without reading a weight or using the network. Raises InputError for
+    files that do not fit; absent files are listed in `missing`."""
     settings = parse_base(base)
     places = locate(settings, download=False)
     missing = {str(one): one for one in places.values() if isinstance(one, InputError)}
@@ -180,7 +180,7 @@ def empty_pipeline(family: str, folder: Path) -> tuple[Any, Any, FamilySpec]:
 
 
 def export_single_files(settings: BaseSettings, out: Path) -> list[Path]:
-    """Write a base that lies in a diffusers folder as the single files that ComfyUI reads."""
+    """Write a base in diffusers' folder layout as the single files that ComfyUI reads."""
     written: list[Path] = _file(settings.family, "load").export_single_files(settings.folder, out)
     return written
 
@@ -189,7 +189,7 @@ def export_single_files(settings: BaseSettings, out: Path) -> list[Path]:
 def known_specs() -> tuple[FamilySpec, ...]:
     """The facts of every family's published base and of those that ship with the package."""
     shipped = (
-        _file(row["family"], "spec").spec_of_folder(row["folder"]) for row in SHIPPED.values()
+        _file(str(row["family"]), "spec").spec_of_folder(row["folder"]) for row in SHIPPED.values()
     )
     return (*(_file(family, "spec").published() for family in FAMILIES), *shipped)
 
@@ -207,7 +207,7 @@ def spec_of_shapes(
 
 
 def count_blocks(family: str, keys: Iterable[str]) -> int:
-    """How many blocks the names of tensors or layers tell, at least 1."""
+    """The number of blocks in names of tensors or layers, at least 1."""
     found: int = _file(family, "lora_layouts").count_blocks(keys)
     return found
 

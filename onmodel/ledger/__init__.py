@@ -1,2 +1,2 @@
-"""What was done, with what, and what came out: SQLite record, content-addressed objects,
+"""The record of each run: inputs, settings and result in SQLite, content-addressed objects,
 lineage."""

@@ -1,10 +1,9 @@
-"""Lineage: a Merkle DAG of what a thing was made from. It travels inside every artifact and every
-LoRA header.
+"""Lineage: a Merkle DAG of how a result was made. Every artifact and every LoRA header contains it.
 
 A node is `{"type": …, "used": [ids of its parents], **facts}` and its id is the SHA-256 of its
-canonical JSON, so a node's id vouches for its whole history, and joining two histories is a union
-of dictionaries. Node types follow W3C PROV's view: `run` is an activity, everything else an entity
-that was made with the `used` others.
+canonical JSON. So an id proves the whole history below it, and two histories are joined by a union
+of dictionaries. Node types follow W3C PROV: `run` is an activity, all others are entities that were
+made from the `used` ones.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -55,14 +54,13 @@ def parse(data: bytes, where: str) -> Lineage:
             raise ValueError(f"is longer than {LARGEST >> 20} MiB")
         lineage: Lineage = parse_json(data.decode(), MOST_FACTS)
     except ValueError as error:
-        raise VerifyError(where, f"is no history that can be read ({error})") from error
+        raise VerifyError(where, f"is not a history that can be read ({error})") from error
     check_at(lineage, where)
     return lineage
 
 
 def check_at(lineage: Any, where: str) -> None:
-    """`check` a history that stands in the file or header word `where`, which the error names with
-    the node."""
+    """`check` a history in the file or header field `where`; an error names it and the node."""
     try:
         check(lineage)
     except VerifyError as error:
@@ -77,11 +75,12 @@ def check(lineage: Any) -> None:
     hold itself.
     """
     if not isinstance(lineage, dict):
-        raise VerifyError("lineage", "is no table of nodes")
+        raise VerifyError("lineage", "is not a table of nodes")
     for id, node in lineage.items():
         if not _is_node(node):
             raise VerifyError(
-                f"node {id[:12]}", "is no node: it has no type or no list of the ids that it used"
+                f"node {id[:12]}",
+                "is not a node: it has no type or no list of the ids that it used",
             )
         if not _has_id(node, id):
             raise VerifyError(f"{node['type']} {id[:12]}", "its content does not match its id")
@@ -123,9 +122,8 @@ def _has_id(node: Node, id: str) -> bool:
 
 @contextmanager
 def facts_of_others(where: str) -> Iterator[None]:
-    """Read the facts of nodes that anyone may have written: a fact that is missing or of another
-    kind than ours is a VerifyError. That a node matches its id does not say that onmodel wrote it.
-    """
+    """Within the context, a missing fact or one of the wrong type is a VerifyError: anyone may have
+    written the nodes. A node that matches its id need not be from onmodel."""
     try:
         yield
     except (

@@ -91,9 +91,9 @@ class RunStart:
     recipe: str
     stage: str
     verb: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     inputs: Mapping[str, str]
-    base: str | Mapping[str, Any]
+    base: str | Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One attempt of one stage, or a stage that waits for its turn: then `id` and `started` are
-    None.
+    """One attempt of one stage, or a stage in the queue: then `id` and `started` are None.
 
-    Times are UTC in ISO 8601. `seconds` is how long a done, paused or failed run took, `finished`
-    the time of a done one, `line` why a run is paused or failed. Killed is a run whose process is
-    gone; one on another machine counts as running.
+    Times are UTC in ISO 8601. `seconds`: duration of a done, paused or failed run; `finished`: end
+    of a done run; `line`: why a run is paused or failed. A run is killed when its process no longer
+    exists. A process on another machine counts as running.
     """
 
     id: int | None
@@ -130,8 +129,8 @@ class RunRecord:
 
 
 class LedgerDamage(StateError):
-    """The file is no whole ledger; `onmodel doctor PROJECT --fix` can begin a new one with what can
-    be read of it."""
+    """The file is damaged. `onmodel doctor PROJECT --fix` starts a new one with the rows that can
+    be read."""
 
 
 BUSY_SECONDS = 5.0  # that a query waits for another program's lock
@@ -208,8 +207,9 @@ class Ledger:
 
     @contextmanager
     def queued(self, recipe: str, stages: Mapping[str, str]) -> Iterator[Callable[[str], None]]:
-        """Record stages (name → verb) that this process will run; call what is yielded with the
-        name of each whose turn comes. At the end of the context none of them waits any more."""
+        """Record the stages (name → verb) that this process will run. Call the yielded function
+        with the name of each stage that begins. At the end of the context, no stage is in the
+        queue."""
         process = str(ProcessName.own())
         ids: dict[str, int | None] = {}
         with self._writing():
@@ -250,8 +250,8 @@ class Ledger:
         return found + [_record(row, alive) for row in rows]
 
     def add_message(self, run: int, message: Message) -> None:
-        """Keep a message of a run. A signal handler may call this: an open transaction stays open
-        and takes the message in."""
+        """Record a message of a run. A signal handler may call this: it then becomes part of the
+        open transaction."""
         row = asdict(message)
         if isinstance(message, Row):  # NaN is no JSON
             row["cells"] = {
@@ -304,13 +304,15 @@ class Ledger:
             )
         }
 
-    def sources(self, stage: str) -> list[tuple[dict[str, Any], Any]]:
+    def sources(self, stage: str) -> list[tuple[dict[str, object], Any]]:
         """Settings and base of every run of a stage of this name, newest first, with the paths of
         this machine."""
         rows = self._rows("SELECT settings, base FROM runs WHERE stage = ? ORDER BY id DESC", stage)
         return [(self._value(settings), self._value(base)) for settings, base in rows]
 
-    def add_steps(self, key: str, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    def add_steps(
+        self, key: str, rows: Sequence[Mapping[str, object]]
+    ) -> list[Mapping[str, object]]:
         """Record steps of a training, each row with its `step`; returns those that were not there
         yet."""
         ((last,),) = self._rows("SELECT coalesce(max(step), 0) FROM steps WHERE key = ?", key)
@@ -322,7 +324,7 @@ class Ledger:
             )
         return new
 
-    def steps(self, key: str) -> list[dict[str, Any]]:
+    def steps(self, key: str) -> list[dict[str, object]]:
         """The recorded steps of a training, in order."""
         return [
             self._value(metrics)
@@ -332,7 +334,7 @@ class Ledger:
         ]
 
     def faults(self) -> list[str]:
-        """What SQLite's own check finds wrong in the file, and texts of rows that are no JSON."""
+        """Errors that SQLite's own check finds in the file, and rows whose text is not JSON."""
         found = [line for (line,) in self._rows("PRAGMA integrity_check") if line != "ok"]
         for table, columns in _JSON_COLUMNS.items():
             ((count,),) = self._rows(f"SELECT count(*) FROM {table} WHERE {_invalid(columns)}")
@@ -351,7 +353,7 @@ class Ledger:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Commit at the end or take everything back."""
+        """Commit at the end, or roll back."""
         with _faults(self.path), self._db:
             yield
 
@@ -425,8 +427,8 @@ def _readable(database: sqlite3.Connection, query: str) -> Iterator[tuple[str, t
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """A ledger that cannot be written. Without a log beside it there is no writer, and SQLite needs
-    to make no file."""
+    """Open a ledger that cannot be written. Without a log file there is no writer, and SQLite
+    creates no files."""
     log = path.with_name(f"{path.name}-wal")
     mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
     return sqlite3.connect(
@@ -465,18 +467,18 @@ def _faults(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, why: Exception) -> LedgerDamage:
     remedy = (
-        f"`onmodel doctor {path.parent} --fix` moves it aside and keeps the rows that can be read"
+        f"`onmodel doctor {path.parent} --fix` moves it to damaged/ and keeps the readable rows"
     )
     return LedgerDamage(path, f"is not a ledger that can be read ({why}); {remedy}")
 
 
 def _is_full(name: str, path: Path) -> bool:
-    """Is it for want of room? SQLite calls it an I/O error when the files beside the database
+    """Whether the disk is full. SQLite reports an I/O error when the files beside the database
     cannot grow."""
     return name == "SQLITE_FULL" or (
         name.startswith("SQLITE_IOERR") and shutil.disk_usage(path.parent).free < 1 << 20
     )
 
 
-def _json(value: str | Mapping[str, Any]) -> str:
+def _json(value: str | Mapping[str, object]) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,8 +1,6 @@
-"""The versions of all that computes, in one table: raise a number when a change makes that verb or
-axis give other bytes or numbers from the same inputs. Only stages whose key holds it run again.
-
-This file knows no stage and no axis; the tests hold its names against theirs.
-"""
+"""The versions of all stages and axes, in one table. Raise a number when a change makes that stage
+or axis give other bytes or numbers from the same inputs: only stages whose key contains it run
+again. This file imports no stage and no axis; tests compare its names with theirs."""
 
 VERBS = {
     "curate": 11,

@@ -26,7 +26,7 @@ from onmodel.lora.settings import DTYPES, MergeSettings, ResultSettings
 from onmodel.lora.specs import is_checkpoint, spec_of_loras
 from onmodel.lora.writing import FileFormat
 
-Report = dict[str, Any]
+Report = dict[str, Any]  # JSON values
 
 
 @dataclass(frozen=True)

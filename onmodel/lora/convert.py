@@ -1,9 +1,9 @@
-"""A LoRA in another layout: the same ΔW of every layer, the words and the history of its header
-kept.
+"""Write a LoRA in another key layout, with the same ΔW of every layer and the header's fields and
+history.
 
-`common` loads in ComfyUI and in diffusers; `kohya` is what kohya's trainer and A1111's kind read;
-`diffusers` are diffusers' own names, which ComfyUI leaves out. What the file was made from needs no
-base model: names come from the family's table, sizes from the file.
+`common` loads in ComfyUI and diffusers; `kohya` is for kohya's trainer and A1111; `diffusers` has
+diffusers' own names, which ComfyUI does not read. No base model is needed: names come from the
+family's table, sizes from the file.
 """
 
 from collections.abc import Mapping

@@ -113,10 +113,10 @@ class Stack:
                 "leave out the damaged file, or save it again",
             )
 
-    def exact(self, weights: np.ndarray, gauge: float) -> Factors[np.ndarray]:
+    def exact(self, weights: np.ndarray, scale: float) -> Factors[np.ndarray]:
         """The sum with rank R: the inputs' own `down` rows, each weight (its sign too) in `up`
         alone."""
-        return _factors(self.down, self.up * (np.repeat(weights, self.ranks) / gauge), gauge)
+        return _factors(self.down, self.up * (np.repeat(weights, self.ranks) / scale), scale)
 
     def spectrum(self, weights: np.ndarray) -> np.ndarray:
         """All singular values of the sum, largest first, noise left out."""
@@ -133,7 +133,7 @@ class Stack:
         return np.sqrt(energies[sure])
 
     def truncated(
-        self, weights: np.ndarray, rank: int, gauge: float
+        self, weights: np.ndarray, rank: int, scale: float
     ) -> tuple[Factors[np.ndarray], float]:
         """The truncated SVD of the sum, balanced (√σ on both sides), and the energy that it keeps.
 
@@ -145,14 +145,14 @@ class Stack:
         if core is None:
             left, sigma, right_t = self._core_qr(each)
             left, sigma, right_t = left[:, :rank], sigma[:rank], right_t[:rank]
-            sides = _signs(right_t.T) * np.sqrt(sigma / gauge)
+            sides = _signs(right_t.T) * np.sqrt(sigma / scale)
             up, down = left * sides, right_t * sides[:, None]
         else:
             to_up, sigma, to_down = core
-            up, down = self.up @ (to_up / np.sqrt(gauge)), (to_down / np.sqrt(gauge)) @ self.down
+            up, down = self.up @ (to_up / np.sqrt(scale)), (to_down / np.sqrt(scale)) @ self.down
         if len(sigma) < rank:
             up, down = _pad(up, down, rank)
-        return _factors(down, up, gauge), float(np.sum(sigma**2))
+        return _factors(down, up, scale), float(np.sum(sigma**2))
 
     def _core_gram(
         self, each: np.ndarray, rank: int
@@ -201,13 +201,13 @@ class Stack:
 def merge_module(
     parts: Sequence[tuple[Factors[np.ndarray], float]],
     rank: int | None = None,
-    gauge: float = 1.0,
+    scale: float = 1.0,
     mix: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> Merged:
     """Sum K ≥ 1 inputs of one module, each with its weight; exactly, or the best sum of a smaller
     rank.
 
-    `mix(inner, weights)` may set the weights from the inputs' inner products. `gauge` is alpha /
+    `mix(inner, weights)` may set the weights from the inputs' inner products. `scale` is alpha /
     rank of the result: it divides the factors, never ΔW. The same inputs give the same bytes.
     Raises InputError when an input or the result is not finite.
     """
@@ -217,13 +217,13 @@ def merge_module(
         weights = mix(stack.inner, weights)
     total = max(float(weights @ stack.inner @ weights), 0.0)
     if rank is None:
-        return Merged(stack.exact(weights, gauge), total, total, stack.inner)
-    factors, kept = stack.truncated(weights, rank, gauge)
+        return Merged(stack.exact(weights, scale), total, total, stack.inner)
+    factors, kept = stack.truncated(weights, rank, scale)
     return Merged(factors, kept, max(total, kept), stack.inner)
 
 
 def factor_dense(
-    matrix: np.ndarray, rank: int, gauge: float, name: str
+    matrix: np.ndarray, rank: int, scale: float, name: str
 ) -> tuple[Factors[np.ndarray], float]:
     """The truncated SVD of a dense ΔW [out, in] float32, balanced, and the energy that it keeps.
 
@@ -245,11 +245,11 @@ def factor_dense(
         basis = np.linalg.qr(projected.T).Q
     projected64 = projected.astype(np.float64)
     one = Factors(projected64, basis.astype(np.float64), float(width))
-    merged = merge_module([(one, 1.0)], min(rank, width), gauge)
+    merged = merge_module([(one, 1.0)], min(rank, width), scale)
     if rank > width:
         down, up = merged.factors.down, merged.factors.up
         up, down = _pad(up.astype(np.float64), down.astype(np.float64), rank)
-        return _factors(down, up, gauge), merged.kept
+        return _factors(down, up, scale), merged.kept
     return merged.factors, merged.kept
 
 
@@ -272,10 +272,10 @@ def _pad(up: np.ndarray, down: np.ndarray, rank: int) -> tuple[np.ndarray, np.nd
     return np.pad(up, ((0, 0), (0, missing))), np.concatenate([down, random])
 
 
-def _factors(down: np.ndarray, up: np.ndarray, gauge: float) -> Factors[np.ndarray]:
+def _factors(down: np.ndarray, up: np.ndarray, scale: float) -> Factors[np.ndarray]:
     """Round once to fp32: what follows may be training, and fp16 overflows."""
     with np.errstate(over="ignore"):
         down32, up32 = down.astype(np.float32), up.astype(np.float32)
     if not (np.isfinite(down32).all() and np.isfinite(up32).all()):
         raise InputError("weights", "a merge beyond the range of fp32", "use smaller weights")
-    return Factors(down32, up32, gauge * len(down32))
+    return Factors(down32, up32, scale * len(down32))

@@ -1,8 +1,8 @@
-"""LoRA files read layer by layer, in every layout that LoRAs come in.
+"""Read LoRA files layer by layer, in every known layout.
 
-A layer is called by its name in the base's own files and its factors are float32. ΔW = alpha/r · up
-@ down. Without torch, so that what only computes on factors starts fast and stays small; tensors.py
-holds a whole LoRA as torch tensors, writing.py writes.
+A layer has its name in the base's own files, and its factors are float32: ΔW = alpha/r · up @ down.
+Without torch, so that code which only computes on factors starts fast; tensors.py holds a whole
+LoRA as torch tensors, writing.py writes files.
 """
 
 import math
@@ -144,8 +144,7 @@ class LoraFile:
         return found
 
     def _check_size(self, name: str, one: Factors[np.ndarray]) -> None:
-        """Raise InputError for a scale that is negative, or factors whose product float32 might not
-        hold."""
+        """Raise InputError for a negative scale, or factors whose product may exceed float32."""
         if one.alpha < 0:
             raise InputError(
                 "lora",
@@ -186,8 +185,8 @@ def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | No
 def layer_shapes(
     paths: Sequence[Path], table_spec: FamilySpec, dora: bool = False
 ) -> dict[str, tuple[int, int]]:
-    """(out, in) of every layer that any of some LoRA files changes; the first file that has a layer
-    says its size."""
+    """(out, in) of every layer that some LoRA files change, from the first file that has the
+    layer."""
     shapes: dict[str, tuple[int, int]] = {}
     for path in paths:
         with WeightsFile(lora_weights(path), "lora") as file:
@@ -206,7 +205,7 @@ def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source
     for name, shape in shapes.items():
         if name not in linears:
             raise InputError(
-                "lora", source, f"{name} is no layer of this {spec.name}; use a LoRA of it"
+                "lora", source, f"{name} is not a layer of this {spec.name}; use a LoRA of it"
             )
         wanted = (linears[name].out_features, linears[name].in_features)
         if shape != wanted:
@@ -258,7 +257,7 @@ def _layer_shape(
     said = " · ".join(f"{role} {list(shape)}" for role, shape in shapes.items())
     if not all(len(shape) == 2 and 0 not in shape for shape in shapes.values()):
         raise InputError(
-            "lora", path, f"{name}: {said} is no product of two matrices; export the LoRA again"
+            "lora", path, f"{name}: {said} is not a product of two matrices; export the LoRA again"
         )
     try:
         out, in_, rank = expanded_shape(shapes)
@@ -271,7 +270,7 @@ def _layer_shape(
         raise InputError("lora", path, f"{name} has only {roles}; the file is incomplete") from None
     except ArithmeticError:
         raise InputError(
-            "lora", path, f"{name}: {said} is no product; export the LoRA again"
+            "lora", path, f"{name}: {said} is not a product; export the LoRA again"
         ) from None
     if "down" not in shapes and rank * (out + in_) > _MOST_NUMBERS:
         raise InputError(
@@ -354,9 +353,8 @@ def _refuse_unknown(
 def _check_blocks(
     path: Path, names: Mapping[str, object], spec: FamilySpec, said: str | None
 ) -> None:
-    """A LoRA is for as many blocks as its header says. One without that word which fills exactly
-    the first blocks was made for a smaller base, where those are all there are.
-    """
+    """Check that a LoRA is for a base with this number of blocks, as its header says. A LoRA
+    without that field which fills exactly the first blocks was made for a smaller base."""
     present = {linear.block for linear in spec.linears if linear.name in names} - {None}
     first = present == set(range(len(present))) and 1 < len(present) < spec.blocks
     made_for = said if said is not None else str(len(present) if first else spec.blocks)
@@ -368,7 +366,7 @@ def _check_blocks(
 
 
 class _PeftConfig(BaseModel):
-    """What a PEFT config says of ΔW; the rest of it is not read."""
+    """The fields of a PEFT config that set ΔW; others are not read."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -377,8 +375,8 @@ class _PeftConfig(BaseModel):
     lora_alpha: float | None = Field(None, ge=0, le=_LARGEST)
     use_rslora: bool | None = None
     use_dora: bool | None = None
-    alpha_pattern: dict[str, Any] | None = None
-    rank_pattern: dict[str, Any] | None = None
+    alpha_pattern: dict[str, object] | None = None
+    rank_pattern: dict[str, object] | None = None
     target_modules: str | list[str] | None = None
 
 
@@ -390,9 +388,9 @@ def _read_config(path: Path) -> Any:
     return read_json_of_others(path, "lora")
 
 
-def header_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def header_config(path: Path, metadata: Mapping[str, str]) -> dict[str, object]:
     """The PEFT config that diffusers keeps in a header, keys `transformer.…`; empty when there is
-    none. Raises InputError when it is no table."""
+    none. Raises InputError when it is not a table."""
     config = parse_json_in(metadata.get("lora_adapter_metadata", "{}"), path, "lora")
     if not isinstance(config, dict):
         what = f"its lora_adapter_metadata is {shown(config, 40)}, not a table; save it again"
@@ -414,7 +412,7 @@ def _parse_config(path: Path, config: Any) -> _PeftConfig:
 
 
 def _peft_scale(path: Path, config: _PeftConfig, dora: bool) -> tuple[float, bool] | None:
-    """(alpha, rank-stabilised) of a PEFT config; None when it says nothing."""
+    """(alpha, rank-stabilised) of a PEFT config; None when it does not contain them."""
     if config.use_dora and not dora:
         raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
     if config.peft_type not in (None, "LORA"):

@@ -8,7 +8,6 @@ the memory is that of one layer.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -40,8 +39,8 @@ class Checkpoint:
 
     @property
     def others(self) -> dict[str, str]:
-        """What is no layer (norms, the text conditioner): its name without the file's prefix → its
-        key."""
+        """Tensors outside the layers (norms, the text conditioner): name without the file's prefix
+        → key."""
         first = self.spec.linears[0]
         key = self.keys[first.name].removesuffix(".weight")
         prefix = key.removesuffix(first.name).removesuffix(first.diffusers)
@@ -77,7 +76,7 @@ class IntoReport:
     unchanged_entries: float
     dtypes: list[str]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """JSON values."""
         own = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
         return {**self.blend.facts(), **own}

@@ -81,10 +81,9 @@ CLAIM_LENGTH = 400  # characters
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What any LoRA's header says, trained or merged. `resolution`: side in pixels, 0 unknown;
-    `blocks`: of the base that it was made for, 0 unknown. The recipe's `author`, `license` and
-    `date` are written by a release; a checkpoint and a merge leave them "".
-    """
+    """The facts in the header of any LoRA, trained or merged. `resolution`: side in pixels, 0
+    unknown; `blocks`: number of blocks of its base, 0 unknown. A release sets the recipe's
+    `author`, `license` and `date`; checkpoints and merges leave them ""."""
 
     title: str
     author: str

@@ -84,7 +84,7 @@ def _product(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, int, i
 
 def lokr_payload(
     layers: Mapping[str, Mapping[str, np.ndarray]],
-    gauges: Mapping[str, tuple[int, float]],
+    rank_alphas: Mapping[str, tuple[int, float]],
     dtype: str,
 ) -> Payload:
     """LoKr layers (name → role → matrix) of (rank, alpha) as LyCORIS writes them:
@@ -98,7 +98,7 @@ def lokr_payload(
     arrays: dict[str, np.ndarray] = {}
     entries: dict[str, Entry] = {}
     for name, parts in layers.items():
-        rank, alpha = gauges[name]
+        rank, alpha = rank_alphas[name]
         stem = f"lora_unet_{name.replace('.', '_')}"
         for role, matrix in parts.items():
             scaled = (

@@ -57,7 +57,7 @@ _TEXT_ENCODER_PREFIXES = (
 
 
 def component_of(key: str) -> Component:
-    """The component of the base whose layer a tensor of a LoRA file changes, by its key."""
+    """The component of the base that a tensor of a LoRA file changes, by its key."""
     if "llm_adapter" in key or key.startswith("text_conditioner."):
         return "text_conditioner"
     return "text_encoder" if key.startswith(_TEXT_ENCODER_PREFIXES) else "transformer"

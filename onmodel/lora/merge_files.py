@@ -23,7 +23,7 @@ from onmodel.lora.factors import (
     cosines,
 )
 from onmodel.lora.layouts import BLOCKS_KEY
-from onmodel.lora.merge_job import MergeInput, MergeJob, gauge_of, rounded, rounded_rows, task
+from onmodel.lora.merge_job import MergeInput, MergeJob, rounded, rounded_rows, scale_of, task
 from onmodel.lora.merge_ranks import choose_ranks
 from onmodel.lora.methods import Blend
 from onmodel.lora.writing import LoraTensors, rank_words
@@ -79,29 +79,29 @@ def merge_files(
     job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage] = (),
-    told: Mapping[str, Any] | None = None,
+    extra: Mapping[str, object] | None = None,
     events: Events | None = None,
 ) -> tuple[Lineage, MergeReport]:
     """Write the merge to `out`; returns its history and a report.
 
-    `reasons` are histories of what chose the inputs, `told` are more facts for the merge's own
+    `reasons` are histories of what chose the inputs, `extra` are more facts for the merge's own
     node.
     """
-    told = told or {}
-    ranks = choose_ranks(job, words_room(job, facts, reasons, told), events)
-    gauge = gauge_of(job, ranks)
+    extra = extra or {}
+    ranks = choose_ranks(job, words_room(job, facts, reasons, extra), events)
+    scale = scale_of(job, ranks)
 
     def words(energy_kept: float) -> tuple[Lineage, dict[str, str]]:
-        return _words(job, facts, reasons, told, _Outcome(ranks, gauge, energy_kept))
+        return _words(job, facts, reasons, extra, _Outcome(ranks, scale, energy_kept))
 
-    sums = _stream(out, job, ranks, gauge, lambda kept: words(kept)[1], events)
+    sums = _stream(out, job, ranks, scale, lambda kept: words(kept)[1], events)
     lineage, _ = words(sums.energy_kept)
     strengths = np.sqrt(np.clip(np.diag(sums.inner), 0, None))
     report = MergeReport(
         blend=job.blend,
         exact=job.size.exact,
         rank=max(ranks.values()),
-        alpha=gauge * max(ranks.values()),
+        alpha=scale * max(ranks.values()),
         energy_kept=rounded(sums.energy_kept),
         strength=rounded(np.sqrt(sums.kept)),
         models=tuple(
@@ -119,13 +119,13 @@ def merge_files(
 def merge_draft(out: Path, job: MergeJob, events: Events | None = None) -> None:
     """Write the merge to `out` without a history, for a measurement."""
     ranks = choose_ranks(job, 0, events)
-    gauge = gauge_of(job, ranks)
+    scale = scale_of(job, ranks)
     # A file without the number of blocks is refused where it changes the first blocks only.
     words = {
         BLOCKS_KEY: str(job.spec.blocks),
-        **rank_words(job.layers(ranks), gauge * max(ranks.values())),
+        **rank_words(job.layers(ranks), scale * max(ranks.values())),
     }
-    _stream(out, job, ranks, gauge, lambda kept: words, events)
+    _stream(out, job, ranks, scale, lambda kept: words, events)
 
 
 @dataclass
@@ -146,7 +146,7 @@ def _stream(
     out: Path,
     job: MergeJob,
     ranks: Mapping[str, int],
-    gauge: float,
+    scale: float,
     words: Callable[[float], Mapping[str, str]],
     events: Events | None,
 ) -> _Sums:
@@ -155,13 +155,13 @@ def _stream(
     with task(events, "merge", len(ranks)) as advance:
 
         def factors(name: str) -> Factors[np.ndarray]:
-            merged = job.merge(name, None if job.size.exact else ranks[name], gauge)
+            merged = job.merge(name, None if job.size.exact else ranks[name], scale)
             sums.kept, sums.total = sums.kept + merged.kept, sums.total + merged.total
             sums.inner = sums.inner + merged.inner
             advance()
             return merged.factors
 
-        alphas = {name: gauge * rank for name, rank in ranks.items()}
+        alphas = {name: scale * rank for name, rank in ranks.items()}
         tensors = LoraTensors(job.layers(ranks), alphas, factors, job.format)
         tensors.stream(out, words(LONGEST), lambda: words(sums.energy_kept))
     return sums
@@ -169,10 +169,10 @@ def _stream(
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a header says of a merge that was made: ranks, alpha / rank, energy kept (0…1)."""
+    """The result of a merge, as its header records it: ranks, alpha / rank, energy kept (0…1)."""
 
     ranks: Mapping[str, int]
-    gauge: float
+    scale: float
     energy_kept: float
 
 
@@ -180,11 +180,11 @@ def words_room(
     job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage] = (),
-    told: Mapping[str, Any] | None = None,
+    extra: Mapping[str, object] | None = None,
 ) -> int:
-    """Bytes that the header's words take in the file at most."""
-    whole = _Outcome(job.full_ranks, gauge_of(job, job.full_ranks), LONGEST)
-    _, words = _words(job, facts, reasons, told or {}, whole)
+    """Upper limit of the bytes that the header's fields need."""
+    whole = _Outcome(job.full_ranks, scale_of(job, job.full_ranks), LONGEST)
+    _, words = _words(job, facts, reasons, extra or {}, whole)
     return sum(
         len(json.dumps({key: value}, ensure_ascii=False).encode()) for key, value in words.items()
     )
@@ -194,7 +194,7 @@ def _words(
     job: MergeJob,
     facts: header.Facts,
     reasons: Sequence[Lineage],
-    told: Mapping[str, Any],
+    extra: Mapping[str, object],
     outcome: _Outcome,
 ) -> tuple[Lineage, dict[str, str]]:
     """The result's history and the words of its header."""
@@ -203,10 +203,10 @@ def _words(
         for source, weight in zip(job.sources, job.blend.weights, strict=True)
     ]
     rank = max(outcome.ranks.values())
-    alpha = outcome.gauge * rank
+    alpha = outcome.scale * rank
     node = {
         "name": facts.title,
-        **told,
+        **extra,
         **job.blend.facts(),
         "parts": parts,
         "exact": job.size.exact,
@@ -220,9 +220,10 @@ def _words(
 
 
 def facts_of(sources: Sequence[MergeInput], spec: FamilySpec, title: str) -> header.Facts:
-    """What a header can say of a merge of plain files: what its parents' headers say, and no more.
+    """Header facts of a merge of plain files, from the headers of its inputs.
 
-    A licence only when all have the same; the newest date, since a clock may not reach the bytes.
+    The licence is set only when all inputs have the same one. The date is the newest of theirs: no
+    clock may change the bytes.
     """
 
     def said(key: str) -> list[str]:
@@ -244,8 +245,8 @@ def facts_of(sources: Sequence[MergeInput], spec: FamilySpec, title: str) -> hea
 
 
 def largest_side(sources: Sequence[MergeInput]) -> int:
-    """The largest side in pixels that an input was trained at, as its header says; 0 when none
-    says."""
+    """The largest training resolution (side in pixels) in the inputs' headers; 0 when none has
+    it."""
     words = [source.file.metadata.get("modelspec.resolution", "") for source in sources]
     return max(
         (

@@ -55,11 +55,11 @@ class MergeInput:
 
     @property
     def largest_rank(self) -> int:
-        """The rank that stands for the file where its layers have several."""
+        """The rank of the file; the largest where layers have several."""
         return self.ranks[-1]
 
     @property
-    def gauge(self) -> float:
+    def scale(self) -> float:
         """alpha / rank of its training."""
         return (self.trained_alpha or self.largest_rank) / self.largest_rank
 
@@ -142,16 +142,16 @@ class MergeJob:
         found[np.ix_(having, having)] = inner
         return found
 
-    def merge(self, name: str, rank: int | None, gauge: float) -> Merged:
+    def merge(self, name: str, rank: int | None, scale: float) -> Merged:
         """One layer of the result; `rank` None is the exact sum."""
         factors, weights = self.parts(name)
         method = self.blend.method
         if method.elements is None:
-            merged = merge_module(list(zip(factors, weights, strict=True)), rank, gauge, method.mix)
+            merged = merge_module(list(zip(factors, weights, strict=True)), rank, scale, method.mix)
         else:
             assert rank is not None
             dense = method.elements(factors, weights, self.blend.density, name)
-            made, kept = factor_dense(dense, rank, gauge, name)
+            made, kept = factor_dense(dense, rank, scale, name)
             total = float(np.einsum("ij,ij->", dense, dense, dtype=np.float64))
             merged = Merged(made, kept, max(total, kept), Stack(factors).inner)
         return replace(merged, inner=self.spread(name, merged.inner))
@@ -172,16 +172,16 @@ def inner_products(job: MergeJob) -> np.ndarray:
     return total
 
 
-def gauge_of(job: MergeJob, ranks: Mapping[str, int]) -> float:
-    """alpha / rank of the result: the one asked for, or the mean of the inputs' by the size of
-    their weights."""
+def scale_of(job: MergeJob, ranks: Mapping[str, int]) -> float:
+    """alpha / rank of the result: the given one, or the mean of the inputs', weighted by the size
+    of their weights."""
     if job.alpha != "from-parent":
         if job.alpha <= 0:
             raise InputError("alpha", job.alpha, "must be above 0")
         return job.alpha / max(ranks.values())
     weights = np.abs(job.blend.weights)
-    gauges = [source.gauge for source in job.sources]
-    return float(np.average(gauges, weights=weights if weights.any() else None))
+    scales = [source.scale for source in job.sources]
+    return float(np.average(scales, weights=weights if weights.any() else None))
 
 
 def rounded(value: float | np.floating[Any]) -> float:

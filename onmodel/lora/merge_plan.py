@@ -1,12 +1,10 @@
-"""What a merge would give, before it is done: cosines, energy against rank, size, strength, alpha,
-warnings.
+"""Plan of a merge: cosines, energy by rank, size, strength, alpha, warnings.
 
-Nothing is written. `compare` tells how two LoRAs differ, by block and type of layer.
+Nothing is written. `compare` shows how two LoRAs differ, by block and type of layer.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +14,7 @@ from onmodel.ledger.lineage import root
 from onmodel.lora import header
 from onmodel.lora.factors import Stack, cosines
 from onmodel.lora.merge_files import words_room
-from onmodel.lora.merge_job import MergeInput, MergeJob, gauge_of, rounded, rounded_rows
+from onmodel.lora.merge_job import MergeInput, MergeJob, rounded, rounded_rows, scale_of
 from onmodel.lora.merge_ranks import Survey, choose_ranks, survey, table_bytes
 from onmodel.weights import SIZES
 
@@ -24,14 +22,14 @@ LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ALIKE, LITTLE_KEPT, CANCELS, FAR = 0.999, 0.9, 0.3, 2.0  # where a plan begins to warn
 
 
-def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> dict[str, Any]:
+def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> dict[str, object]:
     """A merge's plan as JSON values. Sizes of files are a little too large, never too small. Raises
     as a run does."""
     elements = job.blend.method.elements is not None
     room = words_room(job, facts)
     seen = None if elements else survey(job, events)
     ranks = choose_ranks(job, room, events, seen)
-    gauge = gauge_of(job, ranks)
+    scale = scale_of(job, ranks)
     whole = max(job.full_ranks.values())
 
     def size_of(chosen: Mapping[str, int]) -> int:
@@ -51,7 +49,7 @@ def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> di
         return {name: min(rank, full) for name, full in job.full_ranks.items()}
 
     ladder = [rank for rank in LADDER if rank < whole] + [whole]
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         **job.blend.facts(),
         "paper": job.blend.method.paper,
         "layers": len(job.linears),
@@ -72,7 +70,7 @@ def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> di
         "cosines": rounded_rows(cosines(inner)) if seen else None,
         "exact": job.size.exact,
         "rank": max(ranks.values()),
-        "alpha": gauge * max(ranks.values()),
+        "alpha": scale * max(ranks.values()),
         "bytes": size_of(ranks),
         "energy_kept": rounded(seen.energy_at(ranks)) if seen else None,
         "strength": rounded(np.sqrt(seen.total * seen.energy_at(ranks))) if seen else None,
@@ -91,14 +89,14 @@ def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> di
     }
     if job.size.energy is not None or job.size.bytes is not None:
         found["ranks"] = ranks
-    found["warnings"] = _warnings(job, ranks, gauge, seen, inner)
+    found["warnings"] = _warnings(job, ranks, scale, seen, inner)
     return found
 
 
 def _warnings(
-    job: MergeJob, ranks: Mapping[str, int], gauge: float, seen: Survey | None, inner: np.ndarray
+    job: MergeJob, ranks: Mapping[str, int], scale: float, seen: Survey | None, inner: np.ndarray
 ) -> list[str]:
-    """What a careful person would want to hear before merging; each one line."""
+    """Warnings before a merge, one line each."""
     said = []
     names = [source.name for source in job.sources]
     for source in job.sources:
@@ -117,16 +115,16 @@ def _warnings(
     }
     if len(licences) > 1:
         said.append(f"the licences differ ({', '.join(sorted(licences))}); the result names none")
-    gauges = [source.gauge for source in job.sources]
-    if max(gauges) > FAR * min(gauges):
+    scales = [source.scale for source in job.sources]
+    if max(scales) > FAR * min(scales):
         said.append(
-            f"alpha / rank of the inputs differ ({min(gauges):g} to {max(gauges):g}); the result"
-            f" takes {gauge:g}"
+            f"alpha / rank of the inputs differ ({min(scales):g} to {max(scales):g}); the result"
+            f" takes {scale:g}"
         )
-    if job.alpha != "from-parent" and not 1 / FAR < gauge / np.mean(gauges) < FAR:
+    if job.alpha != "from-parent" and not 1 / FAR < scale / np.mean(scales) < FAR:
         said.append(
-            f"alpha / rank changes from {np.mean(gauges):g} to {gauge:g}: training it on would step"
-            f" {gauge / np.mean(gauges):.2g} times as far; leave alpha at from-parent before a"
+            f"alpha / rank changes from {np.mean(scales):g} to {scale:g}: training it on would step"
+            f" {scale / np.mean(scales):.2g} times as far; leave alpha at from-parent before a"
             " refinement"
         )
     if job.format.dtype != "F32":
@@ -169,7 +167,7 @@ def _warnings(
     return said
 
 
-def compare(one: MergeInput, other: MergeInput, linears: Mapping[str, Linear]) -> dict[str, Any]:
+def compare(one: MergeInput, other: MergeInput, linears: Mapping[str, Linear]) -> dict[str, object]:
     """How two LoRAs differ: ‖ΔW‖ of each, their cosine and ‖difference‖ / mean strength; in all, by
     block, by type of layer. `linears` are those that either changes."""
     groups: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros((2, 2)))
@@ -186,7 +184,7 @@ def compare(one: MergeInput, other: MergeInput, linears: Mapping[str, Linear]) -
             ("type", name.split(".", 2)[-1] if linear.block is not None else name),
         ):
             groups[group] += inner
-    tables: dict[str, dict[str, Any]] = {"all": {}, "block": {}, "type": {}}
+    tables: dict[str, dict[str, dict[str, object]]] = {"all": {}, "block": {}, "type": {}}
     for (table, key), inner in groups.items():
         lengths = np.sqrt(np.clip(np.diag(inner), 0, None))
         apart = np.sqrt(max(inner[0, 0] + inner[1, 1] - 2 * inner[0, 1], 0.0))

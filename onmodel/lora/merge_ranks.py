@@ -21,7 +21,7 @@ from onmodel.weights import SIZES
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over the inputs tells: per layer the singular values of the sum and the inputs'
+    """The result of one pass over the inputs, by layer: singular values of the sum, and the inputs'
     inner products."""
 
     sigmas: Mapping[str, np.ndarray]

@@ -225,7 +225,7 @@ class Blend:
         return weights
 
     def facts(self) -> dict[str, object]:
-        """Method and settings as the lineage tells them; weights stand with the models."""
+        """Method and settings as the lineage records them. Weights are recorded with the models."""
         settings = {"decay": self.decay, "density": self.density, "blocks": dict(self.blocks)}
         return {"method": self.name} | {
             key: settings[key] for key in self.method.takes if key in settings

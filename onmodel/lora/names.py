@@ -1,4 +1,4 @@
-"""Names of LoRA files where several take part."""
+"""Distinct names of several LoRA files."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -118,5 +118,5 @@ def _number(field: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise InputError(field, text, "is no number; write one like 0.5")
+        raise InputError(field, text, "is not a number; write one like 0.5")
     return number

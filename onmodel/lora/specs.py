@@ -1,5 +1,5 @@
-"""The base model that LoRA files or a checkpoint were made for, as far as the files tell: which
-layers it has, and their sizes."""
+"""The base model of LoRA files or a checkpoint, as far as the files show it: its layers and their
+sizes."""
 
 import os
 import re
@@ -20,15 +20,15 @@ def spec_of_loras(paths: Sequence[Path], *, dora: bool = False) -> FamilySpec:
     """The model that some LoRA files were made for, as far as they tell: names by the family's
     table, sizes as found.
 
-    Raises InputError for a file that is no LoRA of a known family, and for a DoRA unless it is
+    Raises InputError for a file that is not a LoRA of a known family, and for a DoRA unless it is
     asked for.
     """
     blocks, keys = 1, list[str]()
     for path in paths:
         with WeightsFile(lora_weights(path), "lora") as file:
             said = file.metadata.get(BLOCKS_KEY, "")
-            told = min(int(said), _MOST_BLOCKS) if re.fullmatch(r"[0-9]{1,9}", said) else 1
-            blocks = max(blocks, told)
+            count = min(int(said), _MOST_BLOCKS) if re.fullmatch(r"[0-9]{1,9}", said) else 1
+            blocks = max(blocks, count)
             keys += file.entries
     family = family_of(keys) or DEFAULT_FAMILY
     blocks = max(blocks, count_blocks(family, keys))

@@ -30,7 +30,7 @@ __all__ = [
     "check_fits",
     "lora_payload",
     "read_lora",
-    "regauge",
+    "rescale",
     "write_lora",
 ]
 
@@ -136,7 +136,7 @@ def check_fits(modules: Mapping[str, Factors[Tensor]], spec: FamilySpec, source:
     )
 
 
-def regauge(lora: Lora, gauges: Mapping[str, tuple[int, float]], seed: int) -> Lora:
+def rescale(lora: Lora, rank_alphas: Mapping[str, tuple[int, float]], seed: int) -> Lora:
     """The same ΔW written with each layer's (rank, alpha), so that training goes on at the run's
     own step size.
 
@@ -147,7 +147,7 @@ def regauge(lora: Lora, gauges: Mapping[str, tuple[int, float]], seed: int) -> L
     """
     modules = {}
     for name, factors in lora.modules.items():
-        rank, alpha = gauges[name]
+        rank, alpha = rank_alphas[name]
         if alpha <= 0:
             raise InputError("alpha", alpha, "must be above 0")
         if factors.rank > rank:

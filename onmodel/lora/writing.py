@@ -1,7 +1,5 @@
-"""LoRA files written: whole from memory, or layer by layer, with the same bytes.
-
-Without torch. What a header says is built in header.py.
-"""
+"""Write LoRA files: whole from memory, or layer by layer, with the same bytes. Without torch.
+header.py builds the header's fields."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""README.md, the model card: the template's words around measured numbers, the history and the
-author's own text.
+"""README.md, the model card: a template with measured numbers, the history and the author's own
+text.
 
-No sentence here judges by taste: what improved is what a paired test says, and every number with an
-interval is a value of the evaluation's tables (tables.py lints the finished text).
+Statements about improvements come from paired tests, and every number with an interval is a value
+of the evaluation's tables (tables.py checks the finished text).
 """
 
 import json
@@ -47,7 +47,7 @@ class Card:
     base: LicensedBase
     sampling: Sampling
     samples: Sequence[Sample]
-    triggers: Sequence[Mapping[str, Any]]
+    triggers: Sequence[Mapping[str, object]]
     evaluation: Evaluation
     model: str
     previous: str | None
@@ -75,13 +75,17 @@ class Card:
         }
         return environment.get_template("card.md.j2").render(self._words())
 
-    def _words(self) -> dict[str, Any]:
+    def _words(self) -> dict[str, object]:
         known = {(row.axis, row.model): row for row in values(self.evaluation)}
         axes = self.evaluation.axes
-        measured = [
-            axis for axis in axes if any((axis, name) in known for name in self.evaluation.names)
-        ]
+        names = self.evaluation.names
+        with_values = {axis for axis, name in known if name in names}
+        measured = [axis for axis in axes if axis in with_values]
         columns = [self.model, *([self.previous] if self.previous else []), CONTROL]
+
+        def cells(axis_ids: Sequence[str], models: Sequence[str]) -> list[Any]:
+            return [_cell(known, axis, model) for axis in axis_ids for model in models]
+
         return vars(self) | {
             "licence": self.base.licence,
             "axes": axes,
@@ -91,13 +95,8 @@ class Card:
             "signature": self.evaluation.signature,
             "chosen_on": self._chosen_on,
             "columns": columns,
-            "results": [
-                (axes[axis], [_cell(known, axis, model) for model in columns]) for axis in measured
-            ],
-            "compared": [
-                (name, [_cell(known, axis, name) for axis in measured])
-                for name in self.evaluation.names
-            ],
+            "results": [(axes[axis], cells([axis], columns)) for axis in measured],
+            "compared": [(name, cells(measured, [name])) for name in names],
             "measured": [axes[axis] for axis in measured],
             "data": data_rows(self.lineage),
             "trainings": training_rows(self.lineage),
@@ -108,8 +107,8 @@ class Card:
 
     @property
     def _chosen_on(self) -> bool:
-        """Whether any model of this history was chosen on the very pictures whose numbers are
-        published."""
+        """Whether a model of this history was chosen on the same pictures that give the published
+        numbers."""
         return self.evaluation.signature in signatures_chosen_on(self.lineage)
 
     def _limits(self, axes: Mapping[str, Axis], measured: Sequence[str]) -> list[str]:
@@ -136,17 +135,17 @@ class Card:
 
 
 def card_facts(
-    evaluation: Evaluation, lineage: Lineage, triggers: Sequence[Mapping[str, Any]]
+    evaluation: Evaluation, lineage: Lineage, triggers: Sequence[Mapping[str, object]]
 ) -> list[Any]:
-    """All that a card may take a number from, beside the evaluation's values: what lint_card holds
-    it against.
+    """All facts, beside the evaluation's values, that a number on the card may come from. lint_card
+    compares the card with them.
 
-    `lineage` is the release's own, its newest node the release.
+    `lineage` is the release's own; its newest node is the release.
     """
     plan = evaluation.plan
     sizes = [len(plan.prompts), len(plan.seeds), len(evaluation.axes)]
     settings = asdict(replace(plan, prompts=(), seeds=(), observers={}))
-    told = [
+    recorded = [
         data_rows(lineage),
         training_rows(lineage),
         merge_rows(lineage),
@@ -159,7 +158,7 @@ def card_facts(
         sizes,
         settings,
         [axis.as_dict() for axis in evaluation.axes.values()],
-        told,
+        recorded,
         lineage[root(lineage)],
         labels,
         titles,

@@ -33,6 +33,8 @@ PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 TEXTS = {".md", ".txt", ".json", ".csv", ".toml", ".yaml", ".yml", ".info", ".html", ""}
 _MEASURED = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]|\d+(?:\.\d+)? ?%")
 
+FrontMatter = dict[str, Any]  # of a model card: anyone may have written it
+
 
 def check(path: Path) -> list[Finding]:
     """Everything that is wrong with a file or a folder, errors first. Raises InputError when it is
@@ -105,12 +107,12 @@ def _trigger_of_a_file(path: Path) -> Iterator[Finding]:
     if not words.get("modelspec.trigger_phrase") and not words.get("ss_tag_frequency"):
         yield warning(
             path.name,
-            "tells no trigger word",
+            "names no trigger word",
             "write modelspec.trigger_phrase, or publish it with a card",
         )
 
 
-def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
+def _card(folder: Path) -> Generator[Finding, None, FrontMatter]:
     """Findings of README.md; returns its front matter."""
     from huggingface_hub import ModelCard
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
@@ -127,12 +129,12 @@ def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
     try:
         if block := REGEX_YAML_BLOCK.search(text):
             parse_yaml_in(block[2], path, "file")  # bounds that the hub's own reader lacks
-        data: dict[str, Any] = ModelCard(text).data.to_dict()
+        data: FrontMatter = ModelCard(text).data.to_dict()
     except (InputError, ValueError, TypeError, yaml.YAMLError) as problem:
         said = problem.remedy if isinstance(problem, InputError) else str(problem)
         reason = said.splitlines()[0]
         yield error(
-            "README.md", f"its front matter is no YAML that the hub reads ({reason})", "correct it"
+            "README.md", f"its front matter is not YAML that the hub reads ({reason})", "correct it"
         )
         return {}
     wanted = {
@@ -173,8 +175,9 @@ def _card(folder: Path) -> Generator[Finding, None, dict[str, Any]]:
     return data
 
 
-def _licences(folder: Path, card: Mapping[str, Any], weights: list[Path]) -> Iterator[Finding]:
-    """Every place that names a licence must name the base's, whose demands must be met."""
+def _licences(folder: Path, card: FrontMatter, weights: list[Path]) -> Iterator[Finding]:
+    """Check that every licence named in the folder is the base's, and that its conditions are
+    met."""
     from onmodel.weights import read_metadata
 
     said: dict[str, Licence] = {}
@@ -203,7 +206,7 @@ def _licences(folder: Path, card: Mapping[str, Any], weights: list[Path]) -> Ite
         if base is None:
             yield warning(
                 "README.md",
-                f"{model} is no base whose licence is known here",
+                f"{model} is not a base whose licence is known here",
                 "compare the licence by hand",
             )
             continue
@@ -247,7 +250,7 @@ def _pictures(folder: Path, pictures: list[Path]) -> Iterator[Finding]:
                 )
                 workflow = "workflow" in image.info or "prompt" in image.info  # ComfyUI's own
         except OSError:
-            yield error(name, "is no picture that can be opened", "make it again")
+            yield error(name, "is not a picture that can be opened", "make it again")
             continue
         if not text and not workflow:
             silent.append(name)
@@ -258,15 +261,15 @@ def _pictures(folder: Path, pictures: list[Path]) -> Iterator[Finding]:
         yield warning(
             silent[0],
             (
-                f"and {len(silent) - 1} more have no parameters: how they were made is not told"
+                f"and {len(silent) - 1} more have no parameters: their settings are unknown"
                 if len(silent) > 1
-                else "has no parameters: how it was made is not told"
+                else "has no parameters: its settings are unknown"
             ),
             "save samples with their prompt and seed",
         )
 
 
-def _triggers(folder: Path, card: Mapping[str, Any]) -> Iterator[Finding]:
+def _triggers(folder: Path, card: FrontMatter) -> Iterator[Finding]:
     explicit = "not-for-all-audiences" in [str(tag).casefold() for tag in card.get("tags") or []]
     rating = ", nsfw" if explicit else ""
     if card.get("instance_prompt"):
@@ -290,7 +293,7 @@ def _triggers(folder: Path, card: Mapping[str, Any]) -> Iterator[Finding]:
     except (InputError, LookupError, TypeError, AttributeError):
         yield error(
             path.name,
-            "is no list of trigger sets",
+            "is not a list of trigger sets",
             "write id, label, text, negative, weight, sample for each",
         )
 

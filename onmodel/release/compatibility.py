@@ -34,7 +34,9 @@ class LoadReport:
     error: float
 
 
-def self_test(file: Path, spec: FamilySpec, config: Mapping[str, Any], scratch: Path) -> LoadReport:
+def self_test(
+    file: Path, spec: FamilySpec, config: Mapping[str, object], scratch: Path
+) -> LoadReport:
     """Run the test in a new Python process. Raises OnmodelError saying what did not load.
 
     `config` is that of the base's backbone, written to `scratch` for the process to read.
@@ -59,8 +61,8 @@ def self_test(file: Path, spec: FamilySpec, config: Mapping[str, Any], scratch: 
     return LoadReport(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def write_config(spec: FamilySpec, config: Mapping[str, Any], base: Path) -> None:
-    """Make `base` a folder that `load_in_diffusers` takes for a base."""
+def write_config(spec: FamilySpec, config: Mapping[str, object], base: Path) -> None:
+    """Write the config that makes `base` a folder that `load_in_diffusers` accepts as a base."""
     folder = base / spec.backbone
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(

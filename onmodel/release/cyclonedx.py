@@ -9,7 +9,6 @@ recorded here under `onmodel:`.
 import json
 import uuid
 from collections.abc import Mapping
-from typing import Any
 
 from onmodel.ledger.lineage import Lineage, Node, ordered, title_of
 from onmodel.release.provenance import Provenance
@@ -20,7 +19,7 @@ MODELS = frozenset(
 DATA = frozenset({"dataset", "pictures"})
 
 
-def cyclonedx(provenance: Provenance) -> dict[str, Any]:
+def cyclonedx(provenance: Provenance) -> dict[str, object]:
     """The bill of materials as JSON values, valid under the CycloneDX 1.6 schema."""
     lineage, newest = provenance.lineage, provenance.newest
     others = [id for id in ordered(lineage) if id != newest]
@@ -44,10 +43,10 @@ def cyclonedx(provenance: Provenance) -> dict[str, Any]:
     }
 
 
-def _component(lineage: Lineage, id: str, name: str) -> dict[str, Any]:
+def _component(lineage: Lineage, id: str, name: str) -> dict[str, object]:
     node = lineage[id]
     type = node["type"]
-    made: dict[str, Any] = {
+    made: dict[str, object] = {
         "type": "machine-learning-model" if type in MODELS else "data",
         "bom-ref": id,
         "name": name,
@@ -68,13 +67,13 @@ def _component(lineage: Lineage, id: str, name: str) -> dict[str, Any]:
     return made
 
 
-def _released(provenance: Provenance) -> dict[str, Any]:
-    """What the BOM says of the thing that it is about: hash, licence, model card."""
+def _released(provenance: Provenance) -> dict[str, object]:
+    """The BOM's entry of the released LoRA: hash, licence, model card."""
     lineage, node = provenance.lineage, provenance.lineage[provenance.newest]
     if node["type"] not in MODELS:
         return {}
     data = [id for id in ordered(lineage) if lineage[id]["type"] == "dataset"]
-    card: dict[str, Any] = {
+    card: dict[str, object] = {
         "modelParameters": {
             "task": "text-to-image",
             "architectureFamily": "diffusion transformer",
@@ -86,7 +85,7 @@ def _released(provenance: Provenance) -> dict[str, Any]:
     }
     if metrics := _metrics(provenance):
         card["quantitativeAnalysis"] = {"performanceMetrics": metrics}
-    found: dict[str, Any] = {"modelCard": card}
+    found: dict[str, object] = {"modelCard": card}
     weights = sorted(name for name in provenance.files if name.endswith(".safetensors"))
     if weights:
         found["hashes"] = [{"alg": "SHA-256", "content": provenance.files[weights[0]]}]
@@ -97,7 +96,7 @@ def _released(provenance: Provenance) -> dict[str, Any]:
     return found
 
 
-def _metrics(provenance: Provenance) -> list[dict[str, Any]]:
+def _metrics(provenance: Provenance) -> list[dict[str, object]]:
     """The published numbers of the released model, with their 95 % intervals. An evaluation knows
     it by the name of the node that the released file was frozen from."""
     if provenance.evaluation is None:
@@ -124,7 +123,7 @@ def _metrics(provenance: Provenance) -> list[dict[str, Any]]:
     ]
 
 
-def _libraries(lineage: Lineage) -> list[dict[str, Any]]:
+def _libraries(lineage: Lineage) -> list[dict[str, object]]:
     """The libraries of every environment that took part, each version once."""
     found = {
         (name, version)
@@ -149,7 +148,7 @@ def _properties(node: Node) -> list[dict[str, str]]:
     for key, value in sorted(node.items()):
         if key == "used":
             continue
-        inner: Mapping[str, Any] = value if isinstance(value, dict) else {"": value}
+        inner: Mapping[str, object] = value if isinstance(value, dict) else {"": value}
         word = "onmodel:claim" if key == "claims" else f"onmodel:{key}"
         rows += [
             {

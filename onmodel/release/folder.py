@@ -28,8 +28,8 @@ PREDICATE_TYPE = "urn:onmodel:lineage:1"
 
 @dataclass(frozen=True)
 class Statement:
-    """What `lineage.json` says. `files`: file → SHA-256; `generated`: file → id of the lineage node
-    that it is."""
+    """The content of `lineage.json`. `files`: file → SHA-256; `generated`: file → id of its lineage
+    node."""
 
     files: Mapping[str, str]
     lineage: Lineage
@@ -74,11 +74,13 @@ class Statement:
             )
             names = [*statement.files.items(), *statement.generated.items()]
             if not all(isinstance(text, str) for pair in names for text in pair):
-                raise TypeError("a name or a hash is no text")
+                raise TypeError("a name or a hash is not a text")
             if statement.to_bytes() == data:
                 return statement
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise VerifyError(LINEAGE, f"is no in-toto statement of a release ({error})") from error
+            raise VerifyError(
+                LINEAGE, f"is not an in-toto statement of a release ({error})"
+            ) from error
         raise VerifyError(LINEAGE, "is not written in canonical form")
 
 

@@ -1,12 +1,10 @@
-"""The recorded history in words: data sets, trainings, merges and the order in which things were
-done, for the card.
+"""The recorded history in words, for the card: data sets, trainings, merges and their order.
 
-Reads the lineage alone, so what the card tells is what the release can prove. Pictures appear as
-counts and roots only.
+Only the lineage is read, so the release can prove everything on the card. Pictures appear as counts
+and roots only.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from onmodel.ledger.lineage import Lineage, Node, ordered, title_of
 from onmodel.lora.methods import METHODS
@@ -15,27 +13,30 @@ from onmodel.text import code_span, markdown
 ORIGINS = {"toon": "drawn", "folder": "given", "generated": "generated"}
 
 
-def data_rows(lineage: Lineage) -> list[dict[str, Any]]:
+def data_rows(lineage: Lineage) -> list[dict[str, object]]:
     """A row for each subset of each data set: counts, and each training that used it as repeats ×
     epochs."""
-    return [
-        {
-            "dataset": title_of(lineage, id),
-            "root": node["root"][:12],
-            "subset": subset,
-            "count": row["count"],
-            "heldout": row["heldout"],
-            "uses": [
+    rows: list[dict[str, object]] = []
+    for id, node in _of_type(lineage, "dataset"):
+        for subset, counts in node["subsets"].items():
+            uses = [
                 f"{code_span(run['name'])} {share['repeats']} × {run['settings']['epochs']}"
                 for run, share in _uses(lineage, id, subset)
-            ],
-        }
-        for id, node in _of_type(lineage, "dataset")
-        for subset, row in node["subsets"].items()
-    ]
+            ]
+            rows.append(
+                {
+                    "dataset": title_of(lineage, id),
+                    "root": node["root"][:12],
+                    "subset": subset,
+                    "count": counts["count"],
+                    "heldout": counts["heldout"],
+                    "uses": uses,
+                }
+            )
+    return rows
 
 
-def training_rows(lineage: Lineage) -> list[dict[str, Any]]:
+def training_rows(lineage: Lineage) -> list[dict[str, object]]:
     """The trainings, oldest first: settings, what they started from, and the epochs that were
     taken."""
     return [
@@ -50,8 +51,8 @@ def training_rows(lineage: Lineage) -> list[dict[str, Any]]:
     ]
 
 
-def merge_rows(lineage: Lineage) -> list[dict[str, Any]]:
-    """The merges, oldest first, each with what its method gives and its paper."""
+def merge_rows(lineage: Lineage) -> list[dict[str, object]]:
+    """The merges, oldest first, each with a description of its method and the paper."""
     return [
         node | {"says": METHODS[node["method"]].says, "paper": METHODS[node["method"]].paper}
         for _, node in _of_type(lineage, "merge")
@@ -59,7 +60,7 @@ def merge_rows(lineage: Lineage) -> list[dict[str, Any]]:
 
 
 def strangers(lineage: Lineage) -> list[str]:
-    """SHA-256 of every file that took part and whose history is not known."""
+    """SHA-256 of every input file whose history is unknown."""
     return [node["sha256"] for _, node in _of_type(lineage, "model") if node["origin"] == "unknown"]
 
 
@@ -170,8 +171,8 @@ def origin_words(dataset: Node) -> str:
     """Where the pictures of a data set came from: "84 drawn, 6 generated"."""
     counts: dict[str, int] = {}
     for origin, count in dataset["origins"].items():
-        kind, _, told = origin.partition(":")
-        word = told if kind == "told" else ORIGINS[kind]
+        kind, _, detail = origin.partition(":")
+        word = detail if kind == "told" else ORIGINS[kind]
         counts[word] = counts.get(word, 0) + count
     return ", ".join(f"{count} {word}" for word, count in counts.items())
 
@@ -194,10 +195,9 @@ def _of_type(lineage: Lineage, type: str) -> Iterator[tuple[str, Node]]:
 
 
 def _in_order(lineage: Lineage) -> list[str]:
-    """Ids with parents before children, in the order in which it can have happened: the history
-    knows no clock.
+    """Ids with parents before children, in a possible order of time: a history has no times.
 
-    What nothing was made from stands just before its first use; ties go by name.
+    A node without parents comes just before its first use. Ties are sorted by name.
     """
     depth: dict[str, int] = {}
     first_use: dict[str, int] = {}
@@ -211,7 +211,9 @@ def _in_order(lineage: Lineage) -> list[str]:
     return sorted(lineage, key=lambda id: (depth[id], str(lineage[id].get("name", "")), id))
 
 
-def _uses(lineage: Lineage, dataset: str, subset: str) -> Iterator[tuple[Node, Mapping[str, Any]]]:
+def _uses(
+    lineage: Lineage, dataset: str, subset: str
+) -> Iterator[tuple[Node, Mapping[str, object]]]:
     """Runs that trained on a subset, each with its share of the data."""
     for _, run in _of_type(lineage, "run"):
         if dataset in run["used"]:

@@ -70,9 +70,10 @@ def licence_declared(text: str) -> Licence | None:
 def licence_in(text: str) -> Licence | None:
     """The licence whose text this is, or holds."""
     words = " ".join(text.split()).casefold()
-    return next(
-        (row for row in LICENCES if all(mark.casefold() in words for mark in row.marks)), None
-    )
+    for licence in LICENCES:
+        if all(mark.casefold() in words for mark in licence.marks):
+            return licence
+    return None
 
 
 def licence_text(base: LicensedBase, file: Path | None) -> str:
@@ -91,7 +92,7 @@ def licence_text(base: LicensedBase, file: Path | None) -> str:
     text = read_text(file, "license_file")
     found = licence_in(text)
     if found is None or found.marks != licence.marks:
-        what = f"holds {found.title}" if found else "is no licence that is known here"
+        what = f"holds {found.title}" if found else "is not a licence that is known here"
         raise InputError(
             "license_file", file, f"{what}; this base is under {licence.title}: save {licence.link}"
         )

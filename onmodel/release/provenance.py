@@ -1,14 +1,12 @@
-"""The history of one thing: a release folder, an artifact of a project, or a LoRA file from
-anywhere.
+"""The history of a release folder, an artifact of a project, or a LoRA file.
 
-What the file or folder carries is enough; no ledger and no parent file is asked.
+It is read from the file or folder alone; neither ledger nor parent files are needed.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from onmodel.errors import InputError, VerifyError
 from onmodel.evaluate.evaluation import Evaluation
@@ -90,7 +88,7 @@ def counts(lineage: Lineage) -> dict[str, int]:
     }
 
 
-def as_dict(provenance: Provenance) -> dict[str, Any]:
+def as_dict(provenance: Provenance) -> dict[str, object]:
     """A history as JSON values: what it counts, the files, and every node in order."""
     return {
         "name": provenance.name,

@@ -1,8 +1,7 @@
-"""What stands beside the weights for people and programs: triggers.json, the sidecars of
-A1111/Forge and Civitai, the sample pictures.
+"""Files beside the weights: triggers.json, the sidecars of A1111/Forge and Civitai, the sample
+pictures.
 
-Samples are the first seed of their prompt, never picked. Generating them is sample/pictures.py's
-work.
+Samples are the first seed of their prompt, never selected. sample/pictures.py generates them.
 """
 
 import base64
@@ -11,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -63,7 +61,7 @@ def samples(character: Character, plan: EvaluationPlan, count: int) -> list[Samp
 
 
 def outfits(character: Character) -> list[Outfit]:
-    """The sheet's outfits; a character without any has the one that the trigger alone gives."""
+    """The sheet's outfits. A character without any has one, with the trigger alone."""
     return character.outfits or [Outfit(id="default", label=character.name, tags=[])]
 
 
@@ -74,7 +72,7 @@ def trigger_text(character: Character, outfit: Outfit) -> str:
 
 def triggers(
     character: Character, sampling: Sampling, shown: Sequence[Sample]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """triggers.json: one set per outfit. `weight` is the one that everything on the card was
     measured and drawn at."""
     by_outfit = {sample.outfit: sample for sample in shown}
@@ -91,7 +89,7 @@ def triggers(
     ]
 
 
-def webui_sidecar(character: Character, sampling: Sampling, note: str) -> dict[str, Any]:
+def webui_sidecar(character: Character, sampling: Sampling, note: str) -> dict[str, object]:
     """`<name>.json` as A1111's and Forge's extra-networks tab reads it. A1111 knows SD1, SD2, SDXL
     and "Unknown"."""
     return {
@@ -111,7 +109,7 @@ def civitai_info(
     weights: Path,
     shown: Sequence[Sample],
     sampling: Sampling,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """`<name>.civitai.info`: a model version as Civitai's interface gives it, and as tools that
     read sidecars expect.
 
@@ -164,7 +162,7 @@ def civitai_info(
 
 
 def requests(shown: Sequence[Sample], weights: Model) -> list[PictureRequest]:
-    """What the sampler is asked for."""
+    """The sample pictures as requests to the sampler."""
     return [
         PictureRequest(sample.prompt, sample.negative, sample.seed, weights) for sample in shown
     ]

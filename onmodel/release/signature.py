@@ -42,7 +42,7 @@ def sign(folder: Path, key: Path) -> str:
         )
     except _key_errors() as error:
         remedy = (
-            f"is no private EC key ({CURVES}) in PEM form without a password; "
+            f"is not a private EC key ({CURVES}) in PEM form without a password; "
             "docs/how-to/release-and-sign.md says how to make one"
         )
         raise InputError("--key", key, remedy) from error
@@ -73,7 +73,7 @@ def check_signature(folder: Path, key: Path) -> str:
             .set_hashing_config(_hashing(key))
         )
     except _key_errors() as error:
-        raise InputError("--key", key, f"is no public EC key ({CURVES}) in PEM form") from error
+        raise InputError("--key", key, f"is not a public EC key ({CURVES}) in PEM form") from error
     if not (folder / SIGNATURE).is_file():
         raise VerifyError(SIGNATURE, "is missing: the release is not signed")
     from cryptography.exceptions import InvalidSignature
@@ -117,7 +117,7 @@ def _hashing(key: Path) -> "Config":
 
 
 def _key_errors() -> tuple[type[Exception], ...]:
-    """What model-signing and cryptography raise for a file that is no key, or one of another
+    """What model-signing and cryptography raise for a file that is not a key, or one of another
     kind."""
     from cryptography.exceptions import UnsupportedAlgorithm
 
@@ -125,7 +125,7 @@ def _key_errors() -> tuple[type[Exception], ...]:
 
 
 def _library(module: str, key: Path) -> Any:
-    """A module of model-signing, which few need: it brings sixteen packages."""
+    """Import a module of model-signing, an optional extra with sixteen packages."""
     try:
         return import_module(f"model_signing.{module}")
     except ImportError as error:

@@ -96,7 +96,7 @@ def values(evaluation: Evaluation) -> list[Value]:
 
 
 def unavailable(evaluation: Evaluation, model: str) -> dict[str, str]:
-    """Axis → why this model has no number on it."""
+    """Axis → why this model has no score on it."""
     return {
         axis: score.why
         for axis, score in evaluation.model(model).axes.items()

@@ -74,7 +74,7 @@ def verify(path: Path) -> list[str]:
 def _verify_folder(folder: Path) -> Iterator[str]:
     for name in (LINEAGE, CHECKSUMS):
         if not (folder / name).is_file():
-            raise VerifyError(name, "is missing; this is no complete release folder")
+            raise VerifyError(name, "is missing; this is not a complete release folder")
     found = hashes(folder)
     statement = _statement(folder, found)
     yield f"{len(found)} files have the hashes that lineage.json and checksums.txt give"
@@ -141,7 +141,7 @@ def _statement(folder: Path, found: dict[str, str]) -> Statement:
 
 
 def _check_release(statement: Statement) -> str:
-    """Hold the files against the hashes in the newest node, whose id vouches for them."""
+    """Compare the files with the hashes in the newest node, which its id proves."""
     node = _newest(statement.lineage)
     if "files" not in node:
         return (
@@ -176,9 +176,9 @@ def verify_weights(path: Path) -> tuple[list[str], Lineage]:
     if metadata[PAYLOAD_KEY] != payload or metadata.get(header.DIGEST_KEY) != f"0x{payload}":
         raise VerifyError(path.name, "the tensors do not have the hash that the header gives")
     lineage = header.lineage_of(Lora({}, metadata), payload)
-    told = header.history_words(lineage)
+    expected = header.history_words(lineage)
     for key in header.HISTORY_KEYS:
-        if metadata.get(key) != told.get(key):
+        if metadata.get(key) != expected.get(key):
             raise VerifyError(
                 f"{path.name}, {key}", "is not what follows from the history in the header"
             )

@@ -39,7 +39,7 @@ def warning(where: str, what: str, remedy: str) -> Finding:
 
 
 def refusal(where: str, problem: InputError) -> Finding:
-    """An InputError as a finding; its remedy stands after the last semicolon."""
+    """An InputError as a finding. Its remedy is the part after the last semicolon."""
     what, _, remedy = problem.remedy.rpartition("; ")
     return error(where, what or remedy, remedy if what else "export it again")
 
@@ -79,7 +79,7 @@ def _refused(path: Path, words: Mapping[str, str]) -> InputError | None:
 def _base_of(source: Path, words: Mapping[str, str]) -> FamilySpec:
     """The known base that most layers of a LoRA fit. For a base of one's own, which the header
     tells by its number of blocks, only what the file itself says. Raises InputError when the file
-    is no LoRA.
+    is not a LoRA.
     """
     own = spec_of_loras([source], dora=True)
     if BLOCKS_KEY in words and words[BLOCKS_KEY] not in {
@@ -213,19 +213,26 @@ def _scale(
         )
     kohya = any(_layout_of(module) == "kohya" for module in ranks)
     try:
-        told = float(alpha) if alpha else None
+        header_alpha = float(alpha) if alpha else None
     except ValueError:
-        told = None
-    if kohya and told is not None and len(known) == 1 and not alphas and told != known[0]:
+        header_alpha = None
+    if (
+        kohya
+        and header_alpha is not None
+        and len(known) == 1
+        and not alphas
+        and header_alpha != known[0]
+    ):
         yield error(
             name,
-            f"has no alpha tensors, so programs scale by 1, but was trained at {told:g}/{known[0]}",
+            f"has no alpha tensors, so programs scale by 1, but was trained at"
+            f" {header_alpha:g}/{known[0]}",
             "add .alpha to every layer",
         )
-    elif told is not None and alphas and set(alphas.values()) != {told}:
+    elif header_alpha is not None and alphas and set(alphas.values()) != {header_alpha}:
         yield warning(
             name,
-            f"has alpha {min(alphas.values()):g}, the header says {told:g}",
+            f"has alpha {min(alphas.values()):g}, the header says {header_alpha:g}",
             "correct ss_network_alpha",
         )
     config = header_config(path, words)

@@ -1,8 +1,7 @@
-"""The result in two tables: what changed against whom, and models × axes with what each axis
-means."""
+"""The result in two tables: changes against other models, and models × axes with the meaning of
+each axis."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import UNAVAILABLE, Comparison
@@ -14,14 +13,15 @@ from onmodel.report.verdict import sentence_of
 from onmodel.text import capital
 
 RULE = (
-    "A change counts when its interval leaves 0 out and the sign-flip test over prompts, adjusted"
-    " for the {n} axes (Holm), gives p < 0.05; else it is too close to call. Where fewer than about"
-    " ten prompts tell an axis no difference can count among so many: the interval says what there"
-    " is to say."
+    "A change counts when its interval excludes 0 and the sign-flip test over prompts, adjusted"
+    " for the {n} axes (Holm), gives p < 0.05. Otherwise it is too close to call. With fewer than"
+    " about ten prompts for an axis, no difference can count among so many axes; see its interval."
 )
 
 
-def board(source: ReportSource, found: Mapping[str, Sequence[Comparison]]) -> dict[str, Any] | None:
+def board(
+    source: ReportSource, found: Mapping[str, Sequence[Comparison]]
+) -> dict[str, object] | None:
     """The table axis × other model of paired differences, with strips on one scale a row; None
     without comparisons."""
     if not found or source.published is None:
@@ -29,24 +29,24 @@ def board(source: ReportSource, found: Mapping[str, Sequence[Comparison]]) -> di
     axes = list(source.published.axes.values())
     rows = []
     for index, axis in enumerate(axes):
-        line = [row[index] for row in found.values()]
+        compared = [row[index] for row in found.values()]
         reach = (
             max(
-                (max(abs(c.low), abs(c.high)) for c in line if c.outcome != "unavailable"),
+                (max(abs(c.low), abs(c.high)) for c in compared if c.outcome != "unavailable"),
                 default=0.0,
             )
             or 1.0
         )
         three = plots.interval_of(source.measured[source.shown or ""].score(axis.id))
         now = (axis.text(three[1]), axis.span(three[0], three[2])) if three else ("", UNAVAILABLE)
-        rows.append({"axis": axis, "now": now, "cells": [cell(c, reach) for c in line]})
-    tested = sum(
-        any(c.outcome != "unavailable" for c in axis) for axis in zip(*found.values(), strict=True)
-    )
+        rows.append({"axis": axis, "now": now, "cells": [cell(c, reach) for c in compared]})
+    tested = 0
+    for line in zip(*found.values(), strict=True):
+        tested += any(one.outcome != "unavailable" for one in line)
     return {"against": list(found), "rows": rows, "rule": RULE.format(n=tested)}
 
 
-def cell(comparison: Comparison, reach: float) -> dict[str, Any]:
+def cell(comparison: Comparison, reach: float) -> dict[str, object]:
     """A comparison as words, numbers and a strip; `reach` is what the strip's ends stand for."""
     if comparison.outcome == "unavailable":
         return {
@@ -69,7 +69,7 @@ def cell(comparison: Comparison, reach: float) -> dict[str, Any]:
 
 
 def _axis_tip(axis: Axis) -> str:
-    """What an axis measures, whence, and its limits."""
+    """What an axis measures, its source, and its limits."""
     lines = [f"{axis.title}: {axis.meaning}", axis.origin, axis.limits]
     return "\n".join(lines)
 
@@ -95,31 +95,29 @@ def missing(source: ReportSource) -> list[str]:
 
 
 def notes(source: ReportSource) -> list[str]:
-    """Which axes only some of the prompts tell, of the shown model; and who looked at the pictures,
-    by whose leave."""
+    """Axes of the shown model that only some of the prompts measure; and the observers with their
+    licences."""
     if source.published is None or source.shown is None:
         return []
     prompts, shown = len(source.published.plan.prompts), source.measured[source.shown]
     few = [
-        f"{axis.short} by {score.n}"
+        f"{axis.short} ({score.n})"
         for axis in source.published.axes.values()
         if (score := shown.score(axis.id)) and score.n < prompts
     ]
-    told = (
-        [f"Of the {prompts} prompts some axes are told by fewer: {', '.join(few)}."] if few else []
-    )
+    found = [f"Measured on fewer than the {prompts} prompts: {', '.join(few)}."] if few else []
     looked = [
-        f"{name.replace('_', ' ')} ({', '.join(_source(one) for one in found)})"
-        for name, found in source.published.observers.items()
+        f"{name.replace('_', ' ')} ({', '.join(map(_source, used))})"
+        for name, used in source.published.observers.items()
     ]
-    return [*told, f"Looked at by: {'; '.join(looked)}."] if looked else told
+    return [*found, f"Observers: {'; '.join(looked)}."] if looked else found
 
 
 def _source(observer: ObserverRecord) -> str:
     return f"{observer.named}, {observer.licence or 'licence not declared'}"
 
 
-def table_of(source: ReportSource) -> dict[str, Any]:
+def table_of(source: ReportSource) -> dict[str, object]:
     """The table of models × axes, and what each axis means."""
     table = build_table(source)
     return {

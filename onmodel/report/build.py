@@ -3,7 +3,6 @@ network, no clock."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.evaluation import AnyScore, NotMeasured
@@ -23,7 +22,7 @@ from onmodel.report.verdict import comparisons, differences, summary, verdict
 __all__ = ["ReportSource", "build_report", "verdict", "write_summary"]
 
 REPRODUCTION = "reproduction"
-Write = Callable[[str, Mapping[str, Any], str], None]  # template, page, file
+Write = Callable[[str, Mapping[str, object], str], None]  # template, page, file
 
 
 def build_report(source: ReportSource, folder: Path) -> None:
@@ -36,7 +35,7 @@ def build_report(source: ReportSource, folder: Path) -> None:
     templates = environment()
     templates.globals["strip"] = plots.strip
 
-    def write(template: str, page: Mapping[str, Any], file: str) -> None:
+    def write(template: str, page: Mapping[str, object], file: str) -> None:
         write_atomic(
             inside(folder, file, "stages"),
             templates.get_template(template).render(page=page).encode(),
@@ -70,14 +69,10 @@ def _write_evaluation(
 
 def write_summary(source: ReportSource, path: Path) -> None:
     """Write summary.json: the released model, seconds, every published number, and the verdict."""
-    rows = [
-        {
-            "name": row.name,
-            "epoch": row.epoch,
-            "axes": {id: _score(score) for id, score in row.axes.items()},
-        }
-        for row in source.measured.values()
-    ]
+    rows = []
+    for row in source.measured.values():
+        axes = {id: _score(score) for id, score in row.axes.items()}
+        rows.append({"name": row.name, "epoch": row.epoch, "axes": axes})
     release = source.release.relative_to(source.project).as_posix() if source.release else None
     write_json(
         path,
@@ -91,10 +86,10 @@ def write_summary(source: ReportSource, path: Path) -> None:
     )
 
 
-def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, Any]:
+def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, object]:
     """Everything that index.html shows, as plain values."""
     found = comparisons(source)
-    page: dict[str, Any] = {
+    page: dict[str, object] = {
         "title": source.title,
         "character": source.character,
         "final": source.final,
@@ -149,7 +144,7 @@ def _score(score: AnyScore) -> dict[str, object]:
     return {key: getattr(score, key) for key in keys}
 
 
-def _evaluations(source: ReportSource) -> list[dict[str, Any]]:
+def _evaluations(source: ReportSource) -> list[dict[str, object]]:
     """Every evaluation with its page, the published one first."""
     names = sorted(source.evaluations, key=lambda name: name != source.published_name)
     return [
@@ -168,9 +163,9 @@ def _tunings(source: ReportSource) -> list[str]:
     return [name for name, selection in source.selections.items() if selection.rounds]
 
 
-def _epochs(source: ReportSource) -> list[dict[str, Any]]:
+def _epochs(source: ReportSource) -> list[dict[str, object]]:
     """A block for every evaluation that looked at several checkpoints of a stage."""
-    blocks = []
+    blocks: list[dict[str, object]] = []
     choosing = [name for name in source.evaluations if name != source.published_name]
     for name in choosing or source.evaluations:
         evaluation = source.evaluations[name]
@@ -201,7 +196,7 @@ def _epochs(source: ReportSource) -> list[dict[str, Any]]:
     return blocks
 
 
-def _scatters(source: ReportSource) -> dict[str, Any]:
+def _scatters(source: ReportSource) -> dict[str, object]:
     """Reproduction against every other axis, for every evaluation of at least two models."""
     shown: dict[str, Axis] = {}
     blocks, title = [], ""
@@ -224,13 +219,13 @@ def _scatters(source: ReportSource) -> dict[str, Any]:
     return {"scatters": blocks, "scatter_axes": list(shown.values()), "scatter_title": title}
 
 
-def _losses(source: ReportSource) -> list[dict[str, Any]]:
+def _losses(source: ReportSource) -> list[dict[str, object]]:
     """A chart for every train stage that has rows."""
     drawn = {stage: plots.losses(stage, rows) for stage, rows in source.training.items()}
     return [{"label": label(stage), "svg": svg} for stage, svg in drawn.items() if svg]
 
 
-def _again(source: ReportSource) -> dict[str, Any]:
+def _again(source: ReportSource) -> dict[str, object]:
     """Time by stage, the released files, and the recipe."""
     longest = max(source.seconds.values(), default=0.0) or 1.0
     seconds = [

@@ -2,6 +2,7 @@
 release folder."""
 
 from pathlib import Path
+from typing import Any
 
 from onmodel.engine.local import Result
 from onmodel.engine.project import Project
@@ -104,5 +105,5 @@ def _having(result: Result, file: str) -> dict[str, Path]:
     }
 
 
-def _read(result: Result, file: str) -> dict[str, dict]:
+def _read(result: Result, file: str) -> dict[str, Any]:
     return {name: read_json(path) for name, path in _having(result, file).items()}

@@ -27,14 +27,12 @@ def write_dataset_page(out: Path, audit: Audit, workshop: Workshop, character: C
 
 
 def dataset_page(audit: Audit, workshop: Workshop, character: Character) -> str:
-    """The page. Pictures that are set aside are listed with their reasons, not shown."""
+    """The page. Excluded pictures are listed with their reasons, not shown."""
     by_picture = defaultdict(list)
     for finding in audit.findings:
         by_picture[finding.picture].append(finding)
-    weights = {
-        name: workshop.repeats.get(name, 1)
-        for name in dict.fromkeys(p.subset for p in audit.pieces)
-    }
+    used = dict.fromkeys(piece.subset for piece in audit.pieces)
+    weights = {name: workshop.repeats.get(name, 1) for name in used}
     total = sum(weights[piece.subset] for piece in audit.pieces)
     subsets = []
     for name, repeats in weights.items():

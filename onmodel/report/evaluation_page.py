@@ -1,9 +1,8 @@
-"""The page of one evaluation: what it found, where it fails first, what was asked and what was
-seen, any two models."""
+"""The page of one evaluation: its result, the worst pictures, prompted and observed values, any two
+models."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import WORDS, Comparison, Outcome, decided
@@ -32,12 +31,12 @@ def page_of(
     source: ReportSource,
     thumbnails: Thumbnails,
     differences: Mapping[tuple[str, str], Sequence[Comparison]],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Everything that the template shows of `source.published`, as plain values."""
     evaluation, shown = source.published, source.shown
     assert evaluation is not None and shown is not None and source.published_name is not None
     found = comparisons(source)
-    page: dict[str, Any] = {
+    page: dict[str, object] = {
         "title": source.title,
         "character": source.character,
         "evaluation": source.published_name,
@@ -124,22 +123,24 @@ def _changes(
     return rows
 
 
-def _matrices(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _matrices(evaluation: Evaluation) -> list[dict[str, object]]:
     """For every judged attribute the matrix of each model, and that of the base with the
     description."""
     prompts, rows = evaluation.plan.prompts, evaluation.models
     control = evaluation.controls.get("D")
-    return [
-        {
-            "attribute": attribute.replace("_", " "),
-            "models": {row.name: heat.confusion(prompts, row, attribute) for row in rows},
-            "control": heat.confusion(prompts, control, attribute) if control else None,
-        }
-        for attribute in heat.attributes(prompts, rows[0])
-    ]
+    matrices: list[dict[str, object]] = []
+    for attribute in heat.attributes(prompts, rows[0]):
+        matrices.append(
+            {
+                "attribute": attribute.replace("_", " "),
+                "models": {row.name: heat.confusion(prompts, row, attribute) for row in rows},
+                "control": heat.confusion(prompts, control, attribute) if control else None,
+            }
+        )
+    return matrices
 
 
-def _colour(evaluation: Evaluation) -> dict[str, Any]:
+def _colour(evaluation: Evaluation) -> dict[str, object]:
     """Wheels by region and the table by kind of prompt for every model; one reach for all, so that
     they compare."""
     found = {
@@ -154,16 +155,11 @@ def _colour(evaluation: Evaluation) -> dict[str, Any]:
         for value in region.values()
     ]
     reach = max([LEAST_REACH, *values])
-    wheels = {
-        name: [
-            {
-                "words": words,
-                "svg": wheel(f"unintended colour of {label(name)}, {words}", area[region], reach),
-            }
-            for region, words in REGIONS.items()
-        ]
-        for name, area in found.items()
-    }
+    wheels: dict[str, list[dict[str, object]]] = {}
+    for name, area in found.items():
+        for region, words in REGIONS.items():
+            svg = wheel(f"unintended colour of {label(name)}, {words}", area[region], reach)
+            wheels.setdefault(name, []).append({"words": words, "svg": svg})
     prompts = evaluation.plan.prompts
     tables = {row.name: heat.hues(prompts, row, reach) for row in evaluation.models}
     return {"wheels": wheels, "hues": tables}
@@ -265,23 +261,23 @@ def _copies(source: ReportSource, thumbnails: Thumbnails) -> dict[str, CopyPairs
     training = _training(source)
     found = {}
     for model in evaluation.models if evaluation else ():
-        told = model.near_copies
-        if told is None:
+        copies = model.near_copies
+        if copies is None:
             continue
         pairs = [
             CopyPair(
                 similarity=decimal(one.similarity, 3),
-                over=one.similarity > told.threshold,
+                over=one.similarity > copies.threshold,
                 prompt=one.prompt,
                 seed=one.seed,
                 training=one.training,
                 made=thumbnails.encoded(stage, model.pictures["L"][one.prompt][one.seed], SMALL),
                 trained=thumbnails.encoded(*training[one.training], SMALL),
             )
-            for one in told.nearest
+            for one in copies.nearest
             if one.training in training
         ]
-        found[model.name] = CopyPairs(decimal(told.threshold, 3), pairs)
+        found[model.name] = CopyPairs(decimal(copies.threshold, 3), pairs)
     return found
 
 

@@ -1,13 +1,12 @@
-"""The paired pictures: one row a prompt, one column a model or control, the same noise across;
-worst prompts first.
+"""The paired pictures: one row per prompt, one column per model or control, the same noise in a
+row, worst prompts first.
 
-Under a picture stands what it missed: where the tagger is surer of another value than of the asked
-one, and where the identity model does not take her for the character.
+The text under a picture lists what it missed: attributes where the tagger gives another value a
+higher probability than the prompted one, and an identity similarity below the threshold.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.evaluation import EvaluatedModel
@@ -22,7 +21,7 @@ UNKNOWN = -1.0  # badness of a prompt that an axis says nothing of: behind all o
 FIRST = (
     "reproduction",
     "responsiveness",
-)  # what makes a prompt the worst: not her, or not what was asked
+)  # what makes a prompt the worst: another character, or not what was prompted
 ARMS = {
     "N": "no trigger",
     "B": "base, same prompt",
@@ -100,23 +99,18 @@ def build_grid(
     columns = _columns(source)
     kept, seeds = _fit(stage, worst_first, columns, len(all_seeds), thumbnails, budget)
     keys = {
-        "asked": "worst at being her and doing what is asked",
+        "asked": "worst identity and prompt following",
         "overall": "worst over all axes",
         **{axis.id: f"worst {axis.short}" for axis in axes},
         "plan": "as planned",
     }
-    rows = [
-        GridRow(
-            id=prompt.id,
-            kind=prompt.kind,
-            text=prompt.text["L"],
-            orders={
-                name: [ranks[prompt.id][key] for key in keys] for name, ranks in orders.items()
-            },
-            cells=[_cell(stage, column, prompt, seeds, axes, thumbnails) for column in columns],
-        )
-        for prompt in kept
-    ]
+    rows = []
+    for prompt in kept:
+        places = {}
+        for name, ranks in orders.items():
+            places[name] = [ranks[prompt.id][key] for key in keys]
+        cells = [_cell(stage, column, prompt, seeds, axes, thumbnails) for column in columns]
+        rows.append(GridRow(prompt.id, prompt.kind, prompt.text["L"], places, cells))
     width, height = evaluation.plan.size
     kinds = list(dict.fromkeys(prompt.kind for prompt in kept))
     left_out = _left_out(len(kept), len(prompts), seeds, len(all_seeds))
@@ -124,7 +118,7 @@ def build_grid(
     return Grid(rows, all_seeds[:seeds], kinds, keys, names, width, height, left_out)
 
 
-def hero(source: ReportSource, thumbnails: Thumbnails) -> list[dict[str, Any]]:
+def hero(source: ReportSource, thumbnails: Thumbnails) -> list[dict[str, object]]:
     """The shown model's best-scoring pictures, different kinds of prompts first."""
     evaluation, stage = source.published, source.published_name
     if evaluation is None or stage is None or source.shown is None:
@@ -229,8 +223,8 @@ def _cell(
 
 
 def missed(row: EvaluatedModel, prompt: Prompt, seed: int) -> list[str]:
-    """What one picture missed: `smile → sad` where sad is the likelier reading, `not her` when it
-    agrees too little."""
+    """What one picture missed: `smile → sad` where sad has the highest probability, `other
+    character` where the identity similarity is below the threshold."""
     words = []
     for attribute, readings in row.answers.get(prompt.id, {}).items():
         asked = prompt.asked[attribute]
@@ -240,7 +234,7 @@ def missed(row: EvaluatedModel, prompt: Prompt, seed: int) -> list[str]:
     identity = row.agreement
     agreement = identity.agreement.get(prompt.id) if identity else None
     if identity and agreement and agreement[seed] < identity.threshold:
-        words.append("not her")
+        words.append("other character")
     return words
 
 
@@ -265,10 +259,10 @@ def _orders(
     ids = [prompt.id for prompt in prompts]
     badness = {axis.id: _badness(axis, row.values(axis.id)) for axis in axes}
     keys = {"asked": [id for id in badness if id in FIRST], "overall": list(badness)}
-    joined = {
-        key: {id: _mean([badness[axis][id] for axis in of if id in badness[axis]]) for id in ids}
-        for key, of in keys.items()
-    }
+    joined: dict[str, dict[str, float]] = {key: {} for key in keys}
+    for key, of in keys.items():
+        for id in ids:
+            joined[key][id] = _mean([badness[axis][id] for axis in of if id in badness[axis]])
     ranks: dict[str, dict[str, int]] = {id: {"plan": at} for at, id in enumerate(ids)}
     for key, values in {**joined, **badness}.items():
         for rank, id in enumerate(

@@ -1,5 +1,5 @@
-"""Tables whose cells are shaded by their number: asked against seen, what pulls what, hues by kind
-of prompt."""
+"""Tables with cells shaded by their number: prompted against observed, style by subset, hues by
+kind of prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,11 +46,10 @@ def pulls(models: Sequence[EvaluatedModel]) -> Heat | None:
     and no number."""
     found = {row.name: row.style_pull.pull_by_subset for row in models if row.style_pull}
     subsets = list(dict.fromkeys(subset for row in found.values() for subset in row))
-    rows = [
-        HeatRow(label(name), 0, [_pull(row.get(subset)) for subset in subsets])
-        for name, row in found.items()
-        if row
-    ]
+    rows = []
+    for name, row in found.items():
+        if row:
+            rows.append(HeatRow(label(name), 0, [_pull(row.get(subset)) for subset in subsets]))
     return Heat(subsets, rows) if rows else None
 
 
@@ -81,14 +80,10 @@ def confusion(prompts: Sequence[Prompt], row: EvaluatedModel, attribute: str) ->
     over its seeds."""
     found = confusions(prompts, row, attribute)
     columns = list(next(iter(found.values()))[1])
-    rows = [
-        HeatRow(
-            asked,
-            count,
-            [HeatCell(decimal(value, 2), value, seen == asked) for seen, value in cells.items()],
-        )
-        for asked, (count, cells) in found.items()
-    ]
+    rows = []
+    for asked, (count, means) in found.items():
+        cells = [HeatCell(decimal(value, 2), value, seen == asked) for seen, value in means.items()]
+        rows.append(HeatRow(asked, count, cells))
     return Heat(columns, rows)
 
 
@@ -104,14 +99,13 @@ def confusions(
             order = list(answer)
             means = {value: sum(seeds) / len(seeds) for value, seeds in answer.items()}
             readings.setdefault(prompt.asked[attribute], []).append(means)
-    return {
-        asked: (
-            len(readings[asked]),
-            {seen: _mean([one[seen] for one in readings[asked]]) for seen in order},
-        )
-        for asked in order
-        if asked in readings
-    }
+    found: dict[str, tuple[int, dict[str, float]]] = {}
+    for asked in order:
+        if rows := readings.get(asked):
+            found[asked] = (len(rows), {})
+            for seen in order:
+                found[asked][1][seen] = _mean([row[seen] for row in rows])
+    return found
 
 
 def entangled(row: EvaluatedModel, fault: float) -> Heat | None:
@@ -121,10 +115,10 @@ def entangled(row: EvaluatedModel, fault: float) -> Heat | None:
         return None
     matrix = row.entangled.matrix
     names = list(matrix)
-    rows = [
-        HeatRow(_words(asked), 0, [_shift(matrix[asked].get(name), fault) for name in names])
-        for asked in names
-    ]
+    rows = []
+    for asked in names:
+        cells = [_shift(matrix[asked].get(name), fault) for name in names]
+        rows.append(HeatRow(_words(asked), 0, cells))
     return Heat([_words(name) for name in names], rows)
 
 

@@ -2,124 +2,125 @@
 weights."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from onmodel.evaluate.choice import SearchedModel
+from onmodel.evaluate.choice import Choice, SearchedModel, SearchRecord
 from onmodel.report import plots
 from onmodel.report.pictures import SMALL, Thumbnails
-from onmodel.report.source import ReportSource, label
+from onmodel.report.source import ManifestSubset, MergeRecord, ReportSource, label
 from onmodel.text import capital, decimal
 
 STRIP = 14  # pictures shown of a subset
 
 
-def data_sets(source: ReportSource, thumbnails: Thumbnails) -> list[dict[str, Any]]:
+def data_sets(source: ReportSource, thumbnails: Thumbnails) -> list[dict[str, object]]:
     """Every data set with its subsets: counts, how each training used them, some pictures."""
-    return [
+    found: list[dict[str, object]] = []
+    for stage, manifest in source.datasets.items():
+        subsets = [
+            _subset(source, stage, name, facts, thumbnails)
+            for name, facts in manifest["subsets"].items()
+        ]
+        found.append(
+            {
+                "label": label(stage),
+                "count": len(manifest["items"]),
+                "refused": len(manifest["refused"]),
+                "subsets": subsets,
+            }
+        )
+    return found
+
+
+def choices(source: ReportSource) -> list[dict[str, object]]:
+    """Every selection: its rule and bounds, and each model with the reason why it was chosen or
+    left, best first."""
+    return [_choice(stage, choice) for stage, choice in source.selections.items()]
+
+
+def _choice(stage: str, choice: Choice) -> dict[str, object]:
+    facts = [f"{capital(axis)} at least {bound:g}." for axis, bound in choice.at_least.items()]
+    facts += [f"{capital(axis)} at most {bound:g}." for axis, bound in choice.at_most.items()]
+    if choice.too_close_to_call:
+        facts.append("Too close to call: models that were left may be as good.")
+    if not choice.constraints_met:
+        facts.append("Not every constraint is met; these are the least bad.")
+    ranked = sorted(choice.candidates, key=lambda row: (not row.chosen, row.bias))
+    rows = [
         {
-            "label": label(stage),
-            "count": len(manifest["items"]),
-            "refused": len(manifest["refused"]),
-            "subsets": [
-                _subset(source, stage, name, facts, thumbnails)
-                for name, facts in manifest["subsets"].items()
-            ],
+            "label": label(row.name),
+            "chosen": row.chosen,
+            "reason": row.reason,
+            "bias": decimal(row.bias, 3),
+            "interval": f"{decimal(row.low, 3)}\N{HORIZONTAL ELLIPSIS}{decimal(row.high, 3)}",
+            "front": f"{100 * row.front:.0f} %",
         }
-        for stage, manifest in source.datasets.items()
+        for row in ranked
     ]
+    return {
+        "label": label(stage),
+        "rule": capital(choice.rule),
+        "signature": choice.signature,
+        "facts": facts,
+        "rows": rows,
+    }
 
 
-def choices(source: ReportSource) -> list[dict[str, Any]]:
-    """Every selection: its rule and bounds, and what was chosen or left with the reason, best
-    first."""
-    return [
-        {
-            "label": label(stage),
-            "rule": capital(choice.rule),
-            "signature": choice.signature,
-            "facts": [
-                *(
-                    f"{capital(axis)} at least {bound:g}."
-                    for axis, bound in choice.at_least.items()
-                ),
-                *(f"{capital(axis)} at most {bound:g}." for axis, bound in choice.at_most.items()),
-                *(
-                    ["Too close to call: models that were left may be as good."]
-                    if choice.too_close_to_call
-                    else []
-                ),
-                *(
-                    []
-                    if choice.constraints_met
-                    else ["Not every constraint is met; these are the least bad."]
-                ),
-            ],
-            "rows": [
-                {
-                    "label": label(row.name),
-                    "chosen": row.chosen,
-                    "reason": row.reason,
-                    "bias": decimal(row.bias, 3),
-                    "interval": (
-                        f"{decimal(row.low, 3)}\N{HORIZONTAL ELLIPSIS}{decimal(row.high, 3)}"
-                    ),
-                    "front": f"{100 * row.front:.0f} %",
-                }
-                for row in sorted(choice.candidates, key=lambda row: (not row.chosen, row.bias))
-            ],
-        }
-        for stage, choice in source.selections.items()
-    ]
+def merges(source: ReportSource) -> list[dict[str, object]]:
+    """Every merge: its method, the energy kept, and the models with weight and strength."""
+    return [_merge(stage, merge) for stage, merge in source.merges.items()]
 
 
-def merges(source: ReportSource) -> list[dict[str, Any]]:
-    """Every merge: its method, what was kept, and the models with weight and strength."""
-    return [
-        {
-            "label": label(stage),
-            "method": merge["method"],
-            "rank": merge["rank"],
-            "kept": f"{100 * merge['energy_kept']:.1f} %",
-            "strength": f"{merge['strength']:.3g}",
-            "models": [
-                {
-                    "label": label(row["name"]),
-                    "weight": f"{row['weight']:.3g}",
-                    "strength": f"{row['strength']:.3g}",
-                    "cosines": [decimal(value, 2) for value in line],
-                }
-                for row, line in zip(merge["models"], merge["cosines"], strict=True)
-            ],
-        }
-        for stage, merge in source.merges.items()
-    ]
+def _merge(stage: str, merge: MergeRecord) -> dict[str, object]:
+    models = []
+    for row, line in zip(merge["models"], merge["cosines"], strict=True):
+        cosines = [decimal(value, 2) for value in line]
+        models.append(
+            {
+                "label": label(row["name"]),
+                "weight": f"{row['weight']:.3g}",
+                "strength": f"{row['strength']:.3g}",
+                "cosines": cosines,
+            }
+        )
+    return {
+        "label": label(stage),
+        "method": merge["method"],
+        "rank": merge["rank"],
+        "kept": f"{100 * merge['energy_kept']:.1f} %",
+        "strength": f"{merge['strength']:.3g}",
+        "models": models,
+    }
 
 
-def searches(source: ReportSource) -> list[dict[str, Any]]:
-    """Every search for merge weights: what it lowered, what came of it, and each measurement."""
-    return [
-        {
-            "label": label(stage),
-            "objective": capital(search.objective),
-            "noise": decimal(search.noise, 3),
-            "taken": _mixture(search.models, search.taken),
-            "found": _mixture(search.models, search.found),
-            "models": [label(row.name) for row in search.models],
-            "svg": plots.search(label(stage), search.trials, search.expected),
-            "trials": [
-                {
-                    "block": trial.block,
-                    "why": trial.why,
-                    "value": decimal(trial.value, 3),
-                    "expected": decimal(expected, 3),
-                    "weights": [f"{weight:.2g}" if weight else "" for weight in trial.weights],
-                }
-                for trial, expected in zip(search.trials, search.expected, strict=True)
-            ],
-        }
-        for stage, search in source.searches.items()
-    ]
+def searches(source: ReportSource) -> list[dict[str, object]]:
+    """Every search for merge weights: its objective, its result, and each measurement."""
+    return [_search(stage, search) for stage, search in source.searches.items()]
+
+
+def _search(stage: str, search: SearchRecord) -> dict[str, object]:
+    trials = []
+    for trial, expected in zip(search.trials, search.expected, strict=True):
+        weights = [f"{weight:.2g}" if weight else "" for weight in trial.weights]
+        trials.append(
+            {
+                "block": trial.block,
+                "why": trial.why,
+                "value": decimal(trial.value, 3),
+                "expected": decimal(expected, 3),
+                "weights": weights,
+            }
+        )
+    return {
+        "label": label(stage),
+        "objective": capital(search.objective),
+        "noise": decimal(search.noise, 3),
+        "taken": _mixture(search.models, search.taken),
+        "found": _mixture(search.models, search.found),
+        "models": [label(row.name) for row in search.models],
+        "svg": plots.search(label(stage), search.trials, search.expected),
+        "trials": trials,
+    }
 
 
 def _mixture(models: Sequence[SearchedModel], weights: Sequence[float]) -> str:
@@ -135,8 +136,8 @@ def _mixture(models: Sequence[SearchedModel], weights: Sequence[float]) -> str:
 
 
 def _subset(
-    source: ReportSource, stage: str, name: str, facts: Mapping[str, Any], thumbnails: Thumbnails
-) -> dict[str, Any]:
+    source: ReportSource, stage: str, name: str, facts: ManifestSubset, thumbnails: Thumbnails
+) -> dict[str, object]:
     items = [item for item in source.datasets[stage]["items"] if item["subset"] == name]
     shown = items[:: max(1, -(-len(items) // STRIP))]
     return {
@@ -153,9 +154,9 @@ def _subset(
     }
 
 
-def _uses(source: ReportSource, stage: str, dataset: str, subset: str) -> list[dict[str, Any]]:
-    """How a train stage used a subset of a data set: repeats per epoch, epochs, times each picture
-    was seen."""
+def _uses(source: ReportSource, stage: str, dataset: str, subset: str) -> list[dict[str, object]]:
+    """The use of a subset by a train stage: repeats per epoch, epochs, exposures of each
+    picture."""
     table = source.stages[stage]
     if table["do"] != "train":
         return []

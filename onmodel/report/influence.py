@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from onmodel.engine.influence import Effect, Leaving
 from onmodel.evaluate.axes.base import Axis
@@ -52,20 +51,16 @@ def influence_table(
     found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving
 ) -> InfluenceTable:
     """The effects as rows, in the axes' own units."""
-    rows = [
-        InfluenceRow(
-            axis,
-            _floor(axis, effects[0]),
-            [_comparison(axis, one) for one in effects],
-            [one.outcome for one in effects],
-        )
-        for axis, effects in _by_axis(found, axes)
-    ]
+    rows = []
+    for axis, effects in _by_axis(found, axes):
+        compared = [_comparison(axis, one) for one in effects]
+        outcomes = [one.outcome for one in effects]
+        rows.append(InfluenceRow(axis, _floor(axis, effects[0]), compared, outcomes))
     subsets = list(leaving.without)
     return InfluenceTable(leaving.full[0], subsets, rows, sentences(found, axes, leaving))
 
 
-def as_dict(found: Sequence[Effect], evaluation: Evaluation, leaving: Leaving) -> dict[str, Any]:
+def as_dict(found: Sequence[Effect], evaluation: Evaluation, leaving: Leaving) -> dict[str, object]:
     """What the JSON file holds; effects in whole faults."""
     return {
         "signature": evaluation.signature,
@@ -91,7 +86,7 @@ def as_dict(found: Sequence[Effect], evaluation: Evaluation, leaving: Leaving) -
 def sentences(found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving) -> list[str]:
     """A sentence for each subset: what it helps, what it harms."""
     titles = {axis.id: axis.short for axis in axes}
-    told = []
+    lines = []
     for subset in leaving.without:
         parts = []
         for outcome in ("helps", "harms"):
@@ -99,12 +94,12 @@ def sentences(found: Sequence[Effect], axes: Sequence[Axis], leaving: Leaving) -
                 titles[one.axis] for one in found if one.subset == subset and one.outcome == outcome
             ]
             parts += [f"{outcome} {enumerated(names)}"] if names else []
-        told.append(f"{subset} {'; '.join(parts) or 'changes no axis for certain'}.")
-    return told
+        lines.append(f"{subset} {'; '.join(parts) or 'changes no axis for certain'}.")
+    return lines
 
 
 def write_page(table: InfluenceTable, leaving: Leaving, evaluation: Evaluation, path: Path) -> None:
-    """The page; its JSON lies beside it."""
+    """Write the page, and its JSON beside it."""
     rows = []
     for row in table.rows:
         reach = max(max(abs(one.low), abs(one.high)) for one in row.comparisons) or 1.0
@@ -131,8 +126,11 @@ def write_page(table: InfluenceTable, leaving: Leaving, evaluation: Evaluation, 
 
 
 def _by_axis(found: Sequence[Effect], axes: Sequence[Axis]) -> list[tuple[Axis, list[Effect]]]:
-    rows = [(axis, [one for one in found if one.axis == axis.id]) for axis in axes]
-    return [(axis, effects) for axis, effects in rows if effects]
+    rows = []
+    for axis in axes:
+        if effects := [one for one in found if one.axis == axis.id]:
+            rows.append((axis, effects))
+    return rows
 
 
 def _comparison(axis: Axis, one: Effect) -> Comparison:

@@ -1,4 +1,4 @@
-"""A lineage as a page that needs no network, and as a picture that stands alone."""
+"""A lineage as a page that needs no network, and as a single picture."""
 
 from importlib.resources import files
 

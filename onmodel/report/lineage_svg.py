@@ -64,11 +64,10 @@ def draw_lineage(lineage: Lineage, **attributes: str) -> Markup:
 
 
 def drawn(lineage: Lineage) -> Lineage:
-    """What a picture needs of a history; its ids stay, but no longer vouch for the content.
+    """The part of a history that a picture shows; its ids no longer prove the content.
 
-    Recipe, code and environment stand under everything and are left to the list of nodes; what
-    comes from nothing else hangs on its character. Checkpoints that only an evaluation looked at
-    give way to their run.
+    Recipe, code and environment are left to the list of nodes. A node without other parents is
+    drawn below its character. A checkpoint that only an evaluation read is replaced by its run.
     """
     taken = {
         parent
@@ -111,21 +110,24 @@ def drawn(lineage: Lineage) -> Lineage:
 def facts(lineage: Lineage) -> list[dict[str, object]]:
     """Every node in words, parents first: `id`, `anchor`, `type`, `title`, `used` (titles and
     anchors), `facts`."""
-    return [
-        {
-            "id": id,
-            "anchor": anchor(id),
-            "type": node["type"],
-            "title": title_of(lineage, id),
-            "used": [
-                {"anchor": anchor(parent), "title": title_of(lineage, parent)}
-                for parent in node["used"]
-            ],
-            "facts": _facts(node),
-        }
-        for id in ordered(lineage)
-        for node in [lineage[id]]
-    ]
+    found = []
+    for id in ordered(lineage):
+        node = lineage[id]
+        used = [
+            {"anchor": anchor(parent), "title": title_of(lineage, parent)}
+            for parent in node["used"]
+        ]
+        found.append(
+            {
+                "id": id,
+                "anchor": anchor(id),
+                "type": node["type"],
+                "title": title_of(lineage, id),
+                "used": used,
+                "facts": _facts(node),
+            }
+        )
+    return found
 
 
 def in_words(value: Any) -> str:
@@ -218,11 +220,10 @@ def _rows(
     for sweep in range(2 * SWEEPS):
         towards = before if sweep % 2 == 0 else after
         for layer in layers if sweep % 2 == 0 else layers[::-1]:
-            _settle(
-                layer,
-                {key: _mean([y[n] for n in towards.get(key, ())], y[key]) for key in layer},
-                y,
-            )
+            wanted = {}
+            for key in layer:
+                wanted[key] = _mean([y[other] for other in towards.get(key, ())], y[key])
+            _settle(layer, wanted, y)
     top = min(value - _half(key) for key, value in y.items())
     return {key: value - top + MARGIN for key, value in y.items()}
 

@@ -20,7 +20,7 @@ GROUND = (
     "recipe",
     "code",
     "environment",
-)  # under everything: told once, before the tree
+)  # shown once, before the tree
 # What a thing was made from comes before what led to its choice.
 ORDER = (
     "weights",
@@ -85,7 +85,7 @@ class LineageTree:
 
 
 def history_of(provenance: Provenance) -> LineageTree:
-    """What lies under everything, the tree below the newest node, and the counts."""
+    """The nodes that everything depends on, the tree below the newest node, and the counts."""
     lineage: Lineage = _printable(provenance.lineage)
     ids = sorted(ordered(lineage), key=lambda id: lineage[id]["type"] != "character")
     ground = [_ground(lineage[id]) for id in ids if lineage[id]["type"] in GROUND]
@@ -108,19 +108,19 @@ def _printable(value: Any) -> Any:
 
 
 def _tree(lineage: Lineage, newest: str) -> Branch:
-    told: set[str] = set()
+    shown: set[str] = set()
 
     def grow(id: str, weight: str) -> Branch:
-        told.add(id)
+        shown.add(id)
         children, again = [], []
         for parent, share in _parents(lineage, id):
-            if parent in told:
+            if parent in shown:
                 again.append(share + title_of(lineage, parent))
             else:
                 children.append(grow(parent, share))
         lines = [*_lines(lineage, lineage[id])]
         if again:
-            text = f"\N{UPWARDS ARROW} and, told above: {', '.join(again)}"
+            text = f"\N{UPWARDS ARROW} also, shown above: {', '.join(again)}"
             lines.append(Line(printable(text), "reference"))
         type = lineage[id]["type"]
         title, kind = printable(title_of(lineage, id)), WORDS.get(type, printable(type))
@@ -130,8 +130,8 @@ def _tree(lineage: Lineage, newest: str) -> Branch:
 
 
 def _parents(lineage: Lineage, id: str) -> list[tuple[str, str]]:
-    """What a node was made from, best told first, with its weight in a merge; without what lies
-    under everything."""
+    """The parents of a node, the most important first, each with its weight in a merge. Nodes that
+    everything depends on are left out."""
     node = lineage[id]
     weights = {part["model"]: f"{part['weight']:.3g} × " for part in node.get("parts", ())}
 
@@ -154,7 +154,7 @@ def _parents(lineage: Lineage, id: str) -> list[tuple[str, str]]:
 
 
 def _lines(lineage: Lineage, node: Node) -> Iterator[Line]:
-    """What a branch says of its node."""
+    """The text of a branch about its node."""
     if node.get("origin") == "unknown":
         yield Line("unknown origin: nothing is recorded of how it was made", "warning")
     for fact in _facts(lineage, node):
@@ -236,9 +236,9 @@ def _ground(node: Node) -> Ground:
     return Ground(node["type"], name, printable(said))
 
 
-def _settings(table: Mapping[str, Any]) -> Iterator[str]:
-    """Settings as words; what is switched off or empty is left out, and what a step's facts tell in
-    full."""
+def _settings(table: Mapping[str, object]) -> Iterator[str]:
+    """Settings as words, without those that are off or empty and those that the facts of a step
+    show."""
     for key, value in table.items():
         if key not in ("do", "data") and value not in (None, False, "", [], {}):
             yield f"{key} {in_words(value)}"

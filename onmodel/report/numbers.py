@@ -6,7 +6,6 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from onmodel.evaluate.choice import Choice
 from onmodel.evaluate.compare import Comparison
@@ -155,9 +154,10 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, EvaluatedModel]]:
     return [*((row.name, row) for row in evaluation.models), *controls]
 
 
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, extrasaction="raise", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({column: csv_cell(value) for column, value in row.items()} for row in rows)
+    for row in rows:
+        writer.writerow({column: csv_cell(value) for column, value in row.items()})
     write_atomic(path, buffer.getvalue().encode())

@@ -5,9 +5,8 @@ Every function is pure: numbers in, Markup out. Colours are classes of the page'
 (`s0`…: stages in order).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -17,6 +16,7 @@ from onmodel.evaluate.evaluation import Evaluation, Score
 from onmodel.report.source import label, stage_of
 from onmodel.report.svg import Scale, element, path, places_of, ticks
 from onmodel.text import decimal
+from onmodel.train.steps import StepRow
 
 WIDTH, HEIGHT = 270.0, 165.0  # of a small chart, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 8.0, 10.0, 22.0
@@ -137,22 +137,18 @@ def scatter(
 def pareto(dots: Sequence[Dot], x_axis: Axis, y_axis: Axis) -> set[str]:
     """Names of the dots that no other dot beats on one axis and equals on the other."""
     costs = {dot.name: (x_axis.cost(dot.x[1]), y_axis.cost(dot.y[1])) for dot in dots}
-    return {
-        name
-        for name, (a, b) in costs.items()
-        if not any(c <= a and d <= b and (c, d) != (a, b) for c, d in costs.values())
-    }
+    found = set()
+    for name, (a, b) in costs.items():
+        if not any(c <= a and d <= b and (c, d) != (a, b) for c, d in costs.values()):
+            found.add(name)
+    return found
 
 
-def losses(stage: str, rows: Sequence[Mapping[str, Any]]) -> Markup | None:
+def losses(stage: str, rows: Sequence[StepRow]) -> Markup | None:
     """Training loss (averaged down) and held-out loss over steps; None without rows."""
-    train = [
-        (float(row["step"]), float(row["loss"])) for row in rows if row.get("loss") is not None
-    ]
+    train = [(float(row["step"]), row["loss"]) for row in rows if row.get("loss") is not None]
     heldout = [
-        (float(row["step"]), float(row["heldout"]))
-        for row in rows
-        if row.get("heldout") is not None
+        (float(row["step"]), row["heldout"]) for row in rows if row.get("heldout") is not None
     ]
     if not train:
         return None
@@ -369,10 +365,11 @@ def _averaged(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]
     """Means over at most LOSS_POINTS runs of neighbouring points."""
     size = -(-len(points) // LOSS_POINTS)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
-    return [
-        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group))
-        for group in groups
-    ]
+    means = []
+    for group in groups:
+        x, y = (sum(values) / len(group) for values in zip(*group, strict=True))
+        means.append((x, y))
+    return means
 
 
 def _chart(

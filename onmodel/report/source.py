@@ -4,13 +4,66 @@ and no network."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from onmodel.character import Character
 from onmodel.evaluate.choice import Choice, SearchRecord
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.ledger.lineage import Lineage
 from onmodel.text import capital
+from onmodel.train.steps import StepRow
+
+
+class SubsetUse(TypedDict, total=False):
+    """The settings of a subset's own file; the others are not shown."""
+
+    repeats: int
+
+
+class ManifestSubset(TypedDict):
+    """A subset in manifest.json."""
+
+    purpose: str
+    count: int
+    heldout: int
+    shown: NotRequired[SubsetUse]
+
+
+class ManifestItem(TypedDict):
+    """A picture in manifest.json, as far as a report shows it."""
+
+    subset: str
+    split: str
+    origin: str
+    image: str
+    tags: str
+
+
+class Manifest(TypedDict):
+    """The file manifest.json of a data set."""
+
+    items: list[ManifestItem]
+    refused: list[object]
+    subsets: dict[str, ManifestSubset]
+
+
+class MergeInputRecord(TypedDict):
+    """An input in merge.json."""
+
+    name: str
+    weight: float
+    strength: float
+
+
+class MergeRecord(TypedDict):
+    """The file merge.json of a merge, as far as a report shows it."""
+
+    method: str
+    rank: int
+    energy_kept: float
+    strength: float
+    models: list[MergeInputRecord]
+    cosines: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -30,9 +83,9 @@ class ReportSource:
     evaluations: Mapping[str, Evaluation]
     folders: Mapping[str, Path]
     selections: Mapping[str, Choice]
-    training: Mapping[str, Sequence[Mapping[str, Any]]]
-    datasets: Mapping[str, Mapping[str, Any]]
-    merges: Mapping[str, Mapping[str, Any]]
+    training: Mapping[str, Sequence[StepRow]]
+    datasets: Mapping[str, Manifest]
+    merges: Mapping[str, MergeRecord]
     searches: Mapping[str, SearchRecord]
     seconds: Mapping[str, float]
     final: str | None
@@ -42,7 +95,7 @@ class ReportSource:
     lineage: Lineage | None
 
     def about(self, evaluation: str) -> "ReportSource":
-        """The same run told by another of its evaluations."""
+        """The same run, with another of its evaluations as the published one."""
         return replace(self, confirm=evaluation)
 
     @property
@@ -83,8 +136,8 @@ class ReportSource:
 
     @property
     def earlier(self) -> list[str]:
-        """Whom the shown model is held against: measured models that were imported, and earlier
-        releases: those of train stages of which no evaluation looked at a second checkpoint."""
+        """The measured models that the shown one is compared with: imported models, and earlier
+        releases, i.e. train stages with a single measured checkpoint."""
         seen: dict[str, set[str]] = {}
         for evaluation in self.evaluations.values():
             for name in evaluation.names:

@@ -52,7 +52,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class TableColumn:
-    """One axis; `ideal` is where it lies on the strips' scale."""
+    """One axis; `ideal` is its position on the strips' scale."""
 
     axis: Axis
     ideal: float
@@ -78,25 +78,26 @@ def build_table(source: ReportSource) -> Table | None:
     axes = list(evaluation.axes.values())
     scales = {axis.id: _scale(axis, [*models, *controls]) for axis in axes}
     worst = {axis.id: _worst(axis, models) for axis in axes}
-    rows = [
-        TableRow(
-            row.name,
-            label(row.name),
-            source.role(row.name),
-            ROLES[source.role(row.name)],
-            [_cell(axis, row.axes.get(axis.id), scales[axis.id], worst[axis.id]) for axis in axes],
-        )
-        for row in models
-    ] + [
-        TableRow(
-            row.name,
-            f"Control {row.name}",
-            "control",
-            CONTROLS.get(row.name, ""),
-            [_cell(axis, row.axes.get(axis.id), scales[axis.id], None) for axis in axes],
-        )
-        for row in controls
-    ]
+
+    def cells(row: EvaluatedModel, is_control: bool) -> list[TableCell]:
+        return [
+            _cell(
+                axis,
+                row.axes.get(axis.id),
+                scales[axis.id],
+                None if is_control else worst[axis.id],
+            )
+            for axis in axes
+        ]
+
+    rows = []
+    for row in models:
+        role = source.role(row.name)
+        rows.append(TableRow(row.name, label(row.name), role, ROLES[role], cells(row, False)))
+    for row in controls:
+        words = CONTROLS.get(row.name, "")
+        title = f"Control {row.name}"
+        rows.append(TableRow(row.name, title, "control", words, cells(row, True)))
     columns = [TableColumn(axis, _share(scales[axis.id], axis.ideal)) for axis in axes]
     return Table(evaluation.signature, columns, rows)
 

@@ -2,7 +2,6 @@
 and why."""
 
 from dataclasses import asdict
-from typing import Any
 
 from onmodel.evaluate.choice import TuningRound
 from onmodel.report import plots
@@ -10,7 +9,7 @@ from onmodel.report.source import ReportSource, label
 from onmodel.text import capital, decimal
 
 
-def page_of(source: ReportSource, stage: str) -> dict[str, Any]:
+def page_of(source: ReportSource, stage: str) -> dict[str, object]:
     """Everything that the template shows, as plain values. Curves are of the first round with every
     weight."""
     tuning = source.selections[stage]
@@ -60,7 +59,7 @@ def csv_of(stage: str) -> str:
     return f"tuning-{stage}.csv"
 
 
-def _round(number: int, row: TuningRound) -> dict[str, Any]:
+def _round(number: int, row: TuningRound) -> dict[str, object]:
     return {
         "number": number,
         "size": f"{row.rung.prompts} prompts × {row.rung.seeds} seeds",

@@ -116,14 +116,14 @@ def _axis_sentence(
         for c in row
         if c.axis.id == axis.id and c.outcome != "unavailable"
     ]
-    told = [
+    parts = [
         sentence_of(c) + (", its best parent here" if words == BEST_PARENT else "")
         for words, c in rows
     ]
     value = (
         f"{name} {axis.text(score.value)} ({axis.span(score.low, score.high)}, {score.n} prompts)"
     )
-    return f"{value}: {'; '.join(told) or 'nothing to compare with'}."
+    return f"{value}: {'; '.join(parts) or 'nothing to compare with'}."
 
 
 def _best(axis: Axis, models: Sequence[EvaluatedModel]) -> EvaluatedModel | None:

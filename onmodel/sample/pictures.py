@@ -117,11 +117,10 @@ def render(
     paths = [picture_path(folder, key(base_sha256, request, sampling)) for request in requests]
     for path in remove_damaged(paths):
         task.note(f"{path} is damaged; it is made again")
-    todo = [
-        batch
-        for batch in _batches(zip(requests, paths, strict=True), sampling.batch)
-        if not all(path.exists() for _, path in batch)
-    ]
+    todo = []
+    for batch in _batches(zip(requests, paths, strict=True), sampling.batch):
+        if not all(path.exists() for _, path in batch):
+            todo.append(batch)
     task.advance(len(requests) - sum(len(batch) for batch in todo))
     for parent in sorted({path.parent for batch in todo for _, path in batch}):
         if parent.exists():

@@ -402,11 +402,10 @@ def whom(character: Character) -> str:
 def free_table(character: Character, vocabulary: Vocabulary) -> dict[str, list[str]]:
     """Attribute → tags for everything that the character leaves free; one round in each asks for no
     style."""
-    table = {
-        attribute: [tag for tag in vocabulary[attribute].values() if tag]
-        for attribute in character.free
-        if attribute in vocabulary
-    }
+    table = {}
+    for attribute in character.free:
+        if attribute in vocabulary:
+            table[attribute] = [tag for tag in vocabulary[attribute].values() if tag]
     return {
         attribute: [*tags, ""] if attribute == "style" else tags
         for attribute, tags in table.items()

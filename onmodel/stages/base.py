@@ -19,7 +19,7 @@ from onmodel.processes import ALONE, Processes
 from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
 from onmodel.train.options import Options
-from onmodel.validation import Table
+from onmodel.validation import StrictTable
 from onmodel.weights import weights_sha256
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class NamedStage:
         return self.value.partition("@")[2]
 
 
-class StageSettings(Table):
+class StageSettings(StrictTable):
     """A stage's table in the recipe. Unknown keys are refused; `do` names the verb."""
 
     # The setting with the folder's name under which a person finds the result.

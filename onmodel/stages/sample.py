@@ -57,7 +57,7 @@ from onmodel.train.options import (
     MOST_SAMPLING_STEPS,
     Side,
 )
-from onmodel.validation import Table
+from onmodel.validation import StrictTable
 
 PROMPTED = ("trigger", "count_tag", "tags", "description", "free", "outfits")  # what prompts say
 MAKES: Kind = "pictures"
@@ -67,7 +67,7 @@ MOST_SEEDS = 10_000
 MOST_LORA_WEIGHT = 100.0
 
 
-class References(Table):
+class References(StrictTable):
     """Held-out pictures of the character."""
 
     stage: str = Field(description="Curate stage with held-out pictures.")

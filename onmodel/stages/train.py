@@ -30,7 +30,7 @@ from onmodel.families.protocol import Family, FamilySpec
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora import header
-from onmodel.lora.tensors import read_lora, regauge
+from onmodel.lora.tensors import read_lora, rescale
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact, Item
@@ -434,22 +434,22 @@ def _network(
     Layers of `start` beyond the targets are trained too, or its change would be lost.
     """
     spec, device = family.spec, next(family.backbone.parameters()).device
-    gauges = trained_layers(spec, settings)
+    rank_alphas = trained_layers(spec, settings)
     if settings.start is None:
-        return make_network(family, settings, gauges, context.seed, device), []
+        return make_network(family, settings, rank_alphas, context.seed, device), []
     model, chosen = inputs.model(settings.start), inputs.artifact(settings.start)
     found = read_lora(model.path, spec, dora=settings.network == "dora")
-    start = regauge(
-        found, {name: settings.gauge(name) for name in found.modules}, context.seed
+    start = rescale(
+        found, {name: settings.rank_alpha(name) for name in found.modules}, context.seed
     ).modules
     ranks = sorted({row.rank for row in found.modules.values()})
     note = f"starts from {model.name}: rank {ranks[-1]}, alpha {found.trained_alpha or ranks[-1]:g}"
     note += f" → rank {settings.rank}, alpha {settings.alpha:g}, the same change of the base"
-    if beyond := set(start) - set(gauges):
+    if beyond := set(start) - set(rank_alphas):
         note += f"; {len(beyond)} layers beyond {settings.targets} are trained too"
     context.events.note(note)
     why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
-    network = make_network(family, settings, gauges, context.seed, device, start)
+    network = make_network(family, settings, rank_alphas, context.seed, device, start)
     return network, [header.lineage_of(found, model.sha256), *why]
 
 

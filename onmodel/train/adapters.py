@@ -116,14 +116,14 @@ class Adapters(Trained):
 
 
 def fresh_factors(
-    linears: Sequence[Linear], gauges: Mapping[str, tuple[int, float]], seed: int
+    linears: Sequence[Linear], rank_alphas: Mapping[str, tuple[int, float]], seed: int
 ) -> dict[str, Factors]:
     """Factors of each layer's (rank, alpha) that change nothing yet: down uniform in ±1/√in as PEFT
     draws it, up zero. Drawn per layer.
     """
     factors = {}
     for linear in linears:
-        rank, alpha = gauges[linear.name]
+        rank, alpha = rank_alphas[linear.name]
         down = uniform((rank, linear.in_features), seed, "lora", linear.name)
         factors[linear.name] = Factors(down, torch.zeros(linear.out_features, rank), alpha)
     return factors

@@ -24,11 +24,9 @@ class _TooMuch(Exception):
 def checkpointing(
     family: Family, options: Options, one_picture: Callable[[], Tensor], events: Events
 ) -> Iterator[None]:
-    """Within the context blocks are computed twice if the recipe says so, or says "auto" and a
-    batch needs it.
-
-    `one_picture` computes the loss of a picture of the largest size.
-    """
+    """Within the context, blocks are computed twice if the recipe asks for it, or if it says "auto"
+    and a batch does not fit into memory otherwise. `one_picture` computes the loss of a picture of
+    the largest size."""
     backbone: Any = family.backbone
     wanted = options.gradient_checkpointing
     if wanted == "auto":
@@ -52,11 +50,9 @@ def checkpointing(
 
 
 def activation_bytes(family: Family, one_picture: Callable[[], Tensor], limit: int) -> int | None:
-    """Bytes that a forward pass keeps for its backward pass, the base's weights aside; None when
-    more than `limit`.
-
-    The pass ends where the limit is passed, so that looking takes no more memory than is there.
-    """
+    """Bytes that a forward pass keeps for its backward pass, without the base's weights. None when
+    they exceed `limit`: the pass stops there, so that the measurement never exceeds the free
+    memory."""
     weights = (*family.backbone.parameters(), *family.backbone.buffers())
     seen = {tensor.untyped_storage().data_ptr() for tensor in weights}
     kept = 0
@@ -80,7 +76,7 @@ def activation_bytes(family: Family, one_picture: Callable[[], Tensor], limit: i
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process can still take on a device."""
+    """Bytes of memory on a device that this process can still allocate."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(device)[0]

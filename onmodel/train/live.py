@@ -3,25 +3,25 @@ that was saved."""
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import psutil
 import torch
 
 from onmodel.train.state import History
+from onmodel.train.steps import StepRow
 
-Record = Callable[[Sequence[Mapping[str, Any]]], None]
+Record = Callable[[Sequence[StepRow]], None]
 WINDOW = 50  # steps over which the shown loss and speed are averaged
 SAVING_SHARE = 0.04  # of the time, at most
 
 
 class Live:
-    """Follows one attempt of a run. Rows go to `record` only when the state that made them is on
-    the disk, so that a step is told once, however often the run is killed.
-    """
+    """Shows and records one attempt of a run. Rows go to `record` only after the state that
+    produced them is saved, so that each step is recorded once, however often the run is
+    interrupted."""
 
     def __init__(
         self, history: History, steps_per_epoch: int, device: torch.device, record: Record
@@ -34,17 +34,17 @@ class Live:
         )
         self._started = time.monotonic()
         self._times: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=WINDOW + 1)
-        self._machine: dict[int, dict[str, float]] = {}
+        self._machine: dict[int, tuple[float, float, int]] = {}
         self._told = 0
 
     def step(self, pictures: int) -> str:
-        """Take note of a step that is done; returns the words for the bar."""
+        """Note a finished step; returns the words for the bar."""
         self._times.append((time.monotonic(), pictures))
-        self._machine[self._history.steps] = {
-            "seconds": round(time.monotonic() - self._started, 3),
-            "pictures_per_second": round(self._speed(), 3),
-            "memory_mib": memory_bytes(self._device) >> 20,
-        }
+        self._machine[self._history.steps] = (
+            round(time.monotonic() - self._started, 3),
+            round(self._speed(), 3),
+            memory_bytes(self._device) >> 20,
+        )
         return self.words()
 
     def cells(self, epoch: int) -> dict[str, float | None]:
@@ -71,10 +71,13 @@ class Live:
         return "  ".join(words)
 
     def flush(self) -> None:
-        """Record the steps that were not yet recorded; those of earlier attempts have no machine's
-        share any more."""
+        """Record the steps that are not recorded yet. Steps of earlier attempts have no time, speed
+        and memory."""
         rows = self._history.rows(self._steps_per_epoch)[self._told :]
-        self._record([{**row, **self._machine.pop(int(row["step"]), {})} for row in rows])
+        for row in rows:
+            if machine := self._machine.pop(row["step"], None):
+                row["seconds"], row["pictures_per_second"], row["memory_mib"] = machine
+        self._record(rows)
         self._told = self._history.steps
 
     def _speed(self) -> float:
@@ -83,8 +86,8 @@ class Live:
 
 
 class Rhythm:
-    """When to save: every so many steps, but so rarely that it takes its share of the time at
-    most."""
+    """When to save: every `every` steps, or less often where saving takes more than SAVING_SHARE of
+    the time."""
 
     def __init__(self, every: int) -> None:
         self._every, self._steps, self._cost, self._ended = every, 0, 0.0, time.monotonic()

@@ -35,12 +35,9 @@ SAVE_EVERY = 25  # steps
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of the run: its latents [C, h, w], how often an epoch shows it, and what each
-    showing says.
-
-    Where `flips` is true for a showing, `flipped_chw` are its latents. `mask_hw` weighs the loss of
-    each latent, `weight` that of the picture.
-    """
+    """A picture of the run: its latents [C, h, w], how often an epoch uses it (`repeats`), and the
+    caption of each use. Where `flips` is true for a use, its latents are `flipped_chw`. `mask_hw`
+    weights the loss of each latent, `weight` the loss of the picture."""
 
     item: Item
     latents_chw: Tensor
@@ -94,7 +91,8 @@ def epoch_batches(
     for size in sorted(sizes):
         order = rng.permutation(len(sizes[size]))
         parts = np.array_split(order, math.ceil(len(order) / batch))
-        batches += [[sizes[size][i] for i in part] for part in parts]
+        for part in parts:
+            batches.append([sizes[size][i] for i in part])
     return [batches[i] for i in rng.permutation(len(batches))]
 
 

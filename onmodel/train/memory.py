@@ -34,9 +34,9 @@ _SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a training run takes. `memory`: side in pixels → peak bytes of a step, (all activations
-    kept, blocks computed twice); empty for a small base. `file_bytes` is a checkpoint's tensors.
-    """
+    """Forecast of a training run. `memory`: side in pixels → peak bytes of a step, (all activations
+    kept, blocks computed twice); empty for a small base. `file_bytes`: size of a checkpoint's
+    tensors."""
 
     layers: int
     parameters: int
@@ -80,8 +80,8 @@ def peak_bytes(
 ) -> int:
     """Peak bytes of a step on square pictures of `side` pixels, with the whole base in memory.
 
-    A short backbone is run, not a whole one, where the family can tell the whole from that. Where
-    blocks are not trained alike, each is taken to be trained as any of them is.
+    The step runs on a short backbone where the family can extrapolate from that to the whole one.
+    Where blocks are trained differently, each counts like the largest.
     """
     step = outline.whole(
         lambda blocks: _step_bytes(outline, options, dtype, side, checkpointing, blocks)
@@ -104,11 +104,11 @@ def run_bytes(options: Options, shapes: Collection[Shape]) -> int:
 
 def _shapes(spec: FamilySpec, options: Options) -> dict[str, dict[str, Shape]]:
     """Layer → role → shape of what is trained."""
-    gauges = trained_layers(spec, options)
+    rank_alphas = trained_layers(spec, options)
     return {
-        row.name: trained_shapes(row, options, gauges[row.name][0])
+        row.name: trained_shapes(row, options, rank_alphas[row.name][0])
         for row in spec.linears
-        if row.name in gauges
+        if row.name in rank_alphas
     }
 
 
@@ -127,15 +127,15 @@ def _step_bytes(
         spec = family.spec
         backbone: Any = family.backbone
         wanted: dict[str, tuple[int, float]] = {}
-        gauges = trained_layers(outline.spec, options)
+        rank_alphas = trained_layers(outline.spec, options)
         for row in outline.spec.linears:
-            if row.name in gauges:
-                gauge = gauges[row.name]
-                wanted[row.in_any_block] = max(gauge, wanted.get(row.in_any_block, gauge))
-        gauges = {
+            if row.name in rank_alphas:
+                rank_alpha = rank_alphas[row.name]
+                wanted[row.in_any_block] = max(rank_alpha, wanted.get(row.in_any_block, rank_alpha))
+        rank_alphas = {
             row.name: wanted[row.in_any_block] for row in spec.linears if row.in_any_block in wanted
         }
-        network = make_network(family, options, gauges, 0, torch.device("cpu"))
+        network = make_network(family, options, rank_alphas, 0, torch.device("cpu"))
         latents = torch.empty(
             options.batch, spec.latent_channels, side // spec.downscale, side // spec.downscale
         )
@@ -164,7 +164,7 @@ class _Alive(TorchDispatchMode):
         func: Any,
         types: Any,
         args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        kwargs: dict[str, object] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):

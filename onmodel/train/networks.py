@@ -13,7 +13,7 @@ from onmodel.train.adapters import Adapters, Trained, fresh_factors
 from onmodel.train.options import Options
 from onmodel.train.peft_layers import DoraAdapters, LokrAdapters, lokr_shapes
 
-Gauges = Mapping[str, tuple[int, float]]  # layer → (rank, alpha)
+RankAlphas = Mapping[str, tuple[int, float]]  # layer → (rank, alpha)
 
 
 def trained_layers(spec: FamilySpec, options: Options) -> dict[str, tuple[int, float]]:
@@ -27,7 +27,7 @@ def trained_layers(spec: FamilySpec, options: Options) -> dict[str, tuple[int, f
             raise InputError(
                 "ranks.layers", rule.layers, f"matches no layer of targets = {options.targets!r}"
             )
-    return {linear.name: options.gauge(linear.name) for linear in targets}
+    return {linear.name: options.rank_alpha(linear.name) for linear in targets}
 
 
 def trained_shapes(linear: Linear, options: Options, rank: int) -> dict[str, tuple[int, ...]]:
@@ -44,21 +44,21 @@ def trained_shapes(linear: Linear, options: Options, rank: int) -> dict[str, tup
 def make_network(
     family: Family,
     options: Options,
-    gauges: Gauges,
+    rank_alphas: RankAlphas,
     seed: int,
     device: torch.device,
     start: Mapping[str, Factors[torch.Tensor]] = MappingProxyType({}),
 ) -> Trained:
     """What is trained: no change yet, or that of `start`, whose layers are trained too where they
-    are not in `gauges`.
+    are not in `rank_alphas`.
 
-    `start` is of the run's own ranks and alphas (`regauge`); a LoKr takes none.
+    `start` is of the run's own ranks and alphas (`rescale`); a LoKr takes none.
     """
-    linears = [linear for linear in family.spec.linears if linear.name in gauges]
+    linears = [linear for linear in family.spec.linears if linear.name in rank_alphas]
     if options.network == "lokr":
         assert not start
-        return LokrAdapters(linears, gauges, options.lokr_factor, seed, device)
-    both = {**fresh_factors(linears, gauges, seed), **start}
+        return LokrAdapters(linears, rank_alphas, options.lokr_factor, seed, device)
+    both = {**fresh_factors(linears, rank_alphas, seed), **start}
     factors = {
         linear.name: both[linear.name] for linear in family.spec.linears if linear.name in both
     }

@@ -1,5 +1,5 @@
-"""The loss of a training step. Times and noise come by counter; what the network is given and what
-it should predict is the family's to say (`Family.objective`)."""
+"""The loss of a training step. Times and noise depend on counters. The family defines what the
+network is given and what it predicts (`Family.objective`)."""
 
 from collections.abc import Sequence
 

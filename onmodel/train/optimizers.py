@@ -24,9 +24,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """Class `name` of `module`; `extra` of onmodel brings the package. `flat`: it takes the one
-    flat tensor. `state` is what it keeps of a tensor of a shape, in bytes.
-    """
+    """An optimizer: class `name` of `module`, which the extra `extra` of onmodel installs. `flat`:
+    it works on one flat tensor. `state(shape)` is the size of its state for a tensor, in bytes."""
 
     module: str
     name: str
@@ -162,11 +161,10 @@ def make_optimizer(options: Options, trained: Trained) -> torch.optim.Optimizer:
         ) from error
 
 
-def state_of(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Everything that an optimizer has become, as tensors and JSON numbers; `restore` puts it into
-    a fresh one."""
+def state_of(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The state of an optimizer as tensors and JSON numbers. `restore` puts it into a new one."""
     tensors: dict[str, Tensor] = {}
-    numbers: dict[str, Any] = {}
+    numbers: dict[str, float] = {}
     for place, values in _places(optimizer):
         for key, value in values.items():
             if isinstance(value, Tensor):
@@ -179,9 +177,9 @@ def state_of(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[
 
 
 def restore(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]
 ) -> None:
-    """Bring a fresh optimizer to a saved state, exactly."""
+    """Put a saved state into a new optimizer, exactly."""
     places = dict(_places(optimizer))
     for full, value in (*tensors.items(), *numbers.items()):
         place, _, key = full.rpartition(".")
@@ -190,7 +188,7 @@ def restore(
         places[place][key] = value
 
 
-def _places(optimizer: torch.optim.Optimizer) -> Iterable[tuple[str, dict[str, Any]]]:
+def _places(optimizer: torch.optim.Optimizer) -> Iterable[tuple[str, dict[str, object]]]:
     for i, group in enumerate(optimizer.param_groups):
         yield f"optimizer.group.{i}", group
     for i, parameter in enumerate(_parameters(optimizer)):

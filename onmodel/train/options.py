@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig
 from onmodel.families.protocol import MOST_SHIFT, Timesteps
 from onmodel.reading import LARGEST_WHOLE
-from onmodel.validation import Table
+from onmodel.validation import StrictTable
 
 LOKR_FACTOR = 8
 LARGEST_RANK = 8_192  # the widest layers of the field are no wider
@@ -21,7 +21,7 @@ MOST_GUIDANCE = 1_000.0
 Side = Annotated[int, Field(ge=16, le=LONGEST_SIDE, multiple_of=16)]
 
 
-class Ranks(Table):
+class Ranks(StrictTable):
     """Another rank for some layers, e.g. `{ layers = "blocks.[0-3].*", rank = 8 }`."""
 
     layers: str = Field(description='Pattern of layer names, e.g. "blocks.[0-3].*".')
@@ -30,7 +30,7 @@ class Ranks(Table):
     )
 
 
-class Preview(Table):
+class Preview(StrictTable):
     """Pictures drawn during a training, always with the same prompts and noise.
 
     They are written to the run's folder `previews/`.
@@ -176,7 +176,7 @@ class Options(DataConfig):
             raise ValueError("lokr_factor is −1 or 1 and more")
         return self
 
-    def gauge(self, layer: str) -> tuple[int, float]:
+    def rank_alpha(self, layer: str) -> tuple[int, float]:
         """Rank and alpha of a layer; its scale is always alpha/rank, so rsLoRA's alpha is
         alpha·√rank."""
         rank = next(

@@ -72,10 +72,9 @@ class DoraAdapters(Trained):
 
     def lora(self) -> Lora:
         """A copy of the tensors as they are now, on the CPU."""
-        copies = {
-            name: [view.detach().cpu().clone() for view in row.values()]
-            for name, row in self.parts.items()
-        }
+        copies = {}
+        for name, row in self.parts.items():
+            copies[name] = [view.detach().cpu().clone() for view in row.values()]
         return Lora(
             {
                 name: Factors(down, up, self._alphas[name], magnitude)
@@ -94,35 +93,34 @@ class LokrAdapters(Trained):
     def __init__(
         self,
         linears: Sequence[Linear],
-        gauges: Mapping[str, tuple[int, float]],
+        rank_alphas: Mapping[str, tuple[int, float]],
         factor: int,
         seed: int,
         device: torch.device,
     ) -> None:
-        self._gauges, self._factor = gauges, factor
-        parts: dict[str, dict[str, Tensor]] = {
-            linear.name: {
+        self._rank_alphas, self._factor = rank_alphas, factor
+        parts: dict[str, dict[str, Tensor]] = {}
+        for linear in linears:
+            shapes = lokr_shapes(linear, rank_alphas[linear.name][0], factor)
+            parts[linear.name] = {
                 role: torch.zeros(shape)
                 if role in ("lokr_w2", "lokr_w2_b")
                 else uniform((shape[0], shape[1]), seed, role, linear.name)
-                for role, shape in lokr_shapes(linear, gauges[linear.name][0], factor).items()
+                for role, shape in shapes.items()
             }
-            for linear in linears
-        }
         super().__init__(parts, device)
 
     def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
-        wrapper = _lokr_layer(layer, *self._gauges[name], self._factor)
+        wrapper = _lokr_layer(layer, *self._rank_alphas[name], self._factor)
         for role, found in _lokr_roles(wrapper):
             found["run"] = self.parts[name][role]
         return _InPrecision(wrapper, dtype)
 
     def payload(self, dtype: str) -> Payload:
-        layers = {
-            name: {role: v.detach().cpu().numpy() for role, v in row.items()}
-            for name, row in self.parts.items()
-        }
-        return lokr_payload(layers, self._gauges, dtype)
+        layers = {}
+        for name, row in self.parts.items():
+            layers[name] = {role: part.detach().cpu().numpy() for role, part in row.items()}
+        return lokr_payload(layers, self._rank_alphas, dtype)
 
 
 def lokr_shapes(linear: Linear, rank: int, factor: int) -> dict[str, tuple[int, ...]]:

@@ -19,6 +19,7 @@ from onmodel.dataset.cache import read_sealed, write_sealed
 from onmodel.train.adapters import Trained
 from onmodel.train.optimizers import make_optimizer, restore, state_of
 from onmodel.train.options import Options
+from onmodel.train.steps import StepRow
 
 NAME = "state"
 
@@ -41,14 +42,14 @@ class History:
     def steps(self) -> int:
         return len(self.losses)
 
-    def rows(self, steps_per_epoch: int) -> list[dict[str, Any]]:
+    def rows(self, steps_per_epoch: int) -> list[StepRow]:
         """One row per step for metrics.jsonl, steps and epochs counted from 1."""
-        rows: list[dict[str, Any]] = []
+        rows: list[StepRow] = []
         for i, (loss, norm, rate) in enumerate(
             zip(self.losses, self.norms, self.rates, strict=True)
         ):
             step = i + 1
-            row: dict[str, Any] = {
+            row: StepRow = {
                 "step": step,
                 "epoch": i // steps_per_epoch + 1,
                 "loss": loss,
@@ -56,10 +57,8 @@ class History:
                 "learning_rate": rate,
             }
             if step in self.heldout:
-                row |= {
-                    "heldout": float(np.mean(self.heldout[step])),
-                    "heldout_quartiles": self.heldout[step],
-                }
+                row["heldout"] = float(np.mean(self.heldout[step]))
+                row["heldout_quartiles"] = self.heldout[step]
             if step in self.heldout_without_ema:
                 row["heldout_without_ema"] = float(np.mean(self.heldout_without_ema[step]))
             rows.append(row)
@@ -71,10 +70,10 @@ class State:
     them."""
 
     def __init__(self, folder: Path, adapters: Trained, options: Options) -> None:
-        """Brings everything to where an earlier attempt stopped, if there was one.
+        """Restore the state of an earlier attempt if there is one.
 
-        Raises StateError naming the file when the saved state is damaged or a part of it is
-        missing, InputError when the optimizer cannot be had.
+        Raises StateError naming the file when the saved state is damaged or incomplete, InputError
+        when the optimizer is not available.
         """
         self.folder, self.adapters, self.history = folder, adapters, History()
         self.ema, self._decay = adapters.flat.detach().clone() if options.ema else None, options.ema
@@ -84,15 +83,15 @@ class State:
             self._restore(*sealed)
 
     def average(self) -> None:
-        """Take the weights into their average after a step. The first steps count more: at most
-        (1+n)/(10+n) stays."""
+        """Update the average of the weights after a step. Early steps count more: the decay is at
+        most (1+n)/(10+n)."""
         if self.ema is not None:
             n = self.history.steps
             self.ema.lerp_(self.adapters.flat.detach(), 1 - min(self._decay, (1 + n) / (10 + n)))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within the context the tensors are their average, where there is one."""
+        """Within the context the tensors hold their average, if there is one."""
         if self.ema is None:
             yield
             return

@@ -110,7 +110,10 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path, ab: tuple[Path, Path])
             "choose one",
         ),
         (["merge", "run", "a", "b", "-o", "out.safetensors", "--rank", "0"], "1 or more"),
-        (["merge", "run", "a", "b", "-o", "out.safetensors", "--weights", "1,x"], "is no number"),
+        (
+            ["merge", "run", "a", "b", "-o", "out.safetensors", "--weights", "1,x"],
+            "is not a number",
+        ),
         (
             ["merge", "run", "a", "b", "-o", "out.safetensors", "--weights", "1"],
             "there are 2 models",

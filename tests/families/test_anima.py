@@ -140,7 +140,7 @@ def test_applied_refuses_what_does_not_fit(tiny_family: Anima) -> None:
     factors = Factors(torch.ones(2, 32), torch.ones(32, 2), 1.0)
     for modules, message in (
         ({}, "changes no layer"),
-        ({"blocks.9.self_attn.q_proj": factors}, "is no layer"),
+        ({"blocks.9.self_attn.q_proj": factors}, "is not a layer"),
         ({"blocks.0.mlp.layer1": factors}, "has .* there"),
     ):
         with pytest.raises(InputError, match=message), applied(tiny_family, Lora(modules), 1.0):

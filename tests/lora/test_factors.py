@@ -53,13 +53,13 @@ def test_the_stack_is_the_exact_sum() -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 4, 10, 22])
-@pytest.mark.parametrize("gauge", [1.0, 1 / 8])
-def test_a_smaller_rank_is_the_truncated_svd(rank: int, gauge: float) -> None:
-    merged = merge_module(FIVE, rank, gauge)
+@pytest.mark.parametrize("scale", [1.0, 1 / 8])
+def test_a_smaller_rank_is_the_truncated_svd(rank: int, scale: float) -> None:
+    merged = merge_module(FIVE, rank, scale)
     wanted = sum_of(FIVE)
     sigma = np.linalg.svd(wanted, compute_uv=False)
     assert merged.factors.rank == rank
-    assert merged.factors.alpha == gauge * rank
+    assert merged.factors.alpha == scale * rank
     assert distance(merged, best(wanted, rank)) < 1e-6
     assert merged.kept / merged.total == pytest.approx(np.sum(sigma[:rank] ** 2) / np.sum(sigma**2))
     assert np.allclose(
@@ -120,7 +120,7 @@ def test_trap_2_factors_are_not_averaged_apart_and_a_sign_goes_on_one_side(
     assert distance(merge_module([(one, -1.0)], rank), -dense(one)) < 1e-6
 
 
-def test_trap_3_the_gauge_keeps_the_size_of_a_training_step() -> None:
+def test_trap_3_the_scale_keeps_the_size_of_a_training_step() -> None:
     """Adam moves every entry by the learning rate, so ΔW moves with the sizes of the factors times
     alpha / rank."""
 
@@ -133,8 +133,8 @@ def test_trap_3_the_gauge_keeps_the_size_of_a_training_step() -> None:
 
     parent = factors(0, alpha=0.125, size=1.0)  # about balanced, as the merge's own factors are
     parts = [(parent, 0.5), (parent, 0.5)]
-    kept = merge_module(parts, RANK, gauge=parent.scale).factors
-    folded = merge_module(parts, RANK, gauge=1.0).factors
+    kept = merge_module(parts, RANK, scale=parent.scale).factors
+    folded = merge_module(parts, RANK, scale=1.0).factors
     assert step(kept) / step(parent) == pytest.approx(1, abs=0.25)
     assert step(folded) / step(parent) > 3
 
@@ -176,4 +176,4 @@ def test_trap_7_fp32_out_and_never_a_number_that_is_not_finite() -> None:
         merge_module([(broken, 1.0)])
     for rank in (None, 4):
         with pytest.raises(InputError, match="beyond the range"):
-            merge_module([(factors(0, alpha=1e30), 1e30)], rank, gauge=1e-25)
+            merge_module([(factors(0, alpha=1e30), 1e30)], rank, scale=1e-25)

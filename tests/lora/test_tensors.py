@@ -16,7 +16,7 @@ from onmodel.errors import InputError
 from onmodel.families.anima.spec import make_spec
 from onmodel.hashing import sha256_file
 from onmodel.lora.layouts import name_table
-from onmodel.lora.tensors import Factors, Lora, read_lora, regauge, write_lora
+from onmodel.lora.tensors import Factors, Lora, read_lora, rescale, write_lora
 from onmodel.randomness import normal
 from tests.support.lora_layouts import (
     ALPHA,
@@ -33,7 +33,7 @@ from tests.support.lora_layouts import (
 )
 
 
-def gauges(rank: int, alpha: float) -> dict[str, tuple[int, float]]:
+def rank_alphas(rank: int, alpha: float) -> dict[str, tuple[int, float]]:
     return {linear.name: (rank, alpha) for linear in SPEC.linears}
 
 
@@ -98,9 +98,9 @@ def test_bfloat16_halves_the_file_and_float16_overflow_stops(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("rank", "alpha"), [(RANK, 8.0), (8, 1.0), (RANK, ALPHA)])
-def test_regauge_keeps_the_change(rank: int, alpha: float) -> None:
+def test_rescale_keeps_the_change(rank: int, alpha: float) -> None:
     lora = random_lora()
-    other = regauge(lora, gauges(rank, alpha), seed=3)
+    other = rescale(lora, rank_alphas(rank, alpha), seed=3)
     assert_same_change(lora, other)
     assert {(f.rank, f.alpha) for f in other.modules.values()} == {(rank, alpha)}
     assert other.trained_alpha == alpha
@@ -109,15 +109,15 @@ def test_regauge_keeps_the_change(rank: int, alpha: float) -> None:
         assert rank == RANK or factors.down[RANK:].std() > 0  # both zero never learns
 
 
-def test_regauge_gives_a_file_its_trained_step_back(tmp_path: Path) -> None:
+def test_rescale_gives_a_file_its_trained_step_back(tmp_path: Path) -> None:
     lora = random_lora()
     read = read_lora(as_common(tmp_path, lora), SPEC)
     assert read.trained_alpha is not None
-    again = regauge(read, gauges(RANK, read.trained_alpha), seed=0)
+    again = rescale(read, rank_alphas(RANK, read.trained_alpha), seed=0)
     for name, factors in again.modules.items():
         assert torch.equal(factors.up, lora.modules[name].up)  # 1/4 and 4 round nothing
     with pytest.raises(InputError, match="rank: 2"):
-        regauge(lora, gauges(2, 1.0), seed=0)
+        rescale(lora, rank_alphas(2, 1.0), seed=0)
 
 
 def test_loha_and_lokr_expand_exactly(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ Q = "diffusion_model.blocks.0.self_attn.q_proj"
         (lambda t: t[f"{Q}.lora_B.weight"].fill_(float("nan")), "not finite"),
         (lambda t: t.pop(f"{Q}.lora_B.weight"), "has only down"),
         (lambda t: t.update({f"{Q}.lora_A.weight": torch.ones(RANK, 7)}), "has .* there"),
-        (lambda t: t.update({f"{Q}.lora_A.weight": torch.ones(3, 32)}), "is no product"),
+        (lambda t: t.update({f"{Q}.lora_A.weight": torch.ones(3, 32)}), "is not a product"),
         (
             lambda t: t.update(
                 {"lora_unet_blocks_0_self_attn_q_proj.lora_down.weight": torch.ones(4, 32)}

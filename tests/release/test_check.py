@@ -115,7 +115,7 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
     "ranks of two halves": (
         plain() | {f"{LAYER}.lora_A.weight": torch.ones(8, WIDTH)},
         {},
-        "fail: blocks.0.self_attn.q_proj: down [8, 2048] · up [2048, 4] is no product",
+        "fail: blocks.0.self_attn.q_proj: down [8, 2048] · up [2048, 4] is not a product",
     ),
     "vector": (
         plain() | {f"{LAYER}.lora_A.weight": torch.ones(WIDTH)},
@@ -181,7 +181,7 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
         "warn: does not say which base",
     ),
     "no licence": (plain(), {"modelspec.license": None}, "warn: names no licence"),
-    "no trigger": (plain(), {"modelspec.trigger_phrase": None}, "warn: tells no trigger word"),
+    "no trigger": (plain(), {"modelspec.trigger_phrase": None}, "warn: names no trigger word"),
     "long": (plain(), {"ss_tag_frequency": "x" * 70_000}, "warn: its header's words take"),
     "path": (
         plain(),
@@ -273,7 +273,7 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no card": (lambda f: (f / "README.md").unlink(), "fail: is missing"),
     "yaml": (
         edit("README.md", "license: mit", "license: [mit"),
-        "fail: its front matter is no YAML",
+        "fail: its front matter is not YAML",
     ),
     "no base": (edit("README.md", "base_model: onmodel-toon\n", ""), "fail: lacks base_model"),
     "relation": (
@@ -299,7 +299,7 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "anima": (edit("README.md", "onmodel-toon", "circlestone-labs/Anima"), "fail: lacks notices"),
     "unknown base": (
         edit("README.md", "base_model: onmodel-toon", "base_model: a/b"),
-        "warn: a/b is no base",
+        "warn: a/b is not a base",
     ),
     "widget": (
         edit("README.md", "url: images/outfit-default.png", "url: images/x.png"),

@@ -89,7 +89,7 @@ def test_the_licences_text_goes_along_or_nothing_does(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds Fair AI Public License.*under CircleStone"):
         licence_text(ANIMA, wrong)
     wrong.write_text("all rights reserved", encoding="utf-8")
-    with pytest.raises(InputError, match="no licence that is known"):
+    with pytest.raises(InputError, match="not a licence that is known"):
         licence_text(ANIMA, wrong)
     right.write_bytes(text_of("CircleStone Labs\r\nNon-Commercial License v1.2").encode())
     page = licence_page(ANIMA, licence_text(ANIMA, right), "backgwa", "someone", "2026-11-22")

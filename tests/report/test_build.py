@@ -159,7 +159,7 @@ def test_under_a_picture_stands_what_it_missed(source: ReportSource) -> None:
     details = {"reproduction": {"threshold": 0.6, "agreement": {"x": [0.7, 0.5]}}}
     told = replace(row, answers=answers, details=details)
     assert missed(told, prompt, 0) == []
-    assert missed(told, prompt, 1) == ["smile → sad", "not her"]
+    assert missed(told, prompt, 1) == ["smile → sad", "other character"]
     grid = build_grid(source, Thumbnails(source.folders))
     assert grid is not None
     assert any("→" in words for words in grid.rows[0].cells[0].misses)

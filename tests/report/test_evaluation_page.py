@@ -106,7 +106,7 @@ def test_who_looked_and_which_prompts_tell_an_axis_stand_under_the_table(
 ) -> None:
     text = " ".join(" ".join(read(folder, "evaluation-fresh.html").text).split())
     assert (
-        "Looked at by: tagger (toon, mit); copy embedding (hf://somebody/copies, licence not"
+        "Observers: tagger (toon, mit); copy embedding (hf://somebody/copies, licence not"
         " declared)." in text
     )
     evaluation = source.evaluations["fresh"]
@@ -119,8 +119,8 @@ def test_who_looked_and_which_prompts_tell_an_axis_stand_under_the_table(
         replace(source, evaluations={**source.evaluations, "fresh": evaluation}).about("fresh")
     )
     assert (
-        told == f"Of the {len(evaluation.plan.prompts)} prompts some axes are told by fewer: style"
-        " fixation by 4."
+        told
+        == f"Measured on fewer than the {len(evaluation.plan.prompts)} prompts: style fixation (4)."
     )
 
 

@@ -94,7 +94,7 @@ def test_a_join_is_told_where_it_is_met_first_and_referred_to_after(provenance: 
     shared = add([], "checkpoint", name="shared")
     left, right = add([shared], "merge_a", name="left"), add([shared], "merge_b", name="right")
     text = printed(Provenance("x", add([left, right], "top", name="top")), 80)
-    assert text.count("shared  checkpoint") == 1 and text.count("and, told above: shared") == 1
+    assert text.count("shared  checkpoint") == 1 and text.count("also, shown above: shared") == 1
 
 
 def test_the_page_holds_every_node_and_loads_nothing(provenance: Provenance) -> None:

@@ -13,7 +13,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import read_json, sha256_file, write_json
 from onmodel.ledger.lineage import add, check, ordered, root
 from onmodel.lora import header
-from onmodel.lora.tensors import Lora, read_lora, regauge
+from onmodel.lora.tensors import Lora, read_lora, rescale
 from onmodel.records import Artifact
 from onmodel.release.history import experiments
 from onmodel.stages import merge
@@ -140,8 +140,8 @@ def test_trap_3_alpha_comes_from_the_parents(run: Runner) -> None:
         _, one = run({"a": a, "b": b}, rank=rank)
         merged_rank = next(iter(one.modules.values())).rank
         assert one.trained_alpha == pytest.approx(merged_rank / 8)
-    gauges = dict.fromkeys(one.modules, (4, one.trained_alpha or 0))
-    trained = regauge(one, gauges, seed=0).modules["blocks.0.mlp.layer1"]
+    rank_alphas = dict.fromkeys(one.modules, (4, one.trained_alpha or 0))
+    trained = rescale(one, rank_alphas, seed=0).modules["blocks.0.mlp.layer1"]
     assert torch.allclose(trained.up.norm(dim=0), trained.down.norm(dim=1), rtol=1e-4)
     _, chosen = run({"a": a, "b": b}, rank=4, alpha=4.0)
     assert chosen.trained_alpha == 4.0

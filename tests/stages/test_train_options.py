@@ -466,12 +466,14 @@ def test_targets_and_ranks_go_by_pattern(run: Run, family: Anima) -> None:
     }
     attention = {row.name: 2 for row in family.spec.targets(["blocks.0.*_proj"])}
     assert ranks == {**attention, **mlp, "final_layer.linear": 2} and len(attention) == 8
-    gauge = train.Settings.model_validate(TABLE | changes).gauge
-    assert gauge("blocks.0.mlp.layer1") == (4, 12.0) and gauge("blocks.0.self_attn.q_proj") == (
+    rank_alpha = train.Settings.model_validate(TABLE | changes).rank_alpha
+    assert rank_alpha("blocks.0.mlp.layer1") == (4, 12.0) and rank_alpha(
+        "blocks.0.self_attn.q_proj"
+    ) == (
         2,
         6.0,
     )
-    stabilised = train.Settings.model_validate(TABLE | changes | {"rslora": True}).gauge
+    stabilised = train.Settings.model_validate(TABLE | changes | {"rslora": True}).rank_alpha
     for name in ("blocks.0.mlp.layer1", "blocks.1.mlp.layer2"):
         rank, alpha = stabilised(name)
         assert alpha / rank == pytest.approx(6 / rank**0.5)

@@ -69,8 +69,8 @@ def train(
             loop.Example(item, latents, 1, [captions[(i + e) % 3] for e in range(OPTIONS.epochs)])
         )
     targets = family.spec.targets("attention_mlp")
-    gauges = {linear.name: OPTIONS.gauge(linear.name) for linear in targets}
-    adapters = Adapters(fresh_factors(targets, gauges, 1), torch.device("cpu"))
+    rank_alphas = {linear.name: OPTIONS.rank_alpha(linear.name) for linear in targets}
+    adapters = Adapters(fresh_factors(targets, rank_alphas, 1), torch.device("cpu"))
     state = State(folder, adapters, OPTIONS)
     if stop_after is not None:
         step, count = state.optimizer.step, iter(range(stop_after))

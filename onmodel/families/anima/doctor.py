@@ -1,4 +1,4 @@
-"""What an Anima's headers and tokenizers tell before anything is loaded."""
+"""Checks of Anima's files from headers and tokenizers, before anything is loaded."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -10,14 +10,14 @@ from onmodel.families.protocol import Part, Place
 
 
 def examine(component: str, place: Place) -> Part:
-    """What a component's header says. Raises InputError when it does not fit."""
+    """What a component's header shows. Raises InputError when the component does not fit."""
     if component not in CLASSES:
         return Part(tokens=len(tokenizer(component, place)))
     found = source(component, place)
     model = check(found)
     return Part(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        layers=found.config.get("num_layers", found.config.get("num_hidden_layers", 0)),
+        layers=found.config.get("num_layers") or found.config.get("num_hidden_layers") or 0,
         dtypes=tuple(sorted({stored.dtype for stored in found.tensors.places.values()})),
     )
 

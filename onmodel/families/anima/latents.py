@@ -21,7 +21,8 @@ class OneFrameConv(nn.Conv2d):
 
 
 class LatentCodec:
-    """Takes the VAE over: its temporal convolutions are replaced in place."""
+    """Encodes and decodes pictures with the VAE, whose temporal convolutions it replaces in
+    place."""
 
     def __init__(self, vae: Any) -> None:
         _flatten(vae)

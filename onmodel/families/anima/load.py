@@ -25,7 +25,8 @@ __all__ = ["empty_pipeline", "export_single_files", "load", "source", "tokenizer
 
 
 def load(places: Mapping[str, Place], dtype: torch.dtype, device: str, sha256: str) -> Anima:
-    """The base whose components lie at these places. Raises InputError for what does not fit."""
+    """Load the base from the places of its components. Raises InputError for a component that does
+    not fit."""
     parts = {
         name: build(source(name, place), dtype, device)
         if name in CLASSES

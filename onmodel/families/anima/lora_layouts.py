@@ -73,13 +73,13 @@ _VAE_MIDDLE = {"resnets.0": "middle.0", "attentions.0": "middle.1", "resnets.1":
 
 
 def block_of(name: str) -> int | None:
-    """The block that a diffusers name of the transformer lies in."""
+    """The block of a layer of the transformer, from its diffusers name."""
     match = re.match(r"transformer_blocks\.(\d+)\.", name)
     return int(match[1]) if match else None
 
 
 def count_blocks(keys: Iterable[str]) -> int:
-    """How many blocks the names of tensors or layers tell, at least 1."""
+    """The number of blocks in names of tensors or layers, at least 1."""
     numbers = [int(match[1]) for key in keys if (match := _BLOCK.match(key))]
     return min(1 + max(numbers, default=0), _MOST_BLOCKS)
 

@@ -20,9 +20,8 @@ from onmodel.families.protocol import Family, FamilySpec, Place, Text
 @dataclass(frozen=True)
 class AnimaOutline:
     """`onmodel.families.protocol.Outline`: models on the meta device by component. `sources` has
-    those that are read from files; `missing` says what is not there, where the published base
-    stands in.
-    """
+    the components that are read from files. `missing` lists those that are absent; the published
+    base replaces them."""
 
     models: Mapping[str, Any]
     sources: Mapping[str, PartSource]
@@ -65,8 +64,7 @@ class AnimaOutline:
 
 
 def make_outline(places: Mapping[str, Place], missing: tuple[InputError, ...]) -> AnimaOutline:
-    """The outline of what lies at these places. Raises InputError when a file is there and does
-    not fit."""
+    """The outline of the components at these places. Raises InputError when a file does not fit."""
     sources = {name: source(name, place) for name, place in places.items() if name in CLASSES}
     models = {
         role: check(sources[role]) if role in sources else empty(role, PUBLISHED[role])

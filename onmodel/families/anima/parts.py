@@ -17,6 +17,7 @@ from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model, T5Tokenizer
 
 from onmodel.errors import InputError
 from onmodel.families.other_models import recognise
+from onmodel.families.protocol import Config
 from onmodel.reading import read_json_of_others
 from onmodel.text import shown
 from onmodel.weights import FLOATS, Stored, read_header
@@ -76,7 +77,7 @@ class Tensors:
         return Tensors(self.path, self.field, places, self.words)
 
     def wrong(self, what: str) -> InputError:
-        """The error that this is not `what`, saying what it is where its keys tell."""
+        """The error that this is not `what`. It names what the file is, where its keys show it."""
         kind = recognise(self.shapes)
         return InputError(
             self.field, self.path, f"is {kind or 'something unknown here'}, not {what}"
@@ -85,18 +86,18 @@ class Tensors:
 
 @dataclass(frozen=True)
 class PartSource:
-    """Where a part comes from: its class' config, its tensors, and the file's name for a tensor of
-    the class."""
+    """The source of a part: config of its class, tensors, and a function from a tensor's name in
+    the class to its name in the file."""
 
     role: str
-    config: Mapping[str, Any]
+    config: Config
     tensors: Tensors
     rename: Callable[[str], str]
 
 
 def read_tensors(path: Path, field: str) -> Tensors:
-    """What a safetensors file or a folder of them holds. Raises InputError for what is missing,
-    torn or there twice."""
+    """The tensors of a safetensors file or a folder of them. Raises InputError for tensors that are
+    missing, damaged or duplicate."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     places: dict[str, Stored] = {}
     words: dict[str, str] = {}
@@ -115,7 +116,7 @@ def read_tensors(path: Path, field: str) -> Tensors:
     return Tensors(path, field, places, words)
 
 
-def empty(role: str, config: Mapping[str, Any]) -> Any:
+def empty(role: str, config: Config) -> Any:
     """A part of the real class without memory for its weights, which are on the meta device."""
     cls = CLASSES[role]
     with init_empty_weights(include_buffers=False), _NoDraws():
@@ -123,16 +124,15 @@ def empty(role: str, config: Mapping[str, Any]) -> Any:
 
 
 class _NoDraws(TorchFunctionMode):
-    """Leaves out first values: accelerate moves a weight to the meta device only after it was
-    drawn, which takes minutes for two billion of them.
-    """
+    """Skips random initial values: accelerate moves a weight to the meta device only after it is
+    drawn, which takes minutes for two billion of them."""
 
     def __torch_function__(
         self,
         func: Any,
         types: Any,
         args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        kwargs: dict[str, object] | None = None,
     ) -> Any:
         if getattr(func, "__module__", "") == "torch.nn.init":
             return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
@@ -188,7 +188,7 @@ def check(source: PartSource) -> Any:
     extra = [name for name in tensors.places if name not in wanted and not _UNUSED.search(name)]
     if extra:
         logger.warning(
-            "%s: %d tensors are no part of Anima and unused, e.g. %s",
+            "%s: %d tensors are not part of Anima and are not used, e.g. %s",
             tensors.path,
             len(extra),
             extra[0],
@@ -220,14 +220,14 @@ def load_tokenizer(role: str, folder: Path, field: str) -> Any:
     return kind.from_pretrained(folder, local_files_only=True)
 
 
-def read_config(folder: Path, field: str) -> dict[str, Any]:
+def read_config(folder: Path, field: str) -> Config:
     """A component's `config.json`."""
     config = read_json_of_others(folder / "config.json", field)
     if not isinstance(config, dict):
         raise InputError(
             field,
             folder / "config.json",
-            "is no table; copy it from the base's diffusers repository",
+            "is not a table; copy it from the base's diffusers repository",
         )
     return config
 

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from onmodel.errors import InputError
 from onmodel.families.anima import spec
 from onmodel.families.anima.lora_layouts import transformer_name, vae_name
 from onmodel.families.anima.parts import PartSource, Tensors, plain_qwen, read_config, read_tensors
+from onmodel.families.protocol import Config
 from onmodel.reading import parse_json_in
 from onmodel.text import shown
 from onmodel.weights import write_weights
@@ -70,7 +70,9 @@ def export_single_files(folder: Path, out: Path) -> list[Path]:
     Tensors keep the dtype that they are stored in. The tokenizers stay where they are.
     """
     configs = {role: read_config(folder / role, "folder") for role in _FACTS}
-    facts = {role: {key: configs[role][key] for key in keys} for role, keys in _FACTS.items()}
+    facts = {}
+    for role, keys in _FACTS.items():
+        facts[role] = {key: configs[role][key] for key in keys}
     blocks = configs["vae"]["num_res_blocks"]
     dit = {
         f"net.{transformer_name(name)}": tensor for name, tensor in _stored(folder / "transformer")
@@ -104,9 +106,7 @@ _FACTS = {
 }
 
 
-def _config(
-    role: str, measure: Callable[[Shapes], dict[str, Any]], tensors: Tensors
-) -> dict[str, Any]:
+def _config(role: str, measure: Callable[[Shapes], Config], tensors: Tensors) -> Config:
     """A part's config from its shapes, then from the header's words where there are any."""
     try:
         config = measure(tensors.shapes)
@@ -117,16 +117,16 @@ def _config(
     return config | _facts_in(tensors, role)
 
 
-def _facts_in(tensors: Tensors, role: str) -> dict[str, Any]:
-    """What the header of a file that onmodel wrote says of a part; nothing else of the header
-    counts."""
+def _facts_in(tensors: Tensors, role: str) -> Config:
+    """The fields of a part in the header of a file that onmodel wrote. Other header fields are
+    ignored."""
     table = parse_json_in(tensors.words.get(CONFIG_KEY, "{}"), tensors.path, tensors.field)
     said = table.get(role, {}) if isinstance(table, dict) else None
     if not isinstance(said, dict):
         raise InputError(
             tensors.field,
             tensors.path,
-            f"its {CONFIG_KEY} is no table of parts; export the base again",
+            f"its {CONFIG_KEY} is not a table of parts; export the base again",
         )
     return {key: said[key] for key in _FACTS[role] if key in said}
 
@@ -158,7 +158,7 @@ def _count(shapes: Shapes, stem: str) -> int:
     return len(numbers)
 
 
-def _transformer_config(shapes: Shapes) -> dict[str, Any]:
+def _transformer_config(shapes: Shapes) -> Config:
     hidden, patches = shapes[_MARK]
     _, height, width = spec.TRANSFORMER_FACTS["patch_size"]
     head = shapes["blocks.0.self_attn.q_norm.weight"][0]
@@ -175,7 +175,7 @@ def _transformer_config(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def _conditioner_config(shapes: Shapes) -> dict[str, Any]:
+def _conditioner_config(shapes: Shapes) -> Config:
     vocabulary, target = shapes["embed.weight"]
     inner, model = shapes["blocks.0.self_attn.q_proj.weight"]
     return {
@@ -190,7 +190,7 @@ def _conditioner_config(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def _text_encoder_config(shapes: Shapes) -> dict[str, Any]:
+def _text_encoder_config(shapes: Shapes) -> Config:
     vocabulary, hidden = shapes["embed_tokens.weight"]
     head = shapes["layers.0.self_attn.q_norm.weight"][0]
     return {
@@ -205,7 +205,7 @@ def _text_encoder_config(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def _vae_config(shapes: Shapes) -> dict[str, Any]:
+def _vae_config(shapes: Shapes) -> Config:
     base = shapes["encoder.conv1.weight"][0]
     count = _count(shapes, "encoder.downsamples")
     halvings = [i for i in range(count) if f"encoder.downsamples.{i}.resample.1.weight" in shapes]

@@ -14,7 +14,14 @@ from onmodel.families.anima.lora_layouts import (
     linear_names,
     transformer_name,
 )
-from onmodel.families.protocol import BaseSettings, Component, FamilySpec, Linear, Resolution
+from onmodel.families.protocol import (
+    BaseSettings,
+    Component,
+    Config,
+    FamilySpec,
+    Linear,
+    Resolution,
+)
 from onmodel.hashing import read_json
 
 _TOKENIZERS = (
@@ -51,21 +58,21 @@ class Settings(BaseSettings):
 
 # What no tensor's shape tells. A file that onmodel writes carries its own values in its header
 # (single_file.py).
-TRANSFORMER_FACTS: dict[str, Any] = {
+TRANSFORMER_FACTS: Config = {
     "max_size": [128, 240, 240],
     "patch_size": [1, 2, 2],
     "rope_scale": [1.0, 4.0, 4.0],
     "concat_padding_mask": True,
     "extra_pos_embed_type": None,
 }
-CONDITIONER_FACTS: dict[str, Any] = {"min_sequence_length": 512}
-TEXT_ENCODER_FACTS: dict[str, Any] = {
+CONDITIONER_FACTS: Config = {"min_sequence_length": 512}
+TEXT_ENCODER_FACTS: Config = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
     "rms_norm_eps": 1e-6,
 }
 # The published base, part by part: what a plan is made with before the files are there. The
 # parameters in bfloat16 are the published files' sizes: 4.18, 1.19 and 0.254 GB.
-PUBLISHED: dict[str, dict[str, Any]] = {
+PUBLISHED: dict[str, Config] = {
     "transformer": {
         **TRANSFORMER_FACTS,
         "in_channels": 16,
@@ -149,7 +156,7 @@ def make_spec(transformer: Any) -> FamilySpec:
 def spec_of_shapes(
     blocks: int,
     shapes: Mapping[str, tuple[int, int]] | None = None,
-    config: Mapping[str, Any] = TRANSFORMER_FACTS,
+    config: Config = TRANSFORMER_FACTS,
 ) -> FamilySpec:
     """The facts as far as files tell them: the layers of a base of that many blocks, by the base's
     names.
@@ -165,7 +172,7 @@ def spec_of_shapes(
     return dataclasses.replace(_spec(linears, config), blocks=blocks)
 
 
-def spec_of_config(transformer: Mapping[str, Any]) -> FamilySpec:
+def spec_of_config(transformer: Config) -> FamilySpec:
     """The facts of a base with this transformer config, as `make_spec` measures them, without
     loading diffusers."""
     hidden = transformer["num_attention_heads"] * transformer["attention_head_dim"]
@@ -205,7 +212,7 @@ def spec_of_folder(folder: Path) -> FamilySpec:
     return spec_of_config(read_json(folder / "transformer" / "config.json"))
 
 
-def _spec(linears: tuple[Linear, ...], config: Mapping[str, Any]) -> FamilySpec:
+def _spec(linears: tuple[Linear, ...], config: Config) -> FamilySpec:
     """`config` is the transformer's: positions are known up to `max_size` patches."""
     patches = [
         count * side for count, side in zip(config["max_size"], config["patch_size"], strict=True)
