@@ -22,7 +22,7 @@ from onmodel.recipe import HEAD, load_recipe
 from onmodel.stages import stage_module
 from onmodel.stages.curate import PictureSource
 from onmodel.stages.sample import References
-from onmodel.stages.train import Share
+from onmodel.train.examples import TrainSubset
 from onmodel.train.options import Preview
 
 ROOT = Path(__file__).parent.parent
@@ -107,7 +107,7 @@ def unsaid(table: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
             if field in nested:
                 yield from (("stages", name, field, inner) for inner in nested[field].model_fields)
         for i, _ in enumerate(stage.get("data", ())):
-            yield from (("stages", name, "data", i, field) for field in Share.model_fields)
+            yield from (("stages", name, "data", i, field) for field in TrainSubset.model_fields)
         for subset, sources in stage.get("subsets", {}).items():
             yield from (
                 ("stages", name, "subsets", subset, i, field)

@@ -14,26 +14,21 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor
 
-from onmodel.dataset.buckets import Size, bucket_of, load_weights
-from onmodel.dataset.captions import captions_of, flips_of, plain_caption, split_tags
-from onmodel.dataset.latents import View, encode_pictures
-from onmodel.dataset.manifest import exposure_leaf, read_items, read_subsets
+from onmodel.dataset.latents import encode_pictures
+from onmodel.dataset.manifest import exposure_leaf, read_subsets
 from onmodel.dataset.merkle import merkle_root
-from onmodel.dataset.pixels import WHITE
-from onmodel.dataset.rules import MOST_WEIGHT, SubsetConfig
-from onmodel.dataset.summary import TrainSample, say_captions, say_crops, say_exposures
+from onmodel.dataset.summary import say_captions, say_crops, say_exposures
 from onmodel.dataset.texts import encode_captions
 from onmodel.errors import InputError, StateError
-from onmodel.families.protocol import Family, FamilySpec
+from onmodel.families.protocol import Family, FamilySpec, Text
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora import header
 from onmodel.lora.tensors import read_lora, rescale
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_WHOLE
-from onmodel.records import Artifact, Item
+from onmodel.records import Artifact
 from onmodel.sample.pictures import PictureRequest, Sampling, parameters, png_bytes
 from onmodel.sample.sampler import Job, generate
 from onmodel.stages.base import (
@@ -43,14 +38,22 @@ from onmodel.stages.base import (
     NamedStage,
     Plan,
     Reads,
-    StageSettings,
     TrainingSettings,
     write_models,
 )
 from onmodel.train.adapters import Trained
+from onmodel.train.examples import (
+    TrainPicture,
+    TrainSubset,
+    check_heldout,
+    count_pictures,
+    examples_of,
+    pictures_of,
+)
+from onmodel.train.header_words import kohya_words
 from onmodel.train.loop import Example, Outputs, TrainingInputs, epoch_steps, train
 from onmodel.train.networks import make_network, trained_layers
-from onmodel.train.optimizers import OPTIMIZERS, check_device, optimizer_class
+from onmodel.train.optimizers import check_device, optimizer_class
 from onmodel.train.options import Preview
 from onmodel.train.state import History, State
 from onmodel.weights import payload_sha256
@@ -74,43 +77,18 @@ SHAPES = (
 )
 
 
-class Share(StageSettings, SubsetConfig):
-    """One subset of a training. Unset fields inherit from the data set's own file, then from the
-    train stage."""
-
-    subset: str = Field(description="Name of the subset.")
-    stage: str | None = Field(
-        default=None, description="Curate stage of the subset. Unset: the run's `dataset`."
-    )
-
-    @property
-    def label(self) -> str:
-        return f"{self.stage}/{self.subset}" if self.stage else self.subset
-
-    @property
-    def exposures(self) -> int:
-        """How often an epoch shows each picture, when everything is said."""
-        return self.repeats * len(self.resolutions)
-
-
 class Settings(TrainingSettings):
     """The settings of a train stage. A LoRA of others is continued through an `import` stage."""
 
     do: Literal["train"]
     dataset: str = Field(description="Curate stage to train on.")
-    data: list[Share] | None = Field(
+    data: list[TrainSubset] | None = Field(
         default=None,
         min_length=1,
         description=(
             "Subsets with their repeats. Unset: all subsets that are not held out, as their "
             "own files say."
         ),
-    )
-    prior_weight: float = Field(
-        default=1.0,
-        ge=0,
-        le=MOST_WEIGHT,
-        description="Factor on the loss of regularisation pictures.",
     )
     start: str | None = Field(
         default=None,
@@ -131,8 +109,8 @@ class Settings(TrainingSettings):
 
     @field_validator("data")
     @classmethod
-    def _once(cls, data: list[Share] | None) -> list[Share] | None:
-        seen = Counter((share.stage, share.subset) for share in data or ())
+    def _once(cls, data: list[TrainSubset] | None) -> list[TrainSubset] | None:
+        seen = Counter((subset.stage, subset.subset) for subset in data or ())
         for (_, subset), count in seen.items():
             if count > 1:
                 raise ValueError(f"names {subset!r} {count} times; add up its repeats")
@@ -140,9 +118,9 @@ class Settings(TrainingSettings):
 
     def named_stages(self) -> list[NamedStage]:
         found = [NamedStage("dataset", self.dataset, "dataset")]
-        for share in self.data or ():
-            name = share.stage or self.dataset
-            found.append(NamedStage("data.subset", name, "dataset", share.subset))
+        for subset in self.data or ():
+            name = subset.stage or self.dataset
+            found.append(NamedStage("data.subset", name, "dataset", subset.subset))
         if self.start is not None:
             found.append(NamedStage("start", self.start, "model"))
         return found
@@ -152,38 +130,40 @@ class Settings(TrainingSettings):
         """The curate stages that the run takes pictures from."""
         return list(
             dict.fromkeys(
-                [self.dataset, *(share.stage for share in self.data or () if share.stage)]
+                [self.dataset, *(subset.stage for subset in self.data or () if subset.stage)]
             )
         )
 
-    def shares(self, known: Mapping[str, Plan]) -> list[Share]:
+    def subsets(self, known: Mapping[str, Plan]) -> list[TrainSubset]:
         """What is trained on, with everything said. `known`: data set → its subsets, as a plan or a
         manifest says.
 
         Raises InputError for a subset that its data set does not have.
         """
         own = known[self.dataset]
-        data = self.data or [Share(subset=name) for name in own.counts if name not in own.heldout]
+        data = self.data or [
+            TrainSubset(subset=name) for name in own.counts if name not in own.heldout
+        ]
         if not data:
             raise InputError(
                 "dataset", self.dataset, "has no subset to train on; name a curate stage"
             )
-        for share in data:
-            counts = known[share.stage or self.dataset].counts
-            if share.subset not in counts:
+        for subset in data:
+            counts = known[subset.stage or self.dataset].counts
+            if subset.subset not in counts:
                 there = ", ".join(counts) or "none; name a curate stage"
                 raise InputError(
                     "data.subset",
-                    share.subset,
-                    f"subsets of {share.stage or self.dataset}: {there}",
+                    subset.subset,
+                    f"subsets of {subset.stage or self.dataset}: {there}",
                 )
         return [
-            share.over(self, known[share.stage or self.dataset].shown.get(share.subset, {}))
-            for share in data
+            subset.over(self, known[subset.stage or self.dataset].shown.get(subset.subset, {}))
+            for subset in data
         ]
 
     def sides(self, before: Mapping[str, Plan]) -> set[int]:
-        return {side for share in self.shares(before) for side in share.resolutions}
+        return {side for subset in self.subsets(before) for side in subset.resolutions}
 
     def shapes(self) -> dict[str, Any]:
         return self.model_dump(mode="json", include=set(SHAPES))
@@ -195,10 +175,10 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     an optimizer that cannot be had.
     """
     optimizer_class(settings)
-    shares = settings.shares(before)
+    subsets = settings.subsets(before)
     shown = sum(
-        before[share.stage or settings.dataset].counts[share.subset] * share.exposures
-        for share in shares
+        before[subset.stage or settings.dataset].counts[subset.subset] * subset.exposures
+        for subset in subsets
     )
     written = [epoch for epoch in range(1, settings.epochs + 1) if settings.kept(epoch)]
     models, sure = len(written), written
@@ -209,7 +189,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
         math.ceil(math.ceil(shown / settings.batch) / settings.gradient_accumulation)
         * settings.epochs
     )
-    exposures = _exposures(shares, settings.epochs)
+    exposures = _exposures(subsets, settings.epochs)
     return Plan(steps=steps, exposures=exposures, models=models, epochs=sure)
 
 
@@ -228,53 +208,29 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     for prompt in settings.preview.prompts if settings.preview else []:
         check_text(prompt, f"stages.{context.name}.preview.prompts")
     adapters, parents = _network(inputs, settings, context, family)
-    shares = settings.shares(
-        {name: _known(inputs.artifact(name).path) for name in settings.datasets}
-    )
-    pictures = _pictures(inputs, shares, settings, context, family.spec.resolution.step)
-    shots = [picture.shot for picture in pictures]
-    say_exposures(shots, settings.epochs, context.events)
-    say_crops(shots, context.events)
-    lost = say_captions(shots, family.text_losses, context.events)
-    if not first:
-        context.processes.wait()  # the first encodes, the others map what it wrote
-    latents = encode_pictures(
-        family, [view for p in pictures for view in p.views], context.scratch, context.events
-    )
-    examples, heldout = _examples(pictures, latents, settings, context, family.spec.downscale)
-    captions = {caption for example in (*examples, *heldout) for caption in example.captions}
-    texts = encode_captions(family, captions, context.scratch, context.events)
-    if first:
-        context.processes.wait()
-
+    data = _data(inputs, settings, context, family)
     state = State(context.scratch, adapters, settings)
     _check_kept(state.history, context.out)
 
     dtype = _precision(settings, device)
-    steps_per_epoch = len(epoch_steps(examples, 1, settings, context.seed))
-    steps = steps_per_epoch * settings.epochs
+    steps_per_epoch = len(epoch_steps(data.examples, 1, settings, context.seed))
     facts = {
-        "settings": settings.told(),
-        "shares": [share.model_dump(mode="json") for share in shares],
-        "exposures": _exposures(shares, settings.epochs),
-        "pictures": _count(pictures),
-        "root": merkle_root(
-            exposure_leaf(item, share.label, share.exposures)
-            for share, item in dict.fromkeys((picture.share, picture.item) for picture in pictures)
-        ),
-        "steps": steps,
+        **data.facts(settings),
+        "steps": steps_per_epoch * settings.epochs,
         "layers": len(adapters.parts),
         "precision": str(dtype).removeprefix("torch."),
     }
-    data = [inputs.lineage(name) for name in settings.datasets]
-    this_run = add(
-        [context.base, head, *data, *parents],
-        "run",
-        name=context.name,
-        seed=context.seed,
-        **facts,
+    histories = [inputs.lineage(name) for name in settings.datasets]
+    parents = [context.base, head, *histories, *parents]
+    this_run = add(parents, "run", name=context.name, seed=context.seed, **facts)
+    words = kohya_words(
+        context.name,
+        settings,
+        context.seed,
+        data.subsets,
+        data.pictures,
+        steps_per_epoch * settings.epochs,
     )
-    words = _kohya_words(settings, context, shares, pictures, steps)
 
     def keep(epoch: int, step: int) -> str:
         _remove_dropped(state.history, context.out)
@@ -292,7 +248,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         _preview(family, settings.preview, settings, context, epoch)
 
     train(
-        TrainingInputs(family, examples, heldout, texts, settings, context.seed, dtype),
+        TrainingInputs(
+            family, data.examples, data.heldout, data.texts, settings, context.seed, dtype
+        ),
         state,
         Outputs(keep, preview, context.record),
         context.events,
@@ -304,9 +262,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     rows = state.history.rows(steps_per_epoch)
     write_atomic(context.out / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
     write_json(context.out / "run.json", facts)
-    write_json(
-        context.out / "pictures.json", [shot.as_dict(settings.epochs, lost) for shot in shots]
-    )
+    write_json(context.out / "pictures.json", data.rows(settings.epochs))
     kept = sorted(state.history.kept)
     write_models(context.out, [(f"{context.name}@{epoch}", epoch, _file(epoch)) for epoch in kept])
     checkpoints = [
@@ -317,24 +273,61 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An item at one resolution, with its share of the run, its file, and that of its mask."""
+class TrainingData:
+    """What a run trains on: subsets, pictures, encoded captions, and captions that lose words
+    (`lost`: hash of the picture → what its caption loses)."""
 
-    item: Item
-    share: Share
-    path: Path
-    mask: Path | None
-    size: Size
+    subsets: Sequence[TrainSubset]
+    pictures: Sequence[TrainPicture]
+    examples: Sequence[Example]
+    heldout: Sequence[Example]
+    texts: Mapping[str, Text]
+    lost: Mapping[str, Sequence[str]]
 
-    @property
-    def views(self) -> list[View]:
-        """What is encoded of it: both sides of what may be mirrored."""
-        flips = (False, True) if self.share.flip and self.item.split == "train" else (False,)
-        return [View(self.path, self.size, flip, self.item.paper or WHITE) for flip in flips]
+    def facts(self, settings: Settings) -> dict[str, object]:
+        """What run.json and the history say of the data."""
+        shown = dict.fromkeys((picture.subset, picture.item) for picture in self.pictures)
+        leaves = [exposure_leaf(item, subset.label, subset.exposures) for subset, item in shown]
+        return {
+            "settings": settings.told(),
+            "shares": [subset.model_dump(mode="json") for subset in self.subsets],
+            "exposures": _exposures(self.subsets, settings.epochs),
+            "pictures": count_pictures(self.pictures),
+            "root": merkle_root(leaves),
+        }
 
-    @property
-    def shot(self) -> TrainSample:
-        return TrainSample(self.share.label, self.item, self.size, self.share)
+    def rows(self, epochs: int) -> list[dict[str, object]]:
+        """The rows of pictures.json."""
+        return [picture.sample.as_dict(epochs, self.lost) for picture in self.pictures]
+
+
+def _data(inputs: Inputs, settings: Settings, context: Context, family: Family) -> TrainingData:
+    """Read the subsets and encode their pictures and captions: the first process does, the others
+    map what it wrote."""
+    known = {name: _known(inputs.artifact(name).path) for name in settings.datasets}
+    subsets = settings.subsets(known)
+    folders = [
+        (subset, inputs.artifact(subset.stage or settings.dataset).path) for subset in subsets
+    ]
+    field = f"stages.{context.name}.data.subset"
+    pictures = pictures_of(folders, family.spec.resolution.step, field)
+    samples = [picture.sample for picture in pictures]
+    say_exposures(samples, settings.epochs, context.events)
+    say_crops(samples, context.events)
+    lost = say_captions(samples, family.text_losses, context.events)
+    if not context.processes.first:
+        context.processes.wait()
+    views = [view for picture in pictures for view in picture.views]
+    latents = encode_pictures(family, views, context.scratch, context.events)
+    examples, heldout = examples_of(
+        pictures, latents, settings, context.seed, family.spec.downscale
+    )
+    check_heldout(heldout, settings, context.events)
+    captions = {caption for example in (*examples, *heldout) for caption in example.captions}
+    texts = encode_captions(family, captions, context.scratch, context.events)
+    if context.processes.first:
+        context.processes.wait()
+    return TrainingData(subsets, pictures, examples, heldout, texts, lost)
 
 
 def _known(folder: Path) -> Plan:
@@ -345,85 +338,6 @@ def _known(folder: Path) -> Plan:
         shown={name: row["shown"] for name, row in subsets.items() if "shown" in row},
         heldout=[name for name, row in subsets.items() if row["heldout"] == row["count"]],
     )
-
-
-def _pictures(
-    inputs: Inputs, shares: Sequence[Share], settings: Settings, context: Context, multiple: int
-) -> list[Picture]:
-    """The pictures of every share at each of its resolutions.
-
-    Raises InputError for a subset that has nothing to train on, or lacks the sentences that are
-    asked for.
-    """
-    field = f"stages.{context.name}.data.subset"
-    pictures = []
-    for share in shares:
-        folder = inputs.artifact(share.stage or settings.dataset).path
-        own = [item for item in read_items(folder) if item.subset == share.subset]
-        if all(item.split == "heldout" for item in own):
-            raise InputError(
-                field, share.subset, "all its pictures are held out; train on another subset"
-            )
-        silent = sum(not item.sentence for item in own)
-        if share.caption == "sentence" and silent:
-            raise InputError(
-                field,
-                share.subset,
-                f'{silent} pictures have no sentence; write them or use caption = "tags"',
-            )
-        for item in own:
-            path = folder / item.image
-            mask = path if item.mask == "alpha" else folder / item.mask if item.mask else None
-            for resolution in share.resolutions:
-                size = bucket_of(item.width, item.height, resolution, share, multiple)
-                pictures.append(Picture(item, share, path, mask, size))
-    return pictures
-
-
-def _examples(
-    pictures: Sequence[Picture],
-    latents: Mapping[View, Tensor],
-    settings: Settings,
-    context: Context,
-    downscale: int,
-) -> tuple[list[Example], list[Example]]:
-    """What is trained on, and what the held-out loss is measured on. Regularisation is never the
-    latter."""
-    examples, heldout = [], []
-    for picture in pictures:
-        item, share = picture.item, picture.share
-        sides = [latents[view] for view in picture.views]
-        mask = None
-        if picture.mask is not None:
-            mask = torch.from_numpy(
-                load_weights(picture.mask, item.mask == "alpha", picture.size, downscale)
-            )
-        if item.split == "train":
-            captions = captions_of(
-                item, share.repeats, settings.epochs, share.caption_rules, context.seed
-            )
-            weight = share.loss_weight * (settings.prior_weight if share.regularisation else 1.0)
-            flipped = sides[1] if share.flip else None
-            flips = (
-                flips_of(item, share.repeats * settings.epochs, context.seed) if share.flip else []
-            )
-            examples.append(
-                Example(item, sides[0], share.repeats, captions, flipped, flips, mask, weight)
-            )
-        elif settings.validation and not share.regularisation:
-            heldout.append(
-                Example(item, sides[0], 0, [plain_caption(item, share.caption_rules)], mask_hw=mask)
-            )
-    if settings.keep_best is not None and not heldout:
-        raise InputError(
-            "keep_best",
-            settings.keep_best,
-            "no picture is held out to judge by; set heldout in curate",
-        )
-    if settings.validation and not heldout:
-        note = "no picture is held out, so no held-out loss is measured"
-        context.events.note(note, "warning")
-    return examples, heldout
 
 
 def _network(
@@ -529,101 +443,10 @@ def _about(context: Context, settings: Settings, spec: FamilySpec, epoch: int) -
     )
 
 
-def _kohya_words(
-    settings: Settings,
-    context: Context,
-    shares: Sequence[Share],
-    pictures: Sequence[Picture],
-    steps: int,
-) -> dict[str, str]:
-    """What kohya's tools write about a training and other tools read."""
-    row = OPTIMIZERS[settings.optimizer]
-    tags: dict[str, Counter[str]] = {share.label: Counter() for share in shares}
-    trained = [picture for picture in pictures if picture.item.split == "train"]
-    for label, item in dict.fromkeys((picture.share.label, picture.item) for picture in trained):
-        tags[label].update(split_tags(item.tags))
-    counts = _count(trained)
-    sizes = Counter(picture.size for picture in trained)
-    datasets = [
-        {
-            "name": share.label,
-            "num_repeats": share.repeats,
-            "img_count": counts[share.label]["train"],
-            "is_reg": share.regularisation,
-            "keep_tokens": share.keep_tokens,
-            "shuffle_caption": share.shuffle_tags,
-            "caption_tag_dropout_rate": share.tag_dropout,
-            "caption_dropout_rate": share.caption_dropout,
-            "flip_aug": share.flip,
-        }
-        for share in shares
-    ]
-    bucket_info = {
-        str(i): {"resolution": list(size), "count": sizes[size]}
-        for i, size in enumerate(sorted(sizes))
-    }
-    return {
-        "ss_output_name": context.name,
-        "ss_learning_rate": repr(settings.learning_rate),
-        "ss_optimizer": f"{row.module}.{row.name}",
-        "ss_optimizer_args": _json(settings.optimizer_args) if settings.optimizer_args else "",
-        "ss_lr_scheduler": settings.schedule,
-        "ss_lr_warmup_steps": str(settings.warmup),
-        "ss_max_grad_norm": repr(settings.grad_clip),
-        "ss_seed": str(context.seed),
-        "ss_num_epochs": str(settings.epochs),
-        "ss_max_train_steps": str(steps),
-        "ss_num_train_images": str(
-            sum(p.share.repeats for p in trained if not p.share.regularisation)
-        ),
-        "ss_num_reg_images": str(sum(p.share.repeats for p in trained if p.share.regularisation)),
-        "ss_prior_loss_weight": repr(settings.prior_weight),
-        "ss_total_batch_size": str(settings.batch),
-        "ss_gradient_accumulation_steps": str(settings.gradient_accumulation),
-        **_network_words(settings),
-        "ss_tag_frequency": _json(
-            {name: dict(count.most_common(TAGS_IN_HEADER)) for name, count in tags.items()}
-        ),
-        "ss_datasets": _json(datasets),
-        "ss_bucket_info": _json({"buckets": bucket_info}),
-    }
-
-
-def _network_words(settings: Settings) -> dict[str, str]:
-    """What LyCORIS calls a network that is no plain LoRA."""
-    if settings.network == "lora":
-        return {}
-    if settings.network == "dora":
-        return {
-            "ss_network_module": "lycoris.kohya",
-            "ss_network_args": _json({"algo": "lora", "dora_wd": True}),
-        }
-    return {
-        "ss_network_module": "lycoris.kohya",
-        "ss_network_args": _json({"algo": "lokr", "factor": settings.lokr_factor}),
-        "ss_network_dim": "Dynamic" if settings.ranks else str(settings.rank),
-        "ss_network_alpha": "" if settings.ranks else f"{settings.alpha:g}",
-    }
-
-
-def _count(pictures: Sequence[Picture]) -> dict[str, dict[str, int]]:
-    """Pictures of each share, trained on and held out."""
-    rows: dict[str, dict[str, int]] = {}
-    for label, _, split in dict.fromkeys(
-        (p.share.label, p.item.sha256, p.item.split) for p in pictures
-    ):
-        rows.setdefault(label, {"train": 0, "heldout": 0})[split] += 1
-    return rows
-
-
 def _file(epoch: int) -> str:
     return f"epoch-{epoch:04d}.safetensors"
 
 
-def _exposures(shares: Sequence[Share], epochs: int) -> dict[str, int]:
+def _exposures(subsets: Sequence[TrainSubset], epochs: int) -> dict[str, int]:
     """How often the run shows each picture of a subset."""
-    return {share.label: share.exposures * epochs for share in shares}
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return {subset.label: subset.exposures * epochs for subset in subsets}

@@ -112,6 +112,12 @@ class Options(DataConfig):
     optimizer_args: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of the optimizer's constructor."
     )
+    prior_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=MOST_WEIGHT,
+        description="Factor on the loss of regularisation pictures.",
+    )
     weight_decay: float = Field(default=0.01, ge=0, le=1_000, description="Weight decay.")
     warmup: int = Field(default=0, ge=0, description="Steps of linear warm-up.")
     schedule: Literal["constant", "linear", "cosine", "cosine_with_restarts"] = Field(
