@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from onmodel.hashing import sha256_file
 from onmodel.weights import weights_sha256
@@ -74,5 +74,5 @@ class Item:
         its file also holds words about how it was made."""
         return self.pixels or self.sha256
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return asdict(self)

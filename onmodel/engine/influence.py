@@ -8,7 +8,7 @@ an effect counts only above it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -65,6 +65,8 @@ def leave_out(
 
     Raises InputError for stages that are not there, a training of one subset, or no twin.
     """
+    from onmodel.stages.train import Settings as TrainSettings
+
     if twins < 1:
         raise InputError(
             "twins", twins, "train at least one twin: without it nothing says what chance does"
@@ -76,18 +78,20 @@ def leave_out(
         recipe.stages[_stage(recipe, "evaluate", like)],
     )
     steps = {step.name: step for step in make_plan(recipe)}
-    settings: Any = steps[training].settings
+    settings = steps[training].settings
+    assert isinstance(settings, TrainSettings)
     plans = {name: step.plan for name, step in steps.items()}
-    shares = settings.shares(plans)
+    subsets = settings.subsets(plans)
     shown = {
-        share.label: plans[share.stage or settings.dataset].counts[share.subset] * share.exposures
-        for share in shares
+        subset.label: plans[subset.stage or settings.dataset].counts[subset.subset]
+        * subset.exposures
+        for subset in subsets
     }
     if len(shown) < 2:
         raise InputError(
             "training", training, f"has one subset, {next(iter(shown))}: without it nothing is left"
         )
-    said = table.get("data") or [{"subset": share.subset} for share in shares]
+    said = table.get("data") or [{"subset": subset.subset} for subset in subsets]
     kept = {
         key: value
         for key, value in table.items()
@@ -99,11 +103,11 @@ def leave_out(
         for number, name in enumerate(full[1:], 1)
     }
     without = {}
-    for share, row in zip(shares, said, strict=True):
-        left = sum(shown.values()) - shown[share.label]
+    for subset, row in zip(subsets, said, strict=True):
+        left = sum(shown.values()) - shown[subset.label]
         epochs = max(1, round(settings.epochs * sum(shown.values()) / left))
-        without[share.label] = f"{training}_without_{share.label.replace('/', '_')}"
-        stages[without[share.label]] = {
+        without[subset.label] = f"{training}_without_{subset.label.replace('/', '_')}"
+        stages[without[subset.label]] = {
             **kept,
             "epochs": epochs,
             "keep_every": epochs,

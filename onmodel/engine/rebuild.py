@@ -171,7 +171,7 @@ def _recipe(
     """The recipe as far as it can be run here, and why the other stages can not."""
     head, sheet = _read_parts(release.name, own)
     base = _single(release.name, own, "base")
-    tables: dict[str, dict[str, Any]] = {}
+    tables: dict[str, dict[str, object]] = {}
     left_out: dict[str, str] = {}
     bases: list[Any] = ["toon"] if base.get("name") == "toon" else []
     for name, id in stages.items():
@@ -214,14 +214,14 @@ def _recipe(
     )
 
 
-def _read_parts(name: str, own: Lineage) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_parts(name: str, own: Lineage) -> tuple[Node, dict[str, object]]:
     """The recipe's head and the sheet, joined from what each stage read of them. A release holds
     all of both; what no stage read is filled in, since it changes no byte.
 
     Raises InputError unless they are parts of one recipe.
     """
-    head: dict[str, Any] = {}
-    sheet: dict[str, Any] = {}
+    head: Node = {}
+    sheet: dict[str, object] = {}
     parts = [(head, node) for node in own.values() if node["type"] == "recipe"]
     count = min(len(parts), 1)
     parts += [(sheet, node["sheet"]) for node in own.values() if node["type"] == "character"]
@@ -268,7 +268,7 @@ def _settings(
     )
 
 
-def _parsed(kind: type[StageSettings], table: Mapping[str, Any]) -> StageSettings | None:
+def _parsed(kind: type[StageSettings], table: Mapping[str, object]) -> StageSettings | None:
     try:
         return kind.model_validate(table)
     except ValidationError:
@@ -363,7 +363,7 @@ def _key(node: Node) -> tuple[Any, ...]:
     return node.get("name"), node.get("epoch"), node.get("step")
 
 
-def _content(node: Node) -> dict[str, Any]:
+def _content(node: Node) -> dict[str, object]:
     """A node's facts without the hashes of whole files."""
     skipped = HASHES_OF_FILES | ({"models"} if node["type"] == "evaluation" else set())
     return {key: value for key, value in node.items() if key not in skipped}

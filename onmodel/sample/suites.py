@@ -19,7 +19,7 @@ with that the signature of every number.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from onmodel.character import Character
 from onmodel.errors import InputError
@@ -104,7 +104,7 @@ class Prompt:
         """The prompt of an arm; N and BN share theirs."""
         return self.text["N" if arm == "BN" else arm]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
 

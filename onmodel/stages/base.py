@@ -70,23 +70,23 @@ class StageSettings(StrictTable):
         """What the plan checks beyond the settings themselves, before anything runs. Raises
         InputError."""
 
-    def contents(self) -> dict[str, Any]:
+    def contents(self) -> dict[str, object]:
         """Setting → hash of what the stage reads from the files that it names. A stage that reads a
         part of a folder says which; without that it is the whole file or folder."""
         return {name: content_of(value) for name, value in self if isinstance(value, Path)}
 
-    def keyed(self) -> dict[str, Any]:
+    def keyed(self) -> dict[str, object]:
         """The settings as the stage's key takes them: contents in place of paths. So files that are
         replaced make another stage, and files that are moved do not."""
         return self.model_dump(mode="json", round_trip=True) | self.contents()
 
-    def told(self) -> dict[str, Any]:
+    def told(self) -> dict[str, object]:
         """The settings as a history tells them, complete but for the folders of the machine: a path
         is its last part.
 
         The same settings can be read from it again.
         """
-        told: dict[str, Any] = _without_folders(self.model_dump(round_trip=True))
+        told: dict[str, object] = _without_folders(self.model_dump(round_trip=True))
         return told
 
 
@@ -118,13 +118,13 @@ class Reads:
     base: bool = True
     axes: bool = False
 
-    def head_of(self, head: Head) -> dict[str, Any]:
+    def head_of(self, head: Head) -> dict[str, object]:
         """The values that are read of a recipe's head."""
         return {name: getattr(head, name) for name in self.head}
 
-    def sheet_of(self, character: Character) -> dict[str, Any]:
+    def sheet_of(self, character: Character) -> dict[str, object]:
         """The values that are read of the model sheet, as JSON."""
-        found: dict[str, Any] = to_jsonable_python(
+        found: dict[str, object] = to_jsonable_python(
             {name: getattr(character, name) for name in self.sheet}
         )
         return found
@@ -138,7 +138,7 @@ class TrainingSettings(StageSettings, Options):
         """The resolutions of the pictures, in pixels."""
         raise NotImplementedError
 
-    def shapes(self) -> dict[str, Any]:
+    def shapes(self) -> dict[str, object]:
         """The settings that memory and files follow from, beside the pictures."""
         raise NotImplementedError
 
@@ -162,7 +162,7 @@ class Plan:
     pictures: int = 0
     exposures: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
-    shown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    shown: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     heldout: Sequence[str] = ()
     models: int = 0
     epochs: Sequence[int] = ()

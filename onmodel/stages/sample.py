@@ -8,7 +8,7 @@ every picture says why it was kept or not.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -160,7 +160,7 @@ class Generating(StageSettings):
             return []
         return [NamedStage("references", held_out.stage, "dataset", held_out.subset)]
 
-    def contents(self) -> dict[str, Any]:
+    def contents(self) -> dict[str, object]:
         """The files of the observers; None while they are not to be had. On the hub another
         revision has other files, and the place is told in the results, so it stays."""
         return {

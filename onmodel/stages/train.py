@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -165,7 +165,7 @@ class Settings(TrainingSettings):
     def sides(self, before: Mapping[str, Plan]) -> set[int]:
         return {side for subset in self.subsets(before) for side in subset.resolutions}
 
-    def shapes(self) -> dict[str, Any]:
+    def shapes(self) -> dict[str, object]:
         return self.model_dump(mode="json", include=set(SHAPES))
 
 
