@@ -324,7 +324,7 @@ ALONE = (
 
 def _groups(table: Mapping[str, tuple[bytes, str]]) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Name and files of each case: what may take memory or time alone, the others by ten."""
-    alone = {stem for stem in table if stem.startswith(ALONE)}
+    alone = [stem for stem in table if stem.startswith(ALONE)]
     rest = [stem for stem in table if stem not in alone]
     for stems in ([stem] for stem in alone), (rest[i : i + 10] for i in range(0, len(rest), 10)):
         for group in stems:
