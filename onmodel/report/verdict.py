@@ -45,7 +45,9 @@ def comparisons(source: ReportSource) -> dict[str, list[Comparison]]:
         for axis in evaluation.axes.values():
             best = _best(axis, parents)
             family.append(
-                compare(axis, ours, best) if best else Comparison(axis, "", "unavailable")
+                compare(evaluation, axis.id, ours, best)
+                if best
+                else Comparison(axis, "", "unavailable")
             )
         found[BEST_PARENT] = decide(family)
     return found
