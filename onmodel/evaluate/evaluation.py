@@ -148,10 +148,31 @@ class NegativePrompt:
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """Details of `reproduction`: identity agreement by prompt and seed; below the threshold a
-    picture does not show the character."""
+    picture does not show the character. `hits`: the share that do, with its interval."""
 
     threshold: Number
     agreement: Mapping[str, Sequence[Number]]
+    hits: tuple[Number, Number, Number] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """Share of a trait's checks that are violated, by the model and by the references; None where
+    nothing could be checked."""
+
+    checks: Count
+    violated: Number | None
+    references: Number = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """Details of `design`: every trait of the sheet, and the name of the worst; `required` names
+    those that must be seen, the others must not be."""
+
+    traits: Mapping[str, Trait]
+    worst: str = ""
+    required: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +218,14 @@ class NearCopies:
     nearest: Sequence[NearCopy]
 
 
+TRAITS = TypeAdapter(Traits)
 AGREEMENT, STYLE_PULL = TypeAdapter(Agreement), TypeAdapter(StylePull)
 HUE_GAIN, ENTANGLED = TypeAdapter(HueGain), TypeAdapter(Entangled)
 NEAR_COPIES = TypeAdapter(NearCopies)
 # The details that pages read. All others are kept as they are and read by nobody.
 _DETAILS: Mapping[str, TypeAdapter] = {
     "reproduction": AGREEMENT,
+    "design": TRAITS,
     "style": STYLE_PULL,
     "colour_area": HUE_GAIN,
     "entanglement": ENTANGLED,
@@ -266,6 +289,25 @@ class EvaluatedModel:
     @cached_property
     def agreement(self) -> Agreement | None:
         return self._told("reproduction", AGREEMENT)
+
+    @cached_property
+    def traits(self) -> Traits | None:
+        return self._told("design", TRAITS)
+
+    def remark(self, axis: str) -> str:
+        """What a person reads beside the number of an axis; "" where there is nothing to add."""
+        if axis == "reproduction" and self.agreement and self.agreement.hits:
+            share = self.agreement.hits[0]
+            return f"{share:.0%} of the pictures agree as well as nine in ten references"
+        if axis == "design" and self.traits and self.traits.worst:
+            worst, trait = self.traits.worst, self.traits.traits[self.traits.worst]
+            what = "missing" if worst in self.traits.required else "seen"
+            what = "not true of" if worst == "one head" else f"{what} in"
+            return (
+                f"{worst} is {what} {trait.violated or 0:.0%} of the pictures; {what}"
+                f" {trait.references:.0%} of the references"
+            )
+        return ""
 
     @cached_property
     def style_pull(self) -> StylePull | None:

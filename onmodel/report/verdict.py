@@ -125,6 +125,8 @@ def _axis_sentence(
     value = (
         f"{name} {axis.text(score.value)} ({axis.span(score.low, score.high)}, {score.n} prompts)"
     )
+    remark = model.remark(axis.id)
+    told = [*told, *([remark] if remark else [])]
     return f"{value}: {'; '.join(told) or 'nothing to compare with'}."
 
 

@@ -35,7 +35,7 @@ def wave(level: float, size: float = 0.02) -> list[float]:
         ("colour_cast", 1.0, 4.0, "better", 3.0),
         ("colour_cast", -1.0, 4.0, "better", 3.0),
         ("colour_cast", -4.0, 1.0, "worse", -3.0),
-        ("design", 0.1, 0.5, "better", 0.4),
+        ("corruption", 0.1, 0.5, "better", 0.4),
     ],
 )
 def test_a_planted_difference_is_found(
@@ -53,7 +53,7 @@ def test_a_factor_is_told_for_geometric_means(source: ReportSource) -> None:
 
 
 def test_twins_tie(source: ReportSource) -> None:
-    found = compared("design", wave(0.5), wave(0.5)[::-1])
+    found = compared("corruption", wave(0.5), wave(0.5)[::-1])
     assert found.outcome == "close" and "too close to call" in sentence_of(found)
 
 
@@ -70,7 +70,7 @@ def test_prompts_that_say_nothing_are_left_out_and_too_few_are_unavailable(
     few = replace(theirs, name="a", per_prompt={"style": {"p0": 0.1}})
     both = made_up.evaluation([few, theirs])
     assert compare(both, "style", few, theirs).outcome == "unavailable"
-    assert compared("design", [0.1, 0.2], wave(0.5)).n == 2
+    assert compared("corruption", [0.1, 0.2], wave(0.5)).n == 2
 
 
 def test_one_prompt_far_from_the_others_leaves_a_change_too_close_to_call(
@@ -92,7 +92,7 @@ def test_a_joint_axis_without_its_rows_is_never_called() -> None:
 
 
 def test_the_more_axes_the_more_it_takes(source: ReportSource) -> None:
-    one = compared("design", wave(0.47), wave(0.5, 0.03))
+    one = compared("corruption", wave(0.47), wave(0.5, 0.03))
     assert (
         decide([one])[0].p
         <= decide([replace(one, axis=axis) for axis in source.published.axes.values()])[0].p

@@ -89,6 +89,7 @@ JOININGS: dict[str, Joining] = {
     "default_expression": expression.DEFAULT_JOINING,
     "default_framing": composition.DEFAULT_JOINING,
     "style": style.JOINING,
+    "design": design.JOINING,
     "outfit_change": outfit.CHANGE_JOINING,
     "entanglement": entanglement.JOINING,
     "override": entanglement.OVERRIDE_JOINING,
