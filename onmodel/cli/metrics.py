@@ -32,12 +32,24 @@ def selftest(
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of the drawn pictures. May be repeated.")
     ] = None,
+    null: Annotated[
+        bool,
+        typer.Option(
+            "--null",
+            help="Measure how often each axis calls equal models different. Takes about 2 minutes.",
+        ),
+    ] = False,
+    pairs: Annotated[int, typer.Option(min=200, help="Pairs of equal models for --null.")] = 400,
     as_json: JSON = False,
 ) -> None:
     """Plant faults of known size in drawn pictures and print the response of every axis. Takes
     about 40 s per seed."""
     from onmodel.cli.render import on_terminal
     from onmodel.evaluate.observers import load_observers
+
+    if null:
+        _null(pairs, (seed or [0])[0], as_json)
+        return
     from onmodel.evaluate.selftest.check import selftest as check
     from onmodel.evaluate.selftest.page import table
 
@@ -51,3 +63,19 @@ def selftest(
         say_json(tables)
     else:
         print("\n\n".join(table(number, found) for number, found in rows.items()))
+
+
+def _null(pairs: int, seed: int, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from onmodel.cli.render import on_terminal
+    from onmodel.evaluate.observers import load_observers
+    from onmodel.evaluate.selftest.null import SUITES, level_table, null_levels
+
+    with on_terminal() as events:
+        observers = load_observers("toon", {}, threads=1)
+        found = {name: null_levels(observers, name, pairs, seed, events) for name in SUITES}
+    if as_json:
+        say_json({name: [asdict(row) for row in rows] for name, rows in found.items()})
+    else:
+        print(level_table(found))

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from onmodel.evaluate.evaluation import (
     NotMeasured,
     PlannedPrompt,
     Score,
+    SharedTables,
 )
 from onmodel.evaluate.features import Features, measure
 from onmodel.evaluate.observers import Observers
@@ -78,9 +79,21 @@ class Assessed:
             epoch=epoch,
             axes=self.scores(signature),
             per_prompt={id: result.per_prompt for id, result in results.items()},
+            rows={id: result.joint.rows.tolist() for id, result in results.items() if result.joint},
             details={id: result.details for id, result in results.items()},
             answers=self.answers,
         )
+
+
+def shared_tables(found: Sequence[Assessed]) -> SharedTables:
+    """What the rows of joint axes are read with: the same for every model that has the axis."""
+    tables: dict[str, dict[str, Any]] = {}
+    for one in found:
+        for id, result in one.axes.items():
+            if id not in tables and isinstance(result, AxisResult) and result.joint:
+                shared = result.joint.shared.items()
+                tables[id] = {name: (array + 0).tolist() for name, array in shared}
+    return tables
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,15 @@ from onmodel.sample.pictures import Sampling
 from onmodel.sample.suites import Prompt
 
 FILE = "evaluation.json"
-SCHEMA = 1
+SCHEMA = 2  # 2: rows and shared numbers of joint axes
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Answers = Mapping[str, Mapping[str, Mapping[str, Sequence[Number]]]]
 """Prompt id → asked attribute → value → probability at each seed."""
+Table = Sequence[Sequence[Number]]
+SharedTables = Mapping[str, Mapping[str, Sequence[Number] | Table]]
+"""Joint axis → what its rows are read with (`axes.base.Shared`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +148,31 @@ class NegativePrompt:
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """Details of `reproduction`: identity agreement by prompt and seed; below the threshold a
-    picture does not show the character."""
+    picture does not show the character. `hits`: the share that do, with its interval."""
 
     threshold: Number
     agreement: Mapping[str, Sequence[Number]]
+    hits: tuple[Number, Number, Number] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """Share of a trait's checks that are violated, by the model and by the references; None where
+    nothing could be checked."""
+
+    checks: Count
+    violated: Number | None
+    references: Number = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """Details of `design`: every trait of the sheet, and the name of the worst; `required` names
+    those that must be seen, the others must not be."""
+
+    traits: Mapping[str, Trait]
+    worst: str = ""
+    required: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +218,14 @@ class NearCopies:
     nearest: Sequence[NearCopy]
 
 
+TRAITS = TypeAdapter(Traits)
 AGREEMENT, STYLE_PULL = TypeAdapter(Agreement), TypeAdapter(StylePull)
 HUE_GAIN, ENTANGLED = TypeAdapter(HueGain), TypeAdapter(Entangled)
 NEAR_COPIES = TypeAdapter(NearCopies)
 # The details that pages read. All others are kept as they are and read by nobody.
 _DETAILS: Mapping[str, TypeAdapter] = {
     "reproduction": AGREEMENT,
+    "design": TRAITS,
     "style": STYLE_PULL,
     "colour_area": HUE_GAIN,
     "entanglement": ENTANGLED,
@@ -219,8 +245,9 @@ def _checked_details(details: dict[str, JsonValue]) -> dict[str, JsonValue]:
 class EvaluatedModel:
     """A model, or a control under the name of its arm, and what was measured of it.
 
-    `per_prompt`: axis → prompt id → value, for the prompts that tell something; `pictures`: arm →
-    prompt id → one file for each seed, relative to the evaluation. A control has no `epoch`,
+    `per_prompt`: axis → prompt id → value, for the prompts that tell something; `rows`: joint axis
+    → one row of numbers for each prompt of the plan, from which the axis is computed; `pictures`:
+    arm → prompt id → one file for each seed, relative to the evaluation. A control has no `epoch`,
     `sha256` or `trigger`.
     """
 
@@ -236,6 +263,7 @@ class EvaluatedModel:
     answers: Answers = field(default_factory=dict)
     pictures: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     negative: NegativePrompt | None = None
+    rows: Mapping[str, Table] = field(default_factory=dict)
 
     def score(self, axis: str) -> Score | None:
         """The score on an axis; None where there is none."""
@@ -261,6 +289,25 @@ class EvaluatedModel:
     @cached_property
     def agreement(self) -> Agreement | None:
         return self._told("reproduction", AGREEMENT)
+
+    @cached_property
+    def traits(self) -> Traits | None:
+        return self._told("design", TRAITS)
+
+    def remark(self, axis: str) -> str:
+        """What a person reads beside the number of an axis; "" where there is nothing to add."""
+        if axis == "reproduction" and self.agreement and self.agreement.hits:
+            share = self.agreement.hits[0]
+            return f"{share:.0%} of the pictures agree as well as nine in ten references"
+        if axis == "design" and self.traits and self.traits.worst:
+            worst, trait = self.traits.worst, self.traits.traits[self.traits.worst]
+            what = "missing" if worst in self.traits.required else "seen"
+            what = "not true of" if worst == "one head" else f"{what} in"
+            return (
+                f"{worst} is {what} {trait.violated or 0:.0%} of the pictures; {what}"
+                f" {trait.references:.0%} of the references"
+            )
+        return ""
 
     @cached_property
     def style_pull(self) -> StylePull | None:
@@ -294,7 +341,8 @@ class ObserverRecord:
 class Evaluation:
     """One evaluation: every number was measured under its one plan.
 
-    `controls`: arm → the base; `schema`: the form of the file it was read from, 0 without a number.
+    `controls`: arm → the base; `schema`: the form of the file it was read from, 0 without a number;
+    `shared` is what the rows of a joint axis are read with.
     """
 
     signature: str
@@ -304,6 +352,7 @@ class Evaluation:
     models: Sequence[EvaluatedModel]
     controls: Mapping[str, EvaluatedModel]
     schema: int = SCHEMA
+    shared: SharedTables = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -373,6 +422,7 @@ def as_json(evaluation: Evaluation) -> dict[str, object]:
             name: [{"from": one.named, "licence": one.licence} for one in found]
             for name, found in evaluation.observers.items()
         },
+        "shared": evaluation.shared,
         "models": [_model_json(model) for model in evaluation.models],
         "controls": {arm: _measured_json(row) for arm, row in evaluation.controls.items()},
     }
@@ -396,6 +446,7 @@ def _measured_json(model: EvaluatedModel) -> dict[str, object]:
     return {
         "axes": scores_json(model.axes),
         "per_prompt": model.per_prompt,
+        "rows": model.rows,
         "details": model.details,
         "answers": model.answers,
         "pictures": model.pictures,
@@ -458,6 +509,11 @@ def _faults(evaluation: Evaluation) -> Iterator[tuple[str, object, str]]:
         for id, values in model.per_prompt.items():
             if unknown := sorted(set(values) - set(prompts)):
                 yield f"{where}.per_prompt.{id}", unknown[0], "is no prompt of the plan"
+        for id, rows in model.rows.items():
+            if id not in evaluation.axes or id not in evaluation.shared:
+                yield f"{where}.rows", id, "is no joint axis of this evaluation"
+            elif len(rows) != len(prompts) or len({len(row) for row in rows}) != 1:
+                yield f"{where}.rows.{id}", len(rows), "needs one row of equal length per prompt"
         for id, answer in model.answers.items():
             if id not in prompts or not set(answer) <= set(prompts[id].asked):
                 yield f"{where}.answers", id, "answers what the plan does not ask"

@@ -7,7 +7,7 @@ means the logarithm. Tests are paired sign-flip permutations; what is resampled 
 docs/explanation/statistics.md says how often each is right in simulations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,6 +20,7 @@ CONFIDENCE = 0.95
 EXACT = 16  # up to this many prompts all sign flips are counted
 FLIPS = 10_000
 DRAWS = 2_000  # of prompts, when they are resampled
+CHUNK = 60  # swapped sets that are computed at once: so few stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,26 @@ def mean_interval(
     · (1 − mean) over the squared standard error, and with t for the normal quantile (Dean & Pagano
     2015). At an end itself prompts count as one observation each.
     """
-    n, mean = len(values_p), float(np.clip(np.mean(values_p), *bounds))
-    t, error = _t(n), float(np.std(values_p, ddof=1)) / n**0.5
+    n = len(values_p)
+    half = _t(n) * float(np.std(values_p, ddof=1)) / n**0.5
+    return interval_of(float(np.mean(values_p)), half, n, bounds)
+
+
+def interval_of(
+    value: float, half: float, n: int, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> Interval:
+    """The interval of a mean over `n` prompts whose t-interval has this half width: between two
+    finite `bounds` the score interval, see `mean_interval`."""
+    mean, t = float(np.clip(value, *bounds)), _t(n)
+    error = half / t
     at_an_end = bool(np.isclose(mean, bounds, rtol=0, atol=1e-9).any())
-    if not np.isfinite(bounds).all() or (np.ptp(values_p) == 0 and not at_an_end):
-        return Interval(mean, mean - t * error, mean + t * error, n)
+    if not np.isfinite(bounds).all() or (half == 0 and not at_an_end):
+        return Interval(mean, mean - half, mean + half, n)
     start, width = bounds[0], bounds[1] - bounds[0]
     share = (mean - start) / width
     spread = 0.0 if at_an_end else share * (1 - share)
-    inverse = (error / width) ** 2 / spread if spread else 1 / n
+    # Values between the ends spread by share · (1 − share) at most.
+    inverse = min((error / width) ** 2 / spread, 1 / (n - 1)) if spread else 1 / n
     centre = (share + t**2 * inverse / 2) / (1 + t**2 * inverse)
     half = t * (spread * inverse + (t * inverse / 2) ** 2) ** 0.5 / (1 + t**2 * inverse)
     low, high = (start + width * min(1.0, max(0.0, end)) for end in (centre - half, centre + half))
@@ -139,6 +151,58 @@ def max_t(differences_cp: np.ndarray, seed: int = 0) -> list[float]:
     return [float(value) for value in adjusted]
 
 
+def swaps(n: int, seed: int, draws: int) -> tuple[np.ndarray, int]:
+    """Which of `n` prompts are swapped between two models [R, n], and 1 when they are drawn, 0 when
+    they are all ways. Swapping all of them mirrors the result, so the first one stays where all
+    ways are counted."""
+    if 2 ** max(n - 1, 0) <= draws + 1:
+        ways = np.arange(2 ** max(n - 1, 0))[:, None] >> np.arange(max(n - 1, 0)) & 1
+        return np.hstack([np.zeros((len(ways), min(n, 1)), dtype=bool), ways.astype(bool)]), 0
+    return generator(seed, "swapped prompts", n).random((draws, n)) < 0.5, 1
+
+
+def swap_differences(
+    cost: Callable[[np.ndarray], np.ndarray],
+    a_pk: np.ndarray,
+    b_pk: np.ndarray,
+    swapped_rp: np.ndarray,
+) -> np.ndarray:
+    """cost(a) − cost(b) [R] after the prompts that a row of `swapped_rp` names changed sides.
+
+    `cost` maps the rows of all prompts [R, P, K] to one number [R], so an axis whose prompts share
+    an estimate is computed anew each time.
+    """
+    found = []
+    for start in range(0, len(swapped_rp), CHUNK):
+        side = swapped_rp[start : start + CHUNK, :, None]
+        found.append(cost(np.where(side, b_pk, a_pk)) - cost(np.where(side, a_pk, b_pk)))
+    return np.concatenate(found)
+
+
+def swap_p(
+    cost: Callable[[np.ndarray], np.ndarray],
+    a_pk: np.ndarray,
+    b_pk: np.ndarray,
+    draws: int,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Two-sided p of the permutation test that a and b differ by chance alone, and the smallest p
+    that so many prompts can give.
+
+    All pictures of a prompt change sides together. The test is exact whatever `cost` is: under the
+    null hypothesis every way of swapping is as likely as the observed one (Lehmann & Romano 2005,
+    section 15.2). Prompts on which both are equal cannot tell and are not swapped.
+    """
+    telling = np.flatnonzero((a_pk != b_pk).any(1))
+    ways, drawn = swaps(len(telling), seed, draws)
+    swapped = np.zeros((len(ways), len(a_pk)), dtype=bool)
+    swapped[:, telling] = ways
+    observed = abs(float((cost(a_pk[None]) - cost(b_pk[None]))[0]))
+    reached = np.abs(swap_differences(cost, a_pk, b_pk, swapped)) >= observed - 1e-9
+    least = 1 / (draws + 1) if drawn else 1 / len(ways)
+    return float((reached.sum() + drawn) / (len(ways) + drawn)), least
+
+
 def holm(p_values: Sequence[float], least: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (1979) for a family of discrete tests, in the order given.
 
@@ -159,9 +223,9 @@ def reachable(least: Sequence[float]) -> list[float]:
     return [float(one * np.count_nonzero(np.asarray(least) <= one)) for one in least]
 
 
-def resampled_prompts(prompts: int, seed: int) -> np.ndarray:
-    """How often each prompt counts in each of 2,000 bootstrap draws, [B, P]."""
-    draws = generator(seed, "resampled prompts").integers(0, prompts, (DRAWS, prompts))
+def resampled_prompts(prompts: int, seed: int, count: int = DRAWS) -> np.ndarray:
+    """How often each prompt counts in each of `count` bootstrap draws, [B, P]."""
+    draws = generator(seed, "resampled prompts").integers(0, prompts, (count, prompts))
     return np.stack([(draws == p).sum(1) for p in range(prompts)], axis=1).astype(float)
 
 

@@ -45,7 +45,9 @@ def comparisons(source: ReportSource) -> dict[str, list[Comparison]]:
         for axis in evaluation.axes.values():
             best = _best(axis, parents)
             family.append(
-                compare(axis, ours, best) if best else Comparison(axis, "", "unavailable")
+                compare(evaluation, axis.id, ours, best)
+                if best
+                else Comparison(axis, "", "unavailable")
             )
         found[BEST_PARENT] = decide(family)
     return found
@@ -123,6 +125,8 @@ def _axis_sentence(
     value = (
         f"{name} {axis.text(score.value)} ({axis.span(score.low, score.high)}, {score.n} prompts)"
     )
+    remark = model.remark(axis.id)
+    parts = [*parts, *([remark] if remark else [])]
     return f"{value}: {'; '.join(parts) or 'nothing to compare with'}."
 
 

@@ -4,7 +4,8 @@ seeds.
 Suite "choose" (12 prompts) is for choosing among checkpoints and searching merges, "check" (20
 fresh prompts) decides whether what was found is really better, "confirm" (24 more) is for the
 numbers that are published; they share no text and no seed. "thorough" is confirm and 24 more: 48 ×
-2 pictures tell more than 24 × 4.
+2 pictures tell more than 24 × 4. Confirm and thorough are dealt by a design, so that every question
+is asked by half of the prompts.
 
 A prompt asks for values of attributes that the character leaves free; a value's tag is also how its
 answer is found in a tagger's columns. No picture is made here.
@@ -212,89 +213,56 @@ _CHECK: tuple[tuple[str, dict[str, str]], ...] = (
     ("style", {"style": "lineart", "framing": "full body", "pose": "waving"}),
     ("style", {"style": "pastel", "expression": "wink", "framing": "close-up"}),
 )
-_CONFIRM: tuple[tuple[str, dict[str, str]], ...] = (
-    ("identity", {"framing": "upper body"}),
-    ("identity", {"framing": "full body"}),
-    ("expression", {"expression": "smile", "framing": "close-up", "background": "blue sky"}),
-    ("expression", {"expression": "sad", "framing": "upper body", "outfit": "1"}),
-    ("expression", {"expression": "angry", "framing": "close-up"}),
-    ("expression", {"expression": "surprised", "framing": "upper body"}),
-    ("expression", {"expression": "wink", "framing": "close-up"}),
-    (
-        "expression",
-        {
-            "expression": "expressionless",
-            "framing": "upper body",
-            "outfit": "2",
-            "background": "white background",
-        },
-    ),
-    ("framing", {"framing": "close-up", "view": "three-quarter view"}),
-    ("framing", {"framing": "full body", "view": "looking at viewer", "style": "pastel"}),
-    ("sentence", {"view": "from side", "background": "blue sky"}),
-    ("view", {"view": "three-quarter view", "background": "night sky"}),
-    ("pose", {"pose": "standing", "framing": "full body"}),
-    (
-        "pose",
-        {"pose": "hand on hip", "framing": "full body", "background": "indoors", "outfit": "1"},
-    ),
-    ("pose", {"pose": "waving", "background": "white background", "style": "flat color"}),
-    ("background", {"background": "forest", "style": "comic"}),
-    (
-        "background",
-        {"background": "night sky", "pose": "arms up", "framing": "upper body", "outfit": "2"},
-    ),
-    ("outfit", {"outfit": "3", "expression": "smile", "framing": "upper body"}),
-    ("outfit", {"outfit": "4", "framing": "full body"}),
-    ("sentence", {"style": "lineart", "background": "indoors"}),
-    ("style", {"style": "pixel art", "expression": "sad", "framing": "upper body"}),
-    ("style", {"style": "noir", "framing": "full body", "pose": "arms up"}),
-    ("style", {"style": "comic", "view": "from side"}),
-    (
-        "mixed",
-        {
-            "style": "flat color",
-            "outfit": "5",
-            "pose": "hand on hip",
-            "view": "looking at viewer",
-            "background": "blue sky",
-        },
-    ),
-)
-# As many again, so that every complaint is told by twelve prompts or more: fewer than ten decide
-# nothing among twenty axes.
-_MORE: tuple[tuple[str, dict[str, str]], ...] = (
-    ("expression", {"expression": "smile", "framing": "upper body", "background": "night sky"}),
-    ("expression", {"expression": "sad", "framing": "close-up", "background": "forest"}),
-    ("expression", {"expression": "angry", "framing": "upper body"}),
-    (
-        "expression",
-        {"expression": "surprised", "framing": "close-up", "view": "three-quarter view"},
-    ),
-    ("expression", {"expression": "wink", "framing": "upper body", "outfit": "3"}),
-    (
-        "expression",
-        {"expression": "expressionless", "framing": "close-up", "background": "white background"},
-    ),
-    ("outfit", {"outfit": "1", "style": "lineart", "background": "blue sky"}),
-    ("outfit", {"outfit": "2", "background": "forest"}),
-    ("outfit", {"outfit": "3", "pose": "waving"}),
-    ("outfit", {"outfit": "4", "view": "from side"}),
-    ("outfit", {"outfit": "5", "framing": "full body", "background": "beach"}),
-    ("style", {"style": "pastel", "framing": "full body"}),
-    ("style", {"style": "noir", "pose": "standing"}),
-    ("style", {"style": "pixel art", "framing": "full body", "outfit": "2"}),
-    ("style", {"style": "comic", "framing": "upper body", "background": "indoors"}),
-    ("style", {"style": "lineart", "framing": "full body", "view": "looking at viewer"}),
-    ("style", {"style": "flat color", "framing": "close-up"}),
-    ("framing", {"framing": "full body", "background": "night sky"}),
-    ("framing", {"framing": "upper body", "pose": "hand on hip"}),
-    ("view", {"view": "from side", "pose": "standing", "background": "forest"}),
-    ("pose", {"pose": "waving", "framing": "full body", "background": "blue sky", "outfit": "1"}),
-    ("background", {"background": "beach", "view": "three-quarter view"}),
-    ("sentence", {"pose": "arms up", "background": "indoors"}),
-    ("sentence", {"view": "three-quarter view", "background": "night sky"}),
-)
+# Suites confirm and thorough are dealt by a design: every attribute is asked in 12 of 24 prompts
+# and left open in 12, each pair is asked together in 6, each three in 3. Plackett & Burman 1946: 11
+# cyclic shifts of a row and one of minuses; and the same with all signs turned.
+_DESIGN = "++-+++---+-"
+_VALUES: dict[str, tuple[str, ...]] = {
+    "expression": ("smile", "sad", "angry", "surprised", "wink", "expressionless"),
+    "framing": ("full body",),  # with an expression: one that shows the face
+    "style": ("flat color", "lineart", "pixel art", "pastel", "noir", "comic"),
+    "outfit": ("1", "2", "3", "4", "5"),
+    "view": ("looking at viewer", "three-quarter view", "from side"),
+    "pose": ("standing", "arms up", "hand on hip", "waving"),
+    "background": ("white background", "blue sky", "night sky", "forest", "indoors", "sunset"),
+}
+
+
+def _dealt(first_column: int) -> tuple[tuple[str, dict[str, str]], ...]:
+    """24 rows: kind and what is asked. The design has more columns than there are attributes;
+    another first one gives other prompts."""
+    signs = [_DESIGN[-shift:] + _DESIGN[:-shift] for shift in range(11)] + ["-" * 11]
+    turned = [row.translate(str.maketrans("+-", "-+")) for row in signs]
+    times = dict.fromkeys(_VALUES, first_column)
+    rows: list[tuple[str, dict[str, str]]] = []
+    for signs_of_row in [*signs, *turned]:
+        asked: dict[str, str] = {}
+        for column, (attribute, values) in enumerate(_VALUES.items()):
+            if signs_of_row[(first_column + column) % 11] == "+":
+                asked[attribute] = values[times[attribute] % len(values)]
+                times[attribute] += 1
+        if not asked and first_column:
+            asked = {"background": "beach"}  # the first design asks for nothing once already
+        if {"expression", "framing"} <= asked.keys():
+            cut_off = asked.keys() & {"pose", "outfit"}
+            asked["framing"] = "upper body" if cut_off else "close-up"
+        rows.append(_row(asked, rows))
+    return tuple(rows)
+
+
+def _row(
+    asked: Mapping[str, str], before: Sequence[tuple[str, dict[str, str]]]
+) -> tuple[str, dict[str, str]]:
+    """The row, called by the attribute that fewest rows are called by; what asks for next to
+    nothing is a sentence."""
+    if len(asked) < 2:
+        return "sentence", dict(asked)
+    kinds = [kind for kind, _ in before]
+    first = min(asked, key=kinds.count)
+    return first, {first: asked[first], **asked}
+
+
+_CONFIRM, _MORE = _dealt(0), _dealt(3)
 SUITES = {"choose": _CHOOSE, "check": _CHECK, "confirm": _CONFIRM, "thorough": _CONFIRM + _MORE}
 CUT_OFF = {"close-up": ("pose", "outfit")}
 SuiteName = Literal["choose", "check", "confirm", "thorough"]
@@ -324,6 +292,7 @@ def _prompts(
 ) -> list[Prompt]:
     """The prompts of the rows; ids of the rows after `start` begin with `later`."""
     prompts: dict[str, Prompt] = {}
+    known: set[tuple[bool, tuple[str, ...]]] = set()
     others = _other_outfits(character, vocabulary)
     for number, (kind, row) in enumerate(rows):
         asked = {
@@ -336,13 +305,17 @@ def _prompts(
         tags = [vocabulary[attribute][value] for attribute, value in asked.items()]
         id = "-".join([kind, next(iter(asked.values()), "")]).strip("-").replace(" ", "-")
         id = later + id if number >= start else id
-        if id in prompts or (row and not asked):
-            missing = next(attribute for attribute in row if attribute not in character.free)
+        if id in prompts:
+            id = "-".join([id, *list(asked.values())[1:3]]).replace(" ", "-")
+        same = (kind == "sentence", tuple(sorted(tags)))
+        if id in prompts or same in known:
+            missing = next((name for name in row if name not in character.free), "more")
             raise InputError(
                 "character.free",
                 ", ".join(character.free),
                 f"suite {name!r} asks for {missing}; add it",
             )
+        known.add(same)
         said = (
             in_words(character, tags)
             if kind == "sentence"

@@ -13,7 +13,13 @@ from typing import Literal
 from pydantic import Field
 
 from onmodel.errors import InputError
-from onmodel.evaluate.assess import Assessed, Assessor, load_references, load_training
+from onmodel.evaluate.assess import (
+    Assessed,
+    Assessor,
+    load_references,
+    load_training,
+    shared_tables,
+)
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.evaluation import (
     FILE,
@@ -151,6 +157,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         controls={
             arm: _row(control, arm, assessor, context.out) for arm, control in controls.items()
         },
+        shared=shared_tables([*found, *controls.values()]),
     )
     write_evaluation(context.out / FILE, evaluation)
     for model in models:

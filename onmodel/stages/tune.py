@@ -137,7 +137,7 @@ def _say_reproduction(score: Score | None, context: Context) -> None:
     if score:
         told = f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
         note = (
-            f"reproduction has no bound and is {told}; at_least = {{ reproduction = 0.05 }} asks"
+            f"reproduction has no bound and is {told}; at_least = {{ reproduction = 0.5 }} asks"
             " for the character"
         )
         context.events.note(note, "warning")

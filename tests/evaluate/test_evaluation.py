@@ -100,6 +100,28 @@ def test_a_file_of_before_the_forms_had_numbers_is_read() -> None:
     assert (found.schema, evaluation_of(table()).schema) == (0, SCHEMA)
 
 
+def test_a_file_of_form_1_has_no_rows_and_is_read() -> None:
+    old = table()
+    old["schema"] = 1
+    del old["shared"], old["models"][0]["rows"], old["controls"]["D"]["rows"]
+    found = evaluation_of(old)
+    assert found.schema == 1 and found.shared == {} == found.models[0].rows
+
+
+def test_rows_of_a_joint_axis_are_held_against_the_plan() -> None:
+    whole = table()
+    whole["shared"] = {"style": {"styled": [0], "plain": [0, 1]}}
+    whole["models"][0]["rows"] = {"style": [[0.5], [0.25]]}
+    assert evaluation_of(whole).models[0].rows["style"] == [[0.5], [0.25]]
+    for damaged in ([[0.5]], [[0.5], [0.5, 0.25]]):
+        whole["models"][0]["rows"] = {"style": damaged}
+        with pytest.raises(InputError, match="one row of equal length"):
+            evaluation_of(whole)
+    whole["models"][0]["rows"] = {"reproduction": [[0.5], [0.5]]}
+    with pytest.raises(InputError, match="is no joint axis"):
+        evaluation_of(whole)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "field"),
     [

@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from onmodel.errors import InputError, VerifyError
+from onmodel.evaluate.axes import JOININGS
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.release.card import Card, card_facts
 from onmodel.release.licences import BASES
@@ -224,14 +225,15 @@ def test_the_csv_files_are_held_against_the_evaluation() -> None:
 
 
 def test_verdicts_follow_the_paired_test() -> None:
-    verdicts = {
-        row.axis: row.outcome for row in changes(evaluation(), "refined@15", "release_1@20")
-    }
-    assert set(verdicts.values()) == {"better"}
-    back = {row.axis: row.outcome for row in changes(evaluation(), "release_1@20", "refined@15")}
-    assert set(back.values()) == {"worse"}
+    def outcomes(model: str, previous: str) -> set[str]:
+        """Of axes with independent prompts: this made-up file holds no rows of the joint ones."""
+        rows = changes(evaluation(), model, previous)
+        return {row.outcome for row in rows if row.axis not in JOININGS}
+
+    assert outcomes("refined@15", "release_1@20") == {"better"}
+    assert outcomes("release_1@20", "refined@15") == {"worse"}
     same = changes(evaluation(), "merged", "merged")
-    assert {row.outcome for row in same} == {"close"}
+    assert {row.outcome for row in same} == {"few"}  # no prompt differs
     with pytest.raises(InputError, match="was not measured"):
         changes(evaluation(), "merged", "release_0")
 

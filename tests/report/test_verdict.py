@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.compare import Comparison, compare, decide
 from onmodel.evaluate.statistics import mean_interval
 from onmodel.report.source import ReportSource
@@ -20,7 +19,7 @@ def compared(axis: str, ours: list[float], theirs: list[float]) -> Comparison:
         made_up.model(name, {axis: dict(zip(PROMPTS, values, strict=False))})
         for name, values in (("a", ours), ("b", theirs))
     )
-    (found,) = decide([compare(AXES[axis][0], a, b)])
+    (found,) = decide([compare(made_up.evaluation([a, b]), axis, a, b)])
     return found
 
 
@@ -36,7 +35,7 @@ def wave(level: float, size: float = 0.02) -> list[float]:
         ("colour_cast", 1.0, 4.0, "better", 3.0),
         ("colour_cast", -1.0, 4.0, "better", 3.0),
         ("colour_cast", -4.0, 1.0, "worse", -3.0),
-        ("style", 0.1, 0.5, "better", 0.4),
+        ("corruption", 0.1, 0.5, "better", 0.4),
     ],
 )
 def test_a_planted_difference_is_found(
@@ -54,7 +53,7 @@ def test_a_factor_is_told_for_geometric_means(source: ReportSource) -> None:
 
 
 def test_twins_tie(source: ReportSource) -> None:
-    found = compared("style", wave(0.5), wave(0.5)[::-1])
+    found = compared("corruption", wave(0.5), wave(0.5)[::-1])
     assert found.outcome == "close" and "too close to call" in sentence_of(found)
 
 
@@ -69,8 +68,9 @@ def test_prompts_that_say_nothing_are_left_out_and_too_few_are_unavailable(
 ) -> None:
     theirs = made_up.model("b", {"style": dict(zip(PROMPTS, wave(0.5), strict=True))})
     few = replace(theirs, name="a", per_prompt={"style": {"p0": 0.1}})
-    assert compare(AXES["style"][0], few, theirs).outcome == "unavailable"
-    assert compared("style", [0.1, 0.2], wave(0.5)).n == 2
+    both = made_up.evaluation([few, theirs])
+    assert compare(both, "style", few, theirs).outcome == "unavailable"
+    assert compared("corruption", [0.1, 0.2], wave(0.5)).n == 2
 
 
 def test_one_prompt_far_from_the_others_leaves_a_change_too_close_to_call(
@@ -85,8 +85,14 @@ def test_one_prompt_far_from_the_others_leaves_a_change_too_close_to_call(
     assert found.outcome == "close"
 
 
+def test_a_joint_axis_without_its_rows_is_never_called() -> None:
+    """Files of before form 2 hold values per prompt alone, and those are not independent."""
+    found = compared("style", wave(0.1), wave(0.9))
+    assert found.outcome == "few" and found.gain > 0.7
+
+
 def test_the_more_axes_the_more_it_takes(source: ReportSource) -> None:
-    one = compared("style", wave(0.47), wave(0.5, 0.03))
+    one = compared("corruption", wave(0.47), wave(0.5, 0.03))
     assert (
         decide([one])[0].p
         <= decide([replace(one, axis=axis) for axis in source.published.axes.values()])[0].p

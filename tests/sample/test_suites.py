@@ -42,7 +42,7 @@ def test_size_and_kinds(
     asked = [p.asked for p in prompts]
     assert {a["expression"] for a in asked if "expression" in a} == set(vocabulary["expression"])
     assert len({a["framing"] for a in asked if "framing" in a}) == 3
-    assert 3 <= sum("style" in a for a in asked) < count / 2
+    assert 3 <= sum("style" in a for a in asked) <= count / 2
     for attribute in ("view", "pose", "background", "outfit"):
         assert len({a[attribute] for a in asked if attribute in a}) >= 2, attribute
     assert all(a.get("framing") != "full body" for a in asked if "expression" in a)
@@ -111,7 +111,7 @@ def test_the_thorough_suite_is_confirm_and_more(character: Character) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "outfits", "bodies"), [("choose", 4, 3), ("confirm", 7, 6), ("thorough", 15, 12)]
+    ("name", "outfits", "bodies"), [("choose", 4, 3), ("confirm", 12, 6), ("thorough", 24, 12)]
 )
 def test_every_axis_has_several_prompts(
     character: Character, name: str, outfits: int, bodies: int
@@ -119,6 +119,24 @@ def test_every_axis_has_several_prompts(
     asked = [p.asked for p in suite(name, character, TOON)]  # type: ignore[arg-type]
     assert sum("outfit" in a for a in asked) == outfits
     assert sum(a.get("framing") == "full body" for a in asked) >= bodies
+
+
+@pytest.mark.parametrize(("name", "half"), [("confirm", 12), ("thorough", 24)])
+def test_published_suites_ask_each_attribute_in_half_of_the_prompts(
+    character: Character, name: str, half: int
+) -> None:
+    """And any two of them in a quarter, so that no attribute stands for another."""
+    asked = [p.asked for p in suite(name, character, TOON)]  # type: ignore[arg-type]
+    attributes = [*character.free, "outfit"]
+    for attribute in attributes:
+        extra = name == "thorough" and attribute == "background"
+        assert sum(attribute in a for a in asked) == half + extra
+    for one, other in itertools.combinations(attributes, 2):
+        assert sum(one in a and other in a for a in asked) == half // 2
+    for a in asked:
+        assert not (a.get("framing") == "close-up" and {"pose", "outfit"} & a.keys())
+        if {"expression", "framing"} <= a.keys():
+            assert a["framing"] != "full body"
 
 
 def test_another_outfit_takes_the_default_one_out_of_the_description(character: Character) -> None:

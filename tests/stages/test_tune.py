@@ -89,7 +89,7 @@ def test_a_choice_without_a_bound_says_how_surely_the_character_is_there(tmp_pat
     assert (
         " ".join(said.text.split()).count(
             "reproduction has no bound and is 0.02 (0.00 to 0.10); at_least = { reproduction ="
-            " 0.05 }"
+            " 0.5 }"
         )
         == 1
     )

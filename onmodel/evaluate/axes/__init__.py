@@ -23,13 +23,26 @@ from onmodel.evaluate.axes import (
     responsiveness,
     style,
 )
-from onmodel.evaluate.axes.base import Axis, Evidence, Measured, References, Training, Unavailable
+from onmodel.evaluate.axes.base import (
+    BASE,
+    PLACES,
+    Axis,
+    Evidence,
+    Joining,
+    Joint,
+    Measured,
+    References,
+    Training,
+    Unavailable,
+)
 
 __all__ = [
     "AXES",
+    "JOININGS",
     "Axis",
     "AxisResult",
     "Evidence",
+    "Joint",
     "Measured",
     "References",
     "Training",
@@ -38,7 +51,9 @@ __all__ = [
     "evaluate_axis",
 ]
 
-AXES: dict[str, tuple[Axis, Callable[[Evidence], Measured]]] = {
+RESAMPLED = 400  # draws of prompts for the interval of a joint axis
+
+AXES: dict[str, tuple[Axis, Callable[[Evidence], Measured | Joint]]] = {
     axis.id: (axis, function)
     for axis, function in (
         (reproduction.RECORD, reproduction.measure),
@@ -67,17 +82,33 @@ AXES: dict[str, tuple[Axis, Callable[[Evidence], Measured]]] = {
 }
 
 
+# The axes whose prompts share an estimate over other prompts, and how they join them.
+JOININGS: dict[str, Joining] = {
+    "responsiveness": responsiveness.JOINING,
+    "expression": expression.JOINING,
+    "default_expression": expression.DEFAULT_JOINING,
+    "default_framing": composition.DEFAULT_JOINING,
+    "style": style.JOINING,
+    "design": design.JOINING,
+    "outfit_change": outfit.CHANGE_JOINING,
+    "entanglement": entanglement.JOINING,
+    "override": entanglement.OVERRIDE_JOINING,
+}
+
+
 @dataclass(frozen=True)
 class AxisResult:
     """An axis of one model. `per_prompt`: prompt id → value on the axis' scale; `Axis.across` joins
     them to the value.
 
-    For ratios a prompt's value is divided by the control's mean over all prompts.
+    For ratios a prompt's value is divided by the control's mean over all prompts. `joint` is what a
+    joint axis found, None for the others: their prompts' values are independent.
     """
 
     interval: statistics.Interval
     per_prompt: dict[str, float]
     details: dict[str, Any]
+    joint: Joint | None = None
 
 
 def evaluate_axis(id: str, evidence: Evidence) -> AxisResult:
@@ -86,22 +117,69 @@ def evaluate_axis(id: str, evidence: Evidence) -> AxisResult:
     if evidence.arm(axis.arm[0]).tags.shape[1] < axis.seeds:
         raise Unavailable(f"needs at least {axis.seeds} pictures of a prompt (seeds)")
     measured = function(evidence)
-    control = measured.control
-    known = ~np.isnan(measured.values) & (True if control is None else ~np.isnan(control))
-    if known.sum() < 2:
-        raise Unavailable(f"needs at least two prompts that tell something, got {int(known.sum())}")
-    values = measured.values[known].astype(float)
+    if isinstance(measured, Joint):
+        return _joint_result(axis, replace(measured, rows=measured.rows.round(PLACES)), evidence)
+    values, control = _known(measured.values, measured.control)
     if control is not None:
-        interval = statistics.ratio_interval(values, control[known].astype(float))
-        values = values / float(control[known].mean())
+        interval = statistics.ratio_interval(values, control)
     elif axis.across == "geometric":
         interval = statistics.geometric_interval(values)
     else:
         interval = statistics.mean_interval(values, bounds(axis))
+    values = measured.values if control is None else measured.values / float(control.mean())
+    return AxisResult(_within(axis, interval), _by_prompt(evidence, values), measured.details)
+
+
+def _joint_result(axis: Axis, found: Joint, evidence: Evidence) -> AxisResult:
+    """Value and interval of a joint axis; the interval by resampling prompts and computing the
+    axis anew."""
+    joining = JOININGS[axis.id]
+    found = replace(
+        found,
+        shared={
+            name: array.round(PLACES) if name == BASE else array
+            for name, array in found.shared.items()
+        },
+    )
+    once = np.ones((1, len(found.rows)))
+    every, every_control = joining.parts(found.rows[None], once, found.shared)
+    control = None if every_control is None else every_control[0]
+    values, control = _known(every[0], control)
+    value = float(joining.value(found.rows[None], once, found.shared)[0])
+    weights = statistics.resampled_prompts(len(found.rows), 0, RESAMPLED)
+    drawn = joining.value(found.rows[None], weights, found.shared)
+    half = float(statistics.bootstrap_half_width(drawn[~np.isnan(drawn)], len(values)))
+    interval = statistics.interval_of(value, half, len(values), bounds(axis))
+    scale = 1.0 if control is None else float(control.mean())
+    per_prompt = _by_prompt(evidence, every[0] / scale)
+    return AxisResult(_within(axis, interval), per_prompt, found.details, found)
+
+
+def _known(
+    values_p: np.ndarray, control_p: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The values, and the control's, of the prompts that say something. Raises Unavailable for
+    fewer than two."""
+    known = ~np.isnan(values_p) & (True if control_p is None else ~np.isnan(control_p))
+    if known.sum() < 2:
+        raise Unavailable(f"needs at least two prompts that tell something, got {int(known.sum())}")
+    values = values_p[known].astype(float)
+    return values, None if control_p is None else control_p[known].astype(float)
+
+
+def _by_prompt(evidence: Evidence, values_p: np.ndarray) -> dict[str, float]:
+    """Prompt id → value, of the prompts that say something."""
+    return {
+        prompt.id: float(value)
+        for prompt, value in zip(evidence.prompts, values_p, strict=True)
+        if not np.isnan(value)
+    }
+
+
+def _within(axis: Axis, interval: statistics.Interval) -> statistics.Interval:
+    """The interval cut to the axis' range."""
     low, high = bounds(axis)
-    interval = replace(interval, low=max(low, interval.low), high=min(high, interval.high))
-    ids = [prompt.id for prompt, said in zip(evidence.prompts, known, strict=True) if said]
-    return AxisResult(interval, dict(zip(ids, map(float, values), strict=True)), measured.details)
+    return replace(interval, low=max(low, interval.low), high=min(high, interval.high))
 
 
 def bounds(axis: Axis) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """What an axis is: a record of itself and a plain function from evidence to one number per
 prompt."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -136,6 +137,60 @@ class Measured:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+Shared = Mapping[str, np.ndarray]
+"""What a joint axis needs beside a model's rows: the same for every model of a plan."""
+
+
+@dataclass(frozen=True)
+class Joint:
+    """What a joint axis finds: `rows` [P, K], where a row follows from the pictures of its prompt
+    alone. `shared` has the base's rows under BASE where the axis reads the base."""
+
+    rows: np.ndarray
+    shared: Shared
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Joining:
+    """How a joint axis makes prompt values of rows.
+
+    `spread`: (rows [R, P, K], weights [R, P], shared) → value of each prompt [R, P], NaN where it
+    says nothing. R runs over permuted or resampled sets of prompts, or is 1; a weight says how
+    often a prompt counts. With `ratio` the axis is the ratio to the same of the base's rows.
+    """
+
+    spread: Callable[[np.ndarray, np.ndarray, Shared], np.ndarray]
+    ratio: bool = False
+
+    def value(self, rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
+        """The axis' value of each set [R]; NaN where no prompt says anything."""
+        values, control = self.parts(rows_rpk, weights_rp, shared)
+        mean = weighted_mean(values, weights_rp)
+        return mean if control is None else mean / weighted_mean(control, weights_rp)
+
+    def parts(
+        self, rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The values [R, P] of the prompts, and those of the base where the axis is a ratio."""
+        values = self.spread(rows_rpk, weights_rp, shared)
+        if not self.ratio:
+            return values, None
+        return values, self.spread(shared[BASE][None], weights_rp, shared)
+
+
+BASE = "base"
+PLACES = 5  # of a row's numbers, so that a file holds exactly what was computed with
+
+
+def weighted_mean(values_rp: np.ndarray, weights_rp: np.ndarray) -> np.ndarray:
+    """Mean over prompts [R], leaving NaN out; NaN where nothing is left."""
+    known = ~np.isnan(values_rp)
+    count = (known * weights_rp).sum(1)
+    total = (np.where(known, values_rp, 0.0) * weights_rp).sum(1)
+    return np.asarray(total / np.where(count > 0, count, np.nan))
+
+
 @dataclass(frozen=True)
 class References:
     """Held-out pictures of the character; pictures of one `group` are near duplicates of each
@@ -235,36 +290,80 @@ class Evidence:
         )
 
 
-def informedness(evidence: Evidence, letter: str, attribute: str) -> np.ndarray:
-    """Youden's J per prompt [P]: probability of the asked value minus its probability where a
-    sibling is asked.
+def seen_rows(
+    evidence: Evidence, letter: str, attributes: Sequence[str]
+) -> tuple[np.ndarray, dict[str, dict[str, int]]]:
+    """Mean probability over a prompt's pictures of every value of the attributes [P, K], and
+    attribute → value → column."""
+    tables = [evidence.seen(letter, attribute) for attribute in attributes]
+    numbers = itertools.count()
+    columns = {
+        attribute: {value: next(numbers) for value in seen}
+        for attribute, seen in zip(attributes, tables, strict=True)
+    }
+    rows = [found.mean(1) for seen in tables for found in seen.values()]
+    return np.stack(rows, axis=-1) if rows else np.zeros((len(evidence.prompts), 0)), columns
 
-    NaN where the attribute is not asked, or cannot be judged: no column, or no prompt asks for a
-    sibling.
+
+def asked_columns(
+    evidence: Evidence, columns: Mapping[str, Mapping[str, int]], other: int = -1
+) -> np.ndarray:
+    """The column of the value that each prompt asks for [attributes, P]: −1 where none is asked,
+    `other` where the tagger has no column for it."""
+    return np.array(
+        [
+            [
+                values.get(prompt.asked[attribute], other) if attribute in prompt.asked else -1
+                for prompt in evidence.prompts
+            ]
+            for attribute, values in columns.items()
+        ],
+        dtype=int,
+    ).reshape(len(columns), len(evidence.prompts))
+
+
+def informedness(rows_rpk: np.ndarray, weights_rp: np.ndarray, asked_p: np.ndarray) -> np.ndarray:
+    """Youden's J per prompt [R, P] of one attribute: probability of the asked value minus its mean
+    probability where a sibling is asked.
+
+    `asked_p` as `asked_columns` gives it. NaN where the attribute is not asked, or where no prompt
+    asks for a sibling.
     """
-    seen = {value: found.mean(1) for value, found in evidence.seen(letter, attribute).items()}
-    asked = [prompt.asked.get(attribute) for prompt in evidence.prompts]
-    result = np.full(len(asked), np.nan)
-    for p, value in enumerate(asked):
-        siblings = [q for q, other in enumerate(asked) if other in seen and other != value]
-        if value in seen and siblings:
-            result[p] = seen[value][p] - seen[value][siblings].mean()
-    return result
+    rows, weights = np.broadcast_arrays(rows_rpk, weights_rp[..., None])[0], weights_rp
+    found = np.full(rows.shape[:2], np.nan)
+    asking = np.flatnonzero(asked_p >= 0)
+    if not len(asking):
+        return found
+    columns, place = np.unique(asked_p[asking], return_inverse=True)
+    seen = rows[:, asking][:, :, columns]  # [R, asking, values]
+    sibling = weights[:, asking, None] * (place[:, None] != np.arange(len(columns)))
+    count = sibling.sum(1)
+    others = (seen * sibling).sum(1) / np.where(count > 0, count, np.nan)
+    found[:, asking] = seen[:, np.arange(len(asking)), place] - others[:, place]
+    return found
 
 
-def chosen(table_vp: np.ndarray) -> np.ndarray:
-    """For each prompt [P] the row that is largest over the other half of the prompts (even or odd),
-    of [V, P].
+def chosen(rows_rpk: np.ndarray, weights_rp: np.ndarray) -> np.ndarray:
+    """Each prompt's value [R, P] of the column that is largest over the other half of the prompts
+    (even or odd).
 
     What it picks owes nothing to the prompt's own chance. All the other prompts would not do: their
-    sum is largest where the prompt's own value is small.
+    sum is largest where the prompt's own value is small. NaN where no prompt of the other half
+    counts.
     """
-    half = np.arange(table_vp.shape[1]) % 2
-    return np.array([table_vp[:, half != own].sum(1).argmax() for own in (0, 1)])[half]
+    rows = np.broadcast_arrays(rows_rpk, weights_rp[..., None])[0]
+    found = np.empty(rows.shape[:2])
+    half = np.arange(rows.shape[1]) % 2
+    for own in (0, 1):
+        others = weights_rp[:, half != own]
+        total = (rows[:, half != own] * others[..., None]).sum(1)
+        picked = np.take_along_axis(rows[:, half == own], total.argmax(1)[:, None, None], axis=2)
+        found[:, half == own] = np.where(others.sum(1)[:, None] > 0, picked[..., 0], np.nan)
+    return found
 
 
 def mean_of_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean over rows [K][P] by prompt, leaving NaN out; NaN where a prompt has none."""
+    """Mean over rows [K][…, P] by prompt, leaving NaN out; NaN where a prompt has none."""
     table = np.array(rows)
     known = ~np.isnan(table)
     total = np.where(known, table, 0).sum(0)

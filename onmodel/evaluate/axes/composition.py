@@ -3,7 +3,17 @@ base, and does one framing come wherever none is asked?"""
 
 import numpy as np
 
-from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, chosen
+from onmodel.evaluate.axes.base import (
+    Axis,
+    Evidence,
+    Joining,
+    Joint,
+    Measured,
+    Shared,
+    Unavailable,
+    chosen,
+    seen_rows,
+)
 from onmodel.evaluate.features import Features
 from onmodel.evaluate.observers.detector import PARTS
 from onmodel.ledger import versions
@@ -71,31 +81,38 @@ def measure(evidence: Evidence) -> Measured:
     return Measured(scores["L"] / scores["D"], details=details)
 
 
-def default(evidence: Evidence) -> Measured:
+def default(evidence: Evidence) -> Joint:
     """Probability of the model's commonest framing where none is asked, minus that of the base's
     own.
 
     Details: the probability of each framing there, of L and of D.
     """
     unasked = np.array([FRAMING not in prompt.asked for prompt in evidence.prompts])
-    seen = {letter: evidence.seen(letter, FRAMING) for letter in ("L", "D")}
-    if not seen["L"] or unasked.sum() < 2:
+    (rows, columns), (base, _) = (seen_rows(evidence, letter, [FRAMING]) for letter in ("L", "D"))
+    if not columns[FRAMING] or unasked.sum() < 2:
         raise Unavailable("needs two prompts that ask no framing and a tagger that knows some")
-    table = {
-        letter: np.array([one.mean(1)[unasked] for one in found.values()])
-        for letter, found in seen.items()
-    }
-    common = {
-        letter: found_vp[chosen(found_vp), np.arange(found_vp.shape[1])]
-        for letter, found_vp in table.items()
-    }
-    values = np.full(len(unasked), np.nan)
-    values[unasked] = common["L"] - common["D"]
     details = {
-        letter: dict(zip(seen[letter], map(float, table[letter].mean(1)), strict=True))
-        for letter in table
+        letter: dict(zip(columns[FRAMING], map(float, table[unasked].mean(0)), strict=True))
+        for letter, table in (("L", rows), ("D", base))
     }
-    return Measured(values, details=details)
+    own = _told(base[None], np.ones((1, len(base))), unasked)[0]
+    return Joint(rows, {"unasked": unasked, "base_own": np.nan_to_num(own)}, details)
+
+
+def _default_spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
+    found = _told(rows_rpk, weights_rp, shared["unasked"].astype(bool))
+    return np.asarray(found - shared["base_own"])
+
+
+def _told(rows_rpk: np.ndarray, weights_rp: np.ndarray, unasked_p: np.ndarray) -> np.ndarray:
+    """Probability [R, P] of the framing that is commonest where none is asked; NaN elsewhere."""
+    told = chosen(rows_rpk[:, unasked_p], weights_rp[:, unasked_p])
+    values = np.full((len(told), len(unasked_p)), np.nan)
+    values[:, unasked_p] = told
+    return values
+
+
+DEFAULT_JOINING = Joining(_default_spread)
 
 
 def layout(evidence: Evidence, letter: str) -> np.ndarray:

@@ -5,39 +5,53 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from onmodel.evaluate.axes.base import Axis, Evidence, Measured, References, Unavailable
+from onmodel.evaluate.axes.base import (
+    Axis,
+    Evidence,
+    Joining,
+    Joint,
+    References,
+    Shared,
+    Unavailable,
+)
 from onmodel.evaluate.features import Features
 from onmodel.ledger import versions
 
 RECORD = Axis(
     id="design",
     title="design errors",
-    unit="share of visible checks",
-    range=(0.0, 1.0),
+    unit="share of the worst trait's checks",
+    range=(-1.0, None),
     direction="down",
     across="mean",
     arm="L",
     observers=("tagger",),
     version=versions.AXES["design"],
-    fault=0.5,
+    fault=1.0,
     origin=(
-        "violated ÷ applicable checks of the sheet's required and forbidden tags and of one head,"
-        " each weighed by the sheet's severity; applicable is what the held-out references of the"
-        " same framing and of the same style show"
+        "the worst of the sheet's traits: share of its applicable checks that are violated, less"
+        " that of the references, times its severity; checks are the required and forbidden tags"
+        " and one head; applicable is what the held-out references of the same framing and of the"
+        " same style show"
     ),
     limits=(
-        "What has a tag is checked, and that there is one head where a detector counts them; no"
-        " sides. The tagger's own errors on the references are in the details; they are the floor."
+        "One trait that is always wrong makes another character, so traits are not averaged; the"
+        " others are in the details. Traits that fewer than four prompts show are left out. The"
+        " largest of many shares lies above 0 by chance, for equal models alike. What has a tag is"
+        " checked, and that there is one head where a detector counts them; no sides."
     ),
 )
 SEEN = 0.5
 CLASSES = ("framing", "style")
 ONE_HEAD = "one head"
+FEWEST = 4  # prompts that show a trait
 
 
-def measure(evidence: Evidence) -> Measured:
-    """Share of a prompt's applicable checks that are violated; details: each trait, and the
-    references' own share."""
+def measure(evidence: Evidence) -> Joint:
+    """Share of a prompt's checks of the worst trait that are violated, less the references'.
+
+    Details: each trait, and the worst by name.
+    """
     sheet = evidence.character
     expected = {
         tag: wanted
@@ -56,23 +70,56 @@ def measure(evidence: Evidence) -> Measured:
     own_wrong, own_applicable = _checks(
         evidence, evidence.references.features, expected, evidence.references
     )
-    weights = np.array([sheet.severity.get(tag, 1.0) for tag in expected])
-    per_prompt = [
-        (array * weights).reshape(*shape, -1).sum((1, 2))
-        for array in (wrong & applicable, applicable)
+    own = [
+        _share(own_wrong[:, i], own_applicable[:, i]) or 0.0 for i in range(len(expected))
+    ]  # of the references
+    counts = [
+        array.reshape(*shape, -1).sum(1).astype(float) for array in (wrong & applicable, applicable)
     ]
-    values = np.where(
-        per_prompt[1] > 0, per_prompt[0] / np.where(per_prompt[1] > 0, per_prompt[1], 1), np.nan
-    )
+    rows = np.concatenate(counts, axis=1)
+    severity = np.array([sheet.severity.get(tag, 1.0) for tag in expected])
+    shared = {"own": np.array(own), "severity": severity}
+    worst = int(_worst(_excess(rows[None], np.ones((1, len(rows))), shared)[1])[0])
     traits = {
         tag: {
             "checks": int(applicable[:, i].sum()),
             "violated": _share(wrong[:, i], applicable[:, i]),
+            "references": own[i],
         }
         for i, tag in enumerate(expected)
     }
-    own = _share(own_wrong * weights, own_applicable * weights)
-    return Measured(values, details={"traits": traits, "references": own})
+    details = {"traits": traits, "worst": list(expected)[worst], "required": list(sheet.required)}
+    return Joint(rows, shared, details)
+
+
+def _spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
+    excess, mean = _excess(rows_rpk, weights_rp, shared)
+    chosen = _worst(mean)[:, None, None]
+    rows = np.broadcast_to(excess, (len(chosen), *excess.shape[1:]))
+    return np.take_along_axis(rows, chosen, axis=2)[..., 0]
+
+
+def _excess(
+    rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared
+) -> tuple[np.ndarray, np.ndarray]:
+    """Violated share beyond the references', times severity: of each prompt and trait [R, P, T],
+    NaN where it does not apply, and the weighted means over prompts [R, T]."""
+    wrong, checks = np.split(rows_rpk, 2, axis=2)
+    known = checks > 0
+    share = np.where(known, wrong / np.where(known, checks, 1), np.nan)
+    excess = (share - shared["own"]) * shared["severity"]
+    weights = weights_rp[..., None] * known
+    count = weights.sum(1)
+    mean = (np.nan_to_num(excess) * weights).sum(1) / np.where(count > 0, count, np.nan)
+    return excess, np.where(known.sum(1) >= FEWEST, mean, np.nan)
+
+
+def _worst(mean_rt: np.ndarray) -> np.ndarray:
+    """The trait [R] that is violated most."""
+    return np.asarray(np.nan_to_num(mean_rt, nan=-np.inf).argmax(1))
+
+
+JOINING = Joining(_spread)
 
 
 def _checks(

@@ -3,7 +3,19 @@ come unasked?"""
 
 import numpy as np
 
-from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, chosen, informedness
+from onmodel.evaluate.axes.base import (
+    BASE,
+    Axis,
+    Evidence,
+    Joining,
+    Joint,
+    Shared,
+    Unavailable,
+    asked_columns,
+    chosen,
+    informedness,
+    seen_rows,
+)
 from onmodel.ledger import versions
 
 RECORD = Axis(
@@ -47,23 +59,30 @@ ATTRIBUTE = "expression"
 BASE_SHOWS = 0.1
 
 
-def measure(evidence: Evidence) -> Measured:
+def measure(evidence: Evidence) -> Joint:
     """max(0, J) of the asked expression, for prompts that ask one."""
     if ATTRIBUTE not in evidence.free:
         raise Unavailable("the character does not leave the expression free")
-    values, control = (
-        np.maximum(informedness(evidence, letter, ATTRIBUTE), 0) for letter in ("L", "D")
-    )
+    (rows, columns), (base, _) = (seen_rows(evidence, letter, [ATTRIBUTE]) for letter in ("L", "D"))
+    shared = {BASE: base, "asked": asked_columns(evidence, columns)}
+    values, control = JOINING.parts(rows[None], np.ones((1, len(rows))), shared)
     if np.isnan(values).all():
         raise Unavailable("no asked expression can be judged by this tagger")
-    if np.nanmean(control) < BASE_SHOWS:
+    if control is not None and np.nanmean(control) < BASE_SHOWS:
         raise Unavailable(
             f"the base itself shows no difference of expressions (mean J {np.nanmean(control):.2f})"
         )
-    return Measured(values, control)
+    return Joint(rows, shared)
 
 
-def default(evidence: Evidence) -> Measured:
+def _spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
+    return np.maximum(informedness(rows_rpk, weights_rp, shared["asked"][0].astype(int)), 0)
+
+
+JOINING = Joining(_spread, ratio=True)
+
+
+def default(evidence: Evidence) -> Joint:
     """Rise, where no expression is asked, of the one that the LoRA adds most in the other half of
     these prompts.
 
@@ -71,13 +90,22 @@ def default(evidence: Evidence) -> Measured:
     """
     if ATTRIBUTE not in evidence.free:
         raise Unavailable("the character does not leave the expression free")
-    on, off = evidence.seen("L", ATTRIBUTE), evidence.seen("D", ATTRIBUTE)
+    (on, columns), (off, _) = (seen_rows(evidence, letter, [ATTRIBUTE]) for letter in ("L", "D"))
     unasked = np.array([ATTRIBUTE not in prompt.asked for prompt in evidence.prompts])
-    if not on or unasked.sum() < 2:
+    if not columns[ATTRIBUTE] or unasked.sum() < 2:
         raise Unavailable("needs two prompts that ask no expression and a tagger that knows some")
-    rise_vp = np.array([(on[value] - off[value]).mean(1)[unasked] for value in on])
-    values = np.full(len(unasked), np.nan)
-    values[unasked] = rise_vp[chosen(rise_vp), np.arange(rise_vp.shape[1])]
-    return Measured(
-        values, details={"rise": dict(zip(on, map(float, rise_vp.mean(1)), strict=True))}
-    )
+    rise = on - off
+    mean = map(float, rise[unasked].mean(0))
+    details = {"rise": dict(zip(columns[ATTRIBUTE], mean, strict=True))}
+    return Joint(rise, {"unasked": unasked}, details)
+
+
+def _default_spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
+    unasked = shared["unasked"].astype(bool)
+    told = chosen(rows_rpk[:, unasked], weights_rp[:, unasked])
+    values = np.full((len(told), len(unasked)), np.nan)
+    values[:, unasked] = told
+    return values
+
+
+DEFAULT_JOINING = Joining(_default_spread)

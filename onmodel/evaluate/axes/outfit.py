@@ -3,7 +3,18 @@ it leak?"""
 
 import numpy as np
 
-from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, informedness
+from onmodel.evaluate.axes.base import (
+    Axis,
+    Evidence,
+    Joining,
+    Joint,
+    Measured,
+    Shared,
+    Unavailable,
+    asked_columns,
+    informedness,
+    seen_rows,
+)
 from onmodel.ledger import versions
 from onmodel.sample.suites import CUT_OFF, default_outfit
 
@@ -90,14 +101,24 @@ def keep(evidence: Evidence) -> Measured:
     return Measured(np.where(shown, kept, np.nan), details={"seeds_alike": alike})
 
 
-def change(evidence: Evidence) -> Measured:
+def change(evidence: Evidence) -> Joint:
     """J of the asked outfit, for prompts that ask another than the default; details: the same on
     the base."""
     _garments(evidence, "L")
-    values, control = (informedness(evidence, letter, ATTRIBUTE) for letter in ("L", "D"))
-    if np.isnan(values).all():
+    (rows, columns), (base, _) = (seen_rows(evidence, letter, [ATTRIBUTE]) for letter in ("L", "D"))
+    shared = {"asked": asked_columns(evidence, columns)}
+    once = np.ones((1, len(rows)))
+    values, control = (CHANGE_JOINING.value(one[None], once, shared)[0] for one in (rows, base))
+    if np.isnan(values):
         raise Unavailable("no two outfits are asked that this tagger knows")
-    return Measured(values, details={"J_control": float(np.nanmean(control))})
+    return Joint(rows, shared, {"J_control": float(control)})
+
+
+def _change_spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
+    return informedness(rows_rpk, weights_rp, shared["asked"][0].astype(int))
+
+
+CHANGE_JOINING = Joining(_change_spread)
 
 
 def leak(evidence: Evidence) -> Measured:

@@ -4,12 +4,17 @@ does on the base?"""
 import numpy as np
 
 from onmodel.evaluate.axes.base import (
+    BASE,
     Axis,
     Evidence,
-    Measured,
+    Joining,
+    Joint,
+    Shared,
     Unavailable,
+    asked_columns,
     informedness,
     mean_of_rows,
+    seen_rows,
 )
 from onmodel.ledger import versions
 
@@ -36,22 +41,40 @@ RECORD = Axis(
 BASE_OBEYS = 0.1  # below this mean J of the base there is nothing to retain
 
 
-def measure(evidence: Evidence) -> Measured:
+def measure(evidence: Evidence) -> Joint:
     """Mean J over a prompt's asked free attributes; the control is the same on the base with the
     description."""
     free = sorted(evidence.free & set(evidence.vocabulary))
-    rows = {
-        letter: {name: informedness(evidence, letter, name) for name in free}
-        for letter in ("L", "D")
-    }
-    if not rows["L"] or all(np.isnan(row).all() for row in rows["L"].values()):
+    if not free:
         raise Unavailable("no asked attribute can be judged by this tagger")
-    values, control = mean_of_rows(list(rows["L"].values())), mean_of_rows(list(rows["D"].values()))
-    if np.nanmean(control) < BASE_OBEYS:
-        raise Unavailable(
-            f"the base itself does not follow these prompts (mean J {np.nanmean(control):.2f})"
-        )
-    return Measured(values, control, {"J": _table(rows["L"]), "J_control": _table(rows["D"])})
+    (rows, columns), (base, _) = (seen_rows(evidence, letter, free) for letter in ("L", "D"))
+    asked = asked_columns(evidence, columns)
+    found = {
+        letter: dict(zip(free, _by_attribute(table[None], asked), strict=True))
+        for letter, table in (("L", rows), ("D", base))
+    }
+    if all(np.isnan(row).all() for row in found["L"].values()):
+        raise Unavailable("no asked attribute can be judged by this tagger")
+    control = np.nanmean(mean_of_rows(list(found["D"].values())))
+    if control < BASE_OBEYS:
+        raise Unavailable(f"the base itself does not follow these prompts (mean J {control:.2f})")
+    details = {"J": _table(found["L"]), "J_control": _table(found["D"])}
+    return Joint(rows, {BASE: base, "asked": asked}, details)
+
+
+def _spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
+    return mean_of_rows(
+        [informedness(rows_rpk, weights_rp, asked) for asked in shared["asked"].astype(int)]
+    )
+
+
+JOINING = Joining(_spread, ratio=True)
+
+
+def _by_attribute(rows_rpk: np.ndarray, asked_ap: np.ndarray) -> list[np.ndarray]:
+    """J of each attribute [P]."""
+    once = np.ones((1, rows_rpk.shape[1]))
+    return [informedness(rows_rpk, once, asked)[0] for asked in asked_ap]
 
 
 def _table(rows: dict[str, np.ndarray]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
+from onmodel.evaluate.axes.base import Axis, Evidence, Joining, Joint, Shared, Unavailable
 from onmodel.evaluate.features import Features
 from onmodel.ledger import versions
 
@@ -33,7 +33,7 @@ ATTRIBUTE = "style"
 BASE_MOVES = 0.2  # length of the base's shift below which it ignores the style word
 
 
-def measure(evidence: Evidence) -> Measured:
+def measure(evidence: Evidence) -> Joint:
     """1 − projection for prompts that ask a style; shifts start from the mean of the prompts that
     ask none.
 
@@ -47,16 +47,30 @@ def measure(evidence: Evidence) -> Measured:
         raise Unavailable("needs prompts with and without a style")
     by_prompt = {letter: _styles(evidence, evidence.arm(letter)).mean(1) for letter in ("L", "D")}
     starts = {letter: found[~asked].mean(0) for letter, found in by_prompt.items()}
-    shifts = {letter: found - starts[letter] for letter, found in by_prompt.items()}
-    squared = (shifts["D"] ** 2).sum(-1)
-    usable = asked & (squared >= BASE_MOVES**2)
-    if not usable.any():
+    shift = by_prompt["D"] - starts["D"]
+    squared = (shift**2).sum(-1)
+    usable = np.flatnonzero(asked & (squared >= BASE_MOVES**2))
+    if not len(usable):
         raise Unavailable("the base itself ignores every style that was asked")
-    projection = (shifts["L"] * shifts["D"]).sum(-1) / np.where(usable, squared, 1)
-    values = np.where(usable, np.clip(1 - projection, 0, 1), np.nan)
-    return Measured(
-        values, details=_pull(evidence, starts["L"] - starts["D"]) | _by_subset(evidence, starts)
-    )
+    ways = shift[usable] / squared[usable, None]
+    details = _pull(evidence, starts["L"] - starts["D"]) | _by_subset(evidence, starts)
+    return Joint(by_prompt["L"] @ ways.T, {"styled": usable, "plain": ~asked}, details)
+
+
+def _spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
+    """A row says how far its prompt's pictures lie along the base's shift of each styled
+    prompt."""
+    styled, plain = shared["styled"].astype(int), shared["plain"].astype(bool)
+    weights = weights_rp[:, plain, None]
+    count = weights.sum(1)
+    start = (rows_rpk[:, plain] * weights).sum(1) / np.where(count > 0, count, np.nan)
+    projection = rows_rpk[:, styled, np.arange(len(styled))] - start
+    values = np.full((len(projection), len(plain)), np.nan)
+    values[:, styled] = np.clip(1 - projection, 0, 1)
+    return values
+
+
+JOINING = Joining(_spread)
 
 
 def _styles(evidence: Evidence, features: Features) -> np.ndarray:

@@ -25,7 +25,7 @@ from onmodel.evaluate.selftest.faults import PLANTED, Planted
 from onmodel.evaluate.statistics import CONFIDENCE, max_t, paired
 from onmodel.events import Events, Task
 from onmodel.randomness import generator
-from onmodel.sample.suites import noise_seed, suite
+from onmodel.sample.suites import Prompt, SuiteName, noise_seed, suite
 from onmodel.toon.attributes import VOCABULARY
 from onmodel.toon.base import TOON_BASE
 from onmodel.toon.datasets import STANDIN_SETS, deal
@@ -74,10 +74,17 @@ class Row:
 class Laboratory:
     """Drawn arms of one seed, looked at once each."""
 
-    def __init__(self, character: Character, observers: Observers, seed: int, task: Task) -> None:
+    def __init__(
+        self,
+        character: Character,
+        observers: Observers,
+        seed: int,
+        task: Task,
+        suite_name: SuiteName = "confirm",
+    ) -> None:
         assert observers.tagger is not None and observers.identity is not None
         self.character, self.observers, self.seed, self.task = character, observers, seed, task
-        self.prompts = suite("confirm", character, VOCABULARY)
+        self.prompts = suite(suite_name, character, VOCABULARY)
         tags = {tag for values in VOCABULARY.values() for tag in values.values()}
         self.axes = [
             id for id, (axis, _) in AXES.items() if set(axis.observers) <= set(observers.sha256)
@@ -90,33 +97,61 @@ class Laboratory:
         self.training = Training(trained, [f"drawn/{i}" for i in range(len(trained.grain))])
         self.base = {letter: self.arm(letter, None) for letter in ("D", "BN")}
 
-    def measured(self, on: Features, without: Features) -> dict[str, AxisResult]:
-        """Every axis that has its observers, of a model whose pictures these are, with its trigger
-        and without."""
-        arms = {"L": on, "N": without, **self.base}
-        evidence = Evidence(
+    def evidence(self, on: Features, without: Features) -> Evidence:
+        """All that is known of a model whose pictures these are, with its trigger and without."""
+        return Evidence(
             self.character,
             self.prompts,
             VOCABULARY,
             self.columns,
-            arms,
+            {"L": on, "N": without, **self.base},
             self.references,
             self.training,
         )
+
+    def measured(self, on: Features, without: Features) -> dict[str, AxisResult]:
+        """Every axis that has its observers, of such a model."""
+        evidence = self.evidence(on, without)
         return {id: evaluate_axis(id, evidence) for id in self.axes}
 
     def arm(
         self, letter: str, faults: Faults | None, first: int = 0, jpeg: bool = False
     ) -> Features:
         """Features [P, S] of an arm, drawn under the noise seeds from `first` on."""
-        seeds = [
+        seeds = self._seeds(first)
+        images = [picture(prompt.words(letter), seed, faults)[0] for prompt, seed in seeds]
+        return self._arranged([_jpeg(image) for image in images] if jpeg else images)
+
+    def mixed(self, letter: str, first: int) -> Features:
+        """The same of a model that errs by chance: each picture has one planted fault, or none."""
+        kinds = [CLEAN, *(planted.faults for planted in PLANTED.values())]
+        return self._arranged(
+            [
+                picture(
+                    prompt.words(letter),
+                    seed,
+                    replace(
+                        kinds[int(generator(seed, "mixed fault").integers(len(kinds)))],
+                        stream=CLEAN.stream,
+                    ),
+                )[0]
+                for prompt, seed in self._seeds(first)
+            ]
+        )
+
+    def _seeds(self, first: int) -> list[tuple[Prompt, int]]:
+        """Prompt and noise seed of every picture of an arm."""
+        return [
             (prompt, noise_seed(f"selftest/{self.seed}", prompt.id, first + i))
             for prompt in self.prompts
             for i in range(SEEDS)
         ]
-        images = [picture(prompt.words(letter), seed, faults)[0] for prompt, seed in seeds]
-        found = self._look([_jpeg(image) for image in images] if jpeg else images)
-        return found.take(np.arange(len(images)).reshape(len(self.prompts), SEEDS))
+
+    def _arranged(self, images: Sequence[Image.Image]) -> Features:
+        """What is seen in the pictures of an arm [P, S]."""
+        return self._look(images).take(
+            np.arange(len(images)).reshape(len(self.prompts), len(images) // len(self.prompts))
+        )
 
     def dosed(self, clean: Features, full: Features, dose: float) -> Features:
         """Full-size pictures in a share `dose` of the places, the same places and more at a larger

@@ -99,7 +99,7 @@ PLANTED: dict[str, Planted] = {
     "wrong_ears": Planted(
         "rabbit ears instead of cat ears",
         Faults(ears="rabbit ears"),
-        {"design": 0.04},
+        {"design": 0.5},
         _axes("reproduction", "composition", "head_size"),
     ),
     "big_head": Planted(
@@ -111,7 +111,7 @@ PLANTED: dict[str, Planted] = {
     "stranger": Planted(
         "other hair, eyes, ears and no hat",
         Faults(wrong_hair=True),
-        {"reproduction": -0.6, "design": 0.1},
+        {"reproduction": -0.6, "design": 0.5},
         _axes("colour_area", "colour_cast", "head_size", "memorisation"),
     ),
     "no_trigger": Planted("the character without her trigger", Faults(leak=True), {"drift": 0.3}),
