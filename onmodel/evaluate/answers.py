@@ -8,8 +8,8 @@ PLACES = 3  # of a stored probability
 
 
 def answers(evidence: Evidence) -> Answers:
-    """Answers of arm L; an attribute that the tagger has no column for is left out, everything
-    without a tagger."""
+    """Answers of arm L; an attribute that the tagger has no column for or cannot read is left out,
+    everything without a tagger."""
     found: dict[str, dict[str, dict[str, list[float]]]] = {
         prompt.id: {} for prompt in evidence.prompts
     }
@@ -17,11 +17,11 @@ def answers(evidence: Evidence) -> Answers:
         try:
             seen = evidence.seen("L", attribute)
         except Unavailable:
-            return {}
+            continue
         for p, prompt in enumerate(evidence.prompts):
             if prompt.asked.get(attribute) in seen:
                 found[prompt.id][attribute] = {
                     value: [round(float(one), PLACES) for one in rows[p]]
                     for value, rows in seen.items()
                 }
-    return found
+    return found if any(found.values()) else {}

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onmodel.character import Character
+from onmodel.dataset.captions import split_tags
+from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import InputError
 from onmodel.evaluate.answers import answers
 from onmodel.evaluate.axes import AXES, AxisResult, evaluate_axis
@@ -30,6 +32,18 @@ from onmodel.evaluate.evaluation import (
     SharedTables,
 )
 from onmodel.evaluate.features import Features, measure
+from onmodel.evaluate.observer_check import (
+    CORRUPTION,
+    HEADS,
+    IDENTITY,
+    MOST_DAMAGED,
+    ObserverCheck,
+    check_corruption,
+    check_heads,
+    check_identity,
+    check_tagger,
+    damaged_copy,
+)
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.plan import make_plan, signature_of
 from onmodel.events import Events, Task
@@ -58,6 +72,7 @@ class Assessed:
     axes: dict[str, AxisResult | Unavailable]
     pictures: dict[str, list[list[Path]]]
     answers: Answers
+    checks: Mapping[str, ObserverCheck] = field(default_factory=dict)
 
     def scores(self, signature: str) -> dict[str, AnyScore]:
         """Axis → score, or why there is none."""
@@ -197,14 +212,17 @@ class Assessor:
     def _measured(
         self, arms: Mapping[str, Looked], shown: Sequence[str], model: Model | None = None
     ) -> Assessed:
+        seen = {letter: features for letter, (_, features) in arms.items()}
+        references = self.references[0] if self.references else None
         evidence = Evidence(
             character=self.character,
             prompts=self.prompts,
             vocabulary=self.vocabulary,
             columns=self._columns,
-            arms={letter: features for letter, (_, features) in arms.items()},
-            references=self.references[0] if self.references else None,
+            arms=seen,
+            references=references,
             training=self._trained(model),
+            checks=self._check_observers(seen["D"], seen["BN"], references),
         )
         axes: dict[str, AxisResult | Unavailable] = {}
         for id in AXES:
@@ -212,7 +230,31 @@ class Assessor:
                 axes[id] = evaluate_axis(id, evidence)
             except Unavailable as why:
                 axes[id] = why
-        return Assessed(axes, {letter: arms[letter][0] for letter in shown}, answers(evidence))
+        pictures = {letter: arms[letter][0] for letter in shown}
+        return Assessed(axes, pictures, answers(evidence), evidence.checks)
+
+    def _check_observers(
+        self, base: Features, others: Features, references: References | None
+    ) -> dict[str, ObserverCheck]:
+        """What each observer shows on pictures with known content: the references, `base` with the
+        description, and `others`, the base's pictures of other characters."""
+        labelled = (references.labels, references.features.tags) if references else None
+        found = check_tagger(self.vocabulary, self._columns, labelled, (self.prompts, base.tags))
+        if references is None:
+            return found
+        looks = references.features
+        if references.compare is not None:
+            found[IDENTITY] = check_identity(
+                references.differences(looks.identity),
+                references.groups,
+                references.differences(others.flat().identity),
+            )
+        if len(references.damaged):
+            intact = looks.corruption[: len(references.damaged)]
+            found[CORRUPTION] = check_corruption(intact, references.damaged)
+        if self.observers.detectors is not None:
+            found[HEADS] = check_heads(looks.heads)
+        return found
 
     def _trained(self, model: Model | None) -> Training | None:
         if self.training is None:
@@ -309,8 +351,27 @@ def load_references(
             paths, observers, palette, cache, task, [item.get("paper", "") for item in held_out]
         )
     groups = np.array([item["group"] for item in held_out])
-    compare = observers.identity.differences if observers.identity else None
-    return References(features, groups, compare), hash_json([item["sha256"] for item in held_out])
+    found = References(
+        features,
+        groups,
+        compare=observers.identity.differences if observers.identity else None,
+        labels=[split_tags(item["tags"]) for item in held_out],
+        damaged=_damaged(held_out[:MOST_DAMAGED], dataset.path, observers),
+    )
+    return found, hash_json([item["sha256"] for item in held_out])
+
+
+def _damaged(items: Sequence[Mapping[str, str]], folder: Path, observers: Observers) -> np.ndarray:
+    """What the classifier of corruption says of damaged copies [N]; nothing without one."""
+    if observers.corruption is None:
+        return np.zeros(0)
+    copies = [
+        damaged_copy(
+            open_picture(folder / item["image"], item.get("paper") or WHITE), item["sha256"]
+        )
+        for item in items
+    ]
+    return observers.corruption(copies)
 
 
 def load_training(

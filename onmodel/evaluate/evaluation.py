@@ -23,6 +23,7 @@ from pydantic import (
 
 from onmodel.errors import InputError, StateError
 from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.observer_check import ObserverCheck
 from onmodel.hashing import read_json, write_json
 from onmodel.sample.pictures import Sampling
 from onmodel.sample.suites import Prompt
@@ -342,7 +343,8 @@ class Evaluation:
     """One evaluation: every number was measured under its one plan.
 
     `controls`: arm → the base; `schema`: the form of the file it was read from, 0 without a number;
-    `shared` is what the rows of a joint axis are read with.
+    `shared` is what the rows of a joint axis are read with; `checks`: what the observers showed on
+    pictures with known content, before they judged.
     """
 
     signature: str
@@ -353,6 +355,7 @@ class Evaluation:
     controls: Mapping[str, EvaluatedModel]
     schema: int = SCHEMA
     shared: SharedTables = field(default_factory=dict)
+    checks: Mapping[str, ObserverCheck] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -422,6 +425,7 @@ def as_json(evaluation: Evaluation) -> dict[str, object]:
             name: [{"from": one.named, "licence": one.licence} for one in found]
             for name, found in evaluation.observers.items()
         },
+        "checks": {name: asdict(check) for name, check in evaluation.checks.items()},
         "shared": evaluation.shared,
         "models": [_model_json(model) for model in evaluation.models],
         "controls": {arm: _measured_json(row) for arm, row in evaluation.controls.items()},

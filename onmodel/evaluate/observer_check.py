@@ -25,6 +25,7 @@ TILES = 4  # a damaged copy is cut into TILES × TILES and put together in anoth
 MOST_DAMAGED = 16  # references of which a damaged copy is looked at
 
 REFERENCES, BASE = "references", "the base's pictures"
+IDENTITY, CORRUPTION, HEADS = "identity", "corruption", "heads"  # checks beside the attributes
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             for name, sources in assessor.observers.sources.items()
         },
         models=rows,
+        checks=controls["D"].checks,
         controls={
             arm: _row(control, arm, assessor, context.out) for arm, control in controls.items()
         },

@@ -274,6 +274,7 @@ def drawn_dataset(folder: Path, count: int = 8, split: str = "heldout") -> Artif
                 "sha256": sha256_file(file),
                 "subset": "reference",
                 "group": i,
+                "tags": ", ".join(sorted(tags_of(toon))),
                 "split": split,
             }
         )

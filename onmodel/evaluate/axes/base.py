@@ -3,7 +3,7 @@ prompt."""
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from onmodel.character import Character
 from onmodel.evaluate.features import Features
+from onmodel.evaluate.observer_check import IDENTITY, ObserverCheck
 from onmodel.sample.suites import Prompt, Vocabulary
 from onmodel.text import capital, decimal
 
@@ -197,12 +198,15 @@ class References:
     other.
 
     `compare` is the identity model's: features [N, F] and [M, F] → how much the pictures differ [N,
-    M], 0…1.
+    M], 0…1. `labels`: the tags of each picture; `damaged`: what the classifier of corruption says
+    of damaged copies of the first of them. Both serve the checks of the observers alone.
     """
 
     features: Features
     groups: np.ndarray
     compare: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
+    labels: Sequence[Collection[str]] = ()
+    damaged: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def differences(self, identity_nf: np.ndarray) -> np.ndarray:
         """How much each picture differs from each reference, [N, references]. Raises Unavailable
@@ -239,17 +243,24 @@ class Evidence:
     `arms` as D.
 
     `vocabulary`: attribute → value → tag; `columns`: tag → column of the tagger, for the tags it
-    knows.
+    knows. `checks`: what the observers showed on these drawings, by attribute, and by IDENTITY,
+    CORRUPTION and HEADS; what failed is not judged.
     """
 
     character: Character
-
     prompts: Sequence[Prompt]
     vocabulary: Vocabulary
     columns: Mapping[str, int]
     arms: Mapping[str, Features]
     references: References | None
     training: Training | None
+    checks: Mapping[str, ObserverCheck] = field(default_factory=dict)
+
+    def require(self, subject: str) -> None:
+        """Raise Unavailable where an observer failed its check on what it is asked about."""
+        check = self.checks.get(subject)
+        if check is not None and not check.passed:
+            raise Unavailable(check.reason)
 
     @property
     def free(self) -> frozenset[str]:
@@ -266,11 +277,12 @@ class Evidence:
         """Value → tagger probability [P, S] that it is seen, for the values that the tagger has a
         column for.
 
-        Raises Unavailable without a tagger.
+        Raises Unavailable without a tagger, and where it cannot read the attribute.
         """
         tags = self.arm(letter).tags
         if tags.shape[-1] == 0:
             raise Unavailable("no tagger was given")
+        self.require(attribute)
         values = self.vocabulary.get(attribute, {})
         return {
             value: tags[..., self.columns[tag]]
@@ -284,6 +296,7 @@ class Evidence:
         features = self.arm(letter).identity
         if self.references is None:
             raise Unavailable("no held-out references were given")
+        self.require(IDENTITY)
         *pictures, width = features.shape
         return self.references.agreement(features.reshape(math.prod(pictures), width)).reshape(
             pictures

@@ -4,6 +4,7 @@ large for her body?"""
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable, mean_of_rows
+from onmodel.evaluate.observer_check import HEADS
 from onmodel.evaluate.observers.detector import PARTS
 from onmodel.ledger import versions
 
@@ -77,6 +78,7 @@ def head(evidence: Evidence) -> Measured:
     asked = np.array([prompt.asked.get("framing") == FULL_BODY for prompt in evidence.prompts])
     if not asked.any():
         raise Unavailable("no prompt asks for a full body")
+    evidence.require(HEADS)
     ratios = {letter: _ratios(evidence.arm(letter).parts)[asked] for letter in ("L", "D")}
     own = _ratios(evidence.references.features.parts)[_whole(evidence)]
     own = own[~np.isnan(own)]
@@ -108,6 +110,7 @@ def _steps(evidence: Evidence, tags: np.ndarray) -> np.ndarray:
     """Expected step of each picture. Raises Unavailable when the tagger does not tell sizes."""
     if tags.shape[-1] == 0:
         raise Unavailable("no tagger was given")
+    evidence.require("body")
     words = evidence.vocabulary.get("body", {})
     columns = {
         value: evidence.columns[words[value]]

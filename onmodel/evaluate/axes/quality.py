@@ -4,6 +4,7 @@ broken, and beauty as a classifier has learnt it."""
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis, Evidence, Measured, Unavailable
+from onmodel.evaluate.observer_check import CORRUPTION as CORRUPTION_CHECK
 from onmodel.ledger import versions
 
 RECORD = Axis(
@@ -70,6 +71,7 @@ def measure(evidence: Evidence) -> Measured:
 
 def corruption(evidence: Evidence) -> Measured:
     """Mean rise of the probability over a prompt's seeds; details: its level on the base."""
+    evidence.require(CORRUPTION_CHECK)
     return _rise(
         evidence.arm("L").corruption, evidence.arm("D").corruption, 1, "classifier of corruption"
     )

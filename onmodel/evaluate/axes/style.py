@@ -79,6 +79,7 @@ def _styles(evidence: Evidence, features: Features) -> np.ndarray:
         return features.style
     if features.tags.shape[-1] == 0:
         raise Unavailable("no tagger and no style embedding was given")
+    evidence.require(ATTRIBUTE)
     columns = _tags(evidence)
     if not columns:
         raise Unavailable("the tagger knows none of the styles")
