@@ -30,6 +30,16 @@ from onmodel.sample.suites import Prompt
 FILE = "evaluation.json"
 SCHEMA = 2  # 2: rows and shared numbers of joint axes
 
+# What a maker asks first of a character LoRA; every other axis explores.
+QUESTIONS = (
+    "reproduction",
+    "design",
+    "style",
+    "colour_cast",
+    "default_framing",
+    "expression",
+)
+
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Answers = Mapping[str, Mapping[str, Mapping[str, Sequence[Number]]]]
@@ -342,7 +352,8 @@ class Evaluation:
     """One evaluation: every number was measured under its one plan.
 
     `controls`: arm → the base; `schema`: the form of the file it was read from, 0 without a number;
-    `shared` is what the rows of a joint axis are read with.
+    `shared` is what the rows of a joint axis are read with; `questions` are the axes that were
+    declared before looking.
     """
 
     signature: str
@@ -353,6 +364,7 @@ class Evaluation:
     controls: Mapping[str, EvaluatedModel]
     schema: int = SCHEMA
     shared: SharedTables = field(default_factory=dict)
+    questions: Sequence[str] = QUESTIONS
 
     @property
     def names(self) -> list[str]:
@@ -422,6 +434,7 @@ def as_json(evaluation: Evaluation) -> dict[str, object]:
             name: [{"from": one.named, "licence": one.licence} for one in found]
             for name, found in evaluation.observers.items()
         },
+        "questions": list(evaluation.questions),
         "shared": evaluation.shared,
         "models": [_model_json(model) for model in evaluation.models],
         "controls": {arm: _measured_json(row) for arm, row in evaluation.controls.items()},

@@ -14,10 +14,10 @@ from onmodel.report.verdict import sentence_of
 from onmodel.text import capital
 
 RULE = (
-    "A change counts when its interval leaves 0 out and the sign-flip test over prompts, adjusted"
-    " for the {n} axes (Holm), gives p < 0.05; else it is too close to call. Where fewer than about"
-    " ten prompts tell an axis no difference can count among so many: the interval says what there"
-    " is to say."
+    "Better or worse: the test that swaps prompts gives p < 0.05 after adjustment, the interval"
+    " leaves 0 out, and the change is at least a tenth of a whole fault. Same: the interval lies"
+    " within that margin. Open: neither. The declared questions ({questions}) are one family over"
+    " all {pairs} pairs (Holm); the other axes are exploratory (Benjamini-Hochberg)."
 )
 
 
@@ -40,10 +40,9 @@ def board(source: ReportSource, found: Mapping[str, Sequence[Comparison]]) -> di
         three = plots.interval_of(source.measured[source.shown or ""].score(axis.id))
         now = (axis.text(three[1]), axis.span(three[0], three[2])) if three else ("", UNAVAILABLE)
         rows.append({"axis": axis, "now": now, "cells": [cell(c, reach) for c in line]})
-    tested = sum(
-        any(c.outcome != "unavailable" for c in axis) for axis in zip(*found.values(), strict=True)
-    )
-    return {"against": list(found), "rows": rows, "rule": RULE.format(n=tested)}
+    questions = [axis.short for axis in axes if axis.id in source.published.questions]
+    rule = RULE.format(questions=", ".join(questions), pairs=len(found))
+    return {"against": list(found), "rows": rows, "rule": rule}
 
 
 def cell(comparison: Comparison, reach: float) -> dict[str, Any]:
