@@ -1,11 +1,17 @@
 """Is one model better than another? The one comparison that pages and cards print.
 
-Both models are measured on the same prompts and noise, so the differences are paired by prompt.
-The test swaps all pictures of a prompt between the two models and computes the axis anew, so it is
-exact for axes whose prompts share an estimate, too. A change counts when that test, adjusted over
-the axes (Holm, for discrete tests), gives p < 0.05 and its interval excludes 0; one prompt far from
-the others can keep it from that. Else it is too close to call, or the axis has too few prompts for
-any difference to count.
+Both models are measured on the same prompts and noise, so the differences are paired by prompt. The
+test swaps all pictures of a prompt between the two models and computes the axis anew, so it is
+exact for axes whose prompts share an estimate, too. Four outcomes:
+
+- better, worse: adjusted p < 0.05, the interval excludes 0, and the change is at least the axis'
+  margin;
+- same: the interval lies within the margin on both sides;
+- open: neither; with the number of prompts that would likely settle it.
+
+The declared questions of an evaluation are one family over all pairs that are compared (Holm, for
+discrete tests). The other axes are exploratory: adjusted for false discoveries (Benjamini &
+Hochberg).
 """
 
 import math
@@ -19,10 +25,10 @@ from onmodel.evaluate.axes import AXES, JOININGS, RESAMPLED
 from onmodel.evaluate.axes.base import Axis, Shared, cost, prompt_costs, weighted_mean
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.evaluate.statistics import (
+    benjamini_hochberg,
     bootstrap_half_width,
     holm,
     paired,
-    reachable,
     resampled_prompts,
     swap_p,
 )
@@ -31,19 +37,15 @@ from onmodel.text import decimal
 LEVEL = 0.05
 SWAPS, JOINT_SWAPS = 9_999, 999  # drawn ways of swapping, where there are more
 FEWEST = 2  # prompts below which nothing is compared
-UNAVAILABLE = "unavailable"
+UNAVAILABLE: Literal["unavailable"] = "unavailable"
 
 Costs = Callable[..., np.ndarray]
-Outcome = Literal["better", "worse", "close", "few", "unavailable"]
-TESTED: Sequence[Outcome] = ("better", "worse", "close", "few")
-WORDS: Mapping[Outcome, str] = {
-    "better": "better",
-    "worse": "worse",
-    "close": "too close to call",
-    "few": "too few prompts to tell",
-    "unavailable": UNAVAILABLE,
-}
+Outcome = Literal["better", "worse", "same", "open", "unavailable"]
+TESTED: Sequence[Outcome] = ("better", "worse", "same", "open")
+WORDS: Mapping[Outcome, str] = {name: name for name in (*TESTED, UNAVAILABLE)}
 TURNED: Mapping[Outcome, Outcome] = {"better": "worse", "worse": "better"}
+MOST_PROMPTS = 1_000  # more are not worth proposing
+POWER = 0.6  # half width over gain with which a change is likely found after the adjustment
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ class Comparison:
     """A model against another, `against`, on one axis.
 
     `gain` with its 95 % interval: how much nearer to good it is, in the axis' unit (in its
-    logarithm for geometric means); positive is better. `p` is adjusted over the axes, `least` the
-    smallest that so many prompts can give before that. `won`: share of the `n` prompts that came
-    nearer to the ideal.
+    logarithm for geometric means); positive is better. `p` is adjusted, `least` the smallest that
+    so many prompts can give before that. `won`: share of the `n` prompts that came nearer to the
+    ideal. `exploratory`: the axis is none of the declared questions. Where it was not `tested` the
+    file lacks the rows of a joint axis, and the interval takes its prompts for independent.
     """
 
     axis: Axis
@@ -66,11 +69,40 @@ class Comparison:
     least: float = 0.0
     won: float = math.nan
     n: int = 0
+    exploratory: bool = False
+    tested: bool = True
 
     @property
     def words(self) -> str:
         """The outcome in words."""
-        return WORDS[self.outcome]
+        return WORDS[self.outcome] + (", exploratory" if self.exploratory and self.called else "")
+
+    @property
+    def called(self) -> bool:
+        """Whether a difference is claimed."""
+        return self.outcome in TURNED
+
+    @property
+    def more(self) -> int | None:
+        """How many more prompts that measure this axis would likely settle an open comparison; None
+        where it would take more than MOST_PROMPTS."""
+        half = (self.high - self.low) / 2
+        far = abs(self.gain) >= self.axis.margin
+        needed = POWER * abs(self.gain) if far else self.axis.margin - abs(self.gain)
+        if needed <= 0 or not math.isfinite(half):
+            return None
+        more = max(1, math.ceil(self.n * (half / needed) ** 2) - self.n)
+        return more if more <= MOST_PROMPTS else None
+
+    @property
+    def settled_by(self) -> str:
+        """What would settle an open comparison, in words."""
+        if not self.tested:
+            return "measure again to test it: the file is of an older version"
+        more = self.more
+        if more is None:
+            return f"more than {MOST_PROMPTS:,} further prompts would be needed"
+        return f"about {more} more prompt{'s' if more > 1 else ''} would likely settle it"
 
     @property
     def change(self) -> str:
@@ -105,8 +137,23 @@ class Comparison:
 def compare_models(evaluation: Evaluation, model: str, against: str) -> list[Comparison]:
     """A model against another on every axis of their evaluation, decided together. Raises
     InputError for a model that was not measured."""
-    ours, theirs = evaluation.model(model), evaluation.model(against)
-    return decide([compare(evaluation, axis, ours, theirs) for axis in evaluation.axes])
+    return compare_pairs(evaluation, [(model, against)])[model, against]
+
+
+def compare_pairs(
+    evaluation: Evaluation, pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], list[Comparison]]:
+    """(model, other) → the model against the other on every axis: all pairs that are shown, decided
+    together. Raises InputError for a model that was not measured."""
+    rows = {
+        (model, against): [
+            compare(evaluation, axis, evaluation.model(model), evaluation.model(against))
+            for axis in evaluation.axes
+        ]
+        for model, against in dict.fromkeys(pairs)
+    }
+    decided_ = iter(decide([one for row in rows.values() for one in row], evaluation.questions))
+    return {pair: [next(decided_) for _ in row] for pair, row in rows.items()}
 
 
 def compare(
@@ -124,7 +171,7 @@ def compare(
         p, least = swap_p(cost_function(axis), a[:, None], b[:, None], SWAPS)
         return replace(found, p=p, least=least)
     if not readable(evaluation, axis_id, model, against):
-        return replace(found, p=1.0, least=1.0)
+        return replace(found, p=1.0, least=1.0, tested=False)
     shared = {name: np.array(table) for name, table in evaluation.shared[axis_id].items()}
     a, b = (np.array(one.rows[axis_id], dtype=float) for one in (model, against))
     return compare_rows(found, a, b, shared)
@@ -148,7 +195,7 @@ def compare_rows(
     gain = found.axis.fault * float((costs(theirs) - costs(ours))[0])
     resampled = found.axis.fault * (costs(theirs, drawn) - costs(ours, drawn))
     half = float(bootstrap_half_width(resampled[~np.isnan(resampled)], found.n))
-    p, least = swap_p(costs, ours_pk, theirs_pk, JOINT_SWAPS)
+    p, least = swap_p(costs, ours_pk, theirs_pk, JOINT_SWAPS, more=SWAPS)
     return replace(found, gain=gain, low=gain - half, high=gain + half, p=p, least=least)
 
 
@@ -175,7 +222,7 @@ def compare_costs(axis: Axis, against: str, ours_p: np.ndarray, theirs_p: np.nda
     return Comparison(
         axis,
         against,
-        "close",
+        "open",
         gain,
         low,
         high,
@@ -186,20 +233,38 @@ def compare_costs(axis: Axis, against: str, ours_p: np.ndarray, theirs_p: np.nda
     )
 
 
-def decide(family: Sequence[Comparison]) -> list[Comparison]:
-    """A family of comparisons with p adjusted over it and the outcome of each."""
-    tested = [i for i, one in enumerate(family) if one.outcome != "unavailable"]
-    least = [family[i].least for i in tested]
-    adjusted = holm([family[i].p for i in tested], least)
-    found = list(family)
-    for i, p, smallest in zip(tested, adjusted, reachable(least), strict=True):
-        found[i] = decided(family[i], p, smallest)
-    return found
+def decide(
+    family: Sequence[Comparison], questions: Sequence[str] | None = None
+) -> list[Comparison]:
+    """Comparisons with adjusted p and the outcome of each: those of the questions by Holm, the
+    others by false discoveries; None for all as one family of questions."""
+    tested = [one for one in family if one.outcome != UNAVAILABLE]
+    asked = [one for one in tested if questions is None or one.axis.id in questions]
+    rest = [one for one in tested if questions is not None and one.axis.id not in questions]
+    adjusted = {
+        **_by_identity(asked, holm([one.p for one in asked], [one.least for one in asked])),
+        **_by_identity(rest, benjamini_hochberg([one.p for one in rest])),
+    }
+    exploring = {id(one) for one in rest}
+    return [
+        replace(decided(one, adjusted[id(one)]), exploratory=id(one) in exploring)
+        if id(one) in adjusted
+        else one
+        for one in family
+    ]
 
 
-def decided(comparison: Comparison, p: float, smallest: float = 0.0) -> Comparison:
-    """The comparison with its adjusted p and the outcome that follows; `smallest` is the least
-    that an adjusted p could be."""
-    if p < LEVEL and comparison.low * comparison.high > 0:
-        return replace(comparison, p=p, outcome="better" if comparison.gain > 0 else "worse")
-    return replace(comparison, p=p, outcome="few" if smallest >= LEVEL else "close")
+def _by_identity(rows: Sequence[Comparison], p_values: Sequence[float]) -> dict[int, float]:
+    return {id(one): p for one, p in zip(rows, p_values, strict=True)}
+
+
+def decided(comparison: Comparison, p: float) -> Comparison:
+    """The comparison with its adjusted p and the outcome that follows."""
+    gain, low, high = comparison.gain, comparison.low, comparison.high
+    margin = comparison.axis.margin
+    outcome: Outcome = "open"
+    if p < LEVEL and low * high > 0 and abs(gain) >= margin:
+        outcome = "better" if gain > 0 else "worse"
+    elif comparison.tested and -margin < low and high < margin:
+        outcome = "same"
+    return replace(comparison, p=p, outcome=outcome)

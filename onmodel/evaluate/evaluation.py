@@ -31,6 +31,16 @@ from onmodel.sample.suites import Prompt
 FILE = "evaluation.json"
 SCHEMA = 2  # 2: rows and shared numbers of joint axes
 
+# What a maker asks first of a character LoRA; every other axis explores.
+QUESTIONS = (
+    "reproduction",
+    "design",
+    "style",
+    "colour_cast",
+    "default_framing",
+    "expression",
+)
+
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Answers = Mapping[str, Mapping[str, Mapping[str, Sequence[Number]]]]
@@ -344,7 +354,8 @@ class Evaluation:
 
     `controls`: arm → the base; `schema`: the form of the file it was read from, 0 without a number;
     `shared` is what the rows of a joint axis are read with; `checks`: what the observers showed on
-    pictures with known content, before they judged.
+    pictures with known content, before they judged; `questions` are the axes that were declared
+    before looking.
     """
 
     signature: str
@@ -356,6 +367,7 @@ class Evaluation:
     schema: int = SCHEMA
     shared: SharedTables = field(default_factory=dict)
     checks: Mapping[str, ObserverCheck] = field(default_factory=dict)
+    questions: Sequence[str] = QUESTIONS
 
     @property
     def names(self) -> list[str]:
@@ -426,6 +438,7 @@ def as_json(evaluation: Evaluation) -> dict[str, object]:
             for name, found in evaluation.observers.items()
         },
         "checks": {name: asdict(check) for name, check in evaluation.checks.items()},
+        "questions": list(evaluation.questions),
         "shared": evaluation.shared,
         "models": [_model_json(model) for model in evaluation.models],
         "controls": {arm: _measured_json(row) for arm, row in evaluation.controls.items()},

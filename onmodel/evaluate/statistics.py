@@ -20,6 +20,7 @@ CONFIDENCE = 0.95
 EXACT = 16  # up to this many prompts all sign flips are counted
 FLIPS = 10_000
 DRAWS = 2_000  # of prompts, when they are resampled
+ENOUGH = 10  # drawn ways that reach the observed difference: p is known well enough
 CHUNK = 60  # swapped sets that are computed at once: so few stay in the processor's cache
 
 
@@ -185,21 +186,26 @@ def swap_p(
     b_pk: np.ndarray,
     draws: int,
     seed: int = 0,
+    more: int = 0,
 ) -> tuple[float, float]:
     """Two-sided p of the permutation test that a and b differ by chance alone, and the smallest p
-    that so many prompts can give.
+    that so many prompts can give. Where fewer than ten of the `draws` reach the observed
+    difference, `more` are drawn, so that a small p is exact enough to be adjusted for many tests.
 
     All pictures of a prompt change sides together. The test is exact whatever `cost` is: under the
     null hypothesis every way of swapping is as likely as the observed one (Lehmann & Romano 2005,
     section 15.2). Prompts on which both are equal cannot tell and are not swapped.
     """
     telling = np.flatnonzero((a_pk != b_pk).any(1))
-    ways, drawn = swaps(len(telling), seed, draws)
-    swapped = np.zeros((len(ways), len(a_pk)), dtype=bool)
-    swapped[:, telling] = ways
     observed = abs(float((cost(a_pk[None]) - cost(b_pk[None]))[0]))
-    reached = np.abs(swap_differences(cost, a_pk, b_pk, swapped)) >= observed - 1e-9
-    least = 1 / (draws + 1) if drawn else 1 / len(ways)
+    for count in (draws, *([more] if more > draws else [])):
+        ways, drawn = swaps(len(telling), seed, count)
+        swapped = np.zeros((len(ways), len(a_pk)), dtype=bool)
+        swapped[:, telling] = ways
+        reached = np.abs(swap_differences(cost, a_pk, b_pk, swapped)) >= observed - 1e-9
+        if not drawn or reached.sum() >= ENOUGH:
+            break
+    least = 1 / (max(draws, more) + 1) if drawn else 1 / len(ways)
     return float((reached.sum() + drawn) / (len(ways) + drawn)), least
 
 
@@ -215,6 +221,16 @@ def holm(p_values: Sequence[float], least: Sequence[float]) -> list[float]:
     rivals = [1 + np.count_nonzero(floor[rank + 1 :] <= p[rank]) for rank in range(len(p))]
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p * rivals))
+    return [float(one) for one in adjusted]
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """p adjusted for the share of false discoveries (Benjamini & Hochberg 1995), in the order
+    given."""
+    order = np.argsort(p_values, kind="stable")[::-1]
+    p, count = np.array(p_values, dtype=float)[order], len(p_values)
+    adjusted = np.empty(count)
+    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(p * count / np.arange(count, 0, -1)))
     return [float(one) for one in adjusted]
 
 

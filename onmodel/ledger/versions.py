@@ -20,7 +20,7 @@ AXES = {
     "expression": 2,
     "default_expression": 2,
     "composition": 2,
-    "default_framing": 2,
+    "default_framing": 3,
     "style": 3,
     "colour_cast": 1,
     "colour_area": 1,

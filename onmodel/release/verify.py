@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from onmodel.errors import InputError, VerifyError
-from onmodel.evaluate.evaluation import Evaluation, evaluation_of
+from onmodel.evaluate.evaluation import SCHEMA, Evaluation, evaluation_of
 from onmodel.hashing import sha256_bytes
 from onmodel.ledger import versions
 from onmodel.ledger.lineage import Lineage, Node, check_at, facts_of_others, root
@@ -275,8 +275,8 @@ def _lint(folder: Path, lineage: Lineage) -> int:
     count = lint_card(
         text, evaluation, compared, card_facts(evaluation, lineage, _json(folder, "triggers.json"))
     )
-    # Before evaluations had a form number, changes.csv named the outcomes in other words.
-    names = [TABLE, *([CHANGES] if compared and evaluation.schema else [])]
+    # The changes.csv of an older form has the outcomes and p of the tests of its day.
+    names = [TABLE, *([CHANGES] if compared and evaluation.schema == SCHEMA else [])]
     lint_tables(evaluation, compared, {name: _bytes(folder, name).decode() for name in names})
     return count
 

@@ -13,9 +13,10 @@ from onmodel.report.verdict import sentence_of
 from onmodel.text import capital
 
 RULE = (
-    "A change counts when its interval excludes 0 and the sign-flip test over prompts, adjusted"
-    " for the {n} axes (Holm), gives p < 0.05. Otherwise it is too close to call. With fewer than"
-    " about ten prompts for an axis, no difference can count among so many axes; see its interval."
+    "Better or worse: the test that swaps prompts gives p < 0.05 after adjustment, the interval"
+    " leaves 0 out, and the change is at least a tenth of a whole fault. Same: the interval lies"
+    " within that margin. Open: neither. The declared questions ({questions}) are one family over"
+    " all {pairs} pairs (Holm); the other axes are exploratory (Benjamini-Hochberg)."
 )
 
 
@@ -40,10 +41,9 @@ def board(
         three = plots.interval_of(source.measured[source.shown or ""].score(axis.id))
         now = (axis.text(three[1]), axis.span(three[0], three[2])) if three else ("", UNAVAILABLE)
         rows.append({"axis": axis, "now": now, "cells": [cell(c, reach) for c in compared]})
-    tested = 0
-    for line in zip(*found.values(), strict=True):
-        tested += any(one.outcome != "unavailable" for one in line)
-    return {"against": list(found), "rows": rows, "rule": RULE.format(n=tested)}
+    questions = [axis.short for axis in axes if axis.id in source.published.questions]
+    rule = RULE.format(questions=", ".join(questions), pairs=len(found))
+    return {"against": list(found), "rows": rows, "rule": rule}
 
 
 def cell(comparison: Comparison, reach: float) -> dict[str, object]:

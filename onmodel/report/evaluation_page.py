@@ -22,7 +22,8 @@ LEAST_REACH = (
 EFFECT: Mapping[Outcome, str] = {
     "better": "helps",
     "worse": "harms",
-    "close": WORDS["close"],
+    "same": WORDS["same"],
+    "open": WORDS["open"],
 }  # outcome → what a negative prompt does
 REGIONS = {"whole": "whole picture", "background": "border (background, mostly)"}
 
@@ -206,7 +207,7 @@ def _negative_rows(model: EvaluatedModel, axes: Iterable[Axis]) -> list[Negative
         if one is None or on is None or not isinstance(off, Score):
             continue
         gain, low, high = (axis.fault * x for x in (one.gain, one.low, one.high))
-        change = decided(Comparison(axis, "", "close", gain, low, high), one.p)
+        change = decided(Comparison(axis, "", "open", gain, low, high), one.p)
         rows.append(
             NegativeRow(
                 axis,

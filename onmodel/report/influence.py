@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onmodel.engine.influence import Effect, Leaving
 from onmodel.evaluate.axes.base import Axis
-from onmodel.evaluate.compare import WORDS, Comparison, Outcome
+from onmodel.evaluate.compare import Comparison, Outcome
 from onmodel.evaluate.evaluation import Evaluation
 from onmodel.hashing import write_atomic
 from onmodel.report.board import cell
@@ -18,7 +18,7 @@ from onmodel.text import decimal
 OUTCOMES: Mapping[str, Outcome] = {
     "helps": "better",
     "harms": "worse",
-    WORDS["close"]: "close",
+    "too close to call": "open",
 }
 RULE = (
     "An effect counts when the sign-flip test over prompts, adjusted for all subsets and axes"

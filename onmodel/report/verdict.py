@@ -4,20 +4,21 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from onmodel.evaluate.axes.base import Axis
-from onmodel.evaluate.compare import TESTED, WORDS, Comparison, compare, compare_models, decide
+from onmodel.evaluate.compare import TESTED, WORDS, Comparison, compare_pairs
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.report.source import ReportSource, label
 from onmodel.text import capital
 
-BEST_PARENT = "best parent"
 EVERY_PAIR = 16  # models, up to which every pair is compared
 
 
 def sentence_of(one: Comparison) -> str:
     """ "better than Release 1 (nearer to 0 by 2.9, 2.0…3.8, p 0.003)"."""
     p = "p < 0.001" if one.p < 0.001 else f"p {one.p:.2g}"
-    if one.outcome in ("close", "few"):
-        return f"{one.words} against {label(one.against)} (difference {one.change}, {p})"
+    if not one.called:
+        settled = f"; {one.settled_by}" if one.outcome == "open" else ""
+        whom = "as" if one.outcome == "same" else "against"
+        return f"{one.words} {whom} {label(one.against)} (difference {one.change}, {p}{settled})"
     flip = 1 if one.gain > 0 else -1
     low, high = sorted((flip * one.low, flip * one.high))
     moved = f"{_moved(one)} {one.text(abs(one.gain)).lstrip('+')}, {one.span(low, high)}"
@@ -32,38 +33,23 @@ def _moved(one: Comparison) -> str:
 
 
 def comparisons(source: ReportSource) -> dict[str, list[Comparison]]:
-    """The shown model against each earlier release, and per axis against its best parent: one
-    Comparison per axis."""
+    """The shown model against each earlier release and each parent, one family: one Comparison per
+    axis."""
     evaluation, shown = source.published, source.shown
     if evaluation is None or shown is None:
         return {}
-    found = {label(name): compare_models(evaluation, shown, name) for name in source.earlier}
-    if source.ancestors:
-        parents = [evaluation.model(name) for name in source.ancestors]
-        ours = evaluation.model(shown)
-        family = []
-        for axis in evaluation.axes.values():
-            best = _best(axis, parents)
-            family.append(
-                compare(evaluation, axis.id, ours, best)
-                if best
-                else Comparison(axis, "", "unavailable")
-            )
-        found[BEST_PARENT] = decide(family)
-    return found
+    pairs = [(shown, name) for name in dict.fromkeys([*source.earlier, *source.ancestors])]
+    return {label(name): row for (_, name), row in compare_pairs(evaluation, pairs).items()}
 
 
 def differences(evaluation: Evaluation, shown: str) -> dict[tuple[str, str], list[Comparison]]:
-    """(a, b) → a against b on every axis, p adjusted over the axes of the pair: every pair, both
-    ways round.
+    """(a, b) → a against b on every axis, p adjusted over all pairs: every pair, both ways round.
 
     Beside more than EVERY_PAIR models only the pairs with `shown`.
     """
-    found = {}
-    for a, b in pairs(evaluation.names, shown):
-        found[a, b] = compare_models(evaluation, a, b)
-        found[b, a] = [one.turned(a) for one in found[a, b]]
-    return found
+    found = compare_pairs(evaluation, pairs(evaluation.names, shown))
+    turned = {(b, a): [one.turned(a) for one in row] for (a, b), row in found.items()}
+    return found | turned
 
 
 def pairs(names: Sequence[str], shown: str) -> list[tuple[str, str]]:
@@ -85,8 +71,8 @@ def verdict(source: ReportSource) -> list[str]:
 
 
 def summary(found: Mapping[str, Sequence[Comparison]], shown: str) -> list[str]:
-    """One sentence for each model compared with: on which axes better, worse, too close to call, or
-    not to tell."""
+    """One sentence for each model compared with: on which axes better, worse, the same, or
+    open."""
     sentences = []
     for words, row in found.items():
         parts = []
@@ -98,9 +84,8 @@ def summary(found: Mapping[str, Sequence[Comparison]], shown: str) -> list[str]:
                     f"{WORDS[outcome]} on"
                     f" {f'all {len(titles)} measured axes' if every else enumerated(titles)}"
                 )
-        whom = f"its {words} on each axis" if words == BEST_PARENT else words
         sentences.append(
-            f"Against {whom}, {label(shown)} is {'; '.join(parts) or 'not comparable'}."
+            f"Against {words}, {label(shown)} is {'; '.join(parts) or 'not comparable'}."
         )
     return sentences
 
@@ -113,27 +98,18 @@ def _axis_sentence(
     if score is None:
         return f"{name}: {WORDS['unavailable']}, {model.why_not(axis.id)}."
     rows = [
-        (words, c)
-        for words, row in found.items()
+        c
+        for row in found.values()
         for c in row
         if c.axis.id == axis.id and c.outcome != "unavailable"
     ]
-    parts = [
-        sentence_of(c) + (", its best parent here" if words == BEST_PARENT else "")
-        for words, c in rows
-    ]
+    parts = [sentence_of(c) for c in rows]
     value = (
         f"{name} {axis.text(score.value)} ({axis.span(score.low, score.high)}, {score.n} prompts)"
     )
     remark = model.remark(axis.id)
     parts = [*parts, *([remark] if remark else [])]
     return f"{value}: {'; '.join(parts) or 'nothing to compare with'}."
-
-
-def _best(axis: Axis, models: Sequence[EvaluatedModel]) -> EvaluatedModel | None:
-    """The model with the lowest cost on an axis; the first of equals."""
-    known = [model for model in models if model.score(axis.id)]
-    return min(known, key=lambda model: axis.cost(model.scores[axis.id].value), default=None)
 
 
 def enumerated(words: Sequence[str]) -> str:

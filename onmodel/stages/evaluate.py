@@ -7,10 +7,11 @@ and the pictures lie in the artifact too (as links), so that a select stage need
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from onmodel.errors import InputError
 from onmodel.evaluate.assess import (
@@ -23,6 +24,7 @@ from onmodel.evaluate.assess import (
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.evaluation import (
     FILE,
+    QUESTIONS,
     EvaluatedModel,
     Evaluation,
     NegativePrompt,
@@ -80,9 +82,26 @@ class Settings(Generating):
             "strength."
         ),
     )
+    questions: tuple[str, ...] = Field(
+        default=QUESTIONS,
+        min_length=1,
+        description=(
+            "Axes that are tested as one family over all compared pairs. The others are marked"
+            " exploratory."
+        ),
+    )
     negatives: bool = Field(
         default=False, description="Also measure every model without the negative prompt."
     )
+
+    @field_validator("questions")
+    @classmethod
+    def _axes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in AXES:
+                near = "".join(f"; did you mean {one}?" for one in get_close_matches(name, AXES, 1))
+                raise ValueError(f"{name} is no axis{near}")
+        return names
 
     def named_stages(self) -> list[NamedStage]:
         models = [NamedStage("models", name, "models") for name in self.models]
@@ -159,6 +178,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             arm: _row(control, arm, assessor, context.out) for arm, control in controls.items()
         },
         shared=shared_tables([*found, *controls.values()]),
+        questions=settings.questions,
     )
     write_evaluation(context.out / FILE, evaluation)
     for model in models:

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from onmodel.evaluate.statistics import (
+    benjamini_hochberg,
     front_membership,
     geometric_interval,
     holm,
@@ -18,6 +19,7 @@ from onmodel.evaluate.statistics import (
     reachable,
     resampled_prompts,
     sign_flip_p,
+    swap_p,
 )
 from onmodel.randomness import generator
 
@@ -135,6 +137,23 @@ def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03], [0.0] * 3) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9], [0.0] * 2) == [1.0, 1.0]
     assert holm([], []) == []
+
+
+def test_benjamini_hochberg() -> None:
+    found = benjamini_hochberg([0.04, 0.01, 0.02, 0.9])
+    assert found == pytest.approx([0.04 * 4 / 3, 0.04, 0.04, 0.9])
+    assert benjamini_hochberg([0.6, 0.5]) == [0.6, 0.6] and benjamini_hochberg([]) == []
+
+
+def test_a_small_p_is_counted_with_more_draws() -> None:
+    def total(rows: np.ndarray) -> np.ndarray:
+        return rows.sum((1, 2))
+
+    a, b = np.ones((30, 1)), np.zeros((30, 1))
+    assert swap_p(total, a, b, 199) == (1 / 200, 1 / 200)
+    assert swap_p(total, a, b, 199, more=1999) == (1 / 2000, 1 / 2000)
+    rng = generator(9, "swaps").normal(size=(2, 30, 1))
+    assert swap_p(total, *rng, 199, more=1999)[0] == swap_p(total, *rng, 199)[0]
 
 
 def test_tests_that_cannot_reach_a_p_do_not_count_against_it() -> None:

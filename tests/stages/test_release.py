@@ -62,7 +62,7 @@ def test_everything_that_belongs_is_there(artifact: Artifact) -> None:
         "evaluation/changes.csv",
         "images/outfit-default.png",
         "images/outfit-beach.png",
-        "images/identity-upper-body.png",
+        "images/framing-full-body.png",
         "images/expression-smile.png",
     }
     assert read_models(artifact)[0].name == NAME

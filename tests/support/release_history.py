@@ -8,7 +8,7 @@ import numpy as np
 
 from onmodel.character import Author, Character, Outfit
 from onmodel.evaluate.axes import AXES
-from onmodel.evaluate.evaluation import Evaluation, PlannedPrompt, evaluation_of
+from onmodel.evaluate.evaluation import SCHEMA, Evaluation, PlannedPrompt, evaluation_of
 from onmodel.evaluate.statistics import mean_interval
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.randomness import generator
@@ -50,6 +50,7 @@ def evaluation(sha256: dict[str, str] | None = None) -> Evaluation:
     ]
     ids = [prompt.id for prompt in prompts]
     table = {
+        "schema": SCHEMA,
         "signature": "onm|base:1f2e3d4c|suite:confirm-ab12cd34|P:24|S:2|cfg:3|steps:2",
         "plan": asdict(plan(prompts, size=32)),
         "axes": {id: axis.as_dict() for id, (axis, _) in AXES.items()},

@@ -15,6 +15,7 @@ from onmodel.evaluate.observer_check import IDENTITY, ObserverCheck
 from onmodel.sample.suites import Prompt, Vocabulary
 from onmodel.text import capital, decimal
 
+NOTICED = 0.1  # of a whole fault
 Direction = Literal["up", "down", "zero", "one"]
 IDEALS: Mapping[Direction, float] = {"up": 1.0, "down": 0.0, "zero": 0.0, "one": 1.0}
 ARROWS: Mapping[Direction, tuple[str, str]] = {
@@ -67,6 +68,12 @@ class Axis:
     def ideal(self) -> float:
         """The best value; where higher is better, a ratio to the base may be more than 1."""
         return IDEALS[self.direction]
+
+    @property
+    def margin(self) -> float:
+        """The change, in the axis' unit (in its logarithm for geometric means), below which nobody
+        notices a difference and twins differ by chance: smaller ones are called the same."""
+        return NOTICED * self.fault
 
     @property
     def arrow(self) -> str:

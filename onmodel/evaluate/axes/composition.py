@@ -11,7 +11,6 @@ from onmodel.evaluate.axes.base import (
     Measured,
     Shared,
     Unavailable,
-    chosen,
     seen_rows,
 )
 from onmodel.evaluate.features import Features
@@ -50,11 +49,11 @@ DEFAULT = Axis(
     version=versions.AXES["default_framing"],
     fault=1.0,
     origin=(
-        "P(f seen | no framing asked), f the framing that is commonest there, minus the same of the"
-        " base with its own; half of the prompts choose f for the other half"
+        "probability that pictures of two prompts that ask no framing are framed alike (Simpson"
+        " 1949, unbiased: no prompt is paired with itself), minus the same of the base"
     ),
     limits=(
-        "Suites leave the framing open on few prompts. Below 0 she is framed more variously than"
+        "Suites leave the framing open on few prompts. Below 0 the LoRA frames more variously than"
         " the base does."
     ),
 )
@@ -82,8 +81,8 @@ def measure(evidence: Evidence) -> Measured:
 
 
 def default(evidence: Evidence) -> Joint:
-    """Probability of the model's commonest framing where none is asked, minus that of the base's
-    own.
+    """Probability that a prompt's pictures are framed as those of another one, where none is asked,
+    minus the same of the base.
 
     Details: the probability of each framing there, of L and of D.
     """
@@ -105,10 +104,13 @@ def _default_spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared
 
 
 def _told(rows_rpk: np.ndarray, weights_rp: np.ndarray, unasked_p: np.ndarray) -> np.ndarray:
-    """Probability [R, P] of the framing that is commonest where none is asked; NaN elsewhere."""
-    told = chosen(rows_rpk[:, unasked_p], weights_rp[:, unasked_p])
-    values = np.full((len(told), len(unasked_p)), np.nan)
-    values[:, unasked_p] = told
+    """Probability [R, P] of being framed as another prompt where none is asked; NaN elsewhere."""
+    seen, weights = rows_rpk[:, unasked_p], weights_rp[:, unasked_p, None]
+    count = weights.sum(1, keepdims=True) - weights
+    others = (seen * weights).sum(1, keepdims=True) - seen * weights
+    alike = (seen * others / np.where(count > 0, count, np.nan)).sum(2)
+    values = np.full((len(alike), len(unasked_p)), np.nan)
+    values[:, unasked_p] = alike
     return values
 
 
