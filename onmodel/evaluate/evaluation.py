@@ -23,12 +23,31 @@ from pydantic import (
 
 from onmodel.errors import InputError, StateError
 from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.details import (
+    AGREEMENT,
+    DETAILS,
+    ENTANGLED,
+    HUE_GAIN,
+    NEAR_COPIES,
+    STYLE_PULL,
+    TRAITS,
+    Agreement,
+    Count,
+    Entangled,
+    HueGain,
+    NearCopies,
+    Number,
+    StylePull,
+    Traits,
+    checked_details,
+)
 from onmodel.evaluate.observer_check import ObserverCheck
 from onmodel.hashing import read_json, write_json
 from onmodel.sample.pictures import Sampling
 from onmodel.sample.suites import Prompt
 
 FILE = "evaluation.json"
+T = TypeVar("T")
 SCHEMA = 2  # 2: rows and shared numbers of joint axes
 
 # What a maker asks first of a character LoRA; every other axis explores.
@@ -41,8 +60,6 @@ QUESTIONS = (
     "expression",
 )
 
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Count = Annotated[int, Field(strict=True, ge=0)]
 Answers = Mapping[str, Mapping[str, Mapping[str, Sequence[Number]]]]
 """Prompt id → asked attribute → value → probability at each seed."""
 Table = Sequence[Sequence[Number]]
@@ -156,102 +173,6 @@ class NegativePrompt:
     without: Mapping[str, AnyScore]
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Details of `reproduction`: identity agreement by prompt and seed; below the threshold a
-    picture does not show the character. `hits`: the share that do, with its interval."""
-
-    threshold: Number
-    agreement: Mapping[str, Sequence[Number]]
-    hits: tuple[Number, Number, Number] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Trait:
-    """Share of a trait's checks that are violated, by the model and by the references; None where
-    nothing could be checked."""
-
-    checks: Count
-    violated: Number | None
-    references: Number = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """Details of `design`: every trait of the sheet, and the name of the worst; `required` names
-    those that must be seen, the others must not be."""
-
-    traits: Mapping[str, Trait]
-    worst: str = ""
-    required: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StylePull:
-    """Details of `style`: by training subset, the share of the way to its style; None where the
-    base draws in that style already."""
-
-    pull_by_subset: Mapping[str, Number | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class HueGain:
-    """Details of `colour_area`: percentage points of the picture gained by hue, over the whole
-    picture, in the background, and by prompt and region in the order of the hues."""
-
-    whole: Mapping[str, Number]
-    background: Mapping[str, Number]
-    prompts: Mapping[str, Mapping[str, Sequence[Number]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Entangled:
-    """Details of `entanglement`: asked attribute → open attribute → shift beyond the base's."""
-
-    matrix: Mapping[str, Mapping[str, Number | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class NearCopy:
-    """A generated picture and the training picture that is most similar to it."""
-
-    prompt: str
-    seed: Count
-    similarity: Number
-    training: str
-
-
-@dataclass(frozen=True, slots=True)
-class NearCopies:
-    """Details of `memorisation`: the most similar pairs; above the threshold it is a copy."""
-
-    threshold: Number
-    nearest: Sequence[NearCopy]
-
-
-TRAITS = TypeAdapter(Traits)
-AGREEMENT, STYLE_PULL = TypeAdapter(Agreement), TypeAdapter(StylePull)
-HUE_GAIN, ENTANGLED = TypeAdapter(HueGain), TypeAdapter(Entangled)
-NEAR_COPIES = TypeAdapter(NearCopies)
-# The details that pages read. All others are kept as they are and read by nobody.
-_DETAILS: Mapping[str, TypeAdapter] = {
-    "reproduction": AGREEMENT,
-    "design": TRAITS,
-    "style": STYLE_PULL,
-    "colour_area": HUE_GAIN,
-    "entanglement": ENTANGLED,
-    "memorisation": NEAR_COPIES,
-}
-T = TypeVar("T")
-
-
-def _checked_details(details: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    for axis, adapter in _DETAILS.items():
-        if axis in details:
-            adapter.validate_python(details[axis])
-    return details
-
-
 @dataclass(frozen=True)
 class EvaluatedModel:
     """A model, or a control under the name of its arm, and what was measured of it.
@@ -268,7 +189,7 @@ class EvaluatedModel:
     epoch: int | None = None
     sha256: str = ""
     trigger: str = ""
-    details: Annotated[dict[str, JsonValue], AfterValidator(_checked_details)] = field(
+    details: Annotated[dict[str, JsonValue], AfterValidator(checked_details)] = field(
         default_factory=dict
     )
     answers: Answers = field(default_factory=dict)
@@ -500,8 +421,8 @@ def _row_as_schema_1(row: dict) -> dict:
 
 def _is_readable(axis: str, told: object) -> bool:
     try:
-        if axis in _DETAILS:
-            _DETAILS[axis].validate_python(told)
+        if axis in DETAILS:
+            DETAILS[axis].validate_python(told)
     except ValidationError:
         return False
     return True
