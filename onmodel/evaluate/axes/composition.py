@@ -53,8 +53,8 @@ DEFAULT = Axis(
         " 1949, unbiased: no prompt is paired with itself), minus the same of the base"
     ),
     limits=(
-        "Suites leave the framing open on few prompts. Below 0 the character is framed more variously than"
-        " the base does."
+        "The framing is open in half of the prompts. Below 0 the character is framed more variously"
+        " than by the base."
     ),
 )
 FRAMING = "framing"
