@@ -196,6 +196,9 @@ def page(evaluations: int) -> tuple[str, dict[str, dict[str, float]]]:
     return "\n".join([PREFACE, head, "|---|" + "---|" * len(names), *rows]) + "\n", table
 
 
+MEASURED = "## The verdict"  # the part of the page that other commands measure
+
+
 PREFACE = f"""# Coverage of the intervals
 
 Written by `python run.py bench-statistics --write docs/explanation/statistics.md`.
@@ -224,7 +227,9 @@ def main() -> None:
     given = parser.parse_args()
     text, table = page(given.evaluations)
     if given.write:
-        write_atomic(given.write, text.encode())
+        old = given.write.read_text() if given.write.exists() else ""
+        kept = old[old.index(MEASURED) :] if MEASURED in old else ""
+        write_atomic(given.write, (text + (f"\n{kept}" if kept else "")).encode())
     print(text)
     print(json.dumps(table))
 

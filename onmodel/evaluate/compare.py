@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from onmodel.evaluate.axes import AXES, JOININGS, RESAMPLED
+from onmodel.evaluate.axes import AXES, JOININGS, RESAMPLED, AxisResult
 from onmodel.evaluate.axes.base import Axis, Shared, cost, prompt_costs, weighted_mean
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.evaluate.statistics import (
@@ -161,20 +161,55 @@ def compare(
 ) -> Comparison:
     """One axis of one pair, not decided yet. `unavailable` when they share too few prompts."""
     axis = evaluation.axes[axis_id]
-    ours, theirs = model.values(axis_id), against.values(axis_id)
-    common = [prompt for prompt in ours if prompt in theirs]
-    if len(common) < FEWEST:
-        return Comparison(axis, against.name, "unavailable")
-    a, b = (np.array([values[id] for id in common], dtype=float) for values in (ours, theirs))
-    found = compare_costs(axis, against.name, prompt_costs(axis, a), prompt_costs(axis, b))
     if axis_id not in JOININGS:
-        p, least = swap_p(cost_function(axis), a[:, None], b[:, None], SWAPS)
-        return replace(found, p=p, least=least)
-    if not readable(evaluation, axis_id, model, against):
+        return _plain(axis, against.name, model.values(axis_id), against.values(axis_id))
+    found = _untested(axis, against.name, model.values(axis_id), against.values(axis_id))
+    if found.outcome == UNAVAILABLE or not readable(evaluation, axis_id, model, against):
         return replace(found, p=1.0, least=1.0, tested=False)
     shared = {name: np.array(table) for name, table in evaluation.shared[axis_id].items()}
     a, b = (np.array(one.rows[axis_id], dtype=float) for one in (model, against))
     return compare_rows(found, a, b, shared)
+
+
+def compare_results(axis: Axis, ours: AxisResult, theirs: AxisResult) -> Comparison:
+    """One axis of two models that were measured just now, not decided yet."""
+    if ours.joint is None or theirs.joint is None:
+        return _plain(axis, "", ours.per_prompt, theirs.per_prompt)
+    found = _untested(axis, "", ours.per_prompt, theirs.per_prompt)
+    if found.outcome == UNAVAILABLE:
+        return found
+    return compare_rows(found, ours.joint.rows, theirs.joint.rows, ours.joint.shared)
+
+
+def _plain(
+    axis: Axis, against: str, ours: Mapping[str, float], theirs: Mapping[str, float]
+) -> Comparison:
+    """The comparison of an axis with independent prompts."""
+    found = _untested(axis, against, ours, theirs)
+    if found.outcome == UNAVAILABLE:
+        return found
+    a, b = _common(ours, theirs)
+    p, least = swap_p(cost_function(axis), a[:, None], b[:, None], SWAPS)
+    return replace(found, p=p, least=least)
+
+
+def _untested(
+    axis: Axis, against: str, ours: Mapping[str, float], theirs: Mapping[str, float]
+) -> Comparison:
+    """What the values of the prompts say by themselves; `unavailable` with too few in common."""
+    a, b = _common(ours, theirs)
+    if len(a) < FEWEST:
+        return Comparison(axis, against, UNAVAILABLE)
+    return compare_costs(axis, against, prompt_costs(axis, a), prompt_costs(axis, b))
+
+
+def _common(
+    ours: Mapping[str, float], theirs: Mapping[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The values of both on the prompts that both know."""
+    common = [prompt for prompt in ours if prompt in theirs]
+    a, b = (np.array([values[id] for id in common], dtype=float) for values in (ours, theirs))
+    return a, b
 
 
 def readable(evaluation: Evaluation, axis_id: str, *models: EvaluatedModel) -> bool:

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from onmodel.evaluate.axes import AXES, AxisResult, Unavailable
-from onmodel.evaluate.axes.base import cost, prompt_costs
+from onmodel.evaluate.axes.base import cost
+from onmodel.evaluate.compare import UNAVAILABLE, compare_results
 from onmodel.evaluate.evaluation import NegativeEffect
-from onmodel.evaluate.statistics import max_t, mean_interval
+from onmodel.evaluate.statistics import holm
 
 Axes = Mapping[str, AxisResult | Unavailable]
 
@@ -18,23 +19,19 @@ def negative_effect(on: Axes, off: Axes) -> dict[str, NegativeEffect]:
     what is left.
 
     `on` and `off` are measured with and without it on the same prompts and noise. `p` is adjusted
-    over the axes (max-T); `left` is the deviation from the ideal with it, `remains` whether the
+    over the axes (Holm); `left` is the deviation from the ideal with it, `remains` whether the
     axis' interval excludes the ideal. Axes that either lacks are left out.
     """
-    rows, gains = {}, []
+    rows: dict[str, NegativeEffect] = {}
+    found = []
     for id, (axis, _) in AXES.items():
         ours, theirs = on.get(id), off.get(id)
         if not (isinstance(ours, AxisResult) and isinstance(theirs, AxisResult)):
             continue
-        prompts = dict.fromkeys([*ours.per_prompt, *theirs.per_prompt])
-        values = [
-            np.array([one.per_prompt.get(prompt, np.nan) for prompt in prompts])
-            for one in (ours, theirs)
-        ]
-        gain = prompt_costs(axis, values[1]) - prompt_costs(axis, values[0])
-        if np.isfinite(gain).sum() < 2:
+        one = compare_results(axis, ours, theirs)
+        if one.outcome == UNAVAILABLE:
             continue
-        found = mean_interval(gain[np.isfinite(gain)])
+        found.append(one)
         ends = cost(axis, np.array([ours.interval.low, ours.interval.high]))
         signed = axis.direction in ("zero", "one")
         ideal = float(axis.direction in ("one", "up"))
@@ -42,19 +39,13 @@ def negative_effect(on: Axes, off: Axes) -> dict[str, NegativeEffect]:
             ours.interval.low <= ideal <= ours.interval.high if signed else float(ends.min()) <= 0
         )
         rows[id] = NegativeEffect(
-            gain=found.value,
-            low=found.low,
-            high=found.high,
-            n=found.n,
+            gain=one.gain / axis.fault,
+            low=one.low / axis.fault,
+            high=one.high / axis.fault,
+            n=one.n,
             left=axis.cost(ours.interval.value),
             remains=not inside,
             p=1.0,
         )
-        gains.append(dict(zip(prompts, gain, strict=True)))
-    every = list(dict.fromkeys(prompt for row in gains for prompt in row))
-    adjusted = (
-        max_t(np.array([[row.get(prompt, np.nan) for prompt in every] for row in gains]))
-        if gains
-        else []
-    )
+    adjusted = holm([one.p for one in found], [one.least for one in found])
     return {id: replace(row, p=p) for (id, row), p in zip(rows.items(), adjusted, strict=True)}

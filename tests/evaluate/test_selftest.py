@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 from onmodel.cli.main import app
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.observers import Observers, load_observers
-from onmodel.evaluate.selftest import check
+from onmodel.evaluate.selftest import check, null
 from onmodel.evaluate.selftest.check import Row, selftest
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture
 from onmodel.evaluate.selftest.faults import PLANTED
+from onmodel.evaluate.selftest.null import AxisLevel
 from onmodel.evaluate.selftest.page import table
 from onmodel.events import Events
 from onmodel.toon.attributes import BACKGWA, OTHER
@@ -93,6 +94,21 @@ def test_the_command_prints_the_table_or_json(
     assert [row["axis"] for row in found["0"]] == [row.axis for row in rows]
     listed = CliRunner().invoke(app, ["metrics", "list"]).stdout
     assert len(listed.splitlines()) == len(AXES)
+
+
+def test_the_null_option_prints_the_level_of_every_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    def levels(observers: Observers, name: str, pairs: int, seed: int, events: Events) -> list:
+        rows = [("style", 24, 0.045), ("memorisation", 0, 0.0)]
+        return [AxisLevel(axis, name, n, pairs, alarms) for axis, n, alarms in rows]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(null, "null_levels", levels)
+    printed = CliRunner().invoke(app, ["metrics", "selftest", "--null"]).stdout
+    assert "| confirm | thorough |" in printed and "400 pairs" in printed
+    assert "| `style` | 4.5 | 4.5 |" in printed
+    assert "| `memorisation` | no difference | no difference |" in printed
+    found = CliRunner().invoke(app, ["metrics", "selftest", "--null", "--pairs", "200", "--json"])
+    assert json.loads(found.stdout)["confirm"][0]["pairs"] == 200
+    assert CliRunner().invoke(app, ["metrics", "selftest", "--null", "--pairs", "9"]).exit_code
 
 
 def test_the_right_character_is_nearer_than_another() -> None:

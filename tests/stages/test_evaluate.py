@@ -16,7 +16,8 @@ from PIL import Image
 
 from onmodel.errors import InputError
 from onmodel.evaluate import assess
-from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.axes import AXES, JOININGS
+from onmodel.evaluate.evaluation import QUESTIONS
 from onmodel.evaluate.features import Features
 from onmodel.hashing import read_json, tree_hash, write_atomic, write_json
 from onmodel.ledger.lineage import add, root
@@ -393,6 +394,18 @@ def test_floors_are_controls_of_their_own(
     assert again["pictures"]["R"] and random["pictures"]["Z"]
     before = {"a": Plan(steps=100, models=2), "references": Plan()}
     assert evaluate.estimate(settings(tmp_path, floors=True), before).pictures == family.drawn
+
+
+def test_questions_are_axes_and_stand_in_the_evaluation(
+    family: DrawnFamily, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="styl is no axis; did you mean style"):
+        settings(tmp_path, questions=["styl"])
+    _, found = run(tmp_path, family, questions=["drift", "style"])
+    assert found["questions"] == ["drift", "style"]
+    assert settings(tmp_path).questions == QUESTIONS
+    rows, shared = found["models"][0]["rows"], found["shared"]
+    assert rows and rows.keys() <= shared.keys() <= set(JOININGS)
 
 
 def test_the_negative_prompt_is_a_factor(family: DrawnFamily, tmp_path: Path) -> None:
