@@ -16,8 +16,9 @@ from onmodel.report.lineage_svg import draw_lineage, facts
 from onmodel.report.numbers import write_differences, write_looks, write_prompts, write_scores
 from onmodel.report.pages import environment
 from onmodel.report.pictures import Thumbnails
+from onmodel.report.result import top_of
 from onmodel.report.source import ReportSource, label, stage_of
-from onmodel.report.verdict import comparisons, differences, summary, verdict
+from onmodel.report.verdict import comparisons, differences, verdict
 
 __all__ = ["ReportSource", "build_report", "verdict", "write_summary"]
 
@@ -97,7 +98,7 @@ def page_of(source: ReportSource, thumbnails: Thumbnails) -> dict[str, object]:
         "shown_label": label(source.shown or ""),
         "models": {name: label(name) for name in source.measured},
         "hero": hero(source, thumbnails),
-        "summary": summary(found, source.shown) if source.shown else [],
+        "top": top_of(source, thumbnails),
         "sentences": verdict(source),
         "board": board(source, found),
         "evaluation": source.published_name,

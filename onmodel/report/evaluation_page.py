@@ -11,8 +11,9 @@ from onmodel.report import heat
 from onmodel.report.board import board, missing, table_of
 from onmodel.report.grid import build_grid
 from onmodel.report.pictures import SMALL, Thumbnails
+from onmodel.report.result import top_of
 from onmodel.report.source import ReportSource, label
-from onmodel.report.verdict import comparisons, enumerated, summary, verdict
+from onmodel.report.verdict import comparisons, enumerated, verdict
 from onmodel.report.wheel import wheel
 from onmodel.text import decimal
 
@@ -47,7 +48,7 @@ def page_of(
         "shown": shown,
         "shown_label": label(shown),
         "models": {name: label(name) for name in source.measured},
-        "summary": summary(found, shown),
+        "top": top_of(source, thumbnails),
         "sentences": verdict(source),
         "board": board(source, found),
         **table_of(source),

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from onmodel.evaluate.axes.base import Axis
-from onmodel.evaluate.compare import TESTED, WORDS, Comparison, compare_pairs
+from onmodel.evaluate.compare import WORDS, Comparison, compare_pairs
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
+from onmodel.evaluate.headlines import Result, result_of
 from onmodel.report.source import ReportSource, label
 from onmodel.text import capital
 
@@ -35,11 +36,24 @@ def _moved(one: Comparison) -> str:
 def comparisons(source: ReportSource) -> dict[str, list[Comparison]]:
     """The shown model against each earlier release and each parent, one family: one Comparison per
     axis."""
+    return {label(name): row for name, row in _compared(source).items()}
+
+
+def result(source: ReportSource) -> Result | None:
+    """The result of the shown model in a few sentences; None where nothing was compared."""
+    compared = _compared(source)
+    if not compared or source.published is None or source.shown is None:
+        return None
+    return result_of(source.published, source.shown, compared, label)
+
+
+def _compared(source: ReportSource) -> dict[str, list[Comparison]]:
+    """The same comparisons under the models' own names."""
     evaluation, shown = source.published, source.shown
     if evaluation is None or shown is None:
         return {}
     pairs = [(shown, name) for name in dict.fromkeys([*source.earlier, *source.ancestors])]
-    return {label(name): row for (_, name), row in compare_pairs(evaluation, pairs).items()}
+    return {name: row for (_, name), row in compare_pairs(evaluation, pairs).items()}
 
 
 def differences(evaluation: Evaluation, shown: str) -> dict[tuple[str, str], list[Comparison]]:
@@ -59,35 +73,13 @@ def pairs(names: Sequence[str], shown: str) -> list[tuple[str, str]]:
 
 
 def verdict(source: ReportSource) -> list[str]:
-    """Plain sentences: first one against each other model, then one for each axis."""
-    found = comparisons(source)
-    shown = source.shown
-    if not found or shown is None or source.published is None:
+    """Plain sentences: the result, then one for each axis."""
+    found, result_ = comparisons(source), result(source)
+    if result_ is None or source.shown is None or source.published is None:
         return []
-    model = source.measured[shown]
-    return summary(found, shown) + [
-        _axis_sentence(model, axis, found) for axis in source.published.axes.values()
-    ]
-
-
-def summary(found: Mapping[str, Sequence[Comparison]], shown: str) -> list[str]:
-    """One sentence for each model compared with: on which axes better, worse, the same, or
-    open."""
-    sentences = []
-    for words, row in found.items():
-        parts = []
-        for outcome in TESTED:
-            titles = [c.axis.short for c in row if c.outcome == outcome]
-            if titles:
-                every = len(titles) > 1 and all(c.outcome in (outcome, "unavailable") for c in row)
-                parts.append(
-                    f"{WORDS[outcome]} on"
-                    f" {f'all {len(titles)} measured axes' if every else enumerated(titles)}"
-                )
-        sentences.append(
-            f"Against {words}, {label(shown)} is {'; '.join(parts) or 'not comparable'}."
-        )
-    return sentences
+    model = source.measured[source.shown]
+    axes = source.published.axes.values()
+    return result_.sentences + [_axis_sentence(model, axis, found) for axis in axes]
 
 
 def _axis_sentence(

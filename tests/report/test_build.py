@@ -125,7 +125,7 @@ def test_summary(source: ReportSource, tmp_path: Path) -> None:
         "value": None,
         "why": "arm N was not generated",
     }
-    assert summary["verdict"][0].startswith("Against Preview @20")
+    assert summary["verdict"][0].startswith("Better than Preview @20")
 
 
 def test_worst_prompts_come_first_for_each_model(source: ReportSource) -> None:

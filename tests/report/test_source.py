@@ -22,7 +22,7 @@ def test_what_was_imported_is_what_the_shown_model_is_held_against(source: Repor
     stages = {**source.stages, "preview": {"do": "import", "file": "theirs.safetensors"}}
     compared = replace(source, stages=stages)
     assert compared.role("preview@20") == "imported" and "preview@20" in compared.earlier
-    assert any(sentence.startswith("Against Preview @20, ") for sentence in verdict(compared))
+    assert any(sentence.startswith("Better than Preview @20 ") for sentence in verdict(compared))
 
 
 def test_ancestors_are_the_start_and_what_was_merged_into_it(source: ReportSource) -> None:

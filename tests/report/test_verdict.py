@@ -6,9 +6,10 @@ import pytest
 
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.compare import Comparison, compare, compare_models, decide
+from onmodel.evaluate.headlines import MOST
 from onmodel.evaluate.statistics import mean_interval
 from onmodel.report.source import ReportSource, label
-from onmodel.report.verdict import comparisons, sentence_of, verdict
+from onmodel.report.verdict import comparisons, result, sentence_of, verdict
 from tests.support import evaluations as made_up
 
 PROMPTS = [f"p{i}" for i in range(12)]
@@ -126,20 +127,32 @@ def test_the_shown_model_is_held_against_every_parent_in_one_family(source: Repo
 
 
 def test_sentences_name_every_axis_and_every_rival(source: ReportSource) -> None:
-    sentences = verdict(source)
-    others = list(comparisons(source))
-    assert [s.split(",")[0] for s in sentences[: len(others)]] == [
-        f"Against {name}" for name in others
-    ]
-    assert len(sentences) == len(others) + 8
+    sentences, top = verdict(source), result(source)
+    assert top is not None and sentences[: len(top.sentences)] == top.sentences
+    others, sentences = list(comparisons(source)), sentences[len(top.sentences) :]
+    assert len(sentences) == 8
     assert sentences[-1] == "Base drift: unavailable, arm N was not generated."
     value = mean_interval(
         list(source.measured["refined@10"].per_prompt["reproduction"].values())
     ).value  # type: ignore[arg-type]
     assert (
-        f"Reproduction stability {value:.2f}" in sentences[len(others)]
-        and "better than Preview @20 (higher by" in sentences[len(others)]
+        f"Reproduction stability {value:.2f}" in sentences[0]
+        and "better than Preview @20 (higher by" in sentences[0]
     )
+    assert all(any(name in sentence for sentence in sentences) for name in others)
+
+
+def test_the_result_names_the_largest_changes_first_and_what_is_open(source: ReportSource) -> None:
+    top = result(source)
+    assert top is not None and 1 <= len(top.changes) <= MOST
+    sizes = [abs(one.comparison.gain) / one.comparison.axis.fault for one in top.changes]
+    assert sizes == sorted(sizes, reverse=True)
+    ids = [one.comparison.axis.id for one in top.changes]
+    assert len(set(ids)) == len(ids)
+    first = top.changes[0]
+    assert first.sentence.startswith("Better than") and first.remedy == ""
+    assert first.prompt in {prompt.id for prompt in source.published.plan.prompts}  # type: ignore[union-attr]
+    assert all(one.comparison.called for one in top.changes)
 
 
 def test_nothing_measured_nothing_said(source: ReportSource) -> None:

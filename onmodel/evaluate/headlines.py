@@ -1,0 +1,211 @@
+"""The result of a comparison in a few plain sentences, each with a number that a person can check
+in the pictures. Pages and summary.json print the same.
+
+At most MOST sentences, the largest change first; then what stayed the same; then what is open.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from onmodel.evaluate.axes.base import Axis
+from onmodel.evaluate.compare import Comparison
+from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
+from onmodel.text import capital
+
+MOST = 6
+HALF_PULL = 0.5  # of the way to a subset's style, from which it is named as the likely cause
+Name = Callable[[str], str]
+
+# Axis → the attribute whose asked values it judges: the prompts that get them are counted.
+ASKED = {"style": "style", "expression": "expression", "outfit_change": "outfit"}
+# Axis → what a maker can change where it got worse.
+REMEDIES: Mapping[str, str] = {
+    "reproduction": "Train longer, or add pictures that show the whole design.",
+    "design": "Check this trait in the pictures and captions; correct or remove those that differ.",
+    "style": "Caption the style of the training pictures, or lower the repeats of that subset.",
+    "expression": "Add pictures with other expressions, and caption the expression of each.",
+    "default_expression": "Caption the expression of every picture, or add other expressions.",
+    "default_framing": "Caption the framing of every picture, or add close-ups and full bodies.",
+    "composition": "Add pictures with other poses and framings.",
+    "colour_cast": "Correct the colour of the training pictures before training.",
+    "colour_area": "Correct the colour of the training pictures, or caption the background.",
+    "outfit_keep": "Add pictures of the outfit, with its tags in the caption.",
+    "outfit_change": "Caption the outfit of every picture, or add pictures in other outfits.",
+    "outfit_leak": "Caption the outfit of every picture, so that it is not part of the trigger.",
+    "memorisation": "Lower repeats or epochs, or add pictures to the subset.",
+    "drift": "Lower the learning rate or the number of epochs, or train fewer layers.",
+    "entanglement": "Add pictures that show one of the two without the other.",
+    "override": "Caption the trait where it may change, and add pictures without it.",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One change: the comparison, its sentence, the prompt whose pictures show it most, and what to
+    do about it ("" where it got better)."""
+
+    comparison: Comparison
+    sentence: str
+    prompt: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a comparison with one or several models says: changes, and one line each for what stayed
+    the same and what is open ("" for none)."""
+
+    changes: Sequence[Headline]
+    further: int
+    same: str
+    open: str
+
+    @property
+    def sentences(self) -> list[str]:
+        """The result as text, in the order in which it is read."""
+        rows = [f"{one.sentence} {one.remedy}".rstrip() for one in self.changes]
+        if self.further:
+            rows.append(f"{self.further} smaller changes are in the table.")
+        return [*rows, *filter(None, (self.same, self.open))]
+
+
+def result_of(
+    evaluation: Evaluation,
+    shown: str,
+    compared: Mapping[str, Sequence[Comparison]],
+    name: Name = str,
+) -> Result:
+    """The result of the model `shown` against others: `compared` is other model → its comparisons.
+
+    `name` gives a model's name as it is printed. Of the pairs in which an axis changed, the largest
+    change speaks for the axis.
+    """
+    largest: dict[str, Comparison] = {}
+    for row in compared.values():
+        for one in row:
+            before = largest.get(one.axis.id)
+            if one.called and (before is None or abs(one.gain) > abs(before.gain)):
+                largest[one.axis.id] = one
+    ranked = sorted(largest.values(), key=lambda one: abs(one.gain) / one.axis.fault, reverse=True)
+    changes = [_headline(evaluation, shown, one, name) for one in ranked[:MOST]]
+    quiet = [one for row in compared.values() for one in row if one.axis.id not in largest]
+    return Result(changes, len(ranked[MOST:]), _same(quiet), _open(quiet))
+
+
+def _headline(evaluation: Evaluation, shown: str, one: Comparison, name: Name) -> Headline:
+    model, other = evaluation.model(shown), evaluation.model(one.against)
+    now = plain_number(evaluation, model, one.axis, other)
+    before = plain_number(evaluation, other, one.axis, model)
+    sentence = (
+        f"{capital(one.outcome)} than {name(one.against)} on {one.axis.short}:"
+        f" {now}; {name(one.against)}: {before}."
+    )
+    worse = model if one.outcome == "worse" else other
+    if cause := _cause(worse, one.axis):
+        sentence += f" {cause}"
+    remedy = REMEDIES.get(one.axis.id, "") if one.outcome == "worse" else ""
+    return Headline(one, sentence, _telling_prompt(one, model, other), remedy)
+
+
+def plain_number(
+    evaluation: Evaluation, model: EvaluatedModel, axis: Axis, other: EvaluatedModel
+) -> str:
+    """What the axis measured of a model, as a count of its pictures where there is one.
+
+    The trait of `design` is the one in which the two models differ most.
+    """
+    score = model.score(axis.id)
+    if axis.id == "reproduction" and model.agreement and model.agreement.hits:
+        return f"{model.agreement.hits[0]:.0%} of the pictures show the character"
+    if axis.id == "design" and (trait := _differing_trait(model, other)):
+        return trait
+    if axis.id in ASKED and (found := _asked_and_seen(evaluation, model, ASKED[axis.id])):
+        return f"the asked {ASKED[axis.id]} is drawn in {found[0]} of {found[1]} prompts"
+    if axis.id == "colour_cast" and score:
+        return (
+            f"{abs(score.value):.0f} units of Δb* towards {'yellow' if score.value > 0 else 'blue'}"
+        )
+    return f"{axis.text(score.value) if score else 'unknown'} ({axis.unit})"
+
+
+def _differing_trait(model: EvaluatedModel, other: EvaluatedModel) -> str:
+    """The trait whose share of violations differs most between the two models, in words."""
+    if model.traits is None or other.traits is None:
+        return ""
+    ours, theirs = model.traits.traits, other.traits.traits
+    apart = {
+        tag: abs((ours[tag].violated or 0) - (theirs[tag].violated or 0))
+        for tag in ours
+        if tag in theirs and None not in (ours[tag].violated, theirs[tag].violated)
+    }
+    if not apart:
+        return ""
+    tag = max(apart, key=lambda one: apart[one])
+    share = f"{ours[tag].violated or 0:.0%} of the pictures"
+    if tag == "one head":
+        return f"not one head in {share}"
+    return f"{tag} is {'missing' if tag in model.traits.required else 'seen'} in {share}"
+
+
+def _asked_and_seen(
+    evaluation: Evaluation, model: EvaluatedModel, attribute: str
+) -> tuple[int, int] | None:
+    """In how many prompts the asked value is the likeliest in the pictures, and how many ask for
+    the attribute; None where no picture was read."""
+    seen = read = 0
+    for prompt in evaluation.plan.prompts:
+        answer = model.answers.get(prompt.id, {}).get(attribute)
+        if answer:
+            means = {value: sum(rows) / len(rows) for value, rows in answer.items()}
+            read += 1
+            seen += max(means, key=lambda value: means[value]) == prompt.asked[attribute]
+    return (seen, read) if read else None
+
+
+def _cause(model: EvaluatedModel, axis: Axis) -> str:
+    """What in the training data is likely behind it, where subsets tell it."""
+    if axis.id == "style" and model.style_pull:
+        pulls = {name: pull for name, pull in model.style_pull.pull_by_subset.items() if pull}
+        if pulls and max(pulls.values()) >= HALF_PULL:
+            subset = max(pulls, key=lambda name: pulls[name])
+            return f"Pictures without a style in the prompt look like subset {subset}."
+    if axis.id == "memorisation" and model.near_copies and model.near_copies.nearest:
+        return f"The nearest training picture is {model.near_copies.nearest[0].training}."
+    return ""
+
+
+def _telling_prompt(one: Comparison, model: EvaluatedModel, other: EvaluatedModel) -> str:
+    """The prompt on which the models differ most in the direction of the change; "" for none."""
+    ours, theirs = model.values(one.axis.id), other.values(one.axis.id)
+    best, most = "", -math.inf
+    for prompt in ours.keys() & theirs.keys():
+        gain = one.axis.cost(theirs[prompt]) - one.axis.cost(ours[prompt])
+        rank = (gain if one.gain > 0 else -gain, prompt)
+        if (best == "" or rank > (most, best)) and not math.isnan(rank[0]):
+            most, best = rank
+    return best
+
+
+def _same(rows: Iterable[Comparison]) -> str:
+    """The axes that are the same in every pair."""
+    outcomes: dict[str, set[str]] = {}
+    titles: dict[str, str] = {}
+    for one in rows:
+        if one.outcome != "unavailable":
+            outcomes.setdefault(one.axis.id, set()).add(one.outcome)
+            titles[one.axis.id] = one.axis.short
+    same = [titles[id] for id, found in outcomes.items() if found == {"same"}]
+    return f"Unchanged: {', '.join(same)}." if same else ""
+
+
+def _open(rows: Iterable[Comparison]) -> str:
+    """The declared questions that are open, with what would settle each."""
+    found: dict[str, Comparison] = {}
+    for one in rows:
+        if one.outcome == "open" and not one.exploratory:
+            found.setdefault(one.axis.id, one)
+    if not found:
+        return ""
+    parts = [f"{one.axis.short} ({one.settled_by})" for one in found.values()]
+    return f"Open: {'; '.join(parts)}."
