@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onmodel.errors import InputError
-from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.axes import AXES, JOININGS
 from onmodel.evaluate.axes.base import Axis, cost, prompt_costs
 from onmodel.evaluate.evaluation import EvaluatedModel
 from onmodel.evaluate.statistics import (
@@ -323,16 +323,16 @@ def _reason(
 
 def _proven(table: _Table, m: int, best: int) -> list[str]:
     """Axes on which m is worse than the best by the sign-flip test, adjusted over the axes
-    (max-T)."""
-    costs = [
-        [prompt_costs(axis, table.values[k, a]) for a, axis in enumerate(table.axes)]
-        for k in (m, best)
-    ]
+    (max-T). Joint axes are left out: their prompts are not independent."""
+    axes = [(a, axis) for a, axis in enumerate(table.axes) if axis.id not in JOININGS]
+    if not axes:
+        return []
+    costs = [[prompt_costs(axis, table.values[k, a]) for a, axis in axes] for k in (m, best)]
     differences = np.array(costs[0]) - np.array(costs[1])
     adjusted = max_t(differences)
     rows = [
         (axis, row[~np.isnan(row)], p)
-        for axis, row, p in zip(table.axes, differences, adjusted, strict=True)
+        for (_, axis), row, p in zip(axes, differences, adjusted, strict=True)
     ]
     return [
         f"{axis.title} by {axis.fault * found.value:.3g} "

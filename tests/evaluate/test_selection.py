@@ -19,16 +19,15 @@ def reasons(found: Any) -> Mapping[str, str]:
 
 
 def test_a_clear_winner_wins_and_losers_hear_why() -> None:
-    rows = [model("a@10", expression=0.5), model("a@20"), model("a@30", drift=0.6)]
+    rows = [model("a@10", outfit_keep=0.5), model("a@20"), model("a@30", drift=0.6)]
     found = select(rows, Constraints(), seed=1)
     assert found.chosen == ["a@20"] and not found.too_close_to_call and found.constraints_met
     told = reasons(found)
     assert told["a@20"] == "the least biased"
-    assert (
-        told["a@10"].startswith("worse than a@20: expressive range by 0.49")
-        and "p 0.0" in told["a@10"]
-    )
+    assert told["a@10"].startswith("worse than a@20: outfit kept by 0.") and "p 0.0" in told["a@10"]
     assert told["a@30"].startswith("worse than a@20: base drift by 0.")
+    shared = reasons(select([model("a@10", expression=0.5), model("a@20")], Constraints(), seed=1))
+    assert "expressive range by" not in shared["a@10"]  # its prompts are not independent
 
 
 def test_among_models_too_close_to_call_the_least_biased_is_taken_and_the_others_are_named() -> (

@@ -111,7 +111,7 @@ PLANTED: dict[str, Planted] = {
     "stranger": Planted(
         "other hair, eyes, ears and no hat",
         Faults(wrong_hair=True),
-        {"reproduction": -0.6, "design": 0.5},
+        {"reproduction": -0.5, "design": 0.5},
         _axes("colour_area", "colour_cast", "head_size", "memorisation"),
     ),
     "no_trigger": Planted("the character without her trigger", Faults(leak=True), {"drift": 0.3}),
