@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import WORDS, Comparison, Outcome, decided
 from onmodel.evaluate.evaluation import FILE, EvaluatedModel, Evaluation, Score
+from onmodel.evaluate.observer_check import LEAST_AUC
 from onmodel.report import heat
 from onmodel.report.board import board, missing, table_of
 from onmodel.report.grid import build_grid
@@ -64,6 +65,8 @@ def page_of(
         "entangled": _entangled(evaluation),
         "negatives": _negatives(evaluation),
         "copies": _copies(source, thumbnails),
+        "checks": check_rows(evaluation),
+        "least_auc": LEAST_AUC,
     }
     page["contents"] = [
         (id, words)
@@ -73,6 +76,7 @@ def page_of(
             ("pictures", "Worst first", page["grid"]),
             ("two", "Two models", page["grid"]),
             ("style", "Style by subset", page["pulls"]),
+            ("observers", "What the observers can read", page["checks"]),
             ("seen", "Asked and seen", page["matrices"]),
             ("colour", "Colour", page["wheels"]),
             ("entanglement", "Entanglement", page["entangled"]),
@@ -106,6 +110,21 @@ def files(evaluation: str) -> dict[str, str]:
     return {
         what: f"evaluation-{evaluation}-{what}.csv" for what in ("scores", "prompts", "differences")
     }
+
+
+def check_rows(evaluation: Evaluation) -> list[dict[str, object]]:
+    """What each observer showed on pictures with known content, the worst first."""
+    rows = sorted(evaluation.checks.values(), key=lambda one: (one.auc or 0, one.subject))
+    return [
+        {
+            "subject": one.subject.replace("_", " "),
+            "auc": "not known" if one.auc is None else decimal(one.auc, 2),
+            "pictures": one.pictures,
+            "source": one.source,
+            "passed": one.passed,
+        }
+        for one in rows
+    ]
 
 
 def _relative(source: ReportSource) -> str:

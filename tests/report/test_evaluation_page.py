@@ -13,8 +13,9 @@ import pytest
 
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.evaluation import NotMeasured
+from onmodel.evaluate.observer_check import ObserverCheck
 from onmodel.evaluate.observers.colour import SECTORS
-from onmodel.report import heat
+from onmodel.report import evaluation_page, heat
 from onmodel.report.board import notes
 from onmodel.report.build import build_report
 from onmodel.report.source import ReportSource, label
@@ -296,6 +297,21 @@ def test_what_a_negative_prompt_helps_and_leaves_is_told(
 def test_an_evaluation_that_knows_no_training_pictures_has_no_such_section(folder: Path) -> None:
     reader = read(folder, "evaluation-candidates.html")
     assert "copies" not in reader.ids and "two" in reader.ids
+
+
+def test_what_an_observer_cannot_read_is_told(source: ReportSource) -> None:
+    checks = {
+        "expression": ObserverCheck("expression", 0.48, 12, "references"),
+        "style": ObserverCheck("style", 0.97, 48, "the base's pictures"),
+        "body": ObserverCheck("body", None, 2, "references"),
+    }
+    assert source.published is not None
+    rows = evaluation_page.check_rows(replace(source.published, checks=checks))
+    assert [(row["subject"], row["auc"], row["passed"]) for row in rows] == [
+        ("body", "not known", False),
+        ("expression", "0.48", False),
+        ("style", "0.97", True),
+    ]
 
 
 def test_a_tuning_draws_every_weight_and_writes_every_look(
