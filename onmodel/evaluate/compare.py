@@ -140,6 +140,15 @@ def compare_models(evaluation: Evaluation, model: str, against: str) -> list[Com
     return compare_pairs(evaluation, [(model, against)])[model, against]
 
 
+def compare_declared(evaluation: Evaluation, model: str) -> dict[str, list[Comparison]]:
+    """Other model → `model` against it on every axis, decided together: the declared models of the
+    evaluation, or all others where none were declared. The one family of pages and cards. Raises
+    InputError for a model that was not measured."""
+    others = [name for name in evaluation.against or evaluation.names if name != model]
+    found = compare_pairs(evaluation, [(model, other) for other in others])
+    return {other: row for (_, other), row in found.items()}
+
+
 def compare_pairs(
     evaluation: Evaluation, pairs: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], list[Comparison]]:

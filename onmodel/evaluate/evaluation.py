@@ -275,8 +275,8 @@ class Evaluation:
 
     `controls`: arm → the base; `schema`: the form of the file it was read from, 0 without a number;
     `shared` is what the rows of a joint axis are read with; `checks`: what the observers showed on
-    pictures with known content, before they judged; `questions` are the axes that were declared
-    before looking.
+    pictures with known content, before they judged; `questions` are the axes, and `against`
+    the models to compare with (none: all), that were declared before looking.
     """
 
     signature: str
@@ -289,6 +289,7 @@ class Evaluation:
     shared: SharedTables = field(default_factory=dict)
     checks: Mapping[str, ObserverCheck] = field(default_factory=dict)
     questions: Sequence[str] = QUESTIONS
+    against: Sequence[str] = ()
 
     @property
     def names(self) -> list[str]:
@@ -360,6 +361,7 @@ def as_json(evaluation: Evaluation) -> dict[str, object]:
         },
         "checks": {name: asdict(check) for name, check in evaluation.checks.items()},
         "questions": list(evaluation.questions),
+        "against": list(evaluation.against),
         "shared": evaluation.shared,
         "models": [_model_json(model) for model in evaluation.models],
         "controls": {arm: _measured_json(row) for arm, row in evaluation.controls.items()},

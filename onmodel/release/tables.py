@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onmodel.errors import VerifyError
-from onmodel.evaluate.compare import LEVEL, Comparison, Outcome, compare_models
+from onmodel.evaluate.compare import LEVEL, Comparison, Outcome, compare_declared
 from onmodel.evaluate.evaluation import SCHEMA, Evaluation, NotMeasured
 from onmodel.text import code_span, csv_cell
 
@@ -110,12 +110,14 @@ def unavailable(evaluation: Evaluation, model: str) -> dict[str, str]:
 
 
 def changes(evaluation: Evaluation, model: str, previous: str) -> list[Change]:
-    """What changed since the previous release, axis by axis; axes that either lacks are left
-    out."""
+    """What changed since the previous release, axis by axis; axes that either lacks are left out.
+    Nothing where the evaluation declares other models to compare with. Raises InputError for a
+    model that was not measured."""
+    evaluation.model(previous)
     known = {(row.axis, row.model): row for row in values(evaluation)}
     return [
         Change(known[one.axis.id, previous], known[one.axis.id, model], one)
-        for one in compare_models(evaluation, model, previous)
+        for one in compare_declared(evaluation, model).get(previous, [])
         if one.outcome != "unavailable"
     ]
 

@@ -57,7 +57,7 @@ def _write_evaluation(
     """The page of one evaluation, and its CSV files."""
     evaluation, about = source.evaluations[name], source.about(name)
     assert about.shown is not None
-    found = differences(evaluation, about.shown)
+    found = differences(about)
     files = {
         what: inside(folder, file, "stages") for what, file in evaluation_page.files(name).items()
     }

@@ -3,11 +3,13 @@ and no network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from onmodel.character import Character
 from onmodel.evaluate.choice import Choice, SearchRecord
+from onmodel.evaluate.compare import Comparison, compare_declared
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.ledger.lineage import Lineage
 from onmodel.text import capital
@@ -119,6 +121,13 @@ class ReportSource:
         return (
             self.final if self.final in self.measured else next(reversed(list(self.measured)), None)
         )
+
+    @cached_property
+    def compared(self) -> Mapping[str, list[Comparison]]:
+        """The shown model against every other that was declared, or against all."""
+        if self.published is None or self.shown is None:
+            return {}
+        return compare_declared(self.published, self.shown)
 
     def role(self, model: str) -> str:
         """What a model is in this run: `final`, `imported`, `earlier`, `candidate`, `merge` or

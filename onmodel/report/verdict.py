@@ -5,7 +5,7 @@ from itertools import combinations
 
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import WORDS, Comparison, compare_pairs
-from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
+from onmodel.evaluate.evaluation import EvaluatedModel
 from onmodel.evaluate.headlines import Result, result_of
 from onmodel.report.source import ReportSource, label
 from onmodel.text import capital
@@ -34,34 +34,41 @@ def _moved(one: Comparison) -> str:
 
 
 def comparisons(source: ReportSource) -> dict[str, list[Comparison]]:
-    """The shown model against each earlier release and each parent, one family: one Comparison per
-    axis."""
-    return {label(name): row for name, row in _compared(source).items()}
+    """The shown model against each declared model, by label; without a declaration against each
+    earlier release and each parent. One Comparison per axis."""
+    return {label(name): row for name, row in _shown(source).items()}
 
 
 def result(source: ReportSource) -> Result | None:
     """The result of the shown model in a few sentences; None where nothing was compared."""
-    compared = _compared(source)
+    compared = _shown(source)
     if not compared or source.published is None or source.shown is None:
         return None
     return result_of(source.published, source.shown, compared, label)
 
 
-def _compared(source: ReportSource) -> dict[str, list[Comparison]]:
+def _shown(source: ReportSource) -> dict[str, list[Comparison]]:
     """The same comparisons under the models' own names."""
+    if source.published is None:
+        return {}
+    found, declared = source.compared, source.published.against
+    names = declared or dict.fromkeys([*source.earlier, *source.ancestors])
+    return {name: found[name] for name in names if name in found}
+
+
+def differences(source: ReportSource) -> dict[tuple[str, str], list[Comparison]]:
+    """(a, b) → a against b on every axis, both ways round. Pairs with the shown model are those of
+    the verdict; the others are adjusted over all of them.
+
+    Beside more than EVERY_PAIR models only the pairs with the shown one.
+    """
     evaluation, shown = source.published, source.shown
     if evaluation is None or shown is None:
         return {}
-    pairs = [(shown, name) for name in dict.fromkeys([*source.earlier, *source.ancestors])]
-    return {name: row for (_, name), row in compare_pairs(evaluation, pairs).items()}
-
-
-def differences(evaluation: Evaluation, shown: str) -> dict[tuple[str, str], list[Comparison]]:
-    """(a, b) → a against b on every axis, p adjusted over all pairs: every pair, both ways round.
-
-    Beside more than EVERY_PAIR models only the pairs with `shown`.
-    """
     found = compare_pairs(evaluation, pairs(evaluation.names, shown))
+    for other, row in source.compared.items():
+        found.pop((other, shown), None)
+        found[shown, other] = row
     turned = {(b, a): [one.turned(a) for one in row] for (a, b), row in found.items()}
     return found | turned
 

@@ -90,6 +90,13 @@ class Settings(Generating):
             " exploratory."
         ),
     )
+    against: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Models that the shown one is compared with, e.g. the last release and each parent."
+            " The questions are one family over these pairs. Empty: all models."
+        ),
+    )
     negatives: bool = Field(
         default=False, description="Also measure every model without the negative prompt."
     )
@@ -118,6 +125,9 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     for name in settings.triggers:
         if names is not None and name not in names:
             raise InputError("triggers", name, f"no such model; there are {', '.join(names)}")
+    for name in settings.against:
+        if names is not None and name not in names:
+            raise InputError("against", name, f"no such model; there are {', '.join(names)}")
     arms = (3 + 2 * models) * (1 + settings.negatives) + 3 * settings.floors
     pictures = len(SUITES[settings.suite]) * settings.seeds * arms
     return Plan(pictures=pictures, models=models, names=names, missing=settings.missing)
@@ -141,6 +151,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
                 "empty",
                 "write the word it was trained with",
             )
+    for name in settings.against:
+        if name not in names:
+            remedy = f"no such model; there are {', '.join(names)}"
+            raise InputError(f"stages.{context.name}.against", name, remedy)
     assessor = make_assessor(inputs, settings, settings.suite, settings.seeds, context)
     assessor = replace(assessor, triggers=settings.triggers)
     if settings.training:
@@ -179,6 +193,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         },
         shared=shared_tables([*found, *controls.values()]),
         questions=settings.questions,
+        against=settings.against,
     )
     write_evaluation(context.out / FILE, evaluation)
     for model in models:

@@ -151,6 +151,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     evaluation = read_evaluation(measured)
     model = _measured_name(evaluation, source, settings)
     previous = _previous_of(evaluation.names, settings)
+    if previous and evaluation.against and previous not in evaluation.against:
+        remedy = f"is not in `against` of {settings.evaluation!r}; add it there"
+        raise InputError("previous", previous, remedy)
     sampling = evaluation.plan.sampling
 
     shutil.rmtree(context.out)  # a killed attempt may have left files that no longer belong

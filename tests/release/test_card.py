@@ -232,7 +232,9 @@ def test_verdicts_follow_the_paired_test() -> None:
 
     assert outcomes("refined@15", "release_1@20") == {"better"}
     assert outcomes("release_1@20", "refined@15") == {"worse"}
-    same = changes(evaluation(), "merged", "merged")
+    measured = evaluation()
+    twin = replace(measured.model("merged"), name="twin")
+    same = changes(replace(measured, models=[*measured.models, twin]), "merged", "twin")
     assert {row.outcome for row in same if row.axis not in JOININGS} == {"same"}
     with pytest.raises(InputError, match="was not measured"):
         changes(evaluation(), "merged", "release_0")

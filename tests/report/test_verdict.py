@@ -8,6 +8,7 @@ from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.compare import Comparison, compare, compare_models, decide
 from onmodel.evaluate.headlines import MOST
 from onmodel.evaluate.statistics import mean_interval
+from onmodel.release.tables import changes
 from onmodel.report.source import ReportSource, label
 from onmodel.report.verdict import comparisons, result, sentence_of, verdict
 from tests.support import evaluations as made_up
@@ -157,3 +158,20 @@ def test_the_result_names_the_largest_changes_first_and_what_is_open(source: Rep
 
 def test_nothing_measured_nothing_said(source: ReportSource) -> None:
     assert verdict(replace(source, evaluations={}, confirm=None)) == []
+
+
+def test_page_and_card_decide_a_pair_by_one_family(source: ReportSource) -> None:
+    assert source.published is not None and source.shown is not None
+    previous = source.earlier[0]
+    on_page = comparisons(source)[label(previous)]
+    on_card = changes(source.published, source.shown, previous)
+    assert [
+        (one.axis.id, one.outcome, one.p) for one in on_page if one.outcome != "unavailable"
+    ] == [(one.axis, one.outcome, one.comparison.p) for one in on_card]
+
+
+def test_only_declared_models_are_compared_with(source: ReportSource) -> None:
+    assert source.published is not None
+    evaluation = replace(source.published, against=("preview@20",))
+    evaluations = {**source.evaluations, source.published_name: evaluation}
+    assert list(comparisons(replace(source, evaluations=evaluations))) == ["Preview @20"]  # type: ignore[arg-type]
