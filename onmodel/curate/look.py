@@ -3,7 +3,7 @@ Computed in chunks to limit memory, and cached for the next audit of the same pi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,11 @@ from PIL import Image
 
 from onmodel.curate.duplicates import Thumb
 from onmodel.curate.quality import Quality
-from onmodel.dataset.arrays import read_arrays, write_arrays
+from onmodel.dataset.arrays import arrays_of_pictures
 from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.colour import colours
 from onmodel.events import Task
-from onmodel.hashing import hash_json
 
 CHUNK = 64
 VERSION = 2  # raised when the same picture gives other numbers
@@ -70,45 +69,20 @@ def look(
     `task` advances by pictures. Raises StateError for a file that cannot be read, or a damaged
     cache.
     """
-    found: Looks | None = None
-    backgrounds = backgrounds or [""] * len(paths)
-    for start in range(0, len(paths), CHUNK):
-        part = slice(start, start + CHUNK)
-        name = hash_json(
-            [VERSION, list(hashes[part]), list(backgrounds[part]), observers.sha256, dict(palette)]
-        )
-        piece = _kept(paths[part], backgrounds[part], observers, palette, cache / f"{name}.arrays")
-        if (
-            found is None
-        ):  # room for all at once: joining pieces at the end would hold everything twice
-            shapes = (
-                (getattr(piece, row.name).shape[1:], getattr(piece, row.name).dtype)
-                for row in fields(Looks)
-            )
-            found = Looks(*(np.empty((len(paths), *shape), dtype) for shape, dtype in shapes))
-        for row in fields(Looks):
-            getattr(found, row.name)[part] = getattr(piece, row.name)
-        task.advance(len(paths[part]))
-    if found is None:
+    if not paths:
         raise ValueError("no picture to look at")
-    return found
+    backgrounds = backgrounds or [""] * len(paths)
 
+    def key(part: slice) -> object:
+        shown = [list(hashes[part]), list(backgrounds[part])]
+        return [VERSION, *shown, observers.sha256, dict(palette)]
 
-def _kept(
-    paths: Sequence[Path],
-    backgrounds: Sequence[str],
-    observers: Observers,
-    palette: Mapping[str, str],
-    path: Path,
-) -> Looks:
-    arrays = read_arrays(path)
-    if arrays is not None:
-        return Looks(**arrays)
-    pairs = zip(paths, backgrounds, strict=True)
-    images = [open_picture(picture, background or WHITE) for picture, background in pairs]
-    found = _seen(images, observers, palette)
-    write_arrays(path, {row.name: getattr(found, row.name) for row in fields(found)})
-    return found
+    def make(part: slice) -> Mapping[str, np.ndarray]:
+        pairs = zip(paths[part], backgrounds[part], strict=True)
+        images = [open_picture(path, background or WHITE) for path, background in pairs]
+        return vars(_seen(images, observers, palette))
+
+    return Looks(**arrays_of_pictures(len(paths), CHUNK, key, make, cache, task))
 
 
 def _seen(images: Sequence[Image.Image], observers: Observers, palette: Mapping[str, str]) -> Looks:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from onmodel.dataset.arrays import read_arrays, write_arrays
+from onmodel.dataset.arrays import arrays_of_pictures
 from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.colour import colours
@@ -18,7 +18,6 @@ from onmodel.evaluate.observers.copy import copy_embedding
 from onmodel.evaluate.observers.grain import grain
 from onmodel.evaluate.observers.layout import figure_box
 from onmodel.events import Task
-from onmodel.hashing import hash_json
 
 CHUNK = 32
 VERSION = 6  # raised when the same picture gives other features
@@ -82,42 +81,19 @@ def measure(
     A file's name must identify its pixels, as in the picture cache and in data sets. `papers` are
     what the transparent ones lie on ("", or none at all: white). `task` moves by pictures.
     """
-    pieces = []
-    pictures = list(zip(paths, papers or [""] * len(paths), strict=True))
-    for start in range(0, len(pictures), CHUNK):
-        chunk = pictures[start : start + CHUNK]
-        name = hash_json(
-            [
-                VERSION,
-                [[path.name, paper] for path, paper in chunk],
-                observers.sha256,
-                dict(palette),
-            ]
-        )
-        pieces.append(_chunk(chunk, observers, palette, cache / f"{name}.arrays"))
-        task.advance(len(chunk))
-    return Features(
-        *(
-            np.concatenate([getattr(piece, field.name) for piece in pieces])
-            for field in fields(Features)
-        )
-    )
+    papers = papers or [""] * len(paths)
 
+    def key(part: slice) -> object:
+        names = [path.name for path in paths[part]]
+        shown = [[name, paper] for name, paper in zip(names, papers[part], strict=True)]
+        return [VERSION, shown, observers.sha256, dict(palette)]
 
-def _chunk(
-    pictures: Sequence[tuple[Path, str]],
-    observers: Observers,
-    palette: Mapping[str, str],
-    kept: Path,
-) -> Features:
-    arrays = read_arrays(kept)
-    if arrays is not None:
-        return Features(**arrays)
-    found = observe(
-        [open_picture(path, paper or WHITE) for path, paper in pictures], observers, palette
-    )
-    write_arrays(kept, {field.name: getattr(found, field.name) for field in fields(found)})
-    return found
+    def make(part: slice) -> Mapping[str, np.ndarray]:
+        pairs = zip(paths[part], papers[part], strict=True)
+        images = [open_picture(path, paper or WHITE) for path, paper in pairs]
+        return vars(observe(images, observers, palette))
+
+    return Features(**arrays_of_pictures(len(paths), CHUNK, key, make, cache, task))
 
 
 def observe(
