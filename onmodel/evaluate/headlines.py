@@ -52,7 +52,7 @@ class Headline:
 
 
 @dataclass(frozen=True)
-class Result:
+class ComparisonResult:
     """What a comparison with one or several models says: changes, and one line each for what stayed
     the same and what is open ("" for none)."""
 
@@ -75,7 +75,7 @@ def result_of(
     shown: str,
     compared: Mapping[str, Sequence[Comparison]],
     name: Name = str,
-) -> Result:
+) -> ComparisonResult:
     """The result of the model `shown` against others: `compared` is other model → its comparisons.
 
     `name` gives a model's name as it is printed. Of the pairs in which an axis changed, the largest
@@ -90,7 +90,7 @@ def result_of(
     ranked = sorted(largest.values(), key=lambda one: abs(one.gain) / one.axis.fault, reverse=True)
     changes = [_headline(evaluation, shown, one, name) for one in ranked[:MOST]]
     quiet = [one for row in compared.values() for one in row if one.axis.id not in largest]
-    return Result(changes, len(ranked[MOST:]), _same(quiet), _open(quiet))
+    return ComparisonResult(changes, len(ranked[MOST:]), _same(quiet), _open(quiet))
 
 
 def _headline(evaluation: Evaluation, shown: str, one: Comparison, name: Name) -> Headline:
@@ -102,7 +102,7 @@ def _headline(evaluation: Evaluation, shown: str, one: Comparison, name: Name) -
         f" {now}; {name(one.against)}: {before}."
     )
     worse = model if one.outcome == "worse" else other
-    if cause := _cause(worse, one.axis):
+    if cause := _cause(worse, one.axis, name(worse.name)):
         sentence += f" {cause}"
     remedy = REMEDIES.get(one.axis.id, "") if one.outcome == "worse" else ""
     return Headline(one, sentence, _telling_prompt(one, model, other), remedy)
@@ -163,13 +163,14 @@ def _asked_and_seen(
     return (seen, read) if read else None
 
 
-def _cause(model: EvaluatedModel, axis: Axis) -> str:
-    """What in the training data is likely behind it, where subsets tell it."""
+def _cause(model: EvaluatedModel, axis: Axis, label: str) -> str:
+    """What in the training data of the worse model, called `label`, is likely behind it, where
+    subsets tell it."""
     if axis.id == "style" and model.style_pull:
         pulls = {name: pull for name, pull in model.style_pull.pull_by_subset.items() if pull}
         if pulls and max(pulls.values()) >= HALF_PULL:
             subset = max(pulls, key=lambda name: pulls[name])
-            return f"Pictures without a style in the prompt look like subset {subset}."
+            return f"{label} draws like subset {subset} where the prompt asks for no style."
     if axis.id == "memorisation" and model.near_copies and model.near_copies.nearest:
         return f"The nearest training picture is {model.near_copies.nearest[0].training}."
     return ""

@@ -6,7 +6,7 @@ from itertools import combinations
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import WORDS, Comparison, compare_pairs
 from onmodel.evaluate.evaluation import EvaluatedModel
-from onmodel.evaluate.headlines import Result, result_of
+from onmodel.evaluate.headlines import ComparisonResult, result_of
 from onmodel.report.source import ReportSource, label
 from onmodel.text import capital
 
@@ -39,7 +39,7 @@ def comparisons(source: ReportSource) -> dict[str, list[Comparison]]:
     return {label(name): row for name, row in _shown(source).items()}
 
 
-def result(source: ReportSource) -> Result | None:
+def result(source: ReportSource) -> ComparisonResult | None:
     """The result of the shown model in a few sentences; None where nothing was compared."""
     compared = _shown(source)
     if not compared or source.published is None or source.shown is None:
