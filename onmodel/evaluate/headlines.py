@@ -123,9 +123,10 @@ def plain_number(
     if axis.id in ASKED and (found := _asked_and_seen(evaluation, model, ASKED[axis.id])):
         return f"the asked {ASKED[axis.id]} is drawn in {found[0]} of {found[1]} prompts"
     if axis.id == "colour_cast" and score:
-        return (
-            f"{abs(score.value):.0f} units of Δb* towards {'yellow' if score.value > 0 else 'blue'}"
-        )
+        hue, size = "yellow" if score.value > 0 else "blue", f"{abs(score.value):.0f}"
+        return f"{size} unit{'' if size == '1' else 's'} of Δb* towards {hue}"
+    if axis.id == "colour_area" and score:
+        return f"{axis.text(score.value)} {axis.unit}"
     return f"{axis.text(score.value) if score else 'unknown'} ({axis.unit})"
 
 
