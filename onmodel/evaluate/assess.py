@@ -239,7 +239,12 @@ class Assessor:
         """What each observer shows on pictures with known content: the references, `base` with the
         description, and `others`, the base's pictures of other characters."""
         labelled = (references.labels, references.features.tags) if references else None
-        found = check_tagger(self.vocabulary, self._columns, labelled, (self.prompts, base.tags))
+        asked = set().union(*(prompt.asked for prompt in self.prompts))
+        checks = check_tagger(self.vocabulary, self._columns, labelled, (self.prompts, base.tags))
+        # A trait that no prompt asks for and no label names is judged by the references alone.
+        found = {
+            name: one for name, one in checks.items() if name in asked or one.value is not None
+        }
         if references is None:
             return found
         looks = references.features

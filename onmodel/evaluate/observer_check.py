@@ -6,11 +6,14 @@ held-out references, and where these say too little, the base's own pictures of 
 ask. What fails is not judged, and the evaluation says why.
 
 The measure is the AUC: the probability that a picture that shows something gets a higher score than
-one that does not. 0.5 is a guess, 1 tells all apart.
+one that does not. 0.5 is a guess, 1 tells all apart. Where all labelled pictures show the same
+value there is no AUC, and the agreement with the labels stands for it: the share of the pictures
+whose likeliest value is the labelled one.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -19,7 +22,8 @@ from scipy.stats import rankdata
 from onmodel.randomness import generator
 from onmodel.sample.suites import Prompt, Vocabulary
 
-LEAST_AUC = 0.7
+LEAST = 0.7  # AUC, or agreement
+SEEN = 0.5  # probability from which a tag is seen, where its absence is a value
 FEWEST = 3  # pictures on either side of a comparison
 TILES = 4  # a damaged copy is cut into TILES × TILES and put together in another order
 MOST_DAMAGED = 16  # references of which a damaged copy is looked at
@@ -32,27 +36,29 @@ IDENTITY, CORRUPTION, HEADS = "identity", "corruption", "heads"  # checks beside
 class ObserverCheck:
     """What an observer showed on pictures with known content.
 
-    `subject`: what it is asked about, as it is printed; `auc`: None where too few pictures say
-    anything; `pictures`: how many were compared; `source`: which.
+    `subject`: what it is asked about, as it is printed; `value`: its AUC or agreement, as `measure`
+    says, None where too few pictures say anything; `pictures`: how many were compared; `source`:
+    which.
     """
 
     subject: str
-    auc: float | None
+    value: float | None
     pictures: int
     source: str
+    measure: Literal["AUC", "agreement"] = "AUC"
 
     @property
     def passed(self) -> bool:
-        return self.auc is not None and self.auc >= LEAST_AUC
+        return self.value is not None and self.value >= LEAST
 
     @property
     def reason(self) -> str:
         """Why it is not judged, in one line."""
-        if self.auc is None:
+        if self.value is None:
             return f"not judged: no pictures show whether {self.subject} can be read"
         return (
-            f"not judged: {self.subject} cannot be read on these drawings"
-            f" (AUC {self.auc:.2f} on {self.pictures} of {self.source}; {LEAST_AUC} is needed)"
+            f"not judged: {self.subject} cannot be read on these drawings ({self.measure}"
+            f" {self.value:.2f} on {self.pictures} of {self.source}; {LEAST} is needed)"
         )
 
 
@@ -65,12 +71,17 @@ def auc(with_it: np.ndarray, without: np.ndarray) -> float:
 
 
 def check_attribute(
-    attribute: str, said: Sequence[str | None], scores: Mapping[str, np.ndarray], source: str
+    attribute: str,
+    said: Sequence[str | None],
+    scores: Mapping[str, np.ndarray],
+    source: str,
+    silent: str | None = None,
 ) -> ObserverCheck:
-    """The AUC of an attribute's values, weighed by their pictures.
+    """The AUC of an attribute's values, weighed by their pictures; the agreement where there is
+    none.
 
     `said`: the value that each picture [N] is known to show, None where it is not known; `scores`:
-    value → the observer's scores [N].
+    value → the observer's scores [N]; `silent`: the value that has no tag.
     """
     values = np.array([value if value is not None else "" for value in said], dtype=object)
     known = values != ""
@@ -80,11 +91,34 @@ def check_attribute(
         if min(shows.sum(), other.sum()) >= FEWEST:
             found.append((auc(score[shows], score[other]), int(shows.sum())))
     if not found:
-        return ObserverCheck(attribute, None, int(known.sum()), source)
+        return _agreement(attribute, values, scores, silent, source)
     aucs, counts = np.array(found).T
     return ObserverCheck(
         attribute, float(np.average(aucs, weights=counts)), int(known.sum()), source
     )
+
+
+def _agreement(
+    attribute: str,
+    values: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    silent: str | None,
+    source: str,
+) -> ObserverCheck:
+    """The share of the labelled pictures whose likeliest value is the labelled one; the silent
+    value is seen where no other is."""
+    names = np.array(list(scores), dtype=object)
+    known = np.isin(values, [*names, silent])
+    if known.sum() < FEWEST:
+        return ObserverCheck(attribute, None, int(known.sum()), source, "agreement")
+    table, said = np.stack(list(scores.values()))[:, known], values[known]
+    right = np.where(said == silent, table.max(0) < SEEN, names[table.argmax(0)] == said)
+    return ObserverCheck(attribute, float(right.mean()), int(known.sum()), source, "agreement")
+
+
+def silent_value(values: Mapping[str, str]) -> str | None:
+    """The value that has an empty tag: a picture shows it where no other tag is said."""
+    return next((value for value, tag in values.items() if not tag), None)
 
 
 def said_by_tags(tags: Sequence[Collection[str]], values: Mapping[str, str]) -> list[str | None]:
@@ -92,7 +126,7 @@ def said_by_tags(tags: Sequence[Collection[str]], values: Mapping[str, str]) -> 
 
     `values`: value → tag. The value with an empty tag is what a picture shows that says none.
     """
-    silent = next((value for value, tag in values.items() if not tag), None)
+    silent = silent_value(values)
     found: list[str | None] = []
     for row in tags:
         said = [value for value, tag in values.items() if tag and tag in row]
@@ -121,8 +155,9 @@ def check_tagger(
             labels, tags_nt = references
             said = said_by_tags(labels, values)
             scores = {value: tags_nt[:, column] for value, column in known.items()}
-            found[attribute] = check_attribute(attribute, said, scores, REFERENCES)
-            if found[attribute].auc is not None:
+            silent = silent_value(values)
+            found[attribute] = check_attribute(attribute, said, scores, REFERENCES, silent)
+            if found[attribute].value is not None:
                 continue
         prompts, tags_pst = base
         asked = [
@@ -165,10 +200,11 @@ def check_corruption(intact: np.ndarray, damaged: np.ndarray) -> ObserverCheck:
 
 
 def check_heads(heads: np.ndarray) -> ObserverCheck:
-    """Does the detector find one head in a reference? Its share stands for the AUC."""
+    """Does the detector find one head in a reference?"""
     if len(heads) < FEWEST:
         return ObserverCheck("heads", None, len(heads), REFERENCES)
-    return ObserverCheck("heads", float((heads == 1).mean()), len(heads), REFERENCES)
+    share = float((heads == 1).mean())
+    return ObserverCheck("heads", share, len(heads), REFERENCES, "agreement")
 
 
 def damaged_copy(image: Image.Image, name: str) -> Image.Image:

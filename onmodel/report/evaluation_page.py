@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import WORDS, Comparison, Outcome, decided
 from onmodel.evaluate.evaluation import FILE, EvaluatedModel, Evaluation, Score
-from onmodel.evaluate.observer_check import LEAST_AUC
+from onmodel.evaluate.observer_check import LEAST
 from onmodel.report import heat
 from onmodel.report.board import board, missing, table_of
 from onmodel.report.grid import build_grid
@@ -66,7 +66,7 @@ def page_of(
         "negatives": _negatives(evaluation),
         "copies": _copies(source, thumbnails),
         "checks": check_rows(evaluation),
-        "least_auc": LEAST_AUC,
+        "least": LEAST,
     }
     page["contents"] = [
         (id, words)
@@ -114,11 +114,12 @@ def files(evaluation: str) -> dict[str, str]:
 
 def check_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     """What each observer showed on pictures with known content, the worst first."""
-    rows = sorted(evaluation.checks.values(), key=lambda one: (one.auc or 0, one.subject))
+    rows = sorted(evaluation.checks.values(), key=lambda one: (one.value or 0, one.subject))
     return [
         {
             "subject": one.subject.replace("_", " "),
-            "auc": "not known" if one.auc is None else decimal(one.auc, 2),
+            "value": "not known" if one.value is None else decimal(one.value, 2),
+            "measure": one.measure,
             "pictures": one.pictures,
             "source": one.source,
             "passed": one.passed,

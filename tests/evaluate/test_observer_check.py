@@ -46,7 +46,7 @@ def test_too_few_labels_ask_the_base_and_nothing_known_is_not_judged() -> None:
     columns = {"smile": 0, "sad": 1, "angry": 2}
     nothing = np.zeros((0, 1, 3))
     few = check_tagger({"e": VALUES}, columns, (LABELS[:2], scores(True)[:2]), ([], nothing))["e"]
-    assert few.auc is None and not few.passed and "no pictures show" in few.reason
+    assert few.value is None and not few.passed and "no pictures show" in few.reason
 
 
 def test_a_value_without_a_tag_is_what_unlabelled_pictures_show() -> None:
@@ -57,7 +57,7 @@ def test_a_value_without_a_tag_is_what_unlabelled_pictures_show() -> None:
 
 def test_values_with_too_few_pictures_do_not_count() -> None:
     said = ["smile", "sad", "sad", "sad"]
-    assert check_attribute("e", said, {"smile": np.arange(4.0)}, "x").auc is None
+    assert check_attribute("e", said, {"smile": np.arange(4.0)}, "x").value is None
 
 
 def test_an_identity_model_must_tell_the_character_from_others() -> None:
@@ -65,7 +65,7 @@ def test_an_identity_model_must_tell_the_character_from_others() -> None:
     own, groups = draw.uniform(0.1, 0.3, (8, 8)), np.arange(8)
     assert check_identity(own, groups, draw.uniform(0.6, 0.9, (6, 8))).passed
     assert not check_identity(own, groups, draw.uniform(0.1, 0.3, (6, 8))).passed
-    assert check_identity(own, np.zeros(8), draw.uniform(0.6, 0.9, (6, 8))).auc is None
+    assert check_identity(own, np.zeros(8), draw.uniform(0.6, 0.9, (6, 8))).value is None
 
 
 def test_a_classifier_must_find_the_pictures_that_were_cut_up() -> None:
@@ -82,3 +82,13 @@ def test_a_damaged_copy_has_the_same_pixels_in_another_order() -> None:
     copy = damaged_copy(image, "a")
     assert copy.tobytes() != image.tobytes() and sorted(copy.tobytes()) == sorted(image.tobytes())
     assert damaged_copy(image, "a").tobytes() == copy.tobytes()
+
+
+def test_where_all_labels_say_the_same_the_agreement_with_them_counts() -> None:
+    smiling = {"smile": np.full(6, 0.9), "sad": np.full(6, 0.2)}
+    found = check_attribute("e", ["smile"] * 6, smiling, "references")
+    assert (found.measure, found.value) == ("agreement", 1.0)
+    assert check_attribute("e", ["sad"] * 6, smiling, "references").value == 0.0
+    chibi = {"chibi": np.array([0.1, 0.2, 0.9, 0.1])}
+    normal = check_attribute("body", ["normal"] * 4, chibi, "references", silent="normal")
+    assert (normal.measure, normal.value) == ("agreement", 0.75)

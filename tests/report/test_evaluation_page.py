@@ -307,7 +307,7 @@ def test_what_an_observer_cannot_read_is_told(source: ReportSource) -> None:
     }
     assert source.published is not None
     rows = evaluation_page.check_rows(replace(source.published, checks=checks))
-    assert [(row["subject"], row["auc"], row["passed"]) for row in rows] == [
+    assert [(row["subject"], row["value"], row["passed"]) for row in rows] == [
         ("body", "not known", False),
         ("expression", "0.48", False),
         ("style", "0.97", True),
