@@ -90,6 +90,7 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
     """Is this a LoRA for the base? Without one it is compared with a published base. Raises
     InputError."""
     from onmodel.families.registry import outline as outline_of
+    from onmodel.lora.file import LoraFile
     from onmodel.lora.tensors import read_lora
 
     about = f"lora {path.name}"
@@ -99,6 +100,8 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
         text = f"no base was named or fits; compared with {title} as published"
         yield Finding(about, "warn", text, "add --base")
     lora = read_lora(path, outline.spec, dora=True)
+    with LoraFile(path, outline.spec, dora=True) as file:
+        notes = file.notes
     ranks = sorted({factors.rank for factors in lora.modules.values()})
     span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     text = (
@@ -114,6 +117,8 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
         )
     else:
         yield Finding(about, "ok", text)
+    for note in notes:
+        yield Finding(about, "warn", note, "compare it with the base that its author names")
     if any(factors.magnitude is not None for factors in lora.modules.values()):
         yield Finding(
             about,

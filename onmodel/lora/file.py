@@ -11,18 +11,23 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onmodel.errors import InputError
 from onmodel.families.other_models import recognise
 from onmodel.families.protocol import FamilySpec
 from onmodel.lora.factors import Component, Factors, LayerShape
 from onmodel.lora.kinds import expand_loha, expand_lokr, expanded_shape
-from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, component_of, name_table, parse_key
-from onmodel.reading import parse_json_in, read_json_of_others
+from onmodel.lora.layouts import (
+    BLOCKS_KEY,
+    REFUSED,
+    component_of,
+    name_table,
+    parse_key,
+    split_key,
+)
+from onmodel.lora.peft_config import LARGEST, folder_config, header_config, parse_config
 from onmodel.text import shown
 from onmodel.weights import (
     FLOATS,
@@ -35,6 +40,7 @@ from onmodel.weights import (
     payload_sha256,
 )
 
+WHOLE = {"lokr_w1", "lokr_w2"}  # a LoKr without a low-rank side, which has no alpha/rank
 LENGTHS = ("dora_scale", "magnitude_vector")  # roles of DoRA's row lengths, which change no shape
 # of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
 _MOST_NUMBERS = 2**28
@@ -42,7 +48,6 @@ _UNREAD: Mapping[Component, str] = {
     "text_conditioner": "the text conditioner",
     "text_encoder": "the text encoder",
 }
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 class LoraFile:
@@ -57,12 +62,8 @@ class LoraFile:
     """
 
     def __init__(self, path: Path, spec: FamilySpec, *, dora: bool = False) -> None:
-        self.path, self.source, config = path, lora_weights(path), None
-        if self.source != path:
-            config = _parse_config(path, _read_config(path / "adapter_config.json"))
-            if config.lora_alpha is None:
-                what = "its PEFT config has no lora_alpha, which sets the scale; write it there"
-                raise InputError("lora", path, what)
+        self.path, self.source = path, lora_weights(path)
+        config = folder_config(path) if self.source != path else None
         self._file = WeightsFile(self.source, "lora")
         try:
             self.metadata = self._file.metadata
@@ -76,28 +77,17 @@ class LoraFile:
                     path,
                     "its tensors are not those that its header was written for; get it again",
                 )
-            in_header = _parse_config(path, header_config(path, self.metadata))
-            config = config or in_header
-            self._declared = _peft_scale(path, config, dora)
+            in_header = parse_config(path, header_config(path, self.metadata))
+            self._peft = config or in_header
+            if self._peft.use_dora and not dora:
+                raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
             self._keys = {
                 linear.name: found[linear.name] for linear in spec.linears if linear.name in found
             }
-            self.layers: dict[str, LayerShape] = {}
-            for name, keys in self._keys.items():
-                layer = _layer_shape(path, name, keys, self._file.entries)
-                self.layers[name] = layer
-                if (
-                    self._declared is not None
-                    and "down" in keys
-                    and config.r not in (None, layer.rank)
-                ):
-                    raise InputError(
-                        "lora",
-                        path,
-                        f"{name} has rank {layer.rank}, its config says r = {config.r}; correct r",
-                    )
+            self.layers = {name: self._layer(name) for name in self._keys}
             check_shapes({name: layer.size for name, layer in self.layers.items()}, spec, path)
-            _check_blocks(path, self._keys, spec, self.metadata.get(BLOCKS_KEY))
+            _check_blocks(path, spec, self.metadata.get(BLOCKS_KEY))
+            self.notes = _notes(self._keys, spec, self.metadata)
         except BaseException:
             self._file.__exit__(None, None, None)
             raise
@@ -113,11 +103,24 @@ class LoraFile:
     ) -> None:
         self._file.__exit__(kind, error, trace)
 
+    def _layer(self, name: str) -> LayerShape:
+        """The shape of a layer, whose rank must be the one that its PEFT config says."""
+        keys = self._keys[name]
+        layer = _layer_shape(self.path, name, keys, self._file.entries)
+        said = self._peft.rank_of(_stem(keys["down"])) if "down" in keys else None
+        if said not in (None, layer.rank) and self._peft.whole_alpha is not None:
+            what = f"{name} has rank {layer.rank}, its config says r = {said}; correct r"
+            raise InputError("lora", self.path, what)
+        return layer
+
     def factors(self, name: str) -> Factors[np.ndarray]:
         """The factors of one layer. Raises InputError when a value or ΔW is not finite, or alpha is
         negative."""
         parts = {}
-        for role, key in self._keys[name].items():
+        keys = self._keys[name]
+        for role, key in keys.items():
+            if role == "alpha" and keys.keys() >= WHOLE:
+                continue  # no program scales by it; ai-toolkit writes 9999999999, inf in float16
             parts[role] = decode(self._file.raw(key), self._file.entries[key])
             if not np.isfinite(parts[role]).all():
                 raise InputError(
@@ -128,18 +131,17 @@ class LoraFile:
         alpha = parts.pop("alpha").item() if "alpha" in parts else None
         lengths = [parts.pop(role).reshape(-1) for role in LENGTHS if role in parts]
         if "down" in parts:
-            down, up = parts["down"], parts["up"]
-            if self._declared is not None and alpha is None:
-                value, stabilised = self._declared
-                alpha = value * len(down) ** 0.5 if stabilised else value
+            down, up, scale = parts["down"], parts["up"], None
+            scale = alpha / len(down) if alpha is not None else None
         else:
             with np.errstate(over="ignore", invalid="ignore"):  # refused below
-                down, up, alpha = (expand_loha if "hada_w1_a" in parts else expand_lokr)(
+                down, up, scale = (expand_loha if "hada_w1_a" in parts else expand_lokr)(
                     parts, alpha
                 )
-        found = Factors(
-            down, up, float(len(down)) if alpha is None else alpha, lengths[0] if lengths else None
-        )
+        if alpha is None and "alpha" not in keys:
+            scale = self._peft.scale_of(_stem(next(iter(keys.values()))), len(down))
+        whole = float(len(down)) if scale is None else scale * len(down)
+        found = Factors(down, up, whole, lengths[0] if lengths else None)
         self._check_size(name, found)
         return found
 
@@ -152,7 +154,7 @@ class LoraFile:
                 f"{name} has alpha {one.alpha:g}; write it positive and negate its up",
             )
         scaled = one.scale * float(np.abs(one.up).max())
-        if not max(scaled, scaled * one.rank * float(np.abs(one.down).max())) < _LARGEST:
+        if not max(scaled, scaled * one.rank * float(np.abs(one.down).max())) < LARGEST:
             what = (
                 f"{name} at alpha {one.alpha:g} is too large for float32; use an earlier checkpoint"
             )
@@ -176,7 +178,7 @@ def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | No
         said = float(metadata["ss_network_alpha"])
     except (KeyError, ValueError):
         said = math.nan
-    if 0 <= said <= _LARGEST:
+    if 0 <= said <= LARGEST:
         return said
     found = set(alphas)
     return found.pop() if len(found) == 1 else None
@@ -350,80 +352,28 @@ def _refuse_unknown(
     )
 
 
-def _check_blocks(
-    path: Path, names: Mapping[str, object], spec: FamilySpec, said: str | None
-) -> None:
-    """Check that a LoRA is for a base with this number of blocks, as its header says. A LoRA
-    without that field which fills exactly the first blocks was made for a smaller base."""
+def _check_blocks(path: Path, spec: FamilySpec, said: str | None) -> None:
+    """Raise InputError when the header names another number of blocks than the base has."""
+    if said not in (None, str(spec.blocks)):
+        what = f"made for a base of {shown(said, 20)} blocks; this one has {spec.blocks}"
+        raise InputError("lora", path, what)
+
+
+def _notes(
+    names: Mapping[str, object], spec: FamilySpec, metadata: Mapping[str, str]
+) -> tuple[str, ...]:
+    """A LoRA of the first blocks alone may be trained so, or be for a smaller base: no tensor
+    tells which."""
     present = {linear.block for linear in spec.linears if linear.name in names} - {None}
     first = present == set(range(len(present))) and 1 < len(present) < spec.blocks
-    made_for = said if said is not None else str(len(present) if first else spec.blocks)
-    if made_for != str(spec.blocks):
-        what = f"made for a base of {shown(made_for, 20)} blocks; this one has {spec.blocks}"
-        if said is None:
-            what += f" (if it is for this one, write {BLOCKS_KEY} = {spec.blocks} into its header)"
-        raise InputError("lora", path, what)
+    if not first or BLOCKS_KEY in metadata:
+        return ()
+    return (
+        f"changes only blocks 0-{len(present) - 1} of {spec.blocks}; if it was made for a smaller"
+        " base, it does not fit",
+    )
 
 
-class _PeftConfig(BaseModel):
-    """The fields of a PEFT config that set ΔW; others are not read."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
-    peft_type: str | None = None
-    r: int | None = Field(None, ge=1)
-    lora_alpha: float | None = Field(None, ge=0, le=_LARGEST)
-    use_rslora: bool | None = None
-    use_dora: bool | None = None
-    alpha_pattern: dict[str, object] | None = None
-    rank_pattern: dict[str, object] | None = None
-    target_modules: str | list[str] | None = None
-
-
-def _read_config(path: Path) -> Any:
-    if not path.exists():
-        raise InputError(
-            "lora", path, "a PEFT folder needs its config, which holds the scale; put it there"
-        )
-    return read_json_of_others(path, "lora")
-
-
-def header_config(path: Path, metadata: Mapping[str, str]) -> dict[str, object]:
-    """The PEFT config that diffusers keeps in a header, keys `transformer.…`; empty when there is
-    none. Raises InputError when it is not a table."""
-    config = parse_json_in(metadata.get("lora_adapter_metadata", "{}"), path, "lora")
-    if not isinstance(config, dict):
-        what = f"its lora_adapter_metadata is {shown(config, 40)}, not a table; save it again"
-        raise InputError("lora", path, what)
-    return {key.removeprefix("transformer."): value for key, value in config.items()}
-
-
-def _parse_config(path: Path, config: Any) -> _PeftConfig:
-    try:
-        return _PeftConfig.model_validate(config)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        what = (
-            f"its PEFT config is damaged: {where} is {shown(first['input'], 40)} ({first['msg']});"
-            " correct it"
-        )
-        raise InputError("lora", path, what) from error
-
-
-def _peft_scale(path: Path, config: _PeftConfig, dora: bool) -> tuple[float, bool] | None:
-    """(alpha, rank-stabilised) of a PEFT config; None when it does not contain them."""
-    if config.use_dora and not dora:
-        raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
-    if config.peft_type not in (None, "LORA"):
-        what = (
-            f"is a PEFT {shown(config.peft_type, 20)} folder, whose scale is not read; export it as"
-            " a LoRA"
-        )
-        raise InputError("lora", path, what)
-    for pattern in ("alpha_pattern", "rank_pattern"):
-        if getattr(config, pattern):
-            raise InputError(
-                "lora", path, f"its config has a {pattern}; save it with one alpha and rank"
-            )
-    return None if config.lora_alpha is None else (config.lora_alpha, bool(config.use_rslora))
+def _stem(key: str) -> str:
+    """A key without what names its role."""
+    return split_key(key)[0]

@@ -16,7 +16,7 @@ from onmodel.weights import Entry, Payload, encode, finite
 def expand_loha(
     parts: Mapping[str, np.ndarray], alpha: float | None
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """(W1a·W1b) ∘ (W2a·W2b), ranks p and q → (down [pq, in], up [out, pq], alpha)."""
+    """(W1a·W1b) ∘ (W2a·W2b), ranks p and q → (down [pq, in], up [out, pq], scale)."""
     up = np.einsum("op,oq->opq", parts["hada_w1_a"], parts["hada_w2_a"]).reshape(
         len(parts["hada_w1_a"]), -1
     )
@@ -24,13 +24,13 @@ def expand_loha(
         -1, parts["hada_w1_b"].shape[1]
     )
     rank = parts["hada_w1_b"].shape[0]
-    return down, up, (alpha / rank if alpha is not None else 1.0) * down.shape[0]
+    return down, up, alpha / rank if alpha is not None else 1.0
 
 
 def expand_lokr(
     parts: Mapping[str, np.ndarray], alpha: float | None
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """W1 ⊗ W2, each whole or a product of two → (down, up, alpha). A whole matrix takes no part in
+    """W1 ⊗ W2, each whole or a product of two → (down, up, scale). A whole matrix takes no part in
     the scale."""
     sides, rank = [], None
     for side in ("lokr_w1", "lokr_w2"):
@@ -41,8 +41,7 @@ def expand_lokr(
             rank = parts[f"{side}_b"].shape[0]
     (up_1, down_1), (up_2, down_2) = sides
     down, up = np.kron(down_1, down_2), np.kron(up_1, up_2)
-    scale = alpha / rank if alpha is not None and rank is not None else 1.0
-    return down, up, scale * down.shape[0]
+    return down, up, alpha / rank if alpha is not None and rank is not None else 1.0
 
 
 def expanded_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int]:

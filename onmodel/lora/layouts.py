@@ -4,6 +4,7 @@ A kohya name cannot be turned back by guessing dots (`output_proj` has an unders
 every known spelling of every layer is written down first and then looked up.
 """
 
+import re
 from functools import lru_cache
 from typing import Literal
 
@@ -16,31 +17,15 @@ BLOCKS_KEY = (
     "onmodel.blocks"  # a header's word: how many blocks the base has that a LoRA was made for
 )
 
-# What stands after a layer's name → what the tensor is.
-ROLES = {
-    ".lora_A.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora_A.default.weight": "down",
-    ".lora_B.default.weight": "up",
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    ".alpha": "alpha",
-    ".dora_scale": "dora_scale",
-    ".lora_magnitude_vector": "magnitude_vector",
-    ".lora_magnitude_vector.weight": "magnitude_vector",
-    ".hada_w1_a": "hada_w1_a",
-    ".hada_w1_b": "hada_w1_b",
-    ".hada_w2_a": "hada_w2_a",
-    ".hada_w2_b": "hada_w2_b",
-    ".lokr_w1": "lokr_w1",
-    ".lokr_w1_a": "lokr_w1_a",
-    ".lokr_w1_b": "lokr_w1_b",
-    ".lokr_w2": "lokr_w2",
-    ".lokr_w2_a": "lokr_w2_a",
-    ".lokr_w2_b": "lokr_w2_b",
-}
+# What stands after a layer's name. PEFT puts an adapter's name, `default` or any other, before
+# `.weight` or at the end.
+_NAMED = r"(?:\.(?!weight$)[^.]+)?"
+_ENDING = re.compile(
+    rf"\.(?:(?P<down>lora_A{_NAMED}\.weight|lora_down{_NAMED}\.weight|lora\.down\.weight)"
+    rf"|(?P<up>lora_B{_NAMED}\.weight|lora_up{_NAMED}\.weight|lora\.up\.weight)"
+    rf"|lora_(?P<magnitude_vector>magnitude_vector){_NAMED}(?:\.weight)?"
+    rf"|(?P<same>alpha|dora_scale|hada_w[12]_[ab]|lokr_w[12](?:_[ab])?){_NAMED})$"
+)
 # Parts of keys that mark an adapter which is no plain product of two matrices; DoRA is read where
 # it is asked for.
 REFUSED = {"dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT", "boft": "OFT"}
@@ -84,12 +69,21 @@ def _table(linears: tuple[Linear, ...], prefixes: LoraNames) -> dict[str, Linear
     return table
 
 
+def split_key(key: str) -> tuple[str, str | None]:
+    """The layer's part of a key and the role of its tensor; the whole key and None when it has no
+    known role."""
+    match = _ENDING.search(key)
+    if match is None:
+        return key, None
+    role = match.lastgroup
+    return key[: match.start()], match["same"] if role == "same" else role
+
+
 def parse_key(key: str, table: dict[str, Linear]) -> tuple[Linear, str] | None:
     """The layer and the role of one tensor of a LoRA file, or None when the key is not known."""
-    for ending, role in ROLES.items():
-        if key.endswith(ending) and (linear := table.get(key.removesuffix(ending))) is not None:
-            return linear, role
-    return None
+    stem, role = split_key(key)
+    linear = table.get(stem)
+    return None if linear is None or role is None else (linear, role)
 
 
 def written_keys(name: str, layout: Layout) -> tuple[str, str, str | None]:

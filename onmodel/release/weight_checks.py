@@ -16,8 +16,9 @@ from onmodel.families.protocol import FamilySpec
 from onmodel.families.registry import known_specs, spec_of_shapes
 from onmodel.lora import header
 from onmodel.lora.author_paths import author_paths
-from onmodel.lora.file import LoraFile, header_config
-from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, ROLES
+from onmodel.lora.file import WHOLE, LoraFile
+from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, split_key
+from onmodel.lora.peft_config import header_config
 from onmodel.lora.specs import family_of, spec_of_loras
 from onmodel.lora.tensors import Lora
 from onmodel.text import shown
@@ -94,11 +95,8 @@ def _by_module(keys: Iterable[str]) -> dict[str, dict[str, str]]:
     """Module → role → key. A key of no known role stands under its own name with the role "?"."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for key in keys:
-        ending = next((ending for ending in ROLES if key.endswith(ending)), None)
-        if ending is None:
-            found[key]["?"] = key
-        else:
-            found[key.removesuffix(ending)][ROLES[ending]] = key
+        stem, role = split_key(key)
+        found[stem][role or "?"] = key
     return dict(found)
 
 
@@ -168,6 +166,8 @@ def _values(
     large, dead = [], []
     for module, roles in modules.items():
         for role, key in roles.items():
+            if role == "alpha" and roles.keys() >= WHOLE:
+                continue  # nothing is scaled by it
             entry = file.entries[key]
             values = decode(file.raw(key), entry)
             if entry.dtype != "F16" and float(np.abs(values).max()) > FLOAT16_MAX:

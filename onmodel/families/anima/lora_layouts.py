@@ -10,9 +10,36 @@ from collections.abc import Iterable
 from onmodel.families.protocol import LoraNames
 
 LORA_NAMES = LoraNames(
-    own=("diffusion_model.", "model.diffusion_model.", "net.", "base_model.model.", ""),
-    diffusers=("transformer.", "base_model.model.", "base_model.model.transformer.", ""),
-    flat=("lora_unet_", "lycoris_"),
+    own=(
+        "diffusion_model.",
+        "model.diffusion_model.",
+        "net.",
+        "transformer.",
+        "base_model.model.",
+        "base_model.model.diffusion_model.",
+        "",
+    ),
+    # SimpleTuner wraps the transformer and calls it `core`.
+    diffusers=(
+        "transformer.",
+        "transformer.core.",
+        "core.",
+        "base_model.model.",
+        "base_model.model.core.",
+        "base_model.model.transformer.",
+        "base_model.model.transformer.core.",
+        "",
+    ),
+    # OneTrainer's older files have `lora_transformer_`.
+    flat=(
+        "lora_unet_",
+        "lora_transformer_",
+        "lora_transformer_core_",
+        "lycoris_",
+        "lycoris_core_",
+        "lycoris_transformer_",
+        "lycoris_transformer_core_",
+    ),
 )
 # A block's number in every spelling of a layer's name, and not that of a block of the text
 # conditioner.
