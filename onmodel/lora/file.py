@@ -7,8 +7,8 @@ LoRA as torch tensors, writing.py writes files.
 
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -17,12 +17,13 @@ import numpy as np
 from onmodel.errors import InputError
 from onmodel.families.other_models import recognise
 from onmodel.families.protocol import FamilySpec
-from onmodel.lora.factors import Component, Factors, LayerShape
+from onmodel.families.registry import spec_of_shapes
+from onmodel.lora.factors import Factors, LayerShape
 from onmodel.lora.kinds import expand_loha, expand_lokr, expanded_shape
 from onmodel.lora.layouts import (
     BLOCKS_KEY,
     REFUSED,
-    component_of,
+    is_difference,
     name_table,
     parse_key,
     split_key,
@@ -44,10 +45,6 @@ WHOLE = {"lokr_w1", "lokr_w2"}  # a LoKr without a low-rank side, which has no a
 LENGTHS = ("dora_scale", "magnitude_vector")  # roles of DoRA's row lengths, which change no shape
 # of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
 _MOST_NUMBERS = 2**28
-_UNREAD: Mapping[Component, str] = {
-    "text_conditioner": "the text conditioner",
-    "text_encoder": "the text encoder",
-}
 
 
 class LoraFile:
@@ -57,18 +54,21 @@ class LoraFile:
     `layers` maps its layers, in the model's order, to the shape of their plain factors. `dora`:
     also accept DoRA, a change that depends on the base and cannot be merged. Raises InputError when
     the file is torn or its header is wrong, when a key is unknown, when it was made for another
-    model or another number of blocks, when it changes another component than the transformer, when
-    it is DoRA (unless accepted) or OFT, or when a factor does not fit.
+    model or another number of blocks, when it changes nothing but the text encoder, when it is DoRA
+    (unless accepted) or OFT, or when a factor does not fit. `leave_out` names what is not read of
+    it: components that encode text, and "diff".
     """
 
-    def __init__(self, path: Path, spec: FamilySpec, *, dora: bool = False) -> None:
+    def __init__(
+        self, path: Path, spec: FamilySpec, *, dora: bool = False, leave_out: Collection[str] = ()
+    ) -> None:
         self.path, self.source = path, lora_weights(path)
         config = folder_config(path) if self.source != path else None
         self._file = WeightsFile(self.source, "lora")
         try:
             self.metadata = self._file.metadata
-            _refuse_other_kinds(path, self._file.entries, spec, dora)
-            found = _layers(path, self._file.entries, spec)
+            _refuse_other_kinds(path, self._file.entries, dora)
+            found = _layers(path, self._file.entries, spec, leave_out)
             if PAYLOAD_KEY in self.metadata and self.metadata[PAYLOAD_KEY] != payload_sha256(
                 self.source
             ):
@@ -82,7 +82,9 @@ class LoraFile:
             if self._peft.use_dora and not dora:
                 raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
             self._keys = {
-                linear.name: found[linear.name] for linear in spec.linears if linear.name in found
+                linear.name: found[linear.name]
+                for linear in spec.lora_linears
+                if linear.name in found
             }
             self.layers = {name: self._layer(name) for name in self._keys}
             check_shapes({name: layer.size for name, layer in self.layers.items()}, spec, path)
@@ -145,6 +147,21 @@ class LoraFile:
         self._check_size(name, found)
         return found
 
+    def lokr(self, name: str) -> dict[str, np.ndarray] | None:
+        """The matrices of a LoKr layer, role → float32, with the whole scale in W2; None for a
+        layer of another kind. Raises what `factors` raises."""
+        keys = self._keys[name]
+        if not any(role.startswith("lokr") for role in keys):
+            return None
+        parts = {
+            role: decode(self._file.raw(key), self._file.entries[key])
+            for role, key in keys.items()
+            if role != "alpha"
+        }
+        scaled = "lokr_w2" if "lokr_w2" in parts else "lokr_w2_b"
+        parts[scaled] = parts[scaled] * np.float32(self.factors(name).scale)
+        return parts
+
     def _check_size(self, name: str, one: Factors[np.ndarray]) -> None:
         """Raise InputError for a negative scale, or factors whose product may exceed float32."""
         if one.alpha < 0:
@@ -185,15 +202,18 @@ def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | No
 
 
 def layer_shapes(
-    paths: Sequence[Path], table_spec: FamilySpec, dora: bool = False
+    paths: Sequence[Path],
+    table_spec: FamilySpec,
+    dora: bool = False,
+    leave_out: Collection[str] = (),
 ) -> dict[str, tuple[int, int]]:
     """(out, in) of every layer that some LoRA files change, from the first file that has the
     layer."""
     shapes: dict[str, tuple[int, int]] = {}
     for path in paths:
         with WeightsFile(lora_weights(path), "lora") as file:
-            _refuse_other_kinds(path, file.entries, table_spec, dora)
-            for name, keys in _layers(path, file.entries, table_spec).items():
+            _refuse_other_kinds(path, file.entries, dora)
+            for name, keys in _layers(path, file.entries, table_spec, leave_out).items():
                 shapes.setdefault(name, _layer_shape(path, name, keys, file.entries).size)
     return shapes
 
@@ -201,9 +221,14 @@ def layer_shapes(
 def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source: object) -> None:
     """Raise InputError unless every layer exists in the model, has its size, and there is one at
     all."""
-    linears = {linear.name: linear for linear in spec.linears}
+    linears = {linear.name: linear for linear in spec.lora_linears}
     if not shapes:
         raise InputError("lora", source, f"changes no layer of this {spec.name}; export it again")
+    if all(name in linears and linears[name].component == "text_encoder" for name in shapes):
+        what = (
+            f"changes only the text encoder, in {len(shapes)} layers, and not the {spec.backbone}"
+        )
+        raise InputError("lora", source, f"{what}; use a LoRA that was trained on it")
     for name, shape in shapes.items():
         if name not in linears:
             raise InputError(
@@ -216,13 +241,19 @@ def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source
 
 
 def _layers(
-    path: Path, entries: Mapping[str, Entry], spec: FamilySpec
+    path: Path, entries: Mapping[str, Entry], spec: FamilySpec, leave_out: Collection[str]
 ) -> dict[str, dict[str, str]]:
     """Layer → role → key."""
     table = name_table(spec)
+    text_names = name_table(spec_of_shapes(spec.name, spec.blocks)) if leave_out else {}
     found: dict[str, dict[str, str]] = defaultdict(dict)
     unknown: list[str] = []
     for key in entries:
+        linear_of_text = text_names.get(split_key(key)[0])
+        if is_difference(key) and "diff" in leave_out:
+            continue
+        if linear_of_text is not None and linear_of_text.component in leave_out:
+            continue
         parsed = parse_key(key, table)
         if parsed is None:
             unknown.append(key)
@@ -290,36 +321,20 @@ def _layer_shape(
             raise InputError(
                 "lora", path, f"is DoRA over columns ({name}, {list(shape)}); only rows are known"
             )
-    return LayerShape(out, in_, rank, component_of(next(iter(keys.values()))))
+    return LayerShape(out, in_, rank)
 
 
 def _by(shape: tuple[int, int]) -> str:
     return f"{shape[0]}×{shape[1]}"
 
 
-def _refuse_component(
-    path: Path, component: Component, keys: Sequence[str], spec: FamilySpec
-) -> None:
-    """Raise InputError for layers of a component that is not read."""
-    what = (
-        f"changes {_UNREAD[component]} in {len(keys)} tensors ({shown(keys[0])}), which are not"
-        " read"
-    )
-    raise InputError("lora", path, f"{what}; train on the {spec.backbone} alone")
-
-
-def _refuse_other_kinds(
-    path: Path, keys: Mapping[str, Entry], spec: FamilySpec, dora: bool
-) -> None:
+def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> None:
     for key in keys:
         for part, kind in REFUSED.items():
             if part in key and not (dora and kind == "DoRA"):
                 raise InputError(
                     "lora", path, f"is {kind} ({shown(key)}), not a plain LoRA; export it as one"
                 )
-    conditioner = [key for key in keys if component_of(key) == "text_conditioner"]
-    if conditioner:
-        _refuse_component(path, "text_conditioner", conditioner, spec)
 
 
 def _refuse_unknown(
@@ -330,6 +345,7 @@ def _refuse_unknown(
     if not unknown:
         return
     total = len(entries)
+    _refuse_what_can_be_left_out(path, unknown, spec)
     blocks = [
         int(match[1]) for key in unknown if (match := re.search(r"blocks[._](\d{1,9})[._]", key))
     ]
@@ -337,8 +353,6 @@ def _refuse_unknown(
         raise InputError(
             "lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}"
         )
-    if all(component_of(key) == "text_encoder" for key in unknown):
-        _refuse_component(path, "text_encoder", unknown, spec)
     if len(unknown) == total:
         kind = (
             recognise({key: entry.shape for key, entry in entries.items()}) or "something unknown"
@@ -350,6 +364,28 @@ def _refuse_unknown(
     raise InputError(
         "lora", path, f"{len(unknown)} of {total} keys are unknown: {named}; export the LoRA alone"
     )
+
+
+def _refuse_what_can_be_left_out(path: Path, unknown: Sequence[str], spec: FamilySpec) -> None:
+    """Name whole differences of weights, and text layers that the model lacks, where nothing else
+    is unknown; the remedy writes the rest."""
+    names = name_table(spec_of_shapes(spec.name, spec.blocks))
+    counts: Counter[str] = Counter()
+    for key in unknown:
+        linear = names.get(split_key(key)[0])
+        part = "diff" if is_difference(key) else linear.component if linear is not None else None
+        if part is None:
+            return
+        counts[part] += 1
+    said = [
+        f"{count} tensors are differences of whole weights, such as norms, and no LoRA"
+        if part == "diff"
+        else f"{count} tensors change layers of a {part.replace('_', ' ')} that this model lacks"
+        for part, count in counts.items()
+    ]
+    leave_out = " ".join(f"--leave-out {part}" for part in counts)
+    remedy = f"onmodel lora convert FILE -o OUT {leave_out} writes the rest"
+    raise InputError("lora", path, f"{' and '.join(said)} ({shown(unknown[0])}); {remedy}")
 
 
 def _check_blocks(path: Path, spec: FamilySpec, said: str | None) -> None:

@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Literal
 
 from onmodel.families.protocol import FamilySpec, Linear, LoraNames
-from onmodel.lora.factors import Component
 
 Layout = Literal["common", "kohya"]
 
@@ -31,42 +30,33 @@ _ENDING = re.compile(
 REFUSED = {"dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT", "boft": "OFT"}
 
 
-# How keys of a text encoder's layers begin, in kohya's, diffusers', PEFT's and ComfyUI's files.
-_TEXT_ENCODER_PREFIXES = (
-    "lora_te_",
-    "lora_te1_",
-    "lora_te2_",
-    "text_encoder",
-    "base_model.model.text_encoder",
-)
-
-
-def component_of(key: str) -> Component:
-    """The component of the base that a tensor of a LoRA file changes, by its key."""
-    if "llm_adapter" in key or key.startswith("text_conditioner."):
-        return "text_conditioner"
-    return "text_encoder" if key.startswith(_TEXT_ENCODER_PREFIXES) else "transformer"
-
-
 def name_table(spec: FamilySpec) -> dict[str, Linear]:
     """Every spelling of every layer → the layer."""
-    return _table(spec.linears, spec.lora_names)
+    return _table(spec.lora_linears, spec.lora_names)
 
 
 @lru_cache(maxsize=4)
-def _table(linears: tuple[Linear, ...], prefixes: LoraNames) -> dict[str, Linear]:
+def _table(linears: tuple[Linear, ...], names: tuple[LoraNames, ...]) -> dict[str, Linear]:
+    by_component = {one.component: one for one in names}
     table: dict[str, Linear] = {}
     for linear in linears:
-        names = [prefix + linear.name for prefix in prefixes.own]
-        names += [prefix + linear.diffusers for prefix in prefixes.diffusers]
-        for prefix in prefixes.flat:
-            names += [
-                prefix + linear.name.replace(".", "_"),
-                prefix + linear.diffusers.replace(".", "_"),
-            ]
-        for name in names:
+        prefixes = by_component[linear.component]
+        flat, flat_diffusers = (name.replace(".", "_") for name in (linear.name, linear.diffusers))
+        spellings = [
+            *(prefix + linear.name for prefix in prefixes.own),
+            *(prefix + linear.diffusers for prefix in prefixes.diffusers),
+            *(prefix + flat for prefix in prefixes.flat),
+            *(prefix + flat_diffusers for prefix in prefixes.flat_diffusers),
+        ]
+        for name in spellings:
             assert table.setdefault(name, linear) is linear, f"{name} names two layers"
     return table
+
+
+def is_difference(key: str) -> bool:
+    """Whether a tensor is the difference of a whole weight or bias, as ComfyUI and LyCORIS keep
+    them of norms and biases, or a weight to set; none is a product."""
+    return key.endswith((".diff", ".diff_b", ".set_weight", ".w_norm", ".b_norm"))
 
 
 def split_key(key: str) -> tuple[str, str | None]:
@@ -89,7 +79,17 @@ def parse_key(key: str, table: dict[str, Linear]) -> tuple[Linear, str] | None:
 def written_keys(name: str, layout: Layout) -> tuple[str, str, str | None]:
     """The keys of down, up and alpha for a layer. The common layout has no alpha: it is folded into
     up."""
+    stem = written_stem(name, layout)
     if layout == "kohya":
-        flat = "lora_unet_" + name.replace(".", "_")
-        return f"{flat}.lora_down.weight", f"{flat}.lora_up.weight", f"{flat}.alpha"
-    return f"diffusion_model.{name}.lora_A.weight", f"diffusion_model.{name}.lora_B.weight", None
+        return f"{stem}.lora_down.weight", f"{stem}.lora_up.weight", f"{stem}.alpha"
+    return f"{stem}.lora_A.weight", f"{stem}.lora_B.weight", None
+
+
+def written_stem(name: str, layout: Layout) -> str:
+    """How keys of a layer begin. A text encoder's layer is called as in ComfyUI's own models,
+    `text_encoders.….transformer.model.…`; kohya's tools write `lora_te_` and what follows that."""
+    of_encoder = name.startswith("text_encoders.")
+    if layout == "common":
+        return name if of_encoder else f"diffusion_model.{name}"
+    flat = name.rpartition(".transformer.model.")[2] if of_encoder else name
+    return f"lora_{'te' if of_encoder else 'unet'}_{flat.replace('.', '_')}"

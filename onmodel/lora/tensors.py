@@ -6,7 +6,7 @@ alpha/r · up @ down.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -110,18 +110,22 @@ def applied(family: Family, lora: Lora, weight: float) -> Iterator[None]:
     """Within the context the base has weight·ΔW added. At its end the exact weights of before are
     back. Raises InputError when the LoRA does not fit the base."""
     check_fits(lora.modules, family.spec, "applied")
-    places = {linear.name: linear.diffusers for linear in family.spec.linears}
+    linears = {linear.name: linear for linear in family.spec.lora_linears}
     weights: dict[str, Tensor] = {}
     for name in lora.modules:
-        layer = family.backbone.get_submodule(places[name])
+        linear = linears[name]
+        layer = family.component(linear.component).get_submodule(linear.diffusers)
         assert isinstance(layer, nn.Linear), "a base is not changed while adapters are attached"
         weights[name] = layer.weight
     saved = {name: one.detach().clone() for name, one in weights.items()}
+    changes_text = any(linears[name].component is not None for name in lora.modules)
     try:
         with torch.no_grad():
             for name, factors in lora.modules.items():
                 change_weight(weights[name], factors, weight)
-        yield
+        # Prompts, negative and unconditional ones too, are encoded again with the changed weights.
+        with family.text_changed() if changes_text else nullcontext():
+            yield
     finally:
         with torch.no_grad():
             for name, original in saved.items():

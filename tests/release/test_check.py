@@ -35,9 +35,11 @@ LAYER = "diffusion_model.blocks.0.self_attn.q_proj"
 FLAT = "lora_unet_blocks_0_self_attn_q_proj"
 
 
-def plain(rank: int = 4, layer: str = LAYER, fill: float = 0.1) -> dict[str, Tensor]:
+def plain(
+    rank: int = 4, layer: str = LAYER, fill: float = 0.1, columns: int = WIDTH
+) -> dict[str, Tensor]:
     return {
-        f"{layer}.lora_A.weight": torch.full((rank, WIDTH), fill),
+        f"{layer}.lora_A.weight": torch.full((rank, columns), fill),
         f"{layer}.lora_B.weight": torch.full((WIDTH, rank), fill),
     }
 
@@ -143,9 +145,9 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
         "fail: blocks.0.self_attn.q_proj: down is F8_E4M3",
     ),
     "text encoder": (
-        {"lora_te_layers_0_self_attn_q_proj.lora_down.weight": torch.ones(4, 1024)},
+        plain(layer="lora_te_layers_0_self_attn_q_proj", columns=1024),
         {},
-        "fail: changes the text encoder in 1 tensors",
+        "fail: changes only the text encoder, in 1 layers",
     ),
     "mixed ranks": (
         plain() | plain(8, "diffusion_model.blocks.0.self_attn.k_proj"),

@@ -1,0 +1,199 @@
+"""Layers of the text conditioner and the text encoder are read, told, converted, merged and applied
+as those of the transformer are; whole differences of weights are refused by name."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from onmodel.errors import InputError
+from onmodel.families.anima.family import Anima
+from onmodel.families.anima.spec import PUBLISHED, make_spec, published, spec_of_folder
+from onmodel.families.protocol import Linear
+from onmodel.families.registry import load_base
+from onmodel.lora.convert import convert
+from onmodel.lora.specs import spec_of_loras
+from onmodel.lora.tensors import Factors, Lora, applied, read_lora
+from onmodel.toon.base import TOON_BASE
+from tests.support.command_line import onmodel
+
+CONDITIONER = "llm_adapter.blocks.0.cross_attn.k_proj"
+ENCODER = "text_encoders.qwen3_06b.transformer.model.layers.0.mlp.down_proj"
+BACKBONE = "blocks.0.self_attn.q_proj"
+# A file's spellings of the two layers.
+SPELLINGS = {
+    "ComfyUI": (f"diffusion_model.{CONDITIONER}", ENCODER),
+    "kohya": (
+        "lora_unet_" + CONDITIONER.replace(".", "_"),
+        "lora_te_layers_0_mlp_down_proj",
+    ),
+    "diffusers": (
+        "text_conditioner.blocks.0.cross_attn.k_proj",
+        "text_encoder.layers.0.mlp.down_proj",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def toon() -> Anima:
+    family = load_base("toon")
+    assert isinstance(family, Anima)
+    return family
+
+
+def linear(family: Anima, name: str) -> Linear:
+    return next(row for row in family.spec.lora_linears if row.name == name)
+
+
+def write(path: Path, family: Anima, stems: dict[str, str], fill: float = 0.3) -> Path:
+    """A LoRA with one layer for each stem (stem → the layer's name)."""
+    tensors: dict[str, Tensor] = {}
+    for stem, name in stems.items():
+        row = linear(family, name)
+        tensors[f"{stem}.lora_A.weight"] = torch.full((2, row.in_features), fill)
+        tensors[f"{stem}.lora_B.weight"] = torch.full((row.out_features, 2), fill)
+    save_file(tensors, path)
+    return path
+
+
+def three(path: Path, family: Anima, tool: str = "ComfyUI") -> Path:
+    conditioner, encoder = SPELLINGS[tool]
+    stems = {
+        f"diffusion_model.{BACKBONE}": BACKBONE,
+        conditioner: CONDITIONER,
+        encoder: ENCODER,
+    }
+    return write(path, family, stems)
+
+
+def test_configs_give_the_text_layers_of_the_loaded_model(toon: Anima) -> None:
+    assert set(spec_of_folder(TOON_BASE).text_linears) == set(toon.spec.text_linears)
+    assert len(published().text_linears) == 28 * 7 + 6 * 10 + 1 == 257
+    assert make_spec(toon.backbone).text_linears == ()
+    assert {row.component for row in published().text_linears} == set(PUBLISHED) - {
+        "transformer",
+        "vae",
+    }
+
+
+@pytest.mark.parametrize("tool", SPELLINGS)
+def test_every_spelling_of_the_text_layers_is_read(tmp_path: Path, toon: Anima, tool: str) -> None:
+    read = read_lora(three(tmp_path / "x.safetensors", toon, tool), toon.spec)
+    assert set(read.modules) == {BACKBONE, CONDITIONER, ENCODER}
+    row = linear(toon, ENCODER)
+    expected = torch.full((row.out_features, row.in_features), 2 * 0.3 * 0.3)
+    torch.testing.assert_close(read.modules[ENCODER].delta(), expected)
+
+
+@pytest.mark.parametrize("layout", ["common", "kohya", "diffusers"])
+def test_converting_keeps_them(tmp_path: Path, toon: Anima, layout: str) -> None:
+    source = three(tmp_path / "x.safetensors", toon)
+    out = tmp_path / "y.safetensors"
+    report = convert(source, out, layout)  # type: ignore[arg-type]
+    assert report.layers == {None: 1, "text_conditioner": 1, "text_encoder": 1}
+    before, after = read_lora(source, toon.spec).modules, read_lora(out, toon.spec).modules
+    assert set(before) == set(after)
+    for name, factors in before.items():
+        torch.testing.assert_close(after[name].delta(), factors.delta())
+    tool = {"common": "ComfyUI"}.get(layout, layout)
+    keys = load_file(out)
+    assert all(any(key.startswith(stem) for key in keys) for stem in SPELLINGS[tool])
+
+
+def test_parts_can_be_left_out(tmp_path: Path, toon: Anima) -> None:
+    source, out = three(tmp_path / "x.safetensors", toon), tmp_path / "y.safetensors"
+    convert(source, out, "common", ["text_encoder", "text_conditioner"])
+    assert set(read_lora(out, toon.spec).modules) == {BACKBONE}
+
+
+@pytest.mark.parametrize("name", [CONDITIONER, ENCODER])
+def test_applied_changes_the_text_and_takes_it_back(tmp_path: Path, toon: Anima, name: str) -> None:
+    stems = {f"diffusion_model.{BACKBONE}": BACKBONE, SPELLINGS["diffusers"][name == ENCODER]: name}
+    lora = read_lora(write(tmp_path / "x.safetensors", toon, stems), toon.spec)
+    captions = ["1girl, smile", "a dog"]
+    before = toon.encode_text(captions)
+    row = linear(toon, name)
+    weight = toon.component(row.component).get_submodule(row.diffusers).weight
+    original = weight.clone()
+    with applied(toon, lora, 0.5):
+        torch.testing.assert_close(weight, original + 0.5 * lora.modules[name].delta())
+        changed = toon.encode_text(captions)
+        assert toon.encode_text(captions)[0] is changed[0]
+        for one, other in zip(before, changed, strict=True):
+            assert not torch.allclose(one.tensors()["rows"], other.tensors()["rows"])
+    assert torch.equal(weight, original)
+    assert toon.encode_text(captions)[0] is before[0]
+
+
+def test_a_lora_of_the_transformer_encodes_no_text_again(toon: Anima) -> None:
+    row = linear(toon, BACKBONE)
+    factors = Factors(torch.ones(1, row.in_features), torch.ones(row.out_features, 1), 1.0)
+    (text,) = toon.encode_text(["1girl"])
+    with applied(toon, Lora({BACKBONE: factors}), 1.0):
+        assert toon.encode_text(["1girl"])[0] is text
+
+
+def test_merging_keeps_them(tmp_path: Path, toon: Anima) -> None:
+    one = three(tmp_path / "one.safetensors", toon)
+    stems = {f"diffusion_model.{BACKBONE}": BACKBONE}
+    other = write(tmp_path / "other.safetensors", toon, stems, fill=0.1)
+    out = tmp_path / "m.safetensors"
+    run = onmodel("lora", "merge", "run", one, other, "-o", out, "--weights", "1,1")
+    assert run.returncode == 0, run.stderr
+    merged = read_lora(out, toon.spec).modules
+    wanted = read_lora(one, toon.spec).modules
+    assert set(merged) == {BACKBONE, CONDITIONER, ENCODER}
+    torch.testing.assert_close(merged[ENCODER].delta(), wanted[ENCODER].delta())
+
+
+def test_a_file_of_the_text_encoder_alone_is_refused(tmp_path: Path, toon: Anima) -> None:
+    path = write(tmp_path / "x.safetensors", toon, {"lora_te_layers_0_mlp_down_proj": ENCODER})
+    with pytest.raises(InputError, match="changes only the text encoder, in 1 layers"):
+        read_lora(path, toon.spec)
+
+
+def test_layers_that_the_base_lacks_are_named_and_can_be_left_out(
+    tmp_path: Path, toon: Anima
+) -> None:
+    path = three(tmp_path / "x.safetensors", toon)
+    with pytest.raises(InputError, match="a text conditioner that this model lacks and 2") as e:
+        read_lora(path, make_spec(toon.backbone))
+    assert "--leave-out text_conditioner --leave-out text_encoder" in str(e.value)
+
+
+@pytest.mark.parametrize("ending", ["diff", "diff_b", "set_weight", "w_norm", "b_norm"])
+def test_whole_differences_are_refused_by_name_and_can_be_left_out(
+    tmp_path: Path, toon: Anima, ending: str
+) -> None:
+    source, out = three(tmp_path / "x.safetensors", toon), tmp_path / "y.safetensors"
+    key = f"diffusion_model.blocks.0.self_attn.q_norm.{ending}"
+    save_file({**load_file(source), key: torch.ones(4)}, tmp_path / "z.safetensors")
+    with pytest.raises(InputError, match="1 tensors are differences of whole weights") as e:
+        spec_of_loras([tmp_path / "z.safetensors"])
+    assert "--leave-out diff" in str(e.value)
+    convert(tmp_path / "z.safetensors", out, "common", ["diff"])
+    assert set(read_lora(out, toon.spec).modules) == {BACKBONE, CONDITIONER, ENCODER}
+
+
+@pytest.mark.parametrize("layout", ["common", "kohya"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_lokr_stays_one_and_small(tmp_path: Path, toon: Anima, layout: str, whole: bool) -> None:
+    stem = f"diffusion_model.{BACKBONE}"
+    row = linear(toon, BACKBONE)
+    tensors = {f"{stem}.lokr_w1": torch.randn(4, 4), f"{stem}.alpha": torch.tensor(1.0)}
+    large = (row.out_features // 4, row.in_features // 4)
+    if whole:
+        tensors[f"{stem}.lokr_w2"] = torch.randn(large)
+    else:
+        tensors[f"{stem}.lokr_w2_a"] = torch.randn(large[0], 2)
+        tensors[f"{stem}.lokr_w2_b"] = torch.randn(2, large[1])
+    source, out = tmp_path / "x.safetensors", tmp_path / "y.safetensors"
+    save_file(tensors, source)
+    report = convert(source, out, layout)  # type: ignore[arg-type]
+    assert any(".lokr_w1" in key for key in load_file(out))
+    assert report.bytes_after < report.bytes_before + 2_000
+    before, after = (read_lora(path, toon.spec).modules[BACKBONE] for path in (source, out))
+    np.testing.assert_allclose(after.delta(), before.delta(), rtol=1e-6)
