@@ -51,9 +51,9 @@ LORA_NAMES = (
     ),
     LoraNames(
         component="text_conditioner",
-        own=_OWN,
+        own=(*_OWN, "text_encoders.qwen3_06b."),  # the last is Forge's
         diffusers=("text_conditioner.", "base_model.model.text_conditioner."),
-        flat=_FLAT,
+        flat=(*_FLAT, "lora_te_"),
         flat_diffusers=("lora_unet_text_conditioner_", "lora_text_conditioner_"),
     ),
     LoraNames(
@@ -65,6 +65,7 @@ LORA_NAMES = (
             "text_encoders.qwen3_06b.",
             "text_encoders.qwen3_06b.model.",
             "text_encoders.qwen3_06b.transformer.",
+            "text_encoders.transformer.model.",
             "base_model.model.text_encoder.",
             "base_model.model.text_encoder.model.",
         ),
