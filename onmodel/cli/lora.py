@@ -45,8 +45,13 @@ def convert_command(
     for part in leave_out or ():
         if part not in LEAVE_OUT:
             raise InputError("--leave-out", part, f"one of {', '.join(LEAVE_OUT)}")
-    from onmodel.lora.convert import convert
+    from onmodel.lora.convert import convert, plain_bytes
 
+    if to == "diffusers" and (size := plain_bytes(source, leave_out or ())) is not None:
+        say(
+            f"diffusers has no LoHa and LoKr: a plain LoRA of up to {size / 1e6:.3g} MB is written;"
+            " onmodel lora resize FILE -o OUT --rank 32 writes a small one"
+        )
     report = convert(source, out, to, leave_out or ())  # type: ignore[arg-type]
     parts = ", ".join(
         f"{count} layers" + (f" of the {part.replace('_', ' ')}" if part else "")

@@ -22,6 +22,7 @@ from onmodel.lora import header
 from onmodel.lora.author_paths import without_author_paths
 from onmodel.lora.factors import Factors
 from onmodel.lora.file import LoraFile
+from onmodel.lora.kinds import LOW_RANK
 from onmodel.lora.layouts import written_keys, written_stem
 from onmodel.lora.specs import spec_of_loras
 from onmodel.weights import Entry, Payload, decode, encode, lora_weights, read_header
@@ -39,6 +40,16 @@ class Converted:
     bytes_after: int
 
 
+def plain_bytes(source: Path, leave_out: Collection[str] = ()) -> int | None:
+    """About the size of the plain LoRA, in float32, of a file that has LoHa or LoKr layers; None
+    where it has none."""
+    spec = spec_of_loras([source], leave_out=leave_out)
+    with LoraFile(source, spec, leave_out=leave_out) as file:
+        if not any(map(file.is_lycoris, file.layers)):
+            return None
+        return sum(4 * one.rank * (one.out + one.in_) for one in file.layers.values())
+
+
 def convert(
     source: Path, target: Path, layout: Target, leave_out: Collection[str] = ()
 ) -> Converted:
@@ -46,9 +57,9 @@ def convert(
     (`LoraFile`).
 
     The file's own dtype is kept where it holds every number exactly; folding alpha/rank may need
-    float32. A LoKr stays one, but in diffusers' layout, which has none: there it becomes the plain
-    LoRA of the same change, which may be a thousand times larger. Raises InputError for what
-    LoraFile refuses, and when `target` exists.
+    float32. A LoHa or LoKr stays one, but in diffusers' layout, which has none: there it becomes
+    the plain LoRA of the same change, which may be a thousand times larger. Raises InputError for
+    what LoraFile refuses, and when `target` exists.
     """
     if target.exists():
         raise InputError("out", target, "exists already; name a new file")
@@ -95,12 +106,12 @@ def _tensors(file: LoraFile, spec: FamilySpec, layout: Target) -> dict[str, np.n
     tensors: dict[str, np.ndarray] = {}
     alpha = file.trained_alpha if layout == "kohya" else None
     for linear in spec.lora_linears:
-        parts = None if layout == "diffusers" else file.lokr(linear.name)
+        parts = None if layout == "diffusers" else file.lycoris(linear.name)
         if parts is not None and layout != "diffusers":
             stem = written_stem(linear.name, layout)
             tensors |= {f"{stem}.{role}": matrix for role, matrix in parts.items()}
             if layout == "kohya":  # alpha/rank is 1, which every tool reads alike
-                rank = len(parts["lokr_w2_b"]) if "lokr_w2_b" in parts else 1
+                rank = next((len(parts[role]) for role in reversed(LOW_RANK) if role in parts), 1)
                 tensors[f"{stem}.alpha"] = np.array(rank, np.float32)
             continue
         factors = file.factors(linear.name)

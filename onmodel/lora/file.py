@@ -19,7 +19,7 @@ from onmodel.families.other_models import recognise
 from onmodel.families.protocol import FamilySpec
 from onmodel.families.registry import spec_of_shapes
 from onmodel.lora.factors import Factors, LayerShape
-from onmodel.lora.kinds import expand_loha, expand_lokr, expanded_shape
+from onmodel.lora.kinds import LOW_RANK, SCALED, expand, expanded_shape
 from onmodel.lora.layouts import (
     BLOCKS_KEY,
     REFUSED,
@@ -118,11 +118,58 @@ class LoraFile:
     def factors(self, name: str) -> Factors[np.ndarray]:
         """The factors of one layer. Raises InputError when a value or ΔW is not finite, or alpha is
         negative."""
+        parts, alpha = self._parts(name), self.alpha(name)
+        lengths = [parts.pop(role).reshape(-1) for role in LENGTHS if role in parts]
+        down, up = (parts["down"], parts["up"]) if "down" in parts else expand(parts)
+        return Factors(down, up, alpha, lengths[0] if lengths else None)
+
+    def lycoris(self, name: str) -> dict[str, np.ndarray] | None:
+        """The matrices of a LoHa or LoKr layer, role → float32, whose plain factors may be a
+        thousand times larger. The whole scale is in the last of them. None for a layer of another
+        kind. Raises what `factors` raises."""
+        if not self.is_lycoris(name):
+            return None
+        parts = self._parts(name)
+        scaled = next(role for role in SCALED if role in parts)
+        parts[scaled] = parts[scaled] * np.float32(self.alpha(name) / self.layers[name].rank)
+        return parts
+
+    def is_lycoris(self, name: str) -> bool:
+        """Whether a layer is LoHa or LoKr."""
+        return "down" not in self._keys[name]
+
+    def alpha(self, name: str) -> float:
+        """The alpha of a layer's plain factors. Raises InputError when it is negative or not
+        finite."""
+        keys, rank = self._keys[name], self.layers[name].rank
+        shapes = {role: self._file.entries[key].shape for role, key in keys.items()}
+        inner = [shapes[role][0] for role in LOW_RANK if role in shapes]
+        alpha: float | None = None
+        if "alpha" not in keys:
+            alpha = self._peft.alpha_of(_stem(next(iter(keys.values()))), rank)
+        # Where no matrix is a product no program scales by alpha; ai-toolkit writes 9999999999
+        # there, which is infinite in float16.
+        elif "down" in keys or inner:
+            alpha = float(
+                decode(self._file.raw(keys["alpha"]), self._file.entries[keys["alpha"]]).item()
+            )
+            if not math.isfinite(alpha):
+                what = f"{name} alpha is not finite; use an earlier checkpoint"
+                raise InputError("lora", self.path, what)
+            if alpha < 0:
+                what = f"{name} has alpha {alpha:g}; write it positive and negate its up"
+                raise InputError("lora", self.path, what)
+            if "down" not in keys:
+                alpha = alpha / inner[-1] * rank
+        return float(rank) if alpha is None else alpha
+
+    def _parts(self, name: str) -> dict[str, np.ndarray]:
+        """The matrices of a layer, role → float32. Raises InputError when one is not finite, or
+        their product may exceed float32."""
         parts = {}
-        keys = self._keys[name]
-        for role, key in keys.items():
-            if role == "alpha" and keys.keys() >= WHOLE:
-                continue  # no program scales by it; ai-toolkit writes 9999999999, inf in float16
+        for role, key in self._keys[name].items():
+            if role == "alpha":
+                continue
             parts[role] = decode(self._file.raw(key), self._file.entries[key])
             if not np.isfinite(parts[role]).all():
                 raise InputError(
@@ -130,52 +177,19 @@ class LoraFile:
                     self.path,
                     f"{name} {role} holds values that are not finite; use an earlier checkpoint",
                 )
-        alpha = parts.pop("alpha").item() if "alpha" in parts else None
-        lengths = [parts.pop(role).reshape(-1) for role in LENGTHS if role in parts]
-        if "down" in parts:
-            down, up, scale = parts["down"], parts["up"], None
-            scale = alpha / len(down) if alpha is not None else None
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):  # refused below
-                down, up, scale = (expand_loha if "hada_w1_a" in parts else expand_lokr)(
-                    parts, alpha
-                )
-        if alpha is None and "alpha" not in keys:
-            scale = self._peft.scale_of(_stem(next(iter(keys.values()))), len(down))
-        whole = float(len(down)) if scale is None else scale * len(down)
-        found = Factors(down, up, whole, lengths[0] if lengths else None)
-        self._check_size(name, found)
-        return found
-
-    def lokr(self, name: str) -> dict[str, np.ndarray] | None:
-        """The matrices of a LoKr layer, role → float32, with the whole scale in W2; None for a
-        layer of another kind. Raises what `factors` raises."""
-        keys = self._keys[name]
-        if not any(role.startswith("lokr") for role in keys):
-            return None
-        parts = {
-            role: decode(self._file.raw(key), self._file.entries[key])
-            for role, key in keys.items()
-            if role != "alpha"
-        }
-        scaled = "lokr_w2" if "lokr_w2" in parts else "lokr_w2_b"
-        parts[scaled] = parts[scaled] * np.float32(self.factors(name).scale)
-        return parts
-
-    def _check_size(self, name: str, one: Factors[np.ndarray]) -> None:
-        """Raise InputError for a negative scale, or factors whose product may exceed float32."""
-        if one.alpha < 0:
-            raise InputError(
-                "lora",
-                self.path,
-                f"{name} has alpha {one.alpha:g}; write it positive and negate its up",
+        alpha = self.alpha(name)
+        bound, largest = alpha / self.layers[name].rank, 0.0
+        for role, matrix in parts.items():
+            if role in LENGTHS:
+                continue
+            bound *= float(np.abs(matrix).max()) * (
+                len(matrix) if role in LOW_RANK or role == "down" else 1
             )
-        scaled = one.scale * float(np.abs(one.up).max())
-        if not max(scaled, scaled * one.rank * float(np.abs(one.down).max())) < LARGEST:
-            what = (
-                f"{name} at alpha {one.alpha:g} is too large for float32; use an earlier checkpoint"
-            )
+            largest = max(largest, bound)
+        if not largest < LARGEST:
+            what = f"{name} at alpha {alpha:g} is too large for float32; use an earlier checkpoint"
             raise InputError("lora", self.path, what)
+        return parts
 
     @property
     def is_dora(self) -> bool:
@@ -185,7 +199,7 @@ class LoraFile:
     @property
     def trained_alpha(self) -> float | None:
         """The alpha of its training: the header's, else its layers' own; None when those differ."""
-        return alpha_of(self.metadata, (self.factors(name).alpha for name in self._keys))
+        return alpha_of(self.metadata, map(self.alpha, self._keys))
 
 
 def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | None:

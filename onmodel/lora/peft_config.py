@@ -50,16 +50,16 @@ class PeftConfig(BaseModel):
         found = _by_pattern(self.rank_pattern or {}, stem)
         return self.r if found is None else int(found)
 
-    def scale_of(self, stem: str, rank: int) -> float | None:
-        """What the layer's product is multiplied by, at its tensors' `rank`; None when it is not
-        given."""
+    def alpha_of(self, stem: str, rank: int) -> float | None:
+        """The alpha with which alpha/`rank` is what the layer's product is multiplied by; `rank` is
+        that of its plain factors. None when it is not given."""
         alpha = _by_pattern(self.alpha_pattern or {}, stem)
         alpha = self.whole_alpha if alpha is None else alpha
         if alpha is None:
             return None
         if self.peft_type in ("LOHA", "LOKR"):
-            rank = self.rank_of(stem) or rank
-        return float(alpha / rank**0.5 if self.use_rslora else alpha / rank)
+            return float(alpha / (self.rank_of(stem) or rank) * rank)
+        return float(alpha * rank**0.5 if self.use_rslora else alpha)
 
 
 def folder_config(folder: Path) -> PeftConfig:

@@ -178,6 +178,48 @@ def test_whole_differences_are_refused_by_name_and_can_be_left_out(
     assert set(read_lora(out, toon.spec).modules) == {BACKBONE, CONDITIONER, ENCODER}
 
 
+@pytest.mark.parametrize("kind", ["whole", "product", "hada"])
+def test_a_lycoris_layer_is_applied_without_its_plain_factors(
+    tmp_path: Path, toon: Anima, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stem, row = f"diffusion_model.{BACKBONE}", linear(toon, BACKBONE)
+    out, in_ = row.out_features, row.in_features
+    tensors = {f"{stem}.alpha": torch.tensor(1.5)}
+    if kind == "hada":
+        for side in ("w1", "w2"):
+            tensors |= {f"{stem}.hada_{side}_a": torch.randn(out, 3)}
+            tensors |= {f"{stem}.hada_{side}_b": torch.randn(3, in_)}
+    else:
+        tensors[f"{stem}.lokr_w1"] = torch.randn(4, 4)
+        if kind == "whole":
+            tensors[f"{stem}.lokr_w2"] = torch.randn(out // 4, in_ // 4)
+        else:
+            tensors[f"{stem}.lokr_w2_a"] = torch.randn(out // 4, 2)
+            tensors[f"{stem}.lokr_w2_b"] = torch.randn(2, in_ // 4)
+    save_file(tensors, tmp_path / "x.safetensors")
+    lora = read_lora(tmp_path / "x.safetensors", toon.spec)
+    weight = toon.backbone.get_submodule(row.diffusers).weight
+    wanted = weight + 0.5 * lora.modules[BACKBONE].delta()
+    monkeypatch.setattr("onmodel.lora.tensors.expand", lambda parts: pytest.fail("was expanded"))
+    with applied(toon, lora, 0.5):
+        torch.testing.assert_close(weight, wanted)
+
+
+def test_the_size_of_a_lokr_as_a_plain_lora_is_said_before_it_is_written(
+    tmp_path: Path, toon: Anima
+) -> None:
+    stem, row = f"diffusion_model.{BACKBONE}", linear(toon, BACKBONE)
+    large = torch.randn(row.out_features // 4, row.in_features // 4)
+    source, out = tmp_path / "x.safetensors", tmp_path / "y.safetensors"
+    save_file({f"{stem}.lokr_w1": torch.randn(4, 4), f"{stem}.lokr_w2": large}, source)
+    run = onmodel("lora", "convert", source, "-o", out, "--to", "diffusers")
+    assert run.returncode == 0, run.stderr
+    first, last = run.stdout.splitlines()
+    assert "a plain LoRA of up to 0.295 MB is written" in first and "0.29" in last
+    before, after = (read_lora(path, toon.spec).modules[BACKBONE] for path in (source, out))
+    np.testing.assert_allclose(after.delta(), before.delta(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("layout", ["common", "kohya"])
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_lokr_stays_one_and_small(tmp_path: Path, toon: Anima, layout: str, whole: bool) -> None:
