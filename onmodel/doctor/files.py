@@ -101,14 +101,24 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
         yield Finding(about, "warn", text, "add --base")
     lora = read_lora(path, outline.spec, dora=True)
     with LoraFile(path, outline.spec, dora=True) as file:
-        notes = file.notes
-    ranks = sorted({factors.rank for factors in lora.modules.values()})
+        notes, is_dora = file.notes, file.is_dora
+    ranks = sorted({layer.rank for layer in lora.layers.values()})
+
+    def count(component: str | None) -> int:
+        rows = outline.spec.lora_linears
+        return sum(row.component == component and row.name in lora.layers for row in rows)
+
+    parts = "".join(
+        f"{count(part)} of the {part.replace('_', ' ')}, "
+        for part in ("text_conditioner", "text_encoder")
+        if count(part)
+    )
     span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     text = (
-        f"{len(lora.modules)} of {len(outline.spec.linears)} layers, rank {span}, alpha"
+        f"{count(None)} of {len(outline.spec.linears)} layers, {parts}rank {span}, alpha"
         f" {lora.trained_alpha or 'mixed'}"
     )
-    if not any(factors.up.any() and factors.down.any() for factors in lora.modules.values()):
+    if all(layer.changes_nothing for layer in lora.layers.values()):
         yield Finding(
             about,
             "warn",
@@ -119,7 +129,7 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
         yield Finding(about, "ok", text)
     for note in notes:
         yield Finding(about, "warn", note, "compare it with the base that its author names")
-    if any(factors.magnitude is not None for factors in lora.modules.values()):
+    if is_dora:
         yield Finding(
             about,
             "warn",

@@ -62,6 +62,11 @@ class Factors(Generic[Array]):
     def scale(self) -> float:
         return self.alpha / self.rank
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether ΔW is zero."""
+        return not (self.up.any() and self.down.any())  # type: ignore[attr-defined]
+
     def delta(self) -> Array:
         """ΔW [out, in]."""
         return self.scale * (self.up @ self.down)  # type: ignore[operator]

@@ -45,6 +45,11 @@ WHOLE = {"lokr_w1", "lokr_w2"}  # a LoKr without a low-rank side, which has no a
 LENGTHS = ("dora_scale", "magnitude_vector")  # roles of DoRA's row lengths, which change no shape
 # of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
 _MOST_NUMBERS = 2**28
+# Tensors that bitsandbytes (nf4, int8) and ComfyUI (fp8) keep beside a quantised weight.
+_QUANTISED = re.compile(
+    r"\.(absmax|nested_absmax|quant_map|nested_quant_map|quant_state\.[\w.]+|SCB|scale_weight"
+    r"|weight_scale|scale_input|input_scale|comfy_quant)$"
+)
 
 
 class LoraFile:
@@ -278,7 +283,9 @@ def _layers(
                 "lora", path, f"names {linear.name} twice ({shown(key)}); keep one of the two"
             )
         found[linear.name][role] = key
-    _refuse_unknown(path, unknown, entries, spec)
+    if unknown:
+        backbone = any(linear.name in found for linear in spec.linears)
+        _refuse_unknown(path, unknown, entries, spec, backbone)
     return found
 
 
@@ -352,13 +359,14 @@ def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> No
 
 
 def _refuse_unknown(
-    path: Path, unknown: list[str], entries: Mapping[str, Entry], spec: FamilySpec
+    path: Path, unknown: list[str], entries: Mapping[str, Entry], spec: FamilySpec, backbone: bool
 ) -> None:
-    """Name what was not understood: another model, another number of blocks, the text encoder, or
-    stray keys."""
-    if not unknown:
-        return
+    """Name what was not understood: quantised weights, another model, another number of blocks,
+    text layers, or stray keys. `backbone`: some layers of it were understood."""
     total = len(entries)
+    if quantised := [key for key in unknown if _QUANTISED.search(key)]:
+        what = f"is quantised ({shown(quantised[0])}); use the bfloat16 or float32 file"
+        raise InputError("lora", path, what)
     _refuse_what_can_be_left_out(path, unknown, spec)
     blocks = [
         int(match[1]) for key in unknown if (match := re.search(r"blocks[._](\d{1,9})[._]", key))
@@ -367,12 +375,13 @@ def _refuse_unknown(
         raise InputError(
             "lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}"
         )
-    if len(unknown) == total:
-        kind = (
-            recognise({key: entry.shape for key, entry in entries.items()}) or "something unknown"
-        )
+    if not backbone:
+        kind = recognise({key: entries[key].shape for key in unknown}) or "something unknown"
         what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
-        first = f"none of its {total} keys names a layer (first: {shown(unknown[0])})"
+        first = (
+            f"none of its {total} keys names a layer of the {spec.backbone} (first:"
+            f" {shown(unknown[0])})"
+        )
         raise InputError("lora", path, f"is {kind}, {what}: {first}; use a LoRA for {spec.name}")
     named = ", ".join(shown(key) for key in unknown[:4])
     raise InputError(

@@ -47,6 +47,11 @@ class Compact:
     alpha: float
     rank: int
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether ΔW is zero."""
+        return not all(part.any() for part in self.parts.values())
+
     def factors(self) -> Factors[Tensor]:
         """The plain factors of the same change."""
         down, up = expand({role: part.numpy() for role, part in self.parts.items()})
@@ -93,9 +98,14 @@ class Lora:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def layers(self) -> Mapping[str, Factors[Tensor] | Compact]:
+        """The same layers, LoHa and LoKr as small as in their file."""
+        return self.modules.layers if isinstance(self.modules, _Modules) else self.modules
+
+    @property
     def trained_alpha(self) -> float | None:
         """The alpha of its training, `alpha_of`."""
-        return alpha_of(self.metadata, (factors.alpha for factors in self.modules.values()))
+        return alpha_of(self.metadata, (one.alpha for one in self.layers.values()))
 
 
 def read_lora(path: Path, spec: FamilySpec, *, dora: bool = False) -> Lora:
@@ -163,7 +173,7 @@ def change_weight(weight: Tensor, factors: Factors[Tensor], strength: float) -> 
 def applied(family: Family, lora: Lora, weight: float) -> Iterator[None]:
     """Within the context the base has weight·ΔW added. At its end the exact weights of before are
     back. Raises InputError when the LoRA does not fit the base."""
-    layers = lora.modules.layers if isinstance(lora.modules, _Modules) else lora.modules
+    layers = lora.layers
     plain = {name: one for name, one in layers.items() if isinstance(one, Factors)}
     if len(plain) == len(layers):  # the others were compared with the base when they were read
         check_fits(plain, family.spec, "applied")

@@ -136,7 +136,7 @@ def _loading(name: str, keys: list[str], spec: FamilySpec) -> Iterator[Finding]:
     if in_comfyui != names:
         severity = warning if whole and not in_comfyui else error
         what = _loads("ComfyUI", in_comfyui, names, layers)
-        yield severity(name, f"{what} and only logs the rest", _CONVERT)
+        yield severity(name, f"{what}; it only logs this", _CONVERT)
     kinds = {kind for kind in ("LoKr", "LoHa") if any(_MARK[kind] in key for key in keys)}
     if kinds and in_diffusers != names:
         severity = warning if whole else error
@@ -150,7 +150,7 @@ def _loading(name: str, keys: list[str], spec: FamilySpec) -> Iterator[Finding]:
     elif in_diffusers != names - encoder:
         severity = warning if whole and not in_diffusers else error
         what = _loads("diffusers", in_diffusers, names, layers)
-        yield severity(name, f"{what} and says nothing of the rest", _CONVERT)
+        yield severity(name, f"{what}; it says nothing", _CONVERT)
     elif encoder:
         what = f"changes {len(encoder)} layers of the text encoder, which diffusers leaves out"
         yield warning(name, what, f"{_CONVERT} --leave-out text_encoder makes it alike everywhere")

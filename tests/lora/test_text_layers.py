@@ -11,12 +11,14 @@ from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
+from onmodel.families.anima.single_file import export_single_files
 from onmodel.families.anima.spec import PUBLISHED, make_spec, published, spec_of_folder
 from onmodel.families.protocol import Linear
 from onmodel.families.registry import load_base
 from onmodel.lora.convert import convert
 from onmodel.lora.specs import spec_of_loras
 from onmodel.lora.tensors import Factors, Lora, applied, read_lora
+from onmodel.sample.sampler import Job, sample
 from onmodel.toon.base import TOON_BASE
 from tests.support.command_line import onmodel
 
@@ -126,6 +128,62 @@ def test_applied_changes_the_text_and_takes_it_back(tmp_path: Path, toon: Anima,
             assert not torch.allclose(one.tensors()["rows"], other.tensors()["rows"])
     assert torch.equal(weight, original)
     assert toon.encode_text(captions)[0] is before[0]
+
+
+@pytest.mark.parametrize("name", [CONDITIONER, ENCODER])
+def test_a_picture_shows_a_change_of_the_text_layers(
+    tmp_path: Path, toon: Anima, name: str
+) -> None:
+    """The transformer's own layer changes nothing here, and the prompt was encoded before."""
+    row = linear(toon, name)
+    lora = Lora(
+        {name: Factors(torch.randn(2, row.in_features), torch.randn(row.out_features, 2), 2.0)}
+    )
+    jobs = [Job("1girl, smile", "bad", 1, 64, 64)]
+    before = sample(toon, jobs, 2, 3.0, 1.0)
+    none = Factors(torch.ones(1, row.in_features), torch.zeros(row.out_features, 1), 1.0)
+    plain = linear(toon, BACKBONE)
+    still = Factors(torch.ones(1, plain.in_features), torch.zeros(plain.out_features, 1), 1.0)
+    with applied(toon, Lora({BACKBONE: still, **lora.modules}), 1.0):
+        changed = sample(toon, jobs, 2, 3.0, 1.0)
+    with applied(toon, Lora({BACKBONE: still, name: none}), 1.0):
+        unchanged = sample(toon, jobs, 2, 3.0, 1.0)
+    assert (changed - before).abs().max() > 1e-4
+    torch.testing.assert_close(unchanged, before)
+    torch.testing.assert_close(sample(toon, jobs, 2, 3.0, 1.0), before)
+
+
+def test_a_checkpoint_takes_the_conditioners_layers_and_names_the_encoders(
+    tmp_path: Path, toon: Anima
+) -> None:
+    dit = next(path for path in export_single_files(TOON_BASE, tmp_path) if "dit" in path.name)
+    out, source = tmp_path / "out.safetensors", three(tmp_path / "x.safetensors", toon)
+    run = onmodel("lora", "into", dit, source, "-o", out)
+    assert run.returncode == 2 and "--leave-out text_encoder" in run.stderr
+    convert(source, tmp_path / "y.safetensors", "common", ["text_encoder"])
+    run = onmodel("lora", "into", dit, tmp_path / "y.safetensors", "-o", out)
+    assert run.returncode == 0, run.stderr
+    before, after = (load_file(path)[f"net.{CONDITIONER}.weight"] for path in (dit, out))
+    change = read_lora(source, toon.spec).modules[CONDITIONER].delta()
+    torch.testing.assert_close(after.float(), before.float() + change, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("key", ["absmax", "quant_state.bitsandbytes__nf4", "scale_weight"])
+def test_quantised_files_are_named(tmp_path: Path, toon: Anima, key: str) -> None:
+    source = three(tmp_path / "x.safetensors", toon)
+    beside = f"diffusion_model.{BACKBONE}.lora_A.weight.{key}"
+    save_file({**load_file(source), beside: torch.ones(4)}, tmp_path / "y.safetensors")
+    with pytest.raises(InputError, match=r"is quantised .*; use the bfloat16 or float32 file"):
+        read_lora(tmp_path / "y.safetensors", toon.spec)
+
+
+def test_another_model_with_the_same_text_encoder_is_named(tmp_path: Path, toon: Anima) -> None:
+    stems = {"lora_te_layers_0_mlp_down_proj": ENCODER}
+    source = write(tmp_path / "x.safetensors", toon, stems)
+    other = {"lora_unet_layers_0_attention_qkv.lora_down.weight": torch.ones(4, 8)}
+    save_file({**load_file(source), **other}, tmp_path / "y.safetensors")
+    with pytest.raises(InputError, match="is a LoRA for Lumina 2 or Z-Image, not for anima"):
+        read_lora(tmp_path / "y.safetensors", toon.spec)
 
 
 def test_a_lora_of_the_transformer_encodes_no_text_again(toon: Anima) -> None:
