@@ -82,9 +82,14 @@ class LoraFile:
                     path,
                     "its tensors are not those that its header was written for; get it again",
                 )
-            in_header = parse_config(path, header_config(path, self.metadata))
-            self._peft = config or in_header
-            if self._peft.use_dora and not dora:
+            self._component = {
+                row.name: row.component or spec.backbone for row in spec.lora_linears
+            }
+            self._configs = {
+                part: config or parse_config(path, header_config(path, self.metadata, part))
+                for part in {spec.backbone, *self._component.values()}
+            }
+            if any(one.use_dora for one in self._configs.values()) and not dora:
                 raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
             self._keys = {
                 linear.name: found[linear.name]
@@ -114,8 +119,9 @@ class LoraFile:
         """The shape of a layer, whose rank must be the one that its PEFT config says."""
         keys = self._keys[name]
         layer = _layer_shape(self.path, name, keys, self._file.entries)
-        said = self._peft.rank_of(_stem(keys["down"])) if "down" in keys else None
-        if said not in (None, layer.rank) and self._peft.whole_alpha is not None:
+        peft = self._configs[self._component[name]]
+        said = peft.rank_of(_stem(keys["down"])) if "down" in keys else None
+        if said not in (None, layer.rank) and peft.whole_alpha is not None:
             what = f"{name} has rank {layer.rank}, its config says r = {said}; correct r"
             raise InputError("lora", self.path, what)
         return layer
@@ -151,7 +157,8 @@ class LoraFile:
         inner = [shapes[role][0] for role in LOW_RANK if role in shapes]
         alpha: float | None = None
         if "alpha" not in keys:
-            alpha = self._peft.alpha_of(_stem(next(iter(keys.values()))), rank)
+            peft = self._configs[self._component[name]]
+            alpha = peft.alpha_of(_stem(next(iter(keys.values()))), rank)
         # Where no matrix is a product no program scales by alpha; ai-toolkit writes 9999999999
         # there, which is infinite in float16.
         elif "down" in keys or inner:

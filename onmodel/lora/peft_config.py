@@ -82,14 +82,20 @@ def folder_config(folder: Path) -> PeftConfig:
     return config
 
 
-def header_config(path: Path, metadata: Mapping[str, str]) -> dict[str, object]:
-    """The PEFT config that diffusers keeps in a header, keys `transformer.…`; empty when there is
-    none. Raises InputError when it is not a table."""
+def header_config(
+    path: Path, metadata: Mapping[str, str], component: str = "transformer"
+) -> dict[str, object]:
+    """The PEFT config that diffusers keeps in a header for a component, keys `transformer.…`; empty
+    when there is none. Raises InputError when it is not a table."""
     config = parse_json_in(metadata.get("lora_adapter_metadata", "{}"), path, "lora")
     if not isinstance(config, dict):
         what = f"its lora_adapter_metadata is {shown(config, 40)}, not a table; save it again"
         raise InputError("lora", path, what)
-    return {key.removeprefix("transformer."): value for key, value in config.items()}
+    return {
+        key.removeprefix(f"{component}."): value
+        for key, value in config.items()
+        if key.startswith(f"{component}.") or not key.startswith(_COMPONENTS)
+    }
 
 
 def parse_config(path: Path, config: Any) -> PeftConfig:

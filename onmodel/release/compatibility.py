@@ -80,7 +80,6 @@ def load_in_diffusers(file: Path, family: str, base: Path) -> LoadReport:
     from onmodel.weights import open_weights
 
     pipeline, backbone, spec = empty_pipeline(family, base)
-    wanted = read_lora(file, spec).modules  # refuses layers of other parts than the backbone
     pipeline.load_lora_weights(str(file), adapter_name="probe")
     if pipeline.get_list_adapters() != {spec.backbone: ["probe"]}:
         raise ValueError("no adapter was loaded")
@@ -92,6 +91,7 @@ def load_in_diffusers(file: Path, family: str, base: Path) -> LoadReport:
         raise ValueError(f"{len(loaded)} of {keys} tensors were loaded")
     layers = dict(backbone.named_modules())
     names = {linear.name: linear.diffusers for linear in spec.linears}
+    wanted = read_lora(file, spec).modules
     errors = {name: _error(layers[names[name]], factors) for name, factors in wanted.items()}
     worst = max(errors, key=lambda name: errors[name])
     if errors[worst] > TOLERANCE:

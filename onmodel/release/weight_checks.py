@@ -187,7 +187,7 @@ def _values(
     """Ranks, alphas and numbers, of a file that our reader takes."""
     ranks: dict[str, int] = {}
     alphas: dict[str, float] = {}
-    large, dead = [], []
+    large, dead, matrices = list[str](), dict[str, None](), set[str]()
     for module, roles in modules.items():
         for role, key in roles.items():
             if role == "alpha" and roles.keys() >= WHOLE:
@@ -200,19 +200,23 @@ def _values(
                 alphas[module] = float(values.item())
             if role == "down":
                 ranks[module] = values.shape[0]
-            if role == "up" and not values.any():
-                dead.append(module)
+            if role == "up" or role.startswith(("lokr", "hada")):
+                matrices.add(module)
+                if not values.any():
+                    dead[module] = None
     if large:
         yield warning(
             name,
             f"{len(large)} tensors overflow in float16 ({large[0]})",
             "publish bfloat16, or less alpha",
         )
-    if ranks and len(dead) == len(ranks):
-        yield error(name, "changes nothing: every up is zero", "publish a trained checkpoint")
+    if dead and len(dead) == len(matrices):
+        yield error(name, "changes nothing: every product is zero", "publish a trained checkpoint")
     elif dead:
         yield warning(
-            name, f"{len(dead)} layers change nothing ({dead[0]})", "leave them out to save room"
+            name,
+            f"{len(dead)} layers change nothing ({next(iter(dead))})",
+            "leave them out to save room",
         )
     yield from _scale(file.path, ranks, alphas, file.metadata)
 

@@ -1,6 +1,7 @@
 """Layers of the text conditioner and the text encoder are read, told, converted, merged and applied
 as those of the transformer are; whole differences of weights are refused by name."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,21 @@ def test_converting_keeps_them(tmp_path: Path, toon: Anima, layout: str) -> None
     tool = {"common": "ComfyUI"}.get(layout, layout)
     keys = load_file(out)
     assert all(any(key.startswith(stem) for key in keys) for stem in SPELLINGS[tool])
+
+
+def test_each_part_has_the_scale_that_diffusers_keeps_for_it(tmp_path: Path, toon: Anima) -> None:
+    source = three(tmp_path / "x.safetensors", toon, "diffusers")
+    config = {
+        "transformer.r": 2,
+        "transformer.lora_alpha": 4,
+        "text_conditioner.r": 2,
+        "text_conditioner.lora_alpha": 1,
+    }
+    words = {"lora_adapter_metadata": json.dumps(config)}
+    save_file(load_file(source), tmp_path / "y.safetensors", words)
+    read = read_lora(tmp_path / "y.safetensors", toon.spec).modules
+    alphas = {name: factors.alpha for name, factors in read.items()}
+    assert alphas == {BACKBONE: 4.0, CONDITIONER: 1.0, ENCODER: 2.0}
 
 
 def test_parts_can_be_left_out(tmp_path: Path, toon: Anima) -> None:

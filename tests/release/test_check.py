@@ -152,6 +152,11 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
         {},
         "fail: 1 tensors are differences of whole weights",
     ),
+    "LoKr of zeros": (
+        {f"{LAYER}.lokr_w1": torch.zeros(2, 2), f"{LAYER}.lokr_w2": torch.ones(1024, 1024)},
+        {},
+        "fail: changes nothing",
+    ),
     "first blocks": (
         plain() | plain(layer="diffusion_model.blocks.1.self_attn.q_proj"),
         {},
