@@ -68,7 +68,11 @@ class LoraFile:
         self, path: Path, spec: FamilySpec, *, dora: bool = False, leave_out: Collection[str] = ()
     ) -> None:
         self.path, self.source = path, lora_weights(path)
-        config = folder_config(path) if self.source != path else None
+        folder = self.source.parent
+        beside = self.source.name == "adapter_model.safetensors" and (
+            self.source != path or (folder / "adapter_config.json").exists()
+        )
+        config = folder_config(folder) if beside else None
         self._file = WeightsFile(self.source, "lora")
         try:
             self.metadata = self._file.metadata
