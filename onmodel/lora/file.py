@@ -17,7 +17,7 @@ import numpy as np
 from onmodel.errors import InputError
 from onmodel.families.other_models import recognise
 from onmodel.families.protocol import FamilySpec
-from onmodel.families.registry import spec_of_shapes
+from onmodel.families.registry import count_blocks, spec_of_shapes
 from onmodel.lora.factors import Factors, LayerShape
 from onmodel.lora.kinds import LOW_RANK, SCALED, expand, expanded_shape
 from onmodel.lora.layouts import (
@@ -379,13 +379,10 @@ def _refuse_unknown(
         what = f"is quantised ({shown(quantised[0])}); use the bfloat16 or float32 file"
         raise InputError("lora", path, what)
     _refuse_what_can_be_left_out(path, unknown, spec)
-    blocks = [
-        int(match[1]) for key in unknown if (match := re.search(r"blocks[._](\d{1,9})[._]", key))
-    ]
-    if blocks and len(unknown) < total and max(blocks) >= spec.blocks:
-        raise InputError(
-            "lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}"
-        )
+    blocks = count_blocks(spec.name, unknown)
+    if backbone and blocks > spec.blocks:
+        what = f"made for a base of {blocks} blocks; this one has {spec.blocks}"
+        raise InputError("lora", path, what)
     if not backbone:
         kind = recognise({key: entries[key].shape for key in unknown}) or "something unknown"
         what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
