@@ -54,7 +54,8 @@ def convert_lora(
     Raises InputError when `out` exists."""
     from onmodel.lora.convert import convert
 
-    return convert(Path(source), Path(out), layout)[0]
+    convert(Path(source), Path(out), layout)
+    return read_lora(out)
 
 
 def evaluate_files(

@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("check")(check_command)
 app.add_typer(lora_merge.app, name="merge")
+LEAVE_OUT = ("text_conditioner", "text_encoder", "diff")
 LORA = Annotated[Path, typer.Argument(help="A LoRA file or PEFT folder.", show_default=False)]
 
 
@@ -31,14 +32,35 @@ def convert_command(
     to: Annotated[
         str, typer.Option("--to", help="common (ComfyUI and diffusers), kohya, or diffusers.")
     ] = "common",
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Drop text_conditioner or text_encoder layers, or diff (whole weights).",
+        ),
+    ] = None,
 ) -> None:
     """Write a LoRA in another key layout. The change of every layer and the header are kept."""
     if to not in ("common", "kohya", "diffusers"):
         raise InputError("--to", to, "one of common, kohya, diffusers")
-    from onmodel.lora.convert import convert
+    for part in leave_out or ():
+        if part not in LEAVE_OUT:
+            raise InputError("--leave-out", part, f"one of {', '.join(LEAVE_OUT)}")
+    from onmodel.lora.convert import convert, plain_bytes
 
-    lora, dtype = convert(source, out, to)  # type: ignore[arg-type]
-    say(f"{out}: {len(lora.modules)} layers, {str(dtype).removeprefix('torch.')}, {to} layout")
+    if to == "diffusers" and (size := plain_bytes(source, leave_out or ())) is not None:
+        say(
+            f"diffusers has no LoHa and LoKr: a plain LoRA of up to {size / 1e6:.3g} MB is written;"
+            " onmodel lora resize FILE -o OUT --rank 32 writes a small one"
+        )
+    report = convert(source, out, to, leave_out or ())  # type: ignore[arg-type]
+    parts = ", ".join(
+        f"{count} layers" + (f" of the {part.replace('_', ' ')}" if part else "")
+        for part, count in report.layers.items()
+    )
+    say(
+        f"{out}: {parts}, {report.dtype}, {to} layout,"
+        f" {report.bytes_before / 1e6:.3g} MB → {report.bytes_after / 1e6:.3g} MB"
+    )
 
 
 @app.command("resize")

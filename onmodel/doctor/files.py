@@ -90,6 +90,7 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
     """Is this a LoRA for the base? Without one it is compared with a published base. Raises
     InputError."""
     from onmodel.families.registry import outline as outline_of
+    from onmodel.lora.file import LoraFile
     from onmodel.lora.tensors import read_lora
 
     about = f"lora {path.name}"
@@ -99,13 +100,25 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
         text = f"no base was named or fits; compared with {title} as published"
         yield Finding(about, "warn", text, "add --base")
     lora = read_lora(path, outline.spec, dora=True)
-    ranks = sorted({factors.rank for factors in lora.modules.values()})
+    with LoraFile(path, outline.spec, dora=True) as file:
+        notes, is_dora = file.notes, file.is_dora
+    ranks = sorted({layer.rank for layer in lora.layers.values()})
+
+    def count(component: str | None) -> int:
+        rows = outline.spec.lora_linears
+        return sum(row.component == component and row.name in lora.layers for row in rows)
+
+    parts = "".join(
+        f"{count(part)} of the {part.replace('_', ' ')}, "
+        for part in ("text_conditioner", "text_encoder")
+        if count(part)
+    )
     span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     text = (
-        f"{len(lora.modules)} of {len(outline.spec.linears)} layers, rank {span}, alpha"
+        f"{count(None)} of {len(outline.spec.linears)} layers, {parts}rank {span}, alpha"
         f" {lora.trained_alpha or 'mixed'}"
     )
-    if not any(factors.up.any() and factors.down.any() for factors in lora.modules.values()):
+    if all(layer.changes_nothing for layer in lora.layers.values()):
         yield Finding(
             about,
             "warn",
@@ -114,7 +127,9 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
         )
     else:
         yield Finding(about, "ok", text)
-    if any(factors.magnitude is not None for factors in lora.modules.values()):
+    for note in notes:
+        yield Finding(about, "warn", note, "compare it with the base that its author names")
+    if is_dora:
         yield Finding(
             about,
             "warn",

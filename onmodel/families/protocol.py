@@ -81,12 +81,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class LoraNames:
-    """What files may write before a layer's name: before its name in the base's own files, before
-    that of diffusers, and before either with "_" for "."."""
+    """What files may write before a layer's name in a `component` (None: the backbone): before its
+    name in the base's own files, before that of diffusers, and before each with "_" for "."."""
 
+    component: str | None
     own: tuple[str, ...]
     diffusers: tuple[str, ...]
     flat: tuple[str, ...]
+    flat_diffusers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class Linear:
     """A layer that a LoRA can adapt. `name` is the one in the base's own files, `diffusers` the
     module's path.
 
-    `block` is the index of its transformer block, None outside the blocks.
+    `block` is the index of its transformer block, None outside the blocks. `component` is the part
+    of the base that has it, None for the backbone.
     """
 
     name: str
@@ -102,6 +105,7 @@ class Linear:
     out_features: int
     in_features: int
     block: int | None
+    component: str | None = None
 
     @property
     def in_any_block(self) -> str:
@@ -115,6 +119,8 @@ class FamilySpec:
 
     `title` is how people call it, `architecture` the modelspec word for it; `prediction` is what
     the network predicts; `presets` name the endings of the layers that a LoRA usually adapts.
+    `linears` are the backbone's layers, which are trained; `text_linears` those of the parts that
+    encode text, which other tools' LoRA files may change too.
     """
 
     name: str
@@ -125,10 +131,16 @@ class FamilySpec:
     downscale: int
     resolution: Resolution
     components: tuple[Component, ...]
-    lora_names: LoraNames
+    lora_names: tuple[LoraNames, ...]
     blocks: int
     linears: tuple[Linear, ...]
     presets: Mapping[str, tuple[str, ...]]
+    text_linears: tuple[Linear, ...] = ()
+
+    @property
+    def lora_linears(self) -> tuple[Linear, ...]:
+        """Every layer that a LoRA file may change."""
+        return self.linears + self.text_linears
 
     @property
     def backbone(self) -> str:
@@ -279,6 +291,16 @@ class Family(Protocol):
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         """Captions to text; "" is the unconditional one. Remembered by caption, without
         gradients."""
+        ...
+
+    def component(self, name: str | None) -> nn.Module:
+        """The module of a component whose layers a LoRA may change, as `Linear.component` names
+        it."""
+        ...
+
+    def text_changed(self) -> AbstractContextManager[None]:
+        """Within the context no text is remembered from outside it, nor after it: the weights that
+        encode text are changed there."""
         ...
 
     def read_text(self, tensors: Mapping[str, Tensor]) -> Text:

@@ -6,12 +6,13 @@ diffusers' own names, which ComfyUI does not read. No base model is needed: name
 family's table, sizes from the file.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import FamilySpec, Linear
@@ -19,95 +20,137 @@ from onmodel.hashing import sha256_file, tree_hash
 from onmodel.ledger.lineage import add
 from onmodel.lora import header
 from onmodel.lora.author_paths import without_author_paths
-from onmodel.lora.layouts import written_keys
+from onmodel.lora.factors import Factors
+from onmodel.lora.file import LoraFile
+from onmodel.lora.kinds import LOW_RANK
+from onmodel.lora.layouts import written_keys, written_stem
 from onmodel.lora.specs import spec_of_loras
-from onmodel.lora.tensors import Factors, Lora, read_lora
-from onmodel.weights import lora_weights, read_header, tensor_payload
+from onmodel.weights import Entry, Payload, decode, encode, lora_weights, read_header
 
 Target = Literal["common", "kohya", "diffusers"]
-_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
-def convert(source: Path, target: Path, layout: Target) -> tuple[Lora, torch.dtype]:
-    """Write `source` (a file or a PEFT folder) as `target`; what was read, and the dtype that was
-    written.
+@dataclass(frozen=True)
+class Converted:
+    """What was written: its layers by component (None: the backbone), dtype, and sizes in bytes."""
+
+    layers: Mapping[str | None, int]
+    dtype: str
+    bytes_before: int
+    bytes_after: int
+
+
+def plain_bytes(source: Path, leave_out: Collection[str] = ()) -> int | None:
+    """About the size of the plain LoRA, in float32, of a file that has LoHa or LoKr layers; None
+    where it has none."""
+    spec = spec_of_loras([source], leave_out=leave_out)
+    with LoraFile(source, spec, leave_out=leave_out) as file:
+        if not any(map(file.is_lycoris, file.layers)):
+            return None
+        return sum(4 * one.rank * (one.out + one.in_) for one in file.layers.values())
+
+
+def convert(
+    source: Path, target: Path, layout: Target, leave_out: Collection[str] = ()
+) -> Converted:
+    """Write `source` (a file or a PEFT folder) as `target`, without what `leave_out` names
+    (`LoraFile`).
 
     The file's own dtype is kept where it holds every number exactly; folding alpha/rank may need
-    float32. Raises InputError for what read_lora refuses, and when `target` exists.
+    float32. A LoHa or LoKr stays one, but in diffusers' layout, which has none: there it becomes
+    the plain LoRA of the same change, which may be a thousand times larger. Raises InputError for
+    what LoraFile refuses, and when `target` exists.
     """
     if target.exists():
         raise InputError("out", target, "exists already; name a new file")
-    spec = spec_of_loras([source])
-    lora = read_lora(source, spec)
-    sha256 = tree_hash(source) if source.is_dir() else sha256_file(source)
-    past = header.lineage_of(lora, sha256)
-    tensors = _tensors(lora, spec, layout)
+    spec = spec_of_loras([source], leave_out=leave_out)
+    with LoraFile(source, spec, leave_out=leave_out) as file:
+        past = header.lineage_of(
+            file, tree_hash(source) if source.is_dir() else sha256_file(source)
+        )
+        tensors = _tensors(file, spec, layout)
+        metadata, layers = file.metadata, list(file.layers)
     if broken := next(
-        (key for key, tensor in tensors.items() if not tensor.isfinite().all()), None
+        (key for key, array in tensors.items() if not np.isfinite(array).all()), None
     ):
         raise InputError(
             "lora", source, f"{broken} overflows in the {layout} layout; correct ss_network_alpha"
         )
     dtype = _smallest(source, tensors)
-    payload = tensor_payload(
-        {
-            key: tensor if key.endswith(".alpha") else tensor.to(dtype)
-            for key, tensor in tensors.items()
-        }
-    )
+    entries, arrays = {}, {}
+    for key, array in tensors.items():
+        kind = "F32" if key.endswith(".alpha") else dtype
+        entries[key], arrays[key] = Entry(kind, array.shape), encode(array, kind)
+    payload = Payload(entries, arrays)
     # PEFT's own config would be applied again on top of what is folded in now.
     dropped = ("lora_adapter_metadata", *header.HISTORY_KEYS)
     words = {
-        key: without_author_paths(value)
-        for key, value in lora.metadata.items()
-        if key not in dropped
+        key: without_author_paths(value) for key, value in metadata.items() if key not in dropped
     }
     words["sshs_model_hash"] = payload.sha256
     held = header.held(payload.sha256, payload.table_sha256, words)
-    history = add([past], "conversion", layout=layout, **held)
+    left = {"left_out": sorted(leave_out)} if leave_out else {}
+    history = add([past], "conversion", layout=layout, **left, **held)
     payload.write(target, {**words, **header.history_words(history)})
-    return lora, dtype
+    by_name = {linear.name: linear.component for linear in spec.lora_linears}
+    return Converted(
+        Counter(by_name[name] for name in layers),
+        dtype,
+        lora_weights(source).stat().st_size,
+        target.stat().st_size,
+    )
 
 
-def _tensors(lora: Lora, spec: FamilySpec, layout: Target) -> dict[str, Tensor]:
+def _tensors(file: LoraFile, spec: FamilySpec, layout: Target) -> dict[str, np.ndarray]:
     """The tensors of a layout, float32."""
-    tensors: dict[str, Tensor] = {}
-    alpha = lora.trained_alpha
-    for linear in spec.linears:
-        factors = lora.modules[linear.name]
-        down, up, alpha_key = _keys(linear, layout)
+    tensors: dict[str, np.ndarray] = {}
+    alpha = file.trained_alpha if layout == "kohya" else None
+    for linear in spec.lora_linears:
+        parts = None if layout == "diffusers" else file.lycoris(linear.name)
+        if parts is not None and layout != "diffusers":
+            stem = written_stem(linear.name, layout)
+            tensors |= {f"{stem}.{role}": matrix for role, matrix in parts.items()}
+            if layout == "kohya":  # alpha/rank is 1, which every tool reads alike
+                rank = next((len(parts[role]) for role in reversed(LOW_RANK) if role in parts), 1)
+                tensors[f"{stem}.alpha"] = np.array(rank, np.float32)
+            continue
+        factors = file.factors(linear.name)
+        down, up, alpha_key = _keys(linear, spec, layout)
         tensors[down] = factors.down
-        if (
-            alpha_key
-        ):  # the alpha of its training, which the common layout folds away, is unfolded again
-            factors = (
-                Factors(factors.down, factors.up * (factors.scale * factors.rank / alpha), alpha)
-                if alpha
-                else factors
-            )
-            tensors[alpha_key] = torch.tensor(factors.alpha)
-        tensors[up] = factors.up if alpha_key else factors.up * factors.scale
+        if alpha_key:
+            # The alpha of its training, which the common layout folds away, is unfolded again.
+            written = factors.alpha
+            if alpha:
+                factors = Factors(
+                    factors.down,
+                    factors.up * np.float32(factors.scale * factors.rank / alpha),
+                    alpha,
+                )
+                written = alpha
+            tensors[alpha_key] = np.array(written, np.float32)
+        tensors[up] = factors.up if alpha_key else factors.up * np.float32(factors.scale)
     return tensors
 
 
-def _keys(linear: Linear, layout: Target) -> tuple[str, str, str | None]:
+def _keys(linear: Linear, spec: FamilySpec, layout: Target) -> tuple[str, str, str | None]:
     if layout == "diffusers":
-        return (
-            f"transformer.{linear.diffusers}.lora_A.weight",
-            f"transformer.{linear.diffusers}.lora_B.weight",
-            None,
-        )
+        stem = f"{linear.component or spec.backbone}.{linear.diffusers}"
+        return f"{stem}.lora_A.weight", f"{stem}.lora_B.weight", None
     return written_keys(linear.name, layout)
 
 
-def _smallest(source: Path, tensors: Mapping[str, Tensor]) -> torch.dtype:
-    """The source's own dtype when it holds every tensor exactly, else float32."""
+def _smallest(source: Path, tensors: Mapping[str, np.ndarray]) -> str:
+    """The source's own dtype when it holds every tensor exactly, else F32."""
     entries, _ = read_header(lora_weights(source), "lora")
     names = {entry.dtype for key, entry in entries.items() if not key.endswith(".alpha")}
-    dtype = _DTYPES.get(names.pop(), torch.float32) if len(names) == 1 else torch.float32
-    exact = all(
-        torch.equal(t.to(dtype).float(), t)
-        for key, t in tensors.items()
-        if not key.endswith(".alpha")
-    )
-    return dtype if exact else torch.float32
+    dtype = names.pop() if len(names) == 1 else "F32"
+    if dtype not in ("BF16", "F16"):
+        return "F32"
+    for key, array in tensors.items():
+        if key.endswith(".alpha"):
+            continue
+        bits = encode(array, dtype)
+        held = decode(bits.reshape(-1).view(np.uint8), Entry(dtype, array.shape))
+        if not np.array_equal(held, array):
+            return "F32"
+    return dtype

@@ -10,7 +10,7 @@ module by module.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -26,19 +26,15 @@ UNSURE = 1e-8
 NOISE, NOISE_OF_INPUTS = 1e-7, 1e-13
 
 Array = TypeVar("Array")  # a numpy array or a torch tensor
-# The parts of a base that a LoRA may change. Only layers of the transformer are read.
-Component = Literal["transformer", "text_conditioner", "text_encoder"]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """The size of one layer's change: ΔW [out, in] of a component's layer, as a product of
-    `rank`."""
+    """The size of one layer's change: ΔW [out, in], as a product of `rank`."""
 
     out: int
     in_: int
     rank: int
-    component: Component = "transformer"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,6 +61,11 @@ class Factors(Generic[Array]):
     @property
     def scale(self) -> float:
         return self.alpha / self.rank
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether ΔW is zero."""
+        return not (self.up.any() and self.down.any())  # type: ignore[attr-defined]
 
     def delta(self) -> Array:
         """ΔW [out, in]."""

@@ -7,22 +7,28 @@ LoRA as torch tensors, writing.py writes files.
 
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onmodel.errors import InputError
 from onmodel.families.other_models import recognise
 from onmodel.families.protocol import FamilySpec
-from onmodel.lora.factors import Component, Factors, LayerShape
-from onmodel.lora.kinds import expand_loha, expand_lokr, expanded_shape
-from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, component_of, name_table, parse_key
-from onmodel.reading import parse_json_in, read_json_of_others
+from onmodel.families.registry import count_blocks, spec_of_shapes
+from onmodel.lora.factors import Factors, LayerShape
+from onmodel.lora.kinds import LOW_RANK, SCALED, expand, expanded_shape
+from onmodel.lora.layouts import (
+    BLOCKS_KEY,
+    REFUSED,
+    is_difference,
+    name_table,
+    parse_key,
+    split_key,
+)
+from onmodel.lora.peft_config import LARGEST, folder_config, header_config, parse_config
 from onmodel.text import shown
 from onmodel.weights import (
     FLOATS,
@@ -35,14 +41,15 @@ from onmodel.weights import (
     payload_sha256,
 )
 
+WHOLE = {"lokr_w1", "lokr_w2"}  # a LoKr without a low-rank side, which has no alpha/rank
 LENGTHS = ("dora_scale", "magnitude_vector")  # roles of DoRA's row lengths, which change no shape
 # of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
 _MOST_NUMBERS = 2**28
-_UNREAD: Mapping[Component, str] = {
-    "text_conditioner": "the text conditioner",
-    "text_encoder": "the text encoder",
-}
-_LARGEST = float(np.finfo(np.float32).max)
+# Tensors that bitsandbytes (nf4, int8) and ComfyUI (fp8) keep beside a quantised weight.
+_QUANTISED = re.compile(
+    r"\.(absmax|nested_absmax|quant_map|nested_quant_map|quant_state\.[\w.]+|SCB|scale_weight"
+    r"|weight_scale|scale_input|input_scale|comfy_quant)$"
+)
 
 
 class LoraFile:
@@ -52,22 +59,25 @@ class LoraFile:
     `layers` maps its layers, in the model's order, to the shape of their plain factors. `dora`:
     also accept DoRA, a change that depends on the base and cannot be merged. Raises InputError when
     the file is torn or its header is wrong, when a key is unknown, when it was made for another
-    model or another number of blocks, when it changes another component than the transformer, when
-    it is DoRA (unless accepted) or OFT, or when a factor does not fit.
+    model or another number of blocks, when it changes nothing but the text encoder, when it is DoRA
+    (unless accepted) or OFT, or when a factor does not fit. `leave_out` names what is not read of
+    it: components that encode text, and "diff".
     """
 
-    def __init__(self, path: Path, spec: FamilySpec, *, dora: bool = False) -> None:
-        self.path, self.source, config = path, lora_weights(path), None
-        if self.source != path:
-            config = _parse_config(path, _read_config(path / "adapter_config.json"))
-            if config.lora_alpha is None:
-                what = "its PEFT config has no lora_alpha, which sets the scale; write it there"
-                raise InputError("lora", path, what)
+    def __init__(
+        self, path: Path, spec: FamilySpec, *, dora: bool = False, leave_out: Collection[str] = ()
+    ) -> None:
+        self.path, self.source = path, lora_weights(path)
+        folder = self.source.parent
+        beside = self.source.name == "adapter_model.safetensors" and (
+            self.source != path or (folder / "adapter_config.json").exists()
+        )
+        config = folder_config(folder) if beside else None
         self._file = WeightsFile(self.source, "lora")
         try:
             self.metadata = self._file.metadata
-            _refuse_other_kinds(path, self._file.entries, spec, dora)
-            found = _layers(path, self._file.entries, spec)
+            _refuse_other_kinds(path, self._file.entries, dora)
+            found = _layers(path, self._file.entries, spec, leave_out)
             if PAYLOAD_KEY in self.metadata and self.metadata[PAYLOAD_KEY] != payload_sha256(
                 self.source
             ):
@@ -76,28 +86,24 @@ class LoraFile:
                     path,
                     "its tensors are not those that its header was written for; get it again",
                 )
-            in_header = _parse_config(path, header_config(path, self.metadata))
-            config = config or in_header
-            self._declared = _peft_scale(path, config, dora)
-            self._keys = {
-                linear.name: found[linear.name] for linear in spec.linears if linear.name in found
+            self._component = {
+                row.name: row.component or spec.backbone for row in spec.lora_linears
             }
-            self.layers: dict[str, LayerShape] = {}
-            for name, keys in self._keys.items():
-                layer = _layer_shape(path, name, keys, self._file.entries)
-                self.layers[name] = layer
-                if (
-                    self._declared is not None
-                    and "down" in keys
-                    and config.r not in (None, layer.rank)
-                ):
-                    raise InputError(
-                        "lora",
-                        path,
-                        f"{name} has rank {layer.rank}, its config says r = {config.r}; correct r",
-                    )
+            self._configs = {
+                part: config or parse_config(path, header_config(path, self.metadata, part))
+                for part in {spec.backbone, *self._component.values()}
+            }
+            if any(one.use_dora for one in self._configs.values()) and not dora:
+                raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
+            self._keys = {
+                linear.name: found[linear.name]
+                for linear in spec.lora_linears
+                if linear.name in found
+            }
+            self.layers = {name: self._layer(name) for name in self._keys}
             check_shapes({name: layer.size for name, layer in self.layers.items()}, spec, path)
-            _check_blocks(path, self._keys, spec, self.metadata.get(BLOCKS_KEY))
+            _check_blocks(path, spec, self.metadata.get(BLOCKS_KEY))
+            self.notes = _notes(self._keys, spec, self.metadata)
         except BaseException:
             self._file.__exit__(None, None, None)
             raise
@@ -113,11 +119,73 @@ class LoraFile:
     ) -> None:
         self._file.__exit__(kind, error, trace)
 
+    def _layer(self, name: str) -> LayerShape:
+        """The shape of a layer, whose rank must be the one that its PEFT config says."""
+        keys = self._keys[name]
+        layer = _layer_shape(self.path, name, keys, self._file.entries)
+        peft = self._configs[self._component[name]]
+        said = peft.rank_of(_stem(keys["down"])) if "down" in keys else None
+        if said not in (None, layer.rank) and peft.whole_alpha is not None:
+            what = f"{name} has rank {layer.rank}, its config says r = {said}; correct r"
+            raise InputError("lora", self.path, what)
+        return layer
+
     def factors(self, name: str) -> Factors[np.ndarray]:
         """The factors of one layer. Raises InputError when a value or ΔW is not finite, or alpha is
         negative."""
+        parts, alpha = self._parts(name), self.alpha(name)
+        lengths = [parts.pop(role).reshape(-1) for role in LENGTHS if role in parts]
+        down, up = (parts["down"], parts["up"]) if "down" in parts else expand(parts)
+        return Factors(down, up, alpha, lengths[0] if lengths else None)
+
+    def lycoris(self, name: str) -> dict[str, np.ndarray] | None:
+        """The matrices of a LoHa or LoKr layer, role → float32, whose plain factors may be a
+        thousand times larger. The whole scale is in the last of them. None for a layer of another
+        kind. Raises what `factors` raises."""
+        if not self.is_lycoris(name):
+            return None
+        parts = self._parts(name)
+        scaled = next(role for role in SCALED if role in parts)
+        parts[scaled] = parts[scaled] * np.float32(self.alpha(name) / self.layers[name].rank)
+        return parts
+
+    def is_lycoris(self, name: str) -> bool:
+        """Whether a layer is LoHa or LoKr."""
+        return "down" not in self._keys[name]
+
+    def alpha(self, name: str) -> float:
+        """The alpha of a layer's plain factors. Raises InputError when it is negative or not
+        finite."""
+        keys, rank = self._keys[name], self.layers[name].rank
+        shapes = {role: self._file.entries[key].shape for role, key in keys.items()}
+        inner = [shapes[role][0] for role in LOW_RANK if role in shapes]
+        alpha: float | None = None
+        if "alpha" not in keys:
+            peft = self._configs[self._component[name]]
+            alpha = peft.alpha_of(_stem(next(iter(keys.values()))), rank)
+        # Where no matrix is a product no program scales by alpha; ai-toolkit writes 9999999999
+        # there, which is infinite in float16.
+        elif "down" in keys or inner:
+            alpha = float(
+                decode(self._file.raw(keys["alpha"]), self._file.entries[keys["alpha"]]).item()
+            )
+            if not math.isfinite(alpha):
+                what = f"{name} alpha is not finite; use an earlier checkpoint"
+                raise InputError("lora", self.path, what)
+            if alpha < 0:
+                what = f"{name} has alpha {alpha:g}; write it positive and negate its up"
+                raise InputError("lora", self.path, what)
+            if "down" not in keys:
+                alpha = alpha / inner[-1] * rank
+        return float(rank) if alpha is None else alpha
+
+    def _parts(self, name: str) -> dict[str, np.ndarray]:
+        """The matrices of a layer, role → float32. Raises InputError when one is not finite, or
+        their product may exceed float32."""
         parts = {}
         for role, key in self._keys[name].items():
+            if role == "alpha":
+                continue
             parts[role] = decode(self._file.raw(key), self._file.entries[key])
             if not np.isfinite(parts[role]).all():
                 raise InputError(
@@ -125,38 +193,19 @@ class LoraFile:
                     self.path,
                     f"{name} {role} holds values that are not finite; use an earlier checkpoint",
                 )
-        alpha = parts.pop("alpha").item() if "alpha" in parts else None
-        lengths = [parts.pop(role).reshape(-1) for role in LENGTHS if role in parts]
-        if "down" in parts:
-            down, up = parts["down"], parts["up"]
-            if self._declared is not None and alpha is None:
-                value, stabilised = self._declared
-                alpha = value * len(down) ** 0.5 if stabilised else value
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):  # refused below
-                down, up, alpha = (expand_loha if "hada_w1_a" in parts else expand_lokr)(
-                    parts, alpha
-                )
-        found = Factors(
-            down, up, float(len(down)) if alpha is None else alpha, lengths[0] if lengths else None
-        )
-        self._check_size(name, found)
-        return found
-
-    def _check_size(self, name: str, one: Factors[np.ndarray]) -> None:
-        """Raise InputError for a negative scale, or factors whose product may exceed float32."""
-        if one.alpha < 0:
-            raise InputError(
-                "lora",
-                self.path,
-                f"{name} has alpha {one.alpha:g}; write it positive and negate its up",
+        alpha = self.alpha(name)
+        bound, largest = alpha / self.layers[name].rank, 0.0
+        for role, matrix in parts.items():
+            if role in LENGTHS:
+                continue
+            bound *= float(np.abs(matrix).max()) * (
+                len(matrix) if role in LOW_RANK or role == "down" else 1
             )
-        scaled = one.scale * float(np.abs(one.up).max())
-        if not max(scaled, scaled * one.rank * float(np.abs(one.down).max())) < _LARGEST:
-            what = (
-                f"{name} at alpha {one.alpha:g} is too large for float32; use an earlier checkpoint"
-            )
+            largest = max(largest, bound)
+        if not largest < LARGEST:
+            what = f"{name} at alpha {alpha:g} is too large for float32; use an earlier checkpoint"
             raise InputError("lora", self.path, what)
+        return parts
 
     @property
     def is_dora(self) -> bool:
@@ -166,7 +215,7 @@ class LoraFile:
     @property
     def trained_alpha(self) -> float | None:
         """The alpha of its training: the header's, else its layers' own; None when those differ."""
-        return alpha_of(self.metadata, (self.factors(name).alpha for name in self._keys))
+        return alpha_of(self.metadata, map(self.alpha, self._keys))
 
 
 def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | None:
@@ -176,22 +225,25 @@ def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | No
         said = float(metadata["ss_network_alpha"])
     except (KeyError, ValueError):
         said = math.nan
-    if 0 <= said <= _LARGEST:
+    if 0 <= said <= LARGEST:
         return said
     found = set(alphas)
     return found.pop() if len(found) == 1 else None
 
 
 def layer_shapes(
-    paths: Sequence[Path], table_spec: FamilySpec, dora: bool = False
+    paths: Sequence[Path],
+    table_spec: FamilySpec,
+    dora: bool = False,
+    leave_out: Collection[str] = (),
 ) -> dict[str, tuple[int, int]]:
     """(out, in) of every layer that some LoRA files change, from the first file that has the
     layer."""
     shapes: dict[str, tuple[int, int]] = {}
     for path in paths:
         with WeightsFile(lora_weights(path), "lora") as file:
-            _refuse_other_kinds(path, file.entries, table_spec, dora)
-            for name, keys in _layers(path, file.entries, table_spec).items():
+            _refuse_other_kinds(path, file.entries, dora)
+            for name, keys in _layers(path, file.entries, table_spec, leave_out).items():
                 shapes.setdefault(name, _layer_shape(path, name, keys, file.entries).size)
     return shapes
 
@@ -199,9 +251,14 @@ def layer_shapes(
 def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source: object) -> None:
     """Raise InputError unless every layer exists in the model, has its size, and there is one at
     all."""
-    linears = {linear.name: linear for linear in spec.linears}
+    linears = {linear.name: linear for linear in spec.lora_linears}
     if not shapes:
         raise InputError("lora", source, f"changes no layer of this {spec.name}; export it again")
+    if all(name in linears and linears[name].component == "text_encoder" for name in shapes):
+        what = (
+            f"changes only the text encoder, in {len(shapes)} layers, and not the {spec.backbone}"
+        )
+        raise InputError("lora", source, f"{what}; use a LoRA that was trained on it")
     for name, shape in shapes.items():
         if name not in linears:
             raise InputError(
@@ -214,13 +271,19 @@ def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source
 
 
 def _layers(
-    path: Path, entries: Mapping[str, Entry], spec: FamilySpec
+    path: Path, entries: Mapping[str, Entry], spec: FamilySpec, leave_out: Collection[str]
 ) -> dict[str, dict[str, str]]:
     """Layer → role → key."""
     table = name_table(spec)
+    text_names = name_table(spec_of_shapes(spec.name, spec.blocks)) if leave_out else {}
     found: dict[str, dict[str, str]] = defaultdict(dict)
     unknown: list[str] = []
     for key in entries:
+        linear_of_text = text_names.get(split_key(key)[0])
+        if is_difference(key) and "diff" in leave_out:
+            continue
+        if linear_of_text is not None and linear_of_text.component in leave_out:
+            continue
         parsed = parse_key(key, table)
         if parsed is None:
             unknown.append(key)
@@ -231,7 +294,9 @@ def _layers(
                 "lora", path, f"names {linear.name} twice ({shown(key)}); keep one of the two"
             )
         found[linear.name][role] = key
-    _refuse_unknown(path, unknown, entries, spec)
+    if unknown:
+        backbone = any(linear.name in found for linear in spec.linears)
+        _refuse_unknown(path, unknown, entries, spec, backbone)
     return found
 
 
@@ -288,61 +353,43 @@ def _layer_shape(
             raise InputError(
                 "lora", path, f"is DoRA over columns ({name}, {list(shape)}); only rows are known"
             )
-    return LayerShape(out, in_, rank, component_of(next(iter(keys.values()))))
+    return LayerShape(out, in_, rank)
 
 
 def _by(shape: tuple[int, int]) -> str:
     return f"{shape[0]}×{shape[1]}"
 
 
-def _refuse_component(
-    path: Path, component: Component, keys: Sequence[str], spec: FamilySpec
-) -> None:
-    """Raise InputError for layers of a component that is not read."""
-    what = (
-        f"changes {_UNREAD[component]} in {len(keys)} tensors ({shown(keys[0])}), which are not"
-        " read"
-    )
-    raise InputError("lora", path, f"{what}; train on the {spec.backbone} alone")
-
-
-def _refuse_other_kinds(
-    path: Path, keys: Mapping[str, Entry], spec: FamilySpec, dora: bool
-) -> None:
+def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> None:
     for key in keys:
         for part, kind in REFUSED.items():
             if part in key and not (dora and kind == "DoRA"):
                 raise InputError(
                     "lora", path, f"is {kind} ({shown(key)}), not a plain LoRA; export it as one"
                 )
-    conditioner = [key for key in keys if component_of(key) == "text_conditioner"]
-    if conditioner:
-        _refuse_component(path, "text_conditioner", conditioner, spec)
 
 
 def _refuse_unknown(
-    path: Path, unknown: list[str], entries: Mapping[str, Entry], spec: FamilySpec
+    path: Path, unknown: list[str], entries: Mapping[str, Entry], spec: FamilySpec, backbone: bool
 ) -> None:
-    """Name what was not understood: another model, another number of blocks, the text encoder, or
-    stray keys."""
-    if not unknown:
-        return
+    """Name what was not understood: quantised weights, another model, another number of blocks,
+    text layers, or stray keys. `backbone`: some layers of it were understood."""
     total = len(entries)
-    blocks = [
-        int(match[1]) for key in unknown if (match := re.search(r"blocks[._](\d{1,9})[._]", key))
-    ]
-    if blocks and len(unknown) < total and max(blocks) >= spec.blocks:
-        raise InputError(
-            "lora", path, f"made for a base of {max(blocks) + 1} blocks; this one has {spec.blocks}"
-        )
-    if all(component_of(key) == "text_encoder" for key in unknown):
-        _refuse_component(path, "text_encoder", unknown, spec)
-    if len(unknown) == total:
-        kind = (
-            recognise({key: entry.shape for key, entry in entries.items()}) or "something unknown"
-        )
+    if quantised := [key for key in unknown if _QUANTISED.search(key)]:
+        what = f"is quantised ({shown(quantised[0])}); use the bfloat16 or float32 file"
+        raise InputError("lora", path, what)
+    _refuse_what_can_be_left_out(path, unknown, spec)
+    blocks = count_blocks(spec.name, unknown)
+    if backbone and blocks > spec.blocks:
+        what = f"made for a base of {blocks} blocks; this one has {spec.blocks}"
+        raise InputError("lora", path, what)
+    if not backbone:
+        kind = recognise({key: entries[key].shape for key in unknown}) or "something unknown"
         what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
-        first = f"none of its {total} keys names a layer (first: {shown(unknown[0])})"
+        first = (
+            f"none of its {total} keys names a layer of the {spec.backbone} (first:"
+            f" {shown(unknown[0])})"
+        )
         raise InputError("lora", path, f"is {kind}, {what}: {first}; use a LoRA for {spec.name}")
     named = ", ".join(shown(key) for key in unknown[:4])
     raise InputError(
@@ -350,80 +397,50 @@ def _refuse_unknown(
     )
 
 
-def _check_blocks(
-    path: Path, names: Mapping[str, object], spec: FamilySpec, said: str | None
-) -> None:
-    """Check that a LoRA is for a base with this number of blocks, as its header says. A LoRA
-    without that field which fills exactly the first blocks was made for a smaller base."""
+def _refuse_what_can_be_left_out(path: Path, unknown: Sequence[str], spec: FamilySpec) -> None:
+    """Name whole differences of weights, and text layers that the model lacks, where nothing else
+    is unknown; the remedy writes the rest."""
+    names = name_table(spec_of_shapes(spec.name, spec.blocks))
+    counts: Counter[str] = Counter()
+    for key in unknown:
+        linear = names.get(split_key(key)[0])
+        part = "diff" if is_difference(key) else linear.component if linear is not None else None
+        if part is None:
+            return
+        counts[part] += 1
+    said = [
+        f"{count} tensors are differences of whole weights, such as norms, and no LoRA"
+        if part == "diff"
+        else f"{count} tensors change layers of a {part.replace('_', ' ')} that this model lacks"
+        for part, count in counts.items()
+    ]
+    leave_out = " ".join(f"--leave-out {part}" for part in counts)
+    remedy = f"onmodel lora convert FILE -o OUT {leave_out} writes the rest"
+    raise InputError("lora", path, f"{' and '.join(said)} ({shown(unknown[0])}); {remedy}")
+
+
+def _check_blocks(path: Path, spec: FamilySpec, said: str | None) -> None:
+    """Raise InputError when the header names another number of blocks than the base has."""
+    if said not in (None, str(spec.blocks)):
+        what = f"made for a base of {shown(said, 20)} blocks; this one has {spec.blocks}"
+        raise InputError("lora", path, what)
+
+
+def _notes(
+    names: Mapping[str, object], spec: FamilySpec, metadata: Mapping[str, str]
+) -> tuple[str, ...]:
+    """A LoRA of the first blocks alone may be trained so, or be for a smaller base: no tensor
+    tells which."""
     present = {linear.block for linear in spec.linears if linear.name in names} - {None}
     first = present == set(range(len(present))) and 1 < len(present) < spec.blocks
-    made_for = said if said is not None else str(len(present) if first else spec.blocks)
-    if made_for != str(spec.blocks):
-        what = f"made for a base of {shown(made_for, 20)} blocks; this one has {spec.blocks}"
-        if said is None:
-            what += f" (if it is for this one, write {BLOCKS_KEY} = {spec.blocks} into its header)"
-        raise InputError("lora", path, what)
+    if not first or BLOCKS_KEY in metadata:
+        return ()
+    return (
+        f"changes only blocks 0-{len(present) - 1} of {spec.blocks}; if it was made for a smaller"
+        " base, it does not fit",
+    )
 
 
-class _PeftConfig(BaseModel):
-    """The fields of a PEFT config that set ΔW; others are not read."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
-    peft_type: str | None = None
-    r: int | None = Field(None, ge=1)
-    lora_alpha: float | None = Field(None, ge=0, le=_LARGEST)
-    use_rslora: bool | None = None
-    use_dora: bool | None = None
-    alpha_pattern: dict[str, object] | None = None
-    rank_pattern: dict[str, object] | None = None
-    target_modules: str | list[str] | None = None
-
-
-def _read_config(path: Path) -> Any:
-    if not path.exists():
-        raise InputError(
-            "lora", path, "a PEFT folder needs its config, which holds the scale; put it there"
-        )
-    return read_json_of_others(path, "lora")
-
-
-def header_config(path: Path, metadata: Mapping[str, str]) -> dict[str, object]:
-    """The PEFT config that diffusers keeps in a header, keys `transformer.…`; empty when there is
-    none. Raises InputError when it is not a table."""
-    config = parse_json_in(metadata.get("lora_adapter_metadata", "{}"), path, "lora")
-    if not isinstance(config, dict):
-        what = f"its lora_adapter_metadata is {shown(config, 40)}, not a table; save it again"
-        raise InputError("lora", path, what)
-    return {key.removeprefix("transformer."): value for key, value in config.items()}
-
-
-def _parse_config(path: Path, config: Any) -> _PeftConfig:
-    try:
-        return _PeftConfig.model_validate(config)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        what = (
-            f"its PEFT config is damaged: {where} is {shown(first['input'], 40)} ({first['msg']});"
-            " correct it"
-        )
-        raise InputError("lora", path, what) from error
-
-
-def _peft_scale(path: Path, config: _PeftConfig, dora: bool) -> tuple[float, bool] | None:
-    """(alpha, rank-stabilised) of a PEFT config; None when it does not contain them."""
-    if config.use_dora and not dora:
-        raise InputError("lora", path, "is DoRA, not a plain LoRA; export it as one")
-    if config.peft_type not in (None, "LORA"):
-        what = (
-            f"is a PEFT {shown(config.peft_type, 20)} folder, whose scale is not read; export it as"
-            " a LoRA"
-        )
-        raise InputError("lora", path, what)
-    for pattern in ("alpha_pattern", "rank_pattern"):
-        if getattr(config, pattern):
-            raise InputError(
-                "lora", path, f"its config has a {pattern}; save it with one alpha and rank"
-            )
-    return None if config.lora_alpha is None else (config.lora_alpha, bool(config.use_rslora))
+def _stem(key: str) -> str:
+    """A key without what names its role."""
+    return split_key(key)[0]

@@ -110,13 +110,15 @@ def extract(
     """
     one, other = open_checkpoint(tuned, "checkpoint"), open_checkpoint(base, "base")
     with one.file, other.file:
-        if set(one.keys) != set(other.keys):
-            odd = sorted(set(one.keys) ^ set(other.keys))
+        trained = {linear.name for linear in (*one.spec.linears, *other.spec.linears)}
+        if odd := sorted(trained & (set(one.keys) ^ set(other.keys))):
             raise InputError(
                 "base", base, f"has other layers than {tuned} ({len(odd)}, e.g. {odd[0]})"
             )
         energies, beyond = _energies(one, other, events)
-        changed = [linear.name for linear in one.spec.linears if energies.get(linear.name, 0) > 0]
+        changed = [
+            linear.name for linear in one.spec.lora_linears if energies.get(linear.name, 0) > 0
+        ]
         total = sum(energies.values()) + sum(beyond.values())
         if not changed:
             raise InputError(
@@ -173,7 +175,7 @@ def into(
 
     Everything else is copied as it is. Raises InputError for a layer in 8 bits.
     """
-    linears = {linear.name: linear for linear in target.spec.linears}
+    linears = {linear.name: linear for linear in target.spec.lora_linears}
     owner = {target.keys[name]: name for source in sources for name in source.file.layers}
     entries = target.file.entries
     lost = wanted = 0.0
@@ -248,6 +250,8 @@ def _energies(
     layers = {}
     with task(events, "compare", len(one.keys)) as advance:
         for name, key in one.keys.items():
+            if name not in other.keys:
+                continue  # a text conditioner that was saved with one of the two alone
             if one.file.entries[key].shape != other.file.entries[other.keys[name]].shape:
                 raise InputError(
                     "base", other.file.path, f"{name} has another size than in {one.file.path}"

@@ -12,37 +12,37 @@ import numpy as np
 from onmodel.errors import InputError
 from onmodel.weights import Entry, Payload, encode, finite
 
+# The matrices whose first side is the rank that alpha is divided by; the last that a layer has.
+LOW_RANK = ("hada_w1_b", "lokr_w1_b", "lokr_w2_b")
+# The matrix that takes a scale of the whole product: the first that a layer has.
+SCALED = ("hada_w2_b", "lokr_w2", "lokr_w2_b")
 
-def expand_loha(
-    parts: Mapping[str, np.ndarray], alpha: float | None
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """(W1a·W1b) ∘ (W2a·W2b), ranks p and q → (down [pq, in], up [out, pq], alpha)."""
+
+def expand(parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The plain factors (down, up) of a LoHa or LoKr layer."""
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the values
+        return (_expand_loha if "hada_w1_a" in parts else _expand_lokr)(parts)
+
+
+def _expand_loha(parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(W1a·W1b) ∘ (W2a·W2b), ranks p and q → down [pq, in], up [out, pq]."""
     up = np.einsum("op,oq->opq", parts["hada_w1_a"], parts["hada_w2_a"]).reshape(
         len(parts["hada_w1_a"]), -1
     )
     down = np.einsum("pi,qi->pqi", parts["hada_w1_b"], parts["hada_w2_b"]).reshape(
         -1, parts["hada_w1_b"].shape[1]
     )
-    rank = parts["hada_w1_b"].shape[0]
-    return down, up, (alpha / rank if alpha is not None else 1.0) * down.shape[0]
+    return down, up
 
 
-def expand_lokr(
-    parts: Mapping[str, np.ndarray], alpha: float | None
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """W1 ⊗ W2, each whole or a product of two → (down, up, alpha). A whole matrix takes no part in
-    the scale."""
-    sides, rank = [], None
-    for side in ("lokr_w1", "lokr_w2"):
-        if side in parts:
-            sides.append(_thin(parts[side]))
-        else:
-            sides.append((parts[f"{side}_a"], parts[f"{side}_b"]))
-            rank = parts[f"{side}_b"].shape[0]
+def _expand_lokr(parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """W1 ⊗ W2, each whole or a product of two → down, up."""
+    sides = [
+        _thin(parts[side]) if side in parts else (parts[f"{side}_a"], parts[f"{side}_b"])
+        for side in ("lokr_w1", "lokr_w2")
+    ]
     (up_1, down_1), (up_2, down_2) = sides
-    down, up = np.kron(down_1, down_2), np.kron(up_1, up_2)
-    scale = alpha / rank if alpha is not None and rank is not None else 1.0
-    return down, up, scale * down.shape[0]
+    return np.kron(down_1, down_2), np.kron(up_1, up_2)
 
 
 def expanded_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int]:

@@ -120,7 +120,6 @@ def merge_draft(out: Path, job: MergeJob, events: Events | None = None) -> None:
     """Write the merge to `out` without a history, for a measurement."""
     ranks = choose_ranks(job, 0, events)
     scale = scale_of(job, ranks)
-    # A file without the number of blocks is refused where it changes the first blocks only.
     words = {
         BLOCKS_KEY: str(job.spec.blocks),
         **rank_words(job.layers(ranks), scale * max(ranks.values())),

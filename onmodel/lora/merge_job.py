@@ -106,7 +106,7 @@ class MergeJob:
     def linears(self) -> dict[str, Linear]:
         """Every layer that any input changes, in the model's order."""
         found = {name for source in self.sources for name in source.file.layers}
-        return {linear.name: linear for linear in self.spec.linears if linear.name in found}
+        return {linear.name: linear for linear in self.spec.lora_linears if linear.name in found}
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, int]]:

@@ -104,6 +104,7 @@ def _warnings(
             said.append(
                 f"{source.name}: its origin is unknown; the history will say so, with its hash"
             )
+        said += [f"{source.name}: {note}" for note in source.file.notes]
         missing = len(job.linears) - len(source.file.layers)
         if missing:
             said.append(

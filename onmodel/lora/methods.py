@@ -271,7 +271,7 @@ def choose(
             raise InputError(key, value, "must be above 0 and at most 1")
     for pattern in blocks or {}:
         place = _split(pattern, names)[1]
-        if not any(_matches(place, linear) for linear in spec.linears):
+        if not any(_matches(place, linear) for linear in spec.lora_linears):
             raise InputError(
                 "blocks",
                 pattern,

@@ -16,9 +16,11 @@ from onmodel.weights import WeightsFile, lora_weights
 _MOST_BLOCKS = 200  # a header may say anything; what is beyond is unknown then
 
 
-def spec_of_loras(paths: Sequence[Path], *, dora: bool = False) -> FamilySpec:
+def spec_of_loras(
+    paths: Sequence[Path], *, dora: bool = False, leave_out: Collection[str] = ()
+) -> FamilySpec:
     """The model that some LoRA files were made for, as far as they tell: names by the family's
-    table, sizes as found.
+    table, sizes as found. `leave_out` as in `LoraFile`.
 
     Raises InputError for a file that is not a LoRA of a known family, and for a DoRA unless it is
     asked for.
@@ -32,7 +34,7 @@ def spec_of_loras(paths: Sequence[Path], *, dora: bool = False) -> FamilySpec:
             keys += file.entries
     family = family_of(keys) or DEFAULT_FAMILY
     blocks = max(blocks, count_blocks(family, keys))
-    shapes = layer_shapes(paths, spec_of_shapes(family, blocks), dora)
+    shapes = layer_shapes(paths, spec_of_shapes(family, blocks), dora, leave_out)
     spec = spec_of_shapes(family, blocks, shapes)
     _check_alike(paths, spec)
     return spec
@@ -94,7 +96,7 @@ def _check_alike(paths: Sequence[Path], spec: FamilySpec) -> None:
     """Raise InputError where one layer has another size in another block: no base has such
     blocks."""
     first: dict[str, Linear] = {}
-    for row in spec.linears:
+    for row in spec.lora_linears:
         other = first.setdefault(row.in_any_block, row)
         if (row.out_features, row.in_features) != (other.out_features, other.in_features):
             said = (

@@ -6,10 +6,11 @@ alpha/r · up @ down.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from onmodel.errors import InputError
 from onmodel.families.protocol import Family, FamilySpec
 from onmodel.lora.factors import Factors, LayerShape
 from onmodel.lora.file import LoraFile, alpha_of, check_shapes
+from onmodel.lora.kinds import expand
 from onmodel.lora.layouts import Layout
 from onmodel.lora.writing import FileFormat, LoraTensors, rank_words
 from onmodel.randomness import normal
@@ -36,6 +38,58 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+class Compact:
+    """A LoHa or LoKr layer as its file has it, role → matrix, with its scale in one of them. Its
+    plain factors may take a thousand times the memory, so they are made when they are asked for.
+    """
+
+    parts: Mapping[str, Tensor]
+    alpha: float
+    rank: int
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether ΔW is zero."""
+        return not all(part.any() for part in self.parts.values())
+
+    def factors(self) -> Factors[Tensor]:
+        """The plain factors of the same change."""
+        down, up = expand({role: part.numpy() for role, part in self.parts.items()})
+        up = up / np.float32(self.alpha / self.rank) if self.alpha else up
+        return Factors(torch.from_numpy(down), torch.from_numpy(up), self.alpha)
+
+    def delta(self, device: torch.device) -> Tensor:
+        """ΔW [out, in]."""
+        parts = {role: part.to(device) for role, part in self.parts.items()}
+        if "hada_w1_a" in parts:
+            first = parts["hada_w1_a"] @ parts["hada_w1_b"]
+            return first * (parts["hada_w2_a"] @ parts["hada_w2_b"])
+        one, other = (
+            parts[side] if side in parts else parts[f"{side}_a"] @ parts[f"{side}_b"]
+            for side in ("lokr_w1", "lokr_w2")
+        )
+        return torch.kron(one, other)
+
+
+class _Modules(Mapping[str, Factors[Tensor]]):
+    """Layers by name, in the model's order. The plain factors of those that are compact are made
+    at each access, so that one layer's are in memory at a time."""
+
+    def __init__(self, layers: Mapping[str, Factors[Tensor] | Compact]) -> None:
+        self.layers = layers
+
+    def __getitem__(self, name: str) -> Factors[Tensor]:
+        found = self.layers[name]
+        return found.factors() if isinstance(found, Compact) else found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+
+@dataclass(frozen=True)
 class Lora:
     """The layers that a LoRA changes, by the base's own names and in the model's order, and its
     header's words."""
@@ -44,23 +98,33 @@ class Lora:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def layers(self) -> Mapping[str, Factors[Tensor] | Compact]:
+        """The same layers, LoHa and LoKr as small as in their file."""
+        return self.modules.layers if isinstance(self.modules, _Modules) else self.modules
+
+    @property
     def trained_alpha(self) -> float | None:
         """The alpha of its training, `alpha_of`."""
-        return alpha_of(self.metadata, (factors.alpha for factors in self.modules.values()))
+        return alpha_of(self.metadata, (one.alpha for one in self.layers.values()))
 
 
 def read_lora(path: Path, spec: FamilySpec, *, dora: bool = False) -> Lora:
     """Read a LoRA for the model that `spec` describes, or (with `dora`) a DoRA; raises what
     `LoraFile` raises."""
     with LoraFile(path, spec, dora=dora) as file:
-        modules = {}
-        for name in file.layers:
+        layers: dict[str, Factors[Tensor] | Compact] = {}
+        for name, shape in file.layers.items():
+            parts = file.lycoris(name)
+            if parts is not None:
+                tensors = {role: torch.from_numpy(part) for role, part in parts.items()}
+                layers[name] = Compact(tensors, file.alpha(name), shape.rank)
+                continue
             one = file.factors(name)
             magnitude = None if one.magnitude is None else torch.from_numpy(one.magnitude)
-            modules[name] = Factors(
+            layers[name] = Factors(
                 torch.from_numpy(one.down), torch.from_numpy(one.up), one.alpha, magnitude
             )
-        return Lora(modules, file.metadata)
+        return Lora(_Modules(layers), file.metadata)
 
 
 def write_lora(
@@ -109,19 +173,29 @@ def change_weight(weight: Tensor, factors: Factors[Tensor], strength: float) -> 
 def applied(family: Family, lora: Lora, weight: float) -> Iterator[None]:
     """Within the context the base has weight·ΔW added. At its end the exact weights of before are
     back. Raises InputError when the LoRA does not fit the base."""
-    check_fits(lora.modules, family.spec, "applied")
-    places = {linear.name: linear.diffusers for linear in family.spec.linears}
+    layers = lora.layers
+    plain = {name: one for name, one in layers.items() if isinstance(one, Factors)}
+    if len(plain) == len(layers):  # the others were compared with the base when they were read
+        check_fits(plain, family.spec, "applied")
+    linears = {linear.name: linear for linear in family.spec.lora_linears}
     weights: dict[str, Tensor] = {}
     for name in lora.modules:
-        layer = family.backbone.get_submodule(places[name])
+        linear = linears[name]
+        layer = family.component(linear.component).get_submodule(linear.diffusers)
         assert isinstance(layer, nn.Linear), "a base is not changed while adapters are attached"
         weights[name] = layer.weight
     saved = {name: one.detach().clone() for name, one in weights.items()}
+    changes_text = any(linears[name].component is not None for name in lora.modules)
     try:
         with torch.no_grad():
-            for name, factors in lora.modules.items():
-                change_weight(weights[name], factors, weight)
-        yield
+            for name, one in layers.items():
+                if isinstance(one, Compact):
+                    weights[name].add_(one.delta(weights[name].device), alpha=weight)
+                else:
+                    change_weight(weights[name], one, weight)
+        # Prompts, negative and unconditional ones too, are encoded again with the changed weights.
+        with family.text_changed() if changes_text else nullcontext():
+            yield
     finally:
         with torch.no_grad():
             for name, original in saved.items():

@@ -12,14 +12,16 @@ import numpy as np
 
 from onmodel.errors import InputError, VerifyError
 from onmodel.events import Finding
-from onmodel.families.protocol import FamilySpec
+from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.families.registry import known_specs, spec_of_shapes
 from onmodel.lora import header
 from onmodel.lora.author_paths import author_paths
-from onmodel.lora.file import LoraFile, header_config
-from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, ROLES
+from onmodel.lora.file import WHOLE, LoraFile
+from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, name_table, parse_key, split_key
+from onmodel.lora.peft_config import header_config
 from onmodel.lora.specs import family_of, spec_of_loras
 from onmodel.lora.tensors import Lora
+from onmodel.release.loaders import LOADERS, diffusers_stops, loaded_layers
 from onmodel.text import shown
 from onmodel.weights import PAYLOAD_KEY, WeightsFile, decode, payload_sha256
 
@@ -28,6 +30,10 @@ _LONGEST = 600  # characters of a finding's words
 _CONVERT = (  # said only of a file that our own reader takes
     "onmodel lora convert FILE -o OUT --to common"
 )
+
+
+_MARK = {"LoKr": ".lokr_", "LoHa": ".hada_"}
+_RESIZE = "onmodel lora resize FILE -o OUT --rank 32"
 
 
 def error(where: str, what: str, remedy: str) -> Finding:
@@ -53,52 +59,53 @@ def check_weights(path: Path) -> Iterator[Finding]:
         return
     with file:
         tensors = _by_module(file.entries)
-        refused = _refused(path, file.metadata)
-        if refused is None:
-            yield from _layout(path.name, list(file.entries), tensors)
+        source = path.parent if path.name == "adapter_model.safetensors" else path
+        spec = refused = None
+        try:
+            spec = spec_of_loras([source], dora=True)
+            _read(source, spec)
+        except InputError as problem:
+            refused = problem
+        if refused is None and spec is not None:
+            yield from _fit(source, file.metadata, spec)
+            yield from _loading(path.name, list(file.entries), spec)
             yield from _values(path.name, file, tensors)
-        else:
+        elif refused is not None:
             yield refusal(path.name, refused)
-        yield from _header(path, file.metadata, _spec_of(file.entries), readable=refused is None)
+        family = _spec_of(file.entries)
+        yield from _header(path, file.metadata, family, readable=refused is None)
 
 
-def _refused(path: Path, words: Mapping[str, str]) -> InputError | None:
-    """Why the reader of training, sampling and merging does not take a LoRA; None when it reads
-    every value of it and every layer has its base's size.
-    """
-    source = path.parent if path.name == "adapter_model.safetensors" else path
+def _read(source: Path, spec: FamilySpec) -> None:
+    """Read every value of a LoRA. Raises InputError as the reader of training, sampling and merging
+    does."""
+    with LoraFile(source, spec, dora=True) as lora:
+        for name in lora.layers:
+            lora.factors(name)
+
+
+def _fit(source: Path, words: Mapping[str, str], own: FamilySpec) -> Iterator[Finding]:
+    """Whether a LoRA fits the known base that most of its layers fit. A base of one's own, which
+    the header tells by its number of blocks, is not known here."""
+    known = {str(spec.blocks) for spec in known_specs()}
+    if words.get(BLOCKS_KEY, "") not in ("", *known):
+        return
+    layers = set(own.lora_linears)
+    base = max(known_specs(), key=lambda spec: len(layers.intersection(spec.lora_linears)))
     try:
-        with LoraFile(source, _base_of(source, words), dora=True) as lora:
-            for name in lora.layers:
-                lora.factors(name)
+        with LoraFile(source, base, dora=True) as lora:
+            for note in lora.notes:
+                yield warning(source.name, note, f"write {BLOCKS_KEY}, the base's number of blocks")
     except InputError as problem:
-        return problem
-    return None
-
-
-def _base_of(source: Path, words: Mapping[str, str]) -> FamilySpec:
-    """The known base that most layers of a LoRA fit. For a base of one's own, which the header
-    tells by its number of blocks, only what the file itself says. Raises InputError when the file
-    is not a LoRA.
-    """
-    own = spec_of_loras([source], dora=True)
-    if BLOCKS_KEY in words and words[BLOCKS_KEY] not in {
-        str(spec.blocks) for spec in known_specs()
-    }:
-        return own
-    layers = set(own.linears)
-    return max(known_specs(), key=lambda spec: len(layers.intersection(spec.linears)))
+        yield refusal(source.name, problem)
 
 
 def _by_module(keys: Iterable[str]) -> dict[str, dict[str, str]]:
     """Module → role → key. A key of no known role stands under its own name with the role "?"."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for key in keys:
-        ending = next((ending for ending in ROLES if key.endswith(ending)), None)
-        if ending is None:
-            found[key]["?"] = key
-        else:
-            found[key.removesuffix(ending)][ROLES[ending]] = key
+        stem, role = split_key(key)
+        found[stem][role or "?"] = key
     return dict(found)
 
 
@@ -108,8 +115,9 @@ def _spec_of(keys: Collection[str]) -> FamilySpec | None:
     return None if family is None else spec_of_shapes(family, 1)
 
 
-def _layout(name: str, keys: list[str], modules: Mapping[str, object]) -> Iterator[Finding]:
-    """What loaders make of the names of layers, of a file that our reader takes."""
+def _loading(name: str, keys: list[str], spec: FamilySpec) -> Iterator[Finding]:
+    """What ComfyUI and diffusers load of a file that our reader takes. It is an error where neither
+    loads it whole, or diffusers stops."""
     if any(part in key for part in REFUSED for key in keys):
         yield warning(
             name,
@@ -117,46 +125,60 @@ def _layout(name: str, keys: list[str], modules: Mapping[str, object]) -> Iterat
             "export a plain LoRA",
         )
         return
-    layouts = {_layout_of(module) for module in modules}
-    if len(layouts) > 1:
-        yield error(
-            name,
-            f"mixes layouts ({', '.join(sorted(layouts))}): every loader takes a part of it",
-            _CONVERT,
-        )
-    if "kohya" in layouts:
-        yield warning(
-            name, "is in kohya's layout: diffusers loads nothing of it and says nothing", _CONVERT
-        )
-    if "lycoris" in layouts:
-        yield error(
-            name, "has names with lycoris_: ComfyUI and diffusers load nothing of it", _CONVERT
-        )
-    if layouts & {"diffusers", "peft"}:
-        yield warning(
-            name, "has diffusers' own names: ComfyUI leaves them out and says nothing", _CONVERT
-        )
-    for layout, prefix in (("dotted", "diffusion_model."), ("diffusers", "transformer.")):
-        if layout in layouts and any(key.endswith(".alpha") for key in keys):
-            yield error(
-                name, f"has .alpha under {prefix}: diffusers stops with a ValueError", _CONVERT
-            )
-        if layout in layouts and any(".lora_down." in key for key in keys):
-            yield error(
-                name, f"has lora_down under {prefix}: diffusers stops with an IndexError", _CONVERT
-            )
+    table = name_table(spec)
+    layers = {key: found[0] for key in keys if (found := parse_key(key, table)) is not None}
+    names = {row.name for row in layers.values()}
+    in_comfyui = loaded_layers("ComfyUI", layers)
+    stops = diffusers_stops(keys)
+    in_diffusers = set() if stops else loaded_layers("diffusers", layers)
+    encoder = {row.name for row in layers.values() if row.component == "text_encoder"}
+    whole = in_comfyui == names or in_diffusers == names - encoder
+    if in_comfyui != names:
+        severity = warning if whole and not in_comfyui else error
+        what = _loads("ComfyUI", in_comfyui, names, layers)
+        yield severity(name, f"{what}; it only logs this", _CONVERT)
+    kinds = {kind for kind in ("LoKr", "LoHa") if any(_MARK[kind] in key for key in keys)}
+    if kinds and in_diffusers != names:
+        severity = warning if whole else error
+        does = f"stops with {stops[0].error}" if stops else "loads nothing of it"
+        what = f"is {' and '.join(sorted(kinds))}: diffusers {does}"
+        yield severity(name, what, f"{_RESIZE} writes a plain LoRA")
+    elif stops:
+        for stop in stops:
+            what = f"diffusers stops with {stop.error}: {len(stop.keys)} of {len(keys)} tensors"
+            yield error(name, f"{what} {stop.reason} ({stop.keys[0]})", _CONVERT)
+    elif in_diffusers != names - encoder:
+        severity = warning if whole and not in_diffusers else error
+        what = _loads("diffusers", in_diffusers, names, layers)
+        yield severity(name, f"{what}; it says nothing", _CONVERT)
+    elif encoder:
+        what = f"changes {len(encoder)} layers of the text encoder, which diffusers leaves out"
+        yield warning(name, what, f"{_CONVERT} --leave-out text_encoder makes it alike everywhere")
 
 
-def _layout_of(module: str) -> str:
-    if module.startswith("lora_unet_"):
-        return "kohya"
-    if module.startswith("lycoris_"):
-        return "lycoris"
-    if module.startswith("base_model.model."):
-        return "peft"
-    if module.startswith("transformer."):
-        return "diffusers"
-    return "dotted"
+def who_loads(path: Path) -> dict[str, tuple[int, int]]:
+    """Program → (layers that it loads, layers) of a LoRA; empty for what our reader refuses."""
+    try:
+        spec = spec_of_loras([path], dora=True)
+        with WeightsFile(path, "file") as file:
+            keys = list(file.entries)
+    except InputError:
+        return {}
+    table = name_table(spec)
+    layers = {key: found[0] for key in keys if (found := parse_key(key, table)) is not None}
+    total = len({row.name for row in layers.values()})
+    loaded = {loader: len(loaded_layers(loader, layers)) for loader in LOADERS}
+    if diffusers_stops(keys):
+        loaded["diffusers"] = 0
+    return {loader: (count, total) for loader, count in loaded.items()}
+
+
+def _loads(
+    loader: str, loaded: Collection[str], names: Collection[str], layers: Mapping[str, Linear]
+) -> str:
+    example = next(key for key, row in layers.items() if row.name not in loaded)
+    stem = split_key(example)[0]
+    return f"{loader} loads {len(loaded) or 'none'} of its {len(names)} layers ({stem})"
 
 
 def _values(
@@ -165,9 +187,11 @@ def _values(
     """Ranks, alphas and numbers, of a file that our reader takes."""
     ranks: dict[str, int] = {}
     alphas: dict[str, float] = {}
-    large, dead = [], []
+    large, dead, matrices = list[str](), dict[str, None](), set[str]()
     for module, roles in modules.items():
         for role, key in roles.items():
+            if role == "alpha" and roles.keys() >= WHOLE:
+                continue  # nothing is scaled by it
             entry = file.entries[key]
             values = decode(file.raw(key), entry)
             if entry.dtype != "F16" and float(np.abs(values).max()) > FLOAT16_MAX:
@@ -176,19 +200,23 @@ def _values(
                 alphas[module] = float(values.item())
             if role == "down":
                 ranks[module] = values.shape[0]
-            if role == "up" and not values.any():
-                dead.append(module)
+            if role == "up" or role.startswith(("lokr", "hada")):
+                matrices.add(module)
+                if not values.any():
+                    dead[module] = None
     if large:
         yield warning(
             name,
             f"{len(large)} tensors overflow in float16 ({large[0]})",
             "publish bfloat16, or less alpha",
         )
-    if ranks and len(dead) == len(ranks):
-        yield error(name, "changes nothing: every up is zero", "publish a trained checkpoint")
+    if dead and len(dead) == len(matrices):
+        yield error(name, "changes nothing: every product is zero", "publish a trained checkpoint")
     elif dead:
         yield warning(
-            name, f"{len(dead)} layers change nothing ({dead[0]})", "leave them out to save room"
+            name,
+            f"{len(dead)} layers change nothing ({next(iter(dead))})",
+            "leave them out to save room",
         )
     yield from _scale(file.path, ranks, alphas, file.metadata)
 
@@ -211,7 +239,7 @@ def _scale(
         yield error(
             name, "has an alpha of 0: it changes nothing", "write the alpha of its training"
         )
-    kohya = any(_layout_of(module) == "kohya" for module in ranks)
+    kohya = any(module.startswith("lora_unet_") for module in ranks)
     try:
         header_alpha = float(alpha) if alpha else None
     except ValueError:

@@ -15,6 +15,7 @@ from pydantic import Field
 from onmodel.errors import InputError
 from onmodel.ledger.lineage import root
 from onmodel.lora import header
+from onmodel.lora.file import LoraFile
 from onmodel.lora.specs import is_checkpoint
 from onmodel.lora.tensors import read_lora, write_lora
 from onmodel.policy import check_text
@@ -58,6 +59,9 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         )
     spec = context.family().spec
     lora = read_lora(settings.file, spec, dora=True)
+    with LoraFile(settings.file, spec, dora=True) as file:
+        for note in file.notes:
+            context.events.note(f"{settings.file.name} {note}", "warning")
     lineage = header.imported(lora, content_of(settings.file) or "", context.name)
     claims = lineage[root(lineage)].get("claims", {})
     check_text(" ".join(claims.values()), f"the header of {settings.file.name}")

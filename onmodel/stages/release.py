@@ -277,6 +277,15 @@ def _freeze(
     """
     character, spec = context.character, context.family().spec
     lora = read_lora(source.path, spec)
+    text = [row for row in spec.text_linears if row.name in lora.layers]
+    if text:
+        raise InputError(
+            "model",
+            source.name,
+            f"changes {len(text)} layers of the {text[0].component}, which not every program loads;"
+            " release the LoRA of the transformer: onmodel lora convert FILE -o OUT --leave-out"
+            " text_conditioner --leave-out text_encoder, then import OUT",
+        )
     with open_weights(source.path, "model") as file:
         payload = tensor_payload({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
     assert payload.sha256 == payload_sha256(source.path), (

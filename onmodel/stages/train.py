@@ -353,6 +353,15 @@ def _network(
         return make_network(family, settings, rank_alphas, context.seed, device), []
     model, chosen = inputs.model(settings.start), inputs.artifact(settings.start)
     found = read_lora(model.path, spec, dora=settings.network == "dora")
+    text = [row for row in spec.text_linears if row.name in found.modules]
+    if text:
+        raise InputError(
+            "start",
+            settings.start,
+            f"changes {len(text)} layers of the {text[0].component}, which are not trained here;"
+            " onmodel lora convert FILE -o OUT --leave-out text_conditioner --leave-out"
+            " text_encoder writes the rest",
+        )
     start = rescale(
         found, {name: settings.rank_alpha(name) for name in found.modules}, context.seed
     ).modules

@@ -251,9 +251,7 @@ WRONG: dict[str, Callable[[], bytes]] = {
     "loha-torn": lambda: changed(
         lambda t, w: t.update({f"diffusion_model.{LAYER}.hada_w1_a": ("F32", [24, 4], bytes(384))})
     ),
-    "conditioner": lambda: renamed(
-        "blocks.2.self_attn.q_proj", "llm_adapter.blocks.2.self_attn.q_proj"
-    ),
+    "conditioner": lambda: renamed("blocks.2.self_attn.q_proj", "llm_adapter.blocks.2.nowhere"),
     "pickle": lambda: PICKLE,
     "torch-zip": lambda: b"PK\x03\x04" + bytes(60),
     "gguf": lambda: b"GGUF\x03\0\0\0" + bytes(60),
@@ -374,7 +372,7 @@ PEFT: dict[str, str | bytes | None] = {
     "alpha-list": '{"lora_alpha": [1]}',
     "alpha-1e999": '{"lora_alpha": 1e999}',
     "alpha-null": '{"lora_alpha": null}',
-    "pattern": '{"lora_alpha": 4, "alpha_pattern": {"x": 1}}',
+    "pattern": '{"lora_alpha": 4, "alpha_pattern": {"(a+)+": 1}}',
     "dora": '{"lora_alpha": 4, "use_dora": true}',
     "alpha-digits": '{"lora_alpha": ' + "9" * 5_000 + "}",
 }

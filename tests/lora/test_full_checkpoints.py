@@ -11,6 +11,7 @@ from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import check, root
 from onmodel.lora import header
 from onmodel.lora.full_checkpoints import extract, into, open_checkpoint
+from onmodel.lora.layouts import BLOCKS_KEY
 from onmodel.lora.merge_job import open_sources
 from onmodel.lora.methods import choose
 from onmodel.lora.specs import is_checkpoint
@@ -145,7 +146,10 @@ def test_extracting_what_was_added_gives_it_back(tmp_path: Path) -> None:
 def test_a_lora_of_another_base_is_refused(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base.safetensors")
     few = write(
-        tmp_path / "few.safetensors", 1, names=[name for name in SHAPES if "blocks.2" not in name]
+        tmp_path / "few.safetensors",
+        1,
+        names=[name for name in SHAPES if "blocks.2" not in name],
+        **{BLOCKS_KEY: "2"},
     )
     with pytest.raises(InputError, match="made for a base of 2 blocks"):
         add_into(tmp_path / "out.safetensors", base, [few])

@@ -64,7 +64,8 @@ def check_refuses(path: Path) -> None:
     assert any(row.status == "fail" for row in found), [str(row) for row in found]
     for row in found:
         assert is_printable(str(row)) and len(str(row)) < 1_500
-        assert "lora convert" not in row.remedy  # convert does not read it either
+        # convert does not read it either, unless it leaves out what is wrong
+        assert "lora convert" not in row.remedy or "--leave-out" in row.remedy
     raise InputError("file", path, "has an error")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from onmodel.errors import InputError
 from onmodel.families.anima.spec import spec_of_shapes
@@ -17,8 +18,10 @@ from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import add, check, root
 from onmodel.lora import header
 from onmodel.lora.factors import Factors, LayerShape
+from onmodel.lora.layouts import BLOCKS_KEY
 from onmodel.lora.merge_files import facts_of, merge_files
 from onmodel.lora.merge_job import MergeJob, MergeSize, open_sources
+from onmodel.lora.merge_plan import plan
 from onmodel.lora.merge_ranks import survey
 from onmodel.lora.methods import choose
 from onmodel.lora.specs import spec_of_loras
@@ -233,13 +236,23 @@ def test_trap_3_alpha_comes_from_the_parents_whatever_the_ranks(tmp_path: Path) 
             assert all(source.file.factors(name).scale == pytest.approx(1 / 8) for name in SHAPES)
 
 
-def test_trap_8_blocks_of_another_base_stop_the_merge(tmp_path: Path) -> None:
+def test_blocks_of_another_base_are_warned_of_and_stop_the_merge_where_the_header_counts_them(
+    tmp_path: Path,
+) -> None:
     few = write(
         tmp_path / "few.safetensors", 1, names=[name for name in SHAPES if "blocks.2" not in name]
     )
     many = write(tmp_path / "many.safetensors", 2)
+    spec = spec_of_loras([few, many])
+    with open_sources([("few", few), ("many", many)], spec) as sources:
+        job = MergeJob(sources, choose(["few", "many"], spec), spec)
+        warnings = plan(job, facts_of(sources, spec, "m"))["warnings"]
+    assert isinstance(warnings, list)
+    assert any("few: changes only blocks 0-1 of 3; if it was made for" in line for line in warnings)
+    said = tmp_path / "said.safetensors"
+    save_file(load_file(few), said, {BLOCKS_KEY: "2"})
     with pytest.raises(InputError, match="made for a base of 2 blocks; this one has 3"):
-        merge(tmp_path / "m.safetensors", [few, many], spec=spec_of_loras([few, many]))
+        merge(tmp_path / "m.safetensors", [said, many], spec=spec_of_loras([said, many]))
 
 
 def test_the_model_is_read_off_the_files(tmp_path: Path, abc: list[Path]) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 from onmodel.errors import InputError
 from onmodel.families.anima.spec import make_spec
 from onmodel.hashing import sha256_file
-from onmodel.lora.layouts import name_table
+from onmodel.lora.file import LoraFile
+from onmodel.lora.layouts import BLOCKS_KEY, name_table
 from onmodel.lora.tensors import Factors, Lora, read_lora, rescale, write_lora
 from onmodel.randomness import normal
 from tests.support.lora_layouts import (
@@ -224,12 +225,18 @@ def test_another_model_stops(tmp_path: Path) -> None:
         read_lora(tmp_path / "sdxl", SPEC)
 
 
-def test_another_number_of_blocks_stops(tmp_path: Path) -> None:
+def test_more_blocks_stop_and_fewer_are_noted_unless_the_header_counts_them(tmp_path: Path) -> None:
     few, many = spec_of(2), spec_of(3)
     write_lora(tmp_path / "few", random_lora(few), {})
     write_lora(tmp_path / "many", random_lora(many), {})
+    assert set(read_lora(tmp_path / "few", many).modules) == set(random_lora(few).modules)
+    with LoraFile(tmp_path / "few", many) as file:
+        assert file.notes == (
+            "changes only blocks 0-1 of 3; if it was made for a smaller base, it does not fit",
+        )
+    write_lora(tmp_path / "said", random_lora(few), {BLOCKS_KEY: "2"})
     with pytest.raises(InputError, match="made for a base of 2 blocks; this one has 3"):
-        read_lora(tmp_path / "few", many)
+        read_lora(tmp_path / "said", many)
     with pytest.raises(InputError, match="made for a base of 3 blocks; this one has 2"):
         read_lora(tmp_path / "many", few)
 
@@ -243,11 +250,15 @@ def test_a_header_that_lies_stops(tmp_path: Path) -> None:
         read_lora(path, SPEC)
 
 
-@pytest.mark.parametrize("config", [{"use_dora": True}, {"alpha_pattern": {"x": 2}}])
+@pytest.mark.parametrize(
+    "config", [{"use_dora": True}, {"alpha_pattern": {"(a+)+": 2}}, {"rank_pattern": {"to_q": 0}}]
+)
 def test_peft_configs_that_change_the_meaning_stop(tmp_path: Path, config: dict[str, Any]) -> None:
     as_peft_folder(tmp_path, random_lora())
     (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 1, **config}))
-    with pytest.raises(InputError, match=r"DoRA|alpha_pattern"):
+    with pytest.raises(
+        InputError, match=r"DoRA|the pattern \(a\+\)\+, which is not read|not above 0"
+    ):
         read_lora(tmp_path, SPEC)
 
 

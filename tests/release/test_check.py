@@ -2,6 +2,7 @@
 named."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
+from onmodel.cli.lora import app
 from onmodel.errors import InputError
 from onmodel.events import Finding
 from onmodel.families.anima.licences import CIRCLESTONE
 from onmodel.families.licences import FAIPL
-from onmodel.lora.convert import convert
 from onmodel.release.check import check
 from onmodel.text import is_printable
 from tests.support.built_release import edit, rebind
@@ -35,9 +37,11 @@ LAYER = "diffusion_model.blocks.0.self_attn.q_proj"
 FLAT = "lora_unet_blocks_0_self_attn_q_proj"
 
 
-def plain(rank: int = 4, layer: str = LAYER, fill: float = 0.1) -> dict[str, Tensor]:
+def plain(
+    rank: int = 4, layer: str = LAYER, fill: float = 0.1, columns: int = WIDTH
+) -> dict[str, Tensor]:
     return {
-        f"{layer}.lora_A.weight": torch.full((rank, WIDTH), fill),
+        f"{layer}.lora_A.weight": torch.full((rank, columns), fill),
         f"{layer}.lora_B.weight": torch.full((WIDTH, rank), fill),
     }
 
@@ -57,11 +61,15 @@ def found(path: Path) -> dict[str, Finding]:
 
 SDXL_LAYER = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
 FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
-    "kohya": (kohya(), {}, "warn: is in kohya's layout: diffusers loads nothing"),
+    "kohya": (
+        kohya(),
+        {},
+        "warn: diffusers loads none of its 1 layers (lora_unet_blocks_0_self_attn_q_proj)",
+    ),
     "lycoris": (
         {key.replace("lora_unet", "lycoris"): tensor for key, tensor in kohya().items()},
         {},
-        "fail: has names with lycoris_: ComfyUI and diffusers load nothing",
+        "fail: ComfyUI loads none of its 1 layers (lycoris_blocks_0_self_attn_q_proj)",
     ),
     "onetrainer": (
         {
@@ -69,12 +77,12 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
             for key, tensor in kohya().items()
         },
         {},
-        "fail: has lora_down under transformer.: diffusers stops with an IndexError",
+        "fail: diffusers stops with an IndexError: 2 of 3 tensors are called lora_down",
     ),
     "dotted alpha": (
         plain() | {f"{LAYER}.alpha": torch.tensor(4.0)},
         {},
-        "fail: has .alpha under diffusion_model.",
+        "fail: diffusers stops with a ValueError: 1 of 3 tensors have no lora in their names",
     ),
     "dotted down/up": (
         {
@@ -82,17 +90,82 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
             f"{LAYER}.lora_up.weight": torch.ones(WIDTH, 4),
         },
         {},
-        "fail: has lora_down under diffusion_model.",
+        "fail: diffusers stops with an IndexError: 2 of 2 tensors",
     ),
     "diffusers names": (
         plain(layer="transformer.transformer_blocks.0.attn1.to_q"),
         {},
-        "warn: has diffusers' own names: ComfyUI leaves them out",
+        "warn: ComfyUI loads none of its 1 layers (transformer.transformer_blocks.0.attn1.to_q)",
+    ),
+    "SimpleTuner": (
+        plain(layer="transformer.core.transformer_blocks.0.attn1.to_q"),
+        {},
+        "fail: diffusers stops with a NoMatchingPeftModuleError: 2 of 2 tensors name layers",
+    ),
+    "OneTrainer before": (
+        {
+            key.replace(FLAT, "lora_transformer_transformer_blocks_0_attn1_to_q"): tensor
+            for key, tensor in kohya().items()
+        },
+        {},
+        "fail: ComfyUI loads none of its 1 layers (lora_transformer_",
+    ),
+    "PEFT's names": (
+        plain(layer="base_model.model.transformer_blocks.0.attn1.to_q"),
+        {},
+        "fail: diffusers loads none of its 1 layers",
+    ),
+    "named adapter": (
+        {key.replace(".weight", ".mychar.weight"): tensor for key, tensor in plain().items()},
+        {},
+        "fail: ComfyUI loads none of its 1 layers",
+    ),
+    "default adapter": (
+        {key.replace(".weight", ".default.weight"): tensor for key, tensor in plain().items()},
+        {},
+        "warn: diffusers loads none of its 1 layers",
+    ),
+    "LoKr": (
+        {f"{LAYER}.lokr_w1": torch.ones(2, 2), f"{LAYER}.lokr_w2": torch.ones(1024, 1024)},
+        {},
+        "warn: is LoKr: diffusers stops with a ValueError",
+    ),
+    "LoKr of LyCORIS": (
+        {
+            "lycoris_blocks_0_self_attn_q_proj.lokr_w1": torch.ones(2, 2),
+            "lycoris_blocks_0_self_attn_q_proj.lokr_w2": torch.ones(1024, 1024),
+        },
+        {},
+        "fail: ComfyUI loads none of its 1 layers",
+    ),
+    "text encoder too": (
+        plain()
+        | plain(
+            layer="text_encoders.qwen3_06b.transformer.model.layers.0.self_attn.q_proj",
+            columns=1024,
+        ),
+        {},
+        "warn: changes 1 layers of the text encoder, which diffusers leaves out",
+    ),
+    "norm": (
+        plain() | {"diffusion_model.blocks.0.self_attn.q_norm.diff": torch.ones(128)},
+        {},
+        "fail: 1 tensors are differences of whole weights",
+    ),
+    "LoKr of zeros": (
+        {f"{LAYER}.lokr_w1": torch.zeros(2, 2), f"{LAYER}.lokr_w2": torch.ones(1024, 1024)},
+        {},
+        "fail: changes nothing",
+    ),
+    "first blocks": (
+        plain() | plain(layer="diffusion_model.blocks.1.self_attn.q_proj"),
+        {},
+        "warn: changes only blocks 0-1 of 28",
     ),
     "mixed": (
         kohya() | plain(layer="diffusion_model.blocks.27.self_attn.q_proj"),
         {},
-        "fail: mixes layouts",
+        "fail: diffusers loads 1 of its 2 layers (lora_unet_blocks_0_self_attn_q_proj)",
     ),
     "twice": (plain() | kohya(), {}, "fail: names blocks.0.self_attn.q_proj twice"),
     "unknown layer": (
@@ -143,9 +216,9 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
         "fail: blocks.0.self_attn.q_proj: down is F8_E4M3",
     ),
     "text encoder": (
-        {"lora_te_layers_0_self_attn_q_proj.lora_down.weight": torch.ones(4, 1024)},
+        plain(layer="lora_te_layers_0_self_attn_q_proj", columns=1024),
         {},
-        "fail: changes the text encoder in 1 tensors",
+        "fail: changes only the text encoder, in 1 layers",
     ),
     "mixed ranks": (
         plain() | plain(8, "diffusion_model.blocks.0.self_attn.k_proj"),
@@ -224,11 +297,14 @@ def test_each_fault_of_a_file_is_found(tmp_path: Path, fault: str) -> None:
     assert all(
         row.remedy and is_printable(str(row)) and len(str(row)) < 1_500 for row in lines.values()
     )
-    if any(
-        "lora convert" in row.remedy for row in lines.values()
-    ):  # then it works on this very file
-        convert(tmp_path / "x.safetensors", tmp_path / "y.safetensors", "common")
-        assert not any("lora convert" in row.remedy for row in check(tmp_path / "y.safetensors"))
+    for number, row in enumerate(lines.values()):  # every command works on this very file
+        if command := re.search(r"onmodel lora (\w+ FILE -o OUT(?: --\S+ \S+)*)", row.remedy):
+            made = tmp_path / f"made-{number}.safetensors"
+            places = {"FILE": str(tmp_path / "x.safetensors"), "OUT": str(made)}
+            words_of_it = [places.get(word, word) for word in command[1].split()]
+            run = CliRunner().invoke(app, words_of_it)
+            assert run.exit_code == 0, (command[0], run.output, run.exception)
+            assert row.text not in {one.text for one in check(made)}
 
 
 def test_a_sound_file_of_another_has_no_findings(tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ import torch
 from diffusers import AnimaAutoBlocks
 from safetensors.torch import load_file, save_file
 
+from onmodel.families.anima.spec import spec_of_shapes
 from onmodel.hashing import sha256_file
+from onmodel.lora.layouts import name_table, parse_key
+from onmodel.release.loaders import diffusers_stops, loaded_layers
 from onmodel.weights import write_weights
 from tests.support.lora_layouts import LAYOUTS, SPEC, as_keys, random_lora, small
 
@@ -46,6 +49,53 @@ def test_down_and_up_under_the_dotted_names_is_an_index_error(tmp_path: Path) ->
     write = as_keys(".lora_down.weight", ".lora_up.weight", None, "diffusion_model.{}".format)
     with pytest.raises(IndexError):
         load(write(tmp_path, random_lora()))
+
+
+Q, T = "blocks.0.self_attn.q_proj", "transformer_blocks.0.attn1.to_q"
+STEMS = (
+    f"diffusion_model.{Q}",
+    f"transformer.{T}",
+    f"transformer.{Q}",
+    f"transformer.core.{T}",
+    f"net.{Q}",
+    f"model.diffusion_model.{Q}",
+    f"base_model.model.{T}",
+    f"base_model.model.transformer.{T}",
+    T,
+    Q,
+    "lora_unet_" + Q.replace(".", "_"),
+    "lora_transformer_" + T.replace(".", "_"),
+    "lycoris_" + Q.replace(".", "_"),
+)
+ENDINGS = {
+    "A and B": (".lora_A.weight", ".lora_B.weight"),
+    "down and up": (".lora_down.weight", ".lora_up.weight"),
+    "lora.down": (".lora.down.weight", ".lora.up.weight"),
+    "default": (".lora_A.default.weight", ".lora_B.default.weight"),
+    "named": (".lora_A.mychar.weight", ".lora_B.mychar.weight"),
+    "alpha": (".lora_A.weight", ".lora_B.weight", ".alpha"),
+    "LoKr": (".lokr_w1", ".lokr_w2"),
+}
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_we_say_of_diffusers_is_what_it_does(tmp_path: Path, stem: str, ending: str) -> None:
+    tensors = {f"{stem}{end}": torch.ones(32, 32) for end in ENDINGS[ending]}
+    save_file(tensors, tmp_path / "x.safetensors")
+    table = name_table(spec_of_shapes(2))
+    layers = {key: found[0] for key in tensors if (found := parse_key(key, table)) is not None}
+    assert len(layers) == len(tensors)
+    try:
+        done = load(tmp_path / "x.safetensors")
+    except (ValueError, IndexError) as error:
+        said = diffusers_stops(tensors)
+        assert said and said[0].error.split()[-1] == type(error).__name__
+    else:
+        # an adapter under another name gets a layer whose weights are never filled
+        filled = [layer for layer in done.values() if not layer.lora_B["x"].weight.is_meta]
+        assert not diffusers_stops(tensors)
+        assert len(loaded_layers("diffusers", layers)) == len(filled)
 
 
 def test_diffusers_scales_by_its_own_metadata(tmp_path: Path) -> None:

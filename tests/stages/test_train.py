@@ -24,7 +24,7 @@ from onmodel.families.registry import load_base
 from onmodel.hashing import read_json, sha256_file
 from onmodel.ledger.lineage import check, root
 from onmodel.lora.header import LIMIT, lineage_of
-from onmodel.lora.tensors import Lora, read_lora, write_lora
+from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
 from onmodel.records import Artifact
 from onmodel.stages import curate, train
 from onmodel.stages.base import Context, Inputs, Plan, read_models, write_models
@@ -330,6 +330,17 @@ def test_start_from_elsewhere_has_an_unknown_origin(
     lineage = read_json(second.path / "lineage.json")
     (node,) = [node for node in lineage.values() if node.get("origin") == "unknown"]
     assert node["sha256"] == sha256_file(model.path)
+
+
+def test_start_with_text_layers_is_refused(run: Run, family: Anima) -> None:
+    first = run("first")
+    model = read_models(first)[-1]
+    row = family.spec.text_linears[0]
+    factors = Factors(torch.ones(1, row.in_features), torch.ones(row.out_features, 1), 1.0)
+    modules = read_lora(model.path, family.spec).modules
+    write_lora(model.path, Lora({**modules, row.name: factors}), {})
+    with pytest.raises(InputError, match="changes 1 layers of the text_conditioner, which are not"):
+        run("second", {"first": first}, start="first")
 
 
 def test_start_of_a_higher_rank_is_refused(run: Run) -> None:

@@ -289,6 +289,7 @@ FILES: dict[str, Writer] = {
     "peft alpha NaN": peft(b'{"r": 4, "lora_alpha": NaN}'),
     "peft alpha negative": peft({"r": 4, "lora_alpha": -1}),
     "peft target_modules": peft({"r": 4, "lora_alpha": 4, "target_modules": 3}),
-    "peft rank_pattern": peft({"r": 4, "lora_alpha": 4, "rank_pattern": {"x": 2}}),
-    "peft LoKr": peft({"peft_type": "LOKR", "r": 4, "alpha": 4}),
+    "peft rank_pattern": peft({"r": 4, "lora_alpha": 4, "rank_pattern": {".*": 2}}),
+    "peft LoKr without r": peft({"peft_type": "LOKR", "alpha": 4}),
+    "peft VeRA": peft({"peft_type": "VERA", "r": 4}),
 }

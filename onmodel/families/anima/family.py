@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onmodel.families.anima import objective, sampling
 from onmodel.families.anima.latents import LatentCodec
@@ -26,12 +26,12 @@ class AnimaDenoiser:
     objective: Objective = objective
     sampling_rules: SamplingRules = sampling
 
-    def __init__(self, transformer: Any) -> None:
+    def __init__(self, transformer: Any, text: Mapping[str, Any] | None = None) -> None:
         self.backbone = transformer
         self.config = dict(transformer.config)
         # The mask of one unpadded picture is a channel of zeros; denoise appends it.
         self.backbone.register_to_config(concat_padding_mask=False)
-        self.spec = make_spec(self.backbone)
+        self.spec = make_spec(self.backbone, text)
         self._device, self._dtype = self.backbone.device, self.backbone.dtype
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
@@ -71,8 +71,10 @@ class Anima(AnimaDenoiser):
     """A loaded Anima. See `onmodel.families.protocol.Family` for the contract."""
 
     def __init__(self, parts: Parts, sha256: str) -> None:
-        super().__init__(parts.transformer)
+        text = {"text_conditioner": parts.text_conditioner, "text_encoder": parts.text_encoder}
+        super().__init__(parts.transformer, text)
         self.sha256 = sha256
+        self._components = text
         self._text = TextEncoder(
             parts.tokenizer, parts.t5_tokenizer, parts.text_encoder, parts.text_conditioner
         )
@@ -80,6 +82,13 @@ class Anima(AnimaDenoiser):
 
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         return list(self._text.encode(captions))
+
+    def component(self, name: str | None) -> nn.Module:
+        found: nn.Module = self.backbone if name is None else self._components[name]
+        return found
+
+    def text_changed(self) -> AbstractContextManager[None]:
+        return self._text.changed()
 
     def read_text(self, tensors: Mapping[str, Tensor]) -> Text:
         return AnimaText.read(tensors)

@@ -9,11 +9,80 @@ from collections.abc import Iterable
 
 from onmodel.families.protocol import LoraNames
 
-LORA_NAMES = LoraNames(
-    own=("diffusion_model.", "model.diffusion_model.", "net.", "base_model.model.", ""),
-    diffusers=("transformer.", "base_model.model.", "base_model.model.transformer.", ""),
-    flat=("lora_unet_", "lycoris_"),
+CONDITIONER = "llm_adapter."  # before a layer of the text conditioner, in the base's own file
+# ComfyUI's name of the text encoder, before a layer of Qwen3.
+ENCODER = "text_encoders.qwen3_06b.transformer.model."
+# SimpleTuner wraps the transformer and calls it `core`; OneTrainer's older files have
+# `lora_transformer_`.
+_FLAT = (
+    "lora_unet_",
+    "lora_transformer_",
+    "lora_transformer_core_",
+    "lycoris_",
+    "lycoris_core_",
+    "lycoris_transformer_",
+    "lycoris_transformer_core_",
 )
+_OWN = (
+    "diffusion_model.",
+    "model.diffusion_model.",
+    "net.",
+    "transformer.",
+    "base_model.model.",
+    "base_model.model.diffusion_model.",
+    "",
+)
+LORA_NAMES = (
+    LoraNames(
+        component=None,
+        own=_OWN,
+        diffusers=(
+            "transformer.",
+            "transformer.core.",
+            "core.",
+            "base_model.model.",
+            "base_model.model.core.",
+            "base_model.model.transformer.",
+            "base_model.model.transformer.core.",
+            "",
+        ),
+        flat=_FLAT,
+        flat_diffusers=_FLAT,
+    ),
+    LoraNames(
+        component="text_conditioner",
+        own=(*_OWN, "text_encoders.qwen3_06b."),  # the last is Forge's
+        diffusers=("text_conditioner.", "base_model.model.text_conditioner."),
+        flat=(*_FLAT, "lora_te_"),
+        flat_diffusers=("lora_unet_text_conditioner_", "lora_text_conditioner_"),
+    ),
+    LoraNames(
+        component="text_encoder",
+        own=("", "base_model.model."),
+        diffusers=(
+            "text_encoder.",
+            "text_encoder.model.",
+            "text_encoders.qwen3_06b.",
+            "text_encoders.qwen3_06b.model.",
+            "text_encoders.qwen3_06b.transformer.",
+            "text_encoders.transformer.model.",
+            "base_model.model.text_encoder.",
+            "base_model.model.text_encoder.model.",
+        ),
+        flat=("lora_", "lycoris_"),
+        flat_diffusers=(
+            "lora_te_",
+            "lora_te_model_",
+            "lora_te1_",
+            "lora_te1_model_",
+            "lora_text_encoder_",
+            "lycoris_te_",
+            "lycoris_text_encoder_",
+        ),
+    ),
+)
+# More than any base has; names alone do not tell how many there are.
+_MOST_CONDITIONER_BLOCKS, _MOST_ENCODER_LAYERS = 16, 64
 # A block's number in every spelling of a layer's name, and not that of a block of the text
 # conditioner.
 _BLOCK = re.compile(r"(?!.*(?:llm_adapter|text_conditioner)).*?blocks[._](\d{1,9})[._]")
@@ -106,6 +175,26 @@ def linear_names(blocks: int) -> list[tuple[str, str]]:
     return [
         (transformer_name(name), name)
         for name in [*names, "norm_out.linear_1", "norm_out.linear_2", "proj_out"]
+    ]
+
+
+def text_linear_names() -> list[tuple[str, str, str]]:
+    """(component, base, diffusers) of every linear layer of text conditioners and text encoders
+    that are at most so large."""
+    inner = [f"{part}_attn.{side}_proj" for part in ("self", "cross") for side in "qkvo"]
+    conditioner = ["in_proj", "out_proj"]
+    for block in range(_MOST_CONDITIONER_BLOCKS):
+        conditioner += [f"blocks.{block}.{name}" for name in (*inner, "mlp.0", "mlp.2")]
+    inner = [f"self_attn.{side}_proj" for side in "qkvo"]
+    encoder = []
+    for layer in range(_MOST_ENCODER_LAYERS):
+        encoder += [
+            f"layers.{layer}.{name}"
+            for name in (*inner, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+        ]
+    return [
+        *(("text_conditioner", CONDITIONER + name, name) for name in conditioner),
+        *(("text_encoder", ENCODER + name, name) for name in encoder),
     ]
 
 

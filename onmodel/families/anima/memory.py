@@ -30,7 +30,8 @@ class AnimaOutline:
     @cached_property
     def spec(self) -> FamilySpec:
         """The same as a loaded base's."""
-        return make_spec(self.models["transformer"])
+        text = {name: self.models[name] for name in ("text_conditioner", "text_encoder")}
+        return make_spec(self.models["transformer"], text)
 
     @property
     def components(self) -> tuple[str, ...]:

@@ -9,9 +9,12 @@ from typing import Any
 from pydantic import field_validator
 
 from onmodel.families.anima.lora_layouts import (
+    CONDITIONER,
+    ENCODER,
     LORA_NAMES,
     block_of,
     linear_names,
+    text_linear_names,
     transformer_name,
 )
 from onmodel.families.protocol import (
@@ -138,9 +141,10 @@ _ADALN = (
 PRESETS = {"attention_mlp": _ATTENTION_MLP, "attention_mlp_adaln": _ATTENTION_MLP + _ADALN}
 
 
-def make_spec(transformer: Any) -> FamilySpec:
+def make_spec(transformer: Any, text: Mapping[str, Any] | None = None) -> FamilySpec:
     """The facts of a loaded `CosmosTransformer3DModel`, its layers counted and measured, never
-    assumed."""
+    assumed; `text` has the text conditioner and the text encoder by component, where they are
+    loaded."""
     from torch import nn
 
     linears = tuple(
@@ -150,7 +154,23 @@ def make_spec(transformer: Any) -> FamilySpec:
         for name, module in transformer.named_modules()
         if isinstance(module, nn.Linear)
     )
-    return _spec(linears, transformer.config)
+    text_linears = tuple(
+        Linear(
+            _TEXT_PREFIX[component] + name,
+            name,
+            module.out_features,
+            module.in_features,
+            None,
+            component,
+        )
+        for component, model in (text or {}).items()
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    )
+    return _spec(linears, transformer.config, text_linears)
+
+
+_TEXT_PREFIX = {"text_conditioner": CONDITIONER, "text_encoder": ENCODER}
 
 
 def spec_of_shapes(
@@ -169,12 +189,17 @@ def spec_of_shapes(
         for name, diffusers in linear_names(blocks)
         if shapes is None or name in shapes
     )
-    return dataclasses.replace(_spec(linears, config), blocks=blocks)
+    text_linears = tuple(
+        Linear(name, diffusers, *(shapes or {}).get(name, (0, 0)), None, component)
+        for component, name, diffusers in text_linear_names()
+        if shapes is None or name in shapes
+    )
+    return dataclasses.replace(_spec(linears, config, text_linears), blocks=blocks)
 
 
-def spec_of_config(transformer: Config) -> FamilySpec:
-    """The facts of a base with this transformer config, as `make_spec` measures them, without
-    loading diffusers."""
+def spec_of_config(transformer: Config, encoders: Mapping[str, Config] | None = None) -> FamilySpec:
+    """The facts of a base with this transformer config and these of its text conditioner and text
+    encoder, as `make_spec` measures them, without loading diffusers."""
     hidden = transformer["num_attention_heads"] * transformer["attention_head_dim"]
     inner = int(hidden * transformer["mlp_ratio"])
     text, adaln = transformer["text_embed_dim"], transformer["adaln_lora_dim"]
@@ -199,20 +224,67 @@ def spec_of_config(transformer: Config) -> FamilySpec:
     for name, diffusers in linear_names(transformer["num_layers"]):
         inside = name if block_of(diffusers) is None else name.split(".", 2)[2]
         shapes[name] = sizes.get(inside, (hidden, hidden))
+    if encoders is not None:
+        shapes |= _conditioner_shapes(encoders["text_conditioner"])
+        shapes |= _encoder_shapes(encoders["text_encoder"])
     return spec_of_shapes(transformer["num_layers"], shapes, transformer)
+
+
+def _conditioner_shapes(config: Config) -> dict[str, tuple[int, int]]:
+    """(out, in) of the text conditioner's layers."""
+    width, target, source = config["model_dim"], config["target_dim"], config["source_dim"]
+    inner = int(width * config["mlp_ratio"])
+    shapes = {f"{CONDITIONER}out_proj": (target, width)}
+    if width != target:
+        shapes[f"{CONDITIONER}in_proj"] = (width, target)
+    parts = (
+        ("self_attn", "cross_attn") if config.get("use_self_attention", True) else ("cross_attn",)
+    )
+    for block in range(config["num_layers"]):
+        stem = f"{CONDITIONER}blocks.{block}."
+        for part in parts:
+            for side in "qkvo":
+                reads = source if part == "cross_attn" and side in "kv" else width
+                shapes[f"{stem}{part}.{side}_proj"] = (width, reads)
+        shapes |= {f"{stem}mlp.0": (inner, width), f"{stem}mlp.2": (width, inner)}
+    return shapes
+
+
+def _encoder_shapes(config: Config) -> dict[str, tuple[int, int]]:
+    """(out, in) of the text encoder's layers."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    queries = config["num_attention_heads"] * config["head_dim"]
+    keys = config["num_key_value_heads"] * config["head_dim"]
+    sizes = {
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+    shapes: dict[str, tuple[int, int]] = {}
+    for layer in range(config["num_hidden_layers"]):
+        shapes |= {f"{ENCODER}layers.{layer}.{name}": size for name, size in sizes.items()}
+    return shapes
 
 
 def published() -> FamilySpec:
     """The facts of the published base."""
-    return spec_of_config(PUBLISHED["transformer"])
+    return spec_of_config(PUBLISHED["transformer"], PUBLISHED)
 
 
 def spec_of_folder(folder: Path) -> FamilySpec:
-    """The facts of a base in diffusers' layout, from its config alone."""
-    return spec_of_config(read_json(folder / "transformer" / "config.json"))
+    """The facts of a base in diffusers' layout, from its configs alone."""
+    parts = ("transformer", *_TEXT_PREFIX)
+    configs = {part: read_json(folder / part / "config.json") for part in parts}
+    return spec_of_config(configs["transformer"], configs)
 
 
-def _spec(linears: tuple[Linear, ...], config: Config) -> FamilySpec:
+def _spec(
+    linears: tuple[Linear, ...], config: Config, text_linears: tuple[Linear, ...] = ()
+) -> FamilySpec:
     """`config` is the transformer's: positions are known up to `max_size` patches."""
     patches = [
         count * side for count, side in zip(config["max_size"], config["patch_size"], strict=True)
@@ -231,4 +303,5 @@ def _spec(linears: tuple[Linear, ...], config: Config) -> FamilySpec:
         + max((linear.block for linear in linears if linear.block is not None), default=-1),
         linears=linears,
         presets=PRESETS,
+        text_linears=text_linears,
     )

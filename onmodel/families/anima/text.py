@@ -7,7 +7,8 @@ them equals fewer with a bias of log(count) on their scores: exact, and the sequ
 the longest caption.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -53,6 +54,16 @@ class TextEncoder:
             if caption not in self._known:
                 self._known[caption] = self._encode(caption)
         return [self._known[caption] for caption in captions]
+
+    @contextmanager
+    def changed(self) -> Iterator[None]:
+        """Within the context captions are encoded again, and what it remembers is dropped after
+        it."""
+        known, self._known = self._known, {}
+        try:
+            yield
+        finally:
+            self._known = known
 
     # Not under a caller's inference mode: its tensors could not be used in training afterwards.
     @torch.inference_mode(False)
