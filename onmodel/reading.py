@@ -5,6 +5,7 @@ Every fault is an InputError that names the field, the file and what to do. Pict
 have their own readers (curate/ingest.py, weights.py).
 """
 
+import codecs
 import json
 import math
 import os
@@ -72,13 +73,20 @@ def _unreadable(path: Path, field: str, error: Exception) -> InputError:
 
 
 def read_text(path: Path, field: str, most: int = LARGEST_TEXT) -> str:
-    """UTF-8 text, with or without a byte order mark."""
+    """UTF-8 text, with or without a byte order mark, or UTF-16 text with one."""
     try:
-        return read_bytes(path, field, most).decode("utf-8-sig")
+        return decode_text(read_bytes(path, field, most))
     except UnicodeDecodeError as error:
         raise InputError(
             field, path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8"
         ) from error
+
+
+def decode_text(data: bytes) -> str:
+    """UTF-8 text, or UTF-16 text with its byte order mark, as editors on Windows write it. Raises
+    UnicodeDecodeError."""
+    marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return data.decode("utf-16" if marked else "utf-8-sig")
 
 
 def read_toml(path: Path, field: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from onmodel.curate.dataset_facts import (
 )
 from onmodel.curate.duplicates import find_links, group_links
 from onmodel.curate.ingest import SourcePicture, folder_hash, scan_folder
+from onmodel.curate.listing import MASK_FOLDERS
 from onmodel.curate.other_tools.options import (
     ForeignDataset,
     ForeignSubset,
@@ -42,6 +43,7 @@ from onmodel.curate.source_settings import SourceSettings
 from onmodel.curate.sources import (
     folder_pictures,
     sampled_pictures,
+    scan_notes,
     shuffled,
     subset_pictures,
     toon_pictures,
@@ -69,9 +71,14 @@ class PictureSource(StageSettings, SourceSettings):
         known = known_at(self.folder) if self.folder else None
         return {
             "folder": self.pictures,
-            "masks": folder_hash(self.masks) if self.masks else None,
+            "masks": folder_hash(self.masks) if self.masks else self._own_masks(),
             "known": sha256_file(known) if known else None,
         }
+
+    def _own_masks(self) -> str | None:
+        """Hash of the folder of masks inside the folder, where one is."""
+        inside = [self.folder / name for name in MASK_FOLDERS] if self.folder else []
+        return next((folder_hash(folder) for folder in inside if folder.is_dir()), None)
 
     @property
     def pictures(self) -> str | None:
@@ -160,6 +167,8 @@ class Settings(StageSettings):
         imported = {}
         for name, subset in self.imported.items():
             reading = subset.reading.model_dump(exclude_unset=True)
+            if subset.config.regularisation:
+                reading.setdefault("default_caption", "")  # never the trigger
             imported[name] = [PictureSource(folder=subset.folder, **reading)]
         return imported | self.subsets
 
@@ -207,6 +216,11 @@ class Settings(StageSettings):
             for source in sources:
                 if source.folder and (note := unread_repeats(source.folder)):
                     notes.append(f"{name}: {note}")
+        for name, sources in self.sources.items():
+            for source in sources:
+                if source.folder and source.folder.exists():
+                    lines = scan_notes(scan_folder(source.folder, "", source))
+                    notes += [f"{name}: {line}" for line in lines]
         return notes
 
     def named_stages(self) -> list[NamedStage]:
@@ -252,7 +266,9 @@ def _expected(source: PictureSource, before: Mapping[str, Plan]) -> int:
         return source.count or STANDIN_SETS[source.toon].count
     if source.folder:
         found = (
-            len(scan_folder(source.folder, "", source)[0]) if source.folder.exists() else ASSUMED
+            len(scan_folder(source.folder, "", source).pictures)
+            if source.folder.exists()
+            else ASSUMED
         )
     elif source.stage:
         plan = before[source.stage]
@@ -315,8 +331,11 @@ def _pictures(
         folder = inside(context.scratch / "toon", name, "subsets")
         return toon_pictures(source.toon, folder, source.count)
     if source.folder:
-        found, bad = folder_pictures(source.folder, source)
-        refused += bad
+        scan = folder_pictures(source.folder, source, context.character.trigger)
+        found = scan.pictures
+        refused += scan.refused
+        for note in scan_notes(scan):
+            context.events.note(f"{name.rpartition('-')[0]}: {note}")
     elif source.stage:
         found = sampled_pictures(inputs.artifact(source.stage).path)
     else:

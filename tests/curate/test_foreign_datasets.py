@@ -321,7 +321,7 @@ def test_numbered_folders(tmp_path: Path) -> None:
         "style": 2,
     }
     assert {subset.reading.default_caption for subset in foreign.subsets} == {"hoge girl", "style"}
-    assert [note.rpartition(": ")[2] for note in foreign.notes] == ["0_never", "3_file", "plain"]
+    assert [note.rpartition(": ")[2] for note in foreign.notes] == ["1 × 3_file", "0_never, plain"]
     reg = read_numbered_folders(tmp_path, regularisation=True)
     assert reg.notes[-1].startswith("regularisation pictures are repeated")
     assert reg.even_regularisation and all(subset.config.regularisation for subset in reg.subsets)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onmodel.curate.ingest import Reading
+from onmodel.curate.listing import SHOWN, left_alone, list_folder, pictures_root, repeats_of
 from onmodel.curate.other_tools.options import (
     EVEN_REGULARISATION,
     ForeignDataset,
@@ -26,8 +27,6 @@ from onmodel.dataset.rules import SubsetConfig
 from onmodel.errors import InputError
 from onmodel.paths import Names, leads_out
 from onmodel.text import printable
-
-MOST_REPEATS = 100_000
 
 OPTIONS = ToolOptions(
     tool="sd-scripts",
@@ -213,37 +212,35 @@ def read_numbered_folders(folder: Path, regularisation: bool) -> ForeignDataset:
     Raises InputError when there is no such folder.
     """
     field = "reg_data_dir" if regularisation else "train_data_dir"
-    try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(
-            field, folder, f"cannot be read ({error.strerror}); name a folder of folders"
-        ) from error
+    folder = pictures_root(folder, field)
+    listing = list_folder(folder, field)
     names = Names()
-    subsets, left = [], []
-    for path in paths:
-        match = re.fullmatch(r"(\d+)_(.+)", path.name, re.S)
-        if not match or not path.is_dir() or not 1 <= int(match[1]) <= MOST_REPEATS:
-            left.append(f"its name has no number of repeats before it: {printable(path.name)}")
+    subsets, others = [], []
+    notes = left_alone([*listing.pictures, *listing.doubtful, *listing.files], "beside the folders")
+    for path in listing.folders:
+        match = repeats_of(path)
+        if match is None:
+            others.append(printable(path.name))
             continue
         if leads_out(path, folder):
-            left.append(f"it is a link to a folder elsewhere: {printable(path.name)}")
+            notes.append(f"not read, since it is a link to a folder elsewhere: {path.name}")
             continue
-        said = {"repeats": int(match[1]), "shuffle_tags": False, "keep_tokens": 0}
+        repeats, name = match
+        said = {"repeats": repeats, "shuffle_tags": False, "keep_tokens": 0}
         shown = SubsetConfig.model_validate(
             said | ({"regularisation": True} if regularisation else {})
         )
-        reading = Reading(default_caption=match[2].replace("_", " "))
-        subsets.append(
-            ForeignSubset(
-                names.free(match[2]), path, reading, shown, 0.0 if regularisation else None
-            )
-        )
+        reading = Reading(default_caption=name.replace("_", " "))
+        heldout = 0.0 if regularisation else None
+        subsets.append(ForeignSubset(names.free(name), path, reading, shown, heldout))
     if not subsets:
         raise InputError(
             field, folder, "holds no folder such as 10_name, whose number is that of the repeats"
         )
-    notes = [f"not read, since {why}" for why in left]
+    if others:
+        names_of_others = ", ".join(others[:SHOWN])
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        notes.append(f"left alone, folders without a number of repeats: {names_of_others}{more}")
     if regularisation:
         notes.append(EVEN_REGULARISATION)
     return ForeignDataset(subsets, notes, regularisation)
