@@ -9,6 +9,7 @@ import codecs
 import json
 import math
 import os
+import re
 import stat
 import tomllib
 import unicodedata
@@ -26,6 +27,7 @@ LARGEST_WHOLE = 10**15  # JSON keeps whole numbers up to 2^53, also the sum of t
 LONGEST_TEXT = 20_000  # characters
 LONGEST_LIST = 10_000
 DEEPEST_SETTING = 16
+_PATH_CURE = "in double quotes a backslash is an escape; write the path with / or in single quotes"
 
 
 def open_regular(path: Path, field: str, follow: bool = True) -> BinaryIO:
@@ -91,8 +93,40 @@ def decode_text(data: bytes) -> str:
 
 def read_toml(path: Path, field: str) -> dict[str, Any]:
     """The tables of a TOML file."""
-    table: dict[str, Any] = _parsed(path, field, "TOML", tomllib.loads)
+    table: dict[str, Any] = _parsed(path, field, "TOML", _toml)
+    _check_paths(table, path, field)
     return table
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """Parsed TOML. Raises ValueError, with the cure for a line that holds a Windows path in double
+    quotes."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"at line (\d+)", str(error))
+        lines = text.splitlines()
+        line = lines[int(at[1]) - 1] if at and int(at[1]) <= len(lines) else ""
+        quoted = re.search(r'"([^"\n]*\\[^"\n]*)"', line)
+        if quoted is None:
+            raise
+        raise ValueError(f"{error}; {_PATH_CURE}: '{quoted[1][:80]}'") from error
+
+
+def path_cure(text: str) -> str:
+    r"""What to write instead of a path whose backslashes were read as tabs and line ends, such as
+    "heap\train"; "" for another text."""
+    return _PATH_CURE if re.search(r"[\x00-\x1f]", text) else ""
+
+
+def _check_paths(value: Any, path: Path, field: str) -> None:
+    """Raise InputError for a text such as "D:\\train", whose backslash was read as a tab."""
+    if isinstance(value, str) and re.match(r"[A-Za-z]:[\x00-\x1f]", value):
+        shown = value.encode("unicode_escape").decode("ascii")[:80]
+        raise InputError(field, path, f'holds the path "{shown}"; {_PATH_CURE}')
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        _check_paths(one, path, field)
 
 
 def read_json_of_others(path: Path, field: str, most: int = LARGEST_TEXT) -> Any:

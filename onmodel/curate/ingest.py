@@ -39,6 +39,8 @@ from onmodel.reading import read_bytes
 from onmodel.text import printable
 from onmodel.validation import StrictTable
 
+BLACK = "#000000"
+
 
 class Reading(StrictTable):
     """How a folder of pictures is read. The names in other trainers are in curate/other_tools/."""
@@ -282,7 +284,7 @@ def check(
     if candidate.mask is None:
         return picture, None
     try:
-        mask = decode(_read(candidate.mask), WHITE)
+        mask = decode(_read(candidate.mask), BLACK)  # transparent parts count as black
     except Refused as reason:
         raise Refused(f"its mask: {reason}") from reason
     if (mask.width, mask.height) != (picture.width, picture.height):

@@ -4,9 +4,10 @@ import difflib
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from onmodel.curate.ingest import Reading
+from onmodel.reading import path_cure
 from onmodel.toon.datasets import STANDIN_SETS
 
 
@@ -28,6 +29,13 @@ class SourceSettings(Reading):
     count: int | None = Field(
         default=None, ge=1, description="Largest number of pictures taken. Unset: all."
     )
+
+    @field_validator("folder", "masks")
+    @classmethod
+    def _written_as_meant(cls, path: Path | None) -> Path | None:
+        if path is not None and (cure := path_cure(str(path))):
+            raise ValueError(cure)
+        return path
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -44,7 +44,7 @@ def scan_notes(scan: FolderScan) -> list[str]:
         notes.append(
             f"{count}: the trigger alone is shown with them"
             if given is None
-            else f"{count}: default_caption is shown with them, {shown(repr(given))}"
+            else f"{count}: {shown(repr(given))} is shown with them"
         )
     if scan.masks:
         notes.append(f"{scan.masks} masks are used, found by their names")

@@ -94,8 +94,8 @@ class Settings(StageSettings):
     dataset_config: Path | None = Field(
         default=None,
         description=(
-            "Data set file of sd-scripts, diffusion-pipe or ai-toolkit. Each of its folders "
-            "becomes a subset."
+            "Data set file of sd-scripts, musubi-tuner, diffusion-pipe or ai-toolkit. Each of its "
+            "folders becomes a subset."
         ),
     )
     train_data_dir: Path | None = Field(
@@ -242,10 +242,13 @@ class Settings(StageSettings):
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Pictures per subset; a folder that is not there yet counts as 20."""
-    counts = dict.fromkeys(settings.sources, 0)
+    counts, sentences = dict.fromkeys(settings.sources, 0), dict.fromkeys(settings.sources, 0)
     for name, sources in settings.sources.items():
         for source in sources:
             counts[name] += _expected(source, before)
+            if source.folder and source.folder.exists():
+                found = scan_folder(source.folder, "", source).pictures
+                sentences[name] += sum(bool(picture.sentence) for picture in found)
     remedy = f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)"
     missing = tuple(
         InputError("folder", folder, remedy)
@@ -256,6 +259,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
         counts=counts,
         shown=settings.shown(counts),
         heldout=settings.whole_heldout,
+        sentences=sentences,
         notes=settings.notes,
         missing=missing,
     )
@@ -288,6 +292,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         found = collect(offers, context.out, refused, task)
     report_refused(refused, context.events)
     found.check_subsets(settings.sources, f"stages.{context.name}.subsets")
+    for line in found.check_masks(f"stages.{context.name}.subsets"):
+        context.events.note(line, "warning")
     with context.events.task(f"compare {context.name}", total=2 * len(found.items)) as task:
         links = find_links(found.thumbs, task)
     items = split(

@@ -4,7 +4,6 @@ Sources: docs/config_README-en.md, masked_loss_README.md and validation.md of sd
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from onmodel.curate.ingest import Reading
@@ -21,6 +20,7 @@ from onmodel.curate.other_tools.options import (
     brief,
     existing_folder,
     folder_name,
+    merged_resolutions,
     square_side,
 )
 from onmodel.dataset.rules import SubsetConfig
@@ -107,7 +107,7 @@ def read(path: Path, config: Table) -> ForeignDataset:
     even = any(subset.config.regularisation for subset in subsets)
     if even:
         notes.append(EVEN_REGULARISATION)
-    return ForeignDataset(_merged(subsets), notes, even)
+    return ForeignDataset(merged_resolutions(subsets), notes, even)
 
 
 def _subset(where: str, table: Table, path: Path, names: Names, notes: list[str]) -> ForeignSubset:
@@ -168,30 +168,6 @@ def _subset(where: str, table: Table, path: Path, names: Names, notes: list[str]
     if shown.regularisation:
         heldout = 0.0
     return ForeignSubset(names.free(folder_name(folder)), folder, read, shown, heldout)
-
-
-def _merged(subsets: Sequence[ForeignSubset]) -> list[ForeignSubset]:
-    """Merge subsets that differ only in resolution: sd-scripts lists one per resolution, onmodel
-    lists the resolutions in one."""
-    found: list[ForeignSubset] = []
-    for subset in subsets:
-        for i, other in enumerate(found):
-            both = tuple(dict.fromkeys((*other.config.resolutions, *subset.config.resolutions)))
-            shown = other.config.model_copy(update={"resolution": both})
-            same = (other.folder, other.reading, other.heldout) == (
-                subset.folder,
-                subset.reading,
-                subset.heldout,
-            )
-            alike = shown == subset.config.model_copy(update={"resolution": both})
-            if same and alike and len(both) > len(other.config.resolutions):
-                found[i] = ForeignSubset(
-                    other.name, other.folder, other.reading, shown, other.heldout
-                )
-                break
-        else:
-            found.append(subset)
-    return found
 
 
 def unread_repeats(folder: Path) -> str:
