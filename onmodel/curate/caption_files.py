@@ -80,6 +80,7 @@ class CaptionFiles:
         rows = dict(self._rows(picture))
         order = [*rows, *files] if self._table_first else [*files, *rows]
         chosen = None
+        empty = []
         for source in order:
             chosen = (
                 self._from_row(source, rows[source])
@@ -88,8 +89,11 @@ class CaptionFiles:
             )
             if chosen is not None:
                 break
+            empty.append(source)
         for source in order:
-            if chosen is None or source != chosen.source:
+            if source in empty:
+                self.unused[f"{source} without a caption"] += 1
+            elif chosen is None or source != chosen.source:
                 self.unused[source] += 1
         if chosen is not None:
             self.used[chosen.source] += 1

@@ -18,6 +18,7 @@ VARIANTS = 8
 MAX_BYTES = 10_000
 LONGEST_TAG = 4  # words of a line that is read as one tag
 Lines = str | None  # what joins the lines of a caption; None: tags in the first, then the sentence
+_COMMA = re.compile(r",(?!(?<=\d,)\d{3}(?!\d))")
 Form = Literal["tags", "sentence", "both"]
 
 
@@ -70,6 +71,8 @@ def parse_lines(text: str, lines: Lines = None) -> tuple[str, str]:
     if len(rows) > 2 and all(map(_is_one_tag, rows)):
         rows = [", ".join(rows)]
     first, rest = (rows[0], rows[1:]) if rows else ("", [])
+    if "," not in first:
+        first = first.replace("\t", ",")
     tags = split_tags(first)
     if rows and not tags:
         raise ValueError("the first line of the caption, the tags, is empty")
@@ -89,8 +92,8 @@ def _is_one_tag(line: str) -> bool:
 
 
 def split_tags(text: str) -> list[str]:
-    """The tags of a comma-separated caption, without blanks and empty ones."""
-    return [tag for part in text.split(",") if (tag := " ".join(part.split()))]
+    """The tags of a comma-separated caption, without blanks and empty ones. "1,000" is one."""
+    return [tag for part in _COMMA.split(text) if (tag := " ".join(part.split()))]
 
 
 def says_word(text: str, word: str) -> bool:

@@ -124,6 +124,14 @@ def test_tables_of_captions_are_read_and_files_go_before_them(tmp_path: Path, ta
     assert found.notes[0] == f"captions: 2 from {table}; not used: 1 × .txt"
 
 
+def test_an_empty_file_is_no_caption(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf \n")
+    found = scan(tmp_path)
+    assert found.uncaptioned == 1 and found.refused == []
+    assert found.notes == ["captions: none; not used: 1 × .txt without a caption"]
+
+
 def test_a_damaged_table_is_told(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     (tmp_path / "captions.json").write_text("{")
