@@ -45,7 +45,15 @@ def import_command(
     from onmodel.curate.gather import gather
 
     with on_terminal() as events:
-        found = gather(sources, out, settings.origin, settings.rights, events, settings.background)
+        found = gather(
+            sources,
+            out,
+            settings.origin,
+            settings.rights,
+            events,
+            settings.background,
+            settings.tagger,
+        )
     if as_json:
         say_json({"pictures": found.pictures, "refused": found.refused, "notes": found.notes})
         return

@@ -36,7 +36,8 @@ class Offer:
     """The pictures that one source offers to a subset, in the order in which they are taken.
 
     At most `count` are taken (None: all), each path once per `pool`. `trusted` files were written
-    by this package and are decoded in this process; others in the decoder's own.
+    by this package and are decoded in this process; others in the decoder's own. `tagger` tags
+    pictures without a caption.
     """
 
     subset: str
@@ -44,16 +45,19 @@ class Offer:
     count: int | None
     pool: str
     trusted: bool
+    tagger: str | None = None
 
 
 @dataclass
 class Collected:
-    """The pictures taken so far: `items` and their `thumbs` in one order; files in `folder`."""
+    """The pictures taken so far: `items` and their `thumbs` in one order; files in `folder`.
+    `untagged`: a tagger → the items without a caption that it is to tag."""
 
     folder: Path
     refused: list[Refusal]
     items: list[Item] = field(default_factory=list)
     thumbs: list[Thumb] = field(default_factory=list)
+    untagged: dict[str, list[int]] = field(default_factory=dict)
     _contents: set[tuple[str, str]] = field(default_factory=set)  # (subset, content)
     _masks: dict[str, Counter[str]] = field(default_factory=dict)  # subset → kinds of masks
     _written: dict[str, str] = field(default_factory=dict)  # file of the data set → its SHA-256
@@ -138,6 +142,8 @@ def collect(offers: Iterable[Offer], folder: Path, refused: list[Refusal], task:
                 except Refused as reason:
                     refused.append(Refusal(source.name, str(reason)))
                     continue
+                if offer.tagger and not source.captioned:
+                    found.untagged.setdefault(offer.tagger, []).append(len(found.items) - 1)
                 taken.add((offer.pool, source.path))
                 count += 1
     return found

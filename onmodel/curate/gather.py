@@ -17,12 +17,14 @@ from onmodel.curate.other_tools.registry import read_config
 from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
 from onmodel.curate.provenance import NAME as PROVENANCE
 from onmodel.curate.provenance import KnownPicture, read_known
+from onmodel.curate.tagging import load_tagger, tag_pieces
 from onmodel.curate.unpack import STRAY, unpack
 from onmodel.curate.workshop import FILE, Piece, make_workshop, tags_from_file
 from onmodel.dataset.decoder import Decoder
 from onmodel.dataset.decoding import Refused
 from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
+from onmodel.evaluate.observers.tagger import Tagger
 from onmodel.events import Events
 from onmodel.paths import Names, check_distinct, writable
 from onmodel.text import printable, shown
@@ -55,15 +57,17 @@ def gather(
     rights: str,
     events: Events,
     background: str = WHITE,
+    tagger: str | None = None,
 ) -> Gathered:
     """Read sources into a new workshop.
 
     A folder of pictures is a subset of its name; a folder of folders one subset for each, with its
     repeats where it is called `10_name`; a file is another trainer's data set, or a zip of either.
     Transparent pictures lie on `paper`,
-    #rrggbb. Raises InputError when nothing is left.
+    #rrggbb; `tagger` tags pictures without a caption. Raises InputError when nothing is left.
     """
     lying = _checked({"paper": background})
+    loaded = load_tagger(tagger) if tagger else None
     if (into / "pictures.json").exists():
         raise InputError(
             "into", into, "holds a data set with its decisions already; name another folder"
@@ -71,7 +75,7 @@ def gather(
     found = _Found()
     new = not into.exists()
     try:
-        return _gather(sources, into, origin, rights, events, lying, found)
+        return _gather(sources, into, origin, rights, events, lying, loaded, found)
     except BaseException:
         for folder in found.unpacked:
             shutil.rmtree(folder, ignore_errors=True)
@@ -88,6 +92,7 @@ def _gather(
     rights: str,
     events: Events,
     lying: Mapping[str, str],
+    tagger: Tagger | None,
     told: _Found,
 ) -> Gathered:
     subsets: dict[str, tuple[Path, Reading, int]] = {}
@@ -147,6 +152,8 @@ def _gather(
     if not pieces:
         why = f"; the first: {refused[0]['file']}, {refused[0]['reason']}" if refused else ""
         raise InputError("sources", ", ".join(map(str, sources)), f"no picture can be read{why}")
+    if tagger is not None:
+        pieces = tag_pieces(pieces, tagger, events)
     kept = {piece.subset for piece in pieces}
     models = {
         sha256: lineage

@@ -35,14 +35,17 @@ def folder_pictures(folder: Path, reading: Reading, trigger: str) -> FolderScan:
     return scan._replace(pictures=[_with_trigger(picture, trigger) for picture in pictures])
 
 
-def scan_notes(scan: FolderScan) -> list[str]:
-    """Lines about a folder: its captions, its masks, and what is left alone."""
+def scan_notes(scan: FolderScan, tagger: str = "") -> list[str]:
+    """Lines about a folder: its captions, its masks, and what is left alone. `tagger` tags pictures
+    without a caption."""
     notes = list(scan.notes)
     if scan.uncaptioned:
         count = f"{scan.uncaptioned} of {len(scan.pictures)} pictures have no caption"
         given = scan.pictures[0].reading.default_caption
         notes.append(
-            f"{count}: the trigger alone is shown with them"
+            f"{count}: the trigger and the tagger's tags are shown with them"
+            if given is None and tagger
+            else f"{count}: the trigger alone is shown with them"
             if given is None
             else f"{count}: {shown(repr(given))} is shown with them"
         )

@@ -49,6 +49,7 @@ from onmodel.curate.sources import (
     toon_pictures,
 )
 from onmodel.curate.split import split
+from onmodel.curate.tagging import load_tagger, tag_items, tagger_hash
 from onmodel.dataset.manifest import Config, Refusal, SubsetRow, write_manifest
 from onmodel.errors import InputError
 from onmodel.hashing import sha256_file
@@ -73,6 +74,7 @@ class PictureSource(StageSettings, SourceSettings):
             "folder": self.pictures,
             "masks": folder_hash(self.masks) if self.masks else self._own_masks(),
             "known": sha256_file(known) if known else None,
+            "tagger": tagger_hash(str(self.tagger)) if self.tagger else None,
         }
 
     def _own_masks(self) -> str | None:
@@ -219,7 +221,8 @@ class Settings(StageSettings):
         for name, sources in self.sources.items():
             for source in sources:
                 if source.folder and source.folder.exists():
-                    lines = scan_notes(scan_folder(source.folder, "", source))
+                    scan = scan_folder(source.folder, "", source)
+                    lines = scan_notes(scan, str(source.tagger or ""))
                     notes += [f"{name}: {line}" for line in lines]
         return notes
 
@@ -294,6 +297,10 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     found.check_subsets(settings.sources, f"stages.{context.name}.subsets")
     for line in found.check_masks(f"stages.{context.name}.subsets"):
         context.events.note(line, "warning")
+    for tagger, untagged in found.untagged.items():
+        found.items = tag_items(
+            found.items, untagged, context.out, load_tagger(tagger), context.events
+        )
     with context.events.task(f"compare {context.name}", total=2 * len(found.items)) as task:
         links = find_links(found.thumbs, task)
     items = split(
@@ -324,7 +331,9 @@ def _offers(
             pictures = _pictures(source, f"{subset}-{i}", inputs, context, refused)
             # Another trainer's data sets may share pictures.
             pool = subset if subset in settings.imported else ""
-            offers.append(Offer(subset, pictures, source.count, pool, source.folder is None))
+            tagger = str(source.tagger) if source.tagger else None
+            trusted = source.folder is None
+            offers.append(Offer(subset, pictures, source.count, pool, trusted, tagger))
     return offers
 
 
@@ -340,7 +349,7 @@ def _pictures(
         scan = folder_pictures(source.folder, source, context.character.trigger)
         found = scan.pictures
         refused += scan.refused
-        for note in scan_notes(scan):
+        for note in scan_notes(scan, str(source.tagger or "")):
             context.events.note(f"{name.rpartition('-')[0]}: {note}")
     elif source.stage:
         found = sampled_pictures(inputs.artifact(source.stage).path)
