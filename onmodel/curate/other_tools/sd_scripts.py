@@ -23,6 +23,7 @@ from onmodel.curate.other_tools.options import (
     merged_resolutions,
     square_side,
 )
+from onmodel.curate.provenance import NAME as PROVENANCE
 from onmodel.dataset.rules import SubsetConfig
 from onmodel.errors import InputError
 from onmodel.paths import Names, leads_out
@@ -192,7 +193,9 @@ def read_numbered_folders(folder: Path, regularisation: bool) -> ForeignDataset:
     listing = list_folder(folder, field)
     names = Names()
     subsets, others = [], []
-    notes = left_alone([*listing.pictures, *listing.doubtful, *listing.files], "beside the folders")
+    strays = [*listing.pictures, *listing.doubtful, *listing.files]
+    strays = [path for path in strays if path.name != PROVENANCE]
+    notes = left_alone(strays, "beside the folders")
     for path in listing.folders:
         match = repeats_of(path)
         if match is None:
