@@ -18,6 +18,7 @@ _WILDCARD = re.compile(r"__[\w/-]+__|\{[^{}]*\|[^{}]*\}|\[[^\[\]]*:[^\[\]]*:[\d.
 _BREAK = re.compile(r"(?<!\S)BREAK(?!\S)")
 _WEIGHT = re.compile(r":\s*-?\d*\.?\d+\s*(?=[)\]}]*$)")
 _SEPARATOR = re.compile(r"[\uff0c\u3001\uff1b\u060c]|;(?=\s)|(?<=\w);(?=\w)")
+_STOPS = re.compile(r"(?<=[^\W\d_]{2})\. ")
 _WORD = re.compile(r"[^\W\d_]{2}|[^\W\d_]\d|\d[^\W\d_]")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 PLACEHOLDERS = ("[trigger]", "[name]")
@@ -43,6 +44,8 @@ def meant(tag: str, trigger: str) -> Meant | None:
     if text != tag:
         codes = sorted({f"U+{ord(letter):04X}" for letter in tag if _is_invisible(letter)})
         faults.append(("invisible letters", f"holds {', '.join(codes)}, which is not shown"))
+    if len(_STOPS.findall(text)) > 1 and all(len(part.split()) < 4 for part in text.split(". ")):
+        return Meant("separator", "tags seem to be parted by full stops; write commas", None)
     if _WILDCARD.search(text):
         return Meant("prompt syntax", "a wildcard; write what the picture shows", None)
     shorter = _NETWORK.sub(" ", text)
@@ -57,6 +60,7 @@ def meant(tag: str, trigger: str) -> Meant | None:
     pieces = [piece for part in parts for piece in _separated(part)]
     if len(pieces) > len(parts):
         faults.append(("separator", "tags are parted by commas"))
+    pieces = [piece.strip() for piece in pieces]
     bare = [_without_weight(piece) for piece in pieces] if plain == shorter else pieces
     if bare != pieces:
         faults.append(("prompt syntax", "brackets, weights or quotes of a prompt"))
@@ -119,7 +123,7 @@ def audit_syntax(
     picture: str, tags: Sequence[str], trigger: str
 ) -> tuple[list[AuditFinding], list[str]]:
     """Findings about a picture's tags, and its tags as they would be once all are fixed. A tag that
-    only a person can mend is left out of these."""
+    only a person can fix stays as it is."""
     found: list[AuditFinding] = []
     clean: list[str] = []
     for tag in tags:
@@ -128,7 +132,9 @@ def audit_syntax(
             clean.append(tag)
             continue
         fix = None
-        if what.tags is not None:
+        if what.tags is None:
+            clean.append(tag)
+        else:
             new = tuple(word for word in what.tags if word not in tags)
             fix = Fix((tag,), new, by=f"rule: {what.kind}")
             clean += what.tags

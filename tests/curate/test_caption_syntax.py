@@ -73,7 +73,7 @@ def found_in(*tags: str) -> dict[str, tuple[str, ...] | None]:
 def test_the_trigger_is_seen_within_what_another_finding_mends() -> None:
     assert found_in("1girl，mychar，smile") == {"separator": ("1girl", "mychar", "smile")}
     assert found_in("1girl", "(mychar:1.2)") == {"prompt syntax": ("mychar",)}
-    assert found_in("1girl. mychar. smile.") == {}
+    assert found_in("1girl. mychar. smile.") == {"separator": None}
     assert found_in("A girl called mychar stands in the heavy rain") == {}
     assert found_in("1girl", "smile") == {"no trigger": ("1girl", "mychar")}
 
@@ -93,4 +93,4 @@ def test_swapped_letters_are_found(
 
 def test_the_clean_tags_have_every_certain_fix() -> None:
     found, clean = audit_syntax("a", ["1girl", "(hat:1.1)", "__x__", "a；b"], TRIGGER)
-    assert clean == ["1girl", "hat", "a；b"] and len(found) == 2
+    assert clean == ["1girl", "hat", "__x__", "a；b"] and len(found) == 2

@@ -20,6 +20,12 @@ from onmodel.paths import Names
 
 OPTIONS = ToolOptions(
     tool="ai-toolkit",
+    captions=(
+        "A caption file is one caption, its lines joined by commas; of JSON (`caption_ext: "
+        "json`) the key `caption`. `[trigger]` is replaced by `trigger_word`, which is put "
+        "before captions that lack it. Without a caption: `default_caption`, or the trigger "
+        "alone."
+    ),
     config={
         "num_repeats": "repeats",
         "shuffle_tokens": "shuffle_tags",

@@ -20,6 +20,11 @@ from onmodel.paths import Names
 
 OPTIONS = ToolOptions(
     tool="diffusion-pipe",
+    captions=(
+        "A caption file is one caption, `captions.json` goes before it, and the tags of "
+        "`caption_prefix` stay in front of shuffled ones. Of several captions of a picture "
+        "the first is used. Without a caption: the trigger alone."
+    ),
     config={
         "num_repeats": "repeats",
         "shuffle_tags": "shuffle_tags",

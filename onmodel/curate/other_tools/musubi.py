@@ -21,6 +21,7 @@ _PICTURES_ONLY = "there are pictures only"
 
 OPTIONS = ToolOptions(
     tool="musubi-tuner",
+    captions=("A caption file is one caption. Without a caption: the trigger alone."),
     config={"num_repeats": "repeats", "enable_bucket": "buckets"},
     reading={"caption_extension": "caption_extension"},
     special={

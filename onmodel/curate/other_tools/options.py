@@ -96,7 +96,8 @@ def subset_configs(
 
 @dataclass(frozen=True)
 class ToolOptions:
-    """Every option of a tool, each in one of five tables.
+    """Every option of a tool, each in one of five tables. `captions` says how its caption files are
+    read here.
 
     `config` and `reading`: option → field of SubsetConfig or Reading with the same meaning.
     `special`: option → field, for options whose value the tool's reader converts. `harmless`:
@@ -104,6 +105,7 @@ class ToolOptions:
     """
 
     tool: str
+    captions: str
     config: Table
     reading: Table
     special: Mapping[str, str]

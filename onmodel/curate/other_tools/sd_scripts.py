@@ -31,6 +31,11 @@ from onmodel.text import printable
 
 OPTIONS = ToolOptions(
     tool="sd-scripts",
+    captions=(
+        "The first line of a caption file is the caption; further lines are kept as the "
+        "sentence, which `caption` can show. Without a caption: `class_tokens`, or the "
+        "trigger alone; nothing for regularisation pictures."
+    ),
     config={
         "num_repeats": "repeats",
         "shuffle_caption": "shuffle_tags",
