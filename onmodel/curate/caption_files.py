@@ -5,6 +5,7 @@ image folders (`captions.json`, `metadata.jsonl`, `.csv`, `.json`). Names are co
 and Unicode form, as `NAME.txt` and as `NAME.png.txt`.
 """
 
+import contextlib
 import csv
 import io
 from collections import Counter
@@ -60,6 +61,8 @@ class CaptionFiles:
             for path in self._names.get(name, ())[:1]:
                 if not leads_out(path, listing.folder):
                     self._read_table(name, path)
+        for path in tables_above(listing.folder):
+            self._read_table_above(path)
 
     def beside(self, picture: Path) -> dict[str, Path]:
         """Ending → caption file of a picture, in the order of preference."""
@@ -159,6 +162,23 @@ class CaptionFiles:
             return
         self.seen.add(path)
         self._tables[name] = {folded(PurePosixPath(file).name): value for file, value in rows}
+
+    def _read_table_above(self, path: Path) -> None:
+        """The rows of a table beside the folder that are about files in it: image folders may have
+        `metadata.jsonl` above `images/`."""
+        with contextlib.suppress(InputError, csv.Error):
+            rows = list(_table_rows(path, path.name, read_text(path, "captions")))
+            places = [(PurePosixPath(file), value) for file, value in rows]
+            here = self._listing.folder.resolve().name
+            found = {folded(p.name): value for p, value in places if p.parent.name == here}
+            if found:
+                self._tables.setdefault(path.name, found)
+
+
+def tables_above(folder: Path) -> list[Path]:
+    """Tables of captions beside a folder."""
+    paths = [folder.parent / name for name in TABLES]
+    return [path for path in paths if path.is_file() and not leads_out(path, folder.parent)]
 
 
 def _table_rows(path: Path, name: str, text: str) -> Iterator[tuple[str, Any]]:

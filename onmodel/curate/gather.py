@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from onmodel.curate.caption_files import TABLES
 from onmodel.curate.ingest import FolderScan, Reading, SourcePicture, check, scan_folder
 from onmodel.curate.listing import layout_of, left_alone, repeats_of
 from onmodel.curate.other_tools.options import ForeignDataset
@@ -226,7 +227,8 @@ def _subsets(source: Path, into: Path, found: _Found) -> Mapping[str, tuple[Path
         why = "a link to what lies elsewhere; name it as a source of its own"
         found.refused.append({"file": printable(f"{source.name}/{path.name}"), "reason": why})
     found.notes += left_alone(
-        [path for path in layout.left if path.name != PROVENANCE], "beside the folders"
+        [path for path in layout.left if path.name not in (PROVENANCE, *TABLES)],
+        "beside the folders",
     )
     if tuple(layout.folders) in ((), (source,)):
         return {Names().free(name): (source, _PLAIN, 1)}

@@ -15,6 +15,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from onmodel.curate.caption_files import tables_above
 from onmodel.curate.collect import Offer, collect
 from onmodel.curate.dataset_facts import (
     dataset_facts,
@@ -55,6 +56,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.paths import check_distinct, check_name, inside
+from onmodel.reading import path_cure
 from onmodel.records import Artifact, Item
 from onmodel.stages.base import Context, Inputs, Kind, NamedStage, Plan, Reads, StageSettings
 from onmodel.toon.datasets import STANDIN_SETS
@@ -74,6 +76,9 @@ class PictureSource(StageSettings, SourceSettings):
             "folder": self.pictures,
             "masks": folder_hash(self.masks) if self.masks else self._own_masks(),
             "known": sha256_file(known) if known else None,
+            "tables": [sha256_file(path) for path in tables_above(self.folder)]
+            if self.folder
+            else [],
             "tagger": tagger_hash(str(self.tagger)) if self.tagger else None,
         }
 
@@ -127,6 +132,13 @@ class Settings(StageSettings):
     heldout_subsets: list[str] = Field(
         default_factory=list, description="Subsets that are never trained on."
     )
+
+    @field_validator("dataset_config", "train_data_dir", "reg_data_dir")
+    @classmethod
+    def _written_as_meant(cls, path: Path | None) -> Path | None:
+        if path is not None and (cure := path_cure(str(path))):
+            raise ValueError(cure)
+        return path
 
     @field_validator("subsets")
     @classmethod

@@ -124,6 +124,16 @@ def test_tables_of_captions_are_read_and_files_go_before_them(tmp_path: Path, ta
     assert found.notes[0] == f"captions: 2 from {table}; not used: 1 × .txt"
 
 
+def test_a_table_above_the_folder_is_read_for_the_files_in_it(tmp_path: Path) -> None:
+    for folder in ("images", "other"):
+        (tmp_path / folder).mkdir()
+        picture(tmp_path / folder / "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "images/a.png", "text": "1girl"}')
+    assert [row.tags for row in scan(tmp_path / "images").pictures] == [("1girl",)]
+    found = scan(tmp_path / "other")
+    assert found.uncaptioned == 1 and found.notes == []
+
+
 def test_an_empty_file_is_no_caption(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf \n")

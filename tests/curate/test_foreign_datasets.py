@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from onmodel.curate.ingest import Reading
+from onmodel.curate.ingest import Reading, scan_folder
 from onmodel.curate.other_tools.options import ForeignDataset, ForeignSubset, ToolOptions
 from onmodel.curate.other_tools.registry import TOOLS, read_config
 from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
@@ -267,6 +268,19 @@ def test_musubi_tuner(tmp_path: Path) -> None:
     assert [note.split()[0] for note in foreign.notes] == ["batch_size", "cache_directory"]
     with pytest.raises(InputError, match="video_directory = 'v' — onmodel does not do this"):
         read(tmp_path, "d.toml", "[[datasets]]\nvideo_directory = 'v'")
+
+
+def test_the_remedy_for_musubis_jsonl_file_works(tmp_path: Path) -> None:
+    text = "[[datasets]]\nimage_jsonl_file = 'a.jsonl'"
+    with pytest.raises(InputError, match="write image_directory, and name the file metadata"):
+        read(tmp_path, "d.toml", text)
+    folder = tmp_path / "set"
+    folder.mkdir()
+    Image.new("RGB", (32, 32)).save(folder / "a.png")
+    (folder / "metadata.jsonl").write_text('{"image_path": "/x/a.png", "caption": "1girl"}')
+    foreign = read(tmp_path, "d.toml", "[[datasets]]\nimage_directory = 'set'")
+    (found,) = scan_folder(folder, "x", foreign.subsets[0].reading).pictures
+    assert found.tags == ("1girl",)
 
 
 def test_captions_mean_what_they_mean_in_each_tool(tmp_path: Path) -> None:

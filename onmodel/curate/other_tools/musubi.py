@@ -49,6 +49,11 @@ OPTIONS = ToolOptions(
 )
 
 
+def _read_here(table: Table) -> Table:
+    """The options without `image_jsonl_file`, which has an error of its own."""
+    return {name: value for name, value in table.items() if name != "image_jsonl_file"}
+
+
 def is_musubi(config: Table) -> bool:
     """Whether a parsed file with `datasets` is musubi-tuner's: its data sets have no subsets but
     folders of their own."""
@@ -66,13 +71,19 @@ def read(path: Path, config: Table) -> ForeignDataset:
             raise InputError(path.name, key, "such a file holds [general] and [[datasets]]")
     notes: list[str] = []
     general = as_table(f"{path.name}: general", config.get("general", {}))
-    OPTIONS.check(f"{path.name}: general", general, notes)
+    OPTIONS.check(f"{path.name}: general", _read_here(general), notes)
     names = Names()
     subsets = []
     for i, own in enumerate(as_tables(f"{path.name}: datasets", config["datasets"])):
         where = f"{path.name}: datasets[{i}]"
-        OPTIONS.check(where, own, notes)
+        OPTIONS.check(where, _read_here(own), notes)
         table = {**general, **own}
+        if "image_jsonl_file" in table:
+            remedy = (
+                "is not read; write image_directory, and name the file metadata.jsonl in that"
+                " folder"
+            )
+            raise InputError(where, "image_jsonl_file", remedy)
         folder = existing_folder(f"{where}.image_directory", table.get("image_directory"), path)
         base: dict[str, object] = {"shuffle_tags": False, "keep_tokens": 0, "caption": "tags"}
         if "resolution" in table:
