@@ -110,6 +110,11 @@ def layout_of(place: Path, field: str = "folder") -> Layout:
         wanted = holds_pictures(path) and path.name.lower() not in MASK_FOLDERS
         if path not in links:
             (folders if wanted else left).append(path)
+    deeper = [path.name for path in left if path.is_dir() and _leads_to_pictures(path)]
+    deeper = [name for name in deeper if name.lower() not in MASK_FOLDERS]
+    if deeper and not folders:
+        names = ", ".join(map(printable, deeper[:SHOWN]))
+        raise InputError(field, place, f"the pictures lie deeper, in {names}; name one of these")
     return Layout(root, False, folders, links, left)
 
 
@@ -120,11 +125,21 @@ def pictures_root(folder: Path, field: str = "folder") -> Path:
         listing = list_folder(folder, field)
         if listing.pictures or listing.doubtful or any(map(repeats_of, listing.folders)):
             return folder
-        inner = [path for path in listing.folders if _leads_to_pictures(path)]
-        if len(inner) != 1 or holds_pictures(inner[0]) or leads_out(inner[0], folder):
+        own = [path for path in listing.folders if not leads_out(path, folder)]
+        inner = [path for path in own if _holds_numbered(path)]
+        inner = inner or [path for path in own if _leads_to_pictures(path)]
+        if len(inner) != 1 or (holds_pictures(inner[0]) and not _holds_numbered(inner[0])):
             return folder
         folder = inner[0]
     return folder
+
+
+def _holds_numbered(folder: Path) -> bool:
+    """Whether a folder is sd-scripts' layout."""
+    try:
+        return any(map(repeats_of, list_folder(folder).folders))
+    except InputError:
+        return False
 
 
 def _leads_to_pictures(folder: Path, depth: int = 2) -> bool:

@@ -13,6 +13,7 @@ from onmodel.curate.ingest import scan_folder
 from onmodel.curate.listing import layout_of
 from onmodel.curate.workshop import open_workshop
 from onmodel.doctor.dataset import curate_table
+from onmodel.errors import InputError
 from onmodel.events import Events
 
 COMPANIONS = [".json", ".xmp", ".bak", ".npz", ".psd", ".info", ".csv", ".md", ".html", ".aae"]
@@ -97,6 +98,23 @@ def test_repeats_of_numbered_folders_are_kept_beside_strays(
     count, refused, notes = gather([source], tmp_path / "work", "", "", Events())
     assert (count, open_workshop(tmp_path / "work").repeats) == (1, {"mychar": 10})
     assert refused == [] and len(notes) == bool(stray)
+
+
+def test_the_folder_of_numbered_ones_is_found_beside_samples(tmp_path: Path) -> None:
+    picture(tmp_path / "img" / "5_mychar" / "a.png")
+    picture(tmp_path / "sample" / "b.png", None)
+    (tmp_path / "model").mkdir()
+    assert curate_table(tmp_path) == {"train_data_dir": tmp_path / "img"}
+    assert gather([tmp_path], tmp_path / "work", "", "", Events()).pictures == 1
+
+
+def test_two_places_that_lie_deeper_are_named(tmp_path: Path) -> None:
+    picture(tmp_path / "img" / "5_mychar" / "a.png")
+    picture(tmp_path / "reg" / "1_girl" / "b.png")
+    with pytest.raises(InputError, match="lie deeper, in img, reg; name one of these"):
+        gather([tmp_path], tmp_path / "work", "", "", Events())
+    with pytest.raises(InputError, match="lie deeper"):
+        curate_table(tmp_path)
 
 
 def test_folders_without_a_picture_and_of_masks_are_no_subsets(tmp_path: Path) -> None:
