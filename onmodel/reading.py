@@ -5,9 +5,11 @@ Every fault is an InputError that names the field, the file and what to do. Pict
 have their own readers (curate/ingest.py, weights.py).
 """
 
+import codecs
 import json
 import math
 import os
+import re
 import stat
 import tomllib
 import unicodedata
@@ -25,6 +27,7 @@ LARGEST_WHOLE = 10**15  # JSON keeps whole numbers up to 2^53, also the sum of t
 LONGEST_TEXT = 20_000  # characters
 LONGEST_LIST = 10_000
 DEEPEST_SETTING = 16
+_PATH_CURE = "in double quotes a backslash is an escape; write the path with / or in single quotes"
 
 
 def open_regular(path: Path, field: str, follow: bool = True) -> BinaryIO:
@@ -72,19 +75,58 @@ def _unreadable(path: Path, field: str, error: Exception) -> InputError:
 
 
 def read_text(path: Path, field: str, most: int = LARGEST_TEXT) -> str:
-    """UTF-8 text, with or without a byte order mark."""
+    """UTF-8 text, with or without a byte order mark, or UTF-16 text with one."""
     try:
-        return read_bytes(path, field, most).decode("utf-8-sig")
+        return decode_text(read_bytes(path, field, most))
     except UnicodeDecodeError as error:
         raise InputError(
             field, path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8"
         ) from error
 
 
+def decode_text(data: bytes) -> str:
+    """UTF-8 text, or UTF-16 text with its byte order mark, as editors on Windows write it. Raises
+    UnicodeDecodeError."""
+    marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return data.decode("utf-16" if marked else "utf-8-sig")
+
+
 def read_toml(path: Path, field: str) -> dict[str, Any]:
     """The tables of a TOML file."""
-    table: dict[str, Any] = _parsed(path, field, "TOML", tomllib.loads)
+    table: dict[str, Any] = _parsed(path, field, "TOML", _toml)
+    _check_paths(table, path, field)
     return table
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """Parsed TOML. Raises ValueError, with the cure for a line that holds a Windows path in double
+    quotes."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"at line (\d+)", str(error))
+        lines = text.splitlines()
+        line = lines[int(at[1]) - 1] if at and int(at[1]) <= len(lines) else ""
+        quoted = re.search(r'"([^"\n]*\\[^"\n]*)"', line)
+        if quoted is None:
+            raise
+        raise ValueError(f"{error}; {_PATH_CURE}: '{quoted[1][:80]}'") from error
+
+
+def path_cure(text: str) -> str:
+    r"""What to write instead of a path whose backslashes were read as tabs and line ends, such as
+    "heap\train"; "" for another text."""
+    return _PATH_CURE if re.search(r"[\x00-\x1f]", text) else ""
+
+
+def _check_paths(value: Any, path: Path, field: str) -> None:
+    """Raise InputError for a text such as "D:\\train", whose backslash was read as a tab."""
+    if isinstance(value, str) and re.match(r"[A-Za-z]:[\x00-\x1f]", value):
+        shown = value.encode("unicode_escape").decode("ascii")[:80]
+        raise InputError(field, path, f'holds the path "{shown}"; {_PATH_CURE}')
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        _check_paths(one, path, field)
 
 
 def read_json_of_others(path: Path, field: str, most: int = LARGEST_TEXT) -> Any:

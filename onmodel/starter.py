@@ -21,7 +21,6 @@ MOST_REPEATS = 10
 HELDOUT = 4  # pictures at least that are compared with and not trained on
 FEWEST = 2 * HELDOUT
 DESIGN = 0.8  # share of captions from which a tag belongs to the design
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 FREE = ("expression", "framing", "view", "pose", "background", "style")
 DATE = "2000-01-01"  # of a comparison, which releases nothing that would show it
 
@@ -71,6 +70,7 @@ class Starter:
 def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] | None) -> Starter:
     """Write `recipe.toml` and `character.toml` for a folder of pictures. Raises InputError for a
     missing setting, for too few pictures, and when one of the files exists."""
+    from onmodel.curate.ingest import scan_folder
     from onmodel.families.registry import parse_base_rows
 
     if settings.pictures is None:
@@ -84,11 +84,11 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
             raise InputError("FOLDER", path, "exists already; name another folder")
     if not settings.pictures.is_dir():
         raise InputError("--pictures", settings.pictures, "no such folder")
-    found = [row for row in settings.pictures.iterdir() if row.suffix.lower() in PICTURES]
+    found = scan_folder(settings.pictures, "").pictures
     if len(found) < FEWEST:
         remedy = f"holds {len(found)} pictures; a recipe needs at least {FEWEST}"
         raise InputError("--pictures", settings.pictures, remedy)
-    captions = [row.with_suffix(".txt") for row in found if row.with_suffix(".txt").is_file()]
+    captions = [picture.tags for picture in found if picture.captioned]
     rows = parse_base_rows(base or ["toon"])
     toon = list(base or ["toon"]) == ["toon"]
     repeats = min(MOST_REPEATS, max(1, round(SHOWN_PER_EPOCH / len(found))))
@@ -204,16 +204,12 @@ def _head(
     return _table("recipe", rows) + "\n" + _table("recipe.base", paths)
 
 
-def _design(captions: Sequence[Path], trigger: str) -> tuple[list[str], str]:
+def _design(captions: Sequence[Sequence[str]], trigger: str) -> tuple[list[str], str]:
     """Tags that most captions share, which is what the character always looks like, and the tag
     that says how many characters there are."""
-    from onmodel.dataset.captions import split_tags
-    from onmodel.reading import read_text
-
     counts: Counter[str] = Counter()
-    for path in captions:
-        lines = read_text(path, "caption").splitlines() or [""]
-        counts.update(list(dict.fromkeys(split_tags(lines[0]))))
+    for tags in captions:
+        counts.update(list(dict.fromkeys(tags)))
     common = [tag for tag, count in counts.items() if count >= DESIGN * len(captions)]
     count_tags = [tag for tag in common if re.fullmatch(r"1(girl|boy|other)", tag)]
     design = [tag for tag in common if tag not in (trigger, *count_tags)]

@@ -58,7 +58,8 @@ def _foreign() -> str:
             f" {'not set' if value is None else f'`{value!r}`'} |"
             for name, value in sorted(tool.inactive.items())
         ]
-        parts.append("\n".join([f"### {tool.tool}\n", "| option | here |", "|---|---|", *rows]))
+        head = [f"### {tool.tool}\n", f"{tool.captions}\n", "| option | here |", "|---|---|"]
+        parts.append("\n".join([*head, *rows]))
     return "\n\n".join(parts)
 
 

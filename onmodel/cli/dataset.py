@@ -45,14 +45,22 @@ def import_command(
     from onmodel.curate.gather import gather
 
     with on_terminal() as events:
-        count, refused = gather(
-            sources, out, settings.origin, settings.rights, events, settings.background
+        found = gather(
+            sources,
+            out,
+            settings.origin,
+            settings.rights,
+            events,
+            settings.background,
+            settings.tagger,
         )
     if as_json:
-        say_json({"pictures": count, "refused": refused})
+        say_json({"pictures": found.pictures, "refused": found.refused, "notes": found.notes})
         return
-    say(f"{out}: {count} pictures, {len(refused)} files refused")
-    for row in refused:
+    say(f"{out}: {found.pictures} pictures, {len(found.refused)} files refused")
+    for note in found.notes:
+        say(f"  {note}")
+    for row in found.refused:
         say(f"  {row['file']}: {row['reason']}")
 
 

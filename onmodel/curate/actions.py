@@ -78,7 +78,14 @@ def fix_findings(
     if not wanted:
         raise InputError("fix", "nothing", "name ids of findings, or --kind")
     proposed = [row for row in map(fix_decision, wanted) if row]
-    decisions = still_apply(workshop, proposed)
+    # Of two repeats the other is gone meanwhile: this one stays.
+    gone = {name for name, piece in workshop.pieces.items() if piece.aside}
+    lone = {row.picture for row in wanted if row.kind.startswith("repeat") and row.subject in gone}
+    decisions = [
+        row
+        for row in still_apply(workshop, proposed)
+        if not (row.by.startswith("rule: repeat") and row.picture in lone)
+    ]
     if decisions and not dry_run:
         workshop.decide(decisions)
     return Fixed(decisions, len(proposed) - len(decisions), len(wanted) - len(proposed))
@@ -201,6 +208,6 @@ def choose_pictures(
 
 
 def _labels(audit: Audit, i: int) -> frozenset[str]:
-    """What quotas can name of a picture: its subset and its values."""
+    """What quotas can name of a picture: its subset, its values and its tags."""
     values = {value for row in audit.shown[i].values.values() for value in row}
-    return frozenset({audit.pieces[i].subset, *values})
+    return frozenset({audit.pieces[i].subset, *values, *audit.pieces[i].words})

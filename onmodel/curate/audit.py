@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rapidocr import RapidOCR
 
 EXCUSING = ("blurred", "yellow cast", "blue cast", "repeat: crop")
+LOSSY = (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif")
 COMPARED = 4  # raised when the same pictures give other repeats
 CLEAR = 0.8  # probability from which two pictures differ in what is seen
 APART = ("expression", "pose", "view")  # where two that differ are two pictures of one scene
@@ -107,7 +108,7 @@ def run_audit(
     found += _pictures(found, looks, labelled, sight, vocabulary, character)
     found += _letters(workshop, reader, events)
     found += audit_labels(labelled, character, vocabulary, sight)
-    found += audit_coverage(shown, vocabulary, character.free, looks.sectors)
+    found += audit_coverage(shown, vocabulary, character.free, looks.sectors, sight)
     found += _taught(taught)
     groups = group_links(len(pieces), links)
     audit = Audit(pieces, looks, links, groups, vocabulary, shown, _sorted(found), taught, sight)
@@ -249,12 +250,14 @@ def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, object]:
 def _repeats(
     pieces: Sequence[Piece], links: Sequence[Link], clear: Sequence[Mapping[str, str]]
 ) -> list[AuditFinding]:
-    """Findings about repeats; the fix excludes the smaller picture. Another expression, pose or
-    view of one scene is a note without a fix: it may be wanted."""
+    """Findings about repeats; the fix excludes the worse picture of two, and of all that are linked
+    at least one stays. Another expression, pose or view of one scene is a note without a fix: it
+    may be wanted."""
     found = []
+    excluded: dict[str, str] = {}  # picture → the better one that stays instead of it
     for link in links:
         part, whole = pieces[link.part], pieces[link.whole]
-        if link.kind != "crop" and part.width * part.height > whole.width * whole.height:
+        if link.kind != "crop" and _worth(part) > _worth(whole):
             part, whole = whole, part
         kind = "exact" if part.sha256 == whole.sha256 else link.kind
         change = f"{link.changed:.1%} of it changed"
@@ -272,11 +275,34 @@ def _repeats(
             "scene": f"the scene of {whole.name}, {change}",
         }[kind]
         severity: Severity = "note" if kind == "scene" else "warning"
-        fix = None if kind == "scene" else Fix(aside=True)
+        fix = None
+        if kind != "scene" and not _leads_to(whole.name, part.name, excluded):
+            excluded.setdefault(part.name, whole.name)
+            fix = Fix(aside=True)
         found.append(
             AuditFinding(f"repeat: {kind}", severity, part.name, whole.name, evidence, fix)
         )
     return found
+
+
+def _worth(piece: Piece) -> tuple[int, bool, int]:
+    """What decides which of two repeats stays: pixels, then a format without loss, then bytes."""
+    return (
+        piece.width * piece.height,
+        piece.path.suffix.lower() not in LOSSY,
+        piece.path.stat().st_size if piece.path.exists() else 0,
+    )
+
+
+def _leads_to(start: str, picture: str, excluded: Mapping[str, str]) -> bool:
+    """Whether `start` is excluded for the sake of `picture`, at once or through others."""
+    seen = set()
+    while start in excluded and start not in seen:
+        seen.add(start)
+        start = excluded[start]
+        if start == picture:
+            return True
+    return False
 
 
 def _taught(taught: Mapping[str, SelfTaught]) -> list[AuditFinding]:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from onmodel.curate.findings import AuditFinding
+from onmodel.curate.labels import Sight
 from onmodel.curate.vocabulary import Vocabulary
 from onmodel.evaluate.observers.colour import SECTORS
 
@@ -150,14 +151,16 @@ def audit_coverage(
     vocabulary: Vocabulary,
     free: Sequence[str],
     sectors: np.ndarray,
+    sight: Sight | None = None,
 ) -> list[AuditFinding]:
     """Never shown, skewed, going together, and hues outside the palette. `sectors` [N, 12] of
-    colour.py."""
+    colour.py. The values of a vocabulary are called missing only where `sight`, when there is a
+    tagger, confirms what the captions say of their attribute."""
     found = []
     for attribute, cover in coverage(pictures, vocabulary).items():
         if attribute not in free:
             continue
-        if cover.never:
+        if cover.never and (sight is None or sight.judges(attribute)):
             evidence = f"never shown: {', '.join(cover.never)}"
             found.append(AuditFinding("never shown", "warning", "", attribute, evidence))
         for subset, counts in cover.by_subset.items():

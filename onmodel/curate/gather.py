@@ -4,29 +4,51 @@ they are; every refused file is named with its reason."""
 import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from onmodel.curate.ingest import Reading, SourcePicture, check, scan_folder
+from onmodel.curate.caption_files import TABLES
+from onmodel.curate.ingest import FolderScan, Reading, SourcePicture, check, scan_folder
+from onmodel.curate.listing import layout_of, left_alone, repeats_of
 from onmodel.curate.other_tools.options import ForeignDataset
 from onmodel.curate.other_tools.registry import read_config
 from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
 from onmodel.curate.provenance import NAME as PROVENANCE
 from onmodel.curate.provenance import KnownPicture, read_known
-from onmodel.curate.unpack import unpack
+from onmodel.curate.tagging import load_tagger, tag_pieces
+from onmodel.curate.unpack import STRAY, unpack
 from onmodel.curate.workshop import FILE, Piece, make_workshop, tags_from_file
 from onmodel.dataset.decoder import Decoder
 from onmodel.dataset.decoding import Refused
-from onmodel.dataset.formats import BEGINNING
 from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
+from onmodel.evaluate.observers.tagger import Tagger
 from onmodel.events import Events
-from onmodel.paths import Names, check_distinct, leads_out, writable
+from onmodel.paths import Names, check_distinct, writable
 from onmodel.text import printable, shown
 
-_PLAIN = Reading(default_caption="")
+_PLAIN = Reading()
+
+
+class Gathered(NamedTuple):
+    """What an import read: the number of pictures, the refused files, and lines about captions and
+    what is left alone."""
+
+    pictures: int
+    refused: list[dict[str, str]]
+    notes: list[str]
+
+
+@dataclass
+class _Found:
+    """What is told about the sources so far, and the folders that zips were unpacked to."""
+
+    refused: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unpacked: list[Path] = field(default_factory=list)
 
 
 def gather(
@@ -36,25 +58,27 @@ def gather(
     rights: str,
     events: Events,
     background: str = WHITE,
-) -> tuple[int, list[dict[str, str]]]:
-    """Read sources into a new workshop; returns the number of pictures and what was refused.
+    tagger: str | None = None,
+) -> Gathered:
+    """Read sources into a new workshop.
 
     A folder of pictures is a subset of its name; a folder of folders one subset for each, with its
     repeats where it is called `10_name`; a file is another trainer's data set, or a zip of either.
     Transparent pictures lie on `paper`,
-    #rrggbb. Raises InputError when nothing is left.
+    #rrggbb; `tagger` tags pictures without a caption. Raises InputError when nothing is left.
     """
     lying = _checked({"paper": background})
+    loaded = load_tagger(tagger) if tagger else None
     if (into / "pictures.json").exists():
         raise InputError(
             "into", into, "holds a data set with its decisions already; name another folder"
         )
-    unpacked: list[Path] = []
+    found = _Found()
     new = not into.exists()
     try:
-        return _gather(sources, into, origin, rights, events, lying, unpacked)
+        return _gather(sources, into, origin, rights, events, lying, loaded, found)
     except BaseException:
-        for folder in unpacked:
+        for folder in found.unpacked:
             shutil.rmtree(folder, ignore_errors=True)
         for folder in (into / "unpacked", *([into] if new else [])):
             with contextlib.suppress(OSError):
@@ -69,12 +93,13 @@ def _gather(
     rights: str,
     events: Events,
     lying: Mapping[str, str],
-    unpacked: list[Path],
-) -> tuple[int, list[dict[str, str]]]:
+    tagger: Tagger | None,
+    told: _Found,
+) -> Gathered:
     subsets: dict[str, tuple[Path, Reading, int]] = {}
-    refused: list[dict[str, str]] = []
+    refused = told.refused
     for source in sources:
-        for name, row in _subsets(source, into, refused, unpacked).items():
+        for name, row in _subsets(source, into, told).items():
             if name in subsets:
                 raise InputError("sources", name, "two subsets have this name; rename a folder")
             subsets[name] = row
@@ -85,16 +110,20 @@ def _gather(
         for name, (folder, reading, _) in subsets.items()
     }
     known = {name: read_known(folder) for name, (folder, *_) in subsets.items()}
-    total = sum(len(found) for found, _ in scanned.values())
+    total = sum(len(scan.pictures) for scan in scanned.values())
     with events.task("read pictures", total) as task, Decoder() as decode:
-        for subset, (found, bad) in scanned.items():
-            refused += [{"file": f"{subset}/{row.file}", "reason": row.reason} for row in bad]
+        for subset, scan in scanned.items():
+            told.notes += [f"{subset}: {line}" for line in _lines(scan)]
+            refused += [
+                {"file": f"{subset}/{row.file}", "reason": row.reason} for row in scan.refused
+            ]
             names = Names()
-            for candidate in found:
+            for candidate in scan.pictures:
                 task.advance()
                 try:
                     path = _resolved(candidate.path)
                     facts = known[subset].of(candidate.path)
+                    candidate = replace(candidate, mask=None)
                     picture, _ = check(_with_background(candidate, facts), decode)
                 except Refused as reason:
                     refused.append(
@@ -124,6 +153,8 @@ def _gather(
     if not pieces:
         why = f"; the first: {refused[0]['file']}, {refused[0]['reason']}" if refused else ""
         raise InputError("sources", ", ".join(map(str, sources)), f"no picture can be read{why}")
+    if tagger is not None:
+        pieces = tag_pieces(pieces, tagger, events)
     kept = {piece.subset for piece in pieces}
     models = {
         sha256: lineage
@@ -137,7 +168,17 @@ def _gather(
         refused,
         models,
     )
-    return len(pieces), refused
+    return Gathered(len(pieces), refused, told.notes)
+
+
+def _lines(scan: FolderScan) -> list[str]:
+    """Lines about a folder: its captions, its masks, and what is left alone."""
+    lines = list(scan.notes)
+    if scan.uncaptioned:
+        lines.append(f"{scan.uncaptioned} of {len(scan.pictures)} pictures have no caption")
+    if masks := sum(picture.mask is not None for picture in scan.pictures):
+        lines.append(f"{masks} masks are left alone: a data set has none; a recipe names them")
+    return lines
 
 
 def _resolved(path: Path) -> Path:
@@ -169,69 +210,53 @@ def _with_background(candidate: SourcePicture, known: KnownPicture | None) -> So
     return replace(candidate, reading=reading)
 
 
-def _subsets(
-    source: Path, into: Path, refused: list[dict[str, str]], unpacked: list[Path]
-) -> Mapping[str, tuple[Path, Reading, int]]:
+def _subsets(source: Path, into: Path, found: _Found) -> Mapping[str, tuple[Path, Reading, int]]:
     """Subset → folder, how it is read, repeats."""
+    name = source.name or source.resolve().name
     if source.is_file() and source.suffix.lower() == ".zip":
-        source = _unpacked(source, into, refused, unpacked)
+        name = source.stem
+        source = _unpacked(source, into, found)
     elif source.exists() and not source.is_dir():
-        return _as_said(read_config(source))
-    paths = _content(source)
-    if not any(path.is_dir() for path in paths) or any(map(_is_picture, paths)):
-        return {Names().free(source.name or source.resolve().name): (source, _PLAIN, 1)}
+        return _as_said(read_config(source), found)
+    if (numbered := repeats_of(source)) and not layout_of(source, "sources").numbered:
+        return {Names().free(numbered[1]): (source, _PLAIN, numbered[0])}
+    layout = layout_of(source, "sources")
+    if layout.numbered:
+        return _as_said(read_numbered_folders(layout.root, regularisation=False), found)
+    for path in layout.links:
+        why = "a link to what lies elsewhere; name it as a source of its own"
+        found.refused.append({"file": printable(f"{source.name}/{path.name}"), "reason": why})
+    found.notes += left_alone(
+        [path for path in layout.left if path.name not in (PROVENANCE, *TABLES)],
+        "beside the folders",
+    )
+    if tuple(layout.folders) in ((), (source,)):
+        return {Names().free(name): (source, _PLAIN, 1)}
     names = Names()
-    folders = {}
-    for path in paths:
-        if leads_out(path, source):
-            why = "a link to what lies elsewhere; name it as a source of its own"
-        elif path.is_dir():
-            folders[names.free(path.name)] = path
-            continue
-        elif path.name == PROVENANCE:
-            continue
-        else:
-            why = "left alone: beside folders of pictures"
-        refused.append({"file": printable(f"{source.name}/{path.name}"), "reason": why})
-    if folders and all(path.name.partition("_")[0].isdecimal() for path in folders.values()):
-        return _as_said(read_numbered_folders(source, regularisation=False))
-    return {name: (path, _PLAIN, 1) for name, path in folders.items()}
+    return {names.free(path.name): (path, _PLAIN, 1) for path in layout.folders}
 
 
-def _as_said(foreign: ForeignDataset) -> Mapping[str, tuple[Path, Reading, int]]:
-    return {row.name: (row.folder, row.reading, row.config.repeats) for row in foreign.subsets}
+def _as_said(foreign: ForeignDataset, found: _Found) -> Mapping[str, tuple[Path, Reading, int]]:
+    """The subsets of another trainer's data set. A caption keeps its tags and its sentence apart,
+    and a picture without one stays without."""
+    found.notes += foreign.notes
+    apart = {"join_lines": None, "default_caption": None, "trigger": ""}
+    return {
+        row.name: (row.folder, row.reading.model_copy(update=apart), row.config.repeats)
+        for row in foreign.subsets
+    }
 
 
-def _content(source: Path) -> list[Path]:
-    """What lies in a source, by name. Hidden files and folders do not count."""
-    try:
-        return sorted(path for path in source.iterdir() if not path.name.startswith("."))
-    except (OSError, ValueError) as error:
-        why = f"cannot be read ({getattr(error, 'strerror', None) or error}); check the path"
-        raise InputError("sources", source, why) from error
-
-
-def _is_picture(path: Path) -> bool:
-    """Whether a file begins as pictures do."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return BEGINNING.match(file.read(64)) is not None
-    except OSError:
-        return False
-
-
-def _unpacked(
-    source: Path, into: Path, refused: list[dict[str, str]], unpacked: list[Path]
-) -> Path:
-    """The folder of a zip's files in the workshop; where they all lie in one folder, that one."""
+def _unpacked(source: Path, into: Path, found: _Found) -> Path:
+    """The folder of a zip's files in the workshop."""
     target = into / "unpacked" / writable(source.stem)
     left = unpack(source, target)
-    unpacked.append(target)
-    refused += [
+    found.unpacked.append(target)
+    found.refused += [
         {"file": f"{printable(source.name)}/{shown(name)}", "reason": shown(why, 300)}
         for name, why in left
+        if why != STRAY
     ]
-    rooms = list(target.iterdir())
-    return rooms[0] if len(rooms) == 1 and rooms[0].is_dir() else target
+    strays = [Path(name) for name, why in left if why == STRAY]
+    found.notes += left_alone(strays, f"in {printable(source.name)}")
+    return target

@@ -9,26 +9,37 @@ read (dataset/pixels.py).
 
 import stat
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field, field_validator
 
-from onmodel.dataset.captions import parse_caption, split_kept, split_tags
+from onmodel.curate.caption_files import CaptionFiles, FoundCaption
+from onmodel.curate.listing import (
+    MASK_FOLDERS,
+    SHOWN,
+    Listing,
+    left_alone,
+    list_folder,
+    masks_in,
+    split_masks,
+)
+from onmodel.curate.provenance import NAME as PROVENANCE
+from onmodel.dataset.captions import says_word, split_kept, split_tags
 from onmodel.dataset.decoding import MAX_BYTES, Decode, DecodedPicture, Refused, decode
 from onmodel.dataset.manifest import Refusal
 from onmodel.dataset.pixels import WHITE
 from onmodel.errors import InputError
 from onmodel.hashing import hash_json, sha256_file
-from onmodel.paths import leads_out
+from onmodel.paths import folded
 from onmodel.policy import check_text
 from onmodel.reading import read_bytes
 from onmodel.text import printable
 from onmodel.validation import StrictTable
 
-LARGEST_CAPTION = 2**20  # bytes that are read of one; parse_caption says how many it may have
-# Files that other tools keep beside pictures: captions of other programs, and their caches.
-_COMPANIONS = (".txt", ".caption", ".npz")
+BLACK = "#000000"
 
 
 class Reading(StrictTable):
@@ -37,11 +48,23 @@ class Reading(StrictTable):
     caption_extension: str = Field(default=".txt", description="Ending of caption files.")
     default_caption: str | None = Field(
         default=None,
+        description=("Caption of pictures without a caption. Unset: the trigger alone."),
+    )
+    join_lines: str | None = Field(
+        default=None,
         description=(
-            "Caption of pictures without a caption file. Unset: such pictures are refused."
+            'Read the whole file as one caption, its lines joined by this text, e.g. ", ". Unset: '
+            "the first line holds tags, the others the sentence."
         ),
     )
+    table_first: bool = Field(
+        default=False,
+        description="Prefer a table such as captions.json to the files beside pictures.",
+    )
     caption_prefix: str = Field(default="", description="Tags put before every caption.")
+    prefix_stays: bool = Field(
+        default=False, description="Keep the tags of `caption_prefix` in front of shuffled ones."
+    )
     caption_suffix: str = Field(default="", description="Tags put after every caption.")
     keep_separator: str = Field(
         default="",
@@ -56,7 +79,8 @@ class Reading(StrictTable):
     masks: Path | None = Field(
         default=None,
         description=(
-            "Folder with a mask of the same name for each picture; white counts in the loss."
+            "Folder with a mask of the same name for each picture; white counts in the loss. "
+            "Unset: masks named NAME-masklabel.png, NAME_mask.png or masks/NAME.png are used."
         ),
     )
     alpha_mask: bool = Field(
@@ -81,7 +105,8 @@ class Reading(StrictTable):
 
 @dataclass(frozen=True, slots=True)
 class SourcePicture:
-    """A picture file that a source offers, not decoded yet: its path, captions, mask and origin."""
+    """A picture file that a source offers, not decoded yet: its path, captions, mask and origin.
+    `captioned` is false where neither a caption nor `default_caption` exists."""
 
     path: Path
     tags: tuple[str, ...]
@@ -92,6 +117,7 @@ class SourcePicture:
     mask: Path | None = None
     reading: Reading = field(default_factory=Reading)
     file: str = ""
+    captioned: bool = True
 
     @property
     def name(self) -> str:
@@ -99,84 +125,131 @@ class SourcePicture:
         return self.file or printable(self.path.name)
 
 
-def scan_folder(
-    folder: Path, origin: str, reading: Reading | None = None
-) -> tuple[list[SourcePicture], list[Refusal]]:
-    """The pictures of one folder with their captions, sorted by name, and the refused files.
+class FolderScan(NamedTuple):
+    """What a folder offers. `pictures` and `refused` are sorted by name; `notes` say what is left
+    alone and where captions come from. `uncaptioned` and `masks` count pictures without a caption,
+    and masks that are found by their names."""
 
-    Folders inside it, hidden files and other trainers' caches are not read. Raises InputError when
-    the folder cannot be read.
+    pictures: list[SourcePicture]
+    refused: list[Refusal]
+    notes: list[str]
+    uncaptioned: int
+    masks: int
+
+
+def scan_folder(folder: Path, origin: str, reading: Reading | None = None) -> FolderScan:
+    """The pictures of one folder with their captions, and what else lies there.
+
+    Folders inside it, hidden files and files that are not pictures are left alone. Raises
+    InputError when the folder cannot be read.
     """
     reading = reading or Reading()
-    extension = reading.caption_extension.lower()
-    captions: dict[str, Path] = {}
-    pictures, others, found, refused = [], [], [], []
-    for path in _listed(folder, "folder"):
-        if path.name[-len(extension) :].lower() == extension:
-            stem = path.name[: -len(extension)]
-            if stem in captions:
-                refused.append(
-                    Refusal(
-                        printable(path.name), f"left alone: {captions[stem].name} is the caption"
-                    )
-                )
-            else:
-                captions[stem] = path
-        elif path.suffix.lower() in _COMPANIONS:
-            others.append(path)
-        elif path != reading.masks:
-            pictures.append(path)
-    masks = (
-        {}
-        if reading.masks is None
-        else {path.stem: path for path in _listed(reading.masks, "masks")}
+    listing = list_folder(folder)
+    captions = CaptionFiles(
+        listing, reading.caption_extension, reading.join_lines, reading.table_first
     )
+    everything = [*listing.pictures, *listing.doubtful]
+    captioned = [path.stem for path in everything if captions.beside(path)]
+    pictures, masks, further = split_masks(listing, captioned)
+    by_name = 0 if reading.masks else len(masks)
+    if reading.masks is not None:
+        masks = masks_in(reading.masks)
     stems = Counter(path.stem for path in pictures)
-    for path in pictures:
+    found, refused, uncaptioned = [], [], 0
+    for path in sorted([*pictures, *listing.doubtful], key=lambda path: path.name):
         try:
-            if stems[path.stem] > 1:
+            if path.stem in stems and stems[path.stem] > 1:
                 raise Refused(
-                    f"{stems[path.stem]} files share the caption {path.stem}{extension}; rename one"
-                    " of them"
+                    f"{stems[path.stem]} pictures share the caption"
+                    f" {path.stem}{reading.caption_extension}; rename one of them"
                 )
             _check_kind(path)
             if reading.masks is not None and path.stem not in masks:
                 raise Refused(
                     f"no mask of its name in {reading.masks.name}; an all-white one weighs nothing"
                 )
-            tags, sentence, first, last = _read_caption(path, captions.get(path.stem), reading)
-            found.append(
-                SourcePicture(
-                    path, tags, sentence, origin, first, last, masks.get(path.stem), reading
-                )
-            )
+            caption = _caption_of(path, captions)
+            uncaptioned += caption is None
+            found.append(_source_picture(path, caption, origin, masks.get(path.stem), reading))
         except Refused as reason:
             refused.append(Refusal(printable(path.name), printable(reason)))
-    alone = (path for stem, path in captions.items() if stem not in stems)
-    refused += [
-        Refusal(printable(path.name), "a caption without a picture of its name") for path in alone
-    ]
-    for suffix, count in sorted(Counter(path.suffix.lower() for path in others).items()):
-        why = (
-            "caches of another trainer"
-            if suffix == ".npz"
-            else f"captions are read from {extension}"
-        )
-        refused.append(Refusal(f"{count} × *{suffix}", f"left alone: {why}"))
-    return found, refused
+    refused += _lone_captions(listing, captions, reading.caption_extension)
+    return FolderScan(
+        found, refused, _notes(listing, captions, further, reading), uncaptioned, by_name
+    )
 
 
-def _listed(folder: Path, field: str) -> list[Path]:
+def _source_picture(
+    path: Path, caption: FoundCaption | None, origin: str, mask: Path | None, reading: Reading
+) -> SourcePicture:
+    """A picture with its caption as `reading` wants it."""
+    tags = caption.tags if caption else reading.default_caption or ""
+    sentence = caption.sentence if caption else ""
+    first = len(split_tags(reading.caption_prefix)) if reading.prefix_stays else None
+    tags = _joined(reading.caption_prefix, tags, reading.caption_suffix)
+    if reading.trigger:
+        tags, sentence = (text.replace("[trigger]", reading.trigger) for text in (tags, sentence))
+        if not says_word(tags, reading.trigger):
+            tags = _joined(reading.trigger, tags)
+    tags, front, last = split_kept(tags, reading.keep_separator)
+    return SourcePicture(
+        path,
+        tuple(split_tags(tags)),
+        sentence,
+        origin,
+        first if front is None else front,
+        last,
+        mask,
+        reading,
+        captioned=caption is not None or reading.default_caption is not None,
+    )
+
+
+def _caption_of(path: Path, captions: CaptionFiles) -> FoundCaption | None:
+    """The caption of a picture. Raises Refused for one that cannot be read."""
     try:
-        return sorted(
-            (path for path in folder.iterdir() if not path.name.startswith(".")),
-            key=lambda path: path.name,
-        )
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise InputError(
-            field, folder, f"cannot be read ({why}); name a folder of pictures"
-        ) from error
+        return captions.of(path)
+    except InputError as error:
+        raise Refused(f"its caption: {error.remedy}") from error
+    except ValueError as error:
+        raise Refused(str(error)) from error
+
+
+def _lone_captions(listing: Listing, captions: CaptionFiles, extension: str) -> list[Refusal]:
+    """Caption files that belong to no picture, or are the second of one."""
+    stems = {folded(path.stem): path for path in (*listing.pictures, *listing.doubtful)}
+    refused = []
+    for path in listing.files:
+        if path.name.lower().endswith(extension.lower()) and path not in captions.seen:
+            stem = folded(path.name[: -len(extension)])
+            why = "a caption without a picture of its name"
+            if stem in stems:
+                why = f"left alone: another file is the caption of {stems[stem].name}"
+            refused.append(Refusal(printable(path.name), printable(why)))
+    return refused
+
+
+def _notes(
+    listing: Listing, captions: CaptionFiles, further: Sequence[Path], reading: Reading
+) -> list[str]:
+    """What is left alone in a folder, and where its captions come from."""
+    extension = reading.caption_extension.lower()
+    strays = [
+        path
+        for path in listing.files
+        if path not in captions.seen
+        and not path.name.lower().endswith(extension)
+        and path.name != PROVENANCE
+    ]
+    used = (*MASK_FOLDERS, reading.masks.name.lower() if reading.masks else "")
+    folders = [path for path in listing.folders if path.name.lower() not in used]
+    notes = captions.summary() + left_alone(strays, "beside the pictures")
+    notes += left_alone(further, "as further masks")
+    if folders:
+        names = ", ".join(printable(path.name) for path in folders[:SHOWN])
+        more = f" and {len(folders) - SHOWN} more" if len(folders) > SHOWN else ""
+        notes.append(f"left alone, folders inside: {names}{more}")
+    return notes
 
 
 def _check_kind(path: Path) -> None:
@@ -211,7 +284,7 @@ def check(
     if candidate.mask is None:
         return picture, None
     try:
-        mask = decode(_read(candidate.mask), WHITE)
+        mask = decode(_read(candidate.mask), BLACK)  # transparent parts count as black
     except Refused as reason:
         raise Refused(f"its mask: {reason}") from reason
     if (mask.width, mask.height) != (picture.width, picture.height):
@@ -230,36 +303,6 @@ def _read(path: Path) -> bytes:
     if not data:
         raise Refused("the file is empty")
     return data
-
-
-def _read_caption(
-    picture: Path, path: Path | None, reading: Reading
-) -> tuple[tuple[str, ...], str, int | None, int]:
-    """Tags, sentence, and the numbers of first and last tags that keep their place. Raises
-    Refused."""
-    try:
-        if path is not None:
-            if leads_out(path, picture.parent):
-                raise Refused(
-                    f"its caption {path.name} is a link out of its folder; put the file itself"
-                    " there"
-                )
-            tags, sentence = parse_caption(read_bytes(path, "caption", LARGEST_CAPTION))
-        elif reading.default_caption is not None:
-            tags, sentence = reading.default_caption, ""
-        else:
-            raise Refused(f"no caption {picture.stem}{reading.caption_extension}")
-    except InputError as error:
-        raise Refused(f"its caption: {error.remedy}") from error
-    except ValueError as error:
-        raise Refused(str(error)) from error
-    tags = _joined(reading.caption_prefix, tags, reading.caption_suffix)
-    if reading.trigger:
-        tags, sentence = (text.replace("[trigger]", reading.trigger) for text in (tags, sentence))
-        if reading.trigger not in tags:
-            tags = _joined(reading.trigger, tags)
-    tags, first, last = split_kept(tags, reading.keep_separator)
-    return tuple(split_tags(tags)), sentence, first, last
 
 
 def _joined(*parts: str) -> str:

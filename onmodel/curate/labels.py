@@ -7,6 +7,7 @@ and Chuang, JAIR 2021). Attributes whose labels the tagger seldom confirms are r
 judged.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onmodel.character import Character
+from onmodel.curate.caption_syntax import audit_syntax
 from onmodel.curate.findings import AuditFinding, Fix
 from onmodel.curate.vocabulary import MARKS, Vocabulary, names_an_artist
+from onmodel.dataset.captions import says_word
 from onmodel.sample.suites import CUT_OFF
 
 FEWEST = 5  # pictures that say a value before its usual probability is known
@@ -25,6 +28,7 @@ APART = 3.0  # log odds between what is seen and what is said, for a label to be
 # share of pictures that must say an attribute before a picture that does not is one with a missing
 # label
 MOSTLY = 0.5
+LONGEST_FUSED = 6  # words of a tag; longer ones are prose
 ALWAYS, NEVER = 0.95, 0.05
 TOLD = 0.25  # share of what is shown that says an attribute, before its values are weighed
 # Share with the trigger from which a free value is fused with it; or half of it and so much more
@@ -145,9 +149,13 @@ def _form(
 ) -> Iterator[AuditFinding]:
     """Findings about the trigger, artists, spelling, repeated and contradictory tags, their order,
     and the sentence."""
-    trigger, tags = character.trigger, list(picture.tags)
+    trigger = character.trigger
+    syntax, clean = audit_syntax(picture.name, picture.tags, trigger)
+    yield from syntax
+    faulty = {row.subject for row in syntax}
+    tags = [tag for tag in picture.tags if tag not in faulty]
     lower = [tag.lower() for tag in tags]
-    yield from _trigger(picture, character)
+    yield from _trigger(replace(picture, tags=clean), character, tags)
     for tag in tags:
         if names_an_artist(tag):
             fix = Fix(remove=(tag,), by="rule: no artist names")
@@ -218,12 +226,19 @@ def _form(
     yield from _sentence(picture, vocabulary)
 
 
-def _trigger(picture: Labelled, character: Character) -> Iterator[AuditFinding]:
+def _trigger(
+    picture: Labelled, character: Character, fixable: Sequence[str]
+) -> Iterator[AuditFinding]:
+    """A finding about the trigger among the tags. `fixable` are those that stand in the caption as
+    they are."""
     trigger, tags = character.trigger, picture.tags
     if trigger in tags:
         return
     for tag in tags:
         words = tag.lower().split()
+        prose = len(words) > LONGEST_FUSED or re.search(r"[.!?]", tag)
+        if says_word(tag, trigger) and (prose or tag not in fixable):
+            return  # it stands in a sentence, or in a tag that another finding is about
         if trigger.lower() in words and len(words) > 1:
             at = words.index(trigger.lower())
             parts = tuple(
@@ -241,9 +256,7 @@ def _trigger(picture: Labelled, character: Character) -> Iterator[AuditFinding]:
                 fix,
             )
             return
-        if tag.lower() == trigger.lower() or _distance(tag.lower(), trigger.lower()) <= max(
-            1, len(trigger) // 5
-        ):
+        if tag in fixable and _distance(tag.lower(), trigger.lower()) <= max(1, len(trigger) // 5):
             fix = Fix((tag,), (trigger,), by="rule: trigger")
             yield AuditFinding(
                 "trigger misspelt", "error", picture.name, tag, f"the trigger is {trigger!r}", fix
@@ -255,12 +268,16 @@ def _trigger(picture: Labelled, character: Character) -> Iterator[AuditFinding]:
 
 
 def _distance(a: str, b: str) -> int:
-    """Letters to change, drop or add (Levenshtein)."""
+    """Letters to change, drop, add or swap with the next (optimal string alignment)."""
+    before: list[int] = []
     row = list(range(len(b) + 1))
     for i, letter in enumerate(a, 1):
-        last, row[0] = row[0], i
+        older, before, row = before, row, [i]
         for j, other in enumerate(b, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (letter != other))
+            least = min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != other))
+            if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other:
+                least = min(least, older[j - 2] + 1)
+            row.append(least)
     return row[-1]
 
 

@@ -50,6 +50,11 @@ class ImportSettings(CommandSettings):
     origin: str = option("Where the pictures come from, e.g. 'drawn by the author'.", "unknown")
     rights: str = option("Right or licence to use the pictures.", "unknown")
     background: str = option("Colour behind transparent pixels, as #rrggbb.", "#ffffff")
+    tagger: str | None = option(
+        "Tag pictures without a caption with this tagger in WD v3 format: a folder or"
+        " hf://owner/name.",
+        None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 import difflib
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from onmodel.curate.ingest import Reading
+from onmodel.evaluate.observers.source import SCHEME
+from onmodel.reading import path_cure
 from onmodel.toon.datasets import STANDIN_SETS
 
 
@@ -25,9 +27,23 @@ class SourceSettings(Reading):
         default=None, description="Curate stage to take pictures from; needs `subset`."
     )
     subset: str | None = Field(default=None, description="Subset of `dataset`.")
+    tagger: Annotated[str, Field(pattern=f"^{SCHEME}")] | Path | None = Field(
+        default=None,
+        description=(
+            "Tagger in WD v3 format that tags pictures without a caption: a folder or"
+            " hf://owner/name. Unset: the trigger alone."
+        ),
+    )
     count: int | None = Field(
         default=None, ge=1, description="Largest number of pictures taken. Unset: all."
     )
+
+    @field_validator("folder", "masks")
+    @classmethod
+    def _written_as_meant(cls, path: Path | None) -> Path | None:
+        if path is not None and (cure := path_cure(str(path))):
+            raise ValueError(cure)
+        return path
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -44,6 +60,7 @@ class SourceSettings(Reading):
             for name, field in Reading.model_fields.items()
             if getattr(self, name) != field.get_default()
         )
+        said += ["tagger"] * (self.tagger is not None)
         if self.folder is None and said:
             raise ValueError(f"{said[0]} applies to folders only; use it with {{ folder = … }}")
         if (self.dataset is None) != (self.subset is None):

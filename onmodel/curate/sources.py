@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from onmodel.curate.ingest import Reading, SourcePicture, scan_folder
+from onmodel.curate.ingest import FolderScan, Reading, SourcePicture, scan_folder
 from onmodel.curate.provenance import KnownPicture, model_of, read_known
-from onmodel.dataset.captions import split_tags
-from onmodel.dataset.manifest import Refusal, read_items
+from onmodel.dataset.captions import says_word, split_tags
+from onmodel.dataset.manifest import read_items
 from onmodel.dataset.pixels import WHITE
 from onmodel.hashing import read_json, sha256_file
 from onmodel.randomness import generator
 from onmodel.records import Item
+from onmodel.text import shown
 from onmodel.toon.datasets import write_set
 
 
@@ -21,15 +22,43 @@ def toon_pictures(name: str, folder: Path, count: int | None) -> list[SourcePict
     """Write the toon set `name` into `folder` and return its pictures."""
     shutil.rmtree(folder, ignore_errors=True)
     write_set(name, folder, count=count)
-    return scan_folder(folder, "toon")[0]
+    return scan_folder(folder, "toon").pictures
 
 
-def folder_pictures(folder: Path, reading: Reading) -> tuple[list[SourcePicture], list[Refusal]]:
-    """The pictures of a folder, and the files that are refused. Origin and background are those of
-    its provenance.json, where it has one. Raises InputError when the folder cannot be read."""
-    found, refused = scan_folder(folder, f"folder:{folder.name}", reading)
+def folder_pictures(folder: Path, reading: Reading, trigger: str) -> FolderScan:
+    """What a folder offers. The origin and background of a picture are those of provenance.json,
+    where the folder has one; a picture without a caption has the trigger. Raises InputError when
+    the folder cannot be read."""
+    scan = scan_folder(folder, f"folder:{folder.name}", reading)
     known = read_known(folder)
-    return [_with_provenance(picture, known.of(picture.path)) for picture in found], refused
+    pictures = [_with_provenance(picture, known.of(picture.path)) for picture in scan.pictures]
+    return scan._replace(pictures=[_with_trigger(picture, trigger) for picture in pictures])
+
+
+def scan_notes(scan: FolderScan, tagger: str = "") -> list[str]:
+    """Lines about a folder: its captions, its masks, and what is left alone. `tagger` tags pictures
+    without a caption."""
+    notes = list(scan.notes)
+    if scan.uncaptioned:
+        count = f"{scan.uncaptioned} of {len(scan.pictures)} pictures have no caption"
+        given = scan.pictures[0].reading.default_caption
+        notes.append(
+            f"{count}: the trigger and the tagger's tags are shown with them"
+            if given is None and tagger
+            else f"{count}: the trigger alone is shown with them"
+            if given is None
+            else f"{count}: {shown(repr(given))} is shown with them"
+        )
+    if scan.masks:
+        notes.append(f"{scan.masks} masks are used, found by their names")
+    return notes
+
+
+def _with_trigger(picture: SourcePicture, trigger: str) -> SourcePicture:
+    """The picture; without a caption, its tags hold the trigger."""
+    if picture.captioned or says_word(", ".join(picture.tags), trigger):
+        return picture
+    return replace(picture, tags=(trigger, *picture.tags))
 
 
 def sampled_pictures(folder: Path) -> list[SourcePicture]:

@@ -79,19 +79,19 @@ def _target(text: str, vocabulary: Vocabulary) -> tuple[str, dict[str, float]]:
 def parse_quotas(
     option: str, texts: Iterable[str], workshop: Workshop, vocabulary: Vocabulary
 ) -> dict[str, int]:
-    """Label → number, from rows `name=number`. A label is a subset or a value of an attribute.
-    Raises InputError for another form, and for names that are neither."""
+    """Label → number, from rows `name=number`. A label is a subset, a value of an attribute, or a
+    tag that captions or the tagger have. Raises InputError for another form, and for other
+    names."""
     subsets = subsets_of(workshop)
+    tags = {*vocabulary.known, *(tag for piece in workshop.kept for tag in piece.words)}
     found = {}
     for text in texts:
         name, equals, number = text.rpartition("=")
         if not equals or not number.isdecimal():
             raise InputError(option, text, "write name=number, e.g. smile=8")
         known = any(name in _values(vocabulary, attribute) for attribute in vocabulary.attributes)
-        if name not in subsets and not known:
-            raise InputError(
-                option, name, f"is neither a subset ({', '.join(subsets)}) nor a tag value"
-            )
+        if name not in subsets and name not in tags and not known:
+            raise InputError(option, name, f"is neither a subset ({', '.join(subsets)}) nor a tag")
         found[name] = int(number)
     return found
 

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from onmodel.dataset.decoding import MAX_BYTES
-from onmodel.dataset.formats import BEGINNING, unreadable
+from onmodel.dataset.formats import BEGINNING, PICTURE_ENDINGS, unreadable
 from onmodel.errors import InputError, SpaceError
 from onmodel.hashing import TEMPORARY_PREFIX
 from onmodel.paths import folded, inside
@@ -29,7 +29,7 @@ MOST_RATIO, FREE = (
     64 * 2**20,
 )  # bytes unpacked for one packed; counts from `FREE` unpacked bytes on
 PIECE = 2**20  # bytes that are read at a time
-_TEXTS = (".txt", ".caption", ".json", ".jsonl", ".csv", ".md", ".toml", ".yaml", ".yml")
+_TEXTS = (".txt", ".caption", ".tags", ".json", ".jsonl", ".csv", ".md", ".toml", ".yaml", ".yml")
 _METHODS = (
     zipfile.ZIP_STORED,
     zipfile.ZIP_DEFLATED,
@@ -44,6 +44,7 @@ _DAMAGE = (
     RuntimeError,
     EOFError,
 )
+STRAY = "not a picture"
 _REMEDY = "unpack it yourself and name the folder"
 
 
@@ -65,7 +66,7 @@ class _ZipFile(io.FileIO):
 
 def unpack(source: Path, target: Path) -> list[tuple[str, str]]:
     """Write the zip's files into the new folder `target`; returns the entries that are left in it,
-    with reasons.
+    with reasons: STRAY for files that are neither pictures nor texts.
 
     Raises InputError for a zip that cannot be read or costs too much, SpaceError on a full disk;
     then nothing is left behind.
@@ -199,7 +200,10 @@ def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
             head = file.read(64)
             if head.startswith(b"PK\3\4"):
                 raise _Left("is a zip within the zip; unpack it and name it as a source of its own")
-            if path.suffix.lower() not in _TEXTS and not BEGINNING.match(head):
+            ending = path.suffix.lower()
+            if ending not in _TEXTS and not BEGINNING.match(head):
+                if ending not in PICTURE_ENDINGS:
+                    raise _Left(STRAY)
                 raise _Left(unreadable(head) if head else "the file is empty")
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as out:

@@ -20,9 +20,11 @@ from onmodel.toon.attributes import VOCABULARY as TOON
 _NOT_EXCLUSIVE = frozenset({"style"})
 # What captions of pictures never say by itself.
 _COLOUR_WORDS = frozenset({"headwear_color", "neck_color", "outfit_color", "accent"})
+SHORTEST_SWAPPED = 5  # letters of a word whose neighbouring letters may be swapped
 LARGEST_LIST = 64 * 2**20  # bytes of a list of tags; those that are passed around have up to 20 MB
 _ARTIST = re.compile(
-    r"^@\w|^(artist|art|drawn|illustrated|painted)[ :]+by\b|^artist\s*:|^by [\w.]+$|\bstyle of\b",
+    r"^@[^@]*[^\W_][^@]*$"  # "@_@" is a face
+    r"|^(artist|art|drawn|illustrated|painted)[ :]+by\b|^artist\s*:|^by [\w.]+$|\bstyle of\b",
     re.I,
 )
 MARKS = (
@@ -102,6 +104,11 @@ class Vocabulary:
             return None
         if (word := plain(tag)) in self._spellings:
             return self._spellings[word]
+        swapped = (word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1))
+        if len(word) >= SHORTEST_SWAPPED:
+            for other in swapped:
+                if other in self._spellings:
+                    return self._spellings[other]
         near = difflib.get_close_matches(word, self._spellings, n=1, cutoff=0.86)
         return self._spellings[near[0]] if near else None
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 from onmodel.dataset.pixels import WHITE, open_picture, open_upright
 from onmodel.dataset.rules import DataConfig
@@ -97,8 +97,8 @@ def load_pixels(path: Path, size: Size, flip: bool = False, background: str = WH
 
 def load_weights(path: Path, alpha: bool, size: Size, downscale: int) -> np.ndarray:
     """What a mask weighs the loss of each latent by: 1 where it is white (or the picture opaque,
-    with `alpha`), 0 where black. It is cut as its picture is, and each latent has the mean of its
-    pixels.
+    with `alpha`), 0 where it is black or transparent. It is cut as its picture is, and each latent
+    has the mean of its pixels.
 
     Returns float32 [height / downscale, width / downscale]. Raises StateError when the file cannot
     be read.
@@ -108,6 +108,8 @@ def load_weights(path: Path, alpha: bool, size: Size, downscale: int) -> np.ndar
         mask = image.convert("RGBA").getchannel("A")
     else:
         mask = image.convert("RGB").getchannel("R")  # as kohya's tools and diffusion-pipe read it
+        if image.has_transparency_data:  # a shape that was painted on a transparent layer
+            mask = ImageChops.multiply(mask, image.convert("RGBA").getchannel("A"))
     small = ImageOps.fit(
         mask.convert("F"), (size[0] // downscale, size[1] // downscale), Image.Resampling.BOX
     )

@@ -5,14 +5,20 @@ Encoded captions are kept in memory, so each picture has at most `VARIANTS` orde
 without that limit shuffling and caching text exclude each other.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from onmodel.randomness import generator
+from onmodel.reading import decode_text
 from onmodel.records import Item
 
 VARIANTS = 8
 MAX_BYTES = 10_000
+LONGEST_TAG = 4  # words of a line that is read as one tag
+Lines = str | None  # what joins the lines of a caption; None: tags in the first, then the sentence
+_COMMA = re.compile(r",(?!(?<=\d,)\d{3}(?!\d))")
 Form = Literal["tags", "sentence", "both"]
 
 
@@ -32,30 +38,67 @@ class CaptionRules:
     caption_dropout_every: int = 0
 
 
-def parse_caption(data: bytes) -> tuple[str, str]:
-    """Tags (first line) and sentence (the lines after it, may be missing) of a caption file in
-    UTF-8.
+def parse_caption(data: bytes, lines: Lines = None) -> tuple[str, str]:
+    """Tags and sentence (may be empty) of a caption file in UTF-8, or UTF-16 with its mark, as
+    `parse_lines` reads them.
 
     Raises ValueError with the reason when it is something else, empty or longer than 10 kB.
     """
     if len(data) > MAX_BYTES:
         raise ValueError(f"the caption has {len(data)} bytes; {MAX_BYTES} are allowed")
     try:
-        text = data.decode("utf-8-sig")
+        text = decode_text(data)
     except UnicodeDecodeError as error:
         raise ValueError("the caption is not UTF-8; save it as UTF-8") from error
-    if any(ord(letter) < 32 and letter not in "\t\r\n" for letter in text):
-        raise ValueError("the caption holds control characters; save it as plain UTF-8 text")
-    first, *rest = (line.strip() for line in text.splitlines()) if text.strip() else ("",)
-    tags = ", ".join(split_tags(first))
+    tags, sentence = parse_lines(text, lines)
     if not tags:
+        raise ValueError("the caption is empty")
+    return tags, sentence
+
+
+def parse_lines(text: str, lines: Lines = None) -> tuple[str, str]:
+    """Tags (first line) and sentence (the lines after it) of a caption's text. With `lines`, the
+    whole text is one caption, its lines joined by that text.
+
+    Three or more short lines without a comma are tags, one in each line. Raises ValueError for
+    control characters.
+    """
+    if any(ord(letter) < 32 and letter not in "\t\r\n\v\f" for letter in text):
+        raise ValueError("the caption holds control characters; save it as plain UTF-8 text")
+    rows = [row for line in text.splitlines() if (row := line.strip())]
+    if lines is not None:
+        return join_lines(rows, lines), ""
+    if len(rows) > 2 and all(map(_is_one_tag, rows)):
+        rows = [", ".join(rows)]
+    first, rest = (rows[0], rows[1:]) if rows else ("", [])
+    if "," not in first:
+        first = first.replace("\t", ",")
+    tags = split_tags(first)
+    if rows and not tags:
         raise ValueError("the first line of the caption, the tags, is empty")
-    return tags, " ".join(line for line in rest if line)
+    return ", ".join(tags), " ".join(rest)
+
+
+def join_lines(rows: Sequence[str], between: str) -> str:
+    """One caption of several lines. A line that ends in a comma brings its own."""
+    text = ""
+    for row in filter(None, rows):
+        text += (" " if text.endswith(",") else between if text else "") + row
+    return ", ".join(split_tags(text))
+
+
+def _is_one_tag(line: str) -> bool:
+    return len(line.split()) <= LONGEST_TAG and not re.search(r"[,.!?;]", line)
 
 
 def split_tags(text: str) -> list[str]:
-    """The tags of a comma-separated caption, without blanks and empty ones."""
-    return [tag for part in text.split(",") if (tag := " ".join(part.split()))]
+    """The tags of a comma-separated caption, without blanks and empty ones. "1,000" is one."""
+    return [tag for part in _COMMA.split(text) if (tag := " ".join(part.split()))]
+
+
+def says_word(text: str, word: str) -> bool:
+    """Whether `word` stands in a text as a whole word: "mika" is not in "mikasa"."""
+    return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) is not None
 
 
 def split_kept(text: str, separator: str) -> tuple[str, int | None, int]:

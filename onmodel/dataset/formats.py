@@ -39,9 +39,18 @@ _HEIC = re.compile(
     rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.S
 )  # ISO/IEC 23008-12; AVIF has its own brand
 _JXL = re.compile(rb"\xff\x0a|\0{3}\x0cJXL \r\n\x87\n")
-# The first bytes of every format above: other files are refused without a decoder.
+# The first bytes of every format above: other files are refused without a decoder. Of the files
+# with "ftyp" most are videos; the brands of pictures are those of HEIF and AVIF.
 BEGINNING = re.compile(
-    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF.{4}WEBP|.{4}ftyp|\xff\x0a|\0{3}\x0cJXL \r\n\x87\n", re.S
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF.{4}WEBP|.{4}ftyp(?:avi[fs]|hei[cxms]|hev[cxms]|m[is]f1)"
+    rb"|\xff\x0a|\0{3}\x0cJXL \r\n\x87\n",
+    re.S,
+)
+HEAD = 64  # bytes that tell the format
+# Endings of picture files. A file with one of them that is no picture is damaged, not a stray.
+PICTURE_ENDINGS = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".jxl", ".gif", ".bmp"}
+    | {".tif", ".tiff"}
 )
 _RATIOS = (
     (0, 1),

@@ -1,7 +1,7 @@
 """Notes before a training starts: exposures, bucket sizes, crops, and truncated captions."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from onmodel.dataset.buckets import Size, cut_away, enlargement
@@ -65,19 +65,23 @@ def say_exposures(shots: Sequence[TrainSample], epochs: int, events: Events) -> 
                 f"{len(trained)} pictures, each seen {rules.repeats * epochs * sizes} times"
                 f" ({product})"
             ),
-            *_rules(rules),
+            *_rules(rules, {shot.item.kept_first for shot in own}),
         ]
         if masks := len({shot.item.sha256 for shot in own if shot.item.mask}):
             told.append(f"{masks} masks")
         events.note(f"{subset}: {', '.join(told)}")
 
 
-def _rules(rules: SubsetConfig) -> list[str]:
+def _rules(rules: SubsetConfig, kept: Collection[int | None]) -> list[str]:
+    """The caption rules in words. `kept`: numbers of first tags that pictures keep in their place,
+    None where the rules say it."""
+    numbers = sorted({rules.keep_tokens if number is None else number for number in kept})
+    first = " or ".join(map(str, numbers))
     said = []
     if rules.caption != "tags":
         said.append("sentences" if rules.caption == "sentence" else "tags and sentences in turn")
     if rules.caption != "sentence" and rules.shuffle_tags:
-        said.append(f"tags shuffled behind the first {rules.keep_tokens}")
+        said.append(f"tags shuffled behind the first {first}")
     if rules.tag_dropout:
         said.append(f"{rules.tag_dropout:.0%} of tags dropped")
     if rules.caption_dropout:

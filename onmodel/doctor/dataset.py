@@ -1,13 +1,15 @@
 """A data set, put through the real curate stage into a temporary folder."""
 
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onmodel.curate.listing import layout_of
+from onmodel.curate.other_tools.options import folder_name
 from onmodel.errors import InputError
 from onmodel.events import Events, Finding
+from onmodel.paths import Names
 from onmodel.toon.base import TOON_BASE
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def dataset_findings(
     caption_check: CaptionCheck | None,
 ) -> Iterator[Finding]:
     """What curate makes of a data set. Raises InputError when nothing is left of it."""
+    from onmodel.dataset.captions import says_word
     from onmodel.dataset.manifest import read_items
     from onmodel.hashing import read_json
 
@@ -70,7 +73,7 @@ def dataset_findings(
             )
     if recipe is not None:
         trigger = recipe.character.trigger
-        without = sum(trigger not in f"{item.tags} {item.sentence}" for item in items)
+        without = sum(not says_word(f"{item.tags} {item.sentence}", trigger) for item in items)
         if without:
             yield Finding(
                 about,
@@ -103,9 +106,14 @@ def curate_table(path: Path) -> dict[str, object]:
     of pictures."""
     if path.is_file():
         return {"dataset_config": path}
-    if any(re.match(r"\d+_", inner.name) for inner in path.iterdir() if inner.is_dir()):
-        return {"train_data_dir": path}
-    return {"subsets": {path.name or "pictures": [{"folder": path}]}}
+    layout = layout_of(path, "dataset")
+    if layout.numbered:
+        return {"train_data_dir": layout.root}
+    names = Names()
+    folders = layout.folders or (path,)
+    return {
+        "subsets": {names.free(folder_name(folder)): [{"folder": folder}] for folder in folders}
+    }
 
 
 def _curate(settings: "Curate", folder: Path) -> None:

@@ -31,6 +31,9 @@ def read_recipe(path: Path, events: Events) -> "tuple[Recipe, dict[str, Curate],
                 "lower it",
             )
         )
+    for step in steps:
+        if not isinstance(step.settings, Curate):  # a data set's own notes come with its findings
+            rows += [Finding(f"recipe {step.name}", "warn", note) for note in step.plan.notes]
     missing = {str(error): error for step in steps for error in step.plan.missing}
     rows += [
         Finding(f"recipe {row.field}", "fail", str(row.value), row.remedy)

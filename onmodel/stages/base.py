@@ -152,7 +152,8 @@ class Plan:
     the data set says of how it is shown; `heldout`: subsets that are never trained on.
 
     `models`: LoRA files it makes or measures, at most; `epochs`: checkpoints that a training keeps
-    for sure; `names`: of the models, None where they are known only when they are made.
+    for sure; `sentences`: subset → pictures with a sentence after their tags; `names`: of the
+    models, None where they are known only when they are made.
 
     `notes`: what of the user's files has no effect, or another one than elsewhere; `missing`: files
     that the recipe names and that are not there. The plan was made without them, a run is refused.
@@ -167,6 +168,7 @@ class Plan:
     models: int = 0
     epochs: Sequence[int] = ()
     names: Sequence[str] | None = None
+    sentences: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
     missing: tuple[InputError, ...] = ()
 

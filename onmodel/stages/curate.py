@@ -15,6 +15,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from onmodel.curate.caption_files import tables_above
 from onmodel.curate.collect import Offer, collect
 from onmodel.curate.dataset_facts import (
     dataset_facts,
@@ -24,6 +25,7 @@ from onmodel.curate.dataset_facts import (
 )
 from onmodel.curate.duplicates import find_links, group_links
 from onmodel.curate.ingest import SourcePicture, folder_hash, scan_folder
+from onmodel.curate.listing import MASK_FOLDERS
 from onmodel.curate.other_tools.options import (
     ForeignDataset,
     ForeignSubset,
@@ -42,16 +44,19 @@ from onmodel.curate.source_settings import SourceSettings
 from onmodel.curate.sources import (
     folder_pictures,
     sampled_pictures,
+    scan_notes,
     shuffled,
     subset_pictures,
     toon_pictures,
 )
 from onmodel.curate.split import split
+from onmodel.curate.tagging import load_tagger, tag_items, tagger_hash
 from onmodel.dataset.manifest import Config, Refusal, SubsetRow, write_manifest
 from onmodel.errors import InputError
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.paths import check_distinct, check_name, inside
+from onmodel.reading import path_cure
 from onmodel.records import Artifact, Item
 from onmodel.stages.base import Context, Inputs, Kind, NamedStage, Plan, Reads, StageSettings
 from onmodel.toon.datasets import STANDIN_SETS
@@ -69,9 +74,18 @@ class PictureSource(StageSettings, SourceSettings):
         known = known_at(self.folder) if self.folder else None
         return {
             "folder": self.pictures,
-            "masks": folder_hash(self.masks) if self.masks else None,
+            "masks": folder_hash(self.masks) if self.masks else self._own_masks(),
             "known": sha256_file(known) if known else None,
+            "tables": [sha256_file(path) for path in tables_above(self.folder)]
+            if self.folder
+            else [],
+            "tagger": tagger_hash(str(self.tagger)) if self.tagger else None,
         }
+
+    def _own_masks(self) -> str | None:
+        """Hash of the folder of masks inside the folder, where one is."""
+        inside = [self.folder / name for name in MASK_FOLDERS] if self.folder else []
+        return next((folder_hash(folder) for folder in inside if folder.is_dir()), None)
 
     @property
     def pictures(self) -> str | None:
@@ -87,8 +101,8 @@ class Settings(StageSettings):
     dataset_config: Path | None = Field(
         default=None,
         description=(
-            "Data set file of sd-scripts, diffusion-pipe or ai-toolkit. Each of its folders "
-            "becomes a subset."
+            "Data set file of sd-scripts, musubi-tuner, diffusion-pipe or ai-toolkit. Each of its "
+            "folders becomes a subset."
         ),
     )
     train_data_dir: Path | None = Field(
@@ -118,6 +132,13 @@ class Settings(StageSettings):
     heldout_subsets: list[str] = Field(
         default_factory=list, description="Subsets that are never trained on."
     )
+
+    @field_validator("dataset_config", "train_data_dir", "reg_data_dir")
+    @classmethod
+    def _written_as_meant(cls, path: Path | None) -> Path | None:
+        if path is not None and (cure := path_cure(str(path))):
+            raise ValueError(cure)
+        return path
 
     @field_validator("subsets")
     @classmethod
@@ -160,6 +181,8 @@ class Settings(StageSettings):
         imported = {}
         for name, subset in self.imported.items():
             reading = subset.reading.model_dump(exclude_unset=True)
+            if subset.config.regularisation:
+                reading.setdefault("default_caption", "")  # never the trigger
             imported[name] = [PictureSource(folder=subset.folder, **reading)]
         return imported | self.subsets
 
@@ -207,6 +230,12 @@ class Settings(StageSettings):
             for source in sources:
                 if source.folder and (note := unread_repeats(source.folder)):
                     notes.append(f"{name}: {note}")
+        for name, sources in self.sources.items():
+            for source in sources:
+                if source.folder and source.folder.exists():
+                    scan = scan_folder(source.folder, "", source)
+                    lines = scan_notes(scan, str(source.tagger or ""))
+                    notes += [f"{name}: {line}" for line in lines]
         return notes
 
     def named_stages(self) -> list[NamedStage]:
@@ -228,10 +257,13 @@ class Settings(StageSettings):
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Pictures per subset; a folder that is not there yet counts as 20."""
-    counts = dict.fromkeys(settings.sources, 0)
+    counts, sentences = dict.fromkeys(settings.sources, 0), dict.fromkeys(settings.sources, 0)
     for name, sources in settings.sources.items():
         for source in sources:
             counts[name] += _expected(source, before)
+            if source.folder and source.folder.exists():
+                found = scan_folder(source.folder, "", source).pictures
+                sentences[name] += sum(bool(picture.sentence) for picture in found)
     remedy = f"no such folder; make it, or correct the path (a plan counts {ASSUMED} pictures)"
     missing = tuple(
         InputError("folder", folder, remedy)
@@ -242,6 +274,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
         counts=counts,
         shown=settings.shown(counts),
         heldout=settings.whole_heldout,
+        sentences=sentences,
         notes=settings.notes,
         missing=missing,
     )
@@ -252,7 +285,9 @@ def _expected(source: PictureSource, before: Mapping[str, Plan]) -> int:
         return source.count or STANDIN_SETS[source.toon].count
     if source.folder:
         found = (
-            len(scan_folder(source.folder, "", source)[0]) if source.folder.exists() else ASSUMED
+            len(scan_folder(source.folder, "", source).pictures)
+            if source.folder.exists()
+            else ASSUMED
         )
     elif source.stage:
         plan = before[source.stage]
@@ -272,6 +307,12 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         found = collect(offers, context.out, refused, task)
     report_refused(refused, context.events)
     found.check_subsets(settings.sources, f"stages.{context.name}.subsets")
+    for line in found.check_masks(f"stages.{context.name}.subsets"):
+        context.events.note(line, "warning")
+    for tagger, untagged in found.untagged.items():
+        found.items = tag_items(
+            found.items, untagged, context.out, load_tagger(tagger), context.events
+        )
     with context.events.task(f"compare {context.name}", total=2 * len(found.items)) as task:
         links = find_links(found.thumbs, task)
     items = split(
@@ -302,7 +343,9 @@ def _offers(
             pictures = _pictures(source, f"{subset}-{i}", inputs, context, refused)
             # Another trainer's data sets may share pictures.
             pool = subset if subset in settings.imported else ""
-            offers.append(Offer(subset, pictures, source.count, pool, source.folder is None))
+            tagger = str(source.tagger) if source.tagger else None
+            trusted = source.folder is None
+            offers.append(Offer(subset, pictures, source.count, pool, trusted, tagger))
     return offers
 
 
@@ -315,8 +358,11 @@ def _pictures(
         folder = inside(context.scratch / "toon", name, "subsets")
         return toon_pictures(source.toon, folder, source.count)
     if source.folder:
-        found, bad = folder_pictures(source.folder, source)
-        refused += bad
+        scan = folder_pictures(source.folder, source, context.character.trigger)
+        found = scan.pictures
+        refused += scan.refused
+        for note in scan_notes(scan, str(source.tagger or "")):
+            context.events.note(f"{name.rpartition('-')[0]}: {note}")
     elif source.stage:
         found = sampled_pictures(inputs.artifact(source.stage).path)
     else:

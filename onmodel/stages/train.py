@@ -149,7 +149,8 @@ class Settings(TrainingSettings):
                 "dataset", self.dataset, "has no subset to train on; name a curate stage"
             )
         for subset in data:
-            counts = known[subset.stage or self.dataset].counts
+            plan = known[subset.stage or self.dataset]
+            counts = plan.counts
             if subset.subset not in counts:
                 there = ", ".join(counts) or "none; name a curate stage"
                 raise InputError(
@@ -157,6 +158,9 @@ class Settings(TrainingSettings):
                     subset.subset,
                     f"subsets of {subset.stage or self.dataset}: {there}",
                 )
+            if subset.subset in plan.heldout:
+                remedy = "is held out as a whole; take it out of heldout_subsets, or use another"
+                raise InputError("data.subset", subset.subset, remedy)
         return [
             subset.over(self, known[subset.stage or self.dataset].shown.get(subset.subset, {}))
             for subset in data
@@ -190,7 +194,25 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
         * settings.epochs
     )
     exposures = _exposures(subsets, settings.epochs)
-    return Plan(steps=steps, exposures=exposures, models=models, epochs=sure)
+    if all(subset.loss_weight == 0 for subset in subsets):
+        raise InputError("loss_weight", 0, "nothing is learnt: give a subset more than 0")
+    notes = (*settings.doubts(steps), *_hidden_sentences(settings, subsets, before))
+    return Plan(steps=steps, exposures=exposures, models=models, epochs=sure, notes=notes)
+
+
+def _hidden_sentences(
+    settings: Settings, subsets: Sequence[TrainSubset], before: Mapping[str, Plan]
+) -> list[str]:
+    """A note for each subset whose captions have lines that its caption form never shows."""
+    notes = []
+    for subset in subsets:
+        count = before[subset.stage or settings.dataset].sentences.get(subset.subset, 0)
+        if subset.caption == "tags" and count:
+            notes.append(
+                f'{subset.label}: {count} captions have further lines, which caption = "tags" never'
+                ' shows; use "both" or "sentence"'
+            )
+    return notes
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:

@@ -6,6 +6,7 @@ matrices.
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -123,7 +124,35 @@ def optimizer_class(options: Options) -> type[torch.optim.Optimizer]:
                 else f"{options.optimizer} has {', '.join(known)}"
             )
             raise InputError("optimizer_args", name, remedy)
+    for name, value in options.optimizer_args.items():
+        _check_argument(name, value, inspect.signature(kind).parameters[name].default)
     return kind
+
+
+def _check_argument(name: str, value: Any, default: Any) -> None:
+    """Raise InputError for a value of another kind than the argument's default."""
+    number = isinstance(default, int | float) and not isinstance(default, bool)
+    plain = value if isinstance(value, str) else ""
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise InputError("optimizer_args", f"{name} = {value!r}", "write true or false")
+    if number and (isinstance(value, bool) or not isinstance(value, int | float)):
+        remedy = f"write a number without quotes, e.g. {name} = {plain or default}"
+        raise InputError("optimizer_args", f"{name} = {value!r}", remedy)
+    if isinstance(default, tuple) and not _are_numbers(value, len(default)):
+        example = f"[{', '.join(map(str, default))}]"
+        remedy = f"write {len(default)} numbers without quotes, e.g. {name} = {example}"
+        raise InputError("optimizer_args", f"{name} = {value!r}", remedy)
+    if default is None and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", plain, re.I):
+        remedy = f"write a number without quotes: {name} = {plain}"
+        raise InputError("optimizer_args", f"{name} = {value!r}", remedy)
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == count
+        and all(isinstance(one, int | float) and not isinstance(one, bool) for one in value)
+    )
 
 
 def state_bytes(options: Options, shapes: Sequence[Shape]) -> int:

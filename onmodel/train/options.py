@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig
 from onmodel.families.protocol import MOST_SHIFT, Timesteps
@@ -14,6 +14,7 @@ from onmodel.validation import StrictTable
 
 LOKR_FACTOR = 8
 LARGEST_RANK = 8_192  # the widest layers of the field are no wider
+LEAST_PRODIGY_RATE = 0.1  # prodigy multiplies the rate that it estimates by the learning rate, 1
 LARGEST_BATCH = 10_000
 MOST_EPOCHS = 1_000_000
 MOST_SAMPLING_STEPS = 1_000
@@ -181,6 +182,31 @@ class Options(DataConfig):
         if self.lokr_factor == 0:
             raise ValueError("lokr_factor is −1 or 1 and more")
         return self
+
+    @field_validator("optimizer_args", mode="before")
+    @classmethod
+    def _as_a_table(cls, value: object) -> object:
+        if isinstance(value, str | list):
+            raise ValueError("write a table, e.g. { betas = [0.9, 0.99] }")
+        return value
+
+    def doubts(self, steps: int) -> list[str]:
+        """Notes about settings under which a run of `steps` steps learns next to nothing."""
+        notes = []
+        if self.optimizer == "prodigy" and self.learning_rate < LEAST_PRODIGY_RATE:
+            notes.append(
+                f"learning_rate = {self.learning_rate:g}: prodigy finds its own rate, which this"
+                " factor makes next to nothing; write learning_rate = 1.0"
+            )
+        if self.warmup and self.warmup >= steps:
+            share = steps / self.warmup
+            notes.append(
+                f"warmup = {self.warmup} is longer than the run of {steps} steps: the learning rate"
+                f" reaches {share:.0%} of {self.learning_rate:g}; lower warmup"
+            )
+        if self.caption_dropout == 1 or self.caption_dropout_every == 1:
+            notes.append("no caption is ever shown; lower caption_dropout or caption_dropout_every")
+        return notes
 
     def rank_alpha(self, layer: str) -> tuple[int, float]:
         """Rank and alpha of a layer; its scale is always alpha/rank, so rsLoRA's alpha is

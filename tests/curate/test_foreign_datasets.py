@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from onmodel.curate.ingest import Reading
+from onmodel.curate.ingest import Reading, scan_folder
 from onmodel.curate.other_tools.options import ForeignDataset, ForeignSubset, ToolOptions
 from onmodel.curate.other_tools.registry import TOOLS, read_config
 from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
@@ -204,7 +205,7 @@ def test_diffusion_pipe(tmp_path: Path) -> None:
         "buckets": True,
         "shuffle_tags": True,
         "keep_tokens": 0,
-        "caption": "both",
+        "caption": "tags",
         "repeats": 5,
     }
     assert said(b)["resolution"] == [768] and b.config.repeats == 1
@@ -222,13 +223,91 @@ def test_ai_toolkit(tmp_path: Path) -> None:
         "shuffle_tags": True,
         "keep_tokens": 1,
         "flip": True,
-        "caption": "both",
+        "caption": "tags",
     }
     assert reg.config.regularisation and reg.config.repeats == 2 and reg.heldout == 0.0
     assert not foreign.even_regularisation
     assert any(note.startswith("cache_latents_to_disk") for note in foreign.notes)
     bare = read(tmp_path, "sets.yaml", "- {folder_path: a, resolution: 512}\n- {dataset_path: b}")
     assert [subset.name for subset in bare.subsets] == ["a", "b"]
+
+
+MUSUBI = """
+[general]
+resolution = [960, 544]
+caption_extension = ".txt"
+batch_size = 1
+enable_bucket = true
+bucket_no_upscale = true
+
+[[datasets]]
+image_directory = 'heap'
+cache_directory = 'cache'
+num_repeats = 2
+
+[[datasets]]
+image_directory = 'heap'
+resolution = 512
+num_repeats = 2
+"""
+
+
+def test_musubi_tuner(tmp_path: Path) -> None:
+    foreign = read(tmp_path, "dataset.toml", MUSUBI)
+    (heap,) = foreign.subsets
+    assert (heap.folder, heap.reading.join_lines) == (tmp_path / "heap", " ")
+    assert said(heap) == {
+        "resolution": [723, 512],
+        "enlarge": False,
+        "buckets": True,
+        "shuffle_tags": False,
+        "keep_tokens": 0,
+        "caption": "tags",
+        "repeats": 2,
+    }
+    assert [note.split()[0] for note in foreign.notes] == ["batch_size", "cache_directory"]
+    with pytest.raises(InputError, match="video_directory = 'v' — onmodel does not do this"):
+        read(tmp_path, "d.toml", "[[datasets]]\nvideo_directory = 'v'")
+
+
+def test_the_remedy_for_musubis_jsonl_file_works(tmp_path: Path) -> None:
+    text = "[[datasets]]\nimage_jsonl_file = 'a.jsonl'"
+    with pytest.raises(InputError, match="write image_directory, and name the file metadata"):
+        read(tmp_path, "d.toml", text)
+    folder = tmp_path / "set"
+    folder.mkdir()
+    Image.new("RGB", (32, 32)).save(folder / "a.png")
+    (folder / "metadata.jsonl").write_text('{"image_path": "/x/a.png", "caption": "1girl"}')
+    foreign = read(tmp_path, "d.toml", "[[datasets]]\nimage_directory = 'set'")
+    (found,) = scan_folder(folder, "x", foreign.subsets[0].reading).pictures
+    assert found.tags == ("1girl",)
+
+
+def test_captions_mean_what_they_mean_in_each_tool(tmp_path: Path) -> None:
+    pipe = DIFFUSION_PIPE.replace("[[directory]]", "caption_prefix = 'hoge, '\n[[directory]]", 1)
+    reading = read(tmp_path, "pipe.toml", pipe).subsets[0].reading
+    assert (reading.caption_prefix, reading.prefix_stays) == ("hoge, ", True)
+    assert (reading.join_lines, reading.table_first) == (" ", True)
+    reading = read(tmp_path, "job.yaml", AI_TOOLKIT).subsets[0].reading
+    assert (reading.join_lines, reading.table_first) == (", ", False)
+    reading = read(tmp_path, "sd.toml", SD_SCRIPTS).subsets[0].reading
+    assert (reading.join_lines, reading.prefix_stays) == (None, False)
+
+
+@pytest.mark.parametrize("path", ["D:\\train", "D:\\new", "heap\\train", "C:\\Users\\me", "D:\\x"])
+@pytest.mark.parametrize("kind", ["toml", "yaml"])
+def test_a_path_whose_backslashes_are_escapes_is_told_with_the_cure(
+    tmp_path: Path, path: str, kind: str
+) -> None:
+    text = {
+        "toml": f'[[datasets]]\n[[datasets.subsets]]\nimage_dir = "{path}"',
+        "yaml": f'- folder_path: "{path}"',
+    }[kind]
+    cure = "write the path with / or in single quotes" if kind == "toml" else ""
+    with pytest.raises(InputError, match=cure):
+        read(tmp_path, f"d.{kind}", text)
+    quoted = text.replace('"', "'")
+    assert len(read(tmp_path, f"d.{kind}", quoted).subsets) == 1
 
 
 @pytest.mark.parametrize(
@@ -321,7 +400,7 @@ def test_numbered_folders(tmp_path: Path) -> None:
         "style": 2,
     }
     assert {subset.reading.default_caption for subset in foreign.subsets} == {"hoge girl", "style"}
-    assert [note.rpartition(": ")[2] for note in foreign.notes] == ["0_never", "3_file", "plain"]
+    assert [note.rpartition(": ")[2] for note in foreign.notes] == ["1 × 3_file", "0_never, plain"]
     reg = read_numbered_folders(tmp_path, regularisation=True)
     assert reg.notes[-1].startswith("regularisation pictures are repeated")
     assert reg.even_regularisation and all(subset.config.regularisation for subset in reg.subsets)

@@ -212,7 +212,7 @@ def test_folders_of_odd_numbers_are_read_or_left(tmp_path: Path) -> None:
         ("ok", 4),
         ("x", 3),
     ]
-    assert len(found.notes) == 5
+    assert found.notes[0].count(",") == 1 + 4
 
 
 NODE = {"type": "model", "used": [], "sha256": "a" * 64, "name": "x"}

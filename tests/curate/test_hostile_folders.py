@@ -78,7 +78,7 @@ def test_a_special_file_is_refused_and_the_rest_goes_on(
         (folder / "bad.txt").write_text("1girl")
     SPECIAL[kind](bad)
     masks = {"masks": tmp_path / "masks"} if place == "mask" else {}
-    found, refused = scan_folder(folder, "x", Reading(**masks))
+    found, refused, *_ = scan_folder(folder, "x", Reading(**masks))
     entered = []
     for candidate in found:
         try:
@@ -106,7 +106,7 @@ def test_captions_are_not_read_through_links_that_leave_the_folder(tmp_path: Pat
     picture(folder / "good.png")
     (folder / "hop.txt").symlink_to("out.txt")
     picture(folder / "hop.png", caption=None)
-    found, refused = scan_folder(folder, "x")
+    found, refused, *_ = scan_folder(folder, "x")
     assert [row.path.name for row in found] == ["good.png", "stays.png"]
     assert {row.tags for row in found} == {("1girl",)}
     assert [row.file for row in refused] == ["absolute.png", "hop.png", "out.png"]
@@ -120,7 +120,7 @@ def test_links_to_pictures_are_pictures_and_a_linked_folder_is_not_entered(tmp_p
     (tmp_path / "heap" / "base" / "linked.png").symlink_to(store)
     (tmp_path / "heap" / "base" / "linked.txt").write_text("1girl")
     (tmp_path / "heap" / "other").symlink_to(store.parent)
-    count, refused = gather([tmp_path / "heap"], tmp_path / "work", "", "", Events())
+    count, refused, _ = gather([tmp_path / "heap"], tmp_path / "work", "", "", Events())
     assert count == 2 and list(open_workshop(tmp_path / "work").pieces) == [
         "base/linked",
         "base/own",
@@ -167,7 +167,7 @@ def test_names_reach_no_file_and_no_line_raw(tmp_path: Path, name: str) -> None:
     picture(tmp_path / "heap" / name / "a.png")
     picture(tmp_path / "heap" / "base" / f"{name} bad.png", caption=None).write_bytes(b"no picture")
     (tmp_path / "heap" / "base" / f"{name} bad.txt").write_text("1girl")
-    count, refused = gather([tmp_path / "heap"], tmp_path / "work", "", "", Events())
+    count, refused, _ = gather([tmp_path / "heap"], tmp_path / "work", "", "", Events())
     workshop = open_workshop(tmp_path / "work")
     assert count == 2 and len(refused) == 1
     assert all(map(is_printable, [*workshop.pieces, *refused[0].values(), *workshop.repeats]))
@@ -183,7 +183,7 @@ def test_a_name_that_is_no_utf8_is_one_refusal(tmp_path: Path) -> None:
     picture(tmp_path / "heap" / "base" / "good.png")
     picture(tmp_path / "heap" / "base" / os.fsdecode(b"raw\xff.png"))
     picture(tmp_path / "heap" / os.fsdecode(b"raw\xfe") / "a.png")
-    count, refused = gather([tmp_path / "heap"], tmp_path / "work", "", "", Events())
+    count, refused, _ = gather([tmp_path / "heap"], tmp_path / "work", "", "", Events())
     assert count == 1
     assert [row["file"] for row in refused] == ["base/raw\\udcff.png", "raw_/a.png"]
     assert (
@@ -204,7 +204,7 @@ def test_names_that_are_one_elsewhere_stay_two_pictures(tmp_path: Path) -> None:
         "photo.png?w=99",
     ):
         picture(tmp_path / "set" / name, caption="1girl")
-    count, refused = gather([tmp_path / "set"], tmp_path / "work", "", "", Events())
+    count, refused, _ = gather([tmp_path / "set"], tmp_path / "work", "", "", Events())
     assert count == 8 and refused == []
     export(open_workshop(tmp_path / "work"), tmp_path / "out", False, Events())
     names = sorted(
@@ -236,17 +236,15 @@ def test_a_file_beside_folders_of_pictures_is_named_and_the_folders_are_read(
 ) -> None:
     picture(tmp_path / "img" / "10_girl" / "a.png")
     (tmp_path / "img" / "readme.txt").write_text("read me")
-    count, refused = gather([tmp_path / "img"], tmp_path / "work", "", "", Events())
+    count, refused, notes = gather([tmp_path / "img"], tmp_path / "work", "", "", Events())
     assert count == 1 and open_workshop(tmp_path / "work").repeats == {"girl": 10}
-    assert refused == [
-        {"file": "img/readme.txt", "reason": "left alone: beside folders of pictures"}
-    ]
+    assert refused == [] and notes == ["left alone beside the folders: 1 × .txt"]
 
 
 def test_captions_are_found_whatever_the_case_of_their_ending(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", caption=None)
     (tmp_path / "a.TXT").write_text("1girl, upper")
-    (found,), refused = scan_folder(tmp_path, "x")
+    (found,), refused, *_ = scan_folder(tmp_path, "x")
     assert found.tags == ("1girl", "upper") and refused == []
 
 
@@ -264,7 +262,7 @@ def calls_of(folder: Path, count: int) -> int:
 
     sys.setprofile(count_one)
     try:
-        found, _ = scan_folder(folder, "x")
+        found, *_ = scan_folder(folder, "x")
     finally:
         sys.setprofile(None)
     assert len(found) == count

@@ -174,20 +174,21 @@ def test_a_folder(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").write_bytes(b"x")
     (tmp_path / "folder").mkdir()
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    special = {}
+    special, raw = {}, []
     if sys.platform == "linux":
         (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
         os.mkfifo(tmp_path / "pipe.png")
         (tmp_path / os.fsdecode(b"raw\xff.png")).write_bytes(encoded())
+        raw = ["raw\\udcff.png"]
         special = {
             "loop.png": "not a file",
             "pipe.png": "not a file",
-            "raw\\udcff.png": "no caption",
         }
 
     before = folder_hash(tmp_path)
-    found, set_aside = scan_folder(tmp_path, "folder:x")
-    reasons = {row.file: row.reason for row in set_aside}
+    scan = scan_folder(tmp_path, "folder:x")
+    found = scan.pictures
+    reasons = {row.file: row.reason for row in scan.refused}
     entered = []
     for candidate in found:
         try:
@@ -196,26 +197,25 @@ def test_a_folder(tmp_path: Path) -> None:
         except Refused as reason:
             reasons[candidate.name] = str(reason)
 
-    assert sorted(entered) == sorted([*GOOD, "c_bom.png"])
+    uncaptioned = ["c_blank.png", "no_caption.png", *raw]
+    assert sorted(entered) == sorted([*GOOD, "c_bom.png", "c_utf16.png", *uncaptioned])
+    assert scan.uncaptioned == len(uncaptioned)
+    assert "left alone, folders inside: folder" in scan.notes
     assert folder_hash(tmp_path) == before
     assert ".DS_Store" not in reasons
     for name, reason in {
         "c_latin.png": "not UTF-8",
         "c_long.png": "bytes",
-        "c_blank.png": "empty",
-        "c_utf16.png": "not UTF-8",
         "c_policy.png": "refused everywhere",
-        "no_caption.png": "no caption",
         "no_picture.txt": "without a picture",
         "twin.png": "share the caption",
         "twin.jpg": "share the caption",
-        "folder": "a folder",
         "gone.png": "not a file",
         "zero.png": "the file is empty",
         **special,
     }.items():
         assert reason in reasons[name], name
-    assert len(reasons) == len(BAD) + 5 + 6 + len(special)
+    assert len(reasons) == len(BAD) + 3 + 4 + len(special)
 
 
 def test_a_huge_picture_is_judged_by_its_header() -> None:

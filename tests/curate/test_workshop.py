@@ -261,7 +261,7 @@ def test_a_hostile_zip_loses_nothing_and_writes_nowhere_else(tmp_path: Path) -> 
         link = zipfile.ZipInfo("set/link.png")
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
-    count, refused = gather([tmp_path / "heap.zip"], tmp_path / "work", "", "", Events())
+    count, refused, _ = gather([tmp_path / "heap.zip"], tmp_path / "work", "", "", Events())
     assert count == 1 and not (tmp_path / "outside.png").exists()
     reasons = {row["file"].rpartition("/")[2]: row["reason"] for row in refused}
     assert set(reasons) == {"outside.png", "torn.png", "text.png", "link.png"}

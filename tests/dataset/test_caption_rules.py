@@ -31,6 +31,9 @@ TAGS = "1girl, backgwa, smile, upper body, forest, standing, flat color"
         ),
         ("1girl, ねこみみ".encode(), ("1girl, ねこみみ", "")),
         (b"one line", ("one line", "")),
+        ("1girl, smile".encode("utf-16"), ("1girl, smile", "")),
+        (b"\n\n1girl\nA girl smiles.", ("1girl", "A girl smiles.")),
+        (b"1girl\nred hair\nsmile\n", ("1girl, red hair, smile", "")),
     ],
 )
 def test_read(data: bytes, expected: tuple[str, str]) -> None:
@@ -40,12 +43,12 @@ def test_read(data: bytes, expected: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        ("1girl".encode("utf-16"), "not UTF-8"),
         ("fille à lunettes".encode("latin-1"), "not UTF-8"),
         (b"a\x00b", "control characters"),
         (b"", "empty"),
         (b" \n\n", "empty"),
         (b",,\nA sentence.", "empty"),
+        ("1girl".encode("utf-16-le"), "control characters"),
         (b"x" * (MAX_BYTES + 1), "10001 bytes"),
     ],
 )

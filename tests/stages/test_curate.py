@@ -102,7 +102,7 @@ def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_folder_keeps_its_bytes_and_tells_what_it_refused(tmp_path: Path) -> None:
     pictures = tmp_path / "my pictures"
     write_set("backgwa_base", pictures, count=4)
-    (pictures / "000.txt").write_bytes(b"\xff\xfe")
+    (pictures / "000.txt").write_bytes(b"gar\xe7on")
     (pictures / "note.md").write_text("hello")
     (pictures / "copy.png").write_bytes((pictures / "001.png").read_bytes())
     (pictures / "copy.txt").write_text("1girl, backgwa")
@@ -115,12 +115,13 @@ def test_a_folder_keeps_its_bytes_and_tells_what_it_refused(tmp_path: Path) -> N
     refused = {
         row["file"]: row["reason"] for row in read_json(artifact.path / "manifest.json")["refused"]
     }
-    assert set(refused) == {"000.png", "note.md", "copy.png", "empty.png"}
+    assert set(refused) == {"000.png", "copy.png", "empty.png"}
     assert "already" in refused["copy.png"]
     assert {item.origin for item in items(artifact)} == {"folder:my pictures"} and len(
         items(artifact)
     ) == 3
-    assert "4 files are excluded" in said(where) and "000.png: the caption is not UTF-8" in said(
+    assert "own: left alone beside the pictures: 1 × .md" in said(where)
+    assert "3 files are excluded" in said(where) and "000.png: the caption is not UTF-8" in said(
         where
     )
     assert str(tmp_path) not in (artifact.path / "manifest.json").read_text()
@@ -382,7 +383,7 @@ def test_numbered_folders_and_regularisation(tmp_path: Path) -> None:
     assert {name: row["repeats"] for name, row in plan.shown.items()} == {"backgwa": 10, "girl": 5}
     artifact = curate.run(Inputs({}), table, where)
     assert {item.subset for item in items(artifact)} == {"backgwa", "girl"}
-    assert "1 × *.npz: left alone" in said(where)
+    assert "left alone beside the pictures: 1 × .npz" in said(where)
 
 
 def test_larger_pictures_alone(tmp_path: Path) -> None:

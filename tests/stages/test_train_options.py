@@ -198,6 +198,10 @@ def test_8bit_adamw_is_resumed_exactly(run: Run, monkeypatch: pytest.MonkeyPatch
         ({"optimizer_args": {"beta": [0.9, 0.99]}}, "optimizer_args: beta — did you mean 'betas'"),
         ({"optimizer_args": {"lr": 1}}, "optimizer_args: lr — is set by learning_rate"),
         ({"optimizer_args": {"eps": -1.0}}, "optimizer_args: .*epsilon"),
+        ({"optimizer_args": {"eps": "1e-8"}}, "eps = '1e-8' — write a number without quotes"),
+        ({"optimizer_args": {"betas": "0.9,0.99"}}, r"betas = \[0.9, 0.999\]"),
+        ({"optimizer_args": {"betas": ["0.9", "0.99"]}}, "write 2 numbers without quotes"),
+        ({"optimizer_args": {"amsgrad": "True"}}, "amsgrad = 'True' — write true or false"),
         ({"targets": ["*.mlp.layer3"]}, r"targets: \*\.mlp\.layer3 — matches no layer"),
         (
             {"targets": "attention"},
@@ -229,12 +233,57 @@ def test_a_missing_package_is_named_in_the_plan(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({}, ""),
+        ({"optimizer": "prodigy", "learning_rate": 2e-5}, "write learning_rate = 1.0"),
+        ({"optimizer": "prodigy", "learning_rate": 1.0}, ""),
+        ({"warmup": 100}, "reaches 8% of 0.005"),
+        ({"caption_dropout": 1.0}, "no caption is ever shown"),
+        ({"caption": "both"}, ""),
+    ],
+)
+def test_settings_under_which_little_is_learnt_are_told_in_the_plan(
+    changes: dict[str, Any], note: str
+) -> None:
+    settings = train.Settings.model_validate(TABLE | changes)
+    notes = train.estimate(settings, {"data": Plan(counts={"base": 4})}).notes
+    assert len(notes) == bool(note) and note in "".join(notes)
+
+
+def test_lines_that_are_never_shown_are_told_in_the_plan() -> None:
+    plan = {"data": Plan(counts={"base": 4}, sentences={"base": 3})}
+    (note,) = train.estimate(train.Settings.model_validate(TABLE), plan).notes
+    assert note.startswith("base: 3 captions have further lines")
+    both = train.Settings.model_validate(TABLE | {"caption": "both"})
+    assert not train.estimate(both, plan).notes
+
+
+@pytest.mark.parametrize(
+    ("plan", "data", "message"),
+    [
+        (Plan(counts={"base": 4}, heldout=["base"]), {}, "data.subset: base — is held out as a"),
+        (Plan(counts={"base": 4}), {"loss_weight": 0}, "loss_weight: 0 — nothing is learnt"),
+    ],
+)
+def test_a_training_that_cannot_learn_is_refused_in_the_plan(
+    plan: Plan, data: dict[str, Any], message: str
+) -> None:
+    table = TABLE | {"data": [{"subset": "base", **data}]}
+    with pytest.raises(InputError, match=message):
+        train.estimate(train.Settings.model_validate(table), {"data": plan})
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"keep_best": 1}, "set validation = true"),
         ({"cycles": 3}, "cycles belong to"),
         ({"lokr_factor": 4}, "belongs to network"),
         ({"timesteps": {"kind": "uniform", "std": 2.0}}, "uniform times have none"),
+        ({"optimizer_args": ["eps=1"]}, r"write a table, e.g. \{ betas"),
+        ({"learning_rate": 0}, "greater than 0"),
+        ({"learning_rate": float("inf")}, "finite"),
         ({"optimizer": "adam"}, "'adamw', 'adamw_8bit', 'prodigy', 'adafactor' or 'came'"),
         ({"ema": 1.0}, "less than 1"),
         ({"network": "lokr", "start": "old"}, "a LoKr begins at nothing"),

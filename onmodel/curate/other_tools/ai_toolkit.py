@@ -20,6 +20,12 @@ from onmodel.paths import Names
 
 OPTIONS = ToolOptions(
     tool="ai-toolkit",
+    captions=(
+        "A caption file is one caption, its lines joined by commas; of JSON (`caption_ext: "
+        "json`) the key `caption`. `[trigger]` is replaced by `trigger_word`, which is put "
+        "before captions that lack it. Without a caption: `default_caption`, or the trigger "
+        "alone."
+    ),
     config={
         "num_repeats": "repeats",
         "shuffle_tokens": "shuffle_tags",
@@ -124,16 +130,14 @@ def read(path: Path, tables: Sequence[Table], trigger: str) -> ForeignDataset:
         folder = existing_folder(
             f"{where}.folder_path", table.get("folder_path") or table.get("dataset_path"), path
         )
-        base: dict[str, object] = {"shuffle_tags": False, "keep_tokens": 0, "caption": "both"}
+        base: dict[str, object] = {"shuffle_tags": False, "keep_tokens": 0, "caption": "tags"}
         if "resolution" in table:
             value = table["resolution"]
             rows = value if isinstance(value, list) else [value]
             base["resolution"] = tuple(square_side(f"{where}.resolution", one) for one in rows)
-        reading: dict[str, object] = (
-            {"masks": existing_folder(where, table["mask_path"], path)}
-            if table.get("mask_path")
-            else {}
-        )
+        reading: dict[str, object] = {"join_lines": ", "}  # a file is one caption
+        if table.get("mask_path"):
+            reading["masks"] = existing_folder(where, table["mask_path"], path)
         shown, read = OPTIONS.subset(where, {"trigger_word": trigger, **table}, base, reading)
         heldout = 0.0 if shown.regularisation else None
         subsets.append(ForeignSubset(names.free(folder_name(folder)), folder, read, shown, heldout))

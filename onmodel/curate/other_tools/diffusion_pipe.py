@@ -8,6 +8,7 @@ from onmodel.curate.other_tools.options import (
     ForeignSubset,
     Table,
     ToolOptions,
+    add_note,
     as_tables,
     brief,
     existing_folder,
@@ -19,6 +20,11 @@ from onmodel.paths import Names
 
 OPTIONS = ToolOptions(
     tool="diffusion-pipe",
+    captions=(
+        "A caption file is one caption, `captions.json` goes before it, and the tags of "
+        "`caption_prefix` stay in front of shuffled ones. Of several captions of a picture "
+        "the first is used. Without a caption: the trigger alone."
+    ),
     config={
         "num_repeats": "repeats",
         "shuffle_tags": "shuffle_tags",
@@ -39,7 +45,13 @@ OPTIONS = ToolOptions(
         "ar_buckets": OWN_BUCKETS,
         "frame_buckets": "there are pictures only",
     },
-    inactive={"control_path": None, "size_buckets": None, "cache_shuffle_delimiter": ", "},
+    inactive={
+        "control_path": None,
+        "size_buckets": None,
+        "cache_shuffle_delimiter": ", ",
+        "default_mask_file": None,
+        "shuffle_metadata": False,
+    },
 )
 
 
@@ -66,13 +78,18 @@ def read(path: Path, config: Table) -> ForeignDataset:
             dict.fromkeys(square_side(f"{where}.resolutions", one) for one in resolutions)
         )
         shuffled = bool(table.get("shuffle_tags") or table.get("cache_shuffle_num"))
-        base = {"shuffle_tags": shuffled, "keep_tokens": 0, "resolution": sides, "caption": "both"}
-        reading: dict[str, object] = {}
+        base = {"shuffle_tags": shuffled, "keep_tokens": 0, "resolution": sides, "caption": "tags"}
+        # A file is one caption, captions.json goes before it, and the prefix is put before what is
+        # shuffled.
+        reading: dict[str, object] = {"join_lines": " ", "table_first": True, "prefix_stays": True}
         if table.get("mask_path"):
             reading["masks"] = existing_folder(f"{where}.mask_path", table["mask_path"], path)
         if table.get("skip_empty_caption") is False:
             reading["default_caption"] = ""
         table = {key: value for key, value in table.items() if key != "shuffle_tags"}
+        prefix = table.get("caption_prefix")
+        if isinstance(prefix, str) and prefix.strip() and not prefix.rstrip().endswith(","):
+            add_note(notes, "a comma is put after caption_prefix; diffusion-pipe puts none")
         shown, read = OPTIONS.subset(where, table, base, reading)
         subsets.append(ForeignSubset(names.free(folder_name(folder)), folder, read, shown))
     return ForeignDataset(subsets, notes)

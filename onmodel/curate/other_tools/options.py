@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from onmodel.curate.ingest import Reading
 from onmodel.dataset.rules import SubsetConfig
 from onmodel.errors import InputError
+from onmodel.reading import path_cure
+from onmodel.text import printable
 
 Table = Mapping[str, Any]
 LONGEST_SHOWN, SHOWN = 80, 5  # characters of a wrong value, and options, that a message repeats
@@ -94,7 +96,8 @@ def subset_configs(
 
 @dataclass(frozen=True)
 class ToolOptions:
-    """Every option of a tool, each in one of five tables.
+    """Every option of a tool, each in one of five tables. `captions` says how its caption files are
+    read here.
 
     `config` and `reading`: option → field of SubsetConfig or Reading with the same meaning.
     `special`: option → field, for options whose value the tool's reader converts. `harmless`:
@@ -102,6 +105,7 @@ class ToolOptions:
     """
 
     tool: str
+    captions: str
     config: Table
     reading: Table
     special: Mapping[str, str]
@@ -185,6 +189,8 @@ def as_tables(where: str, value: Any) -> list[Table]:
 def existing_folder(where: str, value: Any, file: Path) -> Path:
     if not isinstance(value, str) or not value:
         raise InputError(where, brief(value), "name the folder of the pictures")
+    if cure := path_cure(value):
+        raise InputError(where, brief(printable(value)), cure)
     folder = file.parent / value
     try:
         folder.stat()
@@ -220,6 +226,30 @@ def square_side(where: str, value: Any) -> int:
         remedy = f"write a number of pixels, at most {LARGEST_SIDE}, or [width, height]"
         raise InputError(where, brief(value), remedy) from error
     return round(math.sqrt(sides[0] * sides[-1]))
+
+
+def merged_resolutions(subsets: Sequence[ForeignSubset]) -> list[ForeignSubset]:
+    """Merge subsets that differ only in resolution: sd-scripts and musubi-tuner list one per
+    resolution, onmodel lists the resolutions in one."""
+    found: list[ForeignSubset] = []
+    for subset in subsets:
+        for i, other in enumerate(found):
+            both = tuple(dict.fromkeys((*other.config.resolutions, *subset.config.resolutions)))
+            shown = other.config.model_copy(update={"resolution": both})
+            same = (other.folder, other.reading, other.heldout) == (
+                subset.folder,
+                subset.reading,
+                subset.heldout,
+            )
+            alike = shown == subset.config.model_copy(update={"resolution": both})
+            if same and alike and len(both) > len(other.config.resolutions):
+                found[i] = ForeignSubset(
+                    other.name, other.folder, other.reading, shown, other.heldout
+                )
+                break
+        else:
+            found.append(subset)
+    return found
 
 
 def add_note(notes: list[str], text: str) -> None:

@@ -1,5 +1,6 @@
 """Data sets described for other trainers: sd-scripts' dataset TOML (or JSON) and its `10_name`
-folders, diffusion-pipe's dataset TOML, and the data sets of an ai-toolkit job (YAML).
+folders, the dataset TOML of musubi-tuner and of diffusion-pipe, and the data sets of an ai-toolkit
+job (YAML).
 
 Every option of such a file is followed, has no effect here (the reason is given), or is an error.
 Options mean what the tool's own documentation says. Unset caption options have that tool's
@@ -10,15 +11,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from onmodel.curate.other_tools import ai_toolkit, diffusion_pipe, sd_scripts
+from onmodel.curate.other_tools import ai_toolkit, diffusion_pipe, musubi, sd_scripts
 from onmodel.curate.other_tools.options import ForeignDataset, as_table
 from onmodel.errors import InputError
 from onmodel.reading import read_json_of_others, read_toml, read_yaml
 
 
 def read_config(path: Path) -> ForeignDataset:
-    """Read a data set file of sd-scripts, diffusion-pipe or ai-toolkit. Its folders are relative
-    to the file's own folder.
+    """Read a data set file of sd-scripts, musubi-tuner, diffusion-pipe or ai-toolkit. Its folders
+    are relative to the file's own folder.
 
     Raises InputError for a file of another kind, and for options that are unknown or cannot be
     followed.
@@ -28,6 +29,8 @@ def read_config(path: Path) -> ForeignDataset:
         as_table(path.name, table)
         if "directory" in table:
             return diffusion_pipe.read(path, table)
+        if musubi.is_musubi(table):
+            return musubi.read(path, table)
         if "datasets" in table and path.suffix.lower() in (".toml", ".json"):
             return sd_scripts.read(path, table)
     if job := ai_toolkit.datasets_of_job(table):
@@ -35,8 +38,8 @@ def read_config(path: Path) -> ForeignDataset:
     raise InputError(
         "dataset_config",
         path.name,
-        "describes no data set: neither [[datasets]] (sd-scripts), [[directory]] (diffusion-pipe)"
-        " nor datasets: (ai-toolkit)",
+        "describes no data set: neither [[datasets]] (sd-scripts, musubi-tuner), [[directory]]"
+        " (diffusion-pipe) nor datasets: (ai-toolkit)",
     )
 
 
@@ -49,7 +52,7 @@ def _parsed(path: Path) -> Any:
     return read_toml(path, "dataset_config")
 
 
-TOOLS = (sd_scripts.OPTIONS, diffusion_pipe.OPTIONS, ai_toolkit.OPTIONS)
+TOOLS = (sd_scripts.OPTIONS, musubi.OPTIONS, diffusion_pipe.OPTIONS, ai_toolkit.OPTIONS)
 READERS: Mapping[str, Callable[[Path], ForeignDataset]] = {
     "dataset_config": read_config,
     "train_data_dir": lambda folder: sd_scripts.read_numbered_folders(folder, regularisation=False),

@@ -4,10 +4,10 @@ Sources: docs/config_README-en.md, masked_loss_README.md and validation.md of sd
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from onmodel.curate.ingest import Reading
+from onmodel.curate.listing import SHOWN, left_alone, list_folder, pictures_root, repeats_of
 from onmodel.curate.other_tools.options import (
     EVEN_REGULARISATION,
     ForeignDataset,
@@ -20,17 +20,22 @@ from onmodel.curate.other_tools.options import (
     brief,
     existing_folder,
     folder_name,
+    merged_resolutions,
     square_side,
 )
+from onmodel.curate.provenance import NAME as PROVENANCE
 from onmodel.dataset.rules import SubsetConfig
 from onmodel.errors import InputError
 from onmodel.paths import Names, leads_out
 from onmodel.text import printable
 
-MOST_REPEATS = 100_000
-
 OPTIONS = ToolOptions(
     tool="sd-scripts",
+    captions=(
+        "The first line of a caption file is the caption; further lines are kept as the "
+        "sentence, which `caption` can show. Without a caption: `class_tokens`, or the "
+        "trigger alone; nothing for regularisation pictures."
+    ),
     config={
         "num_repeats": "repeats",
         "shuffle_caption": "shuffle_tags",
@@ -108,7 +113,7 @@ def read(path: Path, config: Table) -> ForeignDataset:
     even = any(subset.config.regularisation for subset in subsets)
     if even:
         notes.append(EVEN_REGULARISATION)
-    return ForeignDataset(_merged(subsets), notes, even)
+    return ForeignDataset(merged_resolutions(subsets), notes, even)
 
 
 def _subset(where: str, table: Table, path: Path, names: Names, notes: list[str]) -> ForeignSubset:
@@ -171,30 +176,6 @@ def _subset(where: str, table: Table, path: Path, names: Names, notes: list[str]
     return ForeignSubset(names.free(folder_name(folder)), folder, read, shown, heldout)
 
 
-def _merged(subsets: Sequence[ForeignSubset]) -> list[ForeignSubset]:
-    """Merge subsets that differ only in resolution: sd-scripts lists one per resolution, onmodel
-    lists the resolutions in one."""
-    found: list[ForeignSubset] = []
-    for subset in subsets:
-        for i, other in enumerate(found):
-            both = tuple(dict.fromkeys((*other.config.resolutions, *subset.config.resolutions)))
-            shown = other.config.model_copy(update={"resolution": both})
-            same = (other.folder, other.reading, other.heldout) == (
-                subset.folder,
-                subset.reading,
-                subset.heldout,
-            )
-            alike = shown == subset.config.model_copy(update={"resolution": both})
-            if same and alike and len(both) > len(other.config.resolutions):
-                found[i] = ForeignSubset(
-                    other.name, other.folder, other.reading, shown, other.heldout
-                )
-                break
-        else:
-            found.append(subset)
-    return found
-
-
 def unread_repeats(folder: Path) -> str:
     """A note for a folder `10_name` that is named as a plain folder, where the number is not read;
     "" for other folders."""
@@ -213,37 +194,37 @@ def read_numbered_folders(folder: Path, regularisation: bool) -> ForeignDataset:
     Raises InputError when there is no such folder.
     """
     field = "reg_data_dir" if regularisation else "train_data_dir"
-    try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(
-            field, folder, f"cannot be read ({error.strerror}); name a folder of folders"
-        ) from error
+    folder = pictures_root(folder, field)
+    listing = list_folder(folder, field)
     names = Names()
-    subsets, left = [], []
-    for path in paths:
-        match = re.fullmatch(r"(\d+)_(.+)", path.name, re.S)
-        if not match or not path.is_dir() or not 1 <= int(match[1]) <= MOST_REPEATS:
-            left.append(f"its name has no number of repeats before it: {printable(path.name)}")
+    subsets, others = [], []
+    strays = [*listing.pictures, *listing.doubtful, *listing.files]
+    strays = [path for path in strays if path.name != PROVENANCE]
+    notes = left_alone(strays, "beside the folders")
+    for path in listing.folders:
+        match = repeats_of(path)
+        if match is None:
+            others.append(printable(path.name))
             continue
         if leads_out(path, folder):
-            left.append(f"it is a link to a folder elsewhere: {printable(path.name)}")
+            notes.append(f"not read, since it is a link to a folder elsewhere: {path.name}")
             continue
-        said = {"repeats": int(match[1]), "shuffle_tags": False, "keep_tokens": 0}
+        repeats, name = match
+        said = {"repeats": repeats, "shuffle_tags": False, "keep_tokens": 0}
         shown = SubsetConfig.model_validate(
             said | ({"regularisation": True} if regularisation else {})
         )
-        reading = Reading(default_caption=match[2].replace("_", " "))
-        subsets.append(
-            ForeignSubset(
-                names.free(match[2]), path, reading, shown, 0.0 if regularisation else None
-            )
-        )
+        reading = Reading(default_caption=name.replace("_", " "))
+        heldout = 0.0 if regularisation else None
+        subsets.append(ForeignSubset(names.free(name), path, reading, shown, heldout))
     if not subsets:
         raise InputError(
             field, folder, "holds no folder such as 10_name, whose number is that of the repeats"
         )
-    notes = [f"not read, since {why}" for why in left]
+    if others:
+        names_of_others = ", ".join(others[:SHOWN])
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        notes.append(f"left alone, folders without a number of repeats: {names_of_others}{more}")
     if regularisation:
         notes.append(EVEN_REGULARISATION)
     return ForeignDataset(subsets, notes, regularisation)

@@ -21,11 +21,12 @@ from onmodel.reading import read_text
 from onmodel.text import shown
 
 FIELD = "observers.tagger"
-RATING = "9"  # category of selected_tags.csv; 0 is general, 4 a character
+RATING, CHARACTER = "9", "4"  # category of selected_tags.csv; 0 is general
 
 
 class Tagger:
-    """Tag probabilities of pictures. `tags` name the columns, with spaces; ratings are left out."""
+    """Tag probabilities of pictures. `tags` name the columns, with spaces; ratings are left out.
+    `characters` are those that name one."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         table = folder / "selected_tags.csv"
@@ -52,6 +53,7 @@ class Tagger:
             )
         self._kept = np.array([category != RATING for _, category in rows])
         self.tags = [name.replace("_", " ") for name, category in rows if category != RATING]
+        self.characters = {name.replace("_", " ") for name, kind in rows if kind == CHARACTER}
         self._columns = {tag: i for i, tag in enumerate(self.tags)}
         self.sha256 = hash_json([*self._model.hashes, *hashes(FIELD, [table])])
 
