@@ -493,7 +493,7 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
             short(truth.best),
             f"{len(truth.alike)} of {CANDIDATES}",
         ]
-        row[1] += ", too close to call" if result["close"] else ""
+        row[1] += ", open" if result["close"] else ""
         row += [
             (
                 f"{'yes' if truth.hit[who] else '**no**'}, {truth.regret[who]:.3f}"
@@ -515,7 +515,7 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
             f"{one['regret']:.3f} | {one['worst']:.3f} |"
         )
     said = (
-        f"`tune` made {told['share']:.1%} of the grid's pictures; too close to call:"
+        f"`tune` made {told['share']:.1%} of the grid's pictures; open:"
         f" {told['close']} of {told['runs']}."
     )
     lines += [

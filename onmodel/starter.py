@@ -29,7 +29,7 @@ DATE = "2000-01-01"  # of a comparison, which releases nothing that would show i
 class EvaluateSettings(CommandSettings):
     """How files are compared: prompts, sampling, references and observers."""
 
-    suite: str = option("Set of prompts: choose, check, confirm or thorough.", "check")
+    suite: str = option("Set of prompts: choose, check, confirm or thorough.", "confirm")
     seeds: int = option("Pictures per prompt.", 2, least=1)
     trigger: tuple[str, ...] = option(
         "Trigger word of one file, as name=word. Default: the sheet's. May be repeated.", ()

@@ -76,10 +76,10 @@ def test_a_subset_that_makes_the_yellow_is_found(leaving: Leaving, tmp_path: Pat
     told = evaluation(leaving, {leaving.without["backgwa_additional"]: -2.5}, noise=0.1)
     found = effects(told, leaving)
     assert {one.subset: one.outcome for one in found} == {
-        "backgwa_base": "too close to call",
-        "backgwa_alignment": "too close to call",
+        "backgwa_base": "open",
+        "backgwa_alignment": "open",
         "backgwa_additional": "harms",
-        "others": "too close to call",
+        "others": "open",
     }
     harm = next(one for one in found if one.outcome == "harms")
     assert harm.effect.value * axis.fault == pytest.approx(-2.5, abs=0.4) and harm.floor < abs(
@@ -100,4 +100,4 @@ def test_what_twins_do_too_is_no_effect(leaving: Leaving) -> None:
     told = evaluation(leaving, {}, noise=3.0)
     found = effects(told, leaving)
     surely = [one for one in found if one.p < 0.05]  # as the prompts alone would say
-    assert len([one for one in found if one.outcome != "too close to call"]) < len(surely)
+    assert len([one for one in found if one.outcome != "open"]) < len(surely)

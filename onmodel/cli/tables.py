@@ -19,7 +19,7 @@ from onmodel.report.table import Table
 from onmodel.text import printable
 
 AXIS_WIDTH = 14  # of a column on a terminal
-OUTCOME_STYLES = {"helps": "blue", "harms": "red", "too close to call": "dim"}
+OUTCOME_STYLES = {"helps": "blue", "harms": "red", "open": "dim"}
 STATE_STYLES = {
     "queued": "dim",
     "running": "blue",

@@ -50,9 +50,9 @@ class Effect:
     floor: float
 
     @property
-    def outcome(self) -> Literal["helps", "harms", "too close to call"]:
+    def outcome(self) -> Literal["helps", "harms", "open"]:
         if self.p >= LEVEL or abs(self.effect.value) <= self.floor:
-            return "too close to call"
+            return "open"
         return "helps" if self.effect.value > 0 else "harms"
 
 

@@ -18,7 +18,7 @@ from onmodel.text import decimal
 OUTCOMES: Mapping[str, Outcome] = {
     "helps": "better",
     "harms": "worse",
-    "too close to call": "open",
+    "open": "open",
 }
 RULE = (
     "An effect counts when the sign-flip test over prompts, adjusted for all subsets and axes"

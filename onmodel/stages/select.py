@@ -143,4 +143,4 @@ def say(found: Selection, context: Context) -> None:
             "error",
         )
     if found.too_close_to_call:
-        events.note("too close to call: others are as good as far as these prompts can tell")
+        events.note("open: others are as good as far as these prompts can tell")

@@ -2,7 +2,7 @@
 of the full grid.
 
 Rounds of 24 × 1, 24 × 2 and 48 × 2 pictures an arm on suite "choose" and its further prompts; the
-rule is that of a select stage, and "too close to call" an outcome. Set a bound on reproduction:
+rule is that of a select stage, and "open" an outcome. Set a bound on reproduction:
 without one the least biased LoRA is often the weakest, which changes little because it does little
 (docs/explanation/selection.md).
 

@@ -1,4 +1,4 @@
-"""Better, worse, too close to call: on planted differences, and in words."""
+"""Better, worse, same, open: on planted differences, and in words."""
 
 from dataclasses import replace
 
