@@ -122,9 +122,7 @@ def test_selection_truth_says_which_choices_are_as_good_as_the_best_and_how_far_
         0.1,
     )
     assert told["tune"]["low"] == pytest.approx(2 / (2 + 1.96**2), abs=1e-3) and "grid" not in told
-    assert "| 40 pictures, clean | 8 × 1, open | 16 × 1 | 2 of 20 |" in truth.page(
-        {"plain": run}
-    )
+    assert "| 40 pictures, clean | 8 × 1, open | 16 × 1 | 2 of 20 |" in truth.page({"plain": run})
 
 
 def test_selection_truth_counts_pictures_and_knows_the_naive_choices(tmp_path: Path) -> None:

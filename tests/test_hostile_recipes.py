@@ -21,7 +21,7 @@ from onmodel.randomness import generator
 from onmodel.recipe import HEAD, load_recipe
 from onmodel.stages import stage_module
 from onmodel.stages.curate import PictureSource
-from onmodel.stages.sample import References
+from onmodel.stages.sample import ReferenceSource
 from onmodel.train.examples import TrainSubset
 from onmodel.train.options import Preview
 
@@ -99,7 +99,7 @@ def unsaid(table: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
     nested: dict[str, type[BaseModel]] = {
         "preview": Preview,
         "timesteps": Timesteps,
-        "references": References,
+        "references": ReferenceSource,
     }
     for name, stage in table.get("stages", {}).items():
         for field in stage_module(stage["do"]).Settings.model_fields.keys() - stage.keys():

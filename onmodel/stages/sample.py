@@ -67,7 +67,7 @@ MOST_SEEDS = 10_000
 MOST_LORA_WEIGHT = 100.0
 
 
-class References(StrictTable):
+class ReferenceSource(StrictTable):
     """Held-out pictures of the character."""
 
     stage: str = Field(description="Curate stage with held-out pictures.")
@@ -100,7 +100,7 @@ class Generating(StageSettings):
         le=LARGEST_BATCH,
         description="Pictures per batch. Changes memory and speed only.",
     )
-    references: References | None = Field(
+    references: ReferenceSource | None = Field(
         default=None, description="Held-out pictures of the character to compare with."
     )
     tagger: Place | None = Field(
