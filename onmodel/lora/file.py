@@ -297,7 +297,8 @@ def _layers(
     if unknown:
         backbone = any(linear.name in found for linear in spec.linears)
         _refuse_unknown(path, unknown, entries, spec, backbone)
-    return found
+    # An alpha without matrices scales nothing; trainers leave some behind.
+    return {name: keys for name, keys in found.items() if keys.keys() != {"alpha"}}
 
 
 def _layer_shape(

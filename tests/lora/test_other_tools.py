@@ -9,6 +9,7 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from onmodel.errors import InputError
 from onmodel.lora.tensors import read_lora
 from tests.support.lora_layouts import RANK, SPEC, small
 
@@ -53,6 +54,18 @@ def test_an_alpha_that_no_program_uses_is_not_asked(tmp_path: Path, alpha: float
     save_file(tensors, tmp_path / "x.safetensors")
     read = read_lora(tmp_path / "x.safetensors", SPEC).modules["blocks.0.self_attn.q_proj"]
     torch.testing.assert_close(read.delta(), torch.kron(w1, w2))
+
+
+def test_an_alpha_that_was_left_behind_scales_nothing(tmp_path: Path) -> None:
+    stem, other = (f"diffusion_model.blocks.0.self_attn.{side}_proj" for side in "qk")
+    down, up = torch.randn(RANK, 32), torch.randn(32, RANK)
+    tensors = {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}
+    save_file(tensors | {f"{other}.alpha": torch.tensor(1.0)}, tmp_path / "x.safetensors")
+    read = read_lora(tmp_path / "x.safetensors", SPEC).modules
+    assert set(read) == {"blocks.0.self_attn.q_proj"}
+    save_file({f"{other}.alpha": torch.tensor(1.0)}, tmp_path / "y.safetensors")
+    with pytest.raises(InputError, match="changes no layer"):
+        read_lora(tmp_path / "y.safetensors", SPEC)
 
 
 def peft_folder(path: Path, module: nn.Module, config: Any) -> tuple[Path, dict[str, Tensor]]:
