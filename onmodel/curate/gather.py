@@ -64,10 +64,10 @@ def gather(
 
     A folder of pictures is a subset of its name; a folder of folders one subset for each, with its
     repeats where it is called `10_name`; a file is another trainer's data set, or a zip of either.
-    Transparent pictures lie on `paper`,
-    #rrggbb; `tagger` tags pictures without a caption. Raises InputError when nothing is left.
+    Transparent pictures lie on `background`, #rrggbb; `tagger` tags pictures without a caption.
+    Raises InputError when nothing is left.
     """
-    lying = _checked({"paper": background})
+    lying = _checked({"background": background})
     loaded = load_tagger(tagger) if tagger else None
     if (into / "pictures.json").exists():
         raise InputError(
@@ -206,7 +206,7 @@ def _with_background(candidate: SourcePicture, known: KnownPicture | None) -> So
     """The picture with the background that provenance.json states, where it states one."""
     if known is None or not known.background:
         return candidate
-    reading = candidate.reading.model_copy(update={"paper": known.background})
+    reading = candidate.reading.model_copy(update={"background": known.background})
     return replace(candidate, reading=reading)
 
 

@@ -86,7 +86,7 @@ class Reading(StrictTable):
     alpha_mask: bool = Field(
         default=False, description="Use the picture's own transparency as the mask."
     )
-    paper: str = Field(
+    background: str = Field(
         default=WHITE,
         pattern="^#[0-9a-fA-F]{6}$",
         description="Colour behind transparent pixels, as #rrggbb.",
@@ -276,7 +276,7 @@ def check(
         check_text(f"{', '.join(candidate.tags)}\n{candidate.sentence}", "caption")
     except InputError as error:
         raise Refused(f"{error.value}: {error.remedy}") from error
-    picture = decode(_read(candidate.path), candidate.reading.paper)
+    picture = decode(_read(candidate.path), candidate.reading.background)
     if picture.width * picture.height <= (least := candidate.reading.larger_than) ** 2:
         raise Refused(
             f"{picture.width}×{picture.height} pixels; larger ones than {least}×{least} are wanted"

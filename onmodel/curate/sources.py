@@ -95,7 +95,7 @@ def _with_provenance(picture: SourcePicture, known: KnownPicture | None) -> Sour
         origin = f"told:{origin} ({known.rights})"
     reading = picture.reading
     if known.background:
-        reading = reading.model_copy(update={"paper": known.background})
+        reading = reading.model_copy(update={"background": known.background})
     return replace(picture, origin=origin, reading=reading)
 
 
@@ -109,6 +109,6 @@ def _from_item(item: Item, folder: Path) -> SourcePicture:
         kept_first=item.kept_first,
         kept_last=item.kept_last,
         mask=folder / item.mask if item.mask and not alpha else None,
-        reading=Reading(alpha_mask=alpha, paper=item.paper or WHITE),
+        reading=Reading(alpha_mask=alpha, background=item.paper or WHITE),
         file=item.file,
     )

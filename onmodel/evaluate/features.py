@@ -73,24 +73,25 @@ def measure(
     palette: Mapping[str, str],
     cache: Path,
     task: Task,
-    papers: Sequence[str] = (),
+    backgrounds: Sequence[str] = (),
 ) -> Features:
     """Features of picture files, in order. `cache` keeps finished chunks, named by the files and
     what observes them.
 
-    A file's name must identify its pixels, as in the picture cache and in data sets. `papers` are
-    what the transparent ones lie on ("", or none at all: white). `task` moves by pictures.
+    A file's name must identify its pixels, as in the picture cache and in data sets. `backgrounds`
+    are the colours behind the transparent ones ("", or none at all: white). `task` advances by
+    pictures.
     """
-    papers = papers or [""] * len(paths)
+    backgrounds = backgrounds or [""] * len(paths)
 
     def key(part: slice) -> object:
         names = [path.name for path in paths[part]]
-        shown = [[name, paper] for name, paper in zip(names, papers[part], strict=True)]
+        shown = list(map(list, zip(names, backgrounds[part], strict=True)))
         return [VERSION, shown, observers.sha256, dict(palette)]
 
     def make(part: slice) -> Mapping[str, np.ndarray]:
-        pairs = zip(paths[part], papers[part], strict=True)
-        images = [open_picture(path, paper or WHITE) for path, paper in pairs]
+        pairs = zip(paths[part], backgrounds[part], strict=True)
+        images = [open_picture(path, background or WHITE) for path, background in pairs]
         return vars(observe(images, observers, palette))
 
     return Features(**arrays_of_pictures(len(paths), CHUNK, key, make, cache, task))
