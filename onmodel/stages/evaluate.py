@@ -93,8 +93,9 @@ class Settings(Generating):
     against: tuple[str, ...] = Field(
         default=(),
         description=(
-            "Models that the shown one is compared with, e.g. the last release and each parent."
-            " The questions are one family over these pairs. Empty: all models."
+            "Models, or stages for all of their models, to compare the shown one with, e.g. the"
+            " last release and each parent. The questions are one family over these pairs."
+            " Empty: all models."
         ),
     )
     negatives: bool = Field(
@@ -125,12 +126,23 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     for name in settings.triggers:
         if names is not None and name not in names:
             raise InputError("triggers", name, f"no such model; there are {', '.join(names)}")
-    for name in settings.against:
-        if names is not None and name not in names:
-            raise InputError("against", name, f"no such model; there are {', '.join(names)}")
+    if names is not None:
+        declared(settings.against, names, "against")
     arms = (3 + 2 * models) * (1 + settings.negatives) + 3 * settings.floors
     pictures = len(SUITES[settings.suite]) * settings.seeds * arms
     return Plan(pictures=pictures, models=models, names=names, missing=settings.missing)
+
+
+def declared(against: Sequence[str], names: Sequence[str], field: str) -> list[str]:
+    """The models that `against` names, themselves or by their stage, each once. Raises InputError
+    for one that is not measured."""
+    found: dict[str, None] = {}
+    for wanted in against:
+        own = [name for name in names if wanted in (name, name.partition("@")[0])]
+        if not own:
+            raise InputError(field, wanted, f"no such model; there are {', '.join(names)}")
+        found.update(dict.fromkeys(own))
+    return list(found)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
@@ -151,10 +163,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
                 "empty",
                 "write the word it was trained with",
             )
-    for name in settings.against:
-        if name not in names:
-            remedy = f"no such model; there are {', '.join(names)}"
-            raise InputError(f"stages.{context.name}.against", name, remedy)
+    against = declared(settings.against, names, f"stages.{context.name}.against")
     assessor = make_assessor(inputs, settings, settings.suite, settings.seeds, context)
     assessor = replace(assessor, triggers=settings.triggers)
     if settings.training:
@@ -193,7 +202,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         },
         shared=shared_tables([*found, *controls.values()]),
         questions=settings.questions,
-        against=settings.against,
+        against=against,
     )
     write_evaluation(context.out / FILE, evaluation)
     for model in models:

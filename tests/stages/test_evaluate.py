@@ -420,3 +420,11 @@ def test_the_negative_prompt_is_a_factor(family: DrawnFamily, tmp_path: Path) ->
     assert without["value"] > 10 and without["signature"] != found["signature"]
     before = {"a": Plan(steps=100, models=2), "references": Plan()}
     assert evaluate.estimate(settings(tmp_path, negatives=True), before).pictures == family.drawn
+
+
+def test_models_to_compare_with_are_named_by_themselves_or_by_their_stage() -> None:
+    names = ["a@1", "a@2", "b"]
+    assert evaluate.declared(["a", "b"], names, "against") == ["a@1", "a@2", "b"]
+    assert evaluate.declared(["a@2", "a@2"], names, "against") == ["a@2"]
+    with pytest.raises(InputError, match="against: c — no such model; there are a@1, a@2, b"):
+        evaluate.declared(["c"], names, "against")
