@@ -23,6 +23,7 @@ from onmodel.toon.attributes import (
     WORLD,
     Distribution,
     Toon,
+    ToonCharacter,
     sample_toon,
     uniform,
     visible,
@@ -66,8 +67,8 @@ class Faults:
 
 @dataclass(frozen=True)
 class SetSpec:
-    """One data set: attributes not in `distribution` follow WORLD when free and BACKGWA's design
-    otherwise.
+    """One data set: attributes not in `distribution` follow WORLD when free and the design of
+    `character` otherwise.
 
     `others` shows characters of the WORLD instead, captions in full and without her trigger:
     regularisation pictures.
@@ -81,6 +82,7 @@ class SetSpec:
     faults: Faults = Faults()
     tied: tuple[str, ...] = ()  # attributes whose leading values fall on the same pictures
     others: bool = False
+    character: ToonCharacter = BACKGWA
 
 
 def _lead(attribute: str, **weights: float) -> dict[str, float]:
@@ -230,7 +232,7 @@ def deal(spec: SetSpec) -> tuple[Toon, ...]:
         columns[attribute] = [values[place] for place in order]
     seeds = _rng(spec, "nuisance").integers(2**31, size=spec.count)
     return tuple(
-        BACKGWA.toon(
+        spec.character.toon(
             **{name: column[i] for name, column in columns.items()}, nuisance=int(seeds[i])
         )
         for i in range(spec.count)
@@ -280,22 +282,23 @@ def draw_item(spec: SetSpec, i: int, size: Size = (96, 96)) -> tuple[Image.Image
     errors = _mislabelled(spec, toons).get(i, {})
     said = toon.replace(**{name: value for name, value in errors.items() if value})
     silent = (
-        _as_designed(toon)
+        _as_designed(spec.character, toon)
         | faults.unlabelled
         | {name for name, value in errors.items() if not value}
     )
-    caption = ", ".join(tags(said, trigger=BACKGWA.trigger, absorbed=silent))
+    trigger = spec.character.trigger
+    caption = ", ".join(tags(said, trigger=trigger, absorbed=silent))
     return (
         image,
         toon,
         caption,
-        sentence(said, trigger=BACKGWA.trigger, absorbed=silent, rng=_rng(spec, "words", i)),
+        sentence(said, trigger=trigger, absorbed=silent, rng=_rng(spec, "words", i)),
     )
 
 
-def _as_designed(toon: Toon) -> frozenset[str]:
+def _as_designed(character: ToonCharacter, toon: Toon) -> frozenset[str]:
     """The traits as the design has them; a part of another outfit is never one of them."""
-    same = {name for name, value in BACKGWA.traits.items() if getattr(toon, name) == value}
+    same = {name for name, value in character.traits.items() if getattr(toon, name) == value}
     return frozenset(same if "outfit" in same else same - {"outfit_color"})
 
 
