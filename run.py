@@ -10,7 +10,7 @@ python run.py bench-train      CPU time and memory of a training step, against a
 python run.py bench-evaluate   pictures per CPU second, against AnimaModularPipeline and the limit
 python run.py bench-curate     20,000 pictures read, hashed, tagged and compared
 python run.py bench-audit      a raw folder with planted faults: which does the audit find?
-python run.py bench-faults     faults planted in training sets: does the metric of each see them?
+python run.py bench-faults     faults planted in training sets: does the verdict call each?
 python run.py bench-mended     does a LoRA on the fixed data set beat one on the data as found?
 python run.py bench-selection  is what tune chooses among the truly best, and for how many pictures?
 python run.py bench-judge      do a blind judge's intervals cover the truth?

@@ -51,7 +51,7 @@ from onmodel.sample.suites import Prompt, suite, vocabulary_of, wide_suite
 from onmodel.stages.base import read_models
 from onmodel.stages.tune import evaluation_rows
 from onmodel.toon.attributes import uniform
-from onmodel.toon.datasets import BUCKETS, Faults, SetSpec, draw_item
+from onmodel.toon.datasets import BUCKETS, SetFaults, SetSpec, draw_item
 
 WEIGHTS = (0.6, 0.8, 1.0, 1.2)
 SAMPLING = Sampling(steps=8, guidance=2.0)
@@ -66,7 +66,7 @@ WAYS = {
     "last": "last checkpoint × 1",
     "loss": "lowest held-out loss × 1",
 }
-CLEAN = Faults()
+CLEAN = SetFaults()
 BALANCED = {name: uniform(name) for name in ("style", "expression", "background", "pose", "view")}
 
 
@@ -81,7 +81,7 @@ class Run:
     epochs: int = 40
     others: int = 80
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    faults: Faults = CLEAN
+    faults: SetFaults = CLEAN
 
 
 RUNS = {
@@ -92,10 +92,12 @@ RUNS = {
         24,
         1e-2,
         shares={"style": {"pastel": 0.9, "comic": 0.1}},
-        faults=Faults(unlabelled=frozenset({"style"})),
+        faults=SetFaults(unlabelled=frozenset({"style"})),
     ),
     "hot": Run("50 pictures, rate 2e-2", 50, 2e-2),
-    "yellow": Run("16 pictures, 25 % yellow, rate 1e-2", 16, 1e-2, faults=Faults(yellow_tint=0.25)),
+    "yellow": Run(
+        "16 pictures, 25 % yellow, rate 1e-2", 16, 1e-2, faults=SetFaults(yellow_tint=0.25)
+    ),
     "slow": Run("60 pictures, rate 2e-3", 60, 2e-3),
     "lone": Run("20 pictures, rate 1e-2, 20 others", 20, 1e-2, epochs=60, others=20),
     "mislabelled": Run(
@@ -103,7 +105,7 @@ RUNS = {
         30,
         1e-2,
         epochs=60,
-        faults=Faults(label_errors=0.3),
+        faults=SetFaults(label_errors=0.3),
     ),
     "one_look": Run(
         "12 pictures, one framing and view, 40 others",

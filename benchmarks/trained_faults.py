@@ -1,15 +1,17 @@
-"""Faults planted in training sets: does the axis of each see what a training on it does?
+"""SetFaults planted in training sets: does the verdict call each, and does the page's top say it?
 
-    python run.py bench-faults [--seed 1] [--only FAULT…] [--epochs 30] [--folder DIR] [--write
-      docs/explanation/validity.md]
+    python run.py bench-faults [--seeds 11 12] [--only FAULT…] [--doses 1 0.5] [--epochs 30]
+      [--folder DIR] [--write docs/explanation/validity.md]
 
-One recipe trains a LoRA on a clean toon set, one on its twin (dealt anew), and one on each set with
-a single fault; all are evaluated together on suite thorough, 48 × 2. A fault is found when its
-axis, named beforehand, is worse than the clean model's: the 95 % interval over prompts of the
-paired difference is below zero. What else moved (sign-flip test, Holm over the axes) is listed;
-much of it is right, since a training carries a fault into all it touches. Intervals are over
-prompts; what another training of the same kind changes beside, the twin says. Resumable: the same
-command goes on. Prints a table, and as its last line JSON.
+For each seed a toon character is drawn, with a model sheet. One recipe trains a LoRA on a clean set
+of it, on a twin (the clean set dealt anew), and on one set for each fault and dose; every set is
+dealt anew and trained from a seed of its own. Full dose is a fault in all pictures, half dose in
+every second one. All are evaluated together on suite confirm, two pictures of a prompt, and
+compared with the clean model one by one, as a page of two models does.
+
+A fault is found when its axis, named beforehand, is called worse, and shown when one of the first
+six sentences of the result says so (and, for the design, names the planted trait). What is called
+of the twin is false. The same command resumes. Prints a table, and as its last line JSON.
 """
 
 import argparse
@@ -18,153 +20,277 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from PIL import Image
 
 from onmodel.engine.project import Project
 from onmodel.evaluate.compare import Comparison, compare_models
-from onmodel.evaluate.evaluation import FILE, read_evaluation
-from onmodel.toon.attributes import VOCABULARY, uniform
-from onmodel.toon.datasets import BUCKETS, Faults, SetSpec, draw_item
+from onmodel.evaluate.evaluation import FILE, Evaluation, read_evaluation
+from onmodel.evaluate.headlines import result_of
+from onmodel.randomness import generator
+from onmodel.toon.attributes import BACKGWA, VOCABULARY, ToonCharacter, uniform, visible
+from onmodel.toon.captions import COLORED
+from onmodel.toon.datasets import BUCKETS, STANDIN_SETS, SetFaults, SetSpec, draw_item
 from onmodel.toon.draw import draw
+from onmodel.toon.random_character import model_sheet, random_character
 
-SHOWN = 80  # pictures of her in an epoch
-CLEAN = SetSpec(
-    "clean",
-    40,
-    "balanced",
-    900,
-    {name: uniform(name) for name in ("style", "expression", "background", "pose", "view")}
-    | {"outfit": {"jacket": 0.6, "dress": 0.1, "hoodie": 0.1, "kimono": 0.1, "t-shirt": 0.1}},
-)
+SHOWN = 80  # pictures of the character in an epoch
+COUNT = 40
+DOSES = (1.0, 0.5)
+CLEAN, TWIN = "clean", "twin"
+DEFAULT_SHARE = 0.6  # of the clean pictures show the default outfit
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A training set's fault and the axis to see it: the one value that attributes `always` have,
-    and what is `unsaid` in captions beside those; values that are drawn `whatever` the caption
-    says; a veil of yellow; the number of pictures."""
+    """A fault of a training set, and the axis that must see it.
+
+    `always`: values that are dealt to every picture and that no caption mentions, beside what is
+    `unsaid`; `drawn`: values that are drawn whatever the caption says; `says`: traits that captions
+    have in addition, where they can be seen; `yellow`: strength of a tint. `traits`: tags of which
+    the sentence about the axis must name one.
+    """
 
     words: str
     axis: str
-    always: dict[str, str] = dataclasses.field(default_factory=dict)
-    whatever: dict[str, str] = dataclasses.field(default_factory=dict)
+    always: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    drawn: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    says: tuple[str, ...] = ()
     unsaid: frozenset[str] = frozenset()
     yellow: float = 0.0
-    count: int = CLEAN.count
+    count: int = COUNT
+    traits: tuple[str, ...] = ()
 
-    def spec(self, name: str, seed: int) -> SetSpec:
-        faults = Faults(yellow_tint=self.yellow, unlabelled=self.unsaid | set(self.always))
+    def on(self, clean: SetSpec) -> SetSpec:
+        """The clean set with the fault in every picture."""
         shares = {attribute: {value: 1.0} for attribute, value in self.always.items()}
         return dataclasses.replace(
-            CLEAN,
-            name=name,
-            seed=CLEAN.seed + 100 * seed,
+            clean,
             count=self.count,
-            distribution={**CLEAN.distribution, **shares},
-            faults=faults,
+            distribution={**clean.distribution, **shares},
+            faults=SetFaults(yellow_tint=self.yellow, unlabelled=self.unsaid | set(self.always)),
         )
 
 
-FAULTS = {
-    "yellow": Fault("25 % warm yellow over every picture", "colour_cast", yellow=0.25),
-    "one_style": Fault("pastel in every picture", "style", {"style": "pastel"}),
-    "frozen_face": Fault("a smile in every picture", "default_expression", {"expression": "smile"}),
-    "one_framing": Fault(
-        "one framing, view and pose",
-        "default_framing",
-        {"framing": "upper body", "view": "looking at viewer", "pose": "standing"},
-    ),
-    "same_coat": Fault(
-        "the jacket in every picture, whatever the caption says",
-        "outfit_change",
-        whatever={"outfit": "jacket"},
-    ),
-    "copies": Fault(
-        "four pictures, captioned by the trigger alone",
-        "memorisation",
-        unsaid=frozenset(VOCABULARY),
-        count=4,
-    ),
-    "wrong_ears": Fault("rabbit ears in every picture", "design", {"ears": "rabbit ears"}),
-    "big_head": Fault("a child's proportions in every picture", "body", {"body": "chibi"}),
-}
+@dataclass(frozen=True)
+class Dataset:
+    """A training set: the fault in every `every`-th picture, None for a clean set."""
+
+    name: str
+    seed: int  # of the deal and of the training
+    fault: Fault | None = None
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a comparison with the clean model says of a planted fault. `place`: the sentence of the
+    result that says it, from 1; None where none does."""
+
+    fault: str
+    dose: float
+    axis: str
+    change: str
+    p: float
+    outcome: str
+    chance: str  # the twin's change on this axis
+    place: int | None
+    sentence: str
+    worse: Sequence[str]  # other axes
+    better: Sequence[str]
+
+
+def faults_of(character: ToonCharacter, seed: int) -> dict[str, Fault]:
+    """Every fault by name, for a character."""
+    rng, own = generator(seed, "trained faults"), character.traits
+
+    def other(attribute: str) -> str:
+        return str(rng.choice([v for v in VOCABULARY[attribute] if v != own[attribute]]))
+
+    def trait(attribute: str) -> str:
+        tag = VOCABULARY[attribute][own[attribute]]
+        return f"{own[COLORED[attribute]]} {tag}" if attribute in COLORED else tag
+
+    ears = "horns" if own["ears"] == "rabbit ears" else "rabbit ears"
+    return {
+        "wrong_trait": Fault(
+            "hair in another colour; captions say the right one",
+            "design",
+            drawn={"hair_color": other("hair_color")},
+            says=("hair_color",),
+            traits=(trait("hair_color"),),
+        ),
+        "missing_accessory": Fault(
+            "no headwear",
+            "design",
+            drawn={"headwear": "none"},
+            traits=(trait("headwear"),),
+        ),
+        "swapped_eye_colour": Fault(
+            "eyes in another colour",
+            "design",
+            drawn={"eye_color": other("eye_color")},
+            traits=(trait("eye_color"),),
+        ),
+        "outfit_leak": Fault(
+            "the default outfit, uncaptioned", "outfit_leak", {"outfit": own["outfit"]}
+        ),
+        "wrong_ears": Fault(
+            f"{ears}, uncaptioned",
+            "design",
+            {"ears": ears},
+            traits=tuple(filter(None, (ears, trait("ears")))),
+        ),
+        "yellow": Fault("25 % warm yellow over the picture", "colour_cast", yellow=0.25),
+        "one_style": Fault("pastel, uncaptioned", "style", {"style": "pastel"}),
+        "one_framing": Fault(
+            "one framing, view and pose, uncaptioned",
+            "default_framing",
+            {"framing": "upper body", "view": "looking at viewer", "pose": "standing"},
+        ),
+        "frozen_face": Fault("a smile, uncaptioned", "default_expression", {"expression": "smile"}),
+        "same_coat": Fault(
+            "the default outfit; captions say others",
+            "outfit_change",
+            drawn={"outfit": own["outfit"]},
+        ),
+        "big_head": Fault("a child's proportions, uncaptioned", "body", {"body": "chibi"}),
+        "copies": Fault(
+            "four pictures, captioned by the trigger alone",
+            "memorisation",
+            unsaid=frozenset(VOCABULARY),
+            count=4,
+        ),
+    }
+
+
+NAMES = tuple(faults_of(BACKGWA, 0))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="a character each")
     parser.add_argument(
-        "--only", nargs="+", choices=list(FAULTS), default=list(FAULTS), help="some faults alone"
+        "--only", nargs="+", choices=NAMES, default=list(NAMES), help="some faults alone"
     )
+    parser.add_argument("--doses", type=float, nargs="+", choices=DOSES, default=list(DOSES))
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--folder", type=Path, default=Path("trained-faults"))
     parser.add_argument(
         "--write", type=Path, help="a page with <!-- bench-faults --> and <!-- end -->"
     )
     args = parser.parse_args()
-    folder: Path = args.folder / str(args.seed)
-    sets = {name: FAULTS[name].spec(name, args.seed) for name in args.only}
-    sets |= {
-        "clean": Fault("", "").spec("clean", args.seed),
-        "twin": Fault("", "").spec("clean", args.seed + 50),
-    }
-    for name, spec in sets.items():
-        write_pictures(
-            spec, FAULTS[name].whatever if name in FAULTS else {}, folder / "pictures" / name
+    pages, results = [], {}
+    for seed in args.seeds:
+        character = random_character(seed)
+        sets = datasets(faults_of(character, seed), args.only, args.doses, seed)
+        folder: Path = args.folder / str(seed)
+        evaluation = evaluated(character, sets, seed, args.epochs, folder)
+        found, called = findings(evaluation, sets, args.epochs)
+        pages.append(page(character, seed, args.epochs, found, called, len(sets)))
+        print(pages[-1], flush=True)
+        results[seed] = {"found": [asdict(one) for one in found], "twin": called}
+    if args.write:
+        text = "\n\n".join(pages)
+        part = f"<!-- bench-faults -->\n{text}\n<!-- end -->"
+        old = args.write.read_text()
+        args.write.write_text(
+            re.sub(r"<!-- bench-faults -->.*?<!-- end -->", lambda _: part, old, flags=re.S)
         )
+    print(json.dumps(results))
+
+
+def datasets(
+    faults: Mapping[str, Fault], only: Sequence[str], doses: Sequence[float], seed: int
+) -> list[Dataset]:
+    """The clean set, its twin, and one set for each fault and dose. A seed belongs to a name, so
+    that fewer faults give the same trainings. Four copies have no half dose."""
+    sets = [Dataset(CLEAN, 100 * seed), Dataset(TWIN, 100 * seed + 1)]
+    for name in only:
+        own = 100 * seed + 2 + 2 * NAMES.index(name)
+        for dose in doses:
+            if dose == 1:
+                sets.append(Dataset(name, own, faults[name]))
+            elif faults[name].count == COUNT:
+                sets.append(Dataset(f"{name}_half", own + 1, faults[name], every=round(1 / dose)))
+    return sets
+
+
+def evaluated(
+    character: ToonCharacter, sets: Sequence[Dataset], seed: int, epochs: int, folder: Path
+) -> Evaluation:
+    """Draw the sets, train on each, and evaluate all models together."""
+    for one in sets:
+        write_pictures(character, one, folder / "pictures" / one.name)
+    reference = dataclasses.replace(STANDIN_SETS["reference"], character=character)
+    for i in range(reference.count):
+        image, _, caption, _ = draw_item(reference, i, size_of(i))
+        save(image, caption, folder / "pictures" / "reference", i)
+    (folder / "character.toml").write_text(model_sheet(character))
     recipe = folder / "recipe.toml"
-    recipe.write_text(recipe_text(sets, args.seed, args.epochs))
+    recipe.write_text(recipe_text(sets, seed, epochs))
     subprocess.run(
         [sys.executable, "-m", "onmodel", "run", recipe, "--project", folder / "project"],
         check=True,
         stdout=sys.stderr,
     )
-    evaluation = read_evaluation(
-        Project(folder / "project").artifacts("evaluation")[-1].path / FILE
-    )
-    at = f"@{args.epochs}"
-    against = {
-        name: compare_models(evaluation, name + at, "clean" + at) for name in (*args.only, "twin")
-    }
-    page = table(against, args.seed, args.epochs)
-    print(page)
-    if args.write:
-        old = args.write.read_text()
-        part = f"<!-- bench-faults -->\n{page}\n<!-- end -->"
-        args.write.write_text(
-            re.sub(r"<!-- bench-faults -->.*?<!-- end -->", lambda _: part, old, flags=re.S)
-        )
-    found = [name for name in args.only if verdict(own(against[name], FAULTS[name].axis)) == "yes"]
-    moved = [one.axis.id for one in against["twin"] if one.outcome in ("better", "worse")]
-    print(
-        json.dumps(
-            {"seed": args.seed, "found": len(found), "of": len(args.only), "twin_moved": moved}
-        )
-    )
+    return read_evaluation(Project(folder / "project").artifacts("evaluation")[-1].path / FILE)
 
 
-def write_pictures(spec: SetSpec, whatever: dict[str, str], folder: Path) -> None:
+def write_pictures(character: ToonCharacter, one: Dataset, folder: Path) -> None:
+    """The pictures and captions of a training set."""
+    clean = SetSpec(
+        one.name,
+        COUNT,
+        "clean",
+        one.seed,
+        {name: uniform(name) for name in ("style", "expression", "background", "pose", "view")}
+        | {"outfit": _outfits(character)},
+        character=character,
+    )
+    fault = one.fault or Fault("", "")
+    faulty = fault.on(clean)
+    for i in range(faulty.count):
+        spoilt = i % one.every == 0
+        image, toon, caption, _ = draw_item(faulty if spoilt else clean, i, size_of(i))
+        if spoilt and fault.drawn:
+            image = draw(toon.replace(**fault.drawn), *size_of(i))
+        said = [name for name in fault.says if spoilt and name in visible(toon)]
+        tags = [caption, *(VOCABULARY[name][getattr(toon, name)] for name in said)]
+        save(image, ", ".join(tags), folder, i)
+
+
+def _outfits(character: ToonCharacter) -> dict[str, float]:
+    """The default outfit in DEFAULT_SHARE of the pictures, the others alike."""
+    default = character.traits["outfit"]
+    others = [outfit for outfit in VOCABULARY["outfit"] if outfit != default]
+    return {default: DEFAULT_SHARE} | dict.fromkeys(others, (1 - DEFAULT_SHARE) / len(others))
+
+
+def size_of(i: int) -> tuple[int, int]:
+    return BUCKETS[i % len(BUCKETS)]
+
+
+def save(image: Image.Image, caption: str, folder: Path, i: int) -> None:
     """NNN.png and NNN.txt, as a person's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for i in range(spec.count):
-        size = BUCKETS[i % len(BUCKETS)]
-        image, toon, caption, _ = draw_item(spec, i, size)
-        if whatever:
-            image = draw(toon.replace(**whatever), *size)
-        image.save(folder / f"{i:03d}.png")
-        (folder / f"{i:03d}.txt").write_text(caption + "\n")
+    image.save(folder / f"{i:03d}.png")
+    (folder / f"{i:03d}.txt").write_text(caption + "\n")
 
 
-def recipe_text(sets: dict[str, SetSpec], seed: int, epochs: int) -> str:
+def recipe_text(sets: Sequence[Dataset], seed: int, epochs: int) -> str:
     """The recipe of all trainings and their one evaluation."""
     parts = [
         f"""[recipe]
 name = "trained-faults"
-character = "toon:backgwa"
+character = "character.toml"
 base = "toon"
 seed = {seed}
-date = "2026-11-22"
+threads = 1
+date = "2026-11-30"
 
 [defaults.train]
 rank = 16
@@ -178,83 +304,140 @@ learning_rate = 5e-3
 
 [stages.references]
 do = "curate"
-subsets.reference = [{{ toon = "reference" }}]
+subsets.reference = [{{ folder = "pictures/reference" }}]
 heldout_subsets = ["reference"]
 """
     ]
-    for name, spec in sets.items():
-        parts.append(f"""[stages.{name}_data]
+    for one in sets:
+        repeats = SHOWN // (one.fault.count if one.fault else COUNT)
+        parts.append(f"""[stages.{one.name}_data]
 do = "curate"
-subsets.her = [{{ folder = "pictures/{name}" }}]
+subsets.her = [{{ folder = "pictures/{one.name}" }}]
 subsets.others = [{{ toon = "others" }}]
 
-[stages.{name}]
+[stages.{one.name}]
 do = "train"
-dataset = "{name}_data"
-data = [{{ subset = "her", repeats = {SHOWN // spec.count} }}, {{ subset = "others", repeats = 1 }}]
+seed = {one.seed}
+dataset = "{one.name}_data"
+data = [{{ subset = "her", repeats = {repeats} }}, {{ subset = "others", repeats = 1 }}]
 """)
     parts.append(f"""[stages.evaluated]
 do = "evaluate"
-models = {json.dumps(list(sets))}
-suite = "thorough"
+models = {json.dumps([one.name for one in sets])}
+suite = "confirm"
 seeds = 2
 steps = 16
 batch = 16
 guidance = 2.0
 size = 96
 references = {{ stage = "references", subset = "reference" }}
-training = {json.dumps([f"{name}_data" for name in sets])}
+training = {json.dumps([f"{one.name}_data" for one in sets])}
 """)
     return "\n".join(parts)
 
 
-def own(row: list[Comparison], axis: str) -> Comparison:
+def findings(
+    evaluation: Evaluation, sets: Sequence[Dataset], epochs: int
+) -> tuple[list[Found], list[str]]:
+    """What is found of each fault, and what is called of the twin (axis and outcome)."""
+    clean = f"{CLEAN}@{epochs}"
+    twin = compare_models(evaluation, f"{TWIN}@{epochs}", clean)
+    found = [
+        finding(evaluation, f"{one.name}@{epochs}", clean, one.fault, 1 / one.every, twin)
+        for one in sets
+        if one.fault
+    ]
+    return found, [f"{one.axis.id} {one.words}" for one in twin if one.called]
+
+
+def finding(
+    evaluation: Evaluation,
+    model: str,
+    clean: str,
+    fault: Fault,
+    dose: float,
+    twin: Sequence[Comparison],
+) -> Found:
+    """What the comparison of a faulty model with the clean one says."""
+    row = compare_models(evaluation, model, clean)
+    seen, chance = of_axis(row, fault.axis), of_axis(twin, fault.axis)
+    sentences = [
+        (place, one.sentence)
+        for place, one in enumerate(result_of(evaluation, model, {clean: row}).changes, 1)
+        if one.comparison.axis.id == fault.axis
+    ]
+    place, sentence = sentences[0] if sentences else (None, "")
+    says = seen.outcome == "worse" and (
+        not fault.traits or any(trait in sentence for trait in fault.traits)
+    )
+    called = {
+        outcome: [
+            one.axis.id for one in row if one.outcome == outcome and one.axis.id != fault.axis
+        ]
+        for outcome in ("worse", "better")
+    }
+    return Found(
+        fault.words,
+        dose,
+        fault.axis,
+        seen.change,
+        seen.p,
+        seen.words,
+        chance.change,
+        place if says else None,
+        sentence,
+        called["worse"],
+        called["better"],
+    )
+
+
+def of_axis(row: Sequence[Comparison], axis: str) -> Comparison:
     return next(one for one in row if one.axis.id == axis)
 
 
-def verdict(seen: Comparison) -> str:
-    """Whether an axis sees its fault."""
-    if seen.outcome == "unavailable":
-        return "unavailable"
-    return "yes" if seen.high < 0 else "the other way round" if seen.low > 0 else "no"
-
-
-def table(against: dict[str, list[Comparison]], seed: int, epochs: int) -> str:
-    """A row for each fault, and one for the twin."""
+def page(
+    character: ToonCharacter,
+    seed: int,
+    epochs: int,
+    found: Sequence[Found],
+    twin: Sequence[str],
+    trainings: int,
+) -> str:
+    """The character, a row for each fault and dose, and what the twin is called."""
+    looks = ", ".join(f"{name} {value}" for name, value in character.traits.items())
     lines = [
-        (
-            f"Seed {seed}, {epochs} epochs of {SHOWN} pictures of her and 80 of others. Change"
-            " against the clean model; positive is better."
-        ),
+        f"Seed {seed}: {looks}. {trainings} trainings of {epochs} epochs ({SHOWN} pictures of the"
+        f" character and 80 of others each).",
         "",
-        "| training set | axis | change [95 %] | the twin's | found | also worse | better |",
-        "|---|---|---|---|---|---|---|",
+        "| training set | dose | axis | change [95 %] | p | the twin's change | outcome |"
+        " sentence | also worse | better |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, row in against.items():
-        fault = FAULTS.get(name)
-        axis = fault.axis if fault else ""
-        rest = {
-            word: (
-                ", ".join(one.axis.id for one in row if one.outcome == word and one.axis.id != axis)
-                or "–"
-            )
-            for word in ("worse", "better")
-        }
-        if fault:
-            seen, chance = own(row, axis), own(against["twin"], axis)
-            cells = [
-                fault.words,
-                f"`{axis}`",
-                seen.change,
-                chance.change,
-                verdict(seen),
-                rest["worse"],
-                rest["better"],
+    for one in found:
+        cells = [
+            one.fault,
+            f"{one.dose:g}",
+            f"`{one.axis}`",
+            one.change,
+            f"{one.p:.2g}",
+            one.chance,
+            one.outcome,
+            str(one.place or "none"),
+            ", ".join(one.worse) or "–",
+            ", ".join(one.better) or "–",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    for dose in DOSES:
+        rows = [one for one in found if one.dose == dose]
+        if rows:
+            worse = sum(one.outcome.startswith("worse") for one in rows)
+            shown = sum(one.place is not None for one in rows)
+            lines += [
+                "",
+                f"Dose {dose:g}: {worse} of {len(rows)} called worse on their own axis, {shown} in"
+                " the first six sentences.",
             ]
-            lines.append(f"| {' | '.join(cells)} |")
-        else:
-            lines.append(f"| clean, dealt anew | | | | | {rest['worse']} | {rest['better']} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"False calls of the twin: {', '.join(twin) or 'none'}."])
 
 
 if __name__ == "__main__":

@@ -113,3 +113,13 @@ def test_no_test_module_is_imported() -> None:
             if any(part in modules for name in names for part in name.split(".")):
                 wrong.append(f"{path.relative_to(tests)}:{node.lineno}: {ast.unparse(node)}")  # type: ignore[attr-defined]
     assert wrong == []
+
+
+def test_class_names_are_used_once() -> None:
+    """`Settings` is each verb's and family's own; names with an underscore stay in their file."""
+    places: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and node.name != "Settings" and node.name[0] != "_":
+                places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

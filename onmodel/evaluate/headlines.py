@@ -168,9 +168,13 @@ def _cause(model: EvaluatedModel, axis: Axis, label: str) -> str:
     """What in the training data of the worse model, called `label`, is likely behind it, where
     subsets tell it."""
     if axis.id == "style" and model.style_pull:
-        pulls = {name: pull for name, pull in model.style_pull.pull_by_subset.items() if pull}
-        if pulls and max(pulls.values()) >= HALF_PULL:
-            subset = max(pulls, key=lambda name: pulls[name])
+        pulls = {
+            name: pull
+            for name, pull in model.style_pull.pull_by_subset.items()
+            if pull is not None and pull >= HALF_PULL
+        }
+        if pulls:  # 1 is all the way; far more than that is towards another style
+            subset = min(pulls, key=lambda name: abs(1 - pulls[name]))
             return f"{label} draws like subset {subset} where the prompt asks for no style."
     if axis.id == "memorisation" and model.near_copies and model.near_copies.nearest:
         return f"The nearest training picture is {model.near_copies.nearest[0].training}."

@@ -1,7 +1,7 @@
 """The data sets of BACKGWA's stand-in, with planted and known biases.
 
 A set is a dealt deck: each attribute's values come in their stated shares, rounded to whole
-pictures, so the planted truth is exact and not itself a sample. Faults (a yellow cast, missing
+pictures, so the planted truth is exact and not itself a sample. SetFaults (a yellow cast, missing
 labels, wrong labels) are stated the same way. Nothing here reads a folder or trains.
 """
 
@@ -23,6 +23,7 @@ from onmodel.toon.attributes import (
     WORLD,
     Distribution,
     Toon,
+    ToonCharacter,
     sample_toon,
     uniform,
     visible,
@@ -34,7 +35,7 @@ __all__ = [
     "BACKGWA",
     "FREE",
     "STANDIN_SETS",
-    "Faults",
+    "SetFaults",
     "SetSpec",
     "deal",
     "draw_item",
@@ -54,7 +55,7 @@ WARM_YELLOW: RGB = (255, 206, 70)
 
 
 @dataclass(frozen=True)
-class Faults:
+class SetFaults:
     """What is wrong with a set on purpose. Shares are 0..1."""
 
     yellow_tint: float = 0.0  # strength: share of warm yellow blended into a picture
@@ -66,8 +67,8 @@ class Faults:
 
 @dataclass(frozen=True)
 class SetSpec:
-    """One data set: attributes not in `distribution` follow WORLD when free and BACKGWA's design
-    otherwise.
+    """One data set: attributes not in `distribution` follow WORLD when free and the design of
+    `character` otherwise.
 
     `others` shows characters of the WORLD instead, captions in full and without her trigger:
     regularisation pictures.
@@ -78,9 +79,10 @@ class SetSpec:
     purpose: str
     seed: int
     distribution: Distribution = field(default_factory=dict)
-    faults: Faults = Faults()
+    faults: SetFaults = SetFaults()
     tied: tuple[str, ...] = ()  # attributes whose leading values fall on the same pictures
     others: bool = False
+    character: ToonCharacter = BACKGWA
 
 
 def _lead(attribute: str, **weights: float) -> dict[str, float]:
@@ -114,7 +116,7 @@ STANDIN_SETS: dict[str, SetSpec] = {
                 "framing": _lead("framing", upper_body=0.8),
                 "view": _lead("view", looking_at_viewer=0.8),
             },
-            Faults(yellow_tint=0.25, unlabelled=frozenset({"style"})),
+            SetFaults(yellow_tint=0.25, unlabelled=frozenset({"style"})),
             tied=("framing", "view"),
         ),
         SetSpec(
@@ -129,7 +131,7 @@ STANDIN_SETS: dict[str, SetSpec] = {
                 "outfit_color": {"blue": 0.75, "purple": 0.125, "black": 0.125},
                 "framing": {"full body": 0.5, "upper body": 0.375, "close-up": 0.125},
             },
-            Faults(yellow_tint=0.15, tinted=0.5, unlabelled=frozenset({"body", "outfit_color"})),
+            SetFaults(yellow_tint=0.15, tinted=0.5, unlabelled=frozenset({"body", "outfit_color"})),
         ),
         SetSpec(
             "backgwa_base",
@@ -163,7 +165,7 @@ STANDIN_SETS: dict[str, SetSpec] = {
                 "outfit": _lead("outfit", jacket=0.4),
                 "body": {"normal": 0.6, "chibi": 0.2, "tall": 0.2},
             },
-            Faults(label_errors=0.1),
+            SetFaults(label_errors=0.1),
         ),
         SetSpec(
             "refinement",
@@ -230,7 +232,7 @@ def deal(spec: SetSpec) -> tuple[Toon, ...]:
         columns[attribute] = [values[place] for place in order]
     seeds = _rng(spec, "nuisance").integers(2**31, size=spec.count)
     return tuple(
-        BACKGWA.toon(
+        spec.character.toon(
             **{name: column[i] for name, column in columns.items()}, nuisance=int(seeds[i])
         )
         for i in range(spec.count)
@@ -280,22 +282,23 @@ def draw_item(spec: SetSpec, i: int, size: Size = (96, 96)) -> tuple[Image.Image
     errors = _mislabelled(spec, toons).get(i, {})
     said = toon.replace(**{name: value for name, value in errors.items() if value})
     silent = (
-        _as_designed(toon)
+        _as_designed(spec.character, toon)
         | faults.unlabelled
         | {name for name, value in errors.items() if not value}
     )
-    caption = ", ".join(tags(said, trigger=BACKGWA.trigger, absorbed=silent))
+    trigger = spec.character.trigger
+    caption = ", ".join(tags(said, trigger=trigger, absorbed=silent))
     return (
         image,
         toon,
         caption,
-        sentence(said, trigger=BACKGWA.trigger, absorbed=silent, rng=_rng(spec, "words", i)),
+        sentence(said, trigger=trigger, absorbed=silent, rng=_rng(spec, "words", i)),
     )
 
 
-def _as_designed(toon: Toon) -> frozenset[str]:
+def _as_designed(character: ToonCharacter, toon: Toon) -> frozenset[str]:
     """The traits as the design has them; a part of another outfit is never one of them."""
-    same = {name for name, value in BACKGWA.traits.items() if getattr(toon, name) == value}
+    same = {name for name, value in character.traits.items() if getattr(toon, name) == value}
     return frozenset(same if "outfit" in same else same - {"outfit_color"})
 
 

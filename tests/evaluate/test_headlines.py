@@ -74,3 +74,19 @@ def test_styles_are_counted_by_prompt(source: ReportSource) -> None:
     model = EvaluatedModel("m", {}, {}, answers=answers)
     text = plain_number(evaluation, model, AXES["style"][0], model)
     assert text == f"the asked style is drawn in 0 of {len(prompts)} prompts"
+
+
+def test_the_subset_whose_style_the_pictures_reached_is_the_cause(source: ReportSource) -> None:
+    def named(**pulls: float) -> str:
+        assert source.published is not None and source.shown is not None
+        details = {"pull_by_subset": pulls}
+        models = [
+            replace(one, details={**one.details, "style": {**one.details["style"], **details}})
+            for one in source.published.models
+        ]
+        evaluation = replace(source.published, models=models)
+        rows = {"preview@20": [change("style", "worse", -0.5)]}
+        return result_of(evaluation, source.shown, rows).changes[0].sentence
+
+    assert named(pastel=0.99, others=1.26).endswith("look like subset pastel.")
+    assert "subset" not in named(pastel=0.4, others=0.1)

@@ -13,7 +13,7 @@ from onmodel.cli.main import app
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.observers import Observers, load_observers
 from onmodel.evaluate.selftest import check, null
-from onmodel.evaluate.selftest.check import Row, selftest
+from onmodel.evaluate.selftest.check import CheckRow, selftest
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture
 from onmodel.evaluate.selftest.faults import PLANTED
 from onmodel.evaluate.selftest.null import AxisLevel
@@ -29,7 +29,7 @@ def observers() -> Observers:
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[Row]:
+def rows() -> list[CheckRow]:
     """Three faults at two seeds a prompt."""
     some = {id: PLANTED[id] for id in ("yellow_veil", "same_coat", "no_trigger")}
     with pytest.MonkeyPatch.context() as patch:
@@ -45,7 +45,7 @@ def test_every_axis_has_a_planted_fault() -> None:
         assert planted.related <= set(AXES) - set(planted.moves), id
 
 
-def test_the_planted_faults_are_found_with_sign_and_size(rows: list[Row]) -> None:
+def test_the_planted_faults_are_found_with_sign_and_size(rows: list[CheckRow]) -> None:
     assert {row.axis for row in rows} == {
         "colour_cast",
         "colour_area",
@@ -60,11 +60,11 @@ def test_the_planted_faults_are_found_with_sign_and_size(rows: list[Row]) -> Non
         assert row.low * row.high > 0 and not {"found", "dose", "alive"} & set(row.failed)
 
 
-def test_twins_and_nulls_tie(rows: list[Row]) -> None:
+def test_twins_and_nulls_tie(rows: list[CheckRow]) -> None:
     assert min(row.twins_p for row in rows) > 0.05 and min(row.null_p for row in rows) > 0.05
 
 
-def test_a_column_that_does_not_hold_is_named(rows: list[Row]) -> None:
+def test_a_column_that_does_not_hold_is_named(rows: list[CheckRow]) -> None:
     row = next(row for row in rows if row.axis == "colour_cast")
     assert check._failed(row) == ()
     worse = replace(
@@ -85,7 +85,7 @@ def test_a_column_that_does_not_hold_is_named(rows: list[Row]) -> None:
 
 
 def test_the_command_prints_the_table_or_json(
-    monkeypatch: pytest.MonkeyPatch, rows: list[Row]
+    monkeypatch: pytest.MonkeyPatch, rows: list[CheckRow]
 ) -> None:
     monkeypatch.setattr(check, "selftest", lambda observers, seed, events: rows)
     told = CliRunner().invoke(app, ["metrics", "selftest", "--seed", "3", "--seed", "4"]).stdout

@@ -32,11 +32,12 @@ RECORD = Axis(
         "the worst of the sheet's traits: share of its applicable checks that are violated, less"
         " that of the references, times its severity; checks are the required and forbidden tags"
         " and one head; applicable is what the held-out references of the same framing and of the"
-        " same style show"
+        " same style show, those aside whose style or framing hides it"
     ),
     limits=(
         "One trait that is always wrong makes another character, so traits are not averaged; the"
-        " others are in the details. Traits that fewer than four prompts show are left out. The"
+        " others are in the details. A fault in one trait counts as far as it exceeds what is most"
+        " wrong in the other model. Traits that fewer than four prompts show are left out. The"
         " largest of many shares lies above 0 by chance, for equal models alike. What has a tag is"
         " checked, and that there is one head where a detector counts them; no sides."
     ),
@@ -129,17 +130,31 @@ def _checks(
     seen, own = (_seen(evidence, part, expected) for part in (pictures, references.features))
     wanted = np.array(list(expected.values()))
     applicable = np.ones(seen.shape, dtype=bool)
-    for attribute in CLASSES:
-        of_pictures, of_references = (
-            _class(evidence, part, attribute) for part in (pictures, references.features)
-        )
-        for kind in np.unique(of_pictures):
-            same = own[of_references == kind]
-            shown = (
-                (same.mean(0) >= SEEN) == wanted if len(same) else np.zeros(len(wanted), dtype=bool)
-            )
-            applicable[of_pictures == kind] &= shown
+    ours = [_class(evidence, pictures, attribute) for attribute in CLASSES]
+    theirs = [_class(evidence, references.features, attribute) for attribute in CLASSES]
+    alone = [_shown(own, kinds, wanted, np.ones(own.shape, dtype=bool)) for kinds in theirs]
+    for i, kinds in enumerate(theirs):
+        # References are few: those of one framing may be mostly of styles without colours, which
+        # says nothing about the framing. So they are asked again without the styles that hide it.
+        counted = np.stack([alone[1 - i][kind] for kind in theirs[1 - i]])
+        again = _shown(own, kinds, wanted, counted)
+        for kind in np.unique(ours[i]):
+            known = kind in again
+            applicable[ours[i] == kind] &= (alone[i][kind] | again[kind]) if known else False
     return (seen >= SEEN) != wanted, applicable
+
+
+def _shown(
+    own_nt: np.ndarray, kinds_n: np.ndarray, wanted_t: np.ndarray, counted_nt: np.ndarray
+) -> dict[int, np.ndarray]:
+    """Kind → the checks [T] that its counted references show as wanted."""
+    found = {}
+    for kind in np.unique(kinds_n):
+        chosen = (kinds_n == kind)[:, None] & counted_nt
+        count = chosen.sum(0)
+        mean = (own_nt * chosen).sum(0) / np.maximum(count, 1)
+        found[int(kind)] = (count > 0) & ((mean >= SEEN) == wanted_t)
+    return found
 
 
 def _seen(evidence: Evidence, pictures: Features, expected: Iterable[str]) -> np.ndarray:

@@ -44,7 +44,7 @@ CLEAN, TWIN = Faults(stream="one"), Faults(stream="other")
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckRow:
     """One axis against one fault that it must find.
 
     Values are in the axis' unit; what `loudest`, `null` and `jpeg` move it by, in whole faults.
@@ -193,7 +193,7 @@ class Laboratory:
         return found
 
 
-def selftest(observers: Observers, seed: int, events: Events) -> list[Row]:
+def selftest(observers: Observers, seed: int, events: Events) -> list[CheckRow]:
     """The table at one seed: a row for every axis and fault that it must find."""
     character = load_character(SHEET)
     graded = sum(planted.graded for planted in PLANTED.values())
@@ -227,7 +227,7 @@ def selftest(observers: Observers, seed: int, events: Events) -> list[Row]:
                 if axis not in row.moves and axis not in row.related
             }
             loudest = max(neighbours, key=lambda other: abs(neighbours[other]))
-            row = Row(
+            row = CheckRow(
                 axis,
                 fault,
                 alive=float(np.mean(apart[np.abs(apart) > SLACK] > 0)),
@@ -263,7 +263,7 @@ def _doses(
     return found
 
 
-def _failed(row: Row) -> tuple[str, ...]:
+def _failed(row: CheckRow) -> tuple[str, ...]:
     towards = np.sign(row.expected) * np.array(row.doses) / AXES[row.axis][0].fault
     holds = {
         "alive": row.alive >= ALIVE,

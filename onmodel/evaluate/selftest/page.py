@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from onmodel.evaluate.axes import AXES
-from onmodel.evaluate.selftest.check import DOSES, Row
+from onmodel.evaluate.selftest.check import DOSES, CheckRow
 from onmodel.evaluate.selftest.faults import PLANTED
 
 COLUMNS = (
@@ -21,7 +21,7 @@ COLUMNS = (
 )
 
 
-def table(seed: int, rows: Sequence[Row]) -> str:
+def table(seed: int, rows: Sequence[CheckRow]) -> str:
     """One line for every axis and fault that it must find, and a sentence about what does not
     hold."""
     lines = [f"Seed {seed}", "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
