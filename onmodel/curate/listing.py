@@ -83,7 +83,7 @@ def _head(path: Path) -> bytes:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """How the pictures of a place lie: `numbered` folders as sd-scripts has them, or `folders` of
     which each is a subset. `links` are folders elsewhere; `left` is what is left alone."""
 
@@ -94,15 +94,15 @@ class Layout:
     left: Sequence[Path] = ()
 
 
-def layout_of(place: Path, field: str = "folder") -> Layout:
+def layout_of(place: Path, field: str = "folder") -> FolderLayout:
     """The layout of a place: numbered folders, wherever one is called `10_name`; else the pictures
     of the place itself; else those of its folders. Raises InputError when it cannot be read."""
     root = pictures_root(place, field)
     listing = list_folder(root, field)
     if any(map(repeats_of, listing.folders)):
-        return Layout(root, True, ())
+        return FolderLayout(root, True, ())
     if listing.pictures or listing.doubtful:
-        return Layout(root, False, (root,))
+        return FolderLayout(root, False, (root,))
     links = [path for path in (*listing.folders, *listing.files) if leads_out(path, root)]
     folders: list[Path] = []
     left = [path for path in listing.files if path not in links]
@@ -115,7 +115,7 @@ def layout_of(place: Path, field: str = "folder") -> Layout:
     if deeper and not folders:
         names = ", ".join(map(printable, deeper[:SHOWN]))
         raise InputError(field, place, f"the pictures lie deeper, in {names}; name one of these")
-    return Layout(root, False, folders, links, left)
+    return FolderLayout(root, False, folders, links, left)
 
 
 def pictures_root(folder: Path, field: str = "folder") -> Path:

@@ -198,7 +198,7 @@ def _plain(
     if found.outcome == UNAVAILABLE:
         return found
     a, b = _common(ours, theirs)
-    p, least = swap_p(cost_function(axis), a[:, None], b[:, None], SWAPS)
+    p, least = swap_p(difference_function(axis), a[:, None], b[:, None], SWAPS)
     return replace(found, p=p, least=least)
 
 
@@ -233,13 +233,13 @@ def compare_rows(
 ) -> Comparison:
     """The comparison of a joint axis with its gain, interval and p: prompts are resampled and
     swapped, and the axis is computed anew each time."""
-    costs = cost_function(found.axis, shared)
+    worse_by = difference_function(found.axis, shared)
     drawn = resampled_prompts(len(ours_pk), 0, RESAMPLED)
     ours, theirs = ours_pk[None], theirs_pk[None]
-    gain = found.axis.fault * float((costs(theirs) - costs(ours))[0])
-    resampled = found.axis.fault * (costs(theirs, drawn) - costs(ours, drawn))
+    gain = found.axis.fault * float(worse_by(theirs, ours)[0])
+    resampled = found.axis.fault * worse_by(theirs, ours, drawn)
     half = float(bootstrap_half_width(resampled[~np.isnan(resampled)], found.n))
-    p, least = swap_p(costs, ours_pk, theirs_pk, JOINT_SWAPS, more=SWAPS)
+    p, least = swap_p(worse_by, ours_pk, theirs_pk, JOINT_SWAPS, more=SWAPS)
     return replace(found, gain=gain, low=gain - half, high=gain + half, p=p, least=least)
 
 
@@ -256,6 +256,23 @@ def cost_function(axis: Axis, shared: Shared | None = None) -> Costs:
         return cost(axis, weighted_mean(rows_rpk[..., 0], weights))
 
     return costs
+
+
+def difference_function(axis: Axis, shared: Shared | None = None) -> Costs:
+    """The function from rows of a and of b [R, P, K], and weights [R, P], to how much worse a is
+    than b [R], in whole faults."""
+    contrast = JOININGS[axis.id].contrast if shared is not None else None
+    costs = cost_function(axis, shared)
+
+    def worse_by(
+        a_rpk: np.ndarray, b_rpk: np.ndarray, weights_rp: np.ndarray | None = None
+    ) -> np.ndarray:
+        if contrast is None or shared is None:
+            return costs(a_rpk, weights_rp) - costs(b_rpk, weights_rp)
+        weights = np.ones((1, a_rpk.shape[1])) if weights_rp is None else weights_rp
+        return contrast(a_rpk, b_rpk, weights, shared) / axis.fault
+
+    return worse_by
 
 
 def compare_costs(axis: Axis, against: str, ours_p: np.ndarray, theirs_p: np.ndarray) -> Comparison:

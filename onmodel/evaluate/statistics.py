@@ -163,25 +163,26 @@ def swaps(n: int, seed: int, draws: int) -> tuple[np.ndarray, int]:
 
 
 def swap_differences(
-    cost: Callable[[np.ndarray], np.ndarray],
+    worse_by: Callable[[np.ndarray, np.ndarray], np.ndarray],
     a_pk: np.ndarray,
     b_pk: np.ndarray,
     swapped_rp: np.ndarray,
 ) -> np.ndarray:
-    """cost(a) − cost(b) [R] after the prompts that a row of `swapped_rp` names changed sides.
+    """How much worse a is than b [R] after the prompts that a row of `swapped_rp` names changed
+    sides.
 
-    `cost` maps the rows of all prompts [R, P, K] to one number [R], so an axis whose prompts share
-    an estimate is computed anew each time.
+    `worse_by` maps the rows of all prompts of both [R, P, K] to one number [R], so an axis whose
+    prompts share an estimate is computed anew each time.
     """
     found = []
     for start in range(0, len(swapped_rp), CHUNK):
         side = swapped_rp[start : start + CHUNK, :, None]
-        found.append(cost(np.where(side, b_pk, a_pk)) - cost(np.where(side, a_pk, b_pk)))
+        found.append(worse_by(np.where(side, b_pk, a_pk), np.where(side, a_pk, b_pk)))
     return np.concatenate(found)
 
 
 def swap_p(
-    cost: Callable[[np.ndarray], np.ndarray],
+    worse_by: Callable[[np.ndarray, np.ndarray], np.ndarray],
     a_pk: np.ndarray,
     b_pk: np.ndarray,
     draws: int,
@@ -192,17 +193,17 @@ def swap_p(
     that so many prompts can give. Where fewer than ten of the `draws` reach the observed
     difference, `more` are drawn, so that a small p is exact enough to be adjusted for many tests.
 
-    All pictures of a prompt change sides together. The test is exact whatever `cost` is: under the
-    null hypothesis every way of swapping is as likely as the observed one (Lehmann & Romano 2005,
-    section 15.2). Prompts on which both are equal cannot tell and are not swapped.
+    All pictures of a prompt change sides together. The test is exact whatever `worse_by` is: under
+    the null hypothesis every way of swapping is as likely as the observed one (Lehmann & Romano
+    2005, section 15.2). Prompts on which both are equal cannot tell and are not swapped.
     """
     telling = np.flatnonzero((a_pk != b_pk).any(1))
-    observed = abs(float((cost(a_pk[None]) - cost(b_pk[None]))[0]))
+    observed = abs(float(worse_by(a_pk[None], b_pk[None])[0]))
     for count in (draws, *([more] if more > draws else [])):
         ways, drawn = swaps(len(telling), seed, count)
         swapped = np.zeros((len(ways), len(a_pk)), dtype=bool)
         swapped[:, telling] = ways
-        reached = np.abs(swap_differences(cost, a_pk, b_pk, swapped)) >= observed - 1e-9
+        reached = np.abs(swap_differences(worse_by, a_pk, b_pk, swapped)) >= observed - 1e-9
         if not drawn or reached.sum() >= ENOUGH:
             break
     least = 1 / (max(draws, more) + 1) if drawn else 1 / len(ways)

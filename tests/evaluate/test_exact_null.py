@@ -16,7 +16,7 @@ from scipy import stats
 
 from onmodel.evaluate.axes import AXES, JOININGS, AxisResult, Evidence, evaluate_axis
 from onmodel.evaluate.axes.base import prompt_costs
-from onmodel.evaluate.compare import LEVEL, cost_function
+from onmodel.evaluate.compare import LEVEL, difference_function
 from onmodel.evaluate.features import Features
 from onmodel.evaluate.selftest.drawn import picture
 from onmodel.evaluate.selftest.faults import PLANTED
@@ -132,9 +132,25 @@ def test_a_test_that_takes_style_s_prompts_for_independent_would_not_hold_its_le
 
 
 def test_the_exact_test_counts_all_ways_where_there_are_few() -> None:
-    costs = cost_function(AXES["design"][0])
+    costs = difference_function(AXES["grain"][0])
     a, b = np.zeros((6, 1)), np.array([[0.1]] * 5 + [[0.0]])
     assert swap_p(costs, a, b, 999) == (2 / 2**5, 1 / 2**4)  # the sixth prompt cannot tell
     assert swap_p(costs, a, a, 999) == (1.0, 1.0)
     many = np.full((40, 1), 0.1)
     assert swap_p(costs, np.zeros((40, 1)), many, 999) == (1 / 1000, 1 / 1000)
+
+
+def test_a_new_fault_is_not_hidden_by_one_that_both_models_have() -> None:
+    """Trait 0 is wrong in both; trait 1 is wrong in one of them alone, and less often."""
+    shared = {"own": np.zeros(2), "severity": np.ones(2)}
+    checks = np.full((24, 2), 2.0)
+    both = np.array([[2.0, 0.0]] * 24)
+    new = np.array([[2.0, 1.0 if prompt % 2 else 0.0] for prompt in range(24)])
+    clean, faulty = (np.concatenate([wrong, checks], axis=1) for wrong in (both, new))
+    worse_by = difference_function(AXES["design"][0], shared)
+    assert worse_by(faulty[None], clean[None])[0] == pytest.approx(0.25)
+    assert worse_by(clean[None], faulty[None])[0] == pytest.approx(-0.25)
+    assert swap_p(worse_by, faulty, clean, 999)[0] <= 2 / 1000
+    joining = JOININGS["design"]
+    ones = np.ones((1, 24))
+    assert joining.value(faulty[None], ones, shared) == joining.value(clean[None], ones, shared)

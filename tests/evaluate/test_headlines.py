@@ -88,5 +88,7 @@ def test_the_subset_whose_style_the_pictures_reached_is_the_cause(source: Report
         rows = {"preview@20": [change("style", "worse", -0.5)]}
         return result_of(evaluation, source.shown, rows).changes[0].sentence
 
-    assert named(pastel=0.99, others=1.26).endswith("look like subset pastel.")
+    assert named(pastel=0.99, others=1.26).endswith(
+        "draws like subset pastel where the prompt asks for no style."
+    )
     assert "subset" not in named(pastel=0.4, others=0.1)

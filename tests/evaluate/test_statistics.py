@@ -146,8 +146,8 @@ def test_benjamini_hochberg() -> None:
 
 
 def test_a_small_p_is_counted_with_more_draws() -> None:
-    def total(rows: np.ndarray) -> np.ndarray:
-        return rows.sum((1, 2))
+    def total(a_rpk: np.ndarray, b_rpk: np.ndarray) -> np.ndarray:
+        return (a_rpk - b_rpk).sum((1, 2))
 
     a, b = np.ones((30, 1)), np.zeros((30, 1))
     assert swap_p(total, a, b, 199) == (1 / 200, 1 / 200)

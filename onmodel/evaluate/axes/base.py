@@ -166,10 +166,13 @@ class Joining:
     `spread`: (rows [R, P, K], weights [R, P], shared) → value of each prompt [R, P], NaN where it
     says nothing. R runs over permuted or resampled sets of prompts, or is 1; a weight says how
     often a prompt counts. With `ratio` the axis is the ratio to the same of the base's rows.
+    `contrast`: (rows of a and of b [R, P, K], weights, shared) → how much worse a is than b [R], in
+    the axis' unit, where that is not the difference of two values.
     """
 
     spread: Callable[[np.ndarray, np.ndarray, Shared], np.ndarray]
     ratio: bool = False
+    contrast: Callable[[np.ndarray, np.ndarray, np.ndarray, Shared], np.ndarray] | None = None
 
     def value(self, rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
         """The axis' value of each set [R]; NaN where no prompt says anything."""

@@ -36,16 +36,16 @@ RECORD = Axis(
     ),
     limits=(
         "One trait that is always wrong makes another character, so traits are not averaged; the"
-        " others are in the details. A fault in one trait counts as far as it exceeds what is most"
-        " wrong in the other model. Traits that fewer than four prompts show are left out. The"
-        " largest of many shares lies above 0 by chance, for equal models alike. What has a tag is"
-        " checked, and that there is one head where a detector counts them; no sides."
+        " others are in the details. Two models are compared in the trait that differs most between"
+        " them; the test allows for that choice. Traits that fewer than six prompts show are left"
+        " out. The largest of many shares lies above 0 by chance, for equal models alike. What has"
+        " a tag is checked, and that there is one head where a detector counts them; no sides."
     ),
 )
 SEEN = 0.5
 CLASSES = ("framing", "style")
 ONE_HEAD = "one head"
-FEWEST = 4  # prompts that show a trait
+FEWEST = 6  # prompts that show a trait
 
 
 def measure(evidence: Evidence) -> Joint:
@@ -120,7 +120,16 @@ def _worst(mean_rt: np.ndarray) -> np.ndarray:
     return np.asarray(np.nan_to_num(mean_rt, nan=-np.inf).argmax(1))
 
 
-JOINING = Joining(_spread)
+def _contrast(
+    a_rpk: np.ndarray, b_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared
+) -> np.ndarray:
+    """The change of the trait that changed most: one that both models lack hides no new fault."""
+    change = _excess(a_rpk, weights_rp, shared)[1] - _excess(b_rpk, weights_rp, shared)[1]
+    change = np.nan_to_num(change)
+    return np.take_along_axis(change, np.abs(change).argmax(1)[:, None], axis=1)[:, 0]
+
+
+JOINING = Joining(_spread, contrast=_contrast)
 
 
 def _checks(
