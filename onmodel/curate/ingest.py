@@ -7,6 +7,7 @@ not. Originals are never changed: rotation (EXIF), sRGB and background are appli
 read (dataset/pixels.py).
 """
 
+import re
 import stat
 from collections import Counter
 from collections.abc import Sequence
@@ -100,6 +101,8 @@ class Reading(StrictTable):
     @field_validator("caption_extension")
     @classmethod
     def _with_dot(cls, extension: str) -> str:
+        if not re.fullmatch(r"\.?[^./\\\0]+(\.[^./\\\0]+)*", extension):
+            raise ValueError('is not the ending of a file; write e.g. ".txt"')
         return extension if extension.startswith(".") else f".{extension}"
 
 

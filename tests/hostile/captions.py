@@ -9,7 +9,6 @@ from tests.hostile.pictures import encoded
 
 IMPORT = ("dataset", "import", "{in}/pictures", "--out", "{out}/work")
 REFUSED: dict[str, bytes] = {
-    "utf-16": "1girl, smile".encode("utf-16"),
     "utf-16-no-bom": "1girl, smile".encode("utf-16-le"),
     "latin-1": "fille à".encode("latin-1"),
     "nul": b"1girl\0, smile",
@@ -17,10 +16,11 @@ REFUSED: dict[str, bytes] = {
     "100-kb": b"smile, " * 15_000,
     "gzip": b"\x1f\x8b\x08\0" + bytes(50),
     "picture": encoded(),
-    "blank": b" \n\t\n",
     "policy": b"1girl, child, nude",
 }
 READ: dict[str, bytes] = {
+    "utf-16": "1girl, smile".encode("utf-16"),
+    "blank": b" \n\t\n",  # as no caption
     "bom": b"\xef\xbb\xbf1girl, smile",
     "html": b"<script>alert(1)</script>, <b>bold</b>",
     "windows": b"1girl,\r\nsmile\r\n",

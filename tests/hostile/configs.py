@@ -92,7 +92,7 @@ TOML: dict[str, str | bytes] = {
     "deep": "a = " + "[" * DEEP,
     "deep-keys": ".".join(["a"] * 5_000) + " = 1",
     "deep-tables": "a = " + "{a=" * 2_000,
-    "utf-16": HEAD.encode("utf-16"),
+    "utf-16-cut": HEAD.encode("utf-16")[:-1],
     "not-utf8": HEAD.encode() + b"# \xff",
     "nul": HEAD + "a = '\0'",
     "digits": HEAD + "num_repeats = " + "9" * 6_000,

@@ -47,12 +47,13 @@ def entered(count: int) -> Check:
     return check
 
 
-def told(count: int) -> Check:
-    """Each of `count` files is in or refused with a reason; none is lost without a word."""
+def told(count: int, inside: int = 0) -> Check:
+    """Each of `count` files is in or refused with a reason, or lies in a folder inside, which the
+    command names; none is lost without a word."""
 
     def check(place: Place) -> list[str]:
         table = read(place)
-        total = len(table["pictures"]) + len(table["refused"])
+        total = len(table["pictures"]) + len(table["refused"]) + inside
         if total >= count and all(row["reason"] for row in table["refused"]):
             return []
         return [f"{total} of {count} files are in or refused"]

@@ -5,14 +5,16 @@ import os
 import socket
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from onmodel.dataset.formats import PICTURE_ENDINGS
 from tests.hostile.case import Case, Place, run
-from tests.hostile.imports import entered, refused, told
+from tests.hostile.imports import Check, entered, refused, told
 from tests.support.picture_heads import jxl_head
 
 HUGE = 50_000
@@ -334,9 +336,23 @@ def _groups(table: Mapping[str, tuple[bytes, str]]) -> Iterator[tuple[str, dict[
             yield f"pictures-{group[0]}" + ("-and-others" if len(group) > 1 else ""), files
 
 
+def _said(files: Iterable[str]) -> tuple[str, ...]:
+    """What the command says: each file with the ending of a picture by name, the others by their
+    ending."""
+    return tuple(
+        name if Path(name).suffix in PICTURE_ENDINGS else f"1 × {Path(name).suffix}"
+        for name in files
+        if Path(name).suffix
+    )
+
+
+def _not_in(files: Iterable[str]) -> Check:
+    return refused(*(name for name in files if Path(name).suffix in PICTURE_ENDINGS))
+
+
 CASES = (
     *(
-        Case(id, _heap(files), (run(*IMPORT, codes=(0,), says=tuple(files)),), refused(*files))
+        Case(id, _heap(files), (run(*IMPORT, codes=(0,), says=_said(files)),), _not_in(files))
         for id, files in _groups(NOT_READ)
     ),
     *(

@@ -296,7 +296,7 @@ WHOLE: dict[str, str | bytes] = {
     "empty": "",
     "blank": "\n\n",
     "text": "no recipe",
-    "utf-16": RECIPE.encode("utf-16"),
+    "utf-16-cut": RECIPE.encode("utf-16")[:-1],
     "latin-1": RECIPE.replace("Tiny", "à").encode("latin-1"),
     "nul": RECIPE + "\0",
     "binary": bytes(range(256)),

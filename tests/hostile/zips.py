@@ -247,7 +247,7 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "nested": (_nested, "odd.zip"),
     "pickle": (
         lambda: packed(*GOOD, ("set/odd.pkl", b"\x80\x04cposix\nsystem\n(V touch pwned\ntR.")),
-        "odd.pkl",
+        "1 × .pkl",
     ),
     "duplicate": (
         lambda: packed(
@@ -343,7 +343,7 @@ CASES = (
         "zip-hidden-names",
         _zip(lambda: with_odd(*HIDDEN_NAMES.values())),
         (run(*IMPORT, codes=(0,)),),
-        told(1 + len(HIDDEN_NAMES)),
+        told(1 + len(HIDDEN_NAMES), inside=1),
     ),
     *(
         Case(
