@@ -30,7 +30,7 @@ def _leaves_open(attribute: str) -> Callable[[Asked], bool]:
 
 
 # Axis → whether a prompt that asks this may tell it; every prompt tells the others.
-TELLS: Mapping[str, Callable[[Asked], bool]] = {
+TELLS: dict[str, Callable[[Asked], bool]] = {
     "reproduction": _leaves_open("outfit"),
     "expression": _asks("expression"),
     "default_expression": _leaves_open("expression"),
