@@ -70,8 +70,8 @@ class Settings(Generating):
     more_of: str | None = Field(
         default=None,
         description=(
-            "Evaluate stage whose open questions get more prompts. Every other setting is that"
-            " stage's."
+            "Evaluate stage whose open questions get more prompts; every other setting is that"
+            " stage's. Unset: a first look."
         ),
     )
     models: list[str] = Field(
@@ -276,7 +276,7 @@ def _with_more(
     made = len(cached(context.pictures)) - known
     context.events.note(
         f"open in {first.stage}: {', '.join(first.open)}; {len(further)} more prompts, {made} new"
-        f" pictures, {time.monotonic() - started:.0f} s"
+        f" pictures in {time.monotonic() - started:.0f} s"
     )
     return replace(assessor, prompts=[*assessor.prompts, *further])
 

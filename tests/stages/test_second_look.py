@@ -74,7 +74,7 @@ def test_only_what_is_open_is_measured_again_and_the_first_pictures_are_used(
     artifact, words = look(tmp_path, family, "second", more_of="first")
     second = evaluation(artifact)
     assert drawn == PROMPTS * SEEDS * ARMS and family.drawn - drawn == 6 * SEEDS * ARMS
-    assert "open in first: grain; 6 more prompts, 84 new pictures" in words
+    assert "open in first: grain; 6 more prompts, 84 new pictures in " in words
     assert (second.look, list(second.axes), second.questions) == (2, ["grain"], ["grain"])
     assert second.first is not None and second.first.signature == first.signature
     assert second.plan.prompts[:PROMPTS] == first.plan.prompts
