@@ -45,6 +45,7 @@ class EvaluateSettings(CommandSettings):
     tagger: str = option("Tagger in WD v3 format. Default: the toon base's own.", "")
     identity: str = option("Identity model in CCIP format. Default: the toon base's own.", "")
     seed: int = option("Seed of the noise.", 0, least=0)
+    more: bool = option("Add prompts for the questions that are open in the first look.", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,7 @@ def write_comparison(
     """Write the recipe that measures LoRA files side by side to `out`/recipe.toml, and return its
     path. Raises InputError for files, triggers, references and a sheet that are wrong."""
     from onmodel.character import load_character
+    from onmodel.evaluate.second_look import SUITE
     from onmodel.families.registry import parse_base_rows
     from onmodel.lora.names import names_of
     from onmodel.lora.specs import spec_of_loras
@@ -134,9 +136,12 @@ def write_comparison(
 
     if settings.suite not in SUITES:
         raise InputError("--suite", settings.suite, f"use {', '.join(SUITES)}")
+    if settings.more and settings.suite != SUITE:
+        remedy = f"only suite {SUITE} has further prompts"
+        raise InputError("--more", f"--suite {settings.suite}", remedy)
     rows, toon = parse_base_rows(base or ["toon"]), list(base or ["toon"]) == ["toon"]
     names = [re.sub(r"[^\w.#-]", "_", name) for name in names_of(files)]
-    names = [f"{name}_" if name in ("references", "compared") else name for name in names]
+    names = [f"{name}_" if name in ("references", "compared", "more") else name for name in names]
     triggers = dict(row.partition("=")[::2] for row in settings.trigger)
     for name, word in triggers.items():
         if name not in names or not word:
@@ -181,6 +186,8 @@ def write_comparison(
     references = 'references = { stage = "references", subset = "reference" }\n'
     trigger_rows = f"triggers = {_inline(triggers)}\n" if triggers else ""
     parts.append(_table("stages.compared", compared) + references + trigger_rows)
+    if settings.more:
+        parts.append(_table("stages.more", {"do": "evaluate", "more_of": "compared"}))
     out.mkdir(parents=True, exist_ok=True)
     recipe = out / "recipe.toml"
     recipe.write_text("\n".join(parts), encoding="utf-8")

@@ -162,7 +162,11 @@ def _values(per_prompt: Mapping[str, float], prompts: Sequence[str]) -> np.ndarr
 
 def _stage(recipe: Recipe, verb: str, name: str | None) -> str:
     """The recipe's stage of that verb: the named one, or the last."""
-    there = [stage for stage, table in recipe.stages.items() if table["do"] == verb]
+    there = [
+        stage
+        for stage, table in recipe.stages.items()
+        if table["do"] == verb and "more_of" not in table
+    ]
     if not there or name not in (None, *there):
         remedy = (
             f"name a {verb} stage of the recipe: {', '.join(there)}"

@@ -93,7 +93,7 @@ def make_plan(recipe: Recipe) -> list[Step]:
     published: list[str] = []
     for name, table in recipe.stages.items():
         module = stage_module(table["do"])
-        settings = _settings(name, table, module.Settings)
+        settings = _settings(name, _whole(name, table, made, recipe), module.Settings)
         for named in settings.named_stages():
             _check_named(name, named, made, recipe)
         settings.check(recipe.base_name, recipe.character)  # not after hours of training
@@ -116,6 +116,19 @@ def make_plan(recipe: Recipe) -> list[Step]:
         )
         made[name] = Step(name, table["do"], module.MAKES, settings, plan, seconds)
     return list(made.values())
+
+
+def _whole(
+    name: str, table: Mapping[str, Any], made: Mapping[str, Step], recipe: Recipe
+) -> Mapping[str, Any]:
+    """The table of a stage; a second look takes over all settings of the first one."""
+    if table["do"] != "evaluate" or not isinstance(table.get("more_of"), str):
+        return table
+    _check_named(name, NamedStage("more_of", table["more_of"], "evaluation"), made, recipe)
+    if own := sorted(table.keys() - {"do", "more_of"}):
+        remedy = f"is taken over from {table['more_of']}; delete it here"
+        raise InputError(f"stages.{name}.{own[0]}", table[own[0]], remedy)
+    return {**recipe.stages[table["more_of"]], **table}
 
 
 def _at_stage(name: str, error: InputError) -> InputError:
@@ -148,6 +161,9 @@ def _check_named(name: str, named: NamedStage, made: Mapping[str, Step], recipe:
             raise wrong("stands later in the recipe; move it up")
         raise wrong(f"no such stage; before this one: {', '.join(made) or 'none yet'}")
     step, plan = made[named.stage], made[named.stage].plan
+    first = recipe.stages[named.stage].get("more_of")
+    if named.wants == "evaluation" and first is not None:
+        raise wrong(f"is a second look, at open questions alone; name the first one, {first}")
     allowed = MODELS if named.wants in ("model", "models") else (named.wants,)
     if step.makes not in allowed:
         there = ", ".join(other.name for other in made.values() if other.makes in allowed)

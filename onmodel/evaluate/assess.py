@@ -178,12 +178,7 @@ class Assessor:
         ):
             looks = []
             for model, letters in wanted:
-                requests = [
-                    one
-                    for letter in letters
-                    for one in self._in_blocks(self._requests(letter, model))
-                ]
-                render(self.family, self.base_sha256, requests, self.sampling, self.pictures, made)
+                self._draw(letters, model, made)
                 looks.append(observer.submit(self._arms, letters, model, seen))
             base, *arms = (look.result() for look in looks)
         found = [
@@ -195,6 +190,23 @@ class Assessor:
             for arm in CONTROLS
         }
         return found, controls
+
+    def draw(self, models: Sequence[Model]) -> None:
+        """Generate what the cache lacks. What shares a batch follows from these prompts alone."""
+        wanted: list[tuple[Model | None, tuple[str, ...]]] = [
+            (None, BASE_ARMS),
+            *((model, MODEL_ARMS) for model in models),
+        ]
+        total = sum(len(letters) for _, letters in wanted) * len(self.prompts) * self.seeds
+        with self.events.task("pictures", total=total) as made:
+            for model, letters in wanted:
+                self._draw(letters, model, made)
+
+    def _draw(self, letters: Sequence[str], model: Model | None, task: Task) -> None:
+        requests: list[PictureRequest] = []
+        for letter in letters:
+            requests += self._in_blocks(self._requests(letter, model))
+        render(self.family, self.base_sha256, requests, self.sampling, self.pictures, task)
 
     def reseeded(self) -> Assessed:
         """The base with the description under other noise, read as a model: what axes read when

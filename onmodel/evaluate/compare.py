@@ -4,7 +4,7 @@ Both models are measured on the same prompts and noise, so the differences are p
 test swaps all pictures of a prompt between the two models and computes the axis anew, so it is
 exact for axes whose prompts share an estimate, too. Four outcomes:
 
-- better, worse: adjusted p < 0.05, the interval excludes 0, and the change is at least the axis'
+- better, worse: adjusted p < 0.04, the interval excludes 0, and the change is at least the axis'
   margin;
 - same: the interval lies within the margin on both sides;
 - open: neither; with the number of prompts that would likely settle it.
@@ -12,6 +12,12 @@ exact for axes whose prompts share an estimate, too. Four outcomes:
 The declared questions of an evaluation are one family over all pairs that are compared (Holm, for
 discrete tests). The other axes are exploratory: adjusted for false discoveries (Benjamini &
 Hochberg).
+
+The level of 0.05 is split between two looks before the first one. Whatever the looks have in
+common, the chance of any false call in either is at most the sum of both levels. What was called at
+the first look stays called. The family of the second look is all that was not called: a question
+that is not measured again counts with p = 1, so that a choice of questions which follows the first
+look lowers no p.
 """
 
 import math
@@ -24,6 +30,7 @@ import numpy as np
 from onmodel.evaluate.axes import AXES, JOININGS, RESAMPLED, AxisResult
 from onmodel.evaluate.axes.base import Axis, Shared, cost, prompt_costs, weighted_mean
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
+from onmodel.evaluate.first_look import Declared, FirstLook
 from onmodel.evaluate.statistics import (
     benjamini_hochberg,
     bootstrap_half_width,
@@ -34,7 +41,8 @@ from onmodel.evaluate.statistics import (
 )
 from onmodel.text import decimal
 
-LEVEL = 0.05
+LEVEL = 0.05  # of both looks together
+FIRST_LOOK, SECOND_LOOK = 0.04, 0.01  # shares of it
 SWAPS, JOINT_SWAPS = 9_999, 999  # drawn ways of swapping, where there are more
 FEWEST = 2  # prompts below which nothing is compared
 UNAVAILABLE: Literal["unavailable"] = "unavailable"
@@ -161,8 +169,46 @@ def compare_pairs(
         ]
         for model, against in dict.fromkeys(pairs)
     }
+    if evaluation.first is not None:
+        return _second_look(rows, evaluation.axes, evaluation.first)
     decided_ = iter(decide([one for row in rows.values() for one in row], evaluation.questions))
     return {pair: [next(decided_) for _ in row] for pair, row in rows.items()}
+
+
+def first_look(stage: str, evaluation: Evaluation) -> FirstLook:
+    """What the evaluation of a stage says of its last model on the declared questions."""
+    shown = evaluation.names[-1]
+    found = [
+        Declared(one.axis.id, shown, other, one.outcome, one.p)
+        for other, row in compare_declared(evaluation, shown).items()
+        for one in row
+        if one.axis.id in evaluation.questions and one.outcome != UNAVAILABLE
+    ]
+    return FirstLook(stage, evaluation.signature, len(evaluation.plan.prompts), found)
+
+
+def _second_look(
+    rows: Mapping[tuple[str, str], Sequence[Comparison]], axes: Mapping[str, Axis], first: FirstLook
+) -> dict[tuple[str, str], list[Comparison]]:
+    """The comparisons, not decided yet, with the outcomes of both looks."""
+    called: dict[tuple[str, str, str], tuple[Outcome, float]] = {}
+    for one in first.found:
+        if one.called:
+            called[one.axis, one.model, one.against] = one.outcome, one.p
+            called[one.axis, one.against, one.model] = TURNED[one.outcome], one.p
+    closed = [axis for axis in first.questions if axis not in axes]
+    not_again = sum((axis, *pair) not in called for pair in rows for axis in closed)
+    again = [one for pair, row in rows.items() for one in row if (one.axis.id, *pair) not in called]
+    decided_ = iter(decide(again, level=SECOND_LOOK, not_again=not_again))
+    found: dict[tuple[str, str], list[Comparison]] = {pair: [] for pair in rows}
+    for pair, row in rows.items():
+        for now in row:
+            if (now.axis.id, *pair) in called:
+                outcome, p = called[now.axis.id, *pair]
+                found[pair].append(replace(now, outcome=outcome, p=p))
+            else:
+                found[pair].append(next(decided_))
+    return found
 
 
 def compare(
@@ -295,20 +341,26 @@ def compare_costs(axis: Axis, against: str, ours_p: np.ndarray, theirs_p: np.nda
 
 
 def decide(
-    family: Sequence[Comparison], questions: Sequence[str] | None = None
+    family: Sequence[Comparison],
+    questions: Sequence[str] | None = None,
+    level: float = FIRST_LOOK,
+    not_again: int = 0,
 ) -> list[Comparison]:
     """Comparisons with adjusted p and the outcome of each: those of the questions by Holm, the
-    others by false discoveries; None for all as one family of questions."""
+    others by false discoveries; None for all as one family of questions. `not_again`: further
+    members of the family that are not measured again; each counts with p = 1."""
     tested = [one for one in family if one.outcome != UNAVAILABLE]
     asked = [one for one in tested if questions is None or one.axis.id in questions]
     rest = [one for one in tested if questions is not None and one.axis.id not in questions]
+    p_values = [one.p for one in asked] + [1.0] * not_again
+    least = [one.least for one in asked] + [0.0] * not_again
     adjusted = {
-        **_by_identity(asked, holm([one.p for one in asked], [one.least for one in asked])),
+        **_by_identity(asked, holm(p_values, least)[: len(asked)]),
         **_by_identity(rest, benjamini_hochberg([one.p for one in rest])),
     }
     exploring = {id(one) for one in rest}
     return [
-        replace(decided(one, adjusted[id(one)]), exploratory=id(one) in exploring)
+        replace(decided(one, adjusted[id(one)], level), exploratory=id(one) in exploring)
         if id(one) in adjusted
         else one
         for one in family
@@ -319,12 +371,12 @@ def _by_identity(rows: Sequence[Comparison], p_values: Sequence[float]) -> dict[
     return {id(one): p for one, p in zip(rows, p_values, strict=True)}
 
 
-def decided(comparison: Comparison, p: float) -> Comparison:
-    """The comparison with its adjusted p and the outcome that follows."""
+def decided(comparison: Comparison, p: float, level: float) -> Comparison:
+    """The comparison with its adjusted p and the outcome that follows at a level."""
     gain, low, high = comparison.gain, comparison.low, comparison.high
     margin = comparison.axis.margin
     outcome: Outcome = "open"
-    if p < LEVEL and low * high > 0 and abs(gain) >= margin:
+    if p < level and low * high > 0 and abs(gain) >= margin:
         outcome = "better" if gain > 0 else "worse"
     elif comparison.tested and -margin < low and high < margin:
         outcome = "same"

@@ -41,6 +41,7 @@ from onmodel.evaluate.details import (
     Traits,
     checked_details,
 )
+from onmodel.evaluate.first_look import FirstLook
 from onmodel.evaluate.observer_check import ObserverCheck
 from onmodel.hashing import read_json, write_json
 from onmodel.sample.pictures import Sampling
@@ -48,7 +49,7 @@ from onmodel.sample.suites import Prompt
 
 FILE = "evaluation.json"
 T = TypeVar("T")
-SCHEMA = 2  # 2: rows and shared numbers of joint axes
+SCHEMA = 3  # 2: rows and shared numbers of joint axes; 3: levels of two looks, `first`
 
 # What a maker asks first of a character LoRA; every other axis explores.
 QUESTIONS = (
@@ -276,7 +277,8 @@ class Evaluation:
     `controls`: arm → the base; `schema`: the form of the file it was read from, 0 without a number;
     `shared` is what the rows of a joint axis are read with; `checks`: what the observers showed on
     pictures with known content, before they judged; `questions` are the axes, and `against`
-    the models to compare with (none: all), that were declared before looking.
+    the models to compare with (none: all), that were declared before looking. A second look has
+    the `first` one, whose open questions are its axes.
     """
 
     signature: str
@@ -290,6 +292,12 @@ class Evaluation:
     checks: Mapping[str, ObserverCheck] = field(default_factory=dict)
     questions: Sequence[str] = QUESTIONS
     against: Sequence[str] = ()
+    first: FirstLook | None = None
+
+    @property
+    def look(self) -> int:
+        """1, or 2 for a second look at the same models."""
+        return 1 if self.first is None else 2
 
     @property
     def names(self) -> list[str]:
@@ -362,6 +370,7 @@ def as_json(evaluation: Evaluation) -> dict[str, object]:
         "checks": {name: asdict(check) for name, check in evaluation.checks.items()},
         "questions": list(evaluation.questions),
         "against": list(evaluation.against),
+        "first": None if evaluation.first is None else asdict(evaluation.first),
         "shared": evaluation.shared,
         "models": [_model_json(model) for model in evaluation.models],
         "controls": {arm: _measured_json(row) for arm, row in evaluation.controls.items()},

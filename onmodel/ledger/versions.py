@@ -7,12 +7,12 @@ VERBS = {
     "import": 11,
     "train": 11,
     "sample": 11,
-    "evaluate": 12,
+    "evaluate": 13,
     "select": 12,
     "tune": 12,
     "merge": 11,
     "search": 12,
-    "release": 11,
+    "release": 12,
 }
 AXES = {
     "reproduction": 3,

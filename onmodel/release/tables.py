@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from onmodel.errors import VerifyError
-from onmodel.evaluate.compare import LEVEL, Comparison, Outcome, compare_declared
+from onmodel.evaluate.compare import (
+    FIRST_LOOK,
+    LEVEL,
+    SECOND_LOOK,
+    Comparison,
+    Outcome,
+    compare_declared,
+)
 from onmodel.evaluate.evaluation import SCHEMA, Evaluation, NotMeasured
 from onmodel.text import code_span, csv_cell
 
@@ -33,7 +40,8 @@ _WORDLESS = re.compile(
 )  # code, links, the numbers of a list
 _CELL_ENDS = re.compile(r"(?<!\\)\|")
 MOST_DECIMALS = 12
-_CONSTANTS = (95, LEVEL, 0.001)  # of the card's own sentences: the level of intervals and of tests
+# Of the card's own sentences: the levels of intervals and of tests, LEVEL in older cards.
+_CONSTANTS = (95, LEVEL, FIRST_LOOK, SECOND_LOOK, 0.001)
 
 
 @dataclass(frozen=True, slots=True)

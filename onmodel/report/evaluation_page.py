@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onmodel.evaluate.axes.base import Axis
-from onmodel.evaluate.compare import WORDS, Comparison, Outcome, decided
+from onmodel.evaluate.compare import LEVEL, WORDS, Comparison, Outcome, decided
 from onmodel.evaluate.evaluation import FILE, EvaluatedModel, Evaluation, Score
 from onmodel.evaluate.observer_check import LEAST
 from onmodel.report import heat
@@ -228,7 +228,7 @@ def _negative_rows(model: EvaluatedModel, axes: Iterable[Axis]) -> list[Negative
         if one is None or on is None or not isinstance(off, Score):
             continue
         gain, low, high = (axis.fault * x for x in (one.gain, one.low, one.high))
-        change = decided(Comparison(axis, "", "open", gain, low, high), one.p)
+        change = decided(Comparison(axis, "", "open", gain, low, high), one.p, LEVEL)
         rows.append(
             NegativeRow(
                 axis,

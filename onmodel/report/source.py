@@ -102,8 +102,9 @@ class ReportSource:
 
     @property
     def published_name(self) -> str | None:
-        """The evaluation whose numbers are published: the named one, else the last."""
-        return self.confirm or next(reversed(list(self.evaluations)), None)
+        """The evaluation whose numbers are published: the named one, else the last first look."""
+        whole = [name for name, one in self.evaluations.items() if one.first is None]
+        return self.confirm or next(reversed(whole), None)
 
     @property
     def published(self) -> Evaluation | None:

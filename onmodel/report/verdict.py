@@ -86,7 +86,23 @@ def verdict(source: ReportSource) -> list[str]:
         return []
     model = source.measured[source.shown]
     axes = source.published.axes.values()
-    return result_.sentences + [_axis_sentence(model, axis, found) for axis in axes]
+    return (
+        result_.sentences
+        + second_look(source)
+        + [_axis_sentence(model, axis, found) for axis in axes]
+    )
+
+
+def second_look(source: ReportSource) -> list[str]:
+    """What a second look at the published evaluation found of the questions that it left open."""
+    sentences = []
+    for name, evaluation in source.evaluations.items():
+        if evaluation.first is not None and evaluation.first.stage == source.published_name:
+            found = result(source.about(name))
+            prompts = len(evaluation.plan.prompts) - evaluation.first.prompts
+            start = f"Second look, with {prompts} more prompts:"
+            sentences += [f"{start} {one}" for one in (found.sentences if found else [])]
+    return sentences
 
 
 def _axis_sentence(

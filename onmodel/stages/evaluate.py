@@ -5,6 +5,7 @@ Made under one frozen plan, so its numbers may be compared with each other. The 
 and the pictures lie in the artifact too (as links), so that a select stage needs nothing else.
 """
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from difflib import get_close_matches
@@ -13,6 +14,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from onmodel.character import Character
 from onmodel.errors import InputError
 from onmodel.evaluate.assess import (
     Assessed,
@@ -22,6 +24,7 @@ from onmodel.evaluate.assess import (
     shared_tables,
 )
 from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.compare import first_look
 from onmodel.evaluate.evaluation import (
     FILE,
     QUESTIONS,
@@ -29,14 +32,18 @@ from onmodel.evaluate.evaluation import (
     Evaluation,
     NegativePrompt,
     ObserverRecord,
+    read_evaluation,
     write_evaluation,
 )
+from onmodel.evaluate.first_look import FirstLook
 from onmodel.evaluate.negative import negative_effect
-from onmodel.hashing import hash_json, sha256_file
+from onmodel.evaluate.second_look import SUITE, WHOLE, further_prompts, of_open_questions
+from onmodel.hashing import hash_json, sha256_file, write_json
 from onmodel.ledger.lineage import add, root
 from onmodel.lora import header
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
+from onmodel.sample.pictures import cached
 from onmodel.sample.suites import SUITES, SuiteName, suite, vocabulary_of
 from onmodel.stages.base import (
     Context,
@@ -60,6 +67,13 @@ class Settings(Generating):
     """The settings of an evaluate stage."""
 
     do: Literal["evaluate"]
+    more_of: str | None = Field(
+        default=None,
+        description=(
+            "Evaluate stage whose open questions get more prompts; every other setting is that"
+            " stage's. Unset: a first look."
+        ),
+    )
     models: list[str] = Field(
         min_length=1, description='Models, e.g. "release_2@*" for all checkpoints of a stage.'
     )
@@ -114,7 +128,16 @@ class Settings(Generating):
     def named_stages(self) -> list[NamedStage]:
         models = [NamedStage("models", name, "models") for name in self.models]
         training = [NamedStage("training", name, "dataset") for name in self.training]
-        return [*models, *super().named_stages(), *training]
+        first = [] if self.more_of is None else [NamedStage("more_of", self.more_of, "evaluation")]
+        return [*first, *models, *super().named_stages(), *training]
+
+    def check(self, base_name: str, character: Character) -> None:
+        if self.more_of is None:
+            return
+        if self.suite != SUITE:
+            remedy = f'uses suite "{self.suite}"; only suite "{SUITE}" has further prompts'
+            raise InputError("more_of", self.more_of, remedy)
+        suite(WHOLE, character, vocabulary_of(base_name))
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
@@ -128,8 +151,12 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
             raise InputError("triggers", name, f"no such model; there are {', '.join(names)}")
     if names is not None:
         declared(settings.against, names, "against")
-    arms = (3 + 2 * models) * (1 + settings.negatives) + 3 * settings.floors
-    pictures = len(SUITES[settings.suite]) * settings.seeds * arms
+    if settings.more_of is not None:  # at most; floors and negatives are not measured again
+        prompts, arms = len(SUITES[WHOLE]) - len(SUITES[SUITE]), 3 + 2 * models
+    else:
+        prompts = len(SUITES[settings.suite])
+        arms = (3 + 2 * models) * (1 + settings.negatives) + 3 * settings.floors
+    pictures = prompts * settings.seeds * arms
     return Plan(pictures=pictures, models=models, names=names, missing=settings.missing)
 
 
@@ -164,6 +191,12 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
                 "write the word it was trained with",
             )
     against = declared(settings.against, names, f"stages.{context.name}.against")
+    first = None
+    if settings.more_of is not None:
+        before = read_evaluation(inputs.artifact(settings.more_of).path / FILE)
+        first = first_look(settings.more_of, before)
+        if not first.open:
+            return _nothing_open(first, inputs, settings, context)
     assessor = make_assessor(inputs, settings, settings.suite, settings.seeds, context)
     assessor = replace(assessor, triggers=settings.triggers)
     if settings.training:
@@ -177,15 +210,17 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             context.events,
         )
         assessor = replace(assessor, training=training, learnt=learnt)
+    if first is not None:
+        assessor = _with_more(assessor, first, models, context)
     found, controls = assessor.assess(models)
-    if settings.floors:
+    if settings.floors and first is None:
         controls |= _floors(assessor, models[0], context)
     rows = []
     for model, assessed in zip(models, found, strict=True):
         row = _row(assessed, model.name, assessor, context.out)
         trigger = settings.triggers.get(model.name, context.character.trigger)
         rows.append(replace(row, epoch=model.epoch, sha256=model.sha256, trigger=trigger))
-    if settings.negatives:
+    if settings.negatives and first is None:
         rows = _with_negatives(rows, models, found, assessor)
     evaluation = Evaluation(
         signature=assessor.signature,
@@ -204,6 +239,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         questions=settings.questions,
         against=against,
     )
+    if first is not None:
+        evaluation = of_open_questions(evaluation, first)
     write_evaluation(context.out / FILE, evaluation)
     for model in models:
         keep_file(model.path, context.out / _file(model))
@@ -220,6 +257,37 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "evaluation_sha256": sha256_file(context.out / FILE),
     }
     return context.commit("evaluation", add(parents, "evaluation", name=context.name, **facts))
+
+
+def _nothing_open(
+    first: FirstLook, inputs: Inputs, settings: Settings, context: Context
+) -> Artifact:
+    """The artifact of a second look that has nothing to look at: no picture, no evaluation."""
+    context.events.note(f"no question of {first.stage} is open: nothing more is measured")
+    write_json(context.out / "open.json", [])
+    parents = [context.recipe(READS), inputs.lineage(first.stage)]
+    facts = {"signature": first.signature, "settings": settings.told(), "models": []}
+    return context.commit("evaluation", add(parents, "evaluation", name=context.name, **facts))
+
+
+def _with_more(
+    assessor: Assessor, first: FirstLook, models: Sequence[Model], context: Context
+) -> Assessor:
+    """The plan with the prompts that are added, after generating their pictures and saying what
+    that cost. The suite keeps its name, so the first prompts keep their noise and pictures."""
+    further = further_prompts(suite(WHOLE, context.character, assessor.vocabulary), first)
+    for prompt in further:
+        for arm, text in prompt.text.items():
+            check_text(text, f"prompt {prompt.id}, arm {arm}")
+    assessor.draw(models)
+    known, started = len(cached(context.pictures)), time.monotonic()
+    replace(assessor, prompts=further).draw(models)
+    made = len(cached(context.pictures)) - known
+    context.events.note(
+        f"open in {first.stage}: {', '.join(first.open)}; {len(further)} more prompts, {made} new"
+        f" pictures in {time.monotonic() - started:.0f} s"
+    )
+    return replace(assessor, prompts=[*assessor.prompts, *further])
 
 
 def _learnt(model: Model, datasets: Collection[str]) -> list[str]:

@@ -91,6 +91,10 @@ def test_files_are_compared_by_a_recipe_that_is_kept(tmp_path: Path) -> None:
     steps = make_plan(load_recipe(out / "recipe.toml"))
     assert [step.verb for step in steps] == ["import", "import", "curate", "evaluate"]
     assert steps[-1].settings.triggers == {"a_b#2": "word"}
+    assert "more" in run(*words, "--dry-run", "--more")
+    *first, more = make_plan(load_recipe(out / "recipe.toml"))
+    assert first == steps and more.settings.more_of == "compared"
+    assert more.settings.triggers == {"a_b#2": "word"}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +103,7 @@ def test_files_are_compared_by_a_recipe_that_is_kept(tmp_path: Path) -> None:
         (("gone.safetensors",), "no such file"),
         ((".",), "holds no adapter_model"),
         ((".", "--suite", "all"), "use choose"),
+        ((".", "--suite", "thorough", "--more"), "only suite confirm"),
         ((".", "--trigger", "x=y"), "names are"),
         ((".", "--base", "a/b"), "--references: missing"),
         ((".", "--references", "gone"), "no such folder"),

@@ -1,6 +1,7 @@
 """The one factory of made-up evaluations: whole, valid and as small as a test needs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from onmodel.evaluate.evaluation import (
     PlannedPrompt,
     Score,
 )
+from onmodel.evaluate.first_look import FirstLook
 from onmodel.evaluate.plan import make_plan
 from onmodel.evaluate.statistics import geometric_interval, mean_interval
 from onmodel.sample.pictures import Sampling
@@ -82,3 +84,13 @@ def evaluation(
         models=models,
         controls=controls or {},
     )
+
+
+def declared(evaluation: Evaluation, questions: Sequence[str]) -> Evaluation:
+    """The evaluation with these questions."""
+    return replace(evaluation, questions=tuple(questions))
+
+
+def second(evaluation: Evaluation, first: FirstLook) -> Evaluation:
+    """The evaluation as a second look."""
+    return replace(evaluation, first=first)
