@@ -308,8 +308,8 @@ class Family(Protocol):
         ...
 
     def text_losses(self, caption: str) -> list[str]:
-        """What the base will not read of a caption, a line for each loss: places beyond a limit,
-        unknown letters."""
+        """What the base will not read of a caption, a line for each loss, e.g. unknown
+        letters."""
         ...
 
     def encode_images(self, images_bchw: Tensor) -> Tensor:
@@ -364,7 +364,7 @@ class Outline(Protocol):
         ...
 
     def longest_text(self, dtype: torch.dtype) -> Text:
-        """A text as long as texts can be, uninitialised."""
+        """A text of as many rows as a usual one is padded to, uninitialised."""
         ...
 
     def whole(self, step_bytes: Callable[[int], int]) -> int:

@@ -1,10 +1,10 @@
 """Captions to Anima's text: Qwen3 states and T5 token ids through the text conditioner, and the
 collapse of zero rows.
 
-The transformer attends to `text_rows` rows without a mask, so the zero rows behind a caption act as
-sinks and must count. A zero row has zero keys and values (there are no biases), hence any number of
-them equals fewer with a bias of log(count) on their scores: exact, and the sequence is as short as
-the longest caption.
+The transformer attends to at least 512 rows without a mask, more for a longer caption, so the zero
+rows behind a caption act as sinks and must count. A zero row has zero keys and values (there are no
+biases), hence any number of them equals fewer with a bias of log(count) on their scores: exact, and
+the sequence is as short as the longest caption.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from onmodel.families.anima.spec import TEXT_TOKENS
 from onmodel.families.protocol import Text
 
 
@@ -88,12 +87,8 @@ class TextEncoder:
         return AnimaText(rows_bsd[0, :rows].clone(), rows_bsd.shape[1] - rows)
 
     def losses(self, caption: str) -> list[str]:
-        """What is not read of a caption: tokens beyond the limit, letters that the T5 tokenizer
-        does not know."""
+        """What is not read of a caption: letters that the T5 tokenizer does not know."""
         lines = []
-        for name, tokenizer in (("Qwen", self.tokenizer), ("T5", self.t5_tokenizer)):
-            if (count := len(tokenizer(caption, verbose=False).input_ids)) > TEXT_TOKENS:
-                lines.append(f"{count} {name} tokens, only {TEXT_TOKENS} are read")
         unknown = self.t5_tokenizer.unk_token_id
         if unknown in self.t5_tokenizer(caption, verbose=False).input_ids:
             letters = sorted({c for c in caption if unknown in self.t5_tokenizer(c).input_ids})
@@ -102,8 +97,8 @@ class TextEncoder:
 
     @staticmethod
     def _tokens(tokenizer: Any, caption: str) -> list[int]:
-        """Token ids, cut at the limit."""
-        ids: list[int] = tokenizer(caption, max_length=TEXT_TOKENS, truncation=True).input_ids
+        """Token ids, however many: only padding has a length, as in ComfyUI."""
+        ids: list[int] = tokenizer(caption, truncation=False, verbose=False).input_ids
         return ids
 
 
