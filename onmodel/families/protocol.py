@@ -293,6 +293,10 @@ class Family(Protocol):
         gradients."""
         ...
 
+    def encode_prompts(self, prompts: Sequence[str]) -> list[Text]:
+        """Prompts to text: as captions, but with weights and escapes (prompt_syntax.py)."""
+        ...
+
     def component(self, name: str | None) -> nn.Module:
         """The module of a component whose layers a LoRA may change, as `Linear.component` names
         it."""

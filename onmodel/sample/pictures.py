@@ -23,9 +23,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from onmodel.checked import Checked, append_table, read_table
+from onmodel.errors import InputError
 from onmodel.events import Task
 from onmodel.hashing import hash_json, sweep, write_atomic
 from onmodel.policy import check_text
+from onmodel.prompt_syntax import Segment, segments
 from onmodel.records import Model
 
 if TYPE_CHECKING:
@@ -81,8 +83,27 @@ def key(base_sha256: str, request: PictureRequest, sampling: Sampling) -> str:
             "shift": sampling.shift,
             "sampler": SAMPLER,
             "threads": torch.get_num_threads(),
+            **(_NEW_TEXT if any(map(_read_anew, (request.prompt, request.negative))) else {}),
         }
     )
+
+
+# Pictures of versions before 0.3.0, which read the syntax as letters and cut long prompts, have the
+# other key.
+_NEW_TEXT = {"text": "weights and escapes, any length"}
+_LONG = 512  # bytes, from which a prompt may have more than 512 tokens
+
+
+def _read_anew(prompt: str) -> bool:
+    return len(prompt.encode()) >= _LONG or segments(prompt) != [Segment(prompt)]
+
+
+def check_prompt(prompt: str, field: str) -> None:
+    """Raises InputError for a prompt with a weight that is no number."""
+    try:
+        segments(prompt)
+    except ValueError as error:
+        raise InputError(field, prompt, str(error)) from error
 
 
 def picture_path(folder: Path, key: str) -> Path:
@@ -114,6 +135,8 @@ def render(
     """
     for request in requests:
         check_text(request.prompt, "prompt")
+        check_prompt(request.prompt, "prompt")
+        check_prompt(request.negative, "negative prompt")
     paths = [picture_path(folder, key(base_sha256, request, sampling)) for request in requests]
     for path in remove_damaged(paths):
         task.note(f"{path} is damaged; it is made again")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import Family
+from onmodel.prompt_syntax import plain
 from onmodel.randomness import normal
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def generate(
             remedy = f"sides are multiples of {rules.step} px, at most {rules.largest}"
             raise InputError("size", f"{job.width}×{job.height}", remedy)
     for text in dict.fromkeys(text for job in jobs for text in (job.prompt, job.negative)):
-        for loss in family.text_losses(text):
+        for loss in family.text_losses(plain(text)):
             logger.warning("%s, in the prompt: %.60s", loss, text)
     for start in range(0, len(jobs), window := batch * WINDOW):
         part = jobs[start : start + window]
@@ -73,10 +74,10 @@ def sample(
 ) -> Tensor:
     """Latents [B, C, h, w] of jobs of one size. Guided prediction: uncond + guidance · (cond −
     uncond)."""
-    texts = family.encode_text([job.prompt for job in jobs])
+    texts = family.encode_prompts([job.prompt for job in jobs])
     guided = guidance != 1.0
     if guided:
-        texts += family.encode_text([job.negative for job in jobs])
+        texts += family.encode_prompts([job.negative for job in jobs])
     rules = family.sampling_rules
     sigmas = rules.schedule(steps, shift)
     x_bchw = rules.start(torch.cat([noise(family, job) for job in jobs]), sigmas)

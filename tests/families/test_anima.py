@@ -169,3 +169,24 @@ def test_codec_is_the_unchanged_vae_for_one_frame(tiny_family: Anima, tiny_anima
 def test_what_a_caption_loses_is_told(tiny_family: Anima) -> None:
     assert tiny_family.text_losses("1girl, 猫, 猫, 犬") == ["the T5 tokenizer does not know 犬 猫"]
     assert tiny_family.text_losses("1girl, smile" * 200) == []
+
+
+def test_a_weight_multiplies_the_rows_of_its_words(tiny_family: Anima) -> None:
+    (whole,) = tiny_family.encode_prompts(["smile"])
+    assert whole is tiny_family.encode_text(["smile"])[0]
+    (weighted,) = tiny_family.encode_prompts(["(smile:1.5)"])
+    torch.testing.assert_close(weighted.rows_sd[:-1], whole.rows_sd[:-1] * 1.5)
+    assert torch.equal(weighted.rows_sd[-1], whole.rows_sd[-1])  # T5's ending has no weight
+    assert weighted.zero_rows == whole.zero_rows
+
+
+def test_words_of_one_weight_are_tokenised_apart(tiny_family: Anima) -> None:
+    tokenize = tiny_family._text.t5_tokenizer
+    (parts,) = tiny_family.encode_prompts(["1girl, (smile:0.5), sad"])
+    apart = [tokenize(words).input_ids[:-1] for words in ("1girl, ", "smile", ", sad")]
+    assert len(parts.rows_sd) == sum(map(len, apart)) + 1
+
+
+def test_escapes_are_the_characters_themselves(tiny_family: Anima) -> None:
+    (prompt,) = tiny_family.encode_prompts(["saber @(fate@)".replace("@", chr(92))])
+    assert prompt is tiny_family.encode_text(["saber (fate)"])[0]
