@@ -34,14 +34,18 @@ class BaseSettings(StrictTable):
     """Where a base's weights lie: a diffusers `folder`, or the single files that a family's own
     `Settings` add.
 
-    `hub` is the id of a diffusers repository, `owner/name` or `owner/name@revision`; what is not
-    given comes from it. `dtype` is `float32` or `bfloat16`, `device` a torch device; `auto` is CUDA
+    `comfyui` is a folder of ComfyUI, Forge or SwarmUI, in which single files that are not given are
+    found. `hub` is the id of a diffusers repository, `owner/name` or `owner/name@revision`; what is
+    still not given comes from it.
+
+    `dtype` is `float32` or `bfloat16`, `device` a torch device; `auto` is CUDA
     in bfloat16 where there is a card and the CPU in float32 where there is none.
     """
 
     family: str
     folder: Path | None = None
     hub: str | None = None
+    comfyui: Path | None = None
     dtype: str = "auto"
     device: str = "auto"
 
