@@ -198,7 +198,7 @@ def _head(
         return _table("recipe", rows | {"base": "toon"})
     own = base.model_dump(exclude_defaults=True) | {"family": base.family}
     paths = {
-        key: os.path.abspath(value) if isinstance(value, Path) else value
+        key: os.path.abspath(value.expanduser()) if isinstance(value, Path) else value
         for key, value in own.items()
     }
     return _table("recipe", rows) + "\n" + _table("recipe.base", paths)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 MOST_SHIFT = 1_000.0
+Schedule = Literal["flow", "simple", "sgm_uniform", "normal"]  # of noise levels
+SamplerName = Literal["euler", "er_sde"]
 
 
 Config = dict[str, Any]  # of a component, as diffusers writes it: config.json
@@ -252,7 +254,7 @@ class Objective(Protocol):
 class SamplingRules(Protocol):
     """How a picture is made from noise: the noise levels σ, and dx/dσ at each of them."""
 
-    def schedule(self, steps: int, shift: float) -> Tensor:
+    def schedule(self, steps: int, shift: float, name: Schedule = "flow") -> Tensor:
         """Noise levels [steps + 1] from noise to 0."""
         ...
 
@@ -262,6 +264,14 @@ class SamplingRules(Protocol):
 
     def velocity(self, x_bchw: Tensor, prediction_bchw: Tensor, sigma: Tensor) -> Tensor:
         """dx/dσ, from what the network predicts for `x_bchw`."""
+        ...
+
+    def denoised(self, x_bchw: Tensor, prediction_bchw: Tensor, sigma: Tensor) -> Tensor:
+        """The picture x0, from what the network predicts for `x_bchw`."""
+        ...
+
+    def signal(self, sigma: float) -> float:
+        """α of x = α·x0 + σ·noise."""
         ...
 
 

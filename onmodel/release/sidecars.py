@@ -154,7 +154,7 @@ def civitai_info(
                     "seed": sample.seed,
                     "steps": sampling.steps,
                     "cfgScale": sampling.guidance,
-                    "sampler": "Euler",
+                    "sampler": sampling.sampler_title,
                 },
             }
             for sample in shown

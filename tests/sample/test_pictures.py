@@ -94,6 +94,8 @@ def test_the_key_names_everything_that_decides_the_pixels(tmp_path: Path) -> Non
             {"weight": 0.5},
             {"width": 64},
             {"height": 64},
+            {"sampler": "er_sde"},
+            {"schedule": "simple"},
         )
     ]
     keys = {key(BASE, request, SAMPLING), key("c" * 64, request, SAMPLING)}
