@@ -15,6 +15,7 @@ its own settings (onmodel/stages).
 """
 
 import difflib
+import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -197,7 +198,7 @@ def _path(field: str, value: str, folder: Path) -> Path:
 
     Raises InputError for what is there and is neither a file nor a folder, or cannot be looked at.
     """
-    path = folder / value
+    path = folder / os.path.expanduser(value)
     try:
         mode = path.stat().st_mode if value.strip() else 0
     except (FileNotFoundError, NotADirectoryError):

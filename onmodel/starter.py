@@ -55,6 +55,7 @@ class StarterSettings(CommandSettings):
     pictures: Path | None = option("Folder of the character's pictures.", None)
     trigger: str = option("Trigger word: one word that the base does not know.", "")
     name: str = option("Name of the character.", "")
+    turbo: bool = option("The base is Anima Turbo: sample in 10 steps at guidance 1.", False)
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
     captions = [picture.tags for picture in found if picture.captioned]
     rows = parse_base_rows(base or ["toon"])
     toon = list(base or ["toon"]) == ["toon"]
+    if settings.turbo and toon:
+        raise InputError("--turbo", "true", "name the files of Anima Turbo with --base")
     repeats = min(MOST_REPEATS, max(1, round(SHOWN_PER_EPOCH / len(found))))
     tags, count_tag = _design(captions, settings.trigger)
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +115,7 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
         repeats=repeats,
         epochs=EPOCHS,
         shown=len(found) * repeats,
-        **(TOON if toon else REAL_BASE),
+        **(TOON if toon else TURBO if settings.turbo else REAL_BASE),
     )
     recipe.write_text(text, encoding="utf-8")
     return Starter(recipe, sheet, len(found), len(captions), repeats)
@@ -205,7 +208,7 @@ def _head(
         return _table("recipe", rows | {"base": "toon"})
     own = base.model_dump(exclude_defaults=True) | {"family": base.family}
     paths = {
-        key: os.path.abspath(value) if isinstance(value, Path) else value
+        key: os.path.abspath(value.expanduser()) if isinstance(value, Path) else value
         for key, value in own.items()
     }
     return _table("recipe", rows) + "\n" + _table("recipe.base", paths)
@@ -266,6 +269,7 @@ REAL_BASE = {
         " see docs/observers.md\n# identity = …  # an identity model in CCIP format: more axes"
     ),
 }
+TURBO = REAL_BASE | {"sampling": "steps = 10\nguidance = 1.0\nsize = 1024\nbatch = 4"}
 STARTER = """\
 # onmodel run recipe.toml            train, measure and choose
 # onmodel run recipe.toml --dry-run  show the plan

@@ -94,7 +94,7 @@ class Stored(Entry):
     end: int
 
     def read(self) -> "Tensor":
-        """The tensor, read straight into memory of its own; its dtype must be one of `FLOATS`.
+        """The tensor, read straight into memory of its own; its dtype is one of `FLOATS`, or fp8.
 
         Not through a mapped file: mapped pages stay in the process beside their copy, which doubles
         its memory. Raises InputError when the file was cut since its header was read.
@@ -455,4 +455,6 @@ def _torch_dtypes() -> "dict[str, torch.dtype]":
         "I32": torch.int32,
         "U8": torch.uint8,
         "BOOL": torch.bool,
+        "F8_E4M3": torch.float8_e4m3fn,
+        "F8_E5M2": torch.float8_e5m2,
     }

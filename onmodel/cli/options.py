@@ -31,7 +31,7 @@ BASE = Annotated[
         "--base",
         help=(
             'Base model: "toon", a diffusers folder, a hub id, or field=path for single files'
-            " (dit=, text_encoder=, vae=, tokenizers=), repeated."
+            " (dit=, text_encoder=, vae=, tokenizers=; comfyui= for a ComfyUI folder), repeated."
         ),
         show_default=False,
     ),

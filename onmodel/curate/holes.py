@@ -9,6 +9,7 @@ from onmodel.character import Character
 from onmodel.curate.coverage import Coverage
 from onmodel.curate.vocabulary import Vocabulary
 from onmodel.errors import InputError
+from onmodel.prompt_syntax import escaped
 from onmodel.randomness import generator
 from onmodel.sample.suites import CUT_OFF, Prompt, texts
 
@@ -107,7 +108,7 @@ def prompts_of_scenes(
                 "scene",
                 asked,
                 (),
-                {arm: f"{line}. {text}" for arm, line in lines.items()},
+                {arm: f"{line}. {escaped(text)}" for arm, line in lines.items()},
             )
         )
     return prompts

@@ -22,6 +22,7 @@ from onmodel.events import Events
 from onmodel.hashing import hash_json, read_json, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.policy import check_text
+from onmodel.prompt_syntax import plain
 from onmodel.sample.suites import Prompt
 
 ASKED = 1  # raised when the question changes: older pictures answer another one
@@ -53,8 +54,8 @@ class Painter:
         return add([], "service", name=self.name, address=self.endpoint.address)
 
     def words(self, prompt: Prompt) -> str:
-        """By the sheet's tags: nobody else's model knows the trigger."""
-        return prompt.text["D"]
+        """By the sheet's tags, which other models can read, and without prompt syntax."""
+        return plain(prompt.text["D"])
 
     def make(
         self, rounds: Sequence[tuple[Prompt, int]], folder: Path, events: Events

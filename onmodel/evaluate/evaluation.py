@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -43,6 +43,7 @@ from onmodel.evaluate.details import (
 )
 from onmodel.evaluate.first_look import FirstLook
 from onmodel.evaluate.observer_check import ObserverCheck
+from onmodel.families.protocol import SamplerName, Schedule
 from onmodel.hashing import read_json, write_json
 from onmodel.sample.pictures import Sampling
 from onmodel.sample.suites import Prompt
@@ -80,6 +81,11 @@ class PlannedPrompt(Prompt):
         return cls(**given, seeds=seeds)
 
 
+SamplerVersion = Annotated[
+    str, Field(pattern=r"^(euler|er_sde)-(flow|simple|sgm_uniform|normal)-\d+$")
+]
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
     """Everything that is fixed before looking: prompts, noise, sampling, observers.
@@ -103,13 +109,23 @@ class EvaluationPlan:
     weight: Number
     width: Count
     height: Count
-    sampler: str
+    sampler: SamplerVersion
     size: tuple[Count, Count]
 
     @property
     def sampling(self) -> Sampling:
         """How its pictures are generated."""
-        return Sampling(self.steps, self.guidance, self.shift, self.weight, self.width, self.height)
+        sampler, schedule, _ = self.sampler.split("-")
+        return Sampling(
+            self.steps,
+            self.guidance,
+            self.shift,
+            self.weight,
+            self.width,
+            self.height,
+            sampler=cast(SamplerName, sampler),
+            schedule=cast(Schedule, schedule),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from onmodel.evaluate.evaluation import EvaluationPlan, PlannedPrompt
 from onmodel.evaluate.observers.files import FILES
 from onmodel.hashing import hash_json
 from onmodel.ledger import versions
-from onmodel.sample.pictures import SAMPLER, Sampling
+from onmodel.sample.pictures import Sampling
 
 ALWAYS = ("tagger", "identity")  # named even where they are missing: most axes need them
 
@@ -40,7 +40,7 @@ def make_plan(
         weight=sampling.weight,
         width=sampling.width,
         height=sampling.height,
-        sampler=SAMPLER,
+        sampler=sampling.sampler_version,
         size=(sampling.width, sampling.height),
     )
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 MOST_SHIFT = 1_000.0
+Schedule = Literal["flow", "simple", "sgm_uniform", "normal"]  # of noise levels
+SamplerName = Literal["euler", "er_sde"]
 
 
 Config = dict[str, Any]  # of a component, as diffusers writes it: config.json
@@ -34,14 +36,18 @@ class BaseSettings(StrictTable):
     """Where a base's weights lie: a diffusers `folder`, or the single files that a family's own
     `Settings` add.
 
-    `hub` is the id of a diffusers repository, `owner/name` or `owner/name@revision`; what is not
-    given comes from it. `dtype` is `float32` or `bfloat16`, `device` a torch device; `auto` is CUDA
+    `comfyui` is a folder of ComfyUI, Forge or SwarmUI, in which single files that are not given are
+    found. `hub` is the id of a diffusers repository, `owner/name` or `owner/name@revision`; what is
+    still not given comes from it.
+
+    `dtype` is `float32` or `bfloat16`, `device` a torch device; `auto` is CUDA
     in bfloat16 where there is a card and the CPU in float32 where there is none.
     """
 
     family: str
     folder: Path | None = None
     hub: str | None = None
+    comfyui: Path | None = None
     dtype: str = "auto"
     device: str = "auto"
 
@@ -248,7 +254,7 @@ class Objective(Protocol):
 class SamplingRules(Protocol):
     """How a picture is made from noise: the noise levels σ, and dx/dσ at each of them."""
 
-    def schedule(self, steps: int, shift: float) -> Tensor:
+    def schedule(self, steps: int, shift: float, name: Schedule = "flow") -> Tensor:
         """Noise levels [steps + 1] from noise to 0."""
         ...
 
@@ -258,6 +264,14 @@ class SamplingRules(Protocol):
 
     def velocity(self, x_bchw: Tensor, prediction_bchw: Tensor, sigma: Tensor) -> Tensor:
         """dx/dσ, from what the network predicts for `x_bchw`."""
+        ...
+
+    def denoised(self, x_bchw: Tensor, prediction_bchw: Tensor, sigma: Tensor) -> Tensor:
+        """The picture x0, from what the network predicts for `x_bchw`."""
+        ...
+
+    def signal(self, sigma: float) -> float:
+        """α of x = α·x0 + σ·noise."""
         ...
 
 
@@ -293,6 +307,10 @@ class Family(Protocol):
         gradients."""
         ...
 
+    def encode_prompts(self, prompts: Sequence[str]) -> list[Text]:
+        """Prompts to text: as captions, but with weights and escapes (prompt_syntax.py)."""
+        ...
+
     def component(self, name: str | None) -> nn.Module:
         """The module of a component whose layers a LoRA may change, as `Linear.component` names
         it."""
@@ -308,8 +326,8 @@ class Family(Protocol):
         ...
 
     def text_losses(self, caption: str) -> list[str]:
-        """What the base will not read of a caption, a line for each loss: places beyond a limit,
-        unknown letters."""
+        """What the base will not read of a caption, a line for each loss, e.g. unknown
+        letters."""
         ...
 
     def encode_images(self, images_bchw: Tensor) -> Tensor:
@@ -364,7 +382,7 @@ class Outline(Protocol):
         ...
 
     def longest_text(self, dtype: torch.dtype) -> Text:
-        """A text as long as texts can be, uninitialised."""
+        """A text of as many rows as a usual one is padded to, uninitialised."""
         ...
 
     def whole(self, step_bytes: Callable[[int], int]) -> int:

@@ -4,6 +4,7 @@ layers, licence. Nothing heavy is imported before it is needed.
 A family is a folder with the same files as every other one:
 
     spec.py          Settings, COMPONENTS, published(), spec_of_shapes(), spec_of_folder()
+    comfyui.py       find_parts()
     load.py          load(), tokenizer(), empty_pipeline(), export_single_files()
     family.py        the loaded base (`protocol.Family`)
     text.py          captions to opaque text
@@ -222,13 +223,17 @@ def licence_rows() -> dict[str, LicensedBase]:
 
 def base_sha256(base: Base, events: Events | None = None) -> str:
     """The identity of a base: one hash over the files it is loaded from. Loads nothing."""
-    places = find(parse_base(base))
+    settings = parse_base(base)
+    places = find(settings)
     paths = {place.path for place in places.values()}
     size = sum(
         file.stat().st_size
         for path in paths
         for file in ([path] if path.is_file() else path.glob("*"))
     )
+    if events is not None and settings.comfyui is not None:
+        taken = ", ".join(f"{role} {place.path}" for role, place in places.items())
+        events.note(f"found in {settings.comfyui}: {taken}")
     if events is None or size < _TOLD:
         hashes = {path: _hash(path) for path in paths}
     else:
@@ -256,12 +261,16 @@ def locate(settings: BaseSettings, download: bool) -> dict[str, Place | InputErr
     other."""
     parts = components(settings.family)
     if settings.folder is not None:
-        for name in ("hub", *(part.field for part in parts)):
+        for name in ("hub", "comfyui", *(part.field for part in parts)):
             if getattr(settings, name) is not None:
                 raise InputError(
                     "base", f"folder and {name}", "give a folder, or single files, not both"
                 )
-    wanted = [part.name for part in parts if getattr(settings, part.field) is None]
+    found: dict[str, Path | InputError] = {}
+    if settings.comfyui is not None:
+        found = _file(settings.family, "comfyui").find_parts(settings)
+    named = {part.name: _named(settings, part, found) for part in parts}
+    wanted = [name for name, path in named.items() if not isinstance(path, Path)]
     root, field, lacking = settings.folder, "base.folder", None
     if settings.hub is not None and wanted:
         field = "base.hub"
@@ -273,21 +282,31 @@ def locate(settings: BaseSettings, download: bool) -> dict[str, Place | InputErr
         part.name: (
             lacking
             if lacking and root is None and part.name in wanted
-            else _place(settings, part, root, field)
+            else _place(part, named[part.name], root, field)
         )
         for part in parts
     }
 
 
-def _place(
-    settings: BaseSettings, part: Component, root: Path | None, field: str
-) -> Place | InputError:
+def _named(
+    settings: BaseSettings, part: Component, found: Mapping[str, Path | InputError]
+) -> Path | InputError | None:
+    """Where the settings say that a component is; or what was found in a folder of ComfyUI."""
     given: Path | None = getattr(settings, part.field)
     if given is not None:
-        path = given / part.name if part.kind == "tokenizer" else given
-        place = Place(f"base.{part.field}", path, single=True)
+        return given / part.name if part.kind == "tokenizer" else given
+    return found.get(part.name if part.kind == "tokenizer" else part.field)
+
+
+def _place(
+    part: Component, given: Path | InputError | None, root: Path | None, field: str
+) -> Place | InputError:
+    if isinstance(given, Path):
+        place = Place(f"base.{part.field}", given, single=True)
     elif root is not None:
         place = Place(field, root / part.name, single=False)
+    elif given is not None:
+        return given
     else:
         return InputError(f"base.{part.field}", "missing", part.remedy)
     there = place.path.is_file() or place.path.is_dir()  # a pipe or a device is neither

@@ -20,6 +20,7 @@ from onmodel.families.licences import LicensedBase
 from onmodel.hashing import sha256_file, write_atomic
 from onmodel.paths import inside
 from onmodel.policy import check_text
+from onmodel.prompt_syntax import escaped
 from onmodel.records import Model
 from onmodel.sample.pictures import PictureRequest, Sampling, parameters, png_bytes
 from onmodel.sample.suites import NEGATIVE, QUALITY, noise_seed
@@ -66,8 +67,8 @@ def outfits(character: Character) -> list[Outfit]:
 
 
 def trigger_text(character: Character, outfit: Outfit) -> str:
-    """The prompt words that call this character in this outfit."""
-    return ", ".join([character.count_tag, character.trigger, *outfit.tags])
+    """The prompt that calls this character in this outfit, escaped."""
+    return escaped(", ".join([character.count_tag, character.trigger, *outfit.tags]))
 
 
 def triggers(
@@ -153,7 +154,7 @@ def civitai_info(
                     "seed": sample.seed,
                     "steps": sampling.steps,
                     "cfgScale": sampling.guidance,
-                    "sampler": "Euler",
+                    "sampler": sampling.sampler_title,
                 },
             }
             for sample in shown

@@ -95,7 +95,8 @@ def facts(evaluation: Evaluation) -> str:
         _count(len(evaluation.models), "model"),
         f"{_count(len(plan.prompts), 'prompt')} of suite {plan.suite}",
         _count(len(plan.seeds), "seed"),
-        f"{plan.steps} steps at guidance {plan.guidance:g} and LoRA weight {plan.weight:g}",
+        f"{plan.steps} steps of {plan.sampler} at guidance {plan.guidance:g} and LoRA weight"
+        f" {plan.weight:g}",
     ]
     return ", ".join(words)
 

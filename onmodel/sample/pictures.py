@@ -23,16 +23,20 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from onmodel.checked import Checked, append_table, read_table
+from onmodel.errors import InputError
 from onmodel.events import Task
 from onmodel.hashing import hash_json, sweep, write_atomic
 from onmodel.policy import check_text
+from onmodel.prompt_syntax import Segment, segments
 from onmodel.records import Model
 
 if TYPE_CHECKING:
-    from onmodel.families.protocol import Family
+    from onmodel.families.protocol import Family, SamplerName, Schedule
 
 TABLE = "hashes.jsonl"
-SAMPLER = "euler-flow-2"  # raised when the sampler gives other pixels for the same request
+# Raised when a sampler gives other pixels for the same request.
+_VERSIONS: dict["SamplerName", int] = {"euler": 2, "er_sde": 1}
+_TITLES = {"euler": "Euler", "er_sde": "ER SDE"}  # as other programs call them
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,18 @@ class Sampling:
     width: int = 96
     height: int = 96
     batch: int = 8
+    sampler: "SamplerName" = "euler"
+    schedule: "Schedule" = "flow"
+
+    @property
+    def sampler_version(self) -> str:
+        """Sampler, schedule and version, as in a signature: euler-flow-2."""
+        return f"{self.sampler}-{self.schedule}-{_VERSIONS[self.sampler]}"
+
+    @property
+    def sampler_title(self) -> str:
+        """The sampler's name in A1111 and on Civitai."""
+        return _TITLES[self.sampler]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +95,29 @@ def key(base_sha256: str, request: PictureRequest, sampling: Sampling) -> str:
             "steps": sampling.steps,
             "guidance": sampling.guidance,
             "shift": sampling.shift,
-            "sampler": SAMPLER,
+            "sampler": sampling.sampler_version,
             "threads": torch.get_num_threads(),
+            **(_NEW_TEXT if any(map(_read_anew, (request.prompt, request.negative))) else {}),
         }
     )
+
+
+# Pictures of versions before 0.3.0, which read the syntax as letters and cut long prompts, have the
+# other key.
+_NEW_TEXT = {"text": "weights and escapes, any length"}
+_LONG = 512  # bytes, from which a prompt may have more than 512 tokens
+
+
+def _read_anew(prompt: str) -> bool:
+    return len(prompt.encode()) >= _LONG or segments(prompt) != [Segment(prompt)]
+
+
+def check_prompt(prompt: str, field: str) -> None:
+    """Raises InputError for a prompt with a weight that is no number."""
+    try:
+        segments(prompt)
+    except ValueError as error:
+        raise InputError(field, prompt, str(error)) from error
 
 
 def picture_path(folder: Path, key: str) -> Path:
@@ -114,6 +149,8 @@ def render(
     """
     for request in requests:
         check_text(request.prompt, "prompt")
+        check_prompt(request.prompt, "prompt")
+        check_prompt(request.negative, "negative prompt")
     paths = [picture_path(folder, key(base_sha256, request, sampling)) for request in requests]
     for path in remove_damaged(paths):
         task.note(f"{path} is damaged; it is made again")
@@ -178,8 +215,8 @@ def parameters(base_sha256: str, request: PictureRequest, sampling: Sampling) ->
     lora = request.lora.weights[:12] if request.lora else None
     settings = {
         "Steps": sampling.steps,
-        "Sampler": "Euler",
-        "Schedule type": "Flow",
+        "Sampler": sampling.sampler_title,
+        "Schedule type": sampling.schedule.replace("_", " ").capitalize(),
         "CFG scale": sampling.guidance,
         "Shift": sampling.shift,
         "Seed": request.seed,
@@ -235,6 +272,8 @@ def _generate(
         guidance=sampling.guidance,
         shift=sampling.shift,
         batch=len(jobs),
+        sampler=sampling.sampler,
+        schedule=sampling.schedule,
     )
     for (request, path), (_, image) in zip(batch, made, strict=True):
         if not path.exists():

@@ -1,4 +1,4 @@
-"""Pictures from prompts: Euler steps through the family's noise levels, with classifier-free
+"""Pictures from prompts: a solver's steps through the family's noise levels, with classifier-free
 guidance.
 
 Noise depends on the seed and the size alone, so every arm of a comparison starts from the same
@@ -8,15 +8,16 @@ noise.
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.families.protocol import Family
+from onmodel.families.protocol import Family, SamplerName, Schedule
+from onmodel.prompt_syntax import plain
 from onmodel.randomness import normal
+from onmodel.sample.solvers import SOLVERS
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,15 @@ class Job:
 
 
 def generate(
-    family: Family, jobs: Sequence[Job], *, steps: int, guidance: float, shift: float, batch: int
+    family: Family,
+    jobs: Sequence[Job],
+    *,
+    steps: int,
+    guidance: float,
+    shift: float,
+    batch: int,
+    sampler: SamplerName = "euler",
+    schedule: Schedule = "flow",
 ) -> Iterator[tuple[Job, Image.Image]]:
     """Make the pictures in the order of the jobs; jobs of equal size share a batch. Memory grows
     with `batch` alone.
@@ -52,16 +61,15 @@ def generate(
             remedy = f"sides are multiples of {rules.step} px, at most {rules.largest}"
             raise InputError("size", f"{job.width}×{job.height}", remedy)
     for text in dict.fromkeys(text for job in jobs for text in (job.prompt, job.negative)):
-        for loss in family.text_losses(text):
+        for loss in family.text_losses(plain(text)):
             logger.warning("%s, in the prompt: %.60s", loss, text)
     for start in range(0, len(jobs), window := batch * WINDOW):
         part = jobs[start : start + window]
         done: dict[int, Image.Image] = {}
         for indices in _batches(part, batch):
             chosen = [part[i] for i in indices]
-            pictures = _pictures(
-                family.decode_latents(sample(family, chosen, steps, guidance, shift))
-            )
+            latents = sample(family, chosen, steps, guidance, shift, sampler, schedule)
+            pictures = _pictures(family.decode_latents(latents))
             done.update(zip(indices, pictures, strict=True))
         for i, job in enumerate(part):
             yield job, done[i]
@@ -69,32 +77,43 @@ def generate(
 
 @torch.inference_mode()
 def sample(
-    family: Family, jobs: Sequence[Job], steps: int, guidance: float, shift: float
+    family: Family,
+    jobs: Sequence[Job],
+    steps: int,
+    guidance: float,
+    shift: float,
+    sampler: SamplerName = "euler",
+    schedule: Schedule = "flow",
 ) -> Tensor:
     """Latents [B, C, h, w] of jobs of one size. Guided prediction: uncond + guidance · (cond −
     uncond)."""
-    texts = family.encode_text([job.prompt for job in jobs])
+    texts = family.encode_prompts([job.prompt for job in jobs])
     guided = guidance != 1.0
     if guided:
-        texts += family.encode_text([job.negative for job in jobs])
+        texts += family.encode_prompts([job.negative for job in jobs])
     rules = family.sampling_rules
-    sigmas = rules.schedule(steps, shift)
+    sigmas = rules.schedule(steps, shift, schedule)
     x_bchw = rules.start(torch.cat([noise(family, job) for job in jobs]), sigmas)
     with family.sampling(texts) as predict:
-        for now, after in pairwise(sigmas):
-            prediction = predict(torch.cat([x_bchw, x_bchw]) if guided else x_bchw, now)
-            if guided:
-                cond, uncond = prediction.chunk(2)
-                prediction = uncond + guidance * (cond - uncond)
-            x_bchw = x_bchw + (after - now) * rules.velocity(x_bchw, prediction, now)
-    return x_bchw
+
+        def predict_guided(x_bchw: Tensor, sigma: Tensor) -> Tensor:
+            if not guided:
+                return predict(x_bchw, sigma)
+            cond, uncond = predict(torch.cat([x_bchw, x_bchw]), sigma).chunk(2)
+            return uncond + guidance * (cond - uncond)
+
+        def draw(step: int) -> Tensor:
+            return torch.cat([noise(family, job, f"noise of step {step}") for job in jobs])
+
+        return SOLVERS[sampler](rules, predict_guided, x_bchw, sigmas, draw)
 
 
-def noise(family: Family, job: Job) -> Tensor:
-    """The noise [1, C, h, w] that a job starts from: a function of its seed and size."""
+def noise(family: Family, job: Job, purpose: str = "noise") -> Tensor:
+    """Noise [1, C, h, w] of a job: a function of its seed, its size and the purpose, which is the
+    start or a step."""
     scale = family.spec.downscale
     shape = (1, family.spec.latent_channels, job.height // scale, job.width // scale)
-    return torch.from_numpy(normal(shape, job.seed, "noise"))
+    return torch.from_numpy(normal(shape, job.seed, purpose))
 
 
 def _batches(jobs: Sequence[Job], batch: int) -> list[list[int]]:

@@ -5,7 +5,7 @@ Suite "choose" (12 prompts) is for choosing among checkpoints and searching merg
 fresh prompts) decides whether what was found is really better, "confirm" (24 more) is for the
 numbers that are published; they share no text and no seed. "thorough" is confirm and 24 more: 48 ×
 2 pictures tell more than 24 × 4. Confirm and thorough are dealt by a design, so that every question
-is asked by half of the prompts.
+is asked by half of the prompts. Tags and sheets are literal; the prompts made of them are escaped.
 
 A prompt asks for values of attributes that the character leaves free; a value's tag is also how its
 answer is found in a tagger's columns. No picture is made here.
@@ -24,6 +24,7 @@ from typing import Literal
 
 from onmodel.character import Character
 from onmodel.errors import InputError
+from onmodel.prompt_syntax import escaped
 from onmodel.randomness import generator
 from onmodel.toon.attributes import VOCABULARY as TOON
 
@@ -325,7 +326,7 @@ def _prompts(
             stranger = ", ".join(
                 [*QUALITY, character.count_tag, *STRANGERS[number // 2 % len(STRANGERS)], *tags]
             )
-            said = said | {"N": stranger}
+            said = said | {"N": escaped(stranger)}
         prompts[id] = Prompt(id, kind, asked, tuple(tags), said)
     return list(prompts.values())
 
@@ -337,7 +338,7 @@ def texts(character: Character, tags: Sequence[str], other_outfit: bool) -> dict
     described = [tag for tag in character.tags if tag not in worn]
 
     def line(*who: str) -> str:
-        return ", ".join([*QUALITY, character.count_tag, *who, *tags])
+        return escaped(", ".join([*QUALITY, character.count_tag, *who, *tags]))
 
     return {
         "L": line(character.trigger),
@@ -356,7 +357,9 @@ def in_words(character: Character, tags: Sequence[str]) -> dict[str, str]:
         "D": " ".join(character.description.split()),
         "N": f"{whom(character)}.",
     }
-    return {arm: f"{', '.join(QUALITY)}. {first}{it_shows(tags)}" for arm, first in who.items()}
+    return {
+        arm: escaped(f"{', '.join(QUALITY)}. {first}{it_shows(tags)}") for arm, first in who.items()
+    }
 
 
 def it_shows(tags: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from onmodel.evaluate.observers import Observers, load_observers
 from onmodel.evaluate.observers.files import FILES
 from onmodel.evaluate.observers.identity import unit
 from onmodel.evaluate.observers.source import SCHEME, content, wrong
-from onmodel.families.protocol import MOST_SHIFT
+from onmodel.families.protocol import MOST_SHIFT, SamplerName, Schedule
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
 from onmodel.policy import check_text
@@ -88,6 +88,14 @@ class Generating(StageSettings):
         le=MOST_SHIFT,
         description="Shift of the sampling schedule towards noise.",
     )
+    sampler: SamplerName = Field(
+        default="euler",
+        description="Sampler. er_sde (https://arxiv.org/abs/2309.06169) adds noise in every step.",
+    )
+    schedule: Schedule = Field(
+        default="flow",
+        description="Noise levels: flow as in diffusers, the others as in ComfyUI.",
+    )
     weight: float = Field(
         default=1.0, ge=-MOST_LORA_WEIGHT, le=MOST_LORA_WEIGHT, description="Weight of the LoRA."
     )
@@ -151,7 +159,15 @@ class Generating(StageSettings):
         """The same as the picture cache takes it."""
         width, height = (self.size, self.size) if isinstance(self.size, int) else self.size
         return Sampling(
-            self.steps, self.guidance, self.shift, self.weight, width, height, self.batch
+            self.steps,
+            self.guidance,
+            self.shift,
+            self.weight,
+            width,
+            height,
+            self.batch,
+            self.sampler,
+            self.schedule,
         )
 
     def named_stages(self) -> list[NamedStage]:

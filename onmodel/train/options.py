@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig
 from onmodel.families.protocol import MOST_SHIFT, Timesteps
+from onmodel.prompt_syntax import segments
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.validation import StrictTable
 
@@ -56,6 +57,12 @@ class Preview(StrictTable):
     size: Side | tuple[Side, Side] | None = Field(
         default=None, description="Side, or [width, height], in pixels. Unset: the resolution."
     )
+
+    @model_validator(mode="after")
+    def _weights(self) -> Self:
+        for prompt in (*self.prompts, self.negative):
+            segments(prompt)
+        return self
 
 
 class Options(DataConfig):

@@ -51,6 +51,15 @@ def test_a_folder_of_pictures_becomes_a_recipe_that_plans(tmp_path: Path, pictur
         init(tmp_path / "new", pictures)
 
 
+def test_turbo_samples_in_few_steps_without_guidance(tmp_path: Path, pictures: Path) -> None:
+    init(tmp_path / "turbo", pictures, "--base", "dit=a.safetensors", "--turbo")
+    recipe = tomllib.loads((tmp_path / "turbo" / "recipe.toml").read_text(encoding="utf-8"))
+    stage = recipe["stages"]["candidates"]
+    assert (stage["steps"], stage["guidance"]) == (10, 1.0)
+    with pytest.raises(InputError, match="--turbo"):
+        init(tmp_path / "toon", pictures, "--turbo")
+
+
 def test_a_real_base_is_written_with_its_files(tmp_path: Path, pictures: Path) -> None:
     init(tmp_path / "hub", pictures, "--base", "owner/name")
     init(tmp_path / "files", pictures, "--base", "dit=a.safetensors", "--base", "vae=b.safetensors")

@@ -23,6 +23,8 @@ from onmodel.evaluate.evaluation import (
     read_evaluation,
     write_evaluation,
 )
+from onmodel.evaluate.plan import make_plan, signature_of
+from onmodel.sample.pictures import Sampling
 from tests.support import evaluations as made_up
 
 VALUES = {"style": {"p": 0.25, "q": 0.5}, "reproduction": {"p": 0.5, "q": 1.0}}
@@ -177,3 +179,11 @@ def test_what_is_missing_or_twice_is_one_line(change: Callable[[dict[str, Any]],
         evaluation_of(found)
     with pytest.raises(InputError, match="is no table"):
         evaluation_of([found])
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(sampler="er_sde", schedule="simple")])
+def test_a_plan_says_which_sampler_made_its_pictures(sampling: Sampling) -> None:
+    plan = make_plan("b" * 64, "confirm", [], 2, sampling, {}, "")
+    assert plan.sampling == sampling
+    named = "er_sde-simple-1" if sampling.sampler == "er_sde" else "euler-flow-2"
+    assert f"|{named}|" in signature_of(plan)

@@ -1,6 +1,7 @@
 """Bases from a diffusers folder and from single files, and what is said when something is
 missing."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from onmodel.errors import InputError
 from onmodel.families.anima.parts import build
 from onmodel.families.anima.single_file import CONFIG_KEY, export_single_files, single_source
 from onmodel.families.protocol import Family
-from onmodel.families.registry import base_sha256, load_base, outline, parse_base
+from onmodel.families.registry import base_sha256, find, load_base, outline, parse_base
 from onmodel.sample.sampler import Job, sample
 from onmodel.weights import read_metadata
+from tests.support.events import Recorded
 
 JOBS = [Job("1girl, smile", "bad", 5, 64, 64)]
 
@@ -169,9 +171,119 @@ def test_lost_and_quantised_tensors_stop(tmp_path: Path, single_files: dict[str,
     ):
         load_base({**single_files, "dit": path})
     key = "net.blocks.0.mlp.layer2.weight"
-    save_file({**tensors, key: tensors[key].to(torch.float8_e4m3fn)}, path, words)
-    with pytest.raises(InputError, match=r"is quantised \(F8_E4M3\); use the bfloat16 file"):
+    save_file({**tensors, key: tensors[key].to(torch.int8)}, path, words)
+    with pytest.raises(InputError, match=r"is quantised \(I8\); use the bfloat16 file"):
         load_base({**single_files, "dit": path})
+    for beside, packing in (("absmax", "nf4"), ("weight_scale_2", "nvfp4")):
+        other = f"{key.removesuffix('weight')}{beside}"
+        save_file({**tensors, other: torch.ones(1)}, path, words)
+        with pytest.raises(InputError, match=rf"is quantised \({packing}\); use the bfloat16"):
+            load_base({**single_files, "dit": path})
+
+
+@pytest.mark.parametrize("scale_name", ["scale_weight", "weight_scale", ""])
+def test_fp8_weights_are_read_as_numbers_and_told(
+    tmp_path: Path,
+    single_files: dict[str, Path],
+    scale_name: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tensors, words = load_file(single_files["dit"]), read_metadata(single_files["dit"])
+    key, path = "net.blocks.0.mlp.layer2.weight", tmp_path / "dit.safetensors"
+    scale = torch.tensor(0.25 if scale_name else 1.0)
+    stored = (tensors[key].float() / scale).to(torch.float8_e4m3fn)
+    extra = {f"{key.removesuffix('weight')}{scale_name}": scale} if scale_name else {}
+    save_file({**tensors, key: stored, **extra}, path, words)
+    family = load_base({**single_files, "dit": path})
+    assert caplog.text.count("is stored in fp8 and is read as bfloat16") == 1
+    got = family.backbone.get_parameter("transformer_blocks.0.ff.net.2.weight")
+    assert torch.equal(got, stored.float() * scale)
+
+
+@pytest.mark.parametrize("prefix", ["net.", "net_ema.", "model.diffusion_model."])
+def test_one_file_may_hold_all_parts(
+    tmp_path: Path, single_files: dict[str, Path], prefix: str
+) -> None:
+    own = {"dit": prefix, "text_encoder": "text_encoders.qwen3_06b.transformer.", "vae": "vae."}
+    tensors, words = {}, {}
+    for name, start in own.items():
+        for key, tensor in load_file(single_files[name]).items():
+            tensors[start + (key.removeprefix("net.") if name == "dit" else key)] = tensor
+        header = json.loads(read_metadata(single_files[name])[CONFIG_KEY])
+        words |= header
+    path = tmp_path / "all.safetensors"
+    save_file(tensors, path, {CONFIG_KEY: json.dumps(words)})
+    whole = load_base({**single_files, **dict.fromkeys(own, path)})
+    assert torch.equal(picture(whole), picture(load_base(dict(single_files))))
+
+
+@pytest.fixture
+def comfyui(tmp_path: Path, tiny_anima: Path, single_files: dict[str, Path]) -> Path:
+    """A folder as ComfyUI has it, with other models beside Anima's."""
+    root = tmp_path / "ComfyUI"
+    places = {
+        "models/diffusion_models/my-anima.safetensors": single_files["dit"],
+        "models/text_encoders/qwen.safetensors": single_files["text_encoder"],
+        "models/vae/qwen_image_vae.safetensors": single_files["vae"],
+        "models/vae/other_of_the_same_shape.safetensors": single_files["vae"],
+    }
+    for place, file in places.items():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, root / place)
+    save_file({"a": torch.ones(1)}, root / "models/diffusion_models/other.safetensors")
+    (root / "models/vae/torn.safetensors").write_bytes(b"x")
+    for name, folder in (("tokenizer", "qwen25_tokenizer"), ("t5_tokenizer", "t5_tokenizer")):
+        shutil.copytree(tiny_anima / name, root / "comfy/text_encoders" / folder)
+    return root
+
+
+def test_a_folder_of_comfyui_is_enough(comfyui: Path, single_files: dict[str, Path]) -> None:
+    found = load_base({"comfyui": comfyui})
+    assert torch.equal(picture(found), picture(load_base(dict(single_files))))
+
+
+def test_what_was_taken_from_comfyui_is_told(comfyui: Path) -> None:
+    events = Recorded()
+    base_sha256({"comfyui": comfyui}, events)
+    told = "".join(events.text.split())  # lines are wrapped
+    assert "my-anima.safetensors" in told and "qwen25_tokenizer" in told
+
+
+def test_a_given_file_wins_over_the_folder(comfyui: Path) -> None:
+    files = comfyui / "models/diffusion_models"
+    shutil.copy(files / "my-anima.safetensors", files / "second.safetensors")
+    with pytest.raises(InputError, match=r"base.dit: .*my-anima.*, .*set base.dit to one of them"):
+        base_sha256({"comfyui": comfyui})
+    places = find(parse_base({"comfyui": comfyui, "dit": files / "second.safetensors"}))
+    assert places["text_conditioner"].path.name == "second.safetensors"
+
+
+def test_what_comfyui_lacks_is_named(comfyui: Path) -> None:
+    shutil.rmtree(comfyui / "models/text_encoders")
+    with pytest.raises(InputError, match=r"has no Qwen3 0.6B .*; set base.text_encoder"):
+        base_sha256({"comfyui": comfyui})
+    with pytest.raises(InputError, match="no such folder"):
+        base_sha256({"comfyui": comfyui / "nowhere"})
+
+
+@pytest.mark.parametrize("layout", ["forge", "swarm", "extra paths"])
+def test_other_layouts_are_found(comfyui: Path, layout: str) -> None:
+    models, old = comfyui / "models", comfyui / "moved"
+    if layout == "forge":
+        (models / "diffusion_models").rename(models / "Stable-diffusion")
+        (models / "text_encoders").rename(models / "text_encoder")
+        (models / "vae").rename(models / "VAE")
+    elif layout == "swarm":
+        models.rename(comfyui / "Models")
+        (comfyui / "dlbackend/comfy/ComfyUI").mkdir(parents=True)
+        (comfyui / "comfy").rename(comfyui / "dlbackend/comfy/ComfyUI/comfy")
+    else:
+        models.rename(old)
+        (comfyui / "extra_model_paths.yaml").write_text(
+            f"mine:\n  base_path: {old}\n  diffusion_models: |\n    nowhere\n    diffusion_models\n"
+            "  clip: text_encoders\n  vae: vae\n"
+        )
+    assert base_sha256({"comfyui": comfyui})
 
 
 def test_two_variants_of_one_part_are_not_mixed(tmp_path: Path, tiny_anima: Path) -> None:

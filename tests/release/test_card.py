@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from onmodel.errors import InputError, VerifyError
 from onmodel.evaluate.axes import JOININGS
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
+from onmodel.prompt_syntax import plain
 from onmodel.release.card import Card, card_facts
 from onmodel.release.licences import BASES
 from onmodel.release.sidecars import samples, triggers, webui_sidecar
@@ -262,6 +263,15 @@ def test_triggers_and_sidecar() -> None:
     assert len(samples(character(), evaluation().plan, 1)) == 2  # every outfit is shown
     side = webui_sidecar(character(), SAMPLING, "see README.md")
     assert side["activation text"] == sets[0]["text"] and side["preferred weight"] == 1.0
+
+
+def test_triggers_are_escaped_for_prompts() -> None:
+    sheet = character().model_copy(update={"trigger": "wolf (toon)"})
+    shown = samples(sheet, evaluation().plan, 2)
+    sets = triggers(sheet, SAMPLING, shown)
+    assert sets[0]["text"].startswith(r"1girl, wolf \(toon\), ")
+    assert webui_sidecar(sheet, SAMPLING, "")["activation text"] == sets[0]["text"]
+    assert "1girl, wolf (toon), " in plain(shown[0].prompt)
 
 
 def test_minors_with_sexual_content_are_refused_in_every_sample() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from onmodel import checked
+from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.hashing import sha256_file
 from onmodel.records import Model
@@ -93,6 +94,8 @@ def test_the_key_names_everything_that_decides_the_pixels(tmp_path: Path) -> Non
             {"weight": 0.5},
             {"width": 64},
             {"height": 64},
+            {"sampler": "er_sde"},
+            {"schedule": "simple"},
         )
     ]
     keys = {key(BASE, request, SAMPLING), key("c" * 64, request, SAMPLING)}
@@ -282,3 +285,27 @@ def test_other_tensors_are_another_model(tmp_path: Path) -> None:
     write_weights(tmp_path / "three.safetensors", {"other": tensors["faults"]}, {})
     others = {Model.of(name, tmp_path / f"{name}.safetensors").weights for name in ("two", "three")}
     assert len(others | {one.weights}) == 3
+
+
+def test_a_prompt_that_is_read_otherwise_than_before_has_another_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+
+    def text_of(prompt: str, negative: str = "") -> str:
+        return key(BASE, PictureRequest(prompt, negative, 1), SAMPLING)
+
+    # The key of a plain prompt is that of version 0.2.0: cached pictures stay usable.
+    plain = "6ef06af9942ad90aec21962cece40d3715a2e6b327747da714c2ea3ffae37a78"
+    assert text_of("1girl") == plain
+    assert len({text_of("1girl"), text_of("(1girl)"), text_of("a" * 600)}) == 3
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative"])
+def test_a_weight_that_is_no_number_is_refused_before_anything_is_made(
+    family: DrawnFamily, tmp_path: Path, field: str
+) -> None:
+    good = requests(None, 1)[0]
+    with pytest.raises(InputError, match=f"{field}.*write a number such as 1.3"):
+        go(family, tmp_path, [good, dataclasses.replace(good, **{field: "(1girl:nan)"})])
+    assert family.drawn == 0

@@ -78,6 +78,12 @@ def test_what_each_arm_says(character: Character) -> None:
     )
 
 
+def test_parentheses_of_a_sheet_are_escaped_in_every_prompt(character: Character) -> None:
+    sheet = character.model_copy(update={"trigger": "wolf (toon)"})
+    for prompt in suite("choose", sheet, TOON):
+        assert r"wolf \(toon\)" in prompt.text["L"]
+
+
 def test_the_trigger_also_stands_in_a_sentence(character: Character) -> None:
     prompt = next(p for p in suite("choose", character, TOON) if p.kind == "sentence")
     shows = "It shows comic, forest and looking at viewer."

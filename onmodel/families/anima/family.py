@@ -83,6 +83,9 @@ class Anima(AnimaDenoiser):
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         return list(self._text.encode(captions))
 
+    def encode_prompts(self, prompts: Sequence[str]) -> list[Text]:
+        return list(self._text.encode_prompts(prompts))
+
     def component(self, name: str | None) -> nn.Module:
         found: nn.Module = self.backbone if name is None else self._components[name]
         return found

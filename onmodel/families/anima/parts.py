@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model, T5Tokenizer
 
@@ -32,7 +32,16 @@ CLASSES: dict[str, Any] = {
 }
 # Tensors of published files that the classes compute themselves, that count training steps, or that
 # make text.
-_UNUSED = re.compile(r"pos_embedder\.|_extra_state$|^accum_|^logvar\.|\.inv_freq$|^lm_head\.")
+_UNUSED = re.compile(
+    r"pos_embedder\.|_extra_state$|^accum_|^logvar\.|\.inv_freq$|^lm_head\."
+    r"|\.scale_(weight|input)$|\.(weight|input)_scale$|^scaled_fp8$|\.comfy_quant$"
+)
+_FP8 = ("F8_E4M3", "F8_E5M2")
+# What packed weights have beside them, and the format that it shows.
+_PACKED = (
+    (re.compile(r"\.(absmax|quant_map)$|\.bitsandbytes__nf4$"), "nf4"),
+    (re.compile(r"\.weight_scale_2$"), "nvfp4"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,20 @@ class Tensors:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: stored.shape for name, stored in self.places.items()}
+
+    def read(self, name: str) -> Tensor:
+        """A tensor as numbers. 8-bit floats are multiplied by their scale, where the file has one:
+        ComfyUI writes it as `scale_weight` or `weight_scale` beside the weight."""
+        tensor = self.places[name].read()
+        if self.places[name].dtype not in _FP8:
+            return tensor
+        stem = name.removesuffix("weight")
+        values = tensor.float()
+        for scale in (f"{stem}scale_weight", f"{stem}weight_scale"):
+            if scale in self.places:
+                factor = self.places[scale].read().float()
+                values *= factor.reshape(-1, *[1] * (values.ndim - 1))
+        return values.to(torch.bfloat16)
 
     def under(self, prefix: str) -> "Tensors":
         """Those whose names begin with `prefix`, called without it."""
@@ -113,6 +136,9 @@ def read_tensors(path: Path, field: str) -> Tensors:
         words = words or said
     if not places:
         raise InputError(field, path, "holds no weights")
+    for pattern, packing in _PACKED:
+        if any(map(pattern.search, places)):
+            raise InputError(field, path, f"is quantised ({packing}); use the bfloat16 file")
     return Tensors(path, field, places, words)
 
 
@@ -179,12 +205,18 @@ def check(source: PartSource) -> Any:
             raise InputError(
                 tensors.field, tensors.path, f"{role}: {name} holds no number; get the file again"
             )
-        if stored.dtype not in FLOATS:
+        if stored.dtype not in (*FLOATS, *_FP8):
             raise InputError(
                 tensors.field,
                 tensors.path,
                 f"{name} is quantised ({stored.dtype}); use the bfloat16 file",
             )
+    if any(tensors.places[name].dtype in _FP8 for name in wanted):
+        logger.warning(
+            "%s: %s is stored in fp8 and is read as bfloat16; the bfloat16 file is more exact",
+            tensors.path,
+            role,
+        )
     extra = [name for name in tensors.places if name not in wanted and not _UNUSED.search(name)]
     if extra:
         logger.warning(
@@ -201,7 +233,7 @@ def build(source: PartSource, dtype: torch.dtype, device: str) -> Any:
     as `check` does."""
     model = check(source)
     for name in model.state_dict():
-        tensor = source.tensors.places[source.rename(name)].read().to(device, dtype)
+        tensor = source.tensors.read(source.rename(name)).to(device, dtype)
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
         # Not by accelerate's set_module_tensor_to_device, which brings a value to the dtype that

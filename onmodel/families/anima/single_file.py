@@ -2,9 +2,10 @@
 
 `dit` holds the transformer under a prefix (`net.`, `diffusion_model.`, `model.diffusion_model.`,
 none), found by the key that ends in `x_embedder.proj.1.weight`, and the text conditioner under
-`llm_adapter.` within it; `text_encoder` is Qwen3 with `model.…`; `vae` has Wan-style names. Sizes
-and counts are read from the tensors' shapes. What no shape tells comes from spec.py, or from the
-header where onmodel wrote the file.
+`llm_adapter.` within it; `text_encoder` is Qwen3 with `model.…`; `vae` has Wan-style names. One
+file may hold all of them, each under a prefix of its own: it is named for each field. Sizes and
+counts are read from the tensors' shapes. What no shape tells comes from spec.py, or from the header
+where onmodel wrote the file.
 """
 
 import json
@@ -18,7 +19,7 @@ from torch import Tensor
 from onmodel.errors import InputError
 from onmodel.families.anima import spec
 from onmodel.families.anima.lora_layouts import transformer_name, vae_name
-from onmodel.families.anima.parts import PartSource, Tensors, plain_qwen, read_config, read_tensors
+from onmodel.families.anima.parts import PartSource, Tensors, read_config, read_tensors
 from onmodel.families.protocol import Config
 from onmodel.reading import parse_json_in
 from onmodel.text import shown
@@ -55,11 +56,12 @@ def single_source(role: str, path: Path, field: str) -> PartSource:
             raise InputError(field, path, what)
         return PartSource(role, _config(role, _conditioner_config, adapter), adapter, str)
     if role == "text_encoder":
-        inner = plain_qwen(tensors)
+        inner = _alone(tensors, "embed_tokens.weight")
         return PartSource(role, _config(role, _text_encoder_config, inner), inner, str)
-    config = _config(role, _vae_config, tensors)
+    inner = _alone(tensors, "decoder.middle.0.residual.0.gamma")
+    config = _config(role, _vae_config, inner)
     return PartSource(
-        role, config, tensors, partial(vae_name, residual_blocks=config["num_res_blocks"])
+        role, config, inner, partial(vae_name, residual_blocks=config["num_res_blocks"])
     )
 
 
@@ -129,6 +131,13 @@ def _facts_in(tensors: Tensors, role: str) -> Config:
             f"its {CONFIG_KEY} is not a table of parts; export the base again",
         )
     return {key: said[key] for key in _FACTS[role] if key in said}
+
+
+def _alone(tensors: Tensors, mark: str) -> Tensors:
+    """A part of a file that may hold others too, e.g. under `text_encoders.qwen3_06b.transformer.`
+    and `vae.`; found by a name that only this part has."""
+    found = [name for name in tensors.places if name.endswith(mark)]
+    return tensors.under(found[0].removesuffix(mark)) if len(found) == 1 else tensors
 
 
 def _prefix(tensors: Tensors) -> str:

@@ -116,8 +116,6 @@ PUBLISHED: dict[str, Config] = {
     },
 }
 
-TEXT_TOKENS = 512  # each tokenizer's captions are cut here, as in AnimaModularPipeline
-
 _ATTENTION_MLP = (
     "self_attn.q_proj",
     "self_attn.k_proj",

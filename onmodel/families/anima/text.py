@@ -1,10 +1,10 @@
 """Captions to Anima's text: Qwen3 states and T5 token ids through the text conditioner, and the
 collapse of zero rows.
 
-The transformer attends to `text_rows` rows without a mask, so the zero rows behind a caption act as
-sinks and must count. A zero row has zero keys and values (there are no biases), hence any number of
-them equals fewer with a bias of log(count) on their scores: exact, and the sequence is as short as
-the longest caption.
+The transformer attends to at least 512 rows without a mask, more for a longer caption, so the zero
+rows behind a caption act as sinks and must count. A zero row has zero keys and values (there are no
+biases), hence any number of them equals fewer with a bias of log(count) on their scores: exact, and
+the sequence is as short as the longest caption.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +15,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from onmodel.families.anima.spec import TEXT_TOKENS
 from onmodel.families.protocol import Text
+from onmodel.prompt_syntax import Segment, segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,20 @@ class TextEncoder:
     ) -> None:
         self.tokenizer, self.t5_tokenizer = tokenizer, t5_tokenizer
         self.text_encoder, self.conditioner = text_encoder, conditioner
-        self._known: dict[str, AnimaText] = {}
+        self._known: dict[tuple[Segment, ...], AnimaText] = {}
 
     def encode(self, captions: Sequence[str]) -> list[AnimaText]:
-        for caption in captions:
-            if caption not in self._known:
-                self._known[caption] = self._encode(caption)
-        return [self._known[caption] for caption in captions]
+        return [self._remembered((Segment(caption),)) for caption in captions]
+
+    def encode_prompts(self, prompts: Sequence[str]) -> list[AnimaText]:
+        """As ComfyUI does for Anima: the segments of a prompt are tokenised apart, and a weight
+        multiplies the rows that the text conditioner gives for the T5 tokens of its segment."""
+        return [self._remembered(tuple(segments(prompt))) for prompt in prompts]
+
+    def _remembered(self, caption: tuple[Segment, ...]) -> AnimaText:
+        if caption not in self._known:
+            self._known[caption] = self._encode(caption)
+        return self._known[caption]
 
     @contextmanager
     def changed(self) -> Iterator[None]:
@@ -68,10 +75,10 @@ class TextEncoder:
     # Not under a caller's inference mode: its tensors could not be used in training afterwards.
     @torch.inference_mode(False)
     @torch.no_grad()
-    def _encode(self, caption: str) -> AnimaText:
+    def _encode(self, caption: tuple[Segment, ...]) -> AnimaText:
         device = next(self.conditioner.parameters()).device
-        ids = self._tokens(self.tokenizer, caption)
-        t5_ids = self._tokens(self.t5_tokenizer, caption)
+        ids, _ = self._tokens(self.tokenizer, caption)
+        t5_ids, weights = self._tokens(self.t5_tokenizer, caption)
         if ids:
             states = self.text_encoder(torch.tensor([ids], device=device)).last_hidden_state
             seen = None
@@ -85,15 +92,14 @@ class TextEncoder:
             states, torch.tensor([t5_ids], device=device), source_attention_mask=seen
         )
         rows = len(t5_ids)
-        return AnimaText(rows_bsd[0, :rows].clone(), rows_bsd.shape[1] - rows)
+        rows_sd = rows_bsd[0, :rows].clone()
+        if any(weight != 1.0 for weight in weights):
+            rows_sd *= torch.tensor(weights).to(rows_sd).unsqueeze(1)
+        return AnimaText(rows_sd, rows_bsd.shape[1] - rows)
 
     def losses(self, caption: str) -> list[str]:
-        """What is not read of a caption: tokens beyond the limit, letters that the T5 tokenizer
-        does not know."""
+        """What is not read of a caption: letters that the T5 tokenizer does not know."""
         lines = []
-        for name, tokenizer in (("Qwen", self.tokenizer), ("T5", self.t5_tokenizer)):
-            if (count := len(tokenizer(caption, verbose=False).input_ids)) > TEXT_TOKENS:
-                lines.append(f"{count} {name} tokens, only {TEXT_TOKENS} are read")
         unknown = self.t5_tokenizer.unk_token_id
         if unknown in self.t5_tokenizer(caption, verbose=False).input_ids:
             letters = sorted({c for c in caption if unknown in self.t5_tokenizer(c).input_ids})
@@ -101,10 +107,17 @@ class TextEncoder:
         return lines
 
     @staticmethod
-    def _tokens(tokenizer: Any, caption: str) -> list[int]:
-        """Token ids, cut at the limit."""
-        ids: list[int] = tokenizer(caption, max_length=TEXT_TOKENS, truncation=True).input_ids
-        return ids
+    def _tokens(tokenizer: Any, caption: tuple[Segment, ...]) -> tuple[list[int], list[float]]:
+        """Token ids and their weights, however many: only padding has a length, as in ComfyUI. T5
+        ends a caption with a token of its own, which has weight 1."""
+        end: list[int] = tokenizer("").input_ids
+        ids: list[int] = []
+        weights: list[float] = []
+        for segment in caption:
+            own = tokenizer(segment.text, truncation=False, verbose=False).input_ids
+            ids += own[: len(own) - len(end)]
+            weights += [segment.weight] * (len(own) - len(end))
+        return ids + end, weights + [1.0] * len(end)
 
 
 def stack(texts: Sequence[Text], dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,155 @@
+"""Find the parts of an Anima in the folders of ComfyUI, Forge and SwarmUI, by the keys of the files
+and not by their names. Only headers are read."""
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from onmodel.errors import InputError
+from onmodel.families.protocol import BaseSettings
+from onmodel.reading import read_yaml
+from onmodel.weights import Stored, read_header
+
+FIELD = "base.comfyui"
+# Folder names in lower case, below models/ (SwarmUI: Models/).
+_FOLDERS = {
+    "dit": ("diffusion_models", "unet", "checkpoints", "stable-diffusion"),
+    "text_encoder": ("text_encoders", "text_encoder", "clip"),
+    "vae": ("vae",),
+}
+# Where several files fit, one of the published name is taken.
+_PUBLISHED = {
+    "text_encoder": "qwen_3_06b_base.safetensors",
+    "vae": "qwen_image_vae.safetensors",
+}
+_TITLES = {"dit": "Anima transformer", "text_encoder": "Qwen3 0.6B", "vae": "Qwen-Image VAE"}
+# SwarmUI brings a ComfyUI along.
+_ROOTS = (".", "dlbackend/comfy/ComfyUI", "dlbackend/ComfyUI", "ComfyUI")
+_TOKENIZERS = {
+    "tokenizer": "comfy/text_encoders/qwen25_tokenizer",
+    "t5_tokenizer": "comfy/text_encoders/t5_tokenizer",
+}
+_CONDITIONER = "llm_adapter.blocks.0.cross_attn.k_proj.weight"
+_SOURCE_WIDTH = 1024  # of Qwen3 0.6B
+
+Header = dict[str, Stored]
+
+
+def find_parts(settings: BaseSettings) -> dict[str, Path | InputError]:
+    """Field or tokenizer → its file or folder, or why there is none, for what `settings` leave
+    open. Raises InputError for a folder that is not there."""
+    assert settings.comfyui is not None
+    given = settings.comfyui.expanduser()
+    if not given.is_dir():
+        raise InputError(FIELD, given, "no such folder; name the one that ComfyUI is installed in")
+    roots = [given / inner for inner in _ROOTS if (given / inner).is_dir()]
+    found: dict[str, Path | InputError] = {}
+    width = _SOURCE_WIDTH
+    for field in _FOLDERS:
+        named: Path | None = getattr(settings, field)
+        if named is None:
+            found[field] = _part(field, given, _files(roots, field), width)
+        chosen = named or found[field]
+        if field == "dit" and isinstance(chosen, Path):
+            width = _source_width(chosen)
+    for name, inner in _TOKENIZERS.items():
+        folders = [root / inner for root in roots if (root / inner).is_dir()]
+        lacking = InputError(
+            "base.tokenizers",
+            given,
+            f"has no {inner}; name a folder with `tokenizer/` and `t5_tokenizer/`, or the base's"
+            " diffusers repository as base.hub",
+        )
+        found[name] = folders[0] if folders else lacking
+    return found
+
+
+def _part(field: str, root: Path, files: Collection[Path], width: int) -> Path | InputError:
+    """The file of a part, or that there is none, or several."""
+    fits = _FITS[field]
+    fitting = [path for path in files if fits(_header(path), width)]
+    if len(fitting) > 1:
+        fitting = [path for path in fitting if path.name == _PUBLISHED.get(field)] or fitting
+    where = f"base.{field}"
+    if not fitting:
+        folders = ", ".join(_FOLDERS[field])
+        remedy = f"has no {_TITLES[field]} in its folders {folders}; set {where}"
+        return InputError(where, root, remedy)
+    if len(fitting) > 1:
+        names = ", ".join(str(path) for path in fitting)
+        return InputError(where, names, f"several files fit; set {where} to one of them")
+    return fitting[0]
+
+
+def _files(roots: Collection[Path], field: str) -> list[Path]:
+    """The safetensors files in the folders of a field, each once, sorted."""
+    files: dict[Path, Path] = {}
+    for folder in [*_model_folders(roots, field), *_extra_folders(roots, field)]:
+        for path in sorted(folder.rglob("*.safetensors")):
+            files.setdefault(path.resolve(), path)
+    return list(files.values())
+
+
+def _model_folders(roots: Collection[Path], field: str) -> Iterator[Path]:
+    for root in roots:
+        for models in (root / "models", root / "Models"):
+            for folder in sorted(models.iterdir()) if models.is_dir() else ():
+                if folder.name.lower() in _FOLDERS[field] and folder.is_dir():
+                    yield folder
+
+
+def _extra_folders(roots: Collection[Path], field: str) -> Iterator[Path]:
+    """The folders of ComfyUI's extra_model_paths.yaml: sections with a base_path and, for each
+    kind of model, one folder in a line."""
+    for root in roots:
+        path = root / "extra_model_paths.yaml"
+        if not path.is_file():
+            continue
+        table = read_yaml(path, FIELD)
+        for section in table.values() if isinstance(table, dict) else ():
+            if not isinstance(section, dict):
+                continue
+            base = root / Path(str(section.get("base_path", "."))).expanduser()
+            for kind in _FOLDERS[field]:
+                for line in str(section.get(kind) or "").splitlines():
+                    if line.strip() and (base / line.strip()).is_dir():
+                        yield base / line.strip()
+
+
+def _header(path: Path) -> Header:
+    """The tensors of a file; none of a damaged one, which no part is taken from."""
+    try:
+        return read_header(path, FIELD)[0]
+    except InputError:
+        return {}
+
+
+def _source_width(dit: Path) -> int:
+    """The width of the text encoder that a transformer's text conditioner reads."""
+    for name, stored in _header(dit).items():
+        if name.endswith(_CONDITIONER):
+            return stored.shape[1]
+    return _SOURCE_WIDTH
+
+
+def _is_dit(header: Header, width: int) -> bool:
+    has_conditioner = any(name.endswith(_CONDITIONER) for name in header)
+    return has_conditioner and any(name.endswith("x_embedder.proj.1.weight") for name in header)
+
+
+def _is_text_encoder(header: Header, width: int) -> bool:
+    widths = [
+        stored.shape[1] for name, stored in header.items() if name.endswith("embed_tokens.weight")
+    ]
+    qwen3 = any(name.endswith("layers.0.self_attn.q_norm.weight") for name in header)
+    return qwen3 and widths == [width]
+
+
+def _is_vae(header: Header, width: int) -> bool:
+    return any(name.endswith("decoder.middle.0.residual.0.gamma") for name in header)
+
+
+_FITS: dict[str, Callable[[Header, int], bool]] = {
+    "dit": _is_dit,
+    "text_encoder": _is_text_encoder,
+    "vae": _is_vae,
+}

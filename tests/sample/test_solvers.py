@@ -1,0 +1,109 @@
+"""The solvers against plain float64 references."""
+
+import math
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from onmodel.families.anima import sampling
+from onmodel.sample.sampler import Job, noise, sample
+from onmodel.sample.solvers import er_sde, euler
+
+SHAPE = (2, 3, 4, 4)
+
+
+def drawn(step: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(step).standard_normal(SHAPE)).float()
+
+
+def velocity(x: Any, sigma: Any) -> Any:
+    """A network that is no straight line in x or in σ."""
+    return 0.7 * x - 0.4 * x * sigma + 0.2 * sigma**2 - 0.1
+
+
+def phi(level: float) -> float:
+    return level * (math.exp(level**0.3) + 10)
+
+
+def reference(x: np.ndarray, sigmas: list[float]) -> np.ndarray:
+    """Algorithm of arXiv 2309.06169, written out; its integrals by the midpoint rule."""
+    levels = [s / (1 - s) if s < 1 else math.inf for s in sigmas]
+    x0s: list[np.ndarray] = []
+    slopes: dict[int, np.ndarray] = {}
+    for i, (s, t) in enumerate(pairwise(sigmas)):
+        x0s.append(x - s * velocity(x, s))
+        if t == 0:
+            return x0s[-1]
+        ls, lt, at = levels[i], levels[i + 1], 1 - t
+        z = drawn(i).double().numpy()
+        if math.isinf(ls):
+            x = at * x0s[i] + at * lt * z
+            continue
+        r = phi(lt) / phi(ls)
+        new = at / (1 - s) * r * x + at * (1 - r) * x0s[i]
+        grid = lt + (ls - lt) * (np.arange(200_000) + 0.5) / 200_000
+        weights = (ls - lt) / 200_000 / np.array([phi(g) for g in grid])
+        if i >= 1 and math.isfinite(levels[i - 1]):
+            slopes[i] = (x0s[i] - x0s[i - 1]) / (ls - levels[i - 1])
+            new = new + at * (lt - ls + phi(lt) * weights.sum()) * slopes[i]
+        if i - 1 in slopes:
+            bend = (slopes[i] - slopes[i - 1]) / ((ls - levels[i - 2]) / 2)
+            area = (weights * (grid - ls)).sum()
+            new = new + at * ((lt - ls) ** 2 / 2 + phi(lt) * area) * bend
+        x = new + at * math.sqrt(lt**2 - ls**2 * r**2) * z
+    return x
+
+
+@pytest.mark.parametrize("first", [1.0, 0.97])
+@pytest.mark.parametrize("steps", [1, 2, 6])
+def test_er_sde_is_the_papers_formula(steps: int, first: float) -> None:
+    sigmas = sampling.schedule(steps, 3.0, "simple") * first
+    x = drawn(99)
+    got = er_sde(sampling, velocity, x, sigmas, drawn)  # type: ignore[arg-type]
+    expected = reference(x.double().numpy(), [float(sigma) for sigma in sigmas])
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("solver", [euler, er_sde])
+def test_a_known_picture_is_found(solver: Any) -> None:
+    """A network that always predicts one picture gives that picture."""
+    picture = drawn(5)
+    rules = SimpleNamespace(
+        velocity=sampling.velocity, denoised=sampling.denoised, signal=sampling.signal
+    )
+    sigmas = sampling.schedule(5, 3.0)
+    got = solver(rules, lambda x, sigma: (x - picture) / sigma, drawn(1), sigmas, drawn)
+    torch.testing.assert_close(got, picture, rtol=1e-5, atol=1e-5)
+
+
+def test_schedules_are_those_of_comfyui() -> None:
+    """Values computed by hand for shift 3: σ(t) = 3t / (1 + 2t), and σ(1/1000) = 0.0029940."""
+    expected = {
+        "simple": [1.0, 3 * 0.667 / 2.334, 3 * 0.334 / 1.668, 0.0],
+        "sgm_uniform": [1.0, 3 * 0.667665 / 2.335329, 3 * 0.335329 / 1.670659, 0.0],
+        "normal": [1.0, 3 * 0.501497 / 2.002994, 3 * 0.002994 / 1.005988, 0.0],
+    }
+    for name, sigmas in expected.items():
+        got = sampling.schedule(3, 3.0, name)  # type: ignore[arg-type]
+        np.testing.assert_allclose(got.numpy(), sigmas, atol=2e-6)
+
+
+def test_noise_of_a_step_depends_on_the_job_alone(tiny_family: Any) -> None:
+    jobs = [Job("1girl", "", seed, 32, 32) for seed in (1, 2)]
+    options: dict[str, Any] = {
+        "steps": 3,
+        "guidance": 1.0,
+        "shift": 3.0,
+        "sampler": "er_sde",
+        "schedule": "simple",
+    }
+    together = sample(tiny_family, jobs, **options)
+    alone = torch.cat([sample(tiny_family, [job], **options) for job in jobs])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(
+        noise(tiny_family, jobs[0], "noise of step 0"), noise(tiny_family, jobs[0])
+    )
