@@ -186,7 +186,8 @@ def _value(text: str, path: Path, field: str, form: str, parse: Callable[[str], 
         ) from error
     except (ValueError, TypeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(field, path, f"not valid {form}: {reason}") from error
+        cure = f"; {_PATH_CURE}" if "escape" in str(error) else ""
+        raise InputError(field, path, f"not valid {form}: {reason}{cure}") from error
     if fault := _size_fault(value, MOST_VALUES):
         raise InputError(field, path, fault)
     return value

@@ -55,7 +55,7 @@ class StarterSettings(CommandSettings):
     pictures: Path | None = option("Folder of the character's pictures.", None)
     trigger: str = option("Trigger word: one word that the base does not know.", "")
     name: str = option("Name of the character.", "")
-    turbo: bool = option("The base is Anima Turbo: sample in 10 steps at guidance 1.", False)
+    turbo: bool = option("The base is a Turbo model: sample in 10 steps at guidance 1.", False)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
     rows = parse_base_rows(base or ["toon"])
     toon = list(base or ["toon"]) == ["toon"]
     if settings.turbo and toon:
-        raise InputError("--turbo", "true", "name the files of Anima Turbo with --base")
+        raise InputError("--turbo", "true", "name the files of the Turbo model with --base")
     repeats = min(MOST_REPEATS, max(1, round(SHOWN_PER_EPOCH / len(found))))
     tags, count_tag = _design(captions, settings.trigger)
     folder.mkdir(parents=True, exist_ok=True)

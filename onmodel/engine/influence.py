@@ -121,7 +121,12 @@ def leave_out(
             training,
             f"needs the stage names {', '.join(made)}; rename stages or subsets",
         )
-    alone = {"triggers": {}, "floors": False, "negatives": False}  # what this does not ask
+    alone = {
+        "triggers": {},
+        "against": [],
+        "floors": False,
+        "negatives": False,
+    }  # what this does not ask
     measuring = {**measured, "models": [*full, *without.values()], **alone}
     stages[evaluation] = measuring | ({"seeds": seeds} if seeds is not None else {})
     return Leaving(replace(recipe, stages={**recipe.stages, **stages}), full, without, evaluation)
