@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class StarterSettings(CommandSettings):
 
     pictures: Path | None = option("Folder of the character's pictures.", None)
     trigger: str = option("Trigger word: one word that the base does not know.", "")
-    name: str = option("Name of the character.", "")
+    name: str = option("Name of the character. Default: the trigger word.", "")
     turbo: bool = option("The base is a Turbo model: sample in 10 steps at guidance 1.", False)
 
 
@@ -77,9 +77,9 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
 
     if settings.pictures is None:
         raise InputError("--pictures", "missing", "name the folder of the character's pictures")
-    for flag, word in (("--trigger", settings.trigger), ("--name", settings.name)):
-        if not word.strip():
-            raise InputError(flag, "missing", "give one, e.g. mychar")
+    if not settings.trigger.strip():
+        raise InputError("--trigger", "missing", "give one, e.g. mychar")
+    settings = replace(settings, name=settings.name.strip() or settings.trigger)
     recipe, sheet = folder / "recipe.toml", folder / "character.toml"
     for path in (recipe, sheet):
         if path.exists():

@@ -78,7 +78,7 @@ def test_a_real_base_is_written_with_its_files(tmp_path: Path, pictures: Path) -
         (("--pictures", "gone", "--trigger", "a", "--name", "b"), "no such folder"),
         (("--pictures", ".", "--trigger", "a", "--name", "b"), "holds 0 pictures"),
         (("--pictures", ".", "--name", "b"), "--trigger: missing"),
-        (("--pictures", ".", "--trigger", "a"), "--name: missing"),
+        (("--pictures", ".", "--trigger", "a"), "holds 0 pictures"),  # the name is the trigger
     ],
 )
 def test_what_is_missing_is_one_line_and_writes_nothing(
