@@ -75,11 +75,11 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
     from onmodel.curate.ingest import scan_folder
     from onmodel.families.registry import parse_base_rows
 
+    settings = replace(settings, name=settings.name.strip() or settings.trigger)
     if settings.pictures is None:
         raise InputError("--pictures", "missing", "name the folder of the character's pictures")
     if not settings.trigger.strip():
         raise InputError("--trigger", "missing", "give one, e.g. mychar")
-    settings = replace(settings, name=settings.name.strip() or settings.trigger)
     recipe, sheet = folder / "recipe.toml", folder / "character.toml"
     for path in (recipe, sheet):
         if path.exists():
