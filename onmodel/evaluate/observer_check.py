@@ -58,7 +58,7 @@ class ObserverCheck:
             return f"not judged: no pictures show whether {self.subject} can be read"
         return (
             f"not judged: {self.subject} cannot be read on these drawings ({self.measure}"
-            f" {self.value:.2f} on {self.pictures} of {self.source}; {LEAST} is needed)"
+            f" {self.value:.2f} on {self.pictures} pictures: {self.source}; {LEAST} is needed)"
         )
 
 

@@ -3,8 +3,9 @@ other.
 
 Every function takes one number per prompt (already averaged over seeds). Intervals are 95 %
 t-intervals, for shares score intervals; ratios of means use the linearised (delta) form, geometric
-means the logarithm. Tests are paired sign-flip permutations; what is resampled is prompts.
-docs/explanation/statistics.md says how often each is right in simulations.
+means the logarithm. Tests are paired: prompts change sides (`swap_p`), or their differences change
+sign where prompts are independent. What is resampled is prompts. docs/explanation/statistics.md
+says how often each is right.
 """
 
 from collections.abc import Callable, Sequence
