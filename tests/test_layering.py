@@ -28,6 +28,7 @@ RANKS = (
     {"doctor", "report", "starter"},
     {"project_check", "judge"},
     {"api"},
+    {"studio"},
     {"cli"},
     {"__main__"},
 )

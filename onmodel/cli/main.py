@@ -26,6 +26,7 @@ from onmodel.cli import (
     run,
     settings,
     status,
+    studio,
 )
 from onmodel.cli.console import be_quiet, close_streams, open_streams, say
 from onmodel.errors import InputError
@@ -74,6 +75,7 @@ app = typer.Typer(
 )
 app.command("init")(init.command)
 app.command("run")(run.command)
+app.command("studio")(studio.command)
 app.command("status")(status.command)
 app.command("report")(report.command)
 app.command("doctor")(doctor.command)

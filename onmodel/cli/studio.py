@@ -1,0 +1,24 @@
+"""`onmodel studio [FOLDER]`: the pages of a workspace, in the browser."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onmodel.cli.console import say
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="Workspace: a folder per character.")] = Path(),
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1. 0: any free port.")] = 0,
+) -> None:
+    """Serve the studio on this machine until Ctrl-C. Runs that it started go on."""
+    from onmodel.errors import InputError
+
+    try:
+        from onmodel.studio.server import serve
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "studio", error.name, "is not installed; pip install 'onmodel[studio]'"
+        ) from error
+    serve(folder, port, ready=say)

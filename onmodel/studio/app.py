@@ -1,0 +1,70 @@
+"""The studio as one ASGI application: the rooms' routes behind the gate."""
+
+from http import HTTPStatus
+from importlib.resources import files
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from onmodel.errors import BusyError, InputError, OnmodelError
+from onmodel.studio import home, run
+from onmodel.studio.gate import Gate, Key
+from onmodel.studio.jobs import Jobs
+from onmodel.studio.render import fragment
+from onmodel.studio.workspace import Workspace
+
+ROUTES = (*home.ROUTES, *run.ROUTES)
+
+
+def make_app(workspace: Workspace, jobs: Jobs, key: Key) -> Gate:
+    """The studio of a workspace; `key` opens it."""
+    static = StaticFiles(directory=str(files("onmodel.studio") / "static"))
+    app = Starlette(
+        routes=[*ROUTES, Mount("/static", static)],
+        exception_handlers={
+            OnmodelError: _mistake,
+            HTTPException: _http_error,
+            Exception: _failure,
+        },
+    )
+    app.state.workspace, app.state.jobs, app.state.key = workspace, jobs, key
+    return Gate(app, key)
+
+
+def _mistake(request: Request, error: Exception) -> Response:
+    """A user's mistake is one line, as at the terminal."""
+    status = (
+        HTTPStatus.UNPROCESSABLE_ENTITY
+        if isinstance(error, InputError)
+        else HTTPStatus.CONFLICT
+        if isinstance(error, BusyError)
+        else HTTPStatus.INTERNAL_SERVER_ERROR
+    )
+    return _told(request, str(error), status)
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _told(request, str(error.detail), HTTPStatus(error.status_code))
+
+
+def _failure(request: Request, error: Exception) -> Response:
+    sentence = f"onmodel failed ({type(error).__name__}: {error}); its terminal says more"
+    return _told(request, sentence, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _told(request: Request, sentence: str, status: HTTPStatus) -> Response:
+    """One line: as JSON for a script, else as HTML."""
+    if "text/html" not in request.headers.get("accept", "") and "hx-request" not in request.headers:
+        return JSONResponse({"error": sentence}, status)
+    answer = fragment(
+        request,
+        "mistake.html.j2" if "hx-request" in request.headers else "error.html.j2",
+        sentence=sentence,
+    )
+    answer.status_code = status
+    return answer

@@ -1,0 +1,120 @@
+"""The first page: every character of the workspace, and a new one from pictures."""
+
+import os
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from onmodel.curate.unpack import unpack
+from onmodel.errors import InputError
+from onmodel.paths import inside
+from onmodel.starter import StarterSettings, write_starter
+from onmodel.studio.jobs import Job, Jobs
+from onmodel.studio.render import character_of, fragment, page, workspace_of
+from onmodel.studio.workspace import CharacterFolder
+
+
+@dataclass(frozen=True)
+class CharacterCard:
+    """A character on the first page. `state` and `stage` are those of its newest run, "" without
+    one; `job` is its place in the queue."""
+
+    character: CharacterFolder
+    state: str
+    stage: str
+    job: Job | None
+    disk_bytes: int
+
+
+def cards(request: Request) -> list[CharacterCard]:
+    """Every character of the workspace with its state."""
+    jobs: Jobs = request.app.state.jobs
+    by_character = {job.character: job for job in jobs.open()}
+    return [
+        _card(character, by_character.get(character.id))
+        for character in workspace_of(request).characters()
+    ]
+
+
+def _card(character: CharacterFolder, job: Job | None) -> CharacterCard:
+    state = stage = ""
+    if character.started:
+        runs = character.project.ledger.runs()
+        if runs:
+            state, stage = runs[0].state, runs[0].stage
+    return CharacterCard(character, state, stage, job, _disk_bytes(character))
+
+
+def _disk_bytes(character: CharacterFolder) -> int:
+    """Bytes of all files of a character; links are not followed."""
+    total = 0
+    for root, _, names in os.walk(character.folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(root, name)).st_size
+            except OSError:  # it was removed meanwhile
+                continue
+    return total
+
+
+def home(request: Request) -> Response:
+    """The page."""
+    return page(request, "home.html.j2", "home", cards=cards(request))
+
+
+def list_fragment(request: Request) -> Response:
+    """The list of characters, anew."""
+    return fragment(request, "cards.html.j2", cards=cards(request))
+
+
+async def new(request: Request) -> Response:
+    """Make the folder of a new character: form field `name`. Answers its id."""
+    form = await request.form()
+    made = workspace_of(request).new(str(form.get("name", "")))
+    made.pictures.mkdir()
+    return JSONResponse({"character": made.id})
+
+
+async def upload(request: Request) -> Response:
+    """One file of a new character's pictures: query field `name`, its path in the dropped folder;
+    the body is the file. A zip is unpacked beside it."""
+    character = character_of(request)
+    name = request.query_params.get("name", "")
+    target = inside(character.pictures, name, "name")
+    if target.exists():
+        raise InputError("name", name, "was uploaded already")
+    await run_in_threadpool(target.parent.mkdir, parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        with temporary.open("wb") as file:
+            async for piece in request.stream():
+                await run_in_threadpool(file.write, piece)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    left: list[tuple[str, str]] = []
+    if target.suffix.lower() == ".zip":
+        left = await run_in_threadpool(unpack, target, target.with_suffix(""))
+        target.unlink()
+    return JSONResponse({"left": [f"{entry}: {reason}" for entry, reason in left]})
+
+
+async def finish(request: Request) -> Response:
+    """Write recipe and sheet of a new character: form field `trigger`. Answers where to go."""
+    character = character_of(request)
+    form = await request.form()
+    settings = StarterSettings(pictures=character.pictures, trigger=str(form.get("trigger", "")))
+    await run_in_threadpool(write_starter, character.folder, settings, None)
+    return JSONResponse({"goto": f"/c/{character.id}/run"})
+
+
+ROUTES = (
+    Route("/", home),
+    Route("/cards", list_fragment),
+    Route("/new", new, methods=["POST"]),
+    Route("/upload/{character}", upload, methods=["POST"]),
+    Route("/new/{character}/finish", finish, methods=["POST"]),
+)

@@ -1,0 +1,200 @@
+"""The queue: `onmodel run` in processes of their own, one after the other.
+
+A job outlives the browser and the studio. The ledger of its project holds its state, as for a run
+that was started at the terminal; the queue holds only what waits and which process works for what.
+
+WORKSPACE/.studio/queue.db   WORKSPACE/NAME/run.log, what the last job printed
+"""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+
+from onmodel.errors import InputError
+from onmodel.locking import ProcessName
+from onmodel.studio.workspace import CharacterFolder, Workspace
+
+SLOTS = 1  # jobs at a time
+LOG = "run.log"
+LAST_BYTES = 64_000  # of a log, that a page shows
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id INTEGER PRIMARY KEY,
+    character TEXT NOT NULL,
+    place REAL NOT NULL,         -- order in the queue
+    process TEXT,                -- number, start, machine; null while it waits
+    stopping INTEGER NOT NULL DEFAULT 0,
+    ended INTEGER NOT NULL DEFAULT 0
+) STRICT
+"""
+
+JobState = Literal["waiting", "running", "stopping"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job that has not ended, and the id of its character."""
+
+    id: int
+    character: str
+    state: JobState
+
+
+class Jobs:
+    """The queue of a workspace. Every method may be called from any thread, and by several studios
+    at once."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._path = workspace.own / "queue.db"
+        self._end = threading.Event()
+        with self._database() as database:
+            database.execute(_TABLE)
+
+    def add(self, character: CharacterFolder) -> None:
+        """Queue a run. Raises InputError without a recipe, or when a run waits or works already."""
+        if character.recipe is None:
+            raise InputError("run", character.name, "its recipe is not in this workspace")
+        if any(job.character == character.id for job in self.open()):
+            raise InputError("run", character.name, "is in the queue already")
+        with self._database() as database:
+            database.execute(
+                "INSERT INTO jobs (character, place)"
+                " VALUES (?, (SELECT coalesce(max(place), 0) + 1 FROM jobs))",
+                (character.id,),
+            )
+        self.advance()
+
+    def open(self) -> list[Job]:
+        """Jobs that have not ended, in the order in which they run."""
+        with self._database() as database:
+            rows = database.execute(
+                "SELECT id, character, process, stopping FROM jobs WHERE NOT ended ORDER BY place"
+            ).fetchall()
+        found = []
+        for id, character, process, stopping in rows:
+            state: JobState = "waiting" if process is None else "running"
+            found.append(Job(id, character, "stopping" if stopping else state))
+        return found
+
+    def stop(self, id: int) -> None:
+        """Take a waiting job out of the queue; ask a running one to save its state and end.
+
+        A training continues from there when it is queued again.
+        """
+        with self._database() as database:
+            row = database.execute(
+                "SELECT process FROM jobs WHERE id = ? AND NOT ended", (id,)
+            ).fetchone()
+            if row is None:
+                raise InputError("job", id, "has ended already")
+            if row[0] is None:
+                database.execute("UPDATE jobs SET ended = 1 WHERE id = ?", (id,))
+                return
+            database.execute("UPDATE jobs SET stopping = 1 WHERE id = ?", (id,))
+        name = ProcessName.parse(row[0])
+        if name.runs():
+            os.kill(name.number, signal.CTRL_BREAK_EVENT if os.name == "nt" else signal.SIGINT)  # type: ignore[attr-defined,unused-ignore]
+
+    def first(self, id: int) -> None:
+        """Move a waiting job before the others."""
+        with self._database() as database:
+            database.execute(
+                "UPDATE jobs SET place = (SELECT min(place) - 1 FROM jobs WHERE NOT ended)"
+                " WHERE id = ? AND process IS NULL",
+                (id,),
+            )
+
+    def advance(self) -> None:
+        """Note which jobs have ended, and start the next where a slot is free."""
+        with self._database() as database:
+            database.execute("BEGIN IMMEDIATE")  # two studios must not start one job twice
+            running = 0
+            for id, process in database.execute(
+                "SELECT id, process FROM jobs WHERE NOT ended AND process IS NOT NULL"
+            ).fetchall():
+                if _runs(process):
+                    running += 1
+                else:
+                    database.execute("UPDATE jobs SET ended = 1 WHERE id = ?", (id,))
+            waiting = database.execute(
+                "SELECT id, character FROM jobs WHERE NOT ended AND process IS NULL ORDER BY place"
+            ).fetchall()
+            for id, character in waiting[: max(0, SLOTS - running)]:
+                try:
+                    process = str(_started(self._workspace.character(character)))
+                    database.execute("UPDATE jobs SET process = ? WHERE id = ?", (process, id))
+                except InputError:  # the folder is gone
+                    database.execute("UPDATE jobs SET ended = 1 WHERE id = ?", (id,))
+            database.execute("COMMIT")
+
+    @contextmanager
+    def working(self, seconds: float = 0.5) -> Iterator[None]:
+        """Within the context the queue advances by itself, in a thread."""
+
+        def work() -> None:
+            while not self._end.wait(seconds):
+                self.advance()
+
+        thread = threading.Thread(target=work, name="queue", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._end.set()
+            thread.join()
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self._path, timeout=10, isolation_level=None)) as database:
+            yield database
+
+
+def log_of(character: CharacterFolder) -> str:
+    """The end of what the last job printed; "" when there was none."""
+    path = character.folder / LOG
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LAST_BYTES))
+        return file.read().decode("utf-8", "replace")
+
+
+def _started(character: CharacterFolder) -> ProcessName:
+    """Start `onmodel run`, in a session of its own, so that it does not end with the studio."""
+    assert character.recipe is not None
+    command = [
+        *(sys.executable, "-m", "onmodel", "run", str(character.recipe)),
+        *("--project", str(character.project_folder)),
+    ]
+    with (character.folder / LOG).open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=character.folder,
+            start_new_session=os.name == "posix",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+    threading.Thread(target=process.wait, daemon=True).start()  # else it stays as a zombie
+    start = psutil.Process(process.pid).create_time()
+    return ProcessName(process.pid, start, ProcessName.own().machine)
+
+
+def _runs(process: str) -> bool:
+    name = ProcessName.parse(process)
+    if not name.runs():
+        return False
+    status: str = psutil.Process(name.number).status()
+    return status != psutil.STATUS_ZOMBIE

@@ -1,0 +1,46 @@
+"""Start the studio and serve it until Ctrl-C."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from onmodel.errors import InputError
+from onmodel.studio.app import make_app
+from onmodel.studio.gate import HOST, Key
+from onmodel.studio.jobs import Jobs
+from onmodel.studio.workspace import open_workspace
+
+
+def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the workspace in `folder`; `ready` is called with the address to open. `port` 0 takes
+    a free one. Raises InputError for a folder or a port that cannot be used."""
+    workspace = open_workspace(folder)
+    listener = _listen(port)
+    key = Key(listener.getsockname()[1])
+    jobs = Jobs(workspace)
+    config = uvicorn.Config(
+        make_app(workspace, jobs, key),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,  # event streams stay open for ever
+    )
+    with jobs.working(), listener:
+        ready(key.url)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.bind((HOST, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or "a port is a number from 0 to 65535"
+        raise InputError(
+            "--port", port, f"cannot be used ({reason}); leave it out for a free one"
+        ) from error
+    return listener
