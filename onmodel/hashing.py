@@ -137,19 +137,34 @@ def read_json(path: Path) -> Any:
 
 def read_json_lines(path: Path) -> list[Any]:
     """The whole lines of a file of JSON lines; one that a killed process left half written does not
-    count.
+    count. No file, no lines. Raises StateError naming the file and the line that is damaged."""
+    return json_lines(path, whole_lines(path))
 
-    Only "\\n" ends a line: texts may hold U+2028 and other signs that end one elsewhere. No file,
-    no lines. Raises StateError naming the file and the line that is damaged.
-    """
+
+def whole_lines(path: Path, start: int = 0) -> bytes:
+    """The bytes of a file from `start` to the end of its last whole line; none without a file.
+    Raises StateError for a file that cannot be read."""
     try:
-        if path.exists() and not path.is_file():
+        if not path.exists():
+            return b""
+        if not path.is_file():
             raise StateError(path, "is no regular file")  # reading a pipe would wait for ever
-        data = path.read_bytes() if path.exists() else b""
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read()
     except OSError as error:
         raise StateError(path, f"cannot be read ({error.strerror})") from error
+    return data[: data.rfind(b"\n") + 1]
+
+
+def json_lines(path: Path, data: bytes, first: int = 1) -> list[Any]:
+    """Whole lines of the file `path` as JSON; `first` is the number of the first of them.
+
+    Only "\\n" ends a line: texts may hold U+2028 and other signs that end one elsewhere. Raises
+    StateError naming the file and the line that is damaged.
+    """
     rows = []
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].split(b"\n")[:-1], 1):
+    for number, line in enumerate(data.split(b"\n")[:-1], first):
         try:
             rows.append(json.loads(line))
         except (ValueError, RecursionError) as error:

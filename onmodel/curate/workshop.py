@@ -13,7 +13,7 @@ WORK/seen/           cached results of the observers for each picture
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from onmodel.curate.findings import AuditFinding, finding_from
 from onmodel.errors import InputError, StateError
-from onmodel.hashing import append_json_lines, hash_json, read_json, read_json_lines, write_json
+from onmodel.hashing import (
+    append_json_lines,
+    hash_json,
+    json_lines,
+    read_json,
+    whole_lines,
+    write_json,
+)
 from onmodel.ledger.lineage import Lineage
 from onmodel.locking import locked
 from onmodel.paths import inside, name_fault
@@ -82,10 +89,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Decision:
-    """A line of the journal. `do` is tag, sentence, keep, aside, repeats, add, strict, aliases or
-    undo; `step` numbers the commands that were given. `piece` is a picture that comes to the set,
-    as a table. strict: `subset` must say what `add` names; `aliases` is the hash of the list that
-    holds from here on."""
+    """A line of the journal. `do` is tag, sentence, keep, aside, repeats, add, strict, aliases,
+    undo or redo; `step` numbers the commands that were given, `undone` is the step that undo takes
+    back and redo does again. `piece` is a picture that comes to the set, as a table. strict:
+    `subset` must say what `add` names; `aliases` is the hash of the list that holds from here
+    on."""
 
     __pydantic_config__ = _KEYS
 
@@ -113,16 +121,20 @@ class _PicturesFile:
     refused: tuple[dict[str, str], ...]
 
 
+_FIELDS = tuple(field.name for field in fields(Decision))
 _PICTURES_FILE = TypeAdapter(_PicturesFile)
 _PIECE, _DECISION = TypeAdapter(Piece), TypeAdapter(Decision)
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """The state of a data set's folder. `decide` and `undo` change it and return the next state.
+    """The state of a data set's folder. `decide`, `undo` and `redo` change it and return the next
+    state; `refreshed` is the state of now.
 
     `strict`: subset → attributes that each of its pictures must have; `aliases`: alias → tag, as
-    vocabulary.py reads them.
+    vocabulary.py reads them. `imported` is the state before the first decision, None for that one
+    itself; `stamp` tells whether pictures.json is still the same; `journal_bytes` of the journal
+    were read.
     """
 
     folder: Path
@@ -132,6 +144,9 @@ class Workshop:
     journal: Sequence[Decision] = field(default_factory=tuple)
     strict: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    imported: "Workshop | None" = None
+    stamp: tuple[int, int] = (0, 0)
+    journal_bytes: int = 0
 
     @property
     def models(self) -> dict[str, Lineage]:
@@ -145,12 +160,23 @@ class Workshop:
     def kept(self) -> list[Piece]:
         return [piece for piece in self.pieces.values() if not piece.aside]
 
+    def refreshed(self) -> "Workshop":
+        """The state of now; only what was decided since is read."""
+        if _stamp(self.folder / PICTURES) != self.stamp:
+            return open_workshop(self.folder)
+        path = self.folder / JOURNAL
+        if path.exists() and path.stat().st_size < self.journal_bytes:
+            return open_workshop(self.folder)
+        data = whole_lines(path, self.journal_bytes)
+        rows = json_lines(path, data, len(self.journal) + 1) if data else []
+        return _continued(self, _decisions(self, rows), len(data))
+
     def decide(self, decisions: Sequence[Decision]) -> "Workshop":
         """Append decisions as one step and return the new state, which counts what others decided
         meanwhile. Raises InputError for an unknown picture, BusyError when another process writes.
         """
         with held(self.folder):
-            now = open_workshop(self.folder)
+            now = self.refreshed()
             step = max((row.step for row in now.journal), default=0) + 1
             for row in decisions:
                 if row.do == "add" and row.picture in now.pieces:
@@ -164,20 +190,46 @@ class Workshop:
             append_json_lines(
                 self.folder / JOURNAL, (_as_line(replace(row, step=step)) for row in decisions)
             )
-            return open_workshop(self.folder)
+            return now.refreshed()
 
     def undo(self) -> tuple["Workshop", int]:
         """Take the last step back that still holds; returns the state and the step. Raises
         InputError without one."""
         with held(self.folder):
-            now = open_workshop(self.folder)
-            gone = {row.undone for row in now.journal if row.do == "undo"}
-            steps = [row.step for row in now.journal if row.do != "undo" and row.step not in gone]
-            if not steps:
+            now = self.refreshed()
+            done, _ = _steps(now.journal)
+            if not done:
                 raise InputError(
                     "undo", "nothing", "no decision holds; there is nothing to take back"
                 )
-            return now.decide([Decision(0, "undo", "person", undone=max(steps))]), max(steps)
+            return now.decide([Decision(0, "undo", "person", undone=done[-1])]), done[-1]
+
+    def redo(self) -> tuple["Workshop", int]:
+        """Do the step again that was taken back last; returns the state and the step. Raises
+        InputError when nothing was taken back since the last decision."""
+        with held(self.folder):
+            now = self.refreshed()
+            _, undone = _steps(now.journal)
+            if not undone:
+                raise InputError("redo", "nothing", "nothing was taken back since the last change")
+            return now.decide([Decision(0, "redo", "person", undone=undone[-1])]), undone[-1]
+
+
+def _steps(journal: Sequence[Decision]) -> tuple[list[int], list[int]]:
+    """The steps that hold, and those that can be done again, each with the latest last."""
+    done: list[int] = []
+    undone: list[int] = []
+    for row in journal:
+        if row.do == "undo" and row.undone in done:
+            done.remove(row.undone)
+            undone.append(row.undone)
+        elif row.do == "redo" and row.undone in undone:
+            undone.remove(row.undone)
+            done.append(row.undone)
+        elif row.do not in ("undo", "redo") and (not done or done[-1] != row.step):
+            done.append(row.step)
+            undone.clear()
+    return done, undone
 
 
 @contextmanager
@@ -223,18 +275,38 @@ def open_workshop(folder: Path) -> Workshop:
     damaged."""
     _check_there(folder)
     path = folder / PICTURES
+    stamp = _stamp(path)
     try:
-        table = _valid(_PICTURES_FILE, read_json(path))
+        table = _pictures_file(path)
         pieces = {_named(piece).name: piece for piece in table.pictures}
     except ValueError as error:
         raise StateError(path, f"is damaged: {error}") from error
-    journal = []
-    for number, row in enumerate(read_json_lines(folder / JOURNAL), 1):
+    return Workshop(folder, pieces, table.repeats, table.refused, stamp=stamp).refreshed()
+
+
+def _pictures_file(path: Path) -> _PicturesFile:
+    """The content of pictures.json. Raises ValueError with the first fault in words."""
+    try:
+        return _PICTURES_FILE.validate_json(path.read_bytes())
+    except ValidationError:  # the slower way says what is wrong
+        return _valid(_PICTURES_FILE, read_json(path))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file is replaced."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino
+
+
+def _decisions(workshop: Workshop, rows: Sequence[object]) -> list[Decision]:
+    """Lines of the journal that follow the workshop's own. Raises StateError for a damaged one."""
+    found = []
+    for number, row in enumerate(rows, len(workshop.journal) + 1):
         try:
-            journal.append(_valid(_DECISION, row))
+            found.append(_valid(_DECISION, row))
         except ValueError as error:
-            raise _damaged_line(folder, number, error) from error
-    return _replayed(Workshop(folder, pieces, table.repeats, table.refused, journal))
+            raise _damaged_line(workshop.folder, number, error) from error
+    return found
 
 
 def _valid(kind: TypeAdapter[Row], row: object) -> Row:
@@ -279,20 +351,33 @@ def _check_there(folder: Path) -> None:
         )
 
 
-def _replayed(read: Workshop) -> Workshop:
-    """What was read, with the decisions that hold."""
-    pieces, repeats, strict = dict(read.pieces), dict(read.repeats), dict(read.strict)
-    aliases = read.aliases
-    gone = {row.undone for row in read.journal if row.do == "undo"}
-    for number, row in enumerate(read.journal, 1):
-        if row.step in gone or row.do == "undo":
+def _continued(now: Workshop, new: Sequence[Decision], size: int) -> Workshop:
+    """The state after further lines of the journal, `size` bytes. What is taken back, or done
+    again, is replayed from the beginning."""
+    journal, imported = (*now.journal, *new), now.imported or now
+    if any(row.do in ("undo", "redo") for row in new):
+        holding, _ = _steps(journal)
+        found = _applied(imported, journal, frozenset(holding))
+    else:
+        found = _applied(now, new, frozenset(row.step for row in new))
+    return replace(
+        found, journal=journal, imported=imported, journal_bytes=now.journal_bytes + size
+    )
+
+
+def _applied(start: Workshop, rows: Sequence[Decision], holding: frozenset[int]) -> Workshop:
+    """What was read, with the decisions whose steps hold."""
+    pieces, repeats, strict = dict(start.pieces), dict(start.repeats), dict(start.strict)
+    aliases = start.aliases
+    for number, row in enumerate(rows, len(start.journal) + 1):
+        if row.step not in holding or row.do in ("undo", "redo"):
             continue
         if row.do == "repeats":
             repeats[row.subset] = row.repeats
         elif row.do == "strict":
             strict[row.subset] = row.add
         elif row.do == "aliases":
-            aliases = read_json(inside(read.folder / "aliases", f"{row.aliases}.json", "aliases"))
+            aliases = read_json(inside(start.folder / "aliases", f"{row.aliases}.json", "aliases"))
         else:
             try:
                 if row.do == "add":
@@ -302,8 +387,8 @@ def _replayed(read: Workshop) -> Workshop:
                 else:
                     raise ValueError(f"the data set has no picture {shown(row.picture)}")
             except ValueError as error:
-                raise _damaged_line(read.folder, number, error) from error
-    return replace(read, pieces=pieces, repeats=repeats, strict=strict, aliases=aliases)
+                raise _damaged_line(start.folder, number, error) from error
+    return replace(start, pieces=pieces, repeats=repeats, strict=strict, aliases=aliases)
 
 
 def keep_aliases(folder: Path, aliases: Mapping[str, str], why: str) -> Decision:
@@ -384,7 +469,8 @@ def _after(piece: Piece, row: Decision) -> Piece:
 
 def _as_line(row: Decision) -> dict[str, object]:
     """A decision as a line of the journal, without empty fields."""
-    said = {key: value for key, value in asdict(row).items() if value not in ("", (), 0, {})}
+    table = {name: getattr(row, name) for name in _FIELDS}
+    said = {key: value for key, value in table.items() if value not in ("", (), 0, {})}
     return said | {"step": row.step}
 
 

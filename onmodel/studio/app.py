@@ -11,13 +11,14 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from onmodel.errors import BusyError, InputError, OnmodelError
-from onmodel.studio import home, run
+from onmodel.studio import data, home, run
+from onmodel.studio.datasets import Datasets
 from onmodel.studio.gate import Gate, Key
 from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROUTES = (*home.ROUTES, *run.ROUTES)
+ROUTES = (*home.ROUTES, *data.ROUTES, *run.ROUTES)
 
 
 def make_app(workspace: Workspace, jobs: Jobs, key: Key) -> Gate:
@@ -31,7 +32,7 @@ def make_app(workspace: Workspace, jobs: Jobs, key: Key) -> Gate:
             Exception: _failure,
         },
     )
-    app.state.workspace, app.state.jobs, app.state.key = workspace, jobs, key
+    app.state.workspace, app.state.jobs, app.state.datasets = workspace, jobs, Datasets()
     return Gate(app, key)
 
 

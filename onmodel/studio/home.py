@@ -12,7 +12,7 @@ from onmodel.curate.unpack import unpack
 from onmodel.errors import InputError
 from onmodel.paths import inside
 from onmodel.starter import StarterSettings, write_starter
-from onmodel.studio.jobs import Job, Jobs
+from onmodel.studio.jobs import Jobs, RunJob
 from onmodel.studio.render import character_of, fragment, page, workspace_of
 from onmodel.studio.workspace import CharacterFolder
 
@@ -25,7 +25,7 @@ class CharacterCard:
     character: CharacterFolder
     state: str
     stage: str
-    job: Job | None
+    job: RunJob | None
     disk_bytes: int
 
 
@@ -39,7 +39,7 @@ def cards(request: Request) -> list[CharacterCard]:
     ]
 
 
-def _card(character: CharacterFolder, job: Job | None) -> CharacterCard:
+def _card(character: CharacterFolder, job: RunJob | None) -> CharacterCard:
     state = stage = ""
     if character.started:
         runs = character.project.ledger.runs()

@@ -42,7 +42,7 @@ JobState = Literal["waiting", "running", "stopping"]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RunJob:
     """A job that has not ended, and the id of its character."""
 
     id: int
@@ -75,7 +75,7 @@ class Jobs:
             )
         self.advance()
 
-    def open(self) -> list[Job]:
+    def open(self) -> list[RunJob]:
         """Jobs that have not ended, in the order in which they run."""
         with self._database() as database:
             rows = database.execute(
@@ -84,7 +84,7 @@ class Jobs:
         found = []
         for id, character, process, stopping in rows:
             state: JobState = "waiting" if process is None else "running"
-            found.append(Job(id, character, "stopping" if stopping else state))
+            found.append(RunJob(id, character, "stopping" if stopping else state))
         return found
 
     def stop(self, id: int) -> None:

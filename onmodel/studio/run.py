@@ -13,7 +13,7 @@ from starlette.routing import Route
 from onmodel.engine.plan import make_plan
 from onmodel.ledger.store import RunRecord
 from onmodel.recipe import Recipe, load_recipe
-from onmodel.studio.jobs import Job, Jobs, log_of
+from onmodel.studio.jobs import Jobs, RunJob, log_of
 from onmodel.studio.render import character_of, fragment, page, text
 from onmodel.studio.workspace import CharacterFolder
 
@@ -59,7 +59,7 @@ class RunView:
     """What the page of a run shows."""
 
     boxes: list[StageBox]
-    job: Job | None
+    job: RunJob | None
     log: str
 
 

@@ -202,7 +202,7 @@ def test_a_second_writer_is_told_who_holds_the_folder(
         ):
             with pytest.raises(BusyError, match=f"written by process {other.pid}"):
                 write()
-        assert open_workshop(work.folder).journal == []
+        assert open_workshop(work.folder).journal == ()
         other.communicate("")
     assert len(work.decide([Decision(0, "keep", "person", "base/000")]).journal) == 1
 

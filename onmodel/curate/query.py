@@ -1,0 +1,131 @@
+"""Find pictures of a data set in the making by words.
+
+    subset:base tag:smile -tag:hat finding:"wrong label" is:kept trigger
+
+Every term must hold; `-` before a term turns it round. A term without a key is text in the name,
+the tags or the sentence. Quote values that have spaces. Upper and lower case are the same.
+
+| key | holds for pictures |
+|---|---|
+| `subset` | of this subset |
+| `tag` | with exactly this tag |
+| `by` | with a tag from this source: file, person, rule, tagger … |
+| `name` | whose name contains the text |
+| `text` | whose sentence contains the text |
+| `finding` | that the last audit has a finding of this kind about |
+| `origin`, `rights` | that say exactly this |
+| `is` | kept, excluded, captioned, uncaptioned, edited (a person decided) |
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from onmodel.curate.workshop import Piece
+from onmodel.errors import InputError
+from onmodel.text import shown
+
+KEYS = ("subset", "tag", "by", "name", "text", "finding", "origin", "rights", "is")
+STATES = ("kept", "excluded", "captioned", "uncaptioned", "edited")
+_TERM = re.compile(r'(?P<minus>-?)(?:(?P<key>[a-z]+):)?(?:"(?P<quoted>[^"]*)"|(?P<plain>[^\s"]+))')
+_TEST = Callable[[Piece], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition of a query; `key` is "" for plain text."""
+
+    key: str
+    value: str
+    negated: bool
+
+
+def parse_query(text: str) -> list[Term]:
+    """The terms of a query. Raises InputError for an unknown key, or a quote that is not closed."""
+    terms, at = [], 0
+    text = text.strip()
+    while at < len(text):
+        found = _TERM.match(text, at)
+        if found is None or ((end := found.end()) < len(text) and not text[end].isspace()):
+            raise InputError("query", shown(text[at:]), 'close the quotes: key:"two words"')
+        key, value = found["key"] or "", (found["quoted"] or found["plain"] or "").casefold()
+        if key and key not in KEYS:
+            raise InputError("query", f"{key}:", f"keys are {', '.join(KEYS)}")
+        if key == "is" and value not in STATES:
+            raise InputError("query", f"is:{shown(value)}", f"use {', '.join(STATES)}")
+        terms.append(Term(key, value, bool(found["minus"])))
+        at = end + len(text[end:]) - len(text[end:].lstrip())
+    return terms
+
+
+def search(
+    pieces: Collection[Piece], query: str, findings: Mapping[str, Collection[str]]
+) -> list[Piece]:
+    """The pictures for which every term of the query holds, in their order. `findings`: name of a
+    picture → kinds of its findings."""
+    tests = [_test(term, findings) for term in parse_query(query)]
+    return [piece for piece in pieces if all(test(piece) for test in tests)]
+
+
+def complete(pieces: Collection[Piece], kinds: Sequence[str], word: str) -> list[str]:
+    """Up to 20 ways to complete the last word of a query, the most frequent first."""
+    key, colon, start = word.lstrip("-").partition(":")
+    sign = word[: len(word) - len(word.lstrip("-"))]
+    if not colon:
+        return [f"{sign}{known}:" for known in KEYS if known.startswith(key)]
+    values: dict[str, int] = {}
+    for value in _values(key, pieces, kinds):
+        values[value] = values.get(value, 0) + 1
+    start = start.strip('"').casefold()
+    wanted = [value for value in values if start in value.casefold()]
+    wanted.sort(key=lambda value: (not value.casefold().startswith(start), -values[value], value))
+    return [f"{sign}{key}:{_quoted(value)}" for value in wanted[:20]]
+
+
+def _values(key: str, pieces: Collection[Piece], kinds: Sequence[str]) -> list[str]:
+    """Every value of a key, as often as pictures have it."""
+    if key == "tag":
+        return [said.tag for piece in pieces for said in piece.tags]
+    if key == "by":
+        return [said.by for piece in pieces for said in piece.tags]
+    if key in ("subset", "origin", "rights"):
+        return [getattr(piece, key) for piece in pieces]
+    return {"is": list(STATES), "finding": list(kinds)}.get(key, [])
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if re.search(r"\s", value) else value
+
+
+def _test(term: Term, findings: Mapping[str, Collection[str]]) -> _TEST:
+    value = term.value
+    tests: dict[str, _TEST] = {
+        "subset": lambda piece: piece.subset.casefold() == value,
+        "tag": lambda piece: any(said.tag.casefold() == value for said in piece.tags),
+        "by": lambda piece: any(said.by.casefold().startswith(value) for said in piece.tags),
+        "name": lambda piece: value in piece.name.casefold(),
+        "text": lambda piece: value in piece.sentence.casefold(),
+        "finding": lambda piece: value in findings.get(piece.name, ()),
+        "origin": lambda piece: piece.origin.casefold() == value,
+        "rights": lambda piece: piece.rights.casefold() == value,
+        "": lambda piece: value in _all_text(piece),
+    }
+    test = _STATE_TESTS[value] if term.key == "is" else tests[term.key]
+    return (lambda piece: not test(piece)) if term.negated else test
+
+
+_STATE_TESTS: dict[str, _TEST] = {
+    "kept": lambda piece: not piece.aside,
+    "excluded": lambda piece: bool(piece.aside),
+    "captioned": lambda piece: bool(piece.tags or piece.sentence),
+    "uncaptioned": lambda piece: not (piece.tags or piece.sentence),
+    "edited": lambda piece: (
+        piece.decided == "person"
+        or piece.told == "person"
+        or any(said.by == "person" for said in piece.tags)
+    ),
+}
+
+
+def _all_text(piece: Piece) -> str:
+    return "\n".join((piece.name, *piece.words, piece.sentence)).casefold()

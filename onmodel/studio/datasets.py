@@ -1,0 +1,61 @@
+"""Opened data sets, kept between requests: only what was decided since is read again."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from onmodel.curate.findings import AuditFinding
+from onmodel.curate.workshop import Piece, Workshop, open_workshop, read_findings
+from onmodel.errors import InputError
+from onmodel.studio.workspace import CharacterFolder
+
+
+@dataclass(frozen=True)
+class OpenDataset:
+    """The state of a data set with its last audit. `findings`: name of a picture → findings about
+    it; `by_hash`: SHA-256 → picture."""
+
+    workshop: Workshop
+    findings: Mapping[str, Sequence[AuditFinding]]
+    by_hash: Mapping[str, Piece]
+
+    @property
+    def kinds(self) -> dict[str, set[str]]:
+        """Name of a picture → kinds of its findings in lower case, for queries."""
+        return {name: {row.kind.casefold() for row in rows} for name, rows in self.findings.items()}
+
+
+@dataclass
+class Datasets:
+    """Data sets by character."""
+
+    _open: dict[str, OpenDataset] = field(default_factory=dict)
+    _audited: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, character: CharacterFolder) -> OpenDataset:
+        """The data set of a character as it is now. Raises InputError where there is none."""
+        with self._lock:
+            known = self._open.get(character.id)
+            workshop = known.workshop.refreshed() if known else open_workshop(character.data)
+            audit = character.data / "audit.json"
+            audited = audit.stat().st_mtime if audit.is_file() else 0.0
+            same = audited == self._audited.get(character.id)
+            if known and workshop is known.workshop and same:
+                return known
+            found = known.findings if known and same else _findings(character)
+            by_hash = {piece.sha256: piece for piece in workshop.pieces.values()}
+            made = OpenDataset(workshop, found, by_hash)
+            self._open[character.id], self._audited[character.id] = made, audited
+            return made
+
+
+def _findings(character: CharacterFolder) -> dict[str, list[AuditFinding]]:
+    found: dict[str, list[AuditFinding]] = defaultdict(list)
+    try:
+        for row in read_findings(character.data):
+            found[row.picture].append(row)
+    except InputError:  # not audited yet
+        return {}
+    return found

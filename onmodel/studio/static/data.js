@@ -1,0 +1,248 @@
+/** The grid of a data set: only the rows in view are in the page, whatever the number of pictures. */
+import { ask, post, tell } from "./request.js";
+
+const CELL = 148; // pixels, a picture with its name
+const PAGE = 200; // rows of one request
+const root = document.getElementById("data");
+const url = root.dataset.url;
+const grid = document.getElementById("grid");
+const spacer = document.getElementById("spacer");
+const state = { query: "", total: 0, pages: new Map(), selected: new Set(), at: 0, anchor: 0, generation: 0 };
+const cells = new Map(); // place → element
+
+const columns = () => Math.max(1, Math.floor(grid.clientWidth / CELL));
+const rowAt = (place) => state.pages.get(Math.floor(place / PAGE))?.[place % PAGE];
+
+async function load(page) {
+  if (state.pages.has(page)) return;
+  state.pages.set(page, []); // asked for
+  const generation = state.generation;
+  const params = new URLSearchParams({ q: state.query, from: page * PAGE, count: PAGE });
+  const found = await ask(`${url}/data/rows?${params}`);
+  if (generation !== state.generation) return; // another query meanwhile
+  state.pages.set(page, found.rows);
+  state.total = found.total;
+  spacer.style.height = `${Math.ceil(state.total / columns()) * CELL}px`;
+  counts();
+  draw();
+}
+
+function counts() {
+  const { pictures, selected } = root.dataset;
+  const chosen = state.selected.size ? `, ${state.selected.size.toLocaleString("en")} ${selected}` : "";
+  document.getElementById("counts").textContent = `${state.total.toLocaleString("en")} ${pictures}${chosen}`;
+}
+
+function draw() {
+  const wide = columns();
+  const first = Math.max(0, Math.floor(grid.scrollTop / CELL) - 1) * wide;
+  const last = Math.min(state.total, (Math.ceil((grid.scrollTop + grid.clientHeight) / CELL) + 1) * wide);
+  for (const [place, cell] of cells) {
+    if (place < first || place >= last) { cell.remove(); cells.delete(place); }
+  }
+  for (let place = first; place < last; place++) {
+    const row = rowAt(place);
+    if (!row) { load(Math.floor(place / PAGE)).catch((error) => tell(error.message)); continue; }
+    paint(place, row, wide);
+  }
+}
+
+function paint(place, row, wide) {
+  let cell = cells.get(place);
+  if (!cell) {
+    cell = document.createElement("div");
+    cell.className = "cell";
+    cell.id = `cell-${place}`;
+    cell.setAttribute("role", "option");
+    cell.append(document.createElement("img"), document.createElement("span"));
+    cell.firstChild.alt = "";
+    cell.addEventListener("click", (event) => choose(place, event.ctrlKey || event.metaKey, event.shiftKey));
+    cells.set(place, cell);
+    spacer.append(cell);
+  }
+  const source = `${url}/thumb/${row.sha256}`;
+  if (!cell.firstChild.src.endsWith(source)) cell.firstChild.src = source;
+  cell.lastChild.textContent = row.name + (row.findings.length ? ` ⚠${row.findings.length}` : "");
+  cell.style.transform = `translate(${(place % wide) * CELL}px, ${Math.floor(place / wide) * CELL}px)`;
+  cell.classList.toggle("out", Boolean(row.excluded));
+  cell.classList.toggle("here", place === state.at);
+  cell.setAttribute("aria-selected", String(state.selected.has(row.name)));
+  cell.setAttribute("aria-label", `${row.name}${row.excluded ? `, ${root.dataset.excluded}` : ""}`);
+}
+
+async function refresh(keepScroll = true) {
+  state.generation++;
+  state.pages.clear();
+  for (const cell of cells.values()) cell.remove();
+  cells.clear();
+  if (!keepScroll) grid.scrollTop = 0;
+  const page = Math.floor((Math.floor(grid.scrollTop / CELL) * columns()) / PAGE);
+  await load(page);
+  draw();
+}
+
+function choose(place, add, range) {
+  const row = rowAt(place);
+  if (!row) return;
+  if (range) {
+    for (let i = Math.min(state.anchor, place); i <= Math.max(state.anchor, place); i++) {
+      if (rowAt(i)) state.selected.add(rowAt(i).name);
+    }
+  } else if (add) {
+    if (!state.selected.delete(row.name)) state.selected.add(row.name);
+    state.anchor = place;
+  } else {
+    state.selected.clear();
+    state.selected.add(row.name);
+    state.anchor = place;
+    open(row);
+  }
+  move(place);
+  counts();
+}
+
+function move(place) {
+  state.at = Math.max(0, Math.min(state.total - 1, place));
+  const top = Math.floor(state.at / columns()) * CELL;
+  if (top < grid.scrollTop) grid.scrollTop = top;
+  if (top + CELL > grid.scrollTop + grid.clientHeight) grid.scrollTop = top + CELL - grid.clientHeight;
+  grid.setAttribute("aria-activedescendant", `cell-${state.at}`);
+  draw();
+}
+
+function open(row) {
+  const details = document.getElementById("details");
+  details.hidden = false;
+  details.dataset.name = row.name;
+  document.getElementById("large").src = `${url}/thumb/${row.sha256}`;
+  document.getElementById("name").textContent = row.name;
+  document.getElementById("said").replaceChildren(...row.tags.map(([tag, by]) => {
+    const item = document.createElement("li");
+    item.textContent = tag;
+    item.title = by;
+    item.dataset.by = by.split(/[ :]/)[0];
+    return item;
+  }));
+  const words = document.getElementById("words");
+  words.tags.value = row.tags.map(([tag]) => tag).join(", ");
+  words.sentence.value = row.sentence;
+  words.dataset.sentence = row.sentence;
+  words.dataset.tags = words.tags.value;
+  document.getElementById("findings").replaceChildren(...row.findings.map((finding) => {
+    const item = document.createElement("li");
+    item.textContent = `${finding.kind}: ${finding.evidence} `;
+    if (finding.fixable) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "quiet";
+      button.textContent = root.dataset.fix;
+      button.addEventListener("click", () => change("fix", { ids: [finding.id] }));
+      item.append(button);
+    }
+    return item;
+  }));
+}
+
+/** Send a change and show the grid anew. */
+async function change(action, body = {}) {
+  try {
+    tell("");
+    const answer = await post(`${url}/data/${action}`, body);
+    await refresh();
+    const name = document.getElementById("details").dataset.name;
+    const shown = [...state.pages.values()].flat().find((row) => row.name === name);
+    if (shown) open(shown);
+    return answer;
+  } catch (error) {
+    tell(error.message);
+    return null;
+  }
+}
+
+/** What a change is about: the selected pictures, else all that the query finds. */
+const selection = () => (state.selected.size ? { names: [...state.selected] } : { q: state.query });
+const selectedOnly = () => (state.selected.size ? selection() : { names: rowAt(state.at) ? [rowAt(state.at).name] : [] });
+
+document.getElementById("keep").addEventListener("click", () => change("decide", { ...selectedOnly(), keep: true }));
+document.getElementById("exclude").addEventListener("click", () => change("decide", { ...selectedOnly(), keep: false }));
+document.getElementById("undo").addEventListener("click", () => change("undo"));
+document.getElementById("redo").addEventListener("click", () => change("redo"));
+document.getElementById("all").addEventListener("click", () => { state.selected.clear(); counts(); draw(); });
+
+const edit = document.getElementById("edit");
+async function sendEdit(preview) {
+  const fields = Object.fromEntries(new FormData(edit));
+  const body = { ...selection(), ...fields, preview };
+  const answer = preview
+    ? await post(`${url}/data/edit`, body).catch((error) => { tell(error.message); return null; })
+    : await change("edit", body);
+  if (!answer) return;
+  const lines = [`${answer.changed.toLocaleString("en")} ${root.dataset.change}`];
+  for (const row of answer.rows.slice(0, preview ? 5 : 0)) lines.push(`${row.name}: ${row.after.join(", ")}`);
+  document.getElementById("changes").textContent = lines.join("\n");
+}
+document.getElementById("preview").addEventListener("click", () => sendEdit(true));
+edit.addEventListener("submit", (event) => { event.preventDefault(); sendEdit(false); });
+
+const words = document.getElementById("words");
+words.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const names = [document.getElementById("details").dataset.name];
+  if (words.tags.value !== words.dataset.tags) await change("decide", { names, tags: words.tags.value });
+  if (words.sentence.value !== words.dataset.sentence) await change("decide", { names, sentence: words.sentence.value });
+});
+
+const query = document.getElementById("query");
+let waiting = 0;
+query.addEventListener("input", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(async () => {
+    state.query = query.value;
+    try {
+      tell("");
+      await refresh(false);
+      const before = query.value.slice(0, query.value.search(/\S*$/));
+      const word = query.value.slice(before.length);
+      const found = word ? await ask(`${url}/data/complete?${new URLSearchParams({ word })}`) : [];
+      document.getElementById("completions").replaceChildren(...found.map((text) => {
+        const option = document.createElement("option");
+        option.value = before + text;
+        return option;
+      }));
+    } catch (error) {
+      if (query.value.endsWith(":") || query.value.split('"').length % 2 === 0) return; // being typed
+      tell(error.message);
+    }
+  }, 150);
+});
+document.getElementById("filter").addEventListener("submit", (event) => event.preventDefault());
+
+const KEYS = {
+  ArrowRight: () => move(state.at + 1),
+  ArrowLeft: () => move(state.at - 1),
+  ArrowDown: () => move(state.at + columns()),
+  ArrowUp: () => move(state.at - columns()),
+  Home: () => move(0),
+  End: () => move(state.total - 1),
+  " ": () => choose(state.at, true, false),
+  Enter: () => choose(state.at, false, false),
+  k: () => change("decide", { ...selectedOnly(), keep: true }),
+  x: () => change("decide", { ...selectedOnly(), keep: false }),
+};
+grid.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const action = KEYS[event.key];
+  if (action) { event.preventDefault(); action(); }
+});
+document.addEventListener("keydown", (event) => {
+  if (!(event.ctrlKey || event.metaKey) || /INPUT|TEXTAREA/.test(event.target.tagName)) return;
+  if (event.key === "z") { event.preventDefault(); change("undo"); }
+  if (event.key === "y") { event.preventDefault(); change("redo"); }
+});
+
+grid.addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
+new ResizeObserver(() => {
+  spacer.style.height = `${Math.ceil(state.total / columns()) * CELL}px`;
+  draw();
+}).observe(grid);
+refresh().catch((error) => tell(error.message));
