@@ -116,8 +116,8 @@ def redo(request: Request) -> Response:
 def import_pictures(request: Request) -> Response:
     """Make the data set from the character's pictures."""
     character = character_of(request)
-    found = gather([character.pictures], character.data, "", "", Events())
-    return JSONResponse({"pictures": found.pictures, "refused": found.refused})
+    gather([character.pictures], character.data, "", "", Events())
+    return Response(headers={"HX-Refresh": "true"})
 
 
 def _opened(request: Request) -> OpenDataset:
@@ -150,9 +150,7 @@ def _row(opened: OpenDataset, piece: Piece) -> dict[str, object]:
         "excluded": piece.aside,
         "tags": [[said.tag, said.by] for said in piece.tags],
         "sentence": piece.sentence,
-        "findings": [
-            _finding(row.id, row.kind, row.evidence, row.fix is not None) for row in found
-        ],
+        "findings": [_finding(row) for row in found],
     }
 
 

@@ -30,7 +30,7 @@ SHUT = "copy the address that onmodel printed into the browser"
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:;"
-    " connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self';"
+    " connect-src 'self'; font-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'self';"
     " frame-ancestors 'none'"
 )
 SAFETY_HEADERS = {
@@ -40,6 +40,15 @@ SAFETY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
+}
+
+# Of a page that another part of onmodel wrote, with script and style in itself: without an origin.
+SANDBOXED = {
+    "Content-Security-Policy": (
+        "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline';"
+        " script-src 'unsafe-inline'; frame-ancestors 'self'"
+    ),
+    "X-Frame-Options": "SAMEORIGIN",
 }
 
 
@@ -93,8 +102,8 @@ class Gate:
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
-                headers.update(SAFETY_HEADERS)
-                headers.setdefault("Cache-Control", "no-store")
+                for name, value in (*SAFETY_HEADERS.items(), ("Cache-Control", "no-store")):
+                    headers.setdefault(name, value)
             await send(message)
 
         if answer is not None:

@@ -28,8 +28,8 @@ async function load(page) {
 }
 
 function counts() {
-  const { pictures, selected } = root.dataset;
-  const chosen = state.selected.size ? `, ${state.selected.size.toLocaleString("en")} ${selected}` : "";
+  const { pictures, selected, none } = root.dataset;
+  const chosen = `, ${state.selected.size ? `${state.selected.size.toLocaleString("en")} ${selected}` : none}`;
   document.getElementById("counts").textContent = `${state.total.toLocaleString("en")} ${pictures}${chosen}`;
 }
 
