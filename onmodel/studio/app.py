@@ -11,14 +11,14 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from onmodel.errors import BusyError, InputError, OnmodelError
-from onmodel.studio import data, home, results, run
+from onmodel.studio import data, home, release, results, run
 from onmodel.studio.datasets import Datasets
 from onmodel.studio.gate import Gate, Key
 from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROUTES = (*home.ROUTES, *data.ROUTES, *run.ROUTES, *results.ROUTES)
+ROUTES = (*home.ROUTES, *data.ROUTES, *run.ROUTES, *results.ROUTES, *release.ROUTES)
 
 
 def make_app(workspace: Workspace, jobs: Jobs, key: Key) -> Gate:
