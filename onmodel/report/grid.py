@@ -257,14 +257,14 @@ def _orders(
     """Rank of every prompt (0 is worst): per axis, as planned, and by mean relative cost over FIRST
     and all axes."""
     ids = [prompt.id for prompt in prompts]
-    badness = {axis.id: _badness(axis, row.values(axis.id)) for axis in axes}
-    keys = {"asked": [id for id in badness if id in FIRST], "overall": list(badness)}
+    costs = {axis.id: badness(axis, row.values(axis.id)) for axis in axes}
+    keys = {"asked": [id for id in costs if id in FIRST], "overall": list(costs)}
     joined: dict[str, dict[str, float]] = {key: {} for key in keys}
     for key, of in keys.items():
         for id in ids:
-            joined[key][id] = _mean([badness[axis][id] for axis in of if id in badness[axis]])
+            joined[key][id] = _mean([costs[axis][id] for axis in of if id in costs[axis]])
     ranks: dict[str, dict[str, int]] = {id: {"plan": at} for at, id in enumerate(ids)}
-    for key, values in {**joined, **badness}.items():
+    for key, values in {**joined, **costs}.items():
         for rank, id in enumerate(
             sorted(ids, key=lambda id: values.get(id, UNKNOWN), reverse=True)
         ):
@@ -272,7 +272,7 @@ def _orders(
     return ranks
 
 
-def _badness(axis: Axis, values: Mapping[str, float]) -> dict[str, float]:
+def badness(axis: Axis, values: Mapping[str, float]) -> dict[str, float]:
     """Cost of each prompt as a share 0..1 between the model's best and worst prompt on the axis."""
     costs = {id: axis.cost(value) for id, value in values.items()}
     low, high = min(costs.values(), default=0.0), max(costs.values(), default=0.0)

@@ -11,21 +11,28 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from onmodel.errors import BusyError, InputError, OnmodelError
-from onmodel.studio import data, home, release, results, run
+from onmodel.studio import compare, data, home, release, results, run
 from onmodel.studio.datasets import Datasets
 from onmodel.studio.gate import Gate, Key
 from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROUTES = (*home.ROUTES, *data.ROUTES, *run.ROUTES, *results.ROUTES, *release.ROUTES)
+ROUTES = (
+    *home.ROUTES,
+    *data.ROUTES,
+    *compare.ROUTES,
+    *run.ROUTES,
+    *results.ROUTES,
+    *release.ROUTES,
+)
 
 
 def make_app(workspace: Workspace, jobs: Jobs, key: Key) -> Gate:
     """The studio of a workspace; `key` opens it."""
     static = StaticFiles(directory=str(files("onmodel.studio") / "static"))
     app = Starlette(
-        routes=[*ROUTES, Mount("/static", static)],
+        routes=[*(route for room in ROOMS for route in room.ROUTES), Mount("/static", static)],
         exception_handlers={
             OnmodelError: _mistake,
             HTTPException: _http_error,
