@@ -18,14 +18,7 @@ from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROUTES = (
-    *home.ROUTES,
-    *data.ROUTES,
-    *compare.ROUTES,
-    *run.ROUTES,
-    *results.ROUTES,
-    *release.ROUTES,
-)
+ROOMS = (home, data, run, compare, results, release)
 
 
 def make_app(workspace: Workspace, jobs: Jobs, key: Key) -> Gate:
