@@ -9,11 +9,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from onmodel.curate.unpack import unpack
-from onmodel.errors import InputError
 from onmodel.paths import inside
 from onmodel.starter import StarterSettings, write_starter
 from onmodel.studio.jobs import Jobs, RunJob
 from onmodel.studio.render import character_of, fragment, page, workspace_of
+from onmodel.studio.uploads import receive
 from onmodel.studio.workspace import CharacterFolder
 
 
@@ -84,17 +84,8 @@ async def upload(request: Request) -> Response:
     character = character_of(request)
     name = request.query_params.get("name", "")
     target = inside(character.pictures, name, "name")
-    if target.exists():
-        raise InputError("name", name, "was uploaded already")
     await run_in_threadpool(target.parent.mkdir, parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            async for piece in request.stream():
-                await run_in_threadpool(file.write, piece)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    await receive(request, target)
     left: list[tuple[str, str]] = []
     if target.suffix.lower() == ".zip":
         left = await run_in_threadpool(unpack, target, target.with_suffix(""))

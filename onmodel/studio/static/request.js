@@ -3,7 +3,8 @@
 /** Send a request and return the answer's JSON. Throws an Error whose message is for the user. */
 export async function ask(url, options = {}) {
   const answer = await fetch(url, { headers: { Accept: "application/json", ...options.headers }, ...options });
-  const value = await answer.json().catch(() => ({ error: `${answer.status} ${answer.statusText}` }));
+  const text = answer.status === 200 && answer.headers.get("content-length") === "0" ? "{}" : null;
+  const value = text ? {} : await answer.json().catch(() => ({ error: `${answer.status} ${answer.statusText}` }));
   if (!answer.ok) throw new Error(value.error);
   return value;
 }
