@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 from onmodel.errors import BusyError, InputError, OnmodelError
 from onmodel.studio import compare, data, home, merge, release, results, run
 from onmodel.studio.datasets import Datasets
-from onmodel.studio.gate import Gate, Key
+from onmodel.studio.gate import Gate, Key, TooLargeError
 from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
@@ -29,6 +29,7 @@ def make_app(workspace: Workspace, jobs: Jobs, key: Key) -> Gate:
         exception_handlers={
             OnmodelError: _mistake,
             HTTPException: _http_error,
+            TooLargeError: _too_large,
             Exception: _failure,
         },
     )
@@ -51,6 +52,10 @@ def _mistake(request: Request, error: Exception) -> Response:
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _told(request, str(error.detail), HTTPStatus(error.status_code))
+
+
+def _too_large(request: Request, error: Exception) -> Response:
+    return _told(request, "the body is too large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
 def _failure(request: Request, error: Exception) -> Response:

@@ -52,7 +52,7 @@ SANDBOXED = {
 }
 
 
-class _TooLargeError(Exception):
+class TooLargeError(Exception):
     """A body grew beyond its bound while it was read."""
 
 
@@ -95,12 +95,9 @@ class Gate:
         if scope["type"] != "http":  # no page opens a WebSocket
             raise RuntimeError(f"a {scope['type']} connection was refused")
         answer = self._answer(scope)
-        started = False
 
         async def guarded(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in (*SAFETY_HEADERS.items(), ("Cache-Control", "no-store")):
                     headers.setdefault(name, value)
@@ -108,13 +105,8 @@ class Gate:
 
         if answer is not None:
             await answer(scope, receive, guarded)
-            return
-        try:
+        else:
             await self.app(scope, _bounded(receive, _bound(scope)), guarded)
-        except _TooLargeError:
-            if not started:
-                too_large = _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")
-                await too_large(scope, receive, guarded)
 
     def _answer(self, scope: Scope) -> Response | None:
         """None when the request may be answered; else the refusal, or the redirect that sets the
@@ -159,7 +151,7 @@ def _bounded(receive: Receive, most: int) -> Receive:
         message = await receive()
         read += len(message.get("body", b""))
         if read > most:
-            raise _TooLargeError
+            raise TooLargeError
         return message
 
     return counted

@@ -17,7 +17,7 @@ def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
     """Serve the workspace in `folder`; `ready` is called with the address to open. `port` 0 takes
     a free one. Raises InputError for a folder or a port that cannot be used."""
     workspace = open_workspace(folder)
-    listener = _listen(port)
+    listener = listen(port)
     key = Key(listener.getsockname()[1])
     jobs = Jobs(workspace)
     config = uvicorn.Config(
@@ -33,7 +33,8 @@ def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
+    """A socket on 127.0.0.1; `port` 0 takes a free one. Raises InputError."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.bind((HOST, port))

@@ -1,0 +1,95 @@
+"""Who is let in."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onmodel.errors import InputError
+from onmodel.studio import gate
+from onmodel.studio.workspace import open_workspace
+from tests.support.studio import Browser, serving
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with serving(tmp_path_factory.mktemp("workspace")) as browser:
+        yield browser
+
+
+def test_the_printed_address_sets_a_strict_cookie_and_hides_the_token(browser: Browser) -> None:
+    answer = browser.get(f"/?token={browser.key.token}", Cookie=None, Sec_Fetch_Site="none")
+    assert answer.status == 303 and answer.headers["location"] == "/"
+    cookie = answer.headers["set-cookie"]
+    assert browser.key.cookie in cookie and "HttpOnly" in cookie and "SameSite=strict" in cookie
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Cookie": None},
+        {"Cookie": "onmodel-1=x"},
+        {"Host": "evil.example:80"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/cards", "/static/studio.css", "/c/x/run"])
+def test_everyone_else_is_refused_and_told_nothing(
+    browser: Browser, path: str, headers: dict[str, str | None]
+) -> None:
+    answer = browser.get(path, **headers)
+    assert answer.status == 403
+    assert answer.json() == {"error": gate.SHUT}
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_a_wrong_token_is_refused(browser: Browser) -> None:
+    assert browser.get("/?token=x", Cookie=None).status == 403
+    assert browser.get(f"/?token={browser.key.token}x").status == 403
+
+
+def test_a_change_without_origin_is_refused(browser: Browser) -> None:
+    assert browser.send("POST", "/new", b"name=a", {"Origin": None}).status == 403
+
+
+def test_a_body_may_not_grow_beyond_its_bound(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "LARGEST_BODY", 10)
+    assert browser.form("/new", ("name", "a" * 20)).status == 413
+
+
+def test_a_chunked_body_is_counted(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "LARGEST_BODY", 10)
+    with socket.create_connection((gate.HOST, browser.key.port), timeout=10) as client:
+        host = f"{gate.HOST}:{browser.key.port}"
+        head = (
+            f"POST /new HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n"
+            f"Cookie: {browser.key.cookie_name}={browser.key.cookie}\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        client.sendall(head.encode() + b"20\r\nname=" + b"a" * 27 + b"\r\n0\r\n\r\n")
+        assert b" 413 " in client.recv(4096).splitlines()[0]
+
+
+def test_pages_have_no_script_or_style_in_them(browser: Browser) -> None:
+    answer = browser.get("/")
+    assert answer.status == 200
+    policy = answer.headers["content-security-policy"]
+    assert "unsafe" not in policy and "frame-ancestors 'none'" in policy
+    assert "<script>" not in answer.text and "style=" not in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_static_files_do_not_lead_out_of_their_folder(browser: Browser) -> None:
+    for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static//etc/passwd"):
+        assert browser.get(path).status == 404
+
+
+def test_the_workspace_must_be_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a folder"):
+        open_workspace(tmp_path / "none")
