@@ -11,14 +11,14 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from onmodel.errors import BusyError, InputError, OnmodelError
-from onmodel.studio import compare, data, home, merge, release, results, run
+from onmodel.studio import compare, data, home, merge, recipe, release, results, run
 from onmodel.studio.datasets import Datasets
 from onmodel.studio.gate import Gate, Key, TooLargeError
 from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROOMS = (home, data, run, compare, results, merge, release)
+ROOMS = (home, data, run, recipe, compare, results, merge, release)
 
 
 def make_app(workspace: Workspace, jobs: Jobs, key: Key) -> Gate:

@@ -14,7 +14,6 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from onmodel.engine.project import LEDGER, Project
@@ -62,9 +61,10 @@ class CharacterFolder:
         """Whether something of it was ever run."""
         return (self.project_folder / LEDGER).is_file()
 
-    @cached_property
+    @property
     def project(self) -> Project:
-        """The opened project; check `started` first, since opening makes the folder."""
+        """The project, opened for this thread; check `started` first, since opening makes the
+        folder."""
         return Project(self.project_folder)
 
 

@@ -1,0 +1,109 @@
+"""A recipe while it is being edited: is it right, and what of it would run?"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from onmodel.engine.local import cells
+from onmodel.engine.plan import make_plan
+from onmodel.engine.project import Project
+from onmodel.errors import InputError
+from onmodel.events import Events
+from onmodel.hashing import TEMPORARY_PREFIX, write_atomic
+from onmodel.recipe import Recipe, load_recipe
+
+
+@dataclass(frozen=True)
+class DraftStage:
+    """A stage of a draft: `done` when the project holds what it would make; `notes` of its plan."""
+
+    name: str
+    verb: str
+    done: bool
+    steps: int | None
+    pictures: int | None
+    seconds: float | None
+    notes: Sequence[str]
+
+
+def read_draft(text: str, path: Path) -> Recipe:
+    """The recipe of a text that is not saved yet; its paths are those of a file at `path`. Raises
+    InputError where it is wrong."""
+    handle, name = tempfile.mkstemp(
+        prefix=TEMPORARY_PREFIX, suffix=".toml", dir=path.parent, text=True
+    )
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        return load_recipe(Path(name))
+    finally:
+        os.unlink(name)
+
+
+def stages_of(recipe: Recipe, project: Project | None) -> list[DraftStage]:
+    """The stages in order, and which of them a run would skip; without a project none."""
+    done = set()
+    if project is not None:
+        for cell in cells(recipe, project, Events()):
+            if project.finished(cell.key) is not None:
+                done.add(cell.step.name)
+    return [
+        DraftStage(
+            step.name,
+            step.verb,
+            step.name in done,
+            step.plan.steps,
+            step.plan.pictures,
+            step.seconds,
+            step.plan.notes,
+        )
+        for step in make_plan(recipe)
+    ]
+
+
+def with_setting(text: str, stage: str, name: str, value: str) -> str:
+    """The text with one setting of a stage changed; `value` is TOML, "" takes the setting out.
+    Comments and order stay. Raises InputError for a stage that is not there, and for a value that
+    is no TOML."""
+    try:
+        table: Any = tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise InputError("recipe", "the text", f"is no TOML ({error})") from error
+    stages = table.get("stages", {})
+    if stage not in stages:
+        raise InputError("stages", stage, "is not in the recipe")
+    if not value.strip():
+        stages[stage].pop(name, None)
+    else:
+        try:
+            stages[stage][name] = tomlkit.value(value.strip())
+        except (TOMLKitError, ValueError) as error:
+            remedy = f"is no TOML value ({error}); put text in quotes"
+            raise InputError(f"stages.{stage}.{name}", value, remedy) from error
+    return tomlkit.dumps(table)
+
+
+def settings_text(text: str) -> dict[str, dict[str, str]]:
+    """Stage → its settings as TOML values, as the text gives them."""
+    try:
+        table: Any = tomlkit.parse(text)
+    except TOMLKitError:
+        return {}
+    return {
+        name: {key: tomlkit.item(value).as_string() for key, value in rows.items() if key != "do"}
+        for name, rows in table.get("stages", {}).items()
+        if isinstance(rows, dict)
+    }
+
+
+def save_recipe(text: str, path: Path) -> None:
+    """Write a text that is a right recipe. Raises InputError where it is wrong; nothing is written
+    then."""
+    read_draft(text, path)
+    write_atomic(path, text.encode())
