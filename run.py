@@ -1,5 +1,6 @@
 """Make the virtual environment, install the locked dependencies, run a task. Standard library only.
 
+python run.py studio           the studio, in the browser
 python run.py demo             a character's whole life on the toon world, into demo/
 python run.py test             the tests
 python run.py check            format, lint, types
@@ -20,6 +21,7 @@ python run.py bench-verdict    are planted faults called, and equal models not?
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -27,10 +29,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
+LOCKS = ("requirements.lock", "pyproject.toml", "onmodel/studio/npm/package-lock.json")
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 TASKS = {
     "demo": [["-m", "onmodel.cli.main", "run", "recipes/demo.toml", "--project", "demo"]],
+    "studio": [["-m", "onmodel.cli.main", "studio"]],
     "test": [["-m", "pytest", "-n", "2", "--dist", "loadfile"]],  # a file's tests share fixtures
     "bench-merge": [["benchmarks/merge.py"]],
     "bench-search": [["benchmarks/search_regret.py"]],
@@ -56,7 +60,7 @@ TASKS = {
 def install() -> None:
     """Bring `.venv` to what requirements.lock says; does nothing when it is there already."""
     wanted = hashlib.sha256()
-    for name in ("requirements.lock", "pyproject.toml"):
+    for name in LOCKS:
         wanted.update((ROOT / name).read_bytes())
     stamp = VENV / "installed.sha256"
     if stamp.exists() and stamp.read_text() == wanted.hexdigest():
@@ -67,6 +71,8 @@ def install() -> None:
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "-r", "requirements.lock"], cwd=ROOT, check=True)
     subprocess.run([*pip, "--no-deps", "--editable", "."], cwd=ROOT, check=True)
+    if shutil.which("npm"):  # else the studio says what is missing
+        subprocess.run([str(PYTHON), "tools/studio_assets.py"], cwd=ROOT, check=True)
     stamp.write_text(wanted.hexdigest())
 
 

@@ -3,8 +3,8 @@
 .venv/bin/python tools/studio_assets.py
 
 Versions and SHA-512 hashes stand in onmodel/studio/npm/package-lock.json; npm checks them. The
-files and their licences go to onmodel/studio/static/vendor/, which the wheel contains. A wheel is
-built after this; whoever installs or runs it needs neither npm nor a network.
+files and their licences go to onmodel/studio/static/vendor/. Building a wheel calls this and puts
+them into it, so that whoever installs the wheel needs neither npm nor a network.
 """
 
 import shutil
@@ -12,6 +12,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+try:  # the class that a build calls; it is not installed outside one
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ModuleNotFoundError:
+    BuildHookInterface = object
 
 STUDIO = Path(__file__).resolve().parent.parent / "onmodel" / "studio"
 VENDOR = STUDIO / "static" / "vendor"
@@ -38,6 +44,16 @@ def install() -> None:
                 source = Path(temporary) / "node_modules" / package / name
                 own = f"{package}.LICENSE.txt" if name == "LICENSE" else source.name
                 shutil.copy(source, VENDOR / own)
+
+
+class StudioAssets(BuildHookInterface):
+    """Hatchling's hook: a wheel has the files, an editable installation is given them by run.py."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version != "editable" and not VENDOR.exists():
+            install()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import uvicorn
@@ -17,6 +18,10 @@ def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
     """Serve the workspace in `folder`; `ready` is called with the address to open. `port` 0 takes
     a free one. Raises InputError for a folder or a port that cannot be used."""
     workspace = open_workspace(folder)
+    if not (files("onmodel.studio") / "static" / "vendor").is_dir():
+        raise InputError(
+            "studio", "scripts of the pages", "are missing; run tools/studio_assets.py (needs npm)"
+        )
     listener = listen(port)
     key = Key(listener.getsockname()[1])
     jobs = Jobs(workspace)
