@@ -72,7 +72,7 @@ def install() -> None:
     subprocess.run([*pip, "-r", "requirements.lock"], cwd=ROOT, check=True)
     subprocess.run([*pip, "--no-deps", "--editable", "."], cwd=ROOT, check=True)
     if shutil.which("npm"):  # else the studio says what is missing
-        subprocess.run([str(PYTHON), "tools/studio_assets.py"], cwd=ROOT, check=True)
+        subprocess.run([str(PYTHON), "tools/studio_assets.py", "--tests"], cwd=ROOT, check=True)
     stamp.write_text(wanted.hexdigest())
 
 

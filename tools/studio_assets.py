@@ -1,6 +1,6 @@
 """Install the scripts and styles of other projects that the studio's pages use.
 
-.venv/bin/python tools/studio_assets.py
+.venv/bin/python tools/studio_assets.py [--tests]
 
 Versions and SHA-512 hashes stand in onmodel/studio/npm/package-lock.json; npm checks them. The
 files and their licences go to onmodel/studio/static/vendor/. Building a wheel calls this and puts
@@ -21,6 +21,7 @@ except ModuleNotFoundError:
 
 STUDIO = Path(__file__).resolve().parent.parent / "onmodel" / "studio"
 VENDOR = STUDIO / "static" / "vendor"
+AXE = STUDIO.parents[1] / "tests" / "studio" / "axe.min.js"  # accessibility; never shipped
 FILES = {
     "htmx.org": ("dist/htmx.min.js", "LICENSE"),
     "htmx-ext-sse": ("dist/sse.js", "LICENSE"),
@@ -28,15 +29,17 @@ FILES = {
 }
 
 
-def install() -> None:
-    """Fetch the packages with npm and copy the named files."""
+def install(tests: bool = False) -> None:
+    """Fetch the packages with npm and copy the named files; with `tests` what the tests of the
+    pages need, too."""
     npm = shutil.which("npm")
     if npm is None:
         sys.exit("npm: not found; install Node.js, or install onmodel from its wheel")
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(STUDIO / "npm" / name, temporary)
-        options = ("--ignore-scripts", "--no-audit", "--no-fund", "--silent")
+        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+        options += [] if tests else ["--omit=dev"]
         subprocess.run([npm, "ci", *options], cwd=temporary, check=True)
         VENDOR.mkdir(exist_ok=True)
         for package, names in FILES.items():
@@ -44,6 +47,8 @@ def install() -> None:
                 source = Path(temporary) / "node_modules" / package / name
                 own = f"{package}.LICENSE.txt" if name == "LICENSE" else source.name
                 shutil.copy(source, VENDOR / own)
+        if tests:
+            shutil.copy(Path(temporary) / "node_modules" / "axe-core" / "axe.min.js", AXE)
 
 
 class StudioAssets(BuildHookInterface):
@@ -57,4 +62,4 @@ class StudioAssets(BuildHookInterface):
 
 
 if __name__ == "__main__":
-    install()
+    install(tests="--tests" in sys.argv)

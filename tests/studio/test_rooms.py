@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from onmodel.curate.workshop import open_workshop
-from onmodel.toon.datasets import STANDIN_SETS, draw_item
 from tests.support.studio import Browser, serving
+from tests.support.toon_pictures import toon_picture
 
 COUNT = 10
 
@@ -28,14 +28,6 @@ class Room:
         return f"/c/{self.id}"
 
 
-def picture(i: int) -> tuple[bytes, str]:
-    """A small toon as PNG, and its caption."""
-    image, _, caption, _ = draw_item(STANDIN_SETS["reference"], i, (64, 64))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue(), caption
-
-
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     """A character that was made as a newcomer makes one: pictures, a trigger, an import."""
@@ -43,7 +35,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     with serving(folder) as browser:
         id = browser.form("/new", ("name", "momo")).json()["character"]
         for i in range(COUNT):
-            data, caption = picture(i)
+            data, caption = toon_picture(i)
             assert browser.upload(f"/upload/{id}", f"{i}.png", data).status == 200
             assert browser.upload(f"/upload/{id}", f"{i}.txt", caption.encode()).status == 200
         made = browser.form(f"/new/{id}/finish", ("trigger", "momochar"))
@@ -131,13 +123,13 @@ def test_an_upload_cannot_leave_its_folder(room: Room, name: str) -> None:
 
 def test_an_upload_never_overwrites(room: Room) -> None:
     assert room.browser.upload(f"/upload/{room.id}", "0.png", b"x").status == 422
-    assert (room.folder / "pictures" / "0.png").read_bytes() == picture(0)[0]
+    assert (room.folder / "pictures" / "0.png").read_bytes() == toon_picture(0)[0]
 
 
 def test_a_zip_is_unpacked_and_what_it_hides_is_told(room: Room) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("a.png", picture(0)[0])
+        archive.writestr("a.png", toon_picture(0)[0])
         archive.writestr("../../evil.png", b"x")
         archive.writestr("run.exe", b"MZ")
     answer = room.browser.upload(f"/upload/{room.id}", "more.zip", buffer.getvalue())
