@@ -16,6 +16,7 @@ python run.py bench-mended     does a LoRA on the fixed data set beat one on the
 python run.py bench-selection  is what tune chooses among the truly best, and for how many pictures?
 python run.py bench-judge      do a blind judge's intervals cover the truth?
 python run.py bench-statistics do 95 % intervals cover 95 %, and do twins stay alike?
+python run.py bench-studio     20,000 pictures in the studio, beside Gradio
 python run.py bench-verdict    are planted faults called, and equal models not?
 """
 
@@ -48,6 +49,7 @@ TASKS = {
     "bench-selection": [["benchmarks/selection_truth.py"]],
     "bench-judge": [["benchmarks/simulated_judges.py"]],
     "bench-statistics": [["benchmarks/simulated_evaluations.py"]],
+    "bench-studio": [["benchmarks/studio.py"]],
     "bench-verdict": [["benchmarks/verdict_power.py"]],
     "check": [
         ["-m", "ruff", "format", "--check", "."],

@@ -97,7 +97,7 @@ def fix_command(
     dry_run: DRY_RUN = False,
 ) -> None:
     """Apply what findings propose: correct labels, exclude pictures. `undo` takes it back."""
-    from onmodel.curate.actions import fix_findings
+    from onmodel.curate.decisions import fix_findings
 
     fixed = fix_findings(work, ids or [], kind or [], dry_run)
     for row in fixed.decisions if dry_run else fixed.decisions[:NAMED]:
@@ -126,7 +126,7 @@ def decide_command(
     why: Annotated[str, typer.Option(help="Reason, recorded with the decision.")] = "",
 ) -> None:
     """Decide by hand about pictures. A decision by hand overrides every rule."""
-    from onmodel.curate.actions import decide_by_hand
+    from onmodel.curate.decisions import decide_by_hand
 
     say(f"{decide_by_hand(work, picture, keep, tags, sentence, why)} decided")
 

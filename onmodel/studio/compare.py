@@ -4,19 +4,21 @@ values under each picture."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from onmodel.evaluate.evaluation import FILE, EvaluatedModel, Evaluation, read_evaluation
 from onmodel.paths import inside
 from onmodel.records import Artifact
-from onmodel.report.grid import badness, missed
-from onmodel.report.source import label
 from onmodel.studio.render import character_of, page
 
+if TYPE_CHECKING:
+    from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
+
+# Reading an evaluation takes scipy, which the other pages do without: imported when it is read.
 ARM = "L"  # pictures of the LoRA, prompted with its trigger
 MOST_MODELS = 8  # columns at first
 
@@ -50,13 +52,15 @@ class EvaluationChoice:
 def show(request: Request) -> Response:
     """The page. Query fields: `evaluation` its hash, `model` repeated, `axis` that sorts the
     prompts, `seed` the picture of each prompt."""
+    from onmodel.report.source import label
+
     character = character_of(request)
     artifacts = character.project.artifacts("evaluation") if character.started else []
     if not artifacts:
         return page(request, "compare.html.j2", "compare", character=character, artifacts=[])
     wanted = request.query_params.get("evaluation", "")
     artifact = next((one for one in artifacts if one.hash == wanted), artifacts[-1])
-    evaluation = read_evaluation(artifact.path / FILE)
+    evaluation = _read(artifact)
     chosen = [name for name in request.query_params.getlist("model") if name in evaluation.names]
     names = chosen or evaluation.names[:MOST_MODELS]
     axis = request.query_params.get("axis", "")
@@ -79,10 +83,12 @@ def show(request: Request) -> Response:
 
 
 def rows(
-    evaluation: Evaluation, names: Sequence[str], axis: str, seed: int, address: str
+    evaluation: "Evaluation", names: Sequence[str], axis: str, seed: int, address: str
 ) -> list[PromptRow]:
     """A row for each prompt, the worst of the last model on the axis first. `address` is that of
     the evaluation's pictures."""
+    from onmodel.report.grid import badness
+
     models = [evaluation.model(name) for name in names]
     worst = badness(evaluation.axes[axis], models[-1].values(axis))
     prompts = sorted(
@@ -99,8 +105,15 @@ def rows(
 
 
 def _picture(
-    evaluation: Evaluation, model: EvaluatedModel, prompt: str, axis: str, seed: int, address: str
+    evaluation: "Evaluation",
+    model: "EvaluatedModel",
+    prompt: str,
+    axis: str,
+    seed: int,
+    address: str,
 ) -> ComparedPicture | None:
+    from onmodel.report.grid import missed
+
     files = model.pictures.get(ARM, {}).get(prompt, ())
     if seed >= len(files):
         return None
@@ -131,11 +144,17 @@ def _artifact(request: Request) -> Artifact:
     raise HTTPException(HTTPStatus.NOT_FOUND, "this project has no such evaluation")
 
 
+def _read(artifact: Artifact) -> "Evaluation":
+    from onmodel.evaluate.evaluation import FILE, read_evaluation
+
+    return read_evaluation(artifact.path / FILE)
+
+
 def _choice(artifact: Artifact) -> EvaluationChoice:
-    return EvaluationChoice(artifact.hash, read_evaluation(artifact.path / FILE).names)
+    return EvaluationChoice(artifact.hash, _read(artifact).names)
 
 
-def _seed(request: Request, evaluation: Evaluation) -> int:
+def _seed(request: Request, evaluation: "Evaluation") -> int:
     text = request.query_params.get("seed", "0")
     known = {str(i): i for i in range(len(evaluation.plan.seeds))}
     return known.get(text, 0)

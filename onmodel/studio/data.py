@@ -8,10 +8,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from onmodel.curate.actions import decide_by_hand, fix_findings
 from onmodel.curate.bulk import Changed, changes, edit_tags, parse_edit
+from onmodel.curate.decisions import decide_by_hand, fix_findings
 from onmodel.curate.findings import AuditFinding
-from onmodel.curate.gather import gather
 from onmodel.curate.query import complete, search
 from onmodel.curate.workshop import PICTURES, Piece
 from onmodel.errors import InputError
@@ -115,6 +114,8 @@ def redo(request: Request) -> Response:
 
 def import_pictures(request: Request) -> Response:
     """Make the data set from the character's pictures."""
+    from onmodel.curate.gather import gather  # with its observers; no other page needs them
+
     character = character_of(request)
     gather([character.pictures], character.data, "", "", Events())
     return Response(headers={"HX-Refresh": "true"})

@@ -15,10 +15,6 @@ from starlette.routing import Route
 from onmodel.errors import VerifyError
 from onmodel.events import Finding
 from onmodel.paths import inside
-from onmodel.release.check import check
-from onmodel.release.provenance import read_provenance
-from onmodel.release.verify import verify
-from onmodel.report.lineage_page import lineage_page
 from onmodel.studio.gate import SANDBOXED
 from onmodel.studio.render import character_of, fragment, page
 from onmodel.studio.workspace import CharacterFolder
@@ -65,6 +61,9 @@ def show(request: Request) -> Response:
 
 def checked(request: Request) -> Response:
     """Check and verify a release."""
+    from onmodel.release.check import check  # reads weights: torch
+    from onmodel.release.verify import verify
+
     folder = _named(request)
     failed, passed = "", []
     try:
@@ -77,6 +76,9 @@ def checked(request: Request) -> Response:
 
 def lineage(request: Request) -> Response:
     """The drawn history of a release."""
+    from onmodel.release.provenance import read_provenance
+    from onmodel.report.lineage_page import lineage_page
+
     return HTMLResponse(lineage_page(read_provenance(_named(request))), headers=SANDBOXED)
 
 

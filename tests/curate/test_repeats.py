@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onmodel.curate.actions import choose_pictures, fix_findings, plan_repeats
+from onmodel.curate.actions import choose_pictures, plan_repeats
 from onmodel.curate.audit import _repeats
 from onmodel.curate.coverage import CountedPicture, audit_coverage
+from onmodel.curate.decisions import fix_findings
 from onmodel.curate.duplicates import Kind, Link
 from onmodel.curate.gather import gather
 from onmodel.curate.labels import Sight

@@ -1,0 +1,248 @@
+"""The studio beside Gradio: start, thumbnails, scrolling, filter, edits, memory, size.
+
+    python run.py bench-studio [--pictures 20000] [--gradio PYTHON] [--folder DIR]
+
+Draws a data set of so many 512 px JPEG files once, serves it with `onmodel studio` in a process of
+its own, and opens it in the Chromium of this machine. Gradio, where a Python that has it is given,
+shows 2,000 of the same pictures in its Gallery, which is what its users would write. Times are wall
+times of this machine; compare ratios. The last line is one JSON object.
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from onmodel.curate.workshop import Piece, Said, make_workshop
+from onmodel.hashing import sha256_bytes
+
+SIDE = 512
+TAGS = 300
+EDITED = 5_000
+RIVAL = 2_000  # pictures that Gradio shows
+FIRST = 12  # thumbnails that make the first screen
+OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+EXTRA = ("starlette", "uvicorn", "python-multipart", "tomlkit", "markdown-it-py")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# Longest time between two frames, in ms, while the grid is scrolled from its beginning to its end.
+SCROLL = """async () => {
+  const grid = document.getElementById('grid');
+  let last = performance.now(), longest = 0;
+  const end = last + 4000, height = grid.scrollHeight - grid.clientHeight;
+  const begin = last;
+  while (last < end) {
+    await new Promise((done) => requestAnimationFrame(done));
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+    grid.scrollTop = height * (now - begin) / 4000;
+  }
+  return longest;
+}"""
+# Bytes of the page, its scripts and styles, without pictures and data.
+SENT = """() => performance.getEntries()
+  .filter((row) => ['navigation', 'script', 'link', 'css'].includes(row.initiatorType))
+  .reduce((sum, row) => sum + row.decodedBodySize, 0)"""
+LOADED = f"""() => [...document.querySelectorAll('img')]
+  .filter((image) => image.complete && image.naturalWidth).length >= {FIRST}"""
+
+GALLERY = """
+import sys, glob
+import gradio
+files = sorted(glob.glob(sys.argv[1] + "/*.jpg"))[:int(sys.argv[2])]
+with gradio.Blocks() as page:
+    gradio.Gallery(files, columns=8)
+_, url, _ = page.launch(prevent_thread_lock=True, quiet=True, allowed_paths=[sys.argv[1]])
+print(url, flush=True)
+page.block_thread()
+"""
+
+
+@dataclass
+class Measured:
+    """What is printed last. Seconds, milliseconds, megabytes; None where it was not measured."""
+
+    start_s: float | None = None
+    first12_cold_s: float | None = None
+    first12_warm_s: float | None = None
+    longest_frame_ms: float | None = None
+    filter_ms: float | None = None
+    edit_5000_s: float | None = None
+    undo_5000_s: float | None = None
+    rss_mb: float | None = None
+    install_mb: float | None = None
+    page_kb: float | None = None
+    gradio_first12_s: float | None = None
+    gradio_rss_mb: float | None = None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--gradio", type=Path, help="a Python that has gradio")
+    parser.add_argument("--folder", type=Path, help="keep the data set here")
+    args = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder: Path = args.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        workspace = folder / "workspace"
+        if not (workspace / "big").is_dir():
+            draw_dataset(workspace / "big", args.pictures)
+        names = [f"base/{i:05d}" for i in range(args.pictures)]
+        found = Measured(install_mb=installed_mb())
+        playwright = stack.enter_context(sync_playwright())
+        chromium = next(filter(None, map(shutil.which, NAMES)))
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(OPTIONS))
+
+        def page() -> Page:
+            size = {"width": 1440, "height": 900}
+            return browser.new_context(bypass_csp=True, viewport=size).new_page()
+
+        measure_studio(found, workspace, names, page)
+        if args.gradio:
+            measure_gradio(found, workspace / "big" / "pictures", args.gradio, page())
+        browser.close()
+    rows = asdict(found)
+    for name, value in rows.items():
+        print(f"{name:18} {'–' if value is None else f'{value:.3f}'}")
+    if found.gradio_first12_s and found.first12_cold_s and found.gradio_rss_mb and found.rss_mb:
+        print(
+            f"Gradio: {found.gradio_first12_s / found.first12_cold_s:.1f} × the time to the first"
+            f" {FIRST} thumbnails, {found.gradio_rss_mb / found.rss_mb:.1f} × the memory"
+            f" ({RIVAL:,} pictures there, {args.pictures:,} here)"
+        )
+    print(json.dumps({name: value and round(value, 3) for name, value in rows.items()}))
+
+
+def draw_dataset(folder: Path, count: int) -> None:
+    """Pictures that compress like drawings, and a data set of them with 14 tags each."""
+    rng = np.random.default_rng(0)
+    small = [rng.integers(0, 255, (16, 16, 3), dtype=np.uint8) for _ in range(64)]
+    large = [Image.fromarray(part).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for part in small]
+    pictures = folder / "pictures"
+    pictures.mkdir(parents=True)
+    pieces = []
+    for i in range(count):
+        image = large[i % len(large)].copy()
+        image.paste((i % 255, i // 255 % 255, 0), (0, 0, 40, 40))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=85)
+        path, data = pictures / f"{i:05d}.jpg", buffer.getvalue()
+        path.write_bytes(data)
+        numbers = rng.choice(TAGS, 12, replace=False)
+        tags = ("1girl", "mychar", *(f"tag {number}" for number in numbers))
+        said = tuple(Said(tag, "file") for tag in tags)
+        name = f"base/{i:05d}"
+        pieces.append(Piece(name, path, sha256_bytes(data), SIDE, SIDE, "base", said, "", "", ""))
+    make_workshop(folder / "data", pieces, {"base": 1}, [], {})
+
+
+def measure_studio(
+    found: Measured, workspace: Path, names: list[str], new_page: Callable[[], Page]
+) -> None:
+    """All numbers of the studio."""
+    shutil.rmtree(workspace / ".studio", ignore_errors=True)
+    begin = time.perf_counter()
+    with served([sys.executable, "-m", "onmodel", "studio", str(workspace)]) as (process, url):
+        found.start_s = time.perf_counter() - begin
+        page = new_page()
+        page.goto(url)
+        data = f"{page.url}c/{_id(page)}/data"
+        found.first12_cold_s = seconds(lambda: opened(page, data))
+        found.page_kb = page.evaluate(SENT) / 1000
+        found.first12_warm_s = seconds(lambda: opened(page, data))
+        found.longest_frame_ms = page.evaluate(SCROLL)
+        found.filter_ms = min(filtered_ms(page, data, tag) for tag in range(5))
+        edit = {"names": names[:EDITED], "add": "a new tag"}
+        found.edit_5000_s = seconds(lambda: posted(page, f"{data}/edit", edit))
+        found.undo_5000_s = seconds(lambda: posted(page, f"{data}/undo", {}))
+        found.rss_mb = memory_mb(process)
+
+
+def opened(page: Page, address: str) -> None:
+    page.goto(address)
+    page.wait_for_function(LOADED)
+
+
+def filtered_ms(page: Page, data: str, tag: int) -> float:
+    """The server's answer to a filter, as the page waits for it."""
+    return 1000 * seconds(
+        lambda: page.evaluate(
+            "async (url) => (await fetch(url)).json()", f'{data}/rows?q=tag:"tag {tag}"&count=200'
+        )
+    )
+
+
+def posted(page: Page, address: str, body: object) -> None:
+    answer = page.evaluate(
+        """async ([url, body]) => (await fetch(url, {method: 'POST', body: JSON.stringify(body),
+        headers: {'Content-Type': 'application/json', Accept: 'application/json'}})).json()""",
+        [address, body],
+    )
+    if "error" in answer:
+        raise SystemExit(answer["error"])
+
+
+def measure_gradio(found: Measured, pictures: Path, python: Path, page: Page) -> None:
+    """The same pictures in a Gallery, each read from its file."""
+    command = [str(python), "-c", GALLERY, str(pictures), str(RIVAL)]
+    with served(command) as (process, url):
+        found.gradio_first12_s = seconds(lambda: opened(page, url))
+        found.gradio_rss_mb = memory_mb(process)
+
+
+@contextlib.contextmanager
+def served(command: list[str]) -> Iterator[tuple[psutil.Process, str]]:
+    """A server that prints its address, and that address."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield psutil.Process(process.pid), process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def memory_mb(process: psutil.Process) -> float:
+    return process.memory_info().rss / 1e6
+
+
+def installed_mb() -> float:
+    """Files of the packages that the extra adds, and of the studio itself."""
+    total = 0
+    for name in EXTRA:
+        for file in importlib.metadata.files(name) or ():
+            with contextlib.suppress(OSError):
+                total += Path(str(file.locate())).stat().st_size
+    studio = Path(__file__).resolve().parent.parent / "onmodel" / "studio"
+    total += sum(path.stat().st_size for path in studio.rglob("*") if path.is_file())
+    return total / 1e6
+
+
+def _id(page: Page) -> str:
+    """The id of the only character."""
+    address = page.locator(".cards a").first.get_attribute("href") or ""
+    return address.split("/")[2]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What a person decides about pictures of a data set in the making, one step each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onmodel.curate.workshop import (
+    Decision,
+    fix_decision,
+    open_workshop,
+    read_findings,
+    still_apply,
+)
+from onmodel.dataset.captions import split_tags
+from onmodel.errors import InputError
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Changes that findings propose. `outdated`: findings older than the last change of their
+    picture; `by_hand`: findings that only a person can fix."""
+
+    decisions: Sequence[Decision]
+    outdated: int
+    by_hand: int
+
+
+def fix_findings(
+    work: Path, ids: Sequence[str], kinds: Sequence[str], dry_run: bool = False
+) -> Fixed:
+    """Apply what findings of the last audit propose, as one step. Raises InputError for an unknown
+    id or kind, and for none at all."""
+    workshop, findings = open_workshop(work), read_findings(work)
+    known = {row.id: row for row in findings}
+    there = sorted({row.kind for row in findings})
+    for name in ids:
+        if name not in known:
+            raise InputError(
+                "id", name, "no finding of the last audit has it; see `onmodel dataset audit`"
+            )
+    for name in kinds:
+        if name not in there:
+            raise InputError("--kind", name, f"the last audit found {', '.join(there)}")
+    wanted = [known[name] for name in ids] + [row for row in findings if row.kind in kinds]
+    if not wanted:
+        raise InputError("fix", "nothing", "name ids of findings, or --kind")
+    proposed = [row for row in map(fix_decision, wanted) if row]
+    # Of two repeats the other is gone meanwhile: this one stays.
+    gone = {name for name, piece in workshop.pieces.items() if piece.aside}
+    lone = {row.picture for row in wanted if row.kind.startswith("repeat") and row.subject in gone}
+    decisions = [
+        row
+        for row in still_apply(workshop, proposed)
+        if not (row.by.startswith("rule: repeat") and row.picture in lone)
+    ]
+    if decisions and not dry_run:
+        workshop.decide(decisions)
+    return Fixed(decisions, len(proposed) - len(decisions), len(wanted) - len(proposed))
+
+
+def decide_by_hand(
+    work: Path, pictures: Sequence[str], keep: bool, tags: str, sentence: str, why: str
+) -> int:
+    """Record a person's decision about pictures, as one step: their tags, their sentence, or
+    whether they are kept. Returns the number of decisions."""
+    workshop = open_workshop(work)
+    rows = []
+    for name in pictures:
+        if tags:
+            now = tuple(workshop.pieces[name].words) if name in workshop.pieces else ()
+            rows.append(Decision(0, "tag", "person", name, now, tuple(split_tags(tags)), why))
+        if sentence:
+            rows.append(Decision(0, "sentence", "person", name, sentence=sentence, why=why))
+        if not tags and not sentence:
+            rows.append(Decision(0, "keep" if keep else "aside", "person", name, why=why))
+    workshop.decide(rows)
+    return len(rows)
