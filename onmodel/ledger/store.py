@@ -294,6 +294,11 @@ class Ledger:
         done = "SELECT artifact, kind FROM runs WHERE finished IS NOT NULL"
         return dict(self._rows(f"{done} GROUP BY artifact ORDER BY min(id)"))
 
+    def makers(self) -> dict[str, str]:
+        """The name of the stage that made each artifact last, by the artifact's hash."""
+        done = "SELECT artifact, stage FROM runs WHERE finished IS NOT NULL ORDER BY id"
+        return dict(self._rows(done))
+
     def keys(self) -> dict[str, bool]:
         """Every key, and whether its newest run is finished."""
         newest = "SELECT max(id) FROM runs GROUP BY key"

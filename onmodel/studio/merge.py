@@ -38,22 +38,24 @@ class MergeFile:
 def files_of(character: CharacterFolder) -> list[MergeFile]:
     """Checkpoints, merges and imported files of the project, then the character's own folder."""
     found = []
-    artifacts = (
-        [one for kind in KINDS for one in character.project.artifacts(kind)]
-        if character.started
-        else []
-    )
-    for artifact in artifacts:
-        for path in sorted(artifact.path.glob(f"*{SUFFIX}")):
-            found.append(_file(f"{artifact.hash[:12]}-{path.stem}", path))
+    if character.started:
+        project = character.project
+        makers = project.ledger.makers()
+        for artifact in [one for kind in KINDS for one in project.artifacts(kind)]:
+            for path in sorted(artifact.path.glob(f"*{SUFFIX}")):
+                epoch = path.stem.removeprefix("epoch-")
+                stage = makers[artifact.hash]
+                name = f"{stage}@{int(epoch)}" if epoch.isdecimal() else stage
+                found.append(_file(f"{artifact.hash[:12]}-{path.stem}", name, path))
     own = character.folder / OWN
     if own.is_dir():
-        found += [_file(f"own-{path.stem}", path) for path in sorted(own.glob(f"*{SUFFIX}"))]
+        paths = sorted(own.glob(f"*{SUFFIX}"))
+        found += [_file(f"own-{path.stem}", path.stem, path) for path in paths]
     return found
 
 
-def _file(id: str, path: Path) -> MergeFile:
-    return MergeFile(id, path.stem, path, path.stat().st_size)
+def _file(id: str, name: str, path: Path) -> MergeFile:
+    return MergeFile(id, name, path, path.stat().st_size)
 
 
 def show(request: Request) -> Response:
