@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 from onmodel.errors import BusyError, InputError, OnmodelError
 from onmodel.studio import compare, data, home, merge, recipe, release, results, run
 from onmodel.studio.datasets import Datasets
+from onmodel.studio.drawing import Drawing
 from onmodel.studio.gate import Gate, Key, TooLargeError
 from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
@@ -21,7 +22,7 @@ from onmodel.studio.workspace import Workspace
 ROOMS = (home, data, run, recipe, compare, results, merge, release)
 
 
-def make_app(workspace: Workspace, jobs: Jobs, key: Key) -> Gate:
+def make_app(workspace: Workspace, jobs: Jobs, drawing: Drawing, key: Key) -> Gate:
     """The studio of a workspace; `key` opens it."""
     static = StaticFiles(directory=str(files("onmodel.studio") / "static"))
     app = Starlette(
@@ -33,7 +34,8 @@ def make_app(workspace: Workspace, jobs: Jobs, key: Key) -> Gate:
             Exception: _failure,
         },
     )
-    app.state.workspace, app.state.jobs, app.state.datasets = workspace, jobs, Datasets()
+    app.state.workspace, app.state.jobs = workspace, jobs
+    app.state.datasets, app.state.drawing = Datasets(), drawing
     return Gate(app, key)
 
 

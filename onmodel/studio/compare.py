@@ -1,19 +1,26 @@
 """Models side by side: a row for each prompt of an evaluation, the same noise in a row, measured
 values under each picture."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from onmodel.errors import InputError
 from onmodel.paths import inside
 from onmodel.records import Artifact
-from onmodel.studio.render import character_of, page
+from onmodel.studio.drawing import Drawing
+from onmodel.studio.merge import files_of
+from onmodel.studio.render import character_of, fragment, page
+from onmodel.studio.workspace import CharacterFolder
 
 if TYPE_CHECKING:
     from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 # Reading an evaluation takes scipy, which the other pages do without: imported when it is read.
 ARM = "L"  # pictures of the LoRA, prompted with its trigger
 MOST_MODELS = 8  # columns at first
+BASE = "base"  # instead of a LoRA file
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,14 @@ class PromptRow:
 
 
 @dataclass(frozen=True)
+class DrawnPicture:
+    """A picture that was drawn now; `model` is "" for the base alone."""
+
+    model: str
+    address: str
+
+
+@dataclass(frozen=True)
 class EvaluationChoice:
     """An evaluation of the project: its hash, and the names of its models."""
 
@@ -57,7 +73,14 @@ def show(request: Request) -> Response:
     character = character_of(request)
     artifacts = character.project.artifacts("evaluation") if character.started else []
     if not artifacts:
-        return page(request, "compare.html.j2", "compare", character=character, artifacts=[])
+        return page(
+            request,
+            "compare.html.j2",
+            "compare",
+            character=character,
+            artifacts=[],
+            files=files_of(character),
+        )
     wanted = request.query_params.get("evaluation", "")
     artifact = next((one for one in artifacts if one.hash == wanted), artifacts[-1])
     evaluation = _read(artifact)
@@ -71,6 +94,7 @@ def show(request: Request) -> Response:
         "compare.html.j2",
         "compare",
         character=character,
+        files=files_of(character),
         artifacts=[_choice(one) for one in artifacts],
         artifact=artifact,
         evaluation=evaluation,
@@ -127,12 +151,77 @@ def _picture(
 
 
 def picture(request: Request) -> Response:
-    """A picture of an evaluation. Its bytes never change."""
-    character = character_of(request)
-    artifact = _artifact(request)
-    path = inside(artifact.path, request.path_params["file"], "picture")
+    """A picture of an evaluation."""
+    return _png(inside(_artifact(request).path, request.path_params["file"], "picture"))
+
+
+async def draw(request: Request) -> Response:
+    """A prompt drawn now: form fields `prompt`, `negative`, `seed`, `weight`, and `file` repeated,
+    ids of LoRA files; "base" is the base alone."""
+    character, form = character_of(request), await request.form()
+    files = {file.id: file for file in files_of(character)}
+    chosen = [str(id) for id in form.getlist("file")]
+    for id in chosen:
+        if id != BASE and id not in files:
+            raise InputError("file", id, "is not there any more; reload the page")
+    if not chosen:
+        raise InputError("file", "none", "choose one LoRA file or more")
+    wanted = {
+        "prompt": str(form.get("prompt", "")),
+        "negative": str(form.get("negative", "")),
+        "seed": _whole(str(form.get("seed", "0")), "seed"),
+        "loras": ["" if id == BASE else str(files[id].path) for id in chosen],
+        "sampling": _sampling(character, str(form.get("weight", "1"))),
+    }
+    drawing: Drawing = request.app.state.drawing
+    answer = json.loads(await run_in_threadpool(drawing.draw, character, json.dumps(wanted)))
+    if answer["error"]:
+        raise InputError("draw", wanted["prompt"], answer["error"])
+    folder = character.project_folder / "pictures"
+    drawn = [
+        DrawnPicture(
+            "" if id == BASE else files[id].name,
+            f"/c/{character.id}/drawn/{Path(path).relative_to(folder).as_posix()}",
+        )
+        for id, path in zip(chosen, answer["paths"], strict=True)
+    ]
+    return fragment(request, "drawn.html.j2", drawn=drawn, prompt=wanted["prompt"])
+
+
+def drawn(request: Request) -> Response:
+    """A picture of the project's cache."""
+    folder = character_of(request).project_folder / "pictures"
+    return _png(inside(folder, request.path_params["file"], "picture"))
+
+
+def _sampling(character: CharacterFolder, weight: str) -> dict[str, object]:
+    """The sampling of the recipe's first evaluate stage, at this LoRA weight."""
+    from onmodel.recipe import load_recipe
+
+    try:
+        number = float(weight)
+    except ValueError:
+        raise InputError("weight", weight, "must be a number") from None
+    stages = load_recipe(character.recipe).stages.values() if character.recipe else ()
+    table = next((table for table in stages if table["do"] == "evaluate"), {})
+    names = ("steps", "guidance", "shift", "sampler", "schedule")
+    known: dict[str, object] = {name: table[name] for name in names if name in table}
+    size = table.get("size")
+    if isinstance(size, int):
+        known |= {"width": size, "height": size}
+    return {**known, "weight": number, "batch": 1}
+
+
+def _whole(text: str, field: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise InputError(field, text, "must be a whole number below 1,000,000,000")
+    return int(text)
+
+
+def _png(path: Path) -> Response:
+    """A picture that never changes."""
     if path.suffix != ".png" or not path.is_file():
-        raise HTTPException(HTTPStatus.NOT_FOUND, f"{character.name} has no such picture")
+        raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such picture")
     headers = {"Cache-Control": "private, max-age=31536000, immutable"}
     return FileResponse(path, media_type="image/png", headers=headers)
 
@@ -162,5 +251,7 @@ def _seed(request: Request, evaluation: "Evaluation") -> int:
 
 ROUTES = (
     Route("/c/{character}/compare", show),
+    Route("/c/{character}/draw", draw, methods=["POST"]),
+    Route("/c/{character}/drawn/{file:path}", drawn),
     Route("/c/{character}/picture/{hash}/{file:path}", picture),
 )

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import uvicorn
 
 from onmodel.errors import InputError
 from onmodel.studio.app import make_app
+from onmodel.studio.drawing import Drawing
 from onmodel.studio.gate import HOST, Key
 from onmodel.studio.jobs import Jobs
 from onmodel.studio.workspace import open_workspace
@@ -24,16 +26,16 @@ def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
         )
     listener = listen(port)
     key = Key(listener.getsockname()[1])
-    jobs = Jobs(workspace)
+    jobs, drawing = Jobs(workspace), Drawing()
     config = uvicorn.Config(
-        make_app(workspace, jobs, key),
+        make_app(workspace, jobs, drawing, key),
         log_level="warning",
         access_log=False,
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=1,  # event streams stay open for ever
     )
-    with jobs.working(), listener:
+    with jobs.working(), closing(drawing), listener:
         ready(key.url)
         uvicorn.Server(config).run(sockets=[listener])
 

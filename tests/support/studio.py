@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 import uvicorn
 
 from onmodel.studio.app import make_app
+from onmodel.studio.drawing import Drawing
 from onmodel.studio.gate import HOST, Key
 from onmodel.studio.jobs import Jobs
 from onmodel.studio.server import listen
@@ -87,9 +88,9 @@ class Browser:
 def serving(folder: Path) -> Iterator[Browser]:
     """Serve a workspace in a thread; the queue does not advance by itself."""
     workspace = open_workspace(folder)
-    with listen(0) as listener:
+    with listen(0) as listener, closing(Drawing()) as drawing:
         key = Key(listener.getsockname()[1])
-        app = make_app(workspace, Jobs(workspace), key)
+        app = make_app(workspace, Jobs(workspace), drawing, key)
         config = uvicorn.Config(app, log_level="critical", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

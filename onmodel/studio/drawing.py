@@ -1,0 +1,62 @@
+"""Pictures drawn now, by a worker that keeps the base in memory until another base is needed."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from onmodel.errors import InputError, StateError
+from onmodel.studio.workspace import CharacterFolder
+
+
+class Drawing:
+    """At most one worker at a time: two bases may not fit. Every method may be called from any
+    thread; requests wait for each other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._recipe: Path | None = None
+
+    def draw(self, character: CharacterFolder, request: str) -> str:
+        """Send a request to the worker of a character's recipe; returns its answer (worker.py).
+        Raises InputError without a recipe, StateError when the worker ended."""
+        if character.recipe is None:
+            raise InputError("draw", character.name, "its recipe is not in this workspace")
+        with self._lock:
+            if self._recipe != character.recipe or self._process is None or self._process.poll():
+                self._end()
+                folder = character.project_folder / "pictures"
+                self._process = subprocess.Popen(
+                    [*_COMMAND, str(character.recipe), str(folder)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+                self._recipe = character.recipe
+            assert self._process.stdin is not None and self._process.stdout is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(request + "\n")
+                self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+            if not answer:
+                self._end()
+                raise StateError(
+                    character.recipe, "the drawing process ended; the terminal says why"
+                )
+            return answer
+
+    def close(self) -> None:
+        """End the worker."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+        self._process = None
+
+
+_COMMAND = (sys.executable, "-m", "onmodel.studio.worker")
