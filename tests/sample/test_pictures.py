@@ -96,6 +96,7 @@ def test_the_key_names_everything_that_decides_the_pixels(tmp_path: Path) -> Non
             {"height": 64},
             {"sampler": "er_sde"},
             {"schedule": "simple"},
+            {"empty_text": "comfyui"},
         )
     ]
     keys = {key(BASE, request, SAMPLING), key("c" * 64, request, SAMPLING)}
