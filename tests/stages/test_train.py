@@ -382,6 +382,24 @@ def test_a_diverging_run_is_told(run: Run) -> None:
         run(learning_rate=1e30, grad_clip=0, epochs=20)
 
 
+def test_a_training_that_learns_nothing_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "batch_weights", lambda examples, own: torch.zeros(len(own), 1, 1, 1))
+    with pytest.raises(InputError, match=r"loss: 0 .* nothing is learnt"):
+        run(epochs=20)
+
+
+def test_layers_without_a_gradient_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(*arguments: Any) -> float:
+        loss = fill_gradient(*arguments)
+        arguments[1].gradient.zero_()
+        return loss
+
+    fill_gradient = loop.fill_gradient
+    monkeypatch.setattr(loop, "fill_gradient", dead)
+    with pytest.raises(InputError, match=r"targets: .* nothing is learnt"):
+        run(epochs=20)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
