@@ -266,6 +266,17 @@ def test_what_comfyui_lacks_is_named(comfyui: Path) -> None:
         base_sha256({"comfyui": comfyui / "nowhere"})
 
 
+def test_quantised_files_of_comfyui_are_named_with_the_file_to_get(comfyui: Path) -> None:
+    (comfyui / "models/diffusion_models/my-anima.safetensors").unlink()
+    (comfyui / "models/diffusion_models/anima-Q8_0.gguf").write_bytes(b"GGUF")
+    with pytest.raises(
+        InputError,
+        match=r"has only anima-Q8_0\.gguf there, and GGUF is not read; put"
+        r" anima-base-v1\.0\.safetensors into diffusion_models",
+    ):
+        base_sha256({"comfyui": comfyui})
+
+
 @pytest.mark.parametrize("layout", ["forge", "swarm", "extra paths"])
 def test_other_layouts_are_found(comfyui: Path, layout: str) -> None:
     models, old = comfyui / "models", comfyui / "moved"
