@@ -226,7 +226,7 @@ class Timesteps(StrictTable):
 
 
 class SamplingSettings(StrictTable):
-    """How pictures are generated, wherever a recipe generates some."""
+    """How pictures are generated (docs/reference/sampling.md)."""
 
     steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS, description="Sampling steps.")
     guidance: float = Field(default=3.0, ge=0, le=MOST_GUIDANCE, description="Guidance scale.")
