@@ -18,6 +18,8 @@ from torch import Tensor
 from onmodel.families.protocol import EmptyText, Text
 from onmodel.prompt_syntax import Segment, segments
 
+ZERO_PLACES = 2  # that stand for the zero rows behind a caption
+
 
 @dataclass(frozen=True, slots=True)
 class AnimaText:
@@ -137,7 +139,7 @@ def stack(texts: Sequence[Text], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """
     own = [text for text in texts if isinstance(text, AnimaText)]
     assert len(own) == len(texts), "texts of another family"
-    length = max(len(text.rows_sd) + 2 * (text.zero_rows > 0) for text in own)
+    length = max(len(text.rows_sd) + ZERO_PLACES * (text.zero_rows > 0) for text in own)
     first = own[0].rows_sd
     rows_bsd = first.new_zeros(len(own), length, first.shape[1], dtype=dtype)
     bias_bs = first.new_zeros(len(own), length, dtype=dtype)
