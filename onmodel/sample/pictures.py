@@ -226,6 +226,7 @@ def parameters(base_sha256: str, request: PictureRequest, sampling: Sampling) ->
         "Size": f"{sampling.width}x{sampling.height}",
         "Model hash": base_sha256[:10],
         **({"Lora hashes": f'"{lora}: {lora}"', "Lora weight": sampling.weight} if lora else {}),
+        **({"Empty text": sampling.empty_text} if sampling.empty_text != "diffusers" else {}),
         "Version": "onmodel",
     }
     said = ", ".join(f"{name}: {value}" for name, value in settings.items())
