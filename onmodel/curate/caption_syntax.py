@@ -19,6 +19,7 @@ _WILDCARD = re.compile(r"__[\w/-]+__|\{[^{}]*\|[^{}]*\}|\[[^\[\]]*:[^\[\]]*:[\d.
 _BREAK = re.compile(r"(?<!\S)BREAK(?!\S)")
 _WEIGHT = re.compile(r":\s*-?\d*\.?\d+\s*(?=[)\]}]*$)")
 _SEPARATOR = re.compile(r"[\uff0c\u3001\uff1b\u060c]|;(?=\s)|(?<=\w);(?=\w)")
+_UNDERSCORE = re.compile(r"[^\W\d_]_[^\W\d_]")
 _STOP = re.compile(r"(?<=\w)\.(?:\s+|$)")
 _WORD = re.compile(r"[^\W\d_]{2}|[^\W\d_]\d|\d[^\W\d_]")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
@@ -59,9 +60,13 @@ def meant(tag: str, trigger: str) -> Meant | None:
     parts = _BREAK.split(plain)
     if len(parts) > 1:
         faults.append(("prompt syntax", "BREAK parts prompts, not captions"))
-    pieces = [piece for part in parts for piece in _between_stops(part) or _separated(part)]
+    pieces = [
+        piece
+        for part in parts
+        for piece in _between_stops(part) or _words(part) or _separated(part)
+    ]
     if len(pieces) > len(parts):
-        sign = "full stops" if stops else "another sign"
+        sign = "full stops" if stops else "blanks" if _words(plain) else "another sign"
         faults.append(("separator", f"{sign} between tags; commas separate them"))
     pieces = [piece.strip() for piece in pieces]
     bare = [_without_weight(piece) for piece in pieces] if plain == shorter else pieces
@@ -83,6 +88,14 @@ def _between_stops(text: str) -> list[str]:
     parts = [part.strip() for part in _STOP.split(text) if part.strip()]
     short = all(len(part.split()) <= LONGEST_TAG and _WORD.search(part) for part in parts)
     return parts if len(_STOP.findall(text)) > 1 and len(parts) > 1 and short else []
+
+
+def _words(text: str) -> list[str]:
+    """The words of a list such as `1girl red_hair looking_at_viewer`, as image boards write tags;
+    empty for what is no such list."""
+    words = text.split()
+    joined = sum(_UNDERSCORE.search(word) is not None for word in words)
+    return words if joined > 1 and len(words) > 2 and all(map(_WORD.search, words)) else []
 
 
 def _separated(text: str) -> list[str]:

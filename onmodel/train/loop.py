@@ -240,8 +240,8 @@ def _check_learning(training: TrainingInputs, history: History) -> None:
     raise InputError(
         "loss",
         0,
-        f"nothing is learnt: the loss was 0 for {steps}; the masks are black there, or all pictures"
-        " are regularisation pictures and prior_weight is 0",
+        f"nothing is learnt: the loss was 0 for {steps}; masks are black there, or loss_weight or"
+        " prior_weight is 0",
     )
 
 

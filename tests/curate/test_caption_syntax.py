@@ -21,6 +21,11 @@ TRIGGER = "mychar"
         ("1girl. mychar. red hair.", "separator", ("1girl", "mychar", "red hair")),
         ("1girl. mychar. v2. smile", "separator", ("1girl", "mychar", "v2", "smile")),
         ("1girl. MyChar.", "separator", ("1girl", "MyChar")),
+        (
+            "1girl red_hair looking_at_viewer",
+            "separator",
+            ("1girl", "red_hair", "looking_at_viewer"),
+        ),
         ("She smiles. Red hair. Rain.", "separator", None),
         ("\u200bred hair", "invisible letters", ("red hair",)),
         ("red\u00ad hair\ufeff", "invisible letters", ("red hair",)),
@@ -50,7 +55,14 @@ def test_what_was_meant(tag: str, kind: str, tags: tuple[str, ...] | None) -> No
 FACES = ["@_@", "^_^", ">_<", ":3", "||_||", "(o)_(o)", "+_+", ";)", ";d", ":d", ">:)", "._."]
 NAMES = ["saber (fate)", "fate (series)", "re:zero", "1,000 yen", "16:9", "😊 smile", "👩\u200d🎨"]
 PLAIN = ["looking at viewer", "long_hair", "mychar", "c.c. (code geass)", "dr. stone", "vol. 2"]
-PROSE = ["a girl with red hair stands. she smiles. it rains.", "j. r. r. tolkien", "mychar."]
+PROSE = [
+    "1girl red_hair",
+    "a red_hair girl",
+    "@_@ ^_^ >_<",
+    "a girl with red hair stands. she smiles. it rains.",
+    "j. r. r. tolkien",
+    "mychar.",
+]
 
 
 @pytest.mark.parametrize("tag", [*FACES, *NAMES, *PLAIN, *PROSE])
