@@ -28,6 +28,8 @@ LONGEST_TEXT = 20_000  # characters
 LONGEST_LIST = 10_000
 DEEPEST_SETTING = 16
 _PATH_CURE = "in double quotes a backslash is an escape; write the path with / or in single quotes"
+# Of parsers that do not say it themselves.
+_ESCAPE_CURES = {"YAML": _PATH_CURE, "JSON": "a backslash is an escape; write the path with /"}
 
 
 def open_regular(path: Path, field: str, follow: bool = True) -> BinaryIO:
@@ -186,8 +188,9 @@ def _value(text: str, path: Path, field: str, form: str, parse: Callable[[str], 
         ) from error
     except (ValueError, TypeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
-        cure = f"; {_PATH_CURE}" if "escape" in str(error) else ""
-        raise InputError(field, path, f"not valid {form}: {reason}{cure}") from error
+        if "escape" in reason and form in _ESCAPE_CURES:
+            reason += f"; {_ESCAPE_CURES[form]}"
+        raise InputError(field, path, f"not valid {form}: {reason}") from error
     if fault := _size_fault(value, MOST_VALUES):
         raise InputError(field, path, fault)
     return value

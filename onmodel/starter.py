@@ -14,6 +14,7 @@ from typing import Any
 
 from onmodel.command_settings import CommandSettings, option
 from onmodel.errors import InputError
+from onmodel.text import printable
 
 EPOCHS = 10
 SHOWN_PER_EPOCH = 200  # pictures that an epoch shows, as repeats of small sets are usually chosen
@@ -73,6 +74,7 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
     """Write `recipe.toml` and `character.toml` for a folder of pictures. Raises InputError for a
     missing setting, for too few pictures, and when one of the files exists."""
     from onmodel.curate.ingest import scan_folder
+    from onmodel.curate.listing import holds_pictures, list_folder
     from onmodel.families.registry import parse_base_rows
 
     settings = replace(settings, name=settings.name.strip() or settings.trigger)
@@ -85,10 +87,15 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
         if path.exists():
             raise InputError("FOLDER", path, "exists already; name another folder")
     if not settings.pictures.is_dir():
-        raise InputError("--pictures", settings.pictures, "no such folder")
+        is_file = settings.pictures.exists()
+        remedy = "is no folder; unpack it, and name the folder" if is_file else "no such folder"
+        raise InputError("--pictures", settings.pictures, remedy)
     found = scan_folder(settings.pictures, "").pictures
     if len(found) < FEWEST:
         remedy = f"holds {len(found)} pictures; a recipe needs at least {FEWEST}"
+        inner = filter(holds_pictures, list_folder(settings.pictures).folders)
+        if names := ", ".join(printable(path.name) for path in inner):
+            remedy += f"; there are some in {names}: name one of these"
         raise InputError("--pictures", settings.pictures, remedy)
     captions = [picture.tags for picture in found if picture.captioned]
     rows = parse_base_rows(base or ["toon"])

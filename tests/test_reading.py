@@ -86,3 +86,9 @@ def test_lines_of_json_hold_any_text(tmp_path: Path) -> None:
         file.write(b'{"half')
     append_json_lines(path, rows[1:])
     assert read_json_lines(path) == rows
+
+
+def test_a_path_in_json_is_told_with_a_cure_that_json_allows(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(r'{"path": "C:\Users\me"}')
+    with pytest.raises(InputError, match=r"write the path with /$"):
+        reading.read_json_of_others(tmp_path / "a.json", "file")

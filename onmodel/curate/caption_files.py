@@ -1,8 +1,8 @@
 """Where the caption of a picture comes from: a file beside it, or a table of the folder.
 
 Read are text files (`.txt`, `.caption`, `.tags`), JSON beside the picture, and the tables of
-image folders (`captions.json`, `metadata.jsonl`, `.csv`, `.json`). Names are compared without case
-and Unicode form, as `NAME.txt` and as `NAME.png.txt`.
+image folders and of other trainers (`TABLES`). Names are compared without case and Unicode form, as
+`NAME.txt` and as `NAME.png.txt`.
 """
 
 import contextlib
@@ -23,8 +23,12 @@ from onmodel.text import printable
 
 TEXTS = (".txt", ".caption", ".tags")
 SIDECARS = (*TEXTS, ".json")
-# diffusion-pipe and DiffSynth; image folders of the Hugging Face `datasets` library.
-TABLES = ("captions.json", "metadata.jsonl", "metadata.csv", "metadata.json")
+# diffusion-pipe and DiffSynth; image folders of the Hugging Face `datasets` library; musubi-tuner;
+# sd-scripts' fine tuning.
+TABLES = (
+    *("captions.json", "metadata.jsonl", "metadata.csv", "metadata.json", "captions.jsonl"),
+    *("meta_clean.json", "meta_cap_dd.json", "meta_cap.json"),
+)
 LARGEST_CAPTION = 2**20  # bytes that are read of one; parse_caption says how many it may have
 _BLANK = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"  # byte order marks and space
 # The nine fields of the JSON captions of LoRA toolkits, in the order of a Danbooru caption.
@@ -209,6 +213,8 @@ def _words_of(value: Any, lines: Lines) -> tuple[str, str]:
     inner = value.get("ai_output")
     table = {**value, **inner} if isinstance(inner, dict) else value
     tags = ", ".join(word for key in _FIELDS for word in _listed(table.get(key)))
+    if not tags and isinstance(table.get("tag_string"), str):  # Danbooru's own
+        tags = ", ".join(table["tag_string"].split())
     text = next((table[key] for key in _WORDS if isinstance(table.get(key), str)), "")
     nl = table.get("nl")
     sentence = " ".join(nl.split()) if isinstance(nl, str) else ""
@@ -220,11 +226,12 @@ def _words_of(value: Any, lines: Lines) -> tuple[str, str]:
 
 
 def _listed(value: Any) -> Sequence[str]:
-    """The tags in a text, a list or a table of lists."""
+    """The tags in a text, a list, a table of lists, or a tagger's table of probabilities."""
     if isinstance(value, str):
         return [word for part in value.split(",") if (word := " ".join(part.split()))]
     if isinstance(value, dict):
-        value = list(value.values())
+        scored = all(isinstance(inner, int | float) for inner in value.values())
+        value = list(value if scored else value.values())
     if not isinstance(value, list):
         return []
     words: list[str] = []

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onmodel.curate.findings import AuditFinding, Fix
+from onmodel.dataset.captions import LONGEST_TAG
 
 _JOINERS = "\u200c\u200d"  # Persian words and composed emoji need them
 _NETWORK = re.compile(r"<(?:lora|lyco|hypernet|lora-block)\s*:[^<>]*>", re.I)
@@ -18,7 +19,8 @@ _WILDCARD = re.compile(r"__[\w/-]+__|\{[^{}]*\|[^{}]*\}|\[[^\[\]]*:[^\[\]]*:[\d.
 _BREAK = re.compile(r"(?<!\S)BREAK(?!\S)")
 _WEIGHT = re.compile(r":\s*-?\d*\.?\d+\s*(?=[)\]}]*$)")
 _SEPARATOR = re.compile(r"[\uff0c\u3001\uff1b\u060c]|;(?=\s)|(?<=\w);(?=\w)")
-_STOPS = re.compile(r"(?<=[^\W\d_]{2})\. ")
+_UNDERSCORE = re.compile(r"[^\W\d_]_[^\W\d_]")
+_STOP = re.compile(r"(?<=\w)\.(?:\s+|$)")
 _WORD = re.compile(r"[^\W\d_]{2}|[^\W\d_]\d|\d[^\W\d_]")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 PLACEHOLDERS = ("[trigger]", "[name]")
@@ -44,8 +46,9 @@ def meant(tag: str, trigger: str) -> Meant | None:
     if text != tag:
         codes = sorted({f"U+{ord(letter):04X}" for letter in tag if _is_invisible(letter)})
         faults.append(("invisible letters", f"holds {', '.join(codes)}, which is not shown"))
-    if len(_STOPS.findall(text)) > 1 and all(len(part.split()) < 4 for part in text.split(". ")):
-        return Meant("separator", "tags seem to be parted by full stops; write commas", None)
+    stops = _between_stops(text)
+    if any(part[0].isupper() and part.lower() != trigger.lower() for part in stops):
+        return Meant("separator", "full stops between short sentences or tags; write commas", None)
     if _WILDCARD.search(text):
         return Meant("prompt syntax", "a wildcard; write what the picture shows", None)
     shorter = _NETWORK.sub(" ", text)
@@ -57,9 +60,14 @@ def meant(tag: str, trigger: str) -> Meant | None:
     parts = _BREAK.split(plain)
     if len(parts) > 1:
         faults.append(("prompt syntax", "BREAK parts prompts, not captions"))
-    pieces = [piece for part in parts for piece in _separated(part)]
+    pieces = [
+        piece
+        for part in parts
+        for piece in _between_stops(part) or _words(part) or _separated(part)
+    ]
     if len(pieces) > len(parts):
-        faults.append(("separator", "tags are parted by commas"))
+        sign = "full stops" if stops else "blanks" if _words(plain) else "another sign"
+        faults.append(("separator", f"{sign} between tags; commas separate them"))
     pieces = [piece.strip() for piece in pieces]
     bare = [_without_weight(piece) for piece in pieces] if plain == shorter else pieces
     if bare != pieces:
@@ -72,6 +80,22 @@ def meant(tag: str, trigger: str) -> Meant | None:
 
 def _is_invisible(letter: str) -> bool:
     return unicodedata.category(letter) in ("Cf", "Zl", "Zp") and letter not in _JOINERS
+
+
+def _between_stops(text: str) -> list[str]:
+    """The short parts of a list such as `1girl. red hair. smile.`; empty for what is no such list.
+    One full stop alone may belong to a name (`dr. stone`)."""
+    parts = [part.strip() for part in _STOP.split(text) if part.strip()]
+    short = all(len(part.split()) <= LONGEST_TAG and _WORD.search(part) for part in parts)
+    return parts if len(_STOP.findall(text)) > 1 and len(parts) > 1 and short else []
+
+
+def _words(text: str) -> list[str]:
+    """The words of a list such as `1girl red_hair looking_at_viewer`, as image boards write tags;
+    empty for what is no such list."""
+    words = text.split()
+    joined = sum(_UNDERSCORE.search(word) is not None for word in words)
+    return words if joined > 1 and len(words) > 2 and all(map(_WORD.search, words)) else []
 
 
 def _separated(text: str) -> list[str]:

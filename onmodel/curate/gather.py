@@ -151,7 +151,9 @@ def _gather(
                     )
                 )
     if not pieces:
-        why = f"; the first: {refused[0]['file']}, {refused[0]['reason']}" if refused else ""
+        why = "".join(f"; {note}" for note in told.notes[:1])
+        if refused:
+            why = f"; the first: {refused[0]['file']}, {refused[0]['reason']}"
         raise InputError("sources", ", ".join(map(str, sources)), f"no picture can be read{why}")
     if tagger is not None:
         pieces = tag_pieces(pieces, tagger, events)

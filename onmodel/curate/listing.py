@@ -115,6 +115,13 @@ def layout_of(place: Path, field: str = "folder") -> FolderLayout:
     if deeper and not folders:
         names = ", ".join(map(printable, deeper[:SHOWN]))
         raise InputError(field, place, f"the pictures lie deeper, in {names}; name one of these")
+    tables = [] if folders else sorted(root.rglob("*.parquet"))
+    if tables:
+        remedy = (
+            f"{printable(tables[0].name)} is a table, which is not read; save its pictures as files"
+            " with a caption .txt or a metadata.jsonl beside them"
+        )
+        raise InputError(field, place, remedy)
     return FolderLayout(root, False, folders, links, left)
 
 

@@ -60,8 +60,9 @@ def parse_lines(text: str, lines: Lines = None) -> tuple[str, str]:
     """Tags (first line) and sentence (the lines after it) of a caption's text. With `lines`, the
     whole text is one caption, its lines joined by that text.
 
-    Three or more short lines without a comma are tags, one in each line. Raises ValueError for
-    control characters.
+    Three or more short lines without a comma are tags, one in each line. Tags go on in the next
+    line where the first ends in a comma and the next has short ones. Raises ValueError for control
+    characters.
     """
     if any(ord(letter) < 32 and letter not in "\t\r\n\v\f" for letter in text):
         raise ValueError("the caption holds control characters; save it as plain UTF-8 text")
@@ -70,6 +71,8 @@ def parse_lines(text: str, lines: Lines = None) -> tuple[str, str]:
         return join_lines(rows, lines), ""
     if len(rows) > 2 and all(map(_is_one_tag, rows)):
         rows = [", ".join(rows)]
+    while len(rows) > 1 and rows[0].endswith(",") and all(map(_is_one_tag, split_tags(rows[1]))):
+        rows = [f"{rows[0]} {rows[1]}", *rows[2:]]
     first, rest = (rows[0], rows[1:]) if rows else ("", [])
     if "," not in first:
         first = first.replace("\t", ",")

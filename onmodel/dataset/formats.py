@@ -52,6 +52,7 @@ PICTURE_ENDINGS = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".jxl", ".gif", ".bmp"}
     | {".tif", ".tiff"}
 )
+_OTHERS = {b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"8BPS": "Photoshop"}
 _RATIOS = (
     (0, 1),
     (1, 1),
@@ -96,6 +97,9 @@ def unreadable(data: bytes) -> str:
             f"a {'HEIC' if format == 'HEIF' else 'JPEG XL'} picture, which needs two more packages:"
             f" {EXTRA}"
         )
+    for beginning, title in _OTHERS.items():
+        if data.startswith(beginning):
+            return f"a {title} picture, which is not read; save it as PNG"
     return "not a PNG, JPEG, WebP, AVIF, HEIC or JPEG XL picture"
 
 

@@ -82,7 +82,8 @@ class PlannedPrompt(Prompt):
 
 
 SamplerVersion = Annotated[
-    str, Field(pattern=r"^(euler|er_sde)-(flow|simple|sgm_uniform|normal)-\d+$")
+    str,
+    Field(pattern=r"^(euler|er_sde)-(flow|simple|sgm_uniform|normal)-\d+(-comfyui_empty_text)?$"),
 ]
 
 
@@ -115,7 +116,7 @@ class EvaluationPlan:
     @property
     def sampling(self) -> Sampling:
         """How its pictures are generated."""
-        sampler, schedule, _ = self.sampler.split("-")
+        sampler, schedule, _, *empty = self.sampler.split("-")
         return Sampling(
             self.steps,
             self.guidance,
@@ -125,6 +126,7 @@ class EvaluationPlan:
             self.height,
             sampler=cast(SamplerName, sampler),
             schedule=cast(Schedule, schedule),
+            empty_text="comfyui" if empty else "diffusers",
         )
 
 

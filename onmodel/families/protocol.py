@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 MOST_SHIFT = 1_000.0
 Schedule = Literal["flow", "simple", "sgm_uniform", "normal"]  # of noise levels
 SamplerName = Literal["euler", "er_sde"]
+# What an empty prompt becomes where programs differ.
+EmptyText = Literal["diffusers", "comfyui"]
+MOST_SAMPLING_STEPS = 1_000
+MOST_GUIDANCE = 1_000.0
 
 
 Config = dict[str, Any]  # of a component, as diffusers writes it: config.json
@@ -221,6 +225,34 @@ class Timesteps(StrictTable):
         return self
 
 
+class SamplingSettings(StrictTable):
+    """How pictures are generated (docs/reference/sampling.md)."""
+
+    steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS, description="Sampling steps.")
+    guidance: float = Field(default=3.0, ge=0, le=MOST_GUIDANCE, description="Guidance scale.")
+    shift: float = Field(
+        default=3.0,
+        gt=0,
+        le=MOST_SHIFT,
+        description="Shift of the sampling schedule towards noise.",
+    )
+    sampler: SamplerName = Field(
+        default="euler",
+        description="Sampler. er_sde (https://arxiv.org/abs/2309.06169) adds noise in every step.",
+    )
+    schedule: Schedule = Field(
+        default="flow",
+        description="Noise levels: flow as in diffusers, the others as in ComfyUI.",
+    )
+    empty_text: EmptyText = Field(
+        default="diffusers",
+        description=(
+            "How an empty prompt or negative prompt is encoded. diffusers: no text, as in training."
+            " comfyui: one padding token."
+        ),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """Which pictures a base can do, in pixels. Sides are multiples of `step` and at most `largest`;
@@ -307,8 +339,11 @@ class Family(Protocol):
         gradients."""
         ...
 
-    def encode_prompts(self, prompts: Sequence[str]) -> list[Text]:
-        """Prompts to text: as captions, but with weights and escapes (prompt_syntax.py)."""
+    def encode_prompts(
+        self, prompts: Sequence[str], empty_text: EmptyText = "diffusers"
+    ) -> list[Text]:
+        """Prompts to text: as captions, but with weights and escapes (prompt_syntax.py), and an
+        empty one as `empty_text` says."""
         ...
 
     def component(self, name: str | None) -> nn.Module:

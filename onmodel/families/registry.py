@@ -17,7 +17,7 @@ A family is a folder with the same files as every other one:
     licences.py      BASES
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from importlib import import_module
@@ -163,6 +163,18 @@ def examine(settings: BaseSettings, component: str, place: Place) -> Part:
 def caption_check(settings: BaseSettings) -> Callable[[Iterable[str]], Iterator[tuple[str, str]]]:
     """What a base will not read of some captions, (what, remedy), by those of its tokenizers that
     load."""
+    return partial(_file(settings.family, "doctor").caption_findings, _tokenizers(settings))
+
+
+def text_rows(settings: BaseSettings, captions: Collection[str]) -> int | None:
+    """How many rows of text the longest of some captions takes in a training step, by the base's
+    tokenizers alone; None where the one that counts is not there, or without captions."""
+    found: int | None = _file(settings.family, "doctor").text_rows(_tokenizers(settings), captions)
+    return found
+
+
+def _tokenizers(settings: BaseSettings) -> dict[str, Any]:
+    """Component → its tokenizer, of those that load."""
     found = {}
     places = locate(settings, download=False)
     for part in components(settings.family):
@@ -170,7 +182,7 @@ def caption_check(settings: BaseSettings) -> Callable[[Iterable[str]], Iterator[
         if part.kind == "tokenizer" and isinstance(place, Place):
             with suppress(InputError):
                 found[part.name] = _file(settings.family, "load").tokenizer(part.name, place)
-    return partial(_file(settings.family, "doctor").caption_findings, found)
+    return found
 
 
 def empty_pipeline(family: str, folder: Path) -> tuple[Any, Any, FamilySpec]:

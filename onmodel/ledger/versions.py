@@ -3,7 +3,7 @@ or axis give other bytes or numbers from the same inputs: only stages whose key 
 again. This file imports no stage and no axis; tests compare its names with theirs."""
 
 VERBS = {
-    "curate": 11,
+    "curate": 12,
     "import": 11,
     "train": 11,
     "sample": 11,
@@ -12,7 +12,7 @@ VERBS = {
     "tune": 12,
     "merge": 11,
     "search": 12,
-    "release": 12,
+    "release": 13,
 }
 AXES = {
     "reproduction": 3,

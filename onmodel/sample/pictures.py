@@ -31,7 +31,7 @@ from onmodel.prompt_syntax import Segment, segments
 from onmodel.records import Model
 
 if TYPE_CHECKING:
-    from onmodel.families.protocol import Family, SamplerName, Schedule
+    from onmodel.families.protocol import EmptyText, Family, SamplerName, Schedule
 
 TABLE = "hashes.jsonl"
 # Raised when a sampler gives other pixels for the same request.
@@ -53,11 +53,14 @@ class Sampling:
     batch: int = 8
     sampler: "SamplerName" = "euler"
     schedule: "Schedule" = "flow"
+    empty_text: "EmptyText" = "diffusers"
 
     @property
     def sampler_version(self) -> str:
-        """Sampler, schedule and version, as in a signature: euler-flow-2."""
-        return f"{self.sampler}-{self.schedule}-{_VERSIONS[self.sampler]}"
+        """Sampler, schedule and version, as in a signature: euler-flow-2; behind them how an empty
+        text is encoded, unless as in training: euler-flow-2-comfyui_empty_text."""
+        empty = "" if self.empty_text == "diffusers" else f"-{self.empty_text}_empty_text"
+        return f"{self.sampler}-{self.schedule}-{_VERSIONS[self.sampler]}{empty}"
 
     @property
     def sampler_title(self) -> str:
@@ -223,6 +226,7 @@ def parameters(base_sha256: str, request: PictureRequest, sampling: Sampling) ->
         "Size": f"{sampling.width}x{sampling.height}",
         "Model hash": base_sha256[:10],
         **({"Lora hashes": f'"{lora}: {lora}"', "Lora weight": sampling.weight} if lora else {}),
+        **({"Empty text": sampling.empty_text} if sampling.empty_text != "diffusers" else {}),
         "Version": "onmodel",
     }
     said = ", ".join(f"{name}: {value}" for name, value in settings.items())
@@ -264,7 +268,8 @@ def _generate(
 ) -> None:
     from onmodel.sample.sampler import Job, generate
 
-    jobs = [Job(r.prompt, r.negative, r.seed, sampling.width, sampling.height) for r, _ in batch]
+    size = sampling.width, sampling.height
+    jobs = [Job(r.prompt, r.negative, r.seed, *size, sampling.empty_text) for r, _ in batch]
     made = generate(
         family,
         jobs,

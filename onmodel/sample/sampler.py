@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.families.protocol import Family, SamplerName, Schedule
+from onmodel.families.protocol import EmptyText, Family, SamplerName, Schedule, Text
 from onmodel.prompt_syntax import plain
 from onmodel.randomness import normal
 from onmodel.sample.solvers import SOLVERS
@@ -35,6 +35,12 @@ class Job:
     seed: int
     width: int
     height: int
+    empty_text: EmptyText = "diffusers"
+
+    def encode(self, family: Family, prompt: str) -> Text:
+        """One of its two prompts as text."""
+        (text,) = family.encode_prompts([prompt], self.empty_text)
+        return text
 
 
 def generate(
@@ -87,10 +93,10 @@ def sample(
 ) -> Tensor:
     """Latents [B, C, h, w] of jobs of one size. Guided prediction: uncond + guidance · (cond −
     uncond)."""
-    texts = family.encode_prompts([job.prompt for job in jobs])
+    texts = [job.encode(family, job.prompt) for job in jobs]
     guided = guidance != 1.0
     if guided:
-        texts += family.encode_prompts([job.negative for job in jobs])
+        texts += [job.encode(family, job.negative) for job in jobs]
     rules = family.sampling_rules
     sigmas = rules.schedule(steps, shift, schedule)
     x_bchw = rules.start(torch.cat([noise(family, job) for job in jobs]), sigmas)

@@ -1,7 +1,8 @@
 """Solvers: from noise to latents along the noise levels of a schedule.
 
 `euler` steps along dx/dσ. `er_sde` is the third-order ER-SDE solver of Cui et al. 2023
-(https://arxiv.org/abs/2309.06169), with the noise scale of its ER-SDE 5.
+(https://arxiv.org/abs/2309.06169), with the noise scale of its ER-SDE 5. docs/reference/sampling.md
+says what it is compared with.
 """
 
 import math

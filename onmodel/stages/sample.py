@@ -23,7 +23,7 @@ from onmodel.evaluate.observers import Observers, load_observers
 from onmodel.evaluate.observers.files import FILES
 from onmodel.evaluate.observers.identity import unit
 from onmodel.evaluate.observers.source import SCHEME, content, wrong
-from onmodel.families.protocol import MOST_SHIFT, SamplerName, Schedule
+from onmodel.families.protocol import SamplingSettings
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
 from onmodel.policy import check_text
@@ -51,12 +51,7 @@ from onmodel.stages.base import (
     StageSettings,
     keep_file,
 )
-from onmodel.train.options import (
-    LARGEST_BATCH,
-    MOST_GUIDANCE,
-    MOST_SAMPLING_STEPS,
-    Side,
-)
+from onmodel.train.options import LARGEST_BATCH, Side
 from onmodel.validation import StrictTable
 
 PROMPTED = ("trigger", "count_tag", "tags", "description", "free", "outfits")  # what prompts say
@@ -76,26 +71,10 @@ class ReferenceSource(StrictTable):
     )
 
 
-class Generating(StageSettings):
+class Generating(StageSettings, SamplingSettings):
     """What every stage that generates and judges pictures can set. Observers are folders, or
     `hf://owner/name[/folder]` (docs/explanation/observers.md)."""
 
-    steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS, description="Sampling steps.")
-    guidance: float = Field(default=3.0, ge=0, le=MOST_GUIDANCE, description="Guidance scale.")
-    shift: float = Field(
-        default=3.0,
-        gt=0,
-        le=MOST_SHIFT,
-        description="Shift of the sampling schedule towards noise.",
-    )
-    sampler: SamplerName = Field(
-        default="euler",
-        description="Sampler. er_sde (https://arxiv.org/abs/2309.06169) adds noise in every step.",
-    )
-    schedule: Schedule = Field(
-        default="flow",
-        description="Noise levels: flow as in diffusers, the others as in ComfyUI.",
-    )
     weight: float = Field(
         default=1.0, ge=-MOST_LORA_WEIGHT, le=MOST_LORA_WEIGHT, description="Weight of the LoRA."
     )
@@ -168,6 +147,7 @@ class Generating(StageSettings):
             self.batch,
             self.sampler,
             self.schedule,
+            self.empty_text,
         )
 
     def named_stages(self) -> list[NamedStage]:

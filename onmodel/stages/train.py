@@ -409,9 +409,18 @@ def _preview(
         if isinstance(preview.size, int)
         else preview.size or (side, side)
     )
-    sampling = Sampling(preview.steps, preview.guidance, preview.shift, 1.0, width, height)
+    sampling = Sampling(
+        preview.steps,
+        preview.guidance,
+        preview.shift,
+        width=width,
+        height=height,
+        sampler=preview.sampler,
+        schedule=preview.schedule,
+        empty_text=preview.empty_text,
+    )
     jobs = [
-        Job(prompt, preview.negative, preview.seed + i, width, height)
+        Job(prompt, preview.negative, preview.seed + i, width, height, preview.empty_text)
         for i, prompt in enumerate(preview.prompts)
     ]
     made = generate(
@@ -421,6 +430,8 @@ def _preview(
         guidance=preview.guidance,
         shift=preview.shift,
         batch=settings.batch,
+        sampler=preview.sampler,
+        schedule=preview.schedule,
     )
     for i, (job, image) in enumerate(made):
         text = parameters(

@@ -31,6 +31,9 @@ from onmodel.train.pause import pausing
 from onmodel.train.state import History, State
 
 SAVE_EVERY = 25  # steps
+# A gradient of exactly 0 for so many steps, or a whole epoch, is no chance: pictures that do not
+# count may share steps, but not all of them.
+MOST_IDLE_STEPS = 25
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,8 @@ def train(
     would take more than 4 % of the time.
 
     The same arguments give the same tensors, interrupted or not. Several processes give those of
-    one up to rounding. Raises InputError when the loss is not finite, PausedError after Ctrl-C.
+    one up to rounding. Raises InputError when the loss is not finite or nothing is learnt,
+    PausedError after Ctrl-C.
     """
     family, options, history = training.family, training.options, state.history
     with (
@@ -201,7 +205,7 @@ def _update(
     processes: Processes,
 ) -> None:
     """One step of the optimizer, noted in the history. Raises InputError for a loss that is not
-    finite."""
+    finite, and for steps without a gradient."""
     adapters, history, options = state.adapters, state.history, training.options
     history.losses.append(fill_gradient(training, adapters, batches, step, processes))
     history.norms.append(clip_gradient(adapters, options.grad_clip))
@@ -211,6 +215,7 @@ def _update(
             options.learning_rate,
             f"the loss is not finite at step {step + 1}; lower it",
         )
+    _check_learning(training, history)
     rate = options.rate(step, training.steps)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
@@ -218,6 +223,26 @@ def _update(
     # Prodigy multiplies the rate by its own estimate d.
     history.rates.append(rate * state.optimizer.param_groups[0].get("d", 1.0))
     state.average()
+
+
+def _check_learning(training: TrainingInputs, history: History) -> None:
+    """Raise InputError when the last steps had no gradient at all."""
+    count = min(MOST_IDLE_STEPS, training.steps_per_epoch)
+    if len(history.norms) < count or any(history.norms[-count:]):
+        return
+    steps = f"{count} steps running" if count > 1 else "a whole epoch"
+    if any(history.losses[-count:]):
+        raise InputError(
+            "targets",
+            training.options.targets,
+            f"nothing is learnt: the gradient was 0 for {steps}; train other layers",
+        )
+    raise InputError(
+        "loss",
+        0,
+        f"nothing is learnt: the loss was 0 for {steps}; masks are black there, or loss_weight or"
+        " prior_weight is 0",
+    )
 
 
 def _end_epoch(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig
-from onmodel.families.protocol import MOST_SHIFT, Timesteps
+from onmodel.families.protocol import SamplingSettings, Timesteps
 from onmodel.prompt_syntax import segments
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.validation import StrictTable
@@ -18,8 +18,6 @@ LARGEST_RANK = 8_192  # the widest layers of the field are no wider
 LEAST_PRODIGY_RATE = 0.1  # prodigy multiplies the rate that it estimates by the learning rate, 1
 LARGEST_BATCH = 10_000
 MOST_EPOCHS = 1_000_000
-MOST_SAMPLING_STEPS = 1_000
-MOST_GUIDANCE = 1_000.0
 Side = Annotated[int, Field(ge=16, le=LONGEST_SIDE, multiple_of=16)]
 
 
@@ -32,7 +30,7 @@ class Ranks(StrictTable):
     )
 
 
-class Preview(StrictTable):
+class Preview(SamplingSettings):
     """Pictures drawn during a training, always with the same prompts and noise.
 
     They are written to the run's folder `previews/`.
@@ -45,14 +43,6 @@ class Preview(StrictTable):
     every: int = Field(default=1, ge=1, description="Draw previews every n epochs.")
     seed: int = Field(
         default=0, ge=0, le=LARGEST_WHOLE, description="Seed of the noise, the same in every epoch."
-    )
-    steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS, description="Sampling steps.")
-    guidance: float = Field(default=3.0, ge=0, le=MOST_GUIDANCE, description="Guidance scale.")
-    shift: float = Field(
-        default=3.0,
-        gt=0,
-        le=MOST_SHIFT,
-        description="Shift of the sampling schedule towards noise.",
     )
     size: Side | tuple[Side, Side] | None = Field(
         default=None, description="Side, or [width, height], in pixels. Unset: the resolution."

@@ -138,3 +138,16 @@ def test_a_first_recipe_runs_to_its_end(tmp_path: Path, pictures: Path) -> None:
     recipe.write_text(text.replace("steps = 16", "steps = 2"), encoding="utf-8")
     run("run", recipe, "--project", tmp_path / "project", "--json")
     assert list((tmp_path / "project").glob("objects/*/*"))
+
+
+def test_pictures_that_lie_deeper_or_in_a_zip_are_named(tmp_path: Path, pictures: Path) -> None:
+    inner = tmp_path / "train" / "10_backgwa"
+    inner.mkdir(parents=True)
+    for path in pictures.iterdir():
+        (inner / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match="there are some in 10_backgwa: name one of these"):
+        init(tmp_path / "a", inner.parent)
+    assert init(tmp_path / "b", inner).startswith("12 pictures")
+    (tmp_path / "set.zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match="is no folder; unpack it"):
+        init(tmp_path / "c", tmp_path / "set.zip")

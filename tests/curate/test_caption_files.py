@@ -70,6 +70,8 @@ ALL = ("masterpiece", "1girl", "mychar", "red hair", "smile", "standing", "fores
         ({"tags": "1girl, smile", "caption": "A girl."}, ("1girl", "smile"), "A girl."),
         ({"tags": {"general": ["1girl"], "meta": ["highres"]}}, ("1girl", "highres"), ""),
         ("1girl, smile", ("1girl", "smile"), ""),
+        ({"tags": {"1girl": 0.99, "smile": 0.8}}, ("1girl", "smile"), ""),
+        ({"tag_string": "1girl red_hair", "score": 3}, ("1girl", "red_hair"), ""),
     ],
 )
 def test_json_beside_a_picture_is_its_caption(
@@ -99,6 +101,11 @@ TABLES = {
     "metadata.json": (
         '[{"image": "a.png", "prompt": "1girl, a"}, {"image": "b", "tags": "1girl, b"}]'
     ),
+    "captions.jsonl": (
+        '{"image_path": "/home/me/a.png", "caption": "1girl, a"}\n'
+        '{"image_path": "C:\\\\set\\\\b.png", "caption": "1girl, b"}\n'
+    ),
+    "meta_cap.json": '{"/home/me/a.png": {"tags": "1girl, a"}, "b": {"caption": "1girl, b"}}',
 }
 
 

@@ -18,6 +18,15 @@ TRIGGER = "mychar"
         ("1girl、mychar、red hair", "separator", ("1girl", "mychar", "red hair")),
         ("1girl; mychar; red hair", "separator", ("1girl", "mychar", "red hair")),
         ("1girl;mychar", "separator", ("1girl", "mychar")),
+        ("1girl. mychar. red hair.", "separator", ("1girl", "mychar", "red hair")),
+        ("1girl. mychar. v2. smile", "separator", ("1girl", "mychar", "v2", "smile")),
+        ("1girl. MyChar.", "separator", ("1girl", "MyChar")),
+        (
+            "1girl red_hair looking_at_viewer",
+            "separator",
+            ("1girl", "red_hair", "looking_at_viewer"),
+        ),
+        ("She smiles. Red hair. Rain.", "separator", None),
         ("\u200bred hair", "invisible letters", ("red hair",)),
         ("red\u00ad hair\ufeff", "invisible letters", ("red hair",)),
         (r"saber \(fate\)", "prompt syntax", ("saber (fate)",)),
@@ -45,10 +54,18 @@ def test_what_was_meant(tag: str, kind: str, tags: tuple[str, ...] | None) -> No
 
 FACES = ["@_@", "^_^", ">_<", ":3", "||_||", "(o)_(o)", "+_+", ";)", ";d", ":d", ">:)", "._."]
 NAMES = ["saber (fate)", "fate (series)", "re:zero", "1,000 yen", "16:9", "😊 smile", "👩\u200d🎨"]
-PLAIN = ["looking at viewer", "long_hair", "mychar", "c.c. (code geass)"]
+PLAIN = ["looking at viewer", "long_hair", "mychar", "c.c. (code geass)", "dr. stone", "vol. 2"]
+PROSE = [
+    "1girl red_hair",
+    "a red_hair girl",
+    "@_@ ^_^ >_<",
+    "a girl with red hair stands. she smiles. it rains.",
+    "j. r. r. tolkien",
+    "mychar.",
+]
 
 
-@pytest.mark.parametrize("tag", [*FACES, *NAMES, *PLAIN])
+@pytest.mark.parametrize("tag", [*FACES, *NAMES, *PLAIN, *PROSE])
 def test_tags_that_mean_themselves(tag: str) -> None:
     assert meant(tag, TRIGGER) is None
 
@@ -73,7 +90,7 @@ def found_in(*tags: str) -> dict[str, tuple[str, ...] | None]:
 def test_the_trigger_is_seen_within_what_another_finding_mends() -> None:
     assert found_in("1girl，mychar，smile") == {"separator": ("1girl", "mychar", "smile")}
     assert found_in("1girl", "(mychar:1.2)") == {"prompt syntax": ("mychar",)}
-    assert found_in("1girl. mychar. smile.") == {"separator": None}
+    assert found_in("1girl. mychar. smile.") == {"separator": ("1girl", "mychar", "smile")}
     assert found_in("A girl called mychar stands in the heavy rain") == {}
     assert found_in("1girl", "smile") == {"no trigger": ("1girl", "mychar")}
 

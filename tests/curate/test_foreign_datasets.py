@@ -303,8 +303,9 @@ def test_a_path_whose_backslashes_are_escapes_is_told_with_the_cure(
         "toml": f'[[datasets]]\n[[datasets.subsets]]\nimage_dir = "{path}"',
         "yaml": f'- folder_path: "{path}"',
     }[kind]
-    with pytest.raises(InputError, match="write the path with / or in single quotes"):
+    with pytest.raises(InputError, match="write the path with / or in single quotes") as error:
         read(tmp_path, f"d.{kind}", text)
+    assert str(error.value).count("write the path") == 1
     quoted = text.replace('"', "'")
     assert len(read(tmp_path, f"d.{kind}", quoted).subsets) == 1
 

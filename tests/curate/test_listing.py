@@ -133,3 +133,18 @@ def test_an_export_is_imported_without_a_word_about_its_provenance(tmp_path: Pat
     assert scan_folder(tmp_path / "set", "x").notes == []
     shutil.move(tmp_path / "set" / "provenance.json", tmp_path)
     assert gather([tmp_path], tmp_path / "work", "", "", Events()).notes == []
+
+
+def test_a_folder_without_pictures_says_what_lies_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "set.7z").write_bytes(b"7z")
+    with pytest.raises(InputError, match=r"no picture can be read; left alone .*: 1 × \.7z"):
+        gather([folder], tmp_path / "out", "x", "", Events())
+
+
+def test_pictures_inside_a_table_are_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-00000-of-00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"train-00000-of-00001\.parquet is a table, which is not"):
+        layout_of(tmp_path)

@@ -34,6 +34,9 @@ TAGS = "1girl, backgwa, smile, upper body, forest, standing, flat color"
         ("1girl, smile".encode("utf-16"), ("1girl, smile", "")),
         (b"\n\n1girl\nA girl smiles.", ("1girl", "A girl smiles.")),
         (b"1girl\nred hair\nsmile\n", ("1girl, red hair, smile", "")),
+        (b"1girl,\r\nred hair, hat,\r\nsmile\r\n", ("1girl, red hair, hat, smile", "")),
+        (b"1girl, smile,\nA girl smiles.\n", ("1girl, smile", "A girl smiles.")),
+        (b"1girl, smile,\nhat\nA girl in a hat.", ("1girl, smile, hat", "A girl in a hat.")),
     ],
 )
 def test_read(data: bytes, expected: tuple[str, str]) -> None:

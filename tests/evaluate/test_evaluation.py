@@ -181,9 +181,15 @@ def test_what_is_missing_or_twice_is_one_line(change: Callable[[dict[str, Any]],
         evaluation_of([found])
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(sampler="er_sde", schedule="simple")])
-def test_a_plan_says_which_sampler_made_its_pictures(sampling: Sampling) -> None:
+@pytest.mark.parametrize(
+    ("sampling", "named"),
+    [
+        (Sampling(), "euler-flow-2"),
+        (Sampling(sampler="er_sde", schedule="simple"), "er_sde-simple-1"),
+        (Sampling(empty_text="comfyui"), "euler-flow-2-comfyui_empty_text"),
+    ],
+)
+def test_a_plan_says_which_sampler_made_its_pictures(sampling: Sampling, named: str) -> None:
     plan = make_plan("b" * 64, "confirm", [], 2, sampling, {}, "")
     assert plan.sampling == sampling
-    named = "er_sde-simple-1" if sampling.sampler == "er_sde" else "euler-flow-2"
     assert f"|{named}|" in signature_of(plan)

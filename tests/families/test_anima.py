@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.text import AnimaText, stack
+from onmodel.families.protocol import EmptyText
 from onmodel.lora.tensors import Factors, Lora, applied
 from onmodel.randomness import normal
 
@@ -190,3 +192,23 @@ def test_words_of_one_weight_are_tokenised_apart(tiny_family: Anima) -> None:
 def test_escapes_are_the_characters_themselves(tiny_family: Anima) -> None:
     (prompt,) = tiny_family.encode_prompts(["saber @(fate@)".replace("@", chr(92))])
     assert prompt is tiny_family.encode_text(["saber (fate)"])[0]
+
+
+def test_an_empty_prompt_of_comfyui_is_one_padding_token_that_is_seen(tiny_family: Anima) -> None:
+    encoder = tiny_family._text
+    (found,) = tiny_family.encode_prompts([""], "comfyui")
+    with torch.no_grad():
+        states = encoder.text_encoder(
+            torch.tensor([[encoder.tokenizer.pad_token_id]])
+        ).last_hidden_state
+        rows = encoder.conditioner(states, torch.tensor([encoder.t5_tokenizer("").input_ids]))[0]
+    torch.testing.assert_close(found.rows_sd, rows[: len(found.rows_sd)], rtol=1e-5, atol=1e-6)
+    (plain,) = tiny_family.encode_prompts([""])
+    assert plain is tiny_family.encode_text([""])[0]
+    assert (found.rows_sd - plain.rows_sd).abs().max() > 1e-3
+    assert found.zero_rows == plain.zero_rows
+
+
+def test_a_prompt_with_words_is_the_same_for_both_programs(tiny_family: Anima) -> None:
+    one, other = (tiny_family.encode_prompts(["smile"], name)[0] for name in get_args(EmptyText))
+    assert torch.equal(one.rows_sd, other.rows_sd)

@@ -4,6 +4,7 @@ missing."""
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -13,8 +14,16 @@ from safetensors.torch import load_file, save_file
 from onmodel.errors import InputError
 from onmodel.families.anima.parts import build
 from onmodel.families.anima.single_file import CONFIG_KEY, export_single_files, single_source
+from onmodel.families.anima.text import stack
 from onmodel.families.protocol import Family
-from onmodel.families.registry import base_sha256, find, load_base, outline, parse_base
+from onmodel.families.registry import (
+    base_sha256,
+    find,
+    load_base,
+    outline,
+    parse_base,
+    text_rows,
+)
 from onmodel.sample.sampler import Job, sample
 from onmodel.weights import read_metadata
 from tests.support.events import Recorded
@@ -266,6 +275,17 @@ def test_what_comfyui_lacks_is_named(comfyui: Path) -> None:
         base_sha256({"comfyui": comfyui / "nowhere"})
 
 
+def test_quantised_files_of_comfyui_are_named_with_the_file_to_get(comfyui: Path) -> None:
+    (comfyui / "models/diffusion_models/my-anima.safetensors").unlink()
+    (comfyui / "models/diffusion_models/anima-Q8_0.gguf").write_bytes(b"GGUF")
+    with pytest.raises(
+        InputError,
+        match=r"has only anima-Q8_0\.gguf there, and GGUF is not read; put"
+        r" anima-base-v1\.0\.safetensors into diffusion_models",
+    ):
+        base_sha256({"comfyui": comfyui})
+
+
 @pytest.mark.parametrize("layout", ["forge", "swarm", "extra paths"])
 def test_other_layouts_are_found(comfyui: Path, layout: str) -> None:
     models, old = comfyui / "models", comfyui / "moved"
@@ -426,3 +446,13 @@ def test_a_header_cannot_set_what_the_shapes_tell(
         {CONFIG_KEY: '{"transformer": {"num_layers": 1000000000}}'},
     )
     assert load_base({**single_files, "dit": path}).spec.blocks == 2
+
+
+def test_the_rows_of_the_longest_caption_are_counted_without_a_model(tiny_anima: Path) -> None:
+    settings = parse_base({"folder": tiny_anima})
+    family: Any = load_base(settings)
+    for captions in (["1girl", "1girl, smile, hat"], ["smile, " * 600, "1girl"]):
+        rows, _ = stack(family.encode_text(captions), torch.float32)
+        assert text_rows(settings, captions) == rows.shape[1]
+    assert text_rows(settings, []) is None
+    assert text_rows(parse_base({"dit": tiny_anima / "x"}), ["1girl"]) is None

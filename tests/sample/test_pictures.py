@@ -21,6 +21,7 @@ from onmodel.sample.pictures import (
     PictureRequest,
     Sampling,
     key,
+    parameters,
     picture_path,
     png_bytes,
     render,
@@ -96,6 +97,7 @@ def test_the_key_names_everything_that_decides_the_pixels(tmp_path: Path) -> Non
             {"height": 64},
             {"sampler": "er_sde"},
             {"schedule": "simple"},
+            {"empty_text": "comfyui"},
         )
     ]
     keys = {key(BASE, request, SAMPLING), key("c" * 64, request, SAMPLING)}
@@ -174,6 +176,13 @@ def test_parameters_are_readable_by_the_usual_tools(family: DrawnFamily, tmp_pat
         assert (f'Lora hashes: "{model.weights[:12]}: {model.weights[:12]}"' in settings) == (
             wanted.lora is not None
         )
+
+
+def test_parameters_name_an_empty_text_that_is_not_the_default() -> None:
+    request = PictureRequest("1girl", "", 1)
+    comfyui = dataclasses.replace(SAMPLING, empty_text="comfyui")
+    assert "Empty text: comfyui" in parameters(BASE, request, comfyui)
+    assert "Empty text" not in parameters(BASE, request, SAMPLING)
 
 
 def test_png_bytes_are_a_function_of_pixels_and_text() -> None:

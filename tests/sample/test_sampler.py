@@ -109,3 +109,14 @@ def test_inference_mode_does_not_leak_to_the_caller(tiny_family: Anima) -> None:
     jobs = [Job("a", "", 0, 32, 32)] * 2
     for _ in generate(tiny_family, jobs, steps=1, guidance=1.0, shift=1.0, batch=1):
         assert not torch.is_inference_mode_enabled()
+
+
+def test_an_empty_negative_prompt_of_comfyui_gives_other_pictures(tiny_family: Anima) -> None:
+    def latents(job: Job) -> torch.Tensor:
+        return sample(tiny_family, [job], steps=2, guidance=3.0, shift=3.0)
+
+    here, comfyui = Job("smile", "", 3, 32, 32), Job("smile", "", 3, 32, 32, "comfyui")
+    assert not torch.equal(latents(here), latents(comfyui))
+    together = sample(tiny_family, [here, comfyui], steps=2, guidance=3.0, shift=3.0)
+    alone = torch.cat([latents(here), latents(comfyui)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)

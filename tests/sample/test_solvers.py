@@ -29,8 +29,11 @@ def phi(level: float) -> float:
     return level * (math.exp(level**0.3) + 10)
 
 
-def reference(x: np.ndarray, sigmas: list[float]) -> np.ndarray:
-    """Algorithm of arXiv 2309.06169, written out; its integrals by the midpoint rule."""
+def reference(
+    x: np.ndarray, sigmas: list[float], points: int = 200_000, place: float = 0.5
+) -> np.ndarray:
+    """Algorithm of arXiv 2309.06169, written out; its integrals by sums over `points`, each at
+    `place` of its piece."""
     levels = [s / (1 - s) if s < 1 else math.inf for s in sigmas]
     x0s: list[np.ndarray] = []
     slopes: dict[int, np.ndarray] = {}
@@ -45,8 +48,8 @@ def reference(x: np.ndarray, sigmas: list[float]) -> np.ndarray:
             continue
         r = phi(lt) / phi(ls)
         new = at / (1 - s) * r * x + at * (1 - r) * x0s[i]
-        grid = lt + (ls - lt) * (np.arange(200_000) + 0.5) / 200_000
-        weights = (ls - lt) / 200_000 / np.array([phi(g) for g in grid])
+        grid = lt + (ls - lt) * (np.arange(points) + place) / points
+        weights = (ls - lt) / points / np.array([phi(g) for g in grid])
         if i >= 1 and math.isfinite(levels[i - 1]):
             slopes[i] = (x0s[i] - x0s[i - 1]) / (ls - levels[i - 1])
             new = new + at * (lt - ls + phi(lt) * weights.sum()) * slopes[i]
@@ -66,6 +69,20 @@ def test_er_sde_is_the_papers_formula(steps: int, first: float) -> None:
     got = er_sde(sampling, velocity, x, sigmas, drawn)  # type: ignore[arg-type]
     expected = reference(x.double().numpy(), [float(sigma) for sigma in sigmas])
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("steps", [10, 30])
+def test_er_sde_from_pure_noise_is_the_limit_of_what_comfyui_computes(steps: int) -> None:
+    """For flow models ComfyUI moves a first σ of 1 to the shifted time 0.9999, where λ is finite
+    (29,997 at shift 3), and sums each integral over 200 points at the start of their pieces."""
+    sigmas = sampling.schedule(steps, 3.0, "simple")
+    x = drawn(99)
+    got = er_sde(sampling, velocity, x, sigmas, drawn)  # type: ignore[arg-type]
+    first = 3 * 0.9999 / (1 + 2 * 0.9999)
+    assert first / (1 - first) == pytest.approx(29_997)
+    moved = [first, *(float(sigma) for sigma in sigmas[1:])]
+    comfyui = reference(x.double().numpy(), moved, points=200, place=0.0)
+    np.testing.assert_allclose(got.numpy(), comfyui, atol=5e-4 * np.abs(comfyui).max())
 
 
 @pytest.mark.parametrize("solver", [euler, er_sde])

@@ -382,6 +382,24 @@ def test_a_diverging_run_is_told(run: Run) -> None:
         run(learning_rate=1e30, grad_clip=0, epochs=20)
 
 
+def test_a_training_that_learns_nothing_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "batch_weights", lambda examples, own: torch.zeros(len(own), 1, 1, 1))
+    with pytest.raises(InputError, match=r"loss: 0 .* nothing is learnt"):
+        run(epochs=20)
+
+
+def test_layers_without_a_gradient_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(*arguments: Any) -> float:
+        loss = fill_gradient(*arguments)
+        arguments[1].gradient.zero_()
+        return loss
+
+    fill_gradient = loop.fill_gradient
+    monkeypatch.setattr(loop, "fill_gradient", dead)
+    with pytest.raises(InputError, match=r"targets: .* nothing is learnt"):
+        run(epochs=20)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -507,17 +525,15 @@ def test_a_share_may_say_otherwise(run: Run, foreign: Artifact) -> None:
 
 
 def test_pictures_that_count_nothing_teach_nothing(run: Run, foreign: Artifact) -> None:
-    """Weight 0, whether said of a subset or of regularisation, leaves the factors that weight decay
-    would leave."""
-
-    def weights(scratch: str, **changes: Any) -> str:
-        artifact = run(scratch, {"data": foreign}, epochs=1, weight_decay=0, **changes)
-        return payload_sha256(read_models(artifact)[-1].path)
-
-    nothing = weights("a", data=[{"subset": "mine", "loss_weight": 0}])
-    assert nothing == weights("b", data=[{"subset": "reg"}], prior_weight=0)
-    assert nothing != weights("c", data=[{"subset": "reg"}], prior_weight=0.5)
-    assert nothing != weights("d", data=[{"subset": "mine"}])
+    """Weight 0, whether said of a subset or of regularisation."""
+    settings: dict[str, dict[str, Any]] = {
+        "weight": {"data": [{"subset": "mine", "loss_weight": 0}]},
+        "prior": {"data": [{"subset": "reg"}], "prior_weight": 0},
+    }
+    for name, changes in settings.items():
+        with pytest.raises(InputError, match=r"loss: 0 .* nothing is learnt"):
+            run(name, {"data": foreign}, epochs=1, **changes)
+    run("half", {"data": foreign}, epochs=1, data=[{"subset": "reg"}], prior_weight=0.5)
 
 
 def test_masks_and_flips_change_what_is_learnt_and_stop_nothing(

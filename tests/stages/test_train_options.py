@@ -416,6 +416,26 @@ def test_previews_are_drawn_and_leave_the_training_alone(run: Run, plain: dict[s
     assert again.hash == artifact.hash
 
 
+def test_previews_use_the_sampler_that_the_recipe_names(run: Run) -> None:
+    def pictures(name: str, **sampling: object) -> list[bytes]:
+        folder = run(name, epochs=1, preview=PREVIEW | sampling).path / "previews"
+        found = []
+        for path in sorted(folder.iterdir()):
+            with Image.open(path) as image:
+                found.append(image.tobytes())
+        return found
+
+    euler = pictures("euler")
+    assert pictures("er_sde", sampler="er_sde", schedule="simple") != euler
+    assert pictures("comfyui", empty_text="comfyui") != euler
+    with Image.open(
+        run("named", epochs=1, preview=PREVIEW | {"sampler": "er_sde", "schedule": "simple"}).path
+        / "previews"
+        / "epoch-0001-00.png"
+    ) as image:
+        assert "Sampler: ER SDE, Schedule type: Simple" in image.text["parameters"]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(("free", "chosen"), [(10**12, False), (10**5, True)])
 def test_gradient_checkpointing_is_chosen_by_what_fits(
     run: Run,

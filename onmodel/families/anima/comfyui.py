@@ -16,8 +16,10 @@ _FOLDERS = {
     "text_encoder": ("text_encoders", "text_encoder", "clip"),
     "vae": ("vae",),
 }
-# Where several files fit, one of the published name is taken.
+# Where several text encoders or VAEs fit, one of the published name is taken. Which of several
+# transformers is meant is the user's choice.
 _PUBLISHED = {
+    "dit": "anima-base-v1.0.safetensors",
     "text_encoder": "qwen_3_06b_base.safetensors",
     "vae": "qwen_image_vae.safetensors",
 }
@@ -63,16 +65,24 @@ def find_parts(settings: BaseSettings) -> dict[str, Path | InputError]:
     return found
 
 
-def _part(field: str, root: Path, files: Collection[Path], width: int) -> Path | InputError:
+def _part(field: str, root: Path, all_files: Collection[Path], width: int) -> Path | InputError:
     """The file of a part, or that there is none, or several."""
     fits = _FITS[field]
+    files = [path for path in all_files if path.suffix == ".safetensors"]
+    quantised = [path for path in all_files if path.suffix == ".gguf"]
     fitting = [path for path in files if fits(_header(path), width)]
     if len(fitting) > 1:
-        fitting = [path for path in fitting if path.name == _PUBLISHED.get(field)] or fitting
+        named = [path for path in fitting if path.name == _PUBLISHED[field]]
+        fitting = fitting if field == "dit" else named or fitting
     where = f"base.{field}"
     if not fitting:
         folders = ", ".join(_FOLDERS[field])
         remedy = f"has no {_TITLES[field]} in its folders {folders}; set {where}"
+        if quantised:
+            remedy = (
+                f"has only {quantised[0].name} there, and GGUF is not read; put"
+                f" {_PUBLISHED[field]} into {_FOLDERS[field][0]}"
+            )
         return InputError(where, root, remedy)
     if len(fitting) > 1:
         names = ", ".join(str(path) for path in fitting)
@@ -81,10 +91,10 @@ def _part(field: str, root: Path, files: Collection[Path], width: int) -> Path |
 
 
 def _files(roots: Collection[Path], field: str) -> list[Path]:
-    """The safetensors files in the folders of a field, each once, sorted."""
+    """The safetensors and GGUF files in the folders of a field, each once, sorted."""
     files: dict[Path, Path] = {}
     for folder in [*_model_folders(roots, field), *_extra_folders(roots, field)]:
-        for path in sorted(folder.rglob("*.safetensors")):
+        for path in sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.gguf")]):
             files.setdefault(path.resolve(), path)
     return list(files.values())
 

@@ -1,10 +1,12 @@
 """Checks of Anima's files from headers and tokenizers, before anything is loaded."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from onmodel.families.anima.load import source, tokenizer
 from onmodel.families.anima.parts import CLASSES, check
+from onmodel.families.anima.spec import CONDITIONER_FACTS
+from onmodel.families.anima.text import ZERO_PLACES
 from onmodel.families.protocol import Part, Place
 
 
@@ -33,3 +35,13 @@ def caption_findings(
         if unknown := sum(one.unk_token_id in row for row in rows):
             what = f"{unknown} captions hold letters that T5 does not know"
             yield what, "write them in Latin letters"
+
+
+def text_rows(tokenizers: Mapping[str, Any], captions: Collection[str]) -> int | None:
+    """Rows of the longest caption as `text.stack` makes them, with the places of its zero rows."""
+    if "t5_tokenizer" not in tokenizers or not captions:
+        return None
+    count = tokenizers["t5_tokenizer"]
+    longest = max(len(count(one, truncation=False, verbose=False).input_ids) for one in captions)
+    padded = longest < CONDITIONER_FACTS["min_sequence_length"]
+    return longest + ZERO_PLACES if padded else longest

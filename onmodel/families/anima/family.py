@@ -17,7 +17,7 @@ from onmodel.families.anima.lean import lean_blocks
 from onmodel.families.anima.parts import Parts
 from onmodel.families.anima.spec import make_spec
 from onmodel.families.anima.text import AnimaText, TextEncoder, stack
-from onmodel.families.protocol import Objective, SamplingRules, Text
+from onmodel.families.protocol import EmptyText, Objective, SamplingRules, Text
 
 
 class AnimaDenoiser:
@@ -83,8 +83,10 @@ class Anima(AnimaDenoiser):
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         return list(self._text.encode(captions))
 
-    def encode_prompts(self, prompts: Sequence[str]) -> list[Text]:
-        return list(self._text.encode_prompts(prompts))
+    def encode_prompts(
+        self, prompts: Sequence[str], empty_text: EmptyText = "diffusers"
+    ) -> list[Text]:
+        return list(self._text.encode_prompts(prompts, empty_text))
 
     def component(self, name: str | None) -> nn.Module:
         found: nn.Module = self.backbone if name is None else self._components[name]

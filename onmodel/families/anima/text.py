@@ -15,8 +15,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from onmodel.families.protocol import Text
+from onmodel.families.protocol import EmptyText, Text
 from onmodel.prompt_syntax import Segment, segments
+
+ZERO_PLACES = 2  # that stand for the zero rows behind a caption
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +49,27 @@ class TextEncoder:
     ) -> None:
         self.tokenizer, self.t5_tokenizer = tokenizer, t5_tokenizer
         self.text_encoder, self.conditioner = text_encoder, conditioner
-        self._known: dict[tuple[Segment, ...], AnimaText] = {}
+        self._known: dict[tuple[tuple[Segment, ...], EmptyText], AnimaText] = {}
 
     def encode(self, captions: Sequence[str]) -> list[AnimaText]:
-        return [self._remembered((Segment(caption),)) for caption in captions]
+        return [self._remembered((Segment(caption),), "diffusers") for caption in captions]
 
-    def encode_prompts(self, prompts: Sequence[str]) -> list[AnimaText]:
+    def encode_prompts(
+        self, prompts: Sequence[str], empty_text: EmptyText = "diffusers"
+    ) -> list[AnimaText]:
         """As ComfyUI does for Anima: the segments of a prompt are tokenised apart, and a weight
-        multiplies the rows that the text conditioner gives for the T5 tokens of its segment."""
-        return [self._remembered(tuple(segments(prompt))) for prompt in prompts]
+        multiplies the rows that the text conditioner gives for the T5 tokens of its segment.
 
-    def _remembered(self, caption: tuple[Segment, ...]) -> AnimaText:
-        if caption not in self._known:
-            self._known[caption] = self._encode(caption)
-        return self._known[caption]
+        Without a Qwen token the text encoder does not run, and the conditioner reads nothing, as in
+        AnimaModularPipeline and sd-scripts; for "comfyui" it reads the padding token.
+        """
+        return [self._remembered(tuple(segments(prompt)), empty_text) for prompt in prompts]
+
+    def _remembered(self, caption: tuple[Segment, ...], empty_text: EmptyText) -> AnimaText:
+        key = caption, empty_text
+        if key not in self._known:
+            self._known[key] = self._encode(caption, empty_text)
+        return self._known[key]
 
     @contextmanager
     def changed(self) -> Iterator[None]:
@@ -75,14 +84,16 @@ class TextEncoder:
     # Not under a caller's inference mode: its tensors could not be used in training afterwards.
     @torch.inference_mode(False)
     @torch.no_grad()
-    def _encode(self, caption: tuple[Segment, ...]) -> AnimaText:
+    def _encode(self, caption: tuple[Segment, ...], empty_text: EmptyText) -> AnimaText:
         device = next(self.conditioner.parameters()).device
         ids, _ = self._tokens(self.tokenizer, caption)
         t5_ids, weights = self._tokens(self.t5_tokenizer, caption)
+        if not ids and empty_text == "comfyui":
+            ids = [self.tokenizer.pad_token_id]
         if ids:
             states = self.text_encoder(torch.tensor([ids], device=device)).last_hidden_state
             seen = None
-        # "" has no Qwen token: one masked zero state stands for it, as in AnimaModularPipeline
+        # no token: one masked zero state stands for it
         else:
             states = torch.zeros(1, 1, self.text_encoder.config.hidden_size).to(
                 device, self.text_encoder.dtype
@@ -128,7 +139,7 @@ def stack(texts: Sequence[Text], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """
     own = [text for text in texts if isinstance(text, AnimaText)]
     assert len(own) == len(texts), "texts of another family"
-    length = max(len(text.rows_sd) + 2 * (text.zero_rows > 0) for text in own)
+    length = max(len(text.rows_sd) + ZERO_PLACES * (text.zero_rows > 0) for text in own)
     first = own[0].rows_sd
     rows_bsd = first.new_zeros(len(own), length, first.shape[1], dtype=dtype)
     bias_bs = first.new_zeros(len(own), length, dtype=dtype)
