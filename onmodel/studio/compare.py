@@ -204,7 +204,7 @@ def _sampling(character: CharacterFolder, weight: str) -> dict[str, object]:
         raise InputError("weight", weight, "must be a number") from None
     stages = load_recipe(character.recipe).stages.values() if character.recipe else ()
     table = next((table for table in stages if table["do"] == "evaluate"), {})
-    names = ("steps", "guidance", "shift", "sampler", "schedule")
+    names = ("steps", "guidance", "shift", "sampler", "schedule", "empty_text")
     known: dict[str, object] = {name: table[name] for name in names if name in table}
     size = table.get("size")
     if isinstance(size, int):

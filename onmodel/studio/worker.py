@@ -52,14 +52,13 @@ def main() -> None:
     for line in sys.stdin:
         try:
             wanted = REQUEST.validate_json(line)
-            loras = [
-                Model.of(Path(path).stem, Path(path)) if path else None for path in wanted.loras
-            ]
             requests = [
-                PictureRequest(wanted.prompt, wanted.negative, wanted.seed, lora) for lora in loras
+                PictureRequest(wanted.prompt, wanted.negative, wanted.seed, _model(path))
+                for path in wanted.loras
             ]
+            sampling = Sampling(**wanted.sampling)  # type: ignore[arg-type]
             with events.task("draw", len(requests)) as task:
-                made = render(family, sha256, requests, wanted.sampling, folder, task)
+                made = render(family, sha256, requests, sampling, folder, task)
             answer = DrawAnswer(tuple(map(str, made)))
         except (OnmodelError, ValidationError, OSError, RuntimeError) as error:
             answer = DrawAnswer(error=str(error))
