@@ -149,6 +149,11 @@ class FamilySpec:
         return self.linears + self.text_linears
 
     @property
+    def width(self) -> int:
+        """The size of a block's input; 0 where no layer of a block is known."""
+        return next((row.in_features for row in self.linears if row.block is not None), 0)
+
+    @property
     def backbone(self) -> str:
         """The component that a LoRA adapts."""
         return next(part.name for part in self.components if part.kind in ("transformer", "unet"))

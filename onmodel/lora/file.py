@@ -45,6 +45,7 @@ WHOLE = {"lokr_w1", "lokr_w2"}  # a LoKr without a low-rank side, which has no a
 LENGTHS = ("dora_scale", "magnitude_vector")  # roles of DoRA's row lengths, which change no shape
 # of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
 _MOST_NUMBERS = 2**28
+REMAP = "onmodel lora remap FILE --from SMALLER --base BASE -o OUT"
 # Tensors that bitsandbytes (nf4, int8) and ComfyUI (fp8) keep beside a quantised weight.
 _QUANTISED = re.compile(
     r"\.(absmax|nested_absmax|quant_map|nested_quant_map|quant_state\.[\w.]+|SCB|scale_weight"
@@ -382,8 +383,7 @@ def _refuse_unknown(
     _refuse_what_can_be_left_out(path, unknown, spec)
     blocks = count_blocks(spec.name, unknown)
     if backbone and blocks > spec.blocks:
-        what = f"made for a base of {blocks} blocks; this one has {spec.blocks}"
-        raise InputError("lora", path, what)
+        raise _of_other_base(path, spec, str(blocks))
     if not backbone:
         kind = recognise({key: entries[key].shape for key in unknown}) or "something unknown"
         what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
@@ -423,8 +423,16 @@ def _refuse_what_can_be_left_out(path: Path, unknown: Sequence[str], spec: Famil
 def _check_blocks(path: Path, spec: FamilySpec, said: str | None) -> None:
     """Raise InputError when the header names another number of blocks than the base has."""
     if said not in (None, str(spec.blocks)):
-        what = f"made for a base of {shown(said, 20)} blocks; this one has {spec.blocks}"
-        raise InputError("lora", path, what)
+        raise _of_other_base(path, spec, said)
+
+
+def _of_other_base(path: Path, spec: FamilySpec, said: str) -> InputError:
+    """The error that a file was made for a base of `said` blocks, which is not that of `spec`."""
+    what = f"made for a base of {shown(said, 20)} blocks, this one has {spec.blocks}"
+    remedy = f"use one for {spec.blocks} blocks"
+    if said.isdecimal() and int(said) < spec.blocks:
+        remedy += f", or move it: {REMAP}"
+    return InputError("lora", path, f"{what}; {remedy}")
 
 
 def _notes(
@@ -438,7 +446,7 @@ def _notes(
         return ()
     return (
         f"changes only blocks 0-{len(present) - 1} of {spec.blocks}; if it was made for a smaller"
-        " base, it does not fit",
+        f" base, it does not fit: {REMAP} moves it",
     )
 
 

@@ -136,7 +136,18 @@ def extract(
             lineage = add(
                 histories, "extract", tuned=root(histories[0]), base=root(histories[1]), **facts
             )
-            about = header.Facts(title, "", "", "", one.spec.architecture, 0, "")
+            spec = one.spec
+            about = header.Facts(
+                title=title,
+                author="",
+                license="",
+                trigger="",
+                architecture=spec.architecture,
+                resolution=0,
+                date="",
+                blocks=spec.blocks,
+                width=spec.width,
+            )
             return {**header.build(about, lineage), **rank_words(layers, max(alphas.values()))}
 
         with task(events, "extract", len(changed)) as advance:

@@ -12,9 +12,9 @@ from onmodel.families.protocol import FamilySpec, Linear, LoraNames
 
 Layout = Literal["common", "kohya"]
 
-BLOCKS_KEY = (
-    "onmodel.blocks"  # a header's word: how many blocks the base has that a LoRA was made for
-)
+# A header's words about the base that a LoRA was made for: how many blocks it has, the size of
+# their inputs, and its identity (`registry.base_sha256`).
+BLOCKS_KEY, WIDTH_KEY, BASE_KEY = "onmodel.blocks", "onmodel.width", "onmodel.base_sha256"
 
 # What stands after a layer's name. PEFT puts an adapter's name, `default` or any other, before
 # `.weight` or at the end.

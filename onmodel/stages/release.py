@@ -307,6 +307,8 @@ def _freeze(
         resolution=0,
         date=context.date,
         blocks=spec.blocks,
+        width=spec.width,
+        base_sha256=context.base_sha256,
     )
     # What the training wrote stays; what it did not know stays unsaid.
     kept = {key: value for key, value in lora.metadata.items() if key.startswith("ss_")}

@@ -471,6 +471,8 @@ def _about(context: Context, settings: Settings, spec: FamilySpec, epoch: int) -
         resolution=max(settings.resolutions),
         date="",
         blocks=spec.blocks,
+        width=spec.width,
+        base_sha256=context.base_sha256,
     )
 
 

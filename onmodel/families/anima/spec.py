@@ -116,6 +116,10 @@ PUBLISHED: dict[str, Config] = {
     },
 }
 
+# Published relatives of 2.9 and 3.8 billion parameters: as many blocks, each as in the published
+# base. Their files' sizes say so: 5.84 GB is 40 such blocks and the rest in bfloat16.
+RELATIVE_BLOCKS = (40, 52)
+
 _ATTENTION_MLP = (
     "self_attn.q_proj",
     "self_attn.k_proj",
@@ -271,6 +275,14 @@ def _encoder_shapes(config: Config) -> dict[str, tuple[int, int]]:
 def published() -> FamilySpec:
     """The facts of the published base."""
     return spec_of_config(PUBLISHED["transformer"], PUBLISHED)
+
+
+def relatives() -> tuple[FamilySpec, ...]:
+    """The facts of published bases with more blocks."""
+    return tuple(
+        spec_of_config({**PUBLISHED["transformer"], "num_layers": blocks}, PUBLISHED)
+        for blocks in RELATIVE_BLOCKS
+    )
 
 
 def spec_of_folder(folder: Path) -> FamilySpec:
