@@ -42,7 +42,7 @@ def convert_command(
     leave_out: Annotated[
         list[str] | None,
         typer.Option(
-            help="Drop text_conditioner or text_encoder layers, or diff (whole weights).",
+            help="Drop text_conditioner or text_encoder layers, or diff (whole weights, norms).",
         ),
     ] = None,
 ) -> None:

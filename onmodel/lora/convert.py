@@ -45,7 +45,7 @@ def plain_bytes(source: Path, leave_out: Collection[str] = ()) -> int | None:
     where it has none."""
     spec = spec_of_loras([source], leave_out=leave_out)
     with LoraFile(source, spec, leave_out=leave_out) as file:
-        if not any(map(file.is_lycoris, file.layers)):
+        if not any(map(file.is_compact, file.layers)):
             return None
         return sum(4 * one.rank * (one.out + one.in_) for one in file.layers.values())
 
@@ -57,14 +57,21 @@ def convert(
     (`LoraFile`).
 
     The file's own dtype is kept where it holds every number exactly; folding alpha/rank may need
-    float32. A LoHa or LoKr stays one, but in diffusers' layout, which has none: there it becomes
-    the plain LoRA of the same change, which may be a thousand times larger. Raises InputError for
-    what LoraFile refuses, and when `target` exists.
+    float32. A LoHa, a LoKr or a whole difference stays one, but in diffusers' layout, which has
+    none: there it becomes the plain LoRA of the same change, which may be a thousand times larger.
+    Raises InputError for what LoraFile refuses, for norms in diffusers' layout, and when `target`
+    exists.
     """
     if target.exists():
         raise InputError("out", target, "exists already; name a new file")
     spec = spec_of_loras([source], leave_out=leave_out)
     with LoraFile(source, spec, leave_out=leave_out) as file:
+        norms = [row.name for row in spec.norms if row.name in file.layers]
+        if norms and layout == "diffusers":
+            what = (
+                f"changes {len(norms)} norms ({norms[0]}), which the diffusers layout cannot hold"
+            )
+            raise InputError("lora", source, f"{what}; leave them out: --leave-out diff")
         past = header.lineage_of(
             file, tree_hash(source) if source.is_dir() else sha256_file(source)
         )
@@ -126,11 +133,14 @@ def layout_tensors(file: LoraFile, spec: FamilySpec, layout: Target) -> dict[str
     for linear in spec.lora_linears:
         if linear.name not in file.layers:
             continue
-        parts = None if layout == "diffusers" else file.lycoris(linear.name)
+        parts = None if layout == "diffusers" else file.compact(linear.name)
         if parts is not None and layout != "diffusers":
             stem = written_stem(linear.name, layout)
             tensors |= {f"{stem}.{role}": matrix for role, matrix in parts.items()}
-            if layout == "kohya":  # alpha/rank is 1, which every tool reads alike
+            if "diff" in parts:
+                if linear.in_features == 1:
+                    tensors[f"{stem}.diff"] = parts["diff"].reshape(-1)
+            elif layout == "kohya":  # alpha/rank is 1, which every tool reads alike
                 rank = next((len(parts[role]) for role in reversed(LOW_RANK) if role in parts), 1)
                 tensors[f"{stem}.alpha"] = np.array(rank, np.float32)
             continue

@@ -22,6 +22,7 @@ _NAMED = r"(?:\.(?!weight$)[^.]+)?"
 _ENDING = re.compile(
     rf"\.(?:(?P<down>lora_A{_NAMED}\.weight|lora_down{_NAMED}\.weight|lora\.down\.weight)"
     rf"|(?P<up>lora_B{_NAMED}\.weight|lora_up{_NAMED}\.weight|lora\.up\.weight)"
+    rf"|(?P<diff>diff|w_norm)"
     rf"|lora_(?P<magnitude_vector>magnitude_vector){_NAMED}(?:\.weight)?"
     rf"|(?P<same>alpha|dora_scale|hada_w[12]_[ab]|lokr_w[12](?:_[ab])?){_NAMED})$"
 )
@@ -55,7 +56,7 @@ def _table(linears: tuple[Linear, ...], names: tuple[LoraNames, ...]) -> dict[st
 
 def is_difference(key: str) -> bool:
     """Whether a tensor is the difference of a whole weight or bias, as ComfyUI and LyCORIS keep
-    them of norms and biases, or a weight to set; none is a product."""
+    them of norms and biases, or a weight to set; none is a product. Those of weights are read."""
     return key.endswith((".diff", ".diff_b", ".set_weight", ".w_norm", ".b_norm"))
 
 
