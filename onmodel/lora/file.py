@@ -273,7 +273,10 @@ def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source
         wanted = (linears[name].out_features, linears[name].in_features)
         if shape != wanted:
             said = f"{name} is {_by(shape)}, this {spec.name} has {_by(wanted)} there"
-            raise InputError("lora", source, f"{said}; use a LoRA that was trained on this base")
+            remedy = "use a LoRA that was trained on this base"
+            if 1 in (wanted[1], shape[1]):
+                remedy = f"{remedy}, or onmodel lora convert FILE -o OUT --leave-out diff"
+            raise InputError("lora", source, f"{said}; {remedy}")
 
 
 def _layers(
