@@ -164,7 +164,7 @@ def lora_payload(lora: Lora, layout: Layout = "common", dtype: str = "F32") -> P
         for name, one in lora.modules.items()
     }
     alphas = {name: one.alpha for name, one in lora.modules.items()}
-    dora = any(one.magnitude is not None for one in lora.modules.values())
+    dora = frozenset(name for name, one in lora.layers.items() if one.magnitude is not None)
     tensors = LoraTensors(layers, alphas, factors, FileFormat(layout, dtype, dora))
     return replace(tensors.payload(), words=rank_words(layers, lora.trained_alpha))
 

@@ -18,13 +18,13 @@ class FileFormat:
     """How a LoRA is written.
 
     `common` loads in ComfyUI and in diffusers: no alpha tensors, alpha/rank folded into up. `dtype`
-    is F32, BF16 or F16. `dora`: every layer has a magnitude, which stands in the common layout
-    twice, since each of the two programs reads it under another name.
+    is F32, BF16 or F16. `dora`: the layers that have a magnitude, which stands in the common
+    layout twice, since each of the two programs reads it under another name.
     """
 
     layout: Layout = "common"
     dtype: str = "F32"
-    dora: bool = False
+    dora: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def lora_entries(
         }
         if alpha_key:
             tensors[alpha_key] = ("alpha", "F32", ())
-        if form.dora:
+        if name in form.dora:
             stem = up_key.partition(".lora_")[0]
             tensors[f"{stem}.dora_scale"] = ("magnitude", form.dtype, (layer.out, 1))
             if form.layout == "common":

@@ -177,6 +177,23 @@ def test_a_difference_of_another_size_is_refused(tmp_path: Path, toon: Anima) ->
         read_lora(tmp_path / "x.safetensors", toon.spec)
 
 
+def test_a_dora_of_some_layers_beside_a_norm_is_written_again(tmp_path: Path, toon: Anima) -> None:
+    norm = weight_of(toon, NORM)
+    tensors = {f"diffusion_model.{NORM}.diff": torch.randn(norm.shape)}
+    for name in (LAYER, "blocks.0.self_attn.k_proj"):
+        row, stem = row_of(toon, name), f"diffusion_model.{name}"
+        tensors[f"{stem}.lora_A.weight"] = torch.randn(2, row.in_features)
+        tensors[f"{stem}.lora_B.weight"] = torch.randn(row.out_features, 2)
+    tensors[f"diffusion_model.{LAYER}.dora_scale"] = torch.rand(row.out_features, 1)
+    save_file(tensors, tmp_path / "x.safetensors")
+    write_lora(
+        tmp_path / "y.safetensors", read_lora(tmp_path / "x.safetensors", toon.spec, dora=True), {}
+    )
+    again = load_file(tmp_path / "y.safetensors")
+    assert set(again) == {*tensors, f"diffusion_model.{LAYER}.lora_magnitude_vector"}
+    assert all(torch.equal(again[key], tensor) for key, tensor in tensors.items())
+
+
 @pytest.mark.parametrize("kind", ["lokr", "hada"])
 def test_dora_over_lokr_and_loha_brings_the_rows_to_their_lengths(
     tmp_path: Path, toon: Anima, kind: str
