@@ -16,6 +16,7 @@ python run.py bench-selection  is what tune chooses among the truly best, and fo
 python run.py bench-judge      do a blind judge's intervals cover the truth?
 python run.py bench-statistics do 95 % intervals cover 95 %, and do twins stay alike?
 python run.py bench-verdict    are planted faults called, and equal models not?
+python run.py bench-compat     is the change of other tools' LoRA files read exactly?
 """
 
 import hashlib
@@ -45,6 +46,7 @@ TASKS = {
     "bench-judge": [["benchmarks/simulated_judges.py"]],
     "bench-statistics": [["benchmarks/simulated_evaluations.py"]],
     "bench-verdict": [["benchmarks/verdict_power.py"]],
+    "bench-compat": [["benchmarks/compat.py"]],
     "check": [
         ["-m", "ruff", "format", "--check", "."],
         ["-m", "ruff", "check", "."],

@@ -187,3 +187,19 @@ def test_the_random_base_knows_every_word_of_its_tokenizer(
     base = evaluate.write_random_base(tmp_path / "base")
     known = json.loads((base / "text_conditioner" / "config.json").read_text())["target_vocab_size"]
     assert len(T5TokenizerFast.from_pretrained(base / "t5_tokenizer")) <= known
+
+
+def test_compat_reads_and_keeps_every_kind_of_a_tool_and_finds_a_wrong_scale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compat = load("compat")
+    tools = compat.peers()
+    rows = {name: tools[name] for name in ("LyCORIS", "PEFT")}
+    assert all(compat.is_right(cell) for cell in compat.measure(rows))
+    page = compat.PAGE.read_text(encoding="utf-8")
+    table = page.partition(compat.BEGIN)[2].partition(compat.END)[0]
+    assert all(f"| {name} |" in table for name in tools)
+    right = compat._product
+    monkeypatch.setattr(compat, "_product", lambda parts: 1.001 * right(parts))
+    wrong = compat.measure({"PEFT": tools["PEFT"]})
+    assert not any(compat.is_right(cell) for cell in wrong)

@@ -3,7 +3,8 @@ layers, licence. Nothing heavy is imported before it is needed.
 
 A family is a folder with the same files as every other one:
 
-    spec.py          Settings, COMPONENTS, published(), spec_of_shapes(), spec_of_folder()
+    spec.py          Settings, COMPONENTS, published(), relatives(), spec_of_shapes(),
+                     spec_of_folder()
     comfyui.py       find_parts()
     load.py          load(), tokenizer(), empty_pipeline(), export_single_files()
     family.py        the loaded base (`protocol.Family`)
@@ -200,11 +201,15 @@ def export_single_files(settings: BaseSettings, out: Path) -> list[Path]:
 
 @cache
 def known_specs() -> tuple[FamilySpec, ...]:
-    """The facts of every family's published base and of those that ship with the package."""
-    shipped = (
-        _file(str(row["family"]), "spec").spec_of_folder(row["folder"]) for row in SHIPPED.values()
-    )
-    return (*(_file(family, "spec").published() for family in FAMILIES), *shipped)
+    """The facts of every family's published base, of its relatives, and of the bases that ship with
+    the package."""
+    found: list[FamilySpec] = []
+    for family in FAMILIES:
+        spec = _file(family, "spec")
+        found += [spec.published(), *spec.relatives()]
+    for row in SHIPPED.values():
+        found.append(_file(str(row["family"]), "spec").spec_of_folder(row["folder"]))
+    return tuple(found)
 
 
 def spec_of_shapes(

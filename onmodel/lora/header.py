@@ -14,7 +14,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, parse
 from onmodel.lora.author_paths import without_author_paths
-from onmodel.lora.layouts import BLOCKS_KEY
+from onmodel.lora.layouts import BASE_KEY, BLOCKS_KEY, WIDTH_KEY
 from onmodel.weights import PAYLOAD_KEY
 
 if TYPE_CHECKING:
@@ -82,8 +82,9 @@ CLAIM_LENGTH = 400  # characters
 @dataclass(frozen=True, slots=True)
 class Facts:
     """The facts in the header of any LoRA, trained or merged. `resolution`: side in pixels, 0
-    unknown; `blocks`: number of blocks of its base, 0 unknown. A release sets the recipe's
-    `author`, `license` and `date`; checkpoints and merges leave them ""."""
+    unknown; `blocks`, `width`: number of blocks of its base and the size of their inputs, 0
+    unknown; `base_sha256`: the base's identity. A release sets the recipe's `author`, `license` and
+    `date`; checkpoints and merges leave them ""."""
 
     title: str
     author: str
@@ -94,6 +95,8 @@ class Facts:
     date: str
     merged_from: str = ""
     blocks: int = 0
+    width: int = 0
+    base_sha256: str = ""
 
 
 def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
@@ -119,6 +122,8 @@ def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
         "ss_network_module": "networks.lora",
         "ss_resolution": f"({side}, {side})" if side else "",
         BLOCKS_KEY: str(facts.blocks or ""),
+        WIDTH_KEY: str(facts.width or ""),
+        BASE_KEY: facts.base_sha256,
         **history_words(lineage),
         **kohya,
     }

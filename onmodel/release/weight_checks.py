@@ -143,6 +143,10 @@ def _loading(name: str, keys: list[str], spec: FamilySpec) -> Iterator[Finding]:
         does = f"stops with {stops[0].error}" if stops else "loads nothing of it"
         what = f"is {' and '.join(sorted(kinds))}: diffusers {does}"
         yield severity(name, what, f"{_RESIZE} writes a plain LoRA")
+    elif stops and any(key.endswith((".diff", ".w_norm")) for key in keys):
+        severity = warning if whole else error
+        what = f"changes norms or whole weights: diffusers stops with {stops[0].error}"
+        yield severity(name, what, f"{_CONVERT} --leave-out diff writes the rest")
     elif stops:
         for stop in stops:
             what = f"diffusers stops with {stop.error}: {len(stop.keys)} of {len(keys)} tensors"
@@ -200,7 +204,7 @@ def _values(
                 alphas[module] = float(values.item())
             if role == "down":
                 ranks[module] = values.shape[0]
-            if role == "up" or role.startswith(("lokr", "hada")):
+            if role in ("up", "diff") or role.startswith(("lokr", "hada")):
                 matrices.add(module)
                 if not values.any():
                     dead[module] = None

@@ -75,6 +75,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         date=claims.get("modelspec.date", ""),
         merged_from=claims.get("modelspec.merged_from", ""),
         blocks=spec.blocks,
+        width=spec.width,
+        base_sha256=context.base_sha256,
     )
     kept = {key: value for key, value in claims.items() if key.startswith("ss_")}
     write_lora(context.out / FILE, lora, header.build(facts, lineage, **kept))

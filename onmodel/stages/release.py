@@ -21,7 +21,7 @@ from onmodel.families.licences import LicensedBase
 from onmodel.hashing import sha256_file, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
-from onmodel.lora.tensors import read_lora
+from onmodel.lora.tensors import check_backbone_alone, read_lora
 from onmodel.paths import check_name, inside
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
@@ -277,15 +277,7 @@ def _freeze(
     """
     character, spec = context.character, context.family().spec
     lora = read_lora(source.path, spec)
-    text = [row for row in spec.text_linears if row.name in lora.layers]
-    if text:
-        raise InputError(
-            "model",
-            source.name,
-            f"changes {len(text)} layers of the {text[0].component}, which not every program loads;"
-            " release the LoRA of the transformer: onmodel lora convert FILE -o OUT --leave-out"
-            " text_conditioner --leave-out text_encoder, then import OUT",
-        )
+    check_backbone_alone(lora, spec, "model", source.name, "not every program loads")
     with open_weights(source.path, "model") as file:
         payload = tensor_payload({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
     assert payload.sha256 == payload_sha256(source.path), (
@@ -307,6 +299,8 @@ def _freeze(
         resolution=0,
         date=context.date,
         blocks=spec.blocks,
+        width=spec.width,
+        base_sha256=context.base_sha256,
     )
     # What the training wrote stays; what it did not know stays unsaid.
     kept = {key: value for key, value in lora.metadata.items() if key.startswith("ss_")}

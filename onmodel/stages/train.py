@@ -25,7 +25,7 @@ from onmodel.families.protocol import Family, FamilySpec, Text
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora import header
-from onmodel.lora.tensors import read_lora, rescale
+from onmodel.lora.tensors import check_backbone_alone, read_lora, rescale
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact
@@ -375,15 +375,7 @@ def _network(
         return make_network(family, settings, rank_alphas, context.seed, device), []
     model, chosen = inputs.model(settings.start), inputs.artifact(settings.start)
     found = read_lora(model.path, spec, dora=settings.network == "dora")
-    text = [row for row in spec.text_linears if row.name in found.modules]
-    if text:
-        raise InputError(
-            "start",
-            settings.start,
-            f"changes {len(text)} layers of the {text[0].component}, which are not trained here;"
-            " onmodel lora convert FILE -o OUT --leave-out text_conditioner --leave-out"
-            " text_encoder writes the rest",
-        )
+    check_backbone_alone(found, spec, "start", settings.start, "are not trained here")
     start = rescale(
         found, {name: settings.rank_alpha(name) for name in found.modules}, context.seed
     ).modules
@@ -482,6 +474,8 @@ def _about(context: Context, settings: Settings, spec: FamilySpec, epoch: int) -
         resolution=max(settings.resolutions),
         date="",
         blocks=spec.blocks,
+        width=spec.width,
+        base_sha256=context.base_sha256,
     )
 
 
