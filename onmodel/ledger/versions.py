@@ -12,7 +12,7 @@ VERBS = {
     "tune": 12,
     "merge": 11,
     "search": 12,
-    "release": 12,
+    "release": 13,
 }
 AXES = {
     "reproduction": 3,

@@ -1,8 +1,8 @@
 """README.md, the model card: a template with measured numbers, the history and the author's own
 text.
 
-Statements about improvements come from paired tests, and every number with an interval is a value
-of the evaluation's tables (tables.py checks the finished text).
+The result is the sentences of the evaluation's page (evaluate/headlines.py), and every number with
+an interval is a value of the evaluation's tables. tables.py checks the finished text.
 """
 
 import json
@@ -29,7 +29,7 @@ from onmodel.release.history import (
 )
 from onmodel.release.licences import BASES
 from onmodel.release.sidecars import Sample
-from onmodel.release.tables import CONTROL, Change, Value, unavailable, values
+from onmodel.release.tables import CONTROL, RESULT, Result, Value, unavailable, values
 from onmodel.sample.pictures import Sampling
 from onmodel.text import capital, code_span, markdown, printable
 
@@ -51,7 +51,7 @@ class Card:
     evaluation: Evaluation
     model: str
     previous: str | None
-    changes: Sequence[Change]
+    result: Result
     lineage: Lineage
     train_notes: str
 
@@ -81,6 +81,7 @@ class Card:
         names = self.evaluation.names
         with_values = {axis for axis, name in known if name in names}
         measured = [axis for axis in axes if axis in with_values]
+        against = self.evaluation.against or list(filter(None, [self.previous]))
         columns = [self.model, *([self.previous] if self.previous else []), CONTROL]
 
         def cells(axis_ids: Sequence[str], models: Sequence[str]) -> list[Any]:
@@ -90,6 +91,10 @@ class Card:
             "licence": self.base.licence,
             "axes": axes,
             "outcomes": [(outcome, capital(WORDS[outcome])) for outcome in TESTED],
+            "result_heading": RESULT,
+            "rivals": [name for name in against if name != self.model],
+            "sentences": self.result.sentences,
+            "changes": self.result.changes,
             "plan": self.evaluation.plan,
             "seeds": len(self.evaluation.plan.seeds),
             "signature": self.evaluation.signature,
@@ -112,7 +117,9 @@ class Card:
         return self.evaluation.signature in signatures_chosen_on(self.lineage)
 
     def _limits(self, axes: Mapping[str, Axis], measured: Sequence[str]) -> list[str]:
-        worse = [axes[row.axis].title.lower() for row in self.changes if row.outcome == "worse"]
+        worse = [
+            axes[row.axis].title.lower() for row in self.result.changes if row.outcome == "worse"
+        ]
         lines = []
         if self._chosen_on:
             lines.append(

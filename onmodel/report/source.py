@@ -12,7 +12,6 @@ from onmodel.evaluate.choice import Choice, SearchRecord
 from onmodel.evaluate.compare import Comparison, compare_declared
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.ledger.lineage import Lineage
-from onmodel.text import capital
 from onmodel.train.steps import StepRow
 
 
@@ -145,6 +144,25 @@ class ReportSource:
         return "earlier" if model in self.earlier else "candidate"
 
     @property
+    def rivals(self) -> list[str]:
+        """The models that the result compares the shown one with: the declared ones, else the one
+        that the release names as its previous, else earlier releases and parents."""
+        if self.published is None:
+            return []
+        names = self.published.against or self._previous or [*self.earlier, *self.ancestors]
+        return list(dict.fromkeys(names))
+
+    @property
+    def _previous(self) -> list[str]:
+        """The measured model that the release's card compares the shown one with."""
+        wanted = {
+            table.get("previous")
+            for table in self.stages.values()
+            if table["do"] == "release" and table["evaluation"] == self.published_name
+        }
+        return [name for name in self.measured if wanted & {name, stage_of(name)}]
+
+    @property
     def earlier(self) -> list[str]:
         """The measured models that the shown one is compared with: imported models, and earlier
         releases, i.e. train stages with a single measured checkpoint."""
@@ -193,9 +211,3 @@ class ReportSource:
 def stage_of(reference: str) -> str:
     """`release_2` of `release_2@30`."""
     return reference.partition("@")[0]
-
-
-def label(model: str) -> str:
-    """How a person calls a model: `release_2@30` → `Release 2 @30`."""
-    stage, _, epoch = model.partition("@")
-    return capital(stage.replace("_", " ")) + (f" @{epoch}" if epoch else "")

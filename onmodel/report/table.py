@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import UNAVAILABLE
 from onmodel.evaluate.evaluation import AnyScore, EvaluatedModel, NotMeasured
-from onmodel.report.source import ReportSource, label
+from onmodel.evaluate.headlines import label
+from onmodel.report.source import ReportSource
 
 SHADES = 6
 CONTROLS = {

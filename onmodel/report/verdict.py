@@ -6,8 +6,8 @@ from itertools import combinations
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import WORDS, Comparison, compare_pairs
 from onmodel.evaluate.evaluation import EvaluatedModel
-from onmodel.evaluate.headlines import ComparisonResult, result_of
-from onmodel.report.source import ReportSource, label
+from onmodel.evaluate.headlines import ComparisonResult, label, result_of
+from onmodel.report.source import ReportSource
 from onmodel.text import capital
 
 EVERY_PAIR = 16  # models, up to which every pair is compared
@@ -34,8 +34,7 @@ def _moved(one: Comparison) -> str:
 
 
 def comparisons(source: ReportSource) -> dict[str, list[Comparison]]:
-    """The shown model against each declared model, by label; without a declaration against each
-    earlier release and each parent. One Comparison per axis."""
+    """The shown model against each of `source.rivals`, by label. One Comparison per axis."""
     return {label(name): row for name, row in _shown(source).items()}
 
 
@@ -44,16 +43,13 @@ def result(source: ReportSource) -> ComparisonResult | None:
     compared = _shown(source)
     if not compared or source.published is None or source.shown is None:
         return None
-    return result_of(source.published, source.shown, compared, label)
+    return result_of(source.published, source.shown, compared)
 
 
 def _shown(source: ReportSource) -> dict[str, list[Comparison]]:
     """The same comparisons under the models' own names."""
-    if source.published is None:
-        return {}
-    found, declared = source.compared, source.published.against
-    names = declared or dict.fromkeys([*source.earlier, *source.ancestors])
-    return {name: found[name] for name in names if name in found}
+    found = source.compared
+    return {name: found[name] for name in source.rivals if name in found}
 
 
 def differences(source: ReportSource) -> dict[tuple[str, str], list[Comparison]]:

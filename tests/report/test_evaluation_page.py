@@ -13,12 +13,13 @@ import pytest
 
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.evaluation import NotMeasured
+from onmodel.evaluate.headlines import label
 from onmodel.evaluate.observer_check import ObserverCheck
 from onmodel.evaluate.observers.colour import SECTORS
 from onmodel.report import evaluation_page, heat
 from onmodel.report.board import notes
 from onmodel.report.build import build_report
-from onmodel.report.source import ReportSource, label
+from onmodel.report.source import ReportSource
 from onmodel.report.verdict import differences, pairs
 from onmodel.report.wheel import wheel
 from onmodel.text import decimal

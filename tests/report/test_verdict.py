@@ -6,10 +6,10 @@ import pytest
 
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.compare import Comparison, compare, compare_models, decide
-from onmodel.evaluate.headlines import MOST
+from onmodel.evaluate.headlines import MOST, label
 from onmodel.evaluate.statistics import mean_interval
-from onmodel.release.tables import changes
-from onmodel.report.source import ReportSource, label
+from onmodel.release import tables
+from onmodel.report.source import ReportSource
 from onmodel.report.verdict import comparisons, result, sentence_of, verdict
 from tests.support import evaluations as made_up
 
@@ -164,10 +164,24 @@ def test_page_and_card_decide_a_pair_by_one_family(source: ReportSource) -> None
     assert source.published is not None and source.shown is not None
     previous = source.earlier[0]
     on_page = comparisons(source)[label(previous)]
-    on_card = changes(source.published, source.shown, previous)
+    on_card = tables.result(source.published, source.shown, previous).changes
     assert [
         (one.axis.id, one.outcome, one.p) for one in on_page if one.outcome != "unavailable"
     ] == [(one.axis, one.outcome, one.comparison.p) for one in on_card]
+
+
+def test_the_card_says_the_sentences_of_the_page(source: ReportSource) -> None:
+    evaluation, shown, name = source.published, source.shown, source.published_name
+    assert evaluation is not None and shown is not None and name is not None
+    declared = replace(evaluation, against=("preview@20", "merged"))
+    page = result(replace(source, evaluations={**source.evaluations, name: declared}))
+    assert page is not None
+    assert tables.result(declared, shown, "merged").sentences == page.sentences
+    stages = dict(source.stages)
+    stages["release"] = {**stages["release"], "previous": "release_1"}
+    page = result(replace(source, stages=stages))
+    assert page is not None and len(page.changes) > 1
+    assert tables.result(evaluation, shown, "release_1@20").sentences == page.sentences
 
 
 def test_only_declared_models_are_compared_with(source: ReportSource) -> None:
