@@ -28,6 +28,7 @@ from onmodel.evaluate.details import (
     DETAILS,
     ENTANGLED,
     HUE_GAIN,
+    LEFT_OUT,
     NEAR_COPIES,
     STYLE_PULL,
     TRAITS,
@@ -256,6 +257,10 @@ class EvaluatedModel:
                 f"{worst} is {what} {trait.violated or 0:.0%} of the pictures; {what}"
                 f" {trait.references:.0%} of the references"
             )
+        if axis in ("responsiveness", "entanglement", "override"):
+            found = self._told(axis, LEFT_OUT)
+            left = found.left_out if found else {}
+            return "; ".join(f"{name} is left out: {why}" for name, why in left.items())
         return ""
 
     @cached_property

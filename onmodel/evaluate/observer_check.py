@@ -53,12 +53,17 @@ class ObserverCheck:
 
     @property
     def reason(self) -> str:
-        """Why it is not judged, in one line."""
+        """Why an axis is not judged, in one line."""
+        return f"not judged: {self.why}"
+
+    @property
+    def why(self) -> str:
+        """Why its subject cannot be judged."""
         if self.value is None:
-            return f"not judged: no pictures show whether {self.subject} can be read"
+            return f"no pictures show whether {self.subject} can be read"
         return (
-            f"not judged: {self.subject} cannot be read on these drawings ({self.measure}"
-            f" {self.value:.2f} on {self.pictures} pictures: {self.source}; {LEAST} is needed)"
+            f"{self.subject} cannot be read on these drawings ({self.measure} {self.value:.2f} on"
+            f" {self.pictures} pictures: {self.source}; {LEAST} is needed)"
         )
 
 

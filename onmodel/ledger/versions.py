@@ -7,7 +7,7 @@ VERBS = {
     "import": 11,
     "train": 11,
     "sample": 11,
-    "evaluate": 13,
+    "evaluate": 14,
     "select": 12,
     "tune": 12,
     "merge": 11,
@@ -16,7 +16,7 @@ VERBS = {
 }
 AXES = {
     "reproduction": 3,
-    "responsiveness": 2,
+    "responsiveness": 3,
     "expression": 2,
     "default_expression": 2,
     "composition": 2,
@@ -32,8 +32,8 @@ AXES = {
     "outfit_leak": 1,
     "memorisation": 1,
     "drift": 1,
-    "entanglement": 2,
-    "override": 2,
+    "entanglement": 3,
+    "override": 3,
     "grain": 2,
     "corruption": 1,
     "aesthetic": 1,
