@@ -121,6 +121,8 @@ def check_rows(evaluation: Evaluation) -> list[dict[str, object]]:
         {
             "subject": one.subject.replace("_", " "),
             "value": "not known" if one.value is None else decimal(one.value, 2),
+            "span": "" if one.value is None else f"{one.low:.2f}…{one.high:.2f}",
+            "note": one.note,
             "measure": one.measure,
             "pictures": one.pictures,
             "source": one.source,

@@ -354,7 +354,9 @@ def test_the_newer_axes_say_what_they_miss() -> None:
 
 def _blind(evidence_: Evidence, *attributes: str) -> Evidence:
     """The evidence, with a tagger that cannot read these attributes."""
-    failed = {name: ObserverCheck(name, 0.48, 24, "references") for name in attributes}
+    failed = {
+        name: ObserverCheck(name, 0.48, 24, "references", "AUC", 0.3, 0.66) for name in attributes
+    }
     return dataclasses.replace(evidence_, checks=failed)
 
 
