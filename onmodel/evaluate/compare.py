@@ -29,7 +29,7 @@ import numpy as np
 
 from onmodel.evaluate.axes import AXES, JOININGS, RESAMPLED, AxisResult
 from onmodel.evaluate.axes.base import Axis, Shared, cost, prompt_costs, weighted_mean
-from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
+from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation, SharedTables
 from onmodel.evaluate.first_look import Declared, FirstLook
 from onmodel.evaluate.statistics import (
     benjamini_hochberg,
@@ -215,14 +215,21 @@ def compare(
     evaluation: Evaluation, axis_id: str, model: EvaluatedModel, against: EvaluatedModel
 ) -> Comparison:
     """One axis of one pair, not decided yet. `unavailable` when they share too few prompts."""
-    axis = evaluation.axes[axis_id]
-    if axis_id not in JOININGS:
-        return _plain(axis, against.name, model.values(axis_id), against.values(axis_id))
-    found = _untested(axis, against.name, model.values(axis_id), against.values(axis_id))
-    if found.outcome == UNAVAILABLE or not readable(evaluation, axis_id, model, against):
+    return compare_measured(evaluation.axes[axis_id], model, against, evaluation.shared)
+
+
+def compare_measured(
+    axis: Axis, model: EvaluatedModel, against: EvaluatedModel, shared_tables: SharedTables
+) -> Comparison:
+    """The same for models that are in no evaluation yet."""
+    ours, theirs = model.values(axis.id), against.values(axis.id)
+    if axis.id not in JOININGS:
+        return _plain(axis, against.name, ours, theirs)
+    found = _untested(axis, against.name, ours, theirs)
+    if found.outcome == UNAVAILABLE or not readable(axis, shared_tables, model, against):
         return replace(found, p=1.0, least=1.0, tested=False)
-    shared = {name: np.array(table) for name, table in evaluation.shared[axis_id].items()}
-    a, b = (np.array(one.rows[axis_id], dtype=float) for one in (model, against))
+    shared = {name: np.array(table) for name, table in shared_tables[axis.id].items()}
+    a, b = (np.array(one.rows[axis.id], dtype=float) for one in (model, against))
     return compare_rows(found, a, b, shared)
 
 
@@ -267,11 +274,11 @@ def _common(
     return a, b
 
 
-def readable(evaluation: Evaluation, axis_id: str, *models: EvaluatedModel) -> bool:
-    """Whether the file holds the rows of a joint axis as this version reads them; older files do
-    not, and nothing can be tested with them."""
-    known = evaluation.axes[axis_id].version == AXES[axis_id][0].version
-    return known and axis_id in evaluation.shared and all(axis_id in one.rows for one in models)
+def readable(axis: Axis, shared: SharedTables, *models: EvaluatedModel) -> bool:
+    """Whether the rows of a joint axis are there as this version reads them; older files do not
+    have them, and nothing can be tested with those."""
+    known = axis.version == AXES[axis.id][0].version
+    return known and axis.id in shared and all(axis.id in one.rows for one in models)
 
 
 def compare_rows(

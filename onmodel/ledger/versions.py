@@ -8,10 +8,10 @@ VERBS = {
     "train": 11,
     "sample": 11,
     "evaluate": 14,
-    "select": 12,
-    "tune": 12,
+    "select": 13,
+    "tune": 13,
     "merge": 11,
-    "search": 12,
+    "search": 13,
     "release": 13,
 }
 AXES = {
