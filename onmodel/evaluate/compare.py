@@ -53,6 +53,11 @@ TESTED: Sequence[Outcome] = ("better", "worse", "same", "open")
 WORDS: Mapping[Outcome, str] = {name: name for name in (*TESTED, UNAVAILABLE)}
 TURNED: Mapping[Outcome, Outcome] = {"better": "worse", "worse": "better"}
 MOST_PROMPTS = 1_000  # more are not worth proposing
+# What settles a question that is open after two looks.
+NO_FURTHER_LOOK = (
+    "both looks that the level allows are used; a new evaluation with another suite, such as check,"
+    " is a new test"
+)
 POWER = 0.6  # half width over gain with which a change is likely found after the adjustment
 
 
@@ -64,7 +69,9 @@ class Comparison:
     logarithm for geometric means); positive is better. `p` is adjusted, `least` the smallest that
     so many prompts can give before that. `won`: share of the `n` prompts that came nearer to the
     ideal. `exploratory`: the axis is none of the declared questions. Where it was not `tested` the
-    file lacks the rows of a joint axis, and the interval takes its prompts for independent.
+    file lacks the rows of a joint axis, and the interval takes its prompts for independent. `last`:
+    it is of a second look, after which there is none. `prompts`: of the plan, 0 where there is
+    none.
     """
 
     axis: Axis
@@ -79,6 +86,8 @@ class Comparison:
     n: int = 0
     exploratory: bool = False
     tested: bool = True
+    last: bool = False
+    prompts: int = 0
 
     @property
     def words(self) -> str:
@@ -107,10 +116,14 @@ class Comparison:
         """What would settle an open comparison, in words."""
         if not self.tested:
             return "measure again to test it: the file is of an older version"
+        few = 0 < 2 * self.n < self.prompts
+        shown = f"{self.n} of {self.prompts} prompts show it; " if few else ""
+        if self.last:
+            return f"{shown}{NO_FURTHER_LOOK}"
         more = self.more
         if more is None:
-            return f"more than {MOST_PROMPTS:,} further prompts would be needed"
-        return f"about {more} more prompt{'s' if more > 1 else ''} would likely settle it"
+            return f"{shown}more than {MOST_PROMPTS:,} further prompts would be needed"
+        return f"{shown}about {more} more prompt{'s' if more > 1 else ''} would likely settle it"
 
     @property
     def change(self) -> str:
@@ -215,7 +228,8 @@ def compare(
     evaluation: Evaluation, axis_id: str, model: EvaluatedModel, against: EvaluatedModel
 ) -> Comparison:
     """One axis of one pair, not decided yet. `unavailable` when they share too few prompts."""
-    return compare_measured(evaluation.axes[axis_id], model, against, evaluation.shared)
+    found = compare_measured(evaluation.axes[axis_id], model, against, evaluation.shared)
+    return replace(found, prompts=len(evaluation.plan.prompts), last=evaluation.look == 2)
 
 
 def compare_measured(
