@@ -155,6 +155,9 @@ class Comparison:
         )
 
 
+Pairs = Mapping[tuple[str, str], Sequence[Comparison]]
+
+
 def compare_models(evaluation: Evaluation, model: str, against: str) -> list[Comparison]:
     """A model against another on every axis of their evaluation, decided together. Raises
     InputError for a model that was not measured."""
@@ -165,23 +168,37 @@ def compare_declared(evaluation: Evaluation, model: str) -> dict[str, list[Compa
     """Other model → `model` against it on every axis, decided together: the declared models of the
     evaluation, or all others where none were declared. The one family of pages and cards. Raises
     InputError for a model that was not measured."""
-    others = [name for name in evaluation.against or evaluation.names if name != model]
-    found = compare_pairs(evaluation, [(model, other) for other in others])
+    found = compare_pairs(evaluation, [(model, other) for other in rivals(evaluation, model)])
     return {other: row for (_, other), row in found.items()}
+
+
+def rivals(evaluation: Evaluation, model: str) -> list[str]:
+    """The models that a model is compared with: the declared ones, or all others."""
+    return [name for name in evaluation.against or evaluation.names if name != model]
 
 
 def compare_pairs(
     evaluation: Evaluation, pairs: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], list[Comparison]]:
     """(model, other) → the model against the other on every axis: all pairs that are shown, decided
-    together. Raises InputError for a model that was not measured."""
-    rows = {
+    decided together. Raises InputError for a model that was not measured."""
+    return decide_pairs(evaluation, undecided_pairs(evaluation, pairs))
+
+
+def undecided_pairs(evaluation: Evaluation, pairs: Sequence[tuple[str, str]]) -> Pairs:
+    """(model, other) → the model against the other on every axis, with unadjusted p. Raises
+    InputError for a model that was not measured."""
+    return {
         (model, against): [
             compare(evaluation, axis, evaluation.model(model), evaluation.model(against))
             for axis in evaluation.axes
         ]
         for model, against in dict.fromkeys(pairs)
     }
+
+
+def decide_pairs(evaluation: Evaluation, rows: Pairs) -> dict[tuple[str, str], list[Comparison]]:
+    """The comparisons of pairs, adjusted over all of them."""
     if evaluation.first is not None:
         return _second_look(rows, evaluation.axes, evaluation.first)
     decided_ = iter(decide([one for row in rows.values() for one in row], evaluation.questions))
@@ -201,7 +218,7 @@ def first_look(stage: str, evaluation: Evaluation) -> FirstLook:
 
 
 def _second_look(
-    rows: Mapping[tuple[str, str], Sequence[Comparison]], axes: Mapping[str, Axis], first: FirstLook
+    rows: Pairs, axes: Mapping[str, Axis], first: FirstLook
 ) -> dict[tuple[str, str], list[Comparison]]:
     """The comparisons, not decided yet, with the outcomes of both looks."""
     called: dict[tuple[str, str, str], tuple[Outcome, float]] = {}

@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 from onmodel.character import Character
 from onmodel.evaluate.choice import Choice, SearchRecord
-from onmodel.evaluate.compare import Comparison, compare_declared
+from onmodel.evaluate.compare import Comparison, Pairs, decide_pairs, rivals, undecided_pairs
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.ledger.lineage import Lineage
 from onmodel.train.steps import StepRow
@@ -127,7 +127,19 @@ class ReportSource:
         """The shown model against every other that was declared, or against all."""
         if self.published is None or self.shown is None:
             return {}
-        return compare_declared(self.published, self.shown)
+        wanted = rivals(self.published, self.shown)
+        rows = {(self.shown, name): self.undecided[self.shown, name] for name in wanted}
+        return {name: row for (_, name), row in decide_pairs(self.published, rows).items()}
+
+    @cached_property
+    def undecided(self) -> Pairs:
+        """The shown model against every other, with unadjusted p: each pair is compared once,
+        whatever the family that it is adjusted in."""
+        evaluation, shown = self.published, self.shown
+        if evaluation is None or shown is None:
+            return {}
+        others = [name for name in evaluation.names if name != shown]
+        return undecided_pairs(evaluation, [(shown, name) for name in others])
 
     def role(self, model: str) -> str:
         """What a model is in this run: `final`, `imported`, `earlier`, `candidate`, `merge` or

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from onmodel.evaluate.axes.base import Axis
-from onmodel.evaluate.compare import WORDS, Comparison, compare_pairs
+from onmodel.evaluate.compare import WORDS, Comparison, decide_pairs, undecided_pairs
 from onmodel.evaluate.evaluation import EvaluatedModel
 from onmodel.evaluate.headlines import ComparisonResult, label, result_of
 from onmodel.report.source import ReportSource
@@ -61,10 +61,10 @@ def differences(source: ReportSource) -> dict[tuple[str, str], list[Comparison]]
     evaluation, shown = source.published, source.shown
     if evaluation is None or shown is None:
         return {}
-    found = compare_pairs(evaluation, pairs(evaluation.names, shown))
-    for other, row in source.compared.items():
-        found.pop((other, shown), None)
-        found[shown, other] = row
+    others = [pair for pair in pairs(evaluation.names, shown) if shown not in pair]
+    rows = {**source.undecided, **undecided_pairs(evaluation, others)}
+    found = decide_pairs(evaluation, rows)
+    found |= {(shown, other): row for other, row in source.compared.items()}
     turned = {(b, a): [one.turned(a) for one in row] for (a, b), row in found.items()}
     return found | turned
 

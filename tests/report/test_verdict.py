@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from onmodel.evaluate import compare as compare_module
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.compare import Comparison, compare, compare_models, decide
+from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.evaluate.headlines import MOST, label
 from onmodel.evaluate.statistics import mean_interval
 from onmodel.release import tables
 from onmodel.report.source import ReportSource
-from onmodel.report.verdict import comparisons, result, sentence_of, verdict
+from onmodel.report.verdict import comparisons, differences, result, sentence_of, verdict
 from tests.support import evaluations as made_up
 
 PROMPTS = [f"p{i}" for i in range(12)]
@@ -182,6 +184,24 @@ def test_the_card_says_the_sentences_of_the_page(source: ReportSource) -> None:
     page = result(replace(source, stages=stages))
     assert page is not None and len(page.changes) > 1
     assert tables.result(evaluation, shown, "release_1@20").sentences == page.sentences
+
+
+def test_each_pair_is_compared_once(source: ReportSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def counted(
+        evaluation: Evaluation, axis: str, a: EvaluatedModel, b: EvaluatedModel
+    ) -> Comparison:
+        asked.append((axis, "|".join(sorted((a.name, b.name)))))
+        return compare(evaluation, axis, a, b)
+
+    monkeypatch.setattr(compare_module, "compare", counted)
+    fresh = replace(source)  # without what the other tests cached
+    assert fresh.published is not None and fresh.compared
+    evaluation, found = fresh.published, differences(fresh)
+    models, axes = len(evaluation.models), len(evaluation.axes)
+    assert len(found) == models * (models - 1)
+    assert len(asked) == len(set(asked)) == models * (models - 1) // 2 * axes
 
 
 def test_only_declared_models_are_compared_with(source: ReportSource) -> None:
