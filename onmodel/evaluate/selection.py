@@ -28,7 +28,8 @@ RULE = (
     "bias = mean over axes of the deviation from the ideal in units of a whole fault; models that"
     " meet the constraints come first, then those on the Pareto front in at least half of the"
     " resamples, then lower bias; one model alone is the least biased, and those that cannot be"
-    " told from it (95 %, resampled prompts) are named beside it"
+    " told from it (95 %, resampled prompts) are named beside it; reasons are of the prompts that"
+    " the choice was made on, and the models are judged on others"
 )
 
 

@@ -17,6 +17,7 @@ from onmodel.character import Character
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import TESTED, WORDS
 from onmodel.evaluate.evaluation import Evaluation
+from onmodel.evaluate.plan import share_prompts
 from onmodel.families.licences import LicensedBase
 from onmodel.ledger.lineage import Lineage, root
 from onmodel.release.history import (
@@ -112,9 +113,9 @@ class Card:
 
     @property
     def _chosen_on(self) -> bool:
-        """Whether a model of this history was chosen on the same pictures that give the published
-        numbers."""
-        return self.evaluation.signature in signatures_chosen_on(self.lineage)
+        """Whether a model of this history was chosen on prompts that give the published numbers."""
+        chosen = signatures_chosen_on(self.lineage)
+        return any(share_prompts(self.evaluation.signature, one) for one in chosen)
 
     def _limits(self, axes: Mapping[str, Axis], measured: Sequence[str]) -> list[str]:
         worse = [
@@ -123,8 +124,7 @@ class Card:
         lines = []
         if self._chosen_on:
             lines.append(
-                "Models were chosen on these same prompts and pictures, so the numbers flatter the"
-                " released one."
+                "Models were chosen on these same prompts, so the numbers flatter the released one."
             )
         if worse:
             lines.append(f"Clearly worse than {code_span(self.previous)}: {', '.join(worse)}.")

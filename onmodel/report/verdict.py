@@ -7,6 +7,7 @@ from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import WORDS, Comparison, decide_pairs, undecided_pairs
 from onmodel.evaluate.evaluation import EvaluatedModel
 from onmodel.evaluate.headlines import ComparisonResult, label, result_of
+from onmodel.evaluate.plan import share_prompts
 from onmodel.report.source import ReportSource
 from onmodel.text import capital
 
@@ -84,9 +85,24 @@ def verdict(source: ReportSource) -> list[str]:
     axes = source.published.axes.values()
     return (
         result_.sentences
+        + chosen_on(source)
         + second_look(source)
         + [_axis_sentence(model, axis, found) for axis in axes]
     )
+
+
+def chosen_on(source: ReportSource) -> list[str]:
+    """A sentence where models of this run were chosen on prompts of the published evaluation."""
+    if source.published is None:
+        return []
+    plans = [one.signature for one in source.selections.values()]
+    plans += [one.check for one in source.searches.values()]
+    if any(share_prompts(source.published.signature, plan) for plan in plans):
+        return [
+            "Models were chosen on these same prompts, so the numbers flatter them. Judge them by"
+            " an evaluation with another suite."
+        ]
+    return []
 
 
 def second_look(source: ReportSource) -> list[str]:

@@ -186,6 +186,16 @@ def test_the_card_says_the_sentences_of_the_page(source: ReportSource) -> None:
     assert tables.result(evaluation, shown, "release_1@20").sentences == page.sentences
 
 
+def test_a_page_says_where_models_were_chosen_on_its_own_prompts(source: ReportSource) -> None:
+    evaluation, name = source.published, source.published_name
+    assert evaluation is not None and name is not None
+    assert not any("were chosen on these" in one for one in verdict(source))
+    chosen = source.selections["five"].signature.replace("S:1", "S:2")
+    again = replace(evaluation, signature=chosen)
+    told = verdict(replace(source, evaluations={**source.evaluations, name: again}))
+    assert any("were chosen on these same prompts" in one for one in told)
+
+
 def test_each_pair_is_compared_once(source: ReportSource, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
