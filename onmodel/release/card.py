@@ -30,7 +30,7 @@ from onmodel.release.history import (
 )
 from onmodel.release.licences import BASES
 from onmodel.release.sidecars import Sample
-from onmodel.release.tables import CONTROL, RESULT, Result, Value, unavailable, values
+from onmodel.release.tables import CONTROL, RESULT, ReleaseResult, Value, unavailable, values
 from onmodel.sample.pictures import Sampling
 from onmodel.text import capital, code_span, markdown, printable
 
@@ -52,7 +52,7 @@ class Card:
     evaluation: Evaluation
     model: str
     previous: str | None
-    result: Result
+    result: ReleaseResult
     lineage: Lineage
     train_notes: str
 

@@ -95,7 +95,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ReleaseResult:
     """What the card says of a release against others: the `sentences` of the evaluation's page, and
     axis by axis the `changes` since the previous release."""
 
@@ -129,7 +129,7 @@ def unavailable(evaluation: Evaluation, model: str) -> dict[str, str]:
     }
 
 
-def result(evaluation: Evaluation, model: str, previous: str | None) -> Result:
+def result(evaluation: Evaluation, model: str, previous: str | None) -> ReleaseResult:
     """A release against the models that the evaluation declares, else against the `previous` one.
 
     `changes` leave out axes that either lacks. Nothing where no model is named. Raises InputError
@@ -139,7 +139,7 @@ def result(evaluation: Evaluation, model: str, previous: str | None) -> Result:
         evaluation.model(previous)
     others = evaluation.against or ([] if previous is None else [previous])
     if not others:
-        return Result()
+        return ReleaseResult()
     compared = compare_declared(evaluation, model)
     pairs = {name: compared[name] for name in others if name in compared}
     known = {(row.axis, row.model): row for row in values(evaluation)}
@@ -148,7 +148,7 @@ def result(evaluation: Evaluation, model: str, previous: str | None) -> Result:
         for one in pairs.get(previous or "", [])
         if one.outcome != "unavailable"
     ]
-    return Result(result_of(evaluation, model, pairs).sentences, changes)
+    return ReleaseResult(result_of(evaluation, model, pairs).sentences, changes)
 
 
 def values_csv(rows: Iterable[Value]) -> str:
@@ -179,7 +179,7 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return buffer.getvalue()
 
 
-def lint_card(text: str, evaluation: Evaluation, result: Result, facts: Any) -> int:
+def lint_card(text: str, evaluation: Evaluation, result: ReleaseResult, facts: Any) -> int:
     """Hold a card against the evaluation, both ways, and return how many numbers with an interval
     it shows.
 

@@ -29,7 +29,7 @@ from onmodel.release.tables import (
     CHANGES,
     EVALUATION,
     TABLE,
-    Result,
+    ReleaseResult,
     lint_card,
     lint_tables,
     result,
@@ -272,7 +272,7 @@ def _lint(folder: Path, lineage: Lineage) -> int:
         )
     model = re.search(r"it is called `(.+?)`", text)
     previous = re.search(r"^###? (?:Every axis|What improved) since `(.+?)`", text, re.M)
-    found = result(evaluation, model[1], previous and previous[1]) if model else Result()
+    found = result(evaluation, model[1], previous and previous[1]) if model else ReleaseResult()
     count = lint_card(
         text, evaluation, found, card_facts(evaluation, lineage, _json(folder, "triggers.json"))
     )

@@ -18,7 +18,7 @@ from onmodel.release.licences import BASES
 from onmodel.release.sidecars import samples, triggers, webui_sidecar
 from onmodel.release.tables import (
     CONTROL,
-    Result,
+    ReleaseResult,
     changes_csv,
     lint_card,
     lint_tables,
@@ -127,7 +127,7 @@ def test_what_the_card_tells_of_the_history() -> None:
     assert "flatter" in card(evaluation=numbers) and "on which nothing was chosen" not in card(
         evaluation=numbers
     )
-    first = card(previous=None, result=Result(), lineage=history())
+    first = card(previous=None, result=ReleaseResult(), lineage=history())
     assert "What changed" not in first and "Every axis" not in first
 
 
