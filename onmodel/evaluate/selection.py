@@ -109,7 +109,7 @@ def select(
         raise InputError("count", constraints.count, f"there are only {len(rows)} candidates")
     table = _table(rows, seed, shared)
     complaints = [_violations(row, constraints) for row in rows]
-    violation = np.array([sum(amount for amount, _ in found) for found in complaints])
+    violation = np.array([_amount(found) for found in complaints])
     bias, resampled = table.bias()
     front = front_membership(table.resampled)
     order = sorted(range(len(rows)), key=lambda m: (violation[m], front[m] < 0.5, bias[m], m))
@@ -147,7 +147,7 @@ def select(
         for m, row in enumerate(rows)
     ]
     met = bool(max(violation[chosen]) == 0)
-    names, as_good = ([rows[m].name for m in among] for among in (chosen, alike))
+    names, as_good = [rows[m].name for m in chosen], [rows[m].name for m in alike]
     return Selection(names, as_good, close, met, [axis.id for axis in table.axes], verdicts)
 
 
@@ -167,9 +167,11 @@ def objective(rows: Sequence[EvaluatedModel], constraints: Constraints) -> np.nd
     Raises InputError when a constrained axis was not measured, or no axis was measured for all.
     """
     axes = _measured(rows)
-    costs = [[axis.cost(row.scores[axis.id].value) for axis in axes] for row in rows]
-    missed = [sum(amount for amount, _ in _violations(row, constraints)) for row in rows]
-    return np.mean(costs, axis=1) + np.array(missed)
+    bias = []
+    for row in rows:
+        bias.append(np.mean([axis.cost(row.scores[axis.id].value) for axis in axes]))
+    missed = [_amount(_violations(row, constraints)) for row in rows]
+    return np.array(bias) + np.array(missed)
 
 
 def _table(
@@ -178,10 +180,11 @@ def _table(
     """Values of the axes that were measured for every candidate."""
     axes = _measured(rows)
     prompts = list(dict.fromkeys(id for row in rows for axis in axes for id in row.values(axis.id)))
-    tables = [[row.values(axis.id) for axis in axes] for row in rows]
-    values = np.array(
-        [[[table.get(id, np.nan) for id in prompts] for table in tables_m] for tables_m in tables]
-    )
+    values = np.full((len(rows), len(axes), len(prompts)), np.nan)
+    for m, row in enumerate(rows):
+        for a, axis in enumerate(axes):
+            told = row.values(axis.id)
+            values[m, a] = [told.get(id, np.nan) for id in prompts]
     weights = resampled_prompts(len(prompts), seed)
     once = np.ones((1, len(prompts)))
     return _Table(
@@ -196,7 +199,11 @@ def _table(
 
 def _measured(rows: Sequence[EvaluatedModel]) -> list[Axis]:
     """The axes that were measured for every row."""
-    axes = [axis for id, (axis, _) in AXES.items() if all(row.score(id) for row in rows)]
+
+    def of_all(axis: Axis) -> bool:
+        return all(row.score(axis.id) for row in rows)
+
+    axes = [axis for axis, _ in AXES.values() if of_all(axis)]
     if not axes:
         raise InputError(
             "candidates",
@@ -220,6 +227,11 @@ def _costs(axes: Sequence[Axis], values_map: np.ndarray, weights_bp: np.ndarray)
         )
         found.append(cost(axis, np.exp(mean) if axis.across == "geometric" else mean))
     return np.stack(found, axis=-1)
+
+
+def _amount(complaints: Sequence[tuple[float, str]]) -> float:
+    """The faults by which constraints are missed, together."""
+    return sum(amount for amount, _ in complaints)
 
 
 def _violations(row: EvaluatedModel, constraints: Constraints) -> list[tuple[float, str]]:
