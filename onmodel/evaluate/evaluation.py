@@ -28,6 +28,7 @@ from onmodel.evaluate.details import (
     DETAILS,
     ENTANGLED,
     HUE_GAIN,
+    LEFT_OUT,
     NEAR_COPIES,
     STYLE_PULL,
     TRAITS,
@@ -258,6 +259,10 @@ class EvaluatedModel:
                 f"{worst} is {what} {trait.violated or 0:.0%} of the pictures; {what}"
                 f" {trait.references:.0%} of the references"
             )
+        if axis in ("responsiveness", "entanglement", "override"):
+            found = self._told(axis, LEFT_OUT)
+            left = found.left_out if found else {}
+            return "; ".join(f"{name} is left out: {why}" for name, why in left.items())
         return ""
 
     @cached_property
@@ -381,10 +386,7 @@ def as_json(evaluation: Evaluation) -> dict[str, object]:
         "signature": evaluation.signature,
         "plan": asdict(evaluation.plan),
         "axes": {id: axis.as_dict() for id, axis in evaluation.axes.items()},
-        "observers": {
-            name: [{"from": one.named, "licence": one.licence} for one in found]
-            for name, found in evaluation.observers.items()
-        },
+        "observers": {name: _records(found) for name, found in evaluation.observers.items()},
         "checks": {name: asdict(check) for name, check in evaluation.checks.items()},
         "questions": list(evaluation.questions),
         "against": list(evaluation.against),
@@ -393,6 +395,10 @@ def as_json(evaluation: Evaluation) -> dict[str, object]:
         "models": [_model_json(model) for model in evaluation.models],
         "controls": {arm: _measured_json(row) for arm, row in evaluation.controls.items()},
     }
+
+
+def _records(observers: Sequence[ObserverRecord]) -> list[dict[str, str | None]]:
+    return [{"from": one.named, "licence": one.licence} for one in observers]
 
 
 def scores_json(scores: Mapping[str, AnyScore]) -> dict[str, dict[str, object]]:
@@ -437,11 +443,12 @@ def _as_schema_1(table: dict) -> dict:
     }
 
 
+def _said(values: dict) -> dict:
+    return {prompt: value for prompt, value in values.items() if value is not None}
+
+
 def _row_as_schema_1(row: dict) -> dict:
-    per_prompt = {
-        axis: {prompt: value for prompt, value in (values or {}).items() if value is not None}
-        for axis, values in row["per_prompt"].items()
-    }
+    per_prompt = {axis: _said(values or {}) for axis, values in row["per_prompt"].items()}
     details = {
         axis: told for axis, told in row.get("details", {}).items() if _is_readable(axis, told)
     }

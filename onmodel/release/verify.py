@@ -29,9 +29,10 @@ from onmodel.release.tables import (
     CHANGES,
     EVALUATION,
     TABLE,
-    changes,
+    ReleaseResult,
     lint_card,
     lint_tables,
+    result,
     values,
 )
 from onmodel.weights import (
@@ -270,14 +271,14 @@ def _lint(folder: Path, lineage: Lineage) -> int:
             EVALUATION, f"holds more than {MOST_SHOWN} values or {MOST_PROMPTS} prompts"
         )
     model = re.search(r"it is called `(.+?)`", text)
-    previous = re.search(r"^## What improved since `(.+?)`", text, re.M)
-    compared = changes(evaluation, model[1], previous[1]) if model and previous else []
+    previous = re.search(r"^###? (?:Every axis|What improved) since `(.+?)`", text, re.M)
+    found = result(evaluation, model[1], previous and previous[1]) if model else ReleaseResult()
     count = lint_card(
-        text, evaluation, compared, card_facts(evaluation, lineage, _json(folder, "triggers.json"))
+        text, evaluation, found, card_facts(evaluation, lineage, _json(folder, "triggers.json"))
     )
     # The changes.csv of an older form has the outcomes and p of the tests of its day.
-    names = [TABLE, *([CHANGES] if compared and evaluation.schema == SCHEMA else [])]
-    lint_tables(evaluation, compared, {name: _bytes(folder, name).decode() for name in names})
+    names = [TABLE, *([CHANGES] if found.changes and evaluation.schema == SCHEMA else [])]
+    lint_tables(evaluation, found.changes, {name: _bytes(folder, name).decode() for name in names})
     return count
 
 

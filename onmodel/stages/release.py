@@ -43,9 +43,9 @@ from onmodel.release.tables import (
     CHANGES,
     EVALUATION,
     TABLE,
-    changes,
     changes_csv,
     lint_card,
+    result,
     values,
     values_csv,
 )
@@ -193,7 +193,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         evaluation=evaluation,
         model=model,
         previous=previous,
-        changes=changes(evaluation, model, previous) if previous else [],
+        result=result(evaluation, model, previous),
         lineage=add(parents, "release", date=context.date, **told),  # without the files' hashes
         train_notes=settings.train_notes,
     )
@@ -225,7 +225,7 @@ def _write_texts(folder: Path, card: Card, weights: Path, licence: str) -> None:
     VerifyError for a number on the card that is not a measured one."""
     text = card.render()
     facts = card_facts(card.evaluation, card.lineage, card.triggers)
-    lint_card(text, card.evaluation, card.changes, facts)
+    lint_card(text, card.evaluation, card.result, facts)
     write_json(folder / "triggers.json", card.triggers)
     sidecar = webui_sidecar(card.character, card.sampling, f"{card.title}; see README.md")
     write_json(folder / f"{card.file_name}.json", sidecar)
@@ -236,7 +236,7 @@ def _write_texts(folder: Path, card: Card, weights: Path, licence: str) -> None:
         "LICENSE.md": licence,
         "NOTICE": notice_text(card.base),
         TABLE: values_csv(values(card.evaluation)),
-        CHANGES: changes_csv(card.changes) if card.previous else None,
+        CHANGES: changes_csv(card.result.changes) if card.previous else None,
     }
     for file, content in texts.items():
         if content is not None:

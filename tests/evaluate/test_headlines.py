@@ -28,7 +28,7 @@ def said(source: ReportSource, *rows: Comparison) -> list[str]:
 
 def test_a_change_for_the_worse_says_what_to_do(source: ReportSource) -> None:
     (sentence,) = said(source, change("colour_cast", "worse", -9.0))
-    assert sentence.startswith("Worse than preview@20 on colour cast:")
+    assert sentence.startswith("Worse than Preview @20 on colour cast:")
     assert sentence.endswith("Correct the colour of the training pictures before training.")
 
 
@@ -42,7 +42,7 @@ def test_what_is_the_same_and_what_is_open_come_last(source: ReportSource) -> No
     same, open_ = change("grain", "same", 0.0), change("design", "open", 0.04)
     explored = replace(change("drift", "open", 0.04), exploratory=True)
     first, *rest = said(source, open_, explored, same, change("style", "better", 0.5))
-    assert first.startswith("Better than preview@20 on style")
+    assert first.startswith("Better than Preview @20 on style")
     assert rest[0] == "Unchanged: grain."
     assert rest[1].startswith("Open: design errors (about ") and "drift" not in rest[1]
 

@@ -191,6 +191,7 @@ class Joining:
 
 
 BASE = "base"
+LEAST_READABLE = 0.5  # share of the free attributes below which an axis over them is not judged
 PLACES = 5  # of a row's numbers, so that a file holds exactly what was computed with
 
 
@@ -276,6 +277,20 @@ class Evidence:
     def free(self) -> frozenset[str]:
         """The attributes that the character leaves free."""
         return frozenset(self.character.free)
+
+    def readable_attributes(self) -> tuple[list[str], dict[str, str]]:
+        """The free attributes that the tagger can read, and attribute → why it is left out.
+
+        Raises Unavailable where it can read fewer than LEAST_READABLE of them.
+        """
+        free = sorted(self.free & set(self.vocabulary))
+        failed = [name for name in free if name in self.checks and not self.checks[name].passed]
+        if len(free) - len(failed) < LEAST_READABLE * len(free):
+            reasons = "; ".join(self.checks[name].why for name in failed)
+            left = len(free) - len(failed)
+            raise Unavailable(f"{left} of {len(free)} free attributes can be read: {reasons}")
+        kept = [name for name in free if name not in failed]
+        return kept, {name: self.checks[name].why for name in failed}
 
     def arm(self, letter: str) -> Features:
         """Features of an arm. Raises Unavailable when it was not generated."""
