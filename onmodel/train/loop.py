@@ -301,12 +301,13 @@ def fill_gradient(
         t = torch.tensor([draw_time(family, timesteps, seed, step, slot) for slot in slots])
         texts = [training.texts[examples[one.example].captions[one.exposure]] for one in own]
         weights = batch_weights(examples, own)
-        losses = denoising_loss(
-            family, latents.to(device), noise.to(device), t.to(device), texts, weights
-        )
         counted = family.objective.loss_weight(training.options.loss_weighting, t).to(device)
-        loss = (losses * counted).sum() / pictures
-        loss.backward()
+        with adapters.low_precision(training.dtype):
+            losses = denoising_loss(
+                family, latents.to(device), noise.to(device), t.to(device), texts, weights
+            )
+            loss = (losses * counted).sum() / pictures
+            loss.backward()
         total += loss.detach()
     processes.add(adapters.gradient)
     processes.add(total)
