@@ -196,7 +196,8 @@ def onmodel_steps(case: Case) -> Steps:
     training = loop.TrainingInputs(family, examples, [], texts, options, seed=0, dtype=dtype)
     with attached(family, adapters, dtype), family.training():
         for number in itertools.count():
-            loop.fill_gradient(training, adapters, [batch], step=number)
+            step = loop.prepare(training, number, [batch], torch.device("cpu"))
+            loop.fill_gradient(training, adapters, step)
             loop.clip_gradient(adapters, options.grad_clip)
             optimizer.step()
             yield
