@@ -20,14 +20,13 @@ from onmodel.lora.tensors import Factors, Lora, lora_payload
 from onmodel.randomness import generator
 from onmodel.weights import Payload
 
-Low = dict[str, tuple[Tensor, Tensor]]  # layer → down and scale · up, in the dtype of products
-
 
 class LoraLinear(nn.Module):
     """A frozen linear layer plus scale · up @ down. Products are taken in `dtype`, the factors stay
-    float32. While `low` has the layer's `name`, its factors are not cast again."""
+    float32. `low` is down and scale · up in `dtype` while they are cast already."""
 
     _weight: Tensor
+    low: tuple[Tensor, Tensor] | None = None
 
     def __init__(
         self,
@@ -36,18 +35,15 @@ class LoraLinear(nn.Module):
         up: nn.Parameter,
         scale: float,
         dtype: torch.dtype,
-        name: str,
-        low: Low,
     ) -> None:
         super().__init__()
         self.base, self.down, self.up, self.scale, self.dtype = base, down, up, scale, dtype
-        self._name, self._low = name, low
         self.register_buffer("_weight", base.weight.detach().to(dtype), persistent=False)
         self._bias = None if base.bias is None else base.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         x_low = x.to(self.dtype)
-        down, up = self._low.get(self._name) or (
+        down, up = self.low or (
             self.down.to(self.dtype),
             (self.up * self.scale).to(self.dtype),
         )
@@ -107,13 +103,15 @@ class Adapters(Trained):
         )
         self._alphas = {name: row.alpha for name, row in factors.items()}
         self.layers = {name: (parts["down"], parts["up"]) for name, parts in self.parts.items()}
-        self._low: Low = {}
+        self._wrapped: dict[str, LoraLinear] = {}
 
     def scale(self, name: str) -> float:
         return self._alphas[name] / self.layers[name][0].shape[0]
 
     def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
-        return LoraLinear(layer, *self.layers[name], self.scale(name), dtype, name, self._low)
+        wrapped = LoraLinear(layer, *self.layers[name], self.scale(name), dtype)
+        self._wrapped[name] = wrapped
+        return wrapped
 
     @contextmanager
     def low_precision(self, dtype: torch.dtype) -> Iterator[None]:
@@ -129,10 +127,11 @@ class Adapters(Trained):
         try:
             for name in self.layers:
                 (down, down_like), (up, up_like) = next(pieces), next(pieces)
-                self._low[name] = down.view_as(down_like), up.view_as(up_like)
+                self._wrapped[name].low = down.view_as(down_like), up.view_as(up_like)
             yield
         finally:
-            self._low.clear()
+            for layer in self._wrapped.values():
+                layer.low = None
 
     def payload(self, dtype: str) -> Payload:
         return lora_payload(self.lora(), dtype=dtype)
