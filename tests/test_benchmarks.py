@@ -43,13 +43,28 @@ def test_every_contender_takes_a_step_for_every_line_and_says_what_it_cost(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(benchmark, "BLOCKS", 1)
     monkeypatch.setattr(sys, "stdin", io.StringIO("step\nstep\n"))
     threads = torch.get_num_threads()
-    benchmark.work(contender, benchmark.Case(64, 2, "fp32"))
+    benchmark.work(contender, benchmark.Case(64, 2, "fp32", blocks=1))
     torch.set_num_threads(threads)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(told) == 2 and all(row["seconds"] > 0 and row["peak"] >= 0 for row in told)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_has_fewer_operations_than_the_plain_loop_and_reads_no_value(
+    benchmark: ModuleType, precision: str
+) -> None:
+    per_block: dict[str, int] = {}
+    for name in ("peft", "onmodel"):
+        counts = []
+        for blocks in (1, 2):
+            steps = benchmark.CONTENDERS[name](benchmark.Case(64, 1, precision, blocks=blocks))
+            next(steps)
+            counts.append(benchmark.count(steps))
+        per_block[name] = counts[1]["operations"] - counts[0]["operations"]
+        assert (counts[1]["reads"] == 0) == (name == "onmodel")
+    assert per_block["onmodel"] < 0.75 * per_block["peft"], per_block
 
 
 def test_mended_takes_the_mean_of_each_prompt_over_the_seeds_before_it_compares() -> None:

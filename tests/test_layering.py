@@ -12,7 +12,7 @@ RANKS = (
     {"text", "version", "prompt_syntax"},
     {"errors", "processes"},
     {"command_settings", "hashing", "locking", "paths", "reading", "failures", "validation"},
-    {"randomness", "checked", "weights"},
+    {"randomness", "checked", "transfer", "weights"},
     {"records", "events", "policy"},
     {"character", "ledger"},
     {"toon"},
