@@ -20,7 +20,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
-from scipy.spatial import cKDTree
 
 from onmodel.dataset.pixels import SIDE, small
 from onmodel.events import Task
@@ -126,6 +125,8 @@ def find_links(thumbs: Sequence[Thumb], task: Task | None = None) -> list[Link]:
 
 def _search(thumbs: Sequence[Thumb], task: Task | None) -> list[Link]:
     """The links of pictures that all differ, by pair."""
+    from scipy.spatial import cKDTree
+
     whiten = _units(thumbs)
     centres = (
         np.concatenate([_describe(_Image(thumb), _centre(thumb.aspect)) for thumb in thumbs])

@@ -17,7 +17,6 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
-from scipy.stats import rankdata
 
 from onmodel.randomness import generator
 from onmodel.sample.suites import Prompt, Vocabulary
@@ -65,6 +64,8 @@ class ObserverCheck:
 def auc(with_it: np.ndarray, without: np.ndarray) -> float:
     """Probability that a score [N] of a picture that shows it is above one [M] of a picture that
     does not; ties count half."""
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate([with_it, without]))
     n, m = len(with_it), len(without)
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))

@@ -66,7 +66,7 @@ def convert(
     spec = spec_of_loras([source], leave_out=leave_out)
     with LoraFile(source, spec, leave_out=leave_out) as file:
         past = header.lineage_of(
-            file, tree_hash(source) if source.is_dir() else sha256_file(source)
+            file.metadata, tree_hash(source) if source.is_dir() else sha256_file(source)
         )
         tensors = _tensors(file, spec, layout)
         metadata, layers = file.metadata, list(file.layers)
