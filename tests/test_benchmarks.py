@@ -187,3 +187,11 @@ def test_the_random_base_knows_every_word_of_its_tokenizer(
     base = evaluate.write_random_base(tmp_path / "base")
     known = json.loads((base / "text_conditioner" / "config.json").read_text())["target_vocab_size"]
     assert len(T5TokenizerFast.from_pretrained(base / "t5_tokenizer")) <= known
+
+
+def test_planted_repeats_are_counted() -> None:
+    ours, hashed = load("curate").find_repeats(100)
+    assert ours["recall"] == dict.fromkeys(("exact", "near", "flip", "crop", "scene"), 1.0)
+    assert hashed["recall"]["exact"] == hashed["recall"]["near"] == 1.0
+    assert hashed["recall"]["flip"] == hashed["recall"]["crop"] == 0.0
+    assert ours["pairs"] >= 10 and min(ours["seconds"], hashed["seconds"]) > 0
