@@ -1,9 +1,10 @@
 """train: subsets of data sets, each with its repeats, to a LoRA and its checkpoints. Refining is
 this, with `start`.
 
-Killed at any step and started again, it ends with the same bytes. A plan reads the settings alone,
-so what computes is imported where it does.
+Killed at any step and started again, it ends with the same bytes.
 """
+
+# A plan reads the settings alone, so what computes is imported where it does.
 
 import json
 import math
