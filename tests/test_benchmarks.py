@@ -218,3 +218,11 @@ def test_compat_reads_and_keeps_every_kind_of_a_tool_and_finds_a_wrong_scale(
     monkeypatch.setattr(compat, "_product", lambda parts: 1.001 * right(parts))
     wrong = compat.measure({"PEFT": tools["PEFT"]})
     assert not any(compat.is_right(cell) for cell in wrong)
+
+
+def test_planted_repeats_are_counted() -> None:
+    ours, hashed = load("curate").find_repeats(100)
+    assert ours["recall"] == dict.fromkeys(("exact", "near", "flip", "crop", "scene"), 1.0)
+    assert hashed["recall"]["exact"] == hashed["recall"]["near"] == 1.0
+    assert hashed["recall"]["flip"] == hashed["recall"]["crop"] == 0.0
+    assert ours["pairs"] >= 10 and min(ours["seconds"], hashed["seconds"]) > 0

@@ -7,7 +7,7 @@ one; `_as_schema_1` adds what they lack.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
@@ -337,7 +337,10 @@ class Evaluation:
         )
 
 
-_EVALUATION = TypeAdapter(Evaluation)
+@cache
+def _adapter() -> TypeAdapter[Evaluation]:
+    """Built when an evaluation is read: it takes a tenth of a second."""
+    return TypeAdapter(Evaluation)
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -364,7 +367,7 @@ def evaluation_of(table: object) -> Evaluation:
     try:
         table = table if number else _as_schema_1(table)
         controls = {arm: {"name": arm, **row} for arm, row in table["controls"].items()}
-        found = _EVALUATION.validate_python({**table, "controls": controls, "schema": number})
+        found = _adapter().validate_python({**table, "controls": controls, "schema": number})
     except ValidationError as error:
         raise _without_tags(InputError.of(error, "evaluation")) from error
     except (LookupError, TypeError, AttributeError, ValueError) as error:

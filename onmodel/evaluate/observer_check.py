@@ -21,8 +21,6 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
-from scipy.optimize import brentq
-from scipy.stats import beta, norm, rankdata
 
 from onmodel.randomness import generator
 from onmodel.sample.suites import Prompt, Vocabulary
@@ -94,6 +92,8 @@ class ObserverCheck:
 def auc(with_it: np.ndarray, without: np.ndarray) -> float:
     """Probability that a score [N] of a picture that shows it is above one [M] of a picture that
     does not; ties count half."""
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate([with_it, without]))
     n, m = len(with_it), len(without)
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
@@ -106,6 +106,9 @@ def auc_interval(value: float, with_it: int, without: int) -> tuple[float, float
     AUC of 1 has an interval, too (Newcombe 2006, method 5; the standard error of Hanley & McNeil
     1982).
     """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
     z = float(norm.ppf((1 + CONFIDENCE) / 2))
 
     def error(a: float) -> float:
@@ -128,6 +131,8 @@ def auc_interval(value: float, with_it: int, without: int) -> tuple[float, float
 
 def agreement_interval(right: int, count: int) -> tuple[float, float]:
     """The exact 95 % interval of a share (Clopper & Pearson 1934)."""
+    from scipy.stats import beta
+
     tail = (1 - CONFIDENCE) / 2
     low = 0.0 if right == 0 else float(beta.ppf(tail, right, count - right + 1))
     high = 1.0 if right == count else float(beta.ppf(1 - tail, right + 1, count - right))

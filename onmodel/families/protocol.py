@@ -399,6 +399,17 @@ class Family(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class BaseFacts:
+    """What a plan says of a base: its spec, component → number of parameters, the components whose
+    files were read, and what is not there. A plan without torch needs no more."""
+
+    spec: FamilySpec
+    parameters: Mapping[str, int]
+    found: frozenset[str]
+    missing: tuple[InputError, ...] = ()
+
+
 class Outline(Protocol):
     """A base without its weights: what its files' headers say, and the published base where files
     are not there yet. `components` are those that have weights, `found` those whose files were

@@ -4,7 +4,7 @@ layers, licence. Nothing heavy is imported before it is needed.
 A family is a folder with the same files as every other one:
 
     spec.py          Settings, COMPONENTS, published(), relatives(), spec_of_shapes(),
-                     spec_of_folder()
+                     spec_of_folder(), facts_of_folder()
     comfyui.py       find_parts()
     load.py          load(), tokenizer(), empty_pipeline(), export_single_files()
     family.py        the loaded base (`protocol.Family`)
@@ -31,7 +31,7 @@ from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.families.hub import snapshot
 from onmodel.families.licences import BASES, LicensedBase
-from onmodel.families.protocol import BaseSettings, Component, FamilySpec, Part, Place
+from onmodel.families.protocol import BaseFacts, BaseSettings, Component, FamilySpec, Part, Place
 from onmodel.hashing import hash_json, sha256_file, tree_hash
 from onmodel.toon.base import TOON_BASE
 
@@ -152,6 +152,16 @@ def outline(base: Base) -> "Outline":
     missing = {str(one): one for one in places.values() if isinstance(one, InputError)}
     there = {name: place for name, place in places.items() if isinstance(place, Place)}
     found: Outline = _file(settings.family, "memory").make_outline(there, tuple(missing.values()))
+    return found
+
+
+def base_facts(base: Base) -> BaseFacts | None:
+    """The facts of a base that ships with the package, found without torch: its files were tested
+    with it. None for another base, whose `outline` checks its files."""
+    settings = parse_base(base)
+    if settings.folder not in [row["folder"] for row in SHIPPED.values()]:
+        return None
+    found: BaseFacts = _file(settings.family, "spec").facts_of_folder(settings.folder)
     return found
 
 

@@ -73,7 +73,7 @@ def convert(
             )
             raise InputError("lora", source, f"{what}; leave them out: --leave-out diff")
         past = header.lineage_of(
-            file, tree_hash(source) if source.is_dir() else sha256_file(source)
+            file.metadata, tree_hash(source) if source.is_dir() else sha256_file(source)
         )
         tensors = layout_tensors(file, spec, layout)
         metadata, layers = file.metadata, list(file.layers)

@@ -49,7 +49,7 @@ class Checkpoint:
 
     def lineage(self) -> Lineage:
         """Its history where the header has one, else a node of unknown origin with its hash."""
-        return header.lineage_of(self.file, sha256_file(self.file.path))
+        return header.lineage_of(self.file.metadata, sha256_file(self.file.path))
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def remap(
             matches = match_blocks(few, many, events)
             tensors = layout_tensors(lora, few.spec, "common")
             past = header.lineage_of(
-                lora, tree_hash(source) if source.is_dir() else sha256_file(source)
+                lora.metadata, tree_hash(source) if source.is_dir() else sha256_file(source)
             )
             changed, metadata = set(lora.layers), dict(lora.metadata)
     names = moved_names(few.spec, many.spec, matches)

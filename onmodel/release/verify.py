@@ -21,7 +21,6 @@ from onmodel.hashing import sha256_bytes
 from onmodel.ledger import versions
 from onmodel.ledger.lineage import Lineage, Node, check_at, facts_of_others, root
 from onmodel.lora import header
-from onmodel.lora.tensors import Lora
 from onmodel.reading import parse_json, read_bytes
 from onmodel.release.card import card_facts
 from onmodel.release.folder import CHECKSUMS, LINEAGE, Statement, checksums, hashes, read_checksums
@@ -176,7 +175,7 @@ def verify_weights(path: Path) -> tuple[list[str], Lineage]:
     payload = payload_sha256(path)
     if metadata[PAYLOAD_KEY] != payload or metadata.get(header.DIGEST_KEY) != f"0x{payload}":
         raise VerifyError(path.name, "the tensors do not have the hash that the header gives")
-    lineage = header.lineage_of(Lora({}, metadata), payload)
+    lineage = header.lineage_of(metadata, payload)
     expected = header.history_words(lineage)
     for key in header.HISTORY_KEYS:
         if metadata.get(key) != expected.get(key):

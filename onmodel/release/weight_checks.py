@@ -20,7 +20,6 @@ from onmodel.lora.file import WHOLE, LoraFile
 from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, name_table, parse_key, split_key
 from onmodel.lora.peft_config import header_config
 from onmodel.lora.specs import family_of, spec_of_loras
-from onmodel.lora.tensors import Lora
 from onmodel.release.loaders import LOADERS, diffusers_stops, loaded_layers
 from onmodel.text import shown
 from onmodel.weights import PAYLOAD_KEY, WeightsFile, decode, payload_sha256
@@ -323,6 +322,6 @@ def _header(
                 "write the header again",
             )
     try:
-        header.lineage_of(Lora({}, dict(words)), payload)
+        header.lineage_of(words, payload)
     except VerifyError as problem:
         yield error(path.name, str(problem), "get the file again")

@@ -21,7 +21,6 @@ from onmodel.families.licences import LicensedBase
 from onmodel.hashing import sha256_file, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
-from onmodel.lora.tensors import check_backbone_alone, read_lora
 from onmodel.paths import check_name, inside
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
@@ -275,6 +274,8 @@ def _freeze(
 
     Returns the file and its history.
     """
+    from onmodel.lora.tensors import check_backbone_alone, read_lora
+
     character, spec = context.character, context.family().spec
     lora = read_lora(source.path, spec)
     check_backbone_alone(lora, spec, "model", source.name, "not every program loads")
@@ -289,7 +290,7 @@ def _freeze(
         "trigger": character.trigger,
         "license": base.licence.name,
     }
-    past = header.lineage_of(lora, source.sha256)
+    past = header.lineage_of(lora.metadata, source.sha256)
     facts = header.Facts(
         title=settings.title,
         author=character.author.name,

@@ -3,6 +3,7 @@ transformer."""
 
 import dataclasses
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from onmodel.families.anima.lora_layouts import (
     transformer_name,
 )
 from onmodel.families.protocol import (
+    BaseFacts,
     BaseSettings,
     Component,
     Config,
@@ -27,6 +29,7 @@ from onmodel.families.protocol import (
     Resolution,
 )
 from onmodel.hashing import read_json
+from onmodel.weights import read_header
 
 _TOKENIZERS = (
     "single files hold no tokenizers; name a folder with `tokenizer/` (Qwen3's) and `t5_tokenizer/`"
@@ -317,6 +320,18 @@ def spec_of_folder(folder: Path) -> FamilySpec:
     parts = ("transformer", *_TEXT_PREFIX)
     configs = {part: read_json(folder / part / "config.json") for part in parts}
     return spec_of_config(configs["transformer"], configs)
+
+
+def facts_of_folder(folder: Path) -> BaseFacts:
+    """The facts of a base in diffusers' layout that is known to fit, from its configs and the
+    headers of its weights alone."""
+    parameters: dict[str, int] = {}
+    for part in COMPONENTS:
+        if part.kind != "tokenizer":
+            (file,) = (folder / part.name).glob("*.safetensors")
+            stored, _ = read_header(file, "base.folder")
+            parameters[part.name] = sum(prod(tensor.shape) for tensor in stored.values())
+    return BaseFacts(spec_of_folder(folder), parameters, frozenset(parameters))
 
 
 def _spec(
