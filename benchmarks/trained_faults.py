@@ -58,7 +58,7 @@ COUNT = 40
 DOSES = (1.0, 0.5)
 CLEAN, TWIN = "clean", "twin"
 DEFAULT_SHARE = 0.6  # of the clean pictures show the default outfit
-PRESENT = 0.25  # rise of the mean probability with which what was planted is read
+PRESENT = 0.2  # rise of the mean probability with which what was planted is read
 TINTED = 5.0  # rise of b* over the clean picture of the same prompt and noise
 
 
