@@ -21,6 +21,7 @@ from onmodel.errors import InputError
 from onmodel.evaluate.answers import answers
 from onmodel.evaluate.axes import AXES, AxisResult, evaluate_axis
 from onmodel.evaluate.axes.base import Evidence, References, Training, Unavailable
+from onmodel.evaluate.axes.design import checks_of
 from onmodel.evaluate.evaluation import (
     Answers,
     AnyScore,
@@ -333,7 +334,7 @@ class Assessor:
     @cached_property
     def _columns(self) -> dict[str, int]:
         tags = {tag for values in self.vocabulary.values() for tag in values.values()}
-        tags |= {*self.character.required, *self.character.forbidden}
+        tags |= checks_of(self.character.required, self.character.forbidden, {}).keys()
         return self.observers.tagger.columns(tags) if self.observers.tagger else {}
 
 

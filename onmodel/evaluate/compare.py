@@ -323,7 +323,8 @@ def compare_rows(
     gain = found.axis.fault * float(worse_by(theirs, ours)[0])
     resampled = found.axis.fault * worse_by(theirs, ours, drawn)
     half = float(bootstrap_half_width(resampled[~np.isnan(resampled)], found.n))
-    p, least = swap_p(worse_by, ours_pk, theirs_pk, JOINT_SWAPS, more=SWAPS)
+    tested = test_function(found.axis, shared)
+    p, least = swap_p(tested, ours_pk, theirs_pk, JOINT_SWAPS, more=SWAPS)
     return replace(found, gain=gain, low=gain - half, high=gain + half, p=p, least=least)
 
 
@@ -357,6 +358,15 @@ def difference_function(axis: Axis, shared: Shared | None = None) -> Costs:
         return contrast(a_rpk, b_rpk, weights, shared) / axis.fault
 
     return worse_by
+
+
+def test_function(axis: Axis, shared: Shared | None = None) -> Costs:
+    """The function from rows of a and of b [R, P, K] to what the ways of swapping are compared in
+    [R]: how much worse a is than b, or what the axis names instead."""
+    tested = JOININGS[axis.id].tested if shared is not None else None
+    if tested is None or shared is None:
+        return difference_function(axis, shared)
+    return lambda a_rpk, b_rpk: tested(a_rpk, b_rpk, shared)
 
 
 def compare_costs(axis: Axis, against: str, ours_p: np.ndarray, theirs_p: np.ndarray) -> Comparison:

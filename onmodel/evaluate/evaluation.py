@@ -1,7 +1,7 @@
 """What evaluation.json holds, as types, with its one reader and its one writer.
 
 The file says the number of its form in `schema`. Files without a number are from before there was
-one; `_as_schema_1` adds what they lack.
+one; unnumbered.py adds what they lack.
 """
 
 import math
@@ -25,7 +25,6 @@ from onmodel.errors import InputError, StateError
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.details import (
     AGREEMENT,
-    DETAILS,
     ENTANGLED,
     HUE_GAIN,
     LEFT_OUT,
@@ -44,6 +43,7 @@ from onmodel.evaluate.details import (
 )
 from onmodel.evaluate.first_look import FirstLook
 from onmodel.evaluate.observer_check import ObserverCheck
+from onmodel.evaluate.unnumbered import as_schema_1
 from onmodel.families.protocol import SamplerName, Schedule
 from onmodel.hashing import read_json, write_json
 from onmodel.sample.pictures import Sampling
@@ -365,7 +365,7 @@ def evaluation_of(table: object) -> Evaluation:
     if type(number) is not int or not 0 <= number <= SCHEMA:
         raise InputError("evaluation.schema", number, f"this onmodel reads forms up to {SCHEMA}")
     try:
-        table = table if number else _as_schema_1(table)
+        table = table if number else as_schema_1(table)
         controls = {arm: {"name": arm, **row} for arm, row in table["controls"].items()}
         found = _adapter().validate_python({**table, "controls": controls, "schema": number})
     except ValidationError as error:
@@ -427,44 +427,6 @@ def _measured_json(model: EvaluatedModel) -> dict[str, object]:
         "answers": model.answers,
         "pictures": model.pictures,
     }
-
-
-def _as_schema_1(table: dict) -> dict:
-    """A file without a number in form 1.
-
-    It may lack what was added over time, and name prompts that tell nothing with None. Details of
-    another form are left out: no number follows from them.
-    """
-    rows = [*table["models"], *table["controls"].values()]
-    fixed = {id(row): _row_as_schema_1(row) for row in rows}
-    return {
-        **table,
-        "plan": {"training": "", **table["plan"]},
-        "observers": table.get("observers", {}),
-        "models": [fixed[id(row)] for row in table["models"]],
-        "controls": {arm: fixed[id(row)] for arm, row in table["controls"].items()},
-    }
-
-
-def _said(values: dict) -> dict:
-    return {prompt: value for prompt, value in values.items() if value is not None}
-
-
-def _row_as_schema_1(row: dict) -> dict:
-    per_prompt = {axis: _said(values or {}) for axis, values in row["per_prompt"].items()}
-    details = {
-        axis: told for axis, told in row.get("details", {}).items() if _is_readable(axis, told)
-    }
-    return {**row, "per_prompt": per_prompt, "details": details}
-
-
-def _is_readable(axis: str, told: object) -> bool:
-    try:
-        if axis in DETAILS:
-            DETAILS[axis].validate_python(told)
-    except ValidationError:
-        return False
-    return True
 
 
 def _faults(evaluation: Evaluation) -> Iterator[tuple[str, object, str]]:

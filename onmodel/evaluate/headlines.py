@@ -8,8 +8,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from onmodel.evaluate.axes.base import Axis
-from onmodel.evaluate.compare import Comparison
+from onmodel.evaluate.axes.design import ONE_HEAD, differing
+from onmodel.evaluate.compare import Comparison, readable
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.text import capital
 
@@ -120,7 +123,7 @@ def plain_number(
     score = model.score(axis.id)
     if axis.id == "reproduction" and model.agreement and model.agreement.hits:
         return f"{model.agreement.hits[0]:.0%} of the pictures show the character"
-    if axis.id == "design" and (trait := _differing_trait(model, other)):
+    if axis.id == "design" and (trait := _differing_trait(evaluation, model, other)):
         return trait
     if axis.id in ASKED and (found := _asked_and_seen(evaluation, model, ASKED[axis.id])):
         return f"the asked {ASKED[axis.id]} is drawn in {found[0]} of {found[1]} prompts"
@@ -132,21 +135,17 @@ def plain_number(
     return f"{axis.text(score.value) if score else 'unknown'} ({axis.unit})"
 
 
-def _differing_trait(model: EvaluatedModel, other: EvaluatedModel) -> str:
-    """The trait whose share of violations differs most between the two models, in words."""
-    if model.traits is None or other.traits is None:
+def _differing_trait(evaluation: Evaluation, model: EvaluatedModel, other: EvaluatedModel) -> str:
+    """The trait in which the comparison found the two models to differ most, in words."""
+    if model.traits is None or not readable(
+        evaluation.axes["design"], evaluation.shared, model, other
+    ):
         return ""
-    ours, theirs = model.traits.traits, other.traits.traits
-    apart = {
-        tag: abs((ours[tag].violated or 0) - (theirs[tag].violated or 0))
-        for tag in ours
-        if tag in theirs and None not in (ours[tag].violated, theirs[tag].violated)
-    }
-    if not apart:
-        return ""
-    tag = max(apart, key=lambda one: apart[one])
-    share = f"{ours[tag].violated or 0:.0%} of the pictures"
-    if tag == "one head":
+    shared = {name: np.array(table) for name, table in evaluation.shared["design"].items()}
+    ours, theirs = (np.array([one.rows["design"]], dtype=float) for one in (model, other))
+    tag = list(model.traits.traits)[int(differing(ours, theirs, shared)[1][0])]
+    share = f"{model.traits.traits[tag].violated or 0:.0%} of the pictures"
+    if tag == ONE_HEAD:
         return f"not one head in {share}"
     return f"{tag} is {'missing' if tag in model.traits.required else 'seen'} in {share}"
 

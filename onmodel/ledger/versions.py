@@ -24,7 +24,7 @@ AXES = {
     "style": 3,
     "colour_cast": 1,
     "colour_area": 1,
-    "design": 6,
+    "design": 7,
     "body": 1,
     "head_size": 1,
     "outfit_keep": 2,

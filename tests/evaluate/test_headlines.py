@@ -49,13 +49,20 @@ def test_what_is_the_same_and_what_is_open_come_last(source: ReportSource) -> No
 
 def test_the_worst_trait_is_named_with_its_share(source: ReportSource) -> None:
     def model(missing: float) -> EvaluatedModel:
-        trait = {"checks": 24, "violated": missing, "references": 0.0}
-        details = {"traits": {"red hair": trait}, "worst": "red hair", "required": ["red hair"]}
+        traits = {
+            "horns": {"checks": 24, "violated": 1.0, "references": 0.0},
+            "red hair": {"checks": 24, "violated": missing, "references": 0.0},
+        }
+        details = {"traits": traits, "worst": "horns", "required": ["horns", "red hair"]}
         score = Score("design", missing, missing, missing, 24, "L", "s")
-        return EvaluatedModel("m", {"design": score}, {}, details={"design": details})
+        rows = {"design": [[1.0, missing, 1.0, 1.0]] * 24}
+        return EvaluatedModel("m", {"design": score}, {}, rows=rows, details={"design": details})
 
     assert source.published is not None
-    text = plain_number(source.published, model(0.93), AXES["design"][0], model(0.13))
+    shared = {"design": {"own": [0.0, 0.0], "severity": [1.0, 1.0]}}
+    axes = {**source.published.axes, "design": AXES["design"][0]}
+    published = replace(source.published, shared=shared, axes=axes)
+    text = plain_number(published, model(0.93), AXES["design"][0], model(0.13))
     assert text == "red hair is missing in 93% of the pictures"
 
 

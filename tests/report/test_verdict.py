@@ -37,9 +37,9 @@ def wave(level: float, size: float = 0.02) -> list[float]:
     [
         ("reproduction", 0.9, 0.7, "better", 0.2),
         ("reproduction", 0.7, 0.9, "worse", -0.2),
-        ("colour_cast", 1.0, 4.0, "better", 3.0),
-        ("colour_cast", -1.0, 4.0, "better", 3.0),
-        ("colour_cast", -4.0, 1.0, "worse", -3.0),
+        ("colour_cast", 1.0, 6.0, "better", 5.0),
+        ("colour_cast", -1.0, 6.0, "better", 5.0),
+        ("colour_cast", -6.0, 1.0, "worse", -5.0),
         ("corruption", 0.1, 0.5, "better", 0.4),
     ],
 )

@@ -32,6 +32,7 @@ RECORD = Axis(
     observers=("tagger",),
     version=versions.AXES["responsiveness"],
     fault=1.0,
+    retraining=0.15,
     origin=(
         "Youden's J = P(a seen | a asked) − P(a seen | a sibling asked), over the attributes left"
         " free"
