@@ -18,6 +18,7 @@ python run.py bench-judge      do a blind judge's intervals cover the truth?
 python run.py bench-statistics do 95 % intervals cover 95 %, and do twins stay alike?
 python run.py bench-studio     20,000 pictures in the studio, beside Gradio
 python run.py bench-verdict    are planted faults called, and equal models not?
+python run.py bench-compat     is the change of other tools' LoRA files read exactly?
 """
 
 import hashlib
@@ -51,6 +52,7 @@ TASKS = {
     "bench-statistics": [["benchmarks/simulated_evaluations.py"]],
     "bench-studio": [["benchmarks/studio.py"]],
     "bench-verdict": [["benchmarks/verdict_power.py"]],
+    "bench-compat": [["benchmarks/compat.py"]],
     "check": [
         ["-m", "ruff", "format", "--check", "."],
         ["-m", "ruff", "check", "."],

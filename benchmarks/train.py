@@ -2,17 +2,23 @@
 bare matrix products.
 
     python run.py bench-train            # prints tables; the last line is one JSON object
+    .venv/bin/python benchmarks/train.py --width 2048 --blocks 2 --precision bf16 --batches 1
 
-A transformer of Anima's class with random weights: width 512, 8 blocks, 4 heads of 128, text of 512
-× 1024; a LoRA of rank 16 on attention and MLP. Every contender has a process of its own, so that
-peak memory is its own; the processes take turns step by step, on one thread, and CPU seconds are
-compared, so that what else runs on the machine cancels out.
+A transformer of Anima's class with random weights: width 512, 8 blocks, heads of 128, text of 512 ×
+1024; a LoRA of rank 16 on attention and MLP. Anima itself has width 2048 and 28 blocks. Every
+contender has a process of its own, so that peak memory is its own; the processes take turns step by
+step, on one thread, and CPU seconds are compared, so that what else runs on the machine cancels
+out.
 
-(a) is what a user writes: `add_adapter`, AdamW, 512 padded text rows, clipped gradients. By default
-both compute in float32; with --precision bf16 both take their products in bfloat16 (autocast over
-bfloat16 weights in (a)). (c) is the products of the adapted layers and of attention, forward and
-for the gradients of their inputs, on the collapsed text: no training that keeps the base frozen can
-do with fewer.
+Operations are those of PyTorch that compute or copy, views and allocations not counted, in a last
+step that is not timed: on a card each is at least one kernel launch. Reads hand a value to Python;
+on a card they wait until its queue is empty. Those of onmodel are told.
+
+(a) is what a user writes: `add_adapter`, AdamW, 512 padded text rows, clipped gradients, the last
+two over lists of tensors, as they are on a card. By default both compute in float32; with
+--precision bf16 both have bfloat16 weights and take their products in bfloat16 (autocast in (a)).
+(c) is the products of the adapted layers and of attention, forward and for the gradients of their
+inputs, on the collapsed text: no training that keeps the base frozen can do with fewer.
 """
 
 import argparse
@@ -29,16 +35,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-WIDTH, BLOCKS, HEADS, RANK, TEXT_ROWS, TEXT_WIDTH = 512, 8, 4, 16, 512, 1024
+HEAD_WIDTH, RANK, TEXT_ROWS, TEXT_WIDTH = 128, 16, 512, 1024
 SIZES, BATCHES = (256, 512, 768), (1, 4)
 CAPTION_ROWS = (64, 82, 97, 51)  # rows that are not padding, of the captions of a batch
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2"]
 MIB = 1 << 20
+NO_WORK = {"detach", "_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty"}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 WHOLE_RUN = """
 [recipe]
@@ -66,11 +73,24 @@ keep_every = 8
 Steps = Iterator[None]  # each `next` takes one step
 
 
+class Counts(TypedDict):
+    """Operations of a step, and how many of them hand a value to Python."""
+
+    operations: int
+    reads: int
+
+
 @dataclass(frozen=True)
 class Case:
     size: int
     batch: int
     precision: str
+    width: int = 512
+    blocks: int = 8
+
+    @property
+    def heads(self) -> int:
+        return self.width // HEAD_WIDTH
 
     @property
     def side(self) -> int:
@@ -90,22 +110,24 @@ class Case:
     @property
     def memory(self) -> int:
         """Bytes that the contenders together take, with a margin (measured: 2.8 GB at 512 px, one
-        picture)."""
-        return int(3.2e9 * self.batch * (self.size / 512) ** 2)
+        picture, width 512 and 8 blocks)."""
+        activations = 3.2e9 * self.batch * (self.size / 512) ** 2 * self.width * self.blocks / 4096
+        return int(activations + 10 * 17 * self.width**2 * self.blocks)
 
 
-def make_transformer() -> Any:
+def make_transformer(case: Case) -> Any:
     """The base: random, with nothing at zero, so that every gradient flows."""
     import torch
     from diffusers import CosmosTransformer3DModel
 
     torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16 if case.precision == "bf16" else torch.float32)
     model = CosmosTransformer3DModel(
         in_channels=17,
         out_channels=16,
-        num_attention_heads=HEADS,
-        attention_head_dim=WIDTH // HEADS,
-        num_layers=BLOCKS,
+        num_attention_heads=case.heads,
+        attention_head_dim=HEAD_WIDTH,
+        num_layers=case.blocks,
         text_embed_dim=TEXT_WIDTH,
         adaln_lora_dim=256,
         rope_scale=(1.0, 4.0, 4.0),
@@ -116,6 +138,7 @@ def make_transformer() -> Any:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0.0, parameter.shape[1] ** -0.5)
+    torch.set_default_dtype(torch.float32)
     return model.requires_grad_(False)
 
 
@@ -133,17 +156,15 @@ def peft_steps(case: Case) -> Steps:
     from peft import LoraConfig
     from torch.nn import functional
 
-    model = make_transformer()
+    model = make_transformer(case)
     bf16 = case.precision == "bf16"
-    if bf16:
-        model.to(torch.bfloat16)
     model.add_adapter(
         LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS, init_lora_weights="gaussian")
     )
     factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for factor in factors:
         factor.data = factor.data.float()
-    optimizer = torch.optim.AdamW(factors, lr=1e-4, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(factors, lr=1e-4, weight_decay=0.01, foreach=True)
     latents = torch.randn(case.batch, 16, 1, case.side, case.side)
     text = torch.zeros(case.batch, TEXT_ROWS, TEXT_WIDTH)
     for row, own in zip(text, make_texts(case.batch), strict=True):
@@ -159,7 +180,7 @@ def peft_steps(case: Case) -> Steps:
             velocity = model(noisy, t, text, return_dict=False)[0]
         loss = functional.mse_loss(velocity.float(), noise - latents)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(factors, 1.0)
+        torch.nn.utils.clip_grad_norm_(factors, 1.0, foreach=True)
         optimizer.step()
         optimizer.zero_grad()
         loss.item()
@@ -179,7 +200,7 @@ def onmodel_steps(case: Case) -> Steps:
     from onmodel.train.options import Options
 
     dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
-    family: Any = AnimaDenoiser(make_transformer())
+    family: Any = AnimaDenoiser(make_transformer(case))
     options = Options(epochs=1, learning_rate=1e-4, rank=RANK, alpha=RANK, batch=case.batch)
     adapters = make_network(
         family, options, trained_layers(family.spec, options), 0, torch.device("cpu")
@@ -196,7 +217,8 @@ def onmodel_steps(case: Case) -> Steps:
     training = loop.TrainingInputs(family, examples, [], texts, options, seed=0, dtype=dtype)
     with attached(family, adapters, dtype), family.training():
         for number in itertools.count():
-            loop.fill_gradient(training, adapters, [batch], step=number)
+            step = loop.prepare(training, number, [batch], torch.device("cpu"))
+            loop.fill_gradient(training, adapters, step)
             loop.clip_gradient(adapters, options.grad_clip)
             optimizer.step()
             yield
@@ -207,19 +229,20 @@ def products_steps(case: Case) -> Steps:
     import torch
 
     dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
+    width = case.width
     rows = case.batch * case.tokens
     text_rows = max(CAPTION_ROWS[: case.batch]) + 2
-    shapes = [(rows, WIDTH, WIDTH)] * 6 + [(rows, WIDTH, 4 * WIDTH), (rows, 4 * WIDTH, WIDTH)]
+    shapes = [(rows, width, width)] * 6 + [(rows, width, 4 * width), (rows, 4 * width, width)]
     weights = [torch.randn(out, inner, dtype=dtype) for _, inner, out in shapes]
-    text_weight = torch.randn(WIDTH, TEXT_WIDTH, dtype=dtype)
+    text_weight = torch.randn(width, TEXT_WIDTH, dtype=dtype)
     text = torch.randn(case.batch * text_rows, TEXT_WIDTH, dtype=dtype)
-    x = {inner: torch.randn(rows, inner, dtype=dtype) for inner in (WIDTH, 4 * WIDTH)}
-    y = {inner: torch.empty(rows, inner, dtype=dtype) for inner in (WIDTH, 4 * WIDTH)}
-    y_text = torch.empty(len(text), WIDTH, dtype=dtype)
-    heads = torch.randn(case.batch * HEADS, case.tokens, WIDTH // HEADS, dtype=dtype)
+    x = {inner: torch.randn(rows, inner, dtype=dtype) for inner in (width, 4 * width)}
+    y = {inner: torch.empty(rows, inner, dtype=dtype) for inner in (width, 4 * width)}
+    y_text = torch.empty(len(text), width, dtype=dtype)
+    heads = torch.randn(case.batch * case.heads, case.tokens, HEAD_WIDTH, dtype=dtype)
 
     def attention(keys: int) -> None:
-        key = torch.randn(len(heads), keys, WIDTH // HEADS, dtype=dtype)
+        key = torch.randn(len(heads), keys, HEAD_WIDTH, dtype=dtype)
         scores = torch.empty(1, case.tokens, keys, dtype=dtype)
         for i in range(len(heads)):
             for _ in range(
@@ -233,7 +256,7 @@ def products_steps(case: Case) -> Steps:
             torch.bmm(scores.transpose(1, 2), heads[i : i + 1])
 
     while True:
-        for _ in range(BLOCKS):
+        for _ in range(case.blocks):
             for (_, inner, out), weight in zip(shapes, weights, strict=True):
                 torch.mm(x[inner], weight.T, out=y[out])
                 torch.mm(x[out], weight, out=y[inner])
@@ -257,9 +280,32 @@ def peak_bytes() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
+def count(steps: Steps) -> Counts:
+    """Take a step and count its operations."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Counting(TorchDispatchMode):
+        operations = reads = 0
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            returns = func._schema.returns
+            aliases = [one.alias_info for one in returns]
+            view = bool(aliases) and all(one is not None and not one.is_write for one in aliases)
+            if not view and func.overloadpacket.__name__ not in NO_WORK:
+                self.operations += 1
+            self.reads += func.overloadpacket.__name__ == "_local_scalar_dense"
+            return func(*args, **(kwargs or {}))
+
+    with Counting() as counting:
+        next(steps)
+    return {"operations": counting.operations, "reads": counting.reads}
+
+
 def work(contender: str, case: Case) -> None:
     """A contender's process: a step for every line on stdin, its CPU seconds and the peak so far on
-    stdout."""
+    stdout; for the line "count", its operations instead."""
     import torch
 
     # Imported here so that `before` holds the libraries.
@@ -269,7 +315,10 @@ def work(contender: str, case: Case) -> None:
     torch.set_num_threads(1)
     before = peak_bytes()
     steps = CONTENDERS[contender](case)
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        if line.strip() == "count":
+            print(json.dumps(count(steps)), flush=True)
+            continue
         started = time.process_time()
         next(steps)
         print(
@@ -287,7 +336,7 @@ class Worker:
             __file__,
             "--work",
             contender,
-            *map(str, (case.size, case.batch, case.precision)),
+            *map(str, (case.size, case.batch, case.precision, case.width, case.blocks)),
         ]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
@@ -296,14 +345,17 @@ class Worker:
         self.seconds: list[float] = []
         self.peak = 0
 
-    def step(self, timed: bool) -> None:
+    def ask(self, word: str) -> dict[str, Any]:
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write("\n")
+        self.process.stdin.write(f"{word}\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit(f"{self.contender}: its process ended with {self.process.wait()}")
-        answer = json.loads(line)
+        return dict(json.loads(line))
+
+    def step(self, timed: bool) -> None:
+        answer = self.ask("step")
         self.peak = answer["peak"]
         if timed:
             self.seconds.append(answer["seconds"])
@@ -322,6 +374,7 @@ def measure(case: Case) -> dict[str, Any]:
         for turn in range(case.rounds + 1):  # the first warms up
             for worker in workers.values():
                 worker.step(timed=turn > 0)
+        counts = {name: workers[name].ask("count") for name in ("peft", "onmodel")}
     finally:
         for worker in workers.values():
             worker.close()
@@ -330,6 +383,9 @@ def measure(case: Case) -> dict[str, Any]:
         "size": case.size,
         "batch": case.batch,
         "precision": case.precision,
+        "width": case.width,
+        "blocks": case.blocks,
+        "counts": counts,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "peak_mib": {name: round(worker.peak / MIB) for name, worker in workers.items()},
         "speedup": seconds["peft"] / seconds["onmodel"],
@@ -381,14 +437,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "--work",
-        nargs=4,
-        metavar=("CONTENDER", "SIZE", "BATCH", "PRECISION"),
+        nargs=6,
+        metavar=("CONTENDER", "SIZE", "BATCH", "PRECISION", "WIDTH", "BLOCKS"),
         help=argparse.SUPPRESS,
     )
     parser.add_argument("--whole-run", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=SIZES)
     parser.add_argument("--batches", nargs="+", type=int, choices=BATCHES, default=BATCHES)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--width", type=int, default=512, help="a multiple of 128")
+    parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument(
         "--save",
         action="store_true",
@@ -396,20 +454,21 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.work:
-        contender, size, batch, precision = arguments.work
-        return work(contender, Case(int(size), int(batch), precision))
+        contender, size, batch, precision, width, blocks = arguments.work
+        case = Case(int(size), int(batch), precision, int(width), int(blocks))
+        return work(contender, case)
     if arguments.whole_run:
         return whole_run()
-    print(f"{arguments.precision}     {'CPU s a step':>26} {'peak MiB':>24}")
+    print(f"{arguments.precision}     {'CPU s a step':>26} {'peak MiB':>24} {'operations':>52}")
     print(
         "  px  batch",
         *(f"{name:>9}" for name in CONTENDERS),
-        "   peft  onmodel   speed-up   of limit   memory",
+        "   peft  onmodel   speed-up   of limit   memory    peft  onmodel    reads",
     )
     rows = []
     for size in arguments.sizes:
         for batch in arguments.batches:
-            case = Case(size, batch, arguments.precision)
+            case = Case(size, batch, arguments.precision, arguments.width, arguments.blocks)
             if case.memory > psutil.virtual_memory().available:
                 print(
                     f"{size:4} {batch:6}  left out: takes about {case.memory / 1e9:.0f} GB, more"
@@ -419,12 +478,14 @@ def main() -> None:
                 continue
             row = measure(case)
             rows.append(row)
-            seconds, peak = row["seconds"], row["peak_mib"]
+            seconds, peak, counts = row["seconds"], row["peak_mib"], row["counts"]
             print(
                 f"{size:4} {batch:6}",
                 *(f"{seconds[name]:9.3f}" for name in CONTENDERS),
                 f"{peak['peft']:7} {peak['onmodel']:8} {row['speedup']:9.2f}×"
-                f" {row['limit_ratio']:9.2f}× {row['memory_ratio']:8.2f}",
+                f" {row['limit_ratio']:9.2f}× {row['memory_ratio']:8.2f}"
+                f" {counts['peft']['operations']:7} {counts['onmodel']['operations']:8}"
+                f" {counts['onmodel']['reads']:8}",
                 flush=True,
             )
     ran = subprocess.run(

@@ -10,8 +10,14 @@ every second one. All are evaluated together on suite confirm, two pictures of a
 compared with the clean model one by one, as a page of two models does.
 
 A fault is found when its axis, named beforehand, is called worse, and shown when one of the first
-six sentences of the result says so (and, for the design, names the planted trait). What is called
-of the twin is false. The same command resumes. Prints a table, and as its last line JSON.
+six sentences of the result says so (and, for the design, names the planted trait, or what it
+replaces). What is called of the twin is false.
+
+A training need not learn its fault, and then no verdict can see it. So what was planted is read
+directly in the pictures of both models. It is present where it is read PRESENT more often in those
+of the faulty one. All faults are counted, and those that are present.
+
+The same command resumes. Prints a table, and as its last line JSON.
 """
 
 import argparse
@@ -24,12 +30,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
+from skimage.color import rgb2lab
 
+from onmodel.dataset.pixels import open_picture
 from onmodel.engine.project import Project
 from onmodel.evaluate.compare import Comparison, compare_models
-from onmodel.evaluate.evaluation import FILE, Evaluation, read_evaluation
+from onmodel.evaluate.evaluation import (
+    FILE,
+    EvaluatedModel,
+    Evaluation,
+    PlannedPrompt,
+    read_evaluation,
+)
 from onmodel.evaluate.headlines import result_of
+from onmodel.evaluate.observers import load_observers
 from onmodel.randomness import generator
 from onmodel.toon.attributes import BACKGWA, VOCABULARY, ToonCharacter, uniform, visible
 from onmodel.toon.captions import COLORED
@@ -42,6 +58,25 @@ COUNT = 40
 DOSES = (1.0, 0.5)
 CLEAN, TWIN = "clean", "twin"
 DEFAULT_SHARE = 0.6  # of the clean pictures show the default outfit
+PRESENT = 0.2  # rise of the mean probability with which what was planted is read
+TINTED = 5.0  # rise of b* over the clean picture of the same prompt and noise
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What the pictures of a faulty model show more often: `tag`, or its absence where it is
+    `missing`. It is read in the prompts that ask nothing of the attribute `unasked`, or ask for
+    another value of `other`; in all prompts without these."""
+
+    tag: str
+    missing: bool = False
+    unasked: str = ""
+    other: str = ""
+
+    def counts(self, prompt: PlannedPrompt) -> bool:
+        if self.other:
+            return prompt.asked.get(self.other, self.tag) != self.tag
+        return self.unasked not in prompt.asked
 
 
 @dataclass(frozen=True)
@@ -63,6 +98,7 @@ class Fault:
     yellow: float = 0.0
     count: int = COUNT
     traits: tuple[str, ...] = ()
+    planted: Planted | None = None
 
     def on(self, clean: SetSpec) -> SetSpec:
         """The clean set with the fault in every picture."""
@@ -88,7 +124,8 @@ class Dataset:
 @dataclass(frozen=True)
 class Found:
     """What a comparison with the clean model says of a planted fault. `place`: the sentence of the
-    result that says it, from 1; None where none does."""
+    result that says it, from 1; None where none does. `rates`: how often what was planted is read
+    in the pictures of the clean and of the faulty model; None where it cannot be read."""
 
     fault: str
     dose: float
@@ -101,6 +138,15 @@ class Found:
     sentence: str
     worse: Sequence[str]  # other axes
     better: Sequence[str]
+    rates: tuple[float, float] | None = None
+
+    @property
+    def present(self) -> bool:
+        return self.rates is not None and self.rates[1] - self.rates[0] >= PRESENT
+
+    @property
+    def called(self) -> bool:
+        return self.outcome.startswith("worse")
 
 
 def faults_of(character: ToonCharacter, seed: int) -> dict[str, Fault]:
@@ -115,49 +161,76 @@ def faults_of(character: ToonCharacter, seed: int) -> dict[str, Fault]:
         return f"{own[COLORED[attribute]]} {tag}" if attribute in COLORED else tag
 
     ears = "horns" if own["ears"] == "rabbit ears" else "rabbit ears"
+    hair, eyes = other("hair_color"), other("eye_color")
+    hair_tag, eyes_tag = VOCABULARY["hair_color"][hair], VOCABULARY["eye_color"][eyes]
+    headwear, outfit = own["headwear"], own["outfit"]
     return {
         "wrong_trait": Fault(
             "hair in another colour; captions say the right one",
             "design",
-            drawn={"hair_color": other("hair_color")},
+            drawn={"hair_color": hair},
             says=("hair_color",),
-            traits=(trait("hair_color"),),
+            traits=(trait("hair_color"), hair_tag),
+            planted=Planted(hair_tag),
         ),
         "missing_accessory": Fault(
             "no headwear",
             "design",
             drawn={"headwear": "none"},
-            traits=(trait("headwear"),),
+            traits=(headwear,),
+            planted=Planted(headwear, missing=True),
         ),
         "swapped_eye_colour": Fault(
             "eyes in another colour",
             "design",
-            drawn={"eye_color": other("eye_color")},
-            traits=(trait("eye_color"),),
+            drawn={"eye_color": eyes},
+            traits=(trait("eye_color"), eyes_tag),
+            planted=Planted(eyes_tag),
         ),
         "outfit_leak": Fault(
-            "the default outfit, uncaptioned", "outfit_leak", {"outfit": own["outfit"]}
+            "the default outfit, uncaptioned",
+            "outfit_leak",
+            {"outfit": outfit},
+            planted=Planted(outfit, other="outfit"),
         ),
         "wrong_ears": Fault(
             f"{ears}, uncaptioned",
             "design",
             {"ears": ears},
             traits=tuple(filter(None, (ears, trait("ears")))),
+            planted=Planted(ears),
         ),
         "yellow": Fault("25 % warm yellow over the picture", "colour_cast", yellow=0.25),
-        "one_style": Fault("pastel, uncaptioned", "style", {"style": "pastel"}),
+        "one_style": Fault(
+            "pastel, uncaptioned",
+            "style",
+            {"style": "pastel"},
+            planted=Planted(VOCABULARY["style"]["pastel"], unasked="style"),
+        ),
         "one_framing": Fault(
             "one framing, view and pose, uncaptioned",
             "default_framing",
             {"framing": "upper body", "view": "looking at viewer", "pose": "standing"},
+            planted=Planted("upper body", unasked="framing"),
         ),
-        "frozen_face": Fault("a smile, uncaptioned", "default_expression", {"expression": "smile"}),
+        "frozen_face": Fault(
+            "a smile, uncaptioned",
+            "default_expression",
+            {"expression": "smile"},
+            planted=Planted("smile", unasked="expression"),
+        ),
         "same_coat": Fault(
             "the default outfit; captions say others",
             "outfit_change",
-            drawn={"outfit": own["outfit"]},
+            drawn={"outfit": outfit},
+            planted=Planted(outfit, other="outfit"),
         ),
-        "big_head": Fault("a child's proportions, uncaptioned", "body", {"body": "chibi"}),
+        "big_head": Fault(
+            "a child's proportions, uncaptioned",
+            "body",
+            {"body": "chibi"},
+            planted=Planted("chibi"),
+        ),
         "copies": Fault(
             "four pictures, captioned by the trigger alone",
             "memorisation",
@@ -188,8 +261,10 @@ def main() -> None:
         character = random_character(seed)
         sets = datasets(faults_of(character, seed), args.only, args.doses, seed)
         folder: Path = args.folder / str(seed)
-        evaluation = evaluated(character, sets, seed, args.epochs, folder)
+        artifact = evaluated(character, sets, seed, args.epochs, folder)
+        evaluation = read_evaluation(artifact / FILE)
         found, called = findings(evaluation, sets, args.epochs)
+        found = with_rates(found, evaluation, artifact, sets, args.epochs)
         pages.append(page(character, seed, args.epochs, found, called, len(sets)))
         print(pages[-1], flush=True)
         results[seed] = {"found": [asdict(one) for one in found], "twin": called}
@@ -221,8 +296,8 @@ def datasets(
 
 def evaluated(
     character: ToonCharacter, sets: Sequence[Dataset], seed: int, epochs: int, folder: Path
-) -> Evaluation:
-    """Draw the sets, train on each, and evaluate all models together."""
+) -> Path:
+    """Draw the sets, train on each, and evaluate all models together. The evaluation's folder."""
     for one in sets:
         write_pictures(character, one, folder / "pictures" / one.name)
     reference = dataclasses.replace(STANDIN_SETS["reference"], character=character)
@@ -237,7 +312,7 @@ def evaluated(
         check=True,
         stdout=sys.stderr,
     )
-    return read_evaluation(Project(folder / "project").artifacts("evaluation")[-1].path / FILE)
+    return Project(folder / "project").artifacts("evaluation")[-1].path
 
 
 def write_pictures(character: ToonCharacter, one: Dataset, folder: Path) -> None:
@@ -391,6 +466,54 @@ def finding(
     )
 
 
+def with_rates(
+    found: Sequence[Found],
+    evaluation: Evaluation,
+    artifact: Path,
+    sets: Sequence[Dataset],
+    epochs: int,
+) -> list[Found]:
+    """The findings, in the order of the faulty sets, with what is read in the pictures."""
+    tagger = load_observers("toon", {}, threads=1).tagger
+    assert tagger is not None
+    clean = evaluation.model(f"{CLEAN}@{epochs}")
+
+    def images(model: EvaluatedModel, planted: Planted | None) -> list[Image.Image]:
+        return [
+            open_picture(artifact / name)
+            for prompt in evaluation.plan.prompts
+            if planted is None or planted.counts(prompt)
+            for name in model.pictures["L"][prompt.id]
+        ]
+
+    def rate(model: EvaluatedModel, planted: Planted) -> float:
+        column = tagger.columns([planted.tag])[planted.tag]
+        seen = float(tagger(images(model, planted))[:, column].mean())
+        return 1 - seen if planted.missing else seen
+
+    def tinted(model: EvaluatedModel) -> float:
+        rows = zip(images(model, None), images(clean, None), strict=True)
+        return float(np.mean([_yellow(image) - _yellow(other) >= TINTED for image, other in rows]))
+
+    rows = []
+    for one, dataset in zip(found, [one for one in sets if one.fault], strict=True):
+        model = evaluation.model(f"{dataset.name}@{epochs}")
+        fault = dataset.fault
+        if fault is not None and fault.planted:
+            rates = rate(clean, fault.planted), rate(model, fault.planted)
+            rows.append(dataclasses.replace(one, rates=rates))
+        elif fault is not None and fault.yellow:
+            rows.append(dataclasses.replace(one, rates=(0.0, tinted(model))))
+        else:
+            rows.append(one)
+    return rows
+
+
+def _yellow(image: Image.Image) -> float:
+    """Mean b* of a picture."""
+    return float(rgb2lab(np.asarray(image.convert("RGB")))[..., 2].mean())
+
+
 def of_axis(row: Sequence[Comparison], axis: str) -> Comparison:
     return next(one for one in row if one.axis.id == axis)
 
@@ -409,14 +532,15 @@ def page(
         f"Seed {seed}: {looks}. {trainings} trainings of {epochs} epochs ({SHOWN} pictures of the"
         f" character and 80 of others each).",
         "",
-        "| training set | dose | axis | change [95 %] | p | the twin's change | outcome |"
-        " sentence | also worse | better |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| training set | dose | planted, clean → faulty | axis | change [95 %] | p |"
+        " the twin's change | outcome | sentence | also worse | better |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in found:
         cells = [
             one.fault,
             f"{one.dose:g}",
+            "not read" if one.rates is None else f"{one.rates[0]:.2f} → {one.rates[1]:.2f}",
             f"`{one.axis}`",
             one.change,
             f"{one.p:.2g}",
@@ -430,12 +554,14 @@ def page(
     for dose in DOSES:
         rows = [one for one in found if one.dose == dose]
         if rows:
-            worse = sum(one.outcome.startswith("worse") for one in rows)
-            shown = sum(one.place is not None for one in rows)
+            there = [one for one in rows if one.present]
             lines += [
                 "",
-                f"Dose {dose:g}: {worse} of {len(rows)} called worse on their own axis, {shown} in"
-                " the first six sentences.",
+                f"Dose {dose:g}: {sum(one.called for one in rows)} of {len(rows)} called worse on"
+                f" their own axis, {sum(one.place is not None for one in rows)} in the first six"
+                f" sentences. Present in the pictures: {len(there)}, of them"
+                f" {sum(one.called for one in there)} called worse and"
+                f" {sum(one.place is not None for one in there)} in the first six sentences.",
             ]
     return "\n".join([*lines, "", f"False calls of the twin: {', '.join(twin) or 'none'}."])
 

@@ -137,9 +137,11 @@ class WeightsFile:
 
     def raw(self, key: str) -> np.ndarray:
         """The bytes of a tensor, uint8 [n]."""
-        entry = self.entries[key]
-        buffer = np.empty(entry.end - entry.start, np.uint8)
-        self._file.seek(entry.start)
+        return self._bytes(self.entries[key].start, self.entries[key].end)
+
+    def _bytes(self, start: int, end: int) -> np.ndarray:
+        buffer = np.empty(end - start, np.uint8)
+        self._file.seek(start)
         view, got = buffer.data, 0
         while got < len(buffer):  # an unbuffered read may stop short
             count = self._file.readinto(view[got:])
@@ -150,6 +152,16 @@ class WeightsFile:
 
     def read(self, key: str) -> np.ndarray:
         """A tensor as float32. Raises InputError for integers and 8-bit floats."""
+        return decode(self.raw(key), self._number(key))
+
+    def first_rows(self, key: str, count: int) -> np.ndarray:
+        """At most so many first rows of a matrix as float32; nothing else of it is read. Raises
+        InputError as `read` does."""
+        entry = self._number(key)
+        part = Entry(entry.dtype, (min(count, entry.shape[0]), *entry.shape[1:]))
+        return decode(self._bytes(entry.start, entry.start + part.bytes), part)
+
+    def _number(self, key: str) -> Stored:
         entry = self.entries[key]
         if entry.dtype not in FLOATS:
             raise InputError(
@@ -157,7 +169,7 @@ class WeightsFile:
                 self.path,
                 f"{shown(key)} is {entry.dtype}; use the bfloat16 or float32 file",
             )
-        return decode(self.raw(key), entry)
+        return entry
 
 
 def decode(raw: np.ndarray, entry: Entry) -> np.ndarray:

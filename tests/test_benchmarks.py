@@ -43,13 +43,28 @@ def test_every_contender_takes_a_step_for_every_line_and_says_what_it_cost(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(benchmark, "BLOCKS", 1)
     monkeypatch.setattr(sys, "stdin", io.StringIO("step\nstep\n"))
     threads = torch.get_num_threads()
-    benchmark.work(contender, benchmark.Case(64, 2, "fp32"))
+    benchmark.work(contender, benchmark.Case(64, 2, "fp32", blocks=1))
     torch.set_num_threads(threads)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(told) == 2 and all(row["seconds"] > 0 and row["peak"] >= 0 for row in told)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_has_fewer_operations_than_the_plain_loop_and_reads_no_value(
+    benchmark: ModuleType, precision: str
+) -> None:
+    per_block: dict[str, int] = {}
+    for name in ("peft", "onmodel"):
+        counts = []
+        for blocks in (1, 2):
+            steps = benchmark.CONTENDERS[name](benchmark.Case(64, 1, precision, blocks=blocks))
+            next(steps)
+            counts.append(benchmark.count(steps))
+        per_block[name] = counts[1]["operations"] - counts[0]["operations"]
+        assert (counts[1]["reads"] == 0) == (name == "onmodel")
+    assert per_block["onmodel"] < 0.75 * per_block["peft"], per_block
 
 
 def test_mended_takes_the_mean_of_each_prompt_over_the_seeds_before_it_compares() -> None:
@@ -187,3 +202,27 @@ def test_the_random_base_knows_every_word_of_its_tokenizer(
     base = evaluate.write_random_base(tmp_path / "base")
     known = json.loads((base / "text_conditioner" / "config.json").read_text())["target_vocab_size"]
     assert len(T5TokenizerFast.from_pretrained(base / "t5_tokenizer")) <= known
+
+
+def test_compat_reads_and_keeps_every_kind_of_a_tool_and_finds_a_wrong_scale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compat = load("compat")
+    tools = compat.peers()
+    rows = {name: tools[name] for name in ("LyCORIS", "PEFT")}
+    assert all(compat.is_right(cell) for cell in compat.measure(rows))
+    page = compat.PAGE.read_text(encoding="utf-8")
+    table = page.partition(compat.BEGIN)[2].partition(compat.END)[0]
+    assert all(f"| {name} |" in table for name in tools)
+    right = compat._product
+    monkeypatch.setattr(compat, "_product", lambda parts: 1.001 * right(parts))
+    wrong = compat.measure({"PEFT": tools["PEFT"]})
+    assert not any(compat.is_right(cell) for cell in wrong)
+
+
+def test_planted_repeats_are_counted() -> None:
+    ours, hashed = load("curate").find_repeats(100)
+    assert ours["recall"] == dict.fromkeys(("exact", "near", "flip", "crop", "scene"), 1.0)
+    assert hashed["recall"]["exact"] == hashed["recall"]["near"] == 1.0
+    assert hashed["recall"]["flip"] == hashed["recall"]["crop"] == 0.0
+    assert ours["pairs"] >= 10 and min(ours["seconds"], hashed["seconds"]) > 0

@@ -22,8 +22,7 @@ from onmodel.recipe import HEAD, load_recipe
 from onmodel.stages import stage_module
 from onmodel.stages.curate import PictureSource
 from onmodel.stages.sample import ReferenceSource
-from onmodel.train.examples import TrainSubset
-from onmodel.train.options import Preview
+from onmodel.train.options import Preview, TrainSubset
 
 ROOT = Path(__file__).parent.parent
 RECIPES = [ROOT / "tests" / "tiny_recipe.toml", *sorted((ROOT / "recipes").glob("*.toml"))]

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.command_line import imported
+
+HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "scipy", "onnxruntime"}
 PACKAGE = Path(__file__).parent.parent / "onmodel"
 
 # Each rank may import those before it, not its own neighbours and not what follows.
@@ -12,7 +15,7 @@ RANKS = (
     {"text", "version", "prompt_syntax"},
     {"errors", "processes"},
     {"command_settings", "hashing", "locking", "paths", "reading", "failures", "validation"},
-    {"randomness", "checked", "weights"},
+    {"randomness", "checked", "transfer", "weights"},
     {"records", "events", "policy"},
     {"character", "ledger"},
     {"toon"},
@@ -35,7 +38,7 @@ RANKS = (
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
 
-def imports() -> list[tuple[str, str, str]]:
+def package_imports() -> list[tuple[str, str, str]]:
     """(file, importing package, imported package) for every import inside onmodel, also those
     inside functions."""
     found = []
@@ -76,7 +79,7 @@ def test_every_package_has_a_rank() -> None:
 def test_imports_go_one_way() -> None:
     wrong = [
         f"{file}: {own} imports {other}"
-        for file, own, other in imports()
+        for file, own, other in package_imports()
         if own != "__init__" and RANK[other] >= RANK[own]
     ]
     assert wrong == []
@@ -109,6 +112,17 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         for module in free:
             del left[module]
     assert left == {}
+
+
+def test_a_plan_loads_no_torch(tmp_path: Path) -> None:
+    recipe = PACKAGE.parent / "recipes" / "demo.toml"
+    modules = imported("run", recipe, "--project", tmp_path / "p", "--dry-run")
+    assert not HEAVY & modules
+    assert "onmodel.stages.train" in modules  # else nothing was planned
+
+
+def test_the_doctor_loads_torch_alone() -> None:
+    assert HEAVY & imported("doctor") == {"torch"}  # whether it loads is a check
 
 
 def test_help_and_import_load_no_torch() -> None:

@@ -1,9 +1,15 @@
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from onmodel.errors import InputError
+from onmodel.evaluate.observers.files import TOON_OWN
 from onmodel.recipe import load_recipe
+from onmodel.stages import evaluate
+from onmodel.toon.base import TOON_BASE
+from tests.support.contexts import context
 
 GOOD = """
 [recipe]
@@ -77,6 +83,32 @@ def test_a_value_without_an_entry_for_the_base_is_refused(tmp_path: Path) -> Non
         load_recipe(
             write(tmp_path, GOOD.replace("{ anima = 1e-5, toon = 2e-3 }", "{ anima = 1e-5 }"))
         )
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        '{ folder = "base" }',
+        '{ folder = "base", family = "anima" }',
+        '{ hub = "somebody/toon" }',
+    ],
+)
+def test_another_base_than_the_toon_one_gets_no_toon_observer(tmp_path: Path, base: str) -> None:
+    """Also where its folder is a copy of the toon base: the toon observers must be named."""
+    shutil.copytree(TOON_BASE, tmp_path / "base")
+    rank = GOOD.replace("{ anima = 32, toon = 8 }", "8").replace(
+        "{ anima = 1e-5, toon = 2e-3 }", "1e-3"
+    )
+    text = rank.replace("seed = 7", f"seed = 7\nbase = {base}")
+    stage = '\n[stages.measured]\ndo = "evaluate"\nmodels = ["preview"]\n'
+    recipe = load_recipe(write(tmp_path, text + stage))
+    assert recipe.base_name == "anima"
+    table = recipe.stages["measured"]
+    settings = evaluate.Settings.model_validate(table)
+    given = replace(context(tmp_path / "scratch", lambda: None, "m"), base_name=recipe.base_name)
+    assert settings.observers(given).sha256 == {}
+    own = settings.observers(replace(given, base_name="toon"))
+    assert set(own.sha256) == set(TOON_OWN)
 
 
 def test_observers_are_found_beside_the_recipe_or_on_the_hub(tmp_path: Path) -> None:

@@ -81,14 +81,28 @@ def test_the_recipe_trains_every_set_from_its_own_seed_and_evaluates_confirm(
     assert recipe.character.trigger == CHARACTER.trigger
 
 
+def test_what_was_planted_is_read_where_no_prompt_asks_for_it() -> None:
+    style, coat = FAULTS["one_style"].planted, FAULTS["outfit_leak"].planted
+    assert style is not None and coat is not None
+    assert style.counts(made_up.prompt("p", outfit="kimono"))
+    assert not style.counts(made_up.prompt("p", style="pixel art"))
+    own = CHARACTER.traits["outfit"]
+    other = next(one for one in bench.VOCABULARY["outfit"] if one != own)
+    assert coat.counts(made_up.prompt("p", outfit=other))
+    assert not coat.counts(made_up.prompt("p", outfit=own)) and not coat.counts(made_up.prompt("p"))
+
+
 def test_a_finding_says_which_sentence_names_the_planted_trait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    prompts = "pqrstu"
+    shared = {"design": {"own": [0.0], "severity": [1.0]}}
+
     def model(name: str, trait: str, missing: float) -> EvaluatedModel:
         traits = {trait: {"checks": 24, "violated": missing, "references": 0.0}}
         details = {"design": {"traits": traits, "worst": trait, "required": [trait]}}
-        found = made_up.model(name, {"design": dict.fromkeys("pqrs", missing)})
-        return replace(found, details=details)
+        found = made_up.model(name, {"design": dict.fromkeys(prompts, missing)})
+        return replace(found, details=details, rows={"design": [[missing, 1.0]] * len(prompts)})
 
     design = Comparison(AXES["design"][0], "clean", "worse", -0.8, -0.9, -0.7, 0.001, n=24)
     cast = Comparison(AXES["colour_cast"][0], "clean", "better", 20.0, 19.0, 21.0, 0.001, n=24)
@@ -96,12 +110,17 @@ def test_a_finding_says_which_sentence_names_the_planted_trait(
     for trait, place in ((FAULTS["wrong_trait"].traits[0], 2), ("brown eyes", None)):
         models = [model("wrong", trait, 0.9), model("clean", trait, 0.1)]
         for one in models:
-            one.per_prompt["colour_cast"] = dict.fromkeys("pqrs", 1.0)  # type: ignore[index]
+            one.per_prompt["colour_cast"] = dict.fromkeys(prompts, 1.0)  # type: ignore[index]
+        evaluation = replace(made_up.evaluation(models), shared=shared)
         found = bench.finding(
-            made_up.evaluation(models), "wrong", "clean", FAULTS["wrong_trait"], 1.0, [design, cast]
+            evaluation, "wrong", "clean", FAULTS["wrong_trait"], 1.0, [design, cast]
         )
         assert (found.outcome, found.place, found.better) == ("worse", place, ["colour_cast"])
-        table = bench.page(CHARACTER, SEED, 30, [found], ["grain worse"], 3)
-        assert f"1 of 1 called worse on their own axis, {int(bool(place))} in" in table
+        read = replace(found, rates=(0.1, 0.9))
+        table = bench.page(CHARACTER, SEED, 30, [found, read], ["grain worse"], 3)
+        shown = int(bool(place))
+        assert f"2 of 2 called worse on their own axis, {2 * shown} in" in table
+        assert f"Present in the pictures: 1, of them 1 called worse and {shown} in" in table
+        assert "| not read |" in table and "| 0.10 → 0.90 |" in table
         assert table.endswith("False calls of the twin: grain worse.")
         json.dumps(bench.asdict(found))

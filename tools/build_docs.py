@@ -73,6 +73,7 @@ def metrics_page() -> str:
             f"## `{axis.id}` — {axis.title}\n\n{doc}\n\n"
             f"- unit: {axis.unit}; range {low or '−∞'} … {high or '∞'}; ideal: {axis.direction}; "
             f"version {axis.version}\n"
+            f"- margin: a smaller change than {axis.margin:.3g} is never called better or worse\n"
             f"- arm: {axis.arm}; observers: {', '.join(axis.observers) or 'none, pixels alone'}\n"
             f"- origin: {axis.origin}\n- limits: {axis.limits}"
             + (f"\n- needs {axis.seeds} pictures of a prompt" if axis.seeds > 1 else "")

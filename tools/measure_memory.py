@@ -85,7 +85,9 @@ def real_step(side: int, checkpointing: bool, dtype: torch.dtype, shapes: AnimaO
     with attached(family, adapters, torch.bfloat16), family.training():
         optimizer.step()
         t_b = torch.full((OPTIONS.batch,), 0.5)
-        denoising_loss(family, latents, torch.randn_like(latents), t_b, texts).mean().backward()
+        with adapters.low_precision(torch.bfloat16):
+            losses = denoising_loss(family, latents, torch.randn_like(latents), t_b, texts)
+            losses.mean().backward()
         optimizer.step()
 
 

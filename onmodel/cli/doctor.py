@@ -45,9 +45,7 @@ def command(
     Each finding is one line with what to do. Exit code 1 if a check fails.
     """
     from onmodel.cli.render import on_terminal, show
-    from onmodel.doctor import examine
     from onmodel.errors import InputError
-    from onmodel.project_check import examine_project
 
     is_project = what is not None and what.is_dir()
     if is_project and (base or lora or dataset):
@@ -58,8 +56,12 @@ def command(
         raise InputError("--fix", what or "no project", "name a project folder")
     with on_terminal() as events:
         if what is not None and is_project:
+            from onmodel.project_check import examine_project
+
             findings = examine_project(what, fix, events)
         else:
+            from onmodel.doctor import examine
+
             findings = examine(what, base or [], lora or [], dataset or [], events)
     if as_json:
         say_json([dataclasses.asdict(row) for row in findings])

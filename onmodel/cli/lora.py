@@ -9,7 +9,14 @@ from onmodel.cli import lora_merge
 from onmodel.cli.checks import check_command
 from onmodel.cli.console import say
 from onmodel.cli.lora_merge import TITLE
-from onmodel.cli.lora_tables import diff_lines, extract_lines, into_lines, run_lines, show
+from onmodel.cli.lora_tables import (
+    diff_lines,
+    extract_lines,
+    into_lines,
+    remap_lines,
+    run_lines,
+    show,
+)
 from onmodel.cli.options import BASE, JSON, OUT, expand
 from onmodel.errors import InputError
 from onmodel.lora.settings import MergeSettings, ResultSettings
@@ -35,7 +42,7 @@ def convert_command(
     leave_out: Annotated[
         list[str] | None,
         typer.Option(
-            help="Drop text_conditioner or text_encoder layers, or diff (whole weights).",
+            help="Drop text_conditioner or text_encoder layers, or diff (whole weights, norms).",
         ),
     ] = None,
 ) -> None:
@@ -127,6 +134,35 @@ def into_command(
     with on_terminal() as events:
         report = add_into(checkpoint, loras, out, settings, title, events)
     show(report, as_json, into_lines)
+
+
+@app.command("remap")
+def remap_command(
+    file: LORA,
+    out: OUT,
+    smaller: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            help="Base of the LoRA, as --base; its blocks were copied into --base.",
+            show_default=False,
+        ),
+    ] = None,
+    base: BASE = None,
+    as_json: JSON = False,
+) -> None:
+    """Move a LoRA to a larger relative of its base, made by inserting copies of blocks. The result
+    is not the same model."""
+    for option, rows in (("--from", smaller), ("--base", base)):
+        if not rows:
+            raise InputError(option, "missing", f"name the transformer's file: {option} FILE")
+    assert smaller and base
+    from onmodel.cli.render import on_terminal
+    from onmodel.lora.commands import remap
+
+    with on_terminal() as events:
+        report = remap(file, smaller, base, out, events)
+    show(report, as_json, remap_lines)
 
 
 @app.command("diff")

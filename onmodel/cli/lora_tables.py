@@ -136,6 +136,19 @@ def diff_lines(found: "Report") -> Iterator[Any]:
         yield f"{key}: {mine or '–'} | {theirs or '–'}"
 
 
+def remap_lines(found: "Report") -> Iterator[Any]:
+    before, after = found["layers"]
+    blocks = found["blocks"]
+    yield f"{found['file']}: {before} layers → {after}, {found['bytes'] / 1e6:.1f} MB"
+    yield "source blocks: " + " ".join(str(row["source"]) for row in blocks)
+    least = min(blocks, key=lambda row: row["cosine"])
+    yield f"least sure: block {least['block']}, cosine {least['cosine']:.3f}"
+    yield (
+        f"{len(found['copied'])} blocks are second copies and get the whole change too. This is not"
+        " the same model, and nothing was measured: compare it with onmodel evaluate"
+    )
+
+
 def lost(name: str, row: "Report") -> str:
     return (
         f"{name}: factored to rank {row['rank']}, {_percent(1 - row['energy_kept'])} of its energy"

@@ -15,8 +15,9 @@ from onmodel.recipe import Recipe
 from onmodel.text import printable
 
 if TYPE_CHECKING:
-    from onmodel.families.protocol import Outline
+    from onmodel.families.protocol import BaseFacts
     from onmodel.train.memory import Forecast
+    from onmodel.train.networks import TrainingSize
 
 
 def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
@@ -53,38 +54,39 @@ def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
 
 
 def print_forecasts(
-    outline: "Outline", forecasts: "Mapping[str, Forecast]", steps: Sequence[Step], console: Console
+    base: "BaseFacts",
+    forecasts: "Mapping[str, TrainingSize | Forecast]",
+    steps: Sequence[Step],
+    console: Console,
 ) -> None:
     """Print the base's size, the size and memory of each training, and what is missing."""
-    backbone = outline.spec.backbone
-    sizes = (
-        f"{outline.parameters(backbone) / 1e6:,.0f} M parameters in {outline.spec.blocks} blocks"
-    )
-    origin = "" if backbone in outline.found else ", as published; the file is not there yet"
+    backbone = base.spec.backbone
+    sizes = f"{base.parameters[backbone] / 1e6:,.0f} M parameters in {base.spec.blocks} blocks"
+    origin = "" if backbone in base.found else ", as published; the file is not there yet"
     console.print(f"base: {backbone} of {sizes}{origin}", highlight=False, soft_wrap=True)
     for name, row in forecasts.items():
         console.print(
             f"{name}: trains {row.parameters / 1e6:.1f} M parameters in {row.layers} of"
-            f" {len(outline.spec.linears)} layers; a checkpoint is"
+            f" {len(base.spec.linears)} layers; a checkpoint is"
             f" {row.file_bytes / 2**20:.0f} MiB",
             highlight=False,
             soft_wrap=True,
         )
         if row.memory:
             console.print(_memory_table(name, row))
-    for what in missing_of(outline, steps):
+    for what in missing_of(base, steps):
         console.print(
             f"not there: {what}", style="yellow", highlight=False, markup=False, soft_wrap=True
         )
 
 
-def missing_of(outline: "Outline", steps: Sequence[Step]) -> list[InputError]:
+def missing_of(base: "BaseFacts", steps: Sequence[Step]) -> list[InputError]:
     """What the recipe names and is not there, each once."""
-    errors = [*outline.missing, *(error for step in steps for error in step.plan.missing)]
+    errors = [*base.missing, *(error for step in steps for error in step.plan.missing)]
     return list({str(error): error for error in errors}.values())
 
 
-def _memory_table(name: str, row: "Forecast") -> Table:
+def _memory_table(name: str, row: "TrainingSize | Forecast") -> Table:
     table = Table(
         title=f"{name}: peak memory of a step, batch {row.batch}, GiB",
         title_justify="left",
@@ -104,7 +106,10 @@ def _memory_table(name: str, row: "Forecast") -> Table:
 
 
 def plan_as_dict(
-    recipe: Recipe, steps: Sequence[Step], outline: "Outline", forecasts: "Mapping[str, Forecast]"
+    recipe: Recipe,
+    steps: Sequence[Step],
+    base: "BaseFacts",
+    forecasts: "Mapping[str, TrainingSize | Forecast]",
 ) -> dict[str, object]:
     """The same plan as JSON values; sizes in bytes."""
     rows: list[dict[str, object]] = [
@@ -135,7 +140,7 @@ def plan_as_dict(
             }
     missing = [
         {"field": error.field, "value": str(error.value), "remedy": error.remedy}
-        for error in missing_of(outline, steps)
+        for error in missing_of(base, steps)
     ]
     return {"recipe": recipe.name, "base": recipe.base_name, "stages": rows, "missing": missing}
 

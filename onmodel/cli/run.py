@@ -93,10 +93,10 @@ def _forecast(recipe: "Recipe", steps: "Sequence[Step]", as_json: bool) -> None:
     from onmodel.engine.plan import forecasts
 
     with on_terminal() as events:
-        outline, found = forecasts(recipe, steps, events)
-    print_forecasts(outline, found, steps, PlainConsole(stderr=as_json))
+        base, found = forecasts(recipe, steps, events)
+    print_forecasts(base, found, steps, PlainConsole(stderr=as_json))
     if as_json:
-        say_json(plan_as_dict(recipe, steps, outline, found))
+        say_json(plan_as_dict(recipe, steps, base, found))
 
 
 def _run(

@@ -15,10 +15,11 @@ from onmodel.judge.result import SessionResult
 from onmodel.ledger.store import RunRecord
 from onmodel.report.influence import InfluenceTable
 from onmodel.report.lineage_tree import Branch, LineageTree
-from onmodel.report.table import Table
+from onmodel.report.table import Table, TableCell, TableRow
 from onmodel.text import printable
 
-AXIS_WIDTH = 14  # of a column on a terminal
+MOST_MODELS, WIDEST = 4, 100  # of the result on a terminal; the second in characters
+AXIS_WIDTH, MODEL_WIDTH = 26, 20  # of its columns at most
 OUTCOME_STYLES = {"helps": "blue", "harms": "red", "open": "dim"}
 STATE_STYLES = {
     "queued": "dim",
@@ -45,34 +46,79 @@ def print_results(table: Table | None, files: Sequence[Path], console: Console) 
 
 
 def print_table(table: Table | None, console: Console) -> None:
-    """Print models × axes with 95 % intervals, in as many tables as the width asks for."""
+    """Print the result in sentences, then axes × models with 95 % intervals, the declared questions
+    first. At most MOST_MODELS models, as many as the width has room for; the page has all."""
     if table is None:
         console.print("no evaluation in this run", highlight=False)
         return
-    console = wide(console)
-    names = max(len(row.name) for row in table.rows)
-    fitting = max(1, (console.width - names - 1) // (AXIS_WIDTH + 3))
+    terminal, console = console.is_terminal, wide(console)
+    for sentence in table.sentences:
+        console.print(
+            f"- {printable(sentence)}", highlight=False, markup=False, soft_wrap=not terminal
+        )
+    places = _axes_in_order(table)
+    models, parted = _fitting(table, places, min(console.width, WIDEST))
+    rich = RichTable(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    rich.add_column("axis", max_width=AXIS_WIDTH)
+    for row in models:
+        rich.add_column(Text(printable(row.name)), justify="right", max_width=MODEL_WIDTH)
+    for place in places:
+        axis = table.columns[place].axis
+        cells = (Text(_in_cell(row.cells[place], parted)) for row in models)
+        style = "" if axis.id in table.questions else "dim"
+        rich.add_row(f"{axis.short} {axis.arrow}", *cells, style=style)
+    console.print(rich, highlight=False)
+    for line in _left_out(table, places, len(table.foremost) - len(models)):
+        console.print(line, style="dim", highlight=False, soft_wrap=not terminal)
     console.print(table.signature, style="dim", highlight=False, soft_wrap=True)
-    for start in range(0, len(table.columns), fitting):
-        rich = RichTable(header_style="bold", pad_edge=False)
-        rich.add_column("model", no_wrap=True, min_width=names)
-        for column in table.columns[start : start + fitting]:
-            rich.add_column(
-                f"{column.axis.short} {column.axis.arrow}", justify="right", width=AXIS_WIDTH
-            )
-        for row in table.rows:
-            cells = (
-                Text(f"{cell.text}\n{cell.interval}") for cell in row.cells[start : start + fitting]
-            )
-            name = (
-                f"{printable(row.name)}\n{printable(row.note)}"
-                if row.role != "control"
-                else f"base, {row.name}"
-            )
-            rich.add_row(
-                Text(name), *cells, style={"final": "bold", "control": "dim"}.get(row.role, "")
-            )
-        console.print(rich, highlight=False)
+
+
+def _axes_in_order(table: Table) -> list[int]:
+    """The columns that any model has a value in, the declared questions first."""
+    columns = range(len(table.columns))
+    measured = [at for at in columns if any(row.cells[at].interval for row in table.foremost)]
+    return sorted(measured, key=lambda at: table.columns[at].axis.id not in table.questions)
+
+
+def _fitting(table: Table, places: Sequence[int], width: int) -> tuple[Sequence[TableRow], bool]:
+    """The models that so many columns of text have room for, and whether intervals stand below
+    their values."""
+    models, found = table.foremost[:MOST_MODELS], 0
+    for parted in (False, True):
+        found = _count_fitting(models, places, parted, width - AXIS_WIDTH - 2)
+        if found == len(models):
+            return models, parted
+    return models[: max(1, found)], True
+
+
+def _count_fitting(
+    models: Sequence[TableRow], places: Sequence[int], parted: bool, room: int
+) -> int:
+    """How many models, from the first on, so many columns of text have room for."""
+    for count, row in enumerate(models):
+        lines = [
+            line for place in places for line in _in_cell(row.cells[place], parted).split("\n")
+        ]
+        room -= 2 + max(min(len(printable(row.name)), MODEL_WIDTH), *map(len, lines))
+        if room < 0:
+            return count
+    return len(models)
+
+
+def _in_cell(cell: TableCell, parted: bool) -> str:
+    """The value and its interval; below it where they are parted."""
+    if not cell.interval:
+        return cell.text
+    return f"{cell.text}\n{cell.interval}" if parted else f"{cell.text} ({cell.interval})"
+
+
+def _left_out(table: Table, places: Sequence[int], models: int) -> list[str]:
+    """What the terminal's table lacks, in words."""
+    missing = [one.axis.short for at, one in enumerate(table.columns) if at not in places]
+    lines = [f"not measured: {', '.join(missing)}; the page says why"] if missing else []
+    if models > 0:
+        lines.append(f"{models} more model{'s' if models > 1 else ''} and the base: on the page")
+    return lines
 
 
 def print_influence(table: InfluenceTable, console: Console) -> None:

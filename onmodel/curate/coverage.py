@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import chi2
 
 from onmodel.curate.findings import AuditFinding
 from onmodel.curate.labels import Sight
@@ -105,9 +104,10 @@ def cramers_v(table: np.ndarray) -> tuple[float, float]:
     statistic = float(((table - expected) ** 2 / expected).sum())
     phi2 = max(0.0, statistic / n - (rows - 1) * (columns - 1) / (n - 1))
     least = min(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
-    return float(np.sqrt(phi2 / least)) if least > 0 else 0.0, float(
-        chi2.sf(statistic, (rows - 1) * (columns - 1))
-    )
+    from scipy.special import chdtrc
+
+    tail = float(chdtrc((rows - 1) * (columns - 1), statistic))
+    return float(np.sqrt(phi2 / least)) if least > 0 else 0.0, tail
 
 
 def associations(

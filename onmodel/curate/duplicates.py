@@ -6,8 +6,12 @@ cut-out's central square is a square of the picture that it was cut from, so a s
 nearest descriptions in a k-d tree proposes pairs, for cut-outs, mirrored and whole pictures alike.
 The squares of the search lie on a grid, so distances are measured in units of what a misplaced
 square changes, learnt from the pictures themselves (whitening within class, as linear discriminant
-analysis does). A proposed pair is then aligned (place and scale; Lucas and Kanade 1981) and
-compared pixel by pixel, which decides.
+analysis does).
+
+Among many pictures of one character, many others lie nearer than the picture sought. So all that
+are proposed for a picture are aligned at once on a coarse grid (place and scale; Lucas and Kanade
+1981), which takes the misplacement away, and those with the smallest remaining difference are kept.
+These are aligned finely and compared pixel by pixel, which decides.
 
 Not found: turned pictures, cut-outs of less than half the shorter side, and what is drawn anew.
 """
@@ -19,8 +23,7 @@ from hashlib import sha256
 from typing import Literal, get_args
 
 import numpy as np
-from PIL import Image, ImageFilter
-from scipy.spatial import cKDTree
+from PIL import Image
 
 from onmodel.dataset.pixels import SIDE, small
 from onmodel.events import Task
@@ -37,22 +40,20 @@ CELLS, LUMA, CHROMA = (
     4,
     2,
 )  # a square's means on 8×8 cells; its lowest 4×4 and 2 × 2×2 cosines are kept
-NEIGHBOURS, PROPOSED = (
-    6,
-    6,
-)  # nearest pictures of a square; proposals looked at for a picture, either way round
-# by how much the search may miss the nearest: half the time, and on folders of 1,500 the same links
-LOOSE = 0.6
-STARTS, PATIENT = (
-    2,
-    3,
-)  # squares that an alignment is tried from, and for how many of the proposals more than one
+NEIGHBOURS = 16  # pictures nearest to a square that are aligned coarsely
+PROPOSED = 3  # pictures that are compared with a picture, either way round
+# by how much the search may miss the nearest; at 0.6 it misses one crop in 80 and saves a tenth
+LOOSE = 0.35
+STARTS = 2  # squares from which a picture is aligned coarsely
 RADIUS = 9.0  # in units of misplacement; 97 of 100 cut-outs lie within 8
 SAMPLED = 300  # pictures that the units are learnt from
 # Alignment, coarse to fine: cells, steps, and the root mean square difference in levels beyond
 # which it is given up.
 _ALIGN = ((12, 4, 14.0), (24, 3, 20.0))
+COARSE = 24.0  # the same on CELLS cells, from which a picture is no candidate
+COARSE_STEPS = (20.0, 16.0, 16.0)  # and beyond which it is given up after each step
 _MARGIN = 3  # pixels at the rim that are not compared
+_EXTREMES = (np.minimum, np.maximum)
 
 # Measured on 600 toons of 192 px of one character, 100 of them such repeats (mean difference of
 # what is unchanged, in levels of 256, from the fifth to the ninety-fifth of a hundred): repeats 0.2
@@ -105,8 +106,9 @@ def find_links(thumbs: Sequence[Thumb], task: Task | None = None) -> list[Link]:
     twice.
 
     Of pictures with the same pixels only the first is searched; more of them than a search returns
-    would hide the rest. Time: some 180 searches and at most 20 comparisons a picture. Memory: 24
-    numbers a picture and what `thumbs` holds; it may read them from a file.
+    would hide the rest. Time: some 180 searches, coarse alignments with what they find, and at most
+    2 × PROPOSED comparisons a picture. Memory: 7 kB a picture and what `thumbs` holds; it may read
+    them from a file.
     """
     first: dict[tuple[float, bytes], int] = {}
     pixels = [(thumb.aspect, sha256(thumb.pixels.tobytes()).digest()) for thumb in thumbs]
@@ -126,55 +128,23 @@ def find_links(thumbs: Sequence[Thumb], task: Task | None = None) -> list[Link]:
 
 def _search(thumbs: Sequence[Thumb], task: Task | None) -> list[Link]:
     """The links of pictures that all differ, by pair."""
-    whiten = _units(thumbs)
-    centres = (
-        np.concatenate([_describe(_Image(thumb), _centre(thumb.aspect)) for thumb in thumbs])
-        @ whiten
-    )
-    mirrored = (
-        np.concatenate([_describe(_Image(t.mirrored()), _centre(t.aspect)) for t in thumbs])
-        @ whiten
-    )
+    proposed = _propose(thumbs, task)
     n = len(thumbs)
-    tree = cKDTree(np.concatenate([centres, mirrored]))
-    # part → (distance, whole, its squares that come nearest)
-    proposed: list[list[tuple[float, int, list[int]]]] = [[] for _ in range(2 * n)]
-    for whole, thumb in enumerate(thumbs):
-        squares = _describe(_Image(thumb), _squares(thumb.aspect)) @ whiten
-        near = tree.query(
-            squares, k=min(NEIGHBOURS + 1, 2 * n), eps=LOOSE, distance_upper_bound=RADIUS
-        )
-        starts: dict[int, list[tuple[float, int]]] = {}
-        for square, (distances, parts) in enumerate(zip(*near, strict=True)):
-            for distance, part in zip(distances.tolist(), parts.tolist(), strict=True):
-                if part < 2 * n and part % n != whole:
-                    starts.setdefault(part, []).append((distance, square))
-        for part, found_squares in starts.items():
-            nearest = sorted(found_squares)[:STARTS]
-            proposed[part].append((nearest[0][0], whole, [square for _, square in nearest]))
-            if len(proposed[part]) > 4 * PROPOSED:
-                proposed[part] = sorted(proposed[part])[:PROPOSED]
-        if task:
-            task.advance()
     image = lru_cache(maxsize=_KEPT)(lambda i: _Image(thumbs[i]))
     found: dict[tuple[int, int], Link] = {}
     for part in range(n):
         for mirror in (False, True):
+            proposals = _nearest(proposed[part + n * mirror])
+            if not proposals:
+                continue
             thumb = thumbs[part].mirrored() if mirror else thumbs[part]
             template = _Template(_Image(thumb), _centre(thumb.aspect)[0])
-            for rank, (_, whole, squares) in enumerate(
-                sorted(proposed[part + n * mirror])[:PROPOSED]
-            ):
+            for proposal in proposals:
+                whole = proposal.whole
                 pair = min(part, whole), max(part, whole)
                 if pair in found and found[pair].kind == "near":
                     continue
-                link = _compare(
-                    thumb,
-                    template,
-                    thumbs[whole],
-                    image(whole),
-                    squares if rank < PATIENT else squares[:1],
-                )
+                link = _compare(thumb, template, thumbs[whole], image(whole), proposal)
                 if link is None:
                     continue
                 kind, place, changed = link
@@ -185,6 +155,62 @@ def _search(thumbs: Sequence[Thumb], task: Task | None) -> list[Link]:
         if task:
             task.advance()
     return [found[pair] for pair in sorted(found)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    """Picture `whole` may show what a picture shows: its central square lies near `box` [4], with
+    this difference in levels. `square` is its square that the search found, by number; 0 is the
+    central one."""
+
+    difference: float
+    whole: int
+    box: np.ndarray
+    square: int
+
+
+def _nearest(proposals: Sequence[_Proposal]) -> list[_Proposal]:
+    """The proposals that are compared, the nearest first."""
+    return sorted(proposals, key=lambda row: (row.difference, row.whole))[:PROPOSED]
+
+
+def _propose(thumbs: Sequence[Thumb], task: Task | None) -> list[list[_Proposal]]:
+    """View → pictures that it may be a part of. The views are the pictures, then all of them
+    mirrored."""
+    from scipy.spatial import cKDTree
+
+    n, whiten = len(thumbs), _units(thumbs)
+    cells_v = np.concatenate(
+        [_Image(thumb).means(_centre(thumb.aspect), CELLS) for thumb in thumbs]
+    )
+    views = _Views(np.concatenate([cells_v, cells_v[:, :, ::-1]]))
+    tree = cKDTree(_cosines(views.means) @ whiten)
+    proposed: list[list[_Proposal]] = [[] for _ in range(2 * n)]
+    for whole, thumb in enumerate(thumbs):
+        image, squares = _Image(thumb), _squares(thumb.aspect)
+        cells = image.means(squares, CELLS)
+        distances, parts = tree.query(
+            _cosines(cells) @ whiten,
+            k=min(NEIGHBOURS + 1, 2 * n),
+            eps=LOOSE,
+            distance_upper_bound=RADIUS,
+        )
+        rows, columns = np.nonzero((parts < 2 * n) & (parts % n != whole))
+        part, distance = parts[rows, columns], distances[rows, columns]
+        order = np.lexsort((rows, distance, part))
+        part, start = part[order], rows[order]
+        # The first squares of each picture.
+        kept = np.concatenate([np.arange(len(part))[:STARTS] >= 0, part[STARTS:] != part[:-STARTS]])
+        part, start = part[kept], start[kept]
+        boxes, difference = views.align(image, part, squares[start], cells[start])
+        for i in np.flatnonzero((difference <= COARSE) | (start == 0)).tolist():
+            own = proposed[part[i]]
+            own.append(_Proposal(float(difference[i]), whole, boxes[i], int(start[i])))
+            if len(own) > 8 * PROPOSED:
+                own[:] = _nearest(own)
+        if task:
+            task.advance()
+    return proposed
 
 
 def group_links(count: int, links: Sequence[Link]) -> list[int]:
@@ -206,14 +232,15 @@ def group_links(count: int, links: Sequence[Link]) -> list[int]:
 
 
 def _compare(
-    part: Thumb, template: "_Template", whole: Thumb, image: "_Image", squares: Sequence[int]
+    part: Thumb, template: "_Template", whole: Thumb, image: "_Image", proposal: _Proposal
 ) -> tuple[Kind, tuple[float, float, float, float], float] | None:
-    """Align from each of the squares, and judge, until one makes a link."""
-    for square in squares:
-        start = _squares(whole.aspect)[square]
+    """Align finely, and judge: from the coarse alignment, then from the square itself, since the
+    coarse grid leads some astray."""
+    square = _squares(whole.aspect)[proposal.square]
+    for start in (proposal.box, square):
         box = _align(template, image, start)
-        if box is None and square == 0:  # another face in a close-up leads the alignment astray
-            box = start
+        if box is None and proposal.square == 0:  # so does another face in a close-up
+            box = square
         if box is not None and (link := _judge(part, whole, box)):
             return link
     return None
@@ -257,13 +284,20 @@ def _gap(part: Thumb, whole: Thumb, box: np.ndarray) -> np.ndarray:
             (width, height), Image.Resampling.LANCZOS, (left, top, right, bottom)
         ),
     )
-    pixels = [np.asarray(view, dtype=np.int16) for view in views]
-    low = [np.asarray(view.filter(ImageFilter.MinFilter(3)), dtype=np.int16) for view in views]
-    high = [np.asarray(view.filter(ImageFilter.MaxFilter(3)), dtype=np.int16) for view in views]
+    rim = _MARGIN - 1
+    around = [np.asarray(view, dtype=np.int16)[rim:-rim, rim:-rim] for view in views]
+    pixels = [view[1:-1, 1:-1] for view in around]
+    low, high = ([_of_nine(extreme, view) for view in around] for extreme in _EXTREMES)
     outside = [np.maximum(pixels[i] - high[1 - i], low[1 - i] - pixels[i]) for i in (0, 1)]
-    gap = np.maximum(*outside).clip(0).mean(axis=2)[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    gap = np.maximum(*outside).clip(0).mean(axis=2)
     down, across = gap.shape[0] // 2, gap.shape[1] // 2
     return np.asarray(gap[: 2 * down, : 2 * across].reshape(down, 2, across, 2).mean(axis=(1, 3)))
+
+
+def _of_nine(extreme: np.ufunc, view: np.ndarray) -> np.ndarray:
+    """The least or the greatest of 3×3 pixels around each that is not at the rim."""
+    down = extreme(extreme(view[:-2], view[1:-1]), view[2:])
+    return np.asarray(extreme(extreme(down[:, :-2], down[:, 1:-1]), down[:, 2:]))
 
 
 class _Image:
@@ -306,12 +340,65 @@ class _Image:
 
 
 def _describe(image: _Image, boxes: np.ndarray) -> np.ndarray:
-    """The lowest cosines [n, 24] of boxes [n, 4]: luma and, coarser, colour."""
-    means = image.means(boxes, CELLS)
-    luma = np.einsum("ai,bj,nij->nab", _ACROSS, _ACROSS, means[..., 0]).reshape(len(boxes), -1)
+    """The lowest cosines [n, 24] of boxes [n, 4]."""
+    return _cosines(image.means(boxes, CELLS))
+
+
+def _cosines(cells: np.ndarray) -> np.ndarray:
+    """The lowest cosines [n, 24] of means [n, CELLS, CELLS, 3]: luma and, coarser, colour."""
+    luma = np.einsum("ai,bj,nij->nab", _ACROSS, _ACROSS, cells[..., 0]).reshape(len(cells), -1)
     few = _ACROSS[:CHROMA]
-    chroma = np.einsum("ai,bj,nijk->nabk", few, few, means[..., 1:]).reshape(len(boxes), -1)
+    chroma = np.einsum("ai,bj,nijk->nabk", few, few, cells[..., 1:]).reshape(len(cells), -1)
     return np.concatenate([luma, chroma], axis=1) / CELLS
+
+
+class _Views:
+    """Central squares as the coarse alignment needs them: means [v, c, c, 3], and the matrices
+    [v, 3, c·c·3] that turn differences of the means into a move (`_Template`)."""
+
+    def __init__(self, means: np.ndarray) -> None:
+        self.means = means.astype(np.float32)
+        slopes = _slopes(self.means)
+        squared = np.einsum("vci,vcj->vij", slopes, slopes) + 1e-3 * np.eye(3, dtype=np.float32)
+        self.explain = np.linalg.solve(squared, slopes.transpose(0, 2, 1)).astype(np.float32)
+
+    def align(
+        self, image: _Image, part: np.ndarray, boxes: np.ndarray, means: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where in a picture the central squares of the views `part` [m] lie, from boxes [m, 4]
+        with these means on, and the root mean square difference [m] that remains, in levels."""
+        wanted, explain = self.means[part], self.explain[part]
+        error = (means.astype(np.float32) - wanted).reshape(len(part), CELLS * CELLS * 3)
+        difference = np.sqrt(np.mean(error**2, axis=1))
+        best, moved, alive = boxes.copy(), boxes, np.arange(len(part))
+        for limit in COARSE_STEPS:
+            moved = _moved(moved, np.einsum("mic,mc->mi", explain[alive], error))
+            error = (image.means(moved, CELLS) - wanted[alive]).reshape(error.shape)
+            apart = np.sqrt(np.mean(error**2, axis=1))
+            nearer = apart < difference[alive]
+            difference[alive[nearer]], best[alive[nearer]] = apart[nearer], moved[nearer]
+            kept = apart < limit
+            alive, moved, error = alive[kept], moved[kept], error[kept]
+        return best, difference
+
+
+def _moved(boxes: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """Boxes [m, 4] after moves [m, 3], as `_align` makes them."""
+    x, y, growth = moves.clip(-0.2, 0.2).T[..., None]
+    half, middle = (boxes[:, 2:] - boxes[:, :2]) / 2, (boxes[:, 2:] + boxes[:, :2]) / 2
+    half = half / (1 + growth)
+    middle = middle - half * np.concatenate([x, y], axis=1)
+    return np.concatenate([middle - half, middle + half], axis=1)
+
+
+def _slopes(cells: np.ndarray) -> np.ndarray:
+    """How means [v, c, c, 3] change when their square moves across, down, or grows, [v, c·c·3, 3]
+    in halves of its side."""
+    count = cells.shape[1]
+    place = ((np.arange(count) + 0.5) / count * 2 - 1).astype(cells.dtype)
+    down, across = np.gradient(cells, 2 / count, axis=(1, 2))
+    grow = across * place[:, None] + down * place[:, None, None]
+    return np.stack([across, down, grow], axis=-1).reshape(len(cells), -1, 3)
 
 
 def _units(thumbs: Sequence[Thumb]) -> np.ndarray:
@@ -360,18 +447,15 @@ def _squares(aspect: float) -> np.ndarray:
 
 
 class _Template:
-    """A picture's central square as alignment needs it: for each of _ALIGN's levels its cells, and
-    the matrix that turns a difference of the cells into the move (across, down, growth) that
-    explains it."""
+    """A picture's central square as the fine alignment needs it: for each of _ALIGN's levels its
+    cells, and the matrix that turns a difference of the cells into the move (across, down, growth)
+    that explains it."""
 
     def __init__(self, image: _Image, centre: np.ndarray) -> None:
         self.levels = []
         for cells, _, _ in _ALIGN:
-            wanted = image.means(centre[None], cells)[0]
-            place = (np.arange(cells) + 0.5) / cells * 2 - 1
-            down, across = np.gradient(wanted, 2 / cells, axis=(0, 1))
-            grow = across * place[None, :, None] + down * place[:, None, None]
-            slopes = np.stack([across, down, grow], axis=-1).reshape(-1, 3)
+            wanted = image.means(centre[None], cells)
+            slopes = _slopes(wanted)[0]
             explain = np.linalg.solve(slopes.T @ slopes + 1e-3 * np.eye(3), slopes.T)
             self.levels.append((wanted.reshape(-1), explain))
 

@@ -80,11 +80,7 @@ class Sampler:
         """The lineage in the LoRA's header, or that of the base alone."""
         if self.lora is None:
             return add([], "base", name=self.base_name, sha256=self.base_sha256)
-        from onmodel.lora.tensors import Lora  # torch
-
-        return header.imported(
-            Lora({}, read_metadata(self.lora.path)), self.lora.sha256, self.lora.name
-        )
+        return header.imported(read_metadata(self.lora.path), self.lora.sha256, self.lora.name)
 
     def words(self, prompt: Prompt) -> str:
         """The text with the trigger; without a LoRA the text with the sheet's tags."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onmodel.doctor.dataset import curate_table, dataset_findings, stage_settings
 from onmodel.doctor.environment import installation
 from onmodel.doctor.files import base_findings, lora_findings
 from onmodel.doctor.findings import caught
@@ -18,6 +17,7 @@ from onmodel.events import Events, Finding
 
 if TYPE_CHECKING:
     from onmodel.recipe import Recipe
+    from onmodel.stages.curate import Settings as Curate
 
 
 def examine(
@@ -30,7 +30,6 @@ def examine(
     """All findings, the installation's first. `base` is as on the command line: a name, or
     `field=path` rows."""
     from onmodel.families.registry import caption_check, parse_base, parse_base_rows
-    from onmodel.stages.curate import Settings as Curate
 
     found = [*installation()]
     recipe: Recipe | None = None
@@ -54,13 +53,15 @@ def examine(
             found += lora_findings(path, outline)
     for path in datasets:
         with caught(found, "data set"):
+            from onmodel.doctor.dataset import curate_settings
+
             if not path.exists():
                 raise InputError("dataset", path, "no such file or folder")
-            curates[str(path)] = stage_settings(
-                "dataset", {"do": "curate", **curate_table(path)}, Curate
-            )
+            curates[str(path)] = curate_settings(path)
     check = caption_check(settings) if settings is not None else None
     if curates:
+        from onmodel.doctor.dataset import dataset_findings
+
         with events.task("look at data sets", total=len(curates)) as task:
             for name, curate in curates.items():
                 with caught(found, f"data set {name}"):

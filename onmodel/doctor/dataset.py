@@ -144,11 +144,15 @@ def _curate(settings: "Curate", folder: Path) -> None:
     curate.run(Inputs({}), settings, context)
 
 
-def stage_settings(where: str, table: Mapping[str, object], kind: Callable[..., Any]) -> Any:
+def curate_settings(path: Path) -> "Curate":
+    """The curate stage of a data set that was named. Raises InputError."""
     from pydantic import ValidationError
 
+    from onmodel.stages.curate import Settings
+
+    table: dict[str, Any] = {"do": "curate", **curate_table(path)}
     try:
-        return kind(**table)
+        return Settings(**table)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(where, table.get("dataset_config", where), first["msg"]) from error
+        raise InputError("dataset", table.get("dataset_config", "dataset"), first["msg"]) from error

@@ -105,7 +105,7 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
     ranks = sorted({layer.rank for layer in lora.layers.values()})
 
     def count(component: str | None) -> int:
-        rows = outline.spec.lora_linears
+        rows = outline.spec.linears + outline.spec.text_linears
         return sum(row.component == component and row.name in lora.layers for row in rows)
 
     parts = "".join(
@@ -113,6 +113,8 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
         for part in ("text_conditioner", "text_encoder")
         if count(part)
     )
+    norms = sum(row.name in lora.layers for row in outline.spec.norms)
+    parts += f"{norms} norms, " if norms else ""
     span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     text = (
         f"{count(None)} of {len(outline.spec.linears)} layers, {parts}rank {span}, alpha"

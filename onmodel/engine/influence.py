@@ -6,18 +6,15 @@ trained on everything from other noise in another order, say how much two traini
 an effect counts only above it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from onmodel.engine.plan import make_plan
 from onmodel.errors import InputError
-from onmodel.evaluate.axes.base import prompt_costs
-from onmodel.evaluate.compare import FEWEST, LEVEL
-from onmodel.evaluate.evaluation import Evaluation
-from onmodel.evaluate.statistics import Interval, max_t, mean_interval
+from onmodel.evaluate.compare import LEVEL, UNAVAILABLE, Comparison, compare, decide
+from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
+from onmodel.evaluate.statistics import Interval
 from onmodel.recipe import Recipe
 
 MOST_TWINS = 100
@@ -39,8 +36,9 @@ class Effect:
     """What a subset does to an axis, in whole faults: positive is good, the model is farther from
     ideal without it.
 
-    `p` is adjusted over subsets and axes (max-T); `floor` is how far a twin lies from the others of
-    its kind, at most.
+    It is the mean over the whole trainings, and `p` that of the one which differs least, by the
+    verdict's test, adjusted over subsets and axes (Holm); `floor` is how far a twin lies from the
+    others of its kind, at most.
     """
 
     subset: str
@@ -134,35 +132,45 @@ def leave_out(
 
 def effects(evaluation: Evaluation, leaving: Leaving) -> list[Effect]:
     """Every subset's effect on every axis that all models were measured on."""
-    rows = {row.name.partition("@")[0]: row.per_prompt for row in evaluation.models}
-    every = list(
-        dict.fromkeys(
-            prompt for row in rows.values() for values in row.values() for prompt in values
-        )
-    )
-    found, lost = [], []
-    for axis in evaluation.axes.values():
-        values = {name: _values(row.get(axis.id, {}), every) for name, row in rows.items()}
-        shared = ~np.isnan(list(values.values())).any(0)
-        if shared.sum() < FEWEST:
-            continue
-        cost = {
-            name: np.where(shared, prompt_costs(axis, np.where(shared, row, np.nan)), np.nan)
-            for name, row in values.items()
-        }
-        whole = np.array([cost[name] for name in leaving.full])
-        apart = [own - np.delete(whole, i, axis=0).mean(0) for i, own in enumerate(whole)]
-        floor = max(abs(float(np.nanmean(row))) for row in apart)
+    models = {row.name.partition("@")[0]: row for row in evaluation.models}
+    whole = [models[name] for name in leaving.full]
+    compared: list[Comparison] = []
+    places: list[tuple[str, float]] = []  # subset and floor of each comparison
+    for axis in evaluation.axes:
+        floor = _floor(evaluation, axis, whole)
         for subset, name in leaving.without.items():
-            lost.append(cost[name] - whole.mean(0))
-            found.append(Effect(subset, axis.id, mean_interval(lost[-1][shared]), 1.0, floor))
-    adjusted = max_t(np.array(lost)) if lost else []
-    return [replace(one, p=p) for one, p in zip(found, adjusted, strict=True)]
+            rows = [compare(evaluation, axis, one, models[name]) for one in whole]
+            if floor is not None and all(row.outcome != UNAVAILABLE for row in rows):
+                compared.append(_over_all(rows))
+                places.append((subset, floor))
+    found = []
+    for one, (subset, floor) in zip(decide(compared), places, strict=True):
+        gain, low, high = (x / one.axis.fault for x in (one.gain, one.low, one.high))
+        found.append(Effect(subset, one.axis.id, Interval(gain, low, high, one.n), one.p, floor))
+    return found
 
 
-def _values(per_prompt: Mapping[str, float], prompts: Sequence[str]) -> np.ndarray:
-    """Values [P], NaN where a prompt says nothing."""
-    return np.array([per_prompt.get(prompt, np.nan) for prompt in prompts], dtype=float)
+def _over_all(rows: Sequence[Comparison]) -> Comparison:
+    """The mean of a left-out training's comparisons with every whole one; the largest p, so that
+    it must differ from each of them."""
+    count = len(rows)
+    gain, low, high = (
+        sum(part) / count for part in zip(*((r.gain, r.low, r.high) for r in rows), strict=True)
+    )
+    return replace(max(rows, key=lambda row: row.p), gain=gain, low=low, high=high)
+
+
+def _floor(evaluation: Evaluation, axis: str, whole: Sequence[EvaluatedModel]) -> float | None:
+    """How far a whole training lies from the mean of the others, at most, in whole faults; None
+    where one was not measured."""
+    farthest = 0.0
+    for one in whole:
+        rows = [compare(evaluation, axis, one, other) for other in whole if other is not one]
+        if any(row.outcome == UNAVAILABLE for row in rows):
+            return None
+        mean = sum(row.gain for row in rows) / len(rows)
+        farthest = max(farthest, abs(mean) / evaluation.axes[axis].fault)
+    return farthest
 
 
 def _stage(recipe: Recipe, verb: str, name: str | None) -> str:

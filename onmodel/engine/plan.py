@@ -27,8 +27,9 @@ from onmodel.stages.base import (
 )
 
 if TYPE_CHECKING:
-    from onmodel.families.protocol import Family, Outline
+    from onmodel.families.protocol import BaseFacts, Family
     from onmodel.train.memory import Forecast
+    from onmodel.train.networks import TrainingSize
 
 # Seconds per unit on two cores with the toon base, measured with recipes/release_2.toml; unknown
 # for another base.
@@ -254,24 +255,44 @@ def base_of(recipe: Recipe, events: Events) -> "tuple[Callable[[], Family], str]
 
 def forecasts(
     recipe: Recipe, steps: Sequence[Step], events: Events
-) -> "tuple[Outline, dict[str, Forecast]]":
-    """The base's outline and what each training of the plan takes. No weight is read, nothing is
-    downloaded.
+) -> "tuple[BaseFacts, dict[str, TrainingSize | Forecast]]":
+    """The base's facts and what each training of the plan takes. No weight is read, nothing is
+    downloaded. The memory of a step is forecast for a base that the user named, which loads torch.
 
     A base whose `dtype` is "auto" is taken as bfloat16, as on a card. Raises InputError for files
     that do not fit.
     """
-    import torch
-
-    from onmodel.families.registry import outline, parse_base
-    from onmodel.train.memory import forecast
+    from onmodel.families.protocol import BaseFacts
+    from onmodel.families.registry import base_facts, outline, parse_base
+    from onmodel.train.networks import training_size
 
     base = parse_base(recipe.base)
+    facts = base_facts(base)
+    if facts is not None:
+        spec = facts.spec
+        trainings = _by_shapes(steps, lambda options, sides: training_size(spec, options))
+        return facts, trainings
+
+    import torch
+
+    from onmodel.train.memory import forecast
+
     dtype = torch.float32 if base.dtype == "float32" else torch.bfloat16
     shapes = outline(base)
-    known: dict[
-        str, Forecast
-    ] = {}  # by what a forecast follows from: refining is often as large as the first training
+    parameters = {name: shapes.parameters(name) for name in shapes.components}
+    facts = BaseFacts(shapes.spec, parameters, shapes.found, shapes.missing)
+    return facts, _by_shapes(
+        steps, lambda options, sides: forecast(shapes, options, sides, dtype, events)
+    )
+
+
+def _by_shapes(
+    steps: Sequence[Step],
+    size: "Callable[[TrainingSettings, set[int]], TrainingSize | Forecast]",
+) -> "dict[str, TrainingSize | Forecast]":
+    """Training → its size, computed once for trainings of the same shapes: refining is often as
+    large as the first training."""
+    known: dict[str, TrainingSize | Forecast] = {}
     plans = {step.name: step.plan for step in steps}
     found = {}
     for step in steps:
@@ -280,9 +301,9 @@ def forecasts(
             sides = settings.sides(plans)
             key = hash_json([settings.shapes(), sorted(sides)])
             if key not in known:
-                known[key] = forecast(shapes, settings, sides, dtype, events)
+                known[key] = size(settings, sides)
             found[step.name] = known[key]
-    return shapes, found
+    return found
 
 
 def _settings(name: str, table: Mapping[str, Any], kind: type[StageSettings]) -> StageSettings:

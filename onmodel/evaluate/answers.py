@@ -1,6 +1,8 @@
 """What each picture answered: how sure the tagger is of every value of what its prompt asked
 for."""
 
+import numpy as np
+
 from onmodel.evaluate.axes.base import Evidence, Unavailable
 from onmodel.evaluate.evaluation import Answers
 
@@ -21,7 +23,10 @@ def answers(evidence: Evidence) -> Answers:
         for p, prompt in enumerate(evidence.prompts):
             if prompt.asked.get(attribute) in seen:
                 found[prompt.id][attribute] = {
-                    value: [round(float(one), PLACES) for one in rows[p]]
-                    for value, rows in seen.items()
+                    value: _rounded(rows[p]) for value, rows in seen.items()
                 }
     return found if any(found.values()) else {}
+
+
+def _rounded(numbers_s: np.ndarray) -> list[float]:
+    return [round(float(one), PLACES) for one in numbers_s]

@@ -21,6 +21,7 @@ from onmodel.errors import InputError
 from onmodel.evaluate.answers import answers
 from onmodel.evaluate.axes import AXES, AxisResult, evaluate_axis
 from onmodel.evaluate.axes.base import Evidence, References, Training, Unavailable
+from onmodel.evaluate.axes.design import checks_of
 from onmodel.evaluate.evaluation import (
     Answers,
     AnyScore,
@@ -333,7 +334,7 @@ class Assessor:
     @cached_property
     def _columns(self) -> dict[str, int]:
         tags = {tag for values in self.vocabulary.values() for tag in values.values()}
-        tags |= {*self.character.required, *self.character.forbidden}
+        tags |= checks_of(self.character.required, self.character.forbidden, {}).keys()
         return self.observers.tagger.columns(tags) if self.observers.tagger else {}
 
 
@@ -402,14 +403,7 @@ def load_training(
 
     Raises InputError for a data set that is held out whole.
     """
-    rows = {
-        id: [
-            item
-            for item in read_json(dataset.path / "manifest.json")["items"]
-            if item["split"] == "train"
-        ]
-        for id, dataset in datasets.items()
-    }
+    rows = {id: _trained_on(dataset) for id, dataset in datasets.items()}
     found = {}
     with events.task("look at the training pictures", total=sum(map(len, rows.values()))) as task:
         for id, items in rows.items():
@@ -424,4 +418,13 @@ def load_training(
             found[id] = Training(
                 features, [f"{item['subset']}/{item['image'].rpartition('/')[2]}" for item in items]
             )
-    return found, hash_json([[item["sha256"] for item in items] for items in rows.values()])
+    hashes = []
+    for items in rows.values():
+        hashes.append([item["sha256"] for item in items])
+    return found, hash_json(hashes)
+
+
+def _trained_on(dataset: Artifact) -> list[dict[str, Any]]:
+    """The items of a data set that are trained on."""
+    items = read_json(dataset.path / "manifest.json")["items"]
+    return [item for item in items if item["split"] == "train"]

@@ -29,7 +29,7 @@ import numpy as np
 
 from onmodel.evaluate.axes import AXES, JOININGS, RESAMPLED, AxisResult
 from onmodel.evaluate.axes.base import Axis, Shared, cost, prompt_costs, weighted_mean
-from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
+from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation, SharedTables
 from onmodel.evaluate.first_look import Declared, FirstLook
 from onmodel.evaluate.statistics import (
     benjamini_hochberg,
@@ -53,6 +53,11 @@ TESTED: Sequence[Outcome] = ("better", "worse", "same", "open")
 WORDS: Mapping[Outcome, str] = {name: name for name in (*TESTED, UNAVAILABLE)}
 TURNED: Mapping[Outcome, Outcome] = {"better": "worse", "worse": "better"}
 MOST_PROMPTS = 1_000  # more are not worth proposing
+# What settles a question that is open after two looks.
+NO_FURTHER_LOOK = (
+    "both looks that the level allows are used; a new evaluation with another suite, such as check,"
+    " is a new test"
+)
 POWER = 0.6  # half width over gain with which a change is likely found after the adjustment
 
 
@@ -64,7 +69,9 @@ class Comparison:
     logarithm for geometric means); positive is better. `p` is adjusted, `least` the smallest that
     so many prompts can give before that. `won`: share of the `n` prompts that came nearer to the
     ideal. `exploratory`: the axis is none of the declared questions. Where it was not `tested` the
-    file lacks the rows of a joint axis, and the interval takes its prompts for independent.
+    file lacks the rows of a joint axis, and the interval takes its prompts for independent. `last`:
+    it is of a second look, after which there is none. `prompts`: of the plan, 0 where there is
+    none.
     """
 
     axis: Axis
@@ -79,6 +86,8 @@ class Comparison:
     n: int = 0
     exploratory: bool = False
     tested: bool = True
+    last: bool = False
+    prompts: int = 0
 
     @property
     def words(self) -> str:
@@ -107,10 +116,14 @@ class Comparison:
         """What would settle an open comparison, in words."""
         if not self.tested:
             return "measure again to test it: the file is of an older version"
+        few = 0 < 2 * self.n < self.prompts
+        shown = f"{self.n} of {self.prompts} prompts show it; " if few else ""
+        if self.last:
+            return f"{shown}{NO_FURTHER_LOOK}"
         more = self.more
         if more is None:
-            return f"more than {MOST_PROMPTS:,} further prompts would be needed"
-        return f"about {more} more prompt{'s' if more > 1 else ''} would likely settle it"
+            return f"{shown}more than {MOST_PROMPTS:,} further prompts would be needed"
+        return f"{shown}about {more} more prompt{'s' if more > 1 else ''} would likely settle it"
 
     @property
     def change(self) -> str:
@@ -142,6 +155,9 @@ class Comparison:
         )
 
 
+Pairs = Mapping[tuple[str, str], Sequence[Comparison]]
+
+
 def compare_models(evaluation: Evaluation, model: str, against: str) -> list[Comparison]:
     """A model against another on every axis of their evaluation, decided together. Raises
     InputError for a model that was not measured."""
@@ -152,23 +168,37 @@ def compare_declared(evaluation: Evaluation, model: str) -> dict[str, list[Compa
     """Other model → `model` against it on every axis, decided together: the declared models of the
     evaluation, or all others where none were declared. The one family of pages and cards. Raises
     InputError for a model that was not measured."""
-    others = [name for name in evaluation.against or evaluation.names if name != model]
-    found = compare_pairs(evaluation, [(model, other) for other in others])
+    found = compare_pairs(evaluation, [(model, other) for other in rivals(evaluation, model)])
     return {other: row for (_, other), row in found.items()}
+
+
+def rivals(evaluation: Evaluation, model: str) -> list[str]:
+    """The models that a model is compared with: the declared ones, or all others."""
+    return [name for name in evaluation.against or evaluation.names if name != model]
 
 
 def compare_pairs(
     evaluation: Evaluation, pairs: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], list[Comparison]]:
     """(model, other) → the model against the other on every axis: all pairs that are shown, decided
-    together. Raises InputError for a model that was not measured."""
-    rows = {
+    decided together. Raises InputError for a model that was not measured."""
+    return decide_pairs(evaluation, undecided_pairs(evaluation, pairs))
+
+
+def undecided_pairs(evaluation: Evaluation, pairs: Sequence[tuple[str, str]]) -> Pairs:
+    """(model, other) → the model against the other on every axis, with unadjusted p. Raises
+    InputError for a model that was not measured."""
+    return {
         (model, against): [
             compare(evaluation, axis, evaluation.model(model), evaluation.model(against))
             for axis in evaluation.axes
         ]
         for model, against in dict.fromkeys(pairs)
     }
+
+
+def decide_pairs(evaluation: Evaluation, rows: Pairs) -> dict[tuple[str, str], list[Comparison]]:
+    """The comparisons of pairs, adjusted over all of them."""
     if evaluation.first is not None:
         return _second_look(rows, evaluation.axes, evaluation.first)
     decided_ = iter(decide([one for row in rows.values() for one in row], evaluation.questions))
@@ -188,7 +218,7 @@ def first_look(stage: str, evaluation: Evaluation) -> FirstLook:
 
 
 def _second_look(
-    rows: Mapping[tuple[str, str], Sequence[Comparison]], axes: Mapping[str, Axis], first: FirstLook
+    rows: Pairs, axes: Mapping[str, Axis], first: FirstLook
 ) -> dict[tuple[str, str], list[Comparison]]:
     """The comparisons, not decided yet, with the outcomes of both looks."""
     called: dict[tuple[str, str, str], tuple[Outcome, float]] = {}
@@ -215,14 +245,22 @@ def compare(
     evaluation: Evaluation, axis_id: str, model: EvaluatedModel, against: EvaluatedModel
 ) -> Comparison:
     """One axis of one pair, not decided yet. `unavailable` when they share too few prompts."""
-    axis = evaluation.axes[axis_id]
-    if axis_id not in JOININGS:
-        return _plain(axis, against.name, model.values(axis_id), against.values(axis_id))
-    found = _untested(axis, against.name, model.values(axis_id), against.values(axis_id))
-    if found.outcome == UNAVAILABLE or not readable(evaluation, axis_id, model, against):
+    found = compare_measured(evaluation.axes[axis_id], model, against, evaluation.shared)
+    return replace(found, prompts=len(evaluation.plan.prompts), last=evaluation.look == 2)
+
+
+def compare_measured(
+    axis: Axis, model: EvaluatedModel, against: EvaluatedModel, shared_tables: SharedTables
+) -> Comparison:
+    """The same for models that are in no evaluation yet."""
+    ours, theirs = model.values(axis.id), against.values(axis.id)
+    if axis.id not in JOININGS:
+        return _plain(axis, against.name, ours, theirs)
+    found = _untested(axis, against.name, ours, theirs)
+    if found.outcome == UNAVAILABLE or not readable(axis, shared_tables, model, against):
         return replace(found, p=1.0, least=1.0, tested=False)
-    shared = {name: np.array(table) for name, table in evaluation.shared[axis_id].items()}
-    a, b = (np.array(one.rows[axis_id], dtype=float) for one in (model, against))
+    shared = {name: np.array(table) for name, table in shared_tables[axis.id].items()}
+    a, b = (np.array(one.rows[axis.id], dtype=float) for one in (model, against))
     return compare_rows(found, a, b, shared)
 
 
@@ -267,11 +305,11 @@ def _common(
     return a, b
 
 
-def readable(evaluation: Evaluation, axis_id: str, *models: EvaluatedModel) -> bool:
-    """Whether the file holds the rows of a joint axis as this version reads them; older files do
-    not, and nothing can be tested with them."""
-    known = evaluation.axes[axis_id].version == AXES[axis_id][0].version
-    return known and axis_id in evaluation.shared and all(axis_id in one.rows for one in models)
+def readable(axis: Axis, shared: SharedTables, *models: EvaluatedModel) -> bool:
+    """Whether the rows of a joint axis are there as this version reads them; older files do not
+    have them, and nothing can be tested with those."""
+    known = axis.version == AXES[axis.id][0].version
+    return known and axis.id in shared and all(axis.id in one.rows for one in models)
 
 
 def compare_rows(
@@ -285,7 +323,8 @@ def compare_rows(
     gain = found.axis.fault * float(worse_by(theirs, ours)[0])
     resampled = found.axis.fault * worse_by(theirs, ours, drawn)
     half = float(bootstrap_half_width(resampled[~np.isnan(resampled)], found.n))
-    p, least = swap_p(worse_by, ours_pk, theirs_pk, JOINT_SWAPS, more=SWAPS)
+    tested = test_function(found.axis, shared)
+    p, least = swap_p(tested, ours_pk, theirs_pk, JOINT_SWAPS, more=SWAPS)
     return replace(found, gain=gain, low=gain - half, high=gain + half, p=p, least=least)
 
 
@@ -319,6 +358,15 @@ def difference_function(axis: Axis, shared: Shared | None = None) -> Costs:
         return contrast(a_rpk, b_rpk, weights, shared) / axis.fault
 
     return worse_by
+
+
+def test_function(axis: Axis, shared: Shared | None = None) -> Costs:
+    """The function from rows of a and of b [R, P, K] to what the ways of swapping are compared in
+    [R]: how much worse a is than b, or what the axis names instead."""
+    tested = JOININGS[axis.id].tested if shared is not None else None
+    if tested is None or shared is None:
+        return difference_function(axis, shared)
+    return lambda a_rpk, b_rpk: tested(a_rpk, b_rpk, shared)
 
 
 def compare_costs(axis: Axis, against: str, ours_p: np.ndarray, theirs_p: np.ndarray) -> Comparison:

@@ -64,6 +64,14 @@ class Entangled:
     """Details of `entanglement`: asked attribute → open attribute → shift beyond the base's."""
 
     matrix: Mapping[str, Mapping[str, Number | None]]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Details of the axes over all free attributes: attribute → why it is left out."""
+
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,7 @@ class NearCopies:
 TRAITS = TypeAdapter(Traits)
 AGREEMENT, STYLE_PULL = TypeAdapter(Agreement), TypeAdapter(StylePull)
 HUE_GAIN, ENTANGLED = TypeAdapter(HueGain), TypeAdapter(Entangled)
-NEAR_COPIES = TypeAdapter(NearCopies)
+NEAR_COPIES, LEFT_OUT = TypeAdapter(NearCopies), TypeAdapter(LeftOut)
 # The details that pages read. All others are kept as they are and read by nobody.
 DETAILS: Mapping[str, TypeAdapter] = {
     "reproduction": AGREEMENT,
@@ -96,6 +104,8 @@ DETAILS: Mapping[str, TypeAdapter] = {
     "colour_area": HUE_GAIN,
     "entanglement": ENTANGLED,
     "memorisation": NEAR_COPIES,
+    "responsiveness": LEFT_OUT,
+    "override": LEFT_OUT,
 }
 
 

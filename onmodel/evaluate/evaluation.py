@@ -1,13 +1,13 @@
 """What evaluation.json holds, as types, with its one reader and its one writer.
 
 The file says the number of its form in `schema`. Files without a number are from before there was
-one; `_as_schema_1` adds what they lack.
+one; unnumbered.py adds what they lack.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
@@ -25,9 +25,9 @@ from onmodel.errors import InputError, StateError
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.details import (
     AGREEMENT,
-    DETAILS,
     ENTANGLED,
     HUE_GAIN,
+    LEFT_OUT,
     NEAR_COPIES,
     STYLE_PULL,
     TRAITS,
@@ -43,6 +43,7 @@ from onmodel.evaluate.details import (
 )
 from onmodel.evaluate.first_look import FirstLook
 from onmodel.evaluate.observer_check import ObserverCheck
+from onmodel.evaluate.unnumbered import as_schema_1
 from onmodel.families.protocol import SamplerName, Schedule
 from onmodel.hashing import read_json, write_json
 from onmodel.sample.pictures import Sampling
@@ -258,6 +259,10 @@ class EvaluatedModel:
                 f"{worst} is {what} {trait.violated or 0:.0%} of the pictures; {what}"
                 f" {trait.references:.0%} of the references"
             )
+        if axis in ("responsiveness", "entanglement", "override"):
+            found = self._told(axis, LEFT_OUT)
+            left = found.left_out if found else {}
+            return "; ".join(f"{name} is left out: {why}" for name, why in left.items())
         return ""
 
     @cached_property
@@ -332,7 +337,10 @@ class Evaluation:
         )
 
 
-_EVALUATION = TypeAdapter(Evaluation)
+@cache
+def _adapter() -> TypeAdapter[Evaluation]:
+    """Built when an evaluation is read: it takes a tenth of a second."""
+    return TypeAdapter(Evaluation)
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -357,9 +365,9 @@ def evaluation_of(table: object) -> Evaluation:
     if type(number) is not int or not 0 <= number <= SCHEMA:
         raise InputError("evaluation.schema", number, f"this onmodel reads forms up to {SCHEMA}")
     try:
-        table = table if number else _as_schema_1(table)
+        table = table if number else as_schema_1(table)
         controls = {arm: {"name": arm, **row} for arm, row in table["controls"].items()}
-        found = _EVALUATION.validate_python({**table, "controls": controls, "schema": number})
+        found = _adapter().validate_python({**table, "controls": controls, "schema": number})
     except ValidationError as error:
         raise _without_tags(InputError.of(error, "evaluation")) from error
     except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -381,10 +389,7 @@ def as_json(evaluation: Evaluation) -> dict[str, object]:
         "signature": evaluation.signature,
         "plan": asdict(evaluation.plan),
         "axes": {id: axis.as_dict() for id, axis in evaluation.axes.items()},
-        "observers": {
-            name: [{"from": one.named, "licence": one.licence} for one in found]
-            for name, found in evaluation.observers.items()
-        },
+        "observers": {name: _records(found) for name, found in evaluation.observers.items()},
         "checks": {name: asdict(check) for name, check in evaluation.checks.items()},
         "questions": list(evaluation.questions),
         "against": list(evaluation.against),
@@ -393,6 +398,10 @@ def as_json(evaluation: Evaluation) -> dict[str, object]:
         "models": [_model_json(model) for model in evaluation.models],
         "controls": {arm: _measured_json(row) for arm, row in evaluation.controls.items()},
     }
+
+
+def _records(observers: Sequence[ObserverRecord]) -> list[dict[str, str | None]]:
+    return [{"from": one.named, "licence": one.licence} for one in observers]
 
 
 def scores_json(scores: Mapping[str, AnyScore]) -> dict[str, dict[str, object]]:
@@ -418,43 +427,6 @@ def _measured_json(model: EvaluatedModel) -> dict[str, object]:
         "answers": model.answers,
         "pictures": model.pictures,
     }
-
-
-def _as_schema_1(table: dict) -> dict:
-    """A file without a number in form 1.
-
-    It may lack what was added over time, and name prompts that tell nothing with None. Details of
-    another form are left out: no number follows from them.
-    """
-    rows = [*table["models"], *table["controls"].values()]
-    fixed = {id(row): _row_as_schema_1(row) for row in rows}
-    return {
-        **table,
-        "plan": {"training": "", **table["plan"]},
-        "observers": table.get("observers", {}),
-        "models": [fixed[id(row)] for row in table["models"]],
-        "controls": {arm: fixed[id(row)] for arm, row in table["controls"].items()},
-    }
-
-
-def _row_as_schema_1(row: dict) -> dict:
-    per_prompt = {
-        axis: {prompt: value for prompt, value in (values or {}).items() if value is not None}
-        for axis, values in row["per_prompt"].items()
-    }
-    details = {
-        axis: told for axis, told in row.get("details", {}).items() if _is_readable(axis, told)
-    }
-    return {**row, "per_prompt": per_prompt, "details": details}
-
-
-def _is_readable(axis: str, told: object) -> bool:
-    try:
-        if axis in DETAILS:
-            DETAILS[axis].validate_python(told)
-    except ValidationError:
-        return False
-    return True
 
 
 def _faults(evaluation: Evaluation) -> Iterator[tuple[str, object, str]]:

@@ -8,7 +8,7 @@ the third round on, and bounds on them wait for it. Jamieson & Talwalkar 2016 ha
 goes on, because the first look costs a quarter of the last one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -104,18 +104,21 @@ def halve(
         )
         alive = [alive[i] for i in kept]
         if number == 0:
-            alive = [one for one in everything if any(one.model == left.model for left in alive)]
+            left = [one.model for one in alive]
+            alive = [one for one in everything if one.model in left]
     rounds.append(Round(RUNGS[-1], [one.name for one in alive], found.chosen, {}))
     return found, rounds
 
 
 def _tellable(constraints: Constraints, rung: Rung) -> Constraints:
     """Without the bounds on axes that need more pictures of a prompt than the round has."""
-    least, most = (
-        {id: bound for id, bound in bounds.items() if AXES[id][0].seeds <= rung.seeds}
-        for bounds in (constraints.at_least, constraints.at_most)
+
+    def told(bounds: Mapping[str, float]) -> dict[str, float]:
+        return {id: bound for id, bound in bounds.items() if AXES[id][0].seeds <= rung.seeds}
+
+    return replace(
+        constraints, at_least=told(constraints.at_least), at_most=told(constraints.at_most)
     )
-    return replace(constraints, at_least=least, at_most=most)
 
 
 def most_looks(models: int, weights: int) -> int:

@@ -1,21 +1,23 @@
 """The result of a comparison in a few plain sentences, each with a number that a person can check
-in the pictures. Pages and summary.json print the same.
+in the pictures. Pages, summary.json, the terminal and the release card print the same.
 
 At most MOST sentences, the largest change first; then what stayed the same; then what is open.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from onmodel.evaluate.axes.base import Axis
-from onmodel.evaluate.compare import Comparison
+from onmodel.evaluate.axes.design import ONE_HEAD, differing
+from onmodel.evaluate.compare import Comparison, readable
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.text import capital
 
 MOST = 6
 HALF_PULL = 0.5  # of the way to a subset's style, from which it is named as the likely cause
-Name = Callable[[str], str]
 
 # Axis → the attribute whose asked values it judges: the prompts that get them are counted.
 ASKED = {"style": "style", "expression": "expression", "outfit_change": "outfit"}
@@ -67,19 +69,22 @@ class ComparisonResult:
         rows = [f"{one.sentence} {one.remedy}".rstrip() for one in self.changes]
         if self.further:
             rows.append(f"{self.further} smaller changes are in the table.")
-        return [*rows, *filter(None, (self.same, self.open))]
+        rows += filter(None, (self.same, self.open))
+        return rows or ["No declared question was measured for both models."]
+
+
+def label(model: str) -> str:
+    """How a person calls a model: `release_2@30` → `Release 2 @30`."""
+    stage, _, epoch = model.partition("@")
+    return capital(stage.replace("_", " ")) + (f" @{epoch}" if epoch else "")
 
 
 def result_of(
-    evaluation: Evaluation,
-    shown: str,
-    compared: Mapping[str, Sequence[Comparison]],
-    name: Name = str,
+    evaluation: Evaluation, shown: str, compared: Mapping[str, Sequence[Comparison]]
 ) -> ComparisonResult:
     """The result of the model `shown` against others: `compared` is other model → its comparisons.
 
-    `name` gives a model's name as it is printed. Of the pairs in which an axis changed, the largest
-    change speaks for the axis.
+    Of the pairs in which an axis changed, the largest change speaks for the axis.
     """
     largest: dict[str, Comparison] = {}
     for row in compared.values():
@@ -88,21 +93,21 @@ def result_of(
             if one.called and (before is None or abs(one.gain) > abs(before.gain)):
                 largest[one.axis.id] = one
     ranked = sorted(largest.values(), key=lambda one: abs(one.gain) / one.axis.fault, reverse=True)
-    changes = [_headline(evaluation, shown, one, name) for one in ranked[:MOST]]
+    changes = [_headline(evaluation, shown, one) for one in ranked[:MOST]]
     quiet = [one for row in compared.values() for one in row if one.axis.id not in largest]
     return ComparisonResult(changes, len(ranked[MOST:]), _same(quiet), _open(quiet))
 
 
-def _headline(evaluation: Evaluation, shown: str, one: Comparison, name: Name) -> Headline:
+def _headline(evaluation: Evaluation, shown: str, one: Comparison) -> Headline:
     model, other = evaluation.model(shown), evaluation.model(one.against)
+    against = label(one.against)
     now = plain_number(evaluation, model, one.axis, other)
     before = plain_number(evaluation, other, one.axis, model)
     sentence = (
-        f"{capital(one.outcome)} than {name(one.against)} on {one.axis.short}:"
-        f" {now}; {name(one.against)}: {before}."
+        f"{capital(one.outcome)} than {against} on {one.axis.short}: {now}; {against}: {before}."
     )
     worse = model if one.outcome == "worse" else other
-    if cause := _cause(worse, one.axis, name(worse.name)):
+    if cause := _cause(worse, one.axis):
         sentence += f" {cause}"
     remedy = REMEDIES.get(one.axis.id, "") if one.outcome == "worse" else ""
     return Headline(one, sentence, _telling_prompt(one, model, other), remedy)
@@ -118,7 +123,7 @@ def plain_number(
     score = model.score(axis.id)
     if axis.id == "reproduction" and model.agreement and model.agreement.hits:
         return f"{model.agreement.hits[0]:.0%} of the pictures show the character"
-    if axis.id == "design" and (trait := _differing_trait(model, other)):
+    if axis.id == "design" and (trait := _differing_trait(evaluation, model, other)):
         return trait
     if axis.id in ASKED and (found := _asked_and_seen(evaluation, model, ASKED[axis.id])):
         return f"the asked {ASKED[axis.id]} is drawn in {found[0]} of {found[1]} prompts"
@@ -130,21 +135,17 @@ def plain_number(
     return f"{axis.text(score.value) if score else 'unknown'} ({axis.unit})"
 
 
-def _differing_trait(model: EvaluatedModel, other: EvaluatedModel) -> str:
-    """The trait whose share of violations differs most between the two models, in words."""
-    if model.traits is None or other.traits is None:
+def _differing_trait(evaluation: Evaluation, model: EvaluatedModel, other: EvaluatedModel) -> str:
+    """The trait in which the comparison found the two models to differ most, in words."""
+    if model.traits is None or not readable(
+        evaluation.axes["design"], evaluation.shared, model, other
+    ):
         return ""
-    ours, theirs = model.traits.traits, other.traits.traits
-    apart = {
-        tag: abs((ours[tag].violated or 0) - (theirs[tag].violated or 0))
-        for tag in ours
-        if tag in theirs and None not in (ours[tag].violated, theirs[tag].violated)
-    }
-    if not apart:
-        return ""
-    tag = max(apart, key=lambda one: apart[one])
-    share = f"{ours[tag].violated or 0:.0%} of the pictures"
-    if tag == "one head":
+    shared = {name: np.array(table) for name, table in evaluation.shared["design"].items()}
+    ours, theirs = (np.array([one.rows["design"]], dtype=float) for one in (model, other))
+    tag = list(model.traits.traits)[int(differing(ours, theirs, shared)[1][0])]
+    share = f"{model.traits.traits[tag].violated or 0:.0%} of the pictures"
+    if tag == ONE_HEAD:
         return f"not one head in {share}"
     return f"{tag} is {'missing' if tag in model.traits.required else 'seen'} in {share}"
 
@@ -164,9 +165,8 @@ def _asked_and_seen(
     return (seen, read) if read else None
 
 
-def _cause(model: EvaluatedModel, axis: Axis, label: str) -> str:
-    """What in the training data of the worse model, called `label`, is likely behind it, where
-    subsets tell it."""
+def _cause(model: EvaluatedModel, axis: Axis) -> str:
+    """What in the training data of the worse model is likely behind it, where subsets tell it."""
     if axis.id == "style" and model.style_pull:
         pulls = {
             name: pull
@@ -175,7 +175,8 @@ def _cause(model: EvaluatedModel, axis: Axis, label: str) -> str:
         }
         if pulls:  # 1 is all the way; far more than that is towards another style
             subset = min(pulls, key=lambda name: abs(1 - pulls[name]))
-            return f"{label} draws like subset {subset} where the prompt asks for no style."
+            name = label(model.name)
+            return f"{name} draws like subset {subset} where the prompt asks for no style."
     if axis.id == "memorisation" and model.near_copies and model.near_copies.nearest:
         return f"The nearest training picture is {model.near_copies.nearest[0].training}."
     return ""

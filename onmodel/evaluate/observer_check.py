@@ -9,6 +9,10 @@ The measure is the AUC: the probability that a picture that shows something gets
 one that does not. 0.5 is a guess, 1 tells all apart. Where all labelled pictures show the same
 value there is no AUC, and the agreement with the labels stands for it: the share of the pictures
 whose likeliest value is the labelled one.
+
+Both have a 95 % interval. An observer fails where the interval lies below the bound, and where too
+few pictures say anything: the value is below the bound and the interval includes a guess. A
+value whose interval includes the bound is judged, with a note of how few pictures show it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,12 +21,12 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
-from scipy.stats import rankdata
 
 from onmodel.randomness import generator
 from onmodel.sample.suites import Prompt, Vocabulary
 
-LEAST = 0.7  # AUC, or agreement
+LEAST, GUESS = 0.7, 0.5  # AUC, or agreement
+CONFIDENCE = 0.95
 SEEN = 0.5  # probability from which a tag is seen, where its absence is a value
 FEWEST = 3  # pictures on either side of a comparison
 TILES = 4  # a damaged copy is cut into TILES × TILES and put together in another order
@@ -37,8 +41,8 @@ class ObserverCheck:
     """What an observer showed on pictures with known content.
 
     `subject`: what it is asked about, as it is printed; `value`: its AUC or agreement, as `measure`
-    says, None where too few pictures say anything; `pictures`: how many were compared; `source`:
-    which.
+    says, None where too few pictures say anything, with its 95 % interval from `low` to `high`;
+    `pictures`: how many were compared; `source`: which.
     """
 
     subject: str
@@ -46,28 +50,93 @@ class ObserverCheck:
     pictures: int
     source: str
     measure: Literal["AUC", "agreement"] = "AUC"
+    low: float = 0.0
+    high: float = 1.0
 
     @property
     def passed(self) -> bool:
-        return self.value is not None and self.value >= LEAST
+        return self.value is not None and self.high >= LEAST and not self.too_few
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the pictures are too few to tell sight from a guess."""
+        return self.value is None or (self.value < LEAST <= self.high and self.low <= GUESS)
+
+    @property
+    def note(self) -> str:
+        """What a person should know of a subject that is judged: how few pictures show that it can
+        be read; "" where that is certain."""
+        if self.passed and self.low < LEAST:
+            return f"shown on {self.pictures} pictures only"
+        return ""
 
     @property
     def reason(self) -> str:
-        """Why it is not judged, in one line."""
+        """Why an axis is not judged, in one line."""
+        return f"not judged: {self.why}"
+
+    @property
+    def why(self) -> str:
+        """Why its subject cannot be judged."""
         if self.value is None:
-            return f"not judged: no pictures show whether {self.subject} can be read"
-        return (
-            f"not judged: {self.subject} cannot be read on these drawings ({self.measure}"
-            f" {self.value:.2f} on {self.pictures} pictures: {self.source}; {LEAST} is needed)"
+            return f"no pictures show whether {self.subject} can be read"
+        found = (
+            f"{self.measure} {self.value:.2f}, {self.low:.2f}…{self.high:.2f}, on {self.pictures}"
+            f" pictures: {self.source}; {LEAST} is needed"
         )
+        if self.too_few:
+            return f"too few pictures show whether {self.subject} can be read ({found})"
+        return f"{self.subject} cannot be read on these drawings ({found})"
 
 
 def auc(with_it: np.ndarray, without: np.ndarray) -> float:
     """Probability that a score [N] of a picture that shows it is above one [M] of a picture that
     does not; ties count half."""
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate([with_it, without]))
     n, m = len(with_it), len(without)
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def auc_interval(value: float, with_it: int, without: int) -> tuple[float, float]:
+    """The 95 % interval of an AUC from so many pictures that show something and that do not.
+
+    The bounds are the AUCs from which `value` is 1.96 of their own standard errors away, so that an
+    AUC of 1 has an interval, too (Newcombe 2006, method 5; the standard error of Hanley & McNeil
+    1982).
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    z = float(norm.ppf((1 + CONFIDENCE) / 2))
+
+    def error(a: float) -> float:
+        among = (with_it - 1) * (a / (2 - a) - a * a) + (without - 1) * (
+            2 * a * a / (1 + a) - a * a
+        )
+        return float(max(0.0, (a * (1 - a) + among) / (with_it * without)) ** 0.5)
+
+    def below(a: float) -> float:
+        return value - a - z * error(a)
+
+    def above(a: float) -> float:
+        return a - value - z * error(a)
+
+    inside = min(max(value, 1e-6), 1 - 1e-6)  # at 0 and 1 the error is 0, which is no bound
+    low = 0.0 if value <= 0 else float(brentq(below, 0.0, inside))
+    high = 1.0 if value >= 1 else float(brentq(above, inside, 1.0))
+    return low, high
+
+
+def agreement_interval(right: int, count: int) -> tuple[float, float]:
+    """The exact 95 % interval of a share (Clopper & Pearson 1934)."""
+    from scipy.stats import beta
+
+    tail = (1 - CONFIDENCE) / 2
+    low = 0.0 if right == 0 else float(beta.ppf(tail, right, count - right + 1))
+    high = 1.0 if right == count else float(beta.ppf(1 - tail, right + 1, count - right))
+    return low, high
 
 
 def check_attribute(
@@ -77,25 +146,26 @@ def check_attribute(
     source: str,
     silent: str | None = None,
 ) -> ObserverCheck:
-    """The AUC of an attribute's values, weighed by their pictures; the agreement where there is
-    none.
+    """The AUC of an attribute's values, weighed by their pictures, as its interval is (as if the
+    values erred together, which is wider than the truth); the agreement where there is none.
 
     `said`: the value that each picture [N] is known to show, None where it is not known; `scores`:
     value → the observer's scores [N]; `silent`: the value that has no tag.
     """
     values = np.array([value if value is not None else "" for value in said], dtype=object)
     known = values != ""
-    found: list[tuple[float, int]] = []
+    found: list[tuple[float, float, float]] = []
+    weights: list[int] = []
     for value, score in scores.items():
         shows, other = values == value, known & (values != value)
         if min(shows.sum(), other.sum()) >= FEWEST:
-            found.append((auc(score[shows], score[other]), int(shows.sum())))
+            one = auc(score[shows], score[other])
+            found.append((one, *auc_interval(one, int(shows.sum()), int(other.sum()))))
+            weights.append(int(shows.sum()))
     if not found:
         return _agreement(attribute, values, scores, silent, source)
-    aucs, counts = np.array(found).T
-    return ObserverCheck(
-        attribute, float(np.average(aucs, weights=counts)), int(known.sum()), source
-    )
+    mean, low, high = (float(x) for x in np.average(found, axis=0, weights=weights))
+    return ObserverCheck(attribute, mean, int(known.sum()), source, low=low, high=high)
 
 
 def _agreement(
@@ -113,7 +183,25 @@ def _agreement(
         return ObserverCheck(attribute, None, int(known.sum()), source, "agreement")
     table, said = np.stack(list(scores.values()))[:, known], values[known]
     right = np.where(said == silent, table.max(0) < SEEN, names[table.argmax(0)] == said)
-    return ObserverCheck(attribute, float(right.mean()), int(known.sum()), source, "agreement")
+    return _agreed(attribute, right, source)
+
+
+def _agreed(subject: str, right_n: np.ndarray, source: str) -> ObserverCheck:
+    """The check of a subject that was read right or wrong in each picture."""
+    right, count = int(right_n.sum()), len(right_n)
+    low, high = agreement_interval(right, count)
+    return ObserverCheck(subject, right / count, count, source, "agreement", low, high)
+
+
+def _told_apart(
+    subject: str, with_it: np.ndarray, without: np.ndarray, source: str
+) -> ObserverCheck:
+    """The check of a subject by the scores of the pictures that show it and of those that do
+    not."""
+    value = auc(with_it, without)
+    low, high = auc_interval(value, len(with_it), len(without))
+    count = len(with_it) + len(without)
+    return ObserverCheck(subject, value, count, source, low=low, high=high)
 
 
 def silent_value(values: Mapping[str, str]) -> str | None:
@@ -157,7 +245,7 @@ def check_tagger(
             scores = {value: tags_nt[:, column] for value, column in known.items()}
             silent = silent_value(values)
             found[attribute] = check_attribute(attribute, said, scores, REFERENCES, silent)
-            if found[attribute].value is not None:
+            if not found[attribute].too_few:
                 continue
         prompts, tags_pst = base
         asked = [
@@ -165,7 +253,9 @@ def check_tagger(
         ]
         flat = tags_pst.reshape(len(asked), tags_pst.shape[-1])
         scores = {value: flat[:, column] for value, column in known.items()}
-        found[attribute] = check_attribute(attribute, asked, scores, BASE)
+        of_base = check_attribute(attribute, asked, scores, BASE)
+        if attribute not in found or of_base.value is not None:
+            found[attribute] = of_base
     return found
 
 
@@ -182,29 +272,24 @@ def check_identity(
     rows = apart.any(1)
     own = (differences_nn * apart).sum(1)[rows] / apart.sum(1)[rows]
     others = others_mn.mean(1)
-    count = len(own) + len(others)
     source = "references and the base's other characters"
     if min(len(own), len(others)) < FEWEST:
-        return ObserverCheck("the character", None, count, source)
-    return ObserverCheck("the character", auc(-own, -others), count, source)
+        return ObserverCheck("the character", None, len(own) + len(others), source)
+    return _told_apart("the character", -own, -others, source)
 
 
 def check_corruption(intact: np.ndarray, damaged: np.ndarray) -> ObserverCheck:
     """Does the classifier tell references from copies of them that were cut up?"""
     if len(intact) < FEWEST:
         return ObserverCheck("broken pictures", None, len(intact), REFERENCES)
-    found = auc(damaged, intact)
-    return ObserverCheck(
-        "broken pictures", found, len(intact) + len(damaged), "references, half cut up"
-    )
+    return _told_apart("broken pictures", damaged, intact, "references, half cut up")
 
 
 def check_heads(heads: np.ndarray) -> ObserverCheck:
     """Does the detector find one head in a reference?"""
     if len(heads) < FEWEST:
         return ObserverCheck("heads", None, len(heads), REFERENCES)
-    share = float((heads == 1).mean())
-    return ObserverCheck("heads", share, len(heads), REFERENCES, "agreement")
+    return _agreed("heads", heads == 1, REFERENCES)
 
 
 def damaged_copy(image: Image.Image, name: str) -> Image.Image:

@@ -3,6 +3,7 @@
 Two numbers may be compared only when their signatures are equal.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from onmodel.evaluate.evaluation import EvaluationPlan, PlannedPrompt
@@ -11,6 +12,8 @@ from onmodel.hashing import hash_json
 from onmodel.ledger import versions
 from onmodel.sample.pictures import Sampling
 
+WITHIN = {"confirm": "thorough"}  # suite → the suite that holds all of its prompts
+_SUITE = re.compile(r"\bsuite:([\w.]+)-")
 ALWAYS = ("tagger", "identity")  # named even where they are missing: most axes need them
 
 
@@ -73,6 +76,13 @@ def signature_of(plan: EvaluationPlan) -> str:
             f"v:{metric_versions()[:4]}",
         ]
     )
+
+
+def share_prompts(signature: str, other: str) -> bool:
+    """Whether two plans have prompts in common, by the suites that their signatures name: what is
+    chosen by the numbers of one is flattered by those of the other."""
+    names = [found[1] for line in (signature, other) if (found := _SUITE.search(line))]
+    return signature == other or len({WITHIN.get(name, name) for name in names}) < len(names)
 
 
 def metric_versions() -> str:

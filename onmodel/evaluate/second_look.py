@@ -50,8 +50,11 @@ def tells(axis: str, prompt: Prompt) -> bool:
 
 def further_prompts(whole: Sequence[Prompt], first: FirstLook) -> list[Prompt]:
     """The prompts of the whole suite behind the first look's that tell an open question."""
-    later = whole[first.prompts :]
-    return [prompt for prompt in later if any(tells(axis, prompt) for axis in first.open)]
+
+    def wanted(prompt: Prompt) -> bool:
+        return any(tells(axis, prompt) for axis in first.open)
+
+    return list(filter(wanted, whole[first.prompts :]))
 
 
 def of_open_questions(evaluation: Evaluation, first: FirstLook) -> Evaluation:

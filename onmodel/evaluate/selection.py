@@ -7,19 +7,18 @@ answer. This file chooses names; stages/select.py keeps the files.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
 from onmodel.errors import InputError
-from onmodel.evaluate.axes import AXES, JOININGS
-from onmodel.evaluate.axes.base import Axis, cost, prompt_costs
-from onmodel.evaluate.evaluation import EvaluatedModel
+from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.axes.base import Axis, cost
+from onmodel.evaluate.compare import compare_measured, decide
+from onmodel.evaluate.evaluation import EvaluatedModel, SharedTables
 from onmodel.evaluate.statistics import (
-    CONFIDENCE,
     bootstrap_half_width,
     front_membership,
-    max_t,
-    mean_interval,
     resampled_prompts,
 )
 
@@ -29,7 +28,8 @@ RULE = (
     "bias = mean over axes of the deviation from the ideal in units of a whole fault; models that"
     " meet the constraints come first, then those on the Pareto front in at least half of the"
     " resamples, then lower bias; one model alone is the least biased, and those that cannot be"
-    " told from it (95 %, resampled prompts) are named beside it"
+    " told from it (95 %, resampled prompts) are named beside it; reasons are of the prompts that"
+    " the choice was made on, and the models are judged on others"
 )
 
 
@@ -75,13 +75,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class _Table:
-    """Candidates [M]: values [M, A, P] (NaN: not asked there), costs [M, A] and resampled costs [B,
-    M, A]."""
+    """Candidates [M]: costs [M, A] and resampled costs [B, M, A]; `shared` is what the rows of
+    joint axes are read with."""
 
     rows: Sequence[EvaluatedModel]
     axes: Sequence[Axis]
     prompts: int
-    values: np.ndarray
+    shared: SharedTables
     costs: np.ndarray
     resampled: np.ndarray
 
@@ -94,17 +94,22 @@ class _Table:
         return bootstrap_half_width(resampled_b, self.prompts)
 
 
-def select(rows: Sequence[EvaluatedModel], constraints: Constraints, seed: int) -> Selection:
-    """Choose among the `models` rows of an evaluation.
+def select(
+    rows: Sequence[EvaluatedModel],
+    constraints: Constraints,
+    seed: int,
+    shared: SharedTables = MappingProxyType({}),
+) -> Selection:
+    """Choose among the `models` rows of an evaluation; `shared` as the evaluation has it.
 
     Raises InputError when there are fewer candidates than wanted, or when a constrained axis was
     not measured.
     """
     if len(rows) < constraints.count:
         raise InputError("count", constraints.count, f"there are only {len(rows)} candidates")
-    table = _table(rows, seed)
+    table = _table(rows, seed, shared)
     complaints = [_violations(row, constraints) for row in rows]
-    violation = np.array([sum(amount for amount, _ in found) for found in complaints])
+    violation = np.array([_amount(found) for found in complaints])
     bias, resampled = table.bias()
     front = front_membership(table.resampled)
     order = sorted(range(len(rows)), key=lambda m: (violation[m], front[m] < 0.5, bias[m], m))
@@ -142,7 +147,7 @@ def select(rows: Sequence[EvaluatedModel], constraints: Constraints, seed: int) 
         for m, row in enumerate(rows)
     ]
     met = bool(max(violation[chosen]) == 0)
-    names, as_good = ([rows[m].name for m in among] for among in (chosen, alike))
+    names, as_good = [rows[m].name for m in chosen], [rows[m].name for m in alike]
     return Selection(names, as_good, close, met, [axis.id for axis in table.axes], verdicts)
 
 
@@ -162,26 +167,31 @@ def objective(rows: Sequence[EvaluatedModel], constraints: Constraints) -> np.nd
     Raises InputError when a constrained axis was not measured, or no axis was measured for all.
     """
     axes = _measured(rows)
-    costs = [[axis.cost(row.scores[axis.id].value) for axis in axes] for row in rows]
-    missed = [sum(amount for amount, _ in _violations(row, constraints)) for row in rows]
-    return np.mean(costs, axis=1) + np.array(missed)
+    bias = []
+    for row in rows:
+        bias.append(np.mean([axis.cost(row.scores[axis.id].value) for axis in axes]))
+    missed = [_amount(_violations(row, constraints)) for row in rows]
+    return np.array(bias) + np.array(missed)
 
 
-def _table(rows: Sequence[EvaluatedModel], seed: int) -> _Table:
+def _table(
+    rows: Sequence[EvaluatedModel], seed: int, shared: SharedTables = MappingProxyType({})
+) -> _Table:
     """Values of the axes that were measured for every candidate."""
     axes = _measured(rows)
     prompts = list(dict.fromkeys(id for row in rows for axis in axes for id in row.values(axis.id)))
-    tables = [[row.values(axis.id) for axis in axes] for row in rows]
-    values = np.array(
-        [[[table.get(id, np.nan) for id in prompts] for table in tables_m] for tables_m in tables]
-    )
+    values = np.full((len(rows), len(axes), len(prompts)), np.nan)
+    for m, row in enumerate(rows):
+        for a, axis in enumerate(axes):
+            told = row.values(axis.id)
+            values[m, a] = [told.get(id, np.nan) for id in prompts]
     weights = resampled_prompts(len(prompts), seed)
     once = np.ones((1, len(prompts)))
     return _Table(
         rows,
         axes,
         len(prompts),
-        values,
+        shared,
         _costs(axes, values, once)[0],
         _costs(axes, values, weights),
     )
@@ -189,7 +199,11 @@ def _table(rows: Sequence[EvaluatedModel], seed: int) -> _Table:
 
 def _measured(rows: Sequence[EvaluatedModel]) -> list[Axis]:
     """The axes that were measured for every row."""
-    axes = [axis for id, (axis, _) in AXES.items() if all(row.score(id) for row in rows)]
+
+    def of_all(axis: Axis) -> bool:
+        return all(row.score(axis.id) for row in rows)
+
+    axes = [axis for axis, _ in AXES.values() if of_all(axis)]
     if not axes:
         raise InputError(
             "candidates",
@@ -213,6 +227,11 @@ def _costs(axes: Sequence[Axis], values_map: np.ndarray, weights_bp: np.ndarray)
         )
         found.append(cost(axis, np.exp(mean) if axis.across == "geometric" else mean))
     return np.stack(found, axis=-1)
+
+
+def _amount(complaints: Sequence[tuple[float, str]]) -> float:
+    """The faults by which constraints are missed, together."""
+    return sum(amount for amount, _ in complaints)
 
 
 def _violations(row: EvaluatedModel, constraints: Constraints) -> list[tuple[float, str]]:
@@ -322,23 +341,14 @@ def _reason(
 
 
 def _proven(table: _Table, m: int, best: int) -> list[str]:
-    """Axes on which m is worse than the best by the sign-flip test, adjusted over the axes
-    (max-T). Joint axes are left out: their prompts are not independent."""
-    axes = [(a, axis) for a, axis in enumerate(table.axes) if axis.id not in JOININGS]
-    if not axes:
-        return []
-    costs = [[prompt_costs(axis, table.values[k, a]) for a, axis in axes] for k in (m, best)]
-    differences = np.array(costs[0]) - np.array(costs[1])
-    adjusted = max_t(differences)
-    rows = [
-        (axis, row[~np.isnan(row)], p)
-        for (_, axis), row, p in zip(axes, differences, adjusted, strict=True)
-    ]
+    """Axes on which m is worse than the best by the verdict's test, adjusted over the axes of this
+    pair. Joint axes are tested where their shared numbers are known."""
+    pair = table.rows[m], table.rows[best]
+    compared = decide([compare_measured(axis, *pair, table.shared) for axis in table.axes])
     return [
-        f"{axis.title} by {axis.fault * found.value:.3g} "
-        f"({axis.fault * found.low:.3g} to {axis.fault * found.high:.3g}, p {p:.2g})"
-        for axis, row, p in rows
-        if p < 1 - CONFIDENCE and len(row) > 1 and (found := mean_interval(row)).value > 0
+        f"{one.axis.title} by {-one.gain:.3g} ({-one.high:.3g} to {-one.low:.3g}, p {one.p:.2g})"
+        for one in compared
+        if one.outcome == "worse"
     ]
 
 

@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy import stats
-from scipy.linalg import cho_factor, cho_solve
-from scipy.spatial.distance import cdist, pdist
 
 from onmodel.randomness import generator
 
@@ -100,6 +97,8 @@ def next_step(
 
 def expected_improvement(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """E[max(0, −d)] of normal differences d to the best value so far."""
+    from scipy import stats
+
     z = -mean / np.maximum(deviation, 1e-12)
     return np.asarray(deviation * (z * stats.norm.cdf(z) + stats.norm.pdf(z)))
 
@@ -111,6 +110,9 @@ class Posterior:
     def __init__(self, gram: np.ndarray, trials: Sequence[Trial]) -> None:
         """Choose the hyperparameters by likelihood; the level and the variance follow from them in
         closed form."""
+        from scipy.linalg import cho_factor, cho_solve
+        from scipy.spatial.distance import cdist, pdist
+
         energies, axes = np.linalg.eigh(gram)
         self._root = axes * np.sqrt(
             np.clip(energies, 0, None)
@@ -156,6 +158,8 @@ class Posterior:
 
     def above(self, weights: Sequence[Weights], best: Weights) -> tuple[np.ndarray, np.ndarray]:
         """How much higher than `best` merges lie: mean and standard deviation of the difference."""
+        from scipy.linalg import cho_solve
+
         rows = self._place([best, *weights])
         cross = self._covariance(rows, self._points)  # [1 + M, trials]
         explained = cho_solve(self._factor, cross.T)
@@ -170,6 +174,8 @@ class Posterior:
         return np.asarray(np.array(weights) @ self._root)
 
     def _covariance(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        from scipy.spatial.distance import cdist
+
         return _matern(cdist(left, right) / self.length)
 
 

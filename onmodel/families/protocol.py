@@ -104,7 +104,7 @@ class LoraNames:
 @dataclass(frozen=True, slots=True)
 class Linear:
     """A layer that a LoRA can adapt. `name` is the one in the base's own files, `diffusers` the
-    module's path.
+    module's path. The weight of a norm is one column: `in_features` is 1.
 
     `block` is the index of its transformer block, None outside the blocks. `component` is the part
     of the base that has it, None for the backbone.
@@ -130,7 +130,7 @@ class FamilySpec:
     `title` is how people call it, `architecture` the modelspec word for it; `prediction` is what
     the network predicts; `presets` name the endings of the layers that a LoRA usually adapts.
     `linears` are the backbone's layers, which are trained; `text_linears` those of the parts that
-    encode text, which other tools' LoRA files may change too.
+    encode text, which other tools' LoRA files may change too, as they may the weights of `norms`.
     """
 
     name: str
@@ -146,11 +146,17 @@ class FamilySpec:
     linears: tuple[Linear, ...]
     presets: Mapping[str, tuple[str, ...]]
     text_linears: tuple[Linear, ...] = ()
+    norms: tuple[Linear, ...] = ()
 
     @property
     def lora_linears(self) -> tuple[Linear, ...]:
         """Every layer that a LoRA file may change."""
-        return self.linears + self.text_linears
+        return self.linears + self.text_linears + self.norms
+
+    @property
+    def width(self) -> int:
+        """The size of a block's input; 0 where no layer of a block is known."""
+        return next((row.in_features for row in self.linears if row.block is not None), 0)
 
     @property
     def backbone(self) -> str:
@@ -391,6 +397,17 @@ class Family(Protocol):
         """Within the context the network is the same up to rounding, but made for training: it
         moves less memory."""
         ...
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """What a plan says of a base: its spec, component → number of parameters, the components whose
+    files were read, and what is not there. A plan without torch needs no more."""
+
+    spec: FamilySpec
+    parameters: Mapping[str, int]
+    found: frozenset[str]
+    missing: tuple[InputError, ...] = ()
 
 
 class Outline(Protocol):

@@ -3,7 +3,8 @@ layers, licence. Nothing heavy is imported before it is needed.
 
 A family is a folder with the same files as every other one:
 
-    spec.py          Settings, COMPONENTS, published(), spec_of_shapes(), spec_of_folder()
+    spec.py          Settings, COMPONENTS, published(), relatives(), spec_of_shapes(),
+                     spec_of_folder(), facts_of_folder()
     comfyui.py       find_parts()
     load.py          load(), tokenizer(), empty_pipeline(), export_single_files()
     family.py        the loaded base (`protocol.Family`)
@@ -30,7 +31,7 @@ from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.families.hub import snapshot
 from onmodel.families.licences import BASES, LicensedBase
-from onmodel.families.protocol import BaseSettings, Component, FamilySpec, Part, Place
+from onmodel.families.protocol import BaseFacts, BaseSettings, Component, FamilySpec, Part, Place
 from onmodel.hashing import hash_json, sha256_file, tree_hash
 from onmodel.toon.base import TOON_BASE
 
@@ -154,6 +155,16 @@ def outline(base: Base) -> "Outline":
     return found
 
 
+def base_facts(base: Base) -> BaseFacts | None:
+    """The facts of a base that ships with the package, found without torch: its files were tested
+    with it. None for another base, whose `outline` checks its files."""
+    settings = parse_base(base)
+    if settings.folder not in [row["folder"] for row in SHIPPED.values()]:
+        return None
+    found: BaseFacts = _file(settings.family, "spec").facts_of_folder(settings.folder)
+    return found
+
+
 def examine(settings: BaseSettings, component: str, place: Place) -> Part:
     """What a file's header says of a component. Raises InputError when it does not fit."""
     found: Part = _file(settings.family, "doctor").examine(component, place)
@@ -200,11 +211,15 @@ def export_single_files(settings: BaseSettings, out: Path) -> list[Path]:
 
 @cache
 def known_specs() -> tuple[FamilySpec, ...]:
-    """The facts of every family's published base and of those that ship with the package."""
-    shipped = (
-        _file(str(row["family"]), "spec").spec_of_folder(row["folder"]) for row in SHIPPED.values()
-    )
-    return (*(_file(family, "spec").published() for family in FAMILIES), *shipped)
+    """The facts of every family's published base, of its relatives, and of the bases that ship with
+    the package."""
+    found: list[FamilySpec] = []
+    for family in FAMILIES:
+        spec = _file(family, "spec")
+        found += [spec.published(), *spec.relatives()]
+    for row in SHIPPED.values():
+        found.append(_file(str(row["family"]), "spec").spec_of_folder(row["folder"]))
+    return tuple(found)
 
 
 def spec_of_shapes(

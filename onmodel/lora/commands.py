@@ -15,6 +15,7 @@ from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.families.registry import components, locate, parse_base_rows
 from onmodel.lora import full_checkpoints
+from onmodel.lora import remap as remapping
 from onmodel.lora.full_checkpoints import open_checkpoint
 from onmodel.lora.layouts import Layout
 from onmodel.lora.merge_files import facts_of, merge_files
@@ -105,6 +106,16 @@ def add_into(
     return {"file": str(out), "bytes": out.stat().st_size, **report.as_dict()}
 
 
+def remap(
+    file: Path, smaller: Sequence[str], base: Sequence[str], out: Path, events: Events
+) -> Report:
+    """Write a LoRA of a smaller base for a relative made by inserting copies of blocks."""
+    check_new(out)
+    few, many = transformer_of(smaller, "--from"), transformer_of(base)
+    report = remapping.remap(file, few, many, out, events)
+    return {"file": str(out), "bytes": out.stat().st_size, **asdict(report)}
+
+
 def diff(one: Path, other: Path) -> Report:
     """Strength, cosine and distance of two LoRAs, by block and type of layer, and their headers."""
     names, spec = names_of([one, other]), spec_of_loras([one, other])
@@ -114,8 +125,9 @@ def diff(one: Path, other: Path) -> Report:
         return found
 
 
-def transformer_of(rows: Sequence[str]) -> Path:
-    """The transformer file of a base as on the command line, which may also be that file alone."""
+def transformer_of(rows: Sequence[str], option: str = "--base") -> Path:
+    """The transformer file of a base as on the command line, which may also be that file alone.
+    `option` names it in errors."""
     if len(rows) == 1 and rows[0].endswith(".safetensors") and "=" not in rows[0]:
         return Path(rows[0])
     settings = parse_base_rows(rows)
@@ -125,8 +137,8 @@ def transformer_of(rows: Sequence[str]) -> Path:
         raise place
     files = [place.path] if place.single else sorted(place.path.glob("*.safetensors"))
     if len(files) != 1:
-        remedy = f"name the {backbone.kind} file: --base {backbone.field}=FILE"
-        raise InputError("--base", " ".join(rows), remedy)
+        remedy = f"name the {backbone.kind} file: {option} {backbone.field}=FILE"
+        raise InputError(option, " ".join(rows), remedy)
     return files[0]
 
 

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.hashing import sha256_file, tree_hash
-from onmodel.ledger.lineage import add
+from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora import header
 from onmodel.lora.author_paths import without_author_paths
 from onmodel.lora.factors import Factors
@@ -45,7 +45,7 @@ def plain_bytes(source: Path, leave_out: Collection[str] = ()) -> int | None:
     where it has none."""
     spec = spec_of_loras([source], leave_out=leave_out)
     with LoraFile(source, spec, leave_out=leave_out) as file:
-        if not any(map(file.is_lycoris, file.layers)):
+        if not any(map(file.is_compact, file.layers)):
             return None
         return sum(4 * one.rank * (one.out + one.in_) for one in file.layers.values())
 
@@ -57,18 +57,25 @@ def convert(
     (`LoraFile`).
 
     The file's own dtype is kept where it holds every number exactly; folding alpha/rank may need
-    float32. A LoHa or LoKr stays one, but in diffusers' layout, which has none: there it becomes
-    the plain LoRA of the same change, which may be a thousand times larger. Raises InputError for
-    what LoraFile refuses, and when `target` exists.
+    float32. A LoHa, a LoKr or a whole difference stays one, but in diffusers' layout, which has
+    none: there it becomes the plain LoRA of the same change, which may be a thousand times larger.
+    Raises InputError for what LoraFile refuses, for norms in diffusers' layout, and when `target`
+    exists.
     """
     if target.exists():
         raise InputError("out", target, "exists already; name a new file")
     spec = spec_of_loras([source], leave_out=leave_out)
     with LoraFile(source, spec, leave_out=leave_out) as file:
+        norms = [row.name for row in spec.norms if row.name in file.layers]
+        if norms and layout == "diffusers":
+            what = (
+                f"changes {len(norms)} norms ({norms[0]}), which the diffusers layout cannot hold"
+            )
+            raise InputError("lora", source, f"{what}; leave them out: --leave-out diff")
         past = header.lineage_of(
-            file, tree_hash(source) if source.is_dir() else sha256_file(source)
+            file.metadata, tree_hash(source) if source.is_dir() else sha256_file(source)
         )
-        tensors = _tensors(file, spec, layout)
+        tensors = layout_tensors(file, spec, layout)
         metadata, layers = file.metadata, list(file.layers)
     if broken := next(
         (key for key, array in tensors.items() if not np.isfinite(array).all()), None
@@ -76,22 +83,10 @@ def convert(
         raise InputError(
             "lora", source, f"{broken} overflows in the {layout} layout; correct ss_network_alpha"
         )
-    dtype = _smallest(source, tensors)
-    entries, arrays = {}, {}
-    for key, array in tensors.items():
-        kind = "F32" if key.endswith(".alpha") else dtype
-        entries[key], arrays[key] = Entry(kind, array.shape), encode(array, kind)
-    payload = Payload(entries, arrays)
-    # PEFT's own config would be applied again on top of what is folded in now.
-    dropped = ("lora_adapter_metadata", *header.HISTORY_KEYS)
-    words = {
-        key: without_author_paths(value) for key, value in metadata.items() if key not in dropped
-    }
-    words["sshs_model_hash"] = payload.sha256
-    held = header.held(payload.sha256, payload.table_sha256, words)
+    dtype = smallest_dtype(source, tensors)
     left = {"left_out": sorted(leave_out)} if leave_out else {}
-    history = add([past], "conversion", layout=layout, **left, **held)
-    payload.write(target, {**words, **header.history_words(history)})
+    facts = {"layout": layout, **left}
+    write_tensors(target, encoded(tensors, dtype), metadata, past, "conversion", facts)
     by_name = {linear.name: linear.component for linear in spec.lora_linears}
     return Converted(
         Counter(by_name[name] for name in layers),
@@ -101,16 +96,51 @@ def convert(
     )
 
 
-def _tensors(file: LoraFile, spec: FamilySpec, layout: Target) -> dict[str, np.ndarray]:
+def write_tensors(
+    target: Path,
+    payload: Payload,
+    metadata: Mapping[str, str],
+    past: Lineage,
+    kind: str,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the tensors of a file in another form, with its header's words `metadata` and one node
+    of that kind on top of its history `past`."""
+    # PEFT's own config would be applied again on top of what is folded in now.
+    dropped = ("lora_adapter_metadata", *header.HISTORY_KEYS)
+    words = {
+        key: without_author_paths(value) for key, value in metadata.items() if key not in dropped
+    }
+    words["sshs_model_hash"] = payload.sha256
+    held = header.held(payload.sha256, payload.table_sha256, words)
+    history = add([past], kind, **{**facts, **held})
+    payload.write(target, {**words, **header.history_words(history)})
+
+
+def encoded(tensors: Mapping[str, np.ndarray], dtype: str) -> Payload:
+    """Tensors as a file's payload: alphas in float32, the others in `dtype`."""
+    entries, arrays = {}, {}
+    for key, array in tensors.items():
+        kind = "F32" if key.endswith(".alpha") else dtype
+        entries[key], arrays[key] = Entry(kind, array.shape), encode(array, kind)
+    return Payload(entries, arrays)
+
+
+def layout_tensors(file: LoraFile, spec: FamilySpec, layout: Target) -> dict[str, np.ndarray]:
     """The tensors of a layout, float32."""
     tensors: dict[str, np.ndarray] = {}
     alpha = file.trained_alpha if layout == "kohya" else None
     for linear in spec.lora_linears:
-        parts = None if layout == "diffusers" else file.lycoris(linear.name)
+        if linear.name not in file.layers:
+            continue
+        parts = None if layout == "diffusers" else file.compact(linear.name)
         if parts is not None and layout != "diffusers":
             stem = written_stem(linear.name, layout)
             tensors |= {f"{stem}.{role}": matrix for role, matrix in parts.items()}
-            if layout == "kohya":  # alpha/rank is 1, which every tool reads alike
+            if "diff" in parts:
+                if linear.in_features == 1:
+                    tensors[f"{stem}.diff"] = parts["diff"].reshape(-1)
+            elif layout == "kohya":  # alpha/rank is 1, which every tool reads alike
                 rank = next((len(parts[role]) for role in reversed(LOW_RANK) if role in parts), 1)
                 tensors[f"{stem}.alpha"] = np.array(rank, np.float32)
             continue
@@ -139,7 +169,7 @@ def _keys(linear: Linear, spec: FamilySpec, layout: Target) -> tuple[str, str, s
     return written_keys(linear.name, layout)
 
 
-def _smallest(source: Path, tensors: Mapping[str, np.ndarray]) -> str:
+def smallest_dtype(source: Path, tensors: Mapping[str, np.ndarray]) -> str:
     """The source's own dtype when it holds every tensor exactly, else F32."""
     entries, _ = read_header(lora_weights(source), "lora")
     names = {entry.dtype for key, entry in entries.items() if not key.endswith(".alpha")}

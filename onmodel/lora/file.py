@@ -45,6 +45,7 @@ WHOLE = {"lokr_w1", "lokr_w2"}  # a LoKr without a low-rank side, which has no a
 LENGTHS = ("dora_scale", "magnitude_vector")  # roles of DoRA's row lengths, which change no shape
 # of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
 _MOST_NUMBERS = 2**28
+REMAP = "onmodel lora remap FILE --from SMALLER --base BASE -o OUT"
 # Tensors that bitsandbytes (nf4, int8) and ComfyUI (fp8) keep beside a quantised weight.
 _QUANTISED = re.compile(
     r"\.(absmax|nested_absmax|quant_map|nested_quant_map|quant_state\.[\w.]+|SCB|scale_weight"
@@ -138,25 +139,27 @@ class LoraFile:
         down, up = (parts["down"], parts["up"]) if "down" in parts else expand(parts)
         return Factors(down, up, alpha, lengths[0] if lengths else None)
 
-    def lycoris(self, name: str) -> dict[str, np.ndarray] | None:
+    def compact(self, name: str) -> dict[str, np.ndarray] | None:
         """The matrices of a LoHa or LoKr layer, role → float32, whose plain factors may be a
-        thousand times larger. The whole scale is in the last of them. None for a layer of another
-        kind. Raises what `factors` raises."""
-        if not self.is_lycoris(name):
+        thousand times larger, or its whole difference; with row lengths where it is DoRA. The whole
+        scale is in the last of them. None for a plain layer. Raises what `factors` raises."""
+        if not self.is_compact(name):
             return None
         parts = self._parts(name)
         scaled = next(role for role in SCALED if role in parts)
         parts[scaled] = parts[scaled] * np.float32(self.alpha(name) / self.layers[name].rank)
         return parts
 
-    def is_lycoris(self, name: str) -> bool:
-        """Whether a layer is LoHa or LoKr."""
+    def is_compact(self, name: str) -> bool:
+        """Whether a layer is LoHa, LoKr, or a whole difference."""
         return "down" not in self._keys[name]
 
     def alpha(self, name: str) -> float:
         """The alpha of a layer's plain factors. Raises InputError when it is negative or not
         finite."""
         keys, rank = self._keys[name], self.layers[name].rank
+        if "diff" in keys:
+            return float(rank)
         shapes = {role: self._file.entries[key].shape for role, key in keys.items()}
         inner = [shapes[role][0] for role in LOW_RANK if role in shapes]
         alpha: float | None = None
@@ -187,6 +190,8 @@ class LoraFile:
             if role == "alpha":
                 continue
             parts[role] = decode(self._file.raw(key), self._file.entries[key])
+            if role == "diff":
+                parts[role] = parts[role].reshape(self.layers[name].size)
             if not np.isfinite(parts[role]).all():
                 raise InputError(
                     "lora",
@@ -215,7 +220,8 @@ class LoraFile:
     @property
     def trained_alpha(self) -> float | None:
         """The alpha of its training: the header's, else its layers' own; None when those differ."""
-        return alpha_of(self.metadata, map(self.alpha, self._keys))
+        scaled = (name for name, keys in self._keys.items() if "diff" not in keys)
+        return alpha_of(self.metadata, map(self.alpha, scaled))
 
 
 def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | None:
@@ -267,7 +273,10 @@ def check_shapes(shapes: Mapping[str, tuple[int, int]], spec: FamilySpec, source
         wanted = (linears[name].out_features, linears[name].in_features)
         if shape != wanted:
             said = f"{name} is {_by(shape)}, this {spec.name} has {_by(wanted)} there"
-            raise InputError("lora", source, f"{said}; use a LoRA that was trained on this base")
+            remedy = "use a LoRA that was trained on this base"
+            if 1 in (wanted[1], shape[1]):
+                remedy = f"{remedy}, or onmodel lora convert FILE -o OUT --leave-out diff"
+            raise InputError("lora", source, f"{said}; {remedy}")
 
 
 def _layers(
@@ -321,6 +330,8 @@ def _layer_shape(
         if role != "alpha" and role not in LENGTHS
     }
     said = " · ".join(f"{role} {list(shape)}" for role, shape in shapes.items())
+    if len(shapes.get("diff", ())) == 1:
+        shapes["diff"] = (*shapes["diff"], 1)
     if not all(len(shape) == 2 and 0 not in shape for shape in shapes.values()):
         raise InputError(
             "lora", path, f"{name}: {said} is not a product of two matrices; export the LoRA again"
@@ -343,12 +354,6 @@ def _layer_shape(
             "lora", path, f"{name} is a plain LoRA of rank {rank}; export it with a smaller rank"
         )
     lengths = {role: entry.shape for role, entry in entries.items() if role in LENGTHS}
-    if lengths and "down" not in shapes:
-        raise InputError(
-            "lora",
-            path,
-            f"is DoRA over {min(shapes).partition('_')[0]} ({name}); only over LoRA is known",
-        )
     for shape in lengths.values():  # LyCORIS can also keep lengths of columns, [1, in]
         if shape not in ((out,), (out, 1)):
             raise InputError(
@@ -382,8 +387,7 @@ def _refuse_unknown(
     _refuse_what_can_be_left_out(path, unknown, spec)
     blocks = count_blocks(spec.name, unknown)
     if backbone and blocks > spec.blocks:
-        what = f"made for a base of {blocks} blocks; this one has {spec.blocks}"
-        raise InputError("lora", path, what)
+        raise _of_other_base(path, spec, str(blocks))
     if not backbone:
         kind = recognise({key: entries[key].shape for key in unknown}) or "something unknown"
         what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
@@ -399,8 +403,8 @@ def _refuse_unknown(
 
 
 def _refuse_what_can_be_left_out(path: Path, unknown: Sequence[str], spec: FamilySpec) -> None:
-    """Name whole differences of weights, and text layers that the model lacks, where nothing else
-    is unknown; the remedy writes the rest."""
+    """Name whole differences that are not read, and text layers that the model lacks, where
+    nothing else is unknown; the remedy writes the rest."""
     names = name_table(spec_of_shapes(spec.name, spec.blocks))
     counts: Counter[str] = Counter()
     for key in unknown:
@@ -410,7 +414,8 @@ def _refuse_what_can_be_left_out(path: Path, unknown: Sequence[str], spec: Famil
             return
         counts[part] += 1
     said = [
-        f"{count} tensors are differences of whole weights, such as norms, and no LoRA"
+        f"{count} tensors are differences of biases or of weights that are not read, such as"
+        " embeddings, or weights to set"
         if part == "diff"
         else f"{count} tensors change layers of a {part.replace('_', ' ')} that this model lacks"
         for part, count in counts.items()
@@ -423,8 +428,16 @@ def _refuse_what_can_be_left_out(path: Path, unknown: Sequence[str], spec: Famil
 def _check_blocks(path: Path, spec: FamilySpec, said: str | None) -> None:
     """Raise InputError when the header names another number of blocks than the base has."""
     if said not in (None, str(spec.blocks)):
-        what = f"made for a base of {shown(said, 20)} blocks; this one has {spec.blocks}"
-        raise InputError("lora", path, what)
+        raise _of_other_base(path, spec, said)
+
+
+def _of_other_base(path: Path, spec: FamilySpec, said: str) -> InputError:
+    """The error that a file was made for a base of `said` blocks, which is not that of `spec`."""
+    what = f"made for a base of {shown(said, 20)} blocks, this one has {spec.blocks}"
+    remedy = f"use one for {spec.blocks} blocks"
+    if re.fullmatch("[0-9]{1,9}", said) and int(said) < spec.blocks:
+        remedy += f", or move it: {REMAP}"
+    return InputError("lora", path, f"{what}; {remedy}")
 
 
 def _notes(
@@ -438,7 +451,7 @@ def _notes(
         return ()
     return (
         f"changes only blocks 0-{len(present) - 1} of {spec.blocks}; if it was made for a smaller"
-        " base, it does not fit",
+        f" base, it does not fit: {REMAP} moves it",
     )
 
 

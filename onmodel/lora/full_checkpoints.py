@@ -39,7 +39,7 @@ class Checkpoint:
 
     @property
     def others(self) -> dict[str, str]:
-        """Tensors outside the layers (norms, the text conditioner): name without the file's prefix
+        """Tensors outside the layers (embeddings, biases): name without the file's prefix
         → key."""
         first = self.spec.linears[0]
         key = self.keys[first.name].removesuffix(".weight")
@@ -49,7 +49,7 @@ class Checkpoint:
 
     def lineage(self) -> Lineage:
         """Its history where the header has one, else a node of unknown origin with its hash."""
-        return header.lineage_of(self.file, sha256_file(self.file.path))
+        return header.lineage_of(self.file.metadata, sha256_file(self.file.path))
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,18 @@ def extract(
             lineage = add(
                 histories, "extract", tuned=root(histories[0]), base=root(histories[1]), **facts
             )
-            about = header.Facts(title, "", "", "", one.spec.architecture, 0, "")
+            spec = one.spec
+            about = header.Facts(
+                title=title,
+                author="",
+                license="",
+                trigger="",
+                architecture=spec.architecture,
+                resolution=0,
+                date="",
+                blocks=spec.blocks,
+                width=spec.width,
+            )
             return {**header.build(about, lineage), **rank_words(layers, max(alphas.values()))}
 
         with task(events, "extract", len(changed)) as advance:
@@ -207,7 +218,8 @@ def into(
                 for source, weight in zip(sources, blend.in_layer(linears[name]), strict=True):
                     if name in source.file.layers:
                         one = source.file.factors(name)
-                        delta += np.float32(weight * one.scale) * (one.up @ one.down)
+                        change = np.float32(weight * one.scale) * (one.up @ one.down)
+                        delta += change.reshape(delta.shape)
                 bits = encode(before + delta, entries[key].dtype)
                 got = decode(bits.reshape(-1).view(np.uint8), entries[key])
                 if not np.isfinite(got).all():
@@ -247,7 +259,8 @@ def _energies(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """‖difference‖² of every layer, and of every other tensor, by its name; those that both
     have."""
-    layers = {}
+    layers, rest = {}, {}
+    norms = {row.name for row in one.spec.norms}
     with task(events, "compare", len(one.keys)) as advance:
         for name, key in one.keys.items():
             if name not in other.keys:
@@ -256,10 +269,13 @@ def _energies(
                 raise InputError(
                     "base", other.file.path, f"{name} has another size than in {one.file.path}"
                 )
-            layers[name] = _energy(_difference(one, other, name))
+            energy = _energy(_difference(one, other, name))
+            if name in norms:
+                rest[f"{name}.weight"] = energy
+            else:
+                layers[name] = energy
             advance()
     theirs = other.others
-    rest = {}
     for name, key in one.others.items():
         mine, its = one.file.entries[key], other.file.entries.get(theirs.get(name, ""))
         if its is not None and mine.shape == its.shape and {mine.dtype, its.dtype} <= set(FLOATS):

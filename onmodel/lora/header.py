@@ -8,19 +8,13 @@ the file is written (weights.py). https://github.com/Stability-AI/ModelSpec
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from onmodel.errors import InputError
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, parse
 from onmodel.lora.author_paths import without_author_paths
-from onmodel.lora.layouts import BLOCKS_KEY
+from onmodel.lora.layouts import BASE_KEY, BLOCKS_KEY, WIDTH_KEY
 from onmodel.weights import PAYLOAD_KEY
-
-if TYPE_CHECKING:
-    from onmodel.lora.file import LoraFile
-    from onmodel.lora.tensors import Lora
-    from onmodel.weights import WeightsFile
 
 SCHEMA = "1"
 RECIPE_KEY = "onmodel.recipe"
@@ -82,8 +76,9 @@ CLAIM_LENGTH = 400  # characters
 @dataclass(frozen=True, slots=True)
 class Facts:
     """The facts in the header of any LoRA, trained or merged. `resolution`: side in pixels, 0
-    unknown; `blocks`: number of blocks of its base, 0 unknown. A release sets the recipe's
-    `author`, `license` and `date`; checkpoints and merges leave them ""."""
+    unknown; `blocks`, `width`: number of blocks of its base and the size of their inputs, 0
+    unknown; `base_sha256`: the base's identity. A release sets the recipe's `author`, `license` and
+    `date`; checkpoints and merges leave them ""."""
 
     title: str
     author: str
@@ -94,6 +89,8 @@ class Facts:
     date: str
     merged_from: str = ""
     blocks: int = 0
+    width: int = 0
+    base_sha256: str = ""
 
 
 def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
@@ -119,6 +116,8 @@ def build(facts: Facts, lineage: Lineage, **kohya: str) -> dict[str, str]:
         "ss_network_module": "networks.lora",
         "ss_resolution": f"({side}, {side})" if side else "",
         BLOCKS_KEY: str(facts.blocks or ""),
+        WIDTH_KEY: str(facts.width or ""),
+        BASE_KEY: facts.base_sha256,
         **history_words(lineage),
         **kohya,
     }
@@ -179,31 +178,28 @@ def history_words(lineage: Lineage) -> dict[str, str]:
     return {key: value for key, value in words.items() if value}
 
 
-def lineage_of(lora: "Lora | LoraFile | WeightsFile", sha256: str) -> Lineage:
-    """The history that a file's header carries; a file from elsewhere is one node of unknown origin
-    with its hash.
+def lineage_of(words: Mapping[str, str], sha256: str) -> Lineage:
+    """The history that the words of a file's header carry; a file from elsewhere is one node of
+    unknown origin with its hash.
 
     What a stranger's header says is kept under `claims`. Raises VerifyError when the history does
     not match its hashes.
     """
-    recipe = lora.metadata.get(RECIPE_KEY)
+    recipe = words.get(RECIPE_KEY)
     if recipe is None:
-        return add([], "model", origin="unknown", sha256=sha256, **_claimed(lora.metadata))
+        return add([], "model", origin="unknown", sha256=sha256, **_claimed(words))
     return parse(recipe.encode(), RECIPE_KEY)
 
 
-def imported(lora: "Lora", sha256: str, name: str) -> Lineage:
+def imported(words: Mapping[str, str], sha256: str, name: str) -> Lineage:
     """The history of a file that others made. Its own history, if it has one, stands below a node
     that says so: its hashes fit together, but nothing below that node was seen here.
     """
-    if RECIPE_KEY not in lora.metadata:
-        return add(
-            [], "model", name=name, origin="unknown", sha256=sha256, **_claimed(lora.metadata)
-        )
-    past = lineage_of(lora, sha256)
-    return add(
-        [past], "model", name=name, origin="onmodel", sha256=sha256, **_claimed(lora.metadata)
-    )
+    claims = _claimed(words)
+    if RECIPE_KEY not in words:
+        return add([], "model", name=name, origin="unknown", sha256=sha256, **claims)
+    past = lineage_of(words, sha256)
+    return add([past], "model", name=name, origin="onmodel", sha256=sha256, **claims)
 
 
 def _claimed(metadata: Mapping[str, str]) -> dict[str, object]:

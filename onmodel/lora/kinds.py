@@ -1,8 +1,8 @@
-"""LoHa and LoKr layers of LyCORIS (https://github.com/KohakuBlueleaf/LyCORIS) as plain factors,
-exactly.
+"""LoHa and LoKr layers of LyCORIS (https://github.com/KohakuBlueleaf/LyCORIS) and whole differences
+of weights as plain factors, exactly.
 
 A Hadamard or Kronecker product of two low-rank matrices is itself low-rank: its factors are
-products of theirs.
+products of theirs. A whole difference is its product with an identity.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,14 @@ from onmodel.weights import Entry, Payload, encode, finite
 # The matrices whose first side is the rank that alpha is divided by; the last that a layer has.
 LOW_RANK = ("hada_w1_b", "lokr_w1_b", "lokr_w2_b")
 # The matrix that takes a scale of the whole product: the first that a layer has.
-SCALED = ("hada_w2_b", "lokr_w2", "lokr_w2_b")
+SCALED = ("hada_w2_b", "lokr_w2", "lokr_w2_b", "diff")
 
 
 def expand(parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The plain factors (down, up) of a LoHa or LoKr layer."""
+    """The plain factors (down, up) of a LoHa or LoKr layer, or of a whole difference."""
+    if "diff" in parts:
+        up, down = _thin(parts["diff"])
+        return down, up
     with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the values
         return (_expand_loha if "hada_w1_a" in parts else _expand_lokr)(parts)
 
@@ -55,6 +58,9 @@ def expanded_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int
     kinds = {role.partition("_")[0] for role in shapes}
     if kinds == {"down", "up"}:
         return _product(shapes["up"], shapes["down"])
+    if kinds == {"diff"}:
+        rows, columns = shapes["diff"]
+        return rows, columns, min(rows, columns)
     if kinds == {"hada"}:
         one = _product(shapes["hada_w1_a"], shapes["hada_w1_b"])
         other = _product(shapes["hada_w2_a"], shapes["hada_w2_b"])

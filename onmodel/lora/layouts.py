@@ -12,9 +12,9 @@ from onmodel.families.protocol import FamilySpec, Linear, LoraNames
 
 Layout = Literal["common", "kohya"]
 
-BLOCKS_KEY = (
-    "onmodel.blocks"  # a header's word: how many blocks the base has that a LoRA was made for
-)
+# A header's words about the base that a LoRA was made for: how many blocks it has, the size of
+# their inputs, and its identity (`registry.base_sha256`).
+BLOCKS_KEY, WIDTH_KEY, BASE_KEY = "onmodel.blocks", "onmodel.width", "onmodel.base_sha256"
 
 # What stands after a layer's name. PEFT puts an adapter's name, `default` or any other, before
 # `.weight` or at the end.
@@ -22,6 +22,7 @@ _NAMED = r"(?:\.(?!weight$)[^.]+)?"
 _ENDING = re.compile(
     rf"\.(?:(?P<down>lora_A{_NAMED}\.weight|lora_down{_NAMED}\.weight|lora\.down\.weight)"
     rf"|(?P<up>lora_B{_NAMED}\.weight|lora_up{_NAMED}\.weight|lora\.up\.weight)"
+    rf"|(?P<diff>diff|w_norm)"
     rf"|lora_(?P<magnitude_vector>magnitude_vector){_NAMED}(?:\.weight)?"
     rf"|(?P<same>alpha|dora_scale|hada_w[12]_[ab]|lokr_w[12](?:_[ab])?){_NAMED})$"
 )
@@ -55,7 +56,7 @@ def _table(linears: tuple[Linear, ...], names: tuple[LoraNames, ...]) -> dict[st
 
 def is_difference(key: str) -> bool:
     """Whether a tensor is the difference of a whole weight or bias, as ComfyUI and LyCORIS keep
-    them of norms and biases, or a weight to set; none is a product."""
+    them of norms and biases, or a weight to set; none is a product. Those of weights are read."""
     return key.endswith((".diff", ".diff_b", ".set_weight", ".w_norm", ".b_norm"))
 
 

@@ -22,7 +22,7 @@ from onmodel.lora.factors import (
     Factors,
     cosines,
 )
-from onmodel.lora.layouts import BLOCKS_KEY
+from onmodel.lora.layouts import BASE_KEY, BLOCKS_KEY, WIDTH_KEY
 from onmodel.lora.merge_job import MergeInput, MergeJob, rounded, rounded_rows, scale_of, task
 from onmodel.lora.merge_ranks import choose_ranks
 from onmodel.lora.methods import Blend
@@ -221,8 +221,8 @@ def _words(
 def facts_of(sources: Sequence[MergeInput], spec: FamilySpec, title: str) -> header.Facts:
     """Header facts of a merge of plain files, from the headers of its inputs.
 
-    The licence is set only when all inputs have the same one. The date is the newest of theirs: no
-    clock may change the bytes.
+    Licence, width and base are set only when all inputs have the same one. The date is the newest
+    of theirs: no clock may change the bytes.
     """
 
     def said(key: str) -> list[str]:
@@ -230,16 +230,22 @@ def facts_of(sources: Sequence[MergeInput], spec: FamilySpec, title: str) -> hea
             dict.fromkeys(source.file.metadata.get(f"modelspec.{key}", "") for source in sources)
         )
 
-    licences, triggers, authors = said("license"), said("trigger_phrase"), said("author")
+    def alike(key: str) -> str:
+        found = {source.file.metadata.get(key, "") for source in sources}
+        return found.pop() if len(found) == 1 else ""
+
+    triggers, authors, width = said("trigger_phrase"), said("author"), alike(WIDTH_KEY)
     return header.Facts(
         title=title,
         author=", ".join(filter(None, authors)),
-        license=licences[0] if len(licences) == 1 else "",
+        license=alike("modelspec.license"),
         trigger=", ".join(filter(None, triggers)),
         architecture=spec.architecture,
         resolution=largest_side(sources),
         date=max(said("date")),
         blocks=spec.blocks if any(BLOCKS_KEY in source.file.metadata for source in sources) else 0,
+        width=int(width) if re.fullmatch("[0-9]{1,9}", width) else 0,
+        base_sha256=alike(BASE_KEY),
     )
 
 

@@ -42,7 +42,7 @@ class MergeInput:
         """Its history; a file of another tool is one node of unknown origin with its hash. Raises
         VerifyError when the history is damaged."""
         known = header.RECIPE_KEY in self.file.metadata
-        return header.lineage_of(self.file, "" if known else sha256_file(self.file.source))
+        return header.lineage_of(self.file.metadata, "" if known else sha256_file(self.file.source))
 
     @cached_property
     def trained_alpha(self) -> float | None:

@@ -58,7 +58,7 @@ def layers_of_checkpoint(file: WeightsFile) -> tuple[FamilySpec, dict[str, str]]
     family = family_of(file.entries) or DEFAULT_FAMILY
     blocks = count_blocks(family, file.entries)
     whole = spec_of_shapes(family, blocks)
-    table = name_table(whole)
+    table, norms = name_table(whole), set(whole.norms)
     keys: dict[str, str] = {}
     shapes: dict[str, tuple[int, int]] = {}
     for key, entry in file.entries.items():
@@ -68,13 +68,14 @@ def layers_of_checkpoint(file: WeightsFile) -> tuple[FamilySpec, dict[str, str]]
             raise InputError(
                 file.field, file.path, f"holds {linear.name} twice ({key}); save one model alone"
             )
-        if len(entry.shape) != 2 or 0 in entry.shape:
+        shape = entry.shape if linear not in norms else (*entry.shape, 1)
+        if len(shape) != 2 or 0 in shape:
             raise InputError(
                 file.field,
                 file.path,
                 f"{key} is {list(entry.shape)}, no matrix; get the file again",
             )
-        keys[linear.name], shapes[linear.name] = key, (entry.shape[0], entry.shape[1])
+        keys[linear.name], shapes[linear.name] = key, (shape[0], shape[1])
     if whole.linears[0].name not in keys:
         what = f"is no whole {whole.backbone} of {whole.name}; name its checkpoint file"
         raise InputError(file.field, file.path, what)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from onmodel.errors import InputError
 from onmodel.families.protocol import Family, FamilySpec
 from onmodel.lora.factors import Factors, LayerShape
-from onmodel.lora.file import LoraFile, alpha_of, check_shapes
+from onmodel.lora.file import LENGTHS, LoraFile, alpha_of, check_shapes
 from onmodel.lora.kinds import expand
 from onmodel.lora.layouts import Layout
 from onmodel.lora.writing import FileFormat, LoraTensors, rank_words
@@ -29,6 +29,7 @@ __all__ = [
     "Lora",
     "applied",
     "change_weight",
+    "check_backbone_alone",
     "check_fits",
     "lora_payload",
     "read_lora",
@@ -39,13 +40,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Compact:
-    """A LoHa or LoKr layer as its file has it, role → matrix, with its scale in one of them. Its
-    plain factors may take a thousand times the memory, so they are made when they are asked for.
+    """A LoHa or LoKr layer or a whole difference as its file has it, role → matrix, with its scale
+    in one of them. Its plain factors may take a thousand times the memory, so they are made when
+    they are asked for. With a magnitude it is DoRA, as in `Factors`.
     """
 
     parts: Mapping[str, Tensor]
     alpha: float
     rank: int
+    magnitude: Tensor | None = None
 
     @property
     def changes_nothing(self) -> bool:
@@ -56,11 +59,13 @@ class Compact:
         """The plain factors of the same change."""
         down, up = expand({role: part.numpy() for role, part in self.parts.items()})
         up = up / np.float32(self.alpha / self.rank) if self.alpha else up
-        return Factors(torch.from_numpy(down), torch.from_numpy(up), self.alpha)
+        return Factors(torch.from_numpy(down), torch.from_numpy(up), self.alpha, self.magnitude)
 
     def delta(self, device: torch.device) -> Tensor:
         """ΔW [out, in]."""
         parts = {role: part.to(device) for role, part in self.parts.items()}
+        if "diff" in parts:
+            return parts["diff"]
         if "hada_w1_a" in parts:
             first = parts["hada_w1_a"] @ parts["hada_w1_b"]
             return first * (parts["hada_w2_a"] @ parts["hada_w2_b"])
@@ -105,7 +110,12 @@ class Lora:
     @property
     def trained_alpha(self) -> float | None:
         """The alpha of its training, `alpha_of`."""
-        return alpha_of(self.metadata, (one.alpha for one in self.layers.values()))
+        scaled = (
+            one
+            for one in self.layers.values()
+            if isinstance(one, Factors) or "diff" not in one.parts
+        )
+        return alpha_of(self.metadata, (one.alpha for one in scaled))
 
 
 def read_lora(path: Path, spec: FamilySpec, *, dora: bool = False) -> Lora:
@@ -114,10 +124,12 @@ def read_lora(path: Path, spec: FamilySpec, *, dora: bool = False) -> Lora:
     with LoraFile(path, spec, dora=dora) as file:
         layers: dict[str, Factors[Tensor] | Compact] = {}
         for name, shape in file.layers.items():
-            parts = file.lycoris(name)
+            parts = file.compact(name)
             if parts is not None:
                 tensors = {role: torch.from_numpy(part) for role, part in parts.items()}
-                layers[name] = Compact(tensors, file.alpha(name), shape.rank)
+                lengths = [tensors.pop(role).reshape(-1) for role in LENGTHS if role in tensors]
+                row_lengths = lengths[0] if lengths else None
+                layers[name] = Compact(tensors, file.alpha(name), shape.rank, row_lengths)
                 continue
             one = file.factors(name)
             magnitude = None if one.magnitude is None else torch.from_numpy(one.magnitude)
@@ -152,20 +164,25 @@ def lora_payload(lora: Lora, layout: Layout = "common", dtype: str = "F32") -> P
         for name, one in lora.modules.items()
     }
     alphas = {name: one.alpha for name, one in lora.modules.items()}
-    dora = any(one.magnitude is not None for one in lora.modules.values())
+    dora = frozenset(name for name, one in lora.layers.items() if one.magnitude is not None)
     tensors = LoraTensors(layers, alphas, factors, FileFormat(layout, dtype, dora))
     return replace(tensors.payload(), words=rank_words(layers, lora.trained_alpha))
 
 
-def change_weight(weight: Tensor, factors: Factors[Tensor], strength: float) -> None:
-    """Change a base's weight [out, in] in place: W + strength·(what the layer becomes − W), without
-    gradients."""
-    delta = factors.up.to(weight.device) @ factors.down.to(weight.device)
-    if factors.magnitude is None:
-        weight.add_(delta, alpha=strength * factors.scale)
+def change_weight(weight: Tensor, layer: Factors[Tensor] | Compact, strength: float) -> None:
+    """Change a base's weight, [out, in] or a norm's [out], in place: W + strength·(what the layer
+    becomes − W), without gradients."""
+    if weight.ndim == 1:
+        weight = weight.unsqueeze(1)
+    if isinstance(layer, Compact):
+        delta, scale = layer.delta(weight.device), 1.0
+    else:
+        delta, scale = layer.up.to(weight.device) @ layer.down.to(weight.device), layer.scale
+    if layer.magnitude is None:
+        weight.add_(delta, alpha=strength * scale)
         return
-    whole = weight.float() + factors.scale * delta
-    whole *= (factors.magnitude.to(weight.device) / whole.norm(dim=1)).unsqueeze(1)
+    whole = weight.float() + scale * delta
+    whole *= (layer.magnitude.to(weight.device) / whole.norm(dim=1)).unsqueeze(1)
     weight.add_(whole - weight.float(), alpha=strength)
 
 
@@ -182,17 +199,16 @@ def applied(family: Family, lora: Lora, weight: float) -> Iterator[None]:
     for name in lora.modules:
         linear = linears[name]
         layer = family.component(linear.component).get_submodule(linear.diffusers)
-        assert isinstance(layer, nn.Linear), "a base is not changed while adapters are attached"
+        is_norm = linear.in_features == 1
+        assert is_norm or isinstance(layer, nn.Linear), "adapters are attached to the base"
+        assert isinstance(layer.weight, nn.Parameter)
         weights[name] = layer.weight
     saved = {name: one.detach().clone() for name, one in weights.items()}
     changes_text = any(linears[name].component is not None for name in lora.modules)
     try:
         with torch.no_grad():
             for name, one in layers.items():
-                if isinstance(one, Compact):
-                    weights[name].add_(one.delta(weights[name].device), alpha=weight)
-                else:
-                    change_weight(weights[name], one, weight)
+                change_weight(weights[name], one, weight)
         # Prompts, negative and unconditional ones too, are encoded again with the changed weights.
         with family.text_changed() if changes_text else nullcontext():
             yield
@@ -200,6 +216,23 @@ def applied(family: Family, lora: Lora, weight: float) -> Iterator[None]:
         with torch.no_grad():
             for name, original in saved.items():
                 weights[name].copy_(original)
+
+
+def check_backbone_alone(lora: Lora, spec: FamilySpec, field: str, name: str, why: str) -> None:
+    """Raise InputError when a LoRA called `name` changes text layers or norms too; `why` says in
+    words why it must not."""
+    rows = [row for row in spec.text_linears + spec.norms if row.name in lora.layers]
+    if not rows:
+        return
+    parts = dict.fromkeys("diff" if row in spec.norms else str(row.component) for row in rows)
+    remedy = " ".join(f"--leave-out {part}" for part in parts)
+    what = " and of the ".join("norms" if part == "diff" else part for part in parts)
+    raise InputError(
+        field,
+        name,
+        f"changes {len(rows)} layers of the {what}, which {why}; onmodel lora convert FILE -o OUT"
+        f" {remedy} writes the rest",
+    )
 
 
 def check_fits(modules: Mapping[str, Factors[Tensor]], spec: FamilySpec, source: object) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onmodel.errors import InputError
 from onmodel.lora.factors import Factors, LayerShape
-from onmodel.lora.layouts import Layout, written_keys
+from onmodel.lora.layouts import Layout, written_keys, written_stem
 from onmodel.weights import Entry, Payload, encode, finite, stream_weights, written_order
 
 
@@ -18,13 +18,13 @@ class FileFormat:
     """How a LoRA is written.
 
     `common` loads in ComfyUI and in diffusers: no alpha tensors, alpha/rank folded into up. `dtype`
-    is F32, BF16 or F16. `dora`: every layer has a magnitude, which stands in the common layout
-    twice, since each of the two programs reads it under another name.
+    is F32, BF16 or F16. `dora`: the layers that have a magnitude, which stands in the common
+    layout twice, since each of the two programs reads it under another name.
     """
 
     layout: Layout = "common"
     dtype: str = "F32"
-    dora: bool = False
+    dora: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ class LoraTensors:
                 now, one = name, self.factors(name)
                 up = one.up if self.format.layout == "kohya" else one.up * np.float32(one.scale)
                 made = {"down": encode(one.down, dtype), "up": encode(up, dtype)}
+                if one.down.shape[1] == 1:
+                    difference = np.float32(one.scale) * (one.up @ one.down)
+                    made = {"diff": encode(difference[:, 0], dtype)}
                 if one.magnitude is not None:
                     made["magnitude"] = encode(one.magnitude, dtype)
                 if not all(finite(bits, dtype) for bits in made.values()):
@@ -86,6 +89,10 @@ def lora_entries(
     entries: dict[str, Entry] = {}
     owner: dict[str, tuple[str, str]] = {}
     for name, layer in layers.items():
+        if layer.in_ == 1:  # a norm, whose change is written as it is
+            key = f"{written_stem(name, form.layout)}.diff"
+            entries[key], owner[key] = Entry(form.dtype, (layer.out,)), (name, "diff")
+            continue
         down_key, up_key, alpha_key = written_keys(name, form.layout)
         tensors: dict[str, tuple[str, str, tuple[int, ...]]] = {
             down_key: ("down", form.dtype, (layer.rank, layer.in_)),
@@ -93,7 +100,7 @@ def lora_entries(
         }
         if alpha_key:
             tensors[alpha_key] = ("alpha", "F32", ())
-        if form.dora:
+        if name in form.dora:
             stem = up_key.partition(".lora_")[0]
             tensors[f"{stem}.dora_scale"] = ("magnitude", form.dtype, (layer.out, 1))
             if form.layout == "common":
@@ -105,7 +112,7 @@ def lora_entries(
 
 def rank_words(layers: Mapping[str, LayerShape], alpha: float | None) -> dict[str, str]:
     """Rank and alpha as kohya's tools write and read them."""
-    found = {layer.rank for layer in layers.values()}
+    found = {layer.rank for layer in layers.values() if layer.in_ > 1}
     words = {"ss_network_dim": str(found.pop()) if len(found) == 1 else "Dynamic"}
     if alpha is not None:
         words["ss_network_alpha"] = f"{alpha:g}"

@@ -1,8 +1,8 @@
 """README.md, the model card: a template with measured numbers, the history and the author's own
 text.
 
-Statements about improvements come from paired tests, and every number with an interval is a value
-of the evaluation's tables (tables.py checks the finished text).
+The result is the sentences of the evaluation's page (evaluate/headlines.py), and every number with
+an interval is a value of the evaluation's tables. tables.py checks the finished text.
 """
 
 import json
@@ -17,6 +17,7 @@ from onmodel.character import Character
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import TESTED, WORDS
 from onmodel.evaluate.evaluation import Evaluation
+from onmodel.evaluate.plan import share_prompts
 from onmodel.families.licences import LicensedBase
 from onmodel.ledger.lineage import Lineage, root
 from onmodel.release.history import (
@@ -29,7 +30,7 @@ from onmodel.release.history import (
 )
 from onmodel.release.licences import BASES
 from onmodel.release.sidecars import Sample
-from onmodel.release.tables import CONTROL, Change, Value, unavailable, values
+from onmodel.release.tables import CONTROL, RESULT, ReleaseResult, Value, unavailable, values
 from onmodel.sample.pictures import Sampling
 from onmodel.text import capital, code_span, markdown, printable
 
@@ -51,7 +52,7 @@ class Card:
     evaluation: Evaluation
     model: str
     previous: str | None
-    changes: Sequence[Change]
+    result: ReleaseResult
     lineage: Lineage
     train_notes: str
 
@@ -81,6 +82,7 @@ class Card:
         names = self.evaluation.names
         with_values = {axis for axis, name in known if name in names}
         measured = [axis for axis in axes if axis in with_values]
+        against = self.evaluation.against or list(filter(None, [self.previous]))
         columns = [self.model, *([self.previous] if self.previous else []), CONTROL]
 
         def cells(axis_ids: Sequence[str], models: Sequence[str]) -> list[Any]:
@@ -90,6 +92,10 @@ class Card:
             "licence": self.base.licence,
             "axes": axes,
             "outcomes": [(outcome, capital(WORDS[outcome])) for outcome in TESTED],
+            "result_heading": RESULT,
+            "rivals": [name for name in against if name != self.model],
+            "sentences": self.result.sentences,
+            "changes": self.result.changes,
             "plan": self.evaluation.plan,
             "seeds": len(self.evaluation.plan.seeds),
             "signature": self.evaluation.signature,
@@ -107,17 +113,18 @@ class Card:
 
     @property
     def _chosen_on(self) -> bool:
-        """Whether a model of this history was chosen on the same pictures that give the published
-        numbers."""
-        return self.evaluation.signature in signatures_chosen_on(self.lineage)
+        """Whether a model of this history was chosen on prompts that give the published numbers."""
+        chosen = signatures_chosen_on(self.lineage)
+        return any(share_prompts(self.evaluation.signature, one) for one in chosen)
 
     def _limits(self, axes: Mapping[str, Axis], measured: Sequence[str]) -> list[str]:
-        worse = [axes[row.axis].title.lower() for row in self.changes if row.outcome == "worse"]
+        worse = [
+            axes[row.axis].title.lower() for row in self.result.changes if row.outcome == "worse"
+        ]
         lines = []
         if self._chosen_on:
             lines.append(
-                "Models were chosen on these same prompts and pictures, so the numbers flatter the"
-                " released one."
+                "Models were chosen on these same prompts, so the numbers flatter the released one."
             )
         if worse:
             lines.append(f"Clearly worse than {code_span(self.previous)}: {', '.join(worse)}.")

@@ -19,7 +19,7 @@ LOADERS: tuple[Loader, ...] = ("ComfyUI", "diffusers", "sd-scripts", "Forge Neo"
 # What follows a layer's name in keys that a loader reads.
 _COMFY_ENDING = re.compile(
     r"\.(lora_[AB]\.(default\.)?weight|lora_(down|up)\.weight|lora\.(down|up)\.weight|alpha"
-    r"|dora_scale|hada_w[12]_[ab]|lokr_w[12](_[ab])?)$"
+    r"|dora_scale|diff|w_norm|hada_w[12]_[ab]|lokr_w[12](_[ab])?)$"
 )
 _ENDINGS: Mapping[Loader, re.Pattern[str]] = {
     "ComfyUI": _COMFY_ENDING,

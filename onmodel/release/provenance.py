@@ -13,7 +13,6 @@ from onmodel.evaluate.evaluation import Evaluation
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, check_at, ordered, parse, root
 from onmodel.lora import header
-from onmodel.lora.tensors import Lora
 from onmodel.reading import read_bytes
 from onmodel.release.folder import LINEAGE, Statement
 from onmodel.release.tables import EVALUATION
@@ -128,5 +127,5 @@ def _weights(file: Path) -> Provenance:
     if PAYLOAD_KEY in metadata and header.RECIPE_KEY in metadata:
         lineage = verify_weights(file)[1]
     else:
-        lineage = header.lineage_of(Lora({}, metadata), sha256)
+        lineage = header.lineage_of(metadata, sha256)
     return Provenance(file.stem, lineage, {file.name: sha256}, {file.name: root(lineage)})

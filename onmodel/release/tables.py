@@ -23,7 +23,8 @@ from onmodel.evaluate.compare import (
     compare_declared,
 )
 from onmodel.evaluate.evaluation import SCHEMA, Evaluation, NotMeasured
-from onmodel.text import code_span, csv_cell
+from onmodel.evaluate.headlines import result_of
+from onmodel.text import code_span, csv_cell, markdown
 
 EVALUATION, TABLE, CHANGES = (
     "evaluation/evaluation.json",
@@ -32,6 +33,8 @@ EVALUATION, TABLE, CHANGES = (
 )
 CONTROL = "control"  # the column of arm D in the card: the base asked by description
 
+RESULT = "## What changed"  # the card's section of the result in sentences
+NOT_SAID = "is no sentence of the evaluation's result"
 NUMBER = r"-?\d+\.\d\d"
 _INTERVAL = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]")
 _ANY_NUMBER = re.compile(r"(?<![\w.,/-])-?\d+(?:\.\d+)?(?![\w/])")
@@ -91,6 +94,15 @@ class Change:
         return f"{self.before.text} before, {self.after.text} now"
 
 
+@dataclass(frozen=True, slots=True)
+class ReleaseResult:
+    """What the card says of a release against others: the `sentences` of the evaluation's page, and
+    axis by axis the `changes` since the previous release."""
+
+    sentences: Sequence[str] = ()
+    changes: Sequence[Change] = ()
+
+
 def two_decimals(value: float) -> str:
     """Two decimals, no negative zero."""
     return f"{value:.2f}".replace("-0.00", "0.00")
@@ -117,17 +129,26 @@ def unavailable(evaluation: Evaluation, model: str) -> dict[str, str]:
     }
 
 
-def changes(evaluation: Evaluation, model: str, previous: str) -> list[Change]:
-    """What changed since the previous release, axis by axis; axes that either lacks are left out.
-    Nothing where the evaluation declares other models to compare with. Raises InputError for a
-    model that was not measured."""
-    evaluation.model(previous)
+def result(evaluation: Evaluation, model: str, previous: str | None) -> ReleaseResult:
+    """A release against the models that the evaluation declares, else against the `previous` one.
+
+    `changes` leave out axes that either lacks. Nothing where no model is named. Raises InputError
+    for a model that was not measured.
+    """
+    if previous is not None:
+        evaluation.model(previous)
+    others = evaluation.against or ([] if previous is None else [previous])
+    if not others:
+        return ReleaseResult()
+    compared = compare_declared(evaluation, model)
+    pairs = {name: compared[name] for name in others if name in compared}
     known = {(row.axis, row.model): row for row in values(evaluation)}
-    return [
-        Change(known[one.axis.id, previous], known[one.axis.id, model], one)
-        for one in compare_declared(evaluation, model).get(previous, [])
+    changes = [
+        Change(known[one.axis.id, one.against], known[one.axis.id, model], one)
+        for one in pairs.get(previous or "", [])
         if one.outcome != "unavailable"
     ]
+    return ReleaseResult(result_of(evaluation, model, pairs).sentences, changes)
 
 
 def values_csv(rows: Iterable[Value]) -> str:
@@ -158,27 +179,32 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return buffer.getvalue()
 
 
-def lint_card(text: str, evaluation: Evaluation, changes: Sequence[Change], facts: Any) -> int:
+def lint_card(text: str, evaluation: Evaluation, result: ReleaseResult, facts: Any) -> int:
     """Hold a card against the evaluation, both ways, and return how many numbers with an interval
     it shows.
 
     In a table the heads of row and column must name axis and model of such a number, on any other
     line it must be one of the axis that the line names; a line that compares two models must be
-    that axis' change, p-value and all. Every value of the evaluation must be there. Any other
-    number, outside code, links and the author's quoted words, must be one of `facts` (values, at
-    any depth). Raises VerifyError naming the line and the number that is not so.
+    that axis' change, p-value and all. Every value of the evaluation must be there. The sentences
+    of the result must be those of the evaluation, word for word. Any other number, outside code,
+    links and the author's quoted words, must be one of `facts` (values, at any depth). Raises
+    VerifyError naming the line and the number that is not so.
     """
     known = {(row.axis, row.model): row.text for row in values(evaluation)}
     titles = {axis.title.lower(): id for id, axis in evaluation.axes.items()}
     # Older evaluations were compared by other tests: their p is not ours.
     ours = evaluation.schema == SCHEMA
-    compared = {row.axis: row.text if ours else row.values for row in changes}
+    compared = {row.axis: row.text if ours else row.values for row in result.changes}
+    body = _body(text)
+    said = _lint_sentences(body, result.sentences) if ours else set()
     models = {model for _, model in known}
-    allowed = _Printed({*_numbers(facts), *_CONSTANTS, len(changes)})
+    allowed = _Printed({*_numbers(facts), *_CONSTANTS, len(result.changes)})
     missing = set(known)
     head: list[str] = []
     count = 0
-    for number, line in _body(text):
+    for number, line in body:
+        if number in said:
+            continue
         where = f"README.md, line {number}"
         cells = (
             [cell.strip() for cell in _CELL_ENDS.split(line.strip())[1:-1]]
@@ -211,6 +237,26 @@ def lint_card(text: str, evaluation: Evaluation, changes: Sequence[Change], fact
         axis, model = min(missing)
         raise VerifyError("README.md", f"does not show {known[axis, model]}, {axis} of {model}")
     return count
+
+
+def _lint_sentences(body: Sequence[tuple[int, str]], sentences: Sequence[str]) -> set[int]:
+    """Hold the list of RESULT against the sentences; the numbers of its lines. Raises VerifyError
+    for the first line that says something else, or that is missing."""
+    wanted = [f"- {markdown(one)}" for one in sentences]
+    listed: list[tuple[int, str]] = []
+    section = ""
+    for number, line in body:
+        section = line if line.startswith("#") else section
+        if section == RESULT and line.startswith("- "):
+            listed.append((number, line))
+    for (number, line), right in zip(listed, wanted, strict=False):
+        if line != right:
+            raise VerifyError(f"README.md, line {number}", NOT_SAID)
+    if len(listed) > len(wanted):
+        raise VerifyError(f"README.md, line {listed[len(wanted)][0]}", NOT_SAID)
+    if len(listed) < len(wanted):
+        raise VerifyError("README.md", f"does not say: {wanted[len(listed)][2:]}")
+    return {number for number, _ in listed}
 
 
 def _body(text: str) -> list[tuple[int, str]]:

@@ -21,7 +21,6 @@ from onmodel.hashing import sha256_bytes
 from onmodel.ledger import versions
 from onmodel.ledger.lineage import Lineage, Node, check_at, facts_of_others, root
 from onmodel.lora import header
-from onmodel.lora.tensors import Lora
 from onmodel.reading import parse_json, read_bytes
 from onmodel.release.card import card_facts
 from onmodel.release.folder import CHECKSUMS, LINEAGE, Statement, checksums, hashes, read_checksums
@@ -29,9 +28,10 @@ from onmodel.release.tables import (
     CHANGES,
     EVALUATION,
     TABLE,
-    changes,
+    ReleaseResult,
     lint_card,
     lint_tables,
+    result,
     values,
 )
 from onmodel.weights import (
@@ -175,7 +175,7 @@ def verify_weights(path: Path) -> tuple[list[str], Lineage]:
     payload = payload_sha256(path)
     if metadata[PAYLOAD_KEY] != payload or metadata.get(header.DIGEST_KEY) != f"0x{payload}":
         raise VerifyError(path.name, "the tensors do not have the hash that the header gives")
-    lineage = header.lineage_of(Lora({}, metadata), payload)
+    lineage = header.lineage_of(metadata, payload)
     expected = header.history_words(lineage)
     for key in header.HISTORY_KEYS:
         if metadata.get(key) != expected.get(key):
@@ -270,14 +270,14 @@ def _lint(folder: Path, lineage: Lineage) -> int:
             EVALUATION, f"holds more than {MOST_SHOWN} values or {MOST_PROMPTS} prompts"
         )
     model = re.search(r"it is called `(.+?)`", text)
-    previous = re.search(r"^## What improved since `(.+?)`", text, re.M)
-    compared = changes(evaluation, model[1], previous[1]) if model and previous else []
+    previous = re.search(r"^###? (?:Every axis|What improved) since `(.+?)`", text, re.M)
+    found = result(evaluation, model[1], previous and previous[1]) if model else ReleaseResult()
     count = lint_card(
-        text, evaluation, compared, card_facts(evaluation, lineage, _json(folder, "triggers.json"))
+        text, evaluation, found, card_facts(evaluation, lineage, _json(folder, "triggers.json"))
     )
     # The changes.csv of an older form has the outcomes and p of the tests of its day.
-    names = [TABLE, *([CHANGES] if compared and evaluation.schema == SCHEMA else [])]
-    lint_tables(evaluation, compared, {name: _bytes(folder, name).decode() for name in names})
+    names = [TABLE, *([CHANGES] if found.changes and evaluation.schema == SCHEMA else [])]
+    lint_tables(evaluation, found.changes, {name: _bytes(folder, name).decode() for name in names})
     return count
 
 

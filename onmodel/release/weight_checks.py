@@ -20,7 +20,6 @@ from onmodel.lora.file import WHOLE, LoraFile
 from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, name_table, parse_key, split_key
 from onmodel.lora.peft_config import header_config
 from onmodel.lora.specs import family_of, spec_of_loras
-from onmodel.lora.tensors import Lora
 from onmodel.release.loaders import LOADERS, diffusers_stops, loaded_layers
 from onmodel.text import shown
 from onmodel.weights import PAYLOAD_KEY, WeightsFile, decode, payload_sha256
@@ -143,6 +142,10 @@ def _loading(name: str, keys: list[str], spec: FamilySpec) -> Iterator[Finding]:
         does = f"stops with {stops[0].error}" if stops else "loads nothing of it"
         what = f"is {' and '.join(sorted(kinds))}: diffusers {does}"
         yield severity(name, what, f"{_RESIZE} writes a plain LoRA")
+    elif stops and any(key.endswith((".diff", ".w_norm")) for key in keys):
+        severity = warning if whole else error
+        what = f"changes norms or whole weights: diffusers stops with {stops[0].error}"
+        yield severity(name, what, f"{_CONVERT} --leave-out diff writes the rest")
     elif stops:
         for stop in stops:
             what = f"diffusers stops with {stop.error}: {len(stop.keys)} of {len(keys)} tensors"
@@ -200,7 +203,7 @@ def _values(
                 alphas[module] = float(values.item())
             if role == "down":
                 ranks[module] = values.shape[0]
-            if role == "up" or role.startswith(("lokr", "hada")):
+            if role in ("up", "diff") or role.startswith(("lokr", "hada")):
                 matrices.add(module)
                 if not values.any():
                     dead[module] = None
@@ -319,6 +322,6 @@ def _header(
                 "write the header again",
             )
     try:
-        header.lineage_of(Lora({}, dict(words)), payload)
+        header.lineage_of(words, payload)
     except VerifyError as problem:
         yield error(path.name, str(problem), "get the file again")

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import UNAVAILABLE, Comparison
 from onmodel.evaluate.evaluation import NotMeasured, ObserverRecord
+from onmodel.evaluate.headlines import label
 from onmodel.report import plots
-from onmodel.report.source import ReportSource, label
+from onmodel.report.source import ReportSource
 from onmodel.report.table import build_table
 from onmodel.report.verdict import sentence_of
 from onmodel.text import capital
@@ -15,7 +16,7 @@ from onmodel.text import capital
 RULE = (
     "Better or worse: the test that swaps prompts gives p < 0.04 after adjustment (0.01 is kept for"
     " one further look, and is its level), the interval"
-    " leaves 0 out, and the change is at least a tenth of a whole fault. Same: the interval lies"
+    " leaves 0 out, and the change is at least the axis' margin. Same: the interval lies"
     " within that margin. Open: neither. The declared questions ({questions}) are one family over"
     " all {pairs} pairs (Holm); the other axes are exploratory (Benjamini-Hochberg)."
 )
@@ -43,7 +44,7 @@ def board(
         now = (axis.text(three[1]), axis.span(three[0], three[2])) if three else ("", UNAVAILABLE)
         rows.append({"axis": axis, "now": now, "cells": [cell(c, reach) for c in compared]})
     questions = [axis.short for axis in axes if axis.id in source.published.questions]
-    rule = RULE.format(questions=", ".join(questions), pairs=len(found))
+    rule = RULE.format(questions=", ".join(questions), pairs=len(source.compared))
     return {"against": list(found), "rows": rows, "rule": rule}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.evaluation import AnyScore, NotMeasured
+from onmodel.evaluate.headlines import label
 from onmodel.hashing import write_atomic, write_json
 from onmodel.paths import inside
 from onmodel.report import evaluation_page, plots, tuning_page
@@ -17,7 +18,7 @@ from onmodel.report.numbers import write_differences, write_looks, write_prompts
 from onmodel.report.pages import environment
 from onmodel.report.pictures import Thumbnails
 from onmodel.report.result import top_of
-from onmodel.report.source import ReportSource, label, stage_of
+from onmodel.report.source import ReportSource, stage_of
 from onmodel.report.verdict import comparisons, differences, verdict
 
 __all__ = ["ReportSource", "build_report", "verdict", "write_summary"]

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import LEVEL, WORDS, Comparison, Outcome, decided
 from onmodel.evaluate.evaluation import FILE, EvaluatedModel, Evaluation, Score
+from onmodel.evaluate.headlines import label
 from onmodel.evaluate.observer_check import LEAST
 from onmodel.report import heat
 from onmodel.report.board import board, missing, table_of
 from onmodel.report.grid import build_grid
 from onmodel.report.pictures import SMALL, Thumbnails
 from onmodel.report.result import top_of
-from onmodel.report.source import ReportSource, label
+from onmodel.report.source import ReportSource
 from onmodel.report.verdict import comparisons, enumerated, verdict
 from onmodel.report.wheel import wheel
 from onmodel.text import decimal
@@ -120,6 +121,8 @@ def check_rows(evaluation: Evaluation) -> list[dict[str, object]]:
         {
             "subject": one.subject.replace("_", " "),
             "value": "not known" if one.value is None else decimal(one.value, 2),
+            "span": "" if one.value is None else f"{one.low:.2f}…{one.high:.2f}",
+            "note": one.note,
             "measure": one.measure,
             "pictures": one.pictures,
             "source": one.source,

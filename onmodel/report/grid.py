@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.evaluation import EvaluatedModel
+from onmodel.evaluate.headlines import label
 from onmodel.report.pictures import Thumbnails
-from onmodel.report.source import ReportSource, label
+from onmodel.report.source import ReportSource
 from onmodel.sample.suites import Prompt
 
 PAGE_PICTURES = 8_000_000  # characters of data URIs that the grid may add to the page

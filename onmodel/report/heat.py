@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onmodel.evaluate.evaluation import EvaluatedModel
+from onmodel.evaluate.headlines import label
 from onmodel.evaluate.observers.colour import SECTORS
-from onmodel.report.source import label
 from onmodel.sample.suites import Prompt
 from onmodel.text import decimal
 

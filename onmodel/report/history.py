@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from onmodel.evaluate.choice import Choice, SearchedModel, SearchRecord
+from onmodel.evaluate.headlines import label
 from onmodel.report import plots
 from onmodel.report.pictures import SMALL, Thumbnails
-from onmodel.report.source import ManifestSubset, MergeRecord, ReportSource, label
+from onmodel.report.source import ManifestSubset, MergeRecord, ReportSource
 from onmodel.text import capital, decimal
 
 STRIP = 14  # pictures shown of a subset

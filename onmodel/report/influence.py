@@ -21,9 +21,10 @@ OUTCOMES: Mapping[str, Outcome] = {
     "open": "open",
 }
 RULE = (
-    "An effect counts when the sign-flip test over prompts, adjusted for all subsets and axes"
-    " (max-T), gives p < 0.05, and when it is larger than the floor: how far two trainings on the"
-    " same pictures lie apart."
+    "An effect counts when the training without the subset differs from every whole training by the"
+    " verdict's test (prompts are swapped between two models; p < 0.05, adjusted over subsets and"
+    " axes by Holm), and when it is larger than the floor: how far two trainings on the same"
+    " pictures lie apart."
 )
 
 

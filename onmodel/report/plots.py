@@ -13,7 +13,8 @@ from markupsafe import Markup
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.choice import SearchTrial, WeightedScores
 from onmodel.evaluate.evaluation import Evaluation, Score
-from onmodel.report.source import label, stage_of
+from onmodel.evaluate.headlines import label
+from onmodel.report.source import stage_of
 from onmodel.report.svg import Scale, element, path, places_of, ticks
 from onmodel.text import decimal
 from onmodel.train.steps import StepRow

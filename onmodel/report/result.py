@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onmodel.evaluate.evaluation import EvaluatedModel
-from onmodel.evaluate.headlines import Headline
+from onmodel.evaluate.headlines import Headline, label
 from onmodel.report.pictures import SMALL, Thumbnails
-from onmodel.report.source import ReportSource, label
+from onmodel.report.source import ReportSource
 from onmodel.report.verdict import result
 
 

@@ -9,10 +9,9 @@ from typing import Any, NotRequired, TypedDict
 
 from onmodel.character import Character
 from onmodel.evaluate.choice import Choice, SearchRecord
-from onmodel.evaluate.compare import Comparison, compare_declared
+from onmodel.evaluate.compare import Comparison, Pairs, decide_pairs, rivals, undecided_pairs
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.ledger.lineage import Lineage
-from onmodel.text import capital
 from onmodel.train.steps import StepRow
 
 
@@ -128,7 +127,19 @@ class ReportSource:
         """The shown model against every other that was declared, or against all."""
         if self.published is None or self.shown is None:
             return {}
-        return compare_declared(self.published, self.shown)
+        wanted = rivals(self.published, self.shown)
+        rows = {(self.shown, name): self.undecided[self.shown, name] for name in wanted}
+        return {name: row for (_, name), row in decide_pairs(self.published, rows).items()}
+
+    @cached_property
+    def undecided(self) -> Pairs:
+        """The shown model against every other, with unadjusted p: each pair is compared once,
+        whatever the family that it is adjusted in."""
+        evaluation, shown = self.published, self.shown
+        if evaluation is None or shown is None:
+            return {}
+        others = [name for name in evaluation.names if name != shown]
+        return undecided_pairs(evaluation, [(shown, name) for name in others])
 
     def role(self, model: str) -> str:
         """What a model is in this run: `final`, `imported`, `earlier`, `candidate`, `merge` or
@@ -143,6 +154,25 @@ class ReportSource:
         if table.get("start"):
             return "refined"
         return "earlier" if model in self.earlier else "candidate"
+
+    @property
+    def rivals(self) -> list[str]:
+        """The models that the result compares the shown one with: the declared ones, else the one
+        that the release names as its previous, else earlier releases and parents."""
+        if self.published is None:
+            return []
+        names = self.published.against or self._previous or [*self.earlier, *self.ancestors]
+        return list(dict.fromkeys(names))
+
+    @property
+    def _previous(self) -> list[str]:
+        """The measured model that the release's card compares the shown one with."""
+        wanted = {
+            table.get("previous")
+            for table in self.stages.values()
+            if table["do"] == "release" and table["evaluation"] == self.published_name
+        }
+        return [name for name in self.measured if wanted & {name, stage_of(name)}]
 
     @property
     def earlier(self) -> list[str]:
@@ -193,9 +223,3 @@ class ReportSource:
 def stage_of(reference: str) -> str:
     """`release_2` of `release_2@30`."""
     return reference.partition("@")[0]
-
-
-def label(model: str) -> str:
-    """How a person calls a model: `release_2@30` → `Release 2 @30`."""
-    stage, _, epoch = model.partition("@")
-    return capital(stage.replace("_", " ")) + (f" @{epoch}" if epoch else "")

@@ -1,4 +1,5 @@
-"""The table models × axes of the published evaluation, as cells for the page and the terminal."""
+"""The table models × axes of the published evaluation, as cells for the page and the terminal, with
+the result in sentences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +7,9 @@ from dataclasses import dataclass
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.compare import UNAVAILABLE
 from onmodel.evaluate.evaluation import AnyScore, EvaluatedModel, NotMeasured
-from onmodel.report.source import ReportSource, label
+from onmodel.evaluate.headlines import label
+from onmodel.report.source import ReportSource
+from onmodel.report.verdict import result
 
 SHADES = 6
 CONTROLS = {
@@ -60,11 +63,18 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class Table:
-    """The published evaluation, ready to print."""
+    """The published evaluation, ready to print.
+
+    `sentences`: the result, none where nothing was compared; `foremost`: rows of the models, the
+    shown one first, then those that it is compared with; `questions`: the declared axes.
+    """
 
     signature: str
     columns: Sequence[TableColumn]
     rows: Sequence[TableRow]
+    sentences: Sequence[str]
+    foremost: Sequence[TableRow]
+    questions: Sequence[str]
 
 
 def build_table(source: ReportSource) -> Table | None:
@@ -90,16 +100,26 @@ def build_table(source: ReportSource) -> Table | None:
             for axis in axes
         ]
 
-    rows = []
+    rows: list[TableRow] = []
     for row in models:
         role = source.role(row.name)
         rows.append(TableRow(row.name, label(row.name), role, ROLES[role], cells(row, False)))
+    by_name = {row.name: row for row in rows}
+    foremost = dict.fromkeys([source.shown or "", *source.rivals, *by_name])
     for row in controls:
         words = CONTROLS.get(row.name, "")
         title = f"Control {row.name}"
         rows.append(TableRow(row.name, title, "control", words, cells(row, True)))
     columns = [TableColumn(axis, _share(scales[axis.id], axis.ideal)) for axis in axes]
-    return Table(evaluation.signature, columns, rows)
+    found = result(source)
+    return Table(
+        evaluation.signature,
+        columns,
+        rows,
+        sentences=found.sentences if found else [],
+        foremost=[by_name[name] for name in foremost if name in by_name],
+        questions=evaluation.questions,
+    )
 
 
 def _cell(

@@ -4,8 +4,9 @@ and why."""
 from dataclasses import asdict
 
 from onmodel.evaluate.choice import TuningRound
+from onmodel.evaluate.headlines import label
 from onmodel.report import plots
-from onmodel.report.source import ReportSource, label
+from onmodel.report.source import ReportSource
 from onmodel.text import capital, decimal
 
 

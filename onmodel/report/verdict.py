@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from onmodel.evaluate.axes.base import Axis
-from onmodel.evaluate.compare import WORDS, Comparison, compare_pairs
+from onmodel.evaluate.compare import WORDS, Comparison, decide_pairs, undecided_pairs
 from onmodel.evaluate.evaluation import EvaluatedModel
-from onmodel.evaluate.headlines import ComparisonResult, result_of
-from onmodel.report.source import ReportSource, label
+from onmodel.evaluate.headlines import ComparisonResult, label, result_of
+from onmodel.evaluate.plan import share_prompts
+from onmodel.report.source import ReportSource
 from onmodel.text import capital
 
 EVERY_PAIR = 16  # models, up to which every pair is compared
@@ -34,8 +35,7 @@ def _moved(one: Comparison) -> str:
 
 
 def comparisons(source: ReportSource) -> dict[str, list[Comparison]]:
-    """The shown model against each declared model, by label; without a declaration against each
-    earlier release and each parent. One Comparison per axis."""
+    """The shown model against each of `source.rivals`, by label. One Comparison per axis."""
     return {label(name): row for name, row in _shown(source).items()}
 
 
@@ -44,16 +44,13 @@ def result(source: ReportSource) -> ComparisonResult | None:
     compared = _shown(source)
     if not compared or source.published is None or source.shown is None:
         return None
-    return result_of(source.published, source.shown, compared, label)
+    return result_of(source.published, source.shown, compared)
 
 
 def _shown(source: ReportSource) -> dict[str, list[Comparison]]:
     """The same comparisons under the models' own names."""
-    if source.published is None:
-        return {}
-    found, declared = source.compared, source.published.against
-    names = declared or dict.fromkeys([*source.earlier, *source.ancestors])
-    return {name: found[name] for name in names if name in found}
+    found = source.compared
+    return {name: found[name] for name in source.rivals if name in found}
 
 
 def differences(source: ReportSource) -> dict[tuple[str, str], list[Comparison]]:
@@ -65,10 +62,10 @@ def differences(source: ReportSource) -> dict[tuple[str, str], list[Comparison]]
     evaluation, shown = source.published, source.shown
     if evaluation is None or shown is None:
         return {}
-    found = compare_pairs(evaluation, pairs(evaluation.names, shown))
-    for other, row in source.compared.items():
-        found.pop((other, shown), None)
-        found[shown, other] = row
+    others = [pair for pair in pairs(evaluation.names, shown) if shown not in pair]
+    rows = {**source.undecided, **undecided_pairs(evaluation, others)}
+    found = decide_pairs(evaluation, rows)
+    found |= {(shown, other): row for other, row in source.compared.items()}
     turned = {(b, a): [one.turned(a) for one in row] for (a, b), row in found.items()}
     return found | turned
 
@@ -88,9 +85,24 @@ def verdict(source: ReportSource) -> list[str]:
     axes = source.published.axes.values()
     return (
         result_.sentences
+        + chosen_on(source)
         + second_look(source)
         + [_axis_sentence(model, axis, found) for axis in axes]
     )
+
+
+def chosen_on(source: ReportSource) -> list[str]:
+    """A sentence where models of this run were chosen on prompts of the published evaluation."""
+    if source.published is None:
+        return []
+    plans = [one.signature for one in source.selections.values()]
+    plans += [one.check for one in source.searches.values()]
+    if any(share_prompts(source.published.signature, plan) for plan in plans):
+        return [
+            "Models were chosen on these same prompts, so the numbers flatter them. Judge them by"
+            " an evaluation with another suite."
+        ]
+    return []
 
 
 def second_look(source: ReportSource) -> list[str]:

@@ -297,7 +297,7 @@ def _learnt(model: Model, datasets: Collection[str]) -> list[str]:
     A data set of pictures that an older model made is no way back to what that one was trained on.
     """
     with WeightsFile(model.path, model.name) as file:
-        lineage = header.lineage_of(file, model.sha256)
+        lineage = header.lineage_of(file.metadata, model.sha256)
     seen, todo = set(), [root(lineage)]
     while todo:
         id = todo.pop()

@@ -17,7 +17,6 @@ from onmodel.ledger.lineage import root
 from onmodel.lora import header
 from onmodel.lora.file import LoraFile
 from onmodel.lora.specs import is_checkpoint
-from onmodel.lora.tensors import read_lora, write_lora
 from onmodel.policy import check_text
 from onmodel.records import Artifact
 from onmodel.stages.base import (
@@ -53,6 +52,8 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Read, rewrite, keep the history. Raises InputError when the file is no LoRA of this base."""
+    from onmodel.lora.tensors import read_lora, write_lora
+
     if is_checkpoint(settings.file):
         raise InputError(
             "file", settings.file, "is a whole model; `onmodel lora extract` makes a LoRA of it"
@@ -62,7 +63,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     with LoraFile(settings.file, spec, dora=True) as file:
         for note in file.notes:
             context.events.note(f"{settings.file.name} {note}", "warning")
-    lineage = header.imported(lora, content_of(settings.file) or "", context.name)
+    lineage = header.imported(lora.metadata, content_of(settings.file) or "", context.name)
     claims = lineage[root(lineage)].get("claims", {})
     check_text(" ".join(claims.values()), f"the header of {settings.file.name}")
     facts = header.Facts(
@@ -75,6 +76,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         date=claims.get("modelspec.date", ""),
         merged_from=claims.get("modelspec.merged_from", ""),
         blocks=spec.blocks,
+        width=spec.width,
+        base_sha256=context.base_sha256,
     )
     kept = {key: value for key, value in claims.items() if key.startswith("ss_")}
     write_lora(context.out / FILE, lora, header.build(facts, lineage, **kept))

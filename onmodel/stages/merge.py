@@ -147,6 +147,8 @@ def make(
             resolution=largest_side(sources),
             date="",
             blocks=spec.blocks,
+            width=spec.width,
+            base_sha256=context.base_sha256,
         )
         job = MergeJob(sources, blend, spec, settings.size(), settings.alpha)
         told = {"name": context.name, "base": context.base_sha256, "settings": settings.told()}

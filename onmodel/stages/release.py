@@ -21,7 +21,6 @@ from onmodel.families.licences import LicensedBase
 from onmodel.hashing import sha256_file, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
-from onmodel.lora.tensors import read_lora
 from onmodel.paths import check_name, inside
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
@@ -43,9 +42,9 @@ from onmodel.release.tables import (
     CHANGES,
     EVALUATION,
     TABLE,
-    changes,
     changes_csv,
     lint_card,
+    result,
     values,
     values_csv,
 )
@@ -193,7 +192,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         evaluation=evaluation,
         model=model,
         previous=previous,
-        changes=changes(evaluation, model, previous) if previous else [],
+        result=result(evaluation, model, previous),
         lineage=add(parents, "release", date=context.date, **told),  # without the files' hashes
         train_notes=settings.train_notes,
     )
@@ -225,7 +224,7 @@ def _write_texts(folder: Path, card: Card, weights: Path, licence: str) -> None:
     VerifyError for a number on the card that is not a measured one."""
     text = card.render()
     facts = card_facts(card.evaluation, card.lineage, card.triggers)
-    lint_card(text, card.evaluation, card.changes, facts)
+    lint_card(text, card.evaluation, card.result, facts)
     write_json(folder / "triggers.json", card.triggers)
     sidecar = webui_sidecar(card.character, card.sampling, f"{card.title}; see README.md")
     write_json(folder / f"{card.file_name}.json", sidecar)
@@ -236,7 +235,7 @@ def _write_texts(folder: Path, card: Card, weights: Path, licence: str) -> None:
         "LICENSE.md": licence,
         "NOTICE": notice_text(card.base),
         TABLE: values_csv(values(card.evaluation)),
-        CHANGES: changes_csv(card.changes) if card.previous else None,
+        CHANGES: changes_csv(card.result.changes) if card.previous else None,
     }
     for file, content in texts.items():
         if content is not None:
@@ -275,17 +274,11 @@ def _freeze(
 
     Returns the file and its history.
     """
+    from onmodel.lora.tensors import check_backbone_alone, read_lora
+
     character, spec = context.character, context.family().spec
     lora = read_lora(source.path, spec)
-    text = [row for row in spec.text_linears if row.name in lora.layers]
-    if text:
-        raise InputError(
-            "model",
-            source.name,
-            f"changes {len(text)} layers of the {text[0].component}, which not every program loads;"
-            " release the LoRA of the transformer: onmodel lora convert FILE -o OUT --leave-out"
-            " text_conditioner --leave-out text_encoder, then import OUT",
-        )
+    check_backbone_alone(lora, spec, "model", source.name, "not every program loads")
     with open_weights(source.path, "model") as file:
         payload = tensor_payload({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
     assert payload.sha256 == payload_sha256(source.path), (
@@ -297,7 +290,7 @@ def _freeze(
         "trigger": character.trigger,
         "license": base.licence.name,
     }
-    past = header.lineage_of(lora, source.sha256)
+    past = header.lineage_of(lora.metadata, source.sha256)
     facts = header.Facts(
         title=settings.title,
         author=character.author.name,
@@ -307,6 +300,8 @@ def _freeze(
         resolution=0,
         date=context.date,
         blocks=spec.blocks,
+        width=spec.width,
+        base_sha256=context.base_sha256,
     )
     # What the training wrote stays; what it did not know stays unsaid.
     kept = {key: value for key, value in lora.metadata.items() if key.startswith("ss_")}

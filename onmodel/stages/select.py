@@ -106,7 +106,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     constraints = Constraints(
         settings.count, settings.at_least, settings.at_most, settings.per_stage_max
     )
-    found = select(rows, constraints, context.seed)
+    found = select(rows, constraints, context.seed, evaluation.shared)
     say(found, context)
     choice = Choice.of(found, evaluation.signature, constraints)
     write_json(context.out / CHOICE, choice.as_json())

@@ -4,33 +4,30 @@ this, with `start`.
 Killed at any step and started again, it ends with the same bytes.
 """
 
+# A plan reads the settings alone, so what computes is imported where it does.
+
 import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import torch
 from pydantic import Field, field_validator, model_validator
 
-from onmodel.dataset.latents import encode_pictures
 from onmodel.dataset.manifest import exposure_leaf, read_subsets
 from onmodel.dataset.merkle import merkle_root
 from onmodel.dataset.summary import say_captions, say_crops, say_exposures
-from onmodel.dataset.texts import encode_captions
 from onmodel.errors import InputError, StateError
 from onmodel.families.protocol import Family, FamilySpec, Text
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora import header
-from onmodel.lora.tensors import read_lora, rescale
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact
 from onmodel.sample.pictures import PictureRequest, Sampling, parameters, png_bytes
-from onmodel.sample.sampler import Job, generate
 from onmodel.stages.base import (
     Context,
     Inputs,
@@ -41,22 +38,18 @@ from onmodel.stages.base import (
     TrainingSettings,
     write_models,
 )
-from onmodel.train.adapters import Trained
-from onmodel.train.examples import (
-    TrainPicture,
-    TrainSubset,
-    check_heldout,
-    count_pictures,
-    examples_of,
-    pictures_of,
-)
-from onmodel.train.header_words import kohya_words
-from onmodel.train.loop import Example, Outputs, TrainingInputs, epoch_steps, train
 from onmodel.train.networks import make_network, trained_layers
-from onmodel.train.optimizers import check_device, optimizer_class
-from onmodel.train.options import Preview
-from onmodel.train.state import History, State
+from onmodel.train.optimizers import check_device, check_optimizer
+from onmodel.train.options import Preview, TrainSubset
 from onmodel.weights import payload_sha256
+
+if TYPE_CHECKING:
+    import torch
+
+    from onmodel.train.adapters import Trained
+    from onmodel.train.examples import TrainPicture
+    from onmodel.train.loop import Example
+    from onmodel.train.state import History
 
 MAKES: Kind = "models"
 READS = Reads("train", sheet=("trigger",), head=("seed", "threads"))
@@ -178,7 +171,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     fewer when some are held out. Raises InputError for a subset that its data set does not have, or
     an optimizer that cannot be had.
     """
-    optimizer_class(settings)
+    check_optimizer(settings)
     subsets = settings.subsets(before)
     shown = sum(
         before[subset.stage or settings.dataset].counts[subset.subset] * subset.exposures
@@ -218,6 +211,10 @@ def _hidden_sentences(
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Train, keeping checkpoints. Raises InputError for data or a start that does not fit,
     StateError when damaged."""
+    from onmodel.train.header_words import kohya_words
+    from onmodel.train.loop import Outputs, TrainingInputs, epoch_steps, train
+    from onmodel.train.state import State
+
     head = context.recipe(READS)
     context = replace(context, seed=context.seed + settings.seed)
     first = context.processes.first
@@ -300,14 +297,16 @@ class TrainingData:
     (`lost`: hash of the picture → what its caption loses)."""
 
     subsets: Sequence[TrainSubset]
-    pictures: Sequence[TrainPicture]
-    examples: Sequence[Example]
-    heldout: Sequence[Example]
+    pictures: "Sequence[TrainPicture]"
+    examples: "Sequence[Example]"
+    heldout: "Sequence[Example]"
     texts: Mapping[str, Text]
     lost: Mapping[str, Sequence[str]]
 
     def facts(self, settings: Settings) -> dict[str, object]:
         """What run.json and the history say of the data."""
+        from onmodel.train.examples import count_pictures
+
         shown = dict.fromkeys((picture.subset, picture.item) for picture in self.pictures)
         leaves = [exposure_leaf(item, subset.label, subset.exposures) for subset, item in shown]
         return {
@@ -326,6 +325,10 @@ class TrainingData:
 def _data(inputs: Inputs, settings: Settings, context: Context, family: Family) -> TrainingData:
     """Read the subsets and encode their pictures and captions: the first process does, the others
     map what it wrote."""
+    from onmodel.dataset.latents import encode_pictures
+    from onmodel.dataset.texts import encode_captions
+    from onmodel.train.examples import check_heldout, examples_of, pictures_of
+
     known = {name: _known(inputs.artifact(name).path) for name in settings.datasets}
     subsets = settings.subsets(known)
     folders = [
@@ -364,7 +367,7 @@ def _known(folder: Path) -> Plan:
 
 def _network(
     inputs: Inputs, settings: Settings, context: Context, family: Family
-) -> tuple[Trained, list[Lineage]]:
+) -> "tuple[Trained, list[Lineage]]":
     """What is trained, in the model's order, and the history of the LoRA that it begins with.
 
     Layers of `start` beyond the targets are trained too, or its change would be lost.
@@ -373,17 +376,11 @@ def _network(
     rank_alphas = trained_layers(spec, settings)
     if settings.start is None:
         return make_network(family, settings, rank_alphas, context.seed, device), []
+    from onmodel.lora.tensors import check_backbone_alone, read_lora, rescale
+
     model, chosen = inputs.model(settings.start), inputs.artifact(settings.start)
     found = read_lora(model.path, spec, dora=settings.network == "dora")
-    text = [row for row in spec.text_linears if row.name in found.modules]
-    if text:
-        raise InputError(
-            "start",
-            settings.start,
-            f"changes {len(text)} layers of the {text[0].component}, which are not trained here;"
-            " onmodel lora convert FILE -o OUT --leave-out text_conditioner --leave-out"
-            " text_encoder writes the rest",
-        )
+    check_backbone_alone(found, spec, "start", settings.start, "are not trained here")
     start = rescale(
         found, {name: settings.rank_alpha(name) for name in found.modules}, context.seed
     ).modules
@@ -395,13 +392,15 @@ def _network(
     context.events.note(note)
     why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
     network = make_network(family, settings, rank_alphas, context.seed, device, start)
-    return network, [header.lineage_of(found, model.sha256), *why]
+    return network, [header.lineage_of(found.metadata, model.sha256), *why]
 
 
 def _preview(
     family: Family, preview: Preview, settings: Settings, context: Context, epoch: int
 ) -> None:
     """Draw the preview's prompts with the base as it is being trained."""
+    from onmodel.sample.sampler import Job, generate
+
     step = family.spec.resolution.step
     side = max(settings.resolutions) // step * step
     width, height = (
@@ -441,8 +440,10 @@ def _preview(
         write_atomic(path, png_bytes(image, f"{text}, Training: {context.name} epoch {epoch}"))
 
 
-def _precision(settings: Settings, device: torch.device) -> torch.dtype:
+def _precision(settings: Settings, device: "torch.device") -> "torch.dtype":
     """What large products are computed in. Without bf16 in hardware a CPU is slower in it."""
+    import torch
+
     fast = torch.cpu.get_capabilities()
     native = device.type != "cpu" or fast.get("avx512_bf16", False) or fast.get("amx_bf16", False)
     if settings.precision == "bf16" or (settings.precision == "auto" and native):
@@ -450,7 +451,7 @@ def _precision(settings: Settings, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def _check_kept(history: History, out: Path) -> None:
+def _check_kept(history: "History", out: Path) -> None:
     """Raise StateError unless every checkpoint of an earlier attempt is as it was written."""
     for epoch, sha256 in history.kept.items():
         path = out / _file(epoch)
@@ -460,7 +461,7 @@ def _check_kept(history: History, out: Path) -> None:
             )
 
 
-def _remove_dropped(history: History, out: Path) -> None:
+def _remove_dropped(history: "History", out: Path) -> None:
     """Delete checkpoints that the saved state no longer names: by a keep-rule, or written just
     before a kill."""
     for path in out.glob("epoch-*.safetensors"):
@@ -482,6 +483,8 @@ def _about(context: Context, settings: Settings, spec: FamilySpec, epoch: int) -
         resolution=max(settings.resolutions),
         date="",
         blocks=spec.blocks,
+        width=spec.width,
+        base_sha256=context.base_sha256,
     )
 
 

@@ -67,9 +67,35 @@ class Heap:
     toons: dict[str, Toon] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class HeapPicture:
+    """A picture of a heap, its tags and its sentence."""
+
+    name: str
+    image: Image.Image
+    tags: list[str]
+    sentence: str
+
+
 def plant_heap(folder: Path, count: int, seed: int) -> Heap:
     """Write `count` pictures with captions into a folder for each subset, and tell what is wrong
     with them."""
+    heap, pictures = draw_heap(count, seed)
+    for picture in pictures:
+        path = folder / f"{picture.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        original = heap.repeats.get(picture.name)
+        if picture.name in heap.pictures.get("exact", ()) and original is not None:
+            path.write_bytes((folder / f"{original}.png").read_bytes())
+        else:
+            picture.image.save(path)
+        words = f"{', '.join(picture.tags)}\n{picture.sentence}\n"
+        path.with_suffix(".txt").write_text(words, encoding="utf-8")
+    return heap
+
+
+def draw_heap(count: int, seed: int) -> tuple[Heap, list[HeapPicture]]:
+    """The pictures of a heap in memory, and what is wrong with them."""
     rng = np.random.default_rng(
         int.from_bytes(hashlib.sha256(f"heap/{seed}".encode()).digest()[:8], "big")
     )
@@ -80,7 +106,7 @@ def plant_heap(folder: Path, count: int, seed: int) -> Heap:
         :fresh
     ]
     kinds = _deal(rng, fresh)
-    made: list[tuple[str, Image.Image, list[str], str]] = []
+    made: list[HeapPicture] = []
     for i, subset in enumerate(names):
         name = f"{subset}/{i:04d}"
         stranger = kinds[i] == "wrong character"
@@ -92,10 +118,11 @@ def plant_heap(folder: Path, count: int, seed: int) -> Heap:
             heap.pictures.setdefault(kinds[i], set()).add(name)
         said, words = _caption(name, BACKGWA.toon(**free), kinds[i], rng, heap)
         heap.toons[name] = toon
-        made.append((name, image, said, words))
+        made.append(HeapPicture(name, image, said, words))
     for i in range(fresh, count):
         kind = REPEATED[i % len(REPEATED)]
-        name, image, said, words = made[int(rng.integers(fresh))]
+        whole = made[int(rng.integers(fresh))]
+        name, image, said = whole.name, whole.image, whole.tags
         again = f"{rng.choice(list(SUBSETS))}/{i:04d}"
         heap.repeats[again] = name
         heap.pictures.setdefault(kind, set()).add(again)
@@ -113,19 +140,10 @@ def plant_heap(folder: Path, count: int, seed: int) -> Heap:
             toon = _changed(heap.toons[name], rng)
             said = _said_again(said, heap.toons[name], toon)
             heap.toons[again] = toon
-            made.append((again, _spoil(draw(toon, *image.size), "", rng), said, ""))
+            made.append(HeapPicture(again, _spoil(draw(toon, *image.size), "", rng), said, ""))
             continue
-        made.append((again, _repeat(kind, image, rng), said, words))
-    for name, image, said, words in made:
-        path = folder / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        original = heap.repeats.get(name)
-        if name in heap.pictures.get("exact", ()) and original is not None:
-            path.write_bytes((folder / f"{original}.png").read_bytes())
-        else:
-            image.save(path)
-        path.with_suffix(".txt").write_text(f"{', '.join(said)}\n{words}\n", encoding="utf-8")
-    return heap
+        made.append(HeapPicture(again, _repeat(kind, image, rng), said, whole.sentence))
+    return heap, made
 
 
 def _worlds(rng: np.random.Generator, heap: Heap) -> dict[str, dict[str, Mapping[str, float]]]:

@@ -8,7 +8,8 @@ sees one parameter instead of two per layer.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,10 @@ from onmodel.weights import Payload
 
 class LoraLinear(nn.Module):
     """A frozen linear layer plus scale · up @ down. Products are taken in `dtype`, the factors stay
-    float32."""
+    float32. `low` is down and scale · up in `dtype` while they are cast already."""
 
     _weight: Tensor
+    low: tuple[Tensor, Tensor] | None = None
 
     def __init__(
         self,
@@ -41,7 +43,10 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x_low = x.to(self.dtype)
-        down, up = self.down.to(self.dtype), (self.up * self.scale).to(self.dtype)
+        down, up = self.low or (
+            self.down.to(self.dtype),
+            (self.up * self.scale).to(self.dtype),
+        )
         change = functional.linear(functional.linear(x_low, down), up)
         return (functional.linear(x_low, self._weight, self._bias) + change).to(x.dtype)
 
@@ -74,6 +79,11 @@ class Trained(ABC):
         """The views, for what needs matrices."""
         return [view for parts in self.parts.values() for view in parts.values()]
 
+    def low_precision(self, dtype: torch.dtype) -> AbstractContextManager[None]:
+        """Within the context, a forward pass and its backward pass, layers may share one copy of
+        what is trained in `dtype`."""
+        return nullcontext()
+
     @abstractmethod
     def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
         """The layer with its change, large products taken in `dtype`."""
@@ -93,12 +103,35 @@ class Adapters(Trained):
         )
         self._alphas = {name: row.alpha for name, row in factors.items()}
         self.layers = {name: (parts["down"], parts["up"]) for name, parts in self.parts.items()}
+        self._wrapped: dict[str, LoraLinear] = {}
 
     def scale(self, name: str) -> float:
         return self._alphas[name] / self.layers[name][0].shape[0]
 
     def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
-        return LoraLinear(layer, *self.layers[name], self.scale(name), dtype)
+        wrapped = LoraLinear(layer, *self.layers[name], self.scale(name), dtype)
+        self._wrapped[name] = wrapped
+        return wrapped
+
+    @contextmanager
+    def low_precision(self, dtype: torch.dtype) -> Iterator[None]:
+        """A cast and a gradient for all layers together: five operations, not eight a layer."""
+        views = self.tensors()
+        scales = [self.scale(name) for name in self.layers]
+        sizes = [view.numel() for view in views]
+        if all(scale == 1 for scale in scales):
+            flat = self.flat.to(dtype)
+        else:
+            flat = _ScaledUps.apply(self.flat, sizes, scales, dtype)
+        pieces = iter(zip(flat.split(sizes), views, strict=True))
+        try:
+            for name in self.layers:
+                (down, down_like), (up, up_like) = next(pieces), next(pieces)
+                self._wrapped[name].low = down.view_as(down_like), up.view_as(up_like)
+            yield
+        finally:
+            for layer in self._wrapped.values():
+                layer.low = None
 
     def payload(self, dtype: str) -> Payload:
         return lora_payload(self.lora(), dtype=dtype)
@@ -113,6 +146,25 @@ class Adapters(Trained):
                 for name, (down, up) in self.layers.items()
             }
         )
+
+
+class _ScaledUps(torch.autograd.Function):
+    """A copy in `dtype` of down, up, down, … of these sizes, the ups times their scales."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, flat: Tensor, sizes: list[int], scales: list[float], dtype: torch.dtype
+    ) -> Tensor:
+        ctx.sizes, ctx.scales = sizes, scales
+        pieces = list(flat.split(sizes))
+        pieces[1::2] = torch._foreach_mul(pieces[1::2], scales)
+        return torch.cat(pieces).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        gradient = gradients[0].to(torch.float32, copy=True)
+        torch._foreach_mul_(list(gradient.split(ctx.sizes))[1::2], ctx.scales)
+        return gradient, None, None, None
 
 
 def fresh_factors(

@@ -1,11 +1,10 @@
-"""From the pictures of data sets to what the loop trains on: subsets, sizes, captions, masks."""
+"""From the pictures of data sets to what the loop trains on: sizes, captions, masks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from onmodel.dataset.buckets import Size, bucket_of, load_weights
@@ -13,32 +12,12 @@ from onmodel.dataset.captions import captions_of, flips_of, plain_caption
 from onmodel.dataset.latents import View
 from onmodel.dataset.manifest import read_items
 from onmodel.dataset.pixels import WHITE
-from onmodel.dataset.rules import SubsetConfig
 from onmodel.dataset.summary import TrainSample
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.records import Item
 from onmodel.train.loop import Example
-from onmodel.train.options import Options
-
-
-class TrainSubset(SubsetConfig):
-    """One subset of a training. Unset fields inherit from the data set's own file, then from the
-    train stage."""
-
-    subset: str = Field(description="Name of the subset.")
-    stage: str | None = Field(
-        default=None, description="Curate stage of the subset. Unset: the run's `dataset`."
-    )
-
-    @property
-    def label(self) -> str:
-        return f"{self.stage}/{self.subset}" if self.stage else self.subset
-
-    @property
-    def exposures(self) -> int:
-        """How often an epoch shows each picture, when every field is set."""
-        return self.repeats * len(self.resolutions)
+from onmodel.train.options import Options, TrainSubset
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from onmodel.dataset.captions import split_tags
-from onmodel.train.examples import TrainPicture, TrainSubset, count_pictures
+from onmodel.train.examples import TrainPicture, count_pictures
 from onmodel.train.optimizers import OPTIMIZERS
-from onmodel.train.options import Options
+from onmodel.train.options import Options, TrainSubset
 
 MOST_TAGS = 100  # the most frequent of each subset
 

@@ -58,9 +58,10 @@ class Live:
         }
 
     def words(self) -> str:
-        """Loss (smoothed), held-out loss, learning rate, pictures a second, memory."""
+        """Loss (smoothed, of the steps that are read), held-out loss, learning rate, pictures a
+        second, memory."""
         history = self._history
-        words = [f"loss {np.mean(history.losses[-WINDOW:]):.4f}"]
+        words = [f"loss {np.mean(history.losses[-WINDOW:]):.4f}"] if history.losses else []
         if history.heldout:
             words.append(f"held-out {np.mean(next(reversed(history.heldout.values()))):.4f}")
         words += [

@@ -2,8 +2,9 @@
 counters and the seed alone."""
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,12 +29,15 @@ from onmodel.train.objective import (
 )
 from onmodel.train.options import Options
 from onmodel.train.pause import pausing
+from onmodel.train.readings import Readings
 from onmodel.train.state import History, State
+from onmodel.transfer import send
 
 SAVE_EVERY = 25  # steps
 # A gradient of exactly 0 for so many steps, or a whole epoch, is no chance: pictures that do not
 # count may share steps, but not all of them.
 MOST_IDLE_STEPS = 25
+MEET_EVERY = 10  # steps after which several processes agree on a pause
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,106 @@ class TrainingInputs:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """What a process computes of a batch, on its device: latents, noise, times, texts, what each
+    place counts [B, 1, h, w] (None: 1), and what each picture counts [B]."""
+
+    latents_bchw: Tensor
+    noise_bchw: Tensor
+    t_b: Tensor
+    texts: Sequence[Text]
+    weights_b1hw: Tensor | None
+    counted_b: Tensor
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """A step, numbered from 0: how many pictures all processes compute, and this one's batches."""
+
+    number: int
+    pictures: int
+    batches: Sequence[Batch]
+
+
+def prepared_steps(
+    training: TrainingInputs, done: int, device: torch.device, processes: Processes
+) -> Iterator[TrainStep]:
+    """The steps after the first `done`. For a card, a thread prepares a step while the one before
+    is computed."""
+
+    def prepared(numbered: tuple[int, list[list[Shown]]]) -> TrainStep:
+        return prepare(training, *numbered, device, processes)
+
+    steps = training.remaining(done)
+    if device.type != "cuda":
+        yield from map(prepared, steps)
+        return
+    with ThreadPoolExecutor(1, "prepare", torch.cuda.set_device, (device,)) as thread:
+        waiting: deque[Future[TrainStep]] = deque()
+        for numbered in steps:
+            waiting.append(thread.submit(prepared, numbered))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def prepare(
+    training: TrainingInputs,
+    number: int,
+    batches: Sequence[Sequence[Shown]],
+    device: torch.device,
+    processes: Processes = ALONE,
+) -> TrainStep:
+    """A step with its noise and times drawn. Several processes share the pictures."""
+    # Slots count through the step, so that the draws of a picture depend neither on the batches nor
+    # on the number of processes.
+    first, own = 0, []
+    for batch in batches:
+        slots = [
+            slot
+            for slot in range(first, first + len(batch))
+            if slot % processes.count == processes.rank
+        ]
+        if slots:
+            shown = [batch[slot - first] for slot in slots]
+            own.append(_prepare_batch(training, number, shown, slots, device))
+        first += len(batch)
+    return TrainStep(number, first, own)
+
+
+def _prepare_batch(
+    training: TrainingInputs,
+    step: int,
+    batch: Sequence[Shown],
+    slots: Sequence[int],
+    device: torch.device,
+) -> Batch:
+    family, examples, seed, options = (
+        training.family,
+        training.examples,
+        training.seed,
+        training.options,
+    )
+    latents = torch.stack([examples[shown.example].latents(shown.exposure) for shown in batch])
+    noise = torch.stack(
+        [draw_noise(latents.shape[1:], seed, "noise", step, slot) for slot in slots]
+    )
+    t = torch.tensor([draw_time(family, options.timesteps, seed, step, slot) for slot in slots])
+    texts = [training.texts[examples[one.example].captions[one.exposure]] for one in batch]
+    weights = batch_weights(examples, batch)
+    counted = family.objective.loss_weight(options.loss_weighting, t)
+    return Batch(
+        send(latents, device),
+        send(noise, device),
+        send(t, device),
+        texts,
+        None if weights is None else send(weights, device),
+        send(counted, device),
+    )
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What a training calls to write its results.
 
@@ -165,8 +269,8 @@ def train(
     would take more than 4 % of the time.
 
     The same arguments give the same tensors, interrupted or not. Several processes give those of
-    one up to rounding. Raises InputError when the loss is not finite or nothing is learnt,
-    PausedError after Ctrl-C.
+    one up to rounding. Raises InputError when the loss is not finite, before anything is saved, or
+    when nothing is learnt; PausedError after Ctrl-C.
     """
     family, options, history = training.family, training.options, state.history
     with (
@@ -179,50 +283,46 @@ def train(
         task.advance(history.steps)
         device = state.adapters.flat.device
         live = Live(history, training.steps_per_epoch, device, outputs.record)
-        saving = Rhythm(SAVE_EVERY)
-        for step, batches in training.remaining(history.steps):
-            _update(training, state, batches, step, processes)
-            task.advance(1, live.step(sum(map(len, batches))))
+        saving, readings = Rhythm(SAVE_EVERY), Readings(history, options.learning_rate)
+        for step in prepared_steps(training, history.steps, device, processes):
+            readings.add(*_update(training, state, step, processes))
+            done = step.number + 1
+            ends = done % training.steps_per_epoch == 0
+            meet = ends or done % MEET_EVERY == 0
+            if meet or (processes.count == 1 and readings.due()):
+                readings.read()
+                _check_learning(training, history)
+            task.advance(1, live.step(step.pictures))
             dropped = False
-            if (step + 1) % training.steps_per_epoch == 0 and processes.first:
+            if ends and processes.first:
                 dropped = _end_epoch(training, state, outputs, live, events)
-            paused = processes.agree(pause.is_set())
+            paused = (meet or processes.count == 1) and processes.agree(pause.is_set())
             # A dropped checkpoint is deleted only when no saved state names it any more.
-            now = paused or dropped or step + 1 == training.steps
+            now = paused or dropped or done == training.steps
             if processes.first and saving.due(now):
+                readings.read()
                 with saving:
                     state.save()
                 live.flush()
             if paused:
-                raise PausedError(step + 1, training.steps)
+                raise PausedError(done, training.steps)
 
 
 def _update(
-    training: TrainingInputs,
-    state: State,
-    batches: Sequence[Sequence[Shown]],
-    step: int,
-    processes: Processes,
-) -> None:
-    """One step of the optimizer, noted in the history. Raises InputError for a loss that is not
-    finite, and for steps without a gradient."""
+    training: TrainingInputs, state: State, step: TrainStep, processes: Processes
+) -> tuple[Tensor, Tensor]:
+    """One step of the optimizer; returns its loss and the norm of its gradient, on the device."""
     adapters, history, options = state.adapters, state.history, training.options
-    history.losses.append(fill_gradient(training, adapters, batches, step, processes))
-    history.norms.append(clip_gradient(adapters, options.grad_clip))
-    if not math.isfinite(history.losses[-1] + history.norms[-1]):
-        raise InputError(
-            "learning_rate",
-            options.learning_rate,
-            f"the loss is not finite at step {step + 1}; lower it",
-        )
-    _check_learning(training, history)
-    rate = options.rate(step, training.steps)
+    loss = fill_gradient(training, adapters, step, processes)
+    norm = clip_gradient(adapters, options.grad_clip)
+    rate = options.rate(step.number, training.steps)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.step()
     # Prodigy multiplies the rate by its own estimate d.
     history.rates.append(rate * state.optimizer.param_groups[0].get("d", 1.0))
     state.average()
+    return loss, norm
 
 
 def _check_learning(training: TrainingInputs, history: History) -> None:
@@ -290,52 +390,31 @@ def _drop(history: History, options: Options, steps_per_epoch: int) -> bool:
 
 
 def fill_gradient(
-    training: TrainingInputs,
-    adapters: Trained,
-    batches: Sequence[Sequence[Shown]],
-    step: int,
-    processes: Processes = ALONE,
-) -> float:
+    training: TrainingInputs, adapters: Trained, step: TrainStep, processes: Processes = ALONE
+) -> Tensor:
     """Replace the adapters' gradient by that of a step's mean loss over its pictures; returns that
-    loss.
+    loss, on the device.
 
     Several processes share the pictures, and their gradients are added.
     """
-    family, examples, seed = training.family, training.examples, training.seed
-    device = adapters.flat.device
     adapters.gradient.zero_()
-    pictures, total = sum(map(len, batches)), torch.zeros((), device=device)
-    # Slots count through the step, so that the draws of a picture depend neither on the batches nor
-    # on the number of processes.
-    first = 0
-    for batch in batches:
-        slots = [
-            slot
-            for slot in range(first, first + len(batch))
-            if slot % processes.count == processes.rank
-        ]
-        own = [batch[slot - first] for slot in slots]
-        first += len(batch)
-        if not own:
-            continue
-        latents = torch.stack([examples[shown.example].latents(shown.exposure) for shown in own])
-        noise = torch.stack(
-            [draw_noise(latents.shape[1:], seed, "noise", step, slot) for slot in slots]
-        )
-        timesteps = training.options.timesteps
-        t = torch.tensor([draw_time(family, timesteps, seed, step, slot) for slot in slots])
-        texts = [training.texts[examples[one.example].captions[one.exposure]] for one in own]
-        weights = batch_weights(examples, own)
-        losses = denoising_loss(
-            family, latents.to(device), noise.to(device), t.to(device), texts, weights
-        )
-        counted = family.objective.loss_weight(training.options.loss_weighting, t).to(device)
-        loss = (losses * counted).sum() / pictures
-        loss.backward()
+    total = torch.zeros((), device=adapters.flat.device)
+    for batch in step.batches:
+        with adapters.low_precision(training.dtype):
+            losses = denoising_loss(
+                training.family,
+                batch.latents_bchw,
+                batch.noise_bchw,
+                batch.t_b,
+                batch.texts,
+                batch.weights_b1hw,
+            )
+            loss = (losses * batch.counted_b).sum() / step.pictures
+            loss.backward()
         total += loss.detach()
     processes.add(adapters.gradient)
     processes.add(total)
-    return float(total)
+    return total
 
 
 def _largest(training: TrainingInputs) -> Tensor:
@@ -394,9 +473,10 @@ def held_out_loss(training: TrainingInputs) -> list[float]:
     return [float(np.mean(quartile)) for quartile in quartiles]
 
 
-def clip_gradient(adapters: Trained, limit: float) -> float:
-    """Norm of the gradient before it is cut to `limit` (0: not cut)."""
-    norm = float(adapters.gradient.norm())
-    if limit and norm > limit:
-        adapters.gradient.mul_(limit / norm)
+def clip_gradient(adapters: Trained, limit: float) -> Tensor:
+    """Norm of the gradient before it is cut to `limit` (0: not cut), on the device."""
+    norm = adapters.gradient.norm()
+    if limit:
+        # Divided in float64, rounded once. A norm within the limit gives 1, which changes nothing.
+        adapters.gradient.mul_((limit / norm.double()).clamp(max=1.0).float())
     return norm

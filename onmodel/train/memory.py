@@ -146,7 +146,9 @@ def _step_bytes(
         with attached(family, network, products), family.training():
             alive.peak = alive.now
             t_b = torch.empty(options.batch)
-            denoising_loss(family, latents, torch.empty_like(latents), t_b, texts).mean().backward()
+            with network.low_precision(products):
+                losses = denoising_loss(family, latents, torch.empty_like(latents), t_b, texts)
+                losses.mean().backward()
         return alive.peak - 2 * network.flat.nbytes
 
 

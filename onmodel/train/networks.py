@@ -1,17 +1,23 @@
 """What a run trains, by its `network`: which layers, which tensors of each, and all of it at its
-beginning."""
+beginning. Names and shapes are found without torch."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
 from types import MappingProxyType
-
-import torch
+from typing import TYPE_CHECKING
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import Family, FamilySpec, Linear
-from onmodel.lora.tensors import Factors
-from onmodel.train.adapters import Adapters, Trained, fresh_factors
 from onmodel.train.options import Options
-from onmodel.train.peft_layers import DoraAdapters, LokrAdapters, lokr_shapes
+
+if TYPE_CHECKING:
+    import torch
+
+    from onmodel.lora.factors import Factors
+    from onmodel.train.adapters import Trained
 
 RankAlphas = Mapping[str, tuple[int, float]]  # layer → (rank, alpha)
 
@@ -33,12 +39,40 @@ def trained_layers(spec: FamilySpec, options: Options) -> dict[str, tuple[int, f
 def trained_shapes(linear: Linear, options: Options, rank: int) -> dict[str, tuple[int, ...]]:
     """Role → shape of a layer's tensors."""
     if options.network == "lokr":
+        from onmodel.train.peft_layers import lokr_shapes
+
         return lokr_shapes(linear, rank, options.lokr_factor)
     shapes: dict[str, tuple[int, ...]] = {
         "down": (rank, linear.in_features),
         "up": (linear.out_features, rank),
     }
     return shapes | ({"magnitude": (linear.out_features,)} if options.network == "dora" else {})
+
+
+@dataclass(frozen=True)
+class TrainingSize:
+    """What a training takes, by its shapes: layers, trained numbers, bytes of a checkpoint's
+    tensors. `memory` is empty: a base that ships with the package is small."""
+
+    layers: int
+    parameters: int
+    file_bytes: int
+    batch: int
+    memory: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+
+def training_size(spec: FamilySpec, options: Options) -> TrainingSize:
+    """The size of a training. Raises InputError for targets that are not there."""
+    rank_alphas = trained_layers(spec, options)
+    shapes = [
+        trained_shapes(row, options, rank_alphas[row.name][0])
+        for row in spec.linears
+        if row.name in rank_alphas
+    ]
+    parameters = sum(prod(shape) for layer in shapes for shape in layer.values())
+    twice = sum(prod(layer.get("magnitude", (0,))) for layer in shapes)  # under two names
+    width = 2 if options.save_precision == "bf16" else 4
+    return TrainingSize(len(shapes), parameters, (parameters + twice) * width, options.batch)
 
 
 def make_network(
@@ -54,16 +88,20 @@ def make_network(
 
     `start` is of the run's own ranks and alphas (`rescale`); a LoKr takes none.
     """
+    from onmodel.train.adapters import Adapters, fresh_factors
+
     linears = [linear for linear in family.spec.linears if linear.name in rank_alphas]
     if options.network == "lokr":
+        from onmodel.train.peft_layers import LokrAdapters
+
         assert not start
         return LokrAdapters(linears, rank_alphas, options.lokr_factor, seed, device)
     both = {**fresh_factors(linears, rank_alphas, seed), **start}
     factors = {
         linear.name: both[linear.name] for linear in family.spec.linears if linear.name in both
     }
-    return (
-        DoraAdapters(family, factors, device)
-        if options.network == "dora"
-        else Adapters(factors, device)
-    )
+    if options.network == "dora":
+        from onmodel.train.peft_layers import DoraAdapters
+
+        return DoraAdapters(family, factors, device)
+    return Adapters(factors, device)

@@ -1,8 +1,10 @@
 """The optimizers, each from a library that is looked after, in one table.
 
 Those that work on single numbers get the run's one flat tensor; those that factor a matrix need the
-matrices.
+matrices. Only what makes an optimizer needs torch.
 """
+
+from __future__ import annotations
 
 import difflib
 import inspect
@@ -11,14 +13,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import isfinite, prod
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from onmodel.errors import InputError
-from onmodel.train.adapters import Trained
 from onmodel.train.options import Options
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from onmodel.train.adapters import Trained
 
 Shape = tuple[int, ...]
 
@@ -98,9 +102,19 @@ OPTIMIZERS = {
 _OWN = {"params": "nothing here", "lr": "learning_rate", "weight_decay": "weight_decay"}
 
 
+def check_optimizer(options: Options) -> None:
+    """Raise InputError as `optimizer_class` does, without loading torch where nothing of it can be
+    missing."""
+    row = OPTIMIZERS[options.optimizer]
+    if row.cuda or row.extra or options.optimizer_args:
+        optimizer_class(options)
+
+
 def optimizer_class(options: Options) -> type[torch.optim.Optimizer]:
     """The class, its arguments' names checked. Raises InputError when its card, package or an
     argument is missing."""
+    import torch
+
     row = OPTIMIZERS[options.optimizer]
     if not torch.cuda.is_available():  # said before a package is asked for that would not help
         check_device(options, torch.device("cpu"))
@@ -192,6 +206,8 @@ def make_optimizer(options: Options, trained: Trained) -> torch.optim.Optimizer:
 
 def state_of(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The state of an optimizer as tensors and JSON numbers. `restore` puts it into a new one."""
+    from torch import Tensor
+
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, float] = {}
     for place, values in _places(optimizer):
@@ -209,6 +225,8 @@ def restore(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]
 ) -> None:
     """Put a saved state into a new optimizer, exactly."""
+    from torch import Tensor
+
     places = dict(_places(optimizer))
     for full, value in (*tensors.items(), *numbers.items()):
         place, _, key = full.rpartition(".")

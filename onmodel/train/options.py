@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig
+from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig, SubsetConfig
 from onmodel.families.protocol import SamplingSettings, Timesteps
 from onmodel.prompt_syntax import segments
 from onmodel.reading import LARGEST_WHOLE
@@ -243,3 +243,22 @@ class Options(DataConfig):
             case "cosine" | "cosine_with_restarts":
                 cycle = done * self.cycles % 1.0
                 return self.learning_rate * 0.5 * (1 + math.cos(math.pi * cycle))
+
+
+class TrainSubset(SubsetConfig):
+    """One subset of a training. Unset fields inherit from the data set's own file, then from the
+    train stage."""
+
+    subset: str = Field(description="Name of the subset.")
+    stage: str | None = Field(
+        default=None, description="Curate stage of the subset. Unset: the run's `dataset`."
+    )
+
+    @property
+    def label(self) -> str:
+        return f"{self.stage}/{self.subset}" if self.stage else self.subset
+
+    @property
+    def exposures(self) -> int:
+        """How often an epoch shows each picture, when every field is set."""
+        return self.repeats * len(self.resolutions)

@@ -29,6 +29,8 @@ class History:
     """What a run did: loss, gradient norm and learning rate of each step; step → held-out loss of
     each quartile of the times, of the kept weights and, where these are an average, of the others;
     epoch → SHA-256 of the checkpoint.
+
+    Losses and norms follow the rates when they are read (readings.py).
     """
 
     losses: list[float] = field(default_factory=list)
@@ -40,7 +42,7 @@ class History:
 
     @property
     def steps(self) -> int:
-        return len(self.losses)
+        return len(self.rates)
 
     def rows(self, steps_per_epoch: int) -> list[StepRow]:
         """One row per step for metrics.jsonl, steps and epochs counted from 1."""

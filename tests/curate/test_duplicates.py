@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageOps
 
+from onmodel.curate import duplicates
 from onmodel.curate.duplicates import Thumb, find_links, group_links
 from onmodel.randomness import generator
 from onmodel.toon.attributes import BACKGWA
@@ -83,6 +84,17 @@ def test_cut_outs_are_found_mirrored_or_not(share: float, mirror: bool) -> None:
     found = linked(
         [*images, *(jpeg(ImageOps.mirror(part) if mirror else part, 85) for part in parts)]
     )
+    assert sum((i, i + len(images)) in found for i in range(len(images))) >= len(images) - 1
+
+
+def test_the_picture_that_a_crop_was_cut_from_is_compared_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else others of a large folder take its place."""
+    monkeypatch.setattr(duplicates, "PROPOSED", 1)
+    images = [draw(toon, 192, 192) for toon in deal(SPEC)]
+    parts = [jpeg(cut(image, 0.65, i).resize((160, 160)), 80) for i, image in enumerate(images)]
+    found = linked([*images, *parts])
     assert sum((i, i + len(images)) in found for i in range(len(images))) >= len(images) - 1
 
 

@@ -11,6 +11,7 @@ from onmodel.evaluate.axes import AXES, AxisResult, Evidence, Training, Unavaila
 from onmodel.evaluate.axes.base import asked_columns, chosen, informedness, mean_of_rows, seen_rows
 from onmodel.evaluate.axes.composition import vendi
 from onmodel.evaluate.features import Features
+from onmodel.evaluate.observer_check import ObserverCheck
 from onmodel.evaluate.observers.identity import unit
 from tests.support.drawn_family import Faults, evidence
 
@@ -349,6 +350,35 @@ def test_the_newer_axes_say_what_they_miss() -> None:
         evaluate_axis("outfit_keep", dataclasses.replace(whole, columns=untold))
     with pytest.raises(Unavailable, match="2 pictures of a prompt"):
         evaluate_axis("entanglement", evidence(Faults(), seeds=1))
+
+
+def _blind(evidence_: Evidence, *attributes: str) -> Evidence:
+    """The evidence, with a tagger that cannot read these attributes."""
+    failed = {
+        name: ObserverCheck(name, 0.48, 24, "references", "AUC", 0.3, 0.66) for name in attributes
+    }
+    return dataclasses.replace(evidence_, checks=failed)
+
+
+@pytest.mark.parametrize("axis", ["responsiveness", "entanglement", "override"])
+def test_an_attribute_that_cannot_be_read_is_left_out_and_the_others_are_judged(axis: str) -> None:
+    whole = measured("clean", axis)
+    found = evaluate_axis(axis, _blind(seen("clean"), "style"))
+    assert "left_out" not in whole.details
+    assert list(found.details["left_out"]) == ["style"]
+    assert "style cannot be read" in found.details["left_out"]["style"]
+    assert found.interval.value == pytest.approx(whole.interval.value, abs=0.15)
+    assert "style" not in found.details.get("J", found.details.get("matrix", {}))
+
+
+@pytest.mark.parametrize("axis", ["responsiveness", "entanglement", "override"])
+def test_with_fewer_than_half_of_the_attributes_the_axis_is_not_judged(axis: str) -> None:
+    clean = seen("clean")
+    free = sorted(clean.free & set(clean.vocabulary))
+    most = len(free) // 2
+    assert evaluate_axis(axis, _blind(clean, *free[:most])).details["left_out"]
+    with pytest.raises(Unavailable, match=f"of {len(free)} free attributes can be read: "):
+        evaluate_axis(axis, _blind(clean, *free[: most + 1]))
 
 
 def test_a_child_s_head_is_too_large_and_pictures_without_a_head_say_nothing() -> None:

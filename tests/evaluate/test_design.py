@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from onmodel.evaluate.axes import Evidence, evaluate_axis
+from onmodel.evaluate.axes.design import Check, checks_of
 from tests.support.drawn_family import Faults, evidence
 
 
@@ -39,3 +40,20 @@ def test_a_framing_that_few_references_show_in_colour_is_still_checked_for_colou
 def test_what_no_reference_of_a_style_shows_is_not_checked_in_that_style() -> None:
     one = evidence(Faults(wrong_hair=True))
     assert 0 < checks(one, "light blue hair") < checks(one, "bob cut")  # noir and lineart
+
+
+def test_a_coloured_trait_implies_the_thing_and_no_other_colour_of_it() -> None:
+    checks = checks_of(["light blue hair", "red eyes", "blue eyes"], ["horns"], {"red eyes": 2.0})
+    assert "hair" in checks and not checks["blue hair"].wanted
+    assert checks["blue hair"].shown_by == "light blue hair"
+    assert checks["red eyes"] == Check(True, "red eyes", 2.0) and checks["blue eyes"].wanted
+    assert not checks["green eyes"].wanted and not checks["horns"].wanted
+
+
+def test_another_colour_in_place_of_the_required_one_is_named() -> None:
+    """Hair in a colour that nothing in the sheet forbids."""
+    details = evaluate_axis("design", evidence(Faults(wrong_hair=True))).details
+    traits = details["traits"]
+    assert "blue hair" not in details["required"] and "light blue hair" in details["required"]
+    drawn = [tag for tag in traits if tag.endswith(" hair") and traits[tag]["violated"]]
+    assert len(drawn) >= 2  # the one that is missing, and the one in its place

@@ -28,7 +28,7 @@ def said(source: ReportSource, *rows: Comparison) -> list[str]:
 
 def test_a_change_for_the_worse_says_what_to_do(source: ReportSource) -> None:
     (sentence,) = said(source, change("colour_cast", "worse", -9.0))
-    assert sentence.startswith("Worse than preview@20 on colour cast:")
+    assert sentence.startswith("Worse than Preview @20 on colour cast:")
     assert sentence.endswith("Correct the colour of the training pictures before training.")
 
 
@@ -42,20 +42,27 @@ def test_what_is_the_same_and_what_is_open_come_last(source: ReportSource) -> No
     same, open_ = change("grain", "same", 0.0), change("design", "open", 0.04)
     explored = replace(change("drift", "open", 0.04), exploratory=True)
     first, *rest = said(source, open_, explored, same, change("style", "better", 0.5))
-    assert first.startswith("Better than preview@20 on style")
+    assert first.startswith("Better than Preview @20 on style")
     assert rest[0] == "Unchanged: grain."
     assert rest[1].startswith("Open: design errors (about ") and "drift" not in rest[1]
 
 
 def test_the_worst_trait_is_named_with_its_share(source: ReportSource) -> None:
     def model(missing: float) -> EvaluatedModel:
-        trait = {"checks": 24, "violated": missing, "references": 0.0}
-        details = {"traits": {"red hair": trait}, "worst": "red hair", "required": ["red hair"]}
+        traits = {
+            "horns": {"checks": 24, "violated": 1.0, "references": 0.0},
+            "red hair": {"checks": 24, "violated": missing, "references": 0.0},
+        }
+        details = {"traits": traits, "worst": "horns", "required": ["horns", "red hair"]}
         score = Score("design", missing, missing, missing, 24, "L", "s")
-        return EvaluatedModel("m", {"design": score}, {}, details={"design": details})
+        rows = {"design": [[1.0, missing, 1.0, 1.0]] * 24}
+        return EvaluatedModel("m", {"design": score}, {}, rows=rows, details={"design": details})
 
     assert source.published is not None
-    text = plain_number(source.published, model(0.93), AXES["design"][0], model(0.13))
+    shared = {"design": {"own": [0.0, 0.0], "severity": [1.0, 1.0]}}
+    axes = {**source.published.axes, "design": AXES["design"][0]}
+    published = replace(source.published, shared=shared, axes=axes)
+    text = plain_number(published, model(0.93), AXES["design"][0], model(0.13))
     assert text == "red hair is missing in 93% of the pictures"
 
 

@@ -1,10 +1,14 @@
 """An observer that cannot read the drawings is found out, and one that can is not."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from onmodel.evaluate.observer_check import (
+    ObserverCheck,
+    agreement_interval,
     auc,
+    auc_interval,
     check_attribute,
     check_corruption,
     check_heads,
@@ -14,6 +18,7 @@ from onmodel.evaluate.observer_check import (
     said_by_tags,
 )
 from onmodel.randomness import generator
+from tests.support.evaluations import prompt
 
 VALUES = {"smile": "smile", "sad": "sad", "angry": "angry"}
 LABELS = [{"smile"}] * 6 + [{"sad"}] * 6 + [{"angry"}] * 6
@@ -39,7 +44,53 @@ def test_a_tagger_that_sees_passes_and_one_that_guesses_is_named_with_its_auc() 
             ([], np.zeros((0, 1, 3))),
         )["expression"]
         assert found.passed is seeing
-        assert seeing or "cannot be read on these drawings (AUC" in found.reason
+        assert (
+            seeing
+            or "too few pictures show whether expression can be read (AUC 0.47" in found.reason
+        )
+
+
+def test_an_interval_of_an_auc_covers_and_narrows_with_pictures() -> None:
+    """Scores of two normal distributions; the truth is AUC 0.76."""
+    draw, covered = generator(0, "auc"), []
+    for _ in range(400):
+        found = auc(draw.normal(1, 1, 12), draw.normal(0, 1, 20))
+        low, high = auc_interval(found, 12, 20)
+        covered.append(low <= 0.760 <= high)
+    assert 0.92 <= np.mean(covered) <= 0.99
+    assert auc_interval(1.0, 3, 3)[0] < 0.55 < 0.85 < auc_interval(1.0, 20, 20)[0]
+    assert auc_interval(1.0, 3, 3)[1] == 1 and auc_interval(0.0, 3, 3)[0] == 0
+
+
+def test_an_interval_of_an_agreement_is_the_exact_one() -> None:
+    assert agreement_interval(10, 10) == (pytest.approx(0.025 ** (1 / 10)), 1.0)
+    assert agreement_interval(0, 3)[0] == 0 and agreement_interval(5, 10)[0] < 0.2
+
+
+def verdict_of(value: float, low: float, high: float) -> tuple[bool, str, str]:
+    one = ObserverCheck("the smile", value, 9, "references", "AUC", low, high)
+    return one.passed, one.note, one.why.partition(" (")[0]
+
+
+def test_only_what_fails_beyond_chance_or_shows_nothing_is_not_judged() -> None:
+    assert verdict_of(0.9, 0.8, 0.97)[:2] == (True, "")
+    assert verdict_of(0.9, 0.6, 0.97)[:2] == (True, "shown on 9 pictures only")
+    assert verdict_of(0.65, 0.55, 0.75)[:2] == (True, "shown on 9 pictures only")
+    failed, _, why = verdict_of(0.55, 0.45, 0.65)
+    assert not failed and why == "the smile cannot be read on these drawings"
+    failed, _, why = verdict_of(0.55, 0.3, 0.8)
+    assert not failed and why == "too few pictures show whether the smile can be read"
+
+
+def test_references_that_are_too_few_ask_the_base() -> None:
+    """Four references in a bad order say too little; the base's 40 pictures say that it is read."""
+    labels, columns = [{"smile"}] * 3 + [{"sad"}] * 3, {"smile": 0, "sad": 1}
+    guesses = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.5, 0.5], [0.3, 0.7], [0.6, 0.4]])
+    prompts = [prompt(str(i), expression="smile" if i % 2 else "sad") for i in range(20)]
+    seen = np.array([[[0.9, 0.1] if i % 2 else [0.1, 0.9]] * 2 for i in range(20)])
+    values = {"smile": "smile", "sad": "sad"}
+    found = check_tagger({"expression": values}, columns, (labels, guesses), (prompts, seen))
+    assert found["expression"].source == "the base's pictures" and found["expression"].passed
 
 
 def test_too_few_labels_ask_the_base_and_nothing_known_is_not_judged() -> None:

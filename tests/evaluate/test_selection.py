@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from onmodel.errors import InputError
-from onmodel.evaluate.axes import AXES
+from onmodel.evaluate.assess import Assessed, shared_tables
+from onmodel.evaluate.axes import AXES, AxisResult, Unavailable, evaluate_axis
 from onmodel.evaluate.axes.base import cost, prompt_costs
 from onmodel.evaluate.selection import Constraints, select
 from onmodel.evaluate.statistics import pareto_front
+from tests.support.drawn_family import Faults, evidence
 from tests.support.graded_models import model
 
 
@@ -27,7 +29,19 @@ def test_a_clear_winner_wins_and_losers_hear_why() -> None:
     assert told["a@10"].startswith("worse than a@20: outfit kept by 0.") and "p 0.0" in told["a@10"]
     assert told["a@30"].startswith("worse than a@20: base drift by 0.")
     shared = reasons(select([model("a@10", expression=0.5), model("a@20")], Constraints(), seed=1))
-    assert "expressive range by" not in shared["a@10"]  # its prompts are not independent
+    assert "expressive range by" not in shared["a@10"]  # the rows of this joint axis are unknown
+
+
+def test_a_joint_axis_is_a_reason_where_its_rows_are_known() -> None:
+    rows, results = [], []
+    for name, faults in (("a@10", Faults(wrong_hair=True)), ("a@20", Faults())):
+        axes: dict[str, AxisResult | Unavailable] = {}
+        axes["design"] = evaluate_axis("design", evidence(faults, seeds=1))
+        results.append(Assessed(axes, {}, {}))
+        rows.append(results[-1].row(name, None, "s"))
+    found = reasons(select(rows, Constraints(), 1, shared_tables(results)))
+    assert found["a@10"].startswith("worse than a@20: design errors by ")
+    assert "design errors by" not in reasons(select(rows, Constraints(), 1))["a@10"]
 
 
 def test_among_models_too_close_to_call_the_least_biased_is_taken_and_the_others_are_named() -> (

@@ -52,7 +52,7 @@ def false_calls(pages: int) -> int:
     found = 0
     for page in range(pages):
         rng = generator(page, "two looks")
-        values = {id: rng.normal(0.5, 0.3, (2, MANY)) for id in QUESTIONS}
+        values = {id: rng.normal(3.0, 1.0, (2, MANY)) for id in QUESTIONS}
         looks = [one for one in both_looks(values) if one is not None]
         calls = [one.called for look in looks for one in compare_models(look, "shown", "other")]
         found += any(calls)
@@ -95,6 +95,32 @@ def test_a_question_that_chance_left_open_is_not_tested_as_the_only_one() -> Non
     (alone,) = decide([compare.compare(second, "reproduction", *second.models[::-1])])
     (found,) = compare_models(second, "shown", "other")
     assert found.p == pytest.approx(min(1, 4 * alone.p)) and alone.p < 0.25
+
+
+def test_what_is_open_after_the_second_look_needs_a_new_test() -> None:
+    values = {id: np.full((2, MANY), 0.5) for id in QUESTIONS}
+    values["reproduction"] = generator(12, "open").normal(0.5, 0.2, (2, MANY))
+    first, second = both_looks(values)
+    assert second is not None
+    before = {one.axis.id: one for one in compare_models(first, "shown", "other")}["reproduction"]
+    assert before.outcome == "open" and "would likely settle it" in before.settled_by
+    (found,) = compare_models(second, "shown", "other")
+    assert found.outcome == "open" and "more prompt" not in found.settled_by
+    assert found.settled_by.startswith("both looks") and "new test" in found.settled_by
+
+
+def test_an_open_question_says_how_few_prompts_show_it() -> None:
+    draw = generator(3, "few")
+    rows = {"body": 6, "reproduction": 24}
+    models = []
+    for name in ("other", "shown"):
+        values = {id: {f"p{p}": draw.normal(0.3, 0.3) for p in range(n)} for id, n in rows.items()}
+        models.append(made_up.model(name, values))
+    found = {
+        one.axis.id: one for one in compare_models(made_up.evaluation(models), "shown", "other")
+    }
+    assert found["body"].settled_by.startswith("6 of 24 prompts show it; ")
+    assert "prompts show it" not in found["reproduction"].settled_by
 
 
 def test_a_difference_that_is_open_is_settled_by_more_prompts() -> None:

@@ -1,12 +1,18 @@
 """The blocks of training and sampling are diffusers' own function, and leave no trace."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.lean import lean_blocks
+from onmodel.families.registry import load_base
 from onmodel.randomness import normal
 from onmodel.train.adapters import Adapters, attached, fresh_factors
+from tests.support.tiny_anima import write_tiny_anima
 
 
 def gradients(family: Anima, checkpointing: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,3 +75,29 @@ def test_sampling_within_training_leaves_training_as_it_was(tiny_family: Anima) 
                 predict(latents, t[0]), tiny_family.denoise(latents, t, other), atol=1e-5
             )
         assert torch.equal(tiny_family.denoise(latents, t, one), before)
+
+
+def test_a_compiler_can_take_a_block_whole_and_use_it_for_all(tmp_path: Path) -> None:
+    """Two graphs for three blocks: what enters the first one needs no gradient."""
+    folder = write_tiny_anima(tmp_path, blocks=3)
+    family: Anima = load_base({"family": "anima", "folder": folder, "device": "cpu"})
+    counted = CompileCounterWithBackend("eager")
+    targets = family.spec.targets("attention_mlp")
+    factors = fresh_factors(targets, {linear.name: (3, 3.0) for linear in targets}, seed=1)
+    adapters, found = Adapters(factors, torch.device("cpu")), []
+    blocks: Any = family.backbone.transformer_blocks
+    latents, t = torch.from_numpy(normal((1, 16, 8, 6), 0, "latents")), torch.tensor([0.3])
+    with attached(family, adapters, torch.bfloat16), family.training():
+        for compiled in (False, True):
+            for block in blocks if compiled else ():
+                block.forward = torch.compile(
+                    block.forward, backend=counted, dynamic=False, fullgraph=True
+                )
+            for _ in range(2):
+                adapters.gradient.zero_()
+                with adapters.low_precision(torch.bfloat16):
+                    velocity = family.denoise(latents, t, family.encode_text(["1girl"]))
+                    velocity.square().mean().backward()
+            found.append((velocity.detach(), adapters.gradient.clone()))
+    assert counted.frame_count == 2
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

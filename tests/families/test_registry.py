@@ -3,6 +3,7 @@ missing."""
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from onmodel.families.anima.single_file import CONFIG_KEY, export_single_files, 
 from onmodel.families.anima.text import stack
 from onmodel.families.protocol import Family
 from onmodel.families.registry import (
+    base_facts,
     base_sha256,
     find,
     load_base,
@@ -327,6 +329,21 @@ def test_the_outline_is_the_loaded_base_without_its_weights(
             for model in shapes.models.values()
             for parameter in model.parameters()
         )
+
+
+def test_the_facts_of_a_shipped_base_are_those_of_its_outline() -> None:
+    shapes, facts = outline("toon"), base_facts("toon")
+    assert facts is not None
+    assert set(facts.spec.linears) == set(shapes.spec.linears)  # in another order
+    assert set(facts.spec.text_linears) == set(shapes.spec.text_linears)
+    linears, text_linears = shapes.spec.linears, shapes.spec.text_linears
+    assert replace(facts.spec, linears=linears, text_linears=text_linears) == shapes.spec
+    assert facts.parameters == {name: shapes.parameters(name) for name in shapes.components}
+    assert (facts.found, facts.missing) == (shapes.found, shapes.missing)
+
+
+def test_a_base_that_a_user_names_is_checked_file_by_file(tiny_anima: Path) -> None:
+    assert base_facts({"folder": tiny_anima}) is None
 
 
 def test_without_files_the_outline_is_the_published_base() -> None:

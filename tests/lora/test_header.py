@@ -8,7 +8,6 @@ from onmodel.errors import InputError, VerifyError
 from onmodel.hashing import canonical_json, hash_json, sha256_bytes
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora.header import LIMIT, RECIPE_KEY, Facts, build, imported, lineage_of
-from onmodel.lora.tensors import Lora
 
 FACTS = Facts("BACKGWA", "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22")
 
@@ -35,11 +34,11 @@ def test_words() -> None:
 
 def test_history_comes_back() -> None:
     lineage = history()
-    assert lineage_of(Lora({}, build(FACTS, lineage)), "ef" * 32) == lineage
+    assert lineage_of(build(FACTS, lineage), "ef" * 32) == lineage
 
 
 def test_a_foreign_file_has_an_unknown_origin() -> None:
-    lineage = lineage_of(Lora({}, {}), "ef" * 32)
+    lineage = lineage_of({}, "ef" * 32)
     assert lineage[root(lineage)] == {
         "type": "model",
         "used": [],
@@ -62,7 +61,7 @@ KOHYA = {
 
 
 def test_what_a_strangers_header_says_stays_as_claims_and_makes_nothing_known() -> None:
-    lineage = lineage_of(Lora({}, KOHYA), "ef" * 32)
+    lineage = lineage_of(KOHYA, "ef" * 32)
     assert len(lineage) == 1, "nothing is invented"
     node = lineage[root(lineage)]
     assert (
@@ -77,13 +76,13 @@ def test_what_a_strangers_header_says_stays_as_claims_and_makes_nothing_known() 
     assert node["claims_sha256"] == hash_json(KOHYA), (
         "the whole header can be held against it later"
     )
-    other = lineage_of(Lora({}, {**KOHYA, "ss_tag_frequency": "{}"}), "ef" * 32)
+    other = lineage_of({**KOHYA, "ss_tag_frequency": "{}"}, "ef" * 32)
     assert root(other) != root(lineage)
 
 
 def test_another_makers_history_stands_below_a_node_that_says_so() -> None:
     words = build(FACTS, history())
-    lineage = imported(Lora({}, words), "ef" * 32, "theirs")
+    lineage = imported(words, "ef" * 32, "theirs")
     node = lineage[root(lineage)]
     assert (node["type"], node["origin"], node["name"], node["sha256"]) == (
         "model",
@@ -93,7 +92,7 @@ def test_another_makers_history_stands_below_a_node_that_says_so() -> None:
     )
     assert node["used"] == [root(history())] and set(history()) < set(lineage)
     assert node["claims"]["modelspec.title"] == "BACKGWA"
-    stranger = imported(Lora({}, {}), "ef" * 32, "x")
+    stranger = imported({}, "ef" * 32, "x")
     assert stranger[root(stranger)]["origin"] == "unknown"
 
 
@@ -101,7 +100,7 @@ def test_a_damaged_history_is_an_error() -> None:
     recipe = build(FACTS, history())[RECIPE_KEY]
     for damaged in (recipe[:-3], recipe.replace('"steps":4', '"steps":5'), "[1]", "7"):
         with pytest.raises(VerifyError):
-            lineage_of(Lora({}, {RECIPE_KEY: damaged}), "ef" * 32)
+            lineage_of({RECIPE_KEY: damaged}, "ef" * 32)
 
 
 def test_too_long() -> None:

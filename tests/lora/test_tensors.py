@@ -232,12 +232,13 @@ def test_more_blocks_stop_and_fewer_are_noted_unless_the_header_counts_them(tmp_
     assert set(read_lora(tmp_path / "few", many).modules) == set(random_lora(few).modules)
     with LoraFile(tmp_path / "few", many) as file:
         assert file.notes == (
-            "changes only blocks 0-1 of 3; if it was made for a smaller base, it does not fit",
+            "changes only blocks 0-1 of 3; if it was made for a smaller base, it does not fit:"
+            " onmodel lora remap FILE --from SMALLER --base BASE -o OUT moves it",
         )
     write_lora(tmp_path / "said", random_lora(few), {BLOCKS_KEY: "2"})
-    with pytest.raises(InputError, match="made for a base of 2 blocks; this one has 3"):
+    with pytest.raises(InputError, match="made for a base of 2 blocks, this one has 3"):
         read_lora(tmp_path / "said", many)
-    with pytest.raises(InputError, match="made for a base of 3 blocks; this one has 2"):
+    with pytest.raises(InputError, match="made for a base of 3 blocks, this one has 2"):
         read_lora(tmp_path / "many", few)
 
 

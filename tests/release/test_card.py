@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +18,11 @@ from onmodel.release.licences import BASES
 from onmodel.release.sidecars import samples, triggers, webui_sidecar
 from onmodel.release.tables import (
     CONTROL,
-    changes,
+    ReleaseResult,
     changes_csv,
     lint_card,
     lint_tables,
+    result,
     two_decimals,
     values,
     values_csv,
@@ -34,7 +36,7 @@ SECTIONS = [
     "Trigger word",
     "Usage",
     "Licence",
-    "What improved since `release_1@20`",
+    "What changed",
     "Results",
     "Data",
     "Training",
@@ -62,7 +64,7 @@ def card(base_name: str = "toon", **changed: Any) -> str:
         "evaluation": numbers,
         "model": "refined@15",
         "previous": "release_1@20",
-        "changes": changes(numbers, "refined@15", "release_1@20"),
+        "result": result(numbers, "refined@15", "release_1@20"),
         "lineage": history(),
         "train_notes": "Sleeves may merge.\n",
     } | changed
@@ -121,17 +123,17 @@ def test_what_the_card_tells_of_the_history() -> None:
     assert "was not measured: arm N was not generated" in text
     assert "10 models measured on suite `choose-cd34ef56` (12 prompts × 2 seeds)." in text
     assert "on which nothing was chosen" in text and "flatter" not in text
-    numbers = replace(evaluation(), signature=CHOICE)
+    numbers = replace(evaluation(), signature=CHOICE.replace("S:2", "S:4"))  # the same prompts
     assert "flatter" in card(evaluation=numbers) and "on which nothing was chosen" not in card(
         evaluation=numbers
     )
-    first = card(previous=None, changes=[], lineage=history())
-    assert "What improved" not in first
+    first = card(previous=None, result=ReleaseResult(), lineage=history())
+    assert "What changed" not in first and "Every axis" not in first
 
 
 def lint(text: str, numbers: Evaluation | None = None) -> int:
     numbers = numbers or evaluation()
-    compared = changes(numbers, "refined@15", "release_1@20")
+    compared = result(numbers, "refined@15", "release_1@20")
     sets = triggers(character(), SAMPLING, samples(character(), numbers.plan, 6))
     return lint_card(text, numbers, compared, card_facts(numbers, history(), sets))
 
@@ -200,6 +202,43 @@ def test_a_p_value_is_the_tests_own() -> None:
         lint(text.replace(said[1], "p = 0.049", 1))
 
 
+def test_the_card_says_the_result_in_at_most_six_changes_and_what_to_do() -> None:
+    wanted = result(evaluation(), "merged", "refined@15").sentences
+    compared = result(evaluation(), "merged", "refined@15")
+    text = card(model="merged", previous="refined@15", result=compared)
+    said = re.search(r"^## What changed\n\n(.+)\n\n((?:- .+\n)+)", text, re.M)
+    assert said and said[1].startswith("Compared with `refined@15`")
+    lines = said[2].splitlines()
+    assert [line.replace("\\", "") for line in lines] == [f"- {one}" for one in wanted]
+    changes = [line for line in lines if line.startswith("- Worse than Refined @15 on ")]
+    assert 1 < len(changes) <= 6 and "Lower the learning rate" not in text
+    assert any(line.endswith("Add pictures with other poses and framings.") for line in changes)
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda line: re.sub(r"\d", lambda found: str((int(found[0]) + 1) % 10), line, count=1),
+        lambda line: line.replace("Better", "Worse"),
+        lambda line: "",
+        lambda line: f"{line}\n{line}",
+        lambda line: f"{line}\n- Better than Release 1 @20 on every axis.",
+    ],
+)
+def test_a_changed_sentence_is_found(tamper: Callable[[str], str]) -> None:
+    text = card()
+    line = re.findall(r"^- Better than .+$", text, re.M)[2]
+    with pytest.raises(VerifyError, match=r"sentence|does not say"):
+        lint(text.replace(line, tamper(line)))
+
+
+def test_the_order_of_the_sentences_is_the_evaluations() -> None:
+    text = card()
+    first, second = re.findall(r"^- Better than .+$", text, re.M)[:2]
+    with pytest.raises(VerifyError, match="is no sentence"):
+        lint(text.replace(f"{first}\n{second}", f"{second}\n{first}"))
+
+
 def test_a_number_of_another_model_or_axis_is_found() -> None:
     text, known = card(), {(row.axis, row.model): row.text for row in values(evaluation())}
     good, poor = known["reproduction", "refined@15"], known["reproduction", "preview@20"]
@@ -212,7 +251,7 @@ def test_a_number_of_another_model_or_axis_is_found() -> None:
 
 def test_the_csv_files_are_held_against_the_evaluation() -> None:
     numbers = evaluation()
-    compared = changes(numbers, "refined@15", "release_1@20")
+    compared = result(numbers, "refined@15", "release_1@20").changes
     tables = {
         "evaluation/table.csv": values_csv(values(numbers)),
         "evaluation/changes.csv": changes_csv(compared),
@@ -228,24 +267,24 @@ def test_the_csv_files_are_held_against_the_evaluation() -> None:
 def test_verdicts_follow_the_paired_test() -> None:
     def outcomes(model: str, previous: str) -> set[str]:
         """Of axes with independent prompts: this made-up file holds no rows of the joint ones."""
-        rows = changes(evaluation(), model, previous)
+        rows = result(evaluation(), model, previous).changes
         return {row.outcome for row in rows if row.axis not in JOININGS}
 
     assert outcomes("refined@15", "release_1@20") == {"better"}
     assert outcomes("release_1@20", "refined@15") == {"worse"}
     measured = evaluation()
     twin = replace(measured.model("merged"), name="twin")
-    same = changes(replace(measured, models=[*measured.models, twin]), "merged", "twin")
+    same = result(replace(measured, models=[*measured.models, twin]), "merged", "twin").changes
     assert {row.outcome for row in same if row.axis not in JOININGS} == {"same"}
     with pytest.raises(InputError, match="was not measured"):
-        changes(evaluation(), "merged", "release_0")
+        result(evaluation(), "merged", "release_0")
 
 
 def test_tables_hold_every_value_in_full() -> None:
     rows = list(csv.DictReader(values_csv(values(evaluation())).splitlines()))
     assert {row["model"] for row in rows} == {*NAMES, "control"}
     assert float(rows[0]["value"]) == values(evaluation())[0].value
-    lines = changes_csv(changes(evaluation(), "refined@15", "release_1@20")).splitlines()
+    lines = changes_csv(result(evaluation(), "refined@15", "release_1@20").changes).splitlines()
     assert lines[0].split(",")[:4] == ["axis", "previous", "this", "outcome"]
     assert two_decimals(-0.001) == "0.00"
 

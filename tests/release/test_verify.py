@@ -19,6 +19,7 @@ from onmodel.randomness import generator
 from onmodel.release.folder import CHECKSUMS, LINEAGE, Statement, bind, checksums, hashes
 from onmodel.release.verify import verify
 from onmodel.weights import write_weights
+from tests.support.command_line import imported
 from tests.support.evaluations import evaluation
 
 FACTS = header.Facts("Backgwa", "someone", "MIT", "backgwa", "anima-base-v1.0", 96, "2026-11-22")
@@ -224,3 +225,10 @@ def test_one_file_alone_is_checked_by_its_header(release: Path, tmp_path: Path) 
 
 def test_checksums_are_what_sha256sum_reads() -> None:
     assert checksums({"b": "2" * 64, "a": "1" * 64}) == f"{'1' * 64}  a\n{'2' * 64}  b\n".encode()
+
+
+@pytest.mark.parametrize("command", ["verify", "lineage"])
+def test_a_release_is_read_without_torch(built: Path, command: str) -> None:
+    modules = imported("release", command, built)
+    assert not {"torch", "diffusers", "transformers", "peft"} & modules
+    assert "onmodel.release.verify" in modules

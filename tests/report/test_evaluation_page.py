@@ -13,12 +13,13 @@ import pytest
 
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.evaluation import NotMeasured
+from onmodel.evaluate.headlines import label
 from onmodel.evaluate.observer_check import ObserverCheck
 from onmodel.evaluate.observers.colour import SECTORS
 from onmodel.report import evaluation_page, heat
 from onmodel.report.board import notes
 from onmodel.report.build import build_report
-from onmodel.report.source import ReportSource, label
+from onmodel.report.source import ReportSource
 from onmodel.report.verdict import differences, pairs
 from onmodel.report.wheel import wheel
 from onmodel.text import decimal
@@ -301,8 +302,8 @@ def test_an_evaluation_that_knows_no_training_pictures_has_no_such_section(folde
 
 def test_what_an_observer_cannot_read_is_told(source: ReportSource) -> None:
     checks = {
-        "expression": ObserverCheck("expression", 0.48, 12, "references"),
-        "style": ObserverCheck("style", 0.97, 48, "the base's pictures"),
+        "expression": ObserverCheck("expression", 0.48, 12, "references", "AUC", 0.3, 0.66),
+        "style": ObserverCheck("style", 0.97, 48, "the base's pictures", "AUC", 0.66, 0.99),
         "body": ObserverCheck("body", None, 2, "references"),
     }
     assert source.published is not None
@@ -312,6 +313,7 @@ def test_what_an_observer_cannot_read_is_told(source: ReportSource) -> None:
         ("expression", "0.48", False),
         ("style", "0.97", True),
     ]
+    assert (rows[2]["span"], rows[2]["note"]) == ("0.66…0.99", "shown on 48 pictures only")
 
 
 def test_a_tuning_draws_every_weight_and_writes_every_look(

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from onmodel.report.source import ReportSource, label
+from onmodel.evaluate.headlines import label
+from onmodel.report.source import ReportSource
 from onmodel.report.verdict import verdict
 
 

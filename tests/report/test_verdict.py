@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from onmodel.evaluate import compare as compare_module
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.compare import Comparison, compare, compare_models, decide
-from onmodel.evaluate.headlines import MOST
+from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
+from onmodel.evaluate.headlines import MOST, label
 from onmodel.evaluate.statistics import mean_interval
-from onmodel.release.tables import changes
-from onmodel.report.source import ReportSource, label
-from onmodel.report.verdict import comparisons, result, sentence_of, verdict
+from onmodel.release import tables
+from onmodel.report.source import ReportSource
+from onmodel.report.verdict import comparisons, differences, result, sentence_of, verdict
 from tests.support import evaluations as made_up
 
 PROMPTS = [f"p{i}" for i in range(12)]
@@ -35,9 +37,9 @@ def wave(level: float, size: float = 0.02) -> list[float]:
     [
         ("reproduction", 0.9, 0.7, "better", 0.2),
         ("reproduction", 0.7, 0.9, "worse", -0.2),
-        ("colour_cast", 1.0, 4.0, "better", 3.0),
-        ("colour_cast", -1.0, 4.0, "better", 3.0),
-        ("colour_cast", -4.0, 1.0, "worse", -3.0),
+        ("colour_cast", 1.0, 6.0, "better", 5.0),
+        ("colour_cast", -1.0, 6.0, "better", 5.0),
+        ("colour_cast", -6.0, 1.0, "worse", -5.0),
         ("corruption", 0.1, 0.5, "better", 0.4),
     ],
 )
@@ -164,10 +166,52 @@ def test_page_and_card_decide_a_pair_by_one_family(source: ReportSource) -> None
     assert source.published is not None and source.shown is not None
     previous = source.earlier[0]
     on_page = comparisons(source)[label(previous)]
-    on_card = changes(source.published, source.shown, previous)
+    on_card = tables.result(source.published, source.shown, previous).changes
     assert [
         (one.axis.id, one.outcome, one.p) for one in on_page if one.outcome != "unavailable"
     ] == [(one.axis, one.outcome, one.comparison.p) for one in on_card]
+
+
+def test_the_card_says_the_sentences_of_the_page(source: ReportSource) -> None:
+    evaluation, shown, name = source.published, source.shown, source.published_name
+    assert evaluation is not None and shown is not None and name is not None
+    declared = replace(evaluation, against=("preview@20", "merged"))
+    page = result(replace(source, evaluations={**source.evaluations, name: declared}))
+    assert page is not None
+    assert tables.result(declared, shown, "merged").sentences == page.sentences
+    stages = dict(source.stages)
+    stages["release"] = {**stages["release"], "previous": "release_1"}
+    page = result(replace(source, stages=stages))
+    assert page is not None and len(page.changes) > 1
+    assert tables.result(evaluation, shown, "release_1@20").sentences == page.sentences
+
+
+def test_a_page_says_where_models_were_chosen_on_its_own_prompts(source: ReportSource) -> None:
+    evaluation, name = source.published, source.published_name
+    assert evaluation is not None and name is not None
+    assert not any("were chosen on these" in one for one in verdict(source))
+    chosen = source.selections["five"].signature.replace("S:1", "S:2")
+    again = replace(evaluation, signature=chosen)
+    told = verdict(replace(source, evaluations={**source.evaluations, name: again}))
+    assert any("were chosen on these same prompts" in one for one in told)
+
+
+def test_each_pair_is_compared_once(source: ReportSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def counted(
+        evaluation: Evaluation, axis: str, a: EvaluatedModel, b: EvaluatedModel
+    ) -> Comparison:
+        asked.append((axis, "|".join(sorted((a.name, b.name)))))
+        return compare(evaluation, axis, a, b)
+
+    monkeypatch.setattr(compare_module, "compare", counted)
+    fresh = replace(source)  # without what the other tests cached
+    assert fresh.published is not None and fresh.compared
+    evaluation, found = fresh.published, differences(fresh)
+    models, axes = len(evaluation.models), len(evaluation.axes)
+    assert len(found) == models * (models - 1)
+    assert len(asked) == len(set(asked)) == models * (models - 1) // 2 * axes
 
 
 def test_only_declared_models_are_compared_with(source: ReportSource) -> None:

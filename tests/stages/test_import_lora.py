@@ -59,7 +59,7 @@ def test_a_strangers_file_keeps_its_change_and_its_claims(layout: str, tmp_path:
     node = lineage[root(lineage)]
     assert len(lineage) == 1 and node["origin"] == "unknown" and node["sha256"] == sha256_file(file)
     assert node["claims"]["modelspec.author"] == "another" and node["claims"]["ss_seed"] == "5"
-    assert header.lineage_of(read, "") == lineage, (
+    assert header.lineage_of(read.metadata, "") == lineage, (
         "the converted file carries the history of the first"
     )
     assert read.trained_alpha == 2

@@ -131,7 +131,7 @@ def test_what_it_writes(run: Run, data: Artifact, family: Anima) -> None:
             str(artifact.path.parent) in value or "prediction" in key
             for key, value in words.items()
         )
-        lineage = lineage_of(read_lora(model.path, family.spec), model.sha256)
+        lineage = lineage_of(read_lora(model.path, family.spec).metadata, model.sha256)
         node = lineage[root(lineage)]
         assert (node["type"], node["epoch"], node["payload_sha256"]) == (
             "checkpoint",
@@ -314,8 +314,8 @@ def test_start_keeps_the_change_of_the_base(run: Run, family: Anima, tmp_path: P
         assert torch.allclose(factors.delta(), before.modules[name].delta(), atol=1e-6)
     assert after.trained_alpha == 1
     assert "rank 2, alpha 2 → rank 5, alpha 1" in said(where) and "12 layers beyond" in said(where)
-    lineage = lineage_of(after, "")
-    assert set(lineage_of(before, "")) < set(lineage)
+    lineage = lineage_of(after.metadata, "")
+    assert set(lineage_of(before.metadata, "")) < set(lineage)
     assert sum(node["type"] == "checkpoint" for node in lineage.values()) == 2
 
 

@@ -52,6 +52,15 @@ def fresh(*words: object, **environment: str) -> "subprocess.CompletedProcess[st
     )
 
 
+def imported(*words: object) -> set[str]:
+    """The modules that a command imports, which must succeed."""
+    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
+    code += "; from onmodel.cli.main import main; main()"
+    run = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True)
+    assert run.returncode == 0, run.stderr
+    return set(run.stderr.decode().splitlines()[-1].split())
+
+
 def _started() -> "subprocess.Popen[str]":
     global _server
     if _server is None:

@@ -231,7 +231,8 @@ FILES: dict[str, Writer] = {
         **{"lora_unet_llm_adapter_blocks_0_self_attn_q_proj.lora_down.weight": SHORT}
     ),
     "OFT": tensors(**{f"{DOTTED}.oft_blocks": SHORT}),
-    "norm difference": tensors(**{"diffusion_model.blocks.0.self_attn.q_norm.diff": floats(32)}),
+    "bias difference": tensors(**{"diffusion_model.blocks.0.self_attn.q_proj.diff_b": floats(32)}),
+    "norm of two sides": tensors(**{"diffusion_model.t_embedding_norm.diff": floats(3, 4, 5)}),
     "blocks that are no number": words(**{BLOCKS_KEY: "x" * 9_000}),
     "blocks of many digits": words(**{BLOCKS_KEY: "9" * 9_000}),
     "blocks in another script": words(**{BLOCKS_KEY: "²"}),

@@ -1,5 +1,7 @@
 """LoRA layers in a base: the right function, the right gradient, and no trace afterwards."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -122,6 +124,32 @@ def test_bf16_products_are_near(tiny_family: Anima, inputs: Inputs) -> None:
         found.append(adapters.flat.grad.clone())
     assert adapters.flat.dtype == torch.float32
     assert torch.cosine_similarity(*found, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("alpha", [3.0, 1.1])
+@pytest.mark.parametrize("twice", [False, True])
+def test_one_cast_for_all_layers_gives_the_bits_of_a_cast_in_each(
+    tiny_family: Anima, inputs: Inputs, dtype: torch.dtype, alpha: float, twice: bool
+) -> None:
+    adapters = Adapters(random_factors(tiny_family, alpha=alpha), CPU)
+    found = []
+    if twice:
+        tiny_family.backbone.enable_gradient_checkpointing()
+    with attached(tiny_family, adapters, dtype):
+        for context in (nullcontext(), adapters.low_precision(dtype)):
+            adapters.gradient.zero_()
+            with context:
+                velocity = tiny_family.denoise(*inputs)
+                velocity.square().mean().backward()
+            found.append((velocity.detach(), adapters.gradient.clone()))
+        with torch.no_grad():  # after the pass, layers follow the factors again
+            adapters.flat.zero_()
+            assert not torch.equal(tiny_family.denoise(*inputs), velocity)
+    tiny_family.backbone.disable_gradient_checkpointing()
+    (velocity, gradient), (velocity_of_one, gradient_of_one) = found
+    assert torch.equal(velocity_of_one, velocity)
+    assert torch.equal(gradient_of_one, gradient) and gradient.abs().max() > 0
 
 
 def test_factors_come_back_as_a_copy(tiny_family: Anima) -> None:

@@ -1,5 +1,6 @@
 """The memory plan: exact to the byte of what it counts, and right for any number of blocks."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from onmodel.families.anima.memory import AnimaOutline
 from onmodel.families.anima.parts import empty
 from onmodel.families.registry import outline
 from onmodel.train.memory import _shapes, _step_bytes, forecast, peak_bytes, run_bytes
-from onmodel.train.networks import make_network, trained_layers
+from onmodel.train.networks import make_network, trained_layers, training_size
 from onmodel.train.optimizers import OPTIMIZERS, make_optimizer, state_bytes, state_of
 from onmodel.train.options import Options
 from onmodel.weights import read_header
@@ -99,6 +100,8 @@ def test_the_forecast_counts_what_is_trained(
     ]
     assert (row.layers, row.parameters) == (len(trained.parts), trained.flat.numel())
     assert row.file_bytes == sum(written)
+    counted = training_size(shapes.spec, options)
+    assert asdict(counted) == asdict(row)  # found without torch
     assert row.memory == {}  # nobody worries about the memory of a tiny base
 
 

@@ -175,8 +175,9 @@ def test_accumulated_batches_have_the_gradient_of_one(tiny_family: Anima) -> Non
     for batches in ([shown], [shown[:2], shown[2:]]):
         adapters = Adapters(factors, torch.device("cpu"))
         with attached(tiny_family, adapters, torch.float32):
-            loss = loop.fill_gradient(training, adapters, batches, step=0)
-        found.append((loss, adapters.flat.grad))
+            step = loop.prepare(training, 0, batches, torch.device("cpu"))
+            loss = loop.fill_gradient(training, adapters, step)
+        found.append((float(loss), adapters.flat.grad))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     assert (
         torch.allclose(found[0][1], found[1][1], rtol=1e-3, atol=1e-6)
@@ -198,7 +199,7 @@ def test_the_average_of_the_weights(tmp_path: Path, tiny_family: Anima) -> None:
     for n in range(1, 15):
         with torch.no_grad():
             adapters.flat.add_(0.1)
-        state.history.losses.append(0.0)
+        state.history.rates.append(0.0)
         state.average()
         decay = min(0.4, (1 + n) / (10 + n))
         wanted = decay * wanted + (1 - decay) * adapters.flat.detach()

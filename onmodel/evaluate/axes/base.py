@@ -33,7 +33,9 @@ class Axis:
     `range`: None is an open end. `direction`: "up" and "down" are better so, "zero" and "one" are
     ideals. `across`: how the values of prompts become the value of a model. `fault`: the deviation
     from the ideal that is as bad as a whole unit of the other axes, for adding them up. `seeds`:
-    pictures of a prompt without which it tells nothing.
+    pictures of a prompt without which it tells nothing. `retraining`: what training again on data
+    of the same kind may change, in the axis' unit (docs/explanation/statistics.md); 0 where it is
+    within a tenth of a fault, or not measured.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Axis:
     origin: str
     limits: str
     seeds: int = 1
+    retraining: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON values; `range` with None for open ends."""
@@ -72,8 +75,9 @@ class Axis:
     @property
     def margin(self) -> float:
         """The change, in the axis' unit (in its logarithm for geometric means), below which nobody
-        notices a difference and twins differ by chance: smaller ones are called the same."""
-        return NOTICED * self.fault
+        notices a difference or another training brings it: a smaller one is never called better
+        or worse."""
+        return max(NOTICED * self.fault, self.retraining)
 
     @property
     def arrow(self) -> str:
@@ -167,12 +171,14 @@ class Joining:
     says nothing. R runs over permuted or resampled sets of prompts, or is 1; a weight says how
     often a prompt counts. With `ratio` the axis is the ratio to the same of the base's rows.
     `contrast`: (rows of a and of b [R, P, K], weights, shared) → how much worse a is than b [R], in
-    the axis' unit, where that is not the difference of two values.
+    the axis' unit, where that is not the difference of two values. `tested`: (rows of a and of b,
+    shared) → what the swaps are compared in [R], where that is not the contrast.
     """
 
     spread: Callable[[np.ndarray, np.ndarray, Shared], np.ndarray]
     ratio: bool = False
     contrast: Callable[[np.ndarray, np.ndarray, np.ndarray, Shared], np.ndarray] | None = None
+    tested: Callable[[np.ndarray, np.ndarray, Shared], np.ndarray] | None = None
 
     def value(self, rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
         """The axis' value of each set [R]; NaN where no prompt says anything."""
@@ -191,6 +197,7 @@ class Joining:
 
 
 BASE = "base"
+LEAST_READABLE = 0.5  # share of the free attributes below which an axis over them is not judged
 PLACES = 5  # of a row's numbers, so that a file holds exactly what was computed with
 
 
@@ -276,6 +283,20 @@ class Evidence:
     def free(self) -> frozenset[str]:
         """The attributes that the character leaves free."""
         return frozenset(self.character.free)
+
+    def readable_attributes(self) -> tuple[list[str], dict[str, str]]:
+        """The free attributes that the tagger can read, and attribute → why it is left out.
+
+        Raises Unavailable where it can read fewer than LEAST_READABLE of them.
+        """
+        free = sorted(self.free & set(self.vocabulary))
+        failed = [name for name in free if name in self.checks and not self.checks[name].passed]
+        if len(free) - len(failed) < LEAST_READABLE * len(free):
+            reasons = "; ".join(self.checks[name].why for name in failed)
+            left = len(free) - len(failed)
+            raise Unavailable(f"{left} of {len(free)} free attributes can be read: {reasons}")
+        kept = [name for name in free if name not in failed]
+        return kept, {name: self.checks[name].why for name in failed}
 
     def arm(self, letter: str) -> Features:
         """Features of an arm. Raises Unavailable when it was not generated."""

@@ -39,6 +39,7 @@ HEAD = Axis(
     observers=("tagger", "detectors"),
     version=versions.AXES["head_size"],
     fault=5.0,
+    retraining=2.0,
     origin=(
         "z of the head's height over the person's in full-body pictures, by mean and standard"
         " deviation of the full-body references"

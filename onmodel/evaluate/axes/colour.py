@@ -21,6 +21,7 @@ CAST = Axis(
     observers=(),
     version=versions.AXES["colour_cast"],
     fault=10.0,
+    retraining=3.5,
     origin="mean b* of the picture, LoRA minus base with the description",
     limits="A larger or smaller figure of another colour than the background also moves the mean.",
 )
@@ -35,6 +36,7 @@ AREA = Axis(
     observers=(),
     version=versions.AXES["colour_area"],
     fault=10.0,
+    retraining=4.0,
     origin=(
         "area of the 30° sector at b*+ with C* ≥ 18 and CIEDE2000 > 10 from the palette, LoRA minus"
         " base"

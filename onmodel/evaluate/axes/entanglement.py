@@ -17,6 +17,7 @@ from onmodel.evaluate.axes.base import (
     mean_of_rows,
     seen_rows,
 )
+from onmodel.evaluate.axes.responsiveness import told
 from onmodel.ledger import versions
 
 ENTANGLEMENT = Axis(
@@ -34,7 +35,10 @@ ENTANGLEMENT = Axis(
         "how far an attribute that a prompt leaves open lies from the other prompts that leave it"
         " open, LoRA minus base; products of different seeds, so that noise adds nothing on average"
     ),
-    limits="Which word pulls which attribute is in the details, one cell from few prompts.",
+    limits=(
+        "Which word pulls which attribute is in the details, one cell from few prompts. Attributes"
+        " that the tagger cannot read are left out, as in prompt responsiveness."
+    ),
     seeds=2,
 )
 OVERRIDE = Axis(
@@ -54,6 +58,7 @@ OVERRIDE = Axis(
     ),
     limits=(
         "The default is chosen from few prompts; where there is none the number is 0 on average."
+        " Attributes that the tagger cannot read are left out, as in prompt responsiveness."
     ),
 )
 
@@ -64,7 +69,7 @@ NOT_ASKED, UNKNOWN = -1, -2  # in place of the column of an asked value
 def entanglement(evidence: Evidence) -> Joint:
     """Mean over the attributes that a prompt leaves open of their squared shift; details: asked →
     open → shift."""
-    free = _free(evidence)
+    free, left_out = _free(evidence)
     tables = {letter: _pictures(evidence, letter, free) for letter in ("L", "D")}
     sizes = [len(evidence.seen("L", name)) for name in free]
     left = np.array(
@@ -85,7 +90,7 @@ def entanglement(evidence: Evidence) -> Joint:
             for open_, cell in cells.items()
             if not np.isnan(cell).all()
         }
-    return Joint(tables["L"], shared, {"matrix": table})
+    return Joint(tables["L"], shared, {"matrix": table, **told(left_out)})
 
 
 def _spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
@@ -98,7 +103,7 @@ JOINING = Joining(_spread)
 def override(evidence: Evidence) -> Joint:
     """Mean over a prompt's asked attributes of the rise of the default; details: each attribute's
     default."""
-    free = _free(evidence)
+    free, left_out = _free(evidence)
     (on, columns), (off, _) = (seen_rows(evidence, letter, free) for letter in ("L", "D"))
     asked = asked_columns(evidence, columns, other=UNKNOWN)
     sizes = np.array([len(values) for values in columns.values()])
@@ -112,7 +117,7 @@ def override(evidence: Evidence) -> Joint:
             mean = rise[row == NOT_ASKED].mean(0)
             default = max(known, key=lambda value: mean[known[value]])
             defaults[attribute] = {"default": default, "rise": float(mean[known[default]])}
-    return Joint(rise, shared, {"defaults": defaults})
+    return Joint(rise, shared, {"defaults": defaults, **told(left_out)})
 
 
 def _override_spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
@@ -134,10 +139,11 @@ def _override_spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Share
 OVERRIDE_JOINING = Joining(_override_spread)
 
 
-def _free(evidence: Evidence) -> list[str]:
-    return sorted(
-        name for name in evidence.free & set(evidence.vocabulary) if evidence.seen("L", name)
-    )
+def _free(evidence: Evidence) -> tuple[list[str], dict[str, str]]:
+    """The free attributes that the tagger has words for and can read, and why others are left
+    out."""
+    readable, left_out = evidence.readable_attributes()
+    return [name for name in readable if evidence.seen("L", name)], left_out
 
 
 def _pictures(evidence: Evidence, letter: str, attributes: Sequence[str]) -> np.ndarray:

@@ -29,6 +29,7 @@ RECORD = Axis(
     observers=("tagger",),
     version=versions.AXES["expression"],
     fault=1.0,
+    retraining=0.15,
     origin="mean over expressions of max(0, J), against the same for the base with the description",
     limits=(
         "max(0, J) is taken prompt by prompt, so noise never counts negative. Small faces read"

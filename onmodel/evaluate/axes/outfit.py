@@ -29,6 +29,7 @@ KEEP = Axis(
     observers=("tagger",),
     version=versions.AXES["outfit_keep"],
     fault=1.0,
+    retraining=0.55,
     origin=(
         "probability that the default garment is seen over seeds, where no other outfit is asked; a"
         " picture whose framing nobody asked counts as far as it shows a body"

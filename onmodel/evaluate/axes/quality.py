@@ -38,6 +38,7 @@ CORRUPTION = Axis(
     observers=("corruption",),
     version=versions.AXES["corruption"],
     fault=0.5,
+    retraining=0.075,
     origin="probability that a picture is corrupted, by a classifier, LoRA minus base",
     limits=(
         "What the classifier was taught counts as broken. A style that it never saw can read so"

@@ -17,6 +17,7 @@ RECORD = Axis(
     observers=("identity",),
     version=versions.AXES["reproduction"],
     fault=1.0,
+    retraining=0.15,
     origin=(
         "mean identity agreement with the held-out references: 0 is that of the base's pictures of"
         " others (arm BN), 1 the references' own leave-one-out agreement; CCIP-style differences"

@@ -1,6 +1,9 @@
 """Prompt responsiveness: does what is asked for appear, and not what was asked elsewhere, as it
 does on the base?"""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from onmodel.evaluate.axes.base import (
@@ -29,13 +32,15 @@ RECORD = Axis(
     observers=("tagger",),
     version=versions.AXES["responsiveness"],
     fault=1.0,
+    retraining=0.15,
     origin=(
         "Youden's J = P(a seen | a asked) − P(a seen | a sibling asked), over the attributes left"
         " free"
     ),
     limits=(
         "Every asked attribute of a prompt counts alike. The tagger's errors lower L and D"
-        " together."
+        " together. Attributes that the tagger cannot read are left out; with fewer than half of"
+        " them readable the axis is not judged."
     ),
 )
 BASE_OBEYS = 0.1  # below this mean J of the base there is nothing to retain
@@ -44,7 +49,7 @@ BASE_OBEYS = 0.1  # below this mean J of the base there is nothing to retain
 def measure(evidence: Evidence) -> Joint:
     """Mean J over a prompt's asked free attributes; the control is the same on the base with the
     description."""
-    free = sorted(evidence.free & set(evidence.vocabulary))
+    free, left_out = evidence.readable_attributes()
     if not free:
         raise Unavailable("no asked attribute can be judged by this tagger")
     (rows, columns), (base, _) = (seen_rows(evidence, letter, free) for letter in ("L", "D"))
@@ -58,8 +63,13 @@ def measure(evidence: Evidence) -> Joint:
     control = np.nanmean(mean_of_rows(list(found["D"].values())))
     if control < BASE_OBEYS:
         raise Unavailable(f"the base itself does not follow these prompts (mean J {control:.2f})")
-    details = {"J": _table(found["L"]), "J_control": _table(found["D"])}
+    details = {"J": _table(found["L"]), "J_control": _table(found["D"]), **told(left_out)}
     return Joint(rows, {BASE: base, "asked": asked}, details)
+
+
+def told(left_out: Mapping[str, str]) -> dict[str, Any]:
+    """The attributes that were left out, as details; nothing where there are none."""
+    return {"left_out": dict(left_out)} if left_out else {}
 
 
 def _spread(rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:

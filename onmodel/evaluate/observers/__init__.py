@@ -8,7 +8,6 @@ layout.py compute from pixels. An observer says what it sees; axes/ decide what 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onmodel.evaluate.observers.files import FILES, TOON_OWN
@@ -64,20 +63,18 @@ def load_observers(
             ]
         elif base_name == "toon" and name in TOON_OWN:
             sources[name] = [own(name)]
-    loaded = {
-        name: _load(name, [source.folder for source in found], threads)
-        for name, found in sources.items()
-    }
+    loaded = {name: _load(name, found, threads) for name, found in sources.items()}
     return Observers(**loaded, sources=sources)
 
 
-def _load(name: str, folders: Sequence[Path], threads: int) -> Any:
+def _load(name: str, sources: "Sequence[Source]", threads: int) -> Any:
     from onmodel.evaluate.observers.classifier import AESTHETIC, CORRUPTION, Classifier
     from onmodel.evaluate.observers.detector import Detectors
     from onmodel.evaluate.observers.embedding import Embedding
     from onmodel.evaluate.observers.identity import Identity
     from onmodel.evaluate.observers.tagger import Tagger
 
+    folders = [source.folder for source in sources]
     match name:
         case "tagger":
             return Tagger(folders[0], threads)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers.onnx import Network, chunks, hashes, rows_of
+from onmodel.evaluate.observers.onnx import Network, batches_of, hashes, rows_of
 from onmodel.hashing import hash_json
 from onmodel.reading import read_json_of_others
 
@@ -53,10 +53,7 @@ class Classifier:
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Expected values [N] of RGB pictures of any size. Raises InputError when the file gives no
         probabilities."""
-        found = rows_of(
-            self._model,
-            (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)),
-        )
+        found = rows_of(self._model, batches_of(images, self._prepare))
         if found.shape[1] != len(self._values) or np.abs(found.sum(1) - 1).max() > 1e-2:
             raise InputError(
                 self._field,

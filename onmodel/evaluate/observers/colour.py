@@ -62,10 +62,7 @@ def hue_sectors(lab: np.ndarray, palette: Mapping[str, str]) -> np.ndarray:
 
     sector = np.round(np.degrees(np.arctan2(lab[..., 2], lab[..., 1])) / 30).astype(int) % 12
     coloured = np.hypot(lab[..., 1], lab[..., 2]) >= CHROMA
-    allowed = np.array(
-        [[int(value[i : i + 2], 16) for i in (1, 3, 5)] for value in palette.values()],
-        dtype=np.uint8,
-    )
+    allowed = np.array([list(bytes.fromhex(value[1:])) for value in palette.values()], np.uint8)
     pixels = lab[coloured]
     if len(allowed) and len(pixels):
         # pixels of a drawing repeat: one distance for each colour at a resolution of 1 in L*, a*,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from onmodel.errors import InputError
 from onmodel.evaluate.observers.identity import unit
-from onmodel.evaluate.observers.onnx import Network, chunks, hashes, rows_of
+from onmodel.evaluate.observers.onnx import Network, batches_of, hashes, rows_of
 from onmodel.hashing import hash_json
 from onmodel.reading import read_json_of_others
 
@@ -46,8 +46,7 @@ class Embedding:
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Embeddings [N, E] of RGB pictures of any size."""
-        batches = (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images))
-        return unit(rows_of(self._model, batches))
+        return unit(rows_of(self._model, batches_of(images, self._prepare)))
 
     def _prepare(self, image: Image.Image) -> np.ndarray:
         pixels = (

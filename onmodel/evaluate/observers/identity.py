@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers.onnx import Network, chunks, rows_of
+from onmodel.evaluate.observers.onnx import Network, batches_of, rows_of
 from onmodel.hashing import hash_json
 
 CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
@@ -36,10 +36,7 @@ class Identity:
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Features [N, F] of RGB pictures of any size."""
-        return rows_of(
-            self._model,
-            (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)),
-        )
+        return rows_of(self._model, batches_of(images, self._prepare))
 
     def differences(self, a_nf: np.ndarray, b_mf: np.ndarray) -> np.ndarray:
         """How much pictures differ, [N, M] in 0…1, from their features."""

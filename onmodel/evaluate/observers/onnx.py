@@ -7,7 +7,7 @@ that is no finite number is refused, never measured.
 import mmap
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +119,7 @@ class Network:
             )
         self._input, self._output = entries[0].name, exit.name
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self.shape, self.answer = (
-            [side if isinstance(side, int) else None for side in tensor.shape or ()]
-            for tensor in (entries[0], exit)
-        )
+        self.shape, self.answer = (_known_sides(tensor.shape) for tensor in (entries[0], exit))
 
     def side(self, axis: int, where_open: int | None = None) -> int:
         """The input's side in pixels. Raises InputError when the file leaves it open and nothing
@@ -183,6 +180,19 @@ def rows_of(network: Network, batches: Iterator[np.ndarray]) -> np.ndarray:
             network.field, network.path, "answers rows of different lengths; export it again"
         )
     return np.concatenate(rows)
+
+
+def _known_sides(shape: Sequence[object] | None) -> list[int | None]:
+    """A tensor's sides, None for those that the file leaves open."""
+    return [side if isinstance(side, int) else None for side in shape or ()]
+
+
+def batches_of(
+    images: Sequence[Image.Image], prepare: Callable[[Image.Image], np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The prepared pictures in batches [n, …]."""
+    for chunk in chunks(images):
+        yield np.stack([prepare(image) for image in chunk])
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from onmodel.errors import InputError
-from onmodel.evaluate.observers.onnx import Network, chunks, hashes, rows_of
+from onmodel.evaluate.observers.onnx import Network, batches_of, hashes, rows_of
 from onmodel.hashing import hash_json
 from onmodel.reading import read_text
 from onmodel.text import shown
@@ -63,10 +63,7 @@ class Tagger:
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Probabilities [N, T] of RGB pictures of any size."""
-        found = rows_of(
-            self._model,
-            (np.stack([self._prepare(image) for image in chunk]) for chunk in chunks(images)),
-        )
+        found = rows_of(self._model, batches_of(images, self._prepare))
         if found.shape[1] != len(self._kept):
             raise InputError(
                 FIELD, f"{found.shape[1]} outputs", f"the table has {len(self._kept)} tags"

@@ -18,6 +18,7 @@ from PIL import Image
 
 from onmodel.character import Character, load_character
 from onmodel.evaluate.axes import AXES, AxisResult, Evidence, References, Training, evaluate_axis
+from onmodel.evaluate.axes.design import checks_of
 from onmodel.evaluate.features import Features, observe
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.selftest.drawn import SIDE, Faults, picture, training_toons
@@ -89,7 +90,8 @@ class Laboratory:
         self.axes = [
             id for id, (axis, _) in AXES.items() if set(axis.observers) <= set(observers.sha256)
         ]
-        self.columns = observers.tagger.columns(tags | {*character.required, *character.forbidden})
+        tags |= checks_of(character.required, character.forbidden, {}).keys()
+        self.columns = observers.tagger.columns(tags)
         toons = deal(STANDIN_SETS["reference"])
         looks = self._look([draw(toon, SIDE, SIDE) for toon in toons])
         self.references = References(looks, np.arange(len(toons)), observers.identity.differences)

@@ -18,6 +18,7 @@ from onmodel.families.anima.parts import Parts
 from onmodel.families.anima.spec import make_spec
 from onmodel.families.anima.text import AnimaText, TextEncoder, stack
 from onmodel.families.protocol import EmptyText, Objective, SamplingRules, Text
+from onmodel.transfer import send
 
 
 class AnimaDenoiser:
@@ -47,7 +48,7 @@ class AnimaDenoiser:
 
     def _stacked(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
         rows_bsd, bias_bs = stack(texts, self._dtype)
-        return rows_bsd.to(self._device), bias_bs.to(self._device)
+        return send(rows_bsd, self._device), send(bias_bs, self._device)
 
     def _velocity(
         self, latents_bchw: Tensor, t_b: Tensor, rows_bsd: Tensor, bias_bs: Tensor

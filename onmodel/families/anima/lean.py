@@ -65,6 +65,7 @@ class _LeanBlock:
         """`CosmosTransformerBlock.forward` for pictures: no learned positions, no control net, one
         time for each picture or for all."""
         block, source = self.block, self.known or text_bnd
+        time_bd = block.norm1.activation(time_bd)  # the same function in all three
         normed, gate = _modulated(block.norm1, x_bsd, time_bd, temb_bd)
         x_bsd = torch.addcmul(x_bsd, gate, _attention(block.attn1, normed, normed, rope, None))
         normed, gate = _modulated(block.norm2, x_bsd, time_bd, temb_bd)
@@ -74,8 +75,8 @@ class _LeanBlock:
 
 
 def _modulated(norm: Any, x_bsd: Tensor, time_bd: Tensor, temb_bd: Tensor) -> tuple[Tensor, Tensor]:
-    """LayerNorm(x)·(1 + scale) + shift, and the gate; all three from the time."""
-    factors = norm.linear_2(norm.linear_1(norm.activation(time_bd))) + temb_bd
+    """LayerNorm(x)·(1 + scale) + shift, and the gate; all three from the activated time."""
+    factors = norm.linear_2(norm.linear_1(time_bd)) + temb_bd
     shift, scale, gate = (factor.unsqueeze(1) for factor in factors.chunk(3, dim=-1))
     return torch.addcmul(shift, norm.norm(x_bsd), 1 + scale), gate
 

@@ -198,6 +198,29 @@ def text_linear_names() -> list[tuple[str, str, str]]:
     ]
 
 
+def norm_names(blocks: int) -> list[tuple[str | None, str, str]]:
+    """(component, base, diffusers) of every norm with a weight, in a transformer with that many
+    blocks and in text conditioners and text encoders that are at most so large."""
+    own = ["time_embed.norm"]
+    for block in range(blocks):
+        stem = f"transformer_blocks.{block}"
+        own += [f"{stem}.{part}.norm_{side}" for part in ("attn1", "attn2") for side in "qk"]
+    inner = [f"{part}_attn.{side}_norm" for part in ("self", "cross") for side in "qk"]
+    inner += ["norm_self_attn", "norm_cross_attn", "norm_mlp"]
+    conditioner = ["norm"]
+    for block in range(_MOST_CONDITIONER_BLOCKS):
+        conditioner += [f"blocks.{block}.{name}" for name in inner]
+    inner = ["self_attn.q_norm", "self_attn.k_norm", "input_layernorm", "post_attention_layernorm"]
+    encoder = ["norm"]
+    for layer in range(_MOST_ENCODER_LAYERS):
+        encoder += [f"layers.{layer}.{name}" for name in inner]
+    return [
+        *((None, transformer_name(name), name) for name in own),
+        *(("text_conditioner", CONDITIONER + name, name) for name in conditioner),
+        *(("text_encoder", ENCODER + name, name) for name in encoder),
+    ]
+
+
 def vae_name(name: str, residual_blocks: int) -> str:
     """A diffusers name of `AutoencoderKLQwenImage` → the Wan-style one. `residual_blocks`: its
     `num_res_blocks`."""

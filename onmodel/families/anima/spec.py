@@ -3,6 +3,7 @@ transformer."""
 
 import dataclasses
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from onmodel.families.anima.lora_layouts import (
     LORA_NAMES,
     block_of,
     linear_names,
+    norm_names,
     text_linear_names,
     transformer_name,
 )
 from onmodel.families.protocol import (
+    BaseFacts,
     BaseSettings,
     Component,
     Config,
@@ -26,6 +29,7 @@ from onmodel.families.protocol import (
     Resolution,
 )
 from onmodel.hashing import read_json
+from onmodel.weights import read_header
 
 _TOKENIZERS = (
     "single files hold no tokenizers; name a folder with `tokenizer/` (Qwen3's) and `t5_tokenizer/`"
@@ -116,6 +120,10 @@ PUBLISHED: dict[str, Config] = {
     },
 }
 
+# Published relatives of 2.9 and 3.8 billion parameters: as many blocks, each as in the published
+# base. Their files' sizes say so: 5.84 GB is 40 such blocks and the rest in bfloat16.
+RELATIVE_BLOCKS = (40, 52)
+
 _ATTENTION_MLP = (
     "self_attn.q_proj",
     "self_attn.k_proj",
@@ -165,7 +173,17 @@ def make_spec(transformer: Any, text: Mapping[str, Any] | None = None) -> Family
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
     )
-    return _spec(linears, transformer.config, text_linears)
+    norms = []
+    parts: list[tuple[str | None, Any]] = [(None, transformer), *(text or {}).items()]
+    for component, model in parts:
+        for name, module in model.named_modules():
+            weight = getattr(module, "weight", None)
+            if weight is None or weight.ndim != 1:
+                continue
+            own = transformer_name(name) if component is None else _TEXT_PREFIX[component] + name
+            block = block_of(name) if component is None else None
+            norms.append(Linear(own, name, len(weight), 1, block, component))
+    return _spec(linears, transformer.config, text_linears, tuple(norms))
 
 
 _TEXT_PREFIX = {"text_conditioner": CONDITIONER, "text_encoder": ENCODER}
@@ -192,7 +210,12 @@ def spec_of_shapes(
         for component, name, diffusers in text_linear_names()
         if shapes is None or name in shapes
     )
-    return dataclasses.replace(_spec(linears, config, text_linears), blocks=blocks)
+    norms = tuple(
+        Linear(name, diffusers, *(shapes or {}).get(name, (0, 0)), block_of(diffusers), component)
+        for component, name, diffusers in norm_names(blocks)
+        if shapes is None or name in shapes
+    )
+    return dataclasses.replace(_spec(linears, config, text_linears, norms), blocks=blocks)
 
 
 def spec_of_config(transformer: Config, encoders: Mapping[str, Config] | None = None) -> FamilySpec:
@@ -222,6 +245,10 @@ def spec_of_config(transformer: Config, encoders: Mapping[str, Config] | None = 
     for name, diffusers in linear_names(transformer["num_layers"]):
         inside = name if block_of(diffusers) is None else name.split(".", 2)[2]
         shapes[name] = sizes.get(inside, (hidden, hidden))
+    shapes["t_embedding_norm"] = (hidden, 1)
+    for block in range(transformer["num_layers"]):
+        for norm in ("self_attn.q", "self_attn.k", "cross_attn.q", "cross_attn.k"):
+            shapes[f"blocks.{block}.{norm}_norm"] = (transformer["attention_head_dim"], 1)
     if encoders is not None:
         shapes |= _conditioner_shapes(encoders["text_conditioner"])
         shapes |= _encoder_shapes(encoders["text_encoder"])
@@ -231,8 +258,8 @@ def spec_of_config(transformer: Config, encoders: Mapping[str, Config] | None = 
 def _conditioner_shapes(config: Config) -> dict[str, tuple[int, int]]:
     """(out, in) of the text conditioner's layers."""
     width, target, source = config["model_dim"], config["target_dim"], config["source_dim"]
-    inner = int(width * config["mlp_ratio"])
-    shapes = {f"{CONDITIONER}out_proj": (target, width)}
+    inner, head = int(width * config["mlp_ratio"]), width // config["num_attention_heads"]
+    shapes = {f"{CONDITIONER}out_proj": (target, width), f"{CONDITIONER}norm": (target, 1)}
     if width != target:
         shapes[f"{CONDITIONER}in_proj"] = (width, target)
     parts = (
@@ -244,6 +271,9 @@ def _conditioner_shapes(config: Config) -> dict[str, tuple[int, int]]:
             for side in "qkvo":
                 reads = source if part == "cross_attn" and side in "kv" else width
                 shapes[f"{stem}{part}.{side}_proj"] = (width, reads)
+            shapes |= {f"{stem}{part}.{side}_norm": (head, 1) for side in "qk"}
+            shapes[f"{stem}norm_{part}"] = (width, 1)
+        shapes[f"{stem}norm_mlp"] = (width, 1)
         shapes |= {f"{stem}mlp.0": (inner, width), f"{stem}mlp.2": (width, inner)}
     return shapes
 
@@ -261,8 +291,12 @@ def _encoder_shapes(config: Config) -> dict[str, tuple[int, int]]:
         "mlp.gate_proj": (inner, hidden),
         "mlp.up_proj": (inner, hidden),
         "mlp.down_proj": (hidden, inner),
+        "self_attn.q_norm": (config["head_dim"], 1),
+        "self_attn.k_norm": (config["head_dim"], 1),
+        "input_layernorm": (hidden, 1),
+        "post_attention_layernorm": (hidden, 1),
     }
-    shapes: dict[str, tuple[int, int]] = {}
+    shapes = {f"{ENCODER}norm": (hidden, 1)}
     for layer in range(config["num_hidden_layers"]):
         shapes |= {f"{ENCODER}layers.{layer}.{name}": size for name, size in sizes.items()}
     return shapes
@@ -273,6 +307,14 @@ def published() -> FamilySpec:
     return spec_of_config(PUBLISHED["transformer"], PUBLISHED)
 
 
+def relatives() -> tuple[FamilySpec, ...]:
+    """The facts of published bases with more blocks."""
+    return tuple(
+        spec_of_config({**PUBLISHED["transformer"], "num_layers": blocks}, PUBLISHED)
+        for blocks in RELATIVE_BLOCKS
+    )
+
+
 def spec_of_folder(folder: Path) -> FamilySpec:
     """The facts of a base in diffusers' layout, from its configs alone."""
     parts = ("transformer", *_TEXT_PREFIX)
@@ -280,8 +322,23 @@ def spec_of_folder(folder: Path) -> FamilySpec:
     return spec_of_config(configs["transformer"], configs)
 
 
+def facts_of_folder(folder: Path) -> BaseFacts:
+    """The facts of a base in diffusers' layout that is known to fit, from its configs and the
+    headers of its weights alone."""
+    parameters: dict[str, int] = {}
+    for part in COMPONENTS:
+        if part.kind != "tokenizer":
+            (file,) = (folder / part.name).glob("*.safetensors")
+            stored, _ = read_header(file, "base.folder")
+            parameters[part.name] = sum(prod(tensor.shape) for tensor in stored.values())
+    return BaseFacts(spec_of_folder(folder), parameters, frozenset(parameters))
+
+
 def _spec(
-    linears: tuple[Linear, ...], config: Config, text_linears: tuple[Linear, ...] = ()
+    linears: tuple[Linear, ...],
+    config: Config,
+    text_linears: tuple[Linear, ...] = (),
+    norms: tuple[Linear, ...] = (),
 ) -> FamilySpec:
     """`config` is the transformer's: positions are known up to `max_size` patches."""
     patches = [
@@ -302,4 +359,5 @@ def _spec(
         linears=linears,
         presets=PRESETS,
         text_linears=text_linears,
+        norms=norms,
     )
