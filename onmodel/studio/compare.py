@@ -68,7 +68,7 @@ class EvaluationChoice:
 def show(request: Request) -> Response:
     """The page. Query fields: `evaluation` its hash, `model` repeated, `axis` that sorts the
     prompts, `seed` the picture of each prompt."""
-    from onmodel.report.source import label
+    from onmodel.evaluate.headlines import label
 
     character = character_of(request)
     artifacts = character.project.artifacts("evaluation") if character.started else []
