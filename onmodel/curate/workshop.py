@@ -278,7 +278,13 @@ def open_workshop(folder: Path) -> Workshop:
     stamp = _stamp(path)
     try:
         table = _pictures_file(path)
-        pieces = {_named(piece).name: piece for piece in table.pictures}
+        shared: dict[Said, Said] = {}  # many pictures say one tag; it takes memory once
+        pieces = {
+            piece.name: replace(
+                piece, tags=tuple(shared.setdefault(tag, tag) for tag in piece.tags)
+            )
+            for piece in map(_named, table.pictures)
+        }
     except ValueError as error:
         raise StateError(path, f"is damaged: {error}") from error
     return Workshop(folder, pieces, table.repeats, table.refused, stamp=stamp).refreshed()

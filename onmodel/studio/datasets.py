@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from onmodel.curate.findings import AuditFinding
 from onmodel.curate.workshop import Piece, Workshop, open_workshop, read_findings
 from onmodel.errors import InputError
+from onmodel.freed_memory import return_freed_memory
 from onmodel.studio.workspace import CharacterFolder
 
 
@@ -38,7 +39,7 @@ class Datasets:
         """The data set of a character as it is now. Raises InputError where there is none."""
         with self._lock:
             known = self._open.get(character.id)
-            workshop = known.workshop.refreshed() if known else open_workshop(character.data)
+            workshop = known.workshop.refreshed() if known else _opened(character)
             audit = character.data / "audit.json"
             audited = audit.stat().st_mtime if audit.is_file() else 0.0
             same = audited == self._audited.get(character.id)
@@ -49,6 +50,12 @@ class Datasets:
             made = OpenDataset(workshop, found, by_hash)
             self._open[character.id], self._audited[character.id] = made, audited
             return made
+
+
+def _opened(character: CharacterFolder) -> Workshop:
+    workshop = open_workshop(character.data)
+    return_freed_memory()  # reading a large file takes several times what stays
+    return workshop
 
 
 def _findings(character: CharacterFolder) -> dict[str, list[AuditFinding]]:
