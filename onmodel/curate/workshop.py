@@ -11,6 +11,7 @@ WORK/aliases/        lists of tag aliases
 WORK/seen/           cached results of the observers for each picture
 """
 
+import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -277,14 +278,9 @@ def open_workshop(folder: Path) -> Workshop:
     path = folder / PICTURES
     stamp = _stamp(path)
     try:
-        table = _pictures_file(path)
-        shared: dict[Said, Said] = {}  # many pictures say one tag; it takes memory once
-        pieces = {
-            piece.name: replace(
-                piece, tags=tuple(shared.setdefault(tag, tag) for tag in piece.tags)
-            )
-            for piece in map(_named, table.pictures)
-        }
+        with _without_collections():
+            table = _pictures_file(path)
+            pieces = {_named(piece).name: piece for piece in table.pictures}
     except ValueError as error:
         raise StateError(path, f"is damaged: {error}") from error
     return Workshop(folder, pieces, table.repeats, table.refused, stamp=stamp).refreshed()
@@ -296,6 +292,18 @@ def _pictures_file(path: Path) -> _PicturesFile:
         return _PICTURES_FILE.validate_json(path.read_bytes())
     except ValidationError:  # the slower way says what is wrong
         return _valid(_PICTURES_FILE, read_json(path))
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Python looks for unreachable objects again and again while many are made; none is here."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """The studio as one ASGI application: the rooms' routes behind the gate."""
 
+from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.resources import files
 
@@ -22,7 +23,16 @@ from onmodel.studio.workspace import Workspace
 ROOMS = (home, data, run, recipe, compare, results, merge, release)
 
 
-def make_app(workspace: Workspace, jobs: Jobs, drawing: Drawing, key: Key) -> Gate:
+@dataclass(frozen=True)
+class Services:
+    """What the rooms share, each safe for every thread."""
+
+    jobs: Jobs
+    drawing: Drawing
+    datasets: Datasets
+
+
+def make_app(workspace: Workspace, services: Services, key: Key) -> Gate:
     """The studio of a workspace; `key` opens it."""
     static = StaticFiles(directory=str(files("onmodel.studio") / "static"))
     app = Starlette(
@@ -34,8 +44,9 @@ def make_app(workspace: Workspace, jobs: Jobs, drawing: Drawing, key: Key) -> Ga
             Exception: _failure,
         },
     )
-    app.state.workspace, app.state.jobs = workspace, jobs
-    app.state.datasets, app.state.drawing = Datasets(), drawing
+    app.state.workspace = workspace
+    app.state.jobs, app.state.drawing = services.jobs, services.drawing
+    app.state.datasets = services.datasets
     return Gate(app, key)
 
 

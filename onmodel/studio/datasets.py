@@ -1,12 +1,13 @@
 """Opened data sets, kept between requests: only what was decided since is read again."""
 
+import gc
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onmodel.curate.findings import AuditFinding
-from onmodel.curate.workshop import Piece, Workshop, open_workshop, read_findings
+from onmodel.curate.workshop import PICTURES, Piece, Workshop, open_workshop, read_findings
 from onmodel.errors import InputError
 from onmodel.freed_memory import return_freed_memory
 from onmodel.studio.workspace import CharacterFolder
@@ -35,6 +36,12 @@ class Datasets:
     _audited: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def open_last(self, characters: Sequence[CharacterFolder]) -> None:
+        """Open the data set that was changed last, before somebody asks for it."""
+        there = [one for one in characters if (one.data / PICTURES).is_file()]
+        if there:
+            self.get(max(there, key=lambda one: one.data.stat().st_mtime))
+
     def get(self, character: CharacterFolder) -> OpenDataset:
         """The data set of a character as it is now. Raises InputError where there is none."""
         with self._lock:
@@ -54,6 +61,7 @@ class Datasets:
 
 def _opened(character: CharacterFolder) -> Workshop:
     workshop = open_workshop(character.data)
+    gc.freeze()  # what stays is not searched again and again for what is unreachable
     return_freed_memory()  # reading a large file takes several times what stays
     return workshop
 

@@ -1,6 +1,7 @@
 """Start the studio and serve it until Ctrl-C."""
 
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from importlib.resources import files
@@ -9,7 +10,8 @@ from pathlib import Path
 import uvicorn
 
 from onmodel.errors import InputError
-from onmodel.studio.app import make_app
+from onmodel.studio.app import Services, make_app
+from onmodel.studio.datasets import Datasets
 from onmodel.studio.drawing import Drawing
 from onmodel.studio.gate import HOST, Key
 from onmodel.studio.jobs import Jobs
@@ -26,9 +28,9 @@ def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
         )
     listener = listen(port)
     key = Key(listener.getsockname()[1])
-    jobs, drawing = Jobs(workspace), Drawing()
+    jobs, drawing, datasets = Jobs(workspace), Drawing(), Datasets()
     config = uvicorn.Config(
-        make_app(workspace, jobs, drawing, key),
+        make_app(workspace, Services(jobs, drawing, datasets), key),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -37,6 +39,9 @@ def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
     )
     with jobs.working(), closing(drawing), listener:
         ready(key.url)
+        threading.Thread(
+            target=datasets.open_last, args=(workspace.characters(),), daemon=True
+        ).start()
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -13,7 +13,8 @@ from urllib.parse import quote, urlencode
 
 import uvicorn
 
-from onmodel.studio.app import make_app
+from onmodel.studio.app import Services, make_app
+from onmodel.studio.datasets import Datasets
 from onmodel.studio.drawing import Drawing
 from onmodel.studio.gate import HOST, Key
 from onmodel.studio.jobs import Jobs
@@ -90,7 +91,7 @@ def serving(folder: Path) -> Iterator[Browser]:
     workspace = open_workspace(folder)
     with listen(0) as listener, closing(Drawing()) as drawing:
         key = Key(listener.getsockname()[1])
-        app = make_app(workspace, Jobs(workspace), drawing, key)
+        app = make_app(workspace, Services(Jobs(workspace), drawing, Datasets()), key)
         config = uvicorn.Config(app, log_level="critical", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
