@@ -323,7 +323,7 @@ def compare_rows(
     gain = found.axis.fault * float(worse_by(theirs, ours)[0])
     resampled = found.axis.fault * worse_by(theirs, ours, drawn)
     half = float(bootstrap_half_width(resampled[~np.isnan(resampled)], found.n))
-    tested = test_function(found.axis, shared)
+    tested = costs_to_test(found.axis, shared)
     p, least = swap_p(tested, ours_pk, theirs_pk, JOINT_SWAPS, more=SWAPS)
     return replace(found, gain=gain, low=gain - half, high=gain + half, p=p, least=least)
 
@@ -360,7 +360,7 @@ def difference_function(axis: Axis, shared: Shared | None = None) -> Costs:
     return worse_by
 
 
-def test_function(axis: Axis, shared: Shared | None = None) -> Costs:
+def costs_to_test(axis: Axis, shared: Shared | None = None) -> Costs:
     """The function from rows of a and of b [R, P, K] to what the ways of swapping are compared in
     [R]: how much worse a is than b, or what the axis names instead."""
     tested = JOININGS[axis.id].tested if shared is not None else None

@@ -16,7 +16,7 @@ from scipy import stats
 
 from onmodel.evaluate.axes import AXES, JOININGS, AxisResult, Evidence, evaluate_axis
 from onmodel.evaluate.axes.base import prompt_costs
-from onmodel.evaluate.compare import LEVEL, difference_function, test_function
+from onmodel.evaluate.compare import LEVEL, costs_to_test, difference_function
 from onmodel.evaluate.features import Features
 from onmodel.evaluate.selftest.drawn import picture
 from onmodel.evaluate.selftest.faults import PLANTED
@@ -150,7 +150,7 @@ def test_a_new_fault_is_not_hidden_by_one_that_both_models_have() -> None:
     worse_by = difference_function(AXES["design"][0], shared)
     assert worse_by(faulty[None], clean[None])[0] == pytest.approx(0.25)
     assert worse_by(clean[None], faulty[None])[0] == pytest.approx(-0.25)
-    assert swap_p(test_function(AXES["design"][0], shared), faulty, clean, 999)[0] <= 2 / 1000
+    assert swap_p(costs_to_test(AXES["design"][0], shared), faulty, clean, 999)[0] <= 2 / 1000
     joining = JOININGS["design"]
     ones = np.ones((1, 24))
     assert joining.value(faulty[None], ones, shared) == joining.value(clean[None], ones, shared)
@@ -165,4 +165,4 @@ def test_a_difference_that_nobody_sees_hides_no_fault() -> None:
     faulty = np.concatenate([wrong, checks], axis=1)
     axis = AXES["design"][0]
     assert difference_function(axis, shared)(faulty[None], clean[None])[0] == pytest.approx(0.5)
-    assert swap_p(test_function(axis, shared), faulty, clean, 999)[0] <= 0.01
+    assert swap_p(costs_to_test(axis, shared), faulty, clean, 999)[0] <= 0.01

@@ -21,7 +21,7 @@ def reasons(found: Any) -> Mapping[str, str]:
 
 
 def test_a_clear_winner_wins_and_losers_hear_why() -> None:
-    rows = [model("a@10", outfit_keep=0.5), model("a@20"), model("a@30", drift=0.6)]
+    rows = [model("a@10", outfit_keep=0.9), model("a@20"), model("a@30", drift=0.6)]
     found = select(rows, Constraints(), seed=1)
     assert found.chosen == ["a@20"] and not found.too_close_to_call and found.constraints_met
     told = reasons(found)

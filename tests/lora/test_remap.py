@@ -103,7 +103,7 @@ def test_header_and_history_say_that_it_was_moved(tmp_path: Path) -> None:
     with LoraFile(
         out, spec_of_shapes(5, OUTER | {f"blocks.{i}.mlp.layer1": (64, 24) for i in range(5)})
     ) as file:
-        history = lineage_of(file, "")
+        history = lineage_of(file.metadata, "")
     assert history[root(history)]["block_map"] == [0, 1, 1, 2, 3]
 
 

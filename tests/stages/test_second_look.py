@@ -36,7 +36,7 @@ def family(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
 def look(folder: Path, family: DrawnFamily, name: str, **changes: Any) -> tuple[Artifact, str]:
     """One look, which finds what others left in the folder; and what it said."""
     if not (folder / "a").exists():
-        trained(folder, "a", {10: {}, 20: {"yellow": 0.05}})
+        trained(folder, "a", {10: {}, 20: {"yellow": 0.15}})
         drawn_dataset(folder)
     there = {
         "a": Artifact("run", "a", folder / "a"),

@@ -12,7 +12,7 @@ import numpy as np
 
 from onmodel.character import load_character
 from onmodel.evaluate.axes import AXES, AxisResult
-from onmodel.evaluate.compare import LEVEL, test_function
+from onmodel.evaluate.compare import LEVEL, costs_to_test
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.selftest.check import SEEDS, SHEET, Laboratory
 from onmodel.evaluate.selftest.drawn import training_toons
@@ -68,7 +68,7 @@ def null_p(
 ) -> list[float]:
     """p of the verdict's test for `pairs` pairs of equal models, dealt from two sets of rows."""
     shared = result.joint.shared if result.joint else None
-    tested = test_function(AXES[axis][0], shared)
+    tested = costs_to_test(AXES[axis][0], shared)
     found = []
     for number in range(pairs):
         side = generator(seed, "null pair", number).random(len(one_pk)) < 0.5

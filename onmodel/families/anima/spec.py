@@ -183,6 +183,8 @@ def make_spec(transformer: Any, text: Mapping[str, Any] | None = None) -> Family
             own = transformer_name(name) if component is None else _TEXT_PREFIX[component] + name
             block = block_of(name) if component is None else None
             norms.append(Linear(own, name, len(weight), 1, block, component))
+    names = [name for _, name, _ in norm_names(transformer.config["num_layers"])]
+    norms.sort(key=lambda norm: names.index(norm.name))  # in the order of spec_of_shapes
     return _spec(linears, transformer.config, text_linears, tuple(norms))
 
 
