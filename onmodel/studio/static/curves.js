@@ -33,7 +33,10 @@ async function draw() {
     const axis = { stroke: ink, grid: { stroke: "#8883" } };
     const chart = new uPlot({
       title: name, width: Math.min(900, place.clientWidth), height: 260,
-      axes: [axis, axis, { ...axis, scale: "rate", side: 1, size: 70, grid: { show: false } }],
+      axes: [axis, axis, {
+        ...axis, scale: "rate", side: 1, size: 70, grid: { show: false },
+        values: (chart, ticks) => ticks.map((value) => value.toExponential(1)),
+      }],
       scales: { x: { time: false } },
       series: [{ label: place.dataset.step }, ...series(names)],
     }, data, place);
