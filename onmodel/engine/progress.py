@@ -8,6 +8,8 @@ from pathlib import Path
 from onmodel.train.steps import StepRow
 
 WINDOW = 50  # steps over which loss and speed are averaged
+TAIL = 64_000  # bytes that hold more than WINDOW rows
+MOST_ROWS = 2_000  # of one curve; more than a chart has pixels
 
 Column = list[float | None]
 
@@ -31,13 +33,16 @@ class Curves:
     columns: dict[str, dict[str, Column]]
 
 
-def recorded_steps(folder: Path) -> dict[str, list[StepRow]]:
+def recorded_steps(folder: Path, tail: bool = False) -> dict[str, list[StepRow]]:
     """The recorded steps of every training of a project, by stage: `folder`/logs/STAGE.jsonl. A
-    line that is being written is left out."""
+    line that is being written is left out. With `tail`, only the last steps of each."""
     found = {}
     for path in sorted((folder / "logs").glob("*.jsonl")):
-        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-        found[path.stem] = [json.loads(line) for line in whole.splitlines()]
+        with path.open("rb") as file:
+            start = max(0, path.stat().st_size - TAIL) if tail else 0
+            file.seek(start)
+            lines = file.read().split(b"\n")[1 if start else 0 : -1]
+        found[path.stem] = [json.loads(line) for line in lines]
     return found
 
 
@@ -58,13 +63,20 @@ def progress(rows: Sequence[StepRow], planned: int) -> TrainingProgress:
 
 
 def curves(trainings: Mapping[str, Sequence[StepRow]], names: Sequence[str]) -> Curves:
-    """The values of several trainings as columns for one chart."""
+    """The values of several trainings as columns for one chart: of a long training every second
+    step or fewer, and every held-out loss."""
+    trainings = {name: _thinned(rows) for name, rows in trainings.items()}
     steps = sorted({row["step"] for rows in trainings.values() for row in rows})
     columns = {
         training: {name: _column(steps, rows, name) for name in names}
         for training, rows in trainings.items()
     }
     return Curves(steps, columns)
+
+
+def _thinned(rows: Sequence[StepRow]) -> list[StepRow]:
+    every = len(rows) // MOST_ROWS + 1
+    return [row for at, row in enumerate(rows) if at % every == 0 or "heldout" in row]
 
 
 def _column(steps: Iterable[int], rows: Sequence[StepRow], name: str) -> Column:

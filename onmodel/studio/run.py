@@ -87,7 +87,7 @@ def view_of(request: Request, character: CharacterFolder) -> RunView:
     jobs: Jobs = request.app.state.jobs
     job = next((job for job in jobs.open() if job.character == character.id), None)
     runs = character.project.ledger.runs() if character.started else []
-    recorded = recorded_steps(character.project_folder)
+    recorded = recorded_steps(character.project_folder, tail=True)
     stages = boxes(load_recipe(character.recipe), runs, recorded) if character.recipe else []
     return RunView(stages, job, log_of(character))
 
@@ -114,7 +114,7 @@ def show(request: Request) -> Response:
         others=[
             OtherTraining(other.id, other.name, stage)
             for other in workspace_of(request).characters()
-            for stage in recorded_steps(other.project_folder)
+            for stage in recorded_steps(other.project_folder, tail=True)
         ],
     )
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from onmodel.engine.previews import previews
-from onmodel.engine.progress import curves, progress, recorded_steps
+from onmodel.engine.progress import MOST_ROWS, WINDOW, curves, progress, recorded_steps
 from onmodel.engine.project import Project
 from onmodel.ledger.store import RunStart
 from onmodel.train.steps import StepRow
@@ -41,6 +41,23 @@ def test_a_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "logs" / "look.jsonl").write_text(lines)
     assert recorded_steps(tmp_path) == {"look": [row(1)]}
     assert recorded_steps(tmp_path / "none") == {}
+
+
+def test_the_tail_holds_the_last_steps_whole(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    rows = [row(step, seconds=1.0) for step in range(1, 2_001)]
+    text = "".join(json.dumps(one) + "\n" for one in rows)
+    (tmp_path / "logs" / "look.jsonl").write_text(text)
+    tail = recorded_steps(tmp_path, tail=True)["look"]
+    assert WINDOW < len(tail) < 2_000 and tail == rows[-len(tail) :]
+    assert recorded_steps(tmp_path)["look"] == rows
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_heldout_losses() -> None:
+    rows = [row(step) for step in range(1, 3 * MOST_ROWS)]
+    rows[1]["heldout"] = 0.3
+    found = curves({"a": rows}, ("heldout",))
+    assert len(found.steps) <= MOST_ROWS + 1 and 0.3 in found.columns["a"]["heldout"]
 
 
 def test_curves_share_their_steps() -> None:
