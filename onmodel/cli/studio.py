@@ -10,6 +10,13 @@ from onmodel.cli.console import say
 
 def command(
     folder: Annotated[Path, typer.Argument(help="Workspace: a folder per character.")] = Path(),
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--root",
+            help="Folder below which new characters find pictures and ComfyUI. May be repeated.",
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1. 0: any free port.")] = 0,
 ) -> None:
     """Serve the studio on this machine until Ctrl-C. Runs that it started go on."""
@@ -21,4 +28,4 @@ def command(
         raise InputError(
             "studio", error.name, "is not installed; pip install 'onmodel[studio]'"
         ) from error
-    serve(folder, port, ready=say)
+    serve(folder, root or [], port, ready=say)

@@ -299,6 +299,10 @@ class Ledger:
         done = "SELECT artifact, stage FROM runs WHERE finished IS NOT NULL ORDER BY id"
         return dict(self._rows(done))
 
+    def stages(self) -> dict[str, str]:
+        """The name of the stage of every key."""
+        return dict(self._rows("SELECT key, stage FROM runs ORDER BY id"))
+
     def keys(self) -> dict[str, bool]:
         """Every key, and whether its newest run is finished."""
         newest = "SELECT max(id) FROM runs GROUP BY key"

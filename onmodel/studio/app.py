@@ -12,7 +12,8 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from onmodel.errors import BusyError, InputError, OnmodelError
-from onmodel.studio import compare, data, home, merge, recipe, release, results, run
+from onmodel.studio import compare, data, home, merge, queue, recipe, release, results, run
+from onmodel.studio.checks import Checks
 from onmodel.studio.datasets import Datasets
 from onmodel.studio.drawing import Drawing
 from onmodel.studio.gate import Gate, Key, TooLargeError
@@ -20,7 +21,7 @@ from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROOMS = (home, data, run, recipe, compare, results, merge, release)
+ROOMS = (home, queue, data, run, recipe, compare, results, merge, release)
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def make_app(workspace: Workspace, services: Services, key: Key) -> Gate:
     app.state.workspace = workspace
     app.state.jobs, app.state.drawing = services.jobs, services.drawing
     app.state.datasets = services.datasets
+    app.state.checks = Checks()
     return Gate(app, key)
 
 

@@ -1,7 +1,9 @@
 """The first page: every character of the workspace, and a new one from pictures."""
 
 import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -9,12 +11,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from onmodel.curate.unpack import unpack
+from onmodel.errors import InputError
 from onmodel.paths import inside
 from onmodel.starter import StarterSettings, write_starter
 from onmodel.studio.jobs import Jobs, RunJob
 from onmodel.studio.render import character_of, fragment, page, workspace_of
+from onmodel.studio.roots import copy_pictures, folder_of, folders
 from onmodel.studio.uploads import receive
 from onmodel.studio.workspace import CharacterFolder
+
+DEMO = Path(__file__).parents[2] / "recipes" / "demo.toml"  # in a clone, not in a wheel
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,25 @@ def _disk_bytes(character: CharacterFolder) -> int:
 
 def home(request: Request) -> Response:
     """The page."""
-    return page(request, "home.html.j2", "home", cards=cards(request))
+    found = folders(workspace_of(request).roots)
+    return page(
+        request,
+        "home.html.j2",
+        "home",
+        cards=cards(request),
+        demo=DEMO.is_file(),
+        bases=[row for row in found if row.comfyui],
+        sources=[row for row in found if row.pictures],
+    )
+
+
+def demo(request: Request) -> Response:
+    """A new character from the recipe of the demo. Answers where to go."""
+    if not DEMO.is_file():
+        raise InputError("demo", "its recipe", "is not installed; use a clone of the repository")
+    made = workspace_of(request).new("demo")
+    shutil.copyfile(DEMO, made.folder / "recipe.toml")
+    return Response(headers={"HX-Redirect": f"/c/{made.id}/run"})
 
 
 def list_fragment(request: Request) -> Response:
@@ -94,17 +118,24 @@ async def upload(request: Request) -> Response:
 
 
 async def finish(request: Request) -> Response:
-    """Write recipe and sheet of a new character: form field `trigger`. Answers where to go."""
-    character = character_of(request)
+    """Write recipe and sheet of a new character: form fields `trigger`, and ids of folders below
+    the roots: `source` of pictures that are copied, `base` of a ComfyUI. Answers where to go."""
+    character, roots = character_of(request), workspace_of(request).roots
     form = await request.form()
+    source, base = str(form.get("source", "")), str(form.get("base", ""))
+    rows = [f"comfyui={folder_of(roots, base, 'base')}"] if base else None
+    if source:
+        folder = folder_of(roots, source, "source")
+        await run_in_threadpool(copy_pictures, folder, character.pictures)
     settings = StarterSettings(pictures=character.pictures, trigger=str(form.get("trigger", "")))
-    await run_in_threadpool(write_starter, character.folder, settings, None)
+    await run_in_threadpool(write_starter, character.folder, settings, rows)
     return JSONResponse({"goto": f"/c/{character.id}/run"})
 
 
 ROUTES = (
     Route("/", home),
     Route("/cards", list_fragment),
+    Route("/demo", demo, methods=["POST"]),
     Route("/new", new, methods=["POST"]),
     Route("/upload/{character}", upload, methods=["POST"]),
     Route("/new/{character}/finish", finish, methods=["POST"]),

@@ -65,21 +65,23 @@ class Jobs:
         """Queue a run. Raises InputError without a recipe, or when a run waits or works already."""
         if character.recipe is None:
             raise InputError("run", character.name, "its recipe is not in this workspace")
-        if any(job.character == character.id for job in self.open()):
-            raise InputError("run", character.name, "is in the queue already")
         with self._database() as database:
-            database.execute(
+            added = database.execute(
                 "INSERT INTO jobs (character, place)"
-                " VALUES (?, (SELECT coalesce(max(place), 0) + 1 FROM jobs))",
+                " SELECT ?1, (SELECT coalesce(max(place), 0) + 1 FROM jobs)"
+                " WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE character = ?1 AND NOT ended)",
                 (character.id,),
             )
+        if not added.rowcount:
+            raise InputError("run", character.name, "is in the queue already")
         self.advance()
 
     def open(self) -> list[RunJob]:
-        """Jobs that have not ended, in the order in which they run."""
+        """Jobs that have not ended: the running ones, then the others in their order."""
         with self._database() as database:
             rows = database.execute(
-                "SELECT id, character, process, stopping FROM jobs WHERE NOT ended ORDER BY place"
+                "SELECT id, character, process, stopping FROM jobs WHERE NOT ended"
+                " ORDER BY process IS NULL, place"
             ).fetchall()
         found = []
         for id, character, process, stopping in rows:
@@ -134,7 +136,7 @@ class Jobs:
                 try:
                     process = str(_started(self._workspace.character(character)))
                     database.execute("UPDATE jobs SET process = ? WHERE id = ?", (process, id))
-                except InputError:  # the folder is gone
+                except (InputError, OSError):  # the folder or the recipe is gone
                     database.execute("UPDATE jobs SET ended = 1 WHERE id = ?", (id,))
             database.execute("COMMIT")
 
@@ -170,13 +172,17 @@ def log_of(character: CharacterFolder) -> str:
         return file.read().decode("utf-8", "replace")
 
 
+def _command(character: CharacterFolder) -> list[str]:
+    """What a job runs. Raises InputError without a recipe."""
+    if character.recipe is None:
+        raise InputError("run", character.name, "its recipe is not in this workspace")
+    run = [sys.executable, "-m", "onmodel", "run", str(character.recipe)]
+    return [*run, "--project", str(character.project_folder)]
+
+
 def _started(character: CharacterFolder) -> ProcessName:
     """Start `onmodel run`, in a session of its own, so that it does not end with the studio."""
-    assert character.recipe is not None
-    command = [
-        *(sys.executable, "-m", "onmodel", "run", str(character.recipe)),
-        *("--project", str(character.project_folder)),
-    ]
+    command = _command(character)
     with (character.folder / LOG).open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -196,5 +202,8 @@ def _runs(process: str) -> bool:
     name = ProcessName.parse(process)
     if not name.runs():
         return False
-    status: str = psutil.Process(name.number).status()
+    try:
+        status: str = psutil.Process(name.number).status()
+    except psutil.NoSuchProcess:  # it ended between the two looks
+        return False
     return status != psutil.STATUS_ZOMBIE

@@ -1,29 +1,36 @@
-"""The run of a character: its recipe as a graph with live state, the queue, curves and the log."""
+"""The run of a character: its recipe as a graph with live state, curves, previews and the log."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
 
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from onmodel.engine.plan import make_plan
+from onmodel.engine.previews import PreviewPicture, previews
+from onmodel.engine.progress import TrainingProgress, curves, progress, recorded_steps
+from onmodel.errors import InputError
 from onmodel.ledger.store import RunRecord
 from onmodel.recipe import Recipe, load_recipe
 from onmodel.studio.jobs import Jobs, RunJob, log_of
-from onmodel.studio.render import character_of, fragment, page, text
+from onmodel.studio.render import character_of, fragment, page, text, workspace_of
 from onmodel.studio.workspace import CharacterFolder
+from onmodel.train.steps import StepRow
 
 EVERY = 0.5  # seconds between two looks at the ledger
+CURVES = ("loss", "heldout", "learning_rate")  # names of recorded values
 
 
 @dataclass(frozen=True)
 class StageBox:
     """A stage of the recipe, in order: its `state` is that of the newest run of its name, "new"
-    where there is none; `line` says why it stopped."""
+    where there is none; `line` says why it stopped. `steps`, `pictures` and `planned` seconds are
+    those of the plan; `progress` that of a training which runs."""
 
     name: str
     verb: str
@@ -31,16 +38,24 @@ class StageBox:
     state: str
     seconds: float | None
     line: str
+    steps: int
+    pictures: int
+    planned: float | None
+    progress: TrainingProgress | None
 
 
-def boxes(recipe: Recipe, runs: Iterable[RunRecord]) -> list[StageBox]:
-    """The recipe's stages with the state of each."""
+def boxes(
+    recipe: Recipe, runs: Iterable[RunRecord], recorded: Mapping[str, Sequence[StepRow]]
+) -> list[StageBox]:
+    """The recipe's stages with the state of each; `recorded` are the steps of its trainings."""
     newest: dict[str, RunRecord] = {}
     for run in runs:
         newest.setdefault(run.stage, run)
     found = []
     for step in make_plan(recipe):
         latest = newest.get(step.name)
+        rows = recorded.get(step.name, ())
+        running = bool(rows) and latest is not None and latest.state == "running"
         found.append(
             StageBox(
                 step.name,
@@ -49,6 +64,10 @@ def boxes(recipe: Recipe, runs: Iterable[RunRecord]) -> list[StageBox]:
                 latest.state if latest else "new",
                 latest.seconds if latest else None,
                 latest.line if latest else "",
+                step.plan.steps,
+                step.plan.pictures,
+                step.seconds,
+                progress(rows, step.plan.steps) if running else None,
             )
         )
     return found
@@ -68,15 +87,36 @@ def view_of(request: Request, character: CharacterFolder) -> RunView:
     jobs: Jobs = request.app.state.jobs
     job = next((job for job in jobs.open() if job.character == character.id), None)
     runs = character.project.ledger.runs() if character.started else []
-    stages = boxes(load_recipe(character.recipe), runs) if character.recipe else []
+    recorded = recorded_steps(character.project_folder, tail=True)
+    stages = boxes(load_recipe(character.recipe), runs, recorded) if character.recipe else []
     return RunView(stages, job, log_of(character))
+
+
+@dataclass(frozen=True)
+class OtherTraining:
+    """A training of the workspace that can be laid over the curves of another."""
+
+    id: str
+    character: str
+    stage: str
 
 
 def show(request: Request) -> Response:
     """The page."""
     character = character_of(request)
-    view = view_of(request, character)
-    return page(request, "run.html.j2", "run", character=character, view=view)
+    return page(
+        request,
+        "run.html.j2",
+        "run",
+        character=character,
+        view=view_of(request, character),
+        previews=_previews(character),
+        others=[
+            OtherTraining(other.id, other.name, stage)
+            for other in workspace_of(request).characters()
+            for stage in recorded_steps(other.project_folder, tail=True)
+        ],
+    )
 
 
 def start(request: Request) -> Response:
@@ -99,31 +139,64 @@ def stop(request: Request) -> Response:
     )
 
 
-def curves(request: Request) -> Response:
-    """The recorded steps of every training of the recipe, as columns for the chart."""
-    character = character_of(request)
-    found: dict[str, list[list[float | None]]] = {}
-    if character.started:
-        for path in sorted((character.project_folder / "logs").glob("*.jsonl")):
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            names = ("step", "loss", "learning_rate")
-            found[path.stem] = [[row.get(name) for row in rows] for name in names]
+def chart(request: Request) -> Response:
+    """The curves of every training of the character, as columns. Query fields `over` and `stage`:
+    the id of a character and the training of it that is laid over each."""
+    recorded = recorded_steps(character_of(request).project_folder)
+    query = request.query_params
+    laid: dict[str, Sequence[StepRow]] = {}
+    if query.get("over"):
+        other = workspace_of(request).character(query["over"])
+        stage, steps = query.get("stage", ""), recorded_steps(other.project_folder)
+        if stage not in steps:
+            raise InputError("stage", stage, f"{other.name} has no such training; reload the page")
+        laid[f"{other.name}: {stage}"] = steps[stage]
+    found = {
+        stage: asdict(curves({stage: rows, **laid}, CURVES)) for stage, rows in recorded.items()
+    }
     return JSONResponse(found)
 
 
+def strip(request: Request) -> Response:
+    """The previews, anew."""
+    character = character_of(request)
+    return fragment(request, "previews.html.j2", character=character, previews=_previews(character))
+
+
+def preview(request: Request) -> Response:
+    """A preview, by its id."""
+    for found in _previews(character_of(request)):
+        if found.id == request.path_params["id"]:
+            headers = {"Cache-Control": "private, max-age=31536000, immutable"}
+            return FileResponse(found.path, media_type="image/png", headers=headers)
+    raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such preview; reload the page")
+
+
+def _previews(character: CharacterFolder) -> list[PreviewPicture]:
+    return previews(character.project) if character.started else []
+
+
+async def check(request: Request) -> Response:
+    """What the doctor finds in the recipe; POST asks it anew."""
+    character, checks = character_of(request), request.app.state.checks
+    findings = await run_in_threadpool(checks.findings, character, request.method == "POST")
+    return fragment(request, "findings.html.j2", findings=findings)
+
+
 async def events(request: Request) -> Response:
-    """Server-sent events: the stages as HTML whenever they change."""
+    """Server-sent events, as HTML whenever they change: the stages, and the log."""
     character = character_of(request)
 
     async def stream() -> AsyncIterator[str]:
-        last = ""
+        last = {"stages": "", "log": ""}
         while not await request.is_disconnected():
             view = await run_in_threadpool(view_of, request, character)
-            now = text("stages.html.j2", character=character, view=view)
-            if now != last:
-                last = now
-                lines = "".join(f"data: {line}\n" for line in now.splitlines())
-                yield f"event: stages\n{lines}\n"
+            for name, before in last.items():
+                now = text(f"{name}.html.j2", character=character, view=view)
+                if now != before:
+                    last[name] = now
+                    lines = "".join(f"data: {line}\n" for line in now.split("\n"))
+                    yield f"event: {name}\n{lines}\n"
             await asyncio.sleep(EVERY)
 
     return StreamingResponse(stream(), media_type="text/event-stream")
@@ -133,6 +206,9 @@ ROUTES = (
     Route("/c/{character}/run", show),
     Route("/c/{character}/run/start", start, methods=["POST"]),
     Route("/c/{character}/run/stop", stop, methods=["POST"]),
-    Route("/c/{character}/run/curves", curves),
+    Route("/c/{character}/run/curves", chart),
+    Route("/c/{character}/run/previews", strip),
+    Route("/c/{character}/run/check", check, methods=["GET", "POST"]),
+    Route("/c/{character}/preview/{id}", preview),
     Route("/c/{character}/run/events", events),
 )

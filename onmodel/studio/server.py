@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
@@ -18,10 +18,11 @@ from onmodel.studio.jobs import Jobs
 from onmodel.studio.workspace import open_workspace
 
 
-def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
-    """Serve the workspace in `folder`; `ready` is called with the address to open. `port` 0 takes
-    a free one. Raises InputError for a folder or a port that cannot be used."""
-    workspace = open_workspace(folder)
+def serve(folder: Path, roots: Sequence[Path], port: int, ready: Callable[[str], None]) -> None:
+    """Serve the workspace in `folder`; new characters may be made from folders below `roots`.
+    `ready` is called with the address to open. `port` 0 takes a free one. Raises InputError for a
+    folder or a port that cannot be used."""
+    workspace = open_workspace(folder, roots)
     if not (files("onmodel.studio") / "static" / "vendor").is_dir():
         raise InputError(
             "studio", "scripts of the pages", "are missing; run tools/studio_assets.py (needs npm)"

@@ -12,7 +12,7 @@ was made at the terminal. The browser names characters by ids, never by paths.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,9 +70,11 @@ class CharacterFolder:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Characters by id."""
+    """Characters by id. `roots` are other folders of this machine that new characters may be made
+    from."""
 
     folder: Path
+    roots: tuple[Path, ...] = ()
 
     @property
     def own(self) -> Path:
@@ -113,13 +115,16 @@ class Workspace:
                     yield _character(folder)
 
 
-def open_workspace(folder: Path) -> Workspace:
+def open_workspace(folder: Path, roots: Sequence[Path] = ()) -> Workspace:
     """The workspace in a folder. Raises InputError for what is no folder, or cannot be written."""
+    for root in roots:
+        if not root.is_dir():
+            raise InputError("--root", root, "is not a folder; name another")
     if not folder.is_dir():
         raise InputError("FOLDER", folder, "is not a folder; make it, or name another")
     if not os.access(folder, os.W_OK):
         raise InputError("FOLDER", folder, "cannot be written; check its permissions")
-    return Workspace(folder.resolve())
+    return Workspace(folder.resolve(), tuple(root.resolve() for root in roots))
 
 
 def _character(folder: Path) -> CharacterFolder:

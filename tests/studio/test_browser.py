@@ -13,6 +13,7 @@ from tests.support.toon_pictures import write_pictures
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 AXE = Path(__file__).with_name("axe.min.js")
 ROOMS = ("data", "run", "recipe", "compare", "results", "merge", "release")
+PAGES = ("", "queue")  # that belong to no character
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 
 
@@ -120,7 +121,7 @@ def test_a_recipe_is_the_same_as_text_and_as_form(opened: Opened) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", [*ROOMS, *(f"../../{page}" for page in PAGES)])
 def test_every_room_fits_and_is_accessible(
     opened: Opened, room: str, width: int, theme: str
 ) -> None:

@@ -4,7 +4,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,9 +86,9 @@ class Browser:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Browser]:
+def serving(folder: Path, roots: Sequence[Path] = ()) -> Iterator[Browser]:
     """Serve a workspace in a thread; the queue does not advance by itself."""
-    workspace = open_workspace(folder)
+    workspace = open_workspace(folder, roots)
     with listen(0) as listener, closing(Drawing()) as drawing:
         key = Key(listener.getsockname()[1])
         app = make_app(workspace, Services(Jobs(workspace), drawing, Datasets()), key)

@@ -1,26 +1,50 @@
-/** The loss of every training, drawn anew while the page is open. */
+/** Loss, held-out loss and learning rate of every training, drawn anew while the page is open. */
 import { ask } from "./request.js";
 
 const place = document.getElementById("curves");
-const charts = new Map();
+const over = document.getElementById("over");
+const charts = new Map(); // training → its chart
+const INKS = ["#1d68ab", "#b8480f"];
+
+/** The series of a chart: three for each training, the one laid over in another colour. */
+function series(names) {
+  const { loss, heldout, rate } = place.dataset;
+  return names.flatMap((name, at) => [
+    { label: `${name} ${loss}`, stroke: INKS[at], spanGaps: true },
+    { label: `${name} ${heldout}`, stroke: INKS[at], dash: [6, 4], spanGaps: true, points: { show: true } },
+    { label: `${name} ${rate}`, stroke: `${INKS[at]}66`, scale: "rate", spanGaps: true },
+  ]);
+}
 
 async function draw() {
-  const trainings = await ask(place.dataset.source);
-  for (const [name, [step, loss]] of Object.entries(trainings)) {
-    if (charts.has(name)) {
-      charts.get(name).setData([step, loss]);
+  const query = over?.value
+    ? `?${new URLSearchParams({ over: over.value, stage: over.selectedOptions[0].dataset.stage })}` : "";
+  const found = await ask(place.dataset.source + query);
+  for (const [name, { steps, columns }] of Object.entries(found)) {
+    const names = Object.keys(columns);
+    const data = [steps, ...names.flatMap((one) => Object.values(columns[one]))];
+    const before = charts.get(name);
+    if (before && before.names === names.join("\n")) {
+      before.chart.setData(data);
       continue;
     }
+    before?.chart.destroy();
     const ink = getComputedStyle(document.body).color;
     const axis = { stroke: ink, grid: { stroke: "#8883" } };
-    charts.set(name, new uPlot({
-      title: name, width: Math.min(900, place.clientWidth), height: 220, axes: [axis, axis],
+    const chart = new uPlot({
+      title: name, width: Math.min(900, place.clientWidth), height: 260,
+      axes: [axis, axis, {
+        ...axis, scale: "rate", side: 1, size: 70, grid: { show: false },
+        values: (chart, ticks) => ticks.map((value) => value.toExponential(1)),
+      }],
       scales: { x: { time: false } },
-      series: [{ label: place.dataset.step }, { label: place.dataset.loss, stroke: "#1d68ab" }],
-    }, [step, loss], place));
+      series: [{ label: place.dataset.step }, ...series(names)],
+    }, data, place);
+    charts.set(name, { chart, names: names.join("\n") });
   }
 }
 
+over?.addEventListener("change", draw);
 document.addEventListener("DOMContentLoaded", draw);
 if (document.readyState !== "loading") draw();
 setInterval(draw, 3000);

@@ -55,8 +55,10 @@ form.addEventListener("submit", async (event) => {
       files.delete(path);
       progress.value += 1;
     }
-    const trigger = new URLSearchParams({ trigger: fields.get("trigger") });
-    const answer = await ask(`/new/${made.character}/finish`, { method: "POST", body: trigger });
+    const rest = new URLSearchParams({
+      trigger: fields.get("trigger"), base: fields.get("base"), source: fields.get("source") ?? "",
+    });
+    const answer = await ask(`/new/${made.character}/finish`, { method: "POST", body: rest });
     location.assign(answer.goto);
   } catch (error) {
     tell(error.message);
