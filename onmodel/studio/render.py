@@ -3,6 +3,7 @@
 import tomllib
 from functools import cache
 from importlib.resources import files
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
@@ -47,9 +48,12 @@ def _answer(request: Request, template: str, **values: Any) -> HTMLResponse:
 
 
 @cache
-def words() -> dict[str, Any]:
-    """The strings of the pages, by room and key."""
-    return tomllib.loads((files("onmodel.studio") / "english.toml").read_text(encoding="utf-8"))
+def words() -> SimpleNamespace:
+    """The strings of the pages: `words().room.key`. A dictionary would hide keys such as "clear"
+    behind its own methods."""
+    text = (files("onmodel.studio") / "english.toml").read_text(encoding="utf-8")
+    rooms = {name: SimpleNamespace(**rows) for name, rows in tomllib.loads(text).items()}
+    return SimpleNamespace(**rooms)
 
 
 @cache

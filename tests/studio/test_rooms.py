@@ -48,6 +48,7 @@ def test_every_room_opens_before_anything_was_run(room: Room) -> None:
     for name in ("data", "run", "compare", "results", "merge", "release"):
         answer = room.browser.get(f"{room.address}/{name}")
         assert answer.status == 200 and "momo" in answer.text
+        assert "built-in method" not in answer.text  # a word that is none
     assert "momo" in room.browser.get("/").text
 
 
