@@ -9,8 +9,12 @@ import torch
 
 from onmodel import devices
 from onmodel.doctor.environment import installation
+from onmodel.engine import local
+from onmodel.engine.project import Project
 from onmodel.errors import InputError
-from onmodel.families.registry import load_base, parse_base
+from onmodel.events import Event, Events
+from onmodel.families.registry import SHIPPED, load_base, parse_base
+from onmodel.recipe import load_recipe
 
 PACKAGE = Path(devices.__file__).parent
 # Who may name a kind of card, and why.
@@ -77,6 +81,18 @@ def test_a_card_that_is_not_there_is_said_before_anything_is_loaded(
         devices.find_device("cuda:2", "base.device")
     with pytest.raises(InputError, match='finds cuda; use "auto"'):
         devices.find_device("xpu", "base.device")
+
+
+def test_a_run_names_a_card_that_is_not_there_before_its_first_stage(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    recipe = load_recipe(Path(__file__).parent / "tiny_recipe.toml")
+    monkeypatch.setitem(SHIPPED["toon"], "device", "xpu")
+    events: list[Event] = []
+    with pytest.raises(InputError, match=r"base\.device: xpu"):
+        local.run(recipe, Project(tmp_path), Events(events.append))
+    assert events == []
 
 
 def test_numbers_are_bfloat16_where_a_card_has_it_and_never_float16(
