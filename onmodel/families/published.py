@@ -135,8 +135,8 @@ def download(plan: Download, events: Events) -> dict[str, Path]:
     """Download what is not here yet and check every file; a recipe's `base` fields and their
     paths. Whoever calls it has the licence accepted.
 
-    Raises SpaceError before the first byte, VerifyError for a file with a wrong hash, which is
-    removed, and InputError when the hub does not answer.
+    Raises SpaceError before the first byte, VerifyError for a file with a wrong hash, and
+    InputError when the hub does not answer.
     """
     missing = plan.missing_bytes
     if missing > shutil.disk_usage(_existing(plan.folder)).free:
@@ -271,7 +271,8 @@ def _append(one: HubFile, file: Any, task: Task) -> None:
 
 
 def _check(one: HubFile, path: Path) -> None:
-    """Raises VerifyError for a file that is not what the table or the hub says, and removes it."""
+    """Raises VerifyError for a file that is not what the table or the hub says. Only our own
+    download is removed; what was there before may be the user's."""
     if one.sha256:
         kind, wanted, found = "SHA-256", one.sha256, sha256_file(path)
     else:  # git's name of a file: SHA-1 over its size and bytes
@@ -279,10 +280,13 @@ def _check(one: HubFile, path: Path) -> None:
         kind, wanted = "git SHA-1", one.blob
         found = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
     if found != wanted:
-        path.unlink()
+        remedy = f"move {path} away"
+        if path == one.partial:
+            path.unlink()
+            remedy = "it was removed"
         raise VerifyError(
             one.name,
-            f"has {kind} {found}, not {wanted}; it was removed, run the same command again",
+            f"has {kind} {found}, not {wanted}; {remedy}, run the same command again",
         )
 
 

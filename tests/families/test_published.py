@@ -109,13 +109,13 @@ def test_a_file_with_a_wrong_hash_is_named_and_removed(hub: Hub, tmp_path: Path)
     assert not list(tmp_path.rglob("anima-base*"))
 
 
-def test_a_file_on_the_disk_that_changed_is_removed(hub: Hub, tmp_path: Path) -> None:
+def test_a_file_of_the_user_that_differs_is_named_and_kept(hub: Hub, tmp_path: Path) -> None:
     target = tmp_path / "models/vae/qwen_image_vae.safetensors"
     target.parent.mkdir(parents=True)
     target.write_bytes(b"another")
     run = get(hub, tmp_path, "anima", "--into", tmp_path, "--accept-licence")
-    assert run.returncode == 1 and "qwen_image_vae" in run.stderr
-    assert not target.exists()
+    assert run.returncode == 1 and f"move {target} away" in run.stderr
+    assert target.read_bytes() == b"another"
 
 
 def test_without_acceptance_nothing_is_downloaded(hub: Hub, tmp_path: Path) -> None:
