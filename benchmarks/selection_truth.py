@@ -1,7 +1,7 @@
 """Can the choice of `tune` be believed? Trainings whose best checkpoint and LoRA weight are known
 by far more pictures.
 
-    python run.py bench-selection [--runs NAME …] [--folder DIR]
+    python run.py bench-selection [--runs NAME …] [--folder DIR] [--seeds N]
         [--write docs/explanation/selection.md]
 
 Each run trains five checkpoints on pictures of its own, and a tune stage chooses among them at four
@@ -14,7 +14,8 @@ Not everything is measured so long. All twenty are looked at as tune does first,
 with 44 × 2; what lies more than MARGIN half widths behind the best goes no further. Every choice
 that is compared is measured to the end. When all runs have their truth, the whole grid is looked at
 with 48 × 2, as a tuning without halving would (but for what the first look told apart). Resumable:
-the same command goes on, and what is done stays in DIR/results. Prints the page, and as its last
+the same command goes on, and what is done stays in DIR/results. `--seeds` below 11 makes the
+truth coarser: its true sets hold more candidates. Prints the page, and as its last
 line JSON.
 """
 
@@ -56,8 +57,8 @@ from onmodel.toon.datasets import BUCKETS, SetFaults, SetSpec, draw_item
 WEIGHTS = (0.6, 0.8, 1.0, 1.2)
 SAMPLING = Sampling(steps=8, guidance=2.0)
 SHOWN = 80  # pictures of her in an epoch
-TRUTH = (2, 11)  # seeds of the first look at the truth, and of the whole
-FEW = 2  # seeds of its pictures without the trigger
+SEEDS = 11  # of a prompt, in the whole truth
+FEW = 2  # of the first look at the truth, and of its pictures without the trigger
 MARGIN = 1.25  # half widths behind the best; beyond 1 the rule tells them apart
 CANDIDATES = 5 * len(WEIGHTS)
 WAYS = {
@@ -138,21 +139,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--folder", type=Path, default=Path("selection-truth"))
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of a prompt, in the truth")
     parser.add_argument(
         "--write", type=Path, help="a page with <!-- bench-selection --> and <!-- end -->"
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
-    kept = {name: args.folder / "results" / f"{name}.json" for name in args.runs}
+    kept = {name: args.folder / "results" / f"{name}-{args.seeds}.json" for name in args.runs}
     for name, path in kept.items():
         if not path.exists():
             with opened(name, args.folder) as lab:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(path, tuned(lab))
+                write_json(path, tuned(lab, args.seeds))
     for name, path in kept.items():
         if "grid" not in (result := read_json(path)):
             with opened(name, args.folder) as lab:
-                write_json(path, with_grid(lab, result))
+                write_json(path, with_grid(lab, result, args.seeds))
     results = {name: read_json(path) for name, path in kept.items()}
     text = page(results)
     print(text)
@@ -230,7 +232,7 @@ def opened(name: str, folder: Path) -> Iterator[Lab]:
         )
 
 
-def tuned(lab: Lab) -> dict[str, Any]:
+def tuned(lab: Lab, most: int) -> dict[str, Any]:
     """What tune chose, and what was true."""
     chosen = read_json(lab.artifacts["tuned"].path / "selection.json")
     steps = [
@@ -239,7 +241,7 @@ def tuned(lab: Lab) -> dict[str, Any]:
     ]
     choices = {"tune": chosen["chosen"][0], **naive(read_models(lab.artifacts["trained"]), steps)}
     alive = lab.running(lab.grid, lab.choosing(lab.grid, RUNGS[0]))
-    for seeds in TRUTH:
+    for seeds in sorted({min(FEW, most), most}):
         looked = lab.among(alive, choices.values())
         rows = lab.truth(looked, seeds)
         alive = lab.running(looked, rows)
@@ -253,7 +255,7 @@ def tuned(lab: Lab) -> dict[str, Any]:
     }
 
 
-def with_grid(lab: Lab, result: Mapping[str, Any]) -> dict[str, Any]:
+def with_grid(lab: Lab, result: Mapping[str, Any], seeds: int) -> dict[str, Any]:
     """The same with the choice of the whole grid, which the truth may not have held yet."""
     alive = lab.running(lab.grid, lab.choosing(lab.grid, RUNGS[0]))
     rows = lab.choosing(alive, RUNGS[-1])
@@ -263,7 +265,7 @@ def with_grid(lab: Lab, result: Mapping[str, Any]) -> dict[str, Any]:
     truth = (
         result["truth"]
         if choices["grid"] in names
-        else lab.truth(lab.among([], names | {choices["grid"]}), TRUTH[-1])
+        else lab.truth(lab.among([], names | {choices["grid"]}), seeds)
     )
     return {
         **result,

@@ -69,10 +69,8 @@ class StateError(OnmodelError):
 class SpaceError(OnmodelError):
     """The disk is full. Nothing was torn; free some room and run the same command again."""
 
-    def __init__(self, path: Path | str) -> None:
-        super().__init__(
-            f"{path}: no space left on the disk — free some room and run the same command again"
-        )
+    def __init__(self, path: Path | str, what: str = "no space left on the disk") -> None:
+        super().__init__(f"{path}: {what} — free some room and run the same command again")
 
 
 class PausedError(OnmodelError):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from onmodel.devices import find_device, select
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -56,8 +58,7 @@ class Processes:
             return flag
         import torch
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        said = torch.tensor(int(flag and self.first), device=device)
+        said = torch.tensor(int(flag and self.first), device=find_device("auto", "device"))
         self.add(said)
         return bool(said.item())
 
@@ -75,10 +76,10 @@ def joined() -> Iterator[Processes]:
         return
     import torch.distributed
 
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+    device = find_device("auto", "device")
+    select(torch.device(device.type, int(os.environ["LOCAL_RANK"])))
+    backend = torch.distributed.get_default_backend_for_device(device)
+    torch.distributed.init_process_group(backend, timeout=_PATIENCE)
     yield Processes(torch.distributed.get_rank(), count)
     # not after an error: the others might still be waiting for this one
     torch.distributed.destroy_process_group()

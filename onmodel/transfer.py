@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from onmodel.devices import STREAMED
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -10,6 +12,6 @@ if TYPE_CHECKING:
 def send(tensor: "Tensor", device: "torch.device") -> "Tensor":
     """The tensor on `device`. A copy from pageable memory to a card waits until the card's earlier
     work is done; one from pinned memory does not."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
+    if device.type in STREAMED and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

@@ -13,9 +13,10 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 # Each rank may import those before it, not its own neighbours and not what follows.
 RANKS = (
     {"text", "version", "prompt_syntax"},
-    {"errors", "freed_memory", "processes"},
-    {"command_settings", "hashing", "locking", "paths", "reading", "failures", "validation"},
-    {"randomness", "checked", "transfer", "weights"},
+    {"errors", "freed_memory"},
+    {"command_settings", "hashing", "locking", "paths", "reading", "failures", "validation"}
+    | {"devices"},
+    {"randomness", "checked", "processes", "transfer", "weights"},
     {"records", "events", "policy"},
     {"character", "ledger"},
     {"toon"},

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -330,7 +329,7 @@ def test_ten_kills_at_random_moments_change_nothing(
             )
             break
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait()
             kills += 1
             time.sleep(0.2)

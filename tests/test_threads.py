@@ -2,7 +2,6 @@
 depend on it."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -125,7 +124,7 @@ def test_a_release_has_the_same_weights_after_a_kill_whatever_omp_says(
     while not list(tmp_path.glob("objects/*/*/run.json")):
         assert process.poll() is None
         time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert (
         subprocess.run(

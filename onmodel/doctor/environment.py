@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from onmodel.devices import accelerator, facts_of, has_bfloat16
 from onmodel.doctor.findings import GIB
 from onmodel.events import Finding, Status
 
@@ -95,18 +96,14 @@ def _packages() -> Iterator[Finding]:
 def _card() -> Iterator[Finding]:
     import torch
 
-    if torch.cuda.is_available():
-        facts = torch.cuda.get_device_properties(0)
-        text = f"{facts.name}, {facts.total_memory / GIB:.1f} GiB, torch {torch.__version__}"
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            yield Finding("card", "ok", text)
-        else:
-            yield Finding(
-                "card",
-                "warn",
-                f"{text}, no bfloat16 in hardware",
-                'slow; use dtype = "float32"',
-            )
+    card = accelerator()
+    if card is not None:
+        facts = facts_of(card)
+        text = (
+            f"{card.type}: {facts.title}, {facts.memory / GIB:.1f} GiB, torch {torch.__version__},"
+            f" {'bfloat16' if facts.bfloat16 else 'no bfloat16, so float32'}; not tested by us"
+        )
+        yield Finding("card", "ok" if facts.bfloat16 else "warn", text)
     elif shutil.which("nvidia-smi"):
         yield Finding(
             "card",
@@ -127,12 +124,8 @@ def _processor() -> Iterator[Finding]:
     import torch
 
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
-    able = torch.cpu.get_capabilities()
-    bf16 = (
-        "bfloat16 in hardware"
-        if able.get("avx512_bf16") or able.get("amx_bf16")
-        else "no bfloat16 in hardware"
-    )
+    able = has_bfloat16(torch.device("cpu"))
+    bf16 = "bfloat16 in hardware" if able else "no bfloat16 in hardware"
     text = f"{cores} cores, torch uses {threads} threads, {bf16}"
     if threads * 2 < cores and "OMP_NUM_THREADS" in os.environ:
         yield Finding(

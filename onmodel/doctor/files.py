@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
+from onmodel.devices import default_dtype, find_device, free_memory
 from onmodel.doctor.findings import GIB, caught
 from onmodel.errors import InputError
 from onmodel.events import Finding
@@ -65,13 +66,12 @@ def _part(name: str, part: "Part") -> Finding:
 
 def _memory(outline: "Outline", settings: "BaseSettings") -> Finding:
     """Is there room for the weights alone?"""
-    import psutil
-    import torch
-
-    card = torch.cuda.is_available() and settings.device != "cpu"
-    width = 4 if settings.dtype == "float32" or (settings.dtype == "auto" and not card) else 2
+    device = find_device(settings.device, "base.device")
+    card = device.type != "cpu"
+    wide = settings.dtype == "auto" and default_dtype(device).itemsize == 4
+    width = 4 if settings.dtype == "float32" or wide else 2
     needed = width * sum(outline.parameters(name) for name in outline.components)
-    room = torch.cuda.mem_get_info()[0] if card else psutil.virtual_memory().available
+    room = free_memory(device)
     text = (
         f"its weights take {needed / GIB:.1f} GiB, {'the card' if card else 'this machine'} has"
         f" {room / GIB:.1f} free"

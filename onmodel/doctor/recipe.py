@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onmodel.devices import accelerator, facts_of
 from onmodel.doctor.findings import GIB, caught
 from onmodel.events import Events, Finding
 
@@ -51,11 +52,10 @@ def read_recipe(path: Path, events: Events) -> "tuple[Recipe, dict[str, Curate],
 
 def _fits(recipe: "Recipe", steps: Sequence[Any], events: Events) -> Iterator[Finding]:
     """Does each training fit into the card, as planned from shapes?"""
-    import torch
-
     from onmodel.engine.plan import forecasts
 
-    room = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+    card = accelerator()
+    room = facts_of(card).memory if card is not None else None
     for name, row in forecasts(recipe, steps, events)[1].items():
         step = next(step for step in steps if step.name == name)
         if not row.memory:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from onmodel.devices import find_device
 from onmodel.engine.attempt import recorded
 from onmodel.engine.plan import Cell, base_of, cell_of, make_plan, needed
 from onmodel.engine.project import Project
 from onmodel.engine.tracking import journal
 from onmodel.events import Events
+from onmodel.families.registry import parse_base
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import Lineage
 from onmodel.ledger.store import RunStart
@@ -58,6 +60,7 @@ def run(
     for step in steps:
         if step.name in wanted and step.plan.missing:
             raise step.plan.missing[0]
+    find_device(parse_base(recipe.base).device, "base.device")
     family, base_sha256 = base_of(recipe, events)
     result = Result({}, {})
     steps = [step for step in steps if step.name in wanted]

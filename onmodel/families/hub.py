@@ -1,7 +1,8 @@
 """Files on the Hugging Face hub, from its local cache or downloaded: folders of a base, files of
 observers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from onmodel.errors import InputError
@@ -44,8 +45,30 @@ def fetch(
     None when it is not in the cache and `download` is off. Raises InputError naming `field` when it
     cannot be had.
     """
-    import httpx2  # what huggingface_hub speaks through; its errors pass through that
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    name, _, revision = repository.partition("@")
+    with hub_errors(field, repository):
+        try:
+            return Path(
+                snapshot_download(
+                    name,
+                    revision=revision or None,
+                    allow_patterns=list(patterns),
+                    local_files_only=not download,
+                )
+            )
+        except LocalEntryNotFoundError:
+            if download:
+                raise
+            return None
+
+
+@contextmanager
+def hub_errors(field: str, repository: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises for a repository into an InputError naming `field`."""
+    import httpx2  # what huggingface_hub speaks through; its errors pass through that
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -54,16 +77,8 @@ def fetch(
         RevisionNotFoundError,
     )
 
-    name, _, revision = repository.partition("@")
     try:
-        return Path(
-            snapshot_download(
-                name,
-                revision=revision or None,
-                allow_patterns=list(patterns),
-                local_files_only=not download,
-            )
-        )
+        yield
     except HFValidationError as error:
         raise InputError(
             field, repository, 'write "owner/name" or "owner/name@revision"'
@@ -72,14 +87,13 @@ def fetch(
         remedy = "needs its licence accepted on its page, and `hf auth login` here"
         raise InputError(field, repository, remedy) from error
     except RevisionNotFoundError as error:
+        revision = repository.partition("@")[2]
         raise InputError(field, repository, f"has no revision {revision}") from error
     except RepositoryNotFoundError as error:
         raise InputError(
             field, repository, "no such repository, or a private one; check the name"
         ) from error
     except LocalEntryNotFoundError as error:
-        if not download:
-            return None
         remedy = (
             "is not in the local cache and the hub cannot be reached; connect once, or name its"
             " folder on disk"

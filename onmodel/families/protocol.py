@@ -13,8 +13,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from onmodel.devices import check_name
 from onmodel.errors import InputError
 from onmodel.validation import StrictTable
 
@@ -44,8 +45,9 @@ class BaseSettings(StrictTable):
     found. `hub` is the id of a diffusers repository, `owner/name` or `owner/name@revision`; what is
     still not given comes from it.
 
-    `dtype` is `float32` or `bfloat16`, `device` a torch device; `auto` is CUDA
-    in bfloat16 where there is a card and the CPU in float32 where there is none.
+    `device` is torch's name of one: `cuda` (also AMD's ROCm), `cuda:1`, `mps`, `xpu` or `cpu`;
+    `auto` is the card that torch finds, or the CPU. `dtype` is `float32` or `bfloat16`; `auto` is
+    bfloat16 on a card that computes in it, else float32.
     """
 
     family: str
@@ -54,6 +56,12 @@ class BaseSettings(StrictTable):
     comfyui: Path | None = None
     dtype: str = "auto"
     device: str = "auto"
+
+    @field_validator("device")
+    @classmethod
+    def _device_of_torch(cls, device: str) -> str:
+        check_name(device)
+        return device
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from onmodel.devices import default_dtype, find_device
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.families.hub import snapshot
@@ -128,18 +129,15 @@ def load_base(base: Base, sha256: str = "") -> "Family":
     Raises InputError naming the field and the path of whatever is missing or wrong.
     """
     settings = parse_base(base)
+    device = find_device(settings.device, "base.device")
     places = find(settings)
 
     import torch
 
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = settings.dtype
-    if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
+    auto = settings.dtype == "auto"
+    dtype = default_dtype(device) if auto else getattr(torch, settings.dtype)
     family: Family = _file(settings.family, "load").load(
-        places, getattr(torch, dtype), device, sha256 or base_sha256(settings)
+        places, dtype, str(device), sha256 or base_sha256(settings)
     )
     return family
 

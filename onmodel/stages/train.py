@@ -19,6 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from onmodel.dataset.manifest import exposure_leaf, read_subsets
 from onmodel.dataset.merkle import merkle_root
 from onmodel.dataset.summary import say_captions, say_crops, say_exposures
+from onmodel.devices import has_bfloat16
 from onmodel.errors import InputError, StateError
 from onmodel.families.protocol import Family, FamilySpec, Text
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
@@ -441,12 +442,11 @@ def _preview(
 
 
 def _precision(settings: Settings, device: "torch.device") -> "torch.dtype":
-    """What large products are computed in. Without bf16 in hardware a CPU is slower in it."""
+    """What large products are computed in. Without bf16 in hardware a device is slower in it."""
     import torch
 
-    fast = torch.cpu.get_capabilities()
-    native = device.type != "cpu" or fast.get("avx512_bf16", False) or fast.get("amx_bf16", False)
-    if settings.precision == "bf16" or (settings.precision == "auto" and native):
+    auto = settings.precision == "auto" and has_bfloat16(device)
+    if settings.precision == "bf16" or auto:
         return torch.bfloat16
     return torch.float32
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 
+from onmodel.devices import free_memory
 from onmodel.events import Events
 from onmodel.families.protocol import Family
 from onmodel.train.options import Options
@@ -73,11 +73,3 @@ def activation_bytes(family: Family, one_picture: Callable[[], Tensor], limit: i
     except (_TooMuch, torch.OutOfMemoryError):
         return None
     return kept
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes of memory on a device that this process can still allocate."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        return torch.cuda.mem_get_info(device)[0]
-    return int(psutil.virtual_memory().available)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import numpy as np
-import psutil
 import torch
 
+from onmodel.devices import used_memory
 from onmodel.train.state import History
 from onmodel.train.steps import StepRow
 
@@ -43,7 +43,7 @@ class Live:
         self._machine[self._history.steps] = (
             round(time.monotonic() - self._started, 3),
             round(self._speed(), 3),
-            memory_bytes(self._device) >> 20,
+            used_memory(self._device) >> 20,
         )
         return self.words()
 
@@ -67,7 +67,7 @@ class Live:
         words += [
             f"lr {history.rates[-1]:.3g}",
             f"{self._speed():.3g} pictures/s",
-            f"{memory_bytes(self._device) / 1e9:.1f} GB",
+            f"{used_memory(self._device) / 1e9:.1f} GB",
         ]
         return "  ".join(words)
 
@@ -110,10 +110,3 @@ class Rhythm:
     ) -> None:
         self._steps, self._ended = 0, time.monotonic()
         self._cost = self._ended - self._began
-
-
-def memory_bytes(device: torch.device) -> int:
-    """What the process holds: the most on a card so far, or its memory now."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return int(psutil.Process().memory_info().rss)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onmodel.devices import STREAMED, select
 from onmodel.errors import InputError, PausedError
 from onmodel.events import Events
 from onmodel.families.protocol import Family, Text
@@ -176,10 +177,10 @@ def prepared_steps(
         return prepare(training, *numbered, device, processes)
 
     steps = training.remaining(done)
-    if device.type != "cuda":
+    if device.type not in STREAMED:
         yield from map(prepared, steps)
         return
-    with ThreadPoolExecutor(1, "prepare", torch.cuda.set_device, (device,)) as thread:
+    with ThreadPoolExecutor(1, "prepare", select, (device,)) as thread:
         waiting: deque[Future[TrainStep]] = deque()
         for numbered in steps:
             waiting.append(thread.submit(prepared, numbered))

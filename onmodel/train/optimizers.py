@@ -15,6 +15,7 @@ from importlib import import_module
 from math import isfinite, prod
 from typing import TYPE_CHECKING, Any
 
+from onmodel.devices import find_device
 from onmodel.errors import InputError
 from onmodel.train.options import Options
 
@@ -113,11 +114,10 @@ def check_optimizer(options: Options) -> None:
 def optimizer_class(options: Options) -> type[torch.optim.Optimizer]:
     """The class, its arguments' names checked. Raises InputError when its card, package or an
     argument is missing."""
-    import torch
 
     row = OPTIMIZERS[options.optimizer]
-    if not torch.cuda.is_available():  # said before a package is asked for that would not help
-        check_device(options, torch.device("cpu"))
+    # Before a package is asked for that would not help.
+    check_device(options, find_device("auto", "device"))
     try:
         kind: type[torch.optim.Optimizer] = getattr(import_module(row.module), row.name)
     except ImportError as error:

@@ -336,8 +336,9 @@ def test_the_facts_of_a_shipped_base_are_those_of_its_outline() -> None:
     assert facts is not None
     assert set(facts.spec.linears) == set(shapes.spec.linears)  # in another order
     assert set(facts.spec.text_linears) == set(shapes.spec.text_linears)
-    linears, text_linears = shapes.spec.linears, shapes.spec.text_linears
-    assert replace(facts.spec, linears=linears, text_linears=text_linears) == shapes.spec
+    assert set(facts.spec.norms) == set(shapes.spec.norms)
+    ordered = {name: getattr(shapes.spec, name) for name in ("linears", "text_linears", "norms")}
+    assert replace(facts.spec, **ordered) == shapes.spec
     assert facts.parameters == {name: shapes.parameters(name) for name in shapes.components}
     assert (facts.found, facts.missing) == (shapes.found, shapes.missing)
 

@@ -15,8 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
+
+REVISION = "c0ffee" + "0" * 34
 
 
 class Hub:
@@ -35,6 +38,9 @@ class Hub:
         self.commits: list[dict[str, Any]] = []
         self.requests: list[str] = []
         self.fails = ""  # a path that answers 500
+        self.sizes: dict[str, int] = {}  # what the listing claims instead of a file's size
+        self.hashes: dict[str, str] = {}  # what the listing claims instead of a file's SHA-256
+        self.ranges: list[str] = []  # "file bytes=N-" of every download of a part
 
     def content(self, name: str) -> bytes:
         entry = self.files[name]
@@ -53,6 +59,9 @@ def running() -> Iterator[Hub]:
 
         def do_GET(self) -> None:
             self.answer("GET", b"")
+
+        def do_HEAD(self) -> None:
+            self.answer("HEAD", b"")
 
         def do_POST(self) -> None:
             self.answer("POST", self.body())
@@ -73,6 +82,9 @@ def running() -> Iterator[Hub]:
         def answer(self, method: str, data: bytes) -> None:
             path = self.path.partition("?")[0]
             hub.requests.append(f"{method} {path}")
+            if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+                self.send_content(method, match[1], unquote(match[2]))
+                return
             status, table = respond(hub, method, path, data, self.headers.get("Authorization", ""))
             payload = json.dumps(table).encode()
             self.send_response(status)
@@ -80,6 +92,27 @@ def running() -> Iterator[Hub]:
             self.send_header("Content-Length", str(len(payload)))
             self.end_headers()
             self.wfile.write(payload)
+
+        def send_content(self, method: str, repository: str, name: str) -> None:
+            known = repository in hub.repositories and name in hub.files
+            content = hub.content(name) if known else b""
+            wanted = self.headers.get("Range", "")
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+            if wanted:
+                hub.ranges.append(f"{name} {wanted}")
+            self.send_response((206 if wanted else 200) if known else 404)
+            self.send_header("Content-Length", str(len(content) - start))
+            if known:
+                self.send_header("ETag", f'"{listed(hub, name)["blobId"]}"')
+                self.send_header("X-Linked-Etag", f'"{etag(hub, name)}"')
+                self.send_header("X-Repo-Commit", REVISION)
+            if wanted:
+                self.send_header(
+                    "Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}"
+                )
+            self.end_headers()
+            if method == "GET":
+                self.wfile.write(content[start:])
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.address = f"http://127.0.0.1:{server.server_port}"
@@ -114,6 +147,10 @@ def respond(hub: Hub, method: str, path: str, data: bytes, authorization: str) -
         return 401, {"error": "Invalid username or password."}
     if path == "/api/repos/create":
         return create(hub, json.loads(data))
+    match = re.fullmatch(r"/api/models/([^/]+/[^/]+)", path)
+    if match and match[1] in hub.repositories:
+        files = [listed(hub, name) for name in sorted(hub.files)]
+        return 200, {"id": match[1], "sha": REVISION, "siblings": files}
     match = re.match(r"(?:/api/models)?/([^/]+/[^/]+?)(?:\.git)?/(.+)", path)
     if not match or match[1] not in hub.repositories:
         return 404, {"error": "Repository not found"}
@@ -155,6 +192,23 @@ def respond(hub: Hub, method: str, path: str, data: bytes, authorization: str) -
             {"type": "file", "path": name, "oid": "0" * 40, "size": 1} for name in sorted(hub.files)
         ]
     return 404, {"error": f"no such thing: {method} {path}"}
+
+
+def listed(hub: Hub, name: str) -> dict[str, Any]:
+    """A file as the listing of its repository has it; weights are large objects."""
+    content = hub.content(name)
+    size = hub.sizes.get(name, len(content))
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    row = {"rfilename": name, "size": size, "blobId": blob}
+    if name.endswith(".safetensors"):
+        sha256 = hub.hashes.get(name, hashlib.sha256(content).hexdigest())
+        row["lfs"] = {"sha256": sha256, "size": size, "pointerSize": 134}
+    return row
+
+
+def etag(hub: Hub, name: str) -> str:
+    row = listed(hub, name)
+    return str(row["lfs"]["sha256"] if "lfs" in row else row["blobId"])
 
 
 def validate(content: str) -> tuple[int, Any]:

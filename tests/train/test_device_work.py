@@ -168,7 +168,7 @@ def test_a_thread_prepares_the_steps_for_a_card(
         return tensor
 
     monkeypatch.setattr(loop, "send", noted)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(loop, "select", lambda device: None)
     ahead = list(loop.prepared_steps(training, 4, torch.device("cuda", 0), ALONE))
     assert [step.number for step in ahead] == [step.number for step in plain] == list(range(4, 18))
     for step, other in zip(plain, ahead, strict=True):
