@@ -23,12 +23,10 @@ from onmodel.stages.base import (
     NamedStage,
     Plan,
     StageSettings,
-    TrainingSettings,
 )
 
 if TYPE_CHECKING:
-    from onmodel.families.protocol import Family, Outline
-    from onmodel.train.memory import Forecast
+    from onmodel.families.protocol import Family
 
 # Seconds per unit on two cores with the toon base, measured with recipes/release_2.toml; unknown
 # for another base.
@@ -250,39 +248,6 @@ def base_of(recipe: Recipe, events: Events) -> "tuple[Callable[[], Family], str]
     settings = parse_base(recipe.base)
     sha256 = base_sha256(settings, events)
     return functools.cache(lambda: load_base(settings, sha256)), sha256
-
-
-def forecasts(
-    recipe: Recipe, steps: Sequence[Step], events: Events
-) -> "tuple[Outline, dict[str, Forecast]]":
-    """The base's outline and what each training of the plan takes. No weight is read, nothing is
-    downloaded.
-
-    A base whose `dtype` is "auto" is taken as bfloat16, as on a card. Raises InputError for files
-    that do not fit.
-    """
-    import torch
-
-    from onmodel.families.registry import outline, parse_base
-    from onmodel.train.memory import forecast
-
-    base = parse_base(recipe.base)
-    dtype = torch.float32 if base.dtype == "float32" else torch.bfloat16
-    shapes = outline(base)
-    known: dict[
-        str, Forecast
-    ] = {}  # by what a forecast follows from: refining is often as large as the first training
-    plans = {step.name: step.plan for step in steps}
-    found = {}
-    for step in steps:
-        settings = step.settings
-        if isinstance(settings, TrainingSettings):
-            sides = settings.sides(plans)
-            key = hash_json([settings.shapes(), sorted(sides)])
-            if key not in known:
-                known[key] = forecast(shapes, settings, sides, dtype, events)
-            found[step.name] = known[key]
-    return shapes, found
 
 
 def _settings(name: str, table: Mapping[str, Any], kind: type[StageSettings]) -> StageSettings:

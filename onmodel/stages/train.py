@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
-import torch
 from pydantic import Field, field_validator, model_validator
 
 from onmodel.dataset.latents import encode_pictures
@@ -55,11 +54,13 @@ from onmodel.train.loop import Example, Outputs, TrainingInputs, epoch_steps, tr
 from onmodel.train.networks import make_network, trained_layers
 from onmodel.train.optimizers import check_device, optimizer_class
 from onmodel.train.options import Preview
+from onmodel.train.precision import product_dtype
 from onmodel.train.state import History, State
 from onmodel.weights import payload_sha256
 
 MAKES: Kind = "models"
 READS = Reads("train", sheet=("trigger",), head=("seed", "threads"))
+_STEP = 16  # pixels that sides are rounded to in the plan, where the base is not loaded
 TAGS_IN_HEADER = 100  # the most frequent of each subset
 METRICS = "metrics.jsonl"
 SHAPES = (
@@ -197,7 +198,12 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     if all(subset.loss_weight == 0 for subset in subsets):
         raise InputError("loss_weight", 0, "nothing is learnt: give a subset more than 0")
     notes = (*settings.doubts(steps), *_hidden_sentences(settings, subsets, before))
-    return Plan(steps=steps, exposures=exposures, models=models, epochs=sure, notes=notes)
+    preview, drawn = settings.preview, None
+    if preview is not None:
+        drawn = _preview_sampling(preview, settings, _STEP).drawn(len(preview.prompts))
+    return Plan(
+        steps=steps, exposures=exposures, models=models, epochs=sure, drawn=drawn, notes=notes
+    )
 
 
 def _hidden_sentences(
@@ -234,7 +240,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     state = State(context.scratch, adapters, settings)
     _check_kept(state.history, context.out)
 
-    dtype = _precision(settings, device)
+    dtype = product_dtype(settings, device.type)
     steps_per_epoch = len(epoch_steps(data.examples, 1, settings, context.seed))
     facts = {
         **data.facts(settings),
@@ -402,16 +408,9 @@ def _preview(
     family: Family, preview: Preview, settings: Settings, context: Context, epoch: int
 ) -> None:
     """Draw the preview's prompts with the base as it is being trained."""
-    step = family.spec.resolution.step
-    side = max(settings.resolutions) // step * step
-    width, height = (
-        (preview.size, preview.size)
-        if isinstance(preview.size, int)
-        else preview.size or (side, side)
-    )
-    sampling = Sampling(preview.steps, preview.guidance, preview.shift, 1.0, width, height)
+    sampling = _preview_sampling(preview, settings, family.spec.resolution.step)
     jobs = [
-        Job(prompt, preview.negative, preview.seed + i, width, height)
+        Job(prompt, preview.negative, preview.seed + i, sampling.width, sampling.height)
         for i, prompt in enumerate(preview.prompts)
     ]
     made = generate(
@@ -420,7 +419,7 @@ def _preview(
         steps=preview.steps,
         guidance=preview.guidance,
         shift=preview.shift,
-        batch=settings.batch,
+        batch=sampling.batch,
     )
     for i, (job, image) in enumerate(made):
         text = parameters(
@@ -430,13 +429,17 @@ def _preview(
         write_atomic(path, png_bytes(image, f"{text}, Training: {context.name} epoch {epoch}"))
 
 
-def _precision(settings: Settings, device: torch.device) -> torch.dtype:
-    """What large products are computed in. Without bf16 in hardware a CPU is slower in it."""
-    fast = torch.cpu.get_capabilities()
-    native = device.type != "cpu" or fast.get("avx512_bf16", False) or fast.get("amx_bf16", False)
-    if settings.precision == "bf16" or (settings.precision == "auto" and native):
-        return torch.bfloat16
-    return torch.float32
+def _preview_sampling(preview: Preview, settings: Settings, step: int) -> Sampling:
+    """How previews are drawn: on sides that are multiples of `step` pixels."""
+    side = max(settings.resolutions) // step * step
+    width, height = (
+        (preview.size, preview.size)
+        if isinstance(preview.size, int)
+        else preview.size or (side, side)
+    )
+    return Sampling(
+        preview.steps, preview.guidance, preview.shift, 1.0, width, height, settings.batch
+    )
 
 
 def _check_kept(history: History, out: Path) -> None:

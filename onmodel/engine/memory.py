@@ -1,0 +1,221 @@
+"""How much memory each stage of a plan takes on this machine, before it runs.
+
+A stage is a few phases, e.g. encoding pictures and training; a phase is the parts that are in
+memory at its peak. Weights and the run's state follow from shapes, activations are counted on
+tensors without data, and what the process itself takes is measured.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+
+import psutil
+import torch
+
+from onmodel.engine.plan import Step
+from onmodel.events import Events
+from onmodel.families.protocol import Outline
+from onmodel.families.registry import device_dtype, outline, parse_base
+from onmodel.hashing import hash_json
+from onmodel.recipe import Recipe
+from onmodel.sample.memory import sampling_bytes
+from onmodel.sample.pictures import DrawnBatch
+from onmodel.stages.base import Plan, TrainingSettings
+from onmodel.train.checkpointing import SHARE
+from onmodel.train.memory import StepBytes, TrainedSize, step_bytes, trained_size
+from onmodel.train.precision import product_dtype
+
+_SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
+_LONGEST = 512  # tokens of a caption
+_USUAL_RANK = 32  # of a LoRA that is sampled with
+# Kinds of components whose weights are in memory, by phase.
+_ALL = ("transformer", "unet", "text conditioner", "text encoder", "vae")
+WEIGHTS: Mapping[str, Sequence[str]] = {
+    "encode pictures": _ALL,
+    "encode captions": _ALL,
+    "train": _ALL,
+    "preview": _ALL,
+    "encode prompts": _ALL,
+    "sample": _ALL,
+}
+LORA_COPIES = True  # a LoRA is added to the weights, whose originals are kept beside them
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a recipe runs. `process`: bytes of Python with its libraries, 0 on a card; `room`:
+    bytes that are free for a run, `process` among them."""
+
+    device: str
+    dtype: torch.dtype
+    process: int
+    room: int
+
+
+@dataclass(frozen=True)
+class PhaseMemory:
+    """Bytes by part at the peak of a phase."""
+
+    name: str
+    parts: Mapping[str, int]
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def largest(self) -> str:
+        """The part that takes most."""
+        return max(self.parts, key=lambda part: self.parts[part])
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """The phases of a stage, and what of the recipe can lower its peak."""
+
+    stage: str
+    phases: Sequence[PhaseMemory]
+    remedy: str
+
+    @property
+    def peak(self) -> PhaseMemory:
+        """The phase that takes most."""
+        return max(self.phases, key=lambda phase: phase.bytes)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The base's outline, what each training trains, and the memory of every stage that uses the
+    base; none of a small base."""
+
+    outline: Outline
+    machine: Machine
+    trained: Mapping[str, TrainedSize]
+    memory: Mapping[str, StageMemory]
+
+    def remedy(self, stage: StageMemory) -> str | None:
+        """What makes a stage fit into the memory that is free; None where it fits."""
+        if stage.peak.bytes <= self.machine.room:
+            return None
+        if self.machine.dtype == torch.float32:
+            return 'set dtype = "bfloat16" in the recipe\'s base'
+        return stage.remedy
+
+
+def this_machine(recipe: Recipe) -> Machine:
+    """This machine, in the dtype that the recipe's base will have on it."""
+    device, dtype = device_dtype(parse_base(recipe.base))
+    if device != "cpu":
+        free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+        return Machine(device, dtype, 0, free)
+    process = psutil.Process().memory_info().rss
+    return Machine(device, dtype, process, psutil.virtual_memory().available + process)
+
+
+def forecast(
+    recipe: Recipe, steps: Sequence[Step], events: Events, machine: Machine | None = None
+) -> Forecast:
+    """What every stage takes, here or on another `machine`. No weight is read, nothing is
+    downloaded. Raises InputError for files that do not fit."""
+    shapes = outline(parse_base(recipe.base))
+    machine = machine or this_machine(recipe)
+    known = _Forecaster(shapes, machine, {step.name: step.plan for step in steps})
+    trained: dict[str, TrainedSize] = {}
+    memory: dict[str, StageMemory] = {}
+    large = shapes.parameters(shapes.spec.backbone) >= _SMALL
+    with events.task("plan memory", total=len(steps)) as task:
+        for step in steps:
+            if isinstance(step.settings, TrainingSettings):
+                trained[step.name] = trained_size(shapes.spec, step.settings)
+            if large and (found := known.stage(step)):
+                memory[step.name] = found
+            task.advance()
+    return Forecast(shapes, machine, trained, memory)
+
+
+class _Forecaster:
+    """The memory of stages. Each kind of work is counted once: stages are often alike."""
+
+    def __init__(self, outline: Outline, machine: Machine, plans: Mapping[str, Plan]) -> None:
+        self._outline, self._machine, self._plans = outline, machine, plans
+        self._decoded = cache(partial(sampling_bytes, outline, dtype=machine.dtype))
+        self._steps: dict[str, StepBytes] = {}
+
+    @cached_property
+    def _text(self) -> int:
+        """Of the encoding of a caption."""
+        return self._outline.text_bytes(_LONGEST, self._machine.dtype)
+
+    def stage(self, step: Step) -> StageMemory | None:
+        """None for a stage that does not use the base."""
+        if isinstance(step.settings, TrainingSettings):
+            return self._training(step.name, step.settings, step.plan.drawn)
+        if step.plan.drawn is None:
+            return None
+        lora = self._lora(step)
+        phases = (
+            self._texts("encode prompts", lora),
+            self._sampling("sample", lora, step.plan.drawn),
+        )
+        return StageMemory(step.name, phases, "lower batch or size")
+
+    def _training(
+        self, name: str, settings: TrainingSettings, preview: DrawnBatch | None
+    ) -> StageMemory:
+        side = max(settings.sides(self._plans))
+        run = {"run state": trained_size(self._outline.spec, settings).run_bytes}
+        kept, twice = (self._step(settings, side, checkpointing) for checkpointing in (False, True))
+        room = self._machine.room - self._phase("train", run).bytes
+        wanted = settings.gradient_checkpointing
+        if wanted == "auto":
+            wanted = kept.activations > SHARE * room
+        step = twice if wanted else kept
+        encoded = self._outline.encoding_bytes(side, side, self._machine.dtype)
+        attached = run | {"LoRA copies": step.copies}
+        phases = [
+            self._phase("encode pictures", run | {"activations": encoded}),
+            self._texts("encode captions", run),
+            self._phase("train", attached | {"activations": step.activations}),
+        ]
+        if preview is not None:
+            phases.append(self._sampling("preview", attached, preview))
+        remedy = "lower batch or resolution"
+        if not wanted:
+            remedy = f"set gradient_checkpointing = true, or {remedy}"
+        return StageMemory(name, phases, remedy)
+
+    def _step(self, settings: TrainingSettings, side: int, checkpointing: bool) -> StepBytes:
+        key = hash_json([settings.shapes(), side, checkpointing])
+        if key not in self._steps:
+            dtype, device = self._machine.dtype, self._machine.device
+            products = product_dtype(settings, device)
+            self._steps[key] = step_bytes(
+                self._outline, settings, dtype, products, side, checkpointing
+            )
+        return self._steps[key]
+
+    def _lora(self, step: Step) -> dict[str, int]:
+        """What a LoRA takes that is added to the base: as many numbers as usual ones have."""
+        spec, dtype = self._outline.spec, self._machine.dtype
+        layers = spec.targets(next(iter(spec.presets)))
+        changed = sum(layer.out_features * layer.in_features for layer in layers)
+        factors = _USUAL_RANK * sum(layer.out_features + layer.in_features for layer in layers)
+        return {
+            "LoRA": 4 * factors,
+            "LoRA copies": dtype.itemsize * changed if LORA_COPIES else 0,
+        }
+
+    def _texts(self, phase: str, others: Mapping[str, int]) -> PhaseMemory:
+        return self._phase(phase, {**others, "activations": self._text})
+
+    def _sampling(self, phase: str, others: Mapping[str, int], batch: DrawnBatch) -> PhaseMemory:
+        return self._phase(phase, {**others, "activations": self._decoded(batch)})
+
+    def _phase(self, name: str, others: Mapping[str, int]) -> PhaseMemory:
+        """A phase with the process, the weights that are in memory, and what else it takes."""
+        weights = {
+            part.name.replace("_", " "): self._outline.weight_bytes(part.name, self._machine.dtype)
+            for part in self._outline.spec.components
+            if part.kind in WEIGHTS[name]
+        }
+        return PhaseMemory(name, {"process": self._machine.process, **weights, **others})
