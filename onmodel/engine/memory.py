@@ -28,15 +28,21 @@ from onmodel.train.precision import product_dtype
 _SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
 _LONGEST = 512  # tokens of a caption
 _USUAL_RANK = 32  # of a LoRA that is sampled with
-# Kinds of components whose weights are in memory, by phase.
-_ALL = ("transformer", "unet", "text conditioner", "text encoder", "vae")
-WEIGHTS: Mapping[str, Sequence[str]] = {
-    "encode pictures": _ALL,
-    "encode captions": _ALL,
-    "train": _ALL,
-    "preview": _ALL,
-    "encode prompts": _ALL,
-    "sample": _ALL,
+_TOKENIZERS = 85 * 2**20  # bytes, measured with the published ones
+# A processor's C library keeps freed pieces of up to 32 MiB in a heap that the next ones do not
+# fill. Measured shares of the activations at 256 and 512 px (LOG.md); with the VAE at most
+# _CODEC_HEAP bytes, because at larger sizes most of its pieces are larger.
+_STEP_HEAP, _SAMPLING_HEAP, _CODED_HEAP = 0.5, 1.0, 3.0
+_CODEC_HEAP = 384 * 2**20
+# The kinds of components that a phase needs. Unless they are freed all are in memory.
+FREED = False
+_KINDS: Mapping[str, Sequence[str]] = {
+    "encode pictures": ("vae",),
+    "encode captions": ("text conditioner", "text encoder"),
+    "train": ("transformer", "unet"),
+    "preview": ("transformer", "unet", "vae"),
+    "encode prompts": ("transformer", "unet", "text conditioner", "text encoder"),
+    "sample": ("transformer", "unet", "vae"),
 }
 LORA_COPIES = True  # a LoRA is added to the weights, whose originals are kept beside them
 
@@ -138,7 +144,7 @@ class _Forecaster:
 
     def __init__(self, outline: Outline, machine: Machine, plans: Mapping[str, Plan]) -> None:
         self._outline, self._machine, self._plans = outline, machine, plans
-        self._decoded = cache(partial(sampling_bytes, outline, dtype=machine.dtype))
+        self._sampled = cache(partial(sampling_bytes, outline, dtype=machine.dtype))
         self._steps: dict[str, StepBytes] = {}
 
     @cached_property
@@ -173,9 +179,9 @@ class _Forecaster:
         encoded = self._outline.encoding_bytes(side, side, self._machine.dtype)
         attached = run | {"LoRA copies": step.copies}
         phases = [
-            self._phase("encode pictures", run | {"activations": encoded}),
+            self._phase("encode pictures", run, encoded, _coded_heap(encoded)),
             self._texts("encode captions", run),
-            self._phase("train", attached | {"activations": step.activations}),
+            self._phase("train", attached, step.activations, int(_STEP_HEAP * step.activations)),
         ]
         if preview is not None:
             phases.append(self._sampling("preview", attached, preview))
@@ -206,16 +212,29 @@ class _Forecaster:
         }
 
     def _texts(self, phase: str, others: Mapping[str, int]) -> PhaseMemory:
-        return self._phase(phase, {**others, "activations": self._text})
+        return self._phase(phase, others, self._text)
 
     def _sampling(self, phase: str, others: Mapping[str, int], batch: DrawnBatch) -> PhaseMemory:
-        return self._phase(phase, {**others, "activations": self._decoded(batch)})
+        found = self._sampled(batch)
+        heap = int(_SAMPLING_HEAP * min(found.step, _CODEC_HEAP)) + _coded_heap(found.decoding)
+        return self._phase(phase, others, max(found.step, found.decoding), heap)
 
-    def _phase(self, name: str, others: Mapping[str, int]) -> PhaseMemory:
+    def _phase(
+        self, name: str, others: Mapping[str, int], activations: int = 0, heap: int = 0
+    ) -> PhaseMemory:
         """A phase with the process, the weights that are in memory, and what else it takes."""
         weights = {
             part.name.replace("_", " "): self._outline.weight_bytes(part.name, self._machine.dtype)
             for part in self._outline.spec.components
-            if part.kind in WEIGHTS[name]
+            if part.kind != "tokenizer" and (not FREED or part.kind in _KINDS[name])
         }
-        return PhaseMemory(name, {"process": self._machine.process, **weights, **others})
+        parts = {**weights, **others, "activations": activations}
+        if self._machine.device == "cpu":
+            process = self._machine.process + _TOKENIZERS
+            parts = {"process": process, **parts, "heap": heap}
+        return PhaseMemory(name, {part: size for part, size in parts.items() if size})
+
+
+def _coded_heap(activations: int) -> int:
+    """The heap that encoding or decoding pictures leaves."""
+    return min(int(_CODED_HEAP * activations), _CODEC_HEAP)

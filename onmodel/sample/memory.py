@@ -1,6 +1,8 @@
 """Memory of sampling, found without a weight: the real prediction runs on tensors that have shapes
 but no data (families/counting.py)."""
 
+from dataclasses import dataclass
+
 import torch
 
 from onmodel.families.counting import counting
@@ -8,12 +10,19 @@ from onmodel.families.protocol import Outline
 from onmodel.sample.pictures import DrawnBatch
 
 
-def sampling_bytes(outline: Outline, batch: DrawnBatch, dtype: torch.dtype) -> int:
-    """Peak bytes of a sampling step or of decoding the batch, whichever is more, without
-    weights."""
+@dataclass(frozen=True)
+class SamplingBytes:
+    """Peak bytes of a sampling `step`, and of `decoding` the batch, without weights."""
+
+    step: int
+    decoding: int
+
+
+def sampling_bytes(outline: Outline, batch: DrawnBatch, dtype: torch.dtype) -> SamplingBytes:
+    """What generating a batch takes."""
     step = outline.whole(lambda blocks: _short_step(outline, batch, dtype, blocks))
-    decoded = outline.decoding_bytes(batch.pictures, batch.width, batch.height, dtype)
-    return max(step, decoded)
+    decoding = outline.decoding_bytes(batch.pictures, batch.width, batch.height, dtype)
+    return SamplingBytes(step, decoding)
 
 
 def _short_step(outline: Outline, batch: DrawnBatch, dtype: torch.dtype, blocks: int) -> int:

@@ -40,7 +40,8 @@ def test_every_phase_has_its_parts(on_processor: Forecast) -> None:
     ]
     assert [phase.name for phase in candidates.phases] == ["encode prompts", "sample"]
     parts = largest(trained, "train")
-    assert parts["process"] == GIB // 2
+    assert parts["process"] > GIB // 2
+    assert parts["heap"] == parts["activations"] // 2  # a processor's
     for name, numbers in WEIGHTS.items():
         assert parts[name] == pytest.approx(2e6 * numbers, rel=0.01)
     assert parts["run state"] == 16 * 45_875_200  # the factors, their gradient, two moments
@@ -66,3 +67,4 @@ def test_activations_are_kept_only_where_there_is_room(on_processor: Forecast) -
     kept = largest(on_processor.memory["trained"], "train")["activations"]
     assert largest(stage, "train")["activations"] < kept / 4
     assert "gradient_checkpointing" not in stage.remedy  # it is on
+    assert not {"process", "heap"} & set(stage.peak.parts)  # a card has neither
