@@ -259,7 +259,7 @@ def _forecasts(text: str) -> dict[str, float]:
 def compare_steps(folder: Path, sides: Sequence[int], device: str) -> list[dict[str, Any]]:
     """A step of each contender of train.py on the same transformer, in turns."""
     dit = folder / "base" / "dit.safetensors"
-    return [measure(Case(side, 1, "bf16", str(dit), device, usable())) for side in sides]
+    return [measure(Case(side, 1, "bf16", str(dit), device)) for side in sides]
 
 
 def usable() -> int:
