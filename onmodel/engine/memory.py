@@ -22,11 +22,10 @@ from onmodel.sample.memory import sampling_bytes
 from onmodel.sample.pictures import DrawnBatch
 from onmodel.stages.base import Plan, TrainingSettings
 from onmodel.train.checkpointing import SHARE
-from onmodel.train.memory import StepBytes, TrainedSize, step_bytes, trained_size
+from onmodel.train.memory import LONGEST, StepBytes, TrainedSize, step_bytes, trained_size
 from onmodel.train.precision import product_dtype
 
 _SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
-_LONGEST = 512  # tokens of a caption
 _USUAL_RANK = 32  # of a LoRA that is sampled with
 _TOKENIZERS = 85 * 2**20  # bytes, measured with the published ones
 # A processor's C library keeps freed pieces of up to 32 MiB in a heap that the next ones do not
@@ -150,7 +149,7 @@ class _Forecaster:
     @cached_property
     def _text(self) -> int:
         """Of the encoding of a caption."""
-        return self._outline.text_bytes(_LONGEST, self._machine.dtype)
+        return self._outline.text_bytes(LONGEST, self._machine.dtype)
 
     def stage(self, step: Step) -> StageMemory | None:
         """None for a stage that does not use the base."""

@@ -397,8 +397,8 @@ class Outline(Protocol):
         FakeTensorMode, where weights take no memory."""
         ...
 
-    def longest_text(self, dtype: torch.dtype) -> Text:
-        """A text of as many rows as a usual one is padded to, uninitialised."""
+    def text(self, tokens: int, dtype: torch.dtype) -> Text:
+        """The text of a caption of so many tokens, uninitialised."""
         ...
 
     def whole(self, step_bytes: Callable[[int], int]) -> int:

@@ -19,6 +19,8 @@ from onmodel.train.objective import denoising_loss
 from onmodel.train.optimizers import Shape, state_bytes
 from onmodel.train.options import Options
 
+LONGEST = 512  # tokens of a caption
+
 
 @dataclass(frozen=True)
 class TrainedSize:
@@ -112,7 +114,7 @@ def _short_step(
             copies = alive.start() - before
             sides = (side // spec.downscale, side // spec.downscale)
             latents = torch.empty(options.batch, spec.latent_channels, *sides)
-            texts = [outline.longest_text(dtype)] * options.batch
+            texts = [outline.text(LONGEST, dtype)] * options.batch
             t_b = torch.empty(options.batch)
             denoising_loss(family, latents, torch.empty_like(latents), t_b, texts).mean().backward()
         return StepBytes(copies, alive.peak - before - copies)

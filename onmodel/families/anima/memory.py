@@ -96,10 +96,10 @@ class AnimaOutline:
         model = empty("transformer", {**self.models["transformer"].config, "num_layers": blocks})
         return cast(Family, AnimaDenoiser(_filled(model, dtype)))
 
-    def longest_text(self, dtype: torch.dtype) -> Text:
+    def text(self, tokens: int, dtype: torch.dtype) -> Text:
         rows = self.models["text_conditioner"].config.min_sequence_length
         width = self.models["transformer"].config.text_embed_dim
-        return AnimaText(torch.empty(rows, width, dtype=dtype), 0)
+        return AnimaText(torch.empty(tokens, width, dtype=dtype), max(rows - tokens, 0))
 
     def whole(self, step_bytes: Callable[[int], int]) -> int:
         """Blocks are alike, so a block more costs what the second costs."""
