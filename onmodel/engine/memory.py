@@ -29,9 +29,9 @@ _SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
 _USUAL_RANK = 32  # of a LoRA that is sampled with
 _TOKENIZERS = 85 * 2**20  # bytes, measured with the published ones
 # A processor's C library keeps freed pieces of up to 32 MiB in a heap that the next ones do not
-# fill. Measured shares of the activations at 256 and 512 px (LOG.md); with the VAE at most
+# fill. Measured shares of the activations at 256 px (LOG.md); with the VAE at most
 # _CODEC_HEAP bytes, because at larger sizes most of its pieces are larger.
-_STEP_HEAP, _SAMPLING_HEAP, _CODED_HEAP = 0.5, 1.0, 3.0
+_STEP_HEAP, _SAMPLING_HEAP, _CODED_HEAP = 1.4, 1.0, 3.0
 _CODEC_HEAP = 384 * 2**20
 # The kinds of components that a phase needs. Unless they are freed all are in memory.
 FREED = False
@@ -177,13 +177,15 @@ class _Forecaster:
         step = twice if wanted else kept
         encoded = self._outline.encoding_bytes(side, side, self._machine.dtype)
         attached = run | {"LoRA copies": step.copies}
+        heap = int(_STEP_HEAP * step.activations)
         phases = [
             self._phase("encode pictures", run, encoded, _coded_heap(encoded)),
             self._texts("encode captions", run),
-            self._phase("train", attached, step.activations, int(_STEP_HEAP * step.activations)),
+            self._phase("train", attached, step.activations, heap),
         ]
         if preview is not None:
-            phases.append(self._sampling("preview", attached, preview))
+            freed = step.activations + heap  # by the last step
+            phases.append(self._sampling("preview", attached, preview, freed))
         remedy = "lower batch or resolution"
         if not wanted:
             remedy = f"set gradient_checkpointing = true, or {remedy}"
@@ -213,10 +215,13 @@ class _Forecaster:
     def _texts(self, phase: str, others: Mapping[str, int]) -> PhaseMemory:
         return self._phase(phase, others, self._text)
 
-    def _sampling(self, phase: str, others: Mapping[str, int], batch: DrawnBatch) -> PhaseMemory:
+    def _sampling(
+        self, phase: str, others: Mapping[str, int], batch: DrawnBatch, freed: int = 0
+    ) -> PhaseMemory:
+        """`freed`: bytes that a processor's heap has from before."""
         found = self._sampled(batch)
         heap = int(_SAMPLING_HEAP * min(found.step, _CODEC_HEAP)) + _coded_heap(found.decoding)
-        return self._phase(phase, others, max(found.step, found.decoding), heap)
+        return self._phase(phase, others, max(found.step, found.decoding), max(heap, freed))
 
     def _phase(
         self, name: str, others: Mapping[str, int], activations: int = 0, heap: int = 0
