@@ -33,6 +33,7 @@ _TOKENIZERS = 85 * 2**20  # bytes, measured with the published ones
 # _CODEC_HEAP bytes, because at larger sizes most of its pieces are larger.
 _STEP_HEAP, _SAMPLING_HEAP, _CODED_HEAP = 1.4, 1.0, 3.0
 _CODEC_HEAP = 384 * 2**20
+_MOST_STEP_HEAP = 2 * 2**30  # bytes; not measured above 512 px, where most pieces are larger too
 # The kinds of components that a phase needs. Unless they are freed all are in memory.
 FREED = False
 _KINDS: Mapping[str, Sequence[str]] = {
@@ -177,7 +178,7 @@ class _Forecaster:
         step = twice if wanted else kept
         encoded = self._outline.encoding_bytes(side, side, self._machine.dtype)
         attached = run | {"LoRA copies": step.copies}
-        heap = int(_STEP_HEAP * step.activations)
+        heap = min(int(_STEP_HEAP * step.activations), _MOST_STEP_HEAP)
         phases = [
             self._phase("encode pictures", run, encoded, _coded_heap(encoded)),
             self._texts("encode captions", run),

@@ -41,7 +41,7 @@ def test_every_phase_has_its_parts(on_processor: Forecast) -> None:
     assert [phase.name for phase in candidates.phases] == ["encode prompts", "sample"]
     parts = largest(trained, "train")
     assert parts["process"] > GIB // 2
-    assert parts["heap"] == int(1.4 * parts["activations"])  # a processor's
+    assert parts["heap"] == 2 * GIB  # a processor's, at most
     for name, numbers in WEIGHTS.items():
         assert parts[name] == pytest.approx(2e6 * numbers, rel=0.01)
     assert parts["run state"] == 16 * 45_875_200  # the factors, their gradient, two moments
