@@ -425,7 +425,23 @@ class Outline(Protocol):
     def missing(self) -> tuple[InputError, ...]: ...
 
     def parameters(self, component: str) -> int:
-        """How many numbers a component has."""
+        """How many numbers a component's file has."""
+        ...
+
+    def weight_bytes(self, component: str, dtype: torch.dtype) -> int:
+        """What a component takes once it is loaded."""
+        ...
+
+    def text_bytes(self, tokens: int, dtype: torch.dtype) -> int:
+        """Peak bytes of encoding a caption of so many tokens, without weights."""
+        ...
+
+    def encoding_bytes(self, width: int, height: int, dtype: torch.dtype) -> int:
+        """Peak bytes of encoding one picture, without weights."""
+        ...
+
+    def decoding_bytes(self, batch: int, width: int, height: int, dtype: torch.dtype) -> int:
+        """Peak bytes of decoding a batch of latents, without weights. Sides in pixels."""
         ...
 
     def shadow(self, blocks: int, dtype: torch.dtype) -> Family:
@@ -433,8 +449,8 @@ class Outline(Protocol):
         FakeTensorMode, where weights take no memory."""
         ...
 
-    def longest_text(self, dtype: torch.dtype) -> Text:
-        """A text of as many rows as a usual one is padded to, uninitialised."""
+    def text(self, tokens: int, dtype: torch.dtype) -> Text:
+        """The text of a caption of so many tokens, uninitialised."""
         ...
 
     def whole(self, step_bytes: Callable[[int], int]) -> int:

@@ -36,6 +36,8 @@ from onmodel.hashing import hash_json, sha256_file, tree_hash
 from onmodel.toon.base import TOON_BASE
 
 if TYPE_CHECKING:
+    import torch
+
     from onmodel.families.protocol import Family, Outline
 
 FAMILIES = {"anima": "onmodel.families.anima"}
@@ -130,6 +132,15 @@ def load_base(base: Base, sha256: str = "") -> "Family":
     settings = parse_base(base)
     places = find(settings)
 
+    device, dtype = device_dtype(settings)
+    family: Family = _file(settings.family, "load").load(
+        places, dtype, device, sha256 or base_sha256(settings)
+    )
+    return family
+
+
+def device_dtype(settings: BaseSettings) -> "tuple[str, torch.dtype]":
+    """Where a base computes on this machine, and in which dtype its weights are."""
     import torch
 
     device = settings.device
@@ -138,10 +149,8 @@ def load_base(base: Base, sha256: str = "") -> "Family":
     dtype = settings.dtype
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
-    family: Family = _file(settings.family, "load").load(
-        places, getattr(torch, dtype), device, sha256 or base_sha256(settings)
-    )
-    return family
+    found: torch.dtype = getattr(torch, dtype)
+    return device, found
 
 
 def outline(base: Base) -> "Outline":

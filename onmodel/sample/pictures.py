@@ -40,6 +40,17 @@ _TITLES = {"euler": "Euler", "er_sde": "ER SDE"}  # as other programs call them
 
 
 @dataclass(frozen=True, slots=True)
+class DrawnBatch:
+    """Pictures of one size that are generated at once, sides in pixels. `guided`: the negative
+    prompt is predicted too."""
+
+    pictures: int
+    width: int
+    height: int
+    guided: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How pictures are generated. Sides in pixels; `batch` only trades memory for speed and is no
     part of a key."""
@@ -54,6 +65,11 @@ class Sampling:
     sampler: "SamplerName" = "euler"
     schedule: "Schedule" = "flow"
     empty_text: "EmptyText" = "diffusers"
+
+    def drawn(self, pictures: int) -> DrawnBatch:
+        """The largest batch of so many pictures."""
+        batch = min(self.batch, pictures)
+        return DrawnBatch(batch, self.width, self.height, self.guidance != 1.0)
 
     @property
     def sampler_version(self) -> str:

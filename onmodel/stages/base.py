@@ -18,6 +18,7 @@ from onmodel.ledger.lineage import Lineage, add
 from onmodel.processes import ALONE, Processes
 from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
+from onmodel.sample.pictures import DrawnBatch
 from onmodel.train.options import Options
 from onmodel.validation import StrictTable
 from onmodel.weights import weights_sha256
@@ -155,6 +156,8 @@ class Plan:
     for sure; `sentences`: subset → pictures with a sentence after their tags; `names`: of the
     models, None where they are known only when they are made.
 
+    `drawn`: the largest batch that is generated at once, None where none is.
+
     `notes`: what of the user's files has no effect, or another one than elsewhere; `missing`: files
     that the recipe names and that are not there. The plan was made without them, a run is refused.
     """
@@ -168,6 +171,7 @@ class Plan:
     models: int = 0
     epochs: Sequence[int] = ()
     names: Sequence[str] | None = None
+    drawn: DrawnBatch | None = None
     sentences: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
     missing: tuple[InputError, ...] = ()

@@ -157,7 +157,9 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
         prompts = len(SUITES[settings.suite])
         arms = (3 + 2 * models) * (1 + settings.negatives) + 3 * settings.floors
     pictures = prompts * settings.seeds * arms
-    return Plan(pictures=pictures, models=models, names=names, missing=settings.missing)
+    drawn = settings.sampling.drawn(pictures)
+    missing = settings.missing
+    return Plan(pictures=pictures, models=models, names=names, drawn=drawn, missing=missing)
 
 
 def declared(against: Sequence[str], names: Sequence[str], field: str) -> list[str]:

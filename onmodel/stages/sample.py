@@ -222,7 +222,8 @@ class Settings(Generating):
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Generates `count` pictures."""
     counts = {"pictures": settings.keep or settings.count}
-    return Plan(pictures=settings.count, counts=counts, missing=settings.missing)
+    drawn = settings.sampling.drawn(settings.count)
+    return Plan(pictures=settings.count, counts=counts, drawn=drawn, missing=settings.missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:

@@ -27,7 +27,6 @@ from onmodel.lora import header
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact
-from onmodel.sample.pictures import PictureRequest, Sampling, parameters, png_bytes
 from onmodel.stages.base import (
     Context,
     Inputs,
@@ -38,14 +37,13 @@ from onmodel.stages.base import (
     TrainingSettings,
     write_models,
 )
+from onmodel.stages.previews import draw_previews, preview_sampling
 from onmodel.train.networks import make_network, trained_layers
 from onmodel.train.optimizers import check_device, check_optimizer
-from onmodel.train.options import Preview, TrainSubset
+from onmodel.train.options import TrainSubset
 from onmodel.weights import payload_sha256
 
 if TYPE_CHECKING:
-    import torch
-
     from onmodel.train.adapters import Trained
     from onmodel.train.examples import TrainPicture
     from onmodel.train.loop import Example
@@ -53,6 +51,7 @@ if TYPE_CHECKING:
 
 MAKES: Kind = "models"
 READS = Reads("train", sheet=("trigger",), head=("seed", "threads"))
+_STEP = 16  # pixels that sides are rounded to in the plan, where the base is not loaded
 TAGS_IN_HEADER = 100  # the most frequent of each subset
 METRICS = "metrics.jsonl"
 SHAPES = (
@@ -190,7 +189,12 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     if all(subset.loss_weight == 0 for subset in subsets):
         raise InputError("loss_weight", 0, "nothing is learnt: give a subset more than 0")
     notes = (*settings.doubts(steps), *_hidden_sentences(settings, subsets, before))
-    return Plan(steps=steps, exposures=exposures, models=models, epochs=sure, notes=notes)
+    preview, drawn = settings.preview, None
+    if preview is not None:
+        drawn = preview_sampling(preview, settings, _STEP).drawn(len(preview.prompts))
+    return Plan(
+        steps=steps, exposures=exposures, models=models, epochs=sure, drawn=drawn, notes=notes
+    )
 
 
 def _hidden_sentences(
@@ -213,6 +217,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     StateError when damaged."""
     from onmodel.train.header_words import kohya_words
     from onmodel.train.loop import Outputs, TrainingInputs, epoch_steps, train
+    from onmodel.train.precision import product_dtype
     from onmodel.train.state import State
 
     head = context.recipe(READS)
@@ -231,7 +236,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     state = State(context.scratch, adapters, settings)
     _check_kept(state.history, context.out)
 
-    dtype = _precision(settings, device)
+    dtype = product_dtype(settings, device.type)
     steps_per_epoch = len(epoch_steps(data.examples, 1, settings, context.seed))
     facts = {
         **data.facts(settings),
@@ -264,7 +269,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
     def preview(epoch: int) -> None:
         assert settings.preview is not None
-        _preview(family, settings.preview, settings, context, epoch)
+        draw_previews(family, settings.preview, settings, context, epoch)
 
     train(
         TrainingInputs(
@@ -393,62 +398,6 @@ def _network(
     why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
     network = make_network(family, settings, rank_alphas, context.seed, device, start)
     return network, [header.lineage_of(found.metadata, model.sha256), *why]
-
-
-def _preview(
-    family: Family, preview: Preview, settings: Settings, context: Context, epoch: int
-) -> None:
-    """Draw the preview's prompts with the base as it is being trained."""
-    from onmodel.sample.sampler import Job, generate
-
-    step = family.spec.resolution.step
-    side = max(settings.resolutions) // step * step
-    width, height = (
-        (preview.size, preview.size)
-        if isinstance(preview.size, int)
-        else preview.size or (side, side)
-    )
-    sampling = Sampling(
-        preview.steps,
-        preview.guidance,
-        preview.shift,
-        width=width,
-        height=height,
-        sampler=preview.sampler,
-        schedule=preview.schedule,
-        empty_text=preview.empty_text,
-    )
-    jobs = [
-        Job(prompt, preview.negative, preview.seed + i, width, height, preview.empty_text)
-        for i, prompt in enumerate(preview.prompts)
-    ]
-    made = generate(
-        family,
-        jobs,
-        steps=preview.steps,
-        guidance=preview.guidance,
-        shift=preview.shift,
-        batch=settings.batch,
-        sampler=preview.sampler,
-        schedule=preview.schedule,
-    )
-    for i, (job, image) in enumerate(made):
-        text = parameters(
-            context.base_sha256, PictureRequest(job.prompt, job.negative, job.seed), sampling
-        )
-        path = context.out / "previews" / f"epoch-{epoch:04d}-{i:02d}.png"
-        write_atomic(path, png_bytes(image, f"{text}, Training: {context.name} epoch {epoch}"))
-
-
-def _precision(settings: Settings, device: "torch.device") -> "torch.dtype":
-    """What large products are computed in. Without bf16 in hardware a CPU is slower in it."""
-    import torch
-
-    fast = torch.cpu.get_capabilities()
-    native = device.type != "cpu" or fast.get("avx512_bf16", False) or fast.get("amx_bf16", False)
-    if settings.precision == "bf16" or (settings.precision == "auto" and native):
-        return torch.bfloat16
-    return torch.float32
 
 
 def _check_kept(history: "History", out: Path) -> None:

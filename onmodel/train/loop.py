@@ -265,8 +265,8 @@ def train(
     events: Events,
     processes: Processes = ALONE,
 ) -> None:
-    """Continue the training from `state`. Save the state every 25 steps, or less often where saving
-    would take more than 4 % of the time.
+    """Continue the training from `state`. Save the state every 25 steps or every minute, or less
+    often where saving would take more than 4 % of the time.
 
     The same arguments give the same tensors, interrupted or not. Several processes give those of
     one up to rounding. Raises InputError when the loss is not finite, before anything is saved, or

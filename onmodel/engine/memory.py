@@ -1,0 +1,268 @@
+"""How much memory each stage of a plan takes on this machine, before it runs.
+
+A stage is a few phases, e.g. encoding pictures and training; a phase is the parts that are in
+memory at its peak. Weights and the run's state follow from shapes, activations are counted on
+tensors without data, and what the process itself takes is measured. The plan of a base that ships
+with the package needs no torch: it is small.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING
+
+from onmodel.engine.plan import Step
+from onmodel.events import Events
+from onmodel.families.protocol import BaseFacts, Outline
+from onmodel.families.registry import base_facts, device_dtype, outline, parse_base
+from onmodel.hashing import hash_json
+from onmodel.recipe import Recipe
+from onmodel.sample.pictures import DrawnBatch
+from onmodel.stages.base import Plan, TrainingSettings
+from onmodel.train.networks import TrainingSize, training_size
+
+if TYPE_CHECKING:
+    import torch
+
+    from onmodel.train.memory import StepBytes
+
+_SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
+_USUAL_RANK = 32  # of a LoRA that is sampled with
+_TOKENIZERS = 85 * 2**20  # bytes, measured with the published ones
+# A processor's C library keeps freed pieces of up to 32 MiB in a heap that the next ones do not
+# fill. Measured shares of the activations at 256 px (LOG.md); with the VAE at most
+# _CODEC_HEAP bytes, because at larger sizes most of its pieces are larger.
+_STEP_HEAP, _SAMPLING_HEAP, _CODED_HEAP = 1.4, 1.0, 3.0
+_CODEC_HEAP = 384 * 2**20
+_MOST_STEP_HEAP = 2 * 2**30  # bytes; not measured above 512 px, where most pieces are larger too
+# The kinds of components that a phase needs. Unless they are freed all are in memory.
+FREED = False
+_KINDS: Mapping[str, Sequence[str]] = {
+    "encode pictures": ("vae",),
+    "encode captions": ("text conditioner", "text encoder"),
+    "train": ("transformer", "unet"),
+    "preview": ("transformer", "unet", "vae"),
+    "encode prompts": ("transformer", "unet", "text conditioner", "text encoder"),
+    "sample": ("transformer", "unet", "vae"),
+}
+LORA_COPIES = True  # a LoRA is added to the weights, whose originals are kept beside them
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a recipe runs. `process`: bytes of Python with its libraries, 0 on a card; `room`:
+    bytes that are free for a run, `process` among them."""
+
+    device: str
+    dtype: "torch.dtype"
+    process: int
+    room: int
+
+
+@dataclass(frozen=True)
+class PhaseMemory:
+    """Bytes by part at the peak of a phase."""
+
+    name: str
+    parts: Mapping[str, int]
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def largest(self) -> str:
+        """The part that takes most."""
+        return max(self.parts, key=lambda part: self.parts[part])
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """The phases of a stage, and what of the recipe can lower its peak."""
+
+    stage: str
+    phases: Sequence[PhaseMemory]
+    remedy: str
+
+    @property
+    def peak(self) -> PhaseMemory:
+        """The phase that takes most."""
+        return max(self.phases, key=lambda phase: phase.bytes)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The base's facts, what each training trains, and the memory of every stage that uses the
+    base; none, and no machine, of a base that ships with the package or is small."""
+
+    base: BaseFacts
+    trained: Mapping[str, TrainingSize]
+    machine: Machine | None
+    memory: Mapping[str, StageMemory]
+
+    def remedy(self, stage: StageMemory) -> str | None:
+        """What makes a stage fit into the memory that is free; None where it fits."""
+        if self.machine is None or stage.peak.bytes <= self.machine.room:
+            return None
+        if self.machine.dtype.itemsize > 2:
+            return 'set dtype = "bfloat16" in the recipe\'s base'
+        return stage.remedy
+
+
+def this_machine(recipe: Recipe) -> Machine:
+    """This machine, in the dtype that the recipe's base will have on it."""
+    import psutil
+    import torch
+
+    device, dtype = device_dtype(parse_base(recipe.base))
+    if device != "cpu":
+        free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+        return Machine(device, dtype, 0, free)
+    process = psutil.Process().memory_info().rss
+    return Machine(device, dtype, process, psutil.virtual_memory().available + process)
+
+
+def forecast(
+    recipe: Recipe, steps: Sequence[Step], events: Events, machine: Machine | None = None
+) -> Forecast:
+    """What every stage takes, here or on another `machine`. No weight is read, nothing is
+    downloaded. Raises InputError for files that do not fit."""
+    base = parse_base(recipe.base)
+    facts = base_facts(base)
+    shapes = None
+    if facts is None:
+        shapes = outline(base)
+        sizes = {name: shapes.parameters(name) for name in shapes.components}
+        facts = BaseFacts(shapes.spec, sizes, shapes.found, shapes.missing)
+    trained = {
+        step.name: training_size(facts.spec, step.settings)
+        for step in steps
+        if isinstance(step.settings, TrainingSettings)
+    }
+    if shapes is None or facts.parameters[facts.spec.backbone] < _SMALL:
+        return Forecast(facts, trained, None, {})
+    machine = machine or this_machine(recipe)
+    known = _Forecaster(shapes, machine, {step.name: step.plan for step in steps})
+    memory: dict[str, StageMemory] = {}
+    with events.task("plan memory", total=len(steps)) as task:
+        for step in steps:
+            if found := known.stage(step):
+                memory[step.name] = found
+            task.advance()
+    return Forecast(facts, trained, machine, memory)
+
+
+class _Forecaster:
+    """The memory of stages. Each kind of work is counted once: stages are often alike."""
+
+    def __init__(self, outline: Outline, machine: Machine, plans: Mapping[str, Plan]) -> None:
+        from onmodel.sample.memory import sampling_bytes
+
+        self._outline, self._machine, self._plans = outline, machine, plans
+        self._sampled = cache(partial(sampling_bytes, outline, dtype=machine.dtype))
+        self._steps: dict[str, StepBytes] = {}
+
+    @cached_property
+    def _text(self) -> int:
+        """Of the encoding of a caption."""
+        from onmodel.train.memory import LONGEST
+
+        return self._outline.text_bytes(LONGEST, self._machine.dtype)
+
+    def stage(self, step: Step) -> StageMemory | None:
+        """None for a stage that does not use the base."""
+        if isinstance(step.settings, TrainingSettings):
+            return self._training(step.name, step.settings, step.plan.drawn)
+        if step.plan.drawn is None:
+            return None
+        lora = self._lora(step)
+        phases = (
+            self._texts("encode prompts", lora),
+            self._sampling("sample", lora, step.plan.drawn),
+        )
+        return StageMemory(step.name, phases, "lower batch or size")
+
+    def _training(
+        self, name: str, settings: TrainingSettings, preview: DrawnBatch | None
+    ) -> StageMemory:
+        from onmodel.train.checkpointing import SHARE
+        from onmodel.train.memory import run_bytes
+
+        side = max(settings.sides(self._plans))
+        run = {"run state": run_bytes(self._outline.spec, settings)}
+        kept, twice = (self._step(settings, side, checkpointing) for checkpointing in (False, True))
+        room = self._machine.room - self._phase("train", run).bytes
+        wanted = settings.gradient_checkpointing
+        if wanted == "auto":
+            wanted = kept.activations > SHARE * room
+        step = twice if wanted else kept
+        encoded = self._outline.encoding_bytes(side, side, self._machine.dtype)
+        attached = run | {"LoRA copies": step.copies}
+        heap = min(int(_STEP_HEAP * step.activations), _MOST_STEP_HEAP)
+        phases = [
+            self._phase("encode pictures", run, encoded, _coded_heap(encoded)),
+            self._texts("encode captions", run),
+            self._phase("train", attached, step.activations, heap),
+        ]
+        if preview is not None:
+            freed = step.activations + heap  # by the last step
+            phases.append(self._sampling("preview", attached, preview, freed))
+        remedy = "lower batch or resolution"
+        if not wanted:
+            remedy = f"set gradient_checkpointing = true, or {remedy}"
+        return StageMemory(name, phases, remedy)
+
+    def _step(self, settings: TrainingSettings, side: int, checkpointing: bool) -> "StepBytes":
+        from onmodel.train.memory import step_bytes
+        from onmodel.train.precision import product_dtype
+
+        key = hash_json([settings.shapes(), side, checkpointing])
+        if key not in self._steps:
+            dtype, device = self._machine.dtype, self._machine.device
+            products = product_dtype(settings, device)
+            self._steps[key] = step_bytes(
+                self._outline, settings, dtype, products, side, checkpointing
+            )
+        return self._steps[key]
+
+    def _lora(self, step: Step) -> dict[str, int]:
+        """What a LoRA takes that is added to the base: as many numbers as usual ones have."""
+        spec, dtype = self._outline.spec, self._machine.dtype
+        layers = spec.targets(next(iter(spec.presets)))
+        changed = sum(layer.out_features * layer.in_features for layer in layers)
+        factors = _USUAL_RANK * sum(layer.out_features + layer.in_features for layer in layers)
+        return {
+            "LoRA": 4 * factors,
+            "LoRA copies": dtype.itemsize * changed if LORA_COPIES else 0,
+        }
+
+    def _texts(self, phase: str, others: Mapping[str, int]) -> PhaseMemory:
+        return self._phase(phase, others, self._text)
+
+    def _sampling(
+        self, phase: str, others: Mapping[str, int], batch: DrawnBatch, freed: int = 0
+    ) -> PhaseMemory:
+        """`freed`: bytes that a processor's heap has from before."""
+        found = self._sampled(batch)
+        heap = int(_SAMPLING_HEAP * min(found.step, _CODEC_HEAP)) + _coded_heap(found.decoding)
+        return self._phase(phase, others, max(found.step, found.decoding), max(heap, freed))
+
+    def _phase(
+        self, name: str, others: Mapping[str, int], activations: int = 0, heap: int = 0
+    ) -> PhaseMemory:
+        """A phase with the process, the weights that are in memory, and what else it takes."""
+        weights = {
+            part.name.replace("_", " "): self._outline.weight_bytes(part.name, self._machine.dtype)
+            for part in self._outline.spec.components
+            if part.kind != "tokenizer" and (not FREED or part.kind in _KINDS[name])
+        }
+        parts = {**weights, **others, "activations": activations}
+        if self._machine.device == "cpu":
+            process = self._machine.process + _TOKENIZERS
+            parts = {"process": process, **parts, "heap": heap}
+        return PhaseMemory(name, {part: size for part, size in parts.items() if size})
+
+
+def _coded_heap(activations: int) -> int:
+    """The heap that encoding or decoding pictures leaves."""
+    return min(int(_CODED_HEAP * activations), _CODEC_HEAP)
