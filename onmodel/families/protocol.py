@@ -288,19 +288,27 @@ class Text(Protocol):
 
 
 class Family(Protocol):
-    """A loaded base model. Tensors come back on the device and in the dtype of the tensors that
-    were given.
+    """A base model. Its parts are read from its files when they are first used. Tensors come back
+    on the device and in the dtype of the tensors that were given.
 
     `backbone` is the module that a LoRA adapts, a transformer or a U-Net, and `config` its config
-    as its folder has it; `sha256` identifies the base's files.
+    as its folder has it; `device` is where it computes; `sha256` identifies the base's files.
     """
 
     spec: FamilySpec
-    backbone: nn.Module
     config: Config
+    device: torch.device
     objective: Objective
     sampling_rules: SamplingRules
     sha256: str
+
+    @property
+    def backbone(self) -> nn.Module: ...
+
+    def release(self) -> None:
+        """Free what encodes text and pictures. It is read from its files again when it is used;
+        texts are remembered."""
+        ...
 
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         """Captions to text; "" is the unconditional one. Remembered by caption, without

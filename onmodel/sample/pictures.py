@@ -74,6 +74,10 @@ class PictureRequest:
     seed: int
     lora: Model | None = None
 
+    @property
+    def texts(self) -> tuple[str, str]:
+        return self.prompt, self.negative
+
 
 Pending = tuple[PictureRequest, Path]
 
@@ -165,6 +169,9 @@ def render(
     for _, same_lora in groupby(todo, key=lambda batch: _weights(batch[0][0].lora)):
         group = list(same_lora)
         with _applied(family(), group[0][0][0].lora, sampling.weight):
+            requested = [request for batch in group for request, _ in batch]
+            family().encode_prompts([text for one in requested for text in one.texts])
+            family().release()
             for batch in group:
                 _generate(family(), base_sha256, batch, sampling)
                 task.advance(len(batch))

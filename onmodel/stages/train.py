@@ -225,7 +225,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         sweep(context.scratch)
         sweep(context.out)
     family = context.family()
-    device = next(family.backbone.parameters()).device
+    device = family.device
     check_device(settings, device)
     for prompt in settings.preview.prompts if settings.preview else []:
         check_text(prompt, f"stages.{context.name}.preview.prompts")
@@ -347,6 +347,9 @@ def _data(inputs: Inputs, settings: Settings, context: Context, family: Family) 
     check_heldout(heldout, settings, context.events)
     captions = {caption for example in (*examples, *heldout) for caption in example.captions}
     texts = encode_captions(family, captions, context.scratch, context.events)
+    if settings.preview is not None:
+        family.encode_prompts([*settings.preview.prompts, settings.preview.negative])
+    family.release()
     if context.processes.first:
         context.processes.wait()
     return TrainingData(subsets, pictures, examples, heldout, texts, lost)
@@ -369,7 +372,7 @@ def _network(
 
     Layers of `start` beyond the targets are trained too, or its change would be lost.
     """
-    spec, device = family.spec, next(family.backbone.parameters()).device
+    spec, device = family.spec, family.device
     rank_alphas = trained_layers(spec, settings)
     if settings.start is None:
         return make_network(family, settings, rank_alphas, context.seed, device), []
@@ -428,6 +431,7 @@ def _preview(
         )
         path = context.out / "previews" / f"epoch-{epoch:04d}-{i:02d}.png"
         write_atomic(path, png_bytes(image, f"{text}, Training: {context.name} epoch {epoch}"))
+    family.release()
 
 
 def _precision(settings: Settings, device: torch.device) -> torch.dtype:

@@ -71,6 +71,12 @@ class DrawnFamily:
         self.stop_after: int | None = None
         self.without_negative: dict[str, Any] = {}
 
+    def encode_prompts(self, prompts: Sequence[str]) -> None:
+        """It reads the prompts when it draws."""
+
+    def release(self) -> None:
+        """It has nothing to free."""
+
     @contextmanager
     def applied(self, lora: Faults, weight: float) -> Iterator[None]:
         self.faults, self.applications = lora, self.applications + 1

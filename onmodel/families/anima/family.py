@@ -18,6 +18,7 @@ from onmodel.families.anima.parts import Parts
 from onmodel.families.anima.spec import make_spec
 from onmodel.families.anima.text import AnimaText, TextEncoder, stack
 from onmodel.families.protocol import Objective, SamplingRules, Text
+from onmodel.freed_memory import return_freed_memory
 
 
 class AnimaDenoiser:
@@ -27,12 +28,20 @@ class AnimaDenoiser:
     sampling_rules: SamplingRules = sampling
 
     def __init__(self, transformer: Any, text: Mapping[str, Any] | None = None) -> None:
-        self.backbone = transformer
-        self.config = dict(transformer.config)
-        # The mask of one unpadded picture is a channel of zeros; denoise appends it.
-        self.backbone.register_to_config(concat_padding_mask=False)
-        self.spec = make_spec(self.backbone, text)
-        self._device, self._dtype = self.backbone.device, self.backbone.dtype
+        self.config, self.spec = dict(transformer.config), make_spec(transformer, text)
+        self.device, self._dtype = transformer.device, transformer.dtype
+        self._transformer = transformer
+
+    @property
+    def backbone(self) -> Any:
+        model = self._model()
+        if model.config.concat_padding_mask:
+            # The mask of one unpadded picture is a channel of zeros; denoise appends it.
+            model.register_to_config(concat_padding_mask=False)
+        return model
+
+    def _model(self) -> Any:
+        return self._transformer
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
         return self._velocity(latents_bchw, t_b, *self._stacked(texts))
@@ -47,16 +56,16 @@ class AnimaDenoiser:
 
     def _stacked(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
         rows_bsd, bias_bs = stack(texts, self._dtype)
-        return rows_bsd.to(self._device), bias_bs.to(self._device)
+        return rows_bsd.to(self.device), bias_bs.to(self.device)
 
     def _velocity(
         self, latents_bchw: Tensor, t_b: Tensor, rows_bsd: Tensor, bias_bs: Tensor
     ) -> Tensor:
-        x_bcthw = latents_bchw.to(self._device, self._dtype).unsqueeze(2)
+        x_bcthw = latents_bchw.to(self.device, self._dtype).unsqueeze(2)
         mask = x_bcthw.new_zeros(x_bcthw.shape[0], 1, *x_bcthw.shape[2:])
         (velocity,) = self.backbone(
             torch.cat([x_bcthw, mask], dim=1),
-            t_b.to(self._device, torch.float32),
+            t_b.to(self.device, torch.float32),
             rows_bsd,
             attention_mask=bias_bs,
             return_dict=False,
@@ -70,15 +79,17 @@ class AnimaDenoiser:
 class Anima(AnimaDenoiser):
     """A loaded Anima. See `onmodel.families.protocol.Family` for the contract."""
 
-    def __init__(self, parts: Parts, sha256: str) -> None:
+    def __init__(self, parts: Parts, dtype: torch.dtype, device: torch.device, sha256: str) -> None:
         text = {"text_conditioner": parts.text_conditioner, "text_encoder": parts.text_encoder}
-        super().__init__(parts.transformer, text)
-        self.sha256 = sha256
-        self._components = text
-        self._text = TextEncoder(
-            parts.tokenizer, parts.t5_tokenizer, parts.text_encoder, parts.text_conditioner
-        )
-        self._codec = LatentCodec(parts.vae)
+        outlines = {name: part.outline for name, part in text.items()}
+        super().__init__(parts.transformer.outline, outlines)
+        self.device, self._dtype, self.sha256 = device, dtype, sha256
+        self._parts, self._components = parts, text
+        self._text = TextEncoder(parts)
+        self._codec: LatentCodec | None = None
+
+    def _model(self) -> Any:
+        return self._parts.transformer.model
 
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         return list(self._text.encode(captions))
@@ -87,8 +98,14 @@ class Anima(AnimaDenoiser):
         return list(self._text.encode_prompts(prompts))
 
     def component(self, name: str | None) -> nn.Module:
-        found: nn.Module = self.backbone if name is None else self._components[name]
+        found: nn.Module = self.backbone if name is None else self._components[name].model
         return found
+
+    def release(self) -> None:
+        self._text.release()
+        self._codec = None
+        self._parts.vae.release()
+        return_freed_memory()
 
     def text_changed(self) -> AbstractContextManager[None]:
         return self._text.changed()
@@ -101,8 +118,13 @@ class Anima(AnimaDenoiser):
 
     @torch.no_grad()
     def encode_images(self, images_bchw: Tensor) -> Tensor:
-        return self._codec.encode(images_bchw)
+        return self._latents().encode(images_bchw)
 
     @torch.no_grad()
     def decode_latents(self, latents_bchw: Tensor) -> Tensor:
-        return self._codec.decode(latents_bchw)
+        return self._latents().decode(latents_bchw)
+
+    def _latents(self) -> LatentCodec:
+        if self._codec is None:
+            self._codec = LatentCodec(self._parts.vae.model)
+        return self._codec
