@@ -324,9 +324,14 @@ class Family(Protocol):
         it."""
         ...
 
-    def text_changed(self) -> AbstractContextManager[None]:
-        """Within the context no text is remembered from outside it, nor after it: the weights that
-        encode text are changed there."""
+    def changed(self, linears: Sequence[Linear]) -> AbstractContextManager[Mapping[str, Tensor]]:
+        """Within the context the weights [out, in] of these layers, by name, may be changed in
+        place. At its end they are as before: they are read from the base's files again, so that no
+        copy takes memory. Contexts may be nested.
+
+        Where weights that encode text are among them, no text is remembered from outside, nor
+        after it. Raises InputError when the files changed.
+        """
         ...
 
     def read_text(self, tensors: Mapping[str, Tensor]) -> Text:

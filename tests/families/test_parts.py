@@ -12,6 +12,7 @@ import torch
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
 from onmodel.families.registry import load_base
+from onmodel.lora.tensors import Factors, change_weight
 from onmodel.randomness import normal
 
 ENCODERS = ("text_encoder", "text_conditioner")
@@ -27,7 +28,7 @@ def pictures(family: Anima) -> tuple[torch.Tensor, torch.Tensor]:
 
 def rows(family: Anima) -> torch.Tensor:
     """The text of a caption, never a remembered one."""
-    with family.text_changed():
+    with family.changed([row for row in family.spec.text_linears if row.component == ENCODERS[0]]):
         return family.encode_text(["1girl, smile"])[0].tensors()["rows"]
 
 
@@ -50,13 +51,14 @@ def test_freeing_keeps_the_transformer_and_remembered_texts(tiny_family: Anima) 
 
 def test_changed_encoders_are_not_freed(tiny_family: Anima) -> None:
     plain = rows(tiny_family)
-    with tiny_family.text_changed(), torch.no_grad():
-        for parameter in tiny_family.component("text_encoder").parameters():
-            parameter.mul_(1.5)
+    with tiny_family.changed(tiny_family.spec.text_linears) as weights:
+        for weight in weights.values():
+            weight.mul_(1.5)
         changed = rows(tiny_family)
         tiny_family.release()
         assert torch.equal(rows(tiny_family), changed)
     assert not torch.equal(plain, changed)
+    assert torch.equal(rows(tiny_family), plain)
     tiny_family.release()
     assert torch.equal(rows(tiny_family), plain)
 
@@ -75,3 +77,38 @@ def test_a_file_that_changed_since_it_was_opened_stops(tiny_anima: Path, tmp_pat
     os.utime(file, (0, 0))
     with pytest.raises(InputError, match="was changed while it was used"):
         family.encode_text(["1boy"])
+
+
+def test_weights_that_cannot_be_restored_are_not_used_again(
+    tiny_anima: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_anima, tmp_path / "base")
+    family = load_base({"folder": folder, "device": "cpu"})
+    (file,) = (folder / "transformer").glob("*.safetensors")
+    with pytest.raises(InputError, match="start again"), family.changed(family.spec.linears[:1]):
+        file.unlink()
+    with pytest.raises(InputError, match="start again"):
+        family.backbone.parameters()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("out", [24, 129, 300])
+@pytest.mark.parametrize("rank", [1, 4, 32])
+def test_a_weight_changed_in_groups_of_rows_has_the_bits_of_one_changed_whole(
+    dtype: torch.dtype, out: int, rank: int
+) -> None:
+    up, down, weight, magnitude = (
+        torch.from_numpy(normal(shape, 3, "bits", *shape))
+        for shape in ((out, rank), (rank, 200), (out, 200), (out,))
+    )
+    for row in (Factors(down, up, 0.7), Factors(down, up, 0.7, magnitude)):
+        got = weight.to(dtype)
+        change_weight(got, row, 0.3)
+        expected, delta = weight.to(dtype), up @ down
+        if row.magnitude is None:
+            expected.add_(delta, alpha=0.3 * row.scale)
+        else:
+            whole = expected.float() + row.scale * delta
+            whole *= (row.magnitude / whole.norm(dim=1)).unsqueeze(1)
+            expected.add_(whole - expected.float(), alpha=0.3)
+        assert torch.equal(got, expected)

@@ -5,19 +5,20 @@ mask, which diffusers would resize through torchvision, and the stacking of text
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from onmodel.errors import InputError
 from onmodel.families.anima import objective, sampling
 from onmodel.families.anima.latents import LatentCodec
 from onmodel.families.anima.lean import lean_blocks
 from onmodel.families.anima.parts import Parts
 from onmodel.families.anima.spec import make_spec
 from onmodel.families.anima.text import AnimaText, TextEncoder, stack
-from onmodel.families.protocol import Objective, SamplingRules, Text
+from onmodel.families.protocol import Linear, Objective, SamplingRules, Text
 from onmodel.freed_memory import return_freed_memory
 
 
@@ -87,6 +88,7 @@ class Anima(AnimaDenoiser):
         self._parts, self._components = parts, text
         self._text = TextEncoder(parts)
         self._codec: LatentCodec | None = None
+        self._changed: set[str] = set()  # layers, by contexts of `changed`
 
     def _model(self) -> Any:
         return self._parts.transformer.model
@@ -107,8 +109,32 @@ class Anima(AnimaDenoiser):
         self._parts.vae.release()
         return_freed_memory()
 
-    def text_changed(self) -> AbstractContextManager[None]:
-        return self._text.changed()
+    @contextmanager
+    def changed(self, linears: Sequence[Linear]) -> Iterator[Mapping[str, Tensor]]:
+        weights = {}
+        for row in linears:
+            layer = self.component(row.component).get_submodule(row.diffusers)
+            assert isinstance(layer, nn.Linear), "a base is not changed while adapters are attached"
+            weights[row.name] = layer.weight.detach()
+        outer = {name: weights[name].clone() for name in self._changed.intersection(weights)}
+        self._changed |= weights.keys()
+        encodes_text = any(row.component is not None for row in linears)
+        try:
+            with self._text.changed() if encodes_text else nullcontext():
+                yield weights
+        finally:
+            self._changed -= weights.keys() - outer.keys()
+            for row in linears:
+                before = outer.get(row.name)
+                weights[row.name].copy_(self._stored(row) if before is None else before)
+
+    def _stored(self, row: Linear) -> Tensor:
+        part = self._parts.transformer if row.component is None else self._components[row.component]
+        try:
+            return part.stored(f"{row.diffusers}.weight")
+        except InputError:
+            part.release()  # its weights stay changed: they are never used again
+            raise
 
     def read_text(self, tensors: Mapping[str, Tensor]) -> Text:
         return AnimaText.read(tensors)

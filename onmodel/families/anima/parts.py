@@ -256,6 +256,11 @@ class LazyPart:
         """Drop the weights."""
         self._model = None
 
+    def stored(self, name: str) -> Tensor:
+        """A tensor of the part, by its name there, as the files have it."""
+        source = self._unchanged()
+        return source.tensors.read(source.rename(name)).to(self._dtype)
+
     def _unchanged(self) -> PartSource:
         tensors = self._source.tensors
         for path, stamp in self._stamps().items():
@@ -266,9 +271,11 @@ class LazyPart:
 
     def _stamps(self) -> dict[Path, tuple[int, int]]:
         """Size and time of change of each file."""
-        paths = {stored.path for stored in self._source.tensors.places.values()}
-        found = {path: path.stat() for path in paths}
-        return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+        stamps = {}
+        for path in {stored.path for stored in self._source.tensors.places.values()}:
+            stat = path.stat() if path.exists() else None
+            stamps[path] = (stat.st_size, stat.st_mtime_ns) if stat else (0, 0)
+        return stamps
 
 
 @dataclass(frozen=True)
