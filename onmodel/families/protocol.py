@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 from pydantic import Field, model_validator
 
 from onmodel.errors import InputError
+from onmodel.families.modes import Modes
 from onmodel.validation import StrictTable
 
 if TYPE_CHECKING:
@@ -304,6 +305,17 @@ class Family(Protocol):
 
     @property
     def backbone(self) -> nn.Module: ...
+
+    @property
+    def quantization_error(self) -> float:
+        """‖W − Ŵ‖ / ‖W‖ of the backbone's quantised weights; 0 where none are."""
+        ...
+
+    def computing(self, modes: Modes) -> AbstractContextManager[None]:
+        """Within the context the base computes so. Without quantising its results are the same;
+        what it has in memory that computes otherwise is dropped and read again, now and at the
+        end."""
+        ...
 
     def release(self) -> None:
         """Free what encodes text and pictures. It is read from its files again when it is used;

@@ -18,6 +18,8 @@ from onmodel.families.anima.lean import lean_blocks
 from onmodel.families.anima.parts import Parts
 from onmodel.families.anima.spec import make_spec
 from onmodel.families.anima.text import AnimaText, TextEncoder, stack
+from onmodel.families.held import BlockSwap, hold
+from onmodel.families.modes import Modes
 from onmodel.families.protocol import Linear, Objective, SamplingRules, Text
 from onmodel.freed_memory import return_freed_memory
 
@@ -88,10 +90,38 @@ class Anima(AnimaDenoiser):
         self._parts, self._components = parts, text
         self._text = TextEncoder(parts)
         self._codec: LatentCodec | None = None
+        self._modes, self.quantization_error = Modes(), 0.0
+        self._swap: BlockSwap | None = None
         self._changed: set[str] = set()  # layers, by contexts of `changed`
 
     def _model(self) -> Any:
-        return self._parts.transformer.model
+        part, modes = self._parts.transformer, self._modes
+        is_read, model = part.is_read, part.model
+        if not is_read and (modes.swap_blocks or modes.quantize):
+            self._swap, self.quantization_error = hold(model.transformer_blocks, modes, self.device)
+        return model
+
+    @contextmanager
+    def computing(self, modes: Modes) -> Iterator[None]:
+        before = self._modes
+        self._use(modes)
+        try:
+            yield
+        finally:
+            self._use(before)
+
+    def _use(self, modes: Modes) -> None:
+        """Compute so from now on. What computes otherwise is dropped, to be read again."""
+        before, self._modes = self._modes, modes
+        if modes.vae_tiles != before.vae_tiles:
+            self._codec = None
+            self._parts.vae.release()
+        if (modes.swap_blocks, modes.quantize) != (before.swap_blocks, before.quantize):
+            held = bool(modes.swap_blocks or modes.quantize)
+            self._parts.transformer.on_host = ("transformer_blocks.",) if held else ()
+            self._parts.transformer.release()
+            self._swap, self.quantization_error = None, 0.0
+            return_freed_memory()
 
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         return list(self._text.encode(captions))
@@ -120,9 +150,13 @@ class Anima(AnimaDenoiser):
         self._changed |= weights.keys()
         encodes_text = any(row.component is not None for row in linears)
         try:
+            if self._swap is not None:
+                self._swap.forget()
             with self._text.changed() if encodes_text else nullcontext():
                 yield weights
         finally:
+            if self._swap is not None:
+                self._swap.forget()
             self._changed -= weights.keys() - outer.keys()
             for row in linears:
                 before = outer.get(row.name)
@@ -152,5 +186,5 @@ class Anima(AnimaDenoiser):
 
     def _latents(self) -> LatentCodec:
         if self._codec is None:
-            self._codec = LatentCodec(self._parts.vae.model)
+            self._codec = LatentCodec(self._parts.vae.model, self._modes.vae_tiles)
         return self._codec

@@ -222,22 +222,29 @@ def build(source: PartSource, dtype: torch.dtype, device: str) -> Any:
 
 # Not under a caller's inference mode: what it makes could not be used in training afterwards.
 @torch.inference_mode(False)
-def fill(model: Any, source: PartSource, dtype: torch.dtype, device: str) -> Any:
+def fill(
+    model: Any, source: PartSource, dtype: torch.dtype, device: str, on_host: tuple[str, ...] = ()
+) -> Any:
     """The part that `empty` gave, with its weights, read one by one so that none is in memory
-    twice. No gradients."""
+    twice. No gradients. What begins with a name of `on_host` stays in the host's memory."""
     for name in model.state_dict():
-        tensor = source.tensors.read(source.rename(name)).to(device, dtype)
+        place = "cpu" if name.startswith(on_host) else device
+        tensor = source.tensors.read(source.rename(name)).to(place, dtype)
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
         # Not by accelerate's set_module_tensor_to_device, which brings a value to the dtype that
         # the class was made in.
         setattr(module, leaf, nn.Parameter(tensor, False) if leaf in module._parameters else tensor)
-    return model.to(device).eval().requires_grad_(False)
+    if not on_host:
+        model.to(device)
+    return model.eval().requires_grad_(False)
 
 
 class LazyPart:
     """A part that is read when it is first used, and again after it was released. Raises InputError
     as `check` does, and for files that changed since then."""
+
+    on_host: tuple[str, ...] = ()  # beginnings of the names that are read into the host's memory
 
     def __init__(self, source: PartSource, dtype: torch.dtype, device: str) -> None:
         self.outline = check(source)  # without weights
@@ -249,8 +256,13 @@ class LazyPart:
     def model(self) -> Any:
         if self._model is None:
             source = self._unchanged()
-            self._model = fill(empty(source.role, source.config), source, self._dtype, self._device)
+            model = empty(source.role, source.config)
+            self._model = fill(model, source, self._dtype, self._device, self.on_host)
         return self._model
+
+    @property
+    def is_read(self) -> bool:
+        return self._model is not None
 
     def release(self) -> None:
         """Drop the weights."""
