@@ -293,12 +293,14 @@ class Family(Protocol):
     on the device and in the dtype of the tensors that were given.
 
     `backbone` is the module that a LoRA adapts, a transformer or a U-Net, and `config` its config
-    as its folder has it; `device` is where it computes; `sha256` identifies the base's files.
+    as its folder has it; `device` is where it computes, in `dtype`; `sha256` identifies the base's
+    files.
     """
 
     spec: FamilySpec
     config: Config
     device: torch.device
+    dtype: torch.dtype
     objective: Objective
     sampling_rules: SamplingRules
     sha256: str

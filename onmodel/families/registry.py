@@ -12,7 +12,7 @@ A family is a folder with the same files as every other one:
     objective.py     what the network is trained to predict (`protocol.Objective`)
     sampling.py      noise levels (`protocol.SamplingRules`)
     lora_layouts.py  names of layers, count_blocks()
-    memory.py        make_outline() (`protocol.Outline`)
+    memory.py        make_outline(), outline_of() (`protocol.Outline`)
     doctor.py        examine(), caption_findings()
     licences.py      BASES
 """
@@ -151,6 +151,12 @@ def outline(base: Base) -> "Outline":
     missing = {str(one): one for one in places.values() if isinstance(one, InputError)}
     there = {name: place for name, place in places.items() if isinstance(place, Place)}
     found: Outline = _file(settings.family, "memory").make_outline(there, tuple(missing.values()))
+    return found
+
+
+def outline_of(family: "Family") -> "Outline":
+    """The outline of a base that was loaded."""
+    found: Outline = _file(family.spec.name, "memory").outline_of(family)
     return found
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
-import torch
 from pydantic import Field, field_validator, model_validator
 
 from onmodel.dataset.latents import encode_pictures
@@ -21,6 +20,7 @@ from onmodel.dataset.merkle import merkle_root
 from onmodel.dataset.summary import say_captions, say_crops, say_exposures
 from onmodel.dataset.texts import encode_captions
 from onmodel.errors import InputError, StateError
+from onmodel.families.modes import Modes
 from onmodel.families.protocol import Family, FamilySpec, Text
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
@@ -50,6 +50,7 @@ from onmodel.train.examples import (
     examples_of,
     pictures_of,
 )
+from onmodel.train.fitting import product_dtype, quantization_facts, training_modes
 from onmodel.train.header_words import kohya_words
 from onmodel.train.loop import Example, Outputs, TrainingInputs, epoch_steps, train
 from onmodel.train.networks import make_network, trained_layers
@@ -216,15 +217,23 @@ def _hidden_sentences(
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Train, keeping checkpoints. Raises InputError for data or a start that does not fit,
-    StateError when damaged."""
+    """Train, keeping checkpoints. Raises InputError for data or a start that does not fit, or a
+    memory that does not suffice, StateError when damaged."""
+    family = context.family()
+    modes = training_modes(family, settings, max(settings.resolutions), context.events)
+    with family.computing(modes):
+        return _run(inputs, settings, context, family, modes)
+
+
+def _run(
+    inputs: Inputs, settings: Settings, context: Context, family: Family, modes: Modes
+) -> Artifact:
     head = context.recipe(READS)
     context = replace(context, seed=context.seed + settings.seed)
     first = context.processes.first
     if first:
         sweep(context.scratch)
         sweep(context.out)
-    family = context.family()
     device = family.device
     check_device(settings, device)
     for prompt in settings.preview.prompts if settings.preview else []:
@@ -234,13 +243,14 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     state = State(context.scratch, adapters, settings)
     _check_kept(state.history, context.out)
 
-    dtype = _precision(settings, device)
+    dtype = product_dtype(settings, device)
     steps_per_epoch = len(epoch_steps(data.examples, 1, settings, context.seed))
     facts = {
         **data.facts(settings),
         "steps": steps_per_epoch * settings.epochs,
         "layers": len(adapters.parts),
         "precision": str(dtype).removeprefix("torch."),
+        **quantization_facts(family, settings, context.events),
     }
     histories = [inputs.lineage(name) for name in settings.datasets]
     parents = [context.base, head, *histories, *parents]
@@ -269,9 +279,12 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         assert settings.preview is not None
         _preview(family, settings.preview, settings, context, epoch)
 
+    options = settings
+    if modes.checkpointing:
+        options = settings.model_copy(update={"gradient_checkpointing": True})
     train(
         TrainingInputs(
-            family, data.examples, data.heldout, data.texts, settings, context.seed, dtype
+            family, data.examples, data.heldout, data.texts, options, context.seed, dtype
         ),
         state,
         Outputs(keep, preview, context.record),
@@ -432,15 +445,6 @@ def _preview(
         path = context.out / "previews" / f"epoch-{epoch:04d}-{i:02d}.png"
         write_atomic(path, png_bytes(image, f"{text}, Training: {context.name} epoch {epoch}"))
     family.release()
-
-
-def _precision(settings: Settings, device: torch.device) -> torch.dtype:
-    """What large products are computed in. Without bf16 in hardware a CPU is slower in it."""
-    fast = torch.cpu.get_capabilities()
-    native = device.type != "cpu" or fast.get("avx512_bf16", False) or fast.get("amx_bf16", False)
-    if settings.precision == "bf16" or (settings.precision == "auto" and native):
-        return torch.bfloat16
-    return torch.float32
 
 
 def _check_kept(history: History, out: Path) -> None:

@@ -32,7 +32,7 @@ class AnimaDenoiser:
 
     def __init__(self, transformer: Any, text: Mapping[str, Any] | None = None) -> None:
         self.config, self.spec = dict(transformer.config), make_spec(transformer, text)
-        self.device, self._dtype = transformer.device, transformer.dtype
+        self.device, self.dtype = transformer.device, transformer.dtype
         self._transformer = transformer
 
     @property
@@ -58,13 +58,13 @@ class AnimaDenoiser:
             )
 
     def _stacked(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
-        rows_bsd, bias_bs = stack(texts, self._dtype)
+        rows_bsd, bias_bs = stack(texts, self.dtype)
         return rows_bsd.to(self.device), bias_bs.to(self.device)
 
     def _velocity(
         self, latents_bchw: Tensor, t_b: Tensor, rows_bsd: Tensor, bias_bs: Tensor
     ) -> Tensor:
-        x_bcthw = latents_bchw.to(self.device, self._dtype).unsqueeze(2)
+        x_bcthw = latents_bchw.to(self.device, self.dtype).unsqueeze(2)
         mask = x_bcthw.new_zeros(x_bcthw.shape[0], 1, *x_bcthw.shape[2:])
         (velocity,) = self.backbone(
             torch.cat([x_bcthw, mask], dim=1),
@@ -86,7 +86,7 @@ class Anima(AnimaDenoiser):
         text = {"text_conditioner": parts.text_conditioner, "text_encoder": parts.text_encoder}
         outlines = {name: part.outline for name, part in text.items()}
         super().__init__(parts.transformer.outline, outlines)
-        self.device, self._dtype, self.sha256 = device, dtype, sha256
+        self.device, self.dtype, self.sha256 = device, dtype, sha256
         self._parts, self._components = parts, text
         self._text = TextEncoder(parts)
         self._codec: LatentCodec | None = None
@@ -100,6 +100,13 @@ class Anima(AnimaDenoiser):
         if not is_read and (modes.swap_blocks or modes.quantize):
             self._swap, self.quantization_error = hold(model.transformer_blocks, modes, self.device)
         return model
+
+    @property
+    def outlines(self) -> dict[str, Any]:
+        """Component → its model without weights."""
+        parts = self._parts
+        lazy = {"transformer": parts.transformer, **self._components, "vae": parts.vae}
+        return {name: part.outline for name, part in lazy.items()}
 
     @contextmanager
     def computing(self, modes: Modes) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 
 from onmodel.errors import InputError
-from onmodel.families.anima.family import AnimaDenoiser
+from onmodel.families.anima.family import Anima, AnimaDenoiser
 from onmodel.families.anima.load import source
 from onmodel.families.anima.parts import CLASSES, PartSource, check, empty
 from onmodel.families.anima.spec import PUBLISHED, make_spec
@@ -62,6 +62,11 @@ class AnimaOutline:
         """Blocks are alike, so a block more costs what the second costs."""
         one, two = step_bytes(1), step_bytes(2)
         return two + (self.spec.blocks - 2) * (two - one)
+
+
+def outline_of(family: Anima) -> AnimaOutline:
+    """The outline of a base whose files are known."""
+    return AnimaOutline(family.outlines, {}, ())
 
 
 def make_outline(places: Mapping[str, Place], missing: tuple[InputError, ...]) -> AnimaOutline:
