@@ -184,10 +184,8 @@ class Options(DataConfig):
             "blocks (on a card). auto: what is free on the card."
         ),
     )
-    swap_blocks: int | Literal["auto"] = Field(
+    swap_blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)] | Literal["auto"] = Field(
         default="auto",
-        ge=0,
-        le=MOST_BLOCKS,
         description=(
             "Blocks whose weights lie in the host's memory and come to the card when they compute. "
             "auto: as few as memory needs."
