@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "onmodel"
 # Each rank may import those before it, not its own neighbours and not what follows.
 RANKS = (
     {"text", "version", "prompt_syntax"},
-    {"errors", "processes"},
+    {"errors", "freed_memory", "processes"},
     {"command_settings", "hashing", "locking", "paths", "reading", "failures", "validation"},
     {"randomness", "checked", "transfer", "weights"},
     {"records", "events", "policy"},

@@ -75,6 +75,8 @@ def print_forecast(forecast: "Forecast", steps: Sequence[Step], console: Console
     if forecast.machine:
         console.print(_memory_table(forecast.machine, forecast.memory))
     for name, stage in forecast.memory.items():
+        if stage.modes:
+            console.print(f"{name}: {stage.modes}", highlight=False, soft_wrap=True)
         if forecast.machine and (remedy := forecast.remedy(stage)):
             free = f"{forecast.machine.room / GIB:.1f} GiB are free"
             warnings.append(f"{name}: takes {stage.peak.bytes / GIB:.1f} GiB, {free} — {remedy}")
@@ -128,6 +130,7 @@ def plan_as_dict(recipe: Recipe, steps: Sequence[Step], forecast: "Forecast") ->
             row["memory"] = {
                 "bytes": stage.peak.bytes,
                 "phase": stage.peak.name,
+                "modes": stage.modes,
                 "phases": {phase.name: dict(phase.parts) for phase in stage.phases},
             }
     missing = [

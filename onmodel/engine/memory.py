@@ -7,24 +7,26 @@ with the package needs no torch: it is small.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
 
 from onmodel.engine.plan import Step
 from onmodel.events import Events
+from onmodel.families.modes import Modes, described
 from onmodel.families.protocol import BaseFacts, Outline
 from onmodel.families.registry import base_facts, device_dtype, outline, parse_base
 from onmodel.hashing import hash_json
 from onmodel.recipe import Recipe
 from onmodel.sample.pictures import DrawnBatch
 from onmodel.stages.base import Plan, TrainingSettings
+from onmodel.stages.sample import Generating
 from onmodel.train.networks import TrainingSize, training_size
 
 if TYPE_CHECKING:
     import torch
 
-    from onmodel.train.memory import StepBytes
+    from onmodel.train.fitting import Peaks
 
 _SMALL = 2**28  # parameters; the memory of a smaller base is nobody's worry
 _USUAL_RANK = 32  # of a LoRA that is sampled with
@@ -35,17 +37,17 @@ _TOKENIZERS = 85 * 2**20  # bytes, measured with the published ones
 _STEP_HEAP, _SAMPLING_HEAP, _CODED_HEAP = 1.4, 1.0, 3.0
 _CODEC_HEAP = 384 * 2**20
 _MOST_STEP_HEAP = 2 * 2**30  # bytes; not measured above 512 px, where most pieces are larger too
-# The kinds of components that a phase needs. Unless they are freed all are in memory.
-FREED = False
+# The kinds of components that a phase needs; the others are not in memory. The backbone is counted
+# by its modes.
 _KINDS: Mapping[str, Sequence[str]] = {
     "encode pictures": ("vae",),
     "encode captions": ("text conditioner", "text encoder"),
-    "train": ("transformer", "unet"),
-    "preview": ("transformer", "unet", "vae"),
-    "encode prompts": ("transformer", "unet", "text conditioner", "text encoder"),
-    "sample": ("transformer", "unet", "vae"),
+    "train": (),
+    "preview": ("vae",),
+    "encode prompts": ("text conditioner", "text encoder"),
+    "sample": ("vae",),
 }
-LORA_COPIES = True  # a LoRA is added to the weights, whose originals are kept beside them
+_BACKBONE = ("train", "preview", "sample")
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,13 @@ class PhaseMemory:
 
 @dataclass(frozen=True)
 class StageMemory:
-    """The phases of a stage, and what of the recipe can lower its peak."""
+    """The phases of a stage, what of the recipe can lower its peak, and the modes that save memory
+    in words."""
 
     stage: str
     phases: Sequence[PhaseMemory]
     remedy: str
+    modes: str
 
     @property
     def peak(self) -> PhaseMemory:
@@ -160,7 +164,7 @@ class _Forecaster:
 
         self._outline, self._machine, self._plans = outline, machine, plans
         self._sampled = cache(partial(sampling_bytes, outline, dtype=machine.dtype))
-        self._steps: dict[str, StepBytes] = {}
+        self._peaks: dict[str, Peaks] = {}
 
     @cached_property
     def _text(self) -> int:
@@ -175,91 +179,91 @@ class _Forecaster:
             return self._training(step.name, step.settings, step.plan.drawn)
         if step.plan.drawn is None:
             return None
-        lora = self._lora(step)
+        modes, lora = Modes(), {"LoRA": self._lora()}
+        if isinstance(step.settings, Generating):
+            modes = Modes(vae_tiles=step.settings.vae_tiles, swap_blocks=step.settings.swap_blocks)
         phases = (
-            self._texts("encode prompts", lora),
-            self._sampling("sample", lora, step.plan.drawn),
+            self._phase("encode prompts", modes, lora, self._text),
+            self._sampling("sample", modes, lora, step.plan.drawn),
         )
-        return StageMemory(step.name, phases, "lower batch or size")
+        return StageMemory(step.name, phases, "lower batch or size", described(modes))
 
     def _training(
         self, name: str, settings: TrainingSettings, preview: DrawnBatch | None
     ) -> StageMemory:
         from onmodel.train.checkpointing import SHARE
+        from onmodel.train.fitting import Peaks, planned_modes
         from onmodel.train.memory import run_bytes
-
-        side = max(settings.sides(self._plans))
-        run = {"run state": run_bytes(self._outline.spec, settings)}
-        kept, twice = (self._step(settings, side, checkpointing) for checkpointing in (False, True))
-        room = self._machine.room - self._phase("train", run).bytes
-        wanted = settings.gradient_checkpointing
-        if wanted == "auto":
-            wanted = kept.activations > SHARE * room
-        step = twice if wanted else kept
-        encoded = self._outline.encoding_bytes(side, side, self._machine.dtype)
-        attached = run | {"LoRA copies": step.copies}
-        heap = min(int(_STEP_HEAP * step.activations), _MOST_STEP_HEAP)
-        phases = [
-            self._phase("encode pictures", run, encoded, _coded_heap(encoded)),
-            self._texts("encode captions", run),
-            self._phase("train", attached, step.activations, heap),
-        ]
-        if preview is not None:
-            freed = step.activations + heap  # by the last step
-            phases.append(self._sampling("preview", attached, preview, freed))
-        remedy = "lower batch or resolution"
-        if not wanted:
-            remedy = f"set gradient_checkpointing = true, or {remedy}"
-        return StageMemory(name, phases, remedy)
-
-    def _step(self, settings: TrainingSettings, side: int, checkpointing: bool) -> "StepBytes":
-        from onmodel.train.memory import step_bytes
         from onmodel.train.precision import product_dtype
 
-        key = hash_json([settings.shapes(), side, checkpointing])
-        if key not in self._steps:
-            dtype, device = self._machine.dtype, self._machine.device
-            products = product_dtype(settings, device)
-            self._steps[key] = step_bytes(
-                self._outline, settings, dtype, products, side, checkpointing
-            )
-        return self._steps[key]
+        outline, machine = self._outline, self._machine
+        side = max(settings.sides(self._plans))
+        products = product_dtype(settings, machine.device)
+        key = hash_json([settings.shapes(), side])
+        if key not in self._peaks:
+            self._peaks[key] = Peaks(outline, settings, machine.dtype, products, side)
+        peaks = self._peaks[key]
+        modes = planned_modes(peaks, settings, machine.device, machine.room)
+        run = {"run state": run_bytes(outline.spec, settings)}
+        room = machine.room - self._phase("train", modes, run).bytes
+        if not modes.checkpointing and settings.gradient_checkpointing == "auto":
+            wanted = peaks.step(False).activations > SHARE * room
+            modes = replace(modes, checkpointing=wanted)
+        step = peaks.step(modes.checkpointing)
+        tiles = modes.vae_tiles
+        encoded = outline.encoding_bytes(side, side, machine.dtype, tiles)
+        attached = run | {"LoRA copies": peaks.copies(modes)}
+        heap = min(int(_STEP_HEAP * step.activations), _MOST_STEP_HEAP)
+        phases = [
+            self._phase("encode pictures", modes, run, encoded, _coded_heap(encoded)),
+            self._phase("encode captions", modes, run, self._text),
+            self._phase("train", modes, attached, step.activations, heap),
+        ]
+        if preview is not None:
+            phases.append(self._sampling("preview", modes, attached, preview))
+        remedy = "lower batch or resolution"
+        if not modes.checkpointing:
+            remedy = f"set gradient_checkpointing = true, or {remedy}"
+        return StageMemory(name, phases, remedy, described(modes))
 
-    def _lora(self, step: Step) -> dict[str, int]:
-        """What a LoRA takes that is added to the base: as many numbers as usual ones have."""
-        spec, dtype = self._outline.spec, self._machine.dtype
+    def _lora(self) -> int:
+        """Bytes of a LoRA that is added to the base: as many numbers as usual ones have."""
+        spec = self._outline.spec
         layers = spec.targets(next(iter(spec.presets)))
-        changed = sum(layer.out_features * layer.in_features for layer in layers)
-        factors = _USUAL_RANK * sum(layer.out_features + layer.in_features for layer in layers)
-        return {
-            "LoRA": 4 * factors,
-            "LoRA copies": dtype.itemsize * changed if LORA_COPIES else 0,
-        }
-
-    def _texts(self, phase: str, others: Mapping[str, int]) -> PhaseMemory:
-        return self._phase(phase, others, self._text)
+        return 4 * _USUAL_RANK * sum(layer.out_features + layer.in_features for layer in layers)
 
     def _sampling(
-        self, phase: str, others: Mapping[str, int], batch: DrawnBatch, freed: int = 0
+        self, phase: str, modes: Modes, others: Mapping[str, int], batch: DrawnBatch
     ) -> PhaseMemory:
-        """`freed`: bytes that a processor's heap has from before."""
-        found = self._sampled(batch)
+        found = self._sampled(batch, modes.vae_tiles)
         heap = int(_SAMPLING_HEAP * min(found.step, _CODEC_HEAP)) + _coded_heap(found.decoding)
-        return self._phase(phase, others, max(found.step, found.decoding), max(heap, freed))
+        return self._phase(phase, modes, others, max(found.step, found.decoding), heap)
 
     def _phase(
-        self, name: str, others: Mapping[str, int], activations: int = 0, heap: int = 0
+        self,
+        name: str,
+        modes: Modes,
+        others: Mapping[str, int],
+        activations: int = 0,
+        heap: int = 0,
     ) -> PhaseMemory:
         """A phase with the process, the weights that are in memory, and what else it takes."""
+        from onmodel.families.counting import backbone_bytes
+
+        outline, machine = self._outline, self._machine
+        spec = outline.spec
         weights = {
-            part.name.replace("_", " "): self._outline.weight_bytes(part.name, self._machine.dtype)
-            for part in self._outline.spec.components
-            if part.kind != "tokenizer" and (not FREED or part.kind in _KINDS[name])
+            part.name.replace("_", " "): outline.weight_bytes(part.name, machine.dtype)
+            for part in spec.components
+            if part.kind in _KINDS[name]
         }
+        if machine.device == "cpu":  # swapped blocks lie in the same memory
+            modes = replace(modes, swap_blocks=0)
+        if name in _BACKBONE:
+            weights[spec.backbone] = backbone_bytes(outline, machine.dtype, modes)
         parts = {**weights, **others, "activations": activations}
-        if self._machine.device == "cpu":
-            process = self._machine.process + _TOKENIZERS
-            parts = {"process": process, **parts, "heap": heap}
+        if machine.device == "cpu":
+            parts = {"process": machine.process + _TOKENIZERS, **parts, "heap": heap}
         return PhaseMemory(name, {part: size for part, size in parts.items() if size})
 
 

@@ -15,6 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from onmodel.families.modes import Modes
+from onmodel.families.protocol import Outline
+
 
 class Alive(TorchDispatchMode):
     """Bytes of the storages that ops made and that are still alive: `now`, and the `peak` so
@@ -54,6 +57,18 @@ class Alive(TorchDispatchMode):
     def _free(self, key: int, size: int) -> None:
         self._seen.discard(key)
         self.now -= size
+
+
+def backbone_bytes(outline: Outline, dtype: torch.dtype, modes: Modes) -> int:
+    """Bytes of the backbone's weights on the device. Of the swapped blocks two are there: the one
+    that computes and the next."""
+    spec = outline.spec
+    rows = [row for row in spec.linears if row.block is not None]
+    block = sum(row.out_features * row.in_features for row in rows) // spec.blocks
+    here = spec.blocks - max(modes.swap_blocks - 2, 0)
+    size = 1 if modes.quantize else dtype.itemsize
+    whole = outline.weight_bytes(spec.backbone, dtype)
+    return whole - block * (spec.blocks * dtype.itemsize - here * size)
 
 
 @contextmanager

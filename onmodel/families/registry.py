@@ -13,7 +13,7 @@ A family is a folder with the same files as every other one:
     objective.py     what the network is trained to predict (`protocol.Objective`)
     sampling.py      noise levels (`protocol.SamplingRules`)
     lora_layouts.py  names of layers, count_blocks()
-    memory.py        make_outline() (`protocol.Outline`)
+    memory.py        make_outline(), outline_of() (`protocol.Outline`)
     doctor.py        examine(), caption_findings()
     licences.py      BASES
 """
@@ -171,6 +171,12 @@ def base_facts(base: Base) -> BaseFacts | None:
     if settings.folder not in [row["folder"] for row in SHIPPED.values()]:
         return None
     found: BaseFacts = _file(settings.family, "spec").facts_of_folder(settings.folder)
+    return found
+
+
+def outline_of(family: "Family") -> "Outline":
+    """The outline of a base that was loaded."""
+    found: Outline = _file(family.spec.name, "memory").outline_of(family)
     return found
 
 

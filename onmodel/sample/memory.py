@@ -20,10 +20,12 @@ class SamplingBytes:
     decoding: int
 
 
-def sampling_bytes(outline: Outline, batch: DrawnBatch, dtype: torch.dtype) -> SamplingBytes:
+def sampling_bytes(
+    outline: Outline, batch: DrawnBatch, tiles: bool, dtype: torch.dtype
+) -> SamplingBytes:
     """What generating a batch takes."""
     step = outline.whole(lambda blocks: _short_step(outline, batch, dtype, blocks))
-    decoding = outline.decoding_bytes(batch.pictures, batch.width, batch.height, dtype)
+    decoding = outline.decoding_bytes(batch.pictures, batch.width, batch.height, dtype, tiles)
     return SamplingBytes(step, decoding)
 
 

@@ -131,9 +131,21 @@ class Reads:
         return found
 
 
+# Settings that change memory and speed only.
+SAME_BYTES = frozenset({"memory", "swap_blocks", "vae_tiles"})
+
+
 class TrainingSettings(StageSettings, Options):
     """Settings of a verb that trains: several processes share a run of it, its steps are recorded,
     and its memory is forecast."""
+
+    def keyed(self) -> dict[str, object]:
+        """Without what changes no byte, and without `quantize` where nothing is quantised, so that
+        what was trained before these settings existed is found."""
+        keyed = super().keyed()
+        if self.quantize is None:
+            del keyed["quantize"]
+        return {name: value for name, value in keyed.items() if name not in SAME_BYTES}
 
     def sides(self, before: Mapping[str, "Plan"]) -> set[int]:
         """The resolutions of the pictures, in pixels."""

@@ -177,6 +177,11 @@ def declared(against: Sequence[str], names: Sequence[str], field: str) -> list[s
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Measure the models. Raises InputError for references that hold nothing out, observers that do
     not load, or a trigger for a model that is not there."""
+    with settings.computing(context) as context:
+        return _run(inputs, settings, context)
+
+
+def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     models = inputs.models(settings.models)
     names = [model.name for model in models]
     for name, word in settings.triggers.items():

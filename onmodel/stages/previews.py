@@ -1,6 +1,7 @@
 """Pictures drawn during a training, to look at: no artifact of the run names them."""
 
 from onmodel.families.protocol import Family
+from onmodel.freed_memory import return_freed_memory
 from onmodel.hashing import write_atomic
 from onmodel.sample.pictures import PictureRequest, Sampling, parameters, png_bytes
 from onmodel.stages.base import Context
@@ -13,6 +14,7 @@ def draw_previews(
     """Draw the preview's prompts with the base as it is being trained."""
     from onmodel.sample.sampler import Job, generate
 
+    return_freed_memory()  # of the last step
     sampling = preview_sampling(preview, settings, family.spec.resolution.step)
     jobs = [
         Job(
@@ -41,6 +43,7 @@ def draw_previews(
         )
         path = context.out / "previews" / f"epoch-{epoch:04d}-{i:02d}.png"
         write_atomic(path, png_bytes(image, f"{text}, Training: {context.name} epoch {epoch}"))
+    family.release()
 
 
 def preview_sampling(preview: Preview, settings: Options, step: int) -> Sampling:

@@ -136,6 +136,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
     Raises InputError when there are fewer than two models or a bounded axis is not measured.
     """
+    with settings.computing(context) as context:
+        return _run(inputs, settings, context)
+
+
+def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     models = inputs.models(settings.candidates)
     if len(models) < 2:
         raise InputError(

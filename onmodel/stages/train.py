@@ -20,6 +20,7 @@ from onmodel.dataset.manifest import exposure_leaf, read_subsets
 from onmodel.dataset.merkle import merkle_root
 from onmodel.dataset.summary import say_captions, say_crops, say_exposures
 from onmodel.errors import InputError, StateError
+from onmodel.families.modes import Modes
 from onmodel.families.protocol import Family, FamilySpec, Text
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
@@ -213,8 +214,20 @@ def _hidden_sentences(
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Train, keeping checkpoints. Raises InputError for data or a start that does not fit,
-    StateError when damaged."""
+    """Train, keeping checkpoints. Raises InputError for data or a start that does not fit, or a
+    memory that does not suffice, StateError when damaged."""
+    from onmodel.train.fitting import training_modes
+
+    family = context.family()
+    modes = training_modes(family, settings, max(settings.resolutions), context.events)
+    with family.computing(modes):
+        return _run(inputs, settings, context, family, modes)
+
+
+def _run(
+    inputs: Inputs, settings: Settings, context: Context, family: Family, modes: Modes
+) -> Artifact:
+    from onmodel.train.fitting import quantization_facts
     from onmodel.train.header_words import kohya_words
     from onmodel.train.loop import Outputs, TrainingInputs, epoch_steps, train
     from onmodel.train.precision import product_dtype
@@ -226,8 +239,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     if first:
         sweep(context.scratch)
         sweep(context.out)
-    family = context.family()
-    device = next(family.backbone.parameters()).device
+    device = family.device
     check_device(settings, device)
     for prompt in settings.preview.prompts if settings.preview else []:
         check_text(prompt, f"stages.{context.name}.preview.prompts")
@@ -243,6 +255,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "steps": steps_per_epoch * settings.epochs,
         "layers": len(adapters.parts),
         "precision": str(dtype).removeprefix("torch."),
+        **quantization_facts(family, settings, context.events),
     }
     histories = [inputs.lineage(name) for name in settings.datasets]
     parents = [context.base, head, *histories, *parents]
@@ -271,9 +284,12 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         assert settings.preview is not None
         draw_previews(family, settings.preview, settings, context, epoch)
 
+    options = settings
+    if modes.checkpointing:
+        options = settings.model_copy(update={"gradient_checkpointing": True})
     train(
         TrainingInputs(
-            family, data.examples, data.heldout, data.texts, settings, context.seed, dtype
+            family, data.examples, data.heldout, data.texts, options, context.seed, dtype
         ),
         state,
         Outputs(keep, preview, context.record),
@@ -355,6 +371,11 @@ def _data(inputs: Inputs, settings: Settings, context: Context, family: Family) 
     check_heldout(heldout, settings, context.events)
     captions = {caption for example in (*examples, *heldout) for caption in example.captions}
     texts = encode_captions(family, captions, context.scratch, context.events)
+    if settings.preview is not None:
+        family.encode_prompts(
+            [*settings.preview.prompts, settings.preview.negative], settings.preview.empty_text
+        )
+    family.release()
     if context.processes.first:
         context.processes.wait()
     return TrainingData(subsets, pictures, examples, heldout, texts, lost)
@@ -377,7 +398,7 @@ def _network(
 
     Layers of `start` beyond the targets are trained too, or its change would be lost.
     """
-    spec, device = family.spec, next(family.backbone.parameters()).device
+    spec, device = family.spec, family.device
     rank_alphas = trained_layers(spec, settings)
     if settings.start is None:
         return make_network(family, settings, rank_alphas, context.seed, device), []

@@ -81,6 +81,11 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Narrow, choose, keep. Raises InputError for an axis that is bounded and not measured."""
+    with settings.computing(context) as context:
+        return _run(inputs, settings, context)
+
+
+def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     models = inputs.models(settings.models)
     prompts = wide_suite(context.character, vocabulary_of(context.base_name))
     assessor = replace(

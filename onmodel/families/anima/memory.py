@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.families.anima.family import AnimaDenoiser
+from onmodel.families.anima.family import Anima, AnimaDenoiser
 from onmodel.families.anima.latents import LatentCodec
 from onmodel.families.anima.load import source
 from onmodel.families.anima.parts import CLASSES, PartSource, check, empty
@@ -69,22 +69,27 @@ class AnimaOutline:
             conditioner(encoder(ids).last_hidden_state, ids, source_attention_mask=None)
             return alive.peak - weights
 
-    def encoding_bytes(self, width: int, height: int, dtype: torch.dtype) -> int:
+    def encoding_bytes(self, width: int, height: int, dtype: torch.dtype, tiles: bool) -> int:
         picture = (1, 3, height, width)
-        return self._codec_bytes(LatentCodec.encode, picture, dtype)
+        return self._codec_bytes(LatentCodec.encode, picture, dtype, tiles)
 
-    def decoding_bytes(self, batch: int, width: int, height: int, dtype: torch.dtype) -> int:
+    def decoding_bytes(
+        self, batch: int, width: int, height: int, dtype: torch.dtype, tiles: bool
+    ) -> int:
         spec = self.spec
         sides = (height // spec.downscale, width // spec.downscale)
-        return self._codec_bytes(LatentCodec.decode, (batch, spec.latent_channels, *sides), dtype)
+        latents = (batch, spec.latent_channels, *sides)
+        return self._codec_bytes(LatentCodec.decode, latents, dtype, tiles)
 
     def _codec_bytes(
         self,
         work: Callable[[LatentCodec, Tensor], Tensor],
         shape: tuple[int, ...],
         dtype: torch.dtype,
+        tiles: bool,
     ) -> int:
         codec = copy.deepcopy(self._codec)
+        codec.tiles = tiles
         with counting() as alive, torch.no_grad():
             _filled(codec.vae, dtype)
             codec.mean_c11, codec.std_c11 = torch.empty(2, self.spec.latent_channels, 1, 1)
@@ -114,6 +119,11 @@ def _filled(model: Any, dtype: torch.dtype) -> Any:
     }
     model.load_state_dict(weights, assign=True)
     return model.requires_grad_(False)
+
+
+def outline_of(family: Anima) -> AnimaOutline:
+    """The outline of a base whose files are known."""
+    return AnimaOutline(family.outlines, {}, ())
 
 
 def make_outline(places: Mapping[str, Place], missing: tuple[InputError, ...]) -> AnimaOutline:
