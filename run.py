@@ -8,6 +8,7 @@ python run.py bench-merge      merging at Anima's size against peers and the flo
 python run.py bench-search     regret of searches for merge weights
 python run.py bench-alpha      what rewriting alpha does to further training
 python run.py bench-train      CPU time and memory of a training step, against a plain loop
+python run.py bench-real       every stage at Anima's true size: time and memory, beside the plan
 python run.py bench-evaluate   pictures per CPU second, against AnimaModularPipeline and the limit
 python run.py bench-curate     20,000 pictures read, hashed, tagged and compared
 python run.py bench-audit      a raw folder with planted faults: which does the audit find?
@@ -42,6 +43,7 @@ TASKS = {
     "bench-search": [["benchmarks/search_regret.py"]],
     "bench-alpha": [["benchmarks/alpha_trap.py"]],
     "bench-train": [["benchmarks/train.py"]],
+    "bench-real": [["benchmarks/real_size.py"]],
     "bench-evaluate": [["benchmarks/evaluate.py"]],
     "bench-curate": [["benchmarks/curate.py"]],
     "bench-audit": [["benchmarks/audit_faults.py"]],

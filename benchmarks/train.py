@@ -19,6 +19,7 @@ two over lists of tensors, as they are on a card. By default both compute in flo
 --precision bf16 both have bfloat16 weights and take their products in bfloat16 (autocast in (a)).
 (c) is the products of the adapted layers and of attention, forward and for the gradients of their
 inputs, on the collapsed text: no training that keeps the base frozen can do with fewer.
+real_size.py compares the same on a file of Anima's size, on a card too.
 """
 
 import argparse
@@ -32,7 +33,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, TypedDict
@@ -82,15 +83,33 @@ class Counts(TypedDict):
 
 @dataclass(frozen=True)
 class Case:
+    """`dit`: the file of Anima's transformer; without it a small random one is made."""
+
     size: int
     batch: int
     precision: str
     width: int = 512
     blocks: int = 8
+    dit: str = ""
+    device: str = "cpu"
 
     @property
-    def heads(self) -> int:
-        return self.width // HEAD_WIDTH
+    def dtype(self) -> Any:
+        """Of products."""
+        import torch
+
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Width, blocks and heads of the transformer."""
+        if not self.dit:
+            return self.width, self.blocks, self.width // HEAD_WIDTH
+        from onmodel.families.anima.spec import PUBLISHED
+
+        config = PUBLISHED["transformer"]
+        heads, blocks = config["num_attention_heads"], config["num_layers"]
+        return heads * config["attention_head_dim"], blocks, heads
 
     @property
     def side(self) -> int:
@@ -105,6 +124,8 @@ class Case:
     @property
     def rounds(self) -> int:
         """Timed steps: more where a step is short."""
+        if self.dit:
+            return 1 if self.device == "cpu" else 5
         return {256: 6, 512: 4, 768: 2}[self.size] if self.batch == 1 else 2
 
     @property
@@ -120,12 +141,20 @@ def make_transformer(case: Case) -> Any:
     import torch
     from diffusers import CosmosTransformer3DModel
 
+    if case.dit:
+        from onmodel.families.anima.parts import build
+        from onmodel.families.anima.single_file import single_source
+
+        source = single_source("transformer", Path(case.dit), "dit")
+        model = build(source, torch.bfloat16, case.device)
+        model.register_to_config(concat_padding_mask=False)
+        return model
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16 if case.precision == "bf16" else torch.float32)
     model = CosmosTransformer3DModel(
         in_channels=17,
         out_channels=16,
-        num_attention_heads=case.heads,
+        num_attention_heads=case.width // HEAD_WIDTH,
         attention_head_dim=HEAD_WIDTH,
         num_layers=case.blocks,
         text_embed_dim=TEXT_WIDTH,
@@ -165,18 +194,18 @@ def peft_steps(case: Case) -> Steps:
     for factor in factors:
         factor.data = factor.data.float()
     optimizer = torch.optim.AdamW(factors, lr=1e-4, weight_decay=0.01, foreach=True)
-    latents = torch.randn(case.batch, 16, 1, case.side, case.side)
-    text = torch.zeros(case.batch, TEXT_ROWS, TEXT_WIDTH)
+    latents = torch.randn(case.batch, 16, 1, case.side, case.side, device=case.device)
+    text = torch.zeros(case.batch, TEXT_ROWS, TEXT_WIDTH, device=case.device)
     for row, own in zip(text, make_texts(case.batch), strict=True):
         row[: len(own)] = own
 
     while True:
         noise = torch.randn_like(latents)
-        t = torch.sigmoid(torch.randn(case.batch))
+        t = torch.sigmoid(torch.randn(case.batch, device=case.device))
         t_b1111 = t.view(-1, 1, 1, 1, 1)
         noisy = (1 - t_b1111) * latents + t_b1111 * noise
         noisy = torch.cat([noisy, torch.zeros_like(noisy[:, :1])], dim=1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(case.device, torch.bfloat16, enabled=bf16):
             velocity = model(noisy, t, text, return_dict=False)[0]
         loss = functional.mse_loss(velocity.float(), noise - latents)
         loss.backward()
@@ -199,11 +228,10 @@ def onmodel_steps(case: Case) -> Steps:
     from onmodel.train.networks import make_network, trained_layers
     from onmodel.train.options import Options
 
-    dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
     family: Any = AnimaDenoiser(make_transformer(case))
     options = Options(epochs=1, learning_rate=1e-4, rank=RANK, alpha=RANK, batch=case.batch)
     adapters = make_network(
-        family, options, trained_layers(family.spec, options), 0, torch.device("cpu")
+        family, options, trained_layers(family.spec, options), 0, torch.device(case.device)
     )
     optimizer = torch.optim.AdamW([adapters.flat], weight_decay=0.01, fused=True)
     item = Item("x.png", "0" * 64, case.size, case.size, "base", "", "", 0, "train", "toon")
@@ -214,10 +242,10 @@ def onmodel_steps(case: Case) -> Steps:
     latents = torch.randn(case.batch, 16, case.side, case.side)
     examples = [loop.Example(item, latents[i], 1, [str(i)]) for i in range(case.batch)]
     batch = [loop.Shown(i, 0) for i in range(case.batch)]
-    training = loop.TrainingInputs(family, examples, [], texts, options, seed=0, dtype=dtype)
-    with attached(family, adapters, dtype), family.training():
+    training = loop.TrainingInputs(family, examples, [], texts, options, seed=0, dtype=case.dtype)
+    with attached(family, adapters, case.dtype), family.training():
         for number in itertools.count():
-            step = loop.prepare(training, number, [batch], torch.device("cpu"))
+            step = loop.prepare(training, number, [batch], torch.device(case.device))
             loop.fill_gradient(training, adapters, step)
             loop.clip_gradient(adapters, options.grad_clip)
             optimizer.step()
@@ -228,22 +256,22 @@ def products_steps(case: Case) -> Steps:
     """(c): matrix products alone, into tensors that are there already."""
     import torch
 
-    dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
-    width = case.width
+    width, blocks, head_count = case.shape
+    like: dict[str, Any] = {"dtype": case.dtype, "device": case.device}
     rows = case.batch * case.tokens
     text_rows = max(CAPTION_ROWS[: case.batch]) + 2
     shapes = [(rows, width, width)] * 6 + [(rows, width, 4 * width), (rows, 4 * width, width)]
-    weights = [torch.randn(out, inner, dtype=dtype) for _, inner, out in shapes]
-    text_weight = torch.randn(width, TEXT_WIDTH, dtype=dtype)
-    text = torch.randn(case.batch * text_rows, TEXT_WIDTH, dtype=dtype)
-    x = {inner: torch.randn(rows, inner, dtype=dtype) for inner in (width, 4 * width)}
-    y = {inner: torch.empty(rows, inner, dtype=dtype) for inner in (width, 4 * width)}
-    y_text = torch.empty(len(text), width, dtype=dtype)
-    heads = torch.randn(case.batch * case.heads, case.tokens, HEAD_WIDTH, dtype=dtype)
+    weights = [torch.randn(out, inner, **like) for _, inner, out in shapes]
+    text_weight = torch.randn(width, TEXT_WIDTH, **like)
+    text = torch.randn(case.batch * text_rows, TEXT_WIDTH, **like)
+    x = {inner: torch.randn(rows, inner, **like) for inner in (width, 4 * width)}
+    y = {inner: torch.empty(rows, inner, **like) for inner in (width, 4 * width)}
+    y_text = torch.empty(len(text), width, **like)
+    heads = torch.randn(case.batch * head_count, case.tokens, width // head_count, **like)
 
     def attention(keys: int) -> None:
-        key = torch.randn(len(heads), keys, HEAD_WIDTH, dtype=dtype)
-        scores = torch.empty(1, case.tokens, keys, dtype=dtype)
+        key = torch.randn(len(heads), keys, width // head_count, **like)
+        scores = torch.empty(1, case.tokens, keys, **like)
         for i in range(len(heads)):
             for _ in range(
                 2
@@ -256,7 +284,7 @@ def products_steps(case: Case) -> Steps:
             torch.bmm(scores.transpose(1, 2), heads[i : i + 1])
 
     while True:
-        for _ in range(case.blocks):
+        for _ in range(blocks):
             for (_, inner, out), weight in zip(shapes, weights, strict=True):
                 torch.mm(x[inner], weight.T, out=y[out])
                 torch.mm(x[out], weight, out=y[inner])
@@ -312,6 +340,12 @@ def work(contender: str, case: Case) -> None:
     from diffusers import CosmosTransformer3DModel  # noqa: F401
     from peft import LoraConfig  # noqa: F401
 
+    def now() -> float:
+        if case.device == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.monotonic()
+
     torch.set_num_threads(1)
     before = peak_bytes()
     steps = CONTENDERS[contender](case)
@@ -319,27 +353,25 @@ def work(contender: str, case: Case) -> None:
         if line.strip() == "count":
             print(json.dumps(count(steps)), flush=True)
             continue
-        started = time.process_time()
+        started = now()
         next(steps)
-        print(
-            json.dumps({"seconds": time.process_time() - started, "peak": peak_bytes() - before}),
-            flush=True,
-        )
+        seconds, peak = now() - started, peak_bytes() - before
+        if case.device != "cpu":
+            peak = torch.cuda.max_memory_allocated()
+        print(json.dumps({"seconds": seconds, "peak": peak}), flush=True)
 
 
 class Worker:
     """A contender's process, seen from the one that compares."""
 
     def __init__(self, contender: str, case: Case) -> None:
-        command = [
-            sys.executable,
-            __file__,
-            "--work",
-            contender,
-            *map(str, (case.size, case.batch, case.precision, case.width, case.blocks)),
-        ]
+        command = [sys.executable, __file__, "--work", contender, json.dumps(asdict(case))]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
         )
         self.contender = contender
         self.seconds: list[float] = []
@@ -435,12 +467,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--work",
-        nargs=6,
-        metavar=("CONTENDER", "SIZE", "BATCH", "PRECISION", "WIDTH", "BLOCKS"),
-        help=argparse.SUPPRESS,
-    )
+    parser.add_argument("--work", nargs=2, metavar=("CONTENDER", "CASE"), help=argparse.SUPPRESS)
     parser.add_argument("--whole-run", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=SIZES)
     parser.add_argument("--batches", nargs="+", type=int, choices=BATCHES, default=BATCHES)
@@ -454,9 +481,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.work:
-        contender, size, batch, precision, width, blocks = arguments.work
-        case = Case(int(size), int(batch), precision, int(width), int(blocks))
-        return work(contender, case)
+        contender, case = arguments.work
+        return work(contender, Case(**json.loads(case)))
     if arguments.whole_run:
         return whole_run()
     print(f"{arguments.precision}     {'CPU s a step':>26} {'peak MiB':>24} {'operations':>52}")

@@ -188,9 +188,13 @@ def test_the_template_plans_from_a_fresh_clone() -> None:
     training = stage["training"]
     assert (training["layers"], training["parameters"]) == (280, 45_875_200)
     assert training["file_bytes"] == 4 * training["parameters"]
-    assert set(training["peak_bytes"]) == {"512", "768", "1024"}
-    for peaks in training["peak_bytes"].values():
-        assert 5e9 < peaks["gradient_checkpointing"] < peaks["keep_activations"] < 60e9
+    memory = {row["stage"]: row["memory"] for row in plan["stages"] if "memory" in row}
+    assert set(memory) == {"trained", "candidates", "confirmed", "release"}
+    assert set(memory["trained"]["phases"]) == {"encode pictures", "encode captions", "train"}
+    for row in memory.values():
+        assert row["bytes"] == max(sum(parts.values()) for parts in row["phases"].values())
+        assert row["bytes"] == sum(row["phases"][row["phase"]].values())
+        assert 5e9 < row["bytes"] < 60e9
     assert (
         stage["exposures"] == {"base": 80}
         and stage["steps"] == 20 * 80 / 2

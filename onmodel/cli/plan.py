@@ -2,6 +2,7 @@
 runs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
@@ -15,9 +16,10 @@ from onmodel.recipe import Recipe
 from onmodel.text import printable
 
 if TYPE_CHECKING:
+    from onmodel.engine.memory import Forecast, Machine, StageMemory
     from onmodel.families.protocol import BaseFacts
-    from onmodel.train.memory import Forecast
-    from onmodel.train.networks import TrainingSize
+
+GIB = 2**30
 
 
 def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
@@ -53,18 +55,15 @@ def print_plan(recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
         console.print("time: unknown until this base was measured on this machine", highlight=False)
 
 
-def print_forecasts(
-    base: "BaseFacts",
-    forecasts: "Mapping[str, TrainingSize | Forecast]",
-    steps: Sequence[Step],
-    console: Console,
-) -> None:
-    """Print the base's size, the size and memory of each training, and what is missing."""
+def print_forecast(forecast: "Forecast", steps: Sequence[Step], console: Console) -> None:
+    """Print the base's size, what each training trains, the memory of each stage, and what is
+    missing."""
+    base = forecast.base
     backbone = base.spec.backbone
     sizes = f"{base.parameters[backbone] / 1e6:,.0f} M parameters in {base.spec.blocks} blocks"
     origin = "" if backbone in base.found else ", as published; the file is not there yet"
     console.print(f"base: {backbone} of {sizes}{origin}", highlight=False, soft_wrap=True)
-    for name, row in forecasts.items():
+    for name, row in forecast.trained.items():
         console.print(
             f"{name}: trains {row.parameters / 1e6:.1f} M parameters in {row.layers} of"
             f" {len(base.spec.linears)} layers; a checkpoint is"
@@ -72,12 +71,17 @@ def print_forecasts(
             highlight=False,
             soft_wrap=True,
         )
-        if row.memory:
-            console.print(_memory_table(name, row))
-    for what in missing_of(base, steps):
-        console.print(
-            f"not there: {what}", style="yellow", highlight=False, markup=False, soft_wrap=True
-        )
+    warnings = [f"not there: {what}" for what in missing_of(base, steps)]
+    if forecast.machine:
+        console.print(_memory_table(forecast.machine, forecast.memory))
+    for name, stage in forecast.memory.items():
+        if stage.modes:
+            console.print(f"{name}: {stage.modes}", highlight=False, soft_wrap=True)
+        if forecast.machine and (remedy := forecast.remedy(stage)):
+            free = f"{forecast.machine.room / GIB:.1f} GiB are free"
+            warnings.append(f"{name}: takes {stage.peak.bytes / GIB:.1f} GiB, {free} — {remedy}")
+    for line in warnings:
+        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def missing_of(base: "BaseFacts", steps: Sequence[Step]) -> list[InputError]:
@@ -86,31 +90,25 @@ def missing_of(base: "BaseFacts", steps: Sequence[Step]) -> list[InputError]:
     return list({str(error): error for error in errors}.values())
 
 
-def _memory_table(name: str, row: "TrainingSize | Forecast") -> Table:
+def _memory_table(machine: "Machine", memory: "Mapping[str, StageMemory]") -> Table:
+    where = {"cpu": "the processor"}.get(machine.device, "the card")
+    dtype = str(machine.dtype).removeprefix("torch.")
     table = Table(
-        title=f"{name}: peak memory of a step, batch {row.batch}, GiB",
+        title=f"peak memory on {where} in {dtype}, GiB; {machine.room / GIB:.1f} are free",
         title_justify="left",
-        caption=(
-            "from shapes alone; a card's context comes on top, a processor's heap can double it"
-        ),
-        caption_justify="left",
         box=SIMPLE,
         pad_edge=False,
     )
-    table.add_column("gradient_checkpointing", no_wrap=True)
-    for side in row.memory:
-        table.add_column(f"{side} px", justify="right", no_wrap=True)
-    for i, title in enumerate(("false", "true")):
-        table.add_row(title, *(f"{peaks[i] / 2**30:.1f}" for peaks in row.memory.values()))
+    for column in ("stage", "peak", "during", "most of it"):
+        table.add_column(column, justify="right" if column == "peak" else "left", no_wrap=True)
+    for name, stage in memory.items():
+        peak = stage.peak
+        most = f"{peak.largest} {peak.parts[peak.largest] / GIB:.1f}"
+        table.add_row(name, f"{peak.bytes / GIB:.1f}", peak.name, most)
     return table
 
 
-def plan_as_dict(
-    recipe: Recipe,
-    steps: Sequence[Step],
-    base: "BaseFacts",
-    forecasts: "Mapping[str, TrainingSize | Forecast]",
-) -> dict[str, object]:
+def plan_as_dict(recipe: Recipe, steps: Sequence[Step], forecast: "Forecast") -> dict[str, object]:
     """The same plan as JSON values; sizes in bytes."""
     rows: list[dict[str, object]] = [
         {
@@ -126,21 +124,18 @@ def plan_as_dict(
         for s in steps
     ]
     for step, row in zip(steps, rows, strict=True):
-        if forecast := forecasts.get(step.name):
-            memory = {
-                str(side): {"keep_activations": kept, "gradient_checkpointing": twice}
-                for side, (kept, twice) in forecast.memory.items()
-            }
-            row["training"] = {
-                "layers": forecast.layers,
-                "parameters": forecast.parameters,
-                "file_bytes": forecast.file_bytes,
-                "batch": forecast.batch,
-                "peak_bytes": memory,
+        if trained := forecast.trained.get(step.name):
+            row["training"] = asdict(trained)
+        if stage := forecast.memory.get(step.name):
+            row["memory"] = {
+                "bytes": stage.peak.bytes,
+                "phase": stage.peak.name,
+                "modes": stage.modes,
+                "phases": {phase.name: dict(phase.parts) for phase in stage.phases},
             }
     missing = [
         {"field": error.field, "value": str(error.value), "remedy": error.remedy}
-        for error in missing_of(base, steps)
+        for error in missing_of(forecast.base, steps)
     ]
     return {"recipe": recipe.name, "base": recipe.base_name, "stages": rows, "missing": missing}
 

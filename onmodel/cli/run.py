@@ -88,15 +88,15 @@ def _plan(
 
 def _forecast(recipe: "Recipe", steps: "Sequence[Step]", as_json: bool) -> None:
     """Print memory and files of the trainings, and what the recipe names that is not there."""
-    from onmodel.cli.plan import plan_as_dict, print_forecasts
+    from onmodel.cli.plan import plan_as_dict, print_forecast
     from onmodel.cli.render import on_terminal
-    from onmodel.engine.plan import forecasts
+    from onmodel.engine.memory import forecast
 
     with on_terminal() as events:
-        base, found = forecasts(recipe, steps, events)
-    print_forecasts(base, found, steps, PlainConsole(stderr=as_json))
+        found = forecast(recipe, steps, events)
+    print_forecast(found, steps, PlainConsole(stderr=as_json))
     if as_json:
-        say_json(plan_as_dict(recipe, steps, base, found))
+        say_json(plan_as_dict(recipe, steps, found))
 
 
 def _run(

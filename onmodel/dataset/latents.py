@@ -46,14 +46,13 @@ def encode_pictures(
     wanted = {view.key: view for view in views}
     missing = [key for key in wanted if key not in known]
     if missing:
-        device = next(family.backbone.parameters()).device
         with events.task("encode pictures", total=len(missing)) as task:
             for key in missing:
                 view = wanted[key]
                 pixels = torch.from_numpy(
                     load_pixels(view.path, view.size, view.flip, view.background)
                 )[None]
-                known[key] = family.encode_images(pixels.to(device)).float().cpu()[0]
+                known[key] = family.encode_images(pixels.to(family.device)).float().cpu()[0]
                 task.advance()
         write_sealed(folder, "latents", {key: known[key] for key in wanted}, facts)
         return encode_pictures(

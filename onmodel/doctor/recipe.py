@@ -1,13 +1,12 @@
-"""A recipe: its plan, and whether its trainings fit into the card's memory."""
+"""A recipe: its plan, and whether its stages fit into memory."""
 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onmodel.devices import accelerator, facts_of
 from onmodel.doctor.findings import GIB, caught
-from onmodel.events import Events, Finding
+from onmodel.events import Events, Finding, Status
 
 if TYPE_CHECKING:
     from onmodel.recipe import Recipe
@@ -51,27 +50,18 @@ def read_recipe(path: Path, events: Events) -> "tuple[Recipe, dict[str, Curate],
 
 
 def _fits(recipe: "Recipe", steps: Sequence[Any], events: Events) -> Iterator[Finding]:
-    """Does each training fit into the card, as planned from shapes?"""
-    from onmodel.engine.plan import forecasts
+    """Does each stage fit into the memory that is free?"""
+    from onmodel.engine.memory import forecast
 
-    card = accelerator()
-    room = facts_of(card).memory if card is not None else None
-    for name, row in forecasts(recipe, steps, events)[1].items():
-        step = next(step for step in steps if step.name == name)
-        if not row.memory:
-            continue
-        kept, twice = row.memory[max(step.settings.resolutions)]
-        needed = twice if step.settings.gradient_checkpointing is True else kept
-        text = (
-            f"a step takes about {needed / GIB:.1f} GiB ({twice / GIB:.1f} with"
-            " gradient_checkpointing)"
-        )
-        if room is None or needed < 0.9 * room:
+    found = forecast(recipe, steps, events)
+    if (machine := found.machine) is None:
+        return
+    for name, stage in found.memory.items():
+        peak, remedy = stage.peak, found.remedy(stage)
+        text = f"takes {peak.bytes / GIB:.1f} GiB (during: {peak.name})"
+        if remedy is None:
             yield Finding(f"recipe {name}", "ok", text)
         else:
-            remedy = (
-                "set gradient_checkpointing" if twice < 0.9 * room else "lower batch or resolution"
-            )
-            yield Finding(
-                f"recipe {name}", "fail", f"{text}, the card has {room / GIB:.1f}", remedy
-            )
+            text = f"{text}, {machine.room / GIB:.1f} are free"
+            status: Status = "warn" if machine.device == "cpu" else "fail"
+            yield Finding(f"recipe {name}", status, text, remedy)

@@ -187,9 +187,20 @@ def _run_cell(
                 )
                 context = replace(context, record=steps.record)
             artifact = cell.run(context)
+            _say_card_memory(context.events)
     assert artifact is not None
     project.ledger.finish(id, artifact.kind, artifact.hash, time.monotonic() - started, _now())
     shutil.rmtree(context.scratch)
+
+
+def _say_card_memory(events: Events) -> None:
+    """Note the most memory that the stage has allocated on a card."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        most = torch.cuda.max_memory_allocated() / 2**30
+        events.note(f"largest allocation on the card: {most:.2f} GiB")
+        torch.cuda.reset_peak_memory_stats()
 
 
 def environment() -> dict[str, str]:

@@ -23,13 +23,10 @@ from onmodel.stages.base import (
     NamedStage,
     Plan,
     StageSettings,
-    TrainingSettings,
 )
 
 if TYPE_CHECKING:
-    from onmodel.families.protocol import BaseFacts, Family
-    from onmodel.train.memory import Forecast
-    from onmodel.train.networks import TrainingSize
+    from onmodel.families.protocol import Family
 
 # Seconds per unit on two cores with the toon base, measured with recipes/release_2.toml; unknown
 # for another base.
@@ -251,59 +248,6 @@ def base_of(recipe: Recipe, events: Events) -> "tuple[Callable[[], Family], str]
     settings = parse_base(recipe.base)
     sha256 = base_sha256(settings, events)
     return functools.cache(lambda: load_base(settings, sha256)), sha256
-
-
-def forecasts(
-    recipe: Recipe, steps: Sequence[Step], events: Events
-) -> "tuple[BaseFacts, dict[str, TrainingSize | Forecast]]":
-    """The base's facts and what each training of the plan takes. No weight is read, nothing is
-    downloaded. The memory of a step is forecast for a base that the user named, which loads torch.
-
-    A base whose `dtype` is "auto" is taken as bfloat16, as on a card. Raises InputError for files
-    that do not fit.
-    """
-    from onmodel.families.protocol import BaseFacts
-    from onmodel.families.registry import base_facts, outline, parse_base
-    from onmodel.train.networks import training_size
-
-    base = parse_base(recipe.base)
-    facts = base_facts(base)
-    if facts is not None:
-        spec = facts.spec
-        trainings = _by_shapes(steps, lambda options, sides: training_size(spec, options))
-        return facts, trainings
-
-    import torch
-
-    from onmodel.train.memory import forecast
-
-    dtype = torch.float32 if base.dtype == "float32" else torch.bfloat16
-    shapes = outline(base)
-    parameters = {name: shapes.parameters(name) for name in shapes.components}
-    facts = BaseFacts(shapes.spec, parameters, shapes.found, shapes.missing)
-    return facts, _by_shapes(
-        steps, lambda options, sides: forecast(shapes, options, sides, dtype, events)
-    )
-
-
-def _by_shapes(
-    steps: Sequence[Step],
-    size: "Callable[[TrainingSettings, set[int]], TrainingSize | Forecast]",
-) -> "dict[str, TrainingSize | Forecast]":
-    """Training → its size, computed once for trainings of the same shapes: refining is often as
-    large as the first training."""
-    known: dict[str, TrainingSize | Forecast] = {}
-    plans = {step.name: step.plan for step in steps}
-    found = {}
-    for step in steps:
-        settings = step.settings
-        if isinstance(settings, TrainingSettings):
-            sides = settings.sides(plans)
-            key = hash_json([settings.shapes(), sorted(sides)])
-            if key not in known:
-                known[key] = size(settings, sides)
-            found[step.name] = known[key]
-    return found
 
 
 def _settings(name: str, table: Mapping[str, Any], kind: type[StageSettings]) -> StageSettings:

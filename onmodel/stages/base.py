@@ -18,6 +18,7 @@ from onmodel.ledger.lineage import Lineage, add
 from onmodel.processes import ALONE, Processes
 from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
+from onmodel.sample.pictures import DrawnBatch
 from onmodel.train.options import Options
 from onmodel.validation import StrictTable
 from onmodel.weights import weights_sha256
@@ -130,9 +131,21 @@ class Reads:
         return found
 
 
+# Settings that change memory and speed only.
+SAME_BYTES = frozenset({"memory", "swap_blocks", "vae_tiles"})
+
+
 class TrainingSettings(StageSettings, Options):
     """Settings of a verb that trains: several processes share a run of it, its steps are recorded,
     and its memory is forecast."""
+
+    def keyed(self) -> dict[str, object]:
+        """Without what changes no byte, and without `quantize` where nothing is quantised, so that
+        what was trained before these settings existed is found."""
+        keyed = super().keyed()
+        if self.quantize is None:
+            del keyed["quantize"]
+        return {name: value for name, value in keyed.items() if name not in SAME_BYTES}
 
     def sides(self, before: Mapping[str, "Plan"]) -> set[int]:
         """The resolutions of the pictures, in pixels."""
@@ -155,6 +168,8 @@ class Plan:
     for sure; `sentences`: subset → pictures with a sentence after their tags; `names`: of the
     models, None where they are known only when they are made.
 
+    `drawn`: the largest batch that is generated at once, None where none is.
+
     `notes`: what of the user's files has no effect, or another one than elsewhere; `missing`: files
     that the recipe names and that are not there. The plan was made without them, a run is refused.
     """
@@ -168,6 +183,7 @@ class Plan:
     models: int = 0
     epochs: Sequence[int] = ()
     names: Sequence[str] | None = None
+    drawn: DrawnBatch | None = None
     sentences: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
     missing: tuple[InputError, ...] = ()

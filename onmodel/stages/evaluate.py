@@ -157,7 +157,9 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
         prompts = len(SUITES[settings.suite])
         arms = (3 + 2 * models) * (1 + settings.negatives) + 3 * settings.floors
     pictures = prompts * settings.seeds * arms
-    return Plan(pictures=pictures, models=models, names=names, missing=settings.missing)
+    drawn = settings.sampling.drawn(pictures)
+    missing = settings.missing
+    return Plan(pictures=pictures, models=models, names=names, drawn=drawn, missing=missing)
 
 
 def declared(against: Sequence[str], names: Sequence[str], field: str) -> list[str]:
@@ -175,6 +177,11 @@ def declared(against: Sequence[str], names: Sequence[str], field: str) -> list[s
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Measure the models. Raises InputError for references that hold nothing out, observers that do
     not load, or a trigger for a model that is not there."""
+    with settings.computing(context) as context:
+        return _run(inputs, settings, context)
+
+
+def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     models = inputs.models(settings.models)
     names = [model.name for model in models]
     for name, word in settings.triggers.items():

@@ -8,6 +8,7 @@ clock, the machine or the place.
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -130,7 +131,11 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     )
     if (names := before[settings.evaluation].names) is not None:
         _previous_of(names, settings)
-    return Plan(pictures=settings.samples, models=1, names=[settings.file_name], missing=missing)
+    drawn = before[settings.evaluation].drawn
+    if drawn is not None:
+        drawn = replace(drawn, pictures=min(drawn.pictures, settings.samples))
+    names, samples = [settings.file_name], settings.samples
+    return Plan(pictures=samples, models=1, names=names, drawn=drawn, missing=missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:

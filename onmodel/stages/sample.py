@@ -6,9 +6,12 @@ shows the character as surely as her held-out references do, and is spread over 
 every picture says why it was kept or not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -23,6 +26,7 @@ from onmodel.evaluate.observers import Observers, load_observers
 from onmodel.evaluate.observers.files import FILES
 from onmodel.evaluate.observers.identity import unit
 from onmodel.evaluate.observers.source import SCHEME, content, wrong
+from onmodel.families.modes import Modes
 from onmodel.families.protocol import SamplingSettings
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
@@ -42,6 +46,7 @@ from onmodel.sample.suites import (
     whom,
 )
 from onmodel.stages.base import (
+    SAME_BYTES,
     Context,
     Inputs,
     Kind,
@@ -51,8 +56,11 @@ from onmodel.stages.base import (
     StageSettings,
     keep_file,
 )
-from onmodel.train.options import LARGEST_BATCH, Side
+from onmodel.train.options import LARGEST_BATCH, MOST_BLOCKS, Side
 from onmodel.validation import StrictTable
+
+if TYPE_CHECKING:
+    from onmodel.families.protocol import Family
 
 PROMPTED = ("trigger", "count_tag", "tags", "description", "free", "outfits")  # what prompts say
 MAKES: Kind = "pictures"
@@ -86,6 +94,19 @@ class Generating(StageSettings, SamplingSettings):
         ge=1,
         le=LARGEST_BATCH,
         description="Pictures per batch. Changes memory and speed only.",
+    )
+    swap_blocks: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_BLOCKS,
+        description=(
+            "Blocks whose weights lie in the host's memory and come to the card when they compute. "
+            "Changes memory and speed only."
+        ),
+    )
+    vae_tiles: bool = Field(
+        default=False,
+        description="Decode large pictures in strips. Changes memory and speed only.",
     )
     references: ReferenceSource | None = Field(
         default=None, description="Held-out pictures of the character to compare with."
@@ -132,6 +153,25 @@ class Generating(StageSettings, SamplingSettings):
     @classmethod
     def _one_detector(cls, value: object) -> object:
         return (value,) if isinstance(value, str | Path) else value
+
+    def keyed(self) -> dict[str, object]:
+        """Without what changes no byte, so that what was made before these settings existed is
+        found."""
+        return {name: value for name, value in super().keyed().items() if name not in SAME_BYTES}
+
+    @contextmanager
+    def computing(self, context: Context) -> Iterator[Context]:
+        """The context with a base that, once it is loaded, computes as these settings say."""
+        modes = Modes(vae_tiles=self.vae_tiles, swap_blocks=self.swap_blocks)
+        with ExitStack() as stack:
+
+            @cache
+            def family() -> "Family":
+                found = context.family()
+                stack.enter_context(found.computing(modes))
+                return found
+
+            yield context if modes == Modes() else replace(context, family=family)
 
     @property
     def sampling(self) -> Sampling:
@@ -222,12 +262,18 @@ class Settings(Generating):
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Generates `count` pictures."""
     counts = {"pictures": settings.keep or settings.count}
-    return Plan(pictures=settings.count, counts=counts, missing=settings.missing)
+    drawn = settings.sampling.drawn(settings.count)
+    return Plan(pictures=settings.count, counts=counts, drawn=drawn, missing=settings.missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Generate and choose. Raises InputError for a refused prompt, or for `keep` without references
     to judge by."""
+    with settings.computing(context) as context:
+        return _run(inputs, settings, context)
+
+
+def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     if settings.keep is not None and settings.references is None:
         raise InputError(
             f"stages.{context.name}.keep",

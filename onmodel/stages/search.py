@@ -125,7 +125,9 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     _check_enough(settings, models + 2)
     searched = len(SUITES[SEARCHED]) * (2 * settings.evaluations + 3 * BLOCKS)
     checked = len(SUITES[FRESH]) * (2 * 3 + 3)
-    return Plan(pictures=settings.seeds * (searched + checked), models=1, missing=settings.missing)
+    pictures = settings.seeds * (searched + checked)
+    drawn = settings.sampling.drawn(pictures)
+    return Plan(pictures=pictures, models=1, drawn=drawn, missing=settings.missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
@@ -134,6 +136,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
     Raises InputError when there are fewer than two models or a bounded axis is not measured.
     """
+    with settings.computing(context) as context:
+        return _run(inputs, settings, context)
+
+
+def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     models = inputs.models(settings.candidates)
     if len(models) < 2:
         raise InputError(

@@ -19,8 +19,8 @@ from pydantic import Field, field_validator, model_validator
 from onmodel.dataset.manifest import exposure_leaf, read_subsets
 from onmodel.dataset.merkle import merkle_root
 from onmodel.dataset.summary import say_captions, say_crops, say_exposures
-from onmodel.devices import has_bfloat16
 from onmodel.errors import InputError, StateError
+from onmodel.families.modes import Modes
 from onmodel.families.protocol import Family, FamilySpec, Text
 from onmodel.hashing import sha256_file, sweep, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add
@@ -28,7 +28,6 @@ from onmodel.lora import header
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact
-from onmodel.sample.pictures import PictureRequest, Sampling, parameters, png_bytes
 from onmodel.stages.base import (
     Context,
     Inputs,
@@ -39,14 +38,13 @@ from onmodel.stages.base import (
     TrainingSettings,
     write_models,
 )
+from onmodel.stages.previews import draw_previews, preview_sampling
 from onmodel.train.networks import make_network, trained_layers
 from onmodel.train.optimizers import check_device, check_optimizer
-from onmodel.train.options import Preview, TrainSubset
+from onmodel.train.options import TrainSubset
 from onmodel.weights import payload_sha256
 
 if TYPE_CHECKING:
-    import torch
-
     from onmodel.train.adapters import Trained
     from onmodel.train.examples import TrainPicture
     from onmodel.train.loop import Example
@@ -54,6 +52,7 @@ if TYPE_CHECKING:
 
 MAKES: Kind = "models"
 READS = Reads("train", sheet=("trigger",), head=("seed", "threads"))
+_STEP = 16  # pixels that sides are rounded to in the plan, where the base is not loaded
 TAGS_IN_HEADER = 100  # the most frequent of each subset
 METRICS = "metrics.jsonl"
 SHAPES = (
@@ -191,7 +190,12 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     if all(subset.loss_weight == 0 for subset in subsets):
         raise InputError("loss_weight", 0, "nothing is learnt: give a subset more than 0")
     notes = (*settings.doubts(steps), *_hidden_sentences(settings, subsets, before))
-    return Plan(steps=steps, exposures=exposures, models=models, epochs=sure, notes=notes)
+    preview, drawn = settings.preview, None
+    if preview is not None:
+        drawn = preview_sampling(preview, settings, _STEP).drawn(len(preview.prompts))
+    return Plan(
+        steps=steps, exposures=exposures, models=models, epochs=sure, drawn=drawn, notes=notes
+    )
 
 
 def _hidden_sentences(
@@ -210,10 +214,23 @@ def _hidden_sentences(
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    """Train, keeping checkpoints. Raises InputError for data or a start that does not fit,
-    StateError when damaged."""
+    """Train, keeping checkpoints. Raises InputError for data or a start that does not fit, or a
+    memory that does not suffice, StateError when damaged."""
+    from onmodel.train.fitting import training_modes
+
+    family = context.family()
+    modes = training_modes(family, settings, max(settings.resolutions), context.events)
+    with family.computing(modes):
+        return _run(inputs, settings, context, family, modes)
+
+
+def _run(
+    inputs: Inputs, settings: Settings, context: Context, family: Family, modes: Modes
+) -> Artifact:
+    from onmodel.train.fitting import quantization_facts
     from onmodel.train.header_words import kohya_words
     from onmodel.train.loop import Outputs, TrainingInputs, epoch_steps, train
+    from onmodel.train.precision import product_dtype
     from onmodel.train.state import State
 
     head = context.recipe(READS)
@@ -222,8 +239,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     if first:
         sweep(context.scratch)
         sweep(context.out)
-    family = context.family()
-    device = next(family.backbone.parameters()).device
+    device = family.device
     check_device(settings, device)
     for prompt in settings.preview.prompts if settings.preview else []:
         check_text(prompt, f"stages.{context.name}.preview.prompts")
@@ -232,13 +248,14 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     state = State(context.scratch, adapters, settings)
     _check_kept(state.history, context.out)
 
-    dtype = _precision(settings, device)
+    dtype = product_dtype(settings, device.type)
     steps_per_epoch = len(epoch_steps(data.examples, 1, settings, context.seed))
     facts = {
         **data.facts(settings),
         "steps": steps_per_epoch * settings.epochs,
         "layers": len(adapters.parts),
         "precision": str(dtype).removeprefix("torch."),
+        **quantization_facts(family, settings, context.events),
     }
     histories = [inputs.lineage(name) for name in settings.datasets]
     parents = [context.base, head, *histories, *parents]
@@ -265,11 +282,14 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
     def preview(epoch: int) -> None:
         assert settings.preview is not None
-        _preview(family, settings.preview, settings, context, epoch)
+        draw_previews(family, settings.preview, settings, context, epoch)
 
+    options = settings
+    if modes.checkpointing:
+        options = settings.model_copy(update={"gradient_checkpointing": True})
     train(
         TrainingInputs(
-            family, data.examples, data.heldout, data.texts, settings, context.seed, dtype
+            family, data.examples, data.heldout, data.texts, options, context.seed, dtype
         ),
         state,
         Outputs(keep, preview, context.record),
@@ -351,6 +371,11 @@ def _data(inputs: Inputs, settings: Settings, context: Context, family: Family) 
     check_heldout(heldout, settings, context.events)
     captions = {caption for example in (*examples, *heldout) for caption in example.captions}
     texts = encode_captions(family, captions, context.scratch, context.events)
+    if settings.preview is not None:
+        family.encode_prompts(
+            [*settings.preview.prompts, settings.preview.negative], settings.preview.empty_text
+        )
+    family.release()
     if context.processes.first:
         context.processes.wait()
     return TrainingData(subsets, pictures, examples, heldout, texts, lost)
@@ -373,7 +398,7 @@ def _network(
 
     Layers of `start` beyond the targets are trained too, or its change would be lost.
     """
-    spec, device = family.spec, next(family.backbone.parameters()).device
+    spec, device = family.spec, family.device
     rank_alphas = trained_layers(spec, settings)
     if settings.start is None:
         return make_network(family, settings, rank_alphas, context.seed, device), []
@@ -394,61 +419,6 @@ def _network(
     why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
     network = make_network(family, settings, rank_alphas, context.seed, device, start)
     return network, [header.lineage_of(found.metadata, model.sha256), *why]
-
-
-def _preview(
-    family: Family, preview: Preview, settings: Settings, context: Context, epoch: int
-) -> None:
-    """Draw the preview's prompts with the base as it is being trained."""
-    from onmodel.sample.sampler import Job, generate
-
-    step = family.spec.resolution.step
-    side = max(settings.resolutions) // step * step
-    width, height = (
-        (preview.size, preview.size)
-        if isinstance(preview.size, int)
-        else preview.size or (side, side)
-    )
-    sampling = Sampling(
-        preview.steps,
-        preview.guidance,
-        preview.shift,
-        width=width,
-        height=height,
-        sampler=preview.sampler,
-        schedule=preview.schedule,
-        empty_text=preview.empty_text,
-    )
-    jobs = [
-        Job(prompt, preview.negative, preview.seed + i, width, height, preview.empty_text)
-        for i, prompt in enumerate(preview.prompts)
-    ]
-    made = generate(
-        family,
-        jobs,
-        steps=preview.steps,
-        guidance=preview.guidance,
-        shift=preview.shift,
-        batch=settings.batch,
-        sampler=preview.sampler,
-        schedule=preview.schedule,
-    )
-    for i, (job, image) in enumerate(made):
-        text = parameters(
-            context.base_sha256, PictureRequest(job.prompt, job.negative, job.seed), sampling
-        )
-        path = context.out / "previews" / f"epoch-{epoch:04d}-{i:02d}.png"
-        write_atomic(path, png_bytes(image, f"{text}, Training: {context.name} epoch {epoch}"))
-
-
-def _precision(settings: Settings, device: "torch.device") -> "torch.dtype":
-    """What large products are computed in. Without bf16 in hardware a device is slower in it."""
-    import torch
-
-    auto = settings.precision == "auto" and has_bfloat16(device)
-    if settings.precision == "bf16" or auto:
-        return torch.bfloat16
-    return torch.float32
 
 
 def _check_kept(history: "History", out: Path) -> None:

@@ -75,11 +75,17 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     """Pictures of the rounds, at most: two arms of every candidate, three of the base."""
     models = sum(named(reference, before) for reference in settings.models)
     looks = 2 * most_looks(models, len(settings.weights)) + 3 * RUNGS[-1].prompts * RUNGS[-1].seeds
-    return Plan(pictures=looks, models=1, missing=settings.missing)
+    drawn = settings.sampling.drawn(looks)
+    return Plan(pictures=looks, models=1, drawn=drawn, missing=settings.missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     """Narrow, choose, keep. Raises InputError for an axis that is bounded and not measured."""
+    with settings.computing(context) as context:
+        return _run(inputs, settings, context)
+
+
+def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     models = inputs.models(settings.models)
     prompts = wide_suite(context.character, vocabulary_of(context.base_name))
     assessor = replace(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from onmodel.families.held import HeldLinear
 from onmodel.families.protocol import Family, FamilySpec, Linear
 from onmodel.lora.tensors import Factors, Lora, lora_payload
 from onmodel.randomness import generator
@@ -38,7 +39,8 @@ class LoraLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.base, self.down, self.up, self.scale, self.dtype = base, down, up, scale, dtype
-        self.register_buffer("_weight", base.weight.detach().to(dtype), persistent=False)
+        if not isinstance(base, HeldLinear):
+            self.register_buffer("_weight", base.weight.detach().to(dtype), persistent=False)
         self._bias = None if base.bias is None else base.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,6 +50,8 @@ class LoraLinear(nn.Module):
             (self.up * self.scale).to(self.dtype),
         )
         change = functional.linear(functional.linear(x_low, down), up)
+        if isinstance(self.base, HeldLinear):
+            return (self.base(x_low) + change).to(x.dtype)
         return (functional.linear(x_low, self._weight, self._bias) + change).to(x.dtype)
 
 

@@ -30,8 +30,7 @@ def checkpointing(
     backbone: Any = family.backbone
     wanted = options.gradient_checkpointing
     if wanted == "auto":
-        device = next(family.backbone.parameters()).device
-        limit = int(SHARE * free_memory(device))
+        limit = int(SHARE * free_memory(family.device))
         needed = activation_bytes(family, one_picture, limit // options.batch)
         wanted = needed is None
         if wanted:

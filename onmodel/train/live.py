@@ -16,6 +16,7 @@ from onmodel.train.steps import StepRow
 Record = Callable[[Sequence[StepRow]], None]
 WINDOW = 50  # steps over which the shown loss and speed are averaged
 SAVING_SHARE = 0.04  # of the time, at most
+PATIENCE = 60.0  # seconds after which slow steps are saved
 
 
 class Live:
@@ -87,8 +88,8 @@ class Live:
 
 
 class Rhythm:
-    """When to save: every `every` steps, or less often where saving takes more than SAVING_SHARE of
-    the time."""
+    """When to save: every `every` steps or PATIENCE seconds, or less often where saving takes more
+    than SAVING_SHARE of the time."""
 
     def __init__(self, every: int) -> None:
         self._every, self._steps, self._cost, self._ended = every, 0, 0.0, time.monotonic()
@@ -96,8 +97,9 @@ class Rhythm:
     def due(self, now: bool) -> bool:
         """Called after each step; `now` when it must not wait."""
         self._steps += 1
-        rested = time.monotonic() - self._ended >= self._cost / SAVING_SHARE
-        return now or (self._steps >= self._every and rested)
+        seconds = time.monotonic() - self._ended
+        many = self._steps >= self._every or seconds >= PATIENCE
+        return now or (many and seconds >= self._cost / SAVING_SHARE)
 
     def __enter__(self) -> None:
         self._began = time.monotonic()

@@ -266,8 +266,8 @@ def train(
     events: Events,
     processes: Processes = ALONE,
 ) -> None:
-    """Continue the training from `state`. Save the state every 25 steps, or less often where saving
-    would take more than 4 % of the time.
+    """Continue the training from `state`. Save the state every 25 steps or every minute, or less
+    often where saving would take more than 4 % of the time.
 
     The same arguments give the same tensors, interrupted or not. Several processes give those of
     one up to rounding. Raises InputError when the loss is not finite, before anything is saved, or
@@ -421,7 +421,7 @@ def fill_gradient(
 def _largest(training: TrainingInputs) -> Tensor:
     """The loss of one picture of the largest size, to measure its memory."""
     example = max(training.examples, key=lambda one: one.latents_chw.numel())
-    device = next(training.family.backbone.parameters()).device
+    device = training.family.device
     latents = example.latents_chw.unsqueeze(0).to(device)
     t = torch.full((1,), 0.5, device=device)
     text = training.texts[example.captions[0]]
@@ -447,7 +447,7 @@ def held_out_loss(training: TrainingInputs) -> list[float]:
     Masks count; the weights of times do not, so that runs can be compared.
     """
     family, times = training.family, range(len(HELD_OUT_TIMES))
-    device = next(family.backbone.parameters()).device
+    device = family.device
     sizes: dict[tuple[int, ...], list[tuple[Example, int]]] = defaultdict(list)
     for example in training.heldout:
         sizes[tuple(example.latents_chw.shape)] += [(example, i) for i in times]

@@ -4,7 +4,7 @@ beginning. Names and shapes are found without torch."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -49,30 +49,32 @@ def trained_shapes(linear: Linear, options: Options, rank: int) -> dict[str, tup
     return shapes | ({"magnitude": (linear.out_features,)} if options.network == "dora" else {})
 
 
+def all_shapes(spec: FamilySpec, options: Options) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Layer → role → shape of what is trained. Raises InputError for targets that are not there."""
+    rank_alphas = trained_layers(spec, options)
+    return {
+        row.name: trained_shapes(row, options, rank_alphas[row.name][0])
+        for row in spec.linears
+        if row.name in rank_alphas
+    }
+
+
 @dataclass(frozen=True)
 class TrainingSize:
-    """What a training takes, by its shapes: layers, trained numbers, bytes of a checkpoint's
-    tensors. `memory` is empty: a base that ships with the package is small."""
+    """What a training trains: layers, numbers, and bytes of a checkpoint's tensors."""
 
     layers: int
     parameters: int
     file_bytes: int
-    batch: int
-    memory: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 def training_size(spec: FamilySpec, options: Options) -> TrainingSize:
-    """The size of a training. Raises InputError for targets that are not there."""
-    rank_alphas = trained_layers(spec, options)
-    shapes = [
-        trained_shapes(row, options, rank_alphas[row.name][0])
-        for row in spec.linears
-        if row.name in rank_alphas
-    ]
-    parameters = sum(prod(shape) for layer in shapes for shape in layer.values())
-    twice = sum(prod(layer.get("magnitude", (0,))) for layer in shapes)  # under two names
+    """Raises InputError for targets that are not there."""
+    layers = all_shapes(spec, options).values()
+    parameters = sum(prod(shape) for roles in layers for shape in roles.values())
+    twice = sum(prod(roles.get("magnitude", (0,))) for roles in layers)  # under two names
     width = 2 if options.save_precision == "bf16" else 4
-    return TrainingSize(len(shapes), parameters, (parameters + twice) * width, options.batch)
+    return TrainingSize(len(layers), parameters, (parameters + twice) * width)
 
 
 def make_network(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig, SubsetConfig
+from onmodel.families.modes import Quantize
 from onmodel.families.protocol import SamplingSettings, Timesteps
 from onmodel.prompt_syntax import segments
 from onmodel.reading import LARGEST_WHOLE
@@ -18,6 +19,7 @@ LARGEST_RANK = 8_192  # the widest layers of the field are no wider
 LEAST_PRODIGY_RATE = 0.1  # prodigy multiplies the rate that it estimates by the learning rate, 1
 LARGEST_BATCH = 10_000
 MOST_EPOCHS = 1_000_000
+MOST_BLOCKS = 1_000
 Side = Annotated[int, Field(ge=16, le=LONGEST_SIDE, multiple_of=16)]
 
 
@@ -163,6 +165,33 @@ class Options(DataConfig):
         default="auto",
         description=("Compute blocks twice to save memory. auto: when activations would not fit."),
     )
+    memory: str = Field(
+        default="auto",
+        pattern=r"^(auto|\d+(\.\d+)? ?(GB|GiB))$",
+        description=(
+            'Memory that a step may take, e.g. "6 GB". What saves memory is chosen by it, the '
+            "least cost of time first: pictures coded in strips, gradient checkpointing, swapped "
+            "blocks (on a card). auto: what is free on the card."
+        ),
+    )
+    swap_blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)] | Literal["auto"] = Field(
+        default="auto",
+        description=(
+            "Blocks whose weights lie in the host's memory and come to the card when they compute. "
+            "auto: as few as memory needs."
+        ),
+    )
+    vae_tiles: bool | Literal["auto"] = Field(
+        default="auto",
+        description="Encode and decode large pictures in strips. auto: when memory needs it.",
+    )
+    quantize: Quantize | None = Field(
+        default=None,
+        description=(
+            "8-bit format of the base's weights during the training. It changes what is learnt; "
+            "the run notes the error. Unset: the base's own format."
+        ),
+    )
 
     @model_validator(mode="after")
     def _no_idle_setting(self) -> Self:
@@ -176,9 +205,19 @@ class Options(DataConfig):
             raise ValueError('lokr_factor belongs to network = "lokr"')
         if self.network == "lokr" and self.rslora:
             raise ValueError("rslora is for lora and dora")
+        if self.network != "lora" and (self.quantize or self.swap_blocks not in (0, "auto")):
+            raise ValueError('quantize and swap_blocks need network = "lora"')
         if self.lokr_factor == 0:
             raise ValueError("lokr_factor is −1 or 1 and more")
         return self
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """`memory` in bytes; None for "auto"."""
+        if self.memory == "auto":
+            return None
+        number, unit = self.memory.rstrip("GiB"), self.memory[-2:]
+        return int(float(number) * (2**30 if unit == "iB" else 10**9))
 
     @field_validator("optimizer_args", mode="before")
     @classmethod

@@ -87,12 +87,16 @@ def test_a_base_asked_for_in_bfloat16_is_in_bfloat16(tiny_anima: Path) -> None:
 def test_loading_takes_the_files_size_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The VAE in its published size: the process grows by the file, not by twice that and not by
     float32 on the way."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "tools"))
-    from measure_memory import reset_peak, resident, write_files
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from random_base import write_files
 
-    path = write_files(tmp_path, 1, ["vae"])["vae"]
+    def resident(field: str) -> int:
+        rows = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(row for row in rows if row.startswith(field)).split()[1])
+
+    path = write_files(tmp_path, ["vae"])["vae"]
     before = resident("VmRSS")
-    reset_peak()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
     vae = build(single_source("vae", path, "base.vae"), torch.bfloat16, "cpu")
     assert sum(parameter.nbytes for parameter in vae.parameters()) == pytest.approx(
         path.stat().st_size, rel=0.01

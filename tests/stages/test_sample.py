@@ -168,7 +168,7 @@ def test_the_plan_counts_pictures(tmp_path: Path) -> None:
         {"do": "sample", "model": "a", "count": 96, "keep": 16, "references": "r"}
     )
     assert sample.estimate(settings, {}) == Plan(
-        pictures=96, counts={"pictures": 16}
+        pictures=96, counts={"pictures": 16}, drawn=settings.sampling.drawn(96)
     ) and settings.needs() == [
         "a",
         "r",

@@ -71,6 +71,12 @@ class DrawnFamily:
         self.stop_after: int | None = None
         self.without_negative: dict[str, Any] = {}
 
+    def encode_prompts(self, prompts: Sequence[str], empty_text: str) -> None:
+        """It reads the prompts when it draws."""
+
+    def release(self) -> None:
+        """It has nothing to free."""
+
     @contextmanager
     def applied(self, lora: Faults, weight: float) -> Iterator[None]:
         self.faults, self.applications = lora, self.applications + 1
@@ -95,6 +101,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
 
     monkeypatch.setattr("onmodel.sample.sampler.generate", generate)
     monkeypatch.setattr("onmodel.lora.tensors.read_lora", lambda path, spec, dora: faults_of(path))
+    monkeypatch.setattr("onmodel.lora.tensors.changes_text", lambda lora, spec: False)
     monkeypatch.setattr(
         "onmodel.lora.tensors.applied", lambda family, lora, weight: family.applied(lora, weight)
     )

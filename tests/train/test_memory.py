@@ -1,18 +1,16 @@
 """The memory plan: exact to the byte of what it counts, and right for any number of blocks."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
-from onmodel.events import Events
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.memory import AnimaOutline
 from onmodel.families.anima.parts import empty
 from onmodel.families.registry import outline
-from onmodel.train.memory import _shapes, _step_bytes, forecast, peak_bytes, run_bytes
-from onmodel.train.networks import make_network, trained_layers, training_size
+from onmodel.train.memory import StepBytes, _short_step, run_bytes, step_bytes
+from onmodel.train.networks import all_shapes, make_network, trained_layers, training_size
 from onmodel.train.optimizers import OPTIMIZERS, make_optimizer, state_bytes, state_of
 from onmodel.train.options import Options
 from onmodel.weights import read_header
@@ -29,31 +27,42 @@ def of_blocks(tiny_anima: Path, blocks: int) -> AnimaOutline:
     return AnimaOutline({**shapes.models, "transformer": transformer}, {}, ())
 
 
+def step(
+    shapes: AnimaOutline, options: Options, side: int = 256, checkpointing: bool = False
+) -> StepBytes:
+    return step_bytes(shapes, options, BF16, BF16, side, checkpointing)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_two_short_runs_say_what_a_whole_one_takes(tiny_anima: Path, checkpointing: bool) -> None:
     shapes = of_blocks(tiny_anima, 6)
-    whole = _step_bytes(shapes, OPTIONS, BF16, 64, checkpointing, 6)
-    others = 2 * sum(shapes.parameters(role) for role in shapes.models if role != "transformer")
-    others += 16 * sum(
-        4 * (row.in_features + row.out_features) for row in shapes.spec.targets("attention_mlp")
+    whole = _short_step(shapes, OPTIONS, BF16, torch.float32, 64, checkpointing, 6)
+    found = step_bytes(shapes, OPTIONS, BF16, torch.float32, 64, checkpointing)
+    assert found.activations == pytest.approx(whole.activations, rel=0.01)
+    assert found.copies == whole.copies > 0
+
+
+def test_weights_are_copied_only_where_products_have_another_dtype(tiny_anima: Path) -> None:
+    shapes = of_blocks(tiny_anima, 4)
+    changed = sum(
+        row.in_features * row.out_features for row in shapes.spec.targets("attention_mlp")
     )
-    assert peak_bytes(shapes, OPTIONS, BF16, 64, checkpointing) - others == pytest.approx(
-        whole, rel=0.01
-    )
+    assert step(shapes, OPTIONS).copies == 0
+    other = step_bytes(shapes, OPTIONS, BF16, torch.float32, 64, False)
+    assert other.copies == 4 * changed
 
 
 def test_activations_grow_with_pixels_and_batch_and_shrink_with_checkpointing(
     tiny_anima: Path,
 ) -> None:
     shapes = of_blocks(tiny_anima, 4)
-    kept = [peak_bytes(shapes, OPTIONS, BF16, side, False) for side in (128, 256, 512)]
+    kept = [step(shapes, OPTIONS, side).activations for side in (128, 256, 512)]
     assert (kept[2] - kept[1]) == pytest.approx(
         4 * (kept[1] - kept[0]), rel=0.15
     )  # a score matrix would make it 16
-    assert (
-        peak_bytes(shapes, OPTIONS.model_copy(update={"batch": 8}), BF16, 256, False) > 2 * kept[1]
-    )
-    assert peak_bytes(shapes, OPTIONS, BF16, 512, True) < 0.6 * kept[2]
+    eight = OPTIONS.model_copy(update={"batch": 8})
+    assert step(shapes, eight).activations > 2 * kept[1]
+    assert step(shapes, OPTIONS, 512, True).activations < 0.6 * kept[2]
 
 
 @pytest.mark.parametrize("optimizer", [name for name, row in OPTIMIZERS.items() if not row.cuda])
@@ -66,7 +75,9 @@ def test_what_a_run_keeps_is_what_it_is_said_to_keep(
         tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu")
     )
     shapes = [
-        shape for layer in _shapes(tiny_family.spec, options).values() for shape in layer.values()
+        shape
+        for layer in all_shapes(tiny_family.spec, options).values()
+        for shape in layer.values()
     ]
     assert shapes == [tuple(view.shape) for view in trained.tensors()]
     optimizer_ = make_optimizer(options, trained)
@@ -76,7 +87,7 @@ def test_what_a_run_keeps_is_what_it_is_said_to_keep(
         tensor.nbytes for tensor in state_of(optimizer_)[0].values() if tensor.numel() > 1
     )  # and some single numbers
     assert state_bytes(options, shapes) == kept
-    assert run_bytes(options, shapes) == kept + 3 * trained.flat.nbytes
+    assert run_bytes(tiny_family.spec, options) == kept + 3 * trained.flat.nbytes
 
 
 @pytest.mark.parametrize("network", ["lora", "dora", "lokr"])
@@ -88,7 +99,7 @@ def test_the_forecast_counts_what_is_trained(
         **OPTIONS.model_dump() | {"network": network, "ranks": ranks, "save_precision": "bf16"}
     )
     shapes = outline({"folder": tiny_anima})
-    row = forecast(shapes, options, options.resolutions, BF16, Events())
+    row = training_size(shapes.spec, options)
     trained = make_network(
         tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu")
     )
@@ -100,16 +111,15 @@ def test_the_forecast_counts_what_is_trained(
     ]
     assert (row.layers, row.parameters) == (len(trained.parts), trained.flat.numel())
     assert row.file_bytes == sum(written)
-    counted = training_size(shapes.spec, options)
-    assert asdict(counted) == asdict(row)  # found without torch
-    assert row.memory == {}  # nobody worries about the memory of a tiny base
 
 
 def test_networks_and_patterns_cost_what_they_add(tiny_anima: Path) -> None:
     shapes = of_blocks(tiny_anima, 4)
 
     def peak(**changes: object) -> int:
-        return peak_bytes(shapes, Options(**OPTIONS.model_dump() | changes), BF16, 256, False)
+        options = Options(**OPTIONS.model_dump() | changes)
+        found = step(shapes, options)
+        return run_bytes(shapes.spec, options) + found.copies + found.activations
 
     lora = peak()
     assert lora < peak(network="lokr") and lora < peak(network="dora")

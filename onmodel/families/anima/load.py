@@ -11,9 +11,9 @@ from diffusers import AnimaAutoBlocks, CosmosTransformer3DModel
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.parts import (
     CLASSES,
+    LazyPart,
     Parts,
     PartSource,
-    build,
     folder_source,
     load_tokenizer,
 )
@@ -25,15 +25,15 @@ __all__ = ["empty_pipeline", "export_single_files", "load", "source", "tokenizer
 
 
 def load(places: Mapping[str, Place], dtype: torch.dtype, device: str, sha256: str) -> Anima:
-    """Load the base from the places of its components. Raises InputError for a component that does
-    not fit."""
+    """The base at the places of its components, which are read when they are used. Raises
+    InputError for a component that does not fit."""
     parts = {
-        name: build(source(name, place), dtype, device)
+        name: LazyPart(source(name, place), dtype, device)
         if name in CLASSES
         else tokenizer(name, place)
         for name, place in places.items()
     }
-    return Anima(Parts(**parts), sha256)
+    return Anima(Parts(**parts), dtype, torch.device(device), sha256)
 
 
 def source(component: str, place: Place) -> PartSource:

@@ -1,19 +1,23 @@
 """A base without its weights: what its files' headers say, and the published base where files are
 not there yet."""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.families.anima.family import AnimaDenoiser
+from onmodel.families.anima.family import Anima, AnimaDenoiser
+from onmodel.families.anima.latents import LatentCodec
 from onmodel.families.anima.load import source
 from onmodel.families.anima.parts import CLASSES, PartSource, check, empty
 from onmodel.families.anima.spec import PUBLISHED, make_spec
 from onmodel.families.anima.text import AnimaText
+from onmodel.families.counting import counting
 from onmodel.families.protocol import Family, FamilySpec, Place, Text
 
 
@@ -44,24 +48,82 @@ class AnimaOutline:
     def parameters(self, component: str) -> int:
         return sum(parameter.numel() for parameter in self.models[component].parameters())
 
+    def weight_bytes(self, component: str, dtype: torch.dtype) -> int:
+        model = self._codec.vae if component == "vae" else self.models[component]
+        return dtype.itemsize * sum(parameter.numel() for parameter in model.parameters())
+
+    @cached_property
+    def _codec(self) -> LatentCodec:
+        """The VAE as it is used: the codec drops what one picture does not need."""
+        return LatentCodec(empty("vae", self.models["vae"].config))
+
+    def text_bytes(self, tokens: int, dtype: torch.dtype) -> int:
+        encoder, conditioner = (
+            copy.deepcopy(self.models[name]) for name in ("text_encoder", "text_conditioner")
+        )
+        with counting() as alive, torch.no_grad():
+            _filled(encoder, dtype)
+            _filled(conditioner, dtype)
+            weights = alive.start()
+            ids = torch.empty(1, tokens, dtype=torch.long)
+            conditioner(encoder(ids).last_hidden_state, ids, source_attention_mask=None)
+            return alive.peak - weights
+
+    def encoding_bytes(self, width: int, height: int, dtype: torch.dtype, tiles: bool) -> int:
+        picture = (1, 3, height, width)
+        return self._codec_bytes(LatentCodec.encode, picture, dtype, tiles)
+
+    def decoding_bytes(
+        self, batch: int, width: int, height: int, dtype: torch.dtype, tiles: bool
+    ) -> int:
+        spec = self.spec
+        sides = (height // spec.downscale, width // spec.downscale)
+        latents = (batch, spec.latent_channels, *sides)
+        return self._codec_bytes(LatentCodec.decode, latents, dtype, tiles)
+
+    def _codec_bytes(
+        self,
+        work: Callable[[LatentCodec, Tensor], Tensor],
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        tiles: bool,
+    ) -> int:
+        codec = copy.deepcopy(self._codec)
+        codec.tiles = tiles
+        with counting() as alive, torch.no_grad():
+            _filled(codec.vae, dtype)
+            codec.mean_c11, codec.std_c11 = torch.empty(2, self.spec.latent_channels, 1, 1)
+            weights = alive.start()
+            work(codec, torch.empty(shape))
+            return alive.peak - weights
+
     def shadow(self, blocks: int, dtype: torch.dtype) -> Family:
         model = empty("transformer", {**self.models["transformer"].config, "num_layers": blocks})
-        weights = {
-            name: torch.empty(tensor.shape, dtype=dtype)
-            for name, tensor in model.state_dict().items()
-        }
-        model.load_state_dict(weights, assign=True)
-        return cast(Family, AnimaDenoiser(model.requires_grad_(False)))
+        return cast(Family, AnimaDenoiser(_filled(model, dtype)))
 
-    def longest_text(self, dtype: torch.dtype) -> Text:
+    def text(self, tokens: int, dtype: torch.dtype) -> Text:
         rows = self.models["text_conditioner"].config.min_sequence_length
         width = self.models["transformer"].config.text_embed_dim
-        return AnimaText(torch.empty(rows, width, dtype=dtype), 0)
+        return AnimaText(torch.empty(tokens, width, dtype=dtype), max(rows - tokens, 0))
 
     def whole(self, step_bytes: Callable[[int], int]) -> int:
         """Blocks are alike, so a block more costs what the second costs."""
         one, two = step_bytes(1), step_bytes(2)
         return two + (self.spec.blocks - 2) * (two - one)
+
+
+def _filled(model: Any, dtype: torch.dtype) -> Any:
+    """A model on the meta device with weights on the processor, which are uninitialised."""
+    weights = {
+        name: torch.empty(tensor.shape, dtype=dtype) for name, tensor in model.state_dict().items()
+    }
+    model.load_state_dict(weights, assign=True)
+    return model.requires_grad_(False)
+
+
+def outline_of(family: Anima) -> AnimaOutline:
+    """The outline of a base whose files are known."""
+    return AnimaOutline(family.outlines, {}, ())
 
 
 def make_outline(places: Mapping[str, Place], missing: tuple[InputError, ...]) -> AnimaOutline:

@@ -45,19 +45,6 @@ _PACKED = (
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Models of `CLASSES`, without gradients, on one device and in one dtype; a Qwen2 and a T5
-    tokenizer."""
-
-    transformer: Any
-    text_conditioner: Any
-    text_encoder: Any
-    vae: Any
-    tokenizer: Any
-    t5_tokenizer: Any
-
-
-@dataclass(frozen=True)
 class Tensors:
     """The tensors under one prefix of a file, or of a folder's files: `places` maps a name without
     the prefix to its place. `words` are the first file's."""
@@ -229,17 +216,90 @@ def check(source: PartSource) -> Any:
 
 
 def build(source: PartSource, dtype: torch.dtype, device: str) -> Any:
-    """A part with its weights, read one by one so that none is in memory twice. Raises InputError
-    as `check` does."""
-    model = check(source)
+    """A part with its weights. Raises InputError as `check` does."""
+    return fill(check(source), source, dtype, device)
+
+
+# Not under a caller's inference mode: what it makes could not be used in training afterwards.
+@torch.inference_mode(False)
+def fill(
+    model: Any, source: PartSource, dtype: torch.dtype, device: str, on_host: tuple[str, ...] = ()
+) -> Any:
+    """The part that `empty` gave, with its weights, read one by one so that none is in memory
+    twice. No gradients. What begins with a name of `on_host` stays in the host's memory."""
     for name in model.state_dict():
-        tensor = source.tensors.read(source.rename(name)).to(device, dtype)
+        place = "cpu" if name.startswith(on_host) else device
+        tensor = source.tensors.read(source.rename(name)).to(place, dtype)
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
         # Not by accelerate's set_module_tensor_to_device, which brings a value to the dtype that
         # the class was made in.
         setattr(module, leaf, nn.Parameter(tensor, False) if leaf in module._parameters else tensor)
-    return model.to(device).eval().requires_grad_(False)
+    if not on_host:
+        model.to(device)
+    return model.eval().requires_grad_(False)
+
+
+class LazyPart:
+    """A part that is read when it is first used, and again after it was released. Raises InputError
+    as `check` does, and for files that changed since then."""
+
+    on_host: tuple[str, ...] = ()  # beginnings of the names that are read into the host's memory
+
+    def __init__(self, source: PartSource, dtype: torch.dtype, device: str) -> None:
+        self.outline = check(source)  # without weights
+        self._source, self._dtype, self._device = source, dtype, device
+        self._files = self._stamps()
+        self._model: Any = None
+
+    @property
+    def model(self) -> Any:
+        if self._model is None:
+            source = self._unchanged()
+            model = empty(source.role, source.config)
+            self._model = fill(model, source, self._dtype, self._device, self.on_host)
+        return self._model
+
+    @property
+    def is_read(self) -> bool:
+        return self._model is not None
+
+    def release(self) -> None:
+        """Drop the weights."""
+        self._model = None
+
+    def stored(self, name: str) -> Tensor:
+        """A tensor of the part, by its name there, as the files have it."""
+        source = self._unchanged()
+        return source.tensors.read(source.rename(name)).to(self._dtype)
+
+    def _unchanged(self) -> PartSource:
+        tensors = self._source.tensors
+        for path, stamp in self._stamps().items():
+            if stamp != self._files[path]:
+                what = "was changed while it was used; start again"
+                raise InputError(tensors.field, path, what)
+        return self._source
+
+    def _stamps(self) -> dict[Path, tuple[int, int]]:
+        """Size and time of change of each file."""
+        stamps = {}
+        for path in {stored.path for stored in self._source.tensors.places.values()}:
+            stat = path.stat() if path.exists() else None
+            stamps[path] = (stat.st_size, stat.st_mtime_ns) if stat else (0, 0)
+        return stamps
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a base, on one device and in one dtype; a Qwen2 and a T5 tokenizer."""
+
+    transformer: LazyPart
+    text_conditioner: LazyPart
+    text_encoder: LazyPart
+    vae: LazyPart
+    tokenizer: Any
+    t5_tokenizer: Any
 
 
 def load_tokenizer(role: str, folder: Path, field: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from onmodel.families.anima.parts import Parts
 from onmodel.families.protocol import EmptyText, Text
 from onmodel.prompt_syntax import Segment, segments
 
@@ -44,12 +45,11 @@ class TextEncoder:
     """Encodes captions one at a time, so that a caption's text never depends on its neighbours, and
     remembers them."""
 
-    def __init__(
-        self, tokenizer: Any, t5_tokenizer: Any, text_encoder: Any, conditioner: Any
-    ) -> None:
-        self.tokenizer, self.t5_tokenizer = tokenizer, t5_tokenizer
-        self.text_encoder, self.conditioner = text_encoder, conditioner
+    def __init__(self, parts: Parts) -> None:
+        self.tokenizer, self.t5_tokenizer = parts.tokenizer, parts.t5_tokenizer
+        self._parts = parts
         self._known: dict[tuple[tuple[Segment, ...], EmptyText], AnimaText] = {}
+        self._changed = 0  # contexts of `changed`
 
     def encode(self, captions: Sequence[str]) -> list[AnimaText]:
         return [self._remembered((Segment(caption),), "diffusers") for caption in captions]
@@ -76,30 +76,42 @@ class TextEncoder:
         """Within the context captions are encoded again, and what it remembers is dropped after
         it."""
         known, self._known = self._known, {}
+        self._changed += 1
         try:
             yield
         finally:
             self._known = known
+            self._changed -= 1
+
+    def release(self) -> None:
+        """Drop the weights, unless they are changed now: what is read again is as it was."""
+        if not self._changed:
+            self._parts.text_encoder.release()
+            self._parts.text_conditioner.release()
 
     # Not under a caller's inference mode: its tensors could not be used in training afterwards.
     @torch.inference_mode(False)
     @torch.no_grad()
     def _encode(self, caption: tuple[Segment, ...], empty_text: EmptyText) -> AnimaText:
-        device = next(self.conditioner.parameters()).device
+        text_encoder, conditioner = (
+            self._parts.text_encoder.model,
+            self._parts.text_conditioner.model,
+        )
+        device = next(conditioner.parameters()).device
         ids, _ = self._tokens(self.tokenizer, caption)
         t5_ids, weights = self._tokens(self.t5_tokenizer, caption)
         if not ids and empty_text == "comfyui":
             ids = [self.tokenizer.pad_token_id]
         if ids:
-            states = self.text_encoder(torch.tensor([ids], device=device)).last_hidden_state
+            states = text_encoder(torch.tensor([ids], device=device)).last_hidden_state
             seen = None
         # no token: one masked zero state stands for it
         else:
-            states = torch.zeros(1, 1, self.text_encoder.config.hidden_size).to(
-                device, self.text_encoder.dtype
+            states = torch.zeros(1, 1, text_encoder.config.hidden_size).to(
+                device, text_encoder.dtype
             )
             seen = torch.zeros(1, 1, device=device)
-        rows_bsd = self.conditioner(
+        rows_bsd = conditioner(
             states, torch.tensor([t5_ids], device=device), source_attention_mask=seen
         )
         rows = len(t5_ids)

@@ -1,0 +1,123 @@
+"""How a training computes: which ways of saving memory, as asked for and as its budget needs, and
+in which number format."""
+
+from dataclasses import replace
+from functools import cache, partial
+
+import torch
+
+from onmodel.devices import free_memory
+from onmodel.errors import InputError
+from onmodel.events import Events
+from onmodel.families.counting import backbone_bytes
+from onmodel.families.modes import Modes, candidates, choose, described
+from onmodel.families.protocol import Family, Outline
+from onmodel.families.registry import outline_of
+from onmodel.train.memory import StepBytes, run_bytes, step_bytes
+from onmodel.train.options import Options
+from onmodel.train.precision import product_dtype
+
+SHARE = 0.85  # of a card's free memory; the rest is for what a forecast does not count
+
+
+def training_modes(family: Family, options: Options, side: int, events: Events) -> Modes:
+    """The modes of a run on pictures of at most `side`² pixels; with a note where they were chosen.
+
+    Raises InputError when nothing fits into a budget that was given.
+    """
+    device = family.device.type
+    asks = device == "cuda" and options.memory_bytes is None
+    free = free_memory(family.device) if asks else None
+    peaks = Peaks(outline_of(family), options, family.dtype, product_dtype(options, device), side)
+    chosen = planned_modes(peaks, options, device, free)
+    if chosen != asked_modes(options):
+        events.note(
+            f"to save memory: {described(chosen)}; {peaks.of(chosen) / 1e9:.1f} GB forecast"
+        )
+    return chosen
+
+
+def asked_modes(options: Options) -> Modes:
+    """What the settings turn on."""
+    return Modes(
+        vae_tiles=options.vae_tiles is True,
+        checkpointing=options.gradient_checkpointing is True,
+        swap_blocks=options.swap_blocks if isinstance(options.swap_blocks, int) else 0,
+        quantize=options.quantize,
+    )
+
+
+def planned_modes(peaks: "Peaks", options: Options, device: str, free: int | None) -> Modes:
+    """The modes of a run. The budget is `memory`; with "auto" what is `free` on the card, in bytes.
+    On a processor "auto" has none: there checkpointing alone is chosen, by what a picture keeps.
+
+    Raises InputError when nothing fits into a budget that was given.
+    """
+    asked, budget = asked_modes(options), options.memory_bytes
+    if budget is None:
+        if device != "cuda" or free is None:
+            return asked
+        budget = int(SHARE * free)
+
+    # Elsewhere the host's memory is the device's own; other networks need their layers' weights.
+    swaps = options.swap_blocks == "auto" and options.network == "lora" and device == "cuda"
+
+    def pinned(modes: Modes) -> Modes:
+        """What was set stays."""
+        return replace(
+            modes,
+            vae_tiles=modes.vae_tiles if options.vae_tiles == "auto" else asked.vae_tiles,
+            checkpointing=modes.checkpointing and options.gradient_checkpointing is not False,
+            swap_blocks=modes.swap_blocks if swaps else asked.swap_blocks,
+        )
+
+    found = list(dict.fromkeys(map(pinned, candidates(peaks.blocks, asked))))
+    chosen = choose(budget, peaks.of, found)
+    if chosen is None and options.memory != "auto":
+        what = f"this training takes at least {peaks.of(found[-1]) / 1e9:.1f} GB"
+        remedy = 'lower batch or resolution, or set quantize = "int8"'
+        raise InputError("memory", options.memory, f"{what}; {remedy}")
+    return chosen or found[-1]
+
+
+class Peaks:
+    """Forecast peaks of a training step by its modes, without the encoders, which are freed:
+    products are taken in `products`, the base has `dtype`."""
+
+    def __init__(
+        self,
+        outline: Outline,
+        options: Options,
+        dtype: torch.dtype,
+        products: torch.dtype,
+        side: int,
+    ) -> None:
+        spec = outline.spec
+        self.blocks = spec.blocks
+        self._run = run_bytes(spec, options)
+        self.weights = cache(partial(backbone_bytes, outline, dtype))
+        self.step = cache(
+            lambda checkpointing: step_bytes(outline, options, dtype, products, side, checkpointing)
+        )
+
+    def copies(self, modes: Modes) -> int:
+        """Bytes of trained layers' weights in another dtype. Held layers keep none."""
+        held = self.blocks if modes.quantize else min(modes.swap_blocks, self.blocks)
+        found: StepBytes = self.step(modes.checkpointing)
+        return found.copies * (self.blocks - held) // self.blocks
+
+    def of(self, modes: Modes) -> int:
+        activations: int = self.step(modes.checkpointing).activations
+        return self.weights(modes) + self._run + self.copies(modes) + activations
+
+
+def quantization_facts(family: Family, options: Options, events: Events) -> dict[str, object]:
+    """What a run records of quantised weights; it is said too. Nothing without them."""
+    if options.quantize is None:
+        return {}
+    assert family.backbone is not None  # it is read now
+    error = family.quantization_error
+    events.note(
+        f"the base's weights are in {options.quantize}: their relative error is {error:.2%}"
+    )
+    return {"quantization_error": round(error, 6)}
