@@ -11,7 +11,8 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from onmodel.errors import BusyError, InputError, OnmodelError
-from onmodel.studio import compare, data, home, merge, recipe, release, results, run
+from onmodel.studio import checks, compare, data, home, merge, recipe, release, results, run
+from onmodel.studio.dataset_jobs import DatasetJobs
 from onmodel.studio.datasets import Datasets
 from onmodel.studio.drawing import Drawing
 from onmodel.studio.gate import Gate, Key, TooLargeError
@@ -19,7 +20,7 @@ from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROOMS = (home, data, run, recipe, compare, results, merge, release)
+ROOMS = (home, data, checks, run, recipe, compare, results, merge, release)
 
 
 def make_app(workspace: Workspace, jobs: Jobs, drawing: Drawing, key: Key) -> Gate:
@@ -36,6 +37,7 @@ def make_app(workspace: Workspace, jobs: Jobs, drawing: Drawing, key: Key) -> Ga
     )
     app.state.workspace, app.state.jobs = workspace, jobs
     app.state.datasets, app.state.drawing = Datasets(), drawing
+    app.state.dataset_jobs = DatasetJobs()
     return Gate(app, key)
 
 

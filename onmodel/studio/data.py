@@ -15,7 +15,7 @@ from onmodel.curate.query import complete, search
 from onmodel.curate.workshop import PICTURES, Piece
 from onmodel.errors import InputError
 from onmodel.events import Events
-from onmodel.studio.datasets import Datasets, OpenDataset
+from onmodel.studio.datasets import OpenDataset, opened_dataset
 from onmodel.studio.render import character_of, page, workspace_of
 from onmodel.studio.thumbnails import thumbnail
 
@@ -32,7 +32,7 @@ def show(request: Request) -> Response:
 
 def rows(request: Request) -> Response:
     """Pictures for which the query `q` holds: their number, and `count` of them from `from` on."""
-    opened = _opened(request)
+    opened = opened_dataset(request)
     found = _found(opened, request.query_params.get("q", ""))
     start = _number(request, "from", 0)
     wanted = found[start : start + min(_number(request, "count", 100), MOST_ROWS)]
@@ -41,7 +41,7 @@ def rows(request: Request) -> Response:
 
 def thumb(request: Request) -> Response:
     """A small picture by its SHA-256. Its bytes never change, so the browser keeps it."""
-    opened = _opened(request)
+    opened = opened_dataset(request)
     piece = opened.by_hash.get(request.path_params["sha256"])
     if piece is None:
         raise InputError("picture", request.path_params["sha256"], "is not in this data set")
@@ -53,7 +53,7 @@ def thumb(request: Request) -> Response:
 
 def completions(request: Request) -> Response:
     """Ways to complete the last word of a query."""
-    opened = _opened(request)
+    opened = opened_dataset(request)
     kinds = sorted({row.kind for rows in opened.findings.values() for row in rows})
     word = request.query_params.get("word", "")
     return JSONResponse(complete(opened.workshop.pieces.values(), kinds, word))
@@ -67,7 +67,7 @@ async def edit(request: Request) -> Response:
 
 
 def _edit(request: Request, body: Mapping[str, Any]) -> dict[str, object]:
-    opened = _opened(request)
+    opened = opened_dataset(request)
     fields = {key: _text(body, key) for key in ("remove", "replace", "add", "front")}
     edited = parse_edit(**fields, place=_text(body, "place") or "last")
     changed = changes(_selected(opened, body), edited)
@@ -82,7 +82,7 @@ async def decide(request: Request) -> Response:
     body = await _body(request)
 
     def work() -> int:
-        names = [piece.name for piece in _selected(_opened(request), body)]
+        names = [piece.name for piece in _selected(opened_dataset(request), body)]
         keep = body.get("keep") is not False
         said = [_text(body, key) for key in ("tags", "sentence", "why")]
         return decide_by_hand(character_of(request).data, names, keep, *said)
@@ -102,13 +102,13 @@ async def fix(request: Request) -> Response:
 
 def undo(request: Request) -> Response:
     """Take the last step back."""
-    _, step = _opened(request).workshop.undo()
+    _, step = opened_dataset(request).workshop.undo()
     return JSONResponse({"step": step})
 
 
 def redo(request: Request) -> Response:
     """Do again what was taken back last."""
-    _, step = _opened(request).workshop.redo()
+    _, step = opened_dataset(request).workshop.redo()
     return JSONResponse({"step": step})
 
 
@@ -119,11 +119,6 @@ def import_pictures(request: Request) -> Response:
     character = character_of(request)
     gather([character.pictures], character.data, "", "", Events())
     return Response(headers={"HX-Refresh": "true"})
-
-
-def _opened(request: Request) -> OpenDataset:
-    datasets: Datasets = request.app.state.datasets
-    return datasets.get(character_of(request))
 
 
 def _found(opened: OpenDataset, query: str) -> list[Piece]:

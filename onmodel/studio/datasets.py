@@ -5,9 +5,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from starlette.requests import Request
+
 from onmodel.curate.findings import AuditFinding
 from onmodel.curate.workshop import Piece, Workshop, open_workshop, read_findings
 from onmodel.errors import InputError
+from onmodel.studio.render import character_of
 from onmodel.studio.workspace import CharacterFolder
 
 
@@ -49,6 +52,12 @@ class Datasets:
             made = OpenDataset(workshop, found, by_hash)
             self._open[character.id], self._audited[character.id] = made, audited
             return made
+
+
+def opened_dataset(request: Request) -> OpenDataset:
+    """The data set of the character that the address names."""
+    datasets: Datasets = request.app.state.datasets
+    return datasets.get(character_of(request))
 
 
 def _findings(character: CharacterFolder) -> dict[str, list[AuditFinding]]:

@@ -106,6 +106,21 @@ def test_hostile_words_are_shown_and_never_run(opened: Opened) -> None:
     assert page.title() != "owned"
 
 
+def test_an_audit_shows_its_progress_and_its_chips_filter_the_grid(opened: Opened) -> None:
+    opened.room("data")
+    page = opened.page
+    page.click("#audit summary")
+    page.click("#audit form button")
+    playwright.expect(page.locator("#job")).to_contain_text("Findings of the audit", timeout=90_000)
+    chip = page.locator("#found [data-query]").first
+    chip.focus()
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#query")).to_have_value(re.compile("^finding:"))
+    number = chip.locator("b").inner_text()
+    playwright.expect(page.locator("#counts")).to_have_text(re.compile(f"^{number} pictures"))
+    assert opened.faults == []
+
+
 def test_a_recipe_is_the_same_as_text_and_as_form(opened: Opened) -> None:
     opened.room("recipe")
     page = opened.page

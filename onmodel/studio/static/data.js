@@ -143,15 +143,26 @@ function open(row) {
   }));
 }
 
-/** Send a change and show the grid anew. */
+/** Show the data set anew: the grid, the open picture and the open panels, except for one. */
+async function update(except = null) {
+  await refresh();
+  const name = document.getElementById("details").dataset.name;
+  const shown = [...state.pages.values()].flat().find((row) => row.name === name);
+  if (shown) open(shown);
+  for (const panel of document.querySelectorAll("details[open] > [data-panel]")) {
+    if (panel !== except) reload(panel);
+  }
+}
+
+/** Ask for a panel anew. */
+const reload = (panel) => window.htmx.trigger(panel, "reload");
+
+/** Send a change and show its result. */
 async function change(action, body = {}) {
   try {
     tell("");
     const answer = await post(`${url}/data/${action}`, body);
-    await refresh();
-    const name = document.getElementById("details").dataset.name;
-    const shown = [...state.pages.values()].flat().find((row) => row.name === name);
-    if (shown) open(shown);
+    await update();
     return answer;
   } catch (error) {
     tell(error.message);
@@ -216,6 +227,25 @@ query.addEventListener("input", () => {
   }, 150);
 });
 document.getElementById("filter").addEventListener("submit", (event) => event.preventDefault());
+document.getElementById("data").addEventListener("click", (event) => {
+  const chip = event.target.closest("[data-query]");
+  if (!chip) return;
+  query.value = chip.dataset.query;
+  query.dispatchEvent(new Event("input"));
+});
+
+for (const details of document.querySelectorAll("details:has(> [data-panel])")) {
+  details.addEventListener("toggle", () => { if (details.open) reload(details.querySelector("[data-panel]")); });
+}
+document.body.addEventListener("dataset-changed", (event) => { // an answer in a panel
+  update(event.target.closest("[data-panel]")).catch((error) => tell(error.message));
+});
+let busy = false; // whether the last message told of a job that runs
+document.getElementById("job").addEventListener("htmx:sseMessage", (event) => {
+  const ended = event.target.querySelector("[data-ended]");
+  if (ended && busy) update().catch((error) => tell(error.message));
+  busy = !ended && event.target.childElementCount > 0;
+});
 
 const KEYS = {
   ArrowRight: () => move(state.at + 1),

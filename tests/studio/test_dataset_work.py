@@ -1,0 +1,78 @@
+"""Work on a data set in the data room: the audit, its findings, and what is decided from them."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from onmodel.curate.workshop import open_workshop
+from tests.support.studio import DataRoom, serving
+from tests.support.toon_pictures import toon_picture
+
+COUNT = 10
+WAIT = 120  # seconds for a process that loads observers, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataRoom]:
+    """An imported data set whose last picture has no caption and whose first is there twice."""
+    folder = tmp_path_factory.mktemp("workspace")
+    with serving(folder) as browser:
+        pictures = {f"{i}.png": toon_picture(i)[0] for i in range(COUNT)}
+        captions = {f"{i}.txt": toon_picture(i)[1].encode() for i in range(COUNT - 1)}
+        copy = {"copy.png": toon_picture(0)[0], "copy.txt": captions["0.txt"]}
+        yield DataRoom.made(browser, folder, pictures | captions | copy)
+
+
+def ended(room: DataRoom) -> str:
+    """The page of the job when it ends."""
+    until = time.monotonic() + WAIT
+    while "data-ended" not in (shown := room.get("job").text):
+        assert time.monotonic() < until, shown
+        time.sleep(0.2)
+    return shown
+
+
+@pytest.fixture(scope="module")
+def audited(room: DataRoom) -> DataRoom:
+    assert 'role="status"' in room.form("audit", ("tagger", "")).text
+    assert room.form("audit", ("tagger", "")).status == 409  # one at a time
+    shown = ended(room)
+    assert "Findings of the audit" in shown and "mistake" not in shown
+    return room
+
+
+def test_an_audit_shows_findings_by_kind_that_filter_the_grid(audited: DataRoom) -> None:
+    shown = audited.get("findings").text
+    assert "finding:&#34;repeat: exact&#34;" in shown or 'finding:"repeat: exact"' in shown
+    found = audited.get("rows?q=finding:%22repeat:%20exact%22").json()
+    assert found["total"] == 1 and found["rows"][0]["findings"]
+
+
+def test_all_fixes_of_a_kind_are_counted_then_applied_as_one_step(audited: DataRoom) -> None:
+    shown = audited.get("fix-kind?kind=repeat:%20exact").text
+    assert "1 picture would change" in shown
+    assert audited.get("rows?q=is:excluded").json()["total"] == 0
+    answer = audited.form("fix-kind", ("kind", "repeat: exact"))
+    assert answer.headers["hx-trigger"] == "dataset-changed" and "1 picture changed" in answer.text
+    assert audited.get("rows?q=is:excluded").json()["total"] == 1
+    audited.post("undo")
+    assert audited.get("rows?q=is:excluded").json()["total"] == 0
+
+
+def test_a_kind_that_the_audit_did_not_find_is_one_line(audited: DataRoom) -> None:
+    answer = audited.get("fix-kind?kind=nothing")
+    assert answer.status == 422 and "the last audit found" in answer.json()["error"]
+
+
+def test_a_wrong_tagger_is_one_line_and_changes_nothing(audited: DataRoom) -> None:
+    before = open_workshop(audited.folder / "data").journal
+    audited.form("audit", ("tagger", "/nowhere"))
+    assert "/nowhere" in ended(audited)
+    assert open_workshop(audited.folder / "data").journal == before
+
+
+def test_a_job_can_be_stopped(audited: DataRoom) -> None:
+    audited.form("audit", ("tagger", ""))
+    audited.post("job/stop")
+    assert "Nothing was recorded" in ended(audited)
