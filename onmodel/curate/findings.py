@@ -77,6 +77,14 @@ def count_kinds(findings: Iterable[AuditFinding]) -> list[KindCount]:
     return sorted(counts, key=lambda row: (SEVERITIES.index(row.severity), row.kind))
 
 
+def kinds_by_picture(findings: Iterable[AuditFinding]) -> dict[str, set[str]]:
+    """Name of a picture → kinds of its findings in lower case, as queries compare them."""
+    found: dict[str, set[str]] = {}
+    for row in findings:
+        found.setdefault(row.picture, set()).add(row.kind.casefold())
+    return found
+
+
 def finding_from(row: dict[str, Any]) -> AuditFinding:
     """Read a finding that `as_dict` wrote."""
     fix = row["fix"] and Fix(

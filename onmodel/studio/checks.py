@@ -95,7 +95,7 @@ def _findings(
         request,
         "findings.html.j2",
         character=character_of(request),
-        kinds=count_kinds(row for rows in dataset.findings.values() for row in rows),
+        kinds=count_kinds(dataset.all_findings),
         whole=dataset.findings.get("", ()),
         kind=kind,
         plan=plan,

@@ -54,7 +54,7 @@ def thumb(request: Request) -> Response:
 def completions(request: Request) -> Response:
     """Ways to complete the last word of a query."""
     opened = opened_dataset(request)
-    kinds = sorted({row.kind for rows in opened.findings.values() for row in rows})
+    kinds = sorted({row.kind for row in opened.all_findings})
     word = request.query_params.get("word", "")
     return JSONResponse(complete(opened.workshop.pieces.values(), kinds, word))
 

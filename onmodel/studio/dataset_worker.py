@@ -93,7 +93,8 @@ _DO: dict[DatasetWork, Callable[[DatasetRequest, Events], DatasetProgress]] = {"
 
 def main() -> None:
     def send(progress: DatasetProgress) -> None:
-        print(json.dumps(asdict(progress)), flush=True)
+        sys.stdout.write(json.dumps(asdict(progress)) + "\n")
+        sys.stdout.flush()
 
     try:
         send(work(REQUEST.validate_json(sys.argv[1]), Events(ProgressLines(send))))

@@ -2,12 +2,12 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from onmodel.curate.findings import AuditFinding
+from onmodel.curate.findings import AuditFinding, kinds_by_picture
 from onmodel.curate.workshop import Piece, Workshop, open_workshop, read_findings
 from onmodel.errors import InputError
 from onmodel.studio.render import character_of
@@ -24,9 +24,13 @@ class OpenDataset:
     by_hash: Mapping[str, Piece]
 
     @property
+    def all_findings(self) -> Iterator[AuditFinding]:
+        return (row for rows in self.findings.values() for row in rows)
+
+    @property
     def kinds(self) -> dict[str, set[str]]:
         """Name of a picture → kinds of its findings in lower case, for queries."""
-        return {name: {row.kind.casefold() for row in rows} for name, rows in self.findings.items()}
+        return kinds_by_picture(self.all_findings)
 
 
 @dataclass

@@ -62,7 +62,8 @@ def main() -> None:
             answer = DrawAnswer(tuple(map(str, made)))
         except (OnmodelError, ValidationError, OSError, RuntimeError) as error:
             answer = DrawAnswer(error=str(error))
-        print(json.dumps(asdict(answer)), flush=True)
+        sys.stdout.write(json.dumps(asdict(answer)) + "\n")
+        sys.stdout.flush()
 
 
 def _model(path: str) -> Model | None:
