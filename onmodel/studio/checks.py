@@ -1,4 +1,5 @@
-"""The audit of a data set: start it, its progress, and its findings by kind."""
+"""The audit of a data set: start it, its progress, its findings by kind, repeats side by
+side."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from onmodel.curate.decisions import Fixed, fix_findings
+from onmodel.curate.decisions import Fixed, decide_pair, fix_findings, repeat_pairs
 from onmodel.curate.findings import count_kinds
 from onmodel.studio.dataset_jobs import DatasetJobs
 from onmodel.studio.dataset_worker import DatasetRequest
@@ -103,6 +104,31 @@ def _findings(
     )
 
 
+def pair(request: Request) -> Response:
+    """Two repeats side by side: the pair at place `at`."""
+    at = request.query_params.get("at", "")
+    return _pair(request, int(at) if at.isdecimal() else 0)
+
+
+async def decide_repeats(request: Request) -> Response:
+    """Decide about a pair: form fields `keep` and `exclude`, names of pictures, repeated."""
+    form = await request.form()
+    keep, exclude = ([str(name) for name in form.getlist(key)] for key in ("keep", "exclude"))
+    await run_in_threadpool(decide_pair, character_of(request).data, keep, exclude)
+    answer = await run_in_threadpool(_pair, request, 0)
+    answer.headers["HX-Trigger"] = "dataset-changed"
+    return answer
+
+
+def _pair(request: Request, at: int) -> Response:
+    dataset = opened_dataset(request)
+    pairs = repeat_pairs(dataset.workshop, dataset.all_findings)
+    place = at % len(pairs) if pairs else 0
+    shown = pairs[place] if pairs else None
+    values = {"pair": shown, "at": place, "total": len(pairs)}
+    return fragment(request, "pair.html.j2", character=character_of(request), **values)
+
+
 def _jobs(request: Request) -> DatasetJobs:
     jobs: DatasetJobs = request.app.state.dataset_jobs
     return jobs
@@ -114,6 +140,8 @@ ROUTES = (
     Route("/c/{character}/data/job/stop", stop, methods=["POST"]),
     Route("/c/{character}/data/job/events", events),
     Route("/c/{character}/data/findings", findings),
+    Route("/c/{character}/data/pair", pair),
+    Route("/c/{character}/data/pair", decide_repeats, methods=["POST"]),
     Route("/c/{character}/data/fix-kind", preview_fix),
     Route("/c/{character}/data/fix-kind", fix_kind, methods=["POST"]),
 )

@@ -1,6 +1,7 @@
 """The data set of a character: a grid of its pictures, filters, decisions, edits, undo and redo."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -11,13 +12,13 @@ from starlette.routing import Route
 from onmodel.curate.bulk import Changed, changes, edit_tags, parse_edit
 from onmodel.curate.decisions import decide_by_hand, fix_findings
 from onmodel.curate.findings import AuditFinding
-from onmodel.curate.query import complete, search
+from onmodel.curate.query import complete, complete_tag, search
 from onmodel.curate.workshop import PICTURES, Piece
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.studio.datasets import OpenDataset, opened_dataset
 from onmodel.studio.render import character_of, page, workspace_of
-from onmodel.studio.thumbnails import thumbnail
+from onmodel.studio.thumbnails import LARGE, LONGEST, thumbnail
 
 MOST_ROWS = 500  # of one answer
 PREVIEW = 50  # changed pictures that a preview lists
@@ -41,12 +42,21 @@ def rows(request: Request) -> Response:
 
 def thumb(request: Request) -> Response:
     """A small picture by its SHA-256. Its bytes never change, so the browser keeps it."""
+    return _picture(request, LONGEST)
+
+
+def picture(request: Request) -> Response:
+    """A picture by its SHA-256, large enough to look at by itself."""
+    return _picture(request, LARGE)
+
+
+def _picture(request: Request, longest: int) -> Response:
     opened = opened_dataset(request)
     piece = opened.by_hash.get(request.path_params["sha256"])
     if piece is None:
         raise InputError("picture", request.path_params["sha256"], "is not in this data set")
     cache = workspace_of(request).own / "thumbnails"
-    data = thumbnail(cache, piece.path, piece.sha256, piece.paper)
+    data = thumbnail(cache, piece.path, piece.sha256, piece.paper, longest)
     headers = {"Cache-Control": "private, max-age=31536000, immutable"}
     return Response(data, media_type="image/webp", headers=headers)
 
@@ -57,6 +67,14 @@ def completions(request: Request) -> Response:
     kinds = sorted({row.kind for row in opened.all_findings})
     word = request.query_params.get("word", "")
     return JSONResponse(complete(opened.workshop.pieces.values(), kinds, word))
+
+
+def tag_options(request: Request) -> Response:
+    """Tags that the `word` may become, with their numbers of pictures."""
+    workshop = opened_dataset(request).workshop
+    word = request.query_params.get("word", "")
+    options = complete_tag(workshop.pieces.values(), workshop.aliases, word)
+    return JSONResponse([asdict(option) for option in options])
 
 
 async def edit(request: Request) -> Response:
@@ -199,5 +217,7 @@ ROUTES = (
     Route("/c/{character}/data/undo", undo, methods=["POST"]),
     Route("/c/{character}/data/redo", redo, methods=["POST"]),
     Route("/c/{character}/data/import", import_pictures, methods=["POST"]),
+    Route("/c/{character}/data/tags", tag_options),
     Route("/c/{character}/thumb/{sha256}", thumb),
+    Route("/c/{character}/picture/{sha256}", picture),
 )

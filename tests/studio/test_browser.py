@@ -121,6 +121,23 @@ def test_an_audit_shows_its_progress_and_its_chips_filter_the_grid(opened: Opene
     assert opened.faults == []
 
 
+def test_a_tag_is_completed_with_keys_alone(opened: Opened) -> None:
+    opened.room("data")
+    page = opened.page
+    page.click("#bulk summary")
+    field = page.locator("#edit input[name=add]")
+    field.focus()
+    page.keyboard.type("new, backg")
+    option = page.locator("#options-edit-add [role=option]").first
+    playwright.expect(option).to_contain_text("backgwa")
+    page.keyboard.press("ArrowDown")
+    playwright.expect(option).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Enter")
+    playwright.expect(field).to_have_value("new, backgwa")
+    playwright.expect(option).to_have_count(0)
+    assert opened.faults == []
+
+
 def test_a_recipe_is_the_same_as_text_and_as_form(opened: Opened) -> None:
     opened.room("recipe")
     page = opened.page

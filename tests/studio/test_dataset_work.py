@@ -60,6 +60,51 @@ def test_all_fixes_of_a_kind_are_counted_then_applied_as_one_step(audited: DataR
     assert audited.get("rows?q=is:excluded").json()["total"] == 0
 
 
+def repeat_in(room: DataRoom) -> tuple[str, str]:
+    """The picture that is there twice, and the other."""
+    (row,) = room.get("rows?q=finding:%22repeat:%20exact%22").json()["rows"]
+    same = "the same file as "
+    (other,) = (f["evidence"] for f in row["findings"] if f["evidence"].startswith(same))
+    return row["name"], other.removeprefix(same)
+
+
+def test_one_of_two_repeats_is_kept_by_hand_as_one_step(audited: DataRoom) -> None:
+    shown = audited.get("pair").text
+    assert "1 / " in shown and "the same file as" in shown
+    name, other = repeat_in(audited)
+    answer = audited.form("pair", ("keep", name), ("exclude", other))
+    assert answer.status == 200 and other not in answer.text
+    assert [row["name"] for row in audited.get("rows?q=is:excluded").json()["rows"]] == [other]
+    audited.post("undo")
+    assert audited.get("rows?q=is:excluded").json()["total"] == 0
+
+
+def test_two_repeats_that_are_both_kept_are_not_asked_about_again(audited: DataRoom) -> None:
+    name, other = repeat_in(audited)
+    answer = audited.form("pair", ("keep", name), ("keep", other))
+    assert "the same file as" not in answer.text
+    audited.post("undo")
+    assert "the same file as" in audited.get("pair").text
+
+
+def test_a_pair_of_unknown_pictures_is_one_line(audited: DataRoom) -> None:
+    assert audited.form("pair", ("keep", "x/y")).status == 422
+
+
+def test_a_picture_is_shown_large(audited: DataRoom) -> None:
+    row = audited.get("rows").json()["rows"][0]
+    address = audited.address.removesuffix("/data")
+    answer = audited.browser.get(f"{address}/picture/{row['sha256']}")
+    assert answer.body[8:12] == b"WEBP" and "immutable" in answer.headers["cache-control"]
+
+
+def test_a_tag_is_completed_with_its_number_of_pictures(room: DataRoom) -> None:
+    tag = room.get("rows").json()["rows"][0]["tags"][0][0]
+    found = room.get(f"tags?word={tag[:2]}").json()
+    assert found and all({"tag", "pictures", "alias"} == set(row) for row in found)
+    assert room.get("tags").json() == []
+
+
 def test_a_kind_that_the_audit_did_not_find_is_one_line(audited: DataRoom) -> None:
     answer = audited.get("fix-kind?kind=nothing")
     assert answer.status == 422 and "the last audit found" in answer.json()["error"]

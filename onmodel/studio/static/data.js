@@ -1,5 +1,6 @@
 /** The grid of a data set: only the rows in view are in the page, whatever the number of pictures. */
 import { ask, post, tell } from "./request.js";
+import { suggest } from "./suggest.js";
 
 const CELL = 148; // pixels, a picture with its name
 const PAGE = 200; // rows of one request
@@ -114,7 +115,7 @@ function open(row) {
   const details = document.getElementById("details");
   details.hidden = false;
   details.dataset.name = row.name;
-  document.getElementById("large").src = `${url}/thumb/${row.sha256}`;
+  document.getElementById("large").src = `${url}/picture/${row.sha256}`;
   document.getElementById("name").textContent = row.name;
   document.getElementById("said").replaceChildren(...row.tags.map(([tag, by]) => {
     const item = document.createElement("li");
@@ -202,6 +203,10 @@ words.addEventListener("submit", async (event) => {
   if (words.tags.value !== words.dataset.tags) await change("decide", { names, tags: words.tags.value });
   if (words.sentence.value !== words.dataset.sentence) await change("decide", { names, sentence: words.sentence.value });
 });
+
+suggest(words.tags, `${url}/data/tags`, root.dataset.options);
+for (const field of [edit.add, edit.remove, edit.front]) suggest(field, `${url}/data/tags`, root.dataset.options);
+suggest(edit.replace, `${url}/data/tags`, root.dataset.options, ",=");
 
 const query = document.getElementById("query");
 let waiting = 0;
