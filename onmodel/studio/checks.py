@@ -1,8 +1,9 @@
-"""The audit of a data set: start it, its progress, its findings by kind, repeats side by
-side."""
+"""What looks at the pictures of a data set: audit, tagger and captioner with their progress;
+findings by kind; repeats side by side."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import get_args
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -11,21 +12,26 @@ from starlette.routing import Route
 
 from onmodel.curate.decisions import Fixed, decide_pair, fix_findings, repeat_pairs
 from onmodel.curate.findings import count_kinds
+from onmodel.errors import InputError
 from onmodel.studio.dataset_jobs import DatasetJobs
-from onmodel.studio.dataset_worker import DatasetRequest
+from onmodel.studio.dataset_worker import DatasetRequest, DatasetWork
 from onmodel.studio.datasets import opened_dataset
 from onmodel.studio.render import character_of, fragment, text
 
 EVERY = 0.5  # seconds between two looks at a job
 
 
-async def audit(request: Request) -> Response:
-    """Start the audit: form field `tagger`."""
-    tagger = str((await request.form()).get("tagger", ""))
+async def start(request: Request) -> Response:
+    """Start a job: form fields `do`, `tagger`, `endpoint`, `model` (DatasetRequest)."""
+    form = await request.form()
+    do, *fields = (str(form.get(key, "")).strip() for key in ("do", "tagger", "endpoint", "model"))
 
     def begin() -> Response:
         character = character_of(request)
-        asked = DatasetRequest("audit", str(character.data), str(character.sheet), tagger.strip())
+        work = next((known for known in get_args(DatasetWork) if known == do), None)
+        if work is None:
+            raise InputError("do", do, f"use {', '.join(get_args(DatasetWork))}")
+        asked = DatasetRequest(work, str(character.data), str(character.sheet), *fields)
         _jobs(request).start(character, asked)
         return job(request)
 
@@ -135,8 +141,8 @@ def _jobs(request: Request) -> DatasetJobs:
 
 
 ROUTES = (
-    Route("/c/{character}/data/audit", audit, methods=["POST"]),
     Route("/c/{character}/data/job", job),
+    Route("/c/{character}/data/job", start, methods=["POST"]),
     Route("/c/{character}/data/job/stop", stop, methods=["POST"]),
     Route("/c/{character}/data/job/events", events),
     Route("/c/{character}/data/findings", findings),

@@ -15,22 +15,27 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from onmodel.curate.settings import ObserverSettings
+from onmodel.curate.settings import CaptionSettings, ObserverSettings
 from onmodel.errors import OnmodelError
 from onmodel.events import Event, Events, TaskAdvanced, TaskEnded, TaskStarted
 
-DatasetWork = Literal["audit"]
+SHOWN = 5  # pictures without a result that are named
+
+DatasetWork = Literal["audit", "tag", "caption"]
 
 
 @dataclass(frozen=True)
 class DatasetRequest:
     """What is done, in which data set, with which character sheet. `tagger` is as for `onmodel
-    dataset audit`, "" for the toon world's own."""
+    dataset audit`, "" for the toon world's own. Without an `endpoint` sentences are built from the
+    tags."""
 
     do: DatasetWork
     work: str
     sheet: str
     tagger: str = ""
+    endpoint: str = ""
+    model: str = ""
 
     @property
     def observers(self) -> ObserverSettings:
@@ -88,7 +93,33 @@ def _audit(request: DatasetRequest, events: Events) -> DatasetProgress:
     return DatasetProgress(ended=True, count=len(audit.findings))
 
 
-_DO: dict[DatasetWork, Callable[[DatasetRequest, Events], DatasetProgress]] = {"audit": _audit}
+def _tag(request: DatasetRequest, events: Events) -> DatasetProgress:
+    from onmodel.curate.tagging import tag_untagged
+    from onmodel.evaluate.observers import load_observers
+
+    observers = request.observers
+    tagger = load_observers(observers.base_name, {"tagger": observers.tagger}, 1).tagger
+    assert tagger is not None
+    return DatasetProgress(ended=True, count=tag_untagged(Path(request.work), tagger, events))
+
+
+def _caption(request: DatasetRequest, events: Events) -> DatasetProgress:
+    from onmodel.character import load_character
+    from onmodel.curate.captioning import write_sentences
+
+    character = load_character(Path(request.sheet))
+    settings = CaptionSettings(endpoint=request.endpoint, model=request.model)
+    done = write_sentences(Path(request.work), character, settings, events)
+    failed = [f"{name}: {why}" for name, why in done.answers.failed.items()]
+    notes = [*([done.warning] if done.warning else []), *failed[:SHOWN]]
+    return DatasetProgress(ended=True, count=len(done.answers.sentences), notes=tuple(notes))
+
+
+_DO: dict[DatasetWork, Callable[[DatasetRequest, Events], DatasetProgress]] = {
+    "audit": _audit,
+    "tag": _tag,
+    "caption": _caption,
+}
 
 
 def main() -> None:

@@ -35,8 +35,8 @@ def ended(room: DataRoom) -> str:
 
 @pytest.fixture(scope="module")
 def audited(room: DataRoom) -> DataRoom:
-    assert 'role="status"' in room.form("audit", ("tagger", "")).text
-    assert room.form("audit", ("tagger", "")).status == 409  # one at a time
+    assert 'role="status"' in room.form("job", ("do", "audit"), ("tagger", "")).text
+    assert room.form("job", ("do", "audit"), ("tagger", "")).status == 409  # one at a time
     shown = ended(room)
     assert "Findings of the audit" in shown and "mistake" not in shown
     return room
@@ -112,12 +112,41 @@ def test_a_kind_that_the_audit_did_not_find_is_one_line(audited: DataRoom) -> No
 
 def test_a_wrong_tagger_is_one_line_and_changes_nothing(audited: DataRoom) -> None:
     before = open_workshop(audited.folder / "data").journal
-    audited.form("audit", ("tagger", "/nowhere"))
+    audited.form("job", ("do", "audit"), ("tagger", "/nowhere"))
     assert "/nowhere" in ended(audited)
     assert open_workshop(audited.folder / "data").journal == before
 
 
 def test_a_job_can_be_stopped(audited: DataRoom) -> None:
-    audited.form("audit", ("tagger", ""))
+    audited.form("job", ("do", "audit"), ("tagger", ""))
     audited.post("job/stop")
     assert "Nothing was recorded" in ended(audited)
+
+
+def test_what_has_no_tags_is_tagged_as_one_step(room: DataRoom) -> None:
+    assert room.get("rows?q=is:uncaptioned").json()["total"] == 1
+    room.form("job", ("do", "tag"))
+    assert "Tagged pictures: 1" in ended(room)
+    found = room.get("rows?q=by:tagger").json()
+    assert found["total"] == 1 and len(found["rows"][0]["tags"]) > 3
+    room.post("undo")
+    assert room.get("rows?q=is:uncaptioned").json()["total"] == 1
+
+
+def test_missing_sentences_are_written_as_one_step(room: DataRoom) -> None:
+    room.form("job", ("do", "caption"))
+    assert f"Written sentences: {COUNT + 1}" in ended(room)
+    assert all(row["sentence"] for row in room.get("rows?q=is:captioned").json()["rows"])
+    room.post("undo")
+    assert not any(row["sentence"] for row in room.get("rows").json()["rows"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [((("do", "odd"),), "use audit, tag"), ((("do", "caption"), ("endpoint", "x")), "http")],
+)
+def test_wrong_work_is_one_line(
+    room: DataRoom, fields: tuple[tuple[str, str], ...], line: str
+) -> None:
+    answer = room.form("job", *fields)
+    assert line in (answer.text if answer.status == 422 else ended(room))
