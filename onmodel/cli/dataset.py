@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onmodel.cli import dataset_models
+from onmodel.cli import dataset_models, dataset_queries
 from onmodel.cli.console import say, say_json
 from onmodel.cli.dataset_writes import writes
 from onmodel.cli.options import DRY_RUN, JSON, SHEET, WORK, expand
@@ -138,6 +138,19 @@ def undo_command(work: WORK) -> None:
 
     _, step = open_workshop(work).undo()
     say(f"step {step} is taken back")
+
+
+@app.command("redo")
+def redo_command(work: WORK) -> None:
+    """Do the step again that `undo` took back last. Repeat for later steps."""
+    from onmodel.curate.workshop import open_workshop
+
+    _, step = open_workshop(work).redo()
+    say(f"step {step} is done again")
+
+
+app.command("list")(dataset_queries.list_command)
+app.command("tags")(writes(dataset_queries.tags_command))
 
 
 @app.command("labels")

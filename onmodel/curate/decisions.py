@@ -1,11 +1,14 @@
 """What a person decides about pictures of a data set in the making, one step each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onmodel.curate.findings import AuditFinding
 from onmodel.curate.workshop import (
     Decision,
+    Piece,
+    Workshop,
     fix_decision,
     open_workshop,
     read_findings,
@@ -75,3 +78,35 @@ def decide_by_hand(
             rows.append(Decision(0, "keep" if keep else "aside", "person", name, why=why))
     workshop.decide(rows)
     return len(rows)
+
+
+@dataclass(frozen=True)
+class RepeatPair:
+    """Two kept pictures that the audit calls repeats, e.g. `kind` "repeat: near"."""
+
+    kind: str
+    evidence: str
+    first: Piece
+    second: Piece
+
+
+def repeat_pairs(workshop: Workshop, findings: Iterable[AuditFinding]) -> list[RepeatPair]:
+    """Pairs of repeats that are still to be decided: both are kept, and not both by a person."""
+    pairs = []
+    for row in findings:
+        first, second = (workshop.pieces.get(name) for name in (row.picture, row.subject))
+        if not row.kind.startswith("repeat") or first is None or second is None:
+            continue
+        decided = first.decided == second.decided == "person"
+        if not (decided or first.aside or second.aside):
+            pairs.append(RepeatPair(row.kind, row.evidence, first, second))
+    return pairs
+
+
+def decide_pair(work: Path, keep: Sequence[str], exclude: Sequence[str]) -> None:
+    """Record by hand which of two repeats are kept, as one step. Raises InputError for an unknown
+    picture."""
+    why = f"repeat of {', '.join(keep)}"
+    rows = [Decision(0, "keep", "person", name) for name in keep]
+    rows += [Decision(0, "aside", "person", name, why=why) for name in exclude]
+    open_workshop(work).decide(rows)

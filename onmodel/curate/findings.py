@@ -4,12 +4,14 @@ Unlike events.Finding, the line that a check of the installation reports, an aud
 id, is kept in audit.json, and may carry a fix that can be applied. Nothing is changed here.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from onmodel.hashing import hash_json
 
 Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # the most severe first
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,39 @@ class AuditFinding:
 
     def as_dict(self) -> dict[str, object]:
         return {"id": self.id, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class KindCount:
+    """Findings of one kind about pictures: the most severe of them, the number of pictures, and how
+    many findings have a fix."""
+
+    kind: str
+    severity: Severity
+    pictures: int
+    fixable: int
+
+
+def count_kinds(findings: Iterable[AuditFinding]) -> list[KindCount]:
+    """Findings about pictures by kind, the most severe kinds first."""
+    by_kind: dict[str, list[AuditFinding]] = {}
+    for row in findings:
+        if row.picture:
+            by_kind.setdefault(row.kind, []).append(row)
+    counts = []
+    for kind, rows in by_kind.items():
+        severity = min((row.severity for row in rows), key=SEVERITIES.index)
+        pictures = len({row.picture for row in rows})
+        counts.append(KindCount(kind, severity, pictures, sum(row.fix is not None for row in rows)))
+    return sorted(counts, key=lambda row: (SEVERITIES.index(row.severity), row.kind))
+
+
+def kinds_by_picture(findings: Iterable[AuditFinding]) -> dict[str, set[str]]:
+    """Name of a picture → kinds of its findings in lower case, as queries compare them."""
+    found: dict[str, set[str]] = {}
+    for row in findings:
+        found.setdefault(row.picture, set()).add(row.kind.casefold())
+    return found
 
 
 def finding_from(row: dict[str, Any]) -> AuditFinding:

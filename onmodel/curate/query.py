@@ -18,15 +18,18 @@ the tags or the sentence. Quote values that have spaces. Upper and lower case ar
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from onmodel.curate.vocabulary import plain
 from onmodel.curate.workshop import Piece
 from onmodel.errors import InputError
 from onmodel.text import shown
 
 KEYS = ("subset", "tag", "by", "name", "text", "finding", "origin", "rights", "is")
 STATES = ("kept", "excluded", "captioned", "uncaptioned", "edited")
+MOST_TAGS = 10  # that complete a word
 _TERM = re.compile(r'(?P<minus>-?)(?:(?P<key>[a-z]+):)?(?:"(?P<quoted>[^"]*)"|(?P<plain>[^\s"]+))')
 _TEST = Callable[[Piece], bool]
 
@@ -80,6 +83,41 @@ def complete(pieces: Collection[Piece], kinds: Sequence[str], word: str) -> list
     wanted = [value for value in values if start in value.casefold()]
     wanted.sort(key=lambda value: (not value.casefold().startswith(start), -values[value], value))
     return [f"{sign}{key}:{_quoted(value)}" for value in wanted[:20]]
+
+
+@dataclass(frozen=True, slots=True)
+class TagOption:
+    """A tag that may be meant, and the number of pictures that have it. `alias` is what was typed
+    when the tag replaces it, else ""."""
+
+    tag: str
+    pictures: int
+    alias: str = ""
+
+
+def complete_tag(
+    pieces: Collection[Piece], aliases: Mapping[str, str], word: str
+) -> list[TagOption]:
+    """Up to 10 tags that a word may become: those that begin with it, the most frequent first, then
+    those that contain it. `aliases` are those of the data set (vocabulary.py)."""
+    start = plain(word)
+    if not start:
+        return []
+    counts = Counter(said.tag for piece in pieces for said in piece.tags)
+    options = [TagOption(tag, count) for tag, count in counts.items() if start in plain(tag)]
+    known = {option.tag for option in options}
+    for alias, tag in aliases.items():
+        if alias.startswith(start) and tag not in known:
+            options.append(TagOption(tag, counts[tag], alias))
+            known.add(tag)
+    options.sort(
+        key=lambda row: (
+            not (row.alias or plain(row.tag)).startswith(start),
+            -row.pictures,
+            row.tag,
+        )
+    )
+    return options[:MOST_TAGS]
 
 
 def _values(key: str, pieces: Collection[Piece], kinds: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from onmodel.curate.workshop import Piece, Said
+from onmodel.curate.workshop import Decision, Piece, Said, open_workshop
 from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.evaluate.observers import load_observers
 from onmodel.evaluate.observers.source import SCHEME, wrong
@@ -65,6 +65,21 @@ def tag_pieces(pieces: Sequence[Piece], tagger: Tagger, events: Events) -> list[
         said = tuple(Said(tag, f"tagger {p:.2f}") for tag, p in row)
         tagged[piece.name] = replace(piece, tags=said)
     return [tagged.get(piece.name, piece) for piece in pieces]
+
+
+def tag_untagged(work: Path, tagger: Tagger, events: Events) -> int:
+    """Give the kept pictures without tags the tagger's, as one step; each tag has its score as the
+    source. Returns the number of pictures that got tags."""
+    workshop = open_workshop(work)
+    silent = [piece for piece in workshop.kept if not piece.tags]
+    scored = scored_tags([(piece.path, piece.paper) for piece in silent], tagger, events)
+    decisions = []
+    for piece, row in zip(silent, scored, strict=True):
+        for tag, p in row:
+            decisions.append(Decision(0, "tag", f"tagger {p:.2f}", piece.name, add=(tag,)))
+    if decisions:
+        workshop.decide(decisions)
+    return len({row.picture for row in decisions})
 
 
 def tag_items(

@@ -12,8 +12,9 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from onmodel.errors import BusyError, InputError, OnmodelError
-from onmodel.studio import compare, data, home, merge, queue, recipe, release, results, run
+from onmodel.studio import audits, compare, data, home, merge, queue, recipe, release, results, run
 from onmodel.studio.checks import Checks
+from onmodel.studio.dataset_jobs import DatasetJobs
 from onmodel.studio.datasets import Datasets
 from onmodel.studio.drawing import Drawing
 from onmodel.studio.gate import Gate, Key, TooLargeError
@@ -21,7 +22,7 @@ from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROOMS = (home, queue, data, run, recipe, compare, results, merge, release)
+ROOMS = (home, queue, data, audits, run, recipe, compare, results, merge, release)
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def make_app(workspace: Workspace, services: Services, key: Key) -> Gate:
     app.state.jobs, app.state.drawing = services.jobs, services.drawing
     app.state.datasets = services.datasets
     app.state.checks = Checks()
+    app.state.dataset_jobs = DatasetJobs()
     return Gate(app, key)
 
 

@@ -1,6 +1,7 @@
 """The data set of a character: a grid of its pictures, filters, decisions, edits, undo and redo."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -11,13 +12,13 @@ from starlette.routing import Route
 from onmodel.curate.bulk import Changed, changes, edit_tags, parse_edit
 from onmodel.curate.decisions import decide_by_hand, fix_findings
 from onmodel.curate.findings import AuditFinding
-from onmodel.curate.query import complete, search
+from onmodel.curate.query import complete, complete_tag, search
 from onmodel.curate.workshop import PICTURES, Piece
 from onmodel.errors import InputError
 from onmodel.events import Events
-from onmodel.studio.datasets import Datasets, OpenDataset
+from onmodel.studio.datasets import OpenDataset, opened_dataset
 from onmodel.studio.render import character_of, page, workspace_of
-from onmodel.studio.thumbnails import thumbnail
+from onmodel.studio.thumbnails import LARGE, LONGEST, thumbnail
 
 MOST_ROWS = 500  # of one answer
 PREVIEW = 50  # changed pictures that a preview lists
@@ -32,7 +33,7 @@ def show(request: Request) -> Response:
 
 def rows(request: Request) -> Response:
     """Pictures for which the query `q` holds: their number, and `count` of them from `from` on."""
-    opened = _opened(request)
+    opened = opened_dataset(request)
     found = _found(opened, request.query_params.get("q", ""))
     start = _number(request, "from", 0)
     wanted = found[start : start + min(_number(request, "count", 100), MOST_ROWS)]
@@ -41,22 +42,39 @@ def rows(request: Request) -> Response:
 
 def thumb(request: Request) -> Response:
     """A small picture by its SHA-256. Its bytes never change, so the browser keeps it."""
-    opened = _opened(request)
+    return _picture(request, LONGEST)
+
+
+def picture(request: Request) -> Response:
+    """A picture by its SHA-256, large enough to look at by itself."""
+    return _picture(request, LARGE)
+
+
+def _picture(request: Request, longest: int) -> Response:
+    opened = opened_dataset(request)
     piece = opened.by_hash.get(request.path_params["sha256"])
     if piece is None:
         raise InputError("picture", request.path_params["sha256"], "is not in this data set")
     cache = workspace_of(request).own / "thumbnails"
-    data = thumbnail(cache, piece.path, piece.sha256, piece.paper)
+    data = thumbnail(cache, piece.path, piece.sha256, piece.paper, longest)
     headers = {"Cache-Control": "private, max-age=31536000, immutable"}
     return Response(data, media_type="image/webp", headers=headers)
 
 
 def completions(request: Request) -> Response:
     """Ways to complete the last word of a query."""
-    opened = _opened(request)
-    kinds = sorted({row.kind for rows in opened.findings.values() for row in rows})
+    opened = opened_dataset(request)
+    kinds = sorted({row.kind for row in opened.all_findings})
     word = request.query_params.get("word", "")
     return JSONResponse(complete(opened.workshop.pieces.values(), kinds, word))
+
+
+def tag_options(request: Request) -> Response:
+    """Tags that the `word` may become, with their numbers of pictures."""
+    workshop = opened_dataset(request).workshop
+    word = request.query_params.get("word", "")
+    options = complete_tag(workshop.pieces.values(), workshop.aliases, word)
+    return JSONResponse([asdict(option) for option in options])
 
 
 async def edit(request: Request) -> Response:
@@ -67,7 +85,7 @@ async def edit(request: Request) -> Response:
 
 
 def _edit(request: Request, body: Mapping[str, Any]) -> dict[str, object]:
-    opened = _opened(request)
+    opened = opened_dataset(request)
     fields = {key: _text(body, key) for key in ("remove", "replace", "add", "front")}
     edited = parse_edit(**fields, place=_text(body, "place") or "last")
     changed = changes(_selected(opened, body), edited)
@@ -82,7 +100,7 @@ async def decide(request: Request) -> Response:
     body = await _body(request)
 
     def work() -> int:
-        names = [piece.name for piece in _selected(_opened(request), body)]
+        names = [piece.name for piece in _selected(opened_dataset(request), body)]
         keep = body.get("keep") is not False
         said = [_text(body, key) for key in ("tags", "sentence", "why")]
         return decide_by_hand(character_of(request).data, names, keep, *said)
@@ -102,13 +120,13 @@ async def fix(request: Request) -> Response:
 
 def undo(request: Request) -> Response:
     """Take the last step back."""
-    _, step = _opened(request).workshop.undo()
+    _, step = opened_dataset(request).workshop.undo()
     return JSONResponse({"step": step})
 
 
 def redo(request: Request) -> Response:
     """Do again what was taken back last."""
-    _, step = _opened(request).workshop.redo()
+    _, step = opened_dataset(request).workshop.redo()
     return JSONResponse({"step": step})
 
 
@@ -119,11 +137,6 @@ def import_pictures(request: Request) -> Response:
     character = character_of(request)
     gather([character.pictures], character.data, "", "", Events())
     return Response(headers={"HX-Refresh": "true"})
-
-
-def _opened(request: Request) -> OpenDataset:
-    datasets: Datasets = request.app.state.datasets
-    return datasets.get(character_of(request))
 
 
 def _found(opened: OpenDataset, query: str) -> list[Piece]:
@@ -204,5 +217,7 @@ ROUTES = (
     Route("/c/{character}/data/undo", undo, methods=["POST"]),
     Route("/c/{character}/data/redo", redo, methods=["POST"]),
     Route("/c/{character}/data/import", import_pictures, methods=["POST"]),
+    Route("/c/{character}/data/tags", tag_options),
     Route("/c/{character}/thumb/{sha256}", thumb),
+    Route("/c/{character}/picture/{sha256}", picture),
 )

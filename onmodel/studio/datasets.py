@@ -3,13 +3,16 @@
 import gc
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from onmodel.curate.findings import AuditFinding
+from starlette.requests import Request
+
+from onmodel.curate.findings import AuditFinding, kinds_by_picture
 from onmodel.curate.workshop import PICTURES, Piece, Workshop, open_workshop, read_findings
 from onmodel.errors import InputError
 from onmodel.freed_memory import return_freed_memory
+from onmodel.studio.render import character_of
 from onmodel.studio.workspace import CharacterFolder
 
 
@@ -23,9 +26,13 @@ class OpenDataset:
     by_hash: Mapping[str, Piece]
 
     @property
+    def all_findings(self) -> Iterator[AuditFinding]:
+        return (row for rows in self.findings.values() for row in rows)
+
+    @property
     def kinds(self) -> dict[str, set[str]]:
         """Name of a picture → kinds of its findings in lower case, for queries."""
-        return {name: {row.kind.casefold() for row in rows} for name, rows in self.findings.items()}
+        return kinds_by_picture(self.all_findings)
 
 
 @dataclass
@@ -64,6 +71,12 @@ def _opened(character: CharacterFolder) -> Workshop:
     gc.freeze()  # what stays is not searched again and again for what is unreachable
     return_freed_memory()  # reading a large file takes several times what stays
     return workshop
+
+
+def opened_dataset(request: Request) -> OpenDataset:
+    """The data set of the character that the address names."""
+    datasets: Datasets = request.app.state.datasets
+    return datasets.get(character_of(request))
 
 
 def _findings(character: CharacterFolder) -> dict[str, list[AuditFinding]]:

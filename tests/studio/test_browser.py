@@ -107,6 +107,38 @@ def test_hostile_words_are_shown_and_never_run(opened: Opened) -> None:
     assert page.title() != "owned"
 
 
+def test_an_audit_shows_its_progress_and_its_chips_filter_the_grid(opened: Opened) -> None:
+    opened.room("data")
+    page = opened.page
+    page.click("#audit summary")
+    page.click("#audit form button")
+    playwright.expect(page.locator("#job")).to_contain_text("Findings of the audit", timeout=90_000)
+    chip = page.locator("#found [data-query]").first
+    chip.focus()
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#query")).to_have_value(re.compile("^finding:"))
+    number = chip.locator("b").inner_text()
+    playwright.expect(page.locator("#counts")).to_have_text(re.compile(f"^{number} pictures"))
+    assert opened.faults == []
+
+
+def test_a_tag_is_completed_with_keys_alone(opened: Opened) -> None:
+    opened.room("data")
+    page = opened.page
+    page.click("#bulk summary")
+    field = page.locator("#edit input[name=add]")
+    field.focus()
+    page.keyboard.type("new, backg")
+    option = page.locator("#options-edit-add [role=option]").first
+    playwright.expect(option).to_contain_text("backgwa")
+    page.keyboard.press("ArrowDown")
+    playwright.expect(option).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Enter")
+    playwright.expect(field).to_have_value("new, backgwa")
+    playwright.expect(option).to_have_count(0)
+    assert opened.faults == []
+
+
 def test_a_recipe_is_the_same_as_text_and_as_form(opened: Opened) -> None:
     opened.room("recipe")
     page = opened.page

@@ -85,6 +85,35 @@ class Browser:
             connection.close()
 
 
+@dataclass(frozen=True)
+class DataRoom:
+    """The data room of one character of a served workspace."""
+
+    browser: Browser
+    folder: Path
+    address: str
+
+    @classmethod
+    def made(cls, browser: Browser, workspace: Path, files: Mapping[str, bytes]) -> "DataRoom":
+        """A new character, "momo", from files, imported."""
+        id = browser.form("/new", ("name", "momo")).json()["character"]
+        for name, data in files.items():
+            assert browser.upload(f"/upload/{id}", name, data).status == 200
+        made = browser.form(f"/new/{id}/finish", ("trigger", "momochar"))
+        assert made.status == 200, made.text
+        assert browser.post(f"/c/{id}/data/import").status == 200
+        return cls(browser, workspace / "momo", f"/c/{id}/data")
+
+    def get(self, path: str) -> Answer:
+        return self.browser.get(f"{self.address}/{path}")
+
+    def post(self, path: str, value: object = None) -> Answer:
+        return self.browser.post(f"{self.address}/{path}", value)
+
+    def form(self, path: str, *fields: tuple[str, str]) -> Answer:
+        return self.browser.form(f"{self.address}/{path}", *fields)
+
+
 @contextmanager
 def serving(folder: Path, roots: Sequence[Path] = ()) -> Iterator[Browser]:
     """Serve a workspace in a thread; the queue does not advance by itself."""

@@ -1,5 +1,6 @@
 /** The grid of a data set: only the rows in view are in the page, whatever the number of pictures. */
 import { ask, post, tell } from "./request.js";
+import { suggest } from "./suggest.js";
 
 const CELL = 148; // pixels, a picture with its name
 const PAGE = 200; // rows of one request
@@ -114,7 +115,7 @@ function open(row) {
   const details = document.getElementById("details");
   details.hidden = false;
   details.dataset.name = row.name;
-  document.getElementById("large").src = `${url}/thumb/${row.sha256}`;
+  document.getElementById("large").src = `${url}/picture/${row.sha256}`;
   document.getElementById("name").textContent = row.name;
   document.getElementById("said").replaceChildren(...row.tags.map(([tag, by]) => {
     const item = document.createElement("li");
@@ -143,15 +144,26 @@ function open(row) {
   }));
 }
 
-/** Send a change and show the grid anew. */
+/** Show the data set anew: the grid, the open picture and the open panels, except for one. */
+async function update(except = null) {
+  await refresh();
+  const name = document.getElementById("details").dataset.name;
+  const shown = [...state.pages.values()].flat().find((row) => row.name === name);
+  if (shown) open(shown);
+  for (const panel of document.querySelectorAll("details[open] > [data-panel]")) {
+    if (panel !== except) reload(panel);
+  }
+}
+
+/** Ask for a panel anew. */
+const reload = (panel) => window.htmx.trigger(panel, "reload");
+
+/** Send a change and show its result. */
 async function change(action, body = {}) {
   try {
     tell("");
     const answer = await post(`${url}/data/${action}`, body);
-    await refresh();
-    const name = document.getElementById("details").dataset.name;
-    const shown = [...state.pages.values()].flat().find((row) => row.name === name);
-    if (shown) open(shown);
+    await update();
     return answer;
   } catch (error) {
     tell(error.message);
@@ -192,6 +204,10 @@ words.addEventListener("submit", async (event) => {
   if (words.sentence.value !== words.dataset.sentence) await change("decide", { names, sentence: words.sentence.value });
 });
 
+suggest(words.tags, `${url}/data/tags`, root.dataset.options);
+for (const field of [edit.add, edit.remove, edit.front]) suggest(field, `${url}/data/tags`, root.dataset.options);
+suggest(edit.replace, `${url}/data/tags`, root.dataset.options, ",=");
+
 const query = document.getElementById("query");
 let waiting = 0;
 query.addEventListener("input", () => {
@@ -216,6 +232,25 @@ query.addEventListener("input", () => {
   }, 150);
 });
 document.getElementById("filter").addEventListener("submit", (event) => event.preventDefault());
+document.getElementById("data").addEventListener("click", (event) => {
+  const chip = event.target.closest("[data-query]");
+  if (!chip) return;
+  query.value = chip.dataset.query;
+  query.dispatchEvent(new Event("input"));
+});
+
+for (const details of document.querySelectorAll("details:has(> [data-panel])")) {
+  details.addEventListener("toggle", () => { if (details.open) reload(details.querySelector("[data-panel]")); });
+}
+document.body.addEventListener("dataset-changed", (event) => { // an answer in a panel
+  update(event.target.closest("[data-panel]")).catch((error) => tell(error.message));
+});
+let busy = false; // whether the last message told of a job that runs
+document.getElementById("job").addEventListener("htmx:sseMessage", (event) => {
+  const ended = event.target.querySelector("[data-ended]");
+  if (ended && busy) update().catch((error) => tell(error.message));
+  busy = !ended && event.target.childElementCount > 0;
+});
 
 const KEYS = {
   ArrowRight: () => move(state.at + 1),
