@@ -73,3 +73,11 @@ def test_activations_are_kept_only_where_there_is_room(on_processor: Forecast) -
     assert largest(stage, "train")["activations"] < kept / 4
     assert "gradient_checkpointing" not in stage.remedy  # it is on
     assert not {"process", "heap"} & set(stage.peak.parts)  # a card has neither
+
+
+def test_a_full_card_swaps_blocks_and_the_plan_says_so() -> None:
+    stage = forecast_of({"trained"}, Machine("cuda", torch.bfloat16, 0, 6 * GIB)).memory["trained"]
+    assert "gradient checkpointing" in stage.modes and "blocks swapped" in stage.modes
+    parts = largest(stage, "train")
+    assert parts["transformer"] < 2e6 * WEIGHTS["transformer"]
+    assert sum(parts.values()) <= 0.85 * 6 * GIB  # the rest is for what is not counted

@@ -195,13 +195,14 @@ def test_escapes_are_the_characters_themselves(tiny_family: Anima) -> None:
 
 
 def test_an_empty_prompt_of_comfyui_is_one_padding_token_that_is_seen(tiny_family: Anima) -> None:
-    encoder = tiny_family._text
+    encoder, parts = tiny_family._text, tiny_family._parts
     (found,) = tiny_family.encode_prompts([""], "comfyui")
     with torch.no_grad():
-        states = encoder.text_encoder(
+        states = parts.text_encoder.model(
             torch.tensor([[encoder.tokenizer.pad_token_id]])
         ).last_hidden_state
-        rows = encoder.conditioner(states, torch.tensor([encoder.t5_tokenizer("").input_ids]))[0]
+        conditioner = parts.text_conditioner.model
+        rows = conditioner(states, torch.tensor([encoder.t5_tokenizer("").input_ids]))[0]
     torch.testing.assert_close(found.rows_sd, rows[: len(found.rows_sd)], rtol=1e-5, atol=1e-6)
     (plain,) = tiny_family.encode_prompts([""])
     assert plain is tiny_family.encode_text([""])[0]

@@ -5,15 +5,18 @@ import os
 import shutil
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.families.anima.family import Anima
 from onmodel.families.registry import load_base
 from onmodel.lora.tensors import Factors, change_weight
 from onmodel.randomness import normal
+from onmodel.sample.pictures import PictureRequest, Sampling, render
 
 ENCODERS = ("text_encoder", "text_conditioner")
 
@@ -112,3 +115,24 @@ def test_a_weight_changed_in_groups_of_rows_has_the_bits_of_one_changed_whole(
             whole *= (row.magnitude / whole.norm(dim=1)).unsqueeze(1)
             expected.add_(whole - expected.float(), alpha=0.3)
         assert torch.equal(got, expected)
+
+
+def test_prompts_are_encoded_before_the_transformer_is_read(
+    tiny_anima: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = load_base({"folder": tiny_anima, "device": "cpu", "dtype": "float32"})
+    there: list[tuple[bool, bool]] = []
+    encode = family._text._encode
+
+    def look(*args: Any) -> Any:
+        found = encode(*args)
+        there.append((family._parts.text_encoder.is_read, family._parts.transformer.is_read))
+        return found
+
+    monkeypatch.setattr(family._text, "_encode", look)
+    sampling = Sampling(steps=1, width=32, height=32)
+    request = PictureRequest("1girl", "blurry", 0)
+    with Events().task("pictures", total=1) as task:
+        render(lambda: family, "0" * 64, [request], sampling, tmp_path, task)
+    assert there == [(True, False)] * 2
+    assert not family._parts.text_encoder.is_read
