@@ -20,12 +20,17 @@ PACKAGE = Path(devices.__file__).parent
 # Who may name a kind of card, and why.
 NAMES_CARDS = {
     "devices.py": "the one place",
+    "engine/local.py": "notes the largest allocation of a stage, which NVIDIA's and AMD's tell",
+    "families/held.py": "copies swapped blocks on a stream of their own; elsewhere without one",
+    "freed_memory.py": "gives back what the allocator of a card keeps",
+    "train/fitting.py": "swaps blocks where the card's memory is not the host's",
     "train/optimizers.py": "bitsandbytes works on NVIDIA cards alone",
 }
 # Calls that only POSIX has: where they stand there is a fallback for Windows.
 POSIX = {
     "dataset/decoder.py": {"import resource"},
     "processes.py": {"os.sched_getaffinity"},
+    "studio/jobs.py": {"start_new_session"},
 }
 # Modules that only POSIX has, at the top of a test: the file could not even be collected.
 _POSIX_TOP = re.compile(r"^(?:import|from) (?:fcntl|resource|pwd|grp|termios)\b", re.M)

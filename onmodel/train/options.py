@@ -169,9 +169,8 @@ class Options(DataConfig):
         default="auto",
         pattern=r"^(auto|\d+(\.\d+)? ?(GB|GiB))$",
         description=(
-            'Memory that a step may take, e.g. "6 GB". What saves memory is chosen by it, the '
-            "least cost of time first: pictures coded in strips, gradient checkpointing, swapped "
-            "blocks (on a card). auto: what is free on the card."
+            'Memory that a step may take, e.g. "6 GB". Turns on strips, gradient checkpointing and '
+            "swapped blocks until it fits. auto: what is free on the card."
         ),
     )
     swap_blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)] | Literal["auto"] = Field(

@@ -21,7 +21,7 @@ from onmodel.release.check import check
 from onmodel.sample.sampler import Job, sample
 from onmodel.stages import curate, train
 from onmodel.stages.base import Inputs, read_models
-from onmodel.train.memory import peak_bytes
+from onmodel.train.memory import step_bytes
 from onmodel.train.options import Options
 from onmodel.weights import read_metadata
 from tests.support.contexts import context
@@ -67,16 +67,12 @@ def test_a_header_tells_how_large_a_relative_is(
 
 def test_the_memory_plan_counts_the_relatives_blocks(tmp_path: Path) -> None:
     options = Options(epochs=1, learning_rate=1e-4, rank=32, alpha=32, batch=1, resolution=512)
-    plans = [
-        peak_bytes(
-            outline({"dit": str(sparse_dit(tmp_path / f"{blocks}.safetensors", blocks))}),
-            options,
-            torch.bfloat16,
-            512,
-            True,
-        )
-        for blocks in (28, 40)
-    ]
+    plans = []
+    for blocks in (28, 40):
+        base = outline({"dit": str(sparse_dit(tmp_path / f"{blocks}.safetensors", blocks))})
+        step = step_bytes(base, options, torch.bfloat16, torch.bfloat16, 512, True)
+        weights = 2 * base.parameters(base.spec.backbone)
+        plans.append(weights + step.copies + step.activations)
     weights = 12 * 2 * 69e6  # twelve blocks of 69 million parameters in bfloat16
     assert weights < plans[1] - plans[0] < 1.5 * weights
 
