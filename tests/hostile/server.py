@@ -6,6 +6,7 @@ process, and judging.py starts another.
 """
 
 import functools
+import gc
 import io
 import json
 import os
@@ -39,11 +40,11 @@ def main() -> None:
         answer(Path(folder), WARM_UP)
     for line in questions:
         question = json.loads(line)
-        print(
-            json.dumps(_limited(Path(question["root"]), question["words"])),
-            file=answers,
-            flush=True,
-        )
+        said = json.dumps(_limited(Path(question["root"]), question["words"]))
+        # A ledger in a cycle of objects would be closed later, and write its log into a file that a
+        # case has damaged meanwhile.
+        gc.collect()
+        print(said, file=answers, flush=True)
 
 
 def count_files(folder: Path) -> int:
