@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,7 @@ def with_setting(text: str, stage: str, name: str, value: str) -> str:
     """The text with one setting of a stage changed; `value` is TOML, "" takes the setting out.
     Comments and order stay. Raises InputError for a stage that is not there, and for a value that
     is no TOML."""
-    try:
-        table: Any = tomlkit.parse(text)
-    except TOMLKitError as error:
-        raise InputError("recipe", "the text", f"is no TOML ({error})") from error
+    table = _parsed(text)
     stages = table.get("stages", {})
     if stage not in stages:
         raise InputError("stages", stage, "is not in the recipe")
@@ -87,6 +84,26 @@ def with_setting(text: str, stage: str, name: str, value: str) -> str:
             remedy = f"is no TOML value ({error}); put text in quotes"
             raise InputError(f"stages.{stage}.{name}", value, remedy) from error
     return tomlkit.dumps(table)
+
+
+def with_folders(text: str, moved: Callable[[str], str | None]) -> str:
+    """The text with the `folder` of every source of a curate stage as `moved` gives it; None leaves
+    one as it is. Raises InputError for a text that is no TOML."""
+    table = _parsed(text)
+    for stage in table.get("stages", {}).values():
+        for sources in stage.get("subsets", {}).values() if stage.get("do") == "curate" else ():
+            for source in sources:
+                new = moved(str(source["folder"])) if "folder" in source else None
+                if new is not None:
+                    source["folder"] = new
+    return tomlkit.dumps(table)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise InputError("recipe", "the text", f"is no TOML ({error})") from error
 
 
 def settings_text(text: str) -> dict[str, dict[str, str]]:

@@ -13,29 +13,52 @@ from starlette.routing import Route
 from onmodel.curate.decisions import Fixed, decide_pair, fix_findings, repeat_pairs
 from onmodel.curate.findings import count_kinds
 from onmodel.errors import InputError
+from onmodel.evaluate.observers.source import SCHEME
+from onmodel.recipe import load_recipe
 from onmodel.studio.dataset_jobs import DatasetJobs
 from onmodel.studio.dataset_worker import DatasetRequest, DatasetWork
 from onmodel.studio.datasets import opened_dataset
-from onmodel.studio.render import character_of, fragment, text
+from onmodel.studio.render import character_of, fragment, text, workspace_of
+from onmodel.studio.roots import folder_of
 
+TOON = "toon"  # base whose observers know its own world alone
 EVERY = 0.5  # seconds between two looks at a job
 
 
 async def start(request: Request) -> Response:
-    """Start a job: form fields `do`, `tagger`, `endpoint`, `model` (DatasetRequest)."""
+    """Start a job: form fields `do`, `tagger` (the id of a folder below the roots), `hub` (a tagger
+    on the Hugging Face hub instead), `endpoint`, `model`."""
     form = await request.form()
-    do, *fields = (str(form.get(key, "")).strip() for key in ("do", "tagger", "endpoint", "model"))
+    names = ("do", "tagger", "hub", "endpoint", "model")
+    do, tagger, hub, endpoint, model = (str(form.get(name, "")).strip() for name in names)
 
     def begin() -> Response:
         character = character_of(request)
         work = next((known for known in get_args(DatasetWork) if known == do), None)
         if work is None:
             raise InputError("do", do, f"use {', '.join(get_args(DatasetWork))}")
-        asked = DatasetRequest(work, str(character.data), str(character.sheet), *fields)
+        looks = "" if work == "caption" else _tagger(request, tagger, hub)
+        place, sheet = str(character.data), str(character.sheet)
+        asked = DatasetRequest(work, place, sheet, looks, endpoint, model)
         _jobs(request).start(character, asked)
         return job(request)
 
     return await run_in_threadpool(begin)
+
+
+def _tagger(request: Request, id: str, hub: str) -> str:
+    """The tagger that was chosen; "" for the toon world's own. Raises InputError for none where the
+    character's base is another: it would see nothing right."""
+    if hub and not hub.startswith(SCHEME):
+        raise InputError("tagger", hub, f"write {SCHEME}owner/name, or choose a folder of the list")
+    if id:
+        return str(folder_of(workspace_of(request).roots, id, "tagger"))
+    character = character_of(request)
+    toon = character.recipe is None or load_recipe(character.recipe).base_name == TOON
+    if not hub and not toon:
+        remedy = f"choose a folder below a --root, or write {SCHEME}owner/name"
+        raise InputError("tagger", "none", remedy)
+    return hub
 
 
 def stop(request: Request) -> Response:

@@ -4,6 +4,7 @@ values under each picture."""
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from onmodel.paths import inside
 from onmodel.records import Artifact
 from onmodel.studio.drawing import Drawing
 from onmodel.studio.merge import files_of
-from onmodel.studio.render import character_of, fragment, page
+from onmodel.studio.render import character_of, fragment, page, workspace_of
 from onmodel.studio.workspace import CharacterFolder
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Reading an evaluation takes scipy, which the other pages do without: imported when it is read.
 ARM = "L"  # pictures of the LoRA, prompted with its trigger
 MOST_MODELS = 8  # columns at first
+DRAWN = "drawn"  # folder of the studio's own cache
 BASE = "base"  # instead of a LoRA file
 
 
@@ -83,7 +85,7 @@ def show(request: Request) -> Response:
         )
     wanted = request.query_params.get("evaluation", "")
     artifact = next((one for one in artifacts if one.hash == wanted), artifacts[-1])
-    evaluation = _read(artifact)
+    evaluation = _read_once(artifact.path)
     chosen = [name for name in request.query_params.getlist("model") if name in evaluation.names]
     names = chosen or evaluation.names[:MOST_MODELS]
     axis = request.query_params.get("axis", "")
@@ -174,10 +176,12 @@ async def draw(request: Request) -> Response:
         "sampling": _sampling(character, str(form.get("weight", "1"))),
     }
     drawing: Drawing = request.app.state.drawing
-    answer = json.loads(await run_in_threadpool(drawing.draw, character, json.dumps(wanted)))
+    folder = workspace_of(request).own / DRAWN
+    answer = json.loads(
+        await run_in_threadpool(drawing.draw, character, folder, json.dumps(wanted))
+    )
     if answer["error"]:
         raise InputError("draw", wanted["prompt"], answer["error"])
-    folder = character.project_folder / "pictures"
     drawn = [
         DrawnPicture(
             "" if id == BASE else files[id].name,
@@ -189,8 +193,8 @@ async def draw(request: Request) -> Response:
 
 
 def drawn(request: Request) -> Response:
-    """A picture of the project's cache."""
-    folder = character_of(request).project_folder / "pictures"
+    """A picture that was drawn now."""
+    folder = workspace_of(request).own / DRAWN
     return _png(inside(folder, request.path_params["file"], "picture"))
 
 
@@ -233,14 +237,16 @@ def _artifact(request: Request) -> Artifact:
     raise HTTPException(HTTPStatus.NOT_FOUND, "this project has no such evaluation")
 
 
-def _read(artifact: Artifact) -> "Evaluation":
+@lru_cache(maxsize=4)
+def _read_once(folder: Path) -> "Evaluation":
+    """An evaluation by the folder of its artifact, whose name is the hash of its content."""
     from onmodel.evaluate.evaluation import FILE, read_evaluation
 
-    return read_evaluation(artifact.path / FILE)
+    return read_evaluation(folder / FILE)
 
 
 def _choice(artifact: Artifact) -> EvaluationChoice:
-    return EvaluationChoice(artifact.hash, _read(artifact).names)
+    return EvaluationChoice(artifact.hash, _read_once(artifact.path).names)
 
 
 def _seed(request: Request, evaluation: "Evaluation") -> int:

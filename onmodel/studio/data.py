@@ -18,6 +18,7 @@ from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.studio.datasets import OpenDataset, opened_dataset
 from onmodel.studio.render import character_of, page, workspace_of
+from onmodel.studio.roots import folders
 from onmodel.studio.thumbnails import LARGE, LONGEST, thumbnail
 
 MOST_ROWS = 500  # of one answer
@@ -28,7 +29,9 @@ def show(request: Request) -> Response:
     """The page; without a data set it offers to import the pictures."""
     character = character_of(request)
     there = (character.data / PICTURES).is_file()
-    return page(request, "data.html.j2", "data", character=character, there=there)
+    taggers = [row for row in folders(workspace_of(request).roots) if row.tagger]
+    values = {"there": there, "taggers": taggers}
+    return page(request, "data.html.j2", "data", character=character, **values)
 
 
 def rows(request: Request) -> Response:
@@ -133,9 +136,11 @@ def redo(request: Request) -> Response:
 def import_pictures(request: Request) -> Response:
     """Make the data set from the character's pictures."""
     from onmodel.curate.gather import gather  # with its observers; no other page needs them
+    from onmodel.curate.settings import ImportSettings
 
     character = character_of(request)
-    gather([character.pictures], character.data, "", "", Events())
+    settings = ImportSettings()
+    gather([character.pictures], character.data, settings.origin, settings.rights, Events())
     return Response(headers={"HX-Refresh": "true"})
 
 

@@ -1,4 +1,5 @@
-"""Pictures drawn now, by a worker that keeps the base in memory until another base is needed."""
+"""Pictures drawn now, by a worker that keeps the base in memory until another recipe, or an edited
+one, is drawn with. They lie in WORKSPACE/.studio/drawn, which no run writes to."""
 
 import contextlib
 import subprocess
@@ -17,24 +18,27 @@ class Drawing:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._recipe: Path | None = None
+        self._loaded: tuple[Path, int] | None = None  # the recipe and when it was changed
 
-    def draw(self, character: CharacterFolder, request: str) -> str:
-        """Send a request to the worker of a character's recipe; returns its answer (worker.py).
+    def draw(self, character: CharacterFolder, folder: Path, request: str) -> str:
+        """Send a request to the worker of a character's recipe, which draws into the cache
+        `folder`; returns its answer (worker.py).
         Raises InputError without a recipe, StateError when the worker ended."""
         if character.recipe is None:
             raise InputError("draw", character.name, "its recipe is not in this workspace")
         with self._lock:
-            if self._recipe != character.recipe or self._process is None or self._process.poll():
+            wanted = character.recipe, character.recipe.stat().st_mtime_ns
+            ended = self._process is None or self._process.poll() is not None
+            if ended or self._loaded != wanted:
                 self._end()
-                folder = character.project_folder / "pictures"
                 self._process = subprocess.Popen(
                     [*_COMMAND, str(character.recipe), str(folder)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
                 )
-                self._recipe = character.recipe
+                self._loaded = wanted
+            assert self._process is not None
             assert self._process.stdin is not None and self._process.stdout is not None
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(request + "\n")

@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -51,13 +52,16 @@ def _card(character: CharacterFolder, job: RunJob | None) -> CharacterCard:
         runs = character.project.ledger.runs()
         if runs:
             state, stage = runs[0].state, runs[0].stage
-    return CharacterCard(character, state, stage, job, _disk_bytes(character))
+    counted = _disk_bytes(character.folder, f"{state} {stage} {job and job.state}")
+    return CharacterCard(character, state, stage, job, counted)
 
 
-def _disk_bytes(character: CharacterFolder) -> int:
-    """Bytes of all files of a character; links are not followed."""
+@lru_cache(maxsize=256)
+def _disk_bytes(folder: Path, state: str) -> int:
+    """Bytes of all files in a folder; links are not followed. Counted anew when the state of its
+    run changes: the list of characters is asked for every few seconds."""
     total = 0
-    for root, _, names in os.walk(character.folder):
+    for root, _, names in os.walk(folder):
         for name in names:
             try:
                 total += os.lstat(os.path.join(root, name)).st_size
@@ -112,8 +116,10 @@ async def upload(request: Request) -> Response:
     await receive(request, target)
     left: list[tuple[str, str]] = []
     if target.suffix.lower() == ".zip":
-        left = await run_in_threadpool(unpack, target, target.with_suffix(""))
-        target.unlink()
+        try:
+            left = await run_in_threadpool(unpack, target, target.with_suffix(""))
+        finally:
+            target.unlink()
     return JSONResponse({"left": [f"{entry}: {reason}" for entry, reason in left]})
 
 

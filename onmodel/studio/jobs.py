@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -146,7 +146,8 @@ class Jobs:
 
         def work() -> None:
             while not self._end.wait(seconds):
-                self.advance()
+                with suppress(sqlite3.OperationalError):  # another studio writes; the next look
+                    self.advance()
 
         thread = threading.Thread(target=work, name="queue", daemon=True)
         thread.start()
@@ -193,8 +194,9 @@ def _started(character: CharacterFolder) -> ProcessName:
             start_new_session=os.name == "posix",
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
-    threading.Thread(target=process.wait, daemon=True).start()  # else it stays as a zombie
+    # Asked before it is waited for: until then its number cannot be another's.
     start = psutil.Process(process.pid).create_time()
+    threading.Thread(target=process.wait, daemon=True).start()  # else it stays as a zombie
     return ProcessName(process.pid, start, ProcessName.own().machine)
 
 

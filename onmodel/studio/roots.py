@@ -1,5 +1,5 @@
-"""Folders of this machine that a new character can be made from: those below the folders that
-`onmodel studio --root` names. The browser sees their names and ids."""
+"""Folders of this machine that a character can use: those below the folders that `onmodel studio
+--root` names. The browser sees their names and ids."""
 
 import os
 import shutil
@@ -13,6 +13,7 @@ from onmodel.hashing import sha256_bytes
 
 DEEPEST = 3  # levels below a root
 MOST_FOLDERS = 2_000  # that are looked at
+_TAGGER = ("model.onnx", "selected_tags.csv")
 _MODELS = ("diffusion_models", "unet", "checkpoints")  # inside ComfyUI's models/
 
 
@@ -25,12 +26,14 @@ class RootFolder:
     path: Path
     comfyui: bool
     pictures: bool
+    tagger: bool
 
 
 def folders(roots: Sequence[Path]) -> list[RootFolder]:
-    """ComfyUI folders, and folders that hold pictures, by name. Links are not followed."""
+    """ComfyUI folders, taggers in WD v3 format, and folders that hold pictures, by name. Links are
+    not followed."""
     found = [_folder(root, path) for root in roots for path in _below(root)]
-    known = {row.id: row for row in found if row.comfyui or row.pictures}
+    known = {row.id: row for row in found if row.comfyui or row.pictures or row.tagger}
     return sorted(known.values(), key=lambda row: row.name.casefold())
 
 
@@ -85,7 +88,8 @@ def _folder(root: Path, path: Path) -> RootFolder:
     id = sha256_bytes(os.fsencode(path))[:12]
     name = path.relative_to(root.parent).as_posix()
     comfyui = any((path / "models" / inner).is_dir() for inner in _MODELS)
-    return RootFolder(id, name, path, comfyui, _holds_pictures(path))
+    tagger = all((path / file).is_file() for file in _TAGGER)
+    return RootFolder(id, name, path, comfyui, _holds_pictures(path), tagger)
 
 
 def _holds_pictures(path: Path) -> bool:

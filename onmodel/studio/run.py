@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from http import HTTPStatus
+from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -11,14 +13,15 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from onmodel.engine.plan import make_plan
+from onmodel.engine.plan import Step, make_plan
 from onmodel.engine.previews import PreviewPicture, previews
 from onmodel.engine.progress import TrainingProgress, curves, progress, recorded_steps
 from onmodel.errors import InputError
 from onmodel.ledger.store import RunRecord
-from onmodel.recipe import Recipe, load_recipe
+from onmodel.recipe import load_recipe
 from onmodel.studio.jobs import Jobs, RunJob, log_of
 from onmodel.studio.render import character_of, fragment, page, text, workspace_of
+from onmodel.studio.training_set import use_dataset
 from onmodel.studio.workspace import CharacterFolder
 from onmodel.train.steps import StepRow
 
@@ -44,15 +47,21 @@ class StageBox:
     progress: TrainingProgress | None
 
 
+@lru_cache(maxsize=64)
+def _planned(recipe: Path, changed: int) -> tuple[Step, ...]:
+    """The plan of a recipe, made anew when its file changes: it scans the folders of pictures."""
+    return tuple(make_plan(load_recipe(recipe)))
+
+
 def boxes(
-    recipe: Recipe, runs: Iterable[RunRecord], recorded: Mapping[str, Sequence[StepRow]]
+    steps: Sequence[Step], runs: Iterable[RunRecord], recorded: Mapping[str, Sequence[StepRow]]
 ) -> list[StageBox]:
-    """The recipe's stages with the state of each; `recorded` are the steps of its trainings."""
+    """The planned stages with the state of each; `recorded` are the steps of its trainings."""
     newest: dict[str, RunRecord] = {}
     for run in runs:
         newest.setdefault(run.stage, run)
     found = []
-    for step in make_plan(recipe):
+    for step in steps:
         latest = newest.get(step.name)
         rows = recorded.get(step.name, ())
         running = bool(rows) and latest is not None and latest.state == "running"
@@ -88,8 +97,10 @@ def view_of(request: Request, character: CharacterFolder) -> RunView:
     job = next((job for job in jobs.open() if job.character == character.id), None)
     runs = character.project.ledger.runs() if character.started else []
     recorded = recorded_steps(character.project_folder, tail=True)
-    stages = boxes(load_recipe(character.recipe), runs, recorded) if character.recipe else []
-    return RunView(stages, job, log_of(character))
+    steps: Sequence[Step] = ()
+    if character.recipe:
+        steps = _planned(character.recipe, character.recipe.stat().st_mtime_ns)
+    return RunView(boxes(steps, runs, recorded), job, log_of(character))
 
 
 @dataclass(frozen=True)
@@ -120,8 +131,9 @@ def show(request: Request) -> Response:
 
 
 def start(request: Request) -> Response:
-    """Queue a run."""
+    """Queue a run. It trains on the data set of the page Data as it is now."""
     character = character_of(request)
+    use_dataset(character)
     request.app.state.jobs.add(character)
     return fragment(
         request, "stages.html.j2", character=character, view=view_of(request, character)

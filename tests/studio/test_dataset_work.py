@@ -112,9 +112,19 @@ def test_a_kind_that_the_audit_did_not_find_is_one_line(audited: DataRoom) -> No
 
 def test_a_wrong_tagger_is_one_line_and_changes_nothing(audited: DataRoom) -> None:
     before = open_workshop(audited.folder / "data").journal
-    audited.form("job", ("do", "audit"), ("tagger", "/nowhere"))
-    assert "/nowhere" in ended(audited)
+    for field, value in (("tagger", "/etc"), ("hub", "/etc"), ("hub", "owner/name")):
+        answer = audited.form("job", ("do", "audit"), (field, value))
+        assert answer.status == 422 and answer.json()["error"].startswith("tagger: ")
     assert open_workshop(audited.folder / "data").journal == before
+
+
+def test_another_base_needs_a_tagger_of_its_own(audited: DataRoom) -> None:
+    recipe = audited.folder / "recipe.toml"
+    toon = recipe.read_text()
+    recipe.write_text(toon.replace('base = "toon"', 'base = { folder = "base" }'))
+    answer = audited.form("job", ("do", "audit"))
+    recipe.write_text(toon)
+    assert answer.status == 422 and "tagger: none" in answer.json()["error"]
 
 
 def test_a_job_can_be_stopped(audited: DataRoom) -> None:

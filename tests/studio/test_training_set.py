@@ -1,0 +1,104 @@
+"""What is decided in the Data room is what a run trains on."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from onmodel.curate.bulk import TagEdit, changes, edit_tags
+from onmodel.curate.decisions import decide_by_hand
+from onmodel.curate.gather import gather
+from onmodel.curate.workshop import Decision, open_workshop
+from onmodel.dataset.manifest import read_items
+from onmodel.errors import InputError
+from onmodel.events import Events
+from onmodel.recipe import load_recipe
+from onmodel.stages import curate
+from onmodel.stages.base import Inputs
+from onmodel.starter import StarterSettings, write_starter
+from onmodel.studio.training_set import SETS, use_dataset
+from onmodel.studio.workspace import CharacterFolder, open_workspace
+from tests.support.contexts import context
+from tests.support.toon_pictures import write_pictures
+
+
+@pytest.fixture
+def character(tmp_path: Path) -> CharacterFolder:
+    """A character whose pictures were imported; the first has no caption, the second a mask."""
+    made = open_workspace(tmp_path).new("momo")
+    made.pictures.mkdir()
+    write_pictures(made.pictures, 10)
+    (made.pictures / "0.txt").unlink()
+    (made.pictures / "masks").mkdir()
+    Image.new("L", (64, 64), 255).save(made.pictures / "masks" / "1.png")
+    write_starter(made.folder, StarterSettings(pictures=made.pictures, trigger="momochar"), None)
+    gather([made.pictures], made.data, "unknown", "unknown", Events())
+    return made
+
+
+def _no_base() -> None:
+    raise AssertionError("a data set needs no base")
+
+
+def trained_on(character: CharacterFolder, folder: Path) -> dict[str, str]:
+    """File → tags of what the recipe's curate stage makes."""
+    assert character.recipe is not None
+    table = load_recipe(character.recipe).stages["data"]
+    settings = curate.Settings.model_validate(table)
+    made = curate.run(Inputs({}), settings, context(folder, _no_base, "data"))
+    return {item.file: item.tags for item in read_items(made.path)}
+
+
+def test_edits_and_exclusions_reach_the_training(
+    character: CharacterFolder, tmp_path: Path
+) -> None:
+    workshop = open_workshop(character.data)
+    pieces = [piece for piece in workshop.kept if piece.tags]
+    edit_tags(workshop, changes(pieces, TagEdit(add=("brand new",))))
+    decide_by_hand(character.data, ["pictures/9"], False, "", "", "")
+    assert use_dataset(character)
+    found = trained_on(character, tmp_path / "stage")
+    assert set(found) == {f"{i}.png" for i in range(9)}
+    assert all("brand new" in tags for file, tags in found.items() if file != "0.png")
+    assert "momochar" in found["0.png"]  # a picture without a caption keeps the recipe's
+
+
+def test_masks_go_with_their_pictures(character: CharacterFolder, tmp_path: Path) -> None:
+    assert use_dataset(character)
+    (folder,) = (character.folder / SETS).iterdir()
+    assert [path.name for path in (folder / "pictures" / "masks").iterdir()] == ["1.png"]
+
+
+def test_the_same_state_is_written_once_and_leaves_the_recipe_alone(
+    character: CharacterFolder,
+) -> None:
+    assert character.recipe is not None
+    before = character.recipe.read_text()
+    assert use_dataset(character)
+    first = character.recipe.read_text()
+    assert "sets/" in first and first.count("\n") == before.count("\n")  # comments stay
+    use_dataset(character)
+    assert character.recipe.read_text() == first
+    workshop = open_workshop(character.data)
+    workshop.decide([Decision(0, "aside", "person", "pictures/3")])
+    use_dataset(character)
+    assert character.recipe.read_text() != first
+    open_workshop(character.data).undo()
+    use_dataset(character)
+    assert character.recipe.read_text() == first
+    assert len(list((character.folder / SETS).iterdir())) == 2
+
+
+def test_nothing_kept_is_one_line_and_changes_nothing(character: CharacterFolder) -> None:
+    assert character.recipe is not None
+    before = character.recipe.read_text()
+    names = list(open_workshop(character.data).pieces)
+    decide_by_hand(character.data, names, False, "", "", "")
+    with pytest.raises(InputError, match="no picture is kept"):
+        use_dataset(character)
+    assert character.recipe.read_text() == before
+
+
+def test_without_a_data_set_the_recipe_is_used_as_it_is(tmp_path: Path) -> None:
+    made = open_workspace(tmp_path).new("momo")
+    assert not use_dataset(made)
